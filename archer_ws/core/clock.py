@@ -1,0 +1,8 @@
+"""Time on the wire: RFC 3339, UTC (protocol section 1)."""
+
+from datetime import UTC, datetime
+
+
+def utc_now() -> datetime:
+    """The present moment, timezone-aware."""
+    return datetime.now(UTC)

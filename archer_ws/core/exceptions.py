@@ -1,0 +1,239 @@
+"""The one exception tree, and the one error object clients see.
+
+    ArcherError
+    ├── RequestError            the caller's doing
+    │   ├── ParseError · InvalidRequest · MethodNotFound · InvalidParams · ContentTooLarge
+    │   ├── Unauthenticated · Forbidden
+    │   ├── StreamNotFound · StreamIdConflict · SessionNotFound · SessionBusy
+    ├── CapacityError           our limits
+    │   ├── Overloaded · TooManyStreams · Draining
+    ├── ProviderFailure         what stands behind us
+    │   ├── ProviderError · ProviderTimeout · ProviderRateLimited · ProviderUnavailable
+    │   ├── ProviderNotConfigured · ProviderAuth · ProviderQuota
+    │   ├── ModelNotFound · ContextTooLong · UpstreamTruncated · OutputTooLong
+    └── InternalError           ours
+
+Each class has the kind, code, HTTP status and retryability of the protocol's table of errors (section 11).
+Messages and hints are shown to users: they never hold a secret, a stack or a provider's raw body.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from pydantic import BaseModel, Field
+
+
+def _is_none(value: object) -> bool:
+    return value is None
+
+
+class FieldError(BaseModel):
+    """One thing that is wrong with a request: where (`messages.0.role`) and what."""
+
+    path: str
+    message: str
+
+
+class ErrorInfo(BaseModel):
+    """The error object of every transport: JSON-RPC's `error.data`, an HTTP answer's or a stream end's `error`.
+
+    Clients switch on `kind`; `retry_after_ms` is in milliseconds.
+    """
+
+    kind: str
+    message: str
+    hint: str | None = Field(default=None, exclude_if=_is_none)
+    retryable: bool
+    retry_after_ms: int | None = Field(default=None, exclude_if=_is_none)
+    request_id: str
+    stream_id: str | None = Field(default=None, exclude_if=_is_none)
+    provider: str | None = Field(default=None, exclude_if=_is_none)
+    errors: list[FieldError] | None = Field(default=None, exclude_if=_is_none)
+
+
+class ArcherError(Exception):
+    """Base of all errors that may reach a client.
+
+    Args:
+        message: what happened, for a person.
+        hint: what to do about it.
+        retryable: overrides the class's answer where the cause decides (a provider's 400 against its 500).
+        retry_after_ms: when a retry makes sense, in milliseconds.
+        provider: the provider that caused it.
+        stream_id: the stream it is about.
+        errors: the places of a request that are wrong.
+    """
+
+    kind: ClassVar[str] = "internal_error"
+    code: ClassVar[int] = -32603
+    http_status: ClassVar[int] = 500
+    retryable: bool = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        retryable: bool | None = None,
+        retry_after_ms: int | None = None,
+        provider: str | None = None,
+        stream_id: str | None = None,
+        errors: Sequence[FieldError] = (),
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        if retryable is not None:
+            self.retryable = retryable
+        self.retry_after_ms = retry_after_ms
+        self.provider = provider
+        self.stream_id = stream_id
+        self.errors = tuple(errors)
+
+    def info(self, request_id: str, *, stream_id: str | None = None) -> ErrorInfo:
+        """This error as clients see it."""
+        return ErrorInfo(
+            kind=self.kind,
+            message=self.message,
+            hint=self.hint,
+            retryable=self.retryable,
+            retry_after_ms=self.retry_after_ms,
+            request_id=request_id,
+            stream_id=self.stream_id or stream_id,
+            provider=self.provider,
+            errors=list(self.errors) or None,
+        )
+
+
+class InternalError(ArcherError):
+    """A defect of ours; the log has the details."""
+
+
+class RequestError(ArcherError):
+    """The request can't be served as it is."""
+
+
+class ParseError(RequestError):
+    kind, code, http_status = "parse_error", -32700, 400
+
+
+class InvalidRequest(RequestError):
+    kind, code, http_status = "invalid_request", -32600, 400
+
+
+class MethodNotFound(RequestError):
+    kind, code, http_status = "method_not_found", -32601, 404
+
+
+class InvalidParams(RequestError):
+    kind, code, http_status = "invalid_params", -32602, 422
+
+
+class ContentTooLarge(RequestError):
+    kind, code, http_status = "content_too_large", -32007, 413
+
+
+class Unauthenticated(RequestError):
+    kind, code, http_status = "unauthenticated", -32010, 401
+
+
+class Forbidden(RequestError):
+    kind, code, http_status = "forbidden", -32011, 403
+
+
+class StreamNotFound(RequestError):
+    kind, code, http_status = "stream_not_found", -32020, 404
+
+
+class StreamIdConflict(RequestError):
+    """The stream id is taken by a request with other parameters."""
+
+    kind, code, http_status = "stream_id_conflict", -32021, 409
+
+
+class SessionBusy(RequestError):
+    """The session runs a stream already; `stream_id` names it."""
+
+    kind, code, http_status, retryable = "session_busy", -32022, 409, True
+
+
+class SessionNotFound(RequestError):
+    kind, code, http_status = "session_not_found", -32023, 404
+
+
+class CapacityError(ArcherError):
+    """One of our limits; trying again later can help."""
+
+    retryable = True
+
+
+class Overloaded(CapacityError):
+    kind, code, http_status = "overloaded", -32001, 503
+
+
+class TooManyStreams(CapacityError):
+    kind, code, http_status = "too_many_streams", -32006, 429
+
+
+class Draining(CapacityError):
+    kind, code, http_status = "draining", -32040, 503
+
+
+class ProviderFailure(ArcherError):
+    """The provider could not, or would not, serve the request."""
+
+
+class ProviderError(ProviderFailure):
+    """The provider refused or broke; whether a retry helps depends on the cause."""
+
+    kind, code, http_status = "provider_error", -32030, 502
+
+
+class ProviderTimeout(ProviderFailure):
+    kind, code, http_status, retryable = "provider_timeout", -32031, 504, True
+
+
+class ProviderRateLimited(ProviderFailure):
+    kind, code, http_status, retryable = "provider_rate_limited", -32032, 429, True
+
+
+class ProviderUnavailable(ProviderFailure):
+    """Nothing answers there: refused, unresolvable, no TLS, or a crashed local model."""
+
+    kind, code, http_status, retryable = "provider_unavailable", -32033, 503, True
+
+
+class ModelNotFound(ProviderFailure):
+    kind, code, http_status = "model_not_found", -32034, 404
+
+
+class ContextTooLong(ProviderFailure):
+    kind, code, http_status = "context_too_long", -32035, 400
+
+
+class UpstreamTruncated(ProviderFailure):
+    """The provider's stream stopped without its end marker: the text so far is kept, and told to be incomplete."""
+
+    kind, code, http_status, retryable = "upstream_truncated", -32036, 502, True
+
+
+class ProviderNotConfigured(ProviderFailure):
+    """A key or a package is missing; the hint names it."""
+
+    kind, code, http_status = "provider_not_configured", -32037, 503
+
+
+class ProviderAuth(ProviderFailure):
+    """The provider refuses our credential."""
+
+    kind, code, http_status = "provider_auth", -32038, 502
+
+
+class ProviderQuota(ProviderFailure):
+    kind, code, http_status = "provider_quota", -32039, 402
+
+
+class OutputTooLong(ProviderFailure):
+    """The answer passed the most text a stream's log may hold."""
+
+    kind, code, http_status = "output_too_long", -32041, 502

@@ -1,0 +1,18 @@
+"""Identifiers: their form (protocol section 1) and how the server mints them."""
+
+import re
+import secrets
+
+#: Stream, session and request ids: 1-64 of these characters. Clients may mint them.
+ID_PATTERN = r"^[A-Za-z0-9._-]{1,64}$"
+_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+def is_valid_id(value: str) -> bool:
+    """Whether a client's id has the protocol's form."""
+    return _ID.fullmatch(value) is not None
+
+
+def new_id(prefix: str) -> str:
+    """A fresh id such as `str_9mK3…`, with 120 random bits: unguessable, so that it may serve as an idempotency key."""
+    return f"{prefix}_{secrets.token_urlsafe(15)}"

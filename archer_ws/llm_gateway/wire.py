@@ -1,0 +1,94 @@
+"""Incremental decoding of the two stream formats providers speak: server-sent events and lines of JSON.
+
+Pure: bytes in, lines or events out. What the data means is the adapters' business.
+"""
+
+from dataclasses import dataclass
+
+#: No provider sends a line near this; one that does would otherwise fill our memory. In bytes.
+MAX_LINE_BYTES = 16 * 1024 * 1024
+
+
+class LineTooLong(ValueError):
+    """A line passed MAX_LINE_BYTES."""
+
+
+class LineDecoder:
+    """Splits a byte stream at LF, CR LF or CR, wherever the reads happen to be cut."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._skip_lf = False
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The lines completed by `data`, without their terminators.
+
+        Raises:
+            LineTooLong: the unfinished line is too long.
+        """
+        if self._skip_lf and data:
+            # The last read ended in CR; an LF now belongs to it.
+            self._skip_lf = False
+            if data[0] == 0x0A:
+                data = data[1:]
+        if not data:
+            return []
+        lines = (self._rest + data).splitlines(keepends=False)
+        last = data[-1]
+        if last in b"\r\n":
+            self._rest = b""
+            self._skip_lf = last == 0x0D
+        else:
+            self._rest = lines.pop()
+            if len(self._rest) > MAX_LINE_BYTES:
+                raise LineTooLong(f"a line of more than {MAX_LINE_BYTES} bytes")
+        return lines
+
+    def flush(self) -> bytes:
+        """What stands after the last terminator, at the end of the stream."""
+        rest, self._rest = self._rest, b""
+        return rest
+
+
+@dataclass(slots=True)
+class ServerEvent:
+    """One server-sent event; `event` is empty where the provider named none."""
+
+    event: str
+    data: bytes
+
+
+class EventDecoder:
+    """Server-sent events from bytes, as the HTML standard's event stream parsing has it (ids and retry times unused).
+
+    An event that is not closed by a blank line is dropped, as the standard says.
+    """
+
+    def __init__(self) -> None:
+        self._lines = LineDecoder()
+        self._event = ""
+        self._data: list[bytes] = []
+        self._at_start = True
+
+    def feed(self, data: bytes) -> list[ServerEvent]:
+        """The events completed by `data`; comments yield none.
+
+        Raises:
+            LineTooLong: the unfinished line is too long.
+        """
+        events: list[ServerEvent] = []
+        lines = self._lines.feed(data)
+        if self._at_start and lines:
+            self._at_start = False
+            lines[0] = lines[0].removeprefix(b"\xef\xbb\xbf")
+        for line in lines:
+            if not line:
+                if self._data:
+                    events.append(ServerEvent(self._event, b"\n".join(self._data)))
+                    self._data = []
+                self._event = ""
+            elif line.startswith(b"data:"):
+                self._data.append(line[6:] if line[5:6] == b" " else line[5:])
+            elif line.startswith(b"event:"):
+                self._event = line[6:].removeprefix(b" ").decode("utf-8", "replace")
+        return events
