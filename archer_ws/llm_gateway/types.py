@@ -74,9 +74,7 @@ class ChatRequest(BaseModel):
 
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=10_000)]
     model: Annotated[str | None, Field(min_length=1, max_length=256)] = None
-    temperature: Annotated[
-        float | None, AfterValidator(lambda v: v if v is None else _finite(v)), Field(ge=0, le=2)
-    ] = None
+    temperature: Annotated[float | None, Field(ge=0, le=2)] = None
     max_tokens: Annotated[int | None, Field(ge=1, le=2**31 - 1)] = None
     stream: bool = False
 
