@@ -1,0 +1,205 @@
+"""From what a provider's transport and HTTP answers say to our exceptions, where providers do not differ.
+
+What one provider alone says (an error code, a body's shape) is mapped in its adapter, which then calls these.
+"""
+
+import socket
+import ssl
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+from archer_ws.core.exceptions import (
+    ContentTooLarge,
+    ContextTooLong,
+    ModelNotFound,
+    ProviderAuth,
+    ProviderError,
+    ProviderFailure,
+    ProviderQuota,
+    ProviderRateLimited,
+    ProviderTimeout,
+    ProviderUnavailable,
+)
+
+#: The most of a provider's own message that is passed on, in characters.
+MAX_MESSAGE_CHARS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderIdentity:
+    """How an adapter's errors speak of its provider."""
+
+    name: str
+    #: Where it is reached, for messages: `http://localhost:11434`.
+    address: str
+    #: What to do when the credential is refused.
+    auth_hint: str
+    #: What to do when nothing answers.
+    unavailable_hint: str
+    #: What to do when the model is unknown; `{model}` stands for its name.
+    model_hint: str
+
+
+def retry_after_ms(headers: Mapping[str, str], now: datetime | None = None) -> int | None:
+    """When the provider wants the next try, in ms from now.
+
+    `retry-after-ms` before `Retry-After`, which is seconds or a date (RFC 9110, section 10.2.3); None where neither
+    can be read. Lookups are lower-case: pass a case-insensitive mapping, as HTTP clients have it.
+    """
+    for name, unit_ms in (("retry-after-ms", 1), ("retry-after", 1000)):
+        value = headers.get(name)
+        if not value:
+            continue
+        try:
+            return max(0, round(float(value) * unit_ms))
+        except (ValueError, OverflowError):
+            pass
+        try:
+            moment = parsedate_to_datetime(value)
+        except ValueError:
+            continue
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        return max(0, round((moment - (now or datetime.now(UTC))).total_seconds() * 1000))
+    return None
+
+
+def trimmed(message: str | None) -> str:
+    """A provider's message, fit to be shown: one line, bounded."""
+    text = " ".join((message or "").split())
+    return text if len(text) <= MAX_MESSAGE_CHARS else text[: MAX_MESSAGE_CHARS - 1] + "…"
+
+
+def failure_from_status(  # noqa: PLR0911 - one return for each row of a table
+    identity: ProviderIdentity,
+    status: int,
+    message: str | None,
+    headers: Mapping[str, str],
+    model: str | None = None,
+) -> ProviderFailure | ContentTooLarge:
+    """The exception for an HTTP error status whose body says nothing more special."""
+    name = identity.name
+    said = trimmed(message)
+    wait_ms = retry_after_ms(headers)
+    match status:
+        case 401 | 403:
+            text = f"{name} refused the credential ({status})" + (f": {said}" if status == 403 and said else "")
+            return ProviderAuth(text, hint=identity.auth_hint, provider=name)
+        case 402:
+            return ProviderQuota(f"{name} wants payment: {said or status}", provider=name, hint=quota_hint(name))
+        case 404:
+            return ModelNotFound(
+                f"{name} does not know the model {model!r}" if model else f"{name} answered 404: {said}",
+                hint=identity.model_hint.format(model=model or "…"),
+                provider=name,
+            )
+        case 408 | 504:
+            return ProviderTimeout(
+                f"{name} gave up waiting ({status})", retry_after_ms=wait_ms, provider=name, hint="Try again."
+            )
+        case 413:
+            return ContentTooLarge(
+                f"{name} refused the request as too large", hint="Send fewer or shorter messages.", provider=name
+            )
+        case 429:
+            return ProviderRateLimited(
+                f"{name} limits the rate of requests: {said or status}",
+                hint="Wait as retry_after_ms says, or send fewer requests at once.",
+                retry_after_ms=wait_ms,
+                provider=name,
+            )
+        case 503 | 529:
+            return ProviderUnavailable(
+                f"{name} is overloaded or down ({status})" + (f": {said}" if said else ""),
+                hint="Try again in a moment.",
+                retry_after_ms=wait_ms,
+                provider=name,
+            )
+        case _ if status >= 500:
+            return ProviderError(
+                f"{name} failed ({status})" + (f": {said}" if said else ""),
+                hint="Try again; if it stays, look at the provider's status page or log.",
+                retryable=True,
+                retry_after_ms=wait_ms,
+                provider=name,
+            )
+        case _:
+            return ProviderError(
+                f"{name} refused the request ({status})" + (f": {said}" if said else ""),
+                hint="Change the request as the message says.",
+                # 409 is a lock that passes; every other 4xx would be refused again.
+                retryable=status == 409,
+                retry_after_ms=wait_ms,
+                provider=name,
+            )
+
+
+def quota_hint(provider: str) -> str:
+    """What to do when the account is used up."""
+    return f"Check the plan and billing of your {provider} account; retrying does not help."
+
+
+def context_too_long(identity: ProviderIdentity, message: str | None) -> ContextTooLong:
+    """The prompt does not fit the model."""
+    return ContextTooLong(
+        f"the messages do not fit the model's context: {trimmed(message) or 'too many tokens'}",
+        hint="Send fewer or shorter messages, lower max_tokens, or choose a model with a larger context.",
+        provider=identity.name,
+    )
+
+
+def unreadable(identity: ProviderIdentity, what: str) -> ProviderError:
+    """The provider answered with something that is not its API (HTML with a 200, broken JSON)."""
+    return ProviderError(
+        f"{identity.name} at {identity.address} sent {what}",
+        hint="Check that the configured address is the API itself and not a web page or a proxy before it.",
+        retryable=True,
+        provider=identity.name,
+    )
+
+
+def failure_from_transport(identity: ProviderIdentity, error: BaseException) -> ProviderFailure:
+    """The exception for a connection that could not be made, or broke, from any HTTP client's error."""
+    name, address, hint = identity.name, identity.address, identity.unavailable_hint
+    chain = list(_causes(error))
+    if any(isinstance(cause, ssl.SSLError) for cause in chain):
+        return ProviderUnavailable(
+            f"no TLS connection to {name} at {address}: the certificate or protocol was refused",
+            hint="Check the address (http or https), the system clock and the certificate authorities.",
+            provider=name,
+            retryable=False,
+        )
+    if any(isinstance(cause, socket.gaierror) or "dns" in type(cause).__name__.lower() for cause in chain):
+        return ProviderUnavailable(
+            f"the host name of {name} at {address} can't be resolved",
+            hint=f"Check the address and the network. {hint}",
+            provider=name,
+        )
+    # Clients name their time-outs …Timeout…, and derive them from TimeoutError or not.
+    if any(isinstance(cause, TimeoutError) or "Timeout" in type(cause).__name__ for cause in chain):
+        connecting = any("Connect" in type(cause).__name__ for cause in chain)
+        return ProviderTimeout(
+            f"{name} at {address} did not {'accept a connection' if connecting else 'answer'} in time",
+            hint=hint if connecting else "Try again, or raise the time-outs (FIRST_TOKEN_TIMEOUT_S, IDLE_TIMEOUT_S).",
+            provider=name,
+        )
+    if any(isinstance(cause, ConnectionRefusedError) for cause in chain) or any(
+        "Connect" in type(cause).__name__ and "Reset" not in type(cause).__name__ for cause in chain[-2:]
+    ):
+        return ProviderUnavailable(f"nothing answers at {address} ({name})", hint=hint, provider=name)
+    return ProviderUnavailable(
+        f"the connection to {name} at {address} broke ({type(error).__name__})", hint="Try again.", provider=name
+    )
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        yield current
+        # aiohttp keeps the operating system's error in an attribute, not in the chain.
+        inner = getattr(current, "os_error", None) or getattr(current, "_os_error", None)
+        current = inner if isinstance(inner, BaseException) else (current.__cause__ or current.__context__)
