@@ -168,3 +168,15 @@ class ChatOptions:
         """Report a phase to whoever listens."""
         if self.on_progress is not None:
             self.on_progress(phase, detail)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a request goes, with the configured defaults filled in."""
+
+    provider: str
+    model: str
+    temperature: float | None
+    max_tokens: int
+    #: Whether the request itself named the model.
+    model_was_named: bool = True

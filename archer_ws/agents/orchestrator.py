@@ -1,0 +1,26 @@
+"""Picks the agent that answers a turn."""
+
+from collections.abc import AsyncGenerator, Sequence
+
+from archer_ws.agents.base import Agent, AgentTurn, DirectAgent, Gateway
+from archer_ws.llm_gateway.types import StreamChunk
+
+
+class Orchestrator:
+    """Gives each turn to the first agent that accepts it, and to the model itself where none does.
+
+    Args:
+        gateway: reaches the models.
+        agents: asked in order.
+    """
+
+    def __init__(self, gateway: Gateway, agents: Sequence[Agent] = ()) -> None:
+        self._agents = (*agents, DirectAgent(gateway))
+
+    def pick(self, turn: AgentTurn) -> Agent:
+        """The agent that answers the turn."""
+        return next(agent for agent in self._agents if agent.accepts(turn))
+
+    def run(self, turn: AgentTurn) -> AsyncGenerator[StreamChunk, None]:
+        """The chosen agent's own generator: the caller closes it."""
+        return self.pick(turn).run(turn)

@@ -1,0 +1,250 @@
+"""Picks the adapter and the model for a request, and makes the adapters from the settings.
+
+The one place below `main` that sees Settings (the specification fixes this signature): it hands each adapter its
+values. What an adapter does with its provider, and when a call is tried again, is theirs and retry.py's.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+from functools import partial
+
+from archer_ws.config import Settings
+from archer_ws.core.exceptions import InvalidParams, ModelNotFound, ProviderFailure
+from archer_ws.llm_gateway.anthropic_adapter import AnthropicAdapter
+from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
+from archer_ws.llm_gateway.catalog import load_catalog
+from archer_ws.llm_gateway.local_adapter import LocalAdapter
+from archer_ws.llm_gateway.ollama_adapter import OllamaAdapter
+from archer_ws.llm_gateway.openai_adapter import OpenAIAdapter
+from archer_ws.llm_gateway.retry import Patience, RetryPolicy, call_with_retries, stream_with_retries
+from archer_ws.llm_gateway.types import (
+    ChatMessage,
+    ChatOptions,
+    ChatRequest,
+    ChatResponse,
+    ModelInfo,
+    ProviderStatus,
+    Route,
+    StreamChunk,
+)
+
+
+class LLMRouter:
+    """Factory and router for LLM adapters."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._instances: dict[str, BaseLLMAdapter] = {}
+        self.default_provider: str = settings.llm_provider
+        self._catalog = load_catalog()
+        self._timeouts = Timeouts(
+            connect_s=settings.connect_timeout_s,
+            first_token_s=settings.first_token_timeout_s,
+            idle_s=settings.idle_timeout_s,
+            total_s=settings.total_timeout_s,
+            model_load_s=settings.model_load_timeout_s,
+        )
+        self._patience = Patience(RetryPolicy(settings.max_retries, settings.retry_after_max_s), self._timeouts)
+        self._factories: dict[str, Callable[[], BaseLLMAdapter]] = {
+            "ollama": self._make_ollama,
+            "openai": self._make_openai,
+            "anthropic": self._make_anthropic,
+            "local": self._make_local,
+        }
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """The names a request may give as `provider`."""
+        return tuple(self._factories)
+
+    def get_adapter(self, provider: str | None = None) -> BaseLLMAdapter:
+        """The adapter for the provider (or the default one), made on first use.
+
+        Raises:
+            InvalidParams: there is no such provider.
+        """
+        name = provider or self.default_provider
+        adapter = self._instances.get(name)
+        if adapter is None:
+            factory = self._factories.get(name)
+            if factory is None:
+                raise InvalidParams(
+                    f"there is no provider {name!r}", hint=f"Use one of: {', '.join(self.providers)}; or leave it out."
+                )
+            adapter = self._instances[name] = factory()
+        return adapter
+
+    def resolve(self, request: ChatRequest) -> Route:
+        """The provider and model a request goes to.
+
+        An explicit provider wins; then `provider/model` where that is a provider's name; then the model's name; then
+        the configured provider.
+
+        Raises:
+            InvalidParams: there is no such provider.
+        """
+        provider, model = request.provider, request.model
+        if provider is None and model is not None:
+            prefix, slash, rest = model.partition("/")
+            if slash and rest and prefix in self._factories:
+                provider, model = prefix, rest
+            else:
+                provider = self._infer_provider(model)
+        provider = provider or self.default_provider
+        adapter = self.get_adapter(provider)
+        chosen = model or self.settings.default_model_for(provider) or adapter.default_model
+        facts = self._catalog.facts(provider, chosen)
+        temperature = request.temperature
+        if (
+            temperature is None
+            and "temperature" not in facts.refuses
+            and not (facts.one_sampling_parameter and request.top_p is not None)
+        ):
+            temperature = self.settings.llm_temperature
+        return Route(
+            provider=provider,
+            model=chosen,
+            temperature=temperature,
+            max_tokens=request.max_tokens or self.settings.llm_max_tokens,
+            model_was_named=model is not None,
+        )
+
+    async def chat(self, request: ChatRequest) -> ChatResponse:
+        """The whole answer at once, from the provider's own non-streaming call.
+
+        Raises:
+            InvalidParams: there is no such provider.
+            ProviderFailure: the provider refused, broke or is not there, after the retries.
+        """
+        route = self.resolve(request)
+        adapter = self.get_adapter(route.provider)
+        options = options_of(request)
+        return await call_with_retries(
+            adapter,
+            self._patience,
+            lambda: adapter.chat(request.messages, route.model, route.temperature, route.max_tokens, options=options),
+            partial(self._explained, route),
+        )
+
+    def stream_chat(
+        self,
+        request: ChatRequest,
+        *,
+        route: Route | None = None,
+        messages: Sequence[ChatMessage] | None = None,
+        options: ChatOptions | None = None,
+    ) -> AsyncGenerator[StreamChunk, None]:
+        """The answer as it comes; closing the generator closes the upstream connection.
+
+        `route` is what `resolve` said, `messages` replaces the request's own (a session's history before them), and
+        `options` the request's own.
+
+        Raises:
+            InvalidParams: there is no such provider (at once).
+            ProviderFailure: the provider refused, broke or is not there, after the retries.
+        """
+        route = route or self.resolve(request)
+        adapter = self.get_adapter(route.provider)
+        options = options or options_of(request)
+        messages = request.messages if messages is None else messages
+        return stream_with_retries(
+            adapter,
+            self._patience,
+            options,
+            lambda: adapter.stream_chat(messages, route.model, route.temperature, route.max_tokens, options=options),
+            partial(self._explained, route),
+        )
+
+    async def prepare(self) -> None:
+        """Make the default provider ready to answer: import its SDK, load its model.
+
+        Raises:
+            ProviderFailure: it can't serve as configured.
+        """
+        await self.get_adapter().prepare()
+
+    async def context_window(self, route: Route) -> int | None:
+        """The context of a route's model in tokens, or None when unknown."""
+        return await self.get_adapter(route.provider).context_window(route.model)
+
+    async def health_check_all(self) -> dict[str, ProviderStatus]:
+        """The state of every provider, all asked side by side."""
+        states = await asyncio.gather(*(self.get_adapter(name).health_check() for name in self.providers))
+        return dict(zip(self.providers, states, strict=True))
+
+    async def list_all_models(self) -> list[ModelInfo]:
+        """The models of every provider that answers; one that doesn't is left out."""
+        listings = await asyncio.gather(*(self._models_or_none(name) for name in self.providers))
+        return [model for listing in listings for model in listing]
+
+    async def aclose(self) -> None:
+        """Close every adapter's connections and child processes."""
+        await asyncio.gather(*(adapter.aclose() for adapter in self._instances.values()))
+
+    def _infer_provider(self, model: str | None) -> str:
+        """Infer provider from model name; an unknown model is the configured provider's."""
+        return (self._catalog.provider_of(model) if model else None) or self.default_provider
+
+    async def _models_or_none(self, provider: str) -> list[ModelInfo]:
+        try:
+            return await self.get_adapter(provider).list_models()
+        except ProviderFailure:
+            return []
+
+    def _explained(self, route: Route, error: ProviderFailure) -> ProviderFailure:
+        """Say where an unknown model's name came from when the request did not give it."""
+        if route.model_was_named or not isinstance(error, ModelNotFound):
+            return error
+        configured = route.provider == self.default_provider and route.model == self.settings.llm_default_model
+        variable = "LLM_DEFAULT_MODEL" if configured else f"{route.provider.upper()}_DEFAULT_MODEL"
+        hint = (
+            f"The request named no model, so the configured default {route.model!r} was used: set {variable} to a "
+            f"model that {route.provider} has, or name one in the request."
+        )
+        return ModelNotFound(error.message, hint=f"{hint} {error.hint or ''}".strip(), provider=error.provider)
+
+    def _make_ollama(self) -> BaseLLMAdapter:
+        settings = self.settings
+        return OllamaAdapter(
+            host=settings.ollama_host,
+            default_model=settings.llm_default_model,
+            timeouts=self._timeouts,
+            concurrency=settings.concurrency_of("ollama"),
+        )
+
+    def _make_openai(self) -> BaseLLMAdapter:
+        settings = self.settings
+        return OpenAIAdapter(
+            api_key=settings.openai_api_key,
+            base_url=settings.openai_base_url,
+            default_model=settings.openai_default_model,
+            timeouts=self._timeouts,
+            concurrency=settings.concurrency_of("openai"),
+            catalog=self._catalog,
+        )
+
+    def _make_anthropic(self) -> BaseLLMAdapter:
+        settings = self.settings
+        return AnthropicAdapter(
+            api_key=settings.anthropic_api_key,
+            base_url=settings.anthropic_base_url,
+            default_model=settings.anthropic_default_model,
+            timeouts=self._timeouts,
+            concurrency=settings.concurrency_of("anthropic"),
+            catalog=self._catalog,
+        )
+
+    def _make_local(self) -> BaseLLMAdapter:
+        settings = self.settings
+        return LocalAdapter(
+            model_path=settings.local_model_path,
+            parallel=settings.local_parallel,
+            timeouts=self._timeouts,
+            concurrency=settings.concurrency_of("local"),
+            catalog=self._catalog,
+        )
+
+
+def options_of(request: ChatRequest) -> ChatOptions:
+    """The parts of a request that the adapters' fixed arguments lack."""
+    return ChatOptions(stop=tuple(request.stop or ()), top_p=request.top_p, seed=request.seed)

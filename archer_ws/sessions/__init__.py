@@ -1,0 +1,1 @@
+"""The one session manager every endpoint shares: streams with their logs, conversations, limits."""

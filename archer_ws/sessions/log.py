@@ -1,0 +1,231 @@
+"""A stream's log: its numbered events, kept so that any reader can follow at its own pace or come back later.
+
+Memory is the text itself plus four bytes an event: one UTF-8 buffer, the end offset of each event in it, and the few
+events that are not text. Readers hold a cursor (the last seq they have seen) and pull; a watcher is only told that
+there is more. What the events mean, and when they are appended, is the stream's business.
+"""
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from archer_ws.core.exceptions import ErrorInfo
+from archer_ws.llm_gateway.types import CancelReason, ProgressPhase, StreamStatus, TokenUsage
+
+#: The most text one delta carries, in bytes (protocol section 7).
+DELTA_BYTES_MAX = 16 * 1024
+#: The most text a log holds, in bytes (protocol section 7).
+LOG_BYTES_MAX = 4 * 1024 * 1024
+
+TextKind = Literal["content", "reasoning"]
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The provider answered."""
+
+    seq: int
+    session_id: str | None
+    provider: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Something happens before the first text."""
+
+    seq: int
+    phase: ProgressPhase
+    detail: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """The text of the events `from_seq..seq`, all of one kind."""
+
+    from_seq: int
+    seq: int
+    kind: TextKind
+    text: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The last event of every log."""
+
+    seq: int
+    status: StreamStatus
+    reason: CancelReason | None
+    finish_reason: str | None
+    usage: TokenUsage | None
+    text_bytes: int
+    history_dropped: int | None
+    error: ErrorInfo | None
+
+
+Event = Started | Progress | Delta | Ended
+Watcher = Callable[[], None]
+
+
+class LogFull(Exception):
+    """The text passed LOG_BYTES_MAX; what fitted was kept."""
+
+
+class StreamLog(Protocol):
+    """What a stream writes and its readers pull. Appending and reading never wait: a remote log mirrors itself."""
+
+    @property
+    def head_seq(self) -> int:
+        """The newest event's number; 0 while there is none."""
+
+    @property
+    def ended(self) -> Ended | None:
+        """The last event, once it is written."""
+
+    @property
+    def content_bytes(self) -> int:
+        """The size of the answer so far, reasoning apart."""
+
+    @property
+    def size_bytes(self) -> int:
+        """What the log costs in memory, about."""
+
+    def append_text(self, kind: TextKind, text: bytes) -> None:
+        """Add text (whole UTF-8 characters); empty text adds nothing.
+
+        Raises:
+            LogFull: not all of it fitted.
+        """
+
+    def append(self, make: Callable[[int], Started | Progress | Ended]) -> None:
+        """Add the event that `make` builds for its seq."""
+
+    def read(self, after: int, max_bytes: int = DELTA_BYTES_MAX) -> Event | None:
+        """The next event after `after`, adjacent text of one kind merged up to `max_bytes`; None at the head."""
+
+    def text(self, kind: TextKind) -> str:
+        """All text of that kind."""
+
+    def watch(self, watcher: Watcher) -> Callable[[], None]:
+        """Call `watcher` after every append (it must not block or raise), until the returned function is called."""
+
+
+class MemoryLog:
+    """The log in this process's memory."""
+
+    def __init__(self) -> None:
+        self._text = bytearray()
+        #: _ends[seq - 1]: where event seq's text ends in the buffer. 4 MiB fit 32 bits.
+        self._ends = array("I")
+        self._control: dict[int, Started | Progress | Ended] = {}
+        # A run is a stretch of adjacent events of one kind; a control event is a run of its own (None).
+        self._run_starts: list[int] = []
+        self._run_kinds: list[TextKind | None] = []
+        self._watchers: list[Watcher] = []
+        self._content_bytes = 0
+        self.ended: Ended | None = None
+
+    @property
+    def head_seq(self) -> int:
+        """The newest event's number; 0 while there is none."""
+        return len(self._ends)
+
+    @property
+    def content_bytes(self) -> int:
+        """The size of the answer so far, reasoning apart."""
+        return self._content_bytes
+
+    @property
+    def size_bytes(self) -> int:
+        """What the log costs in memory, about."""
+        return len(self._text) + 4 * len(self._ends)
+
+    def append_text(self, kind: TextKind, text: bytes) -> None:
+        """Add text (whole UTF-8 characters); empty text adds nothing.
+
+        Raises:
+            LogFull: not all of it fitted.
+        """
+        if not text:
+            return
+        fitting = _cut(text, LOG_BYTES_MAX - len(self._text)) if len(self._text) + len(text) > LOG_BYTES_MAX else text
+        if fitting:
+            if not self._run_kinds or self._run_kinds[-1] != kind:
+                self._run_starts.append(len(self._ends) + 1)
+                self._run_kinds.append(kind)
+            if kind == "content":
+                self._content_bytes += len(fitting)
+            rest = fitting
+            while len(rest) > DELTA_BYTES_MAX:
+                piece = _cut(rest, DELTA_BYTES_MAX)
+                self._add(piece)
+                rest = rest[len(piece) :]
+            self._add(rest)
+            self._notify()
+        if len(fitting) < len(text):
+            raise LogFull
+
+    def append(self, make: Callable[[int], Started | Progress | Ended]) -> None:
+        """Add the event that `make` builds for its seq."""
+        seq = len(self._ends) + 1
+        event = make(seq)
+        self._run_starts.append(seq)
+        self._run_kinds.append(None)
+        self._ends.append(len(self._text))
+        self._control[seq] = event
+        if isinstance(event, Ended):
+            self.ended = event
+        self._notify()
+
+    def read(self, after: int, max_bytes: int = DELTA_BYTES_MAX) -> Event | None:
+        """The next event after `after`, adjacent text of one kind merged up to `max_bytes`; None at the head."""
+        seq = after + 1
+        if seq > len(self._ends):
+            return None
+        run = bisect_right(self._run_starts, seq) - 1
+        kind = self._run_kinds[run]
+        if kind is None:
+            return self._control[seq]
+        run_end = self._run_starts[run + 1] - 1 if run + 1 < len(self._run_starts) else len(self._ends)
+        start = self._ends[seq - 2] if seq > 1 else 0
+        last = max(seq, bisect_right(self._ends, start + max_bytes, seq - 1, run_end))
+        return Delta(seq, last, kind, bytes(self._text[start : self._ends[last - 1]]))
+
+    def text(self, kind: TextKind) -> str:
+        """All text of that kind."""
+        pieces = []
+        for run, run_kind in enumerate(self._run_kinds):
+            if run_kind == kind:
+                first = self._run_starts[run]
+                last = self._run_starts[run + 1] - 1 if run + 1 < len(self._run_starts) else len(self._ends)
+                pieces.append(self._text[self._ends[first - 2] if first > 1 else 0 : self._ends[last - 1]])
+        return b"".join(pieces).decode()
+
+    def watch(self, watcher: Watcher) -> Callable[[], None]:
+        """Call `watcher` after every append, until the returned function is called."""
+        self._watchers.append(watcher)
+
+        def unwatch() -> None:
+            if watcher in self._watchers:
+                self._watchers.remove(watcher)
+
+        return unwatch
+
+    def _add(self, piece: bytes) -> None:
+        self._text += piece
+        self._ends.append(len(self._text))
+
+    def _notify(self) -> None:
+        # A copy: a watcher may stop watching while it is told.
+        for watcher in tuple(self._watchers):
+            watcher()
+
+
+def _cut(text: bytes, size: int) -> bytes:
+    """The longest beginning of at most `size` bytes that ends between characters."""
+    end = min(size, len(text))
+    while 0 < end < len(text) and text[end] & 0xC0 == 0x80:
+        end -= 1
+    return text[:end]

@@ -1,0 +1,347 @@
+"""The one entry to streams, for every transport: start, cancel, find, list, drain.
+
+It owns the table of streams, the admission limits and the streams' tasks. It does not know who asks (a socket, SSE or
+a plain call): they all get a `Stream` to read from and a `Hold` to keep it alive. Conversations are conversations.py's.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Literal
+
+import structlog
+
+from archer_ws.agents.base import Gateway
+from archer_ws.agents.orchestrator import Orchestrator
+from archer_ws.core.exceptions import (
+    ArcherError,
+    ContentTooLarge,
+    Draining,
+    SessionBusy,
+    StreamIdConflict,
+    StreamNotFound,
+)
+from archer_ws.core.ids import new_id
+from archer_ws.llm_gateway.types import CancelReason, ChatRequest, Route
+from archer_ws.sessions.limits import ProviderGate, Slot, StreamQuota
+from archer_ws.sessions.models import CancelResult, StreamPage
+from archer_ws.sessions.retention import StreamTable
+from archer_ws.sessions.store import SessionStore
+from archer_ws.sessions.stream import STOP_GRACE_S, Hold, Stream, StreamIdentity
+from archer_ws.sessions.tombstones import Tombstones
+from archer_ws.sessions.turn import Turn, check_turn
+from archer_ws.sessions.views import stream_info
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ManagerLimits:
+    """What the manager allows and keeps; times in seconds."""
+
+    max_content_bytes: int = 4 * 1024 * 1024
+    retention_s: float = 600.0
+    grace_s: float | None = None
+    retained_bytes_max: int = 256 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A stream, the caller's hold on it, and whether it ran already when the caller asked."""
+
+    stream: Stream
+    hold: Hold
+    duplicate: bool
+
+
+class SessionManager:
+    """Every stream of this process.
+
+    Args:
+        gateway: says where requests go.
+        orchestrator: makes the answers.
+        store: keeps the conversations.
+        quota: how many streams may run.
+        gates: a provider's concurrency and queue, by its name.
+        limits: sizes and times.
+    """
+
+    def __init__(
+        self,
+        *,
+        gateway: Gateway,
+        orchestrator: Orchestrator,
+        store: SessionStore,
+        quota: StreamQuota,
+        gates: Mapping[str, ProviderGate],
+        limits: ManagerLimits | None = None,
+    ) -> None:
+        self._gateway = gateway
+        self._orchestrator = orchestrator
+        self._store = store
+        self._quota = quota
+        self._gates = gates
+        self._limits = limits or ManagerLimits()
+        self._table = StreamTable(retention_s=self._limits.retention_s, bytes_max=self._limits.retained_bytes_max)
+        self._tombstones = Tombstones()
+        self._slots: dict[Stream, Slot] = {}
+        self._by_session: dict[tuple[str, str], list[Stream]] = {}
+        self._orphans: set[asyncio.Task[None]] = set()
+        self._draining = False
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether new requests are refused because the server is about to stop."""
+        return self._draining
+
+    @property
+    def running(self) -> int:
+        """How many streams run."""
+        return self._table.live_count
+
+    @property
+    def orphans(self) -> int:
+        """How many readers did not stop when they were told to, and still have not."""
+        return len(self._orphans)
+
+    def register(
+        self,
+        principal: str,
+        request: ChatRequest,
+        *,
+        request_id: str,
+        on_disconnect: Literal["continue", "cancel"],
+    ) -> Attachment:
+        """Begin a stream, or attach to the one that has the request's id and parameters.
+
+        Synchronous, so that whatever the caller reads next finds it; `Stream.wait_admitted` tells whether it is
+        accepted. `on_disconnect` is the transport's default. Checks in the protocol's order: duplicate, busy, limits.
+
+        Raises:
+            StreamIdConflict: the id belongs to a stream with other parameters.
+            Draining: the server is about to stop.
+            InvalidParams: the request can't be served as it is.
+            ContentTooLarge: the messages are.
+            SessionBusy: the session runs a stream, and `on_busy` is not `interrupt`.
+            Overloaded: too many streams run or wait.
+        """
+        fingerprint = _fingerprint(request)
+        if request.stream_id is not None:
+            known = self._table.get(principal, request.stream_id)
+            if known is not None:
+                if known.identity.fingerprint != fingerprint:
+                    raise StreamIdConflict(
+                        f"stream {request.stream_id!r} exists with other parameters",
+                        hint="Mint a fresh stream_id for each new request.",
+                        stream_id=request.stream_id,
+                    )
+                return Attachment(known, known.hold(), duplicate=True)
+        if self._draining:
+            raise Draining(
+                "the server is about to stop and takes no new requests",
+                hint="Connect again in a moment.",
+                retry_after_ms=5000,
+            )
+        check_turn(request)
+        self._check_size(request)
+        route = self._gateway.resolve(request)
+        predecessors = self._predecessors(principal, request)
+        slot = self._reserve(principal, route)
+        return self._begin(principal, request, route, predecessors, slot, fingerprint, request_id, on_disconnect)
+
+    async def start(
+        self,
+        principal: str,
+        request: ChatRequest,
+        *,
+        request_id: str,
+        on_disconnect: Literal["continue", "cancel"],
+    ) -> Attachment:
+        """`register`, and wait until the stream is accepted.
+
+        Raises:
+            ArcherError: as `register`, and SessionNotFound.
+        """
+        attachment = self.register(principal, request, request_id=request_id, on_disconnect=on_disconnect)
+        try:
+            await attachment.stream.wait_admitted()
+        except BaseException:
+            attachment.hold.release()
+            raise
+        return attachment
+
+    def find(self, principal: str, stream_id: str) -> Stream:
+        """The principal's stream, running or still kept.
+
+        Raises:
+            StreamNotFound: there is none, or it is another principal's.
+        """
+        stream = self._table.get(principal, stream_id)
+        if stream is None:
+            raise StreamNotFound(
+                f"there is no stream {stream_id!r}",
+                hint="It never was, or its log was forgotten: streams are kept for a while after their end.",
+                stream_id=stream_id,
+            )
+        return stream
+
+    def cancel(self, principal: str, stream_id: str, reason: CancelReason = "client") -> CancelResult:
+        """Ask for a stream's end; harmless to repeat. An unknown id is remembered: its send will be born cancelled."""
+        stream = self._table.get(principal, stream_id)
+        if stream is None:
+            self._tombstones.add(principal, stream_id)
+            return CancelResult(outcome="not_found")
+        outcome = stream.cancel(reason)
+        return CancelResult(outcome=outcome, status=stream.status)
+
+    def list_streams(self, principal: str, *, session_id: str | None = None, active: bool = False) -> StreamPage:
+        """The principal's streams, of one session or of all, running only or those kept too."""
+        return StreamPage(
+            items=[
+                stream_info(stream)
+                for stream in self._table.of(principal)
+                if (session_id is None or stream.identity.session_id == session_id) and (stream.is_live or not active)
+            ]
+        )
+
+    def active_in(self, principal: str, session_id: str) -> list[Stream]:
+        """The session's streams that have not ended, in the order they were sent."""
+        return list(self._by_session.get((principal, session_id), ()))
+
+    def begin_drain(self) -> None:
+        """Refuse new requests from now on; running streams go on."""
+        self._draining = True
+
+    async def drain(self, limit_s: float) -> None:
+        """Refuse new requests, wait for the running streams, and end what is left after `limit_s` as cancelled."""
+        self.begin_drain()
+        if live := self._table.live:
+            log.info("draining", streams=len(live), limit_s=limit_s)
+            await asyncio.wait([stream.task for stream in live if stream.task], timeout=limit_s)
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """End every stream now and wait for the ends to be written."""
+        self.begin_drain()
+        for stream in self._table.live:
+            stream.cancel("draining")
+        if tasks := [stream.task for stream in self._table.live if stream.task]:
+            _, pending = await asyncio.wait(tasks, timeout=2 * STOP_GRACE_S)
+            for task in pending:
+                task.cancel()
+        for orphan in self._orphans:
+            orphan.cancel()
+        self._table.close()
+
+    def _check_size(self, request: ChatRequest) -> None:
+        size = sum(len(message.content.encode()) for message in request.messages)
+        if size > self._limits.max_content_bytes:
+            raise ContentTooLarge(
+                f"the messages are {size} bytes of text, the most is {self._limits.max_content_bytes}",
+                hint="Send fewer or shorter messages, or raise MAX_CONTENT_BYTES.",
+            )
+
+    def _predecessors(self, principal: str, request: ChatRequest) -> list[Stream]:
+        """The session's running streams: refused, or to be interrupted once the request is sure to be accepted."""
+        if request.session_id is None:
+            return []
+        running = self.active_in(principal, request.session_id)
+        if running and request.on_busy != "interrupt":
+            raise SessionBusy(
+                f"the session is busy with stream {running[-1].stream_id!r}",
+                hint='Wait for it to end, cancel it, or send with on_busy "interrupt".',
+                stream_id=running[-1].stream_id,
+                retry_after_ms=1000,
+            )
+        return running
+
+    def _reserve(self, principal: str, route: Route) -> Slot:
+        self._quota.enter(principal)
+        try:
+            return self._gates[route.provider].reserve()
+        except ArcherError:
+            self._quota.leave(principal)
+            raise
+
+    def _begin(
+        self,
+        principal: str,
+        request: ChatRequest,
+        route: Route,
+        predecessors: list[Stream],
+        slot: Slot,
+        fingerprint: bytes,
+        request_id: str,
+        on_disconnect: Literal["continue", "cancel"],
+    ) -> Attachment:
+        stream = Stream(
+            StreamIdentity(
+                stream_id=request.stream_id or new_id("str"),
+                principal=principal,
+                session_id=request.session_id,
+                provider=route.provider,
+                model=route.model,
+                request_id=request_id,
+                fingerprint=fingerprint,
+                on_disconnect=request.on_disconnect or on_disconnect,
+            ),
+            grace_s=self._limits.grace_s,
+            on_end=self._ended,
+            on_orphan=self._adopt,
+        )
+        self._table.add(stream)
+        self._slots[stream] = slot
+        if request.session_id is not None:
+            self._by_session.setdefault((principal, request.session_id), []).append(stream)
+        for predecessor in predecessors:
+            predecessor.cancel("interrupted")
+        hold = stream.hold()
+        if self._tombstones.take(principal, stream.stream_id):
+            stream.cancel("client")
+        stream.start(
+            Turn(
+                request=request,
+                route=route,
+                principal=principal,
+                stream=stream,
+                predecessors=predecessors,
+                slot=slot,
+                gateway=self._gateway,
+                orchestrator=self._orchestrator,
+                store=self._store,
+            )
+        )
+        return Attachment(stream, hold, duplicate=False)
+
+    def _ended(self, stream: Stream) -> None:
+        """Give back what the stream took; called by its owner task at its very end."""
+        self._slots.pop(stream).release()
+        self._quota.leave(stream.identity.principal)
+        session_id = stream.identity.session_id
+        if session_id is not None:
+            key = (stream.identity.principal, session_id)
+            running = self._by_session[key]
+            running.remove(stream)
+            if not running:
+                del self._by_session[key]
+        if stream.log.ended is None:
+            self._table.refuse(stream)
+        else:
+            self._table.end(stream)
+
+    def _adopt(self, orphan: asyncio.Task[None]) -> None:
+        """Keep a reader that would not stop until it does, so that it is seen and counted."""
+        self._orphans.add(orphan)
+        orphan.add_done_callback(self._reap)
+
+    def _reap(self, orphan: asyncio.Task[None]) -> None:
+        self._orphans.discard(orphan)
+        error = None if orphan.cancelled() else orphan.exception()
+        log.warning("orphan_reaped", task=orphan.get_name(), error=type(error).__name__ if error else None)
+
+
+def _fingerprint(request: ChatRequest) -> bytes:
+    """A hash of what the request asks for; how it is delivered (`stream`) does not count."""
+    asked = request.model_dump_json(exclude={"stream", "stream_id"}, exclude_none=True)
+    return blake2b(asked.encode(), digest_size=16).digest()

@@ -1,0 +1,53 @@
+"""How a generation ended, and what it cost. Pure."""
+
+import asyncio
+from dataclasses import dataclass
+
+from archer_ws.core.exceptions import ArcherError, InternalError, OutputTooLong, UpstreamTruncated
+from archer_ws.llm_gateway.types import CancelReason, StreamStatus, TokenUsage
+from archer_ws.sessions.history import BYTES_PER_TOKEN
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """An ended stream's status, and why."""
+
+    status: StreamStatus
+    reason: CancelReason | None = None
+    error: ArcherError | None = None
+
+    @classmethod
+    def of(cls, reader: asyncio.Task[None]) -> "Outcome":
+        """What a reader that is done, and was not cancelled by its owner, means."""
+        if reader.cancelled():
+            return cls("failed", error=InternalError("the generation was interrupted", hint="Try again."))
+        match reader.exception():
+            case None:
+                return cls("completed")
+            case (UpstreamTruncated() | OutputTooLong()) as error:
+                return cls("incomplete", error=error)
+            case ArcherError() as error:
+                return cls("failed", error=error)
+            case cause:
+                defect = InternalError("the server failed while generating", hint="See the server's log.")
+                defect.__cause__ = cause
+                return cls("failed", error=defect)
+
+
+def final_usage(status: StreamStatus, told: TokenUsage | None, content_bytes: int, prompt_estimate: int) -> TokenUsage:
+    """The provider's figures for a completed stream, else the best that can be said.
+
+    `told` is the last the provider said, `prompt_estimate` our own count of the prompt's tokens.
+    """
+    if told is not None and status == "completed":
+        return told
+    prompt = told.prompt_tokens if told and told.prompt_tokens else prompt_estimate
+    completion = max(told.completion_tokens if told else 0, -(-content_bytes // BYTES_PER_TOKEN))
+    return TokenUsage(
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        total_tokens=prompt + completion,
+        estimated=True,
+        cached_tokens=told.cached_tokens if told else None,
+        reasoning_tokens=told.reasoning_tokens if told else None,
+    )

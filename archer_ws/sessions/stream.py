@@ -1,0 +1,333 @@
+"""One generation: its state machine, its owner task and the reader child.
+
+    queued ──► running ──► completed · incomplete · failed
+       └─────────┴──► cancelling ──► cancelled
+
+The owner task runs the provider's reader as its child and alone writes the end. Cancel and finish meet in one
+compare-and-set with no await between check and write: whoever comes first decides. What is generated, and what becomes
+of the answer, is the `Work`'s; which streams exist is the manager's.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import structlog
+
+from archer_ws.core.clock import utc_now
+from archer_ws.core.exceptions import ArcherError, InternalError, OutputTooLong
+from archer_ws.llm_gateway.types import (
+    CancelReason,
+    ProgressPhase,
+    StreamChunk,
+    StreamStatus,
+    TokenUsage,
+)
+from archer_ws.sessions.log import Ended, LogFull, MemoryLog, Progress, Started, StreamLog
+from archer_ws.sessions.outcome import Outcome, final_usage
+from archer_ws.sessions.scalars import ScalarEncoder
+
+log = structlog.get_logger(__name__)
+
+#: How long a cancelled reader may take to close its connection (protocol section 6).
+STOP_GRACE_S = 2.0
+#: How long storing an answer may hold back the stream's end.
+SETTLE_LIMIT_S = 5.0
+
+
+class Work(Protocol):
+    """What a stream does, step by step; each is cancelled with it."""
+
+    async def admit(self) -> None:
+        """The last checks before the stream is accepted.
+
+        Raises:
+            ArcherError: it is not.
+        """
+
+    async def open(self, stream: "Stream") -> AsyncGenerator[StreamChunk, None]:
+        """Wait until the stream may run, and give its chunks."""
+
+    async def settle(self, status: StreamStatus, content: str) -> None:
+        """Keep the answer."""
+
+    @property
+    def prompt_tokens(self) -> int:
+        """An estimate, for a provider that did not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamIdentity:
+    """What never changes about a stream."""
+
+    stream_id: str
+    principal: str
+    session_id: str | None
+    provider: str
+    model: str
+    request_id: str
+    #: Of the request's parameters: tells a repeated send from a conflicting one.
+    fingerprint: bytes
+    on_disconnect: Literal["continue", "cancel"]
+
+
+class Stream:
+    """One generation.
+
+    Args:
+        identity: what it is.
+        grace_s: how long it runs without holders when it goes on after a disconnect; None is to its end.
+        on_end: called once, after the last event.
+        on_orphan: given the reader that did not stop in time.
+    """
+
+    def __init__(
+        self,
+        identity: StreamIdentity,
+        *,
+        grace_s: float | None = None,
+        on_end: Callable[["Stream"], None] = lambda _: None,
+        on_orphan: Callable[[asyncio.Task[None]], None] = lambda _: None,
+    ) -> None:
+        self.identity = identity
+        self.log: StreamLog = MemoryLog()
+        self.created_at = utc_now()
+        self.ended_at = self.created_at
+        self.history_dropped: int | None = None
+        self.usage: TokenUsage | None = None
+        self._grace_s = grace_s
+        self._on_end = on_end
+        self._on_orphan = on_orphan
+        self._live_status: Literal["queued", "running"] = "queued"
+        self._cancel_reason: CancelReason | None = None
+        self._outcome: Outcome | None = None
+        self._rejection: ArcherError | None = None
+        self.finish_reason: str | None = None
+        self._started = False
+        self._began = time.monotonic()
+        self._first_text_ms: float | None = None
+        self._encoder = ScalarEncoder()
+        self._holders = 0
+        self._grace: asyncio.TimerHandle | None = None
+        self._admitted = asyncio.Event()
+        self._cancel_signal: asyncio.Future[None] | None = None
+        self._finished = asyncio.Event()
+        self.task: asyncio.Task[None] | None = None
+
+    @property
+    def stream_id(self) -> str:
+        """The id, unique for its principal."""
+        return self.identity.stream_id
+
+    @property
+    def status(self) -> StreamStatus:
+        """Where it stands; the ended ones never change again."""
+        if self._outcome is not None:
+            return self._outcome.status
+        return "cancelling" if self._cancel_reason is not None else self._live_status
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the last event is still to come."""
+        return self.log.ended is None
+
+    def start(self, work: Work) -> None:
+        """Begin; the owner task inherits the caller's logging context."""
+        self.task = asyncio.create_task(self._own(work), name=f"stream {self.stream_id}")
+
+    async def wait_admitted(self) -> None:
+        """Return once the stream is accepted.
+
+        Raises:
+            ArcherError: it was refused; such a stream has no log and no id.
+        """
+        await self._admitted.wait()
+        if self._rejection is not None:
+            raise self._rejection
+
+    async def wait_ended(self) -> None:
+        """Return once the last event is written, or the stream was refused."""
+        await self._finished.wait()
+
+    def cancel(self, reason: CancelReason) -> Literal["cancelling", "already_ended"]:
+        """Ask for the end; the owner does the rest. Harmless to repeat: the first reason stays."""
+        if self._outcome is not None:
+            return "already_ended"
+        if self._cancel_reason is None:
+            self._cancel_reason = reason
+            if self._cancel_signal is not None and not self._cancel_signal.done():
+                self._cancel_signal.set_result(None)
+        return "cancelling"
+
+    def set_running(self) -> None:
+        """The wait for a predecessor or a provider's slot is over."""
+        self._live_status = "running"
+
+    def progress(self, phase: ProgressPhase, detail: str | None) -> None:
+        """Tell what happens before the first text."""
+        self.log.append(lambda seq: Progress(seq, phase, detail))
+
+    def hold(self) -> "Hold":
+        """Keep the stream alive as its reader (protocol section 7)."""
+        self._holders += 1
+        if self._grace is not None:
+            self._grace.cancel()
+            self._grace = None
+        return Hold(self)
+
+    def release(self) -> None:
+        """One holder less (Hold's to call)."""
+        self._holders -= 1
+        if self._holders or not self.is_live:
+            return
+        loop = asyncio.get_running_loop()
+        if self.identity.on_disconnect == "cancel":
+            # Not at once: a new holder within this loop step wins.
+            loop.call_soon(self._leave)
+        elif self._grace_s is not None:
+            self._grace = loop.call_later(self._grace_s, self._leave)
+
+    def _leave(self) -> None:
+        if not self._holders:
+            self.cancel("disconnected")
+
+    async def _own(self, work: Work) -> None:
+        structlog.contextvars.bind_contextvars(stream_id=self.stream_id)
+        try:
+            try:
+                await work.admit()
+            except ArcherError as error:
+                self._rejection = error
+                return
+            self._admitted.set()
+            await self._generate(work)
+            with suppress(LogFull):
+                self.log.append_text("content", self._encoder.flush())
+            await self._settle(work)
+        finally:
+            # Reached on every way out, the loop's shutdown included: the end is written without another await.
+            if self._rejection is None:
+                self._write_end(work)
+            self._admitted.set()
+            self._finished.set()
+            self._on_end(self)
+
+    async def _generate(self, work: Work) -> None:
+        """Run the reader until it is done or the stream is cancelled, and decide the outcome."""
+        if self.status == "cancelling":
+            self._outcome = Outcome("cancelled", self._cancel_reason)
+            return
+        reader = asyncio.create_task(self._read(work), name=f"reader {self.stream_id}")
+        self._cancel_signal = asyncio.get_running_loop().create_future()
+        try:
+            await asyncio.wait((reader, self._cancel_signal), return_when=asyncio.FIRST_COMPLETED)
+            # The compare-and-set: from here on a cancel finds an outcome, or the outcome finds a cancel.
+            if self.status != "cancelling":
+                self._outcome = Outcome.of(reader)
+                return
+            await self._stop(reader)
+            self._outcome = Outcome("cancelled", self._cancel_reason)
+        finally:
+            reader.cancel()
+
+    async def _stop(self, reader: asyncio.Task[None]) -> None:
+        reader.cancel()
+        _, pending = await asyncio.wait((reader,), timeout=STOP_GRACE_S)
+        if pending:
+            log.warning("reader_orphaned", provider=self.identity.provider, waited_s=STOP_GRACE_S)
+            self._on_orphan(reader)
+        elif not reader.cancelled():
+            # It was done already, or failed on its way out; the outcome is the cancel's all the same.
+            reader.exception()
+
+    async def _read(self, work: Work) -> None:
+        async with aclosing(await work.open(self)) as chunks:
+            async for chunk in chunks:
+                self._take(chunk)
+
+    def _take(self, chunk: StreamChunk) -> None:
+        if self._outcome is not None:
+            return  # An orphan speaks after the end.
+        if not self._started:
+            self._started = True
+            identity = self.identity
+            self.log.append(lambda seq: Started(seq, identity.session_id, identity.provider, identity.model))
+        if chunk.usage is not None:
+            self.usage = chunk.usage
+        if chunk.finish_reason is not None:
+            self.finish_reason = chunk.finish_reason
+        text = chunk.content or chunk.reasoning
+        if not text:
+            return
+        if self._first_text_ms is None:
+            self._first_text_ms = (time.monotonic() - self._began) * 1000
+        try:
+            self.log.append_text("content" if chunk.content else "reasoning", self._encoder.encode(text))
+        except LogFull:
+            raise OutputTooLong(
+                "the answer is longer than a stream may hold; what fitted was kept",
+                hint="Ask for less at a time, or set max_tokens.",
+                provider=self.identity.provider,
+            ) from None
+
+    async def _settle(self, work: Work) -> None:
+        """Keep the answer before the end is told, so that the next turn finds it; but never wait long for that."""
+        settling = asyncio.create_task(work.settle(self.status, self.log.text("content")))
+        _, pending = await asyncio.wait((settling,), timeout=SETTLE_LIMIT_S)
+        if pending:
+            settling.cancel()
+            log.error("answer_not_stored", cause=f"the store took longer than {SETTLE_LIMIT_S:g} s")
+        elif error := settling.exception():
+            log.error("answer_not_stored", cause=str(error), exc_info=error)
+
+    def _write_end(self, work: Work) -> None:
+        outcome = self._outcome
+        if outcome is None:
+            # The owner itself was cancelled: its loop is closing.
+            outcome = self._outcome = Outcome("cancelled", self._cancel_reason or "draining")
+        usage = self.usage = final_usage(outcome.status, self.usage, self.log.content_bytes, work.prompt_tokens)
+        error = outcome.error
+        self.ended_at = utc_now()
+        self.log.append(
+            lambda seq: Ended(
+                seq=seq,
+                status=outcome.status,
+                reason=outcome.reason,
+                finish_reason=self.finish_reason,
+                usage=usage,
+                text_bytes=self.log.content_bytes,
+                history_dropped=self.history_dropped,
+                error=error.info(self.identity.request_id, stream_id=self.stream_id) if error else None,
+            )
+        )
+        if isinstance(error, InternalError):
+            log.error("stream_defect", exc_info=error.__cause__)
+        log.info(
+            "stream_ended",
+            provider=self.identity.provider,
+            model=self.identity.model,
+            status=outcome.status,
+            outcome=error.kind if error else outcome.reason or self.finish_reason,
+            first_token_ms=round(self._first_text_ms, 1) if self._first_text_ms is not None else None,
+            duration_ms=round((time.monotonic() - self._began) * 1000, 1),
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+            estimated=usage.estimated or False,
+        )
+
+
+class Hold:
+    """One reader's claim on a stream; release it when the reader's connection is gone."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+        self._released = False
+
+    def release(self) -> None:
+        """Give the claim up; a second time does nothing."""
+        if not self._released:
+            self._released = True
+            self.stream.release()

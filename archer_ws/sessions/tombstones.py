@@ -1,0 +1,39 @@
+"""Cancels that came before their send: a stream with such an id is born cancelled (protocol section 6)."""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+
+TOMBSTONE_S = 10.0
+TOMBSTONES_PER_PRINCIPAL = 1024
+
+
+class Tombstones:
+    """Remembers unknown stream ids for a while, so many a principal at the most (the oldest go first)."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._by_principal: dict[str, OrderedDict[str, float]] = {}
+
+    def add(self, principal: str, stream_id: str) -> None:
+        """Remember the id from now on."""
+        mine = self._by_principal.setdefault(principal, OrderedDict())
+        mine[stream_id] = self._clock() + TOMBSTONE_S
+        mine.move_to_end(stream_id)
+        self._prune(mine)
+
+    def take(self, principal: str, stream_id: str) -> bool:
+        """Whether the id is remembered; it is forgotten with the answer."""
+        mine = self._by_principal.get(principal)
+        if mine is None:
+            return False
+        self._prune(mine)
+        found = mine.pop(stream_id, None) is not None
+        if not mine:
+            del self._by_principal[principal]
+        return found
+
+    def _prune(self, mine: OrderedDict[str, float]) -> None:
+        now = self._clock()
+        while mine and (len(mine) > TOMBSTONES_PER_PRINCIPAL or next(iter(mine.values())) <= now):
+            mine.popitem(last=False)

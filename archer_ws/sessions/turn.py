@@ -1,0 +1,153 @@
+"""What a stream does for one chat request: its place in the session, its provider's slot, its messages, its answer."""
+
+from collections.abc import AsyncGenerator, Sequence
+from typing import TYPE_CHECKING
+
+from archer_ws.agents.base import AgentTurn, Gateway
+from archer_ws.agents.orchestrator import Orchestrator
+from archer_ws.core.exceptions import InvalidParams
+from archer_ws.llm_gateway.types import (
+    ChatMessage,
+    ChatOptions,
+    ChatRequest,
+    MessageRole,
+    Route,
+    StreamChunk,
+    StreamStatus,
+)
+from archer_ws.sessions.history import estimate_tokens, fit_history
+from archer_ws.sessions.limits import Slot
+from archer_ws.sessions.store import SessionStore
+
+if TYPE_CHECKING:
+    from archer_ws.sessions.stream import Stream
+
+
+def check_turn(request: ChatRequest) -> None:
+    """Refuse what a request with or without a session may not say.
+
+    Raises:
+        InvalidParams: an assistant message in a session's turn, or `replace_from` without a session.
+    """
+    if request.session_id is None:
+        if request.replace_from is not None:
+            raise InvalidParams("replace_from needs a session_id", hint="Add session_id, or leave replace_from out.")
+    elif any(message.role is MessageRole.ASSISTANT for message in request.messages):
+        raise InvalidParams(
+            "with session_id, messages holds the new turn only: no assistant messages",
+            hint="Send only the new user message; the session's stored history goes before it by itself.",
+        )
+
+
+class Turn:
+    """One request's work (see stream.Work).
+
+    Args:
+        request: as the client sent it.
+        route: where it goes.
+        principal: whose session.
+        stream: the stream it is for.
+        predecessors: the session's streams that must have ended before.
+        slot: the right to call the provider; released by the manager.
+    """
+
+    def __init__(
+        self,
+        *,
+        request: ChatRequest,
+        route: Route,
+        principal: str,
+        stream: "Stream",
+        predecessors: Sequence["Stream"],
+        slot: Slot,
+        gateway: Gateway,
+        orchestrator: Orchestrator,
+        store: SessionStore,
+    ) -> None:
+        self._request = request
+        self._route = route
+        self._principal = principal
+        self._stream = stream
+        self._predecessors = predecessors
+        self._slot = slot
+        self._gateway = gateway
+        self._orchestrator = orchestrator
+        self._store = store
+        self._first_stored: str | None = None
+        self._last_stored: str | None = None
+        self._messages: Sequence[ChatMessage] = request.messages
+
+    @property
+    def prompt_tokens(self) -> int:
+        """An estimate of what was sent, for a provider that did not say."""
+        return estimate_tokens(self._messages)
+
+    async def admit(self) -> None:
+        """Store the user's messages: from then on the request is accepted.
+
+        Raises:
+            SessionNotFound: there is no such session.
+            InvalidParams: `replace_from` names no message of it.
+            Overloaded: the store is full.
+        """
+        session_id = self._request.session_id
+        if session_id is None:
+            return
+        await self._store.get(self._principal, session_id)
+        if self._stream.status == "cancelling":
+            return  # The cancel won before admission: nothing is stored.
+        stored = await self._store.append_turn(
+            self._principal,
+            session_id,
+            self._request.messages,
+            stream_id=self._stream.stream_id,
+            replace_from=self._request.replace_from,
+        )
+        self._first_stored, self._last_stored = stored[0].message_id, stored[-1].message_id
+
+    async def open(self, stream: "Stream") -> AsyncGenerator[StreamChunk, None]:
+        """Wait for the session and the provider, and begin the answer."""
+        waiting = [predecessor for predecessor in self._predecessors if predecessor.is_live]
+        if waiting:
+            stream.progress("queued", "behind the session's running stream")
+            for predecessor in waiting:
+                await predecessor.wait_ended()
+        if not self._slot.granted:
+            stream.progress("queued", f"{self._route.provider} is busy with other requests")
+            await self._slot.wait()
+        stream.set_running()
+        self._messages, dropped = await self._with_history()
+        stream.history_dropped = dropped or None
+        options = ChatOptions(
+            stop=tuple(self._request.stop or ()),
+            top_p=self._request.top_p,
+            seed=self._request.seed,
+            on_progress=stream.progress,
+        )
+        return self._orchestrator.run(AgentTurn(self._request, self._route, self._messages, options))
+
+    async def settle(self, status: StreamStatus, content: str) -> None:
+        """Store the answer, if there is one, behind the turn it belongs to."""
+        session_id = self._request.session_id
+        if session_id is None or self._last_stored is None or not content:
+            return
+        await self._store.append_answer(
+            self._principal,
+            session_id,
+            content,
+            after=self._last_stored,
+            stream_id=self._stream.stream_id,
+            status=status,
+        )
+
+    async def _with_history(self) -> tuple[Sequence[ChatMessage], int]:
+        session_id = self._request.session_id
+        if session_id is None:
+            return self._request.messages, 0
+        stored = await self._store.messages(self._principal, session_id, before=self._first_stored)
+        if not stored:
+            return self._request.messages, 0
+        window = await self._gateway.context_window(self._route)
+        # The answer needs its room too, but never so much that nothing is left for the question.
+        budget = None if window is None else max(window - self._route.max_tokens, window // 2)
+        return fit_history([message.as_chat() for message in stored], self._request.messages, budget)

@@ -1,0 +1,43 @@
+"""A stream as clients see it: its state, and its answer as one value."""
+
+from archer_ws.llm_gateway.types import ChatResponse
+from archer_ws.sessions.models import StreamInfo
+from archer_ws.sessions.stream import Stream
+
+
+def stream_info(stream: Stream) -> StreamInfo:
+    """The stream's state, without its text."""
+    identity, ended = stream.identity, stream.log.ended
+    return StreamInfo(
+        stream_id=identity.stream_id,
+        session_id=identity.session_id,
+        provider=identity.provider,
+        model=identity.model,
+        status=stream.status,
+        head_seq=stream.log.head_seq,
+        created_at=stream.created_at,
+        ended_at=stream.ended_at if ended else None,
+        text_bytes=stream.log.content_bytes,
+        usage=stream.usage,
+        error=ended.error if ended else None,
+    )
+
+
+def chat_response(stream: Stream) -> ChatResponse:
+    """The whole answer so far; final once the stream has ended."""
+    identity, ended = stream.identity, stream.log.ended
+    return ChatResponse(
+        id=identity.stream_id,
+        content=stream.log.text("content"),
+        model=identity.model,
+        provider=identity.provider,
+        finish_reason=stream.finish_reason,
+        usage=stream.usage,
+        created_at=stream.created_at,
+        status=stream.status,
+        reason=ended.reason if ended else None,
+        session_id=identity.session_id,
+        reasoning=stream.log.text("reasoning") or None,
+        error=ended.error if ended else None,
+        history_dropped=stream.history_dropped,
+    )
