@@ -148,7 +148,17 @@ class SessionManager:
         route = self._gateway.resolve(request)
         predecessors = self._predecessors(principal, request)
         slot = self._reserve(principal, route)
-        return self._begin(principal, request, route, predecessors, slot, fingerprint, request_id, on_disconnect)
+        identity = StreamIdentity(
+            stream_id=request.stream_id or new_id("str"),
+            principal=principal,
+            session_id=request.session_id,
+            provider=route.provider,
+            model=route.model,
+            request_id=request_id,
+            fingerprint=fingerprint,
+            on_disconnect=request.on_disconnect or on_disconnect,
+        )
+        return self._begin(identity, request, route, predecessors, slot)
 
     async def start(
         self,
@@ -265,45 +275,21 @@ class SessionManager:
             raise
 
     def _begin(
-        self,
-        principal: str,
-        request: ChatRequest,
-        route: Route,
-        predecessors: list[Stream],
-        slot: Slot,
-        fingerprint: bytes,
-        request_id: str,
-        on_disconnect: Literal["continue", "cancel"],
+        self, identity: StreamIdentity, request: ChatRequest, route: Route, predecessors: list[Stream], slot: Slot
     ) -> Attachment:
-        stream = Stream(
-            StreamIdentity(
-                stream_id=request.stream_id or new_id("str"),
-                principal=principal,
-                session_id=request.session_id,
-                provider=route.provider,
-                model=route.model,
-                request_id=request_id,
-                fingerprint=fingerprint,
-                on_disconnect=request.on_disconnect or on_disconnect,
-            ),
-            grace_s=self._limits.grace_s,
-            on_end=self._ended,
-            on_orphan=self._adopt,
-        )
+        stream = Stream(identity, grace_s=self._limits.grace_s, on_end=self._ended, on_orphan=self._adopt)
         self._table.add(stream)
         self._slots[stream] = slot
-        if request.session_id is not None:
-            self._by_session.setdefault((principal, request.session_id), []).append(stream)
-        for predecessor in predecessors:
-            predecessor.cancel("interrupted")
+        if identity.session_id is not None:
+            self._by_session.setdefault((identity.principal, identity.session_id), []).append(stream)
         hold = stream.hold()
-        if self._tombstones.take(principal, stream.stream_id):
+        if self._tombstones.take(identity.principal, identity.stream_id):
             stream.cancel("client")
         stream.start(
             Turn(
                 request=request,
                 route=route,
-                principal=principal,
+                principal=identity.principal,
                 stream=stream,
                 predecessors=predecessors,
                 slot=slot,

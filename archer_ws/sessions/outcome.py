@@ -29,9 +29,14 @@ class Outcome:
             case ArcherError() as error:
                 return cls("failed", error=error)
             case cause:
-                defect = InternalError("the server failed while generating", hint="See the server's log.")
-                defect.__cause__ = cause
-                return cls("failed", error=defect)
+                return cls.broken(cause)
+
+    @classmethod
+    def broken(cls, cause: BaseException) -> "Outcome":
+        """A defect of ours; the cause is for the log only."""
+        defect = InternalError("the server failed while generating", hint="See the server's log.")
+        defect.__cause__ = cause
+        return cls("failed", error=defect)
 
 
 def final_usage(status: StreamStatus, told: TokenUsage | None, content_bytes: int, prompt_estimate: int) -> TokenUsage:

@@ -127,7 +127,7 @@ class Stream:
         """Where it stands; the ended ones never change again."""
         if self._outcome is not None:
             return self._outcome.status
-        return "cancelling" if self._cancel_reason is not None else self._live_status
+        return "cancelling" if self._is_cancelling() else self._live_status
 
     @property
     def is_live(self) -> bool:
@@ -190,6 +190,9 @@ class Stream:
         elif self._grace_s is not None:
             self._grace = loop.call_later(self._grace_s, self._leave)
 
+    def _is_cancelling(self) -> bool:
+        return self._cancel_reason is not None and self._outcome is None
+
     def _leave(self) -> None:
         if not self._holders:
             self.cancel("disconnected")
@@ -207,6 +210,8 @@ class Stream:
             with suppress(LogFull):
                 self.log.append_text("content", self._encoder.flush())
             await self._settle(work)
+        except Exception as cause:  # noqa: BLE001 - the edge of a generation: whatever breaks, its readers get an end
+            self._outcome = Outcome.broken(cause)
         finally:
             # Reached on every way out, the loop's shutdown included: the end is written without another await.
             if self._rejection is None:
@@ -217,7 +222,7 @@ class Stream:
 
     async def _generate(self, work: Work) -> None:
         """Run the reader until it is done or the stream is cancelled, and decide the outcome."""
-        if self.status == "cancelling":
+        if self._is_cancelling():
             self._outcome = Outcome("cancelled", self._cancel_reason)
             return
         reader = asyncio.create_task(self._read(work), name=f"reader {self.stream_id}")
@@ -225,7 +230,7 @@ class Stream:
         try:
             await asyncio.wait((reader, self._cancel_signal), return_when=asyncio.FIRST_COMPLETED)
             # The compare-and-set: from here on a cancel finds an outcome, or the outcome finds a cancel.
-            if self.status != "cancelling":
+            if not self._is_cancelling():
                 self._outcome = Outcome.of(reader)
                 return
             await self._stop(reader)

@@ -47,7 +47,7 @@ class Turn:
         route: where it goes.
         principal: whose session.
         stream: the stream it is for.
-        predecessors: the session's streams that must have ended before.
+        predecessors: the session's streams that this one interrupts and waits for.
         slot: the right to call the provider; released by the manager.
     """
 
@@ -104,6 +104,9 @@ class Turn:
             replace_from=self._request.replace_from,
         )
         self._first_stored, self._last_stored = stored[0].message_id, stored[-1].message_id
+        # Only now: a request that is refused interrupts nothing.
+        for predecessor in self._predecessors:
+            predecessor.cancel("interrupted")
 
     async def open(self, stream: "Stream") -> AsyncGenerator[StreamChunk, None]:
         """Wait for the session and the provider, and begin the answer."""
