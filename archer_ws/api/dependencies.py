@@ -1,0 +1,44 @@
+"""What routes get: the objects that main wired, and who is asking."""
+
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+
+from archer_ws.api.security import TicketOffice
+from archer_ws.llm_gateway.readiness import Readiness
+from archer_ws.llm_gateway.router import LLMRouter
+from archer_ws.sessions.conversations import Conversations
+from archer_ws.sessions.manager import SessionManager
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The one of each that every endpoint shares."""
+
+    version: str
+    router: LLMRouter
+    readiness: Readiness
+    manager: SessionManager
+    conversations: Conversations
+    tickets: TicketOffice
+
+
+def get_services(request: Request) -> Services:
+    """The application's services."""
+    return cast(Services, request.app.state.services)
+
+
+def get_principal(request: Request) -> str:
+    """Whoever the request's credential stands for."""
+    return cast(str, request.state.principal)
+
+
+def get_request_id(request: Request) -> str:
+    """The id of this request, as its answer carries it."""
+    return cast(str, request.state.request_id)
+
+
+ServicesDep = Annotated[Services, Depends(get_services)]
+Principal = Annotated[str, Depends(get_principal)]
+RequestId = Annotated[str, Depends(get_request_id)]

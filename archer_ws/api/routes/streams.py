@@ -1,0 +1,77 @@
+"""Streams from outside: list, look, cancel, resume."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Path, Query, Response
+
+from archer_ws.api.dependencies import Principal, ServicesDep
+from archer_ws.api.following import EventStreamResponse
+from archer_ws.core.exceptions import FieldError, InvalidParams
+from archer_ws.core.ids import ID_PATTERN
+from archer_ws.llm_gateway.types import Identifier
+from archer_ws.sessions.manager import Attachment
+from archer_ws.sessions.models import CancelResult, StreamInfo, StreamPage
+from archer_ws.sessions.views import stream_info
+
+router = APIRouter(prefix="/api/v1/streams", tags=["streams"])
+
+StreamId = Annotated[str, Path(pattern=ID_PATTERN)]
+
+
+@router.get("")
+async def list_streams(
+    services: ServicesDep, principal: Principal, session_id: Identifier | None = None, active: bool = False
+) -> StreamPage:
+    """Your streams, running or still kept."""
+    return services.manager.list_streams(principal, session_id=session_id, active=active)
+
+
+@router.get("/{stream_id}")
+async def get_stream(services: ServicesDep, principal: Principal, stream_id: StreamId) -> StreamInfo:
+    """One stream's state."""
+    return stream_info(services.manager.find(principal, stream_id))
+
+
+@router.delete("/{stream_id}")
+async def cancel_stream(services: ServicesDep, principal: Principal, stream_id: StreamId) -> CancelResult:
+    """Cancel a stream, from whatever connection; harmless to repeat, and for an id nobody knows."""
+    return services.manager.cancel(principal, stream_id)
+
+
+@router.get(
+    "/{stream_id}/events",
+    response_class=EventStreamResponse,
+    responses={204: {"description": "`Last-Event-ID` was the end already"}},
+)
+async def follow_stream(
+    services: ServicesDep,
+    principal: Principal,
+    stream_id: StreamId,
+    after: Annotated[int | None, Query(ge=0, description="The last seq you have seen")] = None,
+    last_event_id: Annotated[str | None, Header(description="Sent by browsers; wins over `after`")] = None,
+) -> Response:
+    """The stream's events after the last one you have seen: resumes a broken connection, or watches from the start."""
+    stream = services.manager.find(principal, stream_id)
+    await stream.wait_admitted()
+    cursor = _seq(last_event_id) if last_event_id else after or 0
+    ended = stream.log.ended
+    if ended is not None and cursor >= ended.seq:
+        return Response(status_code=204)
+    if cursor > stream.log.head_seq:
+        message = f"the stream has only {stream.log.head_seq} events so far"
+        raise InvalidParams(
+            "after is past the newest event",
+            hint="Pass the last seq that you have seen.",
+            errors=[FieldError(path="after", message=message)],
+        )
+    return EventStreamResponse(Attachment(stream, stream.hold(), duplicate=True), after=cursor)
+
+
+def _seq(last_event_id: str) -> int:
+    if last_event_id.isascii() and last_event_id.isdigit() and len(last_event_id) < 16:
+        return int(last_event_id)
+    raise InvalidParams(
+        "Last-Event-ID is not an id that this server gave",
+        hint="Send the last event's id, a number.",
+        errors=[FieldError(path="Last-Event-ID", message="must be a number")],
+    )

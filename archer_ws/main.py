@@ -1,0 +1,135 @@
+"""The place where objects are wired together: settings in, an ASGI application out.
+
+`create_app(settings)` makes one; `app` is one from the environment, made when it is first asked for, so that
+`uvicorn archer_ws.main:app` works and importing this module costs and demands nothing.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from archer_ws.agents.orchestrator import Orchestrator
+from archer_ws.api.access_log import BodyLimit, RequestLog
+from archer_ws.api.dependencies import Services
+from archer_ws.api.errors import install_error_handlers
+from archer_ws.api.routes import chat, health, models, sessions, streams, ws
+from archer_ws.api.security import TAURI_ORIGINS, CredentialGuard, HostAndOriginGuard, TicketOffice, warn_if_exposed
+from archer_ws.config import Settings, load_settings
+from archer_ws.core.logging import configure_logging
+from archer_ws.llm_gateway.readiness import Readiness
+from archer_ws.llm_gateway.router import LLMRouter
+from archer_ws.sessions.conversations import Conversations
+from archer_ws.sessions.limits import ProviderGate, StreamQuota
+from archer_ws.sessions.manager import ManagerLimits, SessionManager
+from archer_ws.sessions.store import MemoryStore
+
+#: Beside the messages' text a request has its other fields and JSON's own characters, in bytes.
+BODY_ALLOWANCE_BYTES = 1024 * 1024
+#: How long the preparation of the provider lets the server come first: an import in a thread still slows the loop.
+LISTEN_FIRST_S = 0.05
+
+DESCRIPTION = """Many concurrent chat streams between an application and language models, each cancellable in
+mid-stream and resumable after a dropped connection. Every endpoint shares one session manager over one router."""
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The application, wired from the settings (or from the environment).
+
+    Raises:
+        SettingsError: a setting has a wrong value.
+    """
+    settings = settings or load_settings()
+    configure_logging(settings.log_level, settings.log_format)
+    services = _wire(settings)
+    app = FastAPI(
+        title=settings.app_name,
+        version=settings.app_version,
+        description=DESCRIPTION,
+        debug=False,  # Starlette's debug pages show stack traces to clients.
+        lifespan=_lifespan,
+    )
+    app.state.services = services
+    install_error_handlers(app)
+    for module in (health, chat, streams, sessions, models, ws):
+        app.include_router(module.router)
+    # The last added is the outermost.
+    tokens = settings.tokens()
+    app.add_middleware(CredentialGuard, tokens=tokens)
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=[*settings.cors_origins, *TAURI_ORIGINS],
+        allow_methods=["*"],
+        allow_headers=["*"],
+        expose_headers=["X-Stream-ID", "X-Request-ID", "Retry-After"],
+    )
+    app.add_middleware(HostAndOriginGuard, allowed_hosts=settings.allowed_hosts, cors_origins=settings.cors_origins)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_content_bytes + BODY_ALLOWANCE_BYTES)
+    app.add_middleware(RequestLog)
+    warn_if_exposed(settings.host, tokens)
+    return app
+
+
+def _wire(settings: Settings) -> Services:
+    router = LLMRouter(settings)
+    store = MemoryStore(
+        sessions_max=settings.sessions_max,
+        bytes_max=settings.session_bytes_max,
+        idle_ttl_s=settings.session_idle_ttl_s,
+    )
+    manager = SessionManager(
+        gateway=router,
+        orchestrator=Orchestrator(router),
+        store=store,
+        quota=StreamQuota(max_streams=settings.max_streams, max_per_principal=settings.max_streams_per_principal),
+        gates={
+            name: ProviderGate(name, concurrency=settings.concurrency_of(name), queue=settings.queue_of(name))
+            for name in router.providers
+        },
+        limits=ManagerLimits(
+            max_content_bytes=settings.max_content_bytes,
+            retention_s=settings.stream_retention_s,
+            grace_s=settings.stream_grace_s,
+            retained_bytes_max=settings.retained_bytes_max,
+        ),
+    )
+    return Services(
+        version=settings.app_version,
+        router=router,
+        readiness=Readiness(router),
+        manager=manager,
+        conversations=Conversations(store, manager),
+        tickets=TicketOffice(),
+    )
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    services: Services = app.state.services
+    preparing = asyncio.create_task(_prepare(services))
+    app.state.preparing = preparing
+    try:
+        yield
+    finally:
+        preparing.cancel()
+        await asyncio.gather(preparing, return_exceptions=True)
+        await services.manager.aclose()
+        await services.router.aclose()
+
+
+async def _prepare(services: Services) -> str | None:
+    """Make the default provider ready; what keeps it from that, with what to do."""
+    await asyncio.sleep(LISTEN_FIRST_S)
+    failure = await services.readiness.prepare()
+    return f"{failure.message}. {failure.hint or ''}".strip() if failure else None
+
+
+def __getattr__(name: str) -> Any:
+    if name == "app":
+        app = create_app()
+        globals()["app"] = app
+        return app
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

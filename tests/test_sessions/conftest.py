@@ -1,0 +1,57 @@
+"""A manager over a scripted gateway."""
+
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from archer_ws.agents.orchestrator import Orchestrator
+from archer_ws.sessions.limits import ProviderGate, StreamQuota
+from archer_ws.sessions.manager import ManagerLimits, SessionManager
+from archer_ws.sessions.store import MemoryStore
+from tests.fakes.scripted_gateway import ScriptedGateway
+
+MakeManager = Callable[..., SessionManager]
+
+
+@pytest.fixture
+def gateway() -> ScriptedGateway:
+    return ScriptedGateway()
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+@pytest.fixture
+async def make_manager(gateway: ScriptedGateway, store: MemoryStore) -> AsyncIterator[MakeManager]:
+    """Makes managers, and closes them after the test."""
+    made: list[SessionManager] = []
+
+    def make(
+        *,
+        max_streams: int = 100,
+        per_principal: int = 100,
+        concurrency: int = 100,
+        queue: int = 100,
+        limits: ManagerLimits | None = None,
+    ) -> SessionManager:
+        manager = SessionManager(
+            gateway=gateway,
+            orchestrator=Orchestrator(gateway),
+            store=store,
+            quota=StreamQuota(max_streams=max_streams, max_per_principal=per_principal),
+            gates={"ollama": ProviderGate("ollama", concurrency=concurrency, queue=queue)},
+            limits=limits,
+        )
+        made.append(manager)
+        return manager
+
+    yield make
+    for manager in made:
+        await manager.aclose()
+
+
+@pytest.fixture
+def manager(make_manager: MakeManager) -> SessionManager:
+    return make_manager()
