@@ -13,11 +13,19 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from archer_ws.agents.orchestrator import Orchestrator
-from archer_ws.api.access_log import BodyLimit, RequestLog
+from archer_ws.api.access_log import RequestLog
 from archer_ws.api.dependencies import Services
 from archer_ws.api.errors import install_error_handlers
+from archer_ws.api.request_body import BodyLimit
 from archer_ws.api.routes import chat, health, models, sessions, streams, ws
-from archer_ws.api.security import TAURI_ORIGINS, CredentialGuard, HostAndOriginGuard, TicketOffice, warn_if_exposed
+from archer_ws.api.security import (
+    LOCAL_PRINCIPAL,
+    TAURI_ORIGINS,
+    CredentialGuard,
+    HostAndOriginGuard,
+    TicketOffice,
+    warn_if_exposed,
+)
 from archer_ws.config import Settings, load_settings
 from archer_ws.core.logging import configure_logging
 from archer_ws.llm_gateway.readiness import Readiness
@@ -57,7 +65,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for module in (health, chat, streams, sessions, models, ws):
         app.include_router(module.router)
     # The last added is the outermost.
-    tokens = settings.tokens()
+    tokens = _tokens(settings)
     app.add_middleware(CredentialGuard, tokens=tokens)
     app.add_middleware(
         CORSMiddleware,
@@ -71,6 +79,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(RequestLog)
     warn_if_exposed(settings.host, tokens)
     return app
+
+
+def _tokens(settings: Settings) -> dict[str, str]:
+    """The configured credentials by principal; `auth_token` alone stands for everybody, as no token does."""
+    tokens = {name: token.get_secret_value() for name, token in settings.auth_tokens.items()}
+    if settings.auth_token is not None:
+        tokens.setdefault(LOCAL_PRINCIPAL, settings.auth_token.get_secret_value())
+    return tokens
 
 
 def _wire(settings: Settings) -> Services:

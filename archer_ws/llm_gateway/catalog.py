@@ -1,9 +1,15 @@
 """What is known about models, read from catalog.json: their provider, their context, which parameters they take.
 
-Names change monthly, so they are data. A model that is not listed passes through with no quirks.
+Names change monthly, so they are data. A model that is not listed passes through with no quirks, or with those of its
+family. The figures are the providers' published ones; a quirk is listed where the provider answers 400 otherwise:
+
+- OpenAI's reasoning models take `max_completion_tokens` and refuse sampling parameters, some of them `stop` too.
+- Anthropic's models refuse `temperature` and `top_p` from version 4.7 on, and refuse both together from 4.1 on. A
+  Claude that is not listed is taken for a newer one.
 """
 
 import json
+import re
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.resources import files
@@ -11,9 +17,12 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
+#: `gpt-4o-2024-08-06`, `claude-haiku-4-5-20251001`, `claude-3-7-sonnet-latest`: one version of the model before it.
+_SNAPSHOT = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{8}|latest)$")
+
 
 class ModelFacts(BaseModel):
-    """One model, or a family of them where `model` ends in `*`. Sizes in tokens."""
+    """One model (and its dated snapshots), or a family of them where `model` ends in `*`. Sizes in tokens."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -38,11 +47,13 @@ UNKNOWN_MODEL = ModelFacts()
 class Catalog:
     """Lookups over the data.
 
-    `inference` maps a provider to the prefixes of its models' names.
+    `inference` maps a provider to how its models' names begin, `not_inferred` has names that begin like that and are
+    somebody else's (`gpt-oss` is an open model that Ollama serves).
     """
 
     inference: dict[str, tuple[str, ...]]
     models: tuple[ModelFacts, ...]
+    not_inferred: tuple[str, ...] = ()
     _cache: dict[tuple[str, str], ModelFacts] = field(default_factory=dict, repr=False, compare=False)
 
     def facts(self, provider: str, model: str) -> ModelFacts:
@@ -57,10 +68,17 @@ class Catalog:
         return found
 
     def provider_of(self, model: str) -> str | None:
-        """The provider whose models are named like this, or None."""
+        """The provider whose models are named like this, or None.
+
+        A tag (`o1-mini:7b`) or a path (`hf.co/…`) is never a hosted provider's, but OpenAI's fine-tuned models are
+        named `ft:gpt-…:organisation::id`.
+        """
+        if any(_begins(model, name) for name in self.not_inferred):
+            return None
         for provider, prefixes in self.inference.items():
-            if model.startswith(prefixes):
-                return provider
+            for prefix in prefixes:
+                if _begins(model, prefix) and (":" in prefix or not {":", "/"} & set(model)):
+                    return provider
         return None
 
     def listed(self, provider: str) -> list[ModelFacts]:
@@ -68,16 +86,25 @@ class Catalog:
         return [entry for entry in self.models if entry.provider == provider and not entry.model.endswith("*")]
 
     def _search(self, provider: str, model: str) -> ModelFacts:
-        best = UNKNOWN_MODEL
-        for entry in self.models:
-            if entry.provider != provider:
-                continue
-            if entry.model == model:
-                return entry
-            family = entry.model.removesuffix("*")
-            if entry.model.endswith("*") and model.startswith(family) and len(entry.model) > len(best.model):
-                best = entry
-        return best
+        if model.startswith("ft:"):
+            # A fine-tuned model has the quirks of the one it was made from.
+            model = model.split(":")[1]
+        candidates = [entry for entry in self.models if entry.provider == provider]
+        for name in (model, _SNAPSHOT.sub("", model)):
+            for entry in candidates:
+                if entry.model == name:
+                    return entry
+        families = [
+            entry
+            for entry in candidates
+            if entry.model.endswith("*") and model.startswith(entry.model.removesuffix("*"))
+        ]
+        return max(families, key=lambda entry: len(entry.model), default=UNKNOWN_MODEL)
+
+
+def _begins(model: str, prefix: str) -> bool:
+    """Whether the name begins with the prefix as a word: `o1` is in `o1` and `o1-mini`, and not in `o1x`."""
+    return model.startswith(prefix) and (prefix[-1:] in "-:" or model[len(prefix) : len(prefix) + 1] in ("", "-", ":"))
 
 
 @lru_cache(maxsize=1)
@@ -86,5 +113,6 @@ def load_catalog() -> Catalog:
     raw = json.loads(files("archer_ws.llm_gateway").joinpath("catalog.json").read_text("utf-8"))
     return Catalog(
         inference=TypeAdapter(dict[str, tuple[str, ...]]).validate_python(raw["inference"]),
+        not_inferred=TypeAdapter(tuple[str, ...]).validate_python(raw["not_inferred"]),
         models=TypeAdapter(tuple[ModelFacts, ...]).validate_python(raw["models"]),
     )

@@ -3,6 +3,8 @@
 What one provider alone says (an error code, a body's shape) is mapped in its adapter, which then calls these.
 """
 
+import asyncio
+import math
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
@@ -11,6 +13,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from archer_ws.core.exceptions import (
+    ArcherError,
     ContentTooLarge,
     ContextTooLong,
     ModelNotFound,
@@ -25,6 +28,14 @@ from archer_ws.core.exceptions import (
 
 #: The most of a provider's own message that is passed on, in characters.
 MAX_MESSAGE_CHARS = 300
+
+#: What time-outs are made of says nothing: a cancellation, and where it met a TLS handshake, that this was waiting.
+_WAITS = (asyncio.CancelledError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+#: A day: no provider means more, and an integer on the wire has its bounds.
+_MAX_RETRY_AFTER_MS = 86_400_000.0
+#: How clients name what fails while connecting: httpx and httpcore, aiohttp.
+_CONNECT_ERRORS = frozenset({"ConnectError", "ClientConnectorError"})
+_CONNECT_TIMEOUTS = frozenset({"ConnectTimeout", "ConnectionTimeoutError"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,27 +59,32 @@ def retry_after_ms(headers: Mapping[str, str], now: datetime | None = None) -> i
     `retry-after-ms` before `Retry-After`, which is seconds or a date (RFC 9110, section 10.2.3); None where neither
     can be read. Lookups are lower-case: pass a case-insensitive mapping, as HTTP clients have it.
     """
-    for name, unit_ms in (("retry-after-ms", 1), ("retry-after", 1000)):
+    for name, unit_ms in (("retry-after-ms", 1.0), ("retry-after", 1000.0)):
         value = headers.get(name)
-        if not value:
-            continue
-        try:
-            return max(0, round(float(value) * unit_ms))
-        except (ValueError, OverflowError):
-            pass
-        try:
-            moment = parsedate_to_datetime(value)
-        except ValueError:
-            continue
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=UTC)
-        return max(0, round((moment - (now or datetime.now(UTC))).total_seconds() * 1000))
+        wait_ms = _wait_ms(value, unit_ms, now or datetime.now(UTC)) if value else None
+        if wait_ms is not None:
+            return round(min(max(wait_ms, 0.0), _MAX_RETRY_AFTER_MS))
     return None
 
 
+def _wait_ms(value: str, unit_ms: float, now: datetime) -> float | None:
+    try:
+        wait_ms = float(value) * unit_ms
+    except ValueError:
+        try:
+            moment = parsedate_to_datetime(value)
+        except (ValueError, OverflowError):
+            return None
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        return (moment - now).total_seconds() * 1000
+    return None if math.isnan(wait_ms) else wait_ms
+
+
 def trimmed(message: str | None) -> str:
-    """A provider's message, fit to be shown: one line, bounded."""
-    text = " ".join((message or "").split())
+    """A provider's message, fit to be shown: one line, bounded, without control characters and lone surrogates."""
+    text = " ".join((message or "")[: 4 * MAX_MESSAGE_CHARS].split())
+    text = "".join(character if character.isprintable() else "\ufffd" for character in text)
     return text if len(text) <= MAX_MESSAGE_CHARS else text[: MAX_MESSAGE_CHARS - 1] + "…"
 
 
@@ -150,12 +166,12 @@ def context_too_long(identity: ProviderIdentity, message: str | None) -> Context
     )
 
 
-def unreadable(identity: ProviderIdentity, what: str) -> ProviderError:
+def unreadable(identity: ProviderIdentity, what: str, *, retryable: bool = True) -> ProviderError:
     """The provider answered with something that is not its API (HTML with a 200, broken JSON)."""
     return ProviderError(
         f"{identity.name} at {identity.address} sent {what}",
         hint="Check that the configured address is the API itself and not a web page or a proxy before it.",
-        retryable=True,
+        retryable=retryable,
         provider=identity.name,
     )
 
@@ -163,7 +179,7 @@ def unreadable(identity: ProviderIdentity, what: str) -> ProviderError:
 def failure_from_transport(identity: ProviderIdentity, error: BaseException) -> ProviderFailure:
     """The exception for a connection that could not be made, or broke, from any HTTP client's error."""
     name, address, hint = identity.name, identity.address, identity.unavailable_hint
-    chain = list(_causes(error))
+    chain = list(_causes(error)) or [error]
     if any(isinstance(cause, ssl.SSLError) for cause in chain):
         return ProviderUnavailable(
             f"no TLS connection to {name} at {address}: the certificate or protocol was refused",
@@ -177,29 +193,37 @@ def failure_from_transport(identity: ProviderIdentity, error: BaseException) -> 
             hint=f"Check the address and the network. {hint}",
             provider=name,
         )
-    # Clients name their time-outs …Timeout…, and derive them from TimeoutError or not.
-    if any(isinstance(cause, TimeoutError) or "Timeout" in type(cause).__name__ for cause in chain):
-        connecting = any("Connect" in type(cause).__name__ for cause in chain)
+    # Wrappers mislead (aiohttp's adapter for httpx2 says ConnectTimeout to every lost connection): ask the root.
+    root = chain[-1]
+    names = {base.__name__ for cause in chain for base in type(cause).__mro__}
+    if isinstance(root, TimeoutError) or "Timeout" in type(root).__name__:
+        connecting = bool(names & _CONNECT_TIMEOUTS)
         return ProviderTimeout(
             f"{name} at {address} did not {'accept a connection' if connecting else 'answer'} in time",
             hint=hint if connecting else "Try again, or raise the time-outs (FIRST_TOKEN_TIMEOUT_S, IDLE_TIMEOUT_S).",
             provider=name,
         )
-    if any(isinstance(cause, ConnectionRefusedError) for cause in chain) or any(
-        "Connect" in type(cause).__name__ and "Reset" not in type(cause).__name__ for cause in chain[-2:]
-    ):
+    if isinstance(root, ConnectionRefusedError) or names & _CONNECT_ERRORS:
         return ProviderUnavailable(f"nothing answers at {address} ({name})", hint=hint, provider=name)
     return ProviderUnavailable(
-        f"the connection to {name} at {address} broke ({type(error).__name__})", hint="Try again.", provider=name
+        f"the connection to {name} at {address} broke ({type(root).__name__})", hint="Try again.", provider=name
     )
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error, what caused it, and so on; the last one is the root."""
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:
         seen.add(id(current))
-        yield current
+        if not isinstance(current, _WAITS):
+            yield current
         # aiohttp keeps the operating system's error in an attribute, not in the chain.
         inner = getattr(current, "os_error", None) or getattr(current, "_os_error", None)
+        if isinstance(current, BaseExceptionGroup):
+            # One for each address of the host.
+            inner = current.exceptions[0]
         current = inner if isinstance(inner, BaseException) else (current.__cause__ or current.__context__)
+        # The attempt before this one, where a retry runs in its handler.
+        if isinstance(current, ArcherError):
+            return

@@ -1,7 +1,7 @@
 """A stream's log: its numbered events, kept so that any reader can follow at its own pace or come back later.
 
-Memory is the text itself plus four bytes an event: one UTF-8 buffer, the end offset of each event in it, and the few
-events that are not text. Readers hold a cursor (the last seq they have seen) and pull; a watcher is only told that
+Memory is the text itself plus four bytes an event: one UTF-8 buffer, the end offset of each event in it, twelve bytes
+for each change of kind, and the few events that are not text. Readers hold a cursor (the last seq they have seen) and pull; a watcher is only told that
 there is more. What the events mean, and when they are appended, is the stream's business.
 """
 
@@ -74,7 +74,10 @@ class LogFull(Exception):
 
 
 class StreamLog(Protocol):
-    """What a stream writes and its readers pull. Appending and reading never wait: a remote log mirrors itself."""
+    """What a stream writes and its readers pull. Appending and reading never wait: a remote log mirrors itself.
+
+    `Ended` closes it: what a reader that would not stop still says afterwards is dropped.
+    """
 
     @property
     def head_seq(self) -> int:
@@ -96,7 +99,7 @@ class StreamLog(Protocol):
         """Add text (whole UTF-8 characters); empty text adds nothing.
 
         Raises:
-            LogFull: not all of it fitted.
+            LogFull: not all of it fitted, or an earlier piece did not: what is kept is a beginning, without gaps.
         """
 
     def append(self, make: Callable[[int], Started | Progress | Ended]) -> None:
@@ -109,7 +112,10 @@ class StreamLog(Protocol):
         """All text of that kind."""
 
     def watch(self, watcher: Watcher) -> Callable[[], None]:
-        """Call `watcher` after every append (it must not block or raise), until the returned function is called."""
+        """Call `watcher` after every append (it must not block or raise), until the returned function is called.
+
+        That ends this one registration, at once and harmlessly if repeated, even from within a watcher.
+        """
 
 
 class MemoryLog:
@@ -121,10 +127,12 @@ class MemoryLog:
         self._ends = array("I")
         self._control: dict[int, Started | Progress | Ended] = {}
         # A run is a stretch of adjacent events of one kind; a control event is a run of its own (None).
-        self._run_starts: list[int] = []
+        self._run_starts = array("I")
         self._run_kinds: list[TextKind | None] = []
-        self._watchers: list[Watcher] = []
+        # By registration: one callable may watch twice.
+        self._watchers: dict[object, Watcher] = {}
         self._content_bytes = 0
+        self._full = False
         self.ended: Ended | None = None
 
     @property
@@ -140,35 +148,40 @@ class MemoryLog:
     @property
     def size_bytes(self) -> int:
         """What the log costs in memory, about."""
-        return len(self._text) + 4 * len(self._ends)
+        return len(self._text) + 4 * len(self._ends) + 12 * len(self._run_starts)
 
     def append_text(self, kind: TextKind, text: bytes) -> None:
         """Add text (whole UTF-8 characters); empty text adds nothing.
 
         Raises:
-            LogFull: not all of it fitted.
+            LogFull: not all of it fitted, or an earlier piece did not: what is kept is a beginning, without gaps.
         """
-        if not text:
+        if not text or self.ended is not None:
             return
-        fitting = _cut(text, LOG_BYTES_MAX - len(self._text)) if len(self._text) + len(text) > LOG_BYTES_MAX else text
+        if self._full:
+            raise LogFull
+        fitting = text[: _boundary(text, LOG_BYTES_MAX - len(self._text))]
         if fitting:
             if not self._run_kinds or self._run_kinds[-1] != kind:
                 self._run_starts.append(len(self._ends) + 1)
                 self._run_kinds.append(kind)
             if kind == "content":
                 self._content_bytes += len(fitting)
-            rest = fitting
-            while len(rest) > DELTA_BYTES_MAX:
-                piece = _cut(rest, DELTA_BYTES_MAX)
-                self._add(piece)
-                rest = rest[len(piece) :]
-            self._add(rest)
+            start = 0
+            while start < len(fitting):
+                end = _boundary(fitting, start + DELTA_BYTES_MAX)
+                self._text += fitting[start:end]
+                self._ends.append(len(self._text))
+                start = end
             self._notify()
         if len(fitting) < len(text):
+            self._full = True
             raise LogFull
 
     def append(self, make: Callable[[int], Started | Progress | Ended]) -> None:
         """Add the event that `make` builds for its seq."""
+        if self.ended is not None:
+            return
         seq = len(self._ends) + 1
         event = make(seq)
         self._run_starts.append(seq)
@@ -205,27 +218,25 @@ class MemoryLog:
 
     def watch(self, watcher: Watcher) -> Callable[[], None]:
         """Call `watcher` after every append, until the returned function is called."""
-        self._watchers.append(watcher)
+        registration = object()
+        self._watchers[registration] = watcher
 
         def unwatch() -> None:
-            if watcher in self._watchers:
-                self._watchers.remove(watcher)
+            self._watchers.pop(registration, None)
 
         return unwatch
 
-    def _add(self, piece: bytes) -> None:
-        self._text += piece
-        self._ends.append(len(self._text))
-
     def _notify(self) -> None:
-        # A copy: a watcher may stop watching while it is told.
-        for watcher in tuple(self._watchers):
-            watcher()
+        # A copy: a watcher may end its own watch, or another's, while it is told.
+        for registration, watcher in tuple(self._watchers.items()):
+            if registration in self._watchers:
+                watcher()
 
 
-def _cut(text: bytes, size: int) -> bytes:
-    """The longest beginning of at most `size` bytes that ends between characters."""
-    end = min(size, len(text))
-    while 0 < end < len(text) and text[end] & 0xC0 == 0x80:
-        end -= 1
-    return text[:end]
+def _boundary(text: bytes, at: int) -> int:
+    """The last place between two characters, or at the end, that is not behind `at`."""
+    if at >= len(text):
+        return len(text)
+    while at > 0 and text[at] & 0xC0 == 0x80:
+        at -= 1
+    return at

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import from_json
 
 from archer_ws.core.exceptions import ErrorInfo
 from archer_ws.llm_gateway.types import (
@@ -23,11 +24,16 @@ METADATA_BYTES_MAX = 16 * 1024
 
 def _bounded(metadata: dict[str, Any] | None) -> dict[str, Any] | None:
     try:
-        size = len(json.dumps(metadata, ensure_ascii=False, allow_nan=False).encode())
-    except (UnicodeEncodeError, ValueError, RecursionError):
+        encoded = json.dumps(metadata, ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError):
         raise ValueError("must be plain JSON of whole Unicode characters") from None
-    if size > METADATA_BYTES_MAX:
-        raise ValueError(f"must be at most {METADATA_BYTES_MAX} bytes of JSON, got {size}")
+    if len(encoded) > METADATA_BYTES_MAX:
+        raise ValueError(f"must be at most {METADATA_BYTES_MAX} bytes of JSON, got {len(encoded)}")
+    try:
+        from_json(encoded)
+    except ValueError:
+        # Pydantic writes no more than 255 levels: what is stored must be readable again, within a page too.
+        raise ValueError("must be nested at most 200 deep") from None
     return metadata
 
 

@@ -40,7 +40,7 @@ class StreamTable:
 
     def get(self, principal: str, stream_id: str) -> Stream | None:
         """The stream, running or still kept."""
-        self.expire()
+        self._forget_old()
         key = (principal, stream_id)
         if key in self._live:
             return self._live[key]
@@ -49,7 +49,7 @@ class StreamTable:
 
     def of(self, principal: str) -> Iterator[Stream]:
         """The principal's streams: ended ones first, in the order of their ends."""
-        self.expire()
+        self._forget_old()
         for (owner, _), (stream, _, _) in self._ended.items():
             if owner == principal:
                 yield stream
@@ -77,23 +77,33 @@ class StreamTable:
 
     def expire(self) -> None:
         """Forget what is too old or too much."""
-        now = self._clock()
-        live_bytes = 0
-        if self._ended_bytes > self._bytes_max // 2:
-            # Only near the bound is it worth the walk.
-            live_bytes = sum(stream.log.size_bytes for stream in self._live.values())
-        while self._ended:
-            key, (_, forget_at, size) = next(iter(self._ended.items()))
-            if forget_at > now and self._ended_bytes + live_bytes <= self._bytes_max:
-                break
-            del self._ended[key]
-            self._ended_bytes -= size
+        self._forget_old()
+        if not self._ended:
+            return
+        # A walk over the running ones: worth it once a stream, not at every look-up.
+        total = self._ended_bytes + sum(stream.log.size_bytes for stream in self._live.values())
+        while self._ended and total > self._bytes_max:
+            total -= self._forget_oldest()
 
     def close(self) -> None:
         """Stop the timer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _forget_old(self) -> None:
+        now = self._clock()
+        while self._ended:
+            _, forget_at, _ = next(iter(self._ended.values()))
+            if forget_at > now:
+                break
+            self._forget_oldest()
+
+    def _forget_oldest(self) -> int:
+        """Forget one, and tell its size."""
+        _, (_, _, size) = self._ended.popitem(last=False)
+        self._ended_bytes -= size
+        return size
 
     def _arm(self) -> None:
         """Wake when the oldest is due, so that memory is given back without anybody asking."""

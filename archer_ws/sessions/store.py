@@ -18,6 +18,8 @@ from archer_ws.llm_gateway.types import ChatMessage, MessageRole, StreamStatus
 from archer_ws.sessions.models import Session, SessionPage, StoredMessage
 
 PAGE_MAX = 200
+#: What a stored message costs beside its text, about, in bytes (measured): without it, empty ones would cost nothing.
+MESSAGE_OVERHEAD_BYTES = 1024
 
 
 class SessionStore(Protocol):
@@ -108,7 +110,8 @@ class MemoryStore:
 
     Args:
         sessions_max: sessions over all principals.
-        bytes_max: UTF-8 bytes of all messages together.
+        bytes_max: all messages together: their UTF-8 bytes, and MESSAGE_OVERHEAD_BYTES for each. Answers are kept even
+            beyond it.
         idle_ttl_s: a session untouched for so long is forgotten.
         clock: monotonic seconds.
     """
@@ -294,4 +297,4 @@ class MemoryStore:
 
 
 def _size(messages: Sequence[StoredMessage]) -> int:
-    return sum(len(message.content.encode()) for message in messages)
+    return sum(len(message.content.encode()) + MESSAGE_OVERHEAD_BYTES for message in messages)

@@ -6,10 +6,11 @@ from fastapi import APIRouter, Body, Request, Response
 
 from archer_ws.api.dependencies import Principal, RequestId, ServicesDep
 from archer_ws.api.following import EventStreamResponse, whole_answer
+from archer_ws.api.request_body import JsonRoute
 from archer_ws.llm_gateway.types import ChatRequest, ChatResponse
 from archer_ws.sessions.manager import Attachment
 
-router = APIRouter(prefix="/api/v1/chat", tags=["chat"])
+router = APIRouter(prefix="/api/v1/chat", route_class=JsonRoute, tags=["chat"])
 
 EXAMPLES = {
     "plain": {
@@ -34,7 +35,7 @@ STREAM_RESPONSE = {
         }
     },
 }
-ChatBody = Annotated[ChatRequest, Body(openapi_examples=EXAMPLES)]  # type: ignore[arg-type]  # plain dicts of its TypedDict
+ChatBody = Annotated[ChatRequest, Body(openapi_examples=EXAMPLES)]
 
 
 @router.post("/completions", response_model=ChatResponse, responses={200: STREAM_RESPONSE})

@@ -5,11 +5,12 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Response
 
 from archer_ws.api.dependencies import Principal, ServicesDep
+from archer_ws.api.request_body import JsonRoute
 from archer_ws.core.ids import ID_PATTERN
 from archer_ws.sessions.models import Session, SessionCreate, SessionDetail, SessionPage, SessionUpdate
 from archer_ws.sessions.store import PAGE_MAX
 
-router = APIRouter(prefix="/api/v1/sessions", tags=["sessions"])
+router = APIRouter(prefix="/api/v1/sessions", route_class=JsonRoute, tags=["sessions"])
 
 SessionId = Annotated[str, Path(pattern=ID_PATTERN)]
 

@@ -4,9 +4,10 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 
 from archer_ws.api.dependencies import Principal, ServicesDep
+from archer_ws.api.request_body import JsonRoute
 from archer_ws.llm_gateway.types import optional
 
-router = APIRouter(prefix="/api/v1/ws", tags=["socket"])
+router = APIRouter(prefix="/api/v1/ws", route_class=JsonRoute, tags=["socket"])
 
 
 class TicketRequest(BaseModel):

@@ -1,0 +1,30 @@
+# syntax=docker/dockerfile:1
+FROM python:3.11-slim AS build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+WORKDIR /build
+RUN python -m venv /opt/archer
+# Only wheels whose hashes are known: nothing is compiled, here or later.
+COPY requirements.txt .ci/requirements-build.txt ./
+RUN /opt/archer/bin/pip install --no-deps --require-hashes --only-binary :all: -r requirements.txt \
+    && python -m venv /opt/build \
+    && /opt/build/bin/pip install --no-deps --require-hashes --only-binary :all: -r requirements-build.txt
+COPY pyproject.toml README.md ./
+COPY archer_ws ./archer_ws
+RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /build/dist . \
+    && /opt/archer/bin/pip install --no-deps --no-index /build/dist/*.whl \
+    && /opt/archer/bin/pip check \
+    && /opt/archer/bin/pip uninstall --yes pip setuptools
+
+FROM python:3.11-slim
+# A number, so that an orchestrator can see that it is not root's.
+RUN useradd --uid 10001 --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin archer
+COPY --from=build /opt/archer /opt/archer
+# The root file system may be read-only: bytecode was written above, and nothing is written later but to /tmp.
+ENV PATH=/opt/archer/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+WORKDIR /srv
+USER 10001:10001
+EXPOSE 8000
+# Over http.client, which knows no proxy; /health/live asks no provider and needs no credential.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
+    CMD ["python", "-c", "import http.client, os, sys; c = http.client.HTTPConnection('127.0.0.1', int(os.environ.get('ARCHER_PORT') or os.environ.get('PORT') or 8000), timeout=4); c.request('GET', '/health/live'); sys.exit(c.getresponse().status != 200)"]
+CMD ["archer-ws", "serve"]

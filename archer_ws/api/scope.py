@@ -1,0 +1,34 @@
+"""What the middleware reads off an ASGI scope, http and websocket alike."""
+
+from typing import Any
+
+from starlette.types import Scope
+
+from archer_ws.core.ids import is_valid_id, new_id
+
+
+def header_values(scope: Scope, name: bytes) -> list[bytes]:
+    """All values of a header; `name` in lower case, as ASGI servers send them."""
+    return [value for key, value in scope["headers"] if key == name]
+
+
+def is_health(scope: Scope) -> bool:
+    """Whether this is a health probe: `/health` or anything below it, wherever the application is mounted."""
+    path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+    return path == "/health" or path.startswith("/health/")
+
+
+def state(scope: Scope) -> dict[str, Any]:
+    """What Starlette shows as `request.state`."""
+    values: dict[str, Any] = scope.setdefault("state", {})
+    return values
+
+
+def request_id(scope: Scope) -> str:
+    """The request's id, always the same: the client's `X-Request-ID` where that has an id's form, else a new one."""
+    values = state(scope)
+    if "request_id" not in values:
+        given = [value.decode("latin-1") for value in header_values(scope, b"x-request-id")]
+        values["request_id"] = given[0] if len(given) == 1 and is_valid_id(given[0]) else new_id("req")
+    known: str = values["request_id"]
+    return known

@@ -1,0 +1,366 @@
+"""Settings: their names, defaults and what they may be; read from arguments, the environment and `.env`.
+
+Opens nothing but `.env`: whether a path exists or a server answers is for those who use the value. How a value's text
+is read stands in `config_values`. Only `main`, `cli` and the router see Settings; everyone else is handed values.
+
+A setting's variable is its name in capitals, or that with `ARCHER_` before it. An empty variable counts as unset.
+Precedence: arguments, `ARCHER_X` in the environment, `X` in the environment, `ARCHER_X` in `.env`, `X` in `.env`, the
+default.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, get_args
+
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from archer_ws.config_values import (
+    check_principal,
+    check_token,
+    parse_host,
+    parse_http_url,
+    parse_list,
+    parse_ollama_host,
+    parse_origin,
+    parse_pairs,
+    unique,
+    without_password,
+)
+
+Provider = Literal["ollama", "openai", "anthropic", "local"]
+
+_MIB = 1024 * 1024
+
+
+class SettingsError(Exception):
+    """The settings are wrong; the message has one line for each, for the person who starts the program."""
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """What a setting may be, in words: for the error that refuses another value, and for the README's table."""
+
+    text: str
+
+
+Port = Annotated[int, Field(ge=0, le=65535), Allowed("a whole number from 0 to 65535")]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False), Allowed("a number of seconds above 0")]
+SecondsOrZero = Annotated[float, Field(ge=0, allow_inf_nan=False), Allowed("a number of seconds, 0 or more")]
+Count = Annotated[int, Field(ge=1), Allowed("a whole number, 1 or more")]
+Flag = Annotated[bool, Allowed("true or false")]
+Retries = Annotated[int, Field(ge=0, le=10), Allowed("a whole number from 0 to 10")]
+Temperature = Annotated[float, Field(ge=0, le=2), Allowed("a number from 0 to 2")]
+Url = Annotated[str, Allowed("a URL like https://host/v1")]
+Address = Annotated[str, Allowed("an address like http://localhost:11434, localhost:11434 or localhost")]
+Token = Annotated[SecretStr, Allowed("ASCII letters, digits and signs, without spaces")]
+Origins = Annotated[list[str], Allowed("origins like https://host:8443, as JSON or separated by commas")]
+Hosts = Annotated[list[str], Allowed("host names or addresses without a port, as JSON or separated by commas")]
+Tokens = Annotated[dict[str, SecretStr], Allowed('a JSON object {"name": "token"}, or name=token,name2=token2')]
+PerProvider = Annotated[
+    dict[str, int], Allowed("one whole number for all, or openai=64,ollama=4 (a JSON object will do)")
+]
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
+
+_CONCURRENCY = {"ollama": 32, "openai": 256, "anthropic": 256}
+
+
+class Settings(BaseSettings):
+    """Every setting; sizes in bytes, times in seconds.
+
+    Raises:
+        ValidationError: a value is wrong. `load_settings` says so in words fit for a user.
+    """
+
+    model_config = SettingsConfigDict(
+        env_file=".env", env_file_encoding="utf-8", extra="forbid", frozen=True, hide_input_in_errors=True
+    )
+
+    app_name: str = Field("Archer AI Engine", description="The name shown in /docs and logs")
+    app_version: str = Field("0.1.0", description="The version shown by /health")
+    debug: Flag = Field(False, description="Log more, and show tracebacks in the log")
+    host: str = Field("0.0.0.0", description="The address to listen on; 127.0.0.1 for this machine alone")
+    port: Port = Field(8000, description="The port to listen on; 0 takes a free one")
+    allowed_hosts: Hosts = Field(
+        ["localhost", "127.0.0.1", "[::1]", "ai-engine", "test", "testserver"],
+        description="Names under which clients may reach this server (their Host header)",
+    )
+    cors_origins: Origins = Field(
+        ["http://localhost:1420", "http://127.0.0.1:1420"],
+        description="Web origins that may call this server from a browser, besides its own and Tauri's",
+    )
+    auth_token: Token | None = Field(None, description="A token that every client must show; none: no credential")
+    auth_tokens: Tokens = Field({}, description="Tokens by name, each name a principal with streams of its own")
+
+    surrealdb_url: str = Field("ws://localhost:8000/rpc", description="SurrealDB's address (for later use)")
+    surrealdb_namespace: str = Field("archer", description="SurrealDB's namespace (for later use)")
+    surrealdb_database: str = Field("main", description="SurrealDB's database (for later use)")
+    redis_url: str = Field("redis://localhost:6379/0", description="Redis's address (for later use)")
+
+    llm_provider: Provider = Field("ollama", description="The provider when a request names none")
+    llm_default_model: str = Field("llama3.2", description="The model of LLM_PROVIDER when a request names none")
+    llm_temperature: Temperature = Field(0.7, description="The temperature when a request names none")
+    llm_max_tokens: Count = Field(2048, description="The most tokens of an answer when a request names no limit")
+    ollama_host: Address = Field("http://localhost:11434", description="Ollama's address; a scheme is not needed")
+    openai_api_key: str | None = Field(None, repr=False, description="The key for OpenAI")
+    openai_base_url: Url | None = Field(None, description="Another server that speaks OpenAI's API")
+    openai_default_model: str = Field("gpt-4o-mini", description="OpenAI's model when a request names none")
+    anthropic_api_key: str | None = Field(None, repr=False, description="The key for Anthropic")
+    anthropic_base_url: Url | None = Field(None, description="Another server that speaks Anthropic's API")
+    anthropic_default_model: str = Field(
+        "claude-3-5-sonnet-20241022", description="Anthropic's model when a request names none"
+    )
+    local_model_path: str | None = Field(None, description="A GGUF file for the local provider; none: SmolLM2-135M")
+    local_parallel: Count = Field(4, description="Streams that the local model runs side by side, sharing its context")
+
+    connect_timeout_s: Seconds = Field(5, description="How long connecting to a provider may take")
+    first_token_timeout_s: Seconds = Field(60, description="How long the first text may take, from the request on")
+    idle_timeout_s: Seconds = Field(60, description="How long a provider may pause between two pieces of text")
+    total_timeout_s: Seconds = Field(900, description="How long a whole answer may take")
+    model_load_timeout_s: Seconds = Field(
+        300, description="How long the first text may take where a model is loaded first"
+    )
+    max_retries: Retries = Field(2, description="Further attempts after a failure that a retry can mend")
+    retry_after_max_s: SecondsOrZero = Field(30, description="The longest pause that a provider may ask for")
+
+    max_content_bytes: Count = Field(4 * _MIB, description="The most bytes of a request, all messages together")
+    max_streams: Count = Field(1000, description="The most running streams")
+    max_streams_per_principal: Count = Field(256, description="The most running streams of one principal")
+    provider_concurrency: PerProvider = Field(
+        _CONCURRENCY, description="The most requests at once to a provider; local: LOCAL_PARALLEL unless given"
+    )
+    provider_queue: PerProvider = Field(
+        dict.fromkeys(get_args(Provider), 256), description="The most requests that wait for a provider"
+    )
+    stream_retention_s: SecondsOrZero = Field(600, description="How long an ended stream can still be read")
+    stream_grace_s: SecondsOrZero | None = Field(
+        None, description="How long a stream goes on with nobody listening; none: to its end"
+    )
+    retained_bytes_max: Count = Field(256 * _MIB, description="The most bytes of text kept for ended streams")
+    sessions_max: Count = Field(10_000, description="The most stored conversations; the longest unused goes first")
+    session_idle_ttl_s: Seconds = Field(86_400, description="How long an unused conversation is kept")
+    session_bytes_max: Count = Field(
+        256 * _MIB, description="The most bytes of stored messages, all conversations together"
+    )
+    drain_s: SecondsOrZero = Field(30, description="How long running streams may go on after a stop signal")
+
+    log_level: LogLevel = Field("INFO", description="The least severe message that is logged")
+    log_format: Literal["json", "console"] = Field("console", description="One JSON object a line, or lines for people")
+
+    def default_model_for(self, provider: str) -> str | None:
+        """The model for a request to `provider` that names none, or None where only the adapter knows (local)."""
+        if provider == self.llm_provider and "llm_default_model" in self.model_fields_set:
+            return self.llm_default_model
+        match provider:
+            case "ollama":
+                # Never the configured value: that may be another provider's model.
+                return str(Settings.model_fields["llm_default_model"].default)
+            case "openai":
+                return self.openai_default_model
+            case "anthropic":
+                return self.anthropic_default_model
+        return None
+
+    def concurrency_of(self, provider: str) -> int:
+        """How many requests may run at the provider at once."""
+        if provider == "local":
+            return self.provider_concurrency.get(provider, self.local_parallel)
+        return self.provider_concurrency[provider]
+
+    def queue_of(self, provider: str) -> int:
+        """How many requests may wait for the provider."""
+        return self.provider_queue[provider]
+
+    @field_validator("llm_provider", "log_format", mode="before")
+    @classmethod
+    def _lower(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
+
+    @field_validator("cors_origins", "allowed_hosts", mode="before")
+    @classmethod
+    def _list(cls, value: object) -> object:
+        return parse_list(value)
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, value: list[str]) -> list[str]:
+        return unique(map(parse_origin, value))
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _hosts(cls, value: list[str]) -> list[str]:
+        if not value:
+            raise ValueError("without a host nothing could reach the server")
+        return unique(map(parse_host, value))
+
+    @field_validator("ollama_host")
+    @classmethod
+    def _ollama(cls, value: str) -> str:
+        return parse_ollama_host(value)
+
+    @field_validator("openai_base_url", "anthropic_base_url")
+    @classmethod
+    def _base_url(cls, value: str | None) -> str | None:
+        return value and parse_http_url(value)
+
+    @field_validator("auth_token")
+    @classmethod
+    def _token(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            check_token(value.get_secret_value())
+        return value
+
+    @field_validator("auth_tokens", mode="before")
+    @classmethod
+    def _token_pairs(cls, value: object) -> object:
+        return parse_pairs(value)
+
+    @field_validator("auth_tokens")
+    @classmethod
+    def _tokens(cls, value: dict[str, SecretStr], info: ValidationInfo) -> dict[str, SecretStr]:
+        shared = info.data.get("auth_token")
+        seen = {shared.get_secret_value()} if shared else set()
+        for name, secret in value.items():
+            token = secret.get_secret_value()
+            check_principal(name)
+            check_token(token)
+            if token in seen:
+                raise ValueError("a token stands there twice, or is AUTH_TOKEN's: each principal needs its own")
+            seen.add(token)
+        return value
+
+    @field_validator("provider_concurrency", "provider_queue", mode="before")
+    @classmethod
+    def _per_provider(cls, value: object, info: ValidationInfo) -> object:
+        if isinstance(value, int) or (isinstance(value, str) and value.strip().isdecimal()):
+            return dict.fromkeys(get_args(Provider), value)
+        given = parse_pairs(value)
+        default = cls.model_fields[str(info.field_name)].default
+        return {**default, **given} if isinstance(given, Mapping) else given
+
+    @field_validator("provider_concurrency", "provider_queue")
+    @classmethod
+    def _known_providers(cls, value: dict[str, int], info: ValidationInfo) -> dict[str, int]:
+        least = 1 if info.field_name == "provider_concurrency" else 0
+        for provider, number in value.items():
+            if provider not in get_args(Provider):
+                raise ValueError(f"{provider} is none of the providers {', '.join(get_args(Provider))}")
+            if number < least:
+                raise ValueError(f"{provider} needs {least} or more")
+        return value
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        return ((name, without_password(value)) for name, value in super().__repr_args__())
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, _Variables(settings_cls, (env_settings, dotenv_settings))
+
+
+def load_settings(*, env_file: Path | str | None = ".env", **overrides: object) -> Settings:
+    """The settings of this process.
+
+    `overrides` are settings by field name, as from a command line; those that are None are left out.
+
+    Raises:
+        SettingsError: a value is wrong. One line for each, with the variable, the value and what is allowed.
+    """
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return Settings(_env_file=env_file, **given)  # type: ignore[arg-type]  # values are checked there
+    except ValidationError as error:
+        sources = (EnvSettingsSource(Settings), DotEnvSettingsSource(Settings, env_file=env_file))
+        problems = {str(problem["loc"][0]): problem for problem in reversed(error.errors(include_url=False))}
+        lines = [_complaint(name, problem, given, sources) for name, problem in reversed(problems.items())]
+        raise SettingsError("\n".join(lines)) from None  # the cause would show secrets
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{env_file} can't be read: {error}") from error
+
+
+_SHOWN_MAX = 200  # letters of a wrong value, or of what is wrong with it, that an error repeats
+
+
+class _Found(NamedTuple):
+    """A setting's raw value and the variable that gave it."""
+
+    variable: str
+    value: str
+    in_file: bool = False
+
+
+class _Variables(PydanticBaseSettingsSource):
+    """The environment and `.env`, by field name, values as they stand there: the fields' validators parse them."""
+
+    def __init__(self, settings: type[BaseSettings], sources: Iterable[PydanticBaseSettingsSource]) -> None:
+        super().__init__(settings)
+        self._sources = tuple(source for source in sources if isinstance(source, EnvSettingsSource))
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        found = _find(field_name, self._sources)
+        return found and found.value, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        found = {name: _find(name, self._sources) for name in self.settings_cls.model_fields}
+        return {name: entry.value for name, entry in found.items() if entry}
+
+
+def _find(name: str, sources: Iterable[EnvSettingsSource]) -> _Found | None:
+    for source in sources:
+        for variable in (f"archer_{name}", name):
+            value = (source.env_vars.get(variable) or "").strip()
+            if value:
+                return _Found(variable.upper(), value, isinstance(source, DotEnvSettingsSource))
+    return None
+
+
+def _complaint(
+    name: str, problem: Mapping[str, Any], given: Mapping[str, object], sources: Iterable[EnvSettingsSource]
+) -> str:
+    """One line: the variable, its value unless that is a secret, and what is allowed."""
+    field = Settings.model_fields.get(name)
+    if field is None:
+        return f"{name} is not a setting"
+    found = _Found(name, str(given[name])) if name in given else _find(name, sources)
+    variable, value, in_file = found or _Found(name.upper(), "")
+    secret = name.startswith("auth_token") or name.endswith("_api_key")
+    shown = "***" if secret else _on_one_line(str(without_password(value)))
+    reason = f": {_on_one_line(str(problem['ctx']['error']))}" if problem["type"] == "value_error" else ""
+    place = " in the file .env" if in_file else ""
+    # Shells and other programs export names like HOST and DEBUG for purposes of their own.
+    foreign = variable == name.upper() and not in_file
+    advice = f" (ARCHER_{variable}, where set, is used instead)" if foreign else ""
+    return f"{variable}={shown}{place} can't be used{reason}. Allowed: {allowed_values(field)}{advice}"
+
+
+def _on_one_line(text: str) -> str:
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text[:_SHOWN_MAX])
+
+
+def allowed_values(field: FieldInfo) -> str:
+    """What a setting may be, in words."""
+    for kind in (field, *get_args(field.annotation)):  # metadata of `X | None` stays with X
+        for entry in getattr(kind, "metadata", getattr(kind, "__metadata__", ())):
+            if isinstance(entry, Allowed):
+                return entry.text
+    choices = [choice for choice in get_args(field.annotation) if isinstance(choice, str)]
+    return f"one of {', '.join(choices)}" if choices else "text"

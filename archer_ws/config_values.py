@@ -1,0 +1,141 @@
+"""How a setting's text is read: lists, pairs, origins, host names, addresses, tokens.
+
+Pure functions that return the normalised value or raise a ValueError saying what is wrong. They know no setting by
+name, and their messages never hold a token. `config` uses them; nobody else does.
+"""
+
+import contextlib
+import ipaddress
+import json
+import re
+from collections.abc import Iterable
+from urllib.parse import SplitResult, urlsplit
+
+
+def parse_list(value: object) -> object:
+    """A JSON array, or items separated by commas; what is not text is handed on."""
+    if not isinstance(value, str):
+        return value
+    if value.startswith("["):  # so does an IPv6 address
+        with contextlib.suppress(ValueError):
+            return json.loads(value)
+    return [item.strip() for item in value.split(",") if item.strip()]
+
+
+def parse_pairs(value: object) -> object:
+    """A JSON object, or `name=text,name2=text2`; what is not text is handed on."""
+    if not isinstance(value, str):
+        return value
+    if value.startswith("{"):
+        try:
+            return json.loads(value)
+        except ValueError:
+            raise ValueError("it is not valid JSON") from None  # the cause holds the value, which may be a secret
+    pairs = [item.partition("=") for item in value.split(",") if item.strip()]
+    if not all(equals for _, equals, _ in pairs):
+        raise ValueError("an entry has no '='")
+    mapping = {name.strip(): text.strip() for name, _, text in pairs}
+    if len(mapping) < len(pairs):
+        raise ValueError("a name stands there twice")
+    return mapping
+
+
+def unique(values: Iterable[str]) -> list[str]:
+    """The values in their order, each once."""
+    return list(dict.fromkeys(values))
+
+
+def check_token(token: str) -> None:
+    """Whether an Authorization header can carry the token as it is."""
+    if not re.fullmatch(r"[!-~]+", token):
+        raise ValueError("a token is empty, or has spaces or letters outside ASCII")
+
+
+def check_principal(name: str) -> None:
+    """Whether the name can stand for a principal in logs and limits."""
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name):
+        raise ValueError("a name is not 1 to 64 letters, digits, dots, dashes or underscores")
+
+
+def parse_origin(value: str) -> str:
+    """A web origin as browsers spell it: lower case, no default port, nothing after the host.
+
+    Raises:
+        ValueError: it is a pattern, or more or less than `scheme://host[:port]`.
+    """
+    if "*" in value:
+        raise ValueError("which pages may call is a security boundary, so each origin is written out, without *")
+    parts = _split(value)
+    netloc = parts.netloc.lower()
+    if value.lower() != f"{parts.scheme}://{netloc}":
+        raise ValueError(
+            f"{without_password(value)} has more than scheme://host:port (no path, not even a trailing slash)"
+        )
+    if "@" in netloc or not value.isascii():
+        raise ValueError(f"{without_password(value)} has a user name, or letters outside ASCII")
+    default_port = {"http": ":80", "https": ":443"}.get(parts.scheme, ":")
+    return f"{parts.scheme}://{netloc.removesuffix(default_port).removesuffix(':')}"
+
+
+def parse_host(value: str) -> str:
+    """A host as a Host header has it before the port: lower case, IPv6 in brackets."""
+    host = value.lower()
+    with contextlib.suppress(ValueError):
+        address = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
+        return f"[{address}]" if address.version == 6 else str(address)
+    if not re.fullmatch(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?", host):
+        raise ValueError(f"{without_password(value)} is not a plain host name (no scheme, no port, no *)")
+    return host
+
+
+def parse_http_url(value: str) -> str:
+    """An http or https URL without a trailing slash."""
+    return _http_parts(value).geturl().rstrip("/")
+
+
+def parse_ollama_host(value: str) -> str:
+    """The address as Ollama's own client reads OLLAMA_HOST: http and port 11434 unless a scheme or a port is written.
+
+    What a server listens on (`0.0.0.0`, `[::]`) becomes what a client can connect to.
+    """
+    text = value.strip("\"' ")
+    bare = "://" not in text
+    if bare:
+        with contextlib.suppress(ValueError):
+            text = f"[{ipaddress.IPv6Address(text)}]"
+        text = f"http://127.0.0.1{text}" if text.startswith(":") else f"http://{text}"
+    parts = _http_parts(text)
+    user, at, address = parts.netloc.rpartition("@")
+    if bare and parts.port is None:
+        address = f"{address.removesuffix(':')}:11434"
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(parts.hostname or "")
+    if reachable:
+        port = parts.port or (11434 if bare else None)
+        address = f"{reachable}:{port}" if port else reachable
+    return parts._replace(netloc=f"{user}{at}{address}").geturl().rstrip("/")
+
+
+def without_password(value: object) -> object:
+    """A URL without the user and password it may carry: neither a log nor an error may show them."""
+    return re.sub(r"//[^/@\s]*@", "//***@", value) if isinstance(value, str) else value
+
+
+def _http_parts(value: str) -> SplitResult:
+    parts = _split(value)
+    if parts.scheme not in {"http", "https"}:
+        raise ValueError("it does not start with http:// or https://")
+    if parts.query or parts.fragment:
+        raise ValueError("it goes on after ? or #")
+    return parts
+
+
+def _split(value: str) -> SplitResult:
+    """The parts of a URL whose host and port can be used."""
+    try:
+        parts = urlsplit(value)
+        usable = bool(parts.hostname) and not re.search(r"\s", value) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError(f"the host or port of {without_password(value)} can't be read")
+    return parts

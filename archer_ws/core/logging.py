@@ -1,0 +1,210 @@
+"""Structured logging: one form for our lines and for everybody else's.
+
+Owns the form (console or JSON), the levels, and the guards below. What is worth a line is decided by whoever knows it.
+
+Who may log what. Everyone: ids, names of models and providers, statuses, kinds of errors, counts, sizes, durations.
+Nobody, at any level: prompts, answers, keys, request headers, query strings. `redact` is the net under that rule, not
+a licence: it knows keys, not sentences. Libraries that log what they send or receive at DEBUG (the SDKs and their HTTP
+clients log bodies, websockets logs frames) are held above it whatever our own level is.
+
+Modules take their logger with `structlog.stdlib.get_logger()`. The request log binds `request_id`, and whoever runs a
+stream binds `stream_id`, with `structlog.contextvars.bind_contextvars`.
+
+uvicorn is run with `log_config=None`, so that it leaves this alone. Under plain `uvicorn archer_ws.main:app` its own
+configuration comes first and is taken over.
+"""
+
+import logging
+import re
+import sys
+import traceback
+from collections.abc import Mapping
+from typing import Any, Literal, TextIO
+
+import structlog
+from pydantic import BaseModel
+from structlog.stdlib import ProcessorFormatter
+from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
+
+REDACTED = "[redacted]"
+
+_OURS = "archer_ws"
+#: Loggers that tell of every request at INFO, and of bodies and headers at DEBUG.
+_TALKATIVE = ("openai", "anthropic", "httpx", "httpx2", "httpcore", "httpcore2")
+#: uvicorn writes a socket's query string into this line (uvicorn.error, INFO); the request log has a line of its own.
+_SOCKET_LINE = '%s - "WebSocket %s"'
+
+_SECRET_KEYS = frozenset(
+    {"api_key", "authorization", "token", "auth_tokens", "ticket", "password", "secret", "cookie", "headers"}
+    | {"query_string", "prompt", "content", "messages", "answer", "reasoning", "body"}
+)
+_SECRET_ENDINGS = ("_api_key", "_token", "_password", "_secret")
+#: How deep `redact` looks into values; what lies deeper is left out.
+_MAX_DEPTH = 4
+#: pydantic's and FastAPI's validation errors print the value they refuse, which may be a prompt.
+_ECHOED_INPUT = re.compile(r"(?<=input_value=).*(?=, input_type=)|(?<='input': ).*")
+
+#: One list for the life of the process: cached loggers hold on to it, so that a later configuration reaches them too.
+_processors: list[Processor] = []
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Ours, told apart from other handlers of the root logger, such as a test runner's.
+
+    Without a stream it writes to whatever standard error is at that moment: it may be swapped after us.
+    """
+
+    def __init__(self, stream: TextIO | None) -> None:
+        super().__init__(stream or sys.stderr)
+        self._fixed = stream is not None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record."""
+        if not self._fixed:
+            self.stream = sys.stderr
+        super().emit(record)
+
+
+def configure_logging(
+    level: str = "INFO", fmt: Literal["json", "console"] = "console", stream: TextIO | None = None
+) -> None:
+    """Send all logging of this process to `stream` (standard error by default), in one form.
+
+    May be called again; the last call holds. `level` (DEBUG, INFO, WARNING, ERROR, CRITICAL) is that of our own
+    loggers; other people's never go below INFO, talkative ones never below WARNING.
+
+    Raises:
+        ValueError: `level` is none of these.
+    """
+    threshold = logging.getLevelNamesMapping().get(level.upper())
+    if threshold is None:
+        raise ValueError(f"{level!r} is no log level; take DEBUG, INFO, WARNING, ERROR or CRITICAL")
+    common: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+        structlog.processors.ExceptionRenderer(_exception_text),
+        redact,
+    ]
+    _processors[:] = [structlog.stdlib.filter_by_level, *common, ProcessorFormatter.wrap_for_formatter]
+    structlog.configure(
+        processors=_processors,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        # Not structlog's filtering logger: that one keeps the level it had when it was cached.
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = _Handler(stream)
+    handler.setFormatter(
+        ProcessorFormatter(
+            foreign_pre_chain=common,
+            processors=[ProcessorFormatter.remove_processors_meta, *_rendering(fmt, stream or sys.stderr)],
+        )
+    )
+    handler.addFilter(_may_pass)
+    _set_levels(threshold)
+    _take_over(handler)
+
+
+def redact(_logger: WrappedLogger, _method: str, event_dict: EventDict) -> EventDict:
+    """Mask what must never be logged: values under telling keys at any depth, raw bytes, and whole models."""
+    for key, value in event_dict.items():
+        # `_record`, where the standard library's record is on its way through.
+        if not key.startswith("_"):
+            event_dict[key] = REDACTED if _is_secret(key) else _safe(value)
+    return event_dict
+
+
+def _is_secret(key: str) -> bool:
+    name = key.lower().replace("-", "_")
+    return name in _SECRET_KEYS or name.endswith(_SECRET_ENDINGS)
+
+
+def _safe(value: Any, depth: int = 1) -> Any:
+    match value:
+        case bytes() | bytearray() | memoryview():
+            return f"<{len(value)} bytes>"
+        case BaseModel():
+            return f"<{type(value).__name__}>"
+        case Mapping() | list() | tuple() | set() | frozenset() if depth > _MAX_DEPTH:
+            return "…"
+        case Mapping():
+            return {
+                key: REDACTED if isinstance(key, str) and _is_secret(key) else _safe(inner, depth + 1)
+                for key, inner in value.items()
+            }
+        case list() | tuple() | set() | frozenset():
+            return [_safe(inner, depth + 1) for inner in value]
+        case _:
+            return value
+
+
+def _exception_text(exc_info: ExcInfo) -> str:
+    """A traceback as text: without local variables, which hold prompts, and without what a validation error echoes."""
+    return _ECHOED_INPUT.sub(REDACTED, "".join(traceback.format_exception(*exc_info)).rstrip())
+
+
+def _rendering(fmt: Literal["json", "console"], stream: TextIO) -> list[Processor]:
+    if fmt == "json":
+        return [structlog.processors.JSONRenderer()]
+    return [
+        _one_line,
+        structlog.dev.ConsoleRenderer(
+            colors=stream.isatty(), sort_keys=False, exception_formatter=structlog.dev.plain_traceback
+        ),
+    ]
+
+
+def _one_line(_logger: WrappedLogger, _method: str, event_dict: EventDict) -> EventDict:
+    """Keep a client's text from forging lines or steering the terminal; only a traceback may span lines."""
+    for key, value in event_dict.items():
+        if isinstance(value, str):
+            if key in {"exception", "stack"}:
+                event_dict[key] = "\n".join(_printable(line) for line in value.split("\n"))
+            else:
+                event_dict[key] = _printable(value.rstrip())
+    return event_dict
+
+
+def _printable(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+def _may_pass(record: logging.LogRecord) -> bool:
+    """Hold other people's loggers at their levels even when an SDK lowers them itself (`OPENAI_LOG=debug` does)."""
+    family = record.name.partition(".")[0]
+    if family == _OURS:
+        return True
+    if family in _TALKATIVE:
+        return record.levelno >= logging.WARNING
+    if family == "uvicorn" and isinstance(record.msg, str) and record.msg.startswith(_SOCKET_LINE):
+        return False
+    return record.levelno >= logging.INFO
+
+
+def _set_levels(threshold: int) -> None:
+    logging.getLogger().setLevel(max(threshold, logging.INFO))
+    logging.getLogger(_OURS).setLevel(threshold)
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(max(threshold, logging.WARNING))
+
+
+def _take_over(handler: _Handler) -> None:
+    """Put our handler on the root logger, in place of an older one of ours and of uvicorn's own."""
+    root = logging.getLogger()
+    for old in [each for each in root.handlers if isinstance(each, _Handler)]:
+        root.removeHandler(old)
+    root.addHandler(handler)
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.asgi"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.setLevel(logging.NOTSET)
+        logger.propagate = True
+    # Without a handler in reach uvicorn does not even format its access lines.
+    access = logging.getLogger("uvicorn.access")
+    access.handlers.clear()
+    access.propagate = False

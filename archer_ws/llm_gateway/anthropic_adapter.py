@@ -1,0 +1,245 @@
+"""Anthropic's Messages API, at its own address or at another that speaks it.
+
+Owns what is asked, when, and how long a connection lives. Requests go through `anthropic_client` (the official SDK),
+a chat is put into the API's words by `anthropic_request`, the bytes of answers are decoded by `anthropic_stream`.
+Retries and the deadlines for first token, idleness and the whole answer are the router's.
+"""
+
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import aclosing, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from archer_ws.core.clock import utc_now
+from archer_ws.core.exceptions import ArcherError, ProviderNotConfigured, UpstreamTruncated
+from archer_ws.core.ids import new_id
+from archer_ws.llm_gateway.anthropic_client import ANTHROPIC_URL, AnthropicClient, foreseen
+from archer_ws.llm_gateway.anthropic_failures import anthropic_identity, failure_from_error
+from archer_ws.llm_gateway.anthropic_request import request_body
+from archer_ws.llm_gateway.anthropic_stream import ErrorSaid, MessageStreamDecoder, answer_of
+from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
+from archer_ws.llm_gateway.catalog import Catalog
+from archer_ws.llm_gateway.failures import unreadable
+from archer_ws.llm_gateway.sdk_client import drain
+from archer_ws.llm_gateway.types import (
+    ChatMessage,
+    ChatOptions,
+    ChatResponse,
+    ModelInfo,
+    ProviderStatus,
+    StreamChunk,
+)
+from archer_ws.llm_gateway.wire import decode_json
+
+if TYPE_CHECKING:
+    import httpx2
+
+#: A probe that takes longer says that the provider is not available, in seconds.
+HEALTH_TIMEOUT_S = 5.0
+LIST_TIMEOUT_S = 15.0
+
+
+class AnthropicAdapter(BaseLLMAdapter):
+    """Anthropic, or a server that speaks its Messages API.
+
+    `chat` and `stream_chat` raise InvalidParams where Anthropic has no such conversation: it needs a user's message,
+    and that one first.
+
+    Args:
+        api_key: without one only a `base_url` of one's own can be used.
+        base_url: where the API is, without its version (`http://localhost:4000`); Anthropic's own when None.
+        default_model: the model when a request names none.
+        timeouts: `connect_s` and, for `chat`, `total_s` are held here.
+        concurrency: how many answers are read at once: the size of the connection pool.
+        catalog: the models' sizes and quirks.
+    """
+
+    provider_name = "anthropic"
+
+    def __init__(
+        self,
+        *,
+        api_key: str | None,
+        base_url: str | None,
+        default_model: str,
+        timeouts: Timeouts,
+        concurrency: int,
+        catalog: Catalog,
+    ) -> None:
+        # OpenAI's base URLs end in /v1, so people write it here, too; this SDK adds its own.
+        base_url = (base_url or ANTHROPIC_URL).rstrip("/").removesuffix("/v1")
+        self.default_model = default_model
+        self._timeouts = timeouts
+        self._catalog = catalog
+        self._identity = anthropic_identity(base_url, hosted=base_url == ANTHROPIC_URL)
+        self._client = AnthropicClient(
+            api_key=api_key,
+            base_url=base_url,
+            connect_s=timeouts.connect_s,
+            concurrency=concurrency,
+            identity=self._identity,
+        )
+
+    async def prepare(self) -> None:
+        await self._client.open()
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
+
+    async def context_window(self, model: str) -> int | None:
+        return self._catalog.facts(self.provider_name, model).context_window
+
+    async def chat(
+        self,
+        messages: Sequence[ChatMessage],
+        model: str | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        *,
+        options: ChatOptions | None = None,
+    ) -> ChatResponse:
+        model = model or self.default_model
+        body = self._body(messages, model, temperature, max_tokens, options)
+        await self._client.open()
+        with self._mapping_errors(model):
+            response = await self._client.post_message(body, read_timeout_s=self._timeouts.total_s)
+            answer = answer_of(decode_json(response.content))
+        return ChatResponse(
+            id=answer.id or new_id("msg"),
+            content=answer.content,
+            reasoning=answer.reasoning,
+            model=answer.model or model,
+            provider=self.provider_name,
+            finish_reason=answer.finish_reason,
+            usage=answer.usage,
+            created_at=utc_now(),
+        )
+
+    async def stream_chat(
+        self,
+        messages: Sequence[ChatMessage],
+        model: str | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        *,
+        options: ChatOptions | None = None,
+    ) -> AsyncIterator[StreamChunk]:
+        model = model or self.default_model
+        body = self._body(messages, model, temperature, max_tokens, options) | {"stream": True}
+        await self._client.open()
+        with self._mapping_errors(model):
+            response = await self._client.post_message(body, read_timeout_s=None)
+        # Closing a response that was not read to its end closes its connection, too.
+        async with aclosing(response):
+            yield StreamChunk(content="")
+            decoder = MessageStreamDecoder()
+            with self._mapping_errors(model, decoder):
+                await _refuse_other_bodies(response)
+                async with aclosing(response.aiter_bytes()) as reads:
+                    async for data in reads:
+                        for chunk in decoder.feed(data):
+                            yield chunk
+                        if decoder.fault is not None:
+                            raise decoder.fault
+                        if decoder.done:
+                            await drain(reads)
+                            return
+            if not decoder.done:
+                raise self._truncated("stopped without its end marker")
+
+    async def health_check(self) -> ProviderStatus:
+        try:
+            await self._client.open()
+            started = time.perf_counter()
+            entries = await self._models(HEALTH_TIMEOUT_S)
+        except ArcherError as error:
+            return ProviderStatus(
+                provider=self.provider_name,
+                available=False,
+                error=error.message,
+                hint=error.hint,
+                configured=False if isinstance(error, ProviderNotConfigured) else None,
+            )
+        return ProviderStatus(
+            provider=self.provider_name,
+            available=True,
+            latency_ms=round((time.perf_counter() - started) * 1000, 1),
+            models=[entry["id"] for entry in entries],
+        )
+
+    async def list_models(self) -> list[ModelInfo]:
+        await self._client.open()
+        return [
+            ModelInfo(
+                id=entry["id"],
+                name=str(entry.get("display_name") or entry["id"]),
+                provider=self.provider_name,
+                context_window=self._window_of(entry),
+            )
+            for entry in await self._models(LIST_TIMEOUT_S)
+        ]
+
+    async def _models(self, timeout_s: float) -> list[dict[str, Any]]:
+        """The API's list: each entry has a string `id`."""
+        with self._mapping_errors(None):
+            body = decode_json(await self._client.get_models(timeout_s))
+            entries = body.get("data") if isinstance(body, dict) else None
+            if not isinstance(entries, list):
+                raise ValueError("something other than a list of models")  # noqa: TRY004 - it is about data
+        return [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("id"), str)]
+
+    def _window_of(self, entry: dict[str, Any]) -> int | None:
+        """The context in tokens of a model in the API's list."""
+        told = entry.get("max_input_tokens")
+        return told if isinstance(told, int) else self._catalog.facts(self.provider_name, entry["id"]).context_window
+
+    def _body(
+        self,
+        messages: Sequence[ChatMessage],
+        model: str,
+        temperature: float | None,
+        max_tokens: int | None,
+        options: ChatOptions | None,
+    ) -> dict[str, Any]:
+        return request_body(
+            messages,
+            model=model,
+            facts=self._catalog.facts(self.provider_name, model),
+            temperature=temperature,
+            max_tokens=max_tokens,
+            options=options or ChatOptions(),
+        )
+
+    @contextmanager
+    def _mapping_errors(self, model: str | None, decoder: MessageStreamDecoder | None = None) -> Iterator[None]:
+        """Whatever the SDK, its transport or our decoding raises, as ours; needs the SDK imported.
+
+        With a decoder the headers have come: a failure to read is then an answer cut short, unless it was complete.
+        """
+        try:
+            yield
+        except ErrorSaid as error:
+            raise failure_from_error(self._identity, error.error, model=model) from error
+        except foreseen() as error:
+            if decoder is None:
+                raise self._client.failure(error, model) from error
+            if not decoder.done:
+                raise self._truncated("broke off with its connection") from error
+        except ValueError as error:
+            raise unreadable(self._identity, f"something unreadable: {error}") from error
+
+    def _truncated(self, what: str) -> UpstreamTruncated:
+        return UpstreamTruncated(
+            f"the answer of {self.provider_name} {what}",
+            hint="What came is kept; ask again for the whole.",
+            provider=self.provider_name,
+        )
+
+
+async def _refuse_other_bodies(response: "httpx2.Response") -> None:
+    """Raise where a 200 brings a page, or JSON (mostly an error), in place of a stream."""
+    kind = response.headers.get("content-type", "").partition(";")[0]
+    if "json" in kind:
+        answer_of(decode_json(await response.aread()))
+    if "json" in kind or "html" in kind:
+        raise ValueError(f"{kind} in place of an event stream")

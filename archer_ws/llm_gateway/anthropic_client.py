@@ -1,0 +1,141 @@
+"""The official SDK, wrapped: the only module that knows anthropic.
+
+Owns the client's settings (ours alone, nothing from ANTHROPIC_* of the environment) and the mapping of what the SDK
+and its transport raise. What requests say and answers mean is the adapter's.
+"""
+
+import asyncio
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from archer_ws.core.exceptions import ArcherError, ProviderNotConfigured
+from archer_ws.llm_gateway.anthropic_failures import failure_from_error
+from archer_ws.llm_gateway.failures import ProviderIdentity, failure_from_transport
+from archer_ws.llm_gateway.sdk_client import SdkClient, http_client, transport_errors
+
+if TYPE_CHECKING:
+    import anthropic
+    import httpx2
+
+ANTHROPIC_URL = "https://api.anthropic.com"
+#: The version of the API that still takes `temperature` and `top_p`; the catalog keeps them from the models that refuse
+#: them. From 2026-10-21 on they are a 400 for every model. The SDK's own default changes with its releases.
+API_VERSION = "2023-06-01"
+#: The most models a page of the list may have; Anthropic has fewer.
+_PAGE_SIZE = 1000
+
+
+class AnthropicClient:
+    """Requests to one base URL. Without an API key only another server than Anthropic's own can be asked."""
+
+    def __init__(
+        self, *, api_key: str | None, base_url: str, connect_s: float, concurrency: int, identity: ProviderIdentity
+    ) -> None:
+        # Keys are pasted, and bring line ends along.
+        self._api_key = (api_key or "").strip()
+        self._base_url = base_url
+        self._connect_s = connect_s
+        self._concurrency = concurrency
+        self._identity = identity
+        self._sdk: SdkClient[anthropic.AsyncAnthropic] = SdkClient("anthropic", self._make, provider=identity.name)
+
+    async def open(self) -> "anthropic.AsyncAnthropic":
+        """The running loop's client; the first call imports the SDK.
+
+        Raises:
+            ProviderNotConfigured: the key is missing, or can't be one.
+        """
+        if not self._api_key and self._base_url == ANTHROPIC_URL:
+            raise ProviderNotConfigured(
+                f"there is no API key for {self._identity.name}",
+                hint="Set ANTHROPIC_API_KEY (or ARCHER_ANTHROPIC_API_KEY), or choose another provider.",
+                provider=self._identity.name,
+            )
+        if not (self._api_key.isascii() and self._api_key.isprintable()):
+            raise ProviderNotConfigured(
+                f"the API key for {self._identity.name} holds characters that no key has",
+                hint="Copy ANTHROPIC_API_KEY (or ARCHER_ANTHROPIC_API_KEY) once more, without quotes or spaces.",
+                provider=self._identity.name,
+            )
+        return await self._sdk.get()
+
+    async def aclose(self) -> None:
+        """Close the connections of the running loop."""
+        await self._sdk.aclose()
+
+    async def post_message(self, body: dict[str, Any], read_timeout_s: float | None) -> "httpx2.Response":
+        """The answer to a Messages request: read whole, or with `stream` in the body not at all; the caller closes it.
+
+        Not by `messages.create`: that warns of old models, refuses long answers and has no sampling parameters.
+
+        Raises:
+            Exception: one of `foreseen()`.
+        """
+        client = await self.open()
+        import httpx2
+
+        stream = bool(body.get("stream"))
+        response: httpx2.Response = await client.post(
+            "/v1/messages",
+            cast_to=httpx2.Response,
+            body=body,
+            options={
+                # No limit on waiting for the pool: it is as large as the concurrency that is let through to here.
+                "timeout": httpx2.Timeout(read_timeout_s, connect=self._connect_s, pool=None),
+                # A proxy that compresses a stream gathers it first.
+                "headers": {"Accept": "text/event-stream", "Accept-Encoding": "identity"} if stream else {},
+            },
+            stream=stream,
+        )
+        return response
+
+    async def get_models(self, timeout_s: float) -> bytes:
+        """The body of the list of models.
+
+        Raises:
+            Exception: one of `foreseen()`.
+        """
+        client = await self.open()
+        import httpx2
+
+        async with asyncio.timeout(timeout_s):
+            response = await client.get(
+                "/v1/models",
+                cast_to=httpx2.Response,
+                options={"timeout": timeout_s, "params": {"limit": _PAGE_SIZE}},
+            )
+        return response.content
+
+    def failure(self, error: Exception, model: str | None = None) -> ArcherError:
+        """One of `foreseen()` as ours."""
+        import anthropic
+
+        match error:
+            case anthropic.APIStatusError():
+                said = error.body.get("error") if isinstance(error.body, dict) else None
+                return failure_from_error(self._identity, said, error.status_code, error.response.headers, model)
+            case _:
+                return failure_from_transport(self._identity, error)
+
+    def _make(self, sdk: ModuleType) -> "anthropic.AsyncAnthropic":
+        """Runs in a worker thread."""
+        client: anthropic.AsyncAnthropic = sdk.AsyncAnthropic(
+            # With a key here, the SDK looks for credentials neither in the environment nor in files.
+            api_key=self._api_key or "none",
+            # What is None here, the SDK takes from the environment.
+            webhook_key="",
+            open_telemetry=False,
+            base_url=self._base_url,
+            max_retries=0,
+            http_client=http_client(sdk, base_url=self._base_url, concurrency=self._concurrency),
+        )
+        # Instead of those from ANTHROPIC_CUSTOM_HEADERS, which no argument turns off.
+        client._custom_headers = {"anthropic-version": API_VERSION}
+        return client
+
+
+def foreseen() -> tuple[type[Exception], ...]:
+    """What requests, and reading an answer, may raise; to be asked once a client is open."""
+    import anthropic
+
+    return (anthropic.AnthropicError, *transport_errors())

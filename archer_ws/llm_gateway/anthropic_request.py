@@ -1,0 +1,87 @@
+"""A chat as Anthropic's Messages API wants it.
+
+Pure. The API takes the system prompt apart, needs `max_tokens`, refuses empty messages and combines neighbours of one
+role by itself (https://platform.claude.com/docs/en/api/messages).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+
+from archer_ws.core.exceptions import FieldError, InvalidParams
+from archer_ws.llm_gateway.catalog import ModelFacts
+from archer_ws.llm_gateway.parameters import accepted_parameters
+from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, MessageRole
+
+log = structlog.get_logger(__name__)
+
+#: The answer's bound where the request names none, in tokens. Newer models' thinking counts towards it, so that a
+#: small one cuts answers off; older models end at 4,096.
+DEFAULT_MAX_TOKENS = 8192
+
+
+def request_body(
+    messages: Sequence[ChatMessage],
+    *,
+    model: str,
+    facts: ModelFacts,
+    temperature: float | None,
+    max_tokens: int | None,
+    options: ChatOptions,
+) -> dict[str, Any]:
+    """The JSON body of a request, without `stream`.
+
+    System messages go to `system`, joined by blank lines, wherever they stand. Messages of nothing but white space say
+    nothing and are left out, and so are names, which the API lacks. An assistant's message at the end is one for the
+    model to go on with, where the model can; it may not end in white space.
+
+    Raises:
+        InvalidParams: no message is left, or the first is the assistant's.
+    """
+    system = "\n\n".join(
+        message.content for message in messages if message.role is MessageRole.SYSTEM and message.content.strip()
+    )
+    parameters = accepted_parameters(facts, provider="anthropic", model=model, temperature=temperature, options=options)
+    stop = _stop_sequences(parameters.pop("stop", []), model)
+    return {
+        "model": model,
+        "max_tokens": max_tokens or min(DEFAULT_MAX_TOKENS, facts.max_output_tokens or DEFAULT_MAX_TOKENS),
+        "messages": _turns(messages),
+        **({"system": system} if system else {}),
+        **({"stop_sequences": stop} if stop else {}),
+        **parameters,
+    }
+
+
+def _turns(messages: Sequence[ChatMessage]) -> list[dict[str, str]]:
+    turns = [
+        {"role": message.role.value, "content": message.content}
+        for message in messages
+        if message.role is not MessageRole.SYSTEM and message.content.strip()
+    ]
+    if not turns:
+        raise InvalidParams(
+            "anthropic needs a message of the user's that is not empty",
+            hint="Add a message with the role user; system messages alone are not a conversation.",
+            provider="anthropic",
+            errors=[FieldError(path="messages", message="has no user message with text")],
+        )
+    if turns[0]["role"] != "user":
+        raise InvalidParams(
+            "a conversation with anthropic begins with a message of the user's",
+            hint="Put a message with the role user before the first one of the assistant's.",
+            provider="anthropic",
+            errors=[FieldError(path="messages", message="begins with an assistant message")],
+        )
+    if turns[-1]["role"] == "assistant":
+        turns[-1]["content"] = turns[-1]["content"].rstrip()
+    return turns
+
+
+def _stop_sequences(stop: list[str], model: str) -> list[str]:
+    """The stop sequences the API takes: one of white space alone is a 400."""
+    taken = [sequence for sequence in stop if sequence.strip()]
+    if len(taken) < len(stop):
+        log.warning("parameter_dropped", provider="anthropic", model=model, parameter="stop", reason="white space only")
+    return taken

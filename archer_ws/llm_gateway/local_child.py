@@ -1,0 +1,127 @@
+"""The program of the local model's process: llama.cpp as an HTTP server on loopback, for its parent alone.
+
+Run as a file; imports nothing of ours, so that it starts fast and needs no path to us. Owns: the native server and its
+parameters, and dying with its parent. Leaves to the parent: which model, the API key, when to end.
+
+In: one line of JSON on stdin, the fields of `Configuration`; then stdin stays open for as long as the parent wants us.
+Out: one line of JSON on stdout: `address` and `context_window` (tokens of one request), or `error`.
+"""
+
+import faulthandler
+import json
+import os
+import signal
+import sys
+import threading
+from http.client import HTTPConnection
+from typing import Any, TypedDict
+
+
+class Configuration(TypedDict):
+    """What the parent tells us. `context_window` is the most one request may have, in tokens."""
+
+    path: str
+    model: str
+    parallel: int
+    http_threads: int
+    context_window: int
+    api_key: str
+
+
+def main() -> None:
+    """Serve until stdin ends."""
+    _leave_signals_to_parent()
+    faulthandler.enable()
+    # Native code may print: from here on its stdout is our stderr, and the parent's line has a descriptor of its own.
+    control = os.dup(1)
+    os.dup2(2, 1)
+    line = sys.stdin.buffer.readline()
+    if not line:
+        os._exit(0)
+    configuration: Configuration = json.loads(line)
+    watch = threading.Thread(target=_end_with_parent)
+    watch.start()
+    try:
+        server = _serve(configuration)
+        answer = _announcement(server, configuration)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the parent shall read of it instead of guessing
+        answer = {"error": f"{type(error).__name__}: {error}"}
+    os.write(control, json.dumps(answer).encode() + b"\n")
+    os.close(control)
+    if "error" in answer:
+        os._exit(1)
+    # `server` lives while this frame does.
+    watch.join()
+
+
+def _leave_signals_to_parent() -> None:
+    """Only the parent ends us: Ctrl-C and a service manager's SIGTERM reach us too, while it may want to drain."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    if sys.platform == "linux":
+        # The native constructor holds the GIL while it loads, so the thread that watches stdin can't run then: for
+        # that time the kernel must end us with our parent. Elsewhere we live on until the model is loaded.
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def _end_with_parent() -> None:
+    """Block until stdin ends: the parent closed it, or is gone, however it ended."""
+    while sys.stdin.buffer.read(1):
+        pass
+    # Not sys.exit: a native thread in mid-computation must not hold us.
+    os._exit(0)
+
+
+def _serve(configuration: Configuration) -> Any:
+    """The running server.
+
+    Raises:
+        RuntimeError: llama.cpp can't load the model; why is on stderr.
+    """
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()
+    params.model.path = configuration["path"]
+    # Without an alias the file's path is the model's name in every answer.
+    params.model_alias = {configuration["model"]}
+    params.api_keys = [configuration["api_key"]]
+    params.hostnames = ["127.0.0.1"]
+    params.port = 0
+    params.cors_origins = ""
+    params.ui = False
+    params.n_parallel = configuration["parallel"]
+    # Each slot has its own part of the cache. Shared by all (kv_unified) it would end other streams when it is full.
+    params.kv_unified = False
+    params.n_ctx = configuration["context_window"] * configuration["parallel"]
+    # A waiting connection takes a thread; with the default of a few, a cancelled one behind them is noticed late.
+    params.n_threads_http = configuration["http_threads"]
+    params.cpuparams.n_threads = _threads()
+    # Up to 8 GiB of old prompts by default.
+    params.cache_ram_mib = 0
+    params.cache_idle_slots = False
+    # Warnings and errors: a request leaves no line.
+    params.verbosity = 2
+    return xllamacpp.Server(params)
+
+
+def _threads() -> int:
+    """Threads that compute: the processors we may use; of many only half, since llama.cpp gains nothing of SMT."""
+    usable = len(os.sched_getaffinity(0)) if sys.platform == "linux" else (os.cpu_count() or 1)
+    return min(usable, max(4, usable // 2))
+
+
+def _announcement(server: Any, configuration: Configuration) -> dict[str, object]:
+    """What the parent waits for. The context is asked for, since a model trained on less has less."""
+    address: str = server.listening_address
+    connection = HTTPConnection(address.removeprefix("http://"), timeout=10)
+    connection.request("GET", "/slots", headers={"Authorization": f"Bearer {configuration['api_key']}"})
+    slots = json.loads(connection.getresponse().read())
+    connection.close()
+    return {"address": address, "context_window": min(slot["n_ctx"] for slot in slots)}
+
+
+if __name__ == "__main__":
+    main()

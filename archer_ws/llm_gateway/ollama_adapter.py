@@ -1,0 +1,260 @@
+"""Ollama by its own API: `/api/chat`, `/api/tags`, `/api/show`, `/api/ps` (https://docs.ollama.com/api).
+
+Owns what is asked of Ollama, and telling that it is loading a model. Connections are ollama_http.py's, the meaning of a
+stream's bytes is ollama_stream.py's, of errors ollama_failures.py's, of model lists ollama_models.py's.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from archer_ws.core.clock import utc_now
+from archer_ws.core.exceptions import ArcherError
+from archer_ws.core.ids import new_id
+from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
+from archer_ws.llm_gateway.failures import unreadable
+from archer_ws.llm_gateway.ollama_failures import failure_from_error_line, ollama_identity, truncated
+from archer_ws.llm_gateway.ollama_http import OllamaHttp
+from archer_ws.llm_gateway.ollama_models import (
+    UNKNOWN,
+    InstalledModel,
+    ModelMemory,
+    ShownModel,
+    can_chat,
+    canonical_name,
+    installed_models,
+    loaded_models,
+    runs_elsewhere,
+    shown_model,
+)
+from archer_ws.llm_gateway.ollama_stream import OllamaStreamDecoder, finish_reason_of, usage_of
+from archer_ws.llm_gateway.types import (
+    ChatMessage,
+    ChatOptions,
+    ChatResponse,
+    ModelInfo,
+    ProviderStatus,
+    StreamChunk,
+)
+
+#: A model that is loaded mostly answers sooner. In seconds.
+LOADING_AFTER_S = 1.0
+#: Lists come from Ollama's memory or small files; a server that takes longer is not well. In seconds.
+LIST_TIMEOUT_S = 5.0
+#: `context_window` stands before an answer's first token. In seconds.
+SHOW_TIMEOUT_S = 2.0
+#: How long a name's facts are believed (it may be pulled anew), and how long that they can't be had. In seconds.
+KNOWN_FOR_S, UNKNOWN_FOR_S = 300.0, 30.0
+#: How many models are asked about at once.
+SHOWN_AT_ONCE = 4
+#: After the end marker the body ends at once; only a proxy holds it open. In seconds.
+BODY_END_S = 0.1
+
+
+class OllamaAdapter(BaseLLMAdapter):
+    """One Ollama server.
+
+    Args:
+        host: its URL with scheme, perhaps with a path.
+        default_model: the model when a request names none.
+        timeouts: `connect_s` holds for every request, `total_s` for `chat`; a stream's other waits are the caller's.
+        concurrency: how many answers may run at once; the connection pool is made for it.
+    """
+
+    provider_name = "ollama"
+    loads_models = True
+
+    def __init__(self, *, host: str, default_model: str, timeouts: Timeouts, concurrency: int) -> None:
+        self.default_model = default_model
+        self._timeouts = timeouts
+        self._identity = ollama_identity(host)
+        self._http = OllamaHttp(host, self._identity, connect_s=timeouts.connect_s, concurrency=concurrency)
+        self._memory = ModelMemory()
+
+    async def chat(
+        self,
+        messages: Sequence[ChatMessage],
+        model: str | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        *,
+        options: ChatOptions | None = None,
+    ) -> ChatResponse:
+        """See `BaseLLMAdapter.chat`; takes at most `timeouts.total_s`."""
+        model = model or self.default_model
+        options = options or ChatOptions()
+        value = await self._http.ask(
+            "/api/chat",
+            _chat_payload(messages, model, temperature, max_tokens, options, stream=False),
+            within_s=self._timeouts.total_s,
+            until_answered=self._telling_of_load(model, options),
+        )
+        if "error" in value:
+            raise failure_from_error_line(self._identity, value["error"])
+        if value.get("done") is False:
+            raise truncated(self._identity)
+        message = value.get("message")
+        if not isinstance(message, dict):
+            raise unreadable(self._identity, "an answer without a message")
+        return ChatResponse(
+            id=new_id("str"),
+            content=message.get("content") or "",
+            reasoning=message.get("thinking") or None,
+            model=model,
+            provider=self.provider_name,
+            finish_reason=finish_reason_of(value),
+            usage=usage_of(value),
+            created_at=utc_now(),
+        )
+
+    async def stream_chat(
+        self,
+        messages: Sequence[ChatMessage],
+        model: str | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        *,
+        options: ChatOptions | None = None,
+    ) -> AsyncIterator[StreamChunk]:
+        """See `BaseLLMAdapter.stream_chat`; the first chunk is empty."""
+        model = model or self.default_model
+        options = options or ChatOptions()
+        payload = _chat_payload(messages, model, temperature, max_tokens, options, stream=True)
+        decoder = OllamaStreamDecoder(self._identity)
+        async with self._http.reads(
+            "/api/chat", payload, until_answered=self._telling_of_load(model, options)
+        ) as reads:
+            yield StreamChunk(content="")
+            async for data in reads:
+                for chunk in decoder.feed(data):
+                    yield chunk
+                if decoder.done:
+                    # The last chunk is out. Read to the body's end, so that the connection can be used again.
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(BODY_END_S):
+                            await anext(reads, None)
+                    return
+            for chunk in decoder.finish():
+                yield chunk
+            if not decoder.done:
+                raise truncated(self._identity)
+
+    async def health_check(self) -> ProviderStatus:
+        """See `BaseLLMAdapter.health_check`; takes at most 5 s."""
+        status = ProviderStatus(provider=self.provider_name, available=False)
+        try:
+            await self.prepare()
+            started = time.perf_counter()
+            installed = await self._installed()
+        except ArcherError as failure:
+            status.error, status.hint = failure.message, failure.hint
+            return status
+        status.latency_ms = round((time.perf_counter() - started) * 1000, 1)
+        status.available = True
+        status.models = [entry.name for entry in installed if self._can_chat(entry)]
+        return status
+
+    async def list_models(self) -> list[ModelInfo]:
+        """See `BaseLLMAdapter.list_models`; contexts that can't be had within 5 s are None."""
+        installed = await self._installed()
+        slots = asyncio.Semaphore(SHOWN_AT_ONCE)
+
+        async def learn(entry: InstalledModel) -> None:
+            async with slots:
+                await self._learn(entry.name, entry.digest)
+
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LIST_TIMEOUT_S), asyncio.TaskGroup() as group:
+                for entry in installed:
+                    if self._memory.get(entry.key) is None:
+                        group.create_task(learn(entry))
+        return [
+            ModelInfo(
+                id=entry.name,
+                name=entry.name,
+                provider=self.provider_name,
+                context_window=(self._memory.get(entry.key) or UNKNOWN).context_window,
+            )
+            for entry in installed
+            if self._can_chat(entry)
+        ]
+
+    async def prepare(self) -> None:
+        """Import httpx and make its client; whether Ollama is there is `health_check`'s to say."""
+        await self._http.open()
+
+    async def context_window(self, model: str) -> int | None:
+        """See `BaseLLMAdapter.context_window`; asks Ollama at most once in 5 minutes, for at most 2 s."""
+        known = self._memory.get(canonical_name(model))
+        return (known or await self._learn(model)).context_window
+
+    async def aclose(self) -> None:
+        """Close the running loop's connections; a later call opens new ones."""
+        await self._http.aclose()
+
+    async def _installed(self) -> list[InstalledModel]:
+        return installed_models(await self._http.ask("/api/tags", within_s=LIST_TIMEOUT_S))
+
+    async def _learn(self, name: str, digest: str = "") -> ShownModel:
+        """Ask what a model is, and remember it; unknown where that fails."""
+        by_name_s, by_digest_s = KNOWN_FOR_S, float("inf")
+        try:
+            shown = shown_model(await self._http.ask("/api/show", {"model": name}, within_s=SHOW_TIMEOUT_S))
+        except ArcherError:
+            shown, by_name_s, by_digest_s = UNKNOWN, UNKNOWN_FOR_S, UNKNOWN_FOR_S
+        self._memory.put(canonical_name(name), shown, by_name_s)
+        if digest:
+            self._memory.put(digest, shown, by_digest_s)
+        return shown
+
+    def _can_chat(self, entry: InstalledModel) -> bool:
+        return can_chat(entry.capabilities, (self._memory.get(entry.key) or UNKNOWN).capabilities)
+
+    @asynccontextmanager
+    async def _telling_of_load(self, model: str, options: ChatOptions) -> AsyncIterator[None]:
+        """While the body runs, find out whether the model is being loaded, and report it."""
+        if options.on_progress is None or runs_elsewhere(model):
+            yield
+            return
+        watch = asyncio.create_task(self._watch_load(model, options))
+        try:
+            yield
+        finally:
+            watch.cancel()
+            # Not `await watch`: that would raise its cancellation here, and swallowing it could swallow our own.
+            await asyncio.wait({watch})
+
+    async def _watch_load(self, model: str, options: ChatOptions) -> None:
+        await asyncio.sleep(LOADING_AFTER_S)
+        # Some versions keep this list locked while they load: they answer when there is nothing to tell any more.
+        with suppress(ArcherError):
+            loaded = loaded_models(await self._http.ask("/api/ps", within_s=LIST_TIMEOUT_S))
+            if canonical_name(model) not in loaded:
+                options.progress("loading", f"{model} is being loaded")
+
+
+def _chat_payload(
+    messages: Sequence[ChatMessage],
+    model: str,
+    temperature: float | None,
+    max_tokens: int | None,
+    options: ChatOptions,
+    *,
+    stream: bool,
+) -> dict[str, Any]:
+    """The body of a chat request. Ollama has no place for a message's `name`: it is left out."""
+    named = {
+        "temperature": temperature,
+        "num_predict": max_tokens,
+        "top_p": options.top_p,
+        "seed": options.seed,
+        "stop": list(options.stop) or None,
+    }
+    return {
+        "model": model,
+        "messages": [{"role": message.role.value, "content": message.content} for message in messages],
+        "stream": stream,
+        "options": {name: value for name, value in named.items() if value is not None},
+    }

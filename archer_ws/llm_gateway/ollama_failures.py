@@ -1,0 +1,131 @@
+"""What goes wrong with Ollama, as our exceptions: the one place that knows its error bodies and phrases.
+
+Pure: it sees statuses, bodies and exceptions, not connections. What providers share is in failures.py.
+Ollama's errors are `{"error": "a sentence"}`, with a status before the first text, as a bare line after it. They have
+no codes, so causes are told apart by their wording.
+"""
+
+import re
+from collections.abc import Mapping
+from urllib.parse import urlsplit, urlunsplit
+
+from archer_ws.core.exceptions import (
+    ArcherError,
+    ContextTooLong,
+    ProviderError,
+    ProviderFailure,
+    UpstreamTruncated,
+)
+from archer_ws.llm_gateway.failures import (
+    ProviderIdentity,
+    context_too_long,
+    failure_from_status,
+    failure_from_transport,
+    trimmed,
+    unreadable,
+)
+from archer_ws.llm_gateway.wire import decode_json
+
+# "model requires more system memory (5.0 GiB) than is available", "cudaMalloc failed: out of memory",
+# "llama-server reported out-of-memory during startup", "unable to load full model on GPU".
+_OUT_OF_MEMORY = re.compile(
+    r"requires more .{0,20}memory|out[ -]of[ -]memory|cudaMalloc failed|unable to (?:allocate|load full model)",
+    re.IGNORECASE,
+)
+# "request (302 tokens) exceeds the available context size", "prompt too long; exceeded maximum context length".
+_CONTEXT_EXCEEDED = re.compile(r"exceed\w* .{0,40}context|prompt (?:is )?too long|exceed_context_size", re.IGNORECASE)
+_LACKS_CAPABILITY = re.compile(r"does not support", re.IGNORECASE)
+
+
+def ollama_identity(host: str) -> ProviderIdentity:
+    """How Ollama's errors speak of the server at this URL. A user name or password in it is left out."""
+    parts = urlsplit(host)
+    address = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    return ProviderIdentity(
+        name="ollama",
+        address=address,
+        auth_hint="For a cloud model run: ollama signin. Behind a proxy, check the credentials in OLLAMA_HOST.",
+        unavailable_hint="Start Ollama (ollama serve), or set OLLAMA_HOST, or run: archer-ws serve --provider local",
+        model_hint="Run: ollama pull {model}",
+    )
+
+
+def failure_from_answer(
+    identity: ProviderIdentity, status: int, body: bytes, headers: Mapping[str, str], model: str | None
+) -> ArcherError:
+    """The exception for an answer with an error status."""
+    message = _message_of(body)
+    if 300 <= status < 400:
+        return unreadable(identity, f"a redirect ({status})", retryable=False)
+    if status == 404 and (message is None or model is None):
+        # Ollama's own 404 names the model; any other is a path that this server does not have.
+        return unreadable(identity, "404: it has no Ollama API", retryable=False)
+    return _failure_from_wording(identity, message) or failure_from_status(identity, status, message, headers, model)
+
+
+def failure_from_error_line(identity: ProviderIdentity, error: object) -> ProviderFailure:
+    """The exception for an `error` in an answer that had begun well (status 200)."""
+    message = _sentence(error)
+    return _failure_from_wording(identity, message) or ProviderError(
+        f"ollama broke off: {trimmed(message) or 'it gave no reason'}",
+        hint="Try again; if it stays, look at the log of Ollama.",
+        retryable=True,
+        provider=identity.name,
+    )
+
+
+def failure_from_break(identity: ProviderIdentity, error: BaseException, *, answered: bool) -> ProviderFailure:
+    """The exception for a connection that could not be made or broke; `answered`: the headers had come."""
+    if type(error).__name__ == "DecodingError":
+        return unreadable(identity, "a body that can't be decompressed")
+    if answered:
+        return truncated(identity)
+    return failure_from_transport(identity, error)
+
+
+def truncated(identity: ProviderIdentity) -> UpstreamTruncated:
+    """The answer stopped without `"done": true`."""
+    return UpstreamTruncated(
+        f"ollama at {identity.address} stopped in mid-answer",
+        hint="Try again; if it stays, look at the log of Ollama: the model may have crashed.",
+        provider=identity.name,
+    )
+
+
+def _failure_from_wording(identity: ProviderIdentity, message: str | None) -> ProviderError | ContextTooLong | None:
+    """The exception where the sentence says more than its status, else None."""
+    if not message:
+        return None
+    if _OUT_OF_MEMORY.search(message):
+        return ProviderError(
+            f"the model does not fit into memory: {trimmed(message)}",
+            hint="Choose a smaller model or a smaller quantization, or free memory (ollama ps, ollama stop).",
+            retryable=False,
+            provider=identity.name,
+        )
+    if _CONTEXT_EXCEEDED.search(message):
+        return context_too_long(identity, message)
+    if _LACKS_CAPABILITY.search(message):
+        return ProviderError(
+            f"ollama refused the request: {trimmed(message)}",
+            hint="Choose another model: `ollama show MODEL` lists what each is capable of.",
+            retryable=False,
+            provider=identity.name,
+        )
+    return None
+
+
+def _message_of(body: bytes) -> str | None:
+    """The sentence in an error body, or None where it is not Ollama's JSON."""
+    try:
+        value = decode_json(body)
+    except ValueError:
+        return None
+    return _sentence(value["error"]) if isinstance(value, dict) and "error" in value else None
+
+
+def _sentence(error: object) -> str:
+    # Compatible servers and proxies send an object where Ollama sends a string.
+    if isinstance(error, dict):
+        error = error.get("message")
+    return error if isinstance(error, str) else ""

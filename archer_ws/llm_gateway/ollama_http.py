@@ -1,0 +1,183 @@
+"""Requests to one Ollama server, over httpx: the only module of the gateway that uses it.
+
+Owns the connections: one pool for each event loop, who goes through a proxy, reading bodies within bounds, and closing
+a connection as soon as nobody listens (which also aborts the load of a model). What is asked, and what answers mean, is
+the adapter's; what errors mean is ollama_failures.py's.
+"""
+
+import asyncio
+import ipaddress
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext, suppress
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
+
+from archer_ws.llm_gateway.failures import ProviderIdentity, failure_from_transport, unreadable
+from archer_ws.llm_gateway.ollama_failures import failure_from_answer, failure_from_break
+from archer_ws.llm_gateway.sdk_client import SdkClient
+from archer_ws.llm_gateway.wire import decode_json
+
+if TYPE_CHECKING:
+    import httpx
+
+Payload = Mapping[str, Any]
+
+#: A whole answer or list is far below. In bytes.
+MAX_BODY_BYTES = 16 * 1024 * 1024
+#: An error's sentence is at its beginning. In bytes, and in seconds for a body that does not end.
+MAX_ERROR_BYTES, ERROR_BODY_S = 64 * 1024, 5.0
+#: Connections for health and lists, beside two for each chat: its own, and one to ask what is loaded.
+SIDE_CONNECTIONS = 8
+
+
+class _Pool:
+    """An httpx client with the name for closing that SdkClient knows."""
+
+    def __init__(self, http: "httpx.AsyncClient") -> None:
+        self.http = http
+
+    async def close(self) -> None:
+        await self.http.aclose()
+
+
+class OllamaHttp:
+    """The server at `host`, a URL with scheme and perhaps a path.
+
+    Args:
+        connect_s: the longest wait for a connection, in seconds. All other waits are the caller's.
+        concurrency: how many chats may run at once.
+    """
+
+    def __init__(self, host: str, identity: ProviderIdentity, *, connect_s: float, concurrency: int) -> None:
+        self._host = host
+        self._identity = identity
+        self._connect_s = connect_s
+        self._connections = 2 * concurrency + SIDE_CONNECTIONS
+        self._pools = SdkClient("httpx", self._make_pool, provider=identity.name)
+
+    async def open(self) -> None:
+        """Import httpx and make the running loop's pool, if that has not been done yet."""
+        await self._pools.get()
+
+    async def aclose(self) -> None:
+        """Close the running loop's connections; a later request opens new ones."""
+        await self._pools.aclose()
+
+    @asynccontextmanager
+    async def reads(
+        self,
+        path: str,
+        payload: Payload | None = None,
+        *,
+        until_answered: AbstractAsyncContextManager[None] | None = None,
+    ) -> AsyncIterator[AsyncGenerator[bytes, None]]:
+        """The body of the answer to a request (a POST where there is a payload), read by read as it comes.
+
+        Entered when the headers have come and are those of a success. `until_answered` is held until then. Leaving
+        before the body's end closes the connection, and so does cancelling at any moment.
+
+        Raises (also for what is met while the body is read):
+            ProviderFailure: no connection, a broken one, an error status, a web page.
+        """
+        http = (await self._pools.get()).http
+        import httpx
+
+        answered = False
+        try:
+            request = http.build_request(
+                "POST" if payload else "GET",
+                path,
+                content=json.dumps(payload).encode() if payload else None,
+                headers={"content-type": "application/json"} if payload else None,
+            )
+            async with until_answered or nullcontext():
+                response = await http.send(request, stream=True)
+            answered = True
+            async with aclosing(response), aclosing(_body(response)) as body:
+                if not response.is_success:
+                    beginning = await self._beginning(body)
+                    model = payload.get("model") if payload else None
+                    raise failure_from_answer(self._identity, response.status_code, beginning, response.headers, model)
+                if "html" in response.headers.get("content-type", ""):
+                    raise unreadable(self._identity, "a web page")
+                yield body
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+            raise failure_from_break(self._identity, error, answered=answered) from error
+
+    async def ask(
+        self,
+        path: str,
+        payload: Payload | None = None,
+        *,
+        within_s: float,
+        until_answered: AbstractAsyncContextManager[None] | None = None,
+    ) -> dict[str, Any]:
+        """The JSON object that answers a request, within so many seconds.
+
+        Raises:
+            ProviderFailure: as for `reads`, and ProviderTimeout.
+        """
+        answer = bytearray()
+        try:
+            async with asyncio.timeout(within_s), self.reads(path, payload, until_answered=until_answered) as body:
+                async for data in body:
+                    answer += data
+                    if len(answer) > MAX_BODY_BYTES:
+                        raise unreadable(self._identity, f"more than {MAX_BODY_BYTES} bytes")
+        except TimeoutError as error:
+            # Without its chain, which tells where it struck and not why.
+            raise failure_from_transport(self._identity, TimeoutError()) from error
+        try:
+            value = decode_json(bytes(answer))
+        except ValueError:
+            value = None
+        if not isinstance(value, dict):
+            raise unreadable(self._identity, "something that is not a JSON object")
+        return value
+
+    def _make_pool(self, module: ModuleType) -> _Pool:
+        # Proxies that the environment names lead to the world outside: a server on this machine or in its network is
+        # reached directly, whatever no_proxy forgets. Certificates are the environment's (SSL_CERT_FILE) either way.
+        # Without TLS there is nothing to verify, and loading the certificates would take 100 ms.
+        is_tls = self._host.startswith("https:")
+        return _Pool(
+            module.AsyncClient(
+                base_url=self._host,
+                timeout=module.Timeout(None, connect=self._connect_s),
+                limits=module.Limits(max_connections=self._connections, max_keepalive_connections=self._connections),
+                trust_env=not is_near(self._host),
+                verify=module.create_ssl_context(trust_env=True) if is_tls else False,
+                # A compressed stream would come in lumps.
+                headers={"accept-encoding": "identity"},
+            )
+        )
+
+    @staticmethod
+    async def _beginning(body: AsyncIterator[bytes]) -> bytes:
+        """The beginning of an error's body, or what came of it: the status says enough."""
+        import httpx
+
+        beginning = bytearray()
+        with suppress(TimeoutError, httpx.HTTPError):
+            async with asyncio.timeout(ERROR_BODY_S):
+                async for data in body:
+                    beginning += data
+                    if len(beginning) >= MAX_ERROR_BYTES:
+                        break
+        return bytes(beginning)
+
+
+def is_near(host: str) -> bool:
+    """Whether a URL's host is this machine or in its network, as far as its name tells."""
+    name = urlsplit(host).hostname or ""
+    try:
+        return ipaddress.ip_address(name).is_private
+    except ValueError:
+        return "." not in name or name.endswith((".localhost", ".local", ".internal"))
+
+
+def _body(response: "httpx.Response") -> AsyncGenerator[bytes, None]:
+    # An async generator, which httpx declares as the iterator it also is.
+    return cast(AsyncGenerator[bytes, None], response.aiter_bytes())

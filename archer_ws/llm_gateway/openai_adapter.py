@@ -1,0 +1,296 @@
+"""OpenAI's chat completions, and whatever else speaks them at another base URL.
+
+Owns what requests say and how an answer's life goes. `openai_client` makes the requests, `openai_stream` decodes the
+answers. Retries and the deadlines for first token, idleness and the whole answer are the router's.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import structlog
+
+from archer_ws.core.clock import utc_now
+from archer_ws.core.exceptions import ArcherError, ProviderNotConfigured, UpstreamTruncated
+from archer_ws.core.ids import new_id
+from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
+from archer_ws.llm_gateway.catalog import Catalog
+from archer_ws.llm_gateway.failures import ProviderIdentity, unreadable
+from archer_ws.llm_gateway.openai_client import OPENAI_URL, OpenAIClient, foreseen
+from archer_ws.llm_gateway.openai_failures import failure_from_error
+from archer_ws.llm_gateway.openai_stream import (
+    BrokenOff,
+    ChatStreamDecoder,
+    ErrorSaid,
+    Unreadable,
+    answer_of,
+    decode_object,
+    model_entries,
+    raise_if_error,
+)
+from archer_ws.llm_gateway.types import (
+    ChatMessage,
+    ChatOptions,
+    ChatResponse,
+    ModelInfo,
+    ProviderStatus,
+    StreamChunk,
+)
+
+if TYPE_CHECKING:
+    import httpx2
+
+log = structlog.get_logger()
+
+#: A probe that takes longer says that the provider is not available, in seconds.
+HEALTH_TIMEOUT_S = 5.0
+LIST_TIMEOUT_S = 15.0
+#: How long to wait for the body's end after [DONE], in seconds: a connection read to its end can be used again.
+_DRAIN_S = 0.1
+#: Parts of names in OpenAI's list of models that this API does not serve, or serves for something other than chat.
+_NOT_CHAT = ("audio", "codex", "deep-research", "image", "instruct", "-pro", "realtime", "transcribe", "tts")
+
+
+class OpenAIAdapter(BaseLLMAdapter):
+    """OpenAI, or a server that speaks its chat API.
+
+    Args:
+        api_key: without one only a `base_url` of one's own can be used.
+        base_url: where the API is, with its version (`http://localhost:1234/v1`); OpenAI's own when None.
+        default_model: the model when a request names none.
+        timeouts: `connect_s` and, for `chat`, `total_s` are held here.
+        concurrency: how many answers are read at once: the size of the connection pool.
+        catalog: the models' sizes and quirks.
+        provider_name: the name in answers, errors and the catalog.
+        identity: how errors speak of the provider; made from the rest when None.
+    """
+
+    def __init__(
+        self,
+        *,
+        api_key: str | None,
+        base_url: str | None,
+        default_model: str,
+        timeouts: Timeouts,
+        concurrency: int,
+        catalog: Catalog,
+        provider_name: str = "openai",
+        identity: ProviderIdentity | None = None,
+    ) -> None:
+        self.provider_name = provider_name
+        self.default_model = default_model
+        base_url = base_url or OPENAI_URL
+        # Regional endpoints (eu.api.openai.com) list the same models.
+        self._hosted = (urlsplit(base_url).hostname or "").endswith("api.openai.com")
+        self._timeouts = timeouts
+        self._catalog = catalog
+        self._identity = identity or _identity(provider_name, base_url)
+        self._client = OpenAIClient(
+            api_key=api_key,
+            base_url=base_url,
+            connect_s=timeouts.connect_s,
+            concurrency=concurrency,
+            identity=self._identity,
+        )
+
+    async def prepare(self) -> None:
+        await self._client.open()
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
+
+    async def context_window(self, model: str) -> int | None:
+        return self._catalog.facts(self.provider_name, model).context_window
+
+    async def chat(
+        self,
+        messages: Sequence[ChatMessage],
+        model: str | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        *,
+        options: ChatOptions | None = None,
+    ) -> ChatResponse:
+        model = model or self.default_model
+        body = self._body(messages, model, temperature, max_tokens, options or ChatOptions())
+        await self._client.open()
+        with self._mapping(model):
+            response = await self._client.post_chat(body, read_timeout_s=self._timeouts.total_s)
+            answer = answer_of(decode_object(response.content))
+        return ChatResponse(
+            id=answer.id or new_id("chatcmpl"),
+            content=answer.content,
+            reasoning=answer.reasoning,
+            model=answer.model or model,
+            provider=self.provider_name,
+            finish_reason=answer.finish_reason,
+            usage=answer.usage,
+            created_at=utc_now(),
+        )
+
+    async def stream_chat(
+        self,
+        messages: Sequence[ChatMessage],
+        model: str | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        *,
+        options: ChatOptions | None = None,
+    ) -> AsyncIterator[StreamChunk]:
+        model = model or self.default_model
+        body = self._body(messages, model, temperature, max_tokens, options or ChatOptions())
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
+        await self._client.open()
+        with self._mapping(model):
+            response = await self._client.post_chat(body, read_timeout_s=None)
+        decoder = ChatStreamDecoder()
+        # Closing a response that was not read to its end closes its connection, too.
+        async with contextlib.aclosing(response):
+            yield StreamChunk(content="")
+            with self._mapping(model, decoder):
+                await _refuse_other_bodies(response)
+                reads = response.aiter_bytes()
+                async for data in reads:
+                    for chunk in decoder.feed(data):
+                        yield chunk
+                    if decoder.fault is not None:
+                        raise decoder.fault
+                    if decoder.done:
+                        await _drain(reads)
+                        return
+                decoder.raise_if_unheard()
+        if not decoder.finish_reason:
+            raise self._truncated("stopped without its end marker")
+
+    async def health_check(self) -> ProviderStatus:
+        try:
+            await self._client.open()
+            started = time.perf_counter()
+            models = await self._models(HEALTH_TIMEOUT_S)
+        except ArcherError as error:
+            return ProviderStatus(
+                provider=self.provider_name,
+                available=False,
+                error=error.message,
+                hint=error.hint,
+                configured=False if isinstance(error, ProviderNotConfigured) else None,
+            )
+        return ProviderStatus(
+            provider=self.provider_name,
+            available=True,
+            latency_ms=round((time.perf_counter() - started) * 1000, 1),
+            models=models,
+        )
+
+    async def list_models(self) -> list[ModelInfo]:
+        await self._client.open()
+        return [
+            ModelInfo(
+                id=model,
+                name=model,
+                provider=self.provider_name,
+                context_window=self._catalog.facts(self.provider_name, model).context_window,
+            )
+            for model in await self._models(LIST_TIMEOUT_S)
+        ]
+
+    async def _models(self, timeout_s: float) -> list[str]:
+        """The names in the provider's list that can chat."""
+        with self._mapping(None):
+            models = model_entries(await self._client.get_models(timeout_s))
+        return [model for model in models if not self._hosted or self._chats(model)]
+
+    def _chats(self, model: str) -> bool:
+        return self._catalog.provider_of(model) == "openai" and not any(part in model for part in _NOT_CHAT)
+
+    def _body(
+        self,
+        messages: Sequence[ChatMessage],
+        model: str,
+        temperature: float | None,
+        max_tokens: int | None,
+        options: ChatOptions,
+    ) -> dict[str, Any]:
+        facts = self._catalog.facts(self.provider_name, model)
+        if temperature is not None and temperature > facts.max_temperature:
+            log.warning("parameter_lowered", parameter="temperature", model=model, to=facts.max_temperature)
+            temperature = facts.max_temperature
+        refuses = facts.refuses | ({"top_p"} if facts.one_sampling_parameter and temperature is not None else set())
+        parameters = {
+            "temperature": temperature,
+            "top_p": options.top_p,
+            "stop": list(options.stop) or None,
+            "seed": options.seed,
+            facts.max_tokens_parameter: max_tokens,
+        }
+        body: dict[str, Any] = {
+            "model": model,
+            "messages": [message.model_dump(mode="json", exclude_none=True) for message in messages],
+        }
+        for name, value in parameters.items():
+            if value is None:
+                continue
+            if name in refuses:
+                log.warning("parameter_dropped", parameter=name, model=model, provider=self.provider_name)
+            else:
+                body[name] = value
+        return body
+
+    @contextlib.contextmanager
+    def _mapping(self, model: str | None, decoder: ChatStreamDecoder | None = None) -> Iterator[None]:
+        """Make `ProviderFailure`s of what goes wrong.
+
+        With a decoder, the headers have come: each failure to read is then an answer cut short, and none at all where
+        the answer was whole already.
+        """
+        try:
+            yield
+        except ErrorSaid as error:
+            raise failure_from_error(self._identity, error.body, model=model) from error
+        except BrokenOff as error:
+            raise self._truncated(f"was broken off ({error.reason})") from error
+        except Unreadable as error:
+            raise unreadable(self._identity, str(error)) from error
+        except foreseen() as error:
+            if decoder is None:
+                raise self._client.failure(error, model) from error
+            if not decoder.finish_reason:
+                raise self._truncated("broke off with its connection") from error
+
+    def _truncated(self, what: str) -> UpstreamTruncated:
+        return UpstreamTruncated(
+            f"the answer of {self.provider_name} {what}",
+            hint="What came is kept; ask again for the whole.",
+            provider=self.provider_name,
+        )
+
+
+async def _refuse_other_bodies(response: "httpx2.Response") -> None:
+    """Raise where a 200 brings a page, or JSON (an error, mostly), in place of a stream."""
+    kind = response.headers.get("content-type", "").partition(";")[0]
+    if "json" in kind:
+        raise_if_error(decode_object(await response.aread()))
+    if "json" in kind or "html" in kind:
+        raise Unreadable(f"{kind} in place of an event stream")
+
+
+async def _drain(reads: AsyncIterator[bytes]) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_DRAIN_S):
+            async for _ in reads:
+                pass
+
+
+def _identity(name: str, base_url: str) -> ProviderIdentity:
+    return ProviderIdentity(
+        name=name,
+        address=base_url,
+        auth_hint="Check OPENAI_API_KEY (or ARCHER_OPENAI_API_KEY): it must be valid and allowed to use the model.",
+        unavailable_hint="Check the network, and the proxy in HTTPS_PROXY if there is one."
+        if base_url == OPENAI_URL
+        else "Check that the server runs there, or change OPENAI_BASE_URL.",
+        model_hint="GET /api/v1/models/openai lists what can be named in place of {model}.",
+    )

@@ -1,0 +1,174 @@
+"""The official SDK, wrapped: the only module that knows openai, and httpx2 and aiohttp below it.
+
+Owns the client's settings (ours alone, nothing from OPENAI_* of the environment), the connection pool and the mapping
+of exceptions. What requests say and answers mean is the adapter's.
+"""
+
+import asyncio
+import ipaddress
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from archer_ws.core.exceptions import ArcherError, ProviderNotConfigured
+from archer_ws.llm_gateway.failures import ProviderIdentity, failure_from_transport, unreadable
+from archer_ws.llm_gateway.openai_failures import failure_from_error
+from archer_ws.llm_gateway.sdk_client import SdkClient
+
+if TYPE_CHECKING:
+    import httpx2
+    import openai
+
+OPENAI_URL = "https://api.openai.com/v1"
+#: Connections beyond the concurrent answers: health checks and model lists.
+_SPARE_CONNECTIONS = 8
+#: How long an idle connection is kept, in seconds. TLS is dear; plain servers (uvicorn, llama.cpp) close theirs
+#: after 5 s, and a request sent just then fails.
+_KEEP_TLS_S, _KEEP_PLAIN_S = 60.0, 4.0
+
+
+class OpenAIClient:
+    """Requests to one base URL. Without an API key only another server than OpenAI's own can be asked."""
+
+    def __init__(
+        self, *, api_key: str | None, base_url: str, connect_s: float, concurrency: int, identity: ProviderIdentity
+    ) -> None:
+        # Keys are pasted, and bring line ends along.
+        self._api_key = (api_key or "").strip()
+        self._base_url = base_url
+        self._connect_s = connect_s
+        self._concurrency = concurrency
+        self._identity = identity
+        self._sdk: SdkClient[openai.AsyncOpenAI] = SdkClient("openai", self._make, provider=identity.name)
+
+    async def open(self) -> "openai.AsyncOpenAI":
+        """The running loop's client; the first call imports the SDK.
+
+        Raises:
+            ProviderNotConfigured: the key is missing, or can't be one.
+        """
+        if not self._api_key and self._base_url == OPENAI_URL:
+            raise ProviderNotConfigured(
+                f"there is no API key for {self._identity.name}",
+                hint="Set OPENAI_API_KEY (or ARCHER_OPENAI_API_KEY), or choose another provider.",
+                provider=self._identity.name,
+            )
+        if not (self._api_key.isascii() and self._api_key.isprintable()):
+            raise ProviderNotConfigured(
+                f"the API key for {self._identity.name} holds characters that no key has",
+                hint="Copy OPENAI_API_KEY (or ARCHER_OPENAI_API_KEY) once more, without quotes or spaces.",
+                provider=self._identity.name,
+            )
+        return await self._sdk.get()
+
+    async def aclose(self) -> None:
+        """Close the connections of the running loop."""
+        await self._sdk.aclose()
+
+    async def post_chat(self, body: dict[str, Any], read_timeout_s: float | None) -> "httpx2.Response":
+        """The answer to a chat request: read whole, or with `stream` in the body not at all; the caller closes it.
+
+        Raises:
+            Exception: one of `foreseen()`.
+        """
+        client = await self.open()
+        import httpx2
+
+        stream = bool(body.get("stream"))
+        response: httpx2.Response = await client.post(
+            "/chat/completions",
+            cast_to=httpx2.Response,
+            body=body,
+            options={
+                # No limit on waiting for the pool: it is as large as the concurrency that is let through to here.
+                "timeout": httpx2.Timeout(read_timeout_s, connect=self._connect_s, pool=None),
+                # A proxy that compresses a stream gathers it first.
+                "headers": {"Accept": "text/event-stream", "Accept-Encoding": "identity"} if stream else {},
+            },
+            stream=stream,
+        )
+        return response
+
+    async def get_models(self, timeout_s: float) -> bytes:
+        """The body of the list of models.
+
+        Raises:
+            Exception: one of `foreseen()`.
+        """
+        client = await self.open()
+        import httpx2
+
+        async with asyncio.timeout(timeout_s):
+            response = await client.get("/models", cast_to=httpx2.Response, options={"timeout": timeout_s})
+        return response.content
+
+    def failure(self, error: Exception, model: str | None = None) -> ArcherError:
+        """One of `foreseen()` as ours."""
+        import aiohttp
+        import openai
+
+        match error:
+            case openai.APIStatusError():
+                said = error.body
+                if isinstance(said, str) and "json" not in error.response.headers.get("content-type", ""):
+                    said = None  # a page, a proxy's say
+                return failure_from_error(self._identity, said, error.status_code, error.response.headers, model)
+            case aiohttp.ClientResponseError():
+                return unreadable(self._identity, "something that is not HTTP")
+            case _:
+                return failure_from_transport(self._identity, error)
+
+    def _make(self, sdk: ModuleType) -> "openai.AsyncOpenAI":
+        """Runs in a worker thread."""
+        import httpx2
+
+        connections = self._concurrency + _SPARE_CONNECTIONS
+        secure = urlsplit(self._base_url).scheme == "https"
+        http = sdk.DefaultAioHttpClient(
+            # A proxy of the environment is for hosts beyond this machine.
+            trust_env=not _is_loopback(self._base_url),
+            limits=httpx2.Limits(
+                max_connections=connections,
+                max_keepalive_connections=connections,
+                keepalive_expiry=_KEEP_TLS_S if secure else _KEEP_PLAIN_S,
+            ),
+            event_hooks={"response": [_read_error_body]},
+        )
+        client: openai.AsyncOpenAI = sdk.AsyncOpenAI(
+            # What is None here, the SDK takes from the environment.
+            api_key=self._api_key or "none",
+            admin_api_key="",
+            organization="",
+            project="",
+            webhook_secret="",
+            base_url=self._base_url,
+            max_retries=0,
+            http_client=http,
+        )
+        client.organization = client.project = None
+        # From OPENAI_CUSTOM_HEADERS, which no argument turns off.
+        client._custom_headers = {}
+        return client
+
+
+def foreseen() -> tuple[type[Exception], ...]:
+    """What requests, and reading an answer, may raise; to be asked once a client is open."""
+    import aiohttp
+    import httpx2
+    import openai
+
+    return (openai.OpenAIError, httpx2.HTTPError, aiohttp.ClientError, OSError)
+
+
+async def _read_error_body(response: "httpx2.Response") -> None:
+    """A response hook: cancelled here, httpx2 closes the connection; the SDK, which reads next, would leave it open."""
+    if response.is_error:
+        await response.aread()
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")

@@ -1,0 +1,39 @@
+"""Which of a request's sampling parameters a model gets, by what the catalog says of it."""
+
+from typing import Any
+
+import structlog
+
+from archer_ws.llm_gateway.catalog import ModelFacts
+from archer_ws.llm_gateway.types import ChatOptions
+
+log = structlog.get_logger(__name__)
+
+
+def accepted_parameters(
+    facts: ModelFacts, *, provider: str, model: str, temperature: float | None, options: ChatOptions
+) -> dict[str, Any]:
+    """The parameters the request names and the model takes: `temperature`, `top_p`, `stop`, `seed`.
+
+    What the model would refuse is left out or lowered, each with a logged warning, because a provider answers 400.
+    """
+    if temperature is not None and temperature > facts.max_temperature and "temperature" not in facts.refuses:
+        log.warning(
+            "parameter_lowered", provider=provider, model=model, parameter="temperature", to=facts.max_temperature
+        )
+        temperature = facts.max_temperature
+    named = {
+        "temperature": temperature,
+        "top_p": options.top_p,
+        "stop": list(options.stop) or None,
+        "seed": options.seed,
+    }
+    accepted: dict[str, Any] = {}
+    for name, value in named.items():
+        if value is None:
+            continue
+        if name in facts.refuses or (name == "top_p" and facts.one_sampling_parameter and "temperature" in accepted):
+            log.warning("parameter_dropped", provider=provider, model=model, parameter=name)
+        else:
+            accepted[name] = value
+    return accepted

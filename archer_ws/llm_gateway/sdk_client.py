@@ -1,0 +1,171 @@
+"""A provider's SDK client, imported late and kept per event loop, and the HTTP client under it.
+
+Owns: importing an SDK in a worker thread (an import takes 1-2 s and would stall every stream), building its client
+there too (reading the certificate store takes tens of ms), one client for each running loop, because sockets
+belong to the loop that opened them, and what httpx2 and aiohttp (under both SDKs) ask of whoever uses them.
+Knows no SDK: adapters say how a client is made and what its errors mean.
+"""
+
+import asyncio
+import contextlib
+import importlib
+import ipaddress
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from urllib.parse import urlsplit
+
+from archer_ws.core.exceptions import ProviderNotConfigured
+
+if TYPE_CHECKING:
+    import httpx2
+
+#: Connections beyond the streams' own, so that a health check never waits for a stream to end.
+PROBE_CONNECTIONS = 4
+#: How long an idle connection is kept, in seconds. A new one costs a TLS handshake; plain servers (uvicorn, llama.cpp)
+#: close theirs after 5 s, and a request sent just then fails.
+KEEP_ALIVE_S, PLAIN_KEEP_ALIVE_S = 60.0, 4.0
+#: How long the end of a body may take after the provider's own end marker, in seconds; only a proxy holds it open.
+END_OF_BODY_S = 0.1
+
+
+class AsyncClosable(Protocol):
+    """What both official SDKs' clients have."""
+
+    async def close(self) -> None:
+        """Close all connections."""
+
+
+ClientT = TypeVar("ClientT", bound=AsyncClosable)
+
+
+@dataclass
+class _Slot(Generic[ClientT]):
+    """One loop's client, and the lock that lets only one task build it."""
+
+    client: ClientT | None = None
+    building: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class SdkClient(Generic[ClientT]):
+    """The client of one SDK, for whichever loop is running.
+
+    Args:
+        module: the SDK's import name.
+        factory: makes a client of the imported module. It runs in a worker thread, so that it may also touch what the
+            SDK imports on first use (`client.messages`); it must not need a running loop.
+        provider: named in errors.
+    """
+
+    def __init__(self, module: str, factory: Callable[[ModuleType], ClientT], *, provider: str) -> None:
+        self._module = module
+        self._factory = factory
+        self._provider = provider
+        self._slots: dict[asyncio.AbstractEventLoop, _Slot[ClientT]] = {}
+
+    async def get(self) -> ClientT:
+        """The running loop's client; made on first use.
+
+        Raises:
+            ProviderNotConfigured: the SDK can't be imported.
+        """
+        loop = asyncio.get_running_loop()
+        slot = self._slots.get(loop)
+        if slot is None:
+            slot = self._slots[loop] = _Slot()
+            await self._close_orphans()
+        if slot.client is None:
+            async with slot.building:
+                if slot.client is None:
+                    slot.client = await asyncio.to_thread(self._build)
+        return slot.client
+
+    async def aclose(self) -> None:
+        """Close the running loop's client, and those whose loops are closed; a later `get` makes a new one.
+
+        A client of another loop that still lives stays: only that loop can close its sockets.
+        """
+        await self._close_orphans()
+        loop = asyncio.get_running_loop()
+        slot = self._slots.get(loop)
+        if slot is None:
+            return
+        async with slot.building:
+            # The slot stays: a task may be waiting for its lock, and what it builds must be found again.
+            client, slot.client = slot.client, None
+        if client is not None:
+            await client.close()
+
+    def _build(self) -> ClientT:
+        try:
+            module = importlib.import_module(self._module)
+        except ImportError as error:
+            raise ProviderNotConfigured(
+                f"the Python package {self._module!r} can't be imported ({error})",
+                hint=f"Install it into this environment: pip install {self._module}",
+                provider=self._provider,
+            ) from error
+        return self._factory(module)
+
+    async def _close_orphans(self) -> None:
+        """Let go of clients whose loop is closed: their sockets went with it, what is left is bookkeeping."""
+        for loop in [loop for loop in self._slots if loop.is_closed()]:
+            client = self._slots.pop(loop).client
+            if client is not None:
+                # Clients that try to close a socket of a closed loop are told so by a RuntimeError.
+                with contextlib.suppress(RuntimeError):
+                    await client.close()
+
+
+def http_client(sdk: ModuleType, *, base_url: str, concurrency: int) -> Any:
+    """What both SDKs take as `http_client`: aiohttp's transport, with room for `concurrency` streams and some probes.
+
+    A proxy of the environment is used for hosts beyond this machine.
+    """
+    import httpx2
+
+    connections = concurrency + PROBE_CONNECTIONS
+    return sdk.DefaultAioHttpClient(
+        trust_env=not _is_loopback(base_url),
+        limits=httpx2.Limits(
+            max_connections=connections,
+            max_keepalive_connections=connections,
+            keepalive_expiry=KEEP_ALIVE_S if base_url.startswith("https:") else PLAIN_KEEP_ALIVE_S,
+        ),
+        event_hooks={"response": [_read_error_body]},
+    )
+
+
+def transport_errors() -> tuple[type[Exception], ...]:
+    """What making a request or reading a body may raise beside the SDK's own errors."""
+    import aiohttp
+    import httpx2
+
+    return (httpx2.HTTPError, aiohttp.ClientError, OSError)
+
+
+async def drain(reads: AsyncIterator[bytes]) -> None:
+    """Read what follows the provider's end marker: only a connection read to its end can be used again.
+
+    Raises:
+        the transport's errors, which mean nothing here: the answer is complete.
+    """
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(END_OF_BODY_S):
+            async for _ in reads:
+                pass
+
+
+async def _read_error_body(response: "httpx2.Response") -> None:
+    """A response hook: cancelled here, httpx2 closes the connection; the SDK, which reads next, would leave it open."""
+    if response.is_error:
+        await response.aread()
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")

@@ -1,0 +1,105 @@
+"""What all tests share: a clean environment, and the real application on a real socket before a scripted Ollama."""
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+
+import httpx
+import pytest
+import uvicorn
+from fastapi import FastAPI
+from starlette.types import ASGIApp
+
+from archer_ws.config import Settings, load_settings
+from archer_ws.main import create_app
+from tests.fakes.ollama_api import Answer, ollama_server, ollama_show, ollama_tags
+from tests.fakes.scripted_server import ScriptedServer, scripted_server
+
+MakeSettings = Callable[..., Settings]
+Serve = Callable[[ASGIApp], AbstractAsyncContextManager[str]]
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of the machine reaches a test, and no proxy comes between loopback and it."""
+    names = {name.upper() for name in Settings.model_fields}
+    for variable in list(os.environ):
+        upper = variable.upper()
+        if upper in names or upper.startswith(("ARCHER_", "OPENAI_", "ANTHROPIC_")) or upper.endswith("_PROXY"):
+            monkeypatch.delenv(variable)
+
+
+@pytest.fixture
+def make_settings() -> MakeSettings:
+    """Settings from the given values alone."""
+    return lambda **values: load_settings(env_file=None, **values)
+
+
+@asynccontextmanager
+async def _serving(app: ASGIApp) -> AsyncIterator[str]:
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None))
+    running = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        # The socket listens already: a client that comes before the server is ready waits in its queue.
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        async with asyncio.timeout(10):
+            await running
+
+
+@pytest.fixture
+def serve() -> Serve:
+    """`async with serve(app) as address`: the app under uvicorn on loopback, at `host:port`."""
+    return _serving
+
+
+@dataclass
+class Archer:
+    """The running application, a client of it, and the Ollama behind it."""
+
+    http: httpx.AsyncClient
+    app: FastAPI
+    ollama: ScriptedServer
+    address: str
+
+    def answer(self, chat: Answer) -> None:
+        """What Ollama answers to chats from now on."""
+        routes: dict[str, Answer] = {
+            "/api/chat": chat,
+            "/api/show": ollama_show(4096),
+            "/api/tags": ollama_tags("llama3.2:latest"),
+        }
+        self.ollama.responder = ollama_server(routes)
+
+
+StartArcher = Callable[..., AbstractAsyncContextManager[Archer]]
+
+
+@pytest.fixture
+def start_archer(make_settings: MakeSettings) -> StartArcher:
+    """`async with start_archer(**settings) as archer`."""
+
+    @asynccontextmanager
+    async def start(**values: object) -> AsyncIterator[Archer]:
+        async with scripted_server() as ollama:
+            settings = make_settings(**{"ollama_host": ollama.url, "max_retries": 0, **values})
+            app = create_app(settings)
+            async with (
+                _serving(app) as address,
+                httpx.AsyncClient(base_url=f"http://{address}", timeout=30, trust_env=False) as http,
+            ):
+                yield Archer(http, app, ollama, address)
+
+    return start
+
+
+@pytest.fixture
+async def archer(start_archer: StartArcher) -> AsyncIterator[Archer]:
+    """The application with default settings."""
+    async with start_archer() as running:
+        yield running

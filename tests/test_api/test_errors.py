@@ -1,0 +1,384 @@
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Literal
+
+import httpx
+import pytest
+import structlog
+from fastapi import FastAPI, Query, WebSocket
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, Field, field_validator
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.types import Receive, Scope, Send
+
+from archer_ws.api.access_log import RequestLog
+from archer_ws.api.errors import MAX_FIELD_ERRORS, error_response, install_error_handlers, refuse
+from archer_ws.core.exceptions import (
+    FieldError,
+    Forbidden,
+    InvalidParams,
+    Overloaded,
+    ProviderRateLimited,
+    ProviderUnavailable,
+    SessionBusy,
+    Unauthenticated,
+)
+from tests.test_api.conftest import Serve
+
+SECRET = "the user's secret prompt"
+
+
+class Dog(BaseModel):
+    kind: Literal["dog"]
+
+
+class Cat(BaseModel):
+    kind: Literal["cat"]
+
+
+class Message(BaseModel):
+    role: Literal["system", "user"]
+    content: str
+
+    @field_validator("content")
+    @classmethod
+    def _not_empty(cls, value: str) -> str:
+        if not value:
+            raise ValueError("say something")
+        return value
+
+
+class Body(BaseModel):
+    messages: Annotated[list[Message], Field(min_length=1)]
+    pet: Annotated[Dog | Cat, Field(discriminator="kind")] | None = None
+    limits: dict[str, int] = {}
+
+
+def application() -> FastAPI:
+    app = FastAPI()
+    install_error_handlers(app)
+    app.add_middleware(CORSMiddleware, allow_origins=["http://localhost:1420"])
+    app.add_middleware(RequestLog)
+
+    @app.post("/chat")
+    async def chat(body: Body) -> int:
+        return len(body.messages)
+
+    @app.get("/streams")
+    async def streams(after: int = 0, limit: Annotated[int, Query(le=100)] = 10) -> int:
+        return after + limit
+
+    @app.get("/busy")
+    async def busy() -> None:
+        raise SessionBusy("it runs a stream already", hint="Wait for it.", stream_id="str_1", retry_after_ms=1001)
+
+    @app.get("/broken")
+    async def broken() -> None:
+        prompt = SECRET
+        raise RuntimeError(f"defect {len(prompt)}: {SECRET}")
+
+    @app.get("/broken/response")
+    async def broken_response() -> Body:
+        return {"messages": SECRET}  # type: ignore[return-value]  # the defect this route is for
+
+    @app.get("/broken/midway")
+    async def broken_midway() -> StreamingResponse:
+        async def pieces() -> AsyncIterator[bytes]:
+            yield b"some"
+            raise RuntimeError("defect")
+
+        return StreamingResponse(pieces())
+
+    @app.get("/http/{status}")
+    async def http(status: int) -> None:
+        raise HTTPException(status, "said so")
+
+    @app.websocket("/ws")
+    async def ws(socket: WebSocket) -> None:
+        await socket.accept()
+
+    return app
+
+
+async def ask(method: str, path: str, **given: Any) -> httpx.Response:
+    transport = httpx.ASGITransport(application(), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        return await client.request(method, path, **given)
+
+
+def error_of(answer: httpx.Response) -> dict[str, Any]:
+    assert answer.headers["content-type"] == "application/json"
+    assert set(answer.json()) == {"error"}
+    error: dict[str, Any] = answer.json()["error"]
+    assert error["request_id"] == answer.headers["x-request-id"]
+    return error
+
+
+async def test_an_archer_error_answers_with_its_kind_status_and_hint() -> None:
+    answer = await ask("GET", "/busy", headers={"X-Request-ID": "mine"})
+    assert answer.status_code == 409
+    assert error_of(answer) == {
+        "kind": "session_busy",
+        "message": "it runs a stream already",
+        "hint": "Wait for it.",
+        "retryable": True,
+        "retry_after_ms": 1001,
+        "request_id": "mine",
+        "stream_id": "str_1",
+    }
+
+
+@pytest.mark.parametrize(("milliseconds", "seconds"), [(0, "0"), (1, "1"), (1000, "1"), (1001, "2"), (None, None)])
+def test_retry_after_is_in_whole_seconds_rounded_up(milliseconds: int | None, seconds: str | None) -> None:
+    answer = error_response(Overloaded("full", retry_after_ms=milliseconds), "req_1")
+    assert answer.headers.get("retry-after") == seconds
+
+
+def test_401_alone_asks_for_a_bearer_token() -> None:
+    assert error_response(Unauthenticated("who?"), "req_1").headers["www-authenticate"] == "Bearer"
+    assert "www-authenticate" not in error_response(Forbidden("no"), "req_1").headers
+
+
+def test_an_error_that_utf_8_cannot_carry_is_sent_all_the_same() -> None:
+    error = ProviderUnavailable("said \ud800", errors=[FieldError(path="\udc00", message="ü")])
+    assert "ü".encode() in error_response(error, "req_1").body
+
+
+async def test_a_wrong_field_is_named_by_its_path_with_what_is_allowed() -> None:
+    answer = await ask("POST", "/chat", json={"messages": [{"role": SECRET, "content": "x"}]})
+    error = error_of(answer)
+    assert (answer.status_code, error["kind"], error["retryable"]) == (422, "invalid_params", False)
+    (wrong,) = error["errors"]
+    assert wrong["path"] == "messages.0.role"
+    assert "'system' or 'user'" in wrong["message"]
+    assert error["message"] == f"{wrong['path']}: {wrong['message']}"
+
+
+@pytest.mark.parametrize(
+    ("body", "paths"),
+    [
+        ({}, ["messages"]),
+        ({"messages": []}, ["messages"]),
+        ({"messages": [{"role": "user"}]}, ["messages.0.content"]),
+        ({"messages": [{"role": "user", "content": ""}]}, ["messages.0.content"]),
+        ({"messages": [{"role": "user", "content": [SECRET]}]}, ["messages.0.content"]),
+        ({"messages": [{"role": SECRET, "content": 1}]}, ["messages.0.role", "messages.0.content"]),
+        ({"messages": [{"role": "user", "content": "x"}], "pet": {"kind": SECRET}}, ["pet"]),
+        ({"messages": [{"role": "user", "content": "x"}], "limits": {"a": SECRET}}, ["limits.a"]),
+    ],
+)
+async def test_validation_errors_name_paths_and_never_repeat_the_input(body: Any, paths: list[str]) -> None:
+    answer = await ask("POST", "/chat", json=body)
+    assert [wrong["path"] for wrong in error_of(answer)["errors"]] == paths
+    assert "secret" not in answer.text
+    assert "Value error" not in answer.text
+
+
+async def test_a_union_says_which_tags_it_takes() -> None:
+    answer = await ask("POST", "/chat", json={"messages": [{"role": "user", "content": "x"}], "pet": {"kind": "cow"}})
+    assert "'dog', 'cat'" in error_of(answer)["message"]
+
+
+async def test_query_parameters_keep_their_place_in_the_path() -> None:
+    answer = await ask("GET", "/streams?after=x&limit=1000")
+    assert [wrong["path"] for wrong in error_of(answer)["errors"]] == ["query.after", "query.limit"]
+    assert "(and 1 more)" in error_of(answer)["message"]
+
+
+async def test_many_errors_and_long_keys_make_a_short_answer() -> None:
+    answer = await ask("POST", "/chat", json={"messages": [{}] * 10_000, "limits": {"k" * 100_000: "x"}})
+    assert len(error_of(answer)["errors"]) == MAX_FIELD_ERRORS
+    answer = await ask(
+        "POST", "/chat", json={"messages": [{"role": "user", "content": "x"}], "limits": {"k" * 9999: "x"}}
+    )
+    assert len(answer.content) < 1000
+
+
+@pytest.mark.parametrize("body", [b"{not json", b'{"messages"', b'{"messages": "\xff"}', b"[" * 100_000, b"1" * 10_000])
+async def test_a_body_that_is_no_json_is_a_parse_error_even_on_a_plain_route(body: bytes) -> None:
+    answer = await ask("POST", "/chat", content=body, headers={"Content-Type": "application/json"})
+    assert (answer.status_code, error_of(answer)["kind"]) == (400, "parse_error")
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "message"),
+    [
+        ("application/json", b"", "no body"),
+        (None, b"", "no body"),
+        (None, b'{"messages": []}', "Content-Type is not JSON"),
+        ("text/plain", b'{"messages": []}', "Content-Type is not JSON"),
+        ("application/x-www-form-urlencoded", b'{"messages": []}', "Content-Type is not JSON"),
+        ("application/json", b"[]", "must be a JSON object"),
+        ("application/vnd.x+json; charset=utf-8", b"null", "must be a JSON object"),
+    ],
+)
+async def test_a_body_of_the_wrong_sort_is_told_in_plain_words(
+    content_type: str | None, body: bytes, message: str
+) -> None:
+    headers = {"Content-Type": content_type} if content_type else {}
+    answer = await ask("POST", "/chat", content=body, headers=headers)
+    error = error_of(answer)
+    assert (answer.status_code, error["kind"]) == (422, "invalid_params")
+    assert message in error["message"]
+    assert [wrong["path"] for wrong in error["errors"]] == ["body"]
+    assert error["hint"]
+
+
+async def test_an_unknown_route_is_method_not_found_and_shows_the_way() -> None:
+    answer = await ask("GET", "/no/such%0Aroute")
+    error = error_of(answer)
+    assert (answer.status_code, error["kind"]) == (404, "method_not_found")
+    assert "/docs" in error["hint"]
+    assert "/no/such%0Aroute" in error["message"]
+
+
+async def test_a_wrong_method_is_405_with_the_allowed_ones() -> None:
+    answer = await ask("GET", "/chat")
+    assert (answer.status_code, error_of(answer)["kind"], answer.headers["allow"]) == (405, "method_not_found", "POST")
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, "parse_error"),
+        (401, "unauthenticated"),
+        (403, "forbidden"),
+        (413, "content_too_large"),
+        (415, "invalid_params"),
+        (418, "invalid_request"),
+        (429, "overloaded"),
+        (503, "overloaded"),
+        (500, "internal_error"),
+        (501, "internal_error"),
+    ],
+)
+async def test_other_http_errors_take_the_nearest_kind_and_keep_their_status(status: int, kind: str) -> None:
+    answer = await ask("GET", f"/http/{status}")
+    error = error_of(answer)
+    assert (answer.status_code, error["kind"]) == (status, kind)
+    assert ("said so" in error["message"]) == (kind != "internal_error")
+
+
+@pytest.mark.parametrize("path", ["/broken", "/broken/response"])
+async def test_a_defect_is_logged_once_and_the_answer_tells_nothing_of_it(path: str, serve: Serve) -> None:
+    with structlog.testing.capture_logs([structlog.contextvars.merge_contextvars]) as entries:
+        async with asyncio.timeout(10), serve(application()) as address, httpx.AsyncClient() as client:
+            answer = await client.get(f"http://{address}{path}", headers={"Origin": "http://localhost:1420"})
+    error = error_of(answer)
+    assert (answer.status_code, error["kind"]) == (500, "internal_error")
+    assert "defect" not in answer.text
+    assert "secret" not in answer.text
+    # A page may read it, and so show the request id.
+    assert answer.headers["access-control-allow-origin"] == "http://localhost:1420"
+    failures = [entry for entry in entries if entry["log_level"] == "error"]
+    assert [entry["request_id"] for entry in failures] == [error["request_id"]]
+    assert failures[0]["exc_info"]
+    assert [entry["status"] for entry in entries if entry["event"] == "request"] == [500]
+
+
+async def test_a_defect_that_we_answer_is_not_logged_by_the_server_as_well(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    with structlog.testing.capture_logs():
+        async with asyncio.timeout(10), serve(application()) as address, httpx.AsyncClient() as client:
+            await client.get(f"http://{address}/broken")
+    assert [record for record in caplog.records if record.name == "uvicorn.error" and record.exc_info] == []
+
+
+async def test_a_defect_in_middleware_is_answered_by_us_and_logged_once_by_the_server(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken:
+        def __init__(self, _app: Any) -> None:
+            pass
+
+        async def __call__(self, _scope: Scope, _receive: Receive, _send: Send) -> None:
+            raise RuntimeError("defect")
+
+    app = FastAPI()
+    install_error_handlers(app)
+    app.add_middleware(Broken)
+    app.add_middleware(RequestLog)
+    with structlog.testing.capture_logs() as entries:
+        async with asyncio.timeout(10), serve(app) as address, httpx.AsyncClient() as client:
+            answer = await client.get(f"http://{address}/", headers={"X-Request-ID": "mine"})
+    assert (answer.status_code, error_of(answer)["request_id"]) == (500, "mine")
+    assert [entry for entry in entries if entry["log_level"] == "error"] == []
+    assert len([record for record in caplog.records if record.exc_info]) == 1
+
+
+async def test_a_defect_after_the_answer_began_cuts_the_connection_and_is_logged_once(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    with structlog.testing.capture_logs() as entries:
+        async with asyncio.timeout(10), serve(application()) as address, httpx.AsyncClient() as client:
+            with pytest.raises(httpx.RemoteProtocolError):
+                await client.get(f"http://{address}/broken/midway")
+    assert [entry for entry in entries if entry["log_level"] == "error"] == []
+    assert len([record for record in caplog.records if record.exc_info]) == 1
+    assert [(entry["status"], entry["broke_off"]) for entry in entries if entry["event"] == "request"] == [(200, True)]
+
+
+async def test_a_client_that_leaves_while_sending_its_body_is_no_error(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = application()
+    done = asyncio.Event()
+
+    @app.post("/raw")
+    async def raw(request: Request) -> None:
+        await request.body()
+
+    async def watched(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await app(scope, receive, send)
+        finally:
+            done.set()
+
+    with structlog.testing.capture_logs() as entries:
+        async with asyncio.timeout(10), serve(watched) as address:
+            for path in (b"/raw", b"/chat"):
+                done.clear()
+                _, writer = await asyncio.open_connection(*address.split(":"))
+                head = b" HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{"
+                writer.write(b"POST " + path + head)
+                await writer.drain()
+                writer.close()
+                await done.wait()
+    assert [(entry["status"], entry["client_left"]) for entry in entries] == [(499, True)] * 2
+    assert [record for record in caplog.records if record.exc_info] == []
+
+
+async def test_an_error_in_reading_the_body_keeps_its_own_kind() -> None:
+    async def receive() -> Any:
+        raise ProviderRateLimited("slow down", retry_after_ms=100)
+
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": "/chat", "headers": headers, "query_string": b""}
+    await application()(scope, receive, send)
+    assert sent[0]["status"] == 429
+
+
+async def test_a_refused_websocket_is_closed_plainly_where_the_server_cannot_say_more() -> None:
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        return {"type": "websocket.connect"}
+
+    await refuse(InvalidParams("no"), {"type": "websocket", "headers": []}, receive, send)
+    assert sent == [{"type": "websocket.close", "code": 1008}]
+    sent.clear()
+    scope = {"type": "websocket", "headers": [], "extensions": {"websocket.http.response": {}}}
+    await refuse(InvalidParams("no"), scope, receive, send)
+    assert [message["type"] for message in sent] == ["websocket.http.response.start", "websocket.http.response.body"]
+    assert b"invalid_params" in sent[1]["body"]

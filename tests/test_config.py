@@ -1,0 +1,382 @@
+"""Settings: defaults, names, precedence, and the lines that refuse a wrong value."""
+
+import json
+import os
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from pydantic import SecretStr, ValidationError
+
+import archer_ws
+from archer_ws.config import Provider, Settings, SettingsError, allowed_values, load_settings
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No variable of the person who runs the tests, and no `.env` of theirs."""
+    for variable in list(os.environ):
+        if variable.lower().removeprefix("archer_") in Settings.model_fields:
+            monkeypatch.delenv(variable)
+    monkeypatch.chdir(tmp_path)
+
+
+def write_env(text: str) -> None:
+    Path(".env").write_text(text, encoding="utf-8")
+
+
+def complaint(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> str:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    return str(caught.value)
+
+
+SPECIFIED: dict[str, object] = {
+    "app_name": "Archer AI Engine",
+    "app_version": "0.1.0",
+    "debug": False,
+    "host": "0.0.0.0",
+    "port": 8000,
+    "cors_origins": ["http://localhost:1420", "http://127.0.0.1:1420"],
+    "surrealdb_url": "ws://localhost:8000/rpc",
+    "surrealdb_namespace": "archer",
+    "surrealdb_database": "main",
+    "llm_provider": "ollama",
+    "llm_default_model": "llama3.2",
+    "llm_temperature": 0.7,
+    "llm_max_tokens": 2048,
+    "ollama_host": "http://localhost:11434",
+    "openai_api_key": None,
+    "openai_default_model": "gpt-4o-mini",
+    "anthropic_api_key": None,
+    "anthropic_default_model": "claude-3-5-sonnet-20241022",
+    "log_level": "INFO",
+    "log_format": "console",
+    "redis_url": "redis://localhost:6379/0",
+    "allowed_hosts": ["localhost", "127.0.0.1", "[::1]", "ai-engine", "test", "testserver"],
+    "local_parallel": 4,
+    "connect_timeout_s": 5,
+    "first_token_timeout_s": 60,
+    "idle_timeout_s": 60,
+    "total_timeout_s": 900,
+    "model_load_timeout_s": 300,
+    "max_retries": 2,
+    "retry_after_max_s": 30,
+    "max_content_bytes": 4 * 1024 * 1024,
+    "max_streams": 1000,
+    "max_streams_per_principal": 256,
+    "stream_retention_s": 600,
+    "stream_grace_s": None,
+    "retained_bytes_max": 256 * 1024 * 1024,
+    "sessions_max": 10_000,
+    "session_idle_ttl_s": 86_400,
+    "session_bytes_max": 256 * 1024 * 1024,
+    "drain_s": 30,
+}
+
+
+def test_defaults_are_the_specified_ones() -> None:
+    settings = Settings()
+    assert {name: getattr(settings, name) for name in SPECIFIED} == SPECIFIED
+    assert not settings.model_fields_set
+
+
+def test_the_version_is_the_packages() -> None:
+    assert Settings().app_version == archer_ws.__version__
+
+
+def test_every_field_is_read_from_its_name_in_capitals_and_with_the_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, field in Settings.model_fields.items():
+        default = rendered(field.get_default(call_default_factory=True)) or {
+            "auth_token": "secret",
+            "auth_tokens": "a=secret",
+            "openai_base_url": "http://127.0.0.1:1/v1",
+            "anthropic_base_url": "http://127.0.0.1:1",
+            "stream_grace_s": "5",
+        }.get(name, "text")
+        for variable in (name.upper(), f"ARCHER_{name.upper()}"):
+            with monkeypatch.context() as patch:
+                patch.setenv(variable, default)
+                assert load_settings().model_fields_set == {name}, variable
+
+
+def test_precedence_is_argument_prefixed_bare_then_the_file_likewise(monkeypatch: pytest.MonkeyPatch) -> None:
+    write_env("PORT=1\n")
+    assert load_settings().port == 1
+    write_env("PORT=1\nARCHER_PORT=2\n")
+    assert load_settings().port == 2
+    monkeypatch.setenv("PORT", "3")
+    assert load_settings().port == 3
+    monkeypatch.setenv("ARCHER_PORT", "4")
+    assert load_settings().port == 4
+    assert load_settings(port=5).port == 5
+    assert Settings(port=5).port == 5
+    assert load_settings(port=None).port == 4
+
+
+def test_a_foreign_value_under_the_bare_name_is_harmless_where_the_prefixed_one_is_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("DEBUG", "express:*")
+    monkeypatch.setenv("ARCHER_DEBUG", "yes")
+    assert load_settings().debug is True
+
+
+@pytest.mark.parametrize("empty", ["", "  "])
+def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch, empty: str) -> None:
+    write_env("ARCHER_HOST=\nPORT=81\nSTREAM_GRACE_S=\nKEY_WITHOUT_VALUE\n")
+    for variable in ("ARCHER_PORT", "PORT", "OPENAI_API_KEY", "AUTH_TOKEN", "LLM_DEFAULT_MODEL", "CORS_ORIGINS"):
+        monkeypatch.setenv(variable, empty)
+    settings = load_settings()
+    assert (settings.host, settings.port, settings.openai_api_key) == ("0.0.0.0", 81, None)
+    assert settings.model_fields_set == {"port"}
+
+
+def test_unknown_keys_of_the_file_are_ignored_and_unknown_arguments_are_not() -> None:
+    write_env("ARCHER_NO_SUCH_THING=1\nVITE_API=x\n")
+    load_settings()
+    with pytest.raises(SettingsError, match="no_such_thing is not a setting"):
+        load_settings(no_such_thing=1)
+
+
+def test_another_file_or_none_can_be_named(tmp_path: Path) -> None:
+    write_env("PORT=1\n")
+    other = tmp_path / "other.env"
+    other.write_text("PORT=2\n", encoding="utf-8")
+    assert load_settings(env_file=other).port == 2
+    assert load_settings(env_file=None).port == 8000
+
+
+def test_a_file_that_is_not_text_is_named() -> None:
+    Path(".env").write_bytes(b"APP_NAME=\xff\xfe\n")
+    with pytest.raises(SettingsError, match=r"^\.env can't be read"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '["https://a.example", "http://b.example:81"]',
+        "https://a.example,http://b.example:81",
+        " https://A.example:443 , http://b.example:81, https://a.example ",
+    ],
+)
+def test_lists_are_taken_as_json_and_comma_separated(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("CORS_ORIGINS", text)
+    assert load_settings().cors_origins == ["https://a.example", "http://b.example:81"]
+
+
+def test_base_urls_must_be_http_and_lose_their_trailing_slash(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings(openai_base_url="http://127.0.0.1:1/v1/").openai_base_url == "http://127.0.0.1:1/v1"
+    line = complaint(monkeypatch, "ANTHROPIC_BASE_URL", "localhost:99")
+    assert line == (
+        "ANTHROPIC_BASE_URL=localhost:99 can't be used: the host or port of localhost:99 can't be read. "
+        "Allowed: a URL like https://host/v1 (ARCHER_ANTHROPIC_BASE_URL, where set, is used instead)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "allowed"),
+    [
+        ("ARCHER_PORT", "99999", "a whole number from 0 to 65535"),
+        ("ARCHER_PORT", "tcp://10.0.0.1:80", "a whole number from 0 to 65535"),
+        ("ARCHER_LLM_PROVIDER", "mistral", "one of ollama, openai, anthropic, local"),
+        ("ARCHER_LOG_LEVEL", "loud", "one of DEBUG, INFO, WARNING, ERROR, CRITICAL"),
+        ("ARCHER_LOG_FORMAT", "xml", "one of json, console"),
+        ("ARCHER_IDLE_TIMEOUT_S", "0", "a number of seconds above 0"),
+        ("ARCHER_IDLE_TIMEOUT_S", "inf", "a number of seconds above 0"),
+        ("ARCHER_DRAIN_S", "-1", "a number of seconds, 0 or more"),
+        ("ARCHER_STREAM_GRACE_S", "nan", "a number of seconds, 0 or more"),
+        ("ARCHER_MAX_STREAMS", "0", "a whole number, 1 or more"),
+        ("ARCHER_LLM_TEMPERATURE", "2.1", "a number from 0 to 2"),
+        ("ARCHER_MAX_RETRIES", "11", "a whole number from 0 to 10"),
+        ("ARCHER_DEBUG", "express:*", "true or false"),
+    ],
+)
+def test_a_wrong_value_is_one_line_with_variable_value_and_what_is_allowed(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, allowed: str
+) -> None:
+    assert complaint(monkeypatch, variable, value) == f"{variable}={value} can't be used. Allowed: {allowed}"
+
+
+def test_the_variable_that_was_used_is_the_one_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    write_env("ARCHER_PORT=x\n")
+    with pytest.raises(SettingsError, match=r"^ARCHER_PORT=x in the file \.env can't be used"):
+        load_settings()
+    line = complaint(monkeypatch, "PORT", "y")
+    assert line.startswith("PORT=y can't be used")
+    assert line.endswith("(ARCHER_PORT, where set, is used instead)")
+    with pytest.raises(SettingsError, match=r"^port=70000 can't be used"):
+        load_settings(port=70000)
+
+
+def test_several_problems_are_one_line_each_in_the_fields_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ARCHER_LOG_LEVEL", "loud")
+    monkeypatch.setenv("ARCHER_PROVIDER_QUEUE", "openai=x,ollama=y")
+    lines = complaint(monkeypatch, "ARCHER_PORT", "a\nb").splitlines()
+    assert [line.split("=")[0] for line in lines] == ["ARCHER_PORT", "ARCHER_PROVIDER_QUEUE", "ARCHER_LOG_LEVEL"]
+    assert lines[0].startswith(r"ARCHER_PORT=a\nb can't")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("AUTH_TOKEN", "s3cret word"),
+        ("AUTH_TOKENS", "s3cret"),
+        ("AUTH_TOKENS", "{s3cret}"),
+        ("AUTH_TOKENS", '{"me": ["s3cret"]}'),
+        ("AUTH_TOKENS", "me=s3cret,you=s3cret"),
+        ("AUTH_TOKENS", "s3cret/=me"),
+        ("AUTH_TOKENS", "s3cret=me,s3cret=you"),
+        ("OPENAI_BASE_URL", "ftp://me:s3cret@host"),
+        ("CORS_ORIGINS", "http://me:s3cret@host"),
+    ],
+)
+def test_secrets_are_in_no_error(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+    line = complaint(monkeypatch, variable, value)
+    assert line.startswith(f"{variable}=")
+    assert "***" in line
+    assert "s3cret" not in line
+    with pytest.raises(ValidationError) as caught:
+        Settings()
+    assert "s3cret" not in str(caught.value)
+
+
+def test_secrets_are_in_no_representation() -> None:
+    settings = Settings(
+        openai_api_key="s3cret",
+        anthropic_api_key="s3cret",
+        auth_token=SecretStr("s3cret"),
+        auth_tokens={"me": SecretStr("s3cret2")},
+        redis_url="redis://:s3cret@host/0",
+    )
+    assert "s3cret" not in repr(settings)
+    assert "redis://***@host/0" in str(settings)
+    assert settings.redis_url == "redis://:s3cret@host/0"
+
+
+@pytest.mark.parametrize("text", ['{"me": "a=b,c", "you": "d"}', "you=d,me=a=b", " me = a=b , you = d "])
+def test_auth_tokens_are_taken_as_json_and_as_pairs(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("AUTH_TOKENS", text)
+    tokens = {name: token.get_secret_value() for name, token in load_settings().auth_tokens.items()}
+    assert tokens == {"me": "a=b,c" if text.startswith("{") else "a=b", "you": "d"}
+
+
+def test_the_shared_token_cannot_be_a_principals_too() -> None:
+    with pytest.raises(SettingsError, match="each principal needs its own"):
+        load_settings(auth_token="t", auth_tokens="me=t")
+
+
+@pytest.mark.parametrize(
+    ("text", "limits"),
+    [
+        ("", {"openai": 256, "anthropic": 256, "ollama": 32, "local": 7}),
+        ("ollama=4", {"openai": 256, "anthropic": 256, "ollama": 4, "local": 7}),
+        ('{"local": 2, "openai": 64}', {"openai": 64, "anthropic": 256, "ollama": 32, "local": 2}),
+        ("9", {"openai": 9, "anthropic": 9, "ollama": 9, "local": 9}),
+    ],
+)
+def test_provider_limits_keep_their_defaults_where_not_given(
+    monkeypatch: pytest.MonkeyPatch, text: str, limits: dict[str, int]
+) -> None:
+    monkeypatch.setenv("LOCAL_PARALLEL", "7")
+    monkeypatch.setenv("PROVIDER_CONCURRENCY", text)
+    settings = load_settings()
+    assert {provider: settings.concurrency_of(provider) for provider in get_args(Provider)} == limits
+
+
+def test_provider_queues_may_be_empty_and_concurrency_may_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load_settings(provider_queue={"ollama": 0})
+    assert (settings.queue_of("ollama"), settings.queue_of("local")) == (0, 256)
+    assert load_settings(provider_queue=3).queue_of("openai") == 3
+    for wrong in ("ollama=0", "mistral=1", "ollama", "ollama=x", "0"):
+        line = complaint(monkeypatch, "ARCHER_PROVIDER_CONCURRENCY", wrong)
+        assert line.startswith(f"ARCHER_PROVIDER_CONCURRENCY={wrong} can't be used")
+
+
+def test_words_are_taken_in_any_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOG_LEVEL", "debug")
+    monkeypatch.setenv("LOG_FORMAT", "JSON")
+    monkeypatch.setenv("LLM_PROVIDER", "OpenAI")
+    settings = load_settings()
+    assert (settings.log_level, settings.log_format, settings.llm_provider) == ("DEBUG", "json", "openai")
+
+
+def test_without_a_choice_each_provider_has_its_own_default_model() -> None:
+    settings = Settings(llm_provider="openai")
+    assert settings.default_model_for("openai") == "gpt-4o-mini"
+    assert settings.default_model_for("anthropic") == "claude-3-5-sonnet-20241022"
+    assert settings.default_model_for("ollama") == "llama3.2"
+    assert settings.default_model_for("local") is None
+
+
+def test_an_explicit_default_model_is_the_configured_providers_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLM_DEFAULT_MODEL", "gpt-4o")
+    monkeypatch.setenv("OPENAI_DEFAULT_MODEL", "gpt-4-turbo")
+    settings = load_settings(llm_provider="openai")
+    assert settings.default_model_for("openai") == "gpt-4o"
+    assert settings.default_model_for("ollama") == "llama3.2"
+    assert settings.default_model_for("local") is None
+    assert load_settings(llm_provider="local").default_model_for("local") == "gpt-4o"
+    assert load_settings(llm_provider="ollama").default_model_for("openai") == "gpt-4-turbo"
+
+
+def test_an_explicit_default_model_counts_even_where_it_is_ollamas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLM_DEFAULT_MODEL", "llama3.2")
+    assert load_settings(llm_provider="openai").default_model_for("openai") == "llama3.2"
+    monkeypatch.setenv("LLM_DEFAULT_MODEL", "")
+    assert load_settings(llm_provider="openai").default_model_for("openai") == "gpt-4o-mini"
+
+
+def test_settings_do_not_change() -> None:
+    settings = Settings()
+    with pytest.raises(ValidationError):
+        settings.port = 1  # type: ignore[misc]  # what must not work
+
+
+def rendered(value: object) -> str:
+    """A default as a variable's text."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return str(value).lower()
+        case float():
+            return f"{value:g}"
+        case list():
+            return ",".join(value)
+        case dict():
+            return ",".join(f"{name}={item}" for name, item in value.items())
+    return str(value)
+
+
+def example_file() -> str:
+    """What `.env.example` must be, made from the fields."""
+    entries = [
+        "# Copy this file to .env, and take the # from the lines to change: each shows its default.\n"
+        "# A name also counts with ARCHER_ before it, and then wins. The environment wins over this file.\n"
+    ]
+    for name, field in Settings.model_fields.items():
+        default = rendered(field.get_default(call_default_factory=True))
+        allowed = allowed_values(field)
+        comment = f"# {field.description}." + (f" Allowed: {allowed}" if allowed != "text" else "")
+        entries.append(f"{comment}\n#{name.upper()}={default}\n")
+    return "\n".join(entries)
+
+
+def test_the_example_file_lists_every_setting_with_its_default() -> None:
+    assert (ROOT / ".env.example").read_text("utf-8") == example_file()
+
+
+def test_the_example_file_is_accepted_as_it_is_and_with_every_line_taken_in() -> None:
+    example = (ROOT / ".env.example").read_text("utf-8")
+    write_env(example)
+    assert not load_settings().model_fields_set
+    lines = [line.removeprefix("#") if line[1:2].isupper() else line for line in example.splitlines()]
+    write_env("\n".join(lines))
+    taken = load_settings()
+    assert len(taken.model_fields_set) > len(Settings.model_fields) / 2
+    assert json.loads(taken.model_dump_json()) == json.loads(Settings(_env_file=None).model_dump_json())

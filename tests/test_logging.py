@@ -1,0 +1,254 @@
+import io
+import json
+import logging
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+from pydantic import BaseModel, ValidationError
+
+from archer_ws.core.logging import REDACTED, configure_logging, redact
+
+SECRET = "the user's secret prompt"
+
+
+@pytest.fixture(autouse=True)
+def _other_tests_log_as_before() -> Iterator[None]:
+    # structlog itself stays configured: loggers that were cached hold on to its processors.
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    for name in ("archer_ws", "openai", "anthropic", "httpx", "httpx2", "httpcore", "httpcore2"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
+    structlog.contextvars.clear_contextvars()
+
+
+@pytest.fixture
+def out() -> io.StringIO:
+    return io.StringIO()
+
+
+def entries(out: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in out.getvalue().splitlines()]
+
+
+def our_log() -> structlog.stdlib.BoundLogger:
+    return structlog.stdlib.get_logger("archer_ws.somewhere")
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_json_lines_carry_level_logger_utc_time_and_what_is_bound(out: io.StringIO) -> None:
+    configure_logging("INFO", "json", out)
+    structlog.contextvars.bind_contextvars(request_id="req_1", stream_id="str_1")
+    our_log().info("hello", model="m")
+    (entry,) = entries(out)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", entry.pop("timestamp"))
+    assert entry == {
+        "event": "hello",
+        "level": "info",
+        "logger": "archer_ws.somewhere",
+        "model": "m",
+        "request_id": "req_1",
+        "stream_id": "str_1",
+    }
+
+
+def test_other_peoples_logs_come_in_the_same_form(out: io.StringIO) -> None:
+    configure_logging("INFO", "json", out)
+    structlog.contextvars.bind_contextvars(request_id="req_1")
+    logging.getLogger("uvicorn.error").warning("cannot bind %s", "port 1")
+    (entry,) = entries(out)
+    assert entry["event"] == "cannot bind port 1"
+    assert (entry["level"], entry["logger"], entry["request_id"]) == ("warning", "uvicorn.error", "req_1")
+
+
+def test_the_console_has_colours_only_on_a_terminal(out: io.StringIO) -> None:
+    configure_logging("INFO", "console", out)
+    our_log().warning("plain")
+    terminal = Terminal()
+    configure_logging("INFO", "console", terminal)
+    our_log().warning("coloured")
+    assert "plain" in out.getvalue()
+    assert "\x1b[" not in out.getvalue()
+    assert "\x1b[" in terminal.getvalue()
+
+
+def test_configuring_again_replaces_stream_form_and_level_even_for_loggers_in_use(out: io.StringIO) -> None:
+    log = our_log()
+    first = io.StringIO()
+    configure_logging("INFO", "console", first)
+    log.info("one")
+    log.debug("not yet")
+    configure_logging("DEBUG", "json", out)
+    configure_logging("DEBUG", "json", out)
+    log.debug("two")
+    assert [line.count("one") for line in first.getvalue().splitlines()] == [1]
+    assert [entry["event"] for entry in entries(out)] == ["two"]
+
+
+def test_without_a_stream_lines_go_to_what_standard_error_is_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    configure_logging("INFO", "json")
+    swapped = io.StringIO()
+    monkeypatch.setattr("sys.stderr", swapped)
+    our_log().info("hello")
+    assert entries(swapped)[0]["event"] == "hello"
+
+
+def test_an_unknown_level_is_refused() -> None:
+    with pytest.raises(ValueError, match="LOUD"):
+        configure_logging("LOUD")
+
+
+@pytest.mark.parametrize("name", ["openai._base_client", "anthropic", "httpx", "httpx2", "httpcore2.http11"])
+def test_libraries_that_log_bodies_never_go_below_warning(out: io.StringIO, name: str) -> None:
+    configure_logging("DEBUG", "json", out)
+    logger = logging.getLogger(name)
+    logger.debug("request %s", SECRET)
+    logger.info("HTTP Request: POST")
+    logger.warning("slow")
+    # What OPENAI_LOG=debug does when the SDK is imported, long after us.
+    logger.setLevel(logging.DEBUG)
+    logger.debug("request %s", SECRET)
+    logger.setLevel(logging.NOTSET)
+    assert [entry["event"] for entry in entries(out)] == ["slow"]
+
+
+def test_other_libraries_never_go_below_info_because_websockets_logs_frames_at_debug(out: io.StringIO) -> None:
+    configure_logging("DEBUG", "json", out)
+    logger = logging.getLogger("uvicorn.error")
+    logger.setLevel(logging.DEBUG)
+    logger.debug("< TEXT %s", SECRET)
+    logger.setLevel(logging.NOTSET)
+    our_log().debug("ours")
+    assert [entry["event"] for entry in entries(out)] == ["ours"]
+
+
+def test_a_stricter_level_holds_for_everybody(out: io.StringIO) -> None:
+    configure_logging("ERROR", "json", out)
+    for log in (logging.getLogger("uvicorn.error"), logging.getLogger("openai"), logging.getLogger("archer_ws.x")):
+        log.warning("no")
+        log.error("yes")
+    assert [entry["event"] for entry in entries(out)] == ["yes"] * 3
+
+
+def test_uvicorns_own_handlers_are_replaced_and_its_access_lines_silenced(out: io.StringIO) -> None:
+    stray = io.StringIO()
+    for name in ("uvicorn", "uvicorn.access"):
+        logging.getLogger(name).addHandler(logging.StreamHandler(stray))
+        logging.getLogger(name).propagate = False
+    configure_logging("INFO", "json", out)
+    logging.getLogger("uvicorn.error").info("started")
+    logging.getLogger("uvicorn.access").info("GET /?token=1")
+    assert stray.getvalue() == ""
+    assert [entry["event"] for entry in entries(out)] == ["started"]
+    # Told so, uvicorn does not format the line at all.
+    assert not logging.getLogger("uvicorn.access").hasHandlers()
+
+
+@pytest.mark.parametrize("fmt", ["json", "console"])
+def test_telling_keys_are_masked_wherever_they_stand(out: io.StringIO, fmt: Any) -> None:
+    configure_logging("INFO", fmt, out)
+    our_log().info(
+        "hello",
+        api_key=SECRET,
+        Authorization=SECRET,
+        token=SECRET,
+        password=SECRET,
+        prompt=SECRET,
+        content=SECRET,
+        messages=[SECRET],
+        openai_api_key=SECRET,
+        auth_token=SECRET,
+        inner={"x-api-key": SECRET, "list": [{"content": SECRET}]},
+        raw=SECRET.encode(),
+    )
+    assert "secret" not in out.getvalue()
+    assert out.getvalue().count(REDACTED) >= 11
+
+
+def test_bound_values_are_masked_too(out: io.StringIO) -> None:
+    configure_logging("INFO", "json", out)
+    structlog.contextvars.bind_contextvars(token=SECRET)
+    our_log().bind(password=SECRET).info("hello")
+    assert SECRET not in out.getvalue()
+
+
+def test_masking_leaves_counts_alone() -> None:
+    facts = {"event": "done", "prompt_tokens": 3, "max_tokens": 9, "content_type": "text", "first_token_ms": 4.5}
+    assert redact(None, "info", dict(facts)) == facts
+
+
+def test_models_are_logged_by_name_only(out: io.StringIO) -> None:
+    class ChatMessage(BaseModel):
+        content: str
+
+    configure_logging("INFO", "json", out)
+    our_log().info("hello", request=ChatMessage(content=SECRET), all=[ChatMessage(content=SECRET)])
+    (entry,) = entries(out)
+    assert (entry["request"], entry["all"]) == ("<ChatMessage>", ["<ChatMessage>"])
+
+
+def test_what_nests_without_end_is_cut_off() -> None:
+    loop: dict[str, Any] = {}
+    loop["again"] = loop
+    assert "…" in str(redact(None, "info", {"event": "x", "value": loop}))
+
+
+def _fail() -> None:
+    prompt = SECRET
+    raise RuntimeError(f"it broke after {len(prompt)} characters")
+
+
+@pytest.mark.parametrize("fmt", ["json", "console"])
+def test_exceptions_are_logged_with_traceback_but_without_local_variables(out: io.StringIO, fmt: Any) -> None:
+    configure_logging("INFO", fmt, out)
+    for log in (our_log(), logging.getLogger("uvicorn.error")):
+        try:
+            _fail()
+        except RuntimeError:
+            log.exception("failed")
+    text = out.getvalue()
+    assert text.count("in _fail") == text.count("RuntimeError: it broke") == 2
+    assert SECRET not in text
+    if fmt == "json":
+        assert all(entry["exception"].startswith("Traceback") for entry in entries(out))
+
+
+@pytest.mark.parametrize("fmt", ["json", "console"])
+def test_a_validation_error_is_logged_without_the_value_it_refuses(out: io.StringIO, fmt: Any) -> None:
+    class Model(BaseModel):
+        number: int
+        names: list[str]
+
+    configure_logging("INFO", fmt, out)
+    try:
+        Model.model_validate({"number": SECRET, "names": {SECRET: [SECRET]}})
+    except ValidationError:
+        our_log().exception("failed")
+    assert "2 validation errors for Model" in out.getvalue()
+    assert "secret" not in out.getvalue()
+
+
+def test_a_clients_text_can_neither_forge_console_lines_nor_steer_the_terminal(out: io.StringIO) -> None:
+    configure_logging("INFO", "console", out)
+    our_log().info("request\x1b[2J", path="/x\n2026 [error] forged", origin="a\x1b]0;b\x07", lone="\ud800")
+    logging.getLogger("asyncio").warning("first\nsecond")
+    assert len(out.getvalue().splitlines()) == 2
+    assert "\x1b" not in out.getvalue()
+    assert "\x07" not in out.getvalue()
+    out.getvalue().encode()
+
+
+def test_json_lines_can_always_be_written(out: io.StringIO) -> None:
+    configure_logging("INFO", "json", out)
+    our_log().info("lone", text="\ud800", odd=object())
+    out.getvalue().encode("ascii")
+    assert entries(out)[0]["event"] == "lone"
