@@ -93,6 +93,7 @@ def start_archer(make_settings: MakeSettings) -> StartArcher:
                 _serving(app) as address,
                 httpx.AsyncClient(base_url=f"http://{address}", timeout=30, trust_env=False) as http,
             ):
+                await http.get("/health/live")  # from here on the application has started
                 yield Archer(http, app, ollama, address)
 
     return start

@@ -1,3 +1,4 @@
+import asyncio
 import io
 import json
 import logging
@@ -5,11 +6,18 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 import structlog
+from fastapi.exceptions import ResponseValidationError
 from pydantic import BaseModel, ValidationError
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
+from websockets.asyncio.client import connect
 
+from archer_ws.api.access_log import RequestLog
 from archer_ws.core.logging import REDACTED, configure_logging, redact
+from tests.test_api.conftest import serving
 
 SECRET = "the user's secret prompt"
 
@@ -153,6 +161,22 @@ def test_uvicorns_own_handlers_are_replaced_and_its_access_lines_silenced(out: i
     assert not logging.getLogger("uvicorn.access").hasHandlers()
 
 
+async def test_no_query_string_reaches_the_log_of_a_real_server(out: io.StringIO) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await PlainTextResponse("ok")(scope, receive, send)
+        else:
+            await send({"type": "websocket.accept"})
+
+    configure_logging("DEBUG", "json", out)
+    async with asyncio.timeout(10), serving(RequestLog(app)) as address, httpx.AsyncClient() as client:
+        await client.get(f"http://{address}/plain?token=secret")
+        async with connect(f"ws://{address}/socket?token=secret") as socket:
+            await socket.wait_closed()
+    assert "secret" not in out.getvalue()
+    assert [entry["path"] for entry in entries(out) if entry["event"] == "request"] == ["/plain", "/socket"]
+
+
 @pytest.mark.parametrize("fmt", ["json", "console"])
 def test_telling_keys_are_masked_wherever_they_stand(out: io.StringIO, fmt: Any) -> None:
     configure_logging("INFO", fmt, out)
@@ -222,6 +246,10 @@ def test_exceptions_are_logged_with_traceback_but_without_local_variables(out: i
         assert all(entry["exception"].startswith("Traceback") for entry in entries(out))
 
 
+def _refuse_response(error: dict[str, Any]) -> None:
+    raise ResponseValidationError([error])
+
+
 @pytest.mark.parametrize("fmt", ["json", "console"])
 def test_a_validation_error_is_logged_without_the_value_it_refuses(out: io.StringIO, fmt: Any) -> None:
     class Model(BaseModel):
@@ -229,11 +257,16 @@ def test_a_validation_error_is_logged_without_the_value_it_refuses(out: io.Strin
         names: list[str]
 
     configure_logging("INFO", fmt, out)
-    try:
-        Model.model_validate({"number": SECRET, "names": {SECRET: [SECRET]}})
-    except ValidationError:
-        our_log().exception("failed")
+    for make in (
+        lambda: Model.model_validate({"number": SECRET, "names": {SECRET: [SECRET]}}),
+        lambda: _refuse_response({"type": "x", "loc": ("response",), "msg": "no", "input": {"content": SECRET}}),
+    ):
+        try:
+            make()
+        except (ValidationError, ResponseValidationError):
+            our_log().exception("failed")
     assert "2 validation errors for Model" in out.getvalue()
+    assert "1 validation error:" in out.getvalue()
     assert "secret" not in out.getvalue()
 
 

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from archer_ws.api.scope import is_health, request_id
 
-_log = structlog.stdlib.get_logger()
+log = structlog.get_logger(__name__)
 
 #: The most of a path that is logged, in characters: a server takes paths of 64 KiB.
 _MAX_PATH_CHARS = 256
@@ -106,4 +106,4 @@ class _Exchange:
             facts["client_left"] = True
         if self._broke_off:
             facts["broke_off"] = True
-        (_log.debug if is_health(self._scope) else _log.info)("request", **facts)
+        (log.debug if is_health(self._scope) else log.info)("request", **facts)

@@ -34,7 +34,7 @@ from archer_ws.core.exceptions import (
     Unauthenticated,
 )
 
-_log = structlog.stdlib.get_logger()
+log = structlog.get_logger(__name__)
 
 #: The most field errors one answer lists: ten thousand bad messages must not make ten thousand lines.
 MAX_FIELD_ERRORS = 20
@@ -145,7 +145,7 @@ class ErrorBoundary:
         except Exception as error:
             if started:
                 raise
-            _log.exception("a request failed unexpectedly", error=type(error).__name__)
+            log.exception("request_failed", error=type(error).__name__)
             await _defect(scope)(scope, receive, send)
 
 

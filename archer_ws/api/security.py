@@ -21,7 +21,7 @@ from archer_ws.api.errors import refuse
 from archer_ws.api.scope import header_values, is_health, state
 from archer_ws.core.exceptions import Forbidden, Unauthenticated
 
-_log = structlog.stdlib.get_logger()
+log = structlog.get_logger(__name__)
 
 #: What Tauri's web views send as their origin, by platform. CORS must allow these as well.
 TAURI_ORIGINS = ("tauri://localhost", "http://tauri.localhost", "https://tauri.localhost")
@@ -99,7 +99,7 @@ class HostAndOriginGuard:
         key = f"{what} {value}"
         if key not in self._reported and len(self._reported) < _MAX_REPORTED:
             self._reported.add(key)
-            _log.warning(f"refused an unknown {what}", **{what: value}, to_allow_add_to=setting)
+            log.warning(f"{what}_refused", **{what: value}, hint=f"if it is yours, add it to {setting}")
 
 
 def _plain_host(host: str) -> str:
@@ -275,10 +275,10 @@ def warn_if_exposed(host: str, tokens: Mapping[str, str]) -> None:
     """Say so in the log where other machines can reach this server and no credential is needed."""
     if tokens or _is_loopback(host):
         return
-    _log.warning(
-        "other machines can use this server without a credential",
+    log.warning(
+        "listening_without_credential",
         host=host,
-        hint="set AUTH_TOKEN, or listen on this machine only with HOST=127.0.0.1",
+        hint="other machines can use this server: set AUTH_TOKEN, or listen on this one alone with HOST=127.0.0.1",
     )
 
 

@@ -7,7 +7,7 @@ Nobody, at any level: prompts, answers, keys, request headers, query strings. `r
 a licence: it knows keys, not sentences. Libraries that log what they send or receive at DEBUG (the SDKs and their HTTP
 clients log bodies, websockets logs frames) are held above it whatever our own level is.
 
-Modules take their logger with `structlog.stdlib.get_logger()`. The request log binds `request_id`, and whoever runs a
+Modules take their logger with `structlog.get_logger(__name__)`. The request log binds `request_id`, and whoever runs a
 stream binds `stream_id`, with `structlog.contextvars.bind_contextvars`.
 
 uvicorn is run with `log_config=None`, so that it leaves this alone. Under plain `uvicorn archer_ws.main:app` its own

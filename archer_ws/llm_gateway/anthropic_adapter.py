@@ -6,7 +6,7 @@ Retries and the deadlines for first token, idleness and the whole answer are the
 """
 
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from archer_ws.core.ids import new_id
 from archer_ws.llm_gateway.anthropic_client import ANTHROPIC_URL, AnthropicClient, foreseen
 from archer_ws.llm_gateway.anthropic_failures import anthropic_identity, failure_from_error
 from archer_ws.llm_gateway.anthropic_request import request_body
-from archer_ws.llm_gateway.anthropic_stream import ErrorSaid, MessageStreamDecoder, answer_of
+from archer_ws.llm_gateway.anthropic_stream import ErrorSaid, MessageStreamDecoder, Unreadable, answer_of, models_of
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
 from archer_ws.llm_gateway.catalog import Catalog
 from archer_ws.llm_gateway.failures import unreadable
@@ -29,7 +29,6 @@ from archer_ws.llm_gateway.types import (
     ProviderStatus,
     StreamChunk,
 )
-from archer_ws.llm_gateway.wire import decode_json
 
 if TYPE_CHECKING:
     import httpx2
@@ -103,7 +102,7 @@ class AnthropicAdapter(BaseLLMAdapter):
         await self._client.open()
         with self._mapping_errors(model):
             response = await self._client.post_message(body, read_timeout_s=self._timeouts.total_s)
-            answer = answer_of(decode_json(response.content))
+            answer = answer_of(response.content)
         return ChatResponse(
             id=answer.id or new_id("msg"),
             content=answer.content,
@@ -123,16 +122,16 @@ class AnthropicAdapter(BaseLLMAdapter):
         max_tokens: int | None = None,
         *,
         options: ChatOptions | None = None,
-    ) -> AsyncIterator[StreamChunk]:
+    ) -> AsyncGenerator[StreamChunk, None]:
         model = model or self.default_model
         body = self._body(messages, model, temperature, max_tokens, options) | {"stream": True}
         await self._client.open()
         with self._mapping_errors(model):
             response = await self._client.post_message(body, read_timeout_s=None)
+        decoder = MessageStreamDecoder()
         # Closing a response that was not read to its end closes its connection, too.
         async with aclosing(response):
             yield StreamChunk(content="")
-            decoder = MessageStreamDecoder()
             with self._mapping_errors(model, decoder):
                 await _refuse_other_bodies(response)
                 async with aclosing(response.aiter_bytes()) as reads:
@@ -144,8 +143,9 @@ class AnthropicAdapter(BaseLLMAdapter):
                         if decoder.done:
                             await drain(reads)
                             return
-            if not decoder.done:
-                raise self._truncated("stopped without its end marker")
+                decoder.finish()
+        if not decoder.done:
+            raise self._truncated("stopped without its end marker")
 
     async def health_check(self) -> ProviderStatus:
         try:
@@ -180,13 +180,8 @@ class AnthropicAdapter(BaseLLMAdapter):
         ]
 
     async def _models(self, timeout_s: float) -> list[dict[str, Any]]:
-        """The API's list: each entry has a string `id`."""
         with self._mapping_errors(None):
-            body = decode_json(await self._client.get_models(timeout_s))
-            entries = body.get("data") if isinstance(body, dict) else None
-            if not isinstance(entries, list):
-                raise ValueError("something other than a list of models")  # noqa: TRY004 - it is about data
-        return [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("id"), str)]
+            return models_of(await self._client.get_models(timeout_s))
 
     def _window_of(self, entry: dict[str, Any]) -> int | None:
         """The context in tokens of a model in the API's list."""
@@ -220,13 +215,13 @@ class AnthropicAdapter(BaseLLMAdapter):
             yield
         except ErrorSaid as error:
             raise failure_from_error(self._identity, error.error, model=model) from error
+        except Unreadable as error:
+            raise unreadable(self._identity, str(error)) from error
         except foreseen() as error:
             if decoder is None:
                 raise self._client.failure(error, model) from error
             if not decoder.done:
                 raise self._truncated("broke off with its connection") from error
-        except ValueError as error:
-            raise unreadable(self._identity, f"something unreadable: {error}") from error
 
     def _truncated(self, what: str) -> UpstreamTruncated:
         return UpstreamTruncated(
@@ -240,6 +235,6 @@ async def _refuse_other_bodies(response: "httpx2.Response") -> None:
     """Raise where a 200 brings a page, or JSON (mostly an error), in place of a stream."""
     kind = response.headers.get("content-type", "").partition(";")[0]
     if "json" in kind:
-        answer_of(decode_json(await response.aread()))
+        answer_of(await response.aread())
     if "json" in kind or "html" in kind:
-        raise ValueError(f"{kind} in place of an event stream")
+        raise Unreadable(f"{kind} in place of an event stream")

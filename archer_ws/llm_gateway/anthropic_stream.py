@@ -9,7 +9,7 @@ from typing import Any
 
 from archer_ws.llm_gateway.gathering import Gathered
 from archer_ws.llm_gateway.types import FinishReason, StreamChunk, TokenUsage
-from archer_ws.llm_gateway.wire import EventDecoder, ServerEvent, decode_json
+from archer_ws.llm_gateway.wire import EventDecoder, LineTooLong, ServerEvent, decode_json
 
 #: Anthropic's words for our four reasons. A paused turn is one that only server tools, which we offer none of, cause.
 _FINISH_REASONS: dict[str, FinishReason] = {
@@ -31,6 +31,10 @@ class ErrorSaid(Exception):
         self.error = error
 
 
+class Unreadable(Exception):
+    """The provider sent something that is not what its API says; the text tells what."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A whole answer."""
@@ -50,13 +54,13 @@ class MessageStreamDecoder:
 
     Attributes:
         done: `message_stop`, the end marker, came; what follows it is ignored.
-        fault: what is wrong with the stream, to be raised after the chunks before it were handed on: ErrorSaid, or a
-            ValueError for what can't be read.
+        fault: what is wrong with the stream, to be raised after the chunks before it were handed on.
     """
 
     def __init__(self) -> None:
         self.done = False
-        self.fault: ErrorSaid | ValueError | None = None
+        self.fault: ErrorSaid | Unreadable | None = None
+        self._fed = self._heard = False
         self._events = EventDecoder()
         self._usage: dict[str, Any] = {}
 
@@ -67,13 +71,25 @@ class MessageStreamDecoder:
             return []
         try:
             for event in self._events.feed(data):
-                gathered.alive = True
+                gathered.alive = self._heard = True
                 self.done = self._take(event, gathered)
                 if self.done:
                     break
-        except (ValueError, ErrorSaid) as fault:
+        except LineTooLong as error:
+            self.fault = Unreadable(str(error))
+        except (ErrorSaid, Unreadable) as fault:
             self.fault = fault
+        self._fed = True
         return gathered.close()
+
+    def finish(self) -> None:
+        """To be called at the end of the body.
+
+        Raises:
+            Unreadable: not one event came, but something did: it is no event stream, whatever its headers say.
+        """
+        if self._fed and not self._heard:
+            raise Unreadable("something other than an event stream")
 
     def _take(self, event: ServerEvent, gathered: Gathered) -> bool:
         """Read one event; whether it was the end marker."""
@@ -106,19 +122,19 @@ class MessageStreamDecoder:
             gathered.usage = usage_of(self._usage)
 
 
-def answer_of(body: object) -> Answer:
+def answer_of(data: bytes) -> Answer:
     """A whole answer, decoded.
 
     Raises:
         ErrorSaid: it is an error with a status of 200.
-        ValueError: it is not an answer.
+        Unreadable: it is not an answer.
     """
-    message = _object(body)
+    message = decode_object(data)
     if message.get("type") == "error":
         raise ErrorSaid(message.get("error"))
     blocks = message.get("content")
     if not isinstance(blocks, list):
-        raise ValueError("an answer without content")  # noqa: TRY004 - it is about data, not about a type
+        raise Unreadable("an answer without content")
     gathered = Gathered()
     for block in blocks:
         _gather_block(_object(block), gathered)
@@ -133,6 +149,30 @@ def answer_of(body: object) -> Answer:
         id=identifier if isinstance(identifier, str) and identifier else None,
         model=model if isinstance(model, str) and model else None,
     )
+
+
+def models_of(data: bytes) -> list[dict[str, Any]]:
+    """The entries of a list of models; each has a string `id`.
+
+    Raises:
+        Unreadable: it is not a list of models.
+    """
+    entries = decode_object(data).get("data")
+    if not isinstance(entries, list):
+        raise Unreadable("something other than a list of models")
+    return [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("id"), str)]
+
+
+def decode_object(data: bytes) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        Unreadable: it is something else.
+    """
+    try:
+        return _object(decode_json(data))
+    except ValueError as error:
+        raise Unreadable("something that is not JSON") from error
 
 
 def finish_reason_of(reason: object) -> FinishReason:
@@ -156,10 +196,10 @@ def usage_of(usage: dict[str, Any]) -> TokenUsage:
 
 def _event_body(event: ServerEvent) -> dict[str, Any]:
     if event.event != "error":
-        return _object(decode_json(event.data))
+        return decode_object(event.data)
     try:
-        return {"type": "error", **_object(decode_json(event.data))}
-    except ValueError:
+        return {"type": "error", **decode_object(event.data)}
+    except Unreadable:
         # A proxy's error need not be JSON; its text is nobody's business.
         return {"type": "error"}
 
@@ -167,17 +207,17 @@ def _event_body(event: ServerEvent) -> dict[str, Any]:
 def _gather_delta(delta: dict[str, Any], gathered: Gathered) -> None:
     match delta.get("type"):
         case "text_delta":
-            gathered.add(delta.get("text"), reasoning=False)
+            gathered.add(_text(delta.get("text")), reasoning=False)
         case "thinking_delta":
-            gathered.add(delta.get("thinking"), reasoning=True)
+            gathered.add(_text(delta.get("thinking")), reasoning=True)
 
 
 def _gather_block(block: dict[str, Any], gathered: Gathered) -> None:
     match block.get("type"):
         case "text":
-            gathered.add(block.get("text"), reasoning=False)
+            gathered.add(_text(block.get("text")), reasoning=False)
         case "thinking":
-            gathered.add(block.get("thinking"), reasoning=True)
+            gathered.add(_text(block.get("thinking")), reasoning=True)
 
 
 def _figure(counts: object, name: str) -> int | None:
@@ -187,5 +227,11 @@ def _figure(counts: object, name: str) -> int | None:
 
 def _object(value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ValueError("something other than a JSON object")  # noqa: TRY004 - it is about data, not about a type
+        raise Unreadable("JSON other than the object that belongs there")
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise Unreadable("a piece of the answer that is not text")
     return value

@@ -36,6 +36,7 @@ _MAX_RETRY_AFTER_MS = 86_400_000.0
 #: How clients name what fails while connecting: httpx and httpcore, aiohttp.
 _CONNECT_ERRORS = frozenset({"ConnectError", "ClientConnectorError"})
 _CONNECT_TIMEOUTS = frozenset({"ConnectTimeout", "ConnectionTimeoutError"})
+_LOST = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +204,9 @@ def failure_from_transport(identity: ProviderIdentity, error: BaseException) -> 
             hint=hint if connecting else "Try again, or raise the time-outs (FIRST_TOKEN_TIMEOUT_S, IDLE_TIMEOUT_S).",
             provider=name,
         )
-    if isinstance(root, ConnectionRefusedError) or names & _CONNECT_ERRORS:
+    # The same adapter calls a connection that was made, and lost before the headers, a ConnectError.
+    was_lost = isinstance(root, _LOST) or type(root).__name__ == "ServerDisconnectedError"
+    if isinstance(root, ConnectionRefusedError) or (names & _CONNECT_ERRORS and not was_lost):
         return ProviderUnavailable(f"nothing answers at {address} ({name})", hint=hint, provider=name)
     return ProviderUnavailable(
         f"the connection to {name} at {address} broke ({type(root).__name__})", hint="Try again.", provider=name

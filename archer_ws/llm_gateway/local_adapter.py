@@ -225,6 +225,7 @@ class LocalAdapter(BaseLLMAdapter):
                 unavailable_hint="Try again: the local model is started again when it is needed.",
                 model_hint=f"Name {self.default_model}.",
             ),
+            closes_after_streams=True,
         )
         self._server = endpoint, server
         if outdated is not None:

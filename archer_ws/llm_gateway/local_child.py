@@ -108,9 +108,13 @@ def _serve(configuration: Configuration) -> Any:
 
 
 def _threads() -> int:
-    """Threads that compute: the processors we may use; of many only half, since llama.cpp gains nothing of SMT."""
+    """Threads that compute: all processors we may use but one, and of many only half (SMT gains llama.cpp nothing).
+
+    They wait for each other busily at every layer: with one too many, whatever else runs (the parent, the clients)
+    slows them to a tenth.
+    """
     usable = len(os.sched_getaffinity(0)) if sys.platform == "linux" else (os.cpu_count() or 1)
-    return min(usable, max(4, usable // 2))
+    return max(1, min(usable - 1, max(4, usable // 2)))
 
 
 def _announcement(server: Any, configuration: Configuration) -> dict[str, object]:

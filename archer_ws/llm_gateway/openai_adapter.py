@@ -7,7 +7,7 @@ answers. Retries and the deadlines for first token, idleness and the whole answe
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -66,6 +66,8 @@ class OpenAIAdapter(BaseLLMAdapter):
         catalog: the models' sizes and quirks.
         provider_name: the name in answers, errors and the catalog.
         identity: how errors speak of the provider; made from the rest when None.
+        closes_after_streams: whether the server closes a connection after each stream without saying so, as
+            llama.cpp's does: no other request may be sent on it.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class OpenAIAdapter(BaseLLMAdapter):
         catalog: Catalog,
         provider_name: str = "openai",
         identity: ProviderIdentity | None = None,
+        closes_after_streams: bool = False,
     ) -> None:
         self.provider_name = provider_name
         self.default_model = default_model
@@ -94,6 +97,7 @@ class OpenAIAdapter(BaseLLMAdapter):
             connect_s=timeouts.connect_s,
             concurrency=concurrency,
             identity=self._identity,
+            closes_after_streams=closes_after_streams,
         )
 
     async def prepare(self) -> None:
@@ -139,7 +143,7 @@ class OpenAIAdapter(BaseLLMAdapter):
         max_tokens: int | None = None,
         *,
         options: ChatOptions | None = None,
-    ) -> AsyncIterator[StreamChunk]:
+    ) -> AsyncGenerator[StreamChunk, None]:
         model = model or self.default_model
         body = self._body(messages, model, temperature, max_tokens, options or ChatOptions())
         body |= {"stream": True, "stream_options": {"include_usage": True}}
@@ -152,15 +156,15 @@ class OpenAIAdapter(BaseLLMAdapter):
             yield StreamChunk(content="")
             with self._mapping(model, decoder):
                 await _refuse_other_bodies(response)
-                reads = response.aiter_bytes()
-                async for data in reads:
-                    for chunk in decoder.feed(data):
-                        yield chunk
-                    if decoder.fault is not None:
-                        raise decoder.fault
-                    if decoder.done:
-                        await _drain(reads)
-                        return
+                async with contextlib.aclosing(response.aiter_bytes()) as reads:
+                    async for data in reads:
+                        for chunk in decoder.feed(data):
+                            yield chunk
+                        if decoder.fault is not None:
+                            raise decoder.fault
+                        if decoder.done:
+                            await _drain(reads)
+                            return
                 decoder.raise_if_unheard()
         if not decoder.finish_reason:
             raise self._truncated("stopped without its end marker")

@@ -31,8 +31,19 @@ class OpenAIClient:
     """Requests to one base URL. Without an API key only another server than OpenAI's own can be asked."""
 
     def __init__(
-        self, *, api_key: str | None, base_url: str, connect_s: float, concurrency: int, identity: ProviderIdentity
+        self,
+        *,
+        api_key: str | None,
+        base_url: str,
+        connect_s: float,
+        concurrency: int,
+        identity: ProviderIdentity,
+        closes_after_streams: bool = False,
     ) -> None:
+        # A proxy that compresses a stream gathers it first.
+        self._stream_headers = {"Accept": "text/event-stream", "Accept-Encoding": "identity"}
+        if closes_after_streams:
+            self._stream_headers["Connection"] = "close"
         # Keys are pasted, and bring line ends along.
         self._api_key = (api_key or "").strip()
         self._base_url = base_url
@@ -82,8 +93,7 @@ class OpenAIClient:
             options={
                 # No limit on waiting for the pool: it is as large as the concurrency that is let through to here.
                 "timeout": httpx2.Timeout(read_timeout_s, connect=self._connect_s, pool=None),
-                # A proxy that compresses a stream gathers it first.
-                "headers": {"Accept": "text/event-stream", "Accept-Encoding": "identity"} if stream else {},
+                "headers": self._stream_headers if stream else {},
             },
             stream=stream,
         )
@@ -132,7 +142,6 @@ class OpenAIClient:
                 max_keepalive_connections=connections,
                 keepalive_expiry=_KEEP_TLS_S if secure else _KEEP_PLAIN_S,
             ),
-            event_hooks={"response": [_read_error_body]},
         )
         client: openai.AsyncOpenAI = sdk.AsyncOpenAI(
             # What is None here, the SDK takes from the environment.
@@ -158,12 +167,6 @@ def foreseen() -> tuple[type[Exception], ...]:
     import openai
 
     return (openai.OpenAIError, httpx2.HTTPError, aiohttp.ClientError, OSError)
-
-
-async def _read_error_body(response: "httpx2.Response") -> None:
-    """A response hook: cancelled here, httpx2 closes the connection; the SDK, which reads next, would leave it open."""
-    if response.is_error:
-        await response.aread()
 
 
 def _is_loopback(url: str) -> bool:

@@ -1,8 +1,9 @@
 """A stream's log: its numbered events, kept so that any reader can follow at its own pace or come back later.
 
 Memory is the text itself plus four bytes an event: one UTF-8 buffer, the end offset of each event in it, twelve bytes
-for each change of kind, and the few events that are not text. Readers hold a cursor (the last seq they have seen) and pull; a watcher is only told that
-there is more. What the events mean, and when they are appended, is the stream's business.
+for each change of kind, and the few events that are not text. Readers hold a cursor (the last seq they have seen) and
+pull; a watcher is only told that there is more. What the events mean, and when they are appended, is the stream's
+business.
 """
 
 from array import array

@@ -1,9 +1,12 @@
-"""Scripted replies in the form of Ollama's API, for the scripted server."""
+"""Scripted replies in the form of Ollama's API, for the scripted server, and an adapter that asks for them."""
 
 import json
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
+from archer_ws.llm_gateway.base import Timeouts
+from archer_ws.llm_gateway.ollama_adapter import OllamaAdapter
 from tests.fakes.scripted_server import Abort, Exchange, Reply, Responder, Step, Wait
 
 CREATED_AT = "2026-11-01T12:00:00.123456789Z"
@@ -172,3 +175,13 @@ def _line(value: object) -> bytes:
         # Halves of a surrogate pair can only be sent as escapes.
         text = json.dumps(value, separators=(",", ":")).encode()
     return text + b"\n"
+
+
+@asynccontextmanager
+async def adapter_at(host: str, **timeouts: float) -> AsyncIterator[OllamaAdapter]:
+    """An adapter for the server there, closed at the end; time-outs by their names."""
+    adapter = OllamaAdapter(host=host, default_model="llama3.2", timeouts=Timeouts(**timeouts), concurrency=4)
+    try:
+        yield adapter
+    finally:
+        await adapter.aclose()

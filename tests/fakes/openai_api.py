@@ -2,7 +2,7 @@
 
     server.enqueue(stream(delta("Hel"), delta("lo"), *ending()))
 
-A reply's steps may also be `Wait`s and `Abort`s of the scripted server. `adapter_for` makes an adapter that talks to it.
+A reply's steps may also be the scripted server's `Wait`s and `Abort`s. `adapter_for` makes an adapter to talk to it.
 """
 
 import json

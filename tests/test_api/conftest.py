@@ -18,7 +18,7 @@ class Serve(Protocol):
 
 
 @asynccontextmanager
-async def _serving(app: ASGIApp, *, lifespan: Literal["on", "off"] = "off") -> AsyncIterator[str]:
+async def serving(app: ASGIApp, *, lifespan: Literal["on", "off"] = "off") -> AsyncIterator[str]:
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan=lifespan))
     running = asyncio.create_task(server.serve(sockets=[listener]))
@@ -35,4 +35,4 @@ async def _serving(app: ASGIApp, *, lifespan: Literal["on", "off"] = "off") -> A
 @pytest.fixture
 def serve() -> Serve:
     """A real server for an application."""
-    return _serving
+    return serving

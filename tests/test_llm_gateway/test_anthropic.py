@@ -3,9 +3,9 @@
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -37,12 +37,6 @@ async def adapter_at(base_url: str | None, **changes: Any) -> AsyncIterator[Anth
         yield adapter
     finally:
         await adapter.aclose()
-
-
-def streaming(
-    adapter: AnthropicAdapter, messages: Sequence[ChatMessage] = HELLO, **arguments: Any
-) -> AsyncGenerator[StreamChunk, None]:
-    return cast(AsyncGenerator[StreamChunk, None], adapter.stream_chat(messages, **arguments))
 
 
 async def collect(chunks: AsyncIterator[StreamChunk]) -> list[StreamChunk]:
@@ -78,10 +72,11 @@ async def test_chat_sends_the_conversation_with_the_system_prompt_apart() -> Non
     }
 
 
-async def test_the_environment_of_the_sdk_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_neither_the_sdks_environment_nor_a_proxy_has_a_say_on_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-environment")
     monkeypatch.setenv("ANTHROPIC_AUTH_TOKEN", "token-environment")
-    monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:1")
+    for name in ("ANTHROPIC_BASE_URL", "HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
     monkeypatch.setenv("ANTHROPIC_CUSTOM_HEADERS", "x-from-environment: yes\nauthorization: Bearer environment")
     async with scripted_server(api.answer("Hi"), api.answer("Hi")) as server:
         for key, credential in (("sk-ours\n", "Bearer sk-ours"), (None, "Bearer none")):
@@ -193,7 +188,7 @@ async def test_a_stream_begins_with_an_empty_chunk_as_soon_as_the_headers_are_th
     begin = asyncio.Event()
     reply = api.stream(Wait(begin), api.start(), api.delta("Hi"), *api.ending())
     async with scripted_server(reply) as server, adapter_at(server.url) as adapter:
-        chunks = streaming(adapter)
+        chunks = adapter.stream_chat(HELLO)
         async with asyncio.timeout(5):
             assert await anext(chunks) == StreamChunk(content="")
         begin.set()
@@ -207,7 +202,7 @@ async def test_a_stream_begins_with_an_empty_chunk_as_soon_as_the_headers_are_th
 
 async def test_the_prompts_tokens_are_known_before_the_first_text() -> None:
     async with scripted_server(api.stream(api.start(), forever())) as server, adapter_at(server.url) as adapter:
-        chunks = streaming(adapter)
+        chunks = adapter.stream_chat(HELLO)
         async with asyncio.timeout(5):
             await anext(chunks)
             chunk = await anext(chunks)
@@ -307,7 +302,7 @@ async def test_cancel_while_an_error_is_being_read_closes_upstream() -> None:
 @pytest.mark.parametrize(("steps", "chunks_first"), [([forever()], 1), ([api.start(), api.delta("Hel"), forever()], 2)])
 async def test_closing_the_stream_closes_upstream(steps: list[Step], chunks_first: int) -> None:
     async with scripted_server(api.stream(*steps)) as server, adapter_at(server.url) as adapter:
-        chunks = streaming(adapter)
+        chunks = adapter.stream_chat(HELLO)
         async with asyncio.timeout(5):
             for _ in range(chunks_first):
                 await anext(chunks)
@@ -345,7 +340,7 @@ async def test_as_many_streams_run_at_once_as_the_concurrency_says_and_a_probe_b
         scripted_server(*replies, api.models()) as server,
         adapter_at(server.url, concurrency=count) as adapter,
     ):
-        streams = [streaming(adapter) for _ in range(count)]
+        streams = [adapter.stream_chat(HELLO) for _ in range(count)]
         async with asyncio.timeout(20):
             await asyncio.gather(*(anext(stream) for stream in streams))
             assert (await adapter.health_check()).available
@@ -353,22 +348,20 @@ async def test_as_many_streams_run_at_once_as_the_concurrency_says_and_a_probe_b
 
 
 def test_one_adapter_serves_one_event_loop_after_another() -> None:
+    async def probe(adapter: AnthropicAdapter) -> str:
+        return str((await adapter.health_check()).error)
+
     adapter = AnthropicAdapter(
         api_key="sk-test",
-        base_url="http://placeholder.invalid",
+        base_url="http://127.0.0.1:1",
         default_model=api.MODEL,
         timeouts=Timeouts(),
         concurrency=8,
         catalog=load_catalog(),
     )
 
-    async def ask() -> str:
-        async with scripted_server(responder=lambda _: api.answer("Hi")) as server:
-            adapter._client._base_url = server.url
-            return (await adapter.chat(HELLO)).content
-
-    assert asyncio.run(ask()) == "Hi"
-    assert asyncio.run(ask()) == "Hi"
+    assert "nothing answers" in asyncio.run(probe(adapter))
+    assert "nothing answers" in asyncio.run(probe(adapter))
     asyncio.run(adapter.aclose())
 
 

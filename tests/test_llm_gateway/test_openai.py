@@ -3,8 +3,10 @@
 import asyncio
 import subprocess
 import sys
+from types import ModuleType
 from typing import Any
 
+import openai
 import pytest
 from structlog.testing import capture_logs
 
@@ -333,9 +335,14 @@ def test_the_sdk_is_not_imported_before_it_is_needed() -> None:
 
 
 async def test_many_first_users_make_one_client(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = []
+    made: list[object] = []
     make = OpenAIClient._make
-    monkeypatch.setattr(OpenAIClient, "_make", lambda self, sdk: made.append(1) or make(self, sdk))
+
+    def counting(self: OpenAIClient, sdk: ModuleType) -> openai.AsyncOpenAI:
+        made.append(sdk)
+        return make(self, sdk)
+
+    monkeypatch.setattr(OpenAIClient, "_make", counting)
     async with scripted_server(responder=lambda _: completion("x")) as server, adapter_for(server) as adapter:
         await asyncio.gather(*(adapter.chat(MESSAGES) for _ in range(5)))
     assert len(made) == 1

@@ -52,6 +52,7 @@ async def complete(
 
 @router.post(
     "/completions/stream",
+    status_code=200,
     response_class=EventStreamResponse,
     responses={200: STREAM_RESPONSE},
 )

@@ -40,6 +40,7 @@ async def cancel_stream(services: ServicesDep, principal: Principal, stream_id: 
 
 @router.get(
     "/{stream_id}/events",
+    status_code=200,
     response_class=EventStreamResponse,
     responses={204: {"description": "`Last-Event-ID` was the end already"}},
 )

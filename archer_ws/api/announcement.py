@@ -1,0 +1,72 @@
+"""What a server tells whoever started it once it can be used: lines for a person, or one line of JSON for a program.
+
+Pure: facts in, text out.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+
+#: Where `archer-ws chat` looks when it is told nothing.
+DEFAULT_URL = "http://127.0.0.1:8000"
+QUESTION = "Why is the sky blue?"
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A server that listens, and whether its default provider can answer."""
+
+    name: str
+    #: Where clients on this machine find it.
+    url: str
+    host: str
+    port: int
+    provider: str
+    model: str
+    #: What keeps the provider from answering, and what to do; None when it can.
+    reason: str | None = None
+    #: Whether the model is the small one that comes along.
+    is_demo: bool = False
+    needs_token: bool = False
+    #: Whether the server answers requests that name the host of `url`.
+    host_is_allowed: bool = True
+
+
+def ready_text(ready: Ready) -> str:
+    """A few lines for a person: the address, a line to try, and what else is worth knowing."""
+    if ready.reason is None:
+        lines = [f"{ready.name} is ready at {ready.url} (provider {ready.provider}, model {ready.model})"]
+    else:
+        lines = [
+            f"{ready.name} listens at {ready.url}, but its provider {ready.provider} can't answer yet:",
+            f"  {ready.reason}",
+            f"It goes on serving; {ready.url}/health/ready tells when that has changed. Then",
+        ]
+    url = "" if ready.url == DEFAULT_URL else f" --url {ready.url}"
+    token = " (with the variable ARCHER_TOKEN set to a token of this server)" if ready.needs_token else ""
+    lines.append(f'Try: archer-ws chat{url} "{QUESTION}"{token}')
+    if ready.is_demo:
+        lines.append(
+            "This is the 135M demo model: it shows that everything works, and knows little. For real answers start with"
+            " --provider ollama, openai or anthropic, or set LOCAL_MODEL_PATH to a larger GGUF file."
+        )
+    if not ready.host_is_allowed:
+        lines.append(f"Requests that name {ready.host} are refused until the setting ALLOWED_HOSTS has it.")
+    return "\n".join(lines)
+
+
+def ready_json(ready: Ready) -> str:
+    """One line for the program that started the server."""
+    event: dict[str, object] = {
+        "event": "ready",
+        "url": ready.url,
+        "host": ready.host,
+        "port": ready.port,
+        "pid": os.getpid(),
+        "provider": ready.provider,
+        "model": ready.model,
+        "provider_ready": ready.reason is None,
+    }
+    if ready.reason is not None:
+        event["reason"] = ready.reason
+    return json.dumps(event)

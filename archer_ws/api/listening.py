@@ -1,0 +1,116 @@
+"""What a server needs of the operating system: its sockets, and enough file descriptors.
+
+The sockets are bound here, not by uvicorn, so that a wrong address is told in words before anything slow begins.
+"""
+
+import errno
+import ipaddress
+import os
+import socket
+import sys
+
+#: Connections that may wait to be accepted.
+BACKLOG = 2048
+#: Where the hard limit is "unlimited", kernels still refuse some numbers: the next one down is tried.
+_FILE_LIMITS = (1_048_576, 65_536, 10_240)
+
+
+class AddressUnavailable(Exception):
+    """The server can't listen there; the message is one line for the person who starts it."""
+
+
+def bind(host: str, port: int) -> list[socket.socket]:
+    """Sockets that listen at every address of `host`, all with the same port; port 0 takes a free one.
+
+    Raises:
+        AddressUnavailable: there is no such address, or somebody else has it.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:
+        raise AddressUnavailable(f"{_at(host, port)} can't be listened on: there is no host {host!r}") from error
+    listening: list[socket.socket] = []
+    unusable: OSError | None = None
+    for family, _, _, _, address in dict.fromkeys(found):
+        number = listening[0].getsockname()[1] if listening else port
+        try:
+            listening.append(_listen(family, (address[0], number, *address[2:])))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                # A name may have addresses of a family that this machine lacks.
+                unusable = error
+                continue
+            for each in listening:
+                each.close()
+            if listening and not port:
+                # Free at the first address, taken at the next: another free one will do.
+                return bind(host, port)
+            raise _unavailable(host, port, error) from error
+    if not listening:
+        raise _unavailable(host, port, unusable)
+    return listening
+
+
+def client_url(host: str, port: int) -> str:
+    """Where clients on this machine find a server that listens on `host`."""
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://{_at(reachable, port)}"
+
+
+def raise_file_limit() -> None:
+    """Let this process have as many descriptors as the system allows: each connection and each stream takes some."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return
+    for wanted in _FILE_LIMITS if hard == resource.RLIM_INFINITY else (hard, *_FILE_LIMITS):
+        if wanted <= soft:
+            return
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        except (ValueError, OSError):
+            continue
+        return
+
+
+def _listen(family: int, address: tuple[object, ...]) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if os.name == "posix":
+            # A port whose last connections are in TIME_WAIT is free. Elsewhere this option shares a port in use.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            # IPv4 has a socket of its own where the name stands for both.
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(address)
+        # At once: until somebody listens, two processes can be bound to one port.
+        sock.listen(BACKLOG)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _unavailable(host: str, port: int, error: OSError | None) -> AddressUnavailable:
+    at = _at(host, port)
+    match error.errno if error else None:
+        case errno.EADDRINUSE:
+            reason = "is in use: stop what listens there, or choose another port with --port (0 takes a free one)"
+        case errno.EACCES:
+            reason = "may not be used by this user: choose another port with --port"
+        case errno.EADDRNOTAVAIL:
+            reason = "is no address of this machine: choose one with --host, 127.0.0.1 for this machine alone"
+        case _:
+            reason = f"can't be listened on: {error.strerror if error else 'it has no address'}"
+    return AddressUnavailable(f"{at} {reason}")
+
+
+def _at(host: str, port: int) -> str:
+    try:
+        bracketed = f"[{ipaddress.IPv6Address(host)}]"
+    except ValueError:
+        bracketed = host
+    return f"{bracketed}:{port}"

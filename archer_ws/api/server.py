@@ -1,0 +1,197 @@
+"""Our uvicorn server: the wire's settings, telling when the server can serve, and draining.
+
+uvicorn's own shutdown comes last, when the streams have ended: until then the listener answers, readiness with 503 and
+new chats with `draining` (protocol section 9). Which streams run, and what ends them, is the session manager's; what is
+printed is the command line's.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.server import HANDLED_SIGNALS
+
+from archer_ws.api.dependencies import Services
+from archer_ws.api.http_protocol import BoundedHeadProtocol
+
+log = structlog.get_logger(__name__)
+
+#: The most one WebSocket message may have, in bytes (protocol section 2).
+MAX_FRAME_BYTES = 1024 * 1024
+#: A dead peer is noticed within 35 s (protocol section 8).
+PING_INTERVAL_S, PING_TIMEOUT_S = 15.0, 20.0
+#: Longer than the connection pools of most clients keep an idle connection: they close first, so no request is lost.
+KEEP_ALIVE_S = 75
+#: How long clients may take to read the ends of their streams, when all has ended; and when there is no time left.
+FLUSH_S, HURRIED_FLUSH_S = 5, 0.2
+#: How long uvicorn's shutdown may take after that: closing the adapters, and the local model's process.
+SHUTDOWN_LIMIT_S = 10.0
+
+
+class ArcherServer(uvicorn.Server):
+    """Serves the application until it is told to stop, then drains.
+
+    The first SIGTERM, SIGINT or `request_stop` drains: running streams get `drain_s`. The second ends what is left at
+    once.
+
+    Args:
+        app: made by `create_app`.
+        drain_s: how long running streams may go on after the first request to stop, in seconds.
+        on_ready: called once, when the default provider can answer (None) or it is known why not (what, and what to
+            do); not when the server is stopped before.
+        watch_stdin: whether the end of standard input is a request to stop.
+    """
+
+    def __init__(
+        self, app: FastAPI, *, drain_s: float, on_ready: Callable[[str | None], None], watch_stdin: bool = False
+    ) -> None:
+        super().__init__(_config(app))
+        self._app = app
+        self._services: Services = app.state.services
+        self._drain_s = drain_s
+        self._on_ready = on_ready
+        self._watch_stdin = watch_stdin
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._announcing: asyncio.Task[None] | None = None
+        self._stopping: list[asyncio.Task[None]] = []
+
+    @property
+    def was_hurried(self) -> bool:
+        """Whether the server was told to stop a second time, and ended without draining to the end."""
+        return len(self._stopping) > 1
+
+    def request_stop(self, cause: str) -> None:
+        """Drain and stop, a second time at once; from a signal handler or any thread, while `serve` runs."""
+        if self._loop is not None:
+            with suppress(RuntimeError):  # The loop has just been closed.
+                self._loop.call_soon_threadsafe(self._stop, cause)
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until stopped; returns normally after draining, whatever the signal was."""
+        self._loop = asyncio.get_running_loop()
+        if self._watch_stdin:
+            # A daemon: nothing can wake it from its read.
+            threading.Thread(target=self._await_stdin_end, name="stdin", daemon=True).start()
+        await super().serve(sockets)
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """As uvicorn's, but a signal that was obeyed is not raised again: the exit status is the caller's to choose."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        previous = {number: signal.signal(number, self.handle_exit) for number in HANDLED_SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The signal handler."""
+        self.request_stop(signal.Signals(sig).name)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen; then tell when the provider is ready, without keeping clients waiting."""
+        await super().startup(sockets)
+        self._announcing = asyncio.create_task(self._announce())
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close the listener, the connections and the application, in bounded time."""
+        if self._announcing is not None:
+            self._announcing.cancel()
+            await asyncio.gather(self._announcing, return_exceptions=True)
+        flush_s = HURRIED_FLUSH_S if self.was_hurried else FLUSH_S
+        aborting = asyncio.get_running_loop().call_later(flush_s, self._abort_connections)
+        try:
+            async with asyncio.timeout(flush_s + SHUTDOWN_LIMIT_S):
+                await super().shutdown(sockets)
+        except TimeoutError:
+            log.warning("shutdown_incomplete", waited_s=flush_s + SHUTDOWN_LIMIT_S)
+        finally:
+            aborting.cancel()
+        await asyncio.gather(*self._stopping)
+
+    def _stop(self, cause: str) -> None:
+        match len(self._stopping):
+            case 0:
+                log.info("stopping", cause=cause, streams=self._services.manager.running, limit_s=self._drain_s)
+                self._stopping.append(asyncio.create_task(self._drain()))
+            case 1:
+                log.warning("stopping_at_once", cause=cause, streams=self._services.manager.running)
+                self._stopping.append(asyncio.create_task(self._hurry()))
+
+    async def _drain(self) -> None:
+        try:
+            await self._services.manager.drain(self._drain_s)
+        finally:
+            self.should_exit = True
+
+    async def _hurry(self) -> None:
+        # Every stream ends, so that `drain` returns as well.
+        await self._services.manager.aclose()
+        await asyncio.sleep(HURRIED_FLUSH_S)
+        self._abort_connections()
+
+    def _abort_connections(self) -> None:
+        """Cut what is left: clients that do not read, or that have not finished their requests."""
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+
+    async def _announce(self) -> None:
+        preparing: asyncio.Task[str | None] = self._app.state.preparing
+        await asyncio.wait({preparing})
+        if preparing.cancelled():
+            return
+        if error := preparing.exception():
+            log.error("preparation_failed", exc_info=error)
+            reason: str | None = "the provider could not be made ready; the log has the details"
+        else:
+            reason = preparing.result() or await self._what_the_probe_says()
+        if not self._stopping:
+            self._on_ready(reason)
+
+    async def _what_the_probe_says(self) -> str | None:
+        """Prepared is not yet answering: another process, or a key, may be missing."""
+        status = await self._services.readiness.check()
+        if status.available:
+            return None
+        return f"{status.error or 'the provider does not answer'}. {status.hint or ''}".strip()
+
+    def _await_stdin_end(self) -> None:
+        # Not through sys.stdin's buffer: the interpreter can't exit while another thread is reading there.
+        try:
+            descriptor = sys.stdin.fileno()
+            while os.read(descriptor, 4096):
+                pass
+        except (OSError, ValueError, AttributeError):
+            log.warning("stdin_unreadable", hint="--exit-with-parent needs a standard input that the parent keeps open")
+        self.request_stop("end of standard input")
+
+
+def _config(app: FastAPI) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        http=BoundedHeadProtocol,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        # A net under our own bound: it cancels what still runs, which leaves tracebacks in the log.
+        timeout_graceful_shutdown=FLUSH_S + 2,
+        ws="websockets-sansio",
+        ws_max_size=MAX_FRAME_BYTES,
+        ws_ping_interval=PING_INTERVAL_S,
+        ws_ping_timeout=PING_TIMEOUT_S,
+        ws_per_message_deflate=False,
+    )

@@ -1,0 +1,82 @@
+"""Models over HTTP, and the documents that describe the routes."""
+
+from tests.conftest import Archer, StartArcher
+
+
+async def test_models_of_every_provider_that_answers(archer: Archer) -> None:
+    archer.answer(lambda _: (_ for _ in ()).throw(AssertionError("no chat was asked for")))
+    models = (await archer.http.get("/api/v1/models")).json()
+    ollama = [model for model in models if model["provider"] == "ollama"]
+    assert ollama == [
+        {
+            "id": "llama3.2:latest",
+            "name": "llama3.2:latest",
+            "provider": "ollama",
+            "context_window": 4096,
+            "supports_streaming": True,
+        }
+    ]
+
+
+async def test_one_provider_s_models(archer: Archer) -> None:
+    archer.answer(lambda _: (_ for _ in ()).throw(AssertionError("no chat was asked for")))
+    models = (await archer.http.get("/api/v1/models/ollama")).json()
+    assert [model["id"] for model in models] == ["llama3.2:latest"]
+
+
+async def test_an_unconfigured_provider_s_models_say_what_is_missing(archer: Archer) -> None:
+    response = await archer.http.get("/api/v1/models/openai")
+    assert (response.status_code, response.json()["error"]["kind"]) == (503, "provider_not_configured")
+
+
+async def test_an_unknown_provider_is_told_the_known_ones(archer: Archer) -> None:
+    response = await archer.http.get("/api/v1/models/zebra")
+    assert response.status_code == 422
+    assert "ollama, openai, anthropic, local" in response.json()["error"]["hint"]
+
+
+async def test_a_provider_that_is_away_leaves_the_list_standing(start_archer: StartArcher) -> None:
+    async with start_archer(ollama_host="http://127.0.0.1:9") as archer:
+        response = await archer.http.get("/api/v1/models")
+        assert response.status_code == 200
+        assert not [model for model in response.json() if model["provider"] == "ollama"]
+
+
+async def test_the_documents_describe_every_route_with_an_example(archer: Archer) -> None:
+    assert (await archer.http.get("/docs")).status_code == 200
+    document = (await archer.http.get("/openapi.json")).json()
+    chat = document["paths"]["/api/v1/chat/completions"]["post"]
+    assert chat["requestBody"]["content"]["application/json"]["examples"]["plain"]["value"]["messages"]
+    assert set(document["paths"]) == {
+        "/health",
+        "/health/live",
+        "/health/ready",
+        "/health/providers",
+        "/api/v1/chat/completions",
+        "/api/v1/chat/completions/stream",
+        "/api/v1/streams",
+        "/api/v1/streams/{stream_id}",
+        "/api/v1/streams/{stream_id}/events",
+        "/api/v1/sessions",
+        "/api/v1/sessions/{session_id}",
+        "/api/v1/models",
+        "/api/v1/models/{provider}",
+        "/api/v1/ws/tickets",
+    }
+
+
+async def test_a_ticket_is_made_for_the_principal_and_its_origin(archer: Archer) -> None:
+    made = (await archer.http.post("/api/v1/ws/tickets", json={"origin": "http://localhost:1420"})).json()
+    assert made["expires_in_s"] == 30
+    tickets = archer.app.state.services.tickets
+    assert tickets.redeem(made["ticket"], "http://localhost:1420") == "local"
+
+
+async def test_a_foreign_origin_or_host_is_refused(archer: Archer) -> None:
+    response = await archer.http.get("/api/v1/models", headers={"origin": "https://evil.example"})
+    assert (response.status_code, response.json()["error"]["kind"]) == (403, "forbidden")
+    response = await archer.http.get("/api/v1/models", headers={"host": "evil.example"})
+    assert response.status_code == 403
+    response = await archer.http.get("/health", headers={"origin": "http://localhost:1420"})
+    assert response.headers["access-control-allow-origin"] == "http://localhost:1420"
+    assert "X-Stream-ID" in response.headers["access-control-expose-headers"]

@@ -1,0 +1,81 @@
+"""Health over HTTP: the process, the default provider, all providers."""
+
+import asyncio
+
+from tests.conftest import Archer, StartArcher
+from tests.fakes.ollama_api import ollama_tags
+from tests.fakes.scripted_server import Reply, forever
+
+
+async def test_health_is_exactly_the_specification_s(archer: Archer) -> None:
+    response = await archer.http.get("/health")
+    assert (response.status_code, response.json()) == (200, {"status": "healthy", "version": "0.1.0"})
+
+
+async def test_health_and_liveness_never_ask_a_provider(archer: Archer) -> None:
+    assert (await archer.http.get("/health")).status_code == 200
+    assert (await archer.http.get("/health/live")).json() == {"status": "alive"}
+    assert archer.ollama.exchanges == []
+
+
+async def test_ready_when_the_default_provider_answers(archer: Archer) -> None:
+    archer.answer(ollama_tags())
+    await archer.app.state.preparing
+    response = await archer.http.get("/health/ready")
+    assert response.status_code == 200
+    assert response.json()["status"] == "ready"
+    assert response.json()["latency_ms"] > 0
+
+
+async def test_not_ready_says_why_and_what_to_do(start_archer: StartArcher) -> None:
+    async with start_archer(ollama_host="http://127.0.0.1:9") as archer:
+        await archer.app.state.preparing
+        response = await archer.http.get("/health/ready")
+        assert response.status_code == 503
+        report = response.json()
+        assert report["status"] == "not_ready"
+        assert "127.0.0.1:9" in report["reason"]
+        assert "ollama serve" in report["hint"]
+
+
+async def test_a_default_provider_without_a_key_names_the_variable(start_archer: StartArcher) -> None:
+    async with start_archer(llm_provider="openai") as archer:
+        await archer.app.state.preparing
+        response = await archer.http.get("/health/ready")
+        assert response.status_code == 503
+        assert "OPENAI_API_KEY" in response.json()["hint"]
+
+
+async def test_many_at_once_make_one_probe(archer: Archer) -> None:
+    await archer.app.state.preparing
+    archer.answer(ollama_tags())
+    before = len(archer.ollama.exchanges)
+    responses = await asyncio.gather(*(archer.http.get("/health/ready") for _ in range(20)))
+    assert {response.status_code for response in responses} == {200}
+    assert len(archer.ollama.exchanges) == before + 1
+
+
+async def test_a_draining_server_is_not_ready(archer: Archer) -> None:
+    archer.app.state.services.manager.begin_drain()
+    response = await archer.http.get("/health/ready")
+    assert (response.status_code, response.json()["status"]) == (503, "draining")
+    assert (await archer.http.get("/health/live")).status_code == 200
+
+
+async def test_all_providers_are_asked_side_by_side(archer: Archer) -> None:
+    archer.answer(ollama_tags())
+    states = (await archer.http.get("/health/providers")).json()
+    assert set(states) == {"ollama", "openai", "anthropic", "local"}
+    assert states["ollama"]["available"] is True
+    assert states["ollama"]["models"] == ["llama3.2:latest"]
+    assert (states["openai"]["available"], states["openai"]["configured"]) == (False, False)
+    assert "OPENAI_API_KEY" in states["openai"]["hint"]
+
+
+async def test_a_stuck_provider_does_not_make_readiness_hang(archer: Archer) -> None:
+    await archer.app.state.preparing
+    archer.ollama.responder = lambda _: Reply(before_headers=[forever()])
+    async with asyncio.timeout(8):
+        response = await archer.http.get("/health/ready")
+    assert response.status_code == 503
+    assert "did not answer" in response.json()["reason"]

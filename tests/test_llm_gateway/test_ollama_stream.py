@@ -1,0 +1,157 @@
+"""The bytes of Ollama's stream, cut in any way."""
+
+import itertools
+import json
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from archer_ws.core.exceptions import ContextTooLong, ProviderError
+from archer_ws.llm_gateway.ollama_failures import ollama_identity
+from archer_ws.llm_gateway.ollama_stream import OllamaStreamDecoder
+from archer_ws.llm_gateway.types import StreamChunk, TokenUsage
+from tests.fakes.ollama_api import ollama_end, ollama_error_line, ollama_line
+
+
+def decoder() -> OllamaStreamDecoder:
+    return OllamaStreamDecoder(ollama_identity("http://localhost:11434"))
+
+
+def decoded(reads: Iterable[bytes]) -> list[StreamChunk]:
+    stream = decoder()
+    chunks = [chunk for data in reads for chunk in stream.feed(data)]
+    return chunks + list(stream.finish())
+
+
+def text_of(chunks: Iterable[StreamChunk]) -> str:
+    return "".join(chunk.content for chunk in chunks)
+
+
+def reasoning_of(chunks: Iterable[StreamChunk]) -> str:
+    return "".join(chunk.reasoning or "" for chunk in chunks)
+
+
+# Any text that JSON can carry, lone halves of surrogate pairs included.
+any_text = st.text(st.characters(codec=None), max_size=8)
+pieces = st.lists(st.tuples(any_text, st.none() | any_text), max_size=12)
+counts = st.tuples(st.integers(0, 10**6), st.integers(0, 10**6))
+prefixes = st.sampled_from([b"", b"data:", b"data: "])
+line_ends = st.sampled_from([b"\n", b"\r\n", b"\n\n"])
+last_line_ends = st.sampled_from([b"", b"\n"])
+
+
+@given(pieces, counts, st.tuples(prefixes, line_ends, last_line_ends), st.lists(st.integers(0, 5_000), max_size=40))
+def test_any_cutting_gives_the_text_and_usage_of_a_line_by_line_reading(
+    pieces: list[tuple[str, str | None]], counts: tuple[int, int], form: tuple[bytes, bytes, bytes], cuts: list[int]
+) -> None:
+    prefix, line_end, last_line_end = form
+    lines = [ollama_line(content, thinking=thinking) for content, thinking in pieces]
+    lines.append(ollama_end(prompt_tokens=counts[0], completion_tokens=counts[1]))
+    body = line_end.join(prefix + line.removesuffix(b"\n") for line in lines) + last_line_end
+
+    chunks = decoded(body[start:end] for start, end in _between(cuts, len(body)))
+
+    expected = [json.loads(line) for line in lines]
+    assert text_of(chunks) == "".join(value["message"]["content"] for value in expected)
+    assert reasoning_of(chunks) == "".join(value["message"].get("thinking", "") for value in expected)
+    assert [chunk.finish_reason for chunk in chunks if chunk.finish_reason] == ["stop"]
+    assert chunks[-1].finish_reason == "stop"
+    assert chunks[-1].usage == (
+        TokenUsage(prompt_tokens=counts[0], completion_tokens=counts[1], total_tokens=sum(counts))
+        if any(counts)
+        else None
+    )
+
+
+def _between(cuts: list[int], length: int) -> list[tuple[int, int]]:
+    places = sorted({0, length, *(cut % (length + 1) for cut in cuts)})
+    return list(itertools.pairwise(places))
+
+
+def test_one_read_becomes_one_chunk_for_each_run_of_a_kind() -> None:
+    read = b"".join(
+        [
+            ollama_line(thinking="Let me "),
+            ollama_line(thinking="see."),
+            ollama_line("4"),
+            ollama_line("2"),
+            ollama_end(),
+        ]
+    )
+    chunks = decoded([read])
+    assert [(chunk.reasoning, chunk.content, chunk.finish_reason) for chunk in chunks] == [
+        ("Let me see.", "", None),
+        (None, "42", "stop"),
+    ]
+
+
+def test_text_before_an_error_in_the_same_read_still_comes() -> None:
+    stream = decoder()
+    chunks = stream.feed(ollama_line("so far") + ollama_error_line("the runner crashed") + ollama_line("no"))
+    assert next(chunks).content == "so far"
+    with pytest.raises(ProviderError, match="the runner crashed") as caught:
+        next(chunks)
+    assert caught.value.retryable
+    assert not stream.done
+
+
+def test_an_error_object_of_a_compatible_server_is_read_too() -> None:
+    line = json.dumps({"error": {"message": "request (302 tokens) exceeds the available context size (256 tokens)"}})
+    with pytest.raises(ContextTooLong):
+        decoded([line.encode()])
+
+
+@pytest.mark.parametrize("line", [b"<html>", b"[]", b'"text"', b'{"message":', b"\xff\xfe", b"[" * 100_000])
+def test_a_line_that_is_no_object_is_told_as_such(line: bytes) -> None:
+    with pytest.raises(ProviderError, match="not a JSON object") as caught:
+        decoded([ollama_line("Hi"), line + b"\n"])
+    assert "http://localhost:11434" in caught.value.message
+
+
+def test_a_line_without_end_does_not_fill_the_memory() -> None:
+    with pytest.raises(ProviderError, match="a line of more than"):
+        decoded(itertools.repeat(b"x" * 1024 * 1024, 40))
+
+
+def test_lines_without_text_tell_that_the_model_is_alive() -> None:
+    assert decoded([ollama_line("")]) == [StreamChunk(content="")]
+
+
+def test_half_a_line_tells_nothing() -> None:
+    assert list(decoder().feed(ollama_line("Hi")[:20])) == []
+
+
+def test_what_follows_the_end_is_ignored() -> None:
+    stream = decoder()
+    chunks = [*stream.feed(ollama_end() + b"<html>"), *stream.feed(ollama_line("more")), *stream.finish()]
+    assert stream.done
+    assert text_of(chunks) == ""
+
+
+def test_the_framing_of_server_sent_events_is_no_data() -> None:
+    body = b": ping\n\nevent: message\nid: 7\nretry: 10\ndata: " + ollama_line("Hi") + b"\ndata: " + ollama_end()
+    chunks = decoded([body + b"\ndata: [DONE]\n\n"])
+    assert text_of(chunks) == "Hi"
+    assert chunks[-1].finish_reason == "stop"
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"),
+    [("stop", "stop"), ("length", "length"), ("load", "stop"), ("unload", "stop"), (None, "stop")],
+)
+def test_done_reasons_are_told_in_our_words(reason: str | None, expected: str) -> None:
+    assert decoded([ollama_end(reason)])[-1].finish_reason == expected
+
+
+def test_halves_of_a_surrogate_pair_pass_as_they_are() -> None:
+    chunks = decoded([ollama_line("\ud83d"), ollama_line("\ude00"), ollama_end()])
+    assert [chunk.content for chunk in chunks] == ["\ud83d", "\ude00", ""]
+
+
+@pytest.mark.parametrize(
+    "line", [b'{"message": null}', b'{"message": "text"}', b'{"message": {"content": 5, "thinking": []}}', b"{}"]
+)
+def test_fields_of_another_type_are_passed_over(line: bytes) -> None:
+    assert decoded([line]) == [StreamChunk(content="")]

@@ -1,0 +1,105 @@
+import asyncio
+import sys
+import threading
+from collections.abc import Iterator
+from types import ModuleType
+
+import pytest
+
+from archer_ws.core.exceptions import ProviderNotConfigured
+from archer_ws.llm_gateway.sdk_client import SdkClient
+
+
+class Client:
+    """Remembers the thread it was made in and whether it was closed; closing fails where it is told so."""
+
+    def __init__(self, module: ModuleType) -> None:
+        self.module = module
+        self.thread = threading.get_ident()
+        self.closed = False
+        self.loop_is_gone = False
+
+    async def close(self) -> None:
+        self.closed = True
+        if self.loop_is_gone:
+            raise RuntimeError("Event loop is closed")
+
+
+@pytest.fixture
+def sdk() -> Iterator[SdkClient[Client]]:
+    sys.modules["an_sdk"] = ModuleType("an_sdk")
+    yield SdkClient("an_sdk", Client, provider="acme")
+    del sys.modules["an_sdk"]
+
+
+async def test_the_client_is_made_in_a_worker_thread_of_the_imported_module(sdk: SdkClient[Client]) -> None:
+    client = await sdk.get()
+
+    assert client.module is sys.modules["an_sdk"]
+    assert client.thread != threading.get_ident()
+
+
+async def test_tasks_that_ask_at_once_get_one_client(sdk: SdkClient[Client]) -> None:
+    clients = await asyncio.gather(*(sdk.get() for _ in range(20)))
+
+    assert len({id(client) for client in clients}) == 1
+
+
+async def test_a_caller_that_is_cancelled_leaves_the_others_their_client(sdk: SdkClient[Client]) -> None:
+    first, second = asyncio.create_task(sdk.get()), asyncio.create_task(sdk.get())
+    await asyncio.sleep(0)
+    first.cancel()
+
+    async with asyncio.timeout(5):
+        assert isinstance(await second, Client)
+    assert first.cancelled() or first.cancelling()
+
+
+async def test_after_closing_a_new_client_is_made(sdk: SdkClient[Client]) -> None:
+    first = await sdk.get()
+    await sdk.aclose()
+
+    assert first.closed
+    assert await sdk.get() is not first
+
+
+async def test_closing_while_the_client_is_being_made_closes_it(sdk: SdkClient[Client]) -> None:
+    asking = asyncio.create_task(sdk.get())
+    await asyncio.sleep(0)
+    await sdk.aclose()
+
+    assert (await asking).closed
+
+
+async def test_closing_what_was_never_opened_is_harmless(sdk: SdkClient[Client]) -> None:
+    await sdk.aclose()
+
+
+def test_each_loop_has_its_own_client_and_a_closed_loops_client_is_let_go(sdk: SdkClient[Client]) -> None:
+    first = asyncio.run(sdk.get())
+    first.loop_is_gone = True
+
+    second = asyncio.run(sdk.get())
+    assert second is not first
+    assert first.closed
+
+    second.loop_is_gone = True
+    asyncio.run(sdk.aclose())
+    assert second.closed
+
+
+def test_the_client_of_a_loop_that_still_lives_is_left_alone(sdk: SdkClient[Client]) -> None:
+    with asyncio.Runner() as living:
+        first = living.run(sdk.get())
+        asyncio.run(sdk.aclose())
+
+        assert not first.closed
+        assert living.run(sdk.get()) is first
+
+
+async def test_a_package_that_is_missing_is_named() -> None:
+    with pytest.raises(ProviderNotConfigured) as caught:
+        await SdkClient("no_such_sdk", Client, provider="acme").get()
+
+    assert "pip install no_such_sdk" in str(caught.value.hint)
+    assert caught.value.provider == "acme"

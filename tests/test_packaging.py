@@ -1,0 +1,251 @@
+"""Pins, package data and container files: what can be checked of them without a registry or a container engine."""
+
+import http.server
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import tomllib
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+from packaging.markers import default_environment
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from archer_ws.config import Settings
+
+ROOT = Path(__file__).parent.parent
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+DOCKERFILE = (ROOT / "Dockerfile").read_text("utf-8")
+SERVICES: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))["services"]
+
+#: Where each list of requirements is pinned.
+LISTS: dict[str, list[str]] = {
+    "requirements.txt": PROJECT["project"]["dependencies"],
+    "requirements-local.txt": PROJECT["project"]["optional-dependencies"]["local"]
+    + PROJECT["dependency-groups"]["demo-model"],
+    "requirements-dev.txt": PROJECT["dependency-groups"]["dev"],
+    ".ci/requirements.txt": PROJECT["dependency-groups"]["ci"],
+    ".ci/requirements-build.txt": PROJECT["build-system"]["requires"],
+}
+SYSTEMS = [("linux", "Linux"), ("darwin", "Darwin"), ("win32", "Windows")]
+PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
+
+
+class Pin(NamedTuple):
+    requirement: Requirement
+    hashes: int
+
+    @property
+    def name(self) -> str:
+        return canonicalize_name(self.requirement.name)
+
+    @property
+    def version(self) -> str:
+        return str(self.requirement.specifier).removeprefix("==")
+
+
+def pins(file: str) -> list[Pin]:
+    entries = (ROOT / file).read_text("utf-8").replace("\\\n", " ").splitlines()
+    return [
+        Pin(Requirement(entry.partition("--hash")[0]), entry.count("--hash=sha256:"))
+        for entry in entries
+        if not entry.startswith("#")
+    ]
+
+
+def environments() -> Iterator[dict[str, str]]:
+    here = {name: str(value) for name, value in default_environment().items()}
+    for platform, system in SYSTEMS:
+        for python in PYTHONS:
+            yield here | {
+                "sys_platform": platform,
+                "platform_system": system,
+                "os_name": "nt" if platform == "win32" else "posix",
+                "python_version": python,
+                "python_full_version": f"{python}.1",
+            }
+
+
+def applies(requirement: Requirement, environment: dict[str, str]) -> bool:
+    return requirement.marker is None or requirement.marker.evaluate(environment)
+
+
+@pytest.mark.parametrize("file", LISTS)
+def test_every_requirement_has_exactly_one_pin_that_fits_on_every_platform(file: str) -> None:
+    for requirement in map(Requirement, LISTS[file]):
+        for environment in environments():
+            if not applies(requirement, environment):
+                continue
+            found = [
+                pin.version
+                for pin in pins(file)
+                if pin.name == canonicalize_name(requirement.name) and applies(pin.requirement, environment)
+            ]
+            place = f"{requirement} in {file} on {environment['sys_platform']}; .ci/pins writes the pins anew"
+            assert len(found) == 1, place
+            assert requirement.specifier.contains(found[0], prereleases=True), place
+
+
+def test_every_list_of_requirements_is_pinned_somewhere() -> None:
+    known = set(PROJECT["dependency-groups"]) | set(PROJECT["project"]["optional-dependencies"])
+    assert known == {"dev", "ci", "demo-model", "local"}
+
+
+@pytest.mark.parametrize("file", LISTS)
+def test_every_pin_is_exact_and_has_its_hashes_and_names_no_index(file: str) -> None:
+    for pin in pins(file):
+        assert re.fullmatch(r"==[^*,]+", str(pin.requirement.specifier)), pin
+        assert pin.requirement.url is None
+        assert pin.hashes > 0, pin
+    text = (ROOT / file).read_text("utf-8")
+    assert "://" not in text
+    assert not re.search(r"^\s*-(-index|-extra|-find|-trusted|i |f )", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("file", ["requirements-dev.txt", "requirements-local.txt"])
+def test_files_that_are_installed_together_agree(file: str) -> None:
+    versions = {pin.name: pin.version for pin in pins("requirements.txt")}
+    for pin in pins(file):
+        assert versions.get(pin.name, pin.version) == pin.version, pin
+
+
+def test_every_file_of_the_package_is_shipped() -> None:
+    patterns = PROJECT["tool"]["setuptools"]["package-data"]["archer_ws"]
+    package = ROOT / "archer_ws"
+    files = [path for path in package.rglob("*") if path.is_file() and path.suffix not in {".py", ".pyc"}]
+    assert files
+    for path in files:
+        relative = path.relative_to(package).as_posix()
+        assert any(fnmatch(relative, pattern) for pattern in patterns), f"{relative} is in no package-data pattern"
+
+
+def instructions(keyword: str, text: str = DOCKERFILE) -> list[str]:
+    joined = re.sub(r"\\\n", " ", text)
+    return [line.removeprefix(keyword).strip() for line in joined.splitlines() if line.startswith(f"{keyword} ")]
+
+
+def test_the_image_runs_the_server_as_nobody_special_from_a_stage_without_tools() -> None:
+    stages = DOCKERFILE.split("\nFROM ")
+    assert len(stages) == 3  # what stands before, the build, the image
+    last = "FROM " + stages[-1]
+    assert [image.split()[0] for image in instructions("FROM")] == ["python:3.11-slim", "python:3.11-slim"]
+    assert json.loads(instructions("CMD", last)[-1]) == ["archer-ws", "serve"]
+    assert instructions("USER", last)[-1].split(":")[0] not in {"root", "0"}
+    assert instructions("EXPOSE", last) == [str(Settings.model_fields["port"].default)]
+    assert not re.search(r"apt-get|gcc|build-essential|pip install", last)
+
+
+def test_what_the_image_copies_exists_and_is_not_ignored() -> None:
+    ignore = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
+    for copy in instructions("COPY"):
+        if copy.startswith("--from"):
+            continue
+        for source in copy.split()[:-1]:
+            if source != "README.md":
+                assert (ROOT / source).exists(), source
+            assert f"!{source.removeprefix('./')}" in ignore, source
+    assert "*" in ignore
+
+
+class _Live(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200 if self.path == "/health/live" else 404)
+        self.end_headers()
+
+    def log_message(self, *args: Any, **kwargs: Any) -> None:
+        """Keep the test's output clean."""
+
+
+def health_check(**variables: str) -> int:
+    joined = re.sub(r"\\\n", " ", DOCKERFILE)
+    found = re.search(r"^HEALTHCHECK .*?CMD (\[.*\])$", joined, re.MULTILINE)
+    assert found
+    command: list[str] = json.loads(found[1])
+    environment = {name: value for name, value in os.environ.items() if name not in {"PORT", "ARCHER_PORT"}}
+    proxy = {"http_proxy": "http://127.0.0.1:1"}  # a container may have one; the check must not use it
+    done = subprocess.run(
+        [sys.executable, *command[1:]],
+        env=environment | proxy | variables,
+        capture_output=True,
+        timeout=30,
+        check=False,
+    )
+    return done.returncode
+
+
+def test_the_health_check_asks_the_configured_port() -> None:
+    with http.server.HTTPServer(("127.0.0.1", 0), _Live) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            port = str(server.server_port)
+            assert health_check(PORT=port) == 0
+            assert health_check(PORT="1", ARCHER_PORT=port) == 0
+            assert health_check(PORT=port, ARCHER_PORT="") == 0
+            assert health_check(PORT="1") != 0
+        finally:
+            server.shutdown()
+            thread.join(timeout=10)
+
+
+def test_compose_publishes_on_this_machine_alone_unless_told_otherwise() -> None:
+    for name in ("ai-engine", "redis", "ollama"):
+        for port in SERVICES[name]["ports"]:
+            assert re.match(r"\$\{[A-Z]+_BIND:-127\.0\.0\.1\}:", port), port
+    # One variable that opens the engine must not open a Redis without a password too.
+    variables = {port[2 : port.index(":")] for service in SERVICES.values() for port in service.get("ports", [])}
+    assert len(variables) == 3
+
+
+def test_compose_waits_for_what_a_chat_needs_and_gives_streams_time_to_end() -> None:
+    engine = SERVICES["ai-engine"]
+    conditions = {name: wait["condition"] for name, wait in engine["depends_on"].items()}
+    assert conditions == {
+        "redis": "service_healthy",
+        "ollama": "service_healthy",
+        "ollama-pull": "service_completed_successfully",
+    }
+    assert "healthcheck" in SERVICES["redis"]
+    assert "healthcheck" in SERVICES["ollama"]
+    assert float(engine["stop_grace_period"].removesuffix("s")) > Settings.model_fields["drain_s"].default
+    assert "host.docker.internal:host-gateway" in engine["extra_hosts"]
+
+
+def test_compose_pulls_the_model_that_the_engine_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    (command,) = SERVICES["ollama-pull"]["command"]
+    assert command == f"${{LLM_DEFAULT_MODEL:-{Settings.model_fields['llm_default_model'].default}}}"
+    for name, value in SERVICES["ai-engine"]["environment"].items():
+        monkeypatch.setenv(name, re.sub(r"\$\{\w+:-(.*)\}", r"\1", value))
+    settings = Settings(_env_file=None)
+    assert settings.llm_provider == "ollama"
+    assert settings.ollama_host == "http://ollama:11434"
+    assert settings.default_model_for("ollama") == Settings.model_fields["llm_default_model"].default
+
+
+def test_the_engine_can_live_on_a_read_only_disk_without_privileges() -> None:
+    engine = SERVICES["ai-engine"]
+    assert engine["read_only"] is True
+    assert engine["tmpfs"] == ["/tmp"]
+    assert engine["cap_drop"] == ["ALL"]
+    assert engine["security_opt"] == ["no-new-privileges:true"]
+
+
+def test_images_are_pinned_to_a_version() -> None:
+    for service in SERVICES.values():
+        if "build" not in service:
+            assert re.search(r":\d", service["image"]), service["image"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="file modes are POSIX's")
+def test_the_scripts_can_be_run() -> None:
+    for script in (".ci/run", ".ci/pins"):
+        assert os.access(ROOT / script, os.X_OK), script
+        assert (ROOT / script).read_text("utf-8").startswith("#!/usr/bin/env bash\n")

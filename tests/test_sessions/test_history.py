@@ -1,0 +1,93 @@
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from archer_ws.llm_gateway.types import ChatMessage, MessageRole
+from archer_ws.sessions.history import estimate_tokens, fit_history
+
+SYSTEM, USER, ASSISTANT = MessageRole.SYSTEM, MessageRole.USER, MessageRole.ASSISTANT
+
+
+def said(role: MessageRole, content: str) -> ChatMessage:
+    return ChatMessage(role=role, content=content)
+
+
+messages = st.builds(
+    said,
+    st.sampled_from([SYSTEM, USER, USER, ASSISTANT, ASSISTANT]),
+    st.text(st.sampled_from("aé😀"), max_size=40),
+)
+turns = st.lists(st.builds(said, st.sampled_from([SYSTEM, USER]), st.text("x", max_size=40)), min_size=1, max_size=3)
+
+
+def expected_fit(
+    history: list[ChatMessage], turn: list[ChatMessage], budget_tokens: int
+) -> tuple[list[ChatMessage], int]:
+    """The rule tried out: drop none, one, two… of the oldest non-system messages until it will do."""
+    droppable = [position for position, message in enumerate(history) if message.role is not SYSTEM]
+    for count in range(len(droppable) + 1):
+        gone = set(droppable[:count])
+        kept = [message for position, message in enumerate(history) if position not in gone]
+        orphaned = 0 < count < len(droppable) and history[droppable[count]].role is ASSISTANT
+        if estimate_tokens(kept) + estimate_tokens(turn) <= budget_tokens and not orphaned:
+            return [*kept, *turn], count
+    return [*(message for message in history if message.role is SYSTEM), *turn], len(droppable)
+
+
+@settings(deadline=None)
+@given(st.lists(messages, max_size=12), turns, st.integers(0, 200))
+def test_history_is_cut_as_little_as_the_rule_allows(
+    history: list[ChatMessage], turn: list[ChatMessage], budget_tokens: int
+) -> None:
+    assert fit_history(history, turn, budget_tokens) == expected_fit(history, turn, budget_tokens)
+
+
+@settings(deadline=None)
+@given(st.lists(messages, max_size=12), turns, st.integers(0, 200))
+def test_what_is_sent_fits_keeps_the_turn_and_never_begins_with_an_orphaned_answer(
+    history: list[ChatMessage], turn: list[ChatMessage], budget_tokens: int
+) -> None:
+    sent, dropped = fit_history(history, turn, budget_tokens)
+
+    assert sent[-len(turn) :] == turn
+    assert len(sent) == len(history) + len(turn) - dropped
+    kept = sent[: -len(turn)]
+    assert [m for m in kept if m.role is SYSTEM] == [m for m in history if m.role is SYSTEM]
+    spoken = [message for message in kept if message.role is not SYSTEM]
+    # What stays is the end of the conversation.
+    assert spoken == [m for m in history if m.role is not SYSTEM][dropped:]
+    if spoken:
+        assert estimate_tokens(sent) <= budget_tokens
+    if dropped and spoken:
+        assert spoken[0].role is USER
+
+
+@given(st.lists(messages, max_size=12), turns)
+def test_an_unknown_context_cuts_nothing(history: list[ChatMessage], turn: list[ChatMessage]) -> None:
+    assert fit_history(history, turn, None) == ([*history, *turn], 0)
+
+
+def test_answers_whose_question_has_gone_go_with_it() -> None:
+    question, answer, more = said(USER, "q" * 40), said(ASSISTANT, "a"), said(ASSISTANT, "b")
+    follow_up, turn = said(USER, "f"), said(USER, "t")
+    budget = estimate_tokens([answer, more, follow_up, turn])
+
+    assert fit_history([question, answer, more, follow_up], [turn], budget) == ([follow_up, turn], 3)
+
+
+def test_an_answer_without_a_question_stays_where_nothing_has_to_go() -> None:
+    answer, turn = said(ASSISTANT, "a"), said(USER, "t")
+
+    assert fit_history([answer], [turn], estimate_tokens([answer, turn])) == ([answer, turn], 0)
+
+
+def test_system_messages_stay_in_their_places_even_where_they_alone_are_too_long() -> None:
+    first, question, second, turn = said(SYSTEM, "s" * 400), said(USER, "q"), said(SYSTEM, "t"), said(USER, "u")
+
+    assert fit_history([first, question, second], [turn], 10) == ([first, second, turn], 1)
+
+
+@pytest.mark.parametrize(("content", "tokens"), [("", 4), ("a", 5), ("abcd", 5), ("abcde", 6), ("é" * 4, 6), ("😀", 5)])
+def test_a_message_is_estimated_by_its_utf8_bytes(content: str, tokens: int) -> None:
+    assert estimate_tokens([said(USER, content)]) == tokens
+    assert estimate_tokens([said(USER, content)] * 3) == 3 * tokens

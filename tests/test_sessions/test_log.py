@@ -1,0 +1,260 @@
+from collections.abc import Iterator
+from unittest.mock import patch
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from archer_ws.sessions import log as log_module
+from archer_ws.sessions.log import (
+    DELTA_BYTES_MAX,
+    Delta,
+    Ended,
+    Event,
+    LogFull,
+    MemoryLog,
+    Progress,
+    Started,
+    StreamLog,
+    TextKind,
+)
+
+#: Bounds so small that generated texts meet them everywhere.
+SMALL_DELTA, SMALL_LOG = 12, 60
+KINDS: tuple[TextKind, TextKind] = ("content", "reasoning")
+
+Append = tuple[TextKind | None, str]
+
+
+class ModelLog:
+    """The log as the protocol describes it, without any cleverness: a list of events; None is a control event."""
+
+    def __init__(self, delta_max: int, log_max: int) -> None:
+        self.events: list[tuple[TextKind | None, bytes]] = []
+        self.delta_max = delta_max
+        self.room = log_max
+        self.full = False
+
+    def append(self, kind: TextKind | None, text: str) -> None:
+        if kind is None:
+            self.events.append((None, b""))
+            return
+        piece = b""
+        for character in (letter.encode() for letter in text):
+            if self.full or len(character) > self.room:
+                self.full = True
+                break
+            self.room -= len(character)
+            if len(piece) + len(character) > self.delta_max:
+                self.events.append((kind, piece))
+                piece = b""
+            piece += character
+        if piece:
+            self.events.append((kind, piece))
+
+    def read(self, after: int, max_bytes: int) -> tuple[int, TextKind | None, bytes] | None:
+        """The last seq, kind and text of what a reader at `after` gets."""
+        if after >= len(self.events):
+            return None
+        kind, text = self.events[after]
+        last = after + 1
+        while kind and last < len(self.events) and self.events[last][0] == kind:
+            if len(text) + len(self.events[last][1]) > max_bytes:
+                break
+            text += self.events[last][1]
+            last += 1
+        return last, kind, text
+
+    def text(self, kind: TextKind) -> str:
+        return b"".join(text for event_kind, text in self.events if event_kind == kind).decode()
+
+
+def progress(log: StreamLog) -> None:
+    log.append(lambda seq: Progress(seq, "queued", None))
+
+
+def end(log: StreamLog) -> None:
+    log.append(lambda seq: Ended(seq, "completed", None, "stop", None, log.content_bytes, None, None))
+
+
+def append_to(log: StreamLog, kind: TextKind | None, text: str) -> bool:
+    """Append to a log; whether it was full."""
+    if kind is None:
+        progress(log)
+        return False
+    try:
+        log.append_text(kind, text.encode())
+    except LogFull:
+        return True
+    return False
+
+
+def drain(log: StreamLog, after: int = 0, max_bytes: int = DELTA_BYTES_MAX) -> Iterator[Event]:
+    while (event := log.read(after, max_bytes)) is not None:
+        yield event
+        after = event.seq
+
+
+def deltas(log: StreamLog) -> list[Delta]:
+    return [event for event in drain(log) if isinstance(event, Delta)]
+
+
+texts = st.one_of(
+    st.text(st.sampled_from("aé€😀\x00\u0301"), max_size=16),
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=4),
+    st.sampled_from(["", "x" * SMALL_DELTA, "😀" * 3, "a" + "😀" * 3, "é" * SMALL_LOG]),
+)
+kinds = st.sampled_from(["content", "content", "reasoning", None])
+appends = st.lists(st.tuples(kinds, texts), max_size=25)
+
+
+@settings(deadline=None)
+@given(appends, st.integers(0, 60), st.integers(1, 40))
+@example([("content", "a" * (SMALL_LOG - 1)), ("content", "é"), ("content", "a")], 0, SMALL_DELTA)
+def test_a_log_reads_like_a_plain_list_of_events_from_any_cursor(
+    written: list[Append], start: int, max_bytes: int
+) -> None:
+    log, model = MemoryLog(), ModelLog(SMALL_DELTA, SMALL_LOG)
+    with (
+        patch.object(log_module, "DELTA_BYTES_MAX", SMALL_DELTA),
+        patch.object(log_module, "LOG_BYTES_MAX", SMALL_LOG),
+    ):
+        for kind, text in written:
+            model.append(kind, text)
+            full = append_to(log, kind, text)
+            assert full == (model.full and bool(kind and text))
+
+    assert log.head_seq == len(model.events)
+    assert log.content_bytes == len(model.text("content").encode())
+    for text_kind in KINDS:
+        assert log.text(text_kind) == model.text(text_kind)
+
+    after = start
+    while (expected := model.read(after, max_bytes)) is not None:
+        last, kind_read, text_read = expected
+        event = log.read(after, max_bytes)
+        if kind_read is None:
+            assert event == Progress(after + 1, "queued", None)
+        else:
+            assert event == Delta(after + 1, last, kind_read, text_read)
+            text_read.decode()
+            assert len(text_read) <= max(max_bytes, SMALL_DELTA)
+        after = last
+    assert log.read(after, max_bytes) is None
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(kinds, texts, st.lists(st.tuples(st.integers(0, 2), st.integers(1, 40)), max_size=3))))
+def test_readers_at_any_pace_lose_and_double_nothing_while_the_log_grows(
+    steps: list[tuple[TextKind | None, str, list[tuple[int, int]]]],
+) -> None:
+    log = MemoryLog()
+    seen: list[list[Event]] = [[], [], []]
+    for kind, text, reads in steps:
+        append_to(log, kind, text)
+        for reader, max_bytes in reads:
+            event = log.read(seen[reader][-1].seq if seen[reader] else 0, max_bytes)
+            seen[reader] += [event] if event else []
+    end(log)
+
+    for begun in seen:
+        events = [*begun, *drain(log, begun[-1].seq if begun else 0)]
+        covered = 0
+        for event in events:
+            assert (event.from_seq if isinstance(event, Delta) else event.seq) == covered + 1
+            covered = event.seq
+        assert covered == log.head_seq
+        assert events[-1] is log.ended
+        for text_kind in KINDS:
+            pieces = [event.text for event in events if isinstance(event, Delta) and event.kind == text_kind]
+            assert b"".join(pieces).decode() == log.text(text_kind)
+
+
+@pytest.mark.parametrize("letter", ["a", "é", "€", "😀"])
+@pytest.mark.parametrize("shift", ["", "a", "aa", "aaa"])
+def test_a_long_text_becomes_events_of_at_most_16_kib_between_whole_characters(letter: str, shift: str) -> None:
+    log = MemoryLog()
+    text = shift + letter * 40_000
+
+    log.append_text("content", text.encode())
+
+    replay = deltas(log)
+    assert all(DELTA_BYTES_MAX - 4 < len(delta.text) <= DELTA_BYTES_MAX for delta in replay[:-1])
+    assert len(replay[-1].text) <= DELTA_BYTES_MAX
+    assert "".join(delta.text.decode() for delta in replay) == text
+
+
+def test_tokens_are_merged_up_to_16_kib() -> None:
+    log = MemoryLog()
+    for _ in range(5000):
+        log.append_text("content", b"token ")
+
+    first, second = deltas(log)
+
+    assert (first.from_seq, first.seq) == (1, DELTA_BYTES_MAX // 6)
+    assert (second.from_seq, second.seq) == (DELTA_BYTES_MAX // 6 + 1, 5000)
+
+
+def test_one_event_larger_than_the_bytes_asked_for_comes_whole() -> None:
+    log = MemoryLog()
+    log.append_text("content", b"four")
+    log.append_text("content", b"five")
+
+    assert log.read(0, 1) == Delta(1, 1, "content", b"four")
+    assert log.read(0, 0) == Delta(1, 1, "content", b"four")
+
+
+def test_an_empty_log_has_nothing() -> None:
+    log = MemoryLog()
+
+    assert log.head_seq == log.content_bytes == log.size_bytes == 0
+    assert log.read(0) is None
+    assert log.ended is None
+    assert log.text("content") == log.text("reasoning") == ""
+
+
+def test_empty_text_is_no_event_and_tells_nobody() -> None:
+    log = MemoryLog()
+    told: list[int] = []
+    log.watch(lambda: told.append(log.head_seq))
+
+    log.append_text("content", b"")
+
+    assert log.head_seq == 0
+    assert told == []
+
+
+def test_control_events_come_alone_in_their_place() -> None:
+    log = MemoryLog()
+    progress(log)
+    log.append(lambda seq: Started(seq, None, "ollama", "llama3.2"))
+    log.append_text("reasoning", b"hm")
+    log.append_text("content", b"a")
+    log.append_text("content", b"b")
+    end(log)
+
+    assert list(drain(log)) == [
+        Progress(1, "queued", None),
+        Started(2, None, "ollama", "llama3.2"),
+        Delta(3, 3, "reasoning", b"hm"),
+        Delta(4, 5, "content", b"ab"),
+        log.ended,
+    ]
+
+
+def test_nothing_comes_after_the_end() -> None:
+    log = MemoryLog()
+    log.append_text("content", b"answer")
+    end(log)
+    ended = log.ended
+    told: list[int] = []
+    log.watch(lambda: told.append(log.head_seq))
+
+    log.append_text("content", b" and more")
+    progress(log)
+    end(log)
+
+    assert list(drain(log)) == [Delta(1, 1, "content", b"answer"), ended]
+    assert log.ended is ended
+    assert log.text("content") == "answer"
+    assert told == []

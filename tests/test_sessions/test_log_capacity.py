@@ -1,0 +1,84 @@
+"""How much a log holds, what it does when it is full, and what it costs."""
+
+import tracemalloc
+
+import pytest
+
+from archer_ws.sessions.log import DELTA_BYTES_MAX, LOG_BYTES_MAX, Ended, LogFull, MemoryLog, TextKind
+
+
+@pytest.mark.parametrize(("before", "kept"), [(LOG_BYTES_MAX - 5, "é"), (LOG_BYTES_MAX - 2, ""), (LOG_BYTES_MAX, "")])
+def test_a_full_log_keeps_what_fitted_in_whole_characters(before: int, kept: str) -> None:
+    log = MemoryLog()
+    log.append_text("reasoning", b"x" * before)
+
+    with pytest.raises(LogFull):
+        log.append_text("content", "é😀".encode() if kept else "😀".encode())
+
+    assert log.text("content") == kept
+    assert log.content_bytes == len(kept.encode())
+
+
+def test_a_log_takes_exactly_four_mib() -> None:
+    log = MemoryLog()
+    log.append_text("content", b"x" * LOG_BYTES_MAX)
+
+    with pytest.raises(LogFull):
+        log.append_text("reasoning", b"x")
+
+    assert log.content_bytes == LOG_BYTES_MAX == 4 * 1024 * 1024
+    assert log.text("reasoning") == ""
+
+
+def test_a_log_that_was_full_stays_full_so_that_its_text_has_no_gap() -> None:
+    log = MemoryLog()
+    log.append_text("content", b"x" * (LOG_BYTES_MAX - 1))
+    with pytest.raises(LogFull):
+        log.append_text("content", "é".encode())
+
+    with pytest.raises(LogFull):
+        log.append_text("content", b"y")
+
+    assert log.content_bytes == LOG_BYTES_MAX - 1
+
+
+def test_a_full_log_still_takes_its_end() -> None:
+    log = MemoryLog()
+    with pytest.raises(LogFull):
+        log.append_text("content", b"x" * (LOG_BYTES_MAX + 1))
+
+    log.append(lambda seq: Ended(seq, "incomplete", None, None, None, log.content_bytes, None, None))
+
+    assert log.read(log.head_seq - 1) is log.ended is not None
+
+
+def test_watchers_are_told_what_fitted_into_a_full_log() -> None:
+    log = MemoryLog()
+    heads: list[int] = []
+    log.watch(lambda: heads.append(log.head_seq))
+
+    with pytest.raises(LogFull):
+        log.append_text("content", b"x" * (LOG_BYTES_MAX + 1))
+    with pytest.raises(LogFull):
+        log.append_text("content", b"x")
+
+    assert heads == [LOG_BYTES_MAX // DELTA_BYTES_MAX]
+
+
+@pytest.mark.parametrize("kinds_in_turn", [("content",), ("content", "reasoning")])
+def test_memory_is_what_size_bytes_says(kinds_in_turn: tuple[TextKind, ...]) -> None:
+    events = 50_000
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        log = MemoryLog()
+        for number in range(events):
+            log.append_text(kinds_in_turn[number % len(kinds_in_turn)], b"x")
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    # Buffers grow ahead by an eighth.
+    assert after - before < log.size_bytes * 1.2 + 4096
+    if len(kinds_in_turn) == 1:
+        assert log.size_bytes == pytest.approx(events * (1 + 4), abs=100)

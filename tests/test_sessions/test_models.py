@@ -1,0 +1,46 @@
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from archer_ws.core.clock import utc_now
+from archer_ws.sessions.models import METADATA_BYTES_MAX, Session, SessionCreate, SessionPage
+
+
+def nested(depth: int) -> dict[str, Any]:
+    metadata: dict[str, Any] = {}
+    for _ in range(depth - 1):
+        metadata = {"a": metadata}
+    return metadata
+
+
+def test_metadata_may_be_16_kib_of_json_and_no_more() -> None:
+    room = METADATA_BYTES_MAX - len('{"a": ""}')
+
+    assert SessionCreate(metadata={"a": "x" * room}).metadata
+    with pytest.raises(ValidationError, match="at most 16384 bytes of JSON, got 16385"):
+        SessionCreate(metadata={"a": "x" * (room + 1)})
+    with pytest.raises(ValidationError, match="at most 16384 bytes"):
+        SessionCreate(metadata={"a": "é" * (room // 2 + 1)})
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["\ud83d", float("nan"), float("inf"), object(), b"bytes", 10**5000],
+    ids=["half", "nan", "infinity", "object", "bytes", "digits"],
+)
+def test_metadata_that_is_not_plain_json_is_refused(value: object) -> None:
+    with pytest.raises(ValidationError, match="plain JSON of whole Unicode characters"):
+        SessionCreate(metadata={"a": value})
+
+
+def test_metadata_that_was_accepted_can_be_written_again_however_deep() -> None:
+    metadata = SessionCreate(metadata=nested(200)).metadata
+    now = utc_now()
+    session = Session(session_id="s", metadata=metadata, created_at=now, updated_at=now, message_count=0)
+
+    assert SessionPage(items=[session]).model_dump_json().count("{") > 200
+    with pytest.raises(ValidationError, match="nested at most 200 deep"):
+        SessionCreate(metadata=nested(202))
+    with pytest.raises(ValidationError, match="metadata"):
+        SessionCreate(metadata=nested(100_000))

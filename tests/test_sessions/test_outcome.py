@@ -1,0 +1,97 @@
+import asyncio
+
+import pytest
+
+from archer_ws.core.exceptions import (
+    ArcherError,
+    InternalError,
+    OutputTooLong,
+    ProviderUnavailable,
+    UpstreamTruncated,
+)
+from archer_ws.llm_gateway.types import StreamStatus, TokenUsage
+from archer_ws.sessions.outcome import Outcome, final_usage
+
+TOLD = TokenUsage(prompt_tokens=7, completion_tokens=5, total_tokens=15, cached_tokens=2, reasoning_tokens=1)
+
+
+async def outcome_of(cause: BaseException | None) -> Outcome:
+    async def read() -> None:
+        if cause is not None:
+            raise cause
+
+    reader = asyncio.create_task(read())
+    await asyncio.wait((reader,), timeout=5)
+    return Outcome.of(reader)
+
+
+async def test_a_reader_that_came_to_its_end_is_completed() -> None:
+    assert await outcome_of(None) == Outcome("completed")
+
+
+@pytest.mark.parametrize("error", [UpstreamTruncated("it just stopped"), OutputTooLong("too long")])
+async def test_a_truncated_or_capped_answer_is_incomplete_and_says_why(error: ArcherError) -> None:
+    assert await outcome_of(error) == Outcome("incomplete", error=error)
+
+
+async def test_a_providers_failure_is_failed_with_that_error() -> None:
+    error = ProviderUnavailable("refused")
+
+    assert await outcome_of(error) == Outcome("failed", error=error)
+
+
+async def test_a_defect_is_failed_and_tells_the_client_nothing_of_its_cause() -> None:
+    cause = KeyError("sk-secret")
+    outcome = await outcome_of(cause)
+
+    assert outcome.status == "failed"
+    assert isinstance(outcome.error, InternalError)
+    assert outcome.error.__cause__ is cause
+    assert "secret" not in outcome.error.info("req_1").model_dump_json()
+
+
+async def test_a_reader_cancelled_by_itself_is_failed_and_not_cancelled() -> None:
+    outcome = await outcome_of(asyncio.CancelledError())
+
+    assert outcome.status == "failed"
+    assert outcome.reason is None
+    assert isinstance(outcome.error, InternalError)
+
+
+def test_a_completed_streams_usage_is_the_providers_own() -> None:
+    assert final_usage("completed", TOLD, content_bytes=4000, prompt_estimate=99) is TOLD
+
+
+def test_without_a_word_from_the_provider_everything_is_estimated() -> None:
+    assert final_usage("completed", None, content_bytes=9, prompt_estimate=11) == TokenUsage(
+        prompt_tokens=11, completion_tokens=3, total_tokens=14, estimated=True
+    )
+
+
+def test_a_stream_without_text_cost_its_prompt_only() -> None:
+    assert final_usage("cancelled", None, content_bytes=0, prompt_estimate=11) == TokenUsage(
+        prompt_tokens=11, completion_tokens=0, total_tokens=11, estimated=True
+    )
+
+
+@pytest.mark.parametrize("status", ["cancelled", "incomplete", "failed"])
+@pytest.mark.parametrize(("content_bytes", "completion"), [(0, 5), (20, 5), (21, 6)])
+def test_a_cut_off_streams_usage_is_the_larger_of_told_and_estimated(
+    status: StreamStatus, content_bytes: int, completion: int
+) -> None:
+    assert final_usage(status, TOLD, content_bytes, prompt_estimate=99) == TokenUsage(
+        prompt_tokens=7,
+        completion_tokens=completion,
+        total_tokens=7 + completion,
+        estimated=True,
+        cached_tokens=2,
+        reasoning_tokens=1,
+    )
+
+
+def test_a_prompt_that_the_provider_counted_as_nothing_is_estimated() -> None:
+    told = TokenUsage(prompt_tokens=0, completion_tokens=5, total_tokens=5)
+
+    assert final_usage("cancelled", told, content_bytes=0, prompt_estimate=11) == TokenUsage(
+        prompt_tokens=11, completion_tokens=5, total_tokens=16, estimated=True
+    )
