@@ -6,6 +6,7 @@ it needs itself: a chat should not wait for the server's imports.
 """
 
 import argparse
+import io
 import math
 import os
 import socket
@@ -189,8 +190,9 @@ def _supervise_reloads(overrides: dict[str, str | None], sockets: list[socket.so
     return 0
 
 
-def serve_reloaded(sockets: list[socket.socket]) -> None:
+def serve_reloaded(sockets: list[socket.socket] | None) -> None:
     """Serve in a child of the reload supervisor; running streams do not hold up the next start."""
+    assert sockets is not None
     from archer_ws.config import SettingsError, load_settings
 
     try:
@@ -204,7 +206,8 @@ def serve_reloaded(sockets: list[socket.socket]) -> None:
 def _chat(options: argparse.Namespace) -> int:
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         # What a terminal's encoding lacks becomes a question mark instead of a traceback.
-        stream.reconfigure(errors="replace")
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     text = options.text
     if text is None and not sys.stdin.isatty():
         text = sys.stdin.read()

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from contextlib import aclosing, suppress
 from typing import TextIO
 
-from archer_ws.client.sse import ArcherClient, ClientError, Ended, Progress, Reasoning, Refused, StreamEvent, Text
+from archer_ws.client.events import ClientError, Ended, Progress, Reasoning, Refused, StreamEvent, Text
+from archer_ws.client.sse import ArcherClient
 
 #: How a program ends that Ctrl-C ended: 128 + SIGINT.
 INTERRUPTED = 130

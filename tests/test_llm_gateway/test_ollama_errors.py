@@ -7,32 +7,23 @@ from collections.abc import AsyncIterator
 import pytest
 
 from archer_ws.core.exceptions import ArcherError, ProviderUnavailable, UpstreamTruncated
-from archer_ws.llm_gateway.base import Timeouts
-from archer_ws.llm_gateway.ollama_adapter import OllamaAdapter
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole
-from tests.fakes.ollama_api import ollama_error, ollama_error_line, ollama_stream
+from tests.fakes.ollama_api import adapter_at, ollama_error, ollama_error_line, ollama_stream
 from tests.fakes.scripted_server import Abort, Reply, Step, Wait, forever, scripted_server
 
 MESSAGES = [ChatMessage(role=MessageRole.USER, content="Hi")]
 START_HINT = "Start Ollama (ollama serve), or set OLLAMA_HOST, or run: archer-ws serve --provider local"
 
 
-def adapter_at(host: str, connect_s: float = 5) -> OllamaAdapter:
-    return OllamaAdapter(host=host, default_model="llama3.2", timeouts=Timeouts(connect_s=connect_s), concurrency=2)
-
-
 async def failure_of(host: str, connect_s: float = 5) -> tuple[str, ArcherError]:
     """What a stream from there says before it fails, and how it fails."""
     text = ""
-    adapter = adapter_at(host, connect_s)
     try:
-        async with asyncio.timeout(10):
+        async with adapter_at(host, connect_s=connect_s) as adapter, asyncio.timeout(10):
             async for chunk in adapter.stream_chat(MESSAGES):
                 text += chunk.content
     except ArcherError as failure:
         return text, failure
-    finally:
-        await adapter.aclose()
     raise AssertionError("it did not fail")
 
 
@@ -125,15 +116,14 @@ async def test_an_error_body_without_bounds_is_not_read_to_its_end() -> None:
 )
 async def test_a_failure_after_text_keeps_the_text(steps: tuple[Step, ...], kind: str, retryable: bool) -> None:
     text_is_there = asyncio.Event()
-    async with scripted_server(ollama_stream("so far", Wait(text_is_there), *steps, end=False)) as server:
-        adapter = adapter_at(server.url)
+    reply = ollama_stream("so far", Wait(text_is_there), *steps, end=False)
+    async with scripted_server(reply) as server, adapter_at(server.url) as adapter:
         stream = adapter.stream_chat(MESSAGES)
         async with asyncio.timeout(10):
             assert [(await anext(stream)).content for _ in range(2)] == ["", "so far"]
             text_is_there.set()
             with pytest.raises(ArcherError) as caught:
                 await anext(stream)
-        await adapter.aclose()
     assert (caught.value.kind, caught.value.retryable) == (kind, retryable)
 
 
@@ -145,11 +135,9 @@ async def test_a_connection_cut_before_the_answer_is_no_truncated_answer() -> No
 
 
 async def test_a_whole_answer_cut_in_its_body_is_truncated() -> None:
-    async with scripted_server(Reply([b'{"message"', Abort()])) as server:
-        adapter = adapter_at(server.url)
+    async with scripted_server(Reply([b'{"message"', Abort()])) as server, adapter_at(server.url) as adapter:
         with pytest.raises(UpstreamTruncated):
             await adapter.chat(MESSAGES)
-        await adapter.aclose()
 
 
 @pytest.fixture
@@ -167,13 +155,12 @@ async def test_where_nothing_listens_the_hint_says_how_to_start(closed_port: int
 
 
 async def test_nothing_listening_makes_an_unhealthy_provider(closed_port: int) -> None:
-    adapter = adapter_at(f"http://127.0.0.1:{closed_port}")
-    status = await adapter.health_check()
-    assert (status.available, status.hint, status.latency_ms) == (False, START_HINT, None)
-    assert await adapter.context_window("llama3.2") is None
-    with pytest.raises(ProviderUnavailable):
-        await adapter.list_models()
-    await adapter.aclose()
+    async with adapter_at(f"http://127.0.0.1:{closed_port}") as adapter:
+        status = await adapter.health_check()
+        assert (status.available, status.hint, status.latency_ms) == (False, START_HINT, None)
+        assert await adapter.context_window("llama3.2") is None
+        with pytest.raises(ProviderUnavailable):
+            await adapter.list_models()
 
 
 async def test_speaking_tls_to_a_plain_server_is_told(plain_speaker: str) -> None:

@@ -1,0 +1,247 @@
+import asyncio
+import weakref
+
+import pytest
+
+from archer_ws.sessions.log import Ended
+from archer_ws.sessions.retention import StreamTable
+from archer_ws.sessions.stream import Stream, StreamIdentity
+from tests.fakes.manual_clock import ManualClock
+
+RETENTION_S = 600.0
+
+
+def make_stream(stream_id: str, *, principal: str = "ann", size: int = 10) -> Stream:
+    stream = Stream(
+        StreamIdentity(
+            stream_id=stream_id,
+            principal=principal,
+            session_id=None,
+            provider="ollama",
+            model="m",
+            request_id="req_1",
+            fingerprint=b"",
+            on_disconnect="continue",
+        )
+    )
+    stream.log.append_text("content", b"x" * size)
+    return stream
+
+
+def end(table: StreamTable, stream: Stream) -> None:
+    stream.log.append(lambda seq: Ended(seq, "completed", None, "stop", None, stream.log.content_bytes, None, None))
+    table.end(stream)
+
+
+def run_and_end(table: StreamTable, stream_id: str, *, principal: str = "ann", size: int = 10) -> int:
+    """Add a stream and end it; what its log costs, in bytes."""
+    stream = make_stream(stream_id, principal=principal, size=size)
+    table.add(stream)
+    end(table, stream)
+    return stream.log.size_bytes
+
+
+def known(table: StreamTable, principal: str = "ann") -> list[str]:
+    return [stream.stream_id for stream in table.of(principal)]
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def table(clock: ManualClock) -> StreamTable:
+    return StreamTable(retention_s=RETENTION_S, bytes_max=1_000_000, clock=clock)
+
+
+async def test_a_stream_is_known_while_it_runs_and_after_its_end(table: StreamTable) -> None:
+    stream = make_stream("s1")
+    table.add(stream)
+    assert table.get("ann", "s1") is stream
+    assert table.live == [stream]
+    assert table.live_count == 1
+
+    end(table, stream)
+
+    assert table.get("ann", "s1") is stream
+    assert table.live == []
+    assert table.live_count == 0
+
+
+async def test_a_refused_stream_was_never_there(table: StreamTable) -> None:
+    stream = make_stream("s1")
+    table.add(stream)
+
+    table.refuse(stream)
+    table.refuse(stream)
+
+    assert table.get("ann", "s1") is None
+    assert known(table) == []
+    assert table.live_count == 0
+
+
+async def test_other_principals_streams_do_not_exist(table: StreamTable) -> None:
+    mine, theirs = make_stream("same"), make_stream("same", principal="bob")
+    table.add(mine)
+    table.add(theirs)
+    end(table, theirs)
+    run_and_end(table, "s1", principal="bob")
+
+    assert table.get("ann", "same") is mine
+    assert table.get("bob", "same") is theirs
+    assert table.get("ann", "s1") is None
+    assert known(table) == ["same"]
+    assert known(table, "bob") == ["same", "s1"]
+
+
+async def test_streams_are_listed_in_the_order_of_their_ends_the_running_ones_last(table: StreamTable) -> None:
+    running, later, sooner = (make_stream(name) for name in ("running", "later", "sooner"))
+    for stream in (running, later, sooner):
+        table.add(stream)
+    end(table, sooner)
+    end(table, later)
+
+    assert known(table) == ["sooner", "later", "running"]
+
+
+async def test_an_ended_stream_is_forgotten_when_its_retention_is_over(table: StreamTable, clock: ManualClock) -> None:
+    run_and_end(table, "old")
+    clock.advance(1)
+    run_and_end(table, "new")
+
+    clock.advance(RETENTION_S - 1.5)
+    assert known(table) == ["old", "new"]
+    clock.advance(0.5)
+
+    assert table.get("ann", "old") is None
+    assert known(table) == ["new"]
+
+
+async def test_a_running_stream_is_never_forgotten(clock: ManualClock) -> None:
+    table = StreamTable(retention_s=RETENTION_S, bytes_max=100, clock=clock)
+    table.add(make_stream("running", size=5000))
+    run_and_end(table, "ended", size=5000)
+
+    clock.advance(10 * RETENTION_S)
+    table.expire()
+
+    assert known(table) == ["running"]
+
+
+async def test_without_retention_an_ended_stream_is_gone_at_once(clock: ManualClock) -> None:
+    table = StreamTable(retention_s=0, bytes_max=1_000_000, clock=clock)
+    run_and_end(table, "s1")
+
+    assert known(table) == []
+
+
+async def test_the_oldest_ended_go_first_when_the_logs_are_too_large_together(clock: ManualClock) -> None:
+    one = run_and_end(StreamTable(retention_s=RETENTION_S, bytes_max=1_000_000), "probe", size=100)
+    table = StreamTable(retention_s=RETENTION_S, bytes_max=3 * one, clock=clock)
+    for number in range(3):
+        run_and_end(table, f"s{number}", size=100)
+    assert known(table) == ["s0", "s1", "s2"]
+
+    run_and_end(table, "s3", size=100)
+    assert known(table) == ["s1", "s2", "s3"]
+
+    run_and_end(table, "s4", size=200)
+    assert known(table) == ["s3", "s4"]
+
+
+async def test_running_logs_count_however_little_the_ended_ones_take() -> None:
+    table = StreamTable(retention_s=RETENTION_S, bytes_max=10_000)
+    run_and_end(table, "first", size=1000)
+    table.add(make_stream("running", size=9500))
+
+    run_and_end(table, "second", size=100)
+
+    assert known(table) == ["second", "running"]
+
+
+async def test_bytes_given_back_by_age_count_no_more(table: StreamTable, clock: ManualClock) -> None:
+    run_and_end(table, "large", size=900_000)
+    clock.advance(RETENTION_S)
+    for number in range(9):
+        run_and_end(table, f"s{number}", size=100_000)
+
+    assert len(known(table)) == 9
+
+
+class TestTimer:
+    """The loop's own time is moved, so that its timers are due at once."""
+
+    @pytest.fixture
+    async def loop_clock(self, monkeypatch: pytest.MonkeyPatch) -> ManualClock:
+        loop = asyncio.get_running_loop()
+        clock = ManualClock(loop.time())
+        begun, real_time = clock.now, loop.time
+        monkeypatch.setattr(loop, "time", lambda: real_time() - begun + clock.now)
+        return clock
+
+    async def test_old_logs_are_given_back_without_anybody_asking(self, loop_clock: ManualClock) -> None:
+        table = StreamTable(retention_s=RETENTION_S, bytes_max=1_000_000, clock=asyncio.get_running_loop().time)
+        freed = {name: asyncio.Event() for name in ("old", "new")}
+        for name in freed:
+            stream = make_stream(name)
+            weakref.finalize(stream, freed[name].set)
+            table.add(stream)
+            end(table, stream)
+            del stream
+            loop_clock.advance(10)
+
+        loop_clock.advance(RETENTION_S - 15)
+        async with asyncio.timeout(5):
+            await freed["old"].wait()
+        assert not freed["new"].is_set()
+
+        # The timer is set again for what is left.
+        loop_clock.advance(10)
+        async with asyncio.timeout(5):
+            await freed["new"].wait()
+        table.close()
+
+    async def test_a_closed_table_sets_no_timer_off(self, loop_clock: ManualClock) -> None:
+        table = StreamTable(retention_s=RETENTION_S, bytes_max=1_000_000, clock=asyncio.get_running_loop().time)
+        freed = asyncio.Event()
+        stream = make_stream("s1")
+        weakref.finalize(stream, freed.set)
+        table.add(stream)
+        end(table, stream)
+        del stream
+
+        table.close()
+        table.close()
+        loop_clock.advance(2 * RETENTION_S)
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+        assert not freed.is_set()
+
+
+def test_a_table_that_outlives_its_event_loop_sets_a_timer_on_the_next() -> None:
+    """A bare TestClient runs each request on a loop of its own."""
+    table = StreamTable(retention_s=0.01, bytes_max=1_000_000)
+    freed: list[str] = []
+
+    async def first() -> None:
+        stream = make_stream("first")
+        weakref.finalize(stream, freed.append, "first")
+        table.add(stream)
+        end(table, stream)
+
+    async def second() -> None:
+        gone = asyncio.Event()
+        stream = make_stream("second")
+        weakref.finalize(stream, gone.set)
+        table.add(stream)
+        end(table, stream)
+        del stream
+        async with asyncio.timeout(10):
+            await gone.wait()
+
+    asyncio.run(first())
+    asyncio.run(second())
+
+    assert freed == ["first"]
