@@ -22,14 +22,19 @@ from archer_ws.api.security import (
     LOCAL_PRINCIPAL,
     TAURI_ORIGINS,
     CredentialGuard,
+    Credentials,
     HostAndOriginGuard,
     TicketOffice,
     warn_if_exposed,
 )
+from archer_ws.api.socket import MAX_FRAME_BYTES, OpenSockets
 from archer_ws.config import Settings, load_settings
 from archer_ws.core.logging import configure_logging
 from archer_ws.llm_gateway.readiness import Readiness
 from archer_ws.llm_gateway.router import LLMRouter
+from archer_ws.rpc.dispatcher import Dispatcher
+from archer_ws.rpc.methods import archer_v1
+from archer_ws.rpc.services import RpcServices
 from archer_ws.sessions.conversations import Conversations
 from archer_ws.sessions.limits import ProviderGate, StreamQuota
 from archer_ws.sessions.manager import ManagerLimits, SessionManager
@@ -51,7 +56,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         SettingsError: a setting has a wrong value.
     """
     settings = settings or load_settings()
-    configure_logging(settings.log_level, settings.log_format)
+    configure_logging("DEBUG" if settings.debug else settings.log_level, settings.log_format)
     services = _wire(settings)
     app = FastAPI(
         title=settings.app_name,
@@ -112,13 +117,26 @@ def _wire(settings: Settings) -> Services:
             retained_bytes_max=settings.retained_bytes_max,
         ),
     )
+    conversations = Conversations(store, manager)
     return Services(
         version=settings.app_version,
         router=router,
         readiness=Readiness(router),
         manager=manager,
-        conversations=Conversations(store, manager),
+        conversations=conversations,
         tickets=TicketOffice(),
+        credentials=Credentials(_tokens(settings)),
+        sockets=OpenSockets(),
+        rpc=RpcServices(
+            manager=manager,
+            conversations=conversations,
+            models=router,
+            server_name=settings.app_name,
+            server_version=settings.app_version,
+            max_frame_bytes=MAX_FRAME_BYTES,
+            max_content_bytes=settings.max_content_bytes,
+        ),
+        dispatcher=Dispatcher(archer_v1()),
     )
 
 

@@ -40,11 +40,12 @@ def ready_text(ready: Ready) -> str:
         lines = [
             f"{ready.name} listens at {ready.url}, but its provider {ready.provider} can't answer yet:",
             f"  {ready.reason}",
-            f"It goes on serving; {ready.url}/health/ready tells when that has changed. Then",
+            f"It goes on serving; {ready.url}/health/ready tells when that is mended.",
         ]
     url = "" if ready.url == DEFAULT_URL else f" --url {ready.url}"
     token = " (with the variable ARCHER_TOKEN set to a token of this server)" if ready.needs_token else ""
-    lines.append(f'Try: archer-ws chat{url} "{QUESTION}"{token}')
+    word = "Try" if ready.reason is None else "Then try"
+    lines.append(f'{word}: archer-ws chat{url} "{QUESTION}"{token}')
     if ready.is_demo:
         lines.append(
             "This is the 135M demo model: it shows that everything works, and knows little. For real answers start with"

@@ -5,9 +5,12 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
-from archer_ws.api.security import TicketOffice
+from archer_ws.api.security import Credentials, TicketOffice
+from archer_ws.api.socket import OpenSockets
 from archer_ws.llm_gateway.readiness import Readiness
 from archer_ws.llm_gateway.router import LLMRouter
+from archer_ws.rpc.dispatcher import Dispatcher
+from archer_ws.rpc.services import RpcServices
 from archer_ws.sessions.conversations import Conversations
 from archer_ws.sessions.manager import SessionManager
 
@@ -22,6 +25,10 @@ class Services:
     manager: SessionManager
     conversations: Conversations
     tickets: TicketOffice
+    credentials: Credentials
+    sockets: OpenSockets
+    rpc: RpcServices
+    dispatcher: Dispatcher
 
 
 def get_services(request: Request) -> Services:

@@ -103,6 +103,8 @@ class ArcherServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen; then tell when the provider is ready, without keeping clients waiting."""
         await super().startup(sockets)
+        # uvicorn says so only of sockets of its own. Until the provider is ready, which may take minutes, it is all.
+        log.info("listening", addresses=[f"{at[0]} port {at[1]}" for at in (s.getsockname() for s in sockets or ())])
         self._announcing = asyncio.create_task(self._announce())
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

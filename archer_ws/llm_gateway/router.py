@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from functools import partial
 
 from archer_ws.config import Settings
-from archer_ws.core.exceptions import InvalidParams, ModelNotFound, ProviderFailure
+from archer_ws.core.exceptions import InvalidParams, ModelNotFound, ProviderFailure, ProviderNotConfigured
 from archer_ws.llm_gateway.anthropic_adapter import AnthropicAdapter
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
 from archer_ws.llm_gateway.catalog import load_catalog
@@ -172,10 +172,34 @@ class LLMRouter:
         states = await asyncio.gather(*(self.get_adapter(name).health_check() for name in self.providers))
         return dict(zip(self.providers, states, strict=True))
 
+    def default_route(self) -> tuple[str, str]:
+        """The provider and model of a request that names nothing."""
+        provider = self.default_provider
+        return provider, self.settings.default_model_for(provider) or self.get_adapter(provider).default_model
+
+    async def listing(self, provider: str | None) -> tuple[list[ModelInfo], list[ProviderStatus]]:
+        """The models of one provider or of all, and the providers that could not be asked.
+
+        Raises:
+            InvalidParams: there is no such provider.
+        """
+        names = self.providers if provider is None else (provider,)
+        listings = await asyncio.gather(*(self._models_or_failure(name) for name in names))
+        items: list[ModelInfo] = []
+        unavailable: list[ProviderStatus] = []
+        for name, found in zip(names, listings, strict=True):
+            if isinstance(found, ProviderFailure):
+                state = ProviderStatus(provider=name, available=False, error=found.message, hint=found.hint)
+                if isinstance(found, ProviderNotConfigured):
+                    state.configured = False
+                unavailable.append(state)
+            else:
+                items += found
+        return items, unavailable
+
     async def list_all_models(self) -> list[ModelInfo]:
         """The models of every provider that answers; one that doesn't is left out."""
-        listings = await asyncio.gather(*(self._models_or_none(name) for name in self.providers))
-        return [model for listing in listings for model in listing]
+        return (await self.listing(None))[0]
 
     async def aclose(self) -> None:
         """Close every adapter's connections and child processes."""
@@ -185,11 +209,11 @@ class LLMRouter:
         """Infer provider from model name; an unknown model is the configured provider's."""
         return (self._catalog.provider_of(model) if model else None) or self.default_provider
 
-    async def _models_or_none(self, provider: str) -> list[ModelInfo]:
+    async def _models_or_failure(self, provider: str) -> list[ModelInfo] | ProviderFailure:
         try:
             return await self.get_adapter(provider).list_models()
-        except ProviderFailure:
-            return []
+        except ProviderFailure as failure:
+            return failure
 
     def _explained(self, route: Route, error: ProviderFailure) -> ProviderFailure:
         """Say where an unknown model's name came from when the request did not give it."""
@@ -207,7 +231,7 @@ class LLMRouter:
         settings = self.settings
         return OllamaAdapter(
             host=settings.ollama_host,
-            default_model=settings.llm_default_model,
+            default_model=settings.default_model_for("ollama") or settings.llm_default_model,
             timeouts=self._timeouts,
             concurrency=settings.concurrency_of("ollama"),
         )

@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from archer_ws.core.exceptions import ErrorInfo
 from archer_ws.core.ids import ID_PATTERN
@@ -36,6 +36,17 @@ def optional(description: str, **extra: Any) -> Any:
     return Field(default=None, exclude_if=_is_none, description=description, **extra)
 
 
+class WireModel(BaseModel):
+    """Base of what clients send: a field that is null is as good as missing (protocol section 1)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_missing(cls, given: Any) -> Any:
+        if isinstance(given, dict) and None in given.values():
+            return {name: value for name, value in given.items() if value is not None}
+        return given
+
+
 Text = Annotated[str, AfterValidator(_whole_scalars)]
 Identifier = Annotated[str, Field(pattern=ID_PATTERN)]
 
@@ -55,13 +66,13 @@ class MessageRole(StrEnum):
     ASSISTANT = "assistant"
 
 
-class ChatMessage(BaseModel):
+class ChatMessage(WireModel):
     role: MessageRole
     content: Text
     name: Annotated[str | None, Field(max_length=64)] = None
 
 
-class ChatRequest(BaseModel):
+class ChatRequest(WireModel):
     """What to generate: the same on every transport (protocol section 1).
 
     `stream_id` is the idempotency key: the same id with the same parameters attaches to the running stream.

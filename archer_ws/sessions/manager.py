@@ -5,7 +5,7 @@ a plain call): they all get a `Stream` to read from and a `Hold` to keep it aliv
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Literal
@@ -112,11 +112,13 @@ class SessionManager:
         *,
         request_id: str,
         on_disconnect: Literal["continue", "cancel"],
+        check: Callable[[], None] = lambda: None,
     ) -> Attachment:
         """Begin a stream, or attach to the one that has the request's id and parameters.
 
         Synchronous, so that whatever the caller reads next finds it; `Stream.wait_admitted` tells whether it is
-        accepted. `on_disconnect` is the transport's default. Checks in the protocol's order: duplicate, busy, limits.
+        accepted. `on_disconnect` is the transport's default, `check` its own limit, which may raise. Checks come in the
+        protocol's order: duplicate, busy, limits.
 
         Raises:
             StreamIdConflict: the id belongs to a stream with other parameters.
@@ -147,6 +149,7 @@ class SessionManager:
         self._check_size(request)
         route = self._gateway.resolve(request)
         predecessors = self._predecessors(principal, request)
+        check()
         slot = self._reserve(principal, route)
         identity = StreamIdentity(
             stream_id=request.stream_id or new_id("str"),

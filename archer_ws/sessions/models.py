@@ -15,6 +15,7 @@ from archer_ws.llm_gateway.types import (
     StreamStatus,
     Text,
     TokenUsage,
+    WireModel,
     optional,
 )
 
@@ -41,7 +42,7 @@ Title = Annotated[Text, Field(max_length=512)]
 Metadata = Annotated[dict[str, Any], AfterValidator(_bounded)]
 
 
-class SessionCreate(BaseModel):
+class SessionCreate(WireModel):
     """A new conversation; creating one that exists gives the existing one, so that a client may repeat the call."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"title": "Sky questions"}]})
@@ -51,7 +52,7 @@ class SessionCreate(BaseModel):
     metadata: Metadata | None = None
 
 
-class SessionUpdate(BaseModel):
+class SessionUpdate(WireModel):
     """What to change; fields left out (or null) stay."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"title": "Blue skies"}]})

@@ -3,7 +3,7 @@
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,7 +16,7 @@ from archer_ws.llm_gateway.base import Timeouts
 from archer_ws.llm_gateway.catalog import load_catalog
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, MessageRole, StreamChunk
 from tests.fakes import anthropic_api as api
-from tests.fakes.scripted_server import Exchange, Reply, Step, Wait, forever, scripted_server
+from tests.fakes.scripted_server import Abort, Exchange, Reply, Step, Wait, forever, scripted_server
 
 HELLO = [ChatMessage(role=MessageRole.USER, content="Hello")]
 
@@ -296,7 +296,24 @@ async def test_cancel_between_tokens_closes_upstream() -> None:
 
 
 async def test_cancel_while_an_error_is_being_read_closes_upstream() -> None:
-    await left_after(Reply([b'{"type": "error"', forever()], status=500), 0)
+    begun = asyncio.Event()
+
+    def error() -> Iterator[Step]:
+        yield b'{"type": "error"'
+        begun.set()
+        yield forever()
+
+    async with scripted_server(Reply(error(), status=500)) as server, adapter_at(server.url) as adapter:
+        call = asyncio.create_task(collect(adapter.stream_chat(HELLO)))
+        await is_set(begun)
+        for _ in range(50):  # server and client share the loop: by now the client waits for the rest
+            await asyncio.sleep(0)
+        call.cancel()
+        # As long as the error is held, nothing is collected that would close the connection by the way.
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await call
+        await is_set(server.exchanges[0].client_left)
+        assert caught.value.__traceback__ is not None
 
 
 @pytest.mark.parametrize(("steps", "chunks_first"), [([forever()], 1), ([api.start(), api.delta("Hel"), forever()], 2)])
@@ -328,6 +345,14 @@ async def test_a_stream_ends_at_its_end_marker_even_where_the_body_does_not() ->
         await is_set(server.exchanges[0].client_left)
 
     assert chunks[-1].finish_reason == "stop"
+
+
+async def test_a_connection_that_breaks_after_the_end_marker_harms_nothing() -> None:
+    reply = api.stream(api.start(), api.delta("Hi"), *api.ending(), Abort())
+    async with scripted_server(reply) as server, adapter_at(server.url) as adapter:
+        chunks = await collect(adapter.stream_chat(HELLO))
+
+    assert "".join(chunk.content for chunk in chunks) == "Hi"
 
 
 # The SDK and its client.

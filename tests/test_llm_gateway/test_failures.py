@@ -214,6 +214,12 @@ def test_the_failure_being_handled_meanwhile_does_not_count() -> None:
     assert "ConnectionResetError" in failure.message
 
 
+def test_a_host_with_several_addresses_fails_as_its_addresses_do() -> None:
+    refused = ExceptionGroup("each address", [ConnectionRefusedError(), ConnectionRefusedError()])
+    failure = failure_from_transport(IDENTITY, raised(OSError("All connection attempts failed"), refused))
+    assert "nothing answers" in failure.message
+
+
 def test_causes_in_a_circle_end() -> None:
     one, other = ValueError(), KeyError()
     one.__cause__, other.__cause__ = other, one

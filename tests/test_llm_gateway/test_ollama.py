@@ -114,7 +114,9 @@ async def test_a_stream_begins_with_an_empty_chunk_when_the_headers_are_there() 
             assert await anext(stream) == StreamChunk(content="")
         first_token.set()
         chunks = [chunk async for chunk in stream]
-        assert (await server.exchange()).json()["stream"] is True
+        exchange = await server.exchange()
+    assert exchange.json()["stream"] is True
+    assert exchange.headers["accept-encoding"] == "identity"
     assert "".join(chunk.content for chunk in chunks) == "Hi there"
     assert chunks[-1].finish_reason == "stop"
     assert chunks[-1].usage == TokenUsage(prompt_tokens=11, completion_tokens=2, total_tokens=13)

@@ -1,6 +1,7 @@
 """Leaving Ollama at every moment of an answer, and what is told while it loads a model."""
 
 import asyncio
+import gc
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import cast
 
@@ -222,6 +223,8 @@ async def test_an_answer_in_time_asks_nothing(server: ScriptedServer, adapter: O
 async def test_a_question_about_loading_that_fails_harms_nothing(
     server: ScriptedServer, adapter: OllamaAdapter, monkeypatch: pytest.MonkeyPatch, ps: Reply
 ) -> None:
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
     load = Load(server, ps, monkeypatch)
     listener = Listener(adapter, load.options)
     exchange = await load.exchange("/api/ps")
@@ -233,6 +236,9 @@ async def test_a_question_about_loading_that_fails_harms_nothing(
         load.finish.set()
         await listener.task
     assert listener.text == "Hi"
+    # A task's error that nobody took is told when the task is collected.
+    gc.collect()
+    assert complaints == []
 
 
 async def test_a_question_without_answer_ends_when_the_answer_begins(
@@ -256,5 +262,6 @@ async def test_cancel_while_loading_closes_the_question_too(
     listener = Listener(adapter, load.options)
     question = await load.exchange("/api/ps")
     await listener.cancel()
+    assert not [task for task in asyncio.all_tasks() if "OllamaAdapter" in repr(task)]
     assert await has_left(await load.exchange("/api/chat"))
     assert await has_left(question)

@@ -73,20 +73,21 @@ async def test_a_busy_server_says_when_to_come_back() -> None:
 
 
 @pytest.mark.parametrize(
-    "reply",
+    ("reply", "what"),
     [
-        Reply([b"<html>Not Found</html>"], status=404, content_type="text/html"),
-        Reply([b"404 page not found"], status=404, content_type="text/plain"),
-        Reply([], status=308, headers={"location": "https://elsewhere.test/"}),
-        Reply([b"<!doctype html><title>Welcome</title>"], content_type="text/html; charset=utf-8"),
-        Reply([b"Ollama is running\n"], content_type="text/plain"),
-        Reply([b"not gzip"], headers={"content-encoding": "gzip"}),
+        (Reply([b"<html>Not Found</html>"], status=404, content_type="text/html"), "404"),
+        (Reply([b"404 page not found"], status=404, content_type="text/plain"), "404"),
+        (Reply([], status=308, headers={"location": "https://elsewhere.test/"}), "a redirect"),
+        (Reply([b"<!doctype html>", forever()], content_type="text/html; charset=utf-8"), "a web page"),
+        (Reply([b"Ollama is running\n"], content_type="text/plain"), "not a JSON object"),
+        (Reply([b"not gzip"], headers={"content-encoding": "gzip"}), "can't be decompressed"),
     ],
 )
-async def test_what_is_not_ollama_is_told_as_such(reply: Reply) -> None:
+async def test_what_is_not_ollama_is_told_as_such(reply: Reply, what: str) -> None:
     async with scripted_server(reply) as server:
         _, failure = await failure_of(server.url)
         assert server.url in failure.message
+    assert what in failure.message
     assert failure.kind == "provider_error"
     assert "Check that the configured address is the API itself" in (failure.hint or "")
 
@@ -99,7 +100,8 @@ async def test_an_error_body_that_never_ends_is_not_waited_for(monkeypatch: pyte
             await (await server.exchange()).client_left.wait()
 
 
-async def test_an_error_body_without_bounds_is_not_read_to_its_end() -> None:
+async def test_an_error_body_without_bounds_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("archer_ws.llm_gateway.ollama_http.ERROR_BODY_S", 1000)
     async with scripted_server(Reply([b"x" * 65_536, forever()], status=500)) as server:
         assert (await failure_of(server.url))[1].kind == "provider_error"
 

@@ -1,8 +1,10 @@
 """What the OpenAI adapter sends, and what it makes of whole answers, health checks and lists of models."""
 
 import asyncio
+import itertools
 import subprocess
 import sys
+from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
 
@@ -25,7 +27,7 @@ from tests.fakes.openai_api import (
     models,
     text_stream,
 )
-from tests.fakes.scripted_server import Reply, forever, scripted_server
+from tests.fakes.scripted_server import Reply, Step, forever, scripted_server
 
 MESSAGES = [
     ChatMessage(role=MessageRole.SYSTEM, content="be brief"),
@@ -195,8 +197,9 @@ async def test_a_key_no_header_can_carry_is_not_configured(key: str) -> None:
 
 
 @pytest.mark.parametrize("key", [None, "", "  "])
-async def test_openai_without_a_key_is_not_configured(key: str | None) -> None:
-    adapter = adapter_without_server(api_key=key)
+@pytest.mark.parametrize("base_url", [None, "https://api.openai.com/v1/", "https://eu.api.openai.com/v1"])
+async def test_openai_without_a_key_is_not_configured(key: str | None, base_url: str | None) -> None:
+    adapter = adapter_without_server(api_key=key, base_url=base_url)
     with pytest.raises(ProviderNotConfigured) as caught:
         await adapter.prepare()
     assert "OPENAI_API_KEY" in (caught.value.hint or "")
@@ -238,10 +241,15 @@ async def test_health_never_raises() -> None:
             assert status.configured is None
 
 
-async def test_a_health_check_that_hangs_ends_and_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "steps", [[b"{", forever()], itertools.repeat(b" " * 4096)], ids=["silent", "never coming to an end"]
+)
+async def test_a_health_check_that_hangs_ends_and_leaves(
+    steps: Iterable[Step], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(openai_adapter, "HEALTH_TIMEOUT_S", 0.05)
-    async with scripted_server(Reply([b"{", forever()])) as server, adapter_for(server) as adapter:
-        async with asyncio.timeout(5):
+    async with scripted_server(Reply(steps)) as server, adapter_for(server) as adapter:
+        async with asyncio.timeout(10):
             status = await adapter.health_check()
             await (await server.exchange()).client_left.wait()
     assert not status.available

@@ -85,6 +85,18 @@ async def test_the_first_chunk_follows_the_headers_and_is_empty() -> None:
         assert (await anext(chunks)).content == "x"
 
 
+async def test_a_read_without_text_tells_that_the_provider_is_alive() -> None:
+    text_may_come = asyncio.Event()
+    async with (
+        serving(stream(b": still busy\n\n", Wait(text_may_come), delta("x"), *ending())) as (_, adapter),
+        aclosing(adapter.stream_chat(MESSAGES)) as chunks,
+    ):
+        assert await anext(chunks) == StreamChunk(content="")
+        assert await anext(chunks) == StreamChunk(content="")
+        text_may_come.set()
+        assert (await anext(chunks)).content == "x"
+
+
 async def test_what_comes_in_one_read_is_one_chunk_for_each_run_of_a_kind() -> None:
     pieces = [
         chunk({"reasoning_content": "let "}),

@@ -109,6 +109,7 @@ def test_a_released_slot_goes_to_the_first_in_the_queue_and_not_to_a_newcomer() 
     running.release()
     newcomer = gate.reserve()
 
+    assert not running.granted
     assert first.granted
     assert not newcomer.granted
 

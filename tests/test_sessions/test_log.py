@@ -109,7 +109,7 @@ appends = st.lists(st.tuples(kinds, texts), max_size=25)
 
 
 @settings(deadline=None)
-@given(appends, st.integers(0, 60), st.integers(1, 40))
+@given(appends, st.integers(0, 30), st.integers(1, 40))
 @example([("content", "a" * (SMALL_LOG - 1)), ("content", "é"), ("content", "a")], 0, SMALL_DELTA)
 def test_a_log_reads_like_a_plain_list_of_events_from_any_cursor(
     written: list[Append], start: int, max_bytes: int
@@ -193,6 +193,16 @@ def test_tokens_are_merged_up_to_16_kib() -> None:
 
     assert (first.from_seq, first.seq) == (1, DELTA_BYTES_MAX // 6)
     assert (second.from_seq, second.seq) == (DELTA_BYTES_MAX // 6 + 1, 5000)
+
+
+def test_merged_events_may_be_just_as_large_as_asked_for() -> None:
+    log = MemoryLog()
+    for text in (b"four", b"five", b"six"):
+        log.append_text("content", text)
+
+    assert log.read(0, 7) == Delta(1, 1, "content", b"four")
+    assert log.read(0, 8) == Delta(1, 2, "content", b"fourfive")
+    assert log.read(1, 7) == Delta(2, 3, "content", b"fivesix")
 
 
 def test_one_event_larger_than_the_bytes_asked_for_comes_whole() -> None:

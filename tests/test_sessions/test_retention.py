@@ -183,9 +183,9 @@ class TestTimer:
     async def test_old_logs_are_given_back_without_anybody_asking(self, loop_clock: ManualClock) -> None:
         table = StreamTable(retention_s=RETENTION_S, bytes_max=1_000_000, clock=asyncio.get_running_loop().time)
         freed = {name: asyncio.Event() for name in ("old", "new")}
-        for name in freed:
+        for name, is_freed in freed.items():
             stream = make_stream(name)
-            weakref.finalize(stream, freed[name].set)
+            weakref.finalize(stream, is_freed.set)
             table.add(stream)
             end(table, stream)
             del stream

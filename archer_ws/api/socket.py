@@ -1,0 +1,124 @@
+"""The WebSocket edge: a Starlette WebSocket as a channel, the handshake's credential, and all open sockets.
+
+What is said over a socket is rpc/'s; whether its Host and Origin may come here was decided before (security.py).
+"""
+
+from contextlib import suppress
+
+import structlog
+from starlette.responses import Response
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from archer_ws.api.errors import error_response
+from archer_ws.api.scope import request_id
+from archer_ws.api.security import Credentials, TicketGone, TicketMisplaced, TicketOffice
+from archer_ws.core.exceptions import Draining
+from archer_ws.rpc.channel import ChannelClosed
+from archer_ws.rpc.connection import Connection, Peer
+from archer_ws.rpc.messages import CLOSE_CODES, SUBPROTOCOL, CloseReason
+
+log = structlog.get_logger(__name__)
+
+#: The most one message may have, in bytes (protocol section 2); the server enforces it.
+MAX_FRAME_BYTES = 1024 * 1024
+TICKET_PREFIX = "archer.ticket."
+#: RFC 6455, section 7.4.1: a type of data that the endpoint can't accept.
+UNSUPPORTED_DATA = 1003
+
+
+class SocketChannel:
+    """A WebSocket's text messages."""
+
+    def __init__(self, websocket: WebSocket) -> None:
+        self._websocket = websocket
+
+    async def receive(self) -> str:
+        """The next text message; a binary one closes the socket.
+
+        Raises:
+            ChannelClosed: the peer is gone, or was closed for a binary message.
+        """
+        message = await self._websocket.receive()
+        if message["type"] == "websocket.receive":
+            text: str | None = message.get("text")
+            if text is not None:
+                return text
+            await self.close(UNSUPPORTED_DATA, "text messages only")
+        raise ChannelClosed
+
+    async def send(self, text: str) -> None:
+        """Hand a message to the transport; waits while its buffer is full.
+
+        Raises:
+            ChannelClosed: the peer is gone.
+        """
+        try:
+            await self._websocket.send({"type": "websocket.send", "text": text})
+        except (WebSocketDisconnect, RuntimeError):
+            # Starlette raises RuntimeError for a message behind a close of our own.
+            raise ChannelClosed from None
+
+    async def close(self, code: int, reason: str) -> None:
+        """Close with a code; harmless where it is closed."""
+        with suppress(WebSocketDisconnect, RuntimeError):
+            await self._websocket.send({"type": "websocket.close", "code": code, "reason": reason})
+
+
+class OpenSockets:
+    """Every connection that is being served, so that all can be told and closed when the server stops."""
+
+    def __init__(self) -> None:
+        self._connections: set[Connection] = set()
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._connections)
+
+    async def serve(self, connection: Connection) -> None:
+        """Serve a connection to its end."""
+        self._connections.add(connection)
+        try:
+            await connection.run()
+        finally:
+            self._connections.discard(connection)
+
+    def notify_draining(self, remaining_ms: int) -> None:
+        """Tell every peer that the server is about to stop."""
+        for connection in self._connections:
+            connection.notify_draining(remaining_ms)
+
+    def close_all(self, reason: CloseReason) -> None:
+        """Close every connection once its streams' events have been sent."""
+        for connection in self._connections:
+            connection.close(reason, after_streams=True)
+
+
+async def accept(websocket: WebSocket, tickets: TicketOffice, credentials: Credentials) -> Peer | None:
+    """Finish the handshake: who is at the other end, or None where the socket was closed.
+
+    A wrong header or ticket is answered by a close behind the handshake, so that a browser can read why.
+    """
+    offered: list[str] = websocket.scope.get("subprotocols", [])
+    principal: str | None = websocket.state.principal
+    refusal: CloseReason | None = "unauthorized" if websocket.state.credential_refused else None
+    ticket = next((name for name in offered if name.startswith(TICKET_PREFIX)), None)
+    if ticket is not None:
+        try:
+            principal = tickets.redeem(ticket.removeprefix(TICKET_PREFIX), websocket.headers.get("origin"))
+        except TicketGone:
+            refusal = "credential_expired"
+        except TicketMisplaced:
+            refusal = "unauthorized"
+    await websocket.accept(subprotocol=SUBPROTOCOL if SUBPROTOCOL in offered else None)
+    if refusal is not None:
+        log.info("socket_refused", reason=refusal)
+        await SocketChannel(websocket).close(CLOSE_CODES[refusal], refusal)
+        return None
+    return Peer(principal, credentials.principal_of)
+
+
+def draining_response(websocket: WebSocket) -> Response:
+    """What a handshake is answered while the server is about to stop."""
+    error = Draining("the server is about to stop", hint="Connect again in a moment.", retry_after_ms=5000)
+    return error_response(error, request_id(websocket.scope))

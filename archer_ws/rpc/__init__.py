@@ -1,0 +1,1 @@
+"""JSON-RPC 2.0 and the archer.v1 methods over any channel of text messages. No web framework here, and no provider."""

@@ -1,0 +1,166 @@
+"""Text frames to requests, and responses and notifications to text frames (protocol section 3). Pure."""
+
+import json
+from dataclasses import dataclass
+from json.encoder import encode_basestring
+from typing import Any
+
+from pydantic import BaseModel
+
+from archer_ws.core.exceptions import ArcherError, InvalidParams, InvalidRequest
+from archer_ws.core.strict_json import decode_json
+from archer_ws.rpc.messages import StreamEnded, StreamProgress, StreamStarted
+from archer_ws.sessions.log import Delta, Ended, Progress, Started
+
+#: Ids come back in answers, so they may not be long, in characters.
+ID_CHARS_MAX = 256
+SAFE_INTEGER = 2**53 - 1
+
+RequestId = str | int
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request, or with no id a notification."""
+
+    id: RequestId | None
+    method: str
+    params: dict[str, Any]
+
+
+class BadMessage(Exception):
+    """A frame that is no request: `error` is what to answer, under `id` where one could be read."""
+
+    def __init__(self, error: ArcherError, id: RequestId | None = None) -> None:  # noqa: A002 - JSON-RPC's name
+        super().__init__(error.message)
+        self.error = error
+        self.id = id
+
+
+def decode_call(text: str) -> Call:
+    """The request in a frame.
+
+    Raises:
+        BadMessage: it is not JSON, no request, or its text has a lone surrogate.
+    """
+    try:
+        # What UTF-8 cannot carry never comes over a wire; an in-memory channel's junk must not raise here either.
+        message = decode_json(text.encode("utf-8", "replace"))
+    except InvalidParams as error:
+        raise BadMessage(_inside_params(error), _id_of(json.loads(text))) from None
+    except ArcherError as error:
+        raise BadMessage(error) from None
+    if isinstance(message, list):
+        raise BadMessage(InvalidRequest("batches are not supported", hint="Send one request a frame."))
+    if not isinstance(message, dict):
+        raise BadMessage(InvalidRequest("a request is a JSON object", hint="See the JSON-RPC 2.0 specification."))
+    if "id" in message and message["id"] is not None and _id_of(message) is None:
+        raise BadMessage(
+            InvalidRequest(
+                f"id must be a string of at most {ID_CHARS_MAX} characters or an integer within ±(2^53-1)",
+                hint="Count your requests from 1.",
+            )
+        )
+    identity = _id_of(message)
+    if message.get("jsonrpc") != "2.0" or not isinstance(message.get("method"), str):
+        raise BadMessage(
+            InvalidRequest('a request has "jsonrpc": "2.0" and a "method"', hint="See the JSON-RPC 2.0 specification."),
+            identity,
+        )
+    params = message.get("params")
+    if params is None:
+        params = {}
+    if not isinstance(params, dict):
+        raise BadMessage(InvalidParams("params must be an object", hint="Give every parameter by its name."), identity)
+    return Call(identity, message["method"], params)
+
+
+def _id_of(message: Any) -> RequestId | None:
+    """The id where it is one that the protocol allows."""
+    match message:
+        case {"id": bool()}:
+            return None
+        case {"id": int(identity)} if -SAFE_INTEGER <= identity <= SAFE_INTEGER:
+            return identity
+        case {"id": str(identity)} if len(identity) <= ID_CHARS_MAX and identity.isprintable():
+            return identity
+    return None
+
+
+def _inside_params(error: InvalidParams) -> InvalidParams:
+    errors = [each.model_copy(update={"path": each.path.removeprefix("params.")}) for each in error.errors]
+    return InvalidParams(error.message.removeprefix("params."), hint=error.hint, errors=errors)
+
+
+def encode_result(identity: RequestId, result: BaseModel) -> str:
+    """The response to a request that succeeded."""
+    body = result.model_dump_json(exclude_none=True, by_alias=True)
+    return f'{{"jsonrpc":"2.0","id":{json.dumps(identity)},"result":{body}}}'
+
+
+def encode_error(identity: RequestId | None, error: ArcherError, request_id: str) -> str:
+    """The response to a request that failed."""
+    body = {
+        "jsonrpc": "2.0",
+        "id": identity,
+        "error": {
+            "code": error.code,
+            "message": error.message,
+            "data": error.info(request_id).model_dump(mode="json", exclude_none=True),
+        },
+    }
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+
+
+def encode_notification(method: str, params: BaseModel) -> str:
+    """A notification of the server's."""
+    body = params.model_dump_json(exclude_none=True, by_alias=True)
+    return f'{{"jsonrpc":"2.0","method":"{method}","params":{body}}}'
+
+
+def delta_prefix(stream_id: str) -> str:
+    """The part of a stream's delta frames that is always the same."""
+    return f'{{"jsonrpc":"2.0","method":"stream/delta","params":{{"stream_id":"{stream_id}","from":'
+
+
+def encode_delta(prefix: str, delta: Delta) -> str:
+    """A delta's frame. Written out by hand: it is made for every token."""
+    text = encode_basestring(delta.text.decode())
+    return f'{prefix}{delta.from_seq},"seq":{delta.seq},"{delta.kind}":{text}}}}}'
+
+
+def encode_event(stream_id: str, event: Started | Progress | Ended, content: str | None = None) -> str:
+    """The frame of an event that is not text; `content` goes with the end of a stream that sent no deltas."""
+    match event:
+        case Started():
+            return encode_notification(
+                "stream/started",
+                StreamStarted(
+                    stream_id=stream_id,
+                    seq=event.seq,
+                    session_id=event.session_id,
+                    provider=event.provider,
+                    model=event.model,
+                ),
+            )
+        case Progress():
+            return encode_notification(
+                "stream/progress",
+                StreamProgress(stream_id=stream_id, seq=event.seq, phase=event.phase, detail=event.detail),
+            )
+        case Ended():
+            return encode_notification(
+                "stream/ended",
+                StreamEnded(
+                    stream_id=stream_id,
+                    seq=event.seq,
+                    status=event.status,
+                    reason=event.reason,
+                    finish_reason=event.finish_reason,
+                    usage=event.usage,
+                    text_bytes=event.text_bytes,
+                    history_dropped=event.history_dropped,
+                    content=content,
+                    error=event.error,
+                ),
+            )

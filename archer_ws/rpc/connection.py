@@ -1,0 +1,206 @@
+"""One connection: its reader, its writer, its requests' tasks, and the streams it holds.
+
+It owns these tasks as one group, and takes them down in this order: the reader or the writer ends (the peer left, or a
+close was sent); the requests' tasks are cancelled; deliveries stop; the holds are released, which lets each stream's
+`on_disconnect` decide. It knows nothing of what carries the messages (channel.py), and leaves the methods to
+rpc/methods.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+import anyio
+import structlog
+
+from archer_ws.core.exceptions import Overloaded, TooManyStreams, Unauthenticated
+from archer_ws.core.ids import new_id
+from archer_ws.rpc.channel import Channel, ChannelClosed
+from archer_ws.rpc.codec import BadMessage, RequestId, decode_call, encode_error, encode_notification
+from archer_ws.rpc.dispatcher import Dispatcher
+from archer_ws.rpc.messages import CLOSE_CODES, CloseReason, ServerDraining
+from archer_ws.rpc.services import RpcServices
+from archer_ws.rpc.writer import Writer
+from archer_ws.sessions.stream import Hold, Stream
+
+log = structlog.get_logger(__name__)
+
+#: Requests that may run at once, and running streams that may be attached (protocol section 8).
+MAX_REQUESTS = 64
+MAX_STREAMS = 32
+#: A credential must come within so long (protocol section 2), in seconds.
+INIT_TIMEOUT_S = 10.0
+#: So many frames that are no requests may come in a minute before the socket is closed (protocol section 3).
+BAD_MESSAGES_MAX = 10
+BAD_MESSAGES_WINDOW_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who is at the other end, as far as the handshake told.
+
+    `principal` is None where a credential is still due; `credentials` tells whom a token stands for.
+    """
+
+    principal: str | None
+    credentials: Callable[[str], str | None]
+
+
+class Connection:
+    """One peer's connection.
+
+    Args:
+        channel: carries the messages.
+        services: what the methods work on.
+        dispatcher: the methods.
+        peer: who it is.
+    """
+
+    def __init__(self, channel: Channel, services: RpcServices, dispatcher: Dispatcher, peer: Peer) -> None:
+        self.connection_id = new_id("con")
+        self.services = services
+        self.principal = peer.principal
+        self.is_initialized = False
+        #: Whether any request has come: `initialize` must be the first.
+        self.has_spoken = False
+        self.writer = Writer(channel, on_ended=self.let_go)
+        self.in_flight: set[RequestId] = set()
+        self.running_requests = 0
+        self._peer = peer
+        self._channel = channel
+        self._dispatcher = dispatcher
+        self._holds: dict[Stream, Hold] = {}
+        self._bad_messages: deque[float] = deque(maxlen=BAD_MESSAGES_MAX)
+        self._request_count = 0
+        self._is_closing = False
+
+    async def run(self) -> None:
+        """Serve until the peer leaves or the connection is closed."""
+        structlog.contextvars.bind_contextvars(connection_id=self.connection_id)
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._write, tasks.cancel_scope)
+                tasks.start_soon(self._await_credential)
+                await self._read(tasks)
+                tasks.cancel_scope.cancel()
+        finally:
+            self.writer.detach_all()
+            for hold in self._holds.values():
+                hold.release()
+            self._holds.clear()
+
+    def next_request_id(self) -> str:
+        """An id for the next request's errors and log lines."""
+        self._request_count += 1
+        return f"{self.connection_id}.{self._request_count}"
+
+    def authenticate(self, token: str) -> str:
+        """The principal a token stands for, who the connection is from now on.
+
+        Raises:
+            Unauthenticated: it stands for nobody; the connection closes behind the answer.
+        """
+        principal = self._peer.credentials(token)
+        if principal is None:
+            # Behind the answer, which is put as soon as this is raised.
+            asyncio.get_running_loop().call_soon(self.close, "unauthorized")
+            raise Unauthenticated(
+                "the token is not one this server knows",
+                hint="Send the token of the server's setting AUTH_TOKEN or AUTH_TOKENS.",
+            )
+        self.principal = principal
+        return principal
+
+    def hold(self, stream: Stream, hold: Hold) -> bool:
+        """Keep the stream until this connection closes or the stream's end was sent; whether it was not kept before."""
+        if stream in self._holds:
+            hold.release()
+            return False
+        self._holds[stream] = hold
+        return True
+
+    def let_go(self, stream: Stream) -> None:
+        """Give up the hold on a stream of which nothing is to be delivered any more."""
+        hold = self._holds.pop(stream, None)
+        if hold is not None:
+            hold.release()
+
+    def check_room_for_stream(self) -> None:
+        """Refuse one more running stream on a connection that has all it may.
+
+        Raises:
+            TooManyStreams: it has.
+        """
+        if self.writer.live_subscriptions >= MAX_STREAMS:
+            raise TooManyStreams(
+                f"{MAX_STREAMS} running streams are attached to this connection, the most it may have",
+                hint="Wait for some to end, unsubscribe, or open another connection.",
+                retry_after_ms=1000,
+            )
+
+    def check_room_for_request(self) -> None:
+        """Refuse one more request on a connection that runs all it may.
+
+        Raises:
+            Overloaded: it does.
+        """
+        if self.running_requests >= MAX_REQUESTS:
+            raise Overloaded(
+                f"{MAX_REQUESTS} requests of this connection are being served, the most it may have",
+                hint="Wait for some answers first.",
+                retry_after_ms=1000,
+            )
+
+    def notify_draining(self, remaining_ms: int) -> None:
+        """Tell the peer that the server is about to stop."""
+        self.writer.put(encode_notification("server/draining", ServerDraining(remaining_ms=remaining_ms)))
+
+    def close(self, reason: CloseReason, *, after_streams: bool = False) -> None:
+        """Close once all responses have been sent, and with `after_streams` all events that there are by then."""
+        if not self._is_closing:
+            self._is_closing = True
+            self.writer.put_close(CLOSE_CODES[reason], reason, after_streams=after_streams)
+
+    async def _write(self, scope: anyio.CancelScope) -> None:
+        with suppress(ChannelClosed):
+            await self.writer.run()
+        scope.cancel()
+
+    async def _read(self, tasks: anyio.abc.TaskGroup) -> None:
+        """Read, parse, register, dispatch; only a full lane makes it wait (protocol section 3)."""
+        while True:
+            await self.writer.room()
+            try:
+                text = await self._channel.receive()
+            except ChannelClosed:
+                return
+            if self._is_closing:
+                continue
+            try:
+                call = decode_call(text)
+                if call.id is not None and call.id in self.in_flight:
+                    raise BadMessage(Dispatcher.id_in_flight())
+            except BadMessage as bad:
+                self._answer_bad_message(bad)
+            else:
+                self._dispatcher.dispatch(self, call, tasks)
+
+    def _answer_bad_message(self, bad: BadMessage) -> None:
+        self.writer.put(encode_error(bad.id, bad.error, self.next_request_id()))
+        if bad.error.kind == "invalid_params":
+            return  # A request, though a wrong one.
+        now = time.monotonic()
+        if len(self._bad_messages) == BAD_MESSAGES_MAX and now - self._bad_messages[0] < BAD_MESSAGES_WINDOW_S:
+            log.warning("protocol_violation", cause="too many frames that are no requests")
+            self.close("protocol_violation")
+        self._bad_messages.append(now)
+
+    async def _await_credential(self) -> None:
+        if self.principal is not None:
+            return
+        await anyio.sleep(INIT_TIMEOUT_S)
+        if self.principal is None:
+            self.close("init_timeout")

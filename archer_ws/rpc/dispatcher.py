@@ -1,0 +1,103 @@
+"""From a decoded call to its response: may it be made now, is it well formed, who serves it, what is answered."""
+
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING
+
+import anyio.abc
+import structlog
+from pydantic import ValidationError
+
+from archer_ws.core.exceptions import ArcherError, InvalidRequest, MethodNotFound, NotInitialized
+from archer_ws.rpc.codec import Call, encode_error, encode_result
+from archer_ws.rpc.errors import defect, invalid_params
+from archer_ws.rpc.registry import Method, Registry, Reply
+
+if TYPE_CHECKING:
+    from archer_ws.rpc.connection import Connection
+
+log = structlog.get_logger(__name__)
+
+
+class Dispatcher:
+    """Serves calls by the registry's methods. One for all connections."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    @staticmethod
+    def id_in_flight() -> InvalidRequest:
+        """What a second request with an id in use is answered."""
+        return InvalidRequest(
+            "id belongs to a request that has not been answered yet", hint="Use a fresh id for each request."
+        )
+
+    def dispatch(self, connection: "Connection", call: Call, tasks: anyio.abc.TaskGroup) -> None:
+        """Begin the call synchronously; answer it now, or from a task of its own when it has to wait."""
+        request_id = connection.next_request_id()
+        try:
+            begun = self._begin(connection, call)
+        except ArcherError as error:
+            self._fail(connection, call, error, request_id)
+        except Exception:
+            log.exception("method_defect", method=call.method, request_id=request_id)
+            self._fail(connection, call, defect(), request_id)
+        else:
+            if isinstance(begun, Reply):
+                self._answer(connection, call, begun)
+                return
+            connection.running_requests += 1
+            if call.id is not None:
+                connection.in_flight.add(call.id)
+            tasks.start_soon(self._finish, connection, call, begun, request_id)
+
+    def _begin(self, connection: "Connection", call: Call) -> Reply | Awaitable[Reply]:
+        method = self._registry.get(call.method)
+        if method is None:
+            raise MethodNotFound(
+                f"there is no method {call.method[:100]!r}", hint="rpc.discover lists the methods of this server."
+            )
+        self._check_state(connection, method)
+        try:
+            params = method.params.model_validate(call.params)
+        except ValidationError as error:
+            raise invalid_params(error) from None
+        return method.handler(connection, params)
+
+    def _check_state(self, connection: "Connection", method: Method) -> None:
+        if connection.principal is None and not method.is_open:
+            raise NotInitialized(
+                "this server needs a credential first", hint="Send initialize with a token, then the request again."
+            )
+        if not method.is_control:
+            connection.check_room_for_request()
+        if not method.is_open:
+            connection.has_spoken = True
+
+    async def _finish(self, connection: "Connection", call: Call, begun: Awaitable[Reply], request_id: str) -> None:
+        try:
+            reply = await begun
+        except ArcherError as error:
+            self._end(connection, call)
+            self._fail(connection, call, error, request_id)
+        except Exception:
+            log.exception("method_defect", method=call.method, request_id=request_id)
+            self._end(connection, call)
+            self._fail(connection, call, defect(), request_id)
+        else:
+            self._end(connection, call)
+            self._answer(connection, call, reply)
+
+    def _end(self, connection: "Connection", call: Call) -> None:
+        connection.running_requests -= 1
+        if call.id is not None:
+            connection.in_flight.discard(call.id)
+
+    def _answer(self, connection: "Connection", call: Call, reply: Reply) -> None:
+        if call.id is not None:
+            connection.writer.put(encode_result(call.id, reply.result))
+        if reply.then is not None:
+            reply.then()
+
+    def _fail(self, connection: "Connection", call: Call, error: ArcherError, request_id: str) -> None:
+        if call.id is not None:
+            connection.writer.put(encode_error(call.id, error, request_id))

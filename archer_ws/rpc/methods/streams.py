@@ -1,0 +1,92 @@
+"""stream/…: cancel, subscribe, unsubscribe, get, list."""
+
+from collections.abc import Awaitable
+
+from archer_ws.core.exceptions import FieldError, InvalidParams
+from archer_ws.rpc.connection import Connection
+from archer_ws.rpc.messages import (
+    Nothing,
+    StreamIdParams,
+    StreamListParams,
+    SubscribeParams,
+    SubscribeResult,
+)
+from archer_ws.rpc.methods.principal import principal_of
+from archer_ws.rpc.registry import Method, Reply
+from archer_ws.sessions.models import CancelResult, StreamInfo, StreamPage
+from archer_ws.sessions.stream import Stream
+from archer_ws.sessions.views import stream_info
+
+
+def cancel(connection: Connection, params: StreamIdParams) -> Reply:
+    """Cancel at once, whatever else is going on."""
+    return Reply(connection.services.manager.cancel(principal_of(connection), params.stream_id))
+
+
+def subscribe(connection: Connection, params: SubscribeParams) -> Awaitable[Reply]:
+    """Hold the stream at once, so that it can't end for want of holders; deliver once it is accepted."""
+    stream = connection.services.manager.find(principal_of(connection), params.stream_id)
+    if stream.is_live and not connection.writer.delivers(stream.stream_id):
+        connection.check_room_for_stream()
+    is_new = connection.hold(stream, stream.hold())
+    return _subscribed(connection, stream, params.after, is_new=is_new)
+
+
+async def _subscribed(connection: Connection, stream: Stream, after: int, *, is_new: bool) -> Reply:
+    await stream.wait_admitted()
+    head_seq = stream.log.head_seq
+    if after > head_seq:
+        if is_new:
+            connection.let_go(stream)
+        message = f"the stream has only {head_seq} events so far"
+        raise InvalidParams(
+            "after is past the newest event",
+            hint="Pass the last seq that you have seen.",
+            errors=[FieldError(path="after", message=message)],
+        )
+    return Reply(
+        SubscribeResult(stream_id=stream.stream_id, status=stream.status, head_seq=head_seq),
+        then=lambda: connection.writer.attach(stream, after),
+    )
+
+
+def unsubscribe(connection: Connection, params: StreamIdParams) -> Reply:
+    """Stop delivery; the connection still holds the stream."""
+    connection.writer.detach(params.stream_id)
+    return Reply(Nothing())
+
+
+def get(connection: Connection, params: StreamIdParams) -> Reply:
+    """One stream's state."""
+    return Reply(stream_info(connection.services.manager.find(principal_of(connection), params.stream_id)))
+
+
+def list_streams(connection: Connection, params: StreamListParams) -> Reply:
+    """The principal's streams."""
+    return Reply(
+        connection.services.manager.list_streams(
+            principal_of(connection), session_id=params.session_id, active=params.active
+        )
+    )
+
+
+METHODS = (
+    Method(
+        "stream/cancel",
+        StreamIdParams,
+        CancelResult,
+        cancel,
+        "Cancel a stream; harmless to repeat, and for an id nobody knows.",
+        is_control=True,
+    ),
+    Method(
+        "stream/subscribe",
+        SubscribeParams,
+        SubscribeResult,
+        subscribe,
+        "Deliver a stream's events after the last seen.",
+    ),
+    Method("stream/unsubscribe", StreamIdParams, Nothing, unsubscribe, "Stop delivery, nothing else."),
+    Method("stream/get", StreamIdParams, StreamInfo, get, "One stream's state."),
+    Method("stream/list", StreamListParams, StreamPage, list_streams, "Your streams, running or still kept."),
+)

@@ -1,0 +1,54 @@
+"""The table of methods: what each takes and gives, and which function serves it."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+
+if TYPE_CHECKING:
+    from archer_ws.rpc.connection import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A result, and what happens once it is on its way: deliveries begin only behind their response."""
+
+    result: BaseModel
+    then: Callable[[], None] | None = None
+
+
+#: A method's function runs synchronously in the reader, so that the next frame finds what it registered; what must be
+#: waited for it returns as an awaitable, which runs as a task of the connection.
+Handler = Callable[["Connection", Any], Reply | Awaitable[Reply]]
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One method.
+
+    `is_control`: never refused for too many requests (protocol section 8). `is_open`: allowed before the credential.
+    """
+
+    name: str
+    params: type[BaseModel]
+    result: type[BaseModel]
+    handler: Handler
+    summary: str
+    is_control: bool = False
+    is_open: bool = False
+
+
+class Registry:
+    """Methods by name."""
+
+    def __init__(self, *methods: Method) -> None:
+        self._methods = {method.name: method for method in methods}
+
+    def get(self, name: str) -> Method | None:
+        """The method of that name."""
+        return self._methods.get(name)
+
+    def all(self) -> list[Method]:
+        """Every method, in the order they were given."""
+        return list(self._methods.values())

@@ -1,0 +1,38 @@
+"""What the methods work on."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from archer_ws.llm_gateway.types import ModelInfo, ProviderStatus
+from archer_ws.sessions.conversations import Conversations
+from archer_ws.sessions.manager import SessionManager
+
+
+class Models(Protocol):
+    """What the methods need of the router."""
+
+    async def health_check_all(self) -> dict[str, ProviderStatus]:
+        """The state of every provider."""
+
+    async def listing(self, provider: str | None) -> tuple[list[ModelInfo], list[ProviderStatus]]:
+        """The models of one provider or of all, and the providers that could not be asked.
+
+        Raises:
+            InvalidParams: there is no such provider.
+        """
+
+    def default_route(self) -> tuple[str, str]:
+        """The provider and model of a request that names nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class RpcServices:
+    """The one of each that every endpoint shares, and what `initialize` tells."""
+
+    manager: SessionManager
+    conversations: Conversations
+    models: Models
+    server_name: str
+    server_version: str
+    max_frame_bytes: int
+    max_content_bytes: int

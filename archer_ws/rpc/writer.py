@@ -1,0 +1,230 @@
+"""What goes out on one connection: one writer that pulls from the logs of the attached streams at the peer's pace.
+
+There is no queue of frames: each attached stream has a cursor, and adjacent text is merged when the peer is slow, so
+memory stays bounded by the logs. Responses, heartbeats and notices have a lane of their own that goes first; it is
+bounded by the reader, which stops reading while it is full. The order of the protocol's promises (section 5) is made
+here: a lane's frame that was put before a stream was attached goes before all of that stream's events.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from archer_ws.rpc.channel import Channel
+from archer_ws.rpc.codec import delta_prefix, encode_delta, encode_event, encode_notification
+from archer_ws.rpc.messages import Heartbeat
+from archer_ws.sessions.log import DELTA_BYTES_MAX, Delta, Ended
+from archer_ws.sessions.stream import Stream
+
+#: The most the lane may hold before the reader waits (protocol section 8), in bytes.
+LANE_BYTES_MAX = 1024 * 1024
+#: Silence after which a heartbeat goes out (protocol section 4), in seconds.
+HEARTBEAT_S = 15.0
+#: After so many frames the writer lets others run: a socket that takes everything at once must not hold the loop.
+FRAMES_PER_TURN = 16
+
+_HEARTBEAT = encode_notification("$/heartbeat", Heartbeat())
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """The end of the lane: close the channel once all before it is sent."""
+
+    code: int
+    reason: str
+    #: Whether what the attached streams have to say goes first.
+    after_streams: bool
+
+
+class Subscription:
+    """One stream's delivery on one connection.
+
+    Args:
+        stream: what is delivered.
+        after: the last event the client has.
+        is_whole: leave out the deltas, and give the whole text with the end.
+    """
+
+    __slots__ = ("cursor", "due", "is_queued", "is_whole", "prefix", "stream", "timer", "unwatch")
+
+    def __init__(self, stream: Stream, after: int, *, is_whole: bool) -> None:
+        self.stream = stream
+        self.cursor = after
+        self.is_whole = is_whole
+        self.is_queued = False
+        #: When the next delta may go, where deltas are gathered (loop time).
+        self.due = 0.0
+        self.timer: asyncio.TimerHandle | None = None
+        self.prefix = delta_prefix(stream.stream_id)
+        self.unwatch: Callable[[], None] = lambda: None
+
+    @property
+    def only_the_end_is_left(self) -> bool:
+        """Whether the next event is the last one."""
+        ended = self.stream.log.ended
+        return ended is not None and self.cursor == ended.seq - 1
+
+
+class Writer:
+    """The one task that sends on a connection.
+
+    Args:
+        channel: where to.
+        on_ended: told when a stream's end has been sent.
+    """
+
+    def __init__(self, channel: Channel, *, on_ended: Callable[[Stream], None]) -> None:
+        self._channel = channel
+        self._on_ended = on_ended
+        self._lane: deque[str | Close] = deque()
+        self._lane_bytes = 0
+        self._has_room = asyncio.Event()
+        self._has_room.set()
+        self._subscriptions: dict[str, Subscription] = {}
+        self._ready: deque[Subscription] = deque()
+        self._wake = asyncio.Event()
+        #: How long a stream's later deltas are gathered, in seconds.
+        self.coalesce_s = 0.0
+
+    @property
+    def live_subscriptions(self) -> int:
+        """How many attached streams have not ended."""
+        return sum(subscription.stream.is_live for subscription in self._subscriptions.values())
+
+    def delivers(self, stream_id: str) -> bool:
+        """Whether the stream's events are being delivered."""
+        return stream_id in self._subscriptions
+
+    def put(self, frame: str) -> None:
+        """Send a frame ahead of all deltas."""
+        self._lane.append(frame)
+        self._lane_bytes += len(frame)
+        if self._lane_bytes > LANE_BYTES_MAX:
+            self._has_room.clear()
+        self._wake.set()
+
+    def put_close(self, code: int, reason: str, *, after_streams: bool) -> None:
+        """Close the channel once everything in the lane is sent, and with `after_streams` every event there is."""
+        self._lane.append(Close(code, reason, after_streams))
+        self._wake.set()
+
+    async def room(self) -> None:
+        """Wait while the lane is full."""
+        await self._has_room.wait()
+
+    def attach(self, stream: Stream, after: int = 0, *, is_whole: bool = False) -> None:
+        """Deliver the stream's events after `after`; a delivery of the same stream that runs is replaced."""
+        self.detach(stream.stream_id)
+        subscription = Subscription(stream, after, is_whole=is_whole)
+        self._subscriptions[stream.stream_id] = subscription
+        subscription.unwatch = stream.log.watch(lambda: self._mark(subscription))
+        self._mark(subscription)
+
+    def detach(self, stream_id: str) -> None:
+        """Stop delivering the stream; harmless where it is not delivered."""
+        subscription = self._subscriptions.pop(stream_id, None)
+        if subscription is not None:
+            subscription.unwatch()
+            if subscription.timer is not None:
+                subscription.timer.cancel()
+            if subscription.is_queued:
+                self._ready.remove(subscription)
+
+    def detach_all(self) -> None:
+        """Stop all deliveries."""
+        for stream_id in list(self._subscriptions):
+            self.detach(stream_id)
+
+    async def run(self) -> None:
+        """Send until the channel is closed.
+
+        Raises:
+            ChannelClosed: the peer is gone.
+        """
+        sent = 0
+        while True:
+            if self._lane and not self._streams_go_first():
+                frame = self._lane.popleft()
+                if isinstance(frame, Close):
+                    await self._channel.close(frame.code, frame.reason)
+                    return
+                self._lane_bytes -= len(frame)
+                await self._channel.send(frame)
+                if self._lane_bytes <= LANE_BYTES_MAX // 2:
+                    self._has_room.set()
+            elif self._ready:
+                await self._send_next(self._ready.popleft())
+            else:
+                await self._rest()
+                continue
+            sent += 1
+            if sent % FRAMES_PER_TURN == 0:
+                await asyncio.sleep(0)
+
+    def _streams_go_first(self) -> bool:
+        frame = self._lane[0]
+        return isinstance(frame, Close) and frame.after_streams and bool(self._ready)
+
+    async def _rest(self) -> None:
+        """Wait for something to send; after long silence, send a heartbeat."""
+        self._wake.clear()
+        try:
+            async with asyncio.timeout(HEARTBEAT_S):
+                await self._wake.wait()
+        except TimeoutError:
+            await self._channel.send(_HEARTBEAT)
+
+    async def _send_next(self, subscription: Subscription) -> None:
+        """Send the next event of a ready stream, and put the stream behind the others if there is more."""
+        subscription.is_queued = False
+        stream = subscription.stream
+        event = stream.log.read(subscription.cursor)
+        if event is None:
+            return
+        subscription.cursor = event.seq
+        if isinstance(event, Delta):
+            # A full delta means that the peer lags: gathering more would only add to that.
+            self._mark(subscription, after_delta=len(event.text) < DELTA_BYTES_MAX // 2)
+            if not subscription.is_whole:
+                await self._channel.send(encode_delta(subscription.prefix, event))
+            return
+        content = None
+        if isinstance(event, Ended):
+            self.detach(stream.stream_id)
+            content = stream.log.text("content") if subscription.is_whole else None
+        else:
+            self._mark(subscription)
+        await self._channel.send(encode_event(stream.stream_id, event, content))
+        if isinstance(event, Ended):
+            self._on_ended(stream)
+
+    def _mark(self, subscription: Subscription, *, after_delta: bool = False) -> None:
+        """Queue the stream if it has something to send, an end before other streams' deltas."""
+        if after_delta and self.coalesce_s:
+            subscription.due = asyncio.get_running_loop().time() + self.coalesce_s
+        if subscription.is_queued or subscription.stream.log.head_seq <= subscription.cursor:
+            return
+        if subscription.only_the_end_is_left:
+            subscription.is_queued = True
+            self._ready.appendleft(subscription)
+        elif not self._gathers(subscription):
+            subscription.is_queued = True
+            self._ready.append(subscription)
+        self._wake.set()
+
+    def _gathers(self, subscription: Subscription) -> bool:
+        """Whether the stream's deltas are still being gathered; if so, it will be marked when they are due."""
+        if not self.coalesce_s or subscription.stream.log.ended is not None:
+            return False
+        loop = asyncio.get_running_loop()
+        if subscription.due <= loop.time():
+            return False
+        if subscription.timer is None:
+            subscription.timer = loop.call_at(subscription.due, self._due, subscription)
+        return True
+
+    def _due(self, subscription: Subscription) -> None:
+        subscription.timer = None
+        subscription.due = 0.0
+        self._mark(subscription)

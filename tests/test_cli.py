@@ -1,0 +1,292 @@
+"""The command line: options, what is printed, exit statuses, and chatting through the real server."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from archer_ws import __version__
+from archer_ws.api.announcement import Ready, ready_json, ready_text
+from archer_ws.cli import main
+from tests.fakes.ollama_api import ollama_error, ollama_stream
+from tests.fakes.scripted_server import Exchange, Reply, forever
+from tests.processes import WAIT_LIMIT_S, Program, program, server
+
+needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="another process can't be sent a signal there")
+
+READY = Ready(
+    name="Archer AI Engine",
+    url="http://127.0.0.1:8000",
+    host="0.0.0.0",
+    port=8000,
+    provider="ollama",
+    model="llama3.2",
+)
+
+
+@pytest.fixture(autouse=True)
+def _own_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without a `.env`."""
+    monkeypatch.chdir(tmp_path)
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"archer-ws {__version__}\n"
+
+
+@pytest.mark.parametrize("command", [(), ("serve",), ("chat",)])
+def test_help_shows_examples(command: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([*command, "--help"])
+    assert caught.value.code == 0
+    assert "examples:\n  archer-ws " in capsys.readouterr().out
+
+
+def test_without_a_command_the_help_is_shown_as_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert "archer-ws serve" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("--port", "99999"), "port=99999"),
+        (("--port", "many"), "port=many"),
+        (("--provider", "olama"), "llm_provider=olama"),
+    ],
+)
+def test_a_wrong_option_is_one_line_and_status_2(
+    arguments: tuple[str, ...], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["serve", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert captured.err.startswith(f"archer-ws: {named} can't be used.")
+
+
+async def test_a_wrong_variable_is_one_line_without_a_traceback(tmp_path: Path) -> None:
+    async with program("serve", cwd=tmp_path, environment={"ARCHER_LOG_LEVEL": "loud"}) as running:
+        assert await running.ended(limit_s=60) == 2
+        errors = await running.errors()
+        assert errors.startswith("archer-ws: ARCHER_LOG_LEVEL=loud can't be used.")
+        assert errors.count("\n") == 1
+
+
+def test_a_port_in_use_is_one_line_and_status_1(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert main(["serve", "--host", "127.0.0.1", "--port", port]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(f"archer-ws: 127.0.0.1:{port} is in use")
+    assert "--port" in captured.err
+    assert captured.err.count("\n") == 1
+
+
+def test_reloading_is_not_for_a_parent_program(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", "--reload", "--ready-json"]) == 2
+    assert "--reload" in capsys.readouterr().err
+
+
+def test_the_ready_text_leaves_out_the_url_that_chat_uses_anyway() -> None:
+    assert ready_text(READY).splitlines() == [
+        "Archer AI Engine is ready at http://127.0.0.1:8000 (provider ollama, model llama3.2)",
+        'Try: archer-ws chat "Why is the sky blue?"',
+    ]
+
+
+def test_the_ready_text_says_what_else_is_needed() -> None:
+    ready = Ready(
+        name="A",
+        url="http://192.168.1.5:80",
+        host="192.168.1.5",
+        port=80,
+        provider="local",
+        model="SmolLM2",
+        reason="it is not there. Install it.",
+        is_demo=True,
+        needs_token=True,
+        host_is_allowed=False,
+    )
+    text = ready_text(ready)
+    assert "can't answer yet:\n  it is not there. Install it.\n" in text
+    assert "--url http://192.168.1.5:80 " in text
+    for told in ("ARCHER_TOKEN", "135M demo", "ALLOWED_HOSTS"):
+        assert told in text
+
+
+def test_the_ready_json_is_one_line_and_has_the_reason_only_where_there_is_one() -> None:
+    event = json.loads(ready_json(READY))
+    assert (event["event"], event["pid"], event["provider_ready"]) == ("ready", os.getpid(), True)
+    assert "reason" not in event
+    unready = Ready("A", "http://[::1]:1", "::1", 1, "openai", "gpt", reason="two\nlines")
+    assert "\n" not in ready_json(unready)
+    event = json.loads(ready_json(unready))
+    assert (event["provider_ready"], event["reason"]) == (False, "two\nlines")
+
+
+@needs_signals
+async def test_reload_starts_anew_when_the_code_changes_and_keeps_the_options(tmp_path: Path) -> None:
+    source = tmp_path / "module.py"
+    source.write_text("")
+    arguments = ("serve", "--reload", "--host", "127.0.0.1", "--port", "0", "--provider", "openai", "--model", "mine")
+    async with program(*arguments, cwd=tmp_path, environment={}) as running:
+        first = await running.line()
+        assert "provider openai can't answer yet" in first
+        url = first.split(" listens at ")[1].split(",")[0]
+        source.write_text("changed = True\n")
+        while url not in (again := await running.line()) or "can't answer yet" not in again:
+            pass
+        assert again == first
+        running.send_signal(signal.SIGTERM)
+        assert await running.ended(limit_s=30) == 0
+        assert "Traceback" not in await running.errors()
+
+
+@pytest.mark.parametrize("given", ["", "  \n"])
+async def test_an_empty_question_is_refused(given: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["chat", given]) == 2
+    assert "no question" in capsys.readouterr().err
+
+
+async def test_chat_without_a_server_says_how_to_start_one(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    async with program("chat", "Why?", cwd=tmp_path, environment={"ARCHER_URL": url}) as running:
+        assert await running.ended(limit_s=60) == 1
+        assert await running.errors() == (
+            f"archer-ws: nothing answers at {url}\n  Start the server with: archer-ws serve --provider local\n"
+        )
+
+
+async def test_chat_sends_what_it_was_told_and_prints_the_answer(tmp_path: Path) -> None:
+    async with server(ollama_stream("Because\u2028it ", "is."), cwd=tmp_path, ARCHER_AUTH_TOKEN="s3cret") as running:
+        options = ("--system", "Be brief.", "--temperature", "0.1", "--max-tokens", "7", "--model", "mine")
+        environment = {"ARCHER_URL": running.url, "ARCHER_TOKEN": "s3cret"}
+        async with program(
+            "chat", *options, cwd=tmp_path, stdin=asyncio.subprocess.PIPE, environment=environment
+        ) as chat:
+            assert await chat.given("Why is the sky blue?\n") == "Because\u2028it is.\n"
+            assert await chat.ended() == 0
+            assert await chat.errors() == ""
+        sent = (await running.next_chat()).json()
+        assert [(each["role"], each["content"]) for each in sent["messages"]] == [
+            ("system", "Be brief."),
+            ("user", "Why is the sky blue?\n"),
+        ]
+        assert (sent["model"], sent["options"]["temperature"], sent["options"]["num_predict"]) == ("mine", 0.1, 7)
+        async with program("chat", "Why?", cwd=tmp_path, environment={"ARCHER_URL": running.url}) as chat:
+            assert await chat.ended(limit_s=60) == 1
+            assert "Bearer" in await chat.errors()
+
+
+async def test_a_providers_error_goes_to_standard_error_with_its_hint(tmp_path: Path) -> None:
+    missing = ollama_error('model "llama3.2" not found, try pulling it first', status=404)
+    async with (
+        server(missing, cwd=tmp_path) as running,
+        program("chat", "Why?", "--url", running.url, cwd=tmp_path, environment={}) as chat,
+    ):
+        assert await chat.ended(limit_s=60) == 1
+        assert "ollama pull llama3.2" in await chat.errors()
+        assert await chat.stdout.read() == b""
+
+
+@needs_signals
+async def test_ctrl_c_ends_the_generation_and_keeps_what_came(tmp_path: Path) -> None:
+    async with (
+        server(ollama_stream("Because ", forever()), cwd=tmp_path) as running,
+        program("chat", "Why?", "--url", running.url, cwd=tmp_path, environment={}) as chat,
+    ):
+        await chat.expect("Because ")
+        exchange = await running.next_chat()
+        chat.send_signal(signal.SIGINT)
+        assert await chat.ended() == 130
+        assert await chat.stdout.read() == b"\n"
+        assert await chat.errors() == ""
+        async with asyncio.timeout(WAIT_LIMIT_S):
+            await exchange.client_left.wait()
+        streams = (await running.http.get("/api/v1/streams")).json()["items"]
+        assert [each["status"] for each in streams] == ["cancelled"]
+
+
+@needs_signals
+async def test_a_conversation_is_remembered_and_ctrl_c_ends_an_answer_only(tmp_path: Path) -> None:
+    replies = iter([ollama_stream("Blue."), ollama_stream("Well", forever()), ollama_stream("Red.")])
+
+    def next_reply(_: Exchange) -> Reply:
+        return next(replies)
+
+    async with (
+        server(next_reply, cwd=tmp_path) as running,
+        on_terminal("chat", "--url", running.url, "--system", "Be brief.", cwd=tmp_path) as (chat, screen),
+    ):
+        await screen.expect("> ")
+        screen.type("Sky?\n")
+        await screen.expect("Blue.")
+        await screen.expect("> ")
+        screen.type("And at sea?\n")
+        await screen.expect("Well")
+        await running.next_chat()
+        exchange = await running.next_chat()
+        chat.send_signal(signal.SIGINT)
+        await screen.expect("[cancelled]")
+        async with asyncio.timeout(WAIT_LIMIT_S):
+            await exchange.client_left.wait()
+        await screen.expect("> ")
+        screen.type("And at sunset?\n")
+        await screen.expect("Red.")
+        said = (await running.next_chat()).json()["messages"]
+        assert [each["content"] for each in said] == [
+            *("Be brief.", "Sky?", "Blue."),
+            *("And at sea?", "Well", "And at sunset?"),
+        ]
+        await screen.expect("> ")
+        screen.type("\x04")
+        assert await chat.ended() == 0
+
+
+class Screen:
+    """The other end of a program's terminal."""
+
+    def __init__(self, reader: asyncio.StreamReader, descriptor: int) -> None:
+        self._reader = reader
+        self._descriptor = descriptor
+
+    async def expect(self, text: str) -> None:
+        """Read until the text has come."""
+        async with asyncio.timeout(60):
+            await self._reader.readuntil(text.encode())
+
+    def type(self, keys: str) -> None:
+        os.write(self._descriptor, keys.encode())
+
+
+@asynccontextmanager
+async def on_terminal(*arguments: str, cwd: Path) -> AsyncIterator[tuple[Program, Screen]]:
+    """The program with a terminal for its standard input, output and errors."""
+    ours, theirs = os.openpty()
+    reader = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(os.dup(ours), "rb", buffering=0)
+    )
+    try:
+        async with program(
+            *arguments, cwd=cwd, stdin=theirs, stdout=theirs, stderr=theirs, environment={"TERM": "dumb"}
+        ) as running:
+            os.close(theirs)
+            yield running, Screen(reader, ours)
+    finally:
+        transport.close()
+        os.close(ours)

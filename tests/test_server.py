@@ -1,0 +1,357 @@
+"""`archer-ws serve` as a process: getting ready, draining, and what its wire allows."""
+
+import asyncio
+import json
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+
+from archer_ws.api import http_protocol
+from archer_ws.api.http_protocol import MAX_HEAD_BYTES, BoundedHeadProtocol
+from archer_ws.api.listening import AddressUnavailable, bind, client_url, raise_file_limit
+from tests.fakes.ollama_api import ollama_end, ollama_line, ollama_server, ollama_stream, ollama_tags
+from tests.fakes.scripted_server import Wait, forever, scripted_server
+from tests.processes import WAIT_LIMIT_S, Server, program, server
+
+QUESTION = {"messages": [{"role": "user", "content": "Why is the sky blue?"}]}
+needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="another process can't be sent a signal there")
+
+
+class Answer:
+    """An answer that is being streamed, event by event."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self.response = response
+        self._lines = response.aiter_lines()
+
+    async def event(self, name: str = "") -> dict[str, Any]:
+        """The next event of that name; plain messages have none."""
+        found = ""
+        async with asyncio.timeout(WAIT_LIMIT_S):
+            async for line in self._lines:
+                if line.startswith("event: "):
+                    found = line.removeprefix("event: ")
+                elif line.startswith("data: ") and found == name:
+                    value: dict[str, Any] = json.loads(line.removeprefix("data: "))
+                    return value
+                elif not line:
+                    found = ""
+        raise AssertionError(f"the stream ended without a {name!r} event")
+
+    async def rest(self) -> list[str]:
+        """The lines that are left, once the server has ended the response."""
+        async with asyncio.timeout(WAIT_LIMIT_S):
+            return [line async for line in self._lines]
+
+
+@asynccontextmanager
+async def asking(running: Server) -> AsyncIterator[Answer]:
+    async with running.http.stream("POST", "/api/v1/chat/completions/stream", json=QUESTION) as response:
+        assert response.status_code == 200
+        yield Answer(response)
+
+
+async def until_draining(running: Server) -> dict[str, Any]:
+    """What readiness says, once it says no."""
+    async with asyncio.timeout(WAIT_LIMIT_S):
+        while (answer := await running.http.get("/health/ready")).status_code == 200:
+            pass
+    assert answer.status_code == 503
+    report: dict[str, Any] = answer.json()
+    return report
+
+
+async def test_ready_json_is_the_one_line_and_tells_where_the_server_is(tmp_path: Path) -> None:
+    async with server(ollama_stream("Blue."), cwd=tmp_path) as running:
+        port = int(running.url.rpartition(":")[2])
+        assert running.ready == {
+            "event": "ready",
+            "url": f"http://127.0.0.1:{port}",
+            "host": "127.0.0.1",
+            "port": port,
+            "pid": running.program.process.pid,
+            "provider": "ollama",
+            "model": "llama3.2",
+            "provider_ready": True,
+        }
+        assert port > 0
+        answer = await running.http.post("/api/v1/chat/completions", json=QUESTION)
+        assert answer.json()["content"] == "Blue."
+        assert "server" not in answer.headers
+        running.program.process.terminate()
+        await running.program.ended()
+        assert await running.program.stdout.read() == b""
+
+
+async def test_a_provider_that_is_not_there_is_told_and_the_server_serves_on(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        nobody = f"127.0.0.1:{taken.getsockname()[1]}"
+    arguments = ("serve", "--host", "127.0.0.1", "--port", "0")
+    async with program(*arguments, cwd=tmp_path, environment={"ARCHER_OLLAMA_HOST": nobody}) as running:
+        first = await running.line()
+        assert "listens at http://127.0.0.1:" in first
+        reason = await running.line()
+        assert nobody in reason
+        assert "/health/ready" in await running.line()
+        assert "archer-ws chat --url http://127.0.0.1:" in await running.line()
+        url = first.split(" listens at ")[1].split(",")[0]
+        async with httpx.AsyncClient(trust_env=False) as http:
+            assert (await http.get(f"{url}/health")).status_code == 200
+
+
+async def test_the_ready_lines_for_a_person_name_the_address_and_a_line_to_try(tmp_path: Path) -> None:
+    arguments = ("serve", "--host", "127.0.0.1", "--port", "0", "--model", "mine")
+    async with (
+        scripted_server(responder=ollama_server({"/api/tags": ollama_tags("mine")})) as ollama,
+        program(*arguments, cwd=tmp_path, environment={"ARCHER_OLLAMA_HOST": ollama.url}) as running,
+    ):
+        first = await running.line()
+        assert first.startswith("Archer AI Engine is ready at http://127.0.0.1:")
+        assert first.endswith(" (provider ollama, model mine)")
+        url = first.split(" ready at ")[1].split(" ")[0]
+        assert await running.line() == f'Try: archer-ws chat --url {url} "Why is the sky blue?"'
+
+
+@needs_signals
+@pytest.mark.parametrize(
+    ("number", "options"), [(signal.SIGTERM, ("--exit-with-parent",)), (signal.SIGINT, ())], ids=["SIGTERM", "SIGINT"]
+)
+async def test_a_signal_with_nothing_running_ends_the_server_at_once_with_status_0(
+    tmp_path: Path, number: signal.Signals, options: tuple[str, ...]
+) -> None:
+    async with server(ollama_stream("Blue."), *options, cwd=tmp_path, stdin=asyncio.subprocess.PIPE) as running:
+        # Leaves an idle connection behind, which must not hold it up; nor may the thread that reads standard input.
+        await running.http.get("/health")
+        running.program.send_signal(number)
+        # DRAIN_S is 30.
+        assert await running.program.ended(limit_s=10) == 0
+        errors = await running.program.errors()
+        assert "Traceback" not in errors
+        assert "Fatal" not in errors
+        assert "Application shutdown complete" in errors
+
+
+@needs_signals
+async def test_sigterm_lets_a_running_stream_end_and_refuses_new_ones(tmp_path: Path) -> None:
+    more = asyncio.Event()
+    async with server(ollama_stream("Because ", Wait(more), "it is."), cwd=tmp_path) as running:
+        async with asking(running) as answer:
+            assert (await answer.event())["content"] == "Because "
+            running.program.send_signal(signal.SIGTERM)
+            assert (await until_draining(running))["status"] == "draining"
+            refused = await running.http.post("/api/v1/chat/completions", json=QUESTION)
+            assert (refused.status_code, refused.json()["error"]["kind"]) == (503, "draining")
+            assert "retry-after" in refused.headers
+            more.set()
+            assert (await answer.event())["content"] == "it is."
+            assert (await answer.event("ended"))["status"] == "completed"
+            assert "data: [DONE]" in await answer.rest()
+        assert await running.program.ended(limit_s=10) == 0
+        assert "Traceback" not in await running.program.errors()
+
+
+@needs_signals
+async def test_at_the_drain_deadline_streams_end_as_cancelled_and_their_ends_are_delivered(tmp_path: Path) -> None:
+    async with server(ollama_stream("Because ", forever()), cwd=tmp_path, ARCHER_DRAIN_S="0.3") as running:
+        async with asking(running) as answer:
+            assert (await answer.event())["content"] == "Because "
+            exchange = await running.next_chat()
+            running.program.send_signal(signal.SIGTERM)
+            ended = await answer.event("ended")
+            assert (ended["status"], ended["reason"], ended["text_bytes"]) == ("cancelled", "draining", 8)
+            assert "data: [DONE]" in await answer.rest()
+            async with asyncio.timeout(WAIT_LIMIT_S):
+                await exchange.client_left.wait()
+        assert await running.program.ended(limit_s=10) == 0
+        assert "Traceback" not in await running.program.errors()
+
+
+@needs_signals
+async def test_a_second_signal_ends_running_streams_at_once(tmp_path: Path) -> None:
+    async with server(ollama_stream("Because ", forever()), cwd=tmp_path) as running:
+        async with asking(running) as answer:
+            assert (await answer.event())["content"] == "Because "
+            running.program.send_signal(signal.SIGTERM)
+            await until_draining(running)
+            running.program.send_signal(signal.SIGTERM)
+            ended = await answer.event("ended")
+            assert (ended["status"], ended["reason"]) == ("cancelled", "draining")
+        # DRAIN_S is 30.
+        assert await running.program.ended(limit_s=10) == 1
+        assert "Traceback" not in await running.program.errors()
+
+
+@needs_signals
+async def test_a_client_that_does_not_read_cannot_hold_up_a_second_signal(tmp_path: Path) -> None:
+    # On the wire each of these takes six bytes: more than all socket buffers hold.
+    piece = ollama_line("\x01" * 500_000)
+    async with server(ollama_stream(*[piece] * 7, ollama_end(), forever(), end=False), cwd=tmp_path) as running:
+        host, port = running.url.removeprefix("http://").split(":")
+        body = json.dumps(QUESTION)
+        head = f"POST /api/v1/chat/completions/stream HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+        with socket.create_connection((host, int(port))) as stuck:
+            stuck.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
+            exchange = await running.next_chat()
+            async with asyncio.timeout(WAIT_LIMIT_S):
+                # Ollama's connection is closed once the answer was read whole: it is all in the log, and on its way.
+                await exchange.client_left.wait()
+            running.program.send_signal(signal.SIGTERM)
+            running.program.send_signal(signal.SIGINT)
+            assert await running.program.ended(limit_s=10) == 1
+        assert "Traceback" not in await running.program.errors()
+
+
+@needs_signals
+async def test_a_signal_while_the_provider_is_being_prepared_ends_the_server(tmp_path: Path) -> None:
+    asked = asyncio.Event()
+
+    async def never(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        await reader.read()
+        writer.close()
+
+    silent = await asyncio.start_server(never, "127.0.0.1", 0)
+    address = "127.0.0.1:{1}".format(*silent.sockets[0].getsockname())
+    arguments = ("serve", "--host", "127.0.0.1", "--port", "0", "--ready-json")
+    async with silent, program(*arguments, cwd=tmp_path, environment={"ARCHER_OLLAMA_HOST": address}) as running:
+        async with asyncio.timeout(60):
+            await asked.wait()
+        running.send_signal(signal.SIGTERM)
+        assert await running.ended(limit_s=10) == 0
+        assert await running.stdout.read() == b""
+        assert "Traceback" not in await running.errors()
+
+
+async def test_the_end_of_standard_input_drains_where_the_parent_asked_for_it(tmp_path: Path) -> None:
+    more = asyncio.Event()
+    reply = ollama_stream("Because ", Wait(more), "it is.")
+    async with server(reply, "--exit-with-parent", cwd=tmp_path, stdin=asyncio.subprocess.PIPE) as running:
+        stdin = running.program.process.stdin
+        assert stdin is not None
+        stdin.write(b"whatever a parent writes\n")
+        await stdin.drain()
+        async with asking(running) as answer:
+            assert (await answer.event())["content"] == "Because "
+            stdin.close()
+            await until_draining(running)
+            more.set()
+            assert (await answer.event("ended"))["status"] == "completed"
+        assert await running.program.ended(limit_s=10) == 0
+        assert "Traceback" not in await running.program.errors()
+
+
+def test_a_free_port_is_the_same_at_all_addresses_of_a_name() -> None:
+    sockets = bind("localhost", 0)
+    try:
+        assert len({each.getsockname()[1] for each in sockets}) == 1
+        assert sockets[0].getsockname()[1] > 0
+    finally:
+        for each in sockets:
+            each.close()
+
+
+@pytest.mark.parametrize(
+    ("host", "told"),
+    [("127.0.0.1", "is in use"), ("192.0.2.1", "is no address of this machine"), ("no.such.invalid", "no host")],
+)
+def test_an_address_that_cannot_be_had_is_told_in_one_line(host: str, told: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(AddressUnavailable) as caught:
+            bind(host, port)
+    assert f"{host}:{port}" in str(caught.value)
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("0.0.0.0", "http://127.0.0.1:8000"),
+        ("::", "http://[::1]:8000"),
+        ("::1", "http://[::1]:8000"),
+        ("localhost", "http://localhost:8000"),
+        ("192.168.1.5", "http://192.168.1.5:8000"),
+    ],
+)
+def test_the_url_for_clients_is_one_they_can_connect_to(host: str, url: str) -> None:
+    assert client_url(host, 8000) == url
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such limit")
+def test_the_soft_limit_of_descriptors_is_raised_to_the_hard_one() -> None:
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 256), hard))
+    try:
+        raise_file_limit()
+        raised, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        assert raised == hard or hard == resource.RLIM_INFINITY < raised
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@asynccontextmanager
+async def bounded_server() -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection to a server that answers 204 to everything."""
+
+    async def nothing(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    running = uvicorn.Server(uvicorn.Config(nothing, log_config=None, lifespan="off", http=BoundedHeadProtocol))
+    serving = asyncio.create_task(running.serve([listener]))
+    reader, writer = await asyncio.open_connection(*listener.getsockname())
+    try:
+        async with asyncio.timeout(WAIT_LIMIT_S):
+            yield reader, writer
+    finally:
+        writer.close()
+        running.should_exit = True
+        await serving
+        listener.close()
+
+
+async def test_endless_header_fields_are_refused() -> None:
+    async with bounded_server() as (reader, writer):
+        # Not a byte more than it takes: what is sent after the answer would reset the connection before it is read.
+        writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Endless: ".ljust(MAX_HEAD_BYTES + 1, b"x"))
+        assert (await reader.readline()).startswith(b"HTTP/1.1 400 ")
+        assert b"too large" in await reader.read()
+
+
+async def test_a_large_body_is_not_taken_for_header_fields_and_the_connection_lives_on() -> None:
+    async with bounded_server() as (reader, writer):
+        body = b"x" * (4 * MAX_HEAD_BYTES)
+        for _ in range(2):
+            writer.write(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 204 ")
+
+
+async def test_a_request_that_does_not_come_closes_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_protocol, "HEAD_DEADLINE_S", 0.1)
+    async with bounded_server() as (reader, writer):
+        writer.write(b"GET / HTTP/1.1\r\nHost: ")
+        assert await reader.read() == b""
+
+
+async def test_the_second_request_of_a_connection_has_a_deadline_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_protocol, "HEAD_DEADLINE_S", 0.5)
+    async with bounded_server() as (reader, writer):
+        writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 204 ")
+        writer.write(b"GET / HTTP/1.1\r\nHost: ")
+        assert await reader.read() == b""

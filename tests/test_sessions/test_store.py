@@ -1,0 +1,307 @@
+"""What every SessionStore does; a new implementation is one more parameter of `store`. Bounds: test_store_bounds.py."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from archer_ws.core.exceptions import InvalidParams, SessionNotFound
+from archer_ws.core.ids import is_valid_id
+from archer_ws.llm_gateway.types import ChatMessage, MessageRole
+from archer_ws.sessions.store import MemoryStore, SessionStore
+
+
+@pytest.fixture(params=[MemoryStore])
+def store(request: pytest.FixtureRequest) -> SessionStore:
+    made: SessionStore = request.param()
+    return made
+
+
+def user(*contents: str) -> list[ChatMessage]:
+    return [ChatMessage(role=MessageRole.USER, content=content) for content in contents]
+
+
+async def create(store: SessionStore, *session_ids: str, principal: str = "ann") -> None:
+    for session_id in session_ids:
+        await store.create(principal, session_id, None, None)
+
+
+async def append(
+    store: SessionStore, contents: Sequence[str], *, stream_id: str = "str_1", replace_from: str | None = None
+) -> list[str]:
+    """Append a turn to ann's session s1; its message ids."""
+    stored = await store.append_turn("ann", "s1", user(*contents), stream_id=stream_id, replace_from=replace_from)
+    return [message.message_id for message in stored]
+
+
+async def answer(store: SessionStore, content: str, after: str, stream_id: str = "str_1") -> None:
+    await store.append_answer("ann", "s1", content, after=after, stream_id=stream_id, status="completed")
+
+
+async def contents(store: SessionStore, before: str | None = None) -> list[str]:
+    return [message.content for message in await store.messages("ann", "s1", before)]
+
+
+async def test_a_created_session_can_be_read(store: SessionStore) -> None:
+    session, is_new = await store.create("ann", "s1", "Sky", {"colour": ["blue", 1, None]})
+
+    assert is_new
+    assert (session.session_id, session.title, session.metadata) == ("s1", "Sky", {"colour": ["blue", 1, None]})
+    assert session.message_count == 0
+    assert session.created_at == session.updated_at
+    assert session.created_at.utcoffset() is not None
+    assert await store.get("ann", "s1") == session
+    assert await store.messages("ann", "s1") == []
+
+
+async def test_a_session_without_an_id_gets_one_of_its_own(store: SessionStore) -> None:
+    first, _ = await store.create("ann", None, None, None)
+    second, is_new = await store.create("ann", None, None, None)
+
+    assert is_new
+    assert first.session_id != second.session_id
+    assert is_valid_id(first.session_id)
+    assert (await store.get("ann", first.session_id)).session_id == first.session_id
+
+
+async def test_creating_a_session_again_gives_the_first_one_unchanged(store: SessionStore) -> None:
+    await store.create("ann", "s1", "first", {"n": 1})
+    await append(store, ["hello"])
+    before = await store.get("ann", "s1")
+
+    again, is_new = await store.create("ann", "s1", "second", {"n": 2})
+
+    assert not is_new
+    assert again == before
+    assert again.message_count == 1
+
+
+async def test_an_update_changes_what_it_names_and_nothing_else(store: SessionStore) -> None:
+    created, _ = await store.create("ann", "s1", "old", {"n": 1})
+
+    titled = await store.update("ann", "s1", "new", None)
+    assert (titled.title, titled.metadata) == ("new", {"n": 1})
+    assert titled.created_at == created.created_at
+    assert titled.updated_at >= created.updated_at
+
+    await store.update("ann", "s1", None, {"m": 2})
+    changed = await store.get("ann", "s1")
+    assert (changed.title, changed.metadata) == ("new", {"m": 2})
+
+    emptied = await store.update("ann", "s1", "", {})
+    assert (emptied.title, emptied.metadata) == ("", {})
+
+
+async def test_a_deleted_session_is_gone_with_its_messages(store: SessionStore) -> None:
+    await create(store, "s1", "s2")
+    await append(store, ["hello"])
+
+    await store.delete("ann", "s1")
+
+    with pytest.raises(SessionNotFound):
+        await store.get("ann", "s1")
+    assert [session.session_id for session in (await store.page("ann", 10, None)).items] == ["s2"]
+    _, is_new = await store.create("ann", "s1", None, None)
+    assert is_new
+    assert await contents(store) == []
+
+
+@pytest.mark.parametrize("owner", [None, "bob"])
+async def test_an_unknown_session_and_another_principals_are_the_same(store: SessionStore, owner: str | None) -> None:
+    if owner is not None:
+        await create(store, "s1", principal=owner)
+    operations = [
+        store.get("ann", "s1"),
+        store.messages("ann", "s1"),
+        store.update("ann", "s1", "title", None),
+        store.delete("ann", "s1"),
+        store.append_turn("ann", "s1", user("hello"), stream_id="str_1", replace_from=None),
+        store.append_answer("ann", "s1", "hi", after="msg_1", stream_id="str_1", status="completed"),
+    ]
+
+    for operation in operations:
+        with pytest.raises(SessionNotFound, match="there is no session 's1'"):
+            await operation
+    assert (await store.page("ann", 10, None)).items == []
+
+
+async def test_principals_may_use_the_same_session_id(store: SessionStore) -> None:
+    await create(store, "s1")
+    await create(store, "s1", principal="bob")
+    await append(store, ["mine"])
+
+    await store.update("bob", "s1", "theirs", None)
+    assert (await store.get("ann", "s1")).title is None
+    assert (await store.get("bob", "s1")).message_count == 0
+
+    await store.delete("bob", "s1")
+    assert await contents(store) == ["mine"]
+
+
+async def test_a_turn_is_stored_in_order_with_its_stream(store: SessionStore) -> None:
+    await create(store, "s1")
+    system = ChatMessage(role=MessageRole.SYSTEM, content="be brief")
+
+    stored = await store.append_turn("ann", "s1", [system, *user("hello 😀", "")], stream_id="str_9", replace_from=None)
+
+    assert [(message.role, message.content) for message in stored] == [
+        (MessageRole.SYSTEM, "be brief"),
+        (MessageRole.USER, "hello 😀"),
+        (MessageRole.USER, ""),
+    ]
+    assert {(message.stream_id, message.status) for message in stored} == {("str_9", "completed")}
+    assert len({message.message_id for message in stored}) == 3
+    assert all(is_valid_id(message.message_id) for message in stored)
+    assert await store.messages("ann", "s1") == stored
+    session = await store.get("ann", "s1")
+    assert session.message_count == 3
+    assert session.updated_at == stored[-1].created_at
+
+
+async def test_messages_can_be_read_up_to_one_of_them(store: SessionStore) -> None:
+    await create(store, "s1")
+    first, second, _ = await append(store, ["one", "two", "three"])
+
+    assert await contents(store, before=second) == ["one"]
+    assert await contents(store, before=first) == []
+    assert await contents(store) == ["one", "two", "three"]
+
+
+async def test_an_answer_stands_behind_its_turn(store: SessionStore) -> None:
+    await create(store, "s1")
+    *_, last = await append(store, ["one", "two"])
+
+    await store.append_answer("ann", "s1", "partly", after=last, stream_id="str_1", status="cancelled")
+
+    stored = (await store.messages("ann", "s1"))[-1]
+    assert (stored.role, stored.content) == (MessageRole.ASSISTANT, "partly")
+    assert (stored.stream_id, stored.status) == ("str_1", "cancelled")
+    assert await contents(store) == ["one", "two", "partly"]
+    assert (await store.get("ann", "s1")).message_count == 3
+
+
+async def test_an_answer_stands_behind_its_turn_also_when_the_next_one_came_before_it(store: SessionStore) -> None:
+    await create(store, "s1")
+    (question,) = await append(store, ["question"])
+    (later,) = await append(store, ["interruption"], stream_id="str_2")
+
+    await answer(store, "answer", after=question)
+    await answer(store, "reply", after=later, stream_id="str_2")
+
+    assert await contents(store) == ["question", "answer", "interruption", "reply"]
+    assert await contents(store, before=later) == ["question", "answer"]
+
+
+async def test_an_answer_whose_turn_is_gone_is_not_stored(store: SessionStore) -> None:
+    await create(store, "s1")
+    (question,) = await append(store, ["question"])
+    await append(store, ["question, better put"], stream_id="str_2", replace_from=question)
+
+    await answer(store, "answer", after=question)
+
+    assert await contents(store) == ["question, better put"]
+
+
+async def test_replacing_drops_the_message_and_all_that_follow(store: SessionStore) -> None:
+    await create(store, "s1")
+    (first,) = await append(store, ["one"])
+    await answer(store, "first answer", after=first)
+    (second,) = await append(store, ["two"])
+    await answer(store, "second answer", after=second)
+
+    await append(store, ["two, again"], replace_from=second)
+    assert await contents(store) == ["one", "first answer", "two, again"]
+
+    retried = (await store.messages("ann", "s1"))[1].message_id
+    await append(store, ["go on"], replace_from=retried)
+    assert await contents(store) == ["one", "go on"]
+
+    await append(store, ["anew"], replace_from=first)
+    assert await contents(store) == ["anew"]
+
+
+async def test_replacing_an_unknown_message_is_refused_and_changes_nothing(store: SessionStore) -> None:
+    await create(store, "s1", "s2")
+    elsewhere = await store.append_turn("ann", "s2", user("x"), stream_id="str_1", replace_from=None)
+    await append(store, ["one"])
+    before = await store.get("ann", "s1")
+
+    for unknown in ("msg_unknown", elsewhere[0].message_id):
+        with pytest.raises(InvalidParams, match="replace_from: the session has no message"):
+            await append(store, ["two"], replace_from=unknown)
+
+    assert await contents(store) == ["one"]
+    assert await store.get("ann", "s1") == before
+
+
+async def test_turns_stored_at_the_same_time_do_not_mix(store: SessionStore) -> None:
+    await create(store, "s1")
+    turns = [[f"{turn}.{part}" for part in range(3)] for turn in range(10)]
+
+    async with asyncio.timeout(10):
+        await asyncio.gather(*(append(store, turn) for turn in turns))
+
+    stored = await contents(store)
+    assert sorted([stored[start : start + 3] for start in range(0, 30, 3)]) == turns
+
+
+async def test_what_a_reader_does_to_its_list_is_its_own_affair(store: SessionStore) -> None:
+    await create(store, "s1")
+    await append(store, ["one"])
+
+    (await store.messages("ann", "s1")).clear()
+
+    assert await contents(store) == ["one"]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 7, 8])
+async def test_pages_show_every_session_once_newest_first(store: SessionStore, limit: int) -> None:
+    names = [f"s{number}" for number in range(7)]
+    await create(store, *names)
+    await create(store, "other", principal="bob")
+    # Being used does not move a session.
+    await store.update("ann", "s3", "used", None)
+
+    seen, cursor, pages = [], None, 0
+    while pages == 0 or cursor is not None:
+        page = await store.page("ann", limit, cursor)
+        assert 0 < len(page.items) <= limit
+        seen += [session.session_id for session in page.items]
+        cursor, pages = page.next_cursor, pages + 1
+        assert pages <= len(names)
+
+    assert seen == names[::-1]
+    assert pages == -(-len(names) // limit)
+
+
+async def test_pages_lose_and_double_nothing_while_sessions_come_and_go(store: SessionStore) -> None:
+    names = [f"s{number}" for number in range(9)]
+    await create(store, *names)
+
+    first = await store.page("ann", 3, None)
+    await create(store, "new1", "new2")
+    await store.delete("ann", "s6")  # the one the cursor stands on
+    await store.delete("ann", "s4")  # one that is still to come
+    second = await store.page("ann", 3, first.next_cursor)
+    await create(store, "new3", "s4")
+    third = await store.page("ann", 3, second.next_cursor)
+
+    seen = [session.session_id for page in (first, second, third) for session in page.items]
+    assert seen == ["s8", "s7", "s6", "s5", "s3", "s2", "s1", "s0"]
+    assert third.next_cursor is None
+    assert [s.session_id for s in (await store.page("ann", 4, None)).items] == ["s4", "new3", "new2", "new1"]
+
+
+async def test_nobodys_page_is_empty(store: SessionStore) -> None:
+    page = await store.page("ann", 10, None)
+
+    assert page.items == []
+    assert page.next_cursor is None
+
+
+@pytest.mark.parametrize("cursor", ["", "abc", "-1", "1.5", "٣", "²", " 1", "1" * 200, "s1"])
+async def test_a_cursor_that_is_none_of_ours_is_refused(store: SessionStore, cursor: str) -> None:
+    await create(store, "s1")
+
+    with pytest.raises(InvalidParams, match="cursor"):
+        await store.page("ann", 10, cursor)
