@@ -22,6 +22,11 @@ MakeSettings = Callable[..., Settings]
 Serve = Callable[[ASGIApp], AbstractAsyncContextManager[str]]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--long`: the explorations of schedules, drops and load at their full length, which takes many minutes."""
+    parser.addoption("--long", action="store_true", help="run explorations at full length")
+
+
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting of the machine reaches a test, and no proxy comes between loopback and it."""

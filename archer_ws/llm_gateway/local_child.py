@@ -30,7 +30,7 @@ class Configuration(TypedDict):
 
 def main() -> None:
     """Serve until stdin ends."""
-    _leave_signals_to_parent()
+    _depend_on_parent()
     faulthandler.enable()
     # Else a crash starts a debugger, where one is installed, and lasts for as long as that.
     os.environ["GGML_NO_BACKTRACE"] = "1"
@@ -45,6 +45,8 @@ def main() -> None:
     watch.start()
     try:
         server = _serve(configuration)
+        # Again: llama.cpp's own program handles signals, and so did this package's server in other versions.
+        _ignore_signals()
         answer = _announcement(server, configuration)
     except Exception as error:  # noqa: BLE001 - whatever it is, the parent shall read of it instead of guessing
         answer = {"error": f"{type(error).__name__}: {error}"}
@@ -56,17 +58,22 @@ def main() -> None:
     watch.join()
 
 
-def _leave_signals_to_parent() -> None:
-    """Only the parent ends us: Ctrl-C and a service manager's SIGTERM reach us too, while it may want to drain."""
-    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
+def _depend_on_parent() -> None:
+    """Let nothing but the parent end us, and its end always."""
+    _ignore_signals()
     if sys.platform == "linux":
         # The native constructor holds the GIL while it loads, so the thread that watches stdin can't run then: for
         # that time the kernel must end us with our parent. Elsewhere we live on until the model is loaded.
         import ctypes
 
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def _ignore_signals() -> None:
+    """Ctrl-C and a service manager's SIGTERM may reach us too, while the parent wants to drain."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 def _end_with_parent() -> None:

@@ -6,7 +6,7 @@ answers. Retries and the deadlines for first token, idleness and the whole answe
 
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from archer_ws.core.clock import utc_now
@@ -62,6 +62,7 @@ class OpenAIAdapter(BaseLLMAdapter):
         identity: how errors speak of the provider; made from the rest when None.
         closes_after_streams: whether the server closes a connection after each stream without saying so, as
             llama.cpp's does: no other request may be sent on it.
+        stream_fields: what the body of a streaming request holds beyond OpenAI's fields.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class OpenAIAdapter(BaseLLMAdapter):
         provider_name: str = "openai",
         identity: ProviderIdentity | None = None,
         closes_after_streams: bool = False,
+        stream_fields: Mapping[str, object] | None = None,
     ) -> None:
         self.provider_name = provider_name
         self.default_model = default_model
@@ -84,6 +86,7 @@ class OpenAIAdapter(BaseLLMAdapter):
         self._timeouts = timeouts
         self._catalog = catalog
         self._identity = identity or _identity(provider_name, base_url)
+        self._stream_fields = {**(stream_fields or {}), "stream": True, "stream_options": {"include_usage": True}}
         self._client = OpenAIClient(
             api_key=api_key,
             base_url=base_url,
@@ -139,7 +142,7 @@ class OpenAIAdapter(BaseLLMAdapter):
     ) -> AsyncGenerator[StreamChunk, None]:
         model = model or self.default_model
         body = self._body(messages, model, temperature, max_tokens, options or ChatOptions())
-        body |= {"stream": True, "stream_options": {"include_usage": True}}
+        body |= self._stream_fields
         await self._client.open()
         with self._mapping(model):
             response = await self._client.post_chat(body, read_timeout_s=None)

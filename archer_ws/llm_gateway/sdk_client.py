@@ -133,7 +133,6 @@ def http_client(sdk: ModuleType, *, base_url: str, concurrency: int) -> Any:
             max_keepalive_connections=connections,
             keepalive_expiry=KEEP_ALIVE_S if base_url.startswith("https:") else PLAIN_KEEP_ALIVE_S,
         ),
-        event_hooks={"response": [_read_error_body]},
     )
 
 
@@ -155,12 +154,6 @@ async def drain(reads: AsyncIterator[bytes]) -> None:
         async with asyncio.timeout(END_OF_BODY_S):
             async for _ in reads:
                 pass
-
-
-async def _read_error_body(response: "httpx2.Response") -> None:
-    """A response hook: cancelled here, httpx2 closes the connection; the SDK, which reads next, would leave it open."""
-    if response.is_error:
-        await response.aread()
 
 
 def _is_loopback(url: str) -> bool:

@@ -309,11 +309,9 @@ async def test_cancel_while_an_error_is_being_read_closes_upstream() -> None:
         for _ in range(50):  # server and client share the loop: by now the client waits for the rest
             await asyncio.sleep(0)
         call.cancel()
-        # As long as the error is held, nothing is collected that would close the connection by the way.
-        with pytest.raises(asyncio.CancelledError) as caught:
+        with pytest.raises(asyncio.CancelledError):
             await call
         await is_set(server.exchanges[0].client_left)
-        assert caught.value.__traceback__ is not None
 
 
 @pytest.mark.parametrize(("steps", "chunks_first"), [([forever()], 1), ([api.start(), api.delta("Hel"), forever()], 2)])

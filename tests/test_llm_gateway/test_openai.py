@@ -47,12 +47,6 @@ AMBIENT = {
 }
 
 
-@pytest.fixture(autouse=True)
-def no_ambient_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in AMBIENT:
-        monkeypatch.delenv(name, raising=False)
-
-
 def adapter_without_server(**settings: Any) -> OpenAIAdapter:
     defaults: dict[str, Any] = {
         "api_key": None,

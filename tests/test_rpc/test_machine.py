@@ -1,0 +1,240 @@
+"""The protocol's promises under every interleaving: a state machine does what clients, providers and networks do.
+
+Each rule acts without letting the loop come to rest; `steps` lets it turn a few times. So Hypothesis chooses the
+schedule too, and shrinks a failure to the few steps that make it. RpcPeer checks order and ends as frames come.
+"""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
+
+from archer_ws.agents.orchestrator import Orchestrator
+from archer_ws.core.exceptions import ProviderUnavailable, UpstreamTruncated
+from archer_ws.llm_gateway.types import StreamChunk
+from archer_ws.rpc.channel import memory_channel
+from archer_ws.rpc.connection import Connection, Peer
+from archer_ws.rpc.dispatcher import Dispatcher
+from archer_ws.rpc.methods import archer_v1
+from archer_ws.rpc.services import RpcServices
+from archer_ws.sessions.conversations import Conversations
+from archer_ws.sessions.limits import ProviderGate, StreamQuota
+from archer_ws.sessions.manager import SessionManager
+from archer_ws.sessions.store import MemoryStore
+from tests.fakes.rpc_peer import MemoryTransport, RpcPeer
+from tests.fakes.scripted_gateway import Call, ScriptedGateway
+from tests.test_rpc.conftest import OneModel
+
+T = TypeVar("T")
+
+HELLO = [{"role": "user", "content": "hello"}]
+ENDED = {"completed", "cancelled", "incomplete", "failed"}
+
+
+class Client:
+    """A connection, and what it should have been told of each stream: the last seq it had when it attached."""
+
+    def __init__(self, peer: RpcPeer) -> None:
+        self.peer = peer
+        self.attached: dict[str, int] = {}
+
+
+class ArcherMachine(RuleBasedStateMachine):
+    """Two sockets and more, streams in and out of a session, a provider that speaks, ends and fails at will."""
+
+    clients: Bundle[Client] = Bundle("clients")
+    names: Bundle[str] = Bundle("names")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.gateway = ScriptedGateway()
+        self.said: dict[str, str] = {}
+        self.open: list[Client] = []
+        self.connections: list[asyncio.Task[None]] = []
+        self.count = 0
+        store = MemoryStore()
+        self.manager = SessionManager(
+            gateway=self.gateway,
+            orchestrator=Orchestrator(self.gateway),
+            store=store,
+            quota=StreamQuota(max_streams=100, max_per_principal=100),
+            gates={"ollama": ProviderGate("ollama", concurrency=2, queue=100)},
+        )
+        self.store = store
+        self.services = RpcServices(self.manager, Conversations(store, self.manager), OneModel(), "t", "0", 1, 1)
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self.loop.run_until_complete(asyncio.wait_for(work, 10))
+
+    def turn(self, steps: int) -> None:
+        async def idle() -> None:
+            for _ in range(steps):
+                await asyncio.sleep(0)
+
+        self.run(idle())
+
+    def calls(self) -> dict[str, Call]:
+        """The provider's calls by the text that asked for them, which is the stream's id."""
+        return {call.messages[-1].content: call for call in self.gateway.calls}
+
+    @initialize(target=clients)
+    def first(self) -> Any:
+        self.run(self._session())
+        return multiple(self._connect(), self._connect())
+
+    async def _session(self) -> None:
+        await self.store.create("me", "talk", None, None)
+
+    @rule(target=clients)
+    def connect(self) -> Client:
+        return self._connect()
+
+    def _connect(self) -> Client:
+        async def connect() -> Client:
+            ours, theirs = memory_channel(capacity=4)
+            peer = Peer("me", lambda _: None)
+            connection = Connection(ours, self.services, Dispatcher(archer_v1()), peer)
+            self.connections.append(asyncio.create_task(connection.run()))
+            return Client(RpcPeer(MemoryTransport(theirs)))
+
+        client = self.run(connect())
+        self.open.append(client)
+        return client
+
+    @rule(target=names, client=clients, leave=st.sampled_from(["continue", "cancel"]), talks=st.booleans())
+    def send(self, client: Client, leave: str, talks: bool) -> str:
+        name = f"s{self.count}"
+        self.count += 1
+        self.said[name] = ""
+        params: dict[str, Any] = {"on_disconnect": leave, "messages": [{"role": "user", "content": name}]}
+        if talks:
+            params |= {"session_id": "talk", "on_busy": "interrupt"}
+        self._request(client, "chat/send", stream_id=name, **params)
+        client.attached[name] = 0
+        return name
+
+    @rule(client=clients, name=names)
+    def cancel(self, client: Client, name: str) -> None:
+        self._request(client, "stream/cancel", stream_id=name)
+
+    @rule(name=names, text=st.sampled_from(["a", "bc ", "ä", "\U0001f600", "long " * 5000]), thinks=st.booleans())
+    def say(self, name: str, text: str, thinks: bool) -> None:
+        call = self.calls().get(name)
+        if call is not None:
+            call.say(StreamChunk(content="" if thinks else text, reasoning=text if thinks else None))
+            if not thinks:
+                self.said[name] += text
+
+    @rule(name=names)
+    def finish(self, name: str) -> None:
+        if call := self.calls().get(name):
+            call.finish()
+
+    @rule(name=names, truncated=st.booleans())
+    def fail(self, name: str, truncated: bool) -> None:
+        if call := self.calls().get(name):
+            call.fail(UpstreamTruncated("cut") if truncated else ProviderUnavailable("away"))
+
+    @rule(client=consumes(clients))
+    def drop(self, client: Client) -> None:
+        self.open.remove(client)
+        self.run(client.peer.transport.close())
+
+    @rule(client=clients, name=names)
+    def subscribe(self, client: Client, name: str) -> None:
+        """Resume after the last event that this client has seen."""
+        seen = client.peer.streams.get(name)
+        if seen is None or seen.ended is not None:
+            return
+        # What is still on its way before the answer belongs to the older attachment: come to rest first.
+        self.turn(60)
+        if seen.ended is None:
+            client.attached[name] = seen.head
+            self._request(client, "stream/subscribe", stream_id=name, after=seen.head)
+
+    @rule(client=clients, name=names)
+    def join(self, client: Client, name: str) -> None:
+        """Attach from the start, as a second window does."""
+        if name not in client.peer.streams and name not in client.attached:
+            client.attached[name] = 0
+            self._request(client, "stream/subscribe", stream_id=name)
+
+    @rule(steps=st.integers(0, 12))
+    def steps(self, steps: int) -> None:
+        self.turn(steps)
+
+    @invariant()
+    def what_was_told_is_the_log_s_beginning(self) -> None:
+        for client in self.open:
+            for name, seen in client.peer.streams.items():
+                stream = self.manager._table.get("me", name)
+                if stream is not None:
+                    assert stream.log.text("content").startswith(seen.content)
+                    assert seen.head <= stream.log.head_seq
+
+    @invariant()
+    def no_reader_failed(self) -> None:
+        for client in self.open:
+            reading = client.peer._reading
+            if reading.done() and not reading.cancelled() and (problem := reading.exception()):
+                raise problem
+
+    def _request(self, client: Client, method: str, **params: Any) -> None:
+        async def send() -> None:
+            sending = asyncio.create_task(client.peer.request(method, **params))
+            done, _ = await asyncio.wait((sending,), timeout=5)
+            assert done
+
+        self.run(send())
+
+    def teardown(self) -> None:
+        try:
+            self.run(self._come_to_rest())
+        finally:
+            self.loop.run_until_complete(self._stop())
+            self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+            self.loop.close()
+
+    async def _come_to_rest(self) -> None:
+        """End everything; then every promise must hold for every client that is still there."""
+        for stream in self.manager._table.live:
+            stream.cancel("client")
+        for stream in self.manager._table.live:
+            await stream.wait_ended()
+        for name in self.said:
+            known = self.manager._table.get("me", name)
+            if known is None:
+                continue  # its send never arrived: the client dropped first
+            assert known.status in ENDED
+            text = known.log.text("content")
+            assert self.said[name].startswith(text)
+            if known.status == "completed":
+                call = self.calls()[name]
+                assert call.closed.is_set()
+            for client in self.open:
+                if name in client.attached:
+                    seen = await client.peer.ended(name, timeout_s=5)
+                    assert seen.ended is not None
+                    assert seen.ended["status"] == known.status
+                    assert seen.content == text
+        assert self.manager.running == 0
+        assert all(call.closed.is_set() for call in self.gateway.calls), "a provider's connection was left open"
+
+    async def _stop(self) -> None:
+        for client in self.open:
+            await client.peer.close()
+        await asyncio.wait_for(asyncio.gather(*self.connections), 10)
+        await self.manager.aclose()
+
+
+ArcherMachine.TestCase.settings = settings(
+    deadline=None,
+    max_examples=60,
+    stateful_step_count=40,
+    suppress_health_check=list(HealthCheck),
+)
+TestArcher = ArcherMachine.TestCase
