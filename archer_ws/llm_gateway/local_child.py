@@ -63,7 +63,8 @@ def _depend_on_parent() -> None:
     _ignore_signals()
     if sys.platform == "linux":
         # The native constructor holds the GIL while it loads, so the thread that watches stdin can't run then: for
-        # that time the kernel must end us with our parent. Elsewhere we live on until the model is loaded.
+        # that time the kernel must end us with our parent. (To be exact: with the thread that spawned us, which waits
+        # for our end.) On other systems we live on until the model is loaded.
         import ctypes
 
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

@@ -47,8 +47,8 @@ LIST_TIMEOUT_S = 5.0
 SHOW_TIMEOUT_S = 2.0
 #: How long a name's facts are believed (it may be pulled anew), and how long that they can't be had. In seconds.
 KNOWN_FOR_S, UNKNOWN_FOR_S = 300.0, 30.0
-#: How many models are asked about at once.
-SHOWN_AT_ONCE = 4
+#: How many models of a list are asked about at once, and for how long altogether, in seconds.
+SHOWN_AT_ONCE, ALL_SHOWN_TIMEOUT_S = 4, 5.0
 #: After the end marker the body ends at once; only a proxy holds it open. In seconds.
 BODY_END_S = 0.1
 
@@ -166,7 +166,7 @@ class OllamaAdapter(BaseLLMAdapter):
                 await self._learn(entry.name, entry.digest)
 
         with suppress(TimeoutError):
-            async with asyncio.timeout(LIST_TIMEOUT_S), asyncio.TaskGroup() as group:
+            async with asyncio.timeout(ALL_SHOWN_TIMEOUT_S), asyncio.TaskGroup() as group:
                 for entry in installed:
                     if self._memory.get(entry.key) is None:
                         group.create_task(learn(entry))

@@ -13,13 +13,10 @@ import ipaddress
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from archer_ws.core.exceptions import ProviderNotConfigured
-
-if TYPE_CHECKING:
-    import httpx2
 
 #: Connections beyond the streams' own, so that a health check never waits for a stream to end.
 PROBE_CONNECTIONS = 4

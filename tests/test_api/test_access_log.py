@@ -89,6 +89,22 @@ async def test_each_request_makes_one_line_without_its_query() -> None:
     assert "client_left" not in line
 
 
+async def test_the_duration_ends_with_the_answer_not_with_what_runs_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 100.0
+    monkeypatch.setattr("archer_ws.api.access_log.time.perf_counter", lambda: now_s)
+
+    async def lingering(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal now_s
+        now_s += 0.25
+        await greet(scope, receive, send)
+        now_s += 60
+
+    async with client_of(RequestLog(lingering)) as client:
+        with logged() as entries:
+            await client.get("/")
+    assert lines(entries)[0]["duration_ms"] == 250
+
+
 async def test_paths_are_logged_escaped_and_cut() -> None:
     async with client_of(RequestLog(greet)) as client:
         with logged() as entries:

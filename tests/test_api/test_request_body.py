@@ -9,8 +9,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
 
 from archer_ws.api.errors import install_error_handlers
-from archer_ws.api.request_body import BodyLimit, JsonRoute, decode_json
+from archer_ws.api.request_body import BodyLimit, JsonRoute
 from archer_ws.core.exceptions import InvalidParams, ParseError
+from archer_ws.core.strict_json import decode_json
 from tests.test_api.conftest import Serve
 
 

