@@ -15,7 +15,7 @@ from starlette.middleware.cors import CORSMiddleware
 from archer_ws.agents.orchestrator import Orchestrator
 from archer_ws.api.access_log import RequestLog
 from archer_ws.api.dependencies import Services
-from archer_ws.api.errors import install_error_handlers
+from archer_ws.api.errors import ErrorBody, install_error_handlers
 from archer_ws.api.request_body import BodyLimit
 from archer_ws.api.routes import chat, health, models, sessions, streams, ws
 from archer_ws.api.security import (
@@ -63,6 +63,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         version=settings.app_version,
         description=DESCRIPTION,
         debug=False,  # Starlette's debug pages show stack traces to clients.
+        responses={"default": {"model": ErrorBody, "description": "An error, with what to do about it"}},
         lifespan=_lifespan,
     )
     app.state.services = services
@@ -71,6 +72,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(module.router)
     # The last added is the outermost.
     tokens = _tokens(settings)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_content_bytes + BODY_ALLOWANCE_BYTES)
     app.add_middleware(CredentialGuard, tokens=tokens)
     app.add_middleware(
         CORSMiddleware,
@@ -80,7 +82,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         expose_headers=["X-Stream-ID", "X-Request-ID", "Retry-After"],
     )
     app.add_middleware(HostAndOriginGuard, allowed_hosts=settings.allowed_hosts, cors_origins=settings.cors_origins)
-    app.add_middleware(BodyLimit, max_bytes=settings.max_content_bytes + BODY_ALLOWANCE_BYTES)
     app.add_middleware(RequestLog)
     warn_if_exposed(settings.host, tokens)
     return app

@@ -6,12 +6,18 @@ only be our failure.
 
 import codecs
 import json
-from typing import Any
+from typing import Any, TypeAlias
 
 from pydantic_core import from_json
 
 from archer_ws.core.exceptions import FieldError, InvalidParams, ParseError
 
+#: Where a value stands: the place around it, and its key or index there. Paths are spelled out only when one is told:
+#: a long key above a long list would else be copied for each item.
+_Place: TypeAlias = tuple["_Place | None", str | int]
+
+#: The most of a path that is told: it holds the client's own keys.
+_MAX_PATH_CHARS = 200
 _HINT = "Send valid JSON in UTF-8 (RFC 8259), without NaN or Infinity."
 
 
@@ -40,24 +46,32 @@ def decode_json(body: bytes) -> Any:
 
 
 def _path_of_lone_surrogate(body: bytes) -> str | None:
-    """Where the first text is that UTF-8 cannot carry; None where it is not this that ails the body."""
+    """Where there is text that UTF-8 cannot carry; None where it is not this that ails the body."""
     try:
         value = json.loads(body.decode())
     except (ValueError, RecursionError):
         return None
-    waiting: list[tuple[str, Any]] = [("", value)]
+    waiting: list[tuple[_Place | None, Any]] = [(None, value)]
     while waiting:
-        path, value = waiting.pop()
+        place, value = waiting.pop()
         match value:
             case str() if not _is_whole(value):
-                return path or "body"
+                return _path(place)
             case list():
-                waiting += [(f"{path}.{index}".lstrip("."), inner) for index, inner in enumerate(value)][::-1]
+                waiting += [((place, index), inner) for index, inner in enumerate(value)]
             case dict():
                 if not all(map(_is_whole, value)):
-                    return path or "body"
-                waiting += [(f"{path}.{key}".lstrip("."), inner) for key, inner in value.items()][::-1]
+                    return _path(place)
+                waiting += [((place, key), inner) for key, inner in value.items()]
     return None
+
+
+def _path(place: _Place | None) -> str:
+    parts: list[str] = []
+    while place is not None:
+        place, step = place
+        parts.append(str(step)[:_MAX_PATH_CHARS])
+    return ".".join(reversed(parts))[:_MAX_PATH_CHARS] or "body"
 
 
 def _is_whole(text: str) -> bool:

@@ -198,10 +198,12 @@ def _event_body(event: ServerEvent) -> dict[str, Any]:
     if event.event != "error":
         return decode_object(event.data)
     try:
-        return {"type": "error", **decode_object(event.data)}
+        body = decode_object(event.data)
     except Unreadable:
         # A proxy's error need not be JSON; its text is nobody's business.
         return {"type": "error"}
+    # Nor need it be wrapped as Anthropic's is.
+    return {"type": "error", "error": body.get("error", body)}
 
 
 def _gather_delta(delta: dict[str, Any], gathered: Gathered) -> None:

@@ -149,7 +149,8 @@ class MemoryLog:
     @property
     def size_bytes(self) -> int:
         """What the log costs in memory, about."""
-        return len(self._text) + 4 * len(self._ends) + 12 * len(self._run_starts)
+        text_runs = len(self._run_starts) - len(self._control)
+        return len(self._text) + 4 * len(self._ends) + 12 * text_runs
 
     def append_text(self, kind: TextKind, text: bytes) -> None:
         """Add text (whole UTF-8 characters); empty text adds nothing.

@@ -286,7 +286,7 @@ class Stream:
             settling.cancel()
             log.error("answer_not_stored", cause=f"the store took longer than {SETTLE_LIMIT_S:g} s")
         elif error := settling.exception():
-            log.error("answer_not_stored", cause=str(error), exc_info=error)
+            log.error("answer_not_stored", cause=type(error).__name__, exc_info=error)
 
     def _write_end(self, work: Work) -> None:
         outcome = self._outcome

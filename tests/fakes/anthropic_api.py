@@ -6,14 +6,37 @@ A reply's steps may also be `Wait`s and `Abort`s of the scripted server.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from typing import Any
 
+from archer_ws.llm_gateway.anthropic_adapter import AnthropicAdapter
+from archer_ws.llm_gateway.base import Timeouts
+from archer_ws.llm_gateway.catalog import load_catalog
 from tests.fakes.scripted_server import Reply, Step
 
 MODEL = "claude-3-5-sonnet-20241022"
 PING = b'event: ping\ndata: {"type": "ping"}\n\n'
 STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
+
+
+@asynccontextmanager
+async def adapter_at(base_url: str | None, **changes: Any) -> AsyncIterator[AnthropicAdapter]:
+    """An adapter for the server at this address, closed at the end; keywords replace its arguments."""
+    arguments: dict[str, Any] = {
+        "api_key": "sk-test",
+        "base_url": base_url,
+        "default_model": MODEL,
+        "timeouts": Timeouts(),
+        "concurrency": 8,
+        "catalog": load_catalog(),
+        **changes,
+    }
+    adapter = AnthropicAdapter(**arguments)
+    try:
+        yield adapter
+    finally:
+        await adapter.aclose()
 
 
 def event(value: dict[str, Any]) -> bytes:

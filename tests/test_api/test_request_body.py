@@ -110,6 +110,14 @@ async def test_the_same_holds_where_a_lone_surrogate_hides_among_deep_nesting() 
         decode_json(b'["\\ud800", ' + b"[" * 100 + b"]" * 100 + b"]")
 
 
+async def test_the_path_of_a_lone_surrogate_costs_little_however_long_its_keys_are() -> None:
+    key = "k" * 100_000
+    answer = await post(b'{"name": "x", "metadata": {"' + key.encode() + b'": [' + b"1," * 100_000 + b'"\\ud800"]}}')
+    assert answer.status_code == 422
+    assert error_of(answer)["errors"][0]["path"].startswith("metadata.kkk")
+    assert len(answer.content) < 1000
+
+
 async def test_large_numbers_are_judged_by_the_model() -> None:
     assert (await post(b'{"name": "x", "number": "' + b"9" * 10_000 + b'"}')).status_code == 422
     assert (await post(b'{"name": "x", "number": 9007199254740993}')).json()["number"] == 9007199254740993

@@ -1,8 +1,6 @@
 """Each way Anthropic, its network or a proxy can fail, provoked through a real server, and what becomes of it."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 
@@ -20,30 +18,13 @@ from archer_ws.core.exceptions import (
     UpstreamTruncated,
 )
 from archer_ws.llm_gateway.anthropic_adapter import AnthropicAdapter
-from archer_ws.llm_gateway.base import Timeouts
-from archer_ws.llm_gateway.catalog import load_catalog
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole
 from tests.fakes import anthropic_api as api
+from tests.fakes.anthropic_api import adapter_at
 from tests.fakes.scripted_server import Abort, Reply, scripted_server
 
 HELLO = [ChatMessage(role=MessageRole.USER, content="Hello")]
-SECRET = "sk-ant-secret"
-
-
-@asynccontextmanager
-async def adapter_at(base_url: str) -> AsyncIterator[AnthropicAdapter]:
-    adapter = AnthropicAdapter(
-        api_key=SECRET,
-        base_url=base_url,
-        default_model=api.MODEL,
-        timeouts=Timeouts(),
-        concurrency=2,
-        catalog=load_catalog(),
-    )
-    try:
-        yield adapter
-    finally:
-        await adapter.aclose()
+SECRET = "sk-test"
 
 
 async def failure_of(adapter: AnthropicAdapter, *, stream: bool) -> tuple[ArcherError, str]:

@@ -181,13 +181,16 @@ async def test_another_models_name_is_refused_with_the_one_that_is_there(local: 
     assert MODEL in (caught.value.hint or "")
 
 
-async def test_only_loopback_and_only_with_the_key(local: LocalAdapter) -> None:
+async def test_the_child_serves_loopback_alone_with_a_key_and_tells_no_path(local: LocalAdapter) -> None:
     _, endpoint = serving(local)
     async with httpx.AsyncClient(trust_env=False) as http:
         for headers in ({}, {"Authorization": "Bearer wrong"}):
             for path in ("/v1/models", "/slots"):
                 assert (await http.get(endpoint.url + path, headers=headers)).status_code == 401
             assert (await http.post(f"{endpoint.url}/v1/chat/completions", headers=headers)).status_code == 401
+        models = await http.get(f"{endpoint.url}/v1/models", headers={"Authorization": f"Bearer {endpoint.api_key}"})
+    assert MODEL in models.text
+    assert ".gguf" not in models.text
     address = urlsplit(endpoint.url)
     assert address.hostname == "127.0.0.1"
     # On Linux all of 127/8 is this machine: a server on every address would answer here, too.

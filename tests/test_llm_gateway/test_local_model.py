@@ -99,37 +99,53 @@ def test_fewer_slots_have_more_context_each(parallel: int, context: int) -> None
     assert told["context_window"] == context
 
 
-#: Starts a child as the adapter does, tells its process id as soon as there is one, and sits there.
+#: Starts a child as the adapter does, with the model that is named, tells its process id and sits there.
 PARENT = """
 import sys, time
+from pathlib import Path
 from archer_ws.llm_gateway.local_model import CHILD_COMMAND, child_configuration, find_model
 from archer_ws.llm_gateway.local_process import LocalProcess
-told = child_configuration(find_model(None), "m", parallel=4, concurrency=4)
+file = Path(sys.argv[1]) if sys.argv[1:] else find_model(None)
+told = child_configuration(file, "m", parallel=4, concurrency=4)
 process = LocalProcess(CHILD_COMMAND, told, load_timeout_s=60, on_exit=lambda *_: None)
+if not sys.argv[1:]:
+    assert process.ready.result(60)
 while process.pid is None:
     time.sleep(0.001)
 print(process.pid, flush=True)
-if sys.argv[1] == "ready":
-    print(process.ready.result(60).url, flush=True)
 time.sleep(3600)
 """
 
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="only Linux waits for the end of others' children")
 
-@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="waiting for another's child to end is Linux's")
-@pytest.mark.parametrize("moment", ["loading", "ready"])
-def test_the_child_dies_with_its_parent_even_when_that_is_killed(moment: str) -> None:
-    command = [sys.executable, "-c", PARENT, moment]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+
+@linux_only
+def test_the_child_dies_with_its_parent_even_when_that_is_killed() -> None:
+    with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE) as parent:
+        assert dies_with(parent)
+
+
+@linux_only
+def test_the_child_dies_with_its_parent_while_native_code_loads(tmp_path: Path) -> None:
+    # A model that is never read to its end.
+    fifo = tmp_path / "model.gguf"
+    os.mkfifo(fifo)
+    with subprocess.Popen([sys.executable, "-c", PARENT, str(fifo)], stdout=subprocess.PIPE) as parent:
+        # Opens when the child, too, has opened it.
+        with fifo.open("wb"):
+            assert dies_with(parent)
+
+
+def dies_with(parent: subprocess.Popen[bytes]) -> bool:
+    """Whether the child whose id `parent` tells lives, and ends within seconds of the killing of `parent`."""
+    try:
         assert parent.stdout is not None
-        child = int(parent.stdout.readline())
-        watch = os.pidfd_open(child)
+        child = os.pidfd_open(int(parent.stdout.readline()))
         try:
-            if moment == "ready":
-                assert parent.stdout.readline()
-            assert select.select([watch], [], [], 0) == ([], [], [])
+            assert not select.select([child], [], [], 0)[0]
             parent.kill()
-            ended, _, _ = select.select([watch], [], [], 5)
-            assert ended == [watch]
+            return bool(select.select([child], [], [], 5)[0])
         finally:
-            parent.kill()
-            os.close(watch)
+            os.close(child)
+    finally:
+        parent.kill()
