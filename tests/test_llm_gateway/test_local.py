@@ -251,6 +251,21 @@ async def test_a_crash_behind_a_plain_chat_is_told_as_one(local: LocalAdapter) -
             await task
 
 
+async def test_a_closed_adapter_has_ended_its_child_and_starts_it_again_when_asked() -> None:
+    adapter = new_adapter()
+    try:
+        assert await text_of(adapter)
+        process, _ = serving(adapter)
+        await adapter.aclose()
+        end = await process.exit_within(0)
+        assert end is not None
+        # By itself, and not by force.
+        assert (end.returncode, end.stopped) == (0, True)
+        assert await text_of(adapter)
+    finally:
+        await adapter.aclose()
+
+
 async def test_a_cancel_while_it_loads_returns_at_once() -> None:
     adapter = new_adapter()
     loading = asyncio.Event()
