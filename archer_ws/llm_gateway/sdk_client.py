@@ -96,6 +96,9 @@ class SdkClient(Generic[ClientT]):
 
     def _build(self) -> ClientT:
         try:
+            # The SDKs look for httpx in sys.modules at every answer, and trip over one that another thread has only
+            # half imported: it comes whole, and first.
+            importlib.import_module("httpx")
             module = importlib.import_module(self._module)
         except ImportError as error:
             raise ProviderNotConfigured(
