@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import structlog
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
@@ -39,6 +40,8 @@ from archer_ws.sessions.conversations import Conversations
 from archer_ws.sessions.limits import ProviderGate, StreamQuota
 from archer_ws.sessions.manager import ManagerLimits, SessionManager
 from archer_ws.sessions.store import MemoryStore
+
+log = structlog.get_logger(__name__)
 
 #: Beside the messages' text a request has its other fields and JSON's own characters, in bytes.
 BODY_ALLOWANCE_BYTES = 1024 * 1024
@@ -144,6 +147,12 @@ def _wire(settings: Settings) -> Services:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     services: Services = app.state.services
+    if not getattr(app.state, "is_served_by_archer", False):
+        log.warning(
+            "plain_server",
+            not_held="the largest message, keepalive and write deadline of sockets, bounded request heads, draining",
+            hint="archer-ws serve has them all",
+        )
     preparing = asyncio.create_task(_prepare(services))
     app.state.preparing = preparing
     try:

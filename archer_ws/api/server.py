@@ -22,11 +22,11 @@ from uvicorn.server import HANDLED_SIGNALS
 
 from archer_ws.api.dependencies import Services
 from archer_ws.api.http_protocol import BoundedHeadProtocol
+from archer_ws.api.socket import MAX_FRAME_BYTES
+from archer_ws.api.ws_protocol import WatchedWebSocketProtocol
 
 log = structlog.get_logger(__name__)
 
-#: The most one WebSocket message may have, in bytes (protocol section 2).
-MAX_FRAME_BYTES = 1024 * 1024
 #: A dead peer is noticed within 35 s (protocol section 8).
 PING_INTERVAL_S, PING_TIMEOUT_S = 15.0, 20.0
 #: Longer than the connection pools of most clients keep an idle connection: they close first, so no request is lost.
@@ -57,6 +57,7 @@ class ArcherServer(uvicorn.Server):
         super().__init__(_config(app))
         self._app = app
         self._services: Services = app.state.services
+        app.state.is_served_by_archer = True
         self._drain_s = drain_s
         self._on_ready = on_ready
         self._watch_stdin = watch_stdin
@@ -133,9 +134,13 @@ class ArcherServer(uvicorn.Server):
                 self._stopping.append(asyncio.create_task(self._hurry()))
 
     async def _drain(self) -> None:
+        sockets = self._services.sockets
         try:
+            sockets.notify_draining(round(self._drain_s * 1000))
             await self._services.manager.drain(self._drain_s)
+            await sockets.close_all("draining", HURRIED_FLUSH_S if self.was_hurried else FLUSH_S)
         finally:
+            self._cut_sockets()
             self.should_exit = True
 
     async def _hurry(self) -> None:
@@ -148,6 +153,12 @@ class ArcherServer(uvicorn.Server):
         """Cut what is left: clients that do not read, or that have not finished their requests."""
         for connection in list(self.server_state.connections):
             connection.transport.abort()
+
+    def _cut_sockets(self) -> None:
+        """Cut the sockets that could not be closed: what their peers have not read by now must not hold up the stop."""
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, WatchedWebSocketProtocol) and not connection.close_sent:
+                connection.transport.abort()
 
     async def _announce(self) -> None:
         preparing: asyncio.Task[str | None] = self._app.state.preparing
@@ -191,7 +202,7 @@ def _config(app: FastAPI) -> uvicorn.Config:
         timeout_keep_alive=KEEP_ALIVE_S,
         # A net under our own bound: it cancels what still runs, which leaves tracebacks in the log.
         timeout_graceful_shutdown=FLUSH_S + 2,
-        ws="websockets-sansio",
+        ws=WatchedWebSocketProtocol,
         ws_max_size=MAX_FRAME_BYTES,
         ws_ping_interval=PING_INTERVAL_S,
         ws_ping_timeout=PING_TIMEOUT_S,

@@ -3,6 +3,7 @@
 What is said over a socket is rpc/'s; whether its Host and Origin may come here was decided before (security.py).
 """
 
+import asyncio
 from contextlib import suppress
 
 import structlog
@@ -69,6 +70,8 @@ class OpenSockets:
 
     def __init__(self) -> None:
         self._connections: set[Connection] = set()
+        self._all_left = asyncio.Event()
+        self._closing: CloseReason | None = None
 
     @property
     def count(self) -> int:
@@ -78,20 +81,33 @@ class OpenSockets:
     async def serve(self, connection: Connection) -> None:
         """Serve a connection to its end."""
         self._connections.add(connection)
+        self._all_left.clear()
+        if self._closing is not None:
+            connection.close(self._closing)
         try:
             await connection.run()
         finally:
             self._connections.discard(connection)
+            if not self._connections:
+                self._all_left.set()
 
     def notify_draining(self, remaining_ms: int) -> None:
         """Tell every peer that the server is about to stop."""
         for connection in self._connections:
             connection.notify_draining(remaining_ms)
 
-    def close_all(self, reason: CloseReason) -> None:
-        """Close every connection once its streams' events have been sent."""
+    async def close_all(self, reason: CloseReason, limit_s: float) -> None:
+        """Close every connection once its streams' events have been sent, and wait for that, at most `limit_s`.
+
+        Those whose peers do not read are left over; whoever comes from now on is closed at once.
+        """
+        self._closing = reason
         for connection in self._connections:
             connection.close(reason, after_streams=True)
+        if self._connections:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(limit_s):
+                    await self._all_left.wait()
 
 
 async def accept(websocket: WebSocket, tickets: TicketOffice, credentials: Credentials) -> Peer | None:

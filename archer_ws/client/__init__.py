@@ -1,4 +1,50 @@
-"""A client of the server's HTTP interface; it knows the protocol and nothing of the server's insides.
+"""The Python client of archer.v1: chat streams over one WebSocket that outlive its losses.
 
-`sse` speaks to a server, `events` says what it answers, `terminal` shows an answer to a person as it comes.
+    async with connect("http://127.0.0.1:8000") as archer:
+        async for delta in archer.chat("Why is the sky blue?"):
+            print(delta, end="", flush=True)
+
+It knows the protocol's messages and nothing else of the server. `archer` is what is called, `stream` one answer,
+`link` the connection and its mending, `dialling` one attempt to connect, `frames` the wire's form, `errors` what can go
+wrong; `terminal`, `columns` and `chatting` are `archer-ws chat`.
 """
+
+from archer_ws.client.archer import Archer, Sessions, connect
+from archer_ws.client.backoff import Backoff
+from archer_ws.client.errors import (
+    ClientClosed,
+    ClientError,
+    ClosedByServer,
+    NotArcher,
+    Refused,
+    StreamError,
+    StreamFailed,
+    StreamForgotten,
+    StreamIncomplete,
+    Unreachable,
+)
+from archer_ws.client.events import Delta, Ended, Progress, Started, StreamEvent
+from archer_ws.client.stream import ChatStream
+
+__all__ = [
+    "Archer",
+    "Backoff",
+    "ChatStream",
+    "ClientClosed",
+    "ClientError",
+    "ClosedByServer",
+    "Delta",
+    "Ended",
+    "NotArcher",
+    "Progress",
+    "Refused",
+    "Sessions",
+    "Started",
+    "StreamError",
+    "StreamEvent",
+    "StreamFailed",
+    "StreamForgotten",
+    "StreamIncomplete",
+    "Unreachable",
+    "connect",
+]

@@ -1,36 +1,16 @@
-"""What a server says over HTTP: the event stream's bytes, what its events mean, and errors as a person reads them.
+"""What a stream tells, as values; and the protocol's notifications parsed into them. Pure.
 
-Pure: bytes in, events out. Connections are sse.py's.
+Statuses, reasons and phases are plain strings: a newer server may have more of them.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-#: The most one event may have; the server's are far smaller. In bytes.
-MAX_EVENT_BYTES = 16 * 1024 * 1024
+from pydantic import ValidationError
 
-
-class ClientError(Exception):
-    """The request failed; `message` says what happened and `hint` what to do."""
-
-    def __init__(self, message: str, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
-
-
-class Unreachable(ClientError):
-    """Nothing answers there, or the connection broke off."""
-
-
-class Refused(ClientError):
-    """The server answered with an error; `kind` is the protocol's."""
-
-    def __init__(self, kind: str, message: str, hint: str | None = None) -> None:
-        super().__init__(message, hint)
-        self.kind = kind
+from archer_ws.core.exceptions import ErrorInfo
+from archer_ws.llm_gateway.types import TokenUsage
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +30,15 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
-    """A piece of the answer."""
+class Delta:
+    """A piece of the answer or of the model's reasoning; the other is empty.
 
-    content: str
+    `reset` says that the text you have is to be discarded first: the server's log was trimmed.
+    """
 
-
-@dataclass(frozen=True, slots=True)
-class Reasoning:
-    """A piece of the model's reasoning."""
-
-    content: str
+    content: str = ""
+    reasoning: str = ""
+    reset: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,111 +46,56 @@ class Ended:
     """The end: completed, cancelled (`reason`), incomplete or failed (`error`)."""
 
     status: str
-    reason: str | None
-    finish_reason: str | None
-    error: Refused | None
+    reason: str | None = None
+    finish_reason: str | None = None
+    usage: TokenUsage | None = None
+    history_dropped: int | None = None
+    error: ErrorInfo | None = None
 
 
-StreamEvent = Started | Progress | Text | Reasoning | Ended
+StreamEvent = Started | Progress | Delta | Ended
 
 
-class ServerSentEvents:
-    """Splits the bytes of an event stream into named events, wherever the reads happen to be cut.
-
-    Lines end at LF alone: a JSON string may hold U+2028 and its like as they are.
-    """
-
-    def __init__(self) -> None:
-        self._buffer = bytearray()
-        self._searched = 0
-        self._name = ""
-        self._data: list[bytes] = []
-
-    def feed(self, received: bytes) -> list[tuple[str, bytes]]:
-        """The events completed by `received`, as names (empty for a plain message) and data.
-
-        Raises:
-            ClientError: an event is larger than any server of ours would send.
-        """
-        self._buffer += received
-        events: list[tuple[str, bytes]] = []
-        start = 0
-        while (end := self._buffer.find(b"\n", self._searched)) >= 0:
-            line = bytes(self._buffer[start:end]).removesuffix(b"\r")
-            start = self._searched = end + 1
-            if line:
-                self._field(line)
-            else:
-                if self._data:
-                    events.append((self._name, b"\n".join(self._data)))
-                self._name, self._data = "", []
-        del self._buffer[:start]
-        self._searched = len(self._buffer)
-        if self._searched + sum(map(len, self._data)) > MAX_EVENT_BYTES:
-            raise ClientError(f"the server sent an event of more than {MAX_EVENT_BYTES} bytes")
-        return events
-
-    def _field(self, line: bytes) -> None:
-        field, _, value = line.partition(b":")
-        value = value.removeprefix(b" ")
-        if field == b"data":
-            self._data.append(value)
-        elif field == b"event":
-            self._name = value.decode("utf-8", "replace")
+def parse_started(params: Mapping[str, Any]) -> Started:
+    """The params of `stream/started`."""
+    return Started(str(params.get("provider", "")), str(params.get("model", "")))
 
 
-def parse_event(name: str, data: bytes) -> StreamEvent | None:
-    """What an event means; None for those that a newer server may have and this client does not know.
-
-    Raises:
-        ClientError: it is not one of the protocol's.
-    """
-    value = {} if data == b"[DONE]" else json_object(data)
-    if value is None:
-        raise ClientError("the server sent an event that is not a JSON object", "Is it an Archer server of this age?")
-    match name:
-        case "started":
-            return Started(str(value.get("provider", "")), str(value.get("model", "")))
-        case "progress":
-            return Progress(str(value.get("phase", "")), _text(value, "detail"))
-        case "ended":
-            return _ended(value)
-        case "" | "message":
-            return _piece(value)
-    return None
+def parse_progress(params: Mapping[str, Any]) -> Progress:
+    """The params of `stream/progress`."""
+    return Progress(str(params.get("phase", "")), _text(params, "detail"))
 
 
-def _ended(value: Mapping[str, Any]) -> Ended:
-    error = value.get("error")
+def parse_ended(params: Mapping[str, Any]) -> Ended:
+    """The params of `stream/ended`."""
+    dropped = params.get("history_dropped")
     return Ended(
-        status=str(value.get("status", "")),
-        reason=_text(value, "reason"),
-        finish_reason=_text(value, "finish_reason"),
-        error=refusal(error) if isinstance(error, dict) else None,
+        status=str(params.get("status", "")),
+        reason=_text(params, "reason"),
+        finish_reason=_text(params, "finish_reason"),
+        usage=_usage(params.get("usage")),
+        history_dropped=dropped if isinstance(dropped, int) else None,
+        error=parse_error(params["error"]) if isinstance(params.get("error"), dict) else None,
     )
 
 
-def _piece(value: Mapping[str, Any]) -> Text | Reasoning | None:
-    if content := _text(value, "content"):
-        return Text(content)
-    reasoning = _text(value, "reasoning")
-    return Reasoning(reasoning) if reasoning else None
+def parse_error(error: Mapping[str, Any]) -> ErrorInfo:
+    """The protocol's ErrorInfo; one that lacks something is completed."""
+    given = {"kind": "unknown", "message": "an error without words", "retryable": False, "request_id": ""}
+    try:
+        return ErrorInfo.model_validate({**given, **error})
+    except ValidationError:
+        given["message"] = _text(error, "message") or given["message"]
+        return ErrorInfo.model_validate({**given, "kind": _text(error, "kind") or "unknown"})
 
 
-def refusal(error: Mapping[str, Any]) -> Refused:
-    """The protocol's ErrorInfo, as an exception."""
-    return Refused(str(error.get("kind", "unknown")), str(error.get("message", "")), _text(error, "hint"))
+def _usage(usage: Any) -> TokenUsage | None:
+    try:
+        return TokenUsage.model_validate(usage)
+    except ValidationError:
+        return None
 
 
 def _text(value: Mapping[str, Any], field: str) -> str | None:
     text = value.get(field)
     return text if isinstance(text, str) else None
-
-
-def json_object(data: bytes) -> dict[str, Any] | None:
-    """The object that the bytes are as JSON, or None."""
-    try:
-        value = json.loads(data)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None

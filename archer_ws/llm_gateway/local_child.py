@@ -126,7 +126,9 @@ def _threads() -> int:
     They wait for each other busily at every layer: with one too many, whatever else runs (the parent, the clients)
     slows them to a tenth.
     """
-    usable = len(os.sched_getaffinity(0)) if sys.platform == "linux" else (os.cpu_count() or 1)
+    usable = os.cpu_count() or 1
+    if sys.platform == "linux":
+        usable = len(os.sched_getaffinity(0))
     return max(1, min(usable - 1, max(4, usable // 2)))
 
 

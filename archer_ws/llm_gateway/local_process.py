@@ -233,4 +233,5 @@ def _apart() -> dict[str, Any]:
     """Popen's arguments for a process group of its own: a terminal's Ctrl-C is ours to handle."""
     if sys.platform == "win32":
         return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
-    return {"start_new_session": True}
+    else:  # noqa: RET505 - so that type checkers know it for one of two platforms
+        return {"start_new_session": True}

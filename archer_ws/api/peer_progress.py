@@ -1,0 +1,92 @@
+"""How much of what was written to a connection its peer has taken.
+
+On Linux the kernel tells exactly (TCP_INFO), so that what waits in its own buffer counts as not taken. Elsewhere only
+the transport's buffer is known, and what has left it counts as taken.
+"""
+
+import asyncio
+import socket
+import struct
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+#: linux/tcp.h: where tcpi_bytes_acked (u64) stands in struct tcp_info.
+_BYTES_ACKED_AT = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A connection's outbound side at one moment, in bytes.
+
+    `taken` only ever grows; its zero is arbitrary. `waiting` is what the peer has not taken yet.
+    """
+
+    taken: int
+    waiting: int
+
+    @property
+    def written(self) -> int:
+        """The position in the stream up to which was written."""
+        return self.taken + self.waiting
+
+
+class PeerProgress:
+    """Watches one connection's outbound side; asking costs two system calls."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._socket: Any = transport.get_extra_info("socket")
+        self._is_exact = sys.platform == "linux"
+        self._drained = 0
+        self._buffered = 0
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether `taken` is what the peer's kernel acknowledged."""
+        return self._is_exact
+
+    def sample(self) -> Progress:
+        """What the peer has taken by now, and what waits."""
+        buffered = self._transport.get_write_buffer_size()
+        if self._is_exact:
+            try:
+                taken, in_kernel = _kernel_sample(self._socket)
+            except (OSError, ValueError, struct.error, AttributeError):
+                # Not TCP, closed, or a sandbox without the call.
+                self._is_exact = False
+            else:
+                return Progress(taken, in_kernel + buffered)
+        self._drained += max(0, self._buffered - buffered)
+        self._buffered = buffered
+        return Progress(self._drained, buffered)
+
+
+def _kernel_sample(connection: Any) -> tuple[int, int]:
+    """Bytes acknowledged by the peer, and bytes in the kernel's send buffer."""
+    if sys.platform != "linux":
+        raise ValueError("no such call")
+    import fcntl
+    import termios
+
+    described: bytes = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED_AT + 8)
+    (taken,) = struct.unpack_from("Q", described, _BYTES_ACKED_AT)
+    (in_kernel,) = struct.unpack("i", fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4)))
+    return taken, in_kernel
+
+
+def bound_send_buffer(transport: asyncio.Transport, size: int) -> None:
+    """Keep the kernel from buffering more than about `size` bytes for a peer that does not read."""
+    connection: Any = transport.get_extra_info("socket")
+    if connection is not None and connection.family in {socket.AF_INET, socket.AF_INET6}:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
+
+
+def cut(transport: asyncio.Transport) -> None:
+    """Abort the connection, and have the kernel drop what it still holds for it rather than try on for minutes."""
+    connection: Any = transport.get_extra_info("socket")
+    if sys.platform != "win32" and connection is not None:
+        with suppress(OSError):  # It is closed already.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()

@@ -1,0 +1,66 @@
+"""The client's half of JSON-RPC 2.0: requests to frames, frames to what the server says. Pure."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from archer_ws.client.errors import NotArcher
+from archer_ws.client.events import parse_error
+from archer_ws.core.exceptions import ErrorInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The answer to a request."""
+
+    id: int
+    result: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An error answered to a request; with no id, to a frame that the server could not read."""
+
+    id: int | None
+    error: ErrorInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """Something that the server tells."""
+
+    method: str
+    params: dict[str, Any]
+
+
+def encode_request(identity: int, method: str, params: Mapping[str, Any]) -> bytes:
+    """A request's frame; the server is left to refuse what is not whole Unicode."""
+    request = {"jsonrpc": "2.0", "id": identity, "method": method, "params": params}
+    try:
+        return json.dumps(request, ensure_ascii=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:
+        return json.dumps(request, separators=(",", ":")).encode()
+
+
+def decode_frame(frame: str | bytes) -> Result | Failure | Notification:
+    """What the server says.
+
+    Raises:
+        NotArcher: it is not one of the protocol's messages.
+    """
+    try:
+        message = json.loads(frame) if isinstance(frame, str) else None
+    except (ValueError, RecursionError):
+        message = None
+    match message:
+        case {"method": str(method), "params": dict(params)}:
+            return Notification(method, params)
+        case {"method": str(method)}:
+            return Notification(method, {})
+        case {"id": int(identity), "result": result}:
+            return Result(identity, result)
+        case {"id": int() | None as identity, "error": dict(error)}:
+            details = error.get("data")
+            return Failure(identity, parse_error(details if isinstance(details, dict) else error))
+    raise NotArcher("the server sent a frame that is not of archer.v1", "Is it an Archer server of this age?")

@@ -1,0 +1,181 @@
+"""Servers that use the production WebSocket protocol: a bare echo, and the whole application."""
+
+import asyncio
+import json
+import logging
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import uvicorn
+import websockets
+
+from archer_ws.api import ws_protocol
+from archer_ws.api.http_protocol import BoundedHeadProtocol
+from archer_ws.api.server import ArcherServer
+from archer_ws.api.ws_protocol import WatchedWebSocketProtocol
+from archer_ws.core.logging import configure_logging
+from archer_ws.main import create_app
+from tests.conftest import MakeSettings
+from tests.fakes.ollama_api import Answer, ollama_server, ollama_show, ollama_tags
+from tests.fakes.rpc_peer import RpcPeer, SocketTransport
+from tests.fakes.scripted_server import ScriptedServer, scripted_server
+
+HELLO = [{"role": "user", "content": "hello"}]
+
+
+@pytest.fixture(autouse=True)
+def _logging(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in production; no test is silenced by the line of one before it."""
+    configure_logging()
+    for name, event in (
+        ("_violation", "websocket_violation"),
+        ("_stalled", "websocket_stalled"),
+        ("_silent", "websocket_silent"),
+    ):
+        monkeypatch.setattr(ws_protocol, name, ws_protocol.RareLine(event))
+
+
+@dataclass
+class Echo:
+    """A server that says what it was told; it reads only while `may_receive` is set."""
+
+    address: str
+    server: uvicorn.Server
+    may_receive: asyncio.Event = field(default_factory=asyncio.Event)
+    may_accept: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def protocol(self) -> WatchedWebSocketProtocol:
+        """The one open connection."""
+        (protocol,) = (p for p in self.server.server_state.connections if isinstance(p, WatchedWebSocketProtocol))
+        return protocol
+
+
+StartEcho = Callable[..., AbstractAsyncContextManager[Echo]]
+
+
+@pytest.fixture
+def start_echo() -> StartEcho:
+    """`async with start_echo(**uvicorn_settings) as echo`."""
+
+    @asynccontextmanager
+    async def start(**config: Any) -> AsyncIterator[Echo]:
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await receive()
+            await echo.may_accept.wait()
+            await send({"type": "websocket.accept"})
+            while True:
+                await echo.may_receive.wait()
+                message = await receive()
+                if message["type"] == "websocket.disconnect":
+                    return
+                await send({"type": "websocket.send", "text": message["text"]})
+
+        listener = socket.create_server(("127.0.0.1", 0))
+        settings = {"ws_max_size": 1024 * 1024, "ws_per_message_deflate": False, **config}
+        server = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                lifespan="off",
+                http=BoundedHeadProtocol,
+                ws=WatchedWebSocketProtocol,
+                **settings,
+            )
+        )
+        echo = Echo("127.0.0.1:{1}".format(*listener.getsockname()), server)
+        echo.may_receive.set()
+        echo.may_accept.set()
+        running = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            yield echo
+        finally:
+            server.should_exit = True
+            async with asyncio.timeout(10):
+                await running
+
+    return start
+
+
+@dataclass
+class Socketed:
+    """The application under our server, and the Ollama behind it."""
+
+    address: str
+    server: ArcherServer
+    ollama: ScriptedServer
+    running: asyncio.Task[None]
+    app: Any
+
+    def answer(self, chat: Answer) -> None:
+        """What Ollama answers to chats from now on."""
+        routes = {"/api/chat": chat, "/api/show": ollama_show(4096), "/api/tags": ollama_tags("llama3.2:latest")}
+        self.ollama.responder = ollama_server(routes)
+
+    @property
+    def url(self) -> str:
+        return f"ws://{self.address}/api/v1/ws"
+
+    @asynccontextmanager
+    async def peer(self, **options: Any) -> AsyncIterator[RpcPeer]:
+        """A well-behaved client."""
+        async with websockets.connect(self.url, max_size=None, proxy=None, **options) as connection:
+            peer = RpcPeer(SocketTransport(connection))
+            try:
+                yield peer
+            finally:
+                await peer.stop()
+
+    @property
+    def protocols(self) -> list[WatchedWebSocketProtocol]:
+        """The open WebSocket connections."""
+        return [p for p in self.server.server_state.connections if isinstance(p, WatchedWebSocketProtocol)]
+
+
+StartSocketed = Callable[..., AbstractAsyncContextManager[Socketed]]
+
+
+@pytest.fixture
+def start_socketed(make_settings: MakeSettings) -> StartSocketed:
+    """`async with start_socketed(**settings) as archer`: drains nothing at the end unless told to."""
+
+    @asynccontextmanager
+    async def start(*, drain_s: float = 0.0, **values: object) -> AsyncIterator[Socketed]:
+        async with scripted_server() as ollama:
+            app = create_app(make_settings(**{"ollama_host": ollama.url, "max_retries": 0, **values}))
+            listener = socket.create_server(("127.0.0.1", 0))
+            server = ArcherServer(app, drain_s=drain_s, on_ready=lambda _: None)
+            address = "127.0.0.1:{1}".format(*listener.getsockname())
+            running = asyncio.create_task(server.serve([listener]))
+            archer = Socketed(address, server, ollama, running, app)
+            try:
+                # The socket listens already: who comes before the server is ready waits in its queue.
+                async with archer.peer(subprotocols=None):
+                    pass
+                yield archer
+            finally:
+                server.request_stop("end of test")
+                async with asyncio.timeout(30):
+                    await running
+
+    return start
+
+
+def lines(caplog: pytest.LogCaptureFixture, event: str) -> list[logging.LogRecord]:
+    """The log's lines of one event."""
+    return [record for record in caplog.records if event in str(record.msg)]
+
+
+def assert_quiet(caplog: pytest.LogCaptureFixture) -> None:
+    """No traceback was logged."""
+    assert not [record for record in caplog.records if record.exc_info or "Traceback" in str(record.msg)], caplog.text
+
+
+async def answers(connection: websockets.ClientConnection, text: str = "still here") -> None:
+    """The echo answers on this connection."""
+    async with asyncio.timeout(10):
+        await connection.send(json.dumps(text))
+        assert await connection.recv() == json.dumps(text)

@@ -1,0 +1,227 @@
+"""The WebSocket protocol class alone: junk, floods, keepalive, and what a client may hold on to."""
+
+import asyncio
+import json
+
+import pytest
+import websockets
+
+from archer_ws.api import ws_protocol
+from archer_ws.api.ws_protocol import SLICE_BYTES
+from tests.fakes.raw_websocket import BINARY, CLOSE, CONT, PING, PONG, TEXT, frame, raw_websocket
+from tests.test_socket.conftest import StartEcho, answers, assert_quiet, lines
+
+MAX = 1024 * 1024
+LIMIT_S = 20
+
+
+@pytest.mark.parametrize(
+    ("junk", "code"),
+    [
+        pytest.param(frame(TEXT, b"\xff\xfe"), 1007, id="not UTF-8"),
+        pytest.param(frame(TEXT, b"\xce", fin=False) + frame(CONT, b"\xff"), 1007, id="fragments not UTF-8"),
+        pytest.param(frame(TEXT, b"\xff") * 3, 1007, id="not UTF-8 more than once"),
+        pytest.param(frame(TEXT, b"hi", rsv=0x40), 1002, id="reserved bit"),
+        pytest.param(frame(3, b"hi"), 1002, id="reserved opcode"),
+        pytest.param(frame(CONT, b"hi"), 1002, id="continuation of nothing"),
+        pytest.param(frame(TEXT, b"a", fin=False) + frame(TEXT, b"b"), 1002, id="message within a message"),
+        pytest.param(frame(PING, b"hi", fin=False), 1002, id="fragmented ping"),
+        pytest.param(frame(PING, b"x" * 126), 1002, id="long ping"),
+        pytest.param(frame(TEXT, b"hi", masked=False), 1002, id="not masked"),
+        pytest.param(frame(CLOSE, b"\x03"), 1002, id="half a close code"),
+        pytest.param(frame(CLOSE, (999).to_bytes(2)), 1002, id="forbidden close code"),
+        pytest.param(frame(TEXT, b"x" * (MAX + 1)), 1009, id="more than 1 MiB"),
+        pytest.param((frame(TEXT, b"x" * MAX, fin=False) + frame(CONT, b"x")), 1009, id="fragments over 1 MiB"),
+        pytest.param(bytes(range(256)) * 4000, 1002, id="noise"),
+    ],
+)
+async def test_junk_closes_with_its_code_one_line_and_no_harm_to_others(
+    start_echo: StartEcho, caplog: pytest.LogCaptureFixture, junk: bytes, code: int
+) -> None:
+    async with (
+        asyncio.timeout(LIMIT_S),
+        start_echo() as echo,
+        websockets.connect(f"ws://{echo.address}/", proxy=None) as other,
+        raw_websocket(echo.address, "/") as raw,
+    ):
+        assert " 101 " in await raw.head()
+        await raw.send(junk)
+        assert await raw.close_code() == code
+        await raw.until_gone()
+        await answers(other)
+    assert len(lines(caplog, "websocket_violation")) == 1
+    assert_quiet(caplog)
+
+
+async def test_the_close_code_reaches_a_client_that_goes_on_sending(start_echo: StartEcho) -> None:
+    async with asyncio.timeout(LIMIT_S), start_echo() as echo, raw_websocket(echo.address, "/") as raw:
+        await raw.head()
+        await raw.send(frame(TEXT, b"\xff"))
+        # Without lingering the server's system answers this with a reset, which discards the close frame.
+        await raw.send(bytes(4_000_000))
+        assert await raw.close_code() == 1007
+
+
+async def test_many_violations_are_told_in_one_line(start_echo: StartEcho, caplog: pytest.LogCaptureFixture) -> None:
+    async with asyncio.timeout(LIMIT_S), start_echo() as echo:
+        for _ in range(5):
+            async with raw_websocket(echo.address, "/") as raw:
+                await raw.head()
+                await raw.send(frame(3))
+                assert await raw.close_code() == 1002
+    assert len(lines(caplog, "websocket_violation")) == 1
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [frame(PING) * 3000, frame(PONG) * 3000, frame(TEXT, b"", fin=False) + frame(CONT, b"", fin=False) * 3000],
+    ids=["pings", "pongs", "empty fragments"],
+)
+async def test_a_flood_of_frames_that_say_nothing_is_closed(start_echo: StartEcho, flood: bytes) -> None:
+    async with asyncio.timeout(LIMIT_S), start_echo() as echo, raw_websocket(echo.address, "/") as raw:
+        await raw.head()
+        await raw.send(flood)
+        assert await raw.close_code() == 4504
+
+
+async def test_a_message_in_tiny_fragments_is_one_buffer_and_arrives_whole(start_echo: StartEcho) -> None:
+    pieces = 20_000
+    async with asyncio.timeout(LIMIT_S), start_echo() as echo, raw_websocket(echo.address, "/") as raw:
+        await raw.head()
+        await raw.send(frame(TEXT, b"x", fin=False) + frame(CONT, b"x", fin=False) * pieces + frame(PING, b"?"))
+        assert await raw.frame() == (PONG, b"?")
+        assert len(echo.protocol().frames) == 1
+        await raw.send(frame(CONT, b"!"))
+        assert await raw.frame() == (TEXT, b"x" * (pieces + 1) + b"!")
+
+
+async def test_thousands_of_messages_in_one_read_wait_unparsed(start_echo: StartEcho) -> None:
+    async with asyncio.timeout(LIMIT_S), start_echo() as echo, raw_websocket(echo.address, "/") as raw:
+        await raw.head()
+        echo.may_receive.clear()
+        count = 60_000
+        sending = asyncio.create_task(raw.send(frame(TEXT, b"") * count))
+        protocol = echo.protocol()
+        while not protocol._unparsed:
+            await asyncio.sleep(0)
+        for _ in range(50):
+            await asyncio.sleep(0)
+            assert protocol.queue.qsize() <= SLICE_BYTES // 6 + 1
+        echo.may_receive.set()
+        for _ in range(count):
+            assert await raw.frame() == (TEXT, b"")
+        await sending
+
+
+async def test_pongs_to_a_client_that_does_not_read_do_not_pile_up(
+    start_echo: StartEcho, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ws_protocol, "IDLE_FRAMES_MAX", 10**9)
+    async with (
+        asyncio.timeout(LIMIT_S),
+        start_echo() as echo,
+        raw_websocket(echo.address, "/", receive_buffer=4096) as raw,
+    ):
+        await raw.head()
+        protocol = echo.protocol()
+        for _ in range(20):
+            await raw.send(frame(PING, b"p" * 125) * 1000)
+        await raw.send(frame(PING, b"last"))
+        while protocol._late_pong is None or b"last" not in protocol._late_pong:
+            await asyncio.sleep(0)
+        assert protocol.transport.get_write_buffer_size() < 256 * 1024
+        while (await raw.frame()) != (PONG, b"last"):
+            pass
+
+
+async def test_frames_sent_before_the_handshake_is_answered_are_kept(start_echo: StartEcho) -> None:
+    async with asyncio.timeout(LIMIT_S), start_echo() as echo, raw_websocket(echo.address, "/") as raw:
+        echo.may_accept.clear()
+        while not echo.server.server_state.tasks:
+            await asyncio.sleep(0)
+        await raw.send(frame(PING, b"early") + frame(TEXT, b"bird"))
+        protocol = echo.protocol()
+        while not protocol._unparsed:
+            await asyncio.sleep(0)
+        echo.may_accept.set()
+        assert " 101 " in await raw.head()
+        assert await raw.frame() == (PONG, b"early")
+        assert await raw.frame() == (TEXT, b"bird")
+
+
+@pytest.mark.parametrize(
+    ("method", "header", "status"),
+    [("GET", "X-Long: " + "x" * 9000, 431), ("POST", "X-Short: x", 400), ("GET", "Sec-WebSocket-Version: 12", 400)],
+    ids=["a header of 9 KB", "POST", "two versions"],
+)
+async def test_an_upgrade_that_cannot_be_is_answered_and_closed(
+    start_echo: StartEcho, caplog: pytest.LogCaptureFixture, method: str, header: str, status: int
+) -> None:
+    async with (
+        asyncio.timeout(LIMIT_S),
+        start_echo() as echo,
+        raw_websocket(echo.address, "/", header, method=method) as raw,
+    ):
+        assert f" {status} " in await raw.head()
+        await raw.until_gone()
+    assert_quiet(caplog)
+
+
+async def test_a_peer_that_does_not_answer_pings_is_closed(
+    start_echo: StartEcho, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = {"ws_ping_interval": 0.05, "ws_ping_timeout": 0.2}
+    async with asyncio.timeout(LIMIT_S), start_echo(**config) as echo, raw_websocket(echo.address, "/") as raw:
+        await raw.head()
+        while echo.server.server_state.connections:
+            # It reads nothing, and answers nothing.
+            await asyncio.sleep(0)
+        assert await raw.close_code() == 1011
+    assert len(lines(caplog, "websocket_silent")) == 1
+    assert_quiet(caplog)
+
+
+async def test_a_pong_that_we_do_not_read_is_not_held_against_the_peer(start_echo: StartEcho) -> None:
+    config = {"ws_ping_interval": 0.05, "ws_ping_timeout": 0.1}
+    async with (
+        asyncio.timeout(LIMIT_S),
+        start_echo(**config) as echo,
+        websockets.connect(f"ws://{echo.address}/", proxy=None) as client,
+    ):
+        await answers(client)
+        echo.may_receive.clear()
+        await client.send(json.dumps("you do not read this yet"))
+        await client.send(json.dumps("nor this"))
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await client.wait_closed()
+        echo.may_receive.set()
+        await client.recv()
+        await client.recv()
+        await answers(client)
+
+
+async def test_nothing_is_logged_of_a_socket_and_its_query(
+    start_echo: StartEcho, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    async with (
+        asyncio.timeout(LIMIT_S),
+        start_echo() as echo,
+        websockets.connect(f"ws://{echo.address}/?token=SECRET", proxy=None, logger=None) as client,
+    ):
+        await answers(client)
+    served = [record for record in caplog.records if not record.name.startswith("websockets.client")]
+    assert not [record for record in served if "SECRET" in record.getMessage() or "connection" in record.getMessage()]
+
+
+async def test_binary_reaches_the_application_as_bytes(start_echo: StartEcho) -> None:
+    async with asyncio.timeout(LIMIT_S), start_echo() as echo, raw_websocket(echo.address, "/") as raw:
+        await raw.head()
+        echo.may_receive.clear()
+        await raw.send(frame(BINARY, b"a", fin=False) + frame(CONT, b"b"))
+        protocol = echo.protocol()
+        while protocol.queue.empty():
+            await asyncio.sleep(0)
+        assert protocol.queue.get_nowait() == {"type": "websocket.receive", "bytes": b"ab"}
+        echo.may_receive.set()
