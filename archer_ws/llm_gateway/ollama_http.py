@@ -9,7 +9,7 @@ import asyncio
 import ipaddress
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager, nullcontext, suppress
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
@@ -92,10 +92,13 @@ class OllamaHttp:
                 content=json.dumps(payload).encode() if payload else None,
                 headers={"content-type": "application/json"} if payload else None,
             )
-            async with until_answered or nullcontext():
-                response = await http.send(request, stream=True)
-            answered = True
-            async with aclosing(response), aclosing(_body(response)) as body:
+            async with AsyncExitStack() as opened:
+                async with until_answered or nullcontext():
+                    response = await http.send(request, stream=True)
+                    # Inside, because a cancel may strike while `until_answered` is being left.
+                    opened.push_async_callback(response.aclose)
+                answered = True
+                body = await opened.enter_async_context(aclosing(_body(response)))
                 if not response.is_success:
                     beginning = await self._beginning(body)
                     model = payload.get("model") if payload else None
