@@ -93,6 +93,10 @@ class StreamLog(Protocol):
         """The size of the answer so far, reasoning apart."""
 
     @property
+    def text_bytes(self) -> int:
+        """The size of all text so far, reasoning included."""
+
+    @property
     def size_bytes(self) -> int:
         """What the log costs in memory, about."""
 
@@ -145,6 +149,11 @@ class MemoryLog:
     def content_bytes(self) -> int:
         """The size of the answer so far, reasoning apart."""
         return self._content_bytes
+
+    @property
+    def text_bytes(self) -> int:
+        """The size of all text so far, reasoning included."""
+        return len(self._text)
 
     @property
     def size_bytes(self) -> int:

@@ -39,15 +39,16 @@ class Outcome:
         return cls("failed", error=defect)
 
 
-def final_usage(status: StreamStatus, told: TokenUsage | None, content_bytes: int, prompt_estimate: int) -> TokenUsage:
+def final_usage(status: StreamStatus, told: TokenUsage | None, text_bytes: int, prompt_estimate: int) -> TokenUsage:
     """The provider's figures for a completed stream, else the best that can be said.
 
-    `told` is the last the provider said, `prompt_estimate` our own count of the prompt's tokens.
+    `told` is the last the provider said, `text_bytes` counts what came (reasoning too), `prompt_estimate` is our own
+    count of the prompt's tokens.
     """
     if told is not None and status == "completed":
         return told
     prompt = told.prompt_tokens if told and told.prompt_tokens else prompt_estimate
-    completion = max(told.completion_tokens if told else 0, -(-content_bytes // BYTES_PER_TOKEN))
+    completion = max(told.completion_tokens if told else 0, -(-text_bytes // BYTES_PER_TOKEN))
     return TokenUsage(
         prompt_tokens=prompt,
         completion_tokens=completion,

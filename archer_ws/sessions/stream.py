@@ -26,7 +26,7 @@ from archer_ws.llm_gateway.types import (
     StreamStatus,
     TokenUsage,
 )
-from archer_ws.sessions.log import Ended, LogFull, MemoryLog, Progress, Started, StreamLog
+from archer_ws.sessions.log import Ended, LogFull, MemoryLog, Progress, Started, StreamLog, TextKind
 from archer_ws.sessions.outcome import Outcome, final_usage
 from archer_ws.sessions.scalars import ScalarEncoder
 
@@ -109,7 +109,7 @@ class Stream:
         self._started = False
         self._began = time.monotonic()
         self._first_text_ms: float | None = None
-        self._encoder = ScalarEncoder()
+        self._encoders: dict[TextKind, ScalarEncoder] = {"content": ScalarEncoder(), "reasoning": ScalarEncoder()}
         self._holders = 0
         self._grace: asyncio.TimerHandle | None = None
         self._admitted = asyncio.Event()
@@ -208,7 +208,8 @@ class Stream:
             self._admitted.set()
             await self._generate(work)
             with suppress(LogFull):
-                self.log.append_text("content", self._encoder.flush())
+                for kind, encoder in self._encoders.items():
+                    self.log.append_text(kind, encoder.flush())
             await self._settle(work)
         except Exception as cause:  # noqa: BLE001 - the edge of a generation: whatever breaks, its readers get an end
             self._outcome = Outcome.broken(cause)
@@ -216,6 +217,8 @@ class Stream:
             # Reached on every way out, the loop's shutdown included: the end is written without another await.
             if self._rejection is None:
                 self._write_end(work)
+            if self._grace is not None:
+                self._grace.cancel()
             self._admitted.set()
             self._finished.set()
             self._on_end(self)
@@ -264,13 +267,14 @@ class Stream:
             self.usage = chunk.usage
         if chunk.finish_reason is not None:
             self.finish_reason = chunk.finish_reason
+        kind: TextKind = "content" if chunk.content else "reasoning"
         text = chunk.content or chunk.reasoning
         if not text:
             return
         if self._first_text_ms is None:
             self._first_text_ms = (time.monotonic() - self._began) * 1000
         try:
-            self.log.append_text("content" if chunk.content else "reasoning", self._encoder.encode(text))
+            self.log.append_text(kind, self._encoders[kind].encode(text))
         except LogFull:
             raise OutputTooLong(
                 "the answer is longer than a stream may hold; what fitted was kept",
@@ -293,7 +297,7 @@ class Stream:
         if outcome is None:
             # The owner itself was cancelled: its loop is closing.
             outcome = self._outcome = Outcome("cancelled", self._cancel_reason or "draining")
-        usage = self.usage = final_usage(outcome.status, self.usage, self.log.content_bytes, work.prompt_tokens)
+        usage = self.usage = final_usage(outcome.status, self.usage, self.log.text_bytes, work.prompt_tokens)
         error = outcome.error
         self.ended_at = utc_now()
         self.log.append(

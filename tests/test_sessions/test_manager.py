@@ -283,6 +283,27 @@ async def test_surrogate_halves_split_over_chunks_are_joined(manager: SessionMan
     assert stream.log.text("content") == "a\U0001f600b\ufffd"
 
 
+async def test_a_half_left_in_the_reasoning_does_not_become_an_answer(
+    manager: SessionManager, gateway: ScriptedGateway
+) -> None:
+    stream = (await start(manager)).stream
+    call = await gateway.call()
+    call.say(StreamChunk(content="", reasoning="hm\ud83d"))
+    call.finish()
+    await ended(stream)
+    assert (stream.log.text("reasoning"), stream.log.text("content")) == ("hm\ufffd", "")
+
+
+async def test_reasoning_counts_in_an_estimate_of_the_usage(manager: SessionManager, gateway: ScriptedGateway) -> None:
+    stream = (await start(manager)).stream
+    call = await gateway.call()
+    call.say(StreamChunk(content="", reasoning="x" * 400))
+    call.finish()
+    usage = (await ended(stream)).usage
+    assert usage is not None
+    assert (usage.completion_tokens, usage.estimated) == (100, True)
+
+
 async def test_the_last_holder_s_leaving_cancels(manager: SessionManager, gateway: ScriptedGateway) -> None:
     attachment = await start(manager)
     call = await gateway.call()

@@ -59,17 +59,17 @@ async def test_a_reader_cancelled_by_itself_is_failed_and_not_cancelled() -> Non
 
 
 def test_a_completed_streams_usage_is_the_providers_own() -> None:
-    assert final_usage("completed", TOLD, content_bytes=4000, prompt_estimate=99) is TOLD
+    assert final_usage("completed", TOLD, text_bytes=4000, prompt_estimate=99) is TOLD
 
 
 def test_without_a_word_from_the_provider_everything_is_estimated() -> None:
-    assert final_usage("completed", None, content_bytes=9, prompt_estimate=11) == TokenUsage(
+    assert final_usage("completed", None, text_bytes=9, prompt_estimate=11) == TokenUsage(
         prompt_tokens=11, completion_tokens=3, total_tokens=14, estimated=True
     )
 
 
 def test_a_stream_without_text_cost_its_prompt_only() -> None:
-    assert final_usage("cancelled", None, content_bytes=0, prompt_estimate=11) == TokenUsage(
+    assert final_usage("cancelled", None, text_bytes=0, prompt_estimate=11) == TokenUsage(
         prompt_tokens=11, completion_tokens=0, total_tokens=11, estimated=True
     )
 
@@ -92,6 +92,6 @@ def test_a_cut_off_streams_usage_is_the_larger_of_told_and_estimated(
 def test_a_prompt_that_the_provider_counted_as_nothing_is_estimated() -> None:
     told = TokenUsage(prompt_tokens=0, completion_tokens=5, total_tokens=5)
 
-    assert final_usage("cancelled", told, content_bytes=0, prompt_estimate=11) == TokenUsage(
+    assert final_usage("cancelled", told, text_bytes=0, prompt_estimate=11) == TokenUsage(
         prompt_tokens=11, completion_tokens=5, total_tokens=16, estimated=True
     )
