@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
 import httpx
+import hypothesis
 import pytest
 import uvicorn
 from fastapi import FastAPI
@@ -17,6 +18,10 @@ from archer_ws.config import Settings, load_settings
 from archer_ws.main import create_app
 from tests.fakes.ollama_api import Answer, ollama_server, ollama_show, ollama_tags
 from tests.fakes.scripted_server import ScriptedServer, scripted_server
+
+# A busy machine is no defect of the code under test; what may not hang has a time limit of its own.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 MakeSettings = Callable[..., Settings]
 Serve = Callable[[ASGIApp], AbstractAsyncContextManager[str]]

@@ -28,10 +28,11 @@ from archer_ws.sessions.limits import ProviderGate, Slot, StreamQuota
 from archer_ws.sessions.models import CancelResult, StreamPage
 from archer_ws.sessions.retention import StreamTable
 from archer_ws.sessions.store import SessionStore
-from archer_ws.sessions.stream import STOP_GRACE_S, Hold, Stream, StreamIdentity
+from archer_ws.sessions.stream import STOP_GRACE_S, Hold, Stream
 from archer_ws.sessions.tombstones import Tombstones
 from archer_ws.sessions.turn import Turn, check_turn
 from archer_ws.sessions.views import stream_info
+from archer_ws.sessions.work import StreamIdentity
 
 log = structlog.get_logger(__name__)
 

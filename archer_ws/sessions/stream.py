@@ -10,10 +10,9 @@ of the answer, is the `Work`'s; which streams exist is the manager's.
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import structlog
 
@@ -29,6 +28,7 @@ from archer_ws.llm_gateway.types import (
 from archer_ws.sessions.log import Ended, LogFull, MemoryLog, Progress, Started, StreamLog, TextKind
 from archer_ws.sessions.outcome import Outcome, final_usage
 from archer_ws.sessions.scalars import ScalarEncoder
+from archer_ws.sessions.work import StreamIdentity, Work
 
 log = structlog.get_logger(__name__)
 
@@ -36,42 +36,6 @@ log = structlog.get_logger(__name__)
 STOP_GRACE_S = 2.0
 #: How long storing an answer may hold back the stream's end.
 SETTLE_LIMIT_S = 5.0
-
-
-class Work(Protocol):
-    """What a stream does, step by step; each is cancelled with it."""
-
-    async def admit(self) -> None:
-        """The last checks before the stream is accepted.
-
-        Raises:
-            ArcherError: it is not.
-        """
-
-    async def open(self, stream: "Stream") -> AsyncGenerator[StreamChunk, None]:
-        """Wait until the stream may run, and give its chunks."""
-
-    async def settle(self, status: StreamStatus, content: str) -> None:
-        """Keep the answer."""
-
-    @property
-    def prompt_tokens(self) -> int:
-        """An estimate, for a provider that did not say."""
-
-
-@dataclass(frozen=True, slots=True)
-class StreamIdentity:
-    """What never changes about a stream."""
-
-    stream_id: str
-    principal: str
-    session_id: str | None
-    provider: str
-    model: str
-    request_id: str
-    #: Of the request's parameters: tells a repeated send from a conflicting one.
-    fingerprint: bytes
-    on_disconnect: Literal["continue", "cancel"]
 
 
 class Stream:

@@ -5,7 +5,8 @@ import pytest
 
 from archer_ws.sessions.log import Ended
 from archer_ws.sessions.retention import StreamTable
-from archer_ws.sessions.stream import Stream, StreamIdentity
+from archer_ws.sessions.stream import Stream
+from archer_ws.sessions.work import StreamIdentity
 from tests.fakes.manual_clock import ManualClock
 
 RETENTION_S = 600.0
