@@ -144,7 +144,9 @@ class Settings(BaseSettings):
     stream_grace_s: SecondsOrZero | None = Field(
         None, description="How long a stream goes on with nobody listening; none: to its end"
     )
-    retained_bytes_max: Count = Field(256 * _MIB, description="The most bytes of all streams' text together; the oldest ended go first")
+    retained_bytes_max: Count = Field(
+        256 * _MIB, description="The most bytes of all streams' text together; the oldest ended go first"
+    )
     sessions_max: Count = Field(10_000, description="The most stored conversations")
     session_idle_ttl_s: Seconds = Field(86_400, description="How long an unused conversation is kept")
     session_bytes_max: Count = Field(

@@ -1,5 +1,6 @@
 """Pins, package data and container files: what can be checked of them without a registry or a container engine."""
 
+import ast
 import http.server
 import json
 import os
@@ -10,6 +11,7 @@ import threading
 import tomllib
 from collections.abc import Iterator
 from fnmatch import fnmatch
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -115,6 +117,39 @@ def test_files_that_are_installed_together_agree(file: str) -> None:
     versions = {pin.name: pin.version for pin in pins("requirements.txt")}
     for pin in pins(file):
         assert versions.get(pin.name, pin.version) == pin.version, pin
+
+
+def imported(*folders: str) -> dict[str, str]:
+    """The modules of others that the code imports, each with one place."""
+    found: dict[str, str] = {}
+    for path in (path for folder in folders for path in (ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            match node:
+                case ast.Import(names=names):
+                    modules = [alias.name for alias in names]
+                case ast.ImportFrom(module=str(module), level=0):
+                    modules = [module]
+                case _:
+                    continue
+            found |= {module.partition(".")[0]: path.name for module in modules}
+    ours = {"archer_ws", "tests"}
+    return {module: place for module, place in found.items() if module not in sys.stdlib_module_names | ours}
+
+
+@pytest.mark.parametrize(
+    ("folders", "files"),
+    [
+        (["archer_ws"], ["requirements.txt", "requirements-local.txt"]),
+        (["archer_ws", "tests"], ["requirements.txt", "requirements-local.txt", "requirements-dev.txt"]),
+    ],
+)
+def test_what_is_imported_is_asked_for(folders: list[str], files: list[str]) -> None:
+    asked = {canonicalize_name(Requirement(entry).name) for file in files for entry in LISTS[file]}
+    asked.add(canonicalize_name("pydantic-core"))  # pydantic asks for exactly one version of it
+    providers = packages_distributions()
+    for module, place in imported(*folders).items():
+        names = {canonicalize_name(name) for name in providers.get(module, [module])}
+        assert names & asked, f"{module}, imported in {place}, is not in pyproject.toml"
 
 
 def test_every_file_of_the_package_is_shipped() -> None:
