@@ -26,11 +26,6 @@ class Progress:
     taken: int
     waiting: int
 
-    @property
-    def written(self) -> int:
-        """The position in the stream up to which was written."""
-        return self.taken + self.waiting
-
 
 class PeerProgress:
     """Watches one connection's outbound side; asking costs two system calls."""
@@ -41,11 +36,6 @@ class PeerProgress:
         self._is_exact = sys.platform == "linux"
         self._drained = 0
         self._buffered = 0
-
-    @property
-    def is_exact(self) -> bool:
-        """Whether `taken` is what the peer's kernel acknowledged."""
-        return self._is_exact
 
     def sample(self) -> Progress:
         """What the peer has taken by now, and what waits."""

@@ -13,8 +13,9 @@ import pytest
 import uvicorn
 import websockets
 
-from archer_ws.api import ws_protocol
+from archer_ws.api import ws_inbound, ws_protocol
 from archer_ws.api.http_protocol import BoundedHeadProtocol
+from archer_ws.api.rare_line import RareLine
 from archer_ws.api.server import ArcherServer
 from archer_ws.api.ws_protocol import WatchedWebSocketProtocol
 from archer_ws.core.logging import configure_logging
@@ -31,12 +32,9 @@ HELLO = [{"role": "user", "content": "hello"}]
 def _logging(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in production; no test is silenced by the line of one before it."""
     configure_logging()
-    for name, event in (
-        ("_violation", "websocket_violation"),
-        ("_stalled", "websocket_stalled"),
-        ("_silent", "websocket_silent"),
-    ):
-        monkeypatch.setattr(ws_protocol, name, ws_protocol.RareLine(event))
+    monkeypatch.setattr(ws_inbound, "_violation", RareLine("websocket_violation"))
+    monkeypatch.setattr(ws_protocol, "_stalled", RareLine("websocket_stalled"))
+    monkeypatch.setattr(ws_protocol, "_silent", RareLine("websocket_silent"))
 
 
 @dataclass
@@ -179,3 +177,10 @@ async def answers(connection: websockets.ClientConnection, text: str = "still he
     async with asyncio.timeout(10):
         await connection.send(json.dumps(text))
         assert await connection.recv() == json.dumps(text)
+
+
+async def until(holds: Callable[[], bool], timeout_s: float = 20) -> None:
+    """Wait until something holds of the server, which has no event to tell it."""
+    async with asyncio.timeout(timeout_s):
+        while not holds():  # noqa: ASYNC110 - there is no event
+            await asyncio.sleep(0)

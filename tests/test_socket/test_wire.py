@@ -6,10 +6,10 @@ import json
 import pytest
 import websockets
 
-from archer_ws.api import ws_protocol
-from archer_ws.api.ws_protocol import SLICE_BYTES
+from archer_ws.api import ws_inbound
+from archer_ws.api.ws_inbound import SLICE_BYTES
 from tests.fakes.raw_websocket import BINARY, CLOSE, CONT, PING, PONG, TEXT, frame, raw_websocket
-from tests.test_socket.conftest import StartEcho, answers, assert_quiet, lines
+from tests.test_socket.conftest import StartEcho, answers, assert_quiet, lines, until
 
 MAX = 1024 * 1024
 LIMIT_S = 20
@@ -56,10 +56,10 @@ async def test_junk_closes_with_its_code_one_line_and_no_harm_to_others(
 async def test_the_close_code_reaches_a_client_that_goes_on_sending(start_echo: StartEcho) -> None:
     async with asyncio.timeout(LIMIT_S), start_echo() as echo, raw_websocket(echo.address, "/") as raw:
         await raw.head()
-        await raw.send(frame(TEXT, b"\xff"))
+        await raw.send(frame(3))
         # Without lingering the server's system answers this with a reset, which discards the close frame.
         await raw.send(bytes(4_000_000))
-        assert await raw.close_code() == 1007
+        assert await raw.close_code() == 1002
 
 
 async def test_many_violations_are_told_in_one_line(start_echo: StartEcho, caplog: pytest.LogCaptureFixture) -> None:
@@ -102,8 +102,7 @@ async def test_thousands_of_messages_in_one_read_wait_unparsed(start_echo: Start
         count = 60_000
         sending = asyncio.create_task(raw.send(frame(TEXT, b"") * count))
         protocol = echo.protocol()
-        while not protocol._unparsed:
-            await asyncio.sleep(0)
+        await until(lambda: bool(protocol._unparsed))
         for _ in range(50):
             await asyncio.sleep(0)
             assert protocol.queue.qsize() <= SLICE_BYTES // 6 + 1
@@ -116,7 +115,7 @@ async def test_thousands_of_messages_in_one_read_wait_unparsed(start_echo: Start
 async def test_pongs_to_a_client_that_does_not_read_do_not_pile_up(
     start_echo: StartEcho, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ws_protocol, "IDLE_FRAMES_MAX", 10**9)
+    monkeypatch.setattr(ws_inbound, "IDLE_FRAMES_MAX", 10**9)
     async with (
         asyncio.timeout(LIMIT_S),
         start_echo() as echo,
@@ -127,8 +126,7 @@ async def test_pongs_to_a_client_that_does_not_read_do_not_pile_up(
         for _ in range(20):
             await raw.send(frame(PING, b"p" * 125) * 1000)
         await raw.send(frame(PING, b"last"))
-        while protocol._late_pong is None or b"last" not in protocol._late_pong:
-            await asyncio.sleep(0)
+        await until(lambda: protocol._late_pong is not None and b"last" in protocol._late_pong)
         assert protocol.transport.get_write_buffer_size() < 256 * 1024
         while (await raw.frame()) != (PONG, b"last"):
             pass
@@ -137,12 +135,10 @@ async def test_pongs_to_a_client_that_does_not_read_do_not_pile_up(
 async def test_frames_sent_before_the_handshake_is_answered_are_kept(start_echo: StartEcho) -> None:
     async with asyncio.timeout(LIMIT_S), start_echo() as echo, raw_websocket(echo.address, "/") as raw:
         echo.may_accept.clear()
-        while not echo.server.server_state.tasks:
-            await asyncio.sleep(0)
+        await until(lambda: bool(echo.server.server_state.tasks))
         await raw.send(frame(PING, b"early") + frame(TEXT, b"bird"))
         protocol = echo.protocol()
-        while not protocol._unparsed:
-            await asyncio.sleep(0)
+        await until(lambda: bool(protocol._unparsed))
         echo.may_accept.set()
         assert " 101 " in await raw.head()
         assert await raw.frame() == (PONG, b"early")
@@ -151,7 +147,7 @@ async def test_frames_sent_before_the_handshake_is_answered_are_kept(start_echo:
 
 @pytest.mark.parametrize(
     ("method", "header", "status"),
-    [("GET", "X-Long: " + "x" * 9000, 431), ("POST", "X-Short: x", 400), ("GET", "Sec-WebSocket-Version: 12", 400)],
+    [("GET", "X-Long: " + "x" * 9000, 431), ("POST", "X-Short: x", 405), ("GET", "Sec-WebSocket-Version: 12", 400)],
     ids=["a header of 9 KB", "POST", "two versions"],
 )
 async def test_an_upgrade_that_cannot_be_is_answered_and_closed(
@@ -173,9 +169,7 @@ async def test_a_peer_that_does_not_answer_pings_is_closed(
     config = {"ws_ping_interval": 0.05, "ws_ping_timeout": 0.2}
     async with asyncio.timeout(LIMIT_S), start_echo(**config) as echo, raw_websocket(echo.address, "/") as raw:
         await raw.head()
-        while echo.server.server_state.connections:
-            # It reads nothing, and answers nothing.
-            await asyncio.sleep(0)
+        await until(lambda: not echo.server.server_state.connections)
         assert await raw.close_code() == 1011
     assert len(lines(caplog, "websocket_silent")) == 1
     assert_quiet(caplog)
@@ -211,8 +205,8 @@ async def test_nothing_is_logged_of_a_socket_and_its_query(
         websockets.connect(f"ws://{echo.address}/?token=SECRET", proxy=None, logger=None) as client,
     ):
         await answers(client)
-    served = [record for record in caplog.records if not record.name.startswith("websockets.client")]
-    assert not [record for record in served if "SECRET" in record.getMessage() or "connection" in record.getMessage()]
+    served = [record.getMessage() for record in caplog.records if not record.name.startswith("websockets.client")]
+    assert not [line for line in served if "SECRET" in line or "connection open" in line]
 
 
 async def test_binary_reaches_the_application_as_bytes(start_echo: StartEcho) -> None:
@@ -221,7 +215,6 @@ async def test_binary_reaches_the_application_as_bytes(start_echo: StartEcho) ->
         echo.may_receive.clear()
         await raw.send(frame(BINARY, b"a", fin=False) + frame(CONT, b"b"))
         protocol = echo.protocol()
-        while protocol.queue.empty():
-            await asyncio.sleep(0)
+        await until(lambda: not protocol.queue.empty())
         assert protocol.queue.get_nowait() == {"type": "websocket.receive", "bytes": b"ab"}
         echo.may_receive.set()
