@@ -37,8 +37,8 @@ from archer_ws.rpc.dispatcher import Dispatcher
 from archer_ws.rpc.methods import archer_v1
 from archer_ws.rpc.services import RpcServices
 from archer_ws.sessions.conversations import Conversations
-from archer_ws.sessions.limits import ProviderGate, StreamQuota
-from archer_ws.sessions.manager import ManagerLimits, SessionManager
+from archer_ws.sessions.limits import ManagerLimits, ProviderGate, StreamQuota
+from archer_ws.sessions.manager import SessionManager
 from archer_ws.sessions.store import MemoryStore
 
 log = structlog.get_logger(__name__)

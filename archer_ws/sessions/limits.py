@@ -5,11 +5,22 @@ Everything here is synchronous but the wait for a slot, so that accepting or ref
 
 import asyncio
 from collections import Counter, deque
+from dataclasses import dataclass
 
 from archer_ws.core.exceptions import Overloaded
 
 #: What a refused client is told to wait, in ms: streams end all the time, so soon is right.
 RETRY_AFTER_MS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class ManagerLimits:
+    """What the manager allows and keeps; times in seconds."""
+
+    max_content_bytes: int = 4 * 1024 * 1024
+    retention_s: float = 600.0
+    grace_s: float | None = None
+    retained_bytes_max: int = 256 * 1024 * 1024
 
 
 class StreamQuota:

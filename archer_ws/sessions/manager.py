@@ -7,7 +7,6 @@ a plain call): they all get a `Stream` to read from and a `Hold` to keep it aliv
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Literal
 
 import structlog
@@ -24,27 +23,17 @@ from archer_ws.core.exceptions import (
 )
 from archer_ws.core.ids import new_id
 from archer_ws.llm_gateway.types import CancelReason, ChatRequest, Route
-from archer_ws.sessions.limits import ProviderGate, Slot, StreamQuota
+from archer_ws.sessions.limits import ManagerLimits, ProviderGate, Slot, StreamQuota
 from archer_ws.sessions.models import CancelResult, StreamPage
 from archer_ws.sessions.retention import StreamTable
 from archer_ws.sessions.store import SessionStore
 from archer_ws.sessions.stream import STOP_GRACE_S, Hold, Stream
 from archer_ws.sessions.tombstones import Tombstones
-from archer_ws.sessions.turn import Turn, check_turn
+from archer_ws.sessions.turn import Turn, check_turn, fingerprint_of
 from archer_ws.sessions.views import stream_info
 from archer_ws.sessions.work import StreamIdentity
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class ManagerLimits:
-    """What the manager allows and keeps; times in seconds."""
-
-    max_content_bytes: int = 4 * 1024 * 1024
-    retention_s: float = 600.0
-    grace_s: float | None = None
-    retained_bytes_max: int = 256 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +118,7 @@ class SessionManager:
             SessionBusy: the session runs a stream, and `on_busy` is not `interrupt`.
             Overloaded: too many streams run or wait.
         """
-        fingerprint = _fingerprint(request)
+        fingerprint = fingerprint_of(request)
         if request.stream_id is not None:
             known = self._table.get(principal, request.stream_id)
             if known is not None:
@@ -329,9 +318,3 @@ class SessionManager:
         self._orphans.discard(orphan)
         error = None if orphan.cancelled() else orphan.exception()
         log.warning("orphan_reaped", task=orphan.get_name(), error=type(error).__name__ if error else None)
-
-
-def _fingerprint(request: ChatRequest) -> bytes:
-    """A hash of what the request asks for; how it is delivered (`stream`) does not count."""
-    asked = request.model_dump_json(exclude={"stream", "stream_id"}, exclude_none=True)
-    return blake2b(asked.encode(), digest_size=16).digest()

@@ -1,6 +1,7 @@
 """What a stream does for one chat request: its place in the session, its provider's slot, its messages, its answer."""
 
 from collections.abc import AsyncGenerator, Sequence
+from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from archer_ws.agents.base import AgentTurn, Gateway
@@ -37,6 +38,12 @@ def check_turn(request: ChatRequest) -> None:
             "with session_id, messages holds the new turn only: no assistant messages",
             hint="Send only the new user message; the session's stored history goes before it by itself.",
         )
+
+
+def fingerprint_of(request: ChatRequest) -> bytes:
+    """A hash of what the request asks for; how it is delivered (`stream`) does not count."""
+    asked = request.model_dump_json(exclude={"stream", "stream_id"}, exclude_none=True)
+    return blake2b(asked.encode(), digest_size=16).digest()
 
 
 class Turn:

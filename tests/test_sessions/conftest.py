@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from archer_ws.agents.orchestrator import Orchestrator
-from archer_ws.sessions.limits import ProviderGate, StreamQuota
-from archer_ws.sessions.manager import ManagerLimits, SessionManager
+from archer_ws.sessions.limits import ManagerLimits, ProviderGate, StreamQuota
+from archer_ws.sessions.manager import SessionManager
 from archer_ws.sessions.store import MemoryStore
 from tests.fakes.scripted_gateway import ScriptedGateway
 
