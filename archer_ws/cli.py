@@ -1,7 +1,7 @@
 """The command line: `archer-ws serve` and `archer-ws chat`.
 
 Owns the options, what is printed when the server is ready, and the exit statuses: 0 done, 1 failed, 2 called wrongly
-or wrong settings, 130 interrupted. Serving is api/server.py's, chatting client/terminal.py's. Each command imports what
+or wrong settings, 130 interrupted. Serving is api/server.py's, chatting client/chatting.py's. Each command imports what
 it needs itself: a chat should not wait for the server's imports.
 """
 
@@ -38,6 +38,7 @@ _CHAT_EXAMPLES = """examples:
   archer-ws chat "Why is the sky blue?"
   archer-ws chat --system "Answer in one sentence." < question.txt
   archer-ws chat                                        a conversation, line by line
+  archer-ws chat --compare ollama/llama3.2 --compare ollama/qwen3 "Why is the sky blue?"
 
 Ctrl-C ends the answer and keeps what came. A server with AUTH_TOKEN needs the token in the variable ARCHER_TOKEN;
 there is no option for it, since other users can see a command line."""
@@ -86,6 +87,12 @@ def _parser() -> argparse.ArgumentParser:
     chat.add_argument("--url", help=f"where the server is (ARCHER_URL; {DEFAULT_URL})")
     chat.add_argument("--model", help="the model, also as provider/model")
     chat.add_argument("--provider", help="the provider")
+    chat.add_argument(
+        "--compare",
+        action="append",
+        metavar="MODEL",
+        help="a model to show beside the others: more than once, or with --model",
+    )
     chat.add_argument("--system", metavar="TEXT", help="what the model is told first")
     chat.add_argument("--temperature", type=_finite, metavar="NUMBER", help="0 to 2")
     chat.add_argument("--max-tokens", type=int, metavar="NUMBER", help="the most tokens of an answer")
@@ -213,7 +220,12 @@ def _chat(options: argparse.Namespace) -> int:
         text = sys.stdin.read()
     if text is not None and not text.strip():
         return _fail("there is no question: give one as an argument or on standard input", 2)
-    from archer_ws.client.terminal import Terminal, ask, converse, messages
+    models = [each for each in (options.model, *(options.compare or ())) if each]
+    if options.compare and (text is None or len(models) < 2):
+        lacking = "a question" if text is None else "another model: --model or a second --compare"
+        return _fail(f"--compare needs {lacking}", 2)
+    from archer_ws.client.chatting import ask, compare, converse, messages
+    from archer_ws.client.terminal import Terminal
 
     url = options.url or os.environ.get("ARCHER_URL") or DEFAULT_URL
     token = os.environ.get("ARCHER_TOKEN") or None
@@ -222,4 +234,7 @@ def _chat(options: argparse.Namespace) -> int:
     terminal = Terminal(sys.stdout, sys.stderr)
     if text is None:
         return converse(url, token, parameters, options.system, terminal)
-    return ask(url, token, {**parameters, "messages": messages(text, options.system)}, terminal)
+    request = {**parameters, "messages": messages(text, options.system)}
+    if options.compare:
+        return compare(url, token, request, models, terminal)
+    return ask(url, token, request, terminal)

@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -15,8 +15,9 @@ import pytest
 from archer_ws import __version__
 from archer_ws.api.announcement import Ready, ready_json, ready_text
 from archer_ws.cli import main
+from tests.fakes.cutting_proxy import cutting_proxy
 from tests.fakes.ollama_api import ollama_error, ollama_stream
-from tests.fakes.scripted_server import Exchange, Reply, forever
+from tests.fakes.scripted_server import Exchange, Reply, Wait, forever
 from tests.processes import WAIT_LIMIT_S, Program, program, server
 
 needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="another process can't be sent a signal there")
@@ -188,7 +189,7 @@ async def test_chat_sends_what_it_was_told_and_prints_the_answer(tmp_path: Path)
         assert (sent["model"], sent["options"]["temperature"], sent["options"]["num_predict"]) == ("mine", 0.1, 7)
         async with program("chat", "Why?", cwd=tmp_path, environment={"ARCHER_URL": running.url}) as chat:
             assert await chat.ended(limit_s=60) == 1
-            assert "Bearer" in await chat.errors()
+            assert "ARCHER_TOKEN" in await chat.errors()
 
 
 async def test_a_providers_error_goes_to_standard_error_with_its_hint(tmp_path: Path) -> None:
@@ -218,6 +219,89 @@ async def test_ctrl_c_ends_the_generation_and_keeps_what_came(tmp_path: Path) ->
             await exchange.client_left.wait()
         streams = (await running.http.get("/api/v1/streams")).json()["items"]
         assert [each["status"] for each in streams] == ["cancelled"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "lacking"),
+    [(("--compare", "a", "Why?"), "another model"), (("--compare", "a", "--compare", "b"), "a question")],
+)
+def test_comparing_needs_a_question_and_two_models(
+    arguments: tuple[str, ...], lacking: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    assert main(["chat", *arguments]) == 2
+    assert lacking in capsys.readouterr().err
+
+
+def by_model(**replies: Reply) -> Callable[[Exchange], Reply]:
+    """What Ollama answers, by the model's name."""
+    return lambda exchange: replies[exchange.json()["model"]]
+
+
+async def test_two_models_answers_come_one_after_the_other_into_a_file(tmp_path: Path) -> None:
+    replies = by_model(one=ollama_stream("Blue."), two=ollama_error("the disk is full", status=500))
+    options = ("--model", "ollama/one", "--compare", "ollama/two", "Why?")
+    async with (
+        server(replies, cwd=tmp_path, ARCHER_MAX_RETRIES="0") as running,
+        program("chat", *options, "--url", running.url, cwd=tmp_path, environment={}) as chat,
+    ):
+        assert (await chat.stdout.read()).decode() == "## ollama/one\n\nBlue.\n\n## ollama/two\n\n"
+        assert await chat.ended() == 1
+        assert "the disk is full" in await chat.errors()
+
+
+@needs_signals
+async def test_two_models_are_shown_side_by_side_and_ctrl_c_cancels_both(tmp_path: Path) -> None:
+    replies = by_model(one=ollama_stream("Blue", forever()), two=ollama_stream("Red", forever()))
+    options = ("--compare", "ollama/one", "--compare", "ollama/two", "Why?")
+    environment = {"TERM": "xterm", "COLUMNS": "80", "LINES": "24"}
+    async with (
+        server(replies, cwd=tmp_path) as running,
+        on_terminal("chat", *options, "--url", running.url, cwd=tmp_path, **environment) as (chat, screen),
+    ):
+        await screen.expect(f"Blue{' ' * 34} │ Red")
+        exchanges = [await running.next_chat(), await running.next_chat()]
+        chat.send_signal(signal.SIGINT)
+        assert await chat.ended() == 130
+        async with asyncio.timeout(WAIT_LIMIT_S):
+            for exchange in exchanges:
+                await exchange.client_left.wait()
+        streams = (await running.http.get("/api/v1/streams")).json()["items"]
+        assert [each["status"] for each in streams] == ["cancelled", "cancelled"]
+
+
+@needs_signals
+async def test_a_killed_chat_ends_the_generation(tmp_path: Path) -> None:
+    async with (
+        server(ollama_stream("Because ", forever()), cwd=tmp_path) as running,
+        program("chat", "Why?", "--url", running.url, cwd=tmp_path, environment={}) as chat,
+    ):
+        await chat.expect("Because ")
+        exchange = await running.next_chat()
+        chat.process.kill()
+        async with asyncio.timeout(WAIT_LIMIT_S):
+            await exchange.client_left.wait()
+
+
+@needs_signals
+async def test_a_conversations_answer_goes_on_over_a_lost_connection(tmp_path: Path) -> None:
+    more = asyncio.Event()
+    async with (
+        server(ollama_stream("Blue", Wait(more), " sky."), cwd=tmp_path) as running,
+        cutting_proxy(running.url.removeprefix("http://")) as proxy,
+        on_terminal("chat", "--url", proxy.url, cwd=tmp_path) as (chat, screen),
+    ):
+        await screen.expect("> ")
+        screen.type("Sky?\n")
+        await screen.expect("Blue")
+        proxy.cut()
+        await screen.expect("[the connection broke off: connecting again]")
+        await screen.expect("[connected again]")
+        more.set()
+        await screen.expect(" sky.")
+        await screen.expect("> ")
+        screen.type("\x04")
+        assert await chat.ended() == 0
 
 
 @needs_signals
@@ -273,7 +357,7 @@ class Screen:
 
 
 @asynccontextmanager
-async def on_terminal(*arguments: str, cwd: Path) -> AsyncIterator[tuple[Program, Screen]]:
+async def on_terminal(*arguments: str, cwd: Path, **environment: str) -> AsyncIterator[tuple[Program, Screen]]:
     """The program with a terminal for its standard input, output and errors."""
     ours, theirs = os.openpty()
     reader = asyncio.StreamReader()
@@ -283,7 +367,7 @@ async def on_terminal(*arguments: str, cwd: Path) -> AsyncIterator[tuple[Program
     )
     try:
         async with program(
-            *arguments, cwd=cwd, stdin=theirs, stdout=theirs, stderr=theirs, environment={"TERM": "dumb"}
+            *arguments, cwd=cwd, stdin=theirs, stdout=theirs, stderr=theirs, environment={"TERM": "dumb", **environment}
         ) as running:
             os.close(theirs)
             yield running, Screen(reader, ours)

@@ -5,8 +5,8 @@
             print(delta, end="", flush=True)
 
 It knows the protocol's messages and nothing else of the server. `archer` is what is called, `stream` one answer,
-`link` the connection and its mending, `dialling` one attempt to connect, `frames` the wire's form, `errors` what can go
-wrong; `terminal`, `columns` and `chatting` are `archer-ws chat`.
+`link` the connection and its mending, `requests` what waits on it, `dialling` one attempt to connect, `frames` and
+`events` the wire's form, `errors` what can go wrong; `terminal`, `columns` and `chatting` are `archer-ws chat`.
 """
 
 from archer_ws.client.archer import Archer, Sessions, connect

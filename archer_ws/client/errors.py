@@ -1,13 +1,13 @@
 """What can go wrong for a client.
 
-    ClientError
-    ├── Unreachable          no connection: nothing answers, or none for `give_up_after_s`
-    ├── ClosedByServer       the server closed the connection for good (protocol section 11)
-    ├── NotArcher            what answers there does not speak archer.v1
-    ├── ClientClosed         the client was closed while something waited
-    ├── Refused              the server answered a request with an error
-    └── StreamError          an answer did not come to a good end; `text` is what came
-        ├── StreamFailed · StreamIncomplete · StreamForgotten
+ClientError
+├── Unreachable          no connection: nothing answers, or none for `give_up_after_s`
+├── ClosedByServer       the server closed the connection for good (protocol section 11)
+├── NotArcher            what answers there does not speak archer.v1
+├── ClientClosed         the client was closed while something waited
+├── Refused              the server answered a request with an error
+└── StreamError          an answer did not come to a good end; `text` is what came
+    ├── StreamFailed · StreamIncomplete · StreamForgotten
 """
 
 from archer_ws.core.exceptions import ErrorInfo
@@ -45,9 +45,11 @@ class ClosedByServer(ClientError):
 class Refused(ClientError):
     """The server answered with an error; `info.kind` says which, `info.retryable` whether to try again."""
 
-    def __init__(self, info: ErrorInfo) -> None:
+    def __init__(self, info: ErrorInfo, *, repeated: bool = False) -> None:
         super().__init__(info.message, info.hint)
         self.info = info
+        #: Whether the request had been sent before, over a connection that was lost.
+        self.repeated = repeated
 
     @property
     def kind(self) -> str:

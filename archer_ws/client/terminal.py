@@ -1,26 +1,24 @@
-"""Chatting in a terminal: one question, or a prompt loop over a session of the server.
+"""A terminal, or files in its place: where answers are shown, and what keeps them from steering it."""
 
-The answer goes to standard output as it comes, everything else to standard error. Ctrl-C ends the answer, not the
-conversation; what came of it stays.
-"""
-
-import asyncio
 import os
-import secrets
+import shutil
 import sys
-from collections.abc import Mapping
-from contextlib import aclosing, suppress
 from typing import TextIO
 
-from archer_ws.client.events import ClientError, Ended, Progress, Reasoning, Refused, StreamEvent, Text
-from archer_ws.client.sse import ArcherClient
+from archer_ws.client.columns import Columns
+from archer_ws.client.events import Delta, Progress, StreamEvent
 
-#: How a program ends that Ctrl-C ended: 128 + SIGINT.
-INTERRUPTED = 130
+#: Columns narrower than this are no longer read with pleasure, in cells.
+COLUMN_WIDTH_MIN = 24
 
 _DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
 #: C0 and C1 controls but tab and line feed: escape sequences begin with these.
 _CONTROLS = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160)])
+
+
+def printable(text: str) -> str:
+    """The text without what could steer a terminal."""
+    return text.translate(_CONTROLS)
 
 
 class Terminal:
@@ -39,20 +37,24 @@ class Terminal:
         self._dims = self._is_tty and (sys.platform != "win32" or "WT_SESSION" in os.environ)
         self._in_reasoning = False
         self._at_line_start = True
+        self._is_untouched = True
+        #: What is on the screen of columns that grow: the first row that may change, and the rows from there on.
+        self._drawn_from = 0
+        self._drawn: list[str] = []
 
     def show(self, event: StreamEvent) -> None:
         """Show a piece of an answer at once."""
         match event:
-            case Text(content):
+            case Delta(content=content) if content:
                 if self._in_reasoning:
                     self._end_reasoning()
                     self._write("\n" if self._at_line_start else "\n\n")
                 self._write(content)
-            case Reasoning(content) if self._is_tty:
+            case Delta(reasoning=reasoning) if self._is_tty and reasoning:
                 if self._dims and not self._in_reasoning:
                     self._out.write(_DIM)
                 self._in_reasoning = True
-                self._write(content)
+                self._write(reasoning)
             case Progress(phase, detail):
                 self.notice(f"[{phase}: {detail}]" if detail else f"[{phase}]")
 
@@ -65,14 +67,49 @@ class Terminal:
     def notice(self, text: str) -> None:
         """Say something that is not part of the answer."""
         self.end_line()
-        self._err.write(f"{text.translate(_CONTROLS)}\n")
+        # Rows above it are out of reach: those that may still change are shown again.
+        self._drawn = []
+        self._err.write(f"{printable(text)}\n")
         self._err.flush()
 
-    def error(self, error: ClientError) -> None:
+    def error(self, message: str, hint: str | None) -> None:
         """Say what went wrong, and what to do."""
-        self.notice(f"archer-ws: {error.message}")
-        if error.hint:
-            self.notice(f"  {error.hint}")
+        self.notice(f"archer-ws: {message}")
+        if hint:
+            self.notice(f"  {hint}")
+
+    def heading(self, text: str) -> None:
+        """Begin one of several answers."""
+        self.end_line()
+        self._write(f"{'' if self._is_untouched else chr(10)}## {text}\n\n")
+
+    def column_width(self, count: int) -> int | None:
+        """How wide each of so many columns can be, in cells; None where they can't be drawn."""
+        size = shutil.get_terminal_size()
+        width = (size.columns - 1 - 3 * (count - 1)) // count
+        can_move = self._dims and os.environ.get("TERM") != "dumb"
+        return width if can_move and width >= COLUMN_WIDTH_MIN and size.lines > 4 else None
+
+    def redraw(self, columns: Columns) -> None:
+        """Show what has come; rows that scrolled off the screen can't be changed, so a column may run ahead of the
+        others by a screen only.
+        """
+        end = min(columns.height, columns.final_rows + shutil.get_terminal_size().lines - 2)
+        rows = [columns.row(number) for number in range(self._drawn_from, end)]
+        same = next((i for i, (a, b) in enumerate(zip(rows, self._drawn, strict=False)) if a != b), len(self._drawn))
+        if rows[same:] or len(self._drawn) > same:
+            up = len(self._drawn) - same
+            self._out.write((f"\x1b[{up}A" if up else "") + "".join(f"\x1b[2K{row}\n" for row in rows[same:]))
+            self._out.flush()
+        final = max(0, min(columns.final_rows, end) - self._drawn_from)
+        self._drawn_from += final
+        self._drawn = rows[final:]
+
+    def leave(self, columns: Columns) -> None:
+        """Show the rest of the columns, which ended."""
+        while self._drawn_from < columns.final_rows:
+            self.redraw(columns)
+        self._drawn_from, self._drawn = 0, []
 
     def prompt(self) -> str:
         """What to show before the person's line: nothing where standard output is a file."""
@@ -85,172 +122,9 @@ class Terminal:
         self._in_reasoning = False
 
     def _write(self, text: str) -> None:
-        shown = text.translate(_CONTROLS) if self._is_tty else text
+        shown = printable(text) if self._is_tty else text
         if shown:
             self._out.write(shown)
+            self._is_untouched = False
             self._at_line_start = shown.endswith("\n")
         self._out.flush()
-
-
-async def answer(client: ArcherClient, request: Mapping[str, object], terminal: Terminal) -> bool:
-    """Show the answer to a request; whether it is whole. Cancelling the task ends the generation.
-
-    Raises:
-        ClientError: there was no answer, or it broke off.
-    """
-    stream_id = f"cli_{secrets.token_urlsafe(15)}"
-    whole = False
-    try:
-        async with aclosing(client.chat({**request, "stream_id": stream_id})) as events:
-            async for event in events:
-                terminal.show(event)
-                if isinstance(event, Ended):
-                    whole = _tell_end(event, terminal)
-    except asyncio.CancelledError:
-        terminal.end_line()
-        # The connection is closed, which ends the stream unless a proxy keeps its own open.
-        await client.cancel(stream_id)
-        raise
-    finally:
-        terminal.end_line()
-    return whole
-
-
-def ask(url: str, token: str | None, request: Mapping[str, object], terminal: Terminal) -> int:
-    """Answer one request; the program's exit status."""
-
-    async def run() -> bool:
-        async with ArcherClient(url, token) as client:
-            return await answer(client, request, terminal)
-
-    try:
-        return 0 if asyncio.run(run()) else 1
-    except ClientError as error:
-        terminal.error(error)
-        return 1
-    except KeyboardInterrupt:
-        terminal.end_line()
-        return INTERRUPTED
-
-
-def converse(
-    url: str, token: str | None, parameters: Mapping[str, object], system: str | None, terminal: Terminal
-) -> int:
-    """Answer line after line in one session, until Ctrl-D or Ctrl-C at the prompt; the program's exit status.
-
-    Args:
-        parameters: the ChatRequest's fields besides the messages.
-        system: what the model is told first.
-    """
-    with suppress(ImportError):
-        # Gives input() its line editing and history.
-        import readline  # noqa: F401 - importing it is all
-    with asyncio.Runner() as runner:
-        try:
-            client = ArcherClient(url, token)
-            conversation = Conversation(client, parameters, system, terminal)
-            runner.run(conversation.begin())
-        except ClientError as error:
-            terminal.error(error)
-            return 1
-        except KeyboardInterrupt:
-            return INTERRUPTED
-        terminal.notice("Ctrl-C ends an answer; Ctrl-D leaves.")
-        while (line := _next_line(terminal)) is not None:
-            if line.strip():
-                _run_turn(runner, conversation, line, terminal)
-        runner.run(client.aclose())
-    return 0
-
-
-class Conversation:
-    """A session of the server, made anew when the server has forgotten it."""
-
-    def __init__(
-        self, client: ArcherClient, parameters: Mapping[str, object], system: str | None, terminal: Terminal
-    ) -> None:
-        self._client = client
-        self._parameters = parameters
-        self._terminal = terminal
-        self._system = system
-        self._session_id: str | None = None
-        self._untold = system
-
-    async def begin(self) -> None:
-        """Make the session.
-
-        Raises:
-            ClientError: the server can't be reached, or gives none.
-        """
-        self._session_id = await self._client.create_session()
-        self._untold = self._system
-
-    async def turn(self, line: str) -> None:
-        """Answer a line.
-
-        Raises:
-            ClientError: there was no answer, or it broke off.
-        """
-        if self._session_id is None:
-            await self.begin()
-        request = {
-            **self._parameters,
-            "session_id": self._session_id,
-            "messages": messages(line, self._untold),
-            # An answer just cancelled may still be ending.
-            "on_busy": "interrupt",
-        }
-        try:
-            await answer(self._client, request, self._terminal)
-        except Refused as error:
-            if error.kind != "session_not_found":
-                raise
-            self._session_id = None
-            raise Refused(
-                error.kind,
-                "the server has forgotten this conversation",
-                "Say it again: a new conversation begins with the next line.",
-            ) from error
-        self._untold = None
-
-
-def messages(text: str, system: str | None) -> list[dict[str, str]]:
-    """The messages of a turn; what a shell passed on that is not Unicode becomes question marks."""
-    said = [("system", system), ("user", text)] if system else [("user", text)]
-    return [{"role": role, "content": content.encode("utf-8", "replace").decode()} for role, content in said]
-
-
-def _tell_end(end: Ended, terminal: Terminal) -> bool:
-    terminal.end_line()
-    match end.status:
-        case "completed":
-            if end.finish_reason == "length":
-                terminal.notice("[the answer was cut off: --max-tokens allows more]")
-            return True
-        case "incomplete":
-            terminal.notice("[the answer is incomplete]")
-        case "cancelled":
-            why = "the server is stopping" if end.reason == "draining" else end.reason
-            terminal.notice(f"[cancelled: {why}]" if why else "[cancelled]")
-        case status if end.error is None:
-            terminal.notice(f"[{status}]")
-    if end.error is not None:
-        terminal.error(end.error)
-    return False
-
-
-def _next_line(terminal: Terminal) -> str | None:
-    try:
-        return input(terminal.prompt())
-    except (EOFError, KeyboardInterrupt):
-        terminal.notice("")
-        return None
-
-
-def _run_turn(runner: asyncio.Runner, conversation: Conversation, line: str, terminal: Terminal) -> None:
-    try:
-        runner.run(conversation.turn(line))
-    except KeyboardInterrupt:
-        terminal.notice("[cancelled]")
-    except ClientError as error:
-        terminal.error(error)

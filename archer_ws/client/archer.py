@@ -1,0 +1,226 @@
+"""What a program calls: a server, its chats, its sessions."""
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from archer_ws import __version__
+from archer_ws.client.backoff import Backoff
+from archer_ws.client.dialling import Address
+from archer_ws.client.errors import ClientError, NotArcher, Refused
+from archer_ws.client.link import ConnectionState, Link
+from archer_ws.client.stream import ChatStream
+from archer_ws.llm_gateway.types import ChatMessage
+from archer_ws.rpc.messages import PROTOCOL_VERSION, InitializeParams, ModelListResult, PeerInfo
+from archer_ws.sessions.models import Session, SessionDetail, SessionPage, StreamInfo, StreamPage
+
+#: How long what waits may be without a connection, in seconds.
+GIVE_UP_AFTER_S = 60.0
+
+Messages = str | Sequence[ChatMessage | Mapping[str, str]]
+_Result = TypeVar("_Result", bound=BaseModel)
+
+
+def connect(
+    url: str,
+    *,
+    token: str | None = None,
+    client_name: str = "archer-ws",
+    client_version: str = __version__,
+    coalesce_ms: int = 0,
+    give_up_after_s: float = GIVE_UP_AFTER_S,
+    backoff: Backoff | None = None,
+    on_connection: Callable[[ConnectionState], None] | None = None,
+) -> "Archer":
+    """A client of the server at `url`; use it as an async context manager.
+
+    Entering it connects: a server that is not there is told at once. From then on a lost connection is mended, and
+    streams and requests go on where they were.
+
+    Args:
+        url: `http(s)://` or `ws(s)://`, with the path prefix that a proxy may add.
+        token: the credential, where the server needs one; it is sent within the connection, never in the URL.
+        client_name: who we are, for the server's log.
+        client_version: which release of it.
+        coalesce_ms: how long the server may gather a stream's text, in milliseconds; 0 sends all at once.
+        give_up_after_s: how long streams and requests wait while there is no connection, in seconds.
+        backoff: how long to wait between attempts to connect; by default up to 0.5 s, doubling up to 20 s.
+        on_connection: called with "connected" and "lost"; it must not block or raise.
+
+    Raises:
+        ClientError: the URL, the token or another value can't be used. On entering: Unreachable, NotArcher, Refused
+            (a wrong token), ClosedByServer.
+    """
+    try:
+        hello = InitializeParams(
+            protocol_version=PROTOCOL_VERSION,
+            client=PeerInfo(name=client_name, version=client_version),
+            token=token,
+            coalesce_ms=coalesce_ms,
+        )
+    except ValidationError as error:
+        # Its own words would show the token.
+        fields = ", ".join(".".join(map(str, each["loc"])) for each in error.errors())
+        raise ClientError(f"what was given for {fields} can't be used") from None
+    return Archer(Link(Address(url), hello, backoff or Backoff(), give_up_after_s, on_connection))
+
+
+class Archer:
+    """A connected client; made by `connect`.
+
+    Every method that waits raises Refused for the server's errors, and Unreachable, ClosedByServer or NotArcher where
+    there is no connection any more. Leaving the client's block leaves its streams to their `on_disconnect`.
+    """
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self.sessions = Sessions(link)
+
+    async def __aenter__(self) -> "Archer":
+        await self._link.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._link.aclose()
+
+    def chat(
+        self,
+        messages: Messages,
+        *,
+        model: str | None = None,
+        provider: str | None = None,
+        session_id: str | None = None,
+        stream_id: str | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        top_p: float | None = None,
+        stop: Sequence[str] | None = None,
+        seed: int | None = None,
+        replace_from: str | None = None,
+        on_disconnect: Literal["continue", "cancel"] | None = None,
+        on_busy: Literal["reject", "interrupt"] | None = None,
+    ) -> ChatStream:
+        """Ask for an answer; it begins now, and is read with `async for`.
+
+        Args:
+            messages: the user's text, or a list of messages; with `session_id` the new turn only.
+            model: also as `provider/model`.
+            provider: by default the server's.
+            session_id: the conversation it belongs to.
+            stream_id: the answer's id, which makes repeating the request harmless; minted where not given.
+            temperature: 0 to 2.
+            max_tokens: the most tokens of the answer.
+            top_p: nucleus sampling, above 0 to 1.
+            stop: texts at which the model stops.
+            seed: for the same answer again, where the provider can.
+            replace_from: the message of the session from which on to replace all.
+            on_disconnect: what becomes of it when nobody holds it any more; `continue` by default. `cancel` ends it
+                when the connection is lost, too.
+            on_busy: what to do when the session is answering already; `reject` by default.
+
+        Raises:
+            ValueError: a stream of that id is open on this client.
+        """
+        stream_id = _new_id("str") if stream_id is None else stream_id
+        given = {
+            "messages": _messages(messages),
+            "model": model,
+            "provider": provider,
+            "session_id": session_id,
+            "stream_id": stream_id,
+            "temperature": temperature,
+            "max_tokens": max_tokens,
+            "top_p": top_p,
+            "stop": None if stop is None else list(stop),
+            "seed": seed,
+            "replace_from": replace_from,
+            "on_disconnect": on_disconnect,
+            "on_busy": on_busy,
+        }
+        return self._open(ChatStream(self._link, stream_id, _without_none(given)))
+
+    def resume(self, stream_id: str, after: int = 0) -> ChatStream:
+        """A stream that is there already, from the event behind `after` (a `last_seq`) on.
+
+        Raises:
+            ValueError: a stream of that id is open on this client.
+        """
+        return self._open(ChatStream(self._link, stream_id, None, after))
+
+    async def streams(self, *, session_id: str | None = None, active: bool = False) -> list[StreamInfo]:
+        """The streams that run or are still kept."""
+        params = _without_none({"session_id": session_id, "active": active})
+        return (await _ask(self._link, "stream/list", params, StreamPage)).items
+
+    async def models(self, provider: str | None = None) -> ModelListResult:
+        """The models that can be named, the default, and the providers that could not be asked."""
+        return await _ask(self._link, "model/list", _without_none({"provider": provider}), ModelListResult)
+
+    async def ping(self) -> None:
+        """Return when the server has answered."""
+        await self._link.request("ping", {})
+
+    def _open(self, stream: ChatStream) -> ChatStream:
+        self._link.open(stream)
+        return stream
+
+
+class Sessions:
+    """The server's conversations."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    async def create(
+        self, *, title: str | None = None, metadata: Mapping[str, Any] | None = None, session_id: str | None = None
+    ) -> Session:
+        """A new conversation, or the one with that id."""
+        # An id of our own makes repeating the request harmless.
+        params = {"session_id": session_id or _new_id("ses"), "title": title, "metadata": metadata}
+        return await _ask(self._link, "session/create", _without_none(params), Session)
+
+    async def get(self, session_id: str) -> SessionDetail:
+        """One conversation with its messages."""
+        return await _ask(self._link, "session/get", {"session_id": session_id}, SessionDetail)
+
+    async def list(self, *, limit: int | None = None, cursor: str | None = None) -> SessionPage:
+        """A page of conversations, newest first."""
+        return await _ask(self._link, "session/list", _without_none({"limit": limit, "cursor": cursor}), SessionPage)
+
+    async def delete(self, session_id: str) -> None:
+        """End its streams and forget it."""
+        try:
+            await self._link.request("session/delete", {"session_id": session_id})
+        except Refused as error:
+            # Sent a second time behind a lost connection, it may find its own work done.
+            if not (error.repeated and error.kind == "session_not_found"):
+                raise
+
+
+async def _ask(link: Link, method: str, params: Mapping[str, Any], result: type[_Result]) -> _Result:
+    answer = await link.request(method, params)
+    try:
+        return result.model_validate(answer)
+    except ValidationError:
+        raise NotArcher(
+            f"the server's answer to {method} is not of archer.v1", "Is it an Archer server of this age?"
+        ) from None
+
+
+def _messages(messages: Messages) -> list[dict[str, Any]]:
+    if isinstance(messages, str):
+        return [{"role": "user", "content": messages}]
+    return [
+        each.model_dump(mode="json", exclude_none=True) if isinstance(each, ChatMessage) else dict(each)
+        for each in messages
+    ]
+
+
+def _without_none(params: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in params.items() if value is not None}
+
+
+def _new_id(prefix: str) -> str:
+    return f"{prefix}_{secrets.token_urlsafe(15)}"

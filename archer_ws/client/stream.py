@@ -1,0 +1,252 @@
+"""One answer as it comes: its events in order, its text, its end.
+
+Owns the order (nothing lost, doubled or out of turn, protocol section 5) and what has come but was not read yet:
+adjacent pieces are merged, so a slow reader costs no more memory than the text. The connection is link.py's.
+"""
+
+import asyncio
+import io
+from collections import deque
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from archer_ws.client.errors import (
+    ClientError,
+    NotArcher,
+    Refused,
+    StreamFailed,
+    StreamForgotten,
+    StreamIncomplete,
+)
+from archer_ws.client.events import (
+    Delta,
+    Ended,
+    Progress,
+    Started,
+    StreamEvent,
+    parse_ended,
+    parse_progress,
+    parse_started,
+)
+from archer_ws.client.link import Link, Taken
+from archer_ws.client.requests import Call
+
+#: So many gaps in a row are mended by asking again; then the server is at fault.
+GAPS_MAX = 3
+
+Kind = Literal["content", "reasoning"]
+
+
+class _Text:
+    """All of one kind's text, and how much of it was read."""
+
+    def __init__(self) -> None:
+        self._buffer = io.StringIO()
+        self._read = 0
+
+    def append(self, text: str) -> None:
+        self._buffer.seek(0, io.SEEK_END)
+        self._buffer.write(text)
+
+    def next(self, length: int) -> str:
+        self._buffer.seek(self._read)
+        self._read += length
+        return self._buffer.read(length)
+
+    def whole(self) -> str:
+        return self._buffer.getvalue()
+
+
+@dataclass
+class _Piece:
+    """Text that has come and was not read: so many characters of its kind."""
+
+    kind: Kind
+    length: int
+    reset: bool = False
+
+
+class ChatStream:
+    """An answer; iterate it for its text, or `events()` for all that it tells. One reader at a time.
+
+    It is asked for when it is made, whether or not it is read. `async for` ends normally when the answer is completed
+    or cancelled. Leaving the loop early leaves the answer running (it may be read on later); used as an async context
+    manager, leaving the block before the end cancels it.
+
+    Raises, while it is read:
+        StreamFailed, StreamIncomplete, StreamForgotten: it came to no good end; `text` is what came.
+        Refused: the server does not accept the request.
+        Unreachable, ClosedByServer, NotArcher, ClientClosed: there is no connection any more.
+    """
+
+    def __init__(self, link: Link, stream_id: str, request: Mapping[str, Any] | None, after: int = 0) -> None:
+        self.stream_id = stream_id
+        #: How it ended; None before.
+        self.ended: Ended | None = None
+        #: The last event seen, to `resume` after it.
+        self.last_seq = after
+        self._link = link
+        self._request = request
+        self._is_attached = False
+        self._gaps = 0
+        self._failure: ClientError | None = None
+        self._texts: dict[Kind, _Text] = {"content": _Text(), "reasoning": _Text()}
+        self._pending: deque[_Piece | Started | Progress | Ended] = deque()
+        self._arrived = asyncio.Event()
+
+    @property
+    def text(self) -> str:
+        """The answer as far as it has come, read or not."""
+        return self._texts["content"].whole()
+
+    @property
+    def reasoning(self) -> str:
+        """The model's reasoning as far as it has come."""
+        return self._texts["reasoning"].whole()
+
+    async def cancel(self) -> str:
+        """End the generation; the stream still comes to its end, with the text so far.
+
+        Returns:
+            What the server found: cancelling, already_ended or not_found.
+
+        Raises:
+            ClientError: the server could not be told.
+        """
+        result = await self._link.request("stream/cancel", {"stream_id": self.stream_id})
+        return str(result.get("outcome", "")) if isinstance(result, dict) else ""
+
+    def __aiter__(self) -> "ChatStream":
+        return self
+
+    async def __anext__(self) -> str:
+        while (event := await self._next()) is not None:
+            if isinstance(event, Delta) and event.content:
+                return event.content
+        self._raise_bad_end()
+        raise StopAsyncIteration
+
+    def events(self) -> AsyncIterator[StreamEvent]:
+        """All that the stream tells; a failed answer's `Ended` has its error, which is not raised."""
+        return _Events(self)
+
+    async def __aenter__(self) -> "ChatStream":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self.ended is None and self._failure is None:
+            # Nobody waits for the answer: the client's closing sees to it that this is sent.
+            told = {"stream_id": self.stream_id}
+            self._link.put(Call("stream/cancel", told, lambda _: None, lambda _: None))
+
+    async def _next(self) -> StreamEvent | None:
+        """The next event, None behind the last."""
+        while not self._pending:
+            if self._failure is not None:
+                raise self._failure
+            if self.ended is not None:
+                return None
+            self._arrived.clear()
+            await self._arrived.wait()
+        first = self._pending.popleft()
+        if not isinstance(first, _Piece):
+            return first
+        text = self._texts[first.kind].next(first.length)
+        if first.kind == "content":
+            return Delta(content=text, reset=first.reset)
+        return Delta(reasoning=text, reset=first.reset)
+
+    def _raise_bad_end(self) -> None:
+        assert self.ended is not None
+        error = self.ended.error
+        if self.ended.status == "incomplete":
+            raise StreamIncomplete(self.stream_id, self.text, error, "the answer is incomplete")
+        if self.ended.status == "failed" or (error is not None and self.ended.status != "cancelled"):
+            raise StreamFailed(self.stream_id, self.text, error, "the answer failed")
+
+    def attaching(self) -> tuple[str, Mapping[str, Any]]:
+        """The request itself until it was accepted (its id makes repeating it harmless), then a subscription."""
+        if self._request is not None:
+            return "chat/send", self._request
+        return "stream/subscribe", {"stream_id": self.stream_id, "after": self.last_seq}
+
+    def attached(self) -> None:
+        """Events follow."""
+        self._request = None
+        self._is_attached = True
+
+    def detached(self) -> None:
+        """What comes until it is attached anew belongs to an older attachment."""
+        self._is_attached = False
+
+    def fail(self, error: ClientError) -> None:
+        """Raise this once the text that came has been read."""
+        if isinstance(error, Refused) and error.kind == "stream_not_found":
+            error = StreamForgotten(self.stream_id, self.text, error.info, "")
+        self._failure = error
+        self._arrived.set()
+
+    def take(self, method: str, params: Mapping[str, Any]) -> Taken:
+        """An event of the link's."""
+        if not self._is_attached:
+            return "taken"
+        seq, first = params.get("seq"), params.get("from", params.get("seq"))
+        if not isinstance(seq, int) or not isinstance(first, int):
+            raise NotArcher("the server sent an event without its number", "Is it an Archer server of this age?")
+        is_reset = params.get("reset") is True
+        if first != self.last_seq + 1 and not is_reset:
+            return "taken" if seq <= self.last_seq else self._gap()
+        self.last_seq = seq
+        self._gaps = 0
+        match method:
+            case "stream/delta":
+                self._take_delta(params, is_reset=is_reset)
+            case "stream/started":
+                self._pending.append(parse_started(params))
+            case "stream/progress":
+                self._pending.append(parse_progress(params))
+            case "stream/ended":
+                self.ended = parse_ended(params)
+                self._pending.append(self.ended)
+        self._arrived.set()
+        return "over" if self.ended is not None else "taken"
+
+    def _gap(self) -> Taken:
+        self._gaps += 1
+        self._is_attached = False
+        if self._gaps > GAPS_MAX:
+            self.fail(NotArcher(f"the server leaves out events of stream {self.stream_id}", "Look into its log."))
+            return "over"
+        return "gap"
+
+    def _take_delta(self, params: Mapping[str, Any], *, is_reset: bool) -> None:
+        if is_reset:
+            self._texts = {"content": _Text(), "reasoning": _Text()}
+            self._pending = deque(event for event in self._pending if not isinstance(event, _Piece))
+        for kind in self._texts:
+            text = params.get(kind)
+            if not isinstance(text, str) or not (text or is_reset):
+                continue
+            self._texts[kind].append(text)
+            last = self._pending[-1] if self._pending else None
+            if isinstance(last, _Piece) and last.kind == kind and not is_reset:
+                last.length += len(text)
+            else:
+                self._pending.append(_Piece(kind, len(text), is_reset))
+
+
+class _Events:
+    """A stream's events; abandoning it needs no closing."""
+
+    def __init__(self, stream: ChatStream) -> None:
+        self._stream = stream
+
+    def __aiter__(self) -> "_Events":
+        return self
+
+    async def __anext__(self) -> StreamEvent:
+        event = await self._stream._next()
+        if event is None:
+            raise StopAsyncIteration
+        return event

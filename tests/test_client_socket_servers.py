@@ -1,0 +1,338 @@
+"""The Python client and what other servers do: close codes, gaps, other protocols, and when to try again."""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import websockets
+
+from archer_ws.client import (
+    Archer,
+    Backoff,
+    ChatStream,
+    ClientError,
+    ClosedByServer,
+    NotArcher,
+    Refused,
+    Unreachable,
+    connect,
+)
+from archer_ws.client.dialling import Address
+from archer_ws.rpc.messages import SUBPROTOCOL, StreamDelta
+from tests.fakes.scripted_server import Reply, scripted_server
+
+LIMIT_S = 60
+
+
+@pytest.fixture(autouse=True)
+async def _no_task_is_left_behind() -> AsyncIterator[None]:
+    yield
+    left = [task for task in asyncio.all_tasks() if task.get_name().startswith("archer-")]
+    assert left == []
+
+
+async def text_of(stream: ChatStream) -> str:
+    return "".join([delta async for delta in stream])
+
+
+def impatient(url: str, **options: Any) -> Archer:
+    """A client that connects again without waiting."""
+    return connect(url, backoff=Backoff(0, 0), **options)
+
+
+async def test_nobody_there_is_told_at_once_with_the_command_that_helps() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    with pytest.raises(Unreachable, match=f"nothing answers at http://127.0.0.1:{port}") as caught:
+        async with asyncio.timeout(LIMIT_S), connect(f"127.0.0.1:{port}"):
+            pass
+    assert caught.value.hint is not None
+    assert "archer-ws serve --provider local" in caught.value.hint
+
+
+@pytest.mark.parametrize("url", ["ftp://localhost", "http://", "http://localhost:99999", "http://me:pw@localhost", ""])
+def test_what_is_no_url_of_a_server_is_told(url: str) -> None:
+    with pytest.raises(ClientError, match="is not the URL of a server"):
+        connect(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "socket_url"),
+    [
+        ("localhost:8000", "ws://localhost:8000/api/v1/ws"),
+        ("https://example.com/archer/", "wss://example.com/archer/api/v1/ws"),
+        ("ws://[::1]:8000/api/v1/ws", "ws://[::1]:8000/api/v1/ws"),
+    ],
+)
+def test_the_socket_is_found_below_the_servers_url(url: str, socket_url: str) -> None:
+    assert Address(url).socket_url == socket_url
+
+
+async def test_a_proxy_is_not_asked_for_this_machines_own_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def serve(connection: websockets.ServerConnection, request: dict[str, Any]) -> None:
+        await answer(connection, request, {})
+
+    async with asyncio.timeout(LIMIT_S), scripted_server() as proxy, listening(Scripted(serve)) as url:
+        for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
+            monkeypatch.setenv(name, proxy.url)
+        async with connect(url) as client:
+            await client.ping()
+        assert proxy.exchanges == []
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply([b"<html>hello</html>"], content_type="text/html"),
+        Reply([b"not found"], status=404, content_type="text/plain"),
+        Reply(status=301, headers={"location": "ws://127.0.0.1:1/"}),
+        Reply(status=403),
+    ],
+)
+async def test_a_server_of_another_kind_is_recognised(reply: Reply) -> None:
+    async with asyncio.timeout(LIMIT_S), scripted_server(reply) as server:
+        with pytest.raises(NotArcher):
+            async with impatient(server.url):
+                pass
+
+
+async def test_a_server_that_is_no_http_server_is_recognised() -> None:
+    async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"SSH-2.0-OpenSSH_9.9\r\n")
+        writer.close()
+
+    async with asyncio.timeout(LIMIT_S), await asyncio.start_server(greet, "127.0.0.1", 0) as listening:
+        with pytest.raises(NotArcher):
+            async with impatient(f"127.0.0.1:{listening.sockets[0].getsockname()[1]}"):
+                pass
+
+
+WELCOME = {
+    "protocol_version": 1,
+    "server": {"name": "scripted", "version": "0"},
+    "connection_id": "c",
+    "heartbeat_ms": 15000,
+    "limits": {"max_frame_bytes": 1048576, "max_content_bytes": 1, "max_requests": 64, "max_streams": 32},
+    "schema_hash": "",
+    "of_a_newer_server": True,
+}
+
+
+class Scripted:
+    """A WebSocket server that answers `initialize`, then hands each request to `serve`."""
+
+    def __init__(self, serve: Callable[[websockets.ServerConnection, dict[str, Any]], Awaitable[None]]) -> None:
+        self.asked: list[dict[str, Any]] = []
+        self._serve = serve
+
+    async def __call__(self, connection: websockets.ServerConnection) -> None:
+        async for text in connection:
+            request = json.loads(text)
+            self.asked.append(request)
+            if request["method"] == "initialize":
+                await answer(connection, request, WELCOME)
+            else:
+                await self._serve(connection, request)
+
+
+async def answer(connection: websockets.ServerConnection, request: dict[str, Any], result: dict[str, Any]) -> None:
+    await connection.send(json.dumps({"jsonrpc": "2.0", "id": request["id"], "result": result}))
+
+
+async def tell(connection: websockets.ServerConnection, method: str, **params: Any) -> None:
+    named = {name.rstrip("_"): value for name, value in params.items()}
+    await connection.send(json.dumps({"jsonrpc": "2.0", "method": method, "params": named}))
+
+
+@asynccontextmanager
+async def listening(
+    handler: Callable[[websockets.ServerConnection], Awaitable[None]], **options: Any
+) -> AsyncIterator[str]:
+    options = {"subprotocols": [SUBPROTOCOL], **options}
+    async with websockets.serve(handler, "127.0.0.1", 0, **options) as server:
+        yield f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
+
+
+@pytest.mark.parametrize("code", [1000, 1002, 1003, 1007, 1008, 1009, 4500, 4501, 4504, 4505, 4999])
+async def test_a_close_for_good_fails_all_that_waits_at_once(code: int) -> None:
+    async def serve(connection: websockets.ServerConnection, _: dict[str, Any]) -> None:
+        await connection.close(code, "because")
+
+    scripted = Scripted(serve)
+    async with asyncio.timeout(LIMIT_S), listening(scripted) as url, impatient(url) as client:
+        stream, pinging = client.chat("Why?"), asyncio.create_task(client.ping())
+        for waiting in (text_of(stream), pinging, client.ping(), text_of(client.chat("And?"))):
+            with pytest.raises(ClosedByServer, match="for good") as caught:
+                await waiting
+            assert caught.value.code == code
+    assert [each["method"] for each in scripted.asked].count("initialize") == 1
+
+
+@pytest.mark.parametrize("code", [1001, None, 1011, 1012, 1013, 4000, 4003, 4499])
+async def test_a_passing_close_is_mended(code: int | None) -> None:
+    closed = False
+
+    async def serve(connection: websockets.ServerConnection, request: dict[str, Any]) -> None:
+        nonlocal closed
+        if closed:
+            await answer(connection, request, {})
+            return
+        closed = True
+        if code is None:  # 1005 on the wire is a close frame without a code
+            connection.protocol.send_close()
+            connection.send_data()
+        else:
+            await connection.close(code)
+
+    async with asyncio.timeout(LIMIT_S), listening(Scripted(serve)) as url, impatient(url) as client:
+        await client.ping()
+    assert closed
+
+
+@pytest.mark.parametrize("frame", ["hello", "[]", b"binary", '{"jsonrpc":"2.0","id":true}', "[" * 100_000])
+async def test_frames_of_another_protocol_are_told(frame: str | bytes) -> None:
+    async def serve(connection: websockets.ServerConnection, _: dict[str, Any]) -> None:
+        await connection.send(frame)
+
+    async with asyncio.timeout(LIMIT_S), listening(Scripted(serve)) as url, impatient(url) as client:
+        with pytest.raises(NotArcher):
+            await client.ping()
+
+
+async def test_a_websocket_server_without_our_subprotocol_is_recognised() -> None:
+    async def echo(connection: websockets.ServerConnection) -> None:
+        async for text in connection:
+            await connection.send(text)
+
+    async with asyncio.timeout(LIMIT_S), listening(echo, subprotocols=None) as url:
+        with pytest.raises(NotArcher, match="but not"):
+            async with impatient(url):
+                pass
+
+
+async def test_closing_sends_what_is_to_be_sent_and_says_goodbye() -> None:
+    codes: asyncio.Queue[int | None] = asyncio.Queue()
+
+    async def serve(_: websockets.ServerConnection, request: dict[str, Any]) -> None:
+        assert request["method"] in {"chat/send", "stream/cancel"}
+
+    scripted = Scripted(serve)
+
+    async def until_closed(connection: websockets.ServerConnection) -> None:
+        await scripted(connection)
+        codes.put_nowait(connection.close_code)
+
+    async with asyncio.timeout(LIMIT_S), listening(until_closed) as url:
+        async with impatient(url) as client:
+            for number in range(20):
+                async with client.chat("x" * 500_000, stream_id=str(number)):
+                    pass
+        assert await codes.get() == 1000
+    assert [each["method"] for each in scripted.asked].count("stream/cancel") == 20
+
+
+ACCEPTED = {"provider": "p", "model": "m", "status": "running", "head_seq": 0, "duplicate": False}
+
+
+async def test_missing_events_are_asked_for_again_doubled_ones_dropped_and_unknown_ones_passed_over() -> None:
+    async def serve(connection: websockets.ServerConnection, request: dict[str, Any]) -> None:
+        stream_id = request["params"]["stream_id"]
+        await answer(connection, request, {"stream_id": stream_id, **ACCEPTED})
+
+        async def delta(first: int, last: int, content: str) -> None:
+            params = StreamDelta(stream_id=stream_id, from_=first, seq=last, content=content)
+            await tell(connection, "stream/delta", **params.model_dump(by_alias=True, exclude_none=True))
+
+        if request["method"] == "chat/send":
+            await tell(connection, "stream/applause", stream_id=stream_id, seq=1)
+            await delta(2, 3, "one ")
+            await delta(2, 3, "one ")
+            await delta(5, 5, "three ")
+            await delta(6, 6, "four ")
+        else:
+            assert request["params"]["after"] == 3
+            await delta(4, 6, "two three four")
+            await delta(4, 6, "two three four")
+            await tell(connection, "stream/ended", stream_id=stream_id, seq=7, status="applauded", text_bytes=1)
+
+    async with asyncio.timeout(LIMIT_S), listening(Scripted(serve)) as url, impatient(url) as client:
+        stream = client.chat("Why?")
+        assert await text_of(stream) == stream.text == "one two three four"
+        assert stream.ended is not None
+        assert stream.ended.status == "applauded"
+
+
+async def test_a_server_that_keeps_leaving_out_events_is_told_and_not_asked_for_ever() -> None:
+    async def serve(connection: websockets.ServerConnection, request: dict[str, Any]) -> None:
+        stream_id = request["params"]["stream_id"]
+        await answer(connection, request, {"stream_id": stream_id, **ACCEPTED})
+        await tell(connection, "stream/delta", stream_id=stream_id, from_=2, seq=2, content="two")
+
+    scripted = Scripted(serve)
+    async with asyncio.timeout(LIMIT_S), listening(scripted) as url, impatient(url) as client:
+        with pytest.raises(NotArcher, match="leaves out"):
+            await text_of(client.chat("Why?"))
+    assert len(scripted.asked) < 10
+
+
+async def test_a_trimmed_log_discards_the_text_that_came() -> None:
+    async def serve(connection: websockets.ServerConnection, request: dict[str, Any]) -> None:
+        stream_id = request["params"]["stream_id"]
+        await answer(connection, request, {"stream_id": stream_id, **ACCEPTED})
+        await tell(connection, "stream/delta", stream_id=stream_id, from_=1, seq=1, content="old")
+        await tell(connection, "stream/delta", stream_id=stream_id, from_=9, seq=9, content="new", reset=True)
+        await tell(connection, "stream/ended", stream_id=stream_id, seq=10, status="completed", text_bytes=1)
+
+    async with asyncio.timeout(LIMIT_S), listening(Scripted(serve)) as url, impatient(url) as client:
+        stream = client.chat("Why?")
+        events = [event async for event in stream.events()]
+        assert stream.text == "new"
+        assert getattr(events[-2], "reset", False)
+
+
+async def test_a_delete_that_had_to_be_repeated_finds_its_own_work_done() -> None:
+    deletions = 0
+
+    async def serve(connection: websockets.ServerConnection, request: dict[str, Any]) -> None:
+        nonlocal deletions
+        deletions += 1
+        if deletions == 1:
+            connection.transport.abort()
+            return
+        gone = {"kind": "session_not_found", "message": "no such session", "retryable": False, "request_id": "r"}
+        error = {"code": -32023, "message": "no such session", "data": gone}
+        await connection.send(json.dumps({"jsonrpc": "2.0", "id": request["id"], "error": error}))
+
+    async with asyncio.timeout(LIMIT_S), listening(Scripted(serve)) as url, impatient(url) as client:
+        await client.sessions.delete("s")
+        with pytest.raises(Refused):
+            await client.sessions.delete("s")
+    assert deletions == 3
+
+
+def test_backoff_doubles_to_its_cap_jitters_fully_and_begins_anew() -> None:
+    highest = Backoff(chance=lambda: 1.0)
+    assert [highest.next_s() for _ in range(8)] == [0.5, 1, 2, 4, 8, 16, 20, 20]
+    highest.reset()
+    assert highest.next_s() == 0.5
+    assert Backoff(chance=lambda: 0.0).next_s() == 0
+
+
+async def test_a_successful_request_resets_the_backoff_and_a_mere_connection_does_not() -> None:
+    resets: list[str] = []
+
+    class Noted(Backoff):
+        def reset(self) -> None:
+            resets.append("reset")
+
+    async def serve(connection: websockets.ServerConnection, request: dict[str, Any]) -> None:
+        await answer(connection, request, {})
+
+    async with asyncio.timeout(LIMIT_S), listening(Scripted(serve)) as url, connect(url, backoff=Noted()) as client:
+        assert resets == []
+        await client.ping()
+        assert resets == ["reset"]
