@@ -13,6 +13,9 @@ from archer_ws.sessions.stream import Stream
 
 Key = tuple[str, str]
 
+#: How old the count of the running streams' bytes may be, in seconds.
+RECOUNT_S = 0.5
+
 
 class StreamTable:
     """Streams by principal and id."""
@@ -25,6 +28,8 @@ class StreamTable:
         # In the order of their ends, with the moment to forget them and their log's size.
         self._ended: OrderedDict[Key, tuple[Stream, float, int]] = OrderedDict()
         self._ended_bytes = 0
+        self._live_bytes = 0
+        self._recount_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._timer_loop: asyncio.AbstractEventLoop | None = None
 
@@ -80,8 +85,7 @@ class StreamTable:
         self._forget_old()
         if not self._ended:
             return
-        # A walk over the running ones: worth it once a stream, not at every look-up.
-        total = self._ended_bytes + sum(stream.log.size_bytes for stream in self._live.values())
+        total = self._ended_bytes + self._count_live_bytes()
         while self._ended and total > self._bytes_max:
             total -= self._forget_oldest()
 
@@ -90,6 +94,15 @@ class StreamTable:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _count_live_bytes(self) -> int:
+        """What the running streams' logs take, as of a moment ago: with thousands ending at once, a walk over all at
+        each end would stall the loop."""
+        now = self._clock()
+        if now >= self._recount_at:
+            self._live_bytes = sum(stream.log.size_bytes for stream in self._live.values())
+            self._recount_at = now + RECOUNT_S
+        return self._live_bytes
 
     def _forget_old(self) -> None:
         now = self._clock()

@@ -4,7 +4,7 @@ import weakref
 import pytest
 
 from archer_ws.sessions.log import Ended
-from archer_ws.sessions.retention import StreamTable
+from archer_ws.sessions.retention import RECOUNT_S, StreamTable
 from archer_ws.sessions.stream import Stream
 from archer_ws.sessions.work import StreamIdentity
 from tests.fakes.manual_clock import ManualClock
@@ -151,10 +151,11 @@ async def test_the_oldest_ended_go_first_when_the_logs_are_too_large_together(cl
     assert known(table) == ["s3", "s4"]
 
 
-async def test_running_logs_count_however_little_the_ended_ones_take() -> None:
-    table = StreamTable(retention_s=RETENTION_S, bytes_max=10_000)
+async def test_running_logs_count_however_little_the_ended_ones_take(clock: ManualClock) -> None:
+    table = StreamTable(retention_s=RETENTION_S, bytes_max=10_000, clock=clock)
     run_and_end(table, "first", size=1000)
     table.add(make_stream("running", size=9500))
+    clock.advance(RECOUNT_S)
 
     run_and_end(table, "second", size=100)
 
