@@ -5,13 +5,12 @@ a chat is put into the API's words by `anthropic_request`, the bytes of answers 
 Retries and the deadlines for first token, idleness and the whole answer are the router's.
 """
 
-import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from archer_ws.core.clock import utc_now
-from archer_ws.core.exceptions import ArcherError, ProviderNotConfigured, UpstreamTruncated
+from archer_ws.core.exceptions import UpstreamTruncated
 from archer_ws.core.ids import new_id
 from archer_ws.llm_gateway.anthropic_client import ANTHROPIC_URL, AnthropicClient, foreseen
 from archer_ws.llm_gateway.anthropic_failures import anthropic_identity, failure_from_error
@@ -20,6 +19,7 @@ from archer_ws.llm_gateway.anthropic_stream import ErrorSaid, MessageStreamDecod
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
 from archer_ws.llm_gateway.catalog import Catalog
 from archer_ws.llm_gateway.failures import unreadable
+from archer_ws.llm_gateway.probing import probe
 from archer_ws.llm_gateway.sdk_client import drain
 from archer_ws.llm_gateway.types import (
     ChatMessage,
@@ -148,24 +148,10 @@ class AnthropicAdapter(BaseLLMAdapter):
             raise self._truncated("stopped without its end marker")
 
     async def health_check(self) -> ProviderStatus:
-        try:
-            await self._client.open()
-            started = time.perf_counter()
-            entries = await self._models(HEALTH_TIMEOUT_S)
-        except ArcherError as error:
-            return ProviderStatus(
-                provider=self.provider_name,
-                available=False,
-                error=error.message,
-                hint=error.hint,
-                configured=False if isinstance(error, ProviderNotConfigured) else None,
-            )
-        return ProviderStatus(
-            provider=self.provider_name,
-            available=True,
-            latency_ms=round((time.perf_counter() - started) * 1000, 1),
-            models=[entry["id"] for entry in entries],
-        )
+        async def names() -> list[str]:
+            return [entry["id"] for entry in await self._models(HEALTH_TIMEOUT_S)]
+
+        return await probe(self.provider_name, self._client.open, names)
 
     async def list_models(self) -> list[ModelInfo]:
         await self._client.open()

@@ -8,10 +8,10 @@ import asyncio
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from archer_ws.core.exceptions import ArcherError, ProviderNotConfigured
+from archer_ws.core.exceptions import ArcherError
 from archer_ws.llm_gateway.anthropic_failures import failure_from_error
 from archer_ws.llm_gateway.failures import ProviderIdentity, failure_from_transport
-from archer_ws.llm_gateway.sdk_client import SdkClient, http_client, transport_errors
+from archer_ws.llm_gateway.sdk_client import SdkClient, check_key, http_client, transport_errors
 
 if TYPE_CHECKING:
     import anthropic
@@ -45,18 +45,12 @@ class AnthropicClient:
         Raises:
             ProviderNotConfigured: the key is missing, or can't be one.
         """
-        if not self._api_key and self._base_url == ANTHROPIC_URL:
-            raise ProviderNotConfigured(
-                f"there is no API key for {self._identity.name}",
-                hint="Set ANTHROPIC_API_KEY (or ARCHER_ANTHROPIC_API_KEY), or choose another provider.",
-                provider=self._identity.name,
-            )
-        if not (self._api_key.isascii() and self._api_key.isprintable()):
-            raise ProviderNotConfigured(
-                f"the API key for {self._identity.name} holds characters that no key has",
-                hint="Copy ANTHROPIC_API_KEY (or ARCHER_ANTHROPIC_API_KEY) once more, without quotes or spaces.",
-                provider=self._identity.name,
-            )
+        check_key(
+            self._api_key,
+            is_needed=self._base_url == ANTHROPIC_URL,
+            variable="ANTHROPIC_API_KEY",
+            provider=self._identity.name,
+        )
         return await self._sdk.get()
 
     async def aclose(self) -> None:

@@ -5,7 +5,6 @@ stream's bytes is ollama_stream.py's, of errors ollama_failures.py's, of model l
 """
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -30,6 +29,7 @@ from archer_ws.llm_gateway.ollama_models import (
     shown_model,
 )
 from archer_ws.llm_gateway.ollama_stream import OllamaStreamDecoder, finish_reason_of, usage_of
+from archer_ws.llm_gateway.probing import probe
 from archer_ws.llm_gateway.types import (
     ChatMessage,
     ChatOptions,
@@ -143,18 +143,11 @@ class OllamaAdapter(BaseLLMAdapter):
 
     async def health_check(self) -> ProviderStatus:
         """See `BaseLLMAdapter.health_check`; takes at most 5 s."""
-        status = ProviderStatus(provider=self.provider_name, available=False)
-        try:
-            await self.prepare()
-            started = time.perf_counter()
-            installed = await self._installed()
-        except ArcherError as failure:
-            status.error, status.hint = failure.message, failure.hint
-            return status
-        status.latency_ms = round((time.perf_counter() - started) * 1000, 1)
-        status.available = True
-        status.models = [entry.name for entry in installed if self._can_chat(entry)]
-        return status
+
+        async def names() -> list[str]:
+            return [entry.name for entry in await self._installed() if self._can_chat(entry)]
+
+        return await probe(self.provider_name, self.prepare, names)
 
     async def list_models(self) -> list[ModelInfo]:
         """See `BaseLLMAdapter.list_models`; contexts that can't be had within 5 s are None."""

@@ -5,12 +5,11 @@ answers. Retries and the deadlines for first token, idleness and the whole answe
 """
 
 import contextlib
-import time
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from archer_ws.core.clock import utc_now
-from archer_ws.core.exceptions import ArcherError, ProviderNotConfigured, UpstreamTruncated
+from archer_ws.core.exceptions import UpstreamTruncated
 from archer_ws.core.ids import new_id
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
 from archer_ws.llm_gateway.catalog import Catalog
@@ -28,6 +27,7 @@ from archer_ws.llm_gateway.openai_stream import (
     raise_if_error,
 )
 from archer_ws.llm_gateway.parameters import accepted_parameters
+from archer_ws.llm_gateway.probing import probe
 from archer_ws.llm_gateway.sdk_client import drain
 from archer_ws.llm_gateway.types import (
     ChatMessage,
@@ -166,24 +166,7 @@ class OpenAIAdapter(BaseLLMAdapter):
             raise self._truncated("stopped without its end marker")
 
     async def health_check(self) -> ProviderStatus:
-        try:
-            await self._client.open()
-            started = time.perf_counter()
-            models = await self._models(HEALTH_TIMEOUT_S)
-        except ArcherError as error:
-            return ProviderStatus(
-                provider=self.provider_name,
-                available=False,
-                error=error.message,
-                hint=error.hint,
-                configured=False if isinstance(error, ProviderNotConfigured) else None,
-            )
-        return ProviderStatus(
-            provider=self.provider_name,
-            available=True,
-            latency_ms=round((time.perf_counter() - started) * 1000, 1),
-            models=models,
-        )
+        return await probe(self.provider_name, self._client.open, lambda: self._models(HEALTH_TIMEOUT_S))
 
     async def list_models(self) -> list[ModelInfo]:
         await self._client.open()

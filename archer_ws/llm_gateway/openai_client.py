@@ -9,10 +9,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from archer_ws.core.exceptions import ArcherError, ProviderNotConfigured
+from archer_ws.core.exceptions import ArcherError
 from archer_ws.llm_gateway.failures import ProviderIdentity, failure_from_transport, unreadable
 from archer_ws.llm_gateway.openai_failures import failure_from_error
-from archer_ws.llm_gateway.sdk_client import SdkClient, http_client, transport_errors
+from archer_ws.llm_gateway.sdk_client import SdkClient, check_key, http_client, transport_errors
 
 if TYPE_CHECKING:
     import httpx2
@@ -52,18 +52,9 @@ class OpenAIClient:
         Raises:
             ProviderNotConfigured: the key is missing, or can't be one.
         """
-        if not self._api_key and is_openai(self._base_url):
-            raise ProviderNotConfigured(
-                f"there is no API key for {self._identity.name}",
-                hint="Set OPENAI_API_KEY (or ARCHER_OPENAI_API_KEY), or choose another provider.",
-                provider=self._identity.name,
-            )
-        if not (self._api_key.isascii() and self._api_key.isprintable()):
-            raise ProviderNotConfigured(
-                f"the API key for {self._identity.name} holds characters that no key has",
-                hint="Copy OPENAI_API_KEY (or ARCHER_OPENAI_API_KEY) once more, without quotes or spaces.",
-                provider=self._identity.name,
-            )
+        check_key(
+            self._api_key, is_needed=is_openai(self._base_url), variable="OPENAI_API_KEY", provider=self._identity.name
+        )
         return await self._sdk.get()
 
     async def aclose(self) -> None:

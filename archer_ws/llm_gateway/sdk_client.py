@@ -118,6 +118,26 @@ class SdkClient(Generic[ClientT]):
                     await client.close()
 
 
+def check_key(key: str, *, is_needed: bool, variable: str, provider: str) -> None:
+    """Refuse a missing key where one is needed, and one that no header can carry.
+
+    Raises:
+        ProviderNotConfigured: the hint names the variable to set.
+    """
+    if is_needed and not key:
+        raise ProviderNotConfigured(
+            f"there is no API key for {provider}",
+            hint=f"Set {variable} (or ARCHER_{variable}), or choose another provider.",
+            provider=provider,
+        )
+    if not (key.isascii() and key.isprintable()):
+        raise ProviderNotConfigured(
+            f"the API key for {provider} holds characters that no key has",
+            hint=f"Copy {variable} (or ARCHER_{variable}) once more, without quotes or spaces.",
+            provider=provider,
+        )
+
+
 def http_client(sdk: ModuleType, *, base_url: str, concurrency: int) -> Any:
     """What both SDKs take as `http_client`: aiohttp's transport, with room for `concurrency` streams and some probes.
 

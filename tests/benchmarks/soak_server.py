@@ -33,11 +33,12 @@ def sample() -> dict[str, Any]:
 
 
 def collected_sample() -> dict[str, Any]:
-    """A sample without garbage, and the live objects by type."""
+    """A sample without garbage, the memory blocks that Python has in use, and the live objects by type."""
     for _ in range(3):
         gc.collect()
+    blocks = sys.getallocatedblocks()
     objects = Counter(f"{type(thing).__module__}.{type(thing).__qualname__}" for thing in gc.get_objects())
-    return {**sample(), "objects": dict(objects)}
+    return {**sample(), "blocks": blocks, "objects": dict(objects)}
 
 
 class ReportingServer(server.ArcherServer):

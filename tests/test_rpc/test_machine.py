@@ -163,6 +163,12 @@ class ArcherMachine(RuleBasedStateMachine):
             client.attached[name] = 0
             self._request(client, "stream/subscribe", stream_id=name)
 
+    @rule()
+    def expire(self) -> None:
+        """Retention ends for the stream that ended first."""
+        if self.manager._table._ended:
+            self.manager._table._forget_oldest()
+
     @rule(steps=st.integers(0, 12))
     def steps(self, steps: int) -> None:
         self.turn(steps)
@@ -208,7 +214,7 @@ class ArcherMachine(RuleBasedStateMachine):
         for name in self.said:
             known = self.manager._table.get("me", name)
             if known is None:
-                continue  # its send never arrived: the client dropped first
+                continue  # forgotten, or its send never arrived because the client dropped first
             assert known.status in ENDED
             text = known.log.text("content")
             assert self.said[name].startswith(text)
