@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import sys
-import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -228,11 +227,10 @@ async def test_a_program_that_refuses_is_not_worth_a_retry(supervise: Supervise)
 
 async def test_a_program_that_says_nothing_is_killed_when_the_load_takes_too_long(supervise: Supervise) -> None:
     supervisor = supervise(READ, "time.sleep(3600)", load_timeout_s=0.2)
-    started = time.monotonic()
     with pytest.raises(ProviderTimeout, match=r"not loaded within 0\.2 s") as caught:
-        await start(supervisor)
+        async with asyncio.timeout(10):
+            await start(supervisor)
     assert "MODEL_LOAD_TIMEOUT_S" in (caught.value.hint or "")
-    assert time.monotonic() - started < 10
 
 
 async def test_a_program_that_announces_nonsense_is_killed(supervise: Supervise) -> None:

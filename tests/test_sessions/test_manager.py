@@ -163,10 +163,8 @@ async def test_a_reader_that_ignores_cancel_delays_the_end_by_two_seconds_at_mos
     call.say("text")
     await until(stream, 2)
     stream.cancel("client")
-    loop = asyncio.get_running_loop()
-    began = loop.time()
-    assert (await ended(stream)).status == "cancelled"
-    assert loop.time() - began < 5
+    async with asyncio.timeout(5):
+        assert (await ended(stream)).status == "cancelled"
     assert manager.orphans == 1
     call.say("too late")
     call.finish()
