@@ -3,7 +3,7 @@
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
@@ -66,6 +66,15 @@ async def _serving(app: ASGIApp) -> AsyncIterator[str]:
 def serve() -> Serve:
     """`async with serve(app) as address`: the app under uvicorn on loopback, at `host:port`."""
     return _serving
+
+
+@pytest.fixture
+def every_reader_stops_when_told(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Fails the test where a provider's reader was given up after the grace instead of stopping at once: so a close
+    that comes late is seen without a stopwatch."""
+    yield
+    told = [record.getMessage() for record in caplog.get_records("call")]
+    assert not [line for line in told if "reader_orphaned" in line]
 
 
 @dataclass

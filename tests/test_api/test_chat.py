@@ -89,6 +89,7 @@ async def test_reasoning_comes_beside_the_content(archer: Archer) -> None:
     assert (await post(archer)).json()["reasoning"] == "hmm"
 
 
+@pytest.mark.usefixtures("every_reader_stops_when_told")
 class TestLeaving:
     """A client that goes away ends the generation, at every moment, unless it asked to continue."""
 

@@ -14,6 +14,8 @@ from tests.conftest import MakeSettings
 from tests.fakes import anthropic_api, ollama_api, openai_api
 from tests.fakes.scripted_server import Exchange, Reply, forever, scripted_server
 
+pytestmark = pytest.mark.usefixtures("every_reader_stops_when_told")
+
 #: From the send on, and from the arrival of the request at the provider on.
 STEPS = range(45)
 

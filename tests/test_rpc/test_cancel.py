@@ -5,15 +5,18 @@ The provider is a real server that reports when it saw the connection close.
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+import pytest
 import websockets
 
 from tests.conftest import Archer, StartArcher
 from tests.fakes.ollama_api import ollama_error, ollama_line, ollama_stream
 from tests.fakes.rpc_peer import RpcPeer, SocketTransport
 from tests.fakes.scripted_server import Exchange, Reply, forever
+
+pytestmark = pytest.mark.usefixtures("every_reader_stops_when_told")
 
 
 @asynccontextmanager
@@ -129,15 +132,44 @@ async def test_a_hundred_streams_and_a_slow_reader_do_not_delay_a_cancel(start_a
             await peer.close()
 
 
-async def test_a_provider_that_keeps_the_connection_open_delays_the_end_by_two_seconds_at_most(
-    archer: Archer,
-) -> None:
-    # It neither reads nor answers nor closes: all it can do to us is to ignore that we have left.
-    archer.answer(ollama_stream("text", forever()))
-    async with connected(archer) as peer:
+@asynccontextmanager
+async def deaf_ollama(hung_up_on: asyncio.Event) -> AsyncIterator[str]:
+    """An Ollama that says one word, and then neither writes nor closes, whatever its client does.
+
+    `hung_up_on` is set when the client's close has arrived, which it ignores.
+    """
+    release = asyncio.Event()
+    piece = ollama_line("text")
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\ntransfer-encoding: chunked\r\n\r\n")
+        writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+        await writer.drain()
+        with suppress(ConnectionError):
+            await reader.read()
+        hung_up_on.set()
+        await release.wait()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        release.set()
+        server.close()
+
+
+async def test_a_provider_that_ignores_the_close_does_not_hold_up_the_end(start_archer: StartArcher) -> None:
+    hung_up_on = asyncio.Event()
+    async with deaf_ollama(hung_up_on) as url, start_archer(ollama_host=url) as archer, connected(archer) as peer:
         await send(peer)
         await peer.text("s", "text")
-        await cancelled(peer)
+        # `cancelled` bounds the wait for the end.
+        end = await cancelled(peer)
+        assert end["text_bytes"] == len("text")
+        async with asyncio.timeout(5):
+            await hung_up_on.wait()
 
 
 async def test_a_cancel_over_rest_ends_a_stream_of_the_socket(archer: Archer) -> None:
