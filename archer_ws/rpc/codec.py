@@ -43,11 +43,13 @@ def decode_call(text: str) -> Call:
     Raises:
         BadMessage: it is not JSON, no request, or its text has a lone surrogate.
     """
+    unreadable: InvalidParams | None = None
     try:
         # What UTF-8 cannot carry never comes over a wire; an in-memory channel's junk must not raise here either.
         message = decode_json(text.encode("utf-8", "replace"))
     except InvalidParams as error:
-        raise BadMessage(_inside_params(error), _id_of(json.loads(text))) from None
+        # It is JSON, and may well be a request whose answer can be told by its id.
+        unreadable, message = error, json.loads(text)
     except ArcherError as error:
         raise BadMessage(error) from None
     if isinstance(message, list):
@@ -67,6 +69,8 @@ def decode_call(text: str) -> Call:
             InvalidRequest('a request has "jsonrpc": "2.0" and a "method"', hint="See the JSON-RPC 2.0 specification."),
             identity,
         )
+    if unreadable is not None:
+        raise BadMessage(_inside_params(unreadable), identity)
     params = message.get("params")
     if params is None:
         params = {}

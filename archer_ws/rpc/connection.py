@@ -181,17 +181,27 @@ class Connection:
                 continue
             try:
                 call = decode_call(text)
-                if call.id is not None and call.id in self.in_flight:
-                    raise BadMessage(Dispatcher.id_in_flight())
+                self._check_is_free(call.id)
             except BadMessage as bad:
                 self._answer_bad_message(bad)
             else:
                 self._dispatcher.dispatch(self, call, tasks)
 
+    def _check_is_free(self, identity: RequestId | None) -> None:
+        if identity is not None and identity in self.in_flight:
+            raise BadMessage(Dispatcher.id_in_flight())
+
     def _answer_bad_message(self, bad: BadMessage) -> None:
+        try:
+            self._check_is_free(bad.id)
+        except BadMessage as taken:
+            bad = taken  # The one response under that id is another's.
+        is_call = bad.error.kind == "invalid_params"  # though a wrong one
+        if is_call and bad.id is None:
+            return  # Notifications are never answered (JSON-RPC 2.0, section 4.1).
         self.writer.put(encode_error(bad.id, bad.error, self.next_request_id()))
-        if bad.error.kind == "invalid_params":
-            return  # A request, though a wrong one.
+        if is_call:
+            return
         now = time.monotonic()
         if len(self._bad_messages) == BAD_MESSAGES_MAX and now - self._bad_messages[0] < BAD_MESSAGES_WINDOW_S:
             log.warning("protocol_violation", cause="too many frames that are no requests")

@@ -308,6 +308,8 @@ async def test_a_wrong_token_is_told_and_closes(server: Server) -> None:
         ('{"jsonrpc": "2.0", "id": 1.5, "method": "ping"}', -32600, None),
         ('{"jsonrpc": "2.0", "id": 9007199254740992, "method": "ping"}', -32600, None),
         ('{"jsonrpc": "2.0", "id": {"a": 1}, "method": "ping"}', -32600, None),
+        ('{"jsonrpc": "2.0", "id": "\\ud800", "method": "ping"}', -32600, None),
+        ('"\\ud800"', -32600, None),
         ('{"jsonrpc": "1.0", "id": 5, "method": "ping"}', -32600, 5),
         ('{"jsonrpc": "2.0", "id": 5, "method": 7}', -32600, 5),
         ('{"jsonrpc": "2.0", "id": 5, "result": {}}', -32600, 5),
@@ -347,6 +349,24 @@ async def test_an_id_in_flight_is_refused_and_1_differs_from_its_text(server: Se
     assert by_id["1"]["result"] == {}
 
 
+@pytest.mark.parametrize(
+    "frame",
+    ['{"jsonrpc": "1.0", "id": 1, "method": "ping"}', '{"jsonrpc": "2.0", "id": 1, "method": "ping", "params": []}'],
+)
+async def test_a_bad_frame_takes_no_response_from_the_request_in_flight_under_its_id(
+    server: Server, frame: str
+) -> None:
+    peer = await server.connect()
+    server.models.may_answer.clear()
+    await peer.send({"jsonrpc": "2.0", "id": 1, "method": "provider/status"})
+    await peer.transport.send(frame)
+    await peer.until(lambda: len(peer.unmatched) == 1)
+    assert (peer.unmatched[0]["id"], peer.unmatched[0]["error"]["code"]) == (None, -32600)
+    server.models.may_answer.set()
+    await peer.until(lambda: len(peer.unmatched) == 2)
+    assert "result" in peer.unmatched[1]
+
+
 async def test_more_than_ten_bad_frames_a_minute_close_the_socket(server: Server) -> None:
     peer = await server.connect()
     for _ in range(11):
@@ -357,10 +377,12 @@ async def test_more_than_ten_bad_frames_a_minute_close_the_socket(server: Server
     assert len(peer.unmatched) == 11
 
 
-async def test_unknown_notifications_are_ignored(server: Server) -> None:
+async def test_notifications_are_never_answered(server: Server) -> None:
     peer = await server.connect()
     await peer.send({"jsonrpc": "2.0", "method": "no/such", "params": {}})
     await peer.send({"jsonrpc": "2.0", "method": "stream/get"})
+    await peer.send({"jsonrpc": "2.0", "method": "stream/get", "params": []})
+    await peer.transport.send('{"jsonrpc": "2.0", "method": "stream/get", "params": {"stream_id": "\\ud800"}}')
     assert await peer.call("ping") == {}
     assert peer.unmatched == []
 
