@@ -1,4 +1,4 @@
-"""The command line: `archer-ws serve` and `archer-ws chat`.
+"""The command line: `archer-ws serve`, `chat`, `conformance` and `schema`.
 
 Owns the options, what is printed when the server is ready, and the exit statuses: 0 done, 1 failed, 2 called wrongly
 or wrong settings, 130 interrupted. Serving is api/server.py's, chatting client/chatting.py's. Each command imports what
@@ -12,6 +12,7 @@ import os
 import socket
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from archer_ws import __version__
@@ -42,6 +43,22 @@ _CHAT_EXAMPLES = """examples:
 
 Ctrl-C ends the answer and keeps what came. A server with AUTH_TOKEN needs the token in the variable ARCHER_TOKEN;
 there is no option for it, since other users can see a command line."""
+
+_CONFORMANCE_EXAMPLES = """examples:
+  archer-ws conformance --url http://127.0.0.1:8000
+  archer-ws conformance --url wss://example.com/api/v1/ws --model llama3.2 --strict
+  archer-ws conformance --list
+  archer-ws conformance --only ping_is_answered cuts_lose_nothing
+
+It chats about 100 times, mostly for 16 tokens; longer answers are cancelled soon. What it makes it also deletes.
+A check that this server gives no chance to make is skipped, and said so. Exit status: 0 all passed, 1 something
+failed, 2 there was nothing to check. The token goes into the variable ARCHER_TOKEN, as for chat."""
+_SCHEMA_EXAMPLES = """examples:
+  archer-ws schema                 write schemas/ anew, after a change of the messages
+  archer-ws schema --check         write nothing; exit status 1 and the differences where there are any
+  archer-ws schema ../my-app/api   somewhere else
+
+The files describe this version, whatever the settings: JSON Schemas, OpenRPC, OpenAPI, TypeScript, Rust."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -96,7 +113,37 @@ def _parser() -> argparse.ArgumentParser:
     chat.add_argument("--system", metavar="TEXT", help="what the model is told first")
     chat.add_argument("--temperature", type=_finite, metavar="NUMBER", help="0 to 2")
     chat.add_argument("--max-tokens", type=int, metavar="NUMBER", help="the most tokens of an answer")
+
+    conformance = _command(
+        commands.add_parser("conformance", help="check any archer.v1 server from outside"),
+        "Check whether a running server keeps to archer.v1, from outside.",
+        _CONFORMANCE_EXAMPLES,
+    )
+    _take_conformance_options(conformance)
+
+    schema = _command(
+        commands.add_parser("schema", help="write the protocol's schemas and types"),
+        "Write the protocol's schemas and types.",
+        _SCHEMA_EXAMPLES,
+    )
+    schema.set_defaults(run=_schema)
+    schema.add_argument("directory", nargs="?", default="schemas", metavar="DIRECTORY", help="where to (schemas)")
+    schema.add_argument("--check", action="store_true", help="only say what differs, and fail if something does")
     return parser
+
+
+def _take_conformance_options(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=_conformance)
+    parser.add_argument("--url", help=f"where the server is (ARCHER_URL; {DEFAULT_URL})")
+    parser.add_argument("--model", help="the model to chat with (the server's default)")
+    parser.add_argument("--provider", help="the provider to chat with (the server's default)")
+    parser.add_argument("--only", nargs="+", action="extend", metavar="NAME", default=[], help="these checks alone")
+    parser.add_argument("--list", action="store_true", help="show the checks, and do nothing")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
+    parser.add_argument("--strict", action="store_true", help="count a skipped check as failed")
+    parser.add_argument(
+        "--timeout", type=_seconds, default=60.0, metavar="SECONDS", help="how long each check may take (60)"
+    )
 
 
 def _command(parser: argparse.ArgumentParser, description: str, epilog: str) -> argparse.ArgumentParser:
@@ -112,6 +159,13 @@ def _finite(text: str) -> float:
     return number
 
 
+def _seconds(text: str) -> float:
+    seconds = _finite(text)
+    if seconds <= 0:
+        raise ValueError(text)
+    return seconds
+
+
 def _without_command(parser: argparse.ArgumentParser) -> int:
     parser.print_help(sys.stderr)
     return 2
@@ -121,6 +175,37 @@ def _fail(message: str, status: int) -> int:
     for line in message.splitlines():
         sys.stderr.write(f"archer-ws: {line}\n")
     return status
+
+
+def _use_question_marks(*streams: object) -> None:
+    """Let what a terminal's encoding lacks become a question mark instead of a traceback."""
+    for stream in streams:
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _conformance(options: argparse.Namespace) -> int:
+    _use_question_marks(sys.stdout, sys.stderr)
+    from archer_ws.conformance.command import Options, conform, list_checks
+
+    if options.list:
+        return list_checks(json=options.json)
+    url = options.url or os.environ.get("ARCHER_URL") or DEFAULT_URL
+    token = os.environ.get("ARCHER_TOKEN") or None
+    route = {name: value for name in ("provider", "model") if (value := getattr(options, name))}
+    wanted = Options(only=options.only, as_json=options.json, is_strict=options.strict, timeout_s=options.timeout)
+    return conform(url, token, route, wanted)
+
+
+def _schema(options: argparse.Namespace) -> int:
+    _use_question_marks(sys.stdout, sys.stderr)
+    from archer_ws.schema.command import check, write
+
+    directory = Path(options.directory)
+    try:
+        return check(directory) if options.check else write(directory)
+    except OSError as error:
+        return _fail(f"{error.filename or directory}: {error.strerror}", 1)
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -211,10 +296,7 @@ def serve_reloaded(sockets: list[socket.socket] | None) -> None:
 
 
 def _chat(options: argparse.Namespace) -> int:
-    for stream in (sys.stdin, sys.stdout, sys.stderr):
-        # What a terminal's encoding lacks becomes a question mark instead of a traceback.
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+    _use_question_marks(sys.stdin, sys.stdout, sys.stderr)
     text = options.text
     if text is None and not sys.stdin.isatty():
         text = sys.stdin.read()

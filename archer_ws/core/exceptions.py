@@ -18,9 +18,11 @@ Messages and hints are shown to users: they never hold a secret, a stack or a pr
 """
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
+
+from archer_ws.core.wire_types import Count, Enumeration
 
 
 def _is_none(value: object) -> bool:
@@ -28,27 +30,83 @@ def _is_none(value: object) -> bool:
 
 
 class FieldError(BaseModel):
-    """One thing that is wrong with a request: where (`messages.0.role`) and what."""
+    """One thing that is wrong with a request: where, and what."""
 
-    path: str
-    message: str
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"path": "messages.0.role", "message": "Input should be 'system', 'user' or 'assistant'"}]
+        }
+    )
+
+    path: str = Field(description="The field, as names and indices joined by dots.")
+    message: str = Field(description="What is wrong with it, for a person; never the value itself.")
+
+
+def _kinds() -> list[str]:
+    """Every kind an error may have, by its code."""
+    found: dict[str, int] = {}
+    waiting: list[type[ArcherError]] = [ArcherError]
+    while waiting:
+        each = waiting.pop()
+        found[each.kind] = each.code
+        waiting += each.__subclasses__()
+    return sorted(found, key=lambda kind: -found[kind])
+
+
+#: Text, since a client's own copy of ErrorInfo must take the kinds of newer servers.
+ErrorKind = Annotated[
+    str, Enumeration("ErrorKind", "What went wrong: the thing to switch on. It may grow.", values=_kinds)
+]
 
 
 class ErrorInfo(BaseModel):
     """The error object of every transport: JSON-RPC's `error.data`, an HTTP answer's or a stream end's `error`.
 
-    Clients switch on `kind`; `retry_after_ms` is in milliseconds.
+    Clients switch on `kind`; `message` and `hint` are for people.
     """
 
-    kind: str
-    message: str
-    hint: str | None = Field(default=None, exclude_if=_is_none)
-    retryable: bool
-    retry_after_ms: int | None = Field(default=None, exclude_if=_is_none)
-    request_id: str
-    stream_id: str | None = Field(default=None, exclude_if=_is_none)
-    provider: str | None = Field(default=None, exclude_if=_is_none)
-    errors: list[FieldError] | None = Field(default=None, exclude_if=_is_none)
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "kind": "provider_rate_limited",
+                    "message": "openai answered 429: too many requests",
+                    "hint": "Wait a little, or ask for a higher limit.",
+                    "retryable": True,
+                    "retry_after_ms": 2000,
+                    "request_id": "con_Zq0wXyNn2m1pS8dQ4hKt.7",
+                    "stream_id": "sky-1",
+                    "provider": "openai",
+                },
+                {
+                    "kind": "invalid_params",
+                    "message": "messages.0.role: Input should be 'system', 'user' or 'assistant'",
+                    "hint": "Correct what `errors` names.",
+                    "retryable": False,
+                    "request_id": "con_Zq0wXyNn2m1pS8dQ4hKt.8",
+                    "errors": [
+                        {"path": "messages.0.role", "message": "Input should be 'system', 'user' or 'assistant'"}
+                    ],
+                },
+            ]
+        }
+    )
+
+    kind: ErrorKind = Field(description="What went wrong, for programs: switch on this.")
+    message: str = Field(description="What happened, for a person.")
+    hint: str | None = Field(default=None, exclude_if=_is_none, description="What to do about it, for a person.")
+    retryable: bool = Field(description="Whether the same request may succeed later.")
+    retry_after_ms: Count | None = Field(
+        default=None, exclude_if=_is_none, description="When a retry makes sense, in milliseconds from now."
+    )
+    request_id: str = Field(description="Names the request in the server's log.")
+    stream_id: str | None = Field(
+        default=None, exclude_if=_is_none, description="The stream it is about; with session_busy, the one that runs."
+    )
+    provider: str | None = Field(default=None, exclude_if=_is_none, description="The provider that caused it.")
+    errors: list[FieldError] | None = Field(
+        default=None, exclude_if=_is_none, description="What is wrong with the request, field by field; 20 at most."
+    )
 
 
 class ArcherError(Exception):

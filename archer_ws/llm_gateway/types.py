@@ -8,12 +8,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from archer_ws.core.exceptions import ErrorInfo
 from archer_ws.core.ids import ID_PATTERN
+from archer_ws.core.wire_types import Count, Enumeration
+from archer_ws.llm_gateway.examples import (
+    CHAT_REQUESTS,
+    CHAT_RESPONSES,
+    PROVIDER_STATES,
+    STREAM_CHUNKS,
+    TOKEN_USAGES,
+)
 
 
 def _is_none(value: object) -> bool:
@@ -52,24 +60,66 @@ Identifier = Annotated[str, Field(pattern=ID_PATTERN)]
 
 #: Why a model stopped, normalised over providers; clients must accept values they do not know.
 FinishReason = Literal["stop", "length", "content_filter", "tool_calls"]
+#: The same as it stands in what we send: text, unchecked.
+FinishReasonText = Annotated[
+    str,
+    Enumeration(
+        "FinishReason", "Why a model stopped, normalised over providers. It may grow.", lambda: get_args(FinishReason)
+    ),
+]
 #: What a stream does before its first token.
-ProgressPhase = Literal["queued", "loading", "retrying", "fallback"]
+ProgressPhase = Annotated[
+    Literal["queued", "loading", "retrying", "fallback"],
+    Enumeration("ProgressPhase", "What a stream does before its first text. It may grow."),
+]
 #: A stream's states: live (the first three) and ended (the rest).
-StreamStatus = Literal["queued", "running", "cancelling", "completed", "cancelled", "incomplete", "failed"]
+StreamStatus = Annotated[
+    Literal["queued", "running", "cancelling", "completed", "cancelled", "incomplete", "failed"],
+    Enumeration(
+        "StreamStatus",
+        "A stream's state. Live: queued, running, cancelling. Ended: completed (the provider said it was done), "
+        "cancelled, incomplete (it just stopped), failed. It may grow.",
+    ),
+]
 #: Who ended a cancelled stream.
-CancelReason = Literal["client", "disconnected", "interrupted", "draining"]
+CancelReason = Annotated[
+    Literal["client", "disconnected", "interrupted", "draining"],
+    Enumeration("CancelReason", "Who or what cancelled a stream. It may grow."),
+]
+OnDisconnect = Annotated[
+    Literal["continue", "cancel"],
+    Enumeration("OnDisconnect", "What becomes of a stream when the last connection that holds it is gone."),
+]
+OnBusy = Annotated[
+    Literal["reject", "interrupt"], Enumeration("OnBusy", "What a request does to a session that runs a stream.")
+]
 
 
 class MessageRole(StrEnum):
+    """Who says a message."""
+
     SYSTEM = "system"
     USER = "user"
     ASSISTANT = "assistant"
 
 
 class ChatMessage(WireModel):
-    role: MessageRole
-    content: Text
-    name: Annotated[str | None, Field(max_length=64)] = None
+    """One message of a chat."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"role": "system", "content": "Answer in one sentence."},
+                {"role": "user", "content": "Why is the sky blue?", "name": "ada"},
+            ]
+        }
+    )
+
+    role: MessageRole = Field(description="Who says it.")
+    content: Text = Field(description="The text: whole Unicode characters, no lone surrogates.")
+    name: Annotated[str | None, Field(max_length=64)] = Field(
+        default=None, description="Which of several speakers of that role; not every provider is told."
+    )
 
 
 class ChatRequest(WireModel):
@@ -79,86 +129,143 @@ class ChatRequest(WireModel):
     With `session_id`, `messages` holds the new turn only.
     """
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"messages": [{"role": "user", "content": "Why is the sky blue?"}]}]}
+    model_config = ConfigDict(json_schema_extra={"examples": [*CHAT_REQUESTS]})
+
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=10_000)] = Field(
+        description="The conversation so far, the new turn last; with `session_id` the new turn alone."
     )
+    model: Annotated[str | None, Field(min_length=1, max_length=256)] = Field(
+        default=None, description="The model, also as `provider/model`; the configured default where it is missing."
+    )
+    temperature: Annotated[float | None, Field(ge=0, le=2)] = Field(
+        default=None, description="How much chance decides, 0 to 2; the configured default where it is missing."
+    )
+    max_tokens: Annotated[int | None, Field(ge=1, le=2**31 - 1)] = Field(
+        default=None, description="The most tokens of the answer; the configured default where it is missing."
+    )
+    stream: bool = Field(default=False, description="Give the answer as it comes, instead of whole at its end.")
 
-    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=10_000)]
-    model: Annotated[str | None, Field(min_length=1, max_length=256)] = None
-    temperature: Annotated[float | None, Field(ge=0, le=2)] = None
-    max_tokens: Annotated[int | None, Field(ge=1, le=2**31 - 1)] = None
-    stream: bool = False
-
-    provider: Annotated[str | None, Field(min_length=1, max_length=64)] = None
-    stop: Annotated[list[Annotated[Text, Field(min_length=1)]] | None, Field(max_length=16)] = None
-    top_p: Annotated[float | None, Field(gt=0, le=1)] = None
-    seed: Annotated[int | None, Field(ge=-(2**53 - 1), le=2**53 - 1)] = None
-    stream_id: Identifier | None = None
-    session_id: Identifier | None = None
-    replace_from: Identifier | None = None
-    on_disconnect: Literal["continue", "cancel"] | None = None
-    on_busy: Literal["reject", "interrupt"] | None = None
+    provider: Annotated[str | None, Field(min_length=1, max_length=64)] = Field(
+        default=None, description="The provider; without it, the one the model's name belongs to, or the default."
+    )
+    stop: Annotated[list[Annotated[Text, Field(min_length=1)]] | None, Field(max_length=16)] = Field(
+        default=None, description="Texts at which the model stops; they are not part of the answer."
+    )
+    top_p: Annotated[float | None, Field(gt=0, le=1)] = Field(
+        default=None, description="Choose among the likeliest tokens that make up this share, above 0 to 1."
+    )
+    seed: Annotated[int | None, Field(ge=-(2**53 - 1), le=2**53 - 1)] = Field(
+        default=None, description="Makes chance repeatable, where the provider can."
+    )
+    stream_id: Identifier | None = Field(
+        default=None, description="An id of your own for the stream, and the idempotency key; the server's if missing."
+    )
+    session_id: Identifier | None = Field(
+        default=None, description="The conversation this turn belongs to; without it nothing is stored."
+    )
+    replace_from: Identifier | None = Field(
+        default=None,
+        description="Drop this stored message and what follows before the turn (a retry, an edit); needs `session_id`.",
+    )
+    on_disconnect: OnDisconnect | None = Field(
+        default=None,
+        description="What to do when the last connection that holds the stream is gone: by default continue on the "
+        "socket, cancel over HTTP.",
+    )
+    on_busy: OnBusy | None = Field(
+        default=None, description="What to do where the session runs a stream already: reject by default."
+    )
 
 
 class TokenUsage(BaseModel):
     """Tokens as the provider counted them; `estimated` where it did not (a cancelled stream)."""
 
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
+    model_config = ConfigDict(json_schema_extra={"examples": [*TOKEN_USAGES]})
+
+    prompt_tokens: Count = Field(description="Tokens of what was sent to the model.")
+    completion_tokens: Count = Field(description="Tokens of what the model said, its reasoning included.")
+    total_tokens: Count = Field(description="Both together, as the provider bills them.")
     estimated: bool | None = optional("True when the figures are ours: UTF-8 bytes / 4, or chunks seen.")
-    cached_tokens: int | None = optional("Of the prompt's tokens, those read from the provider's cache.")
-    reasoning_tokens: int | None = optional("Of the completion's tokens, those spent on reasoning.")
+    cached_tokens: Count | None = optional("Of the prompt's tokens, those read from the provider's cache.")
+    reasoning_tokens: Count | None = optional("Of the completion's tokens, those spent on reasoning.")
 
 
 class ChatResponse(BaseModel):
     """A whole answer; `id` is the stream id."""
 
-    id: str
-    content: str
-    model: str
-    provider: str
-    finish_reason: str | None = None
-    usage: TokenUsage | None = None
-    created_at: datetime
+    model_config = ConfigDict(json_schema_extra={"examples": [*CHAT_RESPONSES]})
+
+    id: str = Field(description="The stream's id.")
+    content: str = Field(description="The answer's text; what came of it, if it did not complete.")
+    model: str = Field(description="The model that answered.")
+    provider: str = Field(description="The provider that answered.")
+    finish_reason: FinishReasonText | None = Field(
+        default=None, description="Why the model stopped; none where it did not say."
+    )
+    usage: TokenUsage | None = Field(default=None, description="What it cost, in tokens.")
+    created_at: datetime = Field(description="When the request was accepted, RFC 3339 in UTC.")
     status: StreamStatus | None = optional("How the stream ended.")
     reason: CancelReason | None = optional("Who cancelled it.")
     session_id: str | None = optional("The conversation this answer was stored in.")
     reasoning: str | None = optional("The model's visible reasoning.")
     error: ErrorInfo | None = optional("Why the answer failed or is incomplete.")
-    history_dropped: int | None = optional("Messages of the session left out to fit the model's context.")
+    history_dropped: Count | None = optional("Messages of the session left out to fit the model's context.")
 
 
 class StreamChunk(BaseModel):
-    """A piece of an answer as an adapter yields it.
+    """A piece of an answer, as an adapter yields it and as the data of a server-sent event.
 
     One of `content` and `reasoning` has text. Both may be empty: the provider answered or is alive, without text yet.
     `finish_reason` comes at most once, with or after the last text; `usage` whenever the provider tells it, the newest
     replacing the older.
     """
 
-    content: str
-    finish_reason: str | None = None
+    model_config = ConfigDict(json_schema_extra={"examples": [*STREAM_CHUNKS]})
+
+    content: str = Field(description="A piece of the answer; empty where the event brings none.")
+    finish_reason: FinishReasonText | None = Field(
+        default=None, description="Why the model stopped; none before it did."
+    )
     reasoning: str | None = optional("A piece of the model's visible reasoning.")
     usage: TokenUsage | None = optional("Token counts known so far.")
 
 
 class ModelInfo(BaseModel):
-    id: str
-    name: str
-    provider: str
-    context_window: int | None = None
-    supports_streaming: bool = True
+    """A model that a request can name."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "llama3.2",
+                    "name": "Llama 3.2",
+                    "provider": "ollama",
+                    "context_window": 131072,
+                    "supports_streaming": True,
+                }
+            ]
+        }
+    )
+
+    id: str = Field(description="What to send as `model`.")
+    name: str = Field(description="A name for people.")
+    provider: str = Field(description="What to send as `provider`.")
+    context_window: Count | None = Field(
+        default=None, description="The most tokens of prompt and answer together, where it is known."
+    )
+    supports_streaming: bool = Field(default=True, description="Whether its answers come piece by piece.")
 
 
 class ProviderStatus(BaseModel):
     """Whether a provider answers, and how fast."""
 
-    provider: str
-    available: bool
-    latency_ms: float | None = None
-    error: str | None = None
-    models: list[str] = []
+    model_config = ConfigDict(json_schema_extra={"examples": [*PROVIDER_STATES]})
+
+    provider: str = Field(description="The provider's name.")
+    available: bool = Field(description="Whether it answered.")
+    latency_ms: float | None = Field(default=None, description="How long its answer took, in milliseconds.")
+    error: str | None = Field(default=None, description="What is wrong with it.")
+    models: list[str] = Field(default=[], description="The ids of its models; none where it was not asked for them.")
     hint: str | None = optional("What to do about the error.")
     configured: bool | None = optional("False where a key or a package is missing.")
 

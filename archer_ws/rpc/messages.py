@@ -3,14 +3,17 @@
 What the socket shares with REST (requests, sessions, stream states) is defined with what it describes.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from archer_ws.core.exceptions import ErrorInfo
+from archer_ws.core.wire_types import Count, Seq
+from archer_ws.llm_gateway.examples import CHAT_REQUESTS
 from archer_ws.llm_gateway.types import (
     CancelReason,
     ChatRequest,
+    FinishReasonText,
     Identifier,
     ModelInfo,
     ProgressPhase,
@@ -20,187 +23,286 @@ from archer_ws.llm_gateway.types import (
     WireModel,
     optional,
 )
+from archer_ws.rpc.examples import (
+    CHAT_SEND_RESULTS,
+    DELTAS,
+    ENDED,
+    ERRORS,
+    INITIALIZE_PARAMS,
+    INITIALIZE_RESULTS,
+    LIMITS,
+    MODEL_LISTS,
+    OPENRPC_DOCUMENTS,
+    PEERS,
+    PROGRESS,
+    PROVIDERS,
+    SESSION_UPDATES,
+    STARTED,
+    SUBSCRIBE_RESULTS,
+)
 from archer_ws.sessions.models import SessionUpdate
 
 PROTOCOL_VERSION = 1
 SUBPROTOCOL = "archer.v1"
 
 
+_STREAM = "The stream it is about."
+_SEQ = "The event's number in its stream's log, from 1."
+
+
 class NoParams(WireModel):
     """A method that needs nothing."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{}]})
 
 
 class Nothing(BaseModel):
     """A result that says only that it was done."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{}]})
+
+
+class ErrorObject(BaseModel):
+    """JSON-RPC's error: what a response has in place of a result."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [*ERRORS]})
+
+    code: int = Field(description="JSON-RPC's number for the error; `data.kind` says the same in words.")
+    message: str = Field(description="What happened, for a person.")
+    data: ErrorInfo = Field(description="The error as every transport tells it.")
+
 
 class PeerInfo(WireModel):
     """A program and its version."""
 
-    name: Annotated[str, Field(max_length=128)]
-    version: Annotated[str, Field(max_length=64)]
+    model_config = ConfigDict(json_schema_extra={"examples": [*PEERS]})
+
+    name: Annotated[str, Field(max_length=128)] = Field(description="The program's name.")
+    version: Annotated[str, Field(max_length=64)] = Field(description="The program's version.")
 
 
 class InitializeParams(WireModel):
-    """Optional; before any other request. `coalesce_ms` gathers a stream's later deltas for so long."""
+    """Optional; before any other request."""
 
-    protocol_version: int
-    client: PeerInfo | None = None
-    token: Annotated[str | None, Field(max_length=4096)] = None
-    coalesce_ms: Annotated[int, Field(ge=0, le=1000)] = 0
+    model_config = ConfigDict(json_schema_extra={"examples": [*INITIALIZE_PARAMS]})
+
+    protocol_version: int = Field(description="The version you speak: 1.")
+    client: PeerInfo | None = Field(default=None, description="Who you are, for the server's log.")
+    token: Annotated[str | None, Field(max_length=4096)] = Field(
+        default=None, description="The credential, where the server asks for one and no header or ticket showed it."
+    )
+    coalesce_ms: Annotated[int, Field(ge=0, le=1000)] = Field(
+        default=0, description="Gather a stream's later deltas for so long, in milliseconds; the first goes at once."
+    )
 
 
 class Limits(BaseModel):
     """What one connection may do."""
 
-    max_frame_bytes: int
-    max_content_bytes: int
-    max_requests: int
-    max_streams: int
+    model_config = ConfigDict(json_schema_extra={"examples": [*LIMITS]})
+
+    max_frame_bytes: Count = Field(description="The longest message the server reads, in bytes.")
+    max_content_bytes: Count = Field(description="The most text all messages of a request may have, in bytes of UTF-8.")
+    max_requests: Count = Field(description="How many requests may wait for their answers at a time.")
+    max_streams: Count = Field(description="How many running streams may be attached at a time.")
 
 
 class InitializeResult(BaseModel):
     """Who answers, and within which limits."""
 
-    protocol_version: int
-    server: PeerInfo
-    connection_id: str
-    heartbeat_ms: int
-    limits: Limits
-    schema_hash: str
+    model_config = ConfigDict(json_schema_extra={"examples": [*INITIALIZE_RESULTS]})
+
+    protocol_version: int = Field(description="The version spoken here: 1.")
+    server: PeerInfo = Field(description="Who answers.")
+    connection_id: str = Field(description="Names this connection in the server's log.")
+    heartbeat_ms: Count = Field(description="After so much silence a heartbeat comes, in milliseconds.")
+    limits: Limits = Field(description="What this connection may do.")
+    schema_hash: str = Field(description="Names the version of the OpenRPC document that rpc.discover gives.")
 
 
 class ChatSendParams(ChatRequest):
     """A ChatRequest whose `stream` defaults to true: the deltas come as notifications."""
 
-    model_config = ConfigDict(title="ChatSendParams")
+    model_config = ConfigDict(json_schema_extra={"examples": [*CHAT_REQUESTS]})
 
-    stream: bool = True
+    stream: bool = Field(
+        default=True, description="Send the text as deltas; false: send it whole, with the stream's end."
+    )
 
 
 class ChatSendResult(BaseModel):
     """The request is accepted; `duplicate` if it joined a stream that was there."""
 
-    stream_id: str
+    model_config = ConfigDict(json_schema_extra={"examples": [*CHAT_SEND_RESULTS]})
+
+    stream_id: str = Field(description="The stream's id: yours, or the server's.")
     session_id: str | None = optional("The conversation the stream belongs to.")
-    provider: str
-    model: str
-    status: StreamStatus
-    head_seq: int
-    duplicate: bool
+    provider: str = Field(description="The provider that will answer.")
+    model: str = Field(description="The model that will answer.")
+    status: StreamStatus = Field(description="The stream's state.")
+    head_seq: Count = Field(description="Its newest event's number; the events up to it are replay.")
+    duplicate: bool = Field(description="Whether the stream was there already, and you joined it.")
 
 
 class StreamIdParams(WireModel):
     """One stream."""
 
-    stream_id: Identifier
+    model_config = ConfigDict(json_schema_extra={"examples": [{"stream_id": "sky-2"}]})
+
+    stream_id: Identifier = Field(description="The stream's id.")
 
 
 class SubscribeParams(WireModel):
     """The stream, and the last event you have seen of it."""
 
-    stream_id: Identifier
-    after: Annotated[int, Field(ge=0, le=2**53 - 1)] = 0
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"stream_id": "sky-2"}, {"stream_id": "sky-2", "after": 0}]}
+    )
+
+    stream_id: Identifier = Field(description="The stream's id.")
+    after: Annotated[int, Field(ge=0, le=2**53 - 1)] = Field(
+        default=0, description="The last `seq` you have seen; 0 for everything."
+    )
 
 
 class SubscribeResult(BaseModel):
     """The events up to `head_seq` are replay."""
 
-    stream_id: str
-    status: StreamStatus
-    head_seq: int
+    model_config = ConfigDict(json_schema_extra={"examples": [*SUBSCRIBE_RESULTS]})
+
+    stream_id: str = Field(description="The stream's id.")
+    status: StreamStatus = Field(description="The stream's state.")
+    head_seq: Count = Field(description="Its newest event's number; the events up to it are replay.")
 
 
 class StreamListParams(WireModel):
     """Which streams: of one session, running only."""
 
-    session_id: Identifier | None = None
-    active: bool = False
+    model_config = ConfigDict(json_schema_extra={"examples": [{}, {"session_id": "sky", "active": True}]})
+
+    session_id: Identifier | None = Field(default=None, description="Only the streams of this conversation.")
+    active: bool = Field(default=False, description="Only those that have not ended.")
 
 
 class SessionIdParams(WireModel):
     """One session."""
 
-    session_id: Identifier
+    model_config = ConfigDict(json_schema_extra={"examples": [{"session_id": "sky"}]})
+
+    session_id: Identifier = Field(description="The conversation's id.")
 
 
 class SessionListParams(WireModel):
     """A page of sessions, newest first."""
 
-    limit: Annotated[int, Field(ge=1, le=200)] = 50
-    cursor: Annotated[str | None, Field(max_length=64)] = None
+    model_config = ConfigDict(json_schema_extra={"examples": [{}, {"limit": 20, "cursor": "20"}]})
+
+    limit: Annotated[int, Field(ge=1, le=200)] = Field(default=50, description="How many at most, 1 to 200.")
+    cursor: Annotated[str | None, Field(max_length=64)] = Field(
+        default=None, description="The `next_cursor` of the page before; without it, the first page."
+    )
 
 
 class SessionUpdateParams(SessionUpdate):
-    """What to change of which session."""
+    """What to change of which session; fields left out (or null) stay."""
 
-    session_id: Identifier
+    model_config = ConfigDict(json_schema_extra={"examples": [*SESSION_UPDATES]})
+
+    session_id: Identifier = Field(description="The conversation's id.")
 
 
 class ModelListParams(WireModel):
     """The models of one provider, or of all."""
 
-    provider: Annotated[str | None, Field(max_length=64)] = None
+    model_config = ConfigDict(json_schema_extra={"examples": [{}, {"provider": "ollama"}]})
+
+    provider: Annotated[str | None, Field(max_length=64)] = Field(
+        default=None, description="Only this provider's models."
+    )
 
 
 class DefaultModel(BaseModel):
     """Where a request goes that names nothing."""
 
-    provider: str
-    model: str
+    model_config = ConfigDict(json_schema_extra={"examples": [{"provider": "ollama", "model": "llama3.2"}]})
+
+    provider: str = Field(description="The default provider.")
+    model: str = Field(description="Its default model.")
 
 
 class ModelListResult(BaseModel):
     """The models that can be named, and the providers that could not be asked."""
 
-    items: list[ModelInfo]
-    default: DefaultModel
-    unavailable: list[ProviderStatus]
+    model_config = ConfigDict(json_schema_extra={"examples": [*MODEL_LISTS]})
+
+    items: list[ModelInfo] = Field(description="The models.")
+    default: DefaultModel = Field(description="What answers a request that names no model.")
+    unavailable: list[ProviderStatus] = Field(description="The providers that could not be asked, with the reason.")
+
+
+class ProviderStates(RootModel[dict[str, ProviderStatus]]):
+    """Every provider's state, by its name."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [*PROVIDERS]})
+
+
+class OpenRpcDocument(RootModel[dict[str, Any]]):
+    """The description of this API (https://spec.open-rpc.org)."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [*OPENRPC_DOCUMENTS]})
 
 
 class StreamStarted(BaseModel):
     """The provider answered; once, however many attempts."""
 
-    stream_id: str
-    seq: int
+    model_config = ConfigDict(json_schema_extra={"examples": [*STARTED]})
+
+    stream_id: str = Field(description=_STREAM)
+    seq: Seq = Field(description=_SEQ)
     session_id: str | None = optional("The conversation the stream belongs to.")
-    provider: str
-    model: str
+    provider: str = Field(description="The provider that answers.")
+    model: str = Field(description="The model that answers.")
 
 
 class StreamProgress(BaseModel):
     """What happens before the first text."""
 
-    stream_id: str
-    seq: int
-    phase: ProgressPhase
-    detail: str | None = optional("For people.")
+    model_config = ConfigDict(json_schema_extra={"examples": [*PROGRESS]})
+
+    stream_id: str = Field(description=_STREAM)
+    seq: Seq = Field(description=_SEQ)
+    phase: ProgressPhase = Field(description="What the stream does.")
+    detail: str | None = optional("More about it, for a person.")
 
 
 class StreamDelta(BaseModel):
     """The log's events `from`..`seq`; one of `content` and `reasoning` has their text."""
 
-    model_config = ConfigDict(populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True, json_schema_extra={"examples": [*DELTAS]})
 
-    stream_id: str
-    from_: Annotated[int, Field(alias="from")]
-    seq: int
+    stream_id: str = Field(description=_STREAM)
+    from_: Annotated[Seq, Field(alias="from")] = Field(
+        description="The first event in it: always the last `seq` you have seen, plus 1."
+    )
+    seq: Seq = Field(description="The last event in it.")
     content: str | None = optional("A piece of the answer.")
     reasoning: str | None = optional("A piece of the model's visible reasoning.")
-    reset: bool | None = optional("Discard the text you have: the log was trimmed.")
+    reset: bool | None = optional("True: discard the text you have, the log was trimmed.")
 
 
 class StreamEnded(BaseModel):
     """The last event of every stream."""
 
-    stream_id: str
-    seq: int
-    status: StreamStatus
+    model_config = ConfigDict(json_schema_extra={"examples": [*ENDED]})
+
+    stream_id: str = Field(description=_STREAM)
+    seq: Seq = Field(description=_SEQ)
+    status: StreamStatus = Field(description="How it ended: completed, cancelled, incomplete or failed.")
     reason: CancelReason | None = optional("Who cancelled it.")
-    finish_reason: str | None = optional("Why the model stopped.")
-    usage: TokenUsage | None = optional("What it cost.")
-    text_bytes: int
-    history_dropped: int | None = optional("Messages left out to fit the model's context.")
+    finish_reason: FinishReasonText | None = optional("Why the model stopped; absent where it did not say.")
+    usage: TokenUsage | None = optional("What it cost, in tokens.")
+    text_bytes: Count = Field(description="The length of the whole answer, in bytes of UTF-8.")
+    history_dropped: Count | None = optional("Messages of the session left out to fit the model's context.")
     content: str | None = optional("The whole answer, where the request said `stream: false`.")
     error: ErrorInfo | None = optional("Why it failed or is incomplete.")
 
@@ -208,11 +310,17 @@ class StreamEnded(BaseModel):
 class Heartbeat(BaseModel):
     """The connection lives, though nothing else was to be said."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{}]})
+
 
 class ServerDraining(BaseModel):
     """The server stops: running streams have so long."""
 
-    remaining_ms: int
+    model_config = ConfigDict(json_schema_extra={"examples": [{"remaining_ms": 30000}]})
+
+    remaining_ms: Count = Field(
+        description="What running streams have left before they are cancelled, in milliseconds."
+    )
 
 
 #: Every notification the server sends, by method.

@@ -5,9 +5,12 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
 from pydantic_core import from_json
 
 from archer_ws.core.exceptions import ErrorInfo
+from archer_ws.core.wire_types import Count, Enumeration
+from archer_ws.llm_gateway.examples import UNAVAILABLE
 from archer_ws.llm_gateway.types import (
     ChatMessage,
     Identifier,
@@ -42,34 +45,96 @@ Title = Annotated[Text, Field(max_length=512)]
 Metadata = Annotated[dict[str, Any], AfterValidator(_bounded)]
 
 
+_QUESTION: JsonDict = {
+    "message_id": "msg_9mK3vQx0bTzLw2RfY7cN",
+    "role": "user",
+    "content": "Why is the sky blue?",
+    "stream_id": "sky-1",
+    "status": "completed",
+    "created_at": "2026-11-22T10:15:30Z",
+}
+_ANSWER: JsonDict = {
+    **_QUESTION,
+    "message_id": "msg_Zq0wXyNn2m1pS8dQ4hKt",
+    "role": "assistant",
+    "content": "Because air scatters blue light more than red.",
+    "created_at": "2026-11-22T10:15:32Z",
+}
+_SESSION: JsonDict = {
+    "session_id": "sky",
+    "title": "Sky questions",
+    "metadata": {"pinned": True},
+    "created_at": "2026-11-22T10:15:00Z",
+    "updated_at": "2026-11-22T10:15:32Z",
+    "message_count": 2,
+}
+_RUNNING: JsonDict = {
+    "stream_id": "sky-2",
+    "session_id": "sky",
+    "provider": "ollama",
+    "model": "llama3.2",
+    "status": "running",
+    "head_seq": 7,
+    "created_at": "2026-11-22T10:16:00Z",
+    "text_bytes": 23,
+}
+_COMPLETED: JsonDict = {
+    **_RUNNING,
+    "stream_id": "sky-1",
+    "status": "completed",
+    "ended_at": "2026-11-22T10:16:02Z",
+    "usage": {"prompt_tokens": 14, "completion_tokens": 11, "total_tokens": 25},
+}
+_FAILED: JsonDict = {
+    **_RUNNING,
+    "stream_id": "sky-3",
+    "status": "failed",
+    "ended_at": "2026-11-22T10:16:01Z",
+    "error": UNAVAILABLE,
+}
+
+
 class SessionCreate(WireModel):
     """A new conversation; creating one that exists gives the existing one, so that a client may repeat the call."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"title": "Sky questions"}]})
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"title": "Sky questions"}, {"session_id": "sky", "metadata": {"pinned": True}}]
+        }
+    )
 
-    session_id: Identifier | None = None
-    title: Title | None = None
-    metadata: Metadata | None = None
+    session_id: Identifier | None = Field(default=None, description="An id of your own; the server's if missing.")
+    title: Title | None = Field(default=None, description="A name for people, at most 512 characters.")
+    metadata: Metadata | None = Field(
+        default=None, description="Whatever you want kept with it: at most 16 KiB of JSON, nested at most 200 deep."
+    )
 
 
 class SessionUpdate(WireModel):
     """What to change; fields left out (or null) stay."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"title": "Blue skies"}]})
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"title": "Blue skies"}, {"metadata": {"pinned": False}}]}
+    )
 
-    title: Title | None = None
-    metadata: Metadata | None = None
+    title: Title | None = Field(default=None, description="The new name for people, at most 512 characters.")
+    metadata: Metadata | None = Field(
+        default=None,
+        description="What to keep instead of the old metadata: at most 16 KiB of JSON, nested at most 200 deep.",
+    )
 
 
 class StoredMessage(BaseModel):
     """One message of a conversation; `status` is that of the stream that made it, `completed` for the user's own."""
 
-    message_id: str
-    role: MessageRole
-    content: str
+    model_config = ConfigDict(json_schema_extra={"examples": [_QUESTION, _ANSWER]})
+
+    message_id: str = Field(description="The message's id: what `replace_from` takes.")
+    role: MessageRole = Field(description="Who said it.")
+    content: str = Field(description="Its text.")
     stream_id: str | None = optional("The stream that produced or carried the message.")
-    status: StreamStatus
-    created_at: datetime
+    status: StreamStatus = Field(description="How the stream that made it ended.")
+    created_at: datetime = Field(description="When it was stored, RFC 3339 in UTC.")
 
     def as_chat(self) -> ChatMessage:
         """The message as a provider gets it."""
@@ -80,52 +145,82 @@ class StoredMessage(BaseModel):
 class Session(BaseModel):
     """A conversation, without its messages."""
 
-    session_id: str
+    model_config = ConfigDict(json_schema_extra={"examples": [_SESSION]})
+
+    session_id: str = Field(description="The conversation's id.")
     title: str | None = optional("A name for people.")
     metadata: dict[str, Any] | None = optional("Whatever the client keeps with it.")
-    created_at: datetime
-    updated_at: datetime
-    message_count: int
+    created_at: datetime = Field(description="When it was created, RFC 3339 in UTC.")
+    updated_at: datetime = Field(description="When it last changed, RFC 3339 in UTC.")
+    message_count: Count = Field(description="How many messages it has.")
 
 
 class SessionDetail(Session):
     """A conversation with its messages and the ids of its running streams."""
 
-    messages: list[StoredMessage]
-    active_streams: list[str]
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{**_SESSION, "messages": [_QUESTION, _ANSWER], "active_streams": ["sky-2"]}]}
+    )
+
+    messages: list[StoredMessage] = Field(description="Its messages, oldest first.")
+    active_streams: list[str] = Field(description="The ids of its running streams.")
 
 
 class SessionPage(BaseModel):
     """Some sessions, newest first; pass `next_cursor` as `cursor` for those that follow."""
 
-    items: list[Session]
-    next_cursor: str | None = optional("Absent on the last page.")
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"items": [_SESSION], "next_cursor": "20"}, {"items": []}]}
+    )
+
+    items: list[Session] = Field(description="The sessions of this page.")
+    next_cursor: str | None = optional("What to pass as `cursor` for the next page; absent on the last one.")
 
 
 class StreamInfo(BaseModel):
     """A stream from outside: its state, not its text."""
 
-    stream_id: str
+    model_config = ConfigDict(json_schema_extra={"examples": [_RUNNING, _COMPLETED, _FAILED]})
+
+    stream_id: str = Field(description="The stream's id.")
     session_id: str | None = optional("The conversation it belongs to.")
-    provider: str
-    model: str
-    status: StreamStatus
-    head_seq: int
-    created_at: datetime
-    ended_at: datetime | None = optional("Absent while it runs.")
-    text_bytes: int
-    usage: TokenUsage | None = optional("Known at the end at the latest.")
+    provider: str = Field(description="The provider that answers.")
+    model: str = Field(description="The model that answers.")
+    status: StreamStatus = Field(description="The stream's state.")
+    head_seq: Count = Field(description="Its newest event's number; 0 before the first.")
+    created_at: datetime = Field(description="When the request was accepted, RFC 3339 in UTC.")
+    ended_at: datetime | None = optional("When it ended, RFC 3339 in UTC; absent while it runs.")
+    text_bytes: Count = Field(description="How much of the answer there is, in bytes of UTF-8.")
+    usage: TokenUsage | None = optional("What it cost, in tokens; known at the end at the latest.")
     error: ErrorInfo | None = optional("Why it failed or is incomplete.")
 
 
 class StreamPage(BaseModel):
     """The principal's streams, running or still kept."""
 
-    items: list[StreamInfo]
+    model_config = ConfigDict(json_schema_extra={"examples": [{"items": [_RUNNING, _COMPLETED]}]})
+
+    items: list[StreamInfo] = Field(description="The streams.")
+
+
+CancelOutcome = Annotated[
+    Literal["cancelling", "already_ended", "not_found"],
+    Enumeration("CancelOutcome", "What a cancel found. It may grow."),
+]
 
 
 class CancelResult(BaseModel):
     """What a cancel found; harmless to repeat."""
 
-    outcome: Literal["cancelling", "already_ended", "not_found"]
-    status: StreamStatus | None = optional("The stream's status, where there is one.")
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"outcome": "cancelling", "status": "cancelling"},
+                {"outcome": "already_ended", "status": "completed"},
+                {"outcome": "not_found"},
+            ]
+        }
+    )
+
+    outcome: CancelOutcome = Field(description="Whether the stream is being cancelled, was over, or is not known.")
+    status: StreamStatus | None = optional("The stream's state, where there is one.")

@@ -1,11 +1,6 @@
 """initialize, ping, model/list, provider/status, rpc.discover."""
 
-from typing import Any
-
-from pydantic import RootModel
-
 from archer_ws.core.exceptions import AlreadyInitialized, UnsupportedVersion
-from archer_ws.llm_gateway.types import ProviderStatus
 from archer_ws.rpc.connection import MAX_REQUESTS, MAX_STREAMS, Connection
 from archer_ws.rpc.messages import (
     PROTOCOL_VERSION,
@@ -17,19 +12,13 @@ from archer_ws.rpc.messages import (
     ModelListResult,
     NoParams,
     Nothing,
+    OpenRpcDocument,
     PeerInfo,
+    ProviderStates,
 )
 from archer_ws.rpc.registry import Method, Reply
 from archer_ws.rpc.schema import openrpc_document, schema_hash
 from archer_ws.rpc.writer import HEARTBEAT_S
-
-
-class ProviderStates(RootModel[dict[str, ProviderStatus]]):
-    """Every provider's state, by its name."""
-
-
-class OpenRpcDocument(RootModel[dict[str, Any]]):
-    """The description of this API (https://spec.open-rpc.org)."""
 
 
 def initialize(connection: Connection, params: InitializeParams) -> Reply:

@@ -1,0 +1,108 @@
+"""Examples of the values in messages.py: they stand in the schemas, the documents and the tests."""
+
+from pydantic.config import JsonDict
+
+from archer_ws.llm_gateway.examples import PROVIDER_STATES
+
+ERRORS: list[JsonDict] = [
+    {
+        "code": -32020,
+        "message": "there is no stream 'sky-9'",
+        "data": {
+            "kind": "stream_not_found",
+            "message": "there is no stream 'sky-9'",
+            "retryable": False,
+            "request_id": "con_Zq0wXyNn2m1pS8dQ4hKt.7",
+        },
+    }
+]
+PEERS: list[JsonDict] = [{"name": "my-app", "version": "1.2.3"}]
+INITIALIZE_PARAMS: list[JsonDict] = [
+    {"protocol_version": 1},
+    {
+        "protocol_version": 1,
+        "client": {"name": "my-app", "version": "1.2.3"},
+        "token": "the-token-of-AUTH_TOKEN",
+        "coalesce_ms": 20,
+    },
+]
+LIMITS: list[JsonDict] = [
+    {"max_frame_bytes": 1048576, "max_content_bytes": 1000000, "max_requests": 64, "max_streams": 32}
+]
+INITIALIZE_RESULTS: list[JsonDict] = [
+    {
+        "protocol_version": 1,
+        "server": {"name": "Archer AI Engine", "version": "0.1.0"},
+        "connection_id": "con_Zq0wXyNn2m1pS8dQ4hKt",
+        "heartbeat_ms": 15000,
+        "limits": {
+            "max_frame_bytes": 1048576,
+            "max_content_bytes": 1000000,
+            "max_requests": 64,
+            "max_streams": 32,
+        },
+        "schema_hash": "0123456789abcdef",
+    }
+]
+CHAT_SEND_RESULTS: list[JsonDict] = [
+    {
+        "stream_id": "sky-2",
+        "session_id": "sky",
+        "provider": "ollama",
+        "model": "llama3.2",
+        "status": "queued",
+        "head_seq": 0,
+        "duplicate": False,
+    }
+]
+SUBSCRIBE_RESULTS: list[JsonDict] = [{"stream_id": "sky-2", "status": "running", "head_seq": 7}]
+SESSION_UPDATES: list[JsonDict] = [{"session_id": "sky", "title": "Blue skies"}, {"session_id": "sky", "metadata": {}}]
+MODEL_LISTS: list[JsonDict] = [
+    {
+        "items": [{"id": "llama3.2", "name": "Llama 3.2", "provider": "ollama", "context_window": 131072}],
+        "default": {"provider": "ollama", "model": "llama3.2"},
+        "unavailable": [PROVIDER_STATES[1]],
+    }
+]
+PROVIDERS: list[JsonDict] = [{"ollama": PROVIDER_STATES[0], "openai": PROVIDER_STATES[1]}]
+OPENRPC_DOCUMENTS: list[JsonDict] = [
+    {"openrpc": "1.3.2", "info": {"title": "archer.v1", "version": "1.0.0"}, "methods": []}
+]
+STARTED: list[JsonDict] = [
+    {"stream_id": "sky-2", "seq": 2, "session_id": "sky", "provider": "ollama", "model": "llama3.2"}
+]
+PROGRESS: list[JsonDict] = [
+    {"stream_id": "sky-2", "seq": 1, "phase": "queued", "detail": "ollama is busy with other requests"}
+]
+DELTAS: list[JsonDict] = [
+    {"stream_id": "sky-2", "from": 3, "seq": 5, "content": "Because air"},
+    {"stream_id": "sky-2", "from": 6, "seq": 6, "reasoning": "Rayleigh scattering."},
+    {"stream_id": "sky-2", "from": 7, "seq": 7, "content": " scatters", "reset": True},
+]
+ENDED: list[JsonDict] = [
+    {
+        "stream_id": "sky-2",
+        "seq": 9,
+        "status": "completed",
+        "finish_reason": "stop",
+        "usage": {"prompt_tokens": 14, "completion_tokens": 11, "total_tokens": 25},
+        "text_bytes": 46,
+        "history_dropped": 2,
+        "content": "Because air scatters blue light more than red.",
+    },
+    {"stream_id": "sky-2", "seq": 8, "status": "cancelled", "reason": "client", "text_bytes": 11},
+    {
+        "stream_id": "sky-2",
+        "seq": 8,
+        "status": "incomplete",
+        "text_bytes": 11,
+        "error": {
+            "kind": "upstream_truncated",
+            "message": "the answer of ollama stopped without its end",
+            "retryable": True,
+            "request_id": "con_Zq0wXyNn2m1pS8dQ4hKt.7",
+            "stream_id": "sky-2",
+            "provider": "ollama",
+        },
+    },
+]

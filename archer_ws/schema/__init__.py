@@ -1,0 +1,1 @@
+"""The files of schemas/: JSON Schema, OpenRPC, OpenAPI, TypeScript, Rust (protocol section 12)."""

@@ -1,0 +1,101 @@
+"""Which messages there are: the methods and notifications of the socket, and what REST and SSE carry."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+
+from pydantic import BaseModel, ConfigDict, RootModel
+
+from archer_ws.api.errors import ErrorBody
+from archer_ws.api.routes.health import Health, Liveness, ReadinessReport
+from archer_ws.api.routes.ws import Ticket, TicketRequest
+from archer_ws.api.sse_events import EVENT_MODELS
+from archer_ws.llm_gateway.types import ChatRequest, ChatResponse, ModelInfo, StreamChunk
+from archer_ws.rpc.json_schema import Schema, Wire, schemas_of
+from archer_ws.rpc.messages import NOTIFICATIONS, ErrorObject, ProviderStates
+from archer_ws.rpc.methods import archer_v1
+from archer_ws.rpc.registry import Method
+from archer_ws.sessions.models import (
+    CancelResult,
+    Session,
+    SessionCreate,
+    SessionDetail,
+    SessionPage,
+    SessionUpdate,
+    StreamInfo,
+    StreamPage,
+)
+
+
+class ModelInfos(RootModel[list[ModelInfo]]):
+    """The models that can be named."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                [
+                    {
+                        "id": "llama3.2",
+                        "name": "Llama 3.2",
+                        "provider": "ollama",
+                        "context_window": 131072,
+                        "supports_streaming": True,
+                    }
+                ]
+            ]
+        }
+    )
+
+
+METHODS: tuple[Method, ...] = tuple(archer_v1().all())
+#: Bodies of requests over HTTP.
+REST_REQUESTS: tuple[type[BaseModel], ...] = (ChatRequest, SessionCreate, SessionUpdate, TicketRequest)
+#: Bodies of answers over HTTP, and the data of server-sent events.
+REST_ANSWERS: tuple[type[BaseModel], ...] = (
+    ChatResponse,
+    StreamChunk,
+    *EVENT_MODELS.values(),
+    StreamInfo,
+    StreamPage,
+    CancelResult,
+    Session,
+    SessionDetail,
+    SessionPage,
+    ModelInfos,
+    ProviderStates,
+    Health,
+    Liveness,
+    ReadinessReport,
+    Ticket,
+    ErrorBody,
+)
+
+
+@dataclass(frozen=True)
+class Definitions:
+    """Every schema by name, by who sends it over which transport."""
+
+    taken: Mapping[str, Schema]
+    socket: Mapping[str, Schema]
+    rest: Mapping[str, Schema]
+
+
+@cache
+def definitions() -> Definitions:
+    """The schemas of every message."""
+    return Definitions(
+        taken=schemas_of([*(method.params for method in METHODS), *REST_REQUESTS], Wire.CLIENT),
+        socket=schemas_of([*(method.result for method in METHODS), *NOTIFICATIONS.values(), ErrorObject], Wire.SOCKET),
+        rest=schemas_of(REST_ANSWERS, Wire.REST),
+    )
+
+
+def type_name(message: str) -> str:
+    """A method's name as the beginning of a type's: `chat/send` → ChatSend."""
+    return "".join(word.capitalize() for word in re.split(r"[^A-Za-z0-9]+", message))
+
+
+def file_name(message: str) -> str:
+    """A method's name in a file's: `chat/send` → chat_send, `$/heartbeat` → heartbeat."""
+    return re.sub(r"[^A-Za-z0-9]+", "_", message).strip("_")

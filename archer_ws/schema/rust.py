@@ -1,0 +1,210 @@
+"""The shapes as Rust: serde structures and enumerations, which need serde and serde_json and nothing else.
+
+A field that is always sent is no Option. A field that a client may leave out is an Option, or where the server has a
+default for it the plain value with that default; `new` takes the fields that must be given. The text around the
+generated declarations is rust_frame.rs.
+"""
+
+import textwrap
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from archer_ws.rpc.messages import NOTIFICATIONS, PROTOCOL_VERSION, SUBPROTOCOL
+from archer_ws.rpc.schema import schema_hash
+from archer_ws.schema.catalog import METHODS, type_name
+from archer_ws.schema.shapes import Alias, Choice, Field, ListOf, MapOf, Named, Scalar, Shape, Structure, Type
+
+_WIDTH = 96  # rustfmt's 100 less "/// "
+_SCALARS = {
+    "string": "String",
+    "integer": "i64",
+    "natural": "u64",
+    "number": "f64",
+    "boolean": "bool",
+    "any": "Value",
+}
+_KEYWORDS = frozenset({"as", "box", "dyn", "enum", "fn", "impl", "in", "match", "mod", "move", "ref", "type", "use"})
+#: Seldom there, and larger than what it stands in: an event without one should be small.
+_BOXED = Named("ErrorInfo")
+_FRAME = Path(__file__).with_name("rust_frame.rs")
+
+
+def rust(shapes: Mapping[str, Shape]) -> str:
+    """The file's text."""
+    marks = {
+        "SUBPROTOCOL": SUBPROTOCOL,
+        "PROTOCOL_VERSION": str(PROTOCOL_VERSION),
+        "SCHEMA_HASH": schema_hash(),
+        "VARIANTS": "".join(_variants()),
+        "PARSED": "".join(_parsed()),
+        "WRITTEN": "".join(_written()),
+        "STREAM_IDS": "".join(_stream_ids(shapes)),
+    }
+    text = _FRAME.read_text("utf-8")
+    for name, value in marks.items():
+        text = text.replace(f"@{name}@", value.rstrip("\n"))
+    return text + "".join(f"\n{''.join(_declaration(shape))}" for shape in shapes.values()) + "".join(_methods())
+
+
+def _variants() -> Iterator[str]:
+    for name, model in NOTIFICATIONS.items():
+        yield f"    /// `{name}`\n    {model.__name__}({model.__name__}),\n"
+
+
+def _parsed() -> Iterator[str]:
+    for name, model in NOTIFICATIONS.items():
+        yield f'            "{name}" => known(&method, params).map(Self::{model.__name__}),\n'
+
+
+def _written() -> Iterator[str]:
+    for name, model in NOTIFICATIONS.items():
+        yield f'            Self::{model.__name__}(params) => write(serializer, "{name}", Some(params)),\n'
+
+
+def _stream_ids(shapes: Mapping[str, Shape]) -> Iterator[str]:
+    for model in NOTIFICATIONS.values():
+        shape = shapes[model.__name__]
+        assert isinstance(shape, Structure)
+        if any(field.name == "stream_id" for field in shape.fields):
+            yield f"            Self::{model.__name__}(params) => Some(&params.stream_id),\n"
+
+
+def _methods() -> Iterator[str]:
+    for method in METHODS:
+        yield f"\nimpl Method for {type_name(method.name)}Params {{\n"
+        yield f'    const NAME: &\'static str = "{method.name}";\n'
+        yield f"    type Result = {method.result.__name__};\n}}\n"
+
+
+def _declaration(shape: Shape) -> Iterator[str]:
+    match shape:
+        case Choice():
+            yield from _choice(shape)
+        case Alias():
+            yield from _comment(shape.description, "")
+            yield f"pub type {shape.name} = {_type(shape.type)};\n"
+        case Structure():
+            yield from _structure(shape)
+
+
+def _choice(choice: Choice) -> Iterator[str]:
+    yield from _comment(choice.description, "")
+    yield "#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]\n"
+    yield f"pub enum {choice.name} {{\n"
+    for value in choice.values:
+        yield f'    /// `{value}`\n    #[serde(rename = "{value}")]\n    {type_name(value)},\n'
+    if choice.is_open:
+        yield "    /// A value of a newer server.\n    #[serde(untagged)]\n    Unknown(String),\n"
+    yield "}\n\n"
+    yield f"impl {choice.name} {{\n    /// The text on the wire.\n"
+    yield "    pub fn as_str(&self) -> &str {\n        match self {\n"
+    for value in choice.values:
+        yield f'            Self::{type_name(value)} => "{value}",\n'
+    if choice.is_open:
+        yield "            Self::Unknown(text) => text,\n"
+    yield "        }\n    }\n}\n\n"
+    yield f"impl fmt::Display for {choice.name} {{\n"
+    yield "    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {\n"
+    yield "        formatter.write_str(self.as_str())\n    }\n}\n"
+
+
+def _structure(whole: Structure) -> Iterator[str]:
+    # What is always null says nothing.
+    structure = replace(whole, fields=tuple(field for field in whole.fields if field.type != Scalar("null")))
+    has_required = any(field.is_required for field in structure.fields)
+    is_plain = all(field.is_required or not field.default for field in structure.fields)
+    derived = "Debug, Clone, PartialEq, Serialize, Deserialize"
+    if structure.is_sent and not has_required and is_plain:
+        derived = derived.replace("Clone", "Clone, Default")
+    yield from _comment(structure.description, "")
+    yield f"#[derive({derived})]\n"
+    yield f"pub struct {structure.name} {{"
+    if structure.fields:
+        yield "\n"
+    for field in structure.fields:
+        yield from _field(structure, field)
+    yield "}\n"
+    if structure.is_sent and has_required:
+        yield from _constructor(structure)
+    elif structure.is_sent and not is_plain:
+        yield f"\nimpl Default for {structure.name} {{\n    fn default() -> Self {{\n        Self {{\n"
+        yield from (f"            {_identifier(field)}: {_absent(field)},\n" for field in structure.fields)
+        yield "        }\n    }\n}\n"
+    for field in structure.fields:
+        if structure.is_sent and field.default:
+            yield f"\nfn {_default_function(structure, field)}() -> {_type(field.type)} {{\n"
+            yield f"    {_literal(field.default)}\n}}\n"
+
+
+def _field(structure: Structure, field: Field) -> Iterator[str]:
+    description, kind = field.description, _type(field.type)
+    attribute = ""
+    if field.default is not None:
+        description += f" Default: {_literal(field.default)}."
+        attribute = f'default = "{_default_function(structure, field)}"' if field.default else "default"
+    elif not field.is_required:
+        kind = f"Option<Box<{kind}>>" if field.type == _BOXED else f"Option<{kind}>"
+        attribute = 'default, skip_serializing_if = "Option::is_none"'
+    yield from _comment(description, "    ")
+    if attribute:
+        yield f"    #[serde({attribute})]\n"
+    yield f"    pub {_identifier(field)}: {kind},\n"
+
+
+def _constructor(structure: Structure) -> Iterator[str]:
+    required = [field for field in structure.fields if field.is_required]
+    arguments = ", ".join(f"{_identifier(field)}: {_argument(field.type)}" for field in required)
+    yield f"\nimpl {structure.name} {{\n"
+    yield "    /// With what must be given, and nothing else.\n"
+    yield f"    pub fn new({arguments}) -> Self {{\n        Self {{\n"
+    for field in structure.fields:
+        name = _identifier(field)
+        if not field.is_required:
+            yield f"            {name}: {_absent(field)},\n"
+        elif field.type == Scalar("string"):
+            yield f"            {name}: {name}.into(),\n"
+        else:
+            yield f"            {name},\n"
+    yield "        }\n    }\n}\n"
+
+
+def _argument(kind: Type) -> str:
+    return "impl Into<String>" if kind == Scalar("string") else _type(kind)
+
+
+def _absent(field: Field) -> str:
+    return "None" if field.default is None else _literal(field.default)
+
+
+def _literal(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _default_function(structure: Structure, field: Field) -> str:
+    return f"default_{structure.name.lower()}_{field.name}"
+
+
+def _identifier(field: Field) -> str:
+    return f"r#{field.name}" if field.name in _KEYWORDS else field.name
+
+
+def _type(kind: Type) -> str:
+    match kind:
+        case Scalar():
+            return _SCALARS[kind.kind]
+        case Named():
+            return kind.name
+        case ListOf():
+            return f"Vec<{_type(kind.item)}>"
+        case MapOf(value=Scalar(kind="any")):
+            return "Map<String, Value>"
+        case MapOf():
+            return f"BTreeMap<String, {_type(kind.value)}>"
+
+
+def _comment(text: str, indent: str) -> Iterator[str]:
+    for paragraph in text.split("\n") if text else ():
+        for line in textwrap.wrap(paragraph, _WIDTH - len(indent)) or [""]:
+            yield f"{indent}/// {line}".rstrip() + "\n"

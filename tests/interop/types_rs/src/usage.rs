@@ -1,0 +1,100 @@
+//! How a client writes requests and reads what comes.
+
+use crate::archer::{
+    CallError, CancelOutcome, ChatMessage, ChatSendParams, ChatSendResult, ErrorKind,
+    InitializeParams, MessageRole, Notification, OnBusy, Request, RequestId, ServerMessage,
+    SessionListParams, StreamCancelParams, StreamStatus, StreamSubscribeParams, PROTOCOL_VERSION,
+};
+
+pub fn check() {
+    requests_are_written_as_the_server_takes_them();
+    results_are_read_by_the_type_of_their_params();
+    errors_are_told();
+    notifications_are_told_apart();
+}
+
+fn written<P: crate::archer::Method>(params: P) -> String {
+    serde_json::to_string(&Request::new(7, params)).expect("JSON")
+}
+
+fn requests_are_written_as_the_server_takes_them() {
+    let request = ChatSendParams {
+        on_busy: Some(OnBusy::Interrupt),
+        ..ChatSendParams::new(vec![ChatMessage::new(MessageRole::User, "Why?")])
+    };
+    assert_eq!(
+        written(request),
+        r#"{"jsonrpc":"2.0","id":7,"method":"chat/send","params":{"messages":[{"role":"user","content":"Why?"}],"stream":true,"on_busy":"interrupt"}}"#
+    );
+    assert!(written(InitializeParams::new(PROTOCOL_VERSION))
+        .contains(r#"{"protocol_version":1,"coalesce_ms":0}"#));
+    assert!(written(SessionListParams::default()).contains(r#"{"limit":50}"#));
+    let subscribe = StreamSubscribeParams {
+        after: 3,
+        ..StreamSubscribeParams::new("sky-1")
+    };
+    assert!(written(subscribe).contains(r#"{"stream_id":"sky-1","after":3}"#));
+    assert_eq!(
+        serde_json::to_string(&RequestId::from("a")).expect("JSON"),
+        r#""a""#
+    );
+}
+
+fn response(text: &str) -> crate::archer::Response {
+    match serde_json::from_str(text).expect("a message") {
+        ServerMessage::Response(response) => response,
+        ServerMessage::Notification(other) => panic!("{other:?}"),
+    }
+}
+
+fn results_are_read_by_the_type_of_their_params() {
+    let answer = response(
+        r#"{"jsonrpc":"2.0","id":7,"result":{"outcome":"cancelling","status":"cancelling"}}"#,
+    );
+    assert_eq!(answer.id, Some(RequestId::Number(7)));
+    let result = answer.result::<StreamCancelParams>().expect("a result");
+    assert_eq!(
+        (result.outcome, result.status),
+        (CancelOutcome::Cancelling, Some(StreamStatus::Cancelling))
+    );
+    let wrong: Result<ChatSendResult, CallError> =
+        response(r#"{"id":"7","result":{}}"#).result::<ChatSendParams>();
+    assert!(matches!(wrong, Err(CallError::Malformed(_))));
+}
+
+fn errors_are_told() {
+    let refused = response(
+        r#"{"id":null,"error":{"code":-32099,"message":"m","data":{"kind":"novelty","message":"m","hint":"h","retryable":false,"request_id":"r"}}}"#,
+    );
+    assert_eq!(refused.id, None);
+    match refused.result::<ChatSendParams>() {
+        Err(CallError::Refused(error)) => {
+            assert_eq!(error.data.kind, ErrorKind::Unknown("novelty".into()));
+            assert_eq!(error.to_string(), "novelty: m (h)");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(serde_json::from_str::<ServerMessage>(r#"{"jsonrpc":"2.0","id":1}"#).is_err());
+}
+
+fn notifications_are_told_apart() {
+    let text = r#"{"jsonrpc":"2.0","method":"stream/ended","params":{"stream_id":"a","seq":2,"status":"melted","text_bytes":3,"novelty":1}}"#;
+    match serde_json::from_str(text).expect("a message") {
+        ServerMessage::Notification(Notification::StreamEnded(ended)) => {
+            assert_eq!(ended.status, StreamStatus::Unknown("melted".into()));
+            assert_eq!(ended.status.to_string(), "melted");
+        }
+        other => panic!("{other:?}"),
+    }
+    let unknown =
+        r#"{"jsonrpc":"2.0","method":"stream/whispered","params":{"stream_id":"a","volume":0.1}}"#;
+    match serde_json::from_str(unknown).expect("a message") {
+        ServerMessage::Notification(notification) => {
+            assert_eq!(notification.stream_id(), Some("a"));
+            assert!(
+                matches!(notification, Notification::Unknown { method, .. } if method == "stream/whispered")
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+}

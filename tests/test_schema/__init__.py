@@ -1,0 +1,1 @@
+"""What `archer-ws schema` writes: the guard against drift, and whether it can be used."""
