@@ -1,0 +1,141 @@
+"""What one connection has heard, frame by frame: which request each response is for, which stream each event is of.
+
+What breaks a promise that always holds goes into the ledger, whichever check the frame was for; a frame that cannot be
+read is a `problem` that the check meets at its next wait. Pure: peer.py does the reading and the waiting.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from archer_ws.conformance.ledger import Ledger, Rule
+from archer_ws.conformance.methods import CHAT_SEND, STREAM_SUBSCRIBE, STREAM_UNSUBSCRIBE, Method, Misfit
+from archer_ws.conformance.outcome import Failed, shown
+from archer_ws.conformance.told import Told
+from archer_ws.conformance.wire import (
+    ErrorBody,
+    Notification,
+    RequestId,
+    Response,
+    faults_of_error,
+    faults_of_result,
+    parse,
+)
+
+T = TypeVar("T")
+
+#: So many errors with `id: null` are kept: a server that floods us with them must not fill the memory.
+UNADDRESSED_MAX = 1000
+
+
+@dataclass
+class Request(Generic[T]):
+    """A request that was sent, and what it was answered."""
+
+    method: Method[T]
+    id: RequestId
+    params: Mapping[str, Any]
+    response: Response | None = None
+    result: T | None = None
+
+
+class Inbox:
+    """Everything that came.
+
+    Args:
+        ledger: gets the breaches.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        #: Errors answered to nobody: with `id: null`.
+        self.unaddressed: list[ErrorBody] = []
+        #: Why nothing that comes can be trusted any more.
+        self.problem: Failed | None = None
+        self._ledger = ledger
+        #: By id; of two requests with one id the older is answered first.
+        self._waiting: dict[RequestId, list[Request[Any]]] = {}
+        self._told: dict[str, Told] = {}
+        self._events: dict[str, list[str]] = {}
+
+    def expect(self, request: Request[Any]) -> None:
+        """Note a request that is about to be sent."""
+        self._waiting.setdefault(request.id, []).append(request)
+
+    def told(self, stream_id: str) -> Told:
+        """What the newest attachment to a stream has been told."""
+        return self._told[stream_id]
+
+    def events_of(self, stream_id: str) -> list[str]:
+        """The methods of all notifications of a stream, to whichever attachment."""
+        return self._events.get(stream_id, [])
+
+    def take(self, frame: str | bytes) -> None:
+        """Note a frame."""
+        try:
+            match parse(frame):
+                case Response() as response:
+                    self._take_response(response)
+                case Notification(method, params):
+                    if params is not None and method.startswith("stream/"):
+                        self._events.setdefault(params.stream_id, []).append(method)
+                        self._take_event(params)
+        except Misfit as misfit:
+            breach = f"{misfit}, in {shown(frame if isinstance(frame, str) else frame.hex())}"
+            self._ledger.note(Rule.FORM, breach)
+            self.problem = Failed("a message of archer.v1", breach)
+
+    def _take_response(self, response: Response) -> None:
+        if response.error is not None:
+            for fault in faults_of_error(response.error):
+                self._ledger.note(Rule.ERRORS, fault)
+        if response.id is None:
+            if response.error is None:
+                raise Misfit("a result with id null")
+            if len(self.unaddressed) < UNADDRESSED_MAX:
+                self.unaddressed.append(response.error)
+            return
+        waiting = self._waiting.get(response.id)
+        if not waiting:
+            breach = f"a response came for the id {response.id!r}, which nothing waits for"
+            self._ledger.note(Rule.ONE_RESPONSE, breach)
+            return
+        request = waiting.pop(0)
+        if response.error is None:
+            self._take_result(request, response.result)
+        request.response = response
+
+    def _take_result(self, request: Request[Any], result: Any) -> None:
+        method = request.method
+        try:
+            request.result = method.result.fit(result)
+        except Misfit as misfit:
+            raise Misfit(f"result of {method.name}: {misfit}") from None
+        for fault in faults_of_result(result, has_free_names=method.has_free_names):
+            self._ledger.note(Rule.FORM, f"{method.name}: {fault}")
+        self._attach(request)
+
+    def _attach(self, request: Request[Any]) -> None:
+        params = request.params
+        result: Any = request.result
+        if request.method is CHAT_SEND:
+            is_whole = params.get("stream") is False
+            self._told[result.stream_id] = Told(result.stream_id, is_whole=is_whole, accepted=result)
+        elif request.method is STREAM_SUBSCRIBE:
+            self._told[result.stream_id] = Told(result.stream_id, params.get("after") or 0)
+        elif request.method is STREAM_UNSUBSCRIBE:
+            self._told.pop(params["stream_id"], None)
+
+    def _take_event(self, event: Any) -> None:
+        told = self._told.get(event.stream_id)
+        if told is None:
+            self._ledger.note(*self._unattached(event.stream_id))
+            return
+        for rule, breach in told.take(event):
+            self._ledger.note(rule, breach)
+
+    def _unattached(self, stream_id: str) -> tuple[Rule, str]:
+        for request in (each for waiting in self._waiting.values() for each in waiting):
+            is_awaited = request.method in (CHAT_SEND, STREAM_SUBSCRIBE)
+            if is_awaited and request.params.get("stream_id", stream_id) == stream_id:
+                return Rule.RESPONSE_FIRST, f"an event of {stream_id} came before the response to {request.method.name}"
+        return Rule.ORDER, f"an event of {stream_id} came to a socket that is not attached to it"

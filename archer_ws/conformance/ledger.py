@@ -1,0 +1,36 @@
+"""The promises that hold for every frame of a run, whatever it was sent for, and the breaches that were seen."""
+
+from enum import StrEnum
+
+#: The most breaches of one rule that are kept: the first ones tell the story.
+KEPT_MAX = 3
+
+
+class Rule(StrEnum):
+    """What is watched all the time; a check of its own reports each (checks/ordering.py)."""
+
+    FORM = "form"
+    ERRORS = "errors"
+    ONE_RESPONSE = "one response"
+    RESPONSE_FIRST = "response first"
+    ORDER = "order"
+    ENDS = "ends"
+
+
+class Ledger:
+    """Which rules were broken, how often, and how the first breaches looked."""
+
+    def __init__(self) -> None:
+        self._counts: dict[Rule, int] = {}
+        self._breaches: dict[Rule, list[str]] = {}
+
+    def note(self, rule: Rule, breach: str) -> None:
+        """Write a breach down."""
+        self._counts[rule] = self._counts.get(rule, 0) + 1
+        kept = self._breaches.setdefault(rule, [])
+        if len(kept) < KEPT_MAX and breach not in kept:
+            kept.append(breach)
+
+    def breaches(self, rule: Rule) -> tuple[int, list[str]]:
+        """How often a rule was broken, and the first different breaches."""
+        return self._counts.get(rule, 0), self._breaches.get(rule, [])

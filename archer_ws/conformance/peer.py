@@ -1,0 +1,275 @@
+"""One connection of a check: sends anything, has every frame read, and waits with words for what it waits for.
+
+No wait has a limit of its own but those for silence: the runner's limit on the whole check ends them, and
+`Trial.waiting_for` then tells what was lacking. What came is inbox.py's.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
+
+from archer_ws.client.dialling import close
+from archer_ws.conformance.inbox import Inbox, Request
+from archer_ws.conformance.ledger import Ledger, Rule
+from archer_ws.conformance.methods import (
+    CHAT_SEND,
+    CODES,
+    ENDED_STATUSES,
+    INABILITIES,
+    PING,
+    STREAM_GET,
+    STREAM_SUBSCRIBE,
+    Method,
+)
+from archer_ws.conformance.outcome import Failed, Skipped, expect, shown
+from archer_ws.conformance.told import Told
+from archer_ws.conformance.wire import RequestId, Response
+from archer_ws.core.exceptions import ErrorInfo
+from archer_ws.rpc.messages import StreamEnded
+
+T = TypeVar("T")
+
+
+@dataclass
+class Trial:
+    """One check's run: what it is up to, for the runner to tell and the bench to tidy up.
+
+    `quiet_s` is how long nothing must come before that counts as the server's answer, in seconds.
+    """
+
+    ledger: Ledger
+    quiet_s: float
+    waiting_for: str = "the connection"
+    streams: set[str] = field(default_factory=set)
+    sessions: set[str] = field(default_factory=set)
+
+
+class Peer:
+    """One connection.
+
+    Args:
+        connection: open.
+        trial: the check that it belongs to.
+    """
+
+    def __init__(self, connection: ClientConnection, trial: Trial) -> None:
+        self.connection = connection
+        self.inbox = Inbox(trial.ledger)
+        self.is_closed = False
+        self._trial = trial
+        self._changed = asyncio.Event()
+        self._last_id = 0
+        self._reading = asyncio.create_task(self._read())
+
+    async def send(self, frame: str | bytes) -> None:
+        """Send a frame, whatever it is; a connection closed meanwhile is seen by whoever waits for something."""
+        with suppress(ConnectionClosed):
+            await self.connection.send(frame)
+
+    async def send_json(self, value: Any) -> None:
+        """Send a frame of JSON."""
+        await self.send(json.dumps(value))
+
+    async def request(self, method: Method[T], *, identity: RequestId | None = None, **params: Any) -> Request[T]:
+        """Send a request, and wait for nothing."""
+        if identity is None:
+            self._last_id += 1
+            identity = self._last_id
+        request = Request(method, identity, params)
+        self.inbox.expect(request)
+        if method is CHAT_SEND and "stream_id" in params:
+            self._trial.streams.add(params["stream_id"])
+        await self.send_json({"jsonrpc": "2.0", "id": identity, "method": method.name, "params": params})
+        return request
+
+    async def call(self, method: Method[T], **params: Any) -> T:
+        """A request's result."""
+        return await self.result(await self.request(method, **params))
+
+    async def result(self, request: Request[T]) -> T:
+        """The result of a request that was sent.
+
+        Raises:
+            Failed: it was refused.
+            Skipped: it was refused for what stands behind the server, or for its load.
+        """
+        response = await self.response(request)
+        if response.error is not None:
+            info = response.error.info
+            if info.kind in INABILITIES:
+                raise Skipped(f"{request.method.name} was answered {info.kind}: {shown(info.message)}")
+            raise Failed(f"a result of {request.method.name}", f"{info.kind}: {shown(info.message)}")
+        assert request.result is not None
+        return request.result
+
+    async def refused(self, method: Method[Any], kind: str, **params: Any) -> ErrorInfo:
+        """The error of a request that must be refused so."""
+        return await self.refusal(await self.request(method, **params), kind)
+
+    async def refusal(self, request: Request[Any], kind: str) -> ErrorInfo:
+        """The error of a request that was sent and must be refused so."""
+        return refusal_of(await self.response(request), kind)
+
+    async def response(self, request: Request[Any]) -> Response:
+        """The response to a request that was sent."""
+        await self.until(
+            lambda: request.response is not None, f"a response to {request.method.name} with the id {request.id!r}"
+        )
+        assert request.response is not None
+        return request.response
+
+    async def complaint(self, kind: str, about: str) -> ErrorInfo:
+        """The next error with `id: null`, which must be of this kind."""
+        await self.until(lambda: bool(self.inbox.unaddressed), f"{kind} with id null to {about}")
+        return refusal_of(Response(None, error=self.inbox.unaddressed.pop(0)), kind)
+
+    async def still_serves(self) -> None:
+        """See that the socket lives; all that the server had to answer before has come then."""
+        await self.call(PING)
+
+    async def until(self, holds: Callable[[], bool], what: str) -> None:
+        """Wait until it holds, looking after every frame.
+
+        Raises:
+            Failed: the connection was closed, or a frame came that cannot be read.
+        """
+        self._trial.waiting_for = what
+        while not holds():
+            if self.inbox.problem is not None:
+                raise self.inbox.problem
+            if self.is_closed:
+                raise Failed(what, f"the connection was closed with {self.close_code}")
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def until_quiet(self, holds: Callable[[], bool], what: str) -> bool:
+        """Whether it holds before it was quiet for `quiet_s`."""
+        try:
+            async with asyncio.timeout(self._trial.quiet_s):
+                await self.until(holds, what)
+        except TimeoutError:
+            return False
+        return True
+
+    async def closes_with(self, code: int, why: str) -> None:
+        """See the connection closed by the server with this code."""
+        expected = f"a close with {code} for {why}"
+        self._trial.waiting_for = expected
+        try:
+            async with asyncio.timeout(self._trial.quiet_s):
+                await self.connection.wait_closed()
+        except TimeoutError:
+            raise Failed(expected, f"the socket is open after {self._trial.quiet_s:g} s") from None
+        expect(self.close_code == code, expected, f"a close with {self.close_code}")
+
+    @property
+    def close_code(self) -> int:
+        """How the server closed the connection; 1006 where it said nothing."""
+        received = self.connection.protocol.close_rcvd
+        return received.code if received is not None else 1006
+
+    async def chat(self, params: Mapping[str, Any]) -> Told:
+        """Send a chat; what is told of it, from its acceptance on."""
+        return await self.accepted(await self.request(CHAT_SEND, **params))
+
+    async def accepted(self, request: Request[Any]) -> Told:
+        """What is told of a chat that was sent, or of a stream subscribed to, from the response on."""
+        result = await self.result(request)
+        self._trial.streams.add(result.stream_id)
+        return self.inbox.told(result.stream_id)
+
+    async def subscribe(self, stream_id: str, after: int = 0) -> Told:
+        """Attach to a stream."""
+        return await self.accepted(await self.request(STREAM_SUBSCRIBE, stream_id=stream_id, after=after))
+
+    async def events(self, told: Told, count: int) -> None:
+        """Wait for so many events of a stream, or for its end."""
+        await self.until(lambda: told.events >= count or told.ended is not None, f"{count} events of {told.stream_id}")
+
+    async def deltas(self, told: Told, count: int, purpose: str) -> None:
+        """Wait for so many deltas of a stream that runs.
+
+        Raises:
+            Skipped: it ended before.
+        """
+        what = f"{count} deltas of {told.stream_id}"
+        await self.until(lambda: told.deltas >= count or told.ended is not None, what)
+        if told.ended is not None:
+            raise Skipped(_why_too_short(told.ended, purpose))
+
+    async def ended(self, told: Told) -> StreamEnded:
+        """The end of a stream.
+
+        Raises:
+            Failed: the server says that it ended, and does not tell the end.
+            Skipped: the provider failed.
+        """
+        is_overdue = False
+        while told.ended is None:
+            if await self._hears_more_of(told):
+                is_overdue = False
+                continue
+            status = (await self.call(STREAM_GET, stream_id=told.stream_id)).status
+            if is_overdue and status in ENDED_STATUSES:
+                breach = f"stream/get says {status}, and no stream/ended came"
+                self._trial.ledger.note(Rule.ENDS, breach)
+                raise Failed(_end_of(told), breach)
+            is_overdue = status in ENDED_STATUSES
+        if told.ended.status == "failed" and told.ended.error is not None and told.ended.error.kind in INABILITIES:
+            raise Skipped(f"the provider failed: {shown(told.ended.error.message)}")
+        return told.ended
+
+    async def _hears_more_of(self, told: Told) -> bool:
+        events = told.events
+        return await self.until_quiet(lambda: told.events > events, _end_of(told))
+
+    def drop(self) -> None:
+        """Break the TCP connection off, as a network does."""
+        self.connection.transport.abort()
+
+    async def leave(self) -> None:
+        """Close the connection."""
+        await close(self.connection)
+        self._reading.cancel()
+        await asyncio.gather(self._reading, return_exceptions=True)
+
+    async def _read(self) -> None:
+        try:
+            while True:
+                self.inbox.take(await self.connection.recv())
+                self._changed.set()
+        except ConnectionClosed:
+            pass
+        finally:
+            self.is_closed = True
+            self._changed.set()
+
+
+def refusal_of(response: Response, kind: str) -> ErrorInfo:
+    """The error of a response that must be one of this kind.
+
+    Raises:
+        Failed: it is a result, or another error.
+    """
+    error = response.error
+    if error is None:
+        raise Failed(f"the error {kind} ({CODES[kind]})", shown({"result": response.result}))
+    came = f"{error.info.kind} ({error.code}): {shown(error.info.message)}"
+    expect(error.info.kind == kind and error.code == CODES[kind], f"the error {kind} ({CODES[kind]})", came)
+    return error.info
+
+
+def _why_too_short(end: StreamEnded, purpose: str) -> str:
+    if end.status == "failed":
+        return f"the provider failed: {shown(end.error.message if end.error else '')}"
+    return f"the answer was too short to {purpose}"
+
+
+def _end_of(told: Told) -> str:
+    return f"stream/ended of {told.stream_id}"

@@ -1,0 +1,111 @@
+"""The table of outcomes for people, and the same as JSON for programs. 80 columns are enough."""
+
+import json
+import os
+import sys
+import textwrap
+from collections import Counter
+from collections.abc import Sequence
+from typing import TextIO
+
+from archer_ws.client.terminal import printable
+from archer_ws.conformance.bench import Target
+from archer_ws.conformance.registry import Check
+from archer_ws.conformance.runner import Outcome
+
+WIDTH = 80
+TITLE_WIDTH = 62
+_DETAILS_INDENT = " " * 5
+_WORDS = {"ok": "ok", "failed": "FAILED", "skipped": "skipped"}
+_COLOURS = {"ok": "\x1b[32m", "failed": "\x1b[1;31m", "skipped": "\x1b[33m"}
+_PLAIN = "\x1b[0m"
+
+
+class Table:
+    """Rows as they become known, and the sum.
+
+    Args:
+        out: where to; coloured only where it is a terminal that obeys, and NO_COLOR is not set.
+    """
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        # Older Windows consoles show the sequences instead of obeying them.
+        obeys = out.isatty() and (sys.platform != "win32" or "WT_SESSION" in os.environ)
+        self._is_coloured = obeys and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+    def head(self, target: Target) -> None:
+        """Say what is checked."""
+        server = target.greeting.server
+        self._line(printable(f"{target.address.socket_url}: {server.name} {server.version}"))
+        self._line("")
+
+    def row(self, outcome: Outcome) -> None:
+        """Show an outcome, and what went wrong."""
+        check = outcome.check
+        word = f"{_WORDS[outcome.state]:<7}"
+        if self._is_coloured:
+            word = f"{_COLOURS[outcome.state]}{word}{_PLAIN}"
+        self._line(f"{check.section:<4} {check.title:<{TITLE_WIDTH}} {word}{outcome.ms:>5}")
+        if outcome.state == "skipped":
+            self._details("", outcome.reason or "")
+        elif outcome.state == "failed":
+            self._details("expected: ", outcome.expected or "")
+            self._details("came: ", outcome.came or "")
+            self._details("", f"protocol section {check.section}; again: --only {check.name}")
+
+    def foot(self, outcomes: Sequence[Outcome]) -> None:
+        """Show the sum."""
+        count = Counter(outcome.state for outcome in outcomes)
+        parts = [f"{count['ok']} passed", f"{count['failed']} failed", f"{count['skipped']} skipped"]
+        self._line("")
+        self._line(f"{len(outcomes)} checks: {', '.join(parts)}")
+
+    def titles(self, checks: Sequence[Check]) -> None:
+        """Show what could be checked."""
+        for check in checks:
+            self._line(f"{check.section:<4} {check.name}")
+            self._details("", check.title)
+
+    def _details(self, label: str, text: str) -> None:
+        for line in textwrap.wrap(
+            f"{label}{printable(' '.join(text.split()))}",
+            WIDTH - 1,
+            initial_indent=_DETAILS_INDENT,
+            subsequent_indent=f"{_DETAILS_INDENT}  ",
+        ):
+            self._line(line)
+
+    def _line(self, text: str) -> None:
+        self._out.write(f"{text}\n")
+        self._out.flush()
+
+
+def as_json(target: Target, outcomes: Sequence[Outcome]) -> str:
+    """One object: the server, every outcome, and the sums."""
+    count = Counter(outcome.state for outcome in outcomes)
+    report = {
+        "url": target.address.socket_url,
+        "server": target.greeting.server.model_dump(),
+        "protocol_version": target.greeting.protocol_version,
+        "passed": count["ok"],
+        "failed": count["failed"],
+        "skipped": count["skipped"],
+        "checks": [_as_json(outcome) for outcome in outcomes],
+    }
+    return json.dumps(report, ensure_ascii=False, indent=2)
+
+
+def titles_as_json(checks: Sequence[Check]) -> str:
+    """What could be checked."""
+    return json.dumps([_check_as_json(check) for check in checks], ensure_ascii=False, indent=2)
+
+
+def _check_as_json(check: Check) -> dict[str, str]:
+    return {"name": check.name, "section": check.section, "title": check.title}
+
+
+def _as_json(outcome: Outcome) -> dict[str, object]:
+    said = {"expected": outcome.expected, "came": outcome.came, "reason": outcome.reason}
+    told = {name: text for name, text in said.items() if text is not None}
+    return {**_check_as_json(outcome.check), "state": outcome.state, "ms": outcome.ms, **told}

@@ -1,0 +1,106 @@
+"""What one attachment was told of a stream, and whether it was told in the order the protocol promises. Pure."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from archer_ws.conformance.ledger import Rule
+from archer_ws.conformance.methods import LIVE_STATUSES
+from archer_ws.rpc.messages import ChatSendResult, StreamDelta, StreamEnded, StreamProgress, StreamStarted
+
+#: The most text of one replayed delta (protocol section 7), in bytes.
+REPLAYED_BYTES_MAX = 16 * 1024
+
+
+class Told:
+    """One attachment of one socket to one stream.
+
+    Args:
+        stream_id: which stream.
+        after: the last event that was known before.
+        is_whole: no deltas are due, and the whole text with the end.
+        accepted: the response to the send, where there was one.
+    """
+
+    def __init__(
+        self, stream_id: str, after: int = 0, *, is_whole: bool = False, accepted: ChatSendResult | None = None
+    ) -> None:
+        self.stream_id = stream_id
+        self.is_whole = is_whole
+        self.last = after
+        self.events = 0
+        self.deltas = 0
+        self.longest_delta_bytes = 0
+        self.content = ""
+        self.reasoning = ""
+        self.started: StreamStarted | None = None
+        self.progress: list[StreamProgress] = []
+        self.ended: StreamEnded | None = None
+        #: The names of what came, in its order.
+        self.kinds: list[str] = []
+        self._accepted = accepted
+
+    @property
+    def accepted(self) -> ChatSendResult:
+        """The response to the send."""
+        assert self._accepted is not None
+        return self._accepted
+
+    def take(self, event: Any) -> list[tuple[Rule, str]]:
+        """Note an event; what is wrong with it."""
+        faults = list(self._faults(event))
+        self.last = event.seq
+        self.events += 1
+        match event:
+            case StreamDelta():
+                self._add(event)
+            case StreamStarted():
+                self.started = event
+                self.kinds.append("started")
+            case StreamProgress():
+                self.progress.append(event)
+                self.kinds.append("progress")
+            case StreamEnded():
+                self.ended = event
+                self.kinds.append("ended")
+        return faults
+
+    def _add(self, delta: StreamDelta) -> None:
+        if delta.reset:
+            self.content = self.reasoning = ""
+        self.content += delta.content or ""
+        self.reasoning += delta.reasoning or ""
+        self.deltas += 1
+        self.longest_delta_bytes = max(
+            self.longest_delta_bytes, len(((delta.content or "") + (delta.reasoning or "")).encode())
+        )
+        self.kinds.append("delta")
+
+    def _faults(self, event: Any) -> Iterator[tuple[Rule, str]]:
+        if self.ended is not None:
+            yield Rule.ENDS, f"seq {event.seq} of {self.stream_id} came after its stream/ended"
+        first = event.from_ if isinstance(event, StreamDelta) else event.seq
+        if self.is_whole and first <= self.last:
+            yield Rule.ORDER, f"seq {first} of {self.stream_id} came after seq {self.last}"
+        elif not self.is_whole and first != self.last + 1:
+            yield Rule.ORDER, f"seq {first} of {self.stream_id} came after seq {self.last}: {self.last + 1} was due"
+        match event:
+            case StreamDelta() if event.from_ > event.seq:
+                yield Rule.ORDER, f"a delta of {self.stream_id} goes from {event.from_} to {event.seq}"
+            case StreamDelta() if (event.content is None) == (event.reasoning is None):
+                yield Rule.FORM, "stream/delta has one of content and reasoning"
+            case StreamDelta() if self.is_whole:
+                yield Rule.ORDER, f"a delta of {self.stream_id} came, which was asked with stream: false"
+            case StreamStarted() if self.started is not None or self.deltas:
+                yield Rule.ORDER, f"stream/started of {self.stream_id} came twice or behind a delta"
+            case StreamEnded() if event.status in LIVE_STATUSES:
+                yield Rule.ENDS, f"stream/ended of {self.stream_id} says {event.status}"
+            case StreamEnded():
+                yield from self._end_faults(event)
+
+    def _end_faults(self, end: StreamEnded) -> Iterator[tuple[Rule, str]]:
+        if (end.status == "failed" and end.error is None) or (end.status == "completed" and end.error is not None):
+            yield Rule.ENDS, f"stream/ended says {end.status} {'with' if end.error else 'without'} an error"
+        if (end.reason is not None) != (end.status == "cancelled"):
+            yield Rule.ENDS, f"stream/ended says {end.status} with the reason {end.reason}"
+        if end.content is not None and not self.is_whole:
+            yield Rule.ENDS, "stream/ended has the content, though stream: false was not asked"

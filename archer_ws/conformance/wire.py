@@ -1,0 +1,162 @@
+"""A server's frame read strictly: what kind of message it is, and what about it is not the protocol's. Pure."""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from archer_ws.conformance.methods import CODES, OWN_KINDS, RETRYABLE, Misfit, Shape
+from archer_ws.core.exceptions import ErrorInfo
+from archer_ws.rpc.messages import NOTIFICATIONS
+
+RequestId = str | int
+
+SAFE_INTEGER = 2**53 - 1
+_SNAKE_CASE = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
+_RFC_3339_UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]00:00)")
+_SHAPES: dict[str, Shape[Any]] = {method: Shape(model) for method, model in NOTIFICATIONS.items()}
+_ERROR_INFO: Shape[ErrorInfo] = Shape(ErrorInfo)
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorBody:
+    """The error of a response."""
+
+    code: int
+    info: ErrorInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A response; the shape of its result depends on the request."""
+
+    id: RequestId | None
+    result: Any = None
+    error: ErrorBody | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """A notification; `params` is None for a method this command does not know."""
+
+    method: str
+    params: Any
+
+
+def parse(frame: str | bytes) -> Response | Notification:
+    """The message in a frame.
+
+    Raises:
+        Misfit: it is none of the protocol's.
+    """
+    if isinstance(frame, bytes):
+        raise Misfit("a binary message")
+    try:
+        message = json.loads(frame, parse_constant=_no_json)
+    except (ValueError, RecursionError):
+        raise Misfit("a frame that is not JSON") from None
+    if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":
+        raise Misfit('no object with "jsonrpc": "2.0"')
+    if "method" in message:
+        return _notification(message)
+    if "id" not in message or ("result" in message) == ("error" in message):
+        raise Misfit("neither a notification nor a response with either a result or an error")
+    identity = message["id"]
+    if identity is not None and not is_request_id(identity):
+        raise Misfit(f"a response with the id {identity!r}")
+    if "error" in message:
+        return Response(identity, error=_error(message["error"]))
+    return Response(identity, result=message["result"])
+
+
+def is_request_id(value: object) -> bool:
+    """Whether it can be a request's id."""
+    return isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool))
+
+
+def faults_of_result(value: Any, *, has_free_names: bool) -> list[str]:
+    """What breaks the rules for all data (protocol section 1) in a result whose shape is right."""
+    if has_free_names and isinstance(value, dict) and "openrpc" in value:
+        return []  # It is a document of another specification.
+    return list(_faults(value, "result", has_free_names=has_free_names))
+
+
+def faults_of_error(error: ErrorBody) -> list[str]:
+    """Where an error differs from the protocol's table (section 11)."""
+    info = error.info
+    faults = []
+    if info.kind in CODES and CODES[info.kind] != error.code:
+        faults.append(f"{info.kind} came with the code {error.code}, it has {CODES[info.kind]}")
+    if info.kind in OWN_KINDS and info.retryable != (info.kind in RETRYABLE):
+        faults.append(f"{info.kind} came with retryable {info.retryable}")
+    if not info.message:
+        faults.append(f"{info.kind} came without words")
+    return faults
+
+
+def _notification(message: dict[str, Any]) -> Notification:
+    method, params = message["method"], message.get("params", {})
+    if "id" in message:
+        raise Misfit("a request: servers send none")
+    if not isinstance(method, str) or not isinstance(params, dict):
+        raise Misfit("a notification whose method is no text or whose params are no object")
+    shape = _SHAPES.get(method)
+    if shape is None:
+        return Notification(method, None)
+    try:
+        fitting = shape.fit(params)
+    except Misfit as misfit:
+        raise Misfit(f"{method}: {misfit}") from None
+    if faults := list(_faults(params, "params")):
+        raise Misfit(f"{method}: {faults[0]}")
+    return Notification(method, fitting)
+
+
+def _error(error: Any) -> ErrorBody:
+    if not isinstance(error, dict) or not is_request_id(error.get("code")) or not isinstance(error.get("message"), str):
+        raise Misfit("an error without a code and a message")
+    if not isinstance(error["code"], int):
+        raise Misfit("an error whose code is no integer")
+    try:
+        info = _ERROR_INFO.fit(error.get("data"))
+    except Misfit as misfit:
+        raise Misfit(f"error.data: {misfit}") from None
+    if faults := list(_faults(error["data"], "error.data")):
+        raise Misfit(faults[0])
+    return ErrorBody(error["code"], info)
+
+
+def _faults(value: Any, path: str, *, has_free_names: bool = False) -> Iterator[str]:
+    match value:
+        case None:
+            yield f"{path} is null, which the socket never sends"
+        case bool():
+            pass
+        case int() if abs(value) > SAFE_INTEGER:
+            yield f"{path} is {value}, which not every client can read"
+        case str() if not _is_whole(value):
+            yield f"{path} has a lone surrogate"
+        case list():
+            for index, item in enumerate(value):
+                yield from _faults(item, f"{path}.{index}")
+        case dict():
+            for name, item in value.items():
+                if not has_free_names and not _SNAKE_CASE.fullmatch(name):
+                    yield f"{path}.{name} is not in snake_case"
+                if name.endswith("_at") and not (isinstance(item, str) and _RFC_3339_UTC.fullmatch(item)):
+                    yield f"{path}.{name} is no RFC 3339 time in UTC"
+                if name != "metadata":  # the client's own
+                    yield from _faults(item, f"{path}.{name}")
+
+
+def _is_whole(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _no_json(constant: str) -> NoReturn:
+    raise ValueError(constant)

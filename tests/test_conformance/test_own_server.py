@@ -1,0 +1,81 @@
+"""Our own server keeps to the protocol, and every check can see that."""
+
+import httpx
+import pytest
+
+from archer_ws.client.errors import ClientError
+from archer_ws.conformance.registry import all_checks
+from archer_ws.rpc import connection
+from archer_ws.rpc.methods import system
+from tests.test_conformance.conftest import TOKEN, StartServer, conform
+
+
+async def test_our_server_passes_every_check_and_nothing_is_left_behind(start_server: StartServer) -> None:
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    async with start_server(auth_token=TOKEN) as address:
+        outcomes = await conform(address, token=TOKEN)
+        assert [outcome for outcome in outcomes if outcome.state != "ok"] == []
+        assert [outcome.check for outcome in outcomes] == list(all_checks())
+        async with httpx.AsyncClient(base_url=f"http://{address}/api/v1", headers=headers, trust_env=False) as http:
+            assert (await http.get("/sessions")).json()["items"] == []
+            assert (await http.get("/streams", params={"active": True})).json()["items"] == []
+
+
+async def test_without_a_token_the_checks_of_tokens_are_skipped(start_server: StartServer) -> None:
+    names = ("credential_is_needed", "wrong_tokens_are_refused", "wrong_headers_are_closed")
+    async with start_server() as address:
+        outcomes = await conform(address, *names, "initialize_is_optional")
+    assert [(outcome.check.name, outcome.state) for outcome in outcomes] == [
+        ("initialize_is_optional", "ok"),
+        *((name, "skipped") for name in names),
+    ]
+
+
+async def test_behind_a_provider_that_serves_two_at_a_time_nothing_fails(start_server: StartServer) -> None:
+    names = (
+        "streams_interleave",
+        "many_cancels_at_once",
+        "cuts_lose_nothing",
+        "duplicates_join",
+        "streams_are_limited",
+    )
+    async with start_server(provider_concurrency={"ollama": 2}) as address:
+        outcomes = await conform(address, *names)
+    assert [outcome for outcome in outcomes if outcome.state == "failed"] == []
+
+
+async def test_the_limits_are_those_that_the_server_tells(
+    start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (connection, system):
+        monkeypatch.setattr(module, "MAX_STREAMS", 3)
+        monkeypatch.setattr(module, "MAX_REQUESTS", 2)
+    async with start_server() as address:
+        outcomes = await conform(address, "streams_are_limited", "bursts_are_answered")
+        assert [outcome.state for outcome in outcomes] == ["ok", "ok"]
+        monkeypatch.setattr(system, "MAX_STREAMS", 4)
+        (outcome,) = await conform(address, "streams_are_limited")
+    assert outcome.state == "failed"
+    assert "too_many_streams" in (outcome.came or "")
+
+
+async def test_an_answer_that_is_too_short_is_skipped_and_not_failed(start_server: StartServer) -> None:
+    async with start_server(tokens_max=1) as address:
+        outcomes = await conform(address)
+    assert [outcome for outcome in outcomes if outcome.state == "failed"] == []
+    skipped = {outcome.check.name: outcome.reason for outcome in outcomes if outcome.state == "skipped"}
+    assert "too short" in (skipped["cuts_lose_nothing"] or "")
+
+
+async def test_a_provider_that_fails_is_told_before_anything_is_checked(start_server: StartServer) -> None:
+    async with start_server(tokens_max=0) as address:
+        with pytest.raises(ClientError, match=r"gives no answers: .*the model is on fire"):
+            await conform(address)
+
+
+async def test_without_a_provider_the_rest_can_be_checked(start_server: StartServer) -> None:
+    names = [check.name for check in all_checks() if not check.needs_answers]
+    async with start_server(tokens_max=0) as address:
+        outcomes = await conform(address, *names)
+    assert len(outcomes) > 20
+    assert [outcome for outcome in outcomes if outcome.state == "failed"] == []
