@@ -13,12 +13,15 @@ import structlog
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
+from archer_ws import __version__
 from archer_ws.agents.orchestrator import Orchestrator
 from archer_ws.api.access_log import RequestLog
 from archer_ws.api.dependencies import Services
-from archer_ws.api.errors import ErrorBody, install_error_handlers
+from archer_ws.api.errors import install_error_handlers
+from archer_ws.api.openai_signpost import BaseUrlSignpost
+from archer_ws.api.openapi import TITLE, install_openapi
 from archer_ws.api.request_body import BodyLimit
-from archer_ws.api.routes import chat, health, models, sessions, streams, ws
+from archer_ws.api.routes import chat, console, health, models, openai_compat, sessions, streams, ws
 from archer_ws.api.security import (
     LOCAL_PRINCIPAL,
     TAURI_ORIGINS,
@@ -48,9 +51,6 @@ BODY_ALLOWANCE_BYTES = 1024 * 1024
 #: How long the preparation of the provider lets the server come first: an import in a thread still slows the loop.
 LISTEN_FIRST_S = 0.05
 
-DESCRIPTION = """Many concurrent chat streams between an application and language models, each cancellable in
-mid-stream and resumable after a dropped connection. Every endpoint shares one session manager over one router."""
-
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The application, wired from the settings (or from the environment).
@@ -64,17 +64,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app = FastAPI(
         title=settings.app_name,
         version=settings.app_version,
-        description=DESCRIPTION,
         debug=False,  # Starlette's debug pages show stack traces to clients.
-        responses={"default": {"model": ErrorBody, "description": "An error, with what to do about it"}},
         lifespan=_lifespan,
     )
     app.state.services = services
     install_error_handlers(app)
-    for module in (health, chat, streams, sessions, models, ws):
-        app.include_router(module.router)
+    _include_routes(app)
     # The last added is the outermost.
     tokens = _tokens(settings)
+    app.add_middleware(BaseUrlSignpost)
     app.add_middleware(BodyLimit, max_bytes=settings.max_content_bytes + BODY_ALLOWANCE_BYTES)
     app.add_middleware(CredentialGuard, tokens=tokens)
     app.add_middleware(
@@ -82,12 +80,26 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         allow_origins=[*settings.cors_origins, *TAURI_ORIGINS],
         allow_methods=["*"],
         allow_headers=["*"],
-        expose_headers=["X-Stream-ID", "X-Request-ID", "Retry-After"],
+        expose_headers=["X-Stream-ID", "X-Request-ID", "Retry-After", "Retry-After-Ms", "X-Should-Retry"],
     )
     app.add_middleware(HostAndOriginGuard, allowed_hosts=settings.allowed_hosts, cors_origins=settings.cors_origins)
     app.add_middleware(RequestLog)
     warn_if_exposed(settings.host, tokens)
     return app
+
+
+def openapi_document() -> dict[str, Any]:
+    """The OpenAPI document of this version, whatever the machine's settings are."""
+    app = FastAPI(title=TITLE, version=__version__)
+    _include_routes(app)
+    return app.openapi()
+
+
+def _include_routes(app: FastAPI) -> None:
+    routers = [module.router for module in (health, chat, streams, sessions, models, ws, openai_compat, console)]
+    for router in routers:
+        app.include_router(router)
+    install_openapi(app, routers)
 
 
 def _tokens(settings: Settings) -> dict[str, str]:

@@ -17,10 +17,12 @@ from starlette.types import ASGIApp
 from archer_ws.config import Settings, load_settings
 from archer_ws.main import create_app
 from tests.fakes.ollama_api import Answer, ollama_server, ollama_show, ollama_tags
+from tests.fakes.recorded import Recorder, recording
 from tests.fakes.scripted_server import ScriptedServer, scripted_server
 
 # A busy machine is no defect of the code under test; what may not hang has a time limit of its own.
 hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.register_profile("long", parent=hypothesis.settings.get_profile("patient"))
 hypothesis.settings.load_profile("patient")
 
 MakeSettings = Callable[..., Settings]
@@ -30,6 +32,27 @@ Serve = Callable[[ASGIApp], AbstractAsyncContextManager[str]]
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--long`: the explorations of schedules, drops and load at their full length, which takes many minutes."""
     parser.addoption("--long", action="store_true", help="run explorations at full length")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Modules that set how many examples they take when they are imported see the option as Hypothesis' profile."""
+    if config.getoption("long"):
+        hypothesis.settings.load_profile("long")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def recorder() -> Iterator[Recorder]:
+    """Everything that servers of this process send in the whole run."""
+    with recording() as recorder:
+        yield recorder
+
+
+@pytest.fixture(autouse=True)
+def _what_is_sent_fits_its_schema(recorder: Recorder) -> Iterator[None]:
+    """Fails the test in which a server sent what the documents do not describe."""
+    yield
+    violations = recorder.take()
+    assert not violations, "\n".join(violations)
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +72,7 @@ def make_settings() -> MakeSettings:
 
 
 @asynccontextmanager
-async def _serving(app: ASGIApp) -> AsyncIterator[str]:
+async def serving(app: ASGIApp) -> AsyncIterator[str]:
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_config=None))
     running = asyncio.create_task(server.serve(sockets=[listener]))
@@ -65,7 +88,7 @@ async def _serving(app: ASGIApp) -> AsyncIterator[str]:
 @pytest.fixture
 def serve() -> Serve:
     """`async with serve(app) as address`: the app under uvicorn on loopback, at `host:port`."""
-    return _serving
+    return serving
 
 
 @pytest.fixture
@@ -109,7 +132,7 @@ def start_archer(make_settings: MakeSettings) -> StartArcher:
             settings = make_settings(**{"ollama_host": ollama.url, "max_retries": 0, **values})
             app = create_app(settings)
             async with (
-                _serving(app) as address,
+                serving(app) as address,
                 httpx.AsyncClient(base_url=f"http://{address}", timeout=30, trust_env=False) as http,
             ):
                 await http.get("/health/live")  # from here on the application has started

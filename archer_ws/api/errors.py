@@ -1,5 +1,7 @@
 """From exceptions to HTTP answers: whatever goes wrong, the client gets an ErrorInfo (protocol sections 1 and 11).
 
+Below `/v1`, where OpenAI's API is, it gets OpenAI's error object instead: `_answer` alone knows the difference.
+
 One failure makes one log entry: who swallows an exception logs it, and what is raised on is logged by the server.
 """
 
@@ -12,12 +14,14 @@ from urllib.parse import quote
 import structlog
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from archer_ws.api.openai_errors import UnsupportedParameter, openai_error, openai_status, retry_headers
+from archer_ws.api.openai_paths import hint_for_missing, speaks_openai
 from archer_ws.api.scope import request_id
 from archer_ws.core.exceptions import (
     ArcherError,
@@ -33,6 +37,7 @@ from archer_ws.core.exceptions import (
     ParseError,
     Unauthenticated,
 )
+from archer_ws.llm_gateway.examples import UNAVAILABLE
 
 log = structlog.get_logger(__name__)
 
@@ -64,7 +69,9 @@ _KIND_OF_STATUS: Mapping[int, type[ArcherError]] = {
 class ErrorBody(BaseModel):
     """The body of every answer that is not a success."""
 
-    error: ErrorInfo
+    model_config = ConfigDict(json_schema_extra={"examples": [{"error": UNAVAILABLE}]})
+
+    error: ErrorInfo = Field(description="What went wrong.")
 
 
 class ErrorResponse(JSONResponse):
@@ -79,18 +86,41 @@ def error_response(
     error: ArcherError, request_id: str, *, status: int | None = None, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
     """The HTTP answer for an error; `status` overrides the kind's own where a kind has several."""
-    answer = ErrorResponse(
-        ErrorBody(error=error.info(request_id)).model_dump(),
-        status_code=status or error.http_status,
-        headers=dict(headers or {}),
-    )
+    body = ErrorBody(error=error.info(request_id)).model_dump()
+    return _response(body, status or error.http_status, error.retry_after_ms, request_id, headers or {})
+
+
+def openai_error_response(
+    info: ErrorInfo, *, status: int | None = None, code: str | None = None, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """The HTTP answer for an error as OpenAI's API has it; `status` and `code` override what its kind says."""
+    status = status or openai_status(info.kind)
+    body = openai_error(info, code=code, status=status)
+    named = {**retry_headers(info, status), **(headers or {})}
+    return _response(body, status, info.retry_after_ms, info.request_id, named)
+
+
+def _response(
+    body: Mapping[str, Any], status: int, retry_after_ms: int | None, request_id: str, headers: Mapping[str, str]
+) -> JSONResponse:
+    answer = ErrorResponse(body, status_code=status, headers=dict(headers))
     answer.headers["X-Request-ID"] = request_id
-    if error.retry_after_ms is not None:
+    if retry_after_ms is not None:
         # Whole seconds (RFC 9110, section 10.2.3), rounded up: a client must not come back too early.
-        answer.headers["Retry-After"] = str(math.ceil(error.retry_after_ms / 1000))
-    if answer.status_code == 401:
+        answer.headers["Retry-After"] = str(math.ceil(retry_after_ms / 1000))
+    if status == 401:
         answer.headers["WWW-Authenticate"] = "Bearer"
     return answer
+
+
+def _answer(
+    error: ArcherError, scope: Scope, *, status: int | None = None, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """The answer in the form that the request's path speaks."""
+    if not speaks_openai(scope):
+        return error_response(error, request_id(scope), status=status, headers=headers)
+    code = "unsupported_parameter" if isinstance(error, UnsupportedParameter) else None
+    return openai_error_response(error.info(request_id(scope)), status=status, code=code, headers=headers)
 
 
 async def refuse(error: ArcherError, scope: Scope, receive: Receive, send: Send) -> None:
@@ -99,7 +129,7 @@ async def refuse(error: ArcherError, scope: Scope, receive: Receive, send: Send)
         # All such a server offers: closed before acceptance, the client sees a bare 403 (ASGI specification).
         await send({"type": "websocket.close", "code": 1008})
         return
-    await error_response(error, request_id(scope))(scope, receive, send)
+    await _answer(error, scope)(scope, receive, send)
 
 
 def install_error_handlers(app: FastAPI) -> None:
@@ -150,7 +180,7 @@ class ErrorBoundary:
 
 
 def _defect(scope: Scope) -> JSONResponse:
-    return error_response(InternalError(_INTERNAL_MESSAGE, hint=_INTERNAL_HINT), request_id(scope))
+    return _answer(InternalError(_INTERNAL_MESSAGE, hint=_INTERNAL_HINT), scope)
 
 
 def _answer_defect(request: Request, _error: Exception) -> Response:
@@ -163,7 +193,7 @@ def _answer_nobody(_request: Request, _error: Exception) -> Response:
 
 def _answer_archer_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ArcherError)
-    return error_response(error, request_id(request.scope))
+    return _answer(error, request.scope)
 
 
 def _answer_http_exception(request: Request, error: Exception) -> Response:
@@ -173,17 +203,15 @@ def _answer_http_exception(request: Request, error: Exception) -> Response:
         return _answer_nobody(request, error)
     if isinstance(error.__cause__, ArcherError):
         # FastAPI wraps what reading a body raised in a 400 of its own: our reason says more.
-        return error_response(error.__cause__, request_id(scope))
-    return error_response(
-        _from_http_exception(error, scope), request_id(scope), status=error.status_code, headers=error.headers
-    )
+        return _answer(error.__cause__, scope)
+    return _answer(_from_http_exception(error, scope), scope, status=error.status_code, headers=error.headers)
 
 
 def _from_http_exception(error: HTTPException, scope: Scope) -> ArcherError:
     path = _shortened(quote(scope["path"], errors="replace"))
     match error.status_code:
         case 404:
-            return MethodNotFound(f"there is no {path} here", hint="See /docs for the routes.")
+            return MethodNotFound(f"there is no {path} here", hint=hint_for_missing(scope))
         case 405:
             return MethodNotFound(f"{path} does not take {scope['method']}", hint="See /docs for its methods.")
         case status if status >= 500 and status not in _KIND_OF_STATUS:
@@ -195,7 +223,7 @@ def _from_http_exception(error: HTTPException, scope: Scope) -> ArcherError:
 
 def _answer_validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return error_response(_from_validation_error(error, request), request_id(request.scope))
+    return _answer(_from_validation_error(error, request), request.scope)
 
 
 def _from_validation_error(error: RequestValidationError, request: Request) -> ArcherError:
@@ -209,8 +237,9 @@ def _from_validation_error(error: RequestValidationError, request: Request) -> A
     errors = [FieldError(path=_path(each["loc"]), message=_message(each)) for each in found[:MAX_FIELD_ERRORS]]
     first = errors[0]
     rest = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    where = "param" if speaks_openai(request.scope) else "errors"
     return InvalidParams(
-        f"{first.path}: {first.message}{rest}", hint="Correct what `errors` names; see /docs.", errors=errors
+        f"{first.path}: {first.message}{rest}", hint=f"Correct what `{where}` names; see /docs.", errors=errors
     )
 
 

@@ -6,6 +6,8 @@ means for the stream is the stream's `on_disconnect`.
 
 import asyncio
 import math
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import structlog
 from fastapi.responses import JSONResponse
@@ -13,9 +15,10 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from archer_ws.api.sse import KEEP_ALIVE, MEDIA_TYPE, encode_event
-from archer_ws.core.exceptions import ArcherError
-from archer_ws.sessions.log import Ended
+from archer_ws.api.statuses import http_status
+from archer_ws.sessions.log import Delta, Ended, Event
 from archer_ws.sessions.manager import Attachment
+from archer_ws.sessions.stream import Stream
 from archer_ws.sessions.views import chat_response
 
 log = structlog.get_logger(__name__)
@@ -27,11 +30,16 @@ WRITE_BYTES = 64 * 1024
 
 
 class EventStreamResponse(Response):
-    """A stream's events after `after`, to the end or until the client leaves."""
+    """A stream's events after `after`, to the end or until the client leaves.
+
+    `encode` makes an event's bytes, or none where it is not told; by default as the protocol says.
+    """
 
     media_type = MEDIA_TYPE
 
-    def __init__(self, attachment: Attachment, *, after: int = 0) -> None:
+    def __init__(
+        self, attachment: Attachment, *, after: int = 0, encode: Callable[[Event], bytes] | None = None
+    ) -> None:
         stream = attachment.stream
         super().__init__(
             headers={"X-Stream-ID": stream.stream_id, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -41,6 +49,7 @@ class EventStreamResponse(Response):
         self._stream = stream
         self._hold = attachment.hold
         self._cursor = after
+        self._encode = encode or _encoder(stream.stream_id)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send until the end is sent or the client has left."""
@@ -83,11 +92,16 @@ class EventStreamResponse(Response):
         size = 0
         while size < WRITE_BYTES and (event := self._stream.log.read(self._cursor)) is not None:
             self._cursor = event.seq
-            pieces.append(encode_event(event, self._stream.stream_id))
+            pieces.append(self._encode(event))
             size += len(pieces[-1])
             if isinstance(event, Ended):
                 return b"".join(pieces), True
         return b"".join(pieces), False
+
+
+def _encoder(stream_id: str) -> Callable[[Event], bytes]:
+    # Not a partial: a keyword of one costs half a microsecond, and this runs for every token.
+    return lambda event: encode_event(event, stream_id)
 
 
 async def whole_answer(attachment: Attachment, receive: Receive) -> Response:
@@ -95,42 +109,66 @@ async def whole_answer(attachment: Attachment, receive: Receive) -> Response:
 
     A failed or incomplete answer has its error's status and, beside `error`, the text that came.
     """
+    await until_ended(attachment, receive)
     stream = attachment.stream
-    departure = asyncio.create_task(client_departure(receive))
-    ending = asyncio.create_task(stream.wait_ended())
-    try:
-        await asyncio.wait((departure, ending), return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        attachment.hold.release()
-        departure.cancel()
-        ending.cancel()
-        await asyncio.gather(departure, ending, return_exceptions=True)
     answer = chat_response(stream)
     headers = {"X-Stream-ID": stream.stream_id}
     status = 200
     if answer.error is not None:
-        status = _http_status(answer.error.kind)
+        status = http_status(answer.error.kind)
         if answer.error.retry_after_ms is not None:
             headers["Retry-After"] = str(math.ceil(answer.error.retry_after_ms / 1000))
     return JSONResponse(answer.model_dump(mode="json"), status, headers)
+
+
+async def until_ended(attachment: Attachment, receive: Receive) -> None:
+    """Wait for the stream's end, or for the client's leaving; then the hold is given up."""
+    try:
+        await _unless_left(attachment.stream.wait_ended(), receive)
+    finally:
+        attachment.hold.release()
+
+
+async def until_text(attachment: Attachment, receive: Receive) -> None:
+    """Wait for the stream's first text or its end; no longer than a client may be left in silence.
+
+    The hold stays, unless this is cancelled; also when the client leaves, which whoever follows the stream then sees.
+    """
+    try:
+        await _unless_left(_text_or_end(attachment.stream), receive, limit_s=KEEP_ALIVE_S)
+    except BaseException:
+        attachment.hold.release()
+        raise
+
+
+async def _text_or_end(stream: Stream) -> None:
+    more = asyncio.Event()
+    unwatch = stream.log.watch(more.set)
+    cursor = 0
+    try:
+        while True:
+            more.clear()
+            while (event := stream.log.read(cursor)) is not None:
+                if isinstance(event, Delta | Ended):
+                    return
+                cursor = event.seq
+            await more.wait()
+    finally:
+        unwatch()
+
+
+async def _unless_left(waiting: Coroutine[Any, Any, None], receive: Receive, limit_s: float | None = None) -> None:
+    departure = asyncio.create_task(client_departure(receive))
+    awaited = asyncio.create_task(waiting)
+    try:
+        await asyncio.wait((departure, awaited), return_when=asyncio.FIRST_COMPLETED, timeout=limit_s)
+    finally:
+        departure.cancel()
+        awaited.cancel()
+        await asyncio.gather(departure, awaited, return_exceptions=True)
 
 
 async def client_departure(receive: Receive) -> None:
     """Return when the client has closed its connection; the request's body must have been read."""
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-def _http_status(kind: str) -> int:
-    """The status of an error kind (protocol section 11)."""
-    return _STATUS_OF_KIND.get(kind, 500)
-
-
-def _kinds(base: type[ArcherError]) -> dict[str, int]:
-    statuses = {base.kind: base.http_status}
-    for child in base.__subclasses__():
-        statuses |= _kinds(child)
-    return statuses
-
-
-_STATUS_OF_KIND = _kinds(ArcherError)

@@ -14,8 +14,18 @@ def header_values(scope: Scope, name: bytes) -> list[bytes]:
 
 def is_health(scope: Scope) -> bool:
     """Whether this is a health probe: `/health` or anything below it, wherever the application is mounted."""
-    path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+    path = _path(scope)
     return path == "/health" or path.startswith("/health/")
+
+
+def is_console_file(scope: Scope) -> bool:
+    """Whether this reads one of the console's public files: a page's `import` can't send a credential."""
+    return scope.get("method") in {"GET", "HEAD"} and _path(scope).startswith("/console/")
+
+
+def _path(scope: Scope) -> str:
+    path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+    return path
 
 
 def state(scope: Scope) -> dict[str, Any]:

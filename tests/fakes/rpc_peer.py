@@ -96,6 +96,9 @@ class RpcError(Exception):
 class RpcPeer:
     """A client: `call` for requests, `streams` for what was told of each stream."""
 
+    #: What all peers of this process have read: the recorder must have seen as many.
+    frames_in_all = 0
+
     def __init__(self, transport: Transport) -> None:
         self.transport = transport
         self.streams: dict[str, Seen] = {}
@@ -155,6 +158,7 @@ class RpcPeer:
         try:
             while True:
                 text = await self.transport.recv()
+                RpcPeer.frames_in_all += 1
                 frame = json.loads(text)
                 self.frames.append(frame)
                 async with self._changed:

@@ -5,8 +5,11 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Request, Response
 
 from archer_ws.api.dependencies import Principal, RequestId, ServicesDep
+from archer_ws.api.error_answers import BODY, GENERATION, GUARDED, error_answers
 from archer_ws.api.following import EventStreamResponse, whole_answer
 from archer_ws.api.request_body import JsonRoute
+from archer_ws.api.success_answers import success_answer
+from archer_ws.core.exceptions import Draining, Overloaded, SessionBusy, SessionNotFound, StreamIdConflict
 from archer_ws.llm_gateway.types import ChatRequest, ChatResponse
 from archer_ws.sessions.manager import Attachment
 
@@ -26,25 +29,43 @@ EXAMPLES = {
         "value": {"stream_id": "sky-1", "stream": True, "messages": [{"role": "user", "content": "Tell me more."}]},
     },
 }
-STREAM_RESPONSE = {
-    "description": "The answer (`ChatResponse`), or with `stream: true` its events: each `data:` is a StreamChunk.",
-    "content": {
-        "text/event-stream": {
-            "example": 'id: 2\ndata: {"content":"Because","finish_reason":null}\n\n'
-            'event: ended\nid: 3\ndata: {"content":"","finish_reason":"stop","status":"completed"}\n\ndata: [DONE]\n\n'
-        }
-    },
+ANSWER_EXAMPLE = {
+    "id": "sky-1",
+    "content": "Because air scatters blue light most.",
+    "model": "llama3.2",
+    "provider": "ollama",
+    "finish_reason": "stop",
+    "usage": {"prompt_tokens": 14, "completion_tokens": 8, "total_tokens": 22},
+    "created_at": "2026-11-01T12:00:00Z",
+    "status": "completed",
 }
+#: Why a request is not accepted.
+NOT_ACCEPTED = (*GUARDED, *BODY, SessionNotFound, SessionBusy, StreamIdConflict, Overloaded, Draining)
 ChatBody = Annotated[ChatRequest, Body(openapi_examples=EXAMPLES)]
 
 
-@router.post("/completions", response_model=ChatResponse, responses={200: STREAM_RESPONSE})
+@router.post(
+    "/completions",
+    response_model=ChatResponse,
+    operation_id="createChatCompletion",
+    summary="Answer the messages",
+    responses={
+        200: success_answer(
+            "The answer (`ChatResponse`), or with `stream: true` its events. A cancelled answer is one too.",
+            example=ANSWER_EXAMPLE,
+            stream_id=True,
+            events=True,
+        ),
+        **error_answers(*NOT_ACCEPTED, *GENERATION, generated=ChatResponse),
+    },
+)
 async def complete(
     body: ChatBody, request: Request, services: ServicesDep, principal: Principal, request_id: RequestId
 ) -> Response:
     """Answer the messages: whole, or as events with `stream: true`.
 
-    The generation ends when the client goes away, unless the request says `on_disconnect: "continue"`.
+    The generation ends when the client goes away, unless the request says `on_disconnect: "continue"`. One that failed
+    or is incomplete has its error's status and, beside `error`, the text that came.
     """
     attachment = await services.manager.start(principal, body, request_id=request_id, on_disconnect="cancel")
     return await _answer(attachment, request, stream=body.stream)
@@ -54,12 +75,17 @@ async def complete(
     "/completions/stream",
     status_code=200,
     response_class=EventStreamResponse,
-    responses={200: STREAM_RESPONSE},
+    operation_id="streamChatCompletion",
+    summary="Answer the messages as events",
+    responses={
+        200: success_answer("The answer's events.", stream_id=True, events=True),
+        **error_answers(*NOT_ACCEPTED),
+    },
 )
 async def complete_streaming(
     body: ChatBody, request: Request, services: ServicesDep, principal: Principal, request_id: RequestId
 ) -> Response:
-    """Answer the messages as events, whatever `stream` says."""
+    """Answer the messages as events, whatever `stream` says. A failure after acceptance is told by the last event."""
     attachment = await services.manager.start(principal, body, request_id=request_id, on_disconnect="cancel")
     return await _answer(attachment, request, stream=True)
 

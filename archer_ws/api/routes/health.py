@@ -3,50 +3,115 @@
 from typing import Literal
 
 from fastapi import APIRouter, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
 
 from archer_ws.api.dependencies import ServicesDep
+from archer_ws.api.error_answers import error_answers
+from archer_ws.api.success_answers import success_answer
+from archer_ws.core.exceptions import InternalError
 from archer_ws.llm_gateway.types import ProviderStatus, optional
 
 router = APIRouter(tags=["health"])
+
+_DEFECT = error_answers(InternalError)
+_READY: JsonDict = {"status": "ready", "provider": "ollama", "latency_ms": 3.1}
+_NOT_READY: JsonDict = {
+    "status": "not_ready",
+    "provider": "ollama",
+    "reason": "nothing answers at http://127.0.0.1:11434 (ollama)",
+    "hint": "Start it: `ollama serve`.",
+}
+_DRAINING: JsonDict = {"status": "draining", "provider": "ollama", "reason": "the server is about to stop"}
+_PROVIDERS = {
+    "ollama": {
+        "provider": "ollama",
+        "available": True,
+        "latency_ms": 3.1,
+        "error": None,
+        "models": ["llama3.2:latest"],
+    },
+    "openai": {
+        "provider": "openai",
+        "available": False,
+        "latency_ms": None,
+        "error": "no API key for openai",
+        "models": [],
+        "hint": "Set OPENAI_API_KEY.",
+        "configured": False,
+    },
+}
 
 
 class Health(BaseModel):
     """The process answers."""
 
-    status: Literal["healthy"] = "healthy"
-    version: str
+    model_config = ConfigDict(json_schema_extra={"examples": [{"status": "healthy", "version": "0.1.0"}]})
+
+    status: Literal["healthy"] = Field(default="healthy", description="That it answers.")
+    version: str = Field(description="The server's version.")
 
 
 class Liveness(BaseModel):
     """The event loop turns."""
 
-    status: Literal["alive"] = "alive"
+    model_config = ConfigDict(json_schema_extra={"examples": [{"status": "alive"}]})
+
+    status: Literal["alive"] = Field(default="alive", description="That it turns.")
 
 
 class ReadinessReport(BaseModel):
     """Whether chats can be served by the default provider, and if not, why and what to do."""
 
-    status: Literal["ready", "not_ready", "draining"]
-    provider: str
-    latency_ms: float | None = optional("How fast the provider answered the probe.")
+    model_config = ConfigDict(json_schema_extra={"examples": [_READY, _NOT_READY, _DRAINING]})
+
+    status: Literal["ready", "not_ready", "draining"] = Field(description="Whether chats can be served.")
+    provider: str = Field(description="The default provider.")
+    latency_ms: float | None = optional("How long the provider's answer to the probe took, in milliseconds.")
     reason: str | None = optional("Why not.")
     hint: str | None = optional("What to do about it.")
 
 
-@router.get("/health")
+@router.get(
+    "/health",
+    operation_id="getHealth",
+    summary="Whether the process answers",
+    responses={200: success_answer("It does.", example={"status": "healthy", "version": "0.1.0"}), **_DEFECT},
+)
 async def health(services: ServicesDep) -> Health:
     """The process answers; no provider is asked."""
     return Health(version=services.version)
 
 
-@router.get("/health/live")
+@router.get(
+    "/health/live",
+    operation_id="getLiveness",
+    summary="Whether the event loop turns",
+    responses={200: success_answer("It does.", example={"status": "alive"}), **_DEFECT},
+)
 async def live() -> Liveness:
     """The event loop turns; no provider is asked."""
     return Liveness()
 
 
-@router.get("/health/ready", responses={503: {"model": ReadinessReport, "description": "Not ready"}})
+@router.get(
+    "/health/ready",
+    operation_id="getReadiness",
+    summary="Whether chats can be served",
+    responses={
+        200: success_answer("They can.", example=_READY),
+        503: {
+            "model": ReadinessReport,
+            "description": "Not ready, with the reason and what to do",
+            "content": {
+                "application/json": {
+                    "examples": {"not_ready": {"value": _NOT_READY}, "draining": {"value": _DRAINING}},
+                }
+            },
+        },
+        **_DEFECT,
+    },
+)
 async def ready(services: ServicesDep, response: Response) -> ReadinessReport:
     """Whether the default provider can serve; 503 with the reason where it can't."""
     provider = services.router.default_provider
@@ -62,7 +127,12 @@ async def ready(services: ServicesDep, response: Response) -> ReadinessReport:
     return ReadinessReport(status="not_ready", provider=provider, reason=status.error, hint=status.hint)
 
 
-@router.get("/health/providers")
+@router.get(
+    "/health/providers",
+    operation_id="getProviderStates",
+    summary="The state of every provider",
+    responses={200: success_answer("By the provider's name.", example=_PROVIDERS), **_DEFECT},
+)
 async def providers(services: ServicesDep) -> dict[str, ProviderStatus]:
     """The state of every provider, all asked side by side."""
     return await services.router.health_check_all()

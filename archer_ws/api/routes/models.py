@@ -5,18 +5,44 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 
 from archer_ws.api.dependencies import ServicesDep
+from archer_ws.api.error_answers import GUARDED, PROVIDER, error_answers
+from archer_ws.api.success_answers import success_answer
+from archer_ws.core.exceptions import InvalidParams
 from archer_ws.llm_gateway.types import ModelInfo
 
 router = APIRouter(prefix="/api/v1", tags=["models"])
 
+_MODELS = success_answer(
+    "The models.",
+    example=[
+        {
+            "id": "llama3.2:latest",
+            "name": "llama3.2:latest",
+            "provider": "ollama",
+            "context_window": 131_072,
+            "supports_streaming": True,
+        }
+    ],
+)
 
-@router.get("/models")
+
+@router.get(
+    "/models",
+    operation_id="listModels",
+    summary="The models of every provider",
+    responses={200: _MODELS, **error_answers(*GUARDED)},
+)
 async def list_models(services: ServicesDep) -> list[ModelInfo]:
     """The models of every provider that answers; `/health/providers` tells why one is missing."""
     return await services.router.list_all_models()
 
 
-@router.get("/models/{provider}")
+@router.get(
+    "/models/{provider}",
+    operation_id="listProviderModels",
+    summary="One provider's models",
+    responses={200: _MODELS, **error_answers(*GUARDED, InvalidParams, *PROVIDER)},
+)
 async def list_provider_models(
     services: ServicesDep, provider: Annotated[str, Path(examples=["ollama"])]
 ) -> list[ModelInfo]:

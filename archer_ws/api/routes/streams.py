@@ -5,8 +5,10 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Path, Query, Response
 
 from archer_ws.api.dependencies import Principal, ServicesDep
+from archer_ws.api.error_answers import GUARDED, error_answers
 from archer_ws.api.following import EventStreamResponse
-from archer_ws.core.exceptions import FieldError, InvalidParams
+from archer_ws.api.success_answers import success_answer
+from archer_ws.core.exceptions import FieldError, InvalidParams, Overloaded, SessionNotFound, StreamNotFound
 from archer_ws.core.ids import ID_PATTERN
 from archer_ws.llm_gateway.types import Identifier
 from archer_ws.sessions.manager import Attachment
@@ -15,24 +17,62 @@ from archer_ws.sessions.views import stream_info
 
 router = APIRouter(prefix="/api/v1/streams", tags=["streams"])
 
-StreamId = Annotated[str, Path(pattern=ID_PATTERN)]
+StreamId = Annotated[str, Path(pattern=ID_PATTERN, description="The stream's id", examples=["sky-1"])]
+
+_STREAM = {
+    "stream_id": "sky-1",
+    "session_id": "sky",
+    "provider": "ollama",
+    "model": "llama3.2",
+    "status": "running",
+    "head_seq": 12,
+    "created_at": "2026-11-01T12:00:00Z",
+    "text_bytes": 61,
+}
 
 
-@router.get("")
+@router.get(
+    "",
+    operation_id="listStreams",
+    summary="Your streams",
+    responses={
+        200: success_answer("Those running, and those still kept", example={"items": [_STREAM]}),
+        **error_answers(*GUARDED, InvalidParams),
+    },
+)
 async def list_streams(
-    services: ServicesDep, principal: Principal, session_id: Identifier | None = None, active: bool = False
+    services: ServicesDep,
+    principal: Principal,
+    session_id: Annotated[Identifier | None, Query(description="Of this session only")] = None,
+    active: Annotated[bool, Query(description="Those running only")] = False,
 ) -> StreamPage:
     """Your streams, running or still kept."""
     return services.manager.list_streams(principal, session_id=session_id, active=active)
 
 
-@router.get("/{stream_id}")
+@router.get(
+    "/{stream_id}",
+    operation_id="getStream",
+    summary="One stream's state",
+    responses={
+        200: success_answer("Its state, not its text", example=_STREAM),
+        **error_answers(*GUARDED, InvalidParams, StreamNotFound),
+    },
+)
 async def get_stream(services: ServicesDep, principal: Principal, stream_id: StreamId) -> StreamInfo:
     """One stream's state."""
     return stream_info(services.manager.find(principal, stream_id))
 
 
-@router.delete("/{stream_id}")
+@router.delete(
+    "/{stream_id}",
+    operation_id="cancelStream",
+    summary="Cancel a stream",
+    responses={
+        200: success_answer("What the cancel found", example={"outcome": "cancelling", "status": "cancelling"}),
+        **error_answers(*GUARDED, InvalidParams),
+    },
+)
 async def cancel_stream(services: ServicesDep, principal: Principal, stream_id: StreamId) -> CancelResult:
     """Cancel a stream, from whatever connection; harmless to repeat, and for an id nobody knows."""
     return services.manager.cancel(principal, stream_id)
@@ -42,7 +82,14 @@ async def cancel_stream(services: ServicesDep, principal: Principal, stream_id: 
     "/{stream_id}/events",
     status_code=200,
     response_class=EventStreamResponse,
-    responses={204: {"description": "`Last-Event-ID` was the end already"}},
+    operation_id="followStream",
+    summary="Resume or watch a stream",
+    responses={
+        200: success_answer("The stream's events.", stream_id=True, events=True),
+        204: {"description": "You have seen the end already"},
+        # As it may still be waiting to be accepted, and then be refused.
+        **error_answers(*GUARDED, InvalidParams, StreamNotFound, SessionNotFound, Overloaded),
+    },
 )
 async def follow_stream(
     services: ServicesDep,

@@ -1,11 +1,17 @@
 """The socket, and tickets for browsers, which cannot send a credential with its handshake (protocol section 2)."""
 
-from fastapi import APIRouter, WebSocket
-from pydantic import BaseModel
+from typing import Annotated
+
+from fastapi import APIRouter, Body, WebSocket
+from fastapi.openapi.models import Example
+from pydantic import BaseModel, ConfigDict, Field
 
 from archer_ws.api.dependencies import Principal, Services, ServicesDep
+from archer_ws.api.error_answers import BODY, GUARDED, error_answers
 from archer_ws.api.request_body import JsonRoute
 from archer_ws.api.socket import SocketChannel, accept, draining_response
+from archer_ws.api.success_answers import success_answer
+from archer_ws.core.wire_types import Count
 from archer_ws.llm_gateway.types import WireModel, optional
 from archer_ws.rpc.connection import Connection
 
@@ -15,19 +21,44 @@ router = APIRouter(prefix="/api/v1/ws", route_class=JsonRoute, tags=["socket"])
 class TicketRequest(WireModel):
     """For which origin."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"origin": "http://localhost:1420"}, {}]})
+
     origin: str | None = optional("The page's origin, which alone may use the ticket.", max_length=256)
 
 
 class Ticket(BaseModel):
     """Good for one handshake: offer the subprotocol `archer.ticket.<ticket>` beside `archer.v1`."""
 
-    ticket: str
-    expires_in_s: int
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"ticket": "kq0X1cV5m0lLzV2kq5sHkqv0mS3yq2nQ0cFh8Wc1x2E", "expires_in_s": 30}]}
+    )
+
+    ticket: str = Field(description="The ticket, already fit for a subprotocol's name.")
+    expires_in_s: Count = Field(description="How long it can be used, in seconds.")
 
 
-@router.post("/tickets")
-async def create_ticket(services: ServicesDep, principal: Principal, wanted: TicketRequest | None = None) -> Ticket:
-    """A single-use ticket, valid for 30 s."""
+EXAMPLES: dict[str, Example] = {
+    "page": {"summary": "For a page", "value": {"origin": "http://localhost:1420"}},
+    "program": {"summary": "For what is no page", "value": {}},
+}
+_TICKET = {"ticket": "kq0X1cV5m0lLzV2kq5sHkqv0mS3yq2nQ0cFh8Wc1x2E", "expires_in_s": 30}
+
+
+@router.post(
+    "/tickets",
+    operation_id="createSocketTicket",
+    summary="A ticket for the WebSocket",
+    responses={200: success_answer("Use it at once", example=_TICKET), **error_answers(*GUARDED, *BODY)},
+)
+async def create_ticket(
+    services: ServicesDep,
+    principal: Principal,
+    wanted: Annotated[TicketRequest | None, Body(openapi_examples=EXAMPLES)] = None,
+) -> Ticket:
+    """A single-use ticket, valid for 30 s: offer the subprotocol `archer.ticket.<ticket>` beside `archer.v1`.
+
+    Browsers can't send a header with a WebSocket's handshake; other programs need no ticket.
+    """
     ticket = services.tickets.issue(principal, wanted.origin if wanted else None)
     return Ticket(ticket=ticket.token, expires_in_s=int(ticket.expires_in_s))
 

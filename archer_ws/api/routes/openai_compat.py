@@ -1,0 +1,205 @@
+"""OpenAI's API, as far as chat goes: the official SDKs, and what is built on them, work by changing the base URL.
+
+The same streams as everywhere else: `X-Stream-ID` (and the answer's `id`) is what `/api/v1/streams` takes. Any API key
+will do where no token is configured; where one is, it is the key. Errors get OpenAI's form in api/errors.py.
+"""
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Body, Path, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.responses import JSONResponse
+
+from archer_ws.api.dependencies import Principal, RequestId, Services, ServicesDep
+from archer_ws.api.error_answers import BODY, GENERATION, GUARDED, PROVIDER
+from archer_ws.api.errors import openai_error_response
+from archer_ws.api.following import EventStreamResponse, until_ended, until_text
+from archer_ws.api.openai_answers import COMPLETION_ANSWER, openai_error_answers
+from archer_ws.api.openai_chunks import ChatCompletion, ChunkEncoder, completion
+from archer_ws.api.openai_errors import error_of_end
+from archer_ws.api.openai_messages import CompletionRequest, chat_request
+from archer_ws.api.openai_paths import PREFIX
+from archer_ws.api.request_body import JsonRoute
+from archer_ws.core.exceptions import Draining, InvalidParams, ModelNotFound, Overloaded
+from archer_ws.llm_gateway.types import ChatMessage, ChatRequest, MessageRole, ModelInfo
+from archer_ws.sessions.manager import Attachment
+from archer_ws.sessions.views import chat_response
+
+router = APIRouter(prefix=PREFIX, route_class=JsonRoute, tags=["openai"])
+
+EXAMPLES: dict[str, Any] = {
+    "plain": {
+        "summary": "A question",
+        "value": {
+            "model": "local/SmolLM2-135M-Instruct",
+            "messages": [{"role": "user", "content": "Why is the sky blue?"}],
+        },
+    },
+    "stream": {
+        "summary": "A stream that ends with its tokens",
+        "value": {
+            "messages": [
+                {"role": "developer", "content": "Be brief."},
+                {"role": "user", "content": [{"type": "text", "text": "Why is the sky blue?"}]},
+            ],
+            "max_completion_tokens": 100,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        },
+    },
+}
+#: Why a request is not accepted.
+_NOT_ACCEPTED = (*GUARDED, *BODY, Overloaded, Draining)
+
+
+class Model(BaseModel):
+    """A model; its id works in a request."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"id": "ollama/llama3.2:latest", "object": "model", "created": 0, "owned_by": "ollama"}]
+        }
+    )
+
+    id: str = Field(description="provider/name")
+    object: Literal["model"] = "model"
+    created: int = Field(default=0, description="0: providers do not tell.")
+    owned_by: str = Field(description="The provider.")
+
+
+class ModelList(BaseModel):
+    """Every model that can be had now."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "object": "list",
+                    "data": [{"id": "ollama/llama3.2:latest", "object": "model", "created": 0, "owned_by": "ollama"}],
+                }
+            ]
+        }
+    )
+
+    object: Literal["list"] = "list"
+    data: list[Model]
+
+
+@router.post(
+    "/chat/completions",
+    response_model=ChatCompletion,
+    operation_id="createOpenAIChatCompletion",
+    summary="Answer the messages, in OpenAI's form",
+    responses={200: COMPLETION_ANSWER, **openai_error_answers(*_NOT_ACCEPTED, *GENERATION, cancellable=True)},
+)
+async def create_completion(
+    body: Annotated[CompletionRequest, Body(openapi_examples=EXAMPLES)],
+    request: Request,
+    services: ServicesDep,
+    principal: Principal,
+    request_id: RequestId,
+) -> Response:
+    """Answer the messages, whole or with `stream: true` in chunks.
+
+    The generation ends when the client goes away. An answer that failed or was cancelled is an error, also where some
+    of it had come.
+    """
+    attachment = await services.manager.start(
+        principal, _chat_request(body), request_id=request_id, on_disconnect="cancel"
+    )
+    if body.stream:
+        return await _chunks(attachment, request, include_usage=body.include_usage)
+    await until_ended(attachment, request.receive)
+    return _error_of(attachment) or JSONResponse(
+        completion(chat_response(attachment.stream)).model_dump(), headers=_headers(attachment)
+    )
+
+
+@router.get(
+    "/models",
+    operation_id="listOpenAIModels",
+    summary="The models of every provider, in OpenAI's form",
+    responses=openai_error_answers(*GUARDED),
+)
+async def list_models(services: ServicesDep) -> ModelList:
+    """The models of every provider that answers, as `provider/name`."""
+    return ModelList(data=[_model(info) for info in await services.router.list_all_models()])
+
+
+@router.get(
+    "/models/{model_id:path}",
+    operation_id="retrieveOpenAIModel",
+    summary="One model, in OpenAI's form",
+    responses=openai_error_answers(*GUARDED, InvalidParams, *PROVIDER),
+)
+async def retrieve_model(
+    services: ServicesDep,
+    model_id: Annotated[str, Path(min_length=1, max_length=256, examples=["local/SmolLM2-135M-Instruct"])],
+) -> Model:
+    """One model, by an id of the list or by whatever a request may name; its own slashes stay as they are."""
+    return _model(await _find(services, model_id))
+
+
+def _chat_request(body: CompletionRequest) -> ChatRequest:
+    try:
+        return chat_request(body)
+    except ValidationError as error:
+        # The places in it are the body's, but for the one field that has two names.
+        renamed = {"max_tokens": "max_completion_tokens"} if body.max_completion_tokens is not None else {}
+        raise RequestValidationError(
+            [
+                {**found, "loc": ("body", renamed.get(str(found["loc"][0]), found["loc"][0]), *found["loc"][1:])}
+                for found in error.errors()
+            ]
+        ) from None
+
+
+async def _chunks(attachment: Attachment, request: Request, *, include_usage: bool) -> Response:
+    """The stream, or its error where it failed before a text: SDKs and proxies act on the status.
+
+    So the head waits for the first text, but not for long: the connection would look dead.
+    """
+    await until_text(attachment, request.receive)
+    stream = attachment.stream
+    if not stream.log.text_bytes and (error := _error_of(attachment)):
+        attachment.hold.release()
+        return error
+    return EventStreamResponse(attachment, encode=ChunkEncoder(stream, include_usage=include_usage))
+
+
+def _error_of(attachment: Attachment) -> Response | None:
+    """The answer for a stream that has ended without a whole answer."""
+    stream = attachment.stream
+    ended = stream.log.ended
+    error = ended and error_of_end(ended, stream_id=stream.stream_id, request_id=stream.identity.request_id)
+    return openai_error_response(error, headers=_headers(attachment)) if error else None
+
+
+def _headers(attachment: Attachment) -> dict[str, str]:
+    return {"X-Stream-ID": attachment.stream.stream_id}
+
+
+def _model(info: ModelInfo) -> Model:
+    return Model(id=f"{info.provider}/{info.id}", owned_by=info.provider)
+
+
+async def _find(services: Services, model_id: str) -> ModelInfo:
+    """The model that a request naming `model_id` would get.
+
+    Raises:
+        ModelNotFound: its provider does not list it.
+        ProviderFailure: its provider cannot be asked.
+    """
+    probe = [ChatMessage(role=MessageRole.USER, content="?")]
+    route = services.router.resolve(ChatRequest(messages=probe, model=model_id))
+    # Ollama names a model without its tag where that is `latest`.
+    names = {route.model, f"{route.model}:latest"} if route.provider == "ollama" else {route.model}
+    for info in await services.router.get_adapter(route.provider).list_models():
+        if info.id in names:
+            return info
+    raise ModelNotFound(
+        f"{route.provider} has no model {route.model!r}",
+        hint="GET /v1/models lists what there is.",
+        provider=route.provider,
+    )

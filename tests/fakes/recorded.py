@@ -1,0 +1,247 @@
+"""A recorder of all that our server sends in the test run: each message is held to its schema (strict_schemas.py).
+
+`recording()` taps two narrow places of this process: the channel of every socket's `Connection`, and the outermost
+middleware of every application. A server in another process is tapped at its client: `RecordedSocket`.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import jsonschema_rs
+import pytest
+import websockets
+from starlette.types import Message, Receive, Scope, Send
+
+from archer_ws import main
+from archer_ws.api.access_log import RequestLog
+from archer_ws.rpc.channel import Channel
+from archer_ws.rpc.connection import Connection
+from tests.fakes.rpc_peer import RpcPeer, SocketTransport
+from tests.fakes.strict_schemas import CODE_OF_KIND, Validator, http_schemas, socket_schemas
+
+#: So much of a wrong message is shown.
+SHOWN_CHARS = 2000
+#: Paths whose answers are archer's own.
+ARCHERS = ("/api/v1/", "/health")
+#: The request log's name for an answer that nobody reads.
+CLIENT_CLOSED_REQUEST = 499
+
+
+class Recorder:
+    """What was seen, by kind, and what was wrong with it."""
+
+    def __init__(self) -> None:
+        self.seen: Counter[str] = Counter()
+        #: How many of them came over sockets.
+        self.frames = 0
+        self._violations: list[str] = []
+
+    def note(self, kind: str, validator: Validator | None, value: Any) -> None:
+        """One message of this kind."""
+        self.seen[kind] += 1
+        if validator is None:
+            return
+        try:
+            validator.validate(value)
+        except jsonschema_rs.ValidationError as error:
+            where = "/".join(map(str, error.instance_path))
+            self.violation(f"{kind} at {where or 'its top'}: {error.message}", value)
+
+    def violation(self, what: str, message: Any) -> None:
+        """Something that must not be sent."""
+        shown = message if isinstance(message, str) else json.dumps(message, ensure_ascii=False)
+        self._violations.append(f"{what[:SHOWN_CHARS]}\n    {shown[:SHOWN_CHARS]}")
+
+    def take(self) -> list[str]:
+        """The violations since the last call."""
+        found, self._violations = self._violations, []
+        return found
+
+
+#: The run's.
+RECORDER = Recorder()
+
+
+class Conversation:
+    """One socket's frames: responses are judged by the method that was asked."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._schemas = socket_schemas()
+        self._asked: dict[str | int, str] = {}
+
+    def received(self, text: str) -> None:
+        """What the client sent."""
+        try:
+            frame = json.loads(text)
+        except (ValueError, RecursionError):
+            return
+        match frame:
+            case {"id": bool()}:
+                pass
+            case {"id": int() | str() as identity, "method": str(method)}:
+                self._asked.setdefault(identity, method)
+
+    def sent(self, text: str) -> None:
+        """What the server sends."""
+        self._recorder.frames += 1
+        frame = _json(text)
+        match frame:
+            case {"jsonrpc": "2.0", "method": str(method), "params": params, **rest} if not rest:
+                known = self._schemas.notifications.get(method)
+                if known is None:
+                    self._recorder.violation(f"there is no notification {method}", frame)
+                self._recorder.note(method, known, params)
+            case {"jsonrpc": "2.0", "id": str() | int() as identity, "result": result, **rest} if not rest:
+                method = self._asked.pop(identity, "")
+                known = self._schemas.results.get(method)
+                if known is None:
+                    self._recorder.violation("a result for nobody", frame)
+                self._recorder.note(f"{method} result", known, result)
+            case {"jsonrpc": "2.0", "id": str() | int() | None as identity, "error": error, **rest} if not rest:
+                self._error(error, self._asked.pop(identity, None) if identity is not None else None)
+            case _:
+                self._recorder.violation("neither a response nor a notification", frame)
+
+    def _error(self, error: Any, method: str | None) -> None:
+        self._recorder.note("error", self._schemas.error, error)
+        match error:
+            case {"code": code, "data": {"kind": kind}} if CODE_OF_KIND.get(kind) == code:
+                described = self._schemas.kinds.get(method or "")
+                if described is not None and kind not in described:
+                    self._recorder.violation(f"{method} is not said to give {kind}", error)
+            case _:
+                self._recorder.violation("code and kind do not belong together", error)
+
+
+class RecordedChannel:
+    """A connection's channel that is listened to."""
+
+    def __init__(self, channel: Channel, recorder: Recorder) -> None:
+        self._channel = channel
+        self._conversation = Conversation(recorder)
+
+    async def receive(self) -> str:
+        text = await self._channel.receive()
+        self._conversation.received(text)
+        return text
+
+    async def send(self, text: str) -> None:
+        self._conversation.sent(text)
+        await self._channel.send(text)
+
+    async def close(self, code: int, reason: str) -> None:
+        await self._channel.close(code, reason)
+
+
+class RecordedSocket(SocketTransport):
+    """A client's socket to a server in another process."""
+
+    def __init__(self, connection: websockets.ClientConnection, recorder: Recorder = RECORDER) -> None:
+        super().__init__(connection)
+        self._conversation = Conversation(recorder)
+
+    async def send(self, text: str) -> None:
+        self._conversation.received(text)
+        await super().send(text)
+
+    async def recv(self) -> str:
+        text = await super().recv()
+        self._conversation.sent(text)
+        return text
+
+
+class _Answer:
+    """One HTTP answer as it is sent."""
+
+    def __init__(self, scope: Scope, send: Send, recorder: Recorder) -> None:
+        self._scope = scope
+        self._send = send
+        self._recorder = recorder
+        self._schemas = http_schemas()
+        self._status = 0
+        self._headers: dict[str, str] = {}
+        self._body = b""
+
+    def send(self, message: Message) -> Awaitable[None]:
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            self._headers = {name.decode().lower(): value.decode("latin-1") for name, value in message["headers"]}
+        elif message["type"] == "http.response.body":
+            self._body += message.get("body", b"")
+            if self._media_type == "text/event-stream":
+                self._take_events()
+            elif not message.get("more_body", False):
+                self._take_body()
+        return self._send(message)
+
+    @property
+    def _media_type(self) -> str:
+        return self._headers.get("content-type", "").partition(";")[0]
+
+    def _take_events(self) -> None:
+        *whole, self._body = self._body.split(b"\n\n")
+        for block in whole:
+            fields = dict(line.partition(": ")[::2] for line in block.decode().split("\n"))
+            if "data" in fields and fields["data"] != "[DONE]":
+                name = fields.get("event", "message")
+                known = self._schemas.events.get(name)
+                if known is None:
+                    self._recorder.violation(f"there is no event {name}", fields)
+                self._recorder.note(f"event {name}", known, _json(fields["data"]))
+
+    def _take_body(self) -> None:
+        if self._scope["method"] == "HEAD" or self._status == CLIENT_CLOSED_REQUEST:
+            return
+        path = getattr(self._scope.get("route"), "path", None)
+        described = self._schemas.answers.get((str(path), self._scope["method"]))
+        asked = f"{self._scope['method']} {path or self._scope['path']}"
+        if "x-request-id" not in self._headers:
+            self._recorder.violation(f"{asked} {self._status} without X-Request-ID", str(self._headers))
+        if described is None:
+            # No route, or none for this method: an error.
+            self._recorder.note("HTTP error", self._schemas.error, _json(self._body))
+        elif self._status not in described:
+            self._recorder.violation(f"{asked} answers {self._status}, which is not described", self._body.decode())
+        elif not described[self._status]:
+            if self._body:
+                self._recorder.violation(f"{asked} {self._status} has a body", self._body.decode())
+        elif self._media_type not in described[self._status]:
+            self._recorder.violation(f"{asked} {self._status} is {self._media_type!r}", self._body.decode())
+        else:
+            validator = described[self._status][self._media_type]
+            self._recorder.note(f"{asked} {self._status}", validator, _json(self._body))
+
+
+def _json(text: str | bytes) -> Any:
+    """Decoded; what is no JSON stays text, which fits no schema."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text if isinstance(text, str) else text.decode("utf-8", "replace")
+
+
+@contextmanager
+def recording() -> Iterator[Recorder]:
+    """Everything sent in this process is recorded within, and nothing that a test's client reads goes by unseen."""
+    recorder = RECORDER
+    plain_init = Connection.__init__
+
+    class RecordedRequestLog(RequestLog):
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            recorded = scope["type"] == "http" and scope["path"].startswith(ARCHERS) and scope["method"] != "OPTIONS"
+            # Inside: what the log adds (X-Request-ID) belongs to the answer.
+            await super().__call__(scope, receive, _Answer(scope, send, recorder).send if recorded else send)
+
+    def init(self: Connection, channel: Channel, *arguments: Any, **options: Any) -> None:
+        plain_init(self, RecordedChannel(channel, recorder), *arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Connection, "__init__", init)
+        patch.setattr(main, "RequestLog", RecordedRequestLog)
+        yield recorder
+    # A tap that came off its pipe must not pass for a run without a fault.
+    assert recorder.frames >= RpcPeer.frames_in_all, f"{recorder.frames} recorded, {RpcPeer.frames_in_all} read"
