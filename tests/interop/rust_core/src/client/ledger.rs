@@ -1,0 +1,313 @@
+//! What is unanswered and which streams are attached: what the answers, events and losses of a connection mean.
+//!
+//! Owned by the connection's task; does no I/O of its own. Frames for the server go into `outgoing`, while there is one.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot};
+use tokio_tungstenite::tungstenite::Message;
+
+use super::stream::{Event, Inbox};
+use super::{Error, Ids, Numbered};
+use crate::archer::{
+    Method, Notification, RequestId, Response, ServerMessage, StreamCancelParams,
+    StreamSubscribeParams, StreamUnsubscribeParams,
+};
+
+type Reply = oneshot::Sender<Result<Value, Error>>;
+
+/// What handles ask of the task.
+#[derive(Debug)]
+pub(super) enum Command {
+    Call {
+        request: Numbered,
+        reply: Reply,
+    },
+    /// A request whose result attaches a stream: its events after `after` go to the inbox.
+    Open {
+        request: Numbered,
+        reply: Reply,
+        stream_id: String,
+        after: u64,
+        inbox: Arc<Inbox>,
+    },
+    /// The reader is gone.
+    LetGo {
+        stream_id: String,
+        inbox: Arc<Inbox>,
+        cancel: bool,
+    },
+}
+
+/// What becomes of an answer.
+enum Awaited {
+    Reply(Reply),
+    Attach {
+        reply: Reply,
+        stream_id: String,
+        attached: Attached,
+    },
+    /// A stream is subscribed anew: what matters is only if that fails.
+    Reattach {
+        stream_id: String,
+    },
+    /// Nobody waits for it.
+    Nothing,
+}
+
+struct Unanswered {
+    text: String,
+    awaited: Awaited,
+}
+
+struct Attached {
+    last_seq: u64,
+    inbox: Arc<Inbox>,
+}
+
+pub(super) struct Ledger {
+    ids: Ids,
+    /// By request id, which is the order in which they were made.
+    unanswered: BTreeMap<i64, Unanswered>,
+    streams: HashMap<String, Attached>,
+    outgoing: Option<mpsc::UnboundedSender<Message>>,
+}
+
+impl Ledger {
+    pub(super) fn new(ids: Ids) -> Self {
+        Self {
+            ids,
+            unanswered: BTreeMap::new(),
+            streams: HashMap::new(),
+            outgoing: None,
+        }
+    }
+
+    /// A socket stands: subscribe where each stream was, then repeat what was not answered.
+    pub(super) fn connected(&mut self, outgoing: mpsc::UnboundedSender<Message>) {
+        self.outgoing = Some(outgoing);
+        self.unanswered
+            .retain(|_, request| !matches!(request.awaited, Awaited::Reattach { .. }));
+        let repeated: Vec<String> = self
+            .unanswered
+            .values()
+            .map(|request| request.text.clone())
+            .collect();
+        let stream_ids: Vec<String> = self.streams.keys().cloned().collect();
+        for stream_id in stream_ids {
+            self.subscribe(stream_id);
+        }
+        for text in repeated {
+            self.transmit(text);
+        }
+    }
+
+    /// There is no socket: what is asked from here on waits for the next.
+    pub(super) fn disconnected(&mut self) {
+        self.outgoing = None;
+    }
+
+    /// Do what a handle asks.
+    pub(super) fn obey(&mut self, command: Command) {
+        match command {
+            Command::Call { request, reply } => self.ask(request, Awaited::Reply(reply)),
+            Command::Open {
+                request,
+                reply,
+                stream_id,
+                after,
+                inbox,
+            } => {
+                let attached = Attached {
+                    last_seq: after,
+                    inbox,
+                };
+                self.ask(
+                    request,
+                    Awaited::Attach {
+                        reply,
+                        stream_id,
+                        attached,
+                    },
+                );
+            }
+            Command::LetGo {
+                stream_id,
+                inbox,
+                cancel,
+            } => self.let_go(stream_id, &inbox, cancel),
+        }
+    }
+
+    fn let_go(&mut self, stream_id: String, inbox: &Arc<Inbox>, cancel: bool) {
+        if self
+            .streams
+            .get(&stream_id)
+            .is_some_and(|attached| !Arc::ptr_eq(&attached.inbox, inbox))
+        {
+            return; // another reader took over: the stream is its own now
+        }
+        let was_attached = self.streams.remove(&stream_id).is_some();
+        if cancel {
+            self.ask_for_nothing(StreamCancelParams::new(stream_id));
+        } else if was_attached {
+            self.ask_for_nothing(StreamUnsubscribeParams::new(stream_id));
+        }
+    }
+
+    fn ask_for_nothing<M: Method>(&mut self, params: M) {
+        if let Ok(request) = self.ids.request(params) {
+            self.ask(request, Awaited::Nothing);
+        }
+    }
+
+    /// Send a request; without a socket it waits for the next.
+    fn ask(&mut self, Numbered { id, text }: Numbered, awaited: Awaited) {
+        self.transmit(text.clone());
+        self.unanswered.insert(id, Unanswered { text, awaited });
+    }
+
+    fn transmit(&self, text: String) {
+        if let Some(outgoing) = &self.outgoing {
+            let _ = outgoing.send(Message::text(text)); // a writer that has ended is a loss, which reading notices
+        }
+    }
+
+    fn subscribe(&mut self, stream_id: String) {
+        let Some(attached) = self.streams.get(&stream_id) else {
+            return;
+        };
+        let params = StreamSubscribeParams {
+            after: attached.last_seq,
+            ..StreamSubscribeParams::new(&stream_id)
+        };
+        if let Ok(request) = self.ids.request(params) {
+            self.ask(request, Awaited::Reattach { stream_id });
+        }
+    }
+
+    /// A frame from the server; whether it says that a request succeeded.
+    pub(super) fn take(&mut self, text: &str) -> Result<bool, Error> {
+        match serde_json::from_str(text)? {
+            ServerMessage::Response(Response {
+                id: Some(RequestId::Number(id)),
+                outcome,
+            }) => {
+                let succeeded = outcome.is_ok();
+                if let Some(request) = self.unanswered.remove(&id) {
+                    self.settle(request.awaited, outcome.map_err(|error| error.data.into()));
+                }
+                Ok(succeeded)
+            }
+            // The server could not read a frame of ours.
+            ServerMessage::Response(Response { outcome, .. }) => {
+                let said = outcome
+                    .map_or_else(|error| error.message, |_| "an answer to no request".into());
+                Err(Error::Protocol(said))
+            }
+            ServerMessage::Notification(notification) => {
+                self.deliver(notification);
+                Ok(false)
+            }
+        }
+    }
+
+    fn settle(&mut self, awaited: Awaited, outcome: Result<Value, Error>) {
+        match (awaited, outcome) {
+            (Awaited::Reply(reply), outcome) => drop(reply.send(outcome)),
+            (
+                Awaited::Attach {
+                    reply,
+                    stream_id,
+                    attached,
+                },
+                Ok(result),
+            ) if !reply.is_closed() => {
+                if let Some(former) = self.streams.insert(stream_id, attached) {
+                    former.inbox.fail(Error::Replaced);
+                }
+                drop(reply.send(Ok(result)));
+            }
+            (Awaited::Attach { reply, .. }, outcome) => drop(reply.send(outcome)),
+            (Awaited::Reattach { stream_id }, Err(error)) => {
+                if let Some(attached) = self.streams.remove(&stream_id) {
+                    attached.inbox.fail(error);
+                }
+            }
+            (Awaited::Reattach { .. }, Ok(_)) | (Awaited::Nothing, _) => {}
+        }
+    }
+
+    fn deliver(&mut self, notification: Notification) {
+        match notification {
+            Notification::StreamStarted(it) => {
+                self.event(&it.stream_id.clone(), it.seq, it.seq, Event::Started(it))
+            }
+            Notification::StreamProgress(it) => {
+                self.event(&it.stream_id.clone(), it.seq, it.seq, Event::Progress(it))
+            }
+            Notification::StreamDelta(it) => {
+                if it.reset == Some(true) {
+                    self.reset(&it.stream_id, it.from);
+                }
+                let event = match (it.content, it.reasoning) {
+                    (Some(text), _) => Event::Content(text),
+                    (None, text) => Event::Reasoning(text.unwrap_or_default()),
+                };
+                self.event(&it.stream_id, it.from, it.seq, event);
+            }
+            Notification::StreamEnded(it) => {
+                self.event(&it.stream_id.clone(), it.seq, it.seq, Event::Ended(it))
+            }
+            // A heartbeat has done its work by coming; a draining server closes when it must, with a code that says so.
+            Notification::Heartbeat(_)
+            | Notification::ServerDraining(_)
+            | Notification::Unknown { .. } => {}
+        }
+    }
+
+    fn reset(&mut self, stream_id: &str, from: u64) {
+        if let Some(attached) = self.streams.get_mut(stream_id) {
+            attached.last_seq = from - 1;
+            attached.inbox.push(Event::Reset);
+        }
+    }
+
+    /// The stream's events `from..=seq`, if they are the next ones.
+    fn event(&mut self, stream_id: &str, from: u64, seq: u64, event: Event) {
+        let Some(attached) = self.streams.get_mut(stream_id) else {
+            return;
+        };
+        if from > attached.last_seq + 1 {
+            // Promised not to happen (protocol section 5); what is missing is fetched rather than left out.
+            let is_asked = self.unanswered.values().any(
+                |request| matches!(&request.awaited, Awaited::Reattach { stream_id: asked } if asked == stream_id),
+            );
+            if !is_asked {
+                self.subscribe(stream_id.to_owned());
+            }
+            return;
+        }
+        if from <= attached.last_seq {
+            return;
+        }
+        attached.last_seq = seq;
+        let is_last = matches!(event, Event::Ended(_));
+        attached.inbox.push(event);
+        if is_last {
+            self.streams.remove(stream_id);
+        }
+    }
+
+    /// Nothing more will come: whatever waits is told why.
+    pub(super) fn fail(&mut self, error: &Error) {
+        for attached in std::mem::take(&mut self.streams).into_values() {
+            attached.inbox.fail(error.clone());
+        }
+        for request in std::mem::take(&mut self.unanswered).into_values() {
+            self.settle(request.awaited, Err(error.clone()));
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! One stream as its reader sees it: events, in order, until the last.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use futures_util::task::AtomicWaker;
+use futures_util::{Stream, StreamExt};
+
+use super::ledger::Command;
+use super::{Client, Error};
+use crate::archer::{CancelResult, StreamCancelParams, StreamEnded, StreamProgress, StreamStarted};
+
+/// What happens in a stream.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The provider answered.
+    Started(StreamStarted),
+    /// What happens before the first text: it waits in a queue, a model is loaded, another attempt is made.
+    Progress(StreamProgress),
+    /// A piece of the answer.
+    Content(String),
+    /// A piece of the model's visible reasoning.
+    Reasoning(String),
+    /// The server no longer has the beginning: discard the text you have.
+    Reset,
+    /// The end, always last.
+    Ended(StreamEnded),
+}
+
+/// A running stream: read it with [`StreamExt::next`], to its end or to an error that says why there is none.
+///
+/// Dropping it before its end cancels it on the server, and with it the provider; [`detach`](Self::detach) lets go
+/// without that.
+#[derive(Debug)]
+pub struct ChatStream {
+    stream_id: String,
+    provider: Option<String>,
+    model: Option<String>,
+    inbox: Arc<Inbox>,
+    client: Client,
+    cancels_when_dropped: bool,
+}
+
+impl ChatStream {
+    pub(super) fn new(stream_id: String, inbox: Arc<Inbox>, client: Client) -> Self {
+        Self {
+            stream_id,
+            provider: None,
+            model: None,
+            inbox,
+            client,
+            cancels_when_dropped: true,
+        }
+    }
+
+    pub(super) fn accepted(mut self, provider: String, model: String) -> Self {
+        self.provider = Some(provider);
+        self.model = Some(model);
+        self
+    }
+
+    /// Its id: with it the stream can be cancelled or resumed from any connection.
+    pub fn stream_id(&self) -> &str {
+        &self.stream_id
+    }
+
+    /// Who answers, as soon as it is accepted; a resumed stream tells it in [`Event::Started`].
+    pub fn route(&self) -> Option<(&str, &str)> {
+        Some((self.provider.as_deref()?, self.model.as_deref()?))
+    }
+
+    /// Stop the generation. The end still comes as [`Event::Ended`], with what came until then kept.
+    pub async fn cancel(&self) -> Result<CancelResult, Error> {
+        self.client
+            .call(StreamCancelParams::new(&self.stream_id))
+            .await
+    }
+
+    /// Let go without cancelling; the stream goes on, and [`Client::resume`] finds it again.
+    pub fn detach(mut self) {
+        self.cancels_when_dropped = false;
+    }
+
+    /// Read to the end: the text of the answer, and how it ended.
+    pub async fn finish(mut self) -> Result<(String, StreamEnded), Error> {
+        let mut text = String::new();
+        while let Some(event) = self.next().await {
+            match event? {
+                Event::Content(piece) => text.push_str(&piece),
+                Event::Reset => text.clear(),
+                Event::Ended(ended) => return Ok((text, ended)),
+                Event::Started(_) | Event::Progress(_) | Event::Reasoning(_) => {}
+            }
+        }
+        Err(Error::Closed)
+    }
+}
+
+impl Stream for ChatStream {
+    type Item = Result<Event, Error>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let stream = self.get_mut();
+        stream.inbox.waker.register(context.waker()); // before looking: what comes in between wakes us
+        let mut contents = stream.inbox.contents();
+        if let Some(event) = contents.events.pop_front() {
+            return Poll::Ready(Some(Ok(event)));
+        }
+        if let Some(error) = contents.failure.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        if contents.is_over {
+            Poll::Ready(None)
+        } else {
+            Poll::Pending
+        }
+    }
+}
+
+impl Drop for ChatStream {
+    fn drop(&mut self) {
+        let inbox = Arc::clone(&self.inbox);
+        let cancel = self.cancels_when_dropped && !inbox.contents().is_over;
+        // Where nobody receives it any more, there is nothing left to cancel either.
+        let _ = self.client.put(Command::LetGo {
+            stream_id: self.stream_id.clone(),
+            inbox,
+            cancel,
+        });
+    }
+}
+
+/// What has come and is not read yet. Adjacent pieces of one kind are one, so that a slow reader costs the text alone.
+#[derive(Debug, Default)]
+pub(super) struct Inbox {
+    contents: Mutex<Contents>,
+    waker: AtomicWaker,
+}
+
+#[derive(Debug, Default)]
+struct Contents {
+    events: VecDeque<Event>,
+    failure: Option<Error>,
+    is_over: bool,
+}
+
+impl Inbox {
+    pub(super) fn push(&self, event: Event) {
+        let mut contents = self.contents();
+        contents.is_over |= matches!(event, Event::Ended(_));
+        match (contents.events.back_mut(), event) {
+            (Some(Event::Content(text)), Event::Content(more))
+            | (Some(Event::Reasoning(text)), Event::Reasoning(more)) => text.push_str(&more),
+            (_, event) => contents.events.push_back(event),
+        }
+        drop(contents);
+        self.waker.wake();
+    }
+
+    pub(super) fn fail(&self, error: Error) {
+        let mut contents = self.contents();
+        if !contents.is_over {
+            contents.failure = Some(error);
+            contents.is_over = true;
+        }
+        drop(contents);
+        self.waker.wake();
+    }
+
+    fn contents(&self) -> MutexGuard<'_, Contents> {
+        self.contents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn adjacent_pieces_of_one_kind_become_one() {
+        let inbox = Inbox::default();
+        for event in [
+            Event::Reasoning("a".into()),
+            Event::Content("b".into()),
+            Event::Content("c".into()),
+            Event::Reset,
+            Event::Content("d".into()),
+        ] {
+            inbox.push(event);
+        }
+        let shown: Vec<String> = inbox
+            .contents()
+            .events
+            .iter()
+            .map(|event| format!("{event:?}"))
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                r#"Reasoning("a")"#,
+                r#"Content("bc")"#,
+                "Reset",
+                r#"Content("d")"#
+            ]
+        );
+    }
+}

@@ -1,0 +1,206 @@
+//! The crate from a command line, for people and for tests: each command asks a running sidecar, and prints one line
+//! of JSON for whatever comes.
+//!
+//! ```text
+//! rust_core ask URL QUESTION…          all questions at once, over one socket
+//! rust_core cancel URL QUESTION        cancelled after the first text
+//! rust_core leave URL QUESTION         dropped after the first text
+//! rust_core detach URL QUESTION        let go of after the first text, then resumed, and read to the end
+//! rust_core resume URL STREAM_ID [AFTER]
+//! rust_core rest URL QUESTION          over HTTP: whole, as events, cancelled
+//! ```
+//!
+//! `URL` is the sidecar's, such as `http://127.0.0.1:8000`; the token, where it needs one, is in `ARCHER_TOKEN`.
+
+use std::error::Error;
+use std::pin::pin;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::try_join_all;
+use rust_core::archer::{
+    ChatMessage, ChatRequest, ChatSendParams, MessageRole, StreamEnded, StreamGetParams,
+};
+use rust_core::client::{ChatStream, Client, Config, Event};
+use rust_core::rest::{self, Rest};
+use serde_json::{Value, json};
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+/// The most tokens of an answer: small models find no end.
+const MAX_TOKENS: u64 = 100;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("rust_core: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), Failure> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["ask", url, questions @ ..] => ask(url, questions).await,
+        ["cancel", url, question] => cancel(url, question).await,
+        ["leave", url, question] => leave(url, question).await,
+        ["detach", url, question] => detach(url, question).await,
+        ["resume", url, stream_id] => resume(url, stream_id, 0).await,
+        ["resume", url, stream_id, after] => resume(url, stream_id, after.parse()?).await,
+        ["rest", url, question] => over_http(url, question).await,
+        _ => Err("see the commands at the top of main.rs".into()),
+    }
+}
+
+async fn connect(url: &str) -> Result<Client, Failure> {
+    let mut config = Config::new(format!("{}/api/v1/ws", url.replacen("http", "ws", 1)));
+    config.token = std::env::var("ARCHER_TOKEN").ok();
+    config.backoff_min = Duration::from_millis(10); // the server is on this machine
+    Ok(Client::connect(config).await?)
+}
+
+async fn ask(url: &str, questions: &[&str]) -> Result<(), Failure> {
+    let client = connect(url).await?;
+    let streams = try_join_all(
+        questions
+            .iter()
+            .map(|question| client.send(asking(question))),
+    )
+    .await?;
+    let reading = streams
+        .into_iter()
+        .zip(questions)
+        .map(async |(stream, question)| {
+            let (provider, model) = stream.route().unwrap_or_default();
+            tell(&json!({"question": question, "provider": provider, "model": model}));
+            let (text, ended) = stream.finish().await?;
+            tell_end(question, &text, &ended);
+            Ok::<_, Failure>(())
+        });
+    try_join_all(reading).await?;
+    Ok(())
+}
+
+async fn cancel(url: &str, question: &str) -> Result<(), Failure> {
+    let client = connect(url).await?;
+    let mut stream = client.send(asking(question)).await?;
+    let first = first_text(&mut stream).await?;
+    let answer = stream.cancel().await?;
+    tell(&json!({"first": first, "outcome": serde_json::to_value(&answer)?["outcome"]}));
+    let (rest, ended) = stream.finish().await?;
+    tell_end(question, &format!("{first}{rest}"), &ended);
+    Ok(())
+}
+
+async fn leave(url: &str, question: &str) -> Result<(), Failure> {
+    let client = connect(url).await?;
+    let mut stream = client.send(asking(question)).await?;
+    let first = first_text(&mut stream).await?;
+    let stream_id = stream.stream_id().to_owned();
+    drop(stream);
+    let (text, ended) = client.resume(&stream_id, 0).await?.finish().await?;
+    tell(&json!({"first": first}));
+    tell_end(question, &text, &ended);
+    Ok(())
+}
+
+async fn detach(url: &str, question: &str) -> Result<(), Failure> {
+    let client = connect(url).await?;
+    let mut stream = client.send(asking(question)).await?;
+    tell(&json!({"first": first_text(&mut stream).await?}));
+    let stream_id = stream.stream_id().to_owned();
+    stream.detach();
+    let state = client.call(StreamGetParams::new(&stream_id)).await;
+    tell(&json!({"status": state?.status}));
+    let (text, ended) = client.resume(&stream_id, 0).await?.finish().await?;
+    tell_end(question, &text, &ended);
+    Ok(())
+}
+
+async fn resume(url: &str, stream_id: &str, after: u64) -> Result<(), Failure> {
+    let (text, ended) = connect(url)
+        .await?
+        .resume(stream_id, after)
+        .await?
+        .finish()
+        .await?;
+    tell_end(stream_id, &text, &ended);
+    Ok(())
+}
+
+async fn over_http(url: &str, question: &str) -> Result<(), Failure> {
+    let rest = Rest::new(url, std::env::var("ARCHER_TOKEN").ok());
+    let whole = rest.chat(&plainly(question, None)).await?;
+    tell(&json!({"content": whole.content, "provider": whole.provider}));
+
+    let stream_id = format!("rest-{}", fastrand::u64(..));
+    let request = plainly(question, Some(stream_id.clone()));
+    let mut events = pin!(rest.stream(&request).await?);
+    let mut text = String::new();
+    while let Some(event) = events.next().await {
+        match event? {
+            rest::Event::Text { text: piece, .. } => text.push_str(&piece.content),
+            rest::Event::Ended { ended, .. } => tell(
+                &json!({"ended": question, "status": ended.status, "text_bytes": ended.text_bytes, "text": text}),
+            ),
+            rest::Event::Other { id, name } => tell(&json!({"event": name, "id": id})),
+        }
+    }
+    let mut again = pin!(rest.events(&stream_id, 0).await?);
+    let mut replayed = String::new();
+    while let Some(event) = again.next().await {
+        if let rest::Event::Text { text: piece, .. } = event? {
+            replayed.push_str(&piece.content);
+        }
+    }
+    let cancelled = rest.cancel(&stream_id).await?;
+    tell(&json!({"replayed": replayed, "outcome": cancelled.outcome}));
+    Ok(())
+}
+
+async fn first_text(stream: &mut ChatStream) -> Result<String, Failure> {
+    while let Some(event) = stream.next().await {
+        match event? {
+            Event::Content(text) => return Ok(text),
+            Event::Ended(ended) => {
+                return Err(format!("it ended before any text: {:?}", ended.status).into());
+            }
+            Event::Started(_) | Event::Progress(_) | Event::Reasoning(_) | Event::Reset => {}
+        }
+    }
+    Err("no text came".into())
+}
+
+fn asking(question: &str) -> ChatSendParams {
+    ChatSendParams {
+        max_tokens: Some(MAX_TOKENS),
+        ..ChatSendParams::new(vec![user(question)])
+    }
+}
+
+fn plainly(question: &str, stream_id: Option<String>) -> ChatRequest {
+    ChatRequest {
+        max_tokens: Some(MAX_TOKENS),
+        stream_id,
+        ..ChatRequest::new(vec![user(question)])
+    }
+}
+
+fn user(text: &str) -> ChatMessage {
+    ChatMessage::new(MessageRole::User, text)
+}
+
+fn tell_end(label: &str, text: &str, ended: &StreamEnded) {
+    tell(
+        &json!({"ended": label, "status": ended.status, "text_bytes": ended.text_bytes, "text": text}),
+    );
+}
+
+fn tell(line: &Value) {
+    println!("{line}");
+}
