@@ -1,0 +1,104 @@
+"""Measure how fast the sidecar is, and print it beside the goals.
+
+    python -m tests.benchmarks.speed [--quick] [--runs N] [--only ROW …] [--json FILE]
+
+Each process is one of its own: the sidecar (or what it is compared with) alone on one core, the scripted provider and
+the load generators on the others. All traffic is on loopback. Compare figures within one run only: machines differ,
+and so does one machine from hour to hour. The exit status is 1 where an answer was not complete, whatever the figures.
+"""
+
+import argparse
+import json
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from archer_ws.api.listening import raise_file_limit
+from tests.benchmarks.speed.figures import Figures, medians
+from tests.benchmarks.speed.measuring import machine, split_cores
+from tests.benchmarks.speed.processes import Failed
+from tests.benchmarks.speed.report import as_json, table
+from tests.benchmarks.speed.scale import FULL, QUICK, Scale
+from tests.benchmarks.speed.scenarios import SCENARIOS, Run
+from tests.benchmarks.speed.servers import Bench
+
+Runs = dict[str, list[Figures]]
+
+
+def measure(bench: Bench, scale: Scale, names: list[str], found: Runs) -> None:
+    """One run of the named scenarios, added to what was found.
+
+    Raises:
+        Failed: a process did not do its part.
+    """
+    run = Run(bench, scale)
+    for name in names:
+        began = time.monotonic()
+        figures = SCENARIOS[name](run)
+        found.setdefault(name, []).append(figures)
+        print(f"  {name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+
+
+def main() -> int:
+    options = _options()
+    scale = QUICK if options.quick else FULL
+    if options.seconds is not None:
+        scale = scale.lasting(options.seconds)
+    # As Ctrl-C: every process that was started is stopped on the way out.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    raise_file_limit()
+    facts: dict[str, Any] = machine()
+    found: Runs = {}
+    names = [name for name in SCENARIOS if not options.only or name in options.only]
+    failure = None
+    try:
+        for number in range(options.runs):
+            print(f"run {number + 1} of {options.runs}", file=sys.stderr, flush=True)
+            with (
+                tempfile.TemporaryDirectory(prefix="archer-speed-") as directory,
+                Bench(Path(directory), litellm=options.litellm, shared=options.quick) as bench,
+            ):
+                measure(bench, scale, names, found)
+    except KeyboardInterrupt:
+        failure = "stopped"
+    except Failed as error:
+        failure = str(error)
+    together = {name: medians(each) for name, each in found.items()}
+    print(f"{facts['cpu']}, {facts['cores']} cores, Python {facts['python']}, runs: {options.runs}")
+    if not all(split_cores()):
+        print("The server has no core of its own here: its rates and latencies are those of a shared one.")
+    if options.quick:
+        print("Small and short: these figures say that the benchmark works, and nothing of the server.")
+    print(*table(together, scale), sep="\n")
+    if options.json:
+        arguments = {name: str(value) for name, value in vars(options).items()}
+        options.json.write_text(json.dumps(as_json(found, facts, arguments), indent=1, ensure_ascii=False) + "\n")
+    if failure:
+        print(f"FAILED: {failure}", file=sys.stderr)
+    return 1 if failure or any(figures.wrong for figures in together.values()) else 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.speed", description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="small and short: to see that it works, not to measure")
+    parser.add_argument("--runs", type=int, help="whose medians are shown (3; 1 with --quick)")
+    parser.add_argument("--only", nargs="+", choices=list(SCENARIOS), metavar="ROW", help=", ".join(SCENARIOS))
+    parser.add_argument("--seconds", type=float, help="how long each steady load is measured (8; 1 with --quick)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    parser.add_argument("--litellm", metavar="COMMAND", help="a LiteLLM proxy's executable, to be compared, too")
+    options = parser.parse_args()
+    options.runs = options.runs or (1 if options.quick else 3)
+    if options.litellm:
+        found = shutil.which(options.litellm)
+        if found is None:
+            parser.error(f"{options.litellm} is no program")
+        options.litellm = str(Path(found).absolute())
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())

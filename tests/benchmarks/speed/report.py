@@ -1,0 +1,202 @@
+"""The goals, and the table and the JSON that hold figures to them."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tests.benchmarks.speed.figures import Figures, medians
+from tests.benchmarks.speed.scale import Scale
+
+WIDTH = 100
+_COLUMNS = "{:<54} {:>14}  {:<14} {:<13}"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the table.
+
+    Args:
+        name: of the figure.
+        text: what it is.
+        unit: of the figure and its goal.
+        most, least: the goal; neither: the figure is there to compare with.
+        digits: after the point.
+    """
+
+    name: str
+    text: str
+    unit: str = ""
+    most: float | None = None
+    least: float | None = None
+    digits: int = 1
+
+    @property
+    def goal(self) -> str:
+        if self.most is not None:
+            return f"≤ {self.most:g} {self.unit}".rstrip()
+        return "" if self.least is None else f"≥ {self.least:g} {self.unit}".rstrip()
+
+    def is_met(self, value: float) -> bool:
+        return (self.most is None or value <= self.most) and (self.least is None or value >= self.least)
+
+    def shown(self, value: float | None) -> str:
+        return "not measured" if value is None else f"{value:,.{self.digits}f} {self.unit}".rstrip()
+
+    def verdict(self, value: float | None) -> str:
+        if value is None or not self.goal:
+            return ""
+        return "met" if self.is_met(value) else "NOT MET"
+
+
+@dataclass(frozen=True)
+class Section:
+    """A scenario's part of the table; the title names what `scale` says."""
+
+    title: str
+    lines: tuple[Line, ...]
+
+
+def _unthrottled(times_relay: float, *, us: float | None) -> tuple[Line, ...]:
+    return (
+        Line("tokens_per_s", "sidecar, tokens a second", digits=0),
+        Line("relay_tokens_per_s", "plain relay, tokens a second", digits=0),
+        Line("ratio", "sidecar / plain relay", "x", least=times_relay),
+        Line("us", "sidecar, CPU a token", "µs", most=us),
+        Line("relay_us", "plain relay, CPU a token", "µs"),
+        Line("tokens_per_piece", "tokens in what the sidecar sends at once"),
+        Line("litellm_tokens_per_s", "LiteLLM proxy over SSE, tokens a second", digits=0),
+        Line("litellm_us", "LiteLLM proxy, CPU a token", "µs"),
+        Line("litellm_ratio", "sidecar / LiteLLM proxy", "x", least=25),
+    )
+
+
+def _other_provider() -> tuple[Line, ...]:
+    return (
+        Line("us", "CPU a token", "µs"),
+        Line("ratio", "CPU a token / OpenAI's", "x", most=1.5, digits=2),
+        Line("sustained", "share of the tokens that came in time", least=0.98, digits=3),
+        Line("p50_ms", "a token's latency from the provider's write, p50", "ms"),
+        Line("p99_ms", "  p99", "ms"),
+    )
+
+
+SECTIONS = {
+    "multiplex": Section("{scale.unthrottled} streams on one socket, provider unthrottled", _unthrottled(8, us=15)),
+    "sse": Section("the same over SSE, {scale.unthrottled} connections", _unthrottled(6, us=None)),
+    "openai": Section(
+        "{scale.paced} streams at {scale.per_s:g} tokens/s over {scale.paced_sockets} sockets, OpenAI",
+        (
+            Line("sustained", "share of the tokens that came in time", least=0.98, digits=3),
+            Line("direct_p50_ms", "a token's latency, provider reached directly, p50", "ms"),
+            Line("direct_p99_ms", "  p99", "ms"),
+            Line("added_p50_ms", "added by the sidecar, p50", "ms"),
+            Line("added_p99_ms", "  p99", "ms", most=50),
+            Line("us", "CPU a token", "µs", most=45),
+        ),
+    ),
+    "highest": Section(
+        "the highest rate of these streams, p99 added ≤ 50 ms",
+        (Line("tokens_per_s", "tokens a second", digits=0), Line("p99_ms", "p99 added at that rate", "ms")),
+    ),
+    "anthropic": Section("the same {scale.paced} streams, Anthropic", _other_provider()),
+    "ollama": Section("the same {scale.paced} streams, Ollama", _other_provider()),
+    "ttft": Section(
+        "first token of one stream, added to the provider's own",
+        (
+            Line("direct_p50_ms", "provider reached directly, p50 (not added)", "ms", digits=2),
+            Line("sdk_p50_ms", "the SDK's call alone, p50", "ms", digits=2),
+            Line("sdk_p99_ms", "  p99", "ms", digits=2),
+            Line("socket_p50_ms", "sidecar over a socket, p50", "ms", most=1.5, digits=2),
+            Line("socket_p99_ms", "  p99", "ms", most=5, digits=2),
+            Line("sse_p50_ms", "sidecar over SSE, p50", "ms", most=1.5, digits=2),
+            Line("sse_p99_ms", "  p99", "ms", most=5, digits=2),
+        ),
+    ),
+    "rest": Section(
+        "plain REST answer, added to the provider's own",
+        (
+            Line("direct_p50_ms", "provider reached directly, p50 (not added)", "ms", digits=2),
+            Line("sidecar_p50_ms", "sidecar, p50", "ms", most=2, digits=2),
+            Line("relay_p50_ms", "plain relay, p50", "ms", digits=2),
+        ),
+    ),
+    "cancel": Section(
+        "from a cancel until the provider sees the close; idle, and beside {scale.paced} streams",
+        (
+            Line("idle_p50_ms", "nothing else running, p50", "ms", digits=2),
+            Line("idle_p99_ms", "  p99", "ms", most=3, digits=2),
+            Line("busy_p50_ms", "beside the running streams, p50", "ms", digits=2),
+            Line("busy_p99_ms", "  p99", "ms", most=50, digits=2),
+            Line("busy_cancels", "cancels among them", digits=0),
+        ),
+    ),
+    "idle": Section(
+        "idle sockets",
+        (
+            Line("sockets", "sockets (10,000, or what the file limit allows)", digits=0),
+            Line("kib_each", "memory each", "KiB", most=40),
+            Line("ping_p99_ms", "a ping's reply, p99", "ms"),
+            Line("ping_max_ms", "  the slowest", "ms", most=100),
+        ),
+    ),
+    "stream": Section(
+        "running streams that stand still after one token",
+        (
+            Line("streams", "streams", digits=0),
+            Line("kib_each", "memory each, provider's connection included", "KiB", most=60),
+        ),
+    ),
+    "start": Section(
+        "start, with OpenAI's SDK",
+        (
+            Line("listening_s", "until it listens", "s", most=1.5, digits=2),
+            Line("ready_s", "until the provider is ready, too", "s", digits=2),
+            Line("rss_mb", "memory when ready (RSS)", "MB", most=120),
+            Line("pss_mb", "  without what other processes share (PSS)", "MB"),
+        ),
+    ),
+    "length": Section(
+        "cost a token by the answer's length",
+        (
+            *(Line(f"us_{tokens}", f"{tokens:,} tokens: CPU a token", "µs") for tokens in (100, 1000, 10_000, 100_000)),
+            Line("growth", "CPU a token of the longest / of 1,000 tokens", "x", most=1.2, digits=2),
+            *(
+                Line(f"bytes_{tokens}", f"{tokens:,} tokens: memory a token (text: 5 B)", "B")
+                for tokens in (100, 1000, 10_000, 100_000)
+            ),
+        ),
+    ),
+}
+
+
+def table(found: Mapping[str, Figures], scale: Scale) -> Iterator[str]:
+    """The lines of the table, at most 100 columns wide."""
+    yield _COLUMNS.format("", "median", "goal", "").rstrip()
+    for name, figures in found.items():
+        section = SECTIONS[name]
+        yield f"{section.title.format(scale=scale)}  [{name}]"
+        for line in section.lines:
+            if line.name in figures.values:
+                value = figures.values[line.name]
+                cells = (f"  {line.text}", line.shown(value), line.goal, line.verdict(value))
+                yield _COLUMNS.format(*cells).rstrip()
+        for note in figures.notes:
+            yield f"  ! {note}"[:WIDTH]
+        for what, count in figures.wrong.items():
+            yield f"  WRONG, {count} times: {what}"[:WIDTH]
+
+
+def as_json(
+    runs: Mapping[str, Sequence[Figures]], facts: Mapping[str, Any], options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """All figures, of each run and their medians, with what they depend on."""
+    return {
+        "machine": dict(facts),
+        "options": dict(options),
+        "goals": {
+            name: {line.name: line.goal for line in section.lines if line.goal} for name, section in SECTIONS.items()
+        },
+        "medians": {name: medians(each).values for name, each in runs.items()},
+        "runs": {name: [dataclasses.asdict(figures) for figures in each] for name, each in runs.items()},
+    }

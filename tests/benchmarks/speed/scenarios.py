@@ -1,0 +1,298 @@
+"""What is measured: each scenario gives named figures of one run; report.py knows what they mean and should be."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from tests.benchmarks.speed.figures import Figures, divided, latencies_ms
+from tests.benchmarks.speed.measuring import KIB, MB, is_saturated
+from tests.benchmarks.speed.orders import Order
+from tests.benchmarks.speed.processes import START_LIMIT_S
+from tests.benchmarks.speed.scale import Scale
+from tests.benchmarks.speed.servers import Bench, ProviderName, Server
+
+SATURATED = "the generators are the bottleneck here: the server may be faster"
+#: What ends the search for the highest rate: the p99 added, in ms, and the share of the tokens that must have come.
+LATENCY_LIMIT_MS, RECEIVED_LEAST = 50.0, 0.98
+#: The share of a measurement's seconds that a step of that search takes.
+STEP_SHARE = 0.5
+#: How much longer than the cancels' time the load beside them lasts, in seconds.
+BESIDE_MARGIN_S = 2.0
+
+
+class Run:
+    """One run of scenarios, which may share what they measured."""
+
+    def __init__(self, bench: Bench, scale: Scale) -> None:
+        self.bench = bench
+        self.scale = scale
+        self._paced: dict[str, tuple[dict[str, Any], Figures]] = {}
+        self._straight: dict[str, Any] | None = None
+
+    def load(self, figures: Figures, name: str, order: Order) -> dict[str, Any]:
+        """A generator's report; what it says of itself is kept with the figures."""
+        return self._kept(figures, name, self.bench.load(order))
+
+    def _kept(self, figures: Figures, name: str, found: dict[str, Any]) -> dict[str, Any]:
+        figures.wrong.update(found["wrong"])
+        figures.completed += found.get("completed", 0)
+        if "busy" in found:
+            figures.busy[name] = found["busy"]
+            if is_saturated(found["busy"], self.bench.cores_shared):
+                figures.notes.append(f"{name}: {SATURATED}")
+        return found
+
+    def multiplex(self) -> Figures:
+        """Streams as fast as they go on one socket."""
+        return self._compared("socket")
+
+    def sse(self) -> Figures:
+        """The same over HTTP, a connection for each."""
+        return self._compared("sse")
+
+    def openai(self) -> Figures:
+        """Many streams at a human pace."""
+        found, figures = self._paced_by("openai")
+        direct = self._direct(figures)
+        figures.values |= latencies_ms(found, direct)
+        return figures
+
+    def highest(self) -> Figures:
+        """The rate that the same streams can be driven to; latencies are compared with the first rate's direct ones."""
+        figures, scale = Figures(values={"tokens_per_s": 0.0, "p99_ms": None}), self.scale
+        short, direct = scale.lasting(max(0.2, scale.seconds * STEP_SHARE)), self._direct(figures)
+        with self.bench.sidecar() as server:
+            for step in range(scale.steps):
+                per_s = scale.per_s * scale.step**step
+                found = self.load(figures, f"{per_s:.0f}/s each", self._pace_order(server, short, per_s))
+                added_ms = latencies_ms(found, direct)["added_p99_ms"]
+                received = found["tokens_per_s"] / (scale.paced * per_s)
+                if added_ms is None or added_ms > LATENCY_LIMIT_MS or received < RECEIVED_LEAST:
+                    figures.notes.append(
+                        f"{scale.paced * per_s:.0f}/s: {received:.0%} came, p99 +{added_ms or 0:.0f} ms"
+                    )
+                    break
+                figures.values |= {"tokens_per_s": found["tokens_per_s"], "p99_ms": added_ms}
+                if figures.notes:
+                    break
+            else:
+                figures.notes.append("every rate that was tried was sustained")
+        return figures
+
+    def anthropic(self) -> Figures:
+        """The same streams by Anthropic's API."""
+        return self._against_openai("anthropic")
+
+    def ollama(self) -> Figures:
+        """The same streams by Ollama's API."""
+        return self._against_openai("ollama")
+
+    def first_token(self) -> Figures:
+        """How much later the first token comes."""
+        figures, count = Figures(), self.scale.probes
+        with self.bench.sidecar() as server:
+            found = self.load(figures, "one by one", self.bench.order(server, kind="first_token", count=count))
+        with self.bench.sdk_call(count) as process:
+            sdk = process.line(START_LIMIT_S)
+        for name, samples in (("socket", found["socket"]), ("sse", found["http"]), ("sdk", sdk)):
+            for quantile in ("p50", "p99"):
+                figures.values[f"{name}_{quantile}_ms"] = (samples[quantile] - found["direct"][quantile]) / 1000
+        figures.values["direct_p50_ms"] = found["direct"]["p50"] / 1000
+        return figures
+
+    def whole(self) -> Figures:
+        """How much later a plain answer comes."""
+        figures = Figures()
+        for server_of, name in ((self.bench.sidecar, "sidecar"), (self.bench.relay, "relay")):
+            with server_of() as server:
+                order = self.bench.order(server, kind="whole", count=self.scale.probes)
+                found = self.load(figures, name, order)
+            figures.values[f"{name}_p50_ms"] = (found["http"]["p50"] - found["direct"]["p50"]) / 1000
+        figures.values["direct_p50_ms"] = found["direct"]["p50"] / 1000
+        return figures
+
+    def cancel(self) -> Figures:
+        """How soon the provider is left."""
+        figures, scale = Figures(), self.scale
+        with self.bench.sidecar() as server:
+            order = self.bench.order(
+                server, kind="cancel", count=scale.probes, seconds=scale.seconds, settle_s=scale.settle_s
+            )
+            calm = self.load(figures, "idle", order)
+            beside = replace(
+                self._pace_order(server, scale.lasting(scale.seconds + BESIDE_MARGIN_S), scale.per_s), stamp=False
+            )
+            with self.bench.generator(beside) as process:
+                process.line(START_LIMIT_S)
+                busy = self.load(figures, "among running streams", order)
+                self._kept(figures, "the running streams", self.bench.report(process, beside))
+        for name, found in (("idle", calm), ("busy", busy)):
+            for quantile in ("p50", "p99"):
+                waits = found["close_us"]
+                figures.values[f"{name}_{quantile}_ms"] = waits and waits[quantile] / 1000
+            figures.values[f"{name}_cancels"] = found["cancelled"]
+        return figures
+
+    def idle(self) -> Figures:
+        """What sockets cost that do nothing."""
+        figures, scale = Figures(), self.scale
+        with self.bench.sidecar() as server:
+            order = self.bench.order(
+                server, kind="idle", sockets=scale.sockets, seconds=scale.seconds, settle_s=scale.settle_s
+            )
+            found = self.load(figures, "idle sockets", order)
+        if scale.sockets < scale.idle_sockets:
+            figures.notes.append(f"{scale.idle_sockets} sockets were wanted; the file limit allows {scale.sockets}")
+        figures.values = {
+            "sockets": found["sockets"],
+            "kib_each": divided(found["bytes_each"], KIB),
+            "ping_p99_ms": found["ping_us"]["p99"] / 1000,
+            "ping_max_ms": found["ping_us"]["max"] / 1000,
+        }
+        return figures
+
+    def held(self) -> Figures:
+        """What a stream costs beside its text."""
+        figures, scale = Figures(), self.scale
+        with self.bench.sidecar() as server:
+            order = self.bench.order(
+                server, kind="held", sockets=scale.held_sockets, streams=scale.held, settle_s=scale.settle_s
+            )
+            found = self.load(figures, "held streams", order)
+        figures.values = {"streams": found["streams"], "kib_each": divided(found["bytes_each"], KIB)}
+        return figures
+
+    def start(self) -> Figures:
+        """How soon it listens, and its size when it is ready."""
+        with self.bench.new_sidecar() as server:
+            memory = server.memory or {}
+            return Figures(
+                {
+                    "listening_s": server.listening_s,
+                    "ready_s": server.ready_s,
+                    "pss_mb": divided(memory.get("pss"), MB),
+                    "rss_mb": divided(memory.get("rss"), MB),
+                }
+            )
+
+    def length(self) -> Figures:
+        """What a token costs in short answers and in long ones."""
+        figures, scale = Figures(), self.scale
+        for tokens in scale.lengths:
+            with self.bench.sidecar() as server:
+                order = self.bench.order(
+                    server,
+                    kind="batch",
+                    tokens=tokens,
+                    streams=scale.length_streams,
+                    count=max(scale.length_streams, scale.length_tokens // tokens),
+                    settle_s=scale.settle_s,
+                )
+                found = self.load(figures, f"{tokens} tokens", order)
+            figures.values[f"us_{tokens}"] = found["us_per_token"]
+            figures.values[f"bytes_{tokens}"] = found["memory_per_token"]
+        longest, thousand = (figures.values.get(f"us_{tokens}") for tokens in (scale.lengths[-1], 1000))
+        figures.values["growth"] = divided(longest, thousand)
+        return figures
+
+    def _unthrottled(self, figures: Figures, server: Server, via: str) -> dict[str, Any]:
+        scale = self.scale
+        order = self.bench.order(
+            server,
+            kind="streams",
+            via=via,
+            streams=scale.unthrottled,
+            tokens=scale.unthrottled_tokens,
+            refills=True,
+            settle_s=scale.settle_s,
+            seconds=scale.seconds,
+        )
+        return self.load(figures, server.target, order)
+
+    def _compared(self, via: str) -> Figures:
+        figures = Figures()
+        with self.bench.sidecar() as server:
+            sidecar = self._unthrottled(figures, server, via)
+        with self.bench.relay() as server:
+            relay = self._unthrottled(figures, server, via)
+        figures.values = {
+            "tokens_per_s": sidecar["tokens_per_s"],
+            "us": sidecar["us_per_token"],
+            "tokens_per_piece": divided(sidecar["tokens"], sidecar["pieces"]),
+            "relay_tokens_per_s": relay["tokens_per_s"],
+            "relay_us": relay["us_per_token"],
+            "ratio": divided(sidecar["tokens_per_s"], relay["tokens_per_s"]),
+        }
+        if self.bench.litellm is not None:
+            with self.bench.proxy() as server:
+                # It has no socket of this kind: both are compared with its SSE.
+                proxy = self._unthrottled(figures, server, "sse")
+            figures.values["litellm_tokens_per_s"] = proxy["tokens_per_s"]
+            figures.values["litellm_us"] = proxy["us_per_token"]
+            figures.values["litellm_ratio"] = divided(sidecar["tokens_per_s"], proxy["tokens_per_s"])
+        return figures
+
+    def _pace_order(self, server: Server, scale: Scale, per_s: float) -> Order:
+        ramp_s = scale.paced / scale.starts_per_s
+        # The first to start ends after the measuring has.
+        tokens = math.ceil(per_s * (ramp_s + scale.settle_s + scale.seconds + 1))
+        return self.bench.order(
+            server,
+            kind="streams",
+            via="sse" if server.target == "direct" else "socket",
+            sockets=scale.paced_sockets,
+            streams=scale.paced,
+            tokens=tokens,
+            per_s=per_s,
+            stamp=True,
+            ramp_s=ramp_s,
+            settle_s=scale.settle_s,
+            seconds=scale.seconds,
+        )
+
+    def _direct(self, figures: Figures) -> dict[str, Any]:
+        """The same streams from the provider itself; measured once a run."""
+        if self._straight is None:
+            order = self._pace_order(self.bench.direct(), self.scale, self.scale.per_s)
+            self._straight = self.bench.load(order)
+        return self._kept(figures, "direct", self._straight)
+
+    def _paced_by(self, provider: ProviderName) -> tuple[dict[str, Any], Figures]:
+        """The sidecar under streams at a human pace; measured once a run."""
+        if provider not in self._paced:
+            figures, scale = Figures(), self.scale
+            with self.bench.sidecar(provider) as server:
+                found = self.load(figures, provider, self._pace_order(server, scale, scale.per_s))
+            figures.values = {
+                "us": found["us_per_token"],
+                "sustained": found["tokens_per_s"] / (scale.paced * scale.per_s),
+                "p50_ms": divided((found["latency_us"] or {}).get("p50"), 1000),
+                "p99_ms": divided((found["latency_us"] or {}).get("p99"), 1000),
+            }
+            self._paced[provider] = found, figures
+        return self._paced[provider]
+
+    def _against_openai(self, provider: ProviderName) -> Figures:
+        openai, _ = self._paced_by("openai")
+        found, figures = self._paced_by(provider)
+        figures.values["ratio"] = divided(found["us_per_token"], openai["us_per_token"])
+        return figures
+
+
+#: By the name that the command line knows, in the order in which they run.
+SCENARIOS: dict[str, Callable[[Run], Figures]] = {
+    "multiplex": Run.multiplex,
+    "sse": Run.sse,
+    "openai": Run.openai,
+    "highest": Run.highest,
+    "anthropic": Run.anthropic,
+    "ollama": Run.ollama,
+    "ttft": Run.first_token,
+    "rest": Run.whole,
+    "cancel": Run.cancel,
+    "idle": Run.idle,
+    "stream": Run.held,
+    "start": Run.start,
+    "length": Run.length,
+}

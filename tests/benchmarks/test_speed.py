@@ -1,0 +1,82 @@
+"""The speed benchmark in small: every scenario runs, and what was asked for came whole. No figure is judged here."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.benchmarks.speed.answers import Answer, Tally
+from tests.benchmarks.speed.figures import Figures, medians
+from tests.benchmarks.speed.load_probes import WARM_UPS
+from tests.benchmarks.speed.report import SECTIONS, table
+from tests.benchmarks.speed.scale import TOY
+from tests.benchmarks.speed.scenarios import SCENARIOS, Run
+from tests.benchmarks.speed.servers import Bench
+
+ONE_BY_ONE = TOY.probes + WARM_UPS
+#: Answers that must have come whole: exactly so many, or, where new ones follow for some time, at least.
+EXPECTED = {
+    "openai": 2 * TOY.paced,
+    "highest": TOY.paced * (1 + TOY.steps),
+    "anthropic": TOY.paced,
+    "ollama": TOY.paced,
+    "ttft": 3 * ONE_BY_ONE,
+    "rest": 2 * 2 * ONE_BY_ONE,
+    "cancel": TOY.paced,
+    "length": sum(TOY.length_tokens // tokens for tokens in TOY.lengths),
+}
+AT_LEAST = {"multiplex": 2 * TOY.unthrottled, "sse": 2 * TOY.unthrottled}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """One run, whose scenarios share their sidecars."""
+    directory: Path = tmp_path_factory.mktemp("speed")
+    with Bench(directory, shared=True) as bench:
+        yield Run(bench, TOY)
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_each_scenario_measures_and_every_answer_comes_whole(run: Run, name: str) -> None:
+    figures = SCENARIOS[name](run)
+    assert not figures.wrong
+    assert figures.values
+    if name in AT_LEAST:
+        assert figures.completed >= AT_LEAST[name]
+    else:
+        assert figures.completed == EXPECTED.get(name, 0)
+    lines = list(table({name: figures}, TOY))
+    assert len(lines) > 2
+    assert max(map(len, lines)) <= 100
+
+
+def test_each_scenario_has_its_part_of_the_table() -> None:
+    assert list(SECTIONS) == list(SCENARIOS)
+
+
+def test_an_answer_that_lacks_a_token_is_told() -> None:
+    tally = Tally()
+    answer = Answer(3)
+    tally.text(answer, b" word word", 1)
+    tally.end(answer, "completed", 2, told_bytes=10)
+    assert dict(tally.wrong) == {"10 bytes of 15 came, and 10 were told": 1}
+    assert tally.completed == 0
+
+
+def test_tokens_and_their_latencies_are_counted_however_the_text_was_cut() -> None:
+    tally = Tally()
+    tally.is_measuring = True
+    answer = Answer(2, stamp=True)
+    stamps = b"%014d%014d" % (1000, 1500)
+    tally.text(answer, stamps[:20], 2000)
+    tally.text(answer, stamps[20:], 2600)
+    tally.end(answer, "completed", 2600, told_bytes=28)
+    assert (round(tally.tokens), tally.latencies_us, tally.completed) == (2, [1000, 1100], 1)
+
+
+def test_a_missed_goal_and_a_fault_are_shown() -> None:
+    slow = [Figures({"kib_each": kib}, notes=["slow"]) for kib in (39.0, 41.0, 80.0)]
+    slow[0].wrong["pings without a reply"] += 2
+    lines = list(table({"idle": medians(slow)}, TOY))
+    assert any("41.0 KiB" in line and line.endswith("NOT MET") for line in lines)
+    assert lines[-2:] == ["  ! slow", "  WRONG, 2 times: pings without a reply"]
