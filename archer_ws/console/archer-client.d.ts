@@ -1,0 +1,192 @@
+// The types of archer-client.js: what a program may call, and what it may rely on. The messages' types are the
+// server's own (archer.d.ts, generated).
+
+import type {
+  CancelResult,
+  ChatSendParams,
+  ErrorInfo,
+  Methods,
+  Notifications,
+  StreamEnded,
+  StreamStatus,
+} from "./archer.js";
+
+export type * from "./archer.js";
+
+/**
+ * A client of the server at `options.url`. It connects by itself, now and after every loss, and its streams and
+ * requests go on where they were: nothing lost, doubled or reordered.
+ *
+ * Clients of one page for the same URL and credential share one socket (whose other options are the first client's),
+ * which is closed `lingerMs` after the last of them: so React's StrictMode, which mounts everything twice, makes one
+ * connection. Each tab has its own; a stream that was started in one can be read in any other by `resume(streamId)`.
+ *
+ * @throws {ArcherError} the URL can't be used, or there is no WebSocket here.
+ */
+export function connect(options?: ConnectOptions): ArcherClient;
+
+export interface ConnectOptions {
+  /** `http(s)://` or `ws(s)://`, with the path prefix that a proxy may add. By default where this module came from. */
+  url?: string | URL;
+  /** The credential, where the server needs one; sent within the connection. A page's visitors can read it. */
+  token?: string;
+  /**
+   * What a page shows instead of a token: a ticket made for it by your own backend, which calls
+   * `POST /api/v1/ws/tickets` with the token and the page's origin. Either the URL of such an endpoint (it is sent
+   * `{"origin": …}` by POST and answers `{"ticket": …}`), or a function; it is asked anew for each connection.
+   * Throw an ArcherError with `retryable: false` to stop. A function is part of what a shared connection is known by:
+   * define it once, outside of components.
+   */
+  ticket?: string | URL | (() => Promise<string>);
+  /** Aborting it closes the client. */
+  signal?: AbortSignal;
+  /** Who you are, for the server's log. */
+  client?: { name: string; version: string };
+  /** How long the server may gather a stream's text, in milliseconds; 0 (the default) sends all at once. */
+  coalesceMs?: number;
+  /** How long what the server has not accepted may wait without a connection, in milliseconds; 60,000 by default. */
+  giveUpAfterMs?: number;
+  /** How long a socket that nobody uses any more is kept, in milliseconds; 1,000 by default. */
+  lingerMs?: number;
+  /** Pauses between attempts: a random part of a ceiling from `firstMs` (500) that doubles up to `maxMs` (20,000). */
+  backoff?: { firstMs?: number; maxMs?: number };
+  /** False: a socket of its own. */
+  shared?: boolean;
+  /** Where there is no global one (Node before 22): `import { WebSocket } from "ws"`. */
+  WebSocket?: unknown;
+}
+
+/**
+ * - connecting: no connection, but attempts at one
+ * - open: connected
+ * - offline: the device has no network; the next attempt comes with it. (A server on this machine needs none.)
+ * - closed: for good, by `close()` or because the server said so; `error` tells why
+ */
+export type State = "connecting" | "open" | "offline" | "closed";
+
+/** What `on` can listen to, with the listener's arguments. */
+export interface ClientEvents {
+  state: [state: State, error: ArcherError | undefined];
+  /** Every notification of the server, those of a newer server too. */
+  notification: [message: AnyNotification];
+}
+
+/** Switch on `method`; one that is not listed here may come from a newer server. */
+export type AnyNotification = {
+  [M in keyof Notifications]: { method: M; params: Notifications[M] };
+}[keyof Notifications];
+
+/** Methods that are called; chats are sent, streams resumed. */
+export type CallableMethod = Exclude<
+  keyof Methods,
+  "initialize" | "chat/send" | "stream/subscribe" | "stream/unsubscribe"
+>;
+
+type Params<M extends keyof Methods> = {} extends Methods[M]["params"]
+  ? [params?: Methods[M]["params"], options?: { signal?: AbortSignal }]
+  : [params: Methods[M]["params"], options?: { signal?: AbortSignal }];
+
+export class ArcherClient {
+  constructor(options?: ConnectOptions);
+  readonly state: State;
+  /** Why there is no connection. */
+  readonly error: ArcherError | undefined;
+
+  /**
+   * Ask for an answer: a text, or a request with all its fields. It begins at once, whether or not it is read, and is
+   * sent as soon as there is a connection. Its `stream_id`, minted here where you give none, makes repeating it
+   * harmless: behind a lost connection it joins what it began. It never throws: what goes wrong is told by the stream.
+   */
+  send(request: string | ChatSendParams, options?: StreamOptions): ChatStream;
+
+  /**
+   * Read a stream that is there already: after a page's reload, or in another tab. Without `after` from its first
+   * event, which gives the whole text; with it from the event behind that `seq`. Leaving it does not cancel it, unless
+   * `detach` is false.
+   */
+  resume(streamId: string, options?: StreamOptions & { after?: number }): ChatStream;
+
+  /**
+   * Any other method. Without a connection it waits for one. When the connection is lost before the answer, what may
+   * be repeated without harm is; the rest is rejected with the kind `connection_lost`.
+   */
+  call<M extends CallableMethod>(method: M, ...params: Params<M>): Promise<Methods[M]["result"]>;
+
+  /** Returns what ends the listening. A listener that throws is reported and harms nobody. */
+  on<E extends keyof ClientEvents>(event: E, listener: (...args: ClientEvents[E]) => void): () => void;
+
+  /** Streams end here with the status `lost`; at the server each goes on as its `on_disconnect` says. */
+  close(): void;
+}
+
+export interface StreamOptions {
+  /** Aborting it cancels the stream; loops over it throw `signal.reason` (an AbortError) at once. */
+  signal?: AbortSignal;
+  /**
+   * Whether leaving (a `break` out of its loop, or an abort) leaves the answer running instead of cancelling it:
+   * by default false for `send` and true for `resume`.
+   */
+  detach?: boolean;
+  /** Everything the stream tells, in order: started, progress, delta, ended. */
+  onEvent?: (event: StreamEvent) => void;
+}
+
+export type StreamEvent = Extract<AnyNotification, { method: `stream/${string}` }>;
+
+/** New text, of the answer or of the model's visible reasoning. `reset`: discard what you have, this is all now. */
+export interface Delta {
+  content?: string;
+  reasoning?: string;
+  reset?: true;
+}
+
+/**
+ * How a stream ended. Where the server could not tell, the client does: `failed`, the request was not accepted;
+ * `lost`, it can't be followed any more (the server has forgotten it, or the client was closed), and may have gone on.
+ */
+export interface StreamEnd extends Omit<StreamEnded, "status"> {
+  status: StreamStatus | "lost";
+}
+
+/**
+ * One answer. `for await` gives its text as it comes; each loop gives all of it, from the first character. A loop that
+ * falls behind gets larger pieces and holds up nobody. It ends when the answer is completed or cancelled, and throws
+ * an ArcherError when it failed, is incomplete or was lost, behind the text that came. Leaving it cancels the stream,
+ * unless `detach` says otherwise.
+ */
+export class ChatStream implements AsyncIterable<Delta> {
+  private constructor();
+  readonly streamId: string;
+  /** The answer so far. */
+  readonly text: string;
+  readonly reasoning: string;
+  /** The last event seen, to `resume` after it. */
+  readonly seq: number;
+  readonly status: StreamStatus | "lost";
+  /** Resolves with its end, also a bad one; never rejects. */
+  readonly ended: Promise<StreamEnd>;
+  /** End the generation. The stream still comes to its end, with the status `cancelled` and the text so far. */
+  cancel(): Promise<CancelResult>;
+  [Symbol.asyncIterator](): AsyncIterableIterator<Delta>;
+}
+
+/**
+ * What went wrong; `message` says what happened and `hint` what to do. `kind` is one of the protocol's, or this
+ * client's own: unreachable, forbidden (the server does not let this page in), not_archer, closed, connection_lost,
+ * detached, not_supported.
+ */
+export class ArcherError extends Error {
+  constructor(info: Partial<ErrorInfo> & { message: string }, more?: { code?: number; cause?: unknown });
+  readonly kind: string;
+  readonly hint: string | undefined;
+  readonly retryable: boolean;
+  readonly retryAfterMs: number | undefined;
+  readonly requestId: string | undefined;
+  readonly streamId: string | undefined;
+  readonly provider: string | undefined;
+  readonly errors: ErrorInfo["errors"] | undefined;
+  /** The socket's close code, or JSON-RPC's error code. */
+  readonly code: number | undefined;
+  /** The same as the protocol writes it. */
+  readonly info: ErrorInfo;
+}

@@ -1,0 +1,223 @@
+// A browser's (and Node's) client of archer.v1: many chat streams over one WebSocket that outlive its losses.
+//
+//   import { connect } from "http://127.0.0.1:8000/console/archer-client.js";
+//   const archer = connect();
+//   for await (const { content = "" } of archer.send("Why is the sky blue?")) document.body.append(content);
+//
+// No dependency, no build step. What each part promises is written in archer-client.d.ts. This file owns what a
+// program calls, and who shares a connection; the connection is archer-link.js's, a stream archer-stream.js's.
+
+import { ArcherError, closed, notify } from "./archer-errors.js";
+import { Link } from "./archer-link.js";
+import { ChatStream, Log } from "./archer-stream.js";
+
+export { ArcherError, ChatStream };
+
+/**
+ * @typedef {import("./archer-client.d.ts").ArcherClient} Client
+ * @typedef {import("./archer-client.d.ts").ConnectOptions} ConnectOptions
+ * @typedef {import("./archer-client.d.ts").AnyNotification} AnyNotification
+ * @typedef {import("./archer-client.d.ts").ClientEvents} ClientEvents
+ * @typedef {import("./archer-client.d.ts").StreamOptions} StreamOptions
+ * @typedef {{ [E in keyof ClientEvents]: Set<(...args: ClientEvents[E]) => void> }} Listeners
+ */
+
+const SOCKET_PATH = "api/v1/ws";
+// How long a connection that nobody uses is kept: React's StrictMode closes and connects again within milliseconds.
+const LINGER_MS = 1000;
+// Who we are, where the program does not say who it is.
+const SELF = { name: "archer-client.js", version: "1" };
+
+/** @type {typeof import("./archer-client.d.ts").connect} */
+export function connect(options = {}) {
+  return new ArcherClient(options);
+}
+
+/** @implements {Client} */
+export class ArcherClient {
+  #shared;
+  #lingerMs;
+  #isClosed = false;
+  /** @type {Set<ChatStream>} */
+  #streams = new Set();
+  /** @type {Listeners} */
+  #listeners = { state: new Set(), notification: new Set() };
+
+  /** @param {ConnectOptions} options */
+  constructor(options = {}) {
+    this.#shared = share(options);
+    this.#lingerMs = options.lingerMs ?? LINGER_MS;
+    this.#shared.users.set(this, this.#listeners);
+    clearTimeout(this.#shared.lingering);
+    const { signal } = options;
+    if (signal?.aborted) this.close();
+    else signal?.addEventListener("abort", () => this.close(), { once: true });
+  }
+
+  get state() {
+    return this.#isClosed ? "closed" : this.#shared.link.state;
+  }
+
+  get error() {
+    return this.#shared.link.error;
+  }
+
+  /** @type {Client["send"]} */
+  send(request, options = {}) {
+    /** @type {{ stream_id?: string | null, messages: object[] }} */
+    const params = typeof request === "string" ? { messages: [{ role: "user", content: request }] } : request;
+    const streamId = params.stream_id ?? newId("str");
+    return this.#follow(streamId, JSON.stringify({ ...params, stream_id: streamId }), 0, options);
+  }
+
+  /** @type {Client["resume"]} */
+  resume(streamId, { after = 0, detach = true, ...options } = {}) {
+    return this.#follow(streamId, undefined, after, { detach, ...options });
+  }
+
+  /** @type {Client["call"]} */
+  async call(/** @type {string} */ method, /** @type {[object?, { signal?: AbortSignal }?]} */ ...rest) {
+    const [params, { signal } = {}] = rest;
+    if (NOT_CALLS.has(method)) {
+      const message = `${method} is not for call()`;
+      throw new ArcherError({ kind: "invalid_params", message, hint: "Use send() or resume()." });
+    }
+    if (this.#isClosed) throw closed("the client is closed");
+    // An id of our own makes repeating the request harmless.
+    const ids = method === "session/create" ? { session_id: newId("ses") } : {};
+    return this.#shared.link.call(method, JSON.stringify({ ...ids, ...params }), signal);
+  }
+
+  /** @type {Client["on"]} */
+  on(event, listener) {
+    // A wrapper of its own, so that one function may listen twice.
+    const entry = /** @type {typeof listener} */ ((...args) => listener(...args));
+    this.#listeners[event].add(entry);
+    return () => void this.#listeners[event].delete(entry);
+  }
+
+  close() {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    for (const stream of this.#streams) stream.leave(closed("the client was closed before the stream ended"));
+    leave(this.#shared, this, this.#lingerMs);
+    for (const listener of this.#listeners.state) notify(listener, "closed", undefined);
+  }
+
+  /**
+   * @param {string} streamId @param {string | undefined} request as JSON
+   * @param {number} after @param {StreamOptions} options
+   */
+  #follow(streamId, request, after, options) {
+    const { link } = this.#shared;
+    const known = this.#isClosed ? undefined : link.logOf(streamId);
+    const isSame = known && (request === undefined ? known.after === after : known.request === request);
+    const log = known && isSame ? known : new Log(link, streamId, request, after);
+    if (this.#isClosed) log.fail(closed("the client is closed"), "lost");
+    else if (known && !isSame) log.fail(conflict(streamId), "failed");
+    const stream = new ChatStream(log, options);
+    this.#streams.add(stream);
+    stream.ended.then(() => this.#streams.delete(stream));
+    if (log !== known && !log.end) link.open(log);
+    return stream;
+  }
+}
+
+/** @type {Set<string>} */
+const NOT_CALLS = new Set(["initialize", "chat/send", "stream/subscribe", "stream/unsubscribe"]);
+
+/** @param {string} streamId */
+function conflict(streamId) {
+  return new ArcherError({
+    kind: "stream_id_conflict",
+    message: `stream ${streamId} is followed here already, with another request or from another event`,
+    hint: "Give each request an id of its own, or leave it out.",
+    stream_id: streamId,
+  });
+}
+
+/**
+ * A connection and who uses it.
+ * @typedef {{ link: Link, users: Map<ArcherClient, Listeners>, lingering?: ReturnType<typeof setTimeout> }} Shared
+ */
+
+/** One connection for a URL and a credential, however many clients a page makes. @type {Map<string, Shared>} */
+const connections = new Map();
+/** @type {WeakMap<object, number>} */
+const identities = new WeakMap();
+let identityCount = 0;
+
+/** @param {ConnectOptions} options @returns {Shared} */
+function share({ url, token, ticket, coalesceMs, giveUpAfterMs = 60_000, backoff, shared = true, ...rest }) {
+  const { client = SELF } = rest;
+  const WebSocket = /** @type {typeof globalThis.WebSocket} */ (rest.WebSocket ?? globalThis.WebSocket);
+  if (typeof WebSocket !== "function") {
+    const message = "there is no WebSocket here";
+    throw new ArcherError({ kind: "not_supported", message, hint: "Pass one, such as ws's." });
+  }
+  const base = baseOf(url);
+  const key = JSON.stringify([base, token, identityOf(ticket), coalesceMs, identityOf(WebSocket)]);
+  const known = shared ? connections.get(key) : undefined;
+  if (known) return known;
+  const socketUrl = new URL(SOCKET_PATH, base).href.replace(/^http/, "ws");
+  const times = { firstMs: 500, maxMs: 20_000, ...backoff };
+  const link = new Link({
+    ...{ url: base, socketUrl, token, ticket: ticket instanceof URL ? ticket.href : ticket, client, coalesceMs },
+    ...{ giveUpAfterMs, backoff: times, WebSocket },
+  });
+  /** @type {Shared} */
+  const made = { link, users: new Map() };
+  link.onState = () => {
+    if (link.state === "closed" && connections.get(key) === made) connections.delete(key);
+    for (const { state } of [...made.users.values()]) for (const tell of state) notify(tell, link.state, link.error);
+  };
+  link.onNotification = (message) => {
+    for (const { notification } of made.users.values()) for (const tell of notification) notify(tell, message);
+  };
+  if (shared) connections.set(key, made);
+  return made;
+}
+
+/** @param {Shared} shared @param {ArcherClient} client @param {number} lingerMs */
+function leave(shared, client, lingerMs) {
+  shared.users.delete(client);
+  if (shared.users.size > 0) return;
+  if (lingerMs > 0) shared.lingering = setTimeout(() => shared.link.close(), lingerMs);
+  else shared.link.close();
+}
+
+/** @param {unknown} value */
+function identityOf(value) {
+  if (typeof value !== "function") return value;
+  if (!identities.has(value)) identities.set(value, ++identityCount);
+  return ["function", identities.get(value)];
+}
+
+/** Where the server is: by default where this module came from. @param {string | URL | undefined} given */
+function baseOf(given) {
+  try {
+    if (given === undefined) return checked(new URL("../", import.meta.url));
+    const text = String(given);
+    if (!/^((http|ws)s?:\/\/|\/)/.test(text)) throw new TypeError("neither a whole URL nor a path");
+    return checked(new URL(text, globalThis.location?.href));
+  } catch (cause) {
+    const message = given === undefined ? "the server's URL is missing" : `${given} is not the URL of a server`;
+    throw new ArcherError({ kind: "invalid_params", message, hint: "Write it like http://127.0.0.1:8000." }, { cause });
+  }
+}
+
+/** @param {URL} url */
+function checked(url) {
+  const base = new URL(url.href.replace(/^ws/, "http"));
+  const isPlain = !base.username && !base.password && !base.search;
+  if (!/^https?:$/.test(base.protocol) || !isPlain) throw new TypeError("not a server's");
+  base.pathname = base.pathname.replace(/\/?(api\/v1\/ws)?\/?$/, "/");
+  base.hash = "";
+  return base;
+}
+
+/** Pages over plain http have no crypto.randomUUID. @param {string} prefix */
+function newId(prefix) {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return `${prefix}_${Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
+}

@@ -1,0 +1,67 @@
+// What the socket needs of HTTP: tickets, and why a browser's handshake failed.
+
+import { ArcherError, unreachable } from "./archer-errors.js";
+
+/**
+ * A ticket for one handshake (section 2).
+ * @param {string | (() => Promise<string>)} source the program's own function, or a URL of its own backend's
+ * @returns {Promise<string>}
+ * @throws {ArcherError} `retryable` says whether another try may succeed
+ */
+export async function fetchTicket(source) {
+  try {
+    const ticket = typeof source === "function" ? await source() : await postForTicket(source);
+    if (typeof ticket === "string" && /^[\w-]+$/.test(ticket)) return ticket;
+  } catch (error) {
+    if (error instanceof ArcherError) throw error;
+    const message = `no ticket could be fetched: ${error instanceof Error ? error.message : error}`;
+    throw unreachable(message, "Look into what `ticket` calls.", error);
+  }
+  const hint = "It must give the `ticket` of the answer of POST /api/v1/ws/tickets.";
+  throw new ArcherError({ kind: "unauthenticated", message: "what `ticket` gave is no ticket", hint });
+}
+
+/** @param {string} url */
+async function postForTicket(url) {
+  const answer = await fetch(url, {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify({ origin: globalThis.location?.origin }),
+  });
+  if (answer.ok) return (await answer.json()).ticket;
+  const isPassing = answer.status >= 500 || answer.status === 408 || answer.status === 429;
+  throw new ArcherError({
+    kind: "unauthenticated",
+    message: `${url} gave no ticket (${answer.status})`,
+    hint: "Is the user still signed in there?",
+    retryable: isPassing,
+  });
+}
+
+/**
+ * Whether the server is there and forbids this page: then it has to be told, not asked again.
+ * A page may not read the answer of a server that forbids its origin, but it can tell it from no answer at all.
+ * @param {URL} url
+ */
+export async function findRefusal(url) {
+  const origin = globalThis.location?.origin;
+  if (!origin || typeof fetch !== "function") return undefined;
+  const isThere = () => readable(new URL("health/live", url), "no-cors");
+  if (!(await isThere()) || (await readable(new URL("api/v1/ws", url), "cors"))) return undefined;
+  if (!(await isThere())) return undefined; // It stopped in between.
+  return new ArcherError({
+    kind: "forbidden",
+    message: `${url.href} does not let pages of ${origin} use it`,
+    hint: `Add ${origin} to the server's setting CORS_ORIGINS, and ${url.hostname} to ALLOWED_HOSTS if it is not there.`,
+  });
+}
+
+/** @param {URL} url @param {RequestMode} mode */
+async function readable(url, mode) {
+  try {
+    await fetch(url, { mode, cache: "no-store", credentials: "omit" });
+    return true;
+  } catch {
+    return false;
+  }
+}

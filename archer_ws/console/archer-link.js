@@ -1,0 +1,362 @@
+// The connection: its keeping and its mending.
+//
+// One socket carries everything. Behind a loss every stream is attached anew at its last event, then the unanswered
+// requests are repeated. What waits is archer-requests.js's, what a stream makes of its events archer-stream.js's, and
+// who may share a connection archer-client.js's.
+
+import { ArcherError, closeError, closed, notArcher, notify, unreachable } from "./archer-errors.js";
+import { fetchTicket, findRefusal } from "./archer-http.js";
+import { Requests, newCall } from "./archer-requests.js";
+import { localEnd } from "./archer-stream.js";
+
+/**
+ * @typedef {import("./archer-client.d.ts").State} State
+ * @typedef {import("./archer-stream.js").Log} Log
+ * @typedef {{ url: URL, socketUrl: string, token?: string, ticket?: string | (() => Promise<string>),
+ *   client: { name: string, version: string }, coalesceMs?: number, giveUpAfterMs: number,
+ *   backoff: { firstMs: number, maxMs: number }, WebSocket: typeof WebSocket }} LinkOptions
+ */
+
+const SUBPROTOCOL = "archer.v1";
+// How long ticket, handshake and `initialize` may take together.
+const OPEN_LIMIT_MS = 10_000;
+// How long a connection in doubt may stay silent.
+const PING_LIMIT_MS = 5_000;
+// Silence is counted in half heartbeats, not read off a clock: after a sleep, or in a tab whose timers are held back,
+// a clock would call a connection dead whose messages only wait to be read.
+const SILENT_TICKS_MAX = 5;
+
+export class Link {
+  /** @type {State} */
+  state = "connecting";
+  /** Why there is no connection. @type {ArcherError | undefined} */
+  error;
+  /** Told of each change of state. */
+  onState = () => {};
+  /** Told of each notification. @type {(message: import("./archer-client.d.ts").AnyNotification) => void} */
+  onNotification = () => {};
+  #options;
+  #requests = new Requests((frame) => this.#socket?.send(frame));
+  /** @type {Map<string, Log>} */
+  #logs = new Map();
+  /** @type {WebSocket | undefined} */
+  #socket;
+  // Grows with each attempt and each loss: what an older attempt still brings is stale.
+  #attempt = 0;
+  #isDialling = false;
+  #isReady = false;
+  #wasReady = false;
+  #downSince = Date.now();
+  #ceilingMs;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #timer;
+  /** @type {ReturnType<typeof setInterval> | undefined} */
+  #ticker;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #doubt;
+  #silentTicks = 0;
+
+  /** @param {LinkOptions} options */
+  constructor(options) {
+    this.#options = options;
+    this.#ceilingMs = options.backoff.firstMs;
+    for (const [target, type, listener] of this.#signs) target?.addEventListener?.(type, listener);
+    // Not at once: whoever made this listens first.
+    queueMicrotask(() => this.state === "closed" || this.#dial());
+  }
+
+  /** @param {string} streamId */
+  logOf(streamId) {
+    return this.#logs.get(streamId);
+  }
+
+  /** Deliver a stream's events to it until its end, over as many connections as it takes. @param {Log} log */
+  open(log) {
+    if (this.state === "closed") return log.fail(this.#whyClosed(), "lost");
+    this.#logs.set(log.streamId, log);
+    if (this.#isReady) this.#requests.put(this.#attaching(log));
+  }
+
+  /** Nobody here follows it any more; the server goes on. @param {Log} log */
+  leave(log) {
+    this.#forget(log);
+    const body = JSON.stringify({ stream_id: log.streamId });
+    if (this.#isReady && log.isSent) this.#requests.put(newCall("stream/unsubscribe", body, { ofConnection: true }));
+  }
+
+  /** @param {Log} log @returns {Promise<import("./archer.js").CancelResult>} */
+  async cancel(log) {
+    if (log.end) return { outcome: "already_ended", ...(log.end.status !== "lost" && { status: log.end.status }) };
+    if (!log.isSent && log.request !== undefined) {
+      this.#forget(log);
+      log.finish(localEnd(log, "cancelled"));
+      return { outcome: "cancelling", status: "cancelled" };
+    }
+    return this.call("stream/cancel", JSON.stringify({ stream_id: log.streamId }));
+  }
+
+  /**
+   * @param {string} method @param {string} body its params as JSON @param {AbortSignal} [signal]
+   * @returns {Promise<any>}
+   */
+  call(method, body, signal) {
+    return new Promise((resolve, reject) => {
+      if (signal?.aborted) return reject(signal.reason);
+      if (this.state === "closed") return reject(this.#whyClosed());
+      const abort = () => {
+        this.#requests.drop((each) => each === call);
+        reject(signal?.reason);
+      };
+      const over = () => signal?.removeEventListener("abort", abort);
+      const call = newCall(method, body, {
+        resolve: (result) => (over(), resolve(result)),
+        reject: (error) => (over(), reject(error)),
+      });
+      signal?.addEventListener("abort", abort);
+      this.#requests.put(call);
+    });
+  }
+
+  /** Close for good. @param {ArcherError} [error] why */
+  close(error = closed("the client is closed")) {
+    if (this.state === "closed") return;
+    this.#hangUp(error);
+    for (const [target, type, listener] of this.#signs) target?.removeEventListener?.(type, listener);
+    this.error = error;
+    const logs = [...this.#logs.values()];
+    this.#logs.clear();
+    this.#setState("closed");
+    for (const log of logs) log.fail(error, "lost");
+    this.#requests.fail(error);
+  }
+
+  /** Something suggests that the connection is dead, or that a new one would succeed now: find out at once. */
+  #check = () => {
+    if (this.#isReady) {
+      if (this.#doubt !== undefined) return;
+      this.#expectSoon();
+      this.#requests.put(newCall("ping", "{}", { ofConnection: true, resolve: () => this.#trust() }));
+    } else if (!this.#isDialling) {
+      this.#downSince = Date.now(); // Asleep or offline, nobody tried.
+      this.#dial();
+    }
+  };
+
+  #offline = () => {
+    if (this.#isReady) this.#check();
+    else if (!this.#isDialling) this.#wait(0);
+  };
+
+  #shown = () => {
+    if (document.visibilityState === "visible") this.#check();
+  };
+
+  /** @type {[target: EventTarget | undefined, type: string, listener: () => void][]} */
+  #signs = [
+    [globalThis, "online", this.#check],
+    [globalThis, "offline", this.#offline],
+    [globalThis, "pageshow", this.#check],
+    [globalThis.document, "visibilitychange", this.#shown],
+  ];
+
+  async #dial() {
+    const attempt = ++this.#attempt;
+    const { ticket, socketUrl, url, WebSocket } = this.#options;
+    this.#isDialling = true;
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#lose(unreachable(`${url} did not answer in time`)), OPEN_LIMIT_MS);
+    this.#setState("connecting");
+    const protocols = [SUBPROTOCOL];
+    try {
+      if (ticket !== undefined) protocols.push(`archer.ticket.${await fetchTicket(ticket)}`);
+    } catch (error) {
+      if (attempt === this.#attempt) this.#lose(/** @type {ArcherError} */ (error));
+      return;
+    }
+    if (attempt !== this.#attempt) return;
+    try {
+      this.#listen(new WebSocket(socketUrl, protocols));
+    } catch (cause) {
+      const hint = "A page served over https can use wss:// only, that is an https:// URL.";
+      this.close(new ArcherError({ kind: "forbidden", message: `no socket to ${url} can be made`, hint }, { cause }));
+    }
+  }
+
+  /** @param {WebSocket} socket */
+  #listen(socket) {
+    this.#socket = socket;
+    socket.onopen = () => {
+      if (socket.protocol !== SUBPROTOCOL) return this.close(notArcher(this.#options.url, "does not speak archer.v1"));
+      const { client, token, coalesceMs } = this.#options;
+      const body = JSON.stringify({ protocol_version: 1, client, token, coalesce_ms: coalesceMs });
+      const reject = (/** @type {ArcherError} */ error) => this.#lose(error);
+      this.#requests.send(newCall("initialize", body, { ofConnection: true, resolve: this.#initialized, reject }));
+    };
+    socket.onmessage = ({ data }) => this.#receive(data);
+    socket.onclose = ({ code, reason }) => {
+      if (!this.#wasReady && code === 1006) this.#explain();
+      this.#lose(closeError(this.#options.url, code, reason));
+    };
+    socket.onerror = () => {}; // A close follows. Node's ws throws what nobody listens to.
+  }
+
+  /** A browser does not tell why a handshake failed: ask over HTTP. */
+  async #explain() {
+    const refused = await findRefusal(this.#options.url);
+    if (refused && !this.#wasReady) this.close(refused);
+  }
+
+  #initialized = (/** @type {any} */ result) => {
+    if (!Number.isSafeInteger(result?.heartbeat_ms)) {
+      return this.close(notArcher(this.#options.url, "does not answer as an Archer server does"));
+    }
+    clearTimeout(this.#timer);
+    Object.assign(this.#requests.limits, result.limits);
+    this.#isDialling = false;
+    this.#isReady = this.#wasReady = true;
+    this.error = undefined;
+    this.#watch(result.heartbeat_ms / 2);
+    this.#requests.open([...this.#logs.values()].map((log) => this.#attaching(log)));
+    this.#setState("open");
+  };
+
+  /** @param {number} tickMs */
+  #watch(tickMs) {
+    this.#silentTicks = 0;
+    let tickedAt = Date.now();
+    this.#ticker = setInterval(() => {
+      const sinceMs = Date.now() - tickedAt;
+      tickedAt = Date.now();
+      if (sinceMs > 2 * tickMs + 1000) this.#check();
+      else if (++this.#silentTicks > SILENT_TICKS_MAX) this.#lose(unreachable(`${this.#options.url} has gone silent`));
+    }, tickMs);
+  }
+
+  #expectSoon() {
+    clearTimeout(this.#doubt);
+    this.#doubt = setTimeout(() => this.#lose(unreachable(`${this.#options.url} has gone silent`), 0), PING_LIMIT_MS);
+  }
+
+  #trust() {
+    clearTimeout(this.#doubt);
+    this.#doubt = undefined;
+  }
+
+  /** @param {string} data */
+  #receive(data) {
+    this.#silentTicks = 0;
+    // What is heard may have been waiting here since before the doubt: the answer to the ping ends it.
+    if (this.#doubt !== undefined) this.#expectSoon();
+    let message;
+    try {
+      message = JSON.parse(data);
+    } catch {
+      // Told below.
+    }
+    if (typeof message?.method === "string") this.#notified(message.method, message.params ?? {});
+    else if (message?.id === undefined) this.close(notArcher(this.#options.url, "sends what is no JSON-RPC"));
+    else if ((this.#requests.answered(message) ?? "initialize") !== "initialize") {
+      this.#ceilingMs = this.#options.backoff.firstMs;
+    }
+  }
+
+  /** @param {string} method @param {any} params */
+  #notified(method, params) {
+    const log = this.#logs.get(params.stream_id);
+    const taken = log?.take(method, params);
+    if (log && taken === "gap") this.#requests.put(this.#attaching(log));
+    else if (log && taken === "over") this.#forget(log);
+    this.onNotification({ method: /** @type {any} */ (method), params });
+  }
+
+  /** @param {Log} log */
+  #attaching(log) {
+    const { method, body } = log.attaching();
+    const attempt = this.#attempt;
+    return newCall(method, body, {
+      log,
+      ofConnection: true,
+      resolve: (result) => log.attached(result),
+      reject: (error) => {
+        if (this.#logs.get(log.streamId) !== log) return;
+        if (error.kind === "draining") log.isSent = log.isAccepted; // It closes soon: the next connection takes it.
+        else if (!log.isAccepted || !error.retryable) {
+          this.#forget(log);
+          log.fail(error, log.isAccepted ? "lost" : "failed");
+        } else {
+          const isCurrent = () => attempt === this.#attempt && this.#logs.get(log.streamId) === log;
+          const again = () => isCurrent() && this.#requests.put(this.#attaching(log));
+          setTimeout(again, error.retryAfterMs ?? 1000);
+        }
+      },
+    });
+  }
+
+  /** @param {Log} log */
+  #forget(log) {
+    if (this.#logs.get(log.streamId) === log) this.#logs.delete(log.streamId);
+    this.#requests.drop((call) => call.log === log);
+  }
+
+  /** The connection is gone, or did not come about; mend it. @param {ArcherError} error @param {number} [pauseMs] */
+  #lose(error, pauseMs) {
+    if (this.state === "closed") return;
+    if (!error.retryable) return this.close(error);
+    if (this.#isReady) this.#downSince = Date.now();
+    this.#hangUp(error);
+    this.error = error;
+    if (Date.now() - this.#downSince >= this.#options.giveUpAfterMs) this.#giveUp(error);
+    this.#wait(pauseMs);
+  }
+
+  /** @param {number} [pauseMs] by default full jitter (section 11) */
+  #wait(pauseMs) {
+    clearTimeout(this.#timer);
+    if (this.#isOffline()) return this.#setState("offline");
+    this.#setState("connecting");
+    this.#timer = setTimeout(() => this.#dial(), pauseMs ?? Math.random() * this.#ceilingMs);
+    if (pauseMs === undefined) this.#ceilingMs = Math.min(2 * this.#ceilingMs, this.#options.backoff.maxMs);
+  }
+
+  // A server on this machine is there without any network.
+  #isOffline() {
+    const isLocal = /^(localhost|.*\.localhost|127(\.\d+){3}|\[::1\])$/.test(this.#options.url.hostname);
+    return !isLocal && globalThis.navigator?.onLine === false;
+  }
+
+  /** Let go of the socket, and take back what it did not answer. @param {ArcherError} error */
+  #hangUp(error) {
+    this.#attempt++;
+    this.#isDialling = this.#isReady = false;
+    clearTimeout(this.#timer);
+    clearInterval(this.#ticker);
+    this.#trust();
+    if (this.#socket) {
+      this.#socket.onopen = this.#socket.onmessage = this.#socket.onclose = null;
+      this.#socket.close();
+      this.#socket = undefined;
+    }
+    for (const log of this.#logs.values()) log.detached();
+    this.#requests.takeBack(error);
+  }
+
+  /** No connection for too long: what the server has not accepted fails; streams that run there go on waiting. */
+  #giveUp(/** @type {ArcherError} */ error) {
+    this.#requests.fail(error);
+    for (const log of [...this.#logs.values()].filter((each) => !each.isAccepted)) {
+      this.#forget(log);
+      log.fail(error, log.isSent ? "lost" : "failed");
+    }
+  }
+
+  #whyClosed() {
+    return this.error ?? closed("the client is closed");
+  }
+
+  /** @param {State} state */
+  #setState(state) {
+    if (this.state === state) return;
+    this.state = state;
+    notify(this.onState);
+  }
+}

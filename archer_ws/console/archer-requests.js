@@ -1,0 +1,132 @@
+// Requests that wait to be sent or answered: whose turn it is, and what a loss leaves to be repeated.
+
+import { ArcherError, refusal } from "./archer-errors.js";
+
+/**
+ * `ofConnection`: whether it means nothing on the next connection; `log`: the stream it asks for.
+ * @typedef {import("./archer-stream.js").Log} Log
+ * @typedef {{ method: string, body: string, ofConnection: boolean, log?: Log, sends: number,
+ *   resolve(result: any): void, reject(error: ArcherError): void }} Call
+ */
+
+// What the server takes however busy it is (section 8).
+const CONTROL = new Set(["stream/cancel", "ping"]);
+// What may be sent twice without harm; anything else is rejected when its answer is lost.
+const REPEATABLE = new Set(
+  `stream/cancel stream/get stream/list session/create session/get session/list session/update session/delete
+  model/list provider/status ping rpc.discover`.split(/\s+/),
+);
+
+/**
+ * @param {string} method @param {string} body its params as JSON
+ * @param {Partial<Call>} [more]
+ * @returns {Call}
+ */
+export const newCall = (method, body, more = {}) => ({
+  ofConnection: false,
+  resolve() {},
+  reject() {},
+  ...more,
+  method,
+  body,
+  sends: 0,
+});
+
+export class Requests {
+  // Until the server has told its own (section 2).
+  limits = { max_requests: 64, max_frame_bytes: 1024 * 1024 };
+  /** @type {Call[]} */
+  #waiting = [];
+  /** @type {Map<number, Call>} */
+  #inFlight = new Map();
+  #lastId = 0;
+  #isOpen = false;
+  #transmit;
+
+  /** @param {(frame: string) => void} transmit */
+  constructor(transmit) {
+    this.#transmit = transmit;
+  }
+
+  /** Send it after the others. @param {Call} call */
+  put(call) {
+    this.#waiting.push(call);
+    this.#flush();
+  }
+
+  /** From now on requests may be sent, these before those that wait. @param {Call[]} first */
+  open(first) {
+    this.#isOpen = true;
+    this.#waiting.unshift(...first);
+    this.#flush();
+  }
+
+  /** @param {(call: Call) => boolean} isUnwanted */
+  drop(isUnwanted) {
+    this.#waiting = this.#waiting.filter((call) => !isUnwanted(call));
+  }
+
+  /**
+   * The method that was answered with success, if any.
+   * @param {{ id: number, result?: unknown, error?: { code?: number, message?: string, data?: any } }} message
+   */
+  answered({ id, result, error }) {
+    const call = this.#inFlight.get(id);
+    if (!call) return undefined;
+    this.#inFlight.delete(id);
+    // Repeated behind a loss, a deletion finds its own work done.
+    const isDone = call.method === "session/delete" && call.sends > 1 && error?.data?.kind === "session_not_found";
+    if (error && !isDone) call.reject(refusal(error));
+    else call.resolve(error ? {} : result);
+    this.#flush();
+    return error ? undefined : call.method;
+  }
+
+  /** The connection is lost: what was not answered goes again, in the old order. @param {ArcherError} cause */
+  takeBack(cause) {
+    this.#isOpen = false;
+    const unanswered = [...this.#inFlight.values()].filter((call) => !call.ofConnection);
+    this.#inFlight.clear();
+    this.drop((call) => call.ofConnection);
+    this.#waiting.unshift(...unanswered.filter(({ method }) => REPEATABLE.has(method)));
+    for (const call of unanswered.filter(({ method }) => !REPEATABLE.has(method))) {
+      const message = `the connection was lost before ${call.method} was answered`;
+      const hint = "It may or may not have been done: look before you repeat it.";
+      call.reject(new ArcherError({ kind: "connection_lost", message, hint }, { cause }));
+    }
+  }
+
+  /** None that waits can be sent. @param {ArcherError} error */
+  fail(error) {
+    const calls = this.#waiting;
+    this.#waiting = [];
+    for (const call of calls) call.reject(error);
+  }
+
+  /** @param {Call} call */
+  send(call) {
+    const id = ++this.#lastId;
+    const frame = `{"jsonrpc":"2.0","id":${id},"method":${JSON.stringify(call.method)},"params":${call.body}}`;
+    const max = this.limits.max_frame_bytes;
+    // UTF-8 takes at most three bytes for each of a string's units.
+    if (frame.length * 3 > max && new TextEncoder().encode(frame).length > max) {
+      // Sent, it would close the connection, for everything else too.
+      const message = `the request is larger than the ${max} bytes that the server takes`;
+      const hint = "Send less text, or send it over REST.";
+      return call.reject(new ArcherError({ kind: "content_too_large", message, hint }));
+    }
+    call.sends++;
+    if (call.log) call.log.isSent = true;
+    this.#inFlight.set(id, call);
+    this.#transmit(frame);
+  }
+
+  #flush() {
+    while (this.#isOpen) {
+      const isFull = this.#inFlight.size >= this.limits.max_requests;
+      const index = this.#waiting.findIndex(({ method }) => !isFull || CONTROL.has(method));
+      if (index < 0) return;
+      this.send(/** @type {Call} */ (this.#waiting.splice(index, 1)[0]));
+    }
+  }
+}

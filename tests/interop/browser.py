@@ -1,0 +1,125 @@
+"""Headless Chromium for tests in Python, and pages for it."""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from archer_ws.api.routes.console import DIRECTORY
+from tests.fakes.scripted_server import Exchange, Reply, ScriptedServer, scripted_server
+from tests.interop.javascript import NODE_PROJECT, Javascript
+
+#: No sandbox, as CI runs as root; no services of Google's. Names that need no DNS stand for this machine's pages.
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--host-resolver-rules=MAP *.test 127.0.0.1",
+]
+_RUN_IN_PAGE = """
+    const answer = await kept.pages[page].evaluate(async ({ body, args }) => {
+        const AsyncFunction = (async () => {}).constructor;
+        window.kept ??= {};
+        const names = { kept, ...args };
+        try {
+            return { value: await new AsyncFunction(...Object.keys(names), body)(...Object.values(names)) };
+        } catch (error) {
+            return { error: { ...error, name: error.name, message: error.message } };
+        }
+    }, { body, args });
+    if (answer.error) throw Object.assign(new Error(answer.error.message), answer.error);
+    return answer.value;
+"""
+
+
+class Browser:
+    """A running Chromium with one context; its pages have names."""
+
+    def __init__(self, js: Javascript) -> None:
+        self._js = js
+
+    async def open(self, page: str, url: str) -> None:
+        """A new tab at this address; what it logs is shown with a failing test."""
+        await self._js.run(
+            """
+            kept.pages[page] = await kept.context.newPage();
+            kept.pages[page].on("console", (message) => console.error(`${page}: ${message.text()}`));
+            kept.pages[page].on("pageerror", (error) => console.error(`${page}: uncaught ${error}`));
+            await kept.pages[page].goto(url);
+            """,
+            page=page,
+            url=url,
+        )
+
+    async def run(self, page: str, code: str, **args: Any) -> Any:
+        """What an async function with this body returns in the page; there, `kept` lives as long as the document.
+
+        Raises:
+            JavascriptError: it threw.
+        """
+        return await self._js.run(_RUN_IN_PAGE, page=page, body=code, args=args)
+
+    async def control(self, page: str, code: str, **args: Any) -> Any:
+        """What an async function with this body returns outside, where `page` and `context` are playwright's."""
+        return await self._js.run(f"const page = kept.pages[name], {{ context }} = kept;\n{code}", name=page, **args)
+
+
+@asynccontextmanager
+async def chromium(js: Javascript) -> AsyncIterator[Browser]:
+    """A running Chromium: the one of the variable CHROMIUM, or the machine's."""
+    found = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    assert found, "these tests need Chromium: install it, or say where it is in the variable CHROMIUM"
+    await js.run(
+        """
+        kept.browser = await chromium.launch({ executablePath, args: flags });
+        kept.context = await kept.browser.newContext();
+        kept.pages = {};
+        """,
+        executablePath=found,
+        flags=FLAGS,
+    )
+    try:
+        yield Browser(js)
+    finally:
+        await js.run("await kept.browser.close(); delete kept.browser;")
+
+
+@asynccontextmanager
+async def pages(files: Mapping[str, Reply] | None = None) -> AsyncIterator[ScriptedServer]:
+    """A web server of somebody's own: an empty page at every path, but for these."""
+    given = {} if files is None else files
+
+    def respond(exchange: Exchange) -> Reply:
+        path = exchange.path.partition("?")[0]
+        return given.get(path) or Reply([b"<!doctype html><div id=root></div>"], content_type="text/html")
+
+    async with scripted_server(responder=respond) as server:
+        yield server
+
+
+def script(text: bytes) -> Reply:
+    """A module."""
+    return Reply([text], content_type="text/javascript")
+
+
+def own_copy() -> dict[str, Reply]:
+    """The client as a site serves it itself."""
+    return {f"/console/{path.name}": script(path.read_bytes()) for path in DIRECTORY.glob("archer-*.js")}
+
+
+def bundled(directory: Path, page: str) -> bytes:
+    """A program of client/*.tsx, with the client and React, in one file."""
+    for path in [*DIRECTORY.glob("archer*"), *(NODE_PROJECT / "client").glob("*.tsx")]:
+        shutil.copy(path, directory)
+    (directory / "node_modules").symlink_to(NODE_PROJECT / "node_modules")
+    defined = f"--define:process.env.NODE_ENV={json.dumps('development')}"
+    command = ["node_modules/.bin/esbuild", page, "--bundle", "--format=esm", "--jsx=automatic", "--jsx-dev", defined]
+    return subprocess.run(command, cwd=directory, capture_output=True, timeout=60, check=True).stdout

@@ -1,0 +1,110 @@
+"""JavaScript for tests in Python: a Node process that runs what it is given, with the client at hand."""
+
+import asyncio
+import itertools
+import json
+import shutil
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+NODE_PROJECT = Path(__file__).parent / "node"
+#: How long a piece of code may take; a browser starts in it, too.
+LIMIT_S = 60.0
+_LINE_BYTES_MAX = 16 * 1024 * 1024
+
+
+class JavascriptError(Exception):
+    """What the code threw; `error` has its name, message and own fields."""
+
+    def __init__(self, error: Any) -> None:
+        super().__init__(str(error))
+        self.error: dict[str, Any] = error if isinstance(error, dict) else {"message": error}
+
+
+class Javascript:
+    """A Node process with `connect`, `ArcherError`, ws's `WebSocket` and playwright's `chromium` in scope."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._ids = itertools.count()
+        self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._reader = asyncio.create_task(self._read())
+        assert process.stderr is not None
+        self._errors = asyncio.create_task(process.stderr.read())
+
+    async def run(self, code: str, limit_s: float = LIMIT_S, **args: Any) -> Any:
+        """What an async function with this body returns; it sees the arguments by their names.
+
+        Raises:
+            JavascriptError: it threw.
+        """
+        return await self.start(code, limit_s, **args)
+
+    def start(self, code: str, limit_s: float = LIMIT_S, **args: Any) -> "asyncio.Task[Any]":
+        """Run it beside others."""
+        number = next(self._ids)
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = answer
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"id": number, "code": code, "args": args}).encode() + b"\n")
+        if self._reader.done():
+            answer.set_exception(JavascriptError("Node has ended"))
+        return asyncio.create_task(_bounded(answer, limit_s))
+
+    async def errors(self) -> str:
+        """All that was written to standard error, once the process has ended."""
+        return (await self._errors).decode()
+
+    async def aclose(self) -> None:
+        """End it; what it printed on standard error is shown with a failing test."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            async with asyncio.timeout(LIMIT_S):
+                await self._process.wait()
+        except TimeoutError:
+            self._process.kill()
+            await self._process.wait()
+        await self._reader
+        if errors := await self.errors():
+            print(errors)
+        assert self._process.returncode == 0
+
+    async def _read(self) -> None:
+        assert self._process.stdout is not None
+        async for line in self._process.stdout:
+            message = json.loads(line)
+            answer = self._waiting.pop(message["id"])
+            if answer.done():
+                continue
+            if "error" in message:
+                answer.set_exception(JavascriptError(message["error"]))
+            else:
+                answer.set_result(message.get("value"))
+        for answer in self._waiting.values():
+            if not answer.done():
+                answer.set_exception(JavascriptError("Node has ended"))
+
+
+async def _bounded(answer: asyncio.Future[Any], limit_s: float) -> Any:
+    async with asyncio.timeout(limit_s):
+        return await answer
+
+
+@asynccontextmanager
+async def javascript() -> AsyncIterator[Javascript]:
+    """A running Node process; it must end in order."""
+    node = shutil.which("node")
+    assert node is not None, "these tests need Node 20 or newer"
+    assert (NODE_PROJECT / "node_modules").is_dir(), f"run npm ci in {NODE_PROJECT}"
+    process = await asyncio.create_subprocess_exec(
+        node, "client/evaluate.mjs", cwd=NODE_PROJECT, stdin=PIPE, stdout=PIPE, stderr=PIPE, limit=_LINE_BYTES_MAX
+    )
+    running = Javascript(process)
+    try:
+        yield running
+    finally:
+        await running.aclose()

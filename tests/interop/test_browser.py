@@ -1,0 +1,303 @@
+"""The JavaScript client in headless Chromium against the real server: origins, reloads, tabs, networks, React."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes.cutting_proxy import cutting_proxy
+from tests.fakes.scripted_server import Exchange, Reply, ScriptedServer
+from tests.interop.browser import Browser, bundled, chromium, own_copy, pages, script
+from tests.interop.javascript import NODE_PROJECT, Javascript, JavascriptError
+from tests.interop.scripted_chat import HALF, PIECES, TEXT, Answers, address_of
+from tests.processes import Server, program, server
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
+
+LIMIT_S = 60
+OPEN = """
+    const { connect } = await import(`${url}/console/archer-client.js`);
+    kept.archer = connect(options);
+"""
+CHAT = """
+    kept.stream = kept.archer.send(prompt);
+    for await (const _ of kept.stream);
+    return [kept.stream.text, (await kept.stream.ended).status];
+"""
+#: Reading it does not end it.
+FOLLOW = """
+    kept.stream = id ? kept.archer.resume(id) : kept.archer.send("hold", { detach: true });
+    for await (const _ of kept.stream) if (kept.stream.text.length >= half) break;
+    return kept.stream.streamId;
+"""
+FINISH = "return [(await kept.stream.ended).status, kept.stream.text];"
+COMPLETED = ["completed", TEXT]
+
+
+@pytest.fixture
+async def browser(js: Javascript) -> AsyncIterator[Browser]:
+    async with chromium(js) as running:
+        yield running
+
+
+@pytest.fixture
+async def site() -> AsyncIterator[ScriptedServer]:
+    """The pages of an application with an origin of its own, which has a copy of the client, too."""
+    async with pages(own_copy()) as running:
+        yield running
+
+
+Allowing = Callable[..., AbstractAsyncContextManager[Server]]
+
+
+@pytest.fixture
+def allowing(tmp_path: Path, answers: Answers) -> Allowing:
+    """`async with allowing(*origins) as sidecar`: a server that pages of these may use."""
+
+    def start(*origins: str, **environment: Any) -> AbstractAsyncContextManager[Server]:
+        return server(answers, cwd=tmp_path, CORS_ORIGINS=json.dumps(origins), **environment)
+
+    return start
+
+
+async def test_a_page_of_an_allowed_origin_chats_and_cancels(
+    browser: Browser, site: ScriptedServer, allowing: Allowing
+) -> None:
+    async with allowing(site.url) as sidecar:
+        await browser.open("page", site.url)
+        # Where the server is, the module knows: it came from there.
+        await browser.run("page", OPEN, url=sidecar.url, options={})
+        assert await browser.run("page", CHAT, prompt="Why?") == [TEXT, "completed"]
+        await sidecar.next_chat()
+        cancelled = """
+            const stream = kept.archer.send("never");
+            for await (const _ of stream) if (stream.text.length >= half) break;
+            return [(await stream.ended).status, stream.text];
+        """
+        assert await browser.run("page", cancelled, half=len(HALF)) == ["cancelled", HALF]
+        exchange = await sidecar.next_chat()
+        async with asyncio.timeout(LIMIT_S):
+            await exchange.client_left.wait()
+
+
+async def test_the_readmes_page_shows_the_answer(browser: Browser, allowing: Allowing) -> None:
+    html = (NODE_PROJECT / "client" / "page.html").read_text("utf-8")
+    files: dict[str, Reply] = {}
+    async with pages(files) as site, allowing(site.url) as sidecar:
+        here = html.replace("http://127.0.0.1:8000", sidecar.url)
+        files["/"] = Reply([here.encode()], content_type="text/html")
+        await browser.open("page", site.url)
+        until = "await page.waitForFunction((last) => document.body.textContent.includes(last), last);"
+        await browser.control("page", until, last=PIECES[-1].strip())
+
+
+async def test_a_page_of_a_foreign_origin_is_refused_and_told_what_to_do(
+    browser: Browser, site: ScriptedServer, allowing: Allowing
+) -> None:
+    async with allowing("http://localhost:1420") as sidecar:
+        await browser.open("page", site.url)
+        with pytest.raises(JavascriptError, match="Failed to fetch dynamically imported module"):
+            await browser.run("page", OPEN, url=sidecar.url, options={})
+        # A page that has the client of its own can be told why.
+        await browser.run("page", OPEN, url=site.url, options={"url": sidecar.url})
+        told = """
+            const { status, error } = await kept.archer.send("Why?").ended;
+            return { status, error, state: kept.archer.state };
+        """
+        seen = await browser.run("page", told)
+        assert (seen["status"], seen["state"], seen["error"]["kind"]) == ("lost", "closed", "forbidden")
+        assert site.url in seen["error"]["message"]
+        assert f"Add {site.url} to the server's setting CORS_ORIGINS" in seen["error"]["hint"]
+        assert sidecar.chats.empty()
+
+
+async def test_a_page_of_the_servers_own_needs_no_url(browser: Browser, sidecar: Server) -> None:
+    await browser.open("page", f"{sidecar.url}/health/live")
+    await browser.run("page", OPEN, url="", options={})
+    assert await browser.run("page", CHAT, prompt="Why?") == [TEXT, "completed"]
+
+
+async def test_a_page_without_a_server_goes_on_trying_and_finds_it(
+    browser: Browser, site: ScriptedServer, allowing: Allowing
+) -> None:
+    async with allowing(site.url) as sidecar, cutting_proxy(address_of(sidecar)) as proxy:
+        proxy.accepts = False
+        await browser.open("page", site.url)
+        options = {"url": proxy.url, "backoff": {"firstMs": 10, "maxMs": 10}}
+        await browser.run("page", OPEN, url=site.url, options=options)
+        waiting = asyncio.create_task(browser.run("page", CHAT, prompt="Why?"))
+        await proxy.connected(10)
+        assert await browser.run("page", "return [kept.archer.state, kept.archer.error.kind]") == [
+            "connecting",
+            "unreachable",
+        ]
+        proxy.accepts = True
+        assert await waiting == [TEXT, "completed"]
+
+
+async def test_a_reload_in_mid_stream_loses_nothing(
+    browser: Browser, site: ScriptedServer, allowing: Allowing, answers: Answers
+) -> None:
+    async with allowing(site.url) as sidecar:
+        await browser.open("page", site.url)
+        await browser.run("page", OPEN, url=sidecar.url, options={})
+        await browser.run(
+            "page", f"sessionStorage.stream = await (async () => {{ {FOLLOW} }})();", id="", half=len(HALF)
+        )
+        await browser.control("page", "await page.reload()")
+        assert await browser.run("page", "return kept.archer === undefined")
+        await browser.run("page", OPEN, url=sidecar.url, options={})
+        await browser.run("page", f"const id = sessionStorage.stream; {FOLLOW}", half=len(HALF))
+        answers.go.set()
+        assert await browser.run("page", FINISH) == COMPLETED
+        assert sidecar.chats.qsize() == 1
+
+
+async def test_tabs_have_sockets_of_their_own_and_read_and_cancel_each_others_streams(
+    browser: Browser, site: ScriptedServer, allowing: Allowing
+) -> None:
+    async with allowing(site.url) as sidecar, cutting_proxy(address_of(sidecar)) as proxy:
+        for page in ("one", "two"):
+            await browser.open(page, site.url)
+            await browser.run(page, OPEN, url=site.url, options={"url": proxy.url})
+        name = await browser.run("one", FOLLOW, id="", half=len(HALF))
+        assert await browser.run("two", FOLLOW, id=name, half=len(HALF)) == name
+        assert await browser.run("two", "return (await kept.stream.cancel()).outcome") == "cancelling"
+        for page in ("one", "two"):
+            assert await browser.run(page, FINISH) == ["cancelled", HALF]
+        assert proxy.connections == 2
+
+
+async def test_offline_it_waits_for_the_network_and_goes_on_where_it_was(
+    browser: Browser, site: ScriptedServer, allowing: Allowing, answers: Answers
+) -> None:
+    # Not this machine's own name: a sidecar on loopback is there without any network. Nor is such a page's origin
+    # secure, which takes away crypto.randomUUID.
+    origin = site.url.replace("127.0.0.1", "page.test")
+    hosts = json.dumps(["127.0.0.1", "sidecar.test"])
+    async with allowing(origin, ALLOWED_HOSTS=hosts) as sidecar, cutting_proxy(address_of(sidecar)) as proxy:
+        await browser.open("page", origin)
+        assert await browser.run("page", "return crypto.randomUUID === undefined")
+        url = proxy.url.replace("127.0.0.1", "sidecar.test")
+        await browser.run("page", OPEN, url=origin, options={"url": url, "backoff": {"firstMs": 10, "maxMs": 10}})
+        await browser.run("page", FOLLOW, id="", half=len(HALF))
+        await browser.run("page", "kept.states = []; kept.archer.on('state', (state) => kept.states.push(state));")
+        await browser.control("page", "await context.setOffline(true)")
+        proxy.cut()
+        until = "await new Promise((seen) => kept.archer.on('state', (now) => now === state && seen()));"
+        await browser.run("page", f"if (kept.archer.state !== state) {until}", state="offline")
+        dialled = proxy.connections
+        answers.go.set()
+        await browser.control("page", "await context.setOffline(false)")
+        assert await browser.run("page", FINISH) == COMPLETED
+        assert (await browser.run("page", "return kept.states"))[-3:] == ["offline", "connecting", "open"]
+        assert proxy.connections == dialled + 1
+
+
+@pytest.mark.parametrize("sign", ["visibilitychange", "pageshow", "online", "offline"])
+async def test_a_connection_that_died_unnoticed_is_found_out_when_the_page_is_looked_at_again(
+    browser: Browser, site: ScriptedServer, allowing: Allowing, answers: Answers, sign: str
+) -> None:
+    async with allowing(site.url) as sidecar, cutting_proxy(address_of(sidecar)) as proxy:
+        await browser.open("page", site.url)
+        await browser.run("page", OPEN, url=site.url, options={"url": proxy.url})
+        await browser.run("page", FOLLOW, id="", half=len(HALF))
+        proxy.passes.clear()
+        answers.go.set()
+        target = "document" if sign == "visibilitychange" else "window"
+        await browser.run("page", f"{target}.dispatchEvent(new Event(sign))", sign=sign)
+        await proxy.connected(2)
+        proxy.passes.set()
+        assert await browser.run("page", FINISH) == COMPLETED
+
+
+async def test_a_page_shows_tickets_that_its_own_backend_fetches(
+    browser: Browser, allowing: Allowing, answers: Answers
+) -> None:
+    backend: dict[str, Any] = {}
+
+    async def make_ticket(exchange: Exchange) -> Reply:
+        made = await backend["http"].post(
+            "/api/v1/ws/tickets", json=exchange.json(), headers={"Authorization": "Bearer secret"}
+        )
+        return Reply.of_json(made.json())
+
+    async with pages(own_copy()) as site:
+        serve_page = site.responder
+        assert serve_page is not None
+        site.responder = lambda asked: make_ticket(asked) if asked.path == "/ticket" else serve_page(asked)
+        async with allowing(site.url, AUTH_TOKEN="secret") as sidecar, cutting_proxy(address_of(sidecar)) as proxy:
+            backend["http"] = sidecar.http
+            await browser.open("page", site.url)
+            options = {"url": proxy.url, "ticket": "/ticket"}
+            await browser.run("page", OPEN, url=sidecar.url, options=options)
+            await browser.run("page", FOLLOW, id="", half=len(HALF))
+            proxy.cut()
+            await proxy.connected(2)
+            answers.go.set()
+            assert await browser.run("page", FINISH) == COMPLETED
+            asked = [exchange.json() for exchange in site.exchanges if exchange.path == "/ticket"]
+            assert asked == [{"origin": site.url}] * 2
+
+
+async def test_under_reacts_strict_mode_there_is_one_socket_and_no_stream_is_lost(
+    browser: Browser, allowing: Allowing, answers: Answers, tmp_path: Path
+) -> None:
+    (tmp_path / "bundle").mkdir()
+    code = bundled(tmp_path / "bundle", "strict-page.tsx")
+    html = b'<!doctype html><meta charset=utf-8><div id=root></div><script type=module src="/page.js"></script>'
+    files = {"/": Reply([html], content_type="text/html"), "/page.js": script(code)}
+    until = """
+        await page.waitForFunction(([id, text]) => document.getElementById(id)?.textContent === text, [id, text]);
+    """
+    async with (
+        pages(files) as site,
+        allowing(site.url.replace("127.0.0.1", "localhost")) as sidecar,
+        cutting_proxy(address_of(sidecar)) as proxy,
+    ):
+        await browser.open("page", f"{site.url.replace('127.0.0.1', 'localhost')}/?archer={proxy.url}")
+        await browser.control("page", until, id="state", text="open")
+        await browser.control("page", until, id="at-once", text=HALF)
+        await browser.control("page", "await page.click('#ask')")
+        await browser.control("page", until, id="answer", text=TEXT)
+        await browser.control("page", "await page.click('#never')")
+        await browser.control("page", until, id="answer", text=HALF)
+        await browser.control("page", "await page.click('#stop')")
+        chats = [await sidecar.next_chat() for _ in range(3)]
+        async with asyncio.timeout(LIMIT_S):
+            await chats[2].client_left.wait()
+        answers.go.set()
+        await browser.control("page", until, id="at-once", text=TEXT)
+        await browser.control("page", until, id="at-once-status", text="completed")
+        await browser.control("page", until, id="error", text="")
+        assert proxy.connections == 1
+        assert sidecar.chats.empty(), "each was asked for once"
+
+
+async def test_the_embedded_model_answers_a_page_and_is_cancelled_by_it(
+    browser: Browser, site: ScriptedServer, tmp_path: Path
+) -> None:
+    arguments = ("serve", "--host", "127.0.0.1", "--port", "0", "--provider", "local", "--ready-json")
+    async with program(*arguments, cwd=tmp_path, environment={"CORS_ORIGINS": site.url}) as running:
+        ready = json.loads(await running.line())
+        await browser.open("page", site.url)
+        await browser.run("page", OPEN, url=ready["url"], options={})
+        question = {"messages": [{"role": "user", "content": "What color is the sky?"}], "max_tokens": 12}
+        text, status = await browser.run("page", CHAT, prompt=question)
+        assert text.strip()
+        assert status == "completed"
+        seen = await browser.run(
+            "page",
+            """
+            const stream = kept.archer.send("Tell me a very long tale about a ship.");
+            for await (const _ of stream) break;
+            const { status, reason } = await stream.ended;
+            return { status, reason, text: stream.text };
+        """,
+        )
+        assert (seen["status"], seen["reason"]) == ("cancelled", "client")
+        assert seen["text"]

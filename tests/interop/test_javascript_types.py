@@ -1,0 +1,78 @@
+"""The JavaScript client's types: they fit its code, a program can be written with them, and mistakes are found."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from archer_ws.api.routes.console import DIRECTORY
+from tests.interop.javascript import NODE_PROJECT
+
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(180)]
+
+ROOT = Path(__file__).parents[2]
+OPTIONS = {
+    "strict": True,
+    "noEmit": True,
+    "target": "es2022",
+    "module": "esnext",
+    "moduleResolution": "bundler",
+    "lib": ["es2022", "dom", "dom.iterable"],
+    "jsx": "react-jsx",
+    "types": [],
+}
+
+
+def compiled(directory: Path, *files: str, **options: object) -> str:
+    """What the compiler says of the files, beside the client as a program would have it."""
+    for path in [*DIRECTORY.glob("archer*"), *(NODE_PROJECT / "client").glob("*.ts*")]:
+        shutil.copy(path, directory)
+    (directory / "node_modules").symlink_to(NODE_PROJECT / "node_modules")
+    settings = {"compilerOptions": {**OPTIONS, **options}, "files": files}
+    (directory / "tsconfig.json").write_text(json.dumps(settings), "utf-8")
+    tsc = NODE_PROJECT / "node_modules/typescript/bin/tsc"
+    done = subprocess.run(
+        ["node", tsc, "-p", directory], capture_output=True, encoding="utf-8", timeout=120, check=False
+    )
+    assert done.returncode in {0, 1, 2}, done.stderr
+    return done.stdout
+
+
+def test_the_code_does_what_its_types_say(tmp_path: Path) -> None:
+    modules = sorted(path.name for path in DIRECTORY.glob("archer-*.js"))
+    assert "archer-client.js" in modules
+    assert compiled(tmp_path, *modules, allowJs=True, checkJs=True) == ""
+
+
+def test_a_program_can_be_written_with_them_and_mistakes_are_found(tmp_path: Path) -> None:
+    assert compiled(tmp_path, "usage.ts") == ""
+
+
+def test_everything_that_is_exported_is_typed_and_the_other_way_round() -> None:
+    types = (DIRECTORY / "archer-client.d.ts").read_text("utf-8")
+    client = (DIRECTORY / "archer-client.js").as_uri()
+    code = f"console.log(JSON.stringify(Object.keys(await import({json.dumps(client)}))))"
+    done = subprocess.run(["node", "--input-type=module", "-e", code], capture_output=True, timeout=60, check=True)
+    assert sorted(json.loads(done.stdout)) == sorted(
+        re.findall(r"^export (?:class|function) (\w+)", types, re.MULTILINE)
+    )
+
+
+def test_the_client_needs_nothing_but_its_own_files() -> None:
+    for path in DIRECTORY.glob("archer-*.js"):
+        imported = re.findall(r"""(?:from|import)\s*\(?["']([^"']+)["']""", path.read_text("utf-8"))
+        code = [name for name in imported if not name.endswith((".d.ts", "/archer.js", "archer-client.js"))]
+        assert all((DIRECTORY / name.removeprefix("./")).is_file() for name in code), path.name
+
+
+def test_the_hook_and_a_page_that_uses_it_fit_react(tmp_path: Path) -> None:
+    assert compiled(tmp_path, "use-archer.tsx", "strict-page.tsx") == ""
+
+
+@pytest.mark.parametrize("name", ["use-archer.tsx", "page.html"])
+def test_what_the_readme_shows_is_what_is_tested(name: str) -> None:
+    shown = (NODE_PROJECT / "client" / name).read_text("utf-8")
+    assert f"```{name.rpartition('.')[2]}\n{shown}```" in (ROOT / "README.md").read_text("utf-8")
