@@ -31,17 +31,17 @@ class Services:
     dispatcher: Dispatcher
 
 
-def get_services(request: Request) -> Services:
+async def get_services(request: Request) -> Services:
     """The application's services."""
     return cast(Services, request.app.state.services)
 
 
-def get_principal(request: Request) -> str:
+async def get_principal(request: Request) -> str:
     """Whoever the request's credential stands for."""
     return cast(str, request.state.principal)
 
 
-def get_request_id(request: Request) -> str:
+async def get_request_id(request: Request) -> str:
     """The id of this request, as its answer carries it."""
     return cast(str, request.state.request_id)
 

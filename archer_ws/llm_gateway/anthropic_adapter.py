@@ -21,6 +21,7 @@ from archer_ws.llm_gateway.catalog import Catalog
 from archer_ws.llm_gateway.failures import unreadable
 from archer_ws.llm_gateway.probing import probe
 from archer_ws.llm_gateway.sdk_client import drain
+from archer_ws.llm_gateway.sdk_stream import reads
 from archer_ws.llm_gateway.types import (
     ChatMessage,
     ChatOptions,
@@ -101,8 +102,7 @@ class AnthropicAdapter(BaseLLMAdapter):
         body = self._body(messages, model, temperature, max_tokens, options)
         await self._client.open()
         with self._mapping_errors(model):
-            response = await self._client.post_message(body, read_timeout_s=self._timeouts.total_s)
-            answer = answer_of(response.content)
+            answer = answer_of(await self._client.post_message(body, self._timeouts.total_s))
         return ChatResponse(
             id=answer.id or new_id("msg"),
             content=answer.content,
@@ -127,21 +127,21 @@ class AnthropicAdapter(BaseLLMAdapter):
         body = self._body(messages, model, temperature, max_tokens, options) | {"stream": True}
         await self._client.open()
         with self._mapping_errors(model):
-            response = await self._client.post_message(body, read_timeout_s=None)
+            response = await self._client.stream_message(body)
         decoder = MessageStreamDecoder()
         # Closing a response that was not read to its end closes its connection, too.
         async with aclosing(response):
             yield StreamChunk(content="")
             with self._mapping_errors(model, decoder):
                 await _refuse_other_bodies(response)
-                async with aclosing(response.aiter_bytes()) as reads:
-                    async for data in reads:
+                async with aclosing(reads(response)) as body_reads:
+                    async for data in body_reads:
                         for chunk in decoder.feed(data):
                             yield chunk
                         if decoder.fault is not None:
                             raise decoder.fault
                         if decoder.done:
-                            await drain(reads)
+                            await drain(body_reads)
                             return
                 decoder.finish()
         if not decoder.done:

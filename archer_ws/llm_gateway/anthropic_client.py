@@ -12,12 +12,14 @@ from archer_ws.core.exceptions import ArcherError
 from archer_ws.llm_gateway.anthropic_failures import failure_from_error
 from archer_ws.llm_gateway.failures import ProviderIdentity, failure_from_transport
 from archer_ws.llm_gateway.sdk_client import SdkClient, check_key, http_client, transport_errors
+from archer_ws.llm_gateway.sdk_stream import StreamingSdk
 
 if TYPE_CHECKING:
     import anthropic
     import httpx2
 
 ANTHROPIC_URL = "https://api.anthropic.com"
+PATH = "/v1/messages"
 #: The version of the API that still takes `temperature` and `top_p`; the catalog keeps them from the models that refuse
 #: them. From 2026-10-21 on they are a 400 for every model. The SDK's own default changes with its releases.
 API_VERSION = "2023-06-01"
@@ -37,9 +39,11 @@ class AnthropicClient:
         self._connect_s = connect_s
         self._concurrency = concurrency
         self._identity = identity
-        self._sdk: SdkClient[anthropic.AsyncAnthropic] = SdkClient("anthropic", self._make, provider=identity.name)
+        self._sdk: SdkClient[StreamingSdk[anthropic.AsyncAnthropic]] = SdkClient(
+            "anthropic", self._make, provider=identity.name
+        )
 
-    async def open(self) -> "anthropic.AsyncAnthropic":
+    async def open(self) -> "StreamingSdk[anthropic.AsyncAnthropic]":
         """The running loop's client; the first call imports the SDK.
 
         Raises:
@@ -57,31 +61,32 @@ class AnthropicClient:
         """Close the connections of the running loop."""
         await self._sdk.aclose()
 
-    async def post_message(self, body: dict[str, Any], read_timeout_s: float | None) -> "httpx2.Response":
-        """The answer to a Messages request: read whole, or with `stream` in the body not at all; the caller closes it.
+    async def post_message(self, body: dict[str, Any], timeout_s: float) -> bytes:
+        """The whole answer to a Messages request.
 
         Not by `messages.create`: that warns of old models, refuses long answers and has no sampling parameters.
 
         Raises:
             Exception: one of `foreseen()`.
         """
-        client = await self.open()
+        client = (await self.open()).sdk
         import httpx2
 
-        stream = bool(body.get("stream"))
-        response: httpx2.Response = await client.post(
-            "/v1/messages",
+        response = await client.post(
+            PATH,
             cast_to=httpx2.Response,
             body=body,
-            options={
-                # No limit on waiting for the pool: it is as large as the concurrency that is let through to here.
-                "timeout": httpx2.Timeout(read_timeout_s, connect=self._connect_s, pool=None),
-                # A proxy that compresses a stream gathers it first.
-                "headers": {"Accept": "text/event-stream", "Accept-Encoding": "identity"} if stream else {},
-            },
-            stream=stream,
+            options={"timeout": httpx2.Timeout(timeout_s, connect=self._connect_s, pool=None)},
         )
-        return response
+        return response.content
+
+    async def stream_message(self, body: dict[str, Any]) -> "httpx2.Response":
+        """The answer to a Messages request with `stream`, not read at all; the caller closes it.
+
+        Raises:
+            Exception: one of `foreseen()`.
+        """
+        return await (await self.open()).open(body)
 
     async def get_models(self, timeout_s: float) -> bytes:
         """The body of the list of models.
@@ -89,7 +94,7 @@ class AnthropicClient:
         Raises:
             Exception: one of `foreseen()`.
         """
-        client = await self.open()
+        client = (await self.open()).sdk
         import httpx2
 
         async with asyncio.timeout(timeout_s):
@@ -111,8 +116,9 @@ class AnthropicClient:
             case _:
                 return failure_from_transport(self._identity, error)
 
-    def _make(self, sdk: ModuleType) -> "anthropic.AsyncAnthropic":
+    def _make(self, sdk: ModuleType) -> "StreamingSdk[anthropic.AsyncAnthropic]":
         """Runs in a worker thread."""
+        http = http_client(sdk, base_url=self._base_url, concurrency=self._concurrency)
         client: anthropic.AsyncAnthropic = sdk.AsyncAnthropic(
             # With a key here, the SDK looks for credentials neither in the environment nor in files.
             api_key=self._api_key or "none",
@@ -121,11 +127,11 @@ class AnthropicClient:
             open_telemetry=False,
             base_url=self._base_url,
             max_retries=0,
-            http_client=http_client(sdk, base_url=self._base_url, concurrency=self._concurrency),
+            http_client=http,
         )
         # Instead of those from ANTHROPIC_CUSTOM_HEADERS, which no argument turns off.
         client._custom_headers = {"anthropic-version": API_VERSION}
-        return client
+        return StreamingSdk(client, http, path=PATH, connection_error=sdk.APIConnectionError, connect_s=self._connect_s)
 
 
 def foreseen() -> tuple[type[Exception], ...]:

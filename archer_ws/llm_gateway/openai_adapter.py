@@ -29,6 +29,7 @@ from archer_ws.llm_gateway.openai_stream import (
 from archer_ws.llm_gateway.parameters import accepted_parameters
 from archer_ws.llm_gateway.probing import probe
 from archer_ws.llm_gateway.sdk_client import drain
+from archer_ws.llm_gateway.sdk_stream import reads
 from archer_ws.llm_gateway.types import (
     ChatMessage,
     ChatOptions,
@@ -118,8 +119,7 @@ class OpenAIAdapter(BaseLLMAdapter):
         body = self._body(messages, model, temperature, max_tokens, options or ChatOptions())
         await self._client.open()
         with self._mapping(model):
-            response = await self._client.post_chat(body, read_timeout_s=self._timeouts.total_s)
-            answer = answer_of(decode_object(response.content))
+            answer = answer_of(decode_object(await self._client.post_chat(body, self._timeouts.total_s)))
         return ChatResponse(
             id=answer.id or new_id("chatcmpl"),
             content=answer.content,
@@ -145,21 +145,21 @@ class OpenAIAdapter(BaseLLMAdapter):
         body |= self._stream_fields
         await self._client.open()
         with self._mapping(model):
-            response = await self._client.post_chat(body, read_timeout_s=None)
+            response = await self._client.stream_chat(body)
         decoder = ChatStreamDecoder()
         # Closing a response that was not read to its end closes its connection, too.
         async with contextlib.aclosing(response):
             yield StreamChunk(content="")
             with self._mapping(model, decoder):
                 await _refuse_other_bodies(response)
-                async with contextlib.aclosing(response.aiter_bytes()) as reads:
-                    async for data in reads:
+                async with contextlib.aclosing(reads(response)) as body_reads:
+                    async for data in body_reads:
                         for chunk in decoder.feed(data):
                             yield chunk
                         if decoder.fault is not None:
                             raise decoder.fault
                         if decoder.done:
-                            await drain(reads)
+                            await drain(body_reads)
                             return
                 decoder.raise_if_unheard()
         if not decoder.finish_reason:

@@ -13,6 +13,7 @@ from archer_ws.core.exceptions import ArcherError
 from archer_ws.llm_gateway.failures import ProviderIdentity, failure_from_transport, unreadable
 from archer_ws.llm_gateway.openai_failures import failure_from_error
 from archer_ws.llm_gateway.sdk_client import SdkClient, check_key, http_client, transport_errors
+from archer_ws.llm_gateway.sdk_stream import StreamingSdk
 
 if TYPE_CHECKING:
     import httpx2
@@ -34,19 +35,16 @@ class OpenAIClient:
         identity: ProviderIdentity,
         closes_after_streams: bool = False,
     ) -> None:
-        # A proxy that compresses a stream gathers it first.
-        self._stream_headers = {"Accept": "text/event-stream", "Accept-Encoding": "identity"}
-        if closes_after_streams:
-            self._stream_headers["Connection"] = "close"
+        self._stream_headers = {"Connection": "close"} if closes_after_streams else {}
         # Keys are pasted, and bring line ends along.
         self._api_key = (api_key or "").strip()
         self._base_url = base_url
         self._connect_s = connect_s
         self._concurrency = concurrency
         self._identity = identity
-        self._sdk: SdkClient[openai.AsyncOpenAI] = SdkClient("openai", self._make, provider=identity.name)
+        self._sdk: SdkClient[StreamingSdk[openai.AsyncOpenAI]] = SdkClient("openai", self._make, provider=identity.name)
 
-    async def open(self) -> "openai.AsyncOpenAI":
+    async def open(self) -> "StreamingSdk[openai.AsyncOpenAI]":
         """The running loop's client; the first call imports the SDK.
 
         Raises:
@@ -61,28 +59,30 @@ class OpenAIClient:
         """Close the connections of the running loop."""
         await self._sdk.aclose()
 
-    async def post_chat(self, body: dict[str, Any], read_timeout_s: float | None) -> "httpx2.Response":
-        """The answer to a chat request: read whole, or with `stream` in the body not at all; the caller closes it.
+    async def post_chat(self, body: dict[str, Any], timeout_s: float) -> bytes:
+        """The whole answer to a chat request.
 
         Raises:
             Exception: one of `foreseen()`.
         """
-        client = await self.open()
+        client = (await self.open()).sdk
         import httpx2
 
-        stream = bool(body.get("stream"))
-        response: httpx2.Response = await client.post(
+        response = await client.post(
             "/chat/completions",
             cast_to=httpx2.Response,
             body=body,
-            options={
-                # No limit on waiting for the pool: it is as large as the concurrency that is let through to here.
-                "timeout": httpx2.Timeout(read_timeout_s, connect=self._connect_s, pool=None),
-                "headers": self._stream_headers if stream else {},
-            },
-            stream=stream,
+            options={"timeout": httpx2.Timeout(timeout_s, connect=self._connect_s, pool=None)},
         )
-        return response
+        return response.content
+
+    async def stream_chat(self, body: dict[str, Any]) -> "httpx2.Response":
+        """The answer to a chat request with `stream`, not read at all; the caller closes it.
+
+        Raises:
+            Exception: one of `foreseen()`.
+        """
+        return await (await self.open()).open(body)
 
     async def get_models(self, timeout_s: float) -> bytes:
         """The body of the list of models.
@@ -90,7 +90,7 @@ class OpenAIClient:
         Raises:
             Exception: one of `foreseen()`.
         """
-        client = await self.open()
+        client = (await self.open()).sdk
         import httpx2
 
         async with asyncio.timeout(timeout_s):
@@ -113,8 +113,9 @@ class OpenAIClient:
             case _:
                 return failure_from_transport(self._identity, error)
 
-    def _make(self, sdk: ModuleType) -> "openai.AsyncOpenAI":
+    def _make(self, sdk: ModuleType) -> "StreamingSdk[openai.AsyncOpenAI]":
         """Runs in a worker thread."""
+        http = http_client(sdk, base_url=self._base_url, concurrency=self._concurrency)
         client: openai.AsyncOpenAI = sdk.AsyncOpenAI(
             # What is None here, the SDK takes from the environment.
             api_key=self._api_key or "none",
@@ -124,12 +125,19 @@ class OpenAIClient:
             webhook_secret="",
             base_url=self._base_url,
             max_retries=0,
-            http_client=http_client(sdk, base_url=self._base_url, concurrency=self._concurrency),
+            http_client=http,
         )
         client.organization = client.project = None
         # From OPENAI_CUSTOM_HEADERS, which no argument turns off.
         client._custom_headers = {}
-        return client
+        return StreamingSdk(
+            client,
+            http,
+            path="/chat/completions",
+            connection_error=sdk.APIConnectionError,
+            connect_s=self._connect_s,
+            headers=self._stream_headers,
+        )
 
 
 def is_openai(base_url: str) -> bool:

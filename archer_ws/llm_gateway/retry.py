@@ -13,9 +13,10 @@ from typing import TypeVar, cast
 
 import structlog
 
-from archer_ws.core.exceptions import ProviderFailure, ProviderTimeout
+from archer_ws.core.exceptions import ProviderFailure
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
 from archer_ws.llm_gateway.types import ChatOptions, StreamChunk
+from archer_ws.llm_gateway.waiting import WaitLimit
 
 log = structlog.get_logger(__name__)
 
@@ -74,11 +75,13 @@ async def call_with_retries(
         ProviderFailure: the last try's.
     """
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + patience.timeouts.total_s
+    total_s = patience.timeouts.total_s
+    deadline = loop.time() + total_s
     attempt = 0
     while True:
         try:
-            async with _limit(deadline, adapter, "did not answer within", patience.timeouts.total_s):
+            with WaitLimit(adapter.provider_name, whole_by=deadline, whole_s=total_s) as limit:
+                limit.begin(deadline, "did not answer within", total_s)
                 return await call()
         except ProviderFailure as error:
             pause_s = patience.policy.pause_s(attempt, error)
@@ -98,6 +101,8 @@ async def stream_with_retries(
 ) -> AsyncGenerator[StreamChunk, None]:
     """The chunks of `open_stream()`, tried again as the policy says until the first text has come.
 
+    They are to be read by one task.
+
     Raises:
         ProviderTimeout: the first text, the next chunk or the whole took too long.
         ProviderFailure: the last try's.
@@ -113,20 +118,16 @@ async def stream_with_retries(
         try:
             # Every adapter's stream is an async generator; aclosing ends it, and its connection, on every way out.
             async with aclosing(cast(AsyncGenerator[StreamChunk, None], open_stream())) as chunks:
-                while True:
-                    if has_text:
-                        next_by, what, limit_s = loop.time() + timeouts.idle_s, "fell silent for", timeouts.idle_s
-                    else:
-                        next_by, what, limit_s = first_text_by, "sent no text within", first_token_s
-                    if next_by > deadline:
-                        next_by, what, limit_s = deadline, "did not finish within", timeouts.total_s
-                    limit = _limit(next_by, adapter, what, limit_s)
-                    async with limit:
-                        chunk = await anext(chunks, None)
-                    if chunk is None:
-                        return
-                    has_text = has_text or bool(chunk.content or chunk.reasoning)
-                    yield chunk
+                with WaitLimit(adapter.provider_name, whole_by=deadline, whole_s=timeouts.total_s) as limit:
+                    limit.begin(first_text_by, "sent no text within", first_token_s)
+                    async for chunk in chunks:
+                        limit.end()
+                        has_text = has_text or bool(chunk.content or chunk.reasoning)
+                        yield chunk
+                        if has_text:
+                            limit.begin(loop.time() + timeouts.idle_s, "fell silent for", timeouts.idle_s)
+                        else:
+                            limit.begin(first_text_by, "sent no text within", first_token_s)
         except ProviderFailure as error:
             pause_s = None if has_text else patience.policy.pause_s(attempt, error)
             if pause_s is None or loop.time() + pause_s >= deadline:
@@ -134,31 +135,9 @@ async def stream_with_retries(
             attempt += 1
             _tell(adapter, error, attempt, pause_s)
             options.progress("retrying", f"try {attempt + 1} in {pause_s:.1f} s: {error.message}")
+        else:
+            return
         await asyncio.sleep(pause_s)
-
-
-class _limit:  # noqa: N801 - reads as the statement it is used in
-    """`async with`: a time limit that ends as ProviderTimeout."""
-
-    def __init__(self, when: float, adapter: BaseLLMAdapter, what: str, limit_s: float) -> None:
-        self._timeout = asyncio.timeout_at(when)
-        self._adapter = adapter
-        self._what = what
-        self._limit_s = limit_s
-
-    async def __aenter__(self) -> None:
-        await self._timeout.__aenter__()
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        try:
-            await self._timeout.__aexit__(*exc_info)  # type: ignore[arg-type]  # the three that Python passes
-        except TimeoutError as error:
-            raise ProviderTimeout(
-                f"{self._adapter.provider_name} {self._what} {self._limit_s:g} s",
-                hint="Try again, choose a faster model, or raise the time-outs "
-                "(FIRST_TOKEN_TIMEOUT_S, IDLE_TIMEOUT_S, TOTAL_TIMEOUT_S, MODEL_LOAD_TIMEOUT_S).",
-                provider=self._adapter.provider_name,
-            ) from error
 
 
 def _tell(adapter: BaseLLMAdapter, error: ProviderFailure, attempt: int, pause_s: float) -> None:

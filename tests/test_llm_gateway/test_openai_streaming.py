@@ -232,14 +232,14 @@ async def test_what_is_no_chat_stream_says_to_check_the_address(reply: Reply, wh
 @pytest.mark.parametrize("wanted", ["", "x"], ids=["before the first token", "between tokens"])
 async def test_closing_the_stream_closes_the_connection_at_once(wanted: str, monkeypatch: pytest.MonkeyPatch) -> None:
     responses: list[httpx2.Response] = []
-    post_chat = OpenAIClient.post_chat
+    stream_chat = OpenAIClient.stream_chat
 
-    async def keeping(self: OpenAIClient, body: dict[str, Any], read_timeout_s: float | None) -> httpx2.Response:
+    async def keeping(self: OpenAIClient, body: dict[str, Any]) -> httpx2.Response:
         # Held, so that it is not the garbage collector that closes it.
-        responses.append(await post_chat(self, body, read_timeout_s))
+        responses.append(await stream_chat(self, body))
         return responses[-1]
 
-    monkeypatch.setattr(OpenAIClient, "post_chat", keeping)
+    monkeypatch.setattr(OpenAIClient, "stream_chat", keeping)
     async with serving(stream(delta("x"), forever(), headers={"connection": "keep-alive"})) as (server, adapter):
         async with aclosing(adapter.stream_chat(MESSAGES)) as chunks:
             async for piece in chunks:
