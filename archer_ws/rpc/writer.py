@@ -77,6 +77,7 @@ class Writer:
     def __init__(self, channel: Channel, *, on_ended: Callable[[Stream], None]) -> None:
         self._channel = channel
         self._on_ended = on_ended
+        self._loop = asyncio.get_running_loop()
         self._lane: deque[str | Close] = deque()
         self._lane_bytes = 0
         self._has_room = asyncio.Event()
@@ -84,6 +85,9 @@ class Writer:
         self._subscriptions: dict[str, Subscription] = {}
         self._ready: deque[Subscription] = deque()
         self._wake = asyncio.Event()
+        #: When the last frame went out (loop time), and what looks at that now and then.
+        self._sent_at = 0.0
+        self._heart: asyncio.TimerHandle | None = None
         #: How long a stream's later deltas are gathered, in seconds.
         self.coalesce_s = 0.0
 
@@ -142,6 +146,15 @@ class Writer:
         Raises:
             ChannelClosed: the peer is gone.
         """
+        self._sent_at = self._loop.time()
+        self._beat()
+        try:
+            await self._send_all()
+        finally:
+            if self._heart is not None:
+                self._heart.cancel()
+
+    async def _send_all(self) -> None:
         sent = 0
         while True:
             if self._lane and not self._streams_go_first():
@@ -156,8 +169,10 @@ class Writer:
             elif self._ready:
                 await self._send_next(self._ready.popleft())
             else:
-                await self._rest()
+                self._wake.clear()
+                await self._wake.wait()
                 continue
+            self._sent_at = self._loop.time()
             sent += 1
             if sent % FRAMES_PER_TURN == 0:
                 await asyncio.sleep(0)
@@ -166,14 +181,14 @@ class Writer:
         frame = self._lane[0]
         return isinstance(frame, Close) and frame.after_streams and bool(self._ready)
 
-    async def _rest(self) -> None:
-        """Wait for something to send; after long silence, send a heartbeat."""
-        self._wake.clear()
-        try:
-            async with asyncio.timeout(HEARTBEAT_S):
-                await self._wake.wait()
-        except TimeoutError:
-            await self._channel.send(_HEARTBEAT)
+    def _beat(self) -> None:
+        """After long silence, have a heartbeat sent. One timer does: it is only looked at when it strikes."""
+        now = self._loop.time()
+        if now - self._sent_at >= HEARTBEAT_S:
+            if not self._lane:
+                self.put(_HEARTBEAT)
+            self._sent_at = now
+        self._heart = self._loop.call_at(self._sent_at + HEARTBEAT_S, self._beat)
 
     async def _send_next(self, subscription: Subscription) -> None:
         """Send the next event of a ready stream, and put the stream behind the others if there is more."""

@@ -489,6 +489,14 @@ async def test_streams_models_and_providers_are_listed(server: Server) -> None:
     assert {"chat/send", "stream/delta", "rpc.discover"} <= names
 
 
+async def test_silence_is_broken_by_heartbeats_again_and_again(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("archer_ws.rpc.writer.HEARTBEAT_S", 0.02)
+    peer = await server.connect()
+    await peer.until(lambda: len(peer.others) == 3)
+    assert {frame["method"] for frame in peer.others} == {"$/heartbeat"}
+    assert await peer.call("ping") == {}
+
+
 async def test_draining_is_told_and_new_sends_are_refused(server: Server) -> None:
     peer = await server.connect()
     await send(peer)
