@@ -99,6 +99,7 @@ def _include_routes(app: FastAPI) -> None:
     routers = [module.router for module in (health, chat, streams, sessions, models, ws, openai_compat, console)]
     for router in routers:
         app.include_router(router)
+    app.router.routes.append(ws.socket_route)
     install_openapi(app, routers)
 
 

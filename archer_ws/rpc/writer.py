@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from archer_ws.core.events import LeanEvent
 from archer_ws.rpc.channel import Channel
 from archer_ws.rpc.codec import delta_prefix, encode_delta, encode_event, encode_notification
 from archer_ws.rpc.messages import Heartbeat
@@ -80,11 +81,11 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._lane: deque[str | Close] = deque()
         self._lane_bytes = 0
-        self._has_room = asyncio.Event()
+        self._has_room = LeanEvent()
         self._has_room.set()
         self._subscriptions: dict[str, Subscription] = {}
         self._ready: deque[Subscription] = deque()
-        self._wake = asyncio.Event()
+        self._wake = LeanEvent()
         #: When the last frame went out (loop time), and what looks at that now and then.
         self._sent_at = 0.0
         self._heart: asyncio.TimerHandle | None = None

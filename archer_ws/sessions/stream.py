@@ -17,6 +17,7 @@ from typing import Literal
 import structlog
 
 from archer_ws.core.clock import utc_now
+from archer_ws.core.events import LeanEvent
 from archer_ws.core.exceptions import ArcherError, InternalError, OutputTooLong
 from archer_ws.llm_gateway.types import (
     CancelReason,
@@ -76,9 +77,9 @@ class Stream:
         self._encoders: dict[TextKind, ScalarEncoder] = {"content": ScalarEncoder(), "reasoning": ScalarEncoder()}
         self._holders = 0
         self._grace: asyncio.TimerHandle | None = None
-        self._admitted = asyncio.Event()
+        self._admitted = LeanEvent()
         self._cancel_signal: asyncio.Future[None] | None = None
-        self._finished = asyncio.Event()
+        self._finished = LeanEvent()
         self.task: asyncio.Task[None] | None = None
 
     @property

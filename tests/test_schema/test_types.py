@@ -52,7 +52,7 @@ def frames() -> Iterator[dict[str, Any]]:
 
 def cargo(command: str, *arguments: str, environment: Mapping[str, str]) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        ["cargo", command, "--quiet", "--locked", *arguments],
+        ["cargo", command, "--quiet", *arguments],
         cwd=CRATE,
         env={**os.environ, **environment},
         capture_output=True,

@@ -5,6 +5,8 @@ from typing import Annotated
 from fastapi import APIRouter, Body, WebSocket
 from fastapi.openapi.models import Example
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.routing import WebSocketRoute
+from starlette.types import Receive, Scope, Send
 
 from archer_ws.api.dependencies import Principal, Services, ServicesDep
 from archer_ws.api.error_answers import BODY, GUARDED, error_answers
@@ -63,14 +65,23 @@ async def create_ticket(
     return Ticket(ticket=ticket.token, expires_in_s=int(ticket.expires_in_s))
 
 
-@router.websocket("")
-async def serve_socket(websocket: WebSocket) -> None:
-    """archer.v1: many streams over one connection."""
-    services: Services = websocket.app.state.services
-    if services.manager.is_draining:
-        await websocket.send_denial_response(draining_response(websocket))
-        return
-    peer = await accept(websocket, services.tickets, services.credentials)
-    if peer is not None:
-        connection = Connection(SocketChannel(websocket), services.rpc, services.dispatcher, peer)
-        await services.sockets.serve(connection)
+class SocketEndpoint:
+    """archer.v1: many streams over one connection.
+
+    An ASGI application by itself: FastAPI's WebSocket routes keep three exit stacks for each connection.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection to its end."""
+        websocket = WebSocket(scope, receive, send)
+        services: Services = websocket.app.state.services
+        if services.manager.is_draining:
+            await websocket.send_denial_response(draining_response(websocket))
+            return
+        peer = await accept(websocket, services.tickets, services.credentials)
+        if peer is not None:
+            connection = Connection(SocketChannel(websocket), services.rpc, services.dispatcher, peer)
+            await services.sockets.serve(connection)
+
+
+socket_route = WebSocketRoute("/api/v1/ws", SocketEndpoint())
