@@ -5,12 +5,13 @@ unless it is only slow. What a peer may send is bounded in ws_inbound.py.
 """
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 from uvicorn._types import ASGISendEvent
 from websockets.frames import Frame
 from websockets.protocol import State
 
+from archer_ws.api.corked import CorkedTransport
 from archer_ws.api.peer_progress import PeerProgress, Progress, bound_send_buffer, cut
 from archer_ws.api.rare_line import RareLine
 from archer_ws.api.ws_inbound import BoundedWebSocketProtocol
@@ -49,9 +50,10 @@ class WatchedWebSocketProtocol(BoundedWebSocketProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """The HTTP side hands over a connection that asks for an upgrade."""
-        super().connection_made(transport)
+        corked = cast(asyncio.Transport, CorkedTransport(transport, self.loop))
+        super().connection_made(corked)
         bound_send_buffer(transport, SEND_BUFFER_BYTES)
-        self._progress = PeerProgress(transport)
+        self._progress = PeerProgress(corked)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is over: nothing is watched any more."""

@@ -34,8 +34,9 @@ class Gathered:
         self._end_run()
         if (self.alive or self.finish_reason or self.usage) and not self._chunks:
             self._chunks.append(StreamChunk(content=""))
-        if self._chunks:
+        if self.finish_reason is not None:
             self._chunks[-1].finish_reason = self.finish_reason
+        if self.usage is not None:
             self._chunks[-1].usage = self.usage
         return self._chunks
 

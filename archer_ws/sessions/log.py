@@ -238,10 +238,16 @@ class MemoryLog:
         return unwatch
 
     def _notify(self) -> None:
-        # A copy: a watcher may end its own watch, or another's, while it is told.
-        for registration, watcher in tuple(self._watchers.items()):
-            if registration in self._watchers:
-                watcher()
+        match len(self._watchers):
+            case 0:
+                pass
+            case 1:
+                next(iter(self._watchers.values()))()
+            case _:
+                # A copy: a watcher may end its own watch, or another's, while it is told.
+                for registration, watcher in tuple(self._watchers.items()):
+                    if registration in self._watchers:
+                        watcher()
 
 
 def _boundary(text: bytes, at: int) -> int:
