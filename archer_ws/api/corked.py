@@ -49,10 +49,6 @@ class CorkedTransport:
         if pieces and not self._transport.is_closing():
             self._transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
 
-    def get_write_buffer_size(self) -> int:
-        """What the peer's system has not taken, in bytes."""
-        return self._size + self._transport.get_write_buffer_size()
-
     def write_eof(self) -> None:
         """End writing, behind what has gathered."""
         self.flush()

@@ -9,11 +9,13 @@ from typing import Any, cast
 
 from uvicorn._types import ASGISendEvent
 from websockets.frames import Frame
+from websockets.http11 import Request
 from websockets.protocol import State
 
 from archer_ws.api.corked import CorkedTransport
 from archer_ws.api.peer_progress import PeerProgress, Progress, bound_send_buffer, cut
 from archer_ws.api.rare_line import RareLine
+from archer_ws.api.socket import DIRECT_SENDER
 from archer_ws.api.ws_inbound import BoundedWebSocketProtocol
 
 #: A peer that takes no byte for so long while some wait is cut (protocol section 8), in seconds.
@@ -30,6 +32,17 @@ MARK_BYTES = 6
 SEND_BUFFER_BYTES = 64 * 1024
 _stalled = RareLine("websocket_stalled")
 _silent = RareLine("websocket_silent")
+
+
+def text_frame(text: str) -> bytes:
+    """A whole text message of a server: final, not masked (RFC 6455, section 5.2)."""
+    payload = text.encode()
+    size = len(payload)
+    if size < 126:
+        return b"\x81%c%b" % (size, payload)
+    if size < 65536:
+        return b"\x81\x7e%b%b" % (size.to_bytes(2), payload)
+    return b"\x81\x7f%b%b" % (size.to_bytes(8), payload)
 
 
 class WatchedWebSocketProtocol(BoundedWebSocketProtocol):
@@ -95,6 +108,24 @@ class WatchedWebSocketProtocol(BoundedWebSocketProtocol):
             self._watch()
         if self._unparsed:
             self._parse_soon()
+
+    def handle_connect(self, event: Request) -> None:
+        """The handshake: the application begins, and may send past ASGI."""
+        super().handle_connect(event)
+        if not self.handshake_complete:
+            extensions: dict[str, Any] | None = self.scope["extensions"]
+            assert extensions is not None
+            extensions[DIRECT_SENDER] = self
+
+    def try_send_text(self, text: str) -> bool:
+        """Send a message as `send` would, but at once; False where `send` would wait, or raise."""
+        if not self.writable.is_set() or self.conn.state is not State.OPEN or self.close_sent or self.disconnected:
+            return False
+        self._mark(text)
+        self.transport.write(text_frame(text))
+        if self._look_timer is None and self.transport.get_write_buffer_size():
+            self._watch()
+        return True
 
     def _mark(self, text: str) -> None:
         """Put a ping before a message that ends a stretch of `MARK_EVERY_BYTES`."""

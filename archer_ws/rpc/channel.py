@@ -18,6 +18,9 @@ class Channel(Protocol):
             ChannelClosed: there will be none.
         """
 
+    def try_send(self, text: str) -> bool:
+        """Hand a message to the transport where that needs no waiting; else False, and `send` does it."""
+
     async def send(self, text: str) -> None:
         """Hand a message to the transport, and wait while it can take no more.
 
@@ -57,6 +60,10 @@ class MemoryChannel:
         finally:
             getting.cancel()
             closing.cancel()
+
+    def try_send(self, text: str) -> bool:
+        """False: a message always waits for its turn."""
+        return False
 
     async def send(self, text: str) -> None:
         """Give the peer a message; waits while it holds `capacity` already.

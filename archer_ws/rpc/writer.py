@@ -158,22 +158,29 @@ class Writer:
     async def _send_all(self) -> None:
         sent = 0
         while True:
+            ended = None
             if self._lane and not self._streams_go_first():
                 frame = self._lane.popleft()
                 if isinstance(frame, Close):
                     await self._channel.close(frame.code, frame.reason)
                     return
                 self._lane_bytes -= len(frame)
-                await self._channel.send(frame)
-                if self._lane_bytes <= LANE_BYTES_MAX // 2:
-                    self._has_room.set()
             elif self._ready:
-                await self._send_next(self._ready.popleft())
+                next_frame, ended = self._next_of(self._ready.popleft())
+                if next_frame is None:
+                    continue
+                frame = next_frame
             else:
                 self._wake.clear()
                 await self._wake.wait()
                 continue
+            if not self._channel.try_send(frame):
+                await self._channel.send(frame)
             self._sent_at = self._loop.time()
+            if self._lane_bytes <= LANE_BYTES_MAX // 2:
+                self._has_room.set()
+            if ended is not None:
+                self._on_ended(ended)
             sent += 1
             if sent % FRAMES_PER_TURN == 0:
                 await asyncio.sleep(0)
@@ -191,29 +198,24 @@ class Writer:
             self._sent_at = now
         self._heart = self._loop.call_at(self._sent_at + HEARTBEAT_S, self._beat)
 
-    async def _send_next(self, subscription: Subscription) -> None:
-        """Send the next event of a ready stream, and put the stream behind the others if there is more."""
+    def _next_of(self, subscription: Subscription) -> tuple[str | None, Stream | None]:
+        """The next frame of a ready stream, and the stream if that is its end; behind it comes what others have."""
         subscription.is_queued = False
         stream = subscription.stream
         event = stream.log.read(subscription.cursor)
         if event is None:
-            return
+            return None, None
         subscription.cursor = event.seq
         if isinstance(event, Delta):
             # A full delta means that the peer lags: gathering more would only add to that.
             self._mark(subscription, after_delta=len(event.text) < DELTA_BYTES_MAX // 2)
-            if not subscription.is_whole:
-                await self._channel.send(encode_delta(subscription.prefix, event))
-            return
-        content = None
+            return None if subscription.is_whole else encode_delta(subscription.prefix, event), None
         if isinstance(event, Ended):
             self.detach(stream.stream_id)
             content = stream.log.text("content") if subscription.is_whole else None
-        else:
-            self._mark(subscription)
-        await self._channel.send(encode_event(stream.stream_id, event, content))
-        if isinstance(event, Ended):
-            self._on_ended(stream)
+            return encode_event(stream.stream_id, event, content), stream
+        self._mark(subscription)
+        return encode_event(stream.stream_id, event, None), None
 
     def _mark(self, subscription: Subscription, *, after_delta: bool = False) -> None:
         """Queue the stream if it has something to send, an end before other streams' deltas."""

@@ -171,23 +171,31 @@ class MemoryLog:
             return
         if self._full:
             raise LogFull
-        fitting = text[: _boundary(text, LOG_BYTES_MAX - len(self._text))]
-        if fitting:
-            if not self._run_kinds or self._run_kinds[-1] != kind:
-                self._run_starts.append(len(self._ends) + 1)
-                self._run_kinds.append(kind)
-            if kind == "content":
-                self._content_bytes += len(fitting)
-            start = 0
-            while start < len(fitting):
-                end = _boundary(fitting, start + DELTA_BYTES_MAX)
-                self._text += fitting[start:end]
-                self._ends.append(len(self._text))
-                start = end
+        size = len(text)
+        if size <= DELTA_BYTES_MAX and len(self._text) + size <= LOG_BYTES_MAX:
+            self._append_event(kind, text)
             self._notify()
-        if len(fitting) < len(text):
+            return
+        fitting = text[: _boundary(text, LOG_BYTES_MAX - len(self._text))]
+        start = 0
+        while start < len(fitting):
+            end = _boundary(fitting, start + DELTA_BYTES_MAX)
+            self._append_event(kind, fitting[start:end])
+            start = end
+        if fitting:
+            self._notify()
+        if len(fitting) < size:
             self._full = True
             raise LogFull
+
+    def _append_event(self, kind: TextKind, text: bytes) -> None:
+        if not self._run_kinds or self._run_kinds[-1] != kind:
+            self._run_starts.append(len(self._ends) + 1)
+            self._run_kinds.append(kind)
+        if kind == "content":
+            self._content_bytes += len(text)
+        self._text += text
+        self._ends.append(len(self._text))
 
     def append(self, make: Callable[[int], Started | Progress | Ended]) -> None:
         """Add the event that `make` builds for its seq."""

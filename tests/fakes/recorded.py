@@ -129,6 +129,12 @@ class RecordedChannel:
         self._conversation.received(text)
         return text
 
+    def try_send(self, text: str) -> bool:
+        sent = self._channel.try_send(text)
+        if sent:
+            self._conversation.sent(text)
+        return sent
+
     async def send(self, text: str) -> None:
         self._conversation.sent(text)
         await self._channel.send(text)
