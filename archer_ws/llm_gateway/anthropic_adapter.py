@@ -7,7 +7,7 @@ Retries and the deadlines for first token, idleness and the whole answer are the
 
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from archer_ws.core.clock import utc_now
 from archer_ws.core.exceptions import UpstreamTruncated
@@ -19,9 +19,9 @@ from archer_ws.llm_gateway.anthropic_stream import ErrorSaid, MessageStreamDecod
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
 from archer_ws.llm_gateway.catalog import Catalog
 from archer_ws.llm_gateway.failures import unreadable
+from archer_ws.llm_gateway.http_stream import StreamedAnswer
 from archer_ws.llm_gateway.probing import probe
 from archer_ws.llm_gateway.sdk_client import drain
-from archer_ws.llm_gateway.sdk_stream import reads
 from archer_ws.llm_gateway.types import (
     ChatMessage,
     ChatOptions,
@@ -30,9 +30,6 @@ from archer_ws.llm_gateway.types import (
     ProviderStatus,
     StreamChunk,
 )
-
-if TYPE_CHECKING:
-    import httpx2
 
 #: A probe that takes longer says that the provider is not available, in seconds.
 HEALTH_TIMEOUT_S = 5.0
@@ -134,14 +131,14 @@ class AnthropicAdapter(BaseLLMAdapter):
             yield StreamChunk(content="")
             with self._mapping_errors(model, decoder):
                 await _refuse_other_bodies(response)
-                async with aclosing(reads(response)) as body_reads:
-                    async for data in body_reads:
+                async with aclosing(response.reads()) as reads:
+                    async for data in reads:
                         for chunk in decoder.feed(data):
                             yield chunk
                         if decoder.fault is not None:
                             raise decoder.fault
                         if decoder.done:
-                            await drain(body_reads)
+                            await drain(reads)
                             return
                 decoder.finish()
         if not decoder.done:
@@ -217,10 +214,10 @@ class AnthropicAdapter(BaseLLMAdapter):
         )
 
 
-async def _refuse_other_bodies(response: "httpx2.Response") -> None:
+async def _refuse_other_bodies(response: StreamedAnswer) -> None:
     """Raise where a 200 brings a page, or JSON (mostly an error), in place of a stream."""
-    kind = response.headers.get("content-type", "").partition(";")[0]
+    kind = response.content_type
     if "json" in kind:
-        answer_of(await response.aread())
+        answer_of(await response.read())
     if "json" in kind or "html" in kind:
         raise Unreadable(f"{kind} in place of an event stream")

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from archer_ws.core.exceptions import ArcherError
 from archer_ws.llm_gateway.anthropic_failures import failure_from_error
-from archer_ws.llm_gateway.failures import ProviderIdentity, failure_from_transport
-from archer_ws.llm_gateway.sdk_client import SdkClient, check_key, http_client, transport_errors
+from archer_ws.llm_gateway.failures import ProviderIdentity, failure_from_transport, unreadable
+from archer_ws.llm_gateway.http_stream import StreamedAnswer
+from archer_ws.llm_gateway.sdk_client import SdkClient, check_key, http_client, stream_pool, transport_errors
 from archer_ws.llm_gateway.sdk_stream import StreamingSdk
 
 if TYPE_CHECKING:
     import anthropic
-    import httpx2
 
 ANTHROPIC_URL = "https://api.anthropic.com"
 PATH = "/v1/messages"
@@ -80,7 +80,7 @@ class AnthropicClient:
         )
         return response.content
 
-    async def stream_message(self, body: dict[str, Any]) -> "httpx2.Response":
+    async def stream_message(self, body: dict[str, Any]) -> StreamedAnswer:
         """The answer to a Messages request with `stream`, not read at all; the caller closes it.
 
         Raises:
@@ -107,18 +107,20 @@ class AnthropicClient:
 
     def failure(self, error: Exception, model: str | None = None) -> ArcherError:
         """One of `foreseen()` as ours."""
+        import aiohttp
         import anthropic
 
         match error:
             case anthropic.APIStatusError():
                 said = error.body.get("error") if isinstance(error.body, dict) else None
                 return failure_from_error(self._identity, said, error.status_code, error.response.headers, model)
+            case aiohttp.ClientResponseError():
+                return unreadable(self._identity, "something that is not HTTP")
             case _:
                 return failure_from_transport(self._identity, error)
 
     def _make(self, sdk: ModuleType) -> "StreamingSdk[anthropic.AsyncAnthropic]":
         """Runs in a worker thread."""
-        http = http_client(sdk, base_url=self._base_url, concurrency=self._concurrency)
         client: anthropic.AsyncAnthropic = sdk.AsyncAnthropic(
             # With a key here, the SDK looks for credentials neither in the environment nor in files.
             api_key=self._api_key or "none",
@@ -127,11 +129,13 @@ class AnthropicClient:
             open_telemetry=False,
             base_url=self._base_url,
             max_retries=0,
-            http_client=http,
+            http_client=http_client(sdk, base_url=self._base_url, concurrency=self._concurrency),
         )
         # Instead of those from ANTHROPIC_CUSTOM_HEADERS, which no argument turns off.
         client._custom_headers = {"anthropic-version": API_VERSION}
-        return StreamingSdk(client, http, path=PATH, connection_error=sdk.APIConnectionError, connect_s=self._connect_s)
+        return StreamingSdk(
+            client, stream_pool(self._base_url, concurrency=self._concurrency, connect_s=self._connect_s), path=PATH
+        )
 
 
 def foreseen() -> tuple[type[Exception], ...]:

@@ -6,7 +6,7 @@ answers. Retries and the deadlines for first token, idleness and the whole answe
 
 import contextlib
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from archer_ws.core.clock import utc_now
 from archer_ws.core.exceptions import UpstreamTruncated
@@ -14,6 +14,7 @@ from archer_ws.core.ids import new_id
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
 from archer_ws.llm_gateway.catalog import Catalog
 from archer_ws.llm_gateway.failures import ProviderIdentity, unreadable
+from archer_ws.llm_gateway.http_stream import StreamedAnswer
 from archer_ws.llm_gateway.openai_client import OPENAI_URL, OpenAIClient, foreseen, is_openai
 from archer_ws.llm_gateway.openai_failures import failure_from_error
 from archer_ws.llm_gateway.openai_stream import (
@@ -29,7 +30,6 @@ from archer_ws.llm_gateway.openai_stream import (
 from archer_ws.llm_gateway.parameters import accepted_parameters
 from archer_ws.llm_gateway.probing import probe
 from archer_ws.llm_gateway.sdk_client import drain
-from archer_ws.llm_gateway.sdk_stream import reads
 from archer_ws.llm_gateway.types import (
     ChatMessage,
     ChatOptions,
@@ -38,9 +38,6 @@ from archer_ws.llm_gateway.types import (
     ProviderStatus,
     StreamChunk,
 )
-
-if TYPE_CHECKING:
-    import httpx2
 
 #: A probe that takes longer says that the provider is not available, in seconds.
 HEALTH_TIMEOUT_S = 5.0
@@ -152,14 +149,14 @@ class OpenAIAdapter(BaseLLMAdapter):
             yield StreamChunk(content="")
             with self._mapping(model, decoder):
                 await _refuse_other_bodies(response)
-                async with contextlib.aclosing(reads(response)) as body_reads:
-                    async for data in body_reads:
+                async with contextlib.aclosing(response.reads()) as reads:
+                    async for data in reads:
                         for chunk in decoder.feed(data):
                             yield chunk
                         if decoder.fault is not None:
                             raise decoder.fault
                         if decoder.done:
-                            await drain(body_reads)
+                            await drain(reads)
                             return
                 decoder.raise_if_unheard()
         if not decoder.finish_reason:
@@ -238,11 +235,11 @@ class OpenAIAdapter(BaseLLMAdapter):
         )
 
 
-async def _refuse_other_bodies(response: "httpx2.Response") -> None:
+async def _refuse_other_bodies(response: StreamedAnswer) -> None:
     """Raise where a 200 brings a page, or JSON (an error, mostly), in place of a stream."""
-    kind = response.headers.get("content-type", "").partition(";")[0]
+    kind = response.content_type
     if "json" in kind:
-        raise_if_error(decode_object(await response.aread()))
+        raise_if_error(decode_object(await response.read()))
     if "json" in kind or "html" in kind:
         raise Unreadable(f"{kind} in place of an event stream")
 

@@ -11,12 +11,12 @@ from urllib.parse import urlsplit
 
 from archer_ws.core.exceptions import ArcherError
 from archer_ws.llm_gateway.failures import ProviderIdentity, failure_from_transport, unreadable
+from archer_ws.llm_gateway.http_stream import StreamedAnswer
 from archer_ws.llm_gateway.openai_failures import failure_from_error
-from archer_ws.llm_gateway.sdk_client import SdkClient, check_key, http_client, transport_errors
+from archer_ws.llm_gateway.sdk_client import SdkClient, check_key, http_client, stream_pool, transport_errors
 from archer_ws.llm_gateway.sdk_stream import StreamingSdk
 
 if TYPE_CHECKING:
-    import httpx2
     import openai
 
 OPENAI_URL = "https://api.openai.com/v1"
@@ -76,7 +76,7 @@ class OpenAIClient:
         )
         return response.content
 
-    async def stream_chat(self, body: dict[str, Any]) -> "httpx2.Response":
+    async def stream_chat(self, body: dict[str, Any]) -> StreamedAnswer:
         """The answer to a chat request with `stream`, not read at all; the caller closes it.
 
         Raises:
@@ -115,7 +115,6 @@ class OpenAIClient:
 
     def _make(self, sdk: ModuleType) -> "StreamingSdk[openai.AsyncOpenAI]":
         """Runs in a worker thread."""
-        http = http_client(sdk, base_url=self._base_url, concurrency=self._concurrency)
         client: openai.AsyncOpenAI = sdk.AsyncOpenAI(
             # What is None here, the SDK takes from the environment.
             api_key=self._api_key or "none",
@@ -125,17 +124,15 @@ class OpenAIClient:
             webhook_secret="",
             base_url=self._base_url,
             max_retries=0,
-            http_client=http,
+            http_client=http_client(sdk, base_url=self._base_url, concurrency=self._concurrency),
         )
         client.organization = client.project = None
         # From OPENAI_CUSTOM_HEADERS, which no argument turns off.
         client._custom_headers = {}
         return StreamingSdk(
             client,
-            http,
+            stream_pool(self._base_url, concurrency=self._concurrency, connect_s=self._connect_s),
             path="/chat/completions",
-            connection_error=sdk.APIConnectionError,
-            connect_s=self._connect_s,
             headers=self._stream_headers,
         )
 

@@ -12,11 +12,13 @@ import importlib
 import ipaddress
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from types import ModuleType
 from typing import Any, Generic, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from archer_ws.core.exceptions import ProviderNotConfigured
+from archer_ws.llm_gateway.http_stream import StreamPool, proxy_for
 
 #: Connections beyond the streams' own, so that a health check never waits for a stream to end.
 PROBE_CONNECTIONS = 4
@@ -153,6 +155,21 @@ def http_client(sdk: ModuleType, *, base_url: str, concurrency: int) -> Any:
             max_keepalive_connections=connections,
             keepalive_expiry=KEEP_ALIVE_S if base_url.startswith("https:") else PLAIN_KEEP_ALIVE_S,
         ),
+    )
+
+
+def stream_pool(base_url: str, *, concurrency: int, connect_s: float) -> Callable[[], StreamPool]:
+    """What makes the connections for streams beside `http_client`'s; reads the certificate store, if there is TLS."""
+    import httpx2
+
+    is_tls = base_url.startswith("https:")
+    return partial(
+        StreamPool,
+        connections=concurrency,
+        connect_s=connect_s,
+        keep_alive_s=KEEP_ALIVE_S if is_tls else PLAIN_KEEP_ALIVE_S,
+        proxy=None if _is_loopback(base_url) else proxy_for(base_url),
+        tls=httpx2.create_ssl_context() if is_tls else None,
     )
 
 

@@ -22,7 +22,7 @@ class Scale:
         step: by how much the rate grows in the search for the highest; `steps`: how often at most.
         probes: how often what is done one by one is done.
         idle_sockets: wanted; `sockets` says how many the file limit allows.
-        held: streams that stand still, over `held_sockets` with up to 31 each: a socket may have 32, and one was its first.
+        held: streams that stand still, over `held_sockets` with up to 31 each, beside one on each that comes first.
         lengths: tokens of an answer, for the cost by length; `length_tokens`: of all answers of a length together.
         length_streams: how many of them at once.
     """
