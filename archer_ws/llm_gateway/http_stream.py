@@ -52,10 +52,18 @@ class StreamPool:
         keep_alive_s: how long an idle connection is kept.
         proxy: where requests go through; None is straight.
         tls: how certificates are verified; None is aiohttp's own way.
+        follows_redirects: or gives them as they are.
     """
 
     def __init__(
-        self, *, connections: int, connect_s: float, keep_alive_s: float, proxy: str | None, tls: ssl.SSLContext | None
+        self,
+        *,
+        connections: int,
+        connect_s: float,
+        keep_alive_s: float,
+        proxy: str | None,
+        tls: ssl.SSLContext | None,
+        follows_redirects: bool,
     ) -> None:
         import aiohttp
 
@@ -70,6 +78,7 @@ class StreamPool:
             cookie_jar=aiohttp.DummyCookieJar(),
         )
         self._proxy = proxy
+        self._follows_redirects = follows_redirects
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> StreamedAnswer:
         """The answer to a request, whatever its status.
@@ -80,7 +89,11 @@ class StreamPool:
         import aiohttp
 
         try:
-            return StreamedAnswer(await self._session.post(url, data=body, headers=headers, proxy=self._proxy))
+            return StreamedAnswer(
+                await self._session.post(
+                    url, data=body, headers=headers, proxy=self._proxy, allow_redirects=self._follows_redirects
+                )
+            )
         except aiohttp.ClientError:
             raise
         except ValueError as error:

@@ -76,7 +76,8 @@ def failure_from_error_line(identity: ProviderIdentity, error: object) -> Provid
 
 def failure_from_break(identity: ProviderIdentity, error: BaseException, *, answered: bool) -> ProviderFailure:
     """The exception for a connection that could not be made or broke; `answered`: the headers had come."""
-    if type(error).__name__ == "DecodingError":
+    # httpx's and aiohttp's names for it.
+    if {type(error).__name__, type(error.__cause__).__name__} & {"DecodingError", "ContentEncodingError"}:
         return unreadable(identity, "a body that can't be decompressed")
     if answered:
         return truncated(identity)

@@ -1,4 +1,4 @@
-"""Requests to one Ollama server, over httpx: the only module of the gateway that uses it.
+"""Requests to one Ollama server: streams over aiohttp (http_stream.py), all else over httpx, which only this uses.
 
 Owns the connections: one pool for each event loop, who goes through a proxy, reading bodies within bounds, and closing
 a connection as soon as nobody listens (which also aborts the load of a model). What is asked, and what answers mean, is
@@ -8,13 +8,15 @@ the adapter's; what errors mean is ollama_failures.py's.
 import asyncio
 import ipaddress
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager, nullcontext, suppress
+from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 from archer_ws.llm_gateway.failures import ProviderIdentity, failure_from_transport, unreadable
+from archer_ws.llm_gateway.http_stream import StreamedAnswer, StreamPool, proxy_for
 from archer_ws.llm_gateway.ollama_failures import failure_from_answer, failure_from_break
 from archer_ws.llm_gateway.sdk_client import SdkClient
 from archer_ws.llm_gateway.wire import decode_json
@@ -28,18 +30,48 @@ Payload = Mapping[str, Any]
 MAX_BODY_BYTES = 16 * 1024 * 1024
 #: An error's sentence is at its beginning. In bytes, and in seconds for a body that does not end.
 MAX_ERROR_BYTES, ERROR_BODY_S = 64 * 1024, 5.0
+#: How long an idle connection for streams is kept, in seconds: Ollama keeps its own for longer.
+KEEP_ALIVE_S = 60.0
 #: Connections for health and lists, beside two for each chat: its own, and one to ask what is loaded.
 SIDE_CONNECTIONS = 8
 
 
 class _Pool:
-    """An httpx client with the name for closing that SdkClient knows."""
+    """One event loop's connections."""
 
-    def __init__(self, http: "httpx.AsyncClient") -> None:
+    def __init__(self, http: "httpx.AsyncClient", streams: Callable[[], StreamPool]) -> None:
         self.http = http
+        self._make_streams = streams
+        self._streams: StreamPool | None = None
+
+    @property
+    def streams(self) -> StreamPool:
+        """Those for streams; made on first use, as they belong to the running loop."""
+        if self._streams is None:
+            self._streams = self._make_streams()
+        return self._streams
 
     async def close(self) -> None:
+        """Close them."""
+        if self._streams is not None:
+            await self._streams.close()
         await self.http.aclose()
+
+
+class _WholeAnswer:
+    """httpx's response as `StreamedAnswer` is."""
+
+    def __init__(self, response: "httpx.Response") -> None:
+        self._response = response
+        self.status = response.status_code
+        self.headers: Mapping[str, str] = response.headers
+
+    def reads(self) -> AsyncGenerator[bytes, None]:
+        # An async generator, which httpx declares as the iterator it also is.
+        return cast(AsyncGenerator[bytes, None], self._response.aiter_bytes())
+
+    async def aclose(self) -> None:
+        await self._response.aclose()
 
 
 class OllamaHttp:
@@ -72,8 +104,11 @@ class OllamaHttp:
         payload: Payload | None = None,
         *,
         until_answered: AbstractAsyncContextManager[None] | None = None,
+        is_streamed: bool = True,
     ) -> AsyncIterator[AsyncGenerator[bytes, None]]:
         """The body of the answer to a request (a POST where there is a payload), read by read as it comes.
+
+        `is_streamed` is for answers that come in many pieces.
 
         Entered when the headers have come and are those of a success. `until_answered` is held until then. Leaving
         before the body's end closes the connection, and so does cancelling at any moment.
@@ -81,33 +116,38 @@ class OllamaHttp:
         Raises (also for what is met while the body is read):
             ProviderFailure: no connection, a broken one, an error status, a web page.
         """
-        http = (await self._pools.get()).http
+        pool = await self._pools.get()
+        import aiohttp
         import httpx
 
         answered = False
         try:
-            request = http.build_request(
-                "POST" if payload else "GET",
-                path,
-                content=json.dumps(payload).encode() if payload else None,
-                headers={"content-type": "application/json"} if payload else None,
-            )
             async with AsyncExitStack() as opened:
                 async with until_answered or nullcontext():
-                    response = await http.send(request, stream=True)
+                    answer = await self._send(pool, path, payload, is_streamed=is_streamed)
                     # Inside, because a cancel may strike while `until_answered` is being left.
-                    opened.push_async_callback(response.aclose)
+                    opened.push_async_callback(answer.aclose)
                 answered = True
-                body = await opened.enter_async_context(aclosing(_body(response)))
-                if not response.is_success:
+                body = await opened.enter_async_context(aclosing(answer.reads()))
+                if not 200 <= answer.status < 300:
                     beginning = await self._beginning(body)
                     model = payload.get("model") if payload else None
-                    raise failure_from_answer(self._identity, response.status_code, beginning, response.headers, model)
-                if "html" in response.headers.get("content-type", ""):
+                    raise failure_from_answer(self._identity, answer.status, beginning, answer.headers, model)
+                if "html" in answer.headers.get("content-type", ""):
                     raise unreadable(self._identity, "a web page")
                 yield body
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError) as error:
             raise failure_from_break(self._identity, error, answered=answered) from error
+
+    async def _send(
+        self, pool: _Pool, path: str, payload: Payload | None, *, is_streamed: bool
+    ) -> StreamedAnswer | _WholeAnswer:
+        body = json.dumps(payload).encode() if payload else None
+        headers = {"content-type": "application/json", "accept-encoding": "identity"} if body else {}
+        if body and is_streamed:
+            return await pool.streams.post(f"{self._host.rstrip('/')}{path}", body, headers)
+        request = pool.http.build_request("POST" if body else "GET", path, content=body, headers=headers)
+        return _WholeAnswer(await pool.http.send(request, stream=True))
 
     async def ask(
         self,
@@ -124,7 +164,10 @@ class OllamaHttp:
         """
         answer = bytearray()
         try:
-            async with asyncio.timeout(within_s), self.reads(path, payload, until_answered=until_answered) as body:
+            async with (
+                asyncio.timeout(within_s),
+                self.reads(path, payload, until_answered=until_answered, is_streamed=False) as body,
+            ):
                 async for data in body:
                     answer += data
                     if len(answer) > MAX_BODY_BYTES:
@@ -144,26 +187,36 @@ class OllamaHttp:
         # Proxies that the environment names lead to the world outside: a server on this machine or in its network is
         # reached directly, whatever no_proxy forgets. Certificates are the environment's (SSL_CERT_FILE) either way.
         # Without TLS there is nothing to verify, and loading the certificates would take 100 ms.
-        is_tls = self._host.startswith("https:")
+        tls = module.create_ssl_context(trust_env=True) if self._host.startswith("https:") else None
         return _Pool(
             module.AsyncClient(
                 base_url=self._host,
                 timeout=module.Timeout(None, connect=self._connect_s),
                 limits=module.Limits(max_connections=self._connections, max_keepalive_connections=self._connections),
                 trust_env=not is_near(self._host),
-                verify=module.create_ssl_context(trust_env=True) if is_tls else False,
+                verify=tls or False,
                 # A compressed stream would come in lumps.
                 headers={"accept-encoding": "identity"},
-            )
+            ),
+            partial(
+                StreamPool,
+                connections=self._connections,
+                connect_s=self._connect_s,
+                keep_alive_s=KEEP_ALIVE_S,
+                proxy=None if is_near(self._host) else proxy_for(self._host),
+                tls=tls,
+                follows_redirects=False,
+            ),
         )
 
     @staticmethod
     async def _beginning(body: AsyncIterator[bytes]) -> bytes:
         """The beginning of an error's body, or what came of it: the status says enough."""
+        import aiohttp
         import httpx
 
         beginning = bytearray()
-        with suppress(TimeoutError, httpx.HTTPError):
+        with suppress(TimeoutError, httpx.HTTPError, aiohttp.ClientError):
             async with asyncio.timeout(ERROR_BODY_S):
                 async for data in body:
                     beginning += data
@@ -179,8 +232,3 @@ def is_near(host: str) -> bool:
         return ipaddress.ip_address(name).is_private
     except ValueError:
         return "." not in name or name.endswith((".localhost", ".local", ".internal"))
-
-
-def _body(response: "httpx.Response") -> AsyncGenerator[bytes, None]:
-    # An async generator, which httpx declares as the iterator it also is.
-    return cast(AsyncGenerator[bytes, None], response.aiter_bytes())

@@ -170,6 +170,7 @@ def stream_pool(base_url: str, *, concurrency: int, connect_s: float) -> Callabl
         keep_alive_s=KEEP_ALIVE_S if is_tls else PLAIN_KEEP_ALIVE_S,
         proxy=None if _is_loopback(base_url) else proxy_for(base_url),
         tls=httpx2.create_ssl_context() if is_tls else None,
+        follows_redirects=True,
     )
 
 
