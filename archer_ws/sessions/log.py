@@ -10,7 +10,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from archer_ws.core.exceptions import ErrorInfo
 from archer_ws.llm_gateway.types import CancelReason, ProgressPhase, StreamStatus, TokenUsage
@@ -42,9 +42,8 @@ class Progress:
     detail: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Delta:
-    """The text of the events `from_seq..seq`, all of one kind."""
+class Delta(NamedTuple):
+    """The text of the events `from_seq..seq`, all of one kind. One is made for every token and reader."""
 
     from_seq: int
     seq: int
