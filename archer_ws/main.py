@@ -38,6 +38,7 @@ from archer_ws.llm_gateway.readiness import Readiness
 from archer_ws.llm_gateway.router import LLMRouter
 from archer_ws.rpc.dispatcher import Dispatcher
 from archer_ws.rpc.methods import archer_v1
+from archer_ws.rpc.schema import schema_hash
 from archer_ws.rpc.services import RpcServices
 from archer_ws.sessions.conversations import Conversations
 from archer_ws.sessions.limits import ManagerLimits, ProviderGate, StreamQuota
@@ -181,6 +182,8 @@ async def _prepare(services: Services) -> str | None:
     """Make the default provider ready; what keeps it from that, with what to do."""
     await asyncio.sleep(LISTEN_FIRST_S)
     failure = await services.readiness.prepare()
+    # Every `initialize` tells it, and making it takes a quarter of a second, in which no stream would move.
+    await asyncio.to_thread(schema_hash)
     return f"{failure.message}. {failure.hint or ''}".strip() if failure else None
 
 

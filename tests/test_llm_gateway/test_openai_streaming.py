@@ -5,12 +5,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
-import httpx2
 import pytest
 
 from archer_ws.core.exceptions import ProviderError, UpstreamTruncated
-from archer_ws.llm_gateway.openai_adapter import OpenAIAdapter
 from archer_ws.llm_gateway.http_stream import StreamedAnswer
+from archer_ws.llm_gateway.openai_adapter import OpenAIAdapter
 from archer_ws.llm_gateway.openai_client import OpenAIClient
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, MessageRole, StreamChunk, TokenUsage
 from tests.fakes.openai_api import DONE, adapter_for, chunk, delta, ending, event, finish, stream, text_stream, usage

@@ -117,6 +117,40 @@ async def test_each_wait_has_its_limit_and_closes_the_provider(limits: dict[str,
     assert adapter.closed == 1
 
 
+async def test_time_in_which_the_reader_has_its_turn_does_not_count() -> None:
+    """A reader that takes long between two chunks makes no provider late."""
+    adapter = ScriptedAdapter(["text", "more"])
+    chunks = stream_with_retries(
+        adapter, patience(idle_s=0.01), ChatOptions(), lambda: adapter.stream_chat([]), lambda error: error
+    )
+    async with asyncio.timeout(10), aclosing(chunks):
+        assert (await anext(chunks)).content == "text"
+        later = asyncio.Event()
+        asyncio.get_running_loop().call_later(0.05, later.set)
+        await later.wait()
+        assert (await anext(chunks)).content == "more"
+
+
+async def test_a_cancel_from_outside_is_no_time_out() -> None:
+    adapter, has_text = ScriptedAdapter(["text", forever()]), asyncio.Event()
+
+    async def read() -> None:
+        chunks = stream_with_retries(
+            adapter, patience(idle_s=30), ChatOptions(), lambda: adapter.stream_chat([]), lambda error: error
+        )
+        async with aclosing(chunks):
+            async for _ in chunks:
+                has_text.set()
+
+    reading = asyncio.create_task(read())
+    async with asyncio.timeout(10):
+        await has_text.wait()
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+    assert adapter.closed == 1
+
+
 async def test_models_that_load_on_demand_may_take_longer_to_begin() -> None:
     adapter = ScriptedAdapter([])
     wait = patience(first_token_s=1, model_load_s=300)

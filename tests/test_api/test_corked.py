@@ -1,0 +1,108 @@
+"""What is written within one turn of the loop goes in one piece, in order, and never behind a close."""
+
+import asyncio
+from typing import cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from websockets.frames import Frame, Opcode
+from websockets.streams import StreamReader
+
+from archer_ws.api.corked import CORK_BYTES_MAX, CorkedTransport
+from archer_ws.api.ws_protocol import text_frame
+
+
+class Recording:
+    """A transport that notes what is done to it."""
+
+    def __init__(self) -> None:
+        self.done: list[object] = []
+        self.closing = False
+
+    def write(self, data: bytes) -> None:
+        self.done.append(data)
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def close(self) -> None:
+        self.done.append("close")
+
+    def abort(self) -> None:
+        self.done.append("abort")
+
+    def write_eof(self) -> None:
+        self.done.append("eof")
+
+    def get_write_buffer_size(self) -> int:
+        return 7
+
+
+@pytest.fixture
+def under() -> Recording:
+    return Recording()
+
+
+@pytest.fixture
+async def corked(under: Recording) -> CorkedTransport:
+    return CorkedTransport(cast(asyncio.Transport, under), asyncio.get_running_loop())
+
+
+async def test_a_turn_s_writes_go_in_one_piece(under: Recording, corked: CorkedTransport) -> None:
+    corked.write(b"a")
+    corked.write(b"b")
+    assert under.done == []
+    await asyncio.sleep(0)
+    corked.write(b"c")
+    await asyncio.sleep(0)
+    assert under.done == [b"ab", b"c"]
+
+
+async def test_much_goes_at_once(under: Recording, corked: CorkedTransport) -> None:
+    corked.write(b"a")
+    corked.write(bytes(CORK_BYTES_MAX))
+    assert under.done == [b"a" + bytes(CORK_BYTES_MAX)]
+    await asyncio.sleep(0)
+    assert len(under.done) == 1
+
+
+@pytest.mark.parametrize(("end", "told"), [("close", "close"), ("write_eof", "eof")])
+async def test_an_end_comes_behind_what_was_written(
+    under: Recording, corked: CorkedTransport, end: str, told: str
+) -> None:
+    corked.write(b"a")
+    getattr(corked, end)()
+    await asyncio.sleep(0)
+    assert under.done == [b"a", told]
+
+
+async def test_an_abort_drops_what_was_written(under: Recording, corked: CorkedTransport) -> None:
+    corked.write(b"a")
+    corked.abort()
+    await asyncio.sleep(0)
+    assert under.done == ["abort"]
+
+
+async def test_nothing_is_written_to_a_transport_that_is_closing(under: Recording, corked: CorkedTransport) -> None:
+    corked.write(b"a")
+    under.closing = True
+    await asyncio.sleep(0)
+    assert under.done == []
+
+
+async def test_all_else_is_the_transport_s_own(corked: CorkedTransport) -> None:
+    assert corked.get_write_buffer_size() == 7
+    assert not corked.is_closing()
+
+
+@given(text=st.text(max_size=50) | st.sampled_from(["x" * size for size in (125, 126, 65_535, 65_536)]))
+def test_a_frame_is_what_rfc_6455_says(text: str) -> None:
+    reader = StreamReader()
+    reader.feed_data(text_frame(text))
+    parsing = Frame.parse(reader.read_exact, mask=False)
+    with pytest.raises(StopIteration) as parsed:
+        next(parsing)
+    frame: Frame = parsed.value.value
+    assert (frame.opcode, frame.fin, bytes(frame.data).decode()) == (Opcode.TEXT, True, text)
+    assert reader.buffer == bytearray()
