@@ -18,6 +18,7 @@ from archer_ws.llm_gateway.base import Timeouts
 from archer_ws.llm_gateway.catalog import Catalog, ModelFacts, load_catalog
 from archer_ws.llm_gateway.openai_adapter import OpenAIAdapter
 from archer_ws.llm_gateway.openai_client import OpenAIClient
+from archer_ws.llm_gateway.sdk_stream import StreamingSdk
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, MessageRole, TokenUsage
 from tests.fakes.openai_api import (
     MODEL,
@@ -340,7 +341,7 @@ async def test_many_first_users_make_one_client(monkeypatch: pytest.MonkeyPatch)
     made: list[object] = []
     make = OpenAIClient._make
 
-    def counting(self: OpenAIClient, sdk: ModuleType) -> openai.AsyncOpenAI:
+    def counting(self: OpenAIClient, sdk: ModuleType) -> StreamingSdk[openai.AsyncOpenAI]:
         made.append(sdk)
         return make(self, sdk)
 
