@@ -205,13 +205,13 @@ async def test_a_server_that_is_gone_for_good_fails_all_that_waits_and_the_clien
     async with (
         asyncio.timeout(LIMIT_S),
         cutting_proxy(archer.address) as proxy,
-        connect(proxy.url, backoff=Backoff(0.001, 0.001), give_up_after_s=0.3) as client,
+        connect(proxy.url, backoff=Backoff(0.001, 0.001), give_up_after_s=1) as client,
     ):
         stream = client.chat("Why?")
         assert await anext(stream) == "Blue"
         proxy.accepts = False
         proxy.cut()
-        with pytest.raises(Unreachable, match=r"for 0\.3 s"):
+        with pytest.raises(Unreachable, match="for 1 s"):
             await anext(stream)
         assert stream.text == "Blue"
         with pytest.raises(Unreachable):

@@ -30,9 +30,18 @@ async def _some(events: Any, most: int) -> Any:
 
 
 async def finished(archer: Archer, stream_id: str, *pieces: str) -> None:
-    archer.answer(ollama_stream(*pieces))
-    response = await archer.http.post("/api/v1/chat/completions", json={**HELLO, "stream_id": stream_id})
-    assert response.status_code == 200
+    """An ended stream in which each piece is an event: the next is said only when the one before has come."""
+    heard = [asyncio.Event() for _ in pieces]
+    archer.answer(
+        ollama_stream(*(step for piece, came in zip(pieces, heard, strict=True) for step in (piece, Wait(came))))
+    )
+    request = {**HELLO, "stream_id": stream_id}
+    waiting = iter(heard)
+    async with archer.http.stream("POST", "/api/v1/chat/completions/stream", json=request) as response:
+        assert response.status_code == 200
+        async for event in read_events(response):
+            if text_of([event]):
+                next(waiting).set()
 
 
 async def test_an_ended_stream_can_be_read_again_from_anywhere(archer: Archer) -> None:
