@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from archer_ws.llm_gateway.failures import ProviderIdentity, failure_from_transport, unreadable
 from archer_ws.llm_gateway.http_stream import StreamedAnswer, StreamPool, proxy_for
 from archer_ws.llm_gateway.ollama_failures import failure_from_answer, failure_from_break
-from archer_ws.llm_gateway.sdk_client import SdkClient
+from archer_ws.llm_gateway.sdk_client import KEEP_ALIVE_S, PLAIN_KEEP_ALIVE_S, SdkClient
 from archer_ws.llm_gateway.wire import decode_json
 
 if TYPE_CHECKING:
@@ -30,8 +30,6 @@ Payload = Mapping[str, Any]
 MAX_BODY_BYTES = 16 * 1024 * 1024
 #: An error's sentence is at its beginning. In bytes, and in seconds for a body that does not end.
 MAX_ERROR_BYTES, ERROR_BODY_S = 64 * 1024, 5.0
-#: How long an idle connection for streams is kept, in seconds: Ollama keeps its own for longer.
-KEEP_ALIVE_S = 60.0
 #: Connections for health and lists, beside two for each chat: its own, and one to ask what is loaded.
 SIDE_CONNECTIONS = 8
 
@@ -202,7 +200,7 @@ class OllamaHttp:
                 StreamPool,
                 connections=self._connections,
                 connect_s=self._connect_s,
-                keep_alive_s=KEEP_ALIVE_S,
+                keep_alive_s=KEEP_ALIVE_S if tls else PLAIN_KEEP_ALIVE_S,
                 proxy=None if is_near(self._host) else proxy_for(self._host),
                 tls=tls,
                 follows_redirects=False,
