@@ -141,7 +141,7 @@ def check_key(key: str, *, is_needed: bool, variable: str, provider: str) -> Non
 
 
 def http_client(sdk: ModuleType, *, base_url: str, concurrency: int) -> Any:
-    """What both SDKs take as `http_client`: aiohttp's transport, with room for `concurrency` streams and some probes.
+    """What both SDKs take as `http_client`: aiohttp's transport, with room for `concurrency` answers and some probes.
 
     A proxy of the environment is used for hosts beyond this machine.
     """
