@@ -131,15 +131,14 @@ class AnthropicAdapter(BaseLLMAdapter):
             yield StreamChunk(content="")
             with self._mapping_errors(model, decoder):
                 await _refuse_other_bodies(response)
-                async with aclosing(response.reads()) as reads:
-                    async for data in reads:
-                        for chunk in decoder.feed(data):
-                            yield chunk
-                        if decoder.fault is not None:
-                            raise decoder.fault
-                        if decoder.done:
-                            await drain(reads)
-                            return
+                while data := await response.read_some():
+                    for chunk in decoder.feed(data):
+                        yield chunk
+                    if decoder.fault is not None:
+                        raise decoder.fault
+                    if decoder.done:
+                        await drain(response)
+                        return
                 decoder.finish()
         if not decoder.done:
             raise self._truncated("stopped without its end marker")

@@ -195,10 +195,11 @@ def usage_of(usage: dict[str, Any]) -> TokenUsage:
 
 
 def _event_body(event: ServerEvent) -> dict[str, Any]:
-    if event.event != "error":
-        return decode_object(event.data)
+    name, data = event
+    if name != "error":
+        return decode_object(data)
     try:
-        body = decode_object(event.data)
+        body = decode_object(data)
     except Unreadable:
         # A proxy's error need not be JSON; its text is nobody's business.
         return {"type": "error"}

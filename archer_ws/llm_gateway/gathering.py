@@ -12,6 +12,8 @@ class Gathered:
         usage: the newest token counts in this read.
     """
 
+    __slots__ = ("_chunks", "_pieces", "_reasoning", "alive", "finish_reason", "usage")
+
     def __init__(self) -> None:
         self.alive = False
         self.finish_reason: FinishReason | None = None
@@ -32,7 +34,7 @@ class Gathered:
     def close(self) -> list[StreamChunk]:
         """The chunks, in order; finish reason and usage stand on the last. Empty where nothing came."""
         self._end_run()
-        if (self.alive or self.finish_reason or self.usage) and not self._chunks:
+        if not self._chunks and (self.alive or self.finish_reason or self.usage):
             self._chunks.append(StreamChunk(content=""))
         if self.finish_reason is not None:
             self._chunks[-1].finish_reason = self.finish_reason

@@ -5,7 +5,7 @@ the answer means is the adapters'. The SDKs and httpx make the other requests, w
 """
 
 import ssl
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -22,6 +22,9 @@ class StreamedAnswer:
         self.status = response.status
         #: By name, whatever its case.
         self.headers: Mapping[str, str] = response.headers
+        #: The next of the body, all that has come by then; empty at its end. Not a method of ours: it runs for every
+        #: token.
+        self.read_some: Callable[[], Awaitable[bytes]] = response.content.readany
 
     @property
     def content_type(self) -> str:
@@ -34,8 +37,7 @@ class StreamedAnswer:
 
     async def reads(self) -> AsyncGenerator[bytes, None]:
         """The body as it comes, each read with all that has come by then."""
-        content = self._response.content
-        while data := await content.readany():
+        while data := await self.read_some():
             yield data
 
     async def aclose(self) -> None:

@@ -23,7 +23,6 @@ from archer_ws.llm_gateway.openai_stream import (
     ErrorSaid,
     Unreadable,
     answer_of,
-    decode_object,
     model_entries,
     raise_if_error,
 )
@@ -116,7 +115,7 @@ class OpenAIAdapter(BaseLLMAdapter):
         body = self._body(messages, model, temperature, max_tokens, options or ChatOptions())
         await self._client.open()
         with self._mapping(model):
-            answer = answer_of(decode_object(await self._client.post_chat(body, self._timeouts.total_s)))
+            answer = answer_of(await self._client.post_chat(body, self._timeouts.total_s))
         return ChatResponse(
             id=answer.id or new_id("chatcmpl"),
             content=answer.content,
@@ -149,15 +148,14 @@ class OpenAIAdapter(BaseLLMAdapter):
             yield StreamChunk(content="")
             with self._mapping(model, decoder):
                 await _refuse_other_bodies(response)
-                async with contextlib.aclosing(response.reads()) as reads:
-                    async for data in reads:
-                        for chunk in decoder.feed(data):
-                            yield chunk
-                        if decoder.fault is not None:
-                            raise decoder.fault
-                        if decoder.done:
-                            await drain(reads)
-                            return
+                while data := await response.read_some():
+                    for chunk in decoder.feed(data):
+                        yield chunk
+                    if decoder.fault is not None:
+                        raise decoder.fault
+                    if decoder.done:
+                        await drain(response)
+                        return
                 decoder.raise_if_unheard()
         if not decoder.finish_reason:
             raise self._truncated("stopped without its end marker")
@@ -239,7 +237,7 @@ async def _refuse_other_bodies(response: StreamedAnswer) -> None:
     """Raise where a 200 brings a page, or JSON (an error, mostly), in place of a stream."""
     kind = response.content_type
     if "json" in kind:
-        raise_if_error(decode_object(await response.read()))
+        raise_if_error(await response.read())
     if "json" in kind or "html" in kind:
         raise Unreadable(f"{kind} in place of an event stream")
 

@@ -7,9 +7,11 @@ Azure); what a fault means for the caller is the adapter's business.
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from archer_ws.llm_gateway.gathering import Gathered
 from archer_ws.llm_gateway.types import FinishReason, StreamChunk, TokenUsage
-from archer_ws.llm_gateway.wire import EventDecoder, LineTooLong, decode_json
+from archer_ws.llm_gateway.wire import EventDecoder, LineTooLong, decode_fields, decode_json
 
 #: The servers' own words for our four reasons. A word that is not here counts as `stop`: the server said it was done.
 _FINISH_REASONS: dict[str, FinishReason] = {
@@ -56,6 +58,37 @@ class Answer:
     model: str | None
 
 
+class _Message(msgspec.Struct, gc=False):
+    """A piece of an answer, or a whole one. What is text is looked at when it is used."""
+
+    content: Any = None
+    # DeepSeek and llama.cpp say `reasoning_content`, OpenRouter and newer vLLM `reasoning`, some both with one text.
+    reasoning_content: Any = None
+    reasoning: Any = None
+    refusal: Any = None
+
+
+class _Choice(msgspec.Struct, gc=False):
+    index: Any = None
+    delta: _Message | None = None
+    message: _Message | None = None
+    finish_reason: Any = None
+
+
+class _Body(msgspec.Struct, gc=False):
+    """The fields that are used, of an event and of a whole answer."""
+
+    choices: list[_Choice] | None = None
+    usage: Any = None
+    error: Any = None
+    object: Any = None
+    id: Any = None
+    model: Any = None
+
+
+_BODY = msgspec.json.Decoder(_Body)
+
+
 class ChatStreamDecoder:
     """Chunks from the bytes of a streamed answer, one for each run of content or reasoning in a read.
 
@@ -85,13 +118,13 @@ class ChatStreamDecoder:
         gathered = Gathered()
         gathered.alive = bool(data)
         try:
-            for event in self._events.feed(data):
+            for event, body in self._events.feed(data):
                 self._heard = True
-                if event.data.startswith(b"[DONE]"):
+                if body.startswith(b"[DONE]"):
                     self.done = True
                     break
-                if event.data:  # an empty one is somebody's keep-alive
-                    self._read(decode_object(event.data), event.event, gathered)
+                if body:  # an empty one is somebody's keep-alive
+                    self._read(body, event, gathered)
         except LineTooLong as error:
             self.fault = Unreadable(str(error))
         except (Unreadable, ErrorSaid, BrokenOff) as fault:
@@ -103,38 +136,22 @@ class ChatStreamDecoder:
         if self._size and not self._heard:
             raise Unreadable("something other than an event stream")
 
-    def _read(self, body: dict[str, Any], event: str, gathered: Gathered) -> None:
-        raise_if_error(body, event)
-        usage = body.get("usage")
-        if usage:
-            gathered.usage = usage_of(usage) or gathered.usage
-        choices = body.get("choices")
+    def _read(self, data: bytes, event: str, gathered: Gathered) -> None:
+        body = _body_of(data, event)
+        if body.usage:
+            gathered.usage = usage_of(body.usage) or gathered.usage
         # Empty with the usage, and in Azure's first event.
-        for choice in choices if isinstance(choices, list) else ():
+        for choice in body.choices or ():
             # We ask for one choice: a server that numbers none of them means the first.
-            if not isinstance(choice, dict) or choice.get("index"):
+            if choice.index:
                 continue
-            delta = choice.get("delta")
-            if isinstance(delta, dict):
-                _gather(delta, gathered)
-            reason = choice.get("finish_reason")
-            if reason and self.finish_reason is None:
-                self.finish_reason = gathered.finish_reason = finish_reason_of(reason)
+            if choice.delta is not None:
+                _gather(choice.delta, gathered)
+            if choice.finish_reason and self.finish_reason is None:
+                self.finish_reason = gathered.finish_reason = finish_reason_of(choice.finish_reason)
 
 
-def decode_object(data: bytes) -> dict[str, Any]:
-    """A JSON object.
-
-    Raises:
-        Unreadable: it is something else.
-    """
-    value = _decode(data)
-    if not isinstance(value, dict):
-        raise Unreadable("JSON that is not an object")
-    return value
-
-
-def answer_of(body: dict[str, Any]) -> Answer:
+def answer_of(data: bytes) -> Answer:
     """A whole answer, decoded.
 
     Raises:
@@ -142,24 +159,20 @@ def answer_of(body: dict[str, Any]) -> Answer:
         BrokenOff: the provider gave up on the way.
         Unreadable: it is not an answer.
     """
-    raise_if_error(body)
-    choices = body.get("choices")
-    choice = choices[0] if isinstance(choices, list) and choices else None
-    message = choice.get("message") if isinstance(choice, dict) else None
-    if not isinstance(choice, dict) or not isinstance(message, dict):
+    body = _body_of(data)
+    choice = body.choices[0] if body.choices else None
+    if choice is None or choice.message is None:
         raise Unreadable("an answer without a message")
     gathered = Gathered()
-    _gather(message, gathered)
+    _gather(choice.message, gathered)
     chunks = gathered.close()
-    reason = choice.get("finish_reason")
-    identifier, model = body.get("id"), body.get("model")
     return Answer(
         content="".join(chunk.content for chunk in chunks),
         reasoning="".join(chunk.reasoning or "" for chunk in chunks) or None,
-        finish_reason=finish_reason_of(reason) if reason else None,
-        usage=usage_of(body.get("usage")),
-        id=identifier if isinstance(identifier, str) and identifier else None,
-        model=model if isinstance(model, str) and model else None,
+        finish_reason=finish_reason_of(choice.finish_reason) if choice.finish_reason else None,
+        usage=usage_of(body.usage),
+        id=body.id if isinstance(body.id, str) and body.id else None,
+        model=body.model if isinstance(body.model, str) and body.model else None,
     )
 
 
@@ -172,7 +185,7 @@ def model_entries(data: bytes) -> list[str]:
     """
     entries = _decode(data)
     if isinstance(entries, dict):
-        raise_if_error(entries)
+        _body_of(data)
         entries = entries.get("data")
     # Together sends the list bare.
     if not isinstance(entries, list):
@@ -181,16 +194,13 @@ def model_entries(data: bytes) -> list[str]:
     return [name for name in names if isinstance(name, str) and name]
 
 
-def raise_if_error(body: dict[str, Any], event: str = "") -> None:
-    """Raise ErrorSaid where the decoded body, or the event it came in, is an error.
+def raise_if_error(data: bytes) -> None:
+    """Raise ErrorSaid where a body in place of a stream is an error.
 
-    `{"error": …}` is everybody's; a bare object is vLLM's (`"object": "error"`), or comes in an event of that name.
+    Raises:
+        Unreadable: it is not JSON, or no object.
     """
-    error = body.get("error")
-    if error:
-        raise ErrorSaid(error)
-    if event == "error" or body.get("object") == "error":
-        raise ErrorSaid(body)
+    _body_of(data)
 
 
 def finish_reason_of(reason: object) -> FinishReason:
@@ -219,6 +229,27 @@ def usage_of(usage: object) -> TokenUsage | None:
     )
 
 
+def _body_of(data: bytes, event: str = "") -> _Body:
+    """What an event or an answer holds.
+
+    `{"error": …}` is everybody's; a bare object is vLLM's (`"object": "error"`), or comes in an event of that name.
+
+    Raises:
+        ErrorSaid: an error.
+        Unreadable: not what this API sends.
+    """
+    try:
+        body = decode_fields(_BODY, data)
+    except ValueError as error:
+        _decode(data)  # raises where it is no JSON at all
+        raise Unreadable("JSON that is not an object of this API") from error
+    if body.error:
+        raise ErrorSaid(body.error)
+    if event == "error" or body.object == "error":
+        raise ErrorSaid(_decode(data))
+    return body
+
+
 def _decode(data: bytes) -> Any:
     try:
         return decode_json(data)
@@ -231,18 +262,14 @@ def _count(counts: object, name: str) -> int | None:
     return value if isinstance(value, int) and value >= 0 else None
 
 
-def _gather(message: dict[str, Any], gathered: Gathered) -> None:
-    # DeepSeek and llama.cpp say `reasoning_content`, OpenRouter and newer vLLM `reasoning`, some both with one text.
-    reasoning = message.get("reasoning_content") or message.get("reasoning")
-    if reasoning:
+def _gather(message: _Message, gathered: Gathered) -> None:
+    if reasoning := message.reasoning_content or message.reasoning:
         gathered.add(_text(reasoning), reasoning=True)
-    content = message.get("content")
-    if content:
-        gathered.add(_text(content), reasoning=False)
+    if message.content:
+        gathered.add(_text(message.content), reasoning=False)
     # A refusal is what the model has to say to the user.
-    refusal = message.get("refusal")
-    if refusal:
-        gathered.add(_text(refusal), reasoning=False)
+    if message.refusal:
+        gathered.add(_text(message.refusal), reasoning=False)
 
 
 def _text(value: object) -> str:

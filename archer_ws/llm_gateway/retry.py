@@ -122,9 +122,9 @@ async def stream_with_retries(
                     limit.begin(first_text_by, "sent no text within", first_token_s)
                     async for chunk in chunks:
                         limit.end()
-                        has_text = has_text or bool(chunk.content or chunk.reasoning)
                         yield chunk
-                        if has_text:
+                        if has_text or chunk.content or chunk.reasoning:
+                            has_text = True
                             limit.begin(loop.time() + timeouts.idle_s, "fell silent for", timeouts.idle_s)
                         else:
                             limit.begin(first_text_by, "sent no text within", first_token_s)

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import importlib
 import ipaddress
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from types import ModuleType
@@ -18,7 +18,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from archer_ws.core.exceptions import ProviderNotConfigured
-from archer_ws.llm_gateway.http_stream import StreamPool, proxy_for
+from archer_ws.llm_gateway.http_stream import StreamedAnswer, StreamPool, proxy_for
 
 #: Connections beyond the streams' own, so that a health check never waits for a stream to end.
 PROBE_CONNECTIONS = 4
@@ -182,7 +182,7 @@ def transport_errors() -> tuple[type[Exception], ...]:
     return (httpx2.HTTPError, aiohttp.ClientError, OSError)
 
 
-async def drain(reads: AsyncIterator[bytes]) -> None:
+async def drain(answer: StreamedAnswer) -> None:
     """Read what follows the provider's end marker: only a connection read to its end can be used again.
 
     Raises:
@@ -190,7 +190,7 @@ async def drain(reads: AsyncIterator[bytes]) -> None:
     """
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(END_OF_BODY_S):
-            async for _ in reads:
+            while await answer.read_some():
                 pass
 
 

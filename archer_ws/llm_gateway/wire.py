@@ -4,17 +4,41 @@ Pure: bytes in, lines or events out. What the data means is the adapters' busine
 """
 
 import json
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
+import msgspec
 from pydantic_core import from_json
 
 #: No provider sends a line near this; one that does would otherwise fill our memory. In bytes.
 MAX_LINE_BYTES = 16 * 1024 * 1024
 
 
+#: One server-sent event: its name, empty where the provider gave none, and its data.
+ServerEvent: TypeAlias = tuple[str, bytes]
+
+T = TypeVar("T")
+
+
 class LineTooLong(ValueError):
     """A line passed MAX_LINE_BYTES."""
+
+
+def decode_fields(decoder: msgspec.json.Decoder[T], data: bytes) -> T:
+    """The fields that the decoder's type names, from a JSON document in UTF-8; the others are skipped, not read.
+
+    Raises:
+        ValueError: it is not JSON, nested beyond all measure, or has something else in the place of a field.
+    """
+    try:
+        return decoder.decode(data)
+    except (msgspec.DecodeError, RecursionError):
+        # It is strict about lone surrogates, which `decode_json` keeps.
+        value = decode_json(data)
+    try:
+        fields: T = msgspec.convert(value, decoder.type)
+    except msgspec.ValidationError as error:
+        raise ValueError(str(error)) from error
+    return fields
 
 
 def decode_json(data: bytes) -> Any:
@@ -79,14 +103,6 @@ class LineDecoder:
                 raise LineTooLong(f"a line of more than {MAX_LINE_BYTES} bytes")
 
 
-@dataclass(slots=True)
-class ServerEvent:
-    """One server-sent event; `event` is empty where the provider named none."""
-
-    event: str
-    data: bytes
-
-
 class EventDecoder:
     """Server-sent events from bytes, as the HTML standard's event stream parsing has it (ids and retry times unused).
 
@@ -113,7 +129,7 @@ class EventDecoder:
         for line in lines:
             if not line:
                 if self._data:
-                    events.append(ServerEvent(self._event, b"\n".join(self._data)))
+                    events.append((self._event, b"\n".join(self._data)))
                     self._data = []
                 self._event = ""
             elif line.startswith(b"data:"):

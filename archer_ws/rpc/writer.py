@@ -86,6 +86,8 @@ class Writer:
         self._subscriptions: dict[str, Subscription] = {}
         self._ready: deque[Subscription] = deque()
         self._wake = LeanEvent()
+        #: Whether `run` waits, with nothing left to send.
+        self._is_idle = False
         #: When the last frame went out (loop time), and what looks at that now and then.
         self._sent_at = 0.0
         self._heart: asyncio.TimerHandle | None = None
@@ -123,7 +125,7 @@ class Writer:
         self.detach(stream.stream_id)
         subscription = Subscription(stream, after, is_whole=is_whole)
         self._subscriptions[stream.stream_id] = subscription
-        subscription.unwatch = stream.log.watch(lambda: self._mark(subscription))
+        subscription.unwatch = stream.log.watch(lambda: self._told_of_more(subscription))
         self._mark(subscription)
 
     def detach(self, stream_id: str) -> None:
@@ -172,7 +174,11 @@ class Writer:
                 frame = next_frame
             else:
                 self._wake.clear()
-                await self._wake.wait()
+                self._is_idle = True
+                try:
+                    await self._wake.wait()
+                finally:
+                    self._is_idle = False
                 continue
             if not self._channel.try_send(frame):
                 await self._channel.send(frame)
@@ -216,6 +222,18 @@ class Writer:
             return encode_event(stream.stream_id, event, content), stream
         self._mark(subscription)
         return encode_event(stream.stream_id, event, None), None
+
+    def _told_of_more(self, subscription: Subscription) -> None:
+        """The stream's log has grown: send a delta at once where that overtakes nothing, else queue the stream.
+
+        Waking the task for it would cost as much as the rest of its way out.
+        """
+        if self._is_idle and not self._wake.is_set() and not self.coalesce_s and not subscription.is_whole:
+            event = subscription.stream.log.read(subscription.cursor)
+            if isinstance(event, Delta) and self._channel.try_send(encode_delta(subscription.prefix, event)):
+                subscription.cursor = event.seq
+                self._sent_at = self._loop.time()
+        self._mark(subscription)
 
     def _mark(self, subscription: Subscription, *, after_delta: bool = False) -> None:
         """Queue the stream if it has something to send, an end before other streams' deltas."""

@@ -212,14 +212,17 @@ class MemoryLog:
 
     def read(self, after: int, max_bytes: int = DELTA_BYTES_MAX) -> Event | None:
         """The next event after `after`, adjacent text of one kind merged up to `max_bytes`; None at the head."""
-        seq = after + 1
-        if seq > len(self._ends):
+        seq, head = after + 1, len(self._ends)
+        if seq > head:
             return None
+        if seq == head and (kind := self._run_kinds[-1]) is not None:
+            # What most reads are for, while the reader keeps up.
+            return Delta(seq, seq, kind, bytes(self._text[self._ends[-2] if seq > 1 else 0 :]))
         run = bisect_right(self._run_starts, seq) - 1
         kind = self._run_kinds[run]
         if kind is None:
             return self._control[seq]
-        run_end = self._run_starts[run + 1] - 1 if run + 1 < len(self._run_starts) else len(self._ends)
+        run_end = self._run_starts[run + 1] - 1 if run + 1 < len(self._run_starts) else head
         start = self._ends[seq - 2] if seq > 1 else 0
         last = max(seq, bisect_right(self._ends, start + max_bytes, seq - 1, run_end))
         return Delta(seq, last, kind, bytes(self._text[start : self._ends[last - 1]]))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archer_ws.llm_gateway import wire
-from archer_ws.llm_gateway.wire import EventDecoder, LineDecoder, LineTooLong, ServerEvent, decode_json
+from archer_ws.llm_gateway.wire import EventDecoder, LineDecoder, LineTooLong, decode_json
 
 #: Few bytes, so that terminators, colons and field names come often and next to each other.
 LINE_BYTES = st.lists(
@@ -32,7 +32,7 @@ def lines_of(reads: list[bytes]) -> list[bytes]:
 
 def events_of(reads: list[bytes]) -> list[tuple[str, bytes]]:
     decoder = EventDecoder()
-    return [(event.event, event.data) for read in reads for event in decoder.feed(read)]
+    return [event for read in reads for event in decoder.feed(read)]
 
 
 def reference_events(data: bytes) -> list[tuple[str, bytes]]:
@@ -68,8 +68,8 @@ def test_events_are_those_of_the_standard_wherever_reads_are_cut(reads: list[byt
 
 def test_an_event_is_told_as_soon_as_its_blank_line_ends_in_cr() -> None:
     decoder = EventDecoder()
-    assert decoder.feed(b"data: one\r\n\r") == [ServerEvent("", b"one")]
-    assert decoder.feed(b"\ndata: two\r\n\r\n") == [ServerEvent("", b"two")]
+    assert decoder.feed(b"data: one\r\n\r") == [("", b"one")]
+    assert decoder.feed(b"\ndata: two\r\n\r\n") == [("", b"two")]
 
 
 def test_data_lines_are_joined_and_comments_ignored() -> None:

@@ -1,10 +1,12 @@
 """Measure how fast the sidecar is, and print it beside the goals.
 
-    python -m tests.benchmarks.speed [--quick] [--runs N] [--only ROW …] [--json FILE]
+    python -m tests.benchmarks.speed [--quick] [--runs N] [--only ROW …] [--before DIRECTORY] [--json FILE]
 
 Each process is one of its own: the sidecar (or what it is compared with) alone on one core, the scripted provider and
 the load generators on the others. All traffic is on loopback. Compare figures within one run only: machines differ,
-and so does one machine from hour to hour. The exit status is 1 where an answer was not complete, whatever the figures.
+and so does one machine from hour to hour; to see what a change does, give the project as it was before (a `git
+worktree` of it, say), which is measured by turns with this one. The exit status is 1 where an answer was not complete,
+whatever the figures.
 """
 
 import argparse
@@ -14,13 +16,15 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from archer_ws.api.listening import raise_file_limit
 from tests.benchmarks.speed.figures import Figures, medians
 from tests.benchmarks.speed.measuring import machine, split_cores
-from tests.benchmarks.speed.processes import Failed
+from tests.benchmarks.speed.processes import ROOT, Failed
 from tests.benchmarks.speed.report import as_json, table
 from tests.benchmarks.speed.scale import FULL, QUICK, Scale
 from tests.benchmarks.speed.scenarios import SCENARIOS, Run
@@ -29,17 +33,17 @@ from tests.benchmarks.speed.servers import Bench
 Runs = dict[str, list[Figures]]
 
 
-def measure(bench: Bench, scale: Scale, names: list[str], found: Runs) -> None:
-    """One run of the named scenarios, added to what was found.
+def measure(benches: Sequence[Bench], scale: Scale, names: list[str], found: Sequence[Runs]) -> None:
+    """One run of the named scenarios, of each bench by turns, added to what was found of it.
 
     Raises:
         Failed: a process did not do its part.
     """
-    run = Run(bench, scale)
+    runs = [Run(bench, scale) for bench in benches]
     for name in names:
         began = time.monotonic()
-        figures = SCENARIOS[name](run)
-        found.setdefault(name, []).append(figures)
+        for run, of_bench in zip(runs, found, strict=True):
+            of_bench.setdefault(name, []).append(SCENARIOS[name](run))
         print(f"  {name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
 
 
@@ -52,34 +56,40 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     raise_file_limit()
     facts: dict[str, Any] = machine()
-    found: Runs = {}
+    trees = [ROOT, options.before] if options.before else [ROOT]
+    found: list[Runs] = [{} for _ in trees]
     names = [name for name in SCENARIOS if not options.only or name in options.only]
     failure = None
     try:
         for number in range(options.runs):
             print(f"run {number + 1} of {options.runs}", file=sys.stderr, flush=True)
-            with (
-                tempfile.TemporaryDirectory(prefix="archer-speed-") as directory,
-                Bench(Path(directory), litellm=options.litellm, shared=options.quick) as bench,
-            ):
-                measure(bench, scale, names, found)
+            with ExitStack() as stack:
+                directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="archer-speed-")))
+                # All are made before one takes its cores: none would find a core for its server then.
+                benches = [
+                    Bench(directory, tree=tree, litellm=options.litellm, shared=options.quick) for tree in trees
+                ]
+                for bench in benches:
+                    stack.enter_context(bench)
+                measure(benches, scale, names, found)
     except KeyboardInterrupt:
         failure = "stopped"
     except Failed as error:
         failure = str(error)
-    together = {name: medians(each) for name, each in found.items()}
+    together, *before = [{name: medians(each) for name, each in runs.items()} for runs in found]
     print(f"{facts['cpu']}, {facts['cores']} cores, Python {facts['python']}, runs: {options.runs}")
     if not all(split_cores()):
         print("The server has no core of its own here: its rates and latencies are those of a shared one.")
     if options.quick:
         print("Small and short: these figures say that the benchmark works, and nothing of the server.")
-    print(*table(together, scale), sep="\n")
+    print(*table(together, scale, before[0] if before else None), sep="\n")
     if options.json:
         arguments = {name: str(value) for name, value in vars(options).items()}
-        options.json.write_text(json.dumps(as_json(found, facts, arguments), indent=1, ensure_ascii=False) + "\n")
+        written = as_json(found[0], facts, arguments, before=found[1] if before else None)
+        options.json.write_text(json.dumps(written, indent=1, ensure_ascii=False) + "\n")
     if failure:
         print(f"FAILED: {failure}", file=sys.stderr)
-    return 1 if failure or any(figures.wrong for figures in together.values()) else 0
+    return 1 if failure or any(figures.wrong for of_tree in (together, *before) for figures in of_tree.values()) else 0
 
 
 def _options() -> argparse.Namespace:
@@ -88,6 +98,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, help="whose medians are shown (3; 1 with --quick)")
     parser.add_argument("--only", nargs="+", choices=list(SCENARIOS), metavar="ROW", help=", ".join(SCENARIOS))
     parser.add_argument("--seconds", type=float, help="how long each steady load is measured (8; 1 with --quick)")
+    parser.add_argument(
+        "--before",
+        type=_checkout,
+        metavar="DIRECTORY",
+        help="the project as it was, to be measured by turns with this one",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     parser.add_argument("--litellm", metavar="COMMAND", help="a LiteLLM proxy's executable, to be compared, too")
     options = parser.parse_args()
@@ -98,6 +114,13 @@ def _options() -> argparse.Namespace:
             parser.error(f"{options.litellm} is no program")
         options.litellm = str(Path(found).absolute())
     return options
+
+
+def _checkout(text: str) -> Path:
+    directory = Path(text).absolute()
+    if not (directory / "archer_ws" / "__main__.py").is_file():
+        raise argparse.ArgumentTypeError(f"{text} has no archer_ws/__main__.py: give the root of a checkout")
+    return directory
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from tests.benchmarks.speed.scale import Scale
 
 WIDTH = 100
 _COLUMNS = "{:<54} {:>14}  {:<14} {:<13}"
+_COLUMNS_BESIDE = "{:<54} {:>14} {:>14}  {:<14} {:<13}"
 
 
 @dataclass(frozen=True)
@@ -170,33 +171,52 @@ SECTIONS = {
 }
 
 
-def table(found: Mapping[str, Figures], scale: Scale) -> Iterator[str]:
-    """The lines of the table, at most 100 columns wide."""
-    yield _COLUMNS.format("", "median", "goal", "").rstrip()
+def table(found: Mapping[str, Figures], scale: Scale, before: Mapping[str, Figures] | None = None) -> Iterator[str]:
+    """The lines of the table, at most 100 columns wide; 115 with what was found of the project as it was `before`."""
+    if before is None:
+        yield _COLUMNS.format("", "median", "goal", "").rstrip()
+    else:
+        yield _COLUMNS_BESIDE.format("", "before", "median", "goal", "").rstrip()
     for name, figures in found.items():
         section = SECTIONS[name]
         yield f"{section.title.format(scale=scale)}  [{name}]"
         for line in section.lines:
             if line.name in figures.values:
                 value = figures.values[line.name]
-                cells = (f"  {line.text}", line.shown(value), line.goal, line.verdict(value))
-                yield _COLUMNS.format(*cells).rstrip()
+                cells = (line.shown(value), line.goal, line.verdict(value))
+                if before is None:
+                    yield _COLUMNS.format(f"  {line.text}", *cells).rstrip()
+                else:
+                    earlier = before[name].values.get(line.name) if name in before else None
+                    yield _COLUMNS_BESIDE.format(f"  {line.text}", line.shown(earlier), *cells).rstrip()
         for note in figures.notes:
             yield f"  ! {note}"[:WIDTH]
         for what, count in figures.wrong.items():
             yield f"  WRONG, {count} times: {what}"[:WIDTH]
+        for what, count in before[name].wrong.items() if before and name in before else ():
+            yield f"  WRONG before, {count} times: {what}"[:WIDTH]
 
 
 def as_json(
-    runs: Mapping[str, Sequence[Figures]], facts: Mapping[str, Any], options: Mapping[str, Any]
+    runs: Mapping[str, Sequence[Figures]],
+    facts: Mapping[str, Any],
+    options: Mapping[str, Any],
+    before: Mapping[str, Sequence[Figures]] | None = None,
 ) -> dict[str, Any]:
-    """All figures, of each run and their medians, with what they depend on."""
+    """All figures, of each run and their medians, with what they depend on; those of the project as it was, too."""
     return {
         "machine": dict(facts),
         "options": dict(options),
         "goals": {
             name: {line.name: line.goal for line in section.lines if line.goal} for name, section in SECTIONS.items()
         },
+        **_of_tree(runs),
+        **({} if before is None else {"before": _of_tree(before)}),
+    }
+
+
+def _of_tree(runs: Mapping[str, Sequence[Figures]]) -> dict[str, Any]:
+    return {
         "medians": {name: medians(each).values for name, each in runs.items()},
         "runs": {name: [dataclasses.asdict(figures) for figures in each] for name, each in runs.items()},
     }

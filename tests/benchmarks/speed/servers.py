@@ -14,7 +14,7 @@ from typing import Any, Literal
 from tests.benchmarks.speed.http_lane import Target
 from tests.benchmarks.speed.measuring import memory_bytes, split_cores
 from tests.benchmarks.speed.orders import Order
-from tests.benchmarks.speed.processes import START_LIMIT_S, Child, Failed, child, free_port, python
+from tests.benchmarks.speed.processes import ROOT, START_LIMIT_S, Child, Failed, child, free_port, python
 from tests.benchmarks.speed.provider_wire import MODEL
 
 ProviderName = Literal["openai", "anthropic", "ollama"]
@@ -40,12 +40,14 @@ class Bench:
 
     Args:
         directory: for logs, and where the servers run.
+        tree: the root of the checkout whose sidecar is measured.
         litellm: the proxy's executable, if it is to be compared.
         shared: whether the scenarios share one sidecar for each provider: quicker, and good for nothing but trying.
     """
 
-    def __init__(self, directory: Path, *, litellm: str | None = None, shared: bool = False) -> None:
+    def __init__(self, directory: Path, *, tree: Path = ROOT, litellm: str | None = None, shared: bool = False) -> None:
         self.directory = directory
+        self._tree = tree
         self.litellm = litellm
         self.server_cores, self.other_cores = split_cores()
         self._shared: dict[str, Server] | None = {} if shared else None
@@ -88,6 +90,7 @@ class Bench:
         options = ("--host", "127.0.0.1", "--port", str(port), "--provider", provider)
         url = f"http://{self.provider}"
         environment = {
+            "PYTHONPATH": str(self._tree),
             "ARCHER_OPENAI_API_KEY": "none",
             "ARCHER_OPENAI_BASE_URL": f"{url}/v1",
             "ARCHER_ANTHROPIC_API_KEY": "none",
