@@ -97,7 +97,9 @@ def openapi_document() -> dict[str, Any]:
 
 
 def _include_routes(app: FastAPI) -> None:
-    routers = [module.router for module in (health, chat, streams, sessions, models, ws, openai_compat, console)]
+    # Routes are tried one by one: those that count come first.
+    routers = [chat.router, openai_compat.completions_router]
+    routers += [module.router for module in (health, streams, sessions, models, ws, openai_compat, console)]
     for router in routers:
         app.include_router(router)
     app.router.routes.append(ws.socket_route)

@@ -12,6 +12,7 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from archer_ws.api.scope import is_health, request_id
+from archer_ws.core.afterwards import afterwards
 
 log = structlog.get_logger(__name__)
 
@@ -46,7 +47,7 @@ class RequestLog:
             raise
         finally:
             # The id stays bound: the server may still log about this request, and the next one clears it.
-            exchange.write_line()
+            exchange.finish()
 
 
 class _Exchange:
@@ -94,13 +95,19 @@ class _Exchange:
         if self._status is None:
             self._status = 500
 
-    def write_line(self) -> None:
-        ended = self._ended if self._ended is not None else time.perf_counter()
+    def finish(self) -> None:
+        """It is over; the line comes behind the answer."""
+        if self._ended is None:
+            self._ended = time.perf_counter()
+        duration_ms = round((self._ended - self._began) * 1000, 1)
+        afterwards(lambda: self._write_line(duration_ms))
+
+    def _write_line(self, duration_ms: float) -> None:
         facts: dict[str, object] = {
             "method": self._scope.get("method", "WEBSOCKET"),
             "path": quote(self._scope["path"], errors="replace")[:_MAX_PATH_CHARS],
             "status": self._status,
-            "duration_ms": round((ended - self._began) * 1000, 1),
+            "duration_ms": duration_ms,
         }
         if self._client_left:
             facts["client_left"] = True

@@ -247,7 +247,7 @@ def _whole_body_error(what: str, request: Request) -> ArcherError | None:
     """What to say where the body as a whole is the trouble: pydantic's words for these help nobody."""
     if what == "missing":
         message, hint = "the request has no body", "Send a JSON object with Content-Type: application/json."
-    elif not _is_json(request.headers.get("content-type", "")):
+    elif not is_json(request.headers.get("content-type", "")):
         message = "the body was not read, because its Content-Type is not JSON"
         hint = "Send it with the header Content-Type: application/json."
     elif what in {"model_attributes_type", "model_type", "dict_type"}:
@@ -257,7 +257,8 @@ def _whole_body_error(what: str, request: Request) -> ArcherError | None:
     return InvalidParams(message, hint=hint, errors=[FieldError(path="body", message=message)])
 
 
-def _is_json(content_type: str) -> bool:
+def is_json(content_type: str) -> bool:
+    """Whether a Content-Type header names JSON."""
     media_type = content_type.partition(";")[0].strip().lower()
     return media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json"))
 

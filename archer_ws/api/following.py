@@ -6,22 +6,19 @@ means for the stream is the stream's `on_disconnect`.
 
 import asyncio
 import math
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 
-import structlog
-from fastapi.responses import JSONResponse
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from archer_ws.api.sse import KEEP_ALIVE, MEDIA_TYPE, encode_event
 from archer_ws.api.statuses import http_status
-from archer_ws.sessions.log import Delta, Ended, Event
+from archer_ws.core.events import LeanEvent
+from archer_ws.sessions.log import Ended, Event, StreamLog
 from archer_ws.sessions.manager import Attachment
 from archer_ws.sessions.stream import Stream
 from archer_ws.sessions.views import chat_response
-
-log = structlog.get_logger(__name__)
 
 #: A comment goes out after so much silence (protocol section 10), in seconds.
 KEEP_ALIVE_S = 15.0
@@ -53,38 +50,33 @@ class EventStreamResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send until the end is sent or the client has left."""
-        departure = asyncio.create_task(client_departure(receive))
-        sending = asyncio.create_task(self._send_events(send))
-        try:
-            await asyncio.wait((departure, sending), return_when=asyncio.FIRST_COMPLETED)
-            if sending.done():
-                sending.result()
-        finally:
-            self._hold.release()
-            for task in (departure, sending):
-                task.cancel()
-            await asyncio.gather(departure, sending, return_exceptions=True)
-
-    async def _send_events(self, send: Send) -> None:
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        more = asyncio.Event()
+        more = LeanEvent()
         unwatch = self._stream.log.watch(more.set)
         try:
-            ended = False
-            while not ended:
-                more.clear()
-                block, ended = self._next_block()
-                if not block:
-                    try:
-                        async with asyncio.timeout(KEEP_ALIVE_S):
-                            await more.wait()
-                    except TimeoutError:
-                        block = KEEP_ALIVE
-                if block:
-                    await send({"type": "http.response.body", "body": block, "more_body": True})
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            async with _departure(receive, more.set) as departure:
+                await self._send_events(send, more, departure)
         finally:
             unwatch()
+            self._hold.release()
+
+    async def _send_events(self, send: Send, more: LeanEvent, departure: asyncio.Task[None]) -> None:
+        """`more` is set when there is something to do. A `send` that waits ends with the client's connection."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        ended = False
+        while not ended:
+            more.clear()
+            if departure.done():
+                return
+            block, ended = self._next_block()
+            if not block:
+                try:
+                    async with asyncio.timeout(KEEP_ALIVE_S):
+                        await more.wait()
+                except TimeoutError:
+                    block = KEEP_ALIVE
+            if block:
+                await send({"type": "http.response.body", "body": block, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     def _next_block(self) -> tuple[bytes, bool]:
         """What can be sent now, and whether it holds the end."""
@@ -104,13 +96,34 @@ def _encoder(stream_id: str) -> Callable[[Event], bytes]:
     return lambda event: encode_event(event, stream_id)
 
 
-async def whole_answer(attachment: Attachment, receive: Receive) -> Response:
-    """The answer once the stream has ended; the hold is given up at once if the client leaves before.
+class WholeAnswerResponse(Response):
+    """What `answer` makes of a stream once it has ended.
 
-    A failed or incomplete answer has its error's status and, beside `error`, the text that came.
+    If the client leaves before, the hold is given up at once.
     """
-    await until_ended(attachment, receive)
-    stream = attachment.stream
+
+    def __init__(self, attachment: Attachment, answer: Callable[[Stream], Response]) -> None:
+        super().__init__()
+        self._stream = attachment.stream
+        self._hold = attachment.hold
+        self._answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Wait, and send."""
+        log, ended_or_left = self._stream.log, LeanEvent()
+        try:
+            async with _departure(receive, ended_or_left.set):
+                await _until(lambda: log.ended is not None, log, ended_or_left)
+                self._hold.release()
+                # Before the watch for the client's leaving is taken down, which takes turns of the event loop.
+                await self._answer(self._stream)(scope, receive, send)
+        finally:
+            self._hold.release()
+
+
+def whole_answer(stream: Stream) -> Response:
+    """The answer as JSON. One that failed or is incomplete has its error's status and, beside `error`, the text that
+    came."""
     answer = chat_response(stream)
     headers = {"X-Stream-ID": stream.stream_id}
     status = 200
@@ -118,15 +131,7 @@ async def whole_answer(attachment: Attachment, receive: Receive) -> Response:
         status = http_status(answer.error.kind)
         if answer.error.retry_after_ms is not None:
             headers["Retry-After"] = str(math.ceil(answer.error.retry_after_ms / 1000))
-    return JSONResponse(answer.model_dump(mode="json"), status, headers)
-
-
-async def until_ended(attachment: Attachment, receive: Receive) -> None:
-    """Wait for the stream's end, or for the client's leaving; then the hold is given up."""
-    try:
-        await _unless_left(attachment.stream.wait_ended(), receive)
-    finally:
-        attachment.hold.release()
+    return Response(answer.model_dump_json(), status, headers, media_type="application/json")
 
 
 async def until_text(attachment: Attachment, receive: Receive) -> None:
@@ -134,38 +139,42 @@ async def until_text(attachment: Attachment, receive: Receive) -> None:
 
     The hold stays, unless this is cancelled; also when the client leaves, which whoever follows the stream then sees.
     """
+    log, come_or_left = attachment.stream.log, LeanEvent()
     try:
-        await _unless_left(_text_or_end(attachment.stream), receive, limit_s=KEEP_ALIVE_S)
+        async with _departure(receive, come_or_left.set):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(KEEP_ALIVE_S):
+                    await _until(lambda: log.text_bytes > 0 or log.ended is not None, log, come_or_left)
     except BaseException:
         attachment.hold.release()
         raise
 
 
-async def _text_or_end(stream: Stream) -> None:
-    more = asyncio.Event()
-    unwatch = stream.log.watch(more.set)
-    cursor = 0
+async def _until(has_come: Callable[[], bool], log: StreamLog, woken: LeanEvent) -> None:
+    """Wait until the log has what is waited for, or another sets `woken`."""
+
+    def look() -> None:
+        if has_come():
+            woken.set()
+
+    unwatch = log.watch(look)
     try:
-        while True:
-            more.clear()
-            while (event := stream.log.read(cursor)) is not None:
-                if isinstance(event, Delta | Ended):
-                    return
-                cursor = event.seq
-            await more.wait()
+        look()
+        await woken.wait()
     finally:
         unwatch()
 
 
-async def _unless_left(waiting: Coroutine[Any, Any, None], receive: Receive, limit_s: float | None = None) -> None:
+@asynccontextmanager
+async def _departure(receive: Receive, tell: Callable[[], None]) -> AsyncIterator[asyncio.Task[None]]:
+    """A task that is done when the client has left, and calls `tell` then; cancelled on the way out."""
     departure = asyncio.create_task(client_departure(receive))
-    awaited = asyncio.create_task(waiting)
+    departure.add_done_callback(lambda _: tell())
     try:
-        await asyncio.wait((departure, awaited), return_when=asyncio.FIRST_COMPLETED, timeout=limit_s)
+        yield departure
     finally:
         departure.cancel()
-        awaited.cancel()
-        await asyncio.gather(departure, awaited, return_exceptions=True)
+        await asyncio.gather(departure, return_exceptions=True)
 
 
 async def client_departure(receive: Receive) -> None:

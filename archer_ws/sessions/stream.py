@@ -16,6 +16,7 @@ from typing import Literal
 
 import structlog
 
+from archer_ws.core.afterwards import afterwards
 from archer_ws.core.clock import utc_now
 from archer_ws.core.events import LeanEvent
 from archer_ws.core.exceptions import ArcherError, InternalError, OutputTooLong
@@ -277,6 +278,11 @@ class Stream:
                 error=error.info(self.identity.request_id, stream_id=self.stream_id) if error else None,
             )
         )
+        duration_ms = round((time.monotonic() - self._began) * 1000, 1)
+        afterwards(lambda: self._log_end(outcome, usage, duration_ms))
+
+    def _log_end(self, outcome: Outcome, usage: TokenUsage, duration_ms: float) -> None:
+        error = outcome.error
         if isinstance(error, InternalError):
             log.error("stream_defect", exc_info=error.__cause__)
         log.info(
@@ -286,7 +292,7 @@ class Stream:
             status=outcome.status,
             outcome=error.kind if error else outcome.reason or self.finish_reason,
             first_token_ms=round(self._first_text_ms, 1) if self._first_text_ms is not None else None,
-            duration_ms=round((time.monotonic() - self._began) * 1000, 1),
+            duration_ms=duration_ms,
             prompt_tokens=usage.prompt_tokens,
             completion_tokens=usage.completion_tokens,
             estimated=usage.estimated or False,

@@ -1,5 +1,6 @@
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
@@ -13,13 +14,20 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from archer_ws.api.access_log import RequestLog
+from archer_ws.core.afterwards import afterwards
 from tests.test_api.conftest import Serve
 
 _log = structlog.stdlib.get_logger()
 
 
-def logged() -> Any:
-    return structlog.testing.capture_logs([structlog.contextvars.merge_contextvars])
+@asynccontextmanager
+async def logged() -> AsyncIterator[list[EventDict]]:
+    """What is logged within, lines that come behind an answer included."""
+    with structlog.testing.capture_logs([structlog.contextvars.merge_contextvars]) as entries:
+        yield entries
+        written = asyncio.Event()
+        afterwards(written.set)
+        await written.wait()
 
 
 def lines(entries: list[EventDict]) -> list[EventDict]:
@@ -52,9 +60,8 @@ class Watched:
 
 
 async def test_a_clients_request_id_is_kept_bound_for_logs_and_sent_back() -> None:
-    async with client_of(RequestLog(greet)) as client:
-        with logged() as entries:
-            answer = await client.get("/hello", headers={"X-Request-ID": "from-the-client.1"})
+    async with client_of(RequestLog(greet)) as client, logged() as entries:
+        answer = await client.get("/hello", headers={"X-Request-ID": "from-the-client.1"})
     assert answer.headers["x-request-id"] == answer.text == "from-the-client.1"
     assert [entry["request_id"] for entry in entries] == ["from-the-client.1"] * 2
 
@@ -78,9 +85,8 @@ async def test_an_application_that_sets_the_header_itself_gets_it_once() -> None
 
 
 async def test_each_request_makes_one_line_without_its_query() -> None:
-    async with client_of(RequestLog(greet)) as client:
-        with logged() as entries:
-            await client.post("/api/v1/x?token=secret")
+    async with client_of(RequestLog(greet)) as client, logged() as entries:
+        await client.post("/api/v1/x?token=secret")
     (line,) = lines(entries)
     assert line["duration_ms"] >= 0
     facts = {key: line[key] for key in ("method", "path", "status", "log_level")}
@@ -99,16 +105,14 @@ async def test_the_duration_ends_with_the_answer_not_with_what_runs_after_it(mon
         await greet(scope, receive, send)
         now_s += 60
 
-    async with client_of(RequestLog(lingering)) as client:
-        with logged() as entries:
-            await client.get("/")
+    async with client_of(RequestLog(lingering)) as client, logged() as entries:
+        await client.get("/")
     assert lines(entries)[0]["duration_ms"] == 250
 
 
 async def test_paths_are_logged_escaped_and_cut() -> None:
-    async with client_of(RequestLog(greet)) as client:
-        with logged() as entries:
-            await client.get("/a%0Ab%1B" + "x" * 1000)
+    async with client_of(RequestLog(greet)) as client, logged() as entries:
+        await client.get("/a%0Ab%1B" + "x" * 1000)
     path = lines(entries)[0]["path"]
     assert path.startswith("/a%0Ab%1Bxxx")
     assert len(path) == 256
@@ -118,9 +122,8 @@ async def test_paths_are_logged_escaped_and_cut() -> None:
     ("path", "level"), [("/health", "debug"), ("/health/ready", "debug"), ("/healthy", "info"), ("/x/health", "info")]
 )
 async def test_health_probes_are_logged_at_debug(path: str, level: str) -> None:
-    async with client_of(RequestLog(greet)) as client:
-        with logged() as entries:
-            await client.get(path)
+    async with client_of(RequestLog(greet)) as client, logged() as entries:
+        await client.get(path)
     assert lines(entries)[0]["log_level"] == level
 
 
@@ -132,13 +135,12 @@ async def test_a_client_that_leaves_before_the_end_is_told_in_the_line(serve: Se
             pass
 
     app = Watched(RequestLog(endless))
-    with logged() as entries:
-        async with asyncio.timeout(10), serve(app) as address:
-            reader, writer = await asyncio.open_connection(*address.split(":"))
-            writer.write(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
-            await reader.readuntil(b"some")
-            writer.close()
-            await app.done.wait()
+    async with logged() as entries, asyncio.timeout(10), serve(app) as address:
+        reader, writer = await asyncio.open_connection(*address.split(":"))
+        writer.write(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+        await reader.readuntil(b"some")
+        writer.close()
+        await app.done.wait()
     assert (lines(entries)[0]["status"], lines(entries)[0]["client_left"]) == (200, True)
 
 
@@ -149,10 +151,9 @@ async def test_a_client_that_leaves_after_the_end_has_not_left_early(serve: Serv
         await departure
 
     app = Watched(RequestLog(watching))
-    with logged() as entries:
-        async with asyncio.timeout(10), serve(app) as address, httpx.AsyncClient() as client:
-            await client.get(f"http://{address}/")
-            await app.done.wait()
+    async with logged() as entries, asyncio.timeout(10), serve(app) as address, httpx.AsyncClient() as client:
+        await client.get(f"http://{address}/")
+        await app.done.wait()
     assert "client_left" not in lines(entries)[0]
 
 
@@ -171,15 +172,12 @@ async def test_what_one_request_binds_does_not_leak_into_the_next_on_its_connect
             structlog.contextvars.bind_contextvars(stream_id="str_1")
         await greet(scope, receive, send)
 
-    with logged() as entries:
-        async with asyncio.timeout(10), serve(RequestLog(binding)) as address:
-            reader, writer = await asyncio.open_connection(*address.split(":"))
-            # Pipelined: uvicorn starts the second request's task from inside the first one's context.
-            writer.write(
-                b"GET /1 HTTP/1.1\r\nHost: test\r\n\r\nGET /2 HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
-            )
-            await reader.read()
-            writer.close()
+    async with logged() as entries, asyncio.timeout(10), serve(RequestLog(binding)) as address:
+        reader, writer = await asyncio.open_connection(*address.split(":"))
+        # Pipelined: uvicorn starts the second request's task from inside the first one's context.
+        writer.write(b"GET /1 HTTP/1.1\r\nHost: test\r\n\r\nGET /2 HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+        await reader.read()
+        writer.close()
     one, two = lines(entries)
     assert (one["stream_id"], "stream_id" in two) == ("str_1", False)
     assert one["request_id"] != two["request_id"]
@@ -192,11 +190,15 @@ async def test_requests_side_by_side_keep_their_own_ids(serve: Serve) -> None:
         await both.wait()
         await greet(scope, receive, send)
 
-    with logged() as entries:
-        async with asyncio.timeout(10), serve(RequestLog(meeting)) as address, httpx.AsyncClient() as client:
-            await asyncio.gather(
-                *(client.get(f"http://{address}/{name}", headers={"X-Request-ID": name}) for name in ("a", "b"))
-            )
+    async with (
+        logged() as entries,
+        asyncio.timeout(10),
+        serve(RequestLog(meeting)) as address,
+        httpx.AsyncClient() as client,
+    ):
+        await asyncio.gather(
+            *(client.get(f"http://{address}/{name}", headers={"X-Request-ID": name}) for name in ("a", "b"))
+        )
     assert {(line["path"], line["request_id"]) for line in lines(entries)} == {("/a", "a"), ("/b", "b")}
 
 
@@ -205,8 +207,8 @@ async def test_a_failing_application_has_a_line_with_500_and_the_failure_passes_
         raise RuntimeError("broken")
 
     transport = httpx.ASGITransport(RequestLog(failing))
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-        with logged() as entries, pytest.raises(RuntimeError, match="broken"):
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client, logged() as entries:
+        with pytest.raises(RuntimeError, match="broken"):
             await client.get("/")
     assert lines(entries)[0]["status"] == 500
 
@@ -216,17 +218,15 @@ async def test_an_answer_that_breaks_off_is_told_in_the_line() -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         raise RuntimeError("broken")
 
-    async with client_of(RequestLog(breaking)) as client:
-        with logged() as entries:
-            await client.get("/")
+    async with client_of(RequestLog(breaking)) as client, logged() as entries:
+        await client.get("/")
     assert (lines(entries)[0]["status"], lines(entries)[0]["broke_off"]) == (200, True)
 
 
 async def test_the_id_stays_bound_for_what_the_server_logs_afterwards() -> None:
-    async with client_of(RequestLog(greet)) as client:
-        with logged() as entries:
-            await client.get("/", headers={"X-Request-ID": "mine"})
-            _log.info("afterwards")
+    async with client_of(RequestLog(greet)) as client, logged() as entries:
+        await client.get("/", headers={"X-Request-ID": "mine"})
+        _log.info("afterwards")
     assert entries[-1]["request_id"] == "mine"
 
 
@@ -260,14 +260,13 @@ async def test_a_websocket_gets_its_id_with_the_handshake_and_a_line_when_it_clo
         await receive()
 
     app = Watched(RequestLog(echo))
-    with logged() as entries:
-        async with asyncio.timeout(10), serve(app) as address:
-            async with connect(f"ws://{address}/ws", additional_headers={"X-Request-ID": "mine"}) as socket:
-                await socket.send("hello")
-                assert await socket.recv() == "hello"
-                assert socket.response is not None
-                assert socket.response.headers["x-request-id"] == "mine"
-            await app.done.wait()
+    async with logged() as entries, asyncio.timeout(10), serve(app) as address:
+        async with connect(f"ws://{address}/ws", additional_headers={"X-Request-ID": "mine"}) as socket:
+            await socket.send("hello")
+            assert await socket.recv() == "hello"
+            assert socket.response is not None
+            assert socket.response.headers["x-request-id"] == "mine"
+        await app.done.wait()
     (line,) = lines(entries)
     assert (line["method"], line["path"], line["status"], line["request_id"]) == ("WEBSOCKET", "/ws", 101, "mine")
 
@@ -276,8 +275,7 @@ async def test_a_websocket_refused_before_acceptance_has_a_line_with_403(serve: 
     async def refusing(_scope: Scope, _receive: Receive, send: Send) -> None:
         await send({"type": "websocket.close", "code": 1008})
 
-    with logged() as entries:
-        async with asyncio.timeout(10), serve(RequestLog(refusing)) as address:
-            with pytest.raises(InvalidStatus):
-                await connect(f"ws://{address}/ws")
+    async with logged() as entries, asyncio.timeout(10), serve(RequestLog(refusing)) as address:
+        with pytest.raises(InvalidStatus):
+            await connect(f"ws://{address}/ws")
     assert lines(entries)[0]["status"] == 403

@@ -6,14 +6,13 @@ from fastapi import APIRouter, Body, Request, Response
 
 from archer_ws.api.dependencies import Principal, RequestId, ServicesDep
 from archer_ws.api.error_answers import BODY, GENERATION, GUARDED, error_answers
-from archer_ws.api.following import EventStreamResponse, whole_answer
-from archer_ws.api.request_body import JsonRoute
+from archer_ws.api.following import EventStreamResponse, WholeAnswerResponse, whole_answer
+from archer_ws.api.generation_route import GenerationRoute
 from archer_ws.api.success_answers import success_answer
 from archer_ws.core.exceptions import Draining, Overloaded, SessionBusy, SessionNotFound, StreamIdConflict
 from archer_ws.llm_gateway.types import ChatRequest, ChatResponse
-from archer_ws.sessions.manager import Attachment
 
-router = APIRouter(prefix="/api/v1/chat", route_class=JsonRoute, tags=["chat"])
+router = APIRouter(prefix="/api/v1/chat", route_class=GenerationRoute, tags=["chat"])
 
 EXAMPLES = {
     "plain": {
@@ -68,7 +67,7 @@ async def complete(
     or is incomplete has its error's status and, beside `error`, the text that came.
     """
     attachment = await services.manager.start(principal, body, request_id=request_id, on_disconnect="cancel")
-    return await _answer(attachment, request, stream=body.stream)
+    return EventStreamResponse(attachment) if body.stream else WholeAnswerResponse(attachment, whole_answer)
 
 
 @router.post(
@@ -87,10 +86,4 @@ async def complete_streaming(
 ) -> Response:
     """Answer the messages as events, whatever `stream` says. A failure after acceptance is told by the last event."""
     attachment = await services.manager.start(principal, body, request_id=request_id, on_disconnect="cancel")
-    return await _answer(attachment, request, stream=True)
-
-
-async def _answer(attachment: Attachment, request: Request, *, stream: bool) -> Response:
-    if stream:
-        return EventStreamResponse(attachment)
-    return await whole_answer(attachment, request.receive)
+    return EventStreamResponse(attachment)

@@ -14,19 +14,21 @@ from starlette.responses import JSONResponse
 from archer_ws.api.dependencies import Principal, RequestId, Services, ServicesDep
 from archer_ws.api.error_answers import BODY, GENERATION, GUARDED, PROVIDER
 from archer_ws.api.errors import openai_error_response
-from archer_ws.api.following import EventStreamResponse, until_ended, until_text
+from archer_ws.api.following import EventStreamResponse, WholeAnswerResponse, until_text
+from archer_ws.api.generation_route import GenerationRoute
 from archer_ws.api.openai_answers import COMPLETION_ANSWER, openai_error_answers
 from archer_ws.api.openai_chunks import ChatCompletion, ChunkEncoder, completion
 from archer_ws.api.openai_errors import error_of_end
 from archer_ws.api.openai_messages import CompletionRequest, chat_request
 from archer_ws.api.openai_paths import PREFIX
-from archer_ws.api.request_body import JsonRoute
 from archer_ws.core.exceptions import Draining, InvalidParams, ModelNotFound, Overloaded
 from archer_ws.llm_gateway.types import ChatMessage, ChatRequest, MessageRole, ModelInfo
 from archer_ws.sessions.manager import Attachment
+from archer_ws.sessions.stream import Stream
 from archer_ws.sessions.views import chat_response
 
-router = APIRouter(prefix=PREFIX, route_class=JsonRoute, tags=["openai"])
+router = APIRouter(prefix=PREFIX, tags=["openai"])
+completions_router = APIRouter(prefix=PREFIX, route_class=GenerationRoute, tags=["openai"])
 
 EXAMPLES: dict[str, Any] = {
     "plain": {
@@ -86,7 +88,7 @@ class ModelList(BaseModel):
     data: list[Model]
 
 
-@router.post(
+@completions_router.post(
     "/chat/completions",
     response_model=ChatCompletion,
     operation_id="createOpenAIChatCompletion",
@@ -110,10 +112,7 @@ async def create_completion(
     )
     if body.stream:
         return await _chunks(attachment, request, include_usage=body.include_usage)
-    await until_ended(attachment, request.receive)
-    return _error_of(attachment) or JSONResponse(
-        completion(chat_response(attachment.stream)).model_dump(), headers=_headers(attachment)
-    )
+    return WholeAnswerResponse(attachment, _whole)
 
 
 @router.get(
@@ -162,22 +161,25 @@ async def _chunks(attachment: Attachment, request: Request, *, include_usage: bo
     """
     await until_text(attachment, request.receive)
     stream = attachment.stream
-    if not stream.log.text_bytes and (error := _error_of(attachment)):
+    if not stream.log.text_bytes and (error := _error_of(stream)):
         attachment.hold.release()
         return error
     return EventStreamResponse(attachment, encode=ChunkEncoder(stream, include_usage=include_usage))
 
 
-def _error_of(attachment: Attachment) -> Response | None:
+def _whole(stream: Stream) -> Response:
+    return _error_of(stream) or JSONResponse(completion(chat_response(stream)).model_dump(), headers=_headers(stream))
+
+
+def _error_of(stream: Stream) -> Response | None:
     """The answer for a stream that has ended without a whole answer."""
-    stream = attachment.stream
     ended = stream.log.ended
     error = ended and error_of_end(ended, stream_id=stream.stream_id, request_id=stream.identity.request_id)
-    return openai_error_response(error, headers=_headers(attachment)) if error else None
+    return openai_error_response(error, headers=_headers(stream)) if error else None
 
 
-def _headers(attachment: Attachment) -> dict[str, str]:
-    return {"X-Stream-ID": attachment.stream.stream_id}
+def _headers(stream: Stream) -> dict[str, str]:
+    return {"X-Stream-ID": stream.stream_id}
 
 
 def _model(info: ModelInfo) -> Model:

@@ -66,9 +66,7 @@ def main() -> int:
             with ExitStack() as stack:
                 directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="archer-speed-")))
                 # All are made before one takes its cores: none would find a core for its server then.
-                benches = [
-                    Bench(directory, tree=tree, litellm=options.litellm, shared=options.quick) for tree in trees
-                ]
+                benches = [Bench(directory, tree=tree, litellm=options.litellm, shared=options.quick) for tree in trees]
                 for bench in benches:
                     stack.enter_context(bench)
                 measure(benches, scale, names, found)

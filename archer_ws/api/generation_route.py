@@ -1,0 +1,59 @@
+"""The routes that begin a generation, served without FastAPI's own handler.
+
+FastAPI documents them as any others. Its handler resolves dependencies, parses headers as e-mail's, and keeps stacks
+of contexts, which together take as long as everything else that the sidecar does before it asks the provider.
+"""
+
+from collections.abc import Callable, Coroutine
+from typing import Any, get_type_hints
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, ValidationError
+from starlette.responses import Response
+
+from archer_ws.api.errors import is_json
+from archer_ws.core.strict_json import decode_json
+
+
+class GenerationRoute(APIRoute):
+    """A route whose endpoint takes `body` (a model), `request`, `services`, `principal` and `request_id`, and gives a
+    response. Bodies are held to what `JsonRoute` holds them to, and their errors are the same."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Read the body, and call the endpoint."""
+        endpoint = self.endpoint
+        form: type[BaseModel] = get_type_hints(endpoint)["body"]
+
+        async def handle(request: Request) -> Response:
+            body = _validated(form, await request.body(), request.headers.get("content-type", ""))
+            state = request.state
+            response: Response = await endpoint(
+                body=body,
+                request=request,
+                services=request.app.state.services,
+                principal=state.principal,
+                request_id=state.request_id,
+            )
+            return response
+
+        return handle
+
+
+def _validated(form: type[BaseModel], body: bytes, content_type: str) -> BaseModel:
+    """The body as `form` has it.
+
+    Raises:
+        RequestValidationError: there is none, or it is not so.
+        ArcherError: it is not JSON.
+    """
+    if not body:
+        raise RequestValidationError([{"type": "missing", "loc": ("body",), "msg": "Field required", "input": None}])
+    # Bytes are no model: what is not said to be JSON is refused as that.
+    value = decode_json(body) if is_json(content_type) else body
+    try:
+        return form.model_validate(value)
+    except ValidationError as error:
+        found = error.errors(include_url=False)
+        raise RequestValidationError([{**each, "loc": ("body", *each["loc"])} for each in found]) from None
