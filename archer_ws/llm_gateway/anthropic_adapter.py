@@ -19,7 +19,7 @@ from archer_ws.llm_gateway.anthropic_stream import ErrorSaid, MessageStreamDecod
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
 from archer_ws.llm_gateway.catalog import Catalog
 from archer_ws.llm_gateway.failures import unreadable
-from archer_ws.llm_gateway.http_stream import StreamedAnswer
+from archer_ws.llm_gateway.http_answer import StreamedAnswer
 from archer_ws.llm_gateway.probing import probe
 from archer_ws.llm_gateway.sdk_client import drain
 from archer_ws.llm_gateway.types import (

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from archer_ws.core.exceptions import ArcherError
 from archer_ws.llm_gateway.anthropic_failures import failure_from_error
 from archer_ws.llm_gateway.failures import ProviderIdentity, failure_from_transport, unreadable
-from archer_ws.llm_gateway.http_stream import StreamedAnswer
+from archer_ws.llm_gateway.http_answer import StreamedAnswer
+from archer_ws.llm_gateway.http_connection import NotHttp
 from archer_ws.llm_gateway.sdk_client import SdkClient, check_key, http_client, stream_pool, transport_errors
 from archer_ws.llm_gateway.sdk_stream import StreamingSdk
 
@@ -114,7 +115,7 @@ class AnthropicClient:
             case anthropic.APIStatusError():
                 said = error.body.get("error") if isinstance(error.body, dict) else None
                 return failure_from_error(self._identity, said, error.status_code, error.response.headers, model)
-            case aiohttp.ClientResponseError():
+            case aiohttp.ClientResponseError() | NotHttp():
                 return unreadable(self._identity, "something that is not HTTP")
             case _:
                 return failure_from_transport(self._identity, error)

@@ -1,59 +1,39 @@
-"""HTTP for streamed answers: aiohttp with nothing between, as each layer is paid for with every token.
+"""HTTP for streamed answers: one event loop's connections to providers, kept for the next request for a while.
 
-Owns one event loop's connections for streams, and who goes through a proxy. Knows no provider: what is asked and what
-the answer means is the adapters'. The SDKs and httpx make the other requests, which are few.
+Owns who is asked straight, over http_connection.py, and who by aiohttp, which knows proxies and redirects. Knows no
+provider: what is asked and what the answer means is the adapters'. The SDKs and httpx make the other requests, which
+are few.
 """
 
+import asyncio
 import ssl
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from base64 import b64encode
+from collections import defaultdict
+from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
+
+from archer_ws.core.events import LeanEvent
+from archer_ws.llm_gateway.http_answer import StreamedAnswer
+from archer_ws.llm_gateway.http_connection import ConnectError, Connection, Origin, connect
 
 if TYPE_CHECKING:
     import aiohttp
 
-
-class StreamedAnswer:
-    """An answer whose headers have come. Whoever got it closes it."""
-
-    def __init__(self, response: "aiohttp.ClientResponse") -> None:
-        self._response = response
-        self.status = response.status
-        #: By name, whatever its case.
-        self.headers: Mapping[str, str] = response.headers
-        #: The next of the body, all that has come by then; empty at its end. Not a method of ours: it runs for every
-        #: token.
-        self.read_some: Callable[[], Awaitable[bytes]] = response.content.readany
-
-    @property
-    def content_type(self) -> str:
-        """Its media type, without parameters."""
-        return self.headers.get("content-type", "").partition(";")[0]
-
-    async def read(self) -> bytes:
-        """The whole body."""
-        return await self._response.read()
-
-    async def reads(self) -> AsyncGenerator[bytes, None]:
-        """The body as it comes, each read with all that has come by then."""
-        while data := await self.read_some():
-            yield data
-
-    async def aclose(self) -> None:
-        """Close the connection, at once; one whose answer was read to its end is kept for the next."""
-        self._response.close()
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class StreamPool:
     """The connections; to be made and used in one event loop.
 
     Args:
-        connections: how many there may be.
+        connections: how many there may be through a proxy; straight ones are as many as there are answers.
         connect_s: how long connecting may take. All other waits are the caller's.
         keep_alive_s: how long an idle connection is kept.
         proxy: where requests go through; None is straight.
-        tls: how certificates are verified; None is aiohttp's own way.
+        tls: how certificates are verified; None where no URL is https.
         follows_redirects: or gives them as they are.
     """
 
@@ -67,31 +47,104 @@ class StreamPool:
         tls: ssl.SSLContext | None,
         follows_redirects: bool,
     ) -> None:
-        import aiohttp
-
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=connections,
-                keepalive_timeout=keep_alive_s,
-                ssl=tls or True,
-            ),
-            # No limit on waiting for the pool: it is as large as the concurrency that is let through to here.
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_s),
-            cookie_jar=aiohttp.DummyCookieJar(),
-        )
+        self._connections = connections
+        self._connect_s = connect_s
+        self._keep_alive_s = keep_alive_s
         self._proxy = proxy
+        self._tls = tls
         self._follows_redirects = follows_redirects
+        self._session: aiohttp.ClientSession | None = None
+        self._loop = asyncio.get_running_loop()
+        self._open: set[Connection] = set()
+        self._none_open = LeanEvent()
+        #: Each with the timer that closes it; the one used last is used next.
+        self._idle: dict[Origin, list[tuple[Connection, asyncio.TimerHandle]]] = defaultdict(list)
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> StreamedAnswer:
         """The answer to a request, whatever its status.
 
         Raises:
-            aiohttp.ClientError, OSError: there is none.
+            aiohttp.ClientError, NotHttp, OSError: there is none.
         """
+        if self._proxy is not None:
+            return await self._post_by_aiohttp(url, body, headers)
+        origin, head = self._prepared(url, len(body), headers)
+        connection = self._take_idle(origin)
+        if connection is None:
+            connection = await connect(origin, self._connect_s)
+            self._open.add(connection)
+            connection.on_lost = partial(self._forget, origin, connection)
+        # A server that is asked to close need not say that it will.
+        is_last = headers.get("Connection") == "close"
+        answer = await connection.ask(head, body, on_over=Connection.abort if is_last else partial(self._keep, origin))
+        if self._follows_redirects and answer.status in {301, 302, 303, 307, 308}:
+            await answer.aclose()
+            return await self._post_by_aiohttp(url, body, headers)
+        return answer
+
+    async def close(self) -> None:
+        """Close all connections."""
+        # The sockets of a loop that was closed went with it.
+        if self._open and not self._loop.is_closed():
+            for connection in tuple(self._open):
+                connection.abort()
+            self._none_open.clear()
+            await self._none_open.wait()
+        if self._session is not None:
+            await self._session.close()
+
+    def _prepared(self, url: str, size: int, headers: Mapping[str, str]) -> tuple[Origin, bytes]:
+        """Where a request goes, and its head."""
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port or _DEFAULT_PORTS[parts.scheme]
+        target = parts.path + (f"?{parts.query}" if parts.query else "")
+        lines = [f"POST {target} HTTP/1.1", f"Host: {parts.netloc.rpartition('@')[2]}", f"Content-Length: {size}"]
+        if parts.username is not None and "authorization" not in map(str.lower, headers):
+            pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+            lines.append(f"Authorization: Basic {b64encode(pair.encode()).decode()}")
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        if not all(line.isprintable() for line in lines):
+            raise ConnectError("a request that can't be sent: its address or a header field has a control character")
+        origin = Origin(host, port, self._tls if parts.scheme == "https" else None)
+        return origin, "\r\n".join([*lines, "", ""]).encode()
+
+    def _take_idle(self, origin: Origin) -> Connection | None:
+        idle = self._idle[origin]
+        while idle:
+            connection, timer = idle.pop()
+            timer.cancel()
+            if connection.is_open:
+                return connection
+        return None
+
+    def _keep(self, origin: Origin, connection: Connection) -> None:
+        timer = self._loop.call_later(self._keep_alive_s, connection.abort)
+        self._idle[origin].append((connection, timer))
+
+    def _forget(self, origin: Origin, connection: Connection) -> None:
+        self._open.discard(connection)
+        if not self._open:
+            self._none_open.set()
+        for entry in self._idle[origin]:
+            if entry[0] is connection:
+                entry[1].cancel()
+                self._idle[origin].remove(entry)
+                return
+
+    async def _post_by_aiohttp(self, url: str, body: bytes, headers: Mapping[str, str]) -> StreamedAnswer:
         import aiohttp
 
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(
+                    limit=self._connections, keepalive_timeout=self._keep_alive_s, ssl=self._tls or True
+                ),
+                # No limit on waiting for the pool: it is as large as the concurrency that is let through to here.
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_s),
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
         try:
-            return StreamedAnswer(
+            return _AiohttpAnswer(
                 await self._session.post(
                     url, data=body, headers=headers, proxy=self._proxy, allow_redirects=self._follows_redirects
                 )
@@ -99,12 +152,21 @@ class StreamPool:
         except aiohttp.ClientError:
             raise
         except ValueError as error:
-            # Of an address that can't be used: one with a password in it, say.
+            # Of an address that can't be used.
             raise aiohttp.ClientConnectionError from error
 
-    async def close(self) -> None:
-        """Close all connections."""
-        await self._session.close()
+
+class _AiohttpAnswer(StreamedAnswer):
+    def __init__(self, response: "aiohttp.ClientResponse") -> None:
+        self._response = response
+        self.status = response.status
+        self.headers = response.headers
+
+    async def read_some(self) -> bytes:
+        return await self._response.content.readany()
+
+    async def aclose(self) -> None:
+        self._response.close()
 
 
 def proxy_for(url: str) -> str | None:

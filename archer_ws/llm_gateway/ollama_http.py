@@ -1,4 +1,4 @@
-"""Requests to one Ollama server: streams over aiohttp (http_stream.py), all else over httpx, which only this uses.
+"""Requests to one Ollama server: streams over http_stream.py, all else over httpx, which only this uses.
 
 Owns the connections: one pool for each event loop, who goes through a proxy, reading bodies within bounds, and closing
 a connection as soon as nobody listens (which also aborts the load of a model). What is asked, and what answers mean, is
@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 from archer_ws.llm_gateway.failures import ProviderIdentity, failure_from_transport, unreadable
-from archer_ws.llm_gateway.http_stream import StreamedAnswer, StreamPool, proxy_for
+from archer_ws.llm_gateway.http_answer import StreamedAnswer
+from archer_ws.llm_gateway.http_connection import DecodingError, NotHttp
+from archer_ws.llm_gateway.http_stream import StreamPool, proxy_for
 from archer_ws.llm_gateway.ollama_failures import failure_from_answer, failure_from_break
 from archer_ws.llm_gateway.sdk_client import KEEP_ALIVE_S, PLAIN_KEEP_ALIVE_S, SdkClient
 from archer_ws.llm_gateway.wire import decode_json
@@ -134,7 +136,7 @@ class OllamaHttp:
                 if "html" in answer.headers.get("content-type", ""):
                     raise unreadable(self._identity, "a web page")
                 yield body
-        except (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, NotHttp, DecodingError, OSError) as error:
             raise failure_from_break(self._identity, error, answered=answered) from error
 
     async def _send(
@@ -214,7 +216,7 @@ class OllamaHttp:
         import httpx
 
         beginning = bytearray()
-        with suppress(TimeoutError, httpx.HTTPError, aiohttp.ClientError):
+        with suppress(httpx.HTTPError, aiohttp.ClientError, NotHttp, DecodingError, OSError):
             async with asyncio.timeout(ERROR_BODY_S):
                 async for data in body:
                     beginning += data

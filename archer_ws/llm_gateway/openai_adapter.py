@@ -14,7 +14,7 @@ from archer_ws.core.ids import new_id
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
 from archer_ws.llm_gateway.catalog import Catalog
 from archer_ws.llm_gateway.failures import ProviderIdentity, unreadable
-from archer_ws.llm_gateway.http_stream import StreamedAnswer
+from archer_ws.llm_gateway.http_answer import StreamedAnswer
 from archer_ws.llm_gateway.openai_client import OPENAI_URL, OpenAIClient, foreseen, is_openai
 from archer_ws.llm_gateway.openai_failures import failure_from_error
 from archer_ws.llm_gateway.openai_stream import (

@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 
 from archer_ws.core.exceptions import ArcherError
 from archer_ws.llm_gateway.failures import ProviderIdentity, failure_from_transport, unreadable
-from archer_ws.llm_gateway.http_stream import StreamedAnswer
+from archer_ws.llm_gateway.http_answer import StreamedAnswer
+from archer_ws.llm_gateway.http_connection import NotHttp
 from archer_ws.llm_gateway.openai_failures import failure_from_error
 from archer_ws.llm_gateway.sdk_client import SdkClient, check_key, http_client, stream_pool, transport_errors
 from archer_ws.llm_gateway.sdk_stream import StreamingSdk
@@ -108,7 +109,7 @@ class OpenAIClient:
                 if isinstance(said, str) and "json" not in error.response.headers.get("content-type", ""):
                     said = None  # a page, a proxy's say
                 return failure_from_error(self._identity, said, error.status_code, error.response.headers, model)
-            case aiohttp.ClientResponseError():
+            case aiohttp.ClientResponseError() | NotHttp():
                 return unreadable(self._identity, "something that is not HTTP")
             case _:
                 return failure_from_transport(self._identity, error)

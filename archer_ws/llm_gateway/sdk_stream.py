@@ -8,7 +8,8 @@ import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from archer_ws.llm_gateway.http_stream import StreamedAnswer, StreamPool
+from archer_ws.llm_gateway.http_answer import StreamedAnswer
+from archer_ws.llm_gateway.http_stream import StreamPool
 
 if TYPE_CHECKING:
     import httpx2

@@ -171,8 +171,10 @@ class Stream:
             except ArcherError as error:
                 self._rejection = error
                 return
+            # The provider is asked first: those who are told now have time until it answers.
+            reader = self._begin(work)
             self._admitted.set()
-            await self._generate(work)
+            await self._generate(reader)
             with suppress(LogFull):
                 for kind, encoder in self._encoders.items():
                     self.log.append_text(kind, encoder.flush())
@@ -189,12 +191,17 @@ class Stream:
             self._finished.set()
             self._on_end(self)
 
-    async def _generate(self, work: Work) -> None:
-        """Run the reader until it is done or the stream is cancelled, and decide the outcome."""
+    def _begin(self, work: Work) -> asyncio.Task[None] | None:
+        """The reader; none where the stream was cancelled before."""
         if self._is_cancelling():
+            return None
+        return asyncio.create_task(self._read(work), name=f"reader {self.stream_id}")
+
+    async def _generate(self, reader: asyncio.Task[None] | None) -> None:
+        """Let the reader run until it is done or the stream is cancelled, and decide the outcome."""
+        if reader is None:
             self._outcome = Outcome("cancelled", self._cancel_reason)
             return
-        reader = asyncio.create_task(self._read(work), name=f"reader {self.stream_id}")
         self._cancel_signal = asyncio.get_running_loop().create_future()
         try:
             await asyncio.wait((reader, self._cancel_signal), return_when=asyncio.FIRST_COMPLETED)
