@@ -97,13 +97,15 @@ def openapi_document() -> dict[str, Any]:
 
 
 def _include_routes(app: FastAPI) -> None:
-    # Routes are tried one by one: those that count come first.
-    routers = [chat.router, openai_compat.completions_router]
-    routers += [module.router for module in (health, streams, sessions, models, ws, openai_compat, console)]
-    for router in routers:
+    generations = [chat.router, openai_compat.completions_router]
+    for router in generations:
+        # Themselves, and first: routes are tried one by one, and those of an included router through four layers.
+        app.router.routes.extend(router.routes)
+    others = [module.router for module in (health, streams, sessions, models, ws, openai_compat, console)]
+    for router in others:
         app.include_router(router)
     app.router.routes.append(ws.socket_route)
-    install_openapi(app, routers)
+    install_openapi(app, [*generations, *others])
 
 
 def _tokens(settings: Settings) -> dict[str, str]:

@@ -12,8 +12,10 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from archer_ws.api.errors import is_json
+from archer_ws.api.scope import state
 from archer_ws.core.strict_json import decode_json
 
 
@@ -21,24 +23,25 @@ class GenerationRoute(APIRoute):
     """A route whose endpoint takes `body` (a model), `request`, `services`, `principal` and `request_id`, and gives a
     response. Bodies are held to what `JsonRoute` holds them to, and their errors are the same."""
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Read the body, and call the endpoint."""
-        endpoint = self.endpoint
-        form: type[BaseModel] = get_type_hints(endpoint)["body"]
+    def __init__(self, path: str, endpoint: Callable[..., Coroutine[Any, Any, Response]], **options: Any) -> None:
+        super().__init__(path, endpoint, **options)
+        self._answer = endpoint
+        self._form: type[BaseModel] = get_type_hints(endpoint)["body"]
+        # In place of FastAPI's; what goes wrong in it is the application's handlers' all the same.
+        self.app = self._serve
 
-        async def handle(request: Request) -> Response:
-            body = _validated(form, await request.body(), request.headers.get("content-type", ""))
-            state = request.state
-            response: Response = await endpoint(
-                body=body,
-                request=request,
-                services=request.app.state.services,
-                principal=state.principal,
-                request_id=state.request_id,
-            )
-            return response
-
-        return handle
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive, send)
+        body = _validated(self._form, await request.body(), request.headers.get("content-type", ""))
+        about = state(scope)
+        response = await self._answer(
+            body=body,
+            request=request,
+            services=scope["app"].state.services,
+            principal=about["principal"],
+            request_id=about["request_id"],
+        )
+        await response(scope, receive, send)
 
 
 def _validated(form: type[BaseModel], body: bytes, content_type: str) -> BaseModel:

@@ -101,7 +101,7 @@ class Connection(asyncio.Protocol):
         for another; after any other it is closed.
 
         Raises:
-            NotHttp, OSError: there is none.
+            NotHttp, DecodingError, OSError: there is none.
         """
         answer = self._answer = Answer(self._transport, partial(self._over, on_over))
         self._transport.writelines((head, body))
@@ -206,7 +206,11 @@ class Answer(StreamedAnswer):
         self._parser = None
         on_over, self._on_over = self._on_over, None
         if on_over is not None:
-            on_over(self._is_reusable)
+            # Paused, it would not hear its next answer.
+            on_over(self._is_reusable and not self._is_paused)
+        if not self._is_whole:
+            self._fail(ConnectionResetError("closed before its end"))
+            self._wake()
 
     def feed(self, data: bytes) -> None:
         """Take what came (the connection's to call)."""
@@ -240,7 +244,7 @@ class Answer(StreamedAnswer):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header field."""
-        key, text = name.decode("latin-1").lower(), value.decode("utf-8", "replace")
+        key, text = name.decode("latin-1").lower(), value.decode("utf-8", "replace").strip()
         self._fields[key] = f"{self._fields[key]}, {text}" if key in self._fields else text
 
     def on_headers_complete(self) -> None:
@@ -251,10 +255,12 @@ class Answer(StreamedAnswer):
             return  # Only a sign of life (RFC 9110, section 15.2).
         self.status = status
         # Nobody asked for compression.
-        encoding = self._fields.get("content-encoding", "identity").lower()
+        encoding = self._fields.get("content-encoding", "").lower()
         if encoding in {"gzip", "x-gzip", "deflate"}:
             self._decompress = zlib.decompressobj(zlib.MAX_WBITS | _EITHER_FORMAT).decompress
-        elif encoding != "identity":
+            # What is read is plain: an SDK that is told otherwise would decompress it again.
+            del self._fields["content-encoding"]
+        elif encoding not in {"", "identity"}:
             raise DecodingError(encoding)
         self.head.set_result(None)
 

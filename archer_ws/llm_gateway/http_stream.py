@@ -64,7 +64,7 @@ class StreamPool:
         """The answer to a request, whatever its status.
 
         Raises:
-            aiohttp.ClientError, NotHttp, OSError: there is none.
+            aiohttp.ClientError, NotHttp, DecodingError, OSError: there is none.
         """
         if self._proxy is not None:
             return await self._post_by_aiohttp(url, body, headers)
@@ -97,7 +97,7 @@ class StreamPool:
         """Where a request goes, and its head."""
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port or _DEFAULT_PORTS[parts.scheme]
-        target = parts.path + (f"?{parts.query}" if parts.query else "")
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         lines = [f"POST {target} HTTP/1.1", f"Host: {parts.netloc.rpartition('@')[2]}", f"Content-Length: {size}"]
         if parts.username is not None and "authorization" not in map(str.lower, headers):
             pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
@@ -160,7 +160,9 @@ class _AiohttpAnswer(StreamedAnswer):
     def __init__(self, response: "aiohttp.ClientResponse") -> None:
         self._response = response
         self.status = response.status
-        self.headers = response.headers
+        # aiohttp decompresses what it reads, and leaves this as it came.
+        self.headers = {name.lower(): text for name, text in response.headers.items()}
+        self.headers.pop("content-encoding", None)
 
     async def read_some(self) -> bytes:
         return await self._response.content.readany()

@@ -4,9 +4,10 @@ An SDK's own `post` costs a millisecond a call, for models of its options and re
 headers, which are the same each time, and the error that a status stands for; both are still the SDK's here.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+import msgspec
 
 from archer_ws.llm_gateway.http_answer import StreamedAnswer
 from archer_ws.llm_gateway.http_stream import StreamPool
@@ -70,8 +71,7 @@ class StreamingSdk(Generic[SdkT]):
             named = {**self.sdk.default_headers, **self.sdk.auth_headers, **self._more_headers}
             # What an SDK leaves out stands there as an object of its own.
             self._headers = {name: value for name, value in named.items() if isinstance(value, str)}
-        content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
-        answer = await self._pool.post(self._url, content, self._headers)
+        answer = await self._pool.post(self._url, msgspec.json.encode(body), self._headers)
         if 200 <= answer.status < 300:
             return answer
         import httpx2
