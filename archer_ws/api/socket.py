@@ -4,6 +4,7 @@ What is said over a socket is rpc/'s; whether its Host and Origin may come here 
 """
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
 
@@ -41,12 +42,10 @@ class SocketChannel:
 
     def __init__(self, websocket: WebSocket) -> None:
         self._websocket = websocket
-        # Under our own server messages go past the layers of ASGI, which cost as much as all else of a token's way out.
-        self._direct: DirectSender | None = websocket.scope.get("extensions", {}).get(DIRECT_SENDER)
-
-    def try_send(self, text: str) -> bool:
-        """Hand a message to the transport; False where that has to wait, or where the server is not our own."""
-        return self._direct is not None and self._direct.try_send_text(text)
+        direct: DirectSender | None = websocket.scope.get("extensions", {}).get(DIRECT_SENDER)
+        #: Hands a message to the transport; False where that has to wait, or where the server is not our own. Under our
+        #: own messages go past the layers of ASGI, which cost as much as all else of a token's way out.
+        self.try_send: Callable[[str], bool] = direct.try_send_text if direct else _never
 
     async def receive(self) -> str:
         """The next text message; a binary one closes the socket.
@@ -78,6 +77,10 @@ class SocketChannel:
         """Close with a code; harmless where it is closed."""
         with suppress(WebSocketDisconnect, RuntimeError):
             await self._websocket.send({"type": "websocket.close", "code": code, "reason": reason})
+
+
+def _never(_text: str) -> bool:
+    return False
 
 
 class OpenSockets:

@@ -102,7 +102,8 @@ class WatchedWebSocketProtocol(BoundedWebSocketProtocol):
     async def send(self, message: ASGISendEvent) -> None:
         """Send the application's message; waits while the peer lags."""
         if message["type"] == "websocket.send":
-            self._mark(message.get("text") or "")
+            text = message.get("text") or ""
+            self._mark(len(text) if text.isascii() else 3 * len(text))
         await super().send(message)
         if self._look_timer is None and self.transport.get_write_buffer_size():
             self._watch()
@@ -121,15 +122,15 @@ class WatchedWebSocketProtocol(BoundedWebSocketProtocol):
         """Send a message as `send` would, but at once; False where `send` would wait, or raise."""
         if not self.writable.is_set() or self.conn.state is not State.OPEN or self.close_sent or self.disconnected:
             return False
-        self._mark(text)
-        self.transport.write(text_frame(text))
+        frame = text_frame(text)
+        self._mark(len(frame))
+        self.transport.write(frame)
         if self._look_timer is None and self.transport.get_write_buffer_size():
             self._watch()
         return True
 
-    def _mark(self, text: str) -> None:
-        """Put a ping before a message that ends a stretch of `MARK_EVERY_BYTES`."""
-        size = len(text) if text.isascii() else 3 * len(text)
+    def _mark(self, size: int) -> None:
+        """Put a ping before a message of so many bytes, about, that ends a stretch of `MARK_EVERY_BYTES`."""
         before = self._unmarked_bytes
         self._unmarked_bytes = before + size
         if before and before + size > MARK_EVERY_BYTES and self.conn.state is State.OPEN and not self.close_sent:

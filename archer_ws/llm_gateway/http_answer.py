@@ -19,8 +19,8 @@ class StreamedAnswer(ABC):
 
     @property
     def content_type(self) -> str:
-        """Its media type, without parameters."""
-        return self.headers.get("content-type", "").partition(";")[0]
+        """Its media type in lower case, without parameters."""
+        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
 
     @abstractmethod
     async def read_some(self) -> bytes:

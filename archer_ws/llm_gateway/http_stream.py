@@ -160,9 +160,10 @@ class _AiohttpAnswer(StreamedAnswer):
     def __init__(self, response: "aiohttp.ClientResponse") -> None:
         self._response = response
         self.status = response.status
-        # aiohttp decompresses what it reads, and leaves this as it came.
-        self.headers = {name.lower(): text for name, text in response.headers.items()}
-        self.headers.pop("content-encoding", None)
+        headers = response.headers.copy()
+        # What is read is decompressed.
+        headers.popall("content-encoding", None)
+        self.headers = headers
 
     async def read_some(self) -> bytes:
         return await self._response.content.readany()

@@ -121,13 +121,16 @@ async def stream_with_retries(
                 with WaitLimit(adapter.provider_name, whole_by=deadline, whole_s=timeouts.total_s) as limit:
                     limit.begin(first_text_by, "sent no text within", first_token_s)
                     async for chunk in chunks:
-                        limit.end()
+                        limit.is_waiting = False
                         yield chunk
-                        if has_text or chunk.content or chunk.reasoning:
+                        if has_text:
+                            limit.by = loop.time() + timeouts.idle_s
+                            limit.is_waiting = True
+                        elif chunk.content or chunk.reasoning:
                             has_text = True
                             limit.begin(loop.time() + timeouts.idle_s, "fell silent for", timeouts.idle_s)
                         else:
-                            limit.begin(first_text_by, "sent no text within", first_token_s)
+                            limit.is_waiting = True
         except ProviderFailure as error:
             pause_s = None if has_text else patience.policy.pause_s(attempt, error)
             if pause_s is None or loop.time() + pause_s >= deadline:

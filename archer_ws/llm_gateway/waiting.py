@@ -8,12 +8,20 @@ from types import TracebackType
 
 from archer_ws.core.exceptions import ProviderTimeout
 
+#: By how much a wait that begins after the end of all of them is cut late, in seconds.
+LATE_BY_S = 1.0
+
 
 class WaitLimit:
-    """`with`: around the waits of one task; `begin` before each of them, `end` behind it.
+    """`with`: around the waits of one task; `begin` before the first, and before one that is bounded otherwise.
 
     A wait that lasts too long is cancelled, and leaves the block as ProviderTimeout. Time between the waits, in which
-    the reader of the chunks has its turn, does not count.
+    the reader of the chunks has its turn, does not count: `is_waiting` is false meanwhile, and before the next wait
+    `by` is moved on. Plain attributes, as this is done for every token.
+
+    Attributes:
+        by: when the present wait must be over (loop time); it only ever moves on, but for `begin`.
+        is_waiting: whether the task waits.
 
     Args:
         provider: named in the error.
@@ -28,9 +36,9 @@ class WaitLimit:
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[object] | None = None
         self._cancelling = 0
-        self._is_waiting = False
+        self.is_waiting = False
         self._has_struck = False
-        self._by = 0.0
+        self.by = 0.0
         self._what = ""
         self._limit_s = 0.0
 
@@ -41,18 +49,12 @@ class WaitLimit:
         return self
 
     def begin(self, by: float, what: str, limit_s: float) -> None:
-        """The next wait may last until `by` (loop time); `what` and `limit_s` say in the error what took too long."""
-        if by > self._whole_by:
-            by, what, limit_s = self._whole_by, "did not finish within", self._whole_s
-        self._by, self._what, self._limit_s = by, what, limit_s
-        self._is_waiting = True
+        """Waits may last until `by` (loop time); `what` and `limit_s` say in the error what took too long."""
+        self.by, self._what, self._limit_s = by, what, limit_s
+        self.is_waiting = True
         # A timer that strikes too early sets itself anew: only one that would be late is replaced.
-        if self._timer is None or by < self._timer.when():
+        if self._timer is None or min(by, self._whole_by) < self._timer.when():
             self._set_timer()
-
-    def end(self) -> None:
-        """The wait is over."""
-        self._is_waiting = False
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         if self._timer is not None:
@@ -72,15 +74,22 @@ class WaitLimit:
     def _set_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_at(self._by, self._strike)
+        self._timer = self._loop.call_at(min(self.by, self._whole_by), self._strike)
 
     def _strike(self) -> None:
         self._timer = None
-        if not self._is_waiting:
-            return  # the next wait sets it anew
-        if self._loop.time() < self._by:
+        now = self._loop.time()
+        if not self.is_waiting:
+            # The next wait has its whole time before it, but for the end of all of them.
+            self._timer = self._loop.call_at(
+                min(now + self._limit_s, max(self._whole_by, now + LATE_BY_S)), self._strike
+            )
+            return
+        if now < min(self.by, self._whole_by):
             self._set_timer()
             return
+        if self.by > self._whole_by:
+            self._what, self._limit_s = "did not finish within", self._whole_s
         self._has_struck = True
         assert self._task is not None
         self._task.cancel()

@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from archer_ws.core.events import LeanEvent
 from archer_ws.rpc.channel import Channel
@@ -125,7 +126,7 @@ class Writer:
         self.detach(stream.stream_id)
         subscription = Subscription(stream, after, is_whole=is_whole)
         self._subscriptions[stream.stream_id] = subscription
-        subscription.unwatch = stream.log.watch(lambda: self._told_of_more(subscription))
+        subscription.unwatch = stream.log.watch(partial(self._told_of_more, subscription))
         self._mark(subscription)
 
     def detach(self, stream_id: str) -> None:
@@ -233,6 +234,8 @@ class Writer:
             if isinstance(event, Delta) and self._channel.try_send(encode_delta(subscription.prefix, event)):
                 subscription.cursor = event.seq
                 self._sent_at = self._loop.time()
+                if event.seq == subscription.stream.log.head_seq:
+                    return
         self._mark(subscription)
 
     def _mark(self, subscription: Subscription, *, after_delta: bool = False) -> None:

@@ -135,6 +135,8 @@ class MemoryLog:
         self._run_kinds: list[TextKind | None] = []
         # By registration: one callable may watch twice.
         self._watchers: dict[object, Watcher] = {}
+        #: Most streams have one reader, which is told of every token.
+        self._sole_watcher: Watcher | None = None
         self._content_bytes = 0
         self._full = False
         self.ended: Ended | None = None
@@ -241,23 +243,25 @@ class MemoryLog:
         """Call `watcher` after every append, until the returned function is called."""
         registration = object()
         self._watchers[registration] = watcher
+        self._find_sole_watcher()
 
         def unwatch() -> None:
             self._watchers.pop(registration, None)
+            self._find_sole_watcher()
 
         return unwatch
 
+    def _find_sole_watcher(self) -> None:
+        self._sole_watcher = next(iter(self._watchers.values())) if len(self._watchers) == 1 else None
+
     def _notify(self) -> None:
-        match len(self._watchers):
-            case 0:
-                pass
-            case 1:
-                next(iter(self._watchers.values()))()
-            case _:
-                # A copy: a watcher may end its own watch, or another's, while it is told.
-                for registration, watcher in tuple(self._watchers.items()):
-                    if registration in self._watchers:
-                        watcher()
+        if self._sole_watcher is not None:
+            self._sole_watcher()
+        elif self._watchers:
+            # A copy: a watcher may end its own watch, or another's, while it is told.
+            for registration, watcher in tuple(self._watchers.items()):
+                if registration in self._watchers:
+                    watcher()
 
 
 def _boundary(text: bytes, at: int) -> int:
