@@ -206,7 +206,7 @@ export class Link {
     if (refused && !this.#wasReady) this.close(refused);
   }
 
-  #initialized = (/** @type {any} */ result) => {
+  #initialized = (/** @type {import("./archer.js").InitializeResult} */ result) => {
     if (!Number.isSafeInteger(result?.heartbeat_ms)) {
       return this.close(notArcher(this.#options.url, "does not answer as an Archer server does"));
     }
@@ -253,20 +253,22 @@ export class Link {
     } catch {
       // Told below.
     }
-    if (typeof message?.method === "string") this.#notified(message.method, message.params ?? {});
+    if (typeof message?.method === "string") this.#notified({ method: message.method, params: message.params ?? {} });
     else if (message?.id === undefined) this.close(notArcher(this.#options.url, "sends what is no JSON-RPC"));
     else if ((this.#requests.answered(message) ?? "initialize") !== "initialize") {
       this.#ceilingMs = this.#options.backoff.firstMs;
     }
   }
 
-  /** @param {string} method @param {any} params */
-  #notified(method, params) {
-    const log = this.#logs.get(params.stream_id);
-    const taken = log?.take(method, params);
+  /** @param {import("./archer-client.d.ts").AnyNotification} message */
+  #notified(message) {
+    // What has a stream is an event of it.
+    const event = /** @type {import("./archer-client.d.ts").StreamEvent} */ (message);
+    const log = this.#logs.get(event.params.stream_id);
+    const taken = log?.take(event);
     if (log && taken === "gap") this.#requests.put(this.#attaching(log));
     else if (log && taken === "over") this.#forget(log);
-    this.onNotification({ method: /** @type {any} */ (method), params });
+    this.onNotification(message);
   }
 
   /** @param {Log} log */

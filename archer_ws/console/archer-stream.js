@@ -11,6 +11,8 @@ import { ArcherError, notify } from "./archer-errors.js";
  * @typedef {import("./archer-client.d.ts").StreamEnd} StreamEnd
  * @typedef {import("./archer-client.d.ts").StreamOptions} StreamOptions
  * @typedef {import("./archer-client.d.ts").Delta} Delta
+ * @typedef {import("./archer-client.d.ts").StreamEvent} StreamEvent
+ * @typedef {import("./archer.js").StreamDelta} StreamDelta
  * @typedef {import("./archer.js").CancelResult} CancelResult
  * @typedef {"content" | "reasoning"} Kind
  * @typedef {{ resolve(result: IteratorResult<Delta>): void, reject(error: unknown): void }} Reader
@@ -70,11 +72,14 @@ export class Log {
 
   /**
    * An event: in turn, the last one, or one that shows that others are missing.
-   * @param {string} method @param {any} params
+   * @param {StreamEvent} event
    * @returns {"taken" | "over" | "gap"}
    */
-  take(method, params) {
-    const { seq, from = seq, reset = false } = params;
+  take(event) {
+    const { method, params } = event;
+    const { seq } = params;
+    const from = method === "stream/delta" ? params.from : seq;
+    const reset = method === "stream/delta" && params.reset === true;
     // An answer asked for with `stream: false` comes with its end, in place of its deltas.
     const isWhole = method === "stream/ended" && typeof params.content === "string";
     if (!this.#isAttached || !Number.isSafeInteger(seq)) return "taken";
@@ -83,8 +88,8 @@ export class Log {
     this.#gaps = 0;
     if (method === "stream/started") this.status = "running";
     else if (method === "stream/delta") this.#append(params, reset);
-    else if (isWhole && !this.texts.content) this.#append(params, false);
-    for (const view of this.views) notify(view.onEvent, /** @type {any} */ ({ method, params }));
+    else if (method === "stream/ended" && isWhole && !this.texts.content) this.#append(params, false);
+    for (const view of this.views) notify(view.onEvent, event);
     if (method !== "stream/ended") return "taken";
     this.finish(params, endError(params));
     return "over";
@@ -112,7 +117,7 @@ export class Log {
     return "over";
   }
 
-  /** @param {any} params @param {boolean} reset */
+  /** @param {Partial<Pick<StreamDelta, Kind>>} params @param {boolean} reset */
   #append(params, reset) {
     if (reset) this.texts = { content: "", reasoning: "" };
     for (const kind of /** @type {Kind[]} */ (["reasoning", "content"])) {
