@@ -1,0 +1,120 @@
+"""The writer's order where frames go past its task (protocol section 5)."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from itertools import pairwise
+from typing import Any
+
+from archer_ws.rpc.channel import ChannelClosed
+from archer_ws.rpc.writer import Writer
+from archer_ws.sessions.stream import Stream
+from archer_ws.sessions.work import StreamIdentity
+
+LIMIT_S = 10
+
+
+class GatedChannel:
+    """Keeps what is sent; while it is shut nothing can be sent at once, and `send` waits."""
+
+    def __init__(self) -> None:
+        self.sent: list[dict[str, Any]] = []
+        self.is_shut = False
+        self.waiting = asyncio.Event()
+        self.let_through = asyncio.Event()
+
+    async def receive(self) -> str:
+        raise ChannelClosed
+
+    def try_send(self, text: str) -> bool:
+        if not self.is_shut:
+            self.sent.append(json.loads(text))
+        return not self.is_shut
+
+    async def send(self, text: str) -> None:
+        self.waiting.set()
+        await self.let_through.wait()
+        self.sent.append(json.loads(text))
+
+    async def close(self, code: int, reason: str) -> None:
+        pass
+
+    def texts(self) -> list[str]:
+        return [message["params"]["content"] for message in self.sent if message.get("method") == "stream/delta"]
+
+
+def a_stream(name: str = "s") -> Stream:
+    return Stream(StreamIdentity(name, "me", None, "local", "model", "req_1", b"", "continue"))
+
+
+@asynccontextmanager
+async def writing(channel: GatedChannel) -> AsyncIterator[Writer]:
+    writer = Writer(channel, on_ended=lambda _: None)
+    task = asyncio.create_task(writer.run())
+    await settled()
+    try:
+        async with asyncio.timeout(LIMIT_S):
+            yield writer
+    finally:
+        writer.detach_all()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def settled() -> None:
+    """Let the writer's task do all that it can do now."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_a_delta_goes_out_at_once_while_nothing_else_is_to_be_sent() -> None:
+    channel, stream = GatedChannel(), a_stream()
+    async with writing(channel) as writer:
+        writer.attach(stream)
+        await settled()
+        stream.log.append_text("content", b"now")
+        assert channel.texts() == ["now"]
+
+
+async def test_a_delta_does_not_overtake_the_one_that_waits_for_the_peer() -> None:
+    channel, stream, other = GatedChannel(), a_stream(), a_stream("other")
+    async with writing(channel) as writer:
+        writer.attach(stream)
+        writer.attach(other)
+        await settled()
+        channel.is_shut = True
+        stream.log.append_text("content", b"first")
+        await channel.waiting.wait()
+        channel.is_shut = False
+        stream.log.append_text("content", b"second")
+        other.log.append_text("content", b"third")
+        assert channel.texts() == []
+        channel.let_through.set()
+        await settled()
+        assert channel.texts() == ["first", "second", "third"]
+
+
+async def test_a_delta_does_not_overtake_a_response_that_was_put_before_it() -> None:
+    channel, stream = GatedChannel(), a_stream()
+    async with writing(channel) as writer:
+        writer.attach(stream)
+        await settled()
+        writer.put('{"id": 1}')
+        stream.log.append_text("content", b"behind it")
+        await settled()
+        assert [message.get("id", "delta") for message in channel.sent] == [1, "delta"]
+
+
+async def test_a_text_of_many_deltas_comes_whole_and_in_order() -> None:
+    channel, stream = GatedChannel(), a_stream()
+    text = "".join(chr(97 + number % 26) for number in range(100_000))
+    async with writing(channel) as writer:
+        writer.attach(stream)
+        await settled()
+        stream.log.append_text("content", text.encode())
+        stream.log.append_text("content", b"!")
+        while "".join(channel.texts()) != text + "!":  # noqa: ASYNC110 - no event tells it; `writing` bounds it
+            await asyncio.sleep(0)
+        seqs = [(message["params"]["from"], message["params"]["seq"]) for message in channel.sent]
+    assert all(before[1] + 1 == after[0] for before, after in pairwise(seqs))
