@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 
 from archer_ws.llm_gateway.http_answer import StreamedAnswer
-from archer_ws.llm_gateway.http_connection import MAX_UNREAD_BYTES, ConnectError, ConnectTimeout
+from archer_ws.llm_gateway.http_connection import MAX_UNREAD_BYTES, ConnectError, Connection, ConnectTimeout
 from archer_ws.llm_gateway.http_stream import StreamPool
 from tests.fakes.raw_http import RawConnection, RawHttpServer, raw_http_server, soon
 from tests.fakes.scripted_server import Reply, scripted_server
@@ -162,6 +162,17 @@ async def test_a_connection_that_we_asked_to_close_is_not_used_again_whatever_th
     assert await client.exchange() is not peer
 
 
+async def test_an_answer_may_end_while_its_request_is_still_being_sent(client: Client) -> None:
+    asking = client.post(body=bytes(32 * 1024 * 1024))
+    peer = await client.server.next_connection()
+    await soon(peer.reader.readuntil(b"\r\n\r\n"))
+    peer.send(b"HTTP/1.1 413 Content Too Large\r\n\r\nless, please")
+    peer.writer.write_eof()
+    answer = await soon(asking)
+    assert (answer.status, await soon(answer.read())) == (413, b"less, please")
+    await answer.aclose()
+
+
 async def test_what_comes_unasked_on_an_idle_connection_closes_it(client: Client) -> None:
     peer = await client.exchange()
     peer.send(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n")
@@ -174,6 +185,19 @@ async def test_a_connection_that_the_server_closed_meanwhile_is_not_used_again(c
     await peer.close()
     assert await peer.client_left()
     assert await client.exchange() is not peer
+
+
+def connections_in_memory() -> int:
+    gc.collect()
+    return sum(isinstance(found, Connection) for found in gc.get_objects())
+
+
+async def test_a_connection_that_is_gone_leaves_nothing_behind(client: Client) -> None:
+    before = connections_in_memory()
+    await client.exchange()
+    assert connections_in_memory() == before + 1
+    await soon(client.pool.close())
+    assert connections_in_memory() == before
 
 
 async def test_an_idle_connection_is_closed_after_a_while(server: RawHttpServer) -> None:
@@ -232,7 +256,7 @@ async def test_a_url_without_a_path_asks_for_the_root(client: Client) -> None:
 @pytest.mark.parametrize(
     ("headers", "sent"),
     [
-        ({}, b"Authorization: Basic " + base64.b64encode("me:p@ss é".encode())),
+        ({}, b"Authorization: Basic " + base64.b64encode("m e:p@ss é".encode())),
         ({"authorization": "Bearer key"}, b"authorization: Bearer key"),
     ],
     ids=["alone", "beside a header"],
@@ -240,7 +264,7 @@ async def test_a_url_without_a_path_asks_for_the_root(client: Client) -> None:
 async def test_a_user_in_the_url_is_told_unless_a_header_tells_another(
     client: Client, headers: dict[str, str], sent: bytes
 ) -> None:
-    client.url = client.url.replace("127.0.0.1", "me:p%40ss%20%C3%A9@127.0.0.1")
+    client.url = client.url.replace("127.0.0.1", "m%20e:p%40ss%20%C3%A9@127.0.0.1")
     asking = client.post(headers)
     peer = await client.server.next_connection()
     lines = (await peer.request()).split(b"\r\n")
@@ -319,6 +343,8 @@ async def test_a_redirect_is_followed_or_given_as_is_wanted(status: int) -> None
             assert (answer.status, body) == ((200, b"there") if follows else (status, b"here"))
             await answer.aclose()
             assert [seen.path for seen in there.exchanges] == (["/moved"] if follows else [])
+            # To follow, it is asked once more by what knows how to.
+            assert len(here.exchanges) == (2 if follows else 1)
             if status in {307, 308} and follows:
                 assert (there.exchanges[0].method, there.exchanges[0].body) == ("POST", b"{}")
 
@@ -412,5 +438,6 @@ async def test_a_pool_whose_loop_is_closed_can_be_closed_from_another(server: Ra
             pool = await soon(leaving)
         await soon(pool.close())
         del pool, leaving
+        await asyncio.sleep(0)  # the loop lets go of them as well
         gc.collect()
     assert await peer.client_left()
