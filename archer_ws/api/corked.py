@@ -5,6 +5,7 @@ turn, those of its streams that had a token each; alone, a frame goes a few micr
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 #: So much is handed on at once: beyond it, joining saves nothing. In bytes.
@@ -17,37 +18,44 @@ class CorkedTransport:
     Args:
         transport: what to write to.
         loop: whose turns count.
+        on_backlog: called before more is handed on while the transport has not got rid of what it was given before.
     """
 
-    __slots__ = ("_flushing", "_loop", "_pieces", "_size", "_transport")
+    __slots__ = ("_loop", "_on_backlog", "_pieces", "_size", "_transport")
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, on_backlog: Callable[[], None]
+    ) -> None:
         self._transport = transport
         self._loop = loop
+        self._on_backlog = on_backlog
         self._pieces: list[bytes] = []
         self._size = 0
-        self._flushing: asyncio.Handle | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
         """Write with this turn's end, or at once where much has gathered."""
+        if not self._pieces:
+            self._loop.call_soon(self.flush)
         self._pieces.append(data)
         self._size += len(data)
         if self._size >= CORK_BYTES_MAX:
             self.flush()
-        elif self._flushing is None:
-            self._flushing = self._loop.call_soon(self.flush)
 
     def flush(self) -> None:
-        """Hand on what has gathered."""
-        if self._flushing is not None:
-            self._flushing.cancel()
-            self._flushing = None
-        pieces, self._pieces, self._size = self._pieces, [], 0
-        if pieces and not self._transport.is_closing():
-            self._transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        """Hand on what has gathered, if anything has."""
+        pieces = self._pieces
+        if not pieces:
+            return
+        self._pieces, self._size = [], 0
+        transport = self._transport
+        if transport.is_closing():
+            return
+        if transport.get_write_buffer_size():
+            self._on_backlog()
+        transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
 
     def write_eof(self) -> None:
         """End writing, behind what has gathered."""

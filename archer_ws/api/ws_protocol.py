@@ -30,6 +30,7 @@ MARK_EVERY_BYTES = 16 * 1024
 MARK_BYTES = 6
 #: The most that the kernel keeps for a peer that lags, in bytes (Linux doubles it for its own accounts).
 SEND_BUFFER_BYTES = 64 * 1024
+_OPEN = State.OPEN  # looking it up there costs as much as comparing with it
 _stalled = RareLine("websocket_stalled")
 _silent = RareLine("websocket_silent")
 
@@ -63,7 +64,7 @@ class WatchedWebSocketProtocol(BoundedWebSocketProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """The HTTP side hands over a connection that asks for an upgrade."""
-        corked = cast(asyncio.Transport, CorkedTransport(transport, self.loop))
+        corked = cast(asyncio.Transport, CorkedTransport(transport, self.loop, self._watch))
         super().connection_made(corked)
         bound_send_buffer(transport, SEND_BUFFER_BYTES)
         self._progress = PeerProgress(corked)
@@ -105,8 +106,6 @@ class WatchedWebSocketProtocol(BoundedWebSocketProtocol):
             text = message.get("text") or ""
             self._mark(len(text) if text.isascii() else 3 * len(text))
         await super().send(message)
-        if self._look_timer is None and self.transport.get_write_buffer_size():
-            self._watch()
         if self._unparsed:
             self._parse_soon()
 
@@ -120,13 +119,11 @@ class WatchedWebSocketProtocol(BoundedWebSocketProtocol):
 
     def try_send_text(self, text: str) -> bool:
         """Send a message as `send` would, but at once; False where `send` would wait, or raise."""
-        if not self.writable.is_set() or self.conn.state is not State.OPEN or self.close_sent or self.disconnected:
+        if not self.writable.is_set() or self.conn.state is not _OPEN or self.close_sent or self.disconnected:
             return False
         frame = text_frame(text)
         self._mark(len(frame))
         self.transport.write(frame)
-        if self._look_timer is None and self.transport.get_write_buffer_size():
-            self._watch()
         return True
 
     def _mark(self, size: int) -> None:

@@ -66,6 +66,11 @@ class LineDecoder:
         self._rest_bytes = 0
         self._skip_lf = False
 
+    @property
+    def is_within(self) -> bool:
+        """Whether what came last belongs to a line, or a terminator, that may go on."""
+        return bool(self._rest) or self._skip_lf
+
     def feed(self, data: bytes) -> list[bytes]:
         """The lines completed by `data`, without their terminators.
 
@@ -114,6 +119,8 @@ class EventDecoder:
         self._event = ""
         self._data: list[bytes] = []
         self._at_start = True
+        #: Whether nothing of an event has come that is not complete.
+        self._is_between = False
 
     def feed(self, data: bytes) -> list[ServerEvent]:
         """The events completed by `data`; comments yield none.
@@ -121,6 +128,15 @@ class EventDecoder:
         Raises:
             LineTooLong: the unfinished line is too long.
         """
+        if (
+            self._is_between
+            and data.startswith(b"data: ")
+            and data.endswith(b"\n\n")
+            and data.find(b"\n") == len(data) - 2
+            and b"\r" not in data
+        ):
+            # One event and no more, as nearly all reads are while a model speaks.
+            return [("", data[6:-2])]
         events: list[ServerEvent] = []
         lines = self._lines.feed(data)
         if self._at_start and lines:
@@ -141,4 +157,5 @@ class EventDecoder:
                 self._data.append(b"")
             elif line == b"event":
                 self._event = ""
+        self._is_between = not (self._data or self._event or self._lines.is_within)
         return events

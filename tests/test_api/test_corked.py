@@ -19,6 +19,7 @@ class Recording:
     def __init__(self) -> None:
         self.done: list[object] = []
         self.closing = False
+        self.waiting_bytes = 0
 
     def write(self, data: bytes) -> None:
         self.done.append(data)
@@ -36,7 +37,7 @@ class Recording:
         self.done.append("eof")
 
     def get_write_buffer_size(self) -> int:
-        return 7
+        return self.waiting_bytes
 
 
 @pytest.fixture
@@ -46,7 +47,9 @@ def under() -> Recording:
 
 @pytest.fixture
 async def corked(under: Recording) -> CorkedTransport:
-    return CorkedTransport(cast(asyncio.Transport, under), asyncio.get_running_loop())
+    return CorkedTransport(
+        cast(asyncio.Transport, under), asyncio.get_running_loop(), lambda: under.done.append("backlog")
+    )
 
 
 async def test_a_turn_s_writes_go_in_one_piece(under: Recording, corked: CorkedTransport) -> None:
@@ -91,7 +94,27 @@ async def test_nothing_is_written_to_a_transport_that_is_closing(under: Recordin
     assert under.done == []
 
 
-async def test_all_else_is_the_transport_s_own(corked: CorkedTransport) -> None:
+async def test_a_backlog_is_told_before_it_grows(under: Recording, corked: CorkedTransport) -> None:
+    corked.write(b"a")
+    await asyncio.sleep(0)
+    under.waiting_bytes = 1
+    corked.write(b"b")
+    await asyncio.sleep(0)
+    assert under.done == [b"a", "backlog", b"b"]
+
+
+async def test_what_is_written_after_much_went_at_once_goes_with_the_turn_s_end(
+    under: Recording, corked: CorkedTransport
+) -> None:
+    corked.write(bytes(CORK_BYTES_MAX))
+    corked.write(b"a")
+    assert len(under.done) == 1
+    await asyncio.sleep(0)
+    assert under.done[1:] == [b"a"]
+
+
+async def test_all_else_is_the_transport_s_own(under: Recording, corked: CorkedTransport) -> None:
+    under.waiting_bytes = 7
     assert corked.get_write_buffer_size() == 7
     assert not corked.is_closing()
 

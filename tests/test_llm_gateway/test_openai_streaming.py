@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from archer_ws.core.exceptions import ProviderError, UpstreamTruncated
-from archer_ws.llm_gateway.http_stream import StreamedAnswer
+from archer_ws.llm_gateway.http_answer import StreamedAnswer
 from archer_ws.llm_gateway.openai_adapter import OpenAIAdapter
 from archer_ws.llm_gateway.openai_client import OpenAIClient
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, MessageRole, StreamChunk, TokenUsage

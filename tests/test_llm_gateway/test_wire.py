@@ -72,6 +72,32 @@ def test_an_event_is_told_as_soon_as_its_blank_line_ends_in_cr() -> None:
     assert decoder.feed(b"\ndata: two\r\n\r\n") == [("", b"two")]
 
 
+def test_reads_of_one_event_are_decoded_as_any_others() -> None:
+    reads = [
+        b"data: one\n\n",
+        b"data: two\n\n",
+        b"data:  \xc3\xa9 \n\n",
+        b"data: \n\n",
+        b"event: named\ndata: three\n\n",
+        b"data: four\n\n",
+        b"data: of\ndata: lines\n\n",
+        b"data: five\r\n\r\n",
+        b"data: six\n\n",
+        b"data: seven\r\r",
+        b"data: eight\n\n",
+        b"data: a\rdata: b\n\n",
+        b"event: kept\n",
+        b"data: nine\n\n",
+        b"data: un",
+        b"data: finished\n\n",
+        b"data: ten\n\n",
+    ]
+    whole, one_by_one = EventDecoder(), EventDecoder()
+    found = [event for read in reads for event in whole.feed(read)]
+    assert found == [event for byte in b"".join(reads) for event in one_by_one.feed(bytes([byte]))]
+    assert [data for _, data in found][:4] == [b"one", b"two", b" \xc3\xa9 ", b""]
+
+
 def test_data_lines_are_joined_and_comments_ignored() -> None:
     assert events_of([b": hello\nevent: error\ndata: {\ndata:}\nid: 7\nretry: 5\n\n"]) == [("error", b"{\n}")]
 
