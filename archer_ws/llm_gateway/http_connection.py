@@ -194,7 +194,8 @@ class Answer(StreamedAnswer):
         self._unread_bytes = 0
         if self._is_paused:
             self._is_paused = False
-            self._transport.resume_reading()
+            if not self._transport.is_closing():
+                self._transport.resume_reading()
         return data
 
     async def aclose(self) -> None:

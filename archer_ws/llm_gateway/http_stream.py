@@ -95,14 +95,19 @@ class StreamPool:
 
     def _prepared(self, url: str, size: int, headers: Mapping[str, str]) -> tuple[Origin, bytes]:
         """Where a request goes, and its head."""
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port or _DEFAULT_PORTS[parts.scheme]
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname or "", parts.port or _DEFAULT_PORTS[parts.scheme]
+            name = host if host.isascii() else host.encode("idna").decode()
+        except (ValueError, KeyError) as error:
+            raise ConnectError("a request that can't be sent: its address is no HTTP address") from error
+        at = (f"[{name}]" if ":" in name else name) + (f":{parts.port}" if parts.port else "")
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        lines = [f"POST {target} HTTP/1.1", f"Host: {parts.netloc.rpartition('@')[2]}", f"Content-Length: {size}"]
+        lines = [f"POST {target} HTTP/1.1", f"Host: {at}", f"Content-Length: {size}"]
         if parts.username is not None and "authorization" not in map(str.lower, headers):
             pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
             lines.append(f"Authorization: Basic {b64encode(pair.encode()).decode()}")
-        lines += [f"{name}: {value}" for name, value in headers.items()]
+        lines += [f"{field}: {value}" for field, value in headers.items()]
         if not all(line.isprintable() for line in lines):
             raise ConnectError("a request that can't be sent: its address or a header field has a control character")
         origin = Origin(host, port, self._tls if parts.scheme == "https" else None)

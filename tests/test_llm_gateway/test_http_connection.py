@@ -365,6 +365,9 @@ class NotedTransport(asyncio.Transport):
     def pause_reading(self) -> None:
         self.told.append("pause")
 
+    def is_closing(self) -> bool:
+        return False
+
     def resume_reading(self) -> None:
         self.told.append("resume")
 

@@ -281,6 +281,12 @@ async def test_a_control_character_in_a_header_is_refused_before_anything_is_sen
     assert not client.server.connections
 
 
+@pytest.mark.parametrize("url", ["http://127.0.0.1:99999/x", "ftp://127.0.0.1/x", "http://[::1/x", "http://a..é/x"])
+async def test_what_is_no_http_address_can_not_be_connected_to(pool: StreamPool, url: str) -> None:
+    with pytest.raises(ConnectError, match="no HTTP address"):
+        await soon(pool.post(url, b"{}", {}))
+
+
 def has_ipv6() -> bool:
     try:
         with socket.socket(socket.AF_INET6) as probe:
