@@ -8,7 +8,7 @@ import pytest
 from tests.benchmarks.speed.answers import Answer, Tally
 from tests.benchmarks.speed.figures import Figures, medians
 from tests.benchmarks.speed.load_probes import WARM_UPS
-from tests.benchmarks.speed.report import SECTIONS, table
+from tests.benchmarks.speed.report import SECTIONS, as_json, table
 from tests.benchmarks.speed.scale import TOY
 from tests.benchmarks.speed.scenarios import SCENARIOS, Run
 from tests.benchmarks.speed.servers import Bench
@@ -80,3 +80,13 @@ def test_a_missed_goal_and_a_fault_are_shown() -> None:
     lines = list(table({"idle": medians(slow)}, TOY))
     assert any("41.0 KiB" in line and line.endswith("NOT MET") for line in lines)
     assert lines[-2:] == ["  ! slow", "  WRONG, 2 times: pings without a reply"]
+
+
+def test_what_was_before_stands_beside_what_is() -> None:
+    now, before = Figures({"kib_each": 39.0}), Figures({"kib_each": 52.5})
+    before.wrong["pings without a reply"] += 1
+    lines = list(table({"idle": now}, TOY, {"idle": before}))
+    assert any("52.5 KiB" in line and "39.0 KiB" in line and line.endswith(" met") for line in lines)
+    assert lines[-1] == "  WRONG before, 1 times: pings without a reply"
+    written = as_json({"idle": [now]}, {}, {}, before={"idle": [before]})
+    assert (written["medians"]["idle"], written["before"]["medians"]["idle"]) == (now.values, before.values)
