@@ -1,7 +1,7 @@
 """What a request's body may be: how large, and which JSON.
 
 `BodyLimit` is middleware; `JsonRoute` is the route class of every router whose routes take a body:
-`APIRouter(route_class=JsonRoute)`.
+`APIRouter(route_class=JsonRoute)`; but for those that begin generations (generation_route.py).
 """
 
 from collections.abc import Callable, Coroutine

@@ -8,7 +8,7 @@ from types import TracebackType
 
 from archer_ws.core.exceptions import ProviderTimeout
 
-#: By how much a wait that begins after the end of all of them is cut late, in seconds.
+#: By how much a wait is cut late, at most, that begins when its time is over already; in seconds.
 LATE_BY_S = 1.0
 
 
@@ -80,10 +80,8 @@ class WaitLimit:
         self._timer = None
         now = self._loop.time()
         if not self.is_waiting:
-            # The next wait has its whole time before it, but for the end of all of them.
-            self._timer = self._loop.call_at(
-                min(now + self._limit_s, max(self._whole_by, now + LATE_BY_S)), self._strike
-            )
+            # No timer is set for the next wait alone: it is looked for again, in case its end is past when it begins.
+            self._timer = self._loop.call_at(now + min(self._limit_s, LATE_BY_S), self._strike)
             return
         if now < min(self.by, self._whole_by):
             self._set_timer()

@@ -131,6 +131,22 @@ async def test_time_in_which_the_reader_has_its_turn_does_not_count() -> None:
         assert (await anext(chunks)).content == "more"
 
 
+@pytest.mark.parametrize("limits", [{"idle_s": 0.01}, {"total_s": 0.01}])
+async def test_silence_after_a_long_turn_of_the_reader_is_cut_too(limits: dict[str, float]) -> None:
+    adapter = ScriptedAdapter(["text", "more", forever()])
+    chunks = stream_with_retries(
+        adapter, patience(**limits), ChatOptions(), lambda: adapter.stream_chat([]), lambda error: error
+    )
+    async with asyncio.timeout(10), aclosing(chunks):
+        await anext(chunks)
+        await anext(chunks)
+        later = asyncio.Event()
+        asyncio.get_running_loop().call_later(0.05, later.set)
+        await later.wait()
+        with pytest.raises(ProviderTimeout):
+            await anext(chunks)
+
+
 async def test_a_cancel_from_outside_is_no_time_out() -> None:
     adapter, has_text = ScriptedAdapter(["text", forever()]), asyncio.Event()
 
