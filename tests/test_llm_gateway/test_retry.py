@@ -135,7 +135,7 @@ async def test_time_in_which_the_reader_has_its_turn_does_not_count() -> None:
 async def test_silence_after_a_long_turn_of_the_reader_is_cut_too(limits: dict[str, float]) -> None:
     adapter = ScriptedAdapter(["text", "more", forever()])
     chunks = stream_with_retries(
-        adapter, patience(**limits), ChatOptions(), lambda: adapter.stream_chat([]), lambda error: error
+        adapter, patience(2, **limits), ChatOptions(), lambda: adapter.stream_chat([]), lambda error: error
     )
     async with asyncio.timeout(10), aclosing(chunks):
         await anext(chunks)
