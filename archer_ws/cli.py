@@ -235,18 +235,24 @@ def _serve(options: argparse.Namespace) -> int:
 
 def _run_server(settings: "Settings", sockets: list[socket.socket], *, as_json: bool, watch_stdin: bool) -> int:
     from archer_ws.api.server import ArcherServer
+    from archer_ws.core.line_writer import LineWriter
+    from archer_ws.core.logging import FLUSH_S, log_stray_output
     from archer_ws.main import create_app
 
     app = create_app(settings)
     default_model = app.state.services.router.get_adapter().default_model
 
+    log_stray_output()
+    # Called on the event loop: a standard output that nobody reads must not stop it.
+    output = LineWriter()
+
     def announce(reason: str | None) -> None:
         ready = _ready(settings, default_model, sockets[0].getsockname()[1], reason)
-        sys.stdout.write(f"{ready_json(ready) if as_json else ready_text(ready)}\n")
-        sys.stdout.flush()
+        output.put(sys.stdout, f"{ready_json(ready) if as_json else ready_text(ready)}\n")
 
     server = ArcherServer(app, drain_s=settings.drain_s, on_ready=announce, watch_stdin=watch_stdin)
     server.run(sockets)
+    output.flush(FLUSH_S)
     return 1 if server.was_hurried else 0
 
 

@@ -6,8 +6,12 @@ is read stands in `config_values`. Only `main`, `cli` and the router see Setting
 A setting's variable is its name in capitals, or that with `ARCHER_` before it. An empty variable counts as unset.
 Precedence: arguments, `ARCHER_X` in the environment, `X` in the environment, `ARCHER_X` in `.env`, `X` in `.env`, the
 default.
+
+Kubernetes (and Docker's links) give every program of a namespace with a service called archer `ARCHER_PORT=tcp://…`.
+No setting of ours has such a value: it counts as unset, and `service_variables` tells of it.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -181,6 +185,17 @@ class Settings(BaseSettings):
         """How many requests may wait for the provider."""
         return self.provider_queue[provider]
 
+    def secrets(self) -> list[str]:
+        """Every credential that stands here by itself; those within addresses are `addresses`' to give."""
+        tokens = [self.auth_token, *self.auth_tokens.values()]
+        keys = [self.openai_api_key, self.anthropic_api_key]
+        return [*(token.get_secret_value() for token in tokens if token), *(key for key in keys if key)]
+
+    def addresses(self) -> list[str]:
+        """Every address of another server; a user and a password may stand in it."""
+        servers = (self.ollama_host, self.openai_base_url, self.anthropic_base_url, self.redis_url, self.surrealdb_url)
+        return [address for address in servers if address]
+
     @field_validator("llm_provider", "log_format", mode="before")
     @classmethod
     def _lower(cls, value: object) -> object:
@@ -299,6 +314,8 @@ def load_settings(*, env_file: Path | str | None = ".env", **overrides: object) 
         raise SettingsError(f"{env_file} can't be read: {error}") from error
 
 
+#: What service discovery writes (https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables).
+_SERVICE_ADDRESS = re.compile(r"\s*(tcp|udp|sctp)://", re.IGNORECASE)
 _SHOWN_MAX = 200  # letters of a wrong value, or of what is wrong with it, that an error repeats
 
 
@@ -326,11 +343,18 @@ class _Variables(PydanticBaseSettingsSource):
         return {name: entry.value for name, entry in found.items() if entry}
 
 
+def service_variables() -> list[str]:
+    """The variables of the environment that have a setting's name, and are service discovery's."""
+    named = EnvSettingsSource(Settings).env_vars
+    found = (f"archer_{name}" for name in Settings.model_fields)
+    return [variable.upper() for variable in found if _SERVICE_ADDRESS.match(named.get(variable) or "")]
+
+
 def _find(name: str, sources: Iterable[EnvSettingsSource]) -> _Found | None:
     for source in sources:
         for variable in (f"archer_{name}", name):
             value = (source.env_vars.get(variable) or "").strip()
-            if value:
+            if value and not (variable != name and _SERVICE_ADDRESS.match(value)):
                 return _Found(variable.upper(), value, isinstance(source, DotEnvSettingsSource))
     return None
 

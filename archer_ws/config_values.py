@@ -117,7 +117,14 @@ def parse_ollama_host(value: str) -> str:
 
 def without_password(value: object) -> object:
     """A URL without the user and password it may carry: neither a log nor an error may show them."""
-    return re.sub(r"//[^/@\s]*@", "//***@", value) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    try:
+        is_url = urlsplit(value).port != 0 and not re.search(r"\s", value)
+    except ValueError:
+        is_url = False
+    # What is no URL may be one by mistake: a password with a slash or a space in it, which ends at the last @.
+    return re.sub(r"//[^/@\s]*@" if is_url else r"//.*@", "//***@", value, flags=re.DOTALL)
 
 
 def _http_parts(value: str) -> SplitResult:

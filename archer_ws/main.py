@@ -32,7 +32,7 @@ from archer_ws.api.security import (
     warn_if_exposed,
 )
 from archer_ws.api.socket import MAX_FRAME_BYTES, OpenSockets
-from archer_ws.config import Settings, load_settings
+from archer_ws.config import Settings, load_settings, service_variables
 from archer_ws.core.logging import configure_logging
 from archer_ws.llm_gateway.readiness import Readiness
 from archer_ws.llm_gateway.router import LLMRouter
@@ -61,6 +61,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """
     settings = settings or load_settings()
     configure_logging("DEBUG" if settings.debug else settings.log_level, settings.log_format)
+    for variable in service_variables():
+        log.warning(
+            "variable_ignored",
+            variable=variable,
+            hint="Kubernetes sets it for a service called archer. Set PORT, or give the service another name.",
+        )
     services = _wire(settings)
     app = FastAPI(
         title=settings.app_name,

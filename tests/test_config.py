@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 import archer_ws
-from archer_ws.config import Provider, Settings, SettingsError, allowed_values, load_settings
+from archer_ws.config import Provider, Settings, SettingsError, allowed_values, load_settings, service_variables
 
 ROOT = Path(__file__).parent.parent
 
@@ -135,6 +135,21 @@ def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch, empt
     assert settings.model_fields_set == {"port"}
 
 
+@pytest.mark.parametrize("address", ["tcp://10.96.0.12:8000", "udp://10.96.0.12:53", " SCTP://[fd00::1]:8000"])
+def test_what_kubernetes_sets_for_a_service_called_archer_counts_as_unset(
+    monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setenv("ARCHER_PORT", address)
+    monkeypatch.setenv("ARCHER_PORT_8000_TCP", address)
+    monkeypatch.setenv("ARCHER_SERVICE_PORT", "8000")
+    assert load_settings().port == 8000
+    assert service_variables() == ["ARCHER_PORT"]
+    write_env("PORT=81\n")
+    assert load_settings().port == 81
+    monkeypatch.setenv("PORT", "82")
+    assert load_settings().port == 82
+
+
 def test_unknown_keys_of_the_file_are_ignored_and_unknown_arguments_are_not() -> None:
     write_env("ARCHER_NO_SUCH_THING=1\nVITE_API=x\n")
     load_settings()
@@ -182,7 +197,7 @@ def test_base_urls_must_be_http_and_lose_their_trailing_slash(monkeypatch: pytes
     ("variable", "value", "allowed"),
     [
         ("ARCHER_PORT", "99999", "a whole number from 0 to 65535"),
-        ("ARCHER_PORT", "tcp://10.0.0.1:80", "a whole number from 0 to 65535"),
+        ("ARCHER_PORT", "http", "a whole number from 0 to 65535"),
         ("ARCHER_LLM_PROVIDER", "mistral", "one of ollama, openai, anthropic, local"),
         ("ARCHER_LOG_LEVEL", "loud", "one of DEBUG, INFO, WARNING, ERROR, CRITICAL"),
         ("ARCHER_LOG_FORMAT", "xml", "one of json, console"),

@@ -142,3 +142,5 @@ def test_tokens_and_principals_are_what_headers_and_logs_can_carry() -> None:
 def test_user_and_password_of_a_url_are_hidden() -> None:
     assert without_password("redis://:word@host/0") == "redis://***@host/0"
     assert without_password("http://host/a@b") == "http://host/a@b"
+    assert without_password("http://clerk:a/b@host/v1") == "http://***@host/v1"
+    assert without_password("http://clerk:a b@c@host") == "http://***@host"

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import signal
 import socket
 import sys
@@ -355,3 +356,36 @@ async def test_the_second_request_of_a_connection_has_a_deadline_too(monkeypatch
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 204 ")
         writer.write(b"GET / HTTP/1.1\r\nHost: ")
         assert await reader.read() == b""
+
+
+@needs_signals
+async def test_a_log_that_nobody_reads_neither_stops_the_server_nor_keeps_it_from_stopping(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    if sys.platform == "linux":
+        import fcntl
+
+        # As small as the system makes one: a few dozen lines fill it.
+        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    arguments = ("serve", "--host", "127.0.0.1", "--port", "0", "--ready-json")
+    try:
+        async with program(*arguments, cwd=tmp_path, environment={}, stderr=writing) as running:
+            url = json.loads(await running.line())["url"]
+            async with httpx.AsyncClient(base_url=url, timeout=WAIT_LIMIT_S, trust_env=False) as http:
+                for _ in range(200):
+                    assert (await http.post("/api/v1/sessions", json={})).status_code == 201
+            running.send_signal(signal.SIGTERM)
+            assert await running.ended() == 0
+    finally:
+        os.close(writing)
+        os.close(reading)
+
+
+async def test_what_kubernetes_sets_for_a_service_called_archer_is_told_and_ignored(tmp_path: Path) -> None:
+    environment = {"ARCHER_PORT": "tcp://10.96.0.12:8000", "ARCHER_SERVICE_HOST": "10.96.0.12", "PORT": "0"}
+    async with program(
+        "serve", "--host", "127.0.0.1", "--ready-json", cwd=tmp_path, environment=environment
+    ) as running:
+        assert json.loads(await running.line())["port"] not in {0, 8000}
+        running.process.kill()
+        await running.ended()
+        assert "variable=ARCHER_PORT" in await running.errors()

@@ -10,3 +10,7 @@ test for each goes past it.
 # Read from a provider.
 
 # Kept.
+
+#: What may wait to be written to a log that nobody reads; then lines are dropped and counted. Some 5,000 lines: the
+#: bursts of a busy second, and no more than a server has to spare.
+LINES_WAITING_BYTES = 1024 * 1024

@@ -25,9 +25,12 @@ from archer_ws.core.exceptions import (
     ProviderTimeout,
     ProviderUnavailable,
 )
+from archer_ws.core.secrets import scrubbed
 
 #: The most of a provider's own message that is passed on, in characters.
 MAX_MESSAGE_CHARS = 300
+#: The most of it that is looked at; a secret that is cut here stands far behind what is passed on.
+MAX_READ_CHARS = 64 * MAX_MESSAGE_CHARS
 
 #: What time-outs are made of says nothing: a cancellation, and where it met a TLS handshake, that this was waiting.
 _WAITS = (asyncio.CancelledError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
@@ -83,8 +86,11 @@ def _wait_ms(value: str, unit_ms: float, now: datetime) -> float | None:
 
 
 def trimmed(message: str | None) -> str:
-    """A provider's message, fit to be shown: one line, bounded, without control characters and lone surrogates."""
-    text = " ".join((message or "")[: 4 * MAX_MESSAGE_CHARS].split())
+    """A provider's message, fit to be shown: one line, bounded, without secrets and what can't be printed.
+
+    Secrets go first: a cut through the middle of one would leave a half that nobody knows for what it is.
+    """
+    text = " ".join(scrubbed((message or "")[:MAX_READ_CHARS])[: 4 * MAX_MESSAGE_CHARS].split())
     text = "".join(character if character.isprintable() else "\ufffd" for character in text)
     return text if len(text) <= MAX_MESSAGE_CHARS else text[: MAX_MESSAGE_CHARS - 1] + "…"
 

@@ -9,7 +9,6 @@ it (test clients make a loop per request), and asyncio's own subprocesses do not
 
 import asyncio
 import json
-import secrets
 import signal
 import subprocess
 import sys
@@ -20,7 +19,10 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
+from secrets import token_urlsafe
 from typing import IO, Any, TypeVar
+
+from archer_ws.core.secrets import forget, remember
 
 T = TypeVar("T")
 
@@ -97,7 +99,8 @@ class LocalProcess:
         #: The process id, once there is one.
         self.pid: int | None = None
         self._command = command
-        self._api_key = secrets.token_urlsafe(32)
+        self._api_key = token_urlsafe(32)
+        remember(self._api_key)
         self._first_line = json.dumps({**configuration, "api_key": self._api_key}).encode() + b"\n"
         self._load_timeout_s = load_timeout_s
         self._on_exit = on_exit
@@ -149,6 +152,7 @@ class LocalProcess:
         finally:
             served_s = None if self._ready_at is None else time.monotonic() - self._ready_at
             end = Exit(returncode, self.stopping, served_s, tuple(lines))
+            forget(self._api_key)
             try:
                 self._on_exit(self, end)
             finally:

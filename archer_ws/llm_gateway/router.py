@@ -7,9 +7,11 @@ values. What an adapter does with its provider, and when a call is tried again, 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from functools import partial
+from urllib.request import getproxies
 
 from archer_ws.config import Settings
 from archer_ws.core.exceptions import InvalidParams, ModelNotFound, ProviderFailure, ProviderNotConfigured
+from archer_ws.core.secrets import remember, remember_userinfo
 from archer_ws.llm_gateway.anthropic_adapter import AnthropicAdapter
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
 from archer_ws.llm_gateway.catalog import load_catalog
@@ -17,6 +19,7 @@ from archer_ws.llm_gateway.local_adapter import LocalAdapter
 from archer_ws.llm_gateway.ollama_adapter import OllamaAdapter
 from archer_ws.llm_gateway.openai_adapter import OpenAIAdapter
 from archer_ws.llm_gateway.retry import Patience, RetryPolicy, call_with_retries, stream_with_retries
+from archer_ws.llm_gateway.scrubbing import without_secrets_in
 from archer_ws.llm_gateway.types import (
     ChatMessage,
     ChatOptions,
@@ -34,6 +37,7 @@ class LLMRouter:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        _remember_secrets(settings)
         self._instances: dict[str, BaseLLMAdapter] = {}
         self.default_provider: str = settings.llm_provider
         self._catalog = load_catalog()
@@ -119,12 +123,15 @@ class LLMRouter:
         route = self.resolve(request)
         adapter = self.get_adapter(route.provider)
         options = options_of(request)
-        return await call_with_retries(
+        answer = await call_with_retries(
             adapter,
             self._patience,
             lambda: adapter.chat(request.messages, route.model, route.temperature, route.max_tokens, options=options),
             partial(self._explained, route),
         )
+        answer.content = without_secrets_in(answer.content)
+        answer.reasoning = answer.reasoning and without_secrets_in(answer.reasoning)
+        return answer
 
     def stream_chat(
         self,
@@ -267,6 +274,13 @@ class LLMRouter:
             concurrency=settings.concurrency_of("local"),
             catalog=self._catalog,
         )
+
+
+def _remember_secrets(settings: Settings) -> None:
+    """Whatever a provider, or a proxy before it, may be sent and say again is shown to nobody."""
+    remember(*settings.secrets())
+    for address in (*settings.addresses(), *getproxies().values()):
+        remember_userinfo(address)
 
 
 def options_of(request: ChatRequest) -> ChatOptions:
