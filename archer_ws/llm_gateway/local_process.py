@@ -9,6 +9,8 @@ it (test clients make a loop per request), and asyncio's own subprocesses do not
 
 import asyncio
 import json
+import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,10 +24,12 @@ from dataclasses import dataclass
 from secrets import token_urlsafe
 from typing import IO, Any, TypeVar
 
-from archer_ws.core.secrets import forget, remember
+from archer_ws.core.secrets import forget, remember, scrubbed
 
 T = TypeVar("T")
 
+#: Words in the names of variables that hold credentials; a proxy's address holds its password.
+_CREDENTIAL_NAME = re.compile(r"(^|_)(api)?(keys?|tokens?|secrets?|passw(or)?d|credentials?|proxy)(_|$)", re.IGNORECASE)
 #: How much of the end of a child's stderr is kept.
 STDERR_LINES = 50
 
@@ -167,7 +171,10 @@ class LocalProcess:
             OSError: the program can't be started.
         """
         pipe = subprocess.PIPE
-        with subprocess.Popen(self._command, stdin=pipe, stdout=pipe, stderr=pipe, **_apart()) as process:
+        environment = child_environment(os.environ)
+        with subprocess.Popen(
+            self._command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment, **_apart()
+        ) as process:
             assert process.stdin
             assert process.stdout
             assert process.stderr
@@ -217,6 +224,18 @@ class LocalProcess:
             # What a failed write left unsent fails again.
             with suppress(OSError):
                 self._alive.stdin.close()
+
+
+def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """What a child may see of our environment: no credentials, neither by their names nor by what they hold.
+
+    It runs native code on text from anywhere, and needs none of them.
+    """
+    return {
+        name: value
+        for name, value in environment.items()
+        if not _CREDENTIAL_NAME.search(name) and scrubbed(value) == value
+    }
 
 
 def _uncancellable() -> "Future[T]":
