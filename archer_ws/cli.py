@@ -67,6 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: for `--help`, `--version` and options that can't be understood.
     """
+    _open_standard_streams()
     options = _parser().parse_args(arguments)
     try:
         status: int = options.run(options)
@@ -78,6 +79,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return status
+
+
+def _open_standard_streams() -> None:
+    """Open those that whoever started us has closed: otherwise a connection may get their descriptor, and be written
+    to as such; and Python has None in their place."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - it stays open
 
 
 def _parser() -> argparse.ArgumentParser:

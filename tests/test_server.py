@@ -1,6 +1,7 @@
 """`archer-ws serve` as a process: getting ready, draining, and what its wire allows."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -20,7 +21,7 @@ from archer_ws.api.http_protocol import MAX_HEAD_BYTES, BoundedHeadProtocol
 from archer_ws.api.listening import AddressUnavailable, bind, client_url, raise_file_limit
 from tests.fakes.ollama_api import ollama_end, ollama_line, ollama_server, ollama_stream, ollama_tags
 from tests.fakes.scripted_server import Wait, forever, scripted_server
-from tests.processes import WAIT_LIMIT_S, Server, program, server
+from tests.processes import ROOT, START_LIMIT_S, WAIT_LIMIT_S, Server, program, server
 
 QUESTION = {"messages": [{"role": "user", "content": "Why is the sky blue?"}]}
 needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="another process can't be sent a signal there")
@@ -389,3 +390,27 @@ async def test_what_kubernetes_sets_for_a_service_called_archer_is_told_and_igno
         running.process.kill()
         await running.ended()
         assert "variable=ARCHER_PORT" in await running.errors()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell of another kind closes no descriptors")
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+async def test_it_serves_and_stops_with_its_standard_streams_closed(tmp_path: Path, closed: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = f"exec {sys.executable} -m archer_ws serve --host 127.0.0.1 --port {port} {closed}"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = await asyncio.create_subprocess_exec("/bin/sh", "-c", command, cwd=tmp_path, env=environment)
+    try:
+        async with asyncio.timeout(START_LIMIT_S), httpx.AsyncClient(trust_env=False) as http:
+            while True:
+                with contextlib.suppress(httpx.TransportError):
+                    assert (await http.get(f"http://127.0.0.1:{port}/health")).status_code == 200
+                    break
+                assert process.returncode is None
+                await asyncio.sleep(0.05)
+            process.send_signal(signal.SIGTERM)
+            assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()

@@ -200,13 +200,15 @@ def _exception_text(exc_info: ExcInfo) -> str:
     return scrubbed(_ECHOED_INPUT.sub(REDACTED, "".join(traceback.format_exception(*exc_info)).rstrip()))
 
 
-def _rendering(fmt: Literal["json", "console"], stream: TextIO) -> list[Processor]:
+def _rendering(fmt: Literal["json", "console"], stream: TextIO | None) -> list[Processor]:
     if fmt == "json":
         return [structlog.processors.JSONRenderer()]
     return [
         _one_line,
         structlog.dev.ConsoleRenderer(
-            colors=stream.isatty(), sort_keys=False, exception_formatter=structlog.dev.plain_traceback
+            colors=stream is not None and stream.isatty(),
+            sort_keys=False,
+            exception_formatter=structlog.dev.plain_traceback,
         ),
     ]
 
