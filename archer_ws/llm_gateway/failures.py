@@ -25,9 +25,7 @@ from archer_ws.core.exceptions import (
     ProviderTimeout,
     ProviderUnavailable,
 )
-
-#: The most of a provider's own message that is passed on, in characters.
-MAX_MESSAGE_CHARS = 300
+from archer_ws.core.limits import PROVIDER_MESSAGE_CHARS
 
 #: What time-outs are made of says nothing: a cancellation, and where it met a TLS handshake, that this was waiting.
 _WAITS = (asyncio.CancelledError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
@@ -84,9 +82,9 @@ def _wait_ms(value: str, unit_ms: float, now: datetime) -> float | None:
 
 def trimmed(message: str | None) -> str:
     """A provider's message, fit to be shown: one line, bounded, without control characters and lone surrogates."""
-    text = " ".join((message or "")[: 4 * MAX_MESSAGE_CHARS].split())
+    text = " ".join((message or "")[: 4 * PROVIDER_MESSAGE_CHARS].split())
     text = "".join(character if character.isprintable() else "\ufffd" for character in text)
-    return text if len(text) <= MAX_MESSAGE_CHARS else text[: MAX_MESSAGE_CHARS - 1] + "…"
+    return text if len(text) <= PROVIDER_MESSAGE_CHARS else text[: PROVIDER_MESSAGE_CHARS - 1] + "…"
 
 
 def failure_from_status(  # noqa: PLR0911 - one return for each row of a table
@@ -108,17 +106,24 @@ def failure_from_status(  # noqa: PLR0911 - one return for each row of a table
             return ProviderQuota(f"{name} wants payment: {said or status}", provider=name, hint=quota_hint(name))
         case 404:
             return ModelNotFound(
-                f"{name} does not know the model {model!r}" if model else f"{name} answered 404: {said}",
+                f"{name} does not know the model {model!r}" + (f": {said}" if said else "")
+                if model
+                else f"{name} answered 404: {said}",
                 hint=identity.model_hint.format(model=model or "…"),
                 provider=name,
             )
         case 408 | 504:
             return ProviderTimeout(
-                f"{name} gave up waiting ({status})", retry_after_ms=wait_ms, provider=name, hint="Try again."
+                f"{name} gave up waiting ({status})" + (f": {said}" if said else ""),
+                retry_after_ms=wait_ms,
+                provider=name,
+                hint="Try again.",
             )
         case 413:
             return ContentTooLarge(
-                f"{name} refused the request as too large", hint="Send fewer or shorter messages.", provider=name
+                f"{name} refused the request as too large" + (f": {said}" if said else ""),
+                hint="Send fewer or shorter messages.",
+                provider=name,
             )
         case 429:
             return ProviderRateLimited(
