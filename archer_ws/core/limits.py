@@ -9,6 +9,23 @@ test for each goes past it.
 
 # Read from a provider.
 
+#: A status line with its header fields, and the trailer fields behind a body (or whatever else comes without any body:
+#: chunk extensions, signs of life), each. Servers send a few hundred bytes; llhttp itself has no bound.
+PROVIDER_HEAD_BYTES = 64 * 1024
+#: What may lie unread before nothing more is taken from the network: a few reads, so that a pause costs no speed.
+PROVIDER_UNREAD_BYTES = 256 * 1024
+#: What is decoded before others have their turn. The worst that fits (thousands of the shortest lines) takes some 5 ms.
+PROVIDER_SLICE_BYTES = 16 * 1024
+#: One line, one event of a stream, and what is not ended by anything but the body's end (a whole answer, a list of
+#: models). An answer of 4 MiB (what a stream may keep) is far below, also with every character escaped.
+PROVIDER_DOCUMENT_BYTES = 16 * 1024 * 1024
+#: An error's body: its sentence is at the beginning. The seconds are for a body that does not end.
+PROVIDER_ERROR_BYTES, PROVIDER_ERROR_BODY_S = 64 * 1024, 5.0
+#: Of a provider's own message, what is shown; in characters.
+PROVIDER_MESSAGE_CHARS = 300
+#: Values inside one another, in an answer's text or an error's body: the deepest known has 5.
+PROVIDER_NESTING = 8
+
 # Kept.
 
 #: What may wait to be written to a log that nobody reads; then lines are dropped and counted. Some 5,000 lines: the

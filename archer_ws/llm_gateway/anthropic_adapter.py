@@ -15,11 +15,18 @@ from archer_ws.core.ids import new_id
 from archer_ws.llm_gateway.anthropic_client import ANTHROPIC_URL, AnthropicClient, foreseen
 from archer_ws.llm_gateway.anthropic_failures import anthropic_identity, failure_from_error
 from archer_ws.llm_gateway.anthropic_request import request_body
-from archer_ws.llm_gateway.anthropic_stream import ErrorSaid, MessageStreamDecoder, Unreadable, answer_of, models_of
+from archer_ws.llm_gateway.anthropic_stream import (
+    BrokenOff,
+    ErrorSaid,
+    MessageStreamDecoder,
+    Unreadable,
+    answer_of,
+    models_of,
+)
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
 from archer_ws.llm_gateway.catalog import Catalog
+from archer_ws.llm_gateway.content_coding import DecodingError
 from archer_ws.llm_gateway.failures import unreadable
-from archer_ws.llm_gateway.http_answer import StreamedAnswer
 from archer_ws.llm_gateway.probing import probe
 from archer_ws.llm_gateway.sdk_client import drain
 from archer_ws.llm_gateway.types import (
@@ -130,7 +137,6 @@ class AnthropicAdapter(BaseLLMAdapter):
         async with aclosing(response):
             yield StreamChunk(content="")
             with self._mapping_errors(model, decoder):
-                await _refuse_other_bodies(response)
                 while data := await response.read_some():
                     for chunk in decoder.feed(data):
                         yield chunk
@@ -138,9 +144,14 @@ class AnthropicAdapter(BaseLLMAdapter):
                         raise decoder.fault
                     if decoder.done:
                         await drain(response)
-                        return
-                decoder.finish()
-        if not decoder.done:
+                        break
+            # Also where the connection broke: what came before that may be the whole.
+            with self._mapping_errors(model):
+                for chunk in decoder.finish():
+                    yield chunk
+                if decoder.fault is not None:
+                    raise decoder.fault
+        if not decoder.is_whole:
             raise self._truncated("stopped without its end marker")
 
     async def health_check(self) -> ProviderStatus:
@@ -191,19 +202,20 @@ class AnthropicAdapter(BaseLLMAdapter):
     def _mapping_errors(self, model: str | None, decoder: MessageStreamDecoder | None = None) -> Iterator[None]:
         """Whatever the SDK, its transport or our decoding raises, as ours; needs the SDK imported.
 
-        With a decoder the headers have come: a failure to read is then an answer cut short, unless it was complete.
+        With a decoder the headers have come: a failure to read then only ends the answer, and the decoder knows
+        whether it was whole.
         """
         try:
             yield
         except ErrorSaid as error:
             raise failure_from_error(self._identity, error.error, model=model) from error
+        except BrokenOff as error:
+            raise self._truncated(f"was broken off ({error.reason})") from error
         except Unreadable as error:
             raise unreadable(self._identity, str(error)) from error
         except foreseen() as error:
-            if decoder is None:
+            if decoder is None or (isinstance(error, DecodingError) and not decoder.is_whole):
                 raise self._client.failure(error, model) from error
-            if not decoder.done:
-                raise self._truncated("broke off with its connection") from error
 
     def _truncated(self, what: str) -> UpstreamTruncated:
         return UpstreamTruncated(
@@ -211,12 +223,3 @@ class AnthropicAdapter(BaseLLMAdapter):
             hint="What came is kept; ask again for the whole.",
             provider=self.provider_name,
         )
-
-
-async def _refuse_other_bodies(response: StreamedAnswer) -> None:
-    """Raise where a 200 brings a page, or JSON (mostly an error), in place of a stream."""
-    kind = response.content_type
-    if "json" in kind:
-        answer_of(await response.read())
-    if "json" in kind or "html" in kind:
-        raise Unreadable(f"{kind} in place of an event stream")

@@ -25,12 +25,12 @@ from archer_ws.core.exceptions import (
     ProviderTimeout,
     ProviderUnavailable,
 )
+from archer_ws.core.limits import PROVIDER_MESSAGE_CHARS
 from archer_ws.core.secrets import scrubbed
 
-#: The most of a provider's own message that is passed on, in characters.
-MAX_MESSAGE_CHARS = 300
-#: The most of it that is looked at; a secret that is cut here stands far behind what is passed on.
-MAX_READ_CHARS = 64 * MAX_MESSAGE_CHARS
+#: The most of a provider's own message that is looked at, in characters; a secret that is cut here stands far behind
+#: what is passed on.
+_READ_CHARS = 64 * PROVIDER_MESSAGE_CHARS
 
 #: What time-outs are made of says nothing: a cancellation, and where it met a TLS handshake, that this was waiting.
 _WAITS = (asyncio.CancelledError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
@@ -90,9 +90,9 @@ def trimmed(message: str | None) -> str:
 
     Secrets go first: a cut through the middle of one would leave a half that nobody knows for what it is.
     """
-    text = " ".join(scrubbed((message or "")[:MAX_READ_CHARS])[: 4 * MAX_MESSAGE_CHARS].split())
+    text = " ".join(scrubbed((message or "")[:_READ_CHARS])[: 4 * PROVIDER_MESSAGE_CHARS].split())
     text = "".join(character if character.isprintable() else "\ufffd" for character in text)
-    return text if len(text) <= MAX_MESSAGE_CHARS else text[: MAX_MESSAGE_CHARS - 1] + "…"
+    return text if len(text) <= PROVIDER_MESSAGE_CHARS else text[: PROVIDER_MESSAGE_CHARS - 1] + "…"
 
 
 def failure_from_status(  # noqa: PLR0911 - one return for each row of a table
@@ -114,17 +114,24 @@ def failure_from_status(  # noqa: PLR0911 - one return for each row of a table
             return ProviderQuota(f"{name} wants payment: {said or status}", provider=name, hint=quota_hint(name))
         case 404:
             return ModelNotFound(
-                f"{name} does not know the model {model!r}" if model else f"{name} answered 404: {said}",
+                f"{name} does not know the model {model!r}" + (f": {said}" if said else "")
+                if model
+                else f"{name} answered 404: {said}",
                 hint=identity.model_hint.format(model=model or "…"),
                 provider=name,
             )
         case 408 | 504:
             return ProviderTimeout(
-                f"{name} gave up waiting ({status})", retry_after_ms=wait_ms, provider=name, hint="Try again."
+                f"{name} gave up waiting ({status})" + (f": {said}" if said else ""),
+                retry_after_ms=wait_ms,
+                provider=name,
+                hint="Try again.",
             )
         case 413:
             return ContentTooLarge(
-                f"{name} refused the request as too large", hint="Send fewer or shorter messages.", provider=name
+                f"{name} refused the request as too large" + (f": {said}" if said else ""),
+                hint="Send fewer or shorter messages.",
+                provider=name,
             )
         case 429:
             return ProviderRateLimited(

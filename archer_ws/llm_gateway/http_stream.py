@@ -16,7 +16,8 @@ from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from archer_ws.core.events import LeanEvent
-from archer_ws.llm_gateway.http_answer import StreamedAnswer
+from archer_ws.llm_gateway.content_coding import DecodingError, coding_of
+from archer_ws.llm_gateway.http_answer import StreamedAnswer, in_slices
 from archer_ws.llm_gateway.http_connection import ConnectError, Connection, Origin, connect
 
 if TYPE_CHECKING:
@@ -60,15 +61,15 @@ class StreamPool:
         #: Each with the timer that closes it; the one used last is used next.
         self._idle: dict[Origin, list[tuple[Connection, asyncio.TimerHandle]]] = defaultdict(list)
 
-    async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> StreamedAnswer:
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str], method: str = "POST") -> StreamedAnswer:
         """The answer to a request, whatever its status.
 
         Raises:
             aiohttp.ClientError, NotHttp, DecodingError, OSError: there is none.
         """
         if self._proxy is not None:
-            return await self._post_by_aiohttp(url, body, headers)
-        origin, head = self._prepared(url, len(body), headers)
+            return await self._ask_by_aiohttp(method, url, body, headers)
+        origin, head = self._prepared(method, url, len(body), headers)
         connection = self._take_idle(origin)
         if connection is None:
             connection = await connect(origin, self._connect_s)
@@ -79,7 +80,7 @@ class StreamPool:
         answer = await connection.ask(head, body, on_over=Connection.abort if is_last else partial(self._keep, origin))
         if self._follows_redirects and answer.status in {301, 302, 303, 307, 308}:
             await answer.aclose()
-            return await self._post_by_aiohttp(url, body, headers)
+            return await self._ask_by_aiohttp(method, url, body, headers)
         return answer
 
     async def close(self) -> None:
@@ -93,7 +94,7 @@ class StreamPool:
         if self._session is not None:
             await self._session.close()
 
-    def _prepared(self, url: str, size: int, headers: Mapping[str, str]) -> tuple[Origin, bytes]:
+    def _prepared(self, method: str, url: str, size: int, headers: Mapping[str, str]) -> tuple[Origin, bytes]:
         """Where a request goes, and its head."""
         try:
             parts = urlsplit(url)
@@ -103,7 +104,9 @@ class StreamPool:
             raise ConnectError("a request that can't be sent: its address is no HTTP address") from error
         at = (f"[{name}]" if ":" in name else name) + (f":{parts.port}" if parts.port else "")
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        lines = [f"POST {target} HTTP/1.1", f"Host: {at}", f"Content-Length: {size}"]
+        lines = [f"{method} {target} HTTP/1.1", f"Host: {at}"]
+        if method != "GET":
+            lines.append(f"Content-Length: {size}")
         if parts.username is not None and "authorization" not in map(str.lower, headers):
             pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
             lines.append(f"Authorization: Basic {b64encode(pair.encode()).decode()}")
@@ -136,7 +139,7 @@ class StreamPool:
                 self._idle[origin].remove(entry)
                 return
 
-    async def _post_by_aiohttp(self, url: str, body: bytes, headers: Mapping[str, str]) -> StreamedAnswer:
+    async def _ask_by_aiohttp(self, method: str, url: str, body: bytes, headers: Mapping[str, str]) -> StreamedAnswer:
         import aiohttp
 
         if self._session is None:
@@ -147,11 +150,17 @@ class StreamPool:
                 # No limit on waiting for the pool: it is as large as the concurrency that is let through to here.
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_s),
                 cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,  # it has no bounds
             )
         try:
             return _AiohttpAnswer(
-                await self._session.post(
-                    url, data=body, headers=headers, proxy=self._proxy, allow_redirects=self._follows_redirects
+                await self._session.request(
+                    method,
+                    url,
+                    data=body or None,
+                    headers=headers,
+                    proxy=self._proxy,
+                    allow_redirects=self._follows_redirects,
                 )
             )
         except aiohttp.ClientError:
@@ -167,11 +176,17 @@ class _AiohttpAnswer(StreamedAnswer):
         self.status = response.status
         headers = response.headers.copy()
         # What is read is decompressed.
-        headers.popall("content-encoding", None)
+        packed = headers.popall("content-encoding", [])
         self.headers = headers
+        try:
+            coding = coding_of(", ".join(packed), response.status)
+        except DecodingError:
+            response.close()
+            raise
+        self._reads = in_slices(response.content.iter_any(), coding)
 
     async def read_some(self) -> bytes:
-        return await self._response.content.readany()
+        return await anext(self._reads, b"")
 
     async def aclose(self) -> None:
         self._response.close()

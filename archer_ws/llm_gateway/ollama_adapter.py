@@ -13,8 +13,7 @@ from archer_ws.core.clock import utc_now
 from archer_ws.core.exceptions import ArcherError
 from archer_ws.core.ids import new_id
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
-from archer_ws.llm_gateway.failures import unreadable
-from archer_ws.llm_gateway.ollama_failures import failure_from_error_line, ollama_identity, truncated
+from archer_ws.llm_gateway.ollama_failures import ollama_identity, truncated
 from archer_ws.llm_gateway.ollama_http import OllamaHttp
 from archer_ws.llm_gateway.ollama_models import (
     UNKNOWN,
@@ -28,7 +27,7 @@ from archer_ws.llm_gateway.ollama_models import (
     runs_elsewhere,
     shown_model,
 )
-from archer_ws.llm_gateway.ollama_stream import OllamaStreamDecoder, finish_reason_of, usage_of
+from archer_ws.llm_gateway.ollama_stream import OllamaStreamDecoder, answer_of
 from archer_ws.llm_gateway.probing import probe
 from archer_ws.llm_gateway.types import (
     ChatMessage,
@@ -85,27 +84,21 @@ class OllamaAdapter(BaseLLMAdapter):
         """See `BaseLLMAdapter.chat`; takes at most `timeouts.total_s`."""
         model = model or self.default_model
         options = options or ChatOptions()
-        value = await self._http.ask(
+        said = await self._http.ask_bytes(
             "/api/chat",
             _chat_payload(messages, model, temperature, max_tokens, options, stream=False),
             within_s=self._timeouts.total_s,
             until_answered=self._telling_of_load(model, options),
         )
-        if "error" in value:
-            raise failure_from_error_line(self._identity, value["error"])
-        if value.get("done") is False:
-            raise truncated(self._identity)
-        message = value.get("message")
-        if not isinstance(message, dict):
-            raise unreadable(self._identity, "an answer without a message")
+        answer = answer_of(said, self._identity)
         return ChatResponse(
             id=new_id("str"),
-            content=message.get("content") or "",
-            reasoning=message.get("thinking") or None,
+            content=answer.content,
+            reasoning=answer.reasoning,
             model=model,
             provider=self.provider_name,
-            finish_reason=finish_reason_of(value),
-            usage=usage_of(value),
+            finish_reason=answer.finish_reason,
+            usage=answer.usage,
             created_at=utc_now(),
         )
 

@@ -16,6 +16,7 @@ from archer_ws.core.exceptions import (
     ProviderFailure,
     UpstreamTruncated,
 )
+from archer_ws.llm_gateway.error_bodies import decoded_error, said_error
 from archer_ws.llm_gateway.failures import (
     ProviderIdentity,
     context_too_long,
@@ -24,7 +25,6 @@ from archer_ws.llm_gateway.failures import (
     trimmed,
     unreadable,
 )
-from archer_ws.llm_gateway.wire import decode_json
 
 # "model requires more system memory (5.0 GiB) than is available", "cudaMalloc failed: out of memory",
 # "llama-server reported out-of-memory during startup", "unable to load full model on GPU".
@@ -64,8 +64,8 @@ def failure_from_answer(
 
 
 def failure_from_error_line(identity: ProviderIdentity, error: object) -> ProviderFailure:
-    """The exception for an `error` in an answer that had begun well (status 200)."""
-    message = _sentence(error)
+    """The exception for an error in an answer that had begun well (status 200); `error` is the line, or its `error`."""
+    message = said_error(error).message
     return _failure_from_wording(identity, message) or ProviderError(
         f"ollama broke off: {trimmed(message) or 'it gave no reason'}",
         hint="Try again; if it stays, look at the log of Ollama.",
@@ -84,10 +84,10 @@ def failure_from_break(identity: ProviderIdentity, error: BaseException, *, answ
     return failure_from_transport(identity, error)
 
 
-def truncated(identity: ProviderIdentity) -> UpstreamTruncated:
-    """The answer stopped without `"done": true`."""
+def truncated(identity: ProviderIdentity, reason: str | None = None) -> UpstreamTruncated:
+    """The answer stopped without `"done": true`, or with a reason that says it is not complete."""
     return UpstreamTruncated(
-        f"ollama at {identity.address} stopped in mid-answer",
+        f"ollama at {identity.address} stopped in mid-answer" + (f" ({trimmed(reason)})" if reason else ""),
         hint="Try again; if it stays, look at the log of Ollama: the model may have crashed.",
         provider=identity.name,
     )
@@ -117,16 +117,6 @@ def _failure_from_wording(identity: ProviderIdentity, message: str | None) -> Pr
 
 
 def _message_of(body: bytes) -> str | None:
-    """The sentence in an error body, or None where it is not Ollama's JSON."""
-    try:
-        value = decode_json(body)
-    except ValueError:
-        return None
-    return _sentence(value["error"]) if isinstance(value, dict) and "error" in value else None
-
-
-def _sentence(error: object) -> str:
-    # Compatible servers and proxies send an object where Ollama sends a string.
-    if isinstance(error, dict):
-        error = error.get("message")
-    return error if isinstance(error, str) else ""
+    """The sentence in an error body, or None where it is not JSON."""
+    error = decoded_error(body)
+    return said_error(error).message if error is not None else None

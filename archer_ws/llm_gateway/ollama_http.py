@@ -9,15 +9,17 @@ import asyncio
 import ipaddress
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager, nullcontext, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager, nullcontext
 from functools import partial
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
+from archer_ws.llm_gateway.content_coding import DecodingError, coding_of
 from archer_ws.llm_gateway.failures import ProviderIdentity, failure_from_transport, unreadable
-from archer_ws.llm_gateway.http_answer import StreamedAnswer
-from archer_ws.llm_gateway.http_connection import DecodingError, NotHttp
+from archer_ws.llm_gateway.http_answer import StreamedAnswer, in_slices
+from archer_ws.llm_gateway.http_connection import NotHttp
 from archer_ws.llm_gateway.http_stream import StreamPool, proxy_for
 from archer_ws.llm_gateway.ollama_failures import failure_from_answer, failure_from_break
 from archer_ws.llm_gateway.sdk_client import KEEP_ALIVE_S, PLAIN_KEEP_ALIVE_S, SdkClient
@@ -28,10 +30,6 @@ if TYPE_CHECKING:
 
 Payload = Mapping[str, Any]
 
-#: A whole answer or list is far below. In bytes.
-MAX_BODY_BYTES = 16 * 1024 * 1024
-#: An error's sentence is at its beginning. In bytes, and in seconds for a body that does not end.
-MAX_ERROR_BYTES, ERROR_BODY_S = 64 * 1024, 5.0
 #: Connections for health and lists, beside two for each chat: its own, and one to ask what is loaded.
 SIDE_CONNECTIONS = 8
 
@@ -58,17 +56,21 @@ class _Pool:
         await self.http.aclose()
 
 
-class _WholeAnswer:
-    """httpx's response as `StreamedAnswer` is."""
+class _WholeAnswer(StreamedAnswer):
+    """httpx's response as a `StreamedAnswer`."""
 
     def __init__(self, response: "httpx.Response") -> None:
         self._response = response
         self.status = response.status_code
         self.headers: Mapping[str, str] = response.headers
+        self._reads: AsyncGenerator[bytes, None] | None = None
 
-    def reads(self) -> AsyncGenerator[bytes, None]:
-        # An async generator, which httpx declares as the iterator it also is.
-        return cast(AsyncGenerator[bytes, None], self._response.aiter_bytes())
+    async def read_some(self) -> bytes:
+        if self._reads is None:
+            coding = coding_of(self.headers.get("content-encoding", ""), self.status)
+            # httpx unpacks without bounds, and only the first of several members.
+            self._reads = in_slices(self._response.aiter_raw(), coding)
+        return await anext(self._reads, b"")
 
     async def aclose(self) -> None:
         await self._response.aclose()
@@ -128,20 +130,15 @@ class OllamaHttp:
                     # Inside, because a cancel may strike while `until_answered` is being left.
                     opened.push_async_callback(answer.aclose)
                 answered = True
-                body = await opened.enter_async_context(aclosing(answer.reads()))
                 if not 200 <= answer.status < 300:
-                    beginning = await self._beginning(body)
+                    beginning = await answer.beginning()
                     model = payload.get("model") if payload else None
                     raise failure_from_answer(self._identity, answer.status, beginning, answer.headers, model)
-                if "html" in answer.headers.get("content-type", ""):
-                    raise unreadable(self._identity, "a web page")
-                yield body
+                yield await opened.enter_async_context(aclosing(answer.reads()))
         except (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, NotHttp, DecodingError, OSError) as error:
             raise failure_from_break(self._identity, error, answered=answered) from error
 
-    async def _send(
-        self, pool: _Pool, path: str, payload: Payload | None, *, is_streamed: bool
-    ) -> StreamedAnswer | _WholeAnswer:
+    async def _send(self, pool: _Pool, path: str, payload: Payload | None, *, is_streamed: bool) -> StreamedAnswer:
         body = json.dumps(payload).encode() if payload else None
         headers = {"content-type": "application/json", "accept-encoding": "identity"} if body else {}
         if body and is_streamed:
@@ -156,8 +153,30 @@ class OllamaHttp:
         *,
         within_s: float,
         until_answered: AbstractAsyncContextManager[None] | None = None,
-    ) -> dict[str, Any]:
-        """The JSON object that answers a request, within so many seconds.
+    ) -> Any:
+        """The JSON that answers a request, within so many seconds.
+
+        Raises:
+            ProviderFailure: as for `ask_bytes`, and where it is no JSON object or list.
+        """
+        said = await self.ask_bytes(path, payload, within_s=within_s, until_answered=until_answered)
+        try:
+            value = decode_json(said)
+        except ValueError:
+            value = None
+        if not isinstance(value, dict | list):
+            raise unreadable(self._identity, "something that is not a JSON object")
+        return value
+
+    async def ask_bytes(
+        self,
+        path: str,
+        payload: Payload | None = None,
+        *,
+        within_s: float,
+        until_answered: AbstractAsyncContextManager[None] | None = None,
+    ) -> bytes:
+        """The body that answers a request, within so many seconds.
 
         Raises:
             ProviderFailure: as for `reads`, and ProviderTimeout.
@@ -170,18 +189,12 @@ class OllamaHttp:
             ):
                 async for data in body:
                     answer += data
-                    if len(answer) > MAX_BODY_BYTES:
-                        raise unreadable(self._identity, f"more than {MAX_BODY_BYTES} bytes")
+                    if len(answer) > PROVIDER_DOCUMENT_BYTES:
+                        raise unreadable(self._identity, f"more than {PROVIDER_DOCUMENT_BYTES} bytes")
         except TimeoutError as error:
             # Without its chain, which tells where it struck and not why.
             raise failure_from_transport(self._identity, TimeoutError()) from error
-        try:
-            value = decode_json(bytes(answer))
-        except ValueError:
-            value = None
-        if not isinstance(value, dict):
-            raise unreadable(self._identity, "something that is not a JSON object")
-        return value
+        return bytes(answer)
 
     def _make_pool(self, module: ModuleType) -> _Pool:
         # Proxies that the environment names lead to the world outside: a server on this machine or in its network is
@@ -208,21 +221,6 @@ class OllamaHttp:
                 follows_redirects=False,
             ),
         )
-
-    @staticmethod
-    async def _beginning(body: AsyncIterator[bytes]) -> bytes:
-        """The beginning of an error's body, or what came of it: the status says enough."""
-        import aiohttp
-        import httpx
-
-        beginning = bytearray()
-        with suppress(httpx.HTTPError, aiohttp.ClientError, NotHttp, DecodingError, OSError):
-            async with asyncio.timeout(ERROR_BODY_S):
-                async for data in body:
-                    beginning += data
-                    if len(beginning) >= MAX_ERROR_BYTES:
-                        break
-        return bytes(beginning)
 
 
 def is_near(host: str) -> bool:

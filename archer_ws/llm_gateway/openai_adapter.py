@@ -13,8 +13,9 @@ from archer_ws.core.exceptions import UpstreamTruncated
 from archer_ws.core.ids import new_id
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
 from archer_ws.llm_gateway.catalog import Catalog
+from archer_ws.llm_gateway.content_coding import DecodingError
+from archer_ws.llm_gateway.error_bodies import said_error
 from archer_ws.llm_gateway.failures import ProviderIdentity, unreadable
-from archer_ws.llm_gateway.http_answer import StreamedAnswer
 from archer_ws.llm_gateway.openai_client import OPENAI_URL, OpenAIClient, foreseen, is_openai
 from archer_ws.llm_gateway.openai_failures import failure_from_error
 from archer_ws.llm_gateway.openai_stream import (
@@ -24,7 +25,6 @@ from archer_ws.llm_gateway.openai_stream import (
     Unreadable,
     answer_of,
     model_entries,
-    raise_if_error,
 )
 from archer_ws.llm_gateway.parameters import accepted_parameters
 from archer_ws.llm_gateway.probing import probe
@@ -147,7 +147,6 @@ class OpenAIAdapter(BaseLLMAdapter):
         async with contextlib.aclosing(response):
             yield StreamChunk(content="")
             with self._mapping(model, decoder):
-                await _refuse_other_bodies(response)
                 while data := await response.read_some():
                     for chunk in decoder.feed(data):
                         yield chunk
@@ -155,9 +154,14 @@ class OpenAIAdapter(BaseLLMAdapter):
                         raise decoder.fault
                     if decoder.done:
                         await drain(response)
-                        return
-                decoder.raise_if_unheard()
-        if not decoder.finish_reason:
+                        break
+            # Also where the connection broke: what came before that may be the whole.
+            with self._mapping(model):
+                for chunk in decoder.finish():
+                    yield chunk
+                if decoder.fault is not None:
+                    raise decoder.fault
+        if not decoder.is_whole:
             raise self._truncated("stopped without its end marker")
 
     async def health_check(self) -> ProviderStatus:
@@ -208,22 +212,20 @@ class OpenAIAdapter(BaseLLMAdapter):
     def _mapping(self, model: str | None, decoder: ChatStreamDecoder | None = None) -> Iterator[None]:
         """Make `ProviderFailure`s of what goes wrong.
 
-        With a decoder, the headers have come: each failure to read is then an answer cut short, and none at all where
-        the answer was whole already.
+        With a decoder, the headers have come: a failure to read then only ends the answer, and the decoder knows
+        whether it was whole.
         """
         try:
             yield
         except ErrorSaid as error:
-            raise failure_from_error(self._identity, error.body, model=model) from error
+            raise failure_from_error(self._identity, said_error(error.error), model=model) from error
         except BrokenOff as error:
             raise self._truncated(f"was broken off ({error.reason})") from error
         except Unreadable as error:
             raise unreadable(self._identity, str(error)) from error
         except foreseen() as error:
-            if decoder is None:
+            if decoder is None or (isinstance(error, DecodingError) and not decoder.is_whole):
                 raise self._client.failure(error, model) from error
-            if not decoder.finish_reason:
-                raise self._truncated("broke off with its connection") from error
 
     def _truncated(self, what: str) -> UpstreamTruncated:
         return UpstreamTruncated(
@@ -231,15 +233,6 @@ class OpenAIAdapter(BaseLLMAdapter):
             hint="What came is kept; ask again for the whole.",
             provider=self.provider_name,
         )
-
-
-async def _refuse_other_bodies(response: StreamedAnswer) -> None:
-    """Raise where a 200 brings a page, or JSON (an error, mostly), in place of a stream."""
-    kind = response.content_type
-    if "json" in kind:
-        raise_if_error(await response.read())
-    if "json" in kind or "html" in kind:
-        raise Unreadable(f"{kind} in place of an event stream")
 
 
 def _identity(name: str, base_url: str) -> ProviderIdentity:

@@ -4,14 +4,15 @@ Owns the client's settings (ours alone, nothing from OPENAI_* of the environment
 of exceptions. What requests say and answers mean is the adapter's.
 """
 
-import asyncio
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from archer_ws.core.exceptions import ArcherError
-from archer_ws.llm_gateway.failures import ProviderIdentity, failure_from_transport, unreadable
-from archer_ws.llm_gateway.http_answer import StreamedAnswer
+from archer_ws.llm_gateway.content_coding import DecodingError
+from archer_ws.llm_gateway.error_bodies import read_error
+from archer_ws.llm_gateway.failures import ProviderIdentity, failure_from_transport, trimmed, unreadable
+from archer_ws.llm_gateway.http_answer import BodyTooLong, StreamedAnswer
 from archer_ws.llm_gateway.http_connection import NotHttp
 from archer_ws.llm_gateway.openai_failures import failure_from_error
 from archer_ws.llm_gateway.sdk_client import SdkClient, check_key, http_client, stream_pool, transport_errors
@@ -66,16 +67,7 @@ class OpenAIClient:
         Raises:
             Exception: one of `foreseen()`.
         """
-        client = (await self.open()).sdk
-        import httpx2
-
-        response = await client.post(
-            "/chat/completions",
-            cast_to=httpx2.Response,
-            body=body,
-            options={"timeout": httpx2.Timeout(timeout_s, connect=self._connect_s, pool=None)},
-        )
-        return response.content
+        return await (await self.open()).whole("POST", "/chat/completions", body, timeout_s)
 
     async def stream_chat(self, body: dict[str, Any]) -> StreamedAnswer:
         """The answer to a chat request with `stream`, not read at all; the caller closes it.
@@ -91,12 +83,7 @@ class OpenAIClient:
         Raises:
             Exception: one of `foreseen()`.
         """
-        client = (await self.open()).sdk
-        import httpx2
-
-        async with asyncio.timeout(timeout_s):
-            response = await client.get("/models", cast_to=httpx2.Response, options={"timeout": timeout_s})
-        return response.content
+        return await (await self.open()).whole("GET", "/models", None, timeout_s)
 
     def failure(self, error: Exception, model: str | None = None) -> ArcherError:
         """One of `foreseen()` as ours."""
@@ -105,12 +92,14 @@ class OpenAIClient:
 
         match error:
             case openai.APIStatusError():
-                said = error.body
-                if isinstance(said, str) and "json" not in error.response.headers.get("content-type", ""):
-                    said = None  # a page, a proxy's say
+                said = read_error(error.response.content)
                 return failure_from_error(self._identity, said, error.status_code, error.response.headers, model)
             case aiohttp.ClientResponseError() | NotHttp():
                 return unreadable(self._identity, "something that is not HTTP")
+            case BodyTooLong():
+                return unreadable(self._identity, str(error))
+            case DecodingError():
+                return unreadable(self._identity, f"a body that can't be decompressed ({trimmed(str(error))})")
             case _:
                 return failure_from_transport(self._identity, error)
 

@@ -18,8 +18,9 @@ from typing import Any, Generic, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from archer_ws.core.exceptions import ProviderNotConfigured
-from archer_ws.llm_gateway.http_answer import StreamedAnswer
-from archer_ws.llm_gateway.http_connection import DecodingError, NotHttp
+from archer_ws.llm_gateway.content_coding import DecodingError
+from archer_ws.llm_gateway.http_answer import BodyTooLong, StreamedAnswer
+from archer_ws.llm_gateway.http_connection import NotHttp
 from archer_ws.llm_gateway.http_stream import StreamPool, proxy_for
 
 #: Connections beyond the streams' own, so that a health check never waits for a stream to end.
@@ -181,7 +182,7 @@ def transport_errors() -> tuple[type[Exception], ...]:
     import aiohttp
     import httpx2
 
-    return (httpx2.HTTPError, aiohttp.ClientError, NotHttp, DecodingError, OSError)
+    return (httpx2.HTTPError, aiohttp.ClientError, NotHttp, DecodingError, BodyTooLong, OSError)
 
 
 async def drain(answer: StreamedAnswer) -> None:

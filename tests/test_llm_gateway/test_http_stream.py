@@ -13,8 +13,9 @@ from contextlib import asynccontextmanager
 import aiohttp
 import pytest
 
+from archer_ws.core.limits import PROVIDER_UNREAD_BYTES
 from archer_ws.llm_gateway.http_answer import StreamedAnswer
-from archer_ws.llm_gateway.http_connection import MAX_UNREAD_BYTES, ConnectError, Connection, ConnectTimeout
+from archer_ws.llm_gateway.http_connection import ConnectError, Connection, ConnectTimeout
 from archer_ws.llm_gateway.http_stream import StreamPool
 from tests.fakes.raw_http import RawConnection, RawHttpServer, raw_http_server, soon
 from tests.fakes.scripted_server import Reply, scripted_server
@@ -130,7 +131,7 @@ async def test_a_connection_whose_answer_was_left_before_its_end_is_closed_at_on
 
 async def test_an_answer_whole_but_too_large_to_be_taken_unread_leaves_no_deaf_connection(client: Client) -> None:
     # As much as one more read takes beyond what may lie unread.
-    size = MAX_UNREAD_BYTES + 1000
+    size = PROVIDER_UNREAD_BYTES + 1000
     peer, answer = await client.answer(None, b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + bytes(size))
     for _ in range(100):
         await asyncio.sleep(0)

@@ -277,10 +277,10 @@ async def test_models_are_listed_with_their_context() -> None:
     assert {model.provider for model in listed} == {"openai"}
 
 
-async def test_a_bare_list_of_models_is_read_and_odd_entries_left_out() -> None:
-    reply = Reply.of_json([{"id": "a"}, {"id": None}, "b", {"name": "c"}, {"id": "d"}])
+async def test_a_bare_list_of_models_is_read_and_what_names_none_left_out() -> None:
+    reply = Reply.of_json([{"id": "a"}, {"id": None}, "b", {"name": "c"}, 7, {"id": "a"}])
     async with scripted_server(reply) as server, adapter_for(server) as adapter:
-        assert [model.id for model in await adapter.list_models()] == ["a", "d"]
+        assert [model.id for model in await adapter.list_models()] == ["a", "b", "c"]
 
 
 async def test_of_openais_own_list_only_chat_models_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
