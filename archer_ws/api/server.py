@@ -23,7 +23,8 @@ from uvicorn.server import HANDLED_SIGNALS
 
 from archer_ws.api.dependencies import Services
 from archer_ws.api.http_protocol import BoundedHeadProtocol
-from archer_ws.api.socket import MAX_FRAME_BYTES, SOCKET_PATH
+from archer_ws.api.scope import SOCKET_PATH
+from archer_ws.api.socket import MAX_FRAME_BYTES
 from archer_ws.api.ws_protocol import WatchedWebSocketProtocol
 
 log = structlog.get_logger(__name__)

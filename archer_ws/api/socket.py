@@ -22,8 +22,6 @@ from archer_ws.rpc.messages import CLOSE_CODES, SUBPROTOCOL, CloseReason
 
 log = structlog.get_logger(__name__)
 
-#: Where the socket is.
-SOCKET_PATH = "/api/v1/ws"
 #: The most one message may have, in bytes (protocol section 2); the server enforces it.
 MAX_FRAME_BYTES = 1024 * 1024
 DIRECT_SENDER = "archer.direct_sender"
