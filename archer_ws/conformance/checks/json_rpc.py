@@ -151,7 +151,7 @@ async def ids_in_flight_are_refused(bench: Bench) -> None:
 
 @check(section="3")
 async def batches_are_refused(bench: Bench) -> None:
-    """Each request of a batch gets -32600 under its id, and the socket lives on."""
+    """Each request of a batch gets -32600; the socket lives on."""
     peer = await bench.connect()
     requests = [Request(PING, f"b{number}", {}) for number in range(3)]
     for request in requests:
