@@ -5,7 +5,8 @@ uvicorn with httptools takes 50 MB of header fields, and waits for ever for a re
 
 import asyncio
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from archer_ws.api.http_1_0 import UnchunkedForOldClients
+from archer_ws.api.upgrade_offers import UpgradeOffers
 
 #: The most a request line with its header fields may take, in bytes; one read (256 KiB) may pass it.
 MAX_HEAD_BYTES = 64 * 1024
@@ -13,7 +14,7 @@ MAX_HEAD_BYTES = 64 * 1024
 HEAD_DEADLINE_S = 20.0
 
 
-class BoundedHeadProtocol(HttpToolsProtocol):
+class BoundedHeadProtocol(UpgradeOffers, UnchunkedForOldClients):
     """One connection; closed when a request's head is too long in bytes or in time."""
 
     _head_deadline: asyncio.TimerHandle | None = None

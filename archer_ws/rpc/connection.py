@@ -19,7 +19,15 @@ import structlog
 from archer_ws.core.exceptions import Overloaded, TooManyStreams, Unauthenticated
 from archer_ws.core.ids import new_id
 from archer_ws.rpc.channel import Channel, ChannelClosed
-from archer_ws.rpc.codec import BadMessage, RequestId, decode_call, encode_error, encode_notification
+from archer_ws.rpc.codec import (
+    BadBatch,
+    BadMessage,
+    RequestId,
+    decode_call,
+    encode_error,
+    encode_errors,
+    encode_notification,
+)
 from archer_ws.rpc.dispatcher import Dispatcher
 from archer_ws.rpc.messages import CLOSE_CODES, CloseReason, ServerDraining
 from archer_ws.rpc.services import RpcServices
@@ -184,12 +192,26 @@ class Connection:
                 self._check_is_free(call.id)
             except BadMessage as bad:
                 self._answer_bad_message(bad)
+            except BadBatch as batch:
+                self._answer_batch(batch.refusals)
             else:
                 self._dispatcher.dispatch(self, call, tasks)
 
     def _check_is_free(self, identity: RequestId | None) -> None:
         if identity is not None and identity in self.in_flight:
             raise BadMessage(Dispatcher.id_in_flight())
+
+    def _answer_batch(self, refusals: list[BadMessage]) -> None:
+        answers: list[BadMessage] = []
+        answered = set(self.in_flight)
+        for each in refusals:
+            # The one response under an id in use is another's.
+            answers.append(BadMessage(Dispatcher.id_in_flight()) if each.id in answered else each)
+            if each.id is not None:
+                answered.add(each.id)
+        if answers:
+            self.writer.put(encode_errors(answers, self.next_request_id()))
+        self._count_violation()
 
     def _answer_bad_message(self, bad: BadMessage) -> None:
         try:
@@ -200,8 +222,10 @@ class Connection:
         if is_call and bad.id is None:
             return  # Notifications are never answered (JSON-RPC 2.0, section 4.1).
         self.writer.put(encode_error(bad.id, bad.error, self.next_request_id()))
-        if is_call:
-            return
+        if not is_call:
+            self._count_violation()
+
+    def _count_violation(self) -> None:
         now = time.monotonic()
         if len(self._bad_messages) == BAD_MESSAGES_MAX and now - self._bad_messages[0] < BAD_MESSAGES_WINDOW_S:
             log.warning("protocol_violation", cause="too many frames that are no requests")
