@@ -23,6 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from archer_ws.api.openai_errors import UnsupportedParameter, openai_error, openai_status, retry_headers
 from archer_ws.api.openai_paths import hint_for_missing, speaks_openai
 from archer_ws.api.scope import request_id
+from archer_ws.api.seats import seat_of
 from archer_ws.core.exceptions import (
     ArcherError,
     ContentTooLarge,
@@ -129,7 +130,12 @@ async def refuse(error: ArcherError, scope: Scope, receive: Receive, send: Send)
         # All such a server offers: closed before acceptance, the client sees a bare 403 (ASGI specification).
         await send({"type": "websocket.close", "code": 1008})
         return
-    await _answer(error, scope)(scope, receive, send)
+    answer = _answer(error, scope)
+    seat = seat_of(scope)
+    if seat is not None and seat.is_guest and isinstance(error, Unauthenticated | Forbidden):
+        # Who was let in before may try again; a connection that was only ever refused is not kept.
+        answer.headers["Connection"] = "close"
+    await answer(scope, receive, send)
 
 
 def install_error_handlers(app: FastAPI) -> None:
