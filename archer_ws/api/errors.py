@@ -28,6 +28,7 @@ from archer_ws.api.foreign_errors import anthropic_error, ollama_error
 from archer_ws.api.head_requests import asked_method
 from archer_ws.api.openai_errors import UnsupportedParameter, openai_error, openai_status, retry_headers
 from archer_ws.api.scope import is_json, path_of, request_id
+from archer_ws.api.seats import seat_of
 from archer_ws.api.signposts import no_such_path
 from archer_ws.core.exceptions import (
     ArcherError,
@@ -153,7 +154,12 @@ async def refuse(
         # All such a server offers: closed before acceptance, the client sees a bare 403 (ASGI specification).
         await send({"type": "websocket.close", "code": 1008})
         return
-    await _answer(error, scope, status=status, headers=headers)(scope, receive, send)
+    answer = _answer(error, scope, status=status, headers=headers)
+    seat = seat_of(scope)
+    if seat is not None and seat.is_guest and isinstance(error, Unauthenticated | Forbidden):
+        # Who was let in before may try again; a connection that was only ever refused is not kept.
+        answer.headers["Connection"] = "close"
+    await answer(scope, receive, send)
 
 
 def install_error_handlers(app: FastAPI) -> None:

@@ -16,9 +16,14 @@ def header_values(scope: Scope, name: bytes) -> list[bytes]:
 
 
 def is_health(scope: Scope) -> bool:
-    """Whether this is a health probe: `/health` or anything below it, wherever the application is mounted."""
+    """Whether this is `/health` or anything below it, wherever the application is mounted."""
     path = path_of(scope)
     return path == "/health" or path.startswith("/health/")
+
+
+def is_probe(scope: Scope) -> bool:
+    """Whether this is a health probe that says nothing of the providers' accounts, and so may come from anywhere."""
+    return is_health(scope) and path_of(scope) != "/health/providers"
 
 
 def is_console_file(scope: Scope) -> bool:

@@ -18,6 +18,7 @@ from archer_ws.llm_gateway.catalog import load_catalog
 from archer_ws.llm_gateway.local_adapter import LocalAdapter
 from archer_ws.llm_gateway.ollama_adapter import OllamaAdapter
 from archer_ws.llm_gateway.openai_adapter import OpenAIAdapter
+from archer_ws.llm_gateway.remembered import Remembered
 from archer_ws.llm_gateway.retry import Patience, RetryPolicy, call_with_retries, stream_with_retries
 from archer_ws.llm_gateway.scrubbing import without_secrets_in
 from archer_ws.llm_gateway.types import (
@@ -31,6 +32,9 @@ from archer_ws.llm_gateway.types import (
     StreamChunk,
 )
 
+#: Asking costs each provider a request with the owner's key, and everybody may ask. In seconds.
+STATES_HOLD_S = 3.0
+
 
 class LLMRouter:
     """Factory and router for LLM adapters."""
@@ -40,6 +44,7 @@ class LLMRouter:
         _remember_secrets(settings)
         self._instances: dict[str, BaseLLMAdapter] = {}
         self.default_provider: str = settings.llm_provider
+        self._states = Remembered(self._ask_all, STATES_HOLD_S)
         self._catalog = load_catalog()
         self._timeouts = Timeouts(
             connect_s=settings.connect_timeout_s,
@@ -175,7 +180,10 @@ class LLMRouter:
         return await self.get_adapter(route.provider).context_window(route.model)
 
     async def health_check_all(self) -> dict[str, ProviderStatus]:
-        """The state of every provider, all asked side by side."""
+        """The state of every provider, all asked side by side; at most STATES_HOLD_S old, whoever asks how often."""
+        return await self._states.get()
+
+    async def _ask_all(self) -> dict[str, ProviderStatus]:
         states = await asyncio.gather(*(self.get_adapter(name).health_check() for name in self.providers))
         return dict(zip(self.providers, states, strict=True))
 

@@ -8,12 +8,11 @@ from typing import Any, NoReturn
 from pydantic import BaseModel
 
 from archer_ws.core.exceptions import ArcherError, InvalidParams, InvalidRequest
+from archer_ws.core.limits import ID_CHARS_MAX
 from archer_ws.core.strict_json import decode_json
 from archer_ws.rpc.messages import StreamEnded, StreamProgress, StreamStarted
 from archer_ws.sessions.log import Delta, Ended, Progress, Started
 
-#: Ids come back in answers, so they may not be long, in characters.
-ID_CHARS_MAX = 256
 SAFE_INTEGER = 2**53 - 1
 #: So many entries of a batch are answered each by itself; an error may be fifty times as long as its request.
 BATCH_MAX = 256
@@ -60,7 +59,7 @@ def decode_call(text: str) -> Call:
         message = decode_json(text.encode("utf-8", "replace"))
     except InvalidParams as error:
         # It is JSON, and may well be a request whose answer can be told by its id.
-        unreadable, message = error, json.loads(text)
+        unreadable, message = error, json.loads(text.removeprefix("\ufeff"))
     except ArcherError as error:
         raise BadMessage(error) from None
     if isinstance(message, list):

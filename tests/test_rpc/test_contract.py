@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from archer_ws.core.limits import MAX_REQUESTS, MAX_STREAMS
 from archer_ws.llm_gateway.types import StreamChunk
-from archer_ws.rpc.connection import MAX_REQUESTS, MAX_STREAMS
 from tests.fakes.rpc_peer import RpcError, RpcPeer, result_of
 from tests.test_rpc.conftest import Server
 

@@ -15,10 +15,10 @@ import websockets
 
 from archer_ws.api import ws_inbound, ws_protocol
 from archer_ws.api.http_protocol import BoundedHeadProtocol
-from archer_ws.api.rare_line import RareLine
 from archer_ws.api.server import ArcherServer
 from archer_ws.api.ws_protocol import WatchedWebSocketProtocol
 from archer_ws.core.logging import configure_logging
+from archer_ws.core.rare_line import RareLine
 from archer_ws.main import create_app
 from tests.conftest import MakeSettings
 from tests.fakes.ollama_api import Answer, ollama_server, ollama_show, ollama_tags

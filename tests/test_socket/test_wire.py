@@ -7,7 +7,7 @@ import pytest
 import websockets
 
 from archer_ws.api import ws_inbound
-from archer_ws.api.ws_inbound import SLICE_BYTES
+from archer_ws.core.limits import WS_SLICE_BYTES
 from tests.fakes.raw_websocket import BINARY, CLOSE, CONT, PING, PONG, TEXT, frame, raw_websocket
 from tests.test_socket.conftest import StartEcho, answers, assert_quiet, lines, until
 
@@ -105,7 +105,7 @@ async def test_thousands_of_messages_in_one_read_wait_unparsed(start_echo: Start
         await until(lambda: bool(protocol._unparsed))
         for _ in range(50):
             await asyncio.sleep(0)
-            assert protocol.queue.qsize() <= SLICE_BYTES // 6 + 1
+            assert protocol.queue.qsize() <= WS_SLICE_BYTES // 6 + 1
         echo.may_receive.set()
         for _ in range(count):
             assert await raw.frame() == (TEXT, b"")

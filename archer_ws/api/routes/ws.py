@@ -79,10 +79,14 @@ class SocketEndpoint:
         if services.manager.is_draining:
             await websocket.send_denial_response(draining_response(websocket))
             return
-        peer = await accept(websocket, services.tickets, services.credentials)
-        if peer is not None:
-            connection = Connection(SocketChannel(websocket), services.rpc, services.dispatcher, peer)
-            await services.sockets.serve(connection)
+        place = services.sockets.quota.enter()
+        try:
+            peer = await accept(websocket, services.tickets, services.credentials, place)
+            if peer is not None:
+                connection = Connection(SocketChannel(websocket), services.rpc, services.dispatcher, peer)
+                await services.sockets.serve(connection)
+        finally:
+            place.leave()
 
 
 socket_route = WebSocketRoute(SOCKET_PATH, SocketEndpoint())
