@@ -22,8 +22,8 @@ BODY_PROGRESS_BYTES, BODY_PROGRESS_WINDOW_S = 4 * 1024, 30.0
 #: arrives: closed with input unread, TCP resets the connection, and many clients look for an answer only then.
 BODY_REST_S = 10.0
 #: Requests that wait on one connection behind one that is being served (pipelining, RFC 9112, section 9.3.2). Browsers
-#: and HTTP libraries send none; each costs some kilobytes.
-PIPELINED_REQUESTS_MAX = 64
+#: and HTTP libraries send none, scripts and load generators hundreds; each costs some kilobytes.
+PIPELINED_REQUESTS_MAX = 1000
 #: The most a body has beside the messages' text (setting MAX_CONTENT_BYTES): other fields, and JSON's own characters.
 BODY_ALLOWANCE_BYTES = 1024 * 1024
 #: How long a connection may stay open without a request; longer than most clients' pools keep one: they close first,
