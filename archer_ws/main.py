@@ -98,8 +98,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         expose_headers=["X-Stream-ID", "X-Request-ID", "Retry-After", "Retry-After-Ms", "X-Should-Retry"],
     )
     app.add_middleware(HostAndOriginGuard, allowed_hosts=_hosts(settings), cors_origins=settings.cors_origins)
-    app.add_middleware(TrailingSlashes)
     app.add_middleware(RequestLog)
+    app.add_middleware(TrailingSlashes)
     warn_if_exposed(settings.host, tokens)
     return app
 

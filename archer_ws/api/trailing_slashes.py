@@ -10,7 +10,7 @@ class TrailingSlashes:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on; what is outside sees the path as it came."""
+        """Pass the request on."""
         if scope["type"] in {"http", "websocket"} and scope["path"].endswith("/"):
             scope = _without(scope)
         await self._app(scope, receive, send)
