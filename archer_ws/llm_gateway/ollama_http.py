@@ -8,6 +8,7 @@ the adapter's; what errors mean is ollama_failures.py's.
 import asyncio
 import ipaddress
 import json
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager, nullcontext, suppress
 from functools import partial
@@ -18,9 +19,11 @@ from urllib.parse import urlsplit
 from archer_ws.llm_gateway.failures import ProviderIdentity, failure_from_transport, unreadable
 from archer_ws.llm_gateway.http_answer import StreamedAnswer
 from archer_ws.llm_gateway.http_connection import DecodingError, NotHttp
-from archer_ws.llm_gateway.http_stream import StreamPool, proxy_for
+from archer_ws.llm_gateway.http_stream import StreamPool
 from archer_ws.llm_gateway.ollama_failures import failure_from_answer, failure_from_break
-from archer_ws.llm_gateway.sdk_client import KEEP_ALIVE_S, PLAIN_KEEP_ALIVE_S, SdkClient
+from archer_ws.llm_gateway.provider_url import ProviderUrl
+from archer_ws.llm_gateway.sdk_client import KEEP_ALIVE_S, PLAIN_KEEP_ALIVE_S, SdkClient, foreign_failures, proxied
+from archer_ws.llm_gateway.surroundings import Way, way_to
 from archer_ws.llm_gateway.wire import decode_json
 
 if TYPE_CHECKING:
@@ -75,19 +78,21 @@ class _WholeAnswer:
 
 
 class OllamaHttp:
-    """The server at `host`, a URL with scheme and perhaps a path.
+    """The server at an address with scheme and perhaps a path.
 
     Args:
         connect_s: the longest wait for a connection, in seconds. All other waits are the caller's.
         concurrency: how many chats may run at once.
     """
 
-    def __init__(self, host: str, identity: ProviderIdentity, *, connect_s: float, concurrency: int) -> None:
-        self._host = host
+    def __init__(self, address: ProviderUrl, identity: ProviderIdentity, *, connect_s: float, concurrency: int) -> None:
+        self._host = address.url
+        self._credential = address.headers
+        self._way = Way()
         self._identity = identity
         self._connect_s = connect_s
         self._connections = 2 * concurrency + SIDE_CONNECTIONS
-        self._pools = SdkClient("httpx", self._make_pool, provider=identity.name)
+        self._pools = SdkClient("httpx", self._make_pool, identity=identity)
 
     async def open(self) -> None:
         """Import httpx and make the running loop's pool, if that has not been done yet."""
@@ -136,18 +141,25 @@ class OllamaHttp:
                 if "html" in answer.headers.get("content-type", ""):
                     raise unreadable(self._identity, "a web page")
                 yield body
-        except (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, NotHttp, DecodingError, OSError) as error:
-            raise failure_from_break(self._identity, error, answered=answered) from error
+        except (httpx.HTTPError, aiohttp.ClientError, NotHttp, DecodingError, OSError) as error:
+            failure = failure_from_break(self._identity, error, answered=answered)
+            raise (failure if answered else proxied(self._way, failure)) from error
 
     async def _send(
         self, pool: _Pool, path: str, payload: Payload | None, *, is_streamed: bool
     ) -> StreamedAnswer | _WholeAnswer:
+        import aiohttp
+        import httpx
+
         body = json.dumps(payload).encode() if payload else None
         headers = {"content-type": "application/json", "accept-encoding": "identity"} if body else {}
-        if body and is_streamed:
-            return await pool.streams.post(f"{self._host.rstrip('/')}{path}", body, headers)
-        request = pool.http.build_request("POST" if body else "GET", path, content=body, headers=headers)
-        return _WholeAnswer(await pool.http.send(request, stream=True))
+        headers |= self._credential
+        foreseen = (httpx.HTTPError, aiohttp.ClientError, NotHttp, DecodingError, OSError)
+        with foreign_failures(self._identity, *foreseen):
+            if body and is_streamed:
+                return await pool.streams.post(f"{self._host.rstrip('/')}{path}", body, headers)
+            request = pool.http.build_request("POST" if body else "GET", path, content=body, headers=headers)
+            return _WholeAnswer(await pool.http.send(request, stream=True))
 
     async def ask(
         self,
@@ -187,14 +199,16 @@ class OllamaHttp:
         # Proxies that the environment names lead to the world outside: a server on this machine or in its network is
         # reached directly, whatever no_proxy forgets. Certificates are the environment's (SSL_CERT_FILE) either way.
         # Without TLS there is nothing to verify, and loading the certificates would take 100 ms.
-        tls = module.create_ssl_context(trust_env=True) if self._host.startswith("https:") else None
+        way = self._way = way_to(self._host, is_near=is_near(self._host), make_tls=module.create_ssl_context)
+        is_tls = self._host.startswith("https:")
         return _Pool(
             module.AsyncClient(
                 base_url=self._host,
                 timeout=module.Timeout(None, connect=self._connect_s),
                 limits=module.Limits(max_connections=self._connections, max_keepalive_connections=self._connections),
-                trust_env=not is_near(self._host),
-                verify=tls or False,
+                trust_env=False,
+                proxy=way.proxy_url,
+                verify=way.tls or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
                 # A compressed stream would come in lumps.
                 headers={"accept-encoding": "identity"},
             ),
@@ -202,10 +216,9 @@ class OllamaHttp:
                 StreamPool,
                 connections=self._connections,
                 connect_s=self._connect_s,
-                keep_alive_s=KEEP_ALIVE_S if tls else PLAIN_KEEP_ALIVE_S,
-                proxy=None if is_near(self._host) else proxy_for(self._host),
-                tls=tls,
-                follows_redirects=False,
+                keep_alive_s=KEEP_ALIVE_S if is_tls else PLAIN_KEEP_ALIVE_S,
+                proxy=way.proxy_url,
+                tls=way.tls,
             ),
         )
 

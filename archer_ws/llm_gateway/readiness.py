@@ -70,7 +70,7 @@ class Readiness:
         provider = self._router.default_provider
         try:
             async with asyncio.timeout(PROBE_LIMIT_S):
-                status = await self._router.get_adapter().health_check()
+                status = await self._router.health_check(provider)
         except TimeoutError:
             status = ProviderStatus(
                 provider=provider,
@@ -78,7 +78,5 @@ class Readiness:
                 error=f"{provider} did not answer within {PROBE_LIMIT_S:g} s",
                 hint="See whether it is overloaded or still starting.",
             )
-        except ProviderFailure as error:
-            status = ProviderStatus(provider=provider, available=False, error=error.message, hint=error.hint)
         self._known, self._known_until = status, self._clock() + REMEMBER_S
         return status

@@ -5,17 +5,22 @@ values. What an adapter does with its provider, and when a call is tried again, 
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from dataclasses import replace
 from functools import partial
+from typing import TypeVar
+
+import structlog
 
 from archer_ws.config import Settings
-from archer_ws.core.exceptions import InvalidParams, ModelNotFound, ProviderFailure, ProviderNotConfigured
+from archer_ws.core.exceptions import ArcherError, InvalidParams, ModelNotFound, ProviderError, ProviderFailure
 from archer_ws.llm_gateway.anthropic_adapter import AnthropicAdapter
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
 from archer_ws.llm_gateway.catalog import load_catalog
 from archer_ws.llm_gateway.local_adapter import LocalAdapter
 from archer_ws.llm_gateway.ollama_adapter import OllamaAdapter
 from archer_ws.llm_gateway.openai_adapter import OpenAIAdapter
+from archer_ws.llm_gateway.probing import unavailable
 from archer_ws.llm_gateway.retry import Patience, RetryPolicy, call_with_retries, stream_with_retries
 from archer_ws.llm_gateway.types import (
     ChatMessage,
@@ -28,6 +33,10 @@ from archer_ws.llm_gateway.types import (
     StreamChunk,
 )
 
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
 
 class LLMRouter:
     """Factory and router for LLM adapters."""
@@ -37,6 +46,7 @@ class LLMRouter:
         self._instances: dict[str, BaseLLMAdapter] = {}
         self.default_provider: str = settings.llm_provider
         self._catalog = load_catalog()
+        self._openai_omits = frozenset(settings.openai_omit)
         self._timeouts = Timeouts(
             connect_s=settings.connect_timeout_s,
             first_token_s=settings.first_token_timeout_s,
@@ -94,6 +104,8 @@ class LLMRouter:
         adapter = self.get_adapter(provider)
         chosen = model or self.settings.default_model_for(provider) or adapter.default_model
         facts = self._catalog.facts(provider, chosen)
+        if provider == "openai":
+            facts = facts.without(self._openai_omits)
         temperature = request.temperature
         if (
             temperature is None
@@ -107,6 +119,7 @@ class LLMRouter:
             temperature=temperature,
             max_tokens=request.max_tokens or self.settings.llm_max_tokens,
             model_was_named=model is not None,
+            defaulted=frozenset(name for name in ("temperature", "max_tokens") if getattr(request, name) is None),
         )
 
     async def chat(self, request: ChatRequest) -> ChatResponse:
@@ -118,7 +131,7 @@ class LLMRouter:
         """
         route = self.resolve(request)
         adapter = self.get_adapter(route.provider)
-        options = options_of(request)
+        options = replace(options_of(request), defaulted=route.defaulted)
         return await call_with_retries(
             adapter,
             self._patience,
@@ -145,7 +158,7 @@ class LLMRouter:
         """
         route = route or self.resolve(request)
         adapter = self.get_adapter(route.provider)
-        options = options or options_of(request)
+        options = replace(options or options_of(request), defaulted=route.defaulted)
         messages = request.messages if messages is None else messages
         return stream_with_retries(
             adapter,
@@ -161,7 +174,7 @@ class LLMRouter:
         Raises:
             ProviderFailure: it can't serve as configured.
         """
-        await self.get_adapter().prepare()
+        await self._of_provider(self.default_provider, lambda adapter: adapter.prepare())
 
     async def context_window(self, route: Route) -> int | None:
         """The context of a route's model in tokens, or None when unknown."""
@@ -169,8 +182,28 @@ class LLMRouter:
 
     async def health_check_all(self) -> dict[str, ProviderStatus]:
         """The state of every provider, all asked side by side."""
-        states = await asyncio.gather(*(self.get_adapter(name).health_check() for name in self.providers))
+        states = await asyncio.gather(*map(self.health_check, self.providers))
         return dict(zip(self.providers, states, strict=True))
+
+    async def health_check(self, provider: str) -> ProviderStatus:
+        """The state of one provider; never raises a `ProviderFailure`.
+
+        Raises:
+            InvalidParams: there is no such provider.
+        """
+        try:
+            return await self._of_provider(provider, lambda adapter: adapter.health_check())
+        except ProviderFailure as failure:
+            return unavailable(provider, failure)
+
+    async def list_models(self, provider: str) -> list[ModelInfo]:
+        """The models of one provider.
+
+        Raises:
+            InvalidParams: there is no such provider.
+            ProviderFailure: it can't be asked.
+        """
+        return await self._of_provider(provider, lambda adapter: adapter.list_models())
 
     def default_route(self) -> tuple[str, str]:
         """The provider and model of a request that names nothing."""
@@ -186,16 +219,13 @@ class LLMRouter:
         names = self.providers if provider is None else (provider,)
         listings = await asyncio.gather(*(self._models_or_failure(name) for name in names))
         items: list[ModelInfo] = []
-        unavailable: list[ProviderStatus] = []
+        missing: list[ProviderStatus] = []
         for name, found in zip(names, listings, strict=True):
             if isinstance(found, ProviderFailure):
-                state = ProviderStatus(provider=name, available=False, error=found.message, hint=found.hint)
-                if isinstance(found, ProviderNotConfigured):
-                    state.configured = False
-                unavailable.append(state)
+                missing.append(unavailable(name, found))
             else:
                 items += found
-        return items, unavailable
+        return items, missing
 
     async def list_all_models(self) -> list[ModelInfo]:
         """The models of every provider that answers; one that doesn't is left out."""
@@ -211,9 +241,28 @@ class LLMRouter:
 
     async def _models_or_failure(self, provider: str) -> list[ModelInfo] | ProviderFailure:
         try:
-            return await self.get_adapter(provider).list_models()
+            return await self.list_models(provider)
         except ProviderFailure as failure:
             return failure
+
+    async def _of_provider(self, provider: str, ask: Callable[[BaseLLMAdapter], Awaitable[T]]) -> T:
+        """What a provider says of itself. A defect in its adapter is its failure alone: others are asked beside it.
+
+        Raises:
+            InvalidParams: there is no such provider.
+            ProviderFailure: it can't be asked.
+        """
+        try:
+            return await ask(self.get_adapter(provider))
+        except ArcherError:
+            raise
+        except Exception as error:
+            log.exception("provider_check_failed", provider=provider)
+            raise ProviderError(
+                f"{provider} can't be asked: {type(error).__name__}",
+                hint="This is a defect of this server: its log has the details. The other providers are not touched.",
+                provider=provider,
+            ) from error
 
     def _explained(self, route: Route, error: ProviderFailure) -> ProviderFailure:
         """Say where an unknown model's name came from when the request did not give it."""
@@ -245,6 +294,8 @@ class LLMRouter:
             timeouts=self._timeouts,
             concurrency=settings.concurrency_of("openai"),
             catalog=self._catalog,
+            omits=self._openai_omits,
+            listed_model=settings.configured_model_for("openai"),
         )
 
     def _make_anthropic(self) -> BaseLLMAdapter:
@@ -256,6 +307,7 @@ class LLMRouter:
             timeouts=self._timeouts,
             concurrency=settings.concurrency_of("anthropic"),
             catalog=self._catalog,
+            listed_model=settings.configured_model_for("anthropic"),
         )
 
     def _make_local(self) -> BaseLLMAdapter:

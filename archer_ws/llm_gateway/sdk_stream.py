@@ -5,18 +5,28 @@ headers, which are the same each time, and the error that a status stands for; b
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import msgspec
 
 from archer_ws.llm_gateway.http_answer import StreamedAnswer
 from archer_ws.llm_gateway.http_stream import StreamPool
+from archer_ws.llm_gateway.probing import AnswerHead
 
 if TYPE_CHECKING:
     import httpx2
 
 #: A proxy that compresses a stream gathers it first.
 _STREAM_HEADERS = {"Accept": "text/event-stream", "Accept-Encoding": "identity"}
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An answer with an error status."""
+
+    status: int
+    body: bytes
 
 
 class Sdk(Protocol):
@@ -65,13 +75,8 @@ class StreamingSdk(Generic[SdkT]):
         Raises:
             Exception: the SDK's, for an error status; aiohttp's, for a failed connection.
         """
-        if self._pool is None:
-            # Here, and not before: they belong to the loop that runs, and one of the headers tells which that is.
-            self._pool = self._make_pool()
-            named = {**self.sdk.default_headers, **self.sdk.auth_headers, **self._more_headers}
-            # What an SDK leaves out stands there as an object of its own.
-            self._headers = {name: value for name, value in named.items() if isinstance(value, str)}
-        answer = await self._pool.post(self._url, msgspec.json.encode(body), self._headers)
+        pool = self._pool or self._opened_pool()
+        answer = await pool.post(self._url, msgspec.json.encode(body), self._headers)
         if 200 <= answer.status < 300:
             return answer
         import httpx2
@@ -84,6 +89,27 @@ class StreamingSdk(Generic[SdkT]):
         raise self.sdk._make_status_error_from_response(
             httpx2.Response(answer.status, headers=dict(answer.headers), content=said, request=request)
         )
+
+    async def probe(self) -> AnswerHead:
+        """The head of the answer to an empty object, from which nothing is generated; its body is not waited for.
+
+        Raises:
+            Exception: aiohttp's, for a failed connection.
+        """
+        pool = self._pool or self._opened_pool()
+        answer = await pool.post(self._url, b"{}", {**self._headers, "Connection": "close"})
+        try:
+            return AnswerHead(answer.status, answer.content_type, answer.headers.get("location"))
+        finally:
+            await answer.aclose()
+
+    def _opened_pool(self) -> StreamPool:
+        # Here, and not before: they belong to the loop that runs, and one of the headers tells which that is.
+        pool = self._pool = self._make_pool()
+        named = {**self.sdk.default_headers, **self.sdk.auth_headers, **self._more_headers}
+        # What an SDK leaves out stands there as an object of its own.
+        self._headers = {name: value for name, value in named.items() if isinstance(value, str)}
+        return pool
 
     async def close(self) -> None:
         """Close all connections."""

@@ -47,4 +47,4 @@ async def list_provider_models(
     services: ServicesDep, provider: Annotated[str, Path(examples=["ollama"])]
 ) -> list[ModelInfo]:
     """One provider's models."""
-    return await services.router.get_adapter(provider).list_models()
+    return await services.router.list_models(provider)
