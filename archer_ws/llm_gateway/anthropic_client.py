@@ -56,8 +56,8 @@ class AnthropicClient:
         # Keys are pasted, and bring line ends along.
         self._api_key = (api_key or "").strip()
         self._base_url = address.url
-        # Beside a key, which has a header field of its own: a proxy may ask for the one, the API for the other.
-        self._credential = address.headers
+        # Both would stand in one header field: the key wins.
+        self._credential = {} if self._api_key else address.headers
         self._connect_s = connect_s
         self._concurrency = concurrency
         self._identity = identity
@@ -189,6 +189,7 @@ class AnthropicClient:
             client,
             stream_pool(way, base_url=url, concurrency=self._concurrency, connect_s=self._connect_s),
             path=PATH,
+            headers=self._credential,
         )
 
 

@@ -26,7 +26,7 @@ from archer_ws.core.exceptions import (
     ProviderTimeout,
     ProviderUnavailable,
 )
-from archer_ws.llm_gateway.surroundings import UnusableVariable, certificate_variables, fault_on_the_way
+from archer_ws.llm_gateway.surroundings import NO_PROXY, UnusableVariable, certificate_variables, fault_on_the_way
 
 #: The most of a provider's own message that is passed on, in characters.
 MAX_MESSAGE_CHARS = 300
@@ -194,12 +194,13 @@ def not_askable(
     if fault is not None:
         return ProviderNotConfigured(
             f"{identity.name} can't be asked: {fault.variable} {trimmed(fault.what)}",
-            hint=f"Correct {fault.variable} in the environment, or unset it, and start this server again.",
+            hint=f"Correct {fault.variable} in the environment, or unset it, and start this server again."
+            + (f" {NO_PROXY} names hosts that are reached without a proxy." if fault.is_of_proxy else ""),
             provider=identity.name,
         )
     return ProviderNotConfigured(
         f"{identity.name} at {identity.address} can't be asked: {type(error).__name__} before a request was sent",
-        hint=f"{identity.unavailable_hint} The log has the details.",
+        hint=f"The log has the details. {identity.unavailable_hint}",
         provider=identity.name,
     )
 
@@ -217,7 +218,10 @@ def failure_from_transport(identity: ProviderIdentity, error: BaseException) -> 
             provider=name,
             retryable=False,
         )
-    if any(isinstance(cause, socket.gaierror) or "dns" in type(cause).__name__.lower() for cause in chain):
+    # The second of names that DNS can't have.
+    if any(
+        isinstance(cause, socket.gaierror | UnicodeError) or "dns" in type(cause).__name__.lower() for cause in chain
+    ):
         return ProviderUnavailable(
             f"the host name of {name} at {address} can't be resolved",
             hint=f"Check the address and the network. {hint}",

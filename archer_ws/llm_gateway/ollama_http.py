@@ -22,6 +22,7 @@ from archer_ws.llm_gateway.http_connection import DecodingError, NotHttp
 from archer_ws.llm_gateway.http_stream import StreamPool
 from archer_ws.llm_gateway.ollama_failures import failure_from_answer, failure_from_break
 from archer_ws.llm_gateway.provider_url import ProviderUrl
+from archer_ws.llm_gateway.redirects import is_redirect, redirect_failure
 from archer_ws.llm_gateway.sdk_client import KEEP_ALIVE_S, PLAIN_KEEP_ALIVE_S, SdkClient, foreign_failures, proxied
 from archer_ws.llm_gateway.surroundings import Way, way_to
 from archer_ws.llm_gateway.wire import decode_json
@@ -211,6 +212,7 @@ class OllamaHttp:
                 verify=way.tls or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
                 # A compressed stream would come in lumps.
                 headers={"accept-encoding": "identity"},
+                event_hooks={"response": [self._refuse_redirect]},
             ),
             partial(
                 StreamPool,
@@ -221,6 +223,11 @@ class OllamaHttp:
                 tls=way.tls,
             ),
         )
+
+    async def _refuse_redirect(self, response: "httpx.Response") -> None:
+        """Before httpx reads where it points, which it does even where it does not go there."""
+        if is_redirect(response.status_code):
+            raise redirect_failure(self._identity, response.status_code, response.headers.get("location"))
 
     @staticmethod
     async def _beginning(body: AsyncIterator[bytes]) -> bytes:

@@ -3,11 +3,18 @@
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
-from archer_ws.core.exceptions import ArcherError, ProviderNotConfigured
+import structlog
+
+from archer_ws.core.exceptions import ArcherError, ProviderError, ProviderNotConfigured
 from archer_ws.llm_gateway.failures import ProviderIdentity, failure_from_status
 from archer_ws.llm_gateway.redirects import is_redirect, redirect_failure
 from archer_ws.llm_gateway.types import ProviderStatus
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 #: What servers without a list of models answer to those who ask for one.
 _NO_LIST = frozenset({400, 404, 405, 406, 410, 415, 422, 501})
@@ -85,6 +92,25 @@ async def probe(
         latency_ms=round((time.perf_counter() - started) * 1000, 1),
         models=models,
     )
+
+
+async def told_apart(provider: str, ask: Callable[[], Awaitable[T]]) -> T:
+    """What a provider says of itself. A defect in its adapter is its failure alone: others are asked beside it.
+
+    Raises:
+        ArcherError: as `ask` does; a ProviderError for whatever else it raises.
+    """
+    try:
+        return await ask()
+    except ArcherError:
+        raise
+    except Exception as error:
+        log.exception("provider_check_failed", provider=provider)
+        raise ProviderError(
+            f"{provider} can't be asked: {type(error).__name__}",
+            hint="This is a defect of this server, and its log has the details. Other providers are not touched by it.",
+            provider=provider,
+        ) from error
 
 
 def unavailable(provider: str, error: ArcherError) -> ProviderStatus:

@@ -5,22 +5,19 @@ values. What an adapter does with its provider, and when a call is tried again, 
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar
-
-import structlog
 
 from archer_ws.config import Settings
-from archer_ws.core.exceptions import ArcherError, InvalidParams, ModelNotFound, ProviderError, ProviderFailure
+from archer_ws.core.exceptions import InvalidParams, ModelNotFound, ProviderFailure
 from archer_ws.llm_gateway.anthropic_adapter import AnthropicAdapter
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
 from archer_ws.llm_gateway.catalog import load_catalog
 from archer_ws.llm_gateway.local_adapter import LocalAdapter
 from archer_ws.llm_gateway.ollama_adapter import OllamaAdapter
 from archer_ws.llm_gateway.openai_adapter import OpenAIAdapter
-from archer_ws.llm_gateway.probing import unavailable
+from archer_ws.llm_gateway.probing import told_apart, unavailable
 from archer_ws.llm_gateway.retry import Patience, RetryPolicy, call_with_retries, stream_with_retries
 from archer_ws.llm_gateway.types import (
     ChatMessage,
@@ -32,10 +29,6 @@ from archer_ws.llm_gateway.types import (
     Route,
     StreamChunk,
 )
-
-log = structlog.get_logger(__name__)
-
-T = TypeVar("T")
 
 
 class LLMRouter:
@@ -174,7 +167,8 @@ class LLMRouter:
         Raises:
             ProviderFailure: it can't serve as configured.
         """
-        await self._of_provider(self.default_provider, lambda adapter: adapter.prepare())
+        provider = self.default_provider
+        await told_apart(provider, lambda: self.get_adapter(provider).prepare())
 
     async def context_window(self, route: Route) -> int | None:
         """The context of a route's model in tokens, or None when unknown."""
@@ -192,7 +186,7 @@ class LLMRouter:
             InvalidParams: there is no such provider.
         """
         try:
-            return await self._of_provider(provider, lambda adapter: adapter.health_check())
+            return await told_apart(provider, lambda: self.get_adapter(provider).health_check())
         except ProviderFailure as failure:
             return unavailable(provider, failure)
 
@@ -203,7 +197,7 @@ class LLMRouter:
             InvalidParams: there is no such provider.
             ProviderFailure: it can't be asked.
         """
-        return await self._of_provider(provider, lambda adapter: adapter.list_models())
+        return await told_apart(provider, lambda: self.get_adapter(provider).list_models())
 
     def default_route(self) -> tuple[str, str]:
         """The provider and model of a request that names nothing."""
@@ -244,25 +238,6 @@ class LLMRouter:
             return await self.list_models(provider)
         except ProviderFailure as failure:
             return failure
-
-    async def _of_provider(self, provider: str, ask: Callable[[BaseLLMAdapter], Awaitable[T]]) -> T:
-        """What a provider says of itself. A defect in its adapter is its failure alone: others are asked beside it.
-
-        Raises:
-            InvalidParams: there is no such provider.
-            ProviderFailure: it can't be asked.
-        """
-        try:
-            return await ask(self.get_adapter(provider))
-        except ArcherError:
-            raise
-        except Exception as error:
-            log.exception("provider_check_failed", provider=provider)
-            raise ProviderError(
-                f"{provider} can't be asked: {type(error).__name__}",
-                hint="This is a defect of this server: its log has the details. The other providers are not touched.",
-                provider=provider,
-            ) from error
 
     def _explained(self, route: Route, error: ProviderFailure) -> ProviderFailure:
         """Say where an unknown model's name came from when the request did not give it."""

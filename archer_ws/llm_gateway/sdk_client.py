@@ -28,7 +28,7 @@ from archer_ws.core.exceptions import (
     ProviderTimeout,
     ProviderUnavailable,
 )
-from archer_ws.llm_gateway.failures import ProviderIdentity, not_askable
+from archer_ws.llm_gateway.failures import ProviderIdentity, failure_from_transport, not_askable
 from archer_ws.llm_gateway.http_answer import StreamedAnswer
 from archer_ws.llm_gateway.http_connection import DecodingError, NotHttp
 from archer_ws.llm_gateway.http_stream import StreamPool
@@ -152,9 +152,18 @@ def foreign_failures(identity: ProviderIdentity, *foreseen: type[Exception]) -> 
         raise
     except UnusableVariable as fault:
         raise not_askable(identity, fault, fault) from fault
+    except UnicodeError as error:
+        raise failure_from_transport(identity, error) from error
     except Exception as error:  # the edge to other people's code: whatever it is, it is this provider's
-        log.warning("provider_client_failed", provider=identity.name, exc_info=error)
+        met = (identity.name, identity.address, type(error))
+        if met not in _told:
+            # Once: health checks come every few seconds.
+            _told.add(met)
+            log.warning("provider_client_failed", provider=identity.name, exc_info=error)
         raise not_askable(identity, error) from error
+
+
+_told: set[tuple[str, str, type[Exception]]] = set()
 
 
 def proxied(way: Way, failure: ProviderFailure) -> ProviderFailure:

@@ -36,6 +36,11 @@ class UnusableVariable(Exception):
         self.variable = variable
         self.what = what
 
+    @property
+    def is_of_proxy(self) -> bool:
+        """Whether it is about a proxy, of which hosts can be excepted."""
+        return self.variable not in {CERT_FILE, CERT_DIR, KEY_LOG}
+
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
