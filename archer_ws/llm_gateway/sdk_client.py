@@ -113,21 +113,23 @@ class SdkClient(Generic[ClientT]):
             await client.close()
 
     def _build(self) -> ClientT:
+        with foreign_failures(self._identity):
+            return self._factory(self._imported())
+
+    def _imported(self) -> ModuleType:
         try:
             with without_unusable_key_log():
                 # The SDKs look for httpx in sys.modules at every answer, and trip over one that another thread has
                 # only half imported: it comes whole, and first. aiohttp would stall the loop, which imports it later.
                 for name in ("httpx", "aiohttp"):
                     importlib.import_module(name)
-                module = importlib.import_module(self._module)
+                return importlib.import_module(self._module)
         except ImportError as error:
             raise ProviderNotConfigured(
                 f"the Python package {self._module!r} can't be imported ({error})",
                 hint=f"Install it into this environment: pip install {self._module}",
                 provider=self._identity.name,
             ) from error
-        with foreign_failures(self._identity):
-            return self._factory(module)
 
     async def _close_orphans(self) -> None:
         """Let go of clients whose loop is closed: their sockets went with it, what is left is bookkeeping."""
