@@ -162,7 +162,7 @@ class AnthropicClient:
             case anthropic.APIStatusError():
                 said = error.body.get("error") if isinstance(error.body, dict) else None
                 return failure_from_error(self._identity, said, error.status_code, error.response.headers, model)
-            case aiohttp.ClientResponseError() | NotHttp():
+            case aiohttp.ClientResponseError() | NotHttp() if not isinstance(error, aiohttp.ClientHttpProxyError):
                 return unreadable(self._identity, "something that is not HTTP")
             case _:
                 return proxied(self._way, failure_from_transport(self._identity, error))

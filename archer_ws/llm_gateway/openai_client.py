@@ -150,7 +150,7 @@ class OpenAIClient:
                 if isinstance(said, str) and "json" not in error.response.headers.get("content-type", ""):
                     said = None  # a page, a proxy's say
                 return failure_from_error(self._identity, said, error.status_code, error.response.headers, model)
-            case aiohttp.ClientResponseError() | NotHttp():
+            case aiohttp.ClientResponseError() | NotHttp() if not isinstance(error, aiohttp.ClientHttpProxyError):
                 return unreadable(self._identity, "something that is not HTTP")
             case _:
                 return proxied(self._way, failure_from_transport(self._identity, error))

@@ -113,6 +113,25 @@ async def test_a_proxy_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyP
             assert "HTTP_PROXY" in (caught.value.hint or "")
 
 
+@pytest.mark.parametrize("provider", PROVIDERS)
+async def test_a_proxy_that_wants_a_credential_is_named(monkeypatch: pytest.MonkeyPatch, provider: str) -> None:
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as proxy, asyncio.timeout(20):
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}")
+        async with adapter_at(provider, "https://provider.invalid") as adapter:
+            for how in ("chat", "stream", "list"):
+                with pytest.raises(ProviderUnavailable) as caught:
+                    await call(adapter, how)
+                assert "HTTPS_PROXY" in (caught.value.hint or "")
+
+
 @pytest.mark.parametrize(
     "url", ["http://a..b", "http://.:9", "http://xn--:9", "http://a\u202eb", f"http://{'a' * 70}.b"]
 )
