@@ -78,6 +78,11 @@ Tokens = Annotated[dict[str, SecretStr], Allowed('a JSON object {"name": "token"
 PerProvider = Annotated[
     dict[str, int], Allowed("one whole number for all, or openai=64,ollama=4 (a JSON object will do)")
 ]
+Parameters = Annotated[
+    list[Literal["temperature", "top_p", "stop", "seed", "max_tokens", "stream_options"]],
+    Allowed("names like temperature,stream_options; max_tokens is the answer's bound under either of its names"),
+    PrefixedOnly(),
+]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
 _CONCURRENCY = {"ollama": 32, "openai": 256, "anthropic": 256}
@@ -122,6 +127,7 @@ class Settings(BaseSettings):
     ollama_host: Address = Field("http://localhost:11434", description="Ollama's address; a scheme is not needed")
     openai_api_key: str | None = Field(None, repr=False, description="The key for OpenAI")
     openai_base_url: Url | None = Field(None, description="Another server that speaks OpenAI's API")
+    openai_omit: Parameters = Field([], description="Parameters that the server of OPENAI_BASE_URL is never sent")
     openai_default_model: str = Field("gpt-4o-mini", description="OpenAI's model when a request names none")
     anthropic_api_key: str | None = Field(None, repr=False, description="The key for Anthropic")
     anthropic_base_url: Url | None = Field(None, description="Another server that speaks Anthropic's API")
@@ -185,6 +191,12 @@ class Settings(BaseSettings):
                 return self.anthropic_default_model
         return None
 
+    def configured_model_for(self, provider: str) -> str | None:
+        """The model for a request to `provider` that names none, where somebody chose it."""
+        is_general = provider == self.llm_provider and "llm_default_model" in self.model_fields_set
+        is_chosen = is_general or f"{provider}_default_model" in self.model_fields_set
+        return self.default_model_for(provider) if is_chosen else None
+
     def concurrency_of(self, provider: str) -> int:
         """How many requests may run at the provider at once."""
         if provider == "local":
@@ -216,7 +228,7 @@ class Settings(BaseSettings):
     def _upper(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
 
-    @field_validator("cors_origins", "allowed_hosts", mode="before")
+    @field_validator("cors_origins", "allowed_hosts", "openai_omit", mode="before")
     @classmethod
     def _list(cls, value: object) -> object:
         return parse_list(value)

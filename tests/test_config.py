@@ -104,11 +104,20 @@ def test_every_field_is_read_from_its_name_in_capitals_and_with_the_prefix(monke
             "openai_base_url": "http://127.0.0.1:1/v1",
             "anthropic_base_url": "http://127.0.0.1:1",
             "stream_grace_s": "5",
+            "openai_omit": "seed",
         }.get(name, "text")
         for variable in variables_of(name, field):
             with monkeypatch.context() as patch:
                 patch.setenv(variable, default)
                 assert load_settings().model_fields_set == {name}, variable
+
+
+def test_parameters_to_leave_out_are_told_with_the_prefix_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_OMIT", "seed")
+    assert load_settings().openai_omit == []
+    monkeypatch.setenv("ARCHER_OPENAI_OMIT", "max_tokens, stream_options")
+    assert load_settings().openai_omit == ["max_tokens", "stream_options"]
+    assert "names like temperature,stream_options" in complaint(monkeypatch, "ARCHER_OPENAI_OMIT", "messages")
 
 
 def test_precedence_is_argument_prefixed_bare_then_the_file_likewise(monkeypatch: pytest.MonkeyPatch) -> None:

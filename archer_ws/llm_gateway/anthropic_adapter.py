@@ -27,7 +27,10 @@ from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
 from archer_ws.llm_gateway.catalog import Catalog
 from archer_ws.llm_gateway.content_coding import DecodingError
 from archer_ws.llm_gateway.failures import unreadable
-from archer_ws.llm_gateway.probing import probe
+from archer_ws.llm_gateway.fitting import ask_fitted
+from archer_ws.llm_gateway.probing import ChatRoute, lacks_list, probe
+from archer_ws.llm_gateway.provider_url import ProviderUrl
+from archer_ws.llm_gateway.refused_parameters import FittedRequest, RefusedParameters
 from archer_ws.llm_gateway.sdk_client import drain
 from archer_ws.llm_gateway.types import (
     ChatMessage,
@@ -56,6 +59,7 @@ class AnthropicAdapter(BaseLLMAdapter):
         timeouts: `connect_s` and, for `chat`, `total_s` are held here.
         concurrency: how many answers are read at once: the size of the connection pool.
         catalog: the models' sizes and quirks.
+        listed_model: what stands in for the list of models where the server has none.
     """
 
     provider_name = "anthropic"
@@ -69,20 +73,25 @@ class AnthropicAdapter(BaseLLMAdapter):
         timeouts: Timeouts,
         concurrency: int,
         catalog: Catalog,
+        listed_model: str | None = None,
     ) -> None:
         # OpenAI's base URLs end in /v1, so people write it here, too; this SDK adds its own.
-        base_url = (base_url or ANTHROPIC_URL).rstrip("/").removesuffix("/v1")
+        address = ProviderUrl.of((base_url or ANTHROPIC_URL).rstrip("/").removesuffix("/v1"))
         self.default_model = default_model
+        self._hosted = address.url == ANTHROPIC_URL
         self._timeouts = timeouts
         self._catalog = catalog
-        self._identity = anthropic_identity(base_url, hosted=base_url == ANTHROPIC_URL)
+        self._listed_model = listed_model
+        self._identity = anthropic_identity(address.url, hosted=self._hosted)
         self._client = AnthropicClient(
             api_key=api_key,
-            base_url=base_url,
+            address=address,
             connect_s=timeouts.connect_s,
             concurrency=concurrency,
             identity=self._identity,
         )
+        self._refused = RefusedParameters()
+        self._chat_route = ChatRoute(self._identity, self._client.probe_messages)
 
     async def prepare(self) -> None:
         await self._client.open()
@@ -103,10 +112,19 @@ class AnthropicAdapter(BaseLLMAdapter):
         options: ChatOptions | None = None,
     ) -> ChatResponse:
         model = model or self.default_model
+        options = options or ChatOptions()
         body = self._body(messages, model, temperature, max_tokens, options)
         await self._client.open()
         with self._mapping_errors(model):
-            answer = answer_of(await self._client.post_message(body, self._timeouts.total_s))
+            answer = answer_of(
+                await ask_fitted(
+                    self._client,
+                    self._fitted(model, body, options),
+                    model,
+                    lambda body: self._client.post_message(body, self._timeouts.total_s),
+                    foreseen(),
+                )
+            )
         return ChatResponse(
             id=answer.id or new_id("msg"),
             content=answer.content,
@@ -128,10 +146,12 @@ class AnthropicAdapter(BaseLLMAdapter):
         options: ChatOptions | None = None,
     ) -> AsyncGenerator[StreamChunk, None]:
         model = model or self.default_model
+        options = options or ChatOptions()
         body = self._body(messages, model, temperature, max_tokens, options) | {"stream": True}
         await self._client.open()
         with self._mapping_errors(model):
-            response = await self._client.stream_message(body)
+            fitted = self._fitted(model, body, options)
+            response = await ask_fitted(self._client, fitted, model, self._client.stream_message, foreseen())
         decoder = MessageStreamDecoder()
         # Closing a response that was not read to its end closes its connection, too.
         async with aclosing(response):
@@ -162,6 +182,9 @@ class AnthropicAdapter(BaseLLMAdapter):
 
     async def list_models(self) -> list[ModelInfo]:
         await self._client.open()
+        entries = await self._models(LIST_TIMEOUT_S)
+        if not entries and not self._hosted and self._listed_model:
+            entries = [{"id": self._listed_model}]
         return [
             ModelInfo(
                 id=entry["id"],
@@ -169,12 +192,21 @@ class AnthropicAdapter(BaseLLMAdapter):
                 provider=self.provider_name,
                 context_window=self._window_of(entry),
             )
-            for entry in await self._models(LIST_TIMEOUT_S)
+            for entry in entries
         ]
 
     async def _models(self, timeout_s: float) -> list[dict[str, Any]]:
+        """The provider's list; empty where it has none, but chats."""
         with self._mapping_errors(None):
-            return models_of(await self._client.get_models(timeout_s))
+            no_list: tuple[type[Exception], ...] = (Unreadable, *foreseen())
+            try:
+                return models_of(await self._client.get_models(timeout_s))
+            except no_list as error:
+                refusal = self._client.refusal(error)
+                is_no_list = isinstance(error, Unreadable) or (refusal is not None and lacks_list(refusal.status))
+                if self._hosted or not is_no_list or not await self._chat_route.is_there(timeout_s):
+                    raise
+                return []
 
     def _window_of(self, entry: dict[str, Any]) -> int | None:
         """The context in tokens of a model in the API's list."""
@@ -187,7 +219,7 @@ class AnthropicAdapter(BaseLLMAdapter):
         model: str,
         temperature: float | None,
         max_tokens: int | None,
-        options: ChatOptions | None,
+        options: ChatOptions,
     ) -> dict[str, Any]:
         return request_body(
             messages,
@@ -195,8 +227,12 @@ class AnthropicAdapter(BaseLLMAdapter):
             facts=self._catalog.facts(self.provider_name, model),
             temperature=temperature,
             max_tokens=max_tokens,
-            options=options or ChatOptions(),
+            options=options,
         )
+
+    def _fitted(self, model: str, body: dict[str, Any], options: ChatOptions) -> FittedRequest:
+        # The API demands a bound, under this name.
+        return FittedRequest(self._refused, model, body, options.defaulted - {"max_tokens"}, renames_bound=False)
 
     @contextmanager
     def _mapping_errors(self, model: str | None, decoder: MessageStreamDecoder | None = None) -> Iterator[None]:

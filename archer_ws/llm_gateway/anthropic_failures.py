@@ -6,7 +6,6 @@ providers share is in `failures`.
 
 import re
 from collections.abc import Mapping
-from urllib.parse import urlsplit, urlunsplit
 
 from archer_ws.core.exceptions import ContentTooLarge, ModelNotFound, ProviderError, ProviderFailure, ProviderQuota
 from archer_ws.llm_gateway.error_bodies import said_error
@@ -36,17 +35,16 @@ _CONTEXT_WORDS = re.compile(r"prompt is too long|exceeds? .{0,20}context (limit|
 
 
 def anthropic_identity(base_url: str, *, hosted: bool) -> ProviderIdentity:
-    """How errors speak of the server at this URL; `hosted`: it is Anthropic's own."""
-    parts = urlsplit(base_url)
+    """How errors speak of the server at this URL, which has no password; `hosted`: it is Anthropic's own."""
     return ProviderIdentity(
         name="anthropic",
-        # Without a user name or password in it.
-        address=urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])),
+        address=base_url,
         auth_hint="Check ANTHROPIC_API_KEY (or ARCHER_ANTHROPIC_API_KEY): it must be valid and may use the model.",
         unavailable_hint="Check the network, and the proxy in HTTPS_PROXY if there is one."
         if hosted
         else "Check that the server runs there, or change ANTHROPIC_BASE_URL.",
         model_hint="GET /api/v1/models/anthropic lists what can be named in place of {model}.",
+        address_variable=None if hosted else "ANTHROPIC_BASE_URL",
     )
 
 

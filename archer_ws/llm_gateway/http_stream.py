@@ -1,8 +1,8 @@
 """HTTP for streamed answers: one event loop's connections to providers, kept for the next request for a while.
 
-Owns who is asked straight, over http_connection.py, and who by aiohttp, which knows proxies and redirects. Knows no
-provider: what is asked and what the answer means is the adapters'. The SDKs and httpx make the other requests, which
-are few.
+Owns who is asked straight, over http_connection.py, and who by aiohttp, which knows proxies. Knows no provider: what is
+asked and what the answer means is the adapters', and a redirect is an answer like any other. The SDKs and httpx make
+the other requests, which are few.
 """
 
 import asyncio
@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 from archer_ws.core.events import LeanEvent
 from archer_ws.llm_gateway.content_coding import DecodingError, coding_of
@@ -26,6 +25,10 @@ if TYPE_CHECKING:
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
+class NotSendable(ConnectError):
+    """No request can be made of what was given."""
+
+
 class StreamPool:
     """The connections; to be made and used in one event loop.
 
@@ -35,7 +38,6 @@ class StreamPool:
         keep_alive_s: how long an idle connection is kept.
         proxy: where requests go through; None is straight.
         tls: how certificates are verified; None where no URL is https.
-        follows_redirects: or gives them as they are.
     """
 
     def __init__(
@@ -46,14 +48,12 @@ class StreamPool:
         keep_alive_s: float,
         proxy: str | None,
         tls: ssl.SSLContext | None,
-        follows_redirects: bool,
     ) -> None:
         self._connections = connections
         self._connect_s = connect_s
         self._keep_alive_s = keep_alive_s
         self._proxy = proxy
         self._tls = tls
-        self._follows_redirects = follows_redirects
         self._session: aiohttp.ClientSession | None = None
         self._loop = asyncio.get_running_loop()
         self._open: set[Connection] = set()
@@ -77,11 +77,7 @@ class StreamPool:
             connection.on_lost = partial(self._forget, origin, connection)
         # A server that is asked to close need not say that it will.
         is_last = headers.get("Connection") == "close"
-        answer = await connection.ask(head, body, on_over=Connection.abort if is_last else partial(self._keep, origin))
-        if self._follows_redirects and answer.status in {301, 302, 303, 307, 308}:
-            await answer.aclose()
-            return await self._ask_by_aiohttp(method, url, body, headers)
-        return answer
+        return await connection.ask(head, body, on_over=Connection.abort if is_last else partial(self._keep, origin))
 
     async def close(self) -> None:
         """Close all connections."""
@@ -101,7 +97,7 @@ class StreamPool:
             host, port = parts.hostname or "", parts.port or _DEFAULT_PORTS[parts.scheme]
             name = host if host.isascii() else host.encode("idna").decode()
         except (ValueError, KeyError) as error:
-            raise ConnectError("a request that can't be sent: its address is no HTTP address") from error
+            raise NotSendable("a request that can't be sent: its address is no HTTP address") from error
         at = (f"[{name}]" if ":" in name else name) + (f":{parts.port}" if parts.port else "")
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         lines = [f"{method} {target} HTTP/1.1", f"Host: {at}"]
@@ -112,7 +108,7 @@ class StreamPool:
             lines.append(f"Authorization: Basic {b64encode(pair.encode()).decode()}")
         lines += [f"{field}: {value}" for field, value in headers.items()]
         if not all(line.isprintable() for line in lines):
-            raise ConnectError("a request that can't be sent: its address or a header field has a control character")
+            raise NotSendable("a request that can't be sent: its address or a header field has a control character")
         origin = Origin(host, port, self._tls if parts.scheme == "https" else None)
         return origin, "\r\n".join([*lines, "", ""]).encode()
 
@@ -155,12 +151,7 @@ class StreamPool:
         try:
             return _AiohttpAnswer(
                 await self._session.request(
-                    method,
-                    url,
-                    data=body or None,
-                    headers=headers,
-                    proxy=self._proxy,
-                    allow_redirects=self._follows_redirects,
+                    method, url, data=body or None, headers=headers, proxy=self._proxy, allow_redirects=False
                 )
             )
         except aiohttp.ClientError:
@@ -190,12 +181,3 @@ class _AiohttpAnswer(StreamedAnswer):
 
     async def aclose(self) -> None:
         self._response.close()
-
-
-def proxy_for(url: str) -> str | None:
-    """The proxy that the environment names for a URL (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY)."""
-    parts = urlsplit(url)
-    if not parts.hostname or proxy_bypass(parts.hostname):
-        return None
-    proxies = getproxies()
-    return proxies.get(parts.scheme) or proxies.get("all")

@@ -12,6 +12,7 @@ from typing import Any
 from archer_ws.core.clock import utc_now
 from archer_ws.core.exceptions import ArcherError
 from archer_ws.core.ids import new_id
+from archer_ws.llm_gateway.alternation import alternating
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
 from archer_ws.llm_gateway.ollama_failures import ollama_identity, truncated
 from archer_ws.llm_gateway.ollama_http import OllamaHttp
@@ -29,6 +30,7 @@ from archer_ws.llm_gateway.ollama_models import (
 )
 from archer_ws.llm_gateway.ollama_stream import OllamaStreamDecoder, answer_of
 from archer_ws.llm_gateway.probing import probe
+from archer_ws.llm_gateway.provider_url import ProviderUrl
 from archer_ws.llm_gateway.types import (
     ChatMessage,
     ChatOptions,
@@ -68,8 +70,9 @@ class OllamaAdapter(BaseLLMAdapter):
     def __init__(self, *, host: str, default_model: str, timeouts: Timeouts, concurrency: int) -> None:
         self.default_model = default_model
         self._timeouts = timeouts
-        self._identity = ollama_identity(host)
-        self._http = OllamaHttp(host, self._identity, connect_s=timeouts.connect_s, concurrency=concurrency)
+        address = ProviderUrl.of(host)
+        self._identity = ollama_identity(address.url)
+        self._http = OllamaHttp(address, self._identity, connect_s=timeouts.connect_s, concurrency=concurrency)
         self._memory = ModelMemory()
 
     async def chat(
@@ -230,7 +233,10 @@ def _chat_payload(
     *,
     stream: bool,
 ) -> dict[str, Any]:
-    """The body of a chat request. Ollama has no place for a message's `name`: it is left out."""
+    """The body of a chat request. Ollama has no place for a message's `name`: it is left out.
+
+    Ollama applies the model's own chat template, which may demand that user and assistant take turns.
+    """
     named = {
         "temperature": temperature,
         "num_predict": max_tokens,
@@ -240,7 +246,10 @@ def _chat_payload(
     }
     return {
         "model": model,
-        "messages": [{"role": message.role.value, "content": message.content} for message in messages],
+        "messages": [
+            {"role": message.role.value, "content": message.content}
+            for message in alternating(messages, keeps_names=False)
+        ],
         "stream": stream,
         "options": {name: value for name, value in named.items() if value is not None},
     }

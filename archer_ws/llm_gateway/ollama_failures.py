@@ -7,7 +7,6 @@ no codes, so causes are told apart by their wording.
 
 import re
 from collections.abc import Mapping
-from urllib.parse import urlsplit, urlunsplit
 
 from archer_ws.core.exceptions import (
     ArcherError,
@@ -25,6 +24,7 @@ from archer_ws.llm_gateway.failures import (
     trimmed,
     unreadable,
 )
+from archer_ws.llm_gateway.redirects import is_redirect, redirect_failure
 
 # "model requires more system memory (5.0 GiB) than is available", "cudaMalloc failed: out of memory",
 # "llama-server reported out-of-memory during startup", "unable to load full model on GPU".
@@ -38,15 +38,14 @@ _LACKS_CAPABILITY = re.compile(r"does not support", re.IGNORECASE)
 
 
 def ollama_identity(host: str) -> ProviderIdentity:
-    """How Ollama's errors speak of the server at this URL. A user name or password in it is left out."""
-    parts = urlsplit(host)
-    address = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    """How Ollama's errors speak of the server at this URL, which has no password."""
     return ProviderIdentity(
         name="ollama",
-        address=address,
+        address=host,
         auth_hint="For a cloud model run: ollama signin. Behind a proxy, check the credentials in OLLAMA_HOST.",
         unavailable_hint="Start Ollama (ollama serve), or set OLLAMA_HOST, or run: archer-ws serve --provider local",
         model_hint="Run: ollama pull {model}",
+        address_variable="OLLAMA_HOST",
     )
 
 
@@ -55,8 +54,8 @@ def failure_from_answer(
 ) -> ArcherError:
     """The exception for an answer with an error status."""
     message = _message_of(body)
-    if 300 <= status < 400:
-        return unreadable(identity, f"a redirect ({status})", retryable=False)
+    if is_redirect(status):
+        return redirect_failure(identity, status, headers.get("location"))
     if status == 404 and (message is None or model is None):
         # Ollama's own 404 names the model; any other is a path that this server does not have.
         return unreadable(identity, "404: it has no Ollama API", retryable=False)

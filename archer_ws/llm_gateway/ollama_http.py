@@ -8,6 +8,7 @@ the adapter's; what errors mean is ollama_failures.py's.
 import asyncio
 import ipaddress
 import json
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager, nullcontext
 from functools import partial
@@ -20,9 +21,12 @@ from archer_ws.llm_gateway.content_coding import DecodingError, coding_of
 from archer_ws.llm_gateway.failures import ProviderIdentity, failure_from_transport, unreadable
 from archer_ws.llm_gateway.http_answer import StreamedAnswer, in_slices
 from archer_ws.llm_gateway.http_connection import NotHttp
-from archer_ws.llm_gateway.http_stream import StreamPool, proxy_for
+from archer_ws.llm_gateway.http_stream import StreamPool
 from archer_ws.llm_gateway.ollama_failures import failure_from_answer, failure_from_break
-from archer_ws.llm_gateway.sdk_client import KEEP_ALIVE_S, PLAIN_KEEP_ALIVE_S, SdkClient
+from archer_ws.llm_gateway.provider_url import ProviderUrl
+from archer_ws.llm_gateway.redirects import is_redirect, redirect_failure
+from archer_ws.llm_gateway.sdk_client import KEEP_ALIVE_S, PLAIN_KEEP_ALIVE_S, SdkClient, foreign_failures, proxied
+from archer_ws.llm_gateway.surroundings import Way, way_to
 from archer_ws.llm_gateway.wire import decode_json
 
 if TYPE_CHECKING:
@@ -77,19 +81,21 @@ class _WholeAnswer(StreamedAnswer):
 
 
 class OllamaHttp:
-    """The server at `host`, a URL with scheme and perhaps a path.
+    """The server at an address with scheme and perhaps a path.
 
     Args:
         connect_s: the longest wait for a connection, in seconds. All other waits are the caller's.
         concurrency: how many chats may run at once.
     """
 
-    def __init__(self, host: str, identity: ProviderIdentity, *, connect_s: float, concurrency: int) -> None:
-        self._host = host
+    def __init__(self, address: ProviderUrl, identity: ProviderIdentity, *, connect_s: float, concurrency: int) -> None:
+        self._host = address.url
+        self._credential = address.headers
+        self._way = Way()
         self._identity = identity
         self._connect_s = connect_s
         self._connections = 2 * concurrency + SIDE_CONNECTIONS
-        self._pools = SdkClient("httpx", self._make_pool, provider=identity.name)
+        self._pools = SdkClient("httpx", self._make_pool, identity=identity)
 
     async def open(self) -> None:
         """Import httpx and make the running loop's pool, if that has not been done yet."""
@@ -135,16 +141,23 @@ class OllamaHttp:
                     model = payload.get("model") if payload else None
                     raise failure_from_answer(self._identity, answer.status, beginning, answer.headers, model)
                 yield await opened.enter_async_context(aclosing(answer.reads()))
-        except (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, NotHttp, DecodingError, OSError) as error:
-            raise failure_from_break(self._identity, error, answered=answered) from error
+        except (httpx.HTTPError, aiohttp.ClientError, NotHttp, DecodingError, OSError) as error:
+            failure = failure_from_break(self._identity, error, answered=answered)
+            raise (failure if answered else proxied(self._way, failure)) from error
 
     async def _send(self, pool: _Pool, path: str, payload: Payload | None, *, is_streamed: bool) -> StreamedAnswer:
+        import aiohttp
+        import httpx
+
         body = json.dumps(payload).encode() if payload else None
         headers = {"content-type": "application/json", "accept-encoding": "identity"} if body else {}
-        if body and is_streamed:
-            return await pool.streams.post(f"{self._host.rstrip('/')}{path}", body, headers)
-        request = pool.http.build_request("POST" if body else "GET", path, content=body, headers=headers)
-        return _WholeAnswer(await pool.http.send(request, stream=True))
+        headers |= self._credential
+        foreseen = (httpx.HTTPError, aiohttp.ClientError, NotHttp, DecodingError, OSError)
+        with foreign_failures(self._identity, *foreseen):
+            if body and is_streamed:
+                return await pool.streams.post(f"{self._host.rstrip('/')}{path}", body, headers)
+            request = pool.http.build_request("POST" if body else "GET", path, content=body, headers=headers)
+            return _WholeAnswer(await pool.http.send(request, stream=True))
 
     async def ask(
         self,
@@ -200,27 +213,34 @@ class OllamaHttp:
         # Proxies that the environment names lead to the world outside: a server on this machine or in its network is
         # reached directly, whatever no_proxy forgets. Certificates are the environment's (SSL_CERT_FILE) either way.
         # Without TLS there is nothing to verify, and loading the certificates would take 100 ms.
-        tls = module.create_ssl_context(trust_env=True) if self._host.startswith("https:") else None
+        way = self._way = way_to(self._host, is_near=is_near(self._host), make_tls=module.create_ssl_context)
+        is_tls = self._host.startswith("https:")
         return _Pool(
             module.AsyncClient(
                 base_url=self._host,
                 timeout=module.Timeout(None, connect=self._connect_s),
                 limits=module.Limits(max_connections=self._connections, max_keepalive_connections=self._connections),
-                trust_env=not is_near(self._host),
-                verify=tls or False,
+                trust_env=False,
+                proxy=way.proxy_url,
+                verify=way.tls or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
                 # A compressed stream would come in lumps.
                 headers={"accept-encoding": "identity"},
+                event_hooks={"response": [self._refuse_redirect]},
             ),
             partial(
                 StreamPool,
                 connections=self._connections,
                 connect_s=self._connect_s,
-                keep_alive_s=KEEP_ALIVE_S if tls else PLAIN_KEEP_ALIVE_S,
-                proxy=None if is_near(self._host) else proxy_for(self._host),
-                tls=tls,
-                follows_redirects=False,
+                keep_alive_s=KEEP_ALIVE_S if is_tls else PLAIN_KEEP_ALIVE_S,
+                proxy=way.proxy_url,
+                tls=way.tls,
             ),
         )
+
+    async def _refuse_redirect(self, response: "httpx.Response") -> None:
+        """Before httpx reads where it points, which it does even where it does not go there."""
+        if is_redirect(response.status_code):
+            raise redirect_failure(self._identity, response.status_code, response.headers.get("location"))
 
 
 def is_near(host: str) -> bool:

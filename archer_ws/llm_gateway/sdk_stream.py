@@ -8,12 +8,14 @@ both are still the SDK's here.
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import msgspec
 
 from archer_ws.llm_gateway.http_answer import StreamedAnswer
 from archer_ws.llm_gateway.http_stream import StreamPool
+from archer_ws.llm_gateway.probing import AnswerHead
 
 if TYPE_CHECKING:
     import httpx2
@@ -21,6 +23,14 @@ if TYPE_CHECKING:
 #: A proxy that compresses a stream gathers it first.
 _STREAM_HEADERS = {"Accept": "text/event-stream", "Accept-Encoding": "identity"}
 _WHOLE_HEADERS = {"Accept": "application/json"}
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An answer with an error status."""
+
+    status: int
+    body: bytes
 
 
 class Sdk(Protocol):
@@ -85,6 +95,19 @@ class StreamingSdk(Generic[SdkT]):
             answer = await self._answered(pool, method, path, said, {**self._headers, **_WHOLE_HEADERS})
             async with aclosing(answer):
                 return await answer.read()
+
+    async def probe(self) -> AnswerHead:
+        """The head of the answer to an empty object, from which nothing is generated; its body is not waited for.
+
+        Raises:
+            Exception: aiohttp's, for a failed connection.
+        """
+        pool = self._opened()
+        answer = await pool.post(self._base_url + self._path, b"{}", {**self._headers, "Connection": "close"})
+        try:
+            return AnswerHead(answer.status, answer.content_type, answer.headers.get("location"))
+        finally:
+            await answer.aclose()
 
     async def close(self) -> None:
         """Close all connections."""

@@ -290,12 +290,15 @@ class ProviderStatus(BaseModel):
 class ChatOptions:
     """What `chat` and `stream_chat` take beyond the specification's arguments.
 
-    `on_progress(phase, detail)` is called from the event loop before the first token; it must not block or raise.
+    `defaulted` names the parameters (as the arguments are named) whose values are ours and not the client's: a server
+    that refuses one of them may be asked without it. `on_progress(phase, detail)` is called from the event loop before
+    the first token; it must not block or raise.
     """
 
     stop: tuple[str, ...] = ()
     top_p: float | None = None
     seed: int | None = None
+    defaulted: frozenset[str] = frozenset()
     on_progress: Callable[[ProgressPhase, str | None], None] | None = None
 
     def progress(self, phase: ProgressPhase, detail: str | None = None) -> None:
@@ -314,3 +317,5 @@ class Route:
     max_tokens: int
     #: Whether the request itself named the model.
     model_was_named: bool = True
+    #: Which of these values the request left open: `temperature`, `max_tokens`.
+    defaulted: frozenset[str] = frozenset()

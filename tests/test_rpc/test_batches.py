@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from archer_ws.core.limits import BAD_MESSAGES_MAX
 from archer_ws.rpc.codec import BATCH_MAX
-from archer_ws.rpc.connection import BAD_MESSAGES_MAX
 from tests.fakes.rpc_peer import RpcPeer
 from tests.test_rpc.conftest import Server
 

@@ -50,4 +50,4 @@ async def list_provider_models(
     known = services.router.providers
     if provider not in known:
         raise NotFound(f"there is no provider {provider[:100]!r}", hint=f"Use one of: {', '.join(known)}.")
-    return await services.router.get_adapter(provider).list_models()
+    return await services.router.list_models(provider)

@@ -197,7 +197,7 @@ async def _find(services: Services, model_id: str) -> ModelInfo:
     route = services.router.resolve(ChatRequest(messages=probe, model=model_id))
     # Ollama names a model without its tag where that is `latest`.
     names = {route.model, f"{route.model}:latest"} if route.provider == "ollama" else {route.model}
-    for info in await services.router.get_adapter(route.provider).list_models():
+    for info in await services.router.list_models(route.provider):
         if info.id in names:
             return info
     raise ModelNotFound(
