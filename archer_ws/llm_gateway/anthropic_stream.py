@@ -15,7 +15,15 @@ from archer_ws.llm_gateway.model_lists import entries_of
 from archer_ws.llm_gateway.token_counts import MAX_COUNT, count_of, usage_from
 from archer_ws.llm_gateway.token_counts import usage_of as counts_of
 from archer_ws.llm_gateway.types import FinishReason, StreamChunk, TokenUsage
-from archer_ws.llm_gateway.wire import BARE_JSON, EventDecoder, LineTooLong, ServerEvent, decode_json, is_web_page
+from archer_ws.llm_gateway.wire import (
+    BARE_JSON,
+    EventDecoder,
+    LineTooLong,
+    ServerEvent,
+    decode_json,
+    is_sign_of_life,
+    is_web_page,
+)
 
 __all__ = [
     "Answer",
@@ -77,16 +85,17 @@ class MessageStreamDecoder:
                 raise Unreadable("a web page (text/html) in place of an answer")
             for event in self._events.feed(data):
                 gathered.alive = self._heard = True
-                self._take(event, gathered)
-                if self._is_over():
-                    self._conclude(gathered)
-                    break
+                if not _add_text(event, gathered):
+                    self._take(event, gathered)
+                    if self._is_over():
+                        self._conclude(gathered)
+                        break
         except LineTooLong as error:
             self.fault = Unreadable(str(error))
         except (ErrorSaid, BrokenOff, Unreadable) as fault:
             self.fault = fault
         self._fed = True
-        return self._closed(gathered)
+        return gathered.close() if self._has_text else self._closed(gathered)
 
     def finish(self) -> list[StreamChunk]:
         """To be called at the end of the body: what stood there without an end of its own, if it is whole.
@@ -101,7 +110,7 @@ class MessageStreamDecoder:
                 gathered.alive = self._heard = True
                 if name == BARE_JSON or _decoded(data) is not None:
                     self._take((name, data), gathered)
-            if self._fed and not self._heard:
+            if self._fed and not (self._heard or self._events.has_comments):
                 raise Unreadable("something other than an event stream")
             self._conclude(gathered)
         except (ErrorSaid, BrokenOff, Unreadable) as fault:
@@ -114,12 +123,6 @@ class MessageStreamDecoder:
     def _take(self, event: ServerEvent, gathered: Gathered) -> None:
         name, data = event
         body = _decoded(data)
-        if type(body) is dict and body.get("type") == "content_block_delta" and name != "error":
-            # What nearly all events are.
-            delta = body.get("delta")
-            if type(delta) is dict and delta.get("type") == "text_delta" and type(delta.get("text")) is str:
-                gathered.add(delta["text"], reasoning=False)
-                return
         if data.isspace() or not data:
             return  # an empty one is somebody's keep-alive
         if data.startswith(b"[DONE]"):
@@ -132,7 +135,7 @@ class MessageStreamDecoder:
             elif name == "error":
                 # A proxy's error need not be JSON; its text is nobody's business.
                 raise ErrorSaid(None)
-            elif name in _EVENTS:
+            elif name in _EVENTS and not is_sign_of_life(data):
                 self._take_lines(name, data, gathered, is_json=body is not None)
 
     def _take_lines(self, name: str, data: bytes, gathered: Gathered, *, is_json: bool) -> None:
@@ -219,7 +222,7 @@ class MessageStreamDecoder:
             )
 
     def _closed(self, gathered: Gathered) -> list[StreamChunk]:
-        self._has_text = self._has_text or gathered.has_text()
+        self._has_text = gathered.has_text()
         return gathered.close()
 
 
@@ -268,6 +271,22 @@ def usage_of(usage: dict[str, Any]) -> TokenUsage | None:
     details = usage.get("output_tokens_details")
     counts.reasoning_tokens = count_of(details.get("thinking_tokens")) if isinstance(details, dict) else None
     return counts
+
+
+def _add_text(event: ServerEvent, gathered: Gathered) -> bool:
+    """Take what nearly all events are, a piece of text; false, and nothing taken, where it is anything else."""
+    name, data = event
+    try:
+        body = decode_json(data)
+    except ValueError:
+        return False
+    if type(body) is not dict or body.get("type") != "content_block_delta" or name == "error":
+        return False
+    delta = body.get("delta")
+    if type(delta) is not dict or delta.get("type") != "text_delta" or type(text := delta.get("text")) is not str:
+        return False
+    gathered.add(text, reasoning=False)
+    return True
 
 
 def _decoded(data: bytes) -> object:

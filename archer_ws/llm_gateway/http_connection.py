@@ -7,6 +7,7 @@ What a general client does for each piece and each request is most of what a tok
 """
 
 import asyncio
+import select
 import socket
 import ssl
 from collections.abc import Callable
@@ -89,6 +90,16 @@ class Connection(asyncio.Protocol):
     def is_open(self) -> bool:
         """Whether a request may be sent, as far as is known."""
         return not self._transport.is_closing()
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing has come, nor the end, that was not read yet: what comes before a request is no answer."""
+        fd = self._transport.get_extra_info("socket").fileno()
+        if hasattr(select, "poll"):
+            waiting = select.poll()
+            waiting.register(fd, select.POLLIN)
+            return not waiting.poll(0)
+        return not select.select([fd], [], [], 0)[0]
 
     async def ask(self, head: bytes, body: bytes, *, on_over: "Callable[[Connection], None]") -> "Answer":
         """The answer to a request, its head read. `on_over` is given the connection after an answer that leaves it fit

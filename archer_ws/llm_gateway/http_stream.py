@@ -32,6 +32,11 @@ class NotSendable(ConnectError):
 class StreamPool:
     """The connections; to be made and used in one event loop.
 
+    A connection is kept only if its answer's end was beyond doubt (RFC 9112, section 6.3) and nothing stood behind it,
+    is closed when anything comes while it is idle, and is not used when anything has come that was not read yet. What
+    is left: a provider that sends a second answer, which nobody asked for, so late that it is still on its way when the
+    next request is written, has it taken for that request's answer. Connections are shared by all who use this server.
+
     Args:
         connections: how many there may be through a proxy; straight ones are as many as there are answers.
         connect_s: how long connecting may take. All other waits are the caller's.
@@ -117,8 +122,9 @@ class StreamPool:
         while idle:
             connection, timer = idle.pop()
             timer.cancel()
-            if connection.is_open:
+            if connection.is_open and connection.is_silent:
                 return connection
+            connection.abort()
         return None
 
     def _keep(self, origin: Origin, connection: Connection) -> None:

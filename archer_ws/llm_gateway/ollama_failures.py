@@ -77,7 +77,7 @@ def failure_from_break(identity: ProviderIdentity, error: BaseException, *, answ
     """The exception for a connection that could not be made or broke; `answered`: the headers had come."""
     # httpx's and aiohttp's names for it.
     if {type(error).__name__, type(error.__cause__).__name__} & {"DecodingError", "ContentEncodingError"}:
-        return unreadable(identity, "a body that can't be decompressed")
+        return unreadable(identity, f"a body that can't be decompressed ({trimmed(str(error))})")
     if answered:
         return truncated(identity)
     return failure_from_transport(identity, error)

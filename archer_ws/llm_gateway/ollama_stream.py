@@ -19,13 +19,12 @@ from archer_ws.llm_gateway.finish_reasons import finish_reason_of as reason_of
 from archer_ws.llm_gateway.ollama_failures import failure_from_error_line, truncated
 from archer_ws.llm_gateway.token_counts import count_of, usage_from, usage_within
 from archer_ws.llm_gateway.types import FinishReason, StreamChunk, TokenUsage
-from archer_ws.llm_gateway.wire import LineDecoder, LineTooLong, decode_json, is_web_page
+from archer_ws.llm_gateway.wire import LineDecoder, LineTooLong, decode_json, is_sign_of_life, is_web_page
 
 #: What a proxy that turns lines into server-sent events puts around the data. No JSON value begins like these.
 _EVENT_FRAMING = (b":", b"event:", b"id:", b"retry:")
 #: Events that bring lines; others are a proxy's own, its signs of life mostly.
 _LINE_EVENTS = frozenset({b"", b"message", b"data", b"chunk", b"error"})
-_SIGNS_OF_LIFE = frozenset({b"ping", b"pong", b"heartbeat", b"keep-alive", b"keepalive", b"keep_alive"})
 _BOM = b"\xef\xbb\xbf"
 
 #: Consecutive pieces of one kind; True for reasoning.
@@ -96,6 +95,9 @@ class OllamaStreamDecoder:
         failure: ProviderFailure | None = None
         try:
             for line in lines:
+                if self._heard and _add_text(line, runs):
+                    is_alive = True
+                    continue
                 for value in self._objects(line):
                     is_alive = self._heard = True
                     self._take(value, runs)
@@ -144,7 +146,7 @@ class OllamaStreamDecoder:
         try:
             value = decode_json(line)
         except ValueError:
-            if (is_data and self._event not in _LINE_EVENTS) or line.lower() in _SIGNS_OF_LIFE:
+            if (is_data and self._event not in _LINE_EVENTS) or is_sign_of_life(line):
                 return []
             if line[:1] in (b"{", b"[") and not is_data:
                 return self._keep(line)
@@ -173,10 +175,7 @@ class OllamaStreamDecoder:
         if isinstance(message, dict):
             # In a line that has both, the reasoning led to the text.
             thinking, content = message.get("thinking"), message.get("content")
-            if content and type(content) is str and not thinking:
-                _run_of(False, runs).append(content)
-            else:
-                self._gather(thinking or message.get("reasoning"), content, runs)
+            self._gather(thinking or message.get("reasoning"), content, runs)
         elif isinstance(value.get("response"), str):
             # As /api/generate has it.
             self._gather(value.get("thinking"), value["response"], runs)
@@ -249,6 +248,27 @@ def usage_of(value: Mapping[str, Any]) -> TokenUsage | None:
     if not any(count is not None for count in counts.values()):
         return None
     return usage_from(counts.get("prompt_eval_count", 0), counts.get("eval_count", 0))
+
+
+def _add_text(line: bytes, runs: list[_Run]) -> bool:
+    """Take what nearly all lines are, a piece of text; false, and nothing taken, where it is anything else."""
+    if line[:1] != b"{":
+        return False
+    try:
+        value = decode_json(line)
+    except ValueError:
+        return False
+    message = value.get("message")
+    if value.get("done") is not False or type(message) is not dict or value.get("error") or message.get("thinking"):
+        return False
+    content = message.get("content")
+    if type(content) is not str or not content:
+        return False
+    if runs and not runs[-1][0]:
+        runs[-1][1].append(content)
+    else:
+        runs.append((False, [content]))
+    return True
 
 
 def _run_of(is_reasoning: bool, runs: list[_Run]) -> list[str]:

@@ -18,7 +18,7 @@ from archer_ws.llm_gateway.one_answer import OneAnswer
 from archer_ws.llm_gateway.openai_documents import choices_of, counts_within, reason_within
 from archer_ws.llm_gateway.token_counts import usage_of
 from archer_ws.llm_gateway.types import FinishReason, StreamChunk
-from archer_ws.llm_gateway.wire import BARE_JSON, EventDecoder, LineTooLong, decode_json, is_web_page
+from archer_ws.llm_gateway.wire import BARE_JSON, EventDecoder, LineTooLong, decode_json, is_sign_of_life, is_web_page
 
 __all__ = [
     "Answer",
@@ -36,8 +36,6 @@ __all__ = [
 _CHUNK_EVENTS = frozenset(
     {"", "message", "data", "chunk", "delta", "completion", "chat.completion.chunk", "error", BARE_JSON}
 )
-#: Data that stands for a comment.
-_SIGNS_OF_LIFE = frozenset({b"ping", b"pong", b"heartbeat", b"keep-alive", b"keepalive", b"keep_alive"})
 
 
 class _Message(msgspec.Struct, gc=False):
@@ -118,13 +116,14 @@ class ChatStreamDecoder:
                 if body.startswith(b"[DONE]"):
                     self._end(gathered)
                     break
-                if body:  # an empty one is somebody's keep-alive
-                    self._read(body, event, gathered)
+                # An empty one is somebody's keep-alive. (As in `_read`, a call less for each token.)
+                if body and (event or not self._read_plain(body, gathered)):
+                    self._read_odd(body, event, gathered)
         except LineTooLong as error:
             self.fault = Unreadable(str(error))
         except (Unreadable, ErrorSaid, BrokenOff) as fault:
             self.fault = fault
-        return self._closed(gathered)
+        return gathered.close() if self._has_text else self._closed(gathered)
 
     def finish(self) -> list[StreamChunk]:
         """To be called at the end of the body: what stood there without an end of its own, if it is whole."""
@@ -139,7 +138,7 @@ class ChatStreamDecoder:
                     break
                 if body and (event == BARE_JSON or _is_json(body)):
                     self._read(body, event, gathered)
-            if self._size and not self._heard:
+            if self._size and not (self._heard or self._events.has_comments):
                 raise Unreadable("something other than an event stream")
             self._conclude(gathered)
         except (Unreadable, ErrorSaid, BrokenOff) as fault:
@@ -164,14 +163,14 @@ class ChatStreamDecoder:
         if choice.index or delta is None:
             return False
         content, reasoning = delta.content, delta.reasoning_content or delta.reasoning
-        if delta.refusal or not (content or reasoning) or (content and type(content) is not str):
+        if delta.refusal:
             return False
-        if reasoning:
-            if type(reasoning) is not str:
-                return False
-            gathered.add(reasoning, reasoning=True)
-        if content:
+        if type(content) is str and content and not reasoning:
             gathered.add(content, reasoning=False)
+        elif type(reasoning) is str and reasoning and not content:
+            gathered.add(reasoning, reasoning=True)
+        else:
+            return False
         self.last = data
         if chunk.usage:
             self._count(chunk.usage, gathered)
@@ -187,7 +186,9 @@ class ChatStreamDecoder:
             return
         documents = found if isinstance(found, list) and found else [found]
         if not all(isinstance(document, dict) for document in documents):
-            if event in _CHUNK_EVENTS:
+            if found == "[DONE]":
+                self._end(gathered)
+            elif event in _CHUNK_EVENTS:
                 raise Unreadable("JSON that is not an object of this API")
             return
         for document in documents:
@@ -204,9 +205,9 @@ class ChatStreamDecoder:
         elif event == "error":
             # A proxy's need not be JSON; its text is nobody's business.
             raise ErrorSaid(None)
-        elif data.strip().strip(b'"').upper() in (b"[DONE]", b"DONE"):
+        elif data.strip() == b"DONE":
             self._end(gathered)
-        elif event in _CHUNK_EVENTS and data.strip().lower() not in _SIGNS_OF_LIFE:
+        elif event in _CHUNK_EVENTS and not is_sign_of_life(data):
             raise Unreadable("something that is not JSON")
 
     def _take(self, document: dict[str, Any], event: str, data: bytes, gathered: Gathered) -> None:
@@ -288,10 +289,9 @@ class ChatStreamDecoder:
 
     def _closed(self, gathered: Gathered) -> list[StreamChunk]:
         chunks = gathered.close()
-        if not self._has_text:
-            for chunk in chunks:
-                self._has_text = self._has_text or bool(chunk.content)
-                self._has_reasoning = self._has_reasoning or bool(chunk.reasoning)
+        for chunk in chunks:
+            self._has_text = self._has_text or bool(chunk.content)
+            self._has_reasoning = self._has_reasoning or bool(chunk.reasoning)
         return chunks
 
 

@@ -25,8 +25,6 @@ _PROMPT_DETAILS = ("prompt_tokens_details", "input_tokens_details", "input_token
 _COMPLETION_DETAILS = ("completion_tokens_details", "output_tokens_details", "output_token_details")
 _CACHED = ("cached_tokens", "prompt_cache_hit_tokens", "cache_read_input_tokens", "cached_content_token_count")
 _REASONING = ("reasoning_tokens", "thinking_tokens", "thoughts_token_count")
-#: Where a usage object stands, if not at `usage`: Gemini, LangChain, Groq.
-_PLACES = ("usage", "usage_metadata", "token_usage", "x_groq")
 
 _CAMEL_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
@@ -83,13 +81,17 @@ def usage_from(prompt: int | None, completion: int | None) -> TokenUsage:
 
 
 def usage_within(fields: object) -> TokenUsage | None:
-    """The counts in a document, or a part of one, that has them in another place than usual; None where it has none."""
+    """The counts in a document, or a part of one, by any name of their object (Gemini's `usageMetadata`, LangChain's
+    `token_usage`, Groq's `x_groq`); None where it has none.
+    """
     if not isinstance(fields, dict):
         return None
-    named = _in_snake_case(fields)
-    for name in _PLACES:
-        inner = named.get(name)
-        if isinstance(inner, dict) and (found := usage_of(inner) or usage_of(inner.get("usage"))):
+    for name, inner in fields.items():
+        if (
+            isinstance(inner, dict)
+            and ("usage" in name.lower() or name == "x_groq")
+            and (found := usage_of(inner) or usage_of(inner.get("usage")))
+        ):
             return found
     return None
 

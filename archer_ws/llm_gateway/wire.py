@@ -18,6 +18,9 @@ BARE_JSON = "application/json"
 
 #: What a short line takes in memory beyond its bytes.
 _LINE_COSTS = 64
+#: Of a line that comes byte by byte, so many pieces are kept before they are joined: each costs a short line's memory.
+_MOST_PIECES = 4096
+_SIGNS_OF_LIFE = frozenset({b"ping", b"pong", b"heartbeat", b"keep-alive", b"keepalive", b"keep_alive"})
 _BOM = b"\xef\xbb\xbf"
 _SKIP: msgspec.json.Decoder[msgspec.Raw] = msgspec.json.Decoder(msgspec.Raw)
 
@@ -59,6 +62,11 @@ def is_whole_json(data: bytes) -> bool:
     return True
 
 
+def is_sign_of_life(data: bytes) -> bool:
+    """Whether data that is no JSON says no more than a comment would."""
+    return data.strip().lower() in _SIGNS_OF_LIFE
+
+
 def is_web_page(beginning: bytes) -> bool:
     """Whether a body begins as a web page does: its end need not be waited for."""
     return beginning.lstrip(_BOM + b" \t\r\n")[:1] == b"<"
@@ -68,8 +76,9 @@ class LineDecoder:
     """Splits a byte stream at LF, CR LF or CR, wherever the reads happen to be cut."""
 
     def __init__(self) -> None:
-        # The unfinished line; as one that grows, since bytes joined at each read would cost its length squared.
-        self._rest = bytearray()
+        # The unfinished line, in the pieces it came in: joining them at each read would cost its length squared.
+        self._rest: list[bytes] = []
+        self._rest_bytes = 0
         self._skip_lf = False
 
     @property
@@ -92,9 +101,8 @@ class LineDecoder:
             self._keep(data)
             return []
         if self._rest:
-            self._rest += data
-            data = bytes(self._rest)
-            self._rest.clear()
+            data = b"".join((*self._rest, data))
+            self._rest, self._rest_bytes = [], 0
         lines = data.splitlines()
         if data[-1] in b"\r\n":
             self._skip_lf = data[-1] == 0x0D
@@ -104,14 +112,17 @@ class LineDecoder:
 
     def flush(self) -> bytes:
         """What stands after the last terminator, at the end of the stream."""
-        rest = bytes(self._rest)
-        self._rest.clear()
+        rest, self._rest, self._rest_bytes = b"".join(self._rest), [], 0
         return rest
 
     def _keep(self, data: bytes) -> None:
-        self._rest += data
-        if len(self._rest) > PROVIDER_DOCUMENT_BYTES:
-            raise LineTooLong(f"a line of more than {PROVIDER_DOCUMENT_BYTES} bytes")
+        if data:
+            self._rest.append(data)
+            self._rest_bytes += len(data)
+            if len(self._rest) > _MOST_PIECES:
+                self._rest = [b"".join(self._rest)]
+            if self._rest_bytes > PROVIDER_DOCUMENT_BYTES:
+                raise LineTooLong(f"a line of more than {PROVIDER_DOCUMENT_BYTES} bytes")
 
 
 class EventDecoder:
@@ -136,6 +147,8 @@ class EventDecoder:
         self._bare: list[bytes] = []
         self._at_start = True
         self._has_no_blank_lines = False
+        #: Whether comments came: they alone make an event stream, too.
+        self.has_comments = False
         #: Whether nothing of an event has come that is not complete.
         self._is_between = False
 
@@ -155,8 +168,8 @@ class EventDecoder:
             # One event and no more, as nearly all reads are while a model speaks.
             return [("", data[6:-2])]
         events: list[ServerEvent] = []
-        if self._is_between and not data.strip(b"\r\n"):
-            return events
+        if data.startswith(b"\n") and self._is_between and not data.strip(b"\r\n"):
+            return events  # blank lines alone, perhaps a great many
         self._take(self._lines.feed(data), events)
         if self._data and (self._has_no_blank_lines or self._data[-1].startswith(b"[DONE]")):
             self._end_line_event(events)
@@ -189,7 +202,9 @@ class EventDecoder:
                     self._data.append(value)
             elif line.startswith(b"event:"):
                 self._name(line[6:].removeprefix(b" ").decode("utf-8", "replace"))
-            elif line[:1] != b":":
+            elif line[:1] == b":":
+                self.has_comments = True
+            else:
                 self._take_odd(line, events)
 
     def _take_odd(self, line: bytes, events: list[ServerEvent]) -> None:
