@@ -112,7 +112,7 @@ def counts(prompt: int, completion: int, *, cached: int = 0, reasoning: int = 0)
 
 def adapter_for(server: ScriptedServer, **settings: Any) -> AbstractAsyncContextManager[OpenAIAdapter]:
     """An OpenAI adapter at the server's address, closed in the end."""
-    return adapter_at(f"{server.url}/v1", **settings)
+    return adapter_at(settings.pop("base_url", f"{server.url}/v1"), **settings)
 
 
 @asynccontextmanager
