@@ -120,7 +120,7 @@ class AnthropicAdapter(BaseLLMAdapter):
                 await ask_fitted(
                     self._client,
                     self._fitted(model, body, options),
-                    model,
+                    self.provider_name,
                     lambda body: self._client.post_message(body, self._timeouts.total_s),
                     foreseen(),
                 )
@@ -151,7 +151,9 @@ class AnthropicAdapter(BaseLLMAdapter):
         await self._client.open()
         with self._mapping_errors(model):
             fitted = self._fitted(model, body, options)
-            response = await ask_fitted(self._client, fitted, model, self._client.stream_message, foreseen())
+            response = await ask_fitted(
+                self._client, fitted, self.provider_name, self._client.stream_message, foreseen()
+            )
         decoder = MessageStreamDecoder()
         # Closing a response that was not read to its end closes its connection, too.
         async with aclosing(response):

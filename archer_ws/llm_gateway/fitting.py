@@ -3,9 +3,13 @@
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
-from archer_ws.core.exceptions import ArcherError, FieldError, ProviderError
+import structlog
+
+from archer_ws.core.exceptions import ArcherError, ContextTooLong, FieldError, ProviderError
 from archer_ws.llm_gateway.refused_parameters import REFUSALS, FittedRequest
 from archer_ws.llm_gateway.sdk_stream import Refusal
+
+log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -23,11 +27,11 @@ class Client(Protocol):
 async def ask_fitted(
     client: Client,
     request: FittedRequest,
-    model: str,
+    provider: str,
     send: Callable[[dict[str, Any]], Awaitable[T]],
     foreseen: tuple[type[Exception], ...],
 ) -> T:
-    """What `send` gives for the request's body, or for as much of it as the server takes.
+    """What `send` gives for the request's body, or for as much of it as the server takes; what is left out is logged.
 
     Raises:
         ArcherError: it is refused, and not for something that may be left out.
@@ -40,12 +44,15 @@ async def ask_fitted(
             refusal = client.refusal(error)
             if refusal is None or refusal.status not in REFUSALS:
                 raise
-            failure = client.failure(error, model)
-            # A prompt that is too long, say, is no parameter's fault, though its error names max_tokens, too.
-            if type(failure) is ProviderError and request.yields(refusal.body):
+            failure = client.failure(error, request.model)
+            is_too_long = isinstance(failure, ContextTooLong)
+            if (type(failure) is ProviderError or is_too_long) and request.yields(
+                refusal.body, is_too_long=is_too_long
+            ):
                 continue
             raise _naming(failure, request.refused_of_the_clients(refusal.body)) from error
-        request.taken()
+        for parameter in request.taken():
+            log.warning("parameter_refused", provider=provider, model=request.model, parameter=parameter)
         return answer
 
 

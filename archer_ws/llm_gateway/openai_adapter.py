@@ -133,7 +133,7 @@ class OpenAIAdapter(BaseLLMAdapter):
                 await ask_fitted(
                     self._client,
                     fitted,
-                    model,
+                    self.provider_name,
                     lambda body: self._client.post_chat(body, self._timeouts.total_s),
                     foreseen(),
                 )
@@ -166,7 +166,7 @@ class OpenAIAdapter(BaseLLMAdapter):
         await self._client.open()
         with self._mapping(model):
             fitted = FittedRequest(self._refused, model, body, options.defaulted)
-            response = await ask_fitted(self._client, fitted, model, self._client.stream_chat, foreseen())
+            response = await ask_fitted(self._client, fitted, self.provider_name, self._client.stream_chat, foreseen())
         decoder = ChatStreamDecoder()
         # Closing a response that was not read to its end closes its connection, too.
         async with contextlib.aclosing(response):

@@ -33,6 +33,11 @@ _MAX_BODY_BYTES = 64 * 1024
 _MAX_DEPTH = 12
 #: Where errors repeat what was sent (pydantic, FastAPI), which names everything.
 _ECHOES = frozenset({"input", "body", "ctx", "url", "request"})
+#: Words for a bound that is known under this name, and too large.
+_OF_VALUE = re.compile(
+    r"too (large|big|high|long|many)|exceed|at most|less than|greater than|larger than|maximum|must be|range|\d\s*[<>]",
+    re.IGNORECASE,
+)
 #: Words for a parameter that is not known at all, and not merely for its value.
 _UNKNOWN = re.compile(
     r"unsupported|not supported|unknown|unrecogni[sz]ed|unexpected|not permitted|not allowed|extra[_ ]|deprecated"
@@ -82,6 +87,11 @@ class Said:
         """Whether it refuses the parameter itself, and not its value alone."""
         return _UNKNOWN.search(self.text) is not None
 
+    @property
+    def is_of_the_value(self) -> bool:
+        """Whether it refuses the value alone, so that another name would not help."""
+        return not self.is_of_the_name and _OF_VALUE.search(self.text) is not None
+
 
 @dataclass(slots=True)
 class RefusedParameters:
@@ -94,8 +104,8 @@ class RefusedParameters:
         return self._by_model.get(model, {})
 
     def keep(self, model: str, changes: dict[str, str | None]) -> None:
-        """Remember what a request had to do without."""
-        self._by_model[model] = changes
+        """Remember what a request had to do without, beside what others had to."""
+        self._by_model[model] = {**self.get(model), **changes}
         self._by_model.move_to_end(model)
         while len(self._by_model) > MAX_MODELS:
             self._by_model.popitem(last=False)
@@ -121,50 +131,63 @@ class FittedRequest:
         renames_bound: bool = True,
     ) -> None:
         self._memory = memory
-        self._model = model
+        self.model = model
         self._whole = body
         self._renames_bound = renames_bound
         if "max_tokens" in defaulted:
             defaulted |= set(MAX_TOKENS_NAMES)
         ours = self._ours = (frozenset(body) | defaulted) - _NO_PARAMETERS - (_ASKABLE - defaulted)
         self._tries = 0
+        self._is_worth_keeping = False
         self._changes = dict(memory.get(model))
         self.body = _changed(body, self._changes, ours)
 
-    def yields(self, refusal: bytes) -> bool:
-        """Whether `body` is now another one, worth a try after a refusal with this body."""
+    def yields(self, refusal: bytes, *, is_too_long: bool = False) -> bool:
+        """Whether `body` is now another one, worth a try after a refusal with this body.
+
+        `is_too_long`: prompt and bound together are more than the model's context. Without a bound that nobody asked
+        for they may fit; that is this prompt's matter, and not remembered.
+        """
         said = Said.of(refusal)
-        name = said.first_named(name for name in self.body if name in self._ours)
-        if name is None and self._renames_bound and said.is_of_the_name:
+        name = said.first_named(
+            name for name in self.body if name in self._ours and (name in MAX_TOKENS_NAMES or not is_too_long)
+        )
+        if name is None and self._renames_bound and said.is_of_the_name and not is_too_long:
             name = said.first_named(name for name in self.body if name in MAX_TOKENS_NAMES)
         if name is None or self._tries >= MAX_TRIES:
             return False
-        other = MAX_TOKENS_NAMES.get(name)
-        changes = dict(self._changes)
-        if other is None:
-            changes[name] = None
-        elif other in changes:
-            # Refused under its other name before.
-            if name not in self._ours:
-                return False
-            changes[name] = changes[other] = None
-        else:
-            changes[name] = other
+        if name not in self._ours and MAX_TOKENS_NAMES[name] in self._changes:
+            # Refused under both its names.
+            return False
+        changes = {**self._changes, **self._without(name, is_value=is_too_long or said.is_of_the_value)}
         body = _changed(self._whole, changes, self._ours)
         if name in body:
             return False
         self._tries, self._changes, self.body = self._tries + 1, changes, body
+        self._is_worth_keeping |= not is_too_long
         return True
+
+    def _without(self, name: str, *, is_value: bool) -> dict[str, str | None]:
+        """What to do without a parameter: the answer's bound has another name to try, once."""
+        other = MAX_TOKENS_NAMES.get(name)
+        if other is None:
+            return {name: None}
+        if other in self._changes or (is_value and name in self._ours):
+            return {name: None, other: None}
+        return {name: other}
 
     def refused_of_the_clients(self, refusal: bytes) -> str | None:
         """Which of the parameters that the client asked for a refusal has for its field."""
         names = Said.of(refusal).names
         return next((name for name in self.body if name in names and name in _ASKABLE - self._ours), None)
 
-    def taken(self) -> None:
-        """The server took `body`: remember what it had to do without."""
-        if self._tries:
-            self._memory.keep(self._model, self._changes)
+    def taken(self) -> list[str]:
+        """The server took `body`: remember what it had to do without, which is returned where it is new."""
+        if not self._is_worth_keeping:
+            return []
+        new = sorted(self._changes.keys() - self._memory.get(self.model).keys())
+        self._memory.keep(self.model, self._changes)
+        return new
 
 
 def _changed(body: Mapping[str, Any], changes: Mapping[str, str | None], ours: frozenset[str]) -> dict[str, Any]:

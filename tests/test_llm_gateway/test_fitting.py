@@ -33,7 +33,7 @@ def refusing(*parameters: str, otherwise: Callable[[], Reply]) -> Responder:
 
 
 async def answer_of(adapter: BaseLLMAdapter, *, stream: bool, options: ChatOptions = DEFAULTS) -> str:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         if not stream:
             return (await adapter.chat(HELLO, "m", 0.7, 2048, options=options)).content
         return "".join([chunk.content async for chunk in adapter.stream_chat(HELLO, "m", 0.7, 2048, options=options)])
@@ -71,15 +71,32 @@ async def test_what_the_client_asked_for_stays_an_error_that_names_it(stream: bo
         assert len(server.exchanges) == 1
 
 
-async def test_a_prompt_that_is_too_long_is_not_taken_for_a_refused_bound() -> None:
+async def test_a_prompt_that_is_too_long_is_told_and_teaches_nothing() -> None:
     said = "This model's maximum context length is 4096 tokens. Please reduce the messages or max_tokens."
     async with (
         scripted_server(responder=lambda _: refusal("", said)) as server,
         openai_api.adapter_for(server) as adapter,
     ):
+        for number in (1, 2):
+            with pytest.raises(ContextTooLong):
+                await answer_of(adapter, stream=True)
+            # With the bound that nobody asked for, and without.
+            assert sent(server)[-2:] == [
+                {"temperature", "max_tokens", "stream_options"},
+                {"temperature", "stream_options"},
+            ]
+            assert len(server.exchanges) == 2 * number
+
+
+async def test_a_prompt_that_fits_without_our_bound_is_answered() -> None:
+    def respond(exchange: Exchange) -> Reply:
+        said = "maximum context length is 4096 tokens, you asked for 5048 (3000 in the messages, 2048 as max_tokens)"
+        return refusal("", said) if "max_tokens" in exchange.json() else openai_api.text_stream(["Hello"])
+
+    async with scripted_server(responder=respond) as server, openai_api.adapter_for(server) as adapter:
+        assert await answer_of(adapter, stream=True) == "Hello"
         with pytest.raises(ContextTooLong):
-            await answer_of(adapter, stream=True)
-        assert len(server.exchanges) == 1
+            await answer_of(adapter, stream=True, options=ChatOptions())
 
 
 async def test_a_server_that_always_refuses_is_asked_a_few_times() -> None:

@@ -32,7 +32,7 @@ def probes(server: ScriptedServer) -> list[Exchange]:
 @pytest.mark.parametrize("provider", ["openai", "anthropic"])
 async def test_a_server_without_a_list_is_asked_once_whether_it_chats(provider: str, models: Reply) -> None:
     async with (
-        asyncio.timeout(20),
+        asyncio.timeout(60),
         scripted_server(responder=answering(models, WANTS_MESSAGES)) as server,
         adapter_at(provider, server.url) as adapter,
     ):
@@ -49,7 +49,7 @@ async def test_a_server_without_a_list_is_asked_once_whether_it_chats(provider: 
 async def test_the_probe_leaves_as_soon_as_the_head_has_come(provider: str) -> None:
     endless = Reply([b"data: 1\n\n", forever()], content_type="text/event-stream")
     async with (
-        asyncio.timeout(20),
+        asyncio.timeout(60),
         scripted_server(responder=answering(NO_LIST["404"], endless)) as server,
         adapter_at(provider, server.url) as adapter,
     ):
@@ -74,7 +74,7 @@ async def test_the_probe_leaves_as_soon_as_the_head_has_come(provider: str) -> N
 @pytest.mark.parametrize("provider", ["openai", "anthropic"])
 async def test_what_does_not_chat_is_not_ready(provider: str, models: Reply, chat: Reply, says: str) -> None:
     async with (
-        asyncio.timeout(20),
+        asyncio.timeout(60),
         scripted_server(responder=answering(models, chat)) as server,
         adapter_at(provider, server.url) as adapter,
     ):
@@ -87,7 +87,7 @@ async def test_what_does_not_chat_is_not_ready(provider: str, models: Reply, cha
 
 async def test_a_configured_model_stands_in_for_the_list() -> None:
     async with (
-        asyncio.timeout(20),
+        asyncio.timeout(60),
         scripted_server(responder=answering(NO_LIST["404"], WANTS_MESSAGES)) as server,
         openai_api.adapter_for(server, listed_model="mine") as openai_like,
         anthropic_api.adapter_at(server.url, listed_model="mine") as anthropic_like,

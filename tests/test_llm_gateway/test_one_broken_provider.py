@@ -93,7 +93,7 @@ async def test_a_server_on_this_machine_is_reached_whatever_the_environment_says
     ]:
         monkeypatch.setenv(variable, value)
     async with (
-        asyncio.timeout(20),
+        asyncio.timeout(60),
         scripted_server(responder=playing_all) as server,
         adapter_at(provider, server.url) as adapter,
     ):
@@ -106,7 +106,7 @@ async def test_a_server_on_this_machine_is_reached_whatever_the_environment_says
 async def test_a_proxy_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch, provider: str) -> None:
     monkeypatch.setenv("HTTP_PROXY", "127.0.0.1:9")
     monkeypatch.setenv("NO_PROXY", "[::1, fe80::/10")
-    async with adapter_at(provider, "http://provider.invalid") as adapter, asyncio.timeout(20):
+    async with adapter_at(provider, "http://provider.invalid") as adapter, asyncio.timeout(60):
         for how in ("chat", "stream", "list"):
             with pytest.raises(ProviderUnavailable) as caught:
                 await call(adapter, how)
@@ -123,7 +123,7 @@ async def test_a_proxy_that_wants_a_credential_is_named(monkeypatch: pytest.Monk
         writer.write(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
         writer.close()
 
-    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as proxy, asyncio.timeout(20):
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as proxy, asyncio.timeout(60):
         monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}")
         async with adapter_at(provider, "https://provider.invalid") as adapter:
             for how in ("chat", "stream", "list"):
@@ -137,7 +137,7 @@ async def test_a_proxy_that_wants_a_credential_is_named(monkeypatch: pytest.Monk
 )
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_an_address_that_is_none_is_told_whoever_finds_it_out(provider: str, url: str) -> None:
-    async with adapter_at(provider, url) as adapter, asyncio.timeout(20):
+    async with adapter_at(provider, url) as adapter, asyncio.timeout(60):
         for how in ("chat", "stream", "list"):
             with pytest.raises((ProviderNotConfigured, ProviderUnavailable)) as caught:
                 await call(adapter, how)

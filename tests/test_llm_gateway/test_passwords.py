@@ -22,7 +22,7 @@ def with_password(url: str) -> str:
 @pytest.mark.parametrize("how", ["chat", "stream", "list"])
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_a_password_is_sent_where_there_is_no_key_and_a_key_wins(provider: str, how: str) -> None:
-    async with scripted_server(responder=playing_all) as server, asyncio.timeout(20):
+    async with scripted_server(responder=playing_all) as server, asyncio.timeout(60):
         for key in (None, "sk-test"):
             async with adapter_at(provider, with_password(server.url), key=key) as adapter:
                 assert await call(adapter, how)
@@ -32,7 +32,7 @@ async def test_a_password_is_sent_where_there_is_no_key_and_a_key_wins(provider:
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_a_password_is_in_no_error(provider: str) -> None:
-    async with adapter_at(provider, with_password("http://127.0.0.1:9"), key=None) as adapter, asyncio.timeout(20):
+    async with adapter_at(provider, with_password("http://127.0.0.1:9"), key=None) as adapter, asyncio.timeout(60):
         for how in ("chat", "stream", "list"):
             with pytest.raises(ArcherError) as caught:
                 await call(adapter, how)

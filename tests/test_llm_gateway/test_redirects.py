@@ -17,7 +17,7 @@ SETTINGS = {"openai": "OPENAI_BASE_URL", "anthropic": "ANTHROPIC_BASE_URL", "oll
 @pytest.mark.parametrize("how", ["chat", "stream", "list"])
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_nothing_reaches_the_server_that_a_redirect_points_to(provider: str, how: str, status: int) -> None:
-    async with scripted_server() as there, scripted_server() as here, asyncio.timeout(20):
+    async with scripted_server() as there, scripted_server() as here, asyncio.timeout(60):
         location = f"{there.url.replace('//', '//bob:hunter2@')}/private?token=abc"
         here.responder = lambda _: Reply(status=status, headers={"location": location})
         async with adapter_at(provider, here.url) as adapter:

@@ -118,6 +118,44 @@ def test_the_clients_bound_may_change_its_name_and_nothing_else() -> None:
     assert not fitted.yields(refused("unsupported parameter", param="max_completion_tokens"))
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "max_tokens is too large: 2048. This model supports at most 1024 completion tokens",
+        "max_tokens must be less than 1024",
+        "max_tokens: 2048 > 1024",
+    ],
+)
+def test_a_default_bound_that_is_too_large_goes_at_once(said: str) -> None:
+    fitted = request()
+    assert fitted.yields(refused(said, param="max_tokens"))
+    assert not {"max_tokens", "max_completion_tokens"} & set(fitted.body)
+    assert fitted.taken() == ["max_completion_tokens", "max_tokens"]
+    assert not {"max_tokens", "max_completion_tokens"} & set(FittedRequest(fitted._memory, "m", BODY, ALL_OURS).body)
+
+
+def test_a_default_bound_that_a_long_prompt_leaves_no_room_for_goes_for_that_prompt_alone() -> None:
+    memory = RefusedParameters()
+    fitted = request(memory=memory)
+    said = refused("maximum context length is 4096: temperature 0.7, 3000 tokens of messages, 2048 of max_tokens")
+    assert fitted.yields(said, is_too_long=True)
+    assert "max_tokens" not in fitted.body
+    assert "temperature" in fitted.body
+    assert not fitted.yields(said, is_too_long=True)
+    assert fitted.taken() == []
+    assert request(memory=memory).body == BODY
+    assert not request(frozenset(), memory=memory).yields(said, is_too_long=True)
+
+
+def test_what_others_learned_meanwhile_is_kept() -> None:
+    memory = RefusedParameters()
+    one, other = request(memory=memory), request(memory=memory)
+    for fitted, name in ((one, "temperature"), (other, "stream_options")):
+        assert fitted.yields(refused(param=name))
+        assert fitted.taken() == [name]
+    assert not {"temperature", "stream_options"} & set(request(memory=memory).body)
+
+
 def test_the_next_request_of_the_model_begins_where_the_last_was_taken() -> None:
     memory = RefusedParameters()
     first = request(memory=memory)
