@@ -15,6 +15,7 @@ from archer_ws.api.http_stalls import WatchedHttpProtocol
 from archer_ws.core.limits import (
     BODY_PROGRESS_BYTES,
     BODY_PROGRESS_WINDOW_S,
+    BODY_REST_BYTES,
     BODY_REST_S,
     MAX_HEAD_BYTES,
     PIPELINED_REQUESTS_MAX,
@@ -36,6 +37,7 @@ class BoundedBodyProtocol(WatchedHttpProtocol):
     _body_timer: asyncio.TimerHandle | None = None
     #: Whether the answer to an incomplete request is sent, and all that comes is dropped.
     _drops_input = False
+    _dropped_bytes = 0
     #: What uvicorn would make of the connection behind the answer, had the request been whole.
     _may_be_kept = True
 
@@ -47,6 +49,9 @@ class BoundedBodyProtocol(WatchedHttpProtocol):
     def data_received(self, data: bytes) -> None:
         """Parse; a request that stays incomplete is watched from now on."""
         if self._drops_input:
+            self._dropped_bytes += len(data)
+            if self._dropped_bytes > BODY_REST_BYTES:
+                self.transport.close()
             return
         before = self._body_bytes
         super().data_received(data)

@@ -58,15 +58,20 @@ class Seats:
     """
 
     def __init__(self, descriptors: int | None, guests_part: float = GUESTS_PART) -> None:
+        self._guests_part = guests_part
+        #: Oldest first.
+        self._guests: dict[Seat, None] = {}
+        self._others: set[Seat] = set()
+        self.resize(descriptors)
+
+    def resize(self, descriptors: int | None) -> None:
+        """Count anew how many places there are; who has one keeps it."""
         #: How many there are, at most.
         self.most = CONNECTIONS_MAX
         if descriptors is not None:
             self.most = min(CONNECTIONS_MAX, descriptors - min(RESERVED_DESCRIPTORS, descriptors // 4))
+        self._guests_most = max(1, int(self.most * self._guests_part))
         self._last_descriptors = None if descriptors is None else descriptors - LAST_DESCRIPTORS
-        self._guests_most = max(1, int(self.most * guests_part))
-        #: Oldest first.
-        self._guests: dict[Seat, None] = {}
-        self._others: set[Seat] = set()
 
     def __len__(self) -> int:
         return len(self._guests) + len(self._others)

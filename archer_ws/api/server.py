@@ -54,9 +54,9 @@ _accept_failed = RareLine("accept_failed")
 class _State(uvicorn.server.ServerState):
     """What uvicorn's connections share, and the places that there are for them."""
 
-    def __init__(self) -> None:
+    def __init__(self, seats: Seats) -> None:
         super().__init__()
-        self.seats = Seats(descriptor_limit())
+        self.seats = seats
 
 
 class ArcherServer(uvicorn.Server):
@@ -77,7 +77,9 @@ class ArcherServer(uvicorn.Server):
         self, app: FastAPI, *, drain_s: float, on_ready: Callable[[str | None], None], watch_stdin: bool = False
     ) -> None:
         super().__init__(_config(app))
-        self.server_state = _State()
+        #: The places for connections.
+        self.seats = Seats(descriptor_limit())
+        self.server_state = _State(self.seats)
         self._app = app
         self._services: Services = app.state.services
         app.state.is_served_by_archer = True

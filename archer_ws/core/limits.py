@@ -18,9 +18,10 @@ HEAD_DEADLINE_S = 20.0
 #: A body may be slow, but not stand still: at least so many bytes within each window, else 408. GPRS brings 100 times
 #: as much; the window outlasts a phone's change of cells.
 BODY_PROGRESS_BYTES, BODY_PROGRESS_WINDOW_S = 4 * 1024, 30.0
-#: How long what is left of a body is read and dropped behind an answer that did not wait for it, so that the answer
-#: arrives: closed with input unread, TCP resets the connection, and many clients look for an answer only then.
-BODY_REST_S = 10.0
+#: How long, and how much of, what is left of a body is read and dropped behind an answer that did not wait for it, so
+#: that the answer arrives: closed with input unread, TCP resets the connection, and many clients look for an answer
+#: only when they have sent everything.
+BODY_REST_S, BODY_REST_BYTES = 10.0, 8 * 1024 * 1024
 #: Requests that wait on one connection behind one that is being served (pipelining, RFC 9112, section 9.3.2). Browsers
 #: and HTTP libraries send none, scripts and load generators hundreds; each costs some kilobytes.
 PIPELINED_REQUESTS_MAX = 1000

@@ -4,6 +4,8 @@ import time
 
 import structlog
 
+log = structlog.get_logger(__name__)
+
 #: The window within which a line may be written so many times, once unless said otherwise; the next one behind it tells
 #: how many were left out. In seconds.
 LOG_INTERVAL_S = 10.0
@@ -26,6 +28,10 @@ class RareLine:
         self._left_out = 0
         self._window_ends = 0.0
 
+    def renewed(self) -> "RareLine":
+        """The same line, of which none was written yet."""
+        return RareLine(self._event, level=self._level, burst=self._burst)
+
     def write(self, **facts: object) -> None:
         """Write the line, or count it."""
         now = time.monotonic()
@@ -39,6 +45,3 @@ class RareLine:
             facts["left_out"] = self._left_out
             self._left_out = 0
         getattr(log, self._level)(self._event, **facts)
-
-
-log = structlog.get_logger(__name__)
