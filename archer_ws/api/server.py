@@ -25,6 +25,7 @@ from archer_ws.api.dependencies import Services
 from archer_ws.api.http_protocol import BoundedHeadProtocol
 from archer_ws.api.socket import MAX_FRAME_BYTES
 from archer_ws.api.ws_protocol import WatchedWebSocketProtocol
+from archer_ws.core.memory import return_large_blocks
 
 log = structlog.get_logger(__name__)
 
@@ -166,6 +167,7 @@ class ArcherServer(uvicorn.Server):
     async def _announce(self) -> None:
         preparing: asyncio.Task[str | None] = self._app.state.preparing
         await asyncio.wait({preparing})
+        return_large_blocks()
         _settle_garbage_collection()
         if preparing.cancelled():
             return

@@ -9,7 +9,14 @@ from archer_ws.api.error_answers import BODY, GENERATION, GUARDED, error_answers
 from archer_ws.api.following import EventStreamResponse, WholeAnswerResponse, whole_answer
 from archer_ws.api.generation_route import GenerationRoute
 from archer_ws.api.success_answers import success_answer
-from archer_ws.core.exceptions import Draining, Overloaded, SessionBusy, SessionNotFound, StreamIdConflict
+from archer_ws.core.exceptions import (
+    Draining,
+    Overloaded,
+    SessionBusy,
+    SessionNotFound,
+    StorageUnavailable,
+    StreamIdConflict,
+)
 from archer_ws.llm_gateway.types import ChatRequest, ChatResponse
 
 router = APIRouter(prefix="/api/v1/chat", route_class=GenerationRoute, tags=["chat"])
@@ -39,7 +46,16 @@ ANSWER_EXAMPLE = {
     "status": "completed",
 }
 #: Why a request is not accepted.
-NOT_ACCEPTED = (*GUARDED, *BODY, SessionNotFound, SessionBusy, StreamIdConflict, Overloaded, Draining)
+NOT_ACCEPTED = (
+    *GUARDED,
+    *BODY,
+    SessionNotFound,
+    SessionBusy,
+    StreamIdConflict,
+    Overloaded,
+    StorageUnavailable,
+    Draining,
+)
 ChatBody = Annotated[ChatRequest, Body(openapi_examples=EXAMPLES)]
 
 
