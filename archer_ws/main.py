@@ -142,18 +142,29 @@ def _tokens(settings: Settings) -> dict[str, str]:
 
 def _wire(settings: Settings) -> Services:
     router = LLMRouter(settings)
+    principals = tuple(_tokens(settings)) or (LOCAL_PRINCIPAL,)
     store = MemoryStore(
         sessions_max=settings.sessions_max,
         bytes_max=settings.session_bytes_max,
         idle_ttl_s=settings.session_idle_ttl_s,
+        principals=principals,
     )
     manager = SessionManager(
         gateway=router,
         orchestrator=Orchestrator(router),
         store=store,
-        quota=StreamQuota(max_streams=settings.max_streams, max_per_principal=settings.max_streams_per_principal),
+        quota=StreamQuota(
+            max_streams=settings.max_streams,
+            max_per_principal=settings.max_streams_per_principal,
+            principals=principals,
+        ),
         gates={
-            name: ProviderGate(name, concurrency=settings.concurrency_of(name), queue=settings.queue_of(name))
+            name: ProviderGate(
+                name,
+                concurrency=settings.concurrency_of(name),
+                queue=settings.queue_of(name),
+                principals=principals,
+            )
             for name in router.providers
         },
         limits=ManagerLimits(

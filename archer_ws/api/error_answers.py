@@ -35,6 +35,7 @@ from archer_ws.core.exceptions import (
     ProviderUnavailable,
     SessionBusy,
     SessionNotFound,
+    StorageUnavailable,
     StreamIdConflict,
     StreamNotFound,
     Unauthenticated,
@@ -86,6 +87,9 @@ _ERRORS: tuple[ArcherError, ...] = (
     ),
     Overloaded("1000 streams are running, the most there may be", hint="Wait for some to end.", retry_after_ms=1000),
     Draining("the server is about to stop", hint="Connect again in a moment.", retry_after_ms=5000),
+    StorageUnavailable(
+        "the store of conversations did not answer within 5 s", hint="Try again in a moment.", retry_after_ms=1000
+    ),
     ProviderError("openai failed (500)", hint="Try again.", retryable=True, provider="openai"),
     ProviderTimeout("openai did not answer in time", hint="Try again, or raise the time-outs.", provider="openai"),
     ProviderRateLimited("openai limits the rate", hint="Wait.", retry_after_ms=20_000, provider="openai"),

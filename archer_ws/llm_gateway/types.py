@@ -206,6 +206,10 @@ class TokenUsage(BaseModel):
     reasoning_tokens: Count | None = optional("Of the completion's tokens, those spent on reasoning.")
 
 
+#: What `stored` means, where an answer is told.
+NOT_STORED = "False where the answer could not be kept in its session in time: the next turn may not know of it."
+
+
 class ChatResponse(BaseModel):
     """A whole answer; `id` is the stream id."""
 
@@ -226,6 +230,7 @@ class ChatResponse(BaseModel):
     reasoning: str | None = optional("The model's visible reasoning.")
     error: ErrorInfo | None = optional("Why the answer failed or is incomplete.")
     history_dropped: Count | None = optional("Messages of the session left out to fit the model's context.")
+    stored: bool | None = optional(NOT_STORED)
 
 
 class StreamChunk(BaseModel):

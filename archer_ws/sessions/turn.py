@@ -16,9 +16,10 @@ from archer_ws.llm_gateway.types import (
     StreamChunk,
     StreamStatus,
 )
-from archer_ws.sessions.history import estimate_tokens, fit_history
+from archer_ws.sessions.history import estimate_tokens
 from archer_ws.sessions.limits import Slot
-from archer_ws.sessions.store import SessionStore
+from archer_ws.sessions.settling import Settling
+from archer_ws.sessions.store_contract import SessionStore
 
 if TYPE_CHECKING:
     from archer_ws.sessions.stream import Stream
@@ -56,6 +57,7 @@ class Turn:
         stream: the stream it is for.
         predecessors: the session's streams that this one interrupts and waits for.
         slot: the right to call the provider; released by the manager.
+        settling: stores the answer, also where that takes longer than the stream.
     """
 
     def __init__(
@@ -70,24 +72,32 @@ class Turn:
         gateway: Gateway,
         orchestrator: Orchestrator,
         store: SessionStore,
+        settling: Settling,
     ) -> None:
         self._request = request
         self._route = route
         self._principal = principal
         self._stream = stream
-        self._predecessors = predecessors
+        self._predecessors: Sequence[Stream] = predecessors
         self._slot = slot
         self._gateway = gateway
         self._orchestrator = orchestrator
         self._store = store
+        self._settling = settling
         self._first_stored: str | None = None
         self._last_stored: str | None = None
         self._messages: Sequence[ChatMessage] = request.messages
+        self._history_tokens = 0
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether it belongs to a session."""
+        return self._request.session_id is not None
 
     @property
     def prompt_tokens(self) -> int:
         """An estimate of what was sent, for a provider that did not say."""
-        return estimate_tokens(self._messages)
+        return self._history_tokens + estimate_tokens(self._request.messages)
 
     async def admit(self) -> None:
         """Store the user's messages: from then on the request is accepted.
@@ -96,6 +106,7 @@ class Turn:
             SessionNotFound: there is no such session.
             InvalidParams: `replace_from` names no message of it.
             Overloaded: the store is full.
+            StorageUnavailable: the store is slow or fails.
         """
         session_id = self._request.session_id
         if session_id is None:
@@ -122,6 +133,7 @@ class Turn:
             stream.progress("queued", "behind the session's running stream")
             for predecessor in waiting:
                 await predecessor.wait_ended()
+        self._predecessors = ()  # They are kept by who reads them alone.
         if not self._slot.granted:
             stream.progress("queued", f"{self._route.provider} is busy with other requests")
             await self._slot.wait()
@@ -136,28 +148,30 @@ class Turn:
         )
         return self._orchestrator.run(AgentTurn(self._request, self._route, self._messages, options))
 
-    async def settle(self, status: StreamStatus, content: str) -> None:
-        """Store the answer, if there is one, behind the turn it belongs to."""
-        session_id = self._request.session_id
-        if session_id is None or self._last_stored is None or not content:
-            return
-        await self._store.append_answer(
-            self._principal,
-            session_id,
-            content,
-            after=self._last_stored,
-            stream_id=self._stream.stream_id,
-            status=status,
+    async def settle(self, status: StreamStatus, content: str) -> bool:
+        """Store the answer, if there is one, behind the turn it belongs to; whether that is done by now."""
+        session_id, after = self._request.session_id, self._last_stored
+        if session_id is None or after is None or not content:
+            return True
+        return await self._settling.keep(
+            lambda: self._store.append_answer(
+                self._principal, session_id, content, after=after, stream_id=self._stream.stream_id, status=status
+            )
         )
 
     async def _with_history(self) -> tuple[Sequence[ChatMessage], int]:
-        session_id = self._request.session_id
-        if session_id is None:
-            return self._request.messages, 0
-        stored = await self._store.messages(self._principal, session_id, before=self._first_stored)
-        if not stored:
+        session_id, before = self._request.session_id, self._first_stored
+        if session_id is None or before is None:
             return self._request.messages, 0
         window = await self._gateway.context_window(self._route)
         # The answer needs its room too, but never so much that nothing is left for the question.
         budget = None if window is None else max(window - self._route.max_tokens, window // 2)
-        return fit_history([message.as_chat() for message in stored], self._request.messages, budget)
+        history = await self._store.history(
+            self._principal,
+            session_id,
+            before=before,
+            turn_tokens=estimate_tokens(self._request.messages),
+            budget_tokens=budget,
+        )
+        self._history_tokens = history.tokens
+        return [*history.messages, *self._request.messages], history.dropped

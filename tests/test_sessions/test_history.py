@@ -2,14 +2,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from archer_ws.core.clock import utc_now
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole
-from archer_ws.sessions.history import estimate_tokens, fit_history
+from archer_ws.sessions.conversation import Entry
+from archer_ws.sessions.history import estimate_tokens
+from archer_ws.sessions.history import fit_history as fit
 
 SYSTEM, USER, ASSISTANT = MessageRole.SYSTEM, MessageRole.USER, MessageRole.ASSISTANT
 
 
 def said(role: MessageRole, content: str) -> ChatMessage:
     return ChatMessage(role=role, content=content)
+
+
+def fit_history(
+    history: list[ChatMessage], turn: list[ChatMessage], budget_tokens: int | None
+) -> tuple[list[ChatMessage], int]:
+    """What is sent, and how many messages were left out."""
+    entries = [Entry.of(message, "str_1", "completed", utc_now()) for message in history]
+    system = [entry for entry in entries if entry.chat.role is SYSTEM]
+    fitted = fit(entries, system, estimate_tokens(turn), budget_tokens)
+    assert fitted.tokens == estimate_tokens(fitted.messages)
+    return [*fitted.messages, *turn], fitted.dropped
 
 
 messages = st.builds(
