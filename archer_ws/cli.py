@@ -213,17 +213,18 @@ def _serve(options: argparse.Namespace) -> int:
         return _fail("--reload is for development: it does not go with --ready-json or --exit-with-parent", 2)
     from archer_ws.api.listening import AddressUnavailable, bind, raise_file_limit
     from archer_ws.config import SettingsError, load_settings
+    from archer_ws.model_option import ModelOptionError, settings_for
 
-    overrides = {
-        "host": options.host,
-        "port": options.port,
-        "llm_provider": options.provider,
-        "llm_default_model": options.model,
-    }
+    overrides = {"host": options.host, "port": options.port}
     try:
+        # First without the model: what is wrong with the rest shall not be told after a long transfer.
+        settings = load_settings(**overrides, llm_provider=options.provider)
+        for each in bind(settings.host, settings.port):
+            each.close()
+        overrides |= settings_for(options.model, options.provider, settings.local_model_path)
         settings = load_settings(**overrides)
         sockets = bind(settings.host, settings.port)
-    except SettingsError as error:
+    except (SettingsError, ModelOptionError) as error:
         return _fail(str(error), 2)
     except AddressUnavailable as error:
         return _fail(str(error), 1)

@@ -3,11 +3,14 @@
 Opens nothing but `.env`: whether a path exists or a server answers is for those who use the value. How a value's text
 is read stands in `config_values`. Only `main`, `cli` and the router see Settings; everyone else is handed values.
 
-A setting's variable is its name in capitals, or that with `ARCHER_` before it. An empty variable counts as unset.
+A setting's variable is its name in capitals, or that with `ARCHER_` before it; newer settings (`PrefixedOnly`) have
+the latter alone. An empty variable counts as unset.
 Precedence: arguments, `ARCHER_X` in the environment, `X` in the environment, `ARCHER_X` in `.env`, `X` in `.env`, the
 default.
 """
 
+import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +55,11 @@ class Allowed:
     text: str
 
 
+@dataclass(frozen=True)
+class PrefixedOnly:
+    """Marks a setting that counts only with `ARCHER_` before its name: images and init systems export bare names."""
+
+
 Port = Annotated[int, Field(ge=0, le=65535), Allowed("a whole number from 0 to 65535")]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False), Allowed("a number of seconds above 0")]
 SecondsOrZero = Annotated[float, Field(ge=0, allow_inf_nan=False), Allowed("a number of seconds, 0 or more")]
@@ -68,8 +76,21 @@ Tokens = Annotated[dict[str, SecretStr], Allowed('a JSON object {"name": "token"
 PerProvider = Annotated[
     dict[str, int], Allowed("one whole number for all, or openai=64,ollama=4 (a JSON object will do)")
 ]
+Sampling = Annotated[
+    dict[str, float],
+    Allowed("fields of llama.cpp's server with numbers, like repeat_penalty=1.1,top_k=40 (a JSON object will do)"),
+    PrefixedOnly(),
+]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
+#: What has a setting of its own, or would change how an answer is read, with what to do instead.
+_NOT_SAMPLING = {
+    "temperature": "set LLM_TEMPERATURE",
+    "max_tokens": "set LLM_MAX_TOKENS",
+    "n_predict": "set LLM_MAX_TOKENS",
+    "n": "an answer is one",
+    "stream": "requests say it",
+}
 _CONCURRENCY = {"ollama": 32, "openai": 256, "anthropic": 256}
 
 
@@ -120,6 +141,9 @@ class Settings(BaseSettings):
     )
     local_model_path: str | None = Field(None, description="A GGUF file for the local provider; none: SmolLM2-135M")
     local_parallel: Count = Field(4, description="Streams that the local model runs side by side, sharing its context")
+    local_sampling: Sampling = Field(
+        {}, description="How the local model samples where a request says nothing of it, over its own defaults"
+    )
 
     connect_timeout_s: Seconds = Field(5, description="How long connecting to a provider may take")
     first_token_timeout_s: Seconds = Field(60, description="How long the first text may take, from the request on")
@@ -244,6 +268,21 @@ class Settings(BaseSettings):
             seen.add(token)
         return value
 
+    @field_validator("local_sampling", mode="before")
+    @classmethod
+    def _sampling_pairs(cls, value: object) -> object:
+        return parse_pairs(value)
+
+    @field_validator("local_sampling")
+    @classmethod
+    def _sampling_fields(cls, value: dict[str, float]) -> dict[str, float]:
+        for name, number in value.items():
+            if name in _NOT_SAMPLING:
+                raise ValueError(f"{name} can't stand there: {_NOT_SAMPLING[name]}")
+            if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or not math.isfinite(number):
+                raise ValueError(f"{name}={number:g} is no field with a number")
+        return value
+
     @field_validator("provider_concurrency", "provider_queue", mode="before")
     @classmethod
     def _per_provider(cls, value: object, info: ValidationInfo) -> object:
@@ -326,9 +365,16 @@ class _Variables(PydanticBaseSettingsSource):
         return {name: entry.value for name, entry in found.items() if entry}
 
 
+def variables_of(name: str, field: FieldInfo) -> tuple[str, ...]:
+    """The variables that a setting is read from, the first that is set wins."""
+    prefixed = f"ARCHER_{name.upper()}"
+    return (prefixed,) if any(isinstance(entry, PrefixedOnly) for entry in field.metadata) else (prefixed, name.upper())
+
+
 def _find(name: str, sources: Iterable[EnvSettingsSource]) -> _Found | None:
+    variables = variables_of(name, Settings.model_fields[name])
     for source in sources:
-        for variable in (f"archer_{name}", name):
+        for variable in map(str.lower, variables):
             value = (source.env_vars.get(variable) or "").strip()
             if value:
                 return _Found(variable.upper(), value, isinstance(source, DotEnvSettingsSource))

@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 import archer_ws
-from archer_ws.config import Provider, Settings, SettingsError, allowed_values, load_settings
+from archer_ws.config import Provider, Settings, SettingsError, allowed_values, load_settings, variables_of
 
 ROOT = Path(__file__).parent.parent
 
@@ -96,11 +96,35 @@ def test_every_field_is_read_from_its_name_in_capitals_and_with_the_prefix(monke
             "openai_base_url": "http://127.0.0.1:1/v1",
             "anthropic_base_url": "http://127.0.0.1:1",
             "stream_grace_s": "5",
+            "local_sampling": "top_k=40",
         }.get(name, "text")
-        for variable in (name.upper(), f"ARCHER_{name.upper()}"):
+        for variable in variables_of(name, field):
             with monkeypatch.context() as patch:
                 patch.setenv(variable, default)
                 assert load_settings().model_fields_set == {name}, variable
+
+
+def test_a_newer_setting_counts_with_its_prefix_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_SAMPLING", "top_k=1")
+    write_env("LOCAL_SAMPLING=top_k=2\n")
+    assert load_settings().local_sampling == {}
+    write_env("ARCHER_LOCAL_SAMPLING=top_k=3\n")
+    assert load_settings().local_sampling == {"top_k": 3}
+
+
+@pytest.mark.parametrize("text", ['{"repeat_penalty": 1.1, "top_k": 40}', "repeat_penalty=1.1, top_k=40"])
+def test_sampling_is_taken_as_json_and_as_pairs(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("ARCHER_LOCAL_SAMPLING", text)
+    assert load_settings().local_sampling == {"repeat_penalty": 1.1, "top_k": 40}
+
+
+@pytest.mark.parametrize("text", ["repeat_penalty", "top_k=many", "temperature=1", "stream=0", "TOP-K=1", "top_k=inf"])
+def test_what_is_no_sampling_is_refused_by_its_name(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    line = complaint(monkeypatch, "ARCHER_LOCAL_SAMPLING", text)
+    assert line.startswith(f"ARCHER_LOCAL_SAMPLING={text} can't be used")
+    assert "repeat_penalty=1.1" in line
+    if text.startswith("temperature"):
+        assert "set LLM_TEMPERATURE" in line
 
 
 def test_precedence_is_argument_prefixed_bare_then_the_file_likewise(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -363,7 +387,7 @@ def example_file() -> str:
         default = rendered(field.get_default(call_default_factory=True))
         allowed = allowed_values(field)
         comment = f"# {field.description}." + (f" Allowed: {allowed}" if allowed != "text" else "")
-        entries.append(f"{comment}\n#{name.upper()}={default}\n")
+        entries.append(f"{comment}\n#{variables_of(name, field)[-1]}={default}\n")
     return "\n".join(entries)
 
 

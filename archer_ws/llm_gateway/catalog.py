@@ -4,6 +4,8 @@ Names change monthly, so they are data. A model that is not listed passes throug
 family. The figures are the providers' published ones; a quirk is listed where the provider answers 400 otherwise:
 
 - OpenAI's reasoning models take `max_completion_tokens` and refuse sampling parameters, some of them `stop` too.
+- The embedded model, with a general default, repeats itself until it is cut off: it has sampling of its own
+  (tests/benchmarks/demo_model.py shows what that makes of ten questions).
 - Anthropic's models refuse `temperature` and `top_p` from version 4.7 on, and refuse both together from 4.1 on. A
   Claude that is not listed is taken for a newer one.
 """
@@ -38,6 +40,11 @@ class ModelFacts(BaseModel):
     max_temperature: float = 2.0
     #: Whether `temperature` and `top_p` exclude each other.
     one_sampling_parameter: bool = False
+    #: What its authors advise for requests that say nothing of it; the owner's settings come before it.
+    default_temperature: float | None = None
+    default_max_tokens: int | None = None
+    #: Further fields of a request, in the names of the server that runs it (llama.cpp's alone), and their defaults.
+    sampling: dict[str, float] = {}
 
 
 UNKNOWN_MODEL = ModelFacts()

@@ -59,6 +59,7 @@ class OpenAIAdapter(BaseLLMAdapter):
         identity: how errors speak of the provider; made from the rest when None.
         closes_after_streams: whether the server closes a connection after each stream without saying so, as
             llama.cpp's does: no other request may be sent on it.
+        default_fields: what a body holds beyond OpenAI's fields; a request's own values win.
         stream_fields: what the body of a streaming request holds beyond OpenAI's fields.
     """
 
@@ -74,6 +75,7 @@ class OpenAIAdapter(BaseLLMAdapter):
         provider_name: str = "openai",
         identity: ProviderIdentity | None = None,
         closes_after_streams: bool = False,
+        default_fields: Mapping[str, object] | None = None,
         stream_fields: Mapping[str, object] | None = None,
     ) -> None:
         self.provider_name = provider_name
@@ -83,6 +85,7 @@ class OpenAIAdapter(BaseLLMAdapter):
         self._timeouts = timeouts
         self._catalog = catalog
         self._identity = identity or _identity(provider_name, base_url)
+        self._default_fields = default_fields or {}
         self._stream_fields = {**(stream_fields or {}), "stream": True, "stream_options": {"include_usage": True}}
         self._client = OpenAIClient(
             api_key=api_key,
@@ -194,6 +197,7 @@ class OpenAIAdapter(BaseLLMAdapter):
     ) -> dict[str, Any]:
         facts = self._catalog.facts(self.provider_name, model)
         body = {
+            **self._default_fields,
             "model": model,
             "messages": [message.model_dump(mode="json", exclude_none=True) for message in messages],
             **accepted_parameters(
