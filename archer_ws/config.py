@@ -45,7 +45,14 @@ _MIB = 1024 * 1024
 
 
 class SettingsError(Exception):
-    """The settings are wrong; the message has one line for each, for the person who starts the program."""
+    """The settings are wrong; the message has one line for each, for the person who starts the program.
+
+    `fields` names those that are; none where the file could not be read at all.
+    """
+
+    def __init__(self, message: str, fields: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.fields = tuple(fields)
 
 
 @dataclass(frozen=True)
@@ -333,7 +340,7 @@ def load_settings(*, env_file: Path | str | None = ".env", **overrides: object) 
         sources = (EnvSettingsSource(Settings), DotEnvSettingsSource(Settings, env_file=env_file))
         problems = {str(problem["loc"][0]): problem for problem in reversed(error.errors(include_url=False))}
         lines = [_complaint(name, problem, given, sources) for name, problem in reversed(problems.items())]
-        raise SettingsError("\n".join(lines)) from None  # the cause would show secrets
+        raise SettingsError("\n".join(lines), problems) from None  # the cause would show secrets
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{env_file} can't be read: {error}") from error
 

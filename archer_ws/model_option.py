@@ -35,17 +35,35 @@ def settings_for(model: str | None, provider: str | None, local_model_path: str 
     Raises:
         ModelOptionError: there is no such file, it is no GGUF, or it can't be fetched.
     """
-    if model is None or not (model.startswith(PREFIX) or _names_a_file(model, provider)):
-        given = {"llm_provider": provider, "llm_default_model": model}
-        if local_model_path and local_model_path.startswith(PREFIX):
-            given["local_model_path"] = str(fetch_with_bar(local_model_path))
-        return given
-    if provider is not None and provider.lower() != "local":
-        raise ModelOptionError(f"--model {model} is run by --provider local, not {provider}:\nleave --provider out.")
-    path = fetch_with_bar(model) if model.startswith(PREFIX) else Path(model).expanduser().absolute()
+    if model is not None and model.startswith(PREFIX):
+        _require_local(model, provider)
+        return settings_of_file(str(fetch_with_bar(model)), "local")
+    if model is not None and names_a_file(model, provider):
+        return settings_of_file(model, provider)
+    given = {"llm_provider": provider, "llm_default_model": model}
+    if local_model_path and local_model_path.startswith(PREFIX):
+        given["local_model_path"] = str(fetch_with_bar(local_model_path))
+    return given
+
+
+def names_a_file(model: str, provider: str | None) -> bool:
+    """Whether this is a path and no model's name: names have slashes, too (`hf.co/owner/repo`), and the like."""
+    if model.lower().endswith(".gguf") or re.match(r"(~|\.{1,2})?[/\\]|[A-Za-z]:[/\\]", model):
+        return True
+    return (provider or "").lower() == "local" and Path(model).expanduser().exists()
+
+
+def settings_of_file(model: str, provider: str | None) -> dict[str, str | None]:
+    """The settings for a GGUF file.
+
+    Raises:
+        ModelOptionError: there is no such file, it is no GGUF, or another provider was named.
+    """
+    _require_local(model, provider)
+    path = Path(model).expanduser().absolute()
     if path.is_dir():
         inside = ", ".join(sorted(file.name for file in path.glob("*.gguf"))[:20])
-        raise ModelOptionError(f"{path} is a folder\nName a GGUF file in it: {inside or 'it has none'}.")
+        raise ModelOptionError(f"--model: {path} is a folder\nName a GGUF file in it: {inside or 'it has none'}.")
     try:
         check_gguf(path, "--model")
     except ProviderFailure as failure:
@@ -127,11 +145,9 @@ class Bar:
         self._is_open = True
 
 
-def _names_a_file(model: str, provider: str | None) -> bool:
-    """Whether this is a path and no model's name: names have slashes, too (`hf.co/owner/repo`), and the like."""
-    if model.lower().endswith(".gguf") or re.match(r"(~|\.{1,2})?[/\\]|[A-Za-z]:[/\\]", model):
-        return True
-    return (provider or "").lower() == "local" and Path(model).expanduser().exists()
+def _require_local(model: str, provider: str | None) -> None:
+    if provider is not None and provider.lower() != "local":
+        raise ModelOptionError(f"--model {model} is run by --provider local, not {provider}\nLeave --provider out.")
 
 
 def _time_text(seconds: float) -> str:
