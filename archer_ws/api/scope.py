@@ -23,6 +23,11 @@ def is_console_file(scope: Scope) -> bool:
     return scope.get("method") in {"GET", "HEAD"} and _path(scope).startswith("/console/")
 
 
+def is_front_page(scope: Scope) -> bool:
+    """Whether this asks what this server is, at `/`."""
+    return scope.get("method") in {"GET", "HEAD"} and _path(scope) in {"", "/"}
+
+
 def _path(scope: Scope) -> str:
     path: str = scope["path"].removeprefix(scope.get("root_path", ""))
     return path
