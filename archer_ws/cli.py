@@ -203,7 +203,7 @@ def _chat(options: argparse.Namespace) -> int:
     token = os.environ.get("ARCHER_TOKEN") or None
     given = {name: getattr(options, name) for name in ("model", "provider", "temperature", "max_tokens")}
     parameters = {name: value for name, value in given.items() if value is not None}
-    terminal = Terminal(sys.stdout, sys.stderr)
+    terminal = Terminal(sys.stdout, sys.stderr, is_plain=options.plain)
     if text is None:
         return converse(url, token, parameters, options.system, terminal)
     request = {**parameters, "messages": messages(text, options.system)}

@@ -44,9 +44,12 @@ _CHAT_EXAMPLES = """examples:
   archer-ws chat                                        a conversation, line by line
   archer-ws chat --compare ollama/llama3.2 --compare ollama/qwen3 "Why is the sky blue?"
 
-Ctrl-C stops an answer; what came of it stays. The server runs elsewhere: archer-ws serve starts one. Where it wants a
-token (its AUTH_TOKEN), put that into the variable ARCHER_TOKEN; there is no option for it, since other users of this
-machine can see a command line."""
+Ctrl-C stops an answer; what came of it stays. In a conversation the arrow keys bring earlier lines back, which are kept
+in ~/.local/state/archer-ws/chat_history (ARCHER_CHAT_HISTORY names another file, or says off). Where the Python package
+prompt_toolkit is installed, a line may have several rows: pasted, or with Alt-Enter.
+
+The server is started by archer-ws serve. Where it wants a token (its AUTH_TOKEN), put that into the variable
+ARCHER_TOKEN; there is no option for it, since other users of this machine can see a command line."""
 _DOCTOR_EXAMPLES = """examples:
   archer-ws doctor                      before the first start, or when it fails
   archer-ws doctor --port 8080          as serve --port 8080 would find things

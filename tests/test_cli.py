@@ -18,7 +18,7 @@ from archer_ws.cli import main
 from tests.fakes.cutting_proxy import cutting_proxy
 from tests.fakes.ollama_api import ollama_error, ollama_stream
 from tests.fakes.scripted_server import Exchange, Reply, Wait, forever
-from tests.processes import WAIT_LIMIT_S, Program, program, server
+from tests.processes import ROOT, WAIT_LIMIT_S, Program, program, server
 
 needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="another process can't be sent a signal there")
 
@@ -45,7 +45,7 @@ def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"archer-ws {__version__}\n"
 
 
-@pytest.mark.parametrize("command", [(), ("serve",), ("chat",)])
+@pytest.mark.parametrize("command", [(), ("serve",), ("chat",), ("doctor",), ("conformance",), ("schema",)])
 def test_help_shows_examples(command: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main([*command, "--help"])
@@ -167,7 +167,9 @@ async def test_chat_without_a_server_says_how_to_start_one(tmp_path: Path) -> No
     async with program("chat", "Why?", cwd=tmp_path, environment={"ARCHER_URL": url}) as running:
         assert await running.ended(limit_s=60) == 1
         assert await running.errors() == (
-            f"archer-ws: nothing answers at {url}\n  Start the server with: archer-ws serve --provider local\n"
+            f"archer-ws: nothing answers at {url}\n"
+            f"  Start one in another terminal: archer-ws serve --host 127.0.0.1 --port {url[17:]} --provider local\n"
+            "  (the demo model; others: archer-ws serve --help). If it does not start, archer-ws doctor says why.\n"
         )
 
 
@@ -337,6 +339,61 @@ async def test_a_conversation_is_remembered_and_ctrl_c_ends_an_answer_only(tmp_p
         ]
         await screen.expect("> ")
         screen.type("\x04")
+        assert await chat.ended() == 0
+
+
+#: What a terminal sends for the arrow that points up.
+UP = "\x1b[A"
+
+
+@needs_signals
+@pytest.mark.parametrize("has_prompt_toolkit", [True, False])
+async def test_an_earlier_conversations_lines_come_back_with_the_arrow_and_answers_are_styled(
+    tmp_path: Path, *, has_prompt_toolkit: bool
+) -> None:
+    (tmp_path / "hidden").mkdir()
+    if not has_prompt_toolkit:
+        (tmp_path / "hidden" / "sitecustomize.py").write_text(
+            "import importlib.util as util\nfind = util.find_spec\n"
+            "util.find_spec = lambda name, *rest: None if name == 'prompt_toolkit' else find(name, *rest)\n"
+        )
+    environment = {
+        "TERM": "xterm",
+        "PROMPT_TOOLKIT_NO_CPR": "1",
+        "ARCHER_CHAT_HISTORY": str(tmp_path / "lines" / "history"),
+        "PYTHONPATH": os.pathsep.join([str(tmp_path / "hidden"), str(ROOT)]),
+    }
+    async with server(ollama_stream("It is **blue", "**.\n"), cwd=tmp_path) as running:
+        arguments = ("chat", "--url", running.url)
+        async with on_terminal(*arguments, cwd=tmp_path, **environment) as (chat, screen):
+            await screen.expect("Up: earlier lines, Ctrl-C: stop an answer, Ctrl-D: leave.")
+            await screen.expect("> ")
+            screen.type("Sky?\r")
+            await screen.expect("It is \x1b[1mblue\x1b[0m.")
+            await running.next_chat()
+            await screen.expect("> ")
+            screen.type("\x04")
+            assert await chat.ended() == 0
+        async with on_terminal(*arguments, cwd=tmp_path, **environment) as (chat, screen):
+            await screen.expect("> ")
+            screen.type(UP)
+            await screen.expect("Sky?")
+            screen.type("\r")
+            await screen.expect("It is \x1b[1mblue\x1b[0m.")
+            assert (await running.next_chat()).json()["messages"][-1]["content"] == "Sky?"
+            await screen.expect("> ")
+            screen.type("\x04")
+            assert await chat.ended() == 0
+    assert (tmp_path / "lines" / "history").stat().st_mode & 0o077 == 0
+
+
+@needs_signals
+async def test_plain_answers_keep_their_marks_on_a_terminal(tmp_path: Path) -> None:
+    async with (
+        server(ollama_stream("It is **blue**."), cwd=tmp_path) as running,
+        on_terminal("chat", "--plain", "Sky?", "--url", running.url, cwd=tmp_path, TERM="xterm") as (chat, screen),
+    ):
+        await screen.expect("It is **blue**.")
         assert await chat.ended() == 0
 
 
