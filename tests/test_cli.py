@@ -367,21 +367,21 @@ async def test_an_earlier_conversations_lines_come_back_with_the_arrow_and_answe
         arguments = ("chat", "--url", running.url)
         async with on_terminal(*arguments, cwd=tmp_path, **environment) as (chat, screen):
             await screen.expect("Up: earlier lines, Ctrl-C: stop an answer, Ctrl-D: leave.")
-            await screen.expect("> ")
+            await screen.expect(">")
             screen.type("Sky?\r")
             await screen.expect("It is \x1b[1mblue\x1b[0m.")
             await running.next_chat()
-            await screen.expect("> ")
+            await screen.expect(">")
             screen.type("\x04")
             assert await chat.ended() == 0
         async with on_terminal(*arguments, cwd=tmp_path, **environment) as (chat, screen):
-            await screen.expect("> ")
+            await screen.expect(">")
             screen.type(UP)
             await screen.expect("Sky?")
             screen.type("\r")
             await screen.expect("It is \x1b[1mblue\x1b[0m.")
             assert (await running.next_chat()).json()["messages"][-1]["content"] == "Sky?"
-            await screen.expect("> ")
+            await screen.expect(">")
             screen.type("\x04")
             assert await chat.ended() == 0
     assert (tmp_path / "lines" / "history").stat().st_mode & 0o077 == 0
