@@ -15,8 +15,8 @@ from archer_ws.core.exceptions import ProviderFailure
 from archer_ws.llm_gateway.local_hub import PREFIX, fetch, size_text
 from archer_ws.llm_gateway.local_model import check_gguf, model_name
 
-#: How often the bar is drawn anew at most, in seconds; a line of it where nobody watches, as share of the whole.
-_REDRAW_S, _LOGGED_SHARE = 0.1, 0.1
+#: How often the bar is drawn anew at most, in seconds.
+_REDRAW_S = 0.1
 _BAR_CELLS = 30
 
 
@@ -100,7 +100,7 @@ class Bar:
         self._file = ""
         self._started = (0.0, 0)
         self._drawn_at = -_REDRAW_S
-        self._logged = -1.0
+        self._tenth = -1
         self._is_open = False
 
     def show(self, file: str, done: int, total: int) -> None:
@@ -108,7 +108,7 @@ class Bar:
         now = self._clock()
         if file != self._file:
             self.end()
-            self._file, self._started, self._logged = file, (now, done), -1.0
+            self._file, self._started, self._tenth = file, (now, done), -1
             already = f", {size_text(done)} of it are here already" if 0 < done < total else ""
             if done < total:
                 self.note(f"fetching {file} ({size_text(total)}{already})")
@@ -116,9 +116,9 @@ class Bar:
         if self._is_tty and (is_whole or now - self._drawn_at >= _REDRAW_S):
             self._drawn_at = now
             self._draw(done, total, now)
-        elif not self._is_tty and done / max(total, 1) >= self._logged + _LOGGED_SHARE:
-            self._logged = done / max(total, 1)
-            self._out.write(f"  {self._logged:4.0%} of {size_text(total)}\n")
+        elif not self._is_tty and 10 * done // max(total, 1) > self._tenth:
+            self._tenth = 10 * done // max(total, 1)
+            self._out.write(f"  {10 * self._tenth:3}% of {size_text(total)}\n")
             self._out.flush()
 
     def note(self, text: str) -> None:

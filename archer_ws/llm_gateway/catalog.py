@@ -4,8 +4,9 @@ Names change monthly, so they are data. A model that is not listed passes throug
 family. The figures are the providers' published ones; a quirk is listed where the provider answers 400 otherwise:
 
 - OpenAI's reasoning models take `max_completion_tokens` and refuse sampling parameters, some of them `stop` too.
-- The embedded model, with a general default, repeats itself until it is cut off: it has sampling of its own
-  (tests/benchmarks/demo_model.py shows what that makes of ten questions).
+- The embedded model, with general defaults, repeats itself until it is cut off. It gets its authors' temperature and
+  top_p (https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct), and penalties on tokens and phrases that came
+  before: DRY without breaks at line ends, since its circles are lists (tests/benchmarks/demo_model.py shows them).
 - Anthropic's models refuse `temperature` and `top_p` from version 4.7 on, and refuse both together from 4.1 on. A
   Claude that is not listed is taken for a newer one.
 """
@@ -44,7 +45,7 @@ class ModelFacts(BaseModel):
     default_temperature: float | None = None
     default_max_tokens: int | None = None
     #: Further fields of a request, in the names of the server that runs it (llama.cpp's alone), and their defaults.
-    sampling: dict[str, float] = {}
+    sampling: dict[str, float | list[str]] = {}
 
 
 UNKNOWN_MODEL = ModelFacts()

@@ -70,9 +70,12 @@ class LocalAdapter(BaseLLMAdapter):
         self._timeouts = timeouts
         self._catalog = catalog
         self._concurrency = concurrency
-        chosen = {**catalog.facts(self.provider_name, self.default_model).sampling, **(sampling or {})}
+        chosen: dict[str, float | list[str]] = {
+            **catalog.facts(self.provider_name, self.default_model).sampling,
+            **(sampling or {}),
+        }
         # Some fields are whole numbers at the other end, which need not take 40.0 for one.
-        self._sampling = {name: int(value) if value == int(value) else value for name, value in chosen.items()}
+        self._sampling = {name: _whole(value) for name, value in chosen.items()}
         self._supervisor = LocalSupervisor(CHILD_COMMAND, name=self.default_model, load_timeout_s=timeouts.model_load_s)
         self._context_window: int | None = None
         self._server: tuple[Endpoint, OpenAIAdapter] | None = None
@@ -246,3 +249,8 @@ class LocalAdapter(BaseLLMAdapter):
         end = await process.exit_within(EXIT_NOTICE_S if is_break else 0)
         if end is not None:
             raise crashed(end) from failure
+
+
+def _whole(value: float | list[str]) -> float | list[str]:
+    """A number without a fraction as a whole one."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 COMMIT = "c0ffee" * 6 + "c0de"
@@ -26,6 +26,8 @@ class FakeHub:
     gated: set[str] = field(default_factory=set)
     #: Each is the number of bytes after which one transfer breaks off.
     cuts: deque[int] = field(default_factory=deque)
+    #: Each is the number of bytes after which one transfer waits until its client leaves, or the hub does.
+    stalls: deque[int] = field(default_factory=deque)
     knows_ranges: bool = True
     #: Statuses that the next requests get instead of an answer.
     refusals: deque[int] = field(default_factory=deque)
@@ -35,6 +37,8 @@ class FakeHub:
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)
     tokens: set[str | None] = field(default_factory=set)
     url: str = ""
+    #: Set when the hub closes.
+    closing: Event = field(default_factory=Event)
 
     @property
     def transfers(self) -> list[str | None]:
@@ -54,6 +58,7 @@ def fake_hub(**repositories: dict[str, bytes]) -> Iterator[FakeHub]:
     try:
         yield hub
     finally:
+        hub.closing.set()
         server.shutdown()
         thread.join()
         server.server_close()
@@ -112,6 +117,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(content) - start))
         self.end_headers()
         if self.command == "HEAD":
+            return
+        if self.hub.stalls:
+            self.wfile.write(content[start : start + self.hub.stalls.popleft()])
+            self.hub.closing.wait(60)
             return
         cut = self.hub.cuts.popleft() if self.hub.cuts else None
         self.wfile.write(content[start:] if cut is None else content[start : start + cut])
