@@ -8,6 +8,7 @@ client/chatting.py's. Each command imports what it needs itself: a chat should n
 import argparse
 import io
 import os
+import shutil
 import socket
 import sys
 from collections.abc import Sequence
@@ -154,8 +155,18 @@ def _ready(settings: "Settings", default_model: str, port: int, reason: str | No
         reason=reason,
         is_demo=settings.llm_provider == "local" and settings.local_model_path is None,
         needs_token=bool(settings.auth_token or settings.auth_tokens),
+        command=_own_name(),
         host_is_allowed=url.removeprefix("http://").rpartition(":")[0].lower() in settings.allowed_hosts,
     )
+
+
+def _own_name() -> str:
+    """What the person types to call this program: with its path where it is on no search path."""
+    called = Path(sys.argv[0])
+    if called.stem != "archer-ws":  # python -m archer_ws, or another program that has us inside
+        return "archer-ws"
+    found = shutil.which(called.name)
+    return "archer-ws" if found and Path(found).resolve() == called.resolve() else str(called)
 
 
 def _supervise_reloads(overrides: dict[str, str | None], sockets: list[socket.socket]) -> int:

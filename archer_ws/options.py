@@ -33,8 +33,10 @@ _SERVE_EXAMPLES = """examples:
   archer-ws serve --port 0 --ready-json --exit-with-parent     started by another program
 
 The names in brackets are settings: environment variables, or lines in the file .env. There are more of them than
-options: README.md and .env.example list all. A hub other than huggingface.co is named by HF_ENDPOINT; the extra
-package it takes is told when it is missing.
+options: README.md and .env.example list all.
+
+Models from a hub need the Python package huggingface_hub. They are kept below HF_HOME (~/.cache/huggingface); a fetch
+that was stopped goes on at the next start. HF_ENDPOINT names another hub, HF_TOKEN opens private models.
 
 Ctrl-C (or SIGTERM) stops the server: no new answers, and 30 seconds (DRAIN_S) for those that run. A second Ctrl-C stops
 at once."""
@@ -122,12 +124,13 @@ def _take_serve_options(serve: argparse.ArgumentParser) -> None:
     )
     serve.add_argument("--port", help="the port to listen on; 0 takes a free one (PORT; 8000)")
     serve.add_argument(
-        "--provider", help="who answers: local, ollama, openai or anthropic (LLM_PROVIDER; ollama, or local for a file)"
+        "--provider",
+        help="where models run: local (here), ollama, openai or anthropic (LLM_PROVIDER; ollama, or local for a file)",
     )
     serve.add_argument(
         "--model",
         metavar="MODEL",
-        help="who answers where a request names no model: a model of the provider (LLM_DEFAULT_MODEL), a GGUF file, or "
+        help="the model of requests that name none: one of the provider's (LLM_DEFAULT_MODEL), a GGUF file, or "
         "hf:OWNER/REPO[:FILE] from a hub",
     )
     serve.add_argument("--reload", action="store_true", help="start anew when the code changes (for development)")
@@ -138,8 +141,8 @@ def _take_serve_options(serve: argparse.ArgumentParser) -> None:
 def _take_chat_options(chat: argparse.ArgumentParser) -> None:
     chat.add_argument("text", nargs="?", help="the question; without it, standard input or a conversation")
     _take_url(chat)
-    chat.add_argument("--model", help="who answers, also as provider/model (the server's default)")
-    chat.add_argument("--provider", help="whose model it is (the server's default)")
+    chat.add_argument("--model", help="the model to ask, also as provider/model (the server's default)")
+    chat.add_argument("--provider", help="the provider to ask (the server's default)")
     chat.add_argument(
         "--compare",
         action="append",
@@ -148,7 +151,9 @@ def _take_chat_options(chat: argparse.ArgumentParser) -> None:
     )
     chat.add_argument("--system", metavar="TEXT", help="what the model is told first")
     chat.add_argument("--temperature", type=_finite, metavar="NUMBER", help="how much chance decides, 0 to 2")
-    chat.add_argument("--max-tokens", type=int, metavar="NUMBER", help="the longest answer; a token is about 4 letters")
+    chat.add_argument(
+        "--max-tokens", type=int, metavar="NUMBER", help="the longest answer; a token has about 4 letters"
+    )
     chat.add_argument("--plain", action="store_true", help="show answers as they come, without colours and headings")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from archer_ws import __version__
+from archer_ws import __version__, cli
 from archer_ws.api.announcement import Ready, ready_json, ready_text
 from archer_ws.cli import main
 from tests.fakes.cutting_proxy import cutting_proxy
@@ -103,7 +103,8 @@ def test_reloading_is_not_for_a_parent_program(capsys: pytest.CaptureFixture[str
 def test_the_ready_text_leaves_out_the_url_that_chat_uses_anyway() -> None:
     assert ready_text(READY).splitlines() == [
         "Archer AI Engine is ready at http://127.0.0.1:8000 (provider ollama, model llama3.2)",
-        'Try: archer-ws chat "Why is the sky blue?"',
+        'Try, in a second terminal: archer-ws chat "Why is the sky blue?"',
+        "Or open http://127.0.0.1:8000 in a browser: it says what is where. Ctrl-C stops the server.",
     ]
 
 
@@ -123,8 +124,25 @@ def test_the_ready_text_says_what_else_is_needed() -> None:
     text = ready_text(ready)
     assert "can't answer yet:\n  it is not there. Install it.\n" in text
     assert "--url http://192.168.1.5:80 " in text
-    for told in ("ARCHER_TOKEN", "135M demo", "ALLOWED_HOSTS"):
+    for told in ("ARCHER_TOKEN", "demo model", "ALLOWED_HOSTS", "archer-ws doctor"):
         assert told in text
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="programs are found otherwise there")
+def test_what_is_told_to_be_typed_has_the_path_where_the_program_is_not_on_the_search_path(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    script = tmp_path / "bin" / "archer-ws"
+    script.parent.mkdir()
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "argv", ["bin/archer-ws", "serve"])
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert cli._own_name() == "bin/archer-ws"
+    monkeypatch.setenv("PATH", str(script.parent))
+    assert cli._own_name() == "archer-ws"
+    monkeypatch.setattr(sys, "argv", ["/x/archer_ws/__main__.py"])
+    assert cli._own_name() == "archer-ws"
 
 
 def test_the_ready_json_is_one_line_and_has_the_reason_only_where_there_is_one() -> None:
