@@ -42,7 +42,7 @@ def ready_text(ready: Ready) -> str:
         lines = [
             f"{ready.name} listens at {ready.url}, but its provider {ready.provider} can't answer yet:",
             f"  {ready.reason}",
-            f"It goes on serving. {ready.url}/health/ready tells when that is mended, {ready.command} doctor what else is.",
+            f"It goes on serving. {ready.url}/health/ready tells when that is mended, {ready.command} doctor the rest.",
         ]
     url = "" if ready.url == DEFAULT_URL else f" --url {ready.url}"
     token = " (with the variable ARCHER_TOKEN set to a token of this server)" if ready.needs_token else ""
