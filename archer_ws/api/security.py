@@ -18,7 +18,14 @@ import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from archer_ws.api.errors import refuse
-from archer_ws.api.scope import header_values, is_console_file, is_health, is_probe, state
+from archer_ws.api.scope import (
+    header_values,
+    is_console_file,
+    is_front_page,
+    is_health,
+    is_probe,
+    state,
+)
 from archer_ws.api.seats import seat_of
 from archer_ws.core.exceptions import Forbidden, Unauthenticated
 
@@ -163,9 +170,9 @@ class Credentials:
 class CredentialGuard:
     """Finds the principal and puts it into `request.state.principal`; refuses HTTP without one with 401.
 
-    What tells of health needs none, nor do the console's files. A WebSocket always passes: it may still show its
-    credential in the first message or as a ticket. Its `principal` is then None, and `credential_refused` tells whether
-    its header was wrong or absent.
+    What tells of health needs none, nor do the page at `/` and the console's files. A WebSocket always passes: it may
+    still show its credential in the first message or as a ticket. Its `principal` is then None, and
+    `credential_refused` tells whether its header was wrong or absent.
     """
 
     def __init__(self, app: ASGIApp, tokens: Mapping[str, str]) -> None:
@@ -181,8 +188,8 @@ class CredentialGuard:
             if principal is not None and (seat := seat_of(scope)) is not None:
                 seat.vouch()
             state(scope)["credential_refused"] = principal is None and bool(shown)
-            needs_one = scope["type"] == "http" and not is_health(scope) and not is_console_file(scope)
-            if principal is None and needs_one:
+            is_open = is_health(scope) or is_console_file(scope) or is_front_page(scope)
+            if principal is None and scope["type"] == "http" and not is_open:
                 await refuse(_unauthenticated(bool(shown)), scope, receive, send)
                 return
         await self._app(scope, receive, send)
