@@ -164,7 +164,7 @@ def test_every_file_of_the_package_is_shipped() -> None:
 
 def test_the_license_is_named_and_its_text_goes_into_every_build() -> None:
     assert PROJECT["project"]["license"] == "Apache-2.0"
-    assert PROJECT["project"]["license-files"] == ["LICENSE"] 
+    assert PROJECT["project"]["license-files"] == ["LICENSE"]
     text = (ROOT / "LICENSE").read_text("utf-8")
     assert text.split()[:4] == ["Apache", "License", "Version", "2.0,"]
     assert "END OF TERMS AND CONDITIONS" in text
