@@ -31,9 +31,8 @@ def test_every_test_that_a_decision_names_exists() -> None:
 
 
 def test_every_row_of_the_benchmark_that_a_decision_names_exists() -> None:
-    named = {
-        row for group in re.findall(r"rows?\s+((?:`\w+`[\s,and]*)+)", DECISIONS) for row in re.findall(r"`(\w+)`", group)
-    }
+    groups = re.findall(r"rows?\s+((?:`\w+`[\s,and]*)+)", DECISIONS)
+    named = {row for group in groups for row in re.findall(r"`(\w+)`", group)}
     assert {"multiplex", "openai", "ttft"} <= named
     assert named <= SECTIONS.keys(), f"archer_ws/DECISIONS.md names rows that are not there: {named - SECTIONS.keys()}"
 
