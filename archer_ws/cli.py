@@ -248,7 +248,8 @@ def _run_server(settings: "Settings", sockets: list[socket.socket], *, as_json: 
     from archer_ws.core.logging import FLUSH_S, log_stray_output
     from archer_ws.main import create_app
 
-    app = create_app(settings)
+    # Named, they stand as they are: no host for tests is added.
+    app = create_app(settings.model_copy(update={"allowed_hosts": settings.allowed_hosts}))
     default_model = app.state.services.router.get_adapter().default_model
 
     log_stray_output()

@@ -3,7 +3,8 @@
 Opens nothing but `.env`: whether a path exists or a server answers is for those who use the value. How a value's text
 is read stands in `config_values`. Only `main`, `cli` and the router see Settings; everyone else is handed values.
 
-A setting's variable is its name in capitals, or that with `ARCHER_` before it. An empty variable counts as unset.
+A setting's variable is its name in capitals, or that with `ARCHER_` before it; newer settings (`PrefixedOnly`) have
+the latter alone. An empty variable counts as unset.
 Precedence: arguments, `ARCHER_X` in the environment, `X` in the environment, `ARCHER_X` in `.env`, `X` in `.env`, the
 default.
 
@@ -56,6 +57,11 @@ class Allowed:
     text: str
 
 
+@dataclass(frozen=True)
+class PrefixedOnly:
+    """Marks a setting that counts only with `ARCHER_` before its name: images and init systems export bare names."""
+
+
 Port = Annotated[int, Field(ge=0, le=65535), Allowed("a whole number from 0 to 65535")]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False), Allowed("a number of seconds above 0")]
 SecondsOrZero = Annotated[float, Field(ge=0, allow_inf_nan=False), Allowed("a number of seconds, 0 or more")]
@@ -71,6 +77,11 @@ Hosts = Annotated[list[str], Allowed("host names or addresses without a port, as
 Tokens = Annotated[dict[str, SecretStr], Allowed('a JSON object {"name": "token"}, or name=token,name2=token2')]
 PerProvider = Annotated[
     dict[str, int], Allowed("one whole number for all, or openai=64,ollama=4 (a JSON object will do)")
+]
+Parameters = Annotated[
+    list[Literal["temperature", "top_p", "stop", "seed", "max_tokens", "stream_options"]],
+    Allowed("names like temperature,stream_options; max_tokens is the answer's bound under either of its names"),
+    PrefixedOnly(),
 ]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
@@ -94,7 +105,7 @@ class Settings(BaseSettings):
     host: str = Field("0.0.0.0", description="The address to listen on; 127.0.0.1 for this machine alone")
     port: Port = Field(8000, description="The port to listen on; 0 takes a free one")
     allowed_hosts: Hosts = Field(
-        ["localhost", "127.0.0.1", "[::1]", "ai-engine", "test", "testserver"],
+        ["localhost", "127.0.0.1", "[::1]"],
         description="Names under which clients may reach this server (their Host header)",
     )
     cors_origins: Origins = Field(
@@ -116,6 +127,7 @@ class Settings(BaseSettings):
     ollama_host: Address = Field("http://localhost:11434", description="Ollama's address; a scheme is not needed")
     openai_api_key: str | None = Field(None, repr=False, description="The key for OpenAI")
     openai_base_url: Url | None = Field(None, description="Another server that speaks OpenAI's API")
+    openai_omit: Parameters = Field([], description="Parameters that the server of OPENAI_BASE_URL is never sent")
     openai_default_model: str = Field("gpt-4o-mini", description="OpenAI's model when a request names none")
     anthropic_api_key: str | None = Field(None, repr=False, description="The key for Anthropic")
     anthropic_base_url: Url | None = Field(None, description="Another server that speaks Anthropic's API")
@@ -138,6 +150,10 @@ class Settings(BaseSettings):
     max_content_bytes: Count = Field(4 * _MIB, description="The most bytes of a request, all messages together")
     max_streams: Count = Field(1000, description="The most running streams")
     max_streams_per_principal: Count = Field(256, description="The most running streams of one principal")
+    max_sockets: Annotated[Count, PrefixedOnly()] = Field(20_000, description="The most open WebSockets")
+    max_sockets_per_principal: Annotated[Count, PrefixedOnly()] = Field(
+        12_000, description="The most open WebSockets of one principal"
+    )
     provider_concurrency: PerProvider = Field(
         _CONCURRENCY, description="The most requests at once to a provider; local: LOCAL_PARALLEL unless given"
     )
@@ -175,6 +191,12 @@ class Settings(BaseSettings):
                 return self.anthropic_default_model
         return None
 
+    def configured_model_for(self, provider: str) -> str | None:
+        """The model for a request to `provider` that names none, where somebody chose it."""
+        is_general = provider == self.llm_provider and "llm_default_model" in self.model_fields_set
+        is_chosen = is_general or f"{provider}_default_model" in self.model_fields_set
+        return self.default_model_for(provider) if is_chosen else None
+
     def concurrency_of(self, provider: str) -> int:
         """How many requests may run at the provider at once."""
         if provider == "local":
@@ -206,7 +228,7 @@ class Settings(BaseSettings):
     def _upper(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
 
-    @field_validator("cors_origins", "allowed_hosts", mode="before")
+    @field_validator("cors_origins", "allowed_hosts", "openai_omit", mode="before")
     @classmethod
     def _list(cls, value: object) -> object:
         return parse_list(value)
@@ -350,9 +372,16 @@ def service_variables() -> list[str]:
     return [variable.upper() for variable in found if _SERVICE_ADDRESS.match(named.get(variable) or "")]
 
 
+def variables_of(name: str, field: FieldInfo) -> tuple[str, ...]:
+    """The variables that a setting is read from, the first that is set wins."""
+    prefixed = f"ARCHER_{name.upper()}"
+    return (prefixed,) if any(isinstance(entry, PrefixedOnly) for entry in field.metadata) else (prefixed, name.upper())
+
+
 def _find(name: str, sources: Iterable[EnvSettingsSource]) -> _Found | None:
+    variables = variables_of(name, Settings.model_fields[name])
     for source in sources:
-        for variable in (f"archer_{name}", name):
+        for variable in map(str.lower, variables):
             value = (source.env_vars.get(variable) or "").strip()
             if value and not (variable != name and _SERVICE_ADDRESS.match(value)):
                 return _Found(variable.upper(), value, isinstance(source, DotEnvSettingsSource))

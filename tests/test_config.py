@@ -9,7 +9,15 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 import archer_ws
-from archer_ws.config import Provider, Settings, SettingsError, allowed_values, load_settings, service_variables
+from archer_ws.config import (
+    Provider,
+    Settings,
+    SettingsError,
+    allowed_values,
+    load_settings,
+    service_variables,
+    variables_of,
+)
 
 ROOT = Path(__file__).parent.parent
 
@@ -56,7 +64,7 @@ SPECIFIED: dict[str, object] = {
     "log_level": "INFO",
     "log_format": "console",
     "redis_url": "redis://localhost:6379/0",
-    "allowed_hosts": ["localhost", "127.0.0.1", "[::1]", "ai-engine", "test", "testserver"],
+    "allowed_hosts": ["localhost", "127.0.0.1", "[::1]"],
     "local_parallel": 4,
     "connect_timeout_s": 5,
     "first_token_timeout_s": 60,
@@ -96,11 +104,20 @@ def test_every_field_is_read_from_its_name_in_capitals_and_with_the_prefix(monke
             "openai_base_url": "http://127.0.0.1:1/v1",
             "anthropic_base_url": "http://127.0.0.1:1",
             "stream_grace_s": "5",
+            "openai_omit": "seed",
         }.get(name, "text")
-        for variable in (name.upper(), f"ARCHER_{name.upper()}"):
+        for variable in variables_of(name, field):
             with monkeypatch.context() as patch:
                 patch.setenv(variable, default)
                 assert load_settings().model_fields_set == {name}, variable
+
+
+def test_parameters_to_leave_out_are_told_with_the_prefix_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_OMIT", "seed")
+    assert load_settings().openai_omit == []
+    monkeypatch.setenv("ARCHER_OPENAI_OMIT", "max_tokens, stream_options")
+    assert load_settings().openai_omit == ["max_tokens", "stream_options"]
+    assert "names like temperature,stream_options" in complaint(monkeypatch, "ARCHER_OPENAI_OMIT", "messages")
 
 
 def test_precedence_is_argument_prefixed_bare_then_the_file_likewise(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -378,7 +395,7 @@ def example_file() -> str:
         default = rendered(field.get_default(call_default_factory=True))
         allowed = allowed_values(field)
         comment = f"# {field.description}." + (f" Allowed: {allowed}" if allowed != "text" else "")
-        entries.append(f"{comment}\n#{name.upper()}={default}\n")
+        entries.append(f"{comment}\n#{variables_of(name, field)[-1]}={default}\n")
     return "\n".join(entries)
 
 

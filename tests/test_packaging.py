@@ -276,6 +276,12 @@ def test_compose_pulls_the_model_that_the_engine_asks_for(monkeypatch: pytest.Mo
     assert settings.default_model_for("ollama") == Settings.model_fields["llm_default_model"].default
 
 
+def test_compose_lets_its_other_containers_reach_the_engine_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    hosts = SERVICES["ai-engine"]["environment"]["ALLOWED_HOSTS"]
+    monkeypatch.setenv("ALLOWED_HOSTS", re.sub(r"\$\{\w+:-(.*)\}", r"\1", hosts))
+    assert Settings(_env_file=None).allowed_hosts == [*Settings.model_fields["allowed_hosts"].default, "ai-engine"]
+
+
 def test_the_engine_can_live_on_a_read_only_disk_without_privileges() -> None:
     engine = SERVICES["ai-engine"]
     assert engine["read_only"] is True

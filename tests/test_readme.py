@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from archer_ws.config import Settings
+from archer_ws.config import Settings, variables_of
 from archer_ws.llm_gateway.types import ChatRequest
 
 ROOT = Path(__file__).parent.parent
@@ -19,7 +19,7 @@ def settings_table() -> str:
     """The table of settings as the README must have it."""
     rows = ["| variable | default | what it is |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
-        rows.append(f"| `{name.upper()}` | {shown_default(field)} | {field.description} |")
+        rows.append(f"| `{variables_of(name, field)[-1]}` | {shown_default(field)} | {field.description} |")
     return "\n".join(rows)
 
 

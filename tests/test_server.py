@@ -17,8 +17,10 @@ import pytest
 import uvicorn
 
 from archer_ws.api import http_protocol
-from archer_ws.api.http_protocol import MAX_HEAD_BYTES, BoundedHeadProtocol
+from archer_ws.api.http_protocol import BoundedHeadProtocol
 from archer_ws.api.listening import AddressUnavailable, bind, client_url, raise_file_limit
+from archer_ws.api.server import _stop_signals
+from archer_ws.core.limits import MAX_HEAD_BYTES
 from tests.fakes.ollama_api import ollama_end, ollama_line, ollama_server, ollama_stream, ollama_tags
 from tests.fakes.scripted_server import Wait, forever, scripted_server
 from tests.processes import ROOT, START_LIMIT_S, WAIT_LIMIT_S, Server, program, server
@@ -123,22 +125,54 @@ async def test_the_ready_lines_for_a_person_name_the_address_and_a_line_to_try(t
 
 
 @needs_signals
-@pytest.mark.parametrize(
-    ("number", "options"), [(signal.SIGTERM, ("--exit-with-parent",)), (signal.SIGINT, ())], ids=["SIGTERM", "SIGINT"]
-)
+@pytest.mark.parametrize(("name", "options"), [("SIGTERM", ("--exit-with-parent",)), ("SIGINT", ()), ("SIGHUP", ())])
 async def test_a_signal_with_nothing_running_ends_the_server_at_once_with_status_0(
-    tmp_path: Path, number: signal.Signals, options: tuple[str, ...]
+    tmp_path: Path, name: str, options: tuple[str, ...]
 ) -> None:
     async with server(ollama_stream("Blue."), *options, cwd=tmp_path, stdin=asyncio.subprocess.PIPE) as running:
         # Leaves an idle connection behind, which must not hold it up; nor may the thread that reads standard input.
         await running.http.get("/health")
-        running.program.send_signal(number)
+        running.program.send_signal(signal.Signals[name])
         # DRAIN_S is 30.
         assert await running.program.ended(limit_s=10) == 0
         errors = await running.program.errors()
         assert "Traceback" not in errors
         assert "Fatal" not in errors
         assert "Application shutdown complete" in errors
+
+
+@needs_signals
+async def test_a_terminals_end_lets_a_running_stream_end(tmp_path: Path) -> None:
+    more = asyncio.Event()
+    async with server(ollama_stream("Because ", Wait(more), "it is."), cwd=tmp_path) as running:
+        async with asking(running) as answer:
+            assert (await answer.event())["content"] == "Because "
+            running.program.send_signal(signal.Signals["SIGHUP"])
+            assert (await until_draining(running))["status"] == "draining"
+            more.set()
+            assert (await answer.event("ended"))["status"] == "completed"
+        assert await running.program.ended(limit_s=10) == 0
+
+
+@needs_signals
+def test_a_terminals_end_is_ignored_where_whoever_started_us_wants_that() -> None:
+    sighup = signal.Signals["SIGHUP"]
+    assert sighup in _stop_signals()
+    previous = signal.signal(sighup, signal.SIG_IGN)
+    try:
+        assert sighup not in _stop_signals()
+    finally:
+        signal.signal(sighup, previous)
+
+
+async def test_names_of_one_label_are_not_ours_unless_they_are_set(tmp_path: Path) -> None:
+    async with server(ollama_stream("Blue."), cwd=tmp_path) as running:
+        for host in ("localhost", "127.0.0.1", "testserver", "test", "ai-engine"):
+            answer = await running.http.get("/api/v1/streams", headers={"Host": host})
+            assert answer.status_code == (200 if host.startswith(("localhost", "127.")) else 403), host
+    async with server(ollama_stream("Blue."), cwd=tmp_path, ALLOWED_HOSTS="testserver") as running:
+        assert (await running.http.get("/api/v1/streams", headers={"Host": "testserver"})).status_code == 200
+        assert (await running.http.get("/api/v1/streams", headers={"Host": "localhost"})).status_code == 403
 
 
 @needs_signals

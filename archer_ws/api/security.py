@@ -18,7 +18,8 @@ import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from archer_ws.api.errors import refuse
-from archer_ws.api.scope import header_values, is_console_file, is_health, state
+from archer_ws.api.scope import header_values, is_console_file, is_health, is_probe, state
+from archer_ws.api.seats import seat_of
 from archer_ws.core.exceptions import Forbidden, Unauthenticated
 
 log = structlog.get_logger(__name__)
@@ -40,25 +41,23 @@ _MAX_REPORTED = 1000
 class HostAndOriginGuard:
     """Refuses with 403 what was sent to another name than ours, or by a page that may not call us.
 
-    Health probes pass: they come from machines that know an address and no name.
+    Health probes pass: they come from machines that know an address and no name. What tells of the providers is none.
 
     Args:
         app: what to guard.
-        allowed_hosts: names without a port, IPv6 in brackets; `*.example.com` stands for all below it, `*` for any.
+        allowed_hosts: names without a port, IPv6 in brackets, each written out.
         cors_origins: origins as browsers spell them, each exactly `scheme://host[:port]`.
     """
 
     def __init__(self, app: ASGIApp, allowed_hosts: Collection[str], cors_origins: Collection[str]) -> None:
         self._app = app
-        self._any_host = "*" in allowed_hosts
         self._hosts = frozenset(_plain_host(host) for host in allowed_hosts)
-        self._suffixes = tuple(host[1:].lower() for host in allowed_hosts if host.startswith("*."))
         self._origins = frozenset((*cors_origins, *TAURI_ORIGINS))
         self._reported: set[str] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it; a WebSocket before its upgrade."""
-        if scope["type"] in {"http", "websocket"} and not is_health(scope):
+        if scope["type"] in {"http", "websocket"} and not is_probe(scope):
             error = self._wrong_host(scope) or self._wrong_origin(scope)
             if error is not None:
                 await refuse(error, scope, receive, send)
@@ -68,10 +67,8 @@ class HostAndOriginGuard:
     def _wrong_host(self, scope: Scope) -> Forbidden | None:
         values = header_values(scope, b"host")
         match = _HOST.fullmatch(values[0].decode("latin-1")) if len(values) == 1 else None
-        if match is not None:
-            host = _plain_host(match[1])
-            if self._any_host or host in self._hosts or host.endswith(self._suffixes):
-                return None
+        if match is not None and _plain_host(match[1]) in self._hosts:
+            return None
         named = _shown(values[0]) if values else "no host"
         self._report("host", named, "ALLOWED_HOSTS")
         return Forbidden(
@@ -166,9 +163,9 @@ class Credentials:
 class CredentialGuard:
     """Finds the principal and puts it into `request.state.principal`; refuses HTTP without one with 401.
 
-    Health probes need none, nor do the console's files. A WebSocket always passes: it may still show its credential in
-    the first message or as a ticket. Its `principal` is then None, and `credential_refused` tells whether its header
-    was wrong or absent.
+    What tells of health needs none, nor do the console's files. A WebSocket always passes: it may still show its
+    credential in the first message or as a ticket. Its `principal` is then None, and `credential_refused` tells whether
+    its header was wrong or absent.
     """
 
     def __init__(self, app: ASGIApp, tokens: Mapping[str, str]) -> None:
@@ -181,6 +178,8 @@ class CredentialGuard:
             shown = header_values(scope, b"authorization")
             principal = self._principal(shown)
             state(scope)["principal"] = principal
+            if principal is not None and (seat := seat_of(scope)) is not None:
+                seat.vouch()
             state(scope)["credential_refused"] = principal is None and bool(shown)
             needs_one = scope["type"] == "http" and not is_health(scope) and not is_console_file(scope)
             if principal is None and needs_one:

@@ -4,7 +4,7 @@
     ├── RequestError            the caller's doing
     │   ├── ParseError · InvalidRequest · MethodNotFound · InvalidParams · ContentTooLarge
     │   ├── NotInitialized · AlreadyInitialized · UnsupportedVersion · Unauthenticated · Forbidden
-    │   ├── StreamNotFound · StreamIdConflict · SessionNotFound · SessionBusy
+    │   ├── NotFound · StreamNotFound · StreamIdConflict · SessionNotFound · SessionBusy
     ├── CapacityError           our limits
     │   ├── Overloaded · TooManyStreams · Draining
     ├── ProviderFailure         what stands behind us
@@ -214,6 +214,12 @@ class Unauthenticated(RequestError):
 
 class Forbidden(RequestError):
     kind, code, http_status = "forbidden", -32011, 403
+
+
+class NotFound(RequestError):
+    """What a path names is not there, and no kind of its own says more."""
+
+    kind, code, http_status = "not_found", -32049, 404
 
 
 class StreamNotFound(RequestError):

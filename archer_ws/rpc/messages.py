@@ -334,11 +334,14 @@ NOTIFICATIONS: dict[str, type[BaseModel]] = {
 }
 
 #: How the socket may be closed by us (protocol section 11).
-CloseReason = Literal["draining", "credential_expired", "init_timeout", "unauthorized", "protocol_violation"]
+CloseReason = Literal[
+    "draining", "credential_expired", "init_timeout", "unauthorized", "protocol_violation", "connection_limit"
+]
 CLOSE_CODES: dict[CloseReason, int] = {
     "draining": 4000,
     "credential_expired": 4003,
     "init_timeout": 4500,
     "unauthorized": 4501,
     "protocol_violation": 4504,
+    "connection_limit": 4505,
 }

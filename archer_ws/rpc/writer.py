@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from functools import partial
 
 from archer_ws.core.events import LeanEvent
+from archer_ws.core.limits import LANE_BYTES_MAX
 from archer_ws.rpc.channel import Channel
 from archer_ws.rpc.codec import delta_prefix, encode_delta, encode_event, encode_notification
 from archer_ws.rpc.messages import Heartbeat
 from archer_ws.sessions.log import DELTA_BYTES_MAX, Delta, Ended
 from archer_ws.sessions.stream import Stream
 
-#: The most the lane may hold before the reader waits (protocol section 8), in bytes.
-LANE_BYTES_MAX = 1024 * 1024
 #: Silence after which a heartbeat goes out (protocol section 4), in seconds.
 HEARTBEAT_S = 15.0
 #: After so many frames the writer lets others run: a socket that takes everything at once must not hold the loop.

@@ -17,7 +17,7 @@ import websockets
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from archer_ws.rpc.connection import BAD_MESSAGES_MAX
+from archer_ws.core.limits import BAD_MESSAGES_MAX
 from archer_ws.rpc.schema import openrpc_document
 from tests.contract.fuzzed_server import FuzzedServer, defects, fuzzed_server
 from tests.contract.schema_strategies import SAFE_INTEGER, fitting, junk, spoiled, whole_text
