@@ -166,6 +166,15 @@ def test_every_file_of_the_package_is_shipped() -> None:
         assert any(fnmatch(relative, pattern) for pattern in patterns), f"{relative} is in no package-data pattern"
 
 
+def test_the_license_is_named_and_its_text_goes_into_every_build() -> None:
+    assert PROJECT["project"]["license"] == "Apache-2.0"
+    assert PROJECT["project"]["license-files"] == ["LICENSE"]
+    text = (ROOT / "LICENSE").read_text("utf-8")
+    assert text.split()[:4] == ["Apache", "License", "Version", "2.0,"]
+    assert "END OF TERMS AND CONDITIONS" in text
+    assert any("LICENSE" in copy.split() for copy in instructions("COPY"))
+
+
 def instructions(keyword: str, text: str = DOCKERFILE) -> list[str]:
     joined = re.sub(r"\\\n", " ", text)
     return [line.removeprefix(keyword).strip() for line in joined.splitlines() if line.startswith(f"{keyword} ")]
