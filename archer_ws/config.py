@@ -7,8 +7,12 @@ A setting's variable is its name in capitals, or that with `ARCHER_` before it; 
 the latter alone. An empty variable counts as unset.
 Precedence: arguments, `ARCHER_X` in the environment, `X` in the environment, `ARCHER_X` in `.env`, `X` in `.env`, the
 default.
+
+Kubernetes (and Docker's links) give every program of a namespace with a service called archer `ARCHER_PORT=tcp://…`.
+No setting of ours has such a value: it counts as unset, and `service_variables` tells of it.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,6 +78,11 @@ Tokens = Annotated[dict[str, SecretStr], Allowed('a JSON object {"name": "token"
 PerProvider = Annotated[
     dict[str, int], Allowed("one whole number for all, or openai=64,ollama=4 (a JSON object will do)")
 ]
+Parameters = Annotated[
+    list[Literal["temperature", "top_p", "stop", "seed", "max_tokens", "stream_options"]],
+    Allowed("names like temperature,stream_options; max_tokens is the answer's bound under either of its names"),
+    PrefixedOnly(),
+]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
 _CONCURRENCY = {"ollama": 32, "openai": 256, "anthropic": 256}
@@ -118,6 +127,7 @@ class Settings(BaseSettings):
     ollama_host: Address = Field("http://localhost:11434", description="Ollama's address; a scheme is not needed")
     openai_api_key: str | None = Field(None, repr=False, description="The key for OpenAI")
     openai_base_url: Url | None = Field(None, description="Another server that speaks OpenAI's API")
+    openai_omit: Parameters = Field([], description="Parameters that the server of OPENAI_BASE_URL is never sent")
     openai_default_model: str = Field("gpt-4o-mini", description="OpenAI's model when a request names none")
     anthropic_api_key: str | None = Field(None, repr=False, description="The key for Anthropic")
     anthropic_base_url: Url | None = Field(None, description="Another server that speaks Anthropic's API")
@@ -181,6 +191,12 @@ class Settings(BaseSettings):
                 return self.anthropic_default_model
         return None
 
+    def configured_model_for(self, provider: str) -> str | None:
+        """The model for a request to `provider` that names none, where somebody chose it."""
+        is_general = provider == self.llm_provider and "llm_default_model" in self.model_fields_set
+        is_chosen = is_general or f"{provider}_default_model" in self.model_fields_set
+        return self.default_model_for(provider) if is_chosen else None
+
     def concurrency_of(self, provider: str) -> int:
         """How many requests may run at the provider at once."""
         if provider == "local":
@@ -190,6 +206,17 @@ class Settings(BaseSettings):
     def queue_of(self, provider: str) -> int:
         """How many requests may wait for the provider."""
         return self.provider_queue[provider]
+
+    def secrets(self) -> list[str]:
+        """Every credential that stands here by itself; those within addresses are `addresses`' to give."""
+        tokens = [self.auth_token, *self.auth_tokens.values()]
+        keys = [self.openai_api_key, self.anthropic_api_key]
+        return [*(token.get_secret_value() for token in tokens if token), *(key for key in keys if key)]
+
+    def addresses(self) -> list[str]:
+        """Every address of another server; a user and a password may stand in it."""
+        servers = (self.ollama_host, self.openai_base_url, self.anthropic_base_url, self.redis_url, self.surrealdb_url)
+        return [address for address in servers if address]
 
     @field_validator("llm_provider", "log_format", mode="before")
     @classmethod
@@ -201,7 +228,7 @@ class Settings(BaseSettings):
     def _upper(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
 
-    @field_validator("cors_origins", "allowed_hosts", mode="before")
+    @field_validator("cors_origins", "allowed_hosts", "openai_omit", mode="before")
     @classmethod
     def _list(cls, value: object) -> object:
         return parse_list(value)
@@ -309,6 +336,8 @@ def load_settings(*, env_file: Path | str | None = ".env", **overrides: object) 
         raise SettingsError(f"{env_file} can't be read: {error}") from error
 
 
+#: What service discovery writes (https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables).
+_SERVICE_ADDRESS = re.compile(r"\s*(tcp|udp|sctp)://", re.IGNORECASE)
 _SHOWN_MAX = 200  # letters of a wrong value, or of what is wrong with it, that an error repeats
 
 
@@ -336,6 +365,13 @@ class _Variables(PydanticBaseSettingsSource):
         return {name: entry.value for name, entry in found.items() if entry}
 
 
+def service_variables() -> list[str]:
+    """The variables of the environment that have a setting's name, and are service discovery's."""
+    named = EnvSettingsSource(Settings).env_vars
+    found = (f"archer_{name}" for name in Settings.model_fields)
+    return [variable.upper() for variable in found if _SERVICE_ADDRESS.match(named.get(variable) or "")]
+
+
 def variables_of(name: str, field: FieldInfo) -> tuple[str, ...]:
     """The variables that a setting is read from, the first that is set wins."""
     prefixed = f"ARCHER_{name.upper()}"
@@ -347,7 +383,7 @@ def _find(name: str, sources: Iterable[EnvSettingsSource]) -> _Found | None:
     for source in sources:
         for variable in map(str.lower, variables):
             value = (source.env_vars.get(variable) or "").strip()
-            if value:
+            if value and not (variable != name and _SERVICE_ADDRESS.match(value)):
                 return _Found(variable.upper(), value, isinstance(source, DotEnvSettingsSource))
     return None
 

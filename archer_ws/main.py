@@ -18,7 +18,8 @@ from archer_ws.agents.orchestrator import Orchestrator
 from archer_ws.api.access_log import RequestLog
 from archer_ws.api.dependencies import Services
 from archer_ws.api.errors import install_error_handlers
-from archer_ws.api.openai_signpost import BaseUrlSignpost
+from archer_ws.api.head_requests import HeadAsGet
+from archer_ws.api.misdirected import MisdirectedClients
 from archer_ws.api.openapi import TITLE, install_openapi
 from archer_ws.api.request_body import BodyLimit
 from archer_ws.api.routes import chat, console, health, models, openai_compat, sessions, streams, ws
@@ -33,7 +34,8 @@ from archer_ws.api.security import (
 )
 from archer_ws.api.socket import OpenSockets
 from archer_ws.api.socket_quota import SocketQuota
-from archer_ws.config import Settings, load_settings
+from archer_ws.api.trailing_slashes import TrailingSlashes
+from archer_ws.config import Settings, load_settings, service_variables
 from archer_ws.core.limits import BODY_ALLOWANCE_BYTES, MAX_FRAME_BYTES
 from archer_ws.core.logging import configure_logging
 from archer_ws.llm_gateway.readiness import Readiness
@@ -63,19 +65,27 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """
     settings = settings or load_settings()
     configure_logging("DEBUG" if settings.debug else settings.log_level, settings.log_format)
+    for variable in service_variables():
+        log.warning(
+            "variable_ignored",
+            variable=variable,
+            hint="Kubernetes sets it for a service called archer. Set PORT, or give the service another name.",
+        )
     services = _wire(settings)
     app = FastAPI(
         title=settings.app_name,
         version=settings.app_version,
         debug=False,  # Starlette's debug pages show stack traces to clients.
         lifespan=_lifespan,
+        redirect_slashes=False,  # TrailingSlashes needs no second request.
     )
     app.state.services = services
+    app.add_middleware(HeadAsGet)
     install_error_handlers(app)
     _include_routes(app)
     # The last added is the outermost.
     tokens = _tokens(settings)
-    app.add_middleware(BaseUrlSignpost)
+    app.add_middleware(MisdirectedClients)
     app.add_middleware(BodyLimit, max_bytes=settings.max_content_bytes + BODY_ALLOWANCE_BYTES)
     app.add_middleware(CredentialGuard, tokens=tokens)
     app.add_middleware(
@@ -89,6 +99,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.add_middleware(HostAndOriginGuard, allowed_hosts=_hosts(settings), cors_origins=settings.cors_origins)
     app.add_middleware(RequestLog)
+    app.add_middleware(TrailingSlashes)
     warn_if_exposed(settings.host, tokens)
     return app
 

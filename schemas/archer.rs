@@ -22,7 +22,7 @@ pub const PROTOCOL_VERSION: i64 = 1;
 /// The WebSocket subprotocol to offer.
 pub const SUBPROTOCOL: &str = "archer.v1";
 /// The `schema_hash` of the server that these types were made for.
-pub const SCHEMA_HASH: &str = "c137314a65c8817c";
+pub const SCHEMA_HASH: &str = "b2f79dd6090db204";
 
 /// The params of a method, which know its name and what it gives.
 pub trait Method: Serialize {
@@ -399,7 +399,7 @@ impl ChatMessage {
 pub struct ChatRequest {
     /// The conversation so far, the new turn last; with `session_id` the new turn alone.
     pub messages: Vec<ChatMessage>,
-    /// The model, also as `provider/model`; the configured default where it is missing.
+    /// The model, also as `provider/model`; the configured default where it is missing or empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     /// How much chance decides, 0 to 2; the configured default where it is missing.
@@ -414,7 +414,7 @@ pub struct ChatRequest {
     /// The provider; without it, the one the model's name belongs to, or the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider: Option<String>,
-    /// Texts at which the model stops; they are not part of the answer.
+    /// Texts at which the model stops; they are not part of the answer. Empty ones are left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop: Option<Vec<String>>,
     /// Choose among the likeliest tokens that make up this share, above 0 to 1.
@@ -508,7 +508,7 @@ pub struct ChatResponse {
 pub struct ChatSendParams {
     /// The conversation so far, the new turn last; with `session_id` the new turn alone.
     pub messages: Vec<ChatMessage>,
-    /// The model, also as `provider/model`; the configured default where it is missing.
+    /// The model, also as `provider/model`; the configured default where it is missing or empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     /// How much chance decides, 0 to 2; the configured default where it is missing.
@@ -523,7 +523,7 @@ pub struct ChatSendParams {
     /// The provider; without it, the one the model's name belongs to, or the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider: Option<String>,
-    /// Texts at which the model stops; they are not part of the answer.
+    /// Texts at which the model stops; they are not part of the answer. Empty ones are left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop: Option<Vec<String>>,
     /// Choose among the likeliest tokens that make up this share, above 0 to 1.
@@ -749,6 +749,9 @@ pub enum ErrorKind {
     /// `output_too_long`
     #[serde(rename = "output_too_long")]
     OutputTooLong,
+    /// `not_found`
+    #[serde(rename = "not_found")]
+    NotFound,
     /// `invalid_request`
     #[serde(rename = "invalid_request")]
     InvalidRequest,
@@ -797,6 +800,7 @@ impl ErrorKind {
             Self::ProviderQuota => "provider_quota",
             Self::Draining => "draining",
             Self::OutputTooLong => "output_too_long",
+            Self::NotFound => "not_found",
             Self::InvalidRequest => "invalid_request",
             Self::MethodNotFound => "method_not_found",
             Self::InvalidParams => "invalid_params",

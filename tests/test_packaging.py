@@ -225,6 +225,8 @@ def test_the_health_check_asks_the_configured_port() -> None:
             assert health_check(PORT=port) == 0
             assert health_check(PORT="1", ARCHER_PORT=port) == 0
             assert health_check(PORT=port, ARCHER_PORT="") == 0
+            # A Kubernetes service called archer.
+            assert health_check(PORT=port, ARCHER_PORT="tcp://10.96.0.12:8000") == 0
             assert health_check(PORT="1") != 0
         finally:
             server.shutdown()

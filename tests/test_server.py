@@ -1,7 +1,9 @@
 """`archer-ws serve` as a process: getting ready, draining, and what its wire allows."""
 
 import asyncio
+import contextlib
 import json
+import os
 import signal
 import socket
 import sys
@@ -23,7 +25,7 @@ from archer_ws.core.limits import MAX_HEAD_BYTES
 from archer_ws.core.rare_line import RareLine
 from tests.fakes.ollama_api import ollama_end, ollama_line, ollama_server, ollama_stream, ollama_tags
 from tests.fakes.scripted_server import Wait, forever, scripted_server
-from tests.processes import WAIT_LIMIT_S, Server, program, server
+from tests.processes import ROOT, START_LIMIT_S, WAIT_LIMIT_S, Server, program, server
 
 QUESTION = {"messages": [{"role": "user", "content": "Why is the sky blue?"}]}
 needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="another process can't be sent a signal there")
@@ -405,3 +407,60 @@ async def test_connections_that_cannot_be_accepted_make_one_line_and_no_tracebac
     assert not [record for record in caplog.records if record.exc_info]
     api_server._tell_of_loop(loop, {"message": "anything else", "exception": ValueError("x")})
     assert [record for record in caplog.records if record.exc_info]
+
+
+@needs_signals
+async def test_a_log_that_nobody_reads_neither_stops_the_server_nor_keeps_it_from_stopping(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    if sys.platform == "linux":
+        import fcntl
+
+        # As small as the system makes one: a few dozen lines fill it.
+        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    arguments = ("serve", "--host", "127.0.0.1", "--port", "0", "--ready-json")
+    try:
+        async with program(*arguments, cwd=tmp_path, environment={}, stderr=writing) as running:
+            url = json.loads(await running.line())["url"]
+            async with httpx.AsyncClient(base_url=url, timeout=WAIT_LIMIT_S, trust_env=False) as http:
+                for _ in range(200):
+                    assert (await http.post("/api/v1/sessions", json={})).status_code == 201
+            running.send_signal(signal.SIGTERM)
+            assert await running.ended() == 0
+    finally:
+        os.close(writing)
+        os.close(reading)
+
+
+async def test_what_kubernetes_sets_for_a_service_called_archer_is_told_and_ignored(tmp_path: Path) -> None:
+    environment = {"ARCHER_PORT": "tcp://10.96.0.12:8000", "ARCHER_SERVICE_HOST": "10.96.0.12", "PORT": "0"}
+    async with program(
+        "serve", "--host", "127.0.0.1", "--ready-json", cwd=tmp_path, environment=environment
+    ) as running:
+        assert json.loads(await running.line())["port"] not in {0, 8000}
+        running.process.kill()
+        await running.ended()
+        assert "variable=ARCHER_PORT" in await running.errors()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell of another kind closes no descriptors")
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+async def test_it_serves_and_stops_with_its_standard_streams_closed(tmp_path: Path, closed: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = f"exec {sys.executable} -m archer_ws serve --host 127.0.0.1 --port {port} {closed}"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = await asyncio.create_subprocess_exec("/bin/sh", "-c", command, cwd=tmp_path, env=environment)
+    try:
+        async with asyncio.timeout(START_LIMIT_S), httpx.AsyncClient(trust_env=False) as http:
+            while True:
+                with contextlib.suppress(httpx.TransportError):
+                    assert (await http.get(f"http://127.0.0.1:{port}/health")).status_code == 200
+                    break
+                assert process.returncode is None
+                await asyncio.sleep(0.05)
+            process.send_signal(signal.SIGTERM)
+            assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from archer_ws.api.errors import ErrorBody
+from archer_ws.api.openai_errors import OpenAIErrorBody, openai_error
 from archer_ws.api.success_answers import STREAM_ID_HEADER, reference
 from archer_ws.core.exceptions import (
     ArcherError,
@@ -19,7 +20,9 @@ from archer_ws.core.exceptions import (
     Forbidden,
     InternalError,
     InvalidParams,
+    MethodNotFound,
     ModelNotFound,
+    NotFound,
     OutputTooLong,
     Overloaded,
     ParseError,
@@ -67,6 +70,11 @@ _ERRORS: tuple[ArcherError, ...] = (
     ContentTooLarge("the body is larger than 5242880 bytes", hint="Send less, or raise MAX_CONTENT_BYTES."),
     Unauthenticated("this server needs a credential", hint="Send the header Authorization: Bearer TOKEN."),
     Forbidden("pages of the origin https://elsewhere.example may not use this server", hint="Add it to CORS_ORIGINS."),
+    MethodNotFound(
+        "/api/v1/chat/completions is not for clients of OpenAI's API: their base URL here is http://127.0.0.1:8000/v1",
+        hint='Make the client with base_url="http://127.0.0.1:8000/v1" (Python) or baseURL (JavaScript).',
+    ),
+    NotFound("there is no provider 'zebra'", hint="Use one of: ollama, openai, anthropic, local."),
     StreamNotFound("there is no stream 'sky-1'", hint="It never was, or its log was forgotten.", stream_id="sky-1"),
     StreamIdConflict("stream 'sky-1' exists with other parameters", hint="Mint a fresh stream_id.", stream_id="sky-1"),
     SessionNotFound("there is no session 'sky'", hint="Create it first: POST /api/v1/sessions."),
@@ -112,7 +120,7 @@ def error_answers(
     """A route's `responses` for these errors: one for each status, with an example for each kind.
 
     Where a route waits for a whole generation, one that failed is answered with `generated`: the error, and beside it
-    the text that came.
+    the text that came. `MethodNotFound` is for clients of OpenAI's API that came to a route of ours, in their form.
     """
     by_status: dict[int | str, list[type[ArcherError]]] = {}
     for error in sorted(set(errors), key=lambda each: (each.http_status, each.kind)):
@@ -123,8 +131,10 @@ def error_answers(
 def _answer(errors: list[type[ArcherError]], generated: type[BaseModel] | None) -> dict[str, Any]:
     headers: dict[str, Any] = {}
     schema: dict[str, Any] = reference(ErrorBody)
+    if MethodNotFound in errors:
+        schema = {"anyOf": [schema, reference(OpenAIErrorBody)]}
     if generated is not None and not set(GENERATION).isdisjoint(errors):
-        schema = {"anyOf": [reference(generated), schema]}
+        schema = {"anyOf": [reference(generated), *schema.get("anyOf", [schema])]}
         headers["X-Stream-ID"] = {**STREAM_ID_HEADER, "required": False}
     if any(error.retryable for error in errors):
         headers["Retry-After"] = _RETRY_AFTER
@@ -146,7 +156,9 @@ def _said(error: type[ArcherError]) -> str:
 
 def _example(error: type[ArcherError]) -> dict[str, Any]:
     example = EXAMPLES[error.kind]
+    info = example.info(_REQUEST_ID)
+    is_foreign = error is MethodNotFound
     return {
         "summary": f"{example.message[0].upper()}{example.message[1:]}",
-        "value": ErrorBody(error=example.info(_REQUEST_ID)).model_dump(mode="json"),
+        "value": openai_error(info) if is_foreign else ErrorBody(error=info).model_dump(mode="json"),
     }

@@ -38,9 +38,7 @@ class EventStreamResponse(Response):
         self, attachment: Attachment, *, after: int = 0, encode: Callable[[Event], bytes] | None = None
     ) -> None:
         stream = attachment.stream
-        super().__init__(
-            headers={"X-Stream-ID": stream.stream_id, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        )
+        super().__init__(headers=_headers(stream))
         # Set by Response for its (empty) body.
         del self.headers["content-length"]
         self._stream = stream
@@ -102,6 +100,17 @@ class EventStreamResponse(Response):
             if isinstance(event, Ended):
                 return b"".join(pieces), True
         return b"".join(pieces), False
+
+
+def event_stream_head(stream: Stream) -> Response:
+    """What a stream's events begin with, for who asks for no more: it waits for nothing and holds nothing."""
+    head = Response(headers=_headers(stream), media_type=MEDIA_TYPE)
+    del head.headers["content-length"]
+    return head
+
+
+def _headers(stream: Stream) -> dict[str, str]:
+    return {"X-Stream-ID": stream.stream_id, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
 def _encoder(stream_id: str) -> Callable[[Event], bytes]:

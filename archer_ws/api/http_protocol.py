@@ -7,14 +7,16 @@ there may be seats.py's.
 
 import asyncio
 
+from archer_ws.api.http_1_0 import UnchunkedForOldClients
 from archer_ws.api.http_seats import SeatedHttpProtocol
+from archer_ws.api.upgrade_offers import UpgradeOffers
 from archer_ws.core.limits import HEAD_DEADLINE_S, HTTP_SLICE_BYTES, MAX_HEAD_BYTES
 from archer_ws.core.rare_line import RareLine
 
 _unreadable = RareLine("request_unreadable")
 
 
-class BoundedHeadProtocol(SeatedHttpProtocol):
+class BoundedHeadProtocol(SeatedHttpProtocol, UpgradeOffers, UnchunkedForOldClients):
     """One connection; closed when a request's head is too long in bytes or in time."""
 
     _head_deadline: asyncio.TimerHandle | None = None

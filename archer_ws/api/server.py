@@ -28,6 +28,7 @@ from uvicorn.server import HANDLED_SIGNALS
 from archer_ws.api.dependencies import Services
 from archer_ws.api.http_protocol import BoundedHeadProtocol
 from archer_ws.api.listening import descriptor_limit
+from archer_ws.api.scope import SOCKET_PATH
 from archer_ws.api.seats import Seats
 from archer_ws.api.ws_protocol import WatchedWebSocketProtocol
 from archer_ws.core.limits import KEEP_ALIVE_S, MAX_FRAME_BYTES
@@ -262,6 +263,10 @@ def _settle_garbage_collection() -> None:
     gc.set_threshold(*GC_THRESHOLDS)
 
 
+class _HttpProtocol(BoundedHeadProtocol):
+    socket_paths = frozenset({SOCKET_PATH})
+
+
 def _config(app: FastAPI) -> uvicorn.Config:
     return uvicorn.Config(
         app,
@@ -269,7 +274,7 @@ def _config(app: FastAPI) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
-        http=BoundedHeadProtocol,
+        http=_HttpProtocol,
         timeout_keep_alive=KEEP_ALIVE_S,
         # A net under our own bound: it cancels what still runs, which leaves tracebacks in the log.
         timeout_graceful_shutdown=FLUSH_S + 2,

@@ -154,7 +154,7 @@ export interface ChatMessage {
 export interface ChatRequest {
   /** The conversation so far, the new turn last; with `session_id` the new turn alone. */
   messages: ChatMessage[];
-  /** The model, also as `provider/model`; the configured default where it is missing. */
+  /** The model, also as `provider/model`; the configured default where it is missing or empty. */
   model?: string | null;
   /** How much chance decides, 0 to 2; the configured default where it is missing. */
   temperature?: number | null;
@@ -164,7 +164,7 @@ export interface ChatRequest {
   stream?: boolean | null;
   /** The provider; without it, the one the model's name belongs to, or the default. */
   provider?: string | null;
-  /** Texts at which the model stops; they are not part of the answer. */
+  /** Texts at which the model stops; they are not part of the answer. Empty ones are left out. */
   stop?: string[] | null;
   /** Choose among the likeliest tokens that make up this share, above 0 to 1. */
   top_p?: number | null;
@@ -219,7 +219,7 @@ export interface ChatResponse {
 export interface ChatSendParams {
   /** The conversation so far, the new turn last; with `session_id` the new turn alone. */
   messages: ChatMessage[];
-  /** The model, also as `provider/model`; the configured default where it is missing. */
+  /** The model, also as `provider/model`; the configured default where it is missing or empty. */
   model?: string | null;
   /** How much chance decides, 0 to 2; the configured default where it is missing. */
   temperature?: number | null;
@@ -229,7 +229,7 @@ export interface ChatSendParams {
   stream?: boolean | null;
   /** The provider; without it, the one the model's name belongs to, or the default. */
   provider?: string | null;
-  /** Texts at which the model stops; they are not part of the answer. */
+  /** Texts at which the model stops; they are not part of the answer. Empty ones are left out. */
   stop?: string[] | null;
   /** Choose among the likeliest tokens that make up this share, above 0 to 1. */
   top_p?: number | null;
@@ -358,6 +358,7 @@ export type ErrorKind =
   | "provider_quota"
   | "draining"
   | "output_too_long"
+  | "not_found"
   | "invalid_request"
   | "method_not_found"
   | "invalid_params"

@@ -15,7 +15,7 @@ MAX_HEAD_BYTES = 64 * 1024
 HTTP_SLICE_BYTES = 64 * 1024
 #: How long a client may take to send a request's head, from connecting or from the first byte of a further request.
 HEAD_DEADLINE_S = 20.0
-#: A body may be slow, but not stand still: at least so many bytes within each window, else 408. GPRS brings 100 times
+#: A body may be slow, but not stand still: at least so many bytes within each window, else 408. GPRS brings 30 times
 #: as much; the window outlasts a phone's change of cells.
 BODY_PROGRESS_BYTES, BODY_PROGRESS_WINDOW_S = 4 * 1024, 30.0
 #: How long, and how much of, what is left of a body is read and dropped behind an answer that did not wait for it, so
@@ -23,8 +23,8 @@ BODY_PROGRESS_BYTES, BODY_PROGRESS_WINDOW_S = 4 * 1024, 30.0
 #: only when they have sent everything.
 BODY_REST_S, BODY_REST_BYTES = 10.0, 8 * 1024 * 1024
 #: Requests that wait on one connection behind one that is being served (pipelining, RFC 9112, section 9.3.2). Browsers
-#: and HTTP libraries send none; each costs some kilobytes.
-PIPELINED_REQUESTS_MAX = 64
+#: and HTTP libraries send none, scripts and load generators hundreds; each costs some kilobytes.
+PIPELINED_REQUESTS_MAX = 1000
 #: The most a body has beside the messages' text (setting MAX_CONTENT_BYTES): other fields, and JSON's own characters.
 BODY_ALLOWANCE_BYTES = 1024 * 1024
 #: How long a connection may stay open without a request; longer than most clients' pools keep one: they close first,
@@ -74,4 +74,25 @@ GUESTS_PART = 0.5
 
 # Read from a provider.
 
+#: A status line with its header fields, and the trailer fields behind a body (or whatever else comes without any body:
+#: chunk extensions, signs of life), each. Servers send a few hundred bytes; llhttp itself has no bound.
+PROVIDER_HEAD_BYTES = 64 * 1024
+#: What may lie unread before nothing more is taken from the network: a few reads, so that a pause costs no speed.
+PROVIDER_UNREAD_BYTES = 256 * 1024
+#: What is decoded before others have their turn. The worst that fits (thousands of the shortest lines) takes some 5 ms.
+PROVIDER_SLICE_BYTES = 16 * 1024
+#: One line, one event of a stream, and what is not ended by anything but the body's end (a whole answer, a list of
+#: models). An answer of 4 MiB (what a stream may keep) is far below, also with every character escaped.
+PROVIDER_DOCUMENT_BYTES = 16 * 1024 * 1024
+#: An error's body: its sentence is at the beginning. The seconds are for a body that does not end.
+PROVIDER_ERROR_BYTES, PROVIDER_ERROR_BODY_S = 64 * 1024, 5.0
+#: Of a provider's own message, what is shown; in characters.
+PROVIDER_MESSAGE_CHARS = 300
+#: Values inside one another, in an answer's text or an error's body: the deepest known has 5.
+PROVIDER_NESTING = 8
+
 # Kept.
+
+#: What may wait to be written to a log that nobody reads; then lines are dropped and counted. Some 5,000 lines: the
+#: bursts of a busy second, and no more than a server has to spare.
+LINES_WAITING_BYTES = 1024 * 1024

@@ -7,9 +7,9 @@ What a general client does for each piece and each request is most of what a tok
 """
 
 import asyncio
+import select
 import socket
 import ssl
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -18,16 +18,15 @@ from typing import cast
 import aiohappyeyeballs
 import httptools
 
+from archer_ws.core.limits import PROVIDER_HEAD_BYTES, PROVIDER_SLICE_BYTES, PROVIDER_UNREAD_BYTES
+from archer_ws.llm_gateway.content_coding import ContentDecoder, DecodingError, coding_of
 from archer_ws.llm_gateway.http_answer import StreamedAnswer
+from archer_ws.llm_gateway.http_head import is_about_framing, mended
 
-#: The most that a status line with its header fields may take, in bytes.
-MAX_HEAD_BYTES = 64 * 1024
-#: So much may lie unread before nothing more is taken from the network, in bytes.
-MAX_UNREAD_BYTES = 256 * 1024
+#: What a field takes on the wire beside its name and value, in bytes.
+_FIELD_BYTES = 4
 #: When the next of a host's addresses is tried beside the one that does not answer (RFC 8305, section 5), in seconds.
 NEXT_ADDRESS_S = 0.25
-#: For zlib: tell gzip and deflate apart by the first bytes.
-_EITHER_FORMAT = 32
 
 
 class ConnectError(OSError):
@@ -40,10 +39,6 @@ class ConnectTimeout(TimeoutError):
 
 class NotHttp(Exception):
     """What came is not HTTP/1."""
-
-
-class DecodingError(Exception):
-    """The body is compressed, and can't be decompressed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +90,16 @@ class Connection(asyncio.Protocol):
     def is_open(self) -> bool:
         """Whether a request may be sent, as far as is known."""
         return not self._transport.is_closing()
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing has come, nor the end, that was not read yet: what comes before a request is no answer."""
+        fd = self._transport.get_extra_info("socket").fileno()
+        if hasattr(select, "poll"):
+            waiting = select.poll()
+            waiting.register(fd, select.POLLIN)
+            return not waiting.poll(0)
+        return not select.select([fd], [], [], 0)[0]
 
     async def ask(self, head: bytes, body: bytes, *, on_over: "Callable[[Connection], None]") -> "Answer":
         """The answer to a request, its head read. `on_over` is given the connection after an answer that leaves it fit
@@ -153,21 +158,26 @@ class Answer(StreamedAnswer):
 
     def __init__(self, transport: asyncio.Transport, on_over: Callable[[bool], None]) -> None:
         self.status = 0
-        self._fields: dict[str, str] = {}
-        self.headers = self._fields
+        #: As they come; a name that comes again has several.
+        self._fields: dict[str, list[str]] = {}
+        self.headers = {}
         self._loop = asyncio.get_running_loop()
         #: Done when the head is whole.
         self.head: asyncio.Future[None] = self._loop.create_future()
-        self._head_bytes = 0
+        #: What came since the last of the body (or ever), and of that, header and trailer fields. In bytes.
+        self._bodyless_bytes = self._field_bytes = 0
+        #: What came before the head was whole, for one that has to be mended.
+        self._raw_head: list[bytes] | None = []
+        self._is_mended = self._has_two_lengths = False
         self._transport = transport
         self._on_over: Callable[[bool], None] | None = on_over
         # It holds on to us as we do to it, until we let go: circles are rarely looked for.
-        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
-        self._parser.set_dangerous_leniencies(
-            lenient_headers=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
-        )
-        self._decompress: Callable[[bytes], bytes] | None = None
+        self._parser: httptools.HttpResponseParser | None = self._make_parser()
+        self._coding: ContentDecoder | None = None
         self._pieces: list[bytes] = []
+        #: What was taken of the pieces and not yet read, last slice first.
+        self._slices: list[bytes] = []
+        self._is_sliced = False
         self._unread_bytes = 0
         self._is_paused = False
         self._is_whole = False
@@ -176,11 +186,13 @@ class Answer(StreamedAnswer):
         self._waiter: asyncio.Future[None] | None = None
 
     async def read_some(self) -> bytes:
-        """The next of the body, all that has come by then; empty at its end.
+        """The next of the body: all that has come by then, or a slice of it where that is much; empty at its end.
 
         Raises:
             NotHttp, DecodingError, OSError: it broke off.
         """
+        if self._is_sliced:
+            return await self._read_slice()
         pieces = self._pieces
         while not pieces:
             if self._is_whole:
@@ -189,6 +201,16 @@ class Answer(StreamedAnswer):
                 raise self._error
             self._waiter = self._loop.create_future()
             await self._waiter
+        data = self._take_pieces()
+        if len(data) > PROVIDER_SLICE_BYTES:
+            starts = range(0, len(data), PROVIDER_SLICE_BYTES)
+            self._slices = [data[start : start + PROVIDER_SLICE_BYTES] for start in reversed(starts)]
+            self._is_sliced = True
+            return self._slices.pop()
+        return data
+
+    def _take_pieces(self) -> bytes:
+        pieces = self._pieces
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         pieces.clear()
         self._unread_bytes = 0
@@ -197,6 +219,34 @@ class Answer(StreamedAnswer):
             if not self._transport.is_closing():
                 self._transport.resume_reading()
         return data
+
+    async def _read_slice(self) -> bytes:
+        """The next of what came already, after others had their turn; or of what is unpacked."""
+        if self._slices:
+            await asyncio.sleep(0)
+            data = self._slices.pop()
+            self._is_sliced = bool(self._slices)
+            return data
+        coding = self._coding
+        assert coding is not None
+        while True:
+            if coding.has_more:
+                await asyncio.sleep(0)
+                try:
+                    if data := coding.take(PROVIDER_SLICE_BYTES):
+                        return data
+                except DecodingError as error:
+                    self._fail(error)
+                    raise
+            elif self._pieces:
+                coding.put(self._take_pieces())
+            elif self._is_whole:
+                return coding.finish()
+            elif self._error is not None:
+                raise self._error
+            else:
+                self._waiter = self._loop.create_future()
+                await self._waiter
 
     async def aclose(self) -> None:
         """As `StreamedAnswer` has it."""
@@ -217,22 +267,28 @@ class Answer(StreamedAnswer):
         """Take what came (the connection's to call)."""
         if self._parser is None or self._error is not None:
             return
+        # Set back by each piece of the body.
+        self._bodyless_bytes += len(data)
+        if self._raw_head is not None:
+            self._raw_head.append(data)
         try:
-            self._parser.feed_data(data)
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserError:
+                if not self._mend():
+                    raise
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             # What a callback raised is in its chain.
             raised = error.__cause__ or error.__context__
             self._fail(raised if isinstance(raised, DecodingError | NotHttp) else NotHttp(str(error)))
-        if not self.head.done():
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self._fail(NotHttp("a head without end"))
+        if self._bodyless_bytes > PROVIDER_HEAD_BYTES:
+            self._fail(NotHttp("a head, or trailer fields, without end"))
         self._wake()
 
     def end(self, error: Exception | None = None) -> None:
         """No more comes (the connection's to call)."""
         # Without a length and chunks, the connection's end is the body's (RFC 9112, section 6.3).
-        has_own_end = "content-length" in self._fields or "chunked" in self._fields.get("transfer-encoding", "").lower()
+        has_own_end = "content-length" in self.headers or "transfer-encoding" in self.headers
         if self.status and not has_own_end and error is None and self._error is None:
             self._is_whole = True
         self._fail(error or ConnectionResetError("closed before the answer was whole"))
@@ -244,9 +300,13 @@ class Answer(StreamedAnswer):
             raise NotHttp("an answer to no request")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header field."""
-        key, text = name.decode("latin-1").lower(), value.decode("utf-8", "replace").strip()
-        self._fields[key] = f"{self._fields[key]}, {text}" if key in self._fields else text
+        """A header field; or a trailer field, which is dropped (RFC 9110, section 6.5.1)."""
+        self._field_bytes += len(name) + len(value) + _FIELD_BYTES
+        if self._field_bytes > PROVIDER_HEAD_BYTES:
+            raise NotHttp("a head, or trailer fields, without end")
+        if not self.status:
+            key, text = name.decode("latin-1").lower(), value.decode("utf-8", "replace").strip()
+            self._fields.setdefault(key, []).append(text)
 
     def on_headers_complete(self) -> None:
         """The head is whole."""
@@ -254,29 +314,21 @@ class Answer(StreamedAnswer):
         status = self._parser.get_status_code()
         if status < 200:
             return  # Only a sign of life (RFC 9110, section 15.2).
-        self.status = status
-        # Nobody asked for compression.
-        encoding = self._fields.get("content-encoding", "").lower()
-        if encoding in {"gzip", "x-gzip", "deflate"}:
-            self._decompress = zlib.decompressobj(zlib.MAX_WBITS | _EITHER_FORMAT).decompress
-            # What is read is plain: an SDK that is told otherwise would decompress it again.
-            del self._fields["content-encoding"]
-        elif encoding not in {"", "identity"}:
-            raise DecodingError(encoding)
+        headers = {name: ", ".join(values) for name, values in self._fields.items()}
+        if headers.get("transfer-encoding", "chunked").lower() != "chunked":
+            raise NotHttp("a transfer coding in other words")  # and is mended
+        self._has_two_lengths = "transfer-encoding" in headers and "content-length" in headers
+        self.status, self.headers = status, headers
+        self._raw_head, self._field_bytes = None, 0
+        self._unpack_what_is_packed(headers)
         self.head.set_result(None)
 
     def on_body(self, data: bytes) -> None:
         """Some of the body."""
-        if self._decompress is not None:
-            try:
-                data = self._decompress(data)
-            except zlib.error as error:
-                raise DecodingError(str(error)) from error
-            if not data:
-                return
+        self._bodyless_bytes = 0
         self._pieces.append(data)
         self._unread_bytes += len(data)
-        if self._unread_bytes > MAX_UNREAD_BYTES and not self._is_paused:
+        if self._unread_bytes > PROVIDER_UNREAD_BYTES and not self._is_paused:
             self._is_paused = True
             self._transport.pause_reading()
 
@@ -285,9 +337,47 @@ class Answer(StreamedAnswer):
         assert self._parser is not None
         if self.status:
             self._is_whole = True
-            self._is_reusable = self._parser.should_keep_alive()
+            # Who disagrees with itself about where a body ends may disagree with us, too (RFC 9112, section 6.3).
+            is_clear = not (self._is_mended or self._has_two_lengths)
+            self._is_reusable = is_clear and self._parser.should_keep_alive()
         else:
             self._fields.clear()
+
+    def _make_parser(self) -> httptools.HttpResponseParser:
+        parser = httptools.HttpResponseParser(self)
+        parser.set_dangerous_leniencies(
+            lenient_headers=True,
+            lenient_optional_cr_before_lf=True,
+            lenient_spaces_after_chunk_size=True,
+            # Chunks win over a length. What is dangerous in it, the next answer's beginning, is not read: the
+            # connection is closed.
+            lenient_chunked_length=True,
+        )
+        return parser
+
+    def _mend(self) -> bool:
+        """Begin anew with a head put right; false where it is not its framing that ails it. Where it is not whole yet,
+        that is for later."""
+        raw = b"".join(self._raw_head or ())
+        if self._is_mended or not is_about_framing(raw):
+            return False
+        data = mended(raw)
+        if data is not None:
+            self._is_mended = True
+            self._fields.clear()
+            self._field_bytes = 0
+            self._parser = self._make_parser()
+            self._parser.feed_data(data)
+        return True
+
+    def _unpack_what_is_packed(self, headers: dict[str, str]) -> None:
+        """Nobody asked for compression, but it comes."""
+        coding = coding_of(headers.get("content-encoding", ""), self.status)
+        # What is read is plain: an SDK that is told otherwise would decompress it again.
+        headers.pop("content-encoding", None)
+        if coding is not None:
+            self._coding = ContentDecoder(coding)
+            self._is_sliced = True
 
     def _fail(self, error: Exception) -> None:
         self._is_reusable = False

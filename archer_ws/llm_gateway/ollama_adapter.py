@@ -12,9 +12,9 @@ from typing import Any
 from archer_ws.core.clock import utc_now
 from archer_ws.core.exceptions import ArcherError
 from archer_ws.core.ids import new_id
+from archer_ws.llm_gateway.alternation import alternating
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
-from archer_ws.llm_gateway.failures import unreadable
-from archer_ws.llm_gateway.ollama_failures import failure_from_error_line, ollama_identity, truncated
+from archer_ws.llm_gateway.ollama_failures import ollama_identity, truncated
 from archer_ws.llm_gateway.ollama_http import OllamaHttp
 from archer_ws.llm_gateway.ollama_models import (
     UNKNOWN,
@@ -28,8 +28,9 @@ from archer_ws.llm_gateway.ollama_models import (
     runs_elsewhere,
     shown_model,
 )
-from archer_ws.llm_gateway.ollama_stream import OllamaStreamDecoder, finish_reason_of, usage_of
+from archer_ws.llm_gateway.ollama_stream import OllamaStreamDecoder, answer_of
 from archer_ws.llm_gateway.probing import probe
+from archer_ws.llm_gateway.provider_url import ProviderUrl
 from archer_ws.llm_gateway.types import (
     ChatMessage,
     ChatOptions,
@@ -69,8 +70,9 @@ class OllamaAdapter(BaseLLMAdapter):
     def __init__(self, *, host: str, default_model: str, timeouts: Timeouts, concurrency: int) -> None:
         self.default_model = default_model
         self._timeouts = timeouts
-        self._identity = ollama_identity(host)
-        self._http = OllamaHttp(host, self._identity, connect_s=timeouts.connect_s, concurrency=concurrency)
+        address = ProviderUrl.of(host)
+        self._identity = ollama_identity(address.url)
+        self._http = OllamaHttp(address, self._identity, connect_s=timeouts.connect_s, concurrency=concurrency)
         self._memory = ModelMemory()
 
     async def chat(
@@ -85,27 +87,21 @@ class OllamaAdapter(BaseLLMAdapter):
         """See `BaseLLMAdapter.chat`; takes at most `timeouts.total_s`."""
         model = model or self.default_model
         options = options or ChatOptions()
-        value = await self._http.ask(
+        said = await self._http.ask_bytes(
             "/api/chat",
             _chat_payload(messages, model, temperature, max_tokens, options, stream=False),
             within_s=self._timeouts.total_s,
             until_answered=self._telling_of_load(model, options),
         )
-        if "error" in value:
-            raise failure_from_error_line(self._identity, value["error"])
-        if value.get("done") is False:
-            raise truncated(self._identity)
-        message = value.get("message")
-        if not isinstance(message, dict):
-            raise unreadable(self._identity, "an answer without a message")
+        answer = answer_of(said, self._identity)
         return ChatResponse(
             id=new_id("str"),
-            content=message.get("content") or "",
-            reasoning=message.get("thinking") or None,
+            content=answer.content,
+            reasoning=answer.reasoning,
             model=model,
             provider=self.provider_name,
-            finish_reason=finish_reason_of(value),
-            usage=usage_of(value),
+            finish_reason=answer.finish_reason,
+            usage=answer.usage,
             created_at=utc_now(),
         )
 
@@ -237,7 +233,10 @@ def _chat_payload(
     *,
     stream: bool,
 ) -> dict[str, Any]:
-    """The body of a chat request. Ollama has no place for a message's `name`: it is left out."""
+    """The body of a chat request. Ollama has no place for a message's `name`: it is left out.
+
+    Ollama applies the model's own chat template, which may demand that user and assistant take turns.
+    """
     named = {
         "temperature": temperature,
         "num_predict": max_tokens,
@@ -247,7 +246,10 @@ def _chat_payload(
     }
     return {
         "model": model,
-        "messages": [{"role": message.role.value, "content": message.content} for message in messages],
+        "messages": [
+            {"role": message.role.value, "content": message.content}
+            for message in alternating(messages, keeps_names=False)
+        ],
         "stream": stream,
         "options": {name: value for name, value in named.items() if value is not None},
     }

@@ -61,7 +61,7 @@ class Readiness:
         provider = self._router.default_provider
         try:
             async with asyncio.timeout(PROBE_LIMIT_S):
-                return await self._router.get_adapter().health_check()
+                return await self._router.health_check(provider)
         except TimeoutError:
             return ProviderStatus(
                 provider=provider,
@@ -69,5 +69,3 @@ class Readiness:
                 error=f"{provider} did not answer within {PROBE_LIMIT_S:g} s",
                 hint="See whether it is overloaded or still starting.",
             )
-        except ProviderFailure as error:
-            return ProviderStatus(provider=provider, available=False, error=error.message, hint=error.hint)

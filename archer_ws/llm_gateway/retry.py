@@ -15,6 +15,7 @@ import structlog
 
 from archer_ws.core.exceptions import ProviderFailure
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
+from archer_ws.llm_gateway.scrubbing import ChunkScrubber
 from archer_ws.llm_gateway.types import ChatOptions, StreamChunk
 from archer_ws.llm_gateway.waiting import WaitLimit
 
@@ -111,6 +112,7 @@ async def stream_with_retries(
     timeouts = patience.timeouts
     deadline = loop.time() + timeouts.total_s
     attempt = 0
+    scrubber = ChunkScrubber()
     while True:
         has_text = False
         first_token_s = patience.first_token_s(adapter)
@@ -122,11 +124,13 @@ async def stream_with_retries(
                     limit.begin(first_text_by, "sent no text within", first_token_s)
                     async for chunk in chunks:
                         limit.is_waiting = False
+                        came = chunk.content or chunk.reasoning
+                        scrubber.clean(chunk)
                         yield chunk
                         if has_text:
                             limit.by = loop.time() + timeouts.idle_s
                             limit.is_waiting = True
-                        elif chunk.content or chunk.reasoning:
+                        elif came:
                             has_text = True
                             limit.begin(loop.time() + timeouts.idle_s, "fell silent for", timeouts.idle_s)
                         else:
@@ -134,11 +138,15 @@ async def stream_with_retries(
         except ProviderFailure as error:
             pause_s = None if has_text else patience.policy.pause_s(attempt, error)
             if pause_s is None or loop.time() + pause_s >= deadline:
+                if held := scrubber.rest():
+                    yield held
                 raise explain(error) from error.__cause__
             attempt += 1
             _tell(adapter, error, attempt, pause_s)
             options.progress("retrying", f"try {attempt + 1} in {pause_s:.1f} s: {error.message}")
         else:
+            if held := scrubber.rest():
+                yield held
             return
         await asyncio.sleep(pause_s)
 

@@ -28,7 +28,15 @@ from archer_ws.core.limits import (
 )
 from archer_ws.core.rare_line import RareLine
 from archer_ws.rpc.channel import Channel, ChannelClosed
-from archer_ws.rpc.codec import BadMessage, RequestId, decode_call, encode_error, encode_notification
+from archer_ws.rpc.codec import (
+    BadBatch,
+    BadMessage,
+    RequestId,
+    decode_call,
+    encode_error,
+    encode_errors,
+    encode_notification,
+)
 from archer_ws.rpc.dispatcher import Dispatcher, note_failure
 from archer_ws.rpc.errors import defect
 from archer_ws.rpc.messages import CLOSE_CODES, CloseReason, ServerDraining
@@ -207,6 +215,8 @@ class Connection:
             self._check_is_free(call.id)
         except BadMessage as bad:
             self._answer_bad_message(bad)
+        except BadBatch as batch:
+            self._answer_batch(batch.refusals)
         except Exception:  # noqa: BLE001 - the reader's edge, as the dispatcher is the methods'; the line has it
             request_id = self.next_request_id()
             _frame_defect.write(request_id=request_id, exc_info=True)
@@ -217,6 +227,20 @@ class Connection:
     def _check_is_free(self, identity: RequestId | None) -> None:
         if identity is not None and identity in self.in_flight:
             raise BadMessage(Dispatcher.id_in_flight())
+
+    def _answer_batch(self, refusals: list[BadMessage]) -> None:
+        answers: list[BadMessage] = []
+        answered = set(self.in_flight)
+        for each in refusals:
+            # The one response under an id in use is another's.
+            answers.append(BadMessage(Dispatcher.id_in_flight()) if each.id in answered else each)
+            if each.id is not None:
+                answered.add(each.id)
+        if answers:
+            request_id = self.next_request_id()
+            note_failure(None, answers[0].error, request_id)
+            self.writer.put(encode_errors(answers, request_id))
+        self._count_violation()
 
     def _answer_bad_message(self, bad: BadMessage) -> None:
         try:
@@ -229,8 +253,10 @@ class Connection:
         request_id = self.next_request_id()
         note_failure(None, bad.error, request_id)
         self.writer.put(encode_error(bad.id, bad.error, request_id))
-        if is_call:
-            return
+        if not is_call:
+            self._count_violation()
+
+    def _count_violation(self) -> None:
         now = time.monotonic()
         if len(self._bad_messages) == BAD_MESSAGES_MAX and now - self._bad_messages[0] < BAD_MESSAGES_WINDOW_S:
             _violation.write(cause="too many frames that are no requests")

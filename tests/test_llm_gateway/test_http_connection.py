@@ -12,14 +12,13 @@ from typing import Any
 
 import pytest
 
+from archer_ws.core.limits import PROVIDER_HEAD_BYTES, PROVIDER_UNREAD_BYTES
+from archer_ws.llm_gateway.content_coding import DecodingError
 from archer_ws.llm_gateway.http_connection import (
-    MAX_HEAD_BYTES,
-    MAX_UNREAD_BYTES,
     Answer,
     ConnectError,
     Connection,
     ConnectTimeout,
-    DecodingError,
     NotHttp,
     Origin,
     connect,
@@ -247,7 +246,7 @@ async def test_header_fields_are_asked_for_in_lower_case_and_joined_where_sent_t
         b"HTTP/2 200 OK\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n",
         b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n\x81\x01x",
-        b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * MAX_HEAD_BYTES,
+        b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * PROVIDER_HEAD_BYTES,
     ],
     ids=["another protocol", "another version", "no number", "an upgrade", "a head without end"],
 )
@@ -260,12 +259,12 @@ async def test_what_is_no_answer_is_told_and_its_connection_closed(talk: Talk, w
 async def test_signs_of_life_without_end_are_no_answer(talk: Talk) -> None:
     sign = b"HTTP/1.1 102 Processing\r\n\r\n"
     with pytest.raises(NotHttp):
-        await talk.answered(sign * (MAX_HEAD_BYTES // len(sign) + 1))
+        await talk.answered(sign * (PROVIDER_HEAD_BYTES // len(sign) + 1))
 
 
 async def test_a_long_head_is_read() -> None:
-    answer, body = await heard(whole(b"some", f"X-Long: {'x' * (MAX_HEAD_BYTES - 100)}"))
-    assert (len(answer.headers["x-long"]), body) == (MAX_HEAD_BYTES - 100, b"some")
+    answer, body = await heard(whole(b"some", f"X-Long: {'x' * (PROVIDER_HEAD_BYTES - 100)}"))
+    assert (len(answer.headers["x-long"]), body) == (PROVIDER_HEAD_BYTES - 100, b"some")
 
 
 @pytest.mark.parametrize("wire", [b"", b"HTTP/1.1 200 OK\r\nContent-"], ids=["nothing", "half a head"])
@@ -349,8 +348,8 @@ async def test_a_reader_that_does_not_read_makes_the_server_wait(talk: Talk) -> 
         assert unsent, "all was taken, though nobody reads"
         still = still + 1 if unsent == before else 0
     first = await soon(answer.read_some())
-    assert len(first) <= MAX_UNREAD_BYTES + LARGEST_READ
-    assert first + await soon(answer.read()) == body
+    assert len(first) <= PROVIDER_UNREAD_BYTES + LARGEST_READ
+    assert first + await soon(answer.read(len(body))) == body
     await answer.aclose()
     assert talk.was_kept
 
@@ -376,13 +375,18 @@ async def test_only_what_lies_unread_counts() -> None:
     transport = NotedTransport()
     answer = Answer(transport, lambda _: None)
     answer.feed(CHUNKED)
+
+    async def read(size: int) -> None:
+        while size:
+            size -= len(await soon(answer.read_some()))
+
     for _ in range(2):
-        answer.feed(chunk(bytes(MAX_UNREAD_BYTES)))
-        await soon(answer.read_some())
+        answer.feed(chunk(bytes(PROVIDER_UNREAD_BYTES)))
+        await read(PROVIDER_UNREAD_BYTES)
     assert not transport.told
-    answer.feed(chunk(bytes(MAX_UNREAD_BYTES)) + chunk(b"1") + chunk(b"2"))
+    answer.feed(chunk(bytes(PROVIDER_UNREAD_BYTES)) + chunk(b"1") + chunk(b"2"))
     assert transport.told == ["pause"]
-    await soon(answer.read_some())
+    await read(PROVIDER_UNREAD_BYTES + 2)
     assert transport.told == ["pause", "resume"]
     await answer.aclose()
 

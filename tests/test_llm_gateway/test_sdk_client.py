@@ -7,7 +7,16 @@ from types import ModuleType
 import pytest
 
 from archer_ws.core.exceptions import ProviderNotConfigured
+from archer_ws.llm_gateway.failures import ProviderIdentity
 from archer_ws.llm_gateway.sdk_client import SdkClient
+
+ACME = ProviderIdentity(
+    name="acme",
+    address="http://127.0.0.1:9",
+    auth_hint="Check ACME_KEY.",
+    unavailable_hint="Check ACME_URL.",
+    model_hint="Name another model than {model}.",
+)
 
 
 class Client:
@@ -28,7 +37,7 @@ class Client:
 @pytest.fixture
 def sdk() -> Iterator[SdkClient[Client]]:
     sys.modules["an_sdk"] = ModuleType("an_sdk")
-    yield SdkClient("an_sdk", Client, provider="acme")
+    yield SdkClient("an_sdk", Client, identity=ACME)
     del sys.modules["an_sdk"]
 
 
@@ -99,7 +108,7 @@ def test_the_client_of_a_loop_that_still_lives_is_left_alone(sdk: SdkClient[Clie
 
 async def test_a_package_that_is_missing_is_named() -> None:
     with pytest.raises(ProviderNotConfigured) as caught:
-        await SdkClient("no_such_sdk", Client, provider="acme").get()
+        await SdkClient("no_such_sdk", Client, identity=ACME).get()
 
     assert "pip install no_such_sdk" in str(caught.value.hint)
     assert caught.value.provider == "acme"

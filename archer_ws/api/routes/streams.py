@@ -2,11 +2,12 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Path, Query, Response
+from fastapi import APIRouter, Header, Path, Query, Request, Response
 
 from archer_ws.api.dependencies import Principal, ServicesDep
 from archer_ws.api.error_answers import GUARDED, error_answers
-from archer_ws.api.following import EventStreamResponse
+from archer_ws.api.following import EventStreamResponse, event_stream_head
+from archer_ws.api.head_requests import asked_method
 from archer_ws.api.success_answers import success_answer
 from archer_ws.core.exceptions import FieldError, InvalidParams, Overloaded, SessionNotFound, StreamNotFound
 from archer_ws.core.ids import ID_PATTERN
@@ -92,15 +93,19 @@ async def cancel_stream(services: ServicesDep, principal: Principal, stream_id: 
     },
 )
 async def follow_stream(
+    request: Request,
     services: ServicesDep,
     principal: Principal,
     stream_id: StreamId,
+    *,
     after: Annotated[int | None, Query(ge=0, description="The last seq you have seen")] = None,
     last_event_id: Annotated[str | None, Header(description="Sent by browsers; wins over `after`")] = None,
 ) -> Response:
     """The stream's events after the last one you have seen: resumes a broken connection, or watches from the start."""
     stream = services.manager.find(principal, stream_id)
-    await stream.wait_admitted()
+    is_head = asked_method(request.scope) == "HEAD"
+    if not is_head:
+        await stream.wait_admitted()
     cursor = _seq(last_event_id) if last_event_id else after or 0
     ended = stream.log.ended
     if ended is not None and cursor >= ended.seq:
@@ -112,6 +117,8 @@ async def follow_stream(
             hint="Pass the last seq that you have seen.",
             errors=[FieldError(path="after", message=message)],
         )
+    if is_head:
+        return event_stream_head(stream)
     return EventStreamResponse(Attachment(stream, stream.hold(), duplicate=True), after=cursor)
 
 

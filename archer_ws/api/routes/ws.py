@@ -11,13 +11,14 @@ from starlette.types import Receive, Scope, Send
 from archer_ws.api.dependencies import Principal, Services, ServicesDep
 from archer_ws.api.error_answers import BODY, GUARDED, error_answers
 from archer_ws.api.request_body import JsonRoute
+from archer_ws.api.scope import SOCKET_PATH
 from archer_ws.api.socket import SocketChannel, accept, draining_response
 from archer_ws.api.success_answers import success_answer
 from archer_ws.core.wire_types import Count
 from archer_ws.llm_gateway.types import WireModel, optional
 from archer_ws.rpc.connection import Connection
 
-router = APIRouter(prefix="/api/v1/ws", route_class=JsonRoute, tags=["socket"])
+router = APIRouter(prefix=SOCKET_PATH, route_class=JsonRoute, tags=["socket"])
 
 
 class TicketRequest(WireModel):
@@ -88,4 +89,4 @@ class SocketEndpoint:
             place.leave()
 
 
-socket_route = WebSocketRoute("/api/v1/ws", SocketEndpoint())
+socket_route = WebSocketRoute(SOCKET_PATH, SocketEndpoint())
