@@ -205,7 +205,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     if not getattr(app.state, "is_served_by_archer", False):
         log.warning(
             "plain_server",
-            not_held="the largest message, keepalive and write deadline of sockets, bounded request heads, draining",
+            not_held="the largest message and keepalive of sockets, write deadlines, bounds on requests' heads, bodies "
+            "and trailers, places for connections, draining",
             hint="archer-ws serve has them all",
         )
     preparing = asyncio.create_task(_prepare(services))

@@ -17,10 +17,12 @@ import pytest
 import uvicorn
 
 from archer_ws.api import http_protocol
+from archer_ws.api import server as api_server
 from archer_ws.api.http_protocol import BoundedHeadProtocol
 from archer_ws.api.listening import AddressUnavailable, bind, client_url, raise_file_limit
 from archer_ws.api.server import _stop_signals
 from archer_ws.core.limits import MAX_HEAD_BYTES
+from archer_ws.core.rare_line import RareLine
 from tests.fakes.ollama_api import ollama_end, ollama_line, ollama_server, ollama_stream, ollama_tags
 from tests.fakes.scripted_server import Wait, forever, scripted_server
 from tests.processes import ROOT, START_LIMIT_S, WAIT_LIMIT_S, Server, program, server
@@ -391,6 +393,20 @@ async def test_the_second_request_of_a_connection_has_a_deadline_too(monkeypatch
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 204 ")
         writer.write(b"GET / HTTP/1.1\r\nHost: ")
         assert await reader.read() == b""
+
+
+async def test_connections_that_cannot_be_accepted_make_one_line_and_no_traceback(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(api_server, "_accept_failed", RareLine("accept_failed"))
+    for _ in range(2000):
+        failure = {"message": "socket.accept() out of system resource", "exception": OSError(24, "Too many open files")}
+        api_server._tell_of_loop(loop, failure)
+    assert len([record for record in caplog.records if "accept_failed" in str(record.msg)]) == 1
+    assert not [record for record in caplog.records if record.exc_info]
+    api_server._tell_of_loop(loop, {"message": "anything else", "exception": ValueError("x")})
+    assert [record for record in caplog.records if record.exc_info]
 
 
 @needs_signals

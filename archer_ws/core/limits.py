@@ -15,7 +15,7 @@ MAX_HEAD_BYTES = 64 * 1024
 HTTP_SLICE_BYTES = 64 * 1024
 #: How long a client may take to send a request's head, from connecting or from the first byte of a further request.
 HEAD_DEADLINE_S = 20.0
-#: A body may be slow, but not stand still: at least so many bytes within each window, else 408. GPRS brings 100 times
+#: A body may be slow, but not stand still: at least so many bytes within each window, else 408. GPRS brings 30 times
 #: as much; the window outlasts a phone's change of cells.
 BODY_PROGRESS_BYTES, BODY_PROGRESS_WINDOW_S = 4 * 1024, 30.0
 #: How long, and how much of, what is left of a body is read and dropped behind an answer that did not wait for it, so
