@@ -206,7 +206,7 @@ class Sessions:
                 raise
 
 
-#: The most items that a page may have (protocol section 26).
+#: The most items that a page may have (protocol section 10).
 _PAGE = 200
 
 

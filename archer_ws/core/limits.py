@@ -96,6 +96,7 @@ PROVIDER_NESTING = 8
 #: What may wait to be written to a log that nobody reads; then lines are dropped and counted. Some 5,000 lines: the
 #: bursts of a busy second, and no more than a server has to spare.
 LINES_WAITING_BYTES = 1024 * 1024
+
 # The text of one stream and of all (RETAINED_BYTES_MAX), of stored sessions (SESSIONS_MAX, SESSION_BYTES_MAX).
 
 #: What an ended stream costs beside its log's text and events, about (measured): without it, streams without text
@@ -117,16 +118,16 @@ SLOW_READER_S = 60.0
 STORE_LIMIT_S = 5.0
 #: How long storing a turn's messages may hold back the acceptance of a request.
 ADMIT_LIMIT_S = 5.0
-#: How long storing an answer may hold back the stream's end (protocol section 26); it goes on behind it.
+#: How long storing an answer may hold back the stream's end (protocol section 10); it goes on behind it.
 SETTLE_LIMIT_S = 5.0
 #: The pauses before each further attempt to store an answer, about a minute in all: as long as a database's restart.
 SETTLE_PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 
 # Pages and histories.
 
-#: The most items of one page of a list (protocol section 26).
+#: The most items of one page of a list (protocol section 10).
 PAGE_ITEMS_MAX = 200
-#: The most a page's items take together, in bytes (protocol section 26), so that a page fits a frame of 1 MiB whatever
+#: The most a page's items take together, in bytes (protocol section 10), so that a page fits a frame of 1 MiB whatever
 #: JSON adds; one item alone may be longer.
 PAGE_BYTES_MAX = 512 * 1024
 #: The most of a stored history that is sent where the model's context is not known, in tokens (about 4 MiB of text, as
