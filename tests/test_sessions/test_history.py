@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -105,3 +107,27 @@ def test_system_messages_stay_in_their_places_even_where_they_alone_are_too_long
 def test_a_message_is_estimated_by_its_utf8_bytes(content: str, tokens: int) -> None:
     assert estimate_tokens([said(USER, content)]) == tokens
     assert estimate_tokens([said(USER, content)] * 3) == 3 * tokens
+
+
+class Watched(list[Entry]):
+    """A history that counts how many of its messages are looked at."""
+
+    looked_at = 0
+
+    def __getitem__(self, place: Any) -> Any:
+        found = super().__getitem__(place)
+        self.looked_at += len(found) if isinstance(place, slice) else 1
+        return found
+
+
+def test_of_a_long_history_only_what_is_sent_is_looked_at() -> None:
+    system = Entry.of(said(SYSTEM, "be brief"), "str_1", "completed", utc_now())
+    spoken = [Entry.of(said(USER, "x" * 40), "str_1", "completed", utc_now()) for _ in range(5000)]
+    history = Watched([system, *spoken])
+
+    fitted = fit(history, [system], turn_tokens=10, budget_tokens=1000)
+
+    assert fitted.messages[0] is system.chat
+    assert 60 < len(fitted.messages) < 75
+    assert fitted.dropped == 5001 - len(fitted.messages)
+    assert history.looked_at < 3 * len(fitted.messages)
