@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import importlib
 import ipaddress
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -69,7 +70,7 @@ class SdkClient(Generic[ClientT]):
         """The running loop's client; made on first use.
 
         Raises:
-            ProviderNotConfigured: the SDK can't be imported.
+            ProviderNotConfigured: the SDK can't be imported, or the certificate authorities can't be read.
         """
         loop = asyncio.get_running_loop()
         slot = self._slots.get(loop)
@@ -110,7 +111,16 @@ class SdkClient(Generic[ClientT]):
                 hint=f"Install it into this environment: pip install {self._module}",
                 provider=self._provider,
             ) from error
-        return self._factory(module)
+        try:
+            return self._factory(module)
+        except OSError as error:  # an SSLError is one, too
+            # Nothing is asked yet: what is read here are the certificate authorities.
+            named = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR") or "the system's store"
+            raise ProviderNotConfigured(
+                f"the certificate authorities in {named} can't be read ({error.strerror or type(error).__name__})",
+                hint="Set SSL_CERT_FILE to a PEM file of certificate authorities, or unset it, and start again.",
+                provider=self._provider,
+            ) from error
 
     async def _close_orphans(self) -> None:
         """Let go of clients whose loop is closed: their sockets went with it, what is left is bookkeeping."""
