@@ -192,12 +192,14 @@ async def test_a_wrong_file_of_authorities_is_a_problem_where_the_chosen_provide
     assert what in await the_warning("certificates")
     set_variable("ARCHER_OPENAI_BASE_URL", f"https://127.0.0.1:{free_port()}/v1")
     findings = {finding.check: finding for finding in await found(provider="openai")}
-    assert findings["certificates"].state == "problem"
+    assert findings["certificates"].state == findings["openai"].state == "problem"
     assert "SSL_CERT_FILE" in (findings["certificates"].advice or "")
+    assert f"certificate authorities in {file} can't be read" in findings["openai"].message
 
 
 async def test_other_programs_variable_for_authorities_is_told_not_to_count(set_variable: SetVariable) -> None:
     set_variable("REQUESTS_CA_BUNDLE", "/etc/authorities.pem")
+    set_variable("ARCHER_OPENAI_BASE_URL", f"https://127.0.0.1:{free_port()}/v1")
     assert "SSL_CERT_FILE=/etc/authorities.pem" in await the_warning("certificates")
 
 

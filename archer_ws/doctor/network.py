@@ -123,7 +123,7 @@ def check_certificates(setup: Setup) -> list[Finding]:
         advice = "Set SSL_CERT_DIR to a folder of certificate authorities, or unset it."
         found.append(Finding("certificates", state, f"SSL_CERT_DIR={folder} is no folder", advice))
     other = next((name for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE") if environment.get(name)), None)
-    if other and not file:
+    if other and not file and any(url.startswith("https:") for url in provider_urls(setup).values()):
         message = f"{other} is set, which is not read here"
         found.append(Finding("certificates", "warning", message, f"Set SSL_CERT_FILE={environment[other]} as well."))
     return found or [Finding("certificates", "ok", "the authorities that come with Python's packages are trusted")]

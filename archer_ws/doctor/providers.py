@@ -40,6 +40,10 @@ async def check_providers(setup: Setup) -> list[Finding]:
                 error=f"{name} did not answer within {PROVIDER_S:g} s",
                 hint="See whether it is overloaded, or whether a firewall swallows the connection.",
             )
+        except Exception as error:  # noqa: BLE001 - one provider that breaks must not hide the others
+            status = ProviderStatus(
+                provider=name, available=False, error=f"asking {name} failed ({type(error).__name__}: {error})"
+            )
         return judge(status, model, setup)
 
     try:
