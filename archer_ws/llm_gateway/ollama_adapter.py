@@ -124,7 +124,10 @@ class OllamaAdapter(BaseLLMAdapter):
         payload = _chat_payload(messages, model, temperature, max_tokens, options, stream=True)
         decoder = OllamaStreamDecoder(self._identity)
         async with self._http.reads(
-            "/api/chat", payload, until_answered=self._telling_of_load(model, options)
+            "/api/chat",
+            payload,
+            until_answered=self._telling_of_load(model, options),
+            principal=options.principal,
         ) as reads:
             yield StreamChunk(content="")
             async for data in reads:

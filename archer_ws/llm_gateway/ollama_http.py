@@ -115,10 +115,11 @@ class OllamaHttp:
         *,
         until_answered: AbstractAsyncContextManager[None] | None = None,
         is_streamed: bool = True,
+        principal: str = "",
     ) -> AsyncIterator[AsyncGenerator[bytes, None]]:
         """The body of the answer to a request (a POST where there is a payload), read by read as it comes.
 
-        `is_streamed` is for answers that come in many pieces.
+        `is_streamed` is for answers that come in many pieces; `principal` is whom such an answer is for.
 
         Entered when the headers have come and are those of a success. `until_answered` is held until then. Leaving
         before the body's end closes the connection, and so does cancelling at any moment.
@@ -131,7 +132,7 @@ class OllamaHttp:
         try:
             async with AsyncExitStack() as opened:
                 async with until_answered or nullcontext():
-                    answer = await self._send(pool, path, payload, is_streamed=is_streamed)
+                    answer = await self._send(pool, path, payload, is_streamed=is_streamed, principal=principal)
                     # Inside, because a cancel may strike while `until_answered` is being left.
                     opened.push_async_callback(answer.aclose)
                 answered = True
@@ -144,13 +145,16 @@ class OllamaHttp:
             failure = failure_from_break(self._identity, error, answered=answered)
             raise (failure if answered else proxied(self._way, failure)) from error
 
-    async def _send(self, pool: _Pool, path: str, payload: Payload | None, *, is_streamed: bool) -> StreamedAnswer:
+    async def _send(
+        self, pool: _Pool, path: str, payload: Payload | None, *, is_streamed: bool, principal: str
+    ) -> StreamedAnswer:
         body = json.dumps(payload).encode() if payload else None
         headers = {"content-type": "application/json", "accept-encoding": "identity"} if body else {}
         headers |= self._credential
         with foreign_failures(self._identity, *_foreseen()):
             if body and is_streamed:
-                return await pool.streams.post(f"{self._host.rstrip('/')}{path}", body, headers)
+                url = f"{self._host.rstrip('/')}{path}"
+                return await pool.streams.post(url, body, headers, principal=principal)
             request = pool.http.build_request("POST" if body else "GET", path, content=body, headers=headers)
             return _WholeAnswer(await pool.http.send(request, stream=True))
 

@@ -6,6 +6,7 @@ answers. Retries and the deadlines for first token, idleness and the whole answe
 
 import contextlib
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from archer_ws.core.clock import utc_now
@@ -169,7 +170,8 @@ class OpenAIAdapter(BaseLLMAdapter):
         await self._client.open()
         with self._mapping(model):
             fitted = FittedRequest(self._refused, model, body, options.defaulted)
-            response = await ask_fitted(self._client, fitted, self.provider_name, self._client.stream_chat, foreseen())
+            send = partial(self._client.stream_chat, principal=options.principal)
+            response = await ask_fitted(self._client, fitted, self.provider_name, send, foreseen())
         decoder = ChatStreamDecoder()
         # Closing a response that was not read to its end closes its connection, too.
         async with contextlib.aclosing(response):

@@ -296,14 +296,16 @@ class ChatOptions:
     """What `chat` and `stream_chat` take beyond the specification's arguments.
 
     `defaulted` names the parameters (as the arguments are named) whose values are ours and not the client's: a server
-    that refuses one of them may be asked without it. `on_progress(phase, detail)` is called from the event loop before
-    the first token; it must not block or raise.
+    that refuses one of them may be asked without it. `principal` is whom the answer is for: it never comes over a
+    connection that carried another principal's. `on_progress(phase, detail)` is called from the event loop before the
+    first token; it must not block or raise.
     """
 
     stop: tuple[str, ...] = ()
     top_p: float | None = None
     seed: int | None = None
     defaulted: frozenset[str] = frozenset()
+    principal: str = ""
     on_progress: Callable[[ProgressPhase, str | None], None] | None = None
 
     def progress(self, phase: ProgressPhase, detail: str | None = None) -> None:

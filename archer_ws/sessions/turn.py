@@ -158,6 +158,7 @@ class Turn:
             stop=tuple(self._request.stop or ()),
             top_p=self._request.top_p,
             seed=self._request.seed,
+            principal=self._principal,
             on_progress=self._stream.progress,
         )
         history = self._history.messages
