@@ -120,7 +120,8 @@ def _serve(options: argparse.Namespace) -> int:
         settings = load_settings(**overrides, llm_provider=options.provider)
         for each in bind(settings.host, settings.port):
             each.close()
-        overrides |= settings_for(options.model, options.provider, settings.local_model_path)
+        runs_locally = settings.llm_provider == "local"
+        overrides |= settings_for(options.model, options.provider, settings.local_model_path if runs_locally else None)
         settings = load_settings(**overrides)
         sockets = bind(settings.host, settings.port)
     except (SettingsError, ModelOptionError) as error:

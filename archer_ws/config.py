@@ -29,6 +29,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from archer_ws import __version__
 from archer_ws.config_values import (
     check_principal,
     check_token,
@@ -121,7 +122,7 @@ class Settings(BaseSettings):
     )
 
     app_name: str = Field("Archer AI Engine", description="The name shown in /docs and logs")
-    app_version: str = Field("0.1.0", description="The version shown by /health")
+    app_version: str = Field(__version__, description="The version shown by /health")
     debug: Flag = Field(False, description="Log at level DEBUG, whatever LOG_LEVEL says")
     host: str = Field("0.0.0.0", description="The address to listen on; 127.0.0.1 for this machine alone")
     port: Port = Field(8000, description="The port to listen on; 0 takes a free one")
@@ -189,12 +190,12 @@ class Settings(BaseSettings):
         None, description="How long a stream goes on with nobody listening; none: to its end"
     )
     retained_bytes_max: Count = Field(
-        256 * _MIB, description="The most bytes of all streams' text together; the oldest ended go first"
+        256 * _MIB, description="The most bytes that all streams take together; the oldest ended go first"
     )
     sessions_max: Count = Field(10_000, description="The most stored conversations")
     session_idle_ttl_s: Seconds = Field(86_400, description="How long an unused conversation is kept")
     session_bytes_max: Count = Field(
-        256 * _MIB, description="The most bytes of stored messages, all conversations together"
+        256 * _MIB, description="The most bytes that all stored conversations take together"
     )
     drain_s: SecondsOrZero = Field(30, description="How long running streams may go on after a stop signal")
 

@@ -30,7 +30,7 @@ def settings_for(model: str | None, provider: str | None, local_model_path: str 
     Args:
         model: as given.
         provider: as given.
-        local_model_path: the setting of that name, which may also name a model on a hub.
+        local_model_path: the setting of that name where it counts; it may also name a model on a hub.
 
     Raises:
         ModelOptionError: there is no such file, it is no GGUF, or it can't be fetched.

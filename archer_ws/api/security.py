@@ -10,7 +10,7 @@ import ipaddress
 import re
 import secrets
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
@@ -239,7 +239,7 @@ class TicketOffice:
 
     Args:
         lifetime_s: how long a ticket is good, in seconds.
-        limit: the most outstanding tickets; one more drops the oldest.
+        limit: the most outstanding tickets; one more drops the oldest of the principal who has the most.
         clock: a monotonic clock, in seconds.
     """
 
@@ -253,10 +253,14 @@ class TicketOffice:
     def issue(self, principal: str, origin: str | None) -> Ticket:
         """A new ticket for the principal, to be shown by a page of `origin` (None: by what is no page)."""
         now = self._clock()
-        while self._outstanding and (
-            len(self._outstanding) >= self._limit or next(iter(self._outstanding.values())).expires_at <= now
-        ):
+        while self._outstanding and next(iter(self._outstanding.values())).expires_at <= now:
             self._outstanding.popitem(last=False)
+        if len(self._outstanding) >= self._limit:
+            owners = Counter(issued.principal for issued in self._outstanding.values())
+            greediest, _ = owners.most_common(1)[0]
+            del self._outstanding[
+                next(token for token, issued in self._outstanding.items() if issued.principal == greediest)
+            ]
         # 256 random bits: looking one up in a table tells nothing that could be guessed from.
         token = secrets.token_urlsafe(32)
         self._outstanding[token] = _Issued(principal, origin, now + self._lifetime_s)

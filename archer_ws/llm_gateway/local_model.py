@@ -51,6 +51,11 @@ def find_model(path: str | None) -> Path:
     """
     if importlib.util.find_spec("xllamacpp") is None:
         raise _not_configured("the Python package xllamacpp, which runs local models, is not installed", INSTALL_HINT)
+    if path is not None and path.startswith("hf:"):
+        raise _not_configured(
+            f"LOCAL_MODEL_PATH: {path} has not been fetched",
+            "archer-ws serve --provider local fetches it at its start; or set LOCAL_MODEL_PATH to a GGUF file.",
+        )
     file = _embedded_model() if path is None else Path(path).expanduser()
     check_gguf(file, "LOCAL_MODEL_PATH")
     return file

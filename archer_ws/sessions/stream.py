@@ -10,7 +10,7 @@ of the answer, is the `Work`'s; which streams exist is the manager's.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 from typing import Literal
 
@@ -19,7 +19,7 @@ import structlog
 from archer_ws.core.afterwards import afterwards
 from archer_ws.core.clock import utc_now
 from archer_ws.core.events import LeanEvent
-from archer_ws.core.exceptions import ArcherError, InternalError, OutputTooLong, StorageUnavailable
+from archer_ws.core.exceptions import ArcherError, ContextTooLong, InternalError, OutputTooLong, StorageUnavailable
 from archer_ws.core.limits import ADMIT_LIMIT_S, STREAM_OVERHEAD_BYTES
 from archer_ws.llm_gateway.types import (
     CancelReason,
@@ -288,7 +288,17 @@ class Stream:
             reader.exception()
 
     async def _read(self, work: Work) -> None:
-        async with aclosing(await work.open(self)) as chunks:
+        try:
+            await self._read_all(await work.open(self))
+        except ContextTooLong:
+            # Told before anything else is: the prompt alone is too long.
+            again = None if self._started else await work.open_shorter(self)
+            if again is None:
+                raise
+            await self._read_all(again)
+
+    async def _read_all(self, generation: AsyncGenerator[StreamChunk, None]) -> None:
+        async with aclosing(generation) as chunks:
             async for chunk in chunks:
                 self._take(chunk)
 

@@ -27,6 +27,9 @@ class Work(Protocol):
     async def open(self, stream: "Stream") -> AsyncGenerator[StreamChunk, None]:
         """Wait until the stream may run, and give its chunks."""
 
+    async def open_shorter(self, stream: "Stream") -> AsyncGenerator[StreamChunk, None] | None:
+        """Once more with less before it, where what was sent did not fit the model; None where that makes no sense."""
+
     async def settle(self, status: StreamStatus, content: str) -> bool:
         """Keep the answer, and tell whether it is kept by now; never waits longer than SETTLE_LIMIT_S."""
 

@@ -74,6 +74,15 @@ async def test_a_file_that_is_no_gguf_is_named(tmp_path: Path, content: bytes) -
     assert f"LOCAL_MODEL_PATH: {path} is not a GGUF file" in error.message
 
 
+async def test_a_model_of_a_hub_that_was_not_fetched_is_told_with_what_fetches_it() -> None:
+    adapter = LocalAdapter(
+        model_path="hf:owner/repo", parallel=4, timeouts=Timeouts(), catalog=load_catalog(), concurrency=8
+    )
+    error = await refused(adapter)
+    assert "hf:owner/repo has not been fetched" in error.message
+    assert "archer-ws serve --provider local" in (error.hint or "")
+
+
 async def test_a_damaged_gguf_is_refused_for_good(tmp_path: Path) -> None:
     path = tmp_path / "Damaged.Q4_0.gguf"
     path.write_bytes(b"GGUF\x03\0\0\0 nonsense")

@@ -554,6 +554,19 @@ class TestSessions:
         assert seen == [2]
 
 
+async def test_a_chunk_with_reasoning_and_text_gives_both_the_reasoning_first(
+    manager: SessionManager, gateway: ScriptedGateway
+) -> None:
+    stream = (await start(manager)).stream
+    call = await gateway.call()
+    call.say(StreamChunk(content="42", reasoning="six times seven"))
+    call.finish()
+    await ended(stream)
+
+    deltas = [(event.kind, event.text) for event in events(stream) if isinstance(event, Delta)]
+    assert deltas == [("reasoning", b"six times seven"), ("content", b"42")]
+
+
 async def test_draining_refuses_new_requests_and_lets_running_ones_end(
     manager: SessionManager, gateway: ScriptedGateway
 ) -> None:
