@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from archer_ws.api.openai_errors import openai_status
-from archer_ws.api.routes import console
+from archer_ws.api.routes import console, pages
 from archer_ws.api.routes.ws import socket_route
 from archer_ws.core.exceptions import ArcherError
 from archer_ws.main import openapi_document
@@ -220,7 +220,9 @@ def routes_in_code() -> dict[str, set[str]]:
     }
     # What the document leaves out.
     routes[f"GET {socket_route.path}"] = set()
-    return routes | {f"GET {getattr(route, 'path', '')}": set() for route in console.router.routes}
+    for module in (console, pages):
+        routes |= {f"GET {getattr(route, 'path', '')}": set() for route in module.router.routes}
+    return routes
 
 
 def test_every_route_is_on_the_page_with_its_query() -> None:
