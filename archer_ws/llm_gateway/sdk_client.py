@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from archer_ws.core.exceptions import ProviderNotConfigured
 from archer_ws.llm_gateway.content_coding import DecodingError
 from archer_ws.llm_gateway.http_answer import BodyTooLong, StreamedAnswer
-from archer_ws.llm_gateway.http_connection import NotHttp
+from archer_ws.llm_gateway.http_parsing import NotHttp
 from archer_ws.llm_gateway.http_stream import StreamPool, proxy_for
 
 #: Connections beyond the streams' own, so that a health check never waits for a stream to end.
