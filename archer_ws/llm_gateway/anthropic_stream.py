@@ -7,6 +7,7 @@ anthropic_failures' business. Format: https://platform.claude.com/docs/en/build-
 from typing import Any
 
 import msgspec
+import structlog
 
 from archer_ws.llm_gateway.answer_parts import Parts
 from archer_ws.llm_gateway.answers import Answer, BrokenOff, ErrorSaid, Unreadable, folded
@@ -38,6 +39,8 @@ __all__ = [
     "models_of",
     "usage_of",
 ]
+
+log = structlog.get_logger(__name__)
 
 #: The API's own events; data in any other that can't be read is a server's sign of life, or of the future.
 _EVENTS = frozenset(
@@ -233,7 +236,9 @@ class MessageStreamDecoder:
             # What the answer's beginning tells of its length is where it stood then.
             counts.estimated = True
             gathered.usage = counts
-        if self._unknown and not has_text and self.finish_reason != "tool_calls":
+        if self._unknown and has_text:
+            log.warning("answer_parts_left_out", kinds=sorted(self._unknown)[:3])
+        elif self._unknown and self.finish_reason != "tool_calls":
             raise Unreadable(
                 f"an answer of nothing but parts that are no text ({', '.join(sorted(self._unknown)[:3])})"
             )

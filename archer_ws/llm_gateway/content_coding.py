@@ -52,11 +52,13 @@ class ContentDecoder:
         self._packed = b""
         self._inflate: zlib._Decompress | None = None
         self._is_plain = self._is_over = self._needs_more = False
+        #: The last piece was as long as was allowed: zlib may hold more of what it was given.
+        self._is_full = False
 
     @property
     def has_more(self) -> bool:
         """Whether `take` may give something before more is put."""
-        return bool(self._packed) and not self._needs_more
+        return self._is_full or (bool(self._packed) and not self._needs_more)
 
     def put(self, data: bytes) -> None:
         """What has come next."""
@@ -70,6 +72,7 @@ class ContentDecoder:
         Raises:
             DecodingError: it is not compressed like that.
         """
+        self._is_full = False
         try:
             for _ in range(_MEMBERS_AT_ONCE):
                 if self._inflate is None and not self._begin():
@@ -85,6 +88,8 @@ class ContentDecoder:
                     # Another member may follow; what is none is a file's padding.
                     self._packed, self._inflate = self._inflate.unused_data, None
                     self._coding = "member"
+                else:
+                    self._is_full = len(data) == limit
                 if data or not self._packed:
                     return data
         except zlib.error as error:
@@ -111,6 +116,8 @@ class ContentDecoder:
             return False
         elif self._packed.startswith(_PLAIN):
             self._is_plain = True
+        elif any(plain.startswith(self._packed) for plain in _PLAIN):
+            return False
         else:
             first, second = self._packed[0], self._packed[1]
             has_zlib_head = first & 15 == zlib.DEFLATED and (first << 8 | second) % 31 == 0

@@ -22,7 +22,7 @@ from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
 from archer_ws.llm_gateway.content_coding import DecodingError, coding_of
 from archer_ws.llm_gateway.failures import ProviderIdentity, failure_from_transport, unreadable
 from archer_ws.llm_gateway.http_answer import StreamedAnswer, in_slices
-from archer_ws.llm_gateway.http_connection import NotHttp
+from archer_ws.llm_gateway.http_parsing import NotHttp
 from archer_ws.llm_gateway.http_stream import StreamPool
 from archer_ws.llm_gateway.ollama_failures import failure_from_answer, failure_from_break
 from archer_ws.llm_gateway.provider_url import ProviderUrl

@@ -9,6 +9,8 @@ https://docs.ollama.com/api/streaming.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import structlog
+
 from archer_ws.core.exceptions import ProviderFailure
 from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
 from archer_ws.llm_gateway.answer_parts import Parts
@@ -19,7 +21,16 @@ from archer_ws.llm_gateway.finish_reasons import finish_reason_of as reason_of
 from archer_ws.llm_gateway.ollama_failures import failure_from_error_line, truncated
 from archer_ws.llm_gateway.token_counts import count_of, usage_from, usage_within
 from archer_ws.llm_gateway.types import FinishReason, StreamChunk, TokenUsage
-from archer_ws.llm_gateway.wire import LineDecoder, LineTooLong, decode_json, is_sign_of_life, is_web_page
+from archer_ws.llm_gateway.wire import (
+    LineDecoder,
+    LineTooLong,
+    decode_json,
+    is_sign_of_life,
+    is_web_page,
+    is_whole_json,
+)
+
+log = structlog.get_logger(__name__)
 
 #: What a proxy that turns lines into server-sent events puts around the data. No JSON value begins like these.
 _EVENT_FRAMING = (b":", b"event:", b"id:", b"retry:")
@@ -74,9 +85,12 @@ class OllamaStreamDecoder:
             yield from self._decode(lines)
 
     def finish(self) -> Iterator[StreamChunk]:
-        """What stood in a last line without a line end; raises as `feed` does."""
+        """What stood in a last line without a line end, if it is whole; raises as `feed` does."""
         if not self.done:
-            yield from self._decode([self._lines.flush()])
+            rest = self._lines.flush()
+            # Cut in a line, an answer is only truncated.
+            if not (self._heard and rest[:1] == b"{" and not is_whole_json(rest.strip())):
+                yield from self._decode([rest])
         if not self.done and self._unfinished:
             document = b"\n".join(self._unfinished)
             self._unfinished = []
@@ -117,7 +131,9 @@ class OllamaStreamDecoder:
         if self.done and failure is None:
             chunks[-1].finish_reason = self._finish_reason
             chunks[-1].usage = self._usage
-            if self._unknown and not self._has_text and self._finish_reason != "tool_calls":
+            if self._unknown and self._has_text:
+                log.warning("answer_parts_left_out", kinds=sorted(self._unknown)[:3])
+            elif self._unknown and self._finish_reason != "tool_calls":
                 failure = unreadable(self._identity, "an answer of nothing but parts that are no text")
         yield from chunks
         if failure is not None:

@@ -14,7 +14,7 @@ from archer_ws.llm_gateway.content_coding import DecodingError
 from archer_ws.llm_gateway.error_bodies import read_error
 from archer_ws.llm_gateway.failures import ProviderIdentity, failure_from_transport, trimmed, unreadable
 from archer_ws.llm_gateway.http_answer import BodyTooLong, StreamedAnswer
-from archer_ws.llm_gateway.http_connection import NotHttp
+from archer_ws.llm_gateway.http_parsing import NotHttp
 from archer_ws.llm_gateway.openai_failures import failure_from_error
 from archer_ws.llm_gateway.probing import AnswerHead
 from archer_ws.llm_gateway.provider_url import ProviderUrl

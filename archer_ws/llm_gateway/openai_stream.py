@@ -1,4 +1,4 @@
-"""What OpenAI's chat API says, decoded: the bytes of a stream into chunks, and whole answers.
+"""What OpenAI's chat API says, decoded: the bytes of a stream into chunks.
 
 Pure: no sockets and no SDK. Owns the quirks of the servers that speak this API (vLLM, llama.cpp, OpenRouter, DeepSeek,
 Azure); what a fault means for the caller is the adapter's business. A chunk as OpenAI sends it is read field by field,
@@ -9,29 +9,19 @@ import re
 from typing import Any
 
 import msgspec
+import structlog
 
-from archer_ws.llm_gateway.answers import Answer, BrokenOff, ErrorSaid, Unreadable, folded
+from archer_ws.llm_gateway.answers import BrokenOff, ErrorSaid, Unreadable
 from archer_ws.llm_gateway.error_bodies import is_error
 from archer_ws.llm_gateway.finish_reasons import finish_reason_of
 from archer_ws.llm_gateway.gathering import Gathered
-from archer_ws.llm_gateway.model_lists import entries_in
 from archer_ws.llm_gateway.one_answer import OneAnswer
 from archer_ws.llm_gateway.openai_documents import choices_of, counts_within, reason_within
 from archer_ws.llm_gateway.token_counts import usage_of
 from archer_ws.llm_gateway.types import FinishReason, StreamChunk
 from archer_ws.llm_gateway.wire import BARE_JSON, EventDecoder, LineTooLong, decode_json, is_sign_of_life, is_web_page
 
-__all__ = [
-    "Answer",
-    "BrokenOff",
-    "ChatStreamDecoder",
-    "ErrorSaid",
-    "Unreadable",
-    "answer_of",
-    "finish_reason_of",
-    "model_entries",
-    "usage_of",
-]
+log = structlog.get_logger(__name__)
 
 #: Events that bring chunks have these names; others are a server's own, its signs of life mostly.
 _CHUNK_EVENTS = frozenset(
@@ -284,7 +274,7 @@ class ChatStreamDecoder:
 
     def _conclude(self, gathered: Gathered) -> None:
         """Look once more for what the last piece may have said otherwise, and tell why the answer stopped."""
-        last = _documents(self.last) if not (self.finish_reason and self._has_usage) else []
+        last = documents_in(self.last) if not (self.finish_reason and self._has_usage) else []
         for document in last:
             if not self._has_usage:
                 self._note_counts(document, gathered)
@@ -295,13 +285,15 @@ class ChatStreamDecoder:
                 gathered.add(text, reasoning=is_reasoning)
             self._stop(self._one.reason)
         is_silent = not (self._has_text or self._has_reasoning or gathered.has_text())
-        for document in (document for data in self._mute if is_silent for document in _documents(data)):
+        for document in (document for data in self._mute if is_silent for document in documents_in(data)):
             for choice in choices_of(document):
                 self._unknown |= choice.parts.unknown
         if self.done and not is_silent and self.finish_reason is None:
             self.finish_reason = "stop"
         gathered.finish_reason = self.finish_reason
-        if self._unknown and is_silent and self.finish_reason != "tool_calls":
+        if self._unknown and not is_silent:
+            log.warning("answer_parts_left_out", kinds=sorted(self._unknown)[:3])
+        elif self._unknown and self.finish_reason != "tool_calls":
             kinds = ", ".join(sorted(self._unknown)[:3])
             raise Unreadable(f"an answer of nothing but parts that are no text ({kinds})")
 
@@ -313,36 +305,8 @@ class ChatStreamDecoder:
         return chunks
 
 
-def answer_of(data: bytes) -> Answer:
-    """A whole answer, decoded; also where the server streamed it though nobody asked for that.
-
-    Raises:
-        ErrorSaid: it is an error with a status of 200.
-        BrokenOff: the provider gave up on the way.
-        Unreadable: it is not an answer.
-    """
-    decoder = ChatStreamDecoder()
-    chunks = [*decoder.feed(data), *decoder.finish()]
-    if decoder.fault is not None:
-        raise decoder.fault
-    if not decoder.is_whole:
-        if any(chunk.content or chunk.reasoning for chunk in chunks):
-            raise BrokenOff("a stream without its end")
-        raise Unreadable("an answer without a message")
-    return folded(chunks, decoder.finish_reason, next(iter(_documents(decoder.last)), None))
-
-
-def model_entries(data: bytes) -> list[str]:
-    """The names in a list of models.
-
-    Raises:
-        ErrorSaid: it is an error with a status of 200.
-        Unreadable: it is no such list.
-    """
-    return [entry["id"] for entry in entries_in(data)]
-
-
-def _documents(data: bytes) -> list[dict[str, Any]]:
+def documents_in(data: bytes) -> list[dict[str, Any]]:
+    """The JSON objects in an event's data; none where it is something else."""
     try:
         found = decode_json(data) if data else None
     except ValueError:

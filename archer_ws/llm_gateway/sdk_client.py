@@ -31,7 +31,7 @@ from archer_ws.core.exceptions import (
 from archer_ws.llm_gateway.content_coding import DecodingError
 from archer_ws.llm_gateway.failures import ProviderIdentity, failure_from_transport, not_askable
 from archer_ws.llm_gateway.http_answer import BodyTooLong, StreamedAnswer
-from archer_ws.llm_gateway.http_connection import NotHttp
+from archer_ws.llm_gateway.http_parsing import NotHttp
 from archer_ws.llm_gateway.http_stream import StreamPool
 from archer_ws.llm_gateway.surroundings import UnusableVariable, Way, without_unusable_key_log
 

@@ -12,17 +12,17 @@ from typing import Any
 
 import pytest
 
-from archer_ws.core.limits import PROVIDER_HEAD_BYTES, PROVIDER_UNREAD_BYTES
+from archer_ws.core.limits import PROVIDER_HEAD_BYTES, PROVIDER_SLICE_BYTES, PROVIDER_UNREAD_BYTES
 from archer_ws.llm_gateway.content_coding import DecodingError
+from archer_ws.llm_gateway.http_answer import BodyTooLong
 from archer_ws.llm_gateway.http_connection import (
-    Answer,
     ConnectError,
     Connection,
     ConnectTimeout,
-    NotHttp,
     Origin,
     connect,
 )
+from archer_ws.llm_gateway.http_parsing import Answer, NotHttp
 from tests.fakes.raw_http import RawConnection, raw_http_server, soon
 
 REQUEST = b"POST /chat HTTP/1.1\r\nHost: provider\r\nContent-Length: 2\r\n\r\n"
@@ -204,6 +204,139 @@ async def test_a_compressed_body_is_decompressed_though_nobody_asked(encoding: s
     assert body == b"some text"
     # An SDK that makes its error of the answer would decompress it once more.
     assert answer.headers.get("content-encoding", "identity") in {"identity", ""}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        ["Transfer-Encoding: chunked", "Content-Length: 4"],
+        ["Content-Length: 40000", "Transfer-Encoding: chunked"],
+        ["Transfer-Encoding: chunked, identity"],
+        ["Transfer-Encoding: identity, chunked"],
+        ["Transfer-Encoding: chunked", "Transfer-Encoding: identity"],
+        ["Transfer-Encoding: chunked;q=1"],
+        ['Transfer-Encoding: "chunked"'],
+        ["Transfer-Encoding: chunked,"],
+        ["Transfer-Encoding:", "transfer-encoding: CHUNKED", "Content-Length: 4"],
+    ],
+    ids=str,
+)
+async def test_chunks_are_read_as_such_however_the_head_says_it_and_the_connection_is_not_used_again(
+    talk: Talk, fields: list[str]
+) -> None:
+    head = "\r\n".join(["HTTP/1.1 200 OK", *fields, "Content-Type: a/b", "", ""]).encode()
+
+    answer = await talk.answered(head + chunk(b"some") + chunk(b" text") + LAST_CHUNK)
+
+    assert await soon(answer.read()) == b"some text"
+    assert answer.content_type == "a/b"
+    await answer.aclose()
+    assert not talk.was_kept
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        ["Content-Length: 4", "Content-Length: 4"],
+        ["Content-Length: 4, 4"],
+        ["Transfer-Encoding: identity", "Content-Length: 4"],
+        ["Transfer-Encoding:", "Content-Length: 4"],
+    ],
+    ids=str,
+)
+async def test_a_length_that_is_told_twice_is_a_length(fields: list[str]) -> None:
+    wire = "\r\n".join(["HTTP/1.1 200 OK", *fields, "", ""]).encode() + b"some"
+    for at in range(1, len(wire)):
+        assert (await heard(wire[:at], wire[at:]))[1] == b"some", at
+
+
+async def test_lengths_that_differ_are_no_answer(talk: Talk) -> None:
+    with pytest.raises(NotHttp):
+        await talk.answered(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\nsome")
+
+
+async def test_a_body_compressed_by_its_transfer_is_unpacked() -> None:
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n"
+
+    assert (await heard(head + chunk(gzip.compress(b"some text")) + LAST_CHUNK))[1] == b"some text"
+
+
+async def test_trailer_fields_are_dropped() -> None:
+    wire = CHUNKED + chunk(b"some") + b"0\r\nContent-Type: evil\r\nX-Late: 1\r\n\r\n"
+
+    answer, body = await heard(wire)
+
+    assert (body, dict(answer.headers)) == (b"some", {"transfer-encoding": "chunked"})
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [
+        pytest.param(b"a: b\r\n" * 50_000, id="trailer fields"),
+        pytest.param(b"a: " + b"b" * 200_000, id="one trailer field"),
+        pytest.param(b";" + b"x" * 200_000, id="an extension of a chunk"),
+    ],
+)
+@pytest.mark.parametrize("size", [100, 1_000_000])
+async def test_what_has_no_end_and_is_no_body_breaks_the_answer_off(endless: bytes, size: int) -> None:
+    answer = Answer(asyncio.Transport(), lambda _: None)
+    answer.feed(CHUNKED + chunk(b"some"))
+    assert await soon(answer.read_some()) == b"some"
+    end = b"5" + endless if endless.startswith(b";") else b"0\r\n" + endless
+    for start in range(0, len(end), size):
+        answer.feed(end[start : start + size])
+
+    with pytest.raises(NotHttp):
+        await soon(answer.read_some())
+    await answer.aclose()
+
+
+async def test_header_fields_sent_many_times_are_joined() -> None:
+    answer, _ = await heard(whole(b"", *["x-many: 1"] * 3000))
+
+    assert answer.headers["x-many"] == ", ".join(["1"] * 3000)
+
+
+async def test_between_the_slices_of_a_large_read_others_have_their_turn() -> None:
+    answer = Answer(asyncio.Transport(), lambda _: None)
+    body = bytes(4 * PROVIDER_SLICE_BYTES)
+    answer.feed(CHUNKED + chunk(body) + LAST_CHUNK)
+    turns: list[int] = []
+
+    async def others() -> None:
+        while True:
+            turns.append(0)
+            await asyncio.sleep(0)
+
+    others_run = asyncio.create_task(others())
+    pieces = [piece async for piece in answer.reads()]
+    others_run.cancel()
+
+    assert b"".join(pieces) == body
+    assert max(map(len, pieces)) == PROVIDER_SLICE_BYTES
+    assert len(turns) >= len(pieces) - 1
+    await answer.aclose()
+
+
+async def test_a_body_that_unpacks_to_much_is_read_in_slices_and_its_server_waits() -> None:
+    answer = Answer(asyncio.Transport(), lambda _: None)
+    answer.feed(whole(gzip.compress(b"\n" * 10_000_000), "Content-Encoding: gzip"))
+
+    for _ in range(3):
+        assert await soon(answer.read_some()) == b"\n" * PROVIDER_SLICE_BYTES
+    with pytest.raises(BodyTooLong):
+        await soon(answer.read(1_000_000))
+    await answer.aclose()
+
+
+async def test_a_connection_on_which_anything_waits_is_not_silent(talk: Talk) -> None:
+    answer = await talk.answered(whole(b"some"))
+    assert await soon(answer.read()) == b"some"
+    await answer.aclose()
+    assert talk.connection.is_silent
+    # The loop has had no turn to read it when the next request would be sent.
+    talk.peer.writer.transport.get_extra_info("socket")._sock.send(b"HTTP/1.1 200 OK\r\n\r\n")
+    assert not talk.connection.is_silent
 
 
 async def test_a_broken_compression_is_told(talk: Talk) -> None:

@@ -15,7 +15,8 @@ import pytest
 
 from archer_ws.core.limits import PROVIDER_UNREAD_BYTES
 from archer_ws.llm_gateway.http_answer import StreamedAnswer
-from archer_ws.llm_gateway.http_connection import ConnectError, Connection, ConnectTimeout, NotHttp
+from archer_ws.llm_gateway.http_connection import ConnectError, Connection, ConnectTimeout
+from archer_ws.llm_gateway.http_parsing import NotHttp
 from archer_ws.llm_gateway.http_stream import StreamPool
 from tests.fakes.raw_http import RawConnection, RawHttpServer, raw_http_server, soon
 from tests.fakes.scripted_server import Reply, scripted_server
