@@ -23,12 +23,12 @@ import structlog
 import uvicorn
 import uvicorn.server
 from fastapi import FastAPI
+from starlette.routing import WebSocketRoute
 from uvicorn.server import HANDLED_SIGNALS
 
 from archer_ws.api.dependencies import Services
 from archer_ws.api.http_protocol import BoundedHeadProtocol
 from archer_ws.api.listening import descriptor_limit
-from archer_ws.api.scope import SOCKET_PATH
 from archer_ws.api.seats import Seats
 from archer_ws.api.ws_protocol import WatchedWebSocketProtocol
 from archer_ws.core.limits import KEEP_ALIVE_S, MAX_FRAME_BYTES
@@ -265,8 +265,14 @@ def _settle_garbage_collection() -> None:
     gc.set_threshold(*GC_THRESHOLDS)
 
 
-class _HttpProtocol(BoundedHeadProtocol):
-    socket_paths = frozenset({SOCKET_PATH})
+def _http_protocol(app: FastAPI) -> type[BoundedHeadProtocol]:
+    """HTTP that knows where the application has sockets."""
+    paths = frozenset(route.path for route in app.routes if isinstance(route, WebSocketRoute))
+
+    class HttpProtocol(BoundedHeadProtocol):
+        socket_paths = paths
+
+    return HttpProtocol
 
 
 def _config(app: FastAPI) -> uvicorn.Config:
@@ -276,7 +282,7 @@ def _config(app: FastAPI) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
-        http=_HttpProtocol,
+        http=_http_protocol(app),
         timeout_keep_alive=KEEP_ALIVE_S,
         # A net under our own bound: it cancels what still runs, which leaves tracebacks in the log.
         timeout_graceful_shutdown=FLUSH_S + 2,

@@ -26,7 +26,7 @@ _CONNECTION = frozenset({b"connection", b"proxy-connection"})
 class UpgradeOffers(HttpToolsProtocol):
     """One connection. The one offer that is taken is a WebSocket's, by GET, at a path where a socket is."""
 
-    #: The paths that have a socket; None where the application alone knows.
+    #: The paths that have a socket; None where only the application knows.
     socket_paths: frozenset[str] | None = None
 
     _is_over = False
@@ -110,7 +110,7 @@ class UpgradeOffers(HttpToolsProtocol):
         if self.socket_paths is None:
             return True
         path = unquote((httptools.parse_url(self.url).path or b"").decode("latin-1"))
-        return path.rstrip("/") in self.socket_paths
+        return (path.rstrip("/") or "/") in self.socket_paths
 
     def _refuse(self, status: int, reason: str) -> None:
         """Say why, and close; where an answer is under way, close behind it."""
