@@ -12,6 +12,7 @@ Kubernetes (and Docker's links) give every program of a namespace with a service
 No setting of ours has such a value: it counts as unset, and `service_variables` tells of it.
 """
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from archer_ws import __version__
 from archer_ws.config_values import (
     check_principal,
     check_token,
@@ -47,7 +49,14 @@ _MIB = 1024 * 1024
 
 
 class SettingsError(Exception):
-    """The settings are wrong; the message has one line for each, for the person who starts the program."""
+    """The settings are wrong; the message has one line for each, for the person who starts the program.
+
+    `fields` names those that are; none where the file could not be read at all.
+    """
+
+    def __init__(self, message: str, fields: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.fields = tuple(fields)
 
 
 @dataclass(frozen=True)
@@ -83,8 +92,21 @@ Parameters = Annotated[
     Allowed("names like temperature,stream_options; max_tokens is the answer's bound under either of its names"),
     PrefixedOnly(),
 ]
+Sampling = Annotated[
+    dict[str, float],
+    Allowed("fields of llama.cpp's server with numbers, like repeat_penalty=1.1,top_k=40 (a JSON object will do)"),
+    PrefixedOnly(),
+]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
+#: What has a setting of its own, or would change how an answer is read, with what to do instead.
+_NOT_SAMPLING = {
+    "temperature": "set LLM_TEMPERATURE",
+    "max_tokens": "set LLM_MAX_TOKENS",
+    "n_predict": "set LLM_MAX_TOKENS",
+    "n": "an answer is one",
+    "stream": "requests say it",
+}
 _CONCURRENCY = {"ollama": 32, "openai": 256, "anthropic": 256}
 
 
@@ -100,7 +122,7 @@ class Settings(BaseSettings):
     )
 
     app_name: str = Field("Archer AI Engine", description="The name shown in /docs and logs")
-    app_version: str = Field("0.1.0", description="The version shown by /health")
+    app_version: str = Field(__version__, description="The version shown by /health")
     debug: Flag = Field(False, description="Log at level DEBUG, whatever LOG_LEVEL says")
     host: str = Field("0.0.0.0", description="The address to listen on; 127.0.0.1 for this machine alone")
     port: Port = Field(8000, description="The port to listen on; 0 takes a free one")
@@ -136,6 +158,9 @@ class Settings(BaseSettings):
     )
     local_model_path: str | None = Field(None, description="A GGUF file for the local provider; none: SmolLM2-135M")
     local_parallel: Count = Field(4, description="Streams that the local model runs side by side, sharing its context")
+    local_sampling: Sampling = Field(
+        {}, description="How the local model samples where a request says nothing of it, over its own defaults"
+    )
 
     connect_timeout_s: Seconds = Field(5, description="How long connecting to a provider may take")
     first_token_timeout_s: Seconds = Field(60, description="How long the first text may take, from the request on")
@@ -165,12 +190,12 @@ class Settings(BaseSettings):
         None, description="How long a stream goes on with nobody listening; none: to its end"
     )
     retained_bytes_max: Count = Field(
-        256 * _MIB, description="The most bytes of all streams' text together; the oldest ended go first"
+        256 * _MIB, description="The most bytes that all streams take together; the oldest ended go first"
     )
     sessions_max: Count = Field(10_000, description="The most stored conversations")
     session_idle_ttl_s: Seconds = Field(86_400, description="How long an unused conversation is kept")
     session_bytes_max: Count = Field(
-        256 * _MIB, description="The most bytes of stored messages, all conversations together"
+        256 * _MIB, description="The most bytes that all stored conversations take together"
     )
     drain_s: SecondsOrZero = Field(30, description="How long running streams may go on after a stop signal")
 
@@ -281,6 +306,21 @@ class Settings(BaseSettings):
             seen.add(token)
         return value
 
+    @field_validator("local_sampling", mode="before")
+    @classmethod
+    def _sampling_pairs(cls, value: object) -> object:
+        return parse_pairs(value)
+
+    @field_validator("local_sampling")
+    @classmethod
+    def _sampling_fields(cls, value: dict[str, float]) -> dict[str, float]:
+        for name, number in value.items():
+            if name in _NOT_SAMPLING:
+                raise ValueError(f"{name} can't stand there: {_NOT_SAMPLING[name]}")
+            if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or not math.isfinite(number):
+                raise ValueError(f"{name}={number:g} is no field with a number")
+        return value
+
     @field_validator("provider_concurrency", "provider_queue", mode="before")
     @classmethod
     def _per_provider(cls, value: object, info: ValidationInfo) -> object:
@@ -331,7 +371,7 @@ def load_settings(*, env_file: Path | str | None = ".env", **overrides: object) 
         sources = (EnvSettingsSource(Settings), DotEnvSettingsSource(Settings, env_file=env_file))
         problems = {str(problem["loc"][0]): problem for problem in reversed(error.errors(include_url=False))}
         lines = [_complaint(name, problem, given, sources) for name, problem in reversed(problems.items())]
-        raise SettingsError("\n".join(lines)) from None  # the cause would show secrets
+        raise SettingsError("\n".join(lines), problems) from None  # the cause would show secrets
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{env_file} can't be read: {error}") from error
 

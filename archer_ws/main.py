@@ -22,7 +22,7 @@ from archer_ws.api.head_requests import HeadAsGet
 from archer_ws.api.misdirected import MisdirectedClients
 from archer_ws.api.openapi import TITLE, install_openapi
 from archer_ws.api.request_body import BodyLimit
-from archer_ws.api.routes import chat, console, health, models, openai_compat, sessions, streams, ws
+from archer_ws.api.routes import chat, console, health, models, openai_compat, pages, sessions, streams, ws
 from archer_ws.api.security import (
     LOCAL_PRINCIPAL,
     TAURI_ORIGINS,
@@ -75,6 +75,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app = FastAPI(
         title=settings.app_name,
         version=settings.app_version,
+        docs_url=None,  # FastAPI's page loads Swagger UI from the internet; routes/pages.py has it here.
+        redoc_url=None,
         debug=False,  # Starlette's debug pages show stack traces to clients.
         lifespan=_lifespan,
         redirect_slashes=False,  # TrailingSlashes needs no second request.
@@ -116,7 +118,7 @@ def _include_routes(app: FastAPI) -> None:
     for router in generations:
         # Themselves, and first: routes are tried one by one, and those of an included router through four layers.
         app.router.routes.extend(router.routes)
-    others = [module.router for module in (health, streams, sessions, models, ws, openai_compat, console)]
+    others = [module.router for module in (health, streams, sessions, models, ws, openai_compat, console, pages)]
     for router in others:
         app.include_router(router)
     app.router.routes.append(ws.socket_route)
@@ -142,18 +144,29 @@ def _tokens(settings: Settings) -> dict[str, str]:
 
 def _wire(settings: Settings) -> Services:
     router = LLMRouter(settings)
+    principals = tuple(_tokens(settings)) or (LOCAL_PRINCIPAL,)
     store = MemoryStore(
         sessions_max=settings.sessions_max,
         bytes_max=settings.session_bytes_max,
         idle_ttl_s=settings.session_idle_ttl_s,
+        principals=principals,
     )
     manager = SessionManager(
         gateway=router,
         orchestrator=Orchestrator(router),
         store=store,
-        quota=StreamQuota(max_streams=settings.max_streams, max_per_principal=settings.max_streams_per_principal),
+        quota=StreamQuota(
+            max_streams=settings.max_streams,
+            max_per_principal=settings.max_streams_per_principal,
+            principals=principals,
+        ),
         gates={
-            name: ProviderGate(name, concurrency=settings.concurrency_of(name), queue=settings.queue_of(name))
+            name: ProviderGate(
+                name,
+                concurrency=settings.concurrency_of(name),
+                queue=settings.queue_of(name),
+                principals=principals,
+            )
             for name in router.providers
         },
         limits=ManagerLimits(

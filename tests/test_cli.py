@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from archer_ws import __version__
+from archer_ws import __version__, cli
 from archer_ws.api.announcement import Ready, ready_json, ready_text
 from archer_ws.cli import main
 from tests.fakes.cutting_proxy import cutting_proxy
 from tests.fakes.ollama_api import ollama_error, ollama_stream
 from tests.fakes.scripted_server import Exchange, Reply, Wait, forever
-from tests.processes import WAIT_LIMIT_S, Program, program, server
+from tests.processes import ROOT, WAIT_LIMIT_S, Program, program, server
 
 needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="another process can't be sent a signal there")
 
@@ -45,7 +45,7 @@ def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"archer-ws {__version__}\n"
 
 
-@pytest.mark.parametrize("command", [(), ("serve",), ("chat",)])
+@pytest.mark.parametrize("command", [(), ("serve",), ("chat",), ("doctor",), ("conformance",), ("schema",)])
 def test_help_shows_examples(command: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main([*command, "--help"])
@@ -103,7 +103,8 @@ def test_reloading_is_not_for_a_parent_program(capsys: pytest.CaptureFixture[str
 def test_the_ready_text_leaves_out_the_url_that_chat_uses_anyway() -> None:
     assert ready_text(READY).splitlines() == [
         "Archer AI Engine is ready at http://127.0.0.1:8000 (provider ollama, model llama3.2)",
-        'Try: archer-ws chat "Why is the sky blue?"',
+        'Try, in a second terminal: archer-ws chat "Why is the sky blue?"',
+        "Or open http://127.0.0.1:8000 in a browser: it says what is where. Ctrl-C stops the server.",
     ]
 
 
@@ -123,8 +124,25 @@ def test_the_ready_text_says_what_else_is_needed() -> None:
     text = ready_text(ready)
     assert "can't answer yet:\n  it is not there. Install it.\n" in text
     assert "--url http://192.168.1.5:80 " in text
-    for told in ("ARCHER_TOKEN", "135M demo", "ALLOWED_HOSTS"):
+    for told in ("ARCHER_TOKEN", "demo model", "ALLOWED_HOSTS", "archer-ws doctor"):
         assert told in text
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="programs are found otherwise there")
+def test_what_is_told_to_be_typed_has_the_path_where_the_program_is_not_on_the_search_path(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    script = tmp_path / "bin" / "archer-ws"
+    script.parent.mkdir()
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "argv", ["bin/archer-ws", "serve"])
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert cli._own_name() == "bin/archer-ws"
+    monkeypatch.setenv("PATH", str(script.parent))
+    assert cli._own_name() == "archer-ws"
+    monkeypatch.setattr(sys, "argv", ["/x/archer_ws/__main__.py"])
+    assert cli._own_name() == "archer-ws"
 
 
 def test_the_ready_json_is_one_line_and_has_the_reason_only_where_there_is_one() -> None:
@@ -167,7 +185,9 @@ async def test_chat_without_a_server_says_how_to_start_one(tmp_path: Path) -> No
     async with program("chat", "Why?", cwd=tmp_path, environment={"ARCHER_URL": url}) as running:
         assert await running.ended(limit_s=60) == 1
         assert await running.errors() == (
-            f"archer-ws: nothing answers at {url}\n  Start the server with: archer-ws serve --provider local\n"
+            f"archer-ws: nothing answers at {url}\n"
+            f"  Start one in another terminal: archer-ws serve --host 127.0.0.1 --port {url[17:]} --provider local\n"
+            "  (the demo model; others: archer-ws serve --help). If it does not start, archer-ws doctor says why.\n"
         )
 
 
@@ -337,6 +357,61 @@ async def test_a_conversation_is_remembered_and_ctrl_c_ends_an_answer_only(tmp_p
         ]
         await screen.expect("> ")
         screen.type("\x04")
+        assert await chat.ended() == 0
+
+
+#: What a terminal sends for the arrow that points up.
+UP = "\x1b[A"
+
+
+@needs_signals
+@pytest.mark.parametrize("has_prompt_toolkit", [True, False])
+async def test_an_earlier_conversations_lines_come_back_with_the_arrow_and_answers_are_styled(
+    tmp_path: Path, *, has_prompt_toolkit: bool
+) -> None:
+    (tmp_path / "hidden").mkdir()
+    if not has_prompt_toolkit:
+        (tmp_path / "hidden" / "sitecustomize.py").write_text(
+            "import importlib.util as util\nfind = util.find_spec\n"
+            "util.find_spec = lambda name, *rest: None if name == 'prompt_toolkit' else find(name, *rest)\n"
+        )
+    environment = {
+        "TERM": "xterm",
+        "PROMPT_TOOLKIT_NO_CPR": "1",
+        "ARCHER_CHAT_HISTORY": str(tmp_path / "lines" / "history"),
+        "PYTHONPATH": os.pathsep.join([str(tmp_path / "hidden"), str(ROOT)]),
+    }
+    async with server(ollama_stream("It is **blue", "**.\n"), cwd=tmp_path) as running:
+        arguments = ("chat", "--url", running.url)
+        async with on_terminal(*arguments, cwd=tmp_path, **environment) as (chat, screen):
+            await screen.expect("Up: earlier lines, Ctrl-C: stop an answer, Ctrl-D: leave.")
+            await screen.expect(">")
+            screen.type("Sky?\r")
+            await screen.expect("It is \x1b[1mblue\x1b[0m.")
+            await running.next_chat()
+            await screen.expect(">")
+            screen.type("\x04")
+            assert await chat.ended() == 0
+        async with on_terminal(*arguments, cwd=tmp_path, **environment) as (chat, screen):
+            await screen.expect(">")
+            screen.type(UP)
+            await screen.expect("Sky?")
+            screen.type("\r")
+            await screen.expect("It is \x1b[1mblue\x1b[0m.")
+            assert (await running.next_chat()).json()["messages"][-1]["content"] == "Sky?"
+            await screen.expect(">")
+            screen.type("\x04")
+            assert await chat.ended() == 0
+    assert (tmp_path / "lines" / "history").stat().st_mode & 0o077 == 0
+
+
+@needs_signals
+async def test_plain_answers_keep_their_marks_on_a_terminal(tmp_path: Path) -> None:
+    async with (
+        server(ollama_stream("It is **blue**."), cwd=tmp_path) as running,
+        on_terminal("chat", "--plain", "Sky?", "--url", running.url, cwd=tmp_path, TERM="xterm") as (chat, screen),
+    ):
+        await screen.expect("It is **blue**.")
         assert await chat.ended() == 0
 
 

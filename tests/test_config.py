@@ -105,6 +105,7 @@ def test_every_field_is_read_from_its_name_in_capitals_and_with_the_prefix(monke
             "anthropic_base_url": "http://127.0.0.1:1",
             "stream_grace_s": "5",
             "openai_omit": "seed",
+            "local_sampling": "top_k=40",
         }.get(name, "text")
         for variable in variables_of(name, field):
             with monkeypatch.context() as patch:
@@ -118,6 +119,29 @@ def test_parameters_to_leave_out_are_told_with_the_prefix_alone(monkeypatch: pyt
     monkeypatch.setenv("ARCHER_OPENAI_OMIT", "max_tokens, stream_options")
     assert load_settings().openai_omit == ["max_tokens", "stream_options"]
     assert "names like temperature,stream_options" in complaint(monkeypatch, "ARCHER_OPENAI_OMIT", "messages")
+
+
+def test_a_newer_setting_counts_with_its_prefix_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_SAMPLING", "top_k=1")
+    write_env("LOCAL_SAMPLING=top_k=2\n")
+    assert load_settings().local_sampling == {}
+    write_env("ARCHER_LOCAL_SAMPLING=top_k=3\n")
+    assert load_settings().local_sampling == {"top_k": 3}
+
+
+@pytest.mark.parametrize("text", ['{"repeat_penalty": 1.1, "top_k": 40}', "repeat_penalty=1.1, top_k=40"])
+def test_sampling_is_taken_as_json_and_as_pairs(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("ARCHER_LOCAL_SAMPLING", text)
+    assert load_settings().local_sampling == {"repeat_penalty": 1.1, "top_k": 40}
+
+
+@pytest.mark.parametrize("text", ["repeat_penalty", "top_k=many", "temperature=1", "stream=0", "TOP-K=1", "top_k=inf"])
+def test_what_is_no_sampling_is_refused_by_its_name(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    line = complaint(monkeypatch, "ARCHER_LOCAL_SAMPLING", text)
+    assert line.startswith(f"ARCHER_LOCAL_SAMPLING={text} can't be used")
+    assert "repeat_penalty=1.1" in line
+    if text.startswith("temperature"):
+        assert "set LLM_TEMPERATURE" in line
 
 
 def test_precedence_is_argument_prefixed_bare_then_the_file_likewise(monkeypatch: pytest.MonkeyPatch) -> None:

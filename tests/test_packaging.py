@@ -33,6 +33,8 @@ LISTS: dict[str, list[str]] = {
     "requirements.txt": PROJECT["project"]["dependencies"],
     "requirements-local.txt": PROJECT["project"]["optional-dependencies"]["local"]
     + PROJECT["dependency-groups"]["demo-model"],
+    "requirements-extras.txt": PROJECT["project"]["optional-dependencies"]["hub"]
+    + PROJECT["project"]["optional-dependencies"]["chat"],
     "requirements-dev.txt": PROJECT["dependency-groups"]["dev"],
     ".ci/requirements.txt": PROJECT["dependency-groups"]["ci"],
     ".ci/requirements-build.txt": PROJECT["build-system"]["requires"],
@@ -98,7 +100,7 @@ def test_every_requirement_has_exactly_one_pin_that_fits_on_every_platform(file:
 
 def test_every_list_of_requirements_is_pinned_somewhere() -> None:
     known = set(PROJECT["dependency-groups"]) | set(PROJECT["project"]["optional-dependencies"])
-    assert known == {"dev", "ci", "demo-model", "local"}
+    assert known == {"dev", "ci", "demo-model", "local", "hub", "chat"}
 
 
 @pytest.mark.parametrize("file", LISTS)
@@ -112,9 +114,11 @@ def test_every_pin_is_exact_and_has_its_hashes_and_names_no_index(file: str) -> 
     assert not re.search(r"^\s*-(-index|-extra|-find|-trusted|i |f )", text, re.MULTILINE)
 
 
-@pytest.mark.parametrize("file", ["requirements-dev.txt", "requirements-local.txt"])
+@pytest.mark.parametrize("file", ["requirements-dev.txt", "requirements-local.txt", "requirements-extras.txt"])
 def test_files_that_are_installed_together_agree(file: str) -> None:
     versions = {pin.name: pin.version for pin in pins("requirements.txt")}
+    if file == "requirements-extras.txt":
+        versions |= {pin.name: pin.version for pin in pins("requirements-dev.txt")}
     for pin in pins(file):
         assert versions.get(pin.name, pin.version) == pin.version, pin
 
@@ -139,7 +143,7 @@ def imported(*folders: str) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("folders", "files"),
     [
-        (["archer_ws"], ["requirements.txt", "requirements-local.txt"]),
+        (["archer_ws"], ["requirements.txt", "requirements-local.txt", "requirements-extras.txt"]),
         (["archer_ws", "tests"], ["requirements.txt", "requirements-local.txt", "requirements-dev.txt"]),
     ],
 )
@@ -160,6 +164,15 @@ def test_every_file_of_the_package_is_shipped() -> None:
     for path in files:
         relative = path.relative_to(package).as_posix()
         assert any(fnmatch(relative, pattern) for pattern in patterns), f"{relative} is in no package-data pattern"
+
+
+def test_the_license_is_named_and_its_text_goes_into_every_build() -> None:
+    assert PROJECT["project"]["license"] == "Apache-2.0"
+    assert PROJECT["project"]["license-files"] == ["LICENSE"]
+    text = (ROOT / "LICENSE").read_text("utf-8")
+    assert text.split()[:4] == ["Apache", "License", "Version", "2.0,"]
+    assert "END OF TERMS AND CONDITIONS" in text
+    assert any("LICENSE" in copy.split() for copy in instructions("COPY"))
 
 
 def instructions(keyword: str, text: str = DOCKERFILE) -> list[str]:

@@ -123,7 +123,7 @@ async def test_the_ready_lines_for_a_person_name_the_address_and_a_line_to_try(t
         assert first.startswith("Archer AI Engine is ready at http://127.0.0.1:")
         assert first.endswith(" (provider ollama, model mine)")
         url = first.split(" ready at ")[1].split(" ")[0]
-        assert await running.line() == f'Try: archer-ws chat --url {url} "Why is the sky blue?"'
+        assert await running.line() == f'Try, in a second terminal: archer-ws chat --url {url} "Why is the sky blue?"'
 
 
 @needs_signals

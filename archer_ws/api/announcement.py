@@ -30,6 +30,8 @@ class Ready:
     needs_token: bool = False
     #: Whether the server answers requests that name the host of `url`.
     host_is_allowed: bool = True
+    #: How the person calls this program: what is told to be typed can be pasted.
+    command: str = "archer-ws"
 
 
 def ready_text(ready: Ready) -> str:
@@ -40,16 +42,17 @@ def ready_text(ready: Ready) -> str:
         lines = [
             f"{ready.name} listens at {ready.url}, but its provider {ready.provider} can't answer yet:",
             f"  {ready.reason}",
-            f"It goes on serving; {ready.url}/health/ready tells when that is mended.",
+            f"It goes on serving. {ready.url}/health/ready tells when that is mended, {ready.command} doctor the rest.",
         ]
     url = "" if ready.url == DEFAULT_URL else f" --url {ready.url}"
     token = " (with the variable ARCHER_TOKEN set to a token of this server)" if ready.needs_token else ""
     word = "Try" if ready.reason is None else "Then try"
-    lines.append(f'{word}: archer-ws chat{url} "{QUESTION}"{token}')
+    lines.append(f'{word}, in a second terminal: {ready.command} chat{url} "{QUESTION}"{token}')
+    lines.append(f"Or open {ready.url} in a browser: it says what is where. Ctrl-C stops the server.")
     if ready.is_demo:
         lines.append(
-            "This is the 135M demo model: it shows that everything works, and knows little. For real answers start with"
-            " --provider ollama, openai or anthropic, or set LOCAL_MODEL_PATH to a larger GGUF file."
+            "This is the demo model, a very small one: it shows that everything works, and knows little. For real "
+            "answers start with --model FILE.gguf, or --provider ollama, openai or anthropic."
         )
     if not ready.host_is_allowed:
         lines.append(f"Requests that name {ready.host} are refused until the setting ALLOWED_HOSTS has it.")

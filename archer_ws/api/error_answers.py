@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from archer_ws.api.errors import ErrorBody
-from archer_ws.api.openai_errors import OpenAIErrorBody, openai_error
+from archer_ws.api.openai_errors import OpenAIErrorBody
 from archer_ws.api.success_answers import STREAM_ID_HEADER, reference
 from archer_ws.core.exceptions import (
     ArcherError,
@@ -35,6 +35,7 @@ from archer_ws.core.exceptions import (
     ProviderUnavailable,
     SessionBusy,
     SessionNotFound,
+    StorageUnavailable,
     StreamIdConflict,
     StreamNotFound,
     Unauthenticated,
@@ -70,10 +71,6 @@ _ERRORS: tuple[ArcherError, ...] = (
     ContentTooLarge("the body is larger than 5242880 bytes", hint="Send less, or raise MAX_CONTENT_BYTES."),
     Unauthenticated("this server needs a credential", hint="Send the header Authorization: Bearer TOKEN."),
     Forbidden("pages of the origin https://elsewhere.example may not use this server", hint="Add it to CORS_ORIGINS."),
-    MethodNotFound(
-        "/api/v1/chat/completions is not for clients of OpenAI's API: their base URL here is http://127.0.0.1:8000/v1",
-        hint='Make the client with base_url="http://127.0.0.1:8000/v1" (Python) or baseURL (JavaScript).',
-    ),
     NotFound("there is no provider 'zebra'", hint="Use one of: ollama, openai, anthropic, local."),
     StreamNotFound("there is no stream 'sky-1'", hint="It never was, or its log was forgotten.", stream_id="sky-1"),
     StreamIdConflict("stream 'sky-1' exists with other parameters", hint="Mint a fresh stream_id.", stream_id="sky-1"),
@@ -86,6 +83,9 @@ _ERRORS: tuple[ArcherError, ...] = (
     ),
     Overloaded("1000 streams are running, the most there may be", hint="Wait for some to end.", retry_after_ms=1000),
     Draining("the server is about to stop", hint="Connect again in a moment.", retry_after_ms=5000),
+    StorageUnavailable(
+        "the store of conversations did not answer within 5 s", hint="Try again in a moment.", retry_after_ms=1000
+    ),
     ProviderError("openai failed (500)", hint="Try again.", retryable=True, provider="openai"),
     ProviderTimeout("openai did not answer in time", hint="Try again, or raise the time-outs.", provider="openai"),
     ProviderRateLimited("openai limits the rate", hint="Wait.", retry_after_ms=20_000, provider="openai"),
@@ -144,7 +144,10 @@ def _answer(errors: list[type[ArcherError]], generated: type[BaseModel] | None) 
         "description": "; or ".join(_said(error) for error in errors),
         # Spelled out: FastAPI would give a model the media type of the route's success, which may be events.
         "content": {
-            "application/json": {"schema": schema, "examples": {error.kind: _example(error) for error in errors}}
+            "application/json": {
+                "schema": schema,
+                "examples": {error.kind: _example(error) for error in errors if error.kind in EXAMPLES},
+            }
         },
         **({"headers": headers} if headers else {}),
     }
@@ -156,9 +159,7 @@ def _said(error: type[ArcherError]) -> str:
 
 def _example(error: type[ArcherError]) -> dict[str, Any]:
     example = EXAMPLES[error.kind]
-    info = example.info(_REQUEST_ID)
-    is_foreign = error is MethodNotFound
     return {
         "summary": f"{example.message[0].upper()}{example.message[1:]}",
-        "value": openai_error(info) if is_foreign else ErrorBody(error=info).model_dump(mode="json"),
+        "value": ErrorBody(error=example.info(_REQUEST_ID)).model_dump(mode="json"),
     }

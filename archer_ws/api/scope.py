@@ -31,6 +31,11 @@ def is_console_file(scope: Scope) -> bool:
     return scope.get("method") in {"GET", "HEAD"} and path_of(scope).startswith("/console/")
 
 
+def is_front_page(scope: Scope) -> bool:
+    """Whether this asks what this server is, at `/`."""
+    return scope.get("method") in {"GET", "HEAD"} and path_of(scope) in {"", "/"}
+
+
 def path_of(scope: Scope) -> str:
     """The path within the application, wherever that is mounted."""
     path: str = scope.get("path", "").removeprefix(scope.get("root_path", ""))

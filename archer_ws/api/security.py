@@ -10,7 +10,7 @@ import ipaddress
 import re
 import secrets
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
@@ -18,7 +18,14 @@ import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from archer_ws.api.errors import refuse
-from archer_ws.api.scope import header_values, is_console_file, is_health, is_probe, state
+from archer_ws.api.scope import (
+    header_values,
+    is_console_file,
+    is_front_page,
+    is_health,
+    is_probe,
+    state,
+)
 from archer_ws.api.seats import seat_of
 from archer_ws.core.exceptions import Forbidden, Unauthenticated
 
@@ -163,9 +170,9 @@ class Credentials:
 class CredentialGuard:
     """Finds the principal and puts it into `request.state.principal`; refuses HTTP without one with 401.
 
-    What tells of health needs none, nor do the console's files. A WebSocket always passes: it may still show its
-    credential in the first message or as a ticket. Its `principal` is then None, and `credential_refused` tells whether
-    its header was wrong or absent.
+    What tells of health needs none, nor do the page at `/` and the console's files. A WebSocket always passes: it may
+    still show its credential in the first message or as a ticket. Its `principal` is then None, and
+    `credential_refused` tells whether its header was wrong or absent.
     """
 
     def __init__(self, app: ASGIApp, tokens: Mapping[str, str]) -> None:
@@ -181,8 +188,8 @@ class CredentialGuard:
             if principal is not None and (seat := seat_of(scope)) is not None:
                 seat.vouch()
             state(scope)["credential_refused"] = principal is None and bool(shown)
-            needs_one = scope["type"] == "http" and not is_health(scope) and not is_console_file(scope)
-            if principal is None and needs_one:
+            is_open = is_health(scope) or is_console_file(scope) or is_front_page(scope)
+            if principal is None and scope["type"] == "http" and not is_open:
                 await refuse(_unauthenticated(bool(shown)), scope, receive, send)
                 return
         await self._app(scope, receive, send)
@@ -232,7 +239,7 @@ class TicketOffice:
 
     Args:
         lifetime_s: how long a ticket is good, in seconds.
-        limit: the most outstanding tickets; one more drops the oldest.
+        limit: the most outstanding tickets; one more drops the oldest of the principal who has the most.
         clock: a monotonic clock, in seconds.
     """
 
@@ -246,10 +253,14 @@ class TicketOffice:
     def issue(self, principal: str, origin: str | None) -> Ticket:
         """A new ticket for the principal, to be shown by a page of `origin` (None: by what is no page)."""
         now = self._clock()
-        while self._outstanding and (
-            len(self._outstanding) >= self._limit or next(iter(self._outstanding.values())).expires_at <= now
-        ):
+        while self._outstanding and next(iter(self._outstanding.values())).expires_at <= now:
             self._outstanding.popitem(last=False)
+        if len(self._outstanding) >= self._limit:
+            owners = Counter(issued.principal for issued in self._outstanding.values())
+            greediest, _ = owners.most_common(1)[0]
+            del self._outstanding[
+                next(token for token, issued in self._outstanding.items() if issued.principal == greediest)
+            ]
         # 256 random bits: looking one up in a table tells nothing that could be guessed from.
         token = secrets.token_urlsafe(32)
         self._outstanding[token] = _Issued(principal, origin, now + self._lifetime_s)

@@ -32,6 +32,7 @@ from archer_ws.api.scope import SOCKET_PATH
 from archer_ws.api.seats import Seats
 from archer_ws.api.ws_protocol import WatchedWebSocketProtocol
 from archer_ws.core.limits import KEEP_ALIVE_S, MAX_FRAME_BYTES
+from archer_ws.core.memory import return_large_blocks
 from archer_ws.core.rare_line import RareLine
 
 log = structlog.get_logger(__name__)
@@ -191,6 +192,7 @@ class ArcherServer(uvicorn.Server):
     async def _announce(self) -> None:
         preparing: asyncio.Task[str | None] = self._app.state.preparing
         await asyncio.wait({preparing})
+        return_large_blocks()
         _settle_garbage_collection()
         if preparing.cancelled():
             return

@@ -6,19 +6,22 @@ conversation; what came of it stays. How it looks is terminal.py's and columns.p
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from typing import Any
 
 from archer_ws.client.archer import Archer, connect
 from archer_ws.client.columns import Columns
 from archer_ws.client.errors import ClientError, Refused, StreamError
 from archer_ws.client.events import Delta, Ended
+from archer_ws.client.line_input import line_input
 from archer_ws.client.link import ConnectionState
 from archer_ws.client.stream import ChatStream
 from archer_ws.client.terminal import Terminal, printable
 
 #: How a program ends that Ctrl-C ended: 128 + SIGINT.
 INTERRUPTED = 130
+#: What a person reads before the first prompt.
+WELCOME = "The server remembers the talk. {keys}Ctrl-C: stop an answer, Ctrl-D: leave."
 
 #: What a person can do about an error whose own hint is for programs.
 _HINTS = {
@@ -61,9 +64,7 @@ def converse(url: str, token: str | None, parameters: Mapping[str, Any], system:
         parameters: what `Archer.chat` takes besides the messages.
         system: what the model is told first.
     """
-    with suppress(ImportError):
-        # Gives input() its line editing and history.
-        import readline  # noqa: F401 - importing it is all
+    lines = line_input()
     with asyncio.Runner() as runner:
         conversation = Conversation(url, token, parameters, system, terminal)
         try:
@@ -73,10 +74,11 @@ def converse(url: str, token: str | None, parameters: Mapping[str, Any], system:
             return 1
         except KeyboardInterrupt:
             return INTERRUPTED
-        terminal.notice("Ctrl-C ends an answer; Ctrl-D leaves.")
-        while (line := _next_line(terminal)) is not None:
+        terminal.notice(WELCOME.format(keys=f"{lines.keys}, " if lines.keys else ""))
+        while (line := lines.line(terminal.prompt())) is not None:
             if line.strip():
                 _run_turn(runner, conversation, line, terminal)
+        terminal.notice("")
     return 0
 
 
@@ -254,14 +256,6 @@ def _tell_end(end: Ended, terminal: Terminal) -> bool:
     if end.error is not None:
         terminal.error(end.error.message, end.error.hint)
     return False
-
-
-def _next_line(terminal: Terminal) -> str | None:
-    try:
-        return input(terminal.prompt())
-    except (EOFError, KeyboardInterrupt):
-        terminal.notice("")
-        return None
 
 
 def _run_turn(runner: asyncio.Runner, conversation: Conversation, line: str, terminal: Terminal) -> None:

@@ -24,6 +24,8 @@ from archer_ws.client.errors import ClientError, ClosedByServer, NotArcher, Unre
 from archer_ws.rpc.messages import SUBPROTOCOL
 
 SOCKET_PATH = "/api/v1/ws"
+#: Where a server listens that was told nothing else.
+DEFAULT_PORT = 8000
 #: How long the handshake may take, in seconds.
 OPEN_LIMIT_S = 10.0
 #: How long closing politely may take, in seconds.
@@ -138,9 +140,8 @@ def _explain(address: Address, error: Exception) -> NoReturn:
         case ConnectionResetError() | BrokenPipeError() | ConnectionAbortedError():
             raise ConnectionLost(f"{address.url} broke the connection off", "Look into the server's log.") from error
         case OSError():
-            start = "archer-ws serve --provider local" if address.is_local else "archer-ws serve, or correct the URL"
             raise ConnectionLost(
-                f"nothing answers at {address.url}", f"Start the server with: {start}", nobody_there=True
+                f"nothing answers at {address.url}", _how_to_start(address), nobody_there=True
             ) from error
         case InvalidStatus(response=response) if response.status_code >= 500 or response.status_code == 429:
             # 503: it is draining, or a proxy's server is being started anew.
@@ -181,6 +182,18 @@ async def close(connection: ClientConnection) -> None:
         pass
     finally:
         connection.transport.abort()
+
+
+def _how_to_start(address: Address) -> str:
+    """What to do where no server is: the command that starts one just there."""
+    if not address.is_local:
+        return "Start a server there (archer-ws serve), or correct the URL."
+    port = urlsplit(address.url).port
+    option = "" if port in {None, DEFAULT_PORT} else f" --port {port}"
+    return (
+        f"Start one in another terminal: archer-ws serve --host 127.0.0.1{option} --provider local\n"
+        "(the demo model; others: archer-ws serve --help). If it does not start, archer-ws doctor says why."
+    )
 
 
 def _is_loopback(host: str) -> bool:

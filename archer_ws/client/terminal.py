@@ -7,6 +7,7 @@ from typing import TextIO
 
 from archer_ws.client.columns import Columns
 from archer_ws.client.events import Delta, Progress, StreamEvent
+from archer_ws.client.markdown import Markdown
 
 #: Columns narrower than this are no longer read with pleasure, in cells.
 COLUMN_WIDTH_MIN = 24
@@ -27,14 +28,17 @@ class Terminal:
     Args:
         out: gets the answer's text, and on a terminal the reasoning, dimmed.
         err: gets notices and errors.
+        is_plain: whether a terminal, too, gets answers as they are; elsewhere Markdown gets a look there.
     """
 
-    def __init__(self, out: TextIO, err: TextIO) -> None:
+    def __init__(self, out: TextIO, err: TextIO, *, is_plain: bool = False) -> None:
         self._out = out
         self._err = err
         self._is_tty = out.isatty()
         # Older Windows consoles show the sequences instead of obeying them.
         self._dims = self._is_tty and (sys.platform != "win32" or "WT_SESSION" in os.environ)
+        is_styled = self._dims and not is_plain and os.environ.get("TERM") != "dumb" and not os.environ.get("NO_COLOR")
+        self._markdown = Markdown() if is_styled else None
         self._in_reasoning = False
         self._at_line_start = True
         self._is_untouched = True
@@ -49,7 +53,10 @@ class Terminal:
                 if self._in_reasoning:
                     self._end_reasoning()
                     self._write("\n" if self._at_line_start else "\n\n")
-                self._write(content)
+                if self._markdown is None:
+                    self._write(content)
+                else:
+                    self._write(self._markdown.feed(printable(content)), is_styled=True)
             case Delta(reasoning=reasoning) if self._is_tty and reasoning:
                 if self._dims and not self._in_reasoning:
                     self._out.write(_DIM)
@@ -61,6 +68,8 @@ class Terminal:
     def end_line(self) -> None:
         """Leave the cursor at the start of a line, whatever was shown."""
         self._end_reasoning()
+        if self._markdown is not None:
+            self._write(self._markdown.end(), is_styled=True)
         if not self._at_line_start:
             self._write("\n")
 
@@ -76,7 +85,7 @@ class Terminal:
         """Say what went wrong, and what to do."""
         self.notice(f"archer-ws: {message}")
         if hint:
-            self.notice(f"  {hint}")
+            self.notice("\n".join(f"  {line}" for line in hint.splitlines()))
 
     def heading(self, text: str) -> None:
         """Begin one of several answers."""
@@ -121,8 +130,9 @@ class Terminal:
             self._out.flush()
         self._in_reasoning = False
 
-    def _write(self, text: str) -> None:
-        shown = printable(text) if self._is_tty else text
+    def _write(self, text: str, *, is_styled: bool = False) -> None:
+        """Write text of the answer; `is_styled`: it went through Markdown, whose sequences the terminal shall obey."""
+        shown = printable(text) if self._is_tty and not is_styled else text
         if shown:
             self._out.write(shown)
             self._is_untouched = False

@@ -6,7 +6,7 @@
     │   ├── NotInitialized · AlreadyInitialized · UnsupportedVersion · Unauthenticated · Forbidden
     │   ├── NotFound · StreamNotFound · StreamIdConflict · SessionNotFound · SessionBusy
     ├── CapacityError           our limits
-    │   ├── Overloaded · TooManyStreams · Draining
+    │   ├── Overloaded · TooManyStreams · Draining · StorageUnavailable
     ├── ProviderFailure         what stands behind us
     │   ├── ProviderError · ProviderTimeout · ProviderRateLimited · ProviderUnavailable
     │   ├── ProviderNotConfigured · ProviderAuth · ProviderQuota
@@ -258,6 +258,12 @@ class TooManyStreams(CapacityError):
 
 class Draining(CapacityError):
     kind, code, http_status = "draining", -32040, 503
+
+
+class StorageUnavailable(CapacityError):
+    """The store of conversations failed, or did not answer in time."""
+
+    kind, code, http_status = "storage_unavailable", -32046, 503
 
 
 class ProviderFailure(ArcherError):

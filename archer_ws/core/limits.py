@@ -80,10 +80,15 @@ PROVIDER_HEAD_BYTES = 64 * 1024
 #: What may lie unread before nothing more is taken from the network: a few reads, so that a pause costs no speed.
 PROVIDER_UNREAD_BYTES = 256 * 1024
 #: What is decoded before others have their turn. The worst that fits (thousands of the shortest lines) takes some 5 ms.
-PROVIDER_SLICE_BYTES = 16 * 1024
+PROVIDER_SLICE_BYTES = 8 * 1024
 #: One line, one event of a stream, and what is not ended by anything but the body's end (a whole answer, a list of
 #: models). An answer of 4 MiB (what a stream may keep) is far below, also with every character escaped.
 PROVIDER_DOCUMENT_BYTES = 16 * 1024 * 1024
+#: Lists, objects and items of one JSON document (a whole answer has dozens, a long list of models 20,000): each takes
+#: about a microsecond in which nobody else has a turn.
+PROVIDER_DOCUMENT_VALUES = 100_000
+#: Of them, parts of a piece of text, choices of an answer and names in a list of models.
+PROVIDER_PARTS, PROVIDER_CHOICES, PROVIDER_MODELS = 10_000, 128, 10_000
 #: An error's body: its sentence is at the beginning. The seconds are for a body that does not end.
 PROVIDER_ERROR_BYTES, PROVIDER_ERROR_BODY_S = 64 * 1024, 5.0
 #: Of a provider's own message, what is shown; in characters.
@@ -96,3 +101,41 @@ PROVIDER_NESTING = 8
 #: What may wait to be written to a log that nobody reads; then lines are dropped and counted. Some 5,000 lines: the
 #: bursts of a busy second, and no more than a server has to spare.
 LINES_WAITING_BYTES = 1024 * 1024
+
+# The text of one stream and of all (RETAINED_BYTES_MAX), of stored sessions (SESSIONS_MAX, SESSION_BYTES_MAX).
+
+#: What an ended stream costs beside its log's text and events, about (measured): without it, streams without text
+#: would cost nothing, and so be kept without end.
+STREAM_OVERHEAD_BYTES = 3072
+#: What one event that is not text costs in a log, about (measured: the end with an error and its hint).
+CONTROL_EVENT_BYTES = 1024
+#: Where all streams take more than they may, who reads an ended one and took nothing for so long is cut off: long
+#: enough for a network's hiccup, short enough that readers who never read keep seconds of streams and not minutes.
+STALLED_READER_S = 5.0
+#: Who took something is cut off so long after the stream's end, where all take more than they may: the longest stream
+#: (4 MiB) has come through at 70 KB/s by then.
+SLOW_READER_S = 60.0
+
+# A store that is slow, hangs or fails.
+
+#: How long one operation of the store of conversations may take; a local one takes milliseconds, one behind a network
+#: that fails over takes seconds.
+STORE_LIMIT_S = 5.0
+#: How long storing a turn's messages may hold back the acceptance of a request.
+ADMIT_LIMIT_S = 5.0
+#: How long storing an answer may hold back the stream's end (protocol section 10); it goes on behind it.
+SETTLE_LIMIT_S = 5.0
+#: The pauses before each further attempt to store an answer, about a minute in all: as long as a database's restart.
+SETTLE_PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+
+# Pages and histories.
+
+#: The most items of one page of a list (protocol section 10).
+PAGE_ITEMS_MAX = 200
+#: The most a page's items take together, in bytes (protocol section 10), so that a page fits a frame of 1 MiB whatever
+#: JSON adds; one item alone may be longer.
+PAGE_BYTES_MAX = 512 * 1024
+#: The most of a stored history that is sent where the model's context is not known, in tokens (about 4 MiB of text, as
+#: MAX_CONTENT_BYTES has it): no model takes much more, and without a bound every turn of a long session costs more
+#: than the one before.
+HISTORY_TOKENS_MAX = 1024 * 1024

@@ -6,7 +6,7 @@ within a thinking part). A tool call's text is not text.
 
 from dataclasses import dataclass, field
 
-from archer_ws.core.limits import PROVIDER_NESTING
+from archer_ws.core.limits import PROVIDER_NESTING, PROVIDER_PARTS
 from archer_ws.llm_gateway.answers import Unreadable
 
 _REASONING_WORDS = ("think", "reason", "thought", "summary")
@@ -28,15 +28,17 @@ class Parts:
 
     pieces: list[tuple[bool, str]] = field(default_factory=list)
     unknown: set[str] = field(default_factory=set)
+    _seen: int = 0
 
     def add(self, value: object, *, is_reasoning: bool = False, depth: int = 0) -> None:
         """What is said in `value`.
 
         Raises:
-            Unreadable: a number where text belongs, or values nested beyond all measure.
+            Unreadable: a number where text belongs, or values beyond all measure.
         """
-        if depth > PROVIDER_NESTING:
-            raise Unreadable("a piece of the answer nested too deeply")
+        self._seen += 1
+        if depth > PROVIDER_NESTING or self._seen > PROVIDER_PARTS:
+            raise Unreadable("a piece of the answer with too many parts, or too deep ones")
         match value:
             case str():
                 if value:

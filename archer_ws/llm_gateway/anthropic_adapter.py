@@ -7,6 +7,7 @@ Retries and the deadlines for first token, idleness and the whole answer are the
 
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
+from functools import partial
 from typing import Any
 
 from archer_ws.core.clock import utc_now
@@ -151,9 +152,8 @@ class AnthropicAdapter(BaseLLMAdapter):
         await self._client.open()
         with self._mapping_errors(model):
             fitted = self._fitted(model, body, options)
-            response = await ask_fitted(
-                self._client, fitted, self.provider_name, self._client.stream_message, foreseen()
-            )
+            send = partial(self._client.stream_message, principal=options.principal)
+            response = await ask_fitted(self._client, fitted, self.provider_name, send, foreseen())
         decoder = MessageStreamDecoder()
         # Closing a response that was not read to its end closes its connection, too.
         async with aclosing(response):

@@ -98,7 +98,7 @@ class AnthropicClient:
         with foreign_failures(self._identity, *foreseen()):
             return await client.whole("POST", PATH, body, timeout_s)
 
-    async def stream_message(self, body: dict[str, Any]) -> StreamedAnswer:
+    async def stream_message(self, body: dict[str, Any], *, principal: str = "") -> StreamedAnswer:
         """The answer to a Messages request with `stream`, not read at all; the caller closes it.
 
         Raises:
@@ -106,7 +106,7 @@ class AnthropicClient:
         """
         client = await self.open()
         with foreign_failures(self._identity, *foreseen()):
-            return await client.open(body)
+            return await client.open(body, principal=principal)
 
     async def probe_messages(self, timeout_s: float) -> AnswerHead:
         """What the route for chats answers to a request that asks for nothing.

@@ -6,12 +6,14 @@ anthropic_failures' business. Format: https://platform.claude.com/docs/en/build-
 
 from typing import Any
 
+import msgspec
+
 from archer_ws.llm_gateway.answer_parts import Parts
 from archer_ws.llm_gateway.answers import Answer, BrokenOff, ErrorSaid, Unreadable, folded
 from archer_ws.llm_gateway.error_bodies import is_error
 from archer_ws.llm_gateway.finish_reasons import finish_reason_of
 from archer_ws.llm_gateway.gathering import Gathered
-from archer_ws.llm_gateway.model_lists import entries_of
+from archer_ws.llm_gateway.model_lists import entries_in
 from archer_ws.llm_gateway.token_counts import MAX_COUNT, count_of, usage_from
 from archer_ws.llm_gateway.token_counts import usage_of as counts_of
 from archer_ws.llm_gateway.types import FinishReason, StreamChunk, TokenUsage
@@ -44,6 +46,21 @@ _EVENTS = frozenset(
 )
 #: Pieces of blocks that are no text for the reader.
 _SILENT_DELTAS = frozenset({"input_json_delta", "signature_delta", "citations_delta", "compaction_delta"})
+
+
+class _Piece(msgspec.Struct, gc=False):
+    type: Any = None
+    text: Any = None
+
+
+class _Event(msgspec.Struct, gc=False):
+    """The fields that are used of a piece of text."""
+
+    type: Any = None
+    delta: _Piece | None = None
+
+
+_EVENT = msgspec.json.Decoder(_Event)
 
 
 class MessageStreamDecoder:
@@ -122,20 +139,20 @@ class MessageStreamDecoder:
 
     def _take(self, event: ServerEvent, gathered: Gathered) -> None:
         name, data = event
-        body = _decoded(data)
-        if data.isspace() or not data:
-            return  # an empty one is somebody's keep-alive
+        if not data or data.isspace() or is_sign_of_life(data):
+            return  # somebody's keep-alive
         if data.startswith(b"[DONE]"):
             # Not Anthropic's, but a gateway's end marker.
             self.done = True
             return
+        body = _decoded(data)
         for document in body if isinstance(body, list) and body else [body]:
             if isinstance(document, dict):
                 self._take_object(name, document, gathered)
             elif name == "error":
                 # A proxy's error need not be JSON; its text is nobody's business.
                 raise ErrorSaid(None)
-            elif name in _EVENTS and not is_sign_of_life(data):
+            elif name in _EVENTS:
                 self._take_lines(name, data, gathered, is_json=body is not None)
 
     def _take_lines(self, name: str, data: bytes, gathered: Gathered, *, is_json: bool) -> None:
@@ -252,11 +269,7 @@ def models_of(data: bytes) -> list[dict[str, Any]]:
         ErrorSaid: it is an error with a status of 200.
         Unreadable: it is not a list of models.
     """
-    try:
-        found = decode_json(data)
-    except ValueError as error:
-        raise Unreadable("something that is not JSON") from error
-    return entries_of(found)
+    return entries_in(data)
 
 
 def usage_of(usage: dict[str, Any]) -> TokenUsage | None:
@@ -266,24 +279,27 @@ def usage_of(usage: dict[str, Any]) -> TokenUsage | None:
         return counts_of(usage)
     read, written = count_of(usage.get("cache_read_input_tokens")), count_of(usage.get("cache_creation_input_tokens"))
     prompt = None if plain is None and not (read or written) else (plain or 0) + (written or 0) + (read or 0)
-    counts = usage_from(None if prompt is None else min(prompt, MAX_COUNT), completion)
-    counts.cached_tokens = read
     details = usage.get("output_tokens_details")
-    counts.reasoning_tokens = count_of(details.get("thinking_tokens")) if isinstance(details, dict) else None
-    return counts
+    return usage_from(
+        None if prompt is None else min(prompt, MAX_COUNT),
+        completion,
+        cached=read,
+        reasoning=count_of(details.get("thinking_tokens")) if isinstance(details, dict) else None,
+    )
 
 
 def _add_text(event: ServerEvent, gathered: Gathered) -> bool:
     """Take what nearly all events are, a piece of text; false, and nothing taken, where it is anything else."""
     name, data = event
     try:
-        body = decode_json(data)
-    except ValueError:
+        piece = _EVENT.decode(data)
+    except (msgspec.DecodeError, ValueError, RecursionError):
         return False
-    if type(body) is not dict or body.get("type") != "content_block_delta" or name == "error":
+    delta = piece.delta
+    if piece.type != "content_block_delta" or delta is None or delta.type != "text_delta" or name == "error":
         return False
-    delta = body.get("delta")
-    if type(delta) is not dict or delta.get("type") != "text_delta" or type(text := delta.get("text")) is not str:
+    text = delta.text
+    if type(text) is not str:
         return False
     gathered.add(text, reasoning=False)
     return True

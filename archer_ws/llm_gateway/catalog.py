@@ -4,6 +4,9 @@ Names change monthly, so they are data. A model that is not listed passes throug
 family. The figures are the providers' published ones; a quirk is listed where the provider answers 400 otherwise:
 
 - OpenAI's reasoning models take `max_completion_tokens` and refuse sampling parameters, some of them `stop` too.
+- The embedded model, with general defaults, repeats itself until it is cut off. It gets its authors' temperature and
+  top_p (https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct), and penalties on tokens and phrases that came
+  before: DRY without breaks at line ends, since its circles are lists (tests/benchmarks/demo_model.py shows them).
 - Anthropic's models refuse `temperature` and `top_p` from version 4.7 on, and refuse both together from 4.1 on. A
   Claude that is not listed is taken for a newer one.
 """
@@ -43,6 +46,11 @@ class ModelFacts(BaseModel):
     max_temperature: float = 2.0
     #: Whether `temperature` and `top_p` exclude each other.
     one_sampling_parameter: bool = False
+    #: What its authors advise for requests that say nothing of it; the owner's settings come before it.
+    default_temperature: float | None = None
+    default_max_tokens: int | None = None
+    #: Further fields of a request, in the names of the server that runs it (llama.cpp's alone), and their defaults.
+    sampling: dict[str, float | list[str]] = {}
 
     def without(self, parameters: frozenset[Parameter]) -> "ModelFacts":
         """The same of a model whose server refuses these parameters, too."""

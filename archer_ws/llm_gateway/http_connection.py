@@ -312,6 +312,8 @@ class Answer(StreamedAnswer):
         """The head is whole."""
         assert self._parser is not None
         status = self._parser.get_status_code()
+        if status < 100:
+            raise NotHttp(f"a status of {status:03}")
         if status < 200:
             return  # Only a sign of life (RFC 9110, section 15.2).
         headers = {name: ", ".join(values) for name, values in self._fields.items()}

@@ -11,7 +11,7 @@ from base64 import b64encode
 from collections import defaultdict
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 from archer_ws.core.events import LeanEvent
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import aiohttp
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+#: Where a connection leads, and for which principal it is used.
+_Use: TypeAlias = tuple[Origin, str]
 
 
 class NotSendable(ConnectError):
@@ -35,7 +37,9 @@ class StreamPool:
     A connection is kept only if its answer's end was beyond doubt (RFC 9112, section 6.3) and nothing stood behind it,
     is closed when anything comes while it is idle, and is not used when anything has come that was not read yet. What
     is left: a provider that sends a second answer, which nobody asked for, so late that it is still on its way when the
-    next request is written, has it taken for that request's answer. Connections are shared by all who use this server.
+    next request is written, has it taken for that request's answer. So a connection that carried one principal's answer
+    is never used for another's: what a provider mixes up stays theirs whose it was. (Through a proxy aiohttp keeps the
+    connections, for all alike.)
 
     Args:
         connections: how many there may be through a proxy; straight ones are as many as there are answers.
@@ -64,10 +68,12 @@ class StreamPool:
         self._open: set[Connection] = set()
         self._none_open = LeanEvent()
         #: Each with the timer that closes it; the one used last is used next.
-        self._idle: dict[Origin, list[tuple[Connection, asyncio.TimerHandle]]] = defaultdict(list)
+        self._idle: dict[_Use, list[tuple[Connection, asyncio.TimerHandle]]] = defaultdict(list)
 
-    async def post(self, url: str, body: bytes, headers: Mapping[str, str], method: str = "POST") -> StreamedAnswer:
-        """The answer to a request, whatever its status.
+    async def post(
+        self, url: str, body: bytes, headers: Mapping[str, str], method: str = "POST", *, principal: str = ""
+    ) -> StreamedAnswer:
+        """The answer to a principal's request, whatever its status.
 
         Raises:
             aiohttp.ClientError, NotHttp, DecodingError, OSError: there is none.
@@ -75,14 +81,15 @@ class StreamPool:
         if self._proxy is not None:
             return await self._ask_by_aiohttp(method, url, body, headers)
         origin, head = self._prepared(method, url, len(body), headers)
-        connection = self._take_idle(origin)
+        use = origin, principal
+        connection = self._take_idle(use)
         if connection is None:
             connection = await connect(origin, self._connect_s)
             self._open.add(connection)
-            connection.on_lost = partial(self._forget, origin, connection)
+            connection.on_lost = partial(self._forget, use, connection)
         # A server that is asked to close need not say that it will.
         is_last = headers.get("Connection") == "close"
-        return await connection.ask(head, body, on_over=Connection.abort if is_last else partial(self._keep, origin))
+        return await connection.ask(head, body, on_over=Connection.abort if is_last else partial(self._keep, use))
 
     async def close(self) -> None:
         """Close all connections."""
@@ -117,8 +124,8 @@ class StreamPool:
         origin = Origin(host, port, self._tls if parts.scheme == "https" else None)
         return origin, "\r\n".join([*lines, "", ""]).encode()
 
-    def _take_idle(self, origin: Origin) -> Connection | None:
-        idle = self._idle[origin]
+    def _take_idle(self, use: _Use) -> Connection | None:
+        idle = self._idle.get(use)
         while idle:
             connection, timer = idle.pop()
             timer.cancel()
@@ -127,19 +134,23 @@ class StreamPool:
             connection.abort()
         return None
 
-    def _keep(self, origin: Origin, connection: Connection) -> None:
+    def _keep(self, use: _Use, connection: Connection) -> None:
         timer = self._loop.call_later(self._keep_alive_s, connection.abort)
-        self._idle[origin].append((connection, timer))
+        self._idle[use].append((connection, timer))
 
-    def _forget(self, origin: Origin, connection: Connection) -> None:
+    def _forget(self, use: _Use, connection: Connection) -> None:
         self._open.discard(connection)
         if not self._open:
             self._none_open.set()
-        for entry in self._idle[origin]:
+        idle = self._idle.get(use, [])
+        for entry in idle:
             if entry[0] is connection:
                 entry[1].cancel()
-                self._idle[origin].remove(entry)
-                return
+                idle.remove(entry)
+                break
+        if not idle:
+            # Principals come and go.
+            self._idle.pop(use, None)
 
     async def _ask_by_aiohttp(self, method: str, url: str, body: bytes, headers: Mapping[str, str]) -> StreamedAnswer:
         import aiohttp

@@ -6,7 +6,7 @@ OpenAIAdapter.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 
 from archer_ws.core.clock import utc_now
@@ -50,13 +50,21 @@ class LocalAdapter(BaseLLMAdapter):
         timeouts: `model_load_s` bounds the start of the child.
         catalog: facts for OpenAIAdapter.
         concurrency: how many requests may be under way, the waiting ones included.
+        sampling: fields of llama.cpp's server for requests that say nothing of them, over the catalog's for the model.
     """
 
     provider_name = "local"
     loads_models = True
 
     def __init__(
-        self, *, model_path: str | None, parallel: int, timeouts: Timeouts, catalog: Catalog, concurrency: int
+        self,
+        *,
+        model_path: str | None,
+        parallel: int,
+        timeouts: Timeouts,
+        catalog: Catalog,
+        concurrency: int,
+        sampling: Mapping[str, float] | None = None,
     ) -> None:
         self._path = model_path
         self.default_model = model_name(model_path)
@@ -64,6 +72,12 @@ class LocalAdapter(BaseLLMAdapter):
         self._timeouts = timeouts
         self._catalog = catalog
         self._concurrency = concurrency
+        chosen: dict[str, float | list[str]] = {
+            **catalog.facts(self.provider_name, self.default_model).sampling,
+            **(sampling or {}),
+        }
+        # Some fields are whole numbers at the other end, which need not take 40.0 for one.
+        self._sampling = {name: _whole(value) for name, value in chosen.items()}
         self._supervisor = LocalSupervisor(CHILD_COMMAND, name=self.default_model, load_timeout_s=timeouts.model_load_s)
         self._watch = HangWatch(timeouts.first_token_s)
         self._context_window: int | None = None
@@ -222,6 +236,7 @@ class LocalAdapter(BaseLLMAdapter):
                 model_hint=f"Name {self.default_model}.",
             ),
             closes_after_streams=True,
+            default_fields=self._sampling,
             # It notices a client's leaving when it writes, or after a second without news from any of its streams: let
             # it write while it reads a prompt, too.
             stream_fields={"return_progress": True},
@@ -238,3 +253,8 @@ class LocalAdapter(BaseLLMAdapter):
         end = await process.exit_within(EXIT_NOTICE_S if is_break else 0)
         if end is not None:
             raise crashed(end) from failure
+
+
+def _whole(value: float | list[str]) -> float | list[str]:
+    """A number without a fraction as a whole one."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value

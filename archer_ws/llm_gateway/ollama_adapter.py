@@ -25,6 +25,7 @@ from archer_ws.llm_gateway.ollama_models import (
     canonical_name,
     installed_models,
     loaded_models,
+    running_context,
     runs_elsewhere,
     shown_model,
 )
@@ -48,6 +49,8 @@ LIST_TIMEOUT_S = 5.0
 SHOW_TIMEOUT_S = 2.0
 #: How long a name's facts are believed (it may be pulled anew), and how long that they can't be had. In seconds.
 KNOWN_FOR_S, UNKNOWN_FOR_S = 300.0, 30.0
+#: How long it is believed with which context a model runs, in seconds: it is loaded anew when its owner says so.
+RUNNING_FOR_S = 10.0
 #: How many models of a list are asked about at once, and for how long altogether, in seconds.
 SHOWN_AT_ONCE, ALL_SHOWN_TIMEOUT_S = 4, 5.0
 #: After the end marker the body ends at once; only a proxy holds it open. In seconds.
@@ -74,6 +77,7 @@ class OllamaAdapter(BaseLLMAdapter):
         self._identity = ollama_identity(address.url)
         self._http = OllamaHttp(address, self._identity, connect_s=timeouts.connect_s, concurrency=concurrency)
         self._memory = ModelMemory()
+        self._running = ModelMemory()
 
     async def chat(
         self,
@@ -120,7 +124,10 @@ class OllamaAdapter(BaseLLMAdapter):
         payload = _chat_payload(messages, model, temperature, max_tokens, options, stream=True)
         decoder = OllamaStreamDecoder(self._identity)
         async with self._http.reads(
-            "/api/chat", payload, until_answered=self._telling_of_load(model, options)
+            "/api/chat",
+            payload,
+            until_answered=self._telling_of_load(model, options),
+            principal=options.principal,
         ) as reads:
             yield StreamChunk(content="")
             async for data in reads:
@@ -175,9 +182,13 @@ class OllamaAdapter(BaseLLMAdapter):
         await self._http.open()
 
     async def context_window(self, model: str) -> int | None:
-        """See `BaseLLMAdapter.context_window`; asks Ollama at most once in 5 minutes, for at most 2 s."""
-        known = self._memory.get(canonical_name(model))
-        return (known or await self._learn(model)).context_window
+        """See `BaseLLMAdapter.context_window`: what the model runs with, where it is loaded, else the most it can.
+
+        Asks Ollama for each at most 2 s: what runs once in 10 s, what a model is once in 5 minutes.
+        """
+        known = self._memory.get(canonical_name(model)) or await self._learn(model)
+        running = await self._running_context(model)
+        return min(filter(None, (known.context_window, running)), default=None)
 
     async def aclose(self) -> None:
         """Close the running loop's connections; a later call opens new ones."""
@@ -197,6 +208,23 @@ class OllamaAdapter(BaseLLMAdapter):
         if digest:
             self._memory.put(digest, shown, by_digest_s)
         return shown
+
+    async def _running_context(self, model: str) -> int | None:
+        """The context that the model is loaded with; None where it is not loaded, or that can't be had."""
+        name = canonical_name(model)
+        if runs_elsewhere(model):
+            return None
+        if (known := self._running.get(name)) is not None:
+            return known.context_window
+        try:
+            loaded = await self._http.ask("/api/ps", within_s=SHOW_TIMEOUT_S)
+        except ArcherError:
+            self._running.put(name, UNKNOWN, RUNNING_FOR_S)
+            return None
+        context = running_context(loaded, name)
+        if context is not None:  # One that is not loaded yet will be in a moment.
+            self._running.put(name, ShownModel(context), RUNNING_FOR_S)
+        return context
 
     def _can_chat(self, entry: InstalledModel) -> bool:
         return can_chat(entry.capabilities, (self._memory.get(entry.key) or UNKNOWN).capabilities)
@@ -251,5 +279,8 @@ def _chat_payload(
             for message in alternating(messages, keeps_names=False)
         ],
         "stream": stream,
+        # Else it drops the middle of a prompt that is too long, or the beginning of an answer, and says nothing.
+        "truncate": False,
+        "shift": False,
         "options": {name: value for name, value in named.items() if value is not None},
     }

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from archer_ws.core.exceptions import (
     ArcherError,
     ContextTooLong,
+    ModelNotFound,
     ProviderError,
     ProviderFailure,
     UpstreamTruncated,
@@ -18,7 +19,6 @@ from archer_ws.core.exceptions import (
 from archer_ws.llm_gateway.error_bodies import decoded_error, said_error
 from archer_ws.llm_gateway.failures import (
     ProviderIdentity,
-    context_too_long,
     failure_from_status,
     failure_from_transport,
     trimmed,
@@ -34,6 +34,8 @@ _OUT_OF_MEMORY = re.compile(
 )
 # "request (302 tokens) exceeds the available context size", "prompt too long; exceeded maximum context length".
 _CONTEXT_EXCEEDED = re.compile(r"exceed\w* .{0,40}context|prompt (?:is )?too long|exceed_context_size", re.IGNORECASE)
+# "model is required" is what it says to a name that it can't parse, "a b/c:d:e" for example.
+_BAD_NAME = re.compile(r"^model is required|invalid model name|^name is required", re.IGNORECASE)
 _LACKS_CAPABILITY = re.compile(r"does not support", re.IGNORECASE)
 
 
@@ -59,6 +61,12 @@ def failure_from_answer(
     if status == 404 and (message is None or model is None):
         # Ollama's own 404 names the model; any other is a path that this server does not have.
         return unreadable(identity, "404: it has no Ollama API", retryable=False)
+    if status == 400 and message and _BAD_NAME.search(message):
+        return ModelNotFound(
+            f"model: {trimmed(str(model))!r} is no name that a model of ollama can have",
+            hint="Name it as `ollama list` does: llama3.2, or user/name:tag.",
+            provider=identity.name,
+        )
     return _failure_from_wording(identity, message) or failure_from_status(identity, status, message, headers, model)
 
 
@@ -104,7 +112,12 @@ def _failure_from_wording(identity: ProviderIdentity, message: str | None) -> Pr
             provider=identity.name,
         )
     if _CONTEXT_EXCEEDED.search(message):
-        return context_too_long(identity, message)
+        return ContextTooLong(
+            f"the messages do not fit the context that the model runs with: {trimmed(message)}",
+            hint="Send fewer or shorter messages, or give the model more: OLLAMA_CONTEXT_LENGTH for `ollama serve`, "
+            "or num_ctx in its Modelfile.",
+            provider=identity.name,
+        )
     if _LACKS_CAPABILITY.search(message):
         return ProviderError(
             f"ollama refused the request: {trimmed(message)}",

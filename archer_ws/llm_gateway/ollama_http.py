@@ -6,9 +6,11 @@ the adapter's; what errors mean is ollama_failures.py's.
 """
 
 import asyncio
+import importlib
 import ipaddress
 import json
 import ssl
+import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager, nullcontext
 from functools import partial
@@ -26,7 +28,7 @@ from archer_ws.llm_gateway.ollama_failures import failure_from_answer, failure_f
 from archer_ws.llm_gateway.provider_url import ProviderUrl
 from archer_ws.llm_gateway.redirects import is_redirect, redirect_failure
 from archer_ws.llm_gateway.sdk_client import KEEP_ALIVE_S, PLAIN_KEEP_ALIVE_S, SdkClient, foreign_failures, proxied
-from archer_ws.llm_gateway.surroundings import Way, way_to
+from archer_ws.llm_gateway.surroundings import Way, way_to, without_unusable_key_log
 from archer_ws.llm_gateway.wire import decode_json
 
 if TYPE_CHECKING:
@@ -113,10 +115,11 @@ class OllamaHttp:
         *,
         until_answered: AbstractAsyncContextManager[None] | None = None,
         is_streamed: bool = True,
+        principal: str = "",
     ) -> AsyncIterator[AsyncGenerator[bytes, None]]:
         """The body of the answer to a request (a POST where there is a payload), read by read as it comes.
 
-        `is_streamed` is for answers that come in many pieces.
+        `is_streamed` is for answers that come in many pieces; `principal` is whom such an answer is for.
 
         Entered when the headers have come and are those of a success. `until_answered` is held until then. Leaving
         before the body's end closes the connection, and so does cancelling at any moment.
@@ -125,14 +128,11 @@ class OllamaHttp:
             ProviderFailure: no connection, a broken one, an error status, a web page.
         """
         pool = await self._pools.get()
-        import aiohttp
-        import httpx
-
         answered = False
         try:
             async with AsyncExitStack() as opened:
                 async with until_answered or nullcontext():
-                    answer = await self._send(pool, path, payload, is_streamed=is_streamed)
+                    answer = await self._send(pool, path, payload, is_streamed=is_streamed, principal=principal)
                     # Inside, because a cancel may strike while `until_answered` is being left.
                     opened.push_async_callback(answer.aclose)
                 answered = True
@@ -141,21 +141,20 @@ class OllamaHttp:
                     model = payload.get("model") if payload else None
                     raise failure_from_answer(self._identity, answer.status, beginning, answer.headers, model)
                 yield await opened.enter_async_context(aclosing(answer.reads()))
-        except (httpx.HTTPError, aiohttp.ClientError, NotHttp, DecodingError, OSError) as error:
+        except _foreseen() as error:
             failure = failure_from_break(self._identity, error, answered=answered)
             raise (failure if answered else proxied(self._way, failure)) from error
 
-    async def _send(self, pool: _Pool, path: str, payload: Payload | None, *, is_streamed: bool) -> StreamedAnswer:
-        import aiohttp
-        import httpx
-
+    async def _send(
+        self, pool: _Pool, path: str, payload: Payload | None, *, is_streamed: bool, principal: str
+    ) -> StreamedAnswer:
         body = json.dumps(payload).encode() if payload else None
         headers = {"content-type": "application/json", "accept-encoding": "identity"} if body else {}
         headers |= self._credential
-        foreseen = (httpx.HTTPError, aiohttp.ClientError, NotHttp, DecodingError, OSError)
-        with foreign_failures(self._identity, *foreseen):
+        with foreign_failures(self._identity, *_foreseen()):
             if body and is_streamed:
-                return await pool.streams.post(f"{self._host.rstrip('/')}{path}", body, headers)
+                url = f"{self._host.rstrip('/')}{path}"
+                return await pool.streams.post(url, body, headers, principal=principal)
             request = pool.http.build_request("POST" if body else "GET", path, content=body, headers=headers)
             return _WholeAnswer(await pool.http.send(request, stream=True))
 
@@ -214,6 +213,10 @@ class OllamaHttp:
         # reached directly, whatever no_proxy forgets. Certificates are the environment's (SSL_CERT_FILE) either way.
         # Without TLS there is nothing to verify, and loading the certificates would take 100 ms.
         way = self._way = way_to(self._host, is_near=is_near(self._host), make_tls=module.create_ssl_context)
+        if way.proxy is not None:
+            # Streams need it then, and importing it takes a while.
+            with without_unusable_key_log():
+                importlib.import_module("aiohttp")
         is_tls = self._host.startswith("https:")
         return _Pool(
             module.AsyncClient(
@@ -241,6 +244,14 @@ class OllamaHttp:
         """Before httpx reads where it points, which it does even where it does not go there."""
         if is_redirect(response.status_code):
             raise redirect_failure(self._identity, response.status_code, response.headers.get("location"))
+
+
+def _foreseen() -> tuple[type[Exception], ...]:
+    """What a request, and reading its answer, may raise; aiohttp's too, where it is used (for a proxy)."""
+    import httpx
+
+    of_aiohttp = getattr(sys.modules.get("aiohttp"), "ClientError", None)
+    return (httpx.HTTPError, NotHttp, DecodingError, OSError, *([of_aiohttp] if of_aiohttp else []))
 
 
 def is_near(host: str) -> bool:

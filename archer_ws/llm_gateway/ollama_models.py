@@ -80,6 +80,15 @@ def loaded_models(reply: object) -> set[str]:
     return {canonical_name(name) for entry in _entries(reply) if (name := _name(entry))}
 
 
+def running_context(reply: object, name: str) -> int | None:
+    """The context with which a `/api/ps` reply says that the model of this canonical name runs."""
+    for entry in _entries(reply):
+        context = entry.get("context_length")
+        if canonical_name(_name(entry) or "") == name and isinstance(context, int) and context > 0:
+            return context
+    return None
+
+
 def shown_model(reply: object) -> ShownModel:
     """The facts of a `/api/show` reply.
 

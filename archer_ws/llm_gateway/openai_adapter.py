@@ -6,6 +6,7 @@ answers. Retries and the deadlines for first token, idleness and the whole answe
 
 import contextlib
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from archer_ws.core.clock import utc_now
@@ -63,6 +64,7 @@ class OpenAIAdapter(BaseLLMAdapter):
         identity: how errors speak of the provider; made from the rest when None.
         closes_after_streams: whether the server closes a connection after each stream without saying so, as
             llama.cpp's does: no other request may be sent on it.
+        default_fields: what a body holds beyond OpenAI's fields; a request's own values win.
         stream_fields: what the body of a streaming request holds beyond OpenAI's fields.
         omits: parameters that this server is never sent.
         listed_model: what stands in for the list of models where the server has none.
@@ -80,6 +82,7 @@ class OpenAIAdapter(BaseLLMAdapter):
         provider_name: str = "openai",
         identity: ProviderIdentity | None = None,
         closes_after_streams: bool = False,
+        default_fields: Mapping[str, object] | None = None,
         stream_fields: Mapping[str, object] | None = None,
         omits: frozenset[Parameter] = frozenset(),
         listed_model: str | None = None,
@@ -93,6 +96,7 @@ class OpenAIAdapter(BaseLLMAdapter):
         self._omits = omits
         self._listed_model = listed_model
         self._identity = identity or _identity(provider_name, address.url)
+        self._default_fields = default_fields or {}
         self._stream_fields = {**(stream_fields or {}), "stream": True, "stream_options": {"include_usage": True}}
         self._client = OpenAIClient(
             api_key=api_key,
@@ -166,7 +170,8 @@ class OpenAIAdapter(BaseLLMAdapter):
         await self._client.open()
         with self._mapping(model):
             fitted = FittedRequest(self._refused, model, body, options.defaulted)
-            response = await ask_fitted(self._client, fitted, self.provider_name, self._client.stream_chat, foreseen())
+            send = partial(self._client.stream_chat, principal=options.principal)
+            response = await ask_fitted(self._client, fitted, self.provider_name, send, foreseen())
         decoder = ChatStreamDecoder()
         # Closing a response that was not read to its end closes its connection, too.
         async with contextlib.aclosing(response):
@@ -237,6 +242,7 @@ class OpenAIAdapter(BaseLLMAdapter):
             # OpenAI's own models take any order of roles.
             messages = alternating(messages, keeps_names=True)
         body = {
+            **self._default_fields,
             "model": model,
             "messages": [message.model_dump(mode="json", exclude_none=True) for message in messages],
             **accepted_parameters(

@@ -88,7 +88,7 @@ class OpenAIClient:
         with foreign_failures(self._identity, *foreseen()):
             return await client.whole("POST", "/chat/completions", body, timeout_s)
 
-    async def stream_chat(self, body: dict[str, Any]) -> StreamedAnswer:
+    async def stream_chat(self, body: dict[str, Any], *, principal: str = "") -> StreamedAnswer:
         """The answer to a chat request with `stream`, not read at all; the caller closes it.
 
         Raises:
@@ -96,7 +96,7 @@ class OpenAIClient:
         """
         client = await self.open()
         with foreign_failures(self._identity, *foreseen()):
-            return await client.open(body)
+            return await client.open(body, principal=principal)
 
     async def probe_chat(self, timeout_s: float) -> AnswerHead:
         """What the route for chats answers to a request that asks for nothing.

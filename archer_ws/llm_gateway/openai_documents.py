@@ -9,7 +9,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from archer_ws.core.limits import PROVIDER_CHOICES
 from archer_ws.llm_gateway.answer_parts import Parts
+from archer_ws.llm_gateway.answers import Unreadable
 from archer_ws.llm_gateway.token_counts import usage_within
 from archer_ws.llm_gateway.types import TokenUsage
 
@@ -51,7 +53,7 @@ def choices_of(document: dict[str, Any]) -> list[Choice]:
     """The choices of a document, in order; those that are no objects are left out.
 
     Raises:
-        Unreadable: a text is none.
+        Unreadable: a text is none, or there are too many.
     """
     given = document.get("choices")
     if isinstance(given, dict):
@@ -59,6 +61,8 @@ def choices_of(document: dict[str, Any]) -> list[Choice]:
         given = [given] if {"delta", "message", "text"} & given.keys() else list(given.values())
     if not isinstance(given, list):
         return []
+    if len(given) > PROVIDER_CHOICES:
+        raise Unreadable(f"more than {PROVIDER_CHOICES} choices")
     return [_choice(choice, document) for choice in given if isinstance(choice, dict)]
 
 

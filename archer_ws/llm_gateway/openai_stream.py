@@ -5,6 +5,7 @@ Azure); what a fault means for the caller is the adapter's business. A chunk as 
 and quickly; any other shape is openai_documents.py's.
 """
 
+import re
 from typing import Any
 
 import msgspec
@@ -13,7 +14,7 @@ from archer_ws.llm_gateway.answers import Answer, BrokenOff, ErrorSaid, Unreadab
 from archer_ws.llm_gateway.error_bodies import is_error
 from archer_ws.llm_gateway.finish_reasons import finish_reason_of
 from archer_ws.llm_gateway.gathering import Gathered
-from archer_ws.llm_gateway.model_lists import entries_of
+from archer_ws.llm_gateway.model_lists import entries_in
 from archer_ws.llm_gateway.one_answer import OneAnswer
 from archer_ws.llm_gateway.openai_documents import choices_of, counts_within, reason_within
 from archer_ws.llm_gateway.token_counts import usage_of
@@ -36,6 +37,11 @@ __all__ = [
 _CHUNK_EVENTS = frozenset(
     {"", "message", "data", "chunk", "delta", "completion", "chat.completion.chunk", "error", BARE_JSON}
 )
+
+
+#: Where a chunk may have its text, if not where it belongs (openai_documents.py).
+_OTHER_NAMES = re.compile(rb'"(?:text|message|thinking|thoughts|reasoning_text|reasoning_details)"|"index" *: *"')
+_MOST_MUTE = 4
 
 
 class _Message(msgspec.Struct, gc=False):
@@ -90,6 +96,8 @@ class ChatStreamDecoder:
         self._is_plain = True
         self._size = 0
         self._unknown: set[str] = set()
+        #: The first chunks that said nothing: if none says anything, they are looked at again.
+        self._mute: list[bytes] = []
         self._one = OneAnswer()
         self._events = EventDecoder()
 
@@ -150,14 +158,15 @@ class ChatStreamDecoder:
             self._read_odd(data, event, gathered)
 
     def _read_plain(self, data: bytes, gathered: Gathered) -> bool:
-        """Take a chunk in which nothing is but a piece of text; false, and nothing taken, where it is anything else."""
+        """Take a chunk as OpenAI sends it, with one piece of text or none; false, and nothing taken, for any other."""
         try:
             chunk = _CHUNK.decode(data)
         except (msgspec.DecodeError, ValueError, RecursionError):
             return False
         choices = chunk.choices
-        if not choices or len(choices) != 1 or chunk.error or not self._is_plain:
-            return False
+        if choices is None or len(choices) != 1 or chunk.error or not self._is_plain:
+            # Without choices: the usage.
+            return choices == [] and not chunk.error and chunk.object != "error" and self._count(chunk.usage, gathered)
         choice = choices[0]
         delta = choice.delta
         if choice.index or delta is None:
@@ -169,8 +178,10 @@ class ChatStreamDecoder:
             gathered.add(content, reasoning=False)
         elif type(reasoning) is str and reasoning and not content:
             gathered.add(reasoning, reasoning=True)
-        else:
+        elif content or reasoning or _OTHER_NAMES.search(data):
             return False
+        elif len(self._mute) < _MOST_MUTE:
+            self._mute.append(data)
         self.last = data
         if chunk.usage:
             self._count(chunk.usage, gathered)
@@ -179,8 +190,12 @@ class ChatStreamDecoder:
         return True
 
     def _read_odd(self, data: bytes, event: str, gathered: Gathered) -> None:
+        if is_sign_of_life(data):
+            return
         try:
             found = decode_json(data)
+        except LineTooLong:
+            raise
         except ValueError:
             self._read_no_json(data, event, gathered)
             return
@@ -207,7 +222,7 @@ class ChatStreamDecoder:
             raise ErrorSaid(None)
         elif data.strip() == b"DONE":
             self._end(gathered)
-        elif event in _CHUNK_EVENTS and not is_sign_of_life(data):
+        elif event in _CHUNK_EVENTS:
             raise Unreadable("something that is not JSON")
 
     def _take(self, document: dict[str, Any], event: str, data: bytes, gathered: Gathered) -> None:
@@ -280,6 +295,9 @@ class ChatStreamDecoder:
                 gathered.add(text, reasoning=is_reasoning)
             self._stop(self._one.reason)
         is_silent = not (self._has_text or self._has_reasoning or gathered.has_text())
+        for document in (document for data in self._mute if is_silent for document in _documents(data)):
+            for choice in choices_of(document):
+                self._unknown |= choice.parts.unknown
         if self.done and not is_silent and self.finish_reason is None:
             self.finish_reason = "stop"
         gathered.finish_reason = self.finish_reason
@@ -321,11 +339,7 @@ def model_entries(data: bytes) -> list[str]:
         ErrorSaid: it is an error with a status of 200.
         Unreadable: it is no such list.
     """
-    try:
-        found = decode_json(data)
-    except ValueError as error:
-        raise Unreadable("something that is not JSON") from error
-    return [entry["id"] for entry in entries_of(found)]
+    return [entry["id"] for entry in entries_in(data)]
 
 
 def _documents(data: bytes) -> list[dict[str, Any]]:

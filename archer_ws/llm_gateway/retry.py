@@ -13,7 +13,7 @@ from typing import TypeVar, cast
 
 import structlog
 
-from archer_ws.core.exceptions import ProviderFailure
+from archer_ws.core.exceptions import ProviderFailure, ProviderTimeout
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
 from archer_ws.llm_gateway.scrubbing import ChunkScrubber
 from archer_ws.llm_gateway.types import ChatOptions, StreamChunk
@@ -61,6 +61,16 @@ class Patience:
             return max(self.timeouts.first_token_s, self.timeouts.model_load_s)
         return self.timeouts.first_token_s
 
+    def pause_s(self, adapter: BaseLLMAdapter, attempt: int, error: ProviderFailure) -> float | None:
+        """How long to wait after the failed try number `attempt` (from 0); None where another try makes no sense.
+
+        Where models are loaded, a time-out was minutes, and whoever was asked goes on with what was given up: a second
+        try would begin from the start, behind the first.
+        """
+        if adapter.loads_models and isinstance(error, ProviderTimeout):
+            return None
+        return self.policy.pause_s(attempt, error)
+
 
 #: Says more of a failure that will not be retried, where the caller knows more.
 Explain = Callable[[ProviderFailure], ProviderFailure]
@@ -85,7 +95,7 @@ async def call_with_retries(
                 limit.begin(deadline, "did not answer within", total_s)
                 return await call()
         except ProviderFailure as error:
-            pause_s = patience.policy.pause_s(attempt, error)
+            pause_s = patience.pause_s(adapter, attempt, error)
             if pause_s is None or loop.time() + pause_s >= deadline:
                 raise explain(error) from error.__cause__
             attempt += 1
@@ -136,7 +146,7 @@ async def stream_with_retries(
                         else:
                             limit.is_waiting = True
         except ProviderFailure as error:
-            pause_s = None if has_text else patience.policy.pause_s(attempt, error)
+            pause_s = None if has_text else patience.pause_s(adapter, attempt, error)
             if pause_s is None or loop.time() + pause_s >= deadline:
                 if held := scrubber.rest():
                     yield held

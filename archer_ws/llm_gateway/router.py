@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 from urllib.request import getproxies
 
 from archer_ws.config import Settings
@@ -114,15 +115,20 @@ class LLMRouter:
             and "temperature" not in facts.refuses
             and not (facts.one_sampling_parameter and request.top_p is not None)
         ):
-            temperature = self.settings.llm_temperature
+            temperature = self._default("llm_temperature", facts.default_temperature)
         return Route(
             provider=provider,
             model=chosen,
             temperature=temperature,
-            max_tokens=request.max_tokens or self.settings.llm_max_tokens,
+            max_tokens=request.max_tokens or self._default("llm_max_tokens", facts.default_max_tokens),
             model_was_named=model is not None,
             defaulted=frozenset(name for name in ("temperature", "max_tokens") if getattr(request, name) is None),
         )
+
+    def _default(self, setting: str, of_model: Any) -> Any:
+        """What the owner set; else what the model's authors advise; else the setting's own default."""
+        is_set = setting in self.settings.model_fields_set
+        return getattr(self.settings, setting) if is_set or of_model is None else of_model
 
     async def chat(self, request: ChatRequest) -> ChatResponse:
         """The whole answer at once, from the provider's own non-streaming call.
@@ -308,6 +314,7 @@ class LLMRouter:
             timeouts=self._timeouts,
             concurrency=settings.concurrency_of("local"),
             catalog=self._catalog,
+            sampling=settings.local_sampling,
         )
 
 

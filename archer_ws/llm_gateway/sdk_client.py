@@ -121,9 +121,8 @@ class SdkClient(Generic[ClientT]):
         try:
             with without_unusable_key_log():
                 # The SDKs look for httpx in sys.modules at every answer, and trip over one that another thread has
-                # only half imported: it comes whole, and first. aiohttp would stall the loop, which imports it later.
-                for name in ("httpx", "aiohttp"):
-                    importlib.import_module(name)
+                # only half imported: it comes whole, and first.
+                importlib.import_module("httpx")
                 return importlib.import_module(self._module)
         except ImportError as error:
             raise ProviderNotConfigured(

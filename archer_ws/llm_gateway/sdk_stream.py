@@ -74,14 +74,16 @@ class StreamingSdk(Generic[SdkT]):
         self._more_headers = {**_STREAM_HEADERS, **(headers or {})}
         self._headers: dict[str, str] = {}
 
-    async def open(self, body: Mapping[str, Any]) -> StreamedAnswer:
-        """The answer to a request, its body not read yet; the caller closes it.
+    async def open(self, body: Mapping[str, Any], *, principal: str = "") -> StreamedAnswer:
+        """The answer to a principal's request, its body not read yet; the caller closes it.
 
         Raises:
             Exception: the SDK's, for an error status; http_stream's and aiohttp's, for a failed connection.
         """
         pool = self._opened()
-        return await self._answered(pool, "POST", self._path, msgspec.json.encode(body), self._headers)
+        url = self._base_url + self._path
+        answer = await pool.post(url, msgspec.json.encode(body), self._headers, principal=principal)
+        return await self._accepted(answer, "POST", url)
 
     async def whole(self, method: str, path: str, body: Mapping[str, Any] | None, within_s: float) -> bytes:
         """The body of the answer to a request, within so many seconds; `path` is below the base URL.
@@ -92,8 +94,9 @@ class StreamingSdk(Generic[SdkT]):
         pool = self._opened()
         said = b"" if body is None else msgspec.json.encode(body)
         async with asyncio.timeout(within_s):
-            answer = await self._answered(pool, method, path, said, {**self._headers, **_WHOLE_HEADERS})
-            async with aclosing(answer):
+            url = self._base_url + path
+            answer = await pool.post(url, said, {**self._headers, **_WHOLE_HEADERS}, method)
+            async with aclosing(await self._accepted(answer, method, url)):
                 return await answer.read()
 
     async def probe(self) -> AnswerHead:
@@ -124,11 +127,12 @@ class StreamingSdk(Generic[SdkT]):
             self._headers = {name: value for name, value in named.items() if isinstance(value, str)}
         return self._pool
 
-    async def _answered(
-        self, pool: StreamPool, method: str, path: str, body: bytes, headers: Mapping[str, str]
-    ) -> StreamedAnswer:
-        url = self._base_url + path
-        answer = await pool.post(url, body, headers, method)
+    async def _accepted(self, answer: StreamedAnswer, method: str, url: str) -> StreamedAnswer:
+        """The answer, if it is a success.
+
+        Raises:
+            Exception: the SDK's, for the status.
+        """
         if 200 <= answer.status < 300:
             return answer
         import httpx2

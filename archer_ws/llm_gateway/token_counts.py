@@ -26,6 +26,8 @@ _COMPLETION_DETAILS = ("completion_tokens_details", "output_tokens_details", "ou
 _CACHED = ("cached_tokens", "prompt_cache_hit_tokens", "cache_read_input_tokens", "cached_content_token_count")
 _REASONING = ("reasoning_tokens", "thinking_tokens", "thoughts_token_count")
 
+#: No usage object has a tenth of this.
+_MOST_NAMES = 200
 _CAMEL_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
@@ -49,7 +51,7 @@ def usage_of(usage: object) -> TokenUsage | None:
     Where only one of prompt and completion is known, and no total to find the other by, the result is `estimated`:
     its other figure is a zero that nobody told.
     """
-    if not isinstance(usage, dict):
+    if not isinstance(usage, dict) or len(usage) > _MOST_NAMES:
         return None
     if "prompt_tokens" not in usage or "completion_tokens" not in usage:
         usage = _in_snake_case(usage)
@@ -61,23 +63,32 @@ def usage_of(usage: object) -> TokenUsage | None:
             prompt = max(total - (completion or 0), 0)
         if completion is None:
             completion = max(total - prompt, 0)
-    known = usage_from(prompt, completion)
-    known.total_tokens = total or known.total_tokens
-    known.cached_tokens = _detail(usage, _PROMPT_DETAILS, _CACHED)
-    known.reasoning_tokens = _detail(usage, _COMPLETION_DETAILS, _REASONING)
-    return known
+    return usage_from(
+        prompt,
+        completion,
+        total,
+        cached=_detail(usage, _PROMPT_DETAILS, _CACHED),
+        reasoning=_detail(usage, _COMPLETION_DETAILS, _REASONING),
+    )
 
 
-def usage_from(prompt: int | None, completion: int | None) -> TokenUsage:
-    """Both counts; `estimated` where one is not known."""
-    usage = TokenUsage(
+def usage_from(
+    prompt: int | None,
+    completion: int | None,
+    total: int | None = None,
+    *,
+    cached: int | None = None,
+    reasoning: int | None = None,
+) -> TokenUsage:
+    """Both counts; `estimated` where one is not known. A `total` of 0 is none."""
+    return TokenUsage(
         prompt_tokens=prompt or 0,
         completion_tokens=completion or 0,
-        total_tokens=min((prompt or 0) + (completion or 0), MAX_COUNT),
+        total_tokens=total or min((prompt or 0) + (completion or 0), MAX_COUNT),
+        estimated=True if prompt is None or completion is None else None,
+        cached_tokens=cached,
+        reasoning_tokens=reasoning,
     )
-    if prompt is None or completion is None:
-        usage.estimated = True
-    return usage
 
 
 def usage_within(fields: object) -> TokenUsage | None:
@@ -110,6 +121,6 @@ def _first(fields: dict[str, Any], names: tuple[str, ...]) -> int | None:
 def _detail(usage: dict[str, Any], places: tuple[str, ...], names: tuple[str, ...]) -> int | None:
     for place in places:
         inner = usage.get(place)
-        if isinstance(inner, dict) and (count := _first(_in_snake_case(inner), names)) is not None:
-            return count
+        if isinstance(inner, dict):
+            return _first(inner, names) if names[0] in inner else _first(_in_snake_case(inner), names)
     return _first(usage, names)

@@ -206,6 +206,10 @@ class TokenUsage(BaseModel):
     reasoning_tokens: Count | None = optional("Of the completion's tokens, those spent on reasoning.")
 
 
+#: What `stored` means, where an answer is told.
+NOT_STORED = "False where the answer could not be kept in its session in time: the next turn may not know of it."
+
+
 class ChatResponse(BaseModel):
     """A whole answer; `id` is the stream id."""
 
@@ -226,6 +230,7 @@ class ChatResponse(BaseModel):
     reasoning: str | None = optional("The model's visible reasoning.")
     error: ErrorInfo | None = optional("Why the answer failed or is incomplete.")
     history_dropped: Count | None = optional("Messages of the session left out to fit the model's context.")
+    stored: bool | None = optional(NOT_STORED)
 
 
 class StreamChunk(BaseModel):
@@ -291,14 +296,16 @@ class ChatOptions:
     """What `chat` and `stream_chat` take beyond the specification's arguments.
 
     `defaulted` names the parameters (as the arguments are named) whose values are ours and not the client's: a server
-    that refuses one of them may be asked without it. `on_progress(phase, detail)` is called from the event loop before
-    the first token; it must not block or raise.
+    that refuses one of them may be asked without it. `principal` is whom the answer is for: it never comes over a
+    connection that carried another principal's. `on_progress(phase, detail)` is called from the event loop before the
+    first token; it must not block or raise.
     """
 
     stop: tuple[str, ...] = ()
     top_p: float | None = None
     seed: int | None = None
     defaulted: frozenset[str] = frozenset()
+    principal: str = ""
     on_progress: Callable[[ProgressPhase, str | None], None] | None = None
 
     def progress(self, phase: ProgressPhase, detail: str | None = None) -> None:

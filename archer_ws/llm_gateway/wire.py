@@ -4,12 +4,13 @@ Pure: bytes in, lines or events out. What the data means is the adapters' busine
 """
 
 import json
+import re
 from typing import Any, TypeAlias
 
 import msgspec
 from pydantic_core import from_json
 
-from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
+from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES, PROVIDER_DOCUMENT_VALUES
 
 #: One server-sent event: its name, empty where the provider gave none, and its data.
 ServerEvent: TypeAlias = tuple[str, bytes]
@@ -20,13 +21,17 @@ BARE_JSON = "application/json"
 _LINE_COSTS = 64
 #: Of a line that comes byte by byte, so many pieces are kept before they are joined: each costs a short line's memory.
 _MOST_PIECES = 4096
+_LONGEST_SIGN = 16
 _SIGNS_OF_LIFE = frozenset({b"ping", b"pong", b"heartbeat", b"keep-alive", b"keepalive", b"keep_alive"})
+#: Documents up to this size are decoded in some 30 ms, whatever is in them.
+_LARGE_BYTES = 64 * 1024
+_TEXT_IN_JSON = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _BOM = b"\xef\xbb\xbf"
 _SKIP: msgspec.json.Decoder[msgspec.Raw] = msgspec.json.Decoder(msgspec.Raw)
 
 
 class LineTooLong(ValueError):
-    """A line, or an event, passed PROVIDER_DOCUMENT_BYTES."""
+    """A line, an event or another document passed PROVIDER_DOCUMENT_BYTES or PROVIDER_DOCUMENT_VALUES."""
 
 
 def decode_json(data: bytes) -> Any:
@@ -36,8 +41,10 @@ def decode_json(data: bytes) -> Any:
     the HTML standard decodes event streams; control characters may stand in text as they are, zero bytes around it.
 
     Raises:
-        ValueError: it is not JSON, or nested beyond all measure.
+        ValueError: it is not JSON, or nested beyond all measure; LineTooLong, which is one, has too many values.
     """
+    if len(data) > _LARGE_BYTES:
+        _refuse_many_values(data)
     try:
         # A third of the time of `json`, but strict about all that.
         return from_json(data, cache_strings="keys")
@@ -46,6 +53,20 @@ def decode_json(data: bytes) -> Any:
             return json.loads(data.decode("utf-8", "replace").strip("\0\ufeff \t\r\n"), strict=False)
         except RecursionError as error:
             raise ValueError("JSON nested too deeply") from error
+
+
+def _refuse_many_values(data: bytes) -> None:
+    """Raise LineTooLong where a document takes long to decode for its size: not for its text, but for its values."""
+    if _marks_in(data) <= PROVIDER_DOCUMENT_VALUES:
+        return
+    # A long text may have as many: looked at without its texts, where they are not too many themselves.
+    quotes = data.count(b'"') - data.count(b'\\"')
+    if quotes > 2 * PROVIDER_DOCUMENT_VALUES or _marks_in(_TEXT_IN_JSON.sub(b"", data)) > PROVIDER_DOCUMENT_VALUES:
+        raise LineTooLong(f"JSON of more than {PROVIDER_DOCUMENT_VALUES} values")
+
+
+def _marks_in(data: bytes) -> int:
+    return sum(map(data.count, (b"[", b"{", b",", b":")))
 
 
 def is_whole_json(data: bytes) -> bool:
@@ -64,7 +85,7 @@ def is_whole_json(data: bytes) -> bool:
 
 def is_sign_of_life(data: bytes) -> bool:
     """Whether data that is no JSON says no more than a comment would."""
-    return data.strip().lower() in _SIGNS_OF_LIFE
+    return len(data) < _LONGEST_SIGN and data.strip().lower() in _SIGNS_OF_LIFE
 
 
 def is_web_page(beginning: bytes) -> bool:
@@ -103,6 +124,8 @@ class LineDecoder:
         if self._rest:
             data = b"".join((*self._rest, data))
             self._rest, self._rest_bytes = [], 0
+            if len(data) > _LARGE_BYTES:
+                _refuse_many_values(data)
         lines = data.splitlines()
         if data[-1] in b"\r\n":
             self._skip_lf = data[-1] == 0x0D
@@ -170,7 +193,11 @@ class EventDecoder:
         events: list[ServerEvent] = []
         if data.startswith(b"\n") and self._is_between and not data.strip(b"\r\n"):
             return events  # blank lines alone, perhaps a great many
-        self._take(self._lines.feed(data), events)
+        lines = self._lines.feed(data)
+        if not lines:
+            self._is_between = self._is_between and not data
+            return events
+        self._take(lines, events)
         if self._data and (self._has_no_blank_lines or self._data[-1].startswith(b"[DONE]")):
             self._end_line_event(events)
         self._is_between = not (self._data or self._event or self._bare or self._lines.is_within)
@@ -185,13 +212,16 @@ class EventDecoder:
             self._bare = []
         return events
 
-    def _take(self, lines: list[bytes], events: list[ServerEvent]) -> None:
+    def _take(self, lines: list[bytes], events: list[ServerEvent]) -> None:  # noqa: PLR0912 - a call is dear here
         if self._at_start and lines:
             self._at_start = False
             lines[0] = lines[0].removeprefix(_BOM)
         for line in lines:
             if not line:
-                if self._data:
+                if len(self._data) == 1 and self._next_event is None:
+                    events.append((self._event, self._data[0]))
+                    self._data = []
+                elif self._data:
                     self._end_event(events)
                 self._event = ""
             elif line.startswith(b"data:"):
@@ -201,7 +231,11 @@ class EventDecoder:
                 else:
                     self._data.append(value)
             elif line.startswith(b"event:"):
-                self._name(line[6:].removeprefix(b" ").decode("utf-8", "replace"))
+                name = line[6:].removeprefix(b" ").decode("utf-8", "replace")
+                if self._data:
+                    self._next_event = name
+                else:
+                    self._event = name
             elif line[:1] == b":":
                 self.has_comments = True
             else:
@@ -213,7 +247,7 @@ class EventDecoder:
             # A field without a colon has an empty value.
             self._add(b"", events)
         elif line == b"event":
-            self._name("")
+            self._take([b"event:"], events)
         elif self._bare:
             self._bare.append(line)
             self._count(line)
@@ -225,12 +259,6 @@ class EventDecoder:
             else:
                 self._bare.append(bare)
                 self._size = len(bare)
-
-    def _name(self, event: str) -> None:
-        if self._data:
-            self._next_event = event
-        else:
-            self._event = event
 
     def _add(self, value: bytes, events: list[ServerEvent]) -> None:
         """More data, where there is some already."""
@@ -256,7 +284,10 @@ class EventDecoder:
     def _end_event(self, events: list[ServerEvent]) -> None:
         event = self._event if self._next_event is None else self._next_event
         self._next_event = None
-        events.append((event, b"\n".join(self._data)))
+        data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
+        if len(self._data) > 1 and len(data) > _LARGE_BYTES:
+            _refuse_many_values(data)
+        events.append((event, data))
         self._data = []
 
     def _count(self, line: bytes) -> None:

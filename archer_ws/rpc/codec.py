@@ -208,5 +208,6 @@ def encode_event(stream_id: str, event: Started | Progress | Ended, content: str
                     history_dropped=event.history_dropped,
                     content=content,
                     error=event.error,
+                    stored=event.stored,
                 ),
             )

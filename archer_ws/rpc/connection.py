@@ -42,7 +42,8 @@ from archer_ws.rpc.errors import defect
 from archer_ws.rpc.messages import CLOSE_CODES, CloseReason, ServerDraining
 from archer_ws.rpc.services import RpcServices
 from archer_ws.rpc.writer import Writer
-from archer_ws.sessions.stream import Hold, Stream
+from archer_ws.sessions.hold import Hold
+from archer_ws.sessions.stream import Stream
 
 log = structlog.get_logger(__name__)
 
@@ -140,18 +141,42 @@ class Connection:
         return principal
 
     def hold(self, stream: Stream, hold: Hold) -> bool:
-        """Keep the stream until this connection closes or the stream's end was sent; whether it was not kept before."""
+        """Keep the stream until it has ended and nothing of it is left to be delivered here, or this connection closes;
+        whether it was not kept before."""
         if stream in self._holds:
             hold.release()
             return False
         self._holds[stream] = hold
+        hold.reader = _Delivery(self, stream)
         return True
+
+    def deliver(self, stream: Stream, after: int = 0, *, is_whole: bool = False) -> None:
+        """Send the stream's events after `after`, from now on and until the last one."""
+        if stream not in self._holds:
+            # It ended while its delivery was being asked for: what is read is held, so that it counts.
+            self.hold(stream, stream.hold())
+        self.writer.attach(stream, after, is_whole=is_whole)
+        if not self.writer.delivers(stream.stream_id):
+            self.let_go(stream)
+
+    def stop_delivering(self, stream_id: str) -> None:
+        """Send no more of the stream; it is still held while it runs."""
+        stream = self.writer.detach(stream_id)
+        if stream is not None and not stream.is_live:
+            self.let_go(stream)
 
     def let_go(self, stream: Stream) -> None:
         """Give up the hold on a stream of which nothing is to be delivered any more."""
         hold = self._holds.pop(stream, None)
         if hold is not None:
             hold.release()
+
+    def break_off(self, stream: Stream) -> None:
+        """Deliver nothing more of the stream, and close: the peer does not read, and memory is short."""
+        log.warning("reader_cut_off", stream_id=stream.stream_id)
+        self.writer.detach(stream.stream_id)
+        self.let_go(stream)
+        self.close("slow_reader")
 
     def check_room_for_stream(self) -> None:
         """Refuse one more running stream on a connection that has all it may.
@@ -269,3 +294,26 @@ class Connection:
         await anyio.sleep(INIT_TIMEOUT_S)
         if self.principal is None:
             self.close("init_timeout")
+
+
+class _Delivery:
+    """A stream's reader that is a connection."""
+
+    __slots__ = ("_connection", "_stream")
+
+    def __init__(self, connection: Connection, stream: Stream) -> None:
+        self._connection = connection
+        self._stream = stream
+
+    def stream_ended(self) -> None:
+        """Let go, unless events are still to be delivered; with the last of them the connection lets go by itself."""
+        if not self._connection.writer.delivers(self._stream.stream_id):
+            self._connection.let_go(self._stream)
+
+    def position(self) -> float:
+        """When the connection last took a frame: it goes round its streams, so none of them tells by itself."""
+        return self._connection.writer.sent_at
+
+    def cut_off(self) -> None:
+        """Close the connection; its other streams can be resumed."""
+        self._connection.break_off(self._stream)

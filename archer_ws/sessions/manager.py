@@ -5,7 +5,8 @@ a plain call): they all get a `Stream` to read from and a `Hold` to keep it aliv
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,27 +14,37 @@ import structlog
 
 from archer_ws.agents.base import Gateway
 from archer_ws.agents.orchestrator import Orchestrator
+from archer_ws.core.events import LeanEvent
 from archer_ws.core.exceptions import (
     ArcherError,
     ContentTooLarge,
     Draining,
     SessionBusy,
+    SessionNotFound,
     StreamIdConflict,
     StreamNotFound,
 )
 from archer_ws.core.ids import new_id
+from archer_ws.core.limits import PAGE_ITEMS_MAX, SETTLE_LIMIT_S
 from archer_ws.llm_gateway.types import CancelReason, ChatRequest, Route
+from archer_ws.sessions.bounded_store import bounded
+from archer_ws.sessions.hold import Hold
 from archer_ws.sessions.limits import ManagerLimits, ProviderGate, Slot, StreamQuota
-from archer_ws.sessions.models import CancelResult, StreamPage
+from archer_ws.sessions.models import CancelResult, StreamInfo, StreamPage
 from archer_ws.sessions.retention import StreamTable
-from archer_ws.sessions.store import SessionStore
-from archer_ws.sessions.stream import STOP_GRACE_S, Hold, Stream
+from archer_ws.sessions.settling import Settling
+from archer_ws.sessions.store import ordinal_of
+from archer_ws.sessions.store_contract import SessionStore
+from archer_ws.sessions.stream import STOP_GRACE_S, Stream
 from archer_ws.sessions.tombstones import Tombstones
 from archer_ws.sessions.turn import Turn, check_turn, fingerprint_of
 from archer_ws.sessions.views import stream_info
 from archer_ws.sessions.work import StreamIdentity
 
 log = structlog.get_logger(__name__)
+
+#: How long ends may take when the server stops: the reader its grace, the answer its budget, and a little for both.
+CLOSE_LIMIT_S = STOP_GRACE_S + SETTLE_LIMIT_S + 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +80,8 @@ class SessionManager:
     ) -> None:
         self._gateway = gateway
         self._orchestrator = orchestrator
-        self._store = store
+        self._store = bounded(store)
+        self._settling = Settling()
         self._quota = quota
         self._gates = gates
         self._limits = limits or ManagerLimits()
@@ -77,6 +89,7 @@ class SessionManager:
         self._tombstones = Tombstones()
         self._slots: dict[Stream, Slot] = {}
         self._by_session: dict[tuple[str, str], list[Stream]] = {}
+        self._deleting: dict[tuple[str, str], LeanEvent] = {}
         self._orphans: set[asyncio.Task[None]] = set()
         self._draining = False
 
@@ -198,19 +211,57 @@ class SessionManager:
         outcome = stream.cancel(reason)
         return CancelResult(outcome=outcome, status=stream.status)
 
-    def list_streams(self, principal: str, *, session_id: str | None = None, active: bool = False) -> StreamPage:
-        """The principal's streams, of one session or of all, running only or those kept too."""
-        return StreamPage(
-            items=[
-                stream_info(stream)
-                for stream in self._table.of(principal)
-                if (session_id is None or stream.identity.session_id == session_id) and (stream.is_live or not active)
-            ]
-        )
+    def list_streams(
+        self,
+        principal: str,
+        *,
+        session_id: str | None = None,
+        active: bool = False,
+        limit: int = PAGE_ITEMS_MAX,
+        cursor: str | None = None,
+    ) -> StreamPage:
+        """The principal's streams, the last accepted first: of one session or of all, running only or those kept too.
+
+        Raises:
+            InvalidParams: the cursor is none of ours.
+        """
+        before = None if cursor is None else ordinal_of(cursor)
+        items: list[StreamInfo] = []
+        last = 0
+        for number, stream in self._table.newest_first(principal, active=active, before=before):
+            if session_id is not None and stream.identity.session_id != session_id:
+                continue
+            if len(items) == limit:
+                return StreamPage(items=items, next_cursor=str(last))
+            items.append(stream_info(stream))
+            last = number
+        return StreamPage(items=items)
 
     def active_in(self, principal: str, session_id: str) -> list[Stream]:
         """The session's streams that have not ended, in the order they were sent."""
         return list(self._by_session.get((principal, session_id), ()))
+
+    @asynccontextmanager
+    async def session_at_rest(self, principal: str, session_id: str) -> AsyncIterator[None]:
+        """End the session's streams, and let none begin until this is left: so nothing is lost or left when it goes.
+
+        A request that comes meanwhile is told `session_not_found`.
+        """
+        await self.deletion_over(principal, session_id)
+        is_over = self._deleting[principal, session_id] = LeanEvent()
+        try:
+            for stream in self.active_in(principal, session_id):
+                stream.cancel("client")
+                await stream.wait_ended()
+            yield
+        finally:
+            del self._deleting[principal, session_id]
+            is_over.set()
+
+    async def deletion_over(self, principal: str, session_id: str) -> None:
+        """Wait while the session is being deleted: what is made under its id meanwhile would go with it."""
+        while (is_over := self._deleting.get((principal, session_id))) is not None:
+            await is_over.wait()
 
     def begin_drain(self) -> None:
         """Refuse new requests from now on; running streams go on."""
@@ -225,14 +276,16 @@ class SessionManager:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """End every stream now and wait for the ends to be written."""
+        """End every stream now, and wait for the ends to be written and the answers to be stored, each within its
+        budget."""
         self.begin_drain()
         for stream in self._table.live:
             stream.cancel("draining")
         if tasks := [stream.task for stream in self._table.live if stream.task]:
-            _, pending = await asyncio.wait(tasks, timeout=2 * STOP_GRACE_S)
+            _, pending = await asyncio.wait(tasks, timeout=CLOSE_LIMIT_S)
             for task in pending:
                 task.cancel()
+        await self._settling.aclose()
         for orphan in self._orphans:
             orphan.cancel()
         self._table.close()
@@ -249,6 +302,10 @@ class SessionManager:
         """The session's running streams: refused, or to be interrupted once the request is sure to be accepted."""
         if request.session_id is None:
             return []
+        if (principal, request.session_id) in self._deleting:
+            raise SessionNotFound(
+                f"session {request.session_id!r} is being deleted", hint="Create another one, or leave session_id out."
+            )
         running = self.active_in(principal, request.session_id)
         if running and request.on_busy != "interrupt":
             raise SessionBusy(
@@ -262,7 +319,7 @@ class SessionManager:
     def _reserve(self, principal: str, route: Route) -> Slot:
         self._quota.enter(principal)
         try:
-            return self._gates[route.provider].reserve()
+            return self._gates[route.provider].reserve(principal)
         except ArcherError:
             self._quota.leave(principal)
             raise
@@ -270,7 +327,13 @@ class SessionManager:
     def _begin(
         self, identity: StreamIdentity, request: ChatRequest, route: Route, predecessors: list[Stream], slot: Slot
     ) -> Attachment:
-        stream = Stream(identity, grace_s=self._limits.grace_s, on_end=self._ended, on_orphan=self._adopt)
+        stream = Stream(
+            identity,
+            grace_s=self._limits.grace_s,
+            on_end=self._ended,
+            on_unheld=self._table.unheld,
+            on_orphan=self._adopt,
+        )
         self._table.add(stream)
         self._slots[stream] = slot
         if identity.session_id is not None:
@@ -289,6 +352,7 @@ class SessionManager:
                 gateway=self._gateway,
                 orchestrator=self._orchestrator,
                 store=self._store,
+                settling=self._settling,
             )
         )
         return Attachment(stream, hold, duplicate=False)
@@ -310,11 +374,13 @@ class SessionManager:
             self._table.end(stream)
 
     def _adopt(self, orphan: asyncio.Task[None]) -> None:
-        """Keep a reader that would not stop until it does, so that it is seen and counted."""
+        """Keep a task that would not stop until it does, so that it is seen and counted."""
         self._orphans.add(orphan)
         orphan.add_done_callback(self._reap)
 
     def _reap(self, orphan: asyncio.Task[None]) -> None:
         self._orphans.discard(orphan)
+        if orphan.cancelled() and orphan.get_name().startswith("admission"):
+            return  # It stopped as soon as it was told to; nobody waited for that.
         error = None if orphan.cancelled() else orphan.exception()
         log.warning("orphan_reaped", task=orphan.get_name(), error=type(error).__name__ if error else None)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.cutting_proxy import CuttingProxy, cutting_proxy
+from tests.interop.browser import Browser, chromium
 from tests.interop.javascript import Javascript, javascript
 from tests.interop.scripted_chat import Answers, address_of
 from tests.processes import Server, server
@@ -21,6 +22,13 @@ def answers() -> Answers:
 async def js() -> AsyncIterator[Javascript]:
     """A Node process."""
     async with javascript() as running:
+        yield running
+
+
+@pytest.fixture
+async def browser(js: Javascript) -> AsyncIterator[Browser]:
+    """A headless Chromium."""
+    async with chromium(js) as running:
         yield running
 
 

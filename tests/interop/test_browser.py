@@ -11,8 +11,8 @@ import pytest
 
 from tests.fakes.cutting_proxy import cutting_proxy
 from tests.fakes.scripted_server import Exchange, Reply, ScriptedServer
-from tests.interop.browser import Browser, bundled, chromium, own_copy, pages, script
-from tests.interop.javascript import NODE_PROJECT, Javascript, JavascriptError
+from tests.interop.browser import Browser, bundled, own_copy, pages, script
+from tests.interop.javascript import NODE_PROJECT, JavascriptError
 from tests.interop.scripted_chat import HALF, PIECES, TEXT, Answers, address_of
 from tests.processes import Server, program, server
 
@@ -36,12 +36,6 @@ FOLLOW = """
 """
 FINISH = "return [(await kept.stream.ended).status, kept.stream.text];"
 COMPLETED = ["completed", TEXT]
-
-
-@pytest.fixture
-async def browser(js: Javascript) -> AsyncIterator[Browser]:
-    async with chromium(js) as running:
-        yield running
 
 
 @pytest.fixture

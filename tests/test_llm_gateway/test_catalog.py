@@ -161,3 +161,12 @@ def test_no_model_is_listed_twice() -> None:
     names = [(entry.provider, entry.model) for entry in load_catalog().models]
 
     assert len(names) == len(set(names))
+
+
+def test_the_embedded_model_is_kept_from_repeating_itself_under_each_of_its_names() -> None:
+    for name in ("SmolLM2-135M-Instruct", "SmolLM2-135M-Instruct.Q4_1", "SmolLM2-135M-Instruct-Q8_0"):
+        facts = load_catalog().facts("local", name)
+        assert facts.default_max_tokens == 400
+        assert {"repeat_penalty", "dry_multiplier"} <= facts.sampling.keys()
+    assert not load_catalog().facts("local", "Qwen3-4B-Q4_K_M").sampling
+    assert not load_catalog().facts("ollama", "SmolLM2-135M-Instruct").sampling

@@ -15,7 +15,7 @@ import pytest
 
 from archer_ws.core.limits import PROVIDER_UNREAD_BYTES
 from archer_ws.llm_gateway.http_answer import StreamedAnswer
-from archer_ws.llm_gateway.http_connection import ConnectError, Connection, ConnectTimeout
+from archer_ws.llm_gateway.http_connection import ConnectError, Connection, ConnectTimeout, NotHttp
 from archer_ws.llm_gateway.http_stream import StreamPool
 from tests.fakes.raw_http import RawConnection, RawHttpServer, raw_http_server, soon
 from tests.fakes.scripted_server import Reply, scripted_server
@@ -110,6 +110,37 @@ async def test_servers_do_not_share_connections(pool: StreamPool) -> None:
         await Client(pool, other).exchange()
         await Client(pool, one).exchange(first)
         assert (len(one.connections), len(other.connections)) == (1, 1)
+
+
+async def test_one_principals_answer_never_comes_over_a_connection_that_carried_anothers(
+    pool: StreamPool, server: RawHttpServer
+) -> None:
+    peers: dict[str, RawConnection] = {}
+    for principal in ("ada", "bob", "ada", "bob"):
+        asking = asyncio.create_task(pool.post(f"http://127.0.0.1:{server.port}/", b"{}", {}, principal=principal))
+        peer = peers.get(principal) or await server.next_connection()
+        peers[principal] = peer
+        await peer.request()
+        peer.send(WHOLE)
+        answer = await soon(asking)
+        assert await soon(answer.read()) == b"some"
+        await answer.aclose()
+    assert peers["ada"] is not peers["bob"]
+    for peer in peers.values():
+        # What nobody asked for closes its own principal's connection.
+        peer.send(WHOLE)
+        assert await peer.client_left()
+    assert not pool._idle
+
+
+@pytest.mark.parametrize("status", ["000", "042", "99"])
+async def test_a_status_that_is_none_fails_at_once_instead_of_being_waited_out(client: Client, status: str) -> None:
+    asking = client.post()
+    peer = await client.server.next_connection()
+    await peer.request()
+    peer.send(b"HTTP/1.1 %b Nothing\r\nContent-Length: 0\r\n\r\n" % status.encode())
+    with pytest.raises(NotHttp):
+        await soon(asking)
 
 
 async def test_a_connection_whose_answer_was_left_before_its_end_is_closed_at_once(client: Client) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -16,7 +17,11 @@ from archer_ws.core.exceptions import ProviderFailure, ProviderNotConfigured, Pr
 from archer_ws.llm_gateway.base import Timeouts
 from archer_ws.llm_gateway.catalog import load_catalog
 from archer_ws.llm_gateway.local_adapter import LocalAdapter
-from archer_ws.llm_gateway.local_model import child_configuration
+from archer_ws.llm_gateway.local_model import child_configuration, model_name
+from archer_ws.llm_gateway.local_process import Endpoint
+from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, MessageRole
+from tests.fakes import openai_api
+from tests.fakes.scripted_server import scripted_server
 
 MODEL = "SmolLM2-135M-Instruct"
 
@@ -69,6 +74,15 @@ async def test_a_file_that_is_no_gguf_is_named(tmp_path: Path, content: bytes) -
     assert f"LOCAL_MODEL_PATH: {path} is not a GGUF file" in error.message
 
 
+async def test_a_model_of_a_hub_that_was_not_fetched_is_told_with_what_fetches_it() -> None:
+    adapter = LocalAdapter(
+        model_path="hf:owner/repo", parallel=4, timeouts=Timeouts(), catalog=load_catalog(), concurrency=8
+    )
+    error = await refused(adapter)
+    assert "hf:owner/repo has not been fetched" in error.message
+    assert "archer-ws serve --provider local" in (error.hint or "")
+
+
 async def test_a_damaged_gguf_is_refused_for_good(tmp_path: Path) -> None:
     path = tmp_path / "Damaged.Q4_0.gguf"
     path.write_bytes(b"GGUF\x03\0\0\0 nonsense")
@@ -99,6 +113,59 @@ async def test_a_missing_package_is_named_with_how_to_install_it(monkeypatch: py
 def test_fewer_slots_have_more_context_each(parallel: int, context: int) -> None:
     told = child_configuration(Path("m.gguf"), "m", parallel=parallel, concurrency=8)
     assert told["context_window"] == context
+
+
+async def body_sent(
+    sampling: dict[str, float], request: ChatOptions, path: str | None = None, temperature: float | None = None
+) -> dict[str, Any]:
+    """What the child is asked, when it is a server of ours."""
+    async with scripted_server(openai_api.text_stream(["Blue."])) as server:
+        adapter = LocalAdapter(
+            model_path=path,
+            parallel=1,
+            timeouts=Timeouts(),
+            catalog=load_catalog(),
+            concurrency=1,
+            sampling=sampling,
+        )
+        child = await adapter._server_at(Endpoint(server.url, "key", 4096))
+        async for _ in child.stream_chat(
+            [ChatMessage(role=MessageRole.USER, content="x")], None, temperature, 9, options=request
+        ):
+            pass
+        await adapter.aclose()
+        return dict(server.exchanges[0].json())
+
+
+async def test_the_child_is_told_the_models_sampling_and_a_requests_own_wins() -> None:
+    body = await body_sent({}, ChatOptions())
+    assert (body["repeat_penalty"], body["repeat_last_n"], body["top_p"]) == (1.1, 256, 0.9)
+    assert body["dry_sequence_breakers"]
+    body = await body_sent({}, ChatOptions(top_p=0.5), temperature=1.0)
+    assert (body["top_p"], body["temperature"], body["repeat_penalty"]) == (0.5, 1.0, 1.1)
+
+
+async def test_the_owners_sampling_comes_before_the_models() -> None:
+    body = await body_sent({"repeat_penalty": 1.0, "dry_multiplier": 0.0, "top_k": 40.0}, ChatOptions())
+    assert (body["repeat_penalty"], body["dry_multiplier"], body["top_k"], body["top_p"]) == (1, 0, 40, 0.9)
+    assert isinstance(body["top_k"], int)
+
+
+async def test_another_models_child_is_told_none_of_it() -> None:
+    body = await body_sent({}, ChatOptions(), path="/models/Qwen3-4B-Q4_K_M.gguf")
+    assert not {"repeat_penalty", "dry_multiplier", "top_p"} & body.keys()
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        (None, MODEL),
+        ("/m/Qwen3-4B-Q4_K_M.gguf", "Qwen3-4B-Q4_K_M"),
+        ("/m/big-Q8_0-00001-of-00003.gguf", "big-Q8_0"),
+    ],
+)
+def test_a_model_is_named_by_its_file(path: str | None, name: str) -> None:
+    assert model_name(path) == name
 
 
 #: Starts a child as the adapter does, tells its process id when it serves and sits there.

@@ -105,6 +105,22 @@ def test_the_configured_sampling_is_the_default(make_settings: MakeSettings) -> 
     assert not route.defaulted
 
 
+def test_the_embedded_models_own_defaults_come_after_the_request_and_the_owner_and_before_ours(
+    make_settings: MakeSettings,
+) -> None:
+    router = LLMRouter(make_settings(llm_provider="local"))
+    route = router.resolve(ask())
+    assert (route.temperature, route.max_tokens) == (0.2, 400)
+    route = router.resolve(ask(temperature=0.9, max_tokens=2000))
+    assert (route.temperature, route.max_tokens) == (0.9, 2000)
+    owners = LLMRouter(make_settings(llm_provider="local", llm_temperature=0.7, llm_max_tokens=2048))
+    route = owners.resolve(ask())
+    assert (route.temperature, route.max_tokens) == (0.7, 2048), "what the owner sets holds, if it is our default"
+    other = LLMRouter(make_settings(llm_provider="local", local_model_path="/models/Qwen3-4B-Q4_K_M.gguf"))
+    route = other.resolve(ask())
+    assert (route.temperature, route.max_tokens) == (0.7, 2048)
+
+
 def test_a_model_that_takes_no_temperature_is_sent_no_default(make_settings: MakeSettings) -> None:
     router = LLMRouter(make_settings())
     assert router.resolve(ask(model="o1")).temperature is None

@@ -2,13 +2,18 @@ import asyncio
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from archer_ws.core.exceptions import ProviderNotConfigured
+from archer_ws.llm_gateway.base import Timeouts
+from archer_ws.llm_gateway.catalog import load_catalog
 from archer_ws.llm_gateway.failures import ProviderIdentity
+from archer_ws.llm_gateway.openai_adapter import OpenAIAdapter
 from archer_ws.llm_gateway.sdk_client import SdkClient
+from archer_ws.llm_gateway.types import ChatMessage, MessageRole
 
 ACME = ProviderIdentity(
     name="acme",
@@ -112,3 +117,24 @@ async def test_a_package_that_is_missing_is_named() -> None:
 
     assert "pip install no_such_sdk" in str(caught.value.hint)
     assert caught.value.provider == "acme"
+
+
+async def test_authorities_that_can_t_be_read_are_told_with_the_variable_that_names_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
+    adapter = OpenAIAdapter(
+        api_key="sk-x",
+        base_url="https://127.0.0.1:9/v1",
+        default_model="m",
+        timeouts=Timeouts(),
+        concurrency=1,
+        catalog=load_catalog(),
+    )
+    with pytest.raises(ProviderNotConfigured) as caught:
+        await adapter.chat([ChatMessage(role=MessageRole.USER, content="x")])
+    assert "none.pem, which can't be read (No such file or directory)" in caught.value.message
+    assert "SSL_CERT_FILE" in (caught.value.hint or "")
+    (tmp_path / "none.pem").write_text("no certificate")
+    status = await adapter.health_check()
+    assert (status.available, status.configured) == (False, False)

@@ -131,6 +131,20 @@ async def test_a_socket_at_a_wrong_path_is_told_the_right_one(start_socketed: St
         assert "/api/v1/ws" in json.loads(answer.body)["error"]["hint"]
 
 
+async def test_a_socket_for_openai_s_responses_is_told_to_use_post_at_once(start_socketed: StartSocketed) -> None:
+    async with asyncio.timeout(LIMIT_S), start_socketed() as archer, raw_client(archer.address) as client:
+        await client.send(request("GET", "/v1/responses", *WEBSOCKET, "OpenAI-Beta: responses_websockets=2026-02-06"))
+        answer = await client.answer()
+        assert (answer.status, answer.headers["upgrade"]) == (426, "HTTP/1.1")
+        message = json.loads(answer.body)["error"]["message"]
+        assert "by POST" in message
+        # The next request may come over the same connection.
+        await client.send(request("POST", "/v1/responses", body=b'{"input": "hello"}'))
+        answer = await client.answer()
+        assert answer.status == 404
+        assert "Responses API" in json.loads(answer.body)["error"]["message"]
+
+
 @pytest.mark.parametrize("path", ["/api/v1/ws", "/api/v1/ws/", "/api/v1/w%73", "/api/v1/ws?x=1"])
 async def test_our_own_socket_is_one_however_its_path_is_written(start_socketed: StartSocketed, path: str) -> None:
     async with asyncio.timeout(LIMIT_S), start_socketed() as archer, raw_websocket(archer.address, path) as raw:

@@ -15,6 +15,7 @@ from archer_ws.core.exceptions import (
     Overloaded,
     SessionBusy,
     SessionNotFound,
+    StorageUnavailable,
     StreamIdConflict,
 )
 from archer_ws.llm_gateway.types import ChatRequest, ChatResponse
@@ -46,7 +47,17 @@ ANSWER_EXAMPLE = {
     "status": "completed",
 }
 #: Why a request is not accepted.
-NOT_ACCEPTED = (*GUARDED, *BODY, MethodNotFound, SessionNotFound, SessionBusy, StreamIdConflict, Overloaded, Draining)
+NOT_ACCEPTED = (
+    *GUARDED,
+    *BODY,
+    MethodNotFound,
+    SessionNotFound,
+    SessionBusy,
+    StreamIdConflict,
+    Overloaded,
+    StorageUnavailable,
+    Draining,
+)
 ChatBody = Annotated[ChatRequest, Body(openapi_examples=EXAMPLES)]
 
 

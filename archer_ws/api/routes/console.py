@@ -3,10 +3,11 @@
 Whoever may reach this server may read them without a credential: a page's `import` can't send one (scope.py).
 """
 
-from hashlib import sha256
 from pathlib import Path
 
 from fastapi import APIRouter, HTTPException, Request, Response
+
+from archer_ws.api.file_answer import answer_with_file
 
 router = APIRouter(prefix="/console", include_in_schema=False)
 
@@ -30,14 +31,4 @@ def file(name: str, request: Request) -> Response:
     path = next((path for path in DIRECTORY.iterdir() if path.name == name), None)
     if media_type is None or path is None:
         raise HTTPException(404)
-    content = path.read_bytes()
-    tag = f'"{sha256(content).hexdigest()[:32]}"'
-    headers = {"ETag": tag, "Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
-    if tag in _tags(request.headers.get("if-none-match", "")):
-        return Response(status_code=304, headers=headers)
-    return Response(content, headers=headers, media_type=f"{media_type}; charset=utf-8")
-
-
-def _tags(if_none_match: str) -> set[str]:
-    """The tags a client knows; a proxy may have made a weak one of ours (RFC 9110, section 13.1.2)."""
-    return {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}
+    return answer_with_file(path.read_bytes(), media_type, request)

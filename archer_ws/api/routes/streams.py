@@ -9,8 +9,16 @@ from archer_ws.api.error_answers import GUARDED, error_answers
 from archer_ws.api.following import EventStreamResponse, event_stream_head
 from archer_ws.api.head_requests import asked_method
 from archer_ws.api.success_answers import success_answer
-from archer_ws.core.exceptions import FieldError, InvalidParams, Overloaded, SessionNotFound, StreamNotFound
+from archer_ws.core.exceptions import (
+    FieldError,
+    InvalidParams,
+    Overloaded,
+    SessionNotFound,
+    StorageUnavailable,
+    StreamNotFound,
+)
 from archer_ws.core.ids import ID_PATTERN
+from archer_ws.core.limits import PAGE_ITEMS_MAX
 from archer_ws.llm_gateway.types import Identifier
 from archer_ws.sessions.manager import Attachment
 from archer_ws.sessions.models import CancelResult, StreamInfo, StreamPage
@@ -37,18 +45,21 @@ _STREAM = {
     operation_id="listStreams",
     summary="Your streams",
     responses={
-        200: success_answer("Those running, and those still kept", example={"items": [_STREAM]}),
+        200: success_answer("Some of them, and where the others begin", example={"items": [_STREAM]}),
         **error_answers(*GUARDED, InvalidParams),
     },
 )
 async def list_streams(
     services: ServicesDep,
     principal: Principal,
+    *,
     session_id: Annotated[Identifier | None, Query(description="Of this session only")] = None,
     active: Annotated[bool, Query(description="Those running only")] = False,
+    limit: Annotated[int, Query(ge=1, le=PAGE_ITEMS_MAX, description="The most to give")] = 50,
+    cursor: Annotated[str | None, Query(max_length=64, description="The page before's `next_cursor`")] = None,
 ) -> StreamPage:
-    """Your streams, running or still kept."""
-    return services.manager.list_streams(principal, session_id=session_id, active=active)
+    """Your streams, running or still kept, newest first."""
+    return services.manager.list_streams(principal, session_id=session_id, active=active, limit=limit, cursor=cursor)
 
 
 @router.get(
@@ -89,7 +100,7 @@ async def cancel_stream(services: ServicesDep, principal: Principal, stream_id: 
         200: success_answer("The stream's events.", stream_id=True, events=True),
         204: {"description": "You have seen the end already"},
         # As it may still be waiting to be accepted, and then be refused.
-        **error_answers(*GUARDED, InvalidParams, StreamNotFound, SessionNotFound, Overloaded),
+        **error_answers(*GUARDED, InvalidParams, StreamNotFound, SessionNotFound, Overloaded, StorageUnavailable),
     },
 )
 async def follow_stream(

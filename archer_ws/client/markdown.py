@@ -1,0 +1,163 @@
+"""Markdown for a terminal, as it comes: bold, italic, code, headings, lists and quotes get a look. Pure.
+
+Soft: what is no markup for sure stays as it is, and nothing but the marks of what was recognised is left out. A piece
+of text is held back only while it may still become markup, and never longer than HELD_MAX characters or its line.
+The rules are CommonMark's (https://spec.commonmark.org), as far as a line at a time can follow them.
+"""
+
+import re
+
+#: How much text may wait for the end of its markup, in characters: a pause that a reader would notice.
+HELD_MAX = 160
+
+_RESET = "\x1b[0m"
+_BOLD, _DIM, _ITALIC, _CODE = "\x1b[1m", "\x1b[2m", "\x1b[3m", "\x1b[36m"
+_RULE_CELLS = 24
+
+_FENCE = re.compile(r"( {0,3})(`{3,}|~{3,})(.*)")
+#: Headings, bullets and quotes: how the line looks, and what is shown in place of the mark.
+_BLOCKS = (
+    (re.compile(r" {0,3}#{1,6}[ \t]+"), _BOLD, ""),
+    (re.compile(r"([ \t]*)[-*+][ \t]+"), "", r"\1• "),
+    (re.compile(r" {0,3}>[ \t]?"), _DIM, "│ "),
+)
+_RULE = re.compile(r" {0,3}([-*_])(?:[ \t]*\1){2,}[ \t]*")
+#: The beginning of a line that may still become one of these; longer ones are decided.
+_UNDECIDED = re.compile(r"[ \t]{0,8}(?:#{1,6}[ \t]*|>|[-*+_](?:[ \t]*[-*_])*[ \t]*|`{1,2}|~{1,2}|[`~]{3,}.*)?")
+
+#: Spans, each with what it looks like: the first that fits is it.
+_SPANS: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"(`+)(?!`)(.+?)(?<!`)\1(?!`)"), _CODE),
+    (re.compile(r"(\*\*\*)(?=[^\s*])([^*]*?[^\s*])\*\*\*(?!\*)"), _BOLD + _ITALIC),
+    (re.compile(r"(\*\*)(?=[^\s*])((?:[^*]|\*(?!\*))*?[^\s])\*\*(?!\*)"), _BOLD),
+    (re.compile(r"(?<!\w)(__)(?=\S)(.+?)(?<=\S)__(?!\w)"), _BOLD),
+    (re.compile(r"(\*)(?=[^\s*])([^*]*?[^\s*])\*(?!\*)"), _ITALIC),
+    (re.compile(r"(?<![\w_])(_)(?=[^\s_])([^_]*?[^\s_])_(?!\w)"), _ITALIC),
+)
+_OPENER = re.compile(r"`+|\*+|_+")
+#: What may be a span within another.
+_WITHIN = re.compile(r"(`+)[^`]+\1|(\*{1,2})[^\s*][^*]*\2")
+
+
+class Markdown:
+    """One answer's text on its way to a terminal."""
+
+    def __init__(self) -> None:
+        self._held = ""
+        #: What a line is styled with as a whole; None where its kind is not known yet.
+        self._line: str | None = None
+        #: The mark that ends the block of code we are in.
+        self._fence = ""
+        self._last = ""
+
+    def feed(self, text: str) -> str:
+        """More of the answer; what of it, and of what was held back, can be shown."""
+        self._held += text
+        return self._flow(is_end=False)
+
+    def end(self) -> str:
+        """Nothing more comes: the rest, as it is where it became no markup."""
+        shown = self._flow(is_end=True)
+        style, self._line, self._fence, self._last = self._line, None, "", ""
+        return shown + (_RESET if style else "")
+
+    def _flow(self, *, is_end: bool) -> str:
+        shown = ""
+        while self._held:
+            line, newline, rest = self._held.partition("\n")
+            is_whole = bool(newline) or is_end
+            if self._line is None:
+                if not is_whole and self._may_become_more(line):
+                    break
+                prefix, line = self._begin_line(line, is_whole=is_whole)
+                shown += prefix
+            self._held = line
+            shown += self._spans(is_whole=is_whole)
+            if not newline:
+                break
+            shown += (_RESET if self._line else "") + "\n"
+            self._held, self._line, self._last = rest, None, ""
+        return shown
+
+    def _may_become_more(self, line: str) -> bool:
+        """Whether the kind of a line that begins like this is still open."""
+        if self._fence:
+            return len(line) < HELD_MAX and bool(re.fullmatch(rf" {{0,3}}{re.escape(self._fence[0])}*[ \t]*", line))
+        return len(line) < HELD_MAX and bool(_UNDECIDED.fullmatch(line))
+
+    def _begin_line(self, line: str, *, is_whole: bool) -> tuple[str, str]:
+        """What a line's beginning is shown as, and what remains of it."""
+        fence = _FENCE.fullmatch(line) if is_whole else None
+        if self._fence:
+            self._line = _CODE
+            if fence and fence[2].startswith(self._fence) and not fence[3].strip():
+                self._fence = ""
+                return _CODE, ""
+            return (_CODE + "  ", line) if line else ("", "")
+        if fence and "`" not in fence[3]:
+            self._line, self._fence = _DIM, fence[2]
+            return _DIM + "  " + fence[3].strip(), ""
+        if is_whole and _RULE.fullmatch(line):
+            self._line = _DIM
+            return _DIM + "─" * _RULE_CELLS, ""
+        for pattern, style, mark in _BLOCKS:
+            if found := pattern.match(line):
+                self._line = style
+                return style + found.expand(mark), line[found.end() :]
+        self._line = ""
+        return "", line
+
+    def _spans(self, *, is_whole: bool) -> str:
+        """As much of the held line as can be shown, with its spans styled."""
+        shown = ""
+        while self._held:
+            opener = None if self._fence or self._line == _CODE else _OPENER.search(self._held)
+            if opener is None:
+                shown += self._literal(len(self._held))
+                break
+            shown += self._literal(opener.start())
+            mark = opener[0]
+            span = self._span()
+            # A mark more behind it, and it would be another span.
+            if span is not None and (is_whole or span.end() - len(self._last) < len(self._held)):
+                length = span.end() - len(self._last)
+                shown += _styled(self._held[:length]).replace(_RESET, _RESET + (self._line or ""))
+                self._literal(length)
+            elif is_whole or len(self._held) >= HELD_MAX or not self._may_open(mark):
+                shown += self._literal(len(mark))
+            else:
+                break
+        return shown
+
+    def _span(self) -> re.Match[str] | None:
+        """The span that the held text begins with, looked for with the letter before it."""
+        text, start = self._last + self._held, len(self._last)
+        if self._last == "\\":
+            return None
+        return next((found for pattern, _ in _SPANS if (found := pattern.match(text, start))), None)
+
+    def _may_open(self, mark: str) -> bool:
+        """Whether a span may begin with the mark that the held text begins with."""
+        following = self._held[len(mark) : len(mark) + 1]
+        if mark[0] == "`" or not following:
+            return self._last != "\\"
+        is_within_word = mark[0] == "_" and self._last.isalnum()
+        return not following.isspace() and not is_within_word and self._last != "\\"
+
+    def _literal(self, count: int) -> str:
+        text, self._held = self._held[:count], self._held[count:]
+        self._last = text[-1:] or self._last
+        return text
+
+
+def _styled(text: str) -> str:
+    """A span, styled, and the spans within it."""
+    for pattern, style in _SPANS:
+        found = pattern.fullmatch(text)
+        if found is None:
+            continue
+        if style == _CODE:
+            return f"{style}{found[2]}{_RESET}"
+        inner = _WITHIN.sub(lambda each: _styled(each[0]), found[2])
+        return f"{style}{inner.replace(_RESET, _RESET + style)}{_RESET}"
+    return text

@@ -1,0 +1,152 @@
+"""What the machine is asked for: Python, packages, the model's file and memory, disk, open files."""
+
+import importlib.metadata
+import importlib.util
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+
+from archer_ws.core.exceptions import ProviderFailure
+from archer_ws.doctor.finding import Finding
+from archer_ws.doctor.setup import Setup
+from archer_ws.llm_gateway.hub_client import INSTALL_HINT
+from archer_ws.llm_gateway.local_hub import HubName, size_text
+from archer_ws.llm_gateway.local_model import find_model
+
+PYTHON_MIN = (3, 11)
+#: Less free room on a disk is worth a word, in bytes.
+DISK_LOW_BYTES = 1_000_000_000
+#: File descriptors that a stream takes at most (its client's and its provider's connection), and what the rest takes.
+FILES_PER_STREAM, FILES_BESIDE = 2, 100
+#: A model needs its file's size in memory, and about this share more to compute.
+_MEMORY_SHARE = 1.2
+_REQUIREMENT = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[^]]*\])?(?:>=([0-9.]+))?")
+
+
+def check_python(setup: Setup) -> list[Finding]:
+    """The interpreter, and the packages that this one needs."""
+    version = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info < PYTHON_MIN:
+        needed = ".".join(map(str, PYTHON_MIN))
+        return [Finding("python", "problem", f"this is Python {version}", f"Install Python {needed} or newer.")]
+    lacking = _lacking_packages()
+    if lacking:
+        advice = f"Run: {sys.executable} -m pip install --no-deps -r requirements.txt   (from a clone)"
+        return [Finding("python", "problem", f"packages are missing or too old: {', '.join(lacking)}", advice)]
+    return [Finding("python", "ok", f"Python {version} at {sys.executable}, with all packages")]
+
+
+def check_model_file(setup: Setup) -> list[Finding]:
+    """The local model: its package, its file, and memory for it."""
+    if any(finding.check == "model file" for finding in setup.findings):
+        return []  # what --model names was refused already, and would take the setting's place
+    is_chosen = setup.settings.llm_provider == "local"
+    if setup.hub_model is not None:
+        return _check_hub(setup.hub_model)
+    try:
+        file = find_model(setup.settings.local_model_path)
+    except ProviderFailure as failure:
+        if is_chosen or setup.settings.local_model_path is not None:
+            state = "problem" if is_chosen else "warning"
+            return [Finding("model file", state, failure.message, failure.hint)]  # type: ignore[arg-type]  # two of them
+        return [Finding("model file", "ok", "no local model is installed, and none is needed")]
+    size, free = file.stat().st_size, _free_memory()
+    needed = size * _MEMORY_SHARE
+    if is_chosen and free is not None and needed > free:
+        message = f"{file.name} needs about {size_text(needed)} of memory, and {size_text(free)} are free"
+        return [
+            Finding("model file", "warning", message, "Stop other programs, or take a smaller model or quantisation.")
+        ]
+    return [Finding("model file", "ok", f"{file} ({size_text(size)})")]
+
+
+def check_disk(setup: Setup) -> list[Finding]:
+    """Room where this runs, and where models are kept."""
+    folders = [Path.cwd()]
+    if setup.hub_model is not None and importlib.util.find_spec("huggingface_hub") is not None:
+        from archer_ws.llm_gateway.hub_client import HubClient
+
+        folders.append(HubClient().folder)
+    found = []
+    for folder in folders:
+        existing = next(each for each in (folder, *folder.parents) if each.exists())
+        free = shutil.disk_usage(existing).free
+        if free < DISK_LOW_BYTES:
+            message = f"{size_text(free)} are free at {existing}"
+            found.append(Finding("disk", "warning", message, "Make room: a model takes from 100 MB to many GB."))
+        else:
+            found.append(Finding("disk", "ok", f"{size_text(free)} are free at {existing}"))
+    return found
+
+
+def check_open_files(setup: Setup) -> list[Finding]:
+    """Whether the system allows enough connections for the streams that the settings allow."""
+    if sys.platform == "win32":
+        return []
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    streams = setup.settings.max_streams
+    needed = streams * FILES_PER_STREAM + FILES_BESIDE
+    if hard not in {resource.RLIM_INFINITY, -1} and hard < needed:
+        return [
+            Finding(
+                "open files",
+                "warning",
+                f"this user may open {hard} files and connections; {streams} streams (MAX_STREAMS) take {needed}",
+                f"Raise the limit (ulimit -n {needed}, LimitNOFILE in a systemd unit, ulimits in Docker), or lower "
+                "MAX_STREAMS.",
+            )
+        ]
+    shown = "as many as it likes" if hard in {resource.RLIM_INFINITY, -1} else f"{hard:,}"
+    return [Finding("open files", "ok", f"this user may open {shown}, which is enough for {streams:,} streams")]
+
+
+def _check_hub(name: str) -> list[Finding]:
+    try:
+        HubName.parse(name)
+    except ProviderFailure as failure:
+        return [Finding("model file", "problem", failure.message, failure.hint)]
+    if importlib.util.find_spec("huggingface_hub") is None:
+        message = "the Python package huggingface_hub, which fetches models from a hub, is not installed"
+        return [Finding("model file", "problem", message, INSTALL_HINT)]
+    at = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+    return [
+        Finding("model file", "ok", f"{name} is looked for at {at} when serve starts, and fetched if it is not here")
+    ]
+
+
+def _lacking_packages() -> list[str]:
+    try:
+        asked = importlib.metadata.requires("archer-ws") or []
+    except importlib.metadata.PackageNotFoundError:
+        return []  # run from its folder, without having been installed: what is imported will tell
+    lacking = []
+    for entry in asked:
+        found = _REQUIREMENT.match(entry)
+        if found is None or ";" in entry:  # of an extra, or of another system
+            continue
+        name, least = found[1], found[2]
+        try:
+            version = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            lacking.append(name)
+            continue
+        if least and _numbers(version) < _numbers(least):
+            lacking.append(f"{name} {version} (needs {least})")
+    return lacking
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+
+
+def _free_memory() -> int | None:
+    """What the kernel could give away, in bytes; None where it does not tell."""
+    try:
+        found = re.search(r"^MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text("ascii"), re.MULTILINE)
+    except OSError:
+        return None
+    return int(found[1]) * 1024 if found else None

@@ -1,0 +1,212 @@
+"""What lies between the server and everybody else: its own address, proxies, certificates, the clock."""
+
+import http.client
+import json
+import socket
+import ssl
+import time
+import urllib.error
+import urllib.request
+from contextlib import closing
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from archer_ws.api.listening import AddressUnavailable, bind, client_url
+from archer_ws.config_values import without_password
+from archer_ws.doctor.finding import Finding, State
+from archer_ws.doctor.setup import Setup
+from archer_ws.llm_gateway.anthropic_client import ANTHROPIC_URL
+from archer_ws.llm_gateway.openai_client import OPENAI_URL
+from archer_ws.llm_gateway.surroundings import UnusableVariable, proxy_for
+
+#: How long one connection or answer may take, in seconds.
+ANSWER_S = 3.0
+#: Clocks that differ by less do no harm, in seconds: certificates are checked to the second, but last for months.
+CLOCK_SKEW_S = 120.0
+#: This program was not yet written: a clock before it is wrong.
+_WRITTEN = datetime(2026, 1, 1, tzinfo=UTC)
+_PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy")
+
+
+def provider_urls(setup: Setup) -> dict[str, str]:
+    """Where each provider that is set up is reached; the chosen one first."""
+    settings = setup.settings
+    urls: dict[str, str] = {}
+    if settings.llm_provider == "ollama" or "ollama_host" in settings.model_fields_set:
+        urls["ollama"] = settings.ollama_host
+    if settings.llm_provider == "openai" or settings.openai_api_key or settings.openai_base_url:
+        urls["openai"] = settings.openai_base_url or OPENAI_URL
+    if settings.llm_provider == "anthropic" or settings.anthropic_api_key or settings.anthropic_base_url:
+        urls["anthropic"] = settings.anthropic_base_url or ANTHROPIC_URL
+    return dict(sorted(urls.items(), key=lambda item: item[0] != settings.llm_provider))
+
+
+def check_address(setup: Setup) -> list[Finding]:
+    """Whether the server could listen, and who could reach it then."""
+    settings = setup.settings
+    host, port = settings.host, settings.port
+    found: list[Finding] = []
+    try:
+        for each in bind(host, port):
+            each.close()
+        found.append(Finding("address", "ok", f"{host} port {port or '0 (any free one)'} can be listened on"))
+    except AddressUnavailable as error:
+        version = _archer_at(host, port)
+        if version:
+            message = f"an Archer server ({version}) runs at {client_url(host, port)} already"
+            found.append(Finding("address", "ok", message))
+        else:
+            message, _, advice = str(error).partition(": ")
+            found.append(Finding("address", "problem", message, advice[:1].upper() + advice[1:] + "."))
+    name = client_url(host, 1).removeprefix("http://").rpartition(":")[0].lower()
+    if name not in settings.allowed_hosts and "*" not in settings.allowed_hosts:
+        message = f"requests that name {name} would be refused: it is not in ALLOWED_HOSTS"
+        found.append(Finding("address", "warning", message, f"Add {name} to ALLOWED_HOSTS."))
+    is_open = host not in {"localhost", "::1"} and not host.startswith("127.")
+    if is_open and not (settings.auth_token or settings.auth_tokens):
+        message = f"HOST={host} lets other machines in, and no token is asked of them"
+        found.append(Finding("address", "warning", message, "Set HOST=127.0.0.1 (or --host), or set AUTH_TOKEN."))
+    return found
+
+
+def check_proxies(setup: Setup) -> list[Finding]:
+    """The proxies that the environment names: whether they can be used, and for whom."""
+    found: list[Finding] = []
+    seen: set[str] = set()
+    used = {variable for url in provider_urls(setup).values() if (variable := _proxy_variable(url))}
+    for variable, value in sorted(setup.environment.items()):
+        if variable.lower() not in _PROXY_VARIABLES or not value.strip() or value in seen:
+            continue
+        seen.add(value)
+        trouble = _proxy_trouble(value.strip())
+        shown = f"{variable}={without_password(value.strip())}"
+        if trouble:
+            state: State = "problem" if variable in used else "warning"
+            advice = f"Correct {variable}, or unset it; NO_PROXY names hosts that are asked straight."
+            found.append(Finding("proxies", state, f"{shown} {trouble}", advice))
+        else:
+            found.append(Finding("proxies", "ok", f"{shown} takes connections"))
+    ollama = urlsplit(provider_urls(setup).get("ollama", "")).hostname
+    if ollama and "." not in ollama and _proxy_variable(setup.settings.ollama_host) and ollama != "localhost":
+        message = f"requests to Ollama at {ollama} would go through the proxy"
+        found.append(Finding("proxies", "warning", message, f"Add {ollama} to NO_PROXY, if it is a machine nearby."))
+    return found or [Finding("proxies", "ok", "none is set")]
+
+
+def _proxy_variable(url: str) -> str | None:
+    """The variable that names the proxy for a URL, whether it can be used or not."""
+    try:
+        proxy = proxy_for(url)
+    except UnusableVariable as fault:
+        return fault.variable
+    return proxy.variable if proxy else None
+
+
+def check_certificates(setup: Setup) -> list[Finding]:
+    """The certificate authorities that the environment names."""
+    environment = setup.environment
+    chosen = provider_urls(setup).get(setup.settings.llm_provider, "")
+    state: State = "problem" if chosen.startswith("https:") else "warning"
+    found: list[Finding] = []
+    file, folder = environment.get("SSL_CERT_FILE"), environment.get("SSL_CERT_DIR")
+    if file:
+        trouble = _authorities_trouble(file)
+        advice = "Set SSL_CERT_FILE to a PEM file of certificate authorities, or unset it."
+        found.append(
+            Finding("certificates", state, f"SSL_CERT_FILE={file} {trouble}", advice)
+            if trouble
+            else Finding("certificates", "ok", f"SSL_CERT_FILE={file} can be read")
+        )
+    if folder and not any(Path(each).is_dir() for each in folder.split(":")):
+        advice = "Set SSL_CERT_DIR to a folder of certificate authorities, or unset it."
+        found.append(Finding("certificates", state, f"SSL_CERT_DIR={folder} is no folder", advice))
+    other = next((name for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE") if environment.get(name)), None)
+    if other and not file and any(url.startswith("https:") for url in provider_urls(setup).values()):
+        message = f"{other} is set, which is not read here"
+        found.append(Finding("certificates", "warning", message, f"Set SSL_CERT_FILE={environment[other]} as well."))
+    return found or [Finding("certificates", "ok", "the authorities that come with Python's packages are trusted")]
+
+
+def check_clock(setup: Setup) -> list[Finding]:
+    """This machine's clock against a provider's: certificates and tokens have dates."""
+    now = datetime.now(UTC)
+    if now < _WRITTEN:
+        return [Finding("clock", "problem", f"this machine believes it is {now:%Y-%m-%d}", "Set the clock (NTP).")]
+    for provider, url in provider_urls(setup).items():
+        started = time.time()
+        theirs = _date_at(url)
+        if theirs is None:
+            continue
+        skew_s = theirs - (started + time.time()) / 2
+        if abs(skew_s) <= CLOCK_SKEW_S:
+            return [Finding("clock", "ok", f"it agrees with {provider}'s")]
+        way = "behind" if skew_s > 0 else "before"
+        message = f"this machine's clock is {abs(skew_s):.0f} s {way} {provider}'s"
+        return [
+            Finding("clock", "warning", message, "Set it by NTP (timedatectl set-ntp true): certificates have dates.")
+        ]
+    return [Finding("clock", "ok", f"it is {now:%Y-%m-%d %H:%M} UTC; there was nobody to compare with")]
+
+
+def _archer_at(host: str, port: int) -> str | None:
+    """The version of the Archer server that listens there, if one does."""
+    address = client_url(host, port).removeprefix("http://")
+    try:
+        with closing(http.client.HTTPConnection(address, timeout=ANSWER_S)) as connection:
+            connection.request("GET", "/health")
+            answer = json.loads(connection.getresponse().read(4096))
+    except (OSError, ValueError, http.client.HTTPException):
+        return None
+    is_archer = isinstance(answer, dict) and answer.get("status") == "healthy" and "version" in answer
+    return str(answer["version"]) if is_archer else None
+
+
+def _proxy_trouble(value: str) -> str | None:
+    """Why a proxy can't be used, in words that follow its name."""
+    text = value if "://" in value else f"http://{value}"
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError:
+        return "is no address"
+    if not host:
+        return "is no address"
+    if parts.scheme not in {"http", "https"}:
+        return f"is of a kind that can't be used ({parts.scheme}): it must be http"
+    try:
+        socket.create_connection((host, port), timeout=ANSWER_S).close()
+    except socket.gaierror:
+        return "names a host that can't be resolved"
+    except OSError:
+        return "takes no connection"
+    return None
+
+
+def _authorities_trouble(file: str) -> str | None:
+    """Why a file of certificate authorities can't be used, in words that follow its name."""
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(cafile=file)
+    except ssl.SSLError:
+        return "has no certificate in it"
+    except OSError as error:
+        return f"can't be read ({error.strerror})"
+    return None if context.cert_store_stats()["x509"] else "has no certificate in it"
+
+
+def _date_at(url: str) -> float | None:
+    """What time it is there, in seconds since 1970; None where nobody tells."""
+    request = urllib.request.Request(url, method="HEAD", headers={"User-Agent": "archer-ws doctor"})
+    try:
+        with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:
+            headers = answer.headers
+    except urllib.error.HTTPError as error:
+        headers = error.headers
+    except (OSError, ValueError, http.client.HTTPException):
+        return None
+    try:
+        return parsedate_to_datetime(headers.get("Date", "")).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None

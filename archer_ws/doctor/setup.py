@@ -1,0 +1,119 @@
+"""What the checks look at: the settings that `serve` would have, and what is wrong with them.
+
+Where settings are wrong, the others are looked at all the same: a wrong one is replaced by its default.
+"""
+
+import difflib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dotenv import dotenv_values
+
+from archer_ws.config import Settings, SettingsError, load_settings, variables_of
+from archer_ws.doctor.finding import Finding
+from archer_ws.llm_gateway.local_hub import PREFIX
+from archer_ws.model_option import ModelOptionError, names_a_file, settings_of_file
+
+ENV_FILE = ".env"
+#: Variables of other programs of this project: chat, the container files.
+_OTHER_VARIABLES = {"ARCHER_URL", "ARCHER_TOKEN", "ARCHER_CHAT_HISTORY", "ARCHER_BIND"}
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What `serve` would start with."""
+
+    settings: Settings
+    environment: Mapping[str, str]
+    #: What is wrong with the settings, and what may be.
+    findings: tuple[Finding, ...]
+    #: `hf:owner/repo` where a model of a hub is to be used; it is not fetched here.
+    hub_model: str | None = None
+
+
+def read_setup(given: Mapping[str, str | None], model: str | None, provider: str | None) -> Setup:
+    """The setup of `serve` with these options.
+
+    Args:
+        given: settings by field name, as from the command line.
+        model: `--model` as given.
+        provider: `--provider` as given.
+    """
+    overrides: dict[str, object] = {name: value for name, value in given.items() if value is not None}
+    findings: list[Finding] = []
+    hub_model: str | None = None
+    if model is not None and model.startswith(PREFIX):
+        hub_model, overrides["llm_provider"] = model, "local"
+    elif model is not None and names_a_file(model, provider):
+        try:
+            overrides |= settings_of_file(model, provider)
+        except ModelOptionError as error:
+            message, _, advice = str(error).partition("\n")
+            findings.append(Finding("model file", "problem", message, advice or None))
+            overrides["llm_provider"] = "local"
+    else:
+        overrides |= {"llm_provider": provider} if provider else {}
+        overrides |= {"llm_default_model": model} if model else {}
+    settings, wrong = _load(overrides)
+    if hub_model is None and (settings.local_model_path or "").startswith(PREFIX):
+        hub_model = settings.local_model_path
+    environment = dict(os.environ)
+    found = wrong or [_told(settings)]
+    return Setup(settings, environment, (*found, *_unknown(environment), *findings), hub_model)
+
+
+def _load(overrides: dict[str, object]) -> tuple[Settings, list[Finding]]:
+    """The settings, wrong ones replaced by their defaults; and a finding for each of those."""
+    wrong: list[Finding] = []
+    replaced: set[str] = set()
+    env_file: str | None = ENV_FILE
+    while True:
+        try:
+            return load_settings(env_file=env_file, **overrides), wrong
+        except SettingsError as error:
+            advice = "Correct it where it is set; README.md lists all settings with what they may be."
+            wrong += [Finding("settings", "problem", line, advice) for line in str(error).splitlines()]
+            if error.fields:
+                if set(error.fields) <= replaced:
+                    return Settings.model_construct(), wrong  # a default that is refused: nothing more can be learnt
+                replaced |= set(error.fields)
+                overrides |= {name: _default(name) for name in error.fields}
+            else:
+                env_file = None
+                wrong[-1] = Finding(
+                    "settings", "problem", str(error), "Save it as text in UTF-8, readable for this user, or remove it."
+                )
+
+
+def _default(name: str) -> object:
+    value = Settings.model_fields[name].get_default(call_default_factory=True)
+    # A mapping would be merged with the wrong one of the environment; its text takes that one's place.
+    return json.dumps(value) if isinstance(value, dict) else value
+
+
+def _told(settings: Settings) -> Finding:
+    names = sorted(settings.model_fields_set)
+    in_file = " (.env is read)" if Path(ENV_FILE).is_file() else " (there is no .env in this folder)"
+    what = f"set: {', '.join(names)}" if names else "all have their defaults"
+    return Finding("settings", "ok", what + in_file)
+
+
+def _unknown(environment: Mapping[str, str]) -> list[Finding]:
+    """Variables that look like settings and are none: mostly a slip of the pen, which nobody else would tell of."""
+    known = {variable for name, field in Settings.model_fields.items() for variable in variables_of(name, field)}
+    try:
+        in_file = set(dotenv_values(ENV_FILE)) if Path(ENV_FILE).is_file() else set()
+    except (OSError, UnicodeDecodeError):
+        in_file = set()
+    found = []
+    for variable in sorted({*environment, *in_file}):
+        upper = variable.upper()
+        if not upper.startswith("ARCHER_") or upper in known | _OTHER_VARIABLES:
+            continue
+        near = difflib.get_close_matches(upper, known, 1)
+        advice = f"Did you mean {near[0]}?" if near else "README.md lists all settings."
+        found.append(Finding("settings", "warning", f"{variable} is set, but no setting has that name", advice))
+    return found

@@ -1,0 +1,256 @@
+"""The hub's client library, wrapped: the only module that knows huggingface_hub, which is an extra of this package.
+
+Owns: listing a repository, transferring one file, and what can go wrong with both. The library itself begins a file
+anew in each process; here it goes on from what the last one left, and is checked by its hash at the end.
+"""
+
+import errno
+import hashlib
+import importlib.util
+import re
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from archer_ws.core.exceptions import ProviderFailure, ProviderNotConfigured, ProviderUnavailable
+
+INSTALL_HINT = (
+    f"Run: {sys.executable} -m pip install huggingface_hub   (or, from a clone: pip install --no-deps -r "
+    "requirements-extras.txt). A file that you downloaded yourself needs no such package: --model PATH."
+)
+#: How long connecting may take, and the longest silence in a transfer, in seconds.
+CONNECT_S, SILENCE_S = 10.0, 30.0
+#: How often a broken transfer is tried again without a new byte, and the first pause before that (it doubles), in s.
+RETRIES, FIRST_PAUSE_S = 4, 0.5
+#: Room that is left on the disk beside the file, in bytes.
+SPARE_BYTES = 50_000_000
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """One file of a repository: its path there, and its size in bytes."""
+
+    path: str
+    size: int
+
+
+class HubClient:
+    """Requests to one hub, with the token in HF_TOKEN if there is one.
+
+    Args:
+        endpoint: `https://host`; None: what HF_ENDPOINT says, or huggingface.co.
+        folder: where files are kept; None: below HF_HOME.
+        pause: waits so many seconds before another try.
+
+    Raises:
+        ProviderNotConfigured: the library is not installed.
+    """
+
+    def __init__(
+        self, endpoint: str | None = None, folder: Path | None = None, pause: Callable[[float], None] = time.sleep
+    ) -> None:
+        if importlib.util.find_spec("huggingface_hub") is None:
+            raise _refused("the Python package huggingface_hub, which asks the hub, is not installed", INSTALL_HINT)
+        from huggingface_hub import constants
+
+        self._pause = pause
+        self._endpoint = endpoint or constants.ENDPOINT
+        self.folder = folder or Path(constants.HF_HOME).expanduser() / "archer-ws"
+        self.folder_hint = f"Files go below {self.folder}; set HF_HOME to another folder with more room."
+
+    def files(self, repository: str) -> tuple[str, list[RemoteFile]]:
+        """The newest commit of a repository, and its files.
+
+        Raises:
+            ProviderNotConfigured: there is no such repository, or it is not for everybody.
+            ProviderUnavailable: the hub can't be reached.
+        """
+        from huggingface_hub import HfApi
+        from huggingface_hub.hf_api import RepoFile
+
+        with self._mapping(repository):
+            api = HfApi(endpoint=self._endpoint)
+            commit = api.model_info(repository, timeout=SILENCE_S).sha or "main"
+            tree = api.list_repo_tree(repository, recursive=True, revision=commit)
+            return commit, [RemoteFile(entry.path, entry.size) for entry in tree if isinstance(entry, RepoFile)]
+
+    def fetch(
+        self, repository: str, commit: str, file: RemoteFile, target: Path, progress: Callable[[str, int, int], None]
+    ) -> Path:
+        """The file at `target`, transferred where it is not there yet, from where an earlier transfer broke off.
+
+        Raises:
+            ProviderNotConfigured: the file is gone, the disk is full, or what came is not what the hub promised.
+            ProviderUnavailable: the hub can't be reached, or broke off too often; what came is kept.
+            OSError: the folder can't be written.
+        """
+        from huggingface_hub import get_hf_file_metadata, hf_hub_url
+        from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]  # made public when it is asked for
+
+        url = hf_hub_url(repository, file.path, revision=commit, endpoint=self._endpoint)
+        with self._mapping(repository):
+            facts = get_hf_file_metadata(url, timeout=CONNECT_S, endpoint=self._endpoint)
+        size, tag = facts.size or file.size, facts.etag or commit
+        target.parent.mkdir(parents=True, exist_ok=True)
+        #: Named by its content: another version of the file never goes on in it.
+        partial = target.with_name(f"{target.name}.{re.sub(r'[^A-Za-z0-9]', '', tag)[:64]}.incomplete")
+        noted = target.with_name(f"{target.name}.etag")
+        with WeakFileLock(target.with_name(f"{target.name}.lock")):
+            if target.exists() and target.stat().st_size == size and _read(noted) == tag:
+                return target
+            self._check_room(target.parent, size - _size(partial))
+            self._transfer(url, partial, size, lambda done: progress(file.path, done, size), repository)
+            _check_hash(partial, tag, file.path)
+            partial.replace(target)
+            noted.write_text(tag, "utf-8")
+        return target
+
+    def _transfer(self, url: str, partial: Path, size: int, tell: Callable[[int], None], repository: str) -> None:
+        """Append to the partial file until it is whole."""
+        failures = 0
+        tell(_size(partial))
+        while (before := _size(partial)) != size:
+            try:
+                with self._mapping(repository):
+                    _append(url, partial, size, tell)
+                if _size(partial) < size:
+                    raise ProviderUnavailable(f"{self._endpoint} broke off", provider="local")
+            except ProviderUnavailable as failure:
+                failures = failures + 1 if _size(partial) <= before else 1
+                if failures > RETRIES:
+                    raise ProviderUnavailable(
+                        f"{failure.message}, {_size(partial):,} of {size:,} bytes had come",
+                        hint=f"They are kept: the same command goes on from there. {failure.hint or ''}".strip(),
+                        provider="local",
+                    ) from failure
+                self._pause(FIRST_PAUSE_S * 2.0 ** (failures - 1))
+
+    def _check_room(self, folder: Path, needed: int) -> None:
+        free = shutil.disk_usage(folder).free
+        if free < needed + SPARE_BYTES:
+            raise _refused(
+                f"the disk has {free / 1e9:.1f} GB free, and the file needs {needed / 1e9:.1f} GB", self.folder_hint
+            )
+
+    @contextmanager
+    def _mapping(self, repository: str) -> Iterator[None]:
+        """Make ours of what the library, the connection and the disk raise."""
+        import httpx2
+        from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+        try:
+            yield
+        except OfflineModeIsEnabled as error:
+            raise ProviderUnavailable(
+                "HF_HUB_OFFLINE forbids asking the hub", hint="Unset HF_HUB_OFFLINE.", provider="local"
+            ) from error
+        except HfHubHTTPError as error:
+            raise self._answered(error, repository) from error
+        except httpx2.HTTPError as error:
+            raise self._unreachable(error) from error
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise _refused("the disk is full", f"What came is kept. {self.folder_hint}") from error
+            raise
+
+    def _answered(self, error: Any, repository: str) -> ProviderFailure:
+        """What an answer of the hub's means that is no success."""
+        from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, RepositoryNotFoundError
+
+        status = error.response.status_code
+        match error:
+            case GatedRepoError():
+                return _refused(
+                    f"{repository} is for those who accepted its terms",
+                    f"Accept them at {self._endpoint}/{repository}, and set HF_TOKEN to a token of yours.",
+                )
+            case RepositoryNotFoundError():
+                return _refused(
+                    f"{self._endpoint} has no repository {repository}, or does not show it to you",
+                    "Check its spelling (owner/repo). A private one needs HF_TOKEN set to a token of yours.",
+                )
+            case EntryNotFoundError():
+                return _refused(f"{repository} no longer has the file", "Run the command again: it looks anew.")
+        if status in {401, 403}:
+            return _refused(f"{self._endpoint} answered {status}", "Check HF_TOKEN, or unset it.")
+        return ProviderUnavailable(
+            f"{self._endpoint} answered {status}", hint="Try again in a moment.", provider="local"
+        )
+
+    def _unreachable(self, error: Exception) -> ProviderUnavailable:
+        import httpx2
+
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            reason, hint = "has a certificate that is not trusted here", "Set SSL_CERT_FILE to your authority's file."
+        else:
+            what = "can't be reached" if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout) else "broke off"
+            reason = f"{what} ({error})" if str(error) else what
+            hint = "Check the network, HTTPS_PROXY if you have a proxy, and HF_ENDPOINT if you have a mirror."
+        return ProviderUnavailable(f"{self._endpoint} {reason}", hint=hint, provider="local")
+
+
+def _append(url: str, partial: Path, size: int, tell: Callable[[int], None]) -> None:
+    """One request for what is lacking, written as it comes.
+
+    Raises:
+        Exception: what `_mapping` knows.
+    """
+    import httpx2
+    from huggingface_hub import get_session, hf_raise_for_status
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # made public when it is asked for
+
+    done = _size(partial)
+    if done > size:
+        partial.unlink()
+        done = 0
+    # Bytes as they are stored: a Range is of them, and so are size and hash.
+    headers = {**build_hf_headers(), "Accept-Encoding": "identity", **({"Range": f"bytes={done}-"} if done else {})}
+    timeout = httpx2.Timeout(SILENCE_S, connect=CONNECT_S)
+    with get_session().stream("GET", url, headers=headers, timeout=timeout, follow_redirects=True) as response:
+        hf_raise_for_status(response)
+        # A server that knows no ranges, or not this one, sends the file from its start.
+        goes_on = response.status_code == 206 and response.headers.get("content-range", "").startswith(f"bytes {done}-")
+        if done and not goes_on:
+            if response.status_code == 206:
+                raise httpx2.RemoteProtocolError("another part of the file came than was asked for")
+            done = 0
+        with partial.open("ab" if done else "wb") as opened:
+            # As it comes, in no blocks of a size: what was not written is lost when the connection is.
+            for block in response.iter_raw():
+                opened.write(block)
+                done += len(block)
+                tell(done)
+
+
+def _check_hash(partial: Path, tag: str, name: str) -> None:
+    """Large files have the SHA-256 of their content as their tag: what is not that is thrown away."""
+    if not re.fullmatch(r"[0-9a-f]{64}", tag):
+        return
+    with partial.open("rb") as opened:
+        found = hashlib.file_digest(opened, "sha256").hexdigest()
+    if found != tag:
+        partial.unlink()
+        raise _refused(f"{name} came damaged: its hash is not the one the hub told", "Run the command again.")
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except OSError:
+        return ""
+
+
+def _refused(message: str, hint: str) -> ProviderNotConfigured:
+    return ProviderNotConfigured(message, hint=hint, provider="local")
