@@ -10,7 +10,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from archer_ws.api.peer_progress import PeerProgress, cut
-from archer_ws.core.limits import HTTP_LOOK_EVERY_S, WRITE_DEADLINE_S
+from archer_ws.core.limits import LOOK_EVERY_S, WRITE_DEADLINE_S
 from archer_ws.core.rare_line import RareLine
 
 _stalled = RareLine("response_stalled")
@@ -47,7 +47,7 @@ class WatchedHttpProtocol(HttpToolsProtocol):
         """A request begins: from now on something may wait."""
         super()._start_asgi_task(cycle, app)
         if self._look_timer is None:
-            self._look_timer = self.loop.call_later(HTTP_LOOK_EVERY_S, self._look)
+            self._look_timer = self.loop.call_later(LOOK_EVERY_S, self._look)
 
     def _look(self) -> None:
         self._stop_looking()
@@ -64,7 +64,7 @@ class WatchedHttpProtocol(HttpToolsProtocol):
             cut(self.transport)
             return
         if sample.waiting or (self.cycle is not None and not self.cycle.response_complete):
-            self._look_timer = self.loop.call_later(HTTP_LOOK_EVERY_S, self._look)
+            self._look_timer = self.loop.call_later(LOOK_EVERY_S, self._look)
 
     def _stop_looking(self) -> None:
         if self._look_timer is not None:

@@ -52,9 +52,9 @@ ID_CHARS_MAX = 256
 
 #: A peer that takes no byte for so long while some wait is cut (protocol section 8): sockets, events and answers alike.
 WRITE_DEADLINE_S = 30.0
-#: How often a peer that lags is looked at; the deadline is late by this much at most. Over HTTP each connection with a
-#: request is looked at, which costs some microseconds: more rarely, for there may be thousands.
-LOOK_EVERY_S, HTTP_LOOK_EVERY_S = 3.0, 5.0
+#: How often a peer that lags is looked at, and over HTTP each that has a request (5 µs a look); the deadline is late by
+#: this much at most.
+LOOK_EVERY_S = 3.0
 #: The most that the kernel keeps for a socket's peer that lags (Linux doubles it for its own accounts).
 SEND_BUFFER_BYTES = 64 * 1024
 #: The most a socket's lane of responses may hold before its requests wait (protocol section 8).

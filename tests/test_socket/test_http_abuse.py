@@ -232,7 +232,7 @@ async def test_a_body_that_stands_still_is_answered_408_and_one_that_crawls_is_t
 
 def shorten_deadlines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_stalls, "WRITE_DEADLINE_S", 0.5)
-    monkeypatch.setattr(http_stalls, "HTTP_LOOK_EVERY_S", 0.1)
+    monkeypatch.setattr(http_stalls, "LOOK_EVERY_S", 0.1)
 
 
 @pytest.mark.parametrize("streams", [True, False], ids=["events", "a whole answer"])
