@@ -5,8 +5,8 @@ a plain call): they all get a `Stream` to read from and a `Hold` to keep it aliv
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,13 +14,10 @@ import structlog
 
 from archer_ws.agents.base import Gateway
 from archer_ws.agents.orchestrator import Orchestrator
-from archer_ws.core.events import LeanEvent
 from archer_ws.core.exceptions import (
     ArcherError,
     ContentTooLarge,
     Draining,
-    SessionBusy,
-    SessionNotFound,
     StreamIdConflict,
     StreamNotFound,
 )
@@ -31,6 +28,7 @@ from archer_ws.sessions.bounded_store import bounded
 from archer_ws.sessions.hold import Hold
 from archer_ws.sessions.limits import ManagerLimits, ProviderGate, Slot, StreamQuota
 from archer_ws.sessions.models import CancelResult, StreamInfo, StreamPage
+from archer_ws.sessions.occupancy import Occupancy
 from archer_ws.sessions.retention import StreamTable
 from archer_ws.sessions.settling import Settling
 from archer_ws.sessions.store import ordinal_of
@@ -88,8 +86,7 @@ class SessionManager:
         self._table = StreamTable(retention_s=self._limits.retention_s, bytes_max=self._limits.retained_bytes_max)
         self._tombstones = Tombstones()
         self._slots: dict[Stream, Slot] = {}
-        self._by_session: dict[tuple[str, str], list[Stream]] = {}
-        self._deleting: dict[tuple[str, str], LeanEvent] = {}
+        self._occupancy = Occupancy()
         self._orphans: set[asyncio.Task[None]] = set()
         self._draining = False
 
@@ -151,7 +148,7 @@ class SessionManager:
         check_turn(request)
         self._check_size(request)
         route = self._gateway.resolve(request)
-        predecessors = self._predecessors(principal, request)
+        predecessors = self._occupancy.predecessors(principal, request)
         check()
         slot = self._reserve(principal, route)
         identity = StreamIdentity(
@@ -239,29 +236,15 @@ class SessionManager:
 
     def active_in(self, principal: str, session_id: str) -> list[Stream]:
         """The session's streams that have not ended, in the order they were sent."""
-        return list(self._by_session.get((principal, session_id), ()))
+        return self._occupancy.streams(principal, session_id)
 
-    @asynccontextmanager
-    async def session_at_rest(self, principal: str, session_id: str) -> AsyncIterator[None]:
-        """End the session's streams, and let none begin until this is left: so nothing is lost or left when it goes.
-
-        A request that comes meanwhile is told `session_not_found`.
-        """
-        await self.deletion_over(principal, session_id)
-        is_over = self._deleting[principal, session_id] = LeanEvent()
-        try:
-            for stream in self.active_in(principal, session_id):
-                stream.cancel("client")
-                await stream.wait_ended()
-            yield
-        finally:
-            del self._deleting[principal, session_id]
-            is_over.set()
+    def session_at_rest(self, principal: str, session_id: str) -> AbstractAsyncContextManager[None]:
+        """End the session's streams, and let none begin until this is left (see Occupancy)."""
+        return self._occupancy.at_rest(principal, session_id)
 
     async def deletion_over(self, principal: str, session_id: str) -> None:
         """Wait while the session is being deleted: what is made under its id meanwhile would go with it."""
-        while (is_over := self._deleting.get((principal, session_id))) is not None:
-            await is_over.wait()
+        await self._occupancy.deletion_over(principal, session_id)
 
     def begin_drain(self) -> None:
         """Refuse new requests from now on; running streams go on."""
@@ -298,24 +281,6 @@ class SessionManager:
                 hint="Send fewer or shorter messages, or raise MAX_CONTENT_BYTES.",
             )
 
-    def _predecessors(self, principal: str, request: ChatRequest) -> list[Stream]:
-        """The session's running streams: refused, or to be interrupted once the request is sure to be accepted."""
-        if request.session_id is None:
-            return []
-        if (principal, request.session_id) in self._deleting:
-            raise SessionNotFound(
-                f"session {request.session_id!r} is being deleted", hint="Create another one, or leave session_id out."
-            )
-        running = self.active_in(principal, request.session_id)
-        if running and request.on_busy != "interrupt":
-            raise SessionBusy(
-                f"the session is busy with stream {running[-1].stream_id!r}",
-                hint='Wait for it to end, cancel it, or send with on_busy "interrupt".',
-                stream_id=running[-1].stream_id,
-                retry_after_ms=1000,
-            )
-        return running
-
     def _reserve(self, principal: str, route: Route) -> Slot:
         self._quota.enter(principal)
         try:
@@ -336,8 +301,7 @@ class SessionManager:
         )
         self._table.add(stream)
         self._slots[stream] = slot
-        if identity.session_id is not None:
-            self._by_session.setdefault((identity.principal, identity.session_id), []).append(stream)
+        self._occupancy.enter(stream)
         hold = stream.hold()
         if self._tombstones.take(identity.principal, identity.stream_id):
             stream.cancel("client")
@@ -361,13 +325,7 @@ class SessionManager:
         """Give back what the stream took; called by its owner task at its very end."""
         self._slots.pop(stream).release()
         self._quota.leave(stream.identity.principal)
-        session_id = stream.identity.session_id
-        if session_id is not None:
-            key = (stream.identity.principal, session_id)
-            running = self._by_session[key]
-            running.remove(stream)
-            if not running:
-                del self._by_session[key]
+        self._occupancy.leave(stream)
         if stream.log.ended is None:
             self._table.refuse(stream)
         else:

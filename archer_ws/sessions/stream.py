@@ -19,8 +19,8 @@ import structlog
 from archer_ws.core.afterwards import afterwards
 from archer_ws.core.clock import utc_now
 from archer_ws.core.events import LeanEvent
-from archer_ws.core.exceptions import ArcherError, ContextTooLong, InternalError, OutputTooLong, StorageUnavailable
-from archer_ws.core.limits import ADMIT_LIMIT_S, STREAM_OVERHEAD_BYTES
+from archer_ws.core.exceptions import ArcherError, ContextTooLong, OutputTooLong
+from archer_ws.core.limits import STREAM_OVERHEAD_BYTES
 from archer_ws.llm_gateway.types import (
     CancelReason,
     ProgressPhase,
@@ -28,6 +28,8 @@ from archer_ws.llm_gateway.types import (
     StreamStatus,
     TokenUsage,
 )
+from archer_ws.sessions.admission import admit
+from archer_ws.sessions.end_line import EndLine
 from archer_ws.sessions.hold import Hold
 from archer_ws.sessions.log import Ended, LogFull, MemoryLog, Progress, Started, StreamLog, TextKind
 from archer_ws.sessions.outcome import Outcome, final_usage
@@ -196,7 +198,8 @@ class Stream:
         try:
             try:
                 if work.is_stored:
-                    await self._admit(work)
+                    assert self._cancel_signal is not None
+                    await admit(work, self.stream_id, self._cancel_signal, self._on_orphan)
             except ArcherError as error:
                 self._rejection = error
                 return
@@ -227,32 +230,6 @@ class Stream:
         self.task = self._cancel_signal = None
         for hold in self.holds:
             hold.reader.stream_ended()
-
-    async def _admit(self, work: Work) -> None:
-        """Have the turn stored, unless a cancel comes first.
-
-        A cancel does not wait for the store: what the store still makes of the turn is a question without an answer.
-
-        Raises:
-            ArcherError: the request is refused.
-        """
-        assert self._cancel_signal is not None
-        admitting = asyncio.create_task(work.admit(), name=f"admission {self.stream_id}")
-        try:
-            await asyncio.wait(
-                (admitting, self._cancel_signal), timeout=ADMIT_LIMIT_S, return_when=asyncio.FIRST_COMPLETED
-            )
-            if admitting.done():
-                admitting.result()
-            elif not self._is_cancelling():
-                raise StorageUnavailable(
-                    f"the conversation's store did not take the message within {ADMIT_LIMIT_S:g} s",
-                    hint="Send it again in a moment, or without session_id: then nothing is stored.",
-                )
-        finally:
-            if not admitting.done():
-                admitting.cancel()
-                self._on_orphan(admitting)
 
     def _begin(self, work: Work) -> asyncio.Task[None] | None:
         """The reader; none where the stream was cancelled before."""
@@ -353,22 +330,5 @@ class Stream:
         )
         # Without the error itself: its traceback keeps the whole request in memory.
         self._outcome = Outcome(outcome.status, outcome.reason)
-        duration_ms = round((time.monotonic() - self._began) * 1000, 1)
-        afterwards(lambda: self._log_end(outcome, usage, duration_ms))
-
-    def _log_end(self, outcome: Outcome, usage: TokenUsage, duration_ms: float) -> None:
-        error = outcome.error
-        if isinstance(error, InternalError):
-            log.error("stream_defect", exc_info=error.__cause__)
-        log.info(
-            "stream_ended",
-            provider=self.identity.provider,
-            model=self.identity.model,
-            status=outcome.status,
-            outcome=error.kind if error else outcome.reason or self.finish_reason,
-            first_token_ms=round(self._first_text_ms, 1) if self._first_text_ms is not None else None,
-            duration_ms=duration_ms,
-            prompt_tokens=usage.prompt_tokens,
-            completion_tokens=usage.completion_tokens,
-            estimated=usage.estimated or False,
-        )
+        line = EndLine(self.identity, outcome, self.finish_reason, usage, self._began, self._first_text_ms)
+        afterwards(line.write)

@@ -10,8 +10,7 @@ from structlog.testing import capture_logs
 
 from archer_ws.agents.orchestrator import Orchestrator
 from archer_ws.core.exceptions import SessionNotFound, StorageUnavailable
-from archer_ws.sessions import bounded_store, settling
-from archer_ws.sessions import stream as streams
+from archer_ws.sessions import admission, bounded_store, settling
 from archer_ws.sessions.conversations import Conversations
 from archer_ws.sessions.limits import ProviderGate, StreamQuota
 from archer_ws.sessions.manager import SessionManager
@@ -57,7 +56,7 @@ async def manager(store: TroubledStore, gateway: ScriptedGateway, gate: Provider
 def short_budgets(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let all budgets be over soon."""
     monkeypatch.setattr(bounded_store, "STORE_LIMIT_S", SHORT_S)
-    monkeypatch.setattr(streams, "ADMIT_LIMIT_S", SHORT_S)
+    monkeypatch.setattr(admission, "ADMIT_LIMIT_S", SHORT_S)
     monkeypatch.setattr(settling, "SETTLE_LIMIT_S", SHORT_S)
     monkeypatch.setattr(settling, "SETTLE_PAUSES_S", (0.0, 0.0))
 
