@@ -8,7 +8,7 @@ COPY requirements.txt .ci/requirements-build.txt ./
 RUN /opt/archer/bin/pip install --no-deps --require-hashes --only-binary :all: -r requirements.txt \
     && python -m venv /opt/build \
     && /opt/build/bin/pip install --no-deps --require-hashes --only-binary :all: -r requirements-build.txt
-COPY pyproject.toml README.md ./
+COPY pyproject.toml README.md LICENSE ./
 COPY archer_ws ./archer_ws
 RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /build/dist . \
     && /opt/archer/bin/pip install --no-deps --no-index /build/dist/*.whl \
@@ -26,5 +26,5 @@ USER 10001:10001
 EXPOSE 8000
 # Over http.client, which knows no proxy; /health/live asks no provider and needs no credential.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
-    CMD ["python", "-c", "import http.client, os, sys; c = http.client.HTTPConnection('127.0.0.1', int(os.environ.get('ARCHER_PORT') or os.environ.get('PORT') or 8000), timeout=4); c.request('GET', '/health/live'); sys.exit(c.getresponse().status != 200)"]
+    CMD ["python", "-c", "import http.client, os, sys; c = http.client.HTTPConnection('127.0.0.1', int(next((p for p in map(os.environ.get, ('ARCHER_PORT', 'PORT')) if p and p.strip().isdigit()), 8000)), timeout=4); c.request('GET', '/health/live'); sys.exit(c.getresponse().status != 200)"]
 CMD ["archer-ws", "serve"]

@@ -28,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: for `--help`, `--version` and options that can't be understood.
     """
+    _open_standard_streams()
     options = _parser().parse_args(arguments)
     try:
         status: int = options.run(options)
@@ -39,6 +40,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return status
+
+
+def _open_standard_streams() -> None:
+    """Open those that whoever started us has closed: otherwise a connection may get their descriptor, and be written
+    to as such; and Python has None in their place."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - it stays open
 
 
 def _without_command(options: argparse.Namespace) -> int:
@@ -127,18 +136,25 @@ def _serve(options: argparse.Namespace) -> int:
 
 def _run_server(settings: "Settings", sockets: list[socket.socket], *, as_json: bool, watch_stdin: bool) -> int:
     from archer_ws.api.server import ArcherServer
+    from archer_ws.core.line_writer import LineWriter
+    from archer_ws.core.logging import FLUSH_S, log_stray_output
     from archer_ws.main import create_app
 
-    app = create_app(settings)
+    # Named, they stand as they are: no host for tests is added.
+    app = create_app(settings.model_copy(update={"allowed_hosts": settings.allowed_hosts}))
     default_model = app.state.services.router.get_adapter().default_model
+
+    log_stray_output()
+    # Called on the event loop: a standard output that nobody reads must not stop it.
+    output = LineWriter()
 
     def announce(reason: str | None) -> None:
         ready = _ready(settings, default_model, sockets[0].getsockname()[1], reason)
-        sys.stdout.write(f"{ready_json(ready) if as_json else ready_text(ready)}\n")
-        sys.stdout.flush()
+        output.put(sys.stdout, f"{ready_json(ready) if as_json else ready_text(ready)}\n")
 
     server = ArcherServer(app, drain_s=settings.drain_s, on_ready=announce, watch_stdin=watch_stdin)
     server.run(sockets)
+    output.flush(FLUSH_S)
     return 1 if server.was_hurried else 0
 
 

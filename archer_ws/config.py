@@ -7,6 +7,9 @@ A setting's variable is its name in capitals, or that with `ARCHER_` before it; 
 the latter alone. An empty variable counts as unset.
 Precedence: arguments, `ARCHER_X` in the environment, `X` in the environment, `ARCHER_X` in `.env`, `X` in `.env`, the
 default.
+
+Kubernetes (and Docker's links) give every program of a namespace with a service called archer `ARCHER_PORT=tcp://…`.
+No setting of ours has such a value: it counts as unset, and `service_variables` tells of it.
 """
 
 import math
@@ -26,6 +29,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from archer_ws import __version__
 from archer_ws.config_values import (
     check_principal,
     check_token,
@@ -83,6 +87,11 @@ Tokens = Annotated[dict[str, SecretStr], Allowed('a JSON object {"name": "token"
 PerProvider = Annotated[
     dict[str, int], Allowed("one whole number for all, or openai=64,ollama=4 (a JSON object will do)")
 ]
+Parameters = Annotated[
+    list[Literal["temperature", "top_p", "stop", "seed", "max_tokens", "stream_options"]],
+    Allowed("names like temperature,stream_options; max_tokens is the answer's bound under either of its names"),
+    PrefixedOnly(),
+]
 Sampling = Annotated[
     dict[str, float],
     Allowed("fields of llama.cpp's server with numbers, like repeat_penalty=1.1,top_k=40 (a JSON object will do)"),
@@ -113,12 +122,12 @@ class Settings(BaseSettings):
     )
 
     app_name: str = Field("Archer AI Engine", description="The name shown in /docs and logs")
-    app_version: str = Field("0.1.0", description="The version shown by /health")
+    app_version: str = Field(__version__, description="The version shown by /health")
     debug: Flag = Field(False, description="Log at level DEBUG, whatever LOG_LEVEL says")
     host: str = Field("0.0.0.0", description="The address to listen on; 127.0.0.1 for this machine alone")
     port: Port = Field(8000, description="The port to listen on; 0 takes a free one")
     allowed_hosts: Hosts = Field(
-        ["localhost", "127.0.0.1", "[::1]", "ai-engine", "test", "testserver"],
+        ["localhost", "127.0.0.1", "[::1]"],
         description="Names under which clients may reach this server (their Host header)",
     )
     cors_origins: Origins = Field(
@@ -140,6 +149,7 @@ class Settings(BaseSettings):
     ollama_host: Address = Field("http://localhost:11434", description="Ollama's address; a scheme is not needed")
     openai_api_key: str | None = Field(None, repr=False, description="The key for OpenAI")
     openai_base_url: Url | None = Field(None, description="Another server that speaks OpenAI's API")
+    openai_omit: Parameters = Field([], description="Parameters that the server of OPENAI_BASE_URL is never sent")
     openai_default_model: str = Field("gpt-4o-mini", description="OpenAI's model when a request names none")
     anthropic_api_key: str | None = Field(None, repr=False, description="The key for Anthropic")
     anthropic_base_url: Url | None = Field(None, description="Another server that speaks Anthropic's API")
@@ -165,6 +175,10 @@ class Settings(BaseSettings):
     max_content_bytes: Count = Field(4 * _MIB, description="The most bytes of a request, all messages together")
     max_streams: Count = Field(1000, description="The most running streams")
     max_streams_per_principal: Count = Field(256, description="The most running streams of one principal")
+    max_sockets: Annotated[Count, PrefixedOnly()] = Field(20_000, description="The most open WebSockets")
+    max_sockets_per_principal: Annotated[Count, PrefixedOnly()] = Field(
+        12_000, description="The most open WebSockets of one principal"
+    )
     provider_concurrency: PerProvider = Field(
         _CONCURRENCY, description="The most requests at once to a provider; local: LOCAL_PARALLEL unless given"
     )
@@ -176,12 +190,12 @@ class Settings(BaseSettings):
         None, description="How long a stream goes on with nobody listening; none: to its end"
     )
     retained_bytes_max: Count = Field(
-        256 * _MIB, description="The most bytes of all streams' text together; the oldest ended go first"
+        256 * _MIB, description="The most bytes that all streams take together; the oldest ended go first"
     )
     sessions_max: Count = Field(10_000, description="The most stored conversations")
     session_idle_ttl_s: Seconds = Field(86_400, description="How long an unused conversation is kept")
     session_bytes_max: Count = Field(
-        256 * _MIB, description="The most bytes of stored messages, all conversations together"
+        256 * _MIB, description="The most bytes that all stored conversations take together"
     )
     drain_s: SecondsOrZero = Field(30, description="How long running streams may go on after a stop signal")
 
@@ -202,6 +216,12 @@ class Settings(BaseSettings):
                 return self.anthropic_default_model
         return None
 
+    def configured_model_for(self, provider: str) -> str | None:
+        """The model for a request to `provider` that names none, where somebody chose it."""
+        is_general = provider == self.llm_provider and "llm_default_model" in self.model_fields_set
+        is_chosen = is_general or f"{provider}_default_model" in self.model_fields_set
+        return self.default_model_for(provider) if is_chosen else None
+
     def concurrency_of(self, provider: str) -> int:
         """How many requests may run at the provider at once."""
         if provider == "local":
@@ -211,6 +231,17 @@ class Settings(BaseSettings):
     def queue_of(self, provider: str) -> int:
         """How many requests may wait for the provider."""
         return self.provider_queue[provider]
+
+    def secrets(self) -> list[str]:
+        """Every credential that stands here by itself; those within addresses are `addresses`' to give."""
+        tokens = [self.auth_token, *self.auth_tokens.values()]
+        keys = [self.openai_api_key, self.anthropic_api_key]
+        return [*(token.get_secret_value() for token in tokens if token), *(key for key in keys if key)]
+
+    def addresses(self) -> list[str]:
+        """Every address of another server; a user and a password may stand in it."""
+        servers = (self.ollama_host, self.openai_base_url, self.anthropic_base_url, self.redis_url, self.surrealdb_url)
+        return [address for address in servers if address]
 
     @field_validator("llm_provider", "log_format", mode="before")
     @classmethod
@@ -222,7 +253,7 @@ class Settings(BaseSettings):
     def _upper(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
 
-    @field_validator("cors_origins", "allowed_hosts", mode="before")
+    @field_validator("cors_origins", "allowed_hosts", "openai_omit", mode="before")
     @classmethod
     def _list(cls, value: object) -> object:
         return parse_list(value)
@@ -345,6 +376,8 @@ def load_settings(*, env_file: Path | str | None = ".env", **overrides: object) 
         raise SettingsError(f"{env_file} can't be read: {error}") from error
 
 
+#: What service discovery writes (https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables).
+_SERVICE_ADDRESS = re.compile(r"\s*(tcp|udp|sctp)://", re.IGNORECASE)
 _SHOWN_MAX = 200  # letters of a wrong value, or of what is wrong with it, that an error repeats
 
 
@@ -372,6 +405,13 @@ class _Variables(PydanticBaseSettingsSource):
         return {name: entry.value for name, entry in found.items() if entry}
 
 
+def service_variables() -> list[str]:
+    """The variables of the environment that have a setting's name, and are service discovery's."""
+    named = EnvSettingsSource(Settings).env_vars
+    found = (f"archer_{name}" for name in Settings.model_fields)
+    return [variable.upper() for variable in found if _SERVICE_ADDRESS.match(named.get(variable) or "")]
+
+
 def variables_of(name: str, field: FieldInfo) -> tuple[str, ...]:
     """The variables that a setting is read from, the first that is set wins."""
     prefixed = f"ARCHER_{name.upper()}"
@@ -383,7 +423,7 @@ def _find(name: str, sources: Iterable[EnvSettingsSource]) -> _Found | None:
     for source in sources:
         for variable in map(str.lower, variables):
             value = (source.env_vars.get(variable) or "").strip()
-            if value:
+            if value and not (variable != name and _SERVICE_ADDRESS.match(value)):
                 return _Found(variable.upper(), value, isinstance(source, DotEnvSettingsSource))
     return None
 

@@ -11,6 +11,10 @@ import re
 from collections.abc import Iterable
 from urllib.parse import SplitResult, urlsplit
 
+#: The user and password in a URL: up to the last @ before the path; and where what follows a colon is no port, up to
+#: the very last, since a password may hold a slash that should have been written as %2F.
+_USER = re.compile(r"//(?:[^/\s]*|[^/@\s:\[]*:(?!\d*(?:/|$)).*)@", re.DOTALL)
+
 
 def parse_list(value: object) -> object:
     """A JSON array, or items separated by commas; what is not text is handed on."""
@@ -117,7 +121,7 @@ def parse_ollama_host(value: str) -> str:
 
 def without_password(value: object) -> object:
     """A URL without the user and password it may carry: neither a log nor an error may show them."""
-    return re.sub(r"//[^/@\s]*@", "//***@", value) if isinstance(value, str) else value
+    return _USER.sub("//***@", value) if isinstance(value, str) else value
 
 
 def _http_parts(value: str) -> SplitResult:

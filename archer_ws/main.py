@@ -18,7 +18,8 @@ from archer_ws.agents.orchestrator import Orchestrator
 from archer_ws.api.access_log import RequestLog
 from archer_ws.api.dependencies import Services
 from archer_ws.api.errors import install_error_handlers
-from archer_ws.api.openai_signpost import BaseUrlSignpost
+from archer_ws.api.head_requests import HeadAsGet
+from archer_ws.api.misdirected import MisdirectedClients
 from archer_ws.api.openapi import TITLE, install_openapi
 from archer_ws.api.request_body import BodyLimit
 from archer_ws.api.routes import chat, console, health, models, openai_compat, pages, sessions, streams, ws
@@ -31,8 +32,11 @@ from archer_ws.api.security import (
     TicketOffice,
     warn_if_exposed,
 )
-from archer_ws.api.socket import MAX_FRAME_BYTES, OpenSockets
-from archer_ws.config import Settings, load_settings
+from archer_ws.api.socket import OpenSockets
+from archer_ws.api.socket_quota import SocketQuota
+from archer_ws.api.trailing_slashes import TrailingSlashes
+from archer_ws.config import Settings, load_settings, service_variables
+from archer_ws.core.limits import BODY_ALLOWANCE_BYTES, MAX_FRAME_BYTES
 from archer_ws.core.logging import configure_logging
 from archer_ws.llm_gateway.readiness import Readiness
 from archer_ws.llm_gateway.router import LLMRouter
@@ -47,8 +51,8 @@ from archer_ws.sessions.store import MemoryStore
 
 log = structlog.get_logger(__name__)
 
-#: Beside the messages' text a request has its other fields and JSON's own characters, in bytes.
-BODY_ALLOWANCE_BYTES = 1024 * 1024
+#: What Starlette's (and so FastAPI's) TestClient names as its host.
+TEST_HOST = "testserver"
 #: How long the preparation of the provider lets the server come first: an import in a thread still slows the loop.
 LISTEN_FIRST_S = 0.05
 
@@ -61,6 +65,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """
     settings = settings or load_settings()
     configure_logging("DEBUG" if settings.debug else settings.log_level, settings.log_format)
+    for variable in service_variables():
+        log.warning(
+            "variable_ignored",
+            variable=variable,
+            hint="Kubernetes sets it for a service called archer. Set PORT, or give the service another name.",
+        )
     services = _wire(settings)
     app = FastAPI(
         title=settings.app_name,
@@ -69,13 +79,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
         debug=False,  # Starlette's debug pages show stack traces to clients.
         lifespan=_lifespan,
+        redirect_slashes=False,  # TrailingSlashes needs no second request.
     )
     app.state.services = services
+    app.add_middleware(HeadAsGet)
     install_error_handlers(app)
     _include_routes(app)
     # The last added is the outermost.
     tokens = _tokens(settings)
-    app.add_middleware(BaseUrlSignpost)
+    app.add_middleware(MisdirectedClients)
     app.add_middleware(BodyLimit, max_bytes=settings.max_content_bytes + BODY_ALLOWANCE_BYTES)
     app.add_middleware(CredentialGuard, tokens=tokens)
     app.add_middleware(
@@ -83,10 +95,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         allow_origins=[*settings.cors_origins, *TAURI_ORIGINS],
         allow_methods=["*"],
         allow_headers=["*"],
+        # Pages of a public address ask for this before they may call a private one; other origins are refused before.
+        allow_private_network=True,
         expose_headers=["X-Stream-ID", "X-Request-ID", "Retry-After", "Retry-After-Ms", "X-Should-Retry"],
     )
-    app.add_middleware(HostAndOriginGuard, allowed_hosts=settings.allowed_hosts, cors_origins=settings.cors_origins)
+    app.add_middleware(HostAndOriginGuard, allowed_hosts=_hosts(settings), cors_origins=settings.cors_origins)
     app.add_middleware(RequestLog)
+    app.add_middleware(TrailingSlashes)
     warn_if_exposed(settings.host, tokens)
     return app
 
@@ -110,6 +125,15 @@ def _include_routes(app: FastAPI) -> None:
     install_openapi(app, [*generations, *others])
 
 
+def _hosts(settings: Settings) -> list[str]:
+    """The hosts that were set; else the default ones, and the name that Starlette's TestClient sends.
+
+    `archer-ws serve` sets them always: a network that means harm can let names of one label stand for this machine.
+    """
+    hosts = settings.allowed_hosts
+    return hosts if "allowed_hosts" in settings.model_fields_set else [*hosts, TEST_HOST]
+
+
 def _tokens(settings: Settings) -> dict[str, str]:
     """The configured credentials by principal; `auth_token` alone stands for everybody, as no token does."""
     tokens = {name: token.get_secret_value() for name, token in settings.auth_tokens.items()}
@@ -120,18 +144,29 @@ def _tokens(settings: Settings) -> dict[str, str]:
 
 def _wire(settings: Settings) -> Services:
     router = LLMRouter(settings)
+    principals = tuple(_tokens(settings)) or (LOCAL_PRINCIPAL,)
     store = MemoryStore(
         sessions_max=settings.sessions_max,
         bytes_max=settings.session_bytes_max,
         idle_ttl_s=settings.session_idle_ttl_s,
+        principals=principals,
     )
     manager = SessionManager(
         gateway=router,
         orchestrator=Orchestrator(router),
         store=store,
-        quota=StreamQuota(max_streams=settings.max_streams, max_per_principal=settings.max_streams_per_principal),
+        quota=StreamQuota(
+            max_streams=settings.max_streams,
+            max_per_principal=settings.max_streams_per_principal,
+            principals=principals,
+        ),
         gates={
-            name: ProviderGate(name, concurrency=settings.concurrency_of(name), queue=settings.queue_of(name))
+            name: ProviderGate(
+                name,
+                concurrency=settings.concurrency_of(name),
+                queue=settings.queue_of(name),
+                principals=principals,
+            )
             for name in router.providers
         },
         limits=ManagerLimits(
@@ -150,7 +185,7 @@ def _wire(settings: Settings) -> Services:
         conversations=conversations,
         tickets=TicketOffice(),
         credentials=Credentials(_tokens(settings)),
-        sockets=OpenSockets(),
+        sockets=OpenSockets(SocketQuota(settings.max_sockets, settings.max_sockets_per_principal)),
         rpc=RpcServices(
             manager=manager,
             conversations=conversations,
@@ -170,7 +205,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     if not getattr(app.state, "is_served_by_archer", False):
         log.warning(
             "plain_server",
-            not_held="the largest message, keepalive and write deadline of sockets, bounded request heads, draining",
+            not_held="the largest message and keepalive of sockets, write deadlines, bounds on requests' heads, bodies "
+            "and trailers, places for connections, draining",
             hint="archer-ws serve has them all",
         )
     preparing = asyncio.create_task(_prepare(services))

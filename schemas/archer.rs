@@ -22,7 +22,7 @@ pub const PROTOCOL_VERSION: i64 = 1;
 /// The WebSocket subprotocol to offer.
 pub const SUBPROTOCOL: &str = "archer.v1";
 /// The `schema_hash` of the server that these types were made for.
-pub const SCHEMA_HASH: &str = "c137314a65c8817c";
+pub const SCHEMA_HASH: &str = "ad6c90a7a69b576c";
 
 /// The params of a method, which know its name and what it gives.
 pub trait Method: Serialize {
@@ -399,7 +399,7 @@ impl ChatMessage {
 pub struct ChatRequest {
     /// The conversation so far, the new turn last; with `session_id` the new turn alone.
     pub messages: Vec<ChatMessage>,
-    /// The model, also as `provider/model`; the configured default where it is missing.
+    /// The model, also as `provider/model`; the configured default where it is missing or empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     /// How much chance decides, 0 to 2; the configured default where it is missing.
@@ -414,7 +414,7 @@ pub struct ChatRequest {
     /// The provider; without it, the one the model's name belongs to, or the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider: Option<String>,
-    /// Texts at which the model stops; they are not part of the answer.
+    /// Texts at which the model stops; they are not part of the answer. Empty ones are left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop: Option<Vec<String>>,
     /// Choose among the likeliest tokens that make up this share, above 0 to 1.
@@ -501,6 +501,10 @@ pub struct ChatResponse {
     /// Messages of the session left out to fit the model's context.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history_dropped: Option<u64>,
+    /// False where the answer could not be kept in its session in time: the next turn may not know
+    /// of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored: Option<bool>,
 }
 
 /// A ChatRequest whose `stream` defaults to true: the deltas come as notifications.
@@ -508,7 +512,7 @@ pub struct ChatResponse {
 pub struct ChatSendParams {
     /// The conversation so far, the new turn last; with `session_id` the new turn alone.
     pub messages: Vec<ChatMessage>,
-    /// The model, also as `provider/model`; the configured default where it is missing.
+    /// The model, also as `provider/model`; the configured default where it is missing or empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     /// How much chance decides, 0 to 2; the configured default where it is missing.
@@ -523,7 +527,7 @@ pub struct ChatSendParams {
     /// The provider; without it, the one the model's name belongs to, or the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider: Option<String>,
-    /// Texts at which the model stops; they are not part of the answer.
+    /// Texts at which the model stops; they are not part of the answer. Empty ones are left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop: Option<Vec<String>>,
     /// Choose among the likeliest tokens that make up this share, above 0 to 1.
@@ -634,6 +638,10 @@ pub struct EndedEvent {
     /// Why it failed or is incomplete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Box<ErrorInfo>>,
+    /// False where the answer could not be kept in its session in time: the next turn may not know
+    /// of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored: Option<bool>,
 }
 
 /// The body of every answer that is not a success.
@@ -749,6 +757,12 @@ pub enum ErrorKind {
     /// `output_too_long`
     #[serde(rename = "output_too_long")]
     OutputTooLong,
+    /// `storage_unavailable`
+    #[serde(rename = "storage_unavailable")]
+    StorageUnavailable,
+    /// `not_found`
+    #[serde(rename = "not_found")]
+    NotFound,
     /// `invalid_request`
     #[serde(rename = "invalid_request")]
     InvalidRequest,
@@ -797,6 +811,8 @@ impl ErrorKind {
             Self::ProviderQuota => "provider_quota",
             Self::Draining => "draining",
             Self::OutputTooLong => "output_too_long",
+            Self::StorageUnavailable => "storage_unavailable",
+            Self::NotFound => "not_found",
             Self::InvalidRequest => "invalid_request",
             Self::MethodNotFound => "method_not_found",
             Self::InvalidParams => "invalid_params",
@@ -1322,7 +1338,9 @@ impl SessionDeleteParams {
     }
 }
 
-/// A conversation with its messages and the ids of its running streams.
+/// A conversation with a page of its messages (the newest, unless a cursor said otherwise) and the
+/// ids of its
+/// running streams.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SessionDetail {
     /// The conversation's id.
@@ -1339,17 +1357,26 @@ pub struct SessionDetail {
     pub updated_at: String,
     /// How many messages it has.
     pub message_count: u64,
-    /// Its messages, oldest first.
+    /// The messages of this page, oldest first.
     pub messages: Vec<StoredMessage>,
     /// The ids of its running streams.
     pub active_streams: Vec<String>,
+    /// What to pass as `cursor` for the page of older messages; absent where there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
 }
 
-/// One session.
+/// One session, and which of its messages: the newest, or those before a page that you have.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SessionGetParams {
     /// The conversation's id.
     pub session_id: String,
+    /// How many messages at most, 1 to 200. Default: 200.
+    #[serde(default = "default_sessiongetparams_limit")]
+    pub limit: u64,
+    /// The `next_cursor` of the page that you have, for older messages; without it, the newest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
 }
 
 impl SessionGetParams {
@@ -1357,8 +1384,14 @@ impl SessionGetParams {
     pub fn new(session_id: impl Into<String>) -> Self {
         Self {
             session_id: session_id.into(),
+            limit: 200,
+            cursor: None,
         }
     }
+}
+
+fn default_sessiongetparams_limit() -> u64 {
+    200
 }
 
 /// A page of sessions, newest first.
@@ -1458,6 +1491,9 @@ pub struct StoredMessage {
     pub role: MessageRole,
     /// Its text.
     pub content: String,
+    /// Which of several speakers of that role said it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// The stream that produced or carried the message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream_id: Option<String>,
@@ -1554,6 +1590,10 @@ pub struct StreamEnded {
     /// Why it failed or is incomplete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Box<ErrorInfo>>,
+    /// False where the answer could not be kept in its session in time: the next turn may not know
+    /// of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored: Option<bool>,
 }
 
 /// One stream.
@@ -1603,8 +1643,8 @@ pub struct StreamInfo {
     pub error: Option<Box<ErrorInfo>>,
 }
 
-/// Which streams: of one session, running only.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+/// A page of streams, newest first: of all, of one session, running only.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StreamListParams {
     /// Only the streams of this conversation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -1612,13 +1652,37 @@ pub struct StreamListParams {
     /// Only those that have not ended. Default: false.
     #[serde(default)]
     pub active: bool,
+    /// How many at most, 1 to 200. Default: 50.
+    #[serde(default = "default_streamlistparams_limit")]
+    pub limit: u64,
+    /// The `next_cursor` of the page before; without it, the first page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
 }
 
-/// The principal's streams, running or still kept.
+impl Default for StreamListParams {
+    fn default() -> Self {
+        Self {
+            session_id: None,
+            active: false,
+            limit: 50,
+            cursor: None,
+        }
+    }
+}
+
+fn default_streamlistparams_limit() -> u64 {
+    50
+}
+
+/// Some of the principal's streams, running or still kept, the last accepted first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StreamPage {
-    /// The streams.
+    /// The streams of this page.
     pub items: Vec<StreamInfo>,
+    /// What to pass as `cursor` for the next page; absent on the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
 }
 
 /// What happens before the first text.

@@ -25,11 +25,11 @@ export interface Methods {
   "stream/unsubscribe": { params: StreamUnsubscribeParams; result: Nothing };
   /** One stream's state. */
   "stream/get": { params: StreamGetParams; result: StreamInfo };
-  /** Your streams, running or still kept. */
+  /** Your streams, running or kept, newest first. */
   "stream/list": { params: StreamListParams; result: StreamPage };
   /** A new conversation, or the one with that session_id. */
   "session/create": { params: SessionCreateParams; result: Session };
-  /** One conversation with its messages. */
+  /** One conversation with its newest messages, or older ones. */
   "session/get": { params: SessionGetParams; result: SessionDetail };
   /** Your conversations, newest first. */
   "session/list": { params: SessionListParams; result: SessionPage };
@@ -154,7 +154,7 @@ export interface ChatMessage {
 export interface ChatRequest {
   /** The conversation so far, the new turn last; with `session_id` the new turn alone. */
   messages: ChatMessage[];
-  /** The model, also as `provider/model`; the configured default where it is missing. */
+  /** The model, also as `provider/model`; the configured default where it is missing or empty. */
   model?: string | null;
   /** How much chance decides, 0 to 2; the configured default where it is missing. */
   temperature?: number | null;
@@ -164,7 +164,7 @@ export interface ChatRequest {
   stream?: boolean | null;
   /** The provider; without it, the one the model's name belongs to, or the default. */
   provider?: string | null;
-  /** Texts at which the model stops; they are not part of the answer. */
+  /** Texts at which the model stops; they are not part of the answer. Empty ones are left out. */
   stop?: string[] | null;
   /** Choose among the likeliest tokens that make up this share, above 0 to 1. */
   top_p?: number | null;
@@ -213,13 +213,15 @@ export interface ChatResponse {
   error?: ErrorInfo | null;
   /** Messages of the session left out to fit the model's context. */
   history_dropped?: number | null;
+  /** False where the answer could not be kept in its session in time: the next turn may not know of it. */
+  stored?: boolean | null;
 }
 
 /** A ChatRequest whose `stream` defaults to true: the deltas come as notifications. */
 export interface ChatSendParams {
   /** The conversation so far, the new turn last; with `session_id` the new turn alone. */
   messages: ChatMessage[];
-  /** The model, also as `provider/model`; the configured default where it is missing. */
+  /** The model, also as `provider/model`; the configured default where it is missing or empty. */
   model?: string | null;
   /** How much chance decides, 0 to 2; the configured default where it is missing. */
   temperature?: number | null;
@@ -229,7 +231,7 @@ export interface ChatSendParams {
   stream?: boolean | null;
   /** The provider; without it, the one the model's name belongs to, or the default. */
   provider?: string | null;
-  /** Texts at which the model stops; they are not part of the answer. */
+  /** Texts at which the model stops; they are not part of the answer. Empty ones are left out. */
   stop?: string[] | null;
   /** Choose among the likeliest tokens that make up this share, above 0 to 1. */
   top_p?: number | null;
@@ -298,6 +300,8 @@ export interface EndedEvent {
   content: string;
   /** Why it failed or is incomplete. */
   error?: ErrorInfo | null;
+  /** False where the answer could not be kept in its session in time: the next turn may not know of it. */
+  stored?: boolean | null;
 }
 
 /** The body of every answer that is not a success. */
@@ -358,6 +362,8 @@ export type ErrorKind =
   | "provider_quota"
   | "draining"
   | "output_too_long"
+  | "storage_unavailable"
+  | "not_found"
   | "invalid_request"
   | "method_not_found"
   | "invalid_params"
@@ -613,7 +619,10 @@ export interface SessionDeleteParams {
   session_id: string;
 }
 
-/** A conversation with its messages and the ids of its running streams. */
+/**
+ * A conversation with a page of its messages (the newest, unless a cursor said otherwise) and the ids of its
+ * running streams.
+ */
 export interface SessionDetail {
   /** The conversation's id. */
   session_id: string;
@@ -627,16 +636,22 @@ export interface SessionDetail {
   updated_at: string;
   /** How many messages it has. */
   message_count: number;
-  /** Its messages, oldest first. */
+  /** The messages of this page, oldest first. */
   messages: StoredMessage[];
   /** The ids of its running streams. */
   active_streams: string[];
+  /** What to pass as `cursor` for the page of older messages; absent where there are none. */
+  next_cursor?: string | null;
 }
 
-/** One session. */
+/** One session, and which of its messages: the newest, or those before a page that you have. */
 export interface SessionGetParams {
   /** The conversation's id. */
   session_id: string;
+  /** How many messages at most, 1 to 200. Default: 200. */
+  limit?: number | null;
+  /** The `next_cursor` of the page that you have, for older messages; without it, the newest. */
+  cursor?: string | null;
 }
 
 /** A page of sessions, newest first. */
@@ -699,6 +714,8 @@ export interface StoredMessage {
   role: MessageRole | (string & {});
   /** Its text. */
   content: string;
+  /** Which of several speakers of that role said it. */
+  name?: string | null;
   /** The stream that produced or carried the message. */
   stream_id?: string | null;
   /** How the stream that made it ended. */
@@ -771,6 +788,8 @@ export interface StreamEnded {
   content?: string | null;
   /** Why it failed or is incomplete. */
   error?: ErrorInfo | null;
+  /** False where the answer could not be kept in its session in time: the next turn may not know of it. */
+  stored?: boolean | null;
 }
 
 /** One stream. */
@@ -805,18 +824,24 @@ export interface StreamInfo {
   error?: ErrorInfo | null;
 }
 
-/** Which streams: of one session, running only. */
+/** A page of streams, newest first: of all, of one session, running only. */
 export interface StreamListParams {
   /** Only the streams of this conversation. */
   session_id?: string | null;
   /** Only those that have not ended. Default: false. */
   active?: boolean | null;
+  /** How many at most, 1 to 200. Default: 50. */
+  limit?: number | null;
+  /** The `next_cursor` of the page before; without it, the first page. */
+  cursor?: string | null;
 }
 
-/** The principal's streams, running or still kept. */
+/** Some of the principal's streams, running or still kept, the last accepted first. */
 export interface StreamPage {
-  /** The streams. */
+  /** The streams of this page. */
   items: StreamInfo[];
+  /** What to pass as `cursor` for the next page; absent on the last one. */
+  next_cursor?: string | null;
 }
 
 /** What happens before the first text. */

@@ -9,7 +9,15 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 import archer_ws
-from archer_ws.config import Provider, Settings, SettingsError, allowed_values, load_settings, variables_of
+from archer_ws.config import (
+    Provider,
+    Settings,
+    SettingsError,
+    allowed_values,
+    load_settings,
+    service_variables,
+    variables_of,
+)
 
 ROOT = Path(__file__).parent.parent
 
@@ -56,7 +64,7 @@ SPECIFIED: dict[str, object] = {
     "log_level": "INFO",
     "log_format": "console",
     "redis_url": "redis://localhost:6379/0",
-    "allowed_hosts": ["localhost", "127.0.0.1", "[::1]", "ai-engine", "test", "testserver"],
+    "allowed_hosts": ["localhost", "127.0.0.1", "[::1]"],
     "local_parallel": 4,
     "connect_timeout_s": 5,
     "first_token_timeout_s": 60,
@@ -96,12 +104,21 @@ def test_every_field_is_read_from_its_name_in_capitals_and_with_the_prefix(monke
             "openai_base_url": "http://127.0.0.1:1/v1",
             "anthropic_base_url": "http://127.0.0.1:1",
             "stream_grace_s": "5",
+            "openai_omit": "seed",
             "local_sampling": "top_k=40",
         }.get(name, "text")
         for variable in variables_of(name, field):
             with monkeypatch.context() as patch:
                 patch.setenv(variable, default)
                 assert load_settings().model_fields_set == {name}, variable
+
+
+def test_parameters_to_leave_out_are_told_with_the_prefix_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_OMIT", "seed")
+    assert load_settings().openai_omit == []
+    monkeypatch.setenv("ARCHER_OPENAI_OMIT", "max_tokens, stream_options")
+    assert load_settings().openai_omit == ["max_tokens", "stream_options"]
+    assert "names like temperature,stream_options" in complaint(monkeypatch, "ARCHER_OPENAI_OMIT", "messages")
 
 
 def test_a_newer_setting_counts_with_its_prefix_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,6 +176,21 @@ def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch, empt
     assert settings.model_fields_set == {"port"}
 
 
+@pytest.mark.parametrize("address", ["tcp://10.96.0.12:8000", "udp://10.96.0.12:53", " SCTP://[fd00::1]:8000"])
+def test_what_kubernetes_sets_for_a_service_called_archer_counts_as_unset(
+    monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setenv("ARCHER_PORT", address)
+    monkeypatch.setenv("ARCHER_PORT_8000_TCP", address)
+    monkeypatch.setenv("ARCHER_SERVICE_PORT", "8000")
+    assert load_settings().port == 8000
+    assert service_variables() == ["ARCHER_PORT"]
+    write_env("PORT=81\n")
+    assert load_settings().port == 81
+    monkeypatch.setenv("PORT", "82")
+    assert load_settings().port == 82
+
+
 def test_unknown_keys_of_the_file_are_ignored_and_unknown_arguments_are_not() -> None:
     write_env("ARCHER_NO_SUCH_THING=1\nVITE_API=x\n")
     load_settings()
@@ -206,7 +238,7 @@ def test_base_urls_must_be_http_and_lose_their_trailing_slash(monkeypatch: pytes
     ("variable", "value", "allowed"),
     [
         ("ARCHER_PORT", "99999", "a whole number from 0 to 65535"),
-        ("ARCHER_PORT", "tcp://10.0.0.1:80", "a whole number from 0 to 65535"),
+        ("ARCHER_PORT", "http", "a whole number from 0 to 65535"),
         ("ARCHER_LLM_PROVIDER", "mistral", "one of ollama, openai, anthropic, local"),
         ("ARCHER_LOG_LEVEL", "loud", "one of DEBUG, INFO, WARNING, ERROR, CRITICAL"),
         ("ARCHER_LOG_FORMAT", "xml", "one of json, console"),

@@ -1,7 +1,11 @@
 """Health over HTTP: the process, the default provider, all providers."""
 
 import asyncio
+import time
 
+import pytest
+
+from archer_ws.llm_gateway.router import STATES_HOLD_S
 from tests.conftest import Archer, StartArcher
 from tests.fakes.ollama_api import ollama_tags
 from tests.fakes.scripted_server import Reply, forever
@@ -70,6 +74,42 @@ async def test_all_providers_are_asked_side_by_side(archer: Archer) -> None:
     assert states["ollama"]["models"] == ["llama3.2:latest"]
     assert (states["openai"]["available"], states["openai"]["configured"]) == (False, False)
     assert "OPENAI_API_KEY" in states["openai"]["hint"]
+
+
+async def test_however_many_ask_for_the_providers_they_are_asked_once_in_a_moment(
+    archer: Archer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await archer.app.state.preparing
+    archer.answer(ollama_tags())
+    before = len(archer.ollama.exchanges)
+    answers = await asyncio.gather(*(archer.http.get("/health/providers") for _ in range(20)))
+    answers.append(await archer.http.get("/health/providers"))
+    assert {answer.status_code for answer in answers} == {200}
+    assert len(archer.ollama.exchanges) == before + 1
+    states = archer.app.state.services.router._states
+    monkeypatch.setattr(states, "_clock", lambda: time.monotonic() + STATES_HOLD_S)
+    await archer.http.get("/health/providers")
+    assert len(archer.ollama.exchanges) == before + 2
+
+
+async def test_without_a_credential_the_providers_tell_only_whether_they_are_there(start_archer: StartArcher) -> None:
+    async with start_archer(auth_token="the-token") as archer:
+        archer.answer(ollama_tags())
+        bare: dict[str, object] = {"latency_ms": None, "error": None, "models": []}
+        for headers in ({}, {"Authorization": "Bearer wrong"}):
+            states = (await archer.http.get("/health/providers", headers=headers)).json()
+            assert states["ollama"] == {"provider": "ollama", "available": True, **bare}
+            assert states["openai"] == {"provider": "openai", "available": False, **bare}
+        named = (await archer.http.get("/health/providers", headers={"Authorization": "Bearer the-token"})).json()
+        assert named["ollama"]["models"] == ["llama3.2:latest"]
+        assert "OPENAI_API_KEY" in named["openai"]["hint"]
+
+
+async def test_the_providers_are_told_to_no_foreign_page_and_under_no_foreign_name(archer: Archer) -> None:
+    for headers in ({"Host": "rebound.example"}, {"Origin": "https://evil.example"}):
+        answer = await archer.http.get("/health/providers", headers=headers)
+        assert (answer.status_code, answer.json()["error"]["kind"]) == (403, "forbidden")
+        assert (await archer.http.get("/health/ready", headers=headers)).status_code != 403
 
 
 async def test_a_stuck_provider_does_not_make_readiness_hang(archer: Archer) -> None:

@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 from websockets.asyncio.client import connect
 
 from archer_ws.api.access_log import RequestLog
+from archer_ws.core import secrets
 from archer_ws.core.logging import REDACTED, configure_logging, redact
 from tests.test_api.conftest import serving
 
@@ -288,3 +289,33 @@ def test_json_lines_can_always_be_written(out: io.StringIO) -> None:
     our_log().info("lone", text="\ud800", odd=object())
     out.getvalue().encode("ascii")
     assert entries(out)[0]["event"] == "lone"
+
+
+@pytest.mark.parametrize("fmt", ["json", "console"])
+def test_a_known_key_is_masked_in_a_traceback_and_what_looks_like_one_too(out: io.StringIO, fmt: Any) -> None:
+    key = 'canary-"key"-0001'
+    secrets.remember(key)
+    configure_logging("INFO", fmt, out)
+    try:
+        raise ValueError(f"401: {{'message': 'Incorrect key {key}, not sk-live-0123456789'}}")
+    except ValueError:
+        our_log().exception("failed", said=f"it was {key}")
+    finally:
+        secrets.forget(key)
+    assert "Incorrect key" in out.getvalue()
+    assert "canary" not in out.getvalue()
+    assert "0123456789" not in out.getvalue()
+
+
+def test_what_cannot_be_formatted_is_told_and_fails_nobody(out: io.StringIO) -> None:
+    class Unspeakable:
+        def __repr__(self) -> str:
+            raise RuntimeError("no words")
+
+    root = logging.getLogger()
+    root.handlers.clear()  # pytest's own handler raises what ours must not
+    configure_logging("INFO", "console", out)
+    our_log().info("fine", value=Unspeakable())
+    our_log().info("and on")
+    assert "could not be formatted (RuntimeError)" in out.getvalue()
+    assert "and on" in out.getvalue()

@@ -166,6 +166,15 @@ def test_every_file_of_the_package_is_shipped() -> None:
         assert any(fnmatch(relative, pattern) for pattern in patterns), f"{relative} is in no package-data pattern"
 
 
+def test_the_license_is_named_and_its_text_goes_into_every_build() -> None:
+    assert PROJECT["project"]["license"] == "Apache-2.0"
+    assert PROJECT["project"]["license-files"] == ["LICENSE"]
+    text = (ROOT / "LICENSE").read_text("utf-8")
+    assert text.split()[:4] == ["Apache", "License", "Version", "2.0,"]
+    assert "END OF TERMS AND CONDITIONS" in text
+    assert any("LICENSE" in copy.split() for copy in instructions("COPY"))
+
+
 def instructions(keyword: str, text: str = DOCKERFILE) -> list[str]:
     joined = re.sub(r"\\\n", " ", text)
     return [line.removeprefix(keyword).strip() for line in joined.splitlines() if line.startswith(f"{keyword} ")]
@@ -229,6 +238,8 @@ def test_the_health_check_asks_the_configured_port() -> None:
             assert health_check(PORT=port) == 0
             assert health_check(PORT="1", ARCHER_PORT=port) == 0
             assert health_check(PORT=port, ARCHER_PORT="") == 0
+            # A Kubernetes service called archer.
+            assert health_check(PORT=port, ARCHER_PORT="tcp://10.96.0.12:8000") == 0
             assert health_check(PORT="1") != 0
         finally:
             server.shutdown()
@@ -267,6 +278,12 @@ def test_compose_pulls_the_model_that_the_engine_asks_for(monkeypatch: pytest.Mo
     assert settings.llm_provider == "ollama"
     assert settings.ollama_host == "http://ollama:11434"
     assert settings.default_model_for("ollama") == Settings.model_fields["llm_default_model"].default
+
+
+def test_compose_lets_its_other_containers_reach_the_engine_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    hosts = SERVICES["ai-engine"]["environment"]["ALLOWED_HOSTS"]
+    monkeypatch.setenv("ALLOWED_HOSTS", re.sub(r"\$\{\w+:-(.*)\}", r"\1", hosts))
+    assert Settings(_env_file=None).allowed_hosts == [*Settings.model_fields["allowed_hosts"].default, "ai-engine"]
 
 
 def test_the_engine_can_live_on_a_read_only_disk_without_privileges() -> None:

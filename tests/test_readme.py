@@ -25,14 +25,15 @@ def settings_table() -> str:
 
 def shown_default(field: FieldInfo) -> str:
     match field.default:
-        case None | "" | [] | {} | SecretStr():
+        case None | "" | [] | SecretStr():
             return ""
         case bool(flag):
             return f"`{str(flag).lower()}`"
         case list(items):
             return " ".join(f"`{item}`" for item in items)
         case dict(pairs):
-            return f"`{','.join(f'{key}={value}' for key, value in pairs.items())}`"
+            shown = ",".join(f"{key}={value}" for key, value in pairs.items())
+            return f"`{shown}`" if shown else ""
         case float(number):
             return f"`{number:g}`"
         case value:

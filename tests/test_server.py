@@ -1,7 +1,9 @@
 """`archer-ws serve` as a process: getting ready, draining, and what its wire allows."""
 
 import asyncio
+import contextlib
 import json
+import os
 import signal
 import socket
 import sys
@@ -15,11 +17,15 @@ import pytest
 import uvicorn
 
 from archer_ws.api import http_protocol
-from archer_ws.api.http_protocol import MAX_HEAD_BYTES, BoundedHeadProtocol
+from archer_ws.api import server as api_server
+from archer_ws.api.http_protocol import BoundedHeadProtocol
 from archer_ws.api.listening import AddressUnavailable, bind, client_url, raise_file_limit
+from archer_ws.api.server import _stop_signals
+from archer_ws.core.limits import MAX_HEAD_BYTES
+from archer_ws.core.rare_line import RareLine
 from tests.fakes.ollama_api import ollama_end, ollama_line, ollama_server, ollama_stream, ollama_tags
 from tests.fakes.scripted_server import Wait, forever, scripted_server
-from tests.processes import WAIT_LIMIT_S, Server, program, server
+from tests.processes import ROOT, START_LIMIT_S, WAIT_LIMIT_S, Server, program, server
 
 QUESTION = {"messages": [{"role": "user", "content": "Why is the sky blue?"}]}
 needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="another process can't be sent a signal there")
@@ -121,22 +127,54 @@ async def test_the_ready_lines_for_a_person_name_the_address_and_a_line_to_try(t
 
 
 @needs_signals
-@pytest.mark.parametrize(
-    ("number", "options"), [(signal.SIGTERM, ("--exit-with-parent",)), (signal.SIGINT, ())], ids=["SIGTERM", "SIGINT"]
-)
+@pytest.mark.parametrize(("name", "options"), [("SIGTERM", ("--exit-with-parent",)), ("SIGINT", ()), ("SIGHUP", ())])
 async def test_a_signal_with_nothing_running_ends_the_server_at_once_with_status_0(
-    tmp_path: Path, number: signal.Signals, options: tuple[str, ...]
+    tmp_path: Path, name: str, options: tuple[str, ...]
 ) -> None:
     async with server(ollama_stream("Blue."), *options, cwd=tmp_path, stdin=asyncio.subprocess.PIPE) as running:
         # Leaves an idle connection behind, which must not hold it up; nor may the thread that reads standard input.
         await running.http.get("/health")
-        running.program.send_signal(number)
+        running.program.send_signal(signal.Signals[name])
         # DRAIN_S is 30.
         assert await running.program.ended(limit_s=10) == 0
         errors = await running.program.errors()
         assert "Traceback" not in errors
         assert "Fatal" not in errors
         assert "Application shutdown complete" in errors
+
+
+@needs_signals
+async def test_a_terminals_end_lets_a_running_stream_end(tmp_path: Path) -> None:
+    more = asyncio.Event()
+    async with server(ollama_stream("Because ", Wait(more), "it is."), cwd=tmp_path) as running:
+        async with asking(running) as answer:
+            assert (await answer.event())["content"] == "Because "
+            running.program.send_signal(signal.Signals["SIGHUP"])
+            assert (await until_draining(running))["status"] == "draining"
+            more.set()
+            assert (await answer.event("ended"))["status"] == "completed"
+        assert await running.program.ended(limit_s=10) == 0
+
+
+@needs_signals
+def test_a_terminals_end_is_ignored_where_whoever_started_us_wants_that() -> None:
+    sighup = signal.Signals["SIGHUP"]
+    assert sighup in _stop_signals()
+    previous = signal.signal(sighup, signal.SIG_IGN)
+    try:
+        assert sighup not in _stop_signals()
+    finally:
+        signal.signal(sighup, previous)
+
+
+async def test_names_of_one_label_are_not_ours_unless_they_are_set(tmp_path: Path) -> None:
+    async with server(ollama_stream("Blue."), cwd=tmp_path) as running:
+        for host in ("localhost", "127.0.0.1", "testserver", "test", "ai-engine"):
+            answer = await running.http.get("/api/v1/streams", headers={"Host": host})
+            assert answer.status_code == (200 if host.startswith(("localhost", "127.")) else 403), host
+    async with server(ollama_stream("Blue."), cwd=tmp_path, ALLOWED_HOSTS="testserver") as running:
+        assert (await running.http.get("/api/v1/streams", headers={"Host": "testserver"})).status_code == 200
+        assert (await running.http.get("/api/v1/streams", headers={"Host": "localhost"})).status_code == 403
 
 
 @needs_signals
@@ -355,3 +393,74 @@ async def test_the_second_request_of_a_connection_has_a_deadline_too(monkeypatch
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 204 ")
         writer.write(b"GET / HTTP/1.1\r\nHost: ")
         assert await reader.read() == b""
+
+
+async def test_connections_that_cannot_be_accepted_make_one_line_and_no_traceback(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(api_server, "_accept_failed", RareLine("accept_failed"))
+    for _ in range(2000):
+        failure = {"message": "socket.accept() out of system resource", "exception": OSError(24, "Too many open files")}
+        api_server._tell_of_loop(loop, failure)
+    assert len([record for record in caplog.records if "accept_failed" in str(record.msg)]) == 1
+    assert not [record for record in caplog.records if record.exc_info]
+    api_server._tell_of_loop(loop, {"message": "anything else", "exception": ValueError("x")})
+    assert [record for record in caplog.records if record.exc_info]
+
+
+@needs_signals
+async def test_a_log_that_nobody_reads_neither_stops_the_server_nor_keeps_it_from_stopping(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    if sys.platform == "linux":
+        import fcntl
+
+        # As small as the system makes one: a few dozen lines fill it.
+        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    arguments = ("serve", "--host", "127.0.0.1", "--port", "0", "--ready-json")
+    try:
+        async with program(*arguments, cwd=tmp_path, environment={}, stderr=writing) as running:
+            url = json.loads(await running.line())["url"]
+            async with httpx.AsyncClient(base_url=url, timeout=WAIT_LIMIT_S, trust_env=False) as http:
+                for _ in range(200):
+                    assert (await http.post("/api/v1/sessions", json={})).status_code == 201
+            running.send_signal(signal.SIGTERM)
+            assert await running.ended() == 0
+    finally:
+        os.close(writing)
+        os.close(reading)
+
+
+async def test_what_kubernetes_sets_for_a_service_called_archer_is_told_and_ignored(tmp_path: Path) -> None:
+    environment = {"ARCHER_PORT": "tcp://10.96.0.12:8000", "ARCHER_SERVICE_HOST": "10.96.0.12", "PORT": "0"}
+    async with program(
+        "serve", "--host", "127.0.0.1", "--ready-json", cwd=tmp_path, environment=environment
+    ) as running:
+        assert json.loads(await running.line())["port"] not in {0, 8000}
+        running.process.kill()
+        await running.ended()
+        assert "variable=ARCHER_PORT" in await running.errors()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell of another kind closes no descriptors")
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+async def test_it_serves_and_stops_with_its_standard_streams_closed(tmp_path: Path, closed: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = f"exec {sys.executable} -m archer_ws serve --host 127.0.0.1 --port {port} {closed}"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = await asyncio.create_subprocess_exec("/bin/sh", "-c", command, cwd=tmp_path, env=environment)
+    try:
+        async with asyncio.timeout(START_LIMIT_S), httpx.AsyncClient(trust_env=False) as http:
+            while True:
+                with contextlib.suppress(httpx.TransportError):
+                    assert (await http.get(f"http://127.0.0.1:{port}/health")).status_code == 200
+                    break
+                assert process.returncode is None
+                await asyncio.sleep(0.05)
+            process.send_signal(signal.SIGTERM)
+            assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()

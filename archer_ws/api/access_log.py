@@ -1,4 +1,4 @@
-"""The outermost middleware: gives each request its id, and writes one line about it when it is over.
+"""Middleware around all that answers: gives each request its id, and writes one line about it when it is over.
 
 The line has the method, the path without its query (which may hold secrets), the status and the duration. It never has
 headers or bodies; what happened inside is told by whoever knows, under the same `request_id`.

@@ -21,7 +21,7 @@ class CorkedTransport:
         on_backlog: called before more is handed on while the transport has not got rid of what it was given before.
     """
 
-    __slots__ = ("_loop", "_on_backlog", "_pieces", "_size", "_transport")
+    __slots__ = ("_has_ended", "_loop", "_on_backlog", "_pieces", "_size", "_transport")
 
     def __init__(
         self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, on_backlog: Callable[[], None]
@@ -31,6 +31,7 @@ class CorkedTransport:
         self._on_backlog = on_backlog
         self._pieces: list[bytes] = []
         self._size = 0
+        self._has_ended = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
@@ -51,15 +52,16 @@ class CorkedTransport:
             return
         self._pieces, self._size = [], 0
         transport = self._transport
-        if transport.is_closing():
-            return
+        if self._has_ended or transport.is_closing():
+            return  # Behind a close nothing is said any more, and a transport takes nothing behind its end.
         if transport.get_write_buffer_size():
             self._on_backlog()
         transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
 
     def write_eof(self) -> None:
-        """End writing, behind what has gathered."""
+        """End writing, behind what has gathered; what is written later is lost."""
         self.flush()
+        self._has_ended = True
         self._transport.write_eof()
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from archer_ws.api.errors import ErrorBody
+from archer_ws.api.openai_errors import OpenAIErrorBody
 from archer_ws.api.success_answers import STREAM_ID_HEADER, reference
 from archer_ws.core.exceptions import (
     ArcherError,
@@ -19,7 +20,9 @@ from archer_ws.core.exceptions import (
     Forbidden,
     InternalError,
     InvalidParams,
+    MethodNotFound,
     ModelNotFound,
+    NotFound,
     OutputTooLong,
     Overloaded,
     ParseError,
@@ -32,6 +35,7 @@ from archer_ws.core.exceptions import (
     ProviderUnavailable,
     SessionBusy,
     SessionNotFound,
+    StorageUnavailable,
     StreamIdConflict,
     StreamNotFound,
     Unauthenticated,
@@ -67,6 +71,7 @@ _ERRORS: tuple[ArcherError, ...] = (
     ContentTooLarge("the body is larger than 5242880 bytes", hint="Send less, or raise MAX_CONTENT_BYTES."),
     Unauthenticated("this server needs a credential", hint="Send the header Authorization: Bearer TOKEN."),
     Forbidden("pages of the origin https://elsewhere.example may not use this server", hint="Add it to CORS_ORIGINS."),
+    NotFound("there is no provider 'zebra'", hint="Use one of: ollama, openai, anthropic, local."),
     StreamNotFound("there is no stream 'sky-1'", hint="It never was, or its log was forgotten.", stream_id="sky-1"),
     StreamIdConflict("stream 'sky-1' exists with other parameters", hint="Mint a fresh stream_id.", stream_id="sky-1"),
     SessionNotFound("there is no session 'sky'", hint="Create it first: POST /api/v1/sessions."),
@@ -78,6 +83,9 @@ _ERRORS: tuple[ArcherError, ...] = (
     ),
     Overloaded("1000 streams are running, the most there may be", hint="Wait for some to end.", retry_after_ms=1000),
     Draining("the server is about to stop", hint="Connect again in a moment.", retry_after_ms=5000),
+    StorageUnavailable(
+        "the store of conversations did not answer within 5 s", hint="Try again in a moment.", retry_after_ms=1000
+    ),
     ProviderError("openai failed (500)", hint="Try again.", retryable=True, provider="openai"),
     ProviderTimeout("openai did not answer in time", hint="Try again, or raise the time-outs.", provider="openai"),
     ProviderRateLimited("openai limits the rate", hint="Wait.", retry_after_ms=20_000, provider="openai"),
@@ -112,7 +120,7 @@ def error_answers(
     """A route's `responses` for these errors: one for each status, with an example for each kind.
 
     Where a route waits for a whole generation, one that failed is answered with `generated`: the error, and beside it
-    the text that came.
+    the text that came. `MethodNotFound` is for clients of OpenAI's API that came to a route of ours, in their form.
     """
     by_status: dict[int | str, list[type[ArcherError]]] = {}
     for error in sorted(set(errors), key=lambda each: (each.http_status, each.kind)):
@@ -123,8 +131,10 @@ def error_answers(
 def _answer(errors: list[type[ArcherError]], generated: type[BaseModel] | None) -> dict[str, Any]:
     headers: dict[str, Any] = {}
     schema: dict[str, Any] = reference(ErrorBody)
+    if MethodNotFound in errors:
+        schema = {"anyOf": [schema, reference(OpenAIErrorBody)]}
     if generated is not None and not set(GENERATION).isdisjoint(errors):
-        schema = {"anyOf": [reference(generated), schema]}
+        schema = {"anyOf": [reference(generated), *schema.get("anyOf", [schema])]}
         headers["X-Stream-ID"] = {**STREAM_ID_HEADER, "required": False}
     if any(error.retryable for error in errors):
         headers["Retry-After"] = _RETRY_AFTER
@@ -134,7 +144,10 @@ def _answer(errors: list[type[ArcherError]], generated: type[BaseModel] | None) 
         "description": "; or ".join(_said(error) for error in errors),
         # Spelled out: FastAPI would give a model the media type of the route's success, which may be events.
         "content": {
-            "application/json": {"schema": schema, "examples": {error.kind: _example(error) for error in errors}}
+            "application/json": {
+                "schema": schema,
+                "examples": {error.kind: _example(error) for error in errors if error.kind in EXAMPLES},
+            }
         },
         **({"headers": headers} if headers else {}),
     }

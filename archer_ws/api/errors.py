@@ -1,6 +1,7 @@
 """From exceptions to HTTP answers: whatever goes wrong, the client gets an ErrorInfo (protocol sections 1 and 11).
 
-Below `/v1`, where OpenAI's API is, it gets OpenAI's error object instead: `_answer` alone knows the difference.
+Below `/v1`, where OpenAI's API is, it gets OpenAI's error object instead, and a client of yet another API that came to
+a wrong address its own: `_answer` alone knows the difference.
 
 One failure makes one log entry: who swallows an exception logs it, and what is raised on is logged by the server.
 """
@@ -20,9 +21,15 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from archer_ws.api.allowed_methods import allowed_methods
+from archer_ws.api.dialects import Dialect, dialect_of, is_familiar, note_dialect
+from archer_ws.api.foreign_chats import is_foreign_request
+from archer_ws.api.foreign_errors import anthropic_error, ollama_error
+from archer_ws.api.head_requests import asked_method
 from archer_ws.api.openai_errors import UnsupportedParameter, openai_error, openai_status, retry_headers
-from archer_ws.api.openai_paths import hint_for_missing, speaks_openai
-from archer_ws.api.scope import request_id
+from archer_ws.api.scope import is_json, path_of, request_id
+from archer_ws.api.seats import seat_of
+from archer_ws.api.signposts import no_such_path
 from archer_ws.core.exceptions import (
     ArcherError,
     ContentTooLarge,
@@ -116,20 +123,43 @@ def _response(
 def _answer(
     error: ArcherError, scope: Scope, *, status: int | None = None, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
-    """The answer in the form that the request's path speaks."""
-    if not speaks_openai(scope):
-        return error_response(error, request_id(scope), status=status, headers=headers)
-    code = "unsupported_parameter" if isinstance(error, UnsupportedParameter) else None
-    return openai_error_response(error.info(request_id(scope)), status=status, code=code, headers=headers)
+    """The answer in the form of the API that the request is made for."""
+    info = error.info(request_id(scope))
+    body: Mapping[str, Any]
+    match dialect_of(scope):
+        case Dialect.OPENAI:
+            code = "unsupported_parameter" if isinstance(error, UnsupportedParameter) else None
+            return openai_error_response(info, status=status, code=code, headers=headers)
+        case Dialect.ANTHROPIC:
+            body = anthropic_error(info, status or error.http_status)
+        case Dialect.OLLAMA:
+            body = ollama_error(info)
+        case Dialect.ARCHER:
+            return error_response(error, info.request_id, status=status, headers=headers)
+    return _response(body, status or error.http_status, info.retry_after_ms, info.request_id, headers or {})
 
 
-async def refuse(error: ArcherError, scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer for the application with an error: over HTTP, or to a WebSocket handshake before the upgrade."""
+async def refuse(
+    error: ArcherError,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    *,
+    status: int | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> None:
+    """Answer for the application with an error: over HTTP, or to a WebSocket handshake before the upgrade. `status`
+    overrides the error's own."""
     if scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
         # All such a server offers: closed before acceptance, the client sees a bare 403 (ASGI specification).
         await send({"type": "websocket.close", "code": 1008})
         return
-    await _answer(error, scope)(scope, receive, send)
+    answer = _answer(error, scope, status=status, headers=headers)
+    seat = seat_of(scope)
+    if seat is not None and seat.is_guest and isinstance(error, Unauthenticated | Forbidden):
+        # Who was let in before may try again; a connection that was only ever refused is not kept.
+        answer.headers["Connection"] = "close"
+    await answer(scope, receive, send)
 
 
 def install_error_handlers(app: FastAPI) -> None:
@@ -196,24 +226,27 @@ def _answer_archer_error(request: Request, error: Exception) -> Response:
     return _answer(error, request.scope)
 
 
-def _answer_http_exception(request: Request, error: Exception) -> Response:
+async def _answer_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     scope = request.scope
+    if error.status_code == 404 and is_familiar(path_of(scope)) and await is_foreign_request(request):
+        note_dialect(scope, Dialect.OPENAI)
     if isinstance(error.__cause__, ClientDisconnect):
         return _answer_nobody(request, error)
     if isinstance(error.__cause__, ArcherError):
         # FastAPI wraps what reading a body raised in a 400 of its own: our reason says more.
         return _answer(error.__cause__, scope)
-    return _answer(_from_http_exception(error, scope), scope, status=error.status_code, headers=error.headers)
+    headers = {**(error.headers or {}), "Allow": allowed_methods(scope)} if error.status_code == 405 else error.headers
+    return _answer(_from_http_exception(error, scope), scope, status=error.status_code, headers=headers)
 
 
 def _from_http_exception(error: HTTPException, scope: Scope) -> ArcherError:
-    path = _shortened(quote(scope["path"], errors="replace"))
     match error.status_code:
         case 404:
-            return MethodNotFound(f"there is no {path} here", hint=hint_for_missing(scope))
+            return no_such_path(scope)
         case 405:
-            return MethodNotFound(f"{path} does not take {scope['method']}", hint="See /docs for its methods.")
+            path = _shortened(quote(scope["path"], errors="replace"))
+            return MethodNotFound(f"{path} does not take {asked_method(scope)}", hint="See /docs for its methods.")
         case status if status >= 500 and status not in _KIND_OF_STATUS:
             return InternalError(_INTERNAL_MESSAGE, hint=_INTERNAL_HINT)
         case status:
@@ -237,7 +270,7 @@ def _from_validation_error(error: RequestValidationError, request: Request) -> A
     errors = [FieldError(path=_path(each["loc"]), message=_message(each)) for each in found[:MAX_FIELD_ERRORS]]
     first = errors[0]
     rest = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-    where = "param" if speaks_openai(request.scope) else "errors"
+    where = "param" if dialect_of(request.scope) is Dialect.OPENAI else "errors"
     return InvalidParams(
         f"{first.path}: {first.message}{rest}", hint=f"Correct what `{where}` names; see /docs.", errors=errors
     )
@@ -255,12 +288,6 @@ def _whole_body_error(what: str, request: Request) -> ArcherError | None:
     else:
         return None
     return InvalidParams(message, hint=hint, errors=[FieldError(path="body", message=message)])
-
-
-def is_json(content_type: str) -> bool:
-    """Whether a Content-Type header names JSON."""
-    media_type = content_type.partition(";")[0].strip().lower()
-    return media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json"))
 
 
 def _path(location: tuple[int | str, ...]) -> str:

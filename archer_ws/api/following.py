@@ -9,6 +9,7 @@ import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
+import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -20,6 +21,8 @@ from archer_ws.sessions.manager import Attachment
 from archer_ws.sessions.stream import Stream
 from archer_ws.sessions.views import chat_response
 
+log = structlog.get_logger(__name__)
+
 #: A comment goes out after so much silence (protocol section 10), in seconds.
 KEEP_ALIVE_S = 15.0
 #: Events are gathered into one write up to about this size, in bytes: what has piled up goes out together.
@@ -29,7 +32,9 @@ WRITE_BYTES = 64 * 1024
 class EventStreamResponse(Response):
     """A stream's events after `after`, to the end or until the client leaves.
 
-    `encode` makes an event's bytes, or none where it is not told; by default as the protocol says.
+    `encode` makes an event's bytes, or none where it is not told; by default as the protocol says. A client that takes
+    nothing while memory is short loses its hold on an ended stream (see retention.py): the response ends then without
+    being complete, as when a connection breaks, and its connection is closed.
     """
 
     media_type = MEDIA_TYPE
@@ -38,13 +43,13 @@ class EventStreamResponse(Response):
         self, attachment: Attachment, *, after: int = 0, encode: Callable[[Event], bytes] | None = None
     ) -> None:
         stream = attachment.stream
-        super().__init__(
-            headers={"X-Stream-ID": stream.stream_id, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        )
+        super().__init__(headers=_headers(stream))
         # Set by Response for its (empty) body.
         del self.headers["content-length"]
-        self._stream = stream
+        self._log: StreamLog | None = stream.log
         self._hold = attachment.hold
+        self._hold.reader = self
+        self._unwatch: Callable[[], None] = lambda: None
         self._cursor = after
         self._encode = encode or _encoder(stream.stream_id)
         self._more = LeanEvent()
@@ -55,15 +60,30 @@ class EventStreamResponse(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send until the end is sent or the client has left."""
         self._beat()
-        unwatch = self._stream.log.watch(self._more.set)
+        if self._log is not None:
+            self._unwatch = self._log.watch(self._more.set)
         try:
             async with _departure(receive, self._more.set) as departure:
                 await self._send_events(send, departure)
         finally:
-            unwatch()
+            self._unwatch()
             if self._beating is not None:
                 self._beating.cancel()
             self._hold.release()
+
+    def stream_ended(self) -> None:
+        """The end is still to be sent."""
+
+    def position(self) -> float:
+        """The last event that was handed to the connection."""
+        return self._cursor
+
+    def cut_off(self) -> None:
+        """Keep nothing of the stream: what waits to be sent may never be."""
+        log.warning("reader_cut_off", stream_id=self.headers["x-stream-id"])
+        self._unwatch()
+        self._log, self._unwatch, self._encode = None, lambda: None, lambda _: b""
+        self._more.set()
 
     async def _send_events(self, send: Send, departure: asyncio.Task[None]) -> None:
         """Send whenever there is more. A `send` that waits ends with the client's connection."""
@@ -71,9 +91,9 @@ class EventStreamResponse(Response):
         ended = False
         while not ended:
             self._more.clear()
-            if departure.done():
+            if departure.done() or self._log is None:
                 return
-            block, ended = self._next_block()
+            block, ended = self._next_block(self._log)
             if not block and self._loop.time() >= self._sent_at + KEEP_ALIVE_S:
                 block = KEEP_ALIVE
             if block:
@@ -91,17 +111,28 @@ class EventStreamResponse(Response):
             due = now + KEEP_ALIVE_S
         self._beating = self._loop.call_at(due, self._beat)
 
-    def _next_block(self) -> tuple[bytes, bool]:
+    def _next_block(self, stream_log: StreamLog) -> tuple[bytes, bool]:
         """What can be sent now, and whether it holds the end."""
         pieces: list[bytes] = []
         size = 0
-        while size < WRITE_BYTES and (event := self._stream.log.read(self._cursor)) is not None:
+        while size < WRITE_BYTES and (event := stream_log.read(self._cursor)) is not None:
             self._cursor = event.seq
             pieces.append(self._encode(event))
             size += len(pieces[-1])
             if isinstance(event, Ended):
                 return b"".join(pieces), True
         return b"".join(pieces), False
+
+
+def event_stream_head(stream: Stream) -> Response:
+    """What a stream's events begin with, for who asks for no more: it waits for nothing and holds nothing."""
+    head = Response(headers=_headers(stream), media_type=MEDIA_TYPE)
+    del head.headers["content-length"]
+    return head
+
+
+def _headers(stream: Stream) -> dict[str, str]:
+    return {"X-Stream-ID": stream.stream_id, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
 def _encoder(stream_id: str) -> Callable[[Event], bytes]:
@@ -117,21 +148,27 @@ class WholeAnswerResponse(Response):
 
     def __init__(self, attachment: Attachment, answer: Callable[[Stream], Response]) -> None:
         super().__init__()
-        self._stream = attachment.stream
+        self._stream: Stream | None = attachment.stream
         self._hold = attachment.hold
         self._answer = answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Wait, and send."""
-        log, ended_or_left = self._stream.log, LeanEvent()
+        ended_or_left = LeanEvent()
         try:
             async with _departure(receive, ended_or_left.set):
-                await _until(lambda: log.ended is not None, log, ended_or_left)
-                self._hold.release()
                 # Before the watch for the client's leaving is taken down, which takes turns of the event loop.
-                await self._answer(self._stream)(scope, receive, send)
+                await (await self._whole(ended_or_left))(scope, receive, send)
         finally:
             self._hold.release()
+
+    async def _whole(self, ended_or_left: LeanEvent) -> Response:
+        """The answer, once there is one. The stream is kept no longer: who does not read holds his answer alone."""
+        stream, self._stream = self._stream, None
+        assert stream is not None
+        await _until(lambda: stream.log.ended is not None, stream.log, ended_or_left)
+        self._hold.release()
+        return self._answer(stream)
 
 
 def whole_answer(stream: Stream) -> Response:
@@ -152,25 +189,27 @@ async def until_text(attachment: Attachment, receive: Receive) -> None:
 
     The hold stays, unless this is cancelled; also when the client leaves, which whoever follows the stream then sees.
     """
-    log, come_or_left = attachment.stream.log, LeanEvent()
+    stream_log, come_or_left = attachment.stream.log, LeanEvent()
     try:
         async with _departure(receive, come_or_left.set):
             with suppress(TimeoutError):
                 async with asyncio.timeout(KEEP_ALIVE_S):
-                    await _until(lambda: log.text_bytes > 0 or log.ended is not None, log, come_or_left)
+                    await _until(
+                        lambda: stream_log.text_bytes > 0 or stream_log.ended is not None, stream_log, come_or_left
+                    )
     except BaseException:
         attachment.hold.release()
         raise
 
 
-async def _until(has_come: Callable[[], bool], log: StreamLog, woken: LeanEvent) -> None:
+async def _until(has_come: Callable[[], bool], stream_log: StreamLog, woken: LeanEvent) -> None:
     """Wait until the log has what is waited for, or another sets `woken`."""
 
     def look() -> None:
         if has_come():
             woken.set()
 
-    unwatch = log.watch(look)
+    unwatch = stream_log.watch(look)
     try:
         look()
         await woken.wait()

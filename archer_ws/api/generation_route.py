@@ -14,8 +14,10 @@ from pydantic import BaseModel, ValidationError
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from archer_ws.api.errors import is_json
-from archer_ws.api.scope import state
+from archer_ws.api.dialects import Dialect, note_dialect
+from archer_ws.api.foreign_chats import has_foreign_messages, is_foreign_chat
+from archer_ws.api.scope import is_json, state
+from archer_ws.api.signposts import no_such_path
 from archer_ws.core.strict_json import decode_json
 
 
@@ -32,7 +34,7 @@ class GenerationRoute(APIRoute):
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive, send)
-        body = _validated(self._form, await request.body(), request.headers.get("content-type", ""))
+        body = self._validated(await request.body(), request)
         about = state(scope)
         response = await self._answer(
             body=body,
@@ -43,20 +45,43 @@ class GenerationRoute(APIRoute):
         )
         await response(scope, receive, send)
 
+    def _validated(self, body: bytes, request: Request) -> BaseModel:
+        """The body as the route's form has it.
 
-def _validated(form: type[BaseModel], body: bytes, content_type: str) -> BaseModel:
-    """The body as `form` has it.
+        Raises:
+            RequestValidationError: there is none, or it is not so.
+            ArcherError: it is not JSON.
+        """
+        if not body:
+            raise RequestValidationError(
+                [{"type": "missing", "loc": ("body",), "msg": "Field required", "input": None}]
+            )
+        # Bytes are no model: what is not said to be JSON is refused as that.
+        value = decode_json(body) if is_json(request.headers.get("content-type", "")) else body
+        return self._parsed(value, request.scope)
 
-    Raises:
-        RequestValidationError: there is none, or it is not so.
-        ArcherError: it is not JSON.
+    def _parsed(self, value: Any, scope: Scope) -> BaseModel:
+        try:
+            return self._form.model_validate(value)
+        except ValidationError as error:
+            found = error.errors(include_url=False)
+            raise RequestValidationError([{**each, "loc": ("body", *each["loc"])} for each in found]) from None
+
+
+class OwnGenerationRoute(GenerationRoute):
+    """Such a route of our own API, at whose path OpenAI's clients knock when they were given a wrong base URL.
+
+    What only they send would be ignored here, and they would misread the answer: they are told the right one instead.
     """
-    if not body:
-        raise RequestValidationError([{"type": "missing", "loc": ("body",), "msg": "Field required", "input": None}])
-    # Bytes are no model: what is not said to be JSON is refused as that.
-    value = decode_json(body) if is_json(content_type) else body
-    try:
-        return form.model_validate(value)
-    except ValidationError as error:
-        found = error.errors(include_url=False)
-        raise RequestValidationError([{**each, "loc": ("body", *each["loc"])} for each in found]) from None
+
+    def _parsed(self, value: Any, scope: Scope) -> BaseModel:
+        if is_foreign_chat(value):
+            note_dialect(scope, Dialect.OPENAI)
+            raise no_such_path(scope)
+        try:
+            return super()._parsed(value, scope)
+        except RequestValidationError:
+            if has_foreign_messages(value):
+                note_dialect(scope, Dialect.OPENAI)
+                raise no_such_path(scope) from None
+            raise

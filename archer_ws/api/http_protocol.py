@@ -1,23 +1,27 @@
-"""uvicorn's HTTP/1.1, with bounds on what a client may do before its request is known.
+"""uvicorn's HTTP/1.1, with bounds on what a client may do.
 
-uvicorn with httptools takes 50 MB of header fields, and waits for ever for a request that does not come.
+uvicorn with httptools takes 50 MB of header fields, and waits for ever for a request that does not come. Here is what
+comes before a request is known; its body is http_bodies.py's, the answer http_stalls.py's, and how many connections
+there may be seats.py's.
 """
 
 import asyncio
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from archer_ws.api.http_1_0 import UnchunkedForOldClients
+from archer_ws.api.http_seats import SeatedHttpProtocol
+from archer_ws.api.upgrade_offers import UpgradeOffers
+from archer_ws.core.limits import HEAD_DEADLINE_S, HTTP_SLICE_BYTES, MAX_HEAD_BYTES
+from archer_ws.core.rare_line import RareLine
 
-#: The most a request line with its header fields may take, in bytes; one read (256 KiB) may pass it.
-MAX_HEAD_BYTES = 64 * 1024
-#: How long a client may take to send them, from connecting or from the first byte of a further request, in seconds.
-HEAD_DEADLINE_S = 20.0
+_unreadable = RareLine("request_unreadable")
 
 
-class BoundedHeadProtocol(HttpToolsProtocol):
+class BoundedHeadProtocol(SeatedHttpProtocol, UpgradeOffers, UnchunkedForOldClients):
     """One connection; closed when a request's head is too long in bytes or in time."""
 
     _head_deadline: asyncio.TimerHandle | None = None
     _head_bytes = 0
+    _is_websocket = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Begin to wait for the first request."""
@@ -30,7 +34,17 @@ class BoundedHeadProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse; what comes while a head is incomplete counts as its."""
+        """Parse, piece by piece, so that no bound is passed by much."""
+        if len(data) <= HTTP_SLICE_BYTES:
+            self._take_slice(data)
+            return
+        for start in range(0, len(data), HTTP_SLICE_BYTES):
+            if self.transport.is_closing() or self._is_websocket:
+                return
+            self._take_slice(data[start : start + HTTP_SLICE_BYTES])
+
+    def _take_slice(self, data: bytes) -> None:
+        """What comes while a head is incomplete counts as its."""
         belongs_to_head = self._head_deadline is not None
         super().data_received(data)
         if belongs_to_head and self._head_deadline is not None:
@@ -47,7 +61,22 @@ class BoundedHeadProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head is whole; from here on the application judges."""
         self._head_arrived()
+        if self.parser.get_http_version() == "0.9":
+            # It has no header fields, so neither Host nor credential; llhttp takes it, and even with fields.
+            self.send_400_response("HTTP/0.9 is not spoken here: send HTTP/1.1.")
+            raise ValueError
         super().on_headers_complete()
+
+    def handle_websocket_upgrade(self) -> None:
+        """The WebSocket takes over; what came with its handshake is no HTTP."""
+        self._is_websocket = True
+        super().handle_websocket_upgrade()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP/1; uvicorn's own line of it would come as often as a client likes."""
+        if not self.transport.is_closing():
+            _unreadable.write(cause=msg, peer=self.client[0] if self.client else None)
+            super().send_400_response(msg)
 
     def _await_head(self) -> None:
         self._head_bytes = 0

@@ -76,6 +76,16 @@ def raise_file_limit() -> None:
         return
 
 
+def descriptor_limit() -> int | None:
+    """How many descriptors this process may have; None where there is no such limit."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return None if soft == resource.RLIM_INFINITY else soft
+
+
 def _listen(family: int, address: tuple[object, ...]) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from archer_ws.api.foreign_errors import sentences
 from archer_ws.api.statuses import http_status
 from archer_ws.core.exceptions import Draining, ErrorInfo, InvalidParams
 from archer_ws.sessions.log import Ended
@@ -19,8 +20,14 @@ CANCELLED_STATUS = 499
 #: When a server that stops is likely to be back, in milliseconds.
 _DRAINING_RETRY_MS = 5000
 
-#: Where OpenAI answers with another status than our protocol.
-_STATUS: Mapping[str, int] = {"invalid_params": 400, "provider_quota": 429, "cancelled": CANCELLED_STATUS}
+#: Where OpenAI answers with another status than our protocol. A missing key is 503 there; but clients try a 5xx again,
+#: and no time brings a key.
+_STATUS: Mapping[str, int] = {
+    "invalid_params": 400,
+    "provider_not_configured": 400,
+    "provider_quota": 429,
+    "cancelled": CANCELLED_STATUS,
+}
 _TYPE_OF_STATUS: Mapping[int, str] = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _CODE: Mapping[str, str] = {
     "unauthenticated": "invalid_api_key",
@@ -60,7 +67,7 @@ def openai_error(info: ErrorInfo, *, code: str | None = None, status: int | None
     default_type = "server_error" if status >= 500 else "invalid_request_error"
     kind = "insufficient_quota" if info.kind == "provider_quota" else _TYPE_OF_STATUS.get(status, default_type)
     error = OpenAIError(
-        message=_sentences(info),
+        message=sentences(info),
         type=kind,
         param=_INDEX.sub(r"[\1]", info.errors[0].path) if info.errors else _PARAM.get(info.kind),
         code=code or _CODE.get(info.kind, info.kind),
@@ -107,7 +114,3 @@ def error_of_end(ended: Ended, *, stream_id: str, request_id: str) -> ErrorInfo 
         request_id=request_id,
         stream_id=stream_id,
     )
-
-
-def _sentences(info: ErrorInfo) -> str:
-    return f"{info.message.rstrip('.')}. {info.hint}" if info.hint else info.message

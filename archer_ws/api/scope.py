@@ -6,6 +6,9 @@ from starlette.types import Scope
 
 from archer_ws.core.ids import is_valid_id, new_id
 
+#: Where the socket is.
+SOCKET_PATH = "/api/v1/ws"
+
 
 def header_values(scope: Scope, name: bytes) -> list[bytes]:
     """All values of a header; `name` in lower case, as ASGI servers send them."""
@@ -13,23 +16,29 @@ def header_values(scope: Scope, name: bytes) -> list[bytes]:
 
 
 def is_health(scope: Scope) -> bool:
-    """Whether this is a health probe: `/health` or anything below it, wherever the application is mounted."""
-    path = _path(scope)
+    """Whether this is `/health` or anything below it, wherever the application is mounted."""
+    path = path_of(scope)
     return path == "/health" or path.startswith("/health/")
+
+
+def is_probe(scope: Scope) -> bool:
+    """Whether this is a health probe that says nothing of the providers' accounts, and so may come from anywhere."""
+    return is_health(scope) and path_of(scope) != "/health/providers"
 
 
 def is_console_file(scope: Scope) -> bool:
     """Whether this reads one of the console's public files: a page's `import` can't send a credential."""
-    return scope.get("method") in {"GET", "HEAD"} and _path(scope).startswith("/console/")
+    return scope.get("method") in {"GET", "HEAD"} and path_of(scope).startswith("/console/")
 
 
 def is_front_page(scope: Scope) -> bool:
     """Whether this asks what this server is, at `/`."""
-    return scope.get("method") in {"GET", "HEAD"} and _path(scope) in {"", "/"}
+    return scope.get("method") in {"GET", "HEAD"} and path_of(scope) in {"", "/"}
 
 
-def _path(scope: Scope) -> str:
-    path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+def path_of(scope: Scope) -> str:
+    """The path within the application, wherever that is mounted."""
+    path: str = scope.get("path", "").removeprefix(scope.get("root_path", ""))
     return path
 
 
@@ -47,3 +56,9 @@ def request_id(scope: Scope) -> str:
         values["request_id"] = given[0] if len(given) == 1 and is_valid_id(given[0]) else new_id("req")
     known: str = values["request_id"]
     return known
+
+
+def is_json(content_type: str) -> bool:
+    """Whether a Content-Type header names JSON."""
+    media_type = content_type.partition(";")[0].strip().lower()
+    return media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json"))

@@ -10,7 +10,7 @@ import ipaddress
 import re
 import secrets
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
@@ -18,7 +18,15 @@ import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from archer_ws.api.errors import refuse
-from archer_ws.api.scope import header_values, is_console_file, is_front_page, is_health, state
+from archer_ws.api.scope import (
+    header_values,
+    is_console_file,
+    is_front_page,
+    is_health,
+    is_probe,
+    state,
+)
+from archer_ws.api.seats import seat_of
 from archer_ws.core.exceptions import Forbidden, Unauthenticated
 
 log = structlog.get_logger(__name__)
@@ -40,25 +48,23 @@ _MAX_REPORTED = 1000
 class HostAndOriginGuard:
     """Refuses with 403 what was sent to another name than ours, or by a page that may not call us.
 
-    Health probes pass: they come from machines that know an address and no name.
+    Health probes pass: they come from machines that know an address and no name. What tells of the providers is none.
 
     Args:
         app: what to guard.
-        allowed_hosts: names without a port, IPv6 in brackets; `*.example.com` stands for all below it, `*` for any.
+        allowed_hosts: names without a port, IPv6 in brackets, each written out.
         cors_origins: origins as browsers spell them, each exactly `scheme://host[:port]`.
     """
 
     def __init__(self, app: ASGIApp, allowed_hosts: Collection[str], cors_origins: Collection[str]) -> None:
         self._app = app
-        self._any_host = "*" in allowed_hosts
         self._hosts = frozenset(_plain_host(host) for host in allowed_hosts)
-        self._suffixes = tuple(host[1:].lower() for host in allowed_hosts if host.startswith("*."))
         self._origins = frozenset((*cors_origins, *TAURI_ORIGINS))
         self._reported: set[str] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it; a WebSocket before its upgrade."""
-        if scope["type"] in {"http", "websocket"} and not is_health(scope):
+        if scope["type"] in {"http", "websocket"} and not is_probe(scope):
             error = self._wrong_host(scope) or self._wrong_origin(scope)
             if error is not None:
                 await refuse(error, scope, receive, send)
@@ -68,10 +74,8 @@ class HostAndOriginGuard:
     def _wrong_host(self, scope: Scope) -> Forbidden | None:
         values = header_values(scope, b"host")
         match = _HOST.fullmatch(values[0].decode("latin-1")) if len(values) == 1 else None
-        if match is not None:
-            host = _plain_host(match[1])
-            if self._any_host or host in self._hosts or host.endswith(self._suffixes):
-                return None
+        if match is not None and _plain_host(match[1]) in self._hosts:
+            return None
         named = _shown(values[0]) if values else "no host"
         self._report("host", named, "ALLOWED_HOSTS")
         return Forbidden(
@@ -166,9 +170,9 @@ class Credentials:
 class CredentialGuard:
     """Finds the principal and puts it into `request.state.principal`; refuses HTTP without one with 401.
 
-    Health probes need none, nor do the page at `/` and the console's files. A WebSocket always passes: it may show
-    its credential in the first message or as a ticket. Its `principal` is then None, and `credential_refused` tells
-    whether its header was wrong or absent.
+    What tells of health needs none, nor do the page at `/` and the console's files. A WebSocket always passes: it may
+    still show its credential in the first message or as a ticket. Its `principal` is then None, and
+    `credential_refused` tells whether its header was wrong or absent.
     """
 
     def __init__(self, app: ASGIApp, tokens: Mapping[str, str]) -> None:
@@ -181,6 +185,8 @@ class CredentialGuard:
             shown = header_values(scope, b"authorization")
             principal = self._principal(shown)
             state(scope)["principal"] = principal
+            if principal is not None and (seat := seat_of(scope)) is not None:
+                seat.vouch()
             state(scope)["credential_refused"] = principal is None and bool(shown)
             is_open = is_health(scope) or is_console_file(scope) or is_front_page(scope)
             if principal is None and scope["type"] == "http" and not is_open:
@@ -233,7 +239,7 @@ class TicketOffice:
 
     Args:
         lifetime_s: how long a ticket is good, in seconds.
-        limit: the most outstanding tickets; one more drops the oldest.
+        limit: the most outstanding tickets; one more drops the oldest of the principal who has the most.
         clock: a monotonic clock, in seconds.
     """
 
@@ -247,10 +253,14 @@ class TicketOffice:
     def issue(self, principal: str, origin: str | None) -> Ticket:
         """A new ticket for the principal, to be shown by a page of `origin` (None: by what is no page)."""
         now = self._clock()
-        while self._outstanding and (
-            len(self._outstanding) >= self._limit or next(iter(self._outstanding.values())).expires_at <= now
-        ):
+        while self._outstanding and next(iter(self._outstanding.values())).expires_at <= now:
             self._outstanding.popitem(last=False)
+        if len(self._outstanding) >= self._limit:
+            owners = Counter(issued.principal for issued in self._outstanding.values())
+            greediest, _ = owners.most_common(1)[0]
+            del self._outstanding[
+                next(token for token, issued in self._outstanding.items() if issued.principal == greediest)
+            ]
         # 256 random bits: looking one up in a table tells nothing that could be guessed from.
         token = secrets.token_urlsafe(32)
         self._outstanding[token] = _Issued(principal, origin, now + self._lifetime_s)

@@ -10,22 +10,24 @@ from typing import Protocol
 
 import structlog
 from starlette.responses import Response
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.types import Message
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from archer_ws.api.errors import error_response
 from archer_ws.api.scope import request_id
+from archer_ws.api.seats import seat_of
 from archer_ws.api.security import Credentials, TicketGone, TicketMisplaced, TicketOffice
+from archer_ws.api.socket_quota import SocketPlace, SocketQuota
 from archer_ws.core.exceptions import Draining
 from archer_ws.rpc.channel import ChannelClosed
-from archer_ws.rpc.connection import Connection, Peer
+from archer_ws.rpc.connection import Connection, Peer, close_text
 from archer_ws.rpc.messages import CLOSE_CODES, SUBPROTOCOL, CloseReason
 
 log = structlog.get_logger(__name__)
 
-#: The most one message may have, in bytes (protocol section 2); the server enforces it.
-MAX_FRAME_BYTES = 1024 * 1024
 DIRECT_SENDER = "archer.direct_sender"
 TICKET_PREFIX = "archer.ticket."
+_SENT_BEHIND_CLOSE = "after sending 'websocket.close'"
 #: RFC 6455, section 7.4.1: a type of data that the endpoint can't accept.
 UNSUPPORTED_DATA = 1003
 
@@ -67,16 +69,25 @@ class SocketChannel:
         Raises:
             ChannelClosed: the peer is gone.
         """
-        try:
-            await self._websocket.send({"type": "websocket.send", "text": text})
-        except (WebSocketDisconnect, RuntimeError):
-            # Starlette raises RuntimeError for a message behind a close of our own.
-            raise ChannelClosed from None
+        await self._send({"type": "websocket.send", "text": text})
 
     async def close(self, code: int, reason: str) -> None:
         """Close with a code; harmless where it is closed."""
-        with suppress(WebSocketDisconnect, RuntimeError):
-            await self._websocket.send({"type": "websocket.close", "code": code, "reason": reason})
+        with suppress(ChannelClosed):
+            await self._send({"type": "websocket.close", "code": code, "reason": reason})
+
+    async def _send(self, message: Message) -> None:
+        if self._websocket.application_state is WebSocketState.DISCONNECTED:
+            raise ChannelClosed  # By ourselves: Starlette would take it for a mistake.
+        try:
+            await self._websocket.send(message)
+        except WebSocketDisconnect:
+            raise ChannelClosed from None
+        except RuntimeError as error:
+            # uvicorn's own protocol, where it closed the connection itself; ours tells of that as ASGI wants it.
+            if _SENT_BEHIND_CLOSE not in str(error):
+                raise
+            raise ChannelClosed from None
 
 
 def _never(_text: str) -> bool:
@@ -84,9 +95,14 @@ def _never(_text: str) -> bool:
 
 
 class OpenSockets:
-    """Every connection that is being served, so that all can be told and closed when the server stops."""
+    """Every connection that is being served, so that all can be told and closed when the server stops.
 
-    def __init__(self) -> None:
+    Args:
+        quota: how many there may be.
+    """
+
+    def __init__(self, quota: SocketQuota) -> None:
+        self.quota = quota
         self._connections: set[Connection] = set()
         self._all_left = asyncio.Event()
         self._closing: CloseReason | None = None
@@ -128,10 +144,13 @@ class OpenSockets:
                     await self._all_left.wait()
 
 
-async def accept(websocket: WebSocket, tickets: TicketOffice, credentials: Credentials) -> Peer | None:
+async def accept(
+    websocket: WebSocket, tickets: TicketOffice, credentials: Credentials, place: SocketPlace
+) -> Peer | None:
     """Finish the handshake: who is at the other end, or None where the socket was closed.
 
-    A wrong header or ticket is answered by a close behind the handshake, so that a browser can read why.
+    A wrong header or ticket, or one socket too many, is answered by a close behind the handshake, so that a browser
+    can read why.
     """
     offered: list[str] = websocket.scope.get("subprotocols", [])
     principal: str | None = websocket.state.principal
@@ -144,12 +163,22 @@ async def accept(websocket: WebSocket, tickets: TicketOffice, credentials: Crede
             refusal = "credential_expired"
         except TicketMisplaced:
             refusal = "unauthorized"
+    seat = seat_of(websocket.scope)
+
+    def admit(shown: str) -> str | None:
+        if seat is not None:
+            seat.vouch()
+        return place.admit(shown)
+
+    no_room = admit(principal) if principal is not None and refusal is None else None
+    if no_room is not None:
+        refusal = "connection_limit"
     await websocket.accept(subprotocol=SUBPROTOCOL if SUBPROTOCOL in offered else None)
     if refusal is not None:
         log.info("socket_refused", reason=refusal)
-        await SocketChannel(websocket).close(CLOSE_CODES[refusal], refusal)
+        await SocketChannel(websocket).close(CLOSE_CODES[refusal], close_text(refusal, no_room))
         return None
-    return Peer(principal, credentials.principal_of)
+    return Peer(principal, credentials.principal_of, admit)
 
 
 def draining_response(websocket: WebSocket) -> Response:

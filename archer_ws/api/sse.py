@@ -51,6 +51,7 @@ def _ended(event: Ended) -> dict[str, Any]:
         "text_bytes": event.text_bytes,
         "history_dropped": event.history_dropped,
         "error": event.error.model_dump(mode="json") if event.error else None,
+        "stored": event.stored,
     }
 
 

@@ -88,6 +88,7 @@ class EndedEvent(StreamEnded):
                     "usage": {"prompt_tokens": 14, "completion_tokens": 8, "total_tokens": 22},
                     "text_bytes": 37,
                     "history_dropped": 2,
+                    "stored": False,
                 },
                 {
                     "content": "",

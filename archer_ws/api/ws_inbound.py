@@ -13,19 +13,14 @@ from uvicorn._types import ASGIReceiveEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 
-from archer_ws.api.rare_line import RareLine
+from archer_ws.api.seats import SEAT, Seat
+from archer_ws.core.limits import IDLE_FRAMES_MAX, IDLE_FRAMES_WINDOW_S, WS_LINGER_S, WS_SLICE_BYTES
+from archer_ws.core.rare_line import RareLine
 from archer_ws.rpc.messages import CLOSE_CODES
 
 #: uvicorn's and websockets': at INFO they tell of every socket, and with its query string, which may hold secrets.
 _wire_log = logging.getLogger(f"{__name__}.wire")
 _wire_log.setLevel(logging.WARNING)
-
-#: So much of what came is parsed in one turn of the loop, in bytes: at worst 1,300 empty frames, some milliseconds.
-SLICE_BYTES = 8 * 1024
-#: Pings, pongs and empty fragments do nothing but cost: so many may come within the window.
-IDLE_FRAMES_MAX, IDLE_FRAMES_WINDOW_S = 2000, 10.0
-#: How long a peer that was closed for junk may go on sending, so that the close reaches it before a reset. In seconds.
-LINGER_S = 2.0
 
 _violation = RareLine("websocket_violation")
 
@@ -46,9 +41,19 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
         self._is_lingering = False
         self._idle_frames = 0
         self._idle_window_ends = 0.0
+        self._seat: Seat | None = None
+
+    def take_seat(self, seat: Seat) -> None:
+        """The HTTP side hands over its place among the connections, for the application to see as well."""
+        self._seat = seat
+        scope: dict[str, Any] | None = getattr(self, "scope", None)
+        if scope is not None:
+            scope["extensions"][SEAT] = seat
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is over: nothing is parsed any more."""
+        if self._seat is not None:
+            self._seat.leave()
         if self._parsing is not None:
             self._parsing.cancel()
         self._unparsed.clear()
@@ -68,7 +73,7 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
             super().data_received(data)
             if not self.handshake_initiated:
                 self._refuse_handshake()
-        elif len(data) <= SLICE_BYTES and not self._unparsed and self.handshake_complete:
+        elif len(data) <= WS_SLICE_BYTES and not self._unparsed and self.handshake_complete:
             super().data_received(data)
         else:
             self._unparsed += data
@@ -86,8 +91,8 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
         if self.transport.is_closing():
             self._unparsed.clear()
             return
-        part = bytes(self._unparsed[:SLICE_BYTES])
-        del self._unparsed[:SLICE_BYTES]
+        part = bytes(self._unparsed[:WS_SLICE_BYTES])
+        del self._unparsed[:WS_SLICE_BYTES]
         super().data_received(part)
         if self._unparsed:
             self._pause_reading()
@@ -125,6 +130,8 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
         self._begin_message(event)
 
     def _begin_message(self, event: Frame) -> None:
+        if self._is_lingering:
+            return
         # A growing buffer: a list of a million fragments of a byte takes 60 times their size.
         self.frames = [event.data if event.fin else bytearray(event.data)]  # type: ignore[list-item]  # bytes-like
         if event.fin:
@@ -132,6 +139,8 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
 
     def handle_cont(self, event: Frame) -> None:
         """A further fragment."""
+        if self._is_lingering:
+            return
         self.frames[0] += event.data
         if event.fin:
             self.send_receive_event_to_app()
@@ -158,6 +167,8 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
 
     def handle_ping(self) -> None:
         """Answer; to a peer that does not read, only the last ping (RFC 6455, section 5.5.3)."""
+        if self._is_lingering:
+            return
         self._count_idle_frame()
         output = self.conn.data_to_send()
         if self.writable.is_set() or self.close_sent or self.conn.close_sent is not None:
@@ -194,7 +205,7 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
             self._resume_reading()
         if self.close_timer is not None:
             self.close_timer.cancel()
-        self.close_timer = self.loop.call_later(LINGER_S, self.transport.close)
+        self.close_timer = self.loop.call_later(WS_LINGER_S, self.transport.close)
 
     def _refuse_handshake(self) -> None:
         """What the HTTP side let through and the WebSocket side does not: uvicorn would leave it without an answer."""

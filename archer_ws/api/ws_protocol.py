@@ -8,28 +8,24 @@ import asyncio
 from typing import Any, cast
 
 from uvicorn._types import ASGISendEvent
+from uvicorn.protocols.utils import ClientDisconnected
 from websockets.frames import Frame
 from websockets.http11 import Request
 from websockets.protocol import State
 
 from archer_ws.api.corked import CorkedTransport
 from archer_ws.api.peer_progress import PeerProgress, Progress, bound_send_buffer, cut
-from archer_ws.api.rare_line import RareLine
 from archer_ws.api.socket import DIRECT_SENDER
 from archer_ws.api.ws_inbound import BoundedWebSocketProtocol
+from archer_ws.core.limits import LOOK_EVERY_S, SEND_BUFFER_BYTES, WRITE_DEADLINE_S
+from archer_ws.core.rare_line import RareLine
 
-#: A peer that takes no byte for so long while some wait is cut (protocol section 8), in seconds.
-WRITE_DEADLINE_S = 30.0
-#: How often a peer that lags is looked at; the deadline is late by this much at most. In seconds.
-LOOK_EVERY_S = 3.0
 #: A ping goes into the stream of messages at least every so many bytes, between two of them: its pong tells that the
 #: peer has read so far. TCP alone does not: a system that has buffered 100 KB for a program that reads 1 KB/s may
 #: acknowledge nothing for minutes. A peer that slow answers each of these within the deadlines.
 MARK_EVERY_BYTES = 16 * 1024
 #: The length of such a ping's payload, its number; uvicorn's own pings have 4 bytes.
 MARK_BYTES = 6
-#: The most that the kernel keeps for a peer that lags, in bytes (Linux doubles it for its own accounts).
-SEND_BUFFER_BYTES = 64 * 1024
 _OPEN = State.OPEN  # looking it up there costs as much as comparing with it
 _stalled = RareLine("websocket_stalled")
 _silent = RareLine("websocket_silent")
@@ -87,6 +83,8 @@ class WatchedWebSocketProtocol(BoundedWebSocketProtocol):
 
     def handle_pong(self, event: Frame) -> None:
         """The peer has read everything up to the ping that it answers."""
+        if self._is_lingering:
+            return
         payload = bytes(event.data)
         if payload == self.pending_ping_payload:
             self._answered_at = self.loop.time()
@@ -101,7 +99,13 @@ class WatchedWebSocketProtocol(BoundedWebSocketProtocol):
         return len(payload) == MARK_BYTES and self._marks_answered < int.from_bytes(payload) <= self._marks_sent
 
     async def send(self, message: ASGISendEvent) -> None:
-        """Send the application's message; waits while the peer lags."""
+        """Send the application's message; waits while the peer lags.
+
+        Raises:
+            ClientDisconnected: the connection is closed, by whoever; what begins the close's answer is no message.
+        """
+        if self.close_sent and self.handshake_complete and self.initial_response is None:
+            raise ClientDisconnected
         if message["type"] == "websocket.send":
             text = message.get("text") or ""
             self._mark(len(text) if text.isascii() else 3 * len(text))

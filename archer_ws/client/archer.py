@@ -150,9 +150,15 @@ class Archer:
         return self._open(ChatStream(self._link, stream_id, None, after))
 
     async def streams(self, *, session_id: str | None = None, active: bool = False) -> list[StreamInfo]:
-        """The streams that run or are still kept."""
-        params = _without_none({"session_id": session_id, "active": active})
-        return (await _ask(self._link, "stream/list", params, StreamPage)).items
+        """The streams that run or are still kept, the last accepted first; asked for page by page."""
+        params: dict[str, Any] = _without_none({"session_id": session_id, "active": active, "limit": _PAGE})
+        streams: list[StreamInfo] = []
+        while True:
+            page = await _ask(self._link, "stream/list", params, StreamPage)
+            streams += page.items
+            if page.next_cursor is None:
+                return streams
+            params["cursor"] = page.next_cursor
 
     async def models(self, provider: str | None = None) -> ModelListResult:
         """The models that can be named, the default, and the providers that could not be asked."""
@@ -181,9 +187,10 @@ class Sessions:
         params = {"session_id": session_id or _new_id("ses"), "title": title, "metadata": metadata}
         return await _ask(self._link, "session/create", _without_none(params), Session)
 
-    async def get(self, session_id: str) -> SessionDetail:
-        """One conversation with its messages."""
-        return await _ask(self._link, "session/get", {"session_id": session_id}, SessionDetail)
+    async def get(self, session_id: str, *, limit: int | None = None, cursor: str | None = None) -> SessionDetail:
+        """One conversation with a page of its messages: the newest, or with a page's `next_cursor` those before it."""
+        params = _without_none({"session_id": session_id, "limit": limit, "cursor": cursor})
+        return await _ask(self._link, "session/get", params, SessionDetail)
 
     async def list(self, *, limit: int | None = None, cursor: str | None = None) -> SessionPage:
         """A page of conversations, newest first."""
@@ -197,6 +204,10 @@ class Sessions:
             # Sent a second time behind a lost connection, it may find its own work done.
             if not (error.repeated and error.kind == "session_not_found"):
                 raise
+
+
+#: The most items that a page may have (protocol section 10).
+_PAGE = 200
 
 
 async def _ask(link: Link, method: str, params: Mapping[str, Any], result: type[_Result]) -> _Result:

@@ -51,6 +51,8 @@ class Ended:
     usage: TokenUsage | None = None
     history_dropped: int | None = None
     error: ErrorInfo | None = None
+    #: False where the server could not keep the answer in its session in time.
+    stored: bool | None = None
 
 
 StreamEvent = Started | Progress | Delta | Ended
@@ -76,6 +78,7 @@ def parse_ended(params: Mapping[str, Any]) -> Ended:
         usage=_usage(params.get("usage")),
         history_dropped=dropped if isinstance(dropped, int) else None,
         error=parse_error(params["error"]) if isinstance(params.get("error"), dict) else None,
+        stored=False if params.get("stored") is False else None,
     )
 
 

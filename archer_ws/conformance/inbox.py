@@ -72,13 +72,14 @@ class Inbox:
     def take(self, frame: str | bytes) -> None:
         """Note a frame."""
         try:
-            match parse(frame):
-                case Response() as response:
-                    self._take_response(response)
-                case Notification(method, params):
-                    if params is not None and method.startswith("stream/"):
-                        self._events.setdefault(params.stream_id, []).append(method)
-                        self._take_event(params)
+            for message in parse(frame):
+                match message:
+                    case Response() as response:
+                        self._take_response(response)
+                    case Notification(method, params):
+                        if params is not None and method.startswith("stream/"):
+                            self._events.setdefault(params.stream_id, []).append(method)
+                            self._take_event(params)
         except Misfit as misfit:
             breach = f"{misfit}, in {shown(frame if isinstance(frame, str) else frame.hex())}"
             self._ledger.note(Rule.FORM, breach)

@@ -142,6 +142,7 @@ CODES = {
     "provider_quota": -32039,
     "draining": -32040,
     "output_too_long": -32041,
+    "not_found": -32049,
 }
 #: What stands behind the server, not the server, causes these; of them, the cause decides about trying again.
 _PROVIDER_KINDS = frozenset(

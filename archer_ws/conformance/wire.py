@@ -44,8 +44,8 @@ class Notification:
     params: Any
 
 
-def parse(frame: str | bytes) -> Response | Notification:
-    """The message in a frame.
+def parse(frame: str | bytes) -> list[Response | Notification]:
+    """The messages in a frame: one, or the responses to a batch.
 
     Raises:
         Misfit: it is none of the protocol's.
@@ -56,6 +56,15 @@ def parse(frame: str | bytes) -> Response | Notification:
         message = json.loads(frame, parse_constant=_no_json)
     except (ValueError, RecursionError):
         raise Misfit("a frame that is not JSON") from None
+    if not isinstance(message, list):
+        return [_message(message)]
+    messages = [_message(each) for each in message]
+    if not messages or any(isinstance(each, Notification) for each in messages):
+        raise Misfit("an array that is no responses to a batch")
+    return messages
+
+
+def _message(message: Any) -> Response | Notification:
     if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":
         raise Misfit('no object with "jsonrpc": "2.0"')
     if "method" in message:

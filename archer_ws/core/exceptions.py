@@ -4,9 +4,9 @@
     ├── RequestError            the caller's doing
     │   ├── ParseError · InvalidRequest · MethodNotFound · InvalidParams · ContentTooLarge
     │   ├── NotInitialized · AlreadyInitialized · UnsupportedVersion · Unauthenticated · Forbidden
-    │   ├── StreamNotFound · StreamIdConflict · SessionNotFound · SessionBusy
+    │   ├── NotFound · StreamNotFound · StreamIdConflict · SessionNotFound · SessionBusy
     ├── CapacityError           our limits
-    │   ├── Overloaded · TooManyStreams · Draining
+    │   ├── Overloaded · TooManyStreams · Draining · StorageUnavailable
     ├── ProviderFailure         what stands behind us
     │   ├── ProviderError · ProviderTimeout · ProviderRateLimited · ProviderUnavailable
     │   ├── ProviderNotConfigured · ProviderAuth · ProviderQuota
@@ -14,7 +14,8 @@
     └── InternalError           ours
 
 Each class has the kind, code, HTTP status and retryability of the protocol's table of errors (section 11).
-Messages and hints are shown to users: they never hold a secret, a stack or a provider's raw body.
+Messages and hints are shown to users: they never hold a secret, a stack or a provider's raw body. Secrets are taken
+out of them here, whoever wrote them.
 """
 
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from archer_ws.core.secrets import scrubbed
 from archer_ws.core.wire_types import Count, Enumeration
 
 
@@ -138,9 +140,10 @@ class ArcherError(Exception):
         stream_id: str | None = None,
         errors: Sequence[FieldError] = (),
     ) -> None:
+        message = scrubbed(message)
         super().__init__(message)
         self.message = message
-        self.hint = hint
+        self.hint = hint and scrubbed(hint)
         if retryable is not None:
             self.retryable = retryable
         self.retry_after_ms = retry_after_ms
@@ -213,6 +216,12 @@ class Forbidden(RequestError):
     kind, code, http_status = "forbidden", -32011, 403
 
 
+class NotFound(RequestError):
+    """What a path names is not there, and no kind of its own says more."""
+
+    kind, code, http_status = "not_found", -32049, 404
+
+
 class StreamNotFound(RequestError):
     kind, code, http_status = "stream_not_found", -32020, 404
 
@@ -249,6 +258,12 @@ class TooManyStreams(CapacityError):
 
 class Draining(CapacityError):
     kind, code, http_status = "draining", -32040, 503
+
+
+class StorageUnavailable(CapacityError):
+    """The store of conversations failed, or did not answer in time."""
+
+    kind, code, http_status = "storage_unavailable", -32046, 503
 
 
 class ProviderFailure(ArcherError):

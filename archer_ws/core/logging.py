@@ -17,6 +17,7 @@ configuration comes first and is taken over.
 import logging
 import re
 import sys
+import threading
 import traceback
 from collections.abc import Mapping
 from functools import lru_cache
@@ -27,7 +28,12 @@ from pydantic import BaseModel
 from structlog.stdlib import ProcessorFormatter
 from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
-REDACTED = "[redacted]"
+from archer_ws.core.line_writer import LineWriter
+from archer_ws.core.secrets import MASK, scrubbed, without_secrets
+
+REDACTED = MASK
+#: How long the end of the process waits for its last lines to be read, in seconds.
+FLUSH_S = 1.0
 
 _OURS = "archer_ws"
 #: Loggers that tell of every request at INFO, and of bodies and headers at DEBUG.
@@ -51,21 +57,55 @@ _ECHOED_INPUT = re.compile(r"(?<=input_value=).*(?=, input_type=)|(?<='input': )
 _processors: list[Processor] = []
 
 
-class _Handler(logging.StreamHandler[TextIO]):
+class _Handler(logging.Handler):
     """Ours, told apart from other handlers of the root logger, such as a test runner's.
 
-    Without a stream it writes to whatever standard error is at that moment: it may be swapped after us.
+    Without a stream it writes to whatever standard error is at that moment: it may be swapped after us. The writing
+    itself is a thread's (line_writer.py): whoever started us need not read what we log.
     """
 
     def __init__(self, stream: TextIO | None) -> None:
-        super().__init__(stream or sys.stderr)
-        self._fixed = stream is not None
+        super().__init__()
+        self._stream = stream
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one record."""
-        if not self._fixed:
-            self.stream = sys.stderr
-        super().emit(record)
+        """Have one record written."""
+        try:
+            line = without_secrets(self.format(record))
+        except Exception as error:  # noqa: BLE001 - what can't be formatted must not fail whoever logs it
+            line = f"a line of {record.name} could not be formatted ({type(error).__name__})"
+        _lines.put(self._stream or sys.stderr, f"{line}\n")
+
+    def flush(self) -> None:
+        """Wait a moment for what is still to be written; called when the process ends."""
+        _lines.flush(FLUSH_S)
+
+
+def _tell_dropped(count: int) -> None:
+    structlog.get_logger(__name__).warning(
+        "log_lines_dropped", count=count, hint="whoever started the server does not read its log fast enough"
+    )
+
+
+#: One for the life of the process, as there is one log.
+_lines = LineWriter(_tell_dropped)
+
+
+def log_stray_output() -> None:
+    """Log what Python itself would write to standard error, straight and perhaps waiting: warnings, and exceptions
+    that nobody can catch. For a process that is the server and nothing else."""
+    logging.captureWarnings(True)
+    log = structlog.get_logger(__name__)
+
+    def unraisable(about: "sys.UnraisableHookArgs") -> None:
+        log.error("exception_ignored", where=repr(about.object)[:200], exc_info=about.exc_value)
+
+    def in_thread(about: threading.ExceptHookArgs) -> None:
+        if about.exc_type is not SystemExit:
+            log.error("thread_died", thread=about.thread and about.thread.name, exc_info=about.exc_value)
+
+    sys.unraisablehook = unraisable
+    threading.excepthook = in_thread
 
 
 def configure_logging(
@@ -155,17 +195,20 @@ def _safe(value: Any, depth: int = 1) -> Any:
 
 
 def _exception_text(exc_info: ExcInfo) -> str:
-    """A traceback as text: without local variables, which hold prompts, and without what a validation error echoes."""
-    return _ECHOED_INPUT.sub(REDACTED, "".join(traceback.format_exception(*exc_info)).rstrip())
+    """A traceback as text: without local variables, which hold prompts, without what a validation error echoes, and
+    without what looks like a key: libraries put a provider's whole answer into their exceptions."""
+    return scrubbed(_ECHOED_INPUT.sub(REDACTED, "".join(traceback.format_exception(*exc_info)).rstrip()))
 
 
-def _rendering(fmt: Literal["json", "console"], stream: TextIO) -> list[Processor]:
+def _rendering(fmt: Literal["json", "console"], stream: TextIO | None) -> list[Processor]:
     if fmt == "json":
         return [structlog.processors.JSONRenderer()]
     return [
         _one_line,
         structlog.dev.ConsoleRenderer(
-            colors=stream.isatty(), sort_keys=False, exception_formatter=structlog.dev.plain_traceback
+            colors=stream is not None and stream.isatty(),
+            sort_keys=False,
+            exception_formatter=structlog.dev.plain_traceback,
         ),
     ]
 

@@ -18,8 +18,8 @@ from archer_ws.config_values import without_password
 from archer_ws.doctor.finding import Finding, State
 from archer_ws.doctor.setup import Setup
 from archer_ws.llm_gateway.anthropic_client import ANTHROPIC_URL
-from archer_ws.llm_gateway.http_stream import proxy_for
 from archer_ws.llm_gateway.openai_client import OPENAI_URL
+from archer_ws.llm_gateway.surroundings import UnusableVariable, proxy_for
 
 #: How long one connection or answer may take, in seconds.
 ANSWER_S = 3.0
@@ -75,7 +75,7 @@ def check_proxies(setup: Setup) -> list[Finding]:
     """The proxies that the environment names: whether they can be used, and for whom."""
     found: list[Finding] = []
     seen: set[str] = set()
-    used = {proxy for url in provider_urls(setup).values() if (proxy := proxy_for(url))}
+    used = {variable for url in provider_urls(setup).values() if (variable := _proxy_variable(url))}
     for variable, value in sorted(setup.environment.items()):
         if variable.lower() not in _PROXY_VARIABLES or not value.strip() or value in seen:
             continue
@@ -83,16 +83,25 @@ def check_proxies(setup: Setup) -> list[Finding]:
         trouble = _proxy_trouble(value.strip())
         shown = f"{variable}={without_password(value.strip())}"
         if trouble:
-            state: State = "problem" if value.strip() in used else "warning"
+            state: State = "problem" if variable in used else "warning"
             advice = f"Correct {variable}, or unset it; NO_PROXY names hosts that are asked straight."
             found.append(Finding("proxies", state, f"{shown} {trouble}", advice))
         else:
             found.append(Finding("proxies", "ok", f"{shown} takes connections"))
     ollama = urlsplit(provider_urls(setup).get("ollama", "")).hostname
-    if ollama and "." not in ollama and proxy_for(setup.settings.ollama_host) and ollama != "localhost":
+    if ollama and "." not in ollama and _proxy_variable(setup.settings.ollama_host) and ollama != "localhost":
         message = f"requests to Ollama at {ollama} would go through the proxy"
         found.append(Finding("proxies", "warning", message, f"Add {ollama} to NO_PROXY, if it is a machine nearby."))
     return found or [Finding("proxies", "ok", "none is set")]
+
+
+def _proxy_variable(url: str) -> str | None:
+    """The variable that names the proxy for a URL, whether it can be used or not."""
+    try:
+        proxy = proxy_for(url)
+    except UnusableVariable as fault:
+        return fault.variable
+    return proxy.variable if proxy else None
 
 
 def check_certificates(setup: Setup) -> list[Finding]:

@@ -7,6 +7,7 @@ Retries and the deadlines for first token, idleness and the whole answer are the
 
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
+from functools import partial
 from typing import Any
 
 from archer_ws.core.clock import utc_now
@@ -15,12 +16,22 @@ from archer_ws.core.ids import new_id
 from archer_ws.llm_gateway.anthropic_client import ANTHROPIC_URL, AnthropicClient, foreseen
 from archer_ws.llm_gateway.anthropic_failures import anthropic_identity, failure_from_error
 from archer_ws.llm_gateway.anthropic_request import request_body
-from archer_ws.llm_gateway.anthropic_stream import ErrorSaid, MessageStreamDecoder, Unreadable, answer_of, models_of
+from archer_ws.llm_gateway.anthropic_stream import (
+    BrokenOff,
+    ErrorSaid,
+    MessageStreamDecoder,
+    Unreadable,
+    answer_of,
+    models_of,
+)
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
 from archer_ws.llm_gateway.catalog import Catalog
+from archer_ws.llm_gateway.content_coding import DecodingError
 from archer_ws.llm_gateway.failures import unreadable
-from archer_ws.llm_gateway.http_answer import StreamedAnswer
-from archer_ws.llm_gateway.probing import probe
+from archer_ws.llm_gateway.fitting import ask_fitted
+from archer_ws.llm_gateway.probing import ChatRoute, lacks_list, probe
+from archer_ws.llm_gateway.provider_url import ProviderUrl
+from archer_ws.llm_gateway.refused_parameters import FittedRequest, RefusedParameters
 from archer_ws.llm_gateway.sdk_client import drain
 from archer_ws.llm_gateway.types import (
     ChatMessage,
@@ -49,6 +60,7 @@ class AnthropicAdapter(BaseLLMAdapter):
         timeouts: `connect_s` and, for `chat`, `total_s` are held here.
         concurrency: how many answers are read at once: the size of the connection pool.
         catalog: the models' sizes and quirks.
+        listed_model: what stands in for the list of models where the server has none.
     """
 
     provider_name = "anthropic"
@@ -62,20 +74,25 @@ class AnthropicAdapter(BaseLLMAdapter):
         timeouts: Timeouts,
         concurrency: int,
         catalog: Catalog,
+        listed_model: str | None = None,
     ) -> None:
         # OpenAI's base URLs end in /v1, so people write it here, too; this SDK adds its own.
-        base_url = (base_url or ANTHROPIC_URL).rstrip("/").removesuffix("/v1")
+        address = ProviderUrl.of((base_url or ANTHROPIC_URL).rstrip("/").removesuffix("/v1"))
         self.default_model = default_model
+        self._hosted = address.url == ANTHROPIC_URL
         self._timeouts = timeouts
         self._catalog = catalog
-        self._identity = anthropic_identity(base_url, hosted=base_url == ANTHROPIC_URL)
+        self._listed_model = listed_model
+        self._identity = anthropic_identity(address.url, hosted=self._hosted)
         self._client = AnthropicClient(
             api_key=api_key,
-            base_url=base_url,
+            address=address,
             connect_s=timeouts.connect_s,
             concurrency=concurrency,
             identity=self._identity,
         )
+        self._refused = RefusedParameters()
+        self._chat_route = ChatRoute(self._identity, self._client.probe_messages)
 
     async def prepare(self) -> None:
         await self._client.open()
@@ -96,10 +113,19 @@ class AnthropicAdapter(BaseLLMAdapter):
         options: ChatOptions | None = None,
     ) -> ChatResponse:
         model = model or self.default_model
+        options = options or ChatOptions()
         body = self._body(messages, model, temperature, max_tokens, options)
         await self._client.open()
         with self._mapping_errors(model):
-            answer = answer_of(await self._client.post_message(body, self._timeouts.total_s))
+            answer = answer_of(
+                await ask_fitted(
+                    self._client,
+                    self._fitted(model, body, options),
+                    self.provider_name,
+                    lambda body: self._client.post_message(body, self._timeouts.total_s),
+                    foreseen(),
+                )
+            )
         return ChatResponse(
             id=answer.id or new_id("msg"),
             content=answer.content,
@@ -121,16 +147,18 @@ class AnthropicAdapter(BaseLLMAdapter):
         options: ChatOptions | None = None,
     ) -> AsyncGenerator[StreamChunk, None]:
         model = model or self.default_model
+        options = options or ChatOptions()
         body = self._body(messages, model, temperature, max_tokens, options) | {"stream": True}
         await self._client.open()
         with self._mapping_errors(model):
-            response = await self._client.stream_message(body)
+            fitted = self._fitted(model, body, options)
+            send = partial(self._client.stream_message, principal=options.principal)
+            response = await ask_fitted(self._client, fitted, self.provider_name, send, foreseen())
         decoder = MessageStreamDecoder()
         # Closing a response that was not read to its end closes its connection, too.
         async with aclosing(response):
             yield StreamChunk(content="")
             with self._mapping_errors(model, decoder):
-                await _refuse_other_bodies(response)
                 while data := await response.read_some():
                     for chunk in decoder.feed(data):
                         yield chunk
@@ -138,9 +166,14 @@ class AnthropicAdapter(BaseLLMAdapter):
                         raise decoder.fault
                     if decoder.done:
                         await drain(response)
-                        return
-                decoder.finish()
-        if not decoder.done:
+                        break
+            # Also where the connection broke: what came before that may be the whole.
+            with self._mapping_errors(model):
+                for chunk in decoder.finish():
+                    yield chunk
+                if decoder.fault is not None:
+                    raise decoder.fault
+        if not decoder.is_whole:
             raise self._truncated("stopped without its end marker")
 
     async def health_check(self) -> ProviderStatus:
@@ -151,6 +184,9 @@ class AnthropicAdapter(BaseLLMAdapter):
 
     async def list_models(self) -> list[ModelInfo]:
         await self._client.open()
+        entries = await self._models(LIST_TIMEOUT_S)
+        if not entries and not self._hosted and self._listed_model:
+            entries = [{"id": self._listed_model}]
         return [
             ModelInfo(
                 id=entry["id"],
@@ -158,12 +194,21 @@ class AnthropicAdapter(BaseLLMAdapter):
                 provider=self.provider_name,
                 context_window=self._window_of(entry),
             )
-            for entry in await self._models(LIST_TIMEOUT_S)
+            for entry in entries
         ]
 
     async def _models(self, timeout_s: float) -> list[dict[str, Any]]:
+        """The provider's list; empty where it has none, but chats."""
         with self._mapping_errors(None):
-            return models_of(await self._client.get_models(timeout_s))
+            no_list: tuple[type[Exception], ...] = (Unreadable, *foreseen())
+            try:
+                return models_of(await self._client.get_models(timeout_s))
+            except no_list as error:
+                refusal = self._client.refusal(error)
+                is_no_list = isinstance(error, Unreadable) or (refusal is not None and lacks_list(refusal.status))
+                if self._hosted or not is_no_list or not await self._chat_route.is_there(timeout_s):
+                    raise
+                return []
 
     def _window_of(self, entry: dict[str, Any]) -> int | None:
         """The context in tokens of a model in the API's list."""
@@ -176,7 +221,7 @@ class AnthropicAdapter(BaseLLMAdapter):
         model: str,
         temperature: float | None,
         max_tokens: int | None,
-        options: ChatOptions | None,
+        options: ChatOptions,
     ) -> dict[str, Any]:
         return request_body(
             messages,
@@ -184,26 +229,31 @@ class AnthropicAdapter(BaseLLMAdapter):
             facts=self._catalog.facts(self.provider_name, model),
             temperature=temperature,
             max_tokens=max_tokens,
-            options=options or ChatOptions(),
+            options=options,
         )
+
+    def _fitted(self, model: str, body: dict[str, Any], options: ChatOptions) -> FittedRequest:
+        # The API demands a bound, under this name.
+        return FittedRequest(self._refused, model, body, options.defaulted - {"max_tokens"}, renames_bound=False)
 
     @contextmanager
     def _mapping_errors(self, model: str | None, decoder: MessageStreamDecoder | None = None) -> Iterator[None]:
         """Whatever the SDK, its transport or our decoding raises, as ours; needs the SDK imported.
 
-        With a decoder the headers have come: a failure to read is then an answer cut short, unless it was complete.
+        With a decoder the headers have come: a failure to read then only ends the answer, and the decoder knows
+        whether it was whole.
         """
         try:
             yield
         except ErrorSaid as error:
             raise failure_from_error(self._identity, error.error, model=model) from error
+        except BrokenOff as error:
+            raise self._truncated(f"was broken off ({error.reason})") from error
         except Unreadable as error:
             raise unreadable(self._identity, str(error)) from error
         except foreseen() as error:
-            if decoder is None:
+            if decoder is None or (isinstance(error, DecodingError) and not decoder.is_whole):
                 raise self._client.failure(error, model) from error
-            if not decoder.done:
-                raise self._truncated("broke off with its connection") from error
 
     def _truncated(self, what: str) -> UpstreamTruncated:
         return UpstreamTruncated(
@@ -211,12 +261,3 @@ class AnthropicAdapter(BaseLLMAdapter):
             hint="What came is kept; ask again for the whole.",
             provider=self.provider_name,
         )
-
-
-async def _refuse_other_bodies(response: StreamedAnswer) -> None:
-    """Raise where a 200 brings a page, or JSON (mostly an error), in place of a stream."""
-    kind = response.content_type
-    if "json" in kind:
-        answer_of(await response.read())
-    if "json" in kind or "html" in kind:
-        raise Unreadable(f"{kind} in place of an event stream")

@@ -10,11 +10,26 @@ from typing import TYPE_CHECKING, Any
 
 from archer_ws.core.exceptions import ArcherError
 from archer_ws.llm_gateway.anthropic_failures import failure_from_error
-from archer_ws.llm_gateway.failures import ProviderIdentity, failure_from_transport, unreadable
-from archer_ws.llm_gateway.http_answer import StreamedAnswer
-from archer_ws.llm_gateway.http_connection import NotHttp
-from archer_ws.llm_gateway.sdk_client import SdkClient, check_key, http_client, stream_pool, transport_errors
-from archer_ws.llm_gateway.sdk_stream import StreamingSdk
+from archer_ws.llm_gateway.content_coding import DecodingError
+from archer_ws.llm_gateway.error_bodies import decoded_error
+from archer_ws.llm_gateway.failures import ProviderIdentity, failure_from_transport, trimmed, unreadable
+from archer_ws.llm_gateway.http_answer import BodyTooLong, StreamedAnswer
+from archer_ws.llm_gateway.http_parsing import NotHttp
+from archer_ws.llm_gateway.probing import AnswerHead
+from archer_ws.llm_gateway.provider_url import ProviderUrl
+from archer_ws.llm_gateway.redirects import is_redirect, redirect_failure
+from archer_ws.llm_gateway.sdk_client import (
+    SdkClient,
+    check_key,
+    foreign_failures,
+    http_client,
+    is_loopback,
+    proxied,
+    stream_pool,
+    transport_errors,
+)
+from archer_ws.llm_gateway.sdk_stream import Refusal, StreamingSdk
+from archer_ws.llm_gateway.surroundings import Way, way_to
 
 if TYPE_CHECKING:
     import anthropic
@@ -32,23 +47,32 @@ class AnthropicClient:
     """Requests to one base URL. Without an API key only another server than Anthropic's own can be asked."""
 
     def __init__(
-        self, *, api_key: str | None, base_url: str, connect_s: float, concurrency: int, identity: ProviderIdentity
+        self,
+        *,
+        api_key: str | None,
+        address: ProviderUrl,
+        connect_s: float,
+        concurrency: int,
+        identity: ProviderIdentity,
     ) -> None:
         # Keys are pasted, and bring line ends along.
         self._api_key = (api_key or "").strip()
-        self._base_url = base_url
+        self._base_url = address.url
+        # Both would stand in one header field: the key wins.
+        self._credential = {} if self._api_key else address.headers
         self._connect_s = connect_s
         self._concurrency = concurrency
         self._identity = identity
+        self._way = Way()
         self._sdk: SdkClient[StreamingSdk[anthropic.AsyncAnthropic]] = SdkClient(
-            "anthropic", self._make, provider=identity.name
+            "anthropic", self._make, identity=identity
         )
 
     async def open(self) -> "StreamingSdk[anthropic.AsyncAnthropic]":
         """The running loop's client; the first call imports the SDK.
 
         Raises:
-            ProviderNotConfigured: the key is missing, or can't be one.
+            ProviderNotConfigured: the key is missing, or can't be one; or no client can be made.
         """
         check_key(
             self._api_key,
@@ -70,24 +94,30 @@ class AnthropicClient:
         Raises:
             Exception: one of `foreseen()`.
         """
-        client = (await self.open()).sdk
-        import httpx2
+        client = await self.open()
+        with foreign_failures(self._identity, *foreseen()):
+            return await client.whole("POST", PATH, body, timeout_s)
 
-        response = await client.post(
-            PATH,
-            cast_to=httpx2.Response,
-            body=body,
-            options={"timeout": httpx2.Timeout(timeout_s, connect=self._connect_s, pool=None)},
-        )
-        return response.content
-
-    async def stream_message(self, body: dict[str, Any]) -> StreamedAnswer:
+    async def stream_message(self, body: dict[str, Any], *, principal: str = "") -> StreamedAnswer:
         """The answer to a Messages request with `stream`, not read at all; the caller closes it.
 
         Raises:
             Exception: one of `foreseen()`.
         """
-        return await (await self.open()).open(body)
+        client = await self.open()
+        with foreign_failures(self._identity, *foreseen()):
+            return await client.open(body, principal=principal)
+
+    async def probe_messages(self, timeout_s: float) -> AnswerHead:
+        """What the route for chats answers to a request that asks for nothing.
+
+        Raises:
+            Exception: one of `foreseen()`.
+        """
+        client = await self.open()
+        async with asyncio.timeout(timeout_s):
+            with foreign_failures(self._identity, *foreseen()):
+                return await client.probe()
 
     async def get_models(self, timeout_s: float) -> bytes:
         """The body of the list of models.
@@ -95,16 +125,17 @@ class AnthropicClient:
         Raises:
             Exception: one of `foreseen()`.
         """
-        client = (await self.open()).sdk
-        import httpx2
+        client = await self.open()
+        with foreign_failures(self._identity, *foreseen()):
+            return await client.whole("GET", f"/v1/models?limit={_PAGE_SIZE}", None, timeout_s)
 
-        async with asyncio.timeout(timeout_s):
-            response = await client.get(
-                "/v1/models",
-                cast_to=httpx2.Response,
-                options={"timeout": timeout_s, "params": {"limit": _PAGE_SIZE}},
-            )
-        return response.content
+    def refusal(self, error: Exception) -> Refusal | None:
+        """The status and body of one of `foreseen()` that is an answer."""
+        import anthropic
+
+        if not isinstance(error, anthropic.APIStatusError):
+            return None
+        return Refusal(error.status_code, error.response.content)
 
     def failure(self, error: Exception, model: str | None = None) -> ArcherError:
         """One of `foreseen()` as ours."""
@@ -112,30 +143,43 @@ class AnthropicClient:
         import anthropic
 
         match error:
+            case anthropic.APIStatusError() if is_redirect(error.status_code):
+                return redirect_failure(self._identity, error.status_code, error.response.headers.get("location"))
             case anthropic.APIStatusError():
-                said = error.body.get("error") if isinstance(error.body, dict) else None
+                said = decoded_error(error.response.content)
                 return failure_from_error(self._identity, said, error.status_code, error.response.headers, model)
-            case aiohttp.ClientResponseError() | NotHttp():
+            case aiohttp.ClientResponseError() | NotHttp() if not isinstance(error, aiohttp.ClientHttpProxyError):
                 return unreadable(self._identity, "something that is not HTTP")
+            case BodyTooLong():
+                return unreadable(self._identity, str(error))
+            case DecodingError():
+                return unreadable(self._identity, f"a body that can't be decompressed ({trimmed(str(error))})")
             case _:
-                return failure_from_transport(self._identity, error)
+                return proxied(self._way, failure_from_transport(self._identity, error))
 
     def _make(self, sdk: ModuleType) -> "StreamingSdk[anthropic.AsyncAnthropic]":
         """Runs in a worker thread."""
+        import httpx2
+
+        url = self._base_url
+        way = self._way = way_to(url, is_near=is_loopback(url), make_tls=httpx2.create_ssl_context)
         client: anthropic.AsyncAnthropic = sdk.AsyncAnthropic(
             # With a key here, the SDK looks for credentials neither in the environment nor in files.
             api_key=self._api_key or "none",
             # What is None here, the SDK takes from the environment.
             webhook_key="",
             open_telemetry=False,
-            base_url=self._base_url,
+            base_url=url,
             max_retries=0,
-            http_client=http_client(sdk, base_url=self._base_url, concurrency=self._concurrency),
+            http_client=http_client(sdk, way, base_url=url, concurrency=self._concurrency),
         )
         # Instead of those from ANTHROPIC_CUSTOM_HEADERS, which no argument turns off.
-        client._custom_headers = {"anthropic-version": API_VERSION}
+        client._custom_headers = {"anthropic-version": API_VERSION, **self._credential}
         return StreamingSdk(
-            client, stream_pool(self._base_url, concurrency=self._concurrency, connect_s=self._connect_s), path=PATH
+            client,
+            stream_pool(way, base_url=url, concurrency=self._concurrency, connect_s=self._connect_s),
+            path=PATH,
+            headers=self._credential,
         )
 
 

@@ -6,9 +6,9 @@ providers share is in `failures`.
 
 import re
 from collections.abc import Mapping
-from urllib.parse import urlsplit, urlunsplit
 
 from archer_ws.core.exceptions import ContentTooLarge, ModelNotFound, ProviderError, ProviderFailure, ProviderQuota
+from archer_ws.llm_gateway.error_bodies import said_error
 from archer_ws.llm_gateway.failures import (
     ProviderIdentity,
     context_too_long,
@@ -17,19 +17,6 @@ from archer_ws.llm_gateway.failures import (
     trimmed,
 )
 
-#: The status an error in mid-stream would have had.
-_STATUS = {
-    "invalid_request_error": 400,
-    "authentication_error": 401,
-    "billing_error": 402,
-    "permission_error": 403,
-    "not_found_error": 404,
-    "request_too_large": 413,
-    "rate_limit_error": 429,
-    "api_error": 500,
-    "timeout_error": 504,
-    "overloaded_error": 529,
-}
 #: `details.error_code`s of an account that is used up, some of them with a 429 that no retry helps.
 _QUOTA_CODES = frozenset(
     {
@@ -48,17 +35,16 @@ _CONTEXT_WORDS = re.compile(r"prompt is too long|exceeds? .{0,20}context (limit|
 
 
 def anthropic_identity(base_url: str, *, hosted: bool) -> ProviderIdentity:
-    """How errors speak of the server at this URL; `hosted`: it is Anthropic's own."""
-    parts = urlsplit(base_url)
+    """How errors speak of the server at this URL, which has no password; `hosted`: it is Anthropic's own."""
     return ProviderIdentity(
         name="anthropic",
-        # Without a user name or password in it.
-        address=urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])),
+        address=base_url,
         auth_hint="Check ANTHROPIC_API_KEY (or ARCHER_ANTHROPIC_API_KEY): it must be valid and may use the model.",
         unavailable_hint="Check the network, and the proxy in HTTPS_PROXY if there is one."
         if hosted
         else "Check that the server runs there, or change ANTHROPIC_BASE_URL.",
         model_hint="GET /api/v1/models/anthropic lists what can be named in place of {model}.",
+        address_variable=None if hosted else "ANTHROPIC_BASE_URL",
     )
 
 
@@ -69,20 +55,19 @@ def failure_from_error(
     headers: Mapping[str, str] | None = None,
     model: str | None = None,
 ) -> ProviderFailure | ContentTooLarge:
-    """The exception for an error object.
+    """The exception for an error.
 
     Args:
-        error: the decoded object (`{"type", "message", "details"?}`), or None where the body was something else.
+        error: the decoded body, or the error object in it (`{"type", "message", "details"?}`); None where the body was
+            something else.
         status: the HTTP status, or None where the error came after a 200.
         headers: the answer's, for Retry-After.
         model: the one asked for.
     """
-    fields = error if isinstance(error, dict) else {}
-    kind, message, details = fields.get("type"), fields.get("message"), fields.get("details")
-    said = trimmed(message if isinstance(message, str) else None)
-    code = details.get("error_code") if isinstance(details, dict) else None
-    status = status or (_STATUS.get(kind, 500) if isinstance(kind, str) else 500)
-    if kind == "billing_error" or code in _QUOTA_CODES or _QUOTA_WORDS.search(said):
+    found = said_error(error)
+    said = trimmed(found.message)
+    status = status or found.status
+    if "billing_error" in found.words or found.words & _QUOTA_CODES or _QUOTA_WORDS.search(said):
         return ProviderQuota(
             f"the account at {identity.name} is used up: {said or 'no credit left'}",
             hint=quota_hint(identity.name),
@@ -90,15 +75,17 @@ def failure_from_error(
         )
     if status in (400, 413) and _CONTEXT_WORDS.search(said):
         return context_too_long(identity, said)
-    if status == 404 and kind == "not_found_error" and model is not None:
+    # Google's and FastAPI's servers have other words for it.
+    is_about_model = "not_found_error" in found.words or "model" in said.lower()
+    if status == 404 and model is not None and is_about_model:
         return ModelNotFound(
-            f"{identity.name} does not know the model {model!r}",
+            f"{identity.name} does not know the model {model!r}" + (f": {said}" if said else ""),
             hint=identity.model_hint.format(model=model),
             provider=identity.name,
         )
     if status == 404:
         return ProviderError(
-            f"{identity.name} at {identity.address} has no Messages API there (404)",
+            f"{identity.name} at {identity.address} has no Messages API there (404)" + (f": {said}" if said else ""),
             hint="Check ANTHROPIC_BASE_URL: it is the address without /v1.",
             retryable=False,
             provider=identity.name,

@@ -24,6 +24,10 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 _SNAPSHOT = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{8}|latest)$")
 
 
+#: What a model, or a server, may refuse.
+Parameter = Literal["temperature", "top_p", "stop", "seed", "max_tokens", "stream_options"]
+
+
 class ModelFacts(BaseModel):
     """One model (and its dated snapshots), or a family of them where `model` ends in `*`. Sizes in tokens."""
 
@@ -35,8 +39,9 @@ class ModelFacts(BaseModel):
     max_output_tokens: int | None = None
     #: The name of the parameter that bounds the answer.
     max_tokens_parameter: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
-    #: Parameters the model refuses: they are left out, with a warning where the request named them.
-    refuses: frozenset[Literal["temperature", "top_p", "stop", "seed"]] = frozenset()
+    #: Parameters the model refuses: they are left out, with a warning where the request named them. `max_tokens` is
+    #: the answer's bound under either name.
+    refuses: frozenset[Parameter] = frozenset()
     #: The most `temperature` may be; a higher one is lowered to it.
     max_temperature: float = 2.0
     #: Whether `temperature` and `top_p` exclude each other.
@@ -46,6 +51,10 @@ class ModelFacts(BaseModel):
     default_max_tokens: int | None = None
     #: Further fields of a request, in the names of the server that runs it (llama.cpp's alone), and their defaults.
     sampling: dict[str, float | list[str]] = {}
+
+    def without(self, parameters: frozenset[Parameter]) -> "ModelFacts":
+        """The same of a model whose server refuses these parameters, too."""
+        return self.model_copy(update={"refuses": self.refuses | parameters}) if parameters else self
 
 
 UNKNOWN_MODEL = ModelFacts()

@@ -59,6 +59,7 @@ CHAT_RESPONSES: list[JsonDict] = [
         "session_id": "sky",
         "reasoning": "Rayleigh scattering.",
         "history_dropped": 2,
+        "stored": False,
     },
     _CANCELLED,
     {

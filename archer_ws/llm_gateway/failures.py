@@ -20,14 +20,19 @@ from archer_ws.core.exceptions import (
     ProviderAuth,
     ProviderError,
     ProviderFailure,
+    ProviderNotConfigured,
     ProviderQuota,
     ProviderRateLimited,
     ProviderTimeout,
     ProviderUnavailable,
 )
+from archer_ws.core.limits import PROVIDER_MESSAGE_CHARS
+from archer_ws.core.secrets import scrubbed
+from archer_ws.llm_gateway.surroundings import NO_PROXY, UnusableVariable, certificate_variables, fault_on_the_way
 
-#: The most of a provider's own message that is passed on, in characters.
-MAX_MESSAGE_CHARS = 300
+#: The most of a provider's own message that is looked at, in characters; a secret that is cut here stands far behind
+#: what is passed on.
+_READ_CHARS = 64 * PROVIDER_MESSAGE_CHARS
 
 #: What time-outs are made of says nothing: a cancellation, and where it met a TLS handshake, that this was waiting.
 _WAITS = (asyncio.CancelledError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
@@ -36,6 +41,8 @@ _MAX_RETRY_AFTER_MS = 86_400_000.0
 #: How clients name what fails while connecting: httpx and httpcore, aiohttp.
 _CONNECT_ERRORS = frozenset({"ConnectError", "ClientConnectorError"})
 _CONNECT_TIMEOUTS = frozenset({"ConnectTimeout", "ConnectionTimeoutError"})
+#: How they name a request that can't be made from what they were given.
+_NOT_SENT = frozenset({"NotSendable", "InvalidURL", "UnsupportedProtocol", "LocalProtocolError"})
 _LOST = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
 
 
@@ -52,6 +59,8 @@ class ProviderIdentity:
     unavailable_hint: str
     #: What to do when the model is unknown; `{model}` stands for its name.
     model_hint: str
+    #: The setting that holds the address; None where that is the provider's own, or ours.
+    address_variable: str | None = None
 
 
 def retry_after_ms(headers: Mapping[str, str], now: datetime | None = None) -> int | None:
@@ -83,10 +92,13 @@ def _wait_ms(value: str, unit_ms: float, now: datetime) -> float | None:
 
 
 def trimmed(message: str | None) -> str:
-    """A provider's message, fit to be shown: one line, bounded, without control characters and lone surrogates."""
-    text = " ".join((message or "")[: 4 * MAX_MESSAGE_CHARS].split())
+    """A provider's message, fit to be shown: one line, bounded, without secrets and what can't be printed.
+
+    Secrets go first: a cut through the middle of one would leave a half that nobody knows for what it is.
+    """
+    text = " ".join(scrubbed((message or "")[:_READ_CHARS])[: 4 * PROVIDER_MESSAGE_CHARS].split())
     text = "".join(character if character.isprintable() else "\ufffd" for character in text)
-    return text if len(text) <= MAX_MESSAGE_CHARS else text[: MAX_MESSAGE_CHARS - 1] + "…"
+    return text if len(text) <= PROVIDER_MESSAGE_CHARS else text[: PROVIDER_MESSAGE_CHARS - 1] + "…"
 
 
 def failure_from_status(  # noqa: PLR0911 - one return for each row of a table
@@ -108,17 +120,24 @@ def failure_from_status(  # noqa: PLR0911 - one return for each row of a table
             return ProviderQuota(f"{name} wants payment: {said or status}", provider=name, hint=quota_hint(name))
         case 404:
             return ModelNotFound(
-                f"{name} does not know the model {model!r}" if model else f"{name} answered 404: {said}",
+                f"{name} does not know the model {model!r}" + (f": {said}" if said else "")
+                if model
+                else f"{name} answered 404: {said}",
                 hint=identity.model_hint.format(model=model or "…"),
                 provider=name,
             )
         case 408 | 504:
             return ProviderTimeout(
-                f"{name} gave up waiting ({status})", retry_after_ms=wait_ms, provider=name, hint="Try again."
+                f"{name} gave up waiting ({status})" + (f": {said}" if said else ""),
+                retry_after_ms=wait_ms,
+                provider=name,
+                hint="Try again.",
             )
         case 413:
             return ContentTooLarge(
-                f"{name} refused the request as too large", hint="Send fewer or shorter messages.", provider=name
+                f"{name} refused the request as too large" + (f": {said}" if said else ""),
+                hint="Send fewer or shorter messages.",
+                provider=name,
             )
         case 429:
             return ProviderRateLimited(
@@ -177,18 +196,45 @@ def unreadable(identity: ProviderIdentity, what: str, *, retryable: bool = True)
     )
 
 
+def not_askable(
+    identity: ProviderIdentity, error: BaseException, fault: UnusableVariable | None = None
+) -> ProviderNotConfigured:
+    """No request can be made as things are; `fault` is the variable behind it, where that is known already.
+
+    Only the kind of the error is told: what libraries say of an address may repeat it whole.
+    """
+    fault = fault or fault_on_the_way(identity.address)
+    if fault is not None:
+        return ProviderNotConfigured(
+            f"{identity.name} can't be asked: {fault.variable} {trimmed(fault.what)}",
+            hint=f"Correct {fault.variable} in the environment, or unset it, and start this server again."
+            + (f" {NO_PROXY} names hosts that are reached without a proxy." if fault.is_of_proxy else ""),
+            provider=identity.name,
+        )
+    return ProviderNotConfigured(
+        f"{identity.name} at {identity.address} can't be asked: {type(error).__name__} before a request was sent",
+        hint=f"The log has the details. {identity.unavailable_hint}",
+        provider=identity.name,
+    )
+
+
 def failure_from_transport(identity: ProviderIdentity, error: BaseException) -> ProviderFailure:
     """The exception for a connection that could not be made, or broke, from any HTTP client's error."""
     name, address, hint = identity.name, identity.address, identity.unavailable_hint
     chain = list(_causes(error)) or [error]
     if any(isinstance(cause, ssl.SSLError) for cause in chain):
+        authorities = " and ".join(certificate_variables())
         return ProviderUnavailable(
             f"no TLS connection to {name} at {address}: the certificate or protocol was refused",
-            hint="Check the address (http or https), the system clock and the certificate authorities.",
+            hint="Check the address (http or https), the system clock and the certificate authorities"
+            + (f", which are those of {authorities}." if authorities else "."),
             provider=name,
             retryable=False,
         )
-    if any(isinstance(cause, socket.gaierror) or "dns" in type(cause).__name__.lower() for cause in chain):
+    # The second of names that DNS can't have.
+    if any(
+        isinstance(cause, socket.gaierror | UnicodeError) or "dns" in type(cause).__name__.lower() for cause in chain
+    ):
         return ProviderUnavailable(
             f"the host name of {name} at {address} can't be resolved",
             hint=f"Check the address and the network. {hint}",
@@ -197,6 +243,8 @@ def failure_from_transport(identity: ProviderIdentity, error: BaseException) -> 
     # Wrappers mislead (aiohttp's adapter for httpx2 says ConnectTimeout to every lost connection): ask the root.
     root = chain[-1]
     names = {base.__name__ for cause in chain for base in type(cause).__mro__}
+    if names & _NOT_SENT:
+        return not_askable(identity, root)
     if isinstance(root, TimeoutError) or "Timeout" in type(root).__name__:
         connecting = bool(names & _CONNECT_TIMEOUTS)
         return ProviderTimeout(

@@ -31,6 +31,17 @@ class Gathered:
             self._reasoning = reasoning
         self._pieces.append(text)
 
+    def has_text(self, *, reasoning: bool | None = None) -> bool:
+        """Whether text came with this read: content, reasoning, or (None) either."""
+        return any(
+            bool(pieces) and reasoning in (None, kind)
+            for pieces, kind in (
+                (self._pieces, self._reasoning),
+                (any(chunk.content for chunk in self._chunks), False),
+                (any(chunk.reasoning for chunk in self._chunks), True),
+            )
+        )
+
     def close(self) -> list[StreamChunk]:
         """The chunks, in order; finish reason and usage stand on the last. Empty where nothing came."""
         self._end_run()

@@ -1,7 +1,21 @@
 """The answer to a streaming request, whoever carries it."""
 
+import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import suppress
+
+from archer_ws.core.limits import (
+    PROVIDER_DOCUMENT_BYTES,
+    PROVIDER_ERROR_BODY_S,
+    PROVIDER_ERROR_BYTES,
+    PROVIDER_SLICE_BYTES,
+)
+from archer_ws.llm_gateway.content_coding import ContentDecoder
+
+
+class BodyTooLong(Exception):
+    """A body passed the bound that it was read with."""
 
 
 class StreamedAnswer(ABC):
@@ -35,6 +49,48 @@ class StreamedAnswer(ABC):
         while data := await self.read_some():
             yield data
 
-    async def read(self) -> bytes:
-        """The whole body."""
-        return b"".join([data async for data in self.reads()])
+    async def read(self, limit: int = PROVIDER_DOCUMENT_BYTES) -> bytes:
+        """The whole body.
+
+        Raises:
+            BodyTooLong: it has more bytes than `limit`.
+        """
+        body = bytearray()
+        async for data in self.reads():
+            body += data
+            if len(body) > limit:
+                raise BodyTooLong(f"a body of more than {limit} bytes")
+        return bytes(body)
+
+    async def beginning(self) -> bytes:
+        """The beginning of an error's body, or what came of it: the status says enough."""
+        body = bytearray()
+        with suppress(Exception):
+            async with asyncio.timeout(PROVIDER_ERROR_BODY_S):
+                async for data in self.reads():
+                    body += data
+                    if len(body) >= PROVIDER_ERROR_BYTES:
+                        break
+        return bytes(body[:PROVIDER_ERROR_BYTES])
+
+
+async def in_slices(reads: AsyncIterator[bytes], coding: str | None) -> AsyncGenerator[bytes, None]:
+    """What another client reads of a body, unpacked, and in slices between which others have their turn.
+
+    Raises:
+        DecodingError: it can't be unpacked.
+    """
+    decoder = ContentDecoder(coding) if coding else None
+    async for data in reads:
+        if decoder is None:
+            for start in range(0, len(data), PROVIDER_SLICE_BYTES):
+                yield data[start : start + PROVIDER_SLICE_BYTES]
+                await asyncio.sleep(0)
+            continue
+        decoder.put(data)
+        while decoder.has_more:
+            if unpacked := decoder.take(PROVIDER_SLICE_BYTES):
+                yield unpacked
+            await asyncio.sleep(0)
+    if decoder is not None and (rest := decoder.finish()):
+        yield rest

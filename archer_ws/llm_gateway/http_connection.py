@@ -1,33 +1,27 @@
-"""HTTP/1.1 to a provider, for answers of many small pieces: nothing between llhttp and the one who reads.
+"""HTTP/1.1 to a provider, for answers of many small pieces.
 
-Owns a connection, from its making to its end: several addresses, TLS, one request and its answer after the other.
-Keeping connections for the next request, proxies and redirects are http_stream.py's.
+Owns a connection, from its making to its end: several addresses, TLS, one request and its answer after the other. What
+an answer's bytes mean is http_parsing.py's; keeping connections for the next request, proxies and redirects are
+http_stream.py's.
 
 What a general client does for each piece and each request is most of what a token, and a first token, would cost here.
 """
 
 import asyncio
+import select
 import socket
 import ssl
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
 import aiohappyeyeballs
-import httptools
 
-from archer_ws.llm_gateway.http_answer import StreamedAnswer
+from archer_ws.llm_gateway.http_parsing import Answer
 
-#: The most that a status line with its header fields may take, in bytes.
-MAX_HEAD_BYTES = 64 * 1024
-#: So much may lie unread before nothing more is taken from the network, in bytes.
-MAX_UNREAD_BYTES = 256 * 1024
 #: When the next of a host's addresses is tried beside the one that does not answer (RFC 8305, section 5), in seconds.
 NEXT_ADDRESS_S = 0.25
-#: For zlib: tell gzip and deflate apart by the first bytes.
-_EITHER_FORMAT = 32
 
 
 class ConnectError(OSError):
@@ -36,14 +30,6 @@ class ConnectError(OSError):
 
 class ConnectTimeout(TimeoutError):
     """No connection was made in time."""
-
-
-class NotHttp(Exception):
-    """What came is not HTTP/1."""
-
-
-class DecodingError(Exception):
-    """The body is compressed, and can't be decompressed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +82,16 @@ class Connection(asyncio.Protocol):
         """Whether a request may be sent, as far as is known."""
         return not self._transport.is_closing()
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing has come, nor the end, that was not read yet: what comes before a request is no answer."""
+        fd = self._transport.get_extra_info("socket").fileno()
+        if hasattr(select, "poll"):
+            waiting = select.poll()
+            waiting.register(fd, select.POLLIN)
+            return not waiting.poll(0)
+        return not select.select([fd], [], [], 0)[0]
+
     async def ask(self, head: bytes, body: bytes, *, on_over: "Callable[[Connection], None]") -> "Answer":
         """The answer to a request, its head read. `on_over` is given the connection after an answer that leaves it fit
         for another; after any other it is closed.
@@ -146,159 +142,3 @@ class Connection(asyncio.Protocol):
             on_over(self)
         else:
             self.abort()
-
-
-class Answer(StreamedAnswer):
-    """An answer as it comes: at first its head, then its body. Its `on_` methods are called by llhttp's parser."""
-
-    def __init__(self, transport: asyncio.Transport, on_over: Callable[[bool], None]) -> None:
-        self.status = 0
-        self._fields: dict[str, str] = {}
-        self.headers = self._fields
-        self._loop = asyncio.get_running_loop()
-        #: Done when the head is whole.
-        self.head: asyncio.Future[None] = self._loop.create_future()
-        self._head_bytes = 0
-        self._transport = transport
-        self._on_over: Callable[[bool], None] | None = on_over
-        # It holds on to us as we do to it, until we let go: circles are rarely looked for.
-        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
-        self._parser.set_dangerous_leniencies(
-            lenient_headers=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
-        )
-        self._decompress: Callable[[bytes], bytes] | None = None
-        self._pieces: list[bytes] = []
-        self._unread_bytes = 0
-        self._is_paused = False
-        self._is_whole = False
-        self._is_reusable = False
-        self._error: Exception | None = None
-        self._waiter: asyncio.Future[None] | None = None
-
-    async def read_some(self) -> bytes:
-        """The next of the body, all that has come by then; empty at its end.
-
-        Raises:
-            NotHttp, DecodingError, OSError: it broke off.
-        """
-        pieces = self._pieces
-        while not pieces:
-            if self._is_whole:
-                return b""
-            if self._error is not None:
-                raise self._error
-            self._waiter = self._loop.create_future()
-            await self._waiter
-        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        pieces.clear()
-        self._unread_bytes = 0
-        if self._is_paused:
-            self._is_paused = False
-            if not self._transport.is_closing():
-                self._transport.resume_reading()
-        return data
-
-    async def aclose(self) -> None:
-        """As `StreamedAnswer` has it."""
-        self.let_go()
-
-    def let_go(self) -> None:
-        """Leave the connection; a second time does nothing."""
-        self._parser = None
-        on_over, self._on_over = self._on_over, None
-        if on_over is not None:
-            # Paused, it would not hear its next answer.
-            on_over(self._is_reusable and not self._is_paused)
-        if not self._is_whole:
-            self._fail(ConnectionResetError("closed before its end"))
-            self._wake()
-
-    def feed(self, data: bytes) -> None:
-        """Take what came (the connection's to call)."""
-        if self._parser is None or self._error is not None:
-            return
-        try:
-            self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            # What a callback raised is in its chain.
-            raised = error.__cause__ or error.__context__
-            self._fail(raised if isinstance(raised, DecodingError | NotHttp) else NotHttp(str(error)))
-        if not self.head.done():
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self._fail(NotHttp("a head without end"))
-        self._wake()
-
-    def end(self, error: Exception | None = None) -> None:
-        """No more comes (the connection's to call)."""
-        # Without a length and chunks, the connection's end is the body's (RFC 9112, section 6.3).
-        has_own_end = "content-length" in self._fields or "chunked" in self._fields.get("transfer-encoding", "").lower()
-        if self.status and not has_own_end and error is None and self._error is None:
-            self._is_whole = True
-        self._fail(error or ConnectionResetError("closed before the answer was whole"))
-        self._wake()
-
-    def on_message_begin(self) -> None:
-        """An answer begins; or, behind the whole of this one, another that nobody asked for."""
-        if self._is_whole:
-            raise NotHttp("an answer to no request")
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """A header field."""
-        key, text = name.decode("latin-1").lower(), value.decode("utf-8", "replace").strip()
-        self._fields[key] = f"{self._fields[key]}, {text}" if key in self._fields else text
-
-    def on_headers_complete(self) -> None:
-        """The head is whole."""
-        assert self._parser is not None
-        status = self._parser.get_status_code()
-        if status < 200:
-            return  # Only a sign of life (RFC 9110, section 15.2).
-        self.status = status
-        # Nobody asked for compression.
-        encoding = self._fields.get("content-encoding", "").lower()
-        if encoding in {"gzip", "x-gzip", "deflate"}:
-            self._decompress = zlib.decompressobj(zlib.MAX_WBITS | _EITHER_FORMAT).decompress
-            # What is read is plain: an SDK that is told otherwise would decompress it again.
-            del self._fields["content-encoding"]
-        elif encoding not in {"", "identity"}:
-            raise DecodingError(encoding)
-        self.head.set_result(None)
-
-    def on_body(self, data: bytes) -> None:
-        """Some of the body."""
-        if self._decompress is not None:
-            try:
-                data = self._decompress(data)
-            except zlib.error as error:
-                raise DecodingError(str(error)) from error
-            if not data:
-                return
-        self._pieces.append(data)
-        self._unread_bytes += len(data)
-        if self._unread_bytes > MAX_UNREAD_BYTES and not self._is_paused:
-            self._is_paused = True
-            self._transport.pause_reading()
-
-    def on_message_complete(self) -> None:
-        """The body is whole."""
-        assert self._parser is not None
-        if self.status:
-            self._is_whole = True
-            self._is_reusable = self._parser.should_keep_alive()
-        else:
-            self._fields.clear()
-
-    def _fail(self, error: Exception) -> None:
-        self._is_reusable = False
-        if self._is_whole or self._error is not None:
-            return
-        self._error = error
-        if not self.head.done():
-            self.head.set_exception(error)
-            self.head.exception()  # seen, also where nobody waits any more
-
-    def _wake(self) -> None:
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)

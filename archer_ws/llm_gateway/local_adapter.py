@@ -1,7 +1,8 @@
 """A model in a child process of ours: llama.cpp, reached as an OpenAI-compatible server on loopback.
 
 Owns: having the child when it is needed, and telling its crash from other failures. Leaves the child's life to
-local_supervisor.py, its model and settings to local_model.py, its API to OpenAIAdapter.
+local_supervisor.py and, where it hangs, local_watch.py, its model and settings to local_model.py, its API to
+OpenAIAdapter.
 """
 
 import asyncio
@@ -24,6 +25,7 @@ from archer_ws.llm_gateway.failures import ProviderIdentity
 from archer_ws.llm_gateway.local_model import CHILD_COMMAND, child_configuration, find_model, model_name
 from archer_ws.llm_gateway.local_process import Endpoint, LocalProcess
 from archer_ws.llm_gateway.local_supervisor import LocalSupervisor, crashed
+from archer_ws.llm_gateway.local_watch import HangWatch
 from archer_ws.llm_gateway.openai_adapter import OpenAIAdapter
 from archer_ws.llm_gateway.types import (
     ChatMessage,
@@ -77,6 +79,7 @@ class LocalAdapter(BaseLLMAdapter):
         # Some fields are whole numbers at the other end, which need not take 40.0 for one.
         self._sampling = {name: _whole(value) for name, value in chosen.items()}
         self._supervisor = LocalSupervisor(CHILD_COMMAND, name=self.default_model, load_timeout_s=timeouts.model_load_s)
+        self._watch = HangWatch(timeouts.first_token_s)
         self._context_window: int | None = None
         self._server: tuple[Endpoint, OpenAIAdapter] | None = None
 
@@ -123,11 +126,12 @@ class LocalAdapter(BaseLLMAdapter):
     ) -> AsyncGenerator[StreamChunk, None]:
         """See `BaseLLMAdapter.stream_chat`; loads the model first where it is not."""
         self._require(model)
-        process, server = await self._running(options)
+        process, endpoint, server = await self._running(options)
         stream = server.stream_chat(messages, self.default_model, temperature, max_tokens, options=options)
         try:
-            async with aclosing(stream) as chunks:
+            async with self._watch.over(process, endpoint), aclosing(stream) as chunks:
                 async for chunk in chunks:
+                    self._watch.heard()
                     yield chunk
         except ProviderFailure as failure:
             await self._raise_if_crashed(process, failure)
@@ -173,7 +177,7 @@ class LocalAdapter(BaseLLMAdapter):
 
     async def prepare(self) -> None:
         """Load the model, and what talks to it."""
-        _, server = await self._running(None)
+        _, _, server = await self._running(None)
         await server.prepare()
 
     async def context_window(self, model: str) -> int | None:
@@ -197,8 +201,8 @@ class LocalAdapter(BaseLLMAdapter):
                 provider=self.provider_name,
             )
 
-    async def _running(self, options: ChatOptions | None) -> tuple[LocalProcess, OpenAIAdapter]:
-        """The child, started where none runs, and what talks to it."""
+    async def _running(self, options: ChatOptions | None) -> tuple[LocalProcess, Endpoint, OpenAIAdapter]:
+        """The child, started where none runs, where it serves, and what talks to it."""
         serving = self._supervisor.serving
         if serving is None:
             file = await asyncio.to_thread(find_model, self._path)
@@ -210,7 +214,7 @@ class LocalAdapter(BaseLLMAdapter):
             serving = await self._supervisor.running(configuration)
         process, endpoint = serving
         self._context_window = endpoint.context_window
-        return process, await self._server_at(endpoint)
+        return process, endpoint, await self._server_at(endpoint)
 
     async def _server_at(self, endpoint: Endpoint) -> OpenAIAdapter:
         if self._server is not None and self._server[0] is endpoint:

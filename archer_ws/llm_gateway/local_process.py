@@ -9,7 +9,8 @@ it (test clients make a loop per request), and asyncio's own subprocesses do not
 
 import asyncio
 import json
-import secrets
+import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,10 +21,15 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
+from secrets import token_urlsafe
 from typing import IO, Any, TypeVar
+
+from archer_ws.core.secrets import forget, remember, scrubbed
 
 T = TypeVar("T")
 
+#: Words in the names of variables that hold credentials; a proxy's address holds its password.
+_CREDENTIAL_NAME = re.compile(r"(^|_)(api)?(keys?|tokens?|secrets?|passw(or)?d|credentials?|proxy)(_|$)", re.IGNORECASE)
 #: How much of the end of a child's stderr is kept.
 STDERR_LINES = 50
 
@@ -97,7 +103,8 @@ class LocalProcess:
         #: The process id, once there is one.
         self.pid: int | None = None
         self._command = command
-        self._api_key = secrets.token_urlsafe(32)
+        self._api_key = token_urlsafe(32)
+        remember(self._api_key)
         self._first_line = json.dumps({**configuration, "api_key": self._api_key}).encode() + b"\n"
         self._load_timeout_s = load_timeout_s
         self._on_exit = on_exit
@@ -149,6 +156,7 @@ class LocalProcess:
         finally:
             served_s = None if self._ready_at is None else time.monotonic() - self._ready_at
             end = Exit(returncode, self.stopping, served_s, tuple(lines))
+            forget(self._api_key)
             try:
                 self._on_exit(self, end)
             finally:
@@ -163,7 +171,10 @@ class LocalProcess:
             OSError: the program can't be started.
         """
         pipe = subprocess.PIPE
-        with subprocess.Popen(self._command, stdin=pipe, stdout=pipe, stderr=pipe, **_apart()) as process:
+        environment = child_environment(os.environ)
+        with subprocess.Popen(
+            self._command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment, **_apart()
+        ) as process:
             assert process.stdin
             assert process.stdout
             assert process.stderr
@@ -213,6 +224,18 @@ class LocalProcess:
             # What a failed write left unsent fails again.
             with suppress(OSError):
                 self._alive.stdin.close()
+
+
+def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """What a child may see of our environment: no credentials, neither by their names nor by what they hold.
+
+    It runs native code on text from anywhere, and needs none of them.
+    """
+    return {
+        name: value
+        for name, value in environment.items()
+        if not _CREDENTIAL_NAME.search(name) and scrubbed(value) == value
+    }
 
 
 def _uncancellable() -> "Future[T]":

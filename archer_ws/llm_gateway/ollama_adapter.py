@@ -12,9 +12,9 @@ from typing import Any
 from archer_ws.core.clock import utc_now
 from archer_ws.core.exceptions import ArcherError
 from archer_ws.core.ids import new_id
+from archer_ws.llm_gateway.alternation import alternating
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
-from archer_ws.llm_gateway.failures import unreadable
-from archer_ws.llm_gateway.ollama_failures import failure_from_error_line, ollama_identity, truncated
+from archer_ws.llm_gateway.ollama_failures import ollama_identity, truncated
 from archer_ws.llm_gateway.ollama_http import OllamaHttp
 from archer_ws.llm_gateway.ollama_models import (
     UNKNOWN,
@@ -25,11 +25,13 @@ from archer_ws.llm_gateway.ollama_models import (
     canonical_name,
     installed_models,
     loaded_models,
+    running_context,
     runs_elsewhere,
     shown_model,
 )
-from archer_ws.llm_gateway.ollama_stream import OllamaStreamDecoder, finish_reason_of, usage_of
+from archer_ws.llm_gateway.ollama_stream import OllamaStreamDecoder, answer_of
 from archer_ws.llm_gateway.probing import probe
+from archer_ws.llm_gateway.provider_url import ProviderUrl
 from archer_ws.llm_gateway.types import (
     ChatMessage,
     ChatOptions,
@@ -47,6 +49,8 @@ LIST_TIMEOUT_S = 5.0
 SHOW_TIMEOUT_S = 2.0
 #: How long a name's facts are believed (it may be pulled anew), and how long that they can't be had. In seconds.
 KNOWN_FOR_S, UNKNOWN_FOR_S = 300.0, 30.0
+#: How long it is believed with which context a model runs, in seconds: it is loaded anew when its owner says so.
+RUNNING_FOR_S = 10.0
 #: How many models of a list are asked about at once, and for how long altogether, in seconds.
 SHOWN_AT_ONCE, ALL_SHOWN_TIMEOUT_S = 4, 5.0
 #: After the end marker the body ends at once; only a proxy holds it open. In seconds.
@@ -69,9 +73,11 @@ class OllamaAdapter(BaseLLMAdapter):
     def __init__(self, *, host: str, default_model: str, timeouts: Timeouts, concurrency: int) -> None:
         self.default_model = default_model
         self._timeouts = timeouts
-        self._identity = ollama_identity(host)
-        self._http = OllamaHttp(host, self._identity, connect_s=timeouts.connect_s, concurrency=concurrency)
+        address = ProviderUrl.of(host)
+        self._identity = ollama_identity(address.url)
+        self._http = OllamaHttp(address, self._identity, connect_s=timeouts.connect_s, concurrency=concurrency)
         self._memory = ModelMemory()
+        self._running = ModelMemory()
 
     async def chat(
         self,
@@ -85,27 +91,21 @@ class OllamaAdapter(BaseLLMAdapter):
         """See `BaseLLMAdapter.chat`; takes at most `timeouts.total_s`."""
         model = model or self.default_model
         options = options or ChatOptions()
-        value = await self._http.ask(
+        said = await self._http.ask_bytes(
             "/api/chat",
             _chat_payload(messages, model, temperature, max_tokens, options, stream=False),
             within_s=self._timeouts.total_s,
             until_answered=self._telling_of_load(model, options),
         )
-        if "error" in value:
-            raise failure_from_error_line(self._identity, value["error"])
-        if value.get("done") is False:
-            raise truncated(self._identity)
-        message = value.get("message")
-        if not isinstance(message, dict):
-            raise unreadable(self._identity, "an answer without a message")
+        answer = answer_of(said, self._identity)
         return ChatResponse(
             id=new_id("str"),
-            content=message.get("content") or "",
-            reasoning=message.get("thinking") or None,
+            content=answer.content,
+            reasoning=answer.reasoning,
             model=model,
             provider=self.provider_name,
-            finish_reason=finish_reason_of(value),
-            usage=usage_of(value),
+            finish_reason=answer.finish_reason,
+            usage=answer.usage,
             created_at=utc_now(),
         )
 
@@ -124,7 +124,10 @@ class OllamaAdapter(BaseLLMAdapter):
         payload = _chat_payload(messages, model, temperature, max_tokens, options, stream=True)
         decoder = OllamaStreamDecoder(self._identity)
         async with self._http.reads(
-            "/api/chat", payload, until_answered=self._telling_of_load(model, options)
+            "/api/chat",
+            payload,
+            until_answered=self._telling_of_load(model, options),
+            principal=options.principal,
         ) as reads:
             yield StreamChunk(content="")
             async for data in reads:
@@ -179,9 +182,13 @@ class OllamaAdapter(BaseLLMAdapter):
         await self._http.open()
 
     async def context_window(self, model: str) -> int | None:
-        """See `BaseLLMAdapter.context_window`; asks Ollama at most once in 5 minutes, for at most 2 s."""
-        known = self._memory.get(canonical_name(model))
-        return (known or await self._learn(model)).context_window
+        """See `BaseLLMAdapter.context_window`: what the model runs with, where it is loaded, else the most it can.
+
+        Asks Ollama for each at most 2 s: what runs once in 10 s, what a model is once in 5 minutes.
+        """
+        known = self._memory.get(canonical_name(model)) or await self._learn(model)
+        running = await self._running_context(model)
+        return min(filter(None, (known.context_window, running)), default=None)
 
     async def aclose(self) -> None:
         """Close the running loop's connections; a later call opens new ones."""
@@ -201,6 +208,23 @@ class OllamaAdapter(BaseLLMAdapter):
         if digest:
             self._memory.put(digest, shown, by_digest_s)
         return shown
+
+    async def _running_context(self, model: str) -> int | None:
+        """The context that the model is loaded with; None where it is not loaded, or that can't be had."""
+        name = canonical_name(model)
+        if runs_elsewhere(model):
+            return None
+        if (known := self._running.get(name)) is not None:
+            return known.context_window
+        try:
+            loaded = await self._http.ask("/api/ps", within_s=SHOW_TIMEOUT_S)
+        except ArcherError:
+            self._running.put(name, UNKNOWN, RUNNING_FOR_S)
+            return None
+        context = running_context(loaded, name)
+        if context is not None:  # One that is not loaded yet will be in a moment.
+            self._running.put(name, ShownModel(context), RUNNING_FOR_S)
+        return context
 
     def _can_chat(self, entry: InstalledModel) -> bool:
         return can_chat(entry.capabilities, (self._memory.get(entry.key) or UNKNOWN).capabilities)
@@ -237,7 +261,10 @@ def _chat_payload(
     *,
     stream: bool,
 ) -> dict[str, Any]:
-    """The body of a chat request. Ollama has no place for a message's `name`: it is left out."""
+    """The body of a chat request. Ollama has no place for a message's `name`: it is left out.
+
+    Ollama applies the model's own chat template, which may demand that user and assistant take turns.
+    """
     named = {
         "temperature": temperature,
         "num_predict": max_tokens,
@@ -247,7 +274,13 @@ def _chat_payload(
     }
     return {
         "model": model,
-        "messages": [{"role": message.role.value, "content": message.content} for message in messages],
+        "messages": [
+            {"role": message.role.value, "content": message.content}
+            for message in alternating(messages, keeps_names=False)
+        ],
         "stream": stream,
+        # Else it drops the middle of a prompt that is too long, or the beginning of an answer, and says nothing.
+        "truncate": False,
+        "shift": False,
         "options": {name: value for name, value in named.items() if value is not None},
     }

@@ -6,21 +6,29 @@ the adapter's; what errors mean is ollama_failures.py's.
 """
 
 import asyncio
+import importlib
 import ipaddress
 import json
+import ssl
+import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager, nullcontext, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager, nullcontext
 from functools import partial
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
+from archer_ws.llm_gateway.content_coding import DecodingError, coding_of
 from archer_ws.llm_gateway.failures import ProviderIdentity, failure_from_transport, unreadable
-from archer_ws.llm_gateway.http_answer import StreamedAnswer
-from archer_ws.llm_gateway.http_connection import DecodingError, NotHttp
-from archer_ws.llm_gateway.http_stream import StreamPool, proxy_for
+from archer_ws.llm_gateway.http_answer import StreamedAnswer, in_slices
+from archer_ws.llm_gateway.http_parsing import NotHttp
+from archer_ws.llm_gateway.http_stream import StreamPool
 from archer_ws.llm_gateway.ollama_failures import failure_from_answer, failure_from_break
-from archer_ws.llm_gateway.sdk_client import KEEP_ALIVE_S, PLAIN_KEEP_ALIVE_S, SdkClient
+from archer_ws.llm_gateway.provider_url import ProviderUrl
+from archer_ws.llm_gateway.redirects import is_redirect, redirect_failure
+from archer_ws.llm_gateway.sdk_client import KEEP_ALIVE_S, PLAIN_KEEP_ALIVE_S, SdkClient, foreign_failures, proxied
+from archer_ws.llm_gateway.surroundings import Way, way_to, without_unusable_key_log
 from archer_ws.llm_gateway.wire import decode_json
 
 if TYPE_CHECKING:
@@ -28,10 +36,6 @@ if TYPE_CHECKING:
 
 Payload = Mapping[str, Any]
 
-#: A whole answer or list is far below. In bytes.
-MAX_BODY_BYTES = 16 * 1024 * 1024
-#: An error's sentence is at its beginning. In bytes, and in seconds for a body that does not end.
-MAX_ERROR_BYTES, ERROR_BODY_S = 64 * 1024, 5.0
 #: Connections for health and lists, beside two for each chat: its own, and one to ask what is loaded.
 SIDE_CONNECTIONS = 8
 
@@ -58,36 +62,42 @@ class _Pool:
         await self.http.aclose()
 
 
-class _WholeAnswer:
-    """httpx's response as `StreamedAnswer` is."""
+class _WholeAnswer(StreamedAnswer):
+    """httpx's response as a `StreamedAnswer`."""
 
     def __init__(self, response: "httpx.Response") -> None:
         self._response = response
         self.status = response.status_code
         self.headers: Mapping[str, str] = response.headers
+        self._reads: AsyncGenerator[bytes, None] | None = None
 
-    def reads(self) -> AsyncGenerator[bytes, None]:
-        # An async generator, which httpx declares as the iterator it also is.
-        return cast(AsyncGenerator[bytes, None], self._response.aiter_bytes())
+    async def read_some(self) -> bytes:
+        if self._reads is None:
+            coding = coding_of(self.headers.get("content-encoding", ""), self.status)
+            # httpx unpacks without bounds, and only the first of several members.
+            self._reads = in_slices(self._response.aiter_raw(), coding)
+        return await anext(self._reads, b"")
 
     async def aclose(self) -> None:
         await self._response.aclose()
 
 
 class OllamaHttp:
-    """The server at `host`, a URL with scheme and perhaps a path.
+    """The server at an address with scheme and perhaps a path.
 
     Args:
         connect_s: the longest wait for a connection, in seconds. All other waits are the caller's.
         concurrency: how many chats may run at once.
     """
 
-    def __init__(self, host: str, identity: ProviderIdentity, *, connect_s: float, concurrency: int) -> None:
-        self._host = host
+    def __init__(self, address: ProviderUrl, identity: ProviderIdentity, *, connect_s: float, concurrency: int) -> None:
+        self._host = address.url
+        self._credential = address.headers
+        self._way = Way()
         self._identity = identity
         self._connect_s = connect_s
         self._connections = 2 * concurrency + SIDE_CONNECTIONS
-        self._pools = SdkClient("httpx", self._make_pool, provider=identity.name)
+        self._pools = SdkClient("httpx", self._make_pool, identity=identity)
 
     async def open(self) -> None:
         """Import httpx and make the running loop's pool, if that has not been done yet."""
@@ -105,10 +115,11 @@ class OllamaHttp:
         *,
         until_answered: AbstractAsyncContextManager[None] | None = None,
         is_streamed: bool = True,
+        principal: str = "",
     ) -> AsyncIterator[AsyncGenerator[bytes, None]]:
         """The body of the answer to a request (a POST where there is a payload), read by read as it comes.
 
-        `is_streamed` is for answers that come in many pieces.
+        `is_streamed` is for answers that come in many pieces; `principal` is whom such an answer is for.
 
         Entered when the headers have come and are those of a success. `until_answered` is held until then. Leaving
         before the body's end closes the connection, and so does cancelling at any moment.
@@ -117,37 +128,35 @@ class OllamaHttp:
             ProviderFailure: no connection, a broken one, an error status, a web page.
         """
         pool = await self._pools.get()
-        import aiohttp
-        import httpx
-
         answered = False
         try:
             async with AsyncExitStack() as opened:
                 async with until_answered or nullcontext():
-                    answer = await self._send(pool, path, payload, is_streamed=is_streamed)
+                    answer = await self._send(pool, path, payload, is_streamed=is_streamed, principal=principal)
                     # Inside, because a cancel may strike while `until_answered` is being left.
                     opened.push_async_callback(answer.aclose)
                 answered = True
-                body = await opened.enter_async_context(aclosing(answer.reads()))
                 if not 200 <= answer.status < 300:
-                    beginning = await self._beginning(body)
+                    beginning = await answer.beginning()
                     model = payload.get("model") if payload else None
                     raise failure_from_answer(self._identity, answer.status, beginning, answer.headers, model)
-                if "html" in answer.headers.get("content-type", ""):
-                    raise unreadable(self._identity, "a web page")
-                yield body
-        except (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, NotHttp, DecodingError, OSError) as error:
-            raise failure_from_break(self._identity, error, answered=answered) from error
+                yield await opened.enter_async_context(aclosing(answer.reads()))
+        except _foreseen() as error:
+            failure = failure_from_break(self._identity, error, answered=answered)
+            raise (failure if answered else proxied(self._way, failure)) from error
 
     async def _send(
-        self, pool: _Pool, path: str, payload: Payload | None, *, is_streamed: bool
-    ) -> StreamedAnswer | _WholeAnswer:
+        self, pool: _Pool, path: str, payload: Payload | None, *, is_streamed: bool, principal: str
+    ) -> StreamedAnswer:
         body = json.dumps(payload).encode() if payload else None
         headers = {"content-type": "application/json", "accept-encoding": "identity"} if body else {}
-        if body and is_streamed:
-            return await pool.streams.post(f"{self._host.rstrip('/')}{path}", body, headers)
-        request = pool.http.build_request("POST" if body else "GET", path, content=body, headers=headers)
-        return _WholeAnswer(await pool.http.send(request, stream=True))
+        headers |= self._credential
+        with foreign_failures(self._identity, *_foreseen()):
+            if body and is_streamed:
+                url = f"{self._host.rstrip('/')}{path}"
+                return await pool.streams.post(url, body, headers, principal=principal)
+            request = pool.http.build_request("POST" if body else "GET", path, content=body, headers=headers)
+            return _WholeAnswer(await pool.http.send(request, stream=True))
 
     async def ask(
         self,
@@ -156,8 +165,30 @@ class OllamaHttp:
         *,
         within_s: float,
         until_answered: AbstractAsyncContextManager[None] | None = None,
-    ) -> dict[str, Any]:
-        """The JSON object that answers a request, within so many seconds.
+    ) -> Any:
+        """The JSON that answers a request, within so many seconds.
+
+        Raises:
+            ProviderFailure: as for `ask_bytes`, and where it is no JSON object or list.
+        """
+        said = await self.ask_bytes(path, payload, within_s=within_s, until_answered=until_answered)
+        try:
+            value = decode_json(said)
+        except ValueError:
+            value = None
+        if not isinstance(value, dict | list):
+            raise unreadable(self._identity, "something that is not a JSON object")
+        return value
+
+    async def ask_bytes(
+        self,
+        path: str,
+        payload: Payload | None = None,
+        *,
+        within_s: float,
+        until_answered: AbstractAsyncContextManager[None] | None = None,
+    ) -> bytes:
+        """The body that answers a request, within so many seconds.
 
         Raises:
             ProviderFailure: as for `reads`, and ProviderTimeout.
@@ -170,59 +201,57 @@ class OllamaHttp:
             ):
                 async for data in body:
                     answer += data
-                    if len(answer) > MAX_BODY_BYTES:
-                        raise unreadable(self._identity, f"more than {MAX_BODY_BYTES} bytes")
+                    if len(answer) > PROVIDER_DOCUMENT_BYTES:
+                        raise unreadable(self._identity, f"more than {PROVIDER_DOCUMENT_BYTES} bytes")
         except TimeoutError as error:
             # Without its chain, which tells where it struck and not why.
             raise failure_from_transport(self._identity, TimeoutError()) from error
-        try:
-            value = decode_json(bytes(answer))
-        except ValueError:
-            value = None
-        if not isinstance(value, dict):
-            raise unreadable(self._identity, "something that is not a JSON object")
-        return value
+        return bytes(answer)
 
     def _make_pool(self, module: ModuleType) -> _Pool:
         # Proxies that the environment names lead to the world outside: a server on this machine or in its network is
         # reached directly, whatever no_proxy forgets. Certificates are the environment's (SSL_CERT_FILE) either way.
         # Without TLS there is nothing to verify, and loading the certificates would take 100 ms.
-        tls = module.create_ssl_context(trust_env=True) if self._host.startswith("https:") else None
+        way = self._way = way_to(self._host, is_near=is_near(self._host), make_tls=module.create_ssl_context)
+        if way.proxy is not None:
+            # Streams need it then, and importing it takes a while.
+            with without_unusable_key_log():
+                importlib.import_module("aiohttp")
+        is_tls = self._host.startswith("https:")
         return _Pool(
             module.AsyncClient(
                 base_url=self._host,
                 timeout=module.Timeout(None, connect=self._connect_s),
                 limits=module.Limits(max_connections=self._connections, max_keepalive_connections=self._connections),
-                trust_env=not is_near(self._host),
-                verify=tls or False,
+                trust_env=False,
+                proxy=way.proxy_url,
+                verify=way.tls or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
                 # A compressed stream would come in lumps.
                 headers={"accept-encoding": "identity"},
+                event_hooks={"response": [self._refuse_redirect]},
             ),
             partial(
                 StreamPool,
                 connections=self._connections,
                 connect_s=self._connect_s,
-                keep_alive_s=KEEP_ALIVE_S if tls else PLAIN_KEEP_ALIVE_S,
-                proxy=None if is_near(self._host) else proxy_for(self._host),
-                tls=tls,
-                follows_redirects=False,
+                keep_alive_s=KEEP_ALIVE_S if is_tls else PLAIN_KEEP_ALIVE_S,
+                proxy=way.proxy_url,
+                tls=way.tls,
             ),
         )
 
-    @staticmethod
-    async def _beginning(body: AsyncIterator[bytes]) -> bytes:
-        """The beginning of an error's body, or what came of it: the status says enough."""
-        import aiohttp
-        import httpx
+    async def _refuse_redirect(self, response: "httpx.Response") -> None:
+        """Before httpx reads where it points, which it does even where it does not go there."""
+        if is_redirect(response.status_code):
+            raise redirect_failure(self._identity, response.status_code, response.headers.get("location"))
 
-        beginning = bytearray()
-        with suppress(httpx.HTTPError, aiohttp.ClientError, NotHttp, DecodingError, OSError):
-            async with asyncio.timeout(ERROR_BODY_S):
-                async for data in body:
-                    beginning += data
-                    if len(beginning) >= MAX_ERROR_BYTES:
-                        break
-        return bytes(beginning)
+
+def _foreseen() -> tuple[type[Exception], ...]:
+    """What a request, and reading its answer, may raise; aiohttp's too, where it is used (for a proxy)."""
+    import httpx
+
+    of_aiohttp = getattr(sys.modules.get("aiohttp"), "ClientError", None)
+    return (httpx.HTTPError, NotHttp, DecodingError, OSError, *([of_aiohttp] if of_aiohttp else []))
 
 
 def is_near(host: str) -> bool:

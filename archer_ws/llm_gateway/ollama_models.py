@@ -10,6 +10,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from archer_ws.llm_gateway.answers import ErrorSaid, Unreadable
+from archer_ws.llm_gateway.model_lists import entries_of
+
 #: Names come from requests: without a bound they would fill the memory.
 MAX_REMEMBERED = 512
 
@@ -77,6 +80,15 @@ def loaded_models(reply: object) -> set[str]:
     return {canonical_name(name) for entry in _entries(reply) if (name := _name(entry))}
 
 
+def running_context(reply: object, name: str) -> int | None:
+    """The context with which a `/api/ps` reply says that the model of this canonical name runs."""
+    for entry in _entries(reply):
+        context = entry.get("context_length")
+        if canonical_name(_name(entry) or "") == name and isinstance(context, int) and context > 0:
+            return context
+    return None
+
+
 def shown_model(reply: object) -> ShownModel:
     """The facts of a `/api/show` reply.
 
@@ -127,12 +139,14 @@ class ModelMemory:
 
 
 def _entries(reply: object) -> list[dict[str, object]]:
-    models = reply.get("models") if isinstance(reply, dict) else None
-    return [entry for entry in models if isinstance(entry, dict)] if isinstance(models, list) else []
+    try:
+        return entries_of(reply)
+    except (ErrorSaid, Unreadable):
+        return []
 
 
 def _name(entry: dict[str, object]) -> str | None:
-    name = entry.get("name") or entry.get("model")
+    name = entry.get("name") or entry.get("model") or entry.get("id")
     return name if isinstance(name, str) else None
 
 

@@ -6,28 +6,28 @@ answers. Retries and the deadlines for first token, idleness and the whole answe
 
 import contextlib
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from archer_ws.core.clock import utc_now
 from archer_ws.core.exceptions import UpstreamTruncated
 from archer_ws.core.ids import new_id
+from archer_ws.llm_gateway.alternation import alternating
+from archer_ws.llm_gateway.answers import BrokenOff, ErrorSaid, Unreadable
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
-from archer_ws.llm_gateway.catalog import Catalog
+from archer_ws.llm_gateway.catalog import Catalog, ModelFacts, Parameter
+from archer_ws.llm_gateway.content_coding import DecodingError
+from archer_ws.llm_gateway.error_bodies import said_error
 from archer_ws.llm_gateway.failures import ProviderIdentity, unreadable
-from archer_ws.llm_gateway.http_answer import StreamedAnswer
+from archer_ws.llm_gateway.fitting import ask_fitted
+from archer_ws.llm_gateway.openai_answers import answer_of, model_entries
 from archer_ws.llm_gateway.openai_client import OPENAI_URL, OpenAIClient, foreseen, is_openai
 from archer_ws.llm_gateway.openai_failures import failure_from_error
-from archer_ws.llm_gateway.openai_stream import (
-    BrokenOff,
-    ChatStreamDecoder,
-    ErrorSaid,
-    Unreadable,
-    answer_of,
-    model_entries,
-    raise_if_error,
-)
-from archer_ws.llm_gateway.parameters import accepted_parameters
-from archer_ws.llm_gateway.probing import probe
+from archer_ws.llm_gateway.openai_stream import ChatStreamDecoder
+from archer_ws.llm_gateway.parameters import accepted_parameters, tell_dropped
+from archer_ws.llm_gateway.probing import ChatRoute, lacks_list, probe
+from archer_ws.llm_gateway.provider_url import ProviderUrl
+from archer_ws.llm_gateway.refused_parameters import FittedRequest, RefusedParameters
 from archer_ws.llm_gateway.sdk_client import drain
 from archer_ws.llm_gateway.types import (
     ChatMessage,
@@ -61,6 +61,8 @@ class OpenAIAdapter(BaseLLMAdapter):
             llama.cpp's does: no other request may be sent on it.
         default_fields: what a body holds beyond OpenAI's fields; a request's own values win.
         stream_fields: what the body of a streaming request holds beyond OpenAI's fields.
+        omits: parameters that this server is never sent.
+        listed_model: what stands in for the list of models where the server has none.
     """
 
     def __init__(
@@ -77,24 +79,30 @@ class OpenAIAdapter(BaseLLMAdapter):
         closes_after_streams: bool = False,
         default_fields: Mapping[str, object] | None = None,
         stream_fields: Mapping[str, object] | None = None,
+        omits: frozenset[Parameter] = frozenset(),
+        listed_model: str | None = None,
     ) -> None:
         self.provider_name = provider_name
         self.default_model = default_model
-        base_url = base_url or OPENAI_URL
-        self._hosted = is_openai(base_url)
+        address = ProviderUrl.of(base_url or OPENAI_URL)
+        self._hosted = is_openai(address.url)
         self._timeouts = timeouts
         self._catalog = catalog
-        self._identity = identity or _identity(provider_name, base_url)
+        self._omits = omits
+        self._listed_model = listed_model
+        self._identity = identity or _identity(provider_name, address.url)
         self._default_fields = default_fields or {}
         self._stream_fields = {**(stream_fields or {}), "stream": True, "stream_options": {"include_usage": True}}
         self._client = OpenAIClient(
             api_key=api_key,
-            base_url=base_url,
+            address=address,
             connect_s=timeouts.connect_s,
             concurrency=concurrency,
             identity=self._identity,
             closes_after_streams=closes_after_streams,
         )
+        self._refused = RefusedParameters()
+        self._chat_route = ChatRoute(self._identity, self._client.probe_chat)
 
     async def prepare(self) -> None:
         await self._client.open()
@@ -115,10 +123,20 @@ class OpenAIAdapter(BaseLLMAdapter):
         options: ChatOptions | None = None,
     ) -> ChatResponse:
         model = model or self.default_model
-        body = self._body(messages, model, temperature, max_tokens, options or ChatOptions())
+        options = options or ChatOptions()
+        body = self._body(messages, model, temperature, max_tokens, options)
         await self._client.open()
         with self._mapping(model):
-            answer = answer_of(await self._client.post_chat(body, self._timeouts.total_s))
+            fitted = FittedRequest(self._refused, model, body, options.defaulted)
+            answer = answer_of(
+                await ask_fitted(
+                    self._client,
+                    fitted,
+                    self.provider_name,
+                    lambda body: self._client.post_chat(body, self._timeouts.total_s),
+                    foreseen(),
+                )
+            )
         return ChatResponse(
             id=answer.id or new_id("chatcmpl"),
             content=answer.content,
@@ -140,17 +158,20 @@ class OpenAIAdapter(BaseLLMAdapter):
         options: ChatOptions | None = None,
     ) -> AsyncGenerator[StreamChunk, None]:
         model = model or self.default_model
-        body = self._body(messages, model, temperature, max_tokens, options or ChatOptions())
-        body |= self._stream_fields
+        options = options or ChatOptions()
+        body = self._body(messages, model, temperature, max_tokens, options) | self._stream_fields
+        if "stream_options" in self._facts(model).refuses:
+            del body["stream_options"]
         await self._client.open()
         with self._mapping(model):
-            response = await self._client.stream_chat(body)
+            fitted = FittedRequest(self._refused, model, body, options.defaulted)
+            send = partial(self._client.stream_chat, principal=options.principal)
+            response = await ask_fitted(self._client, fitted, self.provider_name, send, foreseen())
         decoder = ChatStreamDecoder()
         # Closing a response that was not read to its end closes its connection, too.
         async with contextlib.aclosing(response):
             yield StreamChunk(content="")
             with self._mapping(model, decoder):
-                await _refuse_other_bodies(response)
                 while data := await response.read_some():
                     for chunk in decoder.feed(data):
                         yield chunk
@@ -158,9 +179,14 @@ class OpenAIAdapter(BaseLLMAdapter):
                         raise decoder.fault
                     if decoder.done:
                         await drain(response)
-                        return
-                decoder.raise_if_unheard()
-        if not decoder.finish_reason:
+                        break
+            # Also where the connection broke: what came before that may be the whole.
+            with self._mapping(model):
+                for chunk in decoder.finish():
+                    yield chunk
+                if decoder.fault is not None:
+                    raise decoder.fault
+        if not decoder.is_whole:
             raise self._truncated("stopped without its end marker")
 
     async def health_check(self) -> ProviderStatus:
@@ -168,6 +194,9 @@ class OpenAIAdapter(BaseLLMAdapter):
 
     async def list_models(self) -> list[ModelInfo]:
         await self._client.open()
+        models = await self._models(LIST_TIMEOUT_S)
+        if not models and not self._hosted and self._listed_model:
+            models = [self._listed_model]
         return [
             ModelInfo(
                 id=model,
@@ -175,13 +204,21 @@ class OpenAIAdapter(BaseLLMAdapter):
                 provider=self.provider_name,
                 context_window=self._catalog.facts(self.provider_name, model).context_window,
             )
-            for model in await self._models(LIST_TIMEOUT_S)
+            for model in models
         ]
 
     async def _models(self, timeout_s: float) -> list[str]:
-        """The names in the provider's list that can chat."""
+        """The names in the provider's list that can chat; none where it has no list, but chats."""
         with self._mapping(None):
-            models = model_entries(await self._client.get_models(timeout_s))
+            no_list: tuple[type[Exception], ...] = (Unreadable, *foreseen())
+            try:
+                models = model_entries(await self._client.get_models(timeout_s))
+            except no_list as error:
+                refusal = self._client.refusal(error)
+                is_no_list = isinstance(error, Unreadable) or (refusal is not None and lacks_list(refusal.status))
+                if self._hosted or not is_no_list or not await self._chat_route.is_there(timeout_s):
+                    raise
+                models = []
         return [model for model in models if not self._hosted or self._chats(model)]
 
     def _chats(self, model: str) -> bool:
@@ -195,7 +232,10 @@ class OpenAIAdapter(BaseLLMAdapter):
         max_tokens: int | None,
         options: ChatOptions,
     ) -> dict[str, Any]:
-        facts = self._catalog.facts(self.provider_name, model)
+        facts = self._facts(model)
+        if not self._hosted:
+            # OpenAI's own models take any order of roles.
+            messages = alternating(messages, keeps_names=True)
         body = {
             **self._default_fields,
             "model": model,
@@ -204,30 +244,33 @@ class OpenAIAdapter(BaseLLMAdapter):
                 facts, provider=self.provider_name, model=model, temperature=temperature, options=options
             ),
         }
-        if max_tokens is not None:
+        if max_tokens is not None and "max_tokens" in facts.refuses:
+            tell_dropped("max_tokens", provider=self.provider_name, model=model, options=options)
+        elif max_tokens is not None:
             body[facts.max_tokens_parameter] = max_tokens
         return body
+
+    def _facts(self, model: str) -> ModelFacts:
+        return self._catalog.facts(self.provider_name, model).without(self._omits)
 
     @contextlib.contextmanager
     def _mapping(self, model: str | None, decoder: ChatStreamDecoder | None = None) -> Iterator[None]:
         """Make `ProviderFailure`s of what goes wrong.
 
-        With a decoder, the headers have come: each failure to read is then an answer cut short, and none at all where
-        the answer was whole already.
+        With a decoder, the headers have come: a failure to read then only ends the answer, and the decoder knows
+        whether it was whole.
         """
         try:
             yield
         except ErrorSaid as error:
-            raise failure_from_error(self._identity, error.body, model=model) from error
+            raise failure_from_error(self._identity, said_error(error.error), model=model) from error
         except BrokenOff as error:
             raise self._truncated(f"was broken off ({error.reason})") from error
         except Unreadable as error:
             raise unreadable(self._identity, str(error)) from error
         except foreseen() as error:
-            if decoder is None:
+            if decoder is None or (isinstance(error, DecodingError) and not decoder.is_whole):
                 raise self._client.failure(error, model) from error
-            if not decoder.finish_reason:
-                raise self._truncated("broke off with its connection") from error
 
     def _truncated(self, what: str) -> UpstreamTruncated:
         return UpstreamTruncated(
@@ -237,22 +280,15 @@ class OpenAIAdapter(BaseLLMAdapter):
         )
 
 
-async def _refuse_other_bodies(response: StreamedAnswer) -> None:
-    """Raise where a 200 brings a page, or JSON (an error, mostly), in place of a stream."""
-    kind = response.content_type
-    if "json" in kind:
-        raise_if_error(await response.read())
-    if "json" in kind or "html" in kind:
-        raise Unreadable(f"{kind} in place of an event stream")
-
-
 def _identity(name: str, base_url: str) -> ProviderIdentity:
+    hosted = is_openai(base_url)
     return ProviderIdentity(
         name=name,
         address=base_url,
         auth_hint="Check OPENAI_API_KEY (or ARCHER_OPENAI_API_KEY): it must be valid and allowed to use the model.",
         unavailable_hint="Check the network, and the proxy in HTTPS_PROXY if there is one."
-        if is_openai(base_url)
+        if hosted
         else "Check that the server runs there, or change OPENAI_BASE_URL.",
         model_hint="GET /api/v1/models/openai lists what can be named in place of {model}.",
+        address_variable=None if hosted else "OPENAI_BASE_URL",
     )

@@ -15,7 +15,8 @@ def accepted_parameters(
 ) -> dict[str, Any]:
     """The parameters the request names and the model takes: `temperature`, `top_p`, `stop`, `seed`.
 
-    What the model would refuse is left out or lowered, each with a logged warning, because a provider answers 400.
+    What the model would refuse is left out or lowered, because a provider answers 400; with a logged warning where the
+    request asked for it.
     """
     if temperature is not None and temperature > facts.max_temperature and "temperature" not in facts.refuses:
         log.warning(
@@ -33,7 +34,13 @@ def accepted_parameters(
         if value is None:
             continue
         if name in facts.refuses or (name == "top_p" and facts.one_sampling_parameter and "temperature" in accepted):
-            log.warning("parameter_dropped", provider=provider, model=model, parameter=name)
+            tell_dropped(name, provider=provider, model=model, options=options)
         else:
             accepted[name] = value
     return accepted
+
+
+def tell_dropped(name: str, *, provider: str, model: str, options: ChatOptions) -> None:
+    """Log that a parameter is left out, unless nobody asked for it."""
+    if name not in options.defaulted:
+        log.warning("parameter_dropped", provider=provider, model=model, parameter=name)

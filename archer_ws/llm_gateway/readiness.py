@@ -9,6 +9,7 @@ from collections.abc import Callable
 import structlog
 
 from archer_ws.core.exceptions import ProviderFailure
+from archer_ws.llm_gateway.remembered import Remembered
 from archer_ws.llm_gateway.router import LLMRouter
 from archer_ws.llm_gateway.types import ProviderStatus
 
@@ -24,10 +25,7 @@ class Readiness:
 
     def __init__(self, router: LLMRouter, clock: Callable[[], float] = time.monotonic) -> None:
         self._router = router
-        self._clock = clock
-        self._known: ProviderStatus | None = None
-        self._known_until = 0.0
-        self._probing: asyncio.Task[ProviderStatus] | None = None
+        self._state = Remembered(self._probe, REMEMBER_S, clock)
         self._preparing = False
 
     async def prepare(self) -> ProviderFailure | None:
@@ -57,28 +55,17 @@ class Readiness:
                 error=f"{provider} is being made ready",
                 hint="Ask again in a moment: a large model can take minutes to load.",
             )
-        if self._known is not None and self._clock() < self._known_until:
-            return self._known
-        probing = self._probing
-        # A probe of another loop (a test client makes one per request) can't be waited for.
-        if probing is None or probing.done() or probing.get_loop() is not asyncio.get_running_loop():
-            probing = self._probing = asyncio.create_task(self._probe())
-        # Shielded: one caller's leaving must not fail the others that wait for the same probe.
-        return await asyncio.shield(probing)
+        return await self._state.get()
 
     async def _probe(self) -> ProviderStatus:
         provider = self._router.default_provider
         try:
             async with asyncio.timeout(PROBE_LIMIT_S):
-                status = await self._router.get_adapter().health_check()
+                return await self._router.health_check(provider)
         except TimeoutError:
-            status = ProviderStatus(
+            return ProviderStatus(
                 provider=provider,
                 available=False,
                 error=f"{provider} did not answer within {PROBE_LIMIT_S:g} s",
                 hint="See whether it is overloaded or still starting.",
             )
-        except ProviderFailure as error:
-            status = ProviderStatus(provider=provider, available=False, error=error.message, hint=error.hint)
-        self._known, self._known_until = status, self._clock() + REMEMBER_S
-        return status

@@ -13,8 +13,9 @@ from typing import TypeVar, cast
 
 import structlog
 
-from archer_ws.core.exceptions import ProviderFailure
+from archer_ws.core.exceptions import ProviderFailure, ProviderTimeout
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
+from archer_ws.llm_gateway.scrubbing import ChunkScrubber
 from archer_ws.llm_gateway.types import ChatOptions, StreamChunk
 from archer_ws.llm_gateway.waiting import WaitLimit
 
@@ -60,6 +61,16 @@ class Patience:
             return max(self.timeouts.first_token_s, self.timeouts.model_load_s)
         return self.timeouts.first_token_s
 
+    def pause_s(self, adapter: BaseLLMAdapter, attempt: int, error: ProviderFailure) -> float | None:
+        """How long to wait after the failed try number `attempt` (from 0); None where another try makes no sense.
+
+        Where models are loaded, a time-out was minutes, and whoever was asked goes on with what was given up: a second
+        try would begin from the start, behind the first.
+        """
+        if adapter.loads_models and isinstance(error, ProviderTimeout):
+            return None
+        return self.policy.pause_s(attempt, error)
+
 
 #: Says more of a failure that will not be retried, where the caller knows more.
 Explain = Callable[[ProviderFailure], ProviderFailure]
@@ -84,7 +95,7 @@ async def call_with_retries(
                 limit.begin(deadline, "did not answer within", total_s)
                 return await call()
         except ProviderFailure as error:
-            pause_s = patience.policy.pause_s(attempt, error)
+            pause_s = patience.pause_s(adapter, attempt, error)
             if pause_s is None or loop.time() + pause_s >= deadline:
                 raise explain(error) from error.__cause__
             attempt += 1
@@ -111,6 +122,7 @@ async def stream_with_retries(
     timeouts = patience.timeouts
     deadline = loop.time() + timeouts.total_s
     attempt = 0
+    scrubber = ChunkScrubber()
     while True:
         has_text = False
         first_token_s = patience.first_token_s(adapter)
@@ -122,23 +134,29 @@ async def stream_with_retries(
                     limit.begin(first_text_by, "sent no text within", first_token_s)
                     async for chunk in chunks:
                         limit.is_waiting = False
+                        came = chunk.content or chunk.reasoning
+                        scrubber.clean(chunk)
                         yield chunk
                         if has_text:
                             limit.by = loop.time() + timeouts.idle_s
                             limit.is_waiting = True
-                        elif chunk.content or chunk.reasoning:
+                        elif came:
                             has_text = True
                             limit.begin(loop.time() + timeouts.idle_s, "fell silent for", timeouts.idle_s)
                         else:
                             limit.is_waiting = True
         except ProviderFailure as error:
-            pause_s = None if has_text else patience.policy.pause_s(attempt, error)
+            pause_s = None if has_text else patience.pause_s(adapter, attempt, error)
             if pause_s is None or loop.time() + pause_s >= deadline:
+                if held := scrubber.rest():
+                    yield held
                 raise explain(error) from error.__cause__
             attempt += 1
             _tell(adapter, error, attempt, pause_s)
             options.progress("retrying", f"try {attempt + 1} in {pause_s:.1f} s: {error.message}")
         else:
+            if held := scrubber.rest():
+                yield held
             return
         await asyncio.sleep(pause_s)
 

@@ -6,18 +6,24 @@ values. What an adapter does with its provider, and when a call is tried again, 
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
+from urllib.request import getproxies
 
 from archer_ws.config import Settings
-from archer_ws.core.exceptions import InvalidParams, ModelNotFound, ProviderFailure, ProviderNotConfigured
+from archer_ws.core.exceptions import InvalidParams, ModelNotFound, ProviderFailure
+from archer_ws.core.secrets import remember, remember_userinfo
 from archer_ws.llm_gateway.anthropic_adapter import AnthropicAdapter
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
 from archer_ws.llm_gateway.catalog import load_catalog
 from archer_ws.llm_gateway.local_adapter import LocalAdapter
 from archer_ws.llm_gateway.ollama_adapter import OllamaAdapter
 from archer_ws.llm_gateway.openai_adapter import OpenAIAdapter
+from archer_ws.llm_gateway.probing import told_apart, unavailable
+from archer_ws.llm_gateway.remembered import Remembered
 from archer_ws.llm_gateway.retry import Patience, RetryPolicy, call_with_retries, stream_with_retries
+from archer_ws.llm_gateway.scrubbing import without_secrets_in
 from archer_ws.llm_gateway.types import (
     ChatMessage,
     ChatOptions,
@@ -29,15 +35,21 @@ from archer_ws.llm_gateway.types import (
     StreamChunk,
 )
 
+#: Asking costs each provider a request with the owner's key, and everybody may ask. In seconds.
+STATES_HOLD_S = 3.0
+
 
 class LLMRouter:
     """Factory and router for LLM adapters."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        _remember_secrets(settings)
         self._instances: dict[str, BaseLLMAdapter] = {}
         self.default_provider: str = settings.llm_provider
+        self._states = Remembered(self._ask_all, STATES_HOLD_S)
         self._catalog = load_catalog()
+        self._openai_omits = frozenset(settings.openai_omit)
         self._timeouts = Timeouts(
             connect_s=settings.connect_timeout_s,
             first_token_s=settings.first_token_timeout_s,
@@ -95,6 +107,8 @@ class LLMRouter:
         adapter = self.get_adapter(provider)
         chosen = model or self.settings.default_model_for(provider) or adapter.default_model
         facts = self._catalog.facts(provider, chosen)
+        if provider == "openai":
+            facts = facts.without(self._openai_omits)
         temperature = request.temperature
         if (
             temperature is None
@@ -108,6 +122,7 @@ class LLMRouter:
             temperature=temperature,
             max_tokens=request.max_tokens or self._default("llm_max_tokens", facts.default_max_tokens),
             model_was_named=model is not None,
+            defaulted=frozenset(name for name in ("temperature", "max_tokens") if getattr(request, name) is None),
         )
 
     def _default(self, setting: str, of_model: Any) -> Any:
@@ -124,13 +139,16 @@ class LLMRouter:
         """
         route = self.resolve(request)
         adapter = self.get_adapter(route.provider)
-        options = options_of(request)
-        return await call_with_retries(
+        options = replace(options_of(request), defaulted=route.defaulted)
+        answer = await call_with_retries(
             adapter,
             self._patience,
             lambda: adapter.chat(request.messages, route.model, route.temperature, route.max_tokens, options=options),
             partial(self._explained, route),
         )
+        answer.content = without_secrets_in(answer.content)
+        answer.reasoning = answer.reasoning and without_secrets_in(answer.reasoning)
+        return answer
 
     def stream_chat(
         self,
@@ -151,7 +169,7 @@ class LLMRouter:
         """
         route = route or self.resolve(request)
         adapter = self.get_adapter(route.provider)
-        options = options or options_of(request)
+        options = replace(options or options_of(request), defaulted=route.defaulted)
         messages = request.messages if messages is None else messages
         return stream_with_retries(
             adapter,
@@ -167,16 +185,40 @@ class LLMRouter:
         Raises:
             ProviderFailure: it can't serve as configured.
         """
-        await self.get_adapter().prepare()
+        provider = self.default_provider
+        await told_apart(provider, lambda: self.get_adapter(provider).prepare())
 
     async def context_window(self, route: Route) -> int | None:
         """The context of a route's model in tokens, or None when unknown."""
         return await self.get_adapter(route.provider).context_window(route.model)
 
     async def health_check_all(self) -> dict[str, ProviderStatus]:
-        """The state of every provider, all asked side by side."""
-        states = await asyncio.gather(*(self.get_adapter(name).health_check() for name in self.providers))
+        """The state of every provider, all asked side by side; at most STATES_HOLD_S old, whoever asks how often."""
+        return await self._states.get()
+
+    async def _ask_all(self) -> dict[str, ProviderStatus]:
+        states = await asyncio.gather(*map(self.health_check, self.providers))
         return dict(zip(self.providers, states, strict=True))
+
+    async def health_check(self, provider: str) -> ProviderStatus:
+        """The state of one provider; never raises a `ProviderFailure`.
+
+        Raises:
+            InvalidParams: there is no such provider.
+        """
+        try:
+            return await told_apart(provider, lambda: self.get_adapter(provider).health_check())
+        except ProviderFailure as failure:
+            return unavailable(provider, failure)
+
+    async def list_models(self, provider: str) -> list[ModelInfo]:
+        """The models of one provider.
+
+        Raises:
+            InvalidParams: there is no such provider.
+            ProviderFailure: it can't be asked.
+        """
+        return await told_apart(provider, lambda: self.get_adapter(provider).list_models())
 
     def default_route(self) -> tuple[str, str]:
         """The provider and model of a request that names nothing."""
@@ -192,16 +234,13 @@ class LLMRouter:
         names = self.providers if provider is None else (provider,)
         listings = await asyncio.gather(*(self._models_or_failure(name) for name in names))
         items: list[ModelInfo] = []
-        unavailable: list[ProviderStatus] = []
+        missing: list[ProviderStatus] = []
         for name, found in zip(names, listings, strict=True):
             if isinstance(found, ProviderFailure):
-                state = ProviderStatus(provider=name, available=False, error=found.message, hint=found.hint)
-                if isinstance(found, ProviderNotConfigured):
-                    state.configured = False
-                unavailable.append(state)
+                missing.append(unavailable(name, found))
             else:
                 items += found
-        return items, unavailable
+        return items, missing
 
     async def list_all_models(self) -> list[ModelInfo]:
         """The models of every provider that answers; one that doesn't is left out."""
@@ -217,7 +256,7 @@ class LLMRouter:
 
     async def _models_or_failure(self, provider: str) -> list[ModelInfo] | ProviderFailure:
         try:
-            return await self.get_adapter(provider).list_models()
+            return await self.list_models(provider)
         except ProviderFailure as failure:
             return failure
 
@@ -251,6 +290,8 @@ class LLMRouter:
             timeouts=self._timeouts,
             concurrency=settings.concurrency_of("openai"),
             catalog=self._catalog,
+            omits=self._openai_omits,
+            listed_model=settings.configured_model_for("openai"),
         )
 
     def _make_anthropic(self) -> BaseLLMAdapter:
@@ -262,6 +303,7 @@ class LLMRouter:
             timeouts=self._timeouts,
             concurrency=settings.concurrency_of("anthropic"),
             catalog=self._catalog,
+            listed_model=settings.configured_model_for("anthropic"),
         )
 
     def _make_local(self) -> BaseLLMAdapter:
@@ -274,6 +316,13 @@ class LLMRouter:
             catalog=self._catalog,
             sampling=settings.local_sampling,
         )
+
+
+def _remember_secrets(settings: Settings) -> None:
+    """Whatever a provider, or a proxy before it, may be sent and say again is shown to nobody."""
+    remember(*settings.secrets())
+    for address in (*settings.addresses(), *getproxies().values()):
+        remember_userinfo(address)
 
 
 def options_of(request: ChatRequest) -> ChatOptions:

@@ -2,7 +2,8 @@
 
 Owns: importing an SDK in a worker thread (an import takes 1-2 s and would stall every stream), building its client
 there too (reading the certificate store takes tens of ms), one client for each running loop, because sockets
-belong to the loop that opened them, and what httpx2 and aiohttp (under both SDKs) ask of whoever uses them.
+belong to the loop that opened them, what httpx2 and aiohttp (under both SDKs) ask of whoever uses them, and that a
+client which can't be made is its provider's failure, whatever a library raises then.
 Knows no SDK: adapters say how a client is made and what its errors mean.
 """
 
@@ -10,18 +11,31 @@ import asyncio
 import contextlib
 import importlib
 import ipaddress
-import os
-from collections.abc import Callable
+import ssl
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from types import ModuleType
 from typing import Any, Generic, Protocol, TypeVar
 from urllib.parse import urlsplit
 
-from archer_ws.core.exceptions import ProviderNotConfigured
-from archer_ws.llm_gateway.http_answer import StreamedAnswer
-from archer_ws.llm_gateway.http_connection import DecodingError, NotHttp
-from archer_ws.llm_gateway.http_stream import StreamPool, proxy_for
+import structlog
+
+from archer_ws.core.exceptions import (
+    ArcherError,
+    ProviderFailure,
+    ProviderNotConfigured,
+    ProviderTimeout,
+    ProviderUnavailable,
+)
+from archer_ws.llm_gateway.content_coding import DecodingError
+from archer_ws.llm_gateway.failures import ProviderIdentity, failure_from_transport, not_askable
+from archer_ws.llm_gateway.http_answer import BodyTooLong, StreamedAnswer
+from archer_ws.llm_gateway.http_parsing import NotHttp
+from archer_ws.llm_gateway.http_stream import StreamPool
+from archer_ws.llm_gateway.surroundings import UnusableVariable, Way, without_unusable_key_log
+
+log = structlog.get_logger(__name__)
 
 #: Connections beyond the streams' own, so that a health check never waits for a stream to end.
 PROBE_CONNECTIONS = 4
@@ -57,20 +71,20 @@ class SdkClient(Generic[ClientT]):
         module: the SDK's import name.
         factory: makes a client of the imported module. It runs in a worker thread, so that it may also touch what the
             SDK imports on first use (`client.messages`); it must not need a running loop.
-        provider: named in errors.
+        identity: how errors speak of the provider.
     """
 
-    def __init__(self, module: str, factory: Callable[[ModuleType], ClientT], *, provider: str) -> None:
+    def __init__(self, module: str, factory: Callable[[ModuleType], ClientT], *, identity: ProviderIdentity) -> None:
         self._module = module
         self._factory = factory
-        self._provider = provider
+        self._identity = identity
         self._slots: dict[asyncio.AbstractEventLoop, _Slot[ClientT]] = {}
 
     async def get(self) -> ClientT:
         """The running loop's client; made on first use.
 
         Raises:
-            ProviderNotConfigured: the SDK can't be imported, or the certificate authorities can't be read.
+            ProviderNotConfigured: the SDK can't be imported, or a client of it not be made.
         """
         loop = asyncio.get_running_loop()
         slot = self._slots.get(loop)
@@ -100,26 +114,21 @@ class SdkClient(Generic[ClientT]):
             await client.close()
 
     def _build(self) -> ClientT:
+        with foreign_failures(self._identity):
+            return self._factory(self._imported())
+
+    def _imported(self) -> ModuleType:
         try:
-            # The SDKs look for httpx in sys.modules at every answer, and trip over one that another thread has only
-            # half imported: it comes whole, and first.
-            importlib.import_module("httpx")
-            module = importlib.import_module(self._module)
+            with without_unusable_key_log():
+                # The SDKs look for httpx in sys.modules at every answer, and trip over one that another thread has
+                # only half imported: it comes whole, and first.
+                importlib.import_module("httpx")
+                return importlib.import_module(self._module)
         except ImportError as error:
             raise ProviderNotConfigured(
                 f"the Python package {self._module!r} can't be imported ({error})",
                 hint=f"Install it into this environment: pip install {self._module}",
-                provider=self._provider,
-            ) from error
-        try:
-            return self._factory(module)
-        except OSError as error:  # an SSLError is one, too
-            # Nothing is asked yet: what is read here are the certificate authorities.
-            named = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR") or "the system's store"
-            raise ProviderNotConfigured(
-                f"the certificate authorities in {named} can't be read ({error.strerror or type(error).__name__})",
-                hint="Set SSL_CERT_FILE to a PEM file of certificate authorities, or unset it, and start again.",
-                provider=self._provider,
+                provider=self._identity.name,
             ) from error
 
     async def _close_orphans(self) -> None:
@@ -130,6 +139,43 @@ class SdkClient(Generic[ClientT]):
                 # Clients that try to close a socket of a closed loop are told so by a RuntimeError.
                 with contextlib.suppress(RuntimeError):
                     await client.close()
+
+
+@contextlib.contextmanager
+def foreign_failures(identity: ProviderIdentity, *foreseen: type[Exception]) -> Iterator[None]:
+    """Make a ProviderFailure of what a library raises while a client is made, or before a request goes out.
+
+    Theirs is a matter of settings and surroundings, in more ways than can be listed; what is foreseen passes as it is.
+    """
+    expected: tuple[type[Exception], ...] = (ArcherError, *foreseen)
+    try:
+        yield
+    except expected:
+        raise
+    except UnusableVariable as fault:
+        raise not_askable(identity, fault, fault) from fault
+    except UnicodeError as error:
+        raise failure_from_transport(identity, error) from error
+    except Exception as error:  # the edge to other people's code: whatever it is, it is this provider's
+        met = (identity.name, identity.address, type(error))
+        if met not in _told:
+            # Once: health checks come every few seconds.
+            _told.add(met)
+            log.warning("provider_client_failed", provider=identity.name, exc_info=error)
+        raise not_askable(identity, error) from error
+
+
+_told: set[tuple[str, str, type[Exception]]] = set()
+
+
+def proxied(way: Way, failure: ProviderFailure) -> ProviderFailure:
+    """The failure; where a proxy stands between, its hint says so."""
+    if way.proxy is not None and isinstance(failure, ProviderUnavailable | ProviderTimeout):
+        failure.hint = (
+            f"Requests go through the proxy that {way.proxy.variable} names: check it, or put the provider's host into "
+            f"NO_PROXY. {failure.hint or ''}".strip()
+        )
+    return failure
 
 
 def check_key(key: str, *, is_needed: bool, variable: str, provider: str) -> None:
@@ -152,16 +198,17 @@ def check_key(key: str, *, is_needed: bool, variable: str, provider: str) -> Non
         )
 
 
-def http_client(sdk: ModuleType, *, base_url: str, concurrency: int) -> Any:
-    """What both SDKs take as `http_client`: aiohttp's transport, with room for `concurrency` answers and some probes.
-
-    A proxy of the environment is used for hosts beyond this machine.
-    """
+def http_client(sdk: ModuleType, way: Way, *, base_url: str, concurrency: int) -> Any:
+    """What both SDKs take as `http_client`: aiohttp's transport, for `concurrency` answers and some probes."""
     import httpx2
 
     connections = concurrency + PROBE_CONNECTIONS
     return sdk.DefaultAioHttpClient(
-        trust_env=not _is_loopback(base_url),
+        trust_env=False,
+        proxy=way.proxy_url,
+        # Where nothing is encrypted, one that believes nobody: to read the certificates would take 100 ms.
+        verify=way.tls or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+        follow_redirects=False,
         limits=httpx2.Limits(
             max_connections=connections,
             max_keepalive_connections=connections,
@@ -170,19 +217,15 @@ def http_client(sdk: ModuleType, *, base_url: str, concurrency: int) -> Any:
     )
 
 
-def stream_pool(base_url: str, *, concurrency: int, connect_s: float) -> Callable[[], StreamPool]:
-    """What makes the connections for streams beside `http_client`'s; reads the certificate store, if there is TLS."""
-    import httpx2
-
-    is_tls = base_url.startswith("https:")
+def stream_pool(way: Way, *, base_url: str, concurrency: int, connect_s: float) -> Callable[[], StreamPool]:
+    """What makes the connections for streams beside `http_client`'s."""
     return partial(
         StreamPool,
         connections=concurrency,
         connect_s=connect_s,
-        keep_alive_s=KEEP_ALIVE_S if is_tls else PLAIN_KEEP_ALIVE_S,
-        proxy=None if _is_loopback(base_url) else proxy_for(base_url),
-        tls=httpx2.create_ssl_context() if is_tls else None,
-        follows_redirects=True,
+        keep_alive_s=KEEP_ALIVE_S if base_url.startswith("https:") else PLAIN_KEEP_ALIVE_S,
+        proxy=way.proxy_url,
+        tls=way.tls,
     )
 
 
@@ -191,7 +234,7 @@ def transport_errors() -> tuple[type[Exception], ...]:
     import aiohttp
     import httpx2
 
-    return (httpx2.HTTPError, aiohttp.ClientError, NotHttp, DecodingError, OSError)
+    return (httpx2.HTTPError, aiohttp.ClientError, NotHttp, DecodingError, BodyTooLong, OSError)
 
 
 async def drain(answer: StreamedAnswer) -> None:
@@ -206,7 +249,8 @@ async def drain(answer: StreamedAnswer) -> None:
                 pass
 
 
-def _is_loopback(url: str) -> bool:
+def is_loopback(url: str) -> bool:
+    """Whether a URL's host is this machine, as far as its name tells."""
     host = urlsplit(url).hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback

@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from archer_ws.core.exceptions import ErrorInfo
 from archer_ws.core.ids import ID_PATTERN
@@ -53,6 +53,16 @@ class WireModel(BaseModel):
         if isinstance(given, dict) and None in given.values():
             return {name: value for name, value in given.items() if value is not None}
         return given
+
+
+def _empty_is_missing(given: Any) -> Any:
+    """Some clients send what was left blank in a form."""
+    return None if given in ("", []) else given
+
+
+def _without_empty(stop: Any) -> Any:
+    """A stop that is no text stops at nothing."""
+    return _empty_is_missing([text for text in stop if text != ""] if isinstance(stop, list) else stop)
 
 
 Text = Annotated[str, AfterValidator(_whole_scalars)]
@@ -134,8 +144,9 @@ class ChatRequest(WireModel):
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=10_000)] = Field(
         description="The conversation so far, the new turn last; with `session_id` the new turn alone."
     )
-    model: Annotated[str | None, Field(min_length=1, max_length=256)] = Field(
-        default=None, description="The model, also as `provider/model`; the configured default where it is missing."
+    model: Annotated[str | None, Field(max_length=256), AfterValidator(_empty_is_missing)] = Field(
+        default=None,
+        description="The model, also as `provider/model`; the configured default where it is missing or empty.",
     )
     temperature: Annotated[float | None, Field(ge=0, le=2)] = Field(
         default=None, description="How much chance decides, 0 to 2; the configured default where it is missing."
@@ -148,8 +159,13 @@ class ChatRequest(WireModel):
     provider: Annotated[str | None, Field(min_length=1, max_length=64)] = Field(
         default=None, description="The provider; without it, the one the model's name belongs to, or the default."
     )
-    stop: Annotated[list[Annotated[Text, Field(min_length=1)]] | None, Field(max_length=16)] = Field(
-        default=None, description="Texts at which the model stops; they are not part of the answer."
+    stop: Annotated[
+        list[Text] | None,
+        Field(max_length=16),
+        BeforeValidator(_without_empty),
+    ] = Field(
+        default=None,
+        description="Texts at which the model stops; they are not part of the answer. Empty ones are left out.",
     )
     top_p: Annotated[float | None, Field(gt=0, le=1)] = Field(
         default=None, description="Choose among the likeliest tokens that make up this share, above 0 to 1."
@@ -190,6 +206,10 @@ class TokenUsage(BaseModel):
     reasoning_tokens: Count | None = optional("Of the completion's tokens, those spent on reasoning.")
 
 
+#: What `stored` means, where an answer is told.
+NOT_STORED = "False where the answer could not be kept in its session in time: the next turn may not know of it."
+
+
 class ChatResponse(BaseModel):
     """A whole answer; `id` is the stream id."""
 
@@ -210,6 +230,7 @@ class ChatResponse(BaseModel):
     reasoning: str | None = optional("The model's visible reasoning.")
     error: ErrorInfo | None = optional("Why the answer failed or is incomplete.")
     history_dropped: Count | None = optional("Messages of the session left out to fit the model's context.")
+    stored: bool | None = optional(NOT_STORED)
 
 
 class StreamChunk(BaseModel):
@@ -274,12 +295,17 @@ class ProviderStatus(BaseModel):
 class ChatOptions:
     """What `chat` and `stream_chat` take beyond the specification's arguments.
 
-    `on_progress(phase, detail)` is called from the event loop before the first token; it must not block or raise.
+    `defaulted` names the parameters (as the arguments are named) whose values are ours and not the client's: a server
+    that refuses one of them may be asked without it. `principal` is whom the answer is for: it never comes over a
+    connection that carried another principal's. `on_progress(phase, detail)` is called from the event loop before the
+    first token; it must not block or raise.
     """
 
     stop: tuple[str, ...] = ()
     top_p: float | None = None
     seed: int | None = None
+    defaulted: frozenset[str] = frozenset()
+    principal: str = ""
     on_progress: Callable[[ProgressPhase, str | None], None] | None = None
 
     def progress(self, phase: ProgressPhase, detail: str | None = None) -> None:
@@ -298,3 +324,5 @@ class Route:
     max_tokens: int
     #: Whether the request itself named the model.
     model_was_named: bool = True
+    #: Which of these values the request left open: `temperature`, `max_tokens`.
+    defaulted: frozenset[str] = frozenset()

@@ -59,11 +59,14 @@ class WaitLimit:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        # A cancelled task keeps the frames it was cancelled in, and they keep us: what they hold, a stream's whole log
+        # among it, would else wait for the garbage collector.
+        task, self._task = self._task, None
         if not self._has_struck:
             return
-        assert self._task is not None
+        assert task is not None
         # Another's cancel at the same time wins, as in asyncio.timeout.
-        if self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+        if task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise ProviderTimeout(
                 f"{self._provider} {self._what} {self._limit_s:g} s",
                 hint="Try again, choose a faster model, or raise the time-outs "

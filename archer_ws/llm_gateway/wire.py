@@ -4,57 +4,93 @@ Pure: bytes in, lines or events out. What the data means is the adapters' busine
 """
 
 import json
-from typing import Any, TypeAlias, TypeVar
+import re
+from typing import Any, TypeAlias
 
 import msgspec
 from pydantic_core import from_json
 
-#: No provider sends a line near this; one that does would otherwise fill our memory. In bytes.
-MAX_LINE_BYTES = 16 * 1024 * 1024
-
+from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES, PROVIDER_DOCUMENT_VALUES
 
 #: One server-sent event: its name, empty where the provider gave none, and its data.
 ServerEvent: TypeAlias = tuple[str, bytes]
+#: The name of what is no event: JSON without any framing. No server names an event like that.
+BARE_JSON = "application/json"
 
-T = TypeVar("T")
+#: What a short line takes in memory beyond its bytes.
+_LINE_COSTS = 64
+#: Of a line that comes byte by byte, so many pieces are kept before they are joined: each costs a short line's memory.
+_MOST_PIECES = 4096
+_LONGEST_SIGN = 16
+_SIGNS_OF_LIFE = frozenset({b"ping", b"pong", b"heartbeat", b"keep-alive", b"keepalive", b"keep_alive"})
+#: Documents up to this size are decoded in some 30 ms, whatever is in them.
+_LARGE_BYTES = 64 * 1024
+_TEXT_IN_JSON = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_BOM = b"\xef\xbb\xbf"
+_SKIP: msgspec.json.Decoder[msgspec.Raw] = msgspec.json.Decoder(msgspec.Raw)
 
 
 class LineTooLong(ValueError):
-    """A line passed MAX_LINE_BYTES."""
-
-
-def decode_fields(decoder: msgspec.json.Decoder[T], data: bytes) -> T:
-    """The fields that the decoder's type names, from a JSON document in UTF-8; the others are skipped, not read.
-
-    Raises:
-        ValueError: it is not JSON, nested beyond all measure, or has something else in the place of a field.
-    """
-    try:
-        return decoder.decode(data)
-    except (msgspec.DecodeError, RecursionError):
-        # It is strict about lone surrogates, which `decode_json` keeps.
-        value = decode_json(data)
-    try:
-        fields: T = msgspec.convert(value, decoder.type)
-    except msgspec.ValidationError as error:
-        raise ValueError(str(error)) from error
-    return fields
+    """A line, an event or another document passed PROVIDER_DOCUMENT_BYTES or PROVIDER_DOCUMENT_VALUES."""
 
 
 def decode_json(data: bytes) -> Any:
-    """A JSON document from UTF-8 bytes; lone surrogates in escapes are kept, for a stream may cut a pair in two.
+    """A JSON document from UTF-8 bytes, as tolerant as it can be read.
+
+    Lone surrogates in escapes are kept, for a stream may cut a pair in two. A byte that is no UTF-8 becomes U+FFFD, as
+    the HTML standard decodes event streams; control characters may stand in text as they are, zero bytes around it.
 
     Raises:
-        ValueError: it is not JSON, or nested beyond all measure.
+        ValueError: it is not JSON, or nested beyond all measure; LineTooLong, which is one, has too many values.
     """
+    if len(data) > _LARGE_BYTES:
+        _refuse_many_values(data)
     try:
-        # A third of the time of `json`, but strict about lone surrogates and deep nesting.
+        # A third of the time of `json`, but strict about all that.
         return from_json(data, cache_strings="keys")
     except ValueError:
         try:
-            return json.loads(data.decode())
+            return json.loads(data.decode("utf-8", "replace").strip("\0\ufeff \t\r\n"), strict=False)
         except RecursionError as error:
             raise ValueError("JSON nested too deeply") from error
+
+
+def _refuse_many_values(data: bytes) -> None:
+    """Raise LineTooLong where a document takes long to decode for its size: not for its text, but for its values."""
+    if _marks_in(data) <= PROVIDER_DOCUMENT_VALUES:
+        return
+    # A long text may have as many: looked at without its texts, where they are not too many themselves.
+    quotes = data.count(b'"') - data.count(b'\\"')
+    if quotes > 2 * PROVIDER_DOCUMENT_VALUES or _marks_in(_TEXT_IN_JSON.sub(b"", data)) > PROVIDER_DOCUMENT_VALUES:
+        raise LineTooLong(f"JSON of more than {PROVIDER_DOCUMENT_VALUES} values")
+
+
+def _marks_in(data: bytes) -> int:
+    return sum(map(data.count, (b"[", b"{", b",", b":")))
+
+
+def is_whole_json(data: bytes) -> bool:
+    """Whether it is a JSON object or list, to its end."""
+    if data[:1] + data[-1:] not in (b"{}", b"[]"):
+        return False
+    try:
+        _SKIP.decode(data)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        try:
+            decode_json(data)
+        except ValueError:
+            return False
+    return True
+
+
+def is_sign_of_life(data: bytes) -> bool:
+    """Whether data that is no JSON says no more than a comment would."""
+    return len(data) < _LONGEST_SIGN and data.strip().lower() in _SIGNS_OF_LIFE
+
+
+def is_web_page(beginning: bytes) -> bool:
+    """Whether a body begins as a web page does: its end need not be waited for."""
+    return beginning.lstrip(_BOM + b" \t\r\n")[:1] == b"<"
 
 
 class LineDecoder:
@@ -75,7 +111,7 @@ class LineDecoder:
         """The lines completed by `data`, without their terminators.
 
         Raises:
-            LineTooLong: the unfinished line is too long.
+            LineTooLong: it has a line, or an event, that is too long.
         """
         if self._skip_lf and data:
             # The last read ended in CR; an LF now belongs to it.
@@ -88,6 +124,8 @@ class LineDecoder:
         if self._rest:
             data = b"".join((*self._rest, data))
             self._rest, self._rest_bytes = [], 0
+            if len(data) > _LARGE_BYTES:
+                _refuse_many_values(data)
         lines = data.splitlines()
         if data[-1] in b"\r\n":
             self._skip_lf = data[-1] == 0x0D
@@ -104,21 +142,36 @@ class LineDecoder:
         if data:
             self._rest.append(data)
             self._rest_bytes += len(data)
-            if self._rest_bytes > MAX_LINE_BYTES:
-                raise LineTooLong(f"a line of more than {MAX_LINE_BYTES} bytes")
+            if len(self._rest) > _MOST_PIECES:
+                self._rest = [b"".join(self._rest)]
+            if self._rest_bytes > PROVIDER_DOCUMENT_BYTES:
+                raise LineTooLong(f"a line of more than {PROVIDER_DOCUMENT_BYTES} bytes")
 
 
 class EventDecoder:
     """Server-sent events from bytes, as the HTML standard's event stream parsing has it (ids and retry times unused).
 
-    An event that is not closed by a blank line is dropped, as the standard says.
+    It takes what the standard drops where the meaning is plain, since an answer that came is not thrown away:
+
+    - an event that the end of the body ends, and not a blank line (`finish`);
+    - events that only line ends divide: a whole JSON object, or `[DONE]`, as one line of data is an event where more
+      data follows, for no JSON goes on behind its end;
+    - JSON without any framing, in a line or in all that is left of the body, as an event of the name BARE_JSON.
     """
 
     def __init__(self) -> None:
         self._lines = LineDecoder()
         self._event = ""
+        #: The name that came behind an event's data: its own, unless more data shows that it is the next one's.
+        self._next_event: str | None = None
         self._data: list[bytes] = []
+        #: Of an event with several lines of data, or of JSON without framing.
+        self._size = 0
+        self._bare: list[bytes] = []
         self._at_start = True
+        self._has_no_blank_lines = False
+        #: Whether comments came: they alone make an event stream, too.
+        self.has_comments = False
         #: Whether nothing of an event has come that is not complete.
         self._is_between = False
 
@@ -126,7 +179,7 @@ class EventDecoder:
         """The events completed by `data`; comments yield none.
 
         Raises:
-            LineTooLong: the unfinished line is too long.
+            LineTooLong: it has a line, or an event, that is too long.
         """
         if (
             self._is_between
@@ -138,24 +191,106 @@ class EventDecoder:
             # One event and no more, as nearly all reads are while a model speaks.
             return [("", data[6:-2])]
         events: list[ServerEvent] = []
+        if data.startswith(b"\n") and self._is_between and not data.strip(b"\r\n"):
+            return events  # blank lines alone, perhaps a great many
         lines = self._lines.feed(data)
+        if not lines:
+            self._is_between = self._is_between and not data
+            return events
+        self._take(lines, events)
+        if self._data and (self._has_no_blank_lines or self._data[-1].startswith(b"[DONE]")):
+            self._end_line_event(events)
+        self._is_between = not (self._data or self._event or self._bare or self._lines.is_within)
+        return events
+
+    def finish(self) -> list[ServerEvent]:
+        """What stands at the end of the body without its own end; it need not be whole."""
+        events: list[ServerEvent] = []
+        self._take([self._lines.flush(), b""], events)
+        if self._bare:
+            events.append((BARE_JSON, b"\n".join(self._bare)))
+            self._bare = []
+        return events
+
+    def _take(self, lines: list[bytes], events: list[ServerEvent]) -> None:  # noqa: PLR0912 - a call is dear here
         if self._at_start and lines:
             self._at_start = False
-            lines[0] = lines[0].removeprefix(b"\xef\xbb\xbf")
+            lines[0] = lines[0].removeprefix(_BOM)
         for line in lines:
             if not line:
-                if self._data:
-                    events.append((self._event, b"\n".join(self._data)))
+                if len(self._data) == 1 and self._next_event is None:
+                    events.append((self._event, self._data[0]))
                     self._data = []
+                elif self._data:
+                    self._end_event(events)
                 self._event = ""
             elif line.startswith(b"data:"):
-                self._data.append(line[6:] if line[5:6] == b" " else line[5:])
+                value = line[6:] if line[5:6] == b" " else line[5:]
+                if self._data:
+                    self._add(value, events)
+                else:
+                    self._data.append(value)
             elif line.startswith(b"event:"):
-                self._event = line[6:].removeprefix(b" ").decode("utf-8", "replace")
-            elif line == b"data":
-                # A field without a colon has an empty value.
-                self._data.append(b"")
-            elif line == b"event":
-                self._event = ""
-        self._is_between = not (self._data or self._event or self._lines.is_within)
-        return events
+                name = line[6:].removeprefix(b" ").decode("utf-8", "replace")
+                if self._data:
+                    self._next_event = name
+                else:
+                    self._event = name
+            elif line[:1] == b":":
+                self.has_comments = True
+            else:
+                self._take_odd(line, events)
+
+    def _take_odd(self, line: bytes, events: list[ServerEvent]) -> None:
+        bare = line.strip(b"\0 \t")
+        if line == b"data":
+            # A field without a colon has an empty value.
+            self._add(b"", events)
+        elif line == b"event":
+            self._take([b"event:"], events)
+        elif self._bare:
+            self._bare.append(line)
+            self._count(line)
+        elif bare[:1] in (b"{", b"["):
+            if self._data:
+                self._end_event(events)
+            if is_whole_json(bare):
+                events.append((BARE_JSON, bare))
+            else:
+                self._bare.append(bare)
+                self._size = len(bare)
+
+    def _add(self, value: bytes, events: list[ServerEvent]) -> None:
+        """More data, where there is some already."""
+        next_event = self._next_event
+        if len(self._data) == 1 and (self._data[0].startswith(b"[DONE]") or is_whole_json(self._data[0].strip())):
+            self._has_no_blank_lines = True
+            self._next_event = None
+            self._end_event(events)
+            self._event = next_event or ""
+        elif next_event is not None:
+            self._event, self._next_event = next_event, None
+        if len(self._data) < 2:
+            self._size = sum(map(len, self._data))
+        self._data.append(value)
+        self._count(value)
+
+    def _end_line_event(self, events: list[ServerEvent]) -> None:
+        """Without blank lines an event ends with its line, if that is whole."""
+        if self._data[-1].startswith(b"[DONE]") or (len(self._data) == 1 and is_whole_json(self._data[0].strip())):
+            self._end_event(events)
+            self._event = ""
+
+    def _end_event(self, events: list[ServerEvent]) -> None:
+        event = self._event if self._next_event is None else self._next_event
+        self._next_event = None
+        data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
+        if len(self._data) > 1 and len(data) > _LARGE_BYTES:
+            _refuse_many_values(data)
+        events.append((event, data))
+        self._data = []
+
+    def _count(self, line: bytes) -> None:
+        self._size += len(line) + _LINE_COSTS
+        if self._size > PROVIDER_DOCUMENT_BYTES:
+            raise LineTooLong(f"an event of more than {PROVIDER_DOCUMENT_BYTES} bytes")

@@ -3,18 +3,19 @@
 import json
 from dataclasses import dataclass
 from json.encoder import encode_basestring
-from typing import Any
+from typing import Any, NoReturn
 
 from pydantic import BaseModel
 
 from archer_ws.core.exceptions import ArcherError, InvalidParams, InvalidRequest
+from archer_ws.core.limits import ID_CHARS_MAX
 from archer_ws.core.strict_json import decode_json
 from archer_ws.rpc.messages import StreamEnded, StreamProgress, StreamStarted
 from archer_ws.sessions.log import Delta, Ended, Progress, Started
 
-#: Ids come back in answers, so they may not be long, in characters.
-ID_CHARS_MAX = 256
 SAFE_INTEGER = 2**53 - 1
+#: So many entries of a batch are answered each by itself; an error may be fifty times as long as its request.
+BATCH_MAX = 256
 
 RequestId = str | int
 
@@ -37,11 +38,20 @@ class BadMessage(Exception):
         self.id = id
 
 
+class BadBatch(Exception):
+    """A frame that is a batch: `refusals` is what to answer, in one array; nothing where all are notifications."""
+
+    def __init__(self, refusals: list[BadMessage]) -> None:
+        super().__init__("batches are not supported")
+        self.refusals = refusals
+
+
 def decode_call(text: str) -> Call:
     """The request in a frame.
 
     Raises:
         BadMessage: it is not JSON, no request, or its text has a lone surrogate.
+        BadBatch: it is a batch.
     """
     unreadable: InvalidParams | None = None
     try:
@@ -49,11 +59,18 @@ def decode_call(text: str) -> Call:
         message = decode_json(text.encode("utf-8", "replace"))
     except InvalidParams as error:
         # It is JSON, and may well be a request whose answer can be told by its id.
-        unreadable, message = error, json.loads(text)
+        unreadable, message = error, json.loads(text.removeprefix("\ufeff"))
     except ArcherError as error:
         raise BadMessage(error) from None
     if isinstance(message, list):
-        raise BadMessage(InvalidRequest("batches are not supported", hint="Send one request a frame."))
+        _refuse_batch(message)
+    call = _call(message)
+    if unreadable is not None:
+        raise BadMessage(_inside_params(unreadable), call.id)
+    return call
+
+
+def _call(message: Any) -> Call:
     if not isinstance(message, dict):
         raise BadMessage(InvalidRequest("a request is a JSON object", hint="See the JSON-RPC 2.0 specification."))
     if "id" in message and message["id"] is not None and _id_of(message) is None:
@@ -69,14 +86,34 @@ def decode_call(text: str) -> Call:
             InvalidRequest('a request has "jsonrpc": "2.0" and a "method"', hint="See the JSON-RPC 2.0 specification."),
             identity,
         )
-    if unreadable is not None:
-        raise BadMessage(_inside_params(unreadable), identity)
     params = message.get("params")
-    if params is None:
+    if params is None or params == []:
+        # Some clients send an empty array wherever there is nothing to send.
         params = {}
     if not isinstance(params, dict):
         raise BadMessage(InvalidParams("params must be an object", hint="Give every parameter by its name."), identity)
     return Call(identity, message["method"], params)
+
+
+def _refuse_batch(entries: list[Any]) -> NoReturn:
+    """Raise what a batch is answered: an error for each of its requests (JSON-RPC 2.0, section 6)."""
+    if not entries or len(entries) > BATCH_MAX:
+        raise BadMessage(InvalidRequest("batches are not supported", hint="Send one request a frame."))
+    refusals: list[BadMessage] = []
+    for entry in entries:
+        try:
+            identity = _call(entry).id
+        except BadMessage as bad:
+            if bad.error.kind == "invalid_request":
+                refusals.append(bad)
+                continue
+            identity = bad.id
+        if identity is not None:  # A notification is never answered.
+            error = InvalidRequest(
+                "batches are not supported: send one request a frame", hint="Nothing of the batch was done."
+            )
+            refusals.append(BadMessage(error, identity))
+    raise BadBatch(refusals)
 
 
 def _id_of(message: Any) -> RequestId | None:
@@ -114,6 +151,11 @@ def encode_error(identity: RequestId | None, error: ArcherError, request_id: str
         },
     }
     return json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+
+
+def encode_errors(refusals: list[BadMessage], request_id: str) -> str:
+    """The response to a batch."""
+    return f"[{','.join(encode_error(each.id, each.error, request_id) for each in refusals)}]"
 
 
 def encode_notification(method: str, params: BaseModel) -> str:
@@ -166,5 +208,6 @@ def encode_event(stream_id: str, event: Started | Progress | Ended, content: str
                     history_dropped=event.history_dropped,
                     content=content,
                     error=event.error,
+                    stored=event.stored,
                 ),
             )

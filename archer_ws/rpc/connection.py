@@ -12,41 +12,63 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import anyio
 import structlog
 
 from archer_ws.core.exceptions import Overloaded, TooManyStreams, Unauthenticated
 from archer_ws.core.ids import new_id
+from archer_ws.core.limits import (
+    BAD_MESSAGES_MAX,
+    BAD_MESSAGES_WINDOW_S,
+    INIT_TIMEOUT_S,
+    MAX_REQUESTS,
+    MAX_STREAMS,
+)
+from archer_ws.core.rare_line import RareLine
 from archer_ws.rpc.channel import Channel, ChannelClosed
-from archer_ws.rpc.codec import BadMessage, RequestId, decode_call, encode_error, encode_notification
-from archer_ws.rpc.dispatcher import Dispatcher
+from archer_ws.rpc.codec import (
+    BadBatch,
+    BadMessage,
+    RequestId,
+    decode_call,
+    encode_error,
+    encode_errors,
+    encode_notification,
+)
+from archer_ws.rpc.dispatcher import Dispatcher, note_failure
+from archer_ws.rpc.errors import defect
 from archer_ws.rpc.messages import CLOSE_CODES, CloseReason, ServerDraining
 from archer_ws.rpc.services import RpcServices
 from archer_ws.rpc.writer import Writer
-from archer_ws.sessions.stream import Hold, Stream
+from archer_ws.sessions.hold import Hold
+from archer_ws.sessions.stream import Stream
 
 log = structlog.get_logger(__name__)
 
-#: Requests that may run at once, and running streams that may be attached (protocol section 8).
-MAX_REQUESTS = 64
-MAX_STREAMS = 32
-#: A credential must come within so long (protocol section 2), in seconds.
-INIT_TIMEOUT_S = 10.0
-#: So many frames that are no requests may come in a minute before the socket is closed (protocol section 3).
-BAD_MESSAGES_MAX = 10
-BAD_MESSAGES_WINDOW_S = 60.0
+#: The most a close frame's reason may have (RFC 6455, section 5.5), in bytes; ours are ASCII.
+CLOSE_TEXT_CHARS = 123
+_frame_defect = RareLine("frame_defect", level="error")
+_violation = RareLine("protocol_violation")
+
+
+def close_text(reason: CloseReason, detail: str | None = None) -> str:
+    """What a close frame says: the reason's name, and as much of the rest as there is room for."""
+    return f"{reason}: {detail}"[:CLOSE_TEXT_CHARS] if detail else reason
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
     """Who is at the other end, as far as the handshake told.
 
-    `principal` is None where a credential is still due; `credentials` tells whom a token stands for.
+    `principal` is None where a credential is still due; `credentials` tells whom a token stands for. `admit` is called
+    once for a principal that is told later; what it returns is why there is no room for it, if there is none.
     """
 
     principal: str | None
     credentials: Callable[[str], str | None]
+    admit: Callable[[str], str | None] = lambda _: None
 
 
 class Connection:
@@ -102,6 +124,7 @@ class Connection:
 
         Raises:
             Unauthenticated: it stands for nobody; the connection closes behind the answer.
+            Overloaded: the principal has as many connections as it may; likewise.
         """
         principal = self._peer.credentials(token)
         if principal is None:
@@ -111,22 +134,49 @@ class Connection:
                 "the token is not one this server knows",
                 hint="Send the token of the server's setting AUTH_TOKEN or AUTH_TOKENS.",
             )
+        if no_room := self._peer.admit(principal):
+            asyncio.get_running_loop().call_soon(partial(self.close, "connection_limit", detail=no_room))
+            raise Overloaded(no_room, hint="Close some connections first.", retry_after_ms=5000)
         self.principal = principal
         return principal
 
     def hold(self, stream: Stream, hold: Hold) -> bool:
-        """Keep the stream until this connection closes or the stream's end was sent; whether it was not kept before."""
+        """Keep the stream until it has ended and nothing of it is left to be delivered here, or this connection closes;
+        whether it was not kept before."""
         if stream in self._holds:
             hold.release()
             return False
         self._holds[stream] = hold
+        hold.reader = _Delivery(self, stream)
         return True
+
+    def deliver(self, stream: Stream, after: int = 0, *, is_whole: bool = False) -> None:
+        """Send the stream's events after `after`, from now on and until the last one."""
+        if stream not in self._holds:
+            # It ended while its delivery was being asked for: what is read is held, so that it counts.
+            self.hold(stream, stream.hold())
+        self.writer.attach(stream, after, is_whole=is_whole)
+        if not self.writer.delivers(stream.stream_id):
+            self.let_go(stream)
+
+    def stop_delivering(self, stream_id: str) -> None:
+        """Send no more of the stream; it is still held while it runs."""
+        stream = self.writer.detach(stream_id)
+        if stream is not None and not stream.is_live:
+            self.let_go(stream)
 
     def let_go(self, stream: Stream) -> None:
         """Give up the hold on a stream of which nothing is to be delivered any more."""
         hold = self._holds.pop(stream, None)
         if hold is not None:
             hold.release()
+
+    def break_off(self, stream: Stream) -> None:
+        """Deliver nothing more of the stream, and close: the peer does not read, and memory is short."""
+        log.warning("reader_cut_off", stream_id=stream.stream_id)
+        self.writer.detach(stream.stream_id)
+        self.let_go(stream)
+        self.close("slow_reader")
 
     def check_room_for_stream(self) -> None:
         """Refuse one more running stream on a connection that has all it may.
@@ -158,11 +208,14 @@ class Connection:
         """Tell the peer that the server is about to stop."""
         self.writer.put(encode_notification("server/draining", ServerDraining(remaining_ms=remaining_ms)))
 
-    def close(self, reason: CloseReason, *, after_streams: bool = False) -> None:
-        """Close once all responses have been sent, and with `after_streams` all events that there are by then."""
+    def close(self, reason: CloseReason, *, after_streams: bool = False, detail: str | None = None) -> None:
+        """Close once all responses have been sent, and with `after_streams` all events that there are by then.
+
+        `detail` goes into the close's reason, behind the reason's name.
+        """
         if not self._is_closing:
             self._is_closing = True
-            self.writer.put_close(CLOSE_CODES[reason], reason, after_streams=after_streams)
+            self.writer.put_close(CLOSE_CODES[reason], close_text(reason, detail), after_streams=after_streams)
 
     async def _write(self, scope: anyio.CancelScope) -> None:
         with suppress(ChannelClosed):
@@ -177,19 +230,42 @@ class Connection:
                 text = await self._channel.receive()
             except ChannelClosed:
                 return
-            if self._is_closing:
-                continue
-            try:
-                call = decode_call(text)
-                self._check_is_free(call.id)
-            except BadMessage as bad:
-                self._answer_bad_message(bad)
-            else:
-                self._dispatcher.dispatch(self, call, tasks)
+            if not self._is_closing:
+                self._take(text, tasks)
+
+    def _take(self, text: str, tasks: anyio.abc.TaskGroup) -> None:
+        """Dispatch a frame's request, or answer what is none. Whatever a frame is, the connection lives on."""
+        try:
+            call = decode_call(text)
+            self._check_is_free(call.id)
+        except BadMessage as bad:
+            self._answer_bad_message(bad)
+        except BadBatch as batch:
+            self._answer_batch(batch.refusals)
+        except Exception:  # noqa: BLE001 - the reader's edge, as the dispatcher is the methods'; the line has it
+            request_id = self.next_request_id()
+            _frame_defect.write(request_id=request_id, exc_info=True)
+            self.writer.put(encode_error(None, defect(), request_id))
+        else:
+            self._dispatcher.dispatch(self, call, tasks)
 
     def _check_is_free(self, identity: RequestId | None) -> None:
         if identity is not None and identity in self.in_flight:
             raise BadMessage(Dispatcher.id_in_flight())
+
+    def _answer_batch(self, refusals: list[BadMessage]) -> None:
+        answers: list[BadMessage] = []
+        answered = set(self.in_flight)
+        for each in refusals:
+            # The one response under an id in use is another's.
+            answers.append(BadMessage(Dispatcher.id_in_flight()) if each.id in answered else each)
+            if each.id is not None:
+                answered.add(each.id)
+        if answers:
+            request_id = self.next_request_id()
+            note_failure(None, answers[0].error, request_id)
+            self.writer.put(encode_errors(answers, request_id))
+        self._count_violation()
 
     def _answer_bad_message(self, bad: BadMessage) -> None:
         try:
@@ -199,12 +275,16 @@ class Connection:
         is_call = bad.error.kind == "invalid_params"  # though a wrong one
         if is_call and bad.id is None:
             return  # Notifications are never answered (JSON-RPC 2.0, section 4.1).
-        self.writer.put(encode_error(bad.id, bad.error, self.next_request_id()))
-        if is_call:
-            return
+        request_id = self.next_request_id()
+        note_failure(None, bad.error, request_id)
+        self.writer.put(encode_error(bad.id, bad.error, request_id))
+        if not is_call:
+            self._count_violation()
+
+    def _count_violation(self) -> None:
         now = time.monotonic()
         if len(self._bad_messages) == BAD_MESSAGES_MAX and now - self._bad_messages[0] < BAD_MESSAGES_WINDOW_S:
-            log.warning("protocol_violation", cause="too many frames that are no requests")
+            _violation.write(cause="too many frames that are no requests")
             self.close("protocol_violation")
         self._bad_messages.append(now)
 
@@ -214,3 +294,26 @@ class Connection:
         await anyio.sleep(INIT_TIMEOUT_S)
         if self.principal is None:
             self.close("init_timeout")
+
+
+class _Delivery:
+    """A stream's reader that is a connection."""
+
+    __slots__ = ("_connection", "_stream")
+
+    def __init__(self, connection: Connection, stream: Stream) -> None:
+        self._connection = connection
+        self._stream = stream
+
+    def stream_ended(self) -> None:
+        """Let go, unless events are still to be delivered; with the last of them the connection lets go by itself."""
+        if not self._connection.writer.delivers(self._stream.stream_id):
+            self._connection.let_go(self._stream)
+
+    def position(self) -> float:
+        """When the connection last took a frame: it goes round its streams, so none of them tells by itself."""
+        return self._connection.writer.sent_at
+
+    def cut_off(self) -> None:
+        """Close the connection; its other streams can be resumed."""
+        self._connection.break_off(self._stream)

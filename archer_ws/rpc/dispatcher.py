@@ -8,6 +8,7 @@ import structlog
 from pydantic import ValidationError
 
 from archer_ws.core.exceptions import ArcherError, InvalidRequest, MethodNotFound, NotInitialized
+from archer_ws.core.rare_line import RareLine
 from archer_ws.rpc.codec import Call, encode_error, encode_result
 from archer_ws.rpc.errors import defect, invalid_params
 from archer_ws.rpc.registry import Method, Registry, Reply
@@ -16,6 +17,15 @@ if TYPE_CHECKING:
     from archer_ws.rpc.connection import Connection
 
 log = structlog.get_logger(__name__)
+
+#: So many within ten seconds get a line each, over all connections: a client can fail as often as it likes.
+FAILED_CALLS_LOGGED = 100
+_failed = RareLine("call_failed", level="info", burst=FAILED_CALLS_LOGGED)
+
+
+def note_failure(method: str | None, error: ArcherError, request_id: str) -> None:
+    """The line that an error's `request_id` names."""
+    _failed.write(method=method and method[:100], kind=error.kind, error=error.message, request_id=request_id)
 
 
 class Dispatcher:
@@ -34,13 +44,18 @@ class Dispatcher:
     def dispatch(self, connection: "Connection", call: Call, tasks: anyio.abc.TaskGroup) -> None:
         """Begin the call synchronously; answer it now, or from a task of its own when it has to wait."""
         request_id = connection.next_request_id()
+        # For all lines about it, those of a stream that it begins too: tasks take over what is bound.
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            self._dispatch(connection, call, request_id, tasks)
+
+    def _dispatch(self, connection: "Connection", call: Call, request_id: str, tasks: anyio.abc.TaskGroup) -> None:
         try:
             begun = self._begin(connection, call)
         except ArcherError as error:
             self._fail(connection, call, error, request_id)
         except Exception:
-            log.exception("method_defect", method=call.method, request_id=request_id)
-            self._fail(connection, call, defect(), request_id)
+            log.exception("method_defect", method=call.method)
+            self._answer_failure(connection, call, defect(), request_id)
         else:
             if isinstance(begun, Reply):
                 self._answer(connection, call, begun)
@@ -80,9 +95,9 @@ class Dispatcher:
             self._end(connection, call)
             self._fail(connection, call, error, request_id)
         except Exception:
-            log.exception("method_defect", method=call.method, request_id=request_id)
+            log.exception("method_defect", method=call.method)
             self._end(connection, call)
-            self._fail(connection, call, defect(), request_id)
+            self._answer_failure(connection, call, defect(), request_id)
         else:
             self._end(connection, call)
             self._answer(connection, call, reply)
@@ -99,5 +114,9 @@ class Dispatcher:
             reply.then()
 
     def _fail(self, connection: "Connection", call: Call, error: ArcherError, request_id: str) -> None:
+        note_failure(call.method, error, request_id)
+        self._answer_failure(connection, call, error, request_id)
+
+    def _answer_failure(self, connection: "Connection", call: Call, error: ArcherError, request_id: str) -> None:
         if call.id is not None:
             connection.writer.put(encode_error(call.id, error, request_id))

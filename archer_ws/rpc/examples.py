@@ -93,6 +93,14 @@ ENDED: list[JsonDict] = [
     {"stream_id": "sky-2", "seq": 8, "status": "cancelled", "reason": "client", "text_bytes": 11},
     {
         "stream_id": "sky-2",
+        "seq": 9,
+        "status": "completed",
+        "finish_reason": "stop",
+        "text_bytes": 46,
+        "stored": False,
+    },
+    {
+        "stream_id": "sky-2",
         "seq": 8,
         "status": "incomplete",
         "text_bytes": 11,

@@ -8,9 +8,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from archer_ws.core.exceptions import ErrorInfo
+from archer_ws.core.limits import PAGE_ITEMS_MAX
 from archer_ws.core.wire_types import Count, Seq
 from archer_ws.llm_gateway.examples import CHAT_REQUESTS
 from archer_ws.llm_gateway.types import (
+    NOT_STORED,
     CancelReason,
     ChatRequest,
     FinishReasonText,
@@ -45,6 +47,10 @@ from archer_ws.sessions.models import SessionUpdate
 PROTOCOL_VERSION = 1
 SUBPROTOCOL = "archer.v1"
 
+
+PageLimit = Annotated[int, Field(ge=1, le=PAGE_ITEMS_MAX)]
+Cursor = Annotated[str | None, Field(max_length=64)]
+_CURSOR = "The `next_cursor` of the page before; without it, the first page."
 
 _STREAM = "The stream it is about."
 _SEQ = "The event's number in its stream's log, from 1."
@@ -176,12 +182,16 @@ class SubscribeResult(BaseModel):
 
 
 class StreamListParams(WireModel):
-    """Which streams: of one session, running only."""
+    """A page of streams, newest first: of all, of one session, running only."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{}, {"session_id": "sky", "active": True}]})
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{}, {"session_id": "sky", "active": True}, {"limit": 20, "cursor": "7"}]}
+    )
 
     session_id: Identifier | None = Field(default=None, description="Only the streams of this conversation.")
     active: bool = Field(default=False, description="Only those that have not ended.")
+    limit: PageLimit = Field(default=50, description="How many at most, 1 to 200.")
+    cursor: Cursor = Field(default=None, description=_CURSOR)
 
 
 class SessionIdParams(WireModel):
@@ -192,15 +202,33 @@ class SessionIdParams(WireModel):
     session_id: Identifier = Field(description="The conversation's id.")
 
 
+class SessionGetParams(WireModel):
+    """One session, and which of its messages: the newest, or those before a page that you have."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"session_id": "sky"},
+                {"session_id": "sky", "limit": 20, "cursor": "msg_9mK3vQx0bTzLw2RfY7cN"},
+            ]
+        }
+    )
+
+    session_id: Identifier = Field(description="The conversation's id.")
+    limit: PageLimit = Field(default=PAGE_ITEMS_MAX, description="How many messages at most, 1 to 200.")
+    cursor: Cursor = Field(
+        default=None,
+        description="The `next_cursor` of the page that you have, for older messages; without it, the newest.",
+    )
+
+
 class SessionListParams(WireModel):
     """A page of sessions, newest first."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{}, {"limit": 20, "cursor": "20"}]})
 
-    limit: Annotated[int, Field(ge=1, le=200)] = Field(default=50, description="How many at most, 1 to 200.")
-    cursor: Annotated[str | None, Field(max_length=64)] = Field(
-        default=None, description="The `next_cursor` of the page before; without it, the first page."
-    )
+    limit: PageLimit = Field(default=50, description="How many at most, 1 to 200.")
+    cursor: Cursor = Field(default=None, description=_CURSOR)
 
 
 class SessionUpdateParams(SessionUpdate):
@@ -305,6 +333,7 @@ class StreamEnded(BaseModel):
     history_dropped: Count | None = optional("Messages of the session left out to fit the model's context.")
     content: str | None = optional("The whole answer, where the request said `stream: false`.")
     error: ErrorInfo | None = optional("Why it failed or is incomplete.")
+    stored: bool | None = optional(NOT_STORED)
 
 
 class Heartbeat(BaseModel):
@@ -334,11 +363,21 @@ NOTIFICATIONS: dict[str, type[BaseModel]] = {
 }
 
 #: How the socket may be closed by us (protocol section 11).
-CloseReason = Literal["draining", "credential_expired", "init_timeout", "unauthorized", "protocol_violation"]
+CloseReason = Literal[
+    "draining",
+    "slow_reader",
+    "credential_expired",
+    "init_timeout",
+    "unauthorized",
+    "protocol_violation",
+    "connection_limit",
+]
 CLOSE_CODES: dict[CloseReason, int] = {
     "draining": 4000,
+    "slow_reader": 4002,
     "credential_expired": 4003,
     "init_timeout": 4500,
     "unauthorized": 4501,
     "protocol_violation": 4504,
+    "connection_limit": 4505,
 }

@@ -24,7 +24,8 @@ archer.v1.
 Methods with `x-direction: server-to-client` are notifications that the server sends; those with `x-stream` are the \
 events of a stream. An error's `message` here is its `data.kind`. Enumerations in what the server sends may grow: \
 `x-known-values` lists the values known today, and clients must accept others, as they must unknown fields and \
-unknown notifications. In what clients send, null means missing."""
+unknown notifications. In what clients send, null means missing, and so do params that are an empty array. Batches are \
+not supported: each request of one is answered -32600 under its own id, and nothing of it is done."""
 
 #: What each method may be refused with, beside what every request may.
 _ERRORS: dict[str, tuple[type[ArcherError], ...]] = {

@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from functools import partial
 
 from archer_ws.core.events import LeanEvent
+from archer_ws.core.limits import LANE_BYTES_MAX
 from archer_ws.rpc.channel import Channel
 from archer_ws.rpc.codec import delta_prefix, encode_delta, encode_event, encode_notification
 from archer_ws.rpc.messages import Heartbeat
 from archer_ws.sessions.log import DELTA_BYTES_MAX, Delta, Ended
 from archer_ws.sessions.stream import Stream
 
-#: The most the lane may hold before the reader waits (protocol section 8), in bytes.
-LANE_BYTES_MAX = 1024 * 1024
 #: Silence after which a heartbeat goes out (protocol section 4), in seconds.
 HEARTBEAT_S = 15.0
 #: After so many frames the writer lets others run: a socket that takes everything at once must not hold the loop.
@@ -73,7 +72,7 @@ class Writer:
 
     Args:
         channel: where to.
-        on_ended: told when a stream's end has been sent.
+        on_ended: told when a stream's end is about to be sent: nothing else of it is needed here then.
     """
 
     def __init__(self, channel: Channel, *, on_ended: Callable[[Stream], None]) -> None:
@@ -100,6 +99,11 @@ class Writer:
         """How many attached streams have not ended."""
         return sum(subscription.stream.is_live for subscription in self._subscriptions.values())
 
+    @property
+    def sent_at(self) -> float:
+        """When the channel last took a frame (loop time)."""
+        return self._sent_at
+
     def delivers(self, stream_id: str) -> bool:
         """Whether the stream's events are being delivered."""
         return stream_id in self._subscriptions
@@ -122,22 +126,27 @@ class Writer:
         await self._has_room.wait()
 
     def attach(self, stream: Stream, after: int = 0, *, is_whole: bool = False) -> None:
-        """Deliver the stream's events after `after`; a delivery of the same stream that runs is replaced."""
+        """Deliver the stream's events after `after`, where any are to come; another delivery of it is replaced."""
         self.detach(stream.stream_id)
+        ended = stream.log.ended
+        if ended is not None and after >= ended.seq:
+            return
         subscription = Subscription(stream, after, is_whole=is_whole)
         self._subscriptions[stream.stream_id] = subscription
         subscription.unwatch = stream.log.watch(partial(self._told_of_more, subscription))
         self._mark(subscription)
 
-    def detach(self, stream_id: str) -> None:
-        """Stop delivering the stream; harmless where it is not delivered."""
+    def detach(self, stream_id: str) -> Stream | None:
+        """Stop delivering the stream, and give it back; None where it is not delivered."""
         subscription = self._subscriptions.pop(stream_id, None)
-        if subscription is not None:
-            subscription.unwatch()
-            if subscription.timer is not None:
-                subscription.timer.cancel()
-            if subscription.is_queued:
-                self._ready.remove(subscription)
+        if subscription is None:
+            return None
+        subscription.unwatch()
+        if subscription.timer is not None:
+            subscription.timer.cancel()
+        if subscription.is_queued:
+            self._ready.remove(subscription)
+        return subscription.stream
 
     def detach_all(self) -> None:
         """Stop all deliveries."""
@@ -161,7 +170,6 @@ class Writer:
     async def _send_all(self) -> None:
         sent = 0
         while True:
-            ended = None
             if self._lane and not self._streams_go_first():
                 frame = self._lane.popleft()
                 if isinstance(frame, Close):
@@ -169,7 +177,7 @@ class Writer:
                     return
                 self._lane_bytes -= len(frame)
             elif self._ready:
-                next_frame, ended = self._next_of(self._ready.popleft())
+                next_frame = self._next_of(self._ready.popleft())
                 if next_frame is None:
                     continue
                 frame = next_frame
@@ -186,8 +194,6 @@ class Writer:
             self._sent_at = self._loop.time()
             if self._lane_bytes <= LANE_BYTES_MAX // 2:
                 self._has_room.set()
-            if ended is not None:
-                self._on_ended(ended)
             sent += 1
             if sent % FRAMES_PER_TURN == 0:
                 await asyncio.sleep(0)
@@ -205,24 +211,25 @@ class Writer:
             self._sent_at = now
         self._heart = self._loop.call_at(self._sent_at + HEARTBEAT_S, self._beat)
 
-    def _next_of(self, subscription: Subscription) -> tuple[str | None, Stream | None]:
-        """The next frame of a ready stream, and the stream if that is its end; behind it comes what others have."""
+    def _next_of(self, subscription: Subscription) -> str | None:
+        """The next frame of a ready stream, where there is one; behind it comes what others have."""
         subscription.is_queued = False
         stream = subscription.stream
         event = stream.log.read(subscription.cursor)
         if event is None:
-            return None, None
+            return None
         subscription.cursor = event.seq
         if isinstance(event, Delta):
             # A full delta means that the peer lags: gathering more would only add to that.
             self._mark(subscription, after_delta=len(event.text) < DELTA_BYTES_MAX // 2)
-            return None if subscription.is_whole else encode_delta(subscription.prefix, event), None
+            return None if subscription.is_whole else encode_delta(subscription.prefix, event)
         if isinstance(event, Ended):
             self.detach(stream.stream_id)
             content = stream.log.text("content") if subscription.is_whole else None
-            return encode_event(stream.stream_id, event, content), stream
+            self._on_ended(stream)
+            return encode_event(stream.stream_id, event, content)
         self._mark(subscription)
-        return encode_event(stream.stream_id, event, None), None
+        return encode_event(stream.stream_id, event, None)
 
     def _told_of_more(self, subscription: Subscription) -> None:
         """The stream's log has grown: send a delta at once where that overtakes nothing, else queue the stream.

@@ -1,36 +1,55 @@
 """Conversations as endpoints use them: the store, joined with what the manager knows of running streams."""
 
+from archer_ws.core.limits import PAGE_BYTES_MAX, PAGE_ITEMS_MAX
+from archer_ws.sessions.bounded_store import bounded
 from archer_ws.sessions.manager import SessionManager
-from archer_ws.sessions.models import Session, SessionCreate, SessionDetail, SessionPage, SessionUpdate
-from archer_ws.sessions.store import SessionStore
+from archer_ws.sessions.models import Session, SessionCreate, SessionDetail, SessionPage, SessionUpdate, StoredMessage
+from archer_ws.sessions.store_contract import SessionStore
+
+#: What a message takes in a page beside its text, about, in bytes.
+_MESSAGE_BYTES = 256
 
 
 class Conversations:
     """Create, read, change and delete a principal's sessions.
 
-    All but `create` and `page` raise SessionNotFound for an unknown session.
+    All but `create` and `page` raise SessionNotFound for an unknown session; all raise StorageUnavailable where the
+    store fails or is slow.
     """
 
     def __init__(self, store: SessionStore, manager: SessionManager) -> None:
-        self._store = store
+        self._store = bounded(store)
         self._manager = manager
 
     async def create(self, principal: str, wanted: SessionCreate) -> tuple[Session, bool]:
         """The session, and whether it is new: a repeated call finds the first one's.
 
         Raises:
-            Overloaded: the store is full.
+            Overloaded: the store is full, or the principal's share of it.
         """
+        if wanted.session_id is not None:
+            await self._manager.deletion_over(principal, wanted.session_id)
         return await self._store.create(principal, wanted.session_id, wanted.title, wanted.metadata)
 
-    async def get(self, principal: str, session_id: str) -> SessionDetail:
-        """The session with its messages and running streams."""
+    async def get(
+        self, principal: str, session_id: str, *, limit: int = PAGE_ITEMS_MAX, cursor: str | None = None
+    ) -> SessionDetail:
+        """The session with its running streams and a page of its messages, oldest first.
+
+        Without a cursor it is the page of the newest; `next_cursor` leads to older ones. A page has at most `limit`
+        messages and PAGE_BYTES_MAX of text, but always one, where there is any.
+
+        Raises:
+            InvalidParams: the cursor is none of ours, or its message is gone.
+        """
         session = await self._store.get(principal, session_id)
-        messages = await self._store.messages(principal, session_id)
-        return SessionDetail(
-            **session.model_dump(),
+        found = await self._store.messages(principal, session_id, cursor, limit + 1)
+        messages = _newest_of(found, limit)
+        return SessionDetail.model_construct(
+            **session.__dict__,
             messages=messages,
             active_streams=[stream.stream_id for stream in self._manager.active_in(principal, session_id)],
+            next_cursor=messages[0].message_id if len(messages) < len(found) else None,
         )
 
     async def page(self, principal: str, limit: int, cursor: str | None) -> SessionPage:
@@ -42,13 +61,27 @@ class Conversations:
         return await self._store.page(principal, limit, cursor)
 
     async def update(self, principal: str, session_id: str, change: SessionUpdate) -> Session:
-        """The session with the change made."""
+        """The session with the change made.
+
+        Raises:
+            Overloaded: there is no room for it.
+        """
         return await self._store.update(principal, session_id, change.title, change.metadata)
 
     async def delete(self, principal: str, session_id: str) -> None:
-        """End the session's streams and forget it."""
+        """End the session's streams and forget it; no stream begins in between."""
         await self._store.get(principal, session_id)
-        for stream in self._manager.active_in(principal, session_id):
-            stream.cancel("client")
-            await stream.wait_ended()
-        await self._store.delete(principal, session_id)
+        async with self._manager.session_at_rest(principal, session_id):
+            await self._store.delete(principal, session_id)
+
+
+def _newest_of(messages: list[StoredMessage], limit: int) -> list[StoredMessage]:
+    """The end of the list that fits a page."""
+    size = 0
+    start = len(messages)
+    while start > max(0, len(messages) - limit):
+        size += _MESSAGE_BYTES + len(messages[start - 1].content.encode())
+        if size > PAGE_BYTES_MAX and start < len(messages):
+            break
+        start -= 1
+    return messages[start:]

@@ -1,7 +1,10 @@
 """Cuts a conversation to the model's context (protocol section 10). Pure."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
+from archer_ws.core.limits import HISTORY_TOKENS_MAX
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole
 
 #: Tokens that a message costs beside its text (role and separators), about.
@@ -9,35 +12,84 @@ MESSAGE_OVERHEAD_TOKENS = 4
 BYTES_PER_TOKEN = 4
 
 
+class Remembered(Protocol):
+    """A message of the history, with what it costs: counted once, when it was stored."""
+
+    @property
+    def chat(self) -> ChatMessage:
+        """The message as a provider gets it."""
+
+    @property
+    def tokens(self) -> int:
+        """About how many tokens it takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What of a conversation goes before a turn."""
+
+    messages: list[ChatMessage]
+    #: About how many tokens these take.
+    tokens: int
+    #: How many messages were left out.
+    dropped: int
+
+
+NO_HISTORY = History([], 0, 0)
+
+
 def estimate_tokens(messages: Sequence[ChatMessage]) -> int:
     """About how many tokens the messages take: UTF-8 bytes / 4, and a little for each."""
-    return sum(_tokens(message) for message in messages)
+    return sum(tokens_of(len(message.content.encode())) for message in messages)
+
+
+def tokens_of(text_bytes: int) -> int:
+    """About how many tokens a message with so much text takes."""
+    return -(-text_bytes // BYTES_PER_TOKEN) + MESSAGE_OVERHEAD_TOKENS
 
 
 def fit_history(
-    history: Sequence[ChatMessage], turn: Sequence[ChatMessage], budget_tokens: int | None
-) -> tuple[list[ChatMessage], int]:
-    """The history and the turn behind it, and how many messages of the history were left out to fit the budget.
+    history: Sequence[Remembered], system: Sequence[Remembered], turn_tokens: int, budget_tokens: int | None
+) -> History:
+    """What of the history goes before a turn of `turn_tokens`, so that both fit the budget.
 
-    The oldest non-system messages go first, and answers whose question has gone go with them. System messages and
-    the turn itself always stay: if they alone are too long, the provider will say so. None is no limit.
+    The oldest non-system messages are left out first, and answers whose question has gone go with them. System
+    messages (`system`: those of the history, in order) and the turn itself always stay: if they alone are too long,
+    the provider will say so. A budget of None is HISTORY_TOKENS_MAX. The work is bounded by what is kept, not by the
+    history's length: it is looked through from its end.
     """
-    if budget_tokens is None:
-        return [*history, *turn], 0
-    excess = estimate_tokens(history) + estimate_tokens(turn) - budget_tokens
-    kept: list[ChatMessage] = []
-    dropping = excess > 0
-    for message in history:
-        if message.role is MessageRole.SYSTEM:
-            kept.append(message)
-            continue
-        if dropping and (excess > 0 or message.role is MessageRole.ASSISTANT):
-            excess -= _tokens(message)
-            continue
-        dropping = False
-        kept.append(message)
-    return [*kept, *turn], len(history) - len(kept)
+    budget = HISTORY_TOKENS_MAX if budget_tokens is None else budget_tokens
+    room = budget - turn_tokens - sum(message.tokens for message in system)
+    start = _first_that_fits(history, room)
+    if start > 0:
+        start = _first_question(history, start)
+    behind = sum(1 for message in history[start:] if _is_system(message))
+    kept = [*system[: len(system) - behind], *history[start:]]
+    return History(
+        [message.chat for message in kept], sum(message.tokens for message in kept), len(history) - len(kept)
+    )
 
 
-def _tokens(message: ChatMessage) -> int:
-    return -(-len(message.content.encode()) // BYTES_PER_TOKEN) + MESSAGE_OVERHEAD_TOKENS
+def _first_that_fits(history: Sequence[Remembered], room: int) -> int:
+    """Where the end of the history begins whose non-system messages fit; 0 where all do."""
+    start = len(history)
+    for position in range(len(history) - 1, -1, -1):
+        message = history[position]
+        if _is_system(message):
+            continue
+        room -= message.tokens
+        if room < 0:
+            return start
+        start = position
+    return 0
+
+
+def _first_question(history: Sequence[Remembered], start: int) -> int:
+    """The first place from `start` on where neither an answer nor a system message stands."""
+    while start < len(history) and history[start].chat.role is not MessageRole.USER:
+        start += 1
+    return start
+
+
+def _is_system(message: Remembered) -> bool:
+    return message.chat.role is MessageRole.SYSTEM

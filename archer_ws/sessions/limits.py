@@ -4,10 +4,12 @@ Everything here is synchronous but the wait for a slot, so that accepting or ref
 """
 
 import asyncio
-from collections import Counter, deque
+from collections import OrderedDict, deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from archer_ws.core.exceptions import Overloaded
+from archer_ws.sessions.shares import Shares
 
 #: What a refused client is told to wait, in ms: streams end all the time, so soon is right.
 RETRY_AFTER_MS = 1000
@@ -24,13 +26,17 @@ class ManagerLimits:
 
 
 class StreamQuota:
-    """Counts running streams, over all and per principal."""
+    """Counts running streams, over all and per principal.
 
-    def __init__(self, *, max_streams: int, max_per_principal: int) -> None:
-        self._max_streams = max_streams
+    Args:
+        max_streams: over all; half of them in equal shares (see Shares).
+        max_per_principal: of one principal.
+        principals: those known beforehand.
+    """
+
+    def __init__(self, *, max_streams: int, max_per_principal: int, principals: Iterable[str] = ()) -> None:
         self._max_per_principal = max_per_principal
-        self._running: Counter[str] = Counter()
-        self._total = 0
+        self._running = Shares(max_streams, principals)
 
     def enter(self, principal: str) -> None:
         """Count one more stream.
@@ -38,55 +44,71 @@ class StreamQuota:
         Raises:
             Overloaded: that would be one too many.
         """
-        if self._total >= self._max_streams:
+        if self._running.is_full(1):
             raise Overloaded(
-                f"{self._total} streams are running, the most this server allows",
+                f"{self._running.taken} streams are running, the most this server allows",
                 hint="Wait for some to end, or raise MAX_STREAMS.",
                 retry_after_ms=RETRY_AFTER_MS,
             )
-        if self._running[principal] >= self._max_per_principal:
+        mine = self._running.of(principal)
+        if mine >= self._max_per_principal:
             raise Overloaded(
-                f"{self._running[principal]} of your streams are running, the most one principal may have",
+                f"{mine} of your streams are running, the most one principal may have",
                 hint="Wait for some to end or cancel them, or raise MAX_STREAMS_PER_PRINCIPAL.",
                 retry_after_ms=RETRY_AFTER_MS,
             )
-        self._running[principal] += 1
-        self._total += 1
+        if not self._running.has_room(principal, 1):
+            raise Overloaded(
+                f"{mine} of your streams are running: the others' share of {self._running.total} is left for them",
+                hint="Wait for some to end or cancel them, or raise MAX_STREAMS.",
+                retry_after_ms=RETRY_AFTER_MS,
+            )
+        self._running.take(principal, 1)
 
     def leave(self, principal: str) -> None:
         """Count one stream less."""
-        self._total -= 1
-        self._running[principal] -= 1
-        if not self._running[principal]:
-            del self._running[principal]
+        self._running.take(principal, -1)
 
 
 class ProviderGate:
-    """At most `concurrency` calls to a provider at once, and a queue of at most `queue` behind them, first come first
-    served."""
+    """At most `concurrency` calls to a provider at once, and a queue of at most `queue` behind them.
 
-    def __init__(self, provider: str, *, concurrency: int, queue: int) -> None:
+    Principals take turns: a slot that comes free goes to the one whose turn it is, first come first served among his
+    own, so that one who has many requests waiting delays another by one of them at the most.
+
+    Args:
+        provider: its name, for errors.
+        concurrency: calls at once.
+        queue: requests that wait, half of them in equal shares (see Shares).
+        principals: those known beforehand.
+    """
+
+    def __init__(self, provider: str, *, concurrency: int, queue: int, principals: Iterable[str] = ()) -> None:
         self._provider = provider
         self._concurrency = concurrency
-        self._queue_max = queue
         self._busy = 0
-        self._queue: deque[Slot] = deque()
+        self._waiting = Shares(queue, principals)
+        # Whose turn it is stands first; nobody without a slot that waits is in it.
+        self._turns: OrderedDict[str, deque[Slot]] = OrderedDict()
 
-    def reserve(self) -> "Slot":
+    def reserve(self, principal: str = "") -> "Slot":
         """A slot, granted or queued.
 
         Raises:
-            Overloaded: the queue is full.
+            Overloaded: the queue is full, or the principal's share of it.
         """
-        slot = Slot(self)
+        slot = Slot(self, principal)
         if self._busy < self._concurrency:
             self._busy += 1
             slot.granted = True
-        elif len(self._queue) < self._queue_max:
-            self._queue.append(slot)
+        elif self._waiting.has_room(principal, 1):
+            self._waiting.take(principal, 1)
+            self._turns.setdefault(principal, deque()).append(slot)
         else:
+            waiting = f"{self._waiting.taken} wait"
             raise Overloaded(
-                f"{self._provider} is busy: {self._busy} requests run and {len(self._queue)} wait",
+                f"{self._provider} is busy: {self._busy} requests run and {waiting}"
+                + ("" if self._waiting.is_full(1) else f", {self._waiting.of(principal)} of them yours"),
                 hint="Try again later, or raise PROVIDER_CONCURRENCY or PROVIDER_QUEUE.",
                 retry_after_ms=RETRY_AFTER_MS,
                 provider=self._provider,
@@ -96,20 +118,32 @@ class ProviderGate:
     def release(self, slot: "Slot") -> None:
         """Give the slot to the next in the queue, or take it out of the queue if it still waits there."""
         if not slot.granted:
-            self._queue.remove(slot)
+            self._leave_queue(slot)
             return
         slot.granted = False
-        if self._queue:
-            following = self._queue.popleft()
+        if self._turns:
+            principal, mine = next(iter(self._turns.items()))
+            following = mine[0]
+            self._leave_queue(following)
+            if mine:
+                self._turns.move_to_end(principal)
             following.grant()
         else:
             self._busy -= 1
+
+    def _leave_queue(self, slot: "Slot") -> None:
+        mine = self._turns[slot.principal]
+        mine.remove(slot)
+        self._waiting.take(slot.principal, -1)
+        if not mine:
+            del self._turns[slot.principal]
 
 
 class Slot:
     """The right to one call to a provider, or a place in the queue for it. Release it exactly once."""
 
-    def __init__(self, gate: ProviderGate) -> None:
+    def __init__(self, gate: ProviderGate, principal: str) -> None:
+        self.principal = principal
         self._gate = gate
         self._waiter: asyncio.Future[None] | None = None
         self.granted = False

@@ -1,9 +1,9 @@
 """A stream's log: its numbered events, kept so that any reader can follow at its own pace or come back later.
 
 Memory is the text itself plus four bytes an event: one UTF-8 buffer, the end offset of each event in it, twelve bytes
-for each change of kind, and the few events that are not text. Readers hold a cursor (the last seq they have seen) and
-pull; a watcher is only told that there is more. What the events mean, and when they are appended, is the stream's
-business.
+for each change of kind, and the few events that are not text (CONTROL_EVENT_BYTES each, about). Readers hold a cursor
+(the last seq they have seen) and pull; a watcher is only told that there is more. What the events mean, and when they
+are appended, is the stream's business.
 """
 
 from array import array
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
 from archer_ws.core.exceptions import ErrorInfo
+from archer_ws.core.limits import CONTROL_EVENT_BYTES
 from archer_ws.llm_gateway.types import CancelReason, ProgressPhase, StreamStatus, TokenUsage
 
 #: The most text one delta carries, in bytes (protocol section 7).
@@ -63,6 +64,8 @@ class Ended:
     text_bytes: int
     history_dropped: int | None
     error: ErrorInfo | None
+    #: False where the answer could not be kept in its session before the end was told.
+    stored: bool | None = None
 
 
 Event = Started | Progress | Delta | Ended
@@ -160,7 +163,8 @@ class MemoryLog:
     def size_bytes(self) -> int:
         """What the log costs in memory, about."""
         text_runs = len(self._run_starts) - len(self._control)
-        return len(self._text) + 4 * len(self._ends) + 12 * text_runs
+        events = 4 * len(self._ends) + 12 * text_runs + CONTROL_EVENT_BYTES * len(self._control)
+        return len(self._text) + events
 
     def append_text(self, kind: TextKind, text: bytes) -> None:
         """Add text (whole UTF-8 characters); empty text adds nothing.

@@ -6,6 +6,7 @@ a plain call): they all get a `Stream` to read from and a `Hold` to keep it aliv
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,23 +18,31 @@ from archer_ws.core.exceptions import (
     ArcherError,
     ContentTooLarge,
     Draining,
-    SessionBusy,
     StreamIdConflict,
     StreamNotFound,
 )
 from archer_ws.core.ids import new_id
+from archer_ws.core.limits import PAGE_ITEMS_MAX, SETTLE_LIMIT_S
 from archer_ws.llm_gateway.types import CancelReason, ChatRequest, Route
+from archer_ws.sessions.bounded_store import bounded
+from archer_ws.sessions.hold import Hold
 from archer_ws.sessions.limits import ManagerLimits, ProviderGate, Slot, StreamQuota
-from archer_ws.sessions.models import CancelResult, StreamPage
+from archer_ws.sessions.models import CancelResult, StreamInfo, StreamPage
+from archer_ws.sessions.occupancy import Occupancy
 from archer_ws.sessions.retention import StreamTable
-from archer_ws.sessions.store import SessionStore
-from archer_ws.sessions.stream import STOP_GRACE_S, Hold, Stream
+from archer_ws.sessions.settling import Settling
+from archer_ws.sessions.store import ordinal_of
+from archer_ws.sessions.store_contract import SessionStore
+from archer_ws.sessions.stream import STOP_GRACE_S, Stream
 from archer_ws.sessions.tombstones import Tombstones
 from archer_ws.sessions.turn import Turn, check_turn, fingerprint_of
 from archer_ws.sessions.views import stream_info
 from archer_ws.sessions.work import StreamIdentity
 
 log = structlog.get_logger(__name__)
+
+#: How long ends may take when the server stops: the reader its grace, the answer its budget, and a little for both.
+CLOSE_LIMIT_S = STOP_GRACE_S + SETTLE_LIMIT_S + 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +78,15 @@ class SessionManager:
     ) -> None:
         self._gateway = gateway
         self._orchestrator = orchestrator
-        self._store = store
+        self._store = bounded(store)
+        self._settling = Settling()
         self._quota = quota
         self._gates = gates
         self._limits = limits or ManagerLimits()
         self._table = StreamTable(retention_s=self._limits.retention_s, bytes_max=self._limits.retained_bytes_max)
         self._tombstones = Tombstones()
         self._slots: dict[Stream, Slot] = {}
-        self._by_session: dict[tuple[str, str], list[Stream]] = {}
+        self._occupancy = Occupancy()
         self._orphans: set[asyncio.Task[None]] = set()
         self._draining = False
 
@@ -138,7 +148,7 @@ class SessionManager:
         check_turn(request)
         self._check_size(request)
         route = self._gateway.resolve(request)
-        predecessors = self._predecessors(principal, request)
+        predecessors = self._occupancy.predecessors(principal, request)
         check()
         slot = self._reserve(principal, route)
         identity = StreamIdentity(
@@ -198,19 +208,43 @@ class SessionManager:
         outcome = stream.cancel(reason)
         return CancelResult(outcome=outcome, status=stream.status)
 
-    def list_streams(self, principal: str, *, session_id: str | None = None, active: bool = False) -> StreamPage:
-        """The principal's streams, of one session or of all, running only or those kept too."""
-        return StreamPage(
-            items=[
-                stream_info(stream)
-                for stream in self._table.of(principal)
-                if (session_id is None or stream.identity.session_id == session_id) and (stream.is_live or not active)
-            ]
-        )
+    def list_streams(
+        self,
+        principal: str,
+        *,
+        session_id: str | None = None,
+        active: bool = False,
+        limit: int = PAGE_ITEMS_MAX,
+        cursor: str | None = None,
+    ) -> StreamPage:
+        """The principal's streams, the last accepted first: of one session or of all, running only or those kept too.
+
+        Raises:
+            InvalidParams: the cursor is none of ours.
+        """
+        before = None if cursor is None else ordinal_of(cursor)
+        items: list[StreamInfo] = []
+        last = 0
+        for number, stream in self._table.newest_first(principal, active=active, before=before):
+            if session_id is not None and stream.identity.session_id != session_id:
+                continue
+            if len(items) == limit:
+                return StreamPage(items=items, next_cursor=str(last))
+            items.append(stream_info(stream))
+            last = number
+        return StreamPage(items=items)
 
     def active_in(self, principal: str, session_id: str) -> list[Stream]:
         """The session's streams that have not ended, in the order they were sent."""
-        return list(self._by_session.get((principal, session_id), ()))
+        return self._occupancy.streams(principal, session_id)
+
+    def session_at_rest(self, principal: str, session_id: str) -> AbstractAsyncContextManager[None]:
+        """End the session's streams, and let none begin until this is left (see Occupancy)."""
+        return self._occupancy.at_rest(principal, session_id)
+
+    async def deletion_over(self, principal: str, session_id: str) -> None:
+        """Wait while the session is being deleted: what is made under its id meanwhile would go with it."""
+        await self._occupancy.deletion_over(principal, session_id)
 
     def begin_drain(self) -> None:
         """Refuse new requests from now on; running streams go on."""
@@ -225,14 +259,16 @@ class SessionManager:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """End every stream now and wait for the ends to be written."""
+        """End every stream now, and wait for the ends to be written and the answers to be stored, each within its
+        budget."""
         self.begin_drain()
         for stream in self._table.live:
             stream.cancel("draining")
         if tasks := [stream.task for stream in self._table.live if stream.task]:
-            _, pending = await asyncio.wait(tasks, timeout=2 * STOP_GRACE_S)
+            _, pending = await asyncio.wait(tasks, timeout=CLOSE_LIMIT_S)
             for task in pending:
                 task.cancel()
+        await self._settling.aclose()
         for orphan in self._orphans:
             orphan.cancel()
         self._table.close()
@@ -245,24 +281,10 @@ class SessionManager:
                 hint="Send fewer or shorter messages, or raise MAX_CONTENT_BYTES.",
             )
 
-    def _predecessors(self, principal: str, request: ChatRequest) -> list[Stream]:
-        """The session's running streams: refused, or to be interrupted once the request is sure to be accepted."""
-        if request.session_id is None:
-            return []
-        running = self.active_in(principal, request.session_id)
-        if running and request.on_busy != "interrupt":
-            raise SessionBusy(
-                f"the session is busy with stream {running[-1].stream_id!r}",
-                hint='Wait for it to end, cancel it, or send with on_busy "interrupt".',
-                stream_id=running[-1].stream_id,
-                retry_after_ms=1000,
-            )
-        return running
-
     def _reserve(self, principal: str, route: Route) -> Slot:
         self._quota.enter(principal)
         try:
-            return self._gates[route.provider].reserve()
+            return self._gates[route.provider].reserve(principal)
         except ArcherError:
             self._quota.leave(principal)
             raise
@@ -270,11 +292,16 @@ class SessionManager:
     def _begin(
         self, identity: StreamIdentity, request: ChatRequest, route: Route, predecessors: list[Stream], slot: Slot
     ) -> Attachment:
-        stream = Stream(identity, grace_s=self._limits.grace_s, on_end=self._ended, on_orphan=self._adopt)
+        stream = Stream(
+            identity,
+            grace_s=self._limits.grace_s,
+            on_end=self._ended,
+            on_unheld=self._table.unheld,
+            on_orphan=self._adopt,
+        )
         self._table.add(stream)
         self._slots[stream] = slot
-        if identity.session_id is not None:
-            self._by_session.setdefault((identity.principal, identity.session_id), []).append(stream)
+        self._occupancy.enter(stream)
         hold = stream.hold()
         if self._tombstones.take(identity.principal, identity.stream_id):
             stream.cancel("client")
@@ -289,6 +316,7 @@ class SessionManager:
                 gateway=self._gateway,
                 orchestrator=self._orchestrator,
                 store=self._store,
+                settling=self._settling,
             )
         )
         return Attachment(stream, hold, duplicate=False)
@@ -297,24 +325,20 @@ class SessionManager:
         """Give back what the stream took; called by its owner task at its very end."""
         self._slots.pop(stream).release()
         self._quota.leave(stream.identity.principal)
-        session_id = stream.identity.session_id
-        if session_id is not None:
-            key = (stream.identity.principal, session_id)
-            running = self._by_session[key]
-            running.remove(stream)
-            if not running:
-                del self._by_session[key]
+        self._occupancy.leave(stream)
         if stream.log.ended is None:
             self._table.refuse(stream)
         else:
             self._table.end(stream)
 
     def _adopt(self, orphan: asyncio.Task[None]) -> None:
-        """Keep a reader that would not stop until it does, so that it is seen and counted."""
+        """Keep a task that would not stop until it does, so that it is seen and counted."""
         self._orphans.add(orphan)
         orphan.add_done_callback(self._reap)
 
     def _reap(self, orphan: asyncio.Task[None]) -> None:
         self._orphans.discard(orphan)
+        if orphan.cancelled() and orphan.get_name().startswith("admission"):
+            return  # It stopped as soon as it was told to; nobody waited for that.
         error = None if orphan.cancelled() else orphan.exception()
         log.warning("orphan_reaped", task=orphan.get_name(), error=type(error).__name__ if error else None)

@@ -12,7 +12,6 @@ from archer_ws.core.exceptions import ErrorInfo
 from archer_ws.core.wire_types import Count, Enumeration
 from archer_ws.llm_gateway.examples import UNAVAILABLE
 from archer_ws.llm_gateway.types import (
-    ChatMessage,
     Identifier,
     MessageRole,
     StreamStatus,
@@ -49,12 +48,13 @@ _QUESTION: JsonDict = {
     "message_id": "msg_9mK3vQx0bTzLw2RfY7cN",
     "role": "user",
     "content": "Why is the sky blue?",
+    "name": "ada",
     "stream_id": "sky-1",
     "status": "completed",
     "created_at": "2026-11-22T10:15:30Z",
 }
 _ANSWER: JsonDict = {
-    **_QUESTION,
+    **{field: value for field, value in _QUESTION.items() if field != "name"},
     "message_id": "msg_Zq0wXyNn2m1pS8dQ4hKt",
     "role": "assistant",
     "content": "Because air scatters blue light more than red.",
@@ -132,14 +132,10 @@ class StoredMessage(BaseModel):
     message_id: str = Field(description="The message's id: what `replace_from` takes.")
     role: MessageRole = Field(description="Who said it.")
     content: str = Field(description="Its text.")
+    name: str | None = optional("Which of several speakers of that role said it.")
     stream_id: str | None = optional("The stream that produced or carried the message.")
     status: StreamStatus = Field(description="How the stream that made it ended.")
     created_at: datetime = Field(description="When it was stored, RFC 3339 in UTC.")
-
-    def as_chat(self) -> ChatMessage:
-        """The message as a provider gets it."""
-        # Validated when it was stored.
-        return ChatMessage.model_construct(role=self.role, content=self.content, name=None)
 
 
 class Session(BaseModel):
@@ -156,14 +152,29 @@ class Session(BaseModel):
 
 
 class SessionDetail(Session):
-    """A conversation with its messages and the ids of its running streams."""
+    """A conversation with a page of its messages (the newest, unless a cursor said otherwise) and the ids of its
+    running streams."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{**_SESSION, "messages": [_QUESTION, _ANSWER], "active_streams": ["sky-2"]}]}
+        json_schema_extra={
+            "examples": [
+                {**_SESSION, "messages": [_QUESTION, _ANSWER], "active_streams": ["sky-2"]},
+                {
+                    **_SESSION,
+                    "message_count": 460,
+                    "messages": [_QUESTION, _ANSWER],
+                    "active_streams": [],
+                    "next_cursor": "msg_9mK3vQx0bTzLw2RfY7cN",
+                },
+            ]
+        }
     )
 
-    messages: list[StoredMessage] = Field(description="Its messages, oldest first.")
+    messages: list[StoredMessage] = Field(description="The messages of this page, oldest first.")
     active_streams: list[str] = Field(description="The ids of its running streams.")
+    next_cursor: str | None = optional(
+        "What to pass as `cursor` for the page of older messages; absent where there are none."
+    )
 
 
 class SessionPage(BaseModel):
@@ -196,11 +207,14 @@ class StreamInfo(BaseModel):
 
 
 class StreamPage(BaseModel):
-    """The principal's streams, running or still kept."""
+    """Some of the principal's streams, running or still kept, the last accepted first."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"items": [_RUNNING, _COMPLETED]}]})
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"items": [_RUNNING, _COMPLETED]}, {"items": [_RUNNING], "next_cursor": "7"}]}
+    )
 
-    items: list[StreamInfo] = Field(description="The streams.")
+    items: list[StreamInfo] = Field(description="The streams of this page.")
+    next_cursor: str | None = optional("What to pass as `cursor` for the next page; absent on the last one.")
 
 
 CancelOutcome = Annotated[

@@ -40,12 +40,12 @@ class Outcome:
 
 
 def final_usage(status: StreamStatus, told: TokenUsage | None, text_bytes: int, prompt_estimate: int) -> TokenUsage:
-    """The provider's figures for a completed stream, else the best that can be said.
+    """The provider's figures for a completed stream, else the best that can be said; also where it told only some.
 
     `told` is the last the provider said, `text_bytes` counts what came (reasoning too), `prompt_estimate` is our own
     count of the prompt's tokens.
     """
-    if told is not None and status == "completed":
+    if told is not None and status == "completed" and not told.estimated:
         return told
     prompt = told.prompt_tokens if told and told.prompt_tokens else prompt_estimate
     completion = max(told.completion_tokens if told else 0, -(-text_bytes // BYTES_PER_TOKEN))

@@ -1,118 +1,41 @@
-"""Conversations: the protocol of a store, and the one in memory.
-
-A store keeps sessions and their messages per principal. It does not know streams; that one session runs one stream at
-a time is the manager's rule. Every operation is atomic for its session.
-"""
+"""Conversations in this process's memory (see store_contract.py for what a store is)."""
 
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 from archer_ws.core.clock import utc_now
 from archer_ws.core.exceptions import InvalidParams, Overloaded, SessionNotFound
 from archer_ws.core.ids import new_id
+from archer_ws.core.limits import PAGE_BYTES_MAX, PAGE_ITEMS_MAX
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole, StreamStatus
+from archer_ws.sessions.conversation import (
+    MESSAGE_OVERHEAD_BYTES,
+    SESSION_LISTED_BYTES,
+    Conversation,
+    Entry,
+    described_bytes,
+)
+from archer_ws.sessions.history import NO_HISTORY, History, fit_history
 from archer_ws.sessions.models import Session, SessionPage, StoredMessage
+from archer_ws.sessions.shares import Shares
+from archer_ws.sessions.store_contract import SessionStore
 
-PAGE_MAX = 200
-#: What a stored message costs beside its text, about, in bytes (measured): without it, empty ones would cost nothing.
-MESSAGE_OVERHEAD_BYTES = 1024
+__all__ = ["MESSAGE_OVERHEAD_BYTES", "PAGE_MAX", "MemoryStore", "SessionStore"]
 
-
-class SessionStore(Protocol):
-    """What the manager needs of any store. All but `create` and `page` raise SessionNotFound for an unknown session."""
-
-    async def create(
-        self, principal: str, session_id: str | None, title: str | None, metadata: dict[str, Any] | None
-    ) -> tuple[Session, bool]:
-        """The session, and whether it is new; an existing one is left as it is.
-
-        Raises:
-            Overloaded: the store is full.
-        """
-
-    async def get(self, principal: str, session_id: str) -> Session:
-        """The session without its messages."""
-
-    async def messages(self, principal: str, session_id: str, before: str | None = None) -> list[StoredMessage]:
-        """The messages in order, up to (and without) `before`."""
-
-    async def page(self, principal: str, limit: int, cursor: str | None) -> SessionPage:
-        """Sessions, newest first.
-
-        Raises:
-            InvalidParams: the cursor is none of ours.
-        """
-
-    async def update(
-        self, principal: str, session_id: str, title: str | None, metadata: dict[str, Any] | None
-    ) -> Session:
-        """The session with what is not None changed."""
-
-    async def delete(self, principal: str, session_id: str) -> None:
-        """Forget the session and its messages."""
-
-    async def append_turn(
-        self,
-        principal: str,
-        session_id: str,
-        messages: Sequence[ChatMessage],
-        *,
-        stream_id: str,
-        replace_from: str | None,
-    ) -> list[StoredMessage]:
-        """Store a turn's messages, after dropping `replace_from` and what follows it.
-
-        Raises:
-            InvalidParams: `replace_from` is no message of the session.
-            Overloaded: the store is full.
-        """
-
-    async def append_answer(
-        self, principal: str, session_id: str, content: str, *, after: str, stream_id: str, status: StreamStatus
-    ) -> None:
-        """Store a turn's answer behind its last message; nothing happens if that message is gone by now."""
-
-
-@dataclass
-class _Conversation:
-    session_id: str
-    ordinal: int
-    title: str | None
-    metadata: dict[str, Any] | None
-    created_at: datetime
-    updated_at: datetime
-    used_at: float
-    messages: list[StoredMessage] = field(default_factory=list)
-
-    def as_session(self) -> Session:
-        return Session(
-            session_id=self.session_id,
-            title=self.title,
-            metadata=self.metadata,
-            created_at=self.created_at,
-            updated_at=self.updated_at,
-            message_count=len(self.messages),
-        )
-
-    def position_of(self, message_id: str) -> int | None:
-        for position, message in enumerate(self.messages):
-            if message.message_id == message_id:
-                return position
-        return None
+PAGE_MAX = PAGE_ITEMS_MAX
 
 
 class MemoryStore:
-    """Conversations in this process's memory, bounded in number, bytes and age.
+    """Conversations in this process's memory, bounded in number, bytes and age, with a share for every principal.
 
     Args:
         sessions_max: sessions over all principals.
-        bytes_max: all messages together: their UTF-8 bytes, and MESSAGE_OVERHEAD_BYTES for each. Answers are kept even
-            beyond it.
+        bytes_max: all sessions together: their messages' UTF-8 bytes, MESSAGE_OVERHEAD_BYTES for each, titles and
+            metadata. Answers are kept even beyond it.
         idle_ttl_s: a session untouched for so long is forgotten.
+        principals: those known beforehand, each with a share of its own of sessions and bytes (see Shares).
         clock: monotonic seconds.
     """
 
@@ -122,15 +45,17 @@ class MemoryStore:
         sessions_max: int = 10_000,
         bytes_max: int = 256 * 1024 * 1024,
         idle_ttl_s: float = 86_400,
+        principals: Sequence[str] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._sessions_max = sessions_max
-        self._bytes_max = bytes_max
+        self._counts = Shares(sessions_max, principals)
+        self._sizes = Shares(bytes_max, principals)
         self._idle_ttl_s = idle_ttl_s
         self._clock = clock
         # Least recently used first, over all principals.
-        self._conversations: OrderedDict[tuple[str, str], _Conversation] = OrderedDict()
-        self._bytes = 0
+        self._conversations: OrderedDict[tuple[str, str], Conversation] = OrderedDict()
+        # In the order of their creation, by principal and ordinal.
+        self._by_principal: dict[str, dict[int, Conversation]] = {}
         self._next_ordinal = 1
 
     async def create(
@@ -145,57 +70,77 @@ class MemoryStore:
         key = (principal, session_id or new_id("ses"))
         if key in self._conversations:
             return self._use(*key).as_session(), False
-        if len(self._conversations) >= self._sessions_max:
+        if not self._counts.has_room(principal, 1):
             raise Overloaded(
-                f"{self._sessions_max} sessions are stored, the most this server keeps",
+                f"{self._counts.taken} sessions are stored, the most this server keeps"
+                if self._counts.is_full(1)
+                else f"{self._counts.of(principal)} of your sessions are stored: the others' share is left",
                 hint="Delete sessions that are no longer needed, or raise SESSIONS_MAX.",
             )
         now = utc_now()
-        conversation = _Conversation(key[1], self._next_ordinal, title, metadata, now, now, self._clock())
+        conversation = Conversation(key[1], self._next_ordinal, None, None, now, now, self._clock())
+        self._describe(principal, conversation, title, metadata)
         self._next_ordinal += 1
         self._conversations[key] = conversation
+        self._by_principal.setdefault(principal, {})[conversation.ordinal] = conversation
+        self._counts.take(principal, 1)
         return conversation.as_session(), True
 
     async def get(self, principal: str, session_id: str) -> Session:
         """The session without its messages."""
         return self._use(principal, session_id).as_session()
 
-    async def messages(self, principal: str, session_id: str, before: str | None = None) -> list[StoredMessage]:
-        """The messages in order, up to (and without) `before`."""
+    async def messages(
+        self, principal: str, session_id: str, before: str | None = None, limit: int | None = None
+    ) -> list[StoredMessage]:
+        """The messages in order, up to (and without) `before`; with a limit the newest of them.
+
+        Raises:
+            InvalidParams: `before` is no message of the session.
+        """
         conversation = self._use(principal, session_id)
-        end = conversation.position_of(before) if before is not None else None
-        return conversation.messages[:end]
+        end = len(conversation.messages) if before is None else conversation.position_given(before, "cursor")
+        start = 0 if limit is None else max(0, end - limit)
+        return [entry.as_stored() for entry in conversation.messages[start:end]]
+
+    async def history(
+        self, principal: str, session_id: str, *, before: str, turn_tokens: int, budget_tokens: int | None
+    ) -> History:
+        """What goes before the turn that begins with message `before`."""
+        conversation = self._use(principal, session_id)
+        end = conversation.position_of(before)
+        if not end:
+            return NO_HISTORY
+        own = sum(1 for entry in conversation.messages[end:] if entry.chat.role is MessageRole.SYSTEM)
+        system = conversation.system[: len(conversation.system) - own]
+        return fit_history(conversation.messages[:end], system, turn_tokens, budget_tokens)
 
     async def page(self, principal: str, limit: int, cursor: str | None) -> SessionPage:
-        """Sessions, newest first.
+        """Sessions, newest first; no more than PAGE_BYTES_MAX of them, but one at least.
 
         Raises:
             InvalidParams: the cursor is none of ours.
         """
         self._expire()
-        if cursor is not None and not (cursor.isascii() and cursor.isdigit() and len(cursor) < 20):
-            raise InvalidParams("cursor is not one that this server gave", hint="Pass next_cursor as it came.")
-        before = int(cursor) if cursor is not None else self._next_ordinal
-        mine = sorted(
-            (c for (owner, _), c in self._conversations.items() if owner == principal and c.ordinal < before),
-            key=lambda c: c.ordinal,
-            reverse=True,
-        )
-        items = mine[:limit]
-        return SessionPage(
-            items=[conversation.as_session() for conversation in items],
-            next_cursor=str(items[-1].ordinal) if len(mine) > limit else None,
-        )
+        before = self._next_ordinal if cursor is None else ordinal_of(cursor)
+        items: list[Session] = []
+        last, size = 0, 0
+        for ordinal, conversation in reversed(self._by_principal.get(principal, {}).items()):
+            if ordinal >= before:
+                continue
+            size += SESSION_LISTED_BYTES + conversation.described_bytes
+            if len(items) == limit or (items and size > PAGE_BYTES_MAX):
+                return SessionPage(items=items, next_cursor=str(last))
+            items.append(conversation.as_session())
+            last = ordinal
+        return SessionPage(items=items)
 
     async def update(
         self, principal: str, session_id: str, title: str | None, metadata: dict[str, Any] | None
     ) -> Session:
         """The session with what is not None changed."""
         conversation = self._use(principal, session_id)
-        if title is not None:
-            conversation.title = title
-        if metadata is not None:
-            conversation.metadata = metadata
+        self._describe(principal, conversation, title, metadata)
         conversation.updated_at = utc_now()
         return conversation.as_session()
 
@@ -220,59 +165,36 @@ class MemoryStore:
             Overloaded: the store is full.
         """
         conversation = self._use(principal, session_id)
-        kept = len(conversation.messages)
-        if replace_from is not None:
-            position = conversation.position_of(replace_from)
-            if position is None:
-                raise InvalidParams(
-                    f"replace_from: the session has no message {replace_from!r}",
-                    hint="GET the session: its messages carry their message_id.",
-                )
-            kept = position
+        if replace_from is None:
+            kept = len(conversation.messages)
+        else:
+            kept = conversation.position_given(replace_from, "replace_from")
         now = utc_now()
-        turn = [
-            StoredMessage(
-                message_id=new_id("msg"),
-                role=message.role,
-                content=message.content,
-                stream_id=stream_id,
-                status="completed",
-                created_at=now,
-            )
-            for message in messages
-        ]
+        turn = [Entry.of(message, stream_id, "completed", now) for message in messages]
         change = _size(turn) - _size(conversation.messages[kept:])
-        if change > 0 and self._bytes + change > self._bytes_max:
-            raise Overloaded(
-                "the stored sessions take all the memory they may",
-                hint="Delete sessions that are no longer needed, or raise SESSION_BYTES_MAX.",
-            )
-        conversation.messages[kept:] = turn
+        self._check_room(principal, change)
+        conversation.replace_end(kept, turn)
         conversation.updated_at = now
-        self._bytes += change
-        return turn
+        self._sizes.take(principal, change)
+        return [entry.as_stored() for entry in turn]
 
     async def append_answer(
         self, principal: str, session_id: str, content: str, *, after: str, stream_id: str, status: StreamStatus
     ) -> None:
-        """Store a turn's answer behind its last message; nothing happens if that message is gone by now."""
+        """Store a turn's answer behind its last message; nothing happens if that message is gone by now.
+
+        Repeated for the same stream it changes nothing.
+        """
         conversation = self._use(principal, session_id)
         position = conversation.position_of(after)
-        if position is None:
+        if position is None or conversation.has_answer(position, stream_id):
             return
-        answer = StoredMessage(
-            message_id=new_id("msg"),
-            role=MessageRole.ASSISTANT,
-            content=content,
-            stream_id=stream_id,
-            status=status,
-            created_at=utc_now(),
-        )
+        answer = Entry.answer(content, stream_id, status)
         conversation.messages.insert(position + 1, answer)
         conversation.updated_at = answer.created_at
-        self._bytes += _size([answer])
+        self._sizes.take(principal, answer.size)
 
-    def _use(self, principal: str, session_id: str) -> _Conversation:
+    def _use(self, principal: str, session_id: str) -> Conversation:
         self._expire()
         conversation = self._conversations.get((principal, session_id))
         if conversation is None:
@@ -284,6 +206,31 @@ class MemoryStore:
         self._conversations.move_to_end((principal, session_id))
         return conversation
 
+    def _describe(
+        self, principal: str, conversation: Conversation, title: str | None, metadata: dict[str, Any] | None
+    ) -> None:
+        """Set what is not None.
+
+        Raises:
+            Overloaded: there is no room for it.
+        """
+        title = conversation.title if title is None else title
+        metadata = conversation.metadata if metadata is None else metadata
+        size = described_bytes(title, metadata)
+        change = size - conversation.described_bytes
+        self._check_room(principal, change)
+        conversation.title, conversation.metadata, conversation.described_bytes = title, metadata, size
+        self._sizes.take(principal, change)
+
+    def _check_room(self, principal: str, change: int) -> None:
+        if change > 0 and not self._sizes.has_room(principal, change):
+            raise Overloaded(
+                "the stored sessions take all the memory they may"
+                if self._sizes.is_full(change)
+                else "your stored sessions take all the memory they may: the others' share is left",
+                hint="Delete sessions that are no longer needed, or raise SESSION_BYTES_MAX.",
+            )
+
     def _expire(self) -> None:
         oldest = self._clock() - self._idle_ttl_s
         while self._conversations:
@@ -293,8 +240,26 @@ class MemoryStore:
             self._forget(key)
 
     def _forget(self, key: tuple[str, str]) -> None:
-        self._bytes -= _size(self._conversations.pop(key).messages)
+        principal, _ = key
+        conversation = self._conversations.pop(key)
+        self._sizes.take(principal, -_size(conversation.messages) - conversation.described_bytes)
+        self._counts.take(principal, -1)
+        mine = self._by_principal[principal]
+        del mine[conversation.ordinal]
+        if not mine:
+            del self._by_principal[principal]
 
 
-def _size(messages: Sequence[StoredMessage]) -> int:
-    return sum(len(message.content.encode()) + MESSAGE_OVERHEAD_BYTES for message in messages)
+def ordinal_of(cursor: str) -> int:
+    """The ordinal that stands in a list's cursor.
+
+    Raises:
+        InvalidParams: the cursor is none of ours.
+    """
+    if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 20):
+        raise InvalidParams("cursor is not one that this server gave", hint="Pass next_cursor as it came.")
+    return int(cursor)
+
+
+def _size(messages: Sequence[Entry]) -> int:
+    return sum(entry.size for entry in messages)

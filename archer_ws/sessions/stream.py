@@ -10,7 +10,7 @@ of the answer, is the `Work`'s; which streams exist is the manager's.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 from typing import Literal
 
@@ -19,7 +19,8 @@ import structlog
 from archer_ws.core.afterwards import afterwards
 from archer_ws.core.clock import utc_now
 from archer_ws.core.events import LeanEvent
-from archer_ws.core.exceptions import ArcherError, InternalError, OutputTooLong
+from archer_ws.core.exceptions import ArcherError, ContextTooLong, OutputTooLong
+from archer_ws.core.limits import STREAM_OVERHEAD_BYTES
 from archer_ws.llm_gateway.types import (
     CancelReason,
     ProgressPhase,
@@ -27,6 +28,9 @@ from archer_ws.llm_gateway.types import (
     StreamStatus,
     TokenUsage,
 )
+from archer_ws.sessions.admission import admit
+from archer_ws.sessions.end_line import EndLine
+from archer_ws.sessions.hold import Hold
 from archer_ws.sessions.log import Ended, LogFull, MemoryLog, Progress, Started, StreamLog, TextKind
 from archer_ws.sessions.outcome import Outcome, final_usage
 from archer_ws.sessions.scalars import ScalarEncoder
@@ -36,8 +40,6 @@ log = structlog.get_logger(__name__)
 
 #: How long a cancelled reader may take to close its connection (protocol section 6).
 STOP_GRACE_S = 2.0
-#: How long storing an answer may hold back the stream's end.
-SETTLE_LIMIT_S = 5.0
 
 
 class Stream:
@@ -47,7 +49,8 @@ class Stream:
         identity: what it is.
         grace_s: how long it runs without holders when it goes on after a disconnect; None is to its end.
         on_end: called once, after the last event.
-        on_orphan: given the reader that did not stop in time.
+        on_unheld: called when the last holder of an ended stream is gone.
+        on_orphan: given the task that did not stop in time.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class Stream:
         *,
         grace_s: float | None = None,
         on_end: Callable[["Stream"], None] = lambda _: None,
+        on_unheld: Callable[["Stream"], None] = lambda _: None,
         on_orphan: Callable[[asyncio.Task[None]], None] = lambda _: None,
     ) -> None:
         self.identity = identity
@@ -63,9 +67,12 @@ class Stream:
         self.created_at = utc_now()
         self.ended_at = self.created_at
         self.history_dropped: int | None = None
+        #: False where the answer belongs to a session and could not be kept there before the end was told.
+        self.stored: bool | None = None
         self.usage: TokenUsage | None = None
         self._grace_s = grace_s
         self._on_end = on_end
+        self._on_unheld = on_unheld
         self._on_orphan = on_orphan
         self._live_status: Literal["queued", "running"] = "queued"
         self._cancel_reason: CancelReason | None = None
@@ -76,7 +83,8 @@ class Stream:
         self._began = time.monotonic()
         self._first_text_ms: float | None = None
         self._encoders: dict[TextKind, ScalarEncoder] = {"content": ScalarEncoder(), "reasoning": ScalarEncoder()}
-        self._holders = 0
+        # In the order they came: a dict, as a set costs twice as much.
+        self._holds: dict[Hold, None] = {}
         self._grace: asyncio.TimerHandle | None = None
         self._admitted = LeanEvent()
         self._cancel_signal: asyncio.Future[None] | None = None
@@ -100,8 +108,26 @@ class Stream:
         """Whether the last event is still to come."""
         return self.log.ended is None
 
+    @property
+    def is_held(self) -> bool:
+        """Whether anybody reads it."""
+        return bool(self._holds)
+
+    @property
+    def holds(self) -> tuple[Hold, ...]:
+        """Who reads it."""
+        return tuple(self._holds)
+
+    @property
+    def size_bytes(self) -> int:
+        """What it costs in memory, about."""
+        return STREAM_OVERHEAD_BYTES + self.log.size_bytes
+
     def start(self, work: Work) -> None:
         """Begin; the owner task inherits the caller's logging context."""
+        self._cancel_signal = asyncio.get_running_loop().create_future()
+        if self._is_cancelling():
+            self._cancel_signal.set_result(None)
         self.task = asyncio.create_task(self._own(work), name=f"stream {self.stream_id}")
 
     async def wait_admitted(self) -> None:
@@ -136,18 +162,22 @@ class Stream:
         """Tell what happens before the first text."""
         self.log.append(lambda seq: Progress(seq, phase, detail))
 
-    def hold(self) -> "Hold":
+    def hold(self) -> Hold:
         """Keep the stream alive as its reader (protocol section 7)."""
-        self._holders += 1
+        hold = Hold(self._release)
+        self._holds[hold] = None
         if self._grace is not None:
             self._grace.cancel()
             self._grace = None
-        return Hold(self)
+        return hold
 
-    def release(self) -> None:
-        """One holder less (Hold's to call)."""
-        self._holders -= 1
-        if self._holders or not self.is_live:
+    def _release(self, hold: Hold) -> None:
+        """One holder less."""
+        del self._holds[hold]
+        if self._holds:
+            return
+        if self._finished.is_set() or not self.is_live:
+            self._on_unheld(self)
             return
         loop = asyncio.get_running_loop()
         if self.identity.on_disconnect == "cancel":
@@ -160,14 +190,16 @@ class Stream:
         return self._cancel_reason is not None and self._outcome is None
 
     def _leave(self) -> None:
-        if not self._holders:
+        if not self._holds:
             self.cancel("disconnected")
 
     async def _own(self, work: Work) -> None:
         structlog.contextvars.bind_contextvars(stream_id=self.stream_id)
         try:
             try:
-                await work.admit()
+                if work.is_stored:
+                    assert self._cancel_signal is not None
+                    await admit(work, self.stream_id, self._cancel_signal, self._on_orphan)
             except ArcherError as error:
                 self._rejection = error
                 return
@@ -178,7 +210,8 @@ class Stream:
             with suppress(LogFull):
                 for kind, encoder in self._encoders.items():
                     self.log.append_text(kind, encoder.flush())
-            await self._settle(work)
+            if work.is_stored and not await work.settle(self.status, self.log.text("content")):
+                self.stored = False
         except Exception as cause:  # noqa: BLE001 - the edge of a generation: whatever breaks, its readers get an end
             self._outcome = Outcome.broken(cause)
         finally:
@@ -189,7 +222,14 @@ class Stream:
                 self._grace.cancel()
             self._admitted.set()
             self._finished.set()
+            self._let_go()
             self._on_end(self)
+
+    def _let_go(self) -> None:
+        """Keep only what can still be asked for, and nothing for readers who have nothing to come."""
+        self.task = self._cancel_signal = None
+        for hold in self.holds:
+            hold.reader.stream_ended()
 
     def _begin(self, work: Work) -> asyncio.Task[None] | None:
         """The reader; none where the stream was cancelled before."""
@@ -202,7 +242,7 @@ class Stream:
         if reader is None:
             self._outcome = Outcome("cancelled", self._cancel_reason)
             return
-        self._cancel_signal = asyncio.get_running_loop().create_future()
+        assert self._cancel_signal is not None
         try:
             await asyncio.wait((reader, self._cancel_signal), return_when=asyncio.FIRST_COMPLETED)
             # The compare-and-set: from here on a cancel finds an outcome, or the outcome finds a cancel.
@@ -225,7 +265,17 @@ class Stream:
             reader.exception()
 
     async def _read(self, work: Work) -> None:
-        async with aclosing(await work.open(self)) as chunks:
+        try:
+            await self._read_all(await work.open(self))
+        except ContextTooLong:
+            # Told before anything else is: the prompt alone is too long.
+            again = None if self._started else await work.open_shorter(self)
+            if again is None:
+                raise
+            await self._read_all(again)
+
+    async def _read_all(self, generation: AsyncGenerator[StreamChunk, None]) -> None:
+        async with aclosing(generation) as chunks:
             async for chunk in chunks:
                 self._take(chunk)
 
@@ -240,10 +290,12 @@ class Stream:
             self.usage = chunk.usage
         if chunk.finish_reason is not None:
             self.finish_reason = chunk.finish_reason
-        kind: TextKind = "content" if chunk.content else "reasoning"
-        text = chunk.content or chunk.reasoning
-        if not text:
-            return
+        if chunk.reasoning:
+            self._append("reasoning", chunk.reasoning)
+        if chunk.content:
+            self._append("content", chunk.content)
+
+    def _append(self, kind: TextKind, text: str) -> None:
         if self._first_text_ms is None:
             self._first_text_ms = (time.monotonic() - self._began) * 1000
         try:
@@ -254,16 +306,6 @@ class Stream:
                 hint="Ask for less at a time, or set max_tokens.",
                 provider=self.identity.provider,
             ) from None
-
-    async def _settle(self, work: Work) -> None:
-        """Keep the answer before the end is told, so that the next turn finds it; but never wait long for that."""
-        settling = asyncio.create_task(work.settle(self.status, self.log.text("content")))
-        _, pending = await asyncio.wait((settling,), timeout=SETTLE_LIMIT_S)
-        if pending:
-            settling.cancel()
-            log.error("answer_not_stored", cause=f"the store took longer than {SETTLE_LIMIT_S:g} s")
-        elif error := settling.exception():
-            log.error("answer_not_stored", cause=type(error).__name__, exc_info=error)
 
     def _write_end(self, work: Work) -> None:
         outcome = self._outcome
@@ -283,38 +325,10 @@ class Stream:
                 text_bytes=self.log.content_bytes,
                 history_dropped=self.history_dropped,
                 error=error.info(self.identity.request_id, stream_id=self.stream_id) if error else None,
+                stored=self.stored,
             )
         )
-        duration_ms = round((time.monotonic() - self._began) * 1000, 1)
-        afterwards(lambda: self._log_end(outcome, usage, duration_ms))
-
-    def _log_end(self, outcome: Outcome, usage: TokenUsage, duration_ms: float) -> None:
-        error = outcome.error
-        if isinstance(error, InternalError):
-            log.error("stream_defect", exc_info=error.__cause__)
-        log.info(
-            "stream_ended",
-            provider=self.identity.provider,
-            model=self.identity.model,
-            status=outcome.status,
-            outcome=error.kind if error else outcome.reason or self.finish_reason,
-            first_token_ms=round(self._first_text_ms, 1) if self._first_text_ms is not None else None,
-            duration_ms=duration_ms,
-            prompt_tokens=usage.prompt_tokens,
-            completion_tokens=usage.completion_tokens,
-            estimated=usage.estimated or False,
-        )
-
-
-class Hold:
-    """One reader's claim on a stream; release it when the reader's connection is gone."""
-
-    def __init__(self, stream: Stream) -> None:
-        self.stream = stream
-        self._released = False
-
-    def release(self) -> None:
-        """Give the claim up; a second time does nothing."""
-        if not self._released:
-            self._released = True
-            self.stream.release()
+        # Without the error itself: its traceback keeps the whole request in memory.
+        self._outcome = Outcome(outcome.status, outcome.reason)
+        line = EndLine(self.identity, outcome, self.finish_reason, usage, self._began, self._first_text_ms)
+        afterwards(line.write)

@@ -8,7 +8,6 @@ from archer_ws.agents.base import AgentTurn, Gateway
 from archer_ws.agents.orchestrator import Orchestrator
 from archer_ws.core.exceptions import InvalidParams
 from archer_ws.llm_gateway.types import (
-    ChatMessage,
     ChatOptions,
     ChatRequest,
     MessageRole,
@@ -16,9 +15,10 @@ from archer_ws.llm_gateway.types import (
     StreamChunk,
     StreamStatus,
 )
-from archer_ws.sessions.history import estimate_tokens, fit_history
+from archer_ws.sessions.history import NO_HISTORY, estimate_tokens
 from archer_ws.sessions.limits import Slot
-from archer_ws.sessions.store import SessionStore
+from archer_ws.sessions.settling import Settling
+from archer_ws.sessions.store_contract import SessionStore
 
 if TYPE_CHECKING:
     from archer_ws.sessions.stream import Stream
@@ -56,6 +56,7 @@ class Turn:
         stream: the stream it is for.
         predecessors: the session's streams that this one interrupts and waits for.
         slot: the right to call the provider; released by the manager.
+        settling: stores the answer, also where that takes longer than the stream.
     """
 
     def __init__(
@@ -70,24 +71,32 @@ class Turn:
         gateway: Gateway,
         orchestrator: Orchestrator,
         store: SessionStore,
+        settling: Settling,
     ) -> None:
         self._request = request
         self._route = route
         self._principal = principal
         self._stream = stream
-        self._predecessors = predecessors
+        self._predecessors: Sequence[Stream] = predecessors
         self._slot = slot
         self._gateway = gateway
         self._orchestrator = orchestrator
         self._store = store
+        self._settling = settling
         self._first_stored: str | None = None
         self._last_stored: str | None = None
-        self._messages: Sequence[ChatMessage] = request.messages
+        self._history = NO_HISTORY
+        self._is_second_try = False
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether it belongs to a session."""
+        return self._request.session_id is not None
 
     @property
     def prompt_tokens(self) -> int:
         """An estimate of what was sent, for a provider that did not say."""
-        return estimate_tokens(self._messages)
+        return self._history.tokens + estimate_tokens(self._request.messages)
 
     async def admit(self) -> None:
         """Store the user's messages: from then on the request is accepted.
@@ -96,6 +105,7 @@ class Turn:
             SessionNotFound: there is no such session.
             InvalidParams: `replace_from` names no message of it.
             Overloaded: the store is full.
+            StorageUnavailable: the store is slow or fails.
         """
         session_id = self._request.session_id
         if session_id is None:
@@ -122,42 +132,62 @@ class Turn:
             stream.progress("queued", "behind the session's running stream")
             for predecessor in waiting:
                 await predecessor.wait_ended()
+        self._predecessors = ()  # They are kept by who reads them alone.
         if not self._slot.granted:
             stream.progress("queued", f"{self._route.provider} is busy with other requests")
             await self._slot.wait()
         stream.set_running()
-        self._messages, dropped = await self._with_history()
-        stream.history_dropped = dropped or None
+        await self._take_history(None)
+        return self._run()
+
+    async def open_shorter(self, stream: "Stream") -> AsyncGenerator[StreamChunk, None] | None:
+        """Once more with at most half of what was sent, and what the model's context is known to hold by now."""
+        before = self._history
+        if not before.messages or self._is_second_try:
+            return None
+        self._is_second_try = True
+        await self._take_history(self.prompt_tokens // 2)
+        if len(self._history.messages) == len(before.messages):
+            return None  # System messages alone are left.
+        stream.progress("retrying", "the history was too long for the model: with less of it")
+        return self._run()
+
+    def _run(self) -> AsyncGenerator[StreamChunk, None]:
+        self._stream.history_dropped = self._history.dropped or None
         options = ChatOptions(
             stop=tuple(self._request.stop or ()),
             top_p=self._request.top_p,
             seed=self._request.seed,
-            on_progress=stream.progress,
+            principal=self._principal,
+            on_progress=self._stream.progress,
         )
-        return self._orchestrator.run(AgentTurn(self._request, self._route, self._messages, options))
+        history = self._history.messages
+        messages = [*history, *self._request.messages] if history else self._request.messages
+        return self._orchestrator.run(AgentTurn(self._request, self._route, messages, options))
 
-    async def settle(self, status: StreamStatus, content: str) -> None:
-        """Store the answer, if there is one, behind the turn it belongs to."""
-        session_id = self._request.session_id
-        if session_id is None or self._last_stored is None or not content:
+    async def settle(self, status: StreamStatus, content: str) -> bool:
+        """Store the answer, if there is one, behind the turn it belongs to; whether that is done by now."""
+        session_id, after = self._request.session_id, self._last_stored
+        if session_id is None or after is None or not content:
+            return True
+        return await self._settling.keep(
+            lambda: self._store.append_answer(
+                self._principal, session_id, content, after=after, stream_id=self._stream.stream_id, status=status
+            )
+        )
+
+    async def _take_history(self, limit_tokens: int | None) -> None:
+        """Choose what of the session goes before the turn: what the model's context holds, and the limit allows."""
+        session_id, before = self._request.session_id, self._first_stored
+        if session_id is None or before is None:
             return
-        await self._store.append_answer(
-            self._principal,
-            session_id,
-            content,
-            after=self._last_stored,
-            stream_id=self._stream.stream_id,
-            status=status,
-        )
-
-    async def _with_history(self) -> tuple[Sequence[ChatMessage], int]:
-        session_id = self._request.session_id
-        if session_id is None:
-            return self._request.messages, 0
-        stored = await self._store.messages(self._principal, session_id, before=self._first_stored)
-        if not stored:
-            return self._request.messages, 0
         window = await self._gateway.context_window(self._route)
         # The answer needs its room too, but never so much that nothing is left for the question.
         budget = None if window is None else max(window - self._route.max_tokens, window // 2)
-        return fit_history([message.as_chat() for message in stored], self._request.messages, budget)
+        self._history = await self._store.history(
+            self._principal,
+            session_id,
+            before=before,
+            turn_tokens=estimate_tokens(self._request.messages),
+            budget_tokens=min((each for each in (budget, limit_tokens) if each is not None), default=None),
+        )

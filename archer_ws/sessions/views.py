@@ -40,4 +40,5 @@ def chat_response(stream: Stream) -> ChatResponse:
         reasoning=stream.log.text("reasoning") or None,
         error=ended.error if ended else None,
         history_dropped=stream.history_dropped,
+        stored=stream.stored,
     )

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 class Work(Protocol):
     """What a stream does, step by step; each is cancelled with it."""
 
+    @property
+    def is_stored(self) -> bool:
+        """Whether it is kept in a session; what is not is neither admitted nor settled."""
+
     async def admit(self) -> None:
         """The last checks before the stream is accepted.
 
@@ -23,8 +27,11 @@ class Work(Protocol):
     async def open(self, stream: "Stream") -> AsyncGenerator[StreamChunk, None]:
         """Wait until the stream may run, and give its chunks."""
 
-    async def settle(self, status: StreamStatus, content: str) -> None:
-        """Keep the answer."""
+    async def open_shorter(self, stream: "Stream") -> AsyncGenerator[StreamChunk, None] | None:
+        """Once more with less before it, where what was sent did not fit the model; None where that makes no sense."""
+
+    async def settle(self, status: StreamStatus, content: str) -> bool:
+        """Keep the answer, and tell whether it is kept by now; never waits longer than SETTLE_LIMIT_S."""
 
     @property
     def prompt_tokens(self) -> int:

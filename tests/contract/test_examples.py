@@ -54,7 +54,8 @@ def _the_examples_message(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first message that is stored gets the id that examples speak of."""
     minted = [MESSAGE]
     monkeypatch.setattr(
-        "archer_ws.sessions.store.new_id", lambda prefix: minted.pop() if prefix == "msg" and minted else new_id(prefix)
+        "archer_ws.sessions.conversation.new_id",
+        lambda prefix: minted.pop() if prefix == "msg" and minted else new_id(prefix),
     )
 
 

@@ -31,7 +31,7 @@ def no_defect(ctx: CheckContext, response: Response, case: "Case[Any]") -> None:
 
 
 #: Not among them: negative_data_rejection (numbers and booleans are read leniently, "1" as 1), and
-#: allow_header_conformance (the framework's Allow names the methods of one route of a path, not of all).
+#: allow_header_conformance (Allow names HEAD, which the document does not).
 CHECKS = [
     no_defect,
     checks.status_code_conformance,

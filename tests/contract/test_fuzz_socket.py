@@ -17,7 +17,8 @@ import websockets
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from archer_ws.rpc.connection import BAD_MESSAGES_MAX
+from archer_ws.core.limits import BAD_MESSAGES_MAX
+from archer_ws.rpc.codec import BATCH_MAX
 from archer_ws.rpc.schema import openrpc_document
 from tests.contract.fuzzed_server import FuzzedServer, defects, fuzzed_server
 from tests.contract.schema_strategies import SAFE_INTEGER, fitting, junk, spoiled, whole_text
@@ -43,6 +44,8 @@ class Frame:
     #: Whether it is no request, of which there may be only so many a minute.
     is_bad: bool
     may_close: bool
+    #: How many answers are due: a batch gets one for each of its entries, here none of them a request.
+    count: int = 1
 
     def __repr__(self) -> str:
         return self.text[:300]
@@ -54,6 +57,8 @@ def frame(text: str) -> Frame:
         message = json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError):
         return Frame(text, None, is_bad=True, may_close=False)
+    if isinstance(message, list) and 0 < len(message) <= BATCH_MAX and _depth(message) <= DEPTH_MAX:
+        return Frame(text, None, is_bad=True, may_close=False, count=len(message))
     if not isinstance(message, dict) or not _is_id(message.get("id")) or _depth(message) > DEPTH_MAX:
         return Frame(text, None, is_bad=True, may_close=False)
     may_close = message["method"] == "initialize" and '"token"' in text
@@ -164,9 +169,18 @@ def server() -> Iterator[FuzzedServer]:
         yield running
 
 
+def _due(frames: list[Frame]) -> Counter[Any]:
+    """How many answers are due, by their ids."""
+    due: Counter[Any] = Counter()
+    for each in frames:
+        if each.answer_id is not ...:
+            due[each.answer_id] += each.count
+    return due
+
+
 async def converse(address: str, frames: list[Frame]) -> tuple[Counter[Any], int | None]:
     """The answers by id, and what the socket was closed with, if it was."""
-    due = Counter(each.answer_id for each in frames if each.answer_id is not ...) + Counter([LAST])
+    due = _due(frames) + Counter([LAST])
     answers: Counter[Any] = Counter()
     url = f"ws://{address}/api/v1/ws"
     async with websockets.connect(url, max_size=None, proxy=None) as connection:
@@ -176,11 +190,12 @@ async def converse(address: str, frames: list[Frame]) -> tuple[Counter[Any], int
                     await connection.send(each.text)
                 await connection.send(json.dumps({"jsonrpc": "2.0", "id": LAST, "method": "ping"}))
                 while due - answers:
-                    answer = json.loads(await connection.recv())
-                    told = (answer.get("error"), answer.get("params", {}).get("error"))
-                    assert "internal_error" not in json.dumps(told), answer
-                    if "method" not in answer:
-                        answers[answer["id"]] += 1
+                    told = json.loads(await connection.recv())
+                    for answer in told if isinstance(told, list) else [told]:
+                        errors = (answer.get("error"), answer.get("params", {}).get("error"))
+                        assert "internal_error" not in json.dumps(errors), answer
+                        if "method" not in answer:
+                            answers[answer["id"]] += 1
         except websockets.ConnectionClosed:
             return answers, connection.close_code
         except TimeoutError:
@@ -201,7 +216,7 @@ def test_every_request_gets_its_one_answer(
 ) -> None:
     caplog.set_level(logging.WARNING)
     answers, closed_with = server.run(converse(server.address, frames))
-    due = Counter(each.answer_id for each in frames if each.answer_id is not ...)
+    due = _due(frames)
     said = "\n".join(map(repr, frames))
     if closed_with is None:
         assert answers == due + Counter([LAST]), said

@@ -116,9 +116,12 @@ def digest_of(name: str) -> str:
     return name.encode().hex().ljust(64, "0")
 
 
-def ollama_ps(*names: str) -> Reply:
-    """`GET /api/ps`: the models in memory."""
-    return Reply.of_json({"models": [{"name": name, "model": name, "digest": digest_of(name)} for name in names]})
+def ollama_ps(*names: str, context_length: int | None = None) -> Reply:
+    """`GET /api/ps`: the models in memory; older versions do not say with which context."""
+    running = {} if context_length is None else {"context_length": context_length}
+    return Reply.of_json(
+        {"models": [{"name": name, "model": name, "digest": digest_of(name), **running} for name in names]}
+    )
 
 
 def ollama_show(

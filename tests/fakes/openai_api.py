@@ -7,7 +7,7 @@ A reply's steps may also be the scripted server's `Wait`s and `Abort`s. `adapter
 
 import json
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 from archer_ws.llm_gateway.base import Timeouts
@@ -110,12 +110,17 @@ def counts(prompt: int, completion: int, *, cached: int = 0, reasoning: int = 0)
     }
 
 
-@asynccontextmanager
-async def adapter_for(server: ScriptedServer, **settings: Any) -> AsyncIterator[OpenAIAdapter]:
+def adapter_for(server: ScriptedServer, **settings: Any) -> AbstractAsyncContextManager[OpenAIAdapter]:
     """An OpenAI adapter at the server's address, closed in the end."""
+    return adapter_at(settings.pop("base_url", f"{server.url}/v1"), **settings)
+
+
+@asynccontextmanager
+async def adapter_at(base_url: str, **settings: Any) -> AsyncIterator[OpenAIAdapter]:
+    """An OpenAI adapter at any address, closed in the end."""
     defaults: dict[str, Any] = {
         "api_key": "sk-test",
-        "base_url": f"{server.url}/v1",
+        "base_url": base_url,
         "default_model": MODEL,
         "timeouts": Timeouts(),
         "concurrency": 4,

@@ -17,6 +17,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from archer_ws import main
 from archer_ws.api.access_log import RequestLog
+from archer_ws.api.dialects import Dialect, dialect_of
 from archer_ws.rpc.channel import Channel
 from archer_ws.rpc.connection import Connection
 from tests.fakes.rpc_peer import RpcPeer, SocketTransport
@@ -79,16 +80,22 @@ class Conversation:
             frame = json.loads(text)
         except (ValueError, RecursionError):
             return
-        match frame:
-            case {"id": bool()}:
-                pass
-            case {"id": int() | str() as identity, "method": str(method)}:
-                self._asked.setdefault(identity, method)
+        for message in frame if isinstance(frame, list) else [frame]:
+            match message:
+                case {"id": bool()}:
+                    pass
+                case {"id": int() | str() as identity, "method": str(method)}:
+                    self._asked.setdefault(identity, method)
 
     def sent(self, text: str) -> None:
         """What the server sends."""
         self._recorder.frames += 1
         frame = _json(text)
+        # The responses to a batch come in one array.
+        for message in frame if isinstance(frame, list) and frame else [frame]:
+            self._take(message)
+
+    def _take(self, frame: Any) -> None:
         match frame:
             case {"jsonrpc": "2.0", "method": str(method), "params": params, **rest} if not rest:
                 known = self._schemas.notifications.get(method)
@@ -208,8 +215,11 @@ class _Answer:
         if "x-request-id" not in self._headers:
             self._recorder.violation(f"{asked} {self._status} without X-Request-ID", str(self._headers))
         if described is None:
-            # No route, or none for this method: an error.
-            self._recorder.note("HTTP error", self._schemas.error, _json(self._body))
+            # No route, or none for this method: an error, in the form of the API whose client asks.
+            dialect = dialect_of(self._scope)
+            schema = self._schemas.error if dialect is Dialect.ARCHER else None
+            kind = "HTTP error" if schema else f"HTTP error of {dialect.value}"
+            self._recorder.note(kind, schema, _json(self._body))
         elif self._status not in described:
             self._recorder.violation(f"{asked} answers {self._status}, which is not described", self._body.decode())
         elif not described[self._status]:

@@ -159,10 +159,13 @@ class RpcPeer:
             while True:
                 text = await self.transport.recv()
                 RpcPeer.frames_in_all += 1
-                frame = json.loads(text)
-                self.frames.append(frame)
+                told = json.loads(text)
+                # The responses to a batch come in one array.
+                frames = told if isinstance(told, list) else [told]
+                self.frames += frames
                 async with self._changed:
-                    self._take(frame)
+                    for frame in frames:
+                        self._take(frame)
                     self._changed.notify_all()
         except Gone:
             self.closed.set()

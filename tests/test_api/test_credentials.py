@@ -171,3 +171,14 @@ def test_tickets_are_unguessable_and_fit_into_a_subprotocols_name() -> None:
     tokens = {office.issue("alice", None).token for _ in range(100)}
     assert len(tokens) == 100
     assert all(len(token) >= 43 and token.replace("-", "").replace("_", "").isalnum() for token in tokens)
+
+
+def test_who_issues_many_tickets_drops_his_own_and_nobody_elses() -> None:
+    office = TicketOffice(limit=10)
+    modest = office.issue("modest", None)
+
+    for _ in range(100):
+        latest = office.issue("greedy", None)
+
+    assert office.redeem(modest.token, None) == "modest"
+    assert office.redeem(latest.token, None) == "greedy"

@@ -31,7 +31,7 @@ async def test_an_unconfigured_provider_s_models_say_what_is_missing(archer: Arc
 
 async def test_an_unknown_provider_is_told_the_known_ones(archer: Archer) -> None:
     response = await archer.http.get("/api/v1/models/zebra")
-    assert response.status_code == 422
+    assert (response.status_code, response.json()["error"]["kind"]) == (404, "not_found")
     assert "ollama, openai, anthropic, local" in response.json()["error"]["hint"]
 
 

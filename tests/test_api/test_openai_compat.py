@@ -214,7 +214,7 @@ class TestErrors:
     @BOTH
     async def test_that_no_retry_can_help_is_not_tried_again(self, archer: Archer, kind: str) -> None:
         async with calling(kind, f"http://{archer.address}/v1", max_retries=2) as caller:
-            with pytest.raises(openai.InternalServerError, match="OPENAI_API_KEY") as caught:
+            with pytest.raises(openai.BadRequestError, match="OPENAI_API_KEY") as caught:
                 await caller.complete(model="openai/gpt-4o")
         assert caught.value.code == "provider_not_configured"
         assert caught.value.request.headers["x-stainless-retry-count"] == "0"

@@ -138,7 +138,7 @@ async def test_streams_are_listed_by_session_and_state(archer: Archer) -> None:
         listed = (await archer.http.get("/api/v1/streams")).json()["items"]
         of_session = (await archer.http.get("/api/v1/streams?session_id=s")).json()["items"]
         active = (await archer.http.get("/api/v1/streams?active=true")).json()["items"]
-    assert [info["stream_id"] for info in listed] == ["loose", "bound"]
+    assert [info["stream_id"] for info in listed] == ["bound", "loose"]
     assert [info["stream_id"] for info in of_session] == ["bound"]
     assert [info["stream_id"] for info in active] == ["bound"]
 

@@ -73,7 +73,9 @@ async def _relay(client: ServerConnection, server: ClientConnection, meddle: Hon
     up = asyncio.create_task(_up(client, server, meddle))
     try:
         async for frame in server:
-            for message in meddle.down(json.loads(frame)):
+            told = json.loads(frame)
+            # The responses to a batch, which come in one array, are left as they are.
+            for message in [told] if isinstance(told, list) else meddle.down(told):
                 await client.send(json.dumps(message, ensure_ascii=False))
     except ConnectionClosed:
         pass

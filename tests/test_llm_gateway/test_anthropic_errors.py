@@ -21,7 +21,7 @@ from archer_ws.llm_gateway.anthropic_adapter import AnthropicAdapter
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole
 from tests.fakes import anthropic_api as api
 from tests.fakes.anthropic_api import adapter_at
-from tests.fakes.scripted_server import Abort, Reply, scripted_server
+from tests.fakes.scripted_server import Abort, Exchange, Reply, scripted_server
 
 HELLO = [ChatMessage(role=MessageRole.USER, content="Hello")]
 SECRET = "sk-test"
@@ -249,7 +249,10 @@ async def test_a_whole_answer_that_breaks_off_may_be_tried_again() -> None:
 
 @pytest.mark.parametrize("reply", [Reply([b"<p>"], content_type="text/html"), Reply([b"{}"]), Reply([b'{"data": 1}'])])
 async def test_a_list_of_models_that_is_none_is_an_error_and_an_unhealthy_provider(reply: Reply) -> None:
-    async with scripted_server(responder=lambda _: reply) as server, adapter_at(server.url) as adapter:
+    def list_alone(exchange: Exchange) -> Reply:
+        return reply if exchange.method == "GET" else Reply(status=404)
+
+    async with scripted_server(responder=list_alone) as server, adapter_at(server.url) as adapter:
         with pytest.raises(ProviderError):
             await adapter.list_models()
         status = await adapter.health_check()

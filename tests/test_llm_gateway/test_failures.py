@@ -26,8 +26,8 @@ from archer_ws.core.exceptions import (
     ProviderTimeout,
     ProviderUnavailable,
 )
+from archer_ws.core.limits import PROVIDER_MESSAGE_CHARS
 from archer_ws.llm_gateway.failures import (
-    MAX_MESSAGE_CHARS,
     ProviderIdentity,
     context_too_long,
     failure_from_status,
@@ -301,7 +301,7 @@ def test_a_refused_credential_is_never_repeated() -> None:
 def test_a_providers_message_is_one_bounded_line() -> None:
     assert trimmed(None) == ""
     assert trimmed("  a\n\tb ") == "a b"
-    assert len(trimmed("x " * 5000)) == MAX_MESSAGE_CHARS
+    assert len(trimmed("x " * 5000)) == PROVIDER_MESSAGE_CHARS
     assert trimmed("a\x1b[31mb\ud83d") == "a\ufffd[31mb\ufffd"
 
 

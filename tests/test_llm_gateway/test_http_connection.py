@@ -12,18 +12,17 @@ from typing import Any
 
 import pytest
 
+from archer_ws.core.limits import PROVIDER_HEAD_BYTES, PROVIDER_SLICE_BYTES, PROVIDER_UNREAD_BYTES
+from archer_ws.llm_gateway.content_coding import DecodingError
+from archer_ws.llm_gateway.http_answer import BodyTooLong
 from archer_ws.llm_gateway.http_connection import (
-    MAX_HEAD_BYTES,
-    MAX_UNREAD_BYTES,
-    Answer,
     ConnectError,
     Connection,
     ConnectTimeout,
-    DecodingError,
-    NotHttp,
     Origin,
     connect,
 )
+from archer_ws.llm_gateway.http_parsing import Answer, NotHttp
 from tests.fakes.raw_http import RawConnection, raw_http_server, soon
 
 REQUEST = b"POST /chat HTTP/1.1\r\nHost: provider\r\nContent-Length: 2\r\n\r\n"
@@ -207,6 +206,139 @@ async def test_a_compressed_body_is_decompressed_though_nobody_asked(encoding: s
     assert answer.headers.get("content-encoding", "identity") in {"identity", ""}
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        ["Transfer-Encoding: chunked", "Content-Length: 4"],
+        ["Content-Length: 40000", "Transfer-Encoding: chunked"],
+        ["Transfer-Encoding: chunked, identity"],
+        ["Transfer-Encoding: identity, chunked"],
+        ["Transfer-Encoding: chunked", "Transfer-Encoding: identity"],
+        ["Transfer-Encoding: chunked;q=1"],
+        ['Transfer-Encoding: "chunked"'],
+        ["Transfer-Encoding: chunked,"],
+        ["Transfer-Encoding:", "transfer-encoding: CHUNKED", "Content-Length: 4"],
+    ],
+    ids=str,
+)
+async def test_chunks_are_read_as_such_however_the_head_says_it_and_the_connection_is_not_used_again(
+    talk: Talk, fields: list[str]
+) -> None:
+    head = "\r\n".join(["HTTP/1.1 200 OK", *fields, "Content-Type: a/b", "", ""]).encode()
+
+    answer = await talk.answered(head + chunk(b"some") + chunk(b" text") + LAST_CHUNK)
+
+    assert await soon(answer.read()) == b"some text"
+    assert answer.content_type == "a/b"
+    await answer.aclose()
+    assert not talk.was_kept
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        ["Content-Length: 4", "Content-Length: 4"],
+        ["Content-Length: 4, 4"],
+        ["Transfer-Encoding: identity", "Content-Length: 4"],
+        ["Transfer-Encoding:", "Content-Length: 4"],
+    ],
+    ids=str,
+)
+async def test_a_length_that_is_told_twice_is_a_length(fields: list[str]) -> None:
+    wire = "\r\n".join(["HTTP/1.1 200 OK", *fields, "", ""]).encode() + b"some"
+    for at in range(1, len(wire)):
+        assert (await heard(wire[:at], wire[at:]))[1] == b"some", at
+
+
+async def test_lengths_that_differ_are_no_answer(talk: Talk) -> None:
+    with pytest.raises(NotHttp):
+        await talk.answered(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\nsome")
+
+
+async def test_a_body_compressed_by_its_transfer_is_unpacked() -> None:
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n"
+
+    assert (await heard(head + chunk(gzip.compress(b"some text")) + LAST_CHUNK))[1] == b"some text"
+
+
+async def test_trailer_fields_are_dropped() -> None:
+    wire = CHUNKED + chunk(b"some") + b"0\r\nContent-Type: evil\r\nX-Late: 1\r\n\r\n"
+
+    answer, body = await heard(wire)
+
+    assert (body, dict(answer.headers)) == (b"some", {"transfer-encoding": "chunked"})
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [
+        pytest.param(b"a: b\r\n" * 50_000, id="trailer fields"),
+        pytest.param(b"a: " + b"b" * 200_000, id="one trailer field"),
+        pytest.param(b";" + b"x" * 200_000, id="an extension of a chunk"),
+    ],
+)
+@pytest.mark.parametrize("size", [100, 1_000_000])
+async def test_what_has_no_end_and_is_no_body_breaks_the_answer_off(endless: bytes, size: int) -> None:
+    answer = Answer(asyncio.Transport(), lambda _: None)
+    answer.feed(CHUNKED + chunk(b"some"))
+    assert await soon(answer.read_some()) == b"some"
+    end = b"5" + endless if endless.startswith(b";") else b"0\r\n" + endless
+    for start in range(0, len(end), size):
+        answer.feed(end[start : start + size])
+
+    with pytest.raises(NotHttp):
+        await soon(answer.read_some())
+    await answer.aclose()
+
+
+async def test_header_fields_sent_many_times_are_joined() -> None:
+    answer, _ = await heard(whole(b"", *["x-many: 1"] * 3000))
+
+    assert answer.headers["x-many"] == ", ".join(["1"] * 3000)
+
+
+async def test_between_the_slices_of_a_large_read_others_have_their_turn() -> None:
+    answer = Answer(asyncio.Transport(), lambda _: None)
+    body = bytes(4 * PROVIDER_SLICE_BYTES)
+    answer.feed(CHUNKED + chunk(body) + LAST_CHUNK)
+    turns: list[int] = []
+
+    async def others() -> None:
+        while True:
+            turns.append(0)
+            await asyncio.sleep(0)
+
+    others_run = asyncio.create_task(others())
+    pieces = [piece async for piece in answer.reads()]
+    others_run.cancel()
+
+    assert b"".join(pieces) == body
+    assert max(map(len, pieces)) == PROVIDER_SLICE_BYTES
+    assert len(turns) >= len(pieces) - 1
+    await answer.aclose()
+
+
+async def test_a_body_that_unpacks_to_much_is_read_in_slices_and_its_server_waits() -> None:
+    answer = Answer(asyncio.Transport(), lambda _: None)
+    answer.feed(whole(gzip.compress(b"\n" * 10_000_000), "Content-Encoding: gzip"))
+
+    for _ in range(3):
+        assert await soon(answer.read_some()) == b"\n" * PROVIDER_SLICE_BYTES
+    with pytest.raises(BodyTooLong):
+        await soon(answer.read(1_000_000))
+    await answer.aclose()
+
+
+async def test_a_connection_on_which_anything_waits_is_not_silent(talk: Talk) -> None:
+    answer = await talk.answered(whole(b"some"))
+    assert await soon(answer.read()) == b"some"
+    await answer.aclose()
+    assert talk.connection.is_silent
+    # The loop has had no turn to read it when the next request would be sent.
+    talk.peer.writer.transport.get_extra_info("socket")._sock.send(b"HTTP/1.1 200 OK\r\n\r\n")
+    assert not talk.connection.is_silent
+
+
 async def test_a_broken_compression_is_told(talk: Talk) -> None:
     compressed = gzip.compress(b"some text")
     answer = await talk.answered(whole(compressed[:10] + b"\xff" * len(compressed), "Content-Encoding: gzip"))
@@ -247,7 +379,7 @@ async def test_header_fields_are_asked_for_in_lower_case_and_joined_where_sent_t
         b"HTTP/2 200 OK\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n",
         b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n\x81\x01x",
-        b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * MAX_HEAD_BYTES,
+        b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * PROVIDER_HEAD_BYTES,
     ],
     ids=["another protocol", "another version", "no number", "an upgrade", "a head without end"],
 )
@@ -260,12 +392,12 @@ async def test_what_is_no_answer_is_told_and_its_connection_closed(talk: Talk, w
 async def test_signs_of_life_without_end_are_no_answer(talk: Talk) -> None:
     sign = b"HTTP/1.1 102 Processing\r\n\r\n"
     with pytest.raises(NotHttp):
-        await talk.answered(sign * (MAX_HEAD_BYTES // len(sign) + 1))
+        await talk.answered(sign * (PROVIDER_HEAD_BYTES // len(sign) + 1))
 
 
 async def test_a_long_head_is_read() -> None:
-    answer, body = await heard(whole(b"some", f"X-Long: {'x' * (MAX_HEAD_BYTES - 100)}"))
-    assert (len(answer.headers["x-long"]), body) == (MAX_HEAD_BYTES - 100, b"some")
+    answer, body = await heard(whole(b"some", f"X-Long: {'x' * (PROVIDER_HEAD_BYTES - 100)}"))
+    assert (len(answer.headers["x-long"]), body) == (PROVIDER_HEAD_BYTES - 100, b"some")
 
 
 @pytest.mark.parametrize("wire", [b"", b"HTTP/1.1 200 OK\r\nContent-"], ids=["nothing", "half a head"])
@@ -349,8 +481,8 @@ async def test_a_reader_that_does_not_read_makes_the_server_wait(talk: Talk) -> 
         assert unsent, "all was taken, though nobody reads"
         still = still + 1 if unsent == before else 0
     first = await soon(answer.read_some())
-    assert len(first) <= MAX_UNREAD_BYTES + LARGEST_READ
-    assert first + await soon(answer.read()) == body
+    assert len(first) <= PROVIDER_UNREAD_BYTES + LARGEST_READ
+    assert first + await soon(answer.read(len(body))) == body
     await answer.aclose()
     assert talk.was_kept
 
@@ -376,13 +508,18 @@ async def test_only_what_lies_unread_counts() -> None:
     transport = NotedTransport()
     answer = Answer(transport, lambda _: None)
     answer.feed(CHUNKED)
+
+    async def read(size: int) -> None:
+        while size:
+            size -= len(await soon(answer.read_some()))
+
     for _ in range(2):
-        answer.feed(chunk(bytes(MAX_UNREAD_BYTES)))
-        await soon(answer.read_some())
+        answer.feed(chunk(bytes(PROVIDER_UNREAD_BYTES)))
+        await read(PROVIDER_UNREAD_BYTES)
     assert not transport.told
-    answer.feed(chunk(bytes(MAX_UNREAD_BYTES)) + chunk(b"1") + chunk(b"2"))
+    answer.feed(chunk(bytes(PROVIDER_UNREAD_BYTES)) + chunk(b"1") + chunk(b"2"))
     assert transport.told == ["pause"]
-    await soon(answer.read_some())
+    await read(PROVIDER_UNREAD_BYTES + 2)
     assert transport.told == ["pause", "resume"]
     await answer.aclose()
 

@@ -13,8 +13,10 @@ from contextlib import asynccontextmanager
 import aiohttp
 import pytest
 
+from archer_ws.core.limits import PROVIDER_UNREAD_BYTES
 from archer_ws.llm_gateway.http_answer import StreamedAnswer
-from archer_ws.llm_gateway.http_connection import MAX_UNREAD_BYTES, ConnectError, Connection, ConnectTimeout
+from archer_ws.llm_gateway.http_connection import ConnectError, Connection, ConnectTimeout
+from archer_ws.llm_gateway.http_parsing import NotHttp
 from archer_ws.llm_gateway.http_stream import StreamPool
 from tests.fakes.raw_http import RawConnection, RawHttpServer, raw_http_server, soon
 from tests.fakes.scripted_server import Reply, scripted_server
@@ -24,17 +26,8 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nsome\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
 
 
-def make_pool(
-    *, connect_s: float = 5, keep_alive_s: float = 60, proxy: str | None = None, follows_redirects: bool = True
-) -> StreamPool:
-    return StreamPool(
-        connections=4,
-        connect_s=connect_s,
-        keep_alive_s=keep_alive_s,
-        proxy=proxy,
-        tls=None,
-        follows_redirects=follows_redirects,
-    )
+def make_pool(*, connect_s: float = 5, keep_alive_s: float = 60, proxy: str | None = None) -> StreamPool:
+    return StreamPool(connections=4, connect_s=connect_s, keep_alive_s=keep_alive_s, proxy=proxy, tls=None)
 
 
 @asynccontextmanager
@@ -120,6 +113,37 @@ async def test_servers_do_not_share_connections(pool: StreamPool) -> None:
         assert (len(one.connections), len(other.connections)) == (1, 1)
 
 
+async def test_one_principals_answer_never_comes_over_a_connection_that_carried_anothers(
+    pool: StreamPool, server: RawHttpServer
+) -> None:
+    peers: dict[str, RawConnection] = {}
+    for principal in ("ada", "bob", "ada", "bob"):
+        asking = asyncio.create_task(pool.post(f"http://127.0.0.1:{server.port}/", b"{}", {}, principal=principal))
+        peer = peers.get(principal) or await server.next_connection()
+        peers[principal] = peer
+        await peer.request()
+        peer.send(WHOLE)
+        answer = await soon(asking)
+        assert await soon(answer.read()) == b"some"
+        await answer.aclose()
+    assert peers["ada"] is not peers["bob"]
+    for peer in peers.values():
+        # What nobody asked for closes its own principal's connection.
+        peer.send(WHOLE)
+        assert await peer.client_left()
+    assert not pool._idle
+
+
+@pytest.mark.parametrize("status", ["000", "042", "99"])
+async def test_a_status_that_is_none_fails_at_once_instead_of_being_waited_out(client: Client, status: str) -> None:
+    asking = client.post()
+    peer = await client.server.next_connection()
+    await peer.request()
+    peer.send(b"HTTP/1.1 %b Nothing\r\nContent-Length: 0\r\n\r\n" % status.encode())
+    with pytest.raises(NotHttp):
+        await soon(asking)
+
+
 async def test_a_connection_whose_answer_was_left_before_its_end_is_closed_at_once(client: Client) -> None:
     peer, answer = await client.answer(None, CHUNKED)
     assert await soon(answer.read_some()) == b"some"
@@ -130,7 +154,7 @@ async def test_a_connection_whose_answer_was_left_before_its_end_is_closed_at_on
 
 async def test_an_answer_whole_but_too_large_to_be_taken_unread_leaves_no_deaf_connection(client: Client) -> None:
     # As much as one more read takes beyond what may lie unread.
-    size = MAX_UNREAD_BYTES + 1000
+    size = PROVIDER_UNREAD_BYTES + 1000
     peer, answer = await client.answer(None, b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + bytes(size))
     for _ in range(100):
         await asyncio.sleep(0)
@@ -336,23 +360,17 @@ async def test_a_connection_that_is_not_made_in_time_is_told(
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_a_redirect_is_followed_or_given_as_is_wanted(status: int) -> None:
-    for follows in (True, False):
-        async with (
-            scripted_server(Reply([b"there"])) as there,
-            scripted_server() as here,
-            closing(make_pool(follows_redirects=follows)) as pool,
-        ):
-            here.enqueue(*[Reply([b"here"], status=status, headers={"location": f"{there.url}/moved"})] * 2)
-            answer = await soon(pool.post(f"{here.url}/chat", b"{}", {"Content-Type": "application/json"}))
-            body = await soon(answer.read())
-            assert (answer.status, body) == ((200, b"there") if follows else (status, b"here"))
-            await answer.aclose()
-            assert [seen.path for seen in there.exchanges] == (["/moved"] if follows else [])
-            # To follow, it is asked once more by what knows how to.
-            assert len(here.exchanges) == (2 if follows else 1)
-            if status in {307, 308} and follows:
-                assert (there.exchanges[0].method, there.exchanges[0].body) == ("POST", b"{}")
+@pytest.mark.parametrize("by_proxy", [False, True])
+async def test_a_redirect_is_an_answer_and_takes_nothing_anywhere(status: int, by_proxy: bool) -> None:
+    async with (
+        scripted_server(Reply([b"there"])) as there,
+        scripted_server(Reply([b"here"], status=status, headers={"location": f"{there.url}/moved"})) as here,
+        closing(make_pool(proxy=here.url if by_proxy else None)) as pool,
+    ):
+        answer = await soon(pool.post(f"{here.url}/chat", b"{}", {"Content-Type": "application/json"}))
+        assert (answer.status, await soon(answer.read())) == (status, b"here")
+        await answer.aclose()
+        assert (len(here.exchanges), there.exchanges) == (1, [])
 
 
 async def test_with_a_proxy_it_is_the_one_that_is_asked() -> None:

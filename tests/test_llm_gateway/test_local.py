@@ -251,6 +251,37 @@ async def test_a_crash_behind_a_plain_chat_is_told_as_one(local: LocalAdapter) -
             await task
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a process can't be stopped there")
+async def test_a_model_that_is_stopped_is_replaced_within_the_first_token_limit() -> None:
+    timeouts = Timeouts(first_token_s=6.0)
+    adapter = LocalAdapter(model_path=None, parallel=1, timeouts=timeouts, catalog=load_catalog(), concurrency=2)
+    try:
+        assert await text_of(adapter)
+        process, _ = serving(adapter)
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGSTOP)
+        async with asyncio.timeout(WAIT_S):
+            with pytest.raises(ProviderUnavailable, match="crashed"):
+                await adapter.chat(user("Say hello."), None, 0.0, 4)
+            assert (await adapter.chat(user("Say hello."), None, 0.0, 4)).content
+        assert serving(adapter)[0] is not process
+    finally:
+        await adapter.aclose()
+
+
+async def test_a_model_that_only_reads_a_long_prompt_is_left_alone() -> None:
+    timeouts = Timeouts(first_token_s=1.2)
+    adapter = LocalAdapter(model_path=None, parallel=1, timeouts=timeouts, catalog=load_catalog(), concurrency=2)
+    try:
+        assert await text_of(adapter)
+        process, _ = serving(adapter)
+        async with asyncio.timeout(WAIT_S):
+            assert (await adapter.chat(user("Why is the sky blue? " * 500), None, 0.0, 4)).content
+        assert serving(adapter)[0] is process
+    finally:
+        await adapter.aclose()
+
+
 async def test_a_closed_adapter_has_ended_its_child_and_starts_it_again_when_asked() -> None:
     adapter = new_adapter()
     try:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from archer_ws.core import secrets
 from archer_ws.core.exceptions import ProviderTimeout, ProviderUnavailable
 from archer_ws.llm_gateway import local_supervisor
 from archer_ws.llm_gateway.local_process import STDERR_LINES, Endpoint, Exit, LocalProcess
@@ -275,3 +276,30 @@ async def test_the_key_reaches_the_child_by_stdin(supervise: Supervise, tmp_path
     configuration, arguments, environment = json.loads(seen.read_text())
     assert configuration == {**CONFIGURATION, "api_key": endpoint.api_key}
     assert endpoint.api_key not in json.dumps([arguments, environment])
+
+
+async def test_the_child_sees_no_credential_of_our_environment(
+    supervise: Supervise, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {
+        "OPENAI_API_KEY": "sk-canary-1",
+        "ARCHER_AUTH_TOKENS": '{"a": "canary-2"}',
+        "HTTPS_PROXY": "http://bob:canary-3@proxy:1",
+        "ODD_NAME": "with canary-4 inside",
+        "AWS_ACCESS_KEY_ID": "canary-5",
+        "DATABASE_URL": "postgres://bob:canary-6@host/db",
+        "ORDINARY": "stays",
+    }
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    secrets.remember("canary-4")
+    seen = tmp_path / "seen"
+    told = f"open({str(seen)!r}, 'w').write(json.dumps(dict(os.environ)))"
+    try:
+        await start(supervise(READ, told, ANNOUNCE, STAY))
+    finally:
+        secrets.forget("canary-4")
+    environment = json.loads(seen.read_text())
+    assert "canary" not in json.dumps(environment)
+    assert environment["ORDINARY"] == "stays"
+    assert environment["PATH"] == os.environ["PATH"]

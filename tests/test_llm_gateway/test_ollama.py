@@ -51,6 +51,8 @@ async def test_a_request_has_the_options_in_ollamas_words_and_no_names() -> None
         "model": "qwen3",
         "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi 😀"}],
         "stream": False,
+        "truncate": False,
+        "shift": False,
         "options": {"temperature": 0.0, "num_predict": 64, "top_p": 0.9, "seed": 0, "stop": ["END"]},
     }
 

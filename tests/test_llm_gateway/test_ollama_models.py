@@ -140,7 +140,7 @@ def test_memory_expires() -> None:
 
 
 async def test_a_list_without_bounds_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("archer_ws.llm_gateway.ollama_http.MAX_BODY_BYTES", 1000)
+    monkeypatch.setattr("archer_ws.llm_gateway.ollama_http.PROVIDER_DOCUMENT_BYTES", 1000)
     async with scripted_server(Reply([b" " * 1001, forever()])) as server, adapter_at(server.url) as adapter:
         async with asyncio.timeout(2):
             status = await adapter.health_check()

@@ -150,8 +150,15 @@ def test_halves_of_a_surrogate_pair_pass_as_they_are() -> None:
     assert [chunk.content for chunk in chunks] == ["\ud83d", "\ude00", ""]
 
 
-@pytest.mark.parametrize(
-    "line", [b'{"message": null}', b'{"message": "text"}', b'{"message": {"content": 5, "thinking": []}}', b"{}"]
-)
-def test_fields_of_another_type_are_passed_over(line: bytes) -> None:
+@pytest.mark.parametrize("line", [b'{"message": null}', b'{"message": {"content": null, "thinking": []}}', b"{}"])
+def test_fields_without_text_are_passed_over(line: bytes) -> None:
     assert decoded([line]) == [StreamChunk(content="")]
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [(b'{"message": "no memory left"}', "no memory left"), (b'{"message": {"content": 5}}', "not text")],
+)
+def test_fields_that_can_be_no_text_are_not_passed_over(line: bytes, says: str) -> None:
+    with pytest.raises(ProviderError, match=says):
+        decoded([line])

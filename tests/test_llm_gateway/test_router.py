@@ -98,8 +98,11 @@ def test_the_configured_sampling_is_the_default(make_settings: MakeSettings) -> 
     router = LLMRouter(make_settings(llm_temperature=0.1, llm_max_tokens=7))
     route = router.resolve(ask())
     assert (route.temperature, route.max_tokens) == (0.1, 7)
+    assert route.defaulted == {"temperature", "max_tokens"}
+    assert router.resolve(ask(temperature=0)).defaulted == {"max_tokens"}
     route = router.resolve(ask(temperature=0, max_tokens=1))
     assert (route.temperature, route.max_tokens) == (0, 1)
+    assert not route.defaulted
 
 
 def test_the_embedded_models_own_defaults_come_after_the_request_and_the_owner_and_before_ours(

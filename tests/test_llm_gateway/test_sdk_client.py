@@ -10,9 +10,18 @@ import pytest
 from archer_ws.core.exceptions import ProviderNotConfigured
 from archer_ws.llm_gateway.base import Timeouts
 from archer_ws.llm_gateway.catalog import load_catalog
+from archer_ws.llm_gateway.failures import ProviderIdentity
 from archer_ws.llm_gateway.openai_adapter import OpenAIAdapter
 from archer_ws.llm_gateway.sdk_client import SdkClient
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole
+
+ACME = ProviderIdentity(
+    name="acme",
+    address="http://127.0.0.1:9",
+    auth_hint="Check ACME_KEY.",
+    unavailable_hint="Check ACME_URL.",
+    model_hint="Name another model than {model}.",
+)
 
 
 class Client:
@@ -33,7 +42,7 @@ class Client:
 @pytest.fixture
 def sdk() -> Iterator[SdkClient[Client]]:
     sys.modules["an_sdk"] = ModuleType("an_sdk")
-    yield SdkClient("an_sdk", Client, provider="acme")
+    yield SdkClient("an_sdk", Client, identity=ACME)
     del sys.modules["an_sdk"]
 
 
@@ -104,7 +113,7 @@ def test_the_client_of_a_loop_that_still_lives_is_left_alone(sdk: SdkClient[Clie
 
 async def test_a_package_that_is_missing_is_named() -> None:
     with pytest.raises(ProviderNotConfigured) as caught:
-        await SdkClient("no_such_sdk", Client, provider="acme").get()
+        await SdkClient("no_such_sdk", Client, identity=ACME).get()
 
     assert "pip install no_such_sdk" in str(caught.value.hint)
     assert caught.value.provider == "acme"
@@ -124,7 +133,7 @@ async def test_authorities_that_can_t_be_read_are_told_with_the_variable_that_na
     )
     with pytest.raises(ProviderNotConfigured) as caught:
         await adapter.chat([ChatMessage(role=MessageRole.USER, content="x")])
-    assert "none.pem can't be read (No such file or directory)" in caught.value.message
+    assert "none.pem, which can't be read (No such file or directory)" in caught.value.message
     assert "SSL_CERT_FILE" in (caught.value.hint or "")
     (tmp_path / "none.pem").write_text("no certificate")
     status = await adapter.health_check()

@@ -127,7 +127,7 @@ def test_flush_tells_the_last_line_once() -> None:
 
 
 def test_an_endless_line_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire, "MAX_LINE_BYTES", 10)
+    monkeypatch.setattr(wire, "PROVIDER_DOCUMENT_BYTES", 10)
     decoder = LineDecoder()
     for _ in range(5):
         decoder.feed(b"xx")
@@ -136,7 +136,7 @@ def test_an_endless_line_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_many_short_lines_are_no_long_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire, "MAX_LINE_BYTES", 10)
+    monkeypatch.setattr(wire, "PROVIDER_DOCUMENT_BYTES", 10)
     decoder = LineDecoder()
     assert [line for _ in range(50) for line in decoder.feed(b"12345\n1234")] == [b"12345", *[b"123412345"] * 49]
 
@@ -155,14 +155,24 @@ def test_json_is_decoded_as_the_standard_library_does(value: object) -> None:
     assert repr(decoded) == repr(json.loads(text))
 
 
+@pytest.mark.parametrize(
+    ("data", "value"),
+    [
+        (b'{"caf\xe9": "\xff"}', {"caf\ufffd": "\ufffd"}),
+        (b'"a\tb\0c"', "a\tb\0c"),
+        (b"\xef\xbb\xbf\0[1]\0\0", [1]),
+    ],
+)
+def test_bytes_that_json_has_not_are_no_reason_to_lose_the_rest(data: bytes, value: object) -> None:
+    assert decode_json(data) == value
+
+
 def test_half_a_surrogate_pair_is_kept() -> None:
     assert decode_json(b'"\\ud83d"') == "\ud83d"
     assert decode_json(b'"\\ud83d\\ude00"') == "\U0001f600"
 
 
-@pytest.mark.parametrize(
-    "data", [b"", b"{", b"nope", b'"\xff"', b"\xff\xfe", b"[" * 200_000, b'{"a":' * 200_000, b'{"a":1} {}']
-)
+@pytest.mark.parametrize("data", [b"", b"{", b"nope", b"\xff\xfe", b"[" * 200_000, b'{"a":' * 200_000, b'{"a":1} {}'])
 def test_what_is_not_json_is_a_value_error(data: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - each way of being wrong has its own words
         decode_json(data)

@@ -5,8 +5,11 @@ from typing import Any
 
 import pytest
 
+from archer_ws.core.limits import MAX_REQUESTS, MAX_STREAMS
+from archer_ws.core.logging import configure_logging
 from archer_ws.llm_gateway.types import StreamChunk
-from archer_ws.rpc.connection import MAX_REQUESTS, MAX_STREAMS
+from archer_ws.rpc import connection
+from archer_ws.rpc.codec import Call, decode_call
 from tests.fakes.rpc_peer import RpcError, RpcPeer, result_of
 from tests.test_rpc.conftest import Server
 
@@ -302,7 +305,6 @@ async def test_a_wrong_token_is_told_and_closes(server: Server) -> None:
     [
         ("{", -32700, None),
         ("[]", -32600, None),
-        ('[{"jsonrpc": "2.0", "id": 1, "method": "ping"}]', -32600, None),
         ('"ping"', -32600, None),
         ('{"jsonrpc": "2.0", "id": true, "method": "ping"}', -32600, None),
         ('{"jsonrpc": "2.0", "id": 1.5, "method": "ping"}', -32600, None),
@@ -317,6 +319,12 @@ async def test_a_wrong_token_is_told_and_closes(server: Server) -> None:
         ('{"jsonrpc": "2.0", "id": 5, "method": "ping", "params": [1]}', -32602, 5),
         ('{"jsonrpc": "2.0", "id": "x", "method": "stream/get", "params": {}}', -32602, "x"),
         ('{"jsonrpc": "2.0", "id": 5, "method": "stream/get", "params": {"stream_id": "\\ud800"}}', -32602, 5),
+        ('\ufeff{"jsonrpc": "2.0", "id": 5, "method": "stream/get", "params": {"stream_id": "\\ud800"}}', -32602, 5),
+        ('\ufeff"\\udfff"', -32600, None),
+        ('\ufeff{"jsonrpc": "2.0", "id": "\\ud800", "method": "ping"}', -32600, None),
+        ('\ufeff\ufeff{"jsonrpc": "2.0", "id": 5, "method": "ping"}', -32700, None),
+        ("\ufeff", -32700, None),
+        ('{"jsonrpc": "2.0", "id": 5, "method": "\\ud800", "params": {"n": NaN}}', -32602, 5),
         ('{"jsonrpc": "2.0", "id": 5, "method": "ping", "params": {"n": NaN}}', -32700, None),
         ('{"jsonrpc": "2.0", "id": 5, "method": "ping", "params": ' + "[" * 5000 + "]" * 5000 + "}", -32700, None),
         ('{"jsonrpc": "2.0", "id": 5, "method": "ping", "params": {"n": ' + "9" * 10_000 + "}}", -32700, None),
@@ -332,6 +340,34 @@ async def test_what_is_no_request_is_answered_and_the_socket_lives_on(
     assert (answer["error"]["code"], answer["id"]) == (code, identity)
     assert answer["error"]["data"]["kind"]
     assert await peer.call("ping") == {}
+
+
+def test_a_byte_order_mark_before_a_request_is_no_fault() -> None:
+    assert decode_call('\ufeff{"jsonrpc": "2.0", "id": 5, "method": "ping"}') == Call(5, "ping", {})
+
+
+async def test_a_frame_that_cannot_even_be_judged_is_answered_and_the_socket_lives_on(
+    server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    configure_logging()
+    peer = await server.connect()
+
+    def broken(text: str) -> Call:
+        if "ping" in text:
+            return decode_call(text)
+        raise RecursionError
+
+    monkeypatch.setattr(connection, "_frame_defect", connection._frame_defect.renewed())
+    monkeypatch.setattr(connection, "decode_call", broken)
+    for number in range(3):
+        await peer.transport.send("whatever")
+        await peer.until(lambda expected=number + 1: len(peer.unmatched) == expected)  # type: ignore[misc]  # a default
+    told = [(answer["id"], answer["error"]["code"]) for answer in peer.unmatched]
+    assert told == [(None, -32603)] * 3
+    assert await peer.call("ping") == {}
+    (line,) = [record.msg for record in caplog.records if "frame_defect" in str(record.msg)]
+    assert isinstance(line, dict)
+    assert line["request_id"] == peer.unmatched[0]["error"]["data"]["request_id"]
 
 
 async def test_an_id_in_flight_is_refused_and_1_differs_from_its_text(server: Server) -> None:

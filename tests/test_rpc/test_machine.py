@@ -5,6 +5,8 @@ schedule too, and shrinks a failure to the few steps that make it. RpcPeer check
 """
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -14,22 +16,25 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 
 from archer_ws.agents.orchestrator import Orchestrator
 from archer_ws.core.exceptions import ProviderUnavailable, UpstreamTruncated
-from archer_ws.llm_gateway.types import StreamChunk
+from archer_ws.llm_gateway.types import ChatOptions, StreamChunk
 from archer_ws.rpc.channel import memory_channel
 from archer_ws.rpc.connection import Connection, Peer
 from archer_ws.rpc.dispatcher import Dispatcher
 from archer_ws.rpc.methods import archer_v1
 from archer_ws.rpc.services import RpcServices
 from archer_ws.sessions.conversations import Conversations
-from archer_ws.sessions.limits import ProviderGate, StreamQuota
+from archer_ws.sessions.limits import ManagerLimits, ProviderGate, StreamQuota
 from archer_ws.sessions.manager import SessionManager
 from archer_ws.sessions.store import MemoryStore
+from archer_ws.sessions.stream import Stream
 from tests.fakes.rpc_peer import MemoryTransport, RpcPeer
 from tests.fakes.scripted_gateway import Call, ScriptedGateway
 from tests.test_rpc.conftest import OneModel
 
 T = TypeVar("T")
 
+#: Room for a few streams: ended ones have to go all the time.
+RETAINED_BYTES_MAX = 40_000
 HELLO = [{"role": "user", "content": "hello"}]
 ENDED = {"completed", "cancelled", "incomplete", "failed"}
 
@@ -37,8 +42,9 @@ ENDED = {"completed", "cancelled", "incomplete", "failed"}
 class Client:
     """A connection, and what it should have been told of each stream: the last seq it had when it attached."""
 
-    def __init__(self, peer: RpcPeer) -> None:
+    def __init__(self, peer: RpcPeer, connection: Connection) -> None:
         self.peer = peer
+        self.connection = connection
         self.attached: dict[str, int] = {}
 
 
@@ -63,9 +69,22 @@ class ArcherMachine(RuleBasedStateMachine):
             store=store,
             quota=StreamQuota(max_streams=100, max_per_principal=100),
             gates={"ollama": ProviderGate("ollama", concurrency=2, queue=100)},
+            limits=ManagerLimits(retained_bytes_max=RETAINED_BYTES_MAX),
         )
+        self.streams: weakref.WeakSet[Stream] = weakref.WeakSet()
+        self._watch_streams()
         self.store = store
         self.services = RpcServices(self.manager, Conversations(store, self.manager), OneModel(), "t", "0", 1, 1)
+
+    def _watch_streams(self) -> None:
+        """Know every stream that is in memory, whoever keeps it there."""
+        add = self.manager._table.add
+
+        def add_and_note(stream: Stream) -> None:
+            self.streams.add(stream)
+            add(stream)
+
+        self.manager._table.add = add_and_note  # type: ignore[method-assign]
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         return self.loop.run_until_complete(asyncio.wait_for(work, 10))
@@ -99,7 +118,7 @@ class ArcherMachine(RuleBasedStateMachine):
             peer = Peer("me", lambda _: None)
             connection = Connection(ours, self.services, Dispatcher(archer_v1()), peer)
             self.connections.append(asyncio.create_task(connection.run()))
-            return Client(RpcPeer(MemoryTransport(theirs)))
+            return Client(RpcPeer(MemoryTransport(theirs)), connection)
 
         client = self.run(connect())
         self.open.append(client)
@@ -163,11 +182,20 @@ class ArcherMachine(RuleBasedStateMachine):
             client.attached[name] = 0
             self._request(client, "stream/subscribe", stream_id=name)
 
+    @rule(client=clients, name=names)
+    def unsubscribe(self, client: Client, name: str) -> None:
+        """Stop delivery, as a window does that is hidden; it may come back by `subscribe` or not at all."""
+        if client.attached.pop(name, None) is not None:
+            self._request(client, "stream/unsubscribe", stream_id=name)
+
     @rule()
     def expire(self) -> None:
         """Retention ends for the stream that ended first."""
-        if self.manager._table._ended:
-            self.manager._table._forget_oldest()
+        table = self.manager._table
+        if table._ended:
+            oldest = next(iter(table._ended.values()))
+            oldest.ended_at -= table._retention_s
+            table.expire()
 
     @rule(steps=st.integers(0, 12))
     def steps(self, steps: int) -> None:
@@ -181,6 +209,38 @@ class ArcherMachine(RuleBasedStateMachine):
                 if stream is not None:
                     assert stream.log.text("content").startswith(seen.content)
                     assert seen.head <= stream.log.head_seq
+
+    @invariant()
+    def memory_held_is_what_the_limits_allow(self) -> None:
+        """An ended stream that no connection delivers is kept by the table alone, and there within its limit."""
+        for client in self.open:
+            connection = client.connection
+            for stream in connection._holds:
+                is_wanted = connection.writer.delivers(stream.stream_id) or connection.running_requests > 0
+                assert stream.is_live or is_wanted, f"{stream.stream_id} is held for nobody"
+        kept = [ended for ended in self.manager._table._ended.values() if not ended.stream.is_held]
+        assert sum(ended.size for ended in kept) <= RETAINED_BYTES_MAX
+
+    @rule()
+    def rest(self) -> None:
+        """With nothing left to do, whatever is in memory is running, known, or still being read."""
+        self.turn(100)
+        for call in self.gateway.calls:
+            if call.closed.is_set():
+                call.options = ChatOptions()  # It names the stream.
+        if self._kept_for_nobody():
+            gc.collect()
+        assert not self._kept_for_nobody()
+        table = self.manager._table
+        assert table.ended_bytes == sum(each.size for each in [*table._ended.values(), *table._outlived.values()])
+
+    def _kept_for_nobody(self) -> list[str]:
+        table = self.manager._table
+        return [
+            stream.stream_id
+            for stream in self.streams
+            if not stream.is_live and not stream.is_held and table.get("me", stream.stream_id) is not stream
+        ]
 
     @invariant()
     def no_reader_failed(self) -> None:

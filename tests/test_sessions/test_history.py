@@ -1,15 +1,31 @@
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from archer_ws.core.clock import utc_now
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole
-from archer_ws.sessions.history import estimate_tokens, fit_history
+from archer_ws.sessions.conversation import Entry
+from archer_ws.sessions.history import estimate_tokens
+from archer_ws.sessions.history import fit_history as fit
 
 SYSTEM, USER, ASSISTANT = MessageRole.SYSTEM, MessageRole.USER, MessageRole.ASSISTANT
 
 
 def said(role: MessageRole, content: str) -> ChatMessage:
     return ChatMessage(role=role, content=content)
+
+
+def fit_history(
+    history: list[ChatMessage], turn: list[ChatMessage], budget_tokens: int | None
+) -> tuple[list[ChatMessage], int]:
+    """What is sent, and how many messages were left out."""
+    entries = [Entry.of(message, "str_1", "completed", utc_now()) for message in history]
+    system = [entry for entry in entries if entry.chat.role is SYSTEM]
+    fitted = fit(entries, system, estimate_tokens(turn), budget_tokens)
+    assert fitted.tokens == estimate_tokens(fitted.messages)
+    return [*fitted.messages, *turn], fitted.dropped
 
 
 messages = st.builds(
@@ -91,3 +107,27 @@ def test_system_messages_stay_in_their_places_even_where_they_alone_are_too_long
 def test_a_message_is_estimated_by_its_utf8_bytes(content: str, tokens: int) -> None:
     assert estimate_tokens([said(USER, content)]) == tokens
     assert estimate_tokens([said(USER, content)] * 3) == 3 * tokens
+
+
+class Watched(list[Entry]):
+    """A history that counts how many of its messages are looked at."""
+
+    looked_at = 0
+
+    def __getitem__(self, place: Any) -> Any:
+        found = super().__getitem__(place)
+        self.looked_at += len(found) if isinstance(place, slice) else 1
+        return found
+
+
+def test_of_a_long_history_only_what_is_sent_is_looked_at() -> None:
+    system = Entry.of(said(SYSTEM, "be brief"), "str_1", "completed", utc_now())
+    spoken = [Entry.of(said(USER, "x" * 40), "str_1", "completed", utc_now()) for _ in range(5000)]
+    history = Watched([system, *spoken])
+
+    fitted = fit(history, [system], turn_tokens=10, budget_tokens=1000)
+
+    assert fitted.messages[0] is system.chat
+    assert 60 < len(fitted.messages) < 75
+    assert fitted.dropped == 5001 - len(fitted.messages)
+    assert history.looked_at < 3 * len(fitted.messages)

@@ -379,17 +379,19 @@ async def test_other_principals_streams_do_not_exist(manager: SessionManager) ->
 async def test_ended_streams_are_listed_until_they_are_forgotten(
     make_manager: MakeManager, gateway: ScriptedGateway
 ) -> None:
-    manager = make_manager(limits=ManagerLimits(retained_bytes_max=100))
-    first = (await start(manager)).stream
+    manager = make_manager(limits=ManagerLimits(retained_bytes_max=100_000))
+    attachment = await start(manager)
+    first = attachment.stream
     call = await gateway.call(0)
-    call.say("x" * 60)
+    call.say("x" * 60_000)
     call.finish()
     await ended(first)
+    attachment.hold.release()
     assert [info.stream_id for info in manager.list_streams("me").items] == [first.stream_id]
     assert manager.list_streams("me", active=True).items == []
     second = (await start(manager)).stream
     call = await gateway.call(1)
-    call.say("x" * 60)
+    call.say("x" * 60_000)
     call.finish()
     await ended(second)
     assert [info.stream_id for info in manager.list_streams("me").items] == [second.stream_id]
@@ -550,6 +552,19 @@ class TestSessions:
         call.finish()
         await ended(stream)
         assert seen == [2]
+
+
+async def test_a_chunk_with_reasoning_and_text_gives_both_the_reasoning_first(
+    manager: SessionManager, gateway: ScriptedGateway
+) -> None:
+    stream = (await start(manager)).stream
+    call = await gateway.call()
+    call.say(StreamChunk(content="42", reasoning="six times seven"))
+    call.finish()
+    await ended(stream)
+
+    deltas = [(event.kind, event.text) for event in events(stream) if isinstance(event, Delta)]
+    assert deltas == [("reasoning", b"six times seven"), ("content", b"42")]
 
 
 async def test_draining_refuses_new_requests_and_lets_running_ones_end(

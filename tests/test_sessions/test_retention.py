@@ -35,15 +35,16 @@ def end(table: StreamTable, stream: Stream) -> None:
 
 
 def run_and_end(table: StreamTable, stream_id: str, *, principal: str = "ann", size: int = 10) -> int:
-    """Add a stream and end it; what its log costs, in bytes."""
+    """Add a stream and end it; what it costs, in bytes."""
     stream = make_stream(stream_id, principal=principal, size=size)
     table.add(stream)
     end(table, stream)
-    return stream.log.size_bytes
+    return stream.size_bytes
 
 
 def known(table: StreamTable, principal: str = "ann") -> list[str]:
-    return [stream.stream_id for stream in table.of(principal)]
+    """The principal's streams, in the order in which they were accepted."""
+    return [stream.stream_id for _, stream in table.newest_first(principal)][::-1]
 
 
 @pytest.fixture
@@ -96,14 +97,18 @@ async def test_other_principals_streams_do_not_exist(table: StreamTable) -> None
     assert known(table, "bob") == ["same", "s1"]
 
 
-async def test_streams_are_listed_in_the_order_of_their_ends_the_running_ones_last(table: StreamTable) -> None:
-    running, later, sooner = (make_stream(name) for name in ("running", "later", "sooner"))
-    for stream in (running, later, sooner):
+async def test_the_streams_accepted_last_come_first_whichever_ended_first(table: StreamTable) -> None:
+    streams = [make_stream(name) for name in ("running", "later", "sooner")]
+    for stream in streams:
         table.add(stream)
-    end(table, sooner)
-    end(table, later)
+    for stream in reversed(streams[1:]):
+        end(table, stream)
 
-    assert known(table) == ["sooner", "later", "running"]
+    listed = list(table.newest_first("ann"))
+    assert [stream.stream_id for _, stream in listed] == ["sooner", "later", "running"]
+    assert [stream.stream_id for _, stream in table.newest_first("ann", active=True)] == ["running"]
+    assert list(table.newest_first("ann", before=listed[0][0])) == listed[1:]
+    assert list(table.newest_first("bob")) == []
 
 
 async def test_an_ended_stream_is_forgotten_when_its_retention_is_over(table: StreamTable, clock: ManualClock) -> None:
@@ -147,19 +152,19 @@ async def test_the_oldest_ended_go_first_when_the_logs_are_too_large_together(cl
     run_and_end(table, "s3", size=100)
     assert known(table) == ["s1", "s2", "s3"]
 
-    run_and_end(table, "s4", size=200)
-    assert known(table) == ["s3", "s4"]
+    run_and_end(table, "s4", size=one + 200)
+    assert known(table) == ["s4"]
 
 
 async def test_running_logs_count_however_little_the_ended_ones_take(clock: ManualClock) -> None:
-    table = StreamTable(retention_s=RETENTION_S, bytes_max=10_000, clock=clock)
-    run_and_end(table, "first", size=1000)
-    table.add(make_stream("running", size=9500))
+    table = StreamTable(retention_s=RETENTION_S, bytes_max=100_000, clock=clock)
+    run_and_end(table, "first", size=10_000)
+    table.add(make_stream("running", size=85_000))
     clock.advance(RECOUNT_S)
 
-    run_and_end(table, "second", size=100)
+    run_and_end(table, "second", size=1000)
 
-    assert known(table) == ["second", "running"]
+    assert known(table) == ["running", "second"]
 
 
 async def test_bytes_given_back_by_age_count_no_more(table: StreamTable, clock: ManualClock) -> None:

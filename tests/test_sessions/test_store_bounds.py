@@ -20,8 +20,8 @@ async def say(
     return [message.message_id for message in stored]
 
 
-async def answer(store: MemoryStore, session_id: str, content: str, after: str) -> None:
-    await store.append_answer("ann", session_id, content, after=after, stream_id="str_1", status="completed")
+async def answer(store: MemoryStore, session_id: str, content: str, after: str, stream_id: str = "str_1") -> None:
+    await store.append_answer("ann", session_id, content, after=after, stream_id=stream_id, status="completed")
 
 
 def cost(*contents: str) -> int:
@@ -68,10 +68,10 @@ async def test_messages_without_text_are_not_for_nothing() -> None:
 async def test_the_cost_told_of_a_message_is_about_what_it_takes() -> None:
     store = MemoryStore()
     await store.create("ann", "s1", None, None)
-    empty = [ChatMessage(role=MessageRole.USER, content="")] * 2000
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()
+        empty = [ChatMessage(role=MessageRole.USER, content="") for _ in range(2000)]
         await store.append_turn("ann", "s1", empty, stream_id="str_1", replace_from=None)
         after, _ = tracemalloc.get_traced_memory()
     finally:
@@ -108,8 +108,8 @@ async def test_a_retry_that_makes_an_overfull_store_smaller_is_taken() -> None:
     store = MemoryStore(bytes_max=cost("question"))
     await store.create("ann", "s1", None, None)
     (question,) = await say(store, "s1", "question")
-    for _ in range(2):
-        await answer(store, "s1", "a" * 100, after=question)
+    for stream_id in ("str_1", "str_2"):
+        await answer(store, "s1", "a" * 100, after=question, stream_id=stream_id)
     last = (await store.messages("ann", "s1"))[-1].message_id
 
     await say(store, "s1", "q", replace_from=last)

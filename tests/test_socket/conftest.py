@@ -13,13 +13,14 @@ import pytest
 import uvicorn
 import websockets
 
-from archer_ws.api import ws_inbound, ws_protocol
+from archer_ws.api import http_bodies, http_protocol, http_stalls, seats, ws_inbound, ws_protocol
 from archer_ws.api.http_protocol import BoundedHeadProtocol
-from archer_ws.api.rare_line import RareLine
 from archer_ws.api.server import ArcherServer
 from archer_ws.api.ws_protocol import WatchedWebSocketProtocol
 from archer_ws.core.logging import configure_logging
+from archer_ws.core.rare_line import RareLine
 from archer_ws.main import create_app
+from archer_ws.rpc import connection, dispatcher
 from tests.conftest import MakeSettings
 from tests.fakes.ollama_api import Answer, ollama_server, ollama_show, ollama_tags
 from tests.fakes.rpc_peer import RpcPeer, SocketTransport
@@ -32,9 +33,10 @@ HELLO = [{"role": "user", "content": "hello"}]
 def _logging(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in production; no test is silenced by the line of one before it."""
     configure_logging()
-    monkeypatch.setattr(ws_inbound, "_violation", RareLine("websocket_violation"))
-    monkeypatch.setattr(ws_protocol, "_stalled", RareLine("websocket_stalled"))
-    monkeypatch.setattr(ws_protocol, "_silent", RareLine("websocket_silent"))
+    for module in (connection, dispatcher, http_bodies, http_protocol, http_stalls, seats, ws_inbound, ws_protocol):
+        for name, line in vars(module).items():
+            if isinstance(line, RareLine):
+                monkeypatch.setattr(module, name, line.renewed())
 
 
 @dataclass
@@ -131,6 +133,15 @@ class Socketed:
     def protocols(self) -> list[WatchedWebSocketProtocol]:
         """The open WebSocket connections."""
         return [p for p in self.server.server_state.connections if isinstance(p, WatchedWebSocketProtocol)]
+
+    @property
+    def http_connections(self) -> list[BoundedHeadProtocol]:
+        """The open connections that are no WebSockets."""
+        return [p for p in self.server.server_state.connections if isinstance(p, BoundedHeadProtocol)]
+
+    def stream(self, stream_id: str) -> Any:
+        """The stream of that id, whoever's it is; None where there is none yet."""
+        return self.app.state.services.manager._table.get("local", stream_id)
 
 
 StartSocketed = Callable[..., AbstractAsyncContextManager[Socketed]]

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from archer_ws.api import http_protocol, peer_progress, ws_protocol
-from archer_ws.rpc.connection import BAD_MESSAGES_MAX
-from archer_ws.rpc.writer import LANE_BYTES_MAX
+from archer_ws.core.limits import BAD_MESSAGES_MAX, LANE_BYTES_MAX
 from tests.fakes.ollama_api import ollama_stream
 from tests.fakes.raw_websocket import TEXT, RawWebSocket, frame, open_descriptors, raw_websocket, request
 from tests.fakes.rpc_peer import RpcPeer

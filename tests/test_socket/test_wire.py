@@ -7,7 +7,7 @@ import pytest
 import websockets
 
 from archer_ws.api import ws_inbound
-from archer_ws.api.ws_inbound import SLICE_BYTES
+from archer_ws.core.limits import WS_SLICE_BYTES
 from tests.fakes.raw_websocket import BINARY, CLOSE, CONT, PING, PONG, TEXT, frame, raw_websocket
 from tests.test_socket.conftest import StartEcho, answers, assert_quiet, lines, until
 
@@ -74,14 +74,47 @@ async def test_many_violations_are_told_in_one_line(start_echo: StartEcho, caplo
 
 @pytest.mark.parametrize(
     "flood",
-    [frame(PING) * 3000, frame(PONG) * 3000, frame(TEXT, b"", fin=False) + frame(CONT, b"", fin=False) * 3000],
-    ids=["pings", "pongs", "empty fragments"],
+    [
+        frame(PING) * 3000,
+        frame(PONG) * 3000,
+        frame(TEXT, b"", fin=False) + frame(CONT, b"", fin=False) * 3000,
+        frame(TEXT, b"", fin=False) + frame(CONT, b"", fin=False) * 5000 + frame(CONT) + frame(TEXT, b"late"),
+        (frame(PING) + frame(PONG)) * 1500 + frame(CLOSE, b"\x03\xe8"),
+    ],
+    ids=["pings", "pongs", "empty fragments", "fragments, and an end", "both, and a close"],
 )
-async def test_a_flood_of_frames_that_say_nothing_is_closed(start_echo: StartEcho, flood: bytes) -> None:
+async def test_a_flood_of_frames_that_say_nothing_is_closed_quietly(
+    start_echo: StartEcho, caplog: pytest.LogCaptureFixture, flood: bytes
+) -> None:
     async with asyncio.timeout(LIMIT_S), start_echo() as echo, raw_websocket(echo.address, "/") as raw:
         await raw.head()
         await raw.send(flood)
         assert await raw.close_code() == 4504
+        await raw.until_gone()
+    assert len(lines(caplog, "websocket_violation")) == 1
+    assert_quiet(caplog)
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [frame(3), frame(CONT, b"x"), frame(TEXT, b"\xff"), frame(PING, b"x", fin=False), frame(TEXT, b"x", masked=False)],
+    ids=["an opcode", "a fragment of nothing", "not UTF-8", "a ping in pieces", "no mask"],
+)
+@pytest.mark.parametrize(
+    "around", [frame(PING, b"p"), frame(PONG, b"p"), frame(TEXT, b'"x"')], ids=["ping", "pong", "text"]
+)
+async def test_what_stands_beside_a_violation_changes_nothing(
+    start_echo: StartEcho, caplog: pytest.LogCaptureFixture, junk: bytes, around: bytes
+) -> None:
+    async with asyncio.timeout(LIMIT_S), start_echo() as echo:
+        for pieces in ([around + junk + around], [around, junk, around], [around + junk, around * 50]):
+            async with raw_websocket(echo.address, "/") as raw:
+                await raw.head()
+                for piece in pieces:
+                    await raw.send(piece)
+                assert await raw.close_code() in {1002, 1007}
+                await raw.until_gone()
+    assert_quiet(caplog)
 
 
 async def test_a_message_in_tiny_fragments_is_one_buffer_and_arrives_whole(start_echo: StartEcho) -> None:
@@ -105,7 +138,7 @@ async def test_thousands_of_messages_in_one_read_wait_unparsed(start_echo: Start
         await until(lambda: bool(protocol._unparsed))
         for _ in range(50):
             await asyncio.sleep(0)
-            assert protocol.queue.qsize() <= SLICE_BYTES // 6 + 1
+            assert protocol.queue.qsize() <= WS_SLICE_BYTES // 6 + 1
         echo.may_receive.set()
         for _ in range(count):
             assert await raw.frame() == (TEXT, b"")
@@ -146,17 +179,17 @@ async def test_frames_sent_before_the_handshake_is_answered_are_kept(start_echo:
 
 
 @pytest.mark.parametrize(
-    ("method", "header", "status"),
-    [("GET", "X-Long: " + "x" * 9000, 431), ("POST", "X-Short: x", 405), ("GET", "Sec-WebSocket-Version: 12", 400)],
-    ids=["a header of 9 KB", "POST", "two versions"],
+    ("header", "status"),
+    [("X-Long: " + "x" * 9000, 431), ("Sec-WebSocket-Version: 12", 400)],
+    ids=["a header of 9 KB", "two versions"],
 )
 async def test_an_upgrade_that_cannot_be_is_answered_and_closed(
-    start_echo: StartEcho, caplog: pytest.LogCaptureFixture, method: str, header: str, status: int
+    start_echo: StartEcho, caplog: pytest.LogCaptureFixture, header: str, status: int
 ) -> None:
     async with (
         asyncio.timeout(LIMIT_S),
         start_echo() as echo,
-        raw_websocket(echo.address, "/", header, method=method) as raw,
+        raw_websocket(echo.address, "/", header) as raw,
     ):
         assert f" {status} " in await raw.head()
         await raw.until_gone()

@@ -7,12 +7,20 @@ from fastapi import APIRouter, Body, Request, Response
 from archer_ws.api.dependencies import Principal, RequestId, ServicesDep
 from archer_ws.api.error_answers import BODY, GENERATION, GUARDED, error_answers
 from archer_ws.api.following import EventStreamResponse, WholeAnswerResponse, whole_answer
-from archer_ws.api.generation_route import GenerationRoute
+from archer_ws.api.generation_route import OwnGenerationRoute
 from archer_ws.api.success_answers import success_answer
-from archer_ws.core.exceptions import Draining, Overloaded, SessionBusy, SessionNotFound, StreamIdConflict
+from archer_ws.core.exceptions import (
+    Draining,
+    MethodNotFound,
+    Overloaded,
+    SessionBusy,
+    SessionNotFound,
+    StorageUnavailable,
+    StreamIdConflict,
+)
 from archer_ws.llm_gateway.types import ChatRequest, ChatResponse
 
-router = APIRouter(prefix="/api/v1/chat", route_class=GenerationRoute, tags=["chat"])
+router = APIRouter(prefix="/api/v1/chat", route_class=OwnGenerationRoute, tags=["chat"])
 
 EXAMPLES = {
     "plain": {
@@ -39,7 +47,17 @@ ANSWER_EXAMPLE = {
     "status": "completed",
 }
 #: Why a request is not accepted.
-NOT_ACCEPTED = (*GUARDED, *BODY, SessionNotFound, SessionBusy, StreamIdConflict, Overloaded, Draining)
+NOT_ACCEPTED = (
+    *GUARDED,
+    *BODY,
+    MethodNotFound,
+    SessionNotFound,
+    SessionBusy,
+    StreamIdConflict,
+    Overloaded,
+    StorageUnavailable,
+    Draining,
+)
 ChatBody = Annotated[ChatRequest, Body(openapi_examples=EXAMPLES)]
 
 

@@ -23,7 +23,7 @@ MEDIA_TYPES = {
 }
 
 
-@router.api_route("/{name}", methods=["GET", "HEAD"])
+@router.get("/{name}")
 def file(name: str, request: Request) -> Response:
     """One file; kept by browsers, but asked for anew each time, so that page and server are of one age."""
     media_type = next((kind for end, kind in MEDIA_TYPES.items() if name.endswith(end)), None)

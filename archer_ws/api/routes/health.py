@@ -2,19 +2,20 @@
 
 from typing import Literal
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
 from archer_ws.api.dependencies import ServicesDep
 from archer_ws.api.error_answers import error_answers
 from archer_ws.api.success_answers import success_answer
-from archer_ws.core.exceptions import InternalError
+from archer_ws.core.exceptions import Forbidden, InternalError
 from archer_ws.llm_gateway.types import ProviderStatus, optional
 
 router = APIRouter(tags=["health"])
 
 _DEFECT = error_answers(InternalError)
+_GUARDED = error_answers(Forbidden, InternalError)
 _READY: JsonDict = {"status": "ready", "provider": "ollama", "latency_ms": 3.1}
 _NOT_READY: JsonDict = {
     "status": "not_ready",
@@ -131,8 +132,14 @@ async def ready(services: ServicesDep, response: Response) -> ReadinessReport:
     "/health/providers",
     operation_id="getProviderStates",
     summary="The state of every provider",
-    responses={200: success_answer("By the provider's name.", example=_PROVIDERS), **_DEFECT},
+    responses={200: success_answer("By the provider's name.", example=_PROVIDERS), **_GUARDED},
 )
-async def providers(services: ServicesDep) -> dict[str, ProviderStatus]:
-    """The state of every provider, all asked side by side."""
-    return await services.router.health_check_all()
+async def providers(request: Request, services: ServicesDep) -> dict[str, ProviderStatus]:
+    """The state of every provider, all asked side by side, at most every few seconds.
+
+    Where credentials are configured, who shows none learns only which providers are available.
+    """
+    states = await services.router.health_check_all()
+    if request.state.principal is not None:
+        return states
+    return {name: ProviderStatus(provider=name, available=state.available) for name, state in states.items()}

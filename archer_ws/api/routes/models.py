@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path
 from archer_ws.api.dependencies import ServicesDep
 from archer_ws.api.error_answers import GUARDED, PROVIDER, error_answers
 from archer_ws.api.success_answers import success_answer
-from archer_ws.core.exceptions import InvalidParams
+from archer_ws.core.exceptions import NotFound
 from archer_ws.llm_gateway.types import ModelInfo
 
 router = APIRouter(prefix="/api/v1", tags=["models"])
@@ -41,10 +41,13 @@ async def list_models(services: ServicesDep) -> list[ModelInfo]:
     "/models/{provider}",
     operation_id="listProviderModels",
     summary="One provider's models",
-    responses={200: _MODELS, **error_answers(*GUARDED, InvalidParams, *PROVIDER)},
+    responses={200: _MODELS, **error_answers(*GUARDED, NotFound, *PROVIDER)},
 )
 async def list_provider_models(
     services: ServicesDep, provider: Annotated[str, Path(examples=["ollama"])]
 ) -> list[ModelInfo]:
     """One provider's models."""
-    return await services.router.get_adapter(provider).list_models()
+    known = services.router.providers
+    if provider not in known:
+        raise NotFound(f"there is no provider {provider[:100]!r}", hint=f"Use one of: {', '.join(known)}.")
+    return await services.router.list_models(provider)

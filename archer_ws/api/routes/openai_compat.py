@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.responses import JSONResponse
 
 from archer_ws.api.dependencies import Principal, RequestId, Services, ServicesDep
+from archer_ws.api.dialects import PREFIX
 from archer_ws.api.error_answers import BODY, GENERATION, GUARDED, PROVIDER
 from archer_ws.api.errors import openai_error_response
 from archer_ws.api.following import EventStreamResponse, WholeAnswerResponse, until_text
@@ -20,7 +21,6 @@ from archer_ws.api.openai_answers import COMPLETION_ANSWER, openai_error_answers
 from archer_ws.api.openai_chunks import ChatCompletion, ChunkEncoder, completion
 from archer_ws.api.openai_errors import error_of_end
 from archer_ws.api.openai_messages import CompletionRequest, chat_request
-from archer_ws.api.openai_paths import PREFIX
 from archer_ws.core.exceptions import Draining, InvalidParams, ModelNotFound, Overloaded
 from archer_ws.llm_gateway.types import ChatMessage, ChatRequest, MessageRole, ModelInfo
 from archer_ws.sessions.manager import Attachment
@@ -197,7 +197,7 @@ async def _find(services: Services, model_id: str) -> ModelInfo:
     route = services.router.resolve(ChatRequest(messages=probe, model=model_id))
     # Ollama names a model without its tag where that is `latest`.
     names = {route.model, f"{route.model}:latest"} if route.provider == "ollama" else {route.model}
-    for info in await services.router.get_adapter(route.provider).list_models():
+    for info in await services.router.list_models(route.provider):
         if info.id in names:
             return info
     raise ModelNotFound(

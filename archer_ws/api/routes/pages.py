@@ -15,16 +15,16 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
 
 from archer_ws.api.dependencies import ServicesDep
+from archer_ws.api.dialects import PREFIX as OPENAI_PREFIX
+from archer_ws.api.dialects import base_url
 from archer_ws.api.file_answer import answer_with_file
-from archer_ws.api.openai_paths import PREFIX as OPENAI_PREFIX
-from archer_ws.api.openai_paths import base_url
+from archer_ws.api.scope import SOCKET_PATH
 from archer_ws.rpc.messages import SUBPROTOCOL
 
 router = APIRouter(include_in_schema=False)
 
 DIRECTORY = Path(__file__).parents[1] / "pages"
 SWAGGER_UI = DIRECTORY / "swagger-ui"
-SOCKET_PATH = "/api/v1/ws"
 #: What the page at `/docs` loads, and as what.
 _DOCS_FILES = {
     "swagger-ui.css": (SWAGGER_UI, "text/css"),
@@ -43,7 +43,7 @@ _TOKEN_NOTE = (
 )
 
 
-@router.api_route("/", methods=["GET", "HEAD"])
+@router.get("/")
 async def front(request: Request, services: ServicesDep) -> Response:
     """What this is and where things are: a page for a browser, JSON for a program."""
     url = base_url(request.scope).removesuffix(OPENAI_PREFIX)
@@ -74,13 +74,13 @@ async def front(request: Request, services: ServicesDep) -> Response:
     return _page(page, f"default-src 'none'; style-src '{_hash(style)}'; img-src data:; {_NOTHING_ELSE}")
 
 
-@router.api_route("/docs", methods=["GET", "HEAD"])
+@router.get("/docs")
 async def docs(request: Request) -> Response:
     """All routes, to read and to try."""
     return _page(Template(_text("docs.html")).substitute(name=html.escape(request.app.title)), _DOCS_POLICY)
 
 
-@router.api_route("/docs/{name}", methods=["GET", "HEAD"])
+@router.get("/docs/{name}")
 async def docs_file(name: str, request: Request) -> Response:
     """What the page of all routes loads."""
     if name not in _DOCS_FILES:
@@ -89,7 +89,7 @@ async def docs_file(name: str, request: Request) -> Response:
     return answer_with_file(_bytes(folder / name), media_type, request)
 
 
-@router.api_route("/redoc", methods=["GET", "HEAD"])
+@router.get("/redoc")
 async def redoc() -> Response:
     """Where FastAPI's other page of all routes was."""
     return RedirectResponse("docs")

@@ -9,7 +9,7 @@ from archer_ws.api.dependencies import Principal, ServicesDep
 from archer_ws.api.error_answers import BODY, GUARDED, error_answers
 from archer_ws.api.request_body import JsonRoute
 from archer_ws.api.success_answers import success_answer
-from archer_ws.core.exceptions import InvalidParams, Overloaded, SessionNotFound
+from archer_ws.core.exceptions import InvalidParams, Overloaded, SessionNotFound, StorageUnavailable
 from archer_ws.core.ids import ID_PATTERN
 from archer_ws.sessions.models import Session, SessionCreate, SessionDetail, SessionPage, SessionUpdate
 from archer_ws.sessions.store import PAGE_MAX
@@ -58,7 +58,7 @@ UPDATE_EXAMPLES: dict[str, Example] = {
     responses={
         201: success_answer("The new conversation", example={**_SESSION, "message_count": 0}),
         200: {"model": Session, **success_answer("It existed already, and is as it was", example=_SESSION)},
-        **error_answers(*GUARDED, *BODY, Overloaded),
+        **error_answers(*GUARDED, *BODY, Overloaded, StorageUnavailable),
     },
 )
 async def create_session(
@@ -80,7 +80,7 @@ async def create_session(
     summary="Your conversations",
     responses={
         200: success_answer("Some of them, and where the others begin", example={"items": [_SESSION]}),
-        **error_answers(*GUARDED, InvalidParams),
+        **error_answers(*GUARDED, InvalidParams, StorageUnavailable),
     },
 )
 async def list_sessions(
@@ -98,13 +98,22 @@ async def list_sessions(
     operation_id="getSession",
     summary="One conversation",
     responses={
-        200: success_answer("With its messages and running streams", example=_DETAIL),
-        **error_answers(*GUARDED, InvalidParams, SessionNotFound),
+        200: success_answer("With its newest messages, or older ones, and its running streams", example=_DETAIL),
+        **error_answers(*GUARDED, InvalidParams, SessionNotFound, StorageUnavailable),
     },
 )
-async def get_session(services: ServicesDep, principal: Principal, session_id: SessionId) -> SessionDetail:
-    """One conversation with its messages and running streams."""
-    return await services.conversations.get(principal, session_id)
+async def get_session(
+    services: ServicesDep,
+    principal: Principal,
+    session_id: SessionId,
+    limit: Annotated[int, Query(ge=1, le=PAGE_MAX, description="The most messages to give")] = PAGE_MAX,
+    cursor: Annotated[
+        str | None, Query(max_length=64, description="A page's `next_cursor`, for older messages; none: the newest")
+    ] = None,
+) -> SessionDetail:
+    """One conversation with its running streams and a page of its messages, oldest first: the newest ones, or with
+    `cursor` older ones."""
+    return await services.conversations.get(principal, session_id, limit=limit, cursor=cursor)
 
 
 @router.patch(
@@ -113,7 +122,7 @@ async def get_session(services: ServicesDep, principal: Principal, session_id: S
     summary="Change a conversation",
     responses={
         200: success_answer("As it is now", example={**_SESSION, "title": "Blue skies"}),
-        **error_answers(*GUARDED, *BODY, SessionNotFound),
+        **error_answers(*GUARDED, *BODY, SessionNotFound, Overloaded, StorageUnavailable),
     },
 )
 async def update_session(
@@ -132,7 +141,7 @@ async def update_session(
     operation_id="deleteSession",
     summary="Forget a conversation",
     response_description="It is forgotten",
-    responses=error_answers(*GUARDED, InvalidParams, SessionNotFound),
+    responses=error_answers(*GUARDED, InvalidParams, SessionNotFound, StorageUnavailable),
 )
 async def delete_session(services: ServicesDep, principal: Principal, session_id: SessionId) -> None:
     """End its streams and forget it."""

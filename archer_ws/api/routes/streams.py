@@ -2,14 +2,23 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Path, Query, Response
+from fastapi import APIRouter, Header, Path, Query, Request, Response
 
 from archer_ws.api.dependencies import Principal, ServicesDep
 from archer_ws.api.error_answers import GUARDED, error_answers
-from archer_ws.api.following import EventStreamResponse
+from archer_ws.api.following import EventStreamResponse, event_stream_head
+from archer_ws.api.head_requests import asked_method
 from archer_ws.api.success_answers import success_answer
-from archer_ws.core.exceptions import FieldError, InvalidParams, Overloaded, SessionNotFound, StreamNotFound
+from archer_ws.core.exceptions import (
+    FieldError,
+    InvalidParams,
+    Overloaded,
+    SessionNotFound,
+    StorageUnavailable,
+    StreamNotFound,
+)
 from archer_ws.core.ids import ID_PATTERN
+from archer_ws.core.limits import PAGE_ITEMS_MAX
 from archer_ws.llm_gateway.types import Identifier
 from archer_ws.sessions.manager import Attachment
 from archer_ws.sessions.models import CancelResult, StreamInfo, StreamPage
@@ -36,18 +45,21 @@ _STREAM = {
     operation_id="listStreams",
     summary="Your streams",
     responses={
-        200: success_answer("Those running, and those still kept", example={"items": [_STREAM]}),
+        200: success_answer("Some of them, and where the others begin", example={"items": [_STREAM]}),
         **error_answers(*GUARDED, InvalidParams),
     },
 )
 async def list_streams(
     services: ServicesDep,
     principal: Principal,
+    *,
     session_id: Annotated[Identifier | None, Query(description="Of this session only")] = None,
     active: Annotated[bool, Query(description="Those running only")] = False,
+    limit: Annotated[int, Query(ge=1, le=PAGE_ITEMS_MAX, description="The most to give")] = 50,
+    cursor: Annotated[str | None, Query(max_length=64, description="The page before's `next_cursor`")] = None,
 ) -> StreamPage:
-    """Your streams, running or still kept."""
-    return services.manager.list_streams(principal, session_id=session_id, active=active)
+    """Your streams, running or still kept, newest first."""
+    return services.manager.list_streams(principal, session_id=session_id, active=active, limit=limit, cursor=cursor)
 
 
 @router.get(
@@ -88,19 +100,23 @@ async def cancel_stream(services: ServicesDep, principal: Principal, stream_id: 
         200: success_answer("The stream's events.", stream_id=True, events=True),
         204: {"description": "You have seen the end already"},
         # As it may still be waiting to be accepted, and then be refused.
-        **error_answers(*GUARDED, InvalidParams, StreamNotFound, SessionNotFound, Overloaded),
+        **error_answers(*GUARDED, InvalidParams, StreamNotFound, SessionNotFound, Overloaded, StorageUnavailable),
     },
 )
 async def follow_stream(
+    request: Request,
     services: ServicesDep,
     principal: Principal,
     stream_id: StreamId,
+    *,
     after: Annotated[int | None, Query(ge=0, description="The last seq you have seen")] = None,
     last_event_id: Annotated[str | None, Header(description="Sent by browsers; wins over `after`")] = None,
 ) -> Response:
     """The stream's events after the last one you have seen: resumes a broken connection, or watches from the start."""
     stream = services.manager.find(principal, stream_id)
-    await stream.wait_admitted()
+    is_head = asked_method(request.scope) == "HEAD"
+    if not is_head:
+        await stream.wait_admitted()
     cursor = _seq(last_event_id) if last_event_id else after or 0
     ended = stream.log.ended
     if ended is not None and cursor >= ended.seq:
@@ -112,6 +128,8 @@ async def follow_stream(
             hint="Pass the last seq that you have seen.",
             errors=[FieldError(path="after", message=message)],
         )
+    if is_head:
+        return event_stream_head(stream)
     return EventStreamResponse(Attachment(stream, stream.hold(), duplicate=True), after=cursor)
 
 

@@ -11,13 +11,14 @@ from starlette.types import Receive, Scope, Send
 from archer_ws.api.dependencies import Principal, Services, ServicesDep
 from archer_ws.api.error_answers import BODY, GUARDED, error_answers
 from archer_ws.api.request_body import JsonRoute
+from archer_ws.api.scope import SOCKET_PATH
 from archer_ws.api.socket import SocketChannel, accept, draining_response
 from archer_ws.api.success_answers import success_answer
 from archer_ws.core.wire_types import Count
 from archer_ws.llm_gateway.types import WireModel, optional
 from archer_ws.rpc.connection import Connection
 
-router = APIRouter(prefix="/api/v1/ws", route_class=JsonRoute, tags=["socket"])
+router = APIRouter(prefix=SOCKET_PATH, route_class=JsonRoute, tags=["socket"])
 
 
 class TicketRequest(WireModel):
@@ -78,10 +79,14 @@ class SocketEndpoint:
         if services.manager.is_draining:
             await websocket.send_denial_response(draining_response(websocket))
             return
-        peer = await accept(websocket, services.tickets, services.credentials)
-        if peer is not None:
-            connection = Connection(SocketChannel(websocket), services.rpc, services.dispatcher, peer)
-            await services.sockets.serve(connection)
+        place = services.sockets.quota.enter()
+        try:
+            peer = await accept(websocket, services.tickets, services.credentials, place)
+            if peer is not None:
+                connection = Connection(SocketChannel(websocket), services.rpc, services.dispatcher, peer)
+                await services.sockets.serve(connection)
+        finally:
+            place.leave()
 
 
-socket_route = WebSocketRoute("/api/v1/ws", SocketEndpoint())
+socket_route = WebSocketRoute(SOCKET_PATH, SocketEndpoint())

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from archer_ws.conformance.bench import Bench
+from archer_ws.conformance.inbox import Request
 from archer_ws.conformance.methods import (
     CHAT_SEND,
     DISCOVER,
@@ -150,14 +151,34 @@ async def ids_in_flight_are_refused(bench: Bench) -> None:
 
 @check(section="3")
 async def batches_are_refused(bench: Bench) -> None:
-    """A batch gets one -32600, and the socket lives on."""
+    """Each request of a batch gets -32600; the socket lives on."""
     peer = await bench.connect()
-    await peer.send_json([{"jsonrpc": "2.0", "id": f"b{number}", "method": "ping"} for number in range(3)])
-    await peer.complaint("invalid_request", "a batch")
+    requests = [Request(PING, f"b{number}", {}) for number in range(3)]
+    for request in requests:
+        peer.inbox.expect(request)
+    batch: list[Any] = [{"jsonrpc": "2.0", "id": request.id, "method": "ping"} for request in requests]
+    await peer.send_json([*batch, {"jsonrpc": "2.0", "method": "ping"}])
+    for request in requests:
+        await peer.refusal(request, "invalid_request")
     await peer.send_json([])
     await peer.complaint("invalid_request", "an empty batch")
     await peer.still_serves()
-    expect(not peer.inbox.unaddressed, "one error a batch", [error.info.kind for error in peer.inbox.unaddressed])
+    came = [error.info.kind for error in peer.inbox.unaddressed]
+    expect(not came, "no answer to a batch's notification", came)
+
+
+@check(section="3")
+async def empty_arrays_are_no_params(bench: Bench) -> None:
+    """Params that are an empty array are none; others get -32602."""
+    peer = await bench.connect()
+    for params in ([], [1]):
+        request = Request(PING, f"params {params}", {})
+        peer.inbox.expect(request)
+        await peer.send_json({"jsonrpc": "2.0", "id": request.id, "method": "ping", "params": params})
+        if params:
+            await peer.refusal(request, "invalid_params")
+        else:
+            await peer.result(request)
 
 
 @check(section="3")

@@ -48,7 +48,7 @@ async def _accepted(connection: Connection, attachment: Attachment, *, is_whole:
             head_seq=stream.log.head_seq,
             duplicate=attachment.duplicate,
         ),
-        then=lambda: connection.writer.attach(stream, is_whole=is_whole),
+        then=lambda: connection.deliver(stream, is_whole=is_whole),
     )
 
 

@@ -1,7 +1,7 @@
 """session/…: the conversations, as over REST."""
 
 from archer_ws.rpc.connection import Connection
-from archer_ws.rpc.messages import Nothing, SessionIdParams, SessionListParams, SessionUpdateParams
+from archer_ws.rpc.messages import Nothing, SessionGetParams, SessionIdParams, SessionListParams, SessionUpdateParams
 from archer_ws.rpc.methods.principal import principal_of
 from archer_ws.rpc.registry import Method, Reply
 from archer_ws.sessions.models import Session, SessionCreate, SessionDetail, SessionPage
@@ -13,9 +13,12 @@ async def create(connection: Connection, params: SessionCreate) -> Reply:
     return Reply(session)
 
 
-async def get(connection: Connection, params: SessionIdParams) -> Reply:
-    """One conversation with its messages."""
-    return Reply(await connection.services.conversations.get(principal_of(connection), params.session_id))
+async def get(connection: Connection, params: SessionGetParams) -> Reply:
+    """One conversation with a page of its messages."""
+    conversations = connection.services.conversations
+    return Reply(
+        await conversations.get(principal_of(connection), params.session_id, limit=params.limit, cursor=params.cursor)
+    )
 
 
 async def list_sessions(connection: Connection, params: SessionListParams) -> Reply:
@@ -38,7 +41,9 @@ async def delete(connection: Connection, params: SessionIdParams) -> Reply:
 
 METHODS = (
     Method("session/create", SessionCreate, Session, create, "A new conversation, or the one with that session_id."),
-    Method("session/get", SessionIdParams, SessionDetail, get, "One conversation with its messages."),
+    Method(
+        "session/get", SessionGetParams, SessionDetail, get, "One conversation with its newest messages, or older ones."
+    ),
     Method("session/list", SessionListParams, SessionPage, list_sessions, "Your conversations, newest first."),
     Method("session/update", SessionUpdateParams, Session, update, "Change the title or the metadata."),
     Method("session/delete", SessionIdParams, Nothing, delete, "End its streams and forget it."),

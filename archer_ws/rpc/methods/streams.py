@@ -46,13 +46,13 @@ async def _subscribed(connection: Connection, stream: Stream, after: int, *, is_
         )
     return Reply(
         SubscribeResult(stream_id=stream.stream_id, status=stream.status, head_seq=head_seq),
-        then=lambda: connection.writer.attach(stream, after),
+        then=lambda: connection.deliver(stream, after),
     )
 
 
 def unsubscribe(connection: Connection, params: StreamIdParams) -> Reply:
-    """Stop delivery; the connection still holds the stream."""
-    connection.writer.detach(params.stream_id)
+    """Stop delivery; the connection still holds the stream while it runs."""
+    connection.stop_delivering(params.stream_id)
     return Reply(Nothing())
 
 
@@ -62,10 +62,14 @@ def get(connection: Connection, params: StreamIdParams) -> Reply:
 
 
 def list_streams(connection: Connection, params: StreamListParams) -> Reply:
-    """The principal's streams."""
+    """The principal's streams, the last accepted first."""
     return Reply(
         connection.services.manager.list_streams(
-            principal_of(connection), session_id=params.session_id, active=params.active
+            principal_of(connection),
+            session_id=params.session_id,
+            active=params.active,
+            limit=params.limit,
+            cursor=params.cursor,
         )
     )
 
@@ -88,5 +92,5 @@ METHODS = (
     ),
     Method("stream/unsubscribe", StreamIdParams, Nothing, unsubscribe, "Stop delivery, nothing else."),
     Method("stream/get", StreamIdParams, StreamInfo, get, "One stream's state."),
-    Method("stream/list", StreamListParams, StreamPage, list_streams, "Your streams, running or still kept."),
+    Method("stream/list", StreamListParams, StreamPage, list_streams, "Your streams, running or kept, newest first."),
 )

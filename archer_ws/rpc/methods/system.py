@@ -1,7 +1,8 @@
 """initialize, ping, model/list, provider/status, rpc.discover."""
 
 from archer_ws.core.exceptions import AlreadyInitialized, UnsupportedVersion
-from archer_ws.rpc.connection import MAX_REQUESTS, MAX_STREAMS, Connection
+from archer_ws.core.limits import MAX_REQUESTS, MAX_STREAMS
+from archer_ws.rpc.connection import Connection
 from archer_ws.rpc.messages import (
     PROTOCOL_VERSION,
     DefaultModel,

@@ -1,0 +1,55 @@
+"""How many sockets may be open, in all and of one principal (settings ARCHER_MAX_SOCKETS, …_PER_PRINCIPAL)."""
+
+from collections import Counter
+
+
+class SocketQuota:
+    """Counts the open sockets.
+
+    Args:
+        most: in all.
+        most_per_principal: of one principal; one alone can't take all places.
+    """
+
+    def __init__(self, most: int, most_per_principal: int) -> None:
+        self._most = most
+        self._most_per_principal = most_per_principal
+        self._open = 0
+        self._by_principal: Counter[str] = Counter()
+
+    def enter(self) -> "SocketPlace":
+        """Count one more, whoever's it is; what is wrong with it is the place's to tell."""
+        self._open += 1
+        return SocketPlace(self)
+
+    def _why_full(self, principal: str) -> str | None:
+        if self._open > self._most:
+            return f"{self._most} sockets are open, the most there may be (ARCHER_MAX_SOCKETS)"
+        if self._by_principal[principal] >= self._most_per_principal:
+            most = self._most_per_principal
+            return f"{most} sockets of yours are open, the most there may be (ARCHER_MAX_SOCKETS_PER_PRINCIPAL)"
+        return None
+
+
+class SocketPlace:
+    """One open socket's place; `leave` must follow."""
+
+    def __init__(self, quota: SocketQuota) -> None:
+        self._quota = quota
+        self._principal: str | None = None
+
+    def admit(self, principal: str) -> str | None:
+        """Count the socket as this principal's; or why there is no room for it."""
+        if why := self._quota._why_full(principal):
+            return why
+        self._principal = principal
+        self._quota._by_principal[principal] += 1
+        return None
+
+    def leave(self) -> None:
+        """The socket is closed."""
+        self._quota._open -= 1
+        if self._principal is not None:
+            self._quota._by_principal[self._principal] -= 1
+            if not self._quota._by_principal[self._principal]:
+                del self._quota._by_principal[self._principal]

@@ -1,0 +1,128 @@
+"""uvicorn's HTTP/1.1, but an upgrade that is offered and not taken is ignored (RFC 9110, section 7.8).
+
+Every Java HttpClient offers HTTP/2 with its requests to http:// URLs, and so does `curl --http2`. llhttp takes all that
+follows the head of such a request for the other protocol's: the body would be lost, and the connection with it. So
+the head is read a second time without the offer, by a parser of its own, and the request begins only then. A request
+that offers nothing costs one look more.
+
+What this server can't speak at all, CONNECT and HTTP/2 by prior knowledge, is refused in words.
+"""
+
+from urllib.parse import unquote
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+#: How long a client that was refused may go on sending, so that it reads why before a reset. In seconds.
+LINGER_S = 1.0
+
+_INVALID = "Invalid HTTP request received."
+_NO_PROXY = "This server is no proxy: CONNECT is not served here."
+_NO_HTTP_2 = "HTTP/2 is not served here without TLS: speak HTTP/1.1 (of curl, --http1.1)."
+#: llhttp takes both names for one.
+_CONNECTION = frozenset({b"connection", b"proxy-connection"})
+
+
+class UpgradeOffers(HttpToolsProtocol):
+    """One connection. The one offer that is taken is a WebSocket's, by GET, at a path where a socket is."""
+
+    #: The paths that have a socket; None where only the application knows.
+    socket_paths: frozenset[str] | None = None
+
+    _is_over = False
+
+    def data_received(self, data: bytes) -> None:
+        """Parse; as uvicorn does, but past the heads that offer an upgrade."""
+        self._unset_keepalive_if_required()
+        rest = memoryview(data)
+        try:
+            # A loop: thousands of such requests may come in one read.
+            while rest and not self._is_over:
+                rest = self._parse(rest)
+        except httptools.HttpParserError:
+            if self.parser.get_method() == b"PRI":
+                self._refuse(400, _NO_HTTP_2)
+            else:
+                self.logger.warning(_INVALID)
+                self.send_400_response(_INVALID)
+
+    def _parse(self, data: memoryview) -> memoryview:
+        """What is left behind a head that was stopped at.
+
+        Raises:
+            httptools.HttpParserError: it is no HTTP/1.
+        """
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as stopped:
+            if self._should_upgrade():
+                self.handle_websocket_upgrade()
+                return data[:0]
+            if self.parser.get_method() == b"CONNECT":
+                self._refuse(405, _NO_PROXY)
+            else:
+                self._read_head_again()
+            return data[stopped.args[0] :]
+        return data[:0]
+
+    def _read_head_again(self) -> None:
+        head = self._head_without_offer()
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn has it
+        self.parser.feed_data(head)
+
+    def _head_without_offer(self) -> bytes:
+        """The request's head, its Connection reduced to what it says of the connection: without a word there, the
+        Upgrade field is none of llhttp's business, and an application may look at it."""
+        version = self.parser.get_http_version().encode()
+        lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)]
+        for name, value in self.headers:
+            if name not in _CONNECTION:
+                lines.append(b"%b: %b" % (name, value))
+            elif b"close" in (token.strip().lower() for token in value.split(b",")):
+                lines.append(b"%b: close" % name)
+        return b"\r\n".join([*lines, b"", b""])
+
+    def on_headers_complete(self) -> None:
+        """The head is whole: the request begins, unless the head is to be read again."""
+        if not self._is_untaken_offer():
+            super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The body is whole; behind a head to be read again nothing has begun."""
+        if not self._is_untaken_offer():
+            super().on_message_complete()
+
+    def _is_untaken_offer(self) -> bool:
+        return self.parser.should_upgrade() and not self._should_upgrade()
+
+    def _should_upgrade(self) -> bool:
+        offered = [value.strip().lower() for name, value in self.headers if name == b"upgrade"]
+        return (
+            offered == [b"websocket"]
+            and self.parser.get_method() == b"GET"
+            and self.parser.get_http_version() == "1.1"
+            and self._should_upgrade_to_ws()
+            and self._has_socket()
+        )
+
+    def _has_socket(self) -> bool:
+        if self.socket_paths is None:
+            return True
+        path = unquote((httptools.parse_url(self.url).path or b"").decode("latin-1"))
+        return (path.rstrip("/") or "/") in self.socket_paths
+
+    def _refuse(self, status: int, reason: str) -> None:
+        """Say why, and close; where an answer is under way, close behind it."""
+        self._is_over = True
+        self.logger.warning(reason)
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.keep_alive = False
+            return
+        fields = f"content-type: text/plain; charset=utf-8\r\ncontent-length: {len(reason)}\r\nconnection: close\r\n"
+        allow = "allow: GET, HEAD, POST, PATCH, DELETE\r\n" if status == 405 else ""
+        self.transport.write(STATUS_LINE[status] + f"{fields}{allow}\r\n{reason}".encode())
+        # Closed with input unread, TCP would reset the connection, and the client might never see the reason.
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.loop.call_later(LINGER_S, self.transport.close)

@@ -1,0 +1,199 @@
+"""The secrets this process knows, and taking them out of whatever it is about to show.
+
+A provider, or a proxy before it, may repeat a key that it was sent: in an error's message, in an answer, in a body that
+a library puts into an exception. So each way out passes here: errors (exceptions.py), log lines (logging.py), and the
+text of answers (llm_gateway/retry.py). Who knows a secret calls `remember`; one table for the process, as there is one
+log.
+
+A secret is found as it stands, percent-encoded, escaped as in JSON, and inside base64 (HTTP Basic credentials).
+Nothing shorter than `SHORTEST` is looked for: it would hit ordinary words.
+"""
+
+import json
+import re
+from base64 import b64encode
+from collections.abc import Iterable
+from urllib.parse import quote, unquote, urlsplit
+
+MASK = "[redacted]"
+#: What is shorter is no secret that can be told from an ordinary word, in characters.
+SHORTEST = 8
+#: So many characters of a form may have gone out before it is noticed: they are its beginning (`sk-`), and no secret.
+_UNNOTICED = 3
+_SEED = _UNNOTICED + 1
+#: Where every form of base64's three alignments begins to depend on the secret alone, in characters.
+_BASE64_STARTS = (0, 2, 3)
+
+#: What looks like a key, whoever's it is: by the prefixes that providers give them, and by the words before them.
+_KEY_LIKE = re.compile(
+    r"""
+    (?<![A-Za-z0-9])
+    (?: (?:sk|pk|rk)-[\w*.-]{8,}                             # OpenAI, Anthropic, OpenRouter, DeepSeek, LiteLLM
+      | (?:gsk|hf|ghp|gho|ghs|r8|xai|nvapi|pplx|csk|fw|tgp)[_-][\w*.-]{16,}
+      | AIza[\w-]{20,} | ya29\.[\w.-]{16,} | (?:AKIA|ASIA)[A-Z0-9]{12,}
+      | eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*                      # a JSON Web Token
+    )
+    | (?i:\bbearer\s+)(?=\S*\d)[^\s"',;]{8,} | (?i:\bbasic\s+)(?=\S*[\d=])[A-Za-z0-9+/_-]{8,}={0,2}
+    | (?i:\b(?:api[_-]?key|apikey|access[_-]?token|auth[_-]?token|secret|password|x-api-key)\b["']?\s*[:=]\s*["']?)
+      [^\s"',;&}\[]{8,}
+    """,
+    re.VERBOSE,
+)
+#: The user and password of a URL.
+_USERINFO = re.compile(r"(?<=://)[^/@\s\"'<>]+@")
+#: Keys that cannot be taken for ordinary words: by their prefix, or long and of letters and digits.
+_UNMISTAKABLE = re.compile(r"(?:sk|pk|gsk|hf|xai|key)[-_].+|(?=.*\d)(?=.*[A-Za-z]).{16,}", re.DOTALL)
+
+
+class _Known:
+    """The table: every form of every secret."""
+
+    def __init__(self) -> None:
+        self._secrets: dict[str, None] = {}
+        self.pattern: re.Pattern[str] | None = None
+        #: Those looked for in answers.
+        self.in_answers: tuple[str, ...] = ()
+        self.seeds: re.Pattern[str] | None = None
+
+    def add(self, secret: str) -> None:
+        if len(secret) >= SHORTEST and secret not in self._secrets:
+            self._secrets[secret] = None
+            self._compile()
+
+    def remove(self, secret: str) -> None:
+        if secret in self._secrets:
+            del self._secrets[secret]
+            self._compile()
+
+    def _compile(self) -> None:
+        forms = _ordered(form for known in self._secrets for form in _forms(known))
+        self.pattern = re.compile("|".join(map(re.escape, forms))) if forms else None
+        unmistakable = [known for known in self._secrets if _UNMISTAKABLE.fullmatch(known)]
+        self.in_answers = tuple(_ordered(form for known in unmistakable for form in _forms(known)))
+        seeds = _ordered(form[:_SEED] for form in self.in_answers)
+        self.seeds = re.compile("|".join(map(re.escape, seeds))) if seeds else None
+
+
+_known = _Known()
+
+
+def remember(*secrets: str | None) -> None:
+    """Have these never shown from now on, in whatever form; what is None or too short is passed over."""
+    for secret in secrets:
+        if secret:
+            _known.add(secret.strip())
+
+
+def forget(secret: str) -> None:
+    """It is no secret any more."""
+    _known.remove(secret)
+
+
+def remember_userinfo(url: str | None) -> None:
+    """Have the password of a URL never shown, nor its user and password as HTTP Basic credentials."""
+    if not url or "@" not in url:
+        return
+    try:
+        parts = urlsplit(url if "://" in url else f"//{url}")
+        user, password = unquote(parts.username or ""), unquote(parts.password or "")
+    except ValueError:
+        return
+    remember(password, b64encode(f"{user}:{password}".encode()).decode())
+
+
+def scrubbed(text: str) -> str:
+    """A sentence with every known secret, everything that looks like a key, and every URL's user masked."""
+    return _KEY_LIKE.sub(MASK, _USERINFO.sub(f"{MASK}@", without_secrets(text)))
+
+
+def without_secrets(text: str) -> str:
+    """The text with every known secret masked, and nothing else."""
+    pattern = _known.pattern
+    return text if pattern is None else pattern.sub(MASK, text)
+
+
+class AnswerScrubber:
+    """Masks known secrets in a text that comes piece by piece, also where one is split over several pieces.
+
+    Only keys that cannot be taken for words are looked for: an answer may well speak of `lm-studio`, which is also what
+    some set as its key. A piece is held back only while it ends like the beginning of a secret (four characters of it
+    or more), so that ordinary text passes at once, at the price of one search.
+    """
+
+    __slots__ = ("_held", "_tail")
+
+    def __init__(self) -> None:
+        #: What went out last; the beginning of a secret may be its end.
+        self._tail = ""
+        self._held = ""
+
+    def feed(self, text: str) -> str:
+        """What may go out now that `text` has come."""
+        seeds = _known.seeds
+        if seeds is None:
+            return text
+        window = f"{self._tail}{self._held}{text}"
+        if not self._held and seeds.search(window) is None:
+            self._tail = window[-_UNNOTICED:]
+            return text
+        return self._release(window)
+
+    def rest(self) -> str:
+        """What was held back; to be called at the end of the text."""
+        held, self._held = self._held, ""
+        return held
+
+    def _release(self, window: str) -> str:
+        out: list[str] = []
+        # From `at` on nothing has gone out; what stands before `begin` can't begin another secret.
+        at, begin = len(self._tail), 0
+        for start, end in _occurrences(window):
+            out += (window[at:start], MASK)
+            at = begin = end
+        kept_from = max(at, len(window) - _longest_beginning(window[begin:]))
+        out.append(window[at:kept_from])
+        self._held = window[kept_from:]
+        self._tail = window[begin:kept_from][-_UNNOTICED:]
+        return "".join(out)
+
+
+def _occurrences(window: str) -> list[tuple[int, int]]:
+    """Where forms stand in the window, in order, apart from each other."""
+    found: list[tuple[int, int]] = []
+    at = 0
+    while True:
+        nearest = min(
+            ((start, -len(form)) for form in _known.in_answers if (start := window.find(form, at)) >= 0), default=None
+        )
+        if nearest is None:
+            return found
+        at = nearest[0] - nearest[1]
+        found.append((nearest[0], at))
+
+
+def _longest_beginning(text: str) -> int:
+    """How many of the last characters are the beginning of a form, if they are noticed at all."""
+    longest = 0
+    for form in _known.in_answers:
+        for size in range(min(len(form) - 1, len(text)), max(_UNNOTICED, longest), -1):
+            if text.endswith(form[:size]):
+                longest = size
+                break
+    return longest
+
+
+def _forms(secret: str) -> list[str]:
+    raw = secret.encode("utf-8", "surrogatepass")
+    forms = [secret, quote(raw, safe=""), json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]]
+    encoded = quote(raw, safe="")
+    forms.append(re.sub(r"%[0-9A-F]{2}", lambda found: found[0].lower(), encoded))
+    for offset, start in enumerate(_BASE64_STARTS):
+        # Only the characters that no byte before or behind the secret has a part in.
+        inside = b64encode(b"\0" * offset + raw).decode()[start : (offset + len(raw)) * 8 // 6]
+        forms += [inside, inside.replace("+", "-").replace("/", "_")]
+    return forms
+
+
+def _ordered(forms: Iterable[str]) -> list[str]:
+    """Each once, the longest first: the longest must win where one holds another."""
+    return sorted(dict.fromkeys(forms), key=len, reverse=True)

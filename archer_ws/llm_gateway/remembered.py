@@ -1,0 +1,43 @@
+"""An answer that many ask for and that costs something: asked for once at a time, and remembered for a moment."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Remembered(Generic[T]):
+    """The answer to one question.
+
+    Args:
+        ask: asks; what it raises reaches everybody who waits, and is not remembered.
+        hold_s: how long an answer holds, in seconds.
+        clock: a monotonic clock, in seconds.
+    """
+
+    def __init__(
+        self, ask: Callable[[], Awaitable[T]], hold_s: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._ask = ask
+        self._hold_s = hold_s
+        self._clock = clock
+        self._answer: tuple[T, float] | None = None
+        self._asking: asyncio.Task[T] | None = None
+
+    async def get(self) -> T:
+        """The answer, at most `hold_s` old."""
+        if self._answer is not None and self._clock() < self._answer[1]:
+            return self._answer[0]
+        asking = self._asking
+        # A task of another loop (a test client makes one per request) can't be waited for.
+        if asking is None or asking.done() or asking.get_loop() is not asyncio.get_running_loop():
+            asking = self._asking = asyncio.create_task(self._ask_now())
+        # Shielded: one caller's leaving must not fail the others that wait for the same answer.
+        return await asyncio.shield(asking)
+
+    async def _ask_now(self) -> T:
+        answer = await self._ask()
+        self._answer = answer, self._clock() + self._hold_s
+        return answer

@@ -1,0 +1,126 @@
+"""Token counts, by whatever names and in whatever types a provider tells them."""
+
+import re
+from typing import Any
+
+from archer_ws.llm_gateway.types import TokenUsage
+
+#: The largest integer that is one on the wire (protocol section 1): more is no count of tokens.
+MAX_COUNT = 2**53 - 1
+
+#: Names in snake_case; camelCase (promptTokenCount) is brought to that. OpenAI, Anthropic and OpenAI's newer API,
+#: Gemini, Ollama.
+_PROMPT = ("prompt_tokens", "input_tokens", "prompt_token_count", "input_token_count", "prompt_eval_count")
+_COMPLETION = (
+    "completion_tokens",
+    "output_tokens",
+    "candidates_token_count",
+    "completion_token_count",
+    "output_token_count",
+    "generated_tokens",
+    "eval_count",
+)
+_TOTAL = ("total_tokens", "total_token_count")
+_PROMPT_DETAILS = ("prompt_tokens_details", "input_tokens_details", "input_token_details")
+_COMPLETION_DETAILS = ("completion_tokens_details", "output_tokens_details", "output_token_details")
+_CACHED = ("cached_tokens", "prompt_cache_hit_tokens", "cache_read_input_tokens", "cached_content_token_count")
+_REASONING = ("reasoning_tokens", "thinking_tokens", "thoughts_token_count")
+
+#: No usage object has a tenth of this.
+_MOST_NAMES = 200
+_CAMEL_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+
+
+def count_of(value: object) -> int | None:
+    """A count, from a number or its text; None where it is none: negative, a fraction, beyond what the wire carries."""
+    if isinstance(value, str):
+        try:
+            value = float(value) if len(value) < 20 else None
+        except ValueError:
+            return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_COUNT:
+        return value
+    return None
+
+
+def usage_of(usage: object) -> TokenUsage | None:
+    """What a usage object tells; None where it tells nothing that is understood.
+
+    Where only one of prompt and completion is known, and no total to find the other by, the result is `estimated`:
+    its other figure is a zero that nobody told.
+    """
+    if not isinstance(usage, dict) or len(usage) > _MOST_NAMES:
+        return None
+    if "prompt_tokens" not in usage or "completion_tokens" not in usage:
+        usage = _in_snake_case(usage)
+    prompt, completion, total = _first(usage, _PROMPT), _first(usage, _COMPLETION), _first(usage, _TOTAL)
+    if prompt is None and completion is None:
+        return None
+    if total is not None:
+        if prompt is None:
+            prompt = max(total - (completion or 0), 0)
+        if completion is None:
+            completion = max(total - prompt, 0)
+    return usage_from(
+        prompt,
+        completion,
+        total,
+        cached=_detail(usage, _PROMPT_DETAILS, _CACHED),
+        reasoning=_detail(usage, _COMPLETION_DETAILS, _REASONING),
+    )
+
+
+def usage_from(
+    prompt: int | None,
+    completion: int | None,
+    total: int | None = None,
+    *,
+    cached: int | None = None,
+    reasoning: int | None = None,
+) -> TokenUsage:
+    """Both counts; `estimated` where one is not known. A `total` of 0 is none."""
+    return TokenUsage(
+        prompt_tokens=prompt or 0,
+        completion_tokens=completion or 0,
+        total_tokens=total or min((prompt or 0) + (completion or 0), MAX_COUNT),
+        estimated=True if prompt is None or completion is None else None,
+        cached_tokens=cached,
+        reasoning_tokens=reasoning,
+    )
+
+
+def usage_within(fields: object) -> TokenUsage | None:
+    """The counts in a document, or a part of one, by any name of their object (Gemini's `usageMetadata`, LangChain's
+    `token_usage`, Groq's `x_groq`); None where it has none.
+    """
+    if not isinstance(fields, dict):
+        return None
+    for name, inner in fields.items():
+        if (
+            isinstance(inner, dict)
+            and ("usage" in name.lower() or name == "x_groq")
+            and (found := usage_of(inner) or usage_of(inner.get("usage")))
+        ):
+            return found
+    return None
+
+
+def _in_snake_case(fields: dict[str, Any]) -> dict[str, Any]:
+    return {_CAMEL_HUMP.sub("_", name).replace("-", "_").lower(): value for name, value in fields.items()}
+
+
+def _first(fields: dict[str, Any], names: tuple[str, ...]) -> int | None:
+    for name in names:
+        if name in fields and (count := count_of(fields[name])) is not None:
+            return count
+    return None
+
+
+def _detail(usage: dict[str, Any], places: tuple[str, ...], names: tuple[str, ...]) -> int | None:
+    for place in places:
+        inner = usage.get(place)
+        if isinstance(inner, dict):
+            return _first(inner, names) if names[0] in inner else _first(_in_snake_case(inner), names)
+    return _first(usage, names)

@@ -1,0 +1,38 @@
+"""The wait for a stream's turn to be stored: bounded in time, and ended by a cancel."""
+
+import asyncio
+from collections.abc import Callable
+
+from archer_ws.core.exceptions import StorageUnavailable
+from archer_ws.core.limits import ADMIT_LIMIT_S
+from archer_ws.sessions.work import Work
+
+
+async def admit(
+    work: Work,
+    stream_id: str,
+    cancelled: asyncio.Future[None],
+    on_orphan: Callable[[asyncio.Task[None]], None],
+) -> None:
+    """Have the turn stored, unless `cancelled` comes first.
+
+    A cancel does not wait for the store: what the store still makes of the turn is a question without an answer. The
+    task that is left then goes to `on_orphan`.
+
+    Raises:
+        ArcherError: the request is refused.
+    """
+    admitting = asyncio.create_task(work.admit(), name=f"admission {stream_id}")
+    try:
+        await asyncio.wait((admitting, cancelled), timeout=ADMIT_LIMIT_S, return_when=asyncio.FIRST_COMPLETED)
+        if admitting.done():
+            admitting.result()
+        elif not cancelled.done():
+            raise StorageUnavailable(
+                f"the conversation's store did not take the message within {ADMIT_LIMIT_S:g} s",
+                hint="Send it again in a moment, or without session_id: then nothing is stored.",
+            )
+    finally:
+        if not admitting.done():
+            admitting.cancel()
+            on_orphan(admitting)

@@ -1,0 +1,129 @@
+"""One conversation in memory: its messages, in the forms in which they are asked for."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from archer_ws.core.clock import utc_now
+from archer_ws.core.exceptions import FieldError, InvalidParams
+from archer_ws.core.ids import new_id
+from archer_ws.llm_gateway.types import ChatMessage, MessageRole, StreamStatus
+from archer_ws.sessions.history import tokens_of
+from archer_ws.sessions.models import Session, StoredMessage
+
+#: What a stored message costs beside its text, about, in bytes (measured): without it, empty ones would cost nothing.
+MESSAGE_OVERHEAD_BYTES = 1024
+#: What a session takes in a list beside its title and metadata, about, in bytes.
+SESSION_LISTED_BYTES = 256
+
+
+@dataclass(slots=True)
+class Entry:
+    """A stored message: kept as a provider gets it, so that a turn copies and checks nothing."""
+
+    chat: ChatMessage
+    stream_id: str
+    status: StreamStatus
+    created_at: datetime
+    message_id: str
+    #: What it costs in memory, and what it takes of a model's context.
+    size: int
+    tokens: int
+
+    @classmethod
+    def of(cls, chat: ChatMessage, stream_id: str, status: StreamStatus, created_at: datetime) -> "Entry":
+        """A new message."""
+        text_bytes = len(chat.content.encode())
+        size = text_bytes + MESSAGE_OVERHEAD_BYTES
+        return cls(chat, stream_id, status, created_at, new_id("msg"), size, tokens_of(text_bytes))
+
+    @classmethod
+    def answer(cls, content: str, stream_id: str, status: StreamStatus) -> "Entry":
+        """A stream's answer."""
+        # Validated as it came.
+        chat = ChatMessage.model_construct(role=MessageRole.ASSISTANT, content=content, name=None)
+        return cls.of(chat, stream_id, status, utc_now())
+
+    def as_stored(self) -> StoredMessage:
+        """The message as clients see it."""
+        return StoredMessage.model_construct(
+            message_id=self.message_id,
+            role=self.chat.role,
+            content=self.chat.content,
+            name=self.chat.name,
+            stream_id=self.stream_id,
+            status=self.status,
+            created_at=self.created_at,
+        )
+
+
+@dataclass
+class Conversation:
+    """A session and its messages."""
+
+    session_id: str
+    ordinal: int
+    title: str | None
+    metadata: dict[str, Any] | None
+    created_at: datetime
+    updated_at: datetime
+    used_at: float
+    #: What title and metadata take.
+    described_bytes: int = 0
+    messages: list[Entry] = field(default_factory=list)
+    #: Those of them that are system messages.
+    system: list[Entry] = field(default_factory=list)
+
+    def as_session(self) -> Session:
+        """The session without its messages."""
+        return Session(
+            session_id=self.session_id,
+            title=self.title,
+            metadata=self.metadata,
+            created_at=self.created_at,
+            updated_at=self.updated_at,
+            message_count=len(self.messages),
+        )
+
+    def position_of(self, message_id: str) -> int | None:
+        """Where the message stands. The newest are asked for: they are looked at first."""
+        for position in range(len(self.messages) - 1, -1, -1):
+            if self.messages[position].message_id == message_id:
+                return position
+        return None
+
+    def position_given(self, message_id: str, field_name: str) -> int:
+        """Where the message stands that a client named in a field.
+
+        Raises:
+            InvalidParams: nowhere.
+        """
+        position = self.position_of(message_id)
+        if position is None:
+            message = f"the session has no message {message_id!r}"
+            raise InvalidParams(
+                f"{field_name}: {message}",
+                hint="GET the session: its messages carry their message_id.",
+                errors=[FieldError(path=field_name, message=message)],
+            )
+        return position
+
+    def has_answer(self, position: int, stream_id: str) -> bool:
+        """Whether the stream's answer stands behind the message at `position`."""
+        behind = self.messages[position + 1 : position + 2]
+        return any(entry.chat.role is MessageRole.ASSISTANT and entry.stream_id == stream_id for entry in behind)
+
+    def replace_end(self, position: int, turn: Sequence[Entry]) -> None:
+        """Put a turn in the place of whatever stands at `position` and behind it."""
+        gone = sum(1 for entry in self.messages[position:] if entry.chat.role is MessageRole.SYSTEM)
+        del self.system[len(self.system) - gone :]
+        self.messages[position:] = turn
+        self.system += (entry for entry in turn if entry.chat.role is MessageRole.SYSTEM)
+
+
+def described_bytes(title: str | None, metadata: dict[str, Any] | None) -> int:
+    """What a session's title and metadata take, about, in bytes."""
+    size = len(title.encode()) if title else 0
+    return size + (len(json.dumps(metadata, ensure_ascii=False).encode()) if metadata else 0)

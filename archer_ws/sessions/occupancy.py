@@ -1,0 +1,87 @@
+"""Which sessions are at work: the streams that run in each, and those that are being deleted."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from archer_ws.core.events import LeanEvent
+from archer_ws.core.exceptions import SessionBusy, SessionNotFound
+from archer_ws.llm_gateway.types import ChatRequest
+from archer_ws.sessions.stream import Stream
+
+Key = tuple[str, str]
+
+
+class Occupancy:
+    """A session runs one stream at a time, and none while it is being deleted."""
+
+    def __init__(self) -> None:
+        self._streams: dict[Key, list[Stream]] = {}
+        self._deleting: dict[Key, LeanEvent] = {}
+
+    def streams(self, principal: str, session_id: str) -> list[Stream]:
+        """The session's streams that have not ended, in the order they were sent."""
+        return list(self._streams.get((principal, session_id), ()))
+
+    def enter(self, stream: Stream) -> None:
+        """The stream runs, in its session if it has one."""
+        if (key := _key(stream)) is not None:
+            self._streams.setdefault(key, []).append(stream)
+
+    def leave(self, stream: Stream) -> None:
+        """It has ended."""
+        if (key := _key(stream)) is not None:
+            running = self._streams[key]
+            running.remove(stream)
+            if not running:
+                del self._streams[key]
+
+    def predecessors(self, principal: str, request: ChatRequest) -> list[Stream]:
+        """The session's running streams, to be interrupted once the request is sure to be accepted.
+
+        Raises:
+            SessionBusy: there are some, and the request does not interrupt them.
+            SessionNotFound: the session is being deleted.
+        """
+        session_id = request.session_id
+        if session_id is None:
+            return []
+        if (principal, session_id) in self._deleting:
+            raise SessionNotFound(
+                f"session {session_id!r} is being deleted", hint="Create another one, or leave session_id out."
+            )
+        running = self.streams(principal, session_id)
+        if running and request.on_busy != "interrupt":
+            raise SessionBusy(
+                f"the session is busy with stream {running[-1].stream_id!r}",
+                hint='Wait for it to end, cancel it, or send with on_busy "interrupt".',
+                stream_id=running[-1].stream_id,
+                retry_after_ms=1000,
+            )
+        return running
+
+    @asynccontextmanager
+    async def at_rest(self, principal: str, session_id: str) -> AsyncIterator[None]:
+        """End the session's streams, and let none begin until this is left: so nothing is lost or left when it goes.
+
+        A request that comes meanwhile is told `session_not_found`.
+        """
+        await self.deletion_over(principal, session_id)
+        is_over = self._deleting[principal, session_id] = LeanEvent()
+        try:
+            for stream in self.streams(principal, session_id):
+                stream.cancel("client")
+                await stream.wait_ended()
+            yield
+        finally:
+            del self._deleting[principal, session_id]
+            is_over.set()
+
+    async def deletion_over(self, principal: str, session_id: str) -> None:
+        """Wait while the session is being deleted."""
+        while (is_over := self._deleting.get((principal, session_id))) is not None:
+            await is_over.wait()
+
+
+def _key(stream: Stream) -> Key | None:
+    session_id = stream.identity.session_id
+    return None if session_id is None else (stream.identity.principal, session_id)

@@ -1,0 +1,85 @@
+"""What the manager and the endpoints need of any store of conversations.
+
+A store keeps sessions and their messages per principal. It does not know streams; that one session runs one stream at
+a time is the manager's rule. Every operation is atomic for its session: cancelled, it is done or not, and never by
+half. How long one may take, and what an unexpected exception means, is bounded_store.py's.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from archer_ws.llm_gateway.types import ChatMessage, StreamStatus
+from archer_ws.sessions.history import History
+from archer_ws.sessions.models import Session, SessionPage, StoredMessage
+
+
+class SessionStore(Protocol):
+    """Every operation but `create` and `page` raises SessionNotFound for an unknown session."""
+
+    async def create(
+        self, principal: str, session_id: str | None, title: str | None, metadata: dict[str, Any] | None
+    ) -> tuple[Session, bool]:
+        """The session, and whether it is new; an existing one is left as it is.
+
+        Raises:
+            Overloaded: the store is full, or the principal's share of it.
+        """
+
+    async def get(self, principal: str, session_id: str) -> Session:
+        """The session without its messages."""
+
+    async def messages(
+        self, principal: str, session_id: str, before: str | None = None, limit: int | None = None
+    ) -> list[StoredMessage]:
+        """The messages in order, up to (and without) `before`; with a limit the newest of them.
+
+        Raises:
+            InvalidParams: `before` is no message of the session.
+        """
+
+    async def history(
+        self, principal: str, session_id: str, *, before: str, turn_tokens: int, budget_tokens: int | None
+    ) -> History:
+        """What goes before the turn that begins with message `before` (see history.fit_history).
+
+        The work is bounded by what is kept. A turn that is gone has no history.
+        """
+
+    async def page(self, principal: str, limit: int, cursor: str | None) -> SessionPage:
+        """Sessions, newest first; no more than PAGE_BYTES_MAX of them, but one at least.
+
+        Raises:
+            InvalidParams: the cursor is none of ours.
+        """
+
+    async def update(
+        self, principal: str, session_id: str, title: str | None, metadata: dict[str, Any] | None
+    ) -> Session:
+        """The session with what is not None changed."""
+
+    async def delete(self, principal: str, session_id: str) -> None:
+        """Forget the session and its messages."""
+
+    async def append_turn(
+        self,
+        principal: str,
+        session_id: str,
+        messages: Sequence[ChatMessage],
+        *,
+        stream_id: str,
+        replace_from: str | None,
+    ) -> list[StoredMessage]:
+        """Store a turn's messages, after dropping `replace_from` and what follows it.
+
+        Raises:
+            InvalidParams: `replace_from` is no message of the session.
+            Overloaded: the store is full, or the principal's share of it.
+        """
+
+    async def append_answer(
+        self, principal: str, session_id: str, content: str, *, after: str, stream_id: str, status: StreamStatus
+    ) -> None:
+        """Store a turn's answer behind its last message; nothing happens if that message is gone by now.
+
+        Repeated for the same stream it changes nothing: who does not know whether it was done may ask again.
+        """

@@ -1,0 +1,185 @@
+"""A provider's explanation reaches the user, whatever shape the error has and wherever in the answer it comes."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from archer_ws.core.limits import PROVIDER_MESSAGE_CHARS
+from archer_ws.llm_gateway.error_bodies import read_error, said_error
+from tests.fakes import openai_api as api
+from tests.fakes.dialects import OLLAMA, OPENAI, Dialect, asked, every_dialect, every_event_stream, reply_of
+
+SAID = "the adapter is not loaded"
+SHAPES: dict[str, Any] = {
+    "OpenAI": {"error": {"message": SAID, "type": "invalid_request_error", "param": None, "code": None}},
+    "Anthropic": {"type": "error", "error": {"type": "api_error", "message": SAID}},
+    "Ollama": {"error": SAID},
+    "Google, a list": [{"error": {"code": 400, "message": SAID, "status": "FAILED_PRECONDITION"}}],
+    "FastAPI, text": {"detail": SAID},
+    "FastAPI, a list": {"detail": [{"loc": ["body", "top_p"], "msg": SAID, "type": "value_error"}]},
+    "nested": {"error": {"error": {"message": SAID}}},
+    "nested in the message": {"error": {"message": {"detail": SAID}}},
+    "JSON in the message": {"error": {"message": json.dumps({"error": {"message": SAID}})}},
+    "OpenRouter": {"error": {"message": "Provider returned error", "metadata": {"raw": json.dumps({"detail": SAID})}}},
+    "several": {"errors": [{"message": SAID}, {"message": "and another"}]},
+    "several texts": {"errors": [SAID]},
+    "message": {"message": SAID, "code": 7},
+    "msg": {"msg": SAID},
+    "OAuth": {"error": "invalid_grant", "error_description": SAID},
+    "Spring": {"status": 400, "error": "Bad Request", "message": SAID, "path": "/v1"},
+    "RFC 9457": {"type": "about:blank", "title": "Bad Request", "status": 400, "detail": SAID},
+}
+every_shape = pytest.mark.parametrize("body", SHAPES.values(), ids=list(SHAPES))
+
+
+@every_dialect
+@every_shape
+@pytest.mark.parametrize("status", [400, 422, 500])
+async def test_an_error_status_tells_what_the_body_says(dialect: Dialect, body: object, status: int) -> None:
+    reply = reply_of(dialect, json.dumps(body).encode(), label="application/json", status=status)
+
+    outcome = await asked(dialect, reply)
+
+    assert outcome.kind == "provider_error"
+    assert SAID in str(outcome.failure)
+
+
+@every_dialect
+@every_shape
+@pytest.mark.parametrize("is_first", [True, False], ids=["at once", "in mid-stream"])
+async def test_an_error_with_a_200_is_an_error_and_never_text(dialect: Dialect, body: object, is_first: bool) -> None:
+    before = b"" if is_first else dialect.start + dialect.text("Hello")
+
+    outcome = await asked(dialect, reply_of(dialect, before, dialect.spoken(body)))
+
+    assert outcome.text == ("" if is_first else "Hello")
+    assert outcome.failure is not None
+    assert SAID in str(outcome.failure)
+
+
+@every_event_stream
+@every_shape
+async def test_an_error_without_the_streams_framing_is_one_too(dialect: Dialect, body: object) -> None:
+    steps = [dialect.start + dialect.text("Hello"), json.dumps(body).encode()]
+
+    outcome = await asked(dialect, reply_of(dialect, *steps))
+
+    assert outcome.text == "Hello"
+    assert SAID in str(outcome.failure)
+
+
+@every_dialect
+async def test_the_label_of_an_errors_body_decides_nothing(dialect: Dialect) -> None:
+    for body in (json.dumps({"detail": SAID}), f"data: {json.dumps({'error': SAID})}\n\n"):
+        outcome = await asked(dialect, reply_of(dialect, body.encode(), label="text/plain", status=400))
+        assert SAID in str(outcome.failure)
+
+
+@every_dialect
+@pytest.mark.parametrize(
+    "page", [b"<html>secret</html>", b"no healthy upstream: secret", b'{"error": "<p>secret</p>"}']
+)
+async def test_a_page_of_somebody_on_the_way_is_never_told(dialect: Dialect, page: bytes) -> None:
+    outcome = await asked(dialect, reply_of(dialect, page, label="text/html", status=502))
+
+    assert outcome.kind == "provider_error"
+    assert "secret" not in str(outcome.failure)
+
+
+@every_dialect
+async def test_a_long_explanation_is_cut(dialect: Dialect) -> None:
+    body = json.dumps({"detail": "x " * 5_000}).encode()
+
+    outcome = await asked(dialect, reply_of(dialect, body, status=400))
+
+    assert outcome.failure is not None
+    assert PROVIDER_MESSAGE_CHARS <= len(outcome.failure.message) < PROVIDER_MESSAGE_CHARS + 100
+
+
+async def test_googles_sentence_about_a_model_is_told_as_such() -> None:
+    said = "models/gemini-9 is not found for API version v1main, or is not supported for generateContent."
+    body = json.dumps([{"error": {"code": 404, "message": said, "status": "NOT_FOUND"}}]).encode()
+
+    outcome = await asked(OPENAI, reply_of(OPENAI, body, status=404))
+
+    assert outcome.kind == "model_not_found"
+    assert "gemini-9" in str(outcome.failure)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        ("INVALID_ARGUMENT", "provider_error"),
+        ("PERMISSION_DENIED", "provider_auth"),
+        ("NOT_FOUND", "model_not_found"),
+        ("RESOURCE_EXHAUSTED", "provider_rate_limited"),
+        ("UNAVAILABLE", "provider_unavailable"),
+        ("DEADLINE_EXCEEDED", "provider_timeout"),
+        ("401", "provider_auth"),
+    ],
+)
+@every_event_stream
+async def test_in_mid_stream_the_words_stand_for_the_status(dialect: Dialect, status: str, kind: str) -> None:
+    error = {"error": {"message": "the model is so", "status": status}}
+
+    assert (await asked(dialect, reply_of(dialect, dialect.spoken(error)))).kind == kind
+
+
+async def test_a_key_that_google_calls_an_invalid_argument_is_a_refused_key() -> None:
+    details = [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID"}]
+    body = {"error": {"code": 400, "message": "API key not valid.", "status": "INVALID_ARGUMENT", "details": details}}
+
+    reply = reply_of(OPENAI, json.dumps([body]).encode(), status=400)
+
+    assert (await asked(OPENAI, reply)).kind == "provider_auth"
+
+
+async def test_an_error_that_is_null_is_none() -> None:
+    line = {"message": {"content": "Hello"}, "error": None, "done": False}
+
+    outcome = await asked(OLLAMA, reply_of(OLLAMA, OLLAMA.spoken(line) + OLLAMA.end("stop")))
+
+    assert (outcome.failure, outcome.text) == (None, "Hello")
+
+
+async def test_a_choice_that_broke_says_why() -> None:
+    broken = {"choices": [{"delta": {}, "finish_reason": "error", "error": {"code": 502, "message": SAID}}]}
+
+    outcome = await asked(OPENAI, reply_of(OPENAI, api.delta("Hello"), api.event(broken)))
+
+    assert (outcome.text, outcome.kind) == ("Hello", "provider_error")
+    assert SAID in str(outcome.failure)
+
+
+def test_a_field_that_is_named_is_known() -> None:
+    assert said_error({"error": {"message": "x", "param": "temperature"}}).param == "temperature"
+    assert said_error({"detail": [{"loc": ["body", "a", 0], "msg": "x"}]}).param == "a.0"
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["error", "errors", "message", "detail", "code", "loc", "metadata"]), inner)
+    ),
+    max_leaves=15,
+)
+
+
+@given(_JSON)
+def test_no_shape_is_too_odd_to_be_read(body: object) -> None:
+    said = read_error(json.dumps(body).encode())
+
+    assert isinstance(said.message, str)
+    assert 400 <= said.status < 600
+
+
+def test_an_error_nested_without_end_is_read_to_a_depth() -> None:
+    body: object = "deep"
+    for _ in range(1_000):
+        body = {"error": body}
+
+    assert said_error(body).message == ""

@@ -1,0 +1,250 @@
+"""Choices, contents and counts in other shapes than the API's: text is never lost in silence, nor two answers mixed."""
+
+import json
+from typing import Any
+
+import pytest
+
+from archer_ws.llm_gateway.token_counts import MAX_COUNT, count_of, usage_of
+from archer_ws.sessions.outcome import final_usage
+from tests.fakes import openai_api as api
+from tests.fakes.dialects import (
+    ANTHROPIC,
+    OLLAMA,
+    OPENAI,
+    USAGE,
+    Dialect,
+    Outcome,
+    asked,
+    every_dialect,
+    reply_of,
+    streamed_and_whole,
+)
+from tests.fakes.scripted_server import Reply, scripted_server
+
+
+async def outcome_of(*events: object) -> Outcome:
+    """What becomes of these events and `[DONE]`."""
+    return await asked(OPENAI, reply_of(OPENAI, *map(api.event, events), api.DONE))
+
+
+def choice(index: object = 0, text: str | None = None, reason: str | None = None, **more: Any) -> dict[str, Any]:
+    delta = {} if text is None else {"content": text}
+    return {"choices": [{"index": index, "delta": delta, "finish_reason": reason, **more}]}
+
+
+@pytest.mark.parametrize("index", [1, 7, "0", "1", None, 0.0, -1])
+async def test_the_only_choice_is_the_answer_whatever_its_number(index: object) -> None:
+    outcome = await outcome_of(choice(index, "Hel"), choice(index, "lo"), choice(index, None, "length"))
+
+    assert (outcome.failure, outcome.text, outcome.finish_reason) == (None, "Hello", "length")
+
+
+async def test_reasoning_and_text_may_have_different_numbers() -> None:
+    events = (choice(0, ""), choice(0, delta={"reasoning_content": "hm"}), choice(1, "Hello", "stop"))
+
+    outcome = await outcome_of(*events)
+
+    assert (outcome.reasoning, outcome.text, outcome.finish_reason) == ("hm", "Hello", "stop")
+
+
+async def test_a_number_that_counts_the_pieces_loses_none() -> None:
+    outcome = await outcome_of(
+        *(choice(index, piece) for index, piece in enumerate("Hello")), choice(5, None, "length")
+    )
+
+    assert (outcome.failure, outcome.text, outcome.finish_reason) == (None, "Hello", "length")
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        pytest.param(
+            [choice(0, "Hel"), choice(1, "Good"), choice(0, "lo"), choice(1, "bye", "length"), choice(0, None, "stop")],
+            id="in turn",
+        ),
+        pytest.param([choice(0, "Hello", "stop"), choice(1, "Goodbye", "length")], id="one after the other"),
+        pytest.param(
+            [
+                {
+                    "choices": [
+                        {"index": 1, "delta": {"content": "Goodbye"}},
+                        {"index": 0, "delta": {"content": "Hello"}},
+                    ]
+                },
+                choice(1, None, "length"),
+                choice(0, None, "stop"),
+            ],
+            id="in one event",
+        ),
+    ],
+)
+async def test_two_answers_are_never_mixed(events: list[object]) -> None:
+    outcome = await outcome_of(*events)
+
+    assert (outcome.failure, outcome.text, outcome.finish_reason) == (None, "Hello", "stop")
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        pytest.param([{"choices": [{"message": {"content": text}}]} for text in ("Hel", "lo")], id="message for delta"),
+        pytest.param(
+            [choice(0, "Hello"), {"choices": [{"delta": {"content": ""}, "message": {"content": "Hello"}}]}],
+            id="the whole once more",
+        ),
+        pytest.param([choice(0, "Hello"), OPENAI.whole("Hello")], id="a whole answer behind its pieces"),
+        pytest.param([{"choices": [{"text": text}]} for text in ("Hel", "lo")], id="older completions"),
+        pytest.param([{"choices": {"delta": {"content": "Hello"}}}], id="no list of choices"),
+        pytest.param([{"choices": [{"delta": "Hello"}]}], id="a delta of text"),
+        pytest.param([{"choices": [{"delta": {"role": "assistant", "text": "Hello"}}]}], id="text for content"),
+    ],
+)
+async def test_text_may_stand_elsewhere_and_comes_once(events: list[object]) -> None:
+    outcome = await outcome_of(*events)
+
+    assert (outcome.failure, outcome.text, outcome.finish_reason) == (None, "Hello", "stop")
+
+
+CONTENTS: list[Any] = [
+    pytest.param([{"type": "text", "text": "Hel"}, {"type": "text", "text": "lo"}], "", id="text parts"),
+    pytest.param(["Hel", "lo"], "", id="texts"),
+    pytest.param({"type": "text", "text": "Hello"}, "", id="an object"),
+    pytest.param([{"type": "text", "text": {"value": "Hello"}}], "", id="nested"),
+    pytest.param({"parts": [{"text": "hm", "thought": True}, {"text": "Hello"}]}, "hm", id="thoughts"),
+    pytest.param(
+        [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}, {"type": "text", "text": "Hello"}],
+        "hm",
+        id="thinking parts",
+    ),
+    pytest.param([{"type": "text", "text": "Hello"}, {"type": "image_url", "image_url": {}}], "", id="beside an image"),
+    pytest.param([{"type": "tool_use", "input": {"text": "no"}}, {"type": "text", "text": "Hello"}], "", id="a call"),
+]
+
+
+@streamed_and_whole
+@pytest.mark.parametrize("dialect", [OPENAI, OLLAMA], ids=repr)
+@pytest.mark.parametrize(("content", "reasoning"), CONTENTS)
+async def test_content_may_be_parts(dialect: Dialect, content: object, reasoning: str, is_streamed: bool) -> None:
+    body = dialect.start + dialect.text(content) + dialect.end("stop")
+
+    outcome = await asked(dialect, reply_of(dialect, body), is_streamed=is_streamed)
+
+    assert (outcome.failure, outcome.text, outcome.reasoning) == (None, "Hello", reasoning)
+
+
+@streamed_and_whole
+@pytest.mark.parametrize("dialect", [OPENAI, OLLAMA], ids=repr)
+@pytest.mark.parametrize(
+    "content",
+    [[{"type": "image_url", "image_url": {}}], 7, [[[[[[[[[["deep"]]]]]]]]]]],
+    ids=["image", "number", "depth"],
+)
+async def test_an_answer_without_any_text_that_is_understood_is_no_success(
+    dialect: Dialect, content: object, is_streamed: bool
+) -> None:
+    body = dialect.start + dialect.text(content) + dialect.end("stop")
+
+    outcome = await asked(dialect, reply_of(dialect, body), is_streamed=is_streamed)
+
+    assert (outcome.text, outcome.kind) == ("", "provider_error")
+
+
+async def test_text_by_a_name_that_nobody_knows_is_no_success_but_a_call_is() -> None:
+    unknown = await outcome_of({"choices": [{"delta": {"utterance": "Hello"}}]}, choice(0, None, "stop"))
+    assert (unknown.kind, "utterance" in str(unknown.failure)) == ("provider_error", True)
+
+    call = {"tool_calls": [{"index": 0, "function": {"name": "f", "arguments": "{}"}}]}
+    called = await outcome_of({"choices": [{"delta": call}]}, choice(0, None, "tool_calls"))
+    assert (called.failure, called.text, called.finish_reason) == (None, "", "tool_calls")
+
+
+COUNTS: list[Any] = [
+    {"prompt_tokens": 5, "completion_tokens": 3},
+    {"input_tokens": 5, "output_tokens": 3, "total_tokens": 8},
+    {"promptTokens": 5, "completionTokens": 3, "totalTokens": 8},
+    {"promptTokenCount": 5, "candidatesTokenCount": 3, "totalTokenCount": 8},
+    {"prompt_eval_count": 5, "eval_count": 3},
+    {"prompt_tokens": "5", "completion_tokens": "3", "total_tokens": "8"},
+    {"prompt_tokens": 5.0, "completion_tokens": 3.0},
+    {"prompt_tokens": 5, "total_tokens": 8},
+]
+
+
+@pytest.mark.parametrize("counts", COUNTS, ids=" ".join)
+@pytest.mark.parametrize(
+    "last",
+    [
+        pytest.param(lambda usage: [choice(0, "Hello", "stop"), {"choices": [], "usage": usage}], id="as it should be"),
+        pytest.param(lambda usage: [choice(0, "Hello"), choice(0, None, "stop", usage=usage)], id="in a choice"),
+        pytest.param(lambda usage: [choice(0, delta={"content": "Hello", "usage": usage})], id="in a delta"),
+        pytest.param(lambda usage: [choice(0, "Hello", "stop") | {"x_groq": {"usage": usage}}], id="Groq's"),
+        pytest.param(lambda usage: [choice(0, "Hello", "stop") | {"usageMetadata": usage}], id="Gemini's"),
+    ],
+)
+async def test_counts_are_found_by_any_name_and_in_any_place(counts: object, last: Any) -> None:
+    outcome = await outcome_of(*last(counts))
+
+    assert (outcome.text, outcome.usage) == ("Hello", USAGE)
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        None,
+        {},
+        [1],
+        {"tokens_of_the_future": 5},
+        {"prompt_tokens": -1, "completion_tokens": "few"},
+        {"prompt_tokens": 2**53, "completion_tokens": 2**70},
+        {"prompt_tokens": True, "completion_tokens": None},
+    ],
+    ids=repr,
+)
+def test_counts_that_are_not_understood_are_no_counts(counts: object) -> None:
+    assert usage_of(counts) is None
+
+
+def test_a_count_alone_is_kept_and_the_other_estimated() -> None:
+    told = usage_of({"prompt_tokens": 77})
+
+    usage = final_usage("completed", told, text_bytes=40, prompt_estimate=1)
+
+    assert (usage.prompt_tokens, usage.completion_tokens, usage.estimated) == (77, 10, True)
+
+
+def test_counts_stay_what_the_wire_can_carry() -> None:
+    usage = usage_of({"prompt_tokens": MAX_COUNT, "completion_tokens": MAX_COUNT})
+
+    assert usage is not None
+    assert usage.total_tokens == MAX_COUNT
+    assert [count_of(value) for value in (MAX_COUNT + 1, 1.5, float("inf"), "9" * 30, "1e400")] == [None] * 5
+
+
+async def test_anthropics_first_figure_of_the_answers_length_is_not_told_as_its_last() -> None:
+    last = [{"type": "message_delta", "delta": {"stop_reason": "end_turn"}}, {"type": "message_stop"}]
+    steps = [ANTHROPIC.start, ANTHROPIC.text("Hello"), *map(ANTHROPIC.spoken, last)]
+
+    outcome = await asked(ANTHROPIC, reply_of(ANTHROPIC, *steps))
+
+    assert outcome.usage is not None
+    assert (outcome.usage.prompt_tokens, outcome.usage.estimated) == (5, True)
+
+
+@every_dialect
+@pytest.mark.parametrize(
+    "listed",
+    [
+        {"data": [{"id": "a"}, {"id": "b"}]},
+        {"models": [{"name": "a"}, {"model": "b"}]},
+        [{"id": "a"}, {"id": "b"}, {"id": "a"}, {}, 7],
+        ["a", "b"],
+        {"data": {"a": {"context": 1}, "b": {}}},
+        {"data": {"models": [{"id": "a"}, "b"]}},
+    ],
+    ids=str,
+)
+async def test_lists_of_models_are_read_in_any_plain_shape(dialect: Dialect, listed: object) -> None:
+    reply = Reply([json.dumps(listed).encode()])
+    async with scripted_server(responder=lambda _: reply) as server, dialect.adapter(server) as adapter:
+        assert [model.id for model in await adapter.list_models()] == ["a", "b"]

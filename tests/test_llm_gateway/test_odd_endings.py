@@ -1,0 +1,104 @@
+"""Why an answer stopped, in whatever words: an answer cut by a limit never looks complete, nor a broken one whole."""
+
+import pytest
+
+from archer_ws.llm_gateway.answers import BrokenOff
+from archer_ws.llm_gateway.finish_reasons import finish_reason_of
+from tests.fakes import openai_api as api
+from tests.fakes.dialects import OLLAMA, OPENAI, USAGE, Dialect, asked, every_dialect, reply_of, streamed_and_whole
+
+LENGTH = ["length", "LENGTH", "MAX_TOKENS", "max-output-tokens", "maxTokens", "model_length", "limit", " length "]
+STOP = ["stop", "STOP", "end_turn", "eos", "eos_token", "stop_sequence", "FinishReason.STOP", "of_the_future"]
+FILTER = ["content_filter", "content-filter", "SAFETY", "RECITATION", "PROHIBITED_CONTENT", "refusal"]
+TOOLS = ["tool_calls", "tool_use", "TOOL_CALLS", "function_call"]
+BROKEN = ["error", "ERROR", "abort", "cancelled", "canceled", "MALFORMED_FUNCTION_CALL", "network_error"]
+NO_REASONS = [None, "", " ", "null", "NULL", "None", "none", "FINISH_REASON_UNSPECIFIED"]
+
+
+@pytest.mark.parametrize(
+    ("word", "meaning"),
+    [
+        *((word, "length") for word in LENGTH),
+        *((word, "stop") for word in STOP),
+        *((word, "content_filter") for word in FILTER),
+        *((word, "tool_calls") for word in TOOLS),
+        *((word, None) for word in NO_REASONS),
+        ({"type": "length"}, "length"),
+        (True, "stop"),
+    ],
+)
+def test_a_reason_is_told_in_our_words(word: object, meaning: str | None) -> None:
+    assert finish_reason_of(word) == meaning
+
+
+@pytest.mark.parametrize("word", BROKEN)
+def test_a_reason_that_says_it_gave_up_is_no_end(word: str) -> None:
+    with pytest.raises(BrokenOff, match=word):
+        finish_reason_of(word)
+
+
+@streamed_and_whole
+@every_dialect
+@pytest.mark.parametrize(
+    ("word", "meaning"), [("MAX_TOKENS", "length"), ("STOP", "stop"), ("SAFETY", "content_filter"), ("eos", "stop")]
+)
+async def test_gateways_words_mean_the_same_for_every_provider(
+    dialect: Dialect, word: str, meaning: str, is_streamed: bool
+) -> None:
+    outcome = await asked(dialect, reply_of(dialect, dialect.stream("Hello", reason=word)), is_streamed=is_streamed)
+
+    assert (outcome.failure, outcome.text, outcome.finish_reason) == (None, "Hello", meaning)
+    assert (outcome.usage, outcome.requests) == (USAGE, 1)
+
+
+@every_dialect
+@pytest.mark.parametrize("word", BROKEN)
+async def test_an_answer_that_its_provider_gave_up_is_truncated(dialect: Dialect, word: str) -> None:
+    outcome = await asked(dialect, reply_of(dialect, dialect.stream("Hello", reason=word)))
+
+    assert (outcome.text, outcome.kind) == ("Hello", "upstream_truncated")
+    assert word in str(outcome.failure)
+
+
+@pytest.mark.parametrize("word", NO_REASONS)
+async def test_the_word_null_is_no_reason(word: str | None) -> None:
+    pieces = [api.chunk({"content": piece}, finish_reason=word) for piece in ("He", "ll", "o")]
+
+    truncated = await asked(OPENAI, reply_of(OPENAI, *pieces))
+    assert (truncated.text, truncated.kind) == ("Hello", "upstream_truncated")
+
+    cut_by_limit = await asked(OPENAI, reply_of(OPENAI, *pieces, *api.ending("length")))
+    assert (cut_by_limit.failure, cut_by_limit.finish_reason) == (None, "length")
+
+
+async def test_the_last_real_reason_counts() -> None:
+    pieces = [api.chunk({"content": "Hello"}, finish_reason="stop"), api.finish("length"), api.chunk({}), api.DONE]
+
+    assert (await asked(OPENAI, reply_of(OPENAI, *pieces))).finish_reason == "length"
+
+
+@pytest.mark.parametrize("name", ["finishReason", "stop_reason"])
+@pytest.mark.parametrize("delta", [{}, {"content": "lo"}], ids=["alone", "with text"])
+async def test_a_reason_by_another_name_is_heard(name: str, delta: dict[str, str]) -> None:
+    last = api.event({"choices": [{"index": 0, "delta": delta, name: "MAX_TOKENS"}]})
+
+    outcome = await asked(OPENAI, reply_of(OPENAI, api.delta("Hel"), last, api.DONE))
+
+    assert (outcome.failure, outcome.finish_reason) == (None, "length")
+
+
+async def test_done_after_text_is_the_end_and_done_alone_is_no_answer() -> None:
+    whole = await asked(OPENAI, reply_of(OPENAI, api.delta("Hello"), api.DONE))
+    assert (whole.failure, whole.text, whole.finish_reason) == (None, "Hello", "stop")
+
+    for nothing in (api.DONE, b"", b": nothing\n\n"):
+        assert (await asked(OPENAI, reply_of(OPENAI, nothing))).kind == "upstream_truncated"
+
+
+@pytest.mark.parametrize("done", ["true", None], ids=["as text", "left out"])
+async def test_an_ollama_that_says_otherwise_that_it_is_done_is_done(done: str | None) -> None:
+    last = {"message": {"content": ""}, "done_reason": "limit"} | ({} if done is None else {"done": done})
+
+    outcome = await asked(OLLAMA, reply_of(OLLAMA, OLLAMA.text("Hello"), OLLAMA.spoken(last)))
+
+    assert (outcome.failure, outcome.text, outcome.finish_reason) == (None, "Hello", "length")

@@ -1,0 +1,61 @@
+"""The pages for those who change the project: what they name exists, and what exists is named."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.benchmarks.speed.report import SECTIONS
+
+ROOT = Path(__file__).parent.parent
+PAGES = ["archer_ws/README.md", "archer_ws/DECISIONS.md", "tests/README.md", "schemas/README.md", "schemas/PROTOCOL.md"]
+DECISIONS = (ROOT / "archer_ws" / "DECISIONS.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_relative_links_of_the_pages_lead_to_files(page: str) -> None:
+    path = ROOT / page
+    for link in re.findall(r"\]\(([^)#]+)\)", path.read_text("utf-8")):
+        assert "://" in link or (path.parent / link).exists(), f"{page}: {link}"
+
+
+def test_every_test_that_a_decision_names_exists() -> None:
+    tests = {
+        name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"^ *(?:async )?def (test_\w+)", path.read_text("utf-8"), re.MULTILINE)
+    }
+    named = set(re.findall(r"`(test_\w+)`", DECISIONS))
+    assert len(named) > 40
+    assert named <= tests, f"archer_ws/DECISIONS.md names tests that are not there: {sorted(named - tests)}"
+
+
+def test_every_row_of_the_benchmark_that_a_decision_names_exists() -> None:
+    groups = re.findall(r"rows?\s+((?:`\w+`[\s,and]*)+)", DECISIONS)
+    named = {row for group in groups for row in re.findall(r"`(\w+)`", group)}
+    assert {"multiplex", "openai", "ttft"} <= named
+    assert named <= SECTIONS.keys(), f"archer_ws/DECISIONS.md names rows that are not there: {named - SECTIONS.keys()}"
+
+
+def test_every_decision_says_what_it_cost_and_what_shows_it() -> None:
+    decisions = re.split(r"^### ", DECISIONS, flags=re.MULTILINE)[1:]
+    assert decisions
+    for number, decision in enumerate(decisions, start=1):
+        assert decision.startswith(f"{number}. "), decision.partition("\n")[0]
+        assert "\n- Cost: " in decision, decision.partition("\n")[0]
+        assert "\n- Shown by: " in decision, decision.partition("\n")[0]
+
+
+def test_every_room_of_the_package_is_described() -> None:
+    package = ROOT / "archer_ws"
+    page = (package / "README.md").read_text("utf-8")
+    for folder in {path.parent.relative_to(package).as_posix() for path in package.rglob("*.py")} - {"."}:
+        assert re.search(rf"(?<![\w/]){folder}/|`{folder.rpartition('/')[2]}/`", page), (
+            f"archer_ws/README.md: {folder}/"
+        )
+
+
+def test_every_fake_is_described() -> None:
+    page = (ROOT / "tests" / "README.md").read_text("utf-8")
+    for path in (ROOT / "tests" / "fakes").glob("*.py"):
+        assert path.name == "__init__.py" or f"`fakes/{path.name}`" in page, f"tests/README.md: fakes/{path.name}"

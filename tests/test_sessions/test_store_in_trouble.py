@@ -1,0 +1,296 @@
+"""Streams and conversations over a store that is slow, hangs or fails: everything ends and is given back."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from itertools import product
+from typing import Any, cast
+
+import pytest
+from structlog.testing import capture_logs
+
+from archer_ws.agents.orchestrator import Orchestrator
+from archer_ws.core.exceptions import SessionNotFound, StorageUnavailable
+from archer_ws.sessions import admission, bounded_store, settling
+from archer_ws.sessions.conversations import Conversations
+from archer_ws.sessions.limits import ProviderGate, StreamQuota
+from archer_ws.sessions.manager import SessionManager
+from archer_ws.sessions.models import SessionCreate, SessionUpdate
+from archer_ws.sessions.store_contract import SessionStore
+from archer_ws.sessions.views import chat_response
+from tests.fakes.scripted_gateway import ScriptedGateway
+from tests.fakes.troubled_store import TroubledStore
+from tests.test_sessions.test_manager import ask, ended, start
+
+SHORT_S = 0.05
+TROUBLED_ADMISSIONS = list(product(["get", "append_turn"], [False, True]))
+
+
+@pytest.fixture
+async def store() -> TroubledStore:
+    made = TroubledStore()
+    await made.create("me", "s", None, None)
+    return made
+
+
+@pytest.fixture
+def gate() -> ProviderGate:
+    return ProviderGate("ollama", concurrency=1, queue=0)
+
+
+@pytest.fixture
+async def manager(store: TroubledStore, gateway: ScriptedGateway, gate: ProviderGate) -> AsyncIterator[SessionManager]:
+    """It has room for one stream and one call: what is not given back is missed at once."""
+    made = SessionManager(
+        gateway=gateway,
+        orchestrator=Orchestrator(gateway),
+        store=cast(SessionStore, store),
+        quota=StreamQuota(max_streams=1, max_per_principal=1),
+        gates={"ollama": gate},
+    )
+    yield made
+    store.may_go_on.set()
+    await made.aclose()
+
+
+@pytest.fixture
+def short_budgets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let all budgets be over soon."""
+    monkeypatch.setattr(bounded_store, "STORE_LIMIT_S", SHORT_S)
+    monkeypatch.setattr(admission, "ADMIT_LIMIT_S", SHORT_S)
+    monkeypatch.setattr(settling, "SETTLE_LIMIT_S", SHORT_S)
+    monkeypatch.setattr(settling, "SETTLE_PAUSES_S", (0.0, 0.0))
+
+
+async def assert_all_given_back(manager: SessionManager, gateway: ScriptedGateway, store: TroubledStore) -> None:
+    """The next request of the same session runs and ends as any."""
+    store.may_go_on.set()
+    store.hangs.clear()
+    store.fails.clear()
+    assert manager.running == 0
+    number = len(gateway.calls)
+    attachment = await start(manager, ask("again", session_id="s"))
+    call = await gateway.call(number)
+    call.say("fine")
+    call.finish()
+    assert (await ended(attachment.stream)).status == "completed"
+
+
+@pytest.mark.parametrize(("operation", "ignores_cancel"), TROUBLED_ADMISSIONS)
+async def test_a_cancel_reaches_a_stream_whose_question_is_being_stored(
+    operation: str,
+    ignores_cancel: bool,
+    manager: SessionManager,
+    gateway: ScriptedGateway,
+    store: TroubledStore,
+) -> None:
+    store.hangs, store.ignores_cancel = {operation}, ignores_cancel
+    starting = asyncio.create_task(start(manager, ask(session_id="s", stream_id="x")))
+    async with asyncio.timeout(10):
+        await store.is_hanging.wait()
+
+    assert manager.cancel("me", "x").outcome == "cancelling"
+
+    stream = (await starting).stream
+    end = await ended(stream)
+    assert (end.status, end.reason) == ("cancelled", "client")
+    assert gateway.calls == []
+    await assert_all_given_back(manager, gateway, store)
+
+
+@pytest.mark.parametrize(("operation", "ignores_cancel"), TROUBLED_ADMISSIONS)
+@pytest.mark.usefixtures("short_budgets")
+async def test_a_question_that_the_store_does_not_take_in_time_is_refused(
+    operation: str,
+    ignores_cancel: bool,
+    manager: SessionManager,
+    gateway: ScriptedGateway,
+    store: TroubledStore,
+) -> None:
+    store.hangs, store.ignores_cancel = {operation}, ignores_cancel
+
+    with pytest.raises(StorageUnavailable) as refused:
+        await start(manager, ask(session_id="s"))
+
+    assert refused.value.retryable
+    assert refused.value.hint
+    assert gateway.calls == []
+    await assert_all_given_back(manager, gateway, store)
+
+
+@pytest.mark.parametrize("operation", ["get", "append_turn"])
+async def test_a_store_that_fails_at_the_question_refuses_it_and_says_so_in_the_log(
+    operation: str,
+    manager: SessionManager,
+    gateway: ScriptedGateway,
+    store: TroubledStore,
+) -> None:
+    store.fails = {operation: [OSError("disk on fire at /secret/place")]}
+
+    with capture_logs() as lines, pytest.raises(StorageUnavailable) as refused:
+        await start(manager, ask(session_id="s"))
+
+    assert "secret" not in refused.value.message
+    assert ("store_failed", operation) in [(line["event"], line.get("operation")) for line in lines]
+    await assert_all_given_back(manager, gateway, store)
+
+
+@pytest.mark.usefixtures("short_budgets")
+@pytest.mark.parametrize("trouble", ["hangs", "fails"])
+async def test_a_history_that_can_t_be_read_ends_the_stream_with_that_error(
+    trouble: str,
+    manager: SessionManager,
+    gateway: ScriptedGateway,
+    store: TroubledStore,
+) -> None:
+    if trouble == "hangs":
+        store.hangs = {"history"}
+    else:
+        store.fails = {"history": [ValueError("broken row")]}
+
+    stream = (await start(manager, ask(session_id="s"))).stream
+
+    end = await ended(stream)
+    assert end.status == "failed"
+    assert end.error is not None
+    assert (end.error.kind, end.error.retryable) == ("storage_unavailable", True)
+    await assert_all_given_back(manager, gateway, store)
+
+
+async def answered(manager: SessionManager, gateway: ScriptedGateway) -> Any:
+    """A stream of the session whose answer is said."""
+    stream = (await start(manager, ask("q", session_id="s"))).stream
+    call = await gateway.call(len(gateway.calls) - 1 if gateway.calls else 0)
+    call.say("a")
+    call.finish()
+    return stream
+
+
+async def contents(store: TroubledStore) -> list[str]:
+    return [message.content for message in await store.inner.messages("me", "s")]
+
+
+async def test_an_answer_that_is_stored_late_is_told_as_not_stored_and_stored_once(
+    manager: SessionManager, gateway: ScriptedGateway, store: TroubledStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settling, "SETTLE_LIMIT_S", SHORT_S)
+    store.hangs = {"append_answer"}
+
+    stream = await answered(manager, gateway)
+
+    end = await ended(stream)
+    assert (end.status, end.stored) == ("completed", False)
+    assert chat_response(stream).stored is False
+    assert await contents(store) == ["q"]
+    store.may_go_on.set()
+    await manager.aclose()
+    assert await contents(store) == ["q", "a"]
+
+
+async def test_an_answer_is_tried_again_where_the_store_fails_for_a_moment(
+    manager: SessionManager, gateway: ScriptedGateway, store: TroubledStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settling, "SETTLE_PAUSES_S", (0.0, 0.0))
+    store.fails = {"append_answer": [OSError("busy"), OSError("busy")]}
+
+    end = await ended(await answered(manager, gateway))
+
+    assert (end.status, end.stored) == ("completed", False)
+    await manager.aclose()
+    assert await contents(store) == ["q", "a"]
+
+
+async def test_an_answer_that_the_store_never_takes_is_given_up_with_a_line_in_the_log(
+    manager: SessionManager,
+    gateway: ScriptedGateway,
+    store: TroubledStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(settling, "SETTLE_PAUSES_S", (0.0, 0.0))
+    store.fails = {"append_answer": [OSError("full") for _ in range(3)]}
+
+    with capture_logs() as lines:
+        assert (await ended(await answered(manager, gateway))).stored is False
+        await manager.aclose()
+
+    assert [line["event"] for line in lines].count("answer_not_stored") == 1
+    assert await contents(store) == ["q"]
+    await store.inner.delete("me", "s")
+
+
+async def test_an_answer_stored_in_time_says_nothing_about_it(
+    manager: SessionManager, gateway: ScriptedGateway, store: TroubledStore
+) -> None:
+    stream = await answered(manager, gateway)
+
+    assert (await ended(stream)).stored is None
+    assert await contents(store) == ["q", "a"]
+
+
+async def test_a_stop_waits_for_an_answer_that_is_being_stored(
+    manager: SessionManager, gateway: ScriptedGateway, store: TroubledStore
+) -> None:
+    store.hangs = {"append_answer"}
+    stream = await answered(manager, gateway)
+    async with asyncio.timeout(10):
+        await store.is_hanging.wait()
+
+    closing = asyncio.create_task(manager.drain(0.01))
+    await asyncio.sleep(0.1)
+    assert not closing.done()
+    store.may_go_on.set()
+    async with asyncio.timeout(10):
+        await closing
+
+    assert (await ended(stream)).status == "completed"
+    assert await contents(store) == ["q", "a"]
+
+
+@pytest.mark.usefixtures("short_budgets")
+@pytest.mark.parametrize("trouble", ["hangs", "fails"])
+@pytest.mark.parametrize("operation", ["create", "get", "messages", "page", "update", "delete"])
+async def test_every_request_about_conversations_is_answered_whatever_the_store_does(
+    trouble: str,
+    operation: str,
+    manager: SessionManager,
+    store: TroubledStore,
+) -> None:
+    conversations = Conversations(cast(SessionStore, store), manager)
+    if trouble == "hangs":
+        store.hangs = {operation}
+    else:
+        store.fails = {operation: [RuntimeError("no")]}
+    requests = {
+        "create": lambda: conversations.create("me", SessionCreate(session_id="t")),
+        "get": lambda: conversations.get("me", "s"),
+        "messages": lambda: conversations.get("me", "s"),
+        "page": lambda: conversations.page("me", 10, None),
+        "update": lambda: conversations.update("me", "s", SessionUpdate(title="t")),
+        "delete": lambda: conversations.delete("me", "s"),
+    }
+
+    with pytest.raises(StorageUnavailable):
+        async with asyncio.timeout(10):
+            await cast(Any, requests[operation])()
+
+
+async def test_a_send_that_comes_while_its_session_is_deleted_is_refused_and_leaves_nothing(
+    manager: SessionManager, gateway: ScriptedGateway, store: TroubledStore
+) -> None:
+    conversations = Conversations(cast(SessionStore, store), manager)
+    store.hangs = {"delete"}
+    deleting = asyncio.create_task(conversations.delete("me", "s"))
+    async with asyncio.timeout(10):
+        await store.is_hanging.wait()
+
+    with pytest.raises(SessionNotFound, match="being deleted"):
+        await start(manager, ask(session_id="s"))
+    making = asyncio.create_task(conversations.create("me", SessionCreate(session_id="s", title="new")))
+    await asyncio.sleep(0)
+    store.may_go_on.set()
+    await deleting
+
+    # One of the same name that is made meanwhile is made afterwards, and lives.
+    session, is_new = await making
+    assert is_new
+    assert (await conversations.get("me", "s")).title == session.title == "new"
+    assert gateway.calls == []
