@@ -33,13 +33,12 @@ class OneAnswer:
         self._kept_size = 0
         self._kept_reason: object = None
 
-    def take(self, choices: Sequence[Choice], *, has_text: bool, has_reasoning: bool, is_over: bool) -> list[Piece]:
+    def take(self, choices: Sequence[Choice], *, has_text: bool, has_reasoning: bool) -> list[Piece]:
         """The pieces that are the answer's.
 
         Args:
             has_text: text came before, under the number 0 if none is known here.
             has_reasoning: so did reasoning.
-            is_over: the answer has its finish reason.
         """
         if self._number is None and has_text:
             self._number = 0
@@ -52,7 +51,7 @@ class OneAnswer:
             if self._is_the_answers(choice):
                 taken += choice.parts.pieces
                 self.reason = choice.reason or self.reason
-            elif is_over or self._has_others or self._number in numbers:
+            elif self._has_others or self._number in numbers:
                 self._has_others = True
             else:
                 self._keep_back(choice)
@@ -60,7 +59,7 @@ class OneAnswer:
         return taken
 
     def rest(self) -> list[Piece]:
-        """At the end: what was kept back, if it is the answer's; `reason` is then the one that came with it."""
+        """Where the answer ended without a reason: what was kept back; `reason` is then the one that came with it."""
         self.reason = self._kept_reason
         return self._kept_back
 

@@ -243,7 +243,6 @@ class ChatStreamDecoder:
             choices,
             has_text=self._has_text or gathered.has_text(reasoning=False),
             has_reasoning=self._has_reasoning or gathered.has_text(reasoning=True),
-            is_over=self.finish_reason is not None,
         )
         for is_reasoning, text in taken:
             gathered.add(text, reasoning=is_reasoning)

@@ -291,6 +291,16 @@ async def test_what_has_no_end_and_is_no_body_breaks_the_answer_off(endless: byt
     await answer.aclose()
 
 
+async def test_trailer_fields_without_end_in_one_read_with_the_body_break_it_off() -> None:
+    answer = Answer(asyncio.Transport(), lambda _: None)
+    answer.feed(CHUNKED + chunk(b"some") + b"0\r\n" + b"a: b\r\n" * 50_000 + b"\r\n")
+
+    assert await soon(answer.read_some()) == b"some"
+    with pytest.raises(NotHttp):
+        await soon(answer.read_some())
+    await answer.aclose()
+
+
 async def test_header_fields_sent_many_times_are_joined() -> None:
     answer, _ = await heard(whole(b"", *["x-many: 1"] * 3000))
 

@@ -65,6 +65,9 @@ async def test_a_number_that_counts_the_pieces_loses_none() -> None:
         ),
         pytest.param([choice(0, "Hello", "stop"), choice(1, "Goodbye", "length")], id="one after the other"),
         pytest.param(
+            [choice(0, "Hel"), choice(1, "Good"), choice(0, "lo"), choice(1, "bye", "length")], id="in turn, unfinished"
+        ),
+        pytest.param(
             [
                 {
                     "choices": [
@@ -168,6 +171,7 @@ COUNTS: list[Any] = [
     {"prompt_tokens": "5", "completion_tokens": "3", "total_tokens": "8"},
     {"prompt_tokens": 5.0, "completion_tokens": 3.0},
     {"prompt_tokens": 5, "total_tokens": 8},
+    {"completion_tokens": 3, "total_tokens": 8},
 ]
 
 

@@ -69,7 +69,9 @@ async def test_an_answer_without_end_in_place_of_another_is_refused(dialect: Dia
 
 
 @every_dialect
-async def test_of_an_errors_body_the_beginning_is_read(dialect: Dialect) -> None:
+async def test_of_an_errors_body_the_beginning_is_read(dialect: Dialect, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The end is not waited for, nor the time that is given to a beginning that does not come.
+    monkeypatch.setattr("archer_ws.llm_gateway.http_answer.PROVIDER_ERROR_BODY_S", 1000)
     reply = reply_of(dialect, *itertools.repeat(PIECE, 1_000), forever(), status=500)
 
     assert (await asked(dialect, reply)).kind == "provider_error"
@@ -103,6 +105,14 @@ async def test_a_document_of_too_many_values_is_refused_before_it_is_decoded(con
     outcome = await asked(OPENAI, reply_of(OPENAI, api.delta("Hello"), event, api.DONE))
 
     assert (outcome.text, outcome.kind) == ("Hello", "provider_error")
+    assert "values" in str(outcome.failure)
+
+
+def test_values_in_many_lines_of_one_event_count_together() -> None:
+    event = b"data: [\n" + (b"data: " + b"[]," * 1000 + b"\n") * 110 + b"data: 1]\n\n"
+
+    with pytest.raises(LineTooLong, match="values"):
+        EventDecoder().feed(event)
 
 
 @pytest.mark.parametrize("text", ["[" * 2_000_000, "a,b:c\n" * 500_000, '{"a": [1]}' * 200_000, '\\"' * 900_000])
