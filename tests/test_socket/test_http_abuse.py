@@ -250,7 +250,7 @@ async def test_a_client_that_takes_nothing_of_its_answer_is_cut_and_its_stream_l
             # Its answer waits for a client that does not come for it.
             await until(lambda: bool(archer.http_connections))
             await until(lambda: not archer.http_connections)
-            await until(lambda: stream._holders == 0)
+            await until(lambda: not stream.is_held)
     assert len(lines(caplog, "response_stalled")) == 1
     assert_quiet(caplog)
 
