@@ -194,7 +194,7 @@ async def test_a_wrong_file_of_authorities_is_a_problem_where_the_chosen_provide
     findings = {finding.check: finding for finding in await found(provider="openai")}
     assert findings["certificates"].state == findings["openai"].state == "problem"
     assert "SSL_CERT_FILE" in (findings["certificates"].advice or "")
-    assert f"certificate authorities in {file} can't be read" in findings["openai"].message
+    assert f"SSL_CERT_FILE names {file}" in findings["openai"].message
 
 
 async def test_other_programs_variable_for_authorities_is_told_not_to_count(set_variable: SetVariable) -> None:
