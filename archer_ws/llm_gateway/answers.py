@@ -10,6 +10,10 @@ class Unreadable(ValueError):
     """What came is not the provider's API; the text says what it is instead."""
 
 
+class TooLarge(Unreadable):
+    """More came than is read of such a thing."""
+
+
 class ErrorSaid(Exception):
     """The provider sent an error in place of an answer, or in the middle of one; `error` is what it said, decoded."""
 

@@ -13,6 +13,7 @@ from typing import Any
 from archer_ws.core.clock import utc_now
 from archer_ws.core.exceptions import UpstreamTruncated
 from archer_ws.core.ids import new_id
+from archer_ws.llm_gateway.answers import TooLarge
 from archer_ws.llm_gateway.anthropic_client import ANTHROPIC_URL, AnthropicClient, foreseen
 from archer_ws.llm_gateway.anthropic_failures import anthropic_identity, failure_from_error
 from archer_ws.llm_gateway.anthropic_request import request_body
@@ -205,7 +206,8 @@ class AnthropicAdapter(BaseLLMAdapter):
                 return models_of(await self._client.get_models(timeout_s))
             except no_list as error:
                 refusal = self._client.refusal(error)
-                is_no_list = isinstance(error, Unreadable) or (refusal is not None and lacks_list(refusal.status))
+                is_other = isinstance(error, Unreadable) and not isinstance(error, TooLarge)
+                is_no_list = is_other or (refusal is not None and lacks_list(refusal.status))
                 if self._hosted or not is_no_list or not await self._chat_route.is_there(timeout_s):
                     raise
                 return []

@@ -3,7 +3,7 @@
 from typing import Any
 
 from archer_ws.core.limits import PROVIDER_MODELS
-from archer_ws.llm_gateway.answers import ErrorSaid, Unreadable
+from archer_ws.llm_gateway.answers import ErrorSaid, TooLarge, Unreadable
 from archer_ws.llm_gateway.error_bodies import is_error
 from archer_ws.llm_gateway.wire import LineTooLong, decode_json
 
@@ -18,7 +18,7 @@ def entries_in(data: bytes) -> list[dict[str, Any]]:
     try:
         return entries_of(decode_json(data))
     except LineTooLong as error:
-        raise Unreadable(str(error)) from error
+        raise TooLarge(str(error)) from error
     except Unreadable:
         raise
     except ValueError as error:
@@ -32,6 +32,7 @@ def entries_of(found: object) -> list[dict[str, Any]]:
     Raises:
         ErrorSaid: it is an error with a status of 200.
         Unreadable: it is no such list.
+        TooLarge: it is one without end.
     """
     listed = _list_in(found)
     for said in [found] if listed is None else [found, *listed[:1]]:
@@ -40,7 +41,7 @@ def entries_of(found: object) -> list[dict[str, Any]]:
     if listed is None:
         raise Unreadable("something other than a list of models")
     if len(listed) > PROVIDER_MODELS:
-        raise Unreadable(f"a list of more than {PROVIDER_MODELS} models")
+        raise TooLarge(f"a list of more than {PROVIDER_MODELS} models")
     entries: dict[str, dict[str, Any]] = {}
     for item in listed:
         entry = {"id": item} if isinstance(item, str) else item

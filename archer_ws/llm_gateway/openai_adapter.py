@@ -13,7 +13,7 @@ from archer_ws.core.clock import utc_now
 from archer_ws.core.exceptions import UpstreamTruncated
 from archer_ws.core.ids import new_id
 from archer_ws.llm_gateway.alternation import alternating
-from archer_ws.llm_gateway.answers import BrokenOff, ErrorSaid, Unreadable
+from archer_ws.llm_gateway.answers import BrokenOff, ErrorSaid, TooLarge, Unreadable
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
 from archer_ws.llm_gateway.catalog import Catalog, ModelFacts, Parameter
 from archer_ws.llm_gateway.content_coding import DecodingError
@@ -215,7 +215,8 @@ class OpenAIAdapter(BaseLLMAdapter):
                 models = model_entries(await self._client.get_models(timeout_s))
             except no_list as error:
                 refusal = self._client.refusal(error)
-                is_no_list = isinstance(error, Unreadable) or (refusal is not None and lacks_list(refusal.status))
+                is_other = isinstance(error, Unreadable) and not isinstance(error, TooLarge)
+                is_no_list = is_other or (refusal is not None and lacks_list(refusal.status))
                 if self._hosted or not is_no_list or not await self._chat_route.is_there(timeout_s):
                     raise
                 models = []

@@ -13,7 +13,7 @@ from archer_ws.main import create_app
 
 async def test_every_place_that_tells_the_version_tells_the_packages() -> None:
     app = create_app(Settings(_env_file=None))
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://testserver") as client:
         health = (await client.get("/health")).json()["version"]
         document = (await client.get("/openapi.json")).json()["info"]["version"]
     told = {

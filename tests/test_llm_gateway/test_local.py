@@ -270,7 +270,7 @@ async def test_a_model_that_is_stopped_is_replaced_within_the_first_token_limit(
 
 
 async def test_a_model_that_only_reads_a_long_prompt_is_left_alone() -> None:
-    timeouts = Timeouts(first_token_s=1.2)
+    timeouts = Timeouts(first_token_s=6.0)
     adapter = LocalAdapter(model_path=None, parallel=1, timeouts=timeouts, catalog=load_catalog(), concurrency=2)
     try:
         assert await text_of(adapter)

@@ -165,7 +165,7 @@ async def test_a_model_being_loaded_is_told_once(
         await listener.task
     assert listener.text == "Hi"
     assert load.told == [("loading", "llama3.2 is being loaded")]
-    assert [exchange.path for exchange in server.exchanges] == ["/api/chat", "/api/ps"]
+    assert sorted(exchange.path for exchange in server.exchanges) == ["/api/chat", "/api/ps"]
 
 
 async def test_a_whole_answer_tells_of_loading_too(

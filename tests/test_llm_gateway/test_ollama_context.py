@@ -35,6 +35,12 @@ def user(*contents: str) -> list[ChatMessage]:
     return [ChatMessage(role=MessageRole.USER, content=content) for content in contents]
 
 
+def in_turns(*contents: str) -> list[ChatMessage]:
+    """Questions and answers, turn by turn: what is sent is no shorter than what was said."""
+    roles = (MessageRole.USER, MessageRole.ASSISTANT)
+    return [ChatMessage(role=roles[number % 2], content=content) for number, content in enumerate(contents)]
+
+
 def sent(exchange: Exchange) -> list[str]:
     return [message["content"] for message in exchange.json()["messages"]]
 
@@ -57,7 +63,7 @@ async def conversation(answers: dict[str, Answer], **settings: object) -> AsyncI
             gates={"ollama": ProviderGate("ollama", concurrency=10, queue=10)},
         )
         await store.create("me", "s", None, None)
-        await store.append_turn("me", "s", user(*SAID), stream_id="str_0", replace_from=None)
+        await store.append_turn("me", "s", in_turns(*SAID), stream_id="str_0", replace_from=None)
 
         async def ask(max_tokens: int = 100) -> Stream:
             request = ChatRequest(messages=user("q"), session_id="s", max_tokens=max_tokens)
@@ -129,7 +135,7 @@ async def test_a_prompt_that_does_not_fit_by_any_means_is_told_after_one_more_tr
         assert (end.status, end.error and end.error.kind) == ("failed", "context_too_long")
         assert end.error is not None
         assert "OLLAMA_CONTEXT_LENGTH" in (end.error.hint or "")
-        assert [len(sent(chat)) for chat in chats(server)] == [101, 50]
+        assert [len(sent(chat)) for chat in chats(server)] == [101, 49]
 
 
 async def test_without_a_session_a_prompt_that_is_too_long_is_an_error_and_never_cut() -> None:

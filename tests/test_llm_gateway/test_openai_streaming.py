@@ -235,9 +235,9 @@ async def test_closing_the_stream_closes_the_connection_at_once(wanted: str, mon
     responses: list[StreamedAnswer] = []
     stream_chat = OpenAIClient.stream_chat
 
-    async def keeping(self: OpenAIClient, body: dict[str, Any]) -> StreamedAnswer:
+    async def keeping(self: OpenAIClient, body: dict[str, Any], *, principal: str) -> StreamedAnswer:
         # Held, so that it is not the garbage collector that closes it.
-        responses.append(await stream_chat(self, body))
+        responses.append(await stream_chat(self, body, principal=principal))
         return responses[-1]
 
     monkeypatch.setattr(OpenAIClient, "stream_chat", keeping)
