@@ -290,12 +290,14 @@ class Stream:
             self.usage = chunk.usage
         if chunk.finish_reason is not None:
             self.finish_reason = chunk.finish_reason
-        if chunk.reasoning:
-            self._append("reasoning", chunk.reasoning)
-        if chunk.content:
-            self._append("content", chunk.content)
-
-    def _append(self, kind: TextKind, text: str) -> None:
+        if text := chunk.content:
+            if chunk.reasoning:
+                self._take(StreamChunk(content="", reasoning=chunk.reasoning))
+            kind: TextKind = "content"
+        elif chunk.reasoning:
+            text, kind = chunk.reasoning, "reasoning"
+        else:
+            return
         if self._first_text_ms is None:
             self._first_text_ms = (time.monotonic() - self._began) * 1000
         try:

@@ -127,18 +127,20 @@ class Turn:
 
     async def open(self, stream: "Stream") -> AsyncGenerator[StreamChunk, None]:
         """Wait for the session and the provider, and begin the answer."""
-        waiting = [predecessor for predecessor in self._predecessors if predecessor.is_live]
-        if waiting:
-            stream.progress("queued", "behind the session's running stream")
-            for predecessor in waiting:
-                await predecessor.wait_ended()
-        self._predecessors = ()  # They are kept by who reads them alone.
+        await self._await_predecessors()
         if not self._slot.granted:
             stream.progress("queued", f"{self._route.provider} is busy with other requests")
             await self._slot.wait()
         stream.set_running()
         await self._take_history(None)
         return self._run()
+
+    async def _await_predecessors(self) -> None:
+        if any(predecessor.is_live for predecessor in self._predecessors):
+            self._stream.progress("queued", "behind the session's running stream")
+            for predecessor in self._predecessors:
+                await predecessor.wait_ended()
+        self._predecessors = ()  # They are kept by who reads them alone.
 
     async def open_shorter(self, stream: "Stream") -> AsyncGenerator[StreamChunk, None] | None:
         """Once more with at most half of what was sent, and what the model's context is known to hold by now."""
