@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from archer_ws.api.announcement import DEFAULT_URL, Ready, ready_json, ready_text
 from archer_ws.options import parser as make_parser
+from archer_ws.server.announcement import DEFAULT_URL, Ready, ready_json, ready_text
 
 if TYPE_CHECKING:
     from archer_ws.config import Settings
@@ -110,9 +110,9 @@ def _schema(options: argparse.Namespace) -> int:
 def _serve(options: argparse.Namespace) -> int:
     if options.reload and (options.ready_json or options.exit_with_parent):
         return _fail("--reload is for development: it does not go with --ready-json or --exit-with-parent", 2)
-    from archer_ws.api.listening import AddressUnavailable, bind, raise_file_limit
     from archer_ws.config import SettingsError, load_settings
     from archer_ws.model_option import ModelOptionError, settings_for
+    from archer_ws.server.listening import AddressUnavailable, bind, raise_file_limit
 
     overrides = {"host": options.host, "port": options.port}
     try:
@@ -135,10 +135,10 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _run_server(settings: "Settings", sockets: list[socket.socket], *, as_json: bool, watch_stdin: bool) -> int:
-    from archer_ws.api.server import ArcherServer
     from archer_ws.core.line_writer import LineWriter
     from archer_ws.core.logging import FLUSH_S, log_stray_output
     from archer_ws.main import create_app
+    from archer_ws.server.server import ArcherServer
 
     # Named, they stand as they are: no host for tests is added.
     app = create_app(settings.model_copy(update={"allowed_hosts": settings.allowed_hosts}))
@@ -159,7 +159,7 @@ def _run_server(settings: "Settings", sockets: list[socket.socket], *, as_json: 
 
 
 def _ready(settings: "Settings", default_model: str, port: int, reason: str | None) -> Ready:
-    from archer_ws.api.listening import client_url
+    from archer_ws.server.listening import client_url
 
     url = client_url(settings.host, port)
     return Ready(
@@ -224,8 +224,8 @@ def _chat(options: argparse.Namespace) -> int:
     if options.compare and (text is None or len(models) < 2):
         lacking = "a question" if text is None else "another model: --model or a second --compare"
         return _fail(f"--compare needs {lacking}", 2)
-    from archer_ws.client.chatting import ask, compare, converse, messages
-    from archer_ws.client.terminal import Terminal
+    from archer_ws.terminal.chat import ask, compare, converse, messages
+    from archer_ws.terminal.screen import Terminal
 
     url = options.url or os.environ.get("ARCHER_URL") or DEFAULT_URL
     token = os.environ.get("ARCHER_TOKEN") or None

@@ -15,15 +15,15 @@ from starlette.middleware.cors import CORSMiddleware
 
 from archer_ws import __version__
 from archer_ws.agents.orchestrator import Orchestrator
-from archer_ws.api.access_log import RequestLog
 from archer_ws.api.dependencies import Services
-from archer_ws.api.errors import install_error_handlers
-from archer_ws.api.head_requests import HeadAsGet
-from archer_ws.api.misdirected import MisdirectedClients
-from archer_ws.api.openapi import TITLE, install_openapi
-from archer_ws.api.request_body import BodyLimit
+from archer_ws.api.http.access_log import RequestLog
+from archer_ws.api.http.errors import install_error_handlers
+from archer_ws.api.http.head_requests import HeadAsGet
+from archer_ws.api.http.request_body import BodyLimit
+from archer_ws.api.http.trailing_slashes import TrailingSlashes
+from archer_ws.api.openapi.document import TITLE, install_openapi
 from archer_ws.api.routes import chat, console, health, models, openai_compat, pages, sessions, streams, ws
-from archer_ws.api.security import (
+from archer_ws.api.security.host_and_origin import (
     LOCAL_PRINCIPAL,
     TAURI_ORIGINS,
     CredentialGuard,
@@ -32,9 +32,9 @@ from archer_ws.api.security import (
     TicketOffice,
     warn_if_exposed,
 )
+from archer_ws.api.signposts.misdirected import MisdirectedClients
 from archer_ws.api.socket import OpenSockets
 from archer_ws.api.socket_quota import SocketQuota
-from archer_ws.api.trailing_slashes import TrailingSlashes
 from archer_ws.config import Settings, load_settings, service_variables
 from archer_ws.core.limits import BODY_ALLOWANCE_BYTES, MAX_FRAME_BYTES
 from archer_ws.core.logging import configure_logging
@@ -42,12 +42,12 @@ from archer_ws.llm_gateway.readiness import Readiness
 from archer_ws.llm_gateway.router import LLMRouter
 from archer_ws.rpc.dispatcher import Dispatcher
 from archer_ws.rpc.methods import archer_v1
-from archer_ws.rpc.schema import schema_hash
+from archer_ws.rpc.openrpc import schema_hash
 from archer_ws.rpc.services import RpcServices
 from archer_ws.sessions.conversations import Conversations
-from archer_ws.sessions.limits import ManagerLimits, ProviderGate, StreamQuota
 from archer_ws.sessions.manager import SessionManager
-from archer_ws.sessions.store import MemoryStore
+from archer_ws.sessions.storage.memory import MemoryStore
+from archer_ws.sessions.streams.gates import ManagerLimits, ProviderGate, StreamQuota
 
 log = structlog.get_logger(__name__)
 

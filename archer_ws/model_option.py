@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TextIO
 
 from archer_ws.core.exceptions import ProviderFailure
-from archer_ws.llm_gateway.local_hub import PREFIX, fetch, size_text
-from archer_ws.llm_gateway.local_model import check_gguf, model_name
+from archer_ws.llm_gateway.local.hub import PREFIX, fetch, size_text
+from archer_ws.llm_gateway.local.model import check_gguf, model_name
 
 #: How often the bar is drawn anew at most, in seconds.
 _REDRAW_S = 0.1

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping
 
 from archer_ws import __version__
-from archer_ws.api.announcement import DEFAULT_URL
+from archer_ws.server.announcement import DEFAULT_URL
 
 Command = Callable[[argparse.Namespace], int]
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from archer_ws import __version__, cli
-from archer_ws.api.announcement import Ready, ready_json, ready_text
 from archer_ws.cli import main
+from archer_ws.server.announcement import Ready, ready_json, ready_text
 from tests.fakes.cutting_proxy import cutting_proxy
 from tests.fakes.ollama_api import ollama_error, ollama_stream
 from tests.fakes.scripted_server import Exchange, Reply, Wait, forever

@@ -7,10 +7,10 @@ from typing import Any, cast
 import pytest
 
 from archer_ws.client import ChatStream, Delta, Progress, StreamEvent
-from archer_ws.client.chatting import messages, show
-from archer_ws.client.columns import Columns
 from archer_ws.client.link import Link
-from archer_ws.client.terminal import Terminal
+from archer_ws.terminal.chat import messages, show
+from archer_ws.terminal.columns import Columns
+from archer_ws.terminal.screen import Terminal
 
 
 class Screen(io.StringIO):

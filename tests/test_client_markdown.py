@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archer_ws.client.markdown import HELD_MAX, Markdown
+from archer_ws.terminal.markdown import HELD_MAX, Markdown
 
 BOLD, DIM, ITALIC, CODE, PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[3m", "\x1b[36m", "\x1b[0m"
 

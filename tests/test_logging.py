@@ -15,7 +15,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 from websockets.asyncio.client import connect
 
-from archer_ws.api.access_log import RequestLog
+from archer_ws.api.http.access_log import RequestLog
 from archer_ws.core import secrets
 from archer_ws.core.logging import REDACTED, configure_logging, redact
 from tests.test_api.conftest import serving

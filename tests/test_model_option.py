@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from archer_ws.cli import main
-from archer_ws.llm_gateway.local_model import find_model
+from archer_ws.llm_gateway.local.model import find_model
 from archer_ws.model_option import Bar, ModelOptionError, settings_for
 from tests.fakes.hub_api import fake_hub
 from tests.processes import program

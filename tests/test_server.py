@@ -16,13 +16,13 @@ import httpx
 import pytest
 import uvicorn
 
-from archer_ws.api import http_protocol
-from archer_ws.api import server as api_server
-from archer_ws.api.http_protocol import BoundedHeadProtocol
-from archer_ws.api.listening import AddressUnavailable, bind, client_url, raise_file_limit
-from archer_ws.api.server import _stop_signals
 from archer_ws.core.limits import MAX_HEAD_BYTES
 from archer_ws.core.rare_line import RareLine
+from archer_ws.server import http_protocol
+from archer_ws.server import server as api_server
+from archer_ws.server.http_protocol import BoundedHeadProtocol
+from archer_ws.server.listening import AddressUnavailable, bind, client_url, raise_file_limit
+from archer_ws.server.server import _stop_signals
 from tests.fakes.ollama_api import ollama_end, ollama_line, ollama_server, ollama_stream, ollama_tags
 from tests.fakes.scripted_server import Wait, forever, scripted_server
 from tests.processes import ROOT, START_LIMIT_S, WAIT_LIMIT_S, Server, program, server

@@ -13,10 +13,10 @@ from starlette.responses import Response
 from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from archer_ws.api.errors import error_response
-from archer_ws.api.scope import request_id
-from archer_ws.api.seats import seat_of
-from archer_ws.api.security import Credentials, TicketGone, TicketMisplaced, TicketOffice
+from archer_ws.api.http.errors import error_response
+from archer_ws.api.http.scope import request_id
+from archer_ws.api.security.host_and_origin import Credentials, TicketGone, TicketMisplaced, TicketOffice
+from archer_ws.api.security.seats import seat_of
 from archer_ws.api.socket_quota import SocketPlace, SocketQuota
 from archer_ws.core.exceptions import Draining
 from archer_ws.rpc.channel import ChannelClosed

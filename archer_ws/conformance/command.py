@@ -5,13 +5,13 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from archer_ws.client.chatting import INTERRUPTED
 from archer_ws.client.errors import ClientError
-from archer_ws.client.terminal import Terminal
 from archer_ws.conformance.probe import probe
 from archer_ws.conformance.registry import Check, all_checks
 from archer_ws.conformance.report import Table, as_json, titles_as_json
 from archer_ws.conformance.runner import run
+from archer_ws.terminal.chat import INTERRUPTED
+from archer_ws.terminal.screen import Terminal
 
 #: How long silence must last before it counts as the server's answer, in seconds; never more than a check may take.
 QUIET_S = 5.0

@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TextIO
 
-from archer_ws.client.terminal import printable
 from archer_ws.conformance.bench import Target
 from archer_ws.conformance.registry import Check
 from archer_ws.conformance.runner import Outcome
+from archer_ws.terminal.screen import printable
 
 WIDTH = 80
 TITLE_WIDTH = 62

@@ -11,9 +11,9 @@ from pathlib import Path
 from archer_ws.core.exceptions import ProviderFailure
 from archer_ws.doctor.finding import Finding
 from archer_ws.doctor.setup import Setup
-from archer_ws.llm_gateway.hub_client import INSTALL_HINT
-from archer_ws.llm_gateway.local_hub import HubName, size_text
-from archer_ws.llm_gateway.local_model import find_model
+from archer_ws.llm_gateway.local.hub import HubName, size_text
+from archer_ws.llm_gateway.local.hub_client import INSTALL_HINT
+from archer_ws.llm_gateway.local.model import find_model
 
 PYTHON_MIN = (3, 11)
 #: Less free room on a disk is worth a word, in bytes.
@@ -66,7 +66,7 @@ def check_disk(setup: Setup) -> list[Finding]:
     """Room where this runs, and where models are kept."""
     folders = [Path.cwd()]
     if setup.hub_model is not None and importlib.util.find_spec("huggingface_hub") is not None:
-        from archer_ws.llm_gateway.hub_client import HubClient
+        from archer_ws.llm_gateway.local.hub_client import HubClient
 
         folders.append(HubClient().folder)
     found = []

@@ -13,13 +13,13 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from archer_ws.api.listening import AddressUnavailable, bind, client_url
 from archer_ws.config_values import without_password
 from archer_ws.doctor.finding import Finding, State
 from archer_ws.doctor.setup import Setup
-from archer_ws.llm_gateway.anthropic_client import ANTHROPIC_URL
-from archer_ws.llm_gateway.openai_client import OPENAI_URL
-from archer_ws.llm_gateway.surroundings import UnusableVariable, proxy_for
+from archer_ws.llm_gateway.anthropic.client import ANTHROPIC_URL
+from archer_ws.llm_gateway.openai.client import OPENAI_URL
+from archer_ws.llm_gateway.transport.surroundings import UnusableVariable, proxy_for
+from archer_ws.server.listening import AddressUnavailable, bind, client_url
 
 #: How long one connection or answer may take, in seconds.
 ANSWER_S = 3.0

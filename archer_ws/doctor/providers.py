@@ -9,7 +9,7 @@ from archer_ws.config import Settings
 from archer_ws.doctor.finding import Finding, State
 from archer_ws.doctor.network import provider_urls
 from archer_ws.doctor.setup import Setup
-from archer_ws.llm_gateway.ollama_models import canonical_name
+from archer_ws.llm_gateway.ollama.models import canonical_name
 from archer_ws.llm_gateway.router import LLMRouter
 from archer_ws.llm_gateway.types import ProviderStatus
 

@@ -14,7 +14,7 @@ from dotenv import dotenv_values
 
 from archer_ws.config import Settings, SettingsError, load_settings, variables_of
 from archer_ws.doctor.finding import Finding
-from archer_ws.llm_gateway.local_hub import PREFIX
+from archer_ws.llm_gateway.local.hub import PREFIX
 from archer_ws.model_option import ModelOptionError, names_a_file, settings_of_file
 
 ENV_FILE = ".env"

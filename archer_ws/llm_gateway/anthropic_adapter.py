@@ -13,11 +13,8 @@ from typing import Any
 from archer_ws.core.clock import utc_now
 from archer_ws.core.exceptions import UpstreamTruncated
 from archer_ws.core.ids import new_id
-from archer_ws.llm_gateway.answers import TooLarge
-from archer_ws.llm_gateway.anthropic_client import ANTHROPIC_URL, AnthropicClient, foreseen
-from archer_ws.llm_gateway.anthropic_failures import anthropic_identity, failure_from_error
-from archer_ws.llm_gateway.anthropic_request import request_body
-from archer_ws.llm_gateway.anthropic_stream import (
+from archer_ws.llm_gateway.anthropic.client import ANTHROPIC_URL, AnthropicClient, foreseen
+from archer_ws.llm_gateway.anthropic.decoder import (
     BrokenOff,
     ErrorSaid,
     MessageStreamDecoder,
@@ -25,15 +22,18 @@ from archer_ws.llm_gateway.anthropic_stream import (
     answer_of,
     models_of,
 )
+from archer_ws.llm_gateway.anthropic.failures import anthropic_identity, failure_from_error
+from archer_ws.llm_gateway.anthropic.request import request_body
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
 from archer_ws.llm_gateway.catalog import Catalog
-from archer_ws.llm_gateway.content_coding import DecodingError
+from archer_ws.llm_gateway.decoding.answers import TooLarge
 from archer_ws.llm_gateway.failures import unreadable
-from archer_ws.llm_gateway.fitting import ask_fitted
 from archer_ws.llm_gateway.probing import ChatRoute, lacks_list, probe
-from archer_ws.llm_gateway.provider_url import ProviderUrl
-from archer_ws.llm_gateway.refused_parameters import FittedRequest, RefusedParameters
-from archer_ws.llm_gateway.sdk_client import drain
+from archer_ws.llm_gateway.resilience.fitting import ask_fitted
+from archer_ws.llm_gateway.resilience.refused_parameters import FittedRequest, RefusedParameters
+from archer_ws.llm_gateway.transport.content_coding import DecodingError
+from archer_ws.llm_gateway.transport.per_loop import drain
+from archer_ws.llm_gateway.transport.provider_url import ProviderUrl
 from archer_ws.llm_gateway.types import (
     ChatMessage,
     ChatOptions,

@@ -28,7 +28,12 @@ from archer_ws.core.exceptions import (
 )
 from archer_ws.core.limits import PROVIDER_MESSAGE_CHARS
 from archer_ws.core.secrets import scrubbed
-from archer_ws.llm_gateway.surroundings import NO_PROXY, UnusableVariable, certificate_variables, fault_on_the_way
+from archer_ws.llm_gateway.transport.surroundings import (
+    NO_PROXY,
+    UnusableVariable,
+    certificate_variables,
+    fault_on_the_way,
+)
 
 #: The most of a provider's own message that is looked at, in characters; a secret that is cut here stands far behind
 #: what is passed on.

@@ -22,10 +22,10 @@ from archer_ws.core.ids import new_id
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
 from archer_ws.llm_gateway.catalog import Catalog
 from archer_ws.llm_gateway.failures import ProviderIdentity
-from archer_ws.llm_gateway.local_model import CHILD_COMMAND, child_configuration, find_model, model_name
-from archer_ws.llm_gateway.local_process import Endpoint, LocalProcess
-from archer_ws.llm_gateway.local_supervisor import LocalSupervisor, crashed
-from archer_ws.llm_gateway.local_watch import HangWatch
+from archer_ws.llm_gateway.local.model import CHILD_COMMAND, child_configuration, find_model, model_name
+from archer_ws.llm_gateway.local.process import Endpoint, LocalProcess
+from archer_ws.llm_gateway.local.supervisor import LocalSupervisor, crashed
+from archer_ws.llm_gateway.local.watch import HangWatch
 from archer_ws.llm_gateway.openai_adapter import OpenAIAdapter
 from archer_ws.llm_gateway.types import (
     ChatMessage,

@@ -14,9 +14,10 @@ from archer_ws.core.exceptions import ArcherError
 from archer_ws.core.ids import new_id
 from archer_ws.llm_gateway.alternation import alternating
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
-from archer_ws.llm_gateway.ollama_failures import ollama_identity, truncated
-from archer_ws.llm_gateway.ollama_http import OllamaHttp
-from archer_ws.llm_gateway.ollama_models import (
+from archer_ws.llm_gateway.ollama.client import OllamaHttp
+from archer_ws.llm_gateway.ollama.decoder import OllamaStreamDecoder, answer_of
+from archer_ws.llm_gateway.ollama.failures import ollama_identity, truncated
+from archer_ws.llm_gateway.ollama.models import (
     UNKNOWN,
     InstalledModel,
     ModelMemory,
@@ -29,9 +30,8 @@ from archer_ws.llm_gateway.ollama_models import (
     runs_elsewhere,
     shown_model,
 )
-from archer_ws.llm_gateway.ollama_stream import OllamaStreamDecoder, answer_of
 from archer_ws.llm_gateway.probing import probe
-from archer_ws.llm_gateway.provider_url import ProviderUrl
+from archer_ws.llm_gateway.transport.provider_url import ProviderUrl
 from archer_ws.llm_gateway.types import (
     ChatMessage,
     ChatOptions,

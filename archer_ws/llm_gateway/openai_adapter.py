@@ -13,22 +13,22 @@ from archer_ws.core.clock import utc_now
 from archer_ws.core.exceptions import UpstreamTruncated
 from archer_ws.core.ids import new_id
 from archer_ws.llm_gateway.alternation import alternating
-from archer_ws.llm_gateway.answers import BrokenOff, ErrorSaid, TooLarge, Unreadable
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
 from archer_ws.llm_gateway.catalog import Catalog, ModelFacts, Parameter
-from archer_ws.llm_gateway.content_coding import DecodingError
-from archer_ws.llm_gateway.error_bodies import said_error
+from archer_ws.llm_gateway.decoding.answers import BrokenOff, ErrorSaid, TooLarge, Unreadable
+from archer_ws.llm_gateway.decoding.error_bodies import said_error
 from archer_ws.llm_gateway.failures import ProviderIdentity, unreadable
-from archer_ws.llm_gateway.fitting import ask_fitted
-from archer_ws.llm_gateway.openai_answers import answer_of, model_entries
-from archer_ws.llm_gateway.openai_client import OPENAI_URL, OpenAIClient, foreseen, is_openai
-from archer_ws.llm_gateway.openai_failures import failure_from_error
-from archer_ws.llm_gateway.openai_stream import ChatStreamDecoder
+from archer_ws.llm_gateway.openai.answers import answer_of, model_entries
+from archer_ws.llm_gateway.openai.client import OPENAI_URL, OpenAIClient, foreseen, is_openai
+from archer_ws.llm_gateway.openai.decoder import ChatStreamDecoder
+from archer_ws.llm_gateway.openai.failures import failure_from_error
 from archer_ws.llm_gateway.parameters import accepted_parameters, tell_dropped
 from archer_ws.llm_gateway.probing import ChatRoute, lacks_list, probe
-from archer_ws.llm_gateway.provider_url import ProviderUrl
-from archer_ws.llm_gateway.refused_parameters import FittedRequest, RefusedParameters
-from archer_ws.llm_gateway.sdk_client import drain
+from archer_ws.llm_gateway.resilience.fitting import ask_fitted
+from archer_ws.llm_gateway.resilience.refused_parameters import FittedRequest, RefusedParameters
+from archer_ws.llm_gateway.transport.content_coding import DecodingError
+from archer_ws.llm_gateway.transport.per_loop import drain
+from archer_ws.llm_gateway.transport.provider_url import ProviderUrl
 from archer_ws.llm_gateway.types import (
     ChatMessage,
     ChatOptions,

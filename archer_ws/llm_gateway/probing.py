@@ -9,7 +9,7 @@ import structlog
 
 from archer_ws.core.exceptions import ArcherError, ProviderError, ProviderNotConfigured
 from archer_ws.llm_gateway.failures import ProviderIdentity, failure_from_status
-from archer_ws.llm_gateway.redirects import is_redirect, redirect_failure
+from archer_ws.llm_gateway.transport.redirects import is_redirect, redirect_failure
 from archer_ws.llm_gateway.types import ProviderStatus
 
 log = structlog.get_logger(__name__)

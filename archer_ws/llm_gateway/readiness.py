@@ -9,7 +9,7 @@ from collections.abc import Callable
 import structlog
 
 from archer_ws.core.exceptions import ProviderFailure
-from archer_ws.llm_gateway.remembered import Remembered
+from archer_ws.llm_gateway.resilience.remembered import Remembered
 from archer_ws.llm_gateway.router import LLMRouter
 from archer_ws.llm_gateway.types import ProviderStatus
 

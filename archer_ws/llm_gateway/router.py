@@ -21,9 +21,9 @@ from archer_ws.llm_gateway.local_adapter import LocalAdapter
 from archer_ws.llm_gateway.ollama_adapter import OllamaAdapter
 from archer_ws.llm_gateway.openai_adapter import OpenAIAdapter
 from archer_ws.llm_gateway.probing import told_apart, unavailable
-from archer_ws.llm_gateway.remembered import Remembered
-from archer_ws.llm_gateway.retry import Patience, RetryPolicy, call_with_retries, stream_with_retries
-from archer_ws.llm_gateway.scrubbing import without_secrets_in
+from archer_ws.llm_gateway.resilience.remembered import Remembered
+from archer_ws.llm_gateway.resilience.retry import Patience, RetryPolicy, call_with_retries, stream_with_retries
+from archer_ws.llm_gateway.resilience.scrubbing import without_secrets_in
 from archer_ws.llm_gateway.types import (
     ChatMessage,
     ChatOptions,

@@ -11,7 +11,7 @@ from archer_ws.core.exceptions import ArcherError, InvalidParams, InvalidRequest
 from archer_ws.core.limits import ID_CHARS_MAX
 from archer_ws.core.strict_json import decode_json
 from archer_ws.rpc.messages import StreamEnded, StreamProgress, StreamStarted
-from archer_ws.sessions.log import Delta, Ended, Progress, Started
+from archer_ws.sessions.streams.log import Delta, Ended, Progress, Started
 
 SAFE_INTEGER = 2**53 - 1
 #: So many entries of a batch are answered each by itself; an error may be fifty times as long as its request.

@@ -42,8 +42,8 @@ from archer_ws.rpc.errors import defect
 from archer_ws.rpc.messages import CLOSE_CODES, CloseReason, ServerDraining
 from archer_ws.rpc.services import RpcServices
 from archer_ws.rpc.writer import Writer
-from archer_ws.sessions.hold import Hold
-from archer_ws.sessions.stream import Stream
+from archer_ws.sessions.streams.hold import Hold
+from archer_ws.sessions.streams.stream import Stream
 
 log = structlog.get_logger(__name__)
 

@@ -12,13 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from archer_ws.core.events import LeanEvent
+from archer_ws.core.lean_event import LeanEvent
 from archer_ws.core.limits import LANE_BYTES_MAX
 from archer_ws.rpc.channel import Channel
 from archer_ws.rpc.codec import delta_prefix, encode_delta, encode_event, encode_notification
 from archer_ws.rpc.messages import Heartbeat
-from archer_ws.sessions.log import DELTA_BYTES_MAX, Delta, Ended
-from archer_ws.sessions.stream import Stream
+from archer_ws.sessions.streams.log import DELTA_BYTES_MAX, Delta, Ended
+from archer_ws.sessions.streams.stream import Stream
 
 #: Silence after which a heartbeat goes out (protocol section 4), in seconds.
 HEARTBEAT_S = 15.0

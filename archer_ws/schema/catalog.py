@@ -7,12 +7,12 @@ from functools import cache
 
 from pydantic import BaseModel, ConfigDict, RootModel
 
-from archer_ws.api.errors import ErrorBody
+from archer_ws.api.http.errors import ErrorBody
+from archer_ws.api.openapi.events import EVENT_MODELS
 from archer_ws.api.routes.health import Health, Liveness, ReadinessReport
 from archer_ws.api.routes.ws import Ticket, TicketRequest
-from archer_ws.api.sse_events import EVENT_MODELS
+from archer_ws.core.json_schema import Schema, Wire, schemas_of
 from archer_ws.llm_gateway.types import ChatRequest, ChatResponse, ModelInfo, StreamChunk
-from archer_ws.rpc.json_schema import Schema, Wire, schemas_of
 from archer_ws.rpc.messages import NOTIFICATIONS, ErrorObject, ProviderStates
 from archer_ws.rpc.methods import archer_v1
 from archer_ws.rpc.registry import Method

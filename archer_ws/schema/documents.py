@@ -5,10 +5,10 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from archer_ws.core.json_schema import Schema, references
 from archer_ws.main import openapi_document
-from archer_ws.rpc.json_schema import Schema, references
 from archer_ws.rpc.messages import NOTIFICATIONS, ErrorObject
-from archer_ws.rpc.schema import openrpc_document
+from archer_ws.rpc.openrpc import openrpc_document
 from archer_ws.schema.catalog import METHODS, REST_REQUESTS, Definitions, definitions, file_name, type_name
 from archer_ws.schema.rust import rust
 from archer_ws.schema.shapes import shapes_of

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from archer_ws.rpc.messages import NOTIFICATIONS, PROTOCOL_VERSION, SUBPROTOCOL
-from archer_ws.rpc.schema import schema_hash
+from archer_ws.rpc.openrpc import schema_hash
 from archer_ws.schema.catalog import METHODS, type_name
 from archer_ws.schema.shapes import Alias, Choice, Field, ListOf, MapOf, Named, Scalar, Shape, Structure, Type
 

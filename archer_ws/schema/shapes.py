@@ -11,8 +11,8 @@ open enumerations, know neither a method's result nor an unknown notification, a
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
+from archer_ws.core.json_schema import Schema
 from archer_ws.core.wire_types import KNOWN_VALUES
-from archer_ws.rpc.json_schema import Schema
 from archer_ws.schema.catalog import METHODS, REST_REQUESTS, Definitions, type_name
 
 

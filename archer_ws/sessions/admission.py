@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from archer_ws.core.exceptions import StorageUnavailable
 from archer_ws.core.limits import ADMIT_LIMIT_S
-from archer_ws.sessions.work import Work
+from archer_ws.sessions.streams.work import Work
 
 
 async def admit(

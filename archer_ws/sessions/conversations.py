@@ -1,10 +1,10 @@
 """Conversations as endpoints use them: the store, joined with what the manager knows of running streams."""
 
 from archer_ws.core.limits import PAGE_BYTES_MAX, PAGE_ITEMS_MAX
-from archer_ws.sessions.bounded_store import bounded
 from archer_ws.sessions.manager import SessionManager
 from archer_ws.sessions.models import Session, SessionCreate, SessionDetail, SessionPage, SessionUpdate, StoredMessage
-from archer_ws.sessions.store_contract import SessionStore
+from archer_ws.sessions.storage.bounded import bounded
+from archer_ws.sessions.storage.store import SessionStore
 
 #: What a message takes in a page beside its text, about, in bytes.
 _MESSAGE_BYTES = 256

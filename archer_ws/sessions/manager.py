@@ -24,20 +24,20 @@ from archer_ws.core.exceptions import (
 from archer_ws.core.ids import new_id
 from archer_ws.core.limits import PAGE_ITEMS_MAX, SETTLE_LIMIT_S
 from archer_ws.llm_gateway.types import CancelReason, ChatRequest, Route
-from archer_ws.sessions.bounded_store import bounded
-from archer_ws.sessions.hold import Hold
-from archer_ws.sessions.limits import ManagerLimits, ProviderGate, Slot, StreamQuota
 from archer_ws.sessions.models import CancelResult, StreamInfo, StreamPage
 from archer_ws.sessions.occupancy import Occupancy
-from archer_ws.sessions.retention import StreamTable
 from archer_ws.sessions.settling import Settling
-from archer_ws.sessions.store import ordinal_of
-from archer_ws.sessions.store_contract import SessionStore
-from archer_ws.sessions.stream import STOP_GRACE_S, Stream
-from archer_ws.sessions.tombstones import Tombstones
+from archer_ws.sessions.storage.bounded import bounded
+from archer_ws.sessions.storage.memory import ordinal_of
+from archer_ws.sessions.storage.store import SessionStore
+from archer_ws.sessions.streams.gates import ManagerLimits, ProviderGate, Slot, StreamQuota
+from archer_ws.sessions.streams.hold import Hold
+from archer_ws.sessions.streams.retention import StreamTable
+from archer_ws.sessions.streams.stream import STOP_GRACE_S, Stream
+from archer_ws.sessions.streams.tombstones import Tombstones
+from archer_ws.sessions.streams.work import StreamIdentity
 from archer_ws.sessions.turn import Turn, check_turn, fingerprint_of
 from archer_ws.sessions.views import stream_info
-from archer_ws.sessions.work import StreamIdentity
 
 log = structlog.get_logger(__name__)
 

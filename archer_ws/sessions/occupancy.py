@@ -3,10 +3,10 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from archer_ws.core.events import LeanEvent
 from archer_ws.core.exceptions import SessionBusy, SessionNotFound
+from archer_ws.core.lean_event import LeanEvent
 from archer_ws.llm_gateway.types import ChatRequest
-from archer_ws.sessions.stream import Stream
+from archer_ws.sessions.streams.stream import Stream
 
 Key = tuple[str, str]
 

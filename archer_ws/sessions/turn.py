@@ -16,12 +16,12 @@ from archer_ws.llm_gateway.types import (
     StreamStatus,
 )
 from archer_ws.sessions.history import NO_HISTORY, estimate_tokens
-from archer_ws.sessions.limits import Slot
 from archer_ws.sessions.settling import Settling
-from archer_ws.sessions.store_contract import SessionStore
+from archer_ws.sessions.storage.store import SessionStore
+from archer_ws.sessions.streams.gates import Slot
 
 if TYPE_CHECKING:
-    from archer_ws.sessions.stream import Stream
+    from archer_ws.sessions.streams.stream import Stream
 
 
 def check_turn(request: ChatRequest) -> None:

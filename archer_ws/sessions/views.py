@@ -2,7 +2,7 @@
 
 from archer_ws.llm_gateway.types import ChatResponse
 from archer_ws.sessions.models import StreamInfo
-from archer_ws.sessions.stream import Stream
+from archer_ws.sessions.streams.stream import Stream
 
 
 def stream_info(stream: Stream) -> StreamInfo:

@@ -26,7 +26,7 @@ from typing import Any
 
 import httpx
 
-from archer_ws.api.listening import raise_file_limit
+from archer_ws.server.listening import raise_file_limit
 from tests.benchmarks.slow_provider import SlowProvider, slow_provider
 from tests.benchmarks.visitor import PIECES, Tally, Visitor
 from tests.processes import ROOT

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from archer_ws import cli
-from archer_ws.api import server
+from archer_ws.server import server
 
 PROC = Path("/proc/self")
 

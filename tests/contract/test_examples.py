@@ -9,7 +9,7 @@ import websockets
 
 from archer_ws.core.ids import new_id
 from archer_ws.main import openapi_document
-from archer_ws.rpc.schema import openrpc_document
+from archer_ws.rpc.openrpc import openrpc_document
 from tests.conftest import Archer, StartArcher
 from tests.fakes.ollama_api import ollama_stream
 from tests.fakes.rpc_peer import RpcPeer, SocketTransport
@@ -54,7 +54,7 @@ def _the_examples_message(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first message that is stored gets the id that examples speak of."""
     minted = [MESSAGE]
     monkeypatch.setattr(
-        "archer_ws.sessions.conversation.new_id",
+        "archer_ws.sessions.storage.conversation.new_id",
         lambda prefix: minted.pop() if prefix == "msg" and minted else new_id(prefix),
     )
 

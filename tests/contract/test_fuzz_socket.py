@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from archer_ws.core.limits import BAD_MESSAGES_MAX
 from archer_ws.rpc.codec import BATCH_MAX
-from archer_ws.rpc.schema import openrpc_document
+from archer_ws.rpc.openrpc import openrpc_document
 from tests.contract.fuzzed_server import FuzzedServer, defects, fuzzed_server
 from tests.contract.schema_strategies import SAFE_INTEGER, fitting, junk, spoiled, whole_text
 from tests.fakes.recorded import Recorder

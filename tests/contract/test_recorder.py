@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator
 import pytest
 import websockets
 
-from archer_ws.api import following, sse
+from archer_ws.api.streaming import responses as following
+from archer_ws.api.streaming import sse
 from archer_ws.core.exceptions import ProviderQuota
 from archer_ws.llm_gateway.types import ChatResponse
 from archer_ws.rpc.channel import memory_channel

@@ -16,8 +16,8 @@ import websockets
 from starlette.types import Message, Receive, Scope, Send
 
 from archer_ws import main
-from archer_ws.api.access_log import RequestLog
-from archer_ws.api.dialects import Dialect, dialect_of
+from archer_ws.api.http.access_log import RequestLog
+from archer_ws.api.signposts.dialects import Dialect, dialect_of
 from archer_ws.rpc.channel import Channel
 from archer_ws.rpc.connection import Connection
 from tests.fakes.rpc_peer import RpcPeer, SocketTransport

@@ -10,11 +10,11 @@ from typing import Any
 
 import jsonschema_rs
 
-from archer_ws.api.sse_events import EVENT_MODELS
+from archer_ws.api.openapi.events import EVENT_MODELS
 from archer_ws.core.exceptions import ArcherError
 from archer_ws.core.wire_types import KNOWN_VALUES
 from archer_ws.main import openapi_document
-from archer_ws.rpc.schema import openrpc_document
+from archer_ws.rpc.openrpc import openrpc_document
 
 Validator = jsonschema_rs.Draft202012Validator
 

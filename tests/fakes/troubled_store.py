@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from archer_ws.sessions.store import MemoryStore
+from archer_ws.sessions.storage.memory import MemoryStore
 
 OPERATIONS = ("create", "get", "messages", "history", "page", "update", "delete", "append_turn", "append_answer")
 

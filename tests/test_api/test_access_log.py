@@ -13,8 +13,8 @@ from structlog.typing import EventDict
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from archer_ws.api.access_log import RequestLog
-from archer_ws.core.afterwards import afterwards
+from archer_ws.api.http.access_log import RequestLog
+from archer_ws.core.deferred import afterwards
 from tests.test_api.conftest import Serve
 
 _log = structlog.stdlib.get_logger()
@@ -97,7 +97,7 @@ async def test_each_request_makes_one_line_without_its_query() -> None:
 
 async def test_the_duration_ends_with_the_answer_not_with_what_runs_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
     now_s = 100.0
-    monkeypatch.setattr("archer_ws.api.access_log.time.perf_counter", lambda: now_s)
+    monkeypatch.setattr("archer_ws.api.http.access_log.time.perf_counter", lambda: now_s)
 
     async def lingering(scope: Scope, receive: Receive, send: Send) -> None:
         nonlocal now_s

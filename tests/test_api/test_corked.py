@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 from websockets.streams import StreamReader
 
-from archer_ws.api.corked import CORK_BYTES_MAX, CorkedTransport
-from archer_ws.api.ws_protocol import text_frame
+from archer_ws.server.corked_transport import CORK_BYTES_MAX, CorkedTransport
+from archer_ws.server.ws_protocol import text_frame
 
 
 class Recording:

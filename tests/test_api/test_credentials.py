@@ -7,8 +7,8 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
-from archer_ws.api.access_log import RequestLog
-from archer_ws.api.security import (
+from archer_ws.api.http.access_log import RequestLog
+from archer_ws.api.security.host_and_origin import (
     CredentialGuard,
     Credentials,
     HostAndOriginGuard,

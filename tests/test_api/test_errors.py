@@ -7,8 +7,8 @@ from fastapi.middleware.cors import CORSMiddleware
 from pydantic import BaseModel, Field, field_validator
 from starlette.exceptions import HTTPException
 
-from archer_ws.api.access_log import RequestLog
-from archer_ws.api.errors import MAX_FIELD_ERRORS, error_response, install_error_handlers, refuse
+from archer_ws.api.http.access_log import RequestLog
+from archer_ws.api.http.errors import MAX_FIELD_ERRORS, error_response, install_error_handlers, refuse
 from archer_ws.core.exceptions import (
     FieldError,
     Forbidden,

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from archer_ws.api.openai_chunks import ChunkEncoder
-from archer_ws.api.openai_errors import error_of_end, openai_error, openai_status, retry_headers
+from archer_ws.api.openai.chunks import ChunkEncoder
+from archer_ws.api.openai.errors import error_of_end, openai_error, openai_status, retry_headers
 from archer_ws.core.exceptions import ArcherError, FieldError, InvalidParams, ProviderQuota, ProviderRateLimited
 from archer_ws.llm_gateway.types import CancelReason, StreamStatus, TokenUsage
-from archer_ws.sessions.log import Delta, Ended, Event, Progress, Started
-from archer_ws.sessions.stream import Stream
-from archer_ws.sessions.work import StreamIdentity
+from archer_ws.sessions.streams.log import Delta, Ended, Event, Progress, Started
+from archer_ws.sessions.streams.stream import Stream
+from archer_ws.sessions.streams.work import StreamIdentity
 
 USAGE = TokenUsage(prompt_tokens=1, completion_tokens=2, total_tokens=3, cached_tokens=1)
 

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from archer_ws.api import following
+from archer_ws.api.streaming import responses as following
 from tests.conftest import Archer, StartArcher
 from tests.fakes.ollama_api import ollama_stream
 from tests.fakes.scripted_server import Wait, forever

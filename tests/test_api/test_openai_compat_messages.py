@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from archer_ws.api.openai_errors import UnsupportedParameter, openai_error
-from archer_ws.api.openai_messages import CompletionRequest, chat_request
+from archer_ws.api.openai.errors import UnsupportedParameter, openai_error
+from archer_ws.api.openai.requests import CompletionRequest, chat_request
 from archer_ws.core.exceptions import InvalidParams
 from archer_ws.llm_gateway.types import ChatRequest
 

@@ -8,8 +8,8 @@ from pydantic import BaseModel
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
 
-from archer_ws.api.errors import install_error_handlers
-from archer_ws.api.request_body import BodyLimit, JsonRoute
+from archer_ws.api.http.errors import install_error_handlers
+from archer_ws.api.http.request_body import BodyLimit, JsonRoute
 from archer_ws.core.exceptions import InvalidParams, ParseError
 from archer_ws.core.strict_json import decode_json
 from tests.test_api.conftest import Serve

@@ -95,7 +95,7 @@ async def test_a_key_in_a_refusal_reaches_neither_clients_nor_the_log(
 async def test_a_key_in_a_failure_that_is_retried_reaches_no_reader_of_its_progress(
     start_archer: StartArcher, provider: str, out: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("archer_ws.llm_gateway.retry.FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr("archer_ws.llm_gateway.resilience.retry.FIRST_PAUSE_S", 0.001)
     request = {**HELLO, "provider": provider, "model": "m"}
     async with before(start_archer, refusal(provider, 500), out, max_retries=1) as archer:
         answer = await archer.http.post("/api/v1/chat/completions/stream", json=request)

@@ -6,7 +6,7 @@ import httpx
 import pytest
 import websockets
 
-from archer_ws.api import foreign_chats
+from archer_ws.api.signposts import foreign_chats
 from tests.conftest import Archer, StartArcher
 from tests.fakes.ollama_api import ollama_stream
 

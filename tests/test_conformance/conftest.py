@@ -8,12 +8,12 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
 
-from archer_ws.api.server import ArcherServer
 from archer_ws.client.dialling import Address
 from archer_ws.conformance.probe import probe
 from archer_ws.conformance.registry import all_checks
 from archer_ws.conformance.runner import Outcome, run
 from archer_ws.main import create_app
+from archer_ws.server.server import ArcherServer
 from tests.conftest import MakeSettings
 from tests.fakes.ollama_api import (
     Answer,

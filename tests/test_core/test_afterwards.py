@@ -2,7 +2,7 @@ import asyncio
 
 from structlog.contextvars import bind_contextvars, clear_contextvars, get_contextvars
 
-from archer_ws.core.afterwards import afterwards
+from archer_ws.core.deferred import afterwards
 
 
 async def test_what_comes_afterwards_waits_for_those_who_were_woken_and_keeps_its_callers_context() -> None:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from archer_ws.core.events import LeanEvent
+from archer_ws.core.lean_event import LeanEvent
 
 
 async def test_all_who_wait_go_on_and_those_who_come_later_too() -> None:

@@ -10,7 +10,7 @@ import httpx2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archer_ws.llm_gateway.anthropic_stream import Answer, MessageStreamDecoder, finish_reason_of, usage_of
+from archer_ws.llm_gateway.anthropic.decoder import Answer, MessageStreamDecoder, finish_reason_of, usage_of
 from archer_ws.llm_gateway.types import TokenUsage
 from tests.fakes import anthropic_api as api
 

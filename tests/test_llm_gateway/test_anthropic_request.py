@@ -2,7 +2,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from archer_ws.core.exceptions import InvalidParams
-from archer_ws.llm_gateway.anthropic_request import request_body
+from archer_ws.llm_gateway.anthropic.request import request_body
 from archer_ws.llm_gateway.catalog import load_catalog
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, MessageRole
 

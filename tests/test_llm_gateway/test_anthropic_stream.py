@@ -2,7 +2,7 @@
 
 import pytest
 
-from archer_ws.llm_gateway.anthropic_stream import (
+from archer_ws.llm_gateway.anthropic.decoder import (
     Answer,
     ErrorSaid,
     MessageStreamDecoder,

@@ -5,7 +5,7 @@ import zlib
 
 import pytest
 
-from archer_ws.llm_gateway.content_coding import ContentDecoder, DecodingError, coding_of
+from archer_ws.llm_gateway.transport.content_coding import ContentDecoder, DecodingError, coding_of
 
 TEXT = b"data: some text that is long enough to be worth it\n\n" * 20
 

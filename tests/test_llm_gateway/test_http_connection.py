@@ -13,16 +13,16 @@ from typing import Any
 import pytest
 
 from archer_ws.core.limits import PROVIDER_HEAD_BYTES, PROVIDER_SLICE_BYTES, PROVIDER_UNREAD_BYTES
-from archer_ws.llm_gateway.content_coding import DecodingError
-from archer_ws.llm_gateway.http_answer import BodyTooLong
-from archer_ws.llm_gateway.http_connection import (
+from archer_ws.llm_gateway.transport.answer import BodyTooLong
+from archer_ws.llm_gateway.transport.connection import (
     ConnectError,
     Connection,
     ConnectTimeout,
     Origin,
     connect,
 )
-from archer_ws.llm_gateway.http_parsing import Answer, NotHttp
+from archer_ws.llm_gateway.transport.content_coding import DecodingError
+from archer_ws.llm_gateway.transport.parsing import Answer, NotHttp
 from tests.fakes.raw_http import RawConnection, raw_http_server, soon
 
 REQUEST = b"POST /chat HTTP/1.1\r\nHost: provider\r\nContent-Length: 2\r\n\r\n"

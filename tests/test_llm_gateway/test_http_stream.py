@@ -14,10 +14,10 @@ import aiohttp
 import pytest
 
 from archer_ws.core.limits import PROVIDER_UNREAD_BYTES
-from archer_ws.llm_gateway.http_answer import StreamedAnswer
-from archer_ws.llm_gateway.http_connection import ConnectError, Connection, ConnectTimeout
-from archer_ws.llm_gateway.http_parsing import NotHttp
-from archer_ws.llm_gateway.http_stream import StreamPool
+from archer_ws.llm_gateway.transport.answer import StreamedAnswer
+from archer_ws.llm_gateway.transport.connection import ConnectError, Connection, ConnectTimeout
+from archer_ws.llm_gateway.transport.parsing import NotHttp
+from archer_ws.llm_gateway.transport.pool import StreamPool
 from tests.fakes.raw_http import RawConnection, RawHttpServer, raw_http_server, soon
 from tests.fakes.scripted_server import Reply, scripted_server
 

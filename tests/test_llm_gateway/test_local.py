@@ -17,8 +17,8 @@ from structlog.testing import capture_logs
 from archer_ws.core.exceptions import ContextTooLong, ModelNotFound, ProviderUnavailable
 from archer_ws.llm_gateway.base import Timeouts
 from archer_ws.llm_gateway.catalog import load_catalog
+from archer_ws.llm_gateway.local.process import Endpoint, LocalProcess
 from archer_ws.llm_gateway.local_adapter import LocalAdapter
-from archer_ws.llm_gateway.local_process import Endpoint, LocalProcess
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, MessageRole, StreamChunk
 
 #: One loop for all: what runs long is loaded once.

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from archer_ws.core.exceptions import ProviderFailure, ProviderNotConfigured, ProviderUnavailable
-from archer_ws.llm_gateway.hub_client import RETRIES, HubClient, RemoteFile
-from archer_ws.llm_gateway.local_hub import HubName, choose, fetch, size_text
+from archer_ws.llm_gateway.local.hub import HubName, choose, fetch, size_text
+from archer_ws.llm_gateway.local.hub_client import RETRIES, HubClient, RemoteFile
 from tests.fakes.hub_api import FakeHub, fake_hub
 
 SMALL = b"GGUF" + bytes(range(256)) * 4

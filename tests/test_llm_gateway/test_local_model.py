@@ -16,9 +16,9 @@ from structlog.testing import capture_logs
 from archer_ws.core.exceptions import ProviderFailure, ProviderNotConfigured, ProviderUnavailable
 from archer_ws.llm_gateway.base import Timeouts
 from archer_ws.llm_gateway.catalog import load_catalog
+from archer_ws.llm_gateway.local.model import child_configuration, model_name
+from archer_ws.llm_gateway.local.process import Endpoint
 from archer_ws.llm_gateway.local_adapter import LocalAdapter
-from archer_ws.llm_gateway.local_model import child_configuration, model_name
-from archer_ws.llm_gateway.local_process import Endpoint
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, MessageRole
 from tests.fakes import openai_api
 from tests.fakes.scripted_server import scripted_server
@@ -171,8 +171,8 @@ def test_a_model_is_named_by_its_file(path: str | None, name: str) -> None:
 #: Starts a child as the adapter does, tells its process id when it serves and sits there.
 PARENT = """
 import time
-from archer_ws.llm_gateway.local_model import CHILD_COMMAND, child_configuration, find_model
-from archer_ws.llm_gateway.local_process import LocalProcess
+from archer_ws.llm_gateway.local.model import CHILD_COMMAND, child_configuration, find_model
+from archer_ws.llm_gateway.local.process import LocalProcess
 told = child_configuration(find_model(None), "m", parallel=4, concurrency=4)
 process = LocalProcess(CHILD_COMMAND, told, load_timeout_s=60, on_exit=lambda *_: None)
 assert process.ready.result(60)

@@ -12,9 +12,9 @@ from structlog.testing import capture_logs
 
 from archer_ws.core import secrets
 from archer_ws.core.exceptions import ProviderTimeout, ProviderUnavailable
-from archer_ws.llm_gateway import local_supervisor
-from archer_ws.llm_gateway.local_process import STDERR_LINES, Endpoint, Exit, LocalProcess
-from archer_ws.llm_gateway.local_supervisor import LocalSupervisor
+from archer_ws.llm_gateway.local import supervisor as local_supervisor
+from archer_ws.llm_gateway.local.process import STDERR_LINES, Endpoint, Exit, LocalProcess
+from archer_ws.llm_gateway.local.supervisor import LocalSupervisor
 
 WAIT_S = 30.0
 

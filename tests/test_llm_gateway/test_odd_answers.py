@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from archer_ws.llm_gateway.token_counts import MAX_COUNT, count_of, usage_of
-from archer_ws.sessions.outcome import final_usage
+from archer_ws.llm_gateway.decoding.token_counts import MAX_COUNT, count_of, usage_of
+from archer_ws.sessions.streams.outcome import final_usage
 from tests.fakes import openai_api as api
 from tests.fakes.dialects import (
     ANTHROPIC,

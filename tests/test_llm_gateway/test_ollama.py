@@ -14,8 +14,8 @@ import respx
 
 from archer_ws.core.exceptions import ArcherError, ProviderTimeout, UpstreamTruncated
 from archer_ws.llm_gateway.base import Timeouts
+from archer_ws.llm_gateway.ollama.client import is_near
 from archer_ws.llm_gateway.ollama_adapter import OllamaAdapter
-from archer_ws.llm_gateway.ollama_http import is_near
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, MessageRole, StreamChunk, TokenUsage
 from tests.fakes.ollama_api import (
     adapter_at,

@@ -8,8 +8,8 @@ import pytest
 
 from archer_ws.llm_gateway import ollama_adapter
 from archer_ws.llm_gateway.base import Timeouts
+from archer_ws.llm_gateway.ollama.models import loaded_models
 from archer_ws.llm_gateway.ollama_adapter import OllamaAdapter
-from archer_ws.llm_gateway.ollama_models import loaded_models
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, MessageRole, ProgressPhase, StreamChunk
 from tests.fakes.ollama_api import Answer, ollama_ps, ollama_server, ollama_stream
 from tests.fakes.scripted_server import Abort, Exchange, Reply, ScriptedServer, Wait, forever, scripted_server

@@ -10,11 +10,11 @@ from archer_ws.config import Settings
 from archer_ws.core.exceptions import ContextTooLong, ModelNotFound, ProviderTimeout
 from archer_ws.llm_gateway.router import LLMRouter
 from archer_ws.llm_gateway.types import ChatMessage, ChatRequest, MessageRole
-from archer_ws.sessions.limits import ProviderGate, StreamQuota
-from archer_ws.sessions.log import Ended, Progress
 from archer_ws.sessions.manager import SessionManager
-from archer_ws.sessions.store import MemoryStore
-from archer_ws.sessions.stream import Stream
+from archer_ws.sessions.storage.memory import MemoryStore
+from archer_ws.sessions.streams.gates import ProviderGate, StreamQuota
+from archer_ws.sessions.streams.log import Ended, Progress
+from archer_ws.sessions.streams.stream import Stream
 from tests.fakes.ollama_api import (
     Answer,
     adapter_at,

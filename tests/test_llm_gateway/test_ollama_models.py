@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from archer_ws.llm_gateway import ollama_adapter
-from archer_ws.llm_gateway.ollama_models import MAX_REMEMBERED, ModelMemory, ShownModel, canonical_name, shown_model
+from archer_ws.llm_gateway.ollama.models import MAX_REMEMBERED, ModelMemory, ShownModel, canonical_name, shown_model
 from archer_ws.llm_gateway.types import ModelInfo
 from tests.fakes.ollama_api import Answer, adapter_at, ollama_server, ollama_show, ollama_tags
 from tests.fakes.scripted_server import Reply, ScriptedServer, forever, scripted_server
@@ -140,7 +140,7 @@ def test_memory_expires() -> None:
 
 
 async def test_a_list_without_bounds_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("archer_ws.llm_gateway.ollama_http.PROVIDER_DOCUMENT_BYTES", 1000)
+    monkeypatch.setattr("archer_ws.llm_gateway.ollama.client.PROVIDER_DOCUMENT_BYTES", 1000)
     async with scripted_server(Reply([b" " * 1001, forever()])) as server, adapter_at(server.url) as adapter:
         async with asyncio.timeout(2):
             status = await adapter.health_check()

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archer_ws.core.exceptions import ContextTooLong, ProviderError
-from archer_ws.llm_gateway.ollama_failures import ollama_identity
-from archer_ws.llm_gateway.ollama_stream import OllamaStreamDecoder
+from archer_ws.llm_gateway.ollama.decoder import OllamaStreamDecoder
+from archer_ws.llm_gateway.ollama.failures import ollama_identity
 from archer_ws.llm_gateway.types import StreamChunk, TokenUsage
 from tests.fakes.ollama_api import ollama_end, ollama_error_line, ollama_line
 

@@ -15,7 +15,7 @@ from archer_ws.core.exceptions import ProviderNotConfigured, ProviderUnavailable
 from archer_ws.llm_gateway.failures import ProviderIdentity
 from archer_ws.llm_gateway.openai_adapter import OpenAIAdapter
 from archer_ws.llm_gateway.router import LLMRouter
-from archer_ws.llm_gateway.sdk_client import SdkClient, foreign_failures
+from archer_ws.llm_gateway.transport.per_loop import SdkClient, foreign_failures
 from tests.conftest import Archer, MakeSettings, StartArcher
 from tests.fakes.any_provider import PROVIDERS, adapter_at, call, playing_all, settings_for
 from tests.fakes.ollama_api import ollama_stream

@@ -16,9 +16,9 @@ from archer_ws.core.exceptions import ProviderNotConfigured, ProviderTimeout, Up
 from archer_ws.llm_gateway import openai_adapter
 from archer_ws.llm_gateway.base import Timeouts
 from archer_ws.llm_gateway.catalog import Catalog, ModelFacts, load_catalog
+from archer_ws.llm_gateway.openai.client import OpenAIClient
 from archer_ws.llm_gateway.openai_adapter import OpenAIAdapter
-from archer_ws.llm_gateway.openai_client import OpenAIClient
-from archer_ws.llm_gateway.sdk_stream import StreamingSdk
+from archer_ws.llm_gateway.transport.sdk import StreamingSdk
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, MessageRole, TokenUsage
 from tests.fakes.openai_api import (
     MODEL,

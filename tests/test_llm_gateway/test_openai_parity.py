@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai.types.chat import ChatCompletionChunk
 
-from archer_ws.llm_gateway.finish_reasons import finish_reason_of
-from archer_ws.llm_gateway.openai_stream import ChatStreamDecoder
+from archer_ws.llm_gateway.decoding.finish_reasons import finish_reason_of
+from archer_ws.llm_gateway.openai.decoder import ChatStreamDecoder
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole, TokenUsage
 from tests.fakes.openai_api import MODEL, adapter_for, counts
 from tests.fakes.scripted_server import Reply, scripted_server

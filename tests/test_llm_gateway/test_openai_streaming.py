@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from archer_ws.core.exceptions import ProviderError, UpstreamTruncated
-from archer_ws.llm_gateway.http_answer import StreamedAnswer
+from archer_ws.llm_gateway.openai.client import OpenAIClient
 from archer_ws.llm_gateway.openai_adapter import OpenAIAdapter
-from archer_ws.llm_gateway.openai_client import OpenAIClient
+from archer_ws.llm_gateway.transport.answer import StreamedAnswer
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, MessageRole, StreamChunk, TokenUsage
 from tests.fakes.openai_api import DONE, adapter_for, chunk, delta, ending, event, finish, stream, text_stream, usage
 from tests.fakes.scripted_server import Abort, Reply, ScriptedServer, Step, Wait, forever, scripted_server

@@ -6,8 +6,8 @@ import json
 import pytest
 
 from archer_ws.core import limits
-from archer_ws.llm_gateway import wire
-from archer_ws.llm_gateway.wire import EventDecoder, LineTooLong, decode_json
+from archer_ws.llm_gateway.decoding import framing as wire
+from archer_ws.llm_gateway.decoding.framing import EventDecoder, LineTooLong, decode_json
 from tests.fakes import openai_api as api
 from tests.fakes.dialects import (
     ANTHROPIC,
@@ -29,7 +29,7 @@ def small_documents(monkeypatch: pytest.MonkeyPatch) -> None:
     """A bound that is soon met."""
     for module in ("wire", "ollama_stream", "ollama_http", "one_answer"):
         monkeypatch.setattr(f"archer_ws.llm_gateway.{module}.PROVIDER_DOCUMENT_BYTES", 100_000)
-    monkeypatch.setattr("archer_ws.llm_gateway.http_answer.StreamedAnswer.read.__defaults__", (100_000,))
+    monkeypatch.setattr("archer_ws.llm_gateway.transport.answer.StreamedAnswer.read.__defaults__", (100_000,))
 
 
 ENDLESS = [
@@ -71,7 +71,7 @@ async def test_an_answer_without_end_in_place_of_another_is_refused(dialect: Dia
 @every_dialect
 async def test_of_an_errors_body_the_beginning_is_read(dialect: Dialect, monkeypatch: pytest.MonkeyPatch) -> None:
     # The end is not waited for, nor the time that is given to a beginning that does not come.
-    monkeypatch.setattr("archer_ws.llm_gateway.http_answer.PROVIDER_ERROR_BODY_S", 1000)
+    monkeypatch.setattr("archer_ws.llm_gateway.transport.answer.PROVIDER_ERROR_BODY_S", 1000)
     reply = reply_of(dialect, *itertools.repeat(PIECE, 1_000), forever(), status=500)
 
     assert (await asked(dialect, reply)).kind == "provider_error"

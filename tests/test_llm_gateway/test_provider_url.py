@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from archer_ws.llm_gateway.provider_url import ProviderUrl, origin_of
+from archer_ws.llm_gateway.transport.provider_url import ProviderUrl, origin_of
 
 
 @pytest.mark.parametrize(

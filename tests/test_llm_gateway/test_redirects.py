@@ -6,7 +6,7 @@ import pytest
 
 from archer_ws.core.exceptions import ProviderError
 from archer_ws.llm_gateway.failures import ProviderIdentity
-from archer_ws.llm_gateway.redirects import redirect_failure
+from archer_ws.llm_gateway.transport.redirects import redirect_failure
 from tests.fakes.any_provider import PROVIDERS, adapter_at, call
 from tests.fakes.scripted_server import Reply, scripted_server
 

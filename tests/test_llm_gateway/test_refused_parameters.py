@@ -5,7 +5,13 @@ from typing import Any
 
 import pytest
 
-from archer_ws.llm_gateway.refused_parameters import MAX_MODELS, MAX_TRIES, FittedRequest, RefusedParameters, Said
+from archer_ws.llm_gateway.resilience.refused_parameters import (
+    MAX_MODELS,
+    MAX_TRIES,
+    FittedRequest,
+    RefusedParameters,
+    Said,
+)
 
 MESSAGES = [{"role": "user", "content": "temperature, max_tokens and stream_options, please"}]
 BODY: dict[str, Any] = {

@@ -17,7 +17,7 @@ from archer_ws.core.exceptions import (
     UpstreamTruncated,
 )
 from archer_ws.llm_gateway.base import Timeouts
-from archer_ws.llm_gateway.retry import (
+from archer_ws.llm_gateway.resilience.retry import (
     LONGEST_PAUSE_S,
     Patience,
     RetryPolicy,

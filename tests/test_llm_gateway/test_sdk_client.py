@@ -12,7 +12,7 @@ from archer_ws.llm_gateway.base import Timeouts
 from archer_ws.llm_gateway.catalog import load_catalog
 from archer_ws.llm_gateway.failures import ProviderIdentity
 from archer_ws.llm_gateway.openai_adapter import OpenAIAdapter
-from archer_ws.llm_gateway.sdk_client import SdkClient
+from archer_ws.llm_gateway.transport.per_loop import SdkClient
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole
 
 ACME = ProviderIdentity(

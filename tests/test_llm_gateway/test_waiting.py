@@ -4,7 +4,7 @@ import asyncio
 import gc
 import weakref
 
-from archer_ws.llm_gateway.waiting import WaitLimit
+from archer_ws.llm_gateway.resilience.wait_limit import WaitLimit
 
 
 class Held:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archer_ws.llm_gateway import wire
-from archer_ws.llm_gateway.wire import EventDecoder, LineDecoder, LineTooLong, decode_json
+from archer_ws.llm_gateway.decoding import framing as wire
+from archer_ws.llm_gateway.decoding.framing import EventDecoder, LineDecoder, LineTooLong, decode_json
 
 #: Few bytes, so that terminators, colons and field names come often and next to each other.
 LINE_BYTES = st.lists(

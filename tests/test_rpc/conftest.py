@@ -19,9 +19,9 @@ from archer_ws.rpc.dispatcher import Dispatcher
 from archer_ws.rpc.methods import archer_v1
 from archer_ws.rpc.services import RpcServices
 from archer_ws.sessions.conversations import Conversations
-from archer_ws.sessions.limits import ManagerLimits, ProviderGate, StreamQuota
 from archer_ws.sessions.manager import SessionManager
-from archer_ws.sessions.store import MemoryStore
+from archer_ws.sessions.storage.memory import MemoryStore
+from archer_ws.sessions.streams.gates import ManagerLimits, ProviderGate, StreamQuota
 from tests.conftest import Serve
 from tests.fakes.rpc_peer import MemoryTransport, RpcPeer, SocketTransport
 from tests.fakes.scripted_gateway import ScriptedGateway

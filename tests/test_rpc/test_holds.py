@@ -7,7 +7,7 @@ import weakref
 import pytest
 
 from archer_ws.llm_gateway.types import ChatOptions
-from archer_ws.sessions.stream import Stream
+from archer_ws.sessions.streams.stream import Stream
 from tests.fakes.rpc_peer import RpcPeer
 from tests.test_rpc.conftest import Server
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from archer_ws.rpc.channel import ChannelClosed
 from archer_ws.rpc.writer import Writer
-from archer_ws.sessions.stream import Stream
-from archer_ws.sessions.work import StreamIdentity
+from archer_ws.sessions.streams.stream import Stream
+from archer_ws.sessions.streams.work import StreamIdentity
 
 LIMIT_S = 10
 

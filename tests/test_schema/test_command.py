@@ -12,7 +12,7 @@ from pydantic import Field, create_model
 
 from archer_ws.cli import main
 from archer_ws.rpc.messages import NOTIFICATIONS, ServerDraining
-from archer_ws.rpc.schema import openrpc_document, schema_hash
+from archer_ws.rpc.openrpc import openrpc_document, schema_hash
 from archer_ws.schema import command
 from archer_ws.schema.catalog import definitions
 from archer_ws.schema.documents import documents

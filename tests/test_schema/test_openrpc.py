@@ -12,7 +12,7 @@ import pytest
 
 from archer_ws.core.exceptions import ArcherError
 from archer_ws.rpc.messages import NOTIFICATIONS
-from archer_ws.rpc.schema import openrpc_document, schema_hash
+from archer_ws.rpc.openrpc import openrpc_document, schema_hash
 from archer_ws.schema.catalog import METHODS
 from archer_ws.schema.documents import documents
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from archer_ws.rpc.json_schema import Wire, examples_of
+from archer_ws.core.json_schema import Wire, examples_of
 from archer_ws.rpc.messages import NOTIFICATIONS
 from archer_ws.schema.catalog import METHODS, definitions
 from archer_ws.schema.documents import json_schemas

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from archer_ws.agents.orchestrator import Orchestrator
-from archer_ws.sessions.limits import ManagerLimits, ProviderGate, StreamQuota
 from archer_ws.sessions.manager import SessionManager
-from archer_ws.sessions.store import MemoryStore
+from archer_ws.sessions.storage.memory import MemoryStore
+from archer_ws.sessions.streams.gates import ManagerLimits, ProviderGate, StreamQuota
 from tests.fakes.scripted_gateway import ScriptedGateway
 
 MakeManager = Callable[..., SessionManager]

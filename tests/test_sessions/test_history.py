@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 
 from archer_ws.core.clock import utc_now
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole
-from archer_ws.sessions.conversation import Entry
 from archer_ws.sessions.history import estimate_tokens
 from archer_ws.sessions.history import fit_history as fit
+from archer_ws.sessions.storage.conversation import Entry
 
 SYSTEM, USER, ASSISTANT = MessageRole.SYSTEM, MessageRole.USER, MessageRole.ASSISTANT
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archer_ws.core.exceptions import Overloaded
-from archer_ws.sessions.limits import RETRY_AFTER_MS, ProviderGate, Slot, StreamQuota
+from archer_ws.sessions.streams.gates import RETRY_AFTER_MS, ProviderGate, Slot, StreamQuota
 
 
 def make_gate(concurrency: int = 1, queue: int = 2) -> ProviderGate:

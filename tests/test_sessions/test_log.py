@@ -5,8 +5,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from archer_ws.sessions import log as log_module
-from archer_ws.sessions.log import (
+from archer_ws.sessions.streams import log as log_module
+from archer_ws.sessions.streams.log import (
     DELTA_BYTES_MAX,
     Delta,
     Ended,

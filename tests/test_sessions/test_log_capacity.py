@@ -4,7 +4,7 @@ import tracemalloc
 
 import pytest
 
-from archer_ws.sessions.log import DELTA_BYTES_MAX, LOG_BYTES_MAX, Ended, LogFull, MemoryLog, TextKind
+from archer_ws.sessions.streams.log import DELTA_BYTES_MAX, LOG_BYTES_MAX, Ended, LogFull, MemoryLog, TextKind
 
 
 @pytest.mark.parametrize(("before", "kept"), [(LOG_BYTES_MAX - 5, "é"), (LOG_BYTES_MAX - 2, ""), (LOG_BYTES_MAX, "")])

@@ -1,6 +1,6 @@
 from collections.abc import Callable
 
-from archer_ws.sessions.log import DELTA_BYTES_MAX, Ended, MemoryLog, Progress
+from archer_ws.sessions.streams.log import DELTA_BYTES_MAX, Ended, MemoryLog, Progress
 
 
 def test_watchers_are_told_after_each_append_and_find_it() -> None:

@@ -18,11 +18,11 @@ from archer_ws.core.exceptions import (
     UpstreamTruncated,
 )
 from archer_ws.llm_gateway.types import ChatMessage, ChatRequest, MessageRole, StreamChunk, TokenUsage
-from archer_ws.sessions.limits import ManagerLimits
-from archer_ws.sessions.log import LOG_BYTES_MAX, Delta, Ended, Event, Progress, Started
 from archer_ws.sessions.manager import Attachment, SessionManager
-from archer_ws.sessions.store import MemoryStore
-from archer_ws.sessions.stream import Stream
+from archer_ws.sessions.storage.memory import MemoryStore
+from archer_ws.sessions.streams.gates import ManagerLimits
+from archer_ws.sessions.streams.log import LOG_BYTES_MAX, Delta, Ended, Event, Progress, Started
+from archer_ws.sessions.streams.stream import Stream
 from archer_ws.sessions.views import chat_response, stream_info
 from tests.fakes.scripted_gateway import ScriptedGateway
 from tests.test_sessions.conftest import MakeManager

@@ -10,7 +10,7 @@ from archer_ws.core.exceptions import (
     UpstreamTruncated,
 )
 from archer_ws.llm_gateway.types import StreamStatus, TokenUsage
-from archer_ws.sessions.outcome import Outcome, final_usage
+from archer_ws.sessions.streams.outcome import Outcome, final_usage
 
 TOLD = TokenUsage(prompt_tokens=7, completion_tokens=5, total_tokens=15, cached_tokens=2, reasoning_tokens=1)
 

@@ -10,7 +10,7 @@ from archer_ws.llm_gateway.types import ChatMessage, MessageRole
 from archer_ws.sessions.conversations import Conversations
 from archer_ws.sessions.manager import SessionManager
 from archer_ws.sessions.models import SessionCreate, SessionDetail
-from archer_ws.sessions.store import MemoryStore
+from archer_ws.sessions.storage.memory import MemoryStore
 from tests.fakes.scripted_gateway import ScriptedGateway
 from tests.test_sessions.conftest import MakeManager
 from tests.test_sessions.test_manager import ask, ended, start

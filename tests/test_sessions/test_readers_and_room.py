@@ -3,9 +3,9 @@
 import pytest
 
 from archer_ws.core.limits import SLOW_READER_S, STALLED_READER_S
-from archer_ws.sessions.hold import Hold
-from archer_ws.sessions.retention import StreamTable
-from archer_ws.sessions.stream import Stream
+from archer_ws.sessions.streams.hold import Hold
+from archer_ws.sessions.streams.retention import StreamTable
+from archer_ws.sessions.streams.stream import Stream
 from tests.fakes.manual_clock import ManualClock
 from tests.test_sessions.test_retention import RETENTION_S, end, known, make_stream, run_and_end
 

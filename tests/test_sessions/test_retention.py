@@ -3,10 +3,10 @@ import weakref
 
 import pytest
 
-from archer_ws.sessions.log import Ended
-from archer_ws.sessions.retention import RECOUNT_S, StreamTable
-from archer_ws.sessions.stream import Stream
-from archer_ws.sessions.work import StreamIdentity
+from archer_ws.sessions.streams.log import Ended
+from archer_ws.sessions.streams.retention import RECOUNT_S, StreamTable
+from archer_ws.sessions.streams.stream import Stream
+from archer_ws.sessions.streams.work import StreamIdentity
 from tests.fakes.manual_clock import ManualClock
 
 RETENTION_S = 600.0

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archer_ws.sessions.scalars import ScalarEncoder
+from archer_ws.sessions.streams.scalars import ScalarEncoder
 
 HIGH, LOW = "\ud83d", "\ude00"
 SMILE = "\U0001f600"

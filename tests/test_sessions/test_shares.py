@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from archer_ws.core.exceptions import Overloaded
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole
-from archer_ws.sessions.limits import ProviderGate, Slot, StreamQuota
 from archer_ws.sessions.shares import Shares
-from archer_ws.sessions.store import MemoryStore
+from archer_ws.sessions.storage.memory import MemoryStore
+from archer_ws.sessions.streams.gates import ProviderGate, Slot, StreamQuota
 
 PRINCIPALS = ("ann", "bob", "eve")
 

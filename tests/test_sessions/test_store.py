@@ -8,7 +8,7 @@ import pytest
 from archer_ws.core.exceptions import InvalidParams, SessionNotFound
 from archer_ws.core.ids import is_valid_id
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole
-from archer_ws.sessions.store import MemoryStore, SessionStore
+from archer_ws.sessions.storage.memory import MemoryStore, SessionStore
 
 
 @pytest.fixture(params=[MemoryStore])

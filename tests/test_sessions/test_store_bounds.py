@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from archer_ws.core.exceptions import Overloaded, SessionNotFound
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole
-from archer_ws.sessions.store import MESSAGE_OVERHEAD_BYTES, MemoryStore
+from archer_ws.sessions.storage.memory import MESSAGE_OVERHEAD_BYTES, MemoryStore
 from tests.fakes.manual_clock import ManualClock
 
 

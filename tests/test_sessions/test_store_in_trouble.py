@@ -10,12 +10,13 @@ from structlog.testing import capture_logs
 
 from archer_ws.agents.orchestrator import Orchestrator
 from archer_ws.core.exceptions import SessionNotFound, StorageUnavailable
-from archer_ws.sessions import admission, bounded_store, settling
+from archer_ws.sessions import admission, settling
 from archer_ws.sessions.conversations import Conversations
-from archer_ws.sessions.limits import ProviderGate, StreamQuota
 from archer_ws.sessions.manager import SessionManager
 from archer_ws.sessions.models import SessionCreate, SessionUpdate
-from archer_ws.sessions.store_contract import SessionStore
+from archer_ws.sessions.storage import bounded as bounded_store
+from archer_ws.sessions.storage.store import SessionStore
+from archer_ws.sessions.streams.gates import ProviderGate, StreamQuota
 from archer_ws.sessions.views import chat_response
 from tests.fakes.scripted_gateway import ScriptedGateway
 from tests.fakes.troubled_store import TroubledStore

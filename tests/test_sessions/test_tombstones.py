@@ -1,4 +1,4 @@
-from archer_ws.sessions.tombstones import TOMBSTONE_S, TOMBSTONES_PER_PRINCIPAL, Tombstones
+from archer_ws.sessions.streams.tombstones import TOMBSTONE_S, TOMBSTONES_PER_PRINCIPAL, Tombstones
 from tests.fakes.manual_clock import ManualClock
 
 

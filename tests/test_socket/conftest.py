@@ -13,14 +13,15 @@ import pytest
 import uvicorn
 import websockets
 
-from archer_ws.api import http_bodies, http_protocol, http_stalls, seats, ws_inbound, ws_protocol
-from archer_ws.api.http_protocol import BoundedHeadProtocol
-from archer_ws.api.server import ArcherServer
-from archer_ws.api.ws_protocol import WatchedWebSocketProtocol
+from archer_ws.api.security import seats
 from archer_ws.core.logging import configure_logging
 from archer_ws.core.rare_line import RareLine
 from archer_ws.main import create_app
 from archer_ws.rpc import connection, dispatcher
+from archer_ws.server import http_bodies, http_protocol, http_stalls, ws_inbound, ws_protocol
+from archer_ws.server.http_protocol import BoundedHeadProtocol
+from archer_ws.server.server import ArcherServer
+from archer_ws.server.ws_protocol import WatchedWebSocketProtocol
 from tests.conftest import MakeSettings
 from tests.fakes.ollama_api import Answer, ollama_server, ollama_show, ollama_tags
 from tests.fakes.rpc_peer import RpcPeer, SocketTransport

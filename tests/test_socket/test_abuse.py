@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from archer_ws.api import http_protocol, peer_progress, ws_protocol
 from archer_ws.core.limits import BAD_MESSAGES_MAX, LANE_BYTES_MAX
+from archer_ws.server import http_protocol, peer_progress, ws_protocol
 from tests.fakes.ollama_api import ollama_stream
 from tests.fakes.raw_websocket import TEXT, RawWebSocket, frame, open_descriptors, raw_websocket, request
 from tests.fakes.rpc_peer import RpcPeer
@@ -131,8 +131,8 @@ async def test_a_reader_that_crawls_outlives_many_deadlines_and_ping_timeouts(
     receive_buffer: int | None,
 ) -> None:
     shorten_deadlines(monkeypatch)
-    monkeypatch.setattr("archer_ws.api.server.PING_INTERVAL_S", 0.1)
-    monkeypatch.setattr("archer_ws.api.server.PING_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("archer_ws.server.server.PING_INTERVAL_S", 0.1)
+    monkeypatch.setattr("archer_ws.server.server.PING_TIMEOUT_S", 0.5)
     async with asyncio.timeout(LIMIT_S), start_socketed() as archer, nothing_left(archer):
         archer.answer(ollama_stream(*["y" * 1000] * 1500))
         async with raw_websocket(archer.address, receive_buffer=receive_buffer) as slow:
@@ -152,8 +152,8 @@ async def test_a_reader_that_crawls_outlives_many_deadlines_and_ping_timeouts(
 async def test_a_reader_that_lags_is_alive_while_it_answers_the_pings_between_the_messages(
     start_socketed: StartSocketed, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("archer_ws.api.server.PING_INTERVAL_S", 0.2)
-    monkeypatch.setattr("archer_ws.api.server.PING_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("archer_ws.server.server.PING_INTERVAL_S", 0.2)
+    monkeypatch.setattr("archer_ws.server.server.PING_TIMEOUT_S", 0.5)
     # All is delivered into the client's buffer, and the pong that is asked for comes only behind it.
     async with asyncio.timeout(LIMIT_S), start_socketed() as archer, nothing_left(archer):
         archer.answer(ollama_stream(*["z" * 1000] * 200))

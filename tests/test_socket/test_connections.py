@@ -9,7 +9,7 @@ import httpx
 import pytest
 import websockets
 
-from archer_ws.api.seats import LAST_DESCRIPTORS, Seat, Seats
+from archer_ws.api.security.seats import LAST_DESCRIPTORS, Seat, Seats
 from archer_ws.core.limits import CONNECTIONS_MAX, RESERVED_DESCRIPTORS
 from tests.fakes.raw_websocket import TEXT, raw_websocket, request
 from tests.fakes.rpc_peer import RpcError

@@ -113,7 +113,7 @@ async def test_a_client_that_lags_gets_all_events_before_the_close(start_sockete
 async def test_a_client_that_does_not_read_cannot_hold_up_the_stop(
     start_socketed: StartSocketed, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("archer_ws.api.server.FLUSH_S", 0.5)
+    monkeypatch.setattr("archer_ws.server.server.FLUSH_S", 0.5)
     piece = ollama_line("\x01" * 400_000)
     async with (
         asyncio.timeout(LIMIT_S),

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from archer_ws.api import http_bodies, http_stalls
 from archer_ws.core.limits import MAX_HEAD_BYTES, PIPELINED_REQUESTS_MAX
+from archer_ws.server import http_bodies, http_stalls
 from tests.fakes.ollama_api import ollama_stream
 from tests.fakes.scripted_server import forever
 from tests.test_socket.conftest import Socketed, StartSocketed, assert_quiet, lines, until

@@ -6,8 +6,8 @@ import json
 import pytest
 import websockets
 
-from archer_ws.api import ws_inbound
 from archer_ws.core.limits import WS_SLICE_BYTES
+from archer_ws.server import ws_inbound
 from tests.fakes.raw_websocket import BINARY, CLOSE, CONT, PING, PONG, TEXT, frame, raw_websocket
 from tests.test_socket.conftest import StartEcho, answers, assert_quiet, lines, until
 

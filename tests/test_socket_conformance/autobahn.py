@@ -21,7 +21,7 @@ import kosoku
 import uvicorn
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 
-from archer_ws.api.server import _config
+from archer_ws.server.server import _config
 
 RESULTS = Path(__file__).with_name("results.json")
 RUN_LIMIT_S = 90.0

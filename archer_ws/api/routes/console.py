@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fastapi import APIRouter, HTTPException, Request, Response
 
-from archer_ws.api.file_answer import answer_with_file
+from archer_ws.api.http.file_answer import answer_with_file
 
 router = APIRouter(prefix="/console", include_in_schema=False)
 

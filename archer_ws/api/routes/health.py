@@ -7,8 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
 from archer_ws.api.dependencies import ServicesDep
-from archer_ws.api.error_answers import error_answers
-from archer_ws.api.success_answers import success_answer
+from archer_ws.api.openapi.error_answers import error_answers
+from archer_ws.api.openapi.success_answers import success_answer
 from archer_ws.core.exceptions import Forbidden, InternalError
 from archer_ws.llm_gateway.types import ProviderStatus, optional
 

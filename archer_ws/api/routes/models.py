@@ -5,8 +5,8 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 
 from archer_ws.api.dependencies import ServicesDep
-from archer_ws.api.error_answers import GUARDED, PROVIDER, error_answers
-from archer_ws.api.success_answers import success_answer
+from archer_ws.api.openapi.error_answers import GUARDED, PROVIDER, error_answers
+from archer_ws.api.openapi.success_answers import success_answer
 from archer_ws.core.exceptions import NotFound
 from archer_ws.llm_gateway.types import ModelInfo
 

@@ -12,19 +12,19 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.responses import JSONResponse
 
 from archer_ws.api.dependencies import Principal, RequestId, Services, ServicesDep
-from archer_ws.api.dialects import PREFIX
-from archer_ws.api.error_answers import BODY, GENERATION, GUARDED, PROVIDER
-from archer_ws.api.errors import openai_error_response
-from archer_ws.api.following import EventStreamResponse, WholeAnswerResponse, until_text
-from archer_ws.api.generation_route import GenerationRoute
-from archer_ws.api.openai_answers import COMPLETION_ANSWER, openai_error_answers
-from archer_ws.api.openai_chunks import ChatCompletion, ChunkEncoder, completion
-from archer_ws.api.openai_errors import error_of_end
-from archer_ws.api.openai_messages import CompletionRequest, chat_request
+from archer_ws.api.http.errors import openai_error_response
+from archer_ws.api.http.generation_route import GenerationRoute
+from archer_ws.api.openai.chunks import ChatCompletion, ChunkEncoder, completion
+from archer_ws.api.openai.errors import error_of_end
+from archer_ws.api.openai.requests import CompletionRequest, chat_request
+from archer_ws.api.openapi.error_answers import BODY, GENERATION, GUARDED, PROVIDER
+from archer_ws.api.openapi.openai_answers import COMPLETION_ANSWER, openai_error_answers
+from archer_ws.api.signposts.dialects import PREFIX
+from archer_ws.api.streaming.responses import EventStreamResponse, WholeAnswerResponse, until_text
 from archer_ws.core.exceptions import Draining, InvalidParams, ModelNotFound, Overloaded
 from archer_ws.llm_gateway.types import ChatMessage, ChatRequest, MessageRole, ModelInfo
 from archer_ws.sessions.manager import Attachment
-from archer_ws.sessions.stream import Stream
+from archer_ws.sessions.streams.stream import Stream
 from archer_ws.sessions.views import chat_response
 
 router = APIRouter(prefix=PREFIX, tags=["openai"])

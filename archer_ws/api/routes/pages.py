@@ -15,10 +15,10 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
 
 from archer_ws.api.dependencies import ServicesDep
-from archer_ws.api.dialects import PREFIX as OPENAI_PREFIX
-from archer_ws.api.dialects import base_url
-from archer_ws.api.file_answer import answer_with_file
-from archer_ws.api.scope import SOCKET_PATH
+from archer_ws.api.http.file_answer import answer_with_file
+from archer_ws.api.http.scope import SOCKET_PATH
+from archer_ws.api.signposts.dialects import PREFIX as OPENAI_PREFIX
+from archer_ws.api.signposts.dialects import base_url
 from archer_ws.rpc.messages import SUBPROTOCOL
 
 router = APIRouter(include_in_schema=False)

@@ -6,13 +6,13 @@ from fastapi import APIRouter, Body, Path, Query, Response
 from fastapi.openapi.models import Example
 
 from archer_ws.api.dependencies import Principal, ServicesDep
-from archer_ws.api.error_answers import BODY, GUARDED, error_answers
-from archer_ws.api.request_body import JsonRoute
-from archer_ws.api.success_answers import success_answer
+from archer_ws.api.http.request_body import JsonRoute
+from archer_ws.api.openapi.error_answers import BODY, GUARDED, error_answers
+from archer_ws.api.openapi.success_answers import success_answer
 from archer_ws.core.exceptions import InvalidParams, Overloaded, SessionNotFound, StorageUnavailable
 from archer_ws.core.ids import ID_PATTERN
 from archer_ws.sessions.models import Session, SessionCreate, SessionDetail, SessionPage, SessionUpdate
-from archer_ws.sessions.store import PAGE_MAX
+from archer_ws.sessions.storage.memory import PAGE_MAX
 
 router = APIRouter(prefix="/api/v1/sessions", route_class=JsonRoute, tags=["sessions"])
 

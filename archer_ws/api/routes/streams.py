@@ -5,10 +5,10 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 
 from archer_ws.api.dependencies import Principal, ServicesDep
-from archer_ws.api.error_answers import GUARDED, error_answers
-from archer_ws.api.following import EventStreamResponse, event_stream_head
-from archer_ws.api.head_requests import asked_method
-from archer_ws.api.success_answers import success_answer
+from archer_ws.api.http.head_requests import asked_method
+from archer_ws.api.openapi.error_answers import GUARDED, error_answers
+from archer_ws.api.openapi.success_answers import success_answer
+from archer_ws.api.streaming.responses import EventStreamResponse, event_stream_head
 from archer_ws.core.exceptions import (
     FieldError,
     InvalidParams,

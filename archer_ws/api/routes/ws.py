@@ -9,11 +9,11 @@ from starlette.routing import WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
 from archer_ws.api.dependencies import Principal, Services, ServicesDep
-from archer_ws.api.error_answers import BODY, GUARDED, error_answers
-from archer_ws.api.request_body import JsonRoute
-from archer_ws.api.scope import SOCKET_PATH
+from archer_ws.api.http.request_body import JsonRoute
+from archer_ws.api.http.scope import SOCKET_PATH
+from archer_ws.api.openapi.error_answers import BODY, GUARDED, error_answers
+from archer_ws.api.openapi.success_answers import success_answer
 from archer_ws.api.socket import SocketChannel, accept, draining_response
-from archer_ws.api.success_answers import success_answer
 from archer_ws.core.wire_types import Count
 from archer_ws.llm_gateway.types import WireModel, optional
 from archer_ws.rpc.connection import Connection

@@ -14,7 +14,7 @@ from archer_ws.rpc.messages import (
 from archer_ws.rpc.methods.principal import principal_of
 from archer_ws.rpc.registry import Method, Reply
 from archer_ws.sessions.models import CancelResult, StreamInfo, StreamPage
-from archer_ws.sessions.stream import Stream
+from archer_ws.sessions.streams.stream import Stream
 from archer_ws.sessions.views import stream_info
 
 

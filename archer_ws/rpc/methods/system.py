@@ -17,8 +17,8 @@ from archer_ws.rpc.messages import (
     PeerInfo,
     ProviderStates,
 )
+from archer_ws.rpc.openrpc import openrpc_document, schema_hash
 from archer_ws.rpc.registry import Method, Reply
-from archer_ws.rpc.schema import openrpc_document, schema_hash
 from archer_ws.rpc.writer import HEARTBEAT_S
 
 

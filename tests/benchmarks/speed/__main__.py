@@ -21,7 +21,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from archer_ws.api.listening import raise_file_limit
+from archer_ws.server.listening import raise_file_limit
 from tests.benchmarks.speed.figures import Figures, medians
 from tests.benchmarks.speed.measuring import machine, split_cores
 from tests.benchmarks.speed.processes import ROOT, Failed

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 
-from archer_ws.api.listening import raise_file_limit
+from archer_ws.server.listening import raise_file_limit
 from tests.benchmarks.speed import load_probes, load_streams
 from tests.benchmarks.speed.orders import Kind, Order, Report, say
 from tests.benchmarks.speed.processes import run_loop, stop_with_parent

@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any, cast
 
-from archer_ws.api.listening import raise_file_limit
+from archer_ws.server.listening import raise_file_limit
 from tests.benchmarks.speed.measuring import now_us
 from tests.benchmarks.speed.processes import run_loop, stop_with_parent
 from tests.benchmarks.speed.provider_wire import ANSWERS, APIS, LAST_CHUNK, STAMP_DIGITS, WORD, Api, json_answer

@@ -16,7 +16,7 @@ import uvicorn
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 from fastapi.responses import StreamingResponse
 
-from archer_ws.api.listening import raise_file_limit
+from archer_ws.server.listening import raise_file_limit
 from tests.benchmarks.speed.processes import stop_with_parent
 from tests.benchmarks.speed.provider_wire import MODEL
 

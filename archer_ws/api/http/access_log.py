@@ -1,0 +1,116 @@
+"""Middleware around all that answers: gives each request its id, and writes one line about it when it is over.
+
+The line has the method, the path without its query (which may hold secrets), the status and the duration. It never has
+headers or bodies; what happened inside is told by whoever knows, under the same `request_id`.
+"""
+
+import time
+from collections.abc import Awaitable
+from urllib.parse import quote
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from archer_ws.api.http.scope import is_health, request_id
+from archer_ws.core.deferred import afterwards
+
+log = structlog.get_logger(__name__)
+
+#: The most of a path that is logged, in characters: a server takes paths of 64 KiB.
+_MAX_PATH_CHARS = 256
+_STARTS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
+
+
+class RequestLog:
+    """Binds `request_id` for logs and `request.state`, sends it as `X-Request-ID`, and writes the line.
+
+    Health probes are logged at DEBUG, everything else at INFO. A WebSocket's line comes when it is closed.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the application; an exception of its own passes on to the server, with the line written."""
+        if scope["type"] not in {"http", "websocket"}:
+            await self._app(scope, receive, send)
+            return
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=request_id(scope))
+        exchange = _Exchange(scope, receive, send)
+        # A socket's frames are not ours to count: only its handshake is looked at.
+        watched = exchange.receive if scope["type"] == "http" else receive
+        try:
+            await self._app(scope, watched, exchange.send)
+        except Exception:
+            exchange.failed()
+            raise
+        finally:
+            # The id stays bound: the server may still log about this request, and the next one clears it.
+            exchange.finish()
+
+
+class _Exchange:
+    """What passes between the application and the server for one request."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._began = time.perf_counter()
+        self._ended: float | None = None
+        self._status: int | None = None
+        self._client_left = False
+        self._broke_off = False
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.disconnect" and self._ended is None:
+            self._client_left = True
+        return message
+
+    def send(self, message: Message) -> Awaitable[None]:
+        # Not a coroutine of its own: a chunk of a stream passes at the price of a function call.
+        kind = message["type"]
+        if kind == "http.response.body":
+            if not message.get("more_body", False):
+                self._ended = time.perf_counter()
+        elif kind in _STARTS:
+            return self._send(self._started(message))
+        elif kind == "websocket.close" and self._status is None:
+            # Closed before it was accepted: the server answers the handshake so (ASGI specification).
+            self._status = 403
+        return self._send(message)
+
+    def _started(self, message: Message) -> Message:
+        self._status = message.get("status", 101)
+        headers = list(message.get("headers", ()))
+        if not any(name.lower() == b"x-request-id" for name, _ in headers):
+            headers.append((b"x-request-id", request_id(self._scope).encode()))
+        return {**message, "headers": headers}
+
+    def failed(self) -> None:
+        """The application raised: the server, or what stands around us, answers 500 or cuts the connection."""
+        self._broke_off = self._status is not None
+        if self._status is None:
+            self._status = 500
+
+    def finish(self) -> None:
+        """It is over; the line comes behind the answer."""
+        if self._ended is None:
+            self._ended = time.perf_counter()
+        duration_ms = round((self._ended - self._began) * 1000, 1)
+        afterwards(lambda: self._write_line(duration_ms))
+
+    def _write_line(self, duration_ms: float) -> None:
+        facts: dict[str, object] = {
+            "method": self._scope.get("method", "WEBSOCKET"),
+            "path": quote(self._scope["path"], errors="replace")[:_MAX_PATH_CHARS],
+            "status": self._status,
+            "duration_ms": duration_ms,
+        }
+        if self._client_left:
+            facts["client_left"] = True
+        if self._broke_off:
+            facts["broke_off"] = True
+        (log.debug if is_health(self._scope) else log.info)("request", **facts)

@@ -1,0 +1,1 @@
+"""OpenAI's dialect: reading its requests, writing its answers and errors."""

@@ -1,0 +1,193 @@
+"""Our answers as OpenAI's: a whole `chat.completion`, or a stream of `chat.completion.chunk`s. Pure.
+
+A stream that did not end `completed` ends with an `error` event and no `[DONE]`: OpenAI's SDKs raise the one, and the
+lack of the other tells everybody else.
+"""
+
+import json
+from json.encoder import encode_basestring
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from archer_ws.api.openai.errors import error_of_end, openai_error
+from archer_ws.api.streaming.sse import DONE
+from archer_ws.llm_gateway.types import ChatResponse, TokenUsage
+from archer_ws.sessions.streams.log import Delta, Ended, Event, Progress, Started
+from archer_ws.sessions.streams.stream import Stream
+
+#: Stands for the text in the constant part of a chunk.
+_MARK = "\0"
+_ENCODED_MARK = json.dumps(_MARK).encode()
+
+
+class AnswerMessage(BaseModel):
+    """What the model said."""
+
+    role: Literal["assistant"] = "assistant"
+    content: str
+    refusal: None = None
+    reasoning_content: str | None = Field(
+        default=None, exclude_if=lambda text: text is None, description="The model's visible reasoning."
+    )
+
+
+class Choice(BaseModel):
+    """The one answer."""
+
+    index: int = 0
+    message: AnswerMessage
+    logprobs: None = None
+    finish_reason: str = Field(description="stop, length or content_filter.")
+
+
+class PromptDetails(BaseModel):
+    """Of the prompt's tokens."""
+
+    cached_tokens: int = 0
+
+
+class CompletionDetails(BaseModel):
+    """Of the answer's tokens."""
+
+    reasoning_tokens: int = 0
+
+
+class Usage(BaseModel):
+    """Tokens used."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptDetails
+    completion_tokens_details: CompletionDetails
+
+
+class ChatCompletion(BaseModel):
+    """A whole answer; `id` is the stream id."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "str_1",
+                    "object": "chat.completion",
+                    "created": 1790000000,
+                    "model": "llama3.2",
+                    "choices": [
+                        {
+                            "index": 0,
+                            "message": {"role": "assistant", "content": "Because", "refusal": None},
+                            "logprobs": None,
+                            "finish_reason": "stop",
+                        }
+                    ],
+                    "usage": {
+                        "prompt_tokens": 11,
+                        "completion_tokens": 1,
+                        "total_tokens": 12,
+                        "prompt_tokens_details": {"cached_tokens": 0},
+                        "completion_tokens_details": {"reasoning_tokens": 0},
+                    },
+                }
+            ]
+        }
+    )
+
+    id: str
+    object: Literal["chat.completion"] = "chat.completion"
+    created: int = Field(description="Seconds since 1970.")
+    model: str = Field(description="The model that answered, as its provider calls it.")
+    choices: list[Choice]
+    usage: Usage | None
+
+
+def completion(answer: ChatResponse) -> ChatCompletion:
+    """A completed answer as OpenAI's."""
+    message = AnswerMessage(content=answer.content, reasoning_content=answer.reasoning)
+    return ChatCompletion(
+        id=answer.id,
+        created=int(answer.created_at.timestamp()),
+        model=answer.model,
+        choices=[Choice(message=message, finish_reason=answer.finish_reason or "stop")],
+        usage=_usage(answer.usage),
+    )
+
+
+class ChunkEncoder:
+    """A stream's events as chunks.
+
+    What is the same in all of them is encoded once: a token costs its own text's encoding and one joining.
+
+    Args:
+        stream: whose events they are.
+        include_usage: whether a chunk with the tokens comes last (and every other one says `"usage": null`).
+    """
+
+    def __init__(self, stream: Stream, *, include_usage: bool) -> None:
+        identity = stream.identity
+        self._stream_id, self._request_id = identity.stream_id, identity.request_id
+        self._include_usage = include_usage
+        self._constant = {
+            "id": identity.stream_id,
+            "object": "chat.completion.chunk",
+            "created": int(stream.created_at.timestamp()),
+            "model": identity.model,
+        }
+        self._around_content = self._around("content")
+        self._around_reasoning = self._around("reasoning_content")
+        self._began = False
+
+    def __call__(self, event: Event) -> bytes:
+        """The event's bytes on the wire; none for what OpenAI's API has no word for."""
+        match event:
+            case Delta():
+                before, after = self._around_content if event.kind == "content" else self._around_reasoning
+                return b"%b%b%b" % (before, encode_basestring(event.text.decode()).encode(), after)
+            case Started():
+                return self._opening()
+            case Progress():
+                return b""
+            case Ended():
+                return self._end(event)
+
+    def _around(self, field: str) -> tuple[bytes, bytes]:
+        # The last one: what clients named stands before it.
+        before, _, after = self._chunk({field: _MARK}, None).rpartition(_ENCODED_MARK)
+        return before, after
+
+    def _opening(self) -> bytes:
+        self._began = True
+        return self._chunk({"role": "assistant", "content": "", "refusal": None}, None)
+
+    def _end(self, ended: Ended) -> bytes:
+        error = error_of_end(ended, stream_id=self._stream_id, request_id=self._request_id)
+        if error is not None:
+            return _event(openai_error(error))
+        pieces = [] if self._began else [self._opening()]
+        pieces.append(self._chunk({}, ended.finish_reason or "stop"))
+        if self._include_usage:
+            usage = _usage(ended.usage)
+            pieces.append(_event({**self._constant, "choices": [], "usage": usage.model_dump() if usage else None}))
+        return b"".join((*pieces, DONE))
+
+    def _chunk(self, delta: dict[str, Any], finish_reason: str | None) -> bytes:
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+        usage = {"usage": None} if self._include_usage else {}
+        return _event({**self._constant, "choices": [choice], **usage})
+
+
+def _event(data: dict[str, Any]) -> bytes:
+    return f"data: {json.dumps(data, ensure_ascii=False, separators=(',', ':'))}\n\n".encode("utf-8", "replace")
+
+
+def _usage(usage: TokenUsage | None) -> Usage | None:
+    if usage is None:
+        return None
+    return Usage(
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
+        total_tokens=usage.total_tokens,
+        prompt_tokens_details=PromptDetails(cached_tokens=usage.cached_tokens or 0),
+        completion_tokens_details=CompletionDetails(reasoning_tokens=usage.reasoning_tokens or 0),
+    )

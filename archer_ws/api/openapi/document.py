@@ -1,0 +1,155 @@
+"""The OpenAPI document: what FastAPI makes of the routes, and what it can't know.
+
+That is: the credential, the headers of every answer, the events of a stream, the socket, what the tags are about. The
+routes describe themselves (routes/), their errors come from error_answers.py. Nothing in the document depends on the
+machine it is made on; only a title and a version of its own may be given to an application.
+"""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from typing import Any, get_args
+
+from fastapi import APIRouter, FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
+from pydantic import BaseModel
+
+from archer_ws import __version__
+from archer_ws.api.http.errors import ErrorBody
+from archer_ws.api.openapi.events import EVENT_MODELS
+from archer_ws.core.ids import ID_PATTERN
+from archer_ws.core.json_schema import Wire, references, schemas_of, with_references
+
+TITLE = "Archer AI Engine"
+DESCRIPTION = """Many concurrent chat streams between an application and language models, each cancellable in
+mid-stream and resumable after a dropped connection. Every endpoint shares one session manager over one router.
+
+Beside these routes there is a WebSocket at `/api/v1/ws` (subprotocol `archer.v1`, JSON-RPC 2.0), which carries many
+streams over one connection. OpenAPI can't describe it: `rpc.discover` answers with its OpenRPC document.
+
+Errors are one object everywhere, `ErrorInfo`: switch on `kind`. Enumerations may grow, and objects may get fields:
+ignore what you do not know.
+"""
+_TAGS = [
+    {"name": "chat", "description": "Answers to messages, whole or as events."},
+    {"name": "streams", "description": "Generations from outside: look, cancel, resume."},
+    {"name": "sessions", "description": "Conversations that the server remembers."},
+    {"name": "models", "description": "What can be named in a request."},
+    {"name": "openai", "description": "OpenAI's API, for its SDKs and what is built on them: base URL `…/v1`."},
+    {"name": "socket", "description": "Tickets for browsers, for the WebSocket at `/api/v1/ws`."},
+    {"name": "health", "description": "Liveness and readiness; without a credential."},
+]
+_REF = "#/components/schemas/"
+_METHODS = frozenset({"get", "put", "post", "delete", "options", "head", "patch", "trace"})
+
+_REQUEST_ID_HEADER = {
+    "description": "The request's id: the one you sent as `X-Request-ID`, where it has an id's form, or a new one.",
+    "required": True,
+    "schema": {"type": "string", "pattern": ID_PATTERN},
+    "example": "req_9mK3vQx0bTzLw2RfY7cN",
+}
+
+
+def install_openapi(app: FastAPI, routers: Sequence[APIRouter]) -> None:
+    """Make `app.openapi()`, and so `/openapi.json` and `/docs`, give the document; these routers are what `app` has."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _document(app, routers)
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend the document
+
+
+def _document(app: FastAPI, routers: Sequence[APIRouter]) -> dict[str, Any]:
+    document = get_openapi(
+        title=app.title or TITLE,
+        version=app.version or __version__,
+        openapi_version="3.1.0",
+        summary="A gateway for many concurrent, cancellable, resumable chat streams.",
+        description=DESCRIPTION,
+        routes=app.routes,
+        tags=_TAGS,
+        separate_input_output_schemas=app.separate_input_output_schemas,
+    )
+    described = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
+    components = document.setdefault("components", {})
+    components["schemas"] = _schemas(document, described)
+    _restore_what_routes_say(document["paths"], described)
+    components["headers"] = {"X-Request-ID": _REQUEST_ID_HEADER}
+    components["securitySchemes"] = {
+        "bearer": {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "Where the server's setting AUTH_TOKEN or AUTH_TOKENS is set.",
+        }
+    }
+    # Either will do: which of them, the server's settings say.
+    document["security"] = [{"bearer": []}, {}]
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            if method in _METHODS:
+                _complete(operation, is_open=path == "/health" or path.startswith("/health/"))
+    _drop_fastapis_errors(components["schemas"])
+    return document
+
+
+def _schemas(document: dict[str, Any], routes: Sequence[APIRoute]) -> dict[str, Any]:
+    """FastAPI's schemas of what clients send, and the protocol's of what we send: they tell what is always there."""
+    fastapis: dict[str, Any] = document["components"]["schemas"]
+    sent: list[type[BaseModel]] = [ErrorBody, *EVENT_MODELS.values()]
+    for route in routes:
+        sent += _models_in(route.response_model)
+    ours = {name: with_references(schema, _REF, {}) for name, schema in schemas_of(sent, Wire.REST).items()}
+    requests = [operation.get("requestBody") for item in document["paths"].values() for operation in item.values()]
+    schemas = {**fastapis, **ours}
+    for name in _names_below(requests, fastapis):
+        schemas[name] = fastapis[name]
+    return dict(sorted(schemas.items()))
+
+
+def _restore_what_routes_say(paths: dict[str, Any], routes: Sequence[APIRoute]) -> None:
+    """FastAPI drops what is null, in examples too, where it means something, and has events as one string."""
+    for route in routes:
+        for method in (route.methods or ()) if route.include_in_schema else ():
+            responses = paths[route.path_format][method.lower()]["responses"]
+            for status, response in route.responses.items():
+                for media_type, content in response.get("content", {}).items():
+                    responses[str(status)]["content"][media_type] |= deepcopy(content)
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    """The models of a response's type, which may be a list or a dict of them."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for inner in get_args(annotation) for model in _models_in(inner)]
+
+
+def _names_below(holder: Any, schemas: dict[str, Any]) -> set[str]:
+    """The schemas that these refer to, and those that they refer to."""
+    found: set[str] = set()
+    waiting = list(references(holder))
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += references(schemas[name])
+    return found
+
+
+def _complete(operation: dict[str, Any], *, is_open: bool) -> None:
+    if is_open:
+        operation["security"] = []
+    for status, response in list(operation["responses"].items()):
+        content = response.get("content", {})
+        if content.get("application/json", {}).get("schema", {}).get("$ref", "").endswith("/HTTPValidationError"):
+            # Our own errors are described by each route; this one is never given.
+            del operation["responses"][status]
+            continue
+        response.setdefault("headers", {})["X-Request-ID"] = {"$ref": "#/components/headers/X-Request-ID"}
+    operation["responses"] = dict(sorted(operation["responses"].items()))
+
+
+def _drop_fastapis_errors(schemas: dict[str, Any]) -> None:
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)

@@ -1,0 +1,82 @@
+"""Chats that only clients of OpenAI's API send, told by their bodies.
+
+Our own API ignores fields that it does not know: such a client would be answered in a form that it misreads, after the
+model has been paid for. What no client of our own API sends stands in the tables at the head of this file.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from starlette.requests import ClientDisconnect, Request
+
+from archer_ws.api.http.scope import is_json
+from archer_ws.core.exceptions import ArcherError
+from archer_ws.core.strict_json import decode_json
+
+
+def _is_nested(name: str) -> Callable[[Any], bool]:
+    """Whether a tool, or the first of a list, has OpenAI's form: what it is stands below a key of its own."""
+
+    def judge(value: Any) -> bool:
+        first = value[0] if isinstance(value, list) and value else value
+        return isinstance(first, dict) and isinstance(first.get(name), dict)
+
+    return judge
+
+
+def _is_any(_: Any) -> bool:
+    return True
+
+
+def _has_typed_parts(content: Any) -> bool:
+    return isinstance(content, list) and any(isinstance(part, dict) and "type" in part for part in content)
+
+
+#: Fields of a chat that only clients of OpenAI's API send, with what their values must be for that.
+_CHAT_FIELDS: Mapping[str, Callable[[Any], bool]] = {
+    "stream_options": _is_any,
+    "max_completion_tokens": _is_any,
+    "n": _is_any,
+    "logprobs": _is_any,
+    "top_logprobs": _is_any,
+    "logit_bias": _is_any,
+    "functions": _is_any,
+    "function_call": _is_any,
+    "tools": _is_nested("function"),
+    "tool_choice": _is_nested("function"),
+    "response_format": lambda form: isinstance(form, dict) and "type" in form,
+}
+#: The same of a message; looked for only where our own API does not take the request.
+_MESSAGE_FIELDS: Mapping[str, Callable[[Any], bool]] = {
+    "content": _has_typed_parts,
+    "role": lambda role: role in ("developer", "function"),
+    "tool_calls": _is_nested("function"),
+    "tool_call_id": _is_any,
+}
+
+
+async def is_foreign_request(request: Request) -> bool:
+    """Whether the body is such a chat; it is read for this."""
+    try:
+        body = decode_json(await request.body()) if is_json(request.headers.get("content-type", "")) else None
+    except (ArcherError, ClientDisconnect):
+        return False
+    return is_foreign_chat(body) or has_foreign_messages(body)
+
+
+def is_foreign_chat(body: Any) -> bool:
+    """Whether a chat's body has fields that only a client of OpenAI's API sends."""
+    return isinstance(body, dict) and not _CHAT_FIELDS.keys().isdisjoint(body) and _has(body, _CHAT_FIELDS)
+
+
+def has_foreign_messages(body: Any) -> bool:
+    """Whether a chat that our own API does not take has messages of OpenAI's form."""
+    messages = body.get("messages") if isinstance(body, dict) else None
+    return isinstance(messages, list) and any(
+        isinstance(message, dict) and _has(message, _MESSAGE_FIELDS) for message in messages
+    )
+
+
+def _has(given: Mapping[str, Any], fields: Mapping[str, Callable[[Any], bool]]) -> bool:
+    # Null is as good as missing.
+    return any(given.get(name) is not None and is_foreign(given[name]) for name, is_foreign in fields.items())

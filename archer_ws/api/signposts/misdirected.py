@@ -1,0 +1,51 @@
+"""Keeps clients of other APIs from what they would misread.
+
+`/api/v1/chat/completions` has the path that a client of OpenAI's API asks for, but another form: it would read nothing,
+or nonsense, out of an answer that looks like a success and that the model has been paid for.
+"""
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from archer_ws.api.http.errors import refuse
+from archer_ws.api.http.scope import header_values, is_health, path_of
+from archer_ws.api.signposts.answers import no_such_path, no_such_socket
+from archer_ws.api.signposts.dialects import Dialect, dialect_of_caller, is_below_v1, is_responses
+
+_UPGRADE_REQUIRED = 426
+#: What to speak instead (RFC 9110, section 15.5.22).
+_INSTEAD = {"Upgrade": "HTTP/1.1", "Connection": "Upgrade"}
+
+
+class MisdirectedClients:
+    """Answers 404 to a client of OpenAI's API outside `/v1`, by its header fields; bodies are the routes' to judge.
+
+    A WebSocket for OpenAI's Responses gets 426, at which its clients turn to POST at once; of anything else they try
+    again, for seconds.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on what is no such request."""
+        if scope["type"] not in {"http", "websocket"}:
+            await self._app(scope, receive, send)
+        elif is_responses(path_of(scope)) and _asks_for_socket(scope):
+            await refuse(no_such_socket(scope), scope, receive, send, status=_UPGRADE_REQUIRED, headers=_INSTEAD)
+        elif scope["type"] == "http" and _is_misdirected(scope):
+            await refuse(no_such_path(scope), scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+
+def _is_misdirected(scope: Scope) -> bool:
+    served_here = is_below_v1(path_of(scope)) or is_health(scope)
+    return not served_here and dialect_of_caller(scope) is Dialect.OPENAI
+
+
+def _asks_for_socket(scope: Scope) -> bool:
+    """Whether a WebSocket was asked for; our own server makes a plain GET of that where it has none."""
+    if scope["type"] == "websocket":
+        return True
+    is_offered = any(value.lower() == b"websocket" for value in header_values(scope, b"upgrade"))
+    return is_offered and scope["method"] == "GET"

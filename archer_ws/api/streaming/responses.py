@@ -1,0 +1,235 @@
+"""How HTTP follows a stream: as server-sent events, or waiting for the whole answer.
+
+Both watch for the client's leaving at every moment, and give up their hold on the stream when it goes; what that
+means for the stream is the stream's `on_disconnect`.
+"""
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+
+import structlog
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from archer_ws.api.statuses import http_status
+from archer_ws.api.streaming.sse import KEEP_ALIVE, MEDIA_TYPE, encode_event
+from archer_ws.core.lean_event import LeanEvent
+from archer_ws.sessions.manager import Attachment
+from archer_ws.sessions.streams.log import Ended, Event, StreamLog
+from archer_ws.sessions.streams.stream import Stream
+from archer_ws.sessions.views import chat_response
+
+log = structlog.get_logger(__name__)
+
+#: A comment goes out after so much silence (protocol section 10), in seconds.
+KEEP_ALIVE_S = 15.0
+#: Events are gathered into one write up to about this size, in bytes: what has piled up goes out together.
+WRITE_BYTES = 64 * 1024
+
+
+class EventStreamResponse(Response):
+    """A stream's events after `after`, to the end or until the client leaves.
+
+    `encode` makes an event's bytes, or none where it is not told; by default as the protocol says. A client that takes
+    nothing while memory is short loses its hold on an ended stream (see retention.py): the response ends then without
+    being complete, as when a connection breaks, and its connection is closed.
+    """
+
+    media_type = MEDIA_TYPE
+
+    def __init__(
+        self, attachment: Attachment, *, after: int = 0, encode: Callable[[Event], bytes] | None = None
+    ) -> None:
+        stream = attachment.stream
+        super().__init__(headers=_headers(stream))
+        # Set by Response for its (empty) body.
+        del self.headers["content-length"]
+        self._log: StreamLog | None = stream.log
+        self._hold = attachment.hold
+        self._hold.reader = self
+        self._unwatch: Callable[[], None] = lambda: None
+        self._cursor = after
+        self._encode = encode or _encoder(stream.stream_id)
+        self._more = LeanEvent()
+        self._loop = asyncio.get_running_loop()
+        self._sent_at = self._loop.time()
+        self._beating: asyncio.TimerHandle | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send until the end is sent or the client has left."""
+        self._beat()
+        if self._log is not None:
+            self._unwatch = self._log.watch(self._more.set)
+        try:
+            async with _departure(receive, self._more.set) as departure:
+                await self._send_events(send, departure)
+        finally:
+            self._unwatch()
+            if self._beating is not None:
+                self._beating.cancel()
+            self._hold.release()
+
+    def stream_ended(self) -> None:
+        """The end is still to be sent."""
+
+    def position(self) -> float:
+        """The last event that was handed to the connection."""
+        return self._cursor
+
+    def cut_off(self) -> None:
+        """Keep nothing of the stream: what waits to be sent may never be."""
+        log.warning("reader_cut_off", stream_id=self.headers["x-stream-id"])
+        self._unwatch()
+        self._log, self._unwatch, self._encode = None, lambda: None, lambda _: b""
+        self._more.set()
+
+    async def _send_events(self, send: Send, departure: asyncio.Task[None]) -> None:
+        """Send whenever there is more. A `send` that waits ends with the client's connection."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        ended = False
+        while not ended:
+            self._more.clear()
+            if departure.done() or self._log is None:
+                return
+            block, ended = self._next_block(self._log)
+            if not block and self._loop.time() >= self._sent_at + KEEP_ALIVE_S:
+                block = KEEP_ALIVE
+            if block:
+                self._sent_at = self._loop.time()
+                await send({"type": "http.response.body", "body": block, "more_body": True})
+            else:
+                await self._more.wait()
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def _beat(self) -> None:
+        """Look for silence now and then: a timer for each wait would cost a tenth of a token."""
+        now, due = self._loop.time(), self._sent_at + KEEP_ALIVE_S
+        if now >= due:
+            self._more.set()
+            due = now + KEEP_ALIVE_S
+        self._beating = self._loop.call_at(due, self._beat)
+
+    def _next_block(self, stream_log: StreamLog) -> tuple[bytes, bool]:
+        """What can be sent now, and whether it holds the end."""
+        pieces: list[bytes] = []
+        size = 0
+        while size < WRITE_BYTES and (event := stream_log.read(self._cursor)) is not None:
+            self._cursor = event.seq
+            pieces.append(self._encode(event))
+            size += len(pieces[-1])
+            if isinstance(event, Ended):
+                return b"".join(pieces), True
+        return b"".join(pieces), False
+
+
+def event_stream_head(stream: Stream) -> Response:
+    """What a stream's events begin with, for who asks for no more: it waits for nothing and holds nothing."""
+    head = Response(headers=_headers(stream), media_type=MEDIA_TYPE)
+    del head.headers["content-length"]
+    return head
+
+
+def _headers(stream: Stream) -> dict[str, str]:
+    return {"X-Stream-ID": stream.stream_id, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+
+def _encoder(stream_id: str) -> Callable[[Event], bytes]:
+    # Not a partial: a keyword of one costs half a microsecond, and this runs for every token.
+    return lambda event: encode_event(event, stream_id)
+
+
+class WholeAnswerResponse(Response):
+    """What `answer` makes of a stream once it has ended.
+
+    If the client leaves before, the hold is given up at once.
+    """
+
+    def __init__(self, attachment: Attachment, answer: Callable[[Stream], Response]) -> None:
+        super().__init__()
+        self._stream: Stream | None = attachment.stream
+        self._hold = attachment.hold
+        self._answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Wait, and send."""
+        ended_or_left = LeanEvent()
+        try:
+            async with _departure(receive, ended_or_left.set):
+                # Before the watch for the client's leaving is taken down, which takes turns of the event loop.
+                await (await self._whole(ended_or_left))(scope, receive, send)
+        finally:
+            self._hold.release()
+
+    async def _whole(self, ended_or_left: LeanEvent) -> Response:
+        """The answer, once there is one. The stream is kept no longer: who does not read holds his answer alone."""
+        stream, self._stream = self._stream, None
+        assert stream is not None
+        await _until(lambda: stream.log.ended is not None, stream.log, ended_or_left)
+        self._hold.release()
+        return self._answer(stream)
+
+
+def whole_answer(stream: Stream) -> Response:
+    """The answer as JSON. One that failed or is incomplete has its error's status and, beside `error`, the text that
+    came."""
+    answer = chat_response(stream)
+    headers = {"X-Stream-ID": stream.stream_id}
+    status = 200
+    if answer.error is not None:
+        status = http_status(answer.error.kind)
+        if answer.error.retry_after_ms is not None:
+            headers["Retry-After"] = str(math.ceil(answer.error.retry_after_ms / 1000))
+    return Response(answer.model_dump_json(), status, headers, media_type="application/json")
+
+
+async def until_text(attachment: Attachment, receive: Receive) -> None:
+    """Wait for the stream's first text or its end; no longer than a client may be left in silence.
+
+    The hold stays, unless this is cancelled; also when the client leaves, which whoever follows the stream then sees.
+    """
+    stream_log, come_or_left = attachment.stream.log, LeanEvent()
+    try:
+        async with _departure(receive, come_or_left.set):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(KEEP_ALIVE_S):
+                    await _until(
+                        lambda: stream_log.text_bytes > 0 or stream_log.ended is not None, stream_log, come_or_left
+                    )
+    except BaseException:
+        attachment.hold.release()
+        raise
+
+
+async def _until(has_come: Callable[[], bool], stream_log: StreamLog, woken: LeanEvent) -> None:
+    """Wait until the log has what is waited for, or another sets `woken`."""
+
+    def look() -> None:
+        if has_come():
+            woken.set()
+
+    unwatch = stream_log.watch(look)
+    try:
+        look()
+        await woken.wait()
+    finally:
+        unwatch()
+
+
+@asynccontextmanager
+async def _departure(receive: Receive, tell: Callable[[], None]) -> AsyncIterator[asyncio.Task[None]]:
+    """A task that is done when the client has left, and calls `tell` then; cancelled on the way out."""
+    departure = asyncio.create_task(client_departure(receive))
+    departure.add_done_callback(lambda _: tell())
+    try:
+        yield departure
+    finally:
+        departure.cancel()
+        await asyncio.gather(departure, return_exceptions=True)
+
+
+async def client_departure(receive: Receive) -> None:
+    """Return when the client has closed its connection; the request's body must have been read."""
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,1 @@
+"""Anthropic's Messages API: client, request, decoder, failures."""

@@ -1,0 +1,190 @@
+"""The official SDK, wrapped: the only module that knows anthropic.
+
+Owns the client's settings (ours alone, nothing from ANTHROPIC_* of the environment) and the mapping of what the SDK
+and its transport raise. What requests say and answers mean is the adapter's.
+"""
+
+import asyncio
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from archer_ws.core.exceptions import ArcherError
+from archer_ws.llm_gateway.anthropic.failures import failure_from_error
+from archer_ws.llm_gateway.decoding.error_bodies import decoded_error
+from archer_ws.llm_gateway.failures import ProviderIdentity, failure_from_transport, trimmed, unreadable
+from archer_ws.llm_gateway.probing import AnswerHead
+from archer_ws.llm_gateway.transport.answer import BodyTooLong, StreamedAnswer
+from archer_ws.llm_gateway.transport.content_coding import DecodingError
+from archer_ws.llm_gateway.transport.parsing import NotHttp
+from archer_ws.llm_gateway.transport.per_loop import (
+    SdkClient,
+    check_key,
+    foreign_failures,
+    http_client,
+    is_loopback,
+    proxied,
+    stream_pool,
+    transport_errors,
+)
+from archer_ws.llm_gateway.transport.provider_url import ProviderUrl
+from archer_ws.llm_gateway.transport.redirects import is_redirect, redirect_failure
+from archer_ws.llm_gateway.transport.sdk import Refusal, StreamingSdk
+from archer_ws.llm_gateway.transport.surroundings import Way, way_to
+
+if TYPE_CHECKING:
+    import anthropic
+
+ANTHROPIC_URL = "https://api.anthropic.com"
+PATH = "/v1/messages"
+#: The version of the API that still takes `temperature` and `top_p`; the catalog keeps them from the models that refuse
+#: them. From 2026-10-21 on they are a 400 for every model. The SDK's own default changes with its releases.
+API_VERSION = "2023-06-01"
+#: The most models a page of the list may have; Anthropic has fewer.
+_PAGE_SIZE = 1000
+
+
+class AnthropicClient:
+    """Requests to one base URL. Without an API key only another server than Anthropic's own can be asked."""
+
+    def __init__(
+        self,
+        *,
+        api_key: str | None,
+        address: ProviderUrl,
+        connect_s: float,
+        concurrency: int,
+        identity: ProviderIdentity,
+    ) -> None:
+        # Keys are pasted, and bring line ends along.
+        self._api_key = (api_key or "").strip()
+        self._base_url = address.url
+        # Both would stand in one header field: the key wins.
+        self._credential = {} if self._api_key else address.headers
+        self._connect_s = connect_s
+        self._concurrency = concurrency
+        self._identity = identity
+        self._way = Way()
+        self._sdk: SdkClient[StreamingSdk[anthropic.AsyncAnthropic]] = SdkClient(
+            "anthropic", self._make, identity=identity
+        )
+
+    async def open(self) -> "StreamingSdk[anthropic.AsyncAnthropic]":
+        """The running loop's client; the first call imports the SDK.
+
+        Raises:
+            ProviderNotConfigured: the key is missing, or can't be one; or no client can be made.
+        """
+        check_key(
+            self._api_key,
+            is_needed=self._base_url == ANTHROPIC_URL,
+            variable="ANTHROPIC_API_KEY",
+            provider=self._identity.name,
+        )
+        return await self._sdk.get()
+
+    async def aclose(self) -> None:
+        """Close the connections of the running loop."""
+        await self._sdk.aclose()
+
+    async def post_message(self, body: dict[str, Any], timeout_s: float) -> bytes:
+        """The whole answer to a Messages request.
+
+        Not by `messages.create`: that warns of old models, refuses long answers and has no sampling parameters.
+
+        Raises:
+            Exception: one of `foreseen()`.
+        """
+        client = await self.open()
+        with foreign_failures(self._identity, *foreseen()):
+            return await client.whole("POST", PATH, body, timeout_s)
+
+    async def stream_message(self, body: dict[str, Any], *, principal: str = "") -> StreamedAnswer:
+        """The answer to a Messages request with `stream`, not read at all; the caller closes it.
+
+        Raises:
+            Exception: one of `foreseen()`.
+        """
+        client = await self.open()
+        with foreign_failures(self._identity, *foreseen()):
+            return await client.open(body, principal=principal)
+
+    async def probe_messages(self, timeout_s: float) -> AnswerHead:
+        """What the route for chats answers to a request that asks for nothing.
+
+        Raises:
+            Exception: one of `foreseen()`.
+        """
+        client = await self.open()
+        async with asyncio.timeout(timeout_s):
+            with foreign_failures(self._identity, *foreseen()):
+                return await client.probe()
+
+    async def get_models(self, timeout_s: float) -> bytes:
+        """The body of the list of models.
+
+        Raises:
+            Exception: one of `foreseen()`.
+        """
+        client = await self.open()
+        with foreign_failures(self._identity, *foreseen()):
+            return await client.whole("GET", f"/v1/models?limit={_PAGE_SIZE}", None, timeout_s)
+
+    def refusal(self, error: Exception) -> Refusal | None:
+        """The status and body of one of `foreseen()` that is an answer."""
+        import anthropic
+
+        if not isinstance(error, anthropic.APIStatusError):
+            return None
+        return Refusal(error.status_code, error.response.content)
+
+    def failure(self, error: Exception, model: str | None = None) -> ArcherError:
+        """One of `foreseen()` as ours."""
+        import aiohttp
+        import anthropic
+
+        match error:
+            case anthropic.APIStatusError() if is_redirect(error.status_code):
+                return redirect_failure(self._identity, error.status_code, error.response.headers.get("location"))
+            case anthropic.APIStatusError():
+                said = decoded_error(error.response.content)
+                return failure_from_error(self._identity, said, error.status_code, error.response.headers, model)
+            case aiohttp.ClientResponseError() | NotHttp() if not isinstance(error, aiohttp.ClientHttpProxyError):
+                return unreadable(self._identity, "something that is not HTTP")
+            case BodyTooLong():
+                return unreadable(self._identity, str(error))
+            case DecodingError():
+                return unreadable(self._identity, f"a body that can't be decompressed ({trimmed(str(error))})")
+            case _:
+                return proxied(self._way, failure_from_transport(self._identity, error))
+
+    def _make(self, sdk: ModuleType) -> "StreamingSdk[anthropic.AsyncAnthropic]":
+        """Runs in a worker thread."""
+        import httpx2
+
+        url = self._base_url
+        way = self._way = way_to(url, is_near=is_loopback(url), make_tls=httpx2.create_ssl_context)
+        client: anthropic.AsyncAnthropic = sdk.AsyncAnthropic(
+            # With a key here, the SDK looks for credentials neither in the environment nor in files.
+            api_key=self._api_key or "none",
+            # What is None here, the SDK takes from the environment.
+            webhook_key="",
+            open_telemetry=False,
+            base_url=url,
+            max_retries=0,
+            http_client=http_client(sdk, way, base_url=url, concurrency=self._concurrency),
+        )
+        # Instead of those from ANTHROPIC_CUSTOM_HEADERS, which no argument turns off.
+        client._custom_headers = {"anthropic-version": API_VERSION, **self._credential}
+        return StreamingSdk(
+            client,
+            stream_pool(way, base_url=url, concurrency=self._concurrency, connect_s=self._connect_s),
+            path=PATH,
+            headers=self._credential,
+        )
+
+
+def foreseen() -> tuple[type[Exception], ...]:
+    """What requests, and reading an answer, may raise; to be asked once a client is open."""
+    import anthropic
+
+    return (anthropic.AnthropicError, *transport_errors())

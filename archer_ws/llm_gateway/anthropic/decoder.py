@@ -1,0 +1,333 @@
+"""What Anthropic's Messages API says, decoded: the bytes of a stream into chunks, and whole answers.
+
+Pure: no sockets and no SDK. Only the fields that are used are read. What a fault means for the caller is
+anthropic_failures' business. Format: https://platform.claude.com/docs/en/build-with-claude/streaming
+"""
+
+from typing import Any
+
+import msgspec
+import structlog
+
+from archer_ws.llm_gateway.decoding.answer_parts import Parts
+from archer_ws.llm_gateway.decoding.answers import Answer, BrokenOff, ErrorSaid, Unreadable, folded
+from archer_ws.llm_gateway.decoding.error_bodies import is_error
+from archer_ws.llm_gateway.decoding.finish_reasons import finish_reason_of
+from archer_ws.llm_gateway.decoding.framing import (
+    BARE_JSON,
+    EventDecoder,
+    LineTooLong,
+    ServerEvent,
+    decode_json,
+    is_sign_of_life,
+    is_web_page,
+)
+from archer_ws.llm_gateway.decoding.gathered import Gathered
+from archer_ws.llm_gateway.decoding.model_lists import entries_in
+from archer_ws.llm_gateway.decoding.token_counts import MAX_COUNT, count_of, usage_from
+from archer_ws.llm_gateway.decoding.token_counts import usage_of as counts_of
+from archer_ws.llm_gateway.types import FinishReason, StreamChunk, TokenUsage
+
+__all__ = [
+    "Answer",
+    "BrokenOff",
+    "ErrorSaid",
+    "MessageStreamDecoder",
+    "Unreadable",
+    "answer_of",
+    "finish_reason_of",
+    "models_of",
+    "usage_of",
+]
+
+log = structlog.get_logger(__name__)
+
+#: The API's own events; data in any other that can't be read is a server's sign of life, or of the future.
+_EVENTS = frozenset(
+    {"message_start", "content_block_start", "content_block_delta", "content_block_stop", "message_delta"}
+    | {"message_stop", "error", "message", "", BARE_JSON}
+)
+#: Pieces of blocks that are no text for the reader.
+_SILENT_DELTAS = frozenset({"input_json_delta", "signature_delta", "citations_delta", "compaction_delta"})
+
+
+class _Piece(msgspec.Struct, gc=False):
+    type: Any = None
+    text: Any = None
+
+
+class _Event(msgspec.Struct, gc=False):
+    """The fields that are used of a piece of text."""
+
+    type: Any = None
+    delta: _Piece | None = None
+
+
+_EVENT = msgspec.json.Decoder(_Event)
+
+
+class MessageStreamDecoder:
+    """Chunks from the bytes of a streamed answer, one for each run of content or reasoning in a read.
+
+    A read that brings events without text (a ping, the start of a block) gives an empty chunk: the provider is alive.
+    The body decides what it is, whatever its label says: an event stream, lines of JSON, or one whole answer.
+
+    Attributes:
+        done: `message_stop`, the end marker, came; what follows it is ignored.
+        finish_reason: why the model stopped, once it has said so; the last reason counts.
+        fault: what is wrong with the stream, to be raised after the chunks before it were handed on.
+    """
+
+    def __init__(self) -> None:
+        self.done = False
+        self.finish_reason: FinishReason | None = None
+        self.fault: ErrorSaid | BrokenOff | Unreadable | None = None
+        #: The message that the answer began with, for its names.
+        self.message: dict[str, Any] = {}
+        self._fed = self._heard = self._has_text = self._has_final_counts = False
+        self._is_whole_answer = False
+        self._unknown: set[str] = set()
+        self._events = EventDecoder()
+        self._usage: dict[str, Any] = {}
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the provider said that the answer is complete, and gave one."""
+        return self._is_whole_answer or (self.done and (self._has_text or self.finish_reason is not None))
+
+    def feed(self, data: bytes) -> list[StreamChunk]:
+        """What `data` completes, in order; nothing more after `done` or a fault."""
+        if self.done or self.fault:
+            return []
+        gathered = Gathered()
+        try:
+            if not self._fed and is_web_page(data):
+                raise Unreadable("a web page (text/html) in place of an answer")
+            for event in self._events.feed(data):
+                gathered.alive = self._heard = True
+                if not _add_text(event, gathered):
+                    self._take(event, gathered)
+                    if self._is_over():
+                        self._conclude(gathered)
+                        break
+        except LineTooLong as error:
+            self.fault = Unreadable(str(error))
+        except (ErrorSaid, BrokenOff, Unreadable) as fault:
+            self.fault = fault
+        self._fed = True
+        return gathered.close() if self._has_text else self._closed(gathered)
+
+    def finish(self) -> list[StreamChunk]:
+        """To be called at the end of the body: what stood there without an end of its own, if it is whole.
+
+        Where not one event came, but something did, `fault` is Unreadable: it is no answer, whatever its headers say.
+        """
+        if self.done or self.fault:
+            return []
+        gathered = Gathered()
+        try:
+            for name, data in self._events.finish():
+                gathered.alive = self._heard = True
+                if name == BARE_JSON or _decoded(data) is not None:
+                    self._take((name, data), gathered)
+            if self._fed and not (self._heard or self._events.has_comments):
+                raise Unreadable("something other than an event stream")
+            self._conclude(gathered)
+        except (ErrorSaid, BrokenOff, Unreadable) as fault:
+            self.fault = fault
+        return self._closed(gathered)
+
+    def _is_over(self) -> bool:
+        return self.done
+
+    def _take(self, event: ServerEvent, gathered: Gathered) -> None:
+        name, data = event
+        if not data or data.isspace() or is_sign_of_life(data):
+            return  # somebody's keep-alive
+        if data.startswith(b"[DONE]"):
+            # Not Anthropic's, but a gateway's end marker.
+            self.done = True
+            return
+        body = _decoded(data)
+        for document in body if isinstance(body, list) and body else [body]:
+            if isinstance(document, dict):
+                self._take_object(name, document, gathered)
+            elif name == "error":
+                # A proxy's error need not be JSON; its text is nobody's business.
+                raise ErrorSaid(None)
+            elif name in _EVENTS:
+                self._take_lines(name, data, gathered, is_json=body is not None)
+
+    def _take_lines(self, name: str, data: bytes, gathered: Gathered, *, is_json: bool) -> None:
+        """Several documents in one event, by a server without blank lines."""
+        lines = list(filter(None, data.split(b"\n")))
+        if is_json or len(lines) < 2 or name == BARE_JSON:
+            raise Unreadable("JSON other than an object" if is_json else "something that is not JSON")
+        for line in lines:
+            self._take((name, line), gathered)
+
+    def _take_object(self, name: str, body: dict[str, Any], gathered: Gathered) -> None:
+        given = body.get("type")
+        kind = given if isinstance(given, str) and given else name
+        if name == "error" or kind == "error":
+            # Nor need it be wrapped as Anthropic's is.
+            raise ErrorSaid(_error_in(body))
+        match kind:
+            case "content_block_delta":
+                self._gather(body.get("delta"), gathered)
+            case "content_block_start":
+                self._gather(body.get("content_block"), gathered)
+            case "message_start":
+                self.message = _object(body.get("message"))
+                self._gather(self.message.get("content"), gathered)
+                self._count(self.message.get("usage"), gathered)
+            case "message_delta":
+                delta = _object(body.get("delta"))
+                usage = body.get("usage") or delta.get("usage")
+                self._count(usage, gathered, is_final=True)
+                self._stop(delta.get("stop_reason") or body.get("stop_reason"), gathered)
+            case "message_stop":
+                self.done = True
+            case _ if "content" in body and ("role" in body or name == BARE_JSON):
+                self._take_message(body, gathered)
+            case _ if is_error(body, is_named=name not in ("", BARE_JSON)):
+                raise ErrorSaid(_error_in(body))
+            case _ if name == BARE_JSON and not (self._has_text or "type" in body):
+                raise Unreadable(f"{BARE_JSON} in place of an event stream")
+            case _:
+                # ping, content_block_stop, and whatever Anthropic adds: clients are to ignore events they don't know.
+                pass
+
+    def _take_message(self, message: dict[str, Any], gathered: Gathered) -> None:
+        """A whole answer; behind its pieces it is the same once more."""
+        if not (self._has_text or gathered.has_text()):
+            self._gather(message["content"], gathered)
+        self.message = message
+        self._count(message.get("usage"), gathered, is_final=True)
+        self._stop(message.get("stop_reason"), gathered)
+        self._is_whole_answer = True
+
+    def _gather(self, said: object, gathered: Gathered) -> None:
+        """What a block, a piece of one, or a list of blocks says."""
+        if isinstance(said, dict) and said.get("type") in _SILENT_DELTAS:
+            return
+        parts = Parts()
+        parts.add(said)
+        self._unknown |= parts.unknown
+        for is_reasoning, text in parts.pieces:
+            gathered.add(text, reasoning=is_reasoning)
+
+    def _count(self, usage: object, gathered: Gathered, *, is_final: bool = False) -> None:
+        # Figures are totals so far; one that is left out or null stands as it was.
+        if isinstance(usage, dict):
+            self._usage.update({name: value for name, value in usage.items() if value is not None})
+            gathered.usage = usage_of(self._usage) or gathered.usage
+            self._has_final_counts = self._has_final_counts or is_final
+
+    def _stop(self, said: object, gathered: Gathered) -> None:
+        reason = finish_reason_of(said)
+        if reason is not None:
+            self.finish_reason = gathered.finish_reason = reason
+
+    def _conclude(self, gathered: Gathered) -> None:
+        has_text = self._has_text or gathered.has_text()
+        counts = usage_of(self._usage) if self._usage and not self._has_final_counts else None
+        if counts is not None:
+            # What the answer's beginning tells of its length is where it stood then.
+            counts.estimated = True
+            gathered.usage = counts
+        if self._unknown and has_text:
+            log.warning("answer_parts_left_out", kinds=sorted(self._unknown)[:3])
+        elif self._unknown and self.finish_reason != "tool_calls":
+            raise Unreadable(
+                f"an answer of nothing but parts that are no text ({', '.join(sorted(self._unknown)[:3])})"
+            )
+
+    def _closed(self, gathered: Gathered) -> list[StreamChunk]:
+        self._has_text = gathered.has_text()
+        return gathered.close()
+
+
+def answer_of(data: bytes) -> Answer:
+    """A whole answer, decoded; also where the provider streamed it though nobody asked for that.
+
+    Raises:
+        ErrorSaid: it is an error with a status of 200.
+        BrokenOff: the provider gave up on the way.
+        Unreadable: it is not an answer.
+    """
+    decoder = MessageStreamDecoder()
+    chunks = [*decoder.feed(data), *decoder.finish()]
+    if decoder.fault is not None:
+        raise decoder.fault
+    if not decoder.is_whole:
+        if any(chunk.content or chunk.reasoning for chunk in chunks):
+            raise BrokenOff("a stream without its end")
+        raise Unreadable("an answer without content")
+    return folded(chunks, decoder.finish_reason, decoder.message)
+
+
+def models_of(data: bytes) -> list[dict[str, Any]]:
+    """The entries of a list of models; each has a string `id`.
+
+    Raises:
+        ErrorSaid: it is an error with a status of 200.
+        Unreadable: it is not a list of models.
+    """
+    return entries_in(data)
+
+
+def usage_of(usage: dict[str, Any]) -> TokenUsage | None:
+    """Token counts. What was read from or written to the cache is part of the prompt, and not of `input_tokens`."""
+    plain, completion = count_of(usage.get("input_tokens")), count_of(usage.get("output_tokens"))
+    if plain is None and completion is None:
+        return counts_of(usage)
+    read, written = count_of(usage.get("cache_read_input_tokens")), count_of(usage.get("cache_creation_input_tokens"))
+    prompt = None if plain is None and not (read or written) else (plain or 0) + (written or 0) + (read or 0)
+    details = usage.get("output_tokens_details")
+    return usage_from(
+        None if prompt is None else min(prompt, MAX_COUNT),
+        completion,
+        cached=read,
+        reasoning=count_of(details.get("thinking_tokens")) if isinstance(details, dict) else None,
+    )
+
+
+def _add_text(event: ServerEvent, gathered: Gathered) -> bool:
+    """Take what nearly all events are, a piece of text; false, and nothing taken, where it is anything else."""
+    name, data = event
+    try:
+        piece = _EVENT.decode(data)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return False
+    delta = piece.delta
+    if piece.type != "content_block_delta" or delta is None or delta.type != "text_delta" or name == "error":
+        return False
+    text = delta.text
+    if type(text) is not str:
+        return False
+    gathered.add(text, reasoning=False)
+    return True
+
+
+def _decoded(data: bytes) -> object:
+    try:
+        found: object = decode_json(data)
+    except ValueError:
+        return None
+    return found
+
+
+def _error_in(body: dict[str, Any]) -> object:
+    """The error object in a body; the body where there is none, or a mere text beside others."""
+    error = body.get("error")
+    return error if isinstance(error, dict) and error else body
+
+
+def _object(value: object) -> dict[str, Any]:
+    """An object; where there is none, an empty one."""
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise Unreadable("JSON other than the object that belongs there")
+    return value

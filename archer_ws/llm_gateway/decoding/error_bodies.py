@@ -1,0 +1,222 @@
+"""What a provider's error says, whatever shape its body has.
+
+Pure. OpenAI's envelope, Anthropic's and Ollama's are known everywhere, and behind each of the three addresses there may
+be FastAPI (`detail`), Google (a list, status names), RFC 9457 (`title`), a gateway that puts one error's JSON into the
+text of another. What the words mean for the caller is the providers' failures modules' business.
+"""
+
+import re
+from dataclasses import dataclass, field
+
+from archer_ws.core.limits import PROVIDER_NESTING
+from archer_ws.llm_gateway.decoding.framing import EventDecoder, LineTooLong, decode_json
+
+#: Where an error is put within another, and where it has its sentence; in the order in which they tell most.
+_INNER = ("error", "errors", "detail", "details", "exception", "base_resp", "failure")
+_SENTENCES = (
+    "message",
+    "msg",
+    "error_description",
+    "error_message",
+    "errormessage",
+    "error_msg",
+    "err_msg",
+    "status_msg",
+    "description",
+    "title",
+    "reason",
+)
+_WORDS = ("code", "type", "status", "kind", "reason", "error_code", "errorcode", "status_code", "statuscode", "error")
+#: Of a list of errors, so many are told.
+_MOST_ERRORS = 3
+
+#: The HTTP status that an error without one would have had, by its code's or type's letters: OpenAI's, vLLM's and
+#: llama.cpp's, Anthropic's, Google's (https://cloud.google.com/apis/design/errors).
+_STATUS = {
+    "invalidrequesterror": 400,
+    "badrequest": 400,
+    "badrequesterror": 400,
+    "invalidargument": 400,
+    "failedprecondition": 400,
+    "outofrange": 400,
+    "invalidapikey": 401,
+    "apikeyinvalid": 401,
+    "authenticationerror": 401,
+    "unauthenticated": 401,
+    "unauthorized": 401,
+    "billingerror": 402,
+    "paymentrequired": 402,
+    "permissionerror": 403,
+    "permissiondenied": 403,
+    "forbidden": 403,
+    "notfounderror": 404,
+    "notfound": 404,
+    "aborted": 409,
+    "requesttoolarge": 413,
+    "ratelimitexceeded": 429,
+    "ratelimiterror": 429,
+    "ratelimited": 429,
+    "resourceexhausted": 429,
+    "toomanyrequests": 429,
+    "requests": 429,
+    "tokens": 429,
+    "apierror": 500,
+    "servererror": 500,
+    "internal": 500,
+    "internalservererror": 500,
+    "badgateway": 502,
+    "engineoverloaded": 503,
+    "overloaded": 503,
+    "unavailable": 503,
+    "unavailableerror": 503,
+    "serviceunavailable": 503,
+    "serviceunavailableerror": 503,
+    "deadlineexceeded": 504,
+    "gatewaytimeout": 504,
+    "timeout": 504,
+    "timeouterror": 504,
+    "overloadederror": 529,
+}
+_NOT_A_LETTER = re.compile(r"[^a-z]+")
+
+
+@dataclass(slots=True)
+class SaidError:
+    """An error as its provider told it.
+
+    Attributes:
+        message: its sentence; empty where it has none. Not yet fit to be shown.
+        words: its codes, types and status names, in lower case.
+        param: the request's field that it is about.
+    """
+
+    message: str = ""
+    words: set[str] = field(default_factory=set)
+    param: str | None = None
+
+    @property
+    def status(self) -> int:
+        """The HTTP status that the words stand for; 500 where they stand for none."""
+        # OpenRouter, vLLM, llama.cpp and Google have the status itself for a code.
+        numbers = sorted(int(word) for word in self.words if re.fullmatch(r"[45]\d\d", word))
+        if numbers:
+            return numbers[0]
+        known = (_STATUS.get(_NOT_A_LETTER.sub("", word)) for word in sorted(self.words))
+        return next((status for status in known if status), 500)
+
+
+def said_error(body: object) -> SaidError:
+    """What an error's body, or the error object in it, says; `body` is decoded JSON, or None where it was none."""
+    said = SaidError()
+    said.message = _sentence(body, said, 0)
+    return said
+
+
+def read_error(data: bytes) -> SaidError:
+    """What the bytes of an error's body say: JSON, or a stream's event. A page or plain text says nothing: it may be
+    anybody's on the way."""
+    return said_error(decoded_error(data))
+
+
+def decoded_error(data: bytes) -> object:
+    """The JSON in an error's body, wherever it stands; None where there is none."""
+    try:
+        return decode_json(data)
+    except ValueError:
+        pass
+    events = EventDecoder()
+    try:
+        found = [*events.feed(data), *events.finish()]
+    except LineTooLong:
+        return None
+    for _, text in found:
+        try:
+            return decode_json(text)
+        except ValueError:
+            continue
+    return None
+
+
+def is_error(document: dict[str, object], *, is_named: bool = False) -> bool:
+    """Whether a JSON object that is no part of an answer is an error.
+
+    In an event with a name of its own only what calls itself an error is one: `message` may be a status's.
+    """
+    error = document.get("error")
+    if error not in (None, False) or "error" in (document.get("object"), document.get("type")):
+        return True
+    outcome = document.get("base_resp")  # MiniMax's, beside every answer
+    if document.get("errors") or (isinstance(outcome, dict) and outcome.get("status_code")):
+        return True
+    return not is_named and any(
+        isinstance(document.get(name), str | list) and bool(document[name])
+        for name in ("detail", "message", "msg", "error_description", "error_message", "error_msg")
+    )
+
+
+def _sentence(value: object, said: SaidError, depth: int) -> str:
+    """The sentence in a part of the body; words and param are noted on the way."""
+    if depth > PROVIDER_NESTING:
+        return ""
+    match value:
+        case str():
+            return _unwrapped(value.strip(), said, depth)
+        case list():
+            found = [_sentence(item, said, depth + 1) for item in value[:_MOST_ERRORS]]
+            return "; ".join(dict.fromkeys(filter(None, found)))
+        case dict():
+            return _sentence_of_object(value, said, depth)
+        case _:
+            return ""
+
+
+def _unwrapped(text: str, said: SaidError, depth: int) -> str:
+    """Text, or the sentence of the JSON that it is."""
+    if text.startswith("<"):
+        return ""  # a page
+    if text[:1] in {"{", "["}:
+        try:
+            return _sentence(decode_json(text.encode("utf-8", "replace")), said, depth + 1) or text
+        except ValueError:
+            pass
+    return text
+
+
+def _sentence_of_object(fields: dict[str, object], said: SaidError, depth: int) -> str:
+    fields = {name.lower(): value for name, value in fields.items()}
+    for name in _WORDS:
+        word = fields.get(name)
+        if (isinstance(word, str) and 0 < len(word) <= 100) or (isinstance(word, int) and not isinstance(word, bool)):
+            said.words.add(str(word).lower())
+    if said.param is None and isinstance(fields.get("param"), str):
+        said.param = str(fields["param"])
+    inner, own = "", ""
+    for name in _INNER:
+        inner = inner or _sentence(fields.get(name), said, depth + 1)
+    for name in _SENTENCES:
+        own = own or _sentence(fields.get(name), said, depth + 1)
+    own = _with_place(own, fields.get("loc"), said)
+    # What stood behind a gateway (OpenRouter: "Provider returned error", and the provider's own as text).
+    behind = fields.get("metadata")
+    raw = _sentence(behind.get("raw"), said, depth + 1) if isinstance(behind, dict) else ""
+    parts = [own, inner] if inner and " " not in inner else [inner, own]
+    return ": ".join(dict.fromkeys(part for part in (*_without_repeats(parts), raw) if part))
+
+
+def _without_repeats(parts: list[str]) -> list[str]:
+    """Without a part that another says too, and without a mere word (`invalid_grant`) beside a sentence."""
+    has_sentence = any(" " in part for part in parts)
+    return [
+        part
+        for part in parts
+        if not (has_sentence and " " not in part) and not any(part != other and part in other for other in parts)
+    ]
+
+
+def _with_place(sentence: str, place: object, said: SaidError) -> str:
+    """FastAPI's item of `detail`: {"loc": ["body", "top_p"], "msg": "…"}."""
+    if not (sentence and isinstance(place, list)):
+        return sentence
+    names = [str(step) for step in place if step != "body"]
+    said.param = said.param or ".".join(names)[:100] or None
+    return f"{'.'.join(names)[:100]}: {sentence}" if names else sentence

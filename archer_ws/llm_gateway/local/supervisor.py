@@ -1,0 +1,192 @@
+"""Keeps at most one process of the local model running: starts it when somebody needs it, and again when it crashed.
+
+Owns: one start for all who wait, how often a crashing child may be started, and what users read of its ends. Leaves
+the process itself to local_process.py, and what is asked of it to local_adapter.py.
+"""
+
+import asyncio
+import threading
+import time
+from collections.abc import Mapping, Sequence
+
+import structlog
+
+from archer_ws.core.exceptions import ProviderFailure, ProviderTimeout, ProviderUnavailable
+from archer_ws.llm_gateway.local.process import Endpoint, Exit, LocalProcess
+
+log = structlog.get_logger(__name__)
+
+#: How long a child may take to end after its stdin was closed, in seconds.
+STOP_S = 2.0
+#: A child that ends sooner than this after its announcement counts as one that can't run, in seconds.
+QUICK_S = 5.0
+#: So many quick ends in a row are taken as a fault that another start does not mend.
+QUICK_ENDS_MAX = 3
+#: The pause after the first quick end, in seconds; it doubles. Requests wait for it.
+FIRST_PAUSE_S = 0.25
+#: The pause after QUICK_ENDS_MAX, in seconds; it doubles up to LONGEST_PAUSE_S. Requests in it are refused.
+LONG_PAUSE_S = 5.0
+LONGEST_PAUSE_S = 60.0
+
+
+class LocalSupervisor:
+    """Hands out the running process. Usable from any thread and any loop.
+
+    Args:
+        command: the program, as LocalProcess takes it.
+        name: the model, for messages and the log.
+        load_timeout_s: how long the program may take to announce itself, in seconds.
+    """
+
+    def __init__(self, command: Sequence[str], *, name: str, load_timeout_s: float) -> None:
+        self._command = tuple(command)
+        self._name = name
+        self._load_timeout_s = load_timeout_s
+        self._lock = threading.Lock()
+        self._process: LocalProcess | None = None
+        self._quick_ends = 0
+        self._not_before = 0.0
+
+    @property
+    def serving(self) -> tuple[LocalProcess, Endpoint] | None:
+        """The process that serves now, and where, if one does."""
+        process = self._process
+        endpoint = process.serving if process is not None else None
+        return (process, endpoint) if process is not None and endpoint is not None else None
+
+    def refusal(self) -> ProviderUnavailable | None:
+        """What a request would be told now without a start being tried; None where it would be served or waited for."""
+        with self._lock:
+            return self._refusal(self._not_before - time.monotonic())
+
+    async def running(self, configuration: Mapping[str, object]) -> tuple[LocalProcess, Endpoint]:
+        """A process that serves, and where; starts one where none runs. All who ask meanwhile get the same.
+
+        A caller that is cancelled leaves the load to the others.
+
+        Raises:
+            ProviderTimeout: it did not announce itself in time.
+            ProviderUnavailable: it ended, or refused, or did so too often of late.
+        """
+        while True:
+            process = self._claim(configuration)
+            if isinstance(process, float):
+                await asyncio.sleep(process)
+            elif process.stopping:
+                await process.exit_within(STOP_S)
+            elif (endpoint := await process.announced()) is not None:
+                return process, endpoint
+            else:
+                raise await self._start_failure(process)
+
+    async def aclose(self) -> None:
+        """End the child and reap it: by closing its stdin, and after STOP_S by force."""
+        process = self._process
+        if process is None or process.exited.done():
+            return
+        process.stop()
+        try:
+            if await process.exit_within(STOP_S) is None:
+                log.warning("local_model_killed", model=self._name, after_s=STOP_S)
+        finally:
+            # Also where this task was cancelled.
+            process.kill()
+        await process.exit_within(STOP_S)
+
+    def _claim(self, configuration: Mapping[str, object]) -> LocalProcess | float:
+        """The present process, or a new one, or how long to wait before the next may be started (in seconds).
+
+        Raises:
+            ProviderUnavailable: it was started too often of late.
+        """
+        with self._lock:
+            if self._process is not None and not self._process.exited.done():
+                return self._process
+            wait_s = self._not_before - time.monotonic()
+            refusal = self._refusal(wait_s)
+            if refusal is not None:
+                raise refusal
+            if wait_s > 0:
+                return wait_s
+            self._process = LocalProcess(
+                self._command, configuration, load_timeout_s=self._load_timeout_s, on_exit=self._on_exit
+            )
+            return self._process
+
+    def _refusal(self, wait_s: float) -> ProviderUnavailable | None:
+        if wait_s <= 0 or self._quick_ends < QUICK_ENDS_MAX:
+            return None
+        return ProviderUnavailable(
+            f"the local model process ended {self._quick_ends} times in a row at its start or soon after",
+            hint="The server's log has its last words; check LOCAL_MODEL_PATH and the free memory. "
+            "A request after the pause that retry_after_ms tells starts it again.",
+            retry_after_ms=round(wait_s * 1000),
+            provider="local",
+        )
+
+    def _on_exit(self, process: LocalProcess, end: Exit) -> None:
+        if end.stopped:
+            return
+        with self._lock:
+            if end.served_s is not None and end.served_s >= QUICK_S:
+                self._quick_ends, self._not_before = 0, 0.0
+            else:
+                self._quick_ends += 1
+                self._not_before = time.monotonic() + _pause_s(self._quick_ends)
+        log.error(
+            "local_model_exited",
+            model=self._name,
+            cause=end.cause,
+            served_s=None if end.served_s is None else round(end.served_s, 1),
+            timed_out=process.timed_out,
+            last_lines=list(end.last_lines),
+        )
+
+    async def _start_failure(self, process: LocalProcess) -> ProviderFailure:
+        end = await process.exit_within(STOP_S)
+        if process.timed_out:
+            return ProviderTimeout(
+                f"{self._name} was not loaded within {self._load_timeout_s:g} s",
+                hint="Raise MODEL_LOAD_TIMEOUT_S or choose a smaller model.",
+                provider="local",
+            )
+        if process.stopping:
+            return _stopped()
+        if process.refusal is not None:
+            return ProviderUnavailable(
+                f"llama.cpp can't load {self._name}",
+                hint="The file may be damaged, of a kind llama.cpp does not know, or too large for the free memory: "
+                "the server's log has its words. LOCAL_MODEL_PATH says which file.",
+                retryable=False,
+                provider="local",
+            )
+        return ProviderUnavailable(
+            f"the local model process ended while it loaded {self._name} ({end.cause if end else 'cause unknown'})",
+            hint="Try again; if it stays, the server's log has its last words.",
+            provider="local",
+        )
+
+
+def crashed(end: Exit) -> ProviderUnavailable:
+    """The error of a request whose process ended under it."""
+    if end.stopped:
+        return _stopped()
+    return ProviderUnavailable(
+        f"the local model process crashed ({end.cause})",
+        hint="The next request starts it again; if it keeps crashing, the server's log has its last words.",
+        provider="local",
+    )
+
+
+def _stopped() -> ProviderUnavailable:
+    return ProviderUnavailable(
+        "the local model was stopped", hint="The next request starts it again.", provider="local"
+    )
+
+
+def _pause_s(quick_ends: int) -> float:
+    """How long to wait before the next start."""
+    excess = quick_ends - QUICK_ENDS_MAX
+    if excess < 0:
+        return FIRST_PAUSE_S * 2.0 ** (quick_ends - 1)
+    return min(LONGEST_PAUSE_S, LONG_PAUSE_S * 2.0 ** min(excess, 10))

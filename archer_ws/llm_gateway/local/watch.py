@@ -1,0 +1,72 @@
+"""Notices a local model's process that is stopped or hangs, and ends it, so that the next try gets a new one.
+
+Such a process keeps its connections: nothing breaks, and a request would wait for its whole first-token limit, and
+every one after it. llama.cpp answers /health while it computes, so one that does not answer, and sends nothing to
+anybody, is of no use any more.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+
+import structlog
+
+from archer_ws.llm_gateway.local.process import Endpoint, LocalProcess
+
+log = structlog.get_logger(__name__)
+
+#: The process is given up after so many looks at which it was silent and did not answer.
+LOOKS = 3
+#: So many times the pause between two looks, and as long a wait for each answer, make half the first-token limit.
+_PARTS_OF_LIMIT = 4 * LOOKS
+
+
+class HangWatch:
+    """Looks after a process while requests wait for it.
+
+    Args:
+        first_token_s: the limit within which a process that hangs is to be replaced, in seconds.
+    """
+
+    def __init__(self, first_token_s: float) -> None:
+        self._pause_s = first_token_s / _PARTS_OF_LIMIT
+        self._sign_of_life = 0
+
+    def heard(self) -> None:
+        """Something came from the process."""
+        self._sign_of_life += 1
+
+    @asynccontextmanager
+    async def over(self, process: LocalProcess, endpoint: Endpoint) -> AsyncIterator[None]:
+        """Look after the process for as long as the block lasts."""
+        watch = asyncio.create_task(self._end_if_it_hangs(process, endpoint))
+        try:
+            yield
+        finally:
+            watch.cancel()
+            await asyncio.wait({watch})
+
+    async def _end_if_it_hangs(self, process: LocalProcess, endpoint: Endpoint) -> None:
+        silent_looks = 0
+        while silent_looks < LOOKS:
+            heard_before = self._sign_of_life
+            await asyncio.sleep(self._pause_s)
+            is_well = self._sign_of_life != heard_before or await self._answers(endpoint)
+            silent_looks = 0 if is_well else silent_looks + 1
+        log.error("local_model_hangs", pid=process.pid, looked=LOOKS, pause_s=round(self._pause_s, 1))
+        process.kill()
+
+    async def _answers(self, endpoint: Endpoint) -> bool:
+        address = urlsplit(endpoint.url)
+        try:
+            async with asyncio.timeout(self._pause_s):
+                reader, writer = await asyncio.open_connection(address.hostname, address.port)
+                try:
+                    writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                    return bool(await reader.read(1))
+                finally:
+                    writer.transport.abort()
+        except OSError:
+            # Refused: it has ended, which is noticed elsewhere. TimeoutError is one of these, too.
+            return False

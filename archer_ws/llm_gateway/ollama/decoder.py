@@ -1,0 +1,294 @@
+"""Ollama's chat stream: bytes in, chunks out.
+
+Owns the meaning of a line (text, reasoning, error, end) and the merging of all lines of one read into one chunk for
+each run of a kind. Pure: connections are ollama_http.py's, splitting at line ends is wire.py's, the wording of errors
+is ollama_failures.py's. Format: one JSON object a line (application/x-ndjson), the last with `"done": true`;
+https://docs.ollama.com/api/streaming.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import structlog
+
+from archer_ws.core.exceptions import ProviderFailure
+from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
+from archer_ws.llm_gateway.decoding.answer_parts import Parts
+from archer_ws.llm_gateway.decoding.answers import Answer, BrokenOff, Unreadable, folded
+from archer_ws.llm_gateway.decoding.error_bodies import is_error
+from archer_ws.llm_gateway.decoding.finish_reasons import finish_reason_of as reason_of
+from archer_ws.llm_gateway.decoding.framing import (
+    LineDecoder,
+    LineTooLong,
+    decode_json,
+    is_sign_of_life,
+    is_web_page,
+    is_whole_json,
+)
+from archer_ws.llm_gateway.decoding.token_counts import count_of, usage_from, usage_within
+from archer_ws.llm_gateway.failures import ProviderIdentity, unreadable
+from archer_ws.llm_gateway.ollama.failures import failure_from_error_line, truncated
+from archer_ws.llm_gateway.types import FinishReason, StreamChunk, TokenUsage
+
+log = structlog.get_logger(__name__)
+
+#: What a proxy that turns lines into server-sent events puts around the data. No JSON value begins like these.
+_EVENT_FRAMING = (b":", b"event:", b"id:", b"retry:")
+#: Events that bring lines; others are a proxy's own, its signs of life mostly.
+_LINE_EVENTS = frozenset({b"", b"message", b"data", b"chunk", b"error"})
+_BOM = b"\xef\xbb\xbf"
+
+#: Consecutive pieces of one kind; True for reasoning.
+_Run = tuple[bool, list[str]]
+
+
+class OllamaStreamDecoder:
+    """The chunks of one streamed answer.
+
+    `feed` it each read and `finish` it at the end of the body; it is complete only if `done` is true by then.
+    """
+
+    def __init__(self, identity: ProviderIdentity) -> None:
+        self._identity = identity
+        self._lines = LineDecoder()
+        self._finish_reason: FinishReason | None = None
+        self._usage: TokenUsage | None = None
+        self._begun = self._heard = self._has_text = False
+        #: The name of the event that a proxy made of lines, and of a document the lines before its end.
+        self._event = b""
+        self._unfinished: list[bytes] = []
+        self._unfinished_bytes = 0
+        self._unknown: set[str] = set()
+        #: The object that ended the answer, and whether it has come; what follows it is ignored.
+        self.end: dict[str, Any] = {}
+        self.done = False
+
+    @property
+    def finish_reason(self) -> FinishReason | None:
+        """Why the model stopped, once it is done."""
+        return self._finish_reason
+
+    def feed(self, data: bytes) -> Iterator[StreamChunk]:
+        """The text completed by `data`, merged; an empty chunk where lines came without text.
+
+        Raises (after the text before it was yielded):
+            ProviderFailure: the stream says so, or is not Ollama's.
+        """
+        if not self.done:
+            try:
+                if not self._begun and data:
+                    self._begin(data)
+                    data = data.removeprefix(_BOM)
+                lines = self._lines.feed(data)
+            except LineTooLong as error:
+                raise unreadable(self._identity, str(error)) from None
+            yield from self._decode(lines)
+
+    def finish(self) -> Iterator[StreamChunk]:
+        """What stood in a last line without a line end, if it is whole; raises as `feed` does."""
+        if not self.done:
+            rest = self._lines.flush()
+            # Cut in a line, an answer is only truncated.
+            if not (self._heard and rest[:1] == b"{" and not is_whole_json(rest.strip())):
+                yield from self._decode([rest])
+        if not self.done and self._unfinished:
+            document = b"\n".join(self._unfinished)
+            self._unfinished = []
+            yield from self._decode([document])
+            if self._unfinished:
+                raise unreadable(self._identity, "a line that is not a JSON object")
+
+    def _begin(self, data: bytes) -> None:
+        self._begun = True
+        if is_web_page(data):
+            raise unreadable(self._identity, "a web page")
+
+    def _decode(self, lines: list[bytes]) -> Iterator[StreamChunk]:
+        runs: list[_Run] = []
+        is_alive = False
+        failure: ProviderFailure | None = None
+        try:
+            for line in lines:
+                if self._heard and _add_text(line, runs):
+                    is_alive = True
+                    continue
+                for value in self._objects(line):
+                    is_alive = self._heard = True
+                    self._take(value, runs)
+                if self.done:
+                    break
+        except ProviderFailure as error:
+            failure = error
+        except Unreadable as error:
+            failure = unreadable(self._identity, str(error))
+        chunks = [
+            StreamChunk(content="", reasoning="".join(parts)) if is_reasoning else StreamChunk(content="".join(parts))
+            for is_reasoning, parts in runs
+        ]
+        self._has_text = self._has_text or bool(chunks)
+        if is_alive and not chunks and failure is None:
+            chunks.append(StreamChunk(content=""))
+        if self.done and failure is None:
+            chunks[-1].finish_reason = self._finish_reason
+            chunks[-1].usage = self._usage
+            if self._unknown and self._has_text:
+                log.warning("answer_parts_left_out", kinds=sorted(self._unknown)[:3])
+            elif self._unknown and self._finish_reason != "tool_calls":
+                failure = unreadable(self._identity, "an answer of nothing but parts that are no text")
+        yield from chunks
+        if failure is not None:
+            raise failure
+
+    def _objects(self, line: bytes) -> list[dict[str, Any]]:
+        """The line's JSON objects: mostly one, and none in a line of a proxy's framing."""
+        if line[:1] == b"{" and not self._unfinished:
+            try:
+                return [decode_json(line)]
+            except ValueError:
+                return self._keep(line)
+        is_data = line.startswith(b"data:")
+        if line.startswith(b"event:"):
+            self._event = line[6:].strip()
+        elif not line:
+            self._event = b""
+        if not line or line.startswith(_EVENT_FRAMING):
+            return []
+        line = (line[5:] if is_data else line).strip(b"\0 \t")
+        if not line or (is_data and line.startswith(b"[DONE]")):
+            return []
+        return self._keep(line) if self._unfinished and not is_data else self._odd_objects(line, is_data)
+
+    def _odd_objects(self, line: bytes, is_data: bool) -> list[dict[str, Any]]:
+        try:
+            value = decode_json(line)
+        except ValueError:
+            if (is_data and self._event not in _LINE_EVENTS) or is_sign_of_life(line):
+                return []
+            if line[:1] in (b"{", b"[") and not is_data:
+                return self._keep(line)
+            value = None
+        values = value if isinstance(value, list) and value else [value]
+        if not all(isinstance(value, dict) for value in values):
+            raise unreadable(self._identity, "a line that is not a JSON object")
+        if self._event == b"error" and is_data:
+            raise failure_from_error_line(self._identity, values[0])
+        return values
+
+    def _keep(self, line: bytes) -> list[dict[str, Any]]:
+        """A document's line that is not its last; where it ends is seen at the body's end."""
+        if self._heard:
+            raise unreadable(self._identity, "a line that is not a JSON object")
+        self._unfinished.append(line)
+        self._unfinished_bytes += len(line) + 64  # what a short line takes in memory
+        if self._unfinished_bytes > PROVIDER_DOCUMENT_BYTES:
+            raise unreadable(self._identity, f"a document of more than {PROVIDER_DOCUMENT_BYTES} bytes")
+        return []
+
+    def _take(self, value: dict[str, Any], runs: list[_Run]) -> None:
+        message = value.get("message")
+        if value.get("error") or ("error" in value and not isinstance(message, dict)):
+            raise failure_from_error_line(self._identity, value)
+        if isinstance(message, dict):
+            # In a line that has both, the reasoning led to the text.
+            thinking, content = message.get("thinking"), message.get("content")
+            self._gather(thinking or message.get("reasoning"), content, runs)
+        elif isinstance(value.get("response"), str):
+            # As /api/generate has it.
+            self._gather(value.get("thinking"), value["response"], runs)
+        elif value.get("done") is not True and is_error(value):
+            raise failure_from_error_line(self._identity, value)
+        self._end(value)
+
+    def _gather(self, thinking: object, content: object, runs: list[_Run]) -> None:
+        parts = Parts()
+        parts.add(thinking, is_reasoning=True)
+        parts.add(content)
+        self._unknown |= parts.unknown
+        for is_reasoning, text in parts.pieces:
+            _run_of(is_reasoning, runs).append(text)
+
+    def _end(self, value: dict[str, Any]) -> None:
+        done = value.get("done")
+        if self.done:
+            return
+        is_end = done is True or (isinstance(done, str) and done.lower() == "true")
+        if not is_end and not (done is None and value.get("done_reason")):
+            return
+        try:
+            self._finish_reason = finish_reason_of(value)
+        except BrokenOff as error:
+            raise truncated(self._identity, error.reason) from None
+        self._usage = usage_of(value)
+        self.end = value
+        self.done = True
+
+
+def answer_of(data: bytes, identity: ProviderIdentity) -> Answer:
+    """A whole answer, decoded; also where the server streamed it though nobody asked for that.
+
+    Raises:
+        ProviderFailure: it is an error, none, or not complete.
+    """
+    decoder = OllamaStreamDecoder(identity)
+    chunks = [*decoder.feed(data), *decoder.finish()]
+    if not decoder.done:
+        try:
+            whole = decode_json(data)
+        except ValueError:
+            whole = None
+        if isinstance(whole, dict) and whole.get("done") is None and isinstance(whole.get("message"), dict):
+            # Older servers did not say it of a whole answer.
+            return folded(chunks, "stop", None)
+        if (isinstance(whole, dict) and whole.get("done") is None) or not any(c.content or c.reasoning for c in chunks):
+            raise unreadable(identity, "an answer without a message")
+        raise truncated(identity)
+    return folded(chunks, decoder.finish_reason, None)
+
+
+def finish_reason_of(value: Mapping[str, Any]) -> FinishReason:
+    """Why the model stopped, from the object that ends an answer. `load` and `unload` end an answer to no messages;
+    older servers give no reason.
+
+    Raises:
+        BrokenOff: it stopped before the answer was complete.
+    """
+    return reason_of(value.get("done_reason")) or "stop"
+
+
+def usage_of(value: Mapping[str, Any]) -> TokenUsage | None:
+    """The token counts of the object that ends an answer; None where it has neither. Ollama leaves out zeros."""
+    told = {name: value[name] for name in ("prompt_eval_count", "eval_count") if value.get(name) is not None}
+    if not told:
+        return usage_within(value)
+    counts = {name: count_of(count) for name, count in told.items()}
+    if not any(count is not None for count in counts.values()):
+        return None
+    return usage_from(counts.get("prompt_eval_count", 0), counts.get("eval_count", 0))
+
+
+def _add_text(line: bytes, runs: list[_Run]) -> bool:
+    """Take what nearly all lines are, a piece of text; false, and nothing taken, where it is anything else."""
+    if line[:1] != b"{":
+        return False
+    try:
+        value = decode_json(line)
+    except ValueError:
+        return False
+    message = value.get("message")
+    if value.get("done") is not False or type(message) is not dict or value.get("error") or message.get("thinking"):
+        return False
+    content = message.get("content")
+    if type(content) is not str or not content:
+        return False
+    if runs and not runs[-1][0]:
+        runs[-1][1].append(content)
+    else:
+        runs.append((False, [content]))
+    return True
+
+
+def _run_of(is_reasoning: bool, runs: list[_Run]) -> list[str]:
+    """The pieces of the run that goes on, or of a new one."""
+    if not runs or runs[-1][0] is not is_reasoning:
+        runs.append((is_reasoning, []))
+    return runs[-1][1]

@@ -1,0 +1,134 @@
+"""What goes wrong with Ollama, as our exceptions: the one place that knows its error bodies and phrases.
+
+Pure: it sees statuses, bodies and exceptions, not connections. What providers share is in failures.py.
+Ollama's errors are `{"error": "a sentence"}`, with a status before the first text, as a bare line after it. They have
+no codes, so causes are told apart by their wording.
+"""
+
+import re
+from collections.abc import Mapping
+
+from archer_ws.core.exceptions import (
+    ArcherError,
+    ContextTooLong,
+    ModelNotFound,
+    ProviderError,
+    ProviderFailure,
+    UpstreamTruncated,
+)
+from archer_ws.llm_gateway.decoding.error_bodies import decoded_error, said_error
+from archer_ws.llm_gateway.failures import (
+    ProviderIdentity,
+    failure_from_status,
+    failure_from_transport,
+    trimmed,
+    unreadable,
+)
+from archer_ws.llm_gateway.transport.redirects import is_redirect, redirect_failure
+
+# "model requires more system memory (5.0 GiB) than is available", "cudaMalloc failed: out of memory",
+# "llama-server reported out-of-memory during startup", "unable to load full model on GPU".
+_OUT_OF_MEMORY = re.compile(
+    r"requires more .{0,20}memory|out[ -]of[ -]memory|cudaMalloc failed|unable to (?:allocate|load full model)",
+    re.IGNORECASE,
+)
+# "request (302 tokens) exceeds the available context size", "prompt too long; exceeded maximum context length".
+_CONTEXT_EXCEEDED = re.compile(r"exceed\w* .{0,40}context|prompt (?:is )?too long|exceed_context_size", re.IGNORECASE)
+# "model is required" is what it says to a name that it can't parse, "a b/c:d:e" for example.
+_BAD_NAME = re.compile(r"^model is required|invalid model name|^name is required", re.IGNORECASE)
+_LACKS_CAPABILITY = re.compile(r"does not support", re.IGNORECASE)
+
+
+def ollama_identity(host: str) -> ProviderIdentity:
+    """How Ollama's errors speak of the server at this URL, which has no password."""
+    return ProviderIdentity(
+        name="ollama",
+        address=host,
+        auth_hint="For a cloud model run: ollama signin. Behind a proxy, check the credentials in OLLAMA_HOST.",
+        unavailable_hint="Start Ollama (ollama serve), or set OLLAMA_HOST, or run: archer-ws serve --provider local",
+        model_hint="Run: ollama pull {model}",
+        address_variable="OLLAMA_HOST",
+    )
+
+
+def failure_from_answer(
+    identity: ProviderIdentity, status: int, body: bytes, headers: Mapping[str, str], model: str | None
+) -> ArcherError:
+    """The exception for an answer with an error status."""
+    message = _message_of(body)
+    if is_redirect(status):
+        return redirect_failure(identity, status, headers.get("location"))
+    if status == 404 and (message is None or model is None):
+        # Ollama's own 404 names the model; any other is a path that this server does not have.
+        return unreadable(identity, "404: it has no Ollama API", retryable=False)
+    if status == 400 and message and _BAD_NAME.search(message):
+        return ModelNotFound(
+            f"model: {trimmed(str(model))!r} is no name that a model of ollama can have",
+            hint="Name it as `ollama list` does: llama3.2, or user/name:tag.",
+            provider=identity.name,
+        )
+    return _failure_from_wording(identity, message) or failure_from_status(identity, status, message, headers, model)
+
+
+def failure_from_error_line(identity: ProviderIdentity, error: object) -> ProviderFailure:
+    """The exception for an error in an answer that had begun well (status 200); `error` is the line, or its `error`."""
+    message = said_error(error).message
+    return _failure_from_wording(identity, message) or ProviderError(
+        f"ollama broke off: {trimmed(message) or 'it gave no reason'}",
+        hint="Try again; if it stays, look at the log of Ollama.",
+        retryable=True,
+        provider=identity.name,
+    )
+
+
+def failure_from_break(identity: ProviderIdentity, error: BaseException, *, answered: bool) -> ProviderFailure:
+    """The exception for a connection that could not be made or broke; `answered`: the headers had come."""
+    # httpx's and aiohttp's names for it.
+    if {type(error).__name__, type(error.__cause__).__name__} & {"DecodingError", "ContentEncodingError"}:
+        return unreadable(identity, f"a body that can't be decompressed ({trimmed(str(error))})")
+    if answered:
+        return truncated(identity)
+    return failure_from_transport(identity, error)
+
+
+def truncated(identity: ProviderIdentity, reason: str | None = None) -> UpstreamTruncated:
+    """The answer stopped without `"done": true`, or with a reason that says it is not complete."""
+    return UpstreamTruncated(
+        f"ollama at {identity.address} stopped in mid-answer" + (f" ({trimmed(reason)})" if reason else ""),
+        hint="Try again; if it stays, look at the log of Ollama: the model may have crashed.",
+        provider=identity.name,
+    )
+
+
+def _failure_from_wording(identity: ProviderIdentity, message: str | None) -> ProviderError | ContextTooLong | None:
+    """The exception where the sentence says more than its status, else None."""
+    if not message:
+        return None
+    if _OUT_OF_MEMORY.search(message):
+        return ProviderError(
+            f"the model does not fit into memory: {trimmed(message)}",
+            hint="Choose a smaller model or a smaller quantization, or free memory (ollama ps, ollama stop).",
+            retryable=False,
+            provider=identity.name,
+        )
+    if _CONTEXT_EXCEEDED.search(message):
+        return ContextTooLong(
+            f"the messages do not fit the context that the model runs with: {trimmed(message)}",
+            hint="Send fewer or shorter messages, or give the model more: OLLAMA_CONTEXT_LENGTH for `ollama serve`, "
+            "or num_ctx in its Modelfile.",
+            provider=identity.name,
+        )
+    if _LACKS_CAPABILITY.search(message):
+        return ProviderError(
+            f"ollama refused the request: {trimmed(message)}",
+            hint="Choose another model: `ollama show MODEL` lists what each is capable of.",
+            retryable=False,
+            provider=identity.name,
+        )
+    return None
+
+
+def _message_of(body: bytes) -> str | None:
+    """The sentence in an error body, or None where it is not JSON."""
+    error = decoded_error(body)
+    return said_error(error).message if error is not None else None

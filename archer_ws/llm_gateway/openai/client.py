@@ -1,0 +1,187 @@
+"""The official SDK, wrapped: the only module that knows openai, and httpx2 and aiohttp below it.
+
+Owns the client's settings (ours alone, nothing from OPENAI_* of the environment), the connection pool and the mapping
+of exceptions. What requests say and answers mean is the adapter's.
+"""
+
+import asyncio
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from archer_ws.core.exceptions import ArcherError
+from archer_ws.llm_gateway.decoding.error_bodies import read_error
+from archer_ws.llm_gateway.failures import ProviderIdentity, failure_from_transport, trimmed, unreadable
+from archer_ws.llm_gateway.openai.failures import failure_from_error
+from archer_ws.llm_gateway.probing import AnswerHead
+from archer_ws.llm_gateway.transport.answer import BodyTooLong, StreamedAnswer
+from archer_ws.llm_gateway.transport.content_coding import DecodingError
+from archer_ws.llm_gateway.transport.parsing import NotHttp
+from archer_ws.llm_gateway.transport.per_loop import (
+    SdkClient,
+    check_key,
+    foreign_failures,
+    http_client,
+    is_loopback,
+    proxied,
+    stream_pool,
+    transport_errors,
+)
+from archer_ws.llm_gateway.transport.provider_url import ProviderUrl
+from archer_ws.llm_gateway.transport.redirects import is_redirect, redirect_failure
+from archer_ws.llm_gateway.transport.sdk import Refusal, StreamingSdk
+from archer_ws.llm_gateway.transport.surroundings import Way, way_to
+
+if TYPE_CHECKING:
+    import openai
+
+OPENAI_URL = "https://api.openai.com/v1"
+
+
+class OpenAIClient:
+    """Requests to one base URL. Without an API key only another server than OpenAI's own can be asked."""
+
+    def __init__(
+        self,
+        *,
+        api_key: str | None,
+        address: ProviderUrl,
+        connect_s: float,
+        concurrency: int,
+        identity: ProviderIdentity,
+        closes_after_streams: bool = False,
+    ) -> None:
+        # Keys are pasted, and bring line ends along.
+        self._api_key = (api_key or "").strip()
+        self._base_url = address.url
+        # Both would stand in one header field: the key wins.
+        self._credential = {} if self._api_key else address.headers
+        self._stream_headers = {**self._credential, **({"Connection": "close"} if closes_after_streams else {})}
+        self._connect_s = connect_s
+        self._concurrency = concurrency
+        self._identity = identity
+        self._way = Way()
+        self._sdk: SdkClient[StreamingSdk[openai.AsyncOpenAI]] = SdkClient("openai", self._make, identity=identity)
+
+    async def open(self) -> "StreamingSdk[openai.AsyncOpenAI]":
+        """The running loop's client; the first call imports the SDK.
+
+        Raises:
+            ProviderNotConfigured: the key is missing, or can't be one; or no client can be made.
+        """
+        check_key(
+            self._api_key, is_needed=is_openai(self._base_url), variable="OPENAI_API_KEY", provider=self._identity.name
+        )
+        return await self._sdk.get()
+
+    async def aclose(self) -> None:
+        """Close the connections of the running loop."""
+        await self._sdk.aclose()
+
+    async def post_chat(self, body: dict[str, Any], timeout_s: float) -> bytes:
+        """The whole answer to a chat request.
+
+        Raises:
+            Exception: one of `foreseen()`.
+        """
+        client = await self.open()
+        with foreign_failures(self._identity, *foreseen()):
+            return await client.whole("POST", "/chat/completions", body, timeout_s)
+
+    async def stream_chat(self, body: dict[str, Any], *, principal: str = "") -> StreamedAnswer:
+        """The answer to a chat request with `stream`, not read at all; the caller closes it.
+
+        Raises:
+            Exception: one of `foreseen()`.
+        """
+        client = await self.open()
+        with foreign_failures(self._identity, *foreseen()):
+            return await client.open(body, principal=principal)
+
+    async def probe_chat(self, timeout_s: float) -> AnswerHead:
+        """What the route for chats answers to a request that asks for nothing.
+
+        Raises:
+            Exception: one of `foreseen()`.
+        """
+        client = await self.open()
+        async with asyncio.timeout(timeout_s):
+            with foreign_failures(self._identity, *foreseen()):
+                return await client.probe()
+
+    async def get_models(self, timeout_s: float) -> bytes:
+        """The body of the list of models.
+
+        Raises:
+            Exception: one of `foreseen()`.
+        """
+        client = await self.open()
+        with foreign_failures(self._identity, *foreseen()):
+            return await client.whole("GET", "/models", None, timeout_s)
+
+    def refusal(self, error: Exception) -> Refusal | None:
+        """The status and body of one of `foreseen()` that is an answer."""
+        import openai
+
+        if not isinstance(error, openai.APIStatusError):
+            return None
+        return Refusal(error.status_code, error.response.content)
+
+    def failure(self, error: Exception, model: str | None = None) -> ArcherError:
+        """One of `foreseen()` as ours."""
+        import aiohttp
+        import openai
+
+        match error:
+            case openai.APIStatusError() if is_redirect(error.status_code):
+                return redirect_failure(self._identity, error.status_code, error.response.headers.get("location"))
+            case openai.APIStatusError():
+                said = read_error(error.response.content)
+                return failure_from_error(self._identity, said, error.status_code, error.response.headers, model)
+            case aiohttp.ClientResponseError() | NotHttp() if not isinstance(error, aiohttp.ClientHttpProxyError):
+                return unreadable(self._identity, "something that is not HTTP")
+            case BodyTooLong():
+                return unreadable(self._identity, str(error))
+            case DecodingError():
+                return unreadable(self._identity, f"a body that can't be decompressed ({trimmed(str(error))})")
+            case _:
+                return proxied(self._way, failure_from_transport(self._identity, error))
+
+    def _make(self, sdk: ModuleType) -> "StreamingSdk[openai.AsyncOpenAI]":
+        """Runs in a worker thread."""
+        import httpx2
+
+        url = self._base_url
+        way = self._way = way_to(url, is_near=is_loopback(url), make_tls=httpx2.create_ssl_context)
+        client: openai.AsyncOpenAI = sdk.AsyncOpenAI(
+            # What is None here, the SDK takes from the environment.
+            api_key=self._api_key or "none",
+            admin_api_key="",
+            organization="",
+            project="",
+            webhook_secret="",
+            base_url=url,
+            max_retries=0,
+            http_client=http_client(sdk, way, base_url=url, concurrency=self._concurrency),
+        )
+        client.organization = client.project = None
+        # Instead of those from OPENAI_CUSTOM_HEADERS, which no argument turns off.
+        client._custom_headers = self._credential
+        return StreamingSdk(
+            client,
+            stream_pool(way, base_url=url, concurrency=self._concurrency, connect_s=self._connect_s),
+            path="/chat/completions",
+            headers=self._stream_headers,
+        )
+
+
+def is_openai(base_url: str) -> bool:
+    """Whether it is OpenAI itself, at one of its regional hosts (`eu.api.openai.com`) perhaps."""
+    return f".{urlsplit(base_url).hostname}".endswith(".api.openai.com")
+
+
+def foreseen() -> tuple[type[Exception], ...]:
+    """What requests, and reading an answer, may raise; to be asked once a client is open."""
+    import openai
+
+    return (openai.OpenAIError, *transport_errors())

@@ -1,0 +1,328 @@
+"""What OpenAI's chat API says, decoded: the bytes of a stream into chunks.
+
+Pure: no sockets and no SDK. Owns the quirks of the servers that speak this API (vLLM, llama.cpp, OpenRouter, DeepSeek,
+Azure); what a fault means for the caller is the adapter's business. A chunk as OpenAI sends it is read field by field,
+and quickly; any other shape is openai_documents.py's.
+"""
+
+import re
+from typing import Any
+
+import msgspec
+import structlog
+
+from archer_ws.llm_gateway.decoding.answers import BrokenOff, ErrorSaid, Unreadable
+from archer_ws.llm_gateway.decoding.error_bodies import is_error
+from archer_ws.llm_gateway.decoding.finish_reasons import finish_reason_of
+from archer_ws.llm_gateway.decoding.framing import (
+    BARE_JSON,
+    EventDecoder,
+    LineTooLong,
+    decode_json,
+    is_sign_of_life,
+    is_web_page,
+)
+from archer_ws.llm_gateway.decoding.gathered import Gathered
+from archer_ws.llm_gateway.decoding.token_counts import usage_of
+from archer_ws.llm_gateway.openai.documents import choices_of, counts_within, reason_within
+from archer_ws.llm_gateway.openai.one_answer import OneAnswer
+from archer_ws.llm_gateway.types import FinishReason, StreamChunk
+
+log = structlog.get_logger(__name__)
+
+#: Events that bring chunks have these names; others are a server's own, its signs of life mostly.
+_CHUNK_EVENTS = frozenset(
+    {"", "message", "data", "chunk", "delta", "completion", "chat.completion.chunk", "error", BARE_JSON}
+)
+
+
+#: Where a chunk may have its text, if not where it belongs (openai_documents.py).
+_OTHER_NAMES = re.compile(rb'"(?:text|message|thinking|thoughts|reasoning_text|reasoning_details)"|"index" *: *"')
+_MOST_MUTE = 4
+
+
+class _Message(msgspec.Struct, gc=False):
+    """A piece of an answer. What is text is looked at when it is used."""
+
+    content: Any = None
+    # DeepSeek and llama.cpp say `reasoning_content`, OpenRouter and newer vLLM `reasoning`, some both with one text.
+    reasoning_content: Any = None
+    reasoning: Any = None
+    refusal: Any = None
+
+
+class _Choice(msgspec.Struct, gc=False):
+    index: Any = None
+    delta: _Message | None = None
+    finish_reason: Any = None
+
+
+class _Chunk(msgspec.Struct, gc=False):
+    """The fields that are used of an event."""
+
+    choices: list[_Choice] | None = None
+    usage: Any = None
+    error: Any = None
+    object: Any = None
+
+
+_CHUNK = msgspec.json.Decoder(_Chunk)
+
+
+class ChatStreamDecoder:
+    """Chunks from the bytes of a streamed answer, one for each run of content or reasoning in a read.
+
+    The body decides what it is, whatever its label says: an event stream, lines of JSON, or one whole answer.
+
+    Attributes:
+        done: the `[DONE]` marker came; what follows it is ignored.
+        finish_reason: why the model stopped, once it has said so; the last reason counts.
+        fault: what is wrong with the stream, to be raised after the chunks before it were handed on: ErrorSaid,
+            BrokenOff or Unreadable.
+    """
+
+    def __init__(self) -> None:
+        self.done = False
+        self.finish_reason: FinishReason | None = None
+        self.fault: Exception | None = None
+        #: The last document with a piece of the answer.
+        self.last: bytes = b""
+        self._has_text = self._has_reasoning = self._has_usage = False
+        self._is_whole_answer = self._has_messages = self._heard = False
+        #: Whether all came under the number 0.
+        self._is_plain = True
+        self._size = 0
+        self._unknown: set[str] = set()
+        #: The first chunks that said nothing: if none says anything, they are looked at again.
+        self._mute: list[bytes] = []
+        self._one = OneAnswer()
+        self._events = EventDecoder()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the server said that the answer is complete."""
+        return self.finish_reason is not None or self._is_whole_answer
+
+    def feed(self, data: bytes) -> list[StreamChunk]:
+        """What `data` completes, in order; nothing more after `done` or a fault.
+
+        A read without text (a comment, a tool call's arguments) gives an empty chunk: the provider is alive.
+        """
+        if self.done or self.fault:
+            return []
+        gathered = Gathered()
+        gathered.alive = bool(data)
+        try:
+            if not self._size and is_web_page(data):
+                raise Unreadable("a web page (text/html) in place of an answer")
+            self._size += len(data)
+            for event, body in self._events.feed(data):
+                self._heard = True
+                if body.startswith(b"[DONE]"):
+                    self._end(gathered)
+                    break
+                # An empty one is somebody's keep-alive. (As in `_read`, a call less for each token.)
+                if body and (event or not self._read_plain(body, gathered)):
+                    self._read_odd(body, event, gathered)
+        except LineTooLong as error:
+            self.fault = Unreadable(str(error))
+        except (Unreadable, ErrorSaid, BrokenOff) as fault:
+            self.fault = fault
+        return gathered.close() if self._has_text else self._closed(gathered)
+
+    def finish(self) -> list[StreamChunk]:
+        """To be called at the end of the body: what stood there without an end of its own, if it is whole."""
+        if self.done or self.fault:
+            return []
+        gathered = Gathered()
+        try:
+            for event, body in self._events.finish():
+                self._heard = True
+                if body.startswith(b"[DONE]"):
+                    self._end(gathered)
+                    break
+                if body and (event == BARE_JSON or _is_json(body)):
+                    self._read(body, event, gathered)
+            if self._size and not (self._heard or self._events.has_comments):
+                raise Unreadable("something other than an event stream")
+            self._conclude(gathered)
+        except (Unreadable, ErrorSaid, BrokenOff) as fault:
+            self.fault = fault
+        return self._closed(gathered)
+
+    def _read(self, data: bytes, event: str, gathered: Gathered) -> None:
+        if event or not self._read_plain(data, gathered):
+            self._read_odd(data, event, gathered)
+
+    def _read_plain(self, data: bytes, gathered: Gathered) -> bool:
+        """Take a chunk as OpenAI sends it, with one piece of text or none; false, and nothing taken, for any other."""
+        try:
+            chunk = _CHUNK.decode(data)
+        except (msgspec.DecodeError, ValueError, RecursionError):
+            return False
+        choices = chunk.choices
+        if choices is None or len(choices) != 1 or chunk.error or not self._is_plain:
+            # Without choices: the usage.
+            return choices == [] and not chunk.error and chunk.object != "error" and self._count(chunk.usage, gathered)
+        choice = choices[0]
+        delta = choice.delta
+        if choice.index or delta is None:
+            return False
+        content, reasoning = delta.content, delta.reasoning_content or delta.reasoning
+        if delta.refusal:
+            return False
+        if type(content) is str and content and not reasoning:
+            gathered.add(content, reasoning=False)
+        elif type(reasoning) is str and reasoning and not content:
+            gathered.add(reasoning, reasoning=True)
+        elif content or reasoning or _OTHER_NAMES.search(data):
+            return False
+        elif len(self._mute) < _MOST_MUTE:
+            self._mute.append(data)
+        self.last = data
+        if chunk.usage:
+            self._count(chunk.usage, gathered)
+        if choice.finish_reason:
+            self._stop(choice.finish_reason)
+        return True
+
+    def _read_odd(self, data: bytes, event: str, gathered: Gathered) -> None:
+        if is_sign_of_life(data):
+            return
+        try:
+            found = decode_json(data)
+        except LineTooLong:
+            raise
+        except ValueError:
+            self._read_no_json(data, event, gathered)
+            return
+        documents = found if isinstance(found, list) and found else [found]
+        if not all(isinstance(document, dict) for document in documents):
+            if found == "[DONE]":
+                self._end(gathered)
+            elif event in _CHUNK_EVENTS:
+                raise Unreadable("JSON that is not an object of this API")
+            return
+        for document in documents:
+            self._take(document, event, data, gathered)
+
+    def _read_no_json(self, data: bytes, event: str, gathered: Gathered) -> None:
+        if b"\n" in data and event != BARE_JSON:
+            # Several documents, by a server without blank lines.
+            for line in filter(None, data.split(b"\n")):
+                if line.startswith(b"[DONE]"):
+                    self._end(gathered)
+                    return
+                self._read(line, event, gathered)
+        elif event == "error":
+            # A proxy's need not be JSON; its text is nobody's business.
+            raise ErrorSaid(None)
+        elif data.strip() == b"DONE":
+            self._end(gathered)
+        elif event in _CHUNK_EVENTS:
+            raise Unreadable("something that is not JSON")
+
+    def _take(self, document: dict[str, Any], event: str, data: bytes, gathered: Gathered) -> None:
+        choices = choices_of(document)
+        is_said = event == "error" or (document.get("error") and document["error"] is not True)
+        if is_said or (not choices and is_error(document, is_named=event not in _CHUNK_EVENTS)):
+            raise ErrorSaid(document)
+        if not self._count(document.get("usage"), gathered):
+            self._note_counts(document, gathered)
+        if not choices:
+            if event == BARE_JSON and not (self._has_usage or self.last):
+                raise Unreadable(f"{BARE_JSON} in place of an event stream")
+            return
+        # Behind its pieces, the whole is the same once more; and lines of JSON are no whole answers.
+        is_whole = document.get("object") == "chat.completion" or (event == BARE_JSON and not self.last)
+        for choice in choices:
+            if choice.error:
+                raise ErrorSaid(choice.error)
+            if choice.is_message and choice.parts.pieces:
+                if not self._has_messages and (self._has_text or gathered.has_text()):
+                    choice.parts.pieces.clear()
+                else:
+                    self._has_messages = True
+            self._unknown |= choice.parts.unknown
+        self._is_whole_answer = is_whole and any(choice.has_message for choice in choices)
+        self.last = data
+        taken = self._one.take(
+            choices,
+            has_text=self._has_text or gathered.has_text(reasoning=False),
+            has_reasoning=self._has_reasoning or gathered.has_text(reasoning=True),
+        )
+        for is_reasoning, text in taken:
+            gathered.add(text, reasoning=is_reasoning)
+        self._is_plain = self._one.is_plain
+        self._stop(self._one.reason)
+
+    def _count(self, usage: object, gathered: Gathered) -> bool:
+        """Note the token counts; whether there are any."""
+        counts = usage_of(usage)
+        if counts is not None:
+            gathered.usage = counts
+            self._has_usage = True
+        return counts is not None
+
+    def _note_counts(self, document: dict[str, Any], gathered: Gathered) -> None:
+        counts = counts_within(document)
+        if counts is not None:
+            gathered.usage = counts
+            self._has_usage = True
+
+    def _stop(self, said: object) -> None:
+        self.finish_reason = finish_reason_of(said) or self.finish_reason
+
+    def _end(self, gathered: Gathered) -> None:
+        """`[DONE]`: the server says that this is all."""
+        self.done = True
+        self._conclude(gathered)
+
+    def _conclude(self, gathered: Gathered) -> None:
+        """Look once more for what the last piece may have said otherwise, and tell why the answer stopped."""
+        last = documents_in(self.last) if not (self.finish_reason and self._has_usage) else []
+        for document in last:
+            if not self._has_usage:
+                self._note_counts(document, gathered)
+            if self.finish_reason is None and self._is_plain:
+                self._stop(reason_within(document))
+        if self.finish_reason is None:
+            for is_reasoning, text in self._one.rest():
+                gathered.add(text, reasoning=is_reasoning)
+            self._stop(self._one.reason)
+        is_silent = not (self._has_text or self._has_reasoning or gathered.has_text())
+        for document in (document for data in self._mute if is_silent for document in documents_in(data)):
+            for choice in choices_of(document):
+                self._unknown |= choice.parts.unknown
+        if self.done and not is_silent and self.finish_reason is None:
+            self.finish_reason = "stop"
+        gathered.finish_reason = self.finish_reason
+        if self._unknown and not is_silent:
+            log.warning("answer_parts_left_out", kinds=sorted(self._unknown)[:3])
+        elif self._unknown and self.finish_reason != "tool_calls":
+            kinds = ", ".join(sorted(self._unknown)[:3])
+            raise Unreadable(f"an answer of nothing but parts that are no text ({kinds})")
+
+    def _closed(self, gathered: Gathered) -> list[StreamChunk]:
+        chunks = gathered.close()
+        for chunk in chunks:
+            self._has_text = self._has_text or bool(chunk.content)
+            self._has_reasoning = self._has_reasoning or bool(chunk.reasoning)
+        return chunks
+
+
+def documents_in(data: bytes) -> list[dict[str, Any]]:
+    """The JSON objects in an event's data; none where it is something else."""
+    try:
+        found = decode_json(data) if data else None
+    except ValueError:
+        return []
+    return [document for document in (found if isinstance(found, list) else [found]) if isinstance(document, dict)]
+
+
+def _is_json(data: bytes) -> bool:
+    try:
+        decode_json(data)
+    except ValueError:
+        return False
+    return True

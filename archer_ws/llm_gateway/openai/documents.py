@@ -1,0 +1,128 @@
+"""Documents of OpenAI's chat API in other shapes than its own: what servers, gateways and proxies make of it.
+
+Pure. A choice may be numbered as text, or be the only one and an object; its text may stand in `message`, in `text`
+(the older completions), in parts; names may be camelCase. Only what the plain way of openai_stream.py does not
+understand comes here.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from archer_ws.core.limits import PROVIDER_CHOICES
+from archer_ws.llm_gateway.decoding.answer_parts import Parts
+from archer_ws.llm_gateway.decoding.answers import Unreadable
+from archer_ws.llm_gateway.decoding.token_counts import usage_within
+from archer_ws.llm_gateway.types import TokenUsage
+
+#: DeepSeek and llama.cpp say `reasoning_content`, OpenRouter and newer vLLM `reasoning`, some both with one text.
+_REASONING = ("reasoning_content", "reasoning", "reasoning_text", "thinking", "thoughts", "reasoning_details")
+#: A refusal is what the model has to say to the user.
+_TEXTS = ("content", "text", "refusal")
+#: What a message has beside what it says, and what is none of the answer's.
+_SILENT = frozenset(
+    {"role", "name", "id", "index", "type", "tool_calls", "function_call", "tool_call_id", "annotations", "logprobs"}
+    | {"metadata", "usage", "token_ids", "signature", "reasoning_signature", "provider_specific_fields", "stop_reason"}
+    | {"finish_reason", "citations", *_REASONING, *_TEXTS}
+)
+_REASONS = ("finish_reason", "finishReason", "stop_reason", "stopReason", "finish_details", "done_reason")
+
+
+@dataclass(slots=True)
+class Choice:
+    """One of the answers that a document has a piece of.
+
+    Attributes:
+        number: which; 0 where it does not say.
+        parts: what it says.
+        has_message: there is a whole message, or (where there is no delta) a piece of the answer named so.
+        is_message: and the text is from there.
+        reason: the server's word for why the model stopped.
+        error: what broke this choice.
+    """
+
+    number: int | str
+    parts: Parts
+    has_message: bool
+    is_message: bool
+    reason: object
+    error: object
+
+
+def choices_of(document: dict[str, Any]) -> list[Choice]:
+    """The choices of a document, in order; those that are no objects are left out.
+
+    Raises:
+        Unreadable: a text is none, or there are too many.
+    """
+    given = document.get("choices")
+    if isinstance(given, dict):
+        # One without a list around it, or a list by numbers.
+        given = [given] if {"delta", "message", "text"} & given.keys() else list(given.values())
+    if not isinstance(given, list):
+        return []
+    if len(given) > PROVIDER_CHOICES:
+        raise Unreadable(f"more than {PROVIDER_CHOICES} choices")
+    return [_choice(choice, document) for choice in given if isinstance(choice, dict)]
+
+
+def reason_within(document: dict[str, Any]) -> object:
+    """The first word for why the model stopped, by whatever name."""
+    given = document.get("choices")
+    inner = [choice for choice in given if isinstance(choice, dict)] if isinstance(given, list) else []
+    return _reason(*inner, document)
+
+
+def counts_within(document: dict[str, Any]) -> TokenUsage | None:
+    """The token counts, where they do not stand where they should: in a choice, in its delta, at Groq's `x_groq`."""
+    given = document.get("choices")
+    inner = [choice for choice in given if isinstance(choice, dict)] if isinstance(given, list) else []
+    places = [document, *inner, *(choice.get("delta") for choice in inner)]
+    return next((found for place in places if (found := usage_within(place))), None)
+
+
+def _choice(choice: dict[str, Any], document: dict[str, Any]) -> Choice:
+    parts = Parts()
+    _add_said(choice.get("delta"), parts)
+    if not parts.pieces and isinstance(choice.get("text"), str | list | dict):
+        parts.add(choice["text"])
+    message = choice.get("message")
+    has_message = isinstance(message, str | list | dict)
+    is_message = has_message and not parts.pieces
+    if is_message:
+        _add_said(message, parts)
+    return Choice(
+        number=_number(choice.get("index")),
+        parts=parts,
+        has_message=has_message or (document.get("object") == "text_completion" and "text" in choice),
+        is_message=is_message,
+        reason=_reason(choice, choice.get("delta"), document),
+        error=choice.get("error"),
+    )
+
+
+def _add_said(message: object, parts: Parts) -> None:
+    """What a delta or a message says: reasoning first, as it led to the text."""
+    if not isinstance(message, dict):
+        parts.add(message)
+        return
+    parts.add(_first(message, _REASONING), is_reasoning=True)
+    for name in _TEXTS:
+        parts.add(message.get(name))
+    if not parts.pieces:
+        # An image, a recording, or text by a name that nobody knows.
+        parts.unknown |= {name[:40] for name in message.keys() - _SILENT if message[name] not in (None, "", [], {})}
+
+
+def _reason(*places: object) -> object:
+    return next((found for place in places if isinstance(place, dict) and (found := _first(place, _REASONS))), None)
+
+
+def _first(fields: dict[str, Any], names: Iterable[str]) -> object:
+    return next((fields[name] for name in names if fields.get(name)), None)
+
+
+def _number(index: object) -> int | str:
+    if isinstance(index, str):
+        return int(index) if len(index) < 10 and index.strip().isdecimal() else index
+    return int(index) if isinstance(index, int | float) and index == index // 1 else 0

@@ -1,0 +1,70 @@
+"""OpenAI's error objects, and those of servers that speak its API, as our exceptions.
+
+Pure. Owns the codes and words of this API; what all providers share is in `failures`.
+"""
+
+import re
+from collections.abc import Mapping
+
+from archer_ws.core.exceptions import ContentTooLarge, ModelNotFound, ProviderFailure, ProviderQuota
+from archer_ws.llm_gateway.decoding.error_bodies import SaidError
+from archer_ws.llm_gateway.failures import (
+    ProviderIdentity,
+    context_too_long,
+    failure_from_status,
+    quota_hint,
+    trimmed,
+    unreadable,
+)
+
+#: The account is used up: a 429 (or 402, 403) that no retry helps.
+_QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "quota_exceeded"})
+_CONTEXT = frozenset({"context_length_exceeded", "exceed_context_size_error"})
+_CONTEXT_WORDS = re.compile(r"context.{0,20}(length|size|window)|maximum context|prompt is too long", re.IGNORECASE)
+#: Google's for a wrong key, with a 400.
+_KEY, _KEY_REFUSED = frozenset({"api_key_invalid"}), 401
+_MODEL = frozenset({"model_not_found", "invalid_model", "invalid_model_name", "model_not_available"})
+
+
+def failure_from_error(
+    identity: ProviderIdentity,
+    said: SaidError,
+    status: int | None = None,
+    headers: Mapping[str, str] | None = None,
+    model: str | None = None,
+) -> ProviderFailure | ContentTooLarge:
+    """The exception for an error.
+
+    Args:
+        said: what its body says.
+        status: the HTTP status, or None where the error came after a 200.
+        headers: the answer's, for Retry-After.
+        model: the one asked for.
+    """
+    sentence = trimmed(said.message)
+    if said.words & _QUOTA:
+        return ProviderQuota(
+            f"the account at {identity.name} is used up: {sentence or 'no quota left'}",
+            hint=quota_hint(identity.name),
+            provider=identity.name,
+        )
+    status = status or said.status
+    if said.words & _CONTEXT or (status in (400, 413, 422) and _CONTEXT_WORDS.search(sentence)):
+        return context_too_long(identity, said.message)
+    if said.words & _MODEL or (status in (400, 404) and said.param == "model") or "not a valid model" in sentence:
+        return _model_not_found(identity, sentence, model)
+    if status == 404:
+        if "model" in sentence.lower() or (model and model in sentence):
+            return _model_not_found(identity, sentence, model)
+        # No model is missing but the route: a base URL without its /v1, say.
+        told = f": {sentence}" if sentence and sentence.lower() != "not found" else ""
+        return unreadable(identity, f"a 404 for the route of OpenAI's API{told}", retryable=False)
+    return failure_from_status(identity, _KEY_REFUSED if said.words & _KEY else status, sentence, headers or {}, model)
+
+
+def _model_not_found(identity: ProviderIdentity, said: str, model: str | None) -> ModelNotFound:
+    return ModelNotFound(
+        f"{identity.name} does not serve the model {model or ''!r}" + (f": {said}" if said else ""),
+        hint=identity.model_hint.format(model=model or "…"),
+        provider=identity.name,
+    )

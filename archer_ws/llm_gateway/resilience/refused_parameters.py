@@ -1,0 +1,226 @@
+"""What a server refuses of what nobody asked for: found in its error, left out, and remembered.
+
+Settings and this adapter put parameters into requests that the client did not name (`temperature`, `max_tokens`,
+`stream_options`, …). A server that refuses one of them is asked again without it, at once and before any text; what was
+taken then is remembered for the model, so that the next request does not pay for it. What the client did ask for is
+never left out: the error goes to the client. Only the answer's bound may change its name, since its meaning stays.
+
+Pure: no sockets. An adapter has one `RefusedParameters`, since it has one base URL.
+"""
+
+import re
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from archer_ws.llm_gateway.decoding.framing import decode_json
+
+#: The two names of the answer's bound; a server may know one alone.
+MAX_TOKENS_NAMES = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
+#: Further tries of one request: for each that may be left out, and a change of name.
+MAX_TRIES = 5
+#: Models whose refusals are kept; their names come from requests.
+MAX_MODELS = 1024
+#: The statuses of a request that is refused for what stands in it.
+REFUSALS = frozenset({400, 422})
+#: What every request has, and every error may speak of.
+_NO_PARAMETERS = frozenset({"model", "messages", "stream", "system"})
+#: What a client can ask for, as it stands in a body.
+_ASKABLE = frozenset({"temperature", "top_p", "stop", "stop_sequences", "seed", *MAX_TOKENS_NAMES})
+#: An error is short; what is longer repeats the request.
+_MAX_BODY_BYTES = 64 * 1024
+_MAX_DEPTH = 12
+#: Where errors repeat what was sent (pydantic, FastAPI), which names everything.
+_ECHOES = frozenset({"input", "body", "ctx", "url", "request"})
+#: Words for a bound that is known under this name, and too large.
+_OF_VALUE = re.compile(
+    r"too (large|big|high|long|many)|exceed|at most|less than|greater than|larger than|maximum|must be|range|\d\s*[<>]",
+    re.IGNORECASE,
+)
+#: Words for a parameter that is not known at all, and not merely for its value.
+_UNKNOWN = re.compile(
+    r"unsupported|not supported|unknown|unrecogni[sz]ed|unexpected|not permitted|not allowed|extra[_ ]|deprecated"
+    r"|instead|(does not|doesn't|cannot|can't) (support|accept|take)|no such",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What an error names and says: its fields, as exact names, and its sentences."""
+
+    names: frozenset[str]
+    text: str
+
+    @classmethod
+    def of(cls, body: bytes) -> "Said":
+        """From an error's body, whatever its form: OpenAI's, FastAPI's list, Google's violations, plain text."""
+        body = body[:_MAX_BODY_BYTES]
+        try:
+            value = decode_json(body)
+        except ValueError:
+            text = body.decode("utf-8", "replace").strip()
+            # A page is somebody else's, and its styles name many things.
+            return cls(frozenset(), "" if text.startswith("<") else text)
+        names: set[str] = set()
+        sentences: list[str] = []
+        for word, is_name in _strings(value, 0):
+            if is_name:
+                # `stream_options.include_usage`, `body -> temperature`
+                names.update(re.findall(r"\w+", word))
+            else:
+                sentences.append(word)
+        return cls(frozenset(names), "\n".join(sentences))
+
+    def first_named(self, candidates: Iterable[str]) -> str | None:
+        """Which of the parameters it is about: a field that it names, else the one that its text names first."""
+        candidates = list(candidates)
+        for name in candidates:
+            if name in self.names:
+                return name
+        found = [(match.start(), name) for name in candidates if (match := _in_text(name).search(self.text))]
+        return min(found)[1] if found else None
+
+    @property
+    def is_of_the_name(self) -> bool:
+        """Whether it refuses the parameter itself, and not its value alone."""
+        return _UNKNOWN.search(self.text) is not None
+
+    @property
+    def is_of_the_value(self) -> bool:
+        """Whether it refuses the value alone, so that another name would not help."""
+        return not self.is_of_the_name and _OF_VALUE.search(self.text) is not None
+
+
+@dataclass(slots=True)
+class RefusedParameters:
+    """By model, what its server refuses: each name with the one to use instead, or None. The oldest are forgotten."""
+
+    _by_model: OrderedDict[str, dict[str, str | None]] = field(default_factory=OrderedDict)
+
+    def get(self, model: str) -> Mapping[str, str | None]:
+        """What is known of a model."""
+        return self._by_model.get(model, {})
+
+    def keep(self, model: str, changes: dict[str, str | None]) -> None:
+        """Remember what a request had to do without, beside what others had to."""
+        self._by_model[model] = {**self.get(model), **changes}
+        self._by_model.move_to_end(model)
+        while len(self._by_model) > MAX_MODELS:
+            self._by_model.popitem(last=False)
+
+
+class FittedRequest:
+    """A request's body, changed try by try until the server takes it.
+
+    Args:
+        memory: of the server.
+        body: as it would be sent to a server that takes everything.
+        defaulted: which parameters the client did not ask for, as `ChatOptions` has them.
+        renames_bound: whether there are servers of this API that know the answer's bound under another name.
+    """
+
+    def __init__(
+        self,
+        memory: RefusedParameters,
+        model: str,
+        body: Mapping[str, Any],
+        defaulted: frozenset[str],
+        *,
+        renames_bound: bool = True,
+    ) -> None:
+        self._memory = memory
+        self.model = model
+        self._whole = body
+        self._renames_bound = renames_bound
+        if "max_tokens" in defaulted:
+            defaulted |= set(MAX_TOKENS_NAMES)
+        ours = self._ours = (frozenset(body) | defaulted) - _NO_PARAMETERS - (_ASKABLE - defaulted)
+        self._tries = 0
+        self._is_worth_keeping = False
+        self._changes = dict(memory.get(model))
+        self.body = _changed(body, self._changes, ours)
+
+    def yields(self, refusal: bytes, *, is_too_long: bool = False) -> bool:
+        """Whether `body` is now another one, worth a try after a refusal with this body.
+
+        `is_too_long`: prompt and bound together are more than the model's context. Without a bound that nobody asked
+        for they may fit; that is this prompt's matter, and not remembered.
+        """
+        said = Said.of(refusal)
+        name = said.first_named(
+            name for name in self.body if name in self._ours and (name in MAX_TOKENS_NAMES or not is_too_long)
+        )
+        if name is None and self._renames_bound and said.is_of_the_name and not is_too_long:
+            name = said.first_named(name for name in self.body if name in MAX_TOKENS_NAMES)
+        if name is None or self._tries >= MAX_TRIES:
+            return False
+        if name not in self._ours and MAX_TOKENS_NAMES[name] in self._changes:
+            # Refused under both its names.
+            return False
+        changes = {**self._changes, **self._without(name, is_value=is_too_long or said.is_of_the_value)}
+        body = _changed(self._whole, changes, self._ours)
+        if name in body:
+            return False
+        self._tries, self._changes, self.body = self._tries + 1, changes, body
+        self._is_worth_keeping |= not is_too_long
+        return True
+
+    def _without(self, name: str, *, is_value: bool) -> dict[str, str | None]:
+        """What to do without a parameter: the answer's bound has another name to try, once."""
+        other = MAX_TOKENS_NAMES.get(name)
+        if other is None:
+            return {name: None}
+        if other in self._changes or (is_value and name in self._ours):
+            return {name: None, other: None}
+        return {name: other}
+
+    def refused_of_the_clients(self, refusal: bytes) -> str | None:
+        """Which of the parameters that the client asked for a refusal has for its field."""
+        names = Said.of(refusal).names
+        return next((name for name in self.body if name in names and name in _ASKABLE - self._ours), None)
+
+    def taken(self) -> list[str]:
+        """The server took `body`: remember what it had to do without, which is returned where it is new."""
+        if not self._is_worth_keeping:
+            return []
+        new = sorted(self._changes.keys() - self._memory.get(self.model).keys())
+        self._memory.keep(self.model, self._changes)
+        return new
+
+
+def _changed(body: Mapping[str, Any], changes: Mapping[str, str | None], ours: frozenset[str]) -> dict[str, Any]:
+    """The body without what is refused; what the client asked for stays, under another name perhaps."""
+    changed = dict(body)
+    for name, other in changes.items():
+        if name not in body:
+            continue
+        if other is not None:
+            changed[other] = changed.pop(name)
+        elif name in ours:
+            changed.pop(name)
+    return changed
+
+
+def _in_text(name: str) -> re.Pattern[str]:
+    """The parameter as a word; `max tokens` and `maxTokens` are `max_tokens`, `max_tokens_to_sample` is not."""
+    return re.compile(rf"(?<![A-Za-z0-9_]){re.escape(name).replace('_', '[_ -]?')}(?![A-Za-z0-9_])", re.IGNORECASE)
+
+
+def _strings(value: object, depth: int, *, is_name: bool = False) -> Iterator[tuple[str, bool]]:
+    """All texts in an error, and whether each is where errors have the name of a field."""
+    if depth > _MAX_DEPTH:
+        return
+    if isinstance(value, str):
+        yield value, is_name
+    elif isinstance(value, list):
+        for each in value:
+            yield from _strings(each, depth + 1, is_name=is_name)
+    elif isinstance(value, dict):
+        for key, each in value.items():
+            if key in _ECHOES:
+                continue
+            # Django's form has the field for a key.
+            yield key, True
+            yield from _strings(each, depth + 1, is_name=key in {"param", "loc", "field", "parameter", "argument"})

@@ -1,0 +1,96 @@
+"""The answer to a streaming request, whoever carries it."""
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import suppress
+
+from archer_ws.core.limits import (
+    PROVIDER_DOCUMENT_BYTES,
+    PROVIDER_ERROR_BODY_S,
+    PROVIDER_ERROR_BYTES,
+    PROVIDER_SLICE_BYTES,
+)
+from archer_ws.llm_gateway.transport.content_coding import ContentDecoder
+
+
+class BodyTooLong(Exception):
+    """A body passed the bound that it was read with."""
+
+
+class StreamedAnswer(ABC):
+    """An answer whose head has come. Whoever got it closes it.
+
+    Attributes:
+        status: the HTTP status.
+        headers: the header fields; to be asked for by names in lower case.
+    """
+
+    __slots__ = ()
+
+    status: int
+    headers: Mapping[str, str]
+
+    @property
+    def content_type(self) -> str:
+        """Its media type in lower case, without parameters."""
+        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+    @abstractmethod
+    async def read_some(self) -> bytes:
+        """The next of the body, all that has come by then; empty at its end."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Close the connection, at once; one whose answer was read to its end is kept for the next."""
+
+    async def reads(self) -> AsyncGenerator[bytes, None]:
+        """The body, read by read."""
+        while data := await self.read_some():
+            yield data
+
+    async def read(self, limit: int = PROVIDER_DOCUMENT_BYTES) -> bytes:
+        """The whole body.
+
+        Raises:
+            BodyTooLong: it has more bytes than `limit`.
+        """
+        body = bytearray()
+        async for data in self.reads():
+            body += data
+            if len(body) > limit:
+                raise BodyTooLong(f"a body of more than {limit} bytes")
+        return bytes(body)
+
+    async def beginning(self) -> bytes:
+        """The beginning of an error's body, or what came of it: the status says enough."""
+        body = bytearray()
+        with suppress(Exception):
+            async with asyncio.timeout(PROVIDER_ERROR_BODY_S):
+                async for data in self.reads():
+                    body += data
+                    if len(body) >= PROVIDER_ERROR_BYTES:
+                        break
+        return bytes(body[:PROVIDER_ERROR_BYTES])
+
+
+async def in_slices(reads: AsyncIterator[bytes], coding: str | None) -> AsyncGenerator[bytes, None]:
+    """What another client reads of a body, unpacked, and in slices between which others have their turn.
+
+    Raises:
+        DecodingError: it can't be unpacked.
+    """
+    decoder = ContentDecoder(coding) if coding else None
+    async for data in reads:
+        if decoder is None:
+            for start in range(0, len(data), PROVIDER_SLICE_BYTES):
+                yield data[start : start + PROVIDER_SLICE_BYTES]
+                await asyncio.sleep(0)
+            continue
+        decoder.put(data)
+        while decoder.has_more:
+            if unpacked := decoder.take(PROVIDER_SLICE_BYTES):
+                yield unpacked
+            await asyncio.sleep(0)
+    if decoder is not None and (rest := decoder.finish()):
+        yield rest

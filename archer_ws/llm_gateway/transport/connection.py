@@ -1,0 +1,144 @@
+"""HTTP/1.1 to a provider, for answers of many small pieces.
+
+Owns a connection, from its making to its end: several addresses, TLS, one request and its answer after the other. What
+an answer's bytes mean is http_parsing.py's; keeping connections for the next request, proxies and redirects are
+http_stream.py's.
+
+What a general client does for each piece and each request is most of what a token, and a first token, would cost here.
+"""
+
+import asyncio
+import select
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import cast
+
+import aiohappyeyeballs
+
+from archer_ws.llm_gateway.transport.parsing import Answer
+
+#: When the next of a host's addresses is tried beside the one that does not answer (RFC 8305, section 5), in seconds.
+NEXT_ADDRESS_S = 0.25
+
+
+class ConnectError(OSError):
+    """No connection could be made; the cause says why."""
+
+
+class ConnectTimeout(TimeoutError):
+    """No connection was made in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where to connect to; `tls` is None for plain HTTP."""
+
+    host: str
+    port: int
+    tls: ssl.SSLContext | None
+
+
+async def connect(origin: Origin, limit_s: float) -> "Connection":
+    """A connection, made within so many seconds.
+
+    Raises:
+        ConnectTimeout, ConnectError: there is none.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(limit_s):
+            addresses = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+            connected = await aiohappyeyeballs.start_connection(addresses, happy_eyeballs_delay=NEXT_ADDRESS_S)
+            try:
+                connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                _, connection = await loop.create_connection(
+                    Connection, sock=connected, ssl=origin.tls, server_hostname=origin.host if origin.tls else None
+                )
+            except BaseException:
+                connected.close()
+                raise
+    except TimeoutError:
+        raise ConnectTimeout(f"no connection within {limit_s:g} s") from None
+    except (OSError, UnicodeError) as error:
+        # The latter of names that DNS can't have.
+        raise ConnectError(str(error)) from error
+    return connection
+
+
+class Connection(asyncio.Protocol):
+    """A connection that carries one request at a time; made by `connect`."""
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport
+        self._answer: Answer | None = None
+        #: Called when it ends.
+        self.on_lost: Callable[[], None] = lambda: None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a request may be sent, as far as is known."""
+        return not self._transport.is_closing()
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing has come, nor the end, that was not read yet: what comes before a request is no answer."""
+        fd = self._transport.get_extra_info("socket").fileno()
+        if hasattr(select, "poll"):
+            waiting = select.poll()
+            waiting.register(fd, select.POLLIN)
+            return not waiting.poll(0)
+        return not select.select([fd], [], [], 0)[0]
+
+    async def ask(self, head: bytes, body: bytes, *, on_over: "Callable[[Connection], None]") -> "Answer":
+        """The answer to a request, its head read. `on_over` is given the connection after an answer that leaves it fit
+        for another; after any other it is closed.
+
+        Raises:
+            NotHttp, DecodingError, OSError: there is none.
+        """
+        answer = self._answer = Answer(self._transport, partial(self._over, on_over))
+        self._transport.writelines((head, body))
+        try:
+            await answer.head
+        except BaseException:
+            answer.let_go()
+            raise
+        return answer
+
+    def abort(self) -> None:
+        """Close it at once."""
+        self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """As asyncio has it."""
+        # uvloop's transports are no subclass of asyncio's.
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        """As asyncio has it."""
+        if self._answer is None:
+            # Unasked: a server that gives up waiting says so (408), and closes.
+            self.abort()
+        else:
+            self._answer.feed(data)
+
+    def eof_received(self) -> None:
+        """As asyncio has it: the transport closes itself."""
+        if self._answer is not None:
+            self._answer.end()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """As asyncio has it."""
+        if self._answer is not None:
+            self._answer.end(exc)
+        self.on_lost()
+
+    def _over(self, on_over: "Callable[[Connection], None]", is_reusable: bool) -> None:
+        self._answer = None
+        if is_reusable and self.is_open:
+            on_over(self)
+        else:
+            self.abort()

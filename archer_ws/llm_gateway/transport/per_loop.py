@@ -1,0 +1,258 @@
+"""A provider's SDK client, imported late and kept per event loop, and the HTTP client under it.
+
+Owns: importing an SDK in a worker thread (an import takes 1-2 s and would stall every stream), building its client
+there too (reading the certificate store takes tens of ms), one client for each running loop, because sockets
+belong to the loop that opened them, what httpx2 and aiohttp (under both SDKs) ask of whoever uses them, and that a
+client which can't be made is its provider's failure, whatever a library raises then.
+Knows no SDK: adapters say how a client is made and what its errors mean.
+"""
+
+import asyncio
+import contextlib
+import importlib
+import ipaddress
+import ssl
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from types import ModuleType
+from typing import Any, Generic, Protocol, TypeVar
+from urllib.parse import urlsplit
+
+import structlog
+
+from archer_ws.core.exceptions import (
+    ArcherError,
+    ProviderFailure,
+    ProviderNotConfigured,
+    ProviderTimeout,
+    ProviderUnavailable,
+)
+from archer_ws.llm_gateway.failures import ProviderIdentity, failure_from_transport, not_askable
+from archer_ws.llm_gateway.transport.answer import BodyTooLong, StreamedAnswer
+from archer_ws.llm_gateway.transport.content_coding import DecodingError
+from archer_ws.llm_gateway.transport.parsing import NotHttp
+from archer_ws.llm_gateway.transport.pool import StreamPool
+from archer_ws.llm_gateway.transport.surroundings import UnusableVariable, Way, without_unusable_key_log
+
+log = structlog.get_logger(__name__)
+
+#: Connections beyond the streams' own, so that a health check never waits for a stream to end.
+PROBE_CONNECTIONS = 4
+#: How long an idle connection is kept, in seconds. A new one costs a TLS handshake; plain servers (uvicorn, llama.cpp)
+#: close theirs after 5 s, and a request sent just then fails.
+KEEP_ALIVE_S, PLAIN_KEEP_ALIVE_S = 60.0, 4.0
+#: How long the end of a body may take after the provider's own end marker, in seconds; only a proxy holds it open.
+END_OF_BODY_S = 0.1
+
+
+class AsyncClosable(Protocol):
+    """What both official SDKs' clients have."""
+
+    async def close(self) -> None:
+        """Close all connections."""
+
+
+ClientT = TypeVar("ClientT", bound=AsyncClosable)
+
+
+@dataclass
+class _Slot(Generic[ClientT]):
+    """One loop's client, and the lock that lets only one task build it."""
+
+    client: ClientT | None = None
+    building: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class SdkClient(Generic[ClientT]):
+    """The client of one SDK, for whichever loop is running.
+
+    Args:
+        module: the SDK's import name.
+        factory: makes a client of the imported module. It runs in a worker thread, so that it may also touch what the
+            SDK imports on first use (`client.messages`); it must not need a running loop.
+        identity: how errors speak of the provider.
+    """
+
+    def __init__(self, module: str, factory: Callable[[ModuleType], ClientT], *, identity: ProviderIdentity) -> None:
+        self._module = module
+        self._factory = factory
+        self._identity = identity
+        self._slots: dict[asyncio.AbstractEventLoop, _Slot[ClientT]] = {}
+
+    async def get(self) -> ClientT:
+        """The running loop's client; made on first use.
+
+        Raises:
+            ProviderNotConfigured: the SDK can't be imported, or a client of it not be made.
+        """
+        loop = asyncio.get_running_loop()
+        slot = self._slots.get(loop)
+        if slot is None:
+            slot = self._slots[loop] = _Slot()
+            await self._close_orphans()
+        if slot.client is None:
+            async with slot.building:
+                if slot.client is None:
+                    slot.client = await asyncio.to_thread(self._build)
+        return slot.client
+
+    async def aclose(self) -> None:
+        """Close the running loop's client, and those whose loops are closed; a later `get` makes a new one.
+
+        A client of another loop that still lives stays: only that loop can close its sockets.
+        """
+        await self._close_orphans()
+        loop = asyncio.get_running_loop()
+        slot = self._slots.get(loop)
+        if slot is None:
+            return
+        async with slot.building:
+            # The slot stays: a task may be waiting for its lock, and what it builds must be found again.
+            client, slot.client = slot.client, None
+        if client is not None:
+            await client.close()
+
+    def _build(self) -> ClientT:
+        with foreign_failures(self._identity):
+            return self._factory(self._imported())
+
+    def _imported(self) -> ModuleType:
+        try:
+            with without_unusable_key_log():
+                # The SDKs look for httpx in sys.modules at every answer, and trip over one that another thread has
+                # only half imported: it comes whole, and first.
+                importlib.import_module("httpx")
+                return importlib.import_module(self._module)
+        except ImportError as error:
+            raise ProviderNotConfigured(
+                f"the Python package {self._module!r} can't be imported ({error})",
+                hint=f"Install it into this environment: pip install {self._module}",
+                provider=self._identity.name,
+            ) from error
+
+    async def _close_orphans(self) -> None:
+        """Let go of clients whose loop is closed: their sockets went with it, what is left is bookkeeping."""
+        for loop in [loop for loop in self._slots if loop.is_closed()]:
+            client = self._slots.pop(loop).client
+            if client is not None:
+                # Clients that try to close a socket of a closed loop are told so by a RuntimeError.
+                with contextlib.suppress(RuntimeError):
+                    await client.close()
+
+
+@contextlib.contextmanager
+def foreign_failures(identity: ProviderIdentity, *foreseen: type[Exception]) -> Iterator[None]:
+    """Make a ProviderFailure of what a library raises while a client is made, or before a request goes out.
+
+    Theirs is a matter of settings and surroundings, in more ways than can be listed; what is foreseen passes as it is.
+    """
+    expected: tuple[type[Exception], ...] = (ArcherError, *foreseen)
+    try:
+        yield
+    except expected:
+        raise
+    except UnusableVariable as fault:
+        raise not_askable(identity, fault, fault) from fault
+    except UnicodeError as error:
+        raise failure_from_transport(identity, error) from error
+    except Exception as error:  # the edge to other people's code: whatever it is, it is this provider's
+        met = (identity.name, identity.address, type(error))
+        if met not in _told:
+            # Once: health checks come every few seconds.
+            _told.add(met)
+            log.warning("provider_client_failed", provider=identity.name, exc_info=error)
+        raise not_askable(identity, error) from error
+
+
+_told: set[tuple[str, str, type[Exception]]] = set()
+
+
+def proxied(way: Way, failure: ProviderFailure) -> ProviderFailure:
+    """The failure; where a proxy stands between, its hint says so."""
+    if way.proxy is not None and isinstance(failure, ProviderUnavailable | ProviderTimeout):
+        failure.hint = (
+            f"Requests go through the proxy that {way.proxy.variable} names: check it, or put the provider's host into "
+            f"NO_PROXY. {failure.hint or ''}".strip()
+        )
+    return failure
+
+
+def check_key(key: str, *, is_needed: bool, variable: str, provider: str) -> None:
+    """Refuse a missing key where one is needed, and one that no header can carry.
+
+    Raises:
+        ProviderNotConfigured: the hint names the variable to set.
+    """
+    if is_needed and not key:
+        raise ProviderNotConfigured(
+            f"there is no API key for {provider}",
+            hint=f"Set {variable} (or ARCHER_{variable}), or choose another provider.",
+            provider=provider,
+        )
+    if not (key.isascii() and key.isprintable()):
+        raise ProviderNotConfigured(
+            f"the API key for {provider} holds characters that no key has",
+            hint=f"Copy {variable} (or ARCHER_{variable}) once more, without quotes or spaces.",
+            provider=provider,
+        )
+
+
+def http_client(sdk: ModuleType, way: Way, *, base_url: str, concurrency: int) -> Any:
+    """What both SDKs take as `http_client`: aiohttp's transport, for `concurrency` answers and some probes."""
+    import httpx2
+
+    connections = concurrency + PROBE_CONNECTIONS
+    return sdk.DefaultAioHttpClient(
+        trust_env=False,
+        proxy=way.proxy_url,
+        # Where nothing is encrypted, one that believes nobody: to read the certificates would take 100 ms.
+        verify=way.tls or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+        follow_redirects=False,
+        limits=httpx2.Limits(
+            max_connections=connections,
+            max_keepalive_connections=connections,
+            keepalive_expiry=KEEP_ALIVE_S if base_url.startswith("https:") else PLAIN_KEEP_ALIVE_S,
+        ),
+    )
+
+
+def stream_pool(way: Way, *, base_url: str, concurrency: int, connect_s: float) -> Callable[[], StreamPool]:
+    """What makes the connections for streams beside `http_client`'s."""
+    return partial(
+        StreamPool,
+        connections=concurrency,
+        connect_s=connect_s,
+        keep_alive_s=KEEP_ALIVE_S if base_url.startswith("https:") else PLAIN_KEEP_ALIVE_S,
+        proxy=way.proxy_url,
+        tls=way.tls,
+    )
+
+
+def transport_errors() -> tuple[type[Exception], ...]:
+    """What making a request or reading a body may raise beside the SDK's own errors."""
+    import aiohttp
+    import httpx2
+
+    return (httpx2.HTTPError, aiohttp.ClientError, NotHttp, DecodingError, BodyTooLong, OSError)
+
+
+async def drain(answer: StreamedAnswer) -> None:
+    """Read what follows the provider's end marker: only a connection read to its end can be used again.
+
+    Raises:
+        the transport's errors, which mean nothing here: the answer is complete.
+    """
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(END_OF_BODY_S):
+            while await answer.read_some():
+                pass
+
+
+def is_loopback(url: str) -> bool:
+    """Whether a URL's host is this machine, as far as its name tells."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")

@@ -1,0 +1,1 @@
+"""uvicorn as `archer-ws serve` runs it: listening, bounds, keepalive, deadlines, draining. Knows no FastAPI."""

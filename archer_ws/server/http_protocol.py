@@ -1,0 +1,92 @@
+"""uvicorn's HTTP/1.1, with bounds on what a client may do.
+
+uvicorn with httptools takes 50 MB of header fields, and waits for ever for a request that does not come. Here is what
+comes before a request is known; its body is http_bodies.py's, the answer http_stalls.py's, and how many connections
+there may be seats.py's.
+"""
+
+import asyncio
+
+from archer_ws.core.limits import HEAD_DEADLINE_S, HTTP_SLICE_BYTES, MAX_HEAD_BYTES
+from archer_ws.core.rare_line import RareLine
+from archer_ws.server.http_1_0 import UnchunkedForOldClients
+from archer_ws.server.http_seats import SeatedHttpProtocol
+from archer_ws.server.upgrade_offers import UpgradeOffers
+
+_unreadable = RareLine("request_unreadable")
+
+
+class BoundedHeadProtocol(SeatedHttpProtocol, UpgradeOffers, UnchunkedForOldClients):
+    """One connection; closed when a request's head is too long in bytes or in time."""
+
+    _head_deadline: asyncio.TimerHandle | None = None
+    _head_bytes = 0
+    _is_websocket = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        """Begin to wait for the first request."""
+        super().connection_made(transport)
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing is waited for any more."""
+        self._head_arrived()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, piece by piece, so that no bound is passed by much."""
+        if len(data) <= HTTP_SLICE_BYTES:
+            self._take_slice(data)
+            return
+        for start in range(0, len(data), HTTP_SLICE_BYTES):
+            if self.transport.is_closing() or self._is_websocket:
+                return
+            self._take_slice(data[start : start + HTTP_SLICE_BYTES])
+
+    def _take_slice(self, data: bytes) -> None:
+        """What comes while a head is incomplete counts as its."""
+        belongs_to_head = self._head_deadline is not None
+        super().data_received(data)
+        if belongs_to_head and self._head_deadline is not None:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+                self.send_400_response("The request's header fields are too large.")
+
+    def on_message_begin(self) -> None:
+        """The first byte of a request."""
+        super().on_message_begin()
+        if self._head_deadline is None:
+            self._await_head()
+
+    def on_headers_complete(self) -> None:
+        """The head is whole; from here on the application judges."""
+        self._head_arrived()
+        if self.parser.get_http_version() == "0.9":
+            # It has no header fields, so neither Host nor credential; llhttp takes it, and even with fields.
+            self.send_400_response("HTTP/0.9 is not spoken here: send HTTP/1.1.")
+            raise ValueError
+        super().on_headers_complete()
+
+    def handle_websocket_upgrade(self) -> None:
+        """The WebSocket takes over; what came with its handshake is no HTTP."""
+        self._is_websocket = True
+        super().handle_websocket_upgrade()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP/1; uvicorn's own line of it would come as often as a client likes."""
+        if not self.transport.is_closing():
+            _unreadable.write(cause=msg, peer=self.client[0] if self.client else None)
+            super().send_400_response(msg)
+
+    def _await_head(self) -> None:
+        self._head_bytes = 0
+        self._head_deadline = self.loop.call_later(HEAD_DEADLINE_S, self._head_overdue)
+
+    def _head_arrived(self) -> None:
+        if self._head_deadline is not None:
+            self._head_deadline.cancel()
+            self._head_deadline = None
+
+    def _head_overdue(self) -> None:
+        self._head_deadline = None
+        self.transport.close()

@@ -1,0 +1,52 @@
+"""The place of an HTTP connection among all (seats.py): taken when it is made, and told to the application."""
+
+import asyncio
+from typing import Any
+
+from archer_ws.api.security.seats import SEAT, Seat, Seats
+from archer_ws.server.http_bodies import BoundedBodyProtocol
+
+_FULL = b"This server has as many connections as it may: try again in a moment."
+_FULL_ANSWER = (
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nRetry-After: 5\r\n"
+    b"Content-Length: %d\r\nConnection: close\r\n\r\n%b" % (len(_FULL), _FULL)
+)
+
+
+class SeatedHttpProtocol(BoundedBodyProtocol):
+    """One connection. Under a server whose state has no `seats`, it needs none."""
+
+    _seat: Seat | None = None
+    _extensions: dict[str, Any] | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        """Take a place, or be told that there is none."""
+        super().connection_made(transport)
+        seats: Seats | None = getattr(self.server_state, "seats", None)
+        if seats is None:
+            return
+        self._seat = seats.take(transport, self.client[0] if self.client else None)
+        if self._seat is None:
+            transport.write(_FULL_ANSWER)
+            transport.close()
+        else:
+            self._extensions = {SEAT: self._seat}
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The place is free."""
+        if self._seat is not None:
+            self._seat.leave()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        """A request, which tells whose connection it came over."""
+        super().on_message_begin()
+        if self._extensions is not None:
+            self.scope["extensions"] = self._extensions
+
+    def handle_websocket_upgrade(self) -> None:
+        """The place goes with the connection."""
+        super().handle_websocket_upgrade()
+        successor: Any = self.transport.get_protocol()
+        if successor is not self and self._seat is not None:
+            successor.take_seat(self._seat)

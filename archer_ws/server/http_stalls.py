@@ -1,0 +1,72 @@
+"""The outbound side of an HTTP connection: a client that takes nothing is cut, as a socket's is (protocol section 8).
+
+Its answer, the stream that it follows and that stream's log would else be kept for as long as it likes. Looked at from
+a timer alone: a chunk costs nothing more.
+"""
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from archer_ws.core.limits import LOOK_EVERY_S, WRITE_DEADLINE_S
+from archer_ws.core.rare_line import RareLine
+from archer_ws.server.peer_progress import PeerProgress, cut
+
+_stalled = RareLine("response_stalled")
+
+
+class WatchedHttpProtocol(HttpToolsProtocol):
+    """One connection; cut when its peer takes no byte for `WRITE_DEADLINE_S` while some wait.
+
+    Bytes that trickle are progress. A client that stops is late by its own buffer: only what the system's buffers do
+    not take waits here.
+    """
+
+    _look_timer: asyncio.TimerHandle | None = None
+    _progress: PeerProgress | None = None
+    #: What the peer had taken, and since when no more (loop time); None where nothing waited at the last look.
+    _standing: tuple[int, float] | None = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing is watched any more."""
+        self._stop_looking()
+        super().connection_lost(exc)
+
+    def handle_websocket_upgrade(self) -> None:
+        """The WebSocket watches for itself."""
+        self._stop_looking()
+        super().handle_websocket_upgrade()
+
+    def pause_writing(self) -> None:
+        """The transport's buffer is full."""
+        super().pause_writing()
+        self._look()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """A request begins: from now on something may wait."""
+        super()._start_asgi_task(cycle, app)
+        if self._look_timer is None:
+            self._look_timer = self.loop.call_later(LOOK_EVERY_S, self._look)
+
+    def _look(self) -> None:
+        self._stop_looking()
+        if self._progress is None:
+            self._progress = PeerProgress(self.transport)
+        sample = self._progress.sample()
+        now = self.loop.time()
+        if not sample.waiting:
+            self._standing = None
+        elif self._standing is None or self._standing[0] != sample.taken:
+            self._standing = sample.taken, now
+        elif now - self._standing[1] >= WRITE_DEADLINE_S:
+            _stalled.write(peer=self.client[0] if self.client else None, waiting_bytes=sample.waiting)
+            cut(self.transport)
+            return
+        if sample.waiting or (self.cycle is not None and not self.cycle.response_complete):
+            self._look_timer = self.loop.call_later(LOOK_EVERY_S, self._look)
+
+    def _stop_looking(self) -> None:
+        if self._look_timer is not None:
+            self._look_timer.cancel()
+            self._look_timer = None

@@ -1,0 +1,223 @@
+"""uvicorn's WebSocket, with bounds on what a peer may send (protocol sections 2 and 8).
+
+Frames are parsed in slices, so that no peer holds up the loop or fills memory with thousands of tiny ones. Whoever
+breaks RFC 6455 is closed with its code and one line in the log. What the messages say is not looked at here; peers that
+do not read or do not answer are ws_protocol.py's.
+"""
+
+import asyncio
+import logging
+from typing import Any
+
+from uvicorn._types import ASGIReceiveEvent
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame
+
+from archer_ws.api.security.seats import SEAT, Seat
+from archer_ws.core.limits import IDLE_FRAMES_MAX, IDLE_FRAMES_WINDOW_S, WS_LINGER_S, WS_SLICE_BYTES
+from archer_ws.core.rare_line import RareLine
+from archer_ws.rpc.messages import CLOSE_CODES
+
+#: uvicorn's and websockets': at INFO they tell of every socket, and with its query string, which may hold secrets.
+_wire_log = logging.getLogger(f"{__name__}.wire")
+_wire_log.setLevel(logging.WARNING)
+
+_violation = RareLine("websocket_violation")
+
+
+class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
+    """One WebSocket connection; what comes in costs bounded time and memory.
+
+    Whoever overrides `send` calls `_parse_soon` behind it: an answered handshake and a close let waiting input go on.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.logger = self.conn.logger = _wire_log
+        self.conn.debug = False
+        self._late_pong: bytes | None = None
+        self._unparsed = bytearray()
+        self._parsing: asyncio.Handle | None = None
+        self._is_lingering = False
+        self._idle_frames = 0
+        self._idle_window_ends = 0.0
+        self._seat: Seat | None = None
+
+    def take_seat(self, seat: Seat) -> None:
+        """The HTTP side hands over its place among the connections, for the application to see as well."""
+        self._seat = seat
+        scope: dict[str, Any] | None = getattr(self, "scope", None)
+        if scope is not None:
+            scope["extensions"][SEAT] = seat
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is over: nothing is parsed any more."""
+        if self._seat is not None:
+            self._seat.leave()
+        if self._parsing is not None:
+            self._parsing.cancel()
+        self._unparsed.clear()
+        super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """The server stops: close, where that has not begun."""
+        if self.transport.is_closing():
+            return  # uvicorn would raise for a close behind the peer's own.
+        super().shutdown()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, a slice a turn; and nothing before the handshake is answered, for which a client has to wait."""
+        if self._is_lingering:
+            return
+        if not self.handshake_initiated:
+            super().data_received(data)
+            if not self.handshake_initiated:
+                self._refuse_handshake()
+        elif len(data) <= WS_SLICE_BYTES and not self._unparsed and self.handshake_complete:
+            super().data_received(data)
+        else:
+            self._unparsed += data
+            self._pause_reading()
+            self._parse_soon()
+
+    def _parse_soon(self) -> None:
+        """Parse the next slice, once the application has taken the messages of the last one."""
+        is_due = self.handshake_complete and (self.close_sent or self.queue.empty())
+        if self._unparsed and is_due and self._parsing is None:
+            self._parsing = self.loop.call_soon(self._parse_slice)
+
+    def _parse_slice(self) -> None:
+        self._parsing = None
+        if self.transport.is_closing():
+            self._unparsed.clear()
+            return
+        part = bytes(self._unparsed[:WS_SLICE_BYTES])
+        del self._unparsed[:WS_SLICE_BYTES]
+        super().data_received(part)
+        if self._unparsed:
+            self._pause_reading()
+            self._parse_soon()
+        elif self.read_paused and self.queue.empty():
+            self._resume_reading()
+
+    async def receive(self) -> ASGIReceiveEvent:
+        """The next message for the application; only when it has all is more read."""
+        message = await self.queue.get()
+        if self._unparsed:
+            self._parse_soon()
+        elif self.read_paused and self.queue.empty():
+            self._resume_reading()
+        return message
+
+    def _pause_reading(self) -> None:
+        if not self.read_paused and not self.transport.is_closing():
+            self.read_paused = True
+            self.transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        self.read_paused = False
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def handle_text(self, event: Frame) -> None:
+        """A text message, or its beginning."""
+        self.curr_msg_data_type = "text"
+        self._begin_message(event)
+
+    def handle_bytes(self, event: Frame) -> None:
+        """A binary message, or its beginning."""
+        self.curr_msg_data_type = "bytes"
+        self._begin_message(event)
+
+    def _begin_message(self, event: Frame) -> None:
+        if self._is_lingering:
+            return
+        # A growing buffer: a list of a million fragments of a byte takes 60 times their size.
+        self.frames = [event.data if event.fin else bytearray(event.data)]  # type: ignore[list-item]  # bytes-like
+        if event.fin:
+            self.send_receive_event_to_app()
+
+    def handle_cont(self, event: Frame) -> None:
+        """A further fragment."""
+        if self._is_lingering:
+            return
+        self.frames[0] += event.data
+        if event.fin:
+            self.send_receive_event_to_app()
+        elif not event.data:
+            self._count_idle_frame()
+
+    def send_receive_event_to_app(self) -> None:
+        """Give the application a message; one that is no UTF-8 closes the connection."""
+        data = self.frames[0]
+        self.frames = []
+        if self.close_sent:
+            return
+        if self.curr_msg_data_type == "text":
+            try:
+                text = data.decode()
+            except UnicodeDecodeError:
+                self.conn.fail(1007, "not UTF-8")
+                self.handle_parser_exception()
+                return
+            self.queue.put_nowait({"type": "websocket.receive", "text": text})
+        else:
+            self.queue.put_nowait({"type": "websocket.receive", "bytes": bytes(data)})
+        self._pause_reading()
+
+    def handle_ping(self) -> None:
+        """Answer; to a peer that does not read, only the last ping (RFC 6455, section 5.5.3)."""
+        if self._is_lingering:
+            return
+        self._count_idle_frame()
+        output = self.conn.data_to_send()
+        if self.writable.is_set() or self.close_sent or self.conn.close_sent is not None:
+            self.transport.write(b"".join(output))
+        elif output:
+            self._late_pong = output[-1]
+
+    def _count_idle_frame(self) -> None:
+        now = self.loop.time()
+        if now >= self._idle_window_ends:
+            self._idle_window_ends, self._idle_frames = now + IDLE_FRAMES_WINDOW_S, 0
+        self._idle_frames += 1
+        if self._idle_frames > IDLE_FRAMES_MAX and not self.close_sent:
+            self.conn.fail(CLOSE_CODES["protocol_violation"], "too many empty frames")
+            self.handle_parser_exception()
+
+    def handle_parser_exception(self) -> None:
+        """The peer broke the protocol: tell it why, and read on for a moment."""
+        if self._is_lingering:
+            return
+        close = self.conn.close_sent
+        assert close is not None  # Frames are parsed only between the handshake and the end.
+        if not self.close_sent:
+            _violation.write(code=int(close.code), peer=self.client[0] if self.client else None)
+            self.queue.put_nowait({"type": "websocket.disconnect", "code": close.code, "reason": close.reason})
+        self.close_sent = self._is_lingering = True
+        self._unparsed.clear()
+        self.frames = []
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        # Closed with input unread, TCP would reset the connection, and the peer might never see the close's code.
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        if self.read_paused:
+            self._resume_reading()
+        if self.close_timer is not None:
+            self.close_timer.cancel()
+        self.close_timer = self.loop.call_later(WS_LINGER_S, self.transport.close)
+
+    def _refuse_handshake(self) -> None:
+        """What the HTTP side let through and the WebSocket side does not: uvicorn would leave it without an answer."""
+        answer = b"".join(self.conn.data_to_send())
+        self.transport.write(answer or b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+        self.handshake_complete = self.close_sent = True
+        self.transport.close()
+
+    def resume_writing(self) -> None:
+        """The transport's buffer has room again."""
+        super().resume_writing()
+        if self._late_pong is not None:
+            pong, self._late_pong = self._late_pong, None
+            if not self.close_sent and not self.transport.is_closing():
+                self.transport.write(pong)

@@ -1,0 +1,201 @@
+"""The WebSocket of `archer-ws serve`: a peer that does not read, or does not answer, is let go (protocol section 8).
+
+One that takes no byte for `WRITE_DEADLINE_S` while some wait is cut, and one that does not answer a ping is closed,
+unless it is only slow. What a peer may send is bounded in ws_inbound.py.
+"""
+
+import asyncio
+from typing import Any, cast
+
+from uvicorn._types import ASGISendEvent
+from uvicorn.protocols.utils import ClientDisconnected
+from websockets.frames import Frame
+from websockets.http11 import Request
+from websockets.protocol import State
+
+from archer_ws.api.socket import DIRECT_SENDER
+from archer_ws.core.limits import LOOK_EVERY_S, SEND_BUFFER_BYTES, WRITE_DEADLINE_S
+from archer_ws.core.rare_line import RareLine
+from archer_ws.server.corked_transport import CorkedTransport
+from archer_ws.server.peer_progress import PeerProgress, Progress, bound_send_buffer, cut
+from archer_ws.server.ws_inbound import BoundedWebSocketProtocol
+
+#: A ping goes into the stream of messages at least every so many bytes, between two of them: its pong tells that the
+#: peer has read so far. TCP alone does not: a system that has buffered 100 KB for a program that reads 1 KB/s may
+#: acknowledge nothing for minutes. A peer that slow answers each of these within the deadlines.
+MARK_EVERY_BYTES = 16 * 1024
+#: The length of such a ping's payload, its number; uvicorn's own pings have 4 bytes.
+MARK_BYTES = 6
+_OPEN = State.OPEN  # looking it up there costs as much as comparing with it
+_stalled = RareLine("websocket_stalled")
+_silent = RareLine("websocket_silent")
+
+
+def text_frame(text: str) -> bytes:
+    """A whole text message of a server: final, not masked (RFC 6455, section 5.2)."""
+    payload = text.encode()
+    size = len(payload)
+    if size < 126:
+        return b"\x81%c%b" % (size, payload)
+    if size < 65536:
+        return b"\x81\x7e%b%b" % (size.to_bytes(2), payload)
+    return b"\x81\x7f%b%b" % (size.to_bytes(8), payload)
+
+
+class WatchedWebSocketProtocol(BoundedWebSocketProtocol):
+    """One WebSocket connection."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._progress: PeerProgress
+        self._look_timer: asyncio.TimerHandle | None = None
+        self._taken = 0
+        self._taken_at = 0.0
+        #: What the peer had taken when it was last asked for a pong.
+        self._ping_taken = 0
+        #: When it last answered any ping (loop time).
+        self._answered_at = 0.0
+        self._unmarked_bytes = 0
+        self._marks_sent = self._marks_answered = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        """The HTTP side hands over a connection that asks for an upgrade."""
+        corked = cast(asyncio.Transport, CorkedTransport(transport, self.loop, self._watch))
+        super().connection_made(corked)
+        bound_send_buffer(transport, SEND_BUFFER_BYTES)
+        self._progress = PeerProgress(corked)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is over: nothing is watched any more."""
+        if self._look_timer is not None:
+            self._look_timer.cancel()
+        super().connection_lost(exc)
+
+    def handle_close(self, event: Frame) -> None:
+        """The peer's close, or its answer to ours."""
+        super().handle_close(event)
+        self._watch()
+
+    def handle_parser_exception(self) -> None:
+        """The peer is closed for junk; it is to read that in time."""
+        super().handle_parser_exception()
+        self._watch()
+
+    def handle_pong(self, event: Frame) -> None:
+        """The peer has read everything up to the ping that it answers."""
+        if self._is_lingering:
+            return
+        payload = bytes(event.data)
+        if payload == self.pending_ping_payload:
+            self._answered_at = self.loop.time()
+            super().handle_pong(event)
+        elif self._is_new_mark(payload):
+            self._marks_answered = int.from_bytes(payload)
+            self._answered_at = self.loop.time()
+        else:
+            self._count_idle_frame()
+
+    def _is_new_mark(self, payload: bytes) -> bool:
+        return len(payload) == MARK_BYTES and self._marks_answered < int.from_bytes(payload) <= self._marks_sent
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """Send the application's message; waits while the peer lags.
+
+        Raises:
+            ClientDisconnected: the connection is closed, by whoever; what begins the close's answer is no message.
+        """
+        if self.close_sent and self.handshake_complete and self.initial_response is None:
+            raise ClientDisconnected
+        if message["type"] == "websocket.send":
+            text = message.get("text") or ""
+            self._mark(len(text) if text.isascii() else 3 * len(text))
+        await super().send(message)
+        if self._unparsed:
+            self._parse_soon()
+
+    def handle_connect(self, event: Request) -> None:
+        """The handshake: the application begins, and may send past ASGI."""
+        super().handle_connect(event)
+        if not self.handshake_complete:
+            extensions: dict[str, Any] | None = self.scope["extensions"]
+            assert extensions is not None
+            extensions[DIRECT_SENDER] = self
+
+    def try_send_text(self, text: str) -> bool:
+        """Send a message as `send` would, but at once; False where `send` would wait, or raise."""
+        if not self.writable.is_set() or self.conn.state is not _OPEN or self.close_sent or self.disconnected:
+            return False
+        frame = text_frame(text)
+        self._mark(len(frame))
+        self.transport.write(frame)
+        return True
+
+    def _mark(self, size: int) -> None:
+        """Put a ping before a message of so many bytes, about, that ends a stretch of `MARK_EVERY_BYTES`."""
+        before = self._unmarked_bytes
+        self._unmarked_bytes = before + size
+        if before and before + size > MARK_EVERY_BYTES and self.conn.state is State.OPEN and not self.close_sent:
+            self._unmarked_bytes = size
+            self._marks_sent += 1
+            self.conn.send_ping(self._marks_sent.to_bytes(MARK_BYTES))
+            self.transport.write(b"".join(self.conn.data_to_send()))
+
+    def pause_writing(self) -> None:
+        """The transport's buffer is full."""
+        super().pause_writing()
+        self._watch()
+
+    def _watch(self) -> None:
+        """Hold the peer to the write deadline from now on, until nothing waits."""
+        if self._look_timer is None and not self.disconnected:
+            sample = self._progress.sample()
+            if sample.waiting:
+                self._taken, self._taken_at = sample.taken, self.loop.time()
+                self._look_timer = self.loop.call_later(LOOK_EVERY_S, self._look)
+
+    def _look(self) -> None:
+        self._look_timer = None
+        sample = self._progress.sample()
+        if not sample.waiting:
+            return
+        now = self.loop.time()
+        if sample.taken != self._taken:
+            self._taken, self._taken_at = sample.taken, now
+        self._taken_at = max(self._taken_at, self._answered_at)
+        if now - self._taken_at >= WRITE_DEADLINE_S:
+            _stalled.write(peer=self.client[0] if self.client else None, waiting_bytes=sample.waiting)
+            cut(self.transport)
+        else:
+            self._look_timer = self.loop.call_later(LOOK_EVERY_S, self._look)
+
+    def send_keepalive_ping(self) -> None:
+        """Ping; what lies in the kernel's buffer alone is noticed here."""
+        self._watch()
+        super().send_keepalive_ping()
+        self._ping_taken = self._progress.sample().taken
+
+    def keepalive_timeout(self) -> None:
+        """No pong yet: close, unless the peer is only slow, or it is us who do not read."""
+        self.pong_timer = None
+        if self.close_sent or self.transport.is_closing():
+            return
+        sample = self._progress.sample()
+        if wait_s := self._pong_delay(sample):
+            self._ping_taken = sample.taken
+            self.pong_timer = self.loop.call_later(wait_s, self.keepalive_timeout)
+            return
+        _silent.write(peer=self.client[0] if self.client else None, waiting_bytes=sample.waiting)
+        if sample.waiting:
+            cut(self.transport)
+        else:
+            super().keepalive_timeout()
+
+    def _pong_delay(self, sample: Progress) -> float:
+        """How much longer the pong may take, in seconds; 0 where the peer has to be given up."""
+        timeout_s = self.ping_timeout or 0.0
+        if self.read_paused:
+            # The pong may be among what we do not read; whether the peer reads is the write deadline's to judge.
+            return timeout_s
+        if sample.waiting and sample.taken != self._ping_taken:
+            return timeout_s
+        return max(0.0, self._answered_at + timeout_s - self.loop.time())

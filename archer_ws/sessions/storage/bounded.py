@@ -1,0 +1,132 @@
+"""A store within one budget of time: whatever stands behind it, its callers wait a bounded time and get our errors."""
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from typing import Any, TypeVar
+
+import structlog
+
+from archer_ws.core.exceptions import ArcherError, StorageUnavailable
+from archer_ws.core.limits import STORE_LIMIT_S
+from archer_ws.llm_gateway.types import ChatMessage, StreamStatus
+from archer_ws.sessions.history import History
+from archer_ws.sessions.models import Session, SessionPage, StoredMessage
+from archer_ws.sessions.storage.memory import MemoryStore
+from archer_ws.sessions.storage.store import SessionStore
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+
+class BoundedStore:
+    """The store, with STORE_LIMIT_S for each operation (see SessionStore for what each does).
+
+    Each runs in a task of its own, which is cancelled with its caller or when its time is over, and waited for by
+    nobody then: a store that does not even let itself be cancelled holds nothing but itself.
+
+    Raises:
+        StorageUnavailable: the store took too long, or failed by an exception that is none of ours (it is logged).
+    """
+
+    def __init__(self, store: SessionStore) -> None:
+        self._store = store
+        self._abandoned: set[asyncio.Task[Any]] = set()
+
+    async def create(
+        self, principal: str, session_id: str | None, title: str | None, metadata: dict[str, Any] | None
+    ) -> tuple[Session, bool]:
+        return await self._within("create", self._store.create(principal, session_id, title, metadata))
+
+    async def get(self, principal: str, session_id: str) -> Session:
+        return await self._within("get", self._store.get(principal, session_id))
+
+    async def messages(
+        self, principal: str, session_id: str, before: str | None = None, limit: int | None = None
+    ) -> list[StoredMessage]:
+        return await self._within("messages", self._store.messages(principal, session_id, before, limit))
+
+    async def history(
+        self, principal: str, session_id: str, *, before: str, turn_tokens: int, budget_tokens: int | None
+    ) -> History:
+        return await self._within(
+            "history",
+            self._store.history(
+                principal, session_id, before=before, turn_tokens=turn_tokens, budget_tokens=budget_tokens
+            ),
+        )
+
+    async def page(self, principal: str, limit: int, cursor: str | None) -> SessionPage:
+        return await self._within("page", self._store.page(principal, limit, cursor))
+
+    async def update(
+        self, principal: str, session_id: str, title: str | None, metadata: dict[str, Any] | None
+    ) -> Session:
+        return await self._within("update", self._store.update(principal, session_id, title, metadata))
+
+    async def delete(self, principal: str, session_id: str) -> None:
+        await self._within("delete", self._store.delete(principal, session_id))
+
+    async def append_turn(
+        self,
+        principal: str,
+        session_id: str,
+        messages: Sequence[ChatMessage],
+        *,
+        stream_id: str,
+        replace_from: str | None,
+    ) -> list[StoredMessage]:
+        return await self._within(
+            "append_turn",
+            self._store.append_turn(principal, session_id, messages, stream_id=stream_id, replace_from=replace_from),
+        )
+
+    async def append_answer(
+        self, principal: str, session_id: str, content: str, *, after: str, stream_id: str, status: StreamStatus
+    ) -> None:
+        await self._within(
+            "append_answer",
+            self._store.append_answer(principal, session_id, content, after=after, stream_id=stream_id, status=status),
+        )
+
+    async def _within(self, name: str, operation: Coroutine[Any, Any, T]) -> T:
+        task = asyncio.create_task(operation, name="store")
+        try:
+            await asyncio.wait((task,), timeout=STORE_LIMIT_S)
+        finally:
+            if not task.done():
+                self._abandon(task)
+        if not task.done():
+            log.error("store_too_slow", operation=name, limit_s=STORE_LIMIT_S)
+            raise _unavailable(f"did not answer within {STORE_LIMIT_S:g} s")
+        try:
+            return task.result()
+        except ArcherError:
+            raise
+        except Exception as cause:
+            log.exception("store_failed", operation=name)
+            raise _unavailable("failed") from cause
+
+    def _abandon(self, task: asyncio.Task[Any]) -> None:
+        """Cancel it, and keep it until it is over: the loop keeps no task alive by itself."""
+        task.cancel()
+        self._abandoned.add(task)
+        task.add_done_callback(self._over)
+
+    def _over(self, task: asyncio.Task[Any]) -> None:
+        self._abandoned.discard(task)
+        if not task.cancelled() and (late := task.exception()) is not None:
+            log.warning("store_failed_late", cause=type(late).__name__)
+
+
+def bounded(store: SessionStore) -> SessionStore:
+    """The store within its budget; one in memory never waits, and needs none."""
+    return store if isinstance(store, BoundedStore | MemoryStore) else BoundedStore(store)
+
+
+def _unavailable(what: str) -> StorageUnavailable:
+    return StorageUnavailable(
+        f"the store of conversations {what}",
+        hint="Try again in a moment. Requests without session_id need no store.",
+        retry_after_ms=1000,
+    )

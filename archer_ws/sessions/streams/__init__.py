@@ -1,0 +1,1 @@
+"""A stream: its states, its log, how long it is kept."""

@@ -1,0 +1,43 @@
+"""The log line of a stream's end."""
+
+import time
+from dataclasses import dataclass
+
+import structlog
+
+from archer_ws.core.exceptions import InternalError
+from archer_ws.llm_gateway.types import TokenUsage
+from archer_ws.sessions.streams.outcome import Outcome
+from archer_ws.sessions.streams.work import StreamIdentity
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class EndLine:
+    """What is logged of an ended stream; `began` is monotonic time in seconds."""
+
+    identity: StreamIdentity
+    outcome: Outcome
+    finish_reason: str | None
+    usage: TokenUsage
+    began: float
+    first_text_ms: float | None
+
+    def write(self) -> None:
+        """Write it, and before it the cause of a defect."""
+        error = self.outcome.error
+        if isinstance(error, InternalError):
+            log.error("stream_defect", exc_info=error.__cause__)
+        log.info(
+            "stream_ended",
+            provider=self.identity.provider,
+            model=self.identity.model,
+            status=self.outcome.status,
+            outcome=error.kind if error else self.outcome.reason or self.finish_reason,
+            first_token_ms=round(self.first_text_ms, 1) if self.first_text_ms is not None else None,
+            duration_ms=round((time.monotonic() - self.began) * 1000, 1),
+            prompt_tokens=self.usage.prompt_tokens,
+            completion_tokens=self.usage.completion_tokens,
+            estimated=self.usage.estimated or False,
+        )

@@ -1,0 +1,53 @@
+"""What a stream is made from: its identity, and the work it does."""
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from archer_ws.llm_gateway.types import StreamChunk, StreamStatus
+
+if TYPE_CHECKING:
+    from archer_ws.sessions.streams.stream import Stream
+
+
+class Work(Protocol):
+    """What a stream does, step by step; each is cancelled with it."""
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether it is kept in a session; what is not is neither admitted nor settled."""
+
+    async def admit(self) -> None:
+        """The last checks before the stream is accepted.
+
+        Raises:
+            ArcherError: it is not.
+        """
+
+    async def open(self, stream: "Stream") -> AsyncGenerator[StreamChunk, None]:
+        """Wait until the stream may run, and give its chunks."""
+
+    async def open_shorter(self, stream: "Stream") -> AsyncGenerator[StreamChunk, None] | None:
+        """Once more with less before it, where what was sent did not fit the model; None where that makes no sense."""
+
+    async def settle(self, status: StreamStatus, content: str) -> bool:
+        """Keep the answer, and tell whether it is kept by now; never waits longer than SETTLE_LIMIT_S."""
+
+    @property
+    def prompt_tokens(self) -> int:
+        """An estimate, for a provider that did not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamIdentity:
+    """What never changes about a stream."""
+
+    stream_id: str
+    principal: str
+    session_id: str | None
+    provider: str
+    model: str
+    request_id: str
+    #: Of the request's parameters: tells a repeated send from a conflicting one.
+    fingerprint: bytes
+    on_disconnect: Literal["continue", "cancel"]

@@ -1,0 +1,1 @@
+"""`archer-ws chat` on a screen."""

@@ -1,0 +1,140 @@
+"""A terminal, or files in its place: where answers are shown, and what keeps them from steering it."""
+
+import os
+import shutil
+import sys
+from typing import TextIO
+
+from archer_ws.client.events import Delta, Progress, StreamEvent
+from archer_ws.terminal.columns import Columns
+from archer_ws.terminal.markdown import Markdown
+
+#: Columns narrower than this are no longer read with pleasure, in cells.
+COLUMN_WIDTH_MIN = 24
+
+_DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
+#: C0 and C1 controls but tab and line feed: escape sequences begin with these.
+_CONTROLS = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160)])
+
+
+def printable(text: str) -> str:
+    """The text without what could steer a terminal."""
+    return text.translate(_CONTROLS)
+
+
+class Terminal:
+    """Where answers are shown.
+
+    Args:
+        out: gets the answer's text, and on a terminal the reasoning, dimmed.
+        err: gets notices and errors.
+        is_plain: whether a terminal, too, gets answers as they are; elsewhere Markdown gets a look there.
+    """
+
+    def __init__(self, out: TextIO, err: TextIO, *, is_plain: bool = False) -> None:
+        self._out = out
+        self._err = err
+        self._is_tty = out.isatty()
+        # Older Windows consoles show the sequences instead of obeying them.
+        self._dims = self._is_tty and (sys.platform != "win32" or "WT_SESSION" in os.environ)
+        is_styled = self._dims and not is_plain and os.environ.get("TERM") != "dumb" and not os.environ.get("NO_COLOR")
+        self._markdown = Markdown() if is_styled else None
+        self._in_reasoning = False
+        self._at_line_start = True
+        self._is_untouched = True
+        #: What is on the screen of columns that grow: the first row that may change, and the rows from there on.
+        self._drawn_from = 0
+        self._drawn: list[str] = []
+
+    def show(self, event: StreamEvent) -> None:
+        """Show a piece of an answer at once."""
+        match event:
+            case Delta(content=content) if content:
+                if self._in_reasoning:
+                    self._end_reasoning()
+                    self._write("\n" if self._at_line_start else "\n\n")
+                if self._markdown is None:
+                    self._write(content)
+                else:
+                    self._write(self._markdown.feed(printable(content)), is_styled=True)
+            case Delta(reasoning=reasoning) if self._is_tty and reasoning:
+                if self._dims and not self._in_reasoning:
+                    self._out.write(_DIM)
+                self._in_reasoning = True
+                self._write(reasoning)
+            case Progress(phase, detail):
+                self.notice(f"[{phase}: {detail}]" if detail else f"[{phase}]")
+
+    def end_line(self) -> None:
+        """Leave the cursor at the start of a line, whatever was shown."""
+        self._end_reasoning()
+        if self._markdown is not None:
+            self._write(self._markdown.end(), is_styled=True)
+        if not self._at_line_start:
+            self._write("\n")
+
+    def notice(self, text: str) -> None:
+        """Say something that is not part of the answer."""
+        self.end_line()
+        # Rows above it are out of reach: those that may still change are shown again.
+        self._drawn = []
+        self._err.write(f"{printable(text)}\n")
+        self._err.flush()
+
+    def error(self, message: str, hint: str | None) -> None:
+        """Say what went wrong, and what to do."""
+        self.notice(f"archer-ws: {message}")
+        if hint:
+            self.notice("\n".join(f"  {line}" for line in hint.splitlines()))
+
+    def heading(self, text: str) -> None:
+        """Begin one of several answers."""
+        self.end_line()
+        self._write(f"{'' if self._is_untouched else chr(10)}## {text}\n\n")
+
+    def column_width(self, count: int) -> int | None:
+        """How wide each of so many columns can be, in cells; None where they can't be drawn."""
+        size = shutil.get_terminal_size()
+        width = (size.columns - 1 - 3 * (count - 1)) // count
+        can_move = self._dims and os.environ.get("TERM") != "dumb"
+        return width if can_move and width >= COLUMN_WIDTH_MIN and size.lines > 4 else None
+
+    def redraw(self, columns: Columns) -> None:
+        """Show what has come; rows that scrolled off the screen can't be changed, so a column may run ahead of the
+        others by a screen only.
+        """
+        end = min(columns.height, columns.final_rows + shutil.get_terminal_size().lines - 2)
+        rows = [columns.row(number) for number in range(self._drawn_from, end)]
+        same = next((i for i, (a, b) in enumerate(zip(rows, self._drawn, strict=False)) if a != b), len(self._drawn))
+        if rows[same:] or len(self._drawn) > same:
+            up = len(self._drawn) - same
+            self._out.write((f"\x1b[{up}A" if up else "") + "".join(f"\x1b[2K{row}\n" for row in rows[same:]))
+            self._out.flush()
+        final = max(0, min(columns.final_rows, end) - self._drawn_from)
+        self._drawn_from += final
+        self._drawn = rows[final:]
+
+    def leave(self, columns: Columns) -> None:
+        """Show the rest of the columns, which ended."""
+        while self._drawn_from < columns.final_rows:
+            self.redraw(columns)
+        self._drawn_from, self._drawn = 0, []
+
+    def prompt(self) -> str:
+        """What to show before the person's line: nothing where standard output is a file."""
+        return "> " if self._is_tty else ""
+
+    def _end_reasoning(self) -> None:
+        if self._in_reasoning and self._dims:
+            self._out.write(_PLAIN)
+            self._out.flush()
+        self._in_reasoning = False
+
+    def _write(self, text: str, *, is_styled: bool = False) -> None:
+        """Write text of the answer; `is_styled`: it went through Markdown, whose sequences the terminal shall obey."""
+        shown = printable(text) if self._is_tty and not is_styled else text
+        if shown:
+            self._out.write(shown)
+            self._is_untouched = False
+            self._at_line_start = shown.endswith("\n")
+        self._out.flush()
