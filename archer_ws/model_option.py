@@ -1,7 +1,7 @@
 """What `archer-ws serve --model` names: a provider's model, a GGUF file, or a model on a hub, which is fetched first.
 
 Owns: telling them apart, the progress bar, and refusing what can't work before the server starts. The file's own rules
-are local_model.py's, the hub's local_hub.py's.
+are local/model.py's, the hub's local/hub.py's.
 """
 
 import re

@@ -59,3 +59,13 @@ def test_every_fake_is_described() -> None:
     page = (ROOT / "tests" / "README.md").read_text("utf-8")
     for path in (ROOT / "tests" / "fakes").glob("*.py"):
         assert path.name == "__init__.py" or f"`fakes/{path.name}`" in page, f"tests/README.md: fakes/{path.name}"
+
+
+def test_every_path_that_the_package_s_page_names_exists() -> None:
+    package = ROOT / "archer_ws"
+    page = (package / "README.md").read_text("utf-8")
+    # In capitals stands what a reader puts in its place.
+    named = {name for name in re.findall(r"`(\w[\w./]*)`", page) if "/" in name or name.endswith(".py")}
+    folders = [package, ROOT, *(path for path in package.rglob("*") if path.is_dir())]
+    for name in named - {name for name in named if re.search(r"\b[A-Z]+\b|X_|\bX\b", name)}:
+        assert any((folder / name).exists() for folder in folders), f"archer_ws/README.md: {name}"

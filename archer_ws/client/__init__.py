@@ -6,7 +6,7 @@
 
 It knows the protocol's messages and nothing else of the server. `archer` is what is called, `stream` one answer,
 `link` the connection and its mending, `requests` what waits on it, `dialling` one attempt to connect, `frames` and
-`events` the wire's form, `errors` what can go wrong; `terminal`, `columns` and `chatting` are `archer-ws chat`.
+`events` the wire's form, `errors` what can go wrong.
 """
 
 from archer_ws.client.archer import Archer, Sessions, connect

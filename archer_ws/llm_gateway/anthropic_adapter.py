@@ -1,8 +1,8 @@
 """Anthropic's Messages API, at its own address or at another that speaks it.
 
-Owns what is asked, when, and how long a connection lives. Requests go through `anthropic_client` (the official SDK),
-a chat is put into the API's words by `anthropic_request`, the bytes of answers are decoded by `anthropic_stream`.
-Retries and the deadlines for first token, idleness and the whole answer are the router's.
+Owns what is asked, when, and how long a connection lives. Requests go through `anthropic/client.py` (the official SDK),
+a chat is put into the API's words by `anthropic/request.py`, the bytes of answers are decoded by
+`anthropic/decoder.py`. Retries and the deadlines for first token, idleness and the whole answer are the router's.
 """
 
 from collections.abc import AsyncGenerator, Iterator, Sequence

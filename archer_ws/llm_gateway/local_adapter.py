@@ -1,7 +1,7 @@
 """A model in a child process of ours: llama.cpp, reached as an OpenAI-compatible server on loopback.
 
 Owns: having the child when it is needed, and telling its crash from other failures. Leaves the child's life to
-local_supervisor.py and, where it hangs, local_watch.py, its model and settings to local_model.py, its API to
+local/supervisor.py and, where it hangs, local/watch.py, its model and settings to local/model.py, its API to
 OpenAIAdapter.
 """
 

@@ -1,7 +1,7 @@
 """Ollama by its own API: `/api/chat`, `/api/tags`, `/api/show`, `/api/ps` (https://docs.ollama.com/api).
 
-Owns what is asked of Ollama, and telling that it is loading a model. Connections are ollama_http.py's, the meaning of a
-stream's bytes is ollama_stream.py's, of errors ollama_failures.py's, of model lists ollama_models.py's.
+Owns what is asked of Ollama, and telling that it is loading a model. Connections are ollama/client.py's, the meaning of
+a stream's bytes is ollama/decoder.py's, of errors ollama/failures.py's, of model lists ollama/models.py's.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """OpenAI's chat completions, and whatever else speaks them at another base URL.
 
-Owns what requests say and how an answer's life goes. `openai_client` makes the requests, `openai_stream` decodes the
-answers. Retries and the deadlines for first token, idleness and the whole answer are the router's.
+Owns what requests say and how an answer's life goes. `openai/client.py` makes the requests, `openai/decoder.py` decodes
+the answers. Retries and the deadlines for first token, idleness and the whole answer are the router's.
 """
 
 import contextlib

@@ -20,7 +20,7 @@ _BYTES_ACKED_AT = 120
 class Progress:
     """A connection's outbound side at one moment, in bytes.
 
-    `taken` only ever grows; its zero is arbitrary. `waiting` is what the peer has not taken yet.
+    `taken` only ever grows; its zero is arbitrary. `resilience/wait_limit.py` is what the peer has not taken yet.
     """
 
     taken: int

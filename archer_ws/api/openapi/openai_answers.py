@@ -1,6 +1,6 @@
 """The answers of the OpenAI-compatible routes as OpenAPI describes them: examples and headers, errors and events.
 
-Which kinds a route gives and what they say is error_answers.py's; the form they have here is openai_errors.py's.
+Which kinds a route gives and what they say is error_answers.py's; the form they have here is openai/errors.py's.
 """
 
 from typing import Any

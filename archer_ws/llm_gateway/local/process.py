@@ -1,7 +1,7 @@
 """One process of the local model, from spawning to reaping.
 
-Owns: the process, its pipes, its key, noticing its end at once. Leaves to local_supervisor.py when to start one, and to
-local_child.py what is served.
+Owns: the process, its pipes, its key, noticing its end at once. Leaves to local/supervisor.py when to start one, and to
+local/child.py what is served.
 
 Everything that blocks happens in threads of the process's own, not on an event loop: it outlives the loop that started
 it (test clients make a loop per request), and asyncio's own subprocesses do not.

@@ -1,7 +1,7 @@
 """Keeps at most one process of the local model running: starts it when somebody needs it, and again when it crashed.
 
 Owns: one start for all who wait, how often a crashing child may be started, and what users read of its ends. Leaves
-the process itself to local_process.py, and what is asked of it to local_adapter.py.
+the process itself to local/process.py, and what is asked of it to local_adapter.py.
 """
 
 import asyncio

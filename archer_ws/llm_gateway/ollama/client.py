@@ -1,8 +1,8 @@
-"""Requests to one Ollama server: streams over http_stream.py, all else over httpx, which only this uses.
+"""Requests to one Ollama server: streams over transport/pool.py, all else over httpx, which only this uses.
 
 Owns the connections: one pool for each event loop, who goes through a proxy, reading bodies within bounds, and closing
 a connection as soon as nobody listens (which also aborts the load of a model). What is asked, and what answers mean, is
-the adapter's; what errors mean is ollama_failures.py's.
+the adapter's; what errors mean is ollama/failures.py's.
 """
 
 import asyncio

@@ -1,9 +1,9 @@
 """Ollama's chat stream: bytes in, chunks out.
 
 Owns the meaning of a line (text, reasoning, error, end) and the merging of all lines of one read into one chunk for
-each run of a kind. Pure: connections are ollama_http.py's, splitting at line ends is wire.py's, the wording of errors
-is ollama_failures.py's. Format: one JSON object a line (application/x-ndjson), the last with `"done": true`;
-https://docs.ollama.com/api/streaming.
+each run of a kind. Pure: connections are ollama/client.py's, splitting at line ends is decoding/framing.py's, the
+wording of errors is ollama/failures.py's. Format: one JSON object a line (application/x-ndjson), the last with `"done":
+true`; https://docs.ollama.com/api/streaming.
 """
 
 from collections.abc import Iterator, Mapping

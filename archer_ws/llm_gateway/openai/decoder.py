@@ -2,7 +2,7 @@
 
 Pure: no sockets and no SDK. Owns the quirks of the servers that speak this API (vLLM, llama.cpp, OpenRouter, DeepSeek,
 Azure); what a fault means for the caller is the adapter's business. A chunk as OpenAI sends it is read field by field,
-and quickly; any other shape is openai_documents.py's.
+and quickly; any other shape is openai/documents.py's.
 """
 
 import re
@@ -36,7 +36,7 @@ _CHUNK_EVENTS = frozenset(
 )
 
 
-#: Where a chunk may have its text, if not where it belongs (openai_documents.py).
+#: Where a chunk may have its text, if not where it belongs (openai/documents.py).
 _OTHER_NAMES = re.compile(rb'"(?:text|message|thinking|thoughts|reasoning_text|reasoning_details)"|"index" *: *"')
 _MOST_MUTE = 4
 

@@ -1,7 +1,7 @@
 """Documents of OpenAI's chat API in other shapes than its own: what servers, gateways and proxies make of it.
 
 Pure. A choice may be numbered as text, or be the only one and an object; its text may stand in `message`, in `text`
-(the older completions), in parts; names may be camelCase. Only what the plain way of openai_stream.py does not
+(the older completions), in parts; names may be camelCase. Only what the plain way of openai/decoder.py does not
 understand comes here.
 """
 

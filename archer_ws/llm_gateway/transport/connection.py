@@ -1,8 +1,8 @@
 """HTTP/1.1 to a provider, for answers of many small pieces.
 
 Owns a connection, from its making to its end: several addresses, TLS, one request and its answer after the other. What
-an answer's bytes mean is http_parsing.py's; keeping connections for the next request, proxies and redirects are
-http_stream.py's.
+an answer's bytes mean is transport/parsing.py's; keeping connections for the next request, proxies and redirects are
+transport/pool.py's.
 
 What a general client does for each piece and each request is most of what a token, and a first token, would cost here.
 """

@@ -1,7 +1,7 @@
 """An answer over HTTP/1.1 as it comes: nothing between llhttp and the one who reads.
 
 Owns an answer's head, its body's framing and compression, and the bounds on both. The connection is
-http_connection.py's.
+transport/connection.py's.
 """
 
 import asyncio

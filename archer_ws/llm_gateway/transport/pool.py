@@ -1,8 +1,8 @@
 """HTTP for streamed answers: one event loop's connections to providers, kept for the next request for a while.
 
-Owns who is asked straight, over http_connection.py, and who by aiohttp, which knows proxies. Knows no provider: what is
-asked and what the answer means is the adapters', and a redirect is an answer like any other. The SDKs and httpx make
-the other requests, which are few.
+Owns who is asked straight, over transport/connection.py, and who by aiohttp, which knows proxies. Knows no provider:
+what is asked and what the answer means is the adapters', and a redirect is an answer like any other. The SDKs and httpx
+make the other requests, which are few.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Conversations in this process's memory (see store_contract.py for what a store is)."""
+"""Conversations in this process's memory (see storage/store.py for what a store is)."""
 
 import time
 from collections import OrderedDict

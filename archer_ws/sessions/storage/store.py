@@ -2,7 +2,7 @@
 
 A store keeps sessions and their messages per principal. It does not know streams; that one session runs one stream at
 a time is the manager's rule. Every operation is atomic for its session: cancelled, it is done or not, and never by
-half. How long one may take, and what an unexpected exception means, is bounded_store.py's.
+half. How long one may take, and what an unexpected exception means, is storage/bounded.py's.
 """
 
 from collections.abc import Sequence
