@@ -137,6 +137,10 @@ class TestLeaving:
             archer.answer(ollama_stream("first", forever()))
             async with archer.http.stream("POST", "/api/v1/chat/completions/stream", json=HELLO) as running:
                 assert running.status_code == 200
+                async with asyncio.timeout(20):
+                    async for line in running.aiter_lines():
+                        if "first" in line:  # The provider was asked, and is busy.
+                            break
                 path = "/api/v1/chat/completions/stream"
                 await self.leave(archer, path, {**HELLO, "stream_id": "queued"}, after='"queued"')
                 await ended(archer, "queued", "cancelled")

@@ -252,8 +252,9 @@ async def test_cancel_while_loading_closes_the_question_too(
 ) -> None:
     load = Load(server, Reply(before_headers=[forever()]), monkeypatch)
     listener = Listener(adapter, load.options)
-    question = await load.exchange("/api/ps")
+    # Both are there: a cancel before the one would leave nothing of it to close.
+    question, chat = await load.exchange("/api/ps"), await load.exchange("/api/chat")
     await listener.cancel()
     assert not [task for task in asyncio.all_tasks() if "OllamaAdapter" in repr(task)]
-    assert await has_left(await load.exchange("/api/chat"))
+    assert await has_left(chat)
     assert await has_left(question)
