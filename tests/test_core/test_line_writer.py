@@ -4,6 +4,7 @@ import io
 import os
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import TextIO
 
 import pytest
@@ -43,6 +44,13 @@ def pipe() -> Iterator[tuple[int, TextIO]]:
     os.close(reading)
 
 
+def read_until(reading: int, end: bytes) -> str:
+    data = b""
+    while not data.endswith(end):
+        data += os.read(reading, 65536)
+    return data.decode()
+
+
 def lines_of(reading: int, count: int) -> list[str]:
     data = b""
     while data.count(b"\n") < count:
@@ -58,13 +66,12 @@ def test_a_pipe_that_nobody_reads_keeps_nobody_waiting_and_what_was_dropped_is_t
     for number in range(LINES):
         writer.put(stream, f"{number} {TEXT}\n")
     assert not writer.flush(0.05)
-    first = lines_of(reading, 1)
-    while not dropped.told.is_set():
-        first += lines_of(reading, 1)
-    assert writer.flush(LIMIT_S)
-    writer.put(stream, "last\n")
-    while first[-1] != "last":
-        first += lines_of(reading, 1)
+    with ThreadPoolExecutor(1) as readers:
+        got = readers.submit(read_until, reading, b"last\n")
+        assert writer.flush(LIMIT_S)
+        assert dropped.told.wait(LIMIT_S)
+        writer.put(stream, "last\n")
+        first = got.result(LIMIT_S).splitlines()
     whole = "\n".join(first).replace("\n", "").split(TEXT)
     kept = [int(number) for number in whole[:-1]]
     assert kept == list(range(len(kept)))
