@@ -27,7 +27,7 @@ PIECE = b"x" * 10_000
 @pytest.fixture
 def small_documents(monkeypatch: pytest.MonkeyPatch) -> None:
     """A bound that is soon met."""
-    for module in ("wire", "ollama_stream", "ollama_http", "one_answer"):
+    for module in ("decoding.framing", "ollama.decoder", "ollama.client", "openai.one_answer"):
         monkeypatch.setattr(f"archer_ws.llm_gateway.{module}.PROVIDER_DOCUMENT_BYTES", 100_000)
     monkeypatch.setattr("archer_ws.llm_gateway.transport.answer.StreamedAnswer.read.__defaults__", (100_000,))
 
