@@ -31,8 +31,9 @@ QUESTIONS = (
 )
 #: Words in a row that count as one turn of phrase.
 PHRASE_WORDS = 4
-#: An answer goes in circles where this share of its phrases stood in it before, or one phrase comes this often.
-CIRCLE_SHARE, CIRCLE_TIMES = 0.25, 5
+#: An answer goes in circles where this share of its phrases stood in it before, or one phrase comes this often (the
+#: name of a story's ship may come eight times).
+CIRCLE_SHARE, CIRCLE_TIMES = 0.25, 10
 
 
 @dataclass(frozen=True)
