@@ -81,6 +81,9 @@ PROVIDER_HEAD_BYTES = 64 * 1024
 PROVIDER_UNREAD_BYTES = 256 * 1024
 #: What is decoded before others have their turn. The worst that fits (thousands of the shortest lines) takes some 5 ms.
 PROVIDER_SLICE_BYTES = 8 * 1024
+#: What has longer lines than this on average, as nearly all answers have, is decoded in one go however much of it came
+#: in one read (256 KiB at most): merged into few pieces, a token costs least.
+PROVIDER_LINE_BYTES = 64
 #: One line, one event of a stream, and what is not ended by anything but the body's end (a whole answer, a list of
 #: models). An answer of 4 MiB (what a stream may keep) is far below, also with every character escaped.
 PROVIDER_DOCUMENT_BYTES = 16 * 1024 * 1024

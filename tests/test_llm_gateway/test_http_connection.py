@@ -309,7 +309,7 @@ async def test_header_fields_sent_many_times_are_joined() -> None:
 
 async def test_between_the_slices_of_a_large_read_others_have_their_turn() -> None:
     answer = Answer(asyncio.Transport(), lambda _: None)
-    body = bytes(4 * PROVIDER_SLICE_BYTES)
+    body = b"\n" * (4 * PROVIDER_SLICE_BYTES)
     answer.feed(CHUNKED + chunk(body) + LAST_CHUNK)
     turns: list[int] = []
 
@@ -325,6 +325,15 @@ async def test_between_the_slices_of_a_large_read_others_have_their_turn() -> No
     assert b"".join(pieces) == body
     assert max(map(len, pieces)) == PROVIDER_SLICE_BYTES
     assert len(turns) >= len(pieces) - 1
+    await answer.aclose()
+
+
+async def test_a_large_read_of_lines_as_providers_have_them_comes_in_one_piece() -> None:
+    answer = Answer(asyncio.Transport(), lambda _: None)
+    body = (b"data: " + b"x" * 200 + b"\n\n") * 1000
+    answer.feed(CHUNKED + chunk(body) + LAST_CHUNK)
+
+    assert await soon(answer.read_some()) == body
     await answer.aclose()
 
 

@@ -9,6 +9,7 @@ from archer_ws.core.limits import (
     PROVIDER_DOCUMENT_BYTES,
     PROVIDER_ERROR_BODY_S,
     PROVIDER_ERROR_BYTES,
+    PROVIDER_LINE_BYTES,
     PROVIDER_SLICE_BYTES,
 )
 from archer_ws.llm_gateway.transport.content_coding import ContentDecoder
@@ -74,6 +75,16 @@ class StreamedAnswer(ABC):
         return bytes(body[:PROVIDER_ERROR_BYTES])
 
 
+def slices_of(data: bytes) -> list[bytes]:
+    """What came at once, in parts of which each is decoded within some milliseconds: mostly one, but many where its
+    lines are short. Looking costs a hundredth of what decoding does."""
+    if len(data) <= PROVIDER_SLICE_BYTES:
+        return [data]
+    if (data.count(b"\n") + data.count(b"\r")) * PROVIDER_LINE_BYTES <= len(data):
+        return [data]
+    return [data[start : start + PROVIDER_SLICE_BYTES] for start in range(0, len(data), PROVIDER_SLICE_BYTES)]
+
+
 async def in_slices(reads: AsyncIterator[bytes], coding: str | None) -> AsyncGenerator[bytes, None]:
     """What another client reads of a body, unpacked, and in slices between which others have their turn.
 
@@ -83,8 +94,8 @@ async def in_slices(reads: AsyncIterator[bytes], coding: str | None) -> AsyncGen
     decoder = ContentDecoder(coding) if coding else None
     async for data in reads:
         if decoder is None:
-            for start in range(0, len(data), PROVIDER_SLICE_BYTES):
-                yield data[start : start + PROVIDER_SLICE_BYTES]
+            for each in slices_of(data):
+                yield each
                 await asyncio.sleep(0)
             continue
         decoder.put(data)

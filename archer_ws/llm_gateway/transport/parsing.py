@@ -10,7 +10,7 @@ from collections.abc import Callable
 import httptools
 
 from archer_ws.core.limits import PROVIDER_HEAD_BYTES, PROVIDER_SLICE_BYTES, PROVIDER_UNREAD_BYTES
-from archer_ws.llm_gateway.transport.answer import StreamedAnswer
+from archer_ws.llm_gateway.transport.answer import StreamedAnswer, slices_of
 from archer_ws.llm_gateway.transport.content_coding import ContentDecoder, DecodingError, coding_of
 from archer_ws.llm_gateway.transport.head import is_about_framing, mended
 
@@ -76,12 +76,12 @@ class Answer(StreamedAnswer):
         self._unread_bytes = 0
         if self._is_paused:
             self._resume()
-        if len(data) > PROVIDER_SLICE_BYTES:
-            starts = range(0, len(data), PROVIDER_SLICE_BYTES)
-            self._slices = [data[start : start + PROVIDER_SLICE_BYTES] for start in reversed(starts)]
-            self._is_sliced = True
-            return self._slices.pop()
-        return data
+        if len(data) <= PROVIDER_SLICE_BYTES:
+            return data
+        self._slices = slices_of(data)[::-1]
+        first = self._slices.pop()
+        self._is_sliced = bool(self._slices)
+        return first
 
     def _resume(self) -> None:
         self._is_paused = False
