@@ -5,6 +5,8 @@ here. Sizes are in bytes and times in seconds unless a name says otherwise. Who 
 test for each goes past it.
 """
 
+from dataclasses import dataclass
+
 # Read from a client.
 
 #: A request line with its header fields, and likewise the trailer fields behind a body (RFC 9110, section 6.5), which
@@ -142,3 +144,28 @@ PAGE_BYTES_MAX = 512 * 1024
 #: MAX_CONTENT_BYTES has it): no model takes much more, and without a bound every turn of a long session costs more
 #: than the one before.
 HISTORY_TOKENS_MAX = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The bounds above that whoever holds them is given by constructor, so that a test can hand in smaller ones.
+
+    One value for the whole server, made where objects are wired together (main, cli); each room takes it, or the one
+    field that it needs, and defaults to the table's values. What is read from providers in time is in `Timeouts`.
+    """
+
+    head_deadline_s: float = HEAD_DEADLINE_S
+    body_progress_bytes: int = BODY_PROGRESS_BYTES
+    body_progress_window_s: float = BODY_PROGRESS_WINDOW_S
+    body_rest_s: float = BODY_REST_S
+    idle_frames_max: int = IDLE_FRAMES_MAX
+    init_timeout_s: float = INIT_TIMEOUT_S
+    max_requests: int = MAX_REQUESTS
+    max_streams: int = MAX_STREAMS
+    write_deadline_s: float = WRITE_DEADLINE_S
+    look_every_s: float = LOOK_EVERY_S
+    provider_document_bytes: int = PROVIDER_DOCUMENT_BYTES
+    store_limit_s: float = STORE_LIMIT_S
+    admit_limit_s: float = ADMIT_LIMIT_S
+    settle_limit_s: float = SETTLE_LIMIT_S
+    settle_pauses_s: tuple[float, ...] = SETTLE_PAUSES_S
