@@ -48,6 +48,7 @@ from archer_ws.sessions.conversations import Conversations
 from archer_ws.sessions.manager import SessionManager
 from archer_ws.sessions.storage.memory import MemoryStore
 from archer_ws.sessions.streams.gates import ManagerLimits, ProviderGate, StreamQuota
+from archer_ws.sessions.streams.memory_log import MemoryLog
 
 log = structlog.get_logger(__name__)
 
@@ -169,6 +170,7 @@ def _wire(settings: Settings) -> Services:
             )
             for name in router.providers
         },
+        new_log=MemoryLog,
         limits=ManagerLimits(
             max_content_bytes=settings.max_content_bytes,
             retention_s=settings.stream_retention_s,

@@ -53,7 +53,7 @@ def test_reasoning_that_is_broken_off_leaves_the_terminal_as_it_was() -> None:
 
 
 def test_progress_and_notices_stay_out_of_the_answer() -> None:
-    out, err = shown(Progress("loading", "mod\x1bel"), Delta("Blue"))
+    out, err = shown(Progress(stream_id="s", seq=1, phase="loading", detail="mod\x1bel"), Delta("Blue"))
     assert out == "Blue\n"
     assert err == "[loading: model]\n"
 

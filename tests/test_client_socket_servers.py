@@ -22,7 +22,8 @@ from archer_ws.client import (
     connect,
 )
 from archer_ws.client.dialling import Address
-from archer_ws.rpc.messages import SUBPROTOCOL, StreamDelta
+from archer_ws.rpc.messages import SUBPROTOCOL
+from archer_ws.sessions.streams.events import StreamDelta, as_fields
 from tests.fakes.scripted_server import Reply, scripted_server
 
 LIMIT_S = 60
@@ -246,7 +247,7 @@ async def test_missing_events_are_asked_for_again_doubled_ones_dropped_and_unkno
 
         async def delta(first: int, last: int, content: str) -> None:
             params = StreamDelta(stream_id=stream_id, from_=first, seq=last, content=content)
-            await tell(connection, "stream/delta", **params.model_dump(by_alias=True, exclude_none=True))
+            await tell(connection, "stream/delta", **as_fields(params))
 
         if request["method"] == "chat/send":
             await tell(connection, "stream/applause", stream_id=stream_id, seq=1)

@@ -1,32 +1,23 @@
-"""What a stream tells, as values; and the protocol's notifications parsed into them. Pure.
+"""What a stream tells, as values; and the protocol's notifications read into them. Pure.
 
-Statuses, reasons and phases are plain strings: a newer server may have more of them.
+The events that are not text are the protocol's own definitions. They are read leniently: a newer server may say a
+status, a reason or a phase that is not listed (it is given as it came) and leave out what it no longer has.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, Field, dataclass, fields
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import ValidationError
+from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
 from archer_ws.core.exceptions import ErrorInfo
-from archer_ws.llm_gateway.types import TokenUsage
+from archer_ws.sessions.streams.events import EVENTS, ControlEvent
+from archer_ws.sessions.streams.events import StreamEnded as Ended
+from archer_ws.sessions.streams.events import StreamProgress as Progress
+from archer_ws.sessions.streams.events import StreamStarted as Started
 
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    """The provider answered."""
-
-    provider: str
-    model: str
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """What happens before the first text: queued, loading, retrying, fallback."""
-
-    phase: str
-    detail: str | None
+__all__ = ["Delta", "Ended", "Progress", "Started", "StreamEvent", "parse_error", "parse_event"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,45 +32,16 @@ class Delta:
     reset: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """The end: completed, cancelled (`reason`), incomplete or failed (`error`)."""
-
-    status: str
-    reason: str | None = None
-    finish_reason: str | None = None
-    usage: TokenUsage | None = None
-    history_dropped: int | None = None
-    error: ErrorInfo | None = None
-    #: False where the server could not keep the answer in its session in time.
-    stored: bool | None = None
+StreamEvent = ControlEvent | Delta
 
 
-StreamEvent = Started | Progress | Delta | Ended
-
-
-def parse_started(params: Mapping[str, Any]) -> Started:
-    """The params of `stream/started`."""
-    return Started(str(params.get("provider", "")), str(params.get("model", "")))
-
-
-def parse_progress(params: Mapping[str, Any]) -> Progress:
-    """The params of `stream/progress`."""
-    return Progress(str(params.get("phase", "")), _text(params, "detail"))
-
-
-def parse_ended(params: Mapping[str, Any]) -> Ended:
-    """The params of `stream/ended`."""
-    dropped = params.get("history_dropped")
-    return Ended(
-        status=str(params.get("status", "")),
-        reason=_text(params, "reason"),
-        finish_reason=_text(params, "finish_reason"),
-        usage=_usage(params.get("usage")),
-        history_dropped=dropped if isinstance(dropped, int) else None,
-        error=parse_error(params["error"]) if isinstance(params.get("error"), dict) else None,
-        stored=False if params.get("stored") is False else None,
-    )
+def parse_event(method: str, params: Mapping[str, Any]) -> ControlEvent | None:
+    """The event of a notification; None where it is text, or of a kind that this version does not know."""
+    known = _READERS.get(method)
+    if known is None:
+        return None
+    event, readers = known
+    return event(**{name: read(params.get(name)) for name, read in readers.items()})
 
 
 def parse_error(error: Mapping[str, Any]) -> ErrorInfo:
@@ -92,13 +54,43 @@ def parse_error(error: Mapping[str, Any]) -> ErrorInfo:
         return ErrorInfo.model_validate({**given, "kind": _text(error, "kind") or "unknown"})
 
 
-def _usage(usage: Any) -> TokenUsage | None:
-    try:
-        return TokenUsage.model_validate(usage)
-    except ValidationError:
-        return None
-
-
 def _text(value: Mapping[str, Any], field: str) -> str | None:
     text = value.get(field)
     return text if isinstance(text, str) else None
+
+
+def _reader(field: "Field[Any]") -> Callable[[Any], Any]:
+    told = _as_told(field.type)
+    adapter: TypeAdapter[Any] = TypeAdapter(told)
+    nothing = told() if field.default is MISSING else field.default
+
+    def read(value: Any) -> Any:
+        try:
+            return adapter.validate_python(value)
+        except ValidationError:
+            return nothing
+
+    return read
+
+
+def _as_told(annotation: Any) -> Any:
+    """The type of a field as a server of any age may tell it: an error is completed."""
+    if get_origin(annotation) is Annotated:
+        return _as_told(get_args(annotation)[0])
+    if get_origin(annotation) in {UnionType, Union}:
+        return Union[tuple(_as_told(option) for option in get_args(annotation))]  # noqa: UP007 - made of values
+    if annotation is ErrorInfo:
+        return Annotated[ErrorInfo, BeforeValidator(_completed)]
+    return annotation
+
+
+def _completed(error: Any) -> Any:
+    return parse_error(error) if isinstance(error, dict) else error
+
+
+#: By the notification's method: the event, and how each of its fields is read, whatever came in its place.
+_READERS: dict[str, tuple[type[ControlEvent], dict[str, Callable[[Any], Any]]]] = {
+    f"stream/{event.kind}": (event, {field.name: _reader(field) for field in fields(event)})
+    for event in EVENTS
+    if issubclass(event, ControlEvent)
+}

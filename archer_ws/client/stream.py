@@ -9,7 +9,7 @@ import io
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from archer_ws.client.errors import (
     ClientError,
@@ -19,23 +19,13 @@ from archer_ws.client.errors import (
     StreamForgotten,
     StreamIncomplete,
 )
-from archer_ws.client.events import (
-    Delta,
-    Ended,
-    Progress,
-    Started,
-    StreamEvent,
-    parse_ended,
-    parse_progress,
-    parse_started,
-)
+from archer_ws.client.events import Delta, Ended, StreamEvent, parse_event
 from archer_ws.client.link import Link, Taken
 from archer_ws.client.requests import Call
+from archer_ws.sessions.streams.events import TEXT_KINDS, ControlEvent, TextKind
 
 #: So many gaps in a row are mended by asking again; then the server is at fault.
 GAPS_MAX = 3
-
-Kind = Literal["content", "reasoning"]
 
 
 class _Text:
@@ -62,7 +52,7 @@ class _Text:
 class _Piece:
     """Text that has come and was not read: so many characters of its kind."""
 
-    kind: Kind
+    kind: TextKind
     length: int
     reset: bool = False
 
@@ -91,8 +81,8 @@ class ChatStream:
         self._is_attached = False
         self._gaps = 0
         self._failure: ClientError | None = None
-        self._texts: dict[Kind, _Text] = {"content": _Text(), "reasoning": _Text()}
-        self._pending: deque[_Piece | Started | Progress | Ended] = deque()
+        self._texts: dict[TextKind, _Text] = {kind: _Text() for kind in TEXT_KINDS}
+        self._pending: deque[_Piece | ControlEvent] = deque()
         self._arrived = asyncio.Event()
 
     @property
@@ -153,9 +143,7 @@ class ChatStream:
         if not isinstance(first, _Piece):
             return first
         text = self._texts[first.kind].next(first.length)
-        if first.kind == "content":
-            return Delta(content=text, reset=first.reset)
-        return Delta(reasoning=text, reset=first.reset)
+        return Delta(**{first.kind: text}, reset=first.reset)
 
     def _raise_bad_end(self) -> None:
         assert self.ended is not None
@@ -199,16 +187,12 @@ class ChatStream:
             return "taken" if seq <= self.last_seq else self._gap()
         self.last_seq = seq
         self._gaps = 0
-        match method:
-            case "stream/delta":
-                self._take_delta(params, is_reset=is_reset)
-            case "stream/started":
-                self._pending.append(parse_started(params))
-            case "stream/progress":
-                self._pending.append(parse_progress(params))
-            case "stream/ended":
-                self.ended = parse_ended(params)
-                self._pending.append(self.ended)
+        if method == "stream/delta":
+            self._take_delta(params, is_reset=is_reset)
+        elif (event := parse_event(method, params)) is not None:
+            self._pending.append(event)
+            if isinstance(event, Ended):
+                self.ended = event
         self._arrived.set()
         return "over" if self.ended is not None else "taken"
 
@@ -222,7 +206,7 @@ class ChatStream:
 
     def _take_delta(self, params: Mapping[str, Any], *, is_reset: bool) -> None:
         if is_reset:
-            self._texts = {"content": _Text(), "reasoning": _Text()}
+            self._texts = {kind: _Text() for kind in TEXT_KINDS}
             self._pending = deque(event for event in self._pending if not isinstance(event, _Piece))
         for kind in self._texts:
             text = params.get(kind)

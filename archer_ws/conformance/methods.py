@@ -8,7 +8,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from archer_ws.llm_gateway.types import ProviderStatus
@@ -71,11 +71,11 @@ def _some_member(problem: ErrorDetails) -> str:
 def _put(inside: Any, path: tuple[str | int, ...], value: Any) -> None:
     *way, last = path
     for step in way:
-        inside = getattr(inside, str(step)) if isinstance(inside, BaseModel) else inside[step]
-    if isinstance(inside, BaseModel):
-        setattr(inside, str(last), value)
-    else:
+        inside = inside[step] if isinstance(step, int) or isinstance(inside, dict) else getattr(inside, step)
+    if isinstance(last, int) or isinstance(inside, dict):
         inside[last] = value
+    else:
+        object.__setattr__(inside, last, value)  # The events of streams are frozen.
 
 
 @dataclass(frozen=True)

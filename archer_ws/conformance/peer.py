@@ -31,7 +31,7 @@ from archer_ws.conformance.outcome import Failed, Skipped, expect, shown
 from archer_ws.conformance.told import Told
 from archer_ws.conformance.wire import RequestId, Response
 from archer_ws.core.exceptions import ErrorInfo
-from archer_ws.rpc.messages import StreamEnded
+from archer_ws.sessions.streams.events import StreamEnded
 
 T = TypeVar("T")
 

@@ -5,7 +5,8 @@ from typing import Any
 
 from archer_ws.conformance.ledger import Rule
 from archer_ws.conformance.methods import LIVE_STATUSES
-from archer_ws.rpc.messages import ChatSendResult, StreamDelta, StreamEnded, StreamProgress, StreamStarted
+from archer_ws.rpc.messages import ChatSendResult
+from archer_ws.sessions.streams.events import StreamDelta, StreamEnded, StreamProgress, StreamStarted
 
 #: The most text of one replayed delta (protocol section 7), in bytes.
 REPLAYED_BYTES_MAX = 16 * 1024

@@ -9,13 +9,17 @@ from typing import Any, NoReturn
 from archer_ws.conformance.methods import CODES, OWN_KINDS, RETRYABLE, Misfit, Shape
 from archer_ws.core.exceptions import ErrorInfo
 from archer_ws.rpc.messages import NOTIFICATIONS
+from archer_ws.sessions.streams.events import EVENTS
 
 RequestId = str | int
 
 SAFE_INTEGER = 2**53 - 1
 _SNAKE_CASE = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 _RFC_3339_UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]00:00)")
-_SHAPES: dict[str, Shape[Any]] = {method: Shape(model) for method, model in NOTIFICATIONS.items()}
+_SHAPES: dict[str, Shape[Any]] = {
+    method: Shape(model)
+    for method, model in {**NOTIFICATIONS, **{f"stream/{event.kind}": event for event in EVENTS}}.items()
+}
 _ERROR_INFO: Shape[ErrorInfo] = Shape(ErrorInfo)
 
 

@@ -1,8 +1,8 @@
 """Annotations that say in the schemas what the wire's values mean; at run time they do nothing and cost nothing."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, get_args
 
 from pydantic import GetJsonSchemaHandler, WithJsonSchema
 from pydantic.json_schema import JsonSchemaValue
@@ -34,6 +34,16 @@ class Enumeration:
         if self.values is not None:
             described[KNOWN_VALUES] = list(self.values())
         return described
+
+
+def opened(enumeration: Any) -> Enumeration:
+    """Of an annotated Literal, what makes plain text of it: all texts are valid, and the schema still lists its own.
+
+    For what a newer peer may say: `Annotated[str, opened(StreamStatus)]`.
+    """
+    values, named = get_args(enumeration)
+    opened_one: Enumeration = replace(named, values=lambda: get_args(values))
+    return opened_one
 
 
 #: How many of something: 0 or more. Not checked: only what we send is counted.

@@ -10,8 +10,7 @@ from pydantic import BaseModel
 from archer_ws.core.exceptions import ArcherError, InvalidParams, InvalidRequest
 from archer_ws.core.limits import ID_CHARS_MAX
 from archer_ws.core.strict_json import decode_json
-from archer_ws.rpc.messages import StreamEnded, StreamProgress, StreamStarted
-from archer_ws.sessions.streams.log import Delta, Ended, Progress, Started
+from archer_ws.sessions.streams.events import ControlEvent, Delta, as_json
 
 SAFE_INTEGER = 2**53 - 1
 #: So many entries of a batch are answered each by itself; an error may be fifty times as long as its request.
@@ -175,39 +174,6 @@ def encode_delta(prefix: str, delta: Delta) -> str:
     return f'{prefix}{delta.from_seq},"seq":{delta.seq},"{delta.kind}":{text}}}}}'
 
 
-def encode_event(stream_id: str, event: Started | Progress | Ended, content: str | None = None) -> str:
-    """The frame of an event that is not text; `content` goes with the end of a stream that sent no deltas."""
-    match event:
-        case Started():
-            return encode_notification(
-                "stream/started",
-                StreamStarted(
-                    stream_id=stream_id,
-                    seq=event.seq,
-                    session_id=event.session_id,
-                    provider=event.provider,
-                    model=event.model,
-                ),
-            )
-        case Progress():
-            return encode_notification(
-                "stream/progress",
-                StreamProgress(stream_id=stream_id, seq=event.seq, phase=event.phase, detail=event.detail),
-            )
-        case Ended():
-            return encode_notification(
-                "stream/ended",
-                StreamEnded(
-                    stream_id=stream_id,
-                    seq=event.seq,
-                    status=event.status,
-                    reason=event.reason,
-                    finish_reason=event.finish_reason,
-                    usage=event.usage,
-                    text_bytes=event.text_bytes,
-                    history_dropped=event.history_dropped,
-                    content=content,
-                    error=event.error,
-                    stored=event.stored,
-                ),
-            )
+def encode_event(event: ControlEvent) -> str:
+    """The frame of an event that is not text."""
+    return f'{{"jsonrpc":"2.0","method":"stream/{event.kind}","params":{as_json(event).decode()}}}'

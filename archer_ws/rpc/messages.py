@@ -1,6 +1,7 @@
 """The params and results of every archer.v1 method, and the params of every notification (protocol sections 3 and 4).
 
-What the socket shares with REST (requests, sessions, stream states) is defined with what it describes.
+What the socket shares with REST (requests, sessions, stream states, the events of streams) is defined with what it
+describes.
 """
 
 from typing import Annotated, Any, Literal
@@ -9,26 +10,19 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from archer_ws.core.exceptions import ErrorInfo
 from archer_ws.core.limits import PAGE_ITEMS_MAX
-from archer_ws.core.wire_types import Count, Seq
+from archer_ws.core.wire_types import Count
 from archer_ws.llm_gateway.examples import CHAT_REQUESTS
 from archer_ws.llm_gateway.types import (
-    NOT_STORED,
-    CancelReason,
     ChatRequest,
-    FinishReasonText,
     Identifier,
     ModelInfo,
-    ProgressPhase,
     ProviderStatus,
     StreamStatus,
-    TokenUsage,
     WireModel,
     optional,
 )
 from archer_ws.rpc.examples import (
     CHAT_SEND_RESULTS,
-    DELTAS,
-    ENDED,
     ERRORS,
     INITIALIZE_PARAMS,
     INITIALIZE_RESULTS,
@@ -36,13 +30,12 @@ from archer_ws.rpc.examples import (
     MODEL_LISTS,
     OPENRPC_DOCUMENTS,
     PEERS,
-    PROGRESS,
     PROVIDERS,
     SESSION_UPDATES,
-    STARTED,
     SUBSCRIBE_RESULTS,
 )
 from archer_ws.sessions.models import SessionUpdate
+from archer_ws.sessions.streams.events import EVENTS, model_of
 
 PROTOCOL_VERSION = 1
 SUBPROTOCOL = "archer.v1"
@@ -51,9 +44,6 @@ SUBPROTOCOL = "archer.v1"
 PageLimit = Annotated[int, Field(ge=1, le=PAGE_ITEMS_MAX)]
 Cursor = Annotated[str | None, Field(max_length=64)]
 _CURSOR = "The `next_cursor` of the page before; without it, the first page."
-
-_STREAM = "The stream it is about."
-_SEQ = "The event's number in its stream's log, from 1."
 
 
 class NoParams(WireModel):
@@ -280,62 +270,6 @@ class OpenRpcDocument(RootModel[dict[str, Any]]):
     model_config = ConfigDict(json_schema_extra={"examples": [*OPENRPC_DOCUMENTS]})
 
 
-class StreamStarted(BaseModel):
-    """The provider answered; once, however many attempts."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [*STARTED]})
-
-    stream_id: str = Field(description=_STREAM)
-    seq: Seq = Field(description=_SEQ)
-    session_id: str | None = optional("The conversation the stream belongs to.")
-    provider: str = Field(description="The provider that answers.")
-    model: str = Field(description="The model that answers.")
-
-
-class StreamProgress(BaseModel):
-    """What happens before the first text."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [*PROGRESS]})
-
-    stream_id: str = Field(description=_STREAM)
-    seq: Seq = Field(description=_SEQ)
-    phase: ProgressPhase = Field(description="What the stream does.")
-    detail: str | None = optional("More about it, for a person.")
-
-
-class StreamDelta(BaseModel):
-    """The log's events `from`..`seq`; one of `content` and `reasoning` has their text."""
-
-    model_config = ConfigDict(populate_by_name=True, json_schema_extra={"examples": [*DELTAS]})
-
-    stream_id: str = Field(description=_STREAM)
-    from_: Annotated[Seq, Field(alias="from")] = Field(
-        description="The first event in it: always the last `seq` you have seen, plus 1."
-    )
-    seq: Seq = Field(description="The last event in it.")
-    content: str | None = optional("A piece of the answer.")
-    reasoning: str | None = optional("A piece of the model's visible reasoning.")
-    reset: bool | None = optional("True: discard the text you have, the log was trimmed.")
-
-
-class StreamEnded(BaseModel):
-    """The last event of every stream."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [*ENDED]})
-
-    stream_id: str = Field(description=_STREAM)
-    seq: Seq = Field(description=_SEQ)
-    status: StreamStatus = Field(description="How it ended: completed, cancelled, incomplete or failed.")
-    reason: CancelReason | None = optional("Who cancelled it.")
-    finish_reason: FinishReasonText | None = optional("Why the model stopped; absent where it did not say.")
-    usage: TokenUsage | None = optional("What it cost, in tokens.")
-    text_bytes: Count = Field(description="The length of the whole answer, in bytes of UTF-8.")
-    history_dropped: Count | None = optional("Messages of the session left out to fit the model's context.")
-    content: str | None = optional("The whole answer, where the request said `stream: false`.")
-    error: ErrorInfo | None = optional("Why it failed or is incomplete.")
-    stored: bool | None = optional(NOT_STORED)
-
-
 class Heartbeat(BaseModel):
     """The connection lives, though nothing else was to be said."""
 
@@ -354,10 +288,7 @@ class ServerDraining(BaseModel):
 
 #: Every notification the server sends, by method.
 NOTIFICATIONS: dict[str, type[BaseModel]] = {
-    "stream/started": StreamStarted,
-    "stream/progress": StreamProgress,
-    "stream/delta": StreamDelta,
-    "stream/ended": StreamEnded,
+    **{f"stream/{event.kind}": model_of(event) for event in EVENTS},
     "$/heartbeat": Heartbeat,
     "server/draining": ServerDraining,
 }

@@ -9,7 +9,7 @@ here: a lane's frame that was put before a stream was attached goes before all o
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from archer_ws.core.lean_event import LeanEvent
@@ -17,7 +17,8 @@ from archer_ws.core.limits import LANE_BYTES_MAX
 from archer_ws.rpc.channel import Channel
 from archer_ws.rpc.codec import delta_prefix, encode_delta, encode_event, encode_notification
 from archer_ws.rpc.messages import Heartbeat
-from archer_ws.sessions.streams.log import DELTA_BYTES_MAX, Delta, Ended
+from archer_ws.sessions.streams.events import Delta, StreamEnded
+from archer_ws.sessions.streams.log import DELTA_BYTES_MAX
 from archer_ws.sessions.streams.stream import Stream
 
 #: Silence after which a heartbeat goes out (protocol section 4), in seconds.
@@ -223,13 +224,14 @@ class Writer:
             # A full delta means that the peer lags: gathering more would only add to that.
             self._mark(subscription, after_delta=len(event.text) < DELTA_BYTES_MAX // 2)
             return None if subscription.is_whole else encode_delta(subscription.prefix, event)
-        if isinstance(event, Ended):
+        if isinstance(event, StreamEnded):
             self.detach(stream.stream_id)
-            content = stream.log.text("content") if subscription.is_whole else None
+            if subscription.is_whole:
+                event = replace(event, content=stream.log.text("content"))
             self._on_ended(stream)
-            return encode_event(stream.stream_id, event, content)
+            return encode_event(event)
         self._mark(subscription)
-        return encode_event(stream.stream_id, event, None)
+        return encode_event(event)
 
     def _told_of_more(self, subscription: Subscription) -> None:
         """The stream's log has grown: send a delta at once where that overtakes nothing, else queue the stream.

@@ -32,6 +32,7 @@ from archer_ws.sessions.storage.memory import ordinal_of
 from archer_ws.sessions.storage.store import SessionStore
 from archer_ws.sessions.streams.gates import ManagerLimits, ProviderGate, Slot, StreamQuota
 from archer_ws.sessions.streams.hold import Hold
+from archer_ws.sessions.streams.log import NewLog
 from archer_ws.sessions.streams.retention import StreamTable
 from archer_ws.sessions.streams.stream import STOP_GRACE_S, Stream
 from archer_ws.sessions.streams.tombstones import Tombstones
@@ -63,6 +64,7 @@ class SessionManager:
         store: keeps the conversations.
         quota: how many streams may run.
         gates: a provider's concurrency and queue, by its name.
+        new_log: makes a stream's log.
         limits: sizes and times.
     """
 
@@ -74,6 +76,7 @@ class SessionManager:
         store: SessionStore,
         quota: StreamQuota,
         gates: Mapping[str, ProviderGate],
+        new_log: NewLog,
         limits: ManagerLimits | None = None,
     ) -> None:
         self._gateway = gateway
@@ -82,6 +85,7 @@ class SessionManager:
         self._settling = Settling()
         self._quota = quota
         self._gates = gates
+        self._new_log = new_log
         self._limits = limits or ManagerLimits()
         self._table = StreamTable(retention_s=self._limits.retention_s, bytes_max=self._limits.retained_bytes_max)
         self._tombstones = Tombstones()
@@ -294,6 +298,7 @@ class SessionManager:
     ) -> Attachment:
         stream = Stream(
             identity,
+            self._new_log,
             grace_s=self._limits.grace_s,
             on_end=self._ended,
             on_unheld=self._table.unheld,

@@ -93,9 +93,8 @@ class Turn:
         """Whether it belongs to a session."""
         return self._request.session_id is not None
 
-    @property
-    def prompt_tokens(self) -> int:
-        """An estimate of what was sent, for a provider that did not say."""
+    def estimate_prompt(self) -> int:
+        """About how many tokens were sent, for a provider that did not say."""
         return self._history.tokens + estimate_tokens(self._request.messages)
 
     async def admit(self) -> None:
@@ -125,13 +124,13 @@ class Turn:
         for predecessor in self._predecessors:
             predecessor.cancel("interrupted")
 
-    async def open(self, stream: "Stream") -> AsyncGenerator[StreamChunk, None]:
+    async def open(self) -> AsyncGenerator[StreamChunk, None]:
         """Wait for the session and the provider, and begin the answer."""
         await self._await_predecessors()
         if not self._slot.granted:
-            stream.progress("queued", f"{self._route.provider} is busy with other requests")
+            self._stream.progress("queued", f"{self._route.provider} is busy with other requests")
             await self._slot.wait()
-        stream.set_running()
+        self._stream.set_running()
         await self._take_history(None)
         return self._run()
 
@@ -142,16 +141,16 @@ class Turn:
                 await predecessor.wait_ended()
         self._predecessors = ()  # They are kept by who reads them alone.
 
-    async def open_shorter(self, stream: "Stream") -> AsyncGenerator[StreamChunk, None] | None:
+    async def open_shorter(self) -> AsyncGenerator[StreamChunk, None] | None:
         """Once more with at most half of what was sent, and what the model's context is known to hold by now."""
         before = self._history
         if not before.messages or self._is_second_try:
             return None
         self._is_second_try = True
-        await self._take_history(self.prompt_tokens // 2)
+        await self._take_history(self.estimate_prompt() // 2)
         if len(self._history.messages) == len(before.messages):
             return None  # System messages alone are left.
-        stream.progress("retrying", "the history was too long for the model: with less of it")
+        self._stream.progress("retrying", "the history was too long for the model: with less of it")
         return self._run()
 
     def _run(self) -> AsyncGenerator[StreamChunk, None]:

@@ -35,7 +35,7 @@ def chat_response(stream: Stream) -> ChatResponse:
         usage=stream.usage,
         created_at=stream.created_at,
         status=stream.status,
-        reason=ended.reason if ended else None,
+        reason=stream.cancel_reason,
         session_id=identity.session_id,
         reasoning=stream.log.text("reasoning") or None,
         error=ended.error if ended else None,

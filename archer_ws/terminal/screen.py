@@ -62,7 +62,7 @@ class Terminal:
                     self._out.write(_DIM)
                 self._in_reasoning = True
                 self._write(reasoning)
-            case Progress(phase, detail):
+            case Progress(phase=phase, detail=detail):
                 self.notice(f"[{phase}: {detail}]" if detail else f"[{phase}]")
 
     def end_line(self) -> None:

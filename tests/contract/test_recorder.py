@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 import websockets
@@ -12,10 +13,12 @@ from archer_ws.api.streaming import responses as following
 from archer_ws.api.streaming import sse
 from archer_ws.core.exceptions import ProviderQuota
 from archer_ws.llm_gateway.types import ChatResponse
+from archer_ws.rpc import writer
 from archer_ws.rpc.channel import memory_channel
+from archer_ws.rpc.codec import encode_event
 from archer_ws.rpc.connection import Connection, Peer
-from archer_ws.rpc.messages import StreamEnded
 from archer_ws.sessions.manager import SessionManager
+from archer_ws.sessions.streams.events import ControlEvent, as_fields
 from archer_ws.sessions.views import chat_response
 from tests.conftest import Archer
 from tests.fakes.ollama_api import ollama_stream
@@ -93,10 +96,13 @@ async def test_http_answers_and_events_are_seen(archer: Archer, recorder: Record
 async def test_a_server_that_sends_one_field_more_is_caught_on_the_socket(
     peer: RpcPeer, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Drifted(StreamEnded):
-        mood: str = "fine"
+    def drifted(event: ControlEvent) -> str:
+        frame = json.loads(encode_event(event))
+        if event.kind == "ended":
+            frame["params"]["mood"] = "fine"
+        return json.dumps(frame)
 
-    monkeypatch.setattr("archer_ws.rpc.codec.StreamEnded", Drifted)
+    monkeypatch.setattr(writer, "encode_event", drifted)
     sent = await peer.call("chat/send", **HELLO)
     await peer.ended(sent["stream_id"])
     (violation,) = recorder.take()
@@ -135,8 +141,11 @@ async def test_events_that_drift_are_caught(
     archer: Archer, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archer.answer(ollama_stream("Blue"))
-    plain = sse._ended
-    monkeypatch.setattr(sse, "_ended", lambda event: {**plain(event), "text_bytes": "many"})
+
+    def drifted(event: ControlEvent) -> dict[str, Any]:
+        return {**as_fields(event), **({"text_bytes": "many"} if event.kind == "ended" else {})}
+
+    monkeypatch.setattr(sse, "as_fields", drifted)
     await archer.http.post("/api/v1/chat/completions/stream", json=HELLO)
     (violation,) = recorder.take()
     assert "event ended at text_bytes" in violation

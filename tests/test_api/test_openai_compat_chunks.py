@@ -10,20 +10,22 @@ from archer_ws.api.openai.chunks import ChunkEncoder
 from archer_ws.api.openai.errors import error_of_end, openai_error, openai_status, retry_headers
 from archer_ws.core.exceptions import ArcherError, FieldError, InvalidParams, ProviderQuota, ProviderRateLimited
 from archer_ws.llm_gateway.types import CancelReason, StreamStatus, TokenUsage
-from archer_ws.sessions.streams.log import Delta, Ended, Event, Progress, Started
+from archer_ws.sessions.streams.events import Delta, Event, StreamEnded
+from archer_ws.sessions.streams.memory_log import MemoryLog
 from archer_ws.sessions.streams.stream import Stream
 from archer_ws.sessions.streams.work import StreamIdentity
+from tests.fakes import stream_events
 
 USAGE = TokenUsage(prompt_tokens=1, completion_tokens=2, total_tokens=3, cached_tokens=1)
 
 
 def encoder(*, include_usage: bool = False, model: str = "m") -> ChunkEncoder:
     identity = StreamIdentity("str_1", "local", None, "ollama", model, "req_1", b"", "cancel")
-    return ChunkEncoder(Stream(identity), include_usage=include_usage)
+    return ChunkEncoder(Stream(identity, MemoryLog), include_usage=include_usage)
 
 
-def ended(status: StreamStatus = "completed", *, reason: CancelReason | None = None) -> Ended:
-    return Ended(9, status, reason, None, USAGE, 0, None, None)
+def ended(status: StreamStatus = "completed", *, reason: CancelReason | None = None) -> StreamEnded:
+    return stream_events.ended(9, status=status, reason=reason, usage=USAGE)
 
 
 def sent(to_wire: ChunkEncoder, *events: Event) -> list[str]:
@@ -47,8 +49,8 @@ def test_any_text_of_any_model_stays_within_its_event(text: str, model: str, kin
 
 def test_a_whole_stream_is_role_text_reason_and_the_end() -> None:
     events: list[Event] = [
-        Progress(1, "loading", None),
-        Started(2, None, "ollama", "m"),
+        stream_events.queued(1),
+        stream_events.started(2),
         Delta(3, 3, "content", b"x"),
         ended(),
     ]
@@ -69,7 +71,7 @@ def test_a_stream_without_a_beginning_gets_its_role_all_the_same() -> None:
 
 
 def test_the_tokens_come_last_where_they_are_asked_for() -> None:
-    *chunks, last, done = sent(encoder(include_usage=True), Started(1, None, "ollama", "m"), ended())
+    *chunks, last, done = sent(encoder(include_usage=True), stream_events.started(1), ended())
     assert done == "[DONE]"
     assert [json.loads(chunk)["usage"] for chunk in chunks] == [None, None]
     assert json.loads(last)["choices"] == []

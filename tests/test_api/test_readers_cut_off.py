@@ -6,7 +6,7 @@ from typing import Any
 
 from archer_ws.api.streaming.responses import EventStreamResponse
 from archer_ws.sessions.manager import Attachment
-from archer_ws.sessions.streams.log import MemoryLog
+from archer_ws.sessions.streams.memory_log import MemoryLog
 from archer_ws.sessions.streams.stream import Stream
 from tests.test_sessions.test_retention import make_stream
 

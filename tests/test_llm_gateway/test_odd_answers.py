@@ -212,7 +212,7 @@ def test_counts_that_are_not_understood_are_no_counts(counts: object) -> None:
 def test_a_count_alone_is_kept_and_the_other_estimated() -> None:
     told = usage_of({"prompt_tokens": 77})
 
-    usage = final_usage("completed", told, text_bytes=40, prompt_estimate=1)
+    usage = final_usage("completed", told, text_bytes=40, estimate_prompt=lambda: 1)
 
     assert (usage.prompt_tokens, usage.completion_tokens, usage.estimated) == (77, 10, True)
 

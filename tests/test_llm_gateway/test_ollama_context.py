@@ -12,8 +12,9 @@ from archer_ws.llm_gateway.router import LLMRouter
 from archer_ws.llm_gateway.types import ChatMessage, ChatRequest, MessageRole
 from archer_ws.sessions.manager import SessionManager
 from archer_ws.sessions.storage.memory import MemoryStore
+from archer_ws.sessions.streams.events import StreamEnded, StreamProgress
 from archer_ws.sessions.streams.gates import ProviderGate, StreamQuota
-from archer_ws.sessions.streams.log import Ended, Progress
+from archer_ws.sessions.streams.memory_log import MemoryLog
 from archer_ws.sessions.streams.stream import Stream
 from tests.fakes.ollama_api import (
     Answer,
@@ -56,6 +57,7 @@ async def conversation(answers: dict[str, Answer], **settings: object) -> AsyncI
         router = LLMRouter(Settings(_env_file=None, ollama_host=server.url, **settings))  # type: ignore[arg-type]
         store = MemoryStore()
         manager = SessionManager(
+            new_log=MemoryLog,
             gateway=router,
             orchestrator=Orchestrator(router),
             store=store,
@@ -76,7 +78,7 @@ async def conversation(answers: dict[str, Answer], **settings: object) -> AsyncI
         await router.aclose()
 
 
-def end_of(stream: Stream) -> Ended:
+def end_of(stream: Stream) -> StreamEnded:
     assert stream.log.ended is not None
     return stream.log.ended
 
@@ -123,7 +125,7 @@ async def test_what_did_not_fit_is_cut_once_more_and_asked_once_more() -> None:
         assert sent(second)[-1] == "q"
         assert end.history_dropped == 101 - len(sent(second))
         told = stream.log.read(0)
-        assert isinstance(told, Progress)
+        assert isinstance(told, StreamProgress)
         assert told.phase == "retrying"
 
 

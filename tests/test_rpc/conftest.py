@@ -22,6 +22,7 @@ from archer_ws.sessions.conversations import Conversations
 from archer_ws.sessions.manager import SessionManager
 from archer_ws.sessions.storage.memory import MemoryStore
 from archer_ws.sessions.streams.gates import ManagerLimits, ProviderGate, StreamQuota
+from archer_ws.sessions.streams.memory_log import MemoryLog
 from tests.conftest import Serve
 from tests.fakes.rpc_peer import MemoryTransport, RpcPeer, SocketTransport
 from tests.fakes.scripted_gateway import ScriptedGateway
@@ -63,6 +64,7 @@ class Server:
         self.models = OneModel()
         store = MemoryStore()
         self.manager = SessionManager(
+            new_log=MemoryLog,
             gateway=gateway,
             orchestrator=Orchestrator(gateway),
             store=store,

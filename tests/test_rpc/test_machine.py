@@ -26,6 +26,7 @@ from archer_ws.sessions.conversations import Conversations
 from archer_ws.sessions.manager import SessionManager
 from archer_ws.sessions.storage.memory import MemoryStore
 from archer_ws.sessions.streams.gates import ManagerLimits, ProviderGate, StreamQuota
+from archer_ws.sessions.streams.memory_log import MemoryLog
 from archer_ws.sessions.streams.stream import Stream
 from tests.fakes.rpc_peer import MemoryTransport, RpcPeer
 from tests.fakes.scripted_gateway import Call, ScriptedGateway
@@ -64,6 +65,7 @@ class ArcherMachine(RuleBasedStateMachine):
         self.count = 0
         store = MemoryStore()
         self.manager = SessionManager(
+            new_log=MemoryLog,
             gateway=self.gateway,
             orchestrator=Orchestrator(self.gateway),
             store=store,

@@ -8,6 +8,7 @@ from archer_ws.agents.orchestrator import Orchestrator
 from archer_ws.sessions.manager import SessionManager
 from archer_ws.sessions.storage.memory import MemoryStore
 from archer_ws.sessions.streams.gates import ManagerLimits, ProviderGate, StreamQuota
+from archer_ws.sessions.streams.memory_log import MemoryLog
 from tests.fakes.scripted_gateway import ScriptedGateway
 
 MakeManager = Callable[..., SessionManager]
@@ -37,6 +38,7 @@ async def make_manager(gateway: ScriptedGateway, store: MemoryStore) -> AsyncIte
         limits: ManagerLimits | None = None,
     ) -> SessionManager:
         manager = SessionManager(
+            new_log=MemoryLog,
             gateway=gateway,
             orchestrator=Orchestrator(gateway),
             store=store,

@@ -5,19 +5,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from archer_ws.sessions.streams import log as log_module
-from archer_ws.sessions.streams.log import (
-    DELTA_BYTES_MAX,
-    Delta,
-    Ended,
-    Event,
-    LogFull,
-    MemoryLog,
-    Progress,
-    Started,
-    StreamLog,
-    TextKind,
-)
+from archer_ws.sessions.streams import memory_log as log_module
+from archer_ws.sessions.streams.events import Delta, Event, TextKind
+from archer_ws.sessions.streams.log import DELTA_BYTES_MAX, LogFull, StreamLog
+from archer_ws.sessions.streams.memory_log import MemoryLog
+from tests.fakes.stream_events import ended, queued, started
 
 #: Bounds so small that generated texts meet them everywhere.
 SMALL_DELTA, SMALL_LOG = 12, 60
@@ -70,11 +62,11 @@ class ModelLog:
 
 
 def progress(log: StreamLog) -> None:
-    log.append(lambda seq: Progress(seq, "queued", None))
+    log.append(queued)
 
 
 def end(log: StreamLog) -> None:
-    log.append(lambda seq: Ended(seq, "completed", None, "stop", None, log.content_bytes, None, None))
+    log.append(lambda seq: ended(seq, text_bytes=log.content_bytes))
 
 
 def append_to(log: StreamLog, kind: TextKind | None, text: str) -> bool:
@@ -134,7 +126,7 @@ def test_a_log_reads_like_a_plain_list_of_events_from_any_cursor(
         last, kind_read, text_read = expected
         event = log.read(after, max_bytes)
         if kind_read is None:
-            assert event == Progress(after + 1, "queued", None)
+            assert event == queued(after + 1)
         else:
             assert event == Delta(after + 1, last, kind_read, text_read)
             text_read.decode()
@@ -237,15 +229,15 @@ def test_empty_text_is_no_event_and_tells_nobody() -> None:
 def test_control_events_come_alone_in_their_place() -> None:
     log = MemoryLog()
     progress(log)
-    log.append(lambda seq: Started(seq, None, "ollama", "llama3.2"))
+    log.append(started)
     log.append_text("reasoning", b"hm")
     log.append_text("content", b"a")
     log.append_text("content", b"b")
     end(log)
 
     assert list(drain(log)) == [
-        Progress(1, "queued", None),
-        Started(2, None, "ollama", "llama3.2"),
+        queued(1),
+        started(2),
         Delta(3, 3, "reasoning", b"hm"),
         Delta(4, 5, "content", b"ab"),
         log.ended,

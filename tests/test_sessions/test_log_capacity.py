@@ -4,7 +4,10 @@ import tracemalloc
 
 import pytest
 
-from archer_ws.sessions.streams.log import DELTA_BYTES_MAX, LOG_BYTES_MAX, Ended, LogFull, MemoryLog, TextKind
+from archer_ws.sessions.streams.events import TextKind
+from archer_ws.sessions.streams.log import DELTA_BYTES_MAX, LOG_BYTES_MAX, LogFull
+from archer_ws.sessions.streams.memory_log import MemoryLog
+from tests.fakes.stream_events import ended
 
 
 @pytest.mark.parametrize(("before", "kept"), [(LOG_BYTES_MAX - 5, "é"), (LOG_BYTES_MAX - 2, ""), (LOG_BYTES_MAX, "")])
@@ -47,7 +50,7 @@ def test_a_full_log_still_takes_its_end() -> None:
     with pytest.raises(LogFull):
         log.append_text("content", b"x" * (LOG_BYTES_MAX + 1))
 
-    log.append(lambda seq: Ended(seq, "incomplete", None, None, None, log.content_bytes, None, None))
+    log.append(lambda seq: ended(seq, status="incomplete", text_bytes=log.content_bytes))
 
     assert log.read(log.head_seq - 1) is log.ended is not None
 

@@ -1,6 +1,8 @@
 from collections.abc import Callable
 
-from archer_ws.sessions.streams.log import DELTA_BYTES_MAX, Ended, MemoryLog, Progress
+from archer_ws.sessions.streams.log import DELTA_BYTES_MAX
+from archer_ws.sessions.streams.memory_log import MemoryLog
+from tests.fakes.stream_events import ended, queued
 
 
 def test_watchers_are_told_after_each_append_and_find_it() -> None:
@@ -9,9 +11,9 @@ def test_watchers_are_told_after_each_append_and_find_it() -> None:
     log.watch(lambda: heads.append(log.head_seq))
 
     log.append_text("content", b"a")
-    log.append(lambda seq: Progress(seq, "queued", None))
+    log.append(queued)
     log.append_text("content", b"x" * (DELTA_BYTES_MAX + 1))
-    log.append(lambda seq: Ended(seq, "completed", None, "stop", None, log.content_bytes, None, None))
+    log.append(lambda seq: ended(seq, text_bytes=log.content_bytes))
 
     assert heads == [1, 2, 4, 5]
 

@@ -20,8 +20,9 @@ from archer_ws.core.exceptions import (
 from archer_ws.llm_gateway.types import ChatMessage, ChatRequest, MessageRole, StreamChunk, TokenUsage
 from archer_ws.sessions.manager import Attachment, SessionManager
 from archer_ws.sessions.storage.memory import MemoryStore
+from archer_ws.sessions.streams.events import Delta, Event, StreamEnded, StreamProgress, StreamStarted
 from archer_ws.sessions.streams.gates import ManagerLimits
-from archer_ws.sessions.streams.log import LOG_BYTES_MAX, Delta, Ended, Event, Progress, Started
+from archer_ws.sessions.streams.log import LOG_BYTES_MAX
 from archer_ws.sessions.streams.stream import Stream
 from archer_ws.sessions.views import chat_response, stream_info
 from tests.fakes.scripted_gateway import ScriptedGateway
@@ -36,7 +37,7 @@ async def start(manager: SessionManager, request: ChatRequest | None = None, pri
     return await manager.start(principal, request or ask(), request_id="req_1", on_disconnect="cancel")
 
 
-async def ended(stream: Stream) -> Ended:
+async def ended(stream: Stream) -> StreamEnded:
     async with asyncio.timeout(10):
         await stream.wait_ended()
     assert stream.log.ended is not None
@@ -69,7 +70,7 @@ async def test_a_completed_stream_tells_start_text_and_end(manager: SessionManag
     call.finish()
     end = await ended(stream)
     first, text, last = events(stream)
-    assert isinstance(first, Started)
+    assert isinstance(first, StreamStarted)
     assert (first.provider, first.model) == ("ollama", "m")
     assert isinstance(text, Delta)
     assert (text.from_seq, text.text) == (2, b"Hello")
@@ -88,7 +89,7 @@ async def test_started_comes_once_however_many_attempts(manager: SessionManager,
     call.say("", "text")
     call.finish()
     await ended(stream)
-    assert [type(event) for event in events(stream)] == [Started, Progress, Delta, Ended]
+    assert [type(event) for event in events(stream)] == [StreamStarted, StreamProgress, Delta, StreamEnded]
 
 
 async def test_a_cancel_closes_the_provider_and_keeps_the_text(
@@ -184,7 +185,7 @@ async def test_a_cancel_while_queued_gives_the_place_to_the_next(
     await gateway.call(0)
     second, third = (await start(manager)).stream, (await start(manager)).stream
     await until(third, 1)
-    assert isinstance(events(second)[0], Progress)
+    assert isinstance(events(second)[0], StreamProgress)
     assert second.status == "queued"
     second.cancel("client")
     assert (await ended(second)).status == "cancelled"

@@ -59,17 +59,17 @@ async def test_a_reader_cancelled_by_itself_is_failed_and_not_cancelled() -> Non
 
 
 def test_a_completed_streams_usage_is_the_providers_own() -> None:
-    assert final_usage("completed", TOLD, text_bytes=4000, prompt_estimate=99) is TOLD
+    assert final_usage("completed", TOLD, text_bytes=4000, estimate_prompt=lambda: 99) is TOLD
 
 
 def test_without_a_word_from_the_provider_everything_is_estimated() -> None:
-    assert final_usage("completed", None, text_bytes=9, prompt_estimate=11) == TokenUsage(
+    assert final_usage("completed", None, text_bytes=9, estimate_prompt=lambda: 11) == TokenUsage(
         prompt_tokens=11, completion_tokens=3, total_tokens=14, estimated=True
     )
 
 
 def test_a_stream_without_text_cost_its_prompt_only() -> None:
-    assert final_usage("cancelled", None, text_bytes=0, prompt_estimate=11) == TokenUsage(
+    assert final_usage("cancelled", None, text_bytes=0, estimate_prompt=lambda: 11) == TokenUsage(
         prompt_tokens=11, completion_tokens=0, total_tokens=11, estimated=True
     )
 
@@ -79,7 +79,7 @@ def test_a_stream_without_text_cost_its_prompt_only() -> None:
 def test_a_cut_off_streams_usage_is_the_larger_of_told_and_estimated(
     status: StreamStatus, content_bytes: int, completion: int
 ) -> None:
-    assert final_usage(status, TOLD, content_bytes, prompt_estimate=99) == TokenUsage(
+    assert final_usage(status, TOLD, content_bytes, estimate_prompt=lambda: 99) == TokenUsage(
         prompt_tokens=7,
         completion_tokens=completion,
         total_tokens=7 + completion,
@@ -92,6 +92,6 @@ def test_a_cut_off_streams_usage_is_the_larger_of_told_and_estimated(
 def test_a_prompt_that_the_provider_counted_as_nothing_is_estimated() -> None:
     told = TokenUsage(prompt_tokens=0, completion_tokens=5, total_tokens=5)
 
-    assert final_usage("cancelled", told, text_bytes=0, prompt_estimate=11) == TokenUsage(
+    assert final_usage("cancelled", told, text_bytes=0, estimate_prompt=lambda: 11) == TokenUsage(
         prompt_tokens=11, completion_tokens=5, total_tokens=16, estimated=True
     )

@@ -3,11 +3,12 @@ import weakref
 
 import pytest
 
-from archer_ws.sessions.streams.log import Ended
+from archer_ws.sessions.streams.memory_log import MemoryLog
 from archer_ws.sessions.streams.retention import RECOUNT_S, StreamTable
 from archer_ws.sessions.streams.stream import Stream
 from archer_ws.sessions.streams.work import StreamIdentity
 from tests.fakes.manual_clock import ManualClock
+from tests.fakes.stream_events import ended
 
 RETENTION_S = 600.0
 
@@ -23,14 +24,15 @@ def make_stream(stream_id: str, *, principal: str = "ann", size: int = 10) -> St
             request_id="req_1",
             fingerprint=b"",
             on_disconnect="continue",
-        )
+        ),
+        MemoryLog,
     )
     stream.log.append_text("content", b"x" * size)
     return stream
 
 
 def end(table: StreamTable, stream: Stream) -> None:
-    stream.log.append(lambda seq: Ended(seq, "completed", None, "stop", None, stream.log.content_bytes, None, None))
+    stream.log.append(lambda seq: ended(seq, text_bytes=stream.log.content_bytes))
     table.end(stream)
 
 

@@ -17,6 +17,7 @@ from archer_ws.sessions.models import SessionCreate, SessionUpdate
 from archer_ws.sessions.storage import bounded as bounded_store
 from archer_ws.sessions.storage.store import SessionStore
 from archer_ws.sessions.streams.gates import ProviderGate, StreamQuota
+from archer_ws.sessions.streams.memory_log import MemoryLog
 from archer_ws.sessions.views import chat_response
 from tests.fakes.scripted_gateway import ScriptedGateway
 from tests.fakes.troubled_store import TroubledStore
@@ -42,6 +43,7 @@ def gate() -> ProviderGate:
 async def manager(store: TroubledStore, gateway: ScriptedGateway, gate: ProviderGate) -> AsyncIterator[SessionManager]:
     """It has room for one stream and one call: what is not given back is missed at once."""
     made = SessionManager(
+        new_log=MemoryLog,
         gateway=gateway,
         orchestrator=Orchestrator(gateway),
         store=cast(SessionStore, store),

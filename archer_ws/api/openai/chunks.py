@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from archer_ws.api.openai.errors import error_of_end, openai_error
 from archer_ws.api.streaming.sse import DONE
 from archer_ws.llm_gateway.types import ChatResponse, TokenUsage
-from archer_ws.sessions.streams.log import Delta, Ended, Event, Progress, Started
+from archer_ws.sessions.streams.events import Delta, Event, StreamEnded, StreamStarted
 from archer_ws.sessions.streams.stream import Stream
 
 #: Stands for the text in the constant part of a chunk.
@@ -144,12 +144,12 @@ class ChunkEncoder:
             case Delta():
                 before, after = self._around_content if event.kind == "content" else self._around_reasoning
                 return b"%b%b%b" % (before, encode_basestring(event.text.decode()).encode(), after)
-            case Started():
+            case StreamStarted():
                 return self._opening()
-            case Progress():
-                return b""
-            case Ended():
+            case StreamEnded():
                 return self._end(event)
+            case _:
+                return b""  # OpenAI's API has nothing like it.
 
     def _around(self, field: str) -> tuple[bytes, bytes]:
         # The last one: what clients named stands before it.
@@ -160,7 +160,7 @@ class ChunkEncoder:
         self._began = True
         return self._chunk({"role": "assistant", "content": "", "refusal": None}, None)
 
-    def _end(self, ended: Ended) -> bytes:
+    def _end(self, ended: StreamEnded) -> bytes:
         error = error_of_end(ended, stream_id=self._stream_id, request_id=self._request_id)
         if error is not None:
             return _event(openai_error(error))

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from archer_ws.api.signposts.foreign_errors import sentences
 from archer_ws.api.statuses import http_status
 from archer_ws.core.exceptions import Draining, ErrorInfo, InvalidParams
-from archer_ws.sessions.streams.log import Ended
+from archer_ws.sessions.streams.events import StreamEnded
 
 #: nginx's and Google's status for a request that was cancelled: no SDK tries it again.
 CANCELLED_STATUS = 499
@@ -90,7 +90,7 @@ def retry_headers(info: ErrorInfo, status: int) -> dict[str, str]:
     return {}
 
 
-def error_of_end(ended: Ended, *, stream_id: str, request_id: str) -> ErrorInfo | None:
+def error_of_end(ended: StreamEnded, *, stream_id: str, request_id: str) -> ErrorInfo | None:
     """Why an ended stream must not look like a whole answer; None where it is one.
 
     OpenAI's API knows no cancelled answer: told as `stop`, half a text would pass for a whole one.

@@ -1,18 +1,27 @@
 """What the data of server-sent events holds (protocol section 10), for the documents and whoever checks against them.
 
-The bytes are made in sse.py, by hand for their speed; the tests hold both to each other.
+The fields are those of the events' definitions, beside a chunk's.
 """
 
-from typing import Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
 
 from archer_ws.llm_gateway.examples import UNAVAILABLE
 from archer_ws.llm_gateway.types import FinishReasonText, StreamChunk
-from archer_ws.rpc.messages import StreamEnded, StreamProgress, StreamStarted
+from archer_ws.sessions.streams.events import (
+    EVENTS,
+    ControlEvent,
+    StreamEnded,
+    StreamProgress,
+    StreamStarted,
+    model_of,
+)
 
-_EMPTY: Any = Field(description="Empty: only plain messages have text.")
-_NULL: Any = Field(description="Null: only the end has one.")
+_Empty = Annotated[Literal[""], Field(description="Empty: only plain messages have text.")]
+_Null = Annotated[None, Field(description="Null: only the end has one.")]
+_WhyItStopped = Annotated[FinishReasonText | None, Field(description="Why the model stopped; null where it did not.")]
 
 
 class TextEvent(StreamChunk):
@@ -28,98 +37,88 @@ class TextEvent(StreamChunk):
     )
 
 
-class StartedEvent(StreamStarted):
-    """`event: started`: the provider answered."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "content": "",
-                    "finish_reason": None,
-                    "stream_id": "sky-1",
-                    "seq": 1,
-                    "session_id": "sky",
-                    "provider": "ollama",
-                    "model": "llama3.2",
-                }
-            ]
+#: What is said of an event here where that is not what its definition says, and examples that are not the socket's.
+_DESCRIPTIONS: dict[type[ControlEvent], str] = {
+    StreamStarted: "`event: started`: the provider answered.",
+    StreamEnded: "`event: ended`, the last one; after it comes `data: [DONE]`.",
+}
+_EXAMPLES: dict[type[ControlEvent], list[JsonDict]] = {
+    StreamStarted: [
+        {
+            "content": "",
+            "finish_reason": None,
+            "stream_id": "sky-1",
+            "seq": 1,
+            "session_id": "sky",
+            "provider": "ollama",
+            "model": "llama3.2",
         }
+    ],
+    StreamProgress: [
+        {
+            "content": "",
+            "finish_reason": None,
+            "stream_id": "sky-1",
+            "seq": 1,
+            "phase": "queued",
+            "detail": "ollama is busy with other requests",
+        },
+    ],
+    StreamEnded: [
+        {
+            "content": "",
+            "finish_reason": "stop",
+            "stream_id": "sky-1",
+            "seq": 3,
+            "status": "completed",
+            "usage": {"prompt_tokens": 14, "completion_tokens": 8, "total_tokens": 22},
+            "text_bytes": 37,
+            "history_dropped": 2,
+            "stored": False,
+        },
+        {
+            "content": "",
+            "finish_reason": None,
+            "stream_id": "sky-1",
+            "seq": 2,
+            "status": "cancelled",
+            "reason": "client",
+            "text_bytes": 0,
+        },
+        {
+            "content": "",
+            "finish_reason": None,
+            "stream_id": "sky-1",
+            "seq": 1,
+            "status": "failed",
+            "text_bytes": 0,
+            "error": UNAVAILABLE,
+        },
+    ],
+}
+
+
+def _as_data(event: type[ControlEvent]) -> type[BaseModel]:
+    """The data of `event: KIND`."""
+    said = event.__doc__ or ""
+    return model_of(
+        event,
+        name=f"{event.kind.capitalize()}Event",
+        description=_DESCRIPTIONS.get(event, f"`event: {event.kind}`: {said[:1].lower()}{said[1:]}"),
+        examples=_EXAMPLES.get(event) or [_beside_a_chunk(example) for example in event.examples],
+        replaced={
+            "content": (_Empty, ...),
+            "finish_reason": (_WhyItStopped if event is StreamEnded else _Null, ...),
+        },
     )
 
-    content: Literal[""] = _EMPTY
-    finish_reason: None = _NULL
 
-
-class ProgressEvent(StreamProgress):
-    """`event: progress`: what happens before the first text."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "content": "",
-                    "finish_reason": None,
-                    "stream_id": "sky-1",
-                    "seq": 1,
-                    "phase": "queued",
-                    "detail": "ollama is busy with other requests",
-                },
-            ]
-        }
-    )
-
-    content: Literal[""] = _EMPTY
-    finish_reason: None = _NULL
-
-
-class EndedEvent(StreamEnded):
-    """`event: ended`, the last one; after it comes `data: [DONE]`."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "content": "",
-                    "finish_reason": "stop",
-                    "stream_id": "sky-1",
-                    "seq": 3,
-                    "status": "completed",
-                    "usage": {"prompt_tokens": 14, "completion_tokens": 8, "total_tokens": 22},
-                    "text_bytes": 37,
-                    "history_dropped": 2,
-                    "stored": False,
-                },
-                {
-                    "content": "",
-                    "finish_reason": None,
-                    "stream_id": "sky-1",
-                    "seq": 2,
-                    "status": "cancelled",
-                    "reason": "client",
-                    "text_bytes": 0,
-                },
-                {
-                    "content": "",
-                    "finish_reason": None,
-                    "stream_id": "sky-1",
-                    "seq": 1,
-                    "status": "failed",
-                    "text_bytes": 0,
-                    "error": UNAVAILABLE,
-                },
-            ]
-        }
-    )
-
-    content: Literal[""] = _EMPTY
-    finish_reason: FinishReasonText | None = Field(description="Why the model stopped; null where it did not.")
+def _beside_a_chunk(example: JsonDict) -> JsonDict:
+    return {"finish_reason": None, **example, "content": ""}
 
 
 #: By the event's name; plain text has none.
 EVENT_MODELS: dict[str, type[BaseModel]] = {
     "message": TextEvent,
-    "started": StartedEvent,
-    "progress": ProgressEvent,
-    "ended": EndedEvent,
+    **{event.kind: _as_data(event) for event in EVENTS if issubclass(event, ControlEvent)},
 }

@@ -17,7 +17,8 @@ from archer_ws.api.statuses import http_status
 from archer_ws.api.streaming.sse import KEEP_ALIVE, MEDIA_TYPE, encode_event
 from archer_ws.core.lean_event import LeanEvent
 from archer_ws.sessions.manager import Attachment
-from archer_ws.sessions.streams.log import Ended, Event, StreamLog
+from archer_ws.sessions.streams.events import Event, StreamEnded
+from archer_ws.sessions.streams.log import StreamLog
 from archer_ws.sessions.streams.stream import Stream
 from archer_ws.sessions.views import chat_response
 
@@ -51,7 +52,7 @@ class EventStreamResponse(Response):
         self._hold.reader = self
         self._unwatch: Callable[[], None] = lambda: None
         self._cursor = after
-        self._encode = encode or _encoder(stream.stream_id)
+        self._encode = encode or encode_event
         self._more = LeanEvent()
         self._loop = asyncio.get_running_loop()
         self._sent_at = self._loop.time()
@@ -119,7 +120,7 @@ class EventStreamResponse(Response):
             self._cursor = event.seq
             pieces.append(self._encode(event))
             size += len(pieces[-1])
-            if isinstance(event, Ended):
+            if isinstance(event, StreamEnded):
                 return b"".join(pieces), True
         return b"".join(pieces), False
 
@@ -133,11 +134,6 @@ def event_stream_head(stream: Stream) -> Response:
 
 def _headers(stream: Stream) -> dict[str, str]:
     return {"X-Stream-ID": stream.stream_id, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-
-
-def _encoder(stream_id: str) -> Callable[[Event], bytes]:
-    # Not a partial: a keyword of one costs half a microsecond, and this runs for every token.
-    return lambda event: encode_event(event, stream_id)
 
 
 class WholeAnswerResponse(Response):

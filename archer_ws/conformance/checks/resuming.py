@@ -16,6 +16,7 @@ from archer_ws.conformance.peer import Peer
 from archer_ws.conformance.registry import check
 from archer_ws.conformance.told import REPLAYED_BYTES_MAX, Told
 from archer_ws.sessions.models import StreamInfo
+from archer_ws.sessions.streams.events import as_fields, as_json
 
 #: How often a stream is looked at that nobody may hold meanwhile, in seconds.
 _LOOK_EVERY_S = 0.05
@@ -58,7 +59,7 @@ async def replays_are_whole(bench: Bench) -> None:
     expect(replay.content == told.content, f"the text {told.content!r}", replay.content)
     expect(replay.started == told.started, "the same stream/started", replay.kinds)
     expect(replay.progress == told.progress, "the same stream/progress", replay.progress)
-    expect(again == end, f"the same end, {end.model_dump_json(exclude_none=True)}", again.model_dump(exclude_none=True))
+    expect(again == end, f"the same end, {as_json(end).decode()}", as_fields(again))
     longest = max(replay.longest_delta_bytes, told.longest_delta_bytes)
     expect(longest <= REPLAYED_BYTES_MAX, f"deltas of at most {REPLAYED_BYTES_MAX} bytes", longest)
 
@@ -179,7 +180,7 @@ async def followers_get_the_same(bench: Bench) -> None:
     followed = await other.subscribe(told.stream_id)
     end, same = await peer.ended(told), await other.ended(followed)
     expect(followed.content == told.content, f"the text {told.content!r}", followed.content)
-    expect(same == end, "the same end", same.model_dump(exclude_none=True))
+    expect(same == end, "the same end", as_fields(same))
 
 
 async def _over(bench: Bench, peer: Peer, told: Told) -> tuple[StreamInfo, int]:

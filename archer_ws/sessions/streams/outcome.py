@@ -1,6 +1,7 @@
 """How a generation ended, and what it cost. Pure."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from archer_ws.core.exceptions import ArcherError, InternalError, OutputTooLong, UpstreamTruncated
@@ -39,15 +40,17 @@ class Outcome:
         return cls("failed", error=defect)
 
 
-def final_usage(status: StreamStatus, told: TokenUsage | None, text_bytes: int, prompt_estimate: int) -> TokenUsage:
+def final_usage(
+    status: StreamStatus, told: TokenUsage | None, text_bytes: int, estimate_prompt: Callable[[], int]
+) -> TokenUsage:
     """The provider's figures for a completed stream, else the best that can be said; also where it told only some.
 
-    `told` is the last the provider said, `text_bytes` counts what came (reasoning too), `prompt_estimate` is our own
-    count of the prompt's tokens.
+    `told` is the last the provider said, `text_bytes` counts what came (reasoning too), `estimate_prompt` gives our
+    own count of the prompt's tokens, and is asked only where there is no other.
     """
     if told is not None and status == "completed" and not told.estimated:
         return told
-    prompt = told.prompt_tokens if told and told.prompt_tokens else prompt_estimate
+    prompt = told.prompt_tokens if told and told.prompt_tokens else estimate_prompt()
     completion = max(told.completion_tokens if told else 0, -(-text_bytes // BYTES_PER_TOKEN))
     return TokenUsage(
         prompt_tokens=prompt,

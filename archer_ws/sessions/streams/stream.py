@@ -30,8 +30,9 @@ from archer_ws.llm_gateway.types import (
 )
 from archer_ws.sessions.admission import admit
 from archer_ws.sessions.streams.end_line import EndLine
+from archer_ws.sessions.streams.events import TEXT_KINDS, StreamEnded, StreamProgress, StreamStarted, TextKind
 from archer_ws.sessions.streams.hold import Hold
-from archer_ws.sessions.streams.log import Ended, LogFull, MemoryLog, Progress, Started, StreamLog, TextKind
+from archer_ws.sessions.streams.log import LogFull, NewLog
 from archer_ws.sessions.streams.outcome import Outcome, final_usage
 from archer_ws.sessions.streams.scalars import ScalarEncoder
 from archer_ws.sessions.streams.work import StreamIdentity, Work
@@ -47,6 +48,7 @@ class Stream:
 
     Args:
         identity: what it is.
+        new_log: makes its log.
         grace_s: how long it runs without holders when it goes on after a disconnect; None is to its end.
         on_end: called once, after the last event.
         on_unheld: called when the last holder of an ended stream is gone.
@@ -56,6 +58,7 @@ class Stream:
     def __init__(
         self,
         identity: StreamIdentity,
+        new_log: NewLog,
         *,
         grace_s: float | None = None,
         on_end: Callable[["Stream"], None] = lambda _: None,
@@ -63,7 +66,7 @@ class Stream:
         on_orphan: Callable[[asyncio.Task[None]], None] = lambda _: None,
     ) -> None:
         self.identity = identity
-        self.log: StreamLog = MemoryLog()
+        self.log = new_log()
         self.created_at = utc_now()
         self.ended_at = self.created_at
         self.history_dropped: int | None = None
@@ -82,7 +85,7 @@ class Stream:
         self._started = False
         self._began = time.monotonic()
         self._first_text_ms: float | None = None
-        self._encoders: dict[TextKind, ScalarEncoder] = {"content": ScalarEncoder(), "reasoning": ScalarEncoder()}
+        self._encoders: dict[TextKind, ScalarEncoder] = {kind: ScalarEncoder() for kind in TEXT_KINDS}
         # In the order they came: a dict, as a set costs twice as much.
         self._holds: dict[Hold, None] = {}
         self._grace: asyncio.TimerHandle | None = None
@@ -102,6 +105,11 @@ class Stream:
         if self._outcome is not None:
             return self._outcome.status
         return "cancelling" if self._is_cancelling() else self._live_status
+
+    @property
+    def cancel_reason(self) -> CancelReason | None:
+        """Who cancelled it, where it has ended so."""
+        return self._outcome.reason if self._outcome is not None else None
 
     @property
     def is_live(self) -> bool:
@@ -160,7 +168,9 @@ class Stream:
 
     def progress(self, phase: ProgressPhase, detail: str | None) -> None:
         """Tell what happens before the first text."""
-        self.log.append(lambda seq: Progress(seq, phase, detail))
+        self.log.append(
+            lambda seq: StreamProgress(stream_id=self.stream_id, seq=seq, phase=phase, detail=detail),
+        )
 
     def hold(self) -> Hold:
         """Keep the stream alive as its reader (protocol section 7)."""
@@ -266,10 +276,10 @@ class Stream:
 
     async def _read(self, work: Work) -> None:
         try:
-            await self._read_all(await work.open(self))
+            await self._read_all(await work.open())
         except ContextTooLong:
             # Told before anything else is: the prompt alone is too long.
-            again = None if self._started else await work.open_shorter(self)
+            again = None if self._started else await work.open_shorter()
             if again is None:
                 raise
             await self._read_all(again)
@@ -285,7 +295,15 @@ class Stream:
         if not self._started:
             self._started = True
             identity = self.identity
-            self.log.append(lambda seq: Started(seq, identity.session_id, identity.provider, identity.model))
+            self.log.append(
+                lambda seq: StreamStarted(
+                    stream_id=identity.stream_id,
+                    seq=seq,
+                    session_id=identity.session_id,
+                    provider=identity.provider,
+                    model=identity.model,
+                )
+            )
         if chunk.usage is not None:
             self.usage = chunk.usage
         if chunk.finish_reason is not None:
@@ -314,11 +332,12 @@ class Stream:
         if outcome is None:
             # The owner itself was cancelled: its loop is closing.
             outcome = self._outcome = Outcome("cancelled", self._cancel_reason or "draining")
-        usage = self.usage = final_usage(outcome.status, self.usage, self.log.text_bytes, work.prompt_tokens)
+        usage = self.usage = final_usage(outcome.status, self.usage, self.log.text_bytes, work.estimate_prompt)
         error = outcome.error
         self.ended_at = utc_now()
         self.log.append(
-            lambda seq: Ended(
+            lambda seq: StreamEnded(
+                stream_id=self.stream_id,
                 seq=seq,
                 status=outcome.status,
                 reason=outcome.reason,

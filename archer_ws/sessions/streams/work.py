@@ -2,12 +2,9 @@
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Literal, Protocol
 
 from archer_ws.llm_gateway.types import StreamChunk, StreamStatus
-
-if TYPE_CHECKING:
-    from archer_ws.sessions.streams.stream import Stream
 
 
 class Work(Protocol):
@@ -24,18 +21,17 @@ class Work(Protocol):
             ArcherError: it is not.
         """
 
-    async def open(self, stream: "Stream") -> AsyncGenerator[StreamChunk, None]:
+    async def open(self) -> AsyncGenerator[StreamChunk, None]:
         """Wait until the stream may run, and give its chunks."""
 
-    async def open_shorter(self, stream: "Stream") -> AsyncGenerator[StreamChunk, None] | None:
+    async def open_shorter(self) -> AsyncGenerator[StreamChunk, None] | None:
         """Once more with less before it, where what was sent did not fit the model; None where that makes no sense."""
 
     async def settle(self, status: StreamStatus, content: str) -> bool:
-        """Keep the answer, and tell whether it is kept by now; never waits longer than SETTLE_LIMIT_S."""
+        """Keep the answer, and tell whether it is kept by now; never waits longer than `Limits.settle_limit_s`."""
 
-    @property
-    def prompt_tokens(self) -> int:
-        """An estimate, for a provider that did not say."""
+    def estimate_prompt(self) -> int:
+        """About how many tokens were sent, for a provider that did not say."""
 
 
 @dataclass(frozen=True, slots=True)

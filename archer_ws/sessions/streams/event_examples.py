@@ -1,0 +1,50 @@
+"""Examples of a stream's events: they stand in the schemas, the documents and the tests."""
+
+from pydantic.config import JsonDict
+
+STARTED: list[JsonDict] = [
+    {"stream_id": "sky-2", "seq": 2, "session_id": "sky", "provider": "ollama", "model": "llama3.2"}
+]
+PROGRESS: list[JsonDict] = [
+    {"stream_id": "sky-2", "seq": 1, "phase": "queued", "detail": "ollama is busy with other requests"}
+]
+DELTAS: list[JsonDict] = [
+    {"stream_id": "sky-2", "from": 3, "seq": 5, "content": "Because air"},
+    {"stream_id": "sky-2", "from": 6, "seq": 6, "reasoning": "Rayleigh scattering."},
+    {"stream_id": "sky-2", "from": 7, "seq": 7, "content": " scatters", "reset": True},
+]
+ENDED: list[JsonDict] = [
+    {
+        "stream_id": "sky-2",
+        "seq": 9,
+        "status": "completed",
+        "finish_reason": "stop",
+        "usage": {"prompt_tokens": 14, "completion_tokens": 11, "total_tokens": 25},
+        "text_bytes": 46,
+        "history_dropped": 2,
+        "content": "Because air scatters blue light more than red.",
+    },
+    {"stream_id": "sky-2", "seq": 8, "status": "cancelled", "reason": "client", "text_bytes": 11},
+    {
+        "stream_id": "sky-2",
+        "seq": 9,
+        "status": "completed",
+        "finish_reason": "stop",
+        "text_bytes": 46,
+        "stored": False,
+    },
+    {
+        "stream_id": "sky-2",
+        "seq": 8,
+        "status": "incomplete",
+        "text_bytes": 11,
+        "error": {
+            "kind": "upstream_truncated",
+            "message": "the answer of ollama stopped without its end",
+            "retryable": True,
+            "request_id": "con_Zq0wXyNn2m1pS8dQ4hKt.7",
+            "stream_id": "sky-2",
+            "provider": "ollama",
+        },
+    },
+]

@@ -1,0 +1,189 @@
+"""The events of a stream, each defined once (protocol section 4).
+
+Everything that writes or reads an event's fields takes them from here: the log holds these values, the socket sends
+them as the params of `stream/KIND`, server-sent events as the data of `event: KIND`, the schemas and generated types
+describe them, the Python client gives them to its user. A new kind of event is a class below and its place in `EVENTS`;
+a new field is a line. What is left is for those who act on it.
+
+Text is the exception: one delta is made for every token and reader. The log gives it as a `Delta` of bytes, whose form
+on each wire is written out by hand where it is sent; `StreamDelta` is what it must amount to, and the tests hold it to
+that.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, fields
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, create_model
+from pydantic.config import JsonDict
+
+from archer_ws.core.exceptions import ErrorInfo
+from archer_ws.core.wire_types import Count, Seq, opened
+from archer_ws.llm_gateway.types import (
+    NOT_STORED,
+    CancelReason,
+    FinishReasonText,
+    ProgressPhase,
+    StreamStatus,
+    TokenUsage,
+    optional,
+)
+from archer_ws.sessions.streams.event_examples import DELTAS, ENDED, PROGRESS, STARTED
+
+#: What a stream's text is: the field of a delta that carries it.
+TextKind = Literal["content", "reasoning"]
+TEXT_KINDS: tuple[TextKind, ...] = get_args(TextKind)
+
+StreamId = Annotated[str, Field(description="The stream it is about.")]
+# Clients read events of newer servers, which may say more: text, and not the values alone that are known.
+Phase = Annotated[str, opened(ProgressPhase)]
+Status = Annotated[str, opened(StreamStatus)]
+Reason = Annotated[str, opened(CancelReason)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlEvent:
+    """An event that is not text; it takes one number of its stream's log."""
+
+    #: Its name: of the notification `stream/KIND`, and of the server-sent `event: KIND`.
+    kind: ClassVar[str]
+    examples: ClassVar[list[JsonDict]]
+
+    stream_id: StreamId
+    seq: Annotated[Seq, Field(description="The event's number in its stream's log, from 1.")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamStarted(ControlEvent):
+    """The provider answered; once, however many attempts."""
+
+    kind = "started"
+    examples = STARTED
+
+    session_id: Annotated[str | None, optional("The conversation the stream belongs to.")] = None
+    provider: Annotated[str, Field(description="The provider that answers.")]
+    model: Annotated[str, Field(description="The model that answers.")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamProgress(ControlEvent):
+    """What happens before the first text."""
+
+    kind = "progress"
+    examples = PROGRESS
+
+    phase: Annotated[Phase, Field(description="What the stream does.")]
+    detail: Annotated[str | None, optional("More about it, for a person.")] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamDelta:
+    """The log's events `from`..`seq`; one of `content` and `reasoning` has their text."""
+
+    kind: ClassVar[str] = "delta"
+    examples: ClassVar[list[JsonDict]] = DELTAS
+
+    stream_id: StreamId
+    from_: Annotated[
+        Seq, Field(alias="from", description="The first event in it: always the last `seq` you have seen, plus 1.")
+    ]
+    seq: Annotated[Seq, Field(description="The last event in it.")]
+    content: Annotated[str | None, optional("A piece of the answer.")] = None
+    reasoning: Annotated[str | None, optional("A piece of the model's visible reasoning.")] = None
+    reset: Annotated[bool | None, optional("True: discard the text you have, the log was trimmed.")] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamEnded(ControlEvent):
+    """The last event of every stream."""
+
+    kind = "ended"
+    examples = ENDED
+
+    status: Annotated[Status, Field(description="How it ended: completed, cancelled, incomplete or failed.")]
+    reason: Annotated[Reason | None, optional("Who cancelled it.")] = None
+    finish_reason: Annotated[
+        FinishReasonText | None, optional("Why the model stopped; absent where it did not say.")
+    ] = None
+    usage: Annotated[TokenUsage | None, optional("What it cost, in tokens.")] = None
+    text_bytes: Annotated[Count, Field(description="The length of the whole answer, in bytes of UTF-8.")]
+    history_dropped: Annotated[
+        Count | None, optional("Messages of the session left out to fit the model's context.")
+    ] = None
+    #: Never in the log, which has the text: added where it is sent.
+    content: Annotated[str | None, optional("The whole answer, where the request said `stream: false`.")] = None
+    error: Annotated[ErrorInfo | None, optional("Why it failed or is incomplete.")] = None
+    stored: Annotated[bool | None, optional(NOT_STORED)] = None
+
+
+#: Every kind of event, in the order in which the documents have them.
+EVENTS: tuple[type[ControlEvent] | type[StreamDelta], ...] = (
+    StreamStarted,
+    StreamProgress,
+    StreamDelta,
+    StreamEnded,
+)
+
+
+class Delta(NamedTuple):
+    """The text of the events `from_seq..seq`, all of one kind, as UTF-8: what a StreamDelta is made from."""
+
+    from_seq: int
+    seq: int
+    kind: TextKind
+    text: bytes
+
+
+Event = ControlEvent | Delta
+#: Builds the event that a log has a number for.
+MakeEvent = Callable[[int], ControlEvent]
+
+
+def as_json(event: ControlEvent | StreamDelta) -> bytes:
+    """The event as the socket sends it: without what is None."""
+    return _ADAPTERS[type(event)].dump_json(event, by_alias=True, exclude_none=True)
+
+
+def as_fields(event: ControlEvent | StreamDelta) -> dict[str, Any]:
+    """The same fields in their order, as plain JSON values."""
+    fields_told: dict[str, Any] = _ADAPTERS[type(event)].dump_python(
+        event, mode="json", by_alias=True, exclude_none=True
+    )
+    return fields_told
+
+
+def model_of(
+    event: type[ControlEvent] | type[StreamDelta],
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    examples: list[JsonDict] | None = None,
+    replaced: Mapping[str, Any] | None = None,
+) -> type[BaseModel]:
+    """The definition as a Pydantic model, from which schemas and generated types are made.
+
+    Args:
+        event: the definition.
+        name: the model's name, its description and examples; by default the definition's own.
+        description: see `name`.
+        examples: see `name`.
+        replaced: fields that this form of the event has otherwise or besides: types and defaults, as for create_model.
+    """
+    defined = {field.name: (field.type, ... if field.default is MISSING else field.default) for field in fields(event)}
+    model: type[BaseModel] = create_model(
+        name or event.__name__,
+        __config__=ConfigDict(json_schema_extra={"examples": [*(examples or event.examples)]}),
+        __doc__=description or event.__doc__,
+        **{**defined, **(replaced or {})},
+    )
+    return model
+
+
+class _Adapters(dict[type, TypeAdapter[Any]]):
+    def __missing__(self, event: type) -> TypeAdapter[Any]:
+        adapter: TypeAdapter[Any] = TypeAdapter(event)
+        self[event] = adapter
+        return adapter
+
+
+_ADAPTERS = _Adapters()

@@ -1,0 +1,165 @@
+"""A stream's log in this process's memory.
+
+It takes the text itself plus four bytes an event: one UTF-8 buffer, the end offset of each event in it, twelve bytes
+for each change of kind, and the few events that are not text (CONTROL_EVENT_BYTES each, about).
+"""
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Callable
+
+from archer_ws.core.limits import CONTROL_EVENT_BYTES
+from archer_ws.sessions.streams.events import ControlEvent, Delta, Event, MakeEvent, StreamEnded, TextKind
+from archer_ws.sessions.streams.log import DELTA_BYTES_MAX, LOG_BYTES_MAX, LogFull, Watcher
+
+
+class MemoryLog:
+    """The log in this process's memory."""
+
+    def __init__(self) -> None:
+        self._text = bytearray()
+        #: _ends[seq - 1]: where event seq's text ends in the buffer. 4 MiB fit 32 bits.
+        self._ends = array("I")
+        self._control: dict[int, ControlEvent] = {}
+        # A run is a stretch of adjacent events of one kind; a control event is a run of its own (None).
+        self._run_starts = array("I")
+        self._run_kinds: list[TextKind | None] = []
+        # By registration: one callable may watch twice.
+        self._watchers: dict[object, Watcher] = {}
+        #: Most streams have one reader, which is told of every token.
+        self._sole_watcher: Watcher | None = None
+        self._content_bytes = 0
+        self._full = False
+        self.ended: StreamEnded | None = None
+
+    @property
+    def head_seq(self) -> int:
+        """The newest event's number; 0 while there is none."""
+        return len(self._ends)
+
+    @property
+    def content_bytes(self) -> int:
+        """The size of the answer so far, reasoning apart."""
+        return self._content_bytes
+
+    @property
+    def text_bytes(self) -> int:
+        """The size of all text so far, reasoning included."""
+        return len(self._text)
+
+    @property
+    def size_bytes(self) -> int:
+        """What the log costs in memory, about."""
+        text_runs = len(self._run_starts) - len(self._control)
+        events = 4 * len(self._ends) + 12 * text_runs + CONTROL_EVENT_BYTES * len(self._control)
+        return len(self._text) + events
+
+    def append_text(self, kind: TextKind, text: bytes) -> None:
+        """Add text (whole UTF-8 characters); empty text adds nothing.
+
+        Raises:
+            LogFull: not all of it fitted, or an earlier piece did not: what is kept is a beginning, without gaps.
+        """
+        if not text or self.ended is not None:
+            return
+        if self._full:
+            raise LogFull
+        size = len(text)
+        if size <= DELTA_BYTES_MAX and len(self._text) + size <= LOG_BYTES_MAX:
+            self._append_event(kind, text)
+            self._notify()
+            return
+        fitting = text[: _boundary(text, LOG_BYTES_MAX - len(self._text))]
+        start = 0
+        while start < len(fitting):
+            end = _boundary(fitting, start + DELTA_BYTES_MAX)
+            self._append_event(kind, fitting[start:end])
+            start = end
+        if fitting:
+            self._notify()
+        if len(fitting) < size:
+            self._full = True
+            raise LogFull
+
+    def _append_event(self, kind: TextKind, text: bytes) -> None:
+        if not self._run_kinds or self._run_kinds[-1] != kind:
+            self._run_starts.append(len(self._ends) + 1)
+            self._run_kinds.append(kind)
+        if kind == "content":
+            self._content_bytes += len(text)
+        self._text += text
+        self._ends.append(len(self._text))
+
+    def append(self, make: MakeEvent) -> None:
+        """Add the event that `make` builds for its seq."""
+        if self.ended is not None:
+            return
+        seq = len(self._ends) + 1
+        event = make(seq)
+        self._run_starts.append(seq)
+        self._run_kinds.append(None)
+        self._ends.append(len(self._text))
+        self._control[seq] = event
+        if isinstance(event, StreamEnded):
+            self.ended = event
+        self._notify()
+
+    def read(self, after: int, max_bytes: int = DELTA_BYTES_MAX) -> Event | None:
+        """The next event after `after`, adjacent text of one kind merged up to `max_bytes`; None at the head."""
+        seq, head = after + 1, len(self._ends)
+        if seq > head:
+            return None
+        if seq == head and (kind := self._run_kinds[-1]) is not None:
+            # What most reads are for, while the reader keeps up.
+            return Delta(seq, seq, kind, bytes(self._text[self._ends[-2] if seq > 1 else 0 :]))
+        run = bisect_right(self._run_starts, seq) - 1
+        kind = self._run_kinds[run]
+        if kind is None:
+            return self._control[seq]
+        run_end = self._run_starts[run + 1] - 1 if run + 1 < len(self._run_starts) else head
+        start = self._ends[seq - 2] if seq > 1 else 0
+        last = max(seq, bisect_right(self._ends, start + max_bytes, seq - 1, run_end))
+        return Delta(seq, last, kind, bytes(self._text[start : self._ends[last - 1]]))
+
+    def text(self, kind: TextKind) -> str:
+        """All text of that kind."""
+        pieces = []
+        for run, run_kind in enumerate(self._run_kinds):
+            if run_kind == kind:
+                first = self._run_starts[run]
+                last = self._run_starts[run + 1] - 1 if run + 1 < len(self._run_starts) else len(self._ends)
+                pieces.append(self._text[self._ends[first - 2] if first > 1 else 0 : self._ends[last - 1]])
+        return b"".join(pieces).decode()
+
+    def watch(self, watcher: Watcher) -> Callable[[], None]:
+        """Call `watcher` after every append, until the returned function is called."""
+        registration = object()
+        self._watchers[registration] = watcher
+        self._find_sole_watcher()
+
+        def unwatch() -> None:
+            self._watchers.pop(registration, None)
+            self._find_sole_watcher()
+
+        return unwatch
+
+    def _find_sole_watcher(self) -> None:
+        self._sole_watcher = next(iter(self._watchers.values())) if len(self._watchers) == 1 else None
+
+    def _notify(self) -> None:
+        if self._sole_watcher is not None:
+            self._sole_watcher()
+        elif self._watchers:
+            # A copy: a watcher may end its own watch, or another's, while it is told.
+            for registration, watcher in tuple(self._watchers.items()):
+                if registration in self._watchers:
+                    watcher()
+
+
+def _boundary(text: bytes, at: int) -> int:
+    """The last place between two characters, or at the end, that is not behind `at`."""
+    if at >= len(text):
+        return len(text)
+    while at > 0 and text[at] & 0xC0 == 0x80:
+        at -= 1
+    return at
