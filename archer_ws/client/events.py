@@ -12,6 +12,9 @@ from pydantic import ValidationError
 from archer_ws.core.exceptions import ErrorInfo
 from archer_ws.llm_gateway.types import TokenUsage
 
+#: What a delta has beside its text.
+_BARE = frozenset({"stream_id", "from", "seq", "reset"})
+
 
 @dataclass(frozen=True, slots=True)
 class Started:
@@ -55,7 +58,32 @@ class Ended:
     stored: bool | None = None
 
 
-StreamEvent = Started | Progress | Delta | Ended
+@dataclass(frozen=True, slots=True)
+class UnknownEvent:
+    """An event of a newer server, or text of a kind that this client does not know; as it came."""
+
+    method: str
+    params: Mapping[str, Any]
+
+
+StreamEvent = Started | Progress | Delta | Ended | UnknownEvent
+
+
+def numbers_of(params: Mapping[str, Any]) -> tuple[int, int] | None:
+    """The first and the last number of the events that a notification stands for, known or not (protocol 5.6).
+
+    Returns:
+        None for what is no event of a stream's log.
+    """
+    seq, first = params.get("seq"), params.get("from")
+    if type(seq) is not int:
+        return None
+    return first if type(first) is int else seq, seq
+
+
+def has_unknown_text(delta: Mapping[str, Any]) -> bool:
+    """Whether a delta's text is of a kind that this client does not know."""
+    return not any(isinstance(delta.get(kind), str) for kind in ("content", "reasoning")) and not delta.keys() <= _BARE
 
 
 def parse_started(params: Mapping[str, Any]) -> Started:
