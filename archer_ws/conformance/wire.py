@@ -4,11 +4,11 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 from archer_ws.conformance.methods import CODES, OWN_KINDS, RETRYABLE, Misfit, Shape
 from archer_ws.core.exceptions import ErrorInfo
-from archer_ws.rpc.messages import NOTIFICATIONS
+from archer_ws.rpc.messages import NOTIFICATIONS, StreamDelta, StreamEnded, StreamProgress, StreamStarted
 
 RequestId = str | int
 
@@ -37,8 +37,22 @@ class Response:
 
 
 @dataclass(frozen=True, slots=True)
+class UnknownEvent:
+    """The events `first` to `seq` of a stream's log, which this command does not know (protocol section 5.6)."""
+
+    method: str
+    stream_id: str
+    first: int
+    seq: int
+
+
+#: What has a number in a stream's log.
+StreamEvent: TypeAlias = StreamStarted | StreamProgress | StreamDelta | StreamEnded | UnknownEvent
+
+
+@dataclass(frozen=True, slots=True)
 class Notification:
-    """A notification; `params` is None for a method this command does not know."""
+    """A notification; `params` is None where this command does not know the method, and it is no stream's event."""
 
     method: str
     params: Any
@@ -112,7 +126,7 @@ def _notification(message: dict[str, Any]) -> Notification:
         raise Misfit("a notification whose method is no text or whose params are no object")
     shape = _SHAPES.get(method)
     if shape is None:
-        return Notification(method, None)
+        return Notification(method, _unknown_event(method, params))
     try:
         fitting = shape.fit(params)
     except Misfit as misfit:
@@ -120,6 +134,13 @@ def _notification(message: dict[str, Any]) -> Notification:
     if faults := list(_faults(params, "params")):
         raise Misfit(f"{method}: {faults[0]}")
     return Notification(method, fitting)
+
+
+def _unknown_event(method: str, params: dict[str, Any]) -> UnknownEvent | None:
+    stream_id, seq, first = params.get("stream_id"), params.get("seq"), params.get("from")
+    if not isinstance(stream_id, str) or type(seq) is not int:
+        return None
+    return UnknownEvent(method, stream_id, first if type(first) is int else seq, seq)
 
 
 def _error(error: Any) -> ErrorBody:
