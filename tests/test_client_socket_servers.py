@@ -16,6 +16,7 @@ from archer_ws.client import (
     ChatStream,
     ClientError,
     ClosedByServer,
+    Delta,
     NotArcher,
     Refused,
     Unreachable,
@@ -294,6 +295,27 @@ async def test_a_trimmed_log_discards_the_text_that_came() -> None:
         events = [event async for event in stream.events()]
         assert stream.text == "new"
         assert getattr(events[-2], "reset", False)
+
+
+async def test_a_reset_is_told_also_where_it_brings_no_text_that_is_known() -> None:
+    async def serve(connection: websockets.ServerConnection, request: dict[str, Any]) -> None:
+        stream_id = request["params"].get("stream_id", "")
+        await answer(connection, request, {"stream_id": stream_id, **ACCEPTED})
+        if request["method"] == "ping":
+            return
+        await tell(connection, "stream/delta", stream_id=stream_id, from_=1, seq=1, content="old")
+        await tell(connection, "stream/delta", stream_id=stream_id, from_=1, seq=2, arguments="{}", reset=True)
+        await tell(connection, "stream/delta", stream_id=stream_id, from_=3, seq=3, content="new")
+        await tell(connection, "stream/ended", stream_id=stream_id, seq=4, status="completed", text_bytes=1)
+
+    async with asyncio.timeout(LIMIT_S), listening(Scripted(serve)) as url, impatient(url) as client:
+        stream = client.chat("Why?")
+        while stream.ended is None:
+            await client.ping()
+        events = [event async for event in stream.events()]
+        assert stream.text == "new"
+        assert events[0] == Delta(reset=True)
+        assert events[2] == Delta(content="new")
 
 
 async def test_a_delete_that_had_to_be_repeated_finds_its_own_work_done() -> None:

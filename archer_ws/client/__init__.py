@@ -23,7 +23,7 @@ from archer_ws.client.errors import (
     StreamIncomplete,
     Unreachable,
 )
-from archer_ws.client.events import Delta, Ended, Progress, Started, StreamEvent
+from archer_ws.client.events import Delta, Ended, Progress, Started, StreamEvent, UnknownEvent
 from archer_ws.client.stream import ChatStream
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "StreamFailed",
     "StreamForgotten",
     "StreamIncomplete",
+    "UnknownEvent",
     "Unreachable",
     "connect",
 ]

@@ -213,7 +213,8 @@ _PAGE = 200
 async def _ask(link: Link, method: str, params: Mapping[str, Any], result: type[_Result]) -> _Result:
     answer = await link.request(method, params)
     try:
-        return result.model_validate(answer)
+        # What a newer server adds, such as parts of a message, is kept: in the model's `model_extra`.
+        return result.model_validate(answer, extra="allow")
     except ValidationError:
         raise NotArcher(
             f"the server's answer to {method} is not of archer.v1", "Is it an Archer server of this age?"

@@ -12,12 +12,26 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
 from archer_ws.core.exceptions import ErrorInfo
-from archer_ws.sessions.streams.events import EVENTS, ControlEvent
+from archer_ws.sessions.streams.events import EVENTS, TEXT_KINDS, ControlEvent
 from archer_ws.sessions.streams.events import StreamEnded as Ended
 from archer_ws.sessions.streams.events import StreamProgress as Progress
 from archer_ws.sessions.streams.events import StreamStarted as Started
 
-__all__ = ["Delta", "Ended", "Progress", "Started", "StreamEvent", "parse_error", "parse_event"]
+__all__ = [
+    "Delta",
+    "Ended",
+    "Progress",
+    "Started",
+    "StreamEvent",
+    "UnknownEvent",
+    "has_unknown_text",
+    "numbers_of",
+    "parse_error",
+    "parse_event",
+]
+
+#: What a delta has beside its text.
+_BARE = frozenset({"stream_id", "from", "seq", "reset"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +46,41 @@ class Delta:
     reset: bool = False
 
 
-StreamEvent = ControlEvent | Delta
+@dataclass(frozen=True, slots=True)
+class UnknownEvent:
+    """An event of a newer server, or text of a kind that this client does not know; as it came."""
+
+    method: str
+    params: Mapping[str, Any]
 
 
-def parse_event(method: str, params: Mapping[str, Any]) -> ControlEvent | None:
-    """The event of a notification; None where it is text, or of a kind that this version does not know."""
+StreamEvent = ControlEvent | Delta | UnknownEvent
+
+
+def parse_event(method: str, params: Mapping[str, Any]) -> ControlEvent | UnknownEvent:
+    """The event of a notification that is not text."""
     known = _READERS.get(method)
     if known is None:
-        return None
+        return UnknownEvent(method, params)
     event, readers = known
     return event(**{name: read(params.get(name)) for name, read in readers.items()})
+
+
+def numbers_of(params: Mapping[str, Any]) -> tuple[int, int] | None:
+    """The first and the last number of the events that a notification stands for, known or not (protocol 5.6).
+
+    Returns:
+        None for what is no event of a stream's log.
+    """
+    seq, first = params.get("seq"), params.get("from")
+    if type(seq) is not int:
+        return None
+    return first if type(first) is int else seq, seq
+
+
+def has_unknown_text(delta: Mapping[str, Any]) -> bool:
+    """Whether a delta's text is of a kind that this client does not know."""
+    return not any(isinstance(delta.get(kind), str) for kind in TEXT_KINDS) and not delta.keys() <= _BARE
 
 
 def parse_error(error: Mapping[str, Any]) -> ErrorInfo:

@@ -1,7 +1,8 @@
 """One answer as it comes: its events in order, its text, its end.
 
 Owns the order (nothing lost, doubled or out of turn, protocol section 5) and what has come but was not read yet:
-adjacent pieces are merged, so a slow reader costs no more memory than the text. The connection is link.py's.
+adjacent pieces are merged, so a slow reader costs no more memory than the text; what this client does not know is kept
+as it came. The connection is link.py's.
 """
 
 import asyncio
@@ -19,11 +20,20 @@ from archer_ws.client.errors import (
     StreamForgotten,
     StreamIncomplete,
 )
-from archer_ws.client.events import Delta, Ended, StreamEvent, parse_event
+from archer_ws.client.events import (
+    Delta,
+    Ended,
+    StreamEvent,
+    UnknownEvent,
+    has_unknown_text,
+    numbers_of,
+    parse_event,
+)
 from archer_ws.client.link import Link, Taken
 from archer_ws.client.requests import Call
 from archer_ws.sessions.streams.events import TEXT_KINDS, ControlEvent, TextKind
 
+_KNOWN_METHODS = frozenset({"stream/started", "stream/progress", "stream/delta", "stream/ended"})
 #: So many gaps in a row are mended by asking again; then the server is at fault.
 GAPS_MAX = 3
 
@@ -82,7 +92,7 @@ class ChatStream:
         self._gaps = 0
         self._failure: ClientError | None = None
         self._texts: dict[TextKind, _Text] = {kind: _Text() for kind in TEXT_KINDS}
-        self._pending: deque[_Piece | ControlEvent] = deque()
+        self._pending: deque[_Piece | ControlEvent | UnknownEvent] = deque()
         self._arrived = asyncio.Event()
 
     @property
@@ -176,20 +186,24 @@ class ChatStream:
         self._arrived.set()
 
     def take(self, method: str, params: Mapping[str, Any]) -> Taken:
-        """An event of the link's."""
+        """A notification about it: an event of its log, whatever its method, where it has a number (protocol 5.6)."""
         if not self._is_attached:
             return "taken"
-        seq, first = params.get("seq"), params.get("from", params.get("seq"))
-        if not isinstance(seq, int) or not isinstance(first, int):
+        numbers = numbers_of(params)
+        if numbers is None:
+            if method not in _KNOWN_METHODS:
+                return "taken"
             raise NotArcher("the server sent an event without its number", "Is it an Archer server of this age?")
-        is_reset = params.get("reset") is True
+        first, seq = numbers
+        is_reset = method == "stream/delta" and params.get("reset") is True
         if first != self.last_seq + 1 and not is_reset:
             return "taken" if seq <= self.last_seq else self._gap()
         self.last_seq = seq
         self._gaps = 0
         if method == "stream/delta":
             self._take_delta(params, is_reset=is_reset)
-        elif (event := parse_event(method, params)) is not None:
+        else:
+            event = parse_event(method, params)
             self._pending.append(event)
             if isinstance(event, Ended):
                 self.ended = event
@@ -207,17 +221,26 @@ class ChatStream:
     def _take_delta(self, params: Mapping[str, Any], *, is_reset: bool) -> None:
         if is_reset:
             self._texts = {kind: _Text() for kind in TEXT_KINDS}
-            self._pending = deque(event for event in self._pending if not isinstance(event, _Piece))
+            self._pending = deque(event for event in self._pending if not _is_text(event))
+            self._pending.append(_Piece("content", 0, reset=True))
+        if has_unknown_text(params):
+            self._pending.append(UnknownEvent("stream/delta", params))
         for kind in self._texts:
             text = params.get(kind)
-            if not isinstance(text, str) or not (text or is_reset):
+            if not isinstance(text, str) or not text:
                 continue
             self._texts[kind].append(text)
             last = self._pending[-1] if self._pending else None
-            if isinstance(last, _Piece) and last.kind == kind and not is_reset:
+            if isinstance(last, _Piece) and (last.kind == kind or last.length == 0):
+                last.kind = kind
                 last.length += len(text)
             else:
-                self._pending.append(_Piece(kind, len(text), is_reset))
+                self._pending.append(_Piece(kind, len(text)))
+
+
+def _is_text(event: _Piece | StreamEvent) -> bool:
+    """Whether a reset discards it."""
+    return isinstance(event, _Piece) or (isinstance(event, UnknownEvent) and event.method == "stream/delta")
 
 
 class _Events:

@@ -17,6 +17,7 @@ from archer_ws.conformance.wire import (
     Notification,
     RequestId,
     Response,
+    StreamEvent,
     faults_of_error,
     faults_of_result,
     parse,
@@ -66,7 +67,7 @@ class Inbox:
         return self._told[stream_id]
 
     def events_of(self, stream_id: str) -> list[str]:
-        """The methods of all notifications of a stream, to whichever attachment."""
+        """The methods of all events of a stream, known or not, to whichever attachment."""
         return self._events.get(stream_id, [])
 
     def take(self, frame: str | bytes) -> None:
@@ -76,10 +77,9 @@ class Inbox:
                 match message:
                     case Response() as response:
                         self._take_response(response)
-                    case Notification(method, params):
-                        if params is not None and method.startswith("stream/"):
-                            self._events.setdefault(params.stream_id, []).append(method)
-                            self._take_event(params)
+                    case Notification(method, params) if isinstance(params, StreamEvent):
+                        self._events.setdefault(params.stream_id, []).append(method)
+                        self._take_event(params)
         except Misfit as misfit:
             breach = f"{misfit}, in {shown(frame if isinstance(frame, str) else frame.hex())}"
             self._ledger.note(Rule.FORM, breach)
@@ -126,7 +126,7 @@ class Inbox:
         elif request.method is STREAM_UNSUBSCRIBE:
             self._told.pop(params["stream_id"], None)
 
-    def _take_event(self, event: Any) -> None:
+    def _take_event(self, event: StreamEvent) -> None:
         told = self._told.get(event.stream_id)
         if told is None:
             self._ledger.note(*self._unattached(event.stream_id))

@@ -35,7 +35,8 @@ class Shape(Generic[T]):
         self._adapter: TypeAdapter[T] = TypeAdapter(model)
 
     def fit(self, value: Any) -> T:
-        """The value as its model. Enumerations may have grown (protocol section 1): unknown members stay as they are.
+        """The value as its model. It may have grown (protocol section 1): unknown members of enumerations stay as they
+        are, unknown fields are left out.
 
         Raises:
             Misfit: it does not fit.
@@ -56,7 +57,7 @@ class Shape(Generic[T]):
         return fitting
 
     def _read(self, value: Any) -> T:
-        return self._adapter.validate_json(json.dumps(value), strict=True, by_alias=True, by_name=False)
+        return self._adapter.validate_json(json.dumps(value), strict=True, extra="ignore", by_alias=True, by_name=False)
 
 
 def _is_unknown_member(problem: ErrorDetails) -> bool:

@@ -1,10 +1,10 @@
 """What one attachment was told of a stream, and whether it was told in the order the protocol promises. Pure."""
 
 from collections.abc import Iterator
-from typing import Any
 
 from archer_ws.conformance.ledger import Rule
 from archer_ws.conformance.methods import LIVE_STATUSES
+from archer_ws.conformance.wire import StreamEvent, UnknownEvent
 from archer_ws.rpc.messages import ChatSendResult
 from archer_ws.sessions.streams.events import StreamDelta, StreamEnded, StreamProgress, StreamStarted
 
@@ -36,6 +36,8 @@ class Told:
         self.started: StreamStarted | None = None
         self.progress: list[StreamProgress] = []
         self.ended: StreamEnded | None = None
+        #: The names and numbers of the events that are no text: these come whole, and are known here or not.
+        self.landmarks: list[tuple[str, int]] = []
         #: The names of what came, in its order.
         self.kinds: list[str] = []
         self._accepted = accepted
@@ -46,7 +48,7 @@ class Told:
         assert self._accepted is not None
         return self._accepted
 
-    def take(self, event: Any) -> list[tuple[Rule, str]]:
+    def take(self, event: StreamEvent) -> list[tuple[Rule, str]]:
         """Note an event; what is wrong with it."""
         faults = list(self._faults(event))
         self.last = event.seq
@@ -63,6 +65,10 @@ class Told:
             case StreamEnded():
                 self.ended = event
                 self.kinds.append("ended")
+            case UnknownEvent():
+                self.kinds.append(event.method)
+        if not isinstance(event, StreamDelta):
+            self.landmarks.append((self.kinds[-1], event.seq))
         return faults
 
     def _add(self, delta: StreamDelta) -> None:
@@ -76,18 +82,18 @@ class Told:
         )
         self.kinds.append("delta")
 
-    def _faults(self, event: Any) -> Iterator[tuple[Rule, str]]:
+    def _faults(self, event: StreamEvent) -> Iterator[tuple[Rule, str]]:
         if self.ended is not None:
             yield Rule.ENDS, f"seq {event.seq} of {self.stream_id} came after its stream/ended"
-        first = event.from_ if isinstance(event, StreamDelta) else event.seq
+        first = _first(event)
         if self.is_whole and first <= self.last:
             yield Rule.ORDER, f"seq {first} of {self.stream_id} came after seq {self.last}"
         elif not self.is_whole and first != self.last + 1:
             yield Rule.ORDER, f"seq {first} of {self.stream_id} came after seq {self.last}: {self.last + 1} was due"
         match event:
-            case StreamDelta() if event.from_ > event.seq:
-                yield Rule.ORDER, f"a delta of {self.stream_id} goes from {event.from_} to {event.seq}"
-            case StreamDelta() if (event.content is None) == (event.reasoning is None):
+            case _ if first > event.seq:
+                yield Rule.ORDER, f"an event of {self.stream_id} goes from {first} to {event.seq}"
+            case StreamDelta() if not _has_one_text(event):
                 yield Rule.FORM, "stream/delta has one of content and reasoning"
             case StreamDelta() if self.is_whole:
                 yield Rule.ORDER, f"a delta of {self.stream_id} came, which was asked with stream: false"
@@ -105,3 +111,16 @@ class Told:
             yield Rule.ENDS, f"stream/ended says {end.status} with the reason {end.reason}"
         if end.content is not None and not self.is_whole:
             yield Rule.ENDS, "stream/ended has the content, though stream: false was not asked"
+
+
+def _first(event: StreamEvent) -> int:
+    match event:
+        case StreamDelta():
+            return event.from_
+        case UnknownEvent():
+            return event.first
+    return event.seq
+
+
+def _has_one_text(delta: StreamDelta) -> bool:
+    return (delta.content is None) != (delta.reasoning is None)

@@ -4,12 +4,19 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 from archer_ws.conformance.methods import CODES, OWN_KINDS, RETRYABLE, Misfit, Shape
 from archer_ws.core.exceptions import ErrorInfo
 from archer_ws.rpc.messages import NOTIFICATIONS
-from archer_ws.sessions.streams.events import EVENTS
+from archer_ws.sessions.streams.events import (
+    EVENTS,
+    TEXT_KINDS,
+    StreamDelta,
+    StreamEnded,
+    StreamProgress,
+    StreamStarted,
+)
 
 RequestId = str | int
 
@@ -20,6 +27,8 @@ _SHAPES: dict[str, Shape[Any]] = {
     method: Shape(model)
     for method, model in {**NOTIFICATIONS, **{f"stream/{event.kind}": event for event in EVENTS}}.items()
 }
+#: What a delta has beside its text.
+_BARE_DELTA = frozenset({"stream_id", "from", "seq", "reset"})
 _ERROR_INFO: Shape[ErrorInfo] = Shape(ErrorInfo)
 
 
@@ -41,8 +50,22 @@ class Response:
 
 
 @dataclass(frozen=True, slots=True)
+class UnknownEvent:
+    """The events `first` to `seq` of a stream's log, which this command does not know (protocol section 5.6)."""
+
+    method: str
+    stream_id: str
+    first: int
+    seq: int
+
+
+#: What has a number in a stream's log.
+StreamEvent: TypeAlias = StreamStarted | StreamProgress | StreamDelta | StreamEnded | UnknownEvent
+
+
+@dataclass(frozen=True, slots=True)
 class Notification:
-    """A notification; `params` is None for a method this command does not know."""
+    """A notification; `params` is None where this command does not know the method, and it is no stream's event."""
 
     method: str
     params: Any
@@ -116,14 +139,28 @@ def _notification(message: dict[str, Any]) -> Notification:
         raise Misfit("a notification whose method is no text or whose params are no object")
     shape = _SHAPES.get(method)
     if shape is None:
-        return Notification(method, None)
+        return Notification(method, _unknown_event(method, params))
     try:
         fitting = shape.fit(params)
     except Misfit as misfit:
         raise Misfit(f"{method}: {misfit}") from None
     if faults := list(_faults(params, "params")):
         raise Misfit(f"{method}: {faults[0]}")
+    if isinstance(fitting, StreamDelta) and _has_unknown_text(params):
+        return Notification(method, _unknown_event(method, params))
     return Notification(method, fitting)
+
+
+def _has_unknown_text(delta: dict[str, Any]) -> bool:
+    """Whether a delta's text is of a kind that this command does not know."""
+    return not any(kind in delta for kind in TEXT_KINDS) and not delta.keys() <= _BARE_DELTA
+
+
+def _unknown_event(method: str, params: dict[str, Any]) -> UnknownEvent | None:
+    stream_id, seq, first = params.get("stream_id"), params.get("seq"), params.get("from")
+    if not isinstance(stream_id, str) or type(seq) is not int:
+        return None
+    return UnknownEvent(method, stream_id, first if type(first) is int else seq, seq)
 
 
 def _error(error: Any) -> ErrorBody:

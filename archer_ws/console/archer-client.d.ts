@@ -9,6 +9,7 @@ import type {
   Notifications,
   StreamEnded,
   StreamStatus,
+  UnknownEvent,
 } from "./archer.js";
 
 export type * from "./archer.js";
@@ -71,10 +72,16 @@ export interface ClientEvents {
   notification: [message: AnyNotification];
 }
 
-/** Switch on `method`; one that is not listed here may come from a newer server. */
-export type AnyNotification = {
-  [M in keyof Notifications]: { method: M; params: Notifications[M] };
-}[keyof Notifications];
+/** Switch on `method`; what is left comes from a newer server, and its params are `unknown`. */
+export type AnyNotification =
+  | { [M in keyof Notifications]: { method: M; params: Notifications[M] } }[keyof Notifications]
+  | Unmatched;
+
+/** Any text may be its `method`; its params are `never`, so that those of a known method are what they are. */
+interface Unmatched {
+  method: string;
+  params: never;
+}
 
 /** Methods that are called; chats are sent, streams resumed. */
 export type CallableMethod = Exclude<
@@ -127,11 +134,21 @@ export interface StreamOptions {
    * by default false for `send` and true for `resume`.
    */
   detach?: boolean;
-  /** Everything the stream tells, in order: started, progress, delta, ended. */
+  /**
+   * Everything the stream tells, in order: started, progress, delta, ended, and as it came whatever a newer server has
+   * beside them. Such an event counts: the stream goes on after it.
+   */
   onEvent?: (event: StreamEvent) => void;
 }
 
-export type StreamEvent = Extract<AnyNotification, { method: `stream/${string}` }>;
+/** Switch on `method`; what is left is an UnknownStreamEvent. */
+export type StreamEvent = Extract<AnyNotification, { method: `stream/${string}` }> | Unmatched;
+
+/** An event of a newer server. */
+export interface UnknownStreamEvent {
+  method: string;
+  params: UnknownEvent;
+}
 
 /** New text, of the answer or of the model's visible reasoning. `reset`: discard what you have, this is all now. */
 export interface Delta {

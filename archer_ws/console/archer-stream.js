@@ -13,6 +13,7 @@ import { ArcherError, notify } from "./archer-errors.js";
  * @typedef {import("./archer-client.d.ts").Delta} Delta
  * @typedef {import("./archer-client.d.ts").StreamEvent} StreamEvent
  * @typedef {import("./archer.js").StreamDelta} StreamDelta
+ * @typedef {import("./archer.js").UnknownEvent} UnknownEvent
  * @typedef {import("./archer.js").CancelResult} CancelResult
  * @typedef {"content" | "reasoning"} Kind
  * @typedef {{ resolve(result: IteratorResult<Delta>): void, reject(error: unknown): void }} Reader
@@ -77,13 +78,14 @@ export class Log {
    */
   take(event) {
     const { method, params } = event;
-    const { seq } = params;
-    const from = method === "stream/delta" ? params.from : seq;
+    // Whatever has a number is an event of the log, known here or not; one that stands for several says where it begins.
+    const { seq, from } = /** @type {UnknownEvent} */ (params);
+    const first = Number.isSafeInteger(from) ? from : seq;
     const reset = method === "stream/delta" && params.reset === true;
     // An answer asked for with `stream: false` comes with its end, in place of its deltas.
     const isWhole = method === "stream/ended" && typeof params.content === "string";
     if (!this.#isAttached || !Number.isSafeInteger(seq)) return "taken";
-    if (from !== this.seq + 1 && !reset && !isWhole) return seq <= this.seq ? "taken" : this.#gap();
+    if (first !== this.seq + 1 && !reset && !isWhole) return seq <= this.seq ? "taken" : this.#gap();
     this.seq = seq;
     this.#gaps = 0;
     if (method === "stream/started") this.status = "running";

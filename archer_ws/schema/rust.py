@@ -1,7 +1,8 @@
 """The shapes as Rust: serde structures and enumerations, which need serde and serde_json and nothing else.
 
 A field that is always sent is no Option. A field that a client may leave out is an Option, or where the server has a
-default for it the plain value with that default; `new` takes the fields that must be given. The text around the
+default for it the plain value with that default; `new` takes the fields that must be given. What the server alone sends
+may grow, and is `#[non_exhaustive]`; what clients write is not, since they build it by its fields. The text around the
 generated declarations is rust_frame.rs.
 """
 
@@ -41,6 +42,7 @@ def rust(shapes: Mapping[str, Shape]) -> str:
         "PARSED": "".join(_parsed()),
         "WRITTEN": "".join(_written()),
         "STREAM_IDS": "".join(_stream_ids(shapes)),
+        "NUMBERS": "".join(_numbers(shapes)),
     }
     text = _FRAME.read_text("utf-8")
     for name, value in marks.items():
@@ -64,11 +66,24 @@ def _written() -> Iterator[str]:
 
 
 def _stream_ids(shapes: Mapping[str, Shape]) -> Iterator[str]:
+    for name, fields in _notified(shapes):
+        if "stream_id" in fields:
+            yield f"            Self::{name}(params) => Some(&params.stream_id),\n"
+
+
+def _numbers(shapes: Mapping[str, Shape]) -> Iterator[str]:
+    for name, fields in _notified(shapes):
+        if "seq" in fields:
+            first = "from" if "from" in fields else "seq"
+            yield f"            Self::{name}(params) => Some((params.{first}, params.seq)),\n"
+
+
+def _notified(shapes: Mapping[str, Shape]) -> Iterator[tuple[str, set[str]]]:
+    """Each notification's type, and the names of its fields."""
     for model in NOTIFICATIONS.values():
         shape = shapes[model.__name__]
         assert isinstance(shape, Structure)
-        if any(field.name == "stream_id" for field in shape.fields):
-            yield f"            Self::{model.__name__}(params) => Some(&params.stream_id),\n"
+        yield model.__name__, {field.name for field in shape.fields}
 
 
 def _methods() -> Iterator[str]:
@@ -92,6 +107,8 @@ def _declaration(shape: Shape) -> Iterator[str]:
 def _choice(choice: Choice) -> Iterator[str]:
     yield from _comment(choice.description, "")
     yield "#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]\n"
+    if choice.is_open:
+        yield "#[non_exhaustive]\n"
     yield f"pub enum {choice.name} {{\n"
     for value in choice.values:
         yield f'    /// `{value}`\n    #[serde(rename = "{value}")]\n    {type_name(value)},\n'
@@ -120,6 +137,8 @@ def _structure(whole: Structure) -> Iterator[str]:
         derived = derived.replace("Clone", "Clone, Default")
     yield from _comment(structure.description, "")
     yield f"#[derive({derived})]\n"
+    if not structure.is_sent:
+        yield "#[non_exhaustive]\n"
     yield f"pub struct {structure.name} {{"
     if structure.fields:
         yield "\n"

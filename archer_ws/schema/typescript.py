@@ -68,11 +68,23 @@ export type KnownNotification = {
   [Name in keyof Notifications]: { jsonrpc: "2.0"; method: Name; params: Notifications[Name] };
 }[keyof Notifications];
 
-/** A notification of a newer server: ignore it. */
+/** A notification of a newer server. Where its params are an `UnknownEvent`, take its `seq` as seen; else ignore it. */
 export interface UnknownNotification {
   jsonrpc: "2.0";
   method: string;
   params?: unknown;
+}
+
+/** The params of an event that a newer server has in a stream's log: whatever has a `stream_id` and a `seq`. */
+export interface UnknownEvent {
+  /** The stream it is about. */
+  stream_id: string;
+  /** The event's number in its stream's log; of several events in one, the last. */
+  seq: number;
+  /** The first number, where it stands for several events. */
+  from?: number;
+  /** Whatever else it says; `any`, so that what a `switch` over the known methods leaves over is assignable. */
+  [field: string]: any;
 }
 
 /**

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from archer_ws.conformance.registry import all_checks
 from tests.test_conformance.conftest import TOKEN, StartServer, conform
 from tests.test_conformance.meddling import Honest, Message, meddler
+from tests.test_conformance.newer import newer
 
 #: What a broken server does not do need not be waited for long.
 IMPATIENT_S = 0.25
@@ -213,7 +215,7 @@ def _error_data(message: Message, **changed: Any) -> list[Message]:
     return _error(message, data={**message["error"]["data"], **changed})
 
 
-BROKEN: dict[str, tuple[str, type[Honest]]] = {
+BROKEN: dict[str, tuple[str, Callable[[], Honest]]] = {
     "doubles a delta": ("events_come_in_order", of("stream/delta", lambda params: [params, params])),
     "loses a delta": ("events_come_in_order", LosesADelta),
     "swaps deltas": ("events_come_in_order", SwapsDeltas),
@@ -271,6 +273,7 @@ BROKEN: dict[str, tuple[str, type[Honest]]] = {
         of("stream/ended", lambda params: [{**_without(params, "reason")[0], "status": "completed"}]),
     ),
     "replays from the start": ("any_event_is_a_place_to_go_on", ForgetsWhatIsRead),
+    "forgets events that nobody knows": ("whatever_has_a_number_is_an_event", newer(forgets=True)),
     "takes any after": ("nobody_is_ahead_of_the_log", ForgetsWhatIsRead),
     "repeats behind the end": ("nothing_comes_behind_the_end", ForgetsWhatIsRead),
     "does not unsubscribe": ("unsubscribing_is_not_leaving", PingsInsteadOfUnsubscribing),
@@ -326,8 +329,16 @@ async def test_a_newer_server_is_not_a_broken_one(start_server: StartServer) -> 
     assert [outcome for outcome in outcomes if outcome.state == "failed"] == []
 
 
+async def test_a_server_whose_logs_have_events_that_nobody_knows_passes(start_server: StartServer) -> None:
+    # What these two ask for does not come through a proxy of frames.
+    names = [check.name for check in all_checks() if check.theme not in {"connecting", "http"}]
+    async with start_server(auth_token=TOKEN) as address, meddler(address, newer()) as url:
+        outcomes = await conform(address, *names, through=url, token=TOKEN)
+    assert [outcome for outcome in outcomes if outcome.state != "ok"] == []
+
+
 @pytest.mark.parametrize(("name", "broken"), BROKEN.values(), ids=BROKEN)
-async def test_a_broken_server_is_found_out(name: str, broken: type[Honest], start_server: StartServer) -> None:
+async def test_a_broken_server_is_found_out(name: str, broken: Callable[[], Honest], start_server: StartServer) -> None:
     async with start_server(auth_token=TOKEN) as address, meddler(address, broken) as url:
         (outcome,) = await conform(
             address, name, through=url, token=TOKEN, quiet_s=IMPATIENT_S, timeout_s=4 * IMPATIENT_S

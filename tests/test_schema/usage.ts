@@ -12,6 +12,7 @@ import type {
   StoredMessage,
   StreamEnded,
   StreamStatus,
+  UnknownEvent,
   UnknownNotification,
 } from "./archer.js";
 
@@ -39,6 +40,10 @@ export function told(notification: Notification): string | undefined {
     }
   }
 }
+
+export const weather: UnknownEvent = { stream_id: "a", seq: 2, sky: { colour: "blue" } };
+// @ts-expect-error without a number it is no event
+export const mood: UnknownEvent = { stream_id: "a", sky: "blue" };
 
 export function status(notification: Notification): StreamStatus | undefined {
   return notification.method === "stream/ended" ? notification.params.status : undefined;

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field, TypeAdapter
 from archer_ws.api.openapi.events import EVENT_MODELS, TextEvent
 from archer_ws.api.streaming import sse
 from archer_ws.client.events import Delta as ReadDelta
-from archer_ws.client.events import parse_event
+from archer_ws.client.events import UnknownEvent, parse_event
 from archer_ws.rpc import codec
 from archer_ws.rpc.messages import NOTIFICATIONS
 from archer_ws.sessions.streams.events import (
@@ -105,7 +105,7 @@ def test_what_a_newer_server_says_is_given_as_it_came_and_what_it_leaves_out_is_
         "text_bytes": 0,
         "error": {"kind": "novel", "message": "an error without words", "retryable": False, "request_id": ""},
     }
-    assert parse_event("stream/applause", {"seq": 1}) is None
+    assert parse_event("stream/applause", {"seq": 1}) == UnknownEvent("stream/applause", {"seq": 1})
 
 
 def _spelled(told: dict[str, Any]) -> str:

@@ -59,6 +59,7 @@ async def replays_are_whole(bench: Bench) -> None:
     expect(replay.content == told.content, f"the text {told.content!r}", replay.content)
     expect(replay.started == told.started, "the same stream/started", replay.kinds)
     expect(replay.progress == told.progress, "the same stream/progress", replay.progress)
+    expect(replay.landmarks == told.landmarks, f"the same events, {told.landmarks}", replay.landmarks)
     expect(again == end, f"the same end, {as_json(end).decode()}", as_fields(again))
     longest = max(replay.longest_delta_bytes, told.longest_delta_bytes)
     expect(longest <= REPLAYED_BYTES_MAX, f"deltas of at most {REPLAYED_BYTES_MAX} bytes", longest)
@@ -78,6 +79,20 @@ async def any_event_is_a_place_to_go_on(bench: Bench) -> None:
         rest = await other.subscribe(told.stream_id, after)
         await other.ended(rest)
         expect(text + rest.content == told.content, f"{told.content!r} after {after}", text + rest.content)
+
+
+@check(section="5.6")
+async def whatever_has_a_number_is_an_event(bench: Bench) -> None:
+    """What comes behind an event is the same, known here or not."""
+    peer, other = await bench.connect(), await bench.connect()
+    told = await peer.chat(bench.short())
+    end = await peer.ended(told)
+    for name, after in told.landmarks:
+        if after < end.seq:
+            rest = await other.subscribe(told.stream_id, after)
+            await other.ended(rest)
+            due = [landmark for landmark in told.landmarks if landmark[1] > after]
+            expect(rest.landmarks == due, f"{due} behind {name}", rest.landmarks)
 
 
 @check(section="3")

@@ -2,7 +2,7 @@
 
 import { WebSocket } from "ws";
 import { ArcherClient, ArcherError, ChatStream, connect } from "./archer-client.js";
-import type { ChatSendParams, Delta, StreamEnd, State } from "./archer-client.js";
+import type { ChatSendParams, Delta, StreamEnd, StreamEvent, State, UnknownStreamEvent } from "./archer-client.js";
 
 const archer: ArcherClient = connect();
 connect({ url: new URL("https://example.com/archer"), token: "t", signal: AbortSignal.timeout(1000) });
@@ -27,6 +27,23 @@ archer.on("notification", (message) => {
 const request: ChatSendParams = { messages: [{ role: "user", content: "Why?" }], temperature: 0.5, on_busy: "interrupt" };
 const stream: ChatStream = archer.send(request, { signal: new AbortController().signal, detach: true });
 archer.send("Why?", { onEvent: ({ method, params }) => console.log(method, params.stream_id, params.seq) });
+archer.send("Why?", { onEvent: show });
+function show(event: StreamEvent): string | undefined {
+  switch (event.method) {
+    case "stream/delta":
+      return event.params.content ?? undefined;
+    case "stream/ended":
+      return event.params.status;
+    case "stream/started":
+    case "stream/progress":
+      return event.params.stream_id;
+    default: {
+      const unknown: UnknownStreamEvent = event;
+      const sky: unknown = unknown.params["sky"];
+      return `${unknown.method} ${unknown.params.seq} ${sky}`;
+    }
+  }
+}
 // @ts-expect-error messages are needed
 archer.send({ model: "m" });
 // @ts-expect-error no such role

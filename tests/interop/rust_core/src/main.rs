@@ -7,6 +7,8 @@
 //! rust_core leave URL QUESTION         dropped after the first text
 //! rust_core detach URL QUESTION        let go of after the first text, then resumed, and read to the end
 //! rust_core resume URL STREAM_ID [AFTER]
+//! rust_core events URL QUESTION        event by event, those of a newer server too
+//! rust_core follow URL STREAM_ID       the same over HTTP, over as many connections as it takes
 //! rust_core rest URL QUESTION          over HTTP: whole, as events, cancelled
 //! ```
 //!
@@ -21,6 +23,7 @@ use futures_util::StreamExt;
 use futures_util::future::try_join_all;
 use rust_core::archer::{
     ChatMessage, ChatRequest, ChatSendParams, MessageRole, StreamEnded, StreamGetParams,
+    StreamStatus,
 };
 use rust_core::client::{ChatStream, Client, Config, Event};
 use rust_core::rest::{self, Rest};
@@ -52,6 +55,8 @@ async fn run() -> Result<(), Failure> {
         ["detach", url, question] => detach(url, question).await,
         ["resume", url, stream_id] => resume(url, stream_id, 0).await,
         ["resume", url, stream_id, after] => resume(url, stream_id, after.parse()?).await,
+        ["events", url, question] => events(url, question).await,
+        ["follow", url, stream_id] => follow(url, stream_id).await,
         ["rest", url, question] => over_http(url, question).await,
         _ => Err("see the commands at the top of main.rs".into()),
     }
@@ -133,6 +138,43 @@ async fn resume(url: &str, stream_id: &str, after: u64) -> Result<(), Failure> {
     Ok(())
 }
 
+async fn events(url: &str, question: &str) -> Result<(), Failure> {
+    let mut stream = connect(url).await?.send(asking(question)).await?;
+    while let Some(event) = stream.next().await {
+        tell(&match event? {
+            Event::Content(text) => json!({"content": text}),
+            Event::Reasoning(text) => json!({"reasoning": text}),
+            Event::Unknown(it) => json!({"unknown": it.method, "seq": it.seq, "params": it.params}),
+            Event::Ended(ended) => json!({"ended": ended.status}),
+            other => json!({"event": format!("{other:?}")}),
+        });
+    }
+    Ok(())
+}
+
+async fn follow(url: &str, stream_id: &str) -> Result<(), Failure> {
+    let rest = Rest::new(url, std::env::var("ARCHER_TOKEN").ok());
+    let (mut text, mut seen, mut seen_before) = (String::new(), 0, None);
+    while seen_before != Some(seen) {
+        seen_before = Some(seen);
+        let mut events = pin!(rest.events(stream_id, seen).await?);
+        // An error here is a connection that broke: what it did not bring is asked for.
+        while let Some(Ok(event)) = events.next().await {
+            seen = event.id();
+            match event {
+                rest::Event::Text { text: piece, .. } => text.push_str(&piece.content),
+                rest::Event::Ended { ended, .. } => {
+                    tell_text(stream_id, &text, &ended.status, ended.text_bytes);
+                    return Ok(());
+                }
+                rest::Event::Other { id, name, .. } => tell(&json!({"event": name, "id": id})),
+                _ => {}
+            }
+        }
+    }
+    Err("the stream brings nothing more, and no end".into())
+}
+
 async fn over_http(url: &str, question: &str) -> Result<(), Failure> {
     let rest = Rest::new(url, std::env::var("ARCHER_TOKEN").ok());
     let whole = rest.chat(&plainly(question, None)).await?;
@@ -145,10 +187,11 @@ async fn over_http(url: &str, question: &str) -> Result<(), Failure> {
     while let Some(event) = events.next().await {
         match event? {
             rest::Event::Text { text: piece, .. } => text.push_str(&piece.content),
-            rest::Event::Ended { ended, .. } => tell(
-                &json!({"ended": question, "status": ended.status, "text_bytes": ended.text_bytes, "text": text}),
-            ),
-            rest::Event::Other { id, name } => tell(&json!({"event": name, "id": id})),
+            rest::Event::Ended { ended, .. } => {
+                tell_text(question, &text, &ended.status, ended.text_bytes)
+            }
+            rest::Event::Other { id, name, .. } => tell(&json!({"event": name, "id": id})),
+            _ => {}
         }
     }
     let mut again = pin!(rest.events(&stream_id, 0).await?);
@@ -170,7 +213,7 @@ async fn first_text(stream: &mut ChatStream) -> Result<String, Failure> {
             Event::Ended(ended) => {
                 return Err(format!("it ended before any text: {:?}", ended.status).into());
             }
-            Event::Started(_) | Event::Progress(_) | Event::Reasoning(_) | Event::Reset => {}
+            _ => {}
         }
     }
     Err("no text came".into())
@@ -196,9 +239,11 @@ fn user(text: &str) -> ChatMessage {
 }
 
 fn tell_end(label: &str, text: &str, ended: &StreamEnded) {
-    tell(
-        &json!({"ended": label, "status": ended.status, "text_bytes": ended.text_bytes, "text": text}),
-    );
+    tell_text(label, text, &ended.status, ended.text_bytes);
+}
+
+fn tell_text(label: &str, text: &str, status: &StreamStatus, text_bytes: u64) {
+    tell(&json!({"ended": label, "status": status, "text_bytes": text_bytes, "text": text}));
 }
 
 fn tell(line: &Value) {

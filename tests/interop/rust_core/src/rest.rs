@@ -21,13 +21,23 @@ pub struct Rest {
 
 /// An event of a stream; `id` is its number, with which [`Rest::events`] goes on after it.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum Event {
     /// A piece of the text.
     Text { id: u64, text: TextEvent },
     /// The end: without it, the connection broke, and the stream can be resumed.
     Ended { id: u64, ended: EndedEvent },
-    /// Any other event, or one of a newer server.
-    Other { id: u64, name: String },
+    /// Any other event, known here or not, as it came. Its id counts like any other's.
+    Other { id: u64, name: String, data: String },
+}
+
+impl Event {
+    /// Its number: what to go on after, whatever the event is.
+    pub fn id(&self) -> u64 {
+        match self {
+            Self::Text { id, .. } | Self::Ended { id, .. } | Self::Other { id, .. } => *id,
+        }
+    }
 }
 
 /// Why a request failed.
@@ -155,6 +165,7 @@ fn event_of(event: &eventsource_stream::Event) -> Result<Event, serde_json::Erro
         name => Event::Other {
             id,
             name: name.to_owned(),
+            data: event.data.clone(),
         },
     })
 }

@@ -11,6 +11,7 @@ pub fn check() {
     results_are_read_by_the_type_of_their_params();
     errors_are_told();
     notifications_are_told_apart();
+    whatever_has_a_number_is_an_event();
 }
 
 fn written<P: crate::archer::Method>(params: P) -> String {
@@ -86,15 +87,46 @@ fn notifications_are_told_apart() {
         }
         other => panic!("{other:?}"),
     }
-    let unknown =
-        r#"{"jsonrpc":"2.0","method":"stream/whispered","params":{"stream_id":"a","volume":0.1}}"#;
-    match serde_json::from_str(unknown).expect("a message") {
-        ServerMessage::Notification(notification) => {
-            assert_eq!(notification.stream_id(), Some("a"));
-            assert!(
-                matches!(notification, Notification::Unknown { method, .. } if method == "stream/whispered")
-            );
-        }
-        other => panic!("{other:?}"),
+    let about =
+        notification(r#"{"method":"stream/whispered","params":{"stream_id":"a","volume":0.1}}"#);
+    assert_eq!((about.stream_id(), about.numbers()), (Some("a"), None));
+    assert!(matches!(about, Notification::Unknown { method, .. } if method == "stream/whispered"));
+}
+
+fn whatever_has_a_number_is_an_event() {
+    for (text, numbers) in [
+        (
+            r#""stream/progress","params":{"stream_id":"a","seq":1,"phase":"dreaming"}"#,
+            Some((1, 1)),
+        ),
+        (
+            r#""stream/delta","params":{"stream_id":"a","from":3,"seq":5,"arguments":"{}"}"#,
+            Some((3, 5)),
+        ),
+        (
+            r#""stream/weather","params":{"stream_id":"a","seq":2,"sky":"blue"}"#,
+            Some((2, 2)),
+        ),
+        (
+            r#""tomorrow/weather","params":{"stream_id":"a","from":4,"seq":9}"#,
+            Some((4, 9)),
+        ),
+        (
+            r#""tomorrow/weather","params":{"stream_id":"a","from":"noon","seq":9}"#,
+            Some((9, 9)),
+        ),
+        (r#""tomorrow/weather","params":{"seq":9}"#, None),
+        (r#""tomorrow/weather","params":[9]"#, None),
+        (r#""$/heartbeat""#, None),
+    ] {
+        assert_eq!(
+            notification(&format!(r#"{{"method":{text}}}"#)).numbers(),
+            numbers,
+            "{text}"
+        );
     }
+}
+
+fn notification(text: &str) -> Notification {
+    serde_json::from_str(text).expect("a notification")
 }

@@ -9,12 +9,17 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 use tokio_tungstenite::tungstenite::Message;
 
-use super::stream::{Event, Inbox};
+use super::stream::{Event, Inbox, UnknownEvent};
 use super::{Error, Ids, Numbered};
 use crate::archer::{
     Method, Notification, RequestId, Response, ServerMessage, StreamCancelParams,
     StreamSubscribeParams, StreamUnsubscribeParams,
 };
+
+/// So many gaps in a row are mended by asking again; then the server is at fault.
+const GAPS_MAX: u32 = 3;
+/// What a delta has beside its text.
+const BARE_DELTA: [&str; 4] = ["stream_id", "from", "seq", "reset"];
 
 type Reply = oneshot::Sender<Result<Value, Error>>;
 
@@ -64,6 +69,8 @@ struct Unanswered {
 
 struct Attached {
     last_seq: u64,
+    /// Since the last event that was in its place.
+    gaps: u32,
     inbox: Arc<Inbox>,
 }
 
@@ -122,6 +129,7 @@ impl Ledger {
             } => {
                 let attached = Attached {
                     last_seq: after,
+                    gaps: 0,
                     inbox,
                 };
                 self.ask(
@@ -208,7 +216,7 @@ impl Ledger {
                 Err(Error::Protocol(said))
             }
             ServerMessage::Notification(notification) => {
-                self.deliver(notification);
+                self.deliver(notification, text);
                 Ok(false)
             }
         }
@@ -240,64 +248,70 @@ impl Ledger {
         }
     }
 
-    fn deliver(&mut self, notification: Notification) {
-        match notification {
-            Notification::StreamStarted(it) => {
-                self.event(&it.stream_id.clone(), it.seq, it.seq, Event::Started(it))
-            }
-            Notification::StreamProgress(it) => {
-                self.event(&it.stream_id.clone(), it.seq, it.seq, Event::Progress(it))
-            }
-            Notification::StreamDelta(it) => {
-                if it.reset == Some(true) {
-                    self.reset(&it.stream_id, it.from);
-                }
-                let event = match (it.content, it.reasoning) {
-                    (Some(text), _) => Event::Content(text),
-                    (None, text) => Event::Reasoning(text.unwrap_or_default()),
-                };
-                self.event(&it.stream_id, it.from, it.seq, event);
-            }
-            Notification::StreamEnded(it) => {
-                self.event(&it.stream_id.clone(), it.seq, it.seq, Event::Ended(it))
-            }
+    /// What has numbers is an event of its stream, known or not (protocol section 5.6).
+    fn deliver(&mut self, notification: Notification, frame: &str) {
+        let (Some(stream_id), Some((from, seq))) =
+            (notification.stream_id(), notification.numbers())
+        else {
             // A heartbeat has done its work by coming; a draining server closes when it must, with a code that says so.
-            Notification::Heartbeat(_)
-            | Notification::ServerDraining(_)
-            | Notification::Unknown { .. } => {}
+            return;
+        };
+        let stream_id = stream_id.to_owned();
+        if matches!(&notification, Notification::StreamDelta(it) if it.reset == Some(true)) {
+            self.reset(&stream_id, from);
+        }
+        if !self.advance(&stream_id, from, seq) {
+            return;
+        }
+        let is_last = matches!(notification, Notification::StreamEnded(_));
+        if let (Some(attached), Some(event)) = (
+            self.streams.get(&stream_id),
+            event_of(notification, seq, frame),
+        ) {
+            attached.inbox.push(event);
+        }
+        if is_last {
+            self.streams.remove(&stream_id);
         }
     }
 
     fn reset(&mut self, stream_id: &str, from: u64) {
         if let Some(attached) = self.streams.get_mut(stream_id) {
-            attached.last_seq = from - 1;
+            attached.last_seq = from.saturating_sub(1);
             attached.inbox.push(Event::Reset);
         }
     }
 
-    /// The stream's events `from..=seq`, if they are the next ones.
-    fn event(&mut self, stream_id: &str, from: u64, seq: u64, event: Event) {
+    /// Whether the stream's events `from..=seq` are the next ones; they count as seen then.
+    fn advance(&mut self, stream_id: &str, from: u64, seq: u64) -> bool {
         let Some(attached) = self.streams.get_mut(stream_id) else {
+            return false;
+        };
+        if from == attached.last_seq + 1 {
+            attached.last_seq = seq;
+            attached.gaps = 0;
+            return true;
+        }
+        if from > attached.last_seq {
+            self.fetch_missing(stream_id);
+        }
+        false
+    }
+
+    /// Promised not to happen (protocol section 5); what is missing is fetched rather than left out.
+    fn fetch_missing(&mut self, stream_id: &str) {
+        let is_asked = self.unanswered.values().any(
+            |request| matches!(&request.awaited, Awaited::Reattach { stream_id: asked } if asked == stream_id),
+        );
+        let Some(attached) = self.streams.get_mut(stream_id).filter(|_| !is_asked) else {
             return;
         };
-        if from > attached.last_seq + 1 {
-            // Promised not to happen (protocol section 5); what is missing is fetched rather than left out.
-            let is_asked = self.unanswered.values().any(
-                |request| matches!(&request.awaited, Awaited::Reattach { stream_id: asked } if asked == stream_id),
-            );
-            if !is_asked {
-                self.subscribe(stream_id.to_owned());
-            }
-            return;
-        }
-        if from <= attached.last_seq {
-            return;
-        }
-        attached.last_seq = seq;
-        let is_last = matches!(event, Event::Ended(_));
-        attached.inbox.push(event);
-        if is_last {
-            self.streams.remove(stream_id);
+        attached.gaps += 1;
+        if attached.gaps <= GAPS_MAX {
+            self.subscribe(stream_id.to_owned());
+        } else if let Some(attached) = self.streams.remove(stream_id) {
+            let fault = format!("the server leaves out events of stream {stream_id}");
+            attached.inbox.fail(Error::Protocol(fault));
         }
     }
 
@@ -310,4 +324,41 @@ impl Ledger {
             self.settle(request.awaited, Err(error.clone()));
         }
     }
+}
+
+/// What a reader is told of an event; None where there is nothing in it.
+fn event_of(notification: Notification, seq: u64, frame: &str) -> Option<Event> {
+    match notification {
+        Notification::StreamStarted(it) => Some(Event::Started(it)),
+        Notification::StreamProgress(it) => Some(Event::Progress(it)),
+        Notification::StreamDelta(it) => match (it.content, it.reasoning) {
+            (Some(text), _) => Some(Event::Content(text)),
+            (None, Some(text)) => Some(Event::Reasoning(text)),
+            (None, None) => unknown_text(seq, frame),
+        },
+        Notification::StreamEnded(it) => Some(Event::Ended(it)),
+        Notification::Unknown { method, params } => Some(Event::Unknown(UnknownEvent {
+            method,
+            seq,
+            params,
+        })),
+        Notification::Heartbeat(_) | Notification::ServerDraining(_) => None,
+    }
+}
+
+/// A delta whose text the types have no place for, as it came.
+fn unknown_text(seq: u64, frame: &str) -> Option<Event> {
+    let mut message: Value = serde_json::from_str(frame).ok()?;
+    let params = message.get_mut("params")?.take();
+    let is_bare = params
+        .as_object()?
+        .keys()
+        .all(|name| BARE_DELTA.contains(&name.as_str()));
+    (!is_bare).then(|| {
+        Event::Unknown(UnknownEvent {
+            method: "stream/delta".into(),
+            seq,
+            params,
+        })
+    })
 }

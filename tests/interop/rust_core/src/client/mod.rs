@@ -24,7 +24,7 @@ use ledger::Command;
 use stream::Inbox;
 
 pub use error::Error;
-pub use stream::{ChatStream, Event};
+pub use stream::{ChatStream, Event, UnknownEvent};
 
 /// Where the server is, and how to show who is asking.
 #[derive(Clone, Debug)]

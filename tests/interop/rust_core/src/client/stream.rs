@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 
 use futures_util::task::AtomicWaker;
 use futures_util::{Stream, StreamExt};
+use serde_json::Value;
 
 use super::ledger::Command;
 use super::{Client, Error};
@@ -14,6 +15,7 @@ use crate::archer::{CancelResult, StreamCancelParams, StreamEnded, StreamProgres
 
 /// What happens in a stream.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum Event {
     /// The provider answered.
     Started(StreamStarted),
@@ -25,8 +27,21 @@ pub enum Event {
     Reasoning(String),
     /// The server no longer has the beginning: discard the text you have.
     Reset,
+    /// What these types do not know: an event of a newer server, or text of another kind.
+    Unknown(UnknownEvent),
     /// The end, always last.
     Ended(StreamEnded),
+}
+
+/// An event that these types do not know, as it came.
+#[derive(Clone, Debug)]
+pub struct UnknownEvent {
+    /// The notification's name.
+    pub method: String,
+    /// Its number in the stream's log; of several in one, the last.
+    pub seq: u64,
+    /// All that it says.
+    pub params: Value,
 }
 
 /// A running stream: read it with [`StreamExt::next`], to its end or to an error that says why there is none.
@@ -91,7 +106,10 @@ impl ChatStream {
                 Event::Content(piece) => text.push_str(&piece),
                 Event::Reset => text.clear(),
                 Event::Ended(ended) => return Ok((text, ended)),
-                Event::Started(_) | Event::Progress(_) | Event::Reasoning(_) => {}
+                Event::Started(_)
+                | Event::Progress(_)
+                | Event::Reasoning(_)
+                | Event::Unknown(_) => {}
             }
         }
         Err(Error::Closed)
