@@ -23,15 +23,9 @@ from archer_ws.api.http.request_body import BodyLimit
 from archer_ws.api.http.trailing_slashes import TrailingSlashes
 from archer_ws.api.openapi.document import TITLE, install_openapi
 from archer_ws.api.routes import chat, console, health, models, openai_compat, pages, sessions, streams, ws
-from archer_ws.api.security.host_and_origin import (
-    LOCAL_PRINCIPAL,
-    TAURI_ORIGINS,
-    CredentialGuard,
-    Credentials,
-    HostAndOriginGuard,
-    TicketOffice,
-    warn_if_exposed,
-)
+from archer_ws.api.security.credentials import LOCAL_PRINCIPAL, CredentialGuard, Credentials, warn_if_exposed
+from archer_ws.api.security.host_and_origin import TAURI_ORIGINS, HostAndOriginGuard
+from archer_ws.api.security.tickets import TicketOffice
 from archer_ws.api.signposts.misdirected import MisdirectedClients
 from archer_ws.api.socket import OpenSockets
 from archer_ws.api.socket_quota import SocketQuota

@@ -5,7 +5,8 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
-from archer_ws.api.security.host_and_origin import Credentials, TicketOffice
+from archer_ws.api.security.credentials import Credentials
+from archer_ws.api.security.tickets import TicketOffice
 from archer_ws.api.socket import OpenSockets
 from archer_ws.llm_gateway.readiness import Readiness
 from archer_ws.llm_gateway.router import LLMRouter

@@ -8,7 +8,7 @@ import httpx
 import pytest
 import websockets
 
-from archer_ws.api.security.host_and_origin import TicketOffice
+from archer_ws.api.security.tickets import TicketOffice
 from archer_ws.rpc import connection as rpc_connection
 from tests.fakes.raw_websocket import BINARY, frame, raw_websocket
 from tests.fakes.rpc_peer import RpcError

@@ -11,8 +11,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from archer_ws.api.signposts.foreign_errors import sentences
-from archer_ws.api.statuses import http_status
-from archer_ws.core.exceptions import Draining, ErrorInfo, InvalidParams
+from archer_ws.core.exceptions import Draining, ErrorInfo, InvalidParams, http_status
 from archer_ws.sessions.streams.log import Ended
 
 #: nginx's and Google's status for a request that was cancelled: no SDK tries it again.

@@ -13,8 +13,8 @@ import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from archer_ws.api.statuses import http_status
 from archer_ws.api.streaming.sse import KEEP_ALIVE, MEDIA_TYPE, encode_event
+from archer_ws.core.exceptions import http_status
 from archer_ws.core.lean_event import LeanEvent
 from archer_ws.sessions.manager import Attachment
 from archer_ws.sessions.streams.log import Ended, Event, StreamLog
