@@ -7,6 +7,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache, partial
 from typing import Any
 
 import structlog
@@ -30,13 +31,13 @@ from archer_ws.api.signposts.misdirected import MisdirectedClients
 from archer_ws.api.socket import OpenSockets
 from archer_ws.api.socket_quota import SocketQuota
 from archer_ws.config import Settings, load_settings, service_variables
-from archer_ws.core.limits import BODY_ALLOWANCE_BYTES, MAX_FRAME_BYTES
+from archer_ws.core.limits import BODY_ALLOWANCE_BYTES, MAX_FRAME_BYTES, Limits
 from archer_ws.core.logging import configure_logging
 from archer_ws.llm_gateway.readiness import Readiness
 from archer_ws.llm_gateway.router import LLMRouter
 from archer_ws.rpc.dispatcher import Dispatcher
 from archer_ws.rpc.methods import archer_v1
-from archer_ws.rpc.openrpc import schema_hash
+from archer_ws.rpc.openrpc import describe
 from archer_ws.rpc.services import RpcServices
 from archer_ws.sessions.conversations import Conversations
 from archer_ws.sessions.manager import SessionManager
@@ -51,8 +52,12 @@ TEST_HOST = "testserver"
 LISTEN_FIRST_S = 0.05
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
+def create_app(settings: Settings | None = None, *, limits: Limits = Limits()) -> FastAPI:
     """The application, wired from the settings (or from the environment).
+
+    Args:
+        settings: what an owner may change.
+        limits: the bounds that no owner needs to change.
 
     Raises:
         SettingsError: a setting has a wrong value.
@@ -65,7 +70,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             variable=variable,
             hint="Kubernetes sets it for a service called archer. Set PORT, or give the service another name.",
         )
-    services = _wire(settings)
+    services = _wire(settings, limits)
     app = FastAPI(
         title=settings.app_name,
         version=settings.app_version,
@@ -136,7 +141,7 @@ def _tokens(settings: Settings) -> dict[str, str]:
     return tokens
 
 
-def _wire(settings: Settings) -> Services:
+def _wire(settings: Settings, limits: Limits) -> Services:
     router = LLMRouter(settings)
     principals = tuple(_tokens(settings)) or (LOCAL_PRINCIPAL,)
     store = MemoryStore(
@@ -171,6 +176,7 @@ def _wire(settings: Settings) -> Services:
         ),
     )
     conversations = Conversations(store, manager)
+    methods = archer_v1()
     return Services(
         version=settings.app_version,
         router=router,
@@ -188,8 +194,10 @@ def _wire(settings: Settings) -> Services:
             server_version=settings.app_version,
             max_frame_bytes=MAX_FRAME_BYTES,
             max_content_bytes=settings.max_content_bytes,
+            describe=cache(partial(describe, methods)),
+            limits=limits,
         ),
-        dispatcher=Dispatcher(archer_v1()),
+        dispatcher=Dispatcher(methods),
     )
 
 
@@ -219,7 +227,7 @@ async def _prepare(services: Services) -> str | None:
     await asyncio.sleep(LISTEN_FIRST_S)
     failure = await services.readiness.prepare()
     # Every `initialize` tells it, and making it takes a quarter of a second, in which no stream would move.
-    await asyncio.to_thread(schema_hash)
+    await asyncio.to_thread(services.rpc.describe)
     return f"{failure.message}. {failure.hint or ''}".strip() if failure else None
 
 

@@ -48,7 +48,8 @@ class ModelInfos(RootModel[list[ModelInfo]]):
     )
 
 
-METHODS: tuple[Method, ...] = tuple(archer_v1().all())
+REGISTRY = archer_v1()
+METHODS: tuple[Method, ...] = tuple(REGISTRY.all())
 #: Bodies of requests over HTTP.
 REST_REQUESTS: tuple[type[BaseModel], ...] = (ChatRequest, SessionCreate, SessionUpdate, TicketRequest)
 #: Bodies of answers over HTTP, and the data of server-sent events.

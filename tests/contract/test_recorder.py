@@ -13,7 +13,8 @@ from archer_ws.api.streaming import sse
 from archer_ws.core.exceptions import ProviderQuota
 from archer_ws.llm_gateway.types import ChatResponse
 from archer_ws.rpc.channel import memory_channel
-from archer_ws.rpc.connection import Connection, Peer
+from archer_ws.rpc.connection import Connection
+from archer_ws.rpc.context import Peer
 from archer_ws.rpc.messages import StreamEnded
 from archer_ws.sessions.manager import SessionManager
 from archer_ws.sessions.views import chat_response
