@@ -22,11 +22,14 @@ from archer_ws.api.http.errors import install_error_handlers
 from archer_ws.api.http.head_requests import HeadAsGet
 from archer_ws.api.http.request_body import BodyLimit
 from archer_ws.api.http.trailing_slashes import TrailingSlashes
+from archer_ws.api.openai.errors import OpenAIErrors
 from archer_ws.api.openapi.document import TITLE, install_openapi
 from archer_ws.api.routes import chat, console, health, models, openai_compat, pages, sessions, streams, ws
 from archer_ws.api.security.credentials import LOCAL_PRINCIPAL, CredentialGuard, Credentials, warn_if_exposed
 from archer_ws.api.security.host_and_origin import TAURI_ORIGINS, HostAndOriginGuard
 from archer_ws.api.security.tickets import TicketOffice
+from archer_ws.api.signposts.foreign_errors import AnthropicErrors, OllamaErrors
+from archer_ws.api.signposts.lost_requests import lost_request
 from archer_ws.api.signposts.misdirected import MisdirectedClients
 from archer_ws.api.socket import OpenSockets
 from archer_ws.api.socket_quota import SocketQuota
@@ -46,6 +49,8 @@ from archer_ws.sessions.streams.gates import ManagerLimits, ProviderGate, Stream
 
 log = structlog.get_logger(__name__)
 
+#: The forms that errors may have beside our own.
+ERROR_FORMS = (OpenAIErrors(), AnthropicErrors(), OllamaErrors())
 #: What Starlette's (and so FastAPI's) TestClient names as its host.
 TEST_HOST = "testserver"
 #: How long the preparation of the provider lets the server come first: an import in a thread still slows the loop.
@@ -82,7 +87,7 @@ def create_app(settings: Settings | None = None, *, limits: Limits = Limits()) -
     )
     app.state.services = services
     app.add_middleware(HeadAsGet)
-    install_error_handlers(app)
+    install_error_handlers(app, forms=ERROR_FORMS, lost=lost_request)
     _include_routes(app)
     # The last added is the outermost.
     tokens = _tokens(settings)

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from archer_ws.api.http.errors import error_response
+from archer_ws.api.http.error_forms import error_response
 from archer_ws.api.http.scope import request_id
 from archer_ws.api.security.credentials import Credentials
 from archer_ws.api.security.seats import seat_of

@@ -7,7 +7,7 @@ from functools import cache
 
 from pydantic import BaseModel, ConfigDict, RootModel
 
-from archer_ws.api.http.errors import ErrorBody
+from archer_ws.api.http.error_forms import ErrorBody
 from archer_ws.api.openapi.events import EVENT_MODELS
 from archer_ws.api.routes.health import Health, Liveness, ReadinessReport
 from archer_ws.api.routes.ws import Ticket, TicketRequest

@@ -15,9 +15,6 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from archer_ws.api.http.scope import is_json, state
-from archer_ws.api.signposts.answers import no_such_path
-from archer_ws.api.signposts.dialects import Dialect, note_dialect
-from archer_ws.api.signposts.foreign_chats import has_foreign_messages, is_foreign_chat
 from archer_ws.core.strict_json import decode_json
 
 
@@ -58,30 +55,16 @@ class GenerationRoute(APIRoute):
             )
         # Bytes are no model: what is not said to be JSON is refused as that.
         value = decode_json(body) if is_json(request.headers.get("content-type", "")) else body
-        return self._parsed(value, request.scope)
+        return self.parsed(value, request.scope)
 
-    def _parsed(self, value: Any, scope: Scope) -> BaseModel:
+    def parsed(self, value: Any, _scope: Scope) -> BaseModel:
+        """The decoded body as the route's form has it; a route may refuse it for other reasons too.
+
+        Raises:
+            RequestValidationError: it is not so.
+        """
         try:
             return self._form.model_validate(value)
         except ValidationError as error:
             found = error.errors(include_url=False)
             raise RequestValidationError([{**each, "loc": ("body", *each["loc"])} for each in found]) from None
-
-
-class OwnGenerationRoute(GenerationRoute):
-    """Such a route of our own API, at whose path OpenAI's clients knock when they were given a wrong base URL.
-
-    What only they send would be ignored here, and they would misread the answer: they are told the right one instead.
-    """
-
-    def _parsed(self, value: Any, scope: Scope) -> BaseModel:
-        if is_foreign_chat(value):
-            note_dialect(scope, Dialect.OPENAI)
-            raise no_such_path(scope)
-        try:
-            return super()._parsed(value, scope)
-        except RequestValidationError:
-            if has_foreign_messages(value):
-                note_dialect(scope, Dialect.OPENAI)
-                raise no_such_path(scope) from None
-            raise

@@ -5,9 +5,9 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Request, Response
 
 from archer_ws.api.dependencies import Principal, RequestId, ServicesDep
-from archer_ws.api.http.generation_route import OwnGenerationRoute
 from archer_ws.api.openapi.error_answers import BODY, GENERATION, GUARDED, error_answers
 from archer_ws.api.openapi.success_answers import success_answer
+from archer_ws.api.signposts.own_route import OwnGenerationRoute
 from archer_ws.api.streaming.responses import EventStreamResponse, WholeAnswerResponse, whole_answer
 from archer_ws.core.exceptions import (
     Draining,

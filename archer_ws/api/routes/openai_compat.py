@@ -1,7 +1,7 @@
 """OpenAI's API, as far as chat goes: the official SDKs, and what is built on them, work by changing the base URL.
 
 The same streams as everywhere else: `X-Stream-ID` (and the answer's `id`) is what `/api/v1/streams` takes. Any API key
-will do where no token is configured; where one is, it is the key. Errors get OpenAI's form in api/errors.py.
+will do where no token is configured; where one is, it is the key. Errors get OpenAI's form by openai/errors.py.
 """
 
 from typing import Annotated, Any, Literal
@@ -12,10 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.responses import JSONResponse
 
 from archer_ws.api.dependencies import Principal, RequestId, Services, ServicesDep
-from archer_ws.api.http.errors import openai_error_response
 from archer_ws.api.http.generation_route import GenerationRoute
 from archer_ws.api.openai.chunks import ChatCompletion, ChunkEncoder, completion
-from archer_ws.api.openai.errors import error_of_end
+from archer_ws.api.openai.errors import error_of_end, openai_error_response
 from archer_ws.api.openai.requests import CompletionRequest, chat_request
 from archer_ws.api.openapi.error_answers import BODY, GENERATION, GUARDED, PROVIDER
 from archer_ws.api.openapi.openai_answers import COMPLETION_ANSWER, openai_error_answers
