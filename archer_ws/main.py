@@ -203,6 +203,7 @@ def _wire(settings: Settings, limits: Limits) -> Services:
             limits=limits,
         ),
         dispatcher=Dispatcher(methods),
+        limits=limits,
     )
 
 

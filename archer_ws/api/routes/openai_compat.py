@@ -110,7 +110,8 @@ async def create_completion(
         principal, _chat_request(body), request_id=request_id, on_disconnect="cancel"
     )
     if body.stream:
-        return await _chunks(attachment, request, include_usage=body.include_usage)
+        silence_s = services.limits.events_keep_alive_s
+        return await _chunks(attachment, request, include_usage=body.include_usage, silence_s=silence_s)
     return WholeAnswerResponse(attachment, _whole)
 
 
@@ -153,17 +154,18 @@ def _chat_request(body: CompletionRequest) -> ChatRequest:
         ) from None
 
 
-async def _chunks(attachment: Attachment, request: Request, *, include_usage: bool) -> Response:
+async def _chunks(attachment: Attachment, request: Request, *, include_usage: bool, silence_s: float) -> Response:
     """The stream, or its error where it failed before a text: SDKs and proxies act on the status.
 
     So the head waits for the first text, but not for long: the connection would look dead.
     """
-    await until_text(attachment, request.receive)
+    await until_text(attachment, request.receive, silence_s)
     stream = attachment.stream
     if not stream.log.text_bytes and (error := _error_of(stream)):
         attachment.hold.release()
         return error
-    return EventStreamResponse(attachment, encode=ChunkEncoder(stream, include_usage=include_usage))
+    encode = ChunkEncoder(stream, include_usage=include_usage)
+    return EventStreamResponse(attachment, encode=encode, keep_alive_s=silence_s)
 
 
 def _whole(stream: Stream) -> Response:
