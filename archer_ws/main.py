@@ -7,6 +7,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache, partial
 from typing import Any
 
 import structlog
@@ -21,28 +22,25 @@ from archer_ws.api.http.errors import install_error_handlers
 from archer_ws.api.http.head_requests import HeadAsGet
 from archer_ws.api.http.request_body import BodyLimit
 from archer_ws.api.http.trailing_slashes import TrailingSlashes
+from archer_ws.api.openai.errors import OpenAIErrors
 from archer_ws.api.openapi.document import TITLE, install_openapi
 from archer_ws.api.routes import chat, console, health, models, openai_compat, pages, sessions, streams, ws
-from archer_ws.api.security.host_and_origin import (
-    LOCAL_PRINCIPAL,
-    TAURI_ORIGINS,
-    CredentialGuard,
-    Credentials,
-    HostAndOriginGuard,
-    TicketOffice,
-    warn_if_exposed,
-)
+from archer_ws.api.security.credentials import LOCAL_PRINCIPAL, CredentialGuard, Credentials, warn_if_exposed
+from archer_ws.api.security.host_and_origin import TAURI_ORIGINS, HostAndOriginGuard
+from archer_ws.api.security.tickets import TicketOffice
+from archer_ws.api.signposts.foreign_errors import AnthropicErrors, OllamaErrors
+from archer_ws.api.signposts.lost_requests import lost_request
 from archer_ws.api.signposts.misdirected import MisdirectedClients
 from archer_ws.api.socket import OpenSockets
 from archer_ws.api.socket_quota import SocketQuota
 from archer_ws.config import Settings, load_settings, service_variables
-from archer_ws.core.limits import BODY_ALLOWANCE_BYTES, MAX_FRAME_BYTES
+from archer_ws.core.limits import BODY_ALLOWANCE_BYTES, MAX_FRAME_BYTES, Limits
 from archer_ws.core.logging import configure_logging
 from archer_ws.llm_gateway.readiness import Readiness
 from archer_ws.llm_gateway.router import LLMRouter
 from archer_ws.rpc.dispatcher import Dispatcher
 from archer_ws.rpc.methods import archer_v1
-from archer_ws.rpc.openrpc import schema_hash
+from archer_ws.rpc.openrpc import describe
 from archer_ws.rpc.services import RpcServices
 from archer_ws.sessions.conversations import Conversations
 from archer_ws.sessions.manager import SessionManager
@@ -52,14 +50,20 @@ from archer_ws.sessions.streams.memory_log import MemoryLog
 
 log = structlog.get_logger(__name__)
 
+#: The forms that errors may have beside our own.
+ERROR_FORMS = (OpenAIErrors(), AnthropicErrors(), OllamaErrors())
 #: What Starlette's (and so FastAPI's) TestClient names as its host.
 TEST_HOST = "testserver"
 #: How long the preparation of the provider lets the server come first: an import in a thread still slows the loop.
 LISTEN_FIRST_S = 0.05
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
+def create_app(settings: Settings | None = None, *, limits: Limits = Limits()) -> FastAPI:
     """The application, wired from the settings (or from the environment).
+
+    Args:
+        settings: what an owner may change.
+        limits: the bounds that no owner needs to change.
 
     Raises:
         SettingsError: a setting has a wrong value.
@@ -72,7 +76,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             variable=variable,
             hint="Kubernetes sets it for a service called archer. Set PORT, or give the service another name.",
         )
-    services = _wire(settings)
+    services = _wire(settings, limits)
     app = FastAPI(
         title=settings.app_name,
         version=settings.app_version,
@@ -84,7 +88,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.services = services
     app.add_middleware(HeadAsGet)
-    install_error_handlers(app)
+    install_error_handlers(app, forms=ERROR_FORMS, lost=lost_request)
     _include_routes(app)
     # The last added is the outermost.
     tokens = _tokens(settings)
@@ -143,7 +147,7 @@ def _tokens(settings: Settings) -> dict[str, str]:
     return tokens
 
 
-def _wire(settings: Settings) -> Services:
+def _wire(settings: Settings, limits: Limits) -> Services:
     router = LLMRouter(settings)
     principals = tuple(_tokens(settings)) or (LOCAL_PRINCIPAL,)
     store = MemoryStore(
@@ -179,6 +183,7 @@ def _wire(settings: Settings) -> Services:
         ),
     )
     conversations = Conversations(store, manager)
+    methods = archer_v1()
     return Services(
         version=settings.app_version,
         router=router,
@@ -196,8 +201,11 @@ def _wire(settings: Settings) -> Services:
             server_version=settings.app_version,
             max_frame_bytes=MAX_FRAME_BYTES,
             max_content_bytes=settings.max_content_bytes,
+            describe=cache(partial(describe, methods)),
+            limits=limits,
         ),
-        dispatcher=Dispatcher(archer_v1()),
+        dispatcher=Dispatcher(methods),
+        limits=limits,
     )
 
 
@@ -227,7 +235,7 @@ async def _prepare(services: Services) -> str | None:
     await asyncio.sleep(LISTEN_FIRST_S)
     failure = await services.readiness.prepare()
     # Every `initialize` tells it, and making it takes a quarter of a second, in which no stream would move.
-    await asyncio.to_thread(schema_hash)
+    await asyncio.to_thread(services.rpc.describe)
     return f"{failure.message}. {failure.hint or ''}".strip() if failure else None
 
 

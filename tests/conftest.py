@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from archer_ws.config import Settings, load_settings
+from archer_ws.core.limits import Limits
 from archer_ws.main import create_app
 from tests.fakes.ollama_api import Answer, ollama_server, ollama_show, ollama_tags
 from tests.fakes.recorded import Recorder, recording
@@ -124,13 +125,13 @@ StartArcher = Callable[..., AbstractAsyncContextManager[Archer]]
 
 @pytest.fixture
 def start_archer(make_settings: MakeSettings) -> StartArcher:
-    """`async with start_archer(**settings) as archer`."""
+    """`async with start_archer(**settings) as archer`; `limits` may be others than the server's own."""
 
     @asynccontextmanager
-    async def start(**values: object) -> AsyncIterator[Archer]:
+    async def start(*, limits: Limits = Limits(), **values: object) -> AsyncIterator[Archer]:
         async with scripted_server() as ollama:
             settings = make_settings(**{"ollama_host": ollama.url, "max_retries": 0, **values})
-            app = create_app(settings)
+            app = create_app(settings, limits=limits)
             async with (
                 serving(app) as address,
                 httpx.AsyncClient(base_url=f"http://{address}", timeout=30, trust_env=False) as http,

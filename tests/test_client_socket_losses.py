@@ -17,6 +17,7 @@ from archer_ws.client import (
     Unreachable,
     connect,
 )
+from archer_ws.core.limits import Limits
 from tests.conftest import Archer as Server
 from tests.conftest import StartArcher
 from tests.fakes.cutting_proxy import Fate, cutting_proxy
@@ -184,13 +185,19 @@ async def test_a_cancel_made_while_there_is_no_connection_arrives(archer: Server
         assert stream.ended.status == "cancelled"
 
 
-async def test_a_connection_that_falls_silent_is_replaced(archer: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_connection_that_falls_silent_is_replaced(
+    start_archer: StartArcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("archer_ws.client.link.INITIALIZE_LIMIT_S", 0.5)
     monkeypatch.setattr("archer_ws.client.link.SILENCE_SLACK_S", 0.5)
-    monkeypatch.setattr("archer_ws.rpc.methods.system.HEARTBEAT_S", 0.01)
     more = asyncio.Event()
-    archer.answer(ollama_stream("Blue", Wait(more), " sky"))
-    async with asyncio.timeout(LIMIT_S), cutting_proxy(archer.address) as proxy, impatient(proxy.url) as client:
+    async with (
+        asyncio.timeout(LIMIT_S),
+        start_archer(limits=Limits(heartbeat_s=0.01)) as archer,
+        cutting_proxy(archer.address) as proxy,
+        impatient(proxy.url) as client,
+    ):
+        archer.answer(ollama_stream("Blue", Wait(more), " sky"))
         stream = client.chat("Why?")
         assert await anext(stream) == "Blue"
         proxy.passes.clear()

@@ -5,8 +5,10 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
-from archer_ws.api.security.host_and_origin import Credentials, TicketOffice
+from archer_ws.api.security.credentials import Credentials
+from archer_ws.api.security.tickets import TicketOffice
 from archer_ws.api.socket import OpenSockets
+from archer_ws.core.limits import Limits
 from archer_ws.llm_gateway.readiness import Readiness
 from archer_ws.llm_gateway.router import LLMRouter
 from archer_ws.rpc.dispatcher import Dispatcher
@@ -29,6 +31,7 @@ class Services:
     sockets: OpenSockets
     rpc: RpcServices
     dispatcher: Dispatcher
+    limits: Limits
 
 
 async def get_services(request: Request) -> Services:

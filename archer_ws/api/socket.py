@@ -1,6 +1,6 @@
 """The WebSocket edge: a Starlette WebSocket as a channel, the handshake's credential, and all open sockets.
 
-What is said over a socket is rpc/'s; whether its Host and Origin may come here was decided before (security.py).
+What is said over a socket is rpc/'s; whether its Host and Origin may come here was decided before (in security/).
 """
 
 import asyncio
@@ -13,14 +13,16 @@ from starlette.responses import Response
 from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from archer_ws.api.http.errors import error_response
+from archer_ws.api.http.error_forms import error_response
 from archer_ws.api.http.scope import request_id
-from archer_ws.api.security.host_and_origin import Credentials, TicketGone, TicketMisplaced, TicketOffice
+from archer_ws.api.security.credentials import Credentials
 from archer_ws.api.security.seats import seat_of
+from archer_ws.api.security.tickets import TicketGone, TicketMisplaced, TicketOffice
 from archer_ws.api.socket_quota import SocketPlace, SocketQuota
 from archer_ws.core.exceptions import Draining
 from archer_ws.rpc.channel import ChannelClosed
-from archer_ws.rpc.connection import Connection, Peer, close_text
+from archer_ws.rpc.connection import Connection
+from archer_ws.rpc.context import Peer, close_text
 from archer_ws.rpc.messages import CLOSE_CODES, SUBPROTOCOL, CloseReason
 
 log = structlog.get_logger(__name__)

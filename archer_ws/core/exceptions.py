@@ -324,3 +324,18 @@ class OutputTooLong(ProviderFailure):
     """The answer passed the most text a stream's log may hold."""
 
     kind, code, http_status = "output_too_long", -32041, 502
+
+
+def http_status(kind: str) -> int:
+    """The HTTP status of a kind, for what is no exception any more, as a stream's end; 500 for an unknown one."""
+    return _STATUS_OF_KIND.get(kind, ArcherError.http_status)
+
+
+def _statuses(base: type[ArcherError]) -> dict[str, int]:
+    statuses = {base.kind: base.http_status}
+    for child in base.__subclasses__():
+        statuses |= _statuses(child)
+    return statuses
+
+
+_STATUS_OF_KIND = _statuses(ArcherError)

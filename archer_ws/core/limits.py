@@ -47,6 +47,9 @@ INIT_TIMEOUT_S = 10.0
 BAD_MESSAGES_MAX, BAD_MESSAGES_WINDOW_S = 10, 60.0
 #: Requests of one socket that may run at once, and running streams that may be attached (protocol section 8).
 MAX_REQUESTS, MAX_STREAMS = 64, 32
+#: After so much silence the server says that it lives: a heartbeat on a socket (protocol section 4), a comment among
+#: events (section 10). Below the minute after which proxies and routers forget a silent connection.
+HEARTBEAT_S, EVENTS_KEEP_ALIVE_S = 15.0, 15.0
 #: Ids come back in answers, so they may not be long. In characters.
 ID_CHARS_MAX = 256
 
@@ -162,6 +165,8 @@ class Limits:
     init_timeout_s: float = INIT_TIMEOUT_S
     max_requests: int = MAX_REQUESTS
     max_streams: int = MAX_STREAMS
+    heartbeat_s: float = HEARTBEAT_S
+    events_keep_alive_s: float = EVENTS_KEEP_ALIVE_S
     write_deadline_s: float = WRITE_DEADLINE_S
     look_every_s: float = LOOK_EVERY_S
     provider_document_bytes: int = PROVIDER_DOCUMENT_BYTES

@@ -1,20 +1,17 @@
 """From a decoded call to its response: may it be made now, is it well formed, who serves it, what is answered."""
 
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING
 
 import anyio.abc
 import structlog
 from pydantic import ValidationError
 
-from archer_ws.core.exceptions import ArcherError, InvalidRequest, MethodNotFound, NotInitialized
+from archer_ws.core.exceptions import ArcherError, MethodNotFound, NotInitialized
 from archer_ws.core.rare_line import RareLine
 from archer_ws.rpc.codec import Call, encode_error, encode_result
+from archer_ws.rpc.context import Context
 from archer_ws.rpc.errors import defect, invalid_params
 from archer_ws.rpc.registry import Method, Registry, Reply
-
-if TYPE_CHECKING:
-    from archer_ws.rpc.connection import Connection
 
 log = structlog.get_logger(__name__)
 
@@ -34,89 +31,75 @@ class Dispatcher:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
 
-    @staticmethod
-    def id_in_flight() -> InvalidRequest:
-        """What a second request with an id in use is answered."""
-        return InvalidRequest(
-            "id belongs to a request that has not been answered yet", hint="Use a fresh id for each request."
-        )
-
-    def dispatch(self, connection: "Connection", call: Call, tasks: anyio.abc.TaskGroup) -> None:
+    def dispatch(self, context: Context, call: Call, tasks: anyio.abc.TaskGroup) -> None:
         """Begin the call synchronously; answer it now, or from a task of its own when it has to wait."""
-        request_id = connection.next_request_id()
+        request_id = context.requests.next_name()
         # For all lines about it, those of a stream that it begins too: tasks take over what is bound.
         with structlog.contextvars.bound_contextvars(request_id=request_id):
-            self._dispatch(connection, call, request_id, tasks)
+            self._dispatch(context, call, request_id, tasks)
 
-    def _dispatch(self, connection: "Connection", call: Call, request_id: str, tasks: anyio.abc.TaskGroup) -> None:
+    def _dispatch(self, context: Context, call: Call, request_id: str, tasks: anyio.abc.TaskGroup) -> None:
         try:
-            begun = self._begin(connection, call)
+            begun = self._begin(context, call)
         except ArcherError as error:
-            self._fail(connection, call, error, request_id)
+            self._fail(context, call, error, request_id)
         except Exception:
             log.exception("method_defect", method=call.method)
-            self._answer_failure(connection, call, defect(), request_id)
+            self._answer_failure(context, call, defect(), request_id)
         else:
             if isinstance(begun, Reply):
-                self._answer(connection, call, begun)
+                self._answer(context, call, begun)
                 return
-            connection.running_requests += 1
-            if call.id is not None:
-                connection.in_flight.add(call.id)
-            tasks.start_soon(self._finish, connection, call, begun, request_id)
+            context.requests.begin(call.id)
+            tasks.start_soon(self._finish, context, call, begun, request_id)
 
-    def _begin(self, connection: "Connection", call: Call) -> Reply | Awaitable[Reply]:
+    def _begin(self, context: Context, call: Call) -> Reply | Awaitable[Reply]:
         method = self._registry.get(call.method)
         if method is None:
             raise MethodNotFound(
                 f"there is no method {call.method[:100]!r}", hint="rpc.discover lists the methods of this server."
             )
-        self._check_state(connection, method)
+        self._check_state(context, method)
         try:
             params = method.params.model_validate(call.params)
         except ValidationError as error:
             raise invalid_params(error) from None
-        return method.handler(connection, params)
+        return method.handler(context, params)
 
-    def _check_state(self, connection: "Connection", method: Method) -> None:
-        if connection.principal is None and not method.is_open:
+    def _check_state(self, context: Context, method: Method) -> None:
+        if not context.is_authenticated and not method.is_open:
             raise NotInitialized(
                 "this server needs a credential first", hint="Send initialize with a token, then the request again."
             )
         if not method.is_control:
-            connection.check_room_for_request()
+            context.requests.check_room()
         if not method.is_open:
-            connection.has_spoken = True
+            context.has_spoken = True
 
-    async def _finish(self, connection: "Connection", call: Call, begun: Awaitable[Reply], request_id: str) -> None:
+    async def _finish(self, context: Context, call: Call, begun: Awaitable[Reply], request_id: str) -> None:
         try:
             reply = await begun
         except ArcherError as error:
-            self._end(connection, call)
-            self._fail(connection, call, error, request_id)
+            context.requests.end(call.id)
+            self._fail(context, call, error, request_id)
         except Exception:
             log.exception("method_defect", method=call.method)
-            self._end(connection, call)
-            self._answer_failure(connection, call, defect(), request_id)
+            context.requests.end(call.id)
+            self._answer_failure(context, call, defect(), request_id)
         else:
-            self._end(connection, call)
-            self._answer(connection, call, reply)
+            context.requests.end(call.id)
+            self._answer(context, call, reply)
 
-    def _end(self, connection: "Connection", call: Call) -> None:
-        connection.running_requests -= 1
+    def _answer(self, context: Context, call: Call, reply: Reply) -> None:
         if call.id is not None:
-            connection.in_flight.discard(call.id)
-
-    def _answer(self, connection: "Connection", call: Call, reply: Reply) -> None:
-        if call.id is not None:
-            connection.writer.put(encode_result(call.id, reply.result))
+            context.writer.put(encode_result(call.id, reply.result))
         if reply.then is not None:
             reply.then()
 
-    def _fail(self, connection: "Connection", call: Call, error: ArcherError, request_id: str) -> None:
+    def _fail(self, context: Context, call: Call, error: ArcherError, request_id: str) -> None:
         note_failure(call.method, error, request_id)
-        self._answer_failure(connection, call, error, request_id)
+        self._answer_failure(context, call, error, request_id)
 
-    def _answer_failure(self, connection: "Connection", call: Call, error: ArcherError, request_id: str) -> None:
+    def _answer_failure(self, context: Context, call: Call, error: ArcherError, request_id: str) -> None:
         if call.id is not None:
-            connection.writer.put(encode_error(call.id, error, request_id))
+            context.writer.put(encode_error(call.id, error, request_id))

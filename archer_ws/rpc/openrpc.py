@@ -5,7 +5,6 @@
 
 import json
 from collections.abc import Iterable, Iterator
-from functools import cache
 from hashlib import sha256
 from typing import Any
 
@@ -15,7 +14,8 @@ from archer_ws.core import exceptions
 from archer_ws.core.exceptions import ArcherError, ErrorInfo
 from archer_ws.core.json_schema import Schema, Wire, examples_of, schemas_of, with_references
 from archer_ws.rpc.messages import NOTIFICATIONS, PROTOCOL_VERSION
-from archer_ws.rpc.registry import Method
+from archer_ws.rpc.registry import Method, Registry
+from archer_ws.rpc.services import Description
 
 _COMPONENTS = "#/components/schemas/"
 _DESCRIPTION = """Many chat streams over one WebSocket, each cancellable and resumable: JSON-RPC 2.0, subprotocol \
@@ -51,12 +51,15 @@ _ERRORS: dict[str, tuple[type[ArcherError], ...]] = {
 }
 
 
-@cache
-def openrpc_document() -> dict[str, Any]:
-    """The document: every method, and as methods with `x-direction: server-to-client` every notification."""
-    from archer_ws.rpc.methods import archer_v1  # the registry's methods ask for this document themselves
+def describe(registry: Registry) -> Description:
+    """The methods' document and its hash; made anew with each call."""
+    document = openrpc_document(registry)
+    return Description(document, schema_hash(document))
 
-    methods = archer_v1().all()
+
+def openrpc_document(registry: Registry) -> dict[str, Any]:
+    """The document: every method, and as methods with `x-direction: server-to-client` every notification."""
+    methods = registry.all()
     results = [method.result for method in methods]
     taken = schemas_of((method.params for method in methods), Wire.CLIENT)
     given = schemas_of([*results, *NOTIFICATIONS.values(), ErrorInfo], Wire.SOCKET)
@@ -84,10 +87,9 @@ def openrpc_document() -> dict[str, Any]:
     }
 
 
-@cache
-def schema_hash() -> str:
+def schema_hash(document: dict[str, Any]) -> str:
     """A short name for this version of the document."""
-    text = json.dumps(openrpc_document(), sort_keys=True, separators=(",", ":"))
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"))
     return sha256(text.encode()).hexdigest()[:16]
 
 

@@ -2,12 +2,11 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import BaseModel
 
-if TYPE_CHECKING:
-    from archer_ws.rpc.connection import Connection
+from archer_ws.rpc.context import Context
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +19,7 @@ class Reply:
 
 #: A method's function runs synchronously in the reader, so that the next frame finds what it registered; what must be
 #: waited for it returns as an awaitable, which runs as a task of the connection.
-Handler = Callable[["Connection", Any], Reply | Awaitable[Reply]]
+Handler = Callable[[Context, Any], Reply | Awaitable[Reply]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,10 @@
 """What the methods work on."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
+from archer_ws.core.limits import Limits
 from archer_ws.llm_gateway.types import ModelInfo, ProviderStatus
 from archer_ws.sessions.conversations import Conversations
 from archer_ws.sessions.manager import SessionManager
@@ -26,8 +28,19 @@ class Models(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Description:
+    """The OpenRPC document of the methods, and the short name of this version of it."""
+
+    document: dict[str, Any]
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
 class RpcServices:
-    """The one of each that every endpoint shares, and what `initialize` tells."""
+    """The one of each that every endpoint shares, and what `initialize` tells.
+
+    `describe` gives what `rpc.discover` answers. It makes it once, which takes a quarter of a second.
+    """
 
     manager: SessionManager
     conversations: Conversations
@@ -36,3 +49,5 @@ class RpcServices:
     server_version: str
     max_frame_bytes: int
     max_content_bytes: int
+    describe: Callable[[], Description]
+    limits: Limits = Limits()

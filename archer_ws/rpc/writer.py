@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from archer_ws.core.lean_event import LeanEvent
-from archer_ws.core.limits import LANE_BYTES_MAX
+from archer_ws.core.limits import HEARTBEAT_S, LANE_BYTES_MAX
 from archer_ws.rpc.channel import Channel
 from archer_ws.rpc.codec import delta_prefix, encode_delta, encode_event, encode_notification
 from archer_ws.rpc.messages import Heartbeat
@@ -21,8 +21,6 @@ from archer_ws.sessions.streams.events import Delta, StreamEnded
 from archer_ws.sessions.streams.log import DELTA_BYTES_MAX
 from archer_ws.sessions.streams.stream import Stream
 
-#: Silence after which a heartbeat goes out (protocol section 4), in seconds.
-HEARTBEAT_S = 15.0
 #: After so many frames the writer lets others run: a socket that takes everything at once must not hold the loop.
 FRAMES_PER_TURN = 16
 
@@ -74,10 +72,14 @@ class Writer:
     Args:
         channel: where to.
         on_ended: told when a stream's end is about to be sent: nothing else of it is needed here then.
+        heartbeat_s: after so much silence a heartbeat goes out, in seconds.
     """
 
-    def __init__(self, channel: Channel, *, on_ended: Callable[[Stream], None]) -> None:
+    def __init__(
+        self, channel: Channel, *, on_ended: Callable[[Stream], None], heartbeat_s: float = HEARTBEAT_S
+    ) -> None:
         self._channel = channel
+        self._heartbeat_s = heartbeat_s
         self._on_ended = on_ended
         self._loop = asyncio.get_running_loop()
         self._lane: deque[str | Close] = deque()
@@ -206,11 +208,11 @@ class Writer:
     def _beat(self) -> None:
         """After long silence, have a heartbeat sent. One timer does: it is only looked at when it strikes."""
         now = self._loop.time()
-        if now - self._sent_at >= HEARTBEAT_S:
+        if now - self._sent_at >= self._heartbeat_s:
             if not self._lane:
                 self.put(_HEARTBEAT)
             self._sent_at = now
-        self._heart = self._loop.call_at(self._sent_at + HEARTBEAT_S, self._beat)
+        self._heart = self._loop.call_at(self._sent_at + self._heartbeat_s, self._beat)
 
     def _next_of(self, subscription: Subscription) -> str | None:
         """The next frame of a ready stream, where there is one; behind it comes what others have."""

@@ -7,7 +7,7 @@ from functools import cache
 
 from pydantic import BaseModel, ConfigDict, RootModel
 
-from archer_ws.api.http.errors import ErrorBody
+from archer_ws.api.http.error_forms import ErrorBody
 from archer_ws.api.openapi.events import EVENT_MODELS
 from archer_ws.api.routes.health import Health, Liveness, ReadinessReport
 from archer_ws.api.routes.ws import Ticket, TicketRequest
@@ -48,7 +48,8 @@ class ModelInfos(RootModel[list[ModelInfo]]):
     )
 
 
-METHODS: tuple[Method, ...] = tuple(archer_v1().all())
+REGISTRY = archer_v1()
+METHODS: tuple[Method, ...] = tuple(REGISTRY.all())
 #: Bodies of requests over HTTP.
 REST_REQUESTS: tuple[type[BaseModel], ...] = (ChatRequest, SessionCreate, SessionUpdate, TicketRequest)
 #: Bodies of answers over HTTP, and the data of server-sent events.

@@ -8,8 +8,8 @@ from typing import Any
 from archer_ws.core.json_schema import Schema, references
 from archer_ws.main import openapi_document
 from archer_ws.rpc.messages import NOTIFICATIONS, ErrorObject
-from archer_ws.rpc.openrpc import openrpc_document
-from archer_ws.schema.catalog import METHODS, REST_REQUESTS, Definitions, definitions, file_name, type_name
+from archer_ws.rpc.openrpc import describe
+from archer_ws.schema.catalog import METHODS, REGISTRY, REST_REQUESTS, Definitions, definitions, file_name, type_name
 from archer_ws.schema.rust import rust
 from archer_ws.schema.shapes import shapes_of
 from archer_ws.schema.typescript import typescript
@@ -23,11 +23,12 @@ def documents() -> dict[str, str]:
     """Every generated file's text."""
     found = definitions()
     shapes = shapes_of(found)
+    described = describe(REGISTRY)
     texts = {path: _json(schema) for path, schema in json_schemas(found).items()}
-    texts["openrpc.json"] = _json(openrpc_document())
+    texts["openrpc.json"] = _json(described.document)
     texts["openapi.json"] = _json(openapi_document())
     texts[TYPESCRIPT] = typescript(shapes)
-    texts["archer.rs"] = rust(shapes)
+    texts["archer.rs"] = rust(shapes, described.hash)
     return dict(sorted(texts.items()))
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from archer_ws.rpc.messages import NOTIFICATIONS, PROTOCOL_VERSION, SUBPROTOCOL
-from archer_ws.rpc.openrpc import schema_hash
 from archer_ws.schema.catalog import METHODS, type_name
 from archer_ws.schema.shapes import Alias, Choice, Field, ListOf, MapOf, Named, Scalar, Shape, Structure, Type
 
@@ -32,12 +31,12 @@ _BOXED = Named("ErrorInfo")
 _FRAME = Path(__file__).with_name("rust_frame.rs")
 
 
-def rust(shapes: Mapping[str, Shape]) -> str:
-    """The file's text."""
+def rust(shapes: Mapping[str, Shape], schema_hash: str) -> str:
+    """The file's text; `schema_hash` names the document that it belongs to."""
     marks = {
         "SUBPROTOCOL": SUBPROTOCOL,
         "PROTOCOL_VERSION": str(PROTOCOL_VERSION),
-        "SCHEMA_HASH": schema_hash(),
+        "SCHEMA_HASH": schema_hash,
         "VARIANTS": "".join(_variants()),
         "PARSED": "".join(_parsed()),
         "WRITTEN": "".join(_written()),

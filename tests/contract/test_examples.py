@@ -9,6 +9,7 @@ import websockets
 
 from archer_ws.core.ids import new_id
 from archer_ws.main import openapi_document
+from archer_ws.rpc.methods import archer_v1
 from archer_ws.rpc.openrpc import openrpc_document
 from tests.conftest import Archer, StartArcher
 from tests.fakes.ollama_api import ollama_stream
@@ -21,7 +22,7 @@ CALLS = [
     pytest.param(
         method["name"], {each["name"]: each["value"] for each in example["params"]}, id=f"{method['name']} {n}"
     )
-    for method in openrpc_document()["methods"]
+    for method in openrpc_document(archer_v1())["methods"]
     if "x-direction" not in method
     for n, example in enumerate(method["examples"])
 ]
@@ -60,7 +61,7 @@ def _the_examples_message(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_there_are_examples_of_every_method_and_body() -> None:
-    methods = {method["name"] for method in openrpc_document()["methods"] if "x-direction" not in method}
+    methods = {method["name"] for method in openrpc_document(archer_v1())["methods"] if "x-direction" not in method}
     assert {str(each.values[0]) for each in CALLS} == methods
     bodies = {
         (method.upper(), path)

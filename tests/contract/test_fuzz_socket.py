@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from archer_ws.core.limits import BAD_MESSAGES_MAX
 from archer_ws.rpc.codec import BATCH_MAX
+from archer_ws.rpc.methods import archer_v1
 from archer_ws.rpc.openrpc import openrpc_document
 from tests.contract.fuzzed_server import FuzzedServer, defects, fuzzed_server
 from tests.contract.schema_strategies import SAFE_INTEGER, fitting, junk, spoiled, whole_text
@@ -90,7 +91,7 @@ def _depth(value: Any) -> int:
 
 def _requests() -> dict[str, st.SearchStrategy[Any]]:
     """Fitting params of every method."""
-    document = openrpc_document()
+    document = openrpc_document(archer_v1())
     components = document["components"]["schemas"]
     return {
         method["name"]: fitting(params_schema(method), components)

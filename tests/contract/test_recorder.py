@@ -16,7 +16,8 @@ from archer_ws.llm_gateway.types import ChatResponse
 from archer_ws.rpc import writer
 from archer_ws.rpc.channel import memory_channel
 from archer_ws.rpc.codec import encode_event
-from archer_ws.rpc.connection import Connection, Peer
+from archer_ws.rpc.connection import Connection
+from archer_ws.rpc.context import Peer
 from archer_ws.sessions.manager import SessionManager
 from archer_ws.sessions.streams.events import ControlEvent, as_fields
 from archer_ws.sessions.views import chat_response

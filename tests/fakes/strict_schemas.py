@@ -14,6 +14,7 @@ from archer_ws.api.openapi.events import EVENT_MODELS
 from archer_ws.core.exceptions import ArcherError
 from archer_ws.core.wire_types import KNOWN_VALUES
 from archer_ws.main import openapi_document
+from archer_ws.rpc.methods import archer_v1
 from archer_ws.rpc.openrpc import openrpc_document
 
 Validator = jsonschema_rs.Draft202012Validator
@@ -61,7 +62,7 @@ class SocketSchemas:
     """What may come over a socket."""
 
     def __init__(self) -> None:
-        document = openrpc_document()
+        document = openrpc_document(archer_v1())
         components = strict(document["components"]["schemas"], without_null=True)
         self.results: dict[str, Validator] = {}
         self.notifications: dict[str, Validator] = {}

@@ -8,14 +8,9 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from archer_ws.api.http.access_log import RequestLog
-from archer_ws.api.security.host_and_origin import (
-    CredentialGuard,
-    Credentials,
-    HostAndOriginGuard,
-    TicketGone,
-    TicketMisplaced,
-    TicketOffice,
-)
+from archer_ws.api.security.credentials import CredentialGuard, Credentials
+from archer_ws.api.security.host_and_origin import HostAndOriginGuard
+from archer_ws.api.security.tickets import TicketGone, TicketMisplaced, TicketOffice
 from tests.test_api.asking import assert_refused, get, run, show_state
 
 HOSTS = ["localhost"]

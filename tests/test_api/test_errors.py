@@ -1,3 +1,4 @@
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import httpx
@@ -6,10 +7,15 @@ from fastapi import FastAPI, Query
 from fastapi.middleware.cors import CORSMiddleware
 from pydantic import BaseModel, Field, field_validator
 from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+from starlette.types import Scope
 
 from archer_ws.api.http.access_log import RequestLog
-from archer_ws.api.http.errors import MAX_FIELD_ERRORS, error_response, install_error_handlers, refuse
+from archer_ws.api.http.error_forms import ErrorForm, error_json, error_response
+from archer_ws.api.http.errors import MAX_FIELD_ERRORS, install_error_handlers, refuse
+from archer_ws.api.security.credentials import CredentialGuard
 from archer_ws.core.exceptions import (
+    ArcherError,
     FieldError,
     Forbidden,
     InvalidParams,
@@ -49,9 +55,9 @@ class Body(BaseModel):
     limits: dict[str, int] = {}
 
 
-def application() -> FastAPI:
+def application(*forms: ErrorForm) -> FastAPI:
     app = FastAPI()
-    install_error_handlers(app)
+    install_error_handlers(app, forms=forms)
     app.add_middleware(CORSMiddleware, allow_origins=["http://localhost:1420"])
     app.add_middleware(RequestLog)
 
@@ -72,6 +78,55 @@ def application() -> FastAPI:
         raise HTTPException(status, "said so")
 
     return app
+
+
+class Shouting:
+    """The form of an API whose clients have a header of their own."""
+
+    places = "WRONG"
+
+    def claims(self, scope: Scope) -> bool:
+        return any(name == b"x-shouting" for name, _ in scope["headers"])
+
+    def answer(
+        self, error: ArcherError, request_id: str, *, status: int | None, headers: Mapping[str, str]
+    ) -> JSONResponse:
+        info = error.info(request_id)
+        body = {"SAID": info.message.upper(), "HINT": info.hint}
+        return error_json(body, info, status or error.http_status, headers)
+
+
+async def test_a_form_that_the_application_brings_has_the_errors_that_it_claims_wherever_they_arise() -> None:
+    app = application(Shouting())
+
+    @app.get("/defect")
+    async def defect() -> None:
+        raise ZeroDivisionError
+
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        shouting = {"x-shouting": "1"}
+        nowhere = await client.get("/nowhere", headers=shouting)
+        wrong = await client.post("/chat", json={}, headers=shouting)
+        busy = await client.get("/busy", headers=shouting)
+        broken = await client.get("/defect", headers=shouting)
+        other = await client.get("/busy")
+    assert (nowhere.status_code, nowhere.json()["SAID"]) == (404, "THERE IS NO /NOWHERE HERE")
+    assert (wrong.status_code, wrong.json()["HINT"]) == (422, "Correct what `WRONG` names; see /docs.")
+    assert (busy.status_code, busy.json()["SAID"]) == (409, "IT RUNS A STREAM ALREADY")
+    assert busy.headers["retry-after"] == "2"
+    assert (broken.status_code, set(broken.json())) == (500, {"SAID", "HINT"})
+    assert other.json()["error"]["kind"] == "session_busy"
+
+
+async def test_a_guard_s_refusal_has_the_form_too() -> None:
+    app = application(Shouting())
+    app.add_middleware(CredentialGuard, tokens={"alice": "secret"})
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        refused = await client.get("/busy", headers={"x-shouting": "1"})
+    assert (refused.status_code, refused.json()["SAID"]) == (401, "THIS SERVER NEEDS A CREDENTIAL")
+    assert refused.headers["www-authenticate"] == "Bearer"
 
 
 async def ask(method: str, path: str, **given: Any) -> httpx.Response:

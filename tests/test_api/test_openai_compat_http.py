@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from archer_ws.api.streaming import responses as following
+from archer_ws.core.limits import Limits
 from tests.conftest import Archer, StartArcher
 from tests.fakes.ollama_api import ollama_stream
 from tests.fakes.scripted_server import Wait, forever
@@ -140,16 +140,16 @@ async def test_a_full_server_refuses_here_as_everywhere(start_archer: StartArche
 class TestASlowProvider:
     """Its stream's head waits for the first text, so that an error has its status; but it does not wait for ever."""
 
-    async def test_does_not_keep_the_client_in_silence(self, archer: Archer, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(following, "KEEP_ALIVE_S", 0.05)
+    async def test_does_not_keep_the_client_in_silence(self, start_archer: StartArcher) -> None:
         go_on = asyncio.Event()
-        archer.answer(ollama_stream("late", before_headers=[Wait(go_on)]))
-        async with asyncio.timeout(20), archer.http.stream("POST", PATH, json={**BODY, "stream": True}) as answer:
-            assert answer.status_code == 200
-            pieces = answer.aiter_raw()
-            assert (await anext(pieces)).startswith(b": keep-alive\n\n")
-            go_on.set()
-            rest = b"".join([piece async for piece in pieces])
+        async with asyncio.timeout(20), start_archer(limits=Limits(events_keep_alive_s=0.05)) as archer:
+            archer.answer(ollama_stream("late", before_headers=[Wait(go_on)]))
+            async with archer.http.stream("POST", PATH, json={**BODY, "stream": True}) as answer:
+                assert answer.status_code == 200
+                pieces = answer.aiter_raw()
+                assert (await anext(pieces)).startswith(b": keep-alive\n\n")
+                go_on.set()
+                rest = b"".join([piece async for piece in pieces])
         assert b'"content":"late"' in rest
         assert rest.endswith(b"data: [DONE]\n\n")
 

@@ -9,7 +9,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from archer_ws.api.http.access_log import RequestLog
-from archer_ws.api.security.host_and_origin import CredentialGuard, HostAndOriginGuard, warn_if_exposed
+from archer_ws.api.security.credentials import CredentialGuard, warn_if_exposed
+from archer_ws.api.security.host_and_origin import HostAndOriginGuard
 from tests.test_api.asking import assert_refused, get, run, show_state
 from tests.test_api.conftest import Serve
 

@@ -12,6 +12,7 @@ from archer_ws.client.dialling import Address
 from archer_ws.conformance.probe import probe
 from archer_ws.conformance.registry import all_checks
 from archer_ws.conformance.runner import Outcome, run
+from archer_ws.core.limits import Limits
 from archer_ws.main import create_app
 from archer_ws.server.server import ArcherServer
 from tests.conftest import MakeSettings
@@ -56,7 +57,7 @@ def start_server(make_settings: MakeSettings) -> StartServer:
     many tokens as it is asked for, at most `tokens_max`; with 0 it fails."""
 
     @asynccontextmanager
-    async def start(*, tokens_max: int = 400, **values: object) -> AsyncIterator[str]:
+    async def start(*, tokens_max: int = 400, limits: Limits = Limits(), **values: object) -> AsyncIterator[str]:
         def answer(exchange: Exchange) -> Reply:
             if tokens_max == 0:
                 return ollama_error("the model is on fire")
@@ -69,7 +70,7 @@ def start_server(make_settings: MakeSettings) -> StartServer:
             "/api/tags": ollama_tags("llama3.2:latest"),
         }
         async with scripted_server(responder=ollama_server(routes)) as ollama:
-            app = create_app(make_settings(**{"ollama_host": ollama.url, "max_retries": 0, **values}))
+            app = create_app(make_settings(**{"ollama_host": ollama.url, "max_retries": 0, **values}), limits=limits)
             listener = socket.create_server(("127.0.0.1", 0))
             ready = asyncio.Event()
             server = ArcherServer(app, drain_s=0, on_ready=lambda _: ready.set())

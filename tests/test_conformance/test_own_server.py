@@ -5,8 +5,7 @@ import pytest
 
 from archer_ws.client.errors import ClientError
 from archer_ws.conformance.registry import all_checks
-from archer_ws.rpc import connection
-from archer_ws.rpc.methods import system
+from archer_ws.core.limits import Limits
 from tests.test_conformance.conftest import TOKEN, StartServer, conform
 
 
@@ -44,17 +43,15 @@ async def test_behind_a_provider_that_serves_two_at_a_time_nothing_fails(start_s
     assert [outcome for outcome in outcomes if outcome.state == "failed"] == []
 
 
-async def test_the_limits_are_those_that_the_server_tells(
-    start_server: StartServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for module in (connection, system):
-        monkeypatch.setattr(module, "MAX_STREAMS", 3)
-        monkeypatch.setattr(module, "MAX_REQUESTS", 2)
-    async with start_server() as address:
+async def test_the_limits_are_those_that_the_server_tells(start_server: StartServer) -> None:
+    async with (
+        start_server(limits=Limits(max_streams=3, max_requests=2)) as address,
+        start_server(limits=Limits(max_streams=4)) as generous,
+    ):
         outcomes = await conform(address, "streams_are_limited", "bursts_are_answered")
         assert [outcome.state for outcome in outcomes] == ["ok", "ok"]
-        monkeypatch.setattr(system, "MAX_STREAMS", 4)
-        (outcome,) = await conform(address, "streams_are_limited")
+        # One tells of its limits, and the other, which has less, is asked for what was told.
+        (outcome,) = await conform(generous, "streams_are_limited", through=f"ws://{address}/api/v1/ws")
     assert outcome.state == "failed"
     assert "too_many_streams" in (outcome.came or "")
 

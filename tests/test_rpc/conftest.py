@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from functools import cache, partial
 from typing import Any, cast
 
 import pytest
@@ -12,11 +14,14 @@ from starlette.websockets import WebSocket
 
 from archer_ws.agents.orchestrator import Orchestrator
 from archer_ws.api.socket import SocketChannel
+from archer_ws.core.limits import Limits
 from archer_ws.llm_gateway.types import ModelInfo, ProviderStatus
 from archer_ws.rpc.channel import memory_channel
-from archer_ws.rpc.connection import Connection, Peer
+from archer_ws.rpc.connection import Connection
+from archer_ws.rpc.context import Peer
 from archer_ws.rpc.dispatcher import Dispatcher
 from archer_ws.rpc.methods import archer_v1
+from archer_ws.rpc.openrpc import describe
 from archer_ws.rpc.services import RpcServices
 from archer_ws.sessions.conversations import Conversations
 from archer_ws.sessions.manager import SessionManager
@@ -26,6 +31,8 @@ from archer_ws.sessions.streams.memory_log import MemoryLog
 from tests.conftest import Serve
 from tests.fakes.rpc_peer import MemoryTransport, RpcPeer, SocketTransport
 from tests.fakes.scripted_gateway import ScriptedGateway
+
+METHODS = archer_v1()
 
 
 class OneModel:
@@ -80,11 +87,16 @@ class Server:
             server_version="0",
             max_frame_bytes=1024 * 1024,
             max_content_bytes=4 * 1024 * 1024,
+            describe=cache(partial(describe, METHODS)),
         )
+
+    def limit(self, **bounds: Any) -> None:
+        """Other limits for the connections that come from now on."""
+        self.services = replace(self.services, limits=Limits(**bounds))
 
     def make_connection(self, channel: Any) -> Connection:
         peer = Peer(self.principal, lambda token: "me" if token == "right" else None)
-        connection = Connection(channel, self.services, Dispatcher(archer_v1()), peer)
+        connection = Connection(channel, self.services, Dispatcher(METHODS), peer)
         self.connections.append(connection)
         return connection
 

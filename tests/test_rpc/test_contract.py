@@ -508,7 +508,7 @@ async def test_sessions_live_over_the_socket(server: Server) -> None:
     with pytest.raises(RpcError) as gone:
         await send(peer, "u", session_id="talk")
     assert gone.value.code == -32023
-    assert not [hold for connection in server.connections for hold in connection._holds]
+    assert not [hold for connection in server.connections for hold in connection.context._holds]
 
 
 async def test_streams_models_and_providers_are_listed(server: Server) -> None:
@@ -525,8 +525,8 @@ async def test_streams_models_and_providers_are_listed(server: Server) -> None:
     assert {"chat/send", "stream/delta", "rpc.discover"} <= names
 
 
-async def test_silence_is_broken_by_heartbeats_again_and_again(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("archer_ws.rpc.writer.HEARTBEAT_S", 0.02)
+async def test_silence_is_broken_by_heartbeats_again_and_again(server: Server) -> None:
+    server.limit(heartbeat_s=0.02)
     peer = await server.connect()
     await peer.until(lambda: len(peer.others) == 3)
     assert {frame["method"] for frame in peer.others} == {"$/heartbeat"}

@@ -71,7 +71,7 @@ async def test_unsubscribing_after_the_end_gives_the_stream_up(memory_server: Se
     (connection,) = server.connections
     assert stream.is_held
 
-    connection.stop_delivering("s")
+    connection.context.stop_delivering("s")
 
     assert not stream.is_held
 

@@ -8,6 +8,7 @@ import asyncio
 import gc
 import weakref
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any, TypeVar
 
 from hypothesis import HealthCheck, settings
@@ -18,9 +19,10 @@ from archer_ws.agents.orchestrator import Orchestrator
 from archer_ws.core.exceptions import ProviderUnavailable, UpstreamTruncated
 from archer_ws.llm_gateway.types import ChatOptions, StreamChunk
 from archer_ws.rpc.channel import memory_channel
-from archer_ws.rpc.connection import Connection, Peer
+from archer_ws.rpc.connection import Connection
+from archer_ws.rpc.context import Peer
 from archer_ws.rpc.dispatcher import Dispatcher
-from archer_ws.rpc.methods import archer_v1
+from archer_ws.rpc.openrpc import describe
 from archer_ws.rpc.services import RpcServices
 from archer_ws.sessions.conversations import Conversations
 from archer_ws.sessions.manager import SessionManager
@@ -30,7 +32,7 @@ from archer_ws.sessions.streams.memory_log import MemoryLog
 from archer_ws.sessions.streams.stream import Stream
 from tests.fakes.rpc_peer import MemoryTransport, RpcPeer
 from tests.fakes.scripted_gateway import Call, ScriptedGateway
-from tests.test_rpc.conftest import OneModel
+from tests.test_rpc.conftest import METHODS, OneModel
 
 T = TypeVar("T")
 
@@ -76,7 +78,9 @@ class ArcherMachine(RuleBasedStateMachine):
         self.streams: weakref.WeakSet[Stream] = weakref.WeakSet()
         self._watch_streams()
         self.store = store
-        self.services = RpcServices(self.manager, Conversations(store, self.manager), OneModel(), "t", "0", 1, 1)
+        self.services = RpcServices(
+            self.manager, Conversations(store, self.manager), OneModel(), "t", "0", 1, 1, partial(describe, METHODS)
+        )
 
     def _watch_streams(self) -> None:
         """Know every stream that is in memory, whoever keeps it there."""
@@ -118,7 +122,7 @@ class ArcherMachine(RuleBasedStateMachine):
         async def connect() -> Client:
             ours, theirs = memory_channel(capacity=4)
             peer = Peer("me", lambda _: None)
-            connection = Connection(ours, self.services, Dispatcher(archer_v1()), peer)
+            connection = Connection(ours, self.services, Dispatcher(METHODS), peer)
             self.connections.append(asyncio.create_task(connection.run()))
             return Client(RpcPeer(MemoryTransport(theirs)), connection)
 
@@ -216,9 +220,9 @@ class ArcherMachine(RuleBasedStateMachine):
     def memory_held_is_what_the_limits_allow(self) -> None:
         """An ended stream that no connection delivers is kept by the table alone, and there within its limit."""
         for client in self.open:
-            connection = client.connection
-            for stream in connection._holds:
-                is_wanted = connection.writer.delivers(stream.stream_id) or connection.running_requests > 0
+            context = client.connection.context
+            for stream in context._holds:
+                is_wanted = context.writer.delivers(stream.stream_id) or context.requests.running > 0
                 assert stream.is_live or is_wanted, f"{stream.stream_id} is held for nobody"
         kept = [ended for ended in self.manager._table._ended.values() if not ended.stream.is_held]
         assert sum(ended.size for ended in kept) <= RETAINED_BYTES_MAX

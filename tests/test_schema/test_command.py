@@ -12,7 +12,6 @@ from pydantic import Field, create_model
 
 from archer_ws.cli import main
 from archer_ws.rpc.messages import NOTIFICATIONS, ServerDraining
-from archer_ws.rpc.openrpc import openrpc_document, schema_hash
 from archer_ws.schema import command
 from archer_ws.schema.catalog import definitions
 from archer_ws.schema.documents import documents
@@ -43,12 +42,7 @@ def written(tmp_path: Path) -> Path:
 def cleared() -> Iterator[None]:
     """After a test that changed a model: what is derived from the models is derived anew."""
     yield
-    forget_documents()
-
-
-def forget_documents() -> None:
-    for derived in (openrpc_document, schema_hash, definitions):
-        derived.cache_clear()
+    definitions.cache_clear()
 
 
 def everything(directory: Path) -> dict[str, bytes]:
@@ -103,7 +97,7 @@ def test_a_field_that_a_model_gains_is_seen_in_every_file_that_shows_it(
         "ServerDraining", __base__=ServerDraining, why=(str, Field(default="an update", description="For people."))
     )
     monkeypatch.setitem(NOTIFICATIONS, "server/draining", gaining)
-    forget_documents()
+    definitions.cache_clear()
     assert main(["schema", "--check", str(written)]) == 1
     shown = capsys.readouterr().out
     for name in ("archer.rs", "archer.ts", "messages/server_draining.json"):

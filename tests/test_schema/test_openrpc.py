@@ -13,11 +13,11 @@ import pytest
 from archer_ws.core.exceptions import ArcherError
 from archer_ws.rpc.messages import NOTIFICATIONS
 from archer_ws.rpc.openrpc import openrpc_document, schema_hash
-from archer_ws.schema.catalog import METHODS
+from archer_ws.schema.catalog import METHODS, REGISTRY
 from archer_ws.schema.documents import documents
 
 ROOT = Path(__file__).parents[2]
-DOCUMENT = openrpc_document()
+DOCUMENT = openrpc_document(REGISTRY)
 METHODS_BY_NAME: dict[str, dict[str, Any]] = {method["name"]: method for method in DOCUMENT["methods"]}
 
 
@@ -94,8 +94,8 @@ def test_errors_are_those_of_the_exception_tree() -> None:
 
 def test_the_file_is_what_rpc_discover_answers_and_schema_hash_names() -> None:
     assert json.loads(documents()["openrpc.json"]) == DOCUMENT
-    assert f'"{schema_hash()}"' in documents()["archer.rs"]
-    assert len(schema_hash()) == 16
+    assert f'"{schema_hash(DOCUMENT)}"' in documents()["archer.rs"]
+    assert len(schema_hash(DOCUMENT)) == 16
 
 
 @pytest.mark.interop

@@ -14,6 +14,7 @@ import uvicorn
 import websockets
 
 from archer_ws.api.security import seats
+from archer_ws.core.limits import Limits
 from archer_ws.core.logging import configure_logging
 from archer_ws.core.rare_line import RareLine
 from archer_ws.main import create_app
@@ -153,9 +154,9 @@ def start_socketed(make_settings: MakeSettings) -> StartSocketed:
     """`async with start_socketed(**settings) as archer`: drains nothing at the end unless told to."""
 
     @asynccontextmanager
-    async def start(*, drain_s: float = 0.0, **values: object) -> AsyncIterator[Socketed]:
+    async def start(*, drain_s: float = 0.0, limits: Limits = Limits(), **values: object) -> AsyncIterator[Socketed]:
         async with scripted_server() as ollama:
-            app = create_app(make_settings(**{"ollama_host": ollama.url, "max_retries": 0, **values}))
+            app = create_app(make_settings(**{"ollama_host": ollama.url, "max_retries": 0, **values}), limits=limits)
             listener = socket.create_server(("127.0.0.1", 0))
             server = ArcherServer(app, drain_s=drain_s, on_ready=lambda _: None)
             address = "127.0.0.1:{1}".format(*listener.getsockname())

@@ -8,8 +8,8 @@ import httpx
 import pytest
 import websockets
 
-from archer_ws.api.security.host_and_origin import TicketOffice
-from archer_ws.rpc import connection as rpc_connection
+from archer_ws.api.security.tickets import TicketOffice
+from archer_ws.core.limits import Limits
 from tests.fakes.raw_websocket import BINARY, frame, raw_websocket
 from tests.fakes.rpc_peer import RpcError
 from tests.test_socket.conftest import Socketed, StartSocketed, assert_quiet, until
@@ -160,11 +160,9 @@ async def test_a_wrong_token_is_answered_and_then_closed(start_socketed: StartSo
         assert peer.transport.close_code == 4501  # type: ignore[attr-defined]  # a socket's
 
 
-async def test_without_a_credential_the_socket_is_closed_in_time(
-    start_socketed: StartSocketed, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(rpc_connection, "INIT_TIMEOUT_S", 0.2)
-    async with asyncio.timeout(LIMIT_S), start_socketed(auth_token=TOKEN) as archer:
+async def test_without_a_credential_the_socket_is_closed_in_time(start_socketed: StartSocketed) -> None:
+    limits = Limits(init_timeout_s=0.2)
+    async with asyncio.timeout(LIMIT_S), start_socketed(auth_token=TOKEN, limits=limits) as archer:
         assert await close_code(archer) == 4500
 
 

@@ -2,35 +2,74 @@
 
 FastAPI documents them as any others. Its handler resolves dependencies, parses headers as e-mail's, and keeps stacks
 of contexts, which together take as long as everything else that the sidecar does before it asks the provider.
+
+What only that handler would obey is refused when the route is made, and not ignored: a dependency that never runs may
+be the one that guards.
 """
 
-from collections.abc import Callable, Coroutine
-from typing import Any, get_type_hints
+import inspect
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, get_args, get_type_hints
 
 from fastapi import Request
+from fastapi.datastructures import DefaultPlaceholder
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from archer_ws.api.dependencies import Principal, RequestId, ServicesDep
 from archer_ws.api.http.scope import is_json, state
-from archer_ws.api.signposts.answers import no_such_path
-from archer_ws.api.signposts.dialects import Dialect, note_dialect
-from archer_ws.api.signposts.foreign_chats import has_foreign_messages, is_foreign_chat
 from archer_ws.core.strict_json import decode_json
+
+#: What an endpoint gets beside its `body`.
+_GIVEN: Mapping[str, Any] = {
+    "request": Request,
+    "services": ServicesDep,
+    "principal": Principal,
+    "request_id": RequestId,
+}
+#: A route's options that say where it is and what the document tells of it; FastAPI's handler has all others.
+_OBEYED = frozenset({
+    "response_model", "status_code", "tags", "summary", "description", "response_description", "responses",
+    "deprecated", "name", "methods", "operation_id", "include_in_schema", "response_class", "callbacks",
+    "openapi_extra", "generate_unique_id_function",
+})  # fmt: skip
+_DEFAULTS = {name: option.default for name, option in inspect.signature(APIRoute.__init__).parameters.items()}
 
 
 class GenerationRoute(APIRoute):
     """A route whose endpoint takes `body` (a model), `request`, `services`, `principal` and `request_id`, and gives a
-    response. Bodies are held to what `JsonRoute` holds them to, and their errors are the same."""
+    response. Bodies are held to what `JsonRoute` holds them to, and their errors are the same.
+
+    Its router's routes must be added to the application's themselves (`app.router.routes.extend(router.routes)`): an
+    included router serves with FastAPI's handler.
+
+    Raises:
+        TypeError: an option or a parameter that would be ignored.
+    """
 
     def __init__(self, path: str, endpoint: Callable[..., Coroutine[Any, Any, Response]], **options: Any) -> None:
+        _refuse_ignored(path, endpoint, options)
         super().__init__(path, endpoint, **options)
         self._answer = endpoint
         self._form: type[BaseModel] = get_type_hints(endpoint)["body"]
         # In place of FastAPI's; what goes wrong in it is the application's handlers' all the same.
         self.app = self._serve
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """FastAPI's, which is never called.
+
+        Raises:
+            TypeError: the router was included.
+        """
+        if hasattr(self, "_answer"):
+            raise TypeError(
+                f"the route {self.path} is served without FastAPI's handler: its router can't be included, "
+                "extend app.router.routes with its routes"
+            )
+        return super().get_route_handler()
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive, send)
@@ -58,9 +97,14 @@ class GenerationRoute(APIRoute):
             )
         # Bytes are no model: what is not said to be JSON is refused as that.
         value = decode_json(body) if is_json(request.headers.get("content-type", "")) else body
-        return self._parsed(value, request.scope)
+        return self.parsed(value, request.scope)
 
-    def _parsed(self, value: Any, scope: Scope) -> BaseModel:
+    def parsed(self, value: Any, _scope: Scope) -> BaseModel:
+        """The decoded body as the route's form has it; a route may refuse it for other reasons too.
+
+        Raises:
+            RequestValidationError: it is not so.
+        """
         try:
             return self._form.model_validate(value)
         except ValidationError as error:
@@ -68,20 +112,28 @@ class GenerationRoute(APIRoute):
             raise RequestValidationError([{**each, "loc": ("body", *each["loc"])} for each in found]) from None
 
 
-class OwnGenerationRoute(GenerationRoute):
-    """Such a route of our own API, at whose path OpenAI's clients knock when they were given a wrong base URL.
+def _refuse_ignored(path: str, endpoint: Callable[..., Any], options: Mapping[str, Any]) -> None:
+    ignored = sorted(name for name, value in options.items() if name not in _OBEYED and _is_set(name, value))
+    if ignored:
+        raise TypeError(f"the route {path} is served without FastAPI's handler, which alone obeys {', '.join(ignored)}")
+    if not inspect.iscoroutinefunction(endpoint):
+        raise TypeError(f"the endpoint of {path} must be a coroutine function")
+    hints = get_type_hints(endpoint, include_extras=True)
+    taken = {name: hints.get(name) for name in inspect.signature(endpoint).parameters}
+    body = taken.pop("body", None)
+    if taken != _GIVEN:
+        strange = sorted(name for name in taken.keys() | _GIVEN.keys() if taken.get(name) != _GIVEN.get(name))
+        raise TypeError(f"the endpoint of {path} gets body and {', '.join(_GIVEN)}; not as it has {', '.join(strange)}")
+    model, *about = get_args(body) or (body,)
+    if not (inspect.isclass(model) and issubclass(model, BaseModel)):
+        raise TypeError(f"the endpoint of {path} must take its body as a model")
+    if any(getattr(each, "embed", None) for each in about):
+        raise TypeError(f"the body of {path} is the whole body: embed would be ignored")
+    answer = hints.get("return")
+    if not (inspect.isclass(answer) and issubclass(answer, Response)):
+        raise TypeError(f"the endpoint of {path} must give a Response: what else it gave would not be encoded")
 
-    What only they send would be ignored here, and they would misread the answer: they are told the right one instead.
-    """
 
-    def _parsed(self, value: Any, scope: Scope) -> BaseModel:
-        if is_foreign_chat(value):
-            note_dialect(scope, Dialect.OPENAI)
-            raise no_such_path(scope)
-        try:
-            return super()._parsed(value, scope)
-        except RequestValidationError:
-            if has_foreign_messages(value):
-                note_dialect(scope, Dialect.OPENAI)
-                raise no_such_path(scope) from None
-            raise
+def _is_set(name: str, value: Any) -> bool:
+    """Whether an option asks for anything: routers hand on all, most at their defaults."""
+    return not (value == _DEFAULTS.get(name) or value == [] or isinstance(value, DefaultPlaceholder))

@@ -1,4 +1,4 @@
-"""Our errors as OpenAI's API tells them. Pure: an ErrorInfo in, their object, status and headers out.
+"""Our errors as OpenAI's API tells them: their object, status and headers, and the form of all errors below `/v1`.
 
 `message` holds what happened and what to do. `code` is OpenAI's word where it has one, else our kind. The types follow
 the status. Its SDKs try 408, 409, 429 and 5xx again on their own, and obey `x-should-retry: false`.
@@ -9,10 +9,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, Field
+from starlette.responses import JSONResponse
+from starlette.types import Scope
 
+from archer_ws.api.http.error_forms import error_json
+from archer_ws.api.signposts.dialects import Dialect, dialect_of
 from archer_ws.api.signposts.foreign_errors import sentences
-from archer_ws.api.statuses import http_status
-from archer_ws.core.exceptions import Draining, ErrorInfo, InvalidParams
+from archer_ws.core.exceptions import ArcherError, Draining, ErrorInfo, InvalidParams, http_status
 from archer_ws.sessions.streams.events import StreamEnded
 
 #: nginx's and Google's status for a request that was cancelled: no SDK tries it again.
@@ -59,6 +62,32 @@ class OpenAIErrorBody(BaseModel):
     """The body of every answer below `/v1` that is not a success, and a stream's last event where it failed."""
 
     error: OpenAIError
+
+
+class OpenAIErrors:
+    """The form of errors for clients of OpenAI's API, wherever they ask."""
+
+    places = "param"
+
+    def claims(self, scope: Scope) -> bool:
+        """Whether such a client asks, or anybody below `/v1`."""
+        return dialect_of(scope) is Dialect.OPENAI
+
+    def answer(
+        self, error: ArcherError, request_id: str, *, status: int | None, headers: Mapping[str, str]
+    ) -> JSONResponse:
+        """Their error object."""
+        code = "unsupported_parameter" if isinstance(error, UnsupportedParameter) else None
+        return openai_error_response(error.info(request_id), status=status, code=code, headers=headers)
+
+
+def openai_error_response(
+    info: ErrorInfo, *, status: int | None = None, code: str | None = None, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """The HTTP answer for an error; `status` and `code` override what its kind says."""
+    status = status or openai_status(info.kind)
+    body = openai_error(info, code=code, status=status)
+    return error_json(body, info, status, {**retry_headers(info, status), **(headers or {})})
 
 
 def openai_error(info: ErrorInfo, *, code: str | None = None, status: int | None = None) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 from archer_ws import __version__
-from archer_ws.api.http.errors import ErrorBody
+from archer_ws.api.http.error_forms import ErrorBody
 from archer_ws.api.openapi.events import EVENT_MODELS
 from archer_ws.core.ids import ID_PATTERN
 from archer_ws.core.json_schema import Wire, references, schemas_of, with_references

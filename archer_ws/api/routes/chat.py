@@ -4,10 +4,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Request, Response
 
-from archer_ws.api.dependencies import Principal, RequestId, ServicesDep
-from archer_ws.api.http.generation_route import OwnGenerationRoute
+from archer_ws.api.dependencies import Principal, RequestId, Services, ServicesDep
 from archer_ws.api.openapi.error_answers import BODY, GENERATION, GUARDED, error_answers
 from archer_ws.api.openapi.success_answers import success_answer
+from archer_ws.api.signposts.own_route import OwnGenerationRoute
 from archer_ws.api.streaming.responses import EventStreamResponse, WholeAnswerResponse, whole_answer
 from archer_ws.core.exceptions import (
     Draining,
@@ -19,6 +19,7 @@ from archer_ws.core.exceptions import (
     StreamIdConflict,
 )
 from archer_ws.llm_gateway.types import ChatRequest, ChatResponse
+from archer_ws.sessions.manager import Attachment
 
 router = APIRouter(prefix="/api/v1/chat", route_class=OwnGenerationRoute, tags=["chat"])
 
@@ -85,7 +86,7 @@ async def complete(
     or is incomplete has its error's status and, beside `error`, the text that came.
     """
     attachment = await services.manager.start(principal, body, request_id=request_id, on_disconnect="cancel")
-    return EventStreamResponse(attachment) if body.stream else WholeAnswerResponse(attachment, whole_answer)
+    return _events(attachment, services) if body.stream else WholeAnswerResponse(attachment, whole_answer)
 
 
 @router.post(
@@ -104,4 +105,8 @@ async def complete_streaming(
 ) -> Response:
     """Answer the messages as events, whatever `stream` says. A failure after acceptance is told by the last event."""
     attachment = await services.manager.start(principal, body, request_id=request_id, on_disconnect="cancel")
-    return EventStreamResponse(attachment)
+    return _events(attachment, services)
+
+
+def _events(attachment: Attachment, services: Services) -> Response:
+    return EventStreamResponse(attachment, keep_alive_s=services.limits.events_keep_alive_s)

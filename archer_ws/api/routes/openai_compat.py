@@ -1,7 +1,7 @@
 """OpenAI's API, as far as chat goes: the official SDKs, and what is built on them, work by changing the base URL.
 
 The same streams as everywhere else: `X-Stream-ID` (and the answer's `id`) is what `/api/v1/streams` takes. Any API key
-will do where no token is configured; where one is, it is the key. Errors get OpenAI's form in api/errors.py.
+will do where no token is configured; where one is, it is the key. Errors get OpenAI's form by openai/errors.py.
 """
 
 from typing import Annotated, Any, Literal
@@ -12,10 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.responses import JSONResponse
 
 from archer_ws.api.dependencies import Principal, RequestId, Services, ServicesDep
-from archer_ws.api.http.errors import openai_error_response
 from archer_ws.api.http.generation_route import GenerationRoute
 from archer_ws.api.openai.chunks import ChatCompletion, ChunkEncoder, completion
-from archer_ws.api.openai.errors import error_of_end
+from archer_ws.api.openai.errors import error_of_end, openai_error_response
 from archer_ws.api.openai.requests import CompletionRequest, chat_request
 from archer_ws.api.openapi.error_answers import BODY, GENERATION, GUARDED, PROVIDER
 from archer_ws.api.openapi.openai_answers import COMPLETION_ANSWER, openai_error_answers
@@ -111,7 +110,8 @@ async def create_completion(
         principal, _chat_request(body), request_id=request_id, on_disconnect="cancel"
     )
     if body.stream:
-        return await _chunks(attachment, request, include_usage=body.include_usage)
+        silence_s = services.limits.events_keep_alive_s
+        return await _chunks(attachment, request, include_usage=body.include_usage, silence_s=silence_s)
     return WholeAnswerResponse(attachment, _whole)
 
 
@@ -154,17 +154,18 @@ def _chat_request(body: CompletionRequest) -> ChatRequest:
         ) from None
 
 
-async def _chunks(attachment: Attachment, request: Request, *, include_usage: bool) -> Response:
+async def _chunks(attachment: Attachment, request: Request, *, include_usage: bool, silence_s: float) -> Response:
     """The stream, or its error where it failed before a text: SDKs and proxies act on the status.
 
     So the head waits for the first text, but not for long: the connection would look dead.
     """
-    await until_text(attachment, request.receive)
+    await until_text(attachment, request.receive, silence_s)
     stream = attachment.stream
     if not stream.log.text_bytes and (error := _error_of(stream)):
         attachment.hold.release()
         return error
-    return EventStreamResponse(attachment, encode=ChunkEncoder(stream, include_usage=include_usage))
+    encode = ChunkEncoder(stream, include_usage=include_usage)
+    return EventStreamResponse(attachment, encode=encode, keep_alive_s=silence_s)
 
 
 def _whole(stream: Stream) -> Response:

@@ -130,7 +130,8 @@ async def follow_stream(
         )
     if is_head:
         return event_stream_head(stream)
-    return EventStreamResponse(Attachment(stream, stream.hold(), duplicate=True), after=cursor)
+    attachment = Attachment(stream, stream.hold(), duplicate=True)
+    return EventStreamResponse(attachment, after=cursor, keep_alive_s=services.limits.events_keep_alive_s)
 
 
 def _seq(last_event_id: str) -> int:

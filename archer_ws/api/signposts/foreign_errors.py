@@ -1,4 +1,4 @@
-"""Our errors in the forms of Anthropic's and Ollama's APIs, for their clients that came to a wrong address. Pure.
+"""Our errors in the forms of Anthropic's and Ollama's APIs, for their clients that came to a wrong address.
 
 OpenAI's, which is served, is openai/errors.py's.
 """
@@ -6,7 +6,12 @@ OpenAI's, which is served, is openai/errors.py's.
 from collections.abc import Mapping
 from typing import Any
 
-from archer_ws.core.exceptions import ErrorInfo
+from starlette.responses import JSONResponse
+from starlette.types import Scope
+
+from archer_ws.api.http.error_forms import error_json
+from archer_ws.api.signposts.dialects import Dialect, dialect_of
+from archer_ws.core.exceptions import ArcherError, ErrorInfo
 
 #: Anthropic's types by status (its documentation, "Errors"); others are `invalid_request_error` below 500.
 _ANTHROPIC_TYPES: Mapping[int, str] = {
@@ -16,6 +21,40 @@ _ANTHROPIC_TYPES: Mapping[int, str] = {
     413: "request_too_large",
     429: "rate_limit_error",
 }
+
+
+class AnthropicErrors:
+    """The form of errors for clients of Anthropic's API."""
+
+    places = "message"
+
+    def claims(self, scope: Scope) -> bool:
+        """Whether such a client asks."""
+        return dialect_of(scope) is Dialect.ANTHROPIC
+
+    def answer(
+        self, error: ArcherError, request_id: str, *, status: int | None, headers: Mapping[str, str]
+    ) -> JSONResponse:
+        """Their error object."""
+        info, status = error.info(request_id), status or error.http_status
+        return error_json(anthropic_error(info, status), info, status, headers)
+
+
+class OllamaErrors:
+    """The form of errors for clients of Ollama's API."""
+
+    places = "error"
+
+    def claims(self, scope: Scope) -> bool:
+        """Whether such a client asks."""
+        return dialect_of(scope) is Dialect.OLLAMA
+
+    def answer(
+        self, error: ArcherError, request_id: str, *, status: int | None, headers: Mapping[str, str]
+    ) -> JSONResponse:
+        """A text."""
+        info = error.info(request_id)
+        return error_json(ollama_error(info), info, status or error.http_status, headers)
 
 
 def anthropic_error(info: ErrorInfo, status: int) -> dict[str, Any]:

@@ -13,9 +13,10 @@ import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from archer_ws.api.statuses import http_status
 from archer_ws.api.streaming.sse import KEEP_ALIVE, MEDIA_TYPE, encode_event
+from archer_ws.core.exceptions import http_status
 from archer_ws.core.lean_event import LeanEvent
+from archer_ws.core.limits import EVENTS_KEEP_ALIVE_S
 from archer_ws.sessions.manager import Attachment
 from archer_ws.sessions.streams.events import Event, StreamEnded
 from archer_ws.sessions.streams.log import StreamLog
@@ -24,8 +25,6 @@ from archer_ws.sessions.views import chat_response
 
 log = structlog.get_logger(__name__)
 
-#: A comment goes out after so much silence (protocol section 10), in seconds.
-KEEP_ALIVE_S = 15.0
 #: Events are gathered into one write up to about this size, in bytes: what has piled up goes out together.
 WRITE_BYTES = 64 * 1024
 
@@ -35,13 +34,19 @@ class EventStreamResponse(Response):
 
     `encode` makes an event's bytes, or none where it is not told; by default as the protocol says. A client that takes
     nothing while memory is short loses its hold on an ended stream (see retention.py): the response ends then without
-    being complete, as when a connection breaks, and its connection is closed.
+    being complete, as when a connection breaks, and its connection is closed. After `keep_alive_s` of silence a comment
+    goes out.
     """
 
     media_type = MEDIA_TYPE
 
     def __init__(
-        self, attachment: Attachment, *, after: int = 0, encode: Callable[[Event], bytes] | None = None
+        self,
+        attachment: Attachment,
+        *,
+        after: int = 0,
+        encode: Callable[[Event], bytes] | None = None,
+        keep_alive_s: float = EVENTS_KEEP_ALIVE_S,
     ) -> None:
         stream = attachment.stream
         super().__init__(headers=_headers(stream))
@@ -52,6 +57,7 @@ class EventStreamResponse(Response):
         self._hold.reader = self
         self._unwatch: Callable[[], None] = lambda: None
         self._cursor = after
+        self._keep_alive_s = keep_alive_s
         self._encode = encode or encode_event
         self._more = LeanEvent()
         self._loop = asyncio.get_running_loop()
@@ -95,7 +101,7 @@ class EventStreamResponse(Response):
             if departure.done() or self._log is None:
                 return
             block, ended = self._next_block(self._log)
-            if not block and self._loop.time() >= self._sent_at + KEEP_ALIVE_S:
+            if not block and self._loop.time() >= self._sent_at + self._keep_alive_s:
                 block = KEEP_ALIVE
             if block:
                 self._sent_at = self._loop.time()
@@ -106,10 +112,10 @@ class EventStreamResponse(Response):
 
     def _beat(self) -> None:
         """Look for silence now and then: a timer for each wait would cost a tenth of a token."""
-        now, due = self._loop.time(), self._sent_at + KEEP_ALIVE_S
+        now, due = self._loop.time(), self._sent_at + self._keep_alive_s
         if now >= due:
             self._more.set()
-            due = now + KEEP_ALIVE_S
+            due = now + self._keep_alive_s
         self._beating = self._loop.call_at(due, self._beat)
 
     def _next_block(self, stream_log: StreamLog) -> tuple[bytes, bool]:
@@ -180,8 +186,8 @@ def whole_answer(stream: Stream) -> Response:
     return Response(answer.model_dump_json(), status, headers, media_type="application/json")
 
 
-async def until_text(attachment: Attachment, receive: Receive) -> None:
-    """Wait for the stream's first text or its end; no longer than a client may be left in silence.
+async def until_text(attachment: Attachment, receive: Receive, limit_s: float) -> None:
+    """Wait for the stream's first text or its end; for `limit_s` at most, in which a client may be left in silence.
 
     The hold stays, unless this is cancelled; also when the client leaves, which whoever follows the stream then sees.
     """
@@ -189,7 +195,7 @@ async def until_text(attachment: Attachment, receive: Receive) -> None:
     try:
         async with _departure(receive, come_or_left.set):
             with suppress(TimeoutError):
-                async with asyncio.timeout(KEEP_ALIVE_S):
+                async with asyncio.timeout(limit_s):
                     await _until(
                         lambda: stream_log.text_bytes > 0 or stream_log.ended is not None, stream_log, come_or_left
                     )

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable
 
 from archer_ws.core.exceptions import FieldError, InvalidParams
-from archer_ws.rpc.connection import Connection
+from archer_ws.rpc.context import Context
 from archer_ws.rpc.messages import (
     Nothing,
     StreamIdParams,
@@ -11,33 +11,31 @@ from archer_ws.rpc.messages import (
     SubscribeParams,
     SubscribeResult,
 )
-from archer_ws.rpc.methods.principal import principal_of
 from archer_ws.rpc.registry import Method, Reply
 from archer_ws.sessions.models import CancelResult, StreamInfo, StreamPage
 from archer_ws.sessions.streams.stream import Stream
 from archer_ws.sessions.views import stream_info
 
 
-def cancel(connection: Connection, params: StreamIdParams) -> Reply:
+def cancel(context: Context, params: StreamIdParams) -> Reply:
     """Cancel at once, whatever else is going on."""
-    return Reply(connection.services.manager.cancel(principal_of(connection), params.stream_id))
+    return Reply(context.services.manager.cancel(context.principal, params.stream_id))
 
 
-def subscribe(connection: Connection, params: SubscribeParams) -> Awaitable[Reply]:
+def subscribe(context: Context, params: SubscribeParams) -> Awaitable[Reply]:
     """Hold the stream at once, so that it can't end for want of holders; deliver once it is accepted."""
-    stream = connection.services.manager.find(principal_of(connection), params.stream_id)
-    if stream.is_live and not connection.writer.delivers(stream.stream_id):
-        connection.check_room_for_stream()
-    is_new = connection.hold(stream, stream.hold())
-    return _subscribed(connection, stream, params.after, is_new=is_new)
+    stream = context.services.manager.find(context.principal, params.stream_id)
+    context.check_room(stream)
+    is_new = context.hold(stream, stream.hold())
+    return _subscribed(context, stream, params.after, is_new=is_new)
 
 
-async def _subscribed(connection: Connection, stream: Stream, after: int, *, is_new: bool) -> Reply:
+async def _subscribed(context: Context, stream: Stream, after: int, *, is_new: bool) -> Reply:
     await stream.wait_admitted()
     head_seq = stream.log.head_seq
     if after > head_seq:
         if is_new:
-            connection.let_go(stream)
+            context.let_go(stream)
         message = f"the stream has only {head_seq} events so far"
         raise InvalidParams(
             "after is past the newest event",
@@ -46,26 +44,26 @@ async def _subscribed(connection: Connection, stream: Stream, after: int, *, is_
         )
     return Reply(
         SubscribeResult(stream_id=stream.stream_id, status=stream.status, head_seq=head_seq),
-        then=lambda: connection.deliver(stream, after),
+        then=lambda: context.deliver(stream, after),
     )
 
 
-def unsubscribe(connection: Connection, params: StreamIdParams) -> Reply:
+def unsubscribe(context: Context, params: StreamIdParams) -> Reply:
     """Stop delivery; the connection still holds the stream while it runs."""
-    connection.stop_delivering(params.stream_id)
+    context.stop_delivering(params.stream_id)
     return Reply(Nothing())
 
 
-def get(connection: Connection, params: StreamIdParams) -> Reply:
+def get(context: Context, params: StreamIdParams) -> Reply:
     """One stream's state."""
-    return Reply(stream_info(connection.services.manager.find(principal_of(connection), params.stream_id)))
+    return Reply(stream_info(context.services.manager.find(context.principal, params.stream_id)))
 
 
-def list_streams(connection: Connection, params: StreamListParams) -> Reply:
+def list_streams(context: Context, params: StreamListParams) -> Reply:
     """The principal's streams, the last accepted first."""
     return Reply(
-        connection.services.manager.list_streams(
-            principal_of(connection),
+        context.services.manager.list_streams(
+            context.principal,
             session_id=params.session_id,
             active=params.active,
             limit=params.limit,

@@ -1,8 +1,7 @@
 """initialize, ping, model/list, provider/status, rpc.discover."""
 
 from archer_ws.core.exceptions import AlreadyInitialized, UnsupportedVersion
-from archer_ws.core.limits import MAX_REQUESTS, MAX_STREAMS
-from archer_ws.rpc.connection import Connection
+from archer_ws.rpc.context import Context
 from archer_ws.rpc.messages import (
     PROTOCOL_VERSION,
     DefaultModel,
@@ -17,14 +16,12 @@ from archer_ws.rpc.messages import (
     PeerInfo,
     ProviderStates,
 )
-from archer_ws.rpc.openrpc import openrpc_document, schema_hash
 from archer_ws.rpc.registry import Method, Reply
-from archer_ws.rpc.writer import HEARTBEAT_S
 
 
-def initialize(connection: Connection, params: InitializeParams) -> Reply:
+def initialize(context: Context, params: InitializeParams) -> Reply:
     """Agree on the version, show a credential, learn the limits."""
-    if connection.is_initialized or connection.has_spoken:
+    if context.is_initialized or context.has_spoken:
         raise AlreadyInitialized("initialize comes once, before any other request", hint="Open a new connection.")
     if params.protocol_version != PROTOCOL_VERSION:
         raise UnsupportedVersion(
@@ -32,49 +29,49 @@ def initialize(connection: Connection, params: InitializeParams) -> Reply:
             hint=f"Send protocol_version {PROTOCOL_VERSION}.",
         )
     if params.token is not None:
-        connection.authenticate(params.token)
-    connection.is_initialized = True
-    connection.writer.coalesce_s = params.coalesce_ms / 1000
-    services = connection.services
+        context.authenticate(params.token)
+    context.is_initialized = True
+    context.writer.coalesce_s = params.coalesce_ms / 1000
+    services, limits = context.services, context.services.limits
     return Reply(
         InitializeResult(
             protocol_version=PROTOCOL_VERSION,
             server=PeerInfo(name=services.server_name, version=services.server_version),
-            connection_id=connection.connection_id,
-            heartbeat_ms=round(HEARTBEAT_S * 1000),
+            connection_id=context.connection_id,
+            heartbeat_ms=round(limits.heartbeat_s * 1000),
             limits=Limits(
                 max_frame_bytes=services.max_frame_bytes,
                 max_content_bytes=services.max_content_bytes,
-                max_requests=MAX_REQUESTS,
-                max_streams=MAX_STREAMS,
+                max_requests=limits.max_requests,
+                max_streams=limits.max_streams,
             ),
-            schema_hash=schema_hash(),
+            schema_hash=services.describe().hash,
         )
     )
 
 
-def ping(_connection: Connection, _params: NoParams) -> Reply:
+def ping(_context: Context, _params: NoParams) -> Reply:
     """The connection and the event loop live."""
     return Reply(Nothing())
 
 
-async def list_models(connection: Connection, params: ModelListParams) -> Reply:
+async def list_models(context: Context, params: ModelListParams) -> Reply:
     """The models that can be named, the default, and the providers that could not be asked."""
-    models = connection.services.models
+    models = context.services.models
     items, unavailable = await models.listing(params.provider)
     provider, model = models.default_route()
     default = DefaultModel(provider=provider, model=model)
     return Reply(ModelListResult(items=items, default=default, unavailable=unavailable))
 
 
-async def provider_status(connection: Connection, _params: NoParams) -> Reply:
+async def provider_status(context: Context, _params: NoParams) -> Reply:
     """The state of every provider."""
-    return Reply(ProviderStates(await connection.services.models.health_check_all()))
+    return Reply(ProviderStates(await context.services.models.health_check_all()))
 
 
-def discover(_connection: Connection, _params: NoParams) -> Reply:
+def discover(context: Context, _params: NoParams) -> Reply:
     """The OpenRPC document."""
-    return Reply(OpenRpcDocument(openrpc_document()))
+    return Reply(OpenRpcDocument(context.services.describe().document))
 
 
 METHODS = (

@@ -1,0 +1,104 @@
+"""In whose form an error is told: our own, or that of the API that a client speaks.
+
+Our own is here (protocol section 11). The others are the application's (`app.state.error_forms`, from main): a dialect
+brings its form, and nothing in this room knows which there are.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import JSONResponse
+from starlette.types import Scope
+
+from archer_ws.api.http.scope import request_id
+from archer_ws.core.exceptions import ArcherError, ErrorInfo
+from archer_ws.llm_gateway.examples import UNAVAILABLE
+
+
+class ErrorForm(Protocol):
+    """How the clients of one API are told of errors.
+
+    `places` is the name under which an answer of this form tells what is wrong with a request, for hints.
+    """
+
+    places: str
+
+    def claims(self, scope: Scope) -> bool:
+        """Whether the answer to this request must have this form, where it is an error."""
+
+    def answer(
+        self, error: ArcherError, request_id: str, *, status: int | None, headers: Mapping[str, str]
+    ) -> JSONResponse:
+        """The answer; `status` overrides the one that the form has for the error's kind."""
+
+
+class ErrorBody(BaseModel):
+    """The body of every answer that is not a success."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"error": UNAVAILABLE}]})
+
+    error: ErrorInfo = Field(description="What went wrong.")
+
+
+class ErrorResponse(JSONResponse):
+    """JSON that can always be sent: what UTF-8 cannot carry becomes a question mark instead of another error."""
+
+    def render(self, content: Any) -> bytes:
+        """The body's bytes."""
+        return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+
+
+class OwnErrors:
+    """Our own form, which claims whatever no other does."""
+
+    places = "errors"
+
+    def claims(self, _scope: Scope) -> bool:
+        """Always."""
+        return True
+
+    def answer(
+        self, error: ArcherError, request_id: str, *, status: int | None, headers: Mapping[str, str]
+    ) -> JSONResponse:
+        """An ErrorBody."""
+        return error_response(error, request_id, status=status, headers=headers)
+
+
+_OWN = OwnErrors()
+
+
+def form_of(scope: Scope) -> ErrorForm:
+    """The form that errors of this request have: the first of the application's that claims it, else our own."""
+    app = scope.get("app")
+    forms: Sequence[ErrorForm] = getattr(app.state, "error_forms", ()) if app is not None else ()
+    return next((form for form in forms if form.claims(scope)), _OWN)
+
+
+def answer_with(
+    error: ArcherError, scope: Scope, *, status: int | None = None, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """The answer for an error in the form of the API that the request is made for."""
+    return form_of(scope).answer(error, request_id(scope), status=status, headers=headers or {})
+
+
+def error_response(
+    error: ArcherError, request_id: str, *, status: int | None = None, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """The answer in our own form; `status` overrides the kind's own where a kind has several."""
+    info = error.info(request_id)
+    return error_json(ErrorBody(error=info).model_dump(), info, status or error.http_status, headers or {})
+
+
+def error_json(body: Mapping[str, Any], info: ErrorInfo, status: int, headers: Mapping[str, str]) -> JSONResponse:
+    """A body of any form, with the header fields that belong to the error in every form."""
+    answer = ErrorResponse(body, status_code=status, headers=dict(headers))
+    answer.headers["X-Request-ID"] = info.request_id
+    if info.retry_after_ms is not None:
+        # Whole seconds (RFC 9110, section 10.2.3), rounded up: a client must not come back too early.
+        answer.headers["Retry-After"] = str(math.ceil(info.retry_after_ms / 1000))
+    if status == 401:
+        answer.headers["WWW-Authenticate"] = "Bearer"
+    return answer

@@ -1,0 +1,118 @@
+"""Who is asking: the configured tokens, and the guard that finds the one a request shows (protocol section 2).
+
+What a principal may do is not decided here.
+"""
+
+import hmac
+import ipaddress
+from collections.abc import Mapping
+
+import structlog
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from archer_ws.api.http.errors import refuse
+from archer_ws.api.http.scope import header_values, is_console_file, is_front_page, is_health, state
+from archer_ws.api.security.seats import seat_of
+from archer_ws.core.exceptions import Unauthenticated
+
+log = structlog.get_logger(__name__)
+
+#: Who everybody is where no token is configured.
+LOCAL_PRINCIPAL = "local"
+
+
+class Credentials:
+    """The configured tokens, and whose they are.
+
+    Args:
+        tokens: principal → token. Empty: no credential is needed, and everybody is `LOCAL_PRINCIPAL`.
+
+    Raises:
+        ValueError: a token is empty, which an empty header would match.
+    """
+
+    def __init__(self, tokens: Mapping[str, str]) -> None:
+        self._tokens = tuple((name, token.encode()) for name, token in tokens.items())
+        for name, token in self._tokens:
+            if not token:
+                raise ValueError(f"the token of {name} is empty")
+
+    @property
+    def required(self) -> bool:
+        """Whether a credential is needed at all."""
+        return bool(self._tokens)
+
+    def principal_of(self, token: str | bytes) -> str | None:
+        """Whose token this is, or None.
+
+        Every configured token is compared, each in constant time, so that how long it takes tells nothing of them.
+        """
+        given = token.encode("utf-8", "replace") if isinstance(token, str) else token
+        found = None
+        for name, expected in self._tokens:
+            if hmac.compare_digest(given, expected):
+                found = name
+        return found
+
+
+class CredentialGuard:
+    """Finds the principal and puts it into `request.state.principal`; refuses HTTP without one with 401.
+
+    What tells of health needs none, nor do the page at `/` and the console's files. A WebSocket always passes: it may
+    still show its credential in the first message or as a ticket. Its `principal` is then None, and
+    `credential_refused` tells whether its header was wrong or absent.
+    """
+
+    def __init__(self, app: ASGIApp, tokens: Mapping[str, str]) -> None:
+        self._app = app
+        self._credentials = Credentials(tokens)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on with its principal, or refuse it."""
+        if scope["type"] in {"http", "websocket"}:
+            shown = header_values(scope, b"authorization")
+            principal = self._principal(shown)
+            state(scope)["principal"] = principal
+            if principal is not None and (seat := seat_of(scope)) is not None:
+                seat.vouch()
+            state(scope)["credential_refused"] = principal is None and bool(shown)
+            is_open = is_health(scope) or is_console_file(scope) or is_front_page(scope)
+            if principal is None and scope["type"] == "http" and not is_open:
+                await refuse(_unauthenticated(bool(shown)), scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    def _principal(self, shown: list[bytes]) -> str | None:
+        if not self._credentials.required:
+            return LOCAL_PRINCIPAL
+        if len(shown) != 1:
+            return None
+        scheme, _, token = shown[0].partition(b" ")
+        return self._credentials.principal_of(token.strip()) if scheme.lower() == b"bearer" else None
+
+
+def _unauthenticated(wrong: bool) -> Unauthenticated:
+    return Unauthenticated(
+        "the credential is not one this server knows" if wrong else "this server needs a credential",
+        hint="Send the header Authorization: Bearer TOKEN, with the token of the server's setting AUTH_TOKEN or "
+        "AUTH_TOKENS.",
+    )
+
+
+def warn_if_exposed(host: str, tokens: Mapping[str, str]) -> None:
+    """Say so in the log where other machines can reach this server and no credential is needed."""
+    if tokens or _is_loopback(host):
+        return
+    log.warning(
+        "listening_without_credential",
+        host=host,
+        hint="other machines can use this server: set AUTH_TOKEN, or listen on this one alone with HOST=127.0.0.1",
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    name = host.lower().removesuffix(".")
+    try:
+        return ipaddress.ip_address(name.removeprefix("[").removesuffix("]")).is_loopback
+    except ValueError:
+        return name == "localhost" or name.endswith(".localhost")

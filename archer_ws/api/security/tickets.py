@@ -1,0 +1,85 @@
+"""Tickets: what a browser shows in place of a credential, since it can set no header on a WebSocket.
+
+A page gets one by an ordinary request with its credential, and offers it as a subprotocol (protocol section 2). Pure:
+who redeems one, and how a refusal is told, is socket.py's.
+"""
+
+import secrets
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from archer_ws.core.exceptions import Unauthenticated
+
+
+class TicketGone(Unauthenticated):
+    """The ticket is unknown, used or expired: a new one will do."""
+
+
+class TicketMisplaced(Unauthenticated):
+    """The ticket is good, but for another origin; it is used up by this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """What a browser shows in place of a credential: `token` is URL-safe, and good once within `expires_in_s`."""
+
+    token: str
+    expires_in_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Issued:
+    principal: str
+    origin: str | None
+    expires_at: float
+
+
+class TicketOffice:
+    """Issues and redeems tickets: single use, short-lived, bound to the origin they were issued for.
+
+    Args:
+        lifetime_s: how long a ticket is good, in seconds.
+        limit: the most outstanding tickets; one more drops the oldest of the principal who has the most.
+        clock: a monotonic clock, in seconds.
+    """
+
+    def __init__(self, *, lifetime_s: int = 30, limit: int = 4096, clock: Callable[[], float] = time.monotonic) -> None:
+        self._lifetime_s = lifetime_s
+        self._limit = limit
+        self._clock = clock
+        # Oldest first, and so soonest expired first.
+        self._outstanding: OrderedDict[str, _Issued] = OrderedDict()
+
+    def issue(self, principal: str, origin: str | None) -> Ticket:
+        """A new ticket for the principal, to be shown by a page of `origin` (None: by what is no page)."""
+        now = self._clock()
+        while self._outstanding and next(iter(self._outstanding.values())).expires_at <= now:
+            self._outstanding.popitem(last=False)
+        if len(self._outstanding) >= self._limit:
+            owners = Counter(issued.principal for issued in self._outstanding.values())
+            greediest, _ = owners.most_common(1)[0]
+            del self._outstanding[
+                next(token for token, issued in self._outstanding.items() if issued.principal == greediest)
+            ]
+        # 256 random bits: looking one up in a table tells nothing that could be guessed from.
+        token = secrets.token_urlsafe(32)
+        self._outstanding[token] = _Issued(principal, origin, now + self._lifetime_s)
+        return Ticket(token, self._lifetime_s)
+
+    def redeem(self, token: str, origin: str | None) -> str:
+        """The principal the ticket was issued to; it is used up, whatever comes of it.
+
+        Raises:
+            TicketGone: unknown, used or expired.
+            TicketMisplaced: issued for another origin.
+        """
+        issued = self._outstanding.pop(token, None)
+        if issued is None or issued.expires_at <= self._clock():
+            raise TicketGone("the ticket is unknown, used or expired", hint="Fetch a new ticket, and use it at once.")
+        if issued.origin != origin:
+            raise TicketMisplaced(
+                "the ticket was issued for another origin", hint="Fetch the ticket from the page that uses it."
+            )
+        return issued.principal

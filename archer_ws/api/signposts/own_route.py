@@ -1,0 +1,35 @@
+"""The route of our own chats, at whose path clients of OpenAI's API knock when they were given a wrong base URL."""
+
+from typing import Any
+
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
+from starlette.types import Scope
+
+from archer_ws.api.http.generation_route import GenerationRoute
+from archer_ws.api.signposts.answers import no_such_path
+from archer_ws.api.signposts.dialects import Dialect, note_dialect
+from archer_ws.api.signposts.foreign_chats import has_foreign_messages, is_foreign_chat
+
+
+class OwnGenerationRoute(GenerationRoute):
+    """A route that tells such clients the right base URL: what only they send would be ignored here, and they would
+    misread the answer."""
+
+    def parsed(self, value: Any, scope: Scope) -> BaseModel:
+        """The body as the route's form has it.
+
+        Raises:
+            RequestValidationError: it is not so.
+            MethodNotFound: it is a chat of OpenAI's form.
+        """
+        if is_foreign_chat(value):
+            note_dialect(scope, Dialect.OPENAI)
+            raise no_such_path(scope)
+        try:
+            return super().parsed(value, scope)
+        except RequestValidationError:
+            if has_foreign_messages(value):
+                note_dialect(scope, Dialect.OPENAI)
+                raise no_such_path(scope) from None
+            raise

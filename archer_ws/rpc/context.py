@@ -1,0 +1,193 @@
+"""What a method sees of its connection: who is asking, what it works on, and the streams that the peer is told of.
+
+The methods change a connection by this alone. Its tasks and what comes over its channel are connection.py's.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import structlog
+
+from archer_ws.core.exceptions import Overloaded, TooManyStreams, Unauthenticated
+from archer_ws.core.ids import new_id
+from archer_ws.rpc.channel import Channel
+from archer_ws.rpc.messages import CLOSE_CODES, CloseReason
+from archer_ws.rpc.requests import Requests
+from archer_ws.rpc.services import RpcServices
+from archer_ws.rpc.writer import Writer
+from archer_ws.sessions.streams.hold import Hold
+from archer_ws.sessions.streams.stream import Stream
+
+log = structlog.get_logger(__name__)
+
+#: The most a close frame's reason may have (RFC 6455, section 5.5), in bytes; ours are ASCII.
+CLOSE_TEXT_CHARS = 123
+
+
+def close_text(reason: CloseReason, detail: str | None = None) -> str:
+    """What a close frame says: the reason's name, and as much of the rest as there is room for."""
+    return f"{reason}: {detail}"[:CLOSE_TEXT_CHARS] if detail else reason
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who is at the other end, as far as the handshake told.
+
+    `principal` is None where a credential is still due; `credentials` tells whom a token stands for. `admit` is called
+    once for a principal that is told later; what it returns is why there is no room for it, if there is none.
+    """
+
+    principal: str | None
+    credentials: Callable[[str], str | None]
+    admit: Callable[[str], str | None] = lambda _: None
+
+
+class Context:
+    """One connection, as its methods see it.
+
+    Args:
+        channel: where the writer sends to.
+        services: what the methods work on.
+        peer: who it is.
+    """
+
+    def __init__(self, channel: Channel, services: RpcServices, peer: Peer) -> None:
+        self.connection_id = new_id("con")
+        self.services = services
+        self.writer = Writer(channel, on_ended=self.let_go, heartbeat_s=services.limits.heartbeat_s)
+        #: What is being served.
+        self.requests = Requests(self.connection_id, services.limits.max_requests)
+        self.is_initialized = False
+        #: Whether any request has come: `initialize` must be the first.
+        self.has_spoken = False
+        self.is_closing = False
+        self._peer = peer
+        self._principal = peer.principal
+        self._holds: dict[Stream, Hold] = {}
+
+    @property
+    def is_authenticated(self) -> bool:
+        """Whether it is known who asks."""
+        return self._principal is not None
+
+    @property
+    def principal(self) -> str:
+        """Who asks; the dispatcher lets no method that needs one run without."""
+        assert self._principal is not None
+        return self._principal
+
+    def authenticate(self, token: str) -> None:
+        """From now on the peer is the principal that the token stands for.
+
+        Raises:
+            Unauthenticated: it stands for nobody; the connection closes behind the answer.
+            Overloaded: the principal has as many connections as it may; likewise.
+        """
+        principal = self._peer.credentials(token)
+        if principal is None:
+            # Behind the answer, which is put as soon as this is raised.
+            asyncio.get_running_loop().call_soon(self.close, "unauthorized")
+            raise Unauthenticated(
+                "the token is not one this server knows",
+                hint="Send the token of the server's setting AUTH_TOKEN or AUTH_TOKENS.",
+            )
+        if no_room := self._peer.admit(principal):
+            asyncio.get_running_loop().call_soon(partial(self.close, "connection_limit", detail=no_room))
+            raise Overloaded(no_room, hint="Close some connections first.", retry_after_ms=5000)
+        self._principal = principal
+
+    def check_room(self, stream: Stream | None = None) -> None:
+        """Refuse one more running stream on a connection that has all it may. One that has ended, or that is delivered
+        already, takes no room; None is one that is still to begin.
+
+        Raises:
+            TooManyStreams: it has.
+        """
+        if stream is not None and (not stream.is_live or self.writer.delivers(stream.stream_id)):
+            return
+        most = self.services.limits.max_streams
+        if self.writer.live_subscriptions >= most:
+            raise TooManyStreams(
+                f"{most} running streams are attached to this connection, the most it may have",
+                hint="Wait for some to end, unsubscribe, or open another connection.",
+                retry_after_ms=1000,
+            )
+
+    def hold(self, stream: Stream, hold: Hold) -> bool:
+        """Keep the stream until it has ended and nothing of it is left to be delivered here, or this connection closes;
+        whether it was not kept before."""
+        if stream in self._holds:
+            hold.release()
+            return False
+        self._holds[stream] = hold
+        hold.reader = _Delivery(self, stream)
+        return True
+
+    def deliver(self, stream: Stream, after: int = 0, *, is_whole: bool = False) -> None:
+        """Send the stream's events after `after`, from now on and until the last one."""
+        if stream not in self._holds:
+            # It ended while its delivery was being asked for: what is read is held, so that it counts.
+            self.hold(stream, stream.hold())
+        self.writer.attach(stream, after, is_whole=is_whole)
+        if not self.writer.delivers(stream.stream_id):
+            self.let_go(stream)
+
+    def stop_delivering(self, stream_id: str) -> None:
+        """Send no more of the stream; it is still held while it runs."""
+        stream = self.writer.detach(stream_id)
+        if stream is not None and not stream.is_live:
+            self.let_go(stream)
+
+    def let_go(self, stream: Stream) -> None:
+        """Give up the hold on a stream of which nothing is to be delivered any more."""
+        hold = self._holds.pop(stream, None)
+        if hold is not None:
+            hold.release()
+
+    def let_all_go(self) -> None:
+        """Deliver nothing more, and give up every hold: the connection is over."""
+        self.writer.detach_all()
+        for hold in self._holds.values():
+            hold.release()
+        self._holds.clear()
+
+    def break_off(self, stream: Stream) -> None:
+        """Deliver nothing more of the stream, and close: the peer does not read, and memory is short."""
+        log.warning("reader_cut_off", stream_id=stream.stream_id)
+        self.writer.detach(stream.stream_id)
+        self.let_go(stream)
+        self.close("slow_reader")
+
+    def close(self, reason: CloseReason, *, after_streams: bool = False, detail: str | None = None) -> None:
+        """Close once all responses have been sent, and with `after_streams` all events that there are by then.
+
+        `detail` goes into the close's reason, behind the reason's name.
+        """
+        if not self.is_closing:
+            self.is_closing = True
+            self.writer.put_close(CLOSE_CODES[reason], close_text(reason, detail), after_streams=after_streams)
+
+
+class _Delivery:
+    """A stream's reader that is a connection."""
+
+    __slots__ = ("_context", "_stream")
+
+    def __init__(self, context: Context, stream: Stream) -> None:
+        self._context = context
+        self._stream = stream
+
+    def stream_ended(self) -> None:
+        """Let go, unless events are still to be delivered; with the last of them the connection lets go by itself."""
+        if not self._context.writer.delivers(self._stream.stream_id):
+            self._context.let_go(self._stream)
+
+    def position(self) -> float:
+        """When the connection last took a frame: it goes round its streams, so none of them tells by itself."""
+        return self._context.writer.sent_at
+
+    def cut_off(self) -> None:
+        """Close the connection; its other streams can be resumed."""
+        self._context.break_off(self._stream)
