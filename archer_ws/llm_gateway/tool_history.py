@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
 
 from archer_ws.core.exceptions import FieldError, InvalidParams
-from archer_ws.llm_gateway.tools import ToolCall, is_json_object
+from archer_ws.llm_gateway.tools import ResultStatus, ToolCall, is_json_object
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole
 
 NO_RESULT = "There is no result: the call was not answered, and may or may not have taken effect."
@@ -64,8 +64,7 @@ def repaired(messages: Sequence[ChatMessage]) -> Sequence[ChatMessage]:
             continue
         calls = [call if is_json_object(call.arguments) else _emptied(call) for call in message.tool_calls]
         whole.append(message.model_copy(update={"tool_calls": calls}))
-        for call in message.tool_calls:
-            whole.append(_result(call, results.get((place, call.call_id))))
+        whole += [_result(call, results.get((place, call.call_id))) for call in message.tool_calls]
     return whole
 
 
@@ -106,10 +105,8 @@ def _results_by_call(messages: Sequence[ChatMessage]) -> dict[tuple[int, str], C
 
 
 def _result(call: ToolCall, found: ChatMessage | None) -> ChatMessage:
-    if found is None:
-        content, status = NO_RESULT, "error"
-    else:
-        content, status = found.content, found.status
+    status: ResultStatus | None = "error" if found is None else found.status
+    content = NO_RESULT if found is None else found.content
     if not is_json_object(call.arguments):
         said = _BROKEN.format(call.arguments[:_SHOWN_CHARS])
         content, status = f"{said}\n\n{content}" if content else said, "error"
