@@ -2,7 +2,7 @@
 
     ArcherError
     ├── RequestError            the caller's doing
-    │   ├── ParseError · InvalidRequest · MethodNotFound · InvalidParams · ContentTooLarge
+    │   ├── ParseError · InvalidRequest · MethodNotFound · InvalidParams · Unsupported · ContentTooLarge
     │   ├── NotInitialized · AlreadyInitialized · UnsupportedVersion · Unauthenticated · Forbidden
     │   ├── NotFound · StreamNotFound · StreamIdConflict · SessionNotFound · SessionBusy
     ├── CapacityError           our limits
@@ -188,6 +188,12 @@ class MethodNotFound(RequestError):
 
 class InvalidParams(RequestError):
     kind, code, http_status = "invalid_params", -32602, 422
+
+
+class Unsupported(RequestError):
+    """A field means something, and this server, model or provider can't do it; `errors` has the path."""
+
+    kind, code, http_status = "unsupported", -32045, 400
 
 
 class ContentTooLarge(RequestError):

@@ -97,6 +97,9 @@ PROVIDER_DOCUMENT_BYTES = 16 * 1024 * 1024
 PROVIDER_DOCUMENT_VALUES = 100_000
 #: Of them, parts of a piece of text, choices of an answer and names in a list of models.
 PROVIDER_PARTS, PROVIDER_CHOICES, PROVIDER_MODELS = 10_000, 128, 10_000
+#: Tool calls of one step, and the arguments of one call, so that it fits a frame whatever JSON adds (protocol section
+#: 22).
+PROVIDER_CALLS, CALL_ARGUMENTS_BYTES = 256, 448 * 1024
 #: An error's body: its sentence is at the beginning. The seconds are for a body that does not end.
 PROVIDER_ERROR_BYTES, PROVIDER_ERROR_BODY_S = 64 * 1024, 5.0
 #: Of a provider's own message, what is shown; in characters.

@@ -17,7 +17,7 @@ def alternating(messages: Sequence[ChatMessage], *, keeps_names: bool) -> Sequen
     """The messages, neighbours of one role made one, with a blank line between their texts.
 
     Where `keeps_names` says that the provider is told who speaks, messages of different names stay apart: what they
-    say must not be put into one mouth. System messages stay as they are, and what stands on either side of one apart.
+    say must not be put into one mouth. System messages, calls and results stay as they are.
     """
     if not any(_belong_together(*pair, keeps_names) for pair in pairwise(messages)):
         return messages
@@ -32,4 +32,6 @@ def alternating(messages: Sequence[ChatMessage], *, keeps_names: bool) -> Sequen
 
 
 def _belong_together(one: ChatMessage, next_: ChatMessage, keeps_names: bool) -> bool:
-    return one.role is next_.role and one.role in _TAKE_TURNS and (not keeps_names or one.name == next_.name)
+    if one.role is not next_.role or one.role not in _TAKE_TURNS or one.tool_calls or next_.tool_calls:
+        return False
+    return not keeps_names or one.name == next_.name

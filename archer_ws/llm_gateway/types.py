@@ -13,8 +13,14 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from archer_ws.core.exceptions import ErrorInfo
-from archer_ws.core.ids import ID_PATTERN
+from archer_ws.core.limits import PROVIDER_CALLS
+from archer_ws.core.wire_model import Identifier as Identifier
+from archer_ws.core.wire_model import Text as Text
+from archer_ws.core.wire_model import WireModel as WireModel
+from archer_ws.core.wire_model import optional as optional
+from archer_ws.core.wire_model import unsupported, wrong
 from archer_ws.core.wire_types import Count, Enumeration
+from archer_ws.llm_gateway.content import Content
 from archer_ws.llm_gateway.examples import (
     CHAT_REQUESTS,
     CHAT_RESPONSES,
@@ -22,37 +28,8 @@ from archer_ws.llm_gateway.examples import (
     STREAM_CHUNKS,
     TOKEN_USAGES,
 )
-
-
-def _is_none(value: object) -> bool:
-    return value is None
-
-
-def _whole_scalars(text: str) -> str:
-    """Refuse lone surrogates: JSON can carry them, UTF-8 cannot (protocol section 1)."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(
-            f"character {error.start} is a lone surrogate; send whole Unicode characters (a surrogate pair together)"
-        ) from None
-    return text
-
-
-def optional(description: str, **extra: Any) -> Any:
-    """A field the protocol adds: absent from the wire when it is None."""
-    return Field(default=None, exclude_if=_is_none, description=description, **extra)
-
-
-class WireModel(BaseModel):
-    """Base of what clients send: a field that is null is as good as missing (protocol section 1)."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _null_is_missing(cls, given: Any) -> Any:
-        if isinstance(given, dict) and None in given.values():
-            return {name: value for name, value in given.items() if value is not None}
-        return given
+from archer_ws.llm_gateway.not_served import refuse_not_served
+from archer_ws.llm_gateway.tools import TOOLS_MAX, CallId, ResultStatus, Tool, ToolCall, ToolChoice, check_choice
 
 
 def _empty_is_missing(given: Any) -> Any:
@@ -60,13 +37,19 @@ def _empty_is_missing(given: Any) -> Any:
     return None if given in ("", []) else given
 
 
+def _only_end(given: str | None) -> str | None:
+    if given == "wait":
+        raise unsupported(
+            "waiting for results within a stream is not supported yet",
+            "Leave it out, and send the results as messages.",
+        )
+    return given
+
+
 def _without_empty(stop: Any) -> Any:
     """A stop that is no text stops at nothing."""
     return _empty_is_missing([text for text in stop if text != ""] if isinstance(stop, list) else stop)
 
-
-Text = Annotated[str, AfterValidator(_whole_scalars)]
-Identifier = Annotated[str, Field(pattern=ID_PATTERN)]
 
 #: Why a model stopped, normalised over providers; clients must accept values they do not know.
 FinishReason = Literal["stop", "length", "content_filter", "tool_calls"]
@@ -111,6 +94,7 @@ class MessageRole(StrEnum):
     SYSTEM = "system"
     USER = "user"
     ASSISTANT = "assistant"
+    TOOL = "tool"
 
 
 class ChatMessage(WireModel):
@@ -125,11 +109,45 @@ class ChatMessage(WireModel):
         }
     )
 
-    role: MessageRole = Field(description="Who says it.")
-    content: Text = Field(description="The text: whole Unicode characters, no lone surrogates.")
+    role: MessageRole = Field(description="Who says it; `tool` for the result of a call.")
+    content: Content = Field(
+        description="The text, or parts of text, which are joined by line breaks. May be missing beside `tool_calls`."
+    )
     name: Annotated[str | None, Field(max_length=64)] = Field(
         default=None, description="Which of several speakers of that role; not every provider is told."
     )
+    message_id: Identifier | None = Field(
+        default=None, description="An id of your own for the message, unique in its session; the server's if missing."
+    )
+    tool_calls: Annotated[list[ToolCall] | None, Field(max_length=PROVIDER_CALLS)] = Field(
+        default=None, description="The calls that the model made in this message (assistant alone)."
+    )
+    call_id: CallId | None = Field(default=None, description="Which call this is the result of (tool alone).")
+    status: ResultStatus | None = Field(default=None, description="How the call ended (tool alone): ok by default.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _calls_need_no_text(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("content") is None and given.get("tool_calls"):
+            return {**given, "content": ""}
+        return given
+
+    @model_validator(mode="after")
+    def _fields_fit_the_role(self) -> "ChatMessage":
+        if self.tool_calls is not None:
+            if self.role is not MessageRole.ASSISTANT:
+                raise wrong("only the assistant makes calls", "tool_calls")
+            ids = [call.call_id for call in self.tool_calls]
+            if len(set(ids)) < len(ids):
+                raise wrong("two calls have one call_id", "tool_calls")
+        if self.role is MessageRole.TOOL:
+            if self.call_id is None:
+                raise wrong(
+                    "a tool's result names its call", "call_id", "Send the call_id of the call that it answers."
+                )
+        elif self.call_id is not None or self.status is not None:
+            raise wrong("belongs to a tool's result", "status" if self.call_id is None else "call_id")
+        return self
 
 
 class ChatRequest(WireModel):
@@ -191,6 +209,34 @@ class ChatRequest(WireModel):
     on_busy: OnBusy | None = Field(
         default=None, description="What to do where the session runs a stream already: reject by default."
     )
+    instructions: Text | None = Field(
+        default=None, description="Put before the whole conversation for this request; never stored."
+    )
+    tools: Annotated[list[Tool] | None, Field(max_length=TOOLS_MAX), AfterValidator(_empty_is_missing)] = Field(
+        default=None, description="What the model may call."
+    )
+    tool_choice: ToolChoice | None = Field(
+        default=None, description="Whether it must call: auto (by default), none, required, or one by its name."
+    )
+    parallel_tool_calls: bool | None = Field(
+        default=None, description="Whether it may make several calls at once; the provider's own default if missing."
+    )
+    on_tool_call: Annotated[Literal["end", "wait"] | None, AfterValidator(_only_end)] = Field(
+        default=None, description="What a call does to the stream: `end` it, so that its results come as messages."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_what_would_change_the_answer(cls, given: Any) -> Any:
+        if isinstance(given, dict):
+            refuse_not_served(given)
+        return given
+
+    @model_validator(mode="after")
+    def _tools_fit_the_choice(self) -> "ChatRequest":
+        if self.tools is not None or self.tool_choice is not None:
+            check_choice(self.tools, self.tool_choice)
+        return self
 
 
 class TokenUsage(BaseModel):
@@ -228,6 +274,7 @@ class ChatResponse(BaseModel):
     reason: CancelReason | None = optional("Who cancelled it.")
     session_id: str | None = optional("The conversation this answer was stored in.")
     reasoning: str | None = optional("The model's visible reasoning.")
+    tool_calls: list[ToolCall] | None = optional("The calls that the model made, complete, in order: run them.")
     error: ErrorInfo | None = optional("Why the answer failed or is incomplete.")
     history_dropped: Count | None = optional("Messages of the session left out to fit the model's context.")
     stored: bool | None = optional(NOT_STORED)
@@ -236,7 +283,8 @@ class ChatResponse(BaseModel):
 class StreamChunk(BaseModel):
     """A piece of an answer, as an adapter yields it and as the data of a server-sent event.
 
-    One of `content` and `reasoning` has text. Both may be empty: the provider answered or is alive, without text yet.
+    One of `content`, `reasoning` and `arguments` has text. All may be empty: the provider answered or is alive, without
+    text yet. With `arguments` stand the call's `call_id` and `name`; a call that takes none has one piece `{}`.
     `finish_reason` comes at most once, with or after the last text; `usage` whenever the provider tells it, the newest
     replacing the older.
     """
@@ -249,6 +297,16 @@ class StreamChunk(BaseModel):
     )
     reasoning: str | None = optional("A piece of the model's visible reasoning.")
     usage: TokenUsage | None = optional("Token counts known so far.")
+    arguments: str | None = optional("A piece of the JSON text of a tool call's arguments.")
+    call_id: str | None = optional("Which call the arguments are of.")
+    name: str | None = optional("Which tool is called.")
+
+
+#: What a model can beyond text.
+Capability = Annotated[
+    Literal["tools", "vision", "files", "json_schema", "reasoning"],
+    Enumeration("Capability", "What a model can beyond text. It may grow."),
+]
 
 
 class ModelInfo(BaseModel):
@@ -275,6 +333,7 @@ class ModelInfo(BaseModel):
         default=None, description="The most tokens of prompt and answer together, where it is known."
     )
     supports_streaming: bool = Field(default=True, description="Whether its answers come piece by piece.")
+    capabilities: list[Capability] | None = optional("What it can beyond text; absent where that is not known.")
 
 
 class ProviderStatus(BaseModel):
@@ -304,6 +363,9 @@ class ChatOptions:
     stop: tuple[str, ...] = ()
     top_p: float | None = None
     seed: int | None = None
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
     defaulted: frozenset[str] = frozenset()
     principal: str = ""
     on_progress: Callable[[ProgressPhase, str | None], None] | None = None

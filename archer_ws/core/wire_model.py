@@ -1,0 +1,102 @@
+"""What the models of the wire have in common: missing fields, whole Unicode text, ids, and refusals with a path."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from archer_ws.core.exceptions import FieldError, InvalidParams, RequestError, Unsupported
+from archer_ws.core.ids import ID_PATTERN
+
+#: The type of a validation error that is no mistake of form: the field is known, and not served.
+_UNSUPPORTED: Final = "unsupported"
+#: The most field errors one answer lists.
+MAX_FIELD_ERRORS = 20
+_MAX_PATH_CHARS = 200
+
+
+def _is_none(value: object) -> bool:
+    return value is None
+
+
+def _whole_scalars(text: str) -> str:
+    """Refuse lone surrogates: JSON can carry them, UTF-8 cannot (protocol section 1)."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"character {error.start} is a lone surrogate; send whole Unicode characters (a surrogate pair together)"
+        ) from None
+    return text
+
+
+def optional(description: str, **extra: Any) -> Any:
+    """A field the protocol adds: absent from the wire when it is None."""
+    return Field(default=None, exclude_if=_is_none, description=description, **extra)
+
+
+class WireModel(BaseModel):
+    """Base of what clients send: a field that is null is as good as missing (protocol section 1)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_missing(cls, given: Any) -> Any:
+        if isinstance(given, dict) and None in given.values():
+            return {name: value for name, value in given.items() if value is not None}
+        return given
+
+
+Text = Annotated[str, AfterValidator(_whole_scalars)]
+Identifier = Annotated[str, Field(pattern=ID_PATTERN)]
+
+
+def unsupported(what: str, advice: str, path: str = "") -> PydanticCustomError:
+    """To be raised by a validator: the field means something, and is not served.
+
+    Args:
+        what: what is not served, for a person: `images are not supported`.
+        advice: what to do instead.
+        path: where, below the place of the validator; names and indices joined by dots.
+    """
+    return _said(_UNSUPPORTED, what, advice, path)
+
+
+def wrong(what: str, path: str, advice: str = "") -> PydanticCustomError:
+    """To be raised by a model's validator: a value that does not go with the others, at `path` below the model."""
+    return _said("value_error", what, advice, path)
+
+
+def _said(kind: Literal["unsupported", "value_error"], what: str, advice: str, path: str) -> PydanticCustomError:
+    # Passed as context: braces in a template would be read as places to fill in.
+    return PydanticCustomError(kind, "{what}", {"what": what, "advice": advice, "path": path})
+
+
+def request_error(found: Sequence[Mapping[str, Any]], *, whole: str, hint: str) -> RequestError:
+    """What is wrong with a request, from pydantic's errors (with their context): the first one's words, all by path.
+
+    Never the values, which may be prompts or keys. One field that is not served makes the whole `unsupported`.
+
+    Args:
+        whole: the path of what has none, `params` or `body`.
+        hint: what to do, where the first error does not say.
+    """
+    told = sorted(found, key=lambda each: each["type"] != _UNSUPPORTED)
+    errors = [FieldError(path=_path(each) or whole, message=_message(each)) for each in told[:MAX_FIELD_ERRORS]]
+    rest = f" (and {len(told) - 1} more)" if len(told) > 1 else ""
+    kind = Unsupported if told[0]["type"] == _UNSUPPORTED else InvalidParams
+    advice = told[0].get("ctx", {}).get("advice") or hint
+    return kind(f"{errors[0].path}: {errors[0].message}{rest}", hint=advice, errors=errors)
+
+
+def _path(found: Mapping[str, Any]) -> str:
+    inner = found.get("ctx", {}).get("path")
+    path = ".".join([*map(str, found["loc"]), *([inner] if inner else [])])
+    return path if len(path) <= _MAX_PATH_CHARS else path[: _MAX_PATH_CHARS - 1] + "…"
+
+
+def _message(found: Mapping[str, Any]) -> str:
+    if found["type"] == "union_tag_invalid":
+        # The one message of pydantic's that quotes the input.
+        return f"should be one of {found['ctx']['expected_tags']}"
+    return str(found["msg"]).removeprefix("Value error, ")

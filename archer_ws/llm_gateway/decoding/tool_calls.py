@@ -1,0 +1,139 @@
+"""One assembler for the calls of all providers: fragments in, pieces of arguments with a call's id and name out. Pure.
+
+Where a new call begins (protocol section 22): the index is new; or an id comes that differs from that index's; or,
+without an index, an id that is new. The first name wins, arguments that are an object are dumped once, and a call
+without any has `{}`. Ids are minted here, nine letters and digits: the shortest common form of all providers (Mistral
+takes nothing else). What comes before a call's name is held back, since readers are told the name with every piece.
+"""
+
+import json
+import secrets
+import string
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from archer_ws.core.limits import CALL_ARGUMENTS_BYTES, PROVIDER_CALLS
+from archer_ws.llm_gateway.decoding.answers import TooLarge, Unreadable
+
+_ALPHABET = string.ascii_letters + string.digits
+
+
+def new_call_id() -> str:
+    """An id that every provider takes; 53 random bits, unique enough within a conversation."""
+    return "".join(secrets.choice(_ALPHABET) for _ in range(9))
+
+
+class ArgumentsPiece(NamedTuple):
+    """Text that a call's arguments go on with."""
+
+    call_id: str
+    name: str
+    text: str
+
+
+@dataclass(slots=True)
+class _Call:
+    foreign_id: str | None
+    call_id: str = field(default_factory=new_call_id)
+    name: str = ""
+    #: What came before the name.
+    held: str = ""
+    has_arguments: bool = False
+
+
+class ToolCallAssembler:
+    """The calls of one step of an answer.
+
+    Attributes:
+        calls: whether any has begun.
+    """
+
+    def __init__(self) -> None:
+        self._calls: list[_Call] = []
+        self._by_index: dict[int | str, _Call] = {}
+
+    @property
+    def has_calls(self) -> bool:
+        """Whether a call has a name, and so can be told."""
+        return any(call.name for call in self._calls)
+
+    def add(
+        self,
+        *,
+        index: int | str | None = None,
+        foreign_id: object = None,
+        name: object = None,
+        arguments: object = None,
+    ) -> Iterator[ArgumentsPiece]:
+        """Take a fragment; what can be told of it.
+
+        Args:
+            index: the call's number, where the provider has one.
+            foreign_id: the provider's own id.
+            name: the tool's name, mostly in the first fragment alone.
+            arguments: a piece of JSON text, or the whole as an object.
+
+        Raises:
+            Unreadable: arguments that are neither text nor an object.
+            TooLarge: more calls than an answer may have, or no name behind as many bytes as a call may have.
+        """
+        call = self._call_of(index, foreign_id if isinstance(foreign_id, str) and foreign_id else None)
+        if isinstance(name, str) and name and not call.name:
+            call.name = name
+        text = _text_of(arguments)
+        if text:
+            call.has_arguments = True
+            call.held += text
+        if call.name and call.held:
+            text, call.held = call.held, ""
+            yield ArgumentsPiece(call.call_id, call.name, text)
+        elif len(call.held) > CALL_ARGUMENTS_BYTES:
+            raise TooLarge("a tool call whose name does not come")
+
+    def finish(self) -> Iterator[ArgumentsPiece]:
+        """To be called when the step is over: what stands for the arguments of calls that had none.
+
+        Raises:
+            Unreadable: a call without a name, which nobody can run.
+        """
+        for call in self._calls:
+            if not call.name:
+                raise Unreadable("a tool call without a name")
+            if not call.has_arguments:
+                call.has_arguments = True
+                yield ArgumentsPiece(call.call_id, call.name, "{}")
+
+    def _call_of(self, index: int | str | None, foreign_id: str | None) -> _Call:
+        call = self._known(index, foreign_id)
+        if call is None:
+            if len(self._calls) >= PROVIDER_CALLS:
+                raise TooLarge(f"more than {PROVIDER_CALLS} tool calls")
+            call = _Call(foreign_id)
+            self._calls.append(call)
+        elif call.foreign_id is None:
+            call.foreign_id = foreign_id
+        if index is not None:
+            # Fragments without an id belong to the last call that came under the number.
+            self._by_index[index] = call
+        return call
+
+    def _known(self, index: int | str | None, foreign_id: str | None) -> _Call | None:
+        if index is not None:
+            call = self._by_index.get(index)
+            if call is None or foreign_id in (None, call.foreign_id) or call.foreign_id is None:
+                return call
+        if foreign_id is not None:
+            return next((call for call in reversed(self._calls) if call.foreign_id == foreign_id), None)
+        return self._calls[-1] if self._calls else None
+
+
+def _text_of(arguments: object) -> str:
+    match arguments:
+        case None:
+            return ""
+        case str(text):
+            return text
+        case dict():
+            return json.dumps(arguments, ensure_ascii=False, separators=(",", ":")) if arguments else ""
+    raise Unreadable("a tool call's arguments that are neither text nor an object")

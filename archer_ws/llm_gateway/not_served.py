@@ -1,0 +1,57 @@
+"""Fields of a request that would change the answer, and are not served: refused with their path, never ignored."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from archer_ws.core.wire_model import unsupported
+
+#: Fields that other APIs and later versions have, that would change the answer, and what to do instead. All other
+#: fields that are not known are ignored.
+_NOT_SERVED: dict[str, str] = {
+    "response_format": "Leave it out, and ask for the form in a message.",
+    "format": "Leave it out, and ask for the form in a message.",
+    "reasoning_effort": "Leave it out: the model decides how much it thinks.",
+    "reasoning": "Leave it out: the model decides how much it thinks.",
+    "thinking": "Leave it out: the model decides how much it thinks.",
+    "think": "Leave it out: the model decides how much it thinks.",
+    "max_steps": "Leave it out: an answer has one step, and results are sent as messages.",
+    "tool_timeout_s": "Leave it out: an answer has one step, and results are sent as messages.",
+    "mcp": "Leave it out: offer `tools`, and run them in the application.",
+    "functions": "Send `tools`.",
+    "function_call": "Send `tool_choice`.",
+    "system": "Send a message with the role system, or `instructions`.",
+    "prompt": "Send `messages`.",
+    "input": "Send `messages`.",
+    "images": "Send text alone.",
+    "attachments": "Send text alone.",
+    "max_completion_tokens": "Send `max_tokens`.",
+    "max_output_tokens": "Send `max_tokens`.",
+    "stop_sequences": "Send `stop`.",
+    "options": "Send `temperature`, `top_p`, `seed`, `stop` and `max_tokens` beside `messages`.",
+    "n": "Leave it out, and ask several times for several answers.",
+    "top_k": "Leave it out, or send `top_p`.",
+    "min_p": "Leave it out, or send `top_p`.",
+    "presence_penalty": "Leave it out.",
+    "frequency_penalty": "Leave it out.",
+    "repeat_penalty": "Leave it out.",
+    "logit_bias": "Leave it out.",
+    "logprobs": "Leave it out.",
+    "top_logprobs": "Leave it out.",
+    "modalities": "Leave it out: answers are text.",
+    "audio": "Leave it out: answers are text.",
+    "grammar": "Leave it out, and ask for the form in a message.",
+}
+
+#: Their values that change nothing, beside those that say no (null, false, 0, an empty list or object).
+_CHANGE_NOTHING: dict[str, Any] = {"n": 1, "response_format": {"type": "text"}, "modalities": ["text"]}
+
+
+def refuse_not_served(request: Mapping[str, Any]) -> None:
+    """Look through a request's fields.
+
+    Raises:
+        PydanticCustomError: one of them would change the answer (see wire_model.unsupported).
+    """
+    for name in sorted(request.keys() & _NOT_SERVED.keys()):
+        if request[name] and request[name] != _CHANGE_NOTHING.get(name):
+            raise unsupported("is not supported here", _NOT_SERVED[name], name)

@@ -1,0 +1,158 @@
+"""Tools that a request offers, and the calls that a model makes of them (protocol sections 20 and 21)."""
+
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from archer_ws.core.wire_model import Text, WireModel, unsupported, wrong
+
+#: Names that every provider takes.
+TOOL_NAME_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
+TOOLS_MAX = 128
+#: A tool's schema, as JSON; and how deep values may stand in it. Providers compile schemas into grammars.
+SCHEMA_BYTES_MAX, SCHEMA_LEVELS_MAX = 64 * 1024, 32
+#: The ids of other servers are longer than ours; this much of them comes back in results.
+CALL_ID_CHARS_MAX = 256
+
+ToolName = Annotated[str, Field(pattern=TOOL_NAME_PATTERN)]
+CallId = Annotated[Text, Field(min_length=1, max_length=CALL_ID_CHARS_MAX)]
+
+
+class ToolCall(WireModel):
+    """A call that a model made: to be run by the application, and sent back with its result."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"call_id": "k3Zq9TxB1", "name": "get_weather", "arguments": '{"city": "Oslo"}'}]
+        }
+    )
+
+    call_id: CallId = Field(description="Names the call; its result carries the same id.")
+    name: ToolName = Field(description="Which tool.")
+    arguments: Text = Field(
+        default="{}", description='JSON text of an object: `"{}"` for none. Text, so that it stays as said.'
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_is_none(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("arguments") == "":
+            return {**given, "arguments": "{}"}
+        return given
+
+
+def is_json_object(arguments: str) -> bool:
+    """Whether a call's arguments are what they should be."""
+    try:
+        return isinstance(json.loads(arguments), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _bounded_schema(schema: dict[str, Any] | None) -> dict[str, Any] | None:
+    if schema is None:
+        return None
+    try:
+        encoded = json.dumps(schema, ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, RecursionError):
+        raise ValueError("must be plain JSON of whole Unicode characters") from None
+    if len(encoded) > SCHEMA_BYTES_MAX:
+        raise ValueError(f"must be at most {SCHEMA_BYTES_MAX} bytes of JSON, got {len(encoded)}")
+    if _levels(schema) > SCHEMA_LEVELS_MAX:
+        raise ValueError(f"must be nested at most {SCHEMA_LEVELS_MAX} deep")
+    if schema.get("type", "object") != "object":
+        raise ValueError('must be a schema of an object ("type": "object")')
+    return schema
+
+
+def _levels(value: Any) -> int:
+    """How deep the deepest value stands; the walk ends behind the bound."""
+    levels, row = 0, [value]
+    while row and levels <= SCHEMA_LEVELS_MAX:
+        levels += 1
+        inner = [list(each.values()) if isinstance(each, dict) else each for each in row]
+        row = [one for each in inner if isinstance(each, list) for one in each if isinstance(one, dict | list)]
+    return levels
+
+
+class Tool(WireModel):
+    """A function that the model may call; the application runs it."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "get_weather",
+                    "description": "The weather in a city, now.",
+                    "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+                }
+            ]
+        }
+    )
+
+    name: ToolName = Field(description="Its name, unique in the request.")
+    description: Text | None = Field(default=None, description="What it does and when to call it, for the model.")
+    parameters: Annotated[dict[str, Any] | None, AfterValidator(_bounded_schema)] = Field(
+        default=None, description="JSON Schema of its arguments, an object; missing: it has none."
+    )
+    strict: bool | None = Field(default=None, description="Whether arguments must match, where the provider can.")
+    idempotent: bool | None = Field(default=None, description="Whether running it twice does no harm.")
+    needs_approval: bool | None = Field(default=None, description="Whether a person must agree before it runs.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_other_shapes(cls, given: Any) -> Any:
+        if isinstance(given, dict) and isinstance(given.get("function"), dict):
+            shown = json.dumps(
+                {"name": "get_weather", "description": "…", "parameters": {"type": "object"}}, ensure_ascii=False
+            )
+            raise wrong("is chat completions' nested form", "function", f"Send the tool flat: {shown}")
+        if isinstance(given, dict) and given.get("type", "function") != "function":
+            raise unsupported(
+                "is not a type of tool that is served", "Send functions: name, description, parameters.", "type"
+            )
+        return given
+
+
+class NamedTool(BaseModel):
+    """The one tool that the model must call."""
+
+    name: ToolName = Field(description="Its name.")
+
+
+def _readable_choice(given: Any) -> Any:
+    """One error in plain words, in place of one for each form that it might have had."""
+    match given:
+        case NamedTool() | "auto" | "none" | "required" | {"name": _}:
+            return given
+        case {"function": {"name": _}}:
+            raise wrong("is chat completions' nested form", "", 'Send the name flat: {"name": "get_weather"}.')
+    raise wrong(
+        "should be auto, none, required, or an object with a name", "", 'Send "auto", or {"name": "get_weather"}.'
+    )
+
+
+ToolChoice = Annotated[Literal["auto", "none", "required"] | NamedTool, BeforeValidator(_readable_choice)]
+
+
+def check_choice(tools: Sequence[Tool] | None, choice: ToolChoice | None) -> None:
+    """Refuse tools that can't be told apart, and a choice that nothing fits.
+
+    Raises:
+        PydanticCustomError: with the path below the request.
+    """
+    names: set[str] = set()
+    for place, tool in enumerate(tools or ()):
+        if tool.name in names:
+            raise wrong("another tool has this name", f"tools.{place}.name", "Give each tool a name of its own.")
+        names.add(tool.name)
+    if isinstance(choice, NamedTool) and choice.name not in names:
+        raise wrong("names no tool of the request", "tool_choice.name", "Name one of `tools`.")
+    if choice == "required" and not names:
+        raise wrong("needs tools", "tool_choice", "Offer `tools`, or leave tool_choice out.")
+
+
+#: How a tool's run ended.
+ResultStatus = Literal["ok", "error", "denied", "timeout", "cancelled", "lost"]

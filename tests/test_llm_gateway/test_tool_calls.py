@@ -1,0 +1,140 @@
+"""The assembler of tool calls: fragments of any provider's make in, pieces of arguments out."""
+
+import json
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from archer_ws.core.limits import CALL_ARGUMENTS_BYTES, PROVIDER_CALLS
+from archer_ws.llm_gateway.decoding.answers import TooLarge, Unreadable
+from archer_ws.llm_gateway.decoding.tool_calls import ToolCallAssembler, new_call_id
+
+Fragment = dict[str, Any]
+
+
+def assembled(fragments: Iterable[Fragment]) -> list[tuple[str, str]]:
+    """Name and whole arguments of each call, in the order in which they began to be told."""
+    assembler = ToolCallAssembler()
+    calls: dict[str, tuple[str, str]] = {}
+    pieces = [piece for fragment in fragments for piece in assembler.add(**fragment)]
+    for piece in [*pieces, *assembler.finish()]:
+        name, text = calls.get(piece.call_id, (piece.name, ""))
+        assert name == piece.name
+        calls[piece.call_id] = (name, text + piece.text)
+    return list(calls.values())
+
+
+def test_an_id_of_ours_passes_with_every_provider() -> None:
+    ids = {new_call_id() for _ in range(1000)}
+    assert len(ids) == 1000
+    # Mistral takes nothing but nine letters and digits (nearai/ironclaw#1241).
+    assert all(re.fullmatch("[A-Za-z0-9]{9}", each) for each in ids)
+
+
+def test_later_pieces_carry_the_index_alone() -> None:
+    # BerriAI/litellm#20711
+    fragments = [
+        {"index": 0, "foreign_id": "a", "name": "one", "arguments": ""},
+        {"index": 1, "foreign_id": "b", "name": "two", "arguments": '{"x"'},
+        {"index": 0, "arguments": '{"y":1}'},
+        {"index": 1, "arguments": ":2}"},
+    ]
+    assert sorted(assembled(fragments)) == [("one", '{"y":1}'), ("two", '{"x":2}')]
+
+
+def test_calls_that_all_have_the_index_0_are_told_apart_by_their_ids() -> None:
+    # BerriAI/litellm#33678
+    fragments = [
+        {"index": 0, "foreign_id": "a", "name": "one", "arguments": {"x": 1}},
+        {"index": 0, "foreign_id": "b", "name": "two", "arguments": {"x": 2}},
+    ]
+    assert assembled(fragments) == [("one", '{"x":1}'), ("two", '{"x":2}')]
+
+
+def test_without_an_index_the_id_tells_the_calls_apart() -> None:
+    # SamSaffron/term-llm#314
+    fragments = [
+        {"foreign_id": "a", "name": "one", "arguments": "{"},
+        {"foreign_id": "a", "arguments": "}"},
+        {"foreign_id": "b", "name": "two", "arguments": "{}"},
+        {"foreign_id": "b"},
+    ]
+    assert assembled(fragments) == [("one", "{}"), ("two", "{}")]
+
+
+def test_pieces_with_neither_index_nor_id_go_on_with_the_last_call() -> None:
+    fragments: list[Fragment] = [{"foreign_id": "a", "name": "one"}, {"arguments": "{"}, {"arguments": "}"}]
+    assert assembled(fragments) == [("one", "{}")]
+
+
+@pytest.mark.parametrize("arguments", ["", None, {}])
+def test_a_call_without_arguments_has_an_empty_object(arguments: object) -> None:
+    # agentgateway/agentgateway#3002
+    assert assembled([{"index": 0, "foreign_id": "a", "name": "now", "arguments": arguments}]) == [("now", "{}")]
+
+
+def test_what_comes_before_the_name_is_held_back_and_told_with_it() -> None:
+    assembler = ToolCallAssembler()
+    assert list(assembler.add(index=0, arguments='{"x"')) == []
+    assert not assembler.has_calls
+    (piece,) = assembler.add(index=0, name="late", arguments=":1}")
+    assert (piece.name, piece.text) == ("late", '{"x":1}')
+    assert assembler.has_calls
+
+
+def test_the_first_name_wins() -> None:
+    assert assembled([{"index": 0, "name": "one"}, {"index": 0, "name": "other"}]) == [("one", "{}")]
+
+
+def test_a_call_that_never_gets_a_name_is_unreadable() -> None:
+    with pytest.raises(Unreadable, match="without a name"):
+        assembled([{"index": 0, "arguments": "{}"}])
+
+
+def test_arguments_that_are_neither_text_nor_an_object_are_unreadable() -> None:
+    with pytest.raises(Unreadable):
+        assembled([{"index": 0, "name": "one", "arguments": 7}])
+
+
+def test_more_calls_than_any_answer_has_are_refused() -> None:
+    with pytest.raises(TooLarge):
+        assembled({"index": number, "name": "again"} for number in range(PROVIDER_CALLS + 1))
+
+
+def test_arguments_whose_name_does_not_come_are_held_within_a_bound() -> None:
+    with pytest.raises(TooLarge):
+        assembled({"index": 0, "arguments": "x" * 1024} for _ in range(CALL_ARGUMENTS_BYTES // 1024 + 1))
+
+
+def test_big_integers_and_the_order_of_keys_survive() -> None:
+    given_object = {"z": 2**60, "a": "ä"}
+    ((_, text),) = assembled([{"index": 0, "name": "one", "arguments": given_object}])
+    assert text == '{"z":1152921504606846976,"a":"ä"}'
+
+
+@given(
+    calls=st.lists(
+        st.tuples(st.sampled_from("abc"), st.dictionaries(st.text(), st.integers(), max_size=3)), max_size=5
+    ),
+    data=st.data(),
+)
+def test_however_the_pieces_are_cut_and_mixed_each_call_is_whole(
+    calls: list[tuple[str, dict[str, int]]], data: st.DataObject
+) -> None:
+    waiting: list[list[Fragment]] = []
+    for index, (name, arguments) in enumerate(calls):
+        text = json.dumps(arguments)
+        cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=4)))
+        pieces = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+        fragments: list[Fragment] = [{"index": index, "arguments": piece} for piece in pieces]
+        fragments[0] |= {"foreign_id": f"id{index}", "name": name}
+        waiting.append(fragments)
+    mixed: list[Fragment] = []
+    while any(waiting):
+        chosen = data.draw(st.sampled_from([each for each in waiting if each]))
+        mixed.append(chosen.pop(0))
+    assert sorted(assembled(mixed)) == sorted((name, json.dumps(arguments)) for name, arguments in calls)

@@ -1,0 +1,134 @@
+"""Calls and results in a conversation, put so that every provider takes them."""
+
+import pytest
+
+from archer_ws.core.exceptions import InvalidParams
+from archer_ws.llm_gateway.alternation import alternating
+from archer_ws.llm_gateway.tool_history import NO_RESULT, check_arguments, repaired, with_fitting_ids
+from archer_ws.llm_gateway.types import ChatMessage
+
+
+def user(text: str) -> ChatMessage:
+    return ChatMessage.model_validate({"role": "user", "content": text})
+
+
+def says(text: str) -> ChatMessage:
+    return ChatMessage.model_validate({"role": "assistant", "content": text})
+
+
+def calls(*ids: str, arguments: str = "{}") -> ChatMessage:
+    made = [{"call_id": each, "name": "look", "arguments": arguments} for each in ids]
+    return ChatMessage.model_validate({"role": "assistant", "tool_calls": made})
+
+
+def result(call_id: str, text: str = "found") -> ChatMessage:
+    return ChatMessage.model_validate({"role": "tool", "call_id": call_id, "content": text})
+
+
+def told(messages: list[ChatMessage]) -> list[tuple[str, str]]:
+    """Role, and text or ids."""
+    return [
+        (
+            each.role.value,
+            ",".join(call.call_id for call in each.tool_calls) if each.tool_calls else each.call_id or each.content,
+        )
+        for each in repaired(messages)
+    ]
+
+
+def test_a_conversation_without_calls_stays_the_same_object() -> None:
+    messages = [user("a"), says("b"), user("c")]
+    assert repaired(messages) is messages
+
+
+def test_results_stand_in_the_order_of_the_calls() -> None:
+    # JustVugg/colibri#118: some came in the order in which the tools were done, and were paired by place.
+    messages = [user("q"), calls("1", "2"), result("2"), result("1"), says("a")]
+    assert told(messages) == [("user", "q"), ("assistant", "1,2"), ("tool", "1"), ("tool", "2"), ("assistant", "a")]
+
+
+def test_a_call_without_a_result_gets_one_that_says_so() -> None:
+    # letta-ai/letta#3308
+    messages = [user("q"), calls("1", "2"), result("2"), user("go on")]
+    whole = repaired(messages)
+    assert [each.role.value for each in whole] == ["user", "assistant", "tool", "tool", "user"]
+    assert (whole[2].call_id, whole[2].content, whole[2].status) == ("1", NO_RESULT, "error")
+    assert whole[3] is messages[2]
+
+
+def test_a_result_without_its_call_is_left_out() -> None:
+    # posit-dev/positron#15719
+    assert told([result("gone"), user("q"), calls("1"), result("1"), result("other")]) == [
+        ("user", "q"),
+        ("assistant", "1"),
+        ("tool", "1"),
+    ]
+
+
+def test_a_result_before_its_call_is_no_result_of_it() -> None:
+    whole = repaired([user("q"), result("1", "early"), calls("1")])
+    assert [each.content for each in whole[2:]] == [NO_RESULT]
+
+
+def test_text_between_a_call_and_its_result_does_not_part_them() -> None:
+    # leookun/cursor-byok#307
+    messages = [user("q"), calls("1"), says("one moment"), result("1"), says("there")]
+    assert told(messages) == [
+        ("user", "q"),
+        ("assistant", "1"),
+        ("tool", "1"),
+        ("assistant", "one moment"),
+        ("assistant", "there"),
+    ]
+
+
+def test_an_id_that_comes_again_in_a_later_turn_is_answered_by_the_result_behind_it() -> None:
+    messages = [user("q"), calls("0"), result("0", "first"), user("r"), calls("0"), result("0", "second")]
+    assert [each.content for each in repaired(messages) if each.role.value == "tool"] == ["first", "second"]
+
+
+def test_of_two_results_of_one_call_the_first_counts() -> None:
+    messages = [user("q"), calls("1"), result("1", "first"), result("1", "again")]
+    assert [each.content for each in repaired(messages)][-1:] == ["first"]
+
+
+def test_broken_arguments_become_an_empty_object_and_their_result_says_so() -> None:
+    # BerriAI/litellm#33678: sent on as they were, they made every later turn a 500.
+    whole = repaired([user("q"), calls("1", arguments='{"a": 1}{"a": 2}'), result("1", "no such tool")])
+    assert whole[1].tool_calls is not None
+    assert whole[1].tool_calls[0].arguments == "{}"
+    assert '{"a": 1}{"a": 2}' in whole[2].content
+    assert whole[2].content.endswith("no such tool")
+    assert whole[2].status == "error"
+
+
+def test_what_is_stored_stays_as_it_was_said() -> None:
+    messages = [user("q"), calls("1", arguments="oops"), result("1", "no")]
+    copies = [each.model_copy(deep=True) for each in messages]
+    repaired(messages)
+    assert messages == copies
+
+
+def test_broken_arguments_without_a_result_are_refused_with_their_path() -> None:
+    with pytest.raises(InvalidParams) as refused:
+        check_arguments([user("q"), calls("1", arguments="[1]"), user("go on")])
+    assert refused.value.errors[0].path == "messages.1.tool_calls.0.arguments"
+    check_arguments([user("q"), calls("1", arguments="[1]"), result("1", "bad arguments")])
+
+
+def test_an_id_that_does_not_fit_is_changed_in_call_and_result_alike_and_always_the_same() -> None:
+    # maximhq/bifrost#5097, vercel/ai#5171
+    messages = [user("q"), calls("functions.look:0", "fine"), result("functions.look:0"), result("fine")]
+    changed = with_fitting_ids(messages, str.isalnum)
+    assert changed[1].tool_calls is not None
+    first, second = (call.call_id for call in changed[1].tool_calls)
+    assert (first, second) == (changed[2].call_id, "fine")
+    assert len(first) == 9
+    assert first.isalnum()
+    assert with_fitting_ids(messages, str.isalnum)[2].call_id == first
+    assert with_fitting_ids(messages, lambda _: True) is messages
+
+
+def test_calls_are_not_joined_with_what_the_assistant_said_before() -> None:
+    messages = [user("q"), says("let me look"), calls("1"), result("1")]
+    assert alternating(messages, keeps_names=True) == messages
