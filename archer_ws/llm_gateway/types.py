@@ -14,11 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from archer_ws.core.exceptions import ErrorInfo
 from archer_ws.core.limits import PROVIDER_CALLS
-from archer_ws.core.wire_model import Identifier as Identifier
-from archer_ws.core.wire_model import Text as Text
-from archer_ws.core.wire_model import WireModel as WireModel
-from archer_ws.core.wire_model import optional as optional
-from archer_ws.core.wire_model import unsupported, wrong
+from archer_ws.core.wire_model import Identifier, Text, WireModel, optional, unsupported, wrong
 from archer_ws.core.wire_types import Count, Enumeration
 from archer_ws.llm_gateway.content import Content
 from archer_ws.llm_gateway.examples import (

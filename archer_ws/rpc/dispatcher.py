@@ -10,7 +10,7 @@ from archer_ws.core.exceptions import ArcherError, MethodNotFound, NotInitialize
 from archer_ws.core.rare_line import RareLine
 from archer_ws.rpc.codec import Call, encode_error, encode_result
 from archer_ws.rpc.context import Context
-from archer_ws.rpc.errors import defect, invalid_params
+from archer_ws.rpc.errors import defect, params_error
 from archer_ws.rpc.registry import Method, Registry, Reply
 
 log = structlog.get_logger(__name__)
@@ -63,7 +63,7 @@ class Dispatcher:
         try:
             params = method.params.model_validate(call.params)
         except ValidationError as error:
-            raise invalid_params(error) from None
+            raise params_error(error) from None
         return method.handler(context, params)
 
     def _check_state(self, context: Context, method: Method) -> None:

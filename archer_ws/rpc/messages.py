@@ -10,17 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from archer_ws.core.exceptions import ErrorInfo
 from archer_ws.core.limits import PAGE_ITEMS_MAX
+from archer_ws.core.wire_model import Identifier, WireModel, optional
 from archer_ws.core.wire_types import Count
 from archer_ws.llm_gateway.examples import CHAT_REQUESTS
-from archer_ws.llm_gateway.types import (
-    ChatRequest,
-    Identifier,
-    ModelInfo,
-    ProviderStatus,
-    StreamStatus,
-    WireModel,
-    optional,
-)
+from archer_ws.llm_gateway.types import ChatRequest, ModelInfo, ProviderStatus, StreamStatus
 from archer_ws.rpc.examples import (
     CHAT_SEND_RESULTS,
     ERRORS,

@@ -9,17 +9,10 @@ from pydantic.config import JsonDict
 from pydantic_core import from_json
 
 from archer_ws.core.exceptions import ErrorInfo
+from archer_ws.core.wire_model import Identifier, Text, WireModel, optional
 from archer_ws.core.wire_types import Count, Enumeration
 from archer_ws.llm_gateway.examples import UNAVAILABLE
-from archer_ws.llm_gateway.types import (
-    Identifier,
-    MessageRole,
-    StreamStatus,
-    Text,
-    TokenUsage,
-    WireModel,
-    optional,
-)
+from archer_ws.llm_gateway.types import MessageRole, StreamStatus, TokenUsage
 
 #: The most a session's metadata may take as JSON, in bytes.
 METADATA_BYTES_MAX = 16 * 1024

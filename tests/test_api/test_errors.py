@@ -12,7 +12,7 @@ from starlette.types import Scope
 
 from archer_ws.api.http.access_log import RequestLog
 from archer_ws.api.http.error_forms import ErrorForm, error_json, error_response
-from archer_ws.api.http.errors import MAX_FIELD_ERRORS, install_error_handlers, refuse
+from archer_ws.api.http.errors import install_error_handlers, refuse
 from archer_ws.api.security.credentials import CredentialGuard
 from archer_ws.core.exceptions import (
     ArcherError,
@@ -25,6 +25,7 @@ from archer_ws.core.exceptions import (
     SessionBusy,
     Unauthenticated,
 )
+from archer_ws.core.wire_model import MAX_FIELD_ERRORS
 
 SECRET = "the user's secret prompt"
 

@@ -35,12 +35,11 @@ from archer_ws.core.exceptions import (
     ParseError,
     Unauthenticated,
 )
+from archer_ws.core.wire_model import request_error
 
 log = structlog.get_logger(__name__)
 
-#: The most field errors one answer lists: ten thousand bad messages must not make ten thousand lines.
-MAX_FIELD_ERRORS = 20
-#: The most characters of a path that an answer repeats: field paths may hold a client's own keys.
+#: The most characters of a URL's path that an answer repeats.
 _MAX_PATH_CHARS = 200
 #: nginx's "client closed request": nobody reads this answer, but the request log has a status to show.
 _CLIENT_CLOSED_REQUEST = 499
@@ -210,12 +209,11 @@ def _from_validation_error(error: RequestValidationError, request: Request) -> A
     for each in found:
         if tuple(each["loc"]) == ("body",) and (unreadable := _whole_body_error(each["type"], request)):
             return unreadable
-    errors = [FieldError(path=_path(each["loc"]), message=_message(each)) for each in found[:MAX_FIELD_ERRORS]]
-    first = errors[0]
-    rest = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
     where = form_of(request.scope).places
-    return InvalidParams(
-        f"{first.path}: {first.message}{rest}", hint=f"Correct what `{where}` names; see /docs.", errors=errors
+    return request_error(
+        [{**each, "loc": _within_body(each["loc"])} for each in found],
+        whole="body",
+        hint=f"Correct what `{where}` names; see /docs.",
     )
 
 
@@ -233,17 +231,8 @@ def _whole_body_error(what: str, request: Request) -> ArcherError | None:
     return InvalidParams(message, hint=hint, errors=[FieldError(path="body", message=message)])
 
 
-def _path(location: tuple[int | str, ...]) -> str:
-    parts = location[1:] if location and location[0] == "body" else location
-    return _shortened(".".join(str(part) for part in parts)) or "body"
-
-
-def _message(found: Mapping[str, Any]) -> str:
-    """What is wrong with a field; never the value itself, which may be a prompt or a key."""
-    if found["type"] == "union_tag_invalid":
-        # The one message of pydantic's that quotes the input.
-        return f"should be one of {found['ctx']['expected_tags']}"
-    return str(found["msg"]).removeprefix("Value error, ")
+def _within_body(location: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    return location[1:] if location and location[0] == "body" else location
 
 
 def _shortened(text: str) -> str:

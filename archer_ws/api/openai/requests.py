@@ -11,7 +11,8 @@ from pydantic import BeforeValidator, ConfigDict, Field
 
 from archer_ws.api.openai.errors import UnsupportedParameter
 from archer_ws.core.exceptions import FieldError, InvalidParams
-from archer_ws.llm_gateway.types import ChatRequest, Text, WireModel
+from archer_ws.core.wire_model import Text, WireModel
+from archer_ws.llm_gateway.types import ChatRequest
 
 _TEXT_ONLY = "Send text alone: no images, audio or files."
 _NO_TOOLS = "Leave it out: tools are not served here."

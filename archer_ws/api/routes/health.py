@@ -10,7 +10,8 @@ from archer_ws.api.dependencies import ServicesDep
 from archer_ws.api.openapi.error_answers import error_answers
 from archer_ws.api.openapi.success_answers import success_answer
 from archer_ws.core.exceptions import Forbidden, InternalError
-from archer_ws.llm_gateway.types import ProviderStatus, optional
+from archer_ws.core.wire_model import optional
+from archer_ws.llm_gateway.types import ProviderStatus
 
 router = APIRouter(tags=["health"])
 

@@ -19,7 +19,7 @@ from archer_ws.core.exceptions import (
 )
 from archer_ws.core.ids import ID_PATTERN
 from archer_ws.core.limits import PAGE_ITEMS_MAX
-from archer_ws.llm_gateway.types import Identifier
+from archer_ws.core.wire_model import Identifier
 from archer_ws.sessions.manager import Attachment
 from archer_ws.sessions.models import CancelResult, StreamInfo, StreamPage
 from archer_ws.sessions.views import stream_info

@@ -14,8 +14,8 @@ from archer_ws.api.http.scope import SOCKET_PATH
 from archer_ws.api.openapi.error_answers import BODY, GUARDED, error_answers
 from archer_ws.api.openapi.success_answers import success_answer
 from archer_ws.api.socket import SocketChannel, accept, draining_response
+from archer_ws.core.wire_model import WireModel, optional
 from archer_ws.core.wire_types import Count
-from archer_ws.llm_gateway.types import WireModel, optional
 from archer_ws.rpc.connection import Connection
 
 router = APIRouter(prefix=SOCKET_PATH, route_class=JsonRoute, tags=["socket"])

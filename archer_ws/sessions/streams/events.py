@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, create_model
 from pydantic.config import JsonDict
 
 from archer_ws.core.exceptions import ErrorInfo
+from archer_ws.core.wire_model import optional
 from archer_ws.core.wire_types import Count, Seq, opened
 from archer_ws.llm_gateway.types import (
     NOT_STORED,
@@ -26,7 +27,6 @@ from archer_ws.llm_gateway.types import (
     ProgressPhase,
     StreamStatus,
     TokenUsage,
-    optional,
 )
 from archer_ws.sessions.streams.event_examples import DELTAS, ENDED, PROGRESS, STARTED
 
