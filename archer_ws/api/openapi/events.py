@@ -32,6 +32,13 @@ class TextEvent(StreamChunk):
             "examples": [
                 {"content": "Because", "finish_reason": None},
                 {"content": "", "finish_reason": None, "reasoning": "They ask about Rayleigh."},
+                {
+                    "content": "",
+                    "finish_reason": None,
+                    "arguments": '{"city":',
+                    "call_id": "k3Zq9TxB1",
+                    "name": "get_weather",
+                },
             ]
         }
     )
