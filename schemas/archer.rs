@@ -23,7 +23,7 @@ pub const PROTOCOL_VERSION: i64 = 1;
 /// The WebSocket subprotocol to offer.
 pub const SUBPROTOCOL: &str = "archer.v1";
 /// The `schema_hash` of the server that these types were made for.
-pub const SCHEMA_HASH: &str = "428fb4861b4cfdf6";
+pub const SCHEMA_HASH: &str = "433625f3bae9289d";
 
 /// The params of a method, which know its name and what it gives.
 pub trait Method: Serialize {
@@ -165,6 +165,8 @@ pub enum Notification {
     StreamProgress(StreamProgress),
     /// `stream/delta`
     StreamDelta(StreamDelta),
+    /// `stream/tool_call`
+    StreamToolCall(StreamToolCall),
     /// `stream/ended`
     StreamEnded(StreamEnded),
     /// `$/heartbeat`
@@ -188,6 +190,7 @@ impl Notification {
             Self::StreamStarted(params) => Some(&params.stream_id),
             Self::StreamProgress(params) => Some(&params.stream_id),
             Self::StreamDelta(params) => Some(&params.stream_id),
+            Self::StreamToolCall(params) => Some(&params.stream_id),
             Self::StreamEnded(params) => Some(&params.stream_id),
             Self::Unknown { params, .. } => params.get("stream_id").and_then(Value::as_str),
             _ => None,
@@ -202,6 +205,7 @@ impl Notification {
             Self::StreamStarted(params) => Some((params.seq, params.seq)),
             Self::StreamProgress(params) => Some((params.seq, params.seq)),
             Self::StreamDelta(params) => Some((params.from, params.seq)),
+            Self::StreamToolCall(params) => Some((params.seq, params.seq)),
             Self::StreamEnded(params) => Some((params.seq, params.seq)),
             Self::Unknown { params, .. } => {
                 params.get("stream_id").and_then(Value::as_str)?;
@@ -218,6 +222,7 @@ impl Notification {
             "stream/started" => known(&method, params).map(Self::StreamStarted),
             "stream/progress" => known(&method, params).map(Self::StreamProgress),
             "stream/delta" => known(&method, params).map(Self::StreamDelta),
+            "stream/tool_call" => known(&method, params).map(Self::StreamToolCall),
             "stream/ended" => known(&method, params).map(Self::StreamEnded),
             "$/heartbeat" => known(&method, params).map(Self::Heartbeat),
             "server/draining" => known(&method, params).map(Self::ServerDraining),
@@ -245,6 +250,7 @@ impl Serialize for Notification {
             Self::StreamStarted(params) => write(serializer, "stream/started", Some(params)),
             Self::StreamProgress(params) => write(serializer, "stream/progress", Some(params)),
             Self::StreamDelta(params) => write(serializer, "stream/delta", Some(params)),
+            Self::StreamToolCall(params) => write(serializer, "stream/tool_call", Some(params)),
             Self::StreamEnded(params) => write(serializer, "stream/ended", Some(params)),
             Self::Heartbeat(params) => write(serializer, "$/heartbeat", Some(params)),
             Self::ServerDraining(params) => write(serializer, "server/draining", Some(params)),
@@ -303,6 +309,38 @@ fn write<S: Serializer, T: Serialize>(
         frame.serialize_field("params", params)?;
     }
     frame.end()
+}
+
+/// Who runs a tool call and gives its result. It may grow.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum CallRunner {
+    /// `client`
+    #[serde(rename = "client")]
+    Client,
+    /// `server`
+    #[serde(rename = "server")]
+    Server,
+    /// A value of a newer server.
+    #[serde(untagged)]
+    Unknown(String),
+}
+
+impl CallRunner {
+    /// The text on the wire.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Client => "client",
+            Self::Server => "server",
+            Self::Unknown(text) => text,
+        }
+    }
+}
+
+impl fmt::Display for CallRunner {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
 }
 
 /// What a cancel found. It may grow.
@@ -1915,7 +1953,7 @@ pub struct StreamChunk {
     pub name: Option<String>,
 }
 
-/// The log's events `from`..`seq`; one of `content` and `reasoning` has their text.
+/// The log's events `from`..`seq`; one of `content`, `reasoning` and `arguments` has their text.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StreamDelta {
@@ -1931,6 +1969,15 @@ pub struct StreamDelta {
     /// A piece of the model's visible reasoning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reasoning: Option<String>,
+    /// A piece of the JSON text of a tool call's arguments; run nothing before its tool_call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arguments: Option<String>,
+    /// Which call the arguments are of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call_id: Option<String>,
+    /// Which tool is called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// True: discard the text you have, the log was trimmed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reset: Option<bool>,
@@ -2168,6 +2215,28 @@ impl StreamSubscribeParams {
     }
 }
 
+/// A call is complete: run it. Only where the model ended its answer well; behind all text, in the
+/// calls' order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct StreamToolCall {
+    /// The stream it is about.
+    pub stream_id: String,
+    /// The event's number in its stream's log, from 1.
+    pub seq: u64,
+    /// Names the call; its result carries the same id.
+    pub call_id: String,
+    /// Which tool.
+    pub name: String,
+    /// JSON text, of an object unless the model erred: the deltas of the call together.
+    pub arguments: String,
+    /// Who runs it.
+    pub by: CallRunner,
+    /// True: a person must agree first, as the request said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub needs_approval: Option<bool>,
+}
+
 /// One stream.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StreamUnsubscribeParams {
@@ -2196,7 +2265,8 @@ pub struct SubscribeResult {
     pub head_seq: u64,
 }
 
-/// A plain message: a piece of the answer's text, or of the model's visible reasoning.
+/// A plain message: a piece of the answer's text, of the model's visible reasoning, or of a call's
+/// arguments.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct TextEvent {
@@ -2338,6 +2408,30 @@ impl ToolCall {
 
 fn default_toolcall_arguments() -> String {
     "{}".to_owned()
+}
+
+/// `event: tool_call`: a call is complete: run it. Only where the model ended its answer well;
+/// behind all text, in the calls' order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ToolCallEvent {
+    /// The stream it is about.
+    pub stream_id: String,
+    /// The event's number in its stream's log, from 1.
+    pub seq: u64,
+    /// Names the call; its result carries the same id.
+    pub call_id: String,
+    /// Which tool.
+    pub name: String,
+    /// JSON text, of an object unless the model erred: the deltas of the call together.
+    pub arguments: String,
+    /// Who runs it.
+    pub by: CallRunner,
+    /// True: a person must agree first, as the request said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub needs_approval: Option<bool>,
+    /// Empty: only plain messages have text.
+    pub content: String,
 }
 
 /// Whether the model must call a tool, and which.

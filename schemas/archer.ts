@@ -44,6 +44,7 @@ export interface Notifications {
   "stream/started": StreamStarted;
   "stream/progress": StreamProgress;
   "stream/delta": StreamDelta;
+  "stream/tool_call": StreamToolCall;
   "stream/ended": StreamEnded;
   "$/heartbeat": Heartbeat;
   "server/draining": ServerDraining;
@@ -132,6 +133,9 @@ export type Notification = KnownNotification | UnmatchedNotification;
 
 /** Whatever the server may send: a response has no `method`, a notification has one. */
 export type ServerMessage = (Response & { method?: undefined }) | Notification;
+
+/** Who runs a tool call and gives its result. It may grow. */
+export type CallRunner = "client" | "server" | (string & {});
 
 /** What a cancel found. It may grow. */
 export type CancelOutcome = "cancelling" | "already_ended" | "not_found" | (string & {});
@@ -866,7 +870,7 @@ export interface StreamChunk {
   name?: string | null;
 }
 
-/** The log's events `from`..`seq`; one of `content` and `reasoning` has their text. */
+/** The log's events `from`..`seq`; one of `content`, `reasoning` and `arguments` has their text. */
 export interface StreamDelta {
   /** The stream it is about. */
   stream_id: string;
@@ -878,6 +882,12 @@ export interface StreamDelta {
   content?: string | null;
   /** A piece of the model's visible reasoning. */
   reasoning?: string | null;
+  /** A piece of the JSON text of a tool call's arguments; run nothing before its tool_call. */
+  arguments?: string | null;
+  /** Which call the arguments are of. */
+  call_id?: string | null;
+  /** Which tool is called. */
+  name?: string | null;
   /** True: discard the text you have, the log was trimmed. */
   reset?: boolean | null;
 }
@@ -1008,6 +1018,24 @@ export interface StreamSubscribeParams {
   after?: number | null;
 }
 
+/** A call is complete: run it. Only where the model ended its answer well; behind all text, in the calls' order. */
+export interface StreamToolCall {
+  /** The stream it is about. */
+  stream_id: string;
+  /** The event's number in its stream's log, from 1. */
+  seq: number;
+  /** Names the call; its result carries the same id. */
+  call_id: string;
+  /** Which tool. */
+  name: string;
+  /** JSON text, of an object unless the model erred: the deltas of the call together. */
+  arguments: string;
+  /** Who runs it. */
+  by: CallRunner;
+  /** True: a person must agree first, as the request said. */
+  needs_approval?: boolean | null;
+}
+
 /** One stream. */
 export interface StreamUnsubscribeParams {
   /** The stream's id. */
@@ -1024,7 +1052,7 @@ export interface SubscribeResult {
   head_seq: number;
 }
 
-/** A plain message: a piece of the answer's text, or of the model's visible reasoning. */
+/** A plain message: a piece of the answer's text, of the model's visible reasoning, or of a call's arguments. */
 export interface TextEvent {
   /** A piece of the answer; empty where the event brings none. */
   content: string;
@@ -1104,6 +1132,31 @@ export interface ToolCall {
   name: string;
   /** JSON text of an object: `"{}"` for none. Text, so that it stays as said. Default: "{}". */
   arguments?: string | null;
+}
+
+/**
+ * `event: tool_call`: a call is complete: run it. Only where the model ended its answer well; behind all text,
+ * in the calls' order.
+ */
+export interface ToolCallEvent {
+  /** The stream it is about. */
+  stream_id: string;
+  /** The event's number in its stream's log, from 1. */
+  seq: number;
+  /** Names the call; its result carries the same id. */
+  call_id: string;
+  /** Which tool. */
+  name: string;
+  /** JSON text, of an object unless the model erred: the deltas of the call together. */
+  arguments: string;
+  /** Who runs it. */
+  by: CallRunner;
+  /** True: a person must agree first, as the request said. */
+  needs_approval?: boolean | null;
+  /** Empty: only plain messages have text. */
+  content: string;
+  /** Null: only the end has one. */
+  finish_reason: null;
 }
 
 /** Whether the model must call a tool, and which. */
