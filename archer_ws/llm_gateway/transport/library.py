@@ -11,7 +11,7 @@ and not put right, and a kept connection that its server closes just then is an 
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Protocol
@@ -48,6 +48,16 @@ class _Kept:
     expiry: asyncio.TimerHandle | None = None
 
 
+class _Made:
+    """The connection that was made for a request, where none was kept; told by httpcore's trace."""
+
+    stream: Any = None
+
+    async def __call__(self, event: str, details: Mapping[str, Any]) -> None:
+        if event == "connection.connect_tcp.complete":
+            self.stream = details["return_value"]
+
+
 class LibraryTransport(Carrier):
     """The connections; to be made and used in one event loop.
 
@@ -80,25 +90,28 @@ class LibraryTransport(Carrier):
         # Where nothing is encrypted, one that believes nobody: to read the certificates would take 100 ms.
         self._tls = tls or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._loop = asyncio.get_running_loop()
+        #: By principal; and those beside it over which answers still come.
         self._kept: dict[str, _Kept] = {}
+        self._alive: set[_Kept] = set()
         self._closing: set[asyncio.Task[None]] = set()
 
     async def ask(self, request: RequestTemplate, body: bytes, *, principal: str = "") -> StreamedAnswer:
         """As `Carrier` has it; ProxyRefused, an OSError, is the proxy's no."""
+        made = _Made()
         with _translated(self._library):
             asked = self._library.Request(
                 request.method,
                 request.url,
                 headers=[(name.encode(), value.encode()) for name, value in request.fields],
                 content=body or None,
-                extensions={"timeout": self._timeouts},
+                extensions={"timeout": self._timeouts, "trace": made},
             )
         kept = self._used_by(principal)
         try:
             with _translated(self._library):
                 response = await kept.http.handle_async_request(asked)
         except BaseException:
-            self._left(principal, kept)
+            await self._given_up(principal, kept, made)
             raise
         headers = dict(response.headers.items())
         try:
@@ -112,20 +125,23 @@ class LibraryTransport(Carrier):
 
     async def close(self) -> None:
         """As `Carrier` has it."""
-        kept, self._kept = list(self._kept.values()), {}
+        alive = list(self._alive)
+        self._alive.clear()
+        self._kept.clear()
         # The sockets of a loop that was closed went with it.
         if self._loop.is_closed():
             return
-        for each in kept:
-            if each.expiry is not None:
-                each.expiry.cancel()
-            await each.http.aclose()
+        for kept in alive:
+            if kept.expiry is not None:
+                kept.expiry.cancel()
+            await kept.http.aclose()
         await asyncio.gather(*self._closing)
 
     def _used_by(self, principal: str) -> _Kept:
         kept = self._kept.get(principal)
         if kept is None:
             kept = self._kept[principal] = _Kept(self._make_http())
+            self._alive.add(kept)
         if kept.expiry is not None:
             kept.expiry.cancel()
             kept.expiry = None
@@ -135,11 +151,32 @@ class LibraryTransport(Carrier):
     def _left(self, principal: str, kept: _Kept) -> None:
         """One answer less; httpcore looks at idle connections only when it is asked, and principals come and go."""
         kept.running -= 1
-        if not kept.running and self._kept.get(principal) is kept:
+        if kept.running or kept not in self._alive:
+            return
+        if self._kept.get(principal) is kept:
             kept.expiry = self._loop.call_later(self._keep_alive_s, self._retire, principal, kept)
+        else:
+            self._close_soon(kept)
+
+    async def _given_up(self, principal: str, kept: _Kept, made: _Made) -> None:
+        """One answer less, of which nothing came.
+
+        Cancelled in TLS's handshake, httpcore leaves its connection open, and it keeps a proxy's tunnel that came to
+        nothing as if it were in use. So a connection that was made in vain takes those beside it along: they carry what
+        they carry, and no more.
+        """
+        if made.stream is not None and self._kept.get(principal) is kept:
+            del self._kept[principal]
+        self._left(principal, kept)
+        if made.stream is not None:
+            await made.stream.aclose()
 
     def _retire(self, principal: str, kept: _Kept) -> None:
         del self._kept[principal]
+        self._close_soon(kept)
+
+    def _close_soon(self, kept: _Kept) -> None:
+        self._alive.discard(kept)
         closing = self._loop.create_task(kept.http.aclose())
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
