@@ -21,8 +21,8 @@ def mended(raw: bytes) -> bytes | None:
     - `chunked` counts in whatever spelling and place: names of codings know no case (RFC 9112, section 7), and gateways
       that pass on a field with their own added write it twice, or not last. It overrides a length (section 6.3).
     - Codings beside it become Content-Encoding's: to who reads the body they are the same (section 7.2).
-    - A transfer coding that is none (identity, empty) is left out: RFC 2616, section 3.6, had `identity`, and old servers
-      still say so.
+    - A transfer coding that is none (identity, empty) is left out: RFC 2616, section 3.6, had `identity`, which old
+      servers still say.
     - A length that is told several times, always the same, is told once (RFC 9112, section 6.3).
     - A line may end in LF alone (section 2.2).
     """
