@@ -31,6 +31,7 @@ from archer_ws.llm_gateway.failures import unreadable
 from archer_ws.llm_gateway.probing import ChatRoute, lacks_list, probe
 from archer_ws.llm_gateway.resilience.fitting import ask_fitted
 from archer_ws.llm_gateway.resilience.refused_parameters import FittedRequest, RefusedParameters
+from archer_ws.llm_gateway.transport.carrier import CarrierName
 from archer_ws.llm_gateway.transport.content_coding import DecodingError
 from archer_ws.llm_gateway.transport.per_loop import drain
 from archer_ws.llm_gateway.transport.provider_url import ProviderUrl
@@ -59,7 +60,8 @@ class AnthropicAdapter(BaseLLMAdapter):
         base_url: where the API is, without its version (`http://localhost:4000`); Anthropic's own when None.
         default_model: the model when a request names none.
         timeouts: `connect_s` and, for `chat`, `total_s` are held here.
-        concurrency: how many answers are read at once: the size of the connection pool.
+        concurrency: how many answers are read at once.
+        carrier: what carries the requests.
         catalog: the models' sizes and quirks.
         listed_model: what stands in for the list of models where the server has none.
     """
@@ -74,6 +76,7 @@ class AnthropicAdapter(BaseLLMAdapter):
         default_model: str,
         timeouts: Timeouts,
         concurrency: int,
+        carrier: CarrierName = "own",
         catalog: Catalog,
         listed_model: str | None = None,
     ) -> None:
@@ -90,6 +93,7 @@ class AnthropicAdapter(BaseLLMAdapter):
             address=address,
             connect_s=timeouts.connect_s,
             concurrency=concurrency,
+            carrier=carrier,
             identity=self._identity,
         )
         self._refused = RefusedParameters()

@@ -27,6 +27,7 @@ from archer_ws.llm_gateway.local.process import Endpoint, LocalProcess
 from archer_ws.llm_gateway.local.supervisor import LocalSupervisor, crashed
 from archer_ws.llm_gateway.local.watch import HangWatch
 from archer_ws.llm_gateway.openai_adapter import OpenAIAdapter
+from archer_ws.llm_gateway.transport.carrier import CarrierName
 from archer_ws.llm_gateway.types import (
     ChatMessage,
     ChatOptions,
@@ -50,6 +51,7 @@ class LocalAdapter(BaseLLMAdapter):
         timeouts: `model_load_s` bounds the start of the child.
         catalog: facts for OpenAIAdapter.
         concurrency: how many requests may be under way, the waiting ones included.
+        carrier: what carries the requests to the child.
         sampling: fields of llama.cpp's server for requests that say nothing of them, over the catalog's for the model.
     """
 
@@ -64,6 +66,7 @@ class LocalAdapter(BaseLLMAdapter):
         timeouts: Timeouts,
         catalog: Catalog,
         concurrency: int,
+        carrier: CarrierName = "own",
         sampling: Mapping[str, float] | None = None,
     ) -> None:
         self._path = model_path
@@ -72,6 +75,7 @@ class LocalAdapter(BaseLLMAdapter):
         self._timeouts = timeouts
         self._catalog = catalog
         self._concurrency = concurrency
+        self._carrier = carrier
         chosen: dict[str, float | list[str]] = {
             **catalog.facts(self.provider_name, self.default_model).sampling,
             **(sampling or {}),
@@ -226,6 +230,7 @@ class LocalAdapter(BaseLLMAdapter):
             default_model=self.default_model,
             timeouts=self._timeouts,
             concurrency=self._concurrency,
+            carrier=self._carrier,
             catalog=self._catalog,
             provider_name=self.provider_name,
             identity=ProviderIdentity(

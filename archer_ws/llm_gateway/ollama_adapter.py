@@ -31,6 +31,7 @@ from archer_ws.llm_gateway.ollama.models import (
     shown_model,
 )
 from archer_ws.llm_gateway.probing import probe
+from archer_ws.llm_gateway.transport.carrier import CarrierName
 from archer_ws.llm_gateway.transport.provider_url import ProviderUrl
 from archer_ws.llm_gateway.types import (
     ChatMessage,
@@ -64,18 +65,29 @@ class OllamaAdapter(BaseLLMAdapter):
         host: its URL with scheme, perhaps with a path.
         default_model: the model when a request names none.
         timeouts: `connect_s` holds for every request, `total_s` for `chat`; a stream's other waits are the caller's.
-        concurrency: how many answers may run at once; the connection pool is made for it.
+        concurrency: how many answers may run at once.
+        carrier: what carries the streams.
     """
 
     provider_name = "ollama"
     loads_models = True
 
-    def __init__(self, *, host: str, default_model: str, timeouts: Timeouts, concurrency: int) -> None:
+    def __init__(
+        self,
+        *,
+        host: str,
+        default_model: str,
+        timeouts: Timeouts,
+        concurrency: int,
+        carrier: CarrierName = "own",
+    ) -> None:
         self.default_model = default_model
         self._timeouts = timeouts
         address = ProviderUrl.of(host)
         self._identity = ollama_identity(address.url)
-        self._http = OllamaHttp(address, self._identity, connect_s=timeouts.connect_s, concurrency=concurrency)
+        self._http = OllamaHttp(
+            address, self._identity, connect_s=timeouts.connect_s, concurrency=concurrency, carrier=carrier
+        )
         self._memory = ModelMemory()
         self._running = ModelMemory()
 

@@ -26,6 +26,7 @@ from archer_ws.llm_gateway.parameters import accepted_parameters, tell_dropped
 from archer_ws.llm_gateway.probing import ChatRoute, lacks_list, probe
 from archer_ws.llm_gateway.resilience.fitting import ask_fitted
 from archer_ws.llm_gateway.resilience.refused_parameters import FittedRequest, RefusedParameters
+from archer_ws.llm_gateway.transport.carrier import CarrierName
 from archer_ws.llm_gateway.transport.content_coding import DecodingError
 from archer_ws.llm_gateway.transport.per_loop import drain
 from archer_ws.llm_gateway.transport.provider_url import ProviderUrl
@@ -53,7 +54,8 @@ class OpenAIAdapter(BaseLLMAdapter):
         base_url: where the API is, with its version (`http://localhost:1234/v1`); OpenAI's own when None.
         default_model: the model when a request names none.
         timeouts: `connect_s` and, for `chat`, `total_s` are held here.
-        concurrency: how many answers are read at once: the size of the connection pool.
+        concurrency: how many answers are read at once.
+        carrier: what carries the requests.
         catalog: the models' sizes and quirks.
         provider_name: the name in answers, errors and the catalog.
         identity: how errors speak of the provider; made from the rest when None.
@@ -73,6 +75,7 @@ class OpenAIAdapter(BaseLLMAdapter):
         default_model: str,
         timeouts: Timeouts,
         concurrency: int,
+        carrier: CarrierName = "own",
         catalog: Catalog,
         provider_name: str = "openai",
         identity: ProviderIdentity | None = None,
@@ -98,6 +101,7 @@ class OpenAIAdapter(BaseLLMAdapter):
             address=address,
             connect_s=timeouts.connect_s,
             concurrency=concurrency,
+            carrier=carrier,
             identity=self._identity,
             closes_after_streams=closes_after_streams,
         )

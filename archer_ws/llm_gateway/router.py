@@ -279,6 +279,7 @@ class LLMRouter:
             default_model=settings.default_model_for("ollama") or settings.llm_default_model,
             timeouts=self._timeouts,
             concurrency=settings.concurrency_of("ollama"),
+            carrier=settings.provider_transport,
         )
 
     def _make_openai(self) -> BaseLLMAdapter:
@@ -289,6 +290,7 @@ class LLMRouter:
             default_model=settings.openai_default_model,
             timeouts=self._timeouts,
             concurrency=settings.concurrency_of("openai"),
+            carrier=settings.provider_transport,
             catalog=self._catalog,
             omits=self._openai_omits,
             listed_model=settings.configured_model_for("openai"),
@@ -302,6 +304,7 @@ class LLMRouter:
             default_model=settings.anthropic_default_model,
             timeouts=self._timeouts,
             concurrency=settings.concurrency_of("anthropic"),
+            carrier=settings.provider_transport,
             catalog=self._catalog,
             listed_model=settings.configured_model_for("anthropic"),
         )
@@ -313,6 +316,7 @@ class LLMRouter:
             parallel=settings.local_parallel,
             timeouts=self._timeouts,
             concurrency=settings.concurrency_of("local"),
+            carrier=settings.provider_transport,
             catalog=self._catalog,
             sampling=settings.local_sampling,
         )

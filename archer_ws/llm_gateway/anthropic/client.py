@@ -14,17 +14,18 @@ from archer_ws.llm_gateway.decoding.error_bodies import decoded_error
 from archer_ws.llm_gateway.failures import ProviderIdentity, failure_from_transport, trimmed, unreadable
 from archer_ws.llm_gateway.probing import AnswerHead
 from archer_ws.llm_gateway.transport.answer import BodyTooLong, StreamedAnswer
+from archer_ws.llm_gateway.transport.carrier import CarrierName
 from archer_ws.llm_gateway.transport.content_coding import DecodingError
 from archer_ws.llm_gateway.transport.parsing import NotHttp
 from archer_ws.llm_gateway.transport.per_loop import (
+    TRANSPORT_ERRORS,
     SdkClient,
+    carrier_on,
     check_key,
     foreign_failures,
-    http_client,
     is_loopback,
     proxied,
-    stream_pool,
-    transport_errors,
+    sdk_http,
 )
 from archer_ws.llm_gateway.transport.provider_url import ProviderUrl
 from archer_ws.llm_gateway.transport.redirects import is_redirect, redirect_failure
@@ -54,6 +55,7 @@ class AnthropicClient:
         connect_s: float,
         concurrency: int,
         identity: ProviderIdentity,
+        carrier: CarrierName = "own",
     ) -> None:
         # Keys are pasted, and bring line ends along.
         self._api_key = (api_key or "").strip()
@@ -63,6 +65,7 @@ class AnthropicClient:
         self._connect_s = connect_s
         self._concurrency = concurrency
         self._identity = identity
+        self._carrier = carrier
         self._way = Way()
         self._sdk: SdkClient[StreamingSdk[anthropic.AsyncAnthropic]] = SdkClient(
             "anthropic", self._make, identity=identity
@@ -139,7 +142,6 @@ class AnthropicClient:
 
     def failure(self, error: Exception, model: str | None = None) -> ArcherError:
         """One of `foreseen()` as ours."""
-        import aiohttp
         import anthropic
 
         match error:
@@ -148,7 +150,7 @@ class AnthropicClient:
             case anthropic.APIStatusError():
                 said = decoded_error(error.response.content)
                 return failure_from_error(self._identity, said, error.status_code, error.response.headers, model)
-            case aiohttp.ClientResponseError() | NotHttp() if not isinstance(error, aiohttp.ClientHttpProxyError):
+            case NotHttp():
                 return unreadable(self._identity, "something that is not HTTP")
             case BodyTooLong():
                 return unreadable(self._identity, str(error))
@@ -171,13 +173,20 @@ class AnthropicClient:
             open_telemetry=False,
             base_url=url,
             max_retries=0,
-            http_client=http_client(sdk, way, base_url=url, concurrency=self._concurrency),
+            http_client=sdk_http(way),
         )
         # Instead of those from ANTHROPIC_CUSTOM_HEADERS, which no argument turns off.
         client._custom_headers = {"anthropic-version": API_VERSION, **self._credential}
         return StreamingSdk(
             client,
-            stream_pool(way, base_url=url, concurrency=self._concurrency, connect_s=self._connect_s),
+            carrier_on(
+                way,
+                httpx2,
+                name=self._carrier,
+                base_url=url,
+                concurrency=self._concurrency,
+                connect_s=self._connect_s,
+            ),
             path=PATH,
             headers=self._credential,
         )
@@ -187,4 +196,4 @@ def foreseen() -> tuple[type[Exception], ...]:
     """What requests, and reading an answer, may raise; to be asked once a client is open."""
     import anthropic
 
-    return (anthropic.AnthropicError, *transport_errors())
+    return (anthropic.AnthropicError, *TRANSPORT_ERRORS)

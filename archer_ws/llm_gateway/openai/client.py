@@ -1,4 +1,4 @@
-"""The official SDK, wrapped: the only module that knows openai, and httpx2 and aiohttp below it.
+"""The official SDK, wrapped: the only module that knows openai, and httpx2 below it.
 
 Owns the client's settings (ours alone, nothing from OPENAI_* of the environment), the connection pool and the mapping
 of exceptions. What requests say and answers mean is the adapter's.
@@ -15,17 +15,18 @@ from archer_ws.llm_gateway.failures import ProviderIdentity, failure_from_transp
 from archer_ws.llm_gateway.openai.failures import failure_from_error
 from archer_ws.llm_gateway.probing import AnswerHead
 from archer_ws.llm_gateway.transport.answer import BodyTooLong, StreamedAnswer
+from archer_ws.llm_gateway.transport.carrier import CarrierName
 from archer_ws.llm_gateway.transport.content_coding import DecodingError
 from archer_ws.llm_gateway.transport.parsing import NotHttp
 from archer_ws.llm_gateway.transport.per_loop import (
+    TRANSPORT_ERRORS,
     SdkClient,
+    carrier_on,
     check_key,
     foreign_failures,
-    http_client,
     is_loopback,
     proxied,
-    stream_pool,
-    transport_errors,
+    sdk_http,
 )
 from archer_ws.llm_gateway.transport.provider_url import ProviderUrl
 from archer_ws.llm_gateway.transport.redirects import is_redirect, redirect_failure
@@ -49,6 +50,7 @@ class OpenAIClient:
         connect_s: float,
         concurrency: int,
         identity: ProviderIdentity,
+        carrier: CarrierName = "own",
         closes_after_streams: bool = False,
     ) -> None:
         # Keys are pasted, and bring line ends along.
@@ -60,6 +62,7 @@ class OpenAIClient:
         self._connect_s = connect_s
         self._concurrency = concurrency
         self._identity = identity
+        self._carrier = carrier
         self._way = Way()
         self._sdk: SdkClient[StreamingSdk[openai.AsyncOpenAI]] = SdkClient("openai", self._make, identity=identity)
 
@@ -129,7 +132,6 @@ class OpenAIClient:
 
     def failure(self, error: Exception, model: str | None = None) -> ArcherError:
         """One of `foreseen()` as ours."""
-        import aiohttp
         import openai
 
         match error:
@@ -138,7 +140,7 @@ class OpenAIClient:
             case openai.APIStatusError():
                 said = read_error(error.response.content)
                 return failure_from_error(self._identity, said, error.status_code, error.response.headers, model)
-            case aiohttp.ClientResponseError() | NotHttp() if not isinstance(error, aiohttp.ClientHttpProxyError):
+            case NotHttp():
                 return unreadable(self._identity, "something that is not HTTP")
             case BodyTooLong():
                 return unreadable(self._identity, str(error))
@@ -162,14 +164,21 @@ class OpenAIClient:
             webhook_secret="",
             base_url=url,
             max_retries=0,
-            http_client=http_client(sdk, way, base_url=url, concurrency=self._concurrency),
+            http_client=sdk_http(way),
         )
         client.organization = client.project = None
         # Instead of those from OPENAI_CUSTOM_HEADERS, which no argument turns off.
         client._custom_headers = self._credential
         return StreamingSdk(
             client,
-            stream_pool(way, base_url=url, concurrency=self._concurrency, connect_s=self._connect_s),
+            carrier_on(
+                way,
+                httpx2,
+                name=self._carrier,
+                base_url=url,
+                concurrency=self._concurrency,
+                connect_s=self._connect_s,
+            ),
             path="/chat/completions",
             headers=self._stream_headers,
         )
@@ -184,4 +193,4 @@ def foreseen() -> tuple[type[Exception], ...]:
     """What requests, and reading an answer, may raise; to be asked once a client is open."""
     import openai
 
-    return (openai.OpenAIError, *transport_errors())
+    return (openai.OpenAIError, *TRANSPORT_ERRORS)

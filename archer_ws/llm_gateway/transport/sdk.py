@@ -15,7 +15,8 @@ import msgspec
 
 from archer_ws.llm_gateway.probing import AnswerHead
 from archer_ws.llm_gateway.transport.answer import StreamedAnswer
-from archer_ws.llm_gateway.transport.pool import StreamPool
+from archer_ws.llm_gateway.transport.carrier import Carrier
+from archer_ws.llm_gateway.transport.request import RequestTemplate
 
 if TYPE_CHECKING:
     import httpx2
@@ -53,37 +54,46 @@ class Sdk(Protocol):
 SdkT = TypeVar("SdkT", bound=Sdk)
 
 
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """What a loop's requests are made with."""
+
+    carrier: Carrier
+    stream: RequestTemplate
+    headers: Mapping[str, str]
+
+
 class StreamingSdk(Generic[SdkT]):
     """One event loop's client of an SDK, with connections of its own.
 
     Args:
         sdk: the client.
-        pool: makes the connections; called in the event loop.
+        carrier: makes the connections; called in the event loop.
         path: where streams are asked for, below the client's base URL.
         headers: sent with requests, beside the SDK's own.
     """
 
     def __init__(
-        self, sdk: SdkT, pool: Callable[[], StreamPool], *, path: str, headers: Mapping[str, str] | None = None
+        self, sdk: SdkT, carrier: Callable[[], Carrier], *, path: str, headers: Mapping[str, str] | None = None
     ) -> None:
         self.sdk = sdk
-        self._make_pool = pool
-        self._pool: StreamPool | None = None
+        self._make_carrier = carrier
         self._base_url = str(sdk.base_url).rstrip("/")
         self._path = path
         self._more_headers = {**_STREAM_HEADERS, **(headers or {})}
-        self._headers: dict[str, str] = {}
+        self._opened: _Opened | None = None
 
     async def open(self, body: Mapping[str, Any], *, principal: str = "") -> StreamedAnswer:
         """The answer to a principal's request, its body not read yet; the caller closes it.
 
         Raises:
-            Exception: the SDK's, for an error status; http_stream's and aiohttp's, for a failed connection.
+            Exception: the SDK's, for an error status; else as for `Carrier.ask`.
         """
-        pool = self._opened()
-        url = self._base_url + self._path
-        answer = await pool.post(url, msgspec.json.encode(body), self._headers, principal=principal)
-        return await self._accepted(answer, "POST", url)
+        opened = self._opened or self._open()
+        answer = await opened.carrier.ask(opened.stream, msgspec.json.encode(body), principal=principal)
+        if 200 <= answer.status < 300:
+            return answer
+        return await self._accepted(answer, "POST", opened.stream.url)
 
     async def whole(self, method: str, path: str, body: Mapping[str, Any] | None, within_s: float) -> bytes:
         """The body of the answer to a request, within so many seconds; `path` is below the base URL.
@@ -91,11 +101,11 @@ class StreamingSdk(Generic[SdkT]):
         Raises:
             Exception: as for `open`; TimeoutError and BodyTooLong.
         """
-        pool = self._opened()
+        opened = self._opened or self._open()
         said = b"" if body is None else msgspec.json.encode(body)
         async with asyncio.timeout(within_s):
             url = self._base_url + path
-            answer = await pool.post(url, said, {**self._headers, **_WHOLE_HEADERS}, method)
+            answer = await opened.carrier.post(url, said, {**opened.headers, **_WHOLE_HEADERS}, method)
             async with aclosing(await self._accepted(answer, method, url)):
                 return await answer.read()
 
@@ -103,10 +113,10 @@ class StreamingSdk(Generic[SdkT]):
         """The head of the answer to an empty object, from which nothing is generated; its body is not waited for.
 
         Raises:
-            Exception: aiohttp's, for a failed connection.
+            Exception: as for `Carrier.ask`.
         """
-        pool = self._opened()
-        answer = await pool.post(self._base_url + self._path, b"{}", {**self._headers, "Connection": "close"})
+        opened = self._opened or self._open()
+        answer = await opened.carrier.post(opened.stream.url, b"{}", {**opened.headers, "Connection": "close"})
         try:
             return AnswerHead(answer.status, answer.content_type, answer.headers.get("location"))
         finally:
@@ -114,18 +124,22 @@ class StreamingSdk(Generic[SdkT]):
 
     async def close(self) -> None:
         """Close all connections."""
-        if self._pool is not None:
-            await self._pool.close()
+        if self._opened is not None:
+            await self._opened.carrier.close()
         await self.sdk.close()
 
-    def _opened(self) -> StreamPool:
-        if self._pool is None:
-            # Here, and not before: they belong to the loop that runs, and one of the headers tells which that is.
-            self._pool = self._make_pool()
-            named = {**self.sdk.default_headers, **self.sdk.auth_headers, **self._more_headers}
-            # What an SDK leaves out stands there as an object of its own.
-            self._headers = {name: value for name, value in named.items() if isinstance(value, str)}
-        return self._pool
+    def _open(self) -> _Opened:
+        """Here, and not before: connections belong to the loop that runs, and one of the headers tells which that is.
+
+        Raises:
+            NotSendable: no request can be made with the address or the headers.
+        """
+        named = {**self.sdk.default_headers, **self.sdk.auth_headers, **self._more_headers}
+        # What an SDK leaves out stands there as an object of its own.
+        headers = {name: value for name, value in named.items() if isinstance(value, str)}
+        stream = RequestTemplate.of("POST", self._base_url + self._path, headers)
+        self._opened = _Opened(self._make_carrier(), stream, headers)
+        return self._opened
 
     async def _accepted(self, answer: StreamedAnswer, method: str, url: str) -> StreamedAnswer:
         """The answer, if it is a success.
