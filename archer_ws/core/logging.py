@@ -28,6 +28,7 @@ from pydantic import BaseModel
 from structlog.stdlib import ProcessorFormatter
 from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
+from archer_ws.core.console_line import console_line
 from archer_ws.core.line_writer import LineWriter
 from archer_ws.core.secrets import MASK, scrubbed, without_secrets
 
@@ -203,14 +204,12 @@ def _exception_text(exc_info: ExcInfo) -> str:
 def _rendering(fmt: Literal["json", "console"], stream: TextIO | None) -> list[Processor]:
     if fmt == "json":
         return [structlog.processors.JSONRenderer()]
-    return [
-        _one_line,
-        structlog.dev.ConsoleRenderer(
-            colors=stream is not None and stream.isatty(),
-            sort_keys=False,
-            exception_formatter=structlog.dev.plain_traceback,
-        ),
-    ]
+    if stream is None or not stream.isatty():
+        return [_one_line, console_line]
+    coloured = structlog.dev.ConsoleRenderer(
+        colors=True, sort_keys=False, exception_formatter=structlog.dev.plain_traceback
+    )
+    return [_one_line, coloured]
 
 
 def _one_line(_logger: WrappedLogger, _method: str, event_dict: EventDict) -> EventDict:
