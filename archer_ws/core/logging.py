@@ -19,7 +19,7 @@ import re
 import sys
 import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Literal, TextIO
 
@@ -82,6 +82,29 @@ class _Handler(logging.Handler):
         _lines.flush(FLUSH_S)
 
 
+class _Formatter(ProcessorFormatter):
+    """Makes a record's line.
+
+    Our own records need no more than the rendering; structlog's formatter copies each of them first, for other handlers
+    that there might be. Other people's records still go its way.
+    """
+
+    def __init__(self, preparing: Sequence[Processor], rendering: Sequence[Processor]) -> None:
+        super().__init__(
+            foreign_pre_chain=preparing, processors=[ProcessorFormatter.remove_processors_meta, *rendering]
+        )
+        self._rendering = tuple(rendering)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, without its end."""
+        if not isinstance(record.msg, dict) or not hasattr(record, "_logger"):
+            return super().format(record)
+        line: Any = record.msg.copy()
+        for process in self._rendering:
+            line = process(None, record.levelname, line)
+        return str(line)
+
+
 def _tell_dropped(count: int) -> None:
     structlog.get_logger(__name__).warning(
         "log_lines_dropped", count=count, hint="whoever started the server does not read its log fast enough"
@@ -141,12 +164,7 @@ def configure_logging(
         cache_logger_on_first_use=True,
     )
     handler = _Handler(stream)
-    handler.setFormatter(
-        ProcessorFormatter(
-            foreign_pre_chain=common,
-            processors=[ProcessorFormatter.remove_processors_meta, *_rendering(fmt, stream or sys.stderr)],
-        )
-    )
+    handler.setFormatter(_Formatter(common, _rendering(fmt, stream or sys.stderr)))
     handler.addFilter(_may_pass)
     _set_levels(threshold)
     _take_over(handler)
