@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 
-from archer_ws.core.clock import utc_now
 from archer_ws.core.exceptions import (
     ModelNotFound,
     ProviderError,
@@ -18,9 +17,9 @@ from archer_ws.core.exceptions import (
     ProviderUnavailable,
     UpstreamTruncated,
 )
-from archer_ws.core.ids import new_id
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
 from archer_ws.llm_gateway.catalog import Catalog
+from archer_ws.llm_gateway.decoding.answers import folded
 from archer_ws.llm_gateway.failures import ProviderIdentity
 from archer_ws.llm_gateway.local.model import CHILD_COMMAND, child_configuration, find_model, model_name
 from archer_ws.llm_gateway.local.process import Endpoint, LocalProcess
@@ -35,7 +34,6 @@ from archer_ws.llm_gateway.types import (
     ModelInfo,
     ProviderStatus,
     StreamChunk,
-    TokenUsage,
 )
 
 #: How long after a connection broke the child's end may become known, in seconds.
@@ -100,24 +98,10 @@ class LocalAdapter(BaseLLMAdapter):
 
         A stream inside: llama.cpp may not notice the cancel of a plain request before it is answered.
         """
-        content, reasoning = "", ""
-        finish_reason: str | None = None
-        usage: TokenUsage | None = None
-        async for chunk in self.stream_chat(messages, model, temperature, max_tokens, options=options):
-            content += chunk.content
-            reasoning += chunk.reasoning or ""
-            finish_reason = chunk.finish_reason or finish_reason
-            usage = chunk.usage or usage
-        return ChatResponse(
-            id=new_id("chatcmpl"),
-            content=content,
-            reasoning=reasoning or None,
-            model=self.default_model,
-            provider=self.provider_name,
-            finish_reason=finish_reason,
-            usage=usage,
-            created_at=utc_now(),
-        )
+        stream = self.stream_chat(messages, model, temperature, max_tokens, options=options)
+        async with aclosing(stream):
+            answer = folded([chunk async for chunk in stream])
+        return self._response(answer, self.default_model, id_prefix="chatcmpl")
 
     async def stream_chat(
         self,

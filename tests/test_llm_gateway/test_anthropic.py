@@ -42,6 +42,7 @@ async def test_chat_sends_the_conversation_with_the_system_prompt_apart() -> Non
         "messages": [{"role": "user", "content": "Hello"}],
         "stop_sequences": ["END"],
         "temperature": 0.5,
+        "stream": True,
     }
 
 

@@ -75,6 +75,7 @@ class OllamaHttp:
         connect_s: the longest wait for a connection, in seconds. All other waits are the caller's.
         concurrency: how many chats may run at once.
         carrier: what carries the streams.
+        document_bytes: the most that is read of an answer that `ask` waits for.
     """
 
     def __init__(
@@ -85,11 +86,13 @@ class OllamaHttp:
         connect_s: float,
         concurrency: int,
         carrier: CarrierName = "own",
+        document_bytes: int = PROVIDER_DOCUMENT_BYTES,
     ) -> None:
         self._host = address.url
         self._credential = address.headers
         self._way = Way()
         self._identity = identity
+        self._document_bytes = document_bytes
         self._connect_s = connect_s
         self._connections = 2 * concurrency + SIDE_CONNECTIONS
         self._carrier = carrier
@@ -203,8 +206,8 @@ class OllamaHttp:
             ):
                 async for data in body:
                     answer += data
-                    if len(answer) > PROVIDER_DOCUMENT_BYTES:
-                        raise unreadable(self._identity, f"more than {PROVIDER_DOCUMENT_BYTES} bytes")
+                    if len(answer) > self._document_bytes:
+                        raise unreadable(self._identity, f"more than {self._document_bytes} bytes")
         except TimeoutError as error:
             # Without its chain, which tells where it struck and not why.
             raise failure_from_transport(self._identity, TimeoutError()) from error

@@ -10,16 +10,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from archer_ws.core.exceptions import ArcherError
-from archer_ws.llm_gateway.decoding.error_bodies import read_error
+from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
 from archer_ws.llm_gateway.failures import ProviderIdentity, failure_from_transport, trimmed, unreadable
-from archer_ws.llm_gateway.openai.failures import failure_from_error
 from archer_ws.llm_gateway.probing import AnswerHead
 from archer_ws.llm_gateway.transport.answer import BodyTooLong, StreamedAnswer
 from archer_ws.llm_gateway.transport.carrier import CarrierName
 from archer_ws.llm_gateway.transport.content_coding import DecodingError
 from archer_ws.llm_gateway.transport.parsing import NotHttp
 from archer_ws.llm_gateway.transport.per_loop import (
-    TRANSPORT_ERRORS,
     SdkClient,
     carrier_on,
     check_key,
@@ -29,8 +27,7 @@ from archer_ws.llm_gateway.transport.per_loop import (
     sdk_http,
 )
 from archer_ws.llm_gateway.transport.provider_url import ProviderUrl
-from archer_ws.llm_gateway.transport.redirects import is_redirect, redirect_failure
-from archer_ws.llm_gateway.transport.sdk import Refusal, StreamingSdk
+from archer_ws.llm_gateway.transport.sdk import FORESEEN, StreamingSdk
 from archer_ws.llm_gateway.transport.surroundings import Way, way_to
 
 if TYPE_CHECKING:
@@ -51,11 +48,13 @@ class OpenAIClient:
         concurrency: int,
         identity: ProviderIdentity,
         carrier: CarrierName = "own",
+        document_bytes: int = PROVIDER_DOCUMENT_BYTES,
         closes_after_streams: bool = False,
     ) -> None:
         # Keys are pasted, and bring line ends along.
         self._api_key = (api_key or "").strip()
         self._base_url = address.url
+        self._needs_key = is_openai(self._base_url)
         # Both would stand in one header field: the key wins.
         self._credential = {} if self._api_key else address.headers
         self._stream_headers = {**self._credential, **({"Connection": "close"} if closes_after_streams else {})}
@@ -63,6 +62,7 @@ class OpenAIClient:
         self._concurrency = concurrency
         self._identity = identity
         self._carrier = carrier
+        self._document_bytes = document_bytes
         self._way = Way()
         self._sdk: SdkClient[StreamingSdk[openai.AsyncOpenAI]] = SdkClient("openai", self._make, identity=identity)
 
@@ -72,74 +72,47 @@ class OpenAIClient:
         Raises:
             ProviderNotConfigured: the key is missing, or can't be one; or no client can be made.
         """
-        check_key(
-            self._api_key, is_needed=is_openai(self._base_url), variable="OPENAI_API_KEY", provider=self._identity.name
-        )
+        check_key(self._api_key, is_needed=self._needs_key, variable="OPENAI_API_KEY", provider=self._identity.name)
         return await self._sdk.get()
 
     async def aclose(self) -> None:
         """Close the connections of the running loop."""
         await self._sdk.aclose()
 
-    async def post_chat(self, body: dict[str, Any], timeout_s: float) -> bytes:
-        """The whole answer to a chat request.
-
-        Raises:
-            Exception: one of `foreseen()`.
-        """
-        client = await self.open()
-        with foreign_failures(self._identity, *foreseen()):
-            return await client.whole("POST", "/chat/completions", body, timeout_s)
-
     async def stream_chat(self, body: dict[str, Any], *, principal: str = "") -> StreamedAnswer:
         """The answer to a chat request with `stream`, not read at all; the caller closes it.
 
         Raises:
-            Exception: one of `foreseen()`.
+            Exception: one of FORESEEN.
         """
         client = await self.open()
-        with foreign_failures(self._identity, *foreseen()):
+        with foreign_failures(self._identity, *FORESEEN):
             return await client.open(body, principal=principal)
 
     async def probe_chat(self, timeout_s: float) -> AnswerHead:
         """What the route for chats answers to a request that asks for nothing.
 
         Raises:
-            Exception: one of `foreseen()`.
+            Exception: one of FORESEEN.
         """
         client = await self.open()
         async with asyncio.timeout(timeout_s):
-            with foreign_failures(self._identity, *foreseen()):
+            with foreign_failures(self._identity, *FORESEEN):
                 return await client.probe()
 
     async def get_models(self, timeout_s: float) -> bytes:
         """The body of the list of models.
 
         Raises:
-            Exception: one of `foreseen()`.
+            Exception: one of FORESEEN.
         """
         client = await self.open()
-        with foreign_failures(self._identity, *foreseen()):
-            return await client.whole("GET", "/models", None, timeout_s)
+        with foreign_failures(self._identity, *FORESEEN):
+            return await client.get("/models", within_s=timeout_s, max_bytes=self._document_bytes)
 
-    def refusal(self, error: Exception) -> Refusal | None:
-        """The status and body of one of `foreseen()` that is an answer."""
-        import openai
-
-        if not isinstance(error, openai.APIStatusError):
-            return None
-        return Refusal(error.status_code, error.response.content)
-
-    def failure(self, error: Exception, model: str | None = None) -> ArcherError:
-        """One of `foreseen()` as ours."""
-        import openai
-
+    def failure(self, error: Exception) -> ArcherError:
+        """One of FORESEEN that is no answer, as ours."""
         match error:
-            case openai.APIStatusError() if is_redirect(error.status_code):
-                return redirect_failure(self._identity, error.status_code, error.response.headers.get("location"))
-            case openai.APIStatusError():
-                said = read_error(error.response.content)
-                return failure_from_error(self._identity, said, error.status_code, error.response.headers, model)
             case NotHttp():
                 return unreadable(self._identity, "something that is not HTTP")
             case BodyTooLong():
@@ -187,10 +160,3 @@ class OpenAIClient:
 def is_openai(base_url: str) -> bool:
     """Whether it is OpenAI itself, at one of its regional hosts (`eu.api.openai.com`) perhaps."""
     return f".{urlsplit(base_url).hostname}".endswith(".api.openai.com")
-
-
-def foreseen() -> tuple[type[Exception], ...]:
-    """What requests, and reading an answer, may raise; to be asked once a client is open."""
-    import openai
-
-    return (openai.OpenAIError, *TRANSPORT_ERRORS)

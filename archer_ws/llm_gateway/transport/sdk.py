@@ -1,8 +1,7 @@
 """An SDK's client, and requests beside it at the price of HTTP alone, their answers read within bounds.
 
 An SDK's own `post` costs a millisecond a call, for models of its options and results, and reads a whole answer however
-long it is. What it gives a request is headers, which are the same each time, and the error that a status stands for;
-both are still the SDK's here.
+long it is. What it gives a request is headers, which are the same each time, and are still the SDK's here.
 """
 
 import asyncio
@@ -16,6 +15,7 @@ import msgspec
 from archer_ws.llm_gateway.probing import AnswerHead
 from archer_ws.llm_gateway.transport.answer import StreamedAnswer
 from archer_ws.llm_gateway.transport.carrier import Carrier
+from archer_ws.llm_gateway.transport.per_loop import TRANSPORT_ERRORS
 from archer_ws.llm_gateway.transport.request import RequestTemplate
 
 if TYPE_CHECKING:
@@ -26,12 +26,24 @@ _STREAM_HEADERS = {"Accept": "text/event-stream", "Accept-Encoding": "identity"}
 _WHOLE_HEADERS = {"Accept": "application/json"}
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """An answer with an error status."""
+class StatusError(Exception):
+    """An answer with an error status.
 
-    status: int
-    body: bytes
+    Attributes:
+        status: the HTTP status.
+        headers: the header fields; to be asked for by names in lower case.
+        body: its beginning, or what came of it in time.
+    """
+
+    def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        super().__init__(f"an answer with the status {status}")
+        self.status = status
+        self.headers = headers
+        self.body = body
+
+
+#: What requests, and reading an answer, may raise.
+FORESEEN: tuple[type[Exception], ...] = (StatusError, *TRANSPORT_ERRORS)
 
 
 class Sdk(Protocol):
@@ -45,8 +57,6 @@ class Sdk(Protocol):
 
     @property
     def auth_headers(self) -> Mapping[str, str]: ...
-
-    def _make_status_error_from_response(self, response: "httpx2.Response") -> Exception: ...
 
     async def close(self) -> None: ...
 
@@ -87,27 +97,29 @@ class StreamingSdk(Generic[SdkT]):
         """The answer to a principal's request, its body not read yet; the caller closes it.
 
         Raises:
-            Exception: the SDK's, for an error status; else as for `Carrier.ask`.
+            StatusError: it has an error status.
+            Exception: as for `Carrier.ask`.
         """
         opened = self._opened or self._open()
         answer = await opened.carrier.ask(opened.stream, msgspec.json.encode(body), principal=principal)
         if 200 <= answer.status < 300:
             return answer
-        return await self._accepted(answer, "POST", opened.stream.url)
+        raise await _status_error(answer)
 
-    async def whole(self, method: str, path: str, body: Mapping[str, Any] | None, within_s: float) -> bytes:
-        """The body of the answer to a request, within so many seconds; `path` is below the base URL.
+    async def get(self, path: str, *, within_s: float, max_bytes: int) -> bytes:
+        """The body that is at a path below the base URL, within so many seconds.
 
         Raises:
             Exception: as for `open`; TimeoutError and BodyTooLong.
         """
         opened = self._opened or self._open()
-        said = b"" if body is None else msgspec.json.encode(body)
         async with asyncio.timeout(within_s):
-            url = self._base_url + path
-            answer = await opened.carrier.post(url, said, {**opened.headers, **_WHOLE_HEADERS}, method)
-            async with aclosing(await self._accepted(answer, method, url)):
-                return await answer.read()
+            headers = {**opened.headers, **_WHOLE_HEADERS}
+            answer = await opened.carrier.post(self._base_url + path, b"", headers, "GET")
+            if not 200 <= answer.status < 300:
+                raise await _status_error(answer)
+            async with aclosing(answer):
+                return await answer.read(max_bytes)
 
     async def probe(self) -> AnswerHead:
         """The head of the answer to an empty object, from which nothing is generated; its body is not waited for.
@@ -141,21 +153,11 @@ class StreamingSdk(Generic[SdkT]):
         self._opened = _Opened(self._make_carrier(), stream, headers)
         return self._opened
 
-    async def _accepted(self, answer: StreamedAnswer, method: str, url: str) -> StreamedAnswer:
-        """The answer, if it is a success.
 
-        Raises:
-            Exception: the SDK's, for the status.
-        """
-        if 200 <= answer.status < 300:
-            return answer
-        import httpx2
-
-        try:
-            said = await answer.beginning()
-        finally:
-            await answer.aclose()
-        request = httpx2.Request(method, url)
-        raise self.sdk._make_status_error_from_response(
-            httpx2.Response(answer.status, headers=dict(answer.headers), content=said, request=request)
-        )
+async def _status_error(answer: StreamedAnswer) -> StatusError:
+    """The error that an answer is, which is closed then."""
+    try:
+        body = await answer.beginning()
+    finally:
+        await answer.aclose()
+    return StatusError(answer.status, answer.headers, body)
