@@ -166,6 +166,7 @@ class Turn:
             stop=tuple(self._request.stop or ()),
             top_p=self._request.top_p,
             seed=self._request.seed,
+            defaulted=self._route.defaulted,
             principal=self._principal,
             on_progress=self._stream.progress,
         )

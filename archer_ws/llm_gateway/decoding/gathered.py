@@ -27,35 +27,36 @@ class Gathered:
         if not text:
             return
         if reasoning is not self._reasoning:
-            self._end_run()
+            if self._pieces:
+                self._chunks.append(self._run())
             self._reasoning = reasoning
         self._pieces.append(text)
 
     def has_text(self, *, reasoning: bool | None = None) -> bool:
         """Whether text came with this read: content, reasoning, or (None) either."""
+        if self._pieces and reasoning in (None, self._reasoning):
+            return True
         return any(
-            bool(pieces) and reasoning in (None, kind)
-            for pieces, kind in (
-                (self._pieces, self._reasoning),
-                (any(chunk.content for chunk in self._chunks), False),
-                (any(chunk.reasoning for chunk in self._chunks), True),
-            )
+            (chunk.content and reasoning is not True) or (chunk.reasoning and reasoning is not False)
+            for chunk in self._chunks
         )
 
     def close(self) -> list[StreamChunk]:
         """The chunks, in order; finish reason and usage stand on the last. Empty where nothing came."""
-        self._end_run()
-        if not self._chunks and (self.alive or self.finish_reason or self.usage):
-            self._chunks.append(StreamChunk(content=""))
-        if self.finish_reason is not None:
-            self._chunks[-1].finish_reason = self.finish_reason
-        if self.usage is not None:
-            self._chunks[-1].usage = self.usage
-        return self._chunks
+        chunks = self._chunks
+        if self._pieces or not chunks:
+            if self._pieces or self.alive or self.finish_reason or self.usage:
+                # With them at once: setting a model's field costs more than making it.
+                chunks.append(self._run(finish_reason=self.finish_reason, usage=self.usage))
+            return chunks
+        chunks[-1].finish_reason, chunks[-1].usage = self.finish_reason, self.usage
+        return chunks
 
-    def _end_run(self) -> None:
-        if self._pieces:
-            text = "".join(self._pieces)
-            self._pieces.clear()
-            chunk = StreamChunk(content="", reasoning=text) if self._reasoning else StreamChunk(content=text)
-            self._chunks.append(chunk)
+    def _run(self, *, finish_reason: FinishReason | None = None, usage: TokenUsage | None = None) -> StreamChunk:
+        text = "".join(self._pieces)
+        self._pieces.clear()
+        if self._reasoning and text:
+            return StreamChunk(content="", reasoning=text, finish_reason=finish_reason, usage=usage)
+        if finish_reason is None and usage is None:
+            return StreamChunk(content=text)
+        return StreamChunk(content=text, finish_reason=finish_reason, usage=usage)
