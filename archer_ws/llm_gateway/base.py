@@ -125,5 +125,6 @@ class BaseLLMAdapter(ABC):
             provider=self.provider_name,
             finish_reason=answer.finish_reason,
             usage=answer.usage,
+            tool_calls=answer.tool_calls,
             created_at=utc_now(),
         )

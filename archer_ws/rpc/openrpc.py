@@ -35,12 +35,14 @@ _ERRORS: dict[str, tuple[type[ArcherError], ...]] = {
         exceptions.Unauthenticated,
     ),
     "chat/send": (
+        exceptions.Conflict,
         exceptions.ContentTooLarge,
         exceptions.Draining,
         exceptions.SessionBusy,
         exceptions.SessionNotFound,
         exceptions.StreamIdConflict,
         exceptions.TooManyStreams,
+        exceptions.Unsupported,
     ),
     # Who subscribes before the request is accepted learns that it was refused.
     "stream/subscribe": (exceptions.SessionNotFound, exceptions.StreamNotFound, exceptions.TooManyStreams),

@@ -12,6 +12,7 @@ from archer_ws.core.exceptions import ErrorInfo
 from archer_ws.core.wire_model import Identifier, Text, WireModel, optional
 from archer_ws.core.wire_types import Count, Enumeration
 from archer_ws.llm_gateway.examples import UNAVAILABLE
+from archer_ws.llm_gateway.tools import ResultStatus, ToolCall
 from archer_ws.llm_gateway.types import MessageRole, StreamStatus, TokenUsage
 
 #: The most a session's metadata may take as JSON, in bytes.
@@ -52,6 +53,20 @@ _ANSWER: JsonDict = {
     "role": "assistant",
     "content": "Because air scatters blue light more than red.",
     "created_at": "2026-11-22T10:15:32Z",
+}
+_CALLING: JsonDict = {
+    **_ANSWER,
+    "message_id": "msg_Pa7RwTe2UqXn5cVbM1sD",
+    "content": "",
+    "tool_calls": [{"call_id": "k3Zq9TxB1", "name": "get_weather", "arguments": '{"city": "Oslo"}'}],
+}
+_RESULT: JsonDict = {
+    **_ANSWER,
+    "message_id": "msg_T4yGh8JkLo0iUv6ZxEw3",
+    "role": "tool",
+    "content": "There is no such city.",
+    "call_id": "k3Zq9TxB1",
+    "result_status": "error",
 }
 _SESSION: JsonDict = {
     "session_id": "sky",
@@ -120,12 +135,15 @@ class SessionUpdate(WireModel):
 class StoredMessage(BaseModel):
     """One message of a conversation; `status` is that of the stream that made it, `completed` for the user's own."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [_QUESTION, _ANSWER]})
+    model_config = ConfigDict(json_schema_extra={"examples": [_QUESTION, _ANSWER, _CALLING, _RESULT]})
 
     message_id: str = Field(description="The message's id: what `replace_from` takes.")
     role: MessageRole = Field(description="Who said it.")
     content: str = Field(description="Its text.")
     name: str | None = optional("Which of several speakers of that role said it.")
+    tool_calls: list[ToolCall] | None = optional("The calls that the model made in it.")
+    call_id: str | None = optional("Which call it is the result of.")
+    result_status: ResultStatus | None = optional("How that call ended.")
     stream_id: str | None = optional("The stream that produced or carried the message.")
     status: StreamStatus = Field(description="How the stream that made it ended.")
     created_at: datetime = Field(description="When it was stored, RFC 3339 in UTC.")

@@ -13,6 +13,7 @@ from archer_ws.api.openai.errors import OpenAIErrorBody
 from archer_ws.api.openapi.success_answers import STREAM_ID_HEADER, reference
 from archer_ws.core.exceptions import (
     ArcherError,
+    Conflict,
     ContentTooLarge,
     ContextTooLong,
     Draining,
@@ -39,6 +40,7 @@ from archer_ws.core.exceptions import (
     StreamIdConflict,
     StreamNotFound,
     Unauthenticated,
+    Unsupported,
     UpstreamTruncated,
 )
 
@@ -58,7 +60,15 @@ PROVIDER = (
     ModelNotFound,
 )
 #: What a generation may end with.
-GENERATION = (*PROVIDER, ContextTooLong, ContentTooLarge, UpstreamTruncated, OutputTooLong, InternalError)
+GENERATION = (
+    *PROVIDER,
+    ContextTooLong,
+    ContentTooLarge,
+    Unsupported,
+    UpstreamTruncated,
+    OutputTooLong,
+    InternalError,
+)
 
 _REQUEST_ID = "req_9mK3vQx0bTzLw2RfY7cN"
 _ERRORS: tuple[ArcherError, ...] = (
@@ -74,6 +84,11 @@ _ERRORS: tuple[ArcherError, ...] = (
     NotFound("there is no provider 'zebra'", hint="Use one of: ollama, openai, anthropic, local."),
     StreamNotFound("there is no stream 'sky-1'", hint="It never was, or its log was forgotten.", stream_id="sky-1"),
     StreamIdConflict("stream 'sky-1' exists with other parameters", hint="Mint a fresh stream_id.", stream_id="sky-1"),
+    Conflict(
+        "messages.0.message_id: the session has a message 'msg-7'",
+        hint="Mint a fresh id for each message.",
+        errors=[FieldError(path="messages.0.message_id", message="the session has a message 'msg-7'")],
+    ),
     SessionNotFound("there is no session 'sky'", hint="Create it first: POST /api/v1/sessions."),
     SessionBusy(
         "the session is busy with stream 'sky-1'",
@@ -97,6 +112,11 @@ _ERRORS: tuple[ArcherError, ...] = (
     ProviderQuota("the openai account is used up", hint="Check its plan and billing.", provider="openai"),
     ModelNotFound("ollama has no model 'llama9'", hint="Pull it: `ollama pull llama9`.", provider="ollama"),
     ContextTooLong("the messages do not fit the model's context", hint="Send fewer messages.", provider="openai"),
+    Unsupported(
+        "messages.0.content.1: images are not supported",
+        hint="Send text alone.",
+        errors=[FieldError(path="messages.0.content.1", message="images are not supported")],
+    ),
     UpstreamTruncated("openai's answer stopped without an end", hint="Send the request again.", provider="openai"),
     OutputTooLong("the answer passed the most a stream may hold", hint="Ask for less with max_tokens."),
     InternalError("something went wrong inside the server", hint="Its log has the details under this request_id."),

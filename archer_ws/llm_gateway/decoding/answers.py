@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from archer_ws.llm_gateway.tools import ToolCall
 from archer_ws.llm_gateway.types import FinishReason, StreamChunk, TokenUsage
 
 
@@ -70,20 +71,35 @@ class Answer:
     usage: TokenUsage | None
     id: str | None
     model: str | None
+    tool_calls: list[ToolCall] | None = None
 
 
 def folded(chunks: Sequence[StreamChunk], names: object = None) -> Answer:
     """The answer that these chunks are; `names` is the document that may have its `id` and `model`."""
     usage = next((chunk.usage for chunk in reversed(chunks) if chunk.usage), None)
+    finish_reason = next((chunk.finish_reason for chunk in reversed(chunks) if chunk.finish_reason), None)
     return Answer(
         content="".join(chunk.content for chunk in chunks),
         reasoning="".join(chunk.reasoning or "" for chunk in chunks) or None,
-        finish_reason=next((chunk.finish_reason for chunk in reversed(chunks) if chunk.finish_reason), None),
+        finish_reason=finish_reason,
         # A count that is only half known is no count.
         usage=None if usage is None or usage.estimated else usage,
         id=_text(names, "id"),
         model=_text(names, "model"),
+        # Cut off or filtered, a call may lack its end, and must not be run.
+        tool_calls=_calls_in(chunks) if finish_reason == "tool_calls" else None,
     )
+
+
+def _calls_in(chunks: Sequence[StreamChunk]) -> list[ToolCall] | None:
+    arguments: dict[tuple[str, str], list[str]] = {}
+    for chunk in chunks:
+        if chunk.arguments is not None and chunk.call_id is not None and chunk.name is not None:
+            arguments.setdefault((chunk.call_id, chunk.name), []).append(chunk.arguments)
+    return [
+        ToolCall.model_construct(call_id=call_id, name=name, arguments="".join(pieces))
+        for (call_id, name), pieces in arguments.items()
+    ] or None
 
 
 def _text(fields: object, name: str) -> str | None:
