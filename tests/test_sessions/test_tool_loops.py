@@ -151,7 +151,7 @@ async def test_a_call_is_open_no_more_when_it_is_answered_or_the_user_went_on_wi
     assert [message.call_id for message in talk.asked if message.role == "tool"] == ["call1"]
 
 
-async def test_the_last_of_two_calls_with_one_id_is_the_open_one(talk: Talk) -> None:
+async def test_of_two_calls_with_one_id_the_last_is_answered(talk: Talk) -> None:
     await talk.turn(user(), says=[piece("again", "get_weather", "{}")])
     await talk.turn(result("again"), says=[piece("again", "get_weather", "{}")])
     await talk.turn(result("again"))
