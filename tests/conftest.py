@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -26,12 +27,18 @@ hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.register_profile("long", parent=hypothesis.settings.get_profile("patient"))
 hypothesis.settings.load_profile("patient")
 
+#: Each worker has servers, and the embedded model, of its own: beyond this, memory is what a machine lacks.
+WORKERS_MAX = 8
+
 MakeSettings = Callable[..., Settings]
 Serve = Callable[[ASGIApp], AbstractAsyncContextManager[str]]
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     """`--long`: the explorations of schedules, drops and load at their full length, which takes many minutes."""
+    if not pluginmanager.hasplugin("xdist"):  # -p no:xdist: pyproject.toml gives its options all the same
+        for option in ("--numprocesses", "--dist"):
+            parser.addoption(option, help="of no effect without pytest-xdist")
     parser.addoption("--long", action="store_true", help="run explorations at full length")
 
 
@@ -39,6 +46,17 @@ def pytest_configure(config: pytest.Config) -> None:
     """Modules that set how many examples they take when they are imported see the option as Hypothesis' profile."""
     if config.getoption("long"):
         hypothesis.settings.load_profile("long")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One for each processor that this process may use; none (0) for a few tests, which would be done before the
+    workers have started and collected."""
+    here = config.invocation_params.dir
+    if config.option.keyword or not all((here / argument).is_dir() for argument in config.args):
+        return 0
+    usable = os.sched_getaffinity(0) if sys.platform == "linux" else range(os.cpu_count() or 1)
+    return min(len(usable), WORKERS_MAX)
 
 
 @pytest.fixture(scope="session", autouse=True)
