@@ -16,7 +16,8 @@ from archer_ws.schema.catalog import METHODS, definitions
 from archer_ws.schema.documents import json_schemas
 from archer_ws.schema.shapes import shapes_of
 
-pytestmark = [pytest.mark.interop, pytest.mark.timeout(300)]
+# One worker compiles the crate, and reads with it.
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(300), pytest.mark.xdist_group("rust_types")]
 
 ROOT = Path(__file__).parents[2]
 CRATE = ROOT / "tests" / "interop" / "types_rs"
