@@ -9,4 +9,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Schemathesis gives the tests of all operations the same id, and a run in parallel takes those for one test."""
     for item in items:
         if isinstance(item, SchemathesisFunction):
-            item._nodeid = f"{item.nodeid}[{item.operation_label}]"
+            item._nodeid = f"{item.nodeid}[{item.operation_label}]"  # type: ignore[attr-defined]  # a slot

@@ -8,12 +8,13 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from archer_ws.core.limits import BAD_MESSAGES_MAX, LANE_BYTES_MAX
-from archer_ws.server import http_protocol, peer_progress, ws_protocol
+from archer_ws.core.limits import BAD_MESSAGES_MAX, LANE_BYTES_MAX, Limits
+from archer_ws.server import peer_progress
 from tests.fakes.ollama_api import ollama_stream
 from tests.fakes.raw_websocket import TEXT, RawWebSocket, frame, open_descriptors, raw_websocket, request
 from tests.fakes.rpc_peer import RpcPeer
@@ -70,19 +71,17 @@ def ask(question: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": question}]
 
 
-def shorten_deadlines(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ws_protocol, "WRITE_DEADLINE_S", 0.5)
-    monkeypatch.setattr(ws_protocol, "LOOK_EVERY_S", 0.1)
+#: A sixtieth of the real ones.
+SHORT = Limits(write_deadline_s=0.5, look_every_s=0.1)
 
 
 async def test_a_stalled_reader_is_cut_at_the_deadline_others_do_not_notice_and_its_stream_can_be_resumed(
-    start_socketed: StartSocketed, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    start_socketed: StartSocketed, caplog: pytest.LogCaptureFixture
 ) -> None:
-    shorten_deadlines(monkeypatch)
     pieces = [f"{number}:{'x' * 1000} " for number in range(600)]
     tokens = [asyncio.Event() for _ in range(60)]
     paced = [step for number, event in enumerate(tokens) for step in (Wait(event), f"{number} ")]
-    async with asyncio.timeout(LIMIT_S), start_socketed() as archer, nothing_left(archer):
+    async with asyncio.timeout(LIMIT_S), start_socketed(limits=SHORT) as archer, nothing_left(archer):
         archer.answer(by_question({"long": list(pieces), "paced": list(paced)}))
         async with reading_nothing(archer) as stalled, archer.peer() as other:
             await stalled.send(request("chat/send", 1, stream_id="long", messages=ask("long")))
@@ -108,13 +107,12 @@ async def test_a_stalled_reader_is_cut_at_the_deadline_others_do_not_notice_and_
 async def test_where_the_system_tells_nothing_a_stalled_reader_is_cut_by_the_transports_buffer(
     start_socketed: StartSocketed, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    shorten_deadlines(monkeypatch)
 
     def untold(_: object) -> tuple[int, int]:
         raise OSError
 
     monkeypatch.setattr(peer_progress, "_kernel_sample", untold)
-    async with asyncio.timeout(LIMIT_S), start_socketed() as archer, nothing_left(archer):
+    async with asyncio.timeout(LIMIT_S), start_socketed(limits=SHORT) as archer, nothing_left(archer):
         archer.answer(ollama_stream(*["x" * 1000] * 600))
         async with reading_nothing(archer) as stalled:
             await stalled.send(request("chat/send", 1, stream_id="s", messages=HELLO))
@@ -126,14 +124,14 @@ async def test_where_the_system_tells_nothing_a_stalled_reader_is_cut_by_the_tra
 @pytest.mark.parametrize("receive_buffer", [SMALL_BUFFER, None], ids=["small buffer", "the system's buffer"])
 async def test_a_reader_that_crawls_outlives_many_deadlines_and_ping_timeouts(
     start_socketed: StartSocketed,
-    monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     receive_buffer: int | None,
 ) -> None:
-    shorten_deadlines(monkeypatch)
-    monkeypatch.setattr("archer_ws.server.server.PING_INTERVAL_S", 0.1)
-    monkeypatch.setattr("archer_ws.server.server.PING_TIMEOUT_S", 0.5)
-    async with asyncio.timeout(LIMIT_S), start_socketed() as archer, nothing_left(archer):
+    async with (
+        asyncio.timeout(LIMIT_S),
+        start_socketed(limits=replace(SHORT, ping_interval_s=0.1, ping_timeout_s=0.5)) as archer,
+        nothing_left(archer),
+    ):
         archer.answer(ollama_stream(*["y" * 1000] * 1500))
         async with raw_websocket(archer.address, receive_buffer=receive_buffer) as slow:
             await slow.head()
@@ -150,12 +148,14 @@ async def test_a_reader_that_crawls_outlives_many_deadlines_and_ping_timeouts(
 
 
 async def test_a_reader_that_lags_is_alive_while_it_answers_the_pings_between_the_messages(
-    start_socketed: StartSocketed, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    start_socketed: StartSocketed, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("archer_ws.server.server.PING_INTERVAL_S", 0.2)
-    monkeypatch.setattr("archer_ws.server.server.PING_TIMEOUT_S", 0.5)
     # All is delivered into the client's buffer, and the pong that is asked for comes only behind it.
-    async with asyncio.timeout(LIMIT_S), start_socketed() as archer, nothing_left(archer):
+    async with (
+        asyncio.timeout(LIMIT_S),
+        start_socketed(limits=Limits(ping_interval_s=0.2, ping_timeout_s=0.5)) as archer,
+        nothing_left(archer),
+    ):
         archer.answer(ollama_stream(*["z" * 1000] * 200))
         async with raw_websocket(archer.address, receive_buffer=2_000_000) as slow:
             await slow.head()
@@ -271,11 +271,12 @@ async def test_a_flood_of_pings_by_a_client_that_never_reads_is_stopped_at_the_l
     assert_quiet(caplog)
 
 
-async def test_a_handshake_that_never_ends_is_closed(
-    start_socketed: StartSocketed, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(http_protocol, "HEAD_DEADLINE_S", 0.3)
-    async with asyncio.timeout(LIMIT_S), start_socketed() as archer, nothing_left(archer):
+async def test_a_handshake_that_never_ends_is_closed(start_socketed: StartSocketed) -> None:
+    async with (
+        asyncio.timeout(LIMIT_S),
+        start_socketed(limits=Limits(head_deadline_s=0.3)) as archer,
+        nothing_left(archer),
+    ):
         host, port = archer.address.split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(b"GET /api/v1/ws HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nX: ")
