@@ -22,6 +22,7 @@ from archer_ws.conformance.wire import (
     faults_of_result,
     parse,
 )
+from archer_ws.sessions.streams.events import StreamDelta
 
 T = TypeVar("T")
 
@@ -50,6 +51,8 @@ class Inbox:
     def __init__(self, ledger: Ledger) -> None:
         #: Errors answered to nobody: with `id: null`.
         self.unaddressed: list[ErrorBody] = []
+        #: Pieces of text that came, of all streams.
+        self.deltas = 0
         #: Why nothing that comes can be trusted any more.
         self.problem: Failed | None = None
         self._ledger = ledger
@@ -78,6 +81,7 @@ class Inbox:
                     case Response() as response:
                         self._take_response(response)
                     case Notification(method, params) if isinstance(params, StreamEvent):
+                        self.deltas += isinstance(params, StreamDelta)
                         self._events.setdefault(params.stream_id, []).append(method)
                         self._take_event(params)
         except Misfit as misfit:
