@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 import hypothesis
@@ -29,6 +30,8 @@ hypothesis.settings.load_profile("patient")
 
 #: Each worker has servers, and the embedded model, of its own: beyond this, memory is what a machine lacks.
 WORKERS_MAX = 8
+#: Tests in which a model computes, or benchmarks run, on all processors: never two of them at once.
+LOADING = ("tests/benchmarks/", "tests/e2e/", "tests/test_llm_gateway/test_local.py")
 
 MakeSettings = Callable[..., Settings]
 Serve = Callable[[ASGIApp], AbstractAsyncContextManager[str]]
@@ -37,8 +40,8 @@ Serve = Callable[[ASGIApp], AbstractAsyncContextManager[str]]
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     """`--long`: the explorations of schedules, drops and load at their full length, which takes many minutes."""
     if not pluginmanager.hasplugin("xdist"):  # -p no:xdist: pyproject.toml gives its options all the same
-        for option in ("--numprocesses", "--dist"):
-            parser.addoption(option, help="of no effect without pytest-xdist")
+        parser.addoption("--numprocesses", help="of no effect without pytest-xdist")
+        parser.addoption("--no-loadscope-reorder", action="store_true", help="likewise")
     parser.addoption("--long", action="store_true", help="run explorations at full length")
 
 
@@ -58,6 +61,20 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
         return 0
     usable = os.sched_getaffinity(0) if sys.platform == "linux" else range(os.cpu_count() or 1)
     return min(len(usable), WORKERS_MAX)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    """A file's tests go to one worker, so that what it makes for all of them is made once; and so do all those that
+    load the machine by themselves. (xdist's groups have no effect with pytest 9.2: they change an id that is no more.)
+    """
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):  # type: ignore[misc]  # it has no types
+        def _split_scope(self, nodeid: str) -> str:
+            return "load" if nodeid.startswith(LOADING) else nodeid.partition("::")[0]
+
+    return Scheduling(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)

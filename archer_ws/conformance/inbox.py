@@ -22,7 +22,6 @@ from archer_ws.conformance.wire import (
     faults_of_result,
     parse,
 )
-from archer_ws.sessions.streams.events import StreamDelta
 
 T = TypeVar("T")
 
@@ -51,8 +50,6 @@ class Inbox:
     def __init__(self, ledger: Ledger) -> None:
         #: Errors answered to nobody: with `id: null`.
         self.unaddressed: list[ErrorBody] = []
-        #: Pieces of text that came, of all streams.
-        self.deltas = 0
         #: Why nothing that comes can be trusted any more.
         self.problem: Failed | None = None
         self._ledger = ledger
@@ -81,7 +78,6 @@ class Inbox:
                     case Response() as response:
                         self._take_response(response)
                     case Notification(method, params) if isinstance(params, StreamEvent):
-                        self.deltas += isinstance(params, StreamDelta)
                         self._events.setdefault(params.stream_id, []).append(method)
                         self._take_event(params)
         except Misfit as misfit:

@@ -6,7 +6,6 @@ No wait has a limit of its own but those for silence: the runner's limit on the 
 
 import asyncio
 import json
-import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -41,14 +40,12 @@ T = TypeVar("T")
 class Trial:
     """One check's run: what it is up to, for the runner to tell and the bench to tidy up.
 
-    `quiet_s` is how long nothing must come before that counts as the server's answer, in seconds; `text_at` is when
-    the last text of a stream came (loop time).
+    `quiet_s` is how long nothing must come before that counts as the server's answer, in seconds.
     """
 
     ledger: Ledger
     quiet_s: float
     waiting_for: str = "the connection"
-    text_at: float = -math.inf
     streams: set[str] = field(default_factory=set)
     sessions: set[str] = field(default_factory=set)
 
@@ -243,13 +240,9 @@ class Peer:
         await asyncio.gather(self._reading, return_exceptions=True)
 
     async def _read(self) -> None:
-        loop = asyncio.get_running_loop()
         try:
             while True:
-                deltas = self.inbox.deltas
                 self.inbox.take(await self.connection.recv())
-                if self.inbox.deltas > deltas:
-                    self._trial.text_at = loop.time()
                 self._changed.set()
         except ConnectionClosed:
             pass

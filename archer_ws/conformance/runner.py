@@ -97,10 +97,7 @@ async def _problem_of(check: Check, bench: Bench, timeout_s: float) -> Failed | 
     except (Failed, Skipped) as problem:
         return problem
     except TimeoutError:
-        trial = bench.trial
-        if asyncio.get_running_loop().time() - trial.text_at < trial.quiet_s:
-            return Skipped(f"the model was still answering after {timeout_s:g} s; --timeout gives it longer")
-        return Failed(trial.waiting_for, f"nothing of that in {timeout_s:g} s")
+        return Failed(bench.trial.waiting_for, f"nothing of that in {timeout_s:g} s")
     except InvalidStatus as refused:
         return Failed("a connection", f"the status {refused.response.status_code} instead of the upgrade")
     except (ConnectionClosed, InvalidHandshake, OSError) as error:

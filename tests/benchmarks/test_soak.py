@@ -4,9 +4,6 @@ import pytest
 
 from tests.benchmarks.soak import PROC, Load, compare, soak
 
-# It loads the machine by itself: one worker takes all of these, one after the other.
-pytestmark = pytest.mark.xdist_group("load")
-
 has_proc = pytest.mark.skipif(not PROC.exists(), reason="only Linux tells a process's descriptors and memory so")
 
 

@@ -13,9 +13,6 @@ from tests.benchmarks.speed.scale import TOY
 from tests.benchmarks.speed.scenarios import SCENARIOS, Run
 from tests.benchmarks.speed.servers import Bench
 
-# It loads the machine by itself: one worker takes all of these, one after the other.
-pytestmark = pytest.mark.xdist_group("load")
-
 ONE_BY_ONE = TOY.probes + WARM_UPS
 #: Answers that must have come whole: exactly so many, or, where new ones follow for some time, at least.
 EXPECTED = {

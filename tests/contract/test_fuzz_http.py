@@ -17,9 +17,6 @@ from schemathesis.specs.openapi import checks
 from archer_ws.main import openapi_document
 from tests.contract.fuzzed_server import FuzzedServer, defects, fuzzed_server
 
-# One server for all.
-pytestmark = pytest.mark.xdist_group("fuzz_http")
-
 #: Requests that Hypothesis makes up for each route, beside those that cover the schema's limits one by one.
 CASES = 500 if settings.get_current_profile_name() == "long" else 30
 REQUEST_LIMIT_S = 20

@@ -13,9 +13,6 @@ from tests.e2e.sidecar import Sidecar, is_running, on_linux, running_sidecar, un
 from tests.fakes.rpc_peer import Seen, SocketTransport
 from tests.fakes.sse_reader import read_events, text_of
 
-# It loads the machine by itself: one worker takes all of these, one after the other.
-pytestmark = pytest.mark.xdist_group("load")
-
 TALE = [{"role": "user", "content": "Tell me a very long tale about a ship."}]
 
 

@@ -8,9 +8,6 @@ import pytest
 from tests.e2e.sidecar import on_linux, running_sidecar, until_idle
 from tests.test_api.openai_callers import calling, text_of
 
-# It loads the machine by itself: one worker takes all of these, one after the other.
-pytestmark = pytest.mark.xdist_group("load")
-
 QUESTION: list[Any] = [{"role": "user", "content": "What color is the sky?"}]
 TALE: list[Any] = [{"role": "user", "content": "Tell me a very long tale about a ship."}]
 

@@ -36,13 +36,13 @@ PACE_S = 0.003
 _PIECES = ("Hé", "llo", " 你好", " 🌍", "!")
 
 
-def _tokens(count: int, pace_s: float) -> Iterator[Step]:
+def _tokens(count: int) -> Iterator[Step]:
     """A thought, and so many tokens, one by one."""
     loop = asyncio.get_running_loop()
     yield ollama_line("", thinking="Hm")
     for number in range(count):
         pause = asyncio.Event()
-        loop.call_later(pace_s, pause.set)
+        loop.call_later(PACE_S, pause.set)
         yield Wait(pause)
         yield ollama_line(_PIECES[number % len(_PIECES)])
     yield ollama_end(completion_tokens=count)
@@ -54,17 +54,15 @@ StartServer = Callable[..., AbstractAsyncContextManager[str]]
 @pytest.fixture
 def start_server(make_settings: MakeSettings) -> StartServer:
     """`async with start_server(**settings) as address`: as `archer-ws serve` runs it, before a provider that gives as
-    many tokens as it is asked for, at most `tokens_max` (with 0 it fails), one each `pace_s` seconds."""
+    many tokens as it is asked for, at most `tokens_max`; with 0 it fails."""
 
     @asynccontextmanager
-    async def start(
-        *, tokens_max: int = 400, pace_s: float = PACE_S, limits: Limits = Limits(), **values: object
-    ) -> AsyncIterator[str]:
+    async def start(*, tokens_max: int = 400, limits: Limits = Limits(), **values: object) -> AsyncIterator[str]:
         def answer(exchange: Exchange) -> Reply:
             if tokens_max == 0:
                 return ollama_error("the model is on fire")
             tokens = min(tokens_max, exchange.json()["options"]["num_predict"])
-            return Reply(_tokens(tokens, pace_s), content_type="application/x-ndjson")
+            return Reply(_tokens(tokens), content_type="application/x-ndjson")
 
         routes: dict[str, Answer] = {
             "/api/chat": answer,

@@ -22,8 +22,8 @@ from archer_ws.llm_gateway.local.watch import LOOKS, HangWatch
 from archer_ws.llm_gateway.local_adapter import LocalAdapter
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, MessageRole, StreamChunk
 
-# One loop and one worker for all: the model is loaded once. It loads the machine by itself, as others of the group do.
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("load")]
+#: One loop for all: what runs long is loaded once.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 #: A small model on a busy machine.
 WAIT_S = 60.0

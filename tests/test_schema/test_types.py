@@ -16,8 +16,7 @@ from archer_ws.schema.catalog import METHODS, definitions
 from archer_ws.schema.documents import json_schemas
 from archer_ws.schema.shapes import shapes_of
 
-# One worker compiles the crate, and reads with it.
-pytestmark = [pytest.mark.interop, pytest.mark.timeout(300), pytest.mark.xdist_group("rust_types")]
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(300)]
 
 ROOT = Path(__file__).parents[2]
 CRATE = ROOT / "tests" / "interop" / "types_rs"
