@@ -4,10 +4,10 @@ Owns what these libraries leave to their user: connections that are nobody else'
 errors that mean the same as those of transport/pool.py. Everything about HTTP/1.1, TLS and proxies is theirs. Their
 clients, with redirects, cookies and an eye on the environment, are not used.
 
-Three things are not as with transport/pool.py, for httpcore has no place for them: heads that break RFC 9112 are refused
-and not put right; a kept connection that its server closes just then is an error, which the router may try again; and
-bytes that come behind a whole answer in the same read stay in the connection's buffer, where the same principal's next
-request may take them for its answer.
+Three things are not as with transport/pool.py, for httpcore has no place for them: heads that break RFC 9112 are
+refused and not put right; a kept connection that its server closes just then is an error, which the router may try
+again; and bytes that come behind a whole answer in the same read stay in the connection's buffer, where the same
+principal's next request may take them for its answer.
 """
 
 import asyncio
