@@ -180,6 +180,9 @@ class ChatStreamDecoder:
         function = call.function
         if len(calls) > 1 or call.index is None or function is None:
             return False
+        if not (function.arguments or function.name or call.id):
+            # A place kept for nothing.
+            return True
         gathered.add_arguments(
             self._calls.add(index=call.index, foreign_id=call.id, name=function.name, arguments=function.arguments)
         )
