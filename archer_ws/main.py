@@ -183,8 +183,9 @@ def _wire(settings: Settings, limits: Limits) -> Services:
             grace_s=settings.stream_grace_s,
             retained_bytes_max=settings.retained_bytes_max,
         ),
+        bounds=limits,
     )
-    conversations = Conversations(store, manager)
+    conversations = Conversations(store, manager, limits)
     methods = archer_v1()
     return Services(
         version=settings.app_version,

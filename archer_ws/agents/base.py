@@ -12,7 +12,7 @@ class Gateway(Protocol):
     """What agents and the session manager need of the router."""
 
     def resolve(self, request: ChatRequest, *, with_defaults: bool = True) -> Route:
-        """The provider and model a request goes to; `with_defaults`: with the configured defaults for what it left open.
+        """The provider and model a request goes to, with the configured defaults for what it left open, or without.
 
         Raises:
             InvalidParams: there is no such provider.

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
 from archer_ws.core.exceptions import ErrorInfo
-from archer_ws.sessions.streams.events import EVENTS, TEXT_KINDS, ControlEvent
+from archer_ws.sessions.streams.events import EVENTS, ControlEvent, TextKind
 from archer_ws.sessions.streams.events import StreamEnded as Ended
 from archer_ws.sessions.streams.events import StreamProgress as Progress
 from archer_ws.sessions.streams.events import StreamStarted as Started
@@ -30,6 +30,8 @@ __all__ = [
     "parse_event",
 ]
 
+#: The kinds of text that are read; others are passed on as they came.
+TEXTS_READ: tuple[TextKind, ...] = ("content", "reasoning")
 #: What a delta has beside its text.
 _BARE = frozenset({"stream_id", "from", "seq", "reset"})
 
@@ -80,7 +82,7 @@ def numbers_of(params: Mapping[str, Any]) -> tuple[int, int] | None:
 
 def has_unknown_text(delta: Mapping[str, Any]) -> bool:
     """Whether a delta's text is of a kind that this client does not know."""
-    return not any(isinstance(delta.get(kind), str) for kind in TEXT_KINDS) and not delta.keys() <= _BARE
+    return not any(isinstance(delta.get(kind), str) for kind in TEXTS_READ) and not delta.keys() <= _BARE
 
 
 def parse_error(error: Mapping[str, Any]) -> ErrorInfo:

@@ -21,6 +21,7 @@ from archer_ws.client.errors import (
     StreamIncomplete,
 )
 from archer_ws.client.events import (
+    TEXTS_READ,
     Delta,
     Ended,
     StreamEvent,
@@ -31,7 +32,7 @@ from archer_ws.client.events import (
 )
 from archer_ws.client.link import Link, Taken
 from archer_ws.client.requests import Call
-from archer_ws.sessions.streams.events import TEXT_KINDS, ControlEvent, TextKind
+from archer_ws.sessions.streams.events import ControlEvent, TextKind
 
 _KNOWN_METHODS = frozenset({"stream/started", "stream/progress", "stream/delta", "stream/ended"})
 #: So many gaps in a row are mended by asking again; then the server is at fault.
@@ -91,7 +92,7 @@ class ChatStream:
         self._is_attached = False
         self._gaps = 0
         self._failure: ClientError | None = None
-        self._texts: dict[TextKind, _Text] = {kind: _Text() for kind in TEXT_KINDS}
+        self._texts: dict[TextKind, _Text] = {kind: _Text() for kind in TEXTS_READ}
         self._pending: deque[_Piece | ControlEvent | UnknownEvent] = deque()
         self._arrived = asyncio.Event()
 
@@ -220,7 +221,7 @@ class ChatStream:
 
     def _take_delta(self, params: Mapping[str, Any], *, is_reset: bool) -> None:
         if is_reset:
-            self._texts = {kind: _Text() for kind in TEXT_KINDS}
+            self._texts = {kind: _Text() for kind in TEXTS_READ}
             self._pending = deque(event for event in self._pending if not _is_text(event))
             self._pending.append(_Piece("content", 0, reset=True))
         if has_unknown_text(params):

@@ -67,6 +67,8 @@ class Told:
                 self.kinds.append("ended")
             case UnknownEvent():
                 self.kinds.append(event.method)
+            case _:
+                self.kinds.append(event.kind)
         if not isinstance(event, StreamDelta):
             self.landmarks.append((self.kinds[-1], event.seq))
         return faults
@@ -77,9 +79,8 @@ class Told:
         self.content += delta.content or ""
         self.reasoning += delta.reasoning or ""
         self.deltas += 1
-        self.longest_delta_bytes = max(
-            self.longest_delta_bytes, len(((delta.content or "") + (delta.reasoning or "")).encode())
-        )
+        text = delta.content or delta.reasoning or delta.arguments or ""
+        self.longest_delta_bytes = max(self.longest_delta_bytes, len(text.encode()))
         self.kinds.append("delta")
 
     def _faults(self, event: StreamEvent) -> Iterator[tuple[Rule, str]]:
@@ -94,7 +95,7 @@ class Told:
             case _ if first > event.seq:
                 yield Rule.ORDER, f"an event of {self.stream_id} goes from {first} to {event.seq}"
             case StreamDelta() if not _has_one_text(event):
-                yield Rule.FORM, "stream/delta has one of content and reasoning"
+                yield Rule.FORM, "stream/delta has one of content, reasoning and arguments, these with their call"
             case StreamDelta() if self.is_whole:
                 yield Rule.ORDER, f"a delta of {self.stream_id} came, which was asked with stream: false"
             case StreamStarted() if self.started is not None or self.deltas:
@@ -123,4 +124,6 @@ def _first(event: StreamEvent) -> int:
 
 
 def _has_one_text(delta: StreamDelta) -> bool:
-    return (delta.content is None) != (delta.reasoning is None)
+    has_arguments = delta.arguments is not None
+    texts = (delta.content is not None) + (delta.reasoning is not None) + has_arguments
+    return texts == 1 and has_arguments == (delta.call_id is not None) == (delta.name is not None)

@@ -16,6 +16,7 @@ from archer_ws.sessions.streams.events import (
     StreamEnded,
     StreamProgress,
     StreamStarted,
+    StreamToolCall,
 )
 
 RequestId = str | int
@@ -60,7 +61,7 @@ class UnknownEvent:
 
 
 #: What has a number in a stream's log.
-StreamEvent: TypeAlias = StreamStarted | StreamProgress | StreamDelta | StreamEnded | UnknownEvent
+StreamEvent: TypeAlias = StreamStarted | StreamProgress | StreamDelta | StreamToolCall | StreamEnded | UnknownEvent
 
 
 @dataclass(frozen=True, slots=True)

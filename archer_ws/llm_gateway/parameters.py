@@ -16,8 +16,8 @@ SAMPLING_PARAMETERS = ("temperature", "max_tokens", "top_p", "stop", "seed")
 
 def left_out(facts: ModelFacts, named: Collection[str]) -> frozenset[str]:
     """Those of the parameters that the model would refuse."""
-    refused = facts.refuses.intersection(named)
-    if facts.one_sampling_parameter and "temperature" in named and "temperature" not in refused:
+    refused: set[str] = {name for name in named if name in facts.refuses}
+    if facts.one_sampling_parameter and "temperature" in {*named} - refused:
         refused |= {"top_p"}.intersection(named)
     return frozenset(refused)
 

@@ -92,8 +92,8 @@ class LLMRouter:
         """The provider and model a request goes to.
 
         An explicit provider wins; then `provider/model` where that is a provider's name; then the model's name; then
-        the configured provider. `with_defaults`: whether what the request left open gets the configured default. What the
-        model's own authors advise, it gets in any case.
+        the configured provider. `with_defaults`: whether what the request left open gets the configured default. What
+        the model's own authors advise, it gets in any case.
 
         Raises:
             InvalidParams: there is no such provider.

@@ -171,7 +171,11 @@ def delta_prefix(stream_id: str) -> str:
 def encode_delta(prefix: str, delta: Delta) -> str:
     """A delta's frame. Written out by hand: it is made for every token."""
     text = encode_basestring(delta.text.decode())
-    return f'{prefix}{delta.from_seq},"seq":{delta.seq},"{delta.kind}":{text}}}}}'
+    if delta.call is None:
+        return f'{prefix}{delta.from_seq},"seq":{delta.seq},"{delta.kind}":{text}}}}}'
+    # Names come from the model, ids perhaps from another server.
+    call_id, name = map(encode_basestring, delta.call)
+    return f'{prefix}{delta.from_seq},"seq":{delta.seq},"arguments":{text},"call_id":{call_id},"name":{name}}}}}'
 
 
 def encode_event(event: ControlEvent) -> str:

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable
 
 from archer_ws.core.exceptions import StorageUnavailable
-from archer_ws.core.limits import ADMIT_LIMIT_S
 from archer_ws.sessions.streams.work import Work
 
 
@@ -12,9 +11,11 @@ async def admit(
     work: Work,
     stream_id: str,
     cancelled: asyncio.Future[None],
+    *,
+    limit_s: float,
     on_orphan: Callable[[asyncio.Task[None]], None],
 ) -> None:
-    """Have the turn stored, unless `cancelled` comes first.
+    """Have the turn stored within `limit_s`, unless `cancelled` comes first.
 
     A cancel does not wait for the store: what the store still makes of the turn is a question without an answer. The
     task that is left then goes to `on_orphan`.
@@ -24,12 +25,12 @@ async def admit(
     """
     admitting = asyncio.create_task(work.admit(), name=f"admission {stream_id}")
     try:
-        await asyncio.wait((admitting, cancelled), timeout=ADMIT_LIMIT_S, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((admitting, cancelled), timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
         if admitting.done():
             admitting.result()
         elif not cancelled.done():
             raise StorageUnavailable(
-                f"the conversation's store did not take the message within {ADMIT_LIMIT_S:g} s",
+                f"the conversation's store did not take the message within {limit_s:g} s",
                 hint="Send it again in a moment, or without session_id: then nothing is stored.",
             )
     finally:

@@ -1,6 +1,6 @@
 """Conversations as endpoints use them: the store, joined with what the manager knows of running streams."""
 
-from archer_ws.core.limits import PAGE_BYTES_MAX, PAGE_ITEMS_MAX
+from archer_ws.core.limits import PAGE_BYTES_MAX, PAGE_ITEMS_MAX, Limits
 from archer_ws.sessions.manager import SessionManager
 from archer_ws.sessions.models import Session, SessionCreate, SessionDetail, SessionPage, SessionUpdate, StoredMessage
 from archer_ws.sessions.storage.bounded import bounded
@@ -17,8 +17,8 @@ class Conversations:
     store fails or is slow.
     """
 
-    def __init__(self, store: SessionStore, manager: SessionManager) -> None:
-        self._store = bounded(store)
+    def __init__(self, store: SessionStore, manager: SessionManager, bounds: Limits = Limits()) -> None:
+        self._store = bounded(store, bounds.store_limit_s)
         self._manager = manager
 
     async def create(self, principal: str, wanted: SessionCreate) -> tuple[Session, bool]:

@@ -16,16 +16,16 @@ from archer_ws.agents.base import Gateway
 from archer_ws.agents.orchestrator import Orchestrator
 from archer_ws.core.exceptions import (
     ArcherError,
-    ContentTooLarge,
     Draining,
     StreamIdConflict,
     StreamNotFound,
 )
 from archer_ws.core.ids import new_id
-from archer_ws.core.limits import PAGE_ITEMS_MAX, SETTLE_LIMIT_S
+from archer_ws.core.limits import PAGE_ITEMS_MAX, Limits
 from archer_ws.llm_gateway.types import CancelReason, ChatRequest, Route
-from archer_ws.sessions.models import CancelResult, StreamInfo, StreamPage
+from archer_ws.sessions.models import CancelResult, StreamPage
 from archer_ws.sessions.occupancy import Occupancy
+from archer_ws.sessions.orphans import Orphans
 from archer_ws.sessions.settling import Settling
 from archer_ws.sessions.storage.bounded import bounded
 from archer_ws.sessions.storage.memory import ordinal_of
@@ -34,16 +34,14 @@ from archer_ws.sessions.streams.gates import ManagerLimits, ProviderGate, Slot, 
 from archer_ws.sessions.streams.hold import Hold
 from archer_ws.sessions.streams.log import NewLog
 from archer_ws.sessions.streams.retention import StreamTable
+from archer_ws.sessions.streams.rules import StreamRules
 from archer_ws.sessions.streams.stream import STOP_GRACE_S, Stream
 from archer_ws.sessions.streams.tombstones import Tombstones
 from archer_ws.sessions.streams.work import StreamIdentity
 from archer_ws.sessions.turn import Turn, check_turn, fingerprint_of
-from archer_ws.sessions.views import stream_info
+from archer_ws.sessions.views import stream_page
 
 log = structlog.get_logger(__name__)
-
-#: How long ends may take when the server stops: the reader its grace, the answer its budget, and a little for both.
-CLOSE_LIMIT_S = STOP_GRACE_S + SETTLE_LIMIT_S + 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +63,8 @@ class SessionManager:
         quota: how many streams may run.
         gates: a provider's concurrency and queue, by its name.
         new_log: makes a stream's log.
-        limits: sizes and times.
+        limits: sizes and times that the owner sets.
+        bounds: those that nobody needs to set.
     """
 
     def __init__(
@@ -78,21 +77,32 @@ class SessionManager:
         gates: Mapping[str, ProviderGate],
         new_log: NewLog,
         limits: ManagerLimits | None = None,
+        bounds: Limits = Limits(),
     ) -> None:
+        limits = limits or ManagerLimits()
         self._gateway = gateway
         self._orchestrator = orchestrator
-        self._store = bounded(store)
-        self._settling = Settling()
+        self._store = bounded(store, bounds.store_limit_s)
+        self._settling = Settling(bounds)
         self._quota = quota
         self._gates = gates
-        self._new_log = new_log
-        self._limits = limits or ManagerLimits()
-        self._table = StreamTable(retention_s=self._limits.retention_s, bytes_max=self._limits.retained_bytes_max)
+        self._max_content_bytes = limits.max_content_bytes
+        # How long ends may take when the server stops: the reader its grace, the answer its budget, a little for both.
+        self._close_limit_s = STOP_GRACE_S + bounds.settle_limit_s + 1.0
+        self._table = StreamTable(retention_s=limits.retention_s, bytes_max=limits.retained_bytes_max)
         self._tombstones = Tombstones()
         self._slots: dict[Stream, Slot] = {}
         self._occupancy = Occupancy()
-        self._orphans: set[asyncio.Task[None]] = set()
+        self._orphans = Orphans()
         self._draining = False
+        self._rules = StreamRules(
+            new_log=new_log,
+            grace_s=limits.grace_s,
+            admit_limit_s=bounds.admit_limit_s,
+            on_end=self._ended,
+            on_unheld=self._table.unheld,
+            on_orphan=self._orphans.adopt,
+        )
 
     @property
     def is_draining(self) -> bool:
@@ -123,8 +133,8 @@ class SessionManager:
 
         Synchronous, so that whatever the caller reads next finds it; `Stream.wait_admitted` tells whether it is
         accepted. `on_disconnect` is the transport's default, `check` its own limit, which may raise. Checks come in the
-        protocol's order: duplicate, busy, limits. `with_defaults`: whether the model gets the configured defaults for what
-        the request left open.
+        protocol's order: duplicate, busy, limits. `with_defaults`: whether the model gets the configured defaults for
+        what the request left open.
 
         Raises:
             StreamIdConflict: the id belongs to a stream with other parameters.
@@ -151,8 +161,7 @@ class SessionManager:
                 hint="Connect again in a moment.",
                 retry_after_ms=5000,
             )
-        check_turn(request)
-        self._check_size(request)
+        check_turn(request, self._max_content_bytes)
         route = self._gateway.resolve(request, with_defaults=with_defaults)
         predecessors = self._occupancy.predecessors(principal, request)
         check()
@@ -232,16 +241,8 @@ class SessionManager:
             InvalidParams: the cursor is none of ours.
         """
         before = None if cursor is None else ordinal_of(cursor)
-        items: list[StreamInfo] = []
-        last = 0
-        for number, stream in self._table.newest_first(principal, active=active, before=before):
-            if session_id is not None and stream.identity.session_id != session_id:
-                continue
-            if len(items) == limit:
-                return StreamPage(items=items, next_cursor=str(last))
-            items.append(stream_info(stream))
-            last = number
-        return StreamPage(items=items)
+        found = self._table.newest_first(principal, active=active, before=before)
+        return stream_page(found, session_id=session_id, limit=limit)
 
     def active_in(self, principal: str, session_id: str) -> list[Stream]:
         """The session's streams that have not ended, in the order they were sent."""
@@ -274,21 +275,12 @@ class SessionManager:
         for stream in self._table.live:
             stream.cancel("draining")
         if tasks := [stream.task for stream in self._table.live if stream.task]:
-            _, pending = await asyncio.wait(tasks, timeout=CLOSE_LIMIT_S)
+            _, pending = await asyncio.wait(tasks, timeout=self._close_limit_s)
             for task in pending:
                 task.cancel()
         await self._settling.aclose()
-        for orphan in self._orphans:
-            orphan.cancel()
+        self._orphans.cancel()
         self._table.close()
-
-    def _check_size(self, request: ChatRequest) -> None:
-        size = sum(len(message.content.encode()) for message in request.messages)
-        if size > self._limits.max_content_bytes:
-            raise ContentTooLarge(
-                f"the messages are {size} bytes of text, the most is {self._limits.max_content_bytes}",
-                hint="Send fewer or shorter messages, or raise MAX_CONTENT_BYTES.",
-            )
 
     def _reserve(self, principal: str, route: Route) -> Slot:
         self._quota.enter(principal)
@@ -301,14 +293,7 @@ class SessionManager:
     def _begin(
         self, identity: StreamIdentity, request: ChatRequest, route: Route, predecessors: list[Stream], slot: Slot
     ) -> Attachment:
-        stream = Stream(
-            identity,
-            self._new_log,
-            grace_s=self._limits.grace_s,
-            on_end=self._ended,
-            on_unheld=self._table.unheld,
-            on_orphan=self._adopt,
-        )
+        stream = Stream(identity, self._rules)
         self._table.add(stream)
         self._slots[stream] = slot
         self._occupancy.enter(stream)
@@ -340,15 +325,3 @@ class SessionManager:
             self._table.refuse(stream)
         else:
             self._table.end(stream)
-
-    def _adopt(self, orphan: asyncio.Task[None]) -> None:
-        """Keep a task that would not stop until it does, so that it is seen and counted."""
-        self._orphans.add(orphan)
-        orphan.add_done_callback(self._reap)
-
-    def _reap(self, orphan: asyncio.Task[None]) -> None:
-        self._orphans.discard(orphan)
-        if orphan.cancelled() and orphan.get_name().startswith("admission"):
-            return  # It stopped as soon as it was told to; nobody waited for that.
-        error = None if orphan.cancelled() else orphan.exception()
-        log.warning("orphan_reaped", task=orphan.get_name(), error=type(error).__name__ if error else None)

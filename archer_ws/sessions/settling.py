@@ -1,6 +1,6 @@
 """Stores answers, also where the store is slow or fails for a while: the end of a stream does not wait for that.
 
-It owns the tasks that still try, and gives them up with a log line at the latest when SETTLE_PAUSES_S are over or the
+It owns the tasks that still try, and gives them up with a log line at the latest when all pauses are over or the
 process stops.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from archer_ws.core.exceptions import ArcherError, RequestError
-from archer_ws.core.limits import SETTLE_LIMIT_S, SETTLE_PAUSES_S
+from archer_ws.core.limits import Limits
 
 log = structlog.get_logger(__name__)
 
@@ -18,13 +18,19 @@ Write = Callable[[], Awaitable[None]]
 
 
 class Settling:
-    """Every answer that is being stored."""
+    """Every answer that is being stored.
 
-    def __init__(self) -> None:
+    Args:
+        limits: how long storing one may hold back a stream's end, and the pauses between the attempts.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limit_s = limits.settle_limit_s
+        self._pauses_s = limits.settle_pauses_s
         self._writing: set[asyncio.Task[None]] = set()
 
     async def keep(self, write: Write) -> bool:
-        """Whether `write` succeeded at once, within SETTLE_LIMIT_S. Otherwise it is tried on behind this call.
+        """Whether `write` succeeded at once, within the limit. Otherwise it is tried on behind this call.
 
         `write` may be called again after a failure, and after a success that looked like one.
         """
@@ -32,24 +38,24 @@ class Settling:
         writing = asyncio.create_task(self._write(write, first), name="answer")
         self._writing.add(writing)
         writing.add_done_callback(self._writing.discard)
-        await asyncio.wait((first,), timeout=SETTLE_LIMIT_S)
+        await asyncio.wait((first,), timeout=self._limit_s)
         if not first.done():
-            log.warning("answer_not_stored_yet", cause=f"the store takes longer than {SETTLE_LIMIT_S:g} s")
+            log.warning("answer_not_stored_yet", cause=f"the store takes longer than {self._limit_s:g} s")
             first.set_result(False)
         return first.result()
 
-    async def aclose(self, limit_s: float = SETTLE_LIMIT_S) -> None:
-        """Wait for the answers that are still being stored, and give up what is left after `limit_s`."""
+    async def aclose(self) -> None:
+        """Wait for the answers that are still being stored, and give up what is left after the limit."""
         if self._writing:
-            _, late = await asyncio.wait(self._writing, timeout=limit_s)
+            _, late = await asyncio.wait(self._writing, timeout=self._limit_s)
             for writing in late:
                 writing.cancel()
             if late:
-                await asyncio.wait(late, timeout=limit_s)
+                await asyncio.wait(late, timeout=self._limit_s)
 
     async def _write(self, write: Write, first: "asyncio.Future[bool]") -> None:
         try:
-            for pause in SETTLE_PAUSES_S:
+            for pause in self._pauses_s:
                 failure = await _try(write)
                 if failure is None:
                     if not _tell(first, success=True):

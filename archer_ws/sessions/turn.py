@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from archer_ws.agents.base import AgentTurn, Gateway
 from archer_ws.agents.orchestrator import Orchestrator
-from archer_ws.core.exceptions import InvalidParams
+from archer_ws.core.exceptions import ContentTooLarge, InvalidParams
 from archer_ws.llm_gateway.types import (
     ChatOptions,
     ChatRequest,
@@ -24,11 +24,12 @@ if TYPE_CHECKING:
     from archer_ws.sessions.streams.stream import Stream
 
 
-def check_turn(request: ChatRequest) -> None:
-    """Refuse what a request with or without a session may not say.
+def check_turn(request: ChatRequest, max_content_bytes: int) -> None:
+    """Refuse what a request with or without a session may not say, and messages of more text than is taken.
 
     Raises:
         InvalidParams: an assistant message in a session's turn, or `replace_from` without a session.
+        ContentTooLarge: the messages are.
     """
     if request.session_id is None:
         if request.replace_from is not None:
@@ -37,6 +38,12 @@ def check_turn(request: ChatRequest) -> None:
         raise InvalidParams(
             "with session_id, messages holds the new turn only: no assistant messages",
             hint="Send only the new user message; the session's stored history goes before it by itself.",
+        )
+    size = sum(len(message.content.encode()) for message in request.messages)
+    if size > max_content_bytes:
+        raise ContentTooLarge(
+            f"the messages are {size} bytes of text, the most is {max_content_bytes}",
+            hint="Send fewer or shorter messages, or raise MAX_CONTENT_BYTES.",
         )
 
 

@@ -1,7 +1,9 @@
 """A stream as clients see it: its state, and its answer as one value."""
 
+from collections.abc import Iterable
+
 from archer_ws.llm_gateway.types import ChatResponse
-from archer_ws.sessions.models import StreamInfo
+from archer_ws.sessions.models import StreamInfo, StreamPage
 from archer_ws.sessions.streams.stream import Stream
 
 
@@ -21,6 +23,20 @@ def stream_info(stream: Stream) -> StreamInfo:
         usage=stream.usage,
         error=ended.error if ended else None,
     )
+
+
+def stream_page(numbered: Iterable[tuple[int, Stream]], *, session_id: str | None, limit: int) -> StreamPage:
+    """The first streams, with the number of the last as the cursor where there are more; of one session or of all."""
+    items: list[StreamInfo] = []
+    last = 0
+    for number, stream in numbered:
+        if session_id is not None and stream.identity.session_id != session_id:
+            continue
+        if len(items) == limit:
+            return StreamPage(items=items, next_cursor=str(last))
+        items.append(stream_info(stream))
+        last = number
+    return StreamPage(items=items)
 
 
 def chat_response(stream: Stream) -> ChatResponse:

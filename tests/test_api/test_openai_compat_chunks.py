@@ -12,6 +12,7 @@ from archer_ws.core.exceptions import ArcherError, FieldError, InvalidParams, Pr
 from archer_ws.llm_gateway.types import CancelReason, StreamStatus, TokenUsage
 from archer_ws.sessions.streams.events import Delta, Event, StreamEnded
 from archer_ws.sessions.streams.memory_log import MemoryLog
+from archer_ws.sessions.streams.rules import StreamRules
 from archer_ws.sessions.streams.stream import Stream
 from archer_ws.sessions.streams.work import StreamIdentity
 from tests.fakes import stream_events
@@ -21,7 +22,7 @@ USAGE = TokenUsage(prompt_tokens=1, completion_tokens=2, total_tokens=3, cached_
 
 def encoder(*, include_usage: bool = False, model: str = "m") -> ChunkEncoder:
     identity = StreamIdentity("str_1", "local", None, "ollama", model, "req_1", b"", "cancel")
-    return ChunkEncoder(Stream(identity, MemoryLog), include_usage=include_usage)
+    return ChunkEncoder(Stream(identity, StreamRules(MemoryLog)), include_usage=include_usage)
 
 
 def ended(status: StreamStatus = "completed", *, reason: CancelReason | None = None) -> StreamEnded:

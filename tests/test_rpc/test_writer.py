@@ -10,6 +10,7 @@ from typing import Any
 from archer_ws.rpc.channel import ChannelClosed
 from archer_ws.rpc.writer import Writer
 from archer_ws.sessions.streams.memory_log import MemoryLog
+from archer_ws.sessions.streams.rules import StreamRules
 from archer_ws.sessions.streams.stream import Stream
 from archer_ws.sessions.streams.work import StreamIdentity
 
@@ -46,7 +47,7 @@ class GatedChannel:
 
 
 def a_stream(name: str = "s") -> Stream:
-    return Stream(StreamIdentity(name, "me", None, "local", "model", "req_1", b"", "continue"), MemoryLog)
+    return Stream(StreamIdentity(name, "me", None, "local", "model", "req_1", b"", "continue"), StreamRules(MemoryLog))
 
 
 @asynccontextmanager

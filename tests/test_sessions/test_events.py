@@ -9,13 +9,14 @@ from pydantic import BaseModel, Field, TypeAdapter
 
 from archer_ws.api.openapi.events import EVENT_MODELS, TextEvent
 from archer_ws.api.streaming import sse
+from archer_ws.client.events import TEXTS_READ, UnknownEvent, parse_event
 from archer_ws.client.events import Delta as ReadDelta
-from archer_ws.client.events import UnknownEvent, parse_event
 from archer_ws.rpc import codec
 from archer_ws.rpc.messages import NOTIFICATIONS
 from archer_ws.sessions.streams.events import (
     EVENTS,
     TEXT_KINDS,
+    CallName,
     ControlEvent,
     Delta,
     StreamDelta,
@@ -56,8 +57,10 @@ def test_every_wire_has_the_fields_of_the_definition_and_the_client_reads_them_b
 @pytest.mark.parametrize("kind", TEXT_KINDS)
 @pytest.mark.parametrize("text", TEXTS)
 def test_a_delta_written_by_hand_is_what_its_definition_says(kind: TextKind, text: str) -> None:
-    delta = Delta(3, 5, kind, text.encode())
-    defined = StreamDelta(stream_id="s", from_=3, seq=5, **{kind: text})  # type: ignore[arg-type]
+    call = CallName('call-"1"\n', "näme\\") if kind == "arguments" else None
+    of_call = call._asdict() if call else {}
+    delta = Delta(3, 5, kind, text.encode(), call)
+    defined = StreamDelta(stream_id="s", from_=3, seq=5, **{kind: text}, **of_call)  # type: ignore[arg-type]
 
     frame = codec.encode_delta(codec.delta_prefix("s"), delta)
     assert frame == f'{{"jsonrpc":"2.0","method":"stream/delta","params":{_spelled(as_fields(defined))}}}'
@@ -65,14 +68,15 @@ def test_a_delta_written_by_hand_is_what_its_definition_says(kind: TextKind, tex
     number, data, *_ = sse.encode_event(delta).decode().split("\n")
     assert number == "id: 5"
     shown = TextEvent.model_validate_json(data.removeprefix("data: "), extra="forbid", strict=True)
-    assert {each: getattr(shown, each) or None for each in TEXT_KINDS} == {
-        each: getattr(defined, each) or None for each in TEXT_KINDS
+    told = (*TEXT_KINDS, "call_id", "name")
+    assert {each: getattr(shown, each) or None for each in told} == {
+        each: getattr(defined, each) or None for each in told
     }
 
 
 def test_the_client_s_delta_has_the_definition_s_texts() -> None:
-    assert {field.name for field in fields(ReadDelta)} == {*TEXT_KINDS, "reset"}
-    assert {*TEXT_KINDS} < {field.name for field in fields(StreamDelta)}
+    assert {field.name for field in fields(ReadDelta)} == {*TEXTS_READ, "reset"}
+    assert {*TEXTS_READ} < {*TEXT_KINDS} < {field.name for field in fields(StreamDelta)}
 
 
 def test_a_new_kind_of_event_needs_its_definition_and_no_more() -> None:

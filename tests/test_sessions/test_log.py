@@ -6,28 +6,31 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from archer_ws.sessions.streams import memory_log as log_module
-from archer_ws.sessions.streams.events import Delta, Event, TextKind
+from archer_ws.sessions.streams.events import CallName, Delta, Event, StreamToolCall, TextKind
 from archer_ws.sessions.streams.log import DELTA_BYTES_MAX, LogFull, StreamLog
 from archer_ws.sessions.streams.memory_log import MemoryLog
-from tests.fakes.stream_events import ended, queued, started
+from tests.fakes.stream_events import STREAM_ID, ended, queued, started
 
 #: Bounds so small that generated texts meet them everywhere.
 SMALL_DELTA, SMALL_LOG = 12, 60
-KINDS: tuple[TextKind, TextKind] = ("content", "reasoning")
+KINDS: tuple[TextKind, ...] = ("content", "reasoning", "arguments")
+WEATHER, TIME = CallName("call1", "get_weather"), CallName("call2", "get_time")
 
-Append = tuple[TextKind | None, str]
+#: A kind of text, a call (its arguments), or no text.
+Kind = TextKind | CallName | None
+Append = tuple[Kind, str]
 
 
 class ModelLog:
     """The log as the protocol describes it, without any cleverness: a list of events; None is a control event."""
 
     def __init__(self, delta_max: int, log_max: int) -> None:
-        self.events: list[tuple[TextKind | None, bytes]] = []
+        self.events: list[tuple[Kind, bytes]] = []
         self.delta_max = delta_max
         self.room = log_max
         self.full = False
 
-    def append(self, kind: TextKind | None, text: str) -> None:
+    def append(self, kind: Kind, text: str) -> None:
         if kind is None:
             self.events.append((None, b""))
             return
@@ -44,7 +47,7 @@ class ModelLog:
         if piece:
             self.events.append((kind, piece))
 
-    def read(self, after: int, max_bytes: int) -> tuple[int, TextKind | None, bytes] | None:
+    def read(self, after: int, max_bytes: int) -> tuple[int, Kind, bytes] | None:
         """The last seq, kind and text of what a reader at `after` gets."""
         if after >= len(self.events):
             return None
@@ -57,8 +60,8 @@ class ModelLog:
             last += 1
         return last, kind, text
 
-    def text(self, kind: TextKind) -> str:
-        return b"".join(text for event_kind, text in self.events if event_kind == kind).decode()
+    def text(self, *kinds: Kind) -> str:
+        return b"".join(text for kind, text in self.events if kind in kinds).decode()
 
 
 def progress(log: StreamLog) -> None:
@@ -69,13 +72,20 @@ def end(log: StreamLog) -> None:
     log.append(lambda seq: ended(seq, text_bytes=log.content_bytes))
 
 
-def append_to(log: StreamLog, kind: TextKind | None, text: str) -> bool:
+def call_made(log: StreamLog, call: CallName) -> None:
+    log.append(lambda seq: StreamToolCall(stream_id=STREAM_ID, seq=seq, **call._asdict(), arguments="", by="client"))
+
+
+def append_to(log: StreamLog, kind: Kind, text: str) -> bool:
     """Append to a log; whether it was full."""
-    if kind is None:
-        progress(log)
-        return False
     try:
-        log.append_text(kind, text.encode())
+        match kind:
+            case None:
+                progress(log)
+            case CallName():
+                log.append_text("arguments", text.encode(), kind)
+            case _:
+                log.append_text(kind, text.encode())
     except LogFull:
         return True
     return False
@@ -91,12 +101,16 @@ def deltas(log: StreamLog) -> list[Delta]:
     return [event for event in drain(log) if isinstance(event, Delta)]
 
 
+def a_delta(first: int, last: int, kind: TextKind | CallName, text: bytes) -> Delta:
+    return Delta(first, last, "arguments", text, kind) if isinstance(kind, CallName) else Delta(first, last, kind, text)
+
+
 texts = st.one_of(
     st.text(st.sampled_from("aé€😀\x00\u0301"), max_size=16),
     st.text(st.characters(exclude_categories=["Cs"]), max_size=4),
     st.sampled_from(["", "x" * SMALL_DELTA, "😀" * 3, "a" + "😀" * 3, "é" * SMALL_LOG]),
 )
-kinds = st.sampled_from(["content", "content", "reasoning", None])
+kinds = st.sampled_from(["content", "content", "reasoning", WEATHER, WEATHER, TIME, None])
 appends = st.lists(st.tuples(kinds, texts), max_size=25)
 
 
@@ -118,8 +132,11 @@ def test_a_log_reads_like_a_plain_list_of_events_from_any_cursor(
 
     assert log.head_seq == len(model.events)
     assert log.content_bytes == len(model.text("content").encode())
-    for text_kind in KINDS:
-        assert log.text(text_kind) == model.text(text_kind)
+    assert log.text("content") == model.text("content")
+    assert log.text("reasoning") == model.text("reasoning")
+    assert log.text("arguments") == model.text(WEATHER, TIME)
+    for call in (WEATHER, TIME):
+        assert log.arguments(call.call_id) == model.text(call)
 
     after = start
     while (expected := model.read(after, max_bytes)) is not None:
@@ -128,7 +145,7 @@ def test_a_log_reads_like_a_plain_list_of_events_from_any_cursor(
         if kind_read is None:
             assert event == queued(after + 1)
         else:
-            assert event == Delta(after + 1, last, kind_read, text_read)
+            assert event == a_delta(after + 1, last, kind_read, text_read)
             text_read.decode()
             assert len(text_read) <= max(max_bytes, SMALL_DELTA)
         after = last
@@ -138,7 +155,7 @@ def test_a_log_reads_like_a_plain_list_of_events_from_any_cursor(
 @settings(deadline=None)
 @given(st.lists(st.tuples(kinds, texts, st.lists(st.tuples(st.integers(0, 2), st.integers(1, 40)), max_size=3))))
 def test_readers_at_any_pace_lose_and_double_nothing_while_the_log_grows(
-    steps: list[tuple[TextKind | None, str, list[tuple[int, int]]]],
+    steps: list[tuple[Kind, str, list[tuple[int, int]]]],
 ) -> None:
     log = MemoryLog()
     seen: list[list[Event]] = [[], [], []]
@@ -160,6 +177,9 @@ def test_readers_at_any_pace_lose_and_double_nothing_while_the_log_grows(
         for text_kind in KINDS:
             pieces = [event.text for event in events if isinstance(event, Delta) and event.kind == text_kind]
             assert b"".join(pieces).decode() == log.text(text_kind)
+        for call in (WEATHER, TIME):
+            pieces = [event.text for event in events if isinstance(event, Delta) and event.call == call]
+            assert b"".join(pieces).decode() == log.arguments(call.call_id)
 
 
 @pytest.mark.parametrize("letter", ["a", "é", "€", "😀"])
@@ -260,3 +280,58 @@ def test_nothing_comes_after_the_end() -> None:
     assert log.ended is ended
     assert log.text("content") == "answer"
     assert told == []
+
+
+def test_arguments_are_merged_within_their_call_and_interleaved_calls_begin_new_runs() -> None:
+    log = MemoryLog()
+    log.append_text("content", b"Let me look.")
+    for call, piece in [
+        (WEATHER, b'{"city": '),
+        (WEATHER, b'"Oslo"'),
+        (TIME, b"{"),
+        (WEATHER, b"}"),
+        (TIME, b'"zone": "CET"'),
+        (TIME, b"}"),
+    ]:
+        log.append_text("arguments", piece, call)
+
+    assert list(drain(log)) == [
+        Delta(1, 1, "content", b"Let me look."),
+        Delta(2, 3, "arguments", b'{"city": "Oslo"', WEATHER),
+        Delta(4, 4, "arguments", b"{", TIME),
+        Delta(5, 5, "arguments", b"}", WEATHER),
+        Delta(6, 7, "arguments", b'"zone": "CET"}', TIME),
+    ]
+    assert log.arguments("call1") == '{"city": "Oslo"}'
+    assert log.arguments("call2") == '{"zone": "CET"}'
+    assert log.arguments("call3") == ""
+    assert log.content_bytes == len("Let me look.")
+
+
+def test_a_call_s_event_has_the_arguments_that_its_deltas_have_from_wherever_it_is_read() -> None:
+    log = MemoryLog()
+    for call, piece in [(WEATHER, b'{"city":'), (TIME, b"{}"), (WEATHER, b' "Oslo"}')]:
+        log.append_text("arguments", piece, call)
+    call_made(log, WEATHER)
+    call_made(log, TIME)
+    end(log)
+    weather = StreamToolCall(
+        stream_id=STREAM_ID, seq=4, call_id="call1", name="get_weather", arguments='{"city": "Oslo"}', by="client"
+    )
+    time = StreamToolCall(stream_id=STREAM_ID, seq=5, call_id="call2", name="get_time", arguments="{}", by="client")
+
+    for after in range(log.head_seq + 1):
+        told = [event for event in drain(log, after) if not isinstance(event, Delta)]
+        assert told == [weather, time, log.ended][max(0, after - 3) :]
+    assert log.tool_calls() == [weather, time]
+
+
+def test_a_call_s_event_holds_no_copy_of_its_arguments() -> None:
+    log = MemoryLog()
+    log.append_text("arguments", b"x" * 100_000, WEATHER)
+    before = log.size_bytes
+
+    call_made(log, WEATHER)
+
+    assert log.size_bytes - before < 2000
+    assert all(len(getattr(event, "arguments", "")) == 0 for event in log._control.values())

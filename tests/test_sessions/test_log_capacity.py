@@ -4,7 +4,7 @@ import tracemalloc
 
 import pytest
 
-from archer_ws.sessions.streams.events import TextKind
+from archer_ws.sessions.streams.events import CallName, TextKind
 from archer_ws.sessions.streams.log import DELTA_BYTES_MAX, LOG_BYTES_MAX, LogFull
 from archer_ws.sessions.streams.memory_log import MemoryLog
 from tests.fakes.stream_events import ended
@@ -68,15 +68,22 @@ def test_watchers_are_told_what_fitted_into_a_full_log() -> None:
     assert heads == [LOG_BYTES_MAX // DELTA_BYTES_MAX]
 
 
-@pytest.mark.parametrize("kinds_in_turn", [("content",), ("content", "reasoning")])
-def test_memory_is_what_size_bytes_says(kinds_in_turn: tuple[TextKind, ...]) -> None:
+CALLS = (CallName("call1", "one"), CallName("call2", "two"))
+
+
+@pytest.mark.parametrize("kinds_in_turn", [("content",), ("content", "reasoning"), CALLS])
+def test_memory_is_what_size_bytes_says(kinds_in_turn: tuple[TextKind | CallName, ...]) -> None:
     events = 50_000
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()
         log = MemoryLog()
         for number in range(events):
-            log.append_text(kinds_in_turn[number % len(kinds_in_turn)], b"x")
+            kind = kinds_in_turn[number % len(kinds_in_turn)]
+            if isinstance(kind, CallName):
+                log.append_text("arguments", b"x", kind)
+            else:
+                log.append_text(kind, b"x")
         after, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

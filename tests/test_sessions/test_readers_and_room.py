@@ -41,8 +41,7 @@ def table(clock: ManualClock) -> StreamTable:
 
 def read_and_end(table: StreamTable, name: str, size: int, *, principal: str = "ann") -> Reading:
     """An ended stream with a reader that has not read all of it."""
-    stream = make_stream(name, principal=principal, size=size)
-    stream._on_unheld = table.unheld
+    stream = make_stream(name, principal=principal, size=size, on_unheld=table.unheld)
     table.add(stream)
     reading = Reading(stream)
     end(table, stream)

@@ -1,10 +1,12 @@
 import asyncio
 import weakref
+from collections.abc import Callable
 
 import pytest
 
 from archer_ws.sessions.streams.memory_log import MemoryLog
 from archer_ws.sessions.streams.retention import RECOUNT_S, StreamTable
+from archer_ws.sessions.streams.rules import StreamRules
 from archer_ws.sessions.streams.stream import Stream
 from archer_ws.sessions.streams.work import StreamIdentity
 from tests.fakes.manual_clock import ManualClock
@@ -13,7 +15,9 @@ from tests.fakes.stream_events import ended
 RETENTION_S = 600.0
 
 
-def make_stream(stream_id: str, *, principal: str = "ann", size: int = 10) -> Stream:
+def make_stream(
+    stream_id: str, *, principal: str = "ann", size: int = 10, on_unheld: Callable[[Stream], None] = lambda _: None
+) -> Stream:
     stream = Stream(
         StreamIdentity(
             stream_id=stream_id,
@@ -25,7 +29,7 @@ def make_stream(stream_id: str, *, principal: str = "ann", size: int = 10) -> St
             fingerprint=b"",
             on_disconnect="continue",
         ),
-        MemoryLog,
+        StreamRules(new_log=MemoryLog, on_unheld=on_unheld),
     )
     stream.log.append_text("content", b"x" * size)
     return stream

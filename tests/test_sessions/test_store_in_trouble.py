@@ -10,11 +10,10 @@ from structlog.testing import capture_logs
 
 from archer_ws.agents.orchestrator import Orchestrator
 from archer_ws.core.exceptions import SessionNotFound, StorageUnavailable
-from archer_ws.sessions import admission, settling
+from archer_ws.core.limits import Limits
 from archer_ws.sessions.conversations import Conversations
 from archer_ws.sessions.manager import SessionManager
 from archer_ws.sessions.models import SessionCreate, SessionUpdate
-from archer_ws.sessions.storage import bounded as bounded_store
 from archer_ws.sessions.storage.store import SessionStore
 from archer_ws.sessions.streams.gates import ProviderGate, StreamQuota
 from archer_ws.sessions.streams.memory_log import MemoryLog
@@ -24,6 +23,10 @@ from tests.fakes.troubled_store import TroubledStore
 from tests.test_sessions.test_manager import ask, ended, start
 
 SHORT_S = 0.05
+#: All budgets are over soon.
+SHORT = Limits(store_limit_s=SHORT_S, admit_limit_s=SHORT_S, settle_limit_s=SHORT_S, settle_pauses_s=(0.0, 0.0))
+short_budgets = pytest.mark.parametrize("bounds", [SHORT], indirect=True, ids=["short"])
+at_once_again = pytest.mark.parametrize("bounds", [Limits(settle_pauses_s=(0.0, 0.0))], indirect=True, ids=["at once"])
 TROUBLED_ADMISSIONS = list(product(["get", "append_turn"], [False, True]))
 
 
@@ -40,7 +43,14 @@ def gate() -> ProviderGate:
 
 
 @pytest.fixture
-async def manager(store: TroubledStore, gateway: ScriptedGateway, gate: ProviderGate) -> AsyncIterator[SessionManager]:
+def bounds(request: pytest.FixtureRequest) -> Limits:
+    return getattr(request, "param", Limits())
+
+
+@pytest.fixture
+async def manager(
+    store: TroubledStore, gateway: ScriptedGateway, gate: ProviderGate, bounds: Limits
+) -> AsyncIterator[SessionManager]:
     """It has room for one stream and one call: what is not given back is missed at once."""
     made = SessionManager(
         new_log=MemoryLog,
@@ -49,19 +59,11 @@ async def manager(store: TroubledStore, gateway: ScriptedGateway, gate: Provider
         store=cast(SessionStore, store),
         quota=StreamQuota(max_streams=1, max_per_principal=1),
         gates={"ollama": gate},
+        bounds=bounds,
     )
     yield made
     store.may_go_on.set()
     await made.aclose()
-
-
-@pytest.fixture
-def short_budgets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let all budgets be over soon."""
-    monkeypatch.setattr(bounded_store, "STORE_LIMIT_S", SHORT_S)
-    monkeypatch.setattr(admission, "ADMIT_LIMIT_S", SHORT_S)
-    monkeypatch.setattr(settling, "SETTLE_LIMIT_S", SHORT_S)
-    monkeypatch.setattr(settling, "SETTLE_PAUSES_S", (0.0, 0.0))
 
 
 async def assert_all_given_back(manager: SessionManager, gateway: ScriptedGateway, store: TroubledStore) -> None:
@@ -101,7 +103,7 @@ async def test_a_cancel_reaches_a_stream_whose_question_is_being_stored(
 
 
 @pytest.mark.parametrize(("operation", "ignores_cancel"), TROUBLED_ADMISSIONS)
-@pytest.mark.usefixtures("short_budgets")
+@short_budgets
 async def test_a_question_that_the_store_does_not_take_in_time_is_refused(
     operation: str,
     ignores_cancel: bool,
@@ -137,7 +139,7 @@ async def test_a_store_that_fails_at_the_question_refuses_it_and_says_so_in_the_
     await assert_all_given_back(manager, gateway, store)
 
 
-@pytest.mark.usefixtures("short_budgets")
+@short_budgets
 @pytest.mark.parametrize("trouble", ["hangs", "fails"])
 async def test_a_history_that_can_t_be_read_ends_the_stream_with_that_error(
     trouble: str,
@@ -172,10 +174,10 @@ async def contents(store: TroubledStore) -> list[str]:
     return [message.content for message in await store.inner.messages("me", "s")]
 
 
+@pytest.mark.parametrize("bounds", [Limits(settle_limit_s=SHORT_S)], indirect=True, ids=["short"])
 async def test_an_answer_that_is_stored_late_is_told_as_not_stored_and_stored_once(
-    manager: SessionManager, gateway: ScriptedGateway, store: TroubledStore, monkeypatch: pytest.MonkeyPatch
+    manager: SessionManager, gateway: ScriptedGateway, store: TroubledStore
 ) -> None:
-    monkeypatch.setattr(settling, "SETTLE_LIMIT_S", SHORT_S)
     store.hangs = {"append_answer"}
 
     stream = await answered(manager, gateway)
@@ -189,10 +191,10 @@ async def test_an_answer_that_is_stored_late_is_told_as_not_stored_and_stored_on
     assert await contents(store) == ["q", "a"]
 
 
+@at_once_again
 async def test_an_answer_is_tried_again_where_the_store_fails_for_a_moment(
-    manager: SessionManager, gateway: ScriptedGateway, store: TroubledStore, monkeypatch: pytest.MonkeyPatch
+    manager: SessionManager, gateway: ScriptedGateway, store: TroubledStore
 ) -> None:
-    monkeypatch.setattr(settling, "SETTLE_PAUSES_S", (0.0, 0.0))
     store.fails = {"append_answer": [OSError("busy"), OSError("busy")]}
 
     end = await ended(await answered(manager, gateway))
@@ -202,13 +204,10 @@ async def test_an_answer_is_tried_again_where_the_store_fails_for_a_moment(
     assert await contents(store) == ["q", "a"]
 
 
+@at_once_again
 async def test_an_answer_that_the_store_never_takes_is_given_up_with_a_line_in_the_log(
-    manager: SessionManager,
-    gateway: ScriptedGateway,
-    store: TroubledStore,
-    monkeypatch: pytest.MonkeyPatch,
+    manager: SessionManager, gateway: ScriptedGateway, store: TroubledStore
 ) -> None:
-    monkeypatch.setattr(settling, "SETTLE_PAUSES_S", (0.0, 0.0))
     store.fails = {"append_answer": [OSError("full") for _ in range(3)]}
 
     with capture_logs() as lines:
@@ -248,7 +247,7 @@ async def test_a_stop_waits_for_an_answer_that_is_being_stored(
     assert await contents(store) == ["q", "a"]
 
 
-@pytest.mark.usefixtures("short_budgets")
+@short_budgets
 @pytest.mark.parametrize("trouble", ["hangs", "fails"])
 @pytest.mark.parametrize("operation", ["create", "get", "messages", "page", "update", "delete"])
 async def test_every_request_about_conversations_is_answered_whatever_the_store_does(
@@ -256,8 +255,9 @@ async def test_every_request_about_conversations_is_answered_whatever_the_store_
     operation: str,
     manager: SessionManager,
     store: TroubledStore,
+    bounds: Limits,
 ) -> None:
-    conversations = Conversations(cast(SessionStore, store), manager)
+    conversations = Conversations(cast(SessionStore, store), manager, bounds)
     if trouble == "hangs":
         store.hangs = {operation}
     else:

@@ -1,7 +1,8 @@
 """OpenAI's chat requests as ours. Pure.
 
 What OpenAI's API takes and this server does not serve is refused where it would change the answer. What would not
-(`user`, `metadata`, `store`, `service_tier`, …) is left out, and named by ignored.py. Ranges are ChatRequest's to check.
+(`user`, `metadata`, `store`, `service_tier`, …) is left out, and named by ignored.py. Ranges are ChatRequest's to
+check.
 """
 
 from collections.abc import Callable

@@ -25,13 +25,20 @@ _WhyItStopped = Annotated[FinishReasonText | None, Field(description="Why the mo
 
 
 class TextEvent(StreamChunk):
-    """A plain message: a piece of the answer's text, or of the model's visible reasoning."""
+    """A plain message: a piece of the answer's text, of the model's visible reasoning, or of a call's arguments."""
 
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [
                 {"content": "Because", "finish_reason": None},
                 {"content": "", "finish_reason": None, "reasoning": "They ask about Rayleigh."},
+                {
+                    "content": "",
+                    "finish_reason": None,
+                    "arguments": '{"city": "Os',
+                    "call_id": "k3Zq9TxB1",
+                    "name": "get_weather",
+                },
             ]
         }
     )
@@ -103,7 +110,7 @@ def _as_data(event: type[ControlEvent]) -> type[BaseModel]:
     said = event.__doc__ or ""
     return model_of(
         event,
-        name=f"{event.kind.capitalize()}Event",
+        name=f"{event.__name__.removeprefix('Stream')}Event",
         description=_DESCRIPTIONS.get(event, f"`event: {event.kind}`: {said[:1].lower()}{said[1:]}"),
         examples=_EXAMPLES.get(event) or [_beside_a_chunk(example) for example in event.examples],
         replaced={

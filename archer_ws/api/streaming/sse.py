@@ -32,6 +32,9 @@ def _text(delta: Delta) -> bytes:
     text = encode_basestring(delta.text.decode())
     if delta.kind == "content":
         data = f'{{"content":{text},"finish_reason":null}}'
+    elif delta.call is not None:
+        call_id, name = map(encode_basestring, delta.call)
+        data = f'{{"content":"","finish_reason":null,"arguments":{text},"call_id":{call_id},"name":{name}}}'
     else:
         data = f'{{"content":"","finish_reason":null,"{delta.kind}":{text}}}'
     return f"id: {delta.seq}\ndata: {data}\n\n".encode()

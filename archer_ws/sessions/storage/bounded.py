@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 import structlog
 
 from archer_ws.core.exceptions import ArcherError, StorageUnavailable
-from archer_ws.core.limits import STORE_LIMIT_S
 from archer_ws.llm_gateway.types import ChatMessage, StreamStatus
 from archer_ws.sessions.history import History
 from archer_ws.sessions.models import Session, SessionPage, StoredMessage
@@ -20,7 +19,7 @@ T = TypeVar("T")
 
 
 class BoundedStore:
-    """The store, with STORE_LIMIT_S for each operation (see SessionStore for what each does).
+    """The store, with `limit_s` for each operation (see SessionStore for what each does).
 
     Each runs in a task of its own, which is cancelled with its caller or when its time is over, and waited for by
     nobody then: a store that does not even let itself be cancelled holds nothing but itself.
@@ -29,8 +28,9 @@ class BoundedStore:
         StorageUnavailable: the store took too long, or failed by an exception that is none of ours (it is logged).
     """
 
-    def __init__(self, store: SessionStore) -> None:
+    def __init__(self, store: SessionStore, limit_s: float) -> None:
         self._store = store
+        self._limit_s = limit_s
         self._abandoned: set[asyncio.Task[Any]] = set()
 
     async def create(
@@ -92,13 +92,13 @@ class BoundedStore:
     async def _within(self, name: str, operation: Coroutine[Any, Any, T]) -> T:
         task = asyncio.create_task(operation, name="store")
         try:
-            await asyncio.wait((task,), timeout=STORE_LIMIT_S)
+            await asyncio.wait((task,), timeout=self._limit_s)
         finally:
             if not task.done():
                 self._abandon(task)
         if not task.done():
-            log.error("store_too_slow", operation=name, limit_s=STORE_LIMIT_S)
-            raise _unavailable(f"did not answer within {STORE_LIMIT_S:g} s")
+            log.error("store_too_slow", operation=name, limit_s=self._limit_s)
+            raise _unavailable(f"did not answer within {self._limit_s:g} s")
         try:
             return task.result()
         except ArcherError:
@@ -119,9 +119,9 @@ class BoundedStore:
             log.warning("store_failed_late", cause=type(late).__name__)
 
 
-def bounded(store: SessionStore) -> SessionStore:
+def bounded(store: SessionStore, limit_s: float) -> SessionStore:
     """The store within its budget; one in memory never waits, and needs none."""
-    return store if isinstance(store, BoundedStore | MemoryStore) else BoundedStore(store)
+    return store if isinstance(store, BoundedStore | MemoryStore) else BoundedStore(store, limit_s)
 
 
 def _unavailable(what: str) -> StorageUnavailable:

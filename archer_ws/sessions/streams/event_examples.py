@@ -12,6 +12,33 @@ DELTAS: list[JsonDict] = [
     {"stream_id": "sky-2", "from": 3, "seq": 5, "content": "Because air"},
     {"stream_id": "sky-2", "from": 6, "seq": 6, "reasoning": "Rayleigh scattering."},
     {"stream_id": "sky-2", "from": 7, "seq": 7, "content": " scatters", "reset": True},
+    {
+        "stream_id": "sky-2",
+        "from": 8,
+        "seq": 12,
+        "arguments": '{"city": "Os',
+        "call_id": "k3Zq9TxB1",
+        "name": "get_weather",
+    },
+]
+TOOL_CALLS: list[JsonDict] = [
+    {
+        "stream_id": "sky-2",
+        "seq": 14,
+        "call_id": "k3Zq9TxB1",
+        "name": "get_weather",
+        "arguments": '{"city": "Oslo"}',
+        "by": "client",
+    },
+    {
+        "stream_id": "sky-2",
+        "seq": 15,
+        "call_id": "w8LmQ2rVx",
+        "name": "delete_file",
+        "arguments": "{}",
+        "by": "client",
+        "needs_approval": True,
+    },
 ]
 ENDED: list[JsonDict] = [
     {

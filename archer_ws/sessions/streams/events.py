@@ -7,7 +7,7 @@ a new field is a line. What is left is for those who act on it.
 
 Text is the exception: one delta is made for every token and reader. The log gives it as a `Delta` of bytes, whose form
 on each wire is written out by hand where it is sent; `StreamDelta` is what it must amount to, and the tests hold it to
-that.
+that. The arguments of a call are text too: what a `tool_call` says of them is read from the log, which has them once.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ from pydantic.config import JsonDict
 
 from archer_ws.core.exceptions import ErrorInfo
 from archer_ws.core.wire_model import optional
-from archer_ws.core.wire_types import Count, Seq, opened
+from archer_ws.core.wire_types import Count, Enumeration, Seq, opened
 from archer_ws.llm_gateway.types import (
     NOT_STORED,
     CancelReason,
@@ -28,17 +28,23 @@ from archer_ws.llm_gateway.types import (
     StreamStatus,
     TokenUsage,
 )
-from archer_ws.sessions.streams.event_examples import DELTAS, ENDED, PROGRESS, STARTED
+from archer_ws.sessions.streams.event_examples import DELTAS, ENDED, PROGRESS, STARTED, TOOL_CALLS
 
 #: What a stream's text is: the field of a delta that carries it.
-TextKind = Literal["content", "reasoning"]
+TextKind = Literal["content", "reasoning", "arguments"]
 TEXT_KINDS: tuple[TextKind, ...] = get_args(TextKind)
+
+#: Who runs a call.
+CallRunner = Annotated[
+    Literal["client", "server"], Enumeration("CallRunner", "Who runs a tool call and gives its result. It may grow.")
+]
 
 StreamId = Annotated[str, Field(description="The stream it is about.")]
 # Clients read events of newer servers, which may say more: text, and not the values alone that are known.
 Phase = Annotated[str, opened(ProgressPhase)]
 Status = Annotated[str, opened(StreamStatus)]
 Reason = Annotated[str, opened(CancelReason)]
+Runner = Annotated[str, opened(CallRunner)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +84,7 @@ class StreamProgress(ControlEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamDelta:
-    """The log's events `from`..`seq`; one of `content` and `reasoning` has their text."""
+    """The log's events `from`..`seq`; one of `content`, `reasoning` and `arguments` has their text."""
 
     kind: ClassVar[str] = "delta"
     examples: ClassVar[list[JsonDict]] = DELTAS
@@ -90,7 +96,29 @@ class StreamDelta:
     seq: Annotated[Seq, Field(description="The last event in it.")]
     content: Annotated[str | None, optional("A piece of the answer.")] = None
     reasoning: Annotated[str | None, optional("A piece of the model's visible reasoning.")] = None
+    arguments: Annotated[
+        str | None, optional("A piece of the JSON text of a tool call's arguments; run nothing before its tool_call.")
+    ] = None
+    call_id: Annotated[str | None, optional("Which call the arguments are of.")] = None
+    name: Annotated[str | None, optional("Which tool is called.")] = None
     reset: Annotated[bool | None, optional("True: discard the text you have, the log was trimmed.")] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamToolCall(ControlEvent):
+    """A call is complete: run it. Only where the model ended its answer well; behind all text, in the calls' order."""
+
+    kind = "tool_call"
+    examples = TOOL_CALLS
+
+    call_id: Annotated[str, Field(description="Names the call; its result carries the same id.")]
+    name: Annotated[str, Field(description="Which tool.")]
+    #: Empty in a log, which has them as text: filled in when the event is read.
+    arguments: Annotated[
+        str, Field(description="JSON text, of an object unless the model erred: the deltas of the call together.")
+    ]
+    by: Annotated[Runner, Field(description="Who runs it.")]
+    needs_approval: Annotated[bool | None, optional("True: a person must agree first, as the request said.")] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,17 +149,28 @@ EVENTS: tuple[type[ControlEvent] | type[StreamDelta], ...] = (
     StreamStarted,
     StreamProgress,
     StreamDelta,
+    StreamToolCall,
     StreamEnded,
 )
 
 
+class CallName(NamedTuple):
+    """Which call some arguments are of: what stands with each piece of them."""
+
+    call_id: str
+    name: str
+
+
 class Delta(NamedTuple):
-    """The text of the events `from_seq..seq`, all of one kind, as UTF-8: what a StreamDelta is made from."""
+    """The text of the events `from_seq..seq`, all of one kind (and one call), as UTF-8: what a StreamDelta is made
+    from."""
 
     from_seq: int
     seq: int
     kind: TextKind
     text: bytes
+    #: Which call, where the kind is `arguments`.
+    call: CallName | None = None
 
 
 Event = ControlEvent | Delta

@@ -7,7 +7,7 @@ there are stands in events.py; what they mean, and when they are appended, is th
 from collections.abc import Callable
 from typing import Protocol
 
-from archer_ws.sessions.streams.events import Event, MakeEvent, StreamEnded, TextKind
+from archer_ws.sessions.streams.events import CallName, Event, MakeEvent, StreamEnded, StreamToolCall, TextKind
 
 #: The most text one delta carries, in bytes (protocol section 7).
 DELTA_BYTES_MAX = 16 * 1024
@@ -37,31 +37,38 @@ class StreamLog(Protocol):
 
     @property
     def content_bytes(self) -> int:
-        """The size of the answer so far, reasoning apart."""
+        """The size of the answer so far, reasoning and arguments apart."""
 
     @property
     def text_bytes(self) -> int:
-        """The size of all text so far, reasoning included."""
+        """The size of all text so far, reasoning and arguments included."""
 
     @property
     def size_bytes(self) -> int:
         """What the log costs in memory, about."""
 
-    def append_text(self, kind: TextKind, text: bytes) -> None:
-        """Add text (whole UTF-8 characters); empty text adds nothing.
+    def append_text(self, kind: TextKind, text: bytes, call: CallName | None = None) -> None:
+        """Add text (whole UTF-8 characters), with its call where it is arguments; empty text adds nothing.
 
         Raises:
             LogFull: not all of it fitted, or an earlier piece did not: what is kept is a beginning, without gaps.
         """
 
     def append(self, make: MakeEvent) -> None:
-        """Add the event that `make` builds for its seq."""
+        """Add the event that `make` builds for its seq; a `StreamToolCall` without its arguments."""
 
     def read(self, after: int, max_bytes: int = DELTA_BYTES_MAX) -> Event | None:
-        """The next event after `after`, adjacent text of one kind merged up to `max_bytes`; None at the head."""
+        """The next event after `after`, adjacent text of one kind and call merged up to `max_bytes`; None at the
+        head."""
 
     def text(self, kind: TextKind) -> str:
         """All text of that kind."""
+
+    def arguments(self, call_id: str) -> str:
+        """The arguments of a call as far as they have come."""
+
+    def tool_calls(self) -> list[StreamToolCall]:
+        """The calls that are complete, with their arguments, in order."""
 
     def watch(self, watcher: Watcher) -> Callable[[], None]:
         """Call `watcher` after every append (it must not block or raise), until the returned function is called.

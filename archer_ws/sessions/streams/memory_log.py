@@ -1,16 +1,30 @@
 """A stream's log in this process's memory.
 
 It takes the text itself plus four bytes an event: one UTF-8 buffer, the end offset of each event in it, twelve bytes
-for each change of kind, and the few events that are not text (CONTROL_EVENT_BYTES each, about).
+for each change of kind (sixteen where a call's arguments begin or go on), and the few events that are not text
+(CONTROL_EVENT_BYTES each, about).
 """
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import TypeVar
 
 from archer_ws.core.limits import CONTROL_EVENT_BYTES
-from archer_ws.sessions.streams.events import ControlEvent, Delta, Event, MakeEvent, StreamEnded, TextKind
+from archer_ws.sessions.streams.events import (
+    CallName,
+    ControlEvent,
+    Delta,
+    Event,
+    MakeEvent,
+    StreamEnded,
+    StreamToolCall,
+    TextKind,
+)
 from archer_ws.sessions.streams.log import DELTA_BYTES_MAX, LOG_BYTES_MAX, LogFull, Watcher
+
+SomeEvent = TypeVar("SomeEvent", bound=ControlEvent)
 
 
 class MemoryLog:
@@ -21,9 +35,12 @@ class MemoryLog:
         #: _ends[seq - 1]: where event seq's text ends in the buffer. 4 MiB fit 32 bits.
         self._ends = array("I")
         self._control: dict[int, ControlEvent] = {}
-        # A run is a stretch of adjacent events of one kind; a control event is a run of its own (None).
+        # A run is a stretch of adjacent events of one kind, arguments of one call; a control event is a run of its own
+        # (None).
         self._run_starts = array("I")
-        self._run_kinds: list[TextKind | None] = []
+        self._run_kinds: list[TextKind | CallName | None] = []
+        #: Which runs have a call's arguments, by its id: a call may have thousands, between those of others.
+        self._call_runs: dict[str, array[int]] = {}
         # By registration: one callable may watch twice.
         self._watchers: dict[object, Watcher] = {}
         #: Most streams have one reader, which is told of every token.
@@ -39,23 +56,24 @@ class MemoryLog:
 
     @property
     def content_bytes(self) -> int:
-        """The size of the answer so far, reasoning apart."""
+        """The size of the answer so far, reasoning and arguments apart."""
         return self._content_bytes
 
     @property
     def text_bytes(self) -> int:
-        """The size of all text so far, reasoning included."""
+        """The size of all text so far, reasoning and arguments included."""
         return len(self._text)
 
     @property
     def size_bytes(self) -> int:
         """What the log costs in memory, about."""
         text_runs = len(self._run_starts) - len(self._control)
-        events = 4 * len(self._ends) + 12 * text_runs + CONTROL_EVENT_BYTES * len(self._control)
+        call_runs = sum(map(len, self._call_runs.values()))
+        events = 4 * (len(self._ends) + call_runs) + 12 * text_runs + CONTROL_EVENT_BYTES * len(self._control)
         return len(self._text) + events
 
-    def append_text(self, kind: TextKind, text: bytes) -> None:
-        """Add text (whole UTF-8 characters); empty text adds nothing.
+    def append_text(self, kind: TextKind, text: bytes, call: CallName | None = None) -> None:
+        """Add text (whole UTF-8 characters), with its call where it is arguments; empty text adds nothing.
 
         Raises:
             LogFull: not all of it fitted, or an earlier piece did not: what is kept is a beginning, without gaps.
@@ -66,14 +84,14 @@ class MemoryLog:
             raise LogFull
         size = len(text)
         if size <= DELTA_BYTES_MAX and len(self._text) + size <= LOG_BYTES_MAX:
-            self._append_event(kind, text)
+            self._append_event(call or kind, text)
             self._notify()
             return
         fitting = text[: _boundary(text, LOG_BYTES_MAX - len(self._text))]
         start = 0
         while start < len(fitting):
             end = _boundary(fitting, start + DELTA_BYTES_MAX)
-            self._append_event(kind, fitting[start:end])
+            self._append_event(call or kind, fitting[start:end])
             start = end
         if fitting:
             self._notify()
@@ -81,8 +99,10 @@ class MemoryLog:
             self._full = True
             raise LogFull
 
-    def _append_event(self, kind: TextKind, text: bytes) -> None:
+    def _append_event(self, kind: TextKind | CallName, text: bytes) -> None:
         if not self._run_kinds or self._run_kinds[-1] != kind:
+            if isinstance(kind, CallName):
+                self._call_runs.setdefault(kind.call_id, array("I")).append(len(self._run_kinds))
             self._run_starts.append(len(self._ends) + 1)
             self._run_kinds.append(kind)
         if kind == "content":
@@ -91,7 +111,7 @@ class MemoryLog:
         self._ends.append(len(self._text))
 
     def append(self, make: MakeEvent) -> None:
-        """Add the event that `make` builds for its seq."""
+        """Add the event that `make` builds for its seq; a `StreamToolCall` without its arguments."""
         if self.ended is not None:
             return
         seq = len(self._ends) + 1
@@ -105,31 +125,48 @@ class MemoryLog:
         self._notify()
 
     def read(self, after: int, max_bytes: int = DELTA_BYTES_MAX) -> Event | None:
-        """The next event after `after`, adjacent text of one kind merged up to `max_bytes`; None at the head."""
+        """The next event after `after`, adjacent text of one kind and call merged up to `max_bytes`; None at the
+        head."""
         seq, head = after + 1, len(self._ends)
         if seq > head:
             return None
         if seq == head and (kind := self._run_kinds[-1]) is not None:
             # What most reads are for, while the reader keeps up.
-            return Delta(seq, seq, kind, bytes(self._text[self._ends[-2] if seq > 1 else 0 :]))
+            return _delta(seq, seq, kind, bytes(self._text[self._ends[-2] if seq > 1 else 0 :]))
         run = bisect_right(self._run_starts, seq) - 1
         kind = self._run_kinds[run]
         if kind is None:
-            return self._control[seq]
+            return self._whole(self._control[seq])
         run_end = self._run_starts[run + 1] - 1 if run + 1 < len(self._run_starts) else head
         start = self._ends[seq - 2] if seq > 1 else 0
         last = max(seq, bisect_right(self._ends, start + max_bytes, seq - 1, run_end))
-        return Delta(seq, last, kind, bytes(self._text[start : self._ends[last - 1]]))
+        return _delta(seq, last, kind, bytes(self._text[start : self._ends[last - 1]]))
 
     def text(self, kind: TextKind) -> str:
         """All text of that kind."""
+        if kind == "arguments":
+            return self._text_of(sorted(run for runs in self._call_runs.values() for run in runs))
+        return self._text_of(run for run, run_kind in enumerate(self._run_kinds) if run_kind == kind)
+
+    def arguments(self, call_id: str) -> str:
+        """The arguments of a call as far as they have come."""
+        return self._text_of(self._call_runs.get(call_id, ()))
+
+    def tool_calls(self) -> list[StreamToolCall]:
+        """The calls that are complete, with their arguments, in order."""
+        return [self._whole(event) for event in self._control.values() if isinstance(event, StreamToolCall)]
+
+    def _text_of(self, runs: Iterable[int]) -> str:
         pieces = []
-        for run, run_kind in enumerate(self._run_kinds):
-            if run_kind == kind:
-                first = self._run_starts[run]
-                last = self._run_starts[run + 1] - 1 if run + 1 < len(self._run_starts) else len(self._ends)
-                pieces.append(self._text[self._ends[first - 2] if first > 1 else 0 : self._ends[last - 1]])
+        for run in runs:
+            first = self._run_starts[run]
+            last = self._run_starts[run + 1] - 1 if run + 1 < len(self._run_starts) else len(self._ends)
+            pieces.append(self._text[self._ends[first - 2] if first > 1 else 0 : self._ends[last - 1]])
         return b"".join(pieces).decode()
+
+    def _whole(self, event: SomeEvent) -> SomeEvent:
+        """The event with what the log has as text."""
+        return replace(event, arguments=self.arguments(event.call_id)) if isinstance(event, StreamToolCall) else event
 
     def watch(self, watcher: Watcher) -> Callable[[], None]:
         """Call `watcher` after every append, until the returned function is called."""
@@ -154,6 +191,10 @@ class MemoryLog:
             for registration, watcher in tuple(self._watchers.items()):
                 if registration in self._watchers:
                     watcher()
+
+
+def _delta(first: int, last: int, kind: TextKind | CallName, text: bytes) -> Delta:
+    return Delta(first, last, kind, text) if isinstance(kind, str) else Delta(first, last, "arguments", text, kind)
 
 
 def _boundary(text: bytes, at: int) -> int:

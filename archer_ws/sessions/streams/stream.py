@@ -5,36 +5,28 @@
 
 The owner task runs the provider's reader as its child and alone writes the end. Cancel and finish meet in one
 compare-and-set with no await between check and write: whoever comes first decides. What is generated, and what becomes
-of the answer, is the `Work`'s; which streams exist is the manager's.
+of the answer, is the `Work`'s; what a chunk means is intake.py's; which streams exist is the manager's.
 """
 
 import asyncio
-import time
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import Literal
 
 import structlog
 
 from archer_ws.core.clock import utc_now
 from archer_ws.core.deferred import afterwards
-from archer_ws.core.exceptions import ArcherError, ContextTooLong, OutputTooLong
+from archer_ws.core.exceptions import ArcherError, ContextTooLong
 from archer_ws.core.lean_event import LeanEvent
 from archer_ws.core.limits import STREAM_OVERHEAD_BYTES
-from archer_ws.llm_gateway.types import (
-    CancelReason,
-    ProgressPhase,
-    StreamChunk,
-    StreamStatus,
-    TokenUsage,
-)
+from archer_ws.llm_gateway.types import CancelReason, ProgressPhase, StreamStatus, TokenUsage
 from archer_ws.sessions.admission import admit
 from archer_ws.sessions.streams.end_line import EndLine
-from archer_ws.sessions.streams.events import TEXT_KINDS, StreamEnded, StreamProgress, StreamStarted, TextKind
+from archer_ws.sessions.streams.events import StreamEnded, StreamProgress
 from archer_ws.sessions.streams.hold import Hold
-from archer_ws.sessions.streams.log import LogFull, NewLog
+from archer_ws.sessions.streams.intake import Intake
 from archer_ws.sessions.streams.outcome import Outcome, final_usage
-from archer_ws.sessions.streams.scalars import ScalarEncoder
+from archer_ws.sessions.streams.rules import StreamRules
 from archer_ws.sessions.streams.work import StreamIdentity, Work
 
 log = structlog.get_logger(__name__)
@@ -48,49 +40,30 @@ class Stream:
 
     Args:
         identity: what it is.
-        new_log: makes its log.
-        grace_s: how long it runs without holders when it goes on after a disconnect; None is to its end.
-        on_end: called once, after the last event.
-        on_unheld: called when the last holder of an ended stream is gone.
-        on_orphan: given the task that did not stop in time.
+        rules: what holds for it as for others.
     """
 
-    def __init__(
-        self,
-        identity: StreamIdentity,
-        new_log: NewLog,
-        *,
-        grace_s: float | None = None,
-        on_end: Callable[["Stream"], None] = lambda _: None,
-        on_unheld: Callable[["Stream"], None] = lambda _: None,
-        on_orphan: Callable[[asyncio.Task[None]], None] = lambda _: None,
-    ) -> None:
+    def __init__(self, identity: StreamIdentity, rules: StreamRules) -> None:
         self.identity = identity
-        self.log = new_log()
+        self.log = rules.new_log()
         self.created_at = utc_now()
         self.ended_at = self.created_at
         self.history_dropped: int | None = None
         #: False where the answer belongs to a session and could not be kept there before the end was told.
         self.stored: bool | None = None
-        self.usage: TokenUsage | None = None
-        self._grace_s = grace_s
-        self._on_end = on_end
-        self._on_unheld = on_unheld
-        self._on_orphan = on_orphan
+        self._rules = rules
+        #: Until the end is written.
+        self._intake: Intake | None = Intake(identity, self.log)
         self._live_status: Literal["queued", "running"] = "queued"
         self._cancel_reason: CancelReason | None = None
         self._outcome: Outcome | None = None
         self._rejection: ArcherError | None = None
-        self.finish_reason: str | None = None
-        self._started = False
-        self._began = time.monotonic()
-        self._first_text_ms: float | None = None
-        self._encoders: dict[TextKind, ScalarEncoder] = {kind: ScalarEncoder() for kind in TEXT_KINDS}
         # In the order they came: a dict, as a set costs twice as much.
         self._holds: dict[Hold, None] = {}
         self._grace: asyncio.TimerHandle | None = None
         self._admitted = LeanEvent()
-        self._cancel_signal: asyncio.Future[None] | None = None
+        #: Done as soon as the owner has something to decide: the reader is, or a cancel came.
+        self._decision: asyncio.Future[None] | None = None
         self._finished = LeanEvent()
         self.task: asyncio.Task[None] | None = None
 
@@ -110,6 +83,18 @@ class Stream:
     def cancel_reason(self) -> CancelReason | None:
         """Who cancelled it, where it has ended so."""
         return self._outcome.reason if self._outcome is not None else None
+
+    @property
+    def usage(self) -> TokenUsage | None:
+        """What it cost, as far as that is known."""
+        if self.log.ended is not None:
+            return self.log.ended.usage
+        return self._intake.usage if self._intake is not None else None
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Why the model stopped, once it has ended."""
+        return self.log.ended.finish_reason if self.log.ended is not None else None
 
     @property
     def is_live(self) -> bool:
@@ -133,9 +118,9 @@ class Stream:
 
     def start(self, work: Work) -> None:
         """Begin; the owner task inherits the caller's logging context."""
-        self._cancel_signal = asyncio.get_running_loop().create_future()
+        self._decision = asyncio.get_running_loop().create_future()
         if self._is_cancelling():
-            self._cancel_signal.set_result(None)
+            self._decide()
         self.task = asyncio.create_task(self._own(work), name=f"stream {self.stream_id}")
 
     async def wait_admitted(self) -> None:
@@ -158,8 +143,7 @@ class Stream:
             return "already_ended"
         if self._cancel_reason is None:
             self._cancel_reason = reason
-            if self._cancel_signal is not None and not self._cancel_signal.done():
-                self._cancel_signal.set_result(None)
+            self._decide()
         return "cancelling"
 
     def set_running(self) -> None:
@@ -187,17 +171,22 @@ class Stream:
         if self._holds:
             return
         if self._finished.is_set() or not self.is_live:
-            self._on_unheld(self)
+            self._rules.on_unheld(self)
             return
         loop = asyncio.get_running_loop()
         if self.identity.on_disconnect == "cancel":
             # Not at once: a new holder within this loop step wins.
             loop.call_soon(self._leave)
-        elif self._grace_s is not None:
-            self._grace = loop.call_later(self._grace_s, self._leave)
+        elif self._rules.grace_s is not None:
+            self._grace = loop.call_later(self._rules.grace_s, self._leave)
 
     def _is_cancelling(self) -> bool:
         return self._cancel_reason is not None and self._outcome is None
+
+    def _decide(self, _: object = None) -> None:
+        """Wake the owner, who looks at what has happened."""
+        if self._decision is not None and not self._decision.done():
+            self._decision.set_result(None)
 
     def _leave(self) -> None:
         if not self._holds:
@@ -205,21 +194,20 @@ class Stream:
 
     async def _own(self, work: Work) -> None:
         structlog.contextvars.bind_contextvars(stream_id=self.stream_id)
+        intake = self._intake
+        assert intake is not None
         try:
             try:
                 if work.is_stored:
-                    assert self._cancel_signal is not None
-                    await admit(work, self.stream_id, self._cancel_signal, self._on_orphan)
+                    await self._admit(work)
             except ArcherError as error:
                 self._rejection = error
                 return
             # The provider is asked first: those who are told now have time until it answers.
-            reader = self._begin(work)
+            reader = self._begin(work, intake)
             self._admitted.set()
             await self._generate(reader)
-            with suppress(LogFull):
-                for kind, encoder in self._encoders.items():
-                    self.log.append_text(kind, encoder.flush())
+            intake.flush()
             if work.is_stored and not await work.settle(self.status, self.log.text("content")):
                 self.stored = False
         except Exception as cause:  # noqa: BLE001 - the edge of a generation: whatever breaks, its readers get an end
@@ -227,34 +215,41 @@ class Stream:
         finally:
             # Reached on every way out, the loop's shutdown included: the end is written without another await.
             if self._rejection is None:
-                self._write_end(work)
+                self._write_end(work, intake)
             if self._grace is not None:
                 self._grace.cancel()
             self._admitted.set()
             self._finished.set()
             self._let_go()
-            self._on_end(self)
+            self._rules.on_end(self)
+
+    async def _admit(self, work: Work) -> None:
+        assert self._decision is not None
+        await admit(
+            work, self.stream_id, self._decision, limit_s=self._rules.admit_limit_s, on_orphan=self._rules.on_orphan
+        )
 
     def _let_go(self) -> None:
         """Keep only what can still be asked for, and nothing for readers who have nothing to come."""
-        self.task = self._cancel_signal = None
+        self.task = self._decision = self._intake = None
         for hold in self.holds:
             hold.reader.stream_ended()
 
-    def _begin(self, work: Work) -> asyncio.Task[None] | None:
+    def _begin(self, work: Work, intake: Intake) -> asyncio.Task[None] | None:
         """The reader; none where the stream was cancelled before."""
         if self._is_cancelling():
             return None
-        return asyncio.create_task(self._read(work), name=f"reader {self.stream_id}")
+        return asyncio.create_task(self._read(work, intake), name=f"reader {self.stream_id}")
 
     async def _generate(self, reader: asyncio.Task[None] | None) -> None:
         """Let the reader run until it is done or the stream is cancelled, and decide the outcome."""
         if reader is None:
             self._outcome = Outcome("cancelled", self._cancel_reason)
             return
-        assert self._cancel_signal is not None
+        assert self._decision is not None
+        reader.add_done_callback(self._decide)
         try:
-            await asyncio.wait((reader, self._cancel_signal), return_when=asyncio.FIRST_COMPLETED)
+            await self._decision
             # The compare-and-set: from here on a cancel finds an outcome, or the outcome finds a cancel.
             if not self._is_cancelling():
                 self._outcome = Outcome.of(reader)
@@ -269,70 +264,34 @@ class Stream:
         _, pending = await asyncio.wait((reader,), timeout=STOP_GRACE_S)
         if pending:
             log.warning("reader_orphaned", provider=self.identity.provider, waited_s=STOP_GRACE_S)
-            self._on_orphan(reader)
+            self._rules.on_orphan(reader)
         elif not reader.cancelled():
             # It was done already, or failed on its way out; the outcome is the cancel's all the same.
             reader.exception()
 
-    async def _read(self, work: Work) -> None:
-        try:
-            await self._read_all(await work.open())
-        except ContextTooLong:
-            # Told before anything else is: the prompt alone is too long.
-            again = None if self._started else await work.open_shorter()
-            if again is None:
-                raise
-            await self._read_all(again)
+    async def _read(self, work: Work, intake: Intake) -> None:
+        chunks = await work.open()
+        while True:
+            try:
+                async with aclosing(chunks):
+                    async for chunk in chunks:
+                        if self._outcome is None:  # Else an orphan speaks after the end.
+                            intake.take(chunk)
+            except ContextTooLong:
+                # Told before anything else is: the prompt alone is too long.
+                shorter = None if intake.has_answered else await work.open_shorter()
+                if shorter is None:
+                    raise
+                chunks = shorter
+            else:
+                return
 
-    async def _read_all(self, generation: AsyncGenerator[StreamChunk, None]) -> None:
-        async with aclosing(generation) as chunks:
-            async for chunk in chunks:
-                self._take(chunk)
-
-    def _take(self, chunk: StreamChunk) -> None:
-        if self._outcome is not None:
-            return  # An orphan speaks after the end.
-        if not self._started:
-            self._started = True
-            identity = self.identity
-            self.log.append(
-                lambda seq: StreamStarted(
-                    stream_id=identity.stream_id,
-                    seq=seq,
-                    session_id=identity.session_id,
-                    provider=identity.provider,
-                    model=identity.model,
-                )
-            )
-        if chunk.usage is not None:
-            self.usage = chunk.usage
-        if chunk.finish_reason is not None:
-            self.finish_reason = chunk.finish_reason
-        if text := chunk.content:
-            if chunk.reasoning:
-                self._take(StreamChunk(content="", reasoning=chunk.reasoning))
-            kind: TextKind = "content"
-        elif chunk.reasoning:
-            text, kind = chunk.reasoning, "reasoning"
-        else:
-            return
-        if self._first_text_ms is None:
-            self._first_text_ms = (time.monotonic() - self._began) * 1000
-        try:
-            self.log.append_text(kind, self._encoders[kind].encode(text))
-        except LogFull:
-            raise OutputTooLong(
-                "the answer is longer than a stream may hold; what fitted was kept",
-                hint="Ask for less at a time, or set max_tokens.",
-                provider=self.identity.provider,
-            ) from None
-
-    def _write_end(self, work: Work) -> None:
+    def _write_end(self, work: Work, intake: Intake) -> None:
         outcome = self._outcome
         if outcome is None:
             # The owner itself was cancelled: its loop is closing.
             outcome = self._outcome = Outcome("cancelled", self._cancel_reason or "draining")
-        usage = self.usage = final_usage(outcome.status, self.usage, self.log.text_bytes, work.estimate_prompt)
+        usage = final_usage(outcome.status, intake.usage, self.log.text_bytes, work.estimate_prompt)
         error = outcome.error
         self.ended_at = utc_now()
         self.log.append(
@@ -341,7 +300,7 @@ class Stream:
                 seq=seq,
                 status=outcome.status,
                 reason=outcome.reason,
-                finish_reason=self.finish_reason,
+                finish_reason=intake.finish_reason,
                 usage=usage,
                 text_bytes=self.log.content_bytes,
                 history_dropped=self.history_dropped,
@@ -351,5 +310,5 @@ class Stream:
         )
         # Without the error itself: its traceback keeps the whole request in memory.
         self._outcome = Outcome(outcome.status, outcome.reason)
-        line = EndLine(self.identity, outcome, self.finish_reason, usage, self._began, self._first_text_ms)
+        line = EndLine(self.identity, outcome, intake.finish_reason, usage, intake.began, intake.first_text_ms)
         afterwards(line.write)

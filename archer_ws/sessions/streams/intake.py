@@ -1,0 +1,91 @@
+"""What a provider says, put into a stream's log: that it answered, its text in whole characters, what it told besides.
+
+It knows neither tasks nor how a stream ends; the stream gives it one chunk after another.
+"""
+
+import time
+from contextlib import suppress
+
+from archer_ws.core.exceptions import OutputTooLong
+from archer_ws.llm_gateway.types import StreamChunk, TokenUsage
+from archer_ws.sessions.streams.events import StreamStarted, TextKind
+from archer_ws.sessions.streams.log import LogFull, StreamLog
+from archer_ws.sessions.streams.scalars import ScalarEncoder
+from archer_ws.sessions.streams.work import StreamIdentity
+
+
+class Intake:
+    """One answer on its way into the log, for as long as it is generated."""
+
+    __slots__ = (
+        "_encoders",
+        "_identity",
+        "_log",
+        "began",
+        "finish_reason",
+        "first_text_ms",
+        "has_answered",
+        "usage",
+    )
+
+    def __init__(self, identity: StreamIdentity, log: StreamLog) -> None:
+        self._identity = identity
+        self._log = log
+        self._encoders: dict[TextKind, ScalarEncoder] = {}
+        #: When the stream began (monotonic seconds), and how long its first text took from then on.
+        self.began = time.monotonic()
+        self.first_text_ms: float | None = None
+        #: Whether the provider has said anything yet.
+        self.has_answered = False
+        #: What it told last of the answer's cost, and of why it stopped.
+        self.usage: TokenUsage | None = None
+        self.finish_reason: str | None = None
+
+    def take(self, chunk: StreamChunk) -> None:
+        """Put a chunk into the log.
+
+        Raises:
+            OutputTooLong: the log is full; what fitted is kept.
+        """
+        if not self.has_answered:
+            self.has_answered = True
+            self._log.append(self._started)
+        if chunk.usage is not None:
+            self.usage = chunk.usage
+        if chunk.finish_reason is not None:
+            self.finish_reason = chunk.finish_reason
+        if chunk.reasoning:
+            self._take_text("reasoning", chunk.reasoning)
+        if chunk.content:
+            self._take_text("content", chunk.content)
+
+    def flush(self) -> None:
+        """At the end: what was held back of a character, where there is still room for it."""
+        with suppress(LogFull):
+            for kind, encoder in self._encoders.items():
+                self._log.append_text(kind, encoder.flush())
+
+    def _take_text(self, kind: TextKind, text: str) -> None:
+        if self.first_text_ms is None:
+            self.first_text_ms = (time.monotonic() - self.began) * 1000
+        encoder = self._encoders.get(kind)
+        if encoder is None:
+            encoder = self._encoders[kind] = ScalarEncoder()
+        try:
+            self._log.append_text(kind, encoder.encode(text))
+        except LogFull:
+            raise OutputTooLong(
+                "the answer is longer than a stream may hold; what fitted was kept",
+                hint="Ask for less at a time, or set max_tokens.",
+                provider=self._identity.provider,
+            ) from None
+
+    def _started(self, seq: int) -> StreamStarted:
+        identity = self._identity
+        return StreamStarted(
+            stream_id=identity.stream_id,
+            seq=seq,
+            session_id=identity.session_id,
+            provider=identity.provider,
+            model=identity.model,
+        )
