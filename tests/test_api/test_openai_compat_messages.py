@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from archer_ws.api.openai.errors import UnsupportedParameter, openai_error
+from archer_ws.api.openai.errors import openai_error
 from archer_ws.api.openai.requests import CompletionRequest, chat_request
-from archer_ws.core.exceptions import InvalidParams
+from archer_ws.core.exceptions import InvalidParams, Unsupported
 from archer_ws.llm_gateway.types import ChatRequest
 
 HELLO: dict[str, Any] = {"messages": [{"role": "user", "content": "hello"}]}
@@ -126,7 +126,7 @@ def test_what_changes_nothing_is_taken(harmless: dict[str, Any]) -> None:
     ],
 )
 def test_what_would_change_the_answer_is_refused_by_name(unserved: dict[str, Any], param: str) -> None:
-    with pytest.raises(UnsupportedParameter) as caught:
+    with pytest.raises(Unsupported) as caught:
         asked(**unserved)
     error = openai_error(caught.value.info("req_1"))["error"]
     assert (error["param"], error["type"]) == (param, "invalid_request_error")
