@@ -23,7 +23,7 @@ pub const PROTOCOL_VERSION: i64 = 1;
 /// The WebSocket subprotocol to offer.
 pub const SUBPROTOCOL: &str = "archer.v1";
 /// The `schema_hash` of the server that these types were made for.
-pub const SCHEMA_HASH: &str = "ad6c90a7a69b576c";
+pub const SCHEMA_HASH: &str = "433625f3bae9289d";
 
 /// The params of a method, which know its name and what it gives.
 pub trait Method: Serialize {
@@ -165,6 +165,8 @@ pub enum Notification {
     StreamProgress(StreamProgress),
     /// `stream/delta`
     StreamDelta(StreamDelta),
+    /// `stream/tool_call`
+    StreamToolCall(StreamToolCall),
     /// `stream/ended`
     StreamEnded(StreamEnded),
     /// `$/heartbeat`
@@ -188,6 +190,7 @@ impl Notification {
             Self::StreamStarted(params) => Some(&params.stream_id),
             Self::StreamProgress(params) => Some(&params.stream_id),
             Self::StreamDelta(params) => Some(&params.stream_id),
+            Self::StreamToolCall(params) => Some(&params.stream_id),
             Self::StreamEnded(params) => Some(&params.stream_id),
             Self::Unknown { params, .. } => params.get("stream_id").and_then(Value::as_str),
             _ => None,
@@ -202,6 +205,7 @@ impl Notification {
             Self::StreamStarted(params) => Some((params.seq, params.seq)),
             Self::StreamProgress(params) => Some((params.seq, params.seq)),
             Self::StreamDelta(params) => Some((params.from, params.seq)),
+            Self::StreamToolCall(params) => Some((params.seq, params.seq)),
             Self::StreamEnded(params) => Some((params.seq, params.seq)),
             Self::Unknown { params, .. } => {
                 params.get("stream_id").and_then(Value::as_str)?;
@@ -218,6 +222,7 @@ impl Notification {
             "stream/started" => known(&method, params).map(Self::StreamStarted),
             "stream/progress" => known(&method, params).map(Self::StreamProgress),
             "stream/delta" => known(&method, params).map(Self::StreamDelta),
+            "stream/tool_call" => known(&method, params).map(Self::StreamToolCall),
             "stream/ended" => known(&method, params).map(Self::StreamEnded),
             "$/heartbeat" => known(&method, params).map(Self::Heartbeat),
             "server/draining" => known(&method, params).map(Self::ServerDraining),
@@ -245,6 +250,7 @@ impl Serialize for Notification {
             Self::StreamStarted(params) => write(serializer, "stream/started", Some(params)),
             Self::StreamProgress(params) => write(serializer, "stream/progress", Some(params)),
             Self::StreamDelta(params) => write(serializer, "stream/delta", Some(params)),
+            Self::StreamToolCall(params) => write(serializer, "stream/tool_call", Some(params)),
             Self::StreamEnded(params) => write(serializer, "stream/ended", Some(params)),
             Self::Heartbeat(params) => write(serializer, "$/heartbeat", Some(params)),
             Self::ServerDraining(params) => write(serializer, "server/draining", Some(params)),
@@ -303,6 +309,38 @@ fn write<S: Serializer, T: Serialize>(
         frame.serialize_field("params", params)?;
     }
     frame.end()
+}
+
+/// Who runs a tool call and gives its result. It may grow.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum CallRunner {
+    /// `client`
+    #[serde(rename = "client")]
+    Client,
+    /// `server`
+    #[serde(rename = "server")]
+    Server,
+    /// A value of a newer server.
+    #[serde(untagged)]
+    Unknown(String),
+}
+
+impl CallRunner {
+    /// The text on the wire.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Client => "client",
+            Self::Server => "server",
+            Self::Unknown(text) => text,
+        }
+    }
+}
+
+impl fmt::Display for CallRunner {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
 }
 
 /// What a cancel found. It may grow.
@@ -392,25 +430,86 @@ pub struct CancelResult {
     pub status: Option<StreamStatus>,
 }
 
+/// What a model can beyond text. It may grow.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Capability {
+    /// `tools`
+    #[serde(rename = "tools")]
+    Tools,
+    /// `vision`
+    #[serde(rename = "vision")]
+    Vision,
+    /// `files`
+    #[serde(rename = "files")]
+    Files,
+    /// `json_schema`
+    #[serde(rename = "json_schema")]
+    JsonSchema,
+    /// `reasoning`
+    #[serde(rename = "reasoning")]
+    Reasoning,
+    /// A value of a newer server.
+    #[serde(untagged)]
+    Unknown(String),
+}
+
+impl Capability {
+    /// The text on the wire.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Tools => "tools",
+            Self::Vision => "vision",
+            Self::Files => "files",
+            Self::JsonSchema => "json_schema",
+            Self::Reasoning => "reasoning",
+            Self::Unknown(text) => text,
+        }
+    }
+}
+
+impl fmt::Display for Capability {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
 /// One message of a chat.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ChatMessage {
-    /// Who says it.
+    /// Who says it; `tool` for the result of a call.
     pub role: MessageRole,
-    /// The text: whole Unicode characters, no lone surrogates.
-    pub content: String,
+    /// The text, or parts of text, which are joined by line breaks. May be missing beside
+    /// `tool_calls`.
+    pub content: Content,
     /// Which of several speakers of that role; not every provider is told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// An id of your own for the message, unique in its session; the server's if missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message_id: Option<String>,
+    /// The calls that the model made in this message (assistant alone).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_calls: Option<Vec<ToolCall>>,
+    /// Which call this is the result of (tool alone).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call_id: Option<String>,
+    /// How the call ended (tool alone): ok by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<ResultStatus>,
 }
 
 impl ChatMessage {
     /// With what must be given, and nothing else.
-    pub fn new(role: MessageRole, content: impl Into<String>) -> Self {
+    pub fn new(role: MessageRole, content: impl Into<Content>) -> Self {
         Self {
             role,
             content: content.into(),
             name: None,
+            message_id: None,
+            tool_calls: None,
+            call_id: None,
+            status: None,
         }
     }
 }
@@ -465,6 +564,21 @@ pub struct ChatRequest {
     /// What to do where the session runs a stream already: reject by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_busy: Option<OnBusy>,
+    /// Put before the whole conversation for this request; never stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instructions: Option<String>,
+    /// What the model may call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tools: Option<Vec<Tool>>,
+    /// Whether it must call: auto (by default), none, required, or one by its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_choice: Option<ToolChoice>,
+    /// Whether it may make several calls at once; the provider's own default if missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parallel_tool_calls: Option<bool>,
+    /// What a call does to the stream: `end` it, so that its results come as messages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_tool_call: Option<OnToolCall>,
 }
 
 impl ChatRequest {
@@ -485,6 +599,11 @@ impl ChatRequest {
             replace_from: None,
             on_disconnect: None,
             on_busy: None,
+            instructions: None,
+            tools: None,
+            tool_choice: None,
+            parallel_tool_calls: None,
+            on_tool_call: None,
         }
     }
 }
@@ -521,6 +640,9 @@ pub struct ChatResponse {
     /// The model's visible reasoning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reasoning: Option<String>,
+    /// The calls that the model made, complete, in order: run them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_calls: Option<Vec<ToolCall>>,
     /// Why the answer failed or is incomplete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Box<ErrorInfo>>,
@@ -579,6 +701,21 @@ pub struct ChatSendParams {
     /// What to do where the session runs a stream already: reject by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_busy: Option<OnBusy>,
+    /// Put before the whole conversation for this request; never stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instructions: Option<String>,
+    /// What the model may call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tools: Option<Vec<Tool>>,
+    /// Whether it must call: auto (by default), none, required, or one by its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_choice: Option<ToolChoice>,
+    /// Whether it may make several calls at once; the provider's own default if missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parallel_tool_calls: Option<bool>,
+    /// What a call does to the stream: `end` it, so that its results come as messages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_tool_call: Option<OnToolCall>,
 }
 
 impl ChatSendParams {
@@ -599,6 +736,11 @@ impl ChatSendParams {
             replace_from: None,
             on_disconnect: None,
             on_busy: None,
+            instructions: None,
+            tools: None,
+            tool_choice: None,
+            parallel_tool_calls: None,
+            on_tool_call: None,
         }
     }
 }
@@ -626,6 +768,34 @@ pub struct ChatSendResult {
     pub head_seq: u64,
     /// Whether the stream was there already, and you joined it.
     pub duplicate: bool,
+}
+
+/// A string, or a list of parts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Content {
+    /// Text.
+    Text(String),
+    /// A list of Part.
+    Parts(Vec<Part>),
+}
+
+impl From<String> for Content {
+    fn from(value: String) -> Self {
+        Self::Text(value)
+    }
+}
+
+impl From<&str> for Content {
+    fn from(value: &str) -> Self {
+        Self::Text(value.to_owned())
+    }
+}
+
+impl From<Vec<Part>> for Content {
+    fn from(value: Vec<Part>) -> Self {
+        Self::Parts(value)
+    }
 }
 
 /// Where a request goes that names nothing.
@@ -789,6 +959,9 @@ pub enum ErrorKind {
     /// `output_too_long`
     #[serde(rename = "output_too_long")]
     OutputTooLong,
+    /// `unsupported`
+    #[serde(rename = "unsupported")]
+    Unsupported,
     /// `storage_unavailable`
     #[serde(rename = "storage_unavailable")]
     StorageUnavailable,
@@ -843,6 +1016,7 @@ impl ErrorKind {
             Self::ProviderQuota => "provider_quota",
             Self::Draining => "draining",
             Self::OutputTooLong => "output_too_long",
+            Self::Unsupported => "unsupported",
             Self::StorageUnavailable => "storage_unavailable",
             Self::NotFound => "not_found",
             Self::InvalidRequest => "invalid_request",
@@ -881,6 +1055,20 @@ pub struct FieldError {
     pub path: String,
     /// What is wrong with it, for a person; never the value itself.
     pub message: String,
+}
+
+/// A document: by the id of an uploaded file, or by its URL (`data:` with base64, or `https:`).
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct FilePart {
+    /// The id of an uploaded file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_id: Option<String>,
+    /// Where it is, if not in a file: `data:` or `https:`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// Its name, for people and for the model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filename: Option<String>,
 }
 
 /// Why a model stopped, normalised over providers. It may grow.
@@ -937,6 +1125,51 @@ pub struct Health {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Heartbeat {}
+
+/// How closely the model looks at a picture.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ImageDetail {
+    /// `low`
+    #[serde(rename = "low")]
+    Low,
+    /// `high`
+    #[serde(rename = "high")]
+    High,
+    /// `auto`
+    #[serde(rename = "auto")]
+    Auto,
+}
+
+impl ImageDetail {
+    /// The text on the wire.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Low => "low",
+            Self::High => "high",
+            Self::Auto => "auto",
+        }
+    }
+}
+
+impl fmt::Display for ImageDetail {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+/// A picture: by the id of an uploaded file, or by its URL (`data:` with base64, or `https:`).
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ImagePart {
+    /// The id of an uploaded file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_id: Option<String>,
+    /// Where it is, if not in a file: `data:` or `https:`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// How closely the model looks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<ImageDetail>,
+}
 
 /// Optional; before any other request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -1020,6 +1253,9 @@ pub enum MessageRole {
     /// `assistant`
     #[serde(rename = "assistant")]
     Assistant,
+    /// `tool`
+    #[serde(rename = "tool")]
+    Tool,
     /// A value of a newer server.
     #[serde(untagged)]
     Unknown(String),
@@ -1032,6 +1268,7 @@ impl MessageRole {
             Self::System => "system",
             Self::User => "user",
             Self::Assistant => "assistant",
+            Self::Tool => "tool",
             Self::Unknown(text) => text,
         }
     }
@@ -1058,6 +1295,9 @@ pub struct ModelInfo {
     pub context_window: Option<u64>,
     /// Whether its answers come piece by piece.
     pub supports_streaming: bool,
+    /// What it can beyond text; absent where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capabilities: Option<Vec<Capability>>,
 }
 
 /// The models that can be named.
@@ -1081,6 +1321,22 @@ pub struct ModelListResult {
     pub default: DefaultModel,
     /// The providers that could not be asked, with the reason.
     pub unavailable: Vec<ProviderStatus>,
+}
+
+/// The one tool that the model must call.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NamedTool {
+    /// Its name.
+    pub name: String,
+}
+
+impl NamedTool {
+    /// With what must be given, and nothing else.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+        }
+    }
 }
 
 /// A result that says only that it was done.
@@ -1142,8 +1398,54 @@ impl fmt::Display for OnDisconnect {
     }
 }
 
+/// What a call does to its stream.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum OnToolCall {
+    /// `end`
+    #[serde(rename = "end")]
+    End,
+    /// `wait`
+    #[serde(rename = "wait")]
+    Wait,
+}
+
+impl OnToolCall {
+    /// The text on the wire.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::End => "end",
+            Self::Wait => "wait",
+        }
+    }
+}
+
+impl fmt::Display for OnToolCall {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
 /// The description of this API (https://spec.open-rpc.org).
 pub type OpenRpcDocument = Map<String, Value>;
+
+/// A piece of what a message says, told apart by its `type`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type")]
+#[non_exhaustive]
+pub enum Part {
+    /// `text`
+    #[serde(rename = "text")]
+    Text(TextPart),
+    /// `image`
+    #[serde(rename = "image")]
+    Image(ImagePart),
+    /// `file`
+    #[serde(rename = "file")]
+    File(FilePart),
+    /// What is not known here, as it came.
+    #[serde(untagged)]
+    Unknown(Value),
+}
 
 /// A program and its version.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -1306,6 +1608,49 @@ impl ReadinessReportStatus {
 }
 
 impl fmt::Display for ReadinessReportStatus {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+/// How a tool's run ended.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ResultStatus {
+    /// `ok`
+    #[serde(rename = "ok")]
+    Ok,
+    /// `error`
+    #[serde(rename = "error")]
+    Error,
+    /// `denied`
+    #[serde(rename = "denied")]
+    Denied,
+    /// `timeout`
+    #[serde(rename = "timeout")]
+    Timeout,
+    /// `cancelled`
+    #[serde(rename = "cancelled")]
+    Cancelled,
+    /// `lost`
+    #[serde(rename = "lost")]
+    Lost,
+}
+
+impl ResultStatus {
+    /// The text on the wire.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Ok => "ok",
+            Self::Error => "error",
+            Self::Denied => "denied",
+            Self::Timeout => "timeout",
+            Self::Cancelled => "cancelled",
+            Self::Lost => "lost",
+        }
+    }
+}
+
+impl fmt::Display for ResultStatus {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.as_str())
     }
@@ -1576,8 +1921,10 @@ impl StreamCancelParams {
 
 /// A piece of an answer, as an adapter yields it and as the data of a server-sent event.
 ///
-/// One of `content` and `reasoning` has text. Both may be empty: the provider answered or is alive,
-/// without text yet.
+/// One of `content`, `reasoning` and `arguments` has text. All may be empty: the provider answered
+/// or is alive, without
+/// text yet. With `arguments` stand the call's `call_id` and `name`; a call that takes none has one
+/// piece `{}`.
 /// `finish_reason` comes at most once, with or after the last text; `usage` whenever the provider
 /// tells it, the newest
 /// replacing the older.
@@ -1595,9 +1942,18 @@ pub struct StreamChunk {
     /// Token counts known so far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<TokenUsage>,
+    /// A piece of the JSON text of a tool call's arguments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arguments: Option<String>,
+    /// Which call the arguments are of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call_id: Option<String>,
+    /// Which tool is called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
 }
 
-/// The log's events `from`..`seq`; one of `content` and `reasoning` has their text.
+/// The log's events `from`..`seq`; one of `content`, `reasoning` and `arguments` has their text.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StreamDelta {
@@ -1613,6 +1969,15 @@ pub struct StreamDelta {
     /// A piece of the model's visible reasoning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reasoning: Option<String>,
+    /// A piece of the JSON text of a tool call's arguments; run nothing before its tool_call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arguments: Option<String>,
+    /// Which call the arguments are of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call_id: Option<String>,
+    /// Which tool is called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// True: discard the text you have, the log was trimmed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reset: Option<bool>,
@@ -1850,6 +2215,28 @@ impl StreamSubscribeParams {
     }
 }
 
+/// A call is complete: run it. Only where the model ended its answer well; behind all text, in the
+/// calls' order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct StreamToolCall {
+    /// The stream it is about.
+    pub stream_id: String,
+    /// The event's number in its stream's log, from 1.
+    pub seq: u64,
+    /// Names the call; its result carries the same id.
+    pub call_id: String,
+    /// Which tool.
+    pub name: String,
+    /// JSON text, of an object unless the model erred: the deltas of the call together.
+    pub arguments: String,
+    /// Who runs it.
+    pub by: CallRunner,
+    /// True: a person must agree first, as the request said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub needs_approval: Option<bool>,
+}
+
 /// One stream.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StreamUnsubscribeParams {
@@ -1878,7 +2265,8 @@ pub struct SubscribeResult {
     pub head_seq: u64,
 }
 
-/// A plain message: a piece of the answer's text, or of the model's visible reasoning.
+/// A plain message: a piece of the answer's text, of the model's visible reasoning, or of a call's
+/// arguments.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct TextEvent {
@@ -1893,6 +2281,31 @@ pub struct TextEvent {
     /// Token counts known so far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<TokenUsage>,
+    /// A piece of the JSON text of a tool call's arguments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arguments: Option<String>,
+    /// Which call the arguments are of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call_id: Option<String>,
+    /// Which tool is called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// Text.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TextPart {
+    /// The text: whole Unicode characters.
+    pub text: String,
+}
+
+impl TextPart {
+    /// With what must be given, and nothing else.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+        }
+    }
 }
 
 /// Good for one handshake: offer the subprotocol `archer.ticket.<ticket>` beside `archer.v1`.
@@ -1932,6 +2345,116 @@ pub struct TokenUsage {
     /// Of the completion's tokens, those spent on reasoning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reasoning_tokens: Option<u64>,
+}
+
+/// A function that the model may call; the application runs it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Tool {
+    /// Its name, unique in the request.
+    pub name: String,
+    /// What it does and when to call it, for the model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// JSON Schema of its arguments, an object; missing: it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parameters: Option<Map<String, Value>>,
+    /// Whether arguments must match, where the provider can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strict: Option<bool>,
+    /// Whether running it twice does no harm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotent: Option<bool>,
+    /// Whether a person must agree before it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub needs_approval: Option<bool>,
+}
+
+impl Tool {
+    /// With what must be given, and nothing else.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            description: None,
+            parameters: None,
+            strict: None,
+            idempotent: None,
+            needs_approval: None,
+        }
+    }
+}
+
+/// A call that a model made: to be run by the application, and sent back with its result.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ToolCall {
+    /// Names the call; its result carries the same id.
+    pub call_id: String,
+    /// Which tool.
+    pub name: String,
+    /// JSON text of an object: `"{}"` for none. Text, so that it stays as said. Default: "{}".
+    #[serde(default = "default_toolcall_arguments")]
+    pub arguments: String,
+}
+
+impl ToolCall {
+    /// With what must be given, and nothing else.
+    pub fn new(call_id: impl Into<String>, name: impl Into<String>) -> Self {
+        Self {
+            call_id: call_id.into(),
+            name: name.into(),
+            arguments: "{}".to_owned(),
+        }
+    }
+}
+
+fn default_toolcall_arguments() -> String {
+    "{}".to_owned()
+}
+
+/// `event: tool_call`: a call is complete: run it. Only where the model ended its answer well;
+/// behind all text, in the calls' order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ToolCallEvent {
+    /// The stream it is about.
+    pub stream_id: String,
+    /// The event's number in its stream's log, from 1.
+    pub seq: u64,
+    /// Names the call; its result carries the same id.
+    pub call_id: String,
+    /// Which tool.
+    pub name: String,
+    /// JSON text, of an object unless the model erred: the deltas of the call together.
+    pub arguments: String,
+    /// Who runs it.
+    pub by: CallRunner,
+    /// True: a person must agree first, as the request said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub needs_approval: Option<bool>,
+    /// Empty: only plain messages have text.
+    pub content: String,
+}
+
+/// Whether the model must call a tool, and which.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum ToolChoice {
+    /// `auto`
+    #[serde(rename = "auto")]
+    Auto,
+    /// `none`
+    #[serde(rename = "none")]
+    None,
+    /// `required`
+    #[serde(rename = "required")]
+    Required,
+    /// A NamedTool.
+    #[serde(untagged)]
+    NamedTool(NamedTool),
+}
+
+impl From<NamedTool> for ToolChoice {
+    fn from(value: NamedTool) -> Self {
+        Self::NamedTool(value)
+    }
 }
 
 impl Method for InitializeParams {

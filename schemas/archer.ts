@@ -44,6 +44,7 @@ export interface Notifications {
   "stream/started": StreamStarted;
   "stream/progress": StreamProgress;
   "stream/delta": StreamDelta;
+  "stream/tool_call": StreamToolCall;
   "stream/ended": StreamEnded;
   "$/heartbeat": Heartbeat;
   "server/draining": ServerDraining;
@@ -133,6 +134,9 @@ export type Notification = KnownNotification | UnmatchedNotification;
 /** Whatever the server may send: a response has no `method`, a notification has one. */
 export type ServerMessage = (Response & { method?: undefined }) | Notification;
 
+/** Who runs a tool call and gives its result. It may grow. */
+export type CallRunner = "client" | "server" | (string & {});
+
 /** What a cancel found. It may grow. */
 export type CancelOutcome = "cancelling" | "already_ended" | "not_found" | (string & {});
 
@@ -147,14 +151,25 @@ export interface CancelResult {
   status?: StreamStatus | null;
 }
 
+/** What a model can beyond text. It may grow. */
+export type Capability = "tools" | "vision" | "files" | "json_schema" | "reasoning" | (string & {});
+
 /** One message of a chat. */
 export interface ChatMessage {
-  /** Who says it. */
+  /** Who says it; `tool` for the result of a call. */
   role: MessageRole;
-  /** The text: whole Unicode characters, no lone surrogates. */
-  content: string;
+  /** The text, or parts of text, which are joined by line breaks. May be missing beside `tool_calls`. */
+  content: Content;
   /** Which of several speakers of that role; not every provider is told. */
   name?: string | null;
+  /** An id of your own for the message, unique in its session; the server's if missing. */
+  message_id?: string | null;
+  /** The calls that the model made in this message (assistant alone). */
+  tool_calls?: ToolCall[] | null;
+  /** Which call this is the result of (tool alone). */
+  call_id?: string | null;
+  /** How the call ended (tool alone): ok by default. */
+  status?: ResultStatus | null;
 }
 
 /**
@@ -195,6 +210,16 @@ export interface ChatRequest {
   on_disconnect?: OnDisconnect | null;
   /** What to do where the session runs a stream already: reject by default. */
   on_busy?: OnBusy | null;
+  /** Put before the whole conversation for this request; never stored. */
+  instructions?: string | null;
+  /** What the model may call. */
+  tools?: Tool[] | null;
+  /** Whether it must call: auto (by default), none, required, or one by its name. */
+  tool_choice?: ToolChoice | null;
+  /** Whether it may make several calls at once; the provider's own default if missing. */
+  parallel_tool_calls?: boolean | null;
+  /** What a call does to the stream: `end` it, so that its results come as messages. */
+  on_tool_call?: OnToolCall | null;
 }
 
 /** A whole answer; `id` is the stream id. */
@@ -221,6 +246,8 @@ export interface ChatResponse {
   session_id?: string | null;
   /** The model's visible reasoning. */
   reasoning?: string | null;
+  /** The calls that the model made, complete, in order: run them. */
+  tool_calls?: ToolCall[] | null;
   /** Why the answer failed or is incomplete. */
   error?: ErrorInfo | null;
   /** Messages of the session left out to fit the model's context. */
@@ -262,6 +289,16 @@ export interface ChatSendParams {
   on_disconnect?: OnDisconnect | null;
   /** What to do where the session runs a stream already: reject by default. */
   on_busy?: OnBusy | null;
+  /** Put before the whole conversation for this request; never stored. */
+  instructions?: string | null;
+  /** What the model may call. */
+  tools?: Tool[] | null;
+  /** Whether it must call: auto (by default), none, required, or one by its name. */
+  tool_choice?: ToolChoice | null;
+  /** Whether it may make several calls at once; the provider's own default if missing. */
+  parallel_tool_calls?: boolean | null;
+  /** What a call does to the stream: `end` it, so that its results come as messages. */
+  on_tool_call?: OnToolCall | null;
 }
 
 /** The request is accepted; `duplicate` if it joined a stream that was there. */
@@ -281,6 +318,9 @@ export interface ChatSendResult {
   /** Whether the stream was there already, and you joined it. */
   duplicate: boolean;
 }
+
+/** A string, or a list of parts. */
+export type Content = string | Part[];
 
 /** Where a request goes that names nothing. */
 export interface DefaultModel {
@@ -374,6 +414,7 @@ export type ErrorKind =
   | "provider_quota"
   | "draining"
   | "output_too_long"
+  | "unsupported"
   | "storage_unavailable"
   | "not_found"
   | "invalid_request"
@@ -401,6 +442,18 @@ export interface FieldError {
   message: string;
 }
 
+/** A document: by the id of an uploaded file, or by its URL (`data:` with base64, or `https:`). */
+export interface FilePart {
+  /** What the part is. */
+  type: "file";
+  /** The id of an uploaded file. */
+  file_id?: string | null;
+  /** Where it is, if not in a file: `data:` or `https:`. */
+  url?: string | null;
+  /** Its name, for people and for the model. */
+  filename?: string | null;
+}
+
 /** Why a model stopped, normalised over providers. It may grow. */
 export type FinishReason = "stop" | "length" | "content_filter" | "tool_calls" | (string & {});
 
@@ -414,6 +467,21 @@ export interface Health {
 
 /** The connection lives, though nothing else was to be said. */
 export type Heartbeat = Record<string, unknown>;
+
+/** How closely the model looks at a picture. */
+export type ImageDetail = "low" | "high" | "auto";
+
+/** A picture: by the id of an uploaded file, or by its URL (`data:` with base64, or `https:`). */
+export interface ImagePart {
+  /** What the part is. */
+  type: "image";
+  /** The id of an uploaded file. */
+  file_id?: string | null;
+  /** Where it is, if not in a file: `data:` or `https:`. */
+  url?: string | null;
+  /** How closely the model looks. */
+  detail?: ImageDetail | null;
+}
 
 /** Optional; before any other request. */
 export interface InitializeParams {
@@ -462,7 +530,7 @@ export interface Liveness {
 }
 
 /** Who says a message. */
-export type MessageRole = "system" | "user" | "assistant";
+export type MessageRole = "system" | "user" | "assistant" | "tool";
 
 /** A model that a request can name. */
 export interface ModelInfo {
@@ -476,6 +544,8 @@ export interface ModelInfo {
   context_window?: number | null;
   /** Whether its answers come piece by piece. */
   supports_streaming: boolean;
+  /** What it can beyond text; absent where that is not known. */
+  capabilities?: Capability[] | null;
 }
 
 /** The models that can be named. */
@@ -497,6 +567,12 @@ export interface ModelListResult {
   unavailable: ProviderStatus[];
 }
 
+/** The one tool that the model must call. */
+export interface NamedTool {
+  /** Its name. */
+  name: string;
+}
+
 /** A result that says only that it was done. */
 export type Nothing = Record<string, unknown>;
 
@@ -506,8 +582,30 @@ export type OnBusy = "reject" | "interrupt";
 /** What becomes of a stream when the last connection that holds it is gone. */
 export type OnDisconnect = "continue" | "cancel";
 
+/** What a call does to its stream. */
+export type OnToolCall = "end" | "wait";
+
 /** The description of this API (https://spec.open-rpc.org). */
 export type OpenRpcDocument = Record<string, unknown>;
+
+/** A piece of what a message says, told apart by its `type`. */
+export type Part = TextPart | ImagePart | FilePart | UnmatchedPart;
+
+/** What a `Part` is, as it came, where its `type` is none of the known ones: `part as UnknownPart`. */
+export interface UnknownPart {
+  type: string;
+  [field: string]: unknown;
+}
+
+/** An `UnknownPart` among the others of its union; see `UnmatchedNotification`. */
+export interface UnmatchedPart {
+  type: string;
+  text: never;
+  file_id: never;
+  url: never;
+  detail: never;
+  filename: never;
+}
 
 /** A program and its version. */
 export interface PeerInfo {
@@ -579,6 +677,9 @@ export interface ReadinessReport {
 
 /** Whether chats can be served. */
 export type ReadinessReportStatus = "ready" | "not_ready" | "draining" | (string & {});
+
+/** How a tool's run ended. */
+export type ResultStatus = "ok" | "error" | "denied" | "timeout" | "cancelled" | "lost";
 
 /** A method that needs nothing. */
 export type RpcDiscoverParams = Record<string, never>;
@@ -745,8 +846,9 @@ export interface StreamCancelParams {
 /**
  * A piece of an answer, as an adapter yields it and as the data of a server-sent event.
  *
- * One of `content` and `reasoning` has text. Both may be empty: the provider answered or is alive, without text
- * yet.
+ * One of `content`, `reasoning` and `arguments` has text. All may be empty: the provider answered or is alive,
+ * without
+ * text yet. With `arguments` stand the call's `call_id` and `name`; a call that takes none has one piece `{}`.
  * `finish_reason` comes at most once, with or after the last text; `usage` whenever the provider tells it, the
  * newest
  * replacing the older.
@@ -760,9 +862,15 @@ export interface StreamChunk {
   reasoning?: string | null;
   /** Token counts known so far. */
   usage?: TokenUsage | null;
+  /** A piece of the JSON text of a tool call's arguments. */
+  arguments?: string | null;
+  /** Which call the arguments are of. */
+  call_id?: string | null;
+  /** Which tool is called. */
+  name?: string | null;
 }
 
-/** The log's events `from`..`seq`; one of `content` and `reasoning` has their text. */
+/** The log's events `from`..`seq`; one of `content`, `reasoning` and `arguments` has their text. */
 export interface StreamDelta {
   /** The stream it is about. */
   stream_id: string;
@@ -774,6 +882,12 @@ export interface StreamDelta {
   content?: string | null;
   /** A piece of the model's visible reasoning. */
   reasoning?: string | null;
+  /** A piece of the JSON text of a tool call's arguments; run nothing before its tool_call. */
+  arguments?: string | null;
+  /** Which call the arguments are of. */
+  call_id?: string | null;
+  /** Which tool is called. */
+  name?: string | null;
   /** True: discard the text you have, the log was trimmed. */
   reset?: boolean | null;
 }
@@ -904,6 +1018,24 @@ export interface StreamSubscribeParams {
   after?: number | null;
 }
 
+/** A call is complete: run it. Only where the model ended its answer well; behind all text, in the calls' order. */
+export interface StreamToolCall {
+  /** The stream it is about. */
+  stream_id: string;
+  /** The event's number in its stream's log, from 1. */
+  seq: number;
+  /** Names the call; its result carries the same id. */
+  call_id: string;
+  /** Which tool. */
+  name: string;
+  /** JSON text, of an object unless the model erred: the deltas of the call together. */
+  arguments: string;
+  /** Who runs it. */
+  by: CallRunner;
+  /** True: a person must agree first, as the request said. */
+  needs_approval?: boolean | null;
+}
+
 /** One stream. */
 export interface StreamUnsubscribeParams {
   /** The stream's id. */
@@ -920,7 +1052,7 @@ export interface SubscribeResult {
   head_seq: number;
 }
 
-/** A plain message: a piece of the answer's text, or of the model's visible reasoning. */
+/** A plain message: a piece of the answer's text, of the model's visible reasoning, or of a call's arguments. */
 export interface TextEvent {
   /** A piece of the answer; empty where the event brings none. */
   content: string;
@@ -930,6 +1062,20 @@ export interface TextEvent {
   reasoning?: string | null;
   /** Token counts known so far. */
   usage?: TokenUsage | null;
+  /** A piece of the JSON text of a tool call's arguments. */
+  arguments?: string | null;
+  /** Which call the arguments are of. */
+  call_id?: string | null;
+  /** Which tool is called. */
+  name?: string | null;
+}
+
+/** Text. */
+export interface TextPart {
+  /** What the part is. */
+  type: "text";
+  /** The text: whole Unicode characters. */
+  text: string;
 }
 
 /** Good for one handshake: offer the subprotocol `archer.ticket.<ticket>` beside `archer.v1`. */
@@ -961,3 +1107,57 @@ export interface TokenUsage {
   /** Of the completion's tokens, those spent on reasoning. */
   reasoning_tokens?: number | null;
 }
+
+/** A function that the model may call; the application runs it. */
+export interface Tool {
+  /** Its name, unique in the request. */
+  name: string;
+  /** What it does and when to call it, for the model. */
+  description?: string | null;
+  /** JSON Schema of its arguments, an object; missing: it has none. */
+  parameters?: Record<string, unknown> | null;
+  /** Whether arguments must match, where the provider can. */
+  strict?: boolean | null;
+  /** Whether running it twice does no harm. */
+  idempotent?: boolean | null;
+  /** Whether a person must agree before it runs. */
+  needs_approval?: boolean | null;
+}
+
+/** A call that a model made: to be run by the application, and sent back with its result. */
+export interface ToolCall {
+  /** Names the call; its result carries the same id. */
+  call_id: string;
+  /** Which tool. */
+  name: string;
+  /** JSON text of an object: `"{}"` for none. Text, so that it stays as said. Default: "{}". */
+  arguments?: string | null;
+}
+
+/**
+ * `event: tool_call`: a call is complete: run it. Only where the model ended its answer well; behind all text,
+ * in the calls' order.
+ */
+export interface ToolCallEvent {
+  /** The stream it is about. */
+  stream_id: string;
+  /** The event's number in its stream's log, from 1. */
+  seq: number;
+  /** Names the call; its result carries the same id. */
+  call_id: string;
+  /** Which tool. */
+  name: string;
+  /** JSON text, of an object unless the model erred: the deltas of the call together. */
+  arguments: string;
+  /** Who runs it. */
+  by: CallRunner;
+  /** True: a person must agree first, as the request said. */
+  needs_approval?: boolean | null;
+  /** Empty: only plain messages have text. */
+  content: string;
+  /** Null: only the end has one. */
+  finish_reason: null;
+}
+
+/** Whether the model must call a tool, and which. */
+export type ToolChoice = "auto" | "none" | "required" | NamedTool;

@@ -131,14 +131,15 @@ def _reference_holders(schema: Any) -> Iterator[Schema]:
 
 
 def _true_to(wire: Wire, schema: Any, definitions: dict[str, Schema]) -> Any:
-    """The schema as this wire has it; named enumerations move to the definitions."""
+    """The schema as this wire has it; what has a name of its own moves to the definitions."""
     if isinstance(schema, list):
         return [_true_to(wire, inner, definitions) for inner in schema]
     if not isinstance(schema, dict):
         return schema
     if MEANING in schema:
         name = schema["title"]
-        definitions[name] = _enumeration(wire, schema | {"description": schema[MEANING]})
+        whole = {key: value for key, value in schema.items() if key != MEANING} | {"description": schema[MEANING]}
+        definitions[name] = _true_to(wire, whole, definitions) if "anyOf" in schema else _enumeration(wire, whole)
         reference = {"$ref": f"#/$defs/{name}"}
         return reference | ({"description": schema["description"]} if "description" in schema else {})
     if "enum" in schema or "const" in schema:
@@ -175,9 +176,7 @@ def _in_order(schema: Schema) -> Schema:
 def _enumeration(wire: Wire, schema: Schema) -> Schema:
     """Closed in what clients send, open in what they get."""
     values = schema.get(KNOWN_VALUES) or schema.get("enum") or [schema["const"]]
-    rest = {
-        name: value for name, value in schema.items() if name not in {"enum", "const", "default", MEANING, KNOWN_VALUES}
-    }
+    rest = {name: value for name, value in schema.items() if name not in {"enum", "const", "default", KNOWN_VALUES}}
     return _in_order(rest | {"enum" if wire is Wire.CLIENT else KNOWN_VALUES: list(values)})
 
 

@@ -16,7 +16,7 @@ KNOWN_VALUES = "x-known-values"
 
 @dataclass(frozen=True, slots=True)
 class Enumeration:
-    """Names a set of text values, so that the generated types have one type for it.
+    """Names a set of text values, or a union, so that the generated types have one type for it.
 
     Args:
         name: the type's name.

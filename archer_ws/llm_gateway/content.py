@@ -5,14 +5,23 @@ everywhere, and only what is more than text is parts. Of the parts with a meanin
 they are refused with their path, as is what nobody knows, since leaving a part out would change the answer.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
 
 from archer_ws.core.wire_model import Text, optional, unsupported, wrong
+from archer_ws.core.wire_types import MEANING, Enumeration
 
 #: Parts of one message: a hundred photos is a mistake, a thousand snippets of text is not.
 PARTS_MAX = 1000
+
+
+#: What a picture costs, and what can be made out in it.
+ImageDetail = Annotated[
+    Literal["low", "high", "auto"], Enumeration("ImageDetail", "How closely the model looks at a picture.")
+]
 
 
 class TextPart(BaseModel):
@@ -29,21 +38,29 @@ class ImagePart(BaseModel):
 
     model_config = ConfigDict(
         json_schema_extra={
-            "examples": [{"type": "image", "url": "data:image/png;base64,iVBORw0KGgo=", "detail": "low"}]
+            "examples": [
+                {"type": "image", "url": "data:image/png;base64,iVBORw0KGgo=", "detail": "low"},
+                {"type": "image", "file_id": "file_Zq0wXyNn2m1p"},
+            ]
         }
     )
 
     type: Literal["image"] = Field(description="What the part is.")
     file_id: str | None = optional("The id of an uploaded file.")
     url: str | None = optional("Where it is, if not in a file: `data:` or `https:`.")
-    detail: Literal["low", "high", "auto"] | None = optional("How closely the model looks.")
+    detail: ImageDetail | None = optional("How closely the model looks.")
 
 
 class FilePart(BaseModel):
     """A document: by the id of an uploaded file, or by its URL (`data:` with base64, or `https:`)."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"type": "file", "file_id": "file_Zq0wXyNn2m1p", "filename": "report.pdf"}]}
+        json_schema_extra={
+            "examples": [
+                {"type": "file", "file_id": "file_Zq0wXyNn2m1p", "filename": "report.pdf"},
+                {"type": "file", "url": "https://example.com/report.pdf"},
+            ]
+        }
     )
 
     type: Literal["file"] = Field(description="What the part is.")
@@ -81,17 +98,23 @@ def _text_of(part: Any, place: str) -> str:
     raise wrong("should be an object with a type", place, 'Send {"type": "text", "text": …}.')
 
 
+class _OrParts:
+    """Adds to the schema of what clients send the list that `_joined` takes; what we send is text."""
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        text = handler(schema)
+        if handler.mode == "serialization":
+            return text
+        parts = handler(_PARTS)
+        handler.resolve_ref_schema(parts["items"]).update(
+            title="Part", description="A piece of what a message says, told apart by its `type`."
+        )
+        return {"title": "Content", MEANING: "A string, or a list of parts.", "anyOf": [text, parts]}
+
+
+# For the schemas alone: the `ref` makes a definition of its own of the union, which is called Part.
+_PART = core_schema.union_schema([member.__pydantic_core_schema__ for member in get_args(Part)], ref=f"{__name__}.Part")
+_PARTS = core_schema.list_schema(_PART, min_length=1, max_length=PARTS_MAX)
+
 #: A string, or parts; held as a string as long as it is text alone.
-Content = Annotated[
-    Text,
-    BeforeValidator(_joined),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "string"},
-                {"type": "array", "items": {"$ref": "#/$defs/Part"}, "minItems": 1, "maxItems": PARTS_MAX},
-            ]
-        },
-        mode="validation",
-    ),
-]
+Content = Annotated[Text, BeforeValidator(_joined), _OrParts()]

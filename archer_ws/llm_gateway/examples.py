@@ -12,6 +12,14 @@ UNAVAILABLE: JsonDict = {
     "request_id": "req_Zq0wXyNn2m1pS8dQ4hKt",
     "provider": "ollama",
 }
+_CALL: JsonDict = {"call_id": "k3Zq9TxB1", "name": "get_weather", "arguments": '{"city": "Oslo"}'}
+CHAT_MESSAGES: list[JsonDict] = [
+    {"role": "system", "content": "Answer in one sentence."},
+    {"role": "user", "content": "Why is the sky blue?", "name": "ada", "message_id": "msg-1"},
+    {"role": "user", "content": [{"type": "text", "text": "What is this?"}, {"type": "text", "text": "A poem."}]},
+    {"role": "assistant", "content": "", "tool_calls": [_CALL]},
+    {"role": "tool", "content": "4 °C, rain", "call_id": "k3Zq9TxB1", "status": "ok"},
+]
 CHAT_REQUESTS: list[JsonDict] = [
     {"messages": [{"role": "user", "content": "Why is the sky blue?"}]},
     {
@@ -29,6 +37,32 @@ CHAT_REQUESTS: list[JsonDict] = [
         "replace_from": "msg_9mK3vQx0bTzLw2RfY7cN",
         "on_disconnect": "continue",
         "on_busy": "interrupt",
+    },
+    {
+        "messages": [{"role": "user", "content": "Do I need an umbrella in Oslo?"}],
+        "instructions": "Answer in one sentence.",
+        "tools": [
+            {
+                "name": "get_weather",
+                "description": "The weather in a city, now.",
+                "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+                "strict": True,
+                "idempotent": True,
+                "needs_approval": False,
+            }
+        ],
+        "tool_choice": {"name": "get_weather"},
+        "parallel_tool_calls": False,
+        "on_tool_call": "end",
+    },
+    {
+        "messages": [
+            {"role": "user", "content": [{"type": "text", "text": "Do I need an umbrella in Oslo?"}]},
+            {"role": "assistant", "content": "", "tool_calls": [_CALL]},
+            {"role": "tool", "content": "4 °C, rain", "call_id": "k3Zq9TxB1"},
+        ],
+        "tools": [{"name": "get_weather"}],
+        "tool_choice": "auto",
     },
 ]
 TOKEN_USAGES: list[JsonDict] = [
@@ -61,6 +95,17 @@ CHAT_RESPONSES: list[JsonDict] = [
         "history_dropped": 2,
         "stored": False,
     },
+    {
+        "id": "oslo-1",
+        "content": "",
+        "model": "llama3.2",
+        "provider": "ollama",
+        "finish_reason": "tool_calls",
+        "usage": _USAGE,
+        "created_at": "2026-11-22T10:15:30Z",
+        "status": "completed",
+        "tool_calls": [_CALL],
+    },
     _CANCELLED,
     {
         "id": "sky-3",
@@ -77,6 +122,13 @@ CHAT_RESPONSES: list[JsonDict] = [
 STREAM_CHUNKS: list[JsonDict] = [
     {"content": "Because air", "finish_reason": None},
     {"content": "", "finish_reason": None, "reasoning": "Rayleigh scattering."},
+    {
+        "content": "",
+        "finish_reason": None,
+        "arguments": '{"city":',
+        "call_id": "k3Zq9TxB1",
+        "name": "get_weather",
+    },
     {"content": "", "finish_reason": "stop", "usage": _USAGE},
 ]
 PROVIDER_STATES: list[JsonDict] = [

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from archer_ws.core.wire_model import Text, WireModel, unsupported, wrong
+from archer_ws.core.wire_types import Enumeration
 
 #: Names that every provider takes.
 TOOL_NAME_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
@@ -87,6 +88,9 @@ class Tool(WireModel):
                     "name": "get_weather",
                     "description": "The weather in a city, now.",
                     "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+                    "strict": True,
+                    "idempotent": True,
+                    "needs_approval": False,
                 }
             ]
         }
@@ -119,6 +123,8 @@ class Tool(WireModel):
 class NamedTool(BaseModel):
     """The one tool that the model must call."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "get_weather"}]})
+
     name: ToolName = Field(description="Its name.")
 
 
@@ -134,7 +140,11 @@ def _readable_choice(given: Any) -> Any:
     )
 
 
-ToolChoice = Annotated[Literal["auto", "none", "required"] | NamedTool, BeforeValidator(_readable_choice)]
+ToolChoice = Annotated[
+    Literal["auto", "none", "required"] | NamedTool,
+    BeforeValidator(_readable_choice),
+    Enumeration("ToolChoice", "Whether the model must call a tool, and which."),
+]
 
 
 def check_choice(tools: Sequence[Tool] | None, choice: ToolChoice | None) -> None:
@@ -155,4 +165,7 @@ def check_choice(tools: Sequence[Tool] | None, choice: ToolChoice | None) -> Non
 
 
 #: How a tool's run ended.
-ResultStatus = Literal["ok", "error", "denied", "timeout", "cancelled", "lost"]
+ResultStatus = Annotated[
+    Literal["ok", "error", "denied", "timeout", "cancelled", "lost"],
+    Enumeration("ResultStatus", "How a tool's run ended."),
+]

@@ -18,6 +18,7 @@ from archer_ws.core.wire_model import Identifier, Text, WireModel, optional, uns
 from archer_ws.core.wire_types import Count, Enumeration
 from archer_ws.llm_gateway.content import Content
 from archer_ws.llm_gateway.examples import (
+    CHAT_MESSAGES,
     CHAT_REQUESTS,
     CHAT_RESPONSES,
     PROVIDER_STATES,
@@ -82,6 +83,7 @@ OnDisconnect = Annotated[
 OnBusy = Annotated[
     Literal["reject", "interrupt"], Enumeration("OnBusy", "What a request does to a session that runs a stream.")
 ]
+OnToolCall = Annotated[Literal["end", "wait"], Enumeration("OnToolCall", "What a call does to its stream.")]
 
 
 class MessageRole(StrEnum):
@@ -96,14 +98,7 @@ class MessageRole(StrEnum):
 class ChatMessage(WireModel):
     """One message of a chat."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {"role": "system", "content": "Answer in one sentence."},
-                {"role": "user", "content": "Why is the sky blue?", "name": "ada"},
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [*CHAT_MESSAGES]})
 
     role: MessageRole = Field(description="Who says it; `tool` for the result of a call.")
     content: Content = Field(
@@ -217,7 +212,7 @@ class ChatRequest(WireModel):
     parallel_tool_calls: bool | None = Field(
         default=None, description="Whether it may make several calls at once; the provider's own default if missing."
     )
-    on_tool_call: Annotated[Literal["end", "wait"] | None, AfterValidator(_only_end)] = Field(
+    on_tool_call: Annotated[OnToolCall | None, AfterValidator(_only_end)] = Field(
         default=None, description="What a call does to the stream: `end` it, so that its results come as messages."
     )
 
@@ -317,6 +312,7 @@ class ModelInfo(BaseModel):
                     "provider": "ollama",
                     "context_window": 131072,
                     "supports_streaming": True,
+                    "capabilities": ["tools"],
                 }
             ]
         }

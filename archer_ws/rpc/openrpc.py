@@ -41,6 +41,7 @@ _ERRORS: dict[str, tuple[type[ArcherError], ...]] = {
         exceptions.SessionNotFound,
         exceptions.StreamIdConflict,
         exceptions.TooManyStreams,
+        exceptions.Unsupported,
     ),
     # Who subscribes before the request is accepted learns that it was refused.
     "stream/subscribe": (exceptions.SessionNotFound, exceptions.StreamNotFound, exceptions.TooManyStreams),

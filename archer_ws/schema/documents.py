@@ -50,15 +50,19 @@ def _messages(found: Definitions) -> Iterator[tuple[str, str, str, Mapping[str, 
     for notification, model in NOTIFICATIONS.items():
         yield f"messages/{file_name(notification)}", model.__name__, model.__name__, found.socket
     yield "messages/error", ErrorObject.__name__, ErrorObject.__name__, found.socket
+    given = _with_objects(found.rest, found.rest)
     for name in _with_objects(found.taken, [model.__name__ for model in REST_REQUESTS]):
-        yield f"rest/{_snake(name)}", name, name, found.taken
-    for name in _with_objects(found.rest, found.rest):
+        # What stands in requests and answers alike has its file from the answers, where more is always there.
+        if name not in given:
+            yield f"rest/{_snake(name)}", name, name, found.taken
+    for name in given:
         yield f"rest/{_snake(name)}", name, name, found.rest
 
 
 def _with_objects(origin: Mapping[str, Schema], names: Any) -> list[str]:
-    """The names, and those of the objects that they refer to."""
-    return sorted(name for name in _closure(origin, names) if origin[name].get("type") != "string")
+    """The names, and those of the objects that they refer to; enumerations and unions stand in those alone."""
+    inner = {name for name in _closure(origin, names) if origin[name].get("type") == "object"}
+    return sorted(inner.union(name for name in names if origin[name].get("type") == "array"))
 
 
 def _whole(identity: str, title: str, name: str, origin: Mapping[str, Schema]) -> Schema:

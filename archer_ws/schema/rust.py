@@ -2,19 +2,35 @@
 
 A field that is always sent is no Option. A field that a client may leave out is an Option, or where the server has a
 default for it the plain value with that default; `new` takes the fields that must be given. What the server alone sends
-may grow, and is `#[non_exhaustive]`; what clients write is not, since they build it by its fields. The text around the
+may grow, and is `#[non_exhaustive]`; what clients write is not, since they build it by its fields. A tagged union keeps
+what it does not know, and its tag stands in no member's structure: serde writes it with the member. The text around the
 generated declarations is rust_frame.rs.
 """
 
+import json
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from archer_ws.rpc.messages import NOTIFICATIONS, PROTOCOL_VERSION, SUBPROTOCOL
 from archer_ws.schema.catalog import METHODS, type_name
-from archer_ws.schema.shapes import Alias, Choice, Field, ListOf, MapOf, Named, Scalar, Shape, Structure, Type
+from archer_ws.schema.shapes import (
+    Alias,
+    Arm,
+    Choice,
+    Field,
+    ListOf,
+    MapOf,
+    Named,
+    Scalar,
+    Shape,
+    Structure,
+    Type,
+    Union,
+    Word,
+)
 
 _WIDTH = 96  # rustfmt's 100 less "/// "
 _SCALARS = {
@@ -46,7 +62,9 @@ def rust(shapes: Mapping[str, Shape], schema_hash: str) -> str:
     text = _FRAME.read_text("utf-8")
     for name, value in marks.items():
         text = text.replace(f"@{name}@", value.rstrip("\n"))
-    return text + "".join(f"\n{''.join(_declaration(shape))}" for shape in shapes.values()) + "".join(_methods())
+    unions = frozenset(shape.name for shape in shapes.values() if isinstance(shape, Union))
+    declared = (f"\n{''.join(_declaration(shape, unions))}" for shape in shapes.values())
+    return text + "".join(declared) + "".join(_methods())
 
 
 def _variants() -> Iterator[str]:
@@ -92,15 +110,17 @@ def _methods() -> Iterator[str]:
         yield f"    type Result = {method.result.__name__};\n}}\n"
 
 
-def _declaration(shape: Shape) -> Iterator[str]:
+def _declaration(shape: Shape, unions: Set[str]) -> Iterator[str]:
     match shape:
         case Choice():
             yield from _choice(shape)
+        case Union():
+            yield from _union(shape)
         case Alias():
             yield from _comment(shape.description, "")
             yield f"pub type {shape.name} = {_type(shape.type)};\n"
         case Structure():
-            yield from _structure(shape)
+            yield from _structure(shape, unions)
 
 
 def _choice(choice: Choice) -> Iterator[str]:
@@ -126,9 +146,58 @@ def _choice(choice: Choice) -> Iterator[str]:
     yield "        formatter.write_str(self.as_str())\n    }\n}\n"
 
 
-def _structure(whole: Structure) -> Iterator[str]:
-    # What is always null says nothing.
-    structure = replace(whole, fields=tuple(field for field in whole.fields if field.type != Scalar("null")))
+def _union(union: Union) -> Iterator[str]:
+    has_words = any(isinstance(arm.type, Word) for arm in union.arms)
+    yield from _comment(union.description, "")
+    yield "#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]\n"
+    if union.tag:
+        yield f'#[serde(tag = "{union.tag}")]\n#[non_exhaustive]\n'
+    elif not has_words:
+        yield "#[serde(untagged)]\n"
+    yield f"pub enum {union.name} {{\n"
+    for arm in union.arms:
+        if isinstance(arm.type, Word):
+            yield f'    /// `{arm.type.text}`\n    #[serde(rename = "{arm.type.text}")]\n    {arm.name},\n'
+            continue
+        yield f"    /// {f'`{arm.tag}`' if arm.tag else _told(arm.type)}\n"
+        if arm.tag:
+            yield f'    #[serde(rename = "{arm.tag}")]\n'
+        elif has_words:
+            yield "    #[serde(untagged)]\n"
+        yield f"    {arm.name}({_type(arm.type)}),\n"
+    if union.tag:
+        yield "    /// What is not known here, as it came.\n    #[serde(untagged)]\n    Unknown(Value),\n"
+    yield "}\n"
+    for arm in union.arms if union.tag is None else ():
+        if not isinstance(arm.type, Word):
+            yield from _conversion(union, arm)
+
+
+def _conversion(union: Union, arm: Arm) -> Iterator[str]:
+    sources = [("String", "value")]
+    if arm.type == Scalar("string"):
+        sources.append(("&str", "value.to_owned()"))
+    else:
+        sources = [(_type(arm.type), "value")]
+    for source, value in sources:
+        yield f"\nimpl From<{source}> for {union.name} {{\n    fn from(value: {source}) -> Self {{\n"
+        yield f"        Self::{arm.name}({value})\n    }}\n}}\n"
+
+
+def _told(kind: Type) -> str:
+    match kind:
+        case ListOf():
+            return f"A list of {_type(kind.item)}."
+        case Scalar("string"):
+            return "Text."
+        case _:
+            return f"A {_type(kind)}."
+
+
+def _structure(whole: Structure, unions: Set[str]) -> Iterator[str]:
+    # What is always null says nothing; a tag is written by its union.
+    fields = (field for field in whole.fields if field.type != Scalar("null") and not isinstance(field.type, Word))
+    structure = replace(whole, fields=tuple(fields))
     has_required = any(field.is_required for field in structure.fields)
     is_plain = all(field.is_required or not field.default for field in structure.fields)
     derived = "Debug, Clone, PartialEq, Serialize, Deserialize"
@@ -145,7 +214,7 @@ def _structure(whole: Structure) -> Iterator[str]:
         yield from _field(structure, field)
     yield "}\n"
     if structure.is_sent and has_required:
-        yield from _constructor(structure)
+        yield from _constructor(structure, unions)
     elif structure.is_sent and not is_plain:
         yield f"\nimpl Default for {structure.name} {{\n    fn default() -> Self {{\n        Self {{\n"
         yield from (f"            {_identifier(field)}: {_absent(field)},\n" for field in structure.fields)
@@ -160,7 +229,8 @@ def _field(structure: Structure, field: Field) -> Iterator[str]:
     description, kind = field.description, _type(field.type)
     attribute = ""
     if field.default is not None:
-        description += f" Default: {_literal(field.default)}."
+        shown = json.dumps(field.default) if isinstance(field.default, str) else _literal(field.default)
+        description += f" Default: {shown}."
         attribute = f'default = "{_default_function(structure, field)}"' if field.default else "default"
     elif not field.is_required:
         kind = f"Option<Box<{kind}>>" if field.type == _BOXED else f"Option<{kind}>"
@@ -171,9 +241,9 @@ def _field(structure: Structure, field: Field) -> Iterator[str]:
     yield f"    pub {_identifier(field)}: {kind},\n"
 
 
-def _constructor(structure: Structure) -> Iterator[str]:
+def _constructor(structure: Structure, unions: Set[str]) -> Iterator[str]:
     required = [field for field in structure.fields if field.is_required]
-    arguments = ", ".join(f"{_identifier(field)}: {_argument(field.type)}" for field in required)
+    arguments = ", ".join(f"{_identifier(field)}: {_argument(field.type, unions)}" for field in required)
     yield f"\nimpl {structure.name} {{\n"
     yield "    /// With what must be given, and nothing else.\n"
     yield f"    pub fn new({arguments}) -> Self {{\n        Self {{\n"
@@ -181,15 +251,20 @@ def _constructor(structure: Structure) -> Iterator[str]:
         name = _identifier(field)
         if not field.is_required:
             yield f"            {name}: {_absent(field)},\n"
-        elif field.type == Scalar("string"):
+        elif _is_converted(field.type, unions):
             yield f"            {name}: {name}.into(),\n"
         else:
             yield f"            {name},\n"
     yield "        }\n    }\n}\n"
 
 
-def _argument(kind: Type) -> str:
-    return "impl Into<String>" if kind == Scalar("string") else _type(kind)
+def _argument(kind: Type, unions: Set[str]) -> str:
+    return f"impl Into<{_type(kind)}>" if _is_converted(kind, unions) else _type(kind)
+
+
+def _is_converted(kind: Type, unions: Set[str]) -> bool:
+    """Whether `new` takes whatever can become it."""
+    return kind == Scalar("string") or (isinstance(kind, Named) and kind.name in unions)
 
 
 def _absent(field: Field) -> str:
@@ -197,6 +272,8 @@ def _absent(field: Field) -> str:
 
 
 def _literal(value: Any) -> str:
+    if isinstance(value, str):
+        return f"{json.dumps(value)}.to_owned()"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -214,6 +291,8 @@ def _type(kind: Type) -> str:
             return _SCALARS[kind.kind]
         case Named():
             return kind.name
+        case Word():
+            return "String"
         case ListOf():
             return f"Vec<{_type(kind.item)}>"
         case MapOf(value=Scalar(kind="any")):

@@ -1,4 +1,4 @@
-"""The messages as the shapes that the typed languages have in common: structures, choices of text, aliases.
+"""The messages as the shapes that the typed languages have in common: structures, choices of text, unions, aliases.
 
 What the languages' files say is here; how they say it is typescript.py's and rust.py's. The shapes come from the JSON
 Schemas, so that no file can say what another does not. The socket's and REST's forms of an answer become one shape: a
@@ -8,10 +8,11 @@ Why not a generator that exists: quicktype 26 and json-schema-to-typescript read
 open enumerations, know neither a method's result nor an unknown notification, and need Node where pip is enough.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
-from archer_ws.core.json_schema import Schema
+from archer_ws.core.json_schema import Schema, references
 from archer_ws.core.wire_types import KNOWN_VALUES
 from archer_ws.schema.catalog import METHODS, REST_REQUESTS, Definitions, type_name
 
@@ -44,7 +45,14 @@ class Named:
     name: str
 
 
-Type: TypeAlias = Scalar | ListOf | MapOf | Named
+@dataclass(frozen=True)
+class Word:
+    """One text, an arm of a union."""
+
+    text: str
+
+
+Type: TypeAlias = Scalar | ListOf | MapOf | Named | Word
 
 
 @dataclass(frozen=True)
@@ -81,6 +89,28 @@ class Choice:
 
 
 @dataclass(frozen=True)
+class Arm:
+    """One of a union's types, under the name it has there. `tag` is the text that tells it from the others."""
+
+    name: str
+    type: Type
+    tag: str | None = None
+
+
+@dataclass(frozen=True)
+class Union:
+    """A value of one of some types: told apart by the field `tag`, or where that is None by what they are.
+
+    One with a tag is open: newer peers may have types that are not known here.
+    """
+
+    name: str
+    description: str
+    arms: tuple[Arm, ...]
+    tag: str | None
+
+
+@dataclass(frozen=True)
 class Alias:
     """A name for a list or a map."""
 
@@ -89,7 +119,7 @@ class Alias:
     type: Type
 
 
-Shape: TypeAlias = Structure | Choice | Alias
+Shape: TypeAlias = Structure | Choice | Union | Alias
 
 
 def shapes_of(definitions: Definitions) -> dict[str, Shape]:
@@ -100,18 +130,47 @@ def shapes_of(definitions: Definitions) -> dict[str, Shape]:
     requests = {name: schema for name, schema in definitions.taken.items() if name not in only_params} | params
     for schemas, is_sent in ((requests, True), (definitions.socket, False), (definitions.rest, False)):
         for name, schema in schemas.items():
-            _Reader(shapes, is_sent=is_sent).read(name, schema)
+            _Reader(shapes, schemas, is_sent=is_sent).read(name, schema)
+    for union in [shape for shape in shapes.values() if isinstance(shape, Union) and shape.tag]:
+        for arm in union.arms:
+            _tell_tag(shapes, union, arm)
     return dict(sorted(shapes.items()))
 
 
-_NULL = {"type": "null"}
+def _tell_tag(shapes: dict[str, Shape], union: Union, arm: Arm) -> None:
+    """In a tagged union's structure, the tag is the one text that it may be."""
+    assert isinstance(arm.type, Named)
+    assert arm.tag is not None
+    structure = shapes[arm.type.name]
+    assert isinstance(structure, Structure)
+    fields = (replace(field, type=Word(arm.tag)) if field.name == union.tag else field for field in structure.fields)
+    shapes[structure.name] = replace(structure, fields=tuple(fields))
+
+
+def _tag_of(options: Sequence[Schema]) -> str | None:
+    """The field that tells objects apart: each has another, single text in it. None where there is no such field."""
+    fields: list[set[str]] = [set(option.get("properties", {})) for option in options]
+    for name in sorted(set.intersection(*fields)):
+        values = [_values_of(option["properties"][name]) for option in options]
+        if all(len(each) == 1 for each in values) and len(set(values)) == len(options):
+            return name
+    return None
+
+
+def _values_of(schema: Schema) -> tuple[str, ...]:
+    """The texts that an enumeration lists, be it closed or open."""
+    return tuple(schema.get("enum") or schema.get(KNOWN_VALUES) or ())
+
+
+_NULL: Schema = {"type": "null"}
 
 
 class _Reader:
     """Reads schemas of one direction into shapes."""
 
-    def __init__(self, shapes: dict[str, Shape], *, is_sent: bool) -> None:
+    def __init__(self, shapes: dict[str, Shape], definitions: Mapping[str, Schema], *, is_sent: bool) -> None:
         self._shapes = shapes
+        self._definitions = definitions
         self._is_sent = is_sent
 
     def read(self, name: str, schema: Schema) -> None:
@@ -122,6 +181,8 @@ class _Reader:
             shape = Structure(name, description, self._fields(name, schema), self._is_sent)
         elif "enum" in schema or KNOWN_VALUES in schema:
             shape = self._choice(name, schema)
+        elif "anyOf" in schema:
+            shape = self._union(name, schema)
         else:
             shape = Alias(name, description, self._type(name, schema))
         known = self._shapes.get(name)
@@ -130,12 +191,10 @@ class _Reader:
     def _fields(self, structure: str, schema: Schema) -> tuple[Field, ...]:
         fields = []
         for name, field in schema.get("properties", {}).items():
-            options = [option for option in field.get("anyOf", [field]) if option.get("type") != "null"]
-            assert len(options) <= 1, f"{structure}.{name}"
             fields.append(
                 Field(
                     name,
-                    self._type(structure + type_name(name), options[0]) if options else Scalar("null"),
+                    self._type(structure + type_name(name), field),
                     field.get("description", ""),
                     name in schema.get("required", ()) and _NULL not in field.get("anyOf", ()),
                     field.get("default"),
@@ -144,13 +203,35 @@ class _Reader:
         return tuple(fields)
 
     def _choice(self, name: str, schema: Schema) -> Choice:
-        values = tuple(schema.get("enum") or schema[KNOWN_VALUES])
-        return Choice(name, schema.get("description", ""), values, is_sent=self._is_sent, is_open=not self._is_sent)
+        return Choice(
+            name, schema.get("description", ""), _values_of(schema), is_sent=self._is_sent, is_open=not self._is_sent
+        )
+
+    def _union(self, name: str, schema: Schema) -> Union:
+        options = schema["anyOf"]
+        objects = [self._definitions[name] for option in options for name in references(option) if "$ref" in option]
+        tag = _tag_of(objects) if len(objects) == len(options) else None
+        arms: list[Arm] = []
+        for option in options:
+            if words := _values_of(option):
+                arms += [Arm(type_name(word), Word(word)) for word in words]
+            elif tag:
+                (text,) = _values_of(objects[len(arms)]["properties"][tag])
+                arms.append(Arm(type_name(text), self._type(name, option), text))
+            else:
+                kind = self._type(name, option)
+                arms.append(Arm(_arm_name(kind), kind))
+        return Union(name, schema.get("description", ""), tuple(arms), tag)
 
     def _type(self, name: str, schema: Schema) -> Type:
+        options = [option for option in schema.get("anyOf", [schema]) if option != _NULL]
+        if len(options) > 1:
+            self.read(name, {"anyOf": options, "description": schema.get("description", "")})
+            return Named(name)
+        schema = options[0] if options else _NULL
         if "$ref" in schema:
             return Named(schema["$ref"].rpartition("/")[2])
-        if len(schema.get("enum") or schema.get(KNOWN_VALUES) or ()) > 1:
+        if len(_values_of(schema)) > 1:
             self.read(name, schema)
             return Named(name)
         kind = schema.get("type", "any")
@@ -160,6 +241,19 @@ class _Reader:
             inner = schema.get("additionalProperties", True)
             return MapOf(Scalar("any") if inner is True else self._type(name, inner))
         return Scalar("natural" if kind == "integer" and schema.get("minimum", -1) >= 0 else kind)
+
+
+def _arm_name(kind: Type) -> str:
+    """What a type is called among others: `string` is Text, a list of Part is Parts."""
+    match kind:
+        case ListOf(item):
+            return f"{_arm_name(item)}s"
+        case Named(name):
+            return name
+        case Scalar("string"):
+            return "Text"
+        case _:
+            return type(kind).__name__
 
 
 def _merged(one: Shape, other: Shape) -> Shape:

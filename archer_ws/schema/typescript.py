@@ -2,15 +2,29 @@
 
 Open enumerations are unions that still complete in an editor (`"a" | "b" | (string & {})`). `Notification` is told
 apart by `method`, though the unknown one's may be any text: its params are `never` in the union, so that they vanish
-from the type of `params` once `method` is compared.
+from the type of `params` once `method` is compared. Tagged unions have an unknown member of the same kind.
 """
 
+import json
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 
 from archer_ws.rpc.messages import NOTIFICATIONS, PROTOCOL_VERSION, SUBPROTOCOL
 from archer_ws.schema.catalog import METHODS, type_name
-from archer_ws.schema.shapes import Alias, Choice, Field, ListOf, MapOf, Named, Scalar, Shape, Structure, Type
+from archer_ws.schema.shapes import (
+    Alias,
+    Choice,
+    Field,
+    ListOf,
+    MapOf,
+    Named,
+    Scalar,
+    Shape,
+    Structure,
+    Type,
+    Union,
+    Word,
+)
 
 _WIDTH = 110
 _SCALARS = {
@@ -112,6 +126,18 @@ export type Notification = KnownNotification | UnmatchedNotification;
 /** Whatever the server may send: a response has no `method`, a notification has one. */
 export type ServerMessage = (Response & { method?: undefined }) | Notification;
 """
+_UNKNOWN_MEMBER = """
+/** What a `{name}` is, as it came, where its `{tag}` is none of the known ones: `{variable} as Unknown{name}`. */
+export interface Unknown{name} {{
+  {tag}: string;
+  [field: string]: unknown;
+}}
+
+/** An `Unknown{name}` among the others of its union; see `UnmatchedNotification`. */
+export interface Unmatched{name} {{
+  {tag}: string;
+{fields}}}
+"""
 
 
 def typescript(shapes: Mapping[str, Shape]) -> str:
@@ -146,10 +172,13 @@ def _declaration(shape: Shape, shapes: Mapping[str, Shape]) -> Iterator[str]:
             values = [f'"{value}"' for value in shape.values]
             if not shape.is_sent:
                 values.append("(string & {})")
-            line = f"export type {shape.name} = {' | '.join(values)};\n"
-            if len(line) > _WIDTH:
-                line = f"export type {shape.name} =\n" + "\n".join(f"  | {value}" for value in values) + ";\n"
-            yield line
+            yield _one_of(shape.name, values)
+        case Union():
+            unknown = [f"Unmatched{shape.name}"] if shape.tag else []
+            yield _one_of(shape.name, [*(_type(arm.type) for arm in shape.arms), *unknown])
+            if shape.tag:
+                fields = "".join(f"  {name}: never;\n" for name in _member_fields(shape, shapes))
+                yield _UNKNOWN_MEMBER.format(name=shape.name, variable=shape.name.lower(), tag=shape.tag, fields=fields)
         case Alias():
             yield f"export type {shape.name} = {_type(shape.type)};\n"
         case Structure(fields=()):
@@ -161,10 +190,24 @@ def _declaration(shape: Shape, shapes: Mapping[str, Shape]) -> Iterator[str]:
             yield "}\n"
 
 
+def _member_fields(union: Union, shapes: Mapping[str, Shape]) -> list[str]:
+    """The fields that a tagged union's members have beside the tag, each once."""
+    members = [shapes[arm.type.name] for arm in union.arms if isinstance(arm.type, Named)]
+    fields = (field.name for member in members if isinstance(member, Structure) for field in member.fields)
+    return [name for name in dict.fromkeys(fields) if name != union.tag]
+
+
+def _one_of(name: str, values: list[str]) -> str:
+    line = f"export type {name} = {' | '.join(values)};\n"
+    if len(line) > _WIDTH:
+        line = f"export type {name} =\n" + "\n".join(f"  | {value}" for value in values) + ";\n"
+    return line
+
+
 def _field(structure: Structure, field: Field, shapes: Mapping[str, Shape]) -> Iterator[str]:
     description = field.description
     if field.default is not None:
-        description += f" Default: {str(field.default).lower()}."
+        description += f" Default: {json.dumps(field.default)}."
     yield from _comment(description, "  ")
     told = _type(field.type)
     if isinstance(field.type, Named):
@@ -180,6 +223,8 @@ def _type(kind: Type) -> str:
             return _SCALARS[kind.kind]
         case Named():
             return kind.name
+        case Word():
+            return f'"{kind.text}"'
         case ListOf():
             return f"{_type(kind.item)}[]"
         case MapOf():

@@ -147,9 +147,10 @@ def test_unknown_fields_and_values_of_newer_servers_are_valid_but_not_for_our_ow
 
 
 def test_no_schema_of_what_the_server_sends_is_closed_and_none_over_the_socket_allows_null() -> None:
+    only_taken = definitions().taken.keys() - definitions().rest.keys()
     for path, schema in SCHEMAS.items():
         text = json.dumps(schema)
-        if path not in TAKEN and path != "rest/chat_message.json":
+        if path not in TAKEN and schema["title"] not in only_taken:
             assert '"enum"' not in text, path
             assert '"const"' not in text, path
         if path.startswith("messages/") and path not in TAKEN:

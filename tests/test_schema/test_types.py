@@ -14,7 +14,7 @@ from archer_ws.core.json_schema import Wire, examples_of
 from archer_ws.rpc.messages import NOTIFICATIONS
 from archer_ws.schema.catalog import METHODS, definitions
 from archer_ws.schema.documents import json_schemas
-from archer_ws.schema.shapes import shapes_of
+from archer_ws.schema.shapes import Named, Union, shapes_of
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(300)]
 
@@ -106,8 +106,27 @@ def test_the_rust_types_compile_without_a_warning(generated: dict[str, str]) -> 
 
 
 def test_rust_reads_every_example_and_writes_it_again(read_again: ReadAgain) -> None:
+    members = {name for union in tagged_unions() for name in members_of(union)}
     for name, example in examples():
-        assert contains(read_again(name, example), example), (name, example)
+        if name not in members:
+            assert contains(read_again(name, example), example), (name, example)
+
+
+def test_a_tagged_union_s_members_are_read_and_written_by_their_tag_in_rust(read_again: ReadAgain) -> None:
+    parts = [example for union in tagged_unions() for name, example in examples() if name in members_of(union)]
+    assert {part["type"] for part in parts} == {"text", "image", "file"}
+    for part in parts:
+        assert read_again("Part", part) == part
+        # The member's own structure has no tag: its union writes that.
+        assert read_again(f"{part['type'].capitalize()}Part", part).keys() == part.keys() - {"type"}
+
+
+def tagged_unions() -> list[Union]:
+    return [shape for shape in shapes_of(definitions()).values() if isinstance(shape, Union) and shape.tag]
+
+
+def members_of(union: Union) -> set[str]:
+    return {arm.type.name for arm in union.arms if isinstance(arm.type, Named)}
 
 
 def contains(written: Any, given: Any) -> bool:
@@ -153,6 +172,32 @@ def test_rust_keeps_unknown_values_and_ignores_unknown_fields(read_again: ReadAg
     assert read_again("StreamEnded", {**ended, "novelty": {"a": [1]}}) == ended
     for name in ("StreamStatus", "FinishReason", "ErrorKind", "MessageRole", "CancelReason", "ProgressPhase"):
         assert read_again(name, "a value of tomorrow") == "a value of tomorrow"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "Why?",
+        [{"type": "text", "text": "Why?"}, {"type": "text", "text": ""}],
+        [{"type": "image", "url": "data:image/png;base64,aGk=", "detail": "low"}, {"type": "file", "file_id": "f"}],
+        [{"type": "video", "url": "https://example.com/v", "frames": [1, 2.5, None]}, {"type": "text", "text": "x"}],
+        [{"no": "type"}, 7],
+    ],
+)
+def test_rust_keeps_content_as_it_came_be_it_text_parts_or_parts_of_tomorrow(
+    read_again: ReadAgain, content: Any
+) -> None:
+    assert read_again("Content", content) == content
+    message = {"role": "user", "content": content}
+    assert read_again("ChatMessage", message) == message
+
+
+def test_rust_reads_a_tool_choice_by_its_word_or_by_its_name(read_again: ReadAgain) -> None:
+    for choice in ("auto", "none", "required", {"name": "get_weather"}):
+        assert read_again("ToolChoice", choice) == choice
+    for wrong in ("sometimes", {"function": {"name": "get_weather"}}, 7):
+        assert read_again("ToolChoice", wrong).startswith("error: "), wrong
 
 
 def test_what_clients_send_is_closed_in_rust(read_again: ReadAgain) -> None:

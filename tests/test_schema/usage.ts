@@ -2,9 +2,11 @@
 
 import type {
   ChatMessage,
+  Content,
   ErrorKind,
   Methods,
   Notification,
+  Part,
   Request,
   Response,
   ResultOf,
@@ -12,8 +14,11 @@ import type {
   StoredMessage,
   StreamEnded,
   StreamStatus,
+  Tool,
+  ToolChoice,
   UnknownEvent,
   UnknownNotification,
+  UnknownPart,
 } from "./archer.js";
 
 export function told(notification: Notification): string | undefined {
@@ -82,3 +87,35 @@ export const robot: ChatMessage = { role: "robot", content: "" };
 export const role = (message: StoredMessage): string => message.role;
 // @ts-expect-error ping takes nothing
 export const loud: Request = { jsonrpc: "2.0", id: "1", method: "ping", params: { volume: 1 } };
+
+export function shown(content: Content): string {
+  return typeof content === "string" ? content : content.map(seen).join("\n");
+}
+
+function seen(part: Part): string {
+  switch (part.type) {
+    case "text": {
+      const text: string = part.text;
+      // @ts-expect-error text has no URL: its fields are known
+      part.url;
+      return text;
+    }
+    case "image":
+      return part.url ?? part.file_id ?? "";
+    case "file":
+      return part.filename ?? "";
+    default: {
+      const unknown = part as UnknownPart;
+      return `${unknown.type} of ${String(unknown["frames"])} frames`;
+    }
+  }
+}
+
+export const video: Part = JSON.parse('{"type": "video", "frames": 3}');
+export const asked: ChatMessage = { role: "user", content: [{ type: "text", text: "What is this?" }, video] };
+// @ts-expect-error a mistyped part is found
+export const mistyped: Part = { type: "txt", text: "What is this?" };
+export const tools: Tool[] = [{ name: "get_weather", parameters: { type: "object" } }];
+export const choices: ToolChoice[] = ["auto", "none", "required", { name: "get_weather" }];
+// @ts-expect-error there is no such word
+export const choice: ToolChoice = "sometimes";

@@ -39,6 +39,7 @@ from archer_ws.core.exceptions import (
     StreamIdConflict,
     StreamNotFound,
     Unauthenticated,
+    Unsupported,
     UpstreamTruncated,
 )
 
@@ -58,7 +59,15 @@ PROVIDER = (
     ModelNotFound,
 )
 #: What a generation may end with.
-GENERATION = (*PROVIDER, ContextTooLong, ContentTooLarge, UpstreamTruncated, OutputTooLong, InternalError)
+GENERATION = (
+    *PROVIDER,
+    ContextTooLong,
+    ContentTooLarge,
+    Unsupported,
+    UpstreamTruncated,
+    OutputTooLong,
+    InternalError,
+)
 
 _REQUEST_ID = "req_9mK3vQx0bTzLw2RfY7cN"
 _ERRORS: tuple[ArcherError, ...] = (
@@ -97,6 +106,11 @@ _ERRORS: tuple[ArcherError, ...] = (
     ProviderQuota("the openai account is used up", hint="Check its plan and billing.", provider="openai"),
     ModelNotFound("ollama has no model 'llama9'", hint="Pull it: `ollama pull llama9`.", provider="ollama"),
     ContextTooLong("the messages do not fit the model's context", hint="Send fewer messages.", provider="openai"),
+    Unsupported(
+        "messages.0.content.1: images are not supported",
+        hint="Send text alone.",
+        errors=[FieldError(path="messages.0.content.1", message="images are not supported")],
+    ),
     UpstreamTruncated("openai's answer stopped without an end", hint="Send the request again.", provider="openai"),
     OutputTooLong("the answer passed the most a stream may hold", hint="Ask for less with max_tokens."),
     InternalError("something went wrong inside the server", hint="Its log has the details under this request_id."),

@@ -1,13 +1,16 @@
 //! How a client writes requests and reads what comes.
 
 use crate::archer::{
-    CallError, CancelOutcome, ChatMessage, ChatSendParams, ChatSendResult, ErrorKind,
-    InitializeParams, MessageRole, Notification, OnBusy, Request, RequestId, ServerMessage,
-    SessionListParams, StreamCancelParams, StreamStatus, StreamSubscribeParams, PROTOCOL_VERSION,
+    CallError, CancelOutcome, ChatMessage, ChatSendParams, ChatSendResult, Content, ErrorKind,
+    InitializeParams, MessageRole, NamedTool, Notification, OnBusy, Part, Request, RequestId,
+    ServerMessage, SessionListParams, StreamCancelParams, StreamStatus, StreamSubscribeParams,
+    TextPart, Tool, ToolCall, ToolChoice, PROTOCOL_VERSION,
 };
 
 pub fn check() {
     requests_are_written_as_the_server_takes_them();
+    tools_and_parts_are_written_as_the_server_takes_them();
+    parts_of_tomorrow_are_kept();
     results_are_read_by_the_type_of_their_params();
     errors_are_told();
     notifications_are_told_apart();
@@ -39,6 +42,55 @@ fn requests_are_written_as_the_server_takes_them() {
         serde_json::to_string(&RequestId::from("a")).expect("JSON"),
         r#""a""#
     );
+}
+
+fn tools_and_parts_are_written_as_the_server_takes_them() {
+    let request = ChatSendParams {
+        tools: Some(vec![Tool::new("get_weather")]),
+        tool_choice: Some(NamedTool::new("get_weather").into()),
+        ..ChatSendParams::new(vec![
+            ChatMessage::new(
+                MessageRole::User,
+                vec![Part::Text(TextPart::new("Rain in Oslo?"))],
+            ),
+            ChatMessage {
+                tool_calls: Some(vec![ToolCall::new("c1", "get_weather")]),
+                ..ChatMessage::new(MessageRole::Assistant, "")
+            },
+            ChatMessage {
+                call_id: Some("c1".into()),
+                ..ChatMessage::new(MessageRole::Tool, "yes")
+            },
+        ])
+    };
+    assert_eq!(
+        serde_json::to_string(&request).expect("JSON"),
+        concat!(
+            r#"{"messages":[{"role":"user","content":[{"type":"text","text":"Rain in Oslo?"}]},"#,
+            r#"{"role":"assistant","content":"","tool_calls":[{"call_id":"c1","name":"get_weather","arguments":"{}"}]},"#,
+            r#"{"role":"tool","content":"yes","call_id":"c1"}],"stream":true,"#,
+            r#""tools":[{"name":"get_weather"}],"tool_choice":{"name":"get_weather"}}"#
+        )
+    );
+    assert_eq!(
+        serde_json::to_string(&ToolChoice::Required).expect("JSON"),
+        r#""required""#
+    );
+}
+
+fn parts_of_tomorrow_are_kept() {
+    let text = r#"[{"type":"text","text":"a"},{"frames":[1],"type":"video"}]"#;
+    match serde_json::from_str(text).expect("content") {
+        Content::Parts(parts) => {
+            assert!(matches!(&parts[0], Part::Text(part) if part.text == "a"));
+            assert!(matches!(&parts[1], Part::Unknown(video) if video["frames"][0] == 1));
+            assert_eq!(
+                serde_json::to_string(&Content::from(parts)).expect("JSON"),
+                text
+            );
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 fn response(text: &str) -> crate::archer::Response {
