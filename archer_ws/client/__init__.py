@@ -23,11 +23,12 @@ from archer_ws.client.errors import (
     StreamIncomplete,
     Unreachable,
 )
-from archer_ws.client.events import Delta, Ended, Progress, Started, StreamEvent, UnknownEvent
+from archer_ws.client.events import ArgumentsDelta, Delta, Ended, Progress, Started, StreamEvent, ToolCall, UnknownEvent
 from archer_ws.client.stream import ChatStream
 
 __all__ = [
     "Archer",
+    "ArgumentsDelta",
     "Backoff",
     "ChatStream",
     "ClientClosed",
@@ -45,6 +46,7 @@ __all__ = [
     "StreamFailed",
     "StreamForgotten",
     "StreamIncomplete",
+    "ToolCall",
     "UnknownEvent",
     "Unreachable",
     "connect",

@@ -12,6 +12,7 @@ from archer_ws.client.dialling import Address
 from archer_ws.client.errors import ClientError, NotArcher, Refused
 from archer_ws.client.link import ConnectionState, Link
 from archer_ws.client.stream import ChatStream
+from archer_ws.llm_gateway.tools import NamedTool, Tool
 from archer_ws.llm_gateway.types import ChatMessage
 from archer_ws.rpc.messages import PROTOCOL_VERSION, InitializeParams, ModelListResult, PeerInfo
 from archer_ws.sessions.models import Session, SessionDetail, SessionPage, StreamInfo, StreamPage
@@ -19,7 +20,9 @@ from archer_ws.sessions.models import Session, SessionDetail, SessionPage, Strea
 #: How long what waits may be without a connection, in seconds.
 GIVE_UP_AFTER_S = 60.0
 
-Messages = str | Sequence[ChatMessage | Mapping[str, str]]
+Messages = str | Sequence[ChatMessage | Mapping[str, Any]]
+Tools = Sequence[Tool | Mapping[str, Any]]
+ToolChoice = Literal["auto", "none", "required"] | NamedTool | Mapping[str, str]
 _Result = TypeVar("_Result", bound=BaseModel)
 
 
@@ -101,11 +104,16 @@ class Archer:
         replace_from: str | None = None,
         on_disconnect: Literal["continue", "cancel"] | None = None,
         on_busy: Literal["reject", "interrupt"] | None = None,
+        instructions: str | None = None,
+        tools: Tools | None = None,
+        tool_choice: ToolChoice | None = None,
+        parallel_tool_calls: bool | None = None,
     ) -> ChatStream:
         """Ask for an answer; it begins now, and is read with `async for`.
 
         Args:
-            messages: the user's text, or a list of messages; with `session_id` the new turn only.
+            messages: the user's text, or a list of messages (models, or plain dicts of the same fields); with
+                `session_id` the new turn only. A result of a call is a message with the role `tool`.
             model: also as `provider/model`.
             provider: by default the server's.
             session_id: the conversation it belongs to.
@@ -119,6 +127,11 @@ class Archer:
             on_disconnect: what becomes of it when nobody holds it any more; `continue` by default. `cancel` ends it
                 when the connection is lost, too.
             on_busy: what to do when the session is answering already; `reject` by default.
+            instructions: put before the whole conversation for this request, and never stored.
+            tools: what the model may call: name, description, and a JSON Schema of the arguments. You run the calls
+                (the stream's `tool_calls`), and send their results with the next request.
+            tool_choice: whether it must call: auto (by default), none, required, or one tool by its name.
+            parallel_tool_calls: whether it may make several calls at once.
 
         Raises:
             ValueError: a stream of that id is open on this client.
@@ -138,6 +151,10 @@ class Archer:
             "replace_from": replace_from,
             "on_disconnect": on_disconnect,
             "on_busy": on_busy,
+            "instructions": instructions,
+            "tools": None if tools is None else [_plain(tool) for tool in tools],
+            "tool_choice": tool_choice if isinstance(tool_choice, str | None) else _plain(tool_choice),
+            "parallel_tool_calls": parallel_tool_calls,
         }
         return self._open(ChatStream(self._link, stream_id, _without_none(given)))
 
@@ -224,10 +241,11 @@ async def _ask(link: Link, method: str, params: Mapping[str, Any], result: type[
 def _messages(messages: Messages) -> list[dict[str, Any]]:
     if isinstance(messages, str):
         return [{"role": "user", "content": messages}]
-    return [
-        each.model_dump(mode="json", exclude_none=True) if isinstance(each, ChatMessage) else dict(each)
-        for each in messages
-    ]
+    return [_plain(each) for each in messages]
+
+
+def _plain(value: BaseModel | Mapping[str, Any]) -> dict[str, Any]:
+    return value.model_dump(mode="json", exclude_none=True) if isinstance(value, BaseModel) else dict(value)
 
 
 def _without_none(params: Mapping[str, Any]) -> dict[str, Any]:

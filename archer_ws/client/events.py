@@ -7,31 +7,33 @@ status, a reason or a phase that is not listed (it is given as it came) and leav
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, fields
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
 from archer_ws.core.exceptions import ErrorInfo
-from archer_ws.sessions.streams.events import EVENTS, ControlEvent, TextKind
+from archer_ws.sessions.streams.events import EVENTS, ControlEvent
 from archer_ws.sessions.streams.events import StreamEnded as Ended
 from archer_ws.sessions.streams.events import StreamProgress as Progress
 from archer_ws.sessions.streams.events import StreamStarted as Started
+from archer_ws.sessions.streams.events import StreamToolCall as ToolCall
 
 __all__ = [
+    "ArgumentsDelta",
     "Delta",
     "Ended",
     "Progress",
     "Started",
     "StreamEvent",
+    "ToolCall",
     "UnknownEvent",
-    "has_unknown_text",
     "numbers_of",
     "parse_error",
     "parse_event",
+    "texts_of",
 ]
 
-#: The kinds of text that are read; others are passed on as they came.
-TEXTS_READ: tuple[TextKind, ...] = ("content", "reasoning")
+_PLAIN: tuple[Literal["content", "reasoning"], ...] = ("content", "reasoning")
 #: What a delta has beside its text.
 _BARE = frozenset({"stream_id", "from", "seq", "reset"})
 
@@ -40,12 +42,21 @@ _BARE = frozenset({"stream_id", "from", "seq", "reset"})
 class Delta:
     """A piece of the answer or of the model's reasoning; the other is empty.
 
-    `reset` says that the text you have is to be discarded first: the server's log was trimmed.
+    `reset` says that the text and the calls you have are to be discarded first: the server's log was trimmed.
     """
 
     content: str = ""
     reasoning: str = ""
     reset: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ArgumentsDelta:
+    """A piece of a call's arguments as the model writes them, to be shown; what is to be run is told by `ToolCall`."""
+
+    arguments: str
+    call_id: str
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +67,18 @@ class UnknownEvent:
     params: Mapping[str, Any]
 
 
-StreamEvent = ControlEvent | Delta | UnknownEvent
+StreamEvent = ControlEvent | Delta | ArgumentsDelta | UnknownEvent
+
+
+class CallName(NamedTuple):
+    """Which call some arguments are of."""
+
+    call_id: str
+    name: str
+
+
+#: What a piece of text is of: the answer, the reasoning, or a call's arguments.
+TextOf = Literal["content", "reasoning"] | CallName
 
 
 def parse_event(method: str, params: Mapping[str, Any]) -> ControlEvent | UnknownEvent:
@@ -80,9 +102,17 @@ def numbers_of(params: Mapping[str, Any]) -> tuple[int, int] | None:
     return first if type(first) is int else seq, seq
 
 
-def has_unknown_text(delta: Mapping[str, Any]) -> bool:
-    """Whether a delta's text is of a kind that this client does not know."""
-    return not any(isinstance(delta.get(kind), str) for kind in TEXTS_READ) and not delta.keys() <= _BARE
+def texts_of(delta: Mapping[str, Any]) -> list[tuple[TextOf, str]] | None:
+    """A delta's pieces of text; none where it has none.
+
+    Returns:
+        None where its text is of a kind that is not known here, or belongs to no call.
+    """
+    found: list[tuple[TextOf, str]] = [(kind, text) for kind in _PLAIN if isinstance(text := delta.get(kind), str)]
+    match delta:
+        case {"arguments": str(text), "call_id": str(call_id), "name": str(name)}:
+            found.append((CallName(call_id, name), text))
+    return None if not found and not delta.keys() <= _BARE else found
 
 
 def parse_error(error: Mapping[str, Any]) -> ErrorInfo:

@@ -7,7 +7,7 @@ as it came. The connection is link.py's.
 
 import asyncio
 import io
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,26 +21,31 @@ from archer_ws.client.errors import (
     StreamIncomplete,
 )
 from archer_ws.client.events import (
-    TEXTS_READ,
+    ArgumentsDelta,
+    CallName,
     Delta,
     Ended,
     StreamEvent,
+    TextOf,
+    ToolCall,
     UnknownEvent,
-    has_unknown_text,
     numbers_of,
     parse_event,
+    texts_of,
 )
 from archer_ws.client.link import Link, Taken
 from archer_ws.client.requests import Call
-from archer_ws.sessions.streams.events import ControlEvent, TextKind
+from archer_ws.llm_gateway.tools import ToolCall as MadeCall
+from archer_ws.llm_gateway.types import ChatMessage, MessageRole
+from archer_ws.sessions.streams.events import EVENTS, ControlEvent
 
-_KNOWN_METHODS = frozenset({"stream/started", "stream/progress", "stream/delta", "stream/ended"})
+_KNOWN_METHODS = frozenset(f"stream/{event.kind}" for event in EVENTS)
 #: So many gaps in a row are mended by asking again; then the server is at fault.
 GAPS_MAX = 3
 
 
 class _Text:
-    """All of one kind's text, and how much of it was read."""
+    """All text of one kind, or all arguments of one call, and how much of it was read."""
 
     def __init__(self) -> None:
         self._buffer = io.StringIO()
@@ -61,9 +66,9 @@ class _Text:
 
 @dataclass
 class _Piece:
-    """Text that has come and was not read: so many characters of its kind."""
+    """Text that has come and was not read: so many characters of its kind or call."""
 
-    kind: TextKind
+    kind: TextOf
     length: int
     reset: bool = False
 
@@ -72,8 +77,9 @@ class ChatStream:
     """An answer; iterate it for its text, or `events()` for all that it tells. One reader at a time.
 
     It is asked for when it is made, whether or not it is read. `async for` ends normally when the answer is completed
-    or cancelled. Leaving the loop early leaves the answer running (it may be read on later); used as an async context
-    manager, leaving the block before the end cancels it.
+    or cancelled. Where the model calls tools, `tool_calls` has what to run, and `message` is what goes before the
+    results in the next request. Leaving the loop early leaves the answer running (it may be read on later); used as an
+    async context manager, leaving the block before the end cancels it.
 
     Raises, while it is read:
         StreamFailed, StreamIncomplete, StreamForgotten: it came to no good end; `text` is what came.
@@ -92,7 +98,8 @@ class ChatStream:
         self._is_attached = False
         self._gaps = 0
         self._failure: ClientError | None = None
-        self._texts: dict[TextKind, _Text] = {kind: _Text() for kind in TEXTS_READ}
+        self._texts: defaultdict[TextOf, _Text] = defaultdict(_Text)
+        self._calls: dict[str, ToolCall] = {}
         self._pending: deque[_Piece | ControlEvent | UnknownEvent] = deque()
         self._arrived = asyncio.Event()
 
@@ -105,6 +112,17 @@ class ChatStream:
     def reasoning(self) -> str:
         """The model's reasoning as far as it has come."""
         return self._texts["reasoning"].whole()
+
+    @property
+    def tool_calls(self) -> list[ToolCall]:
+        """The calls to be run, in order; they come with the end, and only where the model ended its answer well."""
+        return list(self._calls.values())
+
+    @property
+    def message(self) -> ChatMessage:
+        """The answer as the next request has it in its messages, its calls included."""
+        calls = [MadeCall(call_id=call.call_id, name=call.name, arguments=call.arguments) for call in self.tool_calls]
+        return ChatMessage(role=MessageRole.ASSISTANT, content=self.text, tool_calls=calls or None)
 
     async def cancel(self) -> str:
         """End the generation; the stream still comes to its end, with the text so far.
@@ -154,6 +172,8 @@ class ChatStream:
         if not isinstance(first, _Piece):
             return first
         text = self._texts[first.kind].next(first.length)
+        if isinstance(first.kind, CallName):
+            return ArgumentsDelta(text, *first.kind)
         return Delta(**{first.kind: text}, reset=first.reset)
 
     def _raise_bad_end(self) -> None:
@@ -206,6 +226,8 @@ class ChatStream:
         else:
             event = parse_event(method, params)
             self._pending.append(event)
+            if isinstance(event, ToolCall):
+                self._calls[event.call_id] = event
             if isinstance(event, Ended):
                 self.ended = event
         self._arrived.set()
@@ -221,27 +243,36 @@ class ChatStream:
 
     def _take_delta(self, params: Mapping[str, Any], *, is_reset: bool) -> None:
         if is_reset:
-            self._texts = {kind: _Text() for kind in TEXTS_READ}
+            # The calls stand behind the text, and so come again.
+            self._texts.clear()
+            self._calls.clear()
             self._pending = deque(event for event in self._pending if not _is_text(event))
             self._pending.append(_Piece("content", 0, reset=True))
-        if has_unknown_text(params):
+        texts = texts_of(params)
+        if texts is None:
             self._pending.append(UnknownEvent("stream/delta", params))
-        for kind in self._texts:
-            text = params.get(kind)
-            if not isinstance(text, str) or not text:
-                continue
-            self._texts[kind].append(text)
-            last = self._pending[-1] if self._pending else None
-            if isinstance(last, _Piece) and (last.kind == kind or last.length == 0):
-                last.kind = kind
-                last.length += len(text)
-            else:
-                self._pending.append(_Piece(kind, len(text)))
+        for kind, text in texts or ():
+            if text:
+                self._append(kind, text)
+
+    def _append(self, kind: TextOf, text: str) -> None:
+        self._texts[kind].append(text)
+        last = self._pending[-1] if self._pending else None
+        if isinstance(last, _Piece) and (last.kind == kind or _can_become(last, kind)):
+            last.kind = kind
+            last.length += len(text)
+        else:
+            self._pending.append(_Piece(kind, len(text)))
+
+
+def _can_become(piece: _Piece, kind: TextOf) -> bool:
+    """Whether a piece that only says `reset` can say it with this text: arguments have no place for that."""
+    return piece.length == 0 and not isinstance(kind, CallName)
 
 
 def _is_text(event: _Piece | StreamEvent) -> bool:
     """Whether a reset discards it."""
-    return isinstance(event, _Piece) or (isinstance(event, UnknownEvent) and event.method == "stream/delta")
+    return isinstance(event, _Piece | ToolCall) or (isinstance(event, UnknownEvent) and event.method == "stream/delta")
 
 
 class _Events:

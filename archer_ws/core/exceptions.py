@@ -4,7 +4,7 @@
     ├── RequestError            the caller's doing
     │   ├── ParseError · InvalidRequest · MethodNotFound · InvalidParams · Unsupported · ContentTooLarge
     │   ├── NotInitialized · AlreadyInitialized · UnsupportedVersion · Unauthenticated · Forbidden
-    │   ├── NotFound · StreamNotFound · StreamIdConflict · SessionNotFound · SessionBusy
+    │   ├── NotFound · StreamNotFound · StreamIdConflict · SessionNotFound · SessionBusy · Conflict
     ├── CapacityError           our limits
     │   ├── Overloaded · TooManyStreams · Draining · StorageUnavailable
     ├── ProviderFailure         what stands behind us
@@ -246,6 +246,12 @@ class SessionBusy(RequestError):
 
 class SessionNotFound(RequestError):
     kind, code, http_status = "session_not_found", -32023, 404
+
+
+class Conflict(RequestError):
+    """What the request would make is there already, otherwise; `errors` has the path of what is taken."""
+
+    kind, code, http_status = "conflict", -32048, 409
 
 
 class CapacityError(ArcherError):

@@ -15,6 +15,7 @@ from archer_ws.config import Settings
 from archer_ws.core.exceptions import InvalidParams, ModelNotFound, ProviderFailure
 from archer_ws.core.secrets import remember, remember_userinfo
 from archer_ws.llm_gateway.anthropic_adapter import AnthropicAdapter
+from archer_ws.llm_gateway.asking import conversation, options_of
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
 from archer_ws.llm_gateway.catalog import ModelFacts, load_catalog
 from archer_ws.llm_gateway.local_adapter import LocalAdapter
@@ -157,11 +158,12 @@ class LLMRouter:
         """
         route = self.resolve(request)
         adapter = self.get_adapter(route.provider)
-        options = replace(options_of(request), defaulted=route.defaulted)
+        messages = conversation(request)
+        options = options_of(request, defaulted=route.defaulted)
         answer = await call_with_retries(
             adapter,
             self._patience,
-            lambda: adapter.chat(request.messages, route.model, route.temperature, route.max_tokens, options=options),
+            lambda: adapter.chat(messages, route.model, route.temperature, route.max_tokens, options=options),
             partial(self._explained, route),
         )
         answer.content = without_secrets_in(answer.content)
@@ -178,8 +180,8 @@ class LLMRouter:
     ) -> AsyncGenerator[StreamChunk, None]:
         """The answer as it comes; closing the generator closes the upstream connection.
 
-        `route` is what `resolve` said, `messages` replaces the request's own (a session's history before them), and
-        `options` the request's own.
+        `route` is what `resolve` said, `messages` replaces the request's own (with its instructions and a session's
+        history before them), and `options` the request's own.
 
         Raises:
             InvalidParams: there is no such provider (at once).
@@ -188,7 +190,7 @@ class LLMRouter:
         route = route or self.resolve(request)
         adapter = self.get_adapter(route.provider)
         options = replace(options or options_of(request), defaulted=route.defaulted)
-        messages = request.messages if messages is None else messages
+        messages = conversation(request) if messages is None else messages
         return stream_with_retries(
             adapter,
             self._patience,
@@ -346,8 +348,3 @@ def _remember_secrets(settings: Settings) -> None:
     remember(*settings.secrets())
     for address in (*settings.addresses(), *getproxies().values()):
         remember_userinfo(address)
-
-
-def options_of(request: ChatRequest) -> ChatOptions:
-    """The parts of a request that the adapters' fixed arguments lack."""
-    return ChatOptions(stop=tuple(request.stop or ()), top_p=request.top_p, seed=request.seed)

@@ -6,7 +6,7 @@ from archer_ws.sessions.models import Session, SessionCreate, SessionDetail, Ses
 from archer_ws.sessions.storage.bounded import bounded
 from archer_ws.sessions.storage.store import SessionStore
 
-#: What a message takes in a page beside its text, about, in bytes.
+#: What a message, and each of its calls, takes in a page beside its text, about, in bytes.
 _MESSAGE_BYTES = 256
 
 
@@ -80,8 +80,13 @@ def _newest_of(messages: list[StoredMessage], limit: int) -> list[StoredMessage]
     size = 0
     start = len(messages)
     while start > max(0, len(messages) - limit):
-        size += _MESSAGE_BYTES + len(messages[start - 1].content.encode())
+        size += _size(messages[start - 1])
         if size > PAGE_BYTES_MAX and start < len(messages):
             break
         start -= 1
     return messages[start:]
+
+
+def _size(message: StoredMessage) -> int:
+    texts = [message.content, *(call.arguments for call in message.tool_calls or ())]
+    return sum(_MESSAGE_BYTES + len(text.encode()) for text in texts)

@@ -1,11 +1,16 @@
-"""Cuts a conversation to the model's context (protocol section 10). Pure."""
+"""Cuts a conversation to the model's context (protocol sections 10 and 20). Pure.
 
+A turn begins with a user message, and a cut falls between two of them: never between a call and its result.
+"""
+
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from archer_ws.core.limits import HISTORY_TOKENS_MAX
-from archer_ws.llm_gateway.types import ChatMessage, MessageRole
+from archer_ws.llm_gateway.tools import Tool
+from archer_ws.llm_gateway.types import ChatMessage, ChatRequest, MessageRole
 
 #: Tokens that a message costs beside its text (role and separators), about.
 MESSAGE_OVERHEAD_TOKENS = 4
@@ -38,24 +43,60 @@ class History:
 NO_HISTORY = History([], 0, 0)
 
 
+def text_bytes(message: ChatMessage) -> int:
+    """The size of a message's text and of its calls' arguments, in bytes of UTF-8."""
+    size = len(message.content.encode())
+    if message.tool_calls:
+        size += sum(len(call.arguments.encode()) for call in message.tool_calls)
+    return size
+
+
+def message_tokens(message: ChatMessage) -> int:
+    """About how many tokens a message takes: UTF-8 bytes / 4, and a little for it and for each of its calls."""
+    tokens = _tokens_of(len(message.content.encode()))
+    if message.tool_calls:
+        tokens += sum(_tokens_of(len(call.name) + len(call.arguments.encode())) for call in message.tool_calls)
+    return tokens
+
+
 def estimate_tokens(messages: Sequence[ChatMessage]) -> int:
-    """About how many tokens the messages take: UTF-8 bytes / 4, and a little for each."""
-    return sum(tokens_of(len(message.content.encode())) for message in messages)
+    """About how many tokens the messages take."""
+    return sum(map(message_tokens, messages))
 
 
-def tokens_of(text_bytes: int) -> int:
-    """About how many tokens a message with so much text takes."""
-    return -(-text_bytes // BYTES_PER_TOKEN) + MESSAGE_OVERHEAD_TOKENS
+def request_tokens(request: ChatRequest) -> int:
+    """About how many tokens a request takes by itself: its messages, its instructions and its tools."""
+    tokens = estimate_tokens(request.messages)
+    if request.instructions is not None:
+        tokens += _tokens_of(len(request.instructions.encode()))
+    if request.tools:
+        tokens += sum(map(_tool_tokens, request.tools))
+    return tokens
+
+
+def _tool_tokens(tool: Tool) -> int:
+    described = json.dumps([tool.name, tool.description, tool.parameters], ensure_ascii=False)
+    return _tokens_of(len(described.encode()))
+
+
+def _tokens_of(size: int) -> int:
+    return -(-size // BYTES_PER_TOKEN) + MESSAGE_OVERHEAD_TOKENS
 
 
 def fit_history(
-    history: Sequence[Remembered], system: Sequence[Remembered], turn_tokens: int, budget_tokens: int | None
+    history: Sequence[Remembered],
+    system: Sequence[Remembered],
+    turn_tokens: int,
+    budget_tokens: int | None,
+    *,
+    goes_on: bool = False,
 ) -> History:
     """What of the history goes before a turn of `turn_tokens`, so that both fit the budget.
 
-    The oldest non-system messages are left out first, and answers whose question has gone go with them. System
-    messages (`system`: those of the history, in order) and the turn itself always stay: if they alone are too long,
-    the provider will say so. A budget of None is HISTORY_TOKENS_MAX. The work is bounded by what is kept, not by the
+    The oldest non-system messages are left out first, and answers, calls and results whose question has gone go with
+    them. System messages (`system`: those of the history, in order) and the turn itself always stay, and with
+    `goes_on`, where what is new are results of its calls, the history's last turn: if they alone are too long, the
+    provider will say so. A budget of None is HISTORY_TOKENS_MAX. The work is bounded by what is kept, not by the
     history's length: it is looked through from its end.
     """
     budget = HISTORY_TOKENS_MAX if budget_tokens is None else budget_tokens
@@ -63,6 +104,8 @@ def fit_history(
     start = _first_that_fits(history, room)
     if start > 0:
         start = _first_question(history, start)
+    if goes_on and start > 0:
+        start = min(start, _last_question(history))
     behind = sum(1 for message in history[start:] if _is_system(message))
     kept = [*system[: len(system) - behind], *history[start:]]
     return History(
@@ -85,10 +128,18 @@ def _first_that_fits(history: Sequence[Remembered], room: int) -> int:
 
 
 def _first_question(history: Sequence[Remembered], start: int) -> int:
-    """The first place from `start` on where neither an answer nor a system message stands."""
+    """The first place from `start` on where a user's message stands, and a turn begins."""
     while start < len(history) and history[start].chat.role is not MessageRole.USER:
         start += 1
     return start
+
+
+def _last_question(history: Sequence[Remembered]) -> int:
+    """Where the last turn begins."""
+    for position in range(len(history) - 1, -1, -1):
+        if history[position].chat.role is MessageRole.USER:
+            return position
+    return 0
 
 
 def _is_system(message: Remembered) -> bool:

@@ -12,6 +12,7 @@ from archer_ws.core.exceptions import ErrorInfo
 from archer_ws.core.wire_model import Identifier, Text, WireModel, optional
 from archer_ws.core.wire_types import Count, Enumeration
 from archer_ws.llm_gateway.examples import UNAVAILABLE
+from archer_ws.llm_gateway.tools import ResultStatus, ToolCall
 from archer_ws.llm_gateway.types import MessageRole, StreamStatus, TokenUsage
 
 #: The most a session's metadata may take as JSON, in bytes.
@@ -126,6 +127,9 @@ class StoredMessage(BaseModel):
     role: MessageRole = Field(description="Who said it.")
     content: str = Field(description="Its text.")
     name: str | None = optional("Which of several speakers of that role said it.")
+    tool_calls: list[ToolCall] | None = optional("The calls that the model made in it.")
+    call_id: str | None = optional("Which call it is the result of.")
+    result_status: ResultStatus | None = optional("How that call ended.")
     stream_id: str | None = optional("The stream that produced or carried the message.")
     status: StreamStatus = Field(description="How the stream that made it ended.")
     created_at: datetime = Field(description="When it was stored, RFC 3339 in UTC.")

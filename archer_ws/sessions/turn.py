@@ -1,21 +1,26 @@
 """What a stream does for one chat request: its place in the session, its provider's slot, its messages, its answer."""
 
+import json
 from collections.abc import AsyncGenerator, Sequence
+from functools import cached_property
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from archer_ws.agents.base import AgentTurn, Gateway
 from archer_ws.agents.orchestrator import Orchestrator
 from archer_ws.core.exceptions import ContentTooLarge, InvalidParams
+from archer_ws.llm_gateway.asking import conversation, options_of
+from archer_ws.llm_gateway.tool_history import check_arguments
+from archer_ws.llm_gateway.tools import ToolCall
 from archer_ws.llm_gateway.types import (
-    ChatOptions,
     ChatRequest,
     MessageRole,
     Route,
     StreamChunk,
     StreamStatus,
 )
-from archer_ws.sessions.history import NO_HISTORY, estimate_tokens
+from archer_ws.sessions.history import NO_HISTORY, request_tokens, text_bytes
+from archer_ws.sessions.results import check_place
 from archer_ws.sessions.settling import Settling
 from archer_ws.sessions.storage.store import SessionStore
 from archer_ws.sessions.streams.gates import Slot
@@ -23,23 +28,31 @@ from archer_ws.sessions.streams.gates import Slot
 if TYPE_CHECKING:
     from archer_ws.sessions.streams.stream import Stream
 
+_NOT_ASKED = {"stream", "stream_id"}
+_SORTED = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
 
 def check_turn(request: ChatRequest, max_content_bytes: int) -> None:
     """Refuse what a request with or without a session may not say, and messages of more text than is taken.
 
     Raises:
-        InvalidParams: an assistant message in a session's turn, or `replace_from` without a session.
+        InvalidParams: an assistant message in a session's turn, or a result behind another message; without a session
+            `replace_from`, or a call that nobody can have run.
         ContentTooLarge: the messages are.
     """
     if request.session_id is None:
         if request.replace_from is not None:
             raise InvalidParams("replace_from needs a session_id", hint="Add session_id, or leave replace_from out.")
+        check_arguments(request.messages)
     elif any(message.role is MessageRole.ASSISTANT for message in request.messages):
         raise InvalidParams(
             "with session_id, messages holds the new turn only: no assistant messages",
-            hint="Send only the new user message; the session's stored history goes before it by itself.",
+            hint="Send only what is new, a user message or the results of calls; the session's stored history goes "
+            "before it by itself.",
         )
-    size = sum(len(message.content.encode()) for message in request.messages)
+    else:
+        check_place(request.messages)
+    size = sum(map(text_bytes, request.messages)) + len((request.instructions or "").encode())
     if size > max_content_bytes:
         raise ContentTooLarge(
             f"the messages are {size} bytes of text, the most is {max_content_bytes}",
@@ -48,9 +61,13 @@ def check_turn(request: ChatRequest, max_content_bytes: int) -> None:
 
 
 def fingerprint_of(request: ChatRequest) -> bytes:
-    """A hash of what the request asks for; how it is delivered (`stream`) does not count."""
-    asked = request.model_dump_json(exclude={"stream", "stream_id"}, exclude_none=True)
-    return blake2b(asked.encode(), digest_size=16).digest()
+    """A hash of what the request asks for; how it is delivered (`stream`) does not count.
+
+    It is over the fields that were sent, whatever their order: a field that comes to the protocol changes the hash of
+    no request that does not have it (protocol section 21).
+    """
+    asked = request.model_dump(exclude=_NOT_ASKED, exclude_unset=True, exclude_none=True)
+    return blake2b(_SORTED.encode(asked).encode(), digest_size=16).digest()
 
 
 class Turn:
@@ -102,14 +119,23 @@ class Turn:
 
     def estimate_prompt(self) -> int:
         """About how many tokens were sent, for a provider that did not say."""
-        return self._history.tokens + estimate_tokens(self._request.messages)
+        return self._history.tokens + self._own_tokens
+
+    @cached_property
+    def _own_tokens(self) -> int:
+        return request_tokens(self._request)
+
+    def needs_approval(self, tool: str) -> bool:
+        """Whether the request says that a person must agree before this tool runs."""
+        return any(each.name == tool and each.needs_approval for each in self._request.tools or ())
 
     async def admit(self) -> None:
         """Store the user's messages: from then on the request is accepted.
 
         Raises:
             SessionNotFound: there is no such session.
-            InvalidParams: `replace_from` names no message of it.
+            InvalidParams: `replace_from` names no message of it, or a result no open call.
+            Conflict: a message's id is taken.
             Overloaded: the store is full.
             StorageUnavailable: the store is slow or fails.
         """
@@ -162,25 +188,24 @@ class Turn:
 
     def _run(self) -> AsyncGenerator[StreamChunk, None]:
         self._stream.history_dropped = self._history.dropped or None
-        options = ChatOptions(
-            stop=tuple(self._request.stop or ()),
-            top_p=self._request.top_p,
-            seed=self._request.seed,
-            principal=self._principal,
-            on_progress=self._stream.progress,
-        )
-        history = self._history.messages
-        messages = [*history, *self._request.messages] if history else self._request.messages
+        options = options_of(self._request, principal=self._principal, on_progress=self._stream.progress)
+        messages = conversation(self._request, self._history.messages)
         return self._orchestrator.run(AgentTurn(self._request, self._route, messages, options))
 
-    async def settle(self, status: StreamStatus, content: str) -> bool:
+    async def settle(self, status: StreamStatus, content: str, calls: Sequence[ToolCall]) -> bool:
         """Store the answer, if there is one, behind the turn it belongs to; whether that is done by now."""
         session_id, after = self._request.session_id, self._last_stored
-        if session_id is None or after is None or not content:
+        if session_id is None or after is None or not (content or calls):
             return True
         return await self._settling.keep(
             lambda: self._store.append_answer(
-                self._principal, session_id, content, after=after, stream_id=self._stream.stream_id, status=status
+                self._principal,
+                session_id,
+                content,
+                calls=calls,
+                after=after,
+                stream_id=self._stream.stream_id,
+                status=status,
             )
         )
 
@@ -196,6 +221,6 @@ class Turn:
             self._principal,
             session_id,
             before=before,
-            turn_tokens=estimate_tokens(self._request.messages),
+            turn_tokens=self._own_tokens,
             budget_tokens=min((each for each in (budget, limit_tokens) if each is not None), default=None),
         )

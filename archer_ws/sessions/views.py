@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from archer_ws.llm_gateway.types import ChatResponse
 from archer_ws.sessions.models import StreamInfo, StreamPage
+from archer_ws.sessions.streams.calls import as_tool_call
 from archer_ws.sessions.streams.stream import Stream
 
 
@@ -54,6 +55,7 @@ def chat_response(stream: Stream) -> ChatResponse:
         reason=stream.cancel_reason,
         session_id=identity.session_id,
         reasoning=stream.log.text("reasoning") or None,
+        tool_calls=[as_tool_call(event, event.arguments) for event in stream.log.tool_calls()] or None,
         error=ended.error if ended else None,
         history_dropped=stream.history_dropped,
         stored=stream.stored,

@@ -156,7 +156,7 @@ async def show(stream: ChatStream, terminal: Terminal) -> bool:
     return whole
 
 
-def messages(text: str, system: str | None) -> list[dict[str, str]]:
+def messages(text: str, system: str | None) -> list[dict[str, Any]]:
     """The messages of a turn; what a shell passed on that is not Unicode becomes question marks."""
     said = [("system", system), ("user", text)] if system else [("user", text)]
     return [{"role": role, "content": content.encode("utf-8", "replace").decode()} for role, content in said]

@@ -5,7 +5,7 @@ what a client has seen of the log is known to the event.
 """
 
 import json
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -20,7 +20,7 @@ LOG: tuple[Event, ...] = (
     ("stream/started", {"seq": 1, "provider": "p", "model": "m", "mood": {"is": "new"}}),
     ("stream/weather", {"seq": 2, "sky": "blue"}),
     ("stream/delta", {"from": 3, "seq": 3, "content": "one ", "colour": "blue"}),
-    ("stream/delta", {"from": 4, "seq": 6, "arguments": '{"a": 1}', "call_id": "x"}),
+    ("stream/delta", {"from": 4, "seq": 6, "painting": "a boat", "easel": "x"}),
     ("stream/delta", {"from": 7, "seq": 8, "content": "two "}),
     ("tomorrow/weather", {"from": 9, "seq": 10, "sky": ["grey", None]}),
     ("stream/delta", {"from": 11, "seq": 11, "reasoning": "hm"}),
@@ -52,12 +52,19 @@ class NewerServer:
         cuts: behind these events the connection is closed, once each.
         left_out: these events are not told, as often as they are named.
         results: what other methods are answered.
+        log: the stream's events.
     """
 
     def __init__(
-        self, cuts: Iterable[int] = (), left_out: Iterable[int] = (), results: dict[str, dict[str, Any]] | None = None
+        self,
+        cuts: Iterable[int] = (),
+        left_out: Iterable[int] = (),
+        results: dict[str, dict[str, Any]] | None = None,
+        log: Sequence[Event] = LOG,
     ) -> None:
         self.url = ""
+        #: The params of the last chat/send.
+        self.request: dict[str, Any] = {}
         #: The methods of the requests, `initialize` left out.
         self.asked: list[str] = []
         #: Where each subscription began.
@@ -65,6 +72,7 @@ class NewerServer:
         self._cuts = set(cuts)
         self._left_out = list(left_out)
         self._results = results or {}
+        self._log = log
 
     async def __call__(self, connection: websockets.ServerConnection) -> None:
         """Serve a connection."""
@@ -81,21 +89,28 @@ class NewerServer:
             after = int(params.get("after", 0))
             if method == "stream/subscribe":
                 self.afters.append(after)
-            accepted = {"provider": "p", "model": "m", "status": "running", "head_seq": SEQS[-1], "duplicate": False}
+            else:
+                self.request = params
+            head = self._log[-1][1]["seq"]
+            accepted = {"provider": "p", "model": "m", "status": "running", "head_seq": head, "duplicate": False}
             await _answer(connection, request, {"stream_id": params["stream_id"], **accepted})
-            await self._tell(connection, params["stream_id"], after)
+            is_whole = params.get("stream") is False
+            await self._tell(connection, params["stream_id"], after, is_whole=is_whole)
 
-    async def _tell(self, connection: websockets.ServerConnection, stream_id: str, after: int) -> None:
+    async def _tell(
+        self, connection: websockets.ServerConnection, stream_id: str, after: int, *, is_whole: bool
+    ) -> None:
         # About the stream, and no event of its log.
         await _notify(connection, "stream/looked_at", {"stream_id": stream_id, "by": "nobody"})
-        for method, params in LOG:
+        for method, params in self._log:
             seq = params["seq"]
-            if seq <= after:
+            if seq <= after or (is_whole and method == "stream/delta"):
                 continue
             if seq in self._left_out:
                 self._left_out.remove(seq)
                 continue
-            await _notify(connection, method, {"stream_id": stream_id, **params})
+            whole = {"content": TEXT} if is_whole and method == "stream/ended" else {}
+            await _notify(connection, method, {"stream_id": stream_id, **params, **whole})
             if seq in self._cuts:
                 self._cuts.remove(seq)
                 await connection.close(_RESTARTING)
@@ -112,10 +127,13 @@ async def _notify(connection: websockets.ServerConnection, method: str, params: 
 
 @asynccontextmanager
 async def newer_server(
-    cuts: Iterable[int] = (), left_out: Iterable[int] = (), results: dict[str, dict[str, Any]] | None = None
+    cuts: Iterable[int] = (),
+    left_out: Iterable[int] = (),
+    results: dict[str, dict[str, Any]] | None = None,
+    log: Sequence[Event] = LOG,
 ) -> AsyncIterator[NewerServer]:
     """A running one; its `url` begins with `http://`."""
-    newer = NewerServer(cuts, left_out, results)
+    newer = NewerServer(cuts, left_out, results, log)
     async with websockets.serve(newer, "127.0.0.1", 0, subprotocols=[websockets.Subprotocol(SUBPROTOCOL)]) as server:
         newer.url = f"http://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
         yield newer

@@ -134,7 +134,7 @@ async def stream_with_retries(
                     limit.begin(first_text_by, "sent no text within", first_token_s)
                     async for chunk in chunks:
                         limit.is_waiting = False
-                        came = chunk.content or chunk.reasoning
+                        came = chunk.content or chunk.reasoning or chunk.arguments
                         scrubber.clean(chunk)
                         yield chunk
                         if has_text:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import structlog
 
 from archer_ws.core.exceptions import ArcherError, StorageUnavailable
+from archer_ws.llm_gateway.tools import ToolCall
 from archer_ws.llm_gateway.types import ChatMessage, StreamStatus
 from archer_ws.sessions.history import History
 from archer_ws.sessions.models import Session, SessionPage, StoredMessage
@@ -82,11 +83,21 @@ class BoundedStore:
         )
 
     async def append_answer(
-        self, principal: str, session_id: str, content: str, *, after: str, stream_id: str, status: StreamStatus
+        self,
+        principal: str,
+        session_id: str,
+        content: str,
+        *,
+        calls: Sequence[ToolCall] = (),
+        after: str,
+        stream_id: str,
+        status: StreamStatus,
     ) -> None:
         await self._within(
             "append_answer",
-            self._store.append_answer(principal, session_id, content, after=after, stream_id=stream_id, status=status),
+            self._store.append_answer(
+                principal, session_id, content, calls=calls, after=after, stream_id=stream_id, status=status
+            ),
         )
 
     async def _within(self, name: str, operation: Coroutine[Any, Any, T]) -> T:

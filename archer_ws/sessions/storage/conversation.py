@@ -7,10 +7,11 @@ from datetime import datetime
 from typing import Any
 
 from archer_ws.core.clock import utc_now
-from archer_ws.core.exceptions import FieldError, InvalidParams
+from archer_ws.core.exceptions import Conflict, FieldError, InvalidParams
 from archer_ws.core.ids import new_id
+from archer_ws.llm_gateway.tools import ToolCall
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole, StreamStatus
-from archer_ws.sessions.history import tokens_of
+from archer_ws.sessions.history import message_tokens, text_bytes
 from archer_ws.sessions.models import Session, StoredMessage
 
 #: What a stored message costs beside its text, about, in bytes (measured): without it, empty ones would cost nothing.
@@ -34,16 +35,17 @@ class Entry:
 
     @classmethod
     def of(cls, chat: ChatMessage, stream_id: str, status: StreamStatus, created_at: datetime) -> "Entry":
-        """A new message."""
-        text_bytes = len(chat.content.encode())
-        size = text_bytes + MESSAGE_OVERHEAD_BYTES
-        return cls(chat, stream_id, status, created_at, new_id("msg"), size, tokens_of(text_bytes))
+        """A new message; it keeps the id that its client gave it."""
+        size = text_bytes(chat) + MESSAGE_OVERHEAD_BYTES
+        return cls(chat, stream_id, status, created_at, chat.message_id or new_id("msg"), size, message_tokens(chat))
 
     @classmethod
-    def answer(cls, content: str, stream_id: str, status: StreamStatus) -> "Entry":
+    def answer(cls, content: str, calls: Sequence[ToolCall], stream_id: str, status: StreamStatus) -> "Entry":
         """A stream's answer."""
         # Validated as it came.
-        chat = ChatMessage.model_construct(role=MessageRole.ASSISTANT, content=content, name=None)
+        chat = ChatMessage.model_construct(
+            role=MessageRole.ASSISTANT, content=content, name=None, tool_calls=list(calls) or None
+        )
         return cls.of(chat, stream_id, status, utc_now())
 
     def as_stored(self) -> StoredMessage:
@@ -53,6 +55,9 @@ class Entry:
             role=self.chat.role,
             content=self.chat.content,
             name=self.chat.name,
+            tool_calls=self.chat.tool_calls,
+            call_id=self.chat.call_id,
+            result_status=(self.chat.status or "ok") if self.chat.role is MessageRole.TOOL else None,
             stream_id=self.stream_id,
             status=self.status,
             created_at=self.created_at,
@@ -109,6 +114,29 @@ class Conversation:
                 errors=[FieldError(path=field_name, message=message)],
             )
         return position
+
+    def check_ids(self, turn: Sequence[ChatMessage], kept: int) -> None:
+        """Refuse a message of a turn whose id is taken, by one of the first `kept` messages or by another of the turn.
+
+        Raises:
+            Conflict: with the path of the id.
+        """
+        given = [message.message_id for message in turn]
+        if not any(given):
+            return
+        taken = {entry.message_id for entry in self.messages[:kept]}
+        for place, message_id in enumerate(given):
+            if message_id is None:
+                continue
+            if message_id in taken:
+                path = f"messages.{place}.message_id"
+                message = f"the session has a message {message_id!r}"
+                raise Conflict(
+                    f"{path}: {message}",
+                    hint="Mint a fresh id for each message; to say one anew, name it in replace_from.",
+                    errors=[FieldError(path=path, message=message)],
+                )
+            taken.add(message_id)
 
     def has_answer(self, position: int, stream_id: str) -> bool:
         """Whether the stream's answer stands behind the message at `position`."""

@@ -9,9 +9,11 @@ from archer_ws.core.clock import utc_now
 from archer_ws.core.exceptions import InvalidParams, Overloaded, SessionNotFound
 from archer_ws.core.ids import new_id
 from archer_ws.core.limits import PAGE_BYTES_MAX, PAGE_ITEMS_MAX
+from archer_ws.llm_gateway.tools import ToolCall
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole, StreamStatus
 from archer_ws.sessions.history import NO_HISTORY, History, fit_history
 from archer_ws.sessions.models import Session, SessionPage, StoredMessage
+from archer_ws.sessions.results import check_open
 from archer_ws.sessions.shares import Shares
 from archer_ws.sessions.storage.conversation import (
     MESSAGE_OVERHEAD_BYTES,
@@ -113,7 +115,8 @@ class MemoryStore:
             return NO_HISTORY
         own = sum(1 for entry in conversation.messages[end:] if entry.chat.role is MessageRole.SYSTEM)
         system = conversation.system[: len(conversation.system) - own]
-        return fit_history(conversation.messages[:end], system, turn_tokens, budget_tokens)
+        goes_on = conversation.messages[end].chat.role is MessageRole.TOOL
+        return fit_history(conversation.messages[:end], system, turn_tokens, budget_tokens, goes_on=goes_on)
 
     async def page(self, principal: str, limit: int, cursor: str | None) -> SessionPage:
         """Sessions, newest first; no more than PAGE_BYTES_MAX of them, but one at least.
@@ -161,7 +164,8 @@ class MemoryStore:
         """Store a turn's messages, after dropping `replace_from` and what follows it.
 
         Raises:
-            InvalidParams: `replace_from` is no message of the session.
+            InvalidParams: `replace_from` is no message of the session, or a result answers no open call of it.
+            Conflict: another message has the message_id.
             Overloaded: the store is full.
         """
         conversation = self._use(principal, session_id)
@@ -169,6 +173,8 @@ class MemoryStore:
             kept = len(conversation.messages)
         else:
             kept = conversation.position_given(replace_from, "replace_from")
+        conversation.check_ids(messages, kept)
+        check_open(messages, conversation.messages if replace_from is None else conversation.messages[:kept])
         now = utc_now()
         turn = [Entry.of(message, stream_id, "completed", now) for message in messages]
         change = _size(turn) - _size(conversation.messages[kept:])
@@ -179,7 +185,15 @@ class MemoryStore:
         return [entry.as_stored() for entry in turn]
 
     async def append_answer(
-        self, principal: str, session_id: str, content: str, *, after: str, stream_id: str, status: StreamStatus
+        self,
+        principal: str,
+        session_id: str,
+        content: str,
+        *,
+        calls: Sequence[ToolCall] = (),
+        after: str,
+        stream_id: str,
+        status: StreamStatus,
     ) -> None:
         """Store a turn's answer behind its last message; nothing happens if that message is gone by now.
 
@@ -189,7 +203,7 @@ class MemoryStore:
         position = conversation.position_of(after)
         if position is None or conversation.has_answer(position, stream_id):
             return
-        answer = Entry.answer(content, stream_id, status)
+        answer = Entry.answer(content, calls, stream_id, status)
         conversation.messages.insert(position + 1, answer)
         conversation.updated_at = answer.created_at
         self._sizes.take(principal, answer.size)

@@ -8,6 +8,7 @@ half. How long one may take, and what an unexpected exception means, is storage/
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from archer_ws.llm_gateway.tools import ToolCall
 from archer_ws.llm_gateway.types import ChatMessage, StreamStatus
 from archer_ws.sessions.history import History
 from archer_ws.sessions.models import Session, SessionPage, StoredMessage
@@ -42,7 +43,8 @@ class SessionStore(Protocol):
     ) -> History:
         """What goes before the turn that begins with message `before` (see history.fit_history).
 
-        The work is bounded by what is kept. A turn that is gone has no history.
+        A turn that begins with results goes on with the last one, which stays whole. The work is bounded by what is
+        kept. A turn that is gone has no history.
         """
 
     async def page(self, principal: str, limit: int, cursor: str | None) -> SessionPage:
@@ -69,17 +71,29 @@ class SessionStore(Protocol):
         stream_id: str,
         replace_from: str | None,
     ) -> list[StoredMessage]:
-        """Store a turn's messages, after dropping `replace_from` and what follows it.
+        """Store a turn's messages, after dropping `replace_from` and what follows it; each keeps its message_id, if it
+        has one.
 
         Raises:
-            InvalidParams: `replace_from` is no message of the session.
+            InvalidParams: `replace_from` is no message of the session, or a result answers no open call of it (see
+                results.check_open).
+            Conflict: another message has the message_id.
             Overloaded: the store is full, or the principal's share of it.
         """
 
     async def append_answer(
-        self, principal: str, session_id: str, content: str, *, after: str, stream_id: str, status: StreamStatus
+        self,
+        principal: str,
+        session_id: str,
+        content: str,
+        *,
+        calls: Sequence[ToolCall] = (),
+        after: str,
+        stream_id: str,
+        status: StreamStatus,
     ) -> None:
-        """Store a turn's answer behind its last message; nothing happens if that message is gone by now.
+        """Store a turn's answer, its text with its calls, behind the turn's last message; nothing happens if that
+        message is gone by now.
 
         Repeated for the same stream it changes nothing: who does not know whether it was done may ask again.
         """

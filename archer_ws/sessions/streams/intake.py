@@ -1,4 +1,5 @@
-"""What a provider says, put into a stream's log: that it answered, its text in whole characters, what it told besides.
+"""What a provider says, put into a stream's log: that it answered, its text in whole characters, the arguments of its
+calls, what it told besides.
 
 It knows neither tasks nor how a stream ends; the stream gives it one chunk after another.
 """
@@ -7,8 +8,10 @@ import time
 from contextlib import suppress
 
 from archer_ws.core.exceptions import OutputTooLong
+from archer_ws.core.limits import CALL_ARGUMENTS_BYTES
 from archer_ws.llm_gateway.types import StreamChunk, TokenUsage
-from archer_ws.sessions.streams.events import StreamStarted, TextKind
+from archer_ws.sessions.streams.calls import CallTooLong, IncomingCalls
+from archer_ws.sessions.streams.events import CallName, StreamStarted, TextKind
 from archer_ws.sessions.streams.log import LogFull, StreamLog
 from archer_ws.sessions.streams.scalars import ScalarEncoder
 from archer_ws.sessions.streams.work import StreamIdentity
@@ -18,6 +21,7 @@ class Intake:
     """One answer on its way into the log, for as long as it is generated."""
 
     __slots__ = (
+        "_calls",
         "_encoders",
         "_identity",
         "_log",
@@ -32,6 +36,7 @@ class Intake:
         self._identity = identity
         self._log = log
         self._encoders: dict[TextKind, ScalarEncoder] = {}
+        self._calls: IncomingCalls | None = None
         #: When the stream began (monotonic seconds), and how long its first text took from then on.
         self.began = time.monotonic()
         self.first_text_ms: float | None = None
@@ -45,7 +50,7 @@ class Intake:
         """Put a chunk into the log.
 
         Raises:
-            OutputTooLong: the log is full; what fitted is kept.
+            OutputTooLong: the log is full, or a call's arguments are too long; what fitted is kept.
         """
         if not self.has_answered:
             self.has_answered = True
@@ -58,27 +63,58 @@ class Intake:
             self._take_text("reasoning", chunk.reasoning)
         if chunk.content:
             self._take_text("content", chunk.content)
+        if chunk.arguments:
+            self._take_arguments(chunk.call_id or "", chunk.name or "", chunk.arguments)
 
     def flush(self) -> None:
         """At the end: what was held back of a character, where there is still room for it."""
         with suppress(LogFull):
             for kind, encoder in self._encoders.items():
                 self._log.append_text(kind, encoder.flush())
+            if self._calls is not None:
+                self._calls.flush()
+
+    @property
+    def complete_calls(self) -> list[CallName]:
+        """The calls to be run, in order, if the answer came to a good end: those of a model that stopped to call."""
+        return self._calls.names if self._calls is not None and self.finish_reason == "tool_calls" else []
+
+    def _take_arguments(self, call_id: str, name: str, arguments: str) -> None:
+        if self.first_text_ms is None:
+            self._note_first_text()
+        if self._calls is None:
+            self._calls = IncomingCalls(self._log)
+        try:
+            self._calls.take(call_id, name, arguments)
+        except CallTooLong:
+            raise OutputTooLong(
+                f"the arguments of a tool call are longer than {CALL_ARGUMENTS_BYTES} bytes; what fitted was kept",
+                hint="Have the tool take less at a time.",
+                provider=self._identity.provider,
+            ) from None
+        except LogFull:
+            raise self._too_long() from None
+
+    def _note_first_text(self) -> None:
+        self.first_text_ms = (time.monotonic() - self.began) * 1000
 
     def _take_text(self, kind: TextKind, text: str) -> None:
         if self.first_text_ms is None:
-            self.first_text_ms = (time.monotonic() - self.began) * 1000
+            self._note_first_text()
         encoder = self._encoders.get(kind)
         if encoder is None:
             encoder = self._encoders[kind] = ScalarEncoder()
         try:
             self._log.append_text(kind, encoder.encode(text))
         except LogFull:
-            raise OutputTooLong(
-                "the answer is longer than a stream may hold; what fitted was kept",
-                hint="Ask for less at a time, or set max_tokens.",
-                provider=self._identity.provider,
-            ) from None
+            raise self._too_long() from None
+
+    def _too_long(self) -> OutputTooLong:
+        return OutputTooLong(
+            "the answer is longer than a stream may hold; what fitted was kept",
+            hint="Ask for less at a time, or set max_tokens.",
+            provider=self._identity.provider,
+        )
 
     def _started(self, seq: int) -> StreamStarted:
         identity = self._identity

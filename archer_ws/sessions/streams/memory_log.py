@@ -23,6 +23,7 @@ from archer_ws.sessions.streams.events import (
     TextKind,
 )
 from archer_ws.sessions.streams.log import DELTA_BYTES_MAX, LOG_BYTES_MAX, LogFull, Watcher
+from archer_ws.sessions.streams.scalars import boundary
 
 SomeEvent = TypeVar("SomeEvent", bound=ControlEvent)
 
@@ -87,10 +88,10 @@ class MemoryLog:
             self._append_event(call or kind, text)
             self._notify()
             return
-        fitting = text[: _boundary(text, LOG_BYTES_MAX - len(self._text))]
+        fitting = text[: boundary(text, LOG_BYTES_MAX - len(self._text))]
         start = 0
         while start < len(fitting):
-            end = _boundary(fitting, start + DELTA_BYTES_MAX)
+            end = boundary(fitting, start + DELTA_BYTES_MAX)
             self._append_event(call or kind, fitting[start:end])
             start = end
         if fitting:
@@ -195,12 +196,3 @@ class MemoryLog:
 
 def _delta(first: int, last: int, kind: TextKind | CallName, text: bytes) -> Delta:
     return Delta(first, last, kind, text) if isinstance(kind, str) else Delta(first, last, "arguments", text, kind)
-
-
-def _boundary(text: bytes, at: int) -> int:
-    """The last place between two characters, or at the end, that is not behind `at`."""
-    if at >= len(text):
-        return len(text)
-    while at > 0 and text[at] & 0xC0 == 0x80:
-        at -= 1
-    return at

@@ -28,3 +28,12 @@ class ScalarEncoder:
         """What is still held back, at the end."""
         half, self._half = self._half, ""
         return "\ufffd".encode() if half else b""
+
+
+def boundary(text: bytes, at: int) -> int:
+    """The last place in UTF-8 between two characters, or at the end, that is not behind `at`."""
+    if at >= len(text):
+        return len(text)
+    while at > 0 and text[at] & 0xC0 == 0x80:
+        at -= 1
+    return at

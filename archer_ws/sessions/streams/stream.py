@@ -21,8 +21,9 @@ from archer_ws.core.lean_event import LeanEvent
 from archer_ws.core.limits import STREAM_OVERHEAD_BYTES
 from archer_ws.llm_gateway.types import CancelReason, ProgressPhase, StreamStatus, TokenUsage
 from archer_ws.sessions.admission import admit
+from archer_ws.sessions.streams.calls import as_tool_call, complete
 from archer_ws.sessions.streams.end_line import EndLine
-from archer_ws.sessions.streams.events import StreamEnded, StreamProgress
+from archer_ws.sessions.streams.events import CallName, StreamEnded, StreamProgress
 from archer_ws.sessions.streams.hold import Hold
 from archer_ws.sessions.streams.intake import Intake
 from archer_ws.sessions.streams.outcome import Outcome, final_usage
@@ -208,7 +209,7 @@ class Stream:
             self._admitted.set()
             await self._generate(reader)
             intake.flush()
-            if work.is_stored and not await work.settle(self.status, self.log.text("content")):
+            if work.is_stored and not await self._settle(work, intake):
                 self.stored = False
         except Exception as cause:  # noqa: BLE001 - the edge of a generation: whatever breaks, its readers get an end
             self._outcome = Outcome.broken(cause)
@@ -228,6 +229,14 @@ class Stream:
         await admit(
             work, self.stream_id, self._decision, limit_s=self._rules.admit_limit_s, on_orphan=self._rules.on_orphan
         )
+
+    async def _settle(self, work: Work, intake: Intake) -> bool:
+        calls = [as_tool_call(call, self.log.arguments(call.call_id)) for call in self._complete_calls(intake)]
+        return await work.settle(self.status, self.log.text("content"), calls)
+
+    def _complete_calls(self, intake: Intake) -> list[CallName]:
+        """The calls that may be run: none of an answer that did not come to its good end."""
+        return intake.complete_calls if self.status == "completed" else []
 
     def _let_go(self) -> None:
         """Keep only what can still be asked for, and nothing for readers who have nothing to come."""
@@ -291,6 +300,9 @@ class Stream:
         if outcome is None:
             # The owner itself was cancelled: its loop is closing.
             outcome = self._outcome = Outcome("cancelled", self._cancel_reason or "draining")
+        # Only now can nothing make the answer a bad one any more.
+        for call in self._complete_calls(intake):
+            self.log.append(complete(self.stream_id, call, needs_approval=work.needs_approval(call.name)))
         usage = final_usage(outcome.status, intake.usage, self.log.text_bytes, work.estimate_prompt)
         error = outcome.error
         self.ended_at = utc_now()

@@ -1,9 +1,10 @@
 """What a stream is made from: its identity, and the work it does."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from archer_ws.llm_gateway.tools import ToolCall
 from archer_ws.llm_gateway.types import StreamChunk, StreamStatus
 
 
@@ -27,8 +28,12 @@ class Work(Protocol):
     async def open_shorter(self) -> AsyncGenerator[StreamChunk, None] | None:
         """Once more with less before it, where what was sent did not fit the model; None where that makes no sense."""
 
-    async def settle(self, status: StreamStatus, content: str) -> bool:
-        """Keep the answer, and tell whether it is kept by now; never waits longer than `Limits.settle_limit_s`."""
+    async def settle(self, status: StreamStatus, content: str, calls: Sequence[ToolCall]) -> bool:
+        """Keep the answer with its complete calls, and tell whether it is kept by now; never waits longer than
+        `Limits.settle_limit_s`."""
+
+    def needs_approval(self, tool: str) -> bool:
+        """Whether the request says that a person must agree before this tool runs."""
 
     def estimate_prompt(self) -> int:
         """About how many tokens were sent, for a provider that did not say."""

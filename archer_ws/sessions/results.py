@@ -1,0 +1,65 @@
+"""The results of tool calls that a session's turn begins with: where they stand, and what they may answer. Pure."""
+
+from collections.abc import Sequence
+
+from archer_ws.core.exceptions import FieldError, InvalidParams
+from archer_ws.llm_gateway.types import ChatMessage, MessageRole
+from archer_ws.sessions.history import Remembered
+
+
+def check_place(turn: Sequence[ChatMessage]) -> None:
+    """Refuse a result behind another message: a turn begins with them.
+
+    Raises:
+        InvalidParams: with the path of its call's id.
+    """
+    is_behind = False
+    for place, message in enumerate(turn):
+        if message.role is not MessageRole.TOOL:
+            is_behind = True
+        elif is_behind:
+            raise _refused(place, "results stand before all other messages of the turn", "Send them first.")
+
+
+def check_open(turn: Sequence[ChatMessage], history: Sequence[Remembered]) -> None:
+    """Refuse the result of a call that is not open.
+
+    Raises:
+        InvalidParams: with the path of its call's id.
+    """
+    if turn[0].role is not MessageRole.TOOL:
+        return
+    still_open = open_calls(history)
+    for place, message in enumerate(turn):
+        if message.role is MessageRole.TOOL:
+            if message.call_id not in still_open:
+                raise _refused(
+                    place,
+                    "no call with this id is open in the session",
+                    "Send the results of calls behind the last user message that have none yet, each once; the "
+                    "session's messages have them as tool_calls.",
+                )
+            still_open.remove(message.call_id)
+
+
+def open_calls(history: Sequence[Remembered]) -> set[str]:
+    """The ids of the calls that have no result yet. A user who went on without them has closed them."""
+    found: set[str] = set()
+    answered: set[str] = set()
+    for place in range(len(history) - 1, -1, -1):
+        message = history[place].chat
+        if message.role is MessageRole.USER:
+            break
+        if message.call_id is not None:
+            answered.add(message.call_id)
+        for call in message.tool_calls or ():
+            if call.call_id in answered:
+                answered.remove(call.call_id)
+            else:
+                found.add(call.call_id)
+    return found
+
+
+def _refused(place: int, message: str, hint: str) -> InvalidParams:
+    path = f"messages.{place}.call_id"
+    return InvalidParams(f"{path}: {message}", hint=hint, errors=[FieldError(path=path, message=message)])

@@ -1,0 +1,85 @@
+"""The tool calls of one answer on their way into a stream's log: their arguments as they come, the calls once they are
+complete."""
+
+from archer_ws.core.limits import CALL_ARGUMENTS_BYTES
+from archer_ws.llm_gateway.tools import ToolCall
+from archer_ws.sessions.streams.events import CallName, MakeEvent, StreamToolCall
+from archer_ws.sessions.streams.log import StreamLog
+from archer_ws.sessions.streams.scalars import ScalarEncoder, boundary
+
+
+class CallTooLong(Exception):
+    """A call's arguments passed CALL_ARGUMENTS_BYTES; what fitted was kept."""
+
+
+class _Incoming:
+    __slots__ = ("encoder", "name", "size")
+
+    def __init__(self, name: CallName) -> None:
+        self.name = name
+        self.encoder = ScalarEncoder()
+        #: Bytes of arguments that the log has.
+        self.size = 0
+
+
+class IncomingCalls:
+    """The calls of one answer, in the order in which they began."""
+
+    __slots__ = ("_calls", "_log")
+
+    def __init__(self, log: StreamLog) -> None:
+        self._log = log
+        self._calls: dict[str, _Incoming] = {}
+
+    @property
+    def names(self) -> list[CallName]:
+        """Every call that has arguments, complete or not."""
+        return [call.name for call in self._calls.values()]
+
+    def take(self, call_id: str, name: str, arguments: str) -> None:
+        """Put a piece of a call's arguments into the log; a call keeps the name that it had first.
+
+        Raises:
+            CallTooLong: the call has too many by now.
+            LogFull: the log has no room for it.
+        """
+        call = self._calls.get(call_id)
+        if call is None:
+            call = self._calls[call_id] = _Incoming(CallName(call_id, name))
+        text = call.encoder.encode(arguments)
+        fitting = text[: boundary(text, CALL_ARGUMENTS_BYTES - call.size)]
+        call.size += len(fitting)
+        self._log.append_text("arguments", fitting, call.name)
+        if len(fitting) < len(text):
+            raise CallTooLong
+
+    def flush(self) -> None:
+        """At the end: what was held back of a character.
+
+        Raises:
+            LogFull: the log has no room for it.
+        """
+        for call in self._calls.values():
+            self._log.append_text("arguments", call.encoder.flush(), call.name)
+
+
+def complete(stream_id: str, call: CallName, *, needs_approval: bool) -> MakeEvent:
+    """What tells that a call can be run; its arguments are in the log."""
+
+    def make(seq: int) -> StreamToolCall:
+        return StreamToolCall(
+            stream_id=stream_id,
+            seq=seq,
+            call_id=call.call_id,
+            name=call.name,
+            arguments="",
+            by="client",
+            needs_approval=needs_approval or None,
+        )
+
+    return make
+
+
+def as_tool_call(event: CallName | StreamToolCall, arguments: str) -> ToolCall:
+    """The call as messages and answers have it. Not checked: a model may call what nobody offered."""
+    return ToolCall.model_construct(call_id=event.call_id, name=event.name, arguments=arguments)
