@@ -50,9 +50,9 @@ def after(*messages: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_tools_are_unfolded() -> None:
-    (tool,) = asked(tools=[WEATHER]).tools or ()
+    [tool] = asked(tools=[WEATHER]).tools or []
     assert tool.model_dump(exclude_none=True) == WEATHER["function"]
-    (bare,) = asked(tools=[{"type": "function", "function": {"name": "now"}}]).tools or ()
+    [bare] = asked(tools=[{"type": "function", "function": {"name": "now"}}]).tools or []
     assert bare.model_dump(exclude_none=True) == {"name": "now"}
 
 
@@ -85,14 +85,14 @@ def test_an_assistant_s_calls_come_back_with_text_or_without(said: dict[str, Any
 @pytest.mark.parametrize("arguments", ["{}", ""])
 def test_a_call_without_arguments_has_an_empty_object(arguments: str) -> None:
     call = {"id": "1", "type": "function", "function": {"name": "now", "arguments": arguments}}
-    (made,) = asked(**after({"role": "assistant", "tool_calls": [call]})).messages[1].tool_calls or ()
+    [made] = asked(**after({"role": "assistant", "tool_calls": [call]})).messages[1].tool_calls or []
     assert made.arguments == "{}"
 
 
 def test_arguments_stay_as_they_were_written() -> None:
     written = '{ "b":1.0,\n "a": 12345678901234567890 }'
     call = {**CALL, "function": {"name": "f", "arguments": written}}
-    (made,) = asked(**after({"role": "assistant", "tool_calls": [call]})).messages[1].tool_calls or ()
+    [made] = asked(**after({"role": "assistant", "tool_calls": [call]})).messages[1].tool_calls or []
     assert made.arguments == written
 
 
