@@ -143,6 +143,7 @@ CODES = {
     "provider_quota": -32039,
     "draining": -32040,
     "output_too_long": -32041,
+    "conflict": -32048,
     "not_found": -32049,
 }
 #: What stands behind the server, not the server, causes these; of them, the cause decides about trying again.

@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Body, Path, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from starlette.responses import JSONResponse
 
 from archer_ws.api.dependencies import Principal, RequestId, Services, ServicesDep
 from archer_ws.api.http.generation_route import GenerationRoute
@@ -180,11 +179,10 @@ async def _chunks(
 
 
 def _whole(headers: Mapping[str, str], stream: Stream) -> Response:
-    answer = _error_of(stream, headers)
-    if answer is None:
-        whole = completion(chat_response(stream)).model_dump()
-        answer = JSONResponse(whole, headers={"X-Stream-ID": stream.stream_id, **headers})
-    return answer
+    if error := _error_of(stream, headers):
+        return error
+    body = completion(chat_response(stream)).model_dump_json()
+    return Response(body, headers={"X-Stream-ID": stream.stream_id, **headers}, media_type="application/json")
 
 
 def _error_of(stream: Stream, headers: Mapping[str, str]) -> Response | None:

@@ -153,9 +153,7 @@ class Stream:
 
     def progress(self, phase: ProgressPhase, detail: str | None) -> None:
         """Tell what happens before the first text."""
-        self.log.append(
-            lambda seq: StreamProgress(stream_id=self.stream_id, seq=seq, phase=phase, detail=detail),
-        )
+        self.log.append(lambda seq: StreamProgress(stream_id=self.stream_id, seq=seq, phase=phase, detail=detail))
 
     def hold(self) -> Hold:
         """Keep the stream alive as its reader (protocol section 7)."""

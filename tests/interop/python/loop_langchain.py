@@ -5,6 +5,7 @@ from typing import Any
 from langchain_core.messages import AIMessageChunk, BaseMessage, HumanMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
+
 from tests.interop.python.loop import Loop, run
 
 

@@ -2,10 +2,11 @@
 
 import asyncio
 
-from tests.interop.python.loop import Loop, run
 from pydantic_ai import Agent
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai import OpenAIProvider
+
+from tests.interop.python.loop import Loop, run
 
 
 async def asked(server: dict[str, str], loop: Loop) -> str:
