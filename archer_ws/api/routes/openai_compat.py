@@ -33,6 +33,14 @@ from archer_ws.sessions.views import chat_response
 router = APIRouter(prefix=PREFIX, tags=["openai"])
 completions_router = APIRouter(prefix=PREFIX, route_class=GenerationRoute, tags=["openai"])
 
+_WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "The weather in a city, now.",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    },
+}
 EXAMPLES: dict[str, Any] = {
     "plain": {
         "summary": "A question",
@@ -51,6 +59,34 @@ EXAMPLES: dict[str, Any] = {
             "max_completion_tokens": 100,
             "stream": True,
             "stream_options": {"include_usage": True},
+        },
+    },
+    "tool": {
+        "summary": "A tool that the model may call",
+        "value": {
+            "messages": [{"role": "user", "content": "What is the weather in Oslo?"}],
+            "tools": [_WEATHER],
+        },
+    },
+    "result": {
+        "summary": "What the tool said",
+        "value": {
+            "messages": [
+                {"role": "user", "content": "What is the weather in Oslo?"},
+                {
+                    "role": "assistant",
+                    "content": None,
+                    "tool_calls": [
+                        {
+                            "id": "k3Zq9TxB1",
+                            "type": "function",
+                            "function": {"name": "get_weather", "arguments": '{"city": "Oslo"}'},
+                        }
+                    ],
+                },
+                {"role": "tool", "tool_call_id": "k3Zq9TxB1", "content": "Rain, 4 °C."},
+            ],
+            "tools": [_WEATHER],
         },
     },
 }
