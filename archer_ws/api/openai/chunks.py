@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from archer_ws.api.openai.errors import error_of_end, openai_error
 from archer_ws.api.streaming.sse import DONE
 from archer_ws.llm_gateway.types import ChatResponse, TokenUsage
-from archer_ws.sessions.streams.events import Delta, Event, StreamEnded, StreamStarted
+from archer_ws.sessions.streams.events import CallName, Delta, Event, StreamEnded, StreamStarted
 from archer_ws.sessions.streams.stream import Stream
 
 #: Stands for the text in the constant part of a chunk.
@@ -162,13 +162,21 @@ class ChunkEncoder:
         self._around_reasoning = self._around({"reasoning_content": _MARK})
         #: By a call's id, once its first piece is sent. Its place among the calls is its index.
         self._around_calls: dict[str, tuple[bytes, bytes]] = {}
+        #: Of the last piece's call: most pieces are of the same.
+        self._call: CallName | None = None
+        self._around_call = self._around_content
         self._began = False
 
     def __call__(self, event: Event) -> bytes:
         """The event's bytes on the wire; none for what OpenAI's API has no word for."""
         match event:
             case Delta():
-                before, after = self._around_text(event)
+                if event.kind == "content":
+                    before, after = self._around_content
+                elif event.call is not None and event.call is self._call:
+                    before, after = self._around_call
+                else:
+                    before, after = self._around_other(event)
                 return b"%b%b%b" % (before, encode_basestring(event.text.decode()).encode(), after)
             case StreamStarted():
                 return self._opening()
@@ -177,19 +185,20 @@ class ChunkEncoder:
             case _:
                 return b""  # OpenAI's API has nothing like it; of a complete call, the pieces are sent.
 
-    def _around_text(self, delta: Delta) -> tuple[bytes, bytes]:
-        """What stands before and after the text in its chunk."""
-        if delta.kind == "content":
-            return self._around_content
+    def _around_other(self, delta: Delta) -> tuple[bytes, bytes]:
+        """What stands before and after reasoning, or arguments of another call than the last piece's."""
         if delta.call is None:
             return self._around_reasoning
         call_id, name = delta.call
-        return self._around_calls.get(call_id) or self._around_first_piece(call_id, name)
-
-    def _around_first_piece(self, call_id: str, name: str) -> tuple[bytes, bytes]:
-        """The first piece of a call says which it is; the others, only its index."""
+        known = self._around_calls.get(call_id)
+        if known is not None:
+            self._call, self._around_call = delta.call, known
+            return known
+        # The first piece of a call says which it is; the others, only its index.
         index = len(self._around_calls)
-        self._around_calls[call_id] = self._around({"tool_calls": [{"index": index, "function": {"arguments": _MARK}}]})
+        others = self._around({"tool_calls": [{"index": index, "function": {"arguments": _MARK}}]})
+        self._around_calls[call_id] = self._around_call = others
+        self._call = delta.call
         function = {"name": name, "arguments": _MARK}
         return self._around({"tool_calls": [{"index": index, "id": call_id, "type": "function", "function": function}]})
 
