@@ -17,7 +17,11 @@ from archer_ws.llm_gateway.tools import NamedTool, ToolCall
 from archer_ws.llm_gateway.types import ChatRequest, ChatResponse
 
 HELLO = {"role": "user", "content": "hello"}
-PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+PARAMETERS = {
+    "type": "object",
+    "properties": {"city": {"type": "string"}, "unit": {"enum": ["C", None], "default": None}},
+    "required": ["city"],
+}
 WEATHER = {
     "type": "function",
     "function": {"name": "get_weather", "description": "Now.", "parameters": PARAMETERS, "strict": True},
@@ -51,7 +55,7 @@ def after(*messages: dict[str, Any]) -> dict[str, Any]:
 
 def test_tools_are_unfolded() -> None:
     [tool] = asked(tools=[WEATHER]).tools or []
-    assert tool.model_dump(exclude_none=True) == WEATHER["function"]
+    assert dict(tool) == {**WEATHER["function"], "idempotent": None, "needs_approval": None}
     [bare] = asked(tools=[{"type": "function", "function": {"name": "now"}}]).tools or []
     assert bare.model_dump(exclude_none=True) == {"name": "now"}
 

@@ -48,7 +48,14 @@ class FunctionTool(WireModel):
 
     def as_ours(self) -> dict[str, Any]:
         """The same as a Tool's fields."""
-        return self.function.model_dump(exclude_none=True)
+        function = self.function
+        return {
+            "name": function.name,
+            "description": function.description,
+            # As it is: a null in a schema means something.
+            "parameters": function.parameters,
+            "strict": function.strict,
+        }
 
 
 class CalledFunction(WireModel):
