@@ -55,7 +55,7 @@ def after(*messages: dict[str, Any]) -> dict[str, Any]:
 
 def test_tools_are_unfolded() -> None:
     [tool] = asked(tools=[WEATHER]).tools or []
-    assert dict(tool) == {**WEATHER["function"], "idempotent": None, "needs_approval": None}
+    assert (tool.name, tool.description, tool.parameters, tool.strict) == ("get_weather", "Now.", PARAMETERS, True)
     [bare] = asked(tools=[{"type": "function", "function": {"name": "now"}}]).tools or []
     assert bare.model_dump(exclude_none=True) == {"name": "now"}
 
