@@ -1,7 +1,8 @@
 """A chat as Anthropic's Messages API wants it.
 
 Pure. The API takes the system prompt apart, needs `max_tokens` and combines neighbours of one role by itself
-(https://platform.claude.com/docs/en/api/messages). What stands in the turns is turns.py's, what may be called tools.py's.
+(https://platform.claude.com/docs/en/api/messages). What stands in the turns is turns.py's, what may be called is
+tools.py's.
 """
 
 from collections.abc import Sequence
