@@ -23,7 +23,7 @@ pub const PROTOCOL_VERSION: i64 = 1;
 /// The WebSocket subprotocol to offer.
 pub const SUBPROTOCOL: &str = "archer.v1";
 /// The `schema_hash` of the server that these types were made for.
-pub const SCHEMA_HASH: &str = "433625f3bae9289d";
+pub const SCHEMA_HASH: &str = "206ad926fdd892bd";
 
 /// The params of a method, which know its name and what it gives.
 pub trait Method: Serialize {
@@ -965,6 +965,9 @@ pub enum ErrorKind {
     /// `storage_unavailable`
     #[serde(rename = "storage_unavailable")]
     StorageUnavailable,
+    /// `conflict`
+    #[serde(rename = "conflict")]
+    Conflict,
     /// `not_found`
     #[serde(rename = "not_found")]
     NotFound,
@@ -1018,6 +1021,7 @@ impl ErrorKind {
             Self::OutputTooLong => "output_too_long",
             Self::Unsupported => "unsupported",
             Self::StorageUnavailable => "storage_unavailable",
+            Self::Conflict => "conflict",
             Self::NotFound => "not_found",
             Self::InvalidRequest => "invalid_request",
             Self::MethodNotFound => "method_not_found",
@@ -1615,6 +1619,7 @@ impl fmt::Display for ReadinessReportStatus {
 
 /// How a tool's run ended.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum ResultStatus {
     /// `ok`
     #[serde(rename = "ok")]
@@ -1634,6 +1639,9 @@ pub enum ResultStatus {
     /// `lost`
     #[serde(rename = "lost")]
     Lost,
+    /// A value of a newer server.
+    #[serde(untagged)]
+    Unknown(String),
 }
 
 impl ResultStatus {
@@ -1646,6 +1654,7 @@ impl ResultStatus {
             Self::Timeout => "timeout",
             Self::Cancelled => "cancelled",
             Self::Lost => "lost",
+            Self::Unknown(text) => text,
         }
     }
 }
@@ -1894,6 +1903,15 @@ pub struct StoredMessage {
     /// Which of several speakers of that role said it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// The calls that the model made in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_calls: Option<Vec<ToolCall>>,
+    /// Which call it is the result of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call_id: Option<String>,
+    /// How that call ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result_status: Option<ResultStatus>,
     /// The stream that produced or carried the message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream_id: Option<String>,

@@ -416,6 +416,7 @@ export type ErrorKind =
   | "output_too_long"
   | "unsupported"
   | "storage_unavailable"
+  | "conflict"
   | "not_found"
   | "invalid_request"
   | "method_not_found"
@@ -829,6 +830,12 @@ export interface StoredMessage {
   content: string;
   /** Which of several speakers of that role said it. */
   name?: string | null;
+  /** The calls that the model made in it. */
+  tool_calls?: ToolCall[] | null;
+  /** Which call it is the result of. */
+  call_id?: string | null;
+  /** How that call ended. */
+  result_status?: ResultStatus | (string & {}) | null;
   /** The stream that produced or carried the message. */
   stream_id?: string | null;
   /** How the stream that made it ended. */

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 use tokio_tungstenite::tungstenite::Message;
 
-use super::stream::{Event, Inbox, UnknownEvent};
+use super::stream::{ArgumentsDelta, Event, Inbox, UnknownEvent};
 use super::{Error, Ids, Numbered};
 use crate::archer::{
     Method, Notification, RequestId, Response, ServerMessage, StreamCancelParams,
@@ -331,11 +331,17 @@ fn event_of(notification: Notification, seq: u64, frame: &str) -> Option<Event> 
     match notification {
         Notification::StreamStarted(it) => Some(Event::Started(it)),
         Notification::StreamProgress(it) => Some(Event::Progress(it)),
-        Notification::StreamDelta(it) => match (it.content, it.reasoning) {
-            (Some(text), _) => Some(Event::Content(text)),
-            (None, Some(text)) => Some(Event::Reasoning(text)),
-            (None, None) => unknown_text(seq, frame),
+        Notification::StreamDelta(it) => match (it.content, it.reasoning, it.arguments) {
+            (Some(text), ..) => Some(Event::Content(text)),
+            (None, Some(text), _) => Some(Event::Reasoning(text)),
+            (None, None, Some(arguments)) => Some(Event::Arguments(ArgumentsDelta {
+                call_id: it.call_id?,
+                name: it.name?,
+                arguments,
+            })),
+            (None, None, None) => unknown_text(seq, frame),
         },
+        Notification::StreamToolCall(it) => Some(Event::ToolCall(it)),
         Notification::StreamEnded(it) => Some(Event::Ended(it)),
         Notification::Unknown { method, params } => Some(Event::Unknown(UnknownEvent {
             method,
