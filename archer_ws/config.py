@@ -169,6 +169,9 @@ class Settings(BaseSettings):
     model_load_timeout_s: Seconds = Field(
         300, description="How long the first text may take where a model is loaded first"
     )
+    provider_transport: Annotated[Literal["own", "library"], PrefixedOnly()] = Field(
+        "own", description="What carries requests that go straight to a provider: our own connections, or httpx's"
+    )
     max_retries: Retries = Field(2, description="Further attempts after a failure that a retry can mend")
     retry_after_max_s: SecondsOrZero = Field(30, description="The longest pause that a provider may ask for")
 
@@ -243,7 +246,7 @@ class Settings(BaseSettings):
         servers = (self.ollama_host, self.openai_base_url, self.anthropic_base_url, self.redis_url, self.surrealdb_url)
         return [address for address in servers if address]
 
-    @field_validator("llm_provider", "log_format", mode="before")
+    @field_validator("llm_provider", "log_format", "provider_transport", mode="before")
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value

@@ -12,12 +12,12 @@ from typing import Any
 
 import structlog
 from fastapi import FastAPI
-from starlette.middleware.cors import CORSMiddleware
 
 from archer_ws import __version__
 from archer_ws.agents.orchestrator import Orchestrator
 from archer_ws.api.dependencies import Services
 from archer_ws.api.http.access_log import RequestLog
+from archer_ws.api.http.cors import LeanCORS
 from archer_ws.api.http.errors import install_error_handlers
 from archer_ws.api.http.head_requests import HeadAsGet
 from archer_ws.api.http.request_body import BodyLimit
@@ -96,7 +96,7 @@ def create_app(settings: Settings | None = None, *, limits: Limits = Limits()) -
     app.add_middleware(BodyLimit, max_bytes=settings.max_content_bytes + BODY_ALLOWANCE_BYTES)
     app.add_middleware(CredentialGuard, tokens=tokens)
     app.add_middleware(
-        CORSMiddleware,
+        LeanCORS,
         allow_origins=[*settings.cors_origins, *TAURI_ORIGINS],
         allow_methods=["*"],
         allow_headers=["*"],

@@ -19,7 +19,7 @@ import re
 import sys
 import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Literal, TextIO
 
@@ -28,6 +28,7 @@ from pydantic import BaseModel
 from structlog.stdlib import ProcessorFormatter
 from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
+from archer_ws.core.console_line import console_line
 from archer_ws.core.line_writer import LineWriter
 from archer_ws.core.secrets import MASK, scrubbed, without_secrets
 
@@ -79,6 +80,29 @@ class _Handler(logging.Handler):
     def flush(self) -> None:
         """Wait a moment for what is still to be written; called when the process ends."""
         _lines.flush(FLUSH_S)
+
+
+class _Formatter(ProcessorFormatter):
+    """Makes a record's line.
+
+    Our own records need no more than the rendering; structlog's formatter copies each of them first, for other handlers
+    that there might be. Other people's records still go its way.
+    """
+
+    def __init__(self, preparing: Sequence[Processor], rendering: Sequence[Processor]) -> None:
+        super().__init__(
+            foreign_pre_chain=preparing, processors=[ProcessorFormatter.remove_processors_meta, *rendering]
+        )
+        self._rendering = tuple(rendering)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, without its end."""
+        if not isinstance(record.msg, dict) or not hasattr(record, "_logger"):
+            return super().format(record)
+        line: Any = record.msg.copy()
+        for process in self._rendering:
+            line = process(None, record.levelname, line)
+        return str(line)
 
 
 def _tell_dropped(count: int) -> None:
@@ -140,12 +164,7 @@ def configure_logging(
         cache_logger_on_first_use=True,
     )
     handler = _Handler(stream)
-    handler.setFormatter(
-        ProcessorFormatter(
-            foreign_pre_chain=common,
-            processors=[ProcessorFormatter.remove_processors_meta, *_rendering(fmt, stream or sys.stderr)],
-        )
-    )
+    handler.setFormatter(_Formatter(common, _rendering(fmt, stream or sys.stderr)))
     handler.addFilter(_may_pass)
     _set_levels(threshold)
     _take_over(handler)
@@ -203,14 +222,12 @@ def _exception_text(exc_info: ExcInfo) -> str:
 def _rendering(fmt: Literal["json", "console"], stream: TextIO | None) -> list[Processor]:
     if fmt == "json":
         return [structlog.processors.JSONRenderer()]
-    return [
-        _one_line,
-        structlog.dev.ConsoleRenderer(
-            colors=stream is not None and stream.isatty(),
-            sort_keys=False,
-            exception_formatter=structlog.dev.plain_traceback,
-        ),
-    ]
+    if stream is None or not stream.isatty():
+        return [_one_line, console_line]
+    coloured = structlog.dev.ConsoleRenderer(
+        colors=True, sort_keys=False, exception_formatter=structlog.dev.plain_traceback
+    )
+    return [_one_line, coloured]
 
 
 def _one_line(_logger: WrappedLogger, _method: str, event_dict: EventDict) -> EventDict:

@@ -21,6 +21,8 @@ SHORTEST = 8
 #: So many characters of a form may have gone out before it is noticed: they are its beginning (`sk-`), and no secret.
 _UNNOTICED = 3
 _SEED = _UNNOTICED + 1
+#: A text is long that has so many times the characters of the longest form.
+_LONG = 4
 #: Where every form of base64's three alignments begins to depend on the secret alone, in characters.
 _BASE64_STARTS = (0, 2, 3)
 
@@ -51,9 +53,10 @@ class _Known:
     def __init__(self) -> None:
         self._secrets: dict[str, None] = {}
         self.pattern: re.Pattern[str] | None = None
-        #: Those looked for in answers.
+        #: Those looked for in answers, the longest first; how each begins; and the longest's length in characters.
         self.in_answers: tuple[str, ...] = ()
         self.seeds: re.Pattern[str] | None = None
+        self.longest = 0
 
     def add(self, secret: str) -> None:
         if len(secret) >= SHORTEST and secret not in self._secrets:
@@ -72,6 +75,15 @@ class _Known:
         self.in_answers = tuple(_ordered(form for known in unmistakable for form in _forms(known)))
         seeds = _ordered(form[:_SEED] for form in self.in_answers)
         self.seeds = re.compile("|".join(map(re.escape, seeds))) if seeds else None
+        self.longest = max(map(len, self.in_answers), default=0)
+
+    def is_not_in(self, long_text: str) -> bool:
+        """Whether no form stands in a long text, nor begins at its end. Looking for whole forms costs a tenth of what
+        looking for their beginnings costs."""
+        assert self.seeds is not None
+        if any(form in long_text for form in self.in_answers):
+            return False
+        return self.seeds.search(long_text, len(long_text) - self.longest) is None
 
 
 _known = _Known()
@@ -129,11 +141,13 @@ class AnswerScrubber:
 
     def feed(self, text: str) -> str:
         """What may go out now that `text` has come."""
-        seeds = _known.seeds
+        known = _known
+        seeds = known.seeds
         if seeds is None:
             return text
         window = f"{self._tail}{self._held}{text}"
-        if not self._held and seeds.search(window) is None:
+        is_short = len(window) < _LONG * known.longest
+        if not self._held and (seeds.search(window) is None if is_short else known.is_not_in(window)):
             self._tail = window[-_UNNOTICED:]
             return text
         return self._release(window)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, ChatRequest, MessageRole
+from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, ChatRequest, MessageRole, Route
 
 
 def conversation(request: ChatRequest, history: Sequence[ChatMessage] = ()) -> Sequence[ChatMessage]:
@@ -14,8 +14,8 @@ def conversation(request: ChatRequest, history: Sequence[ChatMessage] = ()) -> S
     return [*before, *history, *request.messages]
 
 
-def options_of(request: ChatRequest, **told: Any) -> ChatOptions:
-    """The request's options, with what its caller adds (see ChatOptions)."""
+def options_of(request: ChatRequest, route: Route, **told: Any) -> ChatOptions:
+    """The request's options and which values the route gave it, with what the caller adds (see ChatOptions)."""
     return ChatOptions(
         stop=tuple(request.stop or ()),
         top_p=request.top_p,
@@ -23,6 +23,7 @@ def options_of(request: ChatRequest, **told: Any) -> ChatOptions:
         tools=tuple(request.tools or ()),
         tool_choice=request.tool_choice,
         parallel_tool_calls=request.parallel_tool_calls,
+        defaulted=route.defaulted,
         **told,
     )
 

@@ -4,6 +4,9 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
+from archer_ws.core.clock import utc_now
+from archer_ws.core.ids import new_id
+from archer_ws.llm_gateway.decoding.answers import Answer
 from archer_ws.llm_gateway.types import (
     ChatMessage,
     ChatOptions,
@@ -19,7 +22,10 @@ class Timeouts:
     """How long to wait for a provider, in seconds.
 
     `first_token_s` runs from the request to the first text, `idle_s` between chunks, `total_s` over the whole answer.
-    `model_load_s` takes the place of `first_token_s` for providers that load models on demand.
+    `model_load_s` takes the place of `first_token_s` for providers that load models on demand. A provider that takes
+    longer than `health_s` to tell its models is not well; who asks for the list itself waits `list_s`. A model that
+    says nothing for `loading_after_s` may be loading: a loaded one mostly answers sooner. `all_shown_s` is for what
+    Ollama tells of all its models, one by one.
     """
 
     connect_s: float = 5.0
@@ -27,6 +33,10 @@ class Timeouts:
     idle_s: float = 60.0
     total_s: float = 900.0
     model_load_s: float = 300.0
+    health_s: float = 5.0
+    list_s: float = 15.0
+    loading_after_s: float = 1.0
+    all_shown_s: float = 5.0
 
 
 class BaseLLMAdapter(ABC):
@@ -104,3 +114,17 @@ class BaseLLMAdapter(ABC):
 
     async def aclose(self) -> None:
         """Close connections and end child processes. A later call opens them anew."""
+
+    def _response(self, answer: Answer, model: str, *, id_prefix: str) -> ChatResponse:
+        """What `chat` gives; `model` is the one asked for, and `id_prefix` for an id where the answer has none."""
+        return ChatResponse(
+            id=answer.id or new_id(id_prefix),
+            content=answer.content,
+            reasoning=answer.reasoning,
+            model=answer.model or model,
+            provider=self.provider_name,
+            finish_reason=answer.finish_reason,
+            usage=answer.usage,
+            tool_calls=answer.tool_calls,
+            created_at=utc_now(),
+        )

@@ -43,9 +43,9 @@ _READ_CHARS = 64 * PROVIDER_MESSAGE_CHARS
 _WAITS = (asyncio.CancelledError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 #: A day: no provider means more, and an integer on the wire has its bounds.
 _MAX_RETRY_AFTER_MS = 86_400_000.0
-#: How clients name what fails while connecting: httpx and httpcore, aiohttp.
-_CONNECT_ERRORS = frozenset({"ConnectError", "ClientConnectorError"})
-_CONNECT_TIMEOUTS = frozenset({"ConnectTimeout", "ConnectionTimeoutError"})
+#: How our transport and others (httpx, httpcore) name what fails while connecting.
+_CONNECT_ERRORS = frozenset({"ConnectError"})
+_CONNECT_TIMEOUTS = frozenset({"ConnectTimeout"})
 #: How they name a request that can't be made from what they were given.
 _NOT_SENT = frozenset({"NotSendable", "InvalidURL", "UnsupportedProtocol", "LocalProtocolError"})
 _LOST = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
@@ -245,7 +245,6 @@ def failure_from_transport(identity: ProviderIdentity, error: BaseException) -> 
             hint=f"Check the address and the network. {hint}",
             provider=name,
         )
-    # Wrappers mislead (aiohttp's adapter for httpx2 says ConnectTimeout to every lost connection): ask the root.
     root = chain[-1]
     names = {base.__name__ for cause in chain for base in type(cause).__mro__}
     if names & _NOT_SENT:
@@ -257,9 +256,8 @@ def failure_from_transport(identity: ProviderIdentity, error: BaseException) -> 
             hint=hint if connecting else "Try again, or raise the time-outs (FIRST_TOKEN_TIMEOUT_S, IDLE_TIMEOUT_S).",
             provider=name,
         )
-    # The same adapter calls a connection that was made, and lost before the headers, a ConnectError.
-    was_lost = isinstance(root, _LOST) or type(root).__name__ == "ServerDisconnectedError"
-    if isinstance(root, ConnectionRefusedError) or (names & _CONNECT_ERRORS and not was_lost):
+    # A connection that was made, and lost in TLS's handshake, is none that nobody answers.
+    if isinstance(root, ConnectionRefusedError) or (names & _CONNECT_ERRORS and not isinstance(root, _LOST)):
         return ProviderUnavailable(f"nothing answers at {address} ({name})", hint=hint, provider=name)
     return ProviderUnavailable(
         f"the connection to {name} at {address} broke ({type(root).__name__})", hint="Try again.", provider=name
@@ -274,12 +272,11 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         seen.add(id(current))
         if not isinstance(current, _WAITS):
             yield current
-        # aiohttp keeps the operating system's error in an attribute, not in the chain.
-        inner = getattr(current, "os_error", None) or getattr(current, "_os_error", None)
         if isinstance(current, BaseExceptionGroup):
             # One for each address of the host.
-            inner = current.exceptions[0]
-        current = inner if isinstance(inner, BaseException) else (current.__cause__ or current.__context__)
+            current = current.exceptions[0]
+        else:
+            current = current.__cause__ or current.__context__
         # The attempt before this one, where a retry runs in its handler.
         if isinstance(current, ArcherError):
             return

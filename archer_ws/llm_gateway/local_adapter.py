@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 
-from archer_ws.core.clock import utc_now
 from archer_ws.core.exceptions import (
     ModelNotFound,
     ProviderError,
@@ -18,15 +17,16 @@ from archer_ws.core.exceptions import (
     ProviderUnavailable,
     UpstreamTruncated,
 )
-from archer_ws.core.ids import new_id
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
 from archer_ws.llm_gateway.catalog import Catalog
+from archer_ws.llm_gateway.decoding.answers import folded
 from archer_ws.llm_gateway.failures import ProviderIdentity
 from archer_ws.llm_gateway.local.model import CHILD_COMMAND, child_configuration, find_model, model_name
 from archer_ws.llm_gateway.local.process import Endpoint, LocalProcess
 from archer_ws.llm_gateway.local.supervisor import LocalSupervisor, crashed
 from archer_ws.llm_gateway.local.watch import HangWatch
 from archer_ws.llm_gateway.openai_adapter import OpenAIAdapter
+from archer_ws.llm_gateway.transport.carrier import CarrierName
 from archer_ws.llm_gateway.types import (
     ChatMessage,
     ChatOptions,
@@ -34,7 +34,6 @@ from archer_ws.llm_gateway.types import (
     ModelInfo,
     ProviderStatus,
     StreamChunk,
-    TokenUsage,
 )
 
 #: How long after a connection broke the child's end may become known, in seconds.
@@ -50,6 +49,7 @@ class LocalAdapter(BaseLLMAdapter):
         timeouts: `model_load_s` bounds the start of the child.
         catalog: facts for OpenAIAdapter.
         concurrency: how many requests may be under way, the waiting ones included.
+        carrier: what carries the requests to the child.
         sampling: fields of llama.cpp's server for requests that say nothing of them, over the catalog's for the model.
     """
 
@@ -64,6 +64,7 @@ class LocalAdapter(BaseLLMAdapter):
         timeouts: Timeouts,
         catalog: Catalog,
         concurrency: int,
+        carrier: CarrierName = "own",
         sampling: Mapping[str, float] | None = None,
     ) -> None:
         self._path = model_path
@@ -72,6 +73,7 @@ class LocalAdapter(BaseLLMAdapter):
         self._timeouts = timeouts
         self._catalog = catalog
         self._concurrency = concurrency
+        self._carrier = carrier
         chosen: dict[str, float | list[str]] = {
             **catalog.facts(self.provider_name, self.default_model).sampling,
             **(sampling or {}),
@@ -96,24 +98,10 @@ class LocalAdapter(BaseLLMAdapter):
 
         A stream inside: llama.cpp may not notice the cancel of a plain request before it is answered.
         """
-        content, reasoning = "", ""
-        finish_reason: str | None = None
-        usage: TokenUsage | None = None
-        async for chunk in self.stream_chat(messages, model, temperature, max_tokens, options=options):
-            content += chunk.content
-            reasoning += chunk.reasoning or ""
-            finish_reason = chunk.finish_reason or finish_reason
-            usage = chunk.usage or usage
-        return ChatResponse(
-            id=new_id("chatcmpl"),
-            content=content,
-            reasoning=reasoning or None,
-            model=self.default_model,
-            provider=self.provider_name,
-            finish_reason=finish_reason,
-            usage=usage,
-            created_at=utc_now(),
-        )
+        stream = self.stream_chat(messages, model, temperature, max_tokens, options=options)
+        async with aclosing(stream):
+            answer = folded([chunk async for chunk in stream])
+        return self._response(answer, self.default_model, id_prefix="chatcmpl")
 
     async def stream_chat(
         self,
@@ -226,6 +214,7 @@ class LocalAdapter(BaseLLMAdapter):
             default_model=self.default_model,
             timeouts=self._timeouts,
             concurrency=self._concurrency,
+            carrier=self._carrier,
             catalog=self._catalog,
             provider_name=self.provider_name,
             identity=ProviderIdentity(

@@ -9,9 +9,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from archer_ws.core.clock import utc_now
 from archer_ws.core.exceptions import ArcherError
-from archer_ws.core.ids import new_id
+from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
 from archer_ws.llm_gateway.alternation import alternating
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
 from archer_ws.llm_gateway.ollama.client import OllamaHttp
@@ -31,6 +30,7 @@ from archer_ws.llm_gateway.ollama.models import (
     shown_model,
 )
 from archer_ws.llm_gateway.probing import probe
+from archer_ws.llm_gateway.transport.carrier import CarrierName
 from archer_ws.llm_gateway.transport.provider_url import ProviderUrl
 from archer_ws.llm_gateway.types import (
     ChatMessage,
@@ -41,18 +41,14 @@ from archer_ws.llm_gateway.types import (
     StreamChunk,
 )
 
-#: A model that is loaded mostly answers sooner. In seconds.
-LOADING_AFTER_S = 1.0
-#: Lists come from Ollama's memory or small files; a server that takes longer is not well. In seconds.
-LIST_TIMEOUT_S = 5.0
 #: `context_window` stands before an answer's first token. In seconds.
 SHOW_TIMEOUT_S = 2.0
 #: How long a name's facts are believed (it may be pulled anew), and how long that they can't be had. In seconds.
 KNOWN_FOR_S, UNKNOWN_FOR_S = 300.0, 30.0
 #: How long it is believed with which context a model runs, in seconds: it is loaded anew when its owner says so.
 RUNNING_FOR_S = 10.0
-#: How many models of a list are asked about at once, and for how long altogether, in seconds.
-SHOWN_AT_ONCE, ALL_SHOWN_TIMEOUT_S = 4, 5.0
+#: How many models of a list are asked about at once.
+SHOWN_AT_ONCE = 4
 #: After the end marker the body ends at once; only a proxy holds it open. In seconds.
 BODY_END_S = 0.1
 
@@ -63,19 +59,39 @@ class OllamaAdapter(BaseLLMAdapter):
     Args:
         host: its URL with scheme, perhaps with a path.
         default_model: the model when a request names none.
-        timeouts: `connect_s` holds for every request, `total_s` for `chat`; a stream's other waits are the caller's.
-        concurrency: how many answers may run at once; the connection pool is made for it.
+        timeouts: `connect_s` holds for every request, `total_s` for `chat`, `health_s` for lists, and those about
+            models; a stream's other waits are the caller's.
+        concurrency: how many answers may run at once.
+        carrier: what carries the streams.
+        document_bytes: the most that is read of one line, a list of models, or a whole answer.
     """
 
     provider_name = "ollama"
     loads_models = True
 
-    def __init__(self, *, host: str, default_model: str, timeouts: Timeouts, concurrency: int) -> None:
+    def __init__(
+        self,
+        *,
+        host: str,
+        default_model: str,
+        timeouts: Timeouts,
+        concurrency: int,
+        carrier: CarrierName = "own",
+        document_bytes: int = PROVIDER_DOCUMENT_BYTES,
+    ) -> None:
         self.default_model = default_model
         self._timeouts = timeouts
         address = ProviderUrl.of(host)
         self._identity = ollama_identity(address.url)
-        self._http = OllamaHttp(address, self._identity, connect_s=timeouts.connect_s, concurrency=concurrency)
+        self._document_bytes = document_bytes
+        self._http = OllamaHttp(
+            address,
+            self._identity,
+            connect_s=timeouts.connect_s,
+            concurrency=concurrency,
+            carrier=carrier,
+            document_bytes=document_bytes,
+        )
         self._memory = ModelMemory()
         self._running = ModelMemory()
 
@@ -98,16 +114,7 @@ class OllamaAdapter(BaseLLMAdapter):
             until_answered=self._telling_of_load(model, options),
         )
         answer = answer_of(said, self._identity)
-        return ChatResponse(
-            id=new_id("str"),
-            content=answer.content,
-            reasoning=answer.reasoning,
-            model=model,
-            provider=self.provider_name,
-            finish_reason=answer.finish_reason,
-            usage=answer.usage,
-            created_at=utc_now(),
-        )
+        return self._response(answer, model, id_prefix="str")
 
     async def stream_chat(
         self,
@@ -122,7 +129,7 @@ class OllamaAdapter(BaseLLMAdapter):
         model = model or self.default_model
         options = options or ChatOptions()
         payload = _chat_payload(messages, model, temperature, max_tokens, options, stream=True)
-        decoder = OllamaStreamDecoder(self._identity)
+        decoder = OllamaStreamDecoder(self._identity, self._document_bytes)
         async with self._http.reads(
             "/api/chat",
             payload,
@@ -145,7 +152,7 @@ class OllamaAdapter(BaseLLMAdapter):
                 raise truncated(self._identity)
 
     async def health_check(self) -> ProviderStatus:
-        """See `BaseLLMAdapter.health_check`; takes at most 5 s."""
+        """See `BaseLLMAdapter.health_check`; takes at most `timeouts.health_s`."""
 
         async def names() -> list[str]:
             return [entry.name for entry in await self._installed() if self._can_chat(entry)]
@@ -153,7 +160,7 @@ class OllamaAdapter(BaseLLMAdapter):
         return await probe(self.provider_name, self.prepare, names)
 
     async def list_models(self) -> list[ModelInfo]:
-        """See `BaseLLMAdapter.list_models`; contexts that can't be had within 5 s are None."""
+        """See `BaseLLMAdapter.list_models`; contexts that can't be had within `timeouts.all_shown_s` are None."""
         installed = await self._installed()
         slots = asyncio.Semaphore(SHOWN_AT_ONCE)
 
@@ -162,7 +169,7 @@ class OllamaAdapter(BaseLLMAdapter):
                 await self._learn(entry.name, entry.digest)
 
         with suppress(TimeoutError):
-            async with asyncio.timeout(ALL_SHOWN_TIMEOUT_S), asyncio.TaskGroup() as group:
+            async with asyncio.timeout(self._timeouts.all_shown_s), asyncio.TaskGroup() as group:
                 for entry in installed:
                     if self._memory.get(entry.key) is None:
                         group.create_task(learn(entry))
@@ -195,7 +202,8 @@ class OllamaAdapter(BaseLLMAdapter):
         await self._http.aclose()
 
     async def _installed(self) -> list[InstalledModel]:
-        return installed_models(await self._http.ask("/api/tags", within_s=LIST_TIMEOUT_S))
+        # Lists come from Ollama's memory or small files.
+        return installed_models(await self._http.ask("/api/tags", within_s=self._timeouts.health_s))
 
     async def _learn(self, name: str, digest: str = "") -> ShownModel:
         """Ask what a model is, and remember it; unknown where that fails."""
@@ -244,10 +252,10 @@ class OllamaAdapter(BaseLLMAdapter):
             await asyncio.wait({watch})
 
     async def _watch_load(self, model: str, options: ChatOptions) -> None:
-        await asyncio.sleep(LOADING_AFTER_S)
+        await asyncio.sleep(self._timeouts.loading_after_s)
         # Some versions keep this list locked while they load: they answer when there is nothing to tell any more.
         with suppress(ArcherError):
-            loaded = loaded_models(await self._http.ask("/api/ps", within_s=LIST_TIMEOUT_S))
+            loaded = loaded_models(await self._http.ask("/api/ps", within_s=self._timeouts.health_s))
             if canonical_name(model) not in loaded:
                 options.progress("loading", f"{model} is being loaded")
 

@@ -6,7 +6,6 @@ values. What an adapter does with its provider, and when a call is tried again, 
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 from urllib.request import getproxies
@@ -38,6 +37,13 @@ from archer_ws.llm_gateway.types import (
 
 #: Asking costs each provider a request with the owner's key, and everybody may ask. In seconds.
 STATES_HOLD_S = 3.0
+#: The parameters that a request leaves to us: by whether it lacks a temperature, and whether a bound.
+_LEFT_OPEN: dict[tuple[bool, bool], frozenset[str]] = {
+    (False, False): frozenset(),
+    (False, True): frozenset({"max_tokens"}),
+    (True, False): frozenset({"temperature"}),
+    (True, True): frozenset({"temperature", "max_tokens"}),
+}
 
 
 class LLMRouter:
@@ -123,16 +129,16 @@ class LLMRouter:
             temperature=temperature,
             max_tokens=request.max_tokens or self._default("llm_max_tokens", facts.default_max_tokens),
             model_was_named=model is not None,
-            defaulted=frozenset(name for name in ("temperature", "max_tokens") if getattr(request, name) is None),
+            defaulted=_LEFT_OPEN[request.temperature is None, request.max_tokens is None],
         )
 
     def _default(self, setting: str, of_model: Any) -> Any:
         """What the owner set; else what the model's authors advise; else the setting's own default."""
-        is_set = setting in self.settings.model_fields_set
-        return getattr(self.settings, setting) if is_set or of_model is None else of_model
+        is_ours = of_model is None or setting in self.settings.model_fields_set
+        return getattr(self.settings, setting) if is_ours else of_model
 
     async def chat(self, request: ChatRequest) -> ChatResponse:
-        """The whole answer at once, from the provider's own non-streaming call.
+        """The whole answer at once.
 
         Raises:
             InvalidParams: there is no such provider.
@@ -141,7 +147,7 @@ class LLMRouter:
         route = self.resolve(request)
         adapter = self.get_adapter(route.provider)
         messages = conversation(request)
-        options = options_of(request, defaulted=route.defaulted)
+        options = options_of(request, route)
         answer = await call_with_retries(
             adapter,
             self._patience,
@@ -163,7 +169,7 @@ class LLMRouter:
         """The answer as it comes; closing the generator closes the upstream connection.
 
         `route` is what `resolve` said, `messages` replaces the request's own (with its instructions and a session's
-        history before them), and `options` the request's own.
+        history before them), and `options` is what `options_of` would make of both, and more.
 
         Raises:
             InvalidParams: there is no such provider (at once).
@@ -171,7 +177,7 @@ class LLMRouter:
         """
         route = route or self.resolve(request)
         adapter = self.get_adapter(route.provider)
-        options = replace(options or options_of(request), defaulted=route.defaulted)
+        options = options or options_of(request, route)
         messages = conversation(request) if messages is None else messages
         return stream_with_retries(
             adapter,
@@ -281,6 +287,7 @@ class LLMRouter:
             default_model=settings.default_model_for("ollama") or settings.llm_default_model,
             timeouts=self._timeouts,
             concurrency=settings.concurrency_of("ollama"),
+            carrier=settings.provider_transport,
         )
 
     def _make_openai(self) -> BaseLLMAdapter:
@@ -291,6 +298,7 @@ class LLMRouter:
             default_model=settings.openai_default_model,
             timeouts=self._timeouts,
             concurrency=settings.concurrency_of("openai"),
+            carrier=settings.provider_transport,
             catalog=self._catalog,
             omits=self._openai_omits,
             listed_model=settings.configured_model_for("openai"),
@@ -304,6 +312,7 @@ class LLMRouter:
             default_model=settings.anthropic_default_model,
             timeouts=self._timeouts,
             concurrency=settings.concurrency_of("anthropic"),
+            carrier=settings.provider_transport,
             catalog=self._catalog,
             listed_model=settings.configured_model_for("anthropic"),
         )
@@ -315,6 +324,7 @@ class LLMRouter:
             parallel=settings.local_parallel,
             timeouts=self._timeouts,
             concurrency=settings.concurrency_of("local"),
+            carrier=settings.provider_transport,
             catalog=self._catalog,
             sampling=settings.local_sampling,
         )

@@ -35,6 +35,7 @@ _ERRORS: dict[str, tuple[type[ArcherError], ...]] = {
         exceptions.Unauthenticated,
     ),
     "chat/send": (
+        exceptions.Conflict,
         exceptions.ContentTooLarge,
         exceptions.Draining,
         exceptions.SessionBusy,

@@ -54,6 +54,20 @@ _ANSWER: JsonDict = {
     "content": "Because air scatters blue light more than red.",
     "created_at": "2026-11-22T10:15:32Z",
 }
+_CALLING: JsonDict = {
+    **_ANSWER,
+    "message_id": "msg_Pa7RwTe2UqXn5cVbM1sD",
+    "content": "",
+    "tool_calls": [{"call_id": "k3Zq9TxB1", "name": "get_weather", "arguments": '{"city": "Oslo"}'}],
+}
+_RESULT: JsonDict = {
+    **_ANSWER,
+    "message_id": "msg_T4yGh8JkLo0iUv6ZxEw3",
+    "role": "tool",
+    "content": "There is no such city.",
+    "call_id": "k3Zq9TxB1",
+    "result_status": "error",
+}
 _SESSION: JsonDict = {
     "session_id": "sky",
     "title": "Sky questions",
@@ -121,7 +135,7 @@ class SessionUpdate(WireModel):
 class StoredMessage(BaseModel):
     """One message of a conversation; `status` is that of the stream that made it, `completed` for the user's own."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [_QUESTION, _ANSWER]})
+    model_config = ConfigDict(json_schema_extra={"examples": [_QUESTION, _ANSWER, _CALLING, _RESULT]})
 
     message_id: str = Field(description="The message's id: what `replace_from` takes.")
     role: MessageRole = Field(description="Who said it.")

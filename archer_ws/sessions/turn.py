@@ -188,7 +188,7 @@ class Turn:
 
     def _run(self) -> AsyncGenerator[StreamChunk, None]:
         self._stream.history_dropped = self._history.dropped or None
-        options = options_of(self._request, principal=self._principal, on_progress=self._stream.progress)
+        options = options_of(self._request, self._route, principal=self._principal, on_progress=self._stream.progress)
         messages = conversation(self._request, self._history.messages)
         return self._orchestrator.run(AgentTurn(self._request, self._route, messages, options))
 

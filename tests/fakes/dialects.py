@@ -36,7 +36,7 @@ class Dialect:
         end: the finish reason, in whatever word, and the usage of `USAGE`.
         whole: the whole answer, as a value, by its text.
         spoken: a value in mid-stream, framed as the provider's are.
-        adapter: an adapter for the server.
+        adapter: an adapter for the server, with further arguments.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Dialect:
     end: Callable[[Any], bytes]
     whole: Callable[[str], dict[str, Any]]
     spoken: Callable[[object], bytes]
-    adapter: Callable[[ScriptedServer], AbstractAsyncContextManager[BaseLLMAdapter]]
+    adapter: Callable[..., AbstractAsyncContextManager[BaseLLMAdapter]]
 
     def __repr__(self) -> str:
         return self.name
@@ -57,20 +57,20 @@ class Dialect:
 
 
 @asynccontextmanager
-async def _openai(server: ScriptedServer) -> AsyncIterator[BaseLLMAdapter]:
-    async with openai_api.adapter_for(server) as adapter:
+async def _openai(server: ScriptedServer, **changes: Any) -> AsyncIterator[BaseLLMAdapter]:
+    async with openai_api.adapter_for(server, **changes) as adapter:
         yield adapter
 
 
 @asynccontextmanager
-async def _anthropic(server: ScriptedServer) -> AsyncIterator[BaseLLMAdapter]:
-    async with anthropic_api.adapter_at(server.url) as adapter:
+async def _anthropic(server: ScriptedServer, **changes: Any) -> AsyncIterator[BaseLLMAdapter]:
+    async with anthropic_api.adapter_at(server.url, **changes) as adapter:
         yield adapter
 
 
 @asynccontextmanager
-async def _ollama(server: ScriptedServer) -> AsyncIterator[BaseLLMAdapter]:
-    async with ollama_api.adapter_at(server.url) as adapter:
+async def _ollama(server: ScriptedServer, **changes: Any) -> AsyncIterator[BaseLLMAdapter]:
+    async with ollama_api.adapter_at(server.url, **changes) as adapter:
         yield adapter
 
 
@@ -150,11 +150,11 @@ class Outcome:
         return self.failure.kind if self.failure else None
 
 
-async def asked(dialect: Dialect, reply: Reply, *, is_streamed: bool = True) -> Outcome:
-    """What comes of this reply, with a stream or with a whole answer asked for."""
+async def asked(dialect: Dialect, reply: Reply, *, is_streamed: bool = True, **changes: Any) -> Outcome:
+    """What comes of this reply, with a stream or with a whole answer asked for; of an adapter with these arguments."""
     outcome = Outcome()
     async with asyncio.timeout(20), scripted_server(responder=lambda _: reply) as server:
-        async with dialect.adapter(server) as adapter:
+        async with dialect.adapter(server, **changes) as adapter:
             try:
                 await (_streamed(adapter, outcome) if is_streamed else _whole(adapter, outcome))
             except ArcherError as failure:

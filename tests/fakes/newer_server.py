@@ -94,19 +94,23 @@ class NewerServer:
             head = self._log[-1][1]["seq"]
             accepted = {"provider": "p", "model": "m", "status": "running", "head_seq": head, "duplicate": False}
             await _answer(connection, request, {"stream_id": params["stream_id"], **accepted})
-            await self._tell(connection, params["stream_id"], after)
+            is_whole = params.get("stream") is False
+            await self._tell(connection, params["stream_id"], after, is_whole=is_whole)
 
-    async def _tell(self, connection: websockets.ServerConnection, stream_id: str, after: int) -> None:
+    async def _tell(
+        self, connection: websockets.ServerConnection, stream_id: str, after: int, *, is_whole: bool
+    ) -> None:
         # About the stream, and no event of its log.
         await _notify(connection, "stream/looked_at", {"stream_id": stream_id, "by": "nobody"})
         for method, params in self._log:
             seq = params["seq"]
-            if seq <= after:
+            if seq <= after or (is_whole and method == "stream/delta"):
                 continue
             if seq in self._left_out:
                 self._left_out.remove(seq)
                 continue
-            await _notify(connection, method, {"stream_id": stream_id, **params})
+            whole = {"content": TEXT} if is_whole and method == "stream/ended" else {}
+            await _notify(connection, method, {"stream_id": stream_id, **params, **whole})
             if seq in self._cuts:
                 self._cuts.remove(seq)
                 await connection.close(_RESTARTING)

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from contextlib import asynccontextmanager
 from typing import Any
 
+from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
 from archer_ws.llm_gateway.base import Timeouts
 from archer_ws.llm_gateway.ollama_adapter import OllamaAdapter
 from tests.fakes.scripted_server import Abort, Exchange, Reply, Responder, Step, Wait
@@ -181,9 +182,17 @@ def _line(value: object) -> bytes:
 
 
 @asynccontextmanager
-async def adapter_at(host: str, **timeouts: float) -> AsyncIterator[OllamaAdapter]:
+async def adapter_at(
+    host: str, *, document_bytes: int = PROVIDER_DOCUMENT_BYTES, **timeouts: float
+) -> AsyncIterator[OllamaAdapter]:
     """An adapter for the server there, closed at the end; time-outs by their names."""
-    adapter = OllamaAdapter(host=host, default_model="llama3.2", timeouts=Timeouts(**timeouts), concurrency=4)
+    adapter = OllamaAdapter(
+        host=host,
+        default_model="llama3.2",
+        timeouts=Timeouts(**timeouts),
+        concurrency=4,
+        document_bytes=document_bytes,
+    )
     try:
         yield adapter
     finally:

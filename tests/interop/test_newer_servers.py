@@ -74,6 +74,18 @@ async def test_javascript_asks_once_for_an_unknown_event_that_is_missing(js: Jav
     assert server.afters == [max((other for other in SEQS if other < seq), default=0)]
 
 
+@pytest.mark.parametrize("cuts", [(), (2,), (13,)], ids=str)
+async def test_javascript_has_the_whole_text_where_deltas_are_left_out_between_unknown_events(
+    js: Javascript, cuts: tuple[int, ...]
+) -> None:
+    async with newer_server(cuts) as server:
+        await connected(js, server.url)
+        seen = await js.run(SEND, request={**QUESTION, "stream": False})
+    assert seen["text"] == seen["whole"] == TEXT
+    assert unknown_of(seen["events"]) == unknown_behind(0)
+    assert server.asked.count("chat/send") == 1
+
+
 @pytest.mark.parametrize("cuts", CUTS, ids=str)
 async def test_rust_goes_on_after_any_event_known_or_not(cuts: tuple[int, ...]) -> None:
     async with newer_server(cuts) as server, rust_core("events", server.url, "Why?") as rust:

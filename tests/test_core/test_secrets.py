@@ -119,6 +119,15 @@ def test_text_without_a_secret_passes_unchanged_however_it_is_cut(text: str, cut
         assert in_pieces(text, cuts) == text
 
 
+@given(st.integers(0, 2000), st.integers(0, len(KEY)), st.lists(st.integers(0, 3000), max_size=2))
+def test_a_secret_in_a_long_text_is_masked_wherever_it_stands_and_is_cut(at: int, within: int, more: list[int]) -> None:
+    words = "the sky is blue, sk- and sk-pr are no keys. " * 50
+    text = f"{words[:at]}{KEY}{words[at:]}"
+
+    # Its first three characters may have gone out before it was noticed.
+    assert in_pieces(text, [at + within, *more]) in {text.replace(KEY, KEY[:out] + MASK) for out in range(4)}
+
+
 def test_a_key_that_is_an_ordinary_word_may_stand_in_an_answer() -> None:
     assert in_pieces(f"I run in {WORD}.", [9, 12]) == f"I run in {WORD}."
 

@@ -42,6 +42,7 @@ async def test_chat_sends_the_conversation_with_the_system_prompt_apart() -> Non
         "messages": [{"role": "user", "content": "Hello"}],
         "stop_sequences": ["END"],
         "temperature": 0.5,
+        "stream": True,
     }
 
 
@@ -227,7 +228,7 @@ async def test_chat_waits_no_longer_than_the_total() -> None:
 
 
 async def test_as_many_streams_run_at_once_as_the_concurrency_says_and_a_probe_beside_them() -> None:
-    count = 110  # aiohttp's own limit is 100
+    count = 110  # httpx's own limit is 100
     replies = [api.stream(forever()) for _ in range(count)]
     async with (
         scripted_server(*replies, api.models()) as server,
@@ -261,7 +262,7 @@ def test_one_adapter_serves_one_event_loop_after_another() -> None:
 def test_importing_the_adapter_imports_no_sdk() -> None:
     code = (
         "import sys, archer_ws.llm_gateway.anthropic_adapter;"
-        "print(sorted({'anthropic', 'openai', 'httpx2', 'aiohttp'} & set(sys.modules)))"
+        "print(sorted({'anthropic', 'openai', 'httpx2'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
 

@@ -10,7 +10,9 @@ import httpx2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archer_ws.llm_gateway.anthropic.decoder import Answer, MessageStreamDecoder, finish_reason_of, usage_of
+from archer_ws.llm_gateway.anthropic.decoder import MessageStreamDecoder, usage_of
+from archer_ws.llm_gateway.decoding.answers import Answer
+from archer_ws.llm_gateway.decoding.finish_reasons import finish_reason_of
 from archer_ws.llm_gateway.types import TokenUsage
 from tests.fakes import anthropic_api as api
 
@@ -78,7 +80,7 @@ def our_answer(reads: list[bytes]) -> Answer:
     return Answer(
         content="".join(chunk.content for chunk in chunks),
         reasoning="".join(chunk.reasoning or "" for chunk in chunks) or None,
-        finish_reason=reasons[0] if reasons else None,  # type: ignore[arg-type]  # a chunk's is any string
+        finish_reason=reasons[0] if reasons else None,
         usage=[chunk.usage for chunk in chunks if chunk.usage][-1],
         id=None,
         model=None,

@@ -2,14 +2,9 @@
 
 import pytest
 
-from archer_ws.llm_gateway.anthropic.decoder import (
-    Answer,
-    ErrorSaid,
-    MessageStreamDecoder,
-    Unreadable,
-    answer_of,
-    finish_reason_of,
-)
+from archer_ws.llm_gateway.anthropic.decoder import MessageStreamDecoder
+from archer_ws.llm_gateway.decoding.answers import Answer, ErrorSaid, Unreadable, folded
+from archer_ws.llm_gateway.decoding.finish_reasons import finish_reason_of
 from archer_ws.llm_gateway.types import StreamChunk, TokenUsage
 from tests.fakes import anthropic_api as api
 
@@ -19,6 +14,11 @@ HEAD = api.start() + api.block_start()
 def decoded(*reads: bytes) -> tuple[list[StreamChunk], MessageStreamDecoder]:
     decoder = MessageStreamDecoder()
     return [chunk for read in reads for chunk in decoder.feed(read)], decoder
+
+
+def whole(body: bytes) -> tuple[list[StreamChunk], MessageStreamDecoder]:
+    chunks, decoder = decoded(body)
+    return [*chunks, *decoder.finish()], decoder
 
 
 def test_the_text_of_one_read_is_one_chunk() -> None:
@@ -161,15 +161,21 @@ def test_reasons_are_normalised(theirs: str, ours: str) -> None:
 
 
 def test_a_whole_answer_without_figures_or_names_is_still_one() -> None:
-    assert answer_of(b'{"content": []}') == Answer("", None, None, None, None, None)
+    chunks, decoder = whole(b'{"content": []}')
+
+    assert decoder.is_whole
+    assert folded(chunks, decoder.names) == Answer("", None, None, None, None, None)
 
 
 @pytest.mark.parametrize("body", [b"", b"null", b"[]", b"{}", b'{"content": 7}', b'{"content": [7]}'])
 def test_what_is_no_answer_is_refused(body: bytes) -> None:
-    with pytest.raises(Unreadable):
-        answer_of(body)
+    _, decoder = whole(body)
+
+    assert not decoder.is_whole
+    assert isinstance(decoder.fault, Unreadable) or not body
 
 
 def test_an_error_may_come_in_place_of_an_answer() -> None:
-    with pytest.raises(ErrorSaid):
-        answer_of(b'{"type": "error", "error": {"type": "api_error", "message": "x"}}')
+    _, decoder = whole(b'{"type": "error", "error": {"type": "api_error", "message": "x"}}')
+
+    assert isinstance(decoder.fault, ErrorSaid)

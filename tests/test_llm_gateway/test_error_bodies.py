@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archer_ws.core.limits import PROVIDER_MESSAGE_CHARS
-from archer_ws.llm_gateway.decoding.error_bodies import read_error, said_error
+from archer_ws.llm_gateway.decoding.error_bodies import decoded_error, said_error
 from tests.fakes import openai_api as api
 from tests.fakes.dialects import OLLAMA, OPENAI, Dialect, asked, every_dialect, every_event_stream, reply_of
 
@@ -171,7 +171,7 @@ _JSON = st.recursive(
 
 @given(_JSON)
 def test_no_shape_is_too_odd_to_be_read(body: object) -> None:
-    said = read_error(json.dumps(body).encode())
+    said = said_error(decoded_error(json.dumps(body).encode()))
 
     assert isinstance(said.message, str)
     assert 400 <= said.status < 600

@@ -61,7 +61,7 @@ async def with_httpx2(url: str) -> object:
 
 
 async def with_openai(url: str) -> object:
-    http = openai.DefaultAioHttpClient(trust_env=False)
+    http = openai.DefaultAsyncHttpxClient(trust_env=False)
     async with openai.AsyncOpenAI(api_key="k", base_url=url, max_retries=0, timeout=0.5, http_client=http) as client:
         return await client.get("/", cast_to=httpx2.Response)
 

@@ -12,9 +12,8 @@ from structlog.testing import capture_logs
 
 from archer_ws.core import secrets
 from archer_ws.core.exceptions import ProviderTimeout, ProviderUnavailable
-from archer_ws.llm_gateway.local import supervisor as local_supervisor
 from archer_ws.llm_gateway.local.process import STDERR_LINES, Endpoint, Exit, LocalProcess
-from archer_ws.llm_gateway.local.supervisor import LocalSupervisor
+from archer_ws.llm_gateway.local.supervisor import LocalSupervisor, Pace
 
 WAIT_S = 30.0
 
@@ -31,9 +30,9 @@ async def supervise() -> AsyncIterator[Supervise]:
     """Makes supervisors of a program of these lines, and ends what they started."""
     made: list[LocalSupervisor] = []
 
-    def make(*lines: str, load_timeout_s: float = WAIT_S) -> LocalSupervisor:
+    def make(*lines: str, load_timeout_s: float = WAIT_S, **pace: float) -> LocalSupervisor:
         command = (sys.executable, "-I", "-S", "-c", "\n".join(lines))
-        made.append(LocalSupervisor(command, name="Tiny", load_timeout_s=load_timeout_s))
+        made.append(LocalSupervisor(command, name="Tiny", load_timeout_s=load_timeout_s, pace=Pace(**pace)))
         return made[-1]
 
     yield make
@@ -122,9 +121,8 @@ async def test_closing_ends_the_child_by_its_stdin_and_reaps_it(supervise: Super
         assert is_reaped(process.pid)
 
 
-async def test_a_child_that_ignores_its_stdin_is_killed(supervise: Supervise, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local_supervisor, "STOP_S", 0.1)
-    supervisor = supervise(READ, ANNOUNCE, "time.sleep(3600)")
+async def test_a_child_that_ignores_its_stdin_is_killed(supervise: Supervise) -> None:
+    supervisor = supervise(READ, ANNOUNCE, "time.sleep(3600)", stop_s=0.1)
     process, _ = await start(supervisor)
     await supervisor.aclose()
     assert (await end_of(process)).returncode != 0
@@ -172,11 +170,8 @@ async def test_after_a_crash_the_next_who_asks_gets_a_new_process(supervise: Sup
     assert second.pid != first.pid
 
 
-async def test_a_program_that_keeps_ending_at_its_start_is_not_started_for_ever(
-    supervise: Supervise, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(local_supervisor, "FIRST_PAUSE_S", 0.01)
-    supervisor = supervise("import sys; print('no such luck', file=sys.stderr); sys.exit(3)")
+async def test_a_program_that_keeps_ending_at_its_start_is_not_started_for_ever(supervise: Supervise) -> None:
+    supervisor = supervise("import sys; print('no such luck', file=sys.stderr); sys.exit(3)", first_pause_s=0.01)
     with capture_logs() as logs:
         for _ in range(3):
             error = await refusal_of(supervisor)
@@ -192,13 +187,10 @@ async def test_a_program_that_keeps_ending_at_its_start_is_not_started_for_ever(
     assert len(logs) == 3
 
 
-async def test_after_the_pause_a_failing_program_is_tried_once_more(
-    supervise: Supervise, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(local_supervisor, "FIRST_PAUSE_S", 0.01)
-    monkeypatch.setattr(local_supervisor, "LONG_PAUSE_S", 0.0)
+async def test_after_the_pause_a_failing_program_is_tried_once_more(supervise: Supervise, tmp_path: Path) -> None:
     mended = tmp_path / "mended"
-    supervisor = supervise(READ, f"if not os.path.exists({str(mended)!r}): sys.exit(3)", ANNOUNCE, STAY)
+    fails_until_then = f"if not os.path.exists({str(mended)!r}): sys.exit(3)"
+    supervisor = supervise(READ, fails_until_then, ANNOUNCE, STAY, first_pause_s=0.01, long_pause_s=0.0)
     for _ in range(4):
         assert "exit code 3" in (await refusal_of(supervisor)).message
     mended.touch()
@@ -206,12 +198,8 @@ async def test_after_the_pause_a_failing_program_is_tried_once_more(
     assert process.serving
 
 
-async def test_a_program_that_ran_well_for_a_while_starts_with_a_clean_slate(
-    supervise: Supervise, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(local_supervisor, "QUICK_S", 0.0)
-    monkeypatch.setattr(local_supervisor, "FIRST_PAUSE_S", 3600.0)
-    supervisor = supervise(READ, ANNOUNCE, STAY)
+async def test_a_program_that_ran_well_for_a_while_starts_with_a_clean_slate(supervise: Supervise) -> None:
+    supervisor = supervise(READ, ANNOUNCE, STAY, quick_s=0.0, first_pause_s=3600.0)
     for _ in range(4):
         process, _ = await start(supervisor)
         process.kill()

@@ -11,7 +11,7 @@ from archer_ws.llm_gateway.base import Timeouts
 from archer_ws.llm_gateway.ollama.models import loaded_models
 from archer_ws.llm_gateway.ollama_adapter import OllamaAdapter
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, MessageRole, ProgressPhase, StreamChunk
-from tests.fakes.ollama_api import Answer, ollama_ps, ollama_server, ollama_stream
+from tests.fakes.ollama_api import Answer, adapter_at, ollama_ps, ollama_server, ollama_stream
 from tests.fakes.scripted_server import Abort, Exchange, Reply, ScriptedServer, Wait, forever, scripted_server
 
 MESSAGES = [ChatMessage(role=MessageRole.USER, content="Hi")]
@@ -27,7 +27,8 @@ async def server() -> AsyncIterator[ScriptedServer]:
 
 @pytest.fixture
 async def adapter(server: ScriptedServer) -> AsyncIterator[OllamaAdapter]:
-    made = OllamaAdapter(host=server.url, default_model="llama3.2", timeouts=Timeouts(), concurrency=2)
+    timeouts = Timeouts(loading_after_s=0)
+    made = OllamaAdapter(host=server.url, default_model="llama3.2", timeouts=timeouts, concurrency=2)
     yield made
     await made.aclose()
 
@@ -124,7 +125,6 @@ class Load:
     """A server whose model loads until `finish` is set, and what is told of it meanwhile."""
 
     def __init__(self, server: ScriptedServer, ps: Answer, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(ollama_adapter, "LOADING_AFTER_S", 0)
         self.finish, self.reported, self.list_was_read = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self.told: list[tuple[ProgressPhase, str | None]] = []
         self.options = ChatOptions(on_progress=self._tell)
@@ -202,11 +202,12 @@ async def test_a_model_in_the_cloud_is_not_asked_about(
     assert [exchange.path for exchange in server.exchanges] == ["/api/chat"]
 
 
-async def test_an_answer_in_time_asks_nothing(server: ScriptedServer, adapter: OllamaAdapter) -> None:
+async def test_an_answer_in_time_asks_nothing(server: ScriptedServer) -> None:
     server.enqueue(ollama_stream("Hi"))
-    listener = Listener(adapter, ChatOptions(on_progress=lambda _phase, _detail: None))
-    async with asyncio.timeout(5):
-        await listener.task
+    async with adapter_at(server.url, loading_after_s=3600) as adapter:
+        listener = Listener(adapter, ChatOptions(on_progress=lambda _phase, _detail: None))
+        async with asyncio.timeout(5):
+            await listener.task
     assert [exchange.path for exchange in server.exchanges] == ["/api/chat"]
 
 

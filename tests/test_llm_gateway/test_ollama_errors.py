@@ -200,7 +200,7 @@ async def test_a_host_that_does_not_take_the_connection_is_told(monkeypatch: pyt
     async def silent(*_: object, **__: object) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr("aiohappyeyeballs.start_connection", silent)  # where aiohttp connects
+    monkeypatch.setattr("aiohappyeyeballs.start_connection", silent)
     _, failure = await failure_of("http://127.0.0.1:11434", connect_s=0.05)
     assert failure.kind == "provider_timeout"
     assert "did not accept a connection in time" in failure.message

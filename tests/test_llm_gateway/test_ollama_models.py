@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from archer_ws.llm_gateway import ollama_adapter
 from archer_ws.llm_gateway.ollama.models import MAX_REMEMBERED, ModelMemory, ShownModel, canonical_name, shown_model
 from archer_ws.llm_gateway.types import ModelInfo
 from tests.fakes.ollama_api import Answer, adapter_at, ollama_server, ollama_show, ollama_tags
@@ -39,10 +38,12 @@ async def test_models_are_listed_with_their_contexts_and_asked_about_once() -> N
     ]
 
 
-async def test_models_are_listed_though_asking_about_them_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ollama_adapter, "ALL_SHOWN_TIMEOUT_S", 0.2)
+async def test_models_are_listed_though_asking_about_them_takes_too_long() -> None:
     answers = {"/api/tags": ollama_tags("llama3.2:latest"), "/api/show": Reply(before_headers=[forever()])}
-    async with scripted_server(responder=ollama_server(answers)) as server, adapter_at(server.url) as adapter:
+    async with (
+        scripted_server(responder=ollama_server(answers)) as server,
+        adapter_at(server.url, all_shown_s=0.2) as adapter,
+    ):
         assert [(model.id, model.context_window) for model in await adapter.list_models()] == [
             ("llama3.2:latest", None)
         ]
@@ -80,11 +81,10 @@ async def test_a_healthy_server_tells_its_models_and_its_latency() -> None:
     assert status.error is None
 
 
-async def test_a_server_that_does_not_answer_is_unhealthy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ollama_adapter, "LIST_TIMEOUT_S", 0.05)
+async def test_a_server_that_does_not_answer_is_unhealthy() -> None:
     async with (
         scripted_server(Reply(before_headers=[forever()])) as server,
-        adapter_at(server.url) as adapter,
+        adapter_at(server.url, health_s=0.05) as adapter,
     ):
         status = await adapter.health_check()
     assert not status.available
@@ -139,9 +139,11 @@ def test_memory_expires() -> None:
     assert memory.get("long") == ShownModel(2)
 
 
-async def test_a_list_without_bounds_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("archer_ws.llm_gateway.ollama.client.PROVIDER_DOCUMENT_BYTES", 1000)
-    async with scripted_server(Reply([b" " * 1001, forever()])) as server, adapter_at(server.url) as adapter:
+async def test_a_list_without_bounds_is_not_kept() -> None:
+    async with (
+        scripted_server(Reply([b" " * 1001, forever()])) as server,
+        adapter_at(server.url, document_bytes=1000) as adapter,
+    ):
         async with asyncio.timeout(2):
             status = await adapter.health_check()
     assert "more than 1000 bytes" in (status.error or "")

@@ -13,7 +13,6 @@ import pytest
 from structlog.testing import capture_logs
 
 from archer_ws.core.exceptions import ProviderNotConfigured, ProviderTimeout, UpstreamTruncated
-from archer_ws.llm_gateway import openai_adapter
 from archer_ws.llm_gateway.base import Timeouts
 from archer_ws.llm_gateway.catalog import Catalog, ModelFacts, load_catalog
 from archer_ws.llm_gateway.openai.client import OpenAIClient
@@ -89,13 +88,16 @@ async def test_a_chat_request_says_what_was_asked_and_nothing_else() -> None:
         "stop": ["END"],
         "top_p": 0.9,
         "seed": 7,
+        # Also where the answer is waited for as a whole.
+        "stream": True,
+        "stream_options": {"include_usage": True},
     }
 
 
 async def test_what_a_request_leaves_open_is_left_to_the_provider() -> None:
     async with scripted_server(completion("")) as server, adapter_for(server) as adapter:
         await adapter.chat(MESSAGES)
-        assert set((await server.exchange()).json()) == {"model", "messages"}
+        assert set((await server.exchange()).json()) == {"model", "messages", "stream", "stream_options"}
 
 
 async def test_a_refusal_is_the_answers_text() -> None:
@@ -139,7 +141,7 @@ async def test_parameters_a_model_refuses_are_dropped_with_a_warning() -> None:
         with capture_logs() as logs:
             await adapter.chat(MESSAGES, "picky", 0.1, 10, options=ChatOptions(stop=("END",), top_p=0.5))
         sent = (await server.exchange()).json()
-    assert set(sent) == {"model", "messages", "max_completion_tokens", "top_p"}
+    assert set(sent) == {"model", "messages", "max_completion_tokens", "top_p", "stream", "stream_options"}
     assert sent["max_completion_tokens"] == 10
     dropped = [entry["parameter"] for entry in logs if entry["event"] == "parameter_dropped"]
     assert sorted(dropped) == ["stop", "temperature"]
@@ -241,11 +243,9 @@ async def test_health_never_raises() -> None:
     [([b"{", forever()], 0.05, "in time"), (itertools.repeat(b" " * 4096), 60.0, "more than")],
     ids=["silent", "never coming to an end"],
 )
-async def test_a_health_check_that_hangs_ends_and_leaves(
-    steps: Iterable[Step], limit_s: float, said: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(openai_adapter, "HEALTH_TIMEOUT_S", limit_s)
-    async with scripted_server(Reply(steps)) as server, adapter_for(server) as adapter:
+async def test_a_health_check_that_hangs_ends_and_leaves(steps: Iterable[Step], limit_s: float, said: str) -> None:
+    timeouts = Timeouts(health_s=limit_s)
+    async with scripted_server(Reply(steps)) as server, adapter_for(server, timeouts=timeouts) as adapter:
         async with asyncio.timeout(30):
             status = await adapter.health_check()
             await (await server.exchange()).client_left.wait()
@@ -333,7 +333,7 @@ def test_the_sdk_is_not_imported_before_it_is_needed() -> None:
         "                        concurrency=1, catalog=load_catalog())\n"
         "status = asyncio.run(adapter.health_check())\n"
         "assert status.configured is False\n"
-        "loaded = {'openai', 'httpx2', 'aiohttp'} & set(sys.modules)\n"
+        "loaded = {'openai', 'httpx2'} & set(sys.modules)\n"
         "assert not loaded, loaded\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from archer_ws.core import limits
-from archer_ws.llm_gateway.decoding import framing as wire
+from archer_ws.llm_gateway.decoding import framing
 from archer_ws.llm_gateway.decoding.framing import EventDecoder, LineTooLong, decode_json
 from tests.fakes import openai_api as api
 from tests.fakes.dialects import (
@@ -24,12 +24,8 @@ from tests.fakes.scripted_server import Reply, forever, scripted_server
 PIECE = b"x" * 10_000
 
 
-@pytest.fixture
-def small_documents(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bound that is soon met."""
-    for module in ("decoding.framing", "ollama.decoder", "ollama.client", "openai.one_answer"):
-        monkeypatch.setattr(f"archer_ws.llm_gateway.{module}.PROVIDER_DOCUMENT_BYTES", 100_000)
-    monkeypatch.setattr("archer_ws.llm_gateway.transport.answer.StreamedAnswer.read.__defaults__", (100_000,))
+#: A bound that is soon met.
+SMALL_BYTES = 100_000
 
 
 ENDLESS = [
@@ -42,30 +38,37 @@ ENDLESS = [
 
 @every_dialect
 @pytest.mark.parametrize(("start", "more"), ENDLESS)
-@pytest.mark.usefixtures("small_documents")
 async def test_what_has_no_end_is_refused_at_its_bound(dialect: Dialect, start: list[bytes], more: bytes) -> None:
     reply = reply_of(dialect, *start, *itertools.repeat(more, 1_000), forever())
 
-    outcome = await asked(dialect, reply)
+    outcome = await asked(dialect, reply, document_bytes=SMALL_BYTES)
 
     assert (outcome.text, outcome.kind) == ("", "provider_error")
 
 
 @every_event_stream
-@pytest.mark.usefixtures("small_documents")
 async def test_an_event_of_empty_lines_has_a_bound_too(dialect: Dialect) -> None:
     reply = reply_of(dialect, *itertools.repeat(b"data:\n" * 100, 1_000), forever())
 
-    assert (await asked(dialect, reply)).kind == "provider_error"
+    assert (await asked(dialect, reply, document_bytes=SMALL_BYTES)).kind == "provider_error"
 
 
 @every_dialect
 @streamed_and_whole
-@pytest.mark.usefixtures("small_documents")
 async def test_an_answer_without_end_in_place_of_another_is_refused(dialect: Dialect, is_streamed: bool) -> None:
     reply = reply_of(dialect, *itertools.repeat(PIECE, 1_000), forever(), label="application/json")
 
-    assert (await asked(dialect, reply, is_streamed=is_streamed)).kind == "provider_error"
+    assert (await asked(dialect, reply, is_streamed=is_streamed, document_bytes=SMALL_BYTES)).kind == "provider_error"
+
+
+@pytest.mark.parametrize("dialect", [OPENAI, ANTHROPIC], ids=repr)
+async def test_a_streamed_answer_that_is_waited_for_as_a_whole_has_a_bound(dialect: Dialect) -> None:
+    reply = reply_of(dialect, dialect.start, *itertools.repeat(dialect.text("x" * 10_000), 1_000), forever())
+
+    outcome = await asked(dialect, reply, is_streamed=False, document_bytes=SMALL_BYTES)
+
+    assert outcome.kind == "provider_error"
+    assert "more than 100000 bytes" in str(outcome.failure)
 
 
 @every_dialect
@@ -78,10 +81,12 @@ async def test_of_an_errors_body_the_beginning_is_read(dialect: Dialect, monkeyp
 
 
 @every_dialect
-@pytest.mark.usefixtures("small_documents")
 async def test_a_list_of_models_without_end_is_refused(dialect: Dialect) -> None:
     reply = Reply([b"[", *itertools.repeat(b'"a",' * 2_000, 1_000), forever()])
-    async with scripted_server(responder=lambda _: reply) as server, dialect.adapter(server) as adapter:
+    async with (
+        scripted_server(responder=lambda _: reply) as server,
+        dialect.adapter(server, document_bytes=SMALL_BYTES) as adapter,
+    ):
         status = await adapter.health_check()
 
     assert not status.available
@@ -134,15 +139,14 @@ async def test_too_many_choices_are_refused() -> None:
 
 def test_a_line_that_comes_byte_by_byte_keeps_few_pieces() -> None:
     decoder = EventDecoder()
-    for _ in range(3 * wire._MOST_PIECES):
+    for _ in range(3 * framing._MOST_PIECES):
         decoder.feed(b"x")
 
-    assert len(decoder._lines._rest) <= wire._MOST_PIECES + 1
+    assert len(decoder._lines._rest) <= framing._MOST_PIECES + 1
 
 
-def test_an_event_of_many_short_lines_counts_what_they_take(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire, "PROVIDER_DOCUMENT_BYTES", 10_000)
-    decoder = EventDecoder()
+def test_an_event_of_many_short_lines_counts_what_they_take() -> None:
+    decoder = EventDecoder(max_bytes=10_000)
 
     with pytest.raises(LineTooLong):
         decoder.feed(b"data:\n" * 10_000)

@@ -43,7 +43,7 @@ def test_later_pieces_carry_the_index_alone() -> None:
         {"index": 0, "arguments": '{"y":1}'},
         {"index": 1, "arguments": ":2}"},
     ]
-    assert sorted(assembled(fragments)) == [("one", '{"y":1}'), ("two", '{"x":2}')]
+    assert assembled(fragments) == [("one", '{"y":1}'), ("two", '{"x":2}')]
 
 
 def test_calls_that_all_have_the_index_0_are_told_apart_by_their_ids() -> None:
@@ -84,6 +84,22 @@ def test_what_comes_before_the_name_is_held_back_and_told_with_it() -> None:
     (piece,) = assembler.add(index=0, name="late", arguments=":1}")
     assert (piece.name, piece.text) == ("late", '{"x":1}')
     assert assembler.has_calls
+
+
+def test_calls_are_first_told_in_their_order_also_where_one_has_no_arguments() -> None:
+    assembler = ToolCallAssembler()
+    told = [*assembler.add(index=0, foreign_id="a", name="now")]
+    told += assembler.add(index=1, foreign_id="b", name="look", arguments='{"x":1}')
+    assert told == []
+    assert [(piece.name, piece.text) for piece in assembler.finish()] == [("now", "{}"), ("look", '{"x":1}')]
+
+
+def test_calls_that_wait_for_their_turn_are_told_with_the_first_piece_of_the_one_before() -> None:
+    assembler = ToolCallAssembler()
+    list(assembler.add(index=0, name="one"))
+    list(assembler.add(index=1, name="two", arguments="{}"))
+    assert [piece.name for piece in assembler.add(index=0, arguments="{")] == ["one", "two"]
+    assert [piece.name for piece in assembler.add(index=0, arguments="}")] == ["one"]
 
 
 def test_the_first_name_wins() -> None:

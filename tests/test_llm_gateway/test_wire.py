@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archer_ws.llm_gateway.decoding import framing as wire
 from archer_ws.llm_gateway.decoding.framing import EventDecoder, LineDecoder, LineTooLong, decode_json
 
 #: Few bytes, so that terminators, colons and field names come often and next to each other.
@@ -98,6 +97,21 @@ def test_reads_of_one_event_are_decoded_as_any_others() -> None:
     assert [data for _, data in found][:4] == [b"one", b"two", b" \xc3\xa9 ", b""]
 
 
+ODD_LINES = st.sampled_from(
+    [b"", b": alive\n\n", b"event: a\n", b"data: more\n", b"\n", b"data: c\r\n\r\n", b"data:d\n\n", b"id: 1\n\n"]
+)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), ODD_LINES), max_size=6), st.lists(st.integers(0, 200), max_size=6))
+def test_many_events_in_a_read_are_those_that_come_byte_by_byte(parts: list[tuple[int, bytes]], at: list[int]) -> None:
+    body = b"".join(b"".join(b'data: {"n": %d}\n\n' % number for number in range(many)) + odd for many, odd in parts)
+    ends = sorted({cut % (len(body) + 1) for cut in at} | {len(body)})
+
+    reads = [body[a:b] for a, b in zip([0, *ends], ends, strict=False)]
+
+    assert events_of(reads) == events_of([bytes([byte]) for byte in body])
+
+
 def test_data_lines_are_joined_and_comments_ignored() -> None:
     assert events_of([b": hello\nevent: error\ndata: {\ndata:}\nid: 7\nretry: 5\n\n"]) == [("error", b"{\n}")]
 
@@ -126,18 +140,16 @@ def test_flush_tells_the_last_line_once() -> None:
     assert decoder.flush() == b""
 
 
-def test_an_endless_line_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire, "PROVIDER_DOCUMENT_BYTES", 10)
-    decoder = LineDecoder()
+def test_an_endless_line_is_refused() -> None:
+    decoder = LineDecoder(max_bytes=10)
     for _ in range(5):
         decoder.feed(b"xx")
     with pytest.raises(LineTooLong):
         decoder.feed(b"x")
 
 
-def test_many_short_lines_are_no_long_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire, "PROVIDER_DOCUMENT_BYTES", 10)
-    decoder = LineDecoder()
+def test_many_short_lines_are_no_long_line() -> None:
+    decoder = LineDecoder(max_bytes=10)
     assert [line for _ in range(50) for line in decoder.feed(b"12345\n1234")] == [b"12345", *[b"123412345"] * 49]
 
 

@@ -8,6 +8,7 @@ from archer_ws.agents.orchestrator import Orchestrator
 from archer_ws.sessions.manager import SessionManager
 from archer_ws.sessions.storage.memory import MemoryStore
 from archer_ws.sessions.streams.gates import ManagerLimits, ProviderGate, StreamQuota
+from archer_ws.sessions.streams.log import NewLog
 from archer_ws.sessions.streams.memory_log import MemoryLog
 from tests.fakes.scripted_gateway import ScriptedGateway
 
@@ -36,9 +37,10 @@ async def make_manager(gateway: ScriptedGateway, store: MemoryStore) -> AsyncIte
         concurrency: int = 100,
         queue: int = 100,
         limits: ManagerLimits | None = None,
+        new_log: NewLog = MemoryLog,
     ) -> SessionManager:
         manager = SessionManager(
-            new_log=MemoryLog,
+            new_log=new_log,
             gateway=gateway,
             orchestrator=Orchestrator(gateway),
             store=store,

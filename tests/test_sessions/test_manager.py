@@ -20,9 +20,10 @@ from archer_ws.core.exceptions import (
 from archer_ws.llm_gateway.types import ChatMessage, ChatRequest, MessageRole, StreamChunk, TokenUsage
 from archer_ws.sessions.manager import Attachment, SessionManager
 from archer_ws.sessions.storage.memory import MemoryStore
-from archer_ws.sessions.streams.events import Delta, Event, StreamEnded, StreamProgress, StreamStarted
+from archer_ws.sessions.streams.events import Delta, Event, StreamEnded, StreamProgress, StreamStarted, TextKind
 from archer_ws.sessions.streams.gates import ManagerLimits
 from archer_ws.sessions.streams.log import LOG_BYTES_MAX
+from archer_ws.sessions.streams.memory_log import MemoryLog
 from archer_ws.sessions.streams.stream import Stream
 from archer_ws.sessions.views import chat_response, stream_info
 from tests.fakes.scripted_gateway import ScriptedGateway
@@ -60,6 +61,27 @@ def events(stream: Stream) -> list[Event]:
     while (event := stream.log.read(found[-1].seq if found else 0)) is not None:
         found.append(event)
     return found
+
+
+class UnreadLog(MemoryLog):
+    """A log whose text nobody may ask for as a whole."""
+
+    def text(self, kind: TextKind) -> str:
+        raise AssertionError(f"the {kind} was decoded for nobody")
+
+
+async def test_without_a_session_a_stream_ends_by_itself_alone(
+    make_manager: MakeManager, gateway: ScriptedGateway
+) -> None:
+    stream = (await start(make_manager(new_log=UnreadLog))).stream
+    assert isinstance(stream.log, UnreadLog)
+    call = await gateway.call()
+    call.say("Hello")
+    before = asyncio.all_tasks()
+    call.finish()
+    end = await ended(stream)
+    assert (end.status, end.error, end.stored) == ("completed", None, None)
+    assert asyncio.all_tasks() <= before
 
 
 async def test_a_completed_stream_tells_start_text_and_end(manager: SessionManager, gateway: ScriptedGateway) -> None:

@@ -58,8 +58,12 @@ async def test_a_reader_cancelled_by_itself_is_failed_and_not_cancelled() -> Non
     assert isinstance(outcome.error, InternalError)
 
 
-def test_a_completed_streams_usage_is_the_providers_own() -> None:
-    assert final_usage("completed", TOLD, text_bytes=4000, estimate_prompt=lambda: 99) is TOLD
+def not_to_be_asked() -> int:
+    pytest.fail("the prompt was counted, though the provider told what it took")
+
+
+def test_a_completed_streams_usage_is_the_providers_own_and_nothing_is_counted() -> None:
+    assert final_usage("completed", TOLD, text_bytes=4000, estimate_prompt=not_to_be_asked) is TOLD
 
 
 def test_without_a_word_from_the_provider_everything_is_estimated() -> None:
@@ -79,7 +83,7 @@ def test_a_stream_without_text_cost_its_prompt_only() -> None:
 def test_a_cut_off_streams_usage_is_the_larger_of_told_and_estimated(
     status: StreamStatus, content_bytes: int, completion: int
 ) -> None:
-    assert final_usage(status, TOLD, content_bytes, estimate_prompt=lambda: 99) == TokenUsage(
+    assert final_usage(status, TOLD, content_bytes, estimate_prompt=not_to_be_asked) == TokenUsage(
         prompt_tokens=7,
         completion_tokens=completion,
         total_tokens=7 + completion,

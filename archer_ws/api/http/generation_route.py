@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from archer_ws.api.dependencies import Principal, RequestId, ServicesDep
-from archer_ws.api.http.scope import is_json, state
+from archer_ws.api.http.scope import header_values, is_json, state
 from archer_ws.core.strict_json import decode_json
 
 #: What an endpoint gets beside its `body`.
@@ -73,7 +73,7 @@ class GenerationRoute(APIRoute):
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive, send)
-        body = self._validated(await request.body(), request)
+        body = self._validated(await request.body(), scope)
         about = state(scope)
         response = await self._answer(
             body=body,
@@ -84,7 +84,7 @@ class GenerationRoute(APIRoute):
         )
         await response(scope, receive, send)
 
-    def _validated(self, body: bytes, request: Request) -> BaseModel:
+    def _validated(self, body: bytes, scope: Scope) -> BaseModel:
         """The body as the route's form has it.
 
         Raises:
@@ -96,8 +96,7 @@ class GenerationRoute(APIRoute):
                 [{"type": "missing", "loc": ("body",), "msg": "Field required", "input": None}]
             )
         # Bytes are no model: what is not said to be JSON is refused as that.
-        value = decode_json(body) if is_json(request.headers.get("content-type", "")) else body
-        return self.parsed(value, request.scope)
+        return self.parsed(decode_json(body) if _is_said_to_be_json(scope) else body, scope)
 
     def parsed(self, value: Any, _scope: Scope) -> BaseModel:
         """The decoded body as the route's form has it; a route may refuse it for other reasons too.
@@ -110,6 +109,10 @@ class GenerationRoute(APIRoute):
         except ValidationError as error:
             found = error.errors(include_url=False)
             raise RequestValidationError([{**each, "loc": ("body", *each["loc"])} for each in found]) from None
+
+
+def _is_said_to_be_json(scope: Scope) -> bool:
+    return any(is_json(value.decode("latin-1")) for value in header_values(scope, b"content-type")[:1])
 
 
 def _refuse_ignored(path: str, endpoint: Callable[..., Any], options: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ from archer_ws.api.openai.errors import OpenAIErrorBody
 from archer_ws.api.openapi.success_answers import STREAM_ID_HEADER, reference
 from archer_ws.core.exceptions import (
     ArcherError,
+    Conflict,
     ContentTooLarge,
     ContextTooLong,
     Draining,
@@ -83,6 +84,11 @@ _ERRORS: tuple[ArcherError, ...] = (
     NotFound("there is no provider 'zebra'", hint="Use one of: ollama, openai, anthropic, local."),
     StreamNotFound("there is no stream 'sky-1'", hint="It never was, or its log was forgotten.", stream_id="sky-1"),
     StreamIdConflict("stream 'sky-1' exists with other parameters", hint="Mint a fresh stream_id.", stream_id="sky-1"),
+    Conflict(
+        "messages.0.message_id: the session has a message 'msg-7'",
+        hint="Mint a fresh id for each message.",
+        errors=[FieldError(path="messages.0.message_id", message="the session has a message 'msg-7'")],
+    ),
     SessionNotFound("there is no session 'sky'", hint="Create it first: POST /api/v1/sessions."),
     SessionBusy(
         "the session is busy with stream 'sky-1'",

@@ -10,6 +10,7 @@ from archer_ws.api.openapi.success_answers import success_answer
 from archer_ws.api.signposts.own_route import OwnGenerationRoute
 from archer_ws.api.streaming.responses import EventStreamResponse, WholeAnswerResponse, whole_answer
 from archer_ws.core.exceptions import (
+    Conflict,
     Draining,
     MethodNotFound,
     Overloaded,
@@ -55,6 +56,7 @@ NOT_ACCEPTED = (
     SessionNotFound,
     SessionBusy,
     StreamIdConflict,
+    Conflict,
     Overloaded,
     StorageUnavailable,
     Draining,

@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Body, Path, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from starlette.responses import JSONResponse
 
 from archer_ws.api.dependencies import Principal, RequestId, Services, ServicesDep
 from archer_ws.api.http.generation_route import GenerationRoute
@@ -169,7 +168,10 @@ async def _chunks(attachment: Attachment, request: Request, *, include_usage: bo
 
 
 def _whole(stream: Stream) -> Response:
-    return _error_of(stream) or JSONResponse(completion(chat_response(stream)).model_dump(), headers=_headers(stream))
+    if error := _error_of(stream):
+        return error
+    body = completion(chat_response(stream)).model_dump_json()
+    return Response(body, headers=_headers(stream), media_type="application/json")
 
 
 def _error_of(stream: Stream) -> Response | None:

@@ -72,12 +72,12 @@ class CredentialGuard:
         if scope["type"] in {"http", "websocket"}:
             shown = header_values(scope, b"authorization")
             principal = self._principal(shown)
-            state(scope)["principal"] = principal
+            about = state(scope)
+            about["principal"] = principal
             if principal is not None and (seat := seat_of(scope)) is not None:
                 seat.vouch()
-            state(scope)["credential_refused"] = principal is None and bool(shown)
-            is_open = is_health(scope) or is_console_file(scope) or is_front_page(scope)
-            if principal is None and scope["type"] == "http" and not is_open:
+            about["credential_refused"] = principal is None and bool(shown)
+            if principal is None and scope["type"] == "http" and not _is_open(scope):
                 await refuse(_unauthenticated(bool(shown)), scope, receive, send)
                 return
         await self._app(scope, receive, send)
@@ -89,6 +89,10 @@ class CredentialGuard:
             return None
         scheme, _, token = shown[0].partition(b" ")
         return self._credentials.principal_of(token.strip()) if scheme.lower() == b"bearer" else None
+
+
+def _is_open(scope: Scope) -> bool:
+    return is_health(scope) or is_console_file(scope) or is_front_page(scope)
 
 
 def _unauthenticated(wrong: bool) -> Unauthenticated:

@@ -33,6 +33,7 @@ _FIELDS: tuple[tuple[bytes, Dialect], ...] = (
     (b"x-stainless-", Dialect.OPENAI),
     (b"openai-", Dialect.OPENAI),
 )
+_FIELD_PREFIXES = tuple(prefix for prefix, _ in _FIELDS)
 #: What these clients call themselves, anywhere in User-Agent.
 _AGENTS: tuple[tuple[re.Pattern[bytes], Dialect], ...] = (
     (re.compile(rb"\bai-sdk/anthropic/|\banthropic/|\bclaude-cli/", re.I), Dialect.ANTHROPIC),
@@ -79,10 +80,9 @@ def note_dialect(scope: Scope, dialect: Dialect) -> None:
 
 
 def _by_fields(scope: Scope) -> Dialect | None:
-    for prefix, dialect in _FIELDS:
-        if any(name.startswith(prefix) for name, _ in scope["headers"]):
-            return dialect
-    return None
+    # Nearly all requests have none of them, and are through with one look at each field.
+    told = [name for name, _ in scope["headers"] if name.startswith(_FIELD_PREFIXES)]
+    return next((dialect for prefix, dialect in _FIELDS for name in told if name.startswith(prefix)), None)
 
 
 def _by_agent(scope: Scope) -> Dialect | None:

@@ -30,7 +30,7 @@ class MisdirectedClients:
         """Pass on what is no such request."""
         if scope["type"] not in {"http", "websocket"}:
             await self._app(scope, receive, send)
-        elif is_responses(path_of(scope)) and _asks_for_socket(scope):
+        elif _asks_for_socket(scope) and is_responses(path_of(scope)):
             await refuse(no_such_socket(scope), scope, receive, send, status=_UPGRADE_REQUIRED, headers=_INSTEAD)
         elif scope["type"] == "http" and _is_misdirected(scope):
             await refuse(no_such_path(scope), scope, receive, send)
@@ -47,5 +47,4 @@ def _asks_for_socket(scope: Scope) -> bool:
     """Whether a WebSocket was asked for; our own server makes a plain GET of that where it has none."""
     if scope["type"] == "websocket":
         return True
-    is_offered = any(value.lower() == b"websocket" for value in header_values(scope, b"upgrade"))
-    return is_offered and scope["method"] == "GET"
+    return scope["method"] == "GET" and any(value.lower() == b"websocket" for value in header_values(scope, b"upgrade"))

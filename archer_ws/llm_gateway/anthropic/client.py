@@ -9,26 +9,24 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from archer_ws.core.exceptions import ArcherError
-from archer_ws.llm_gateway.anthropic.failures import failure_from_error
-from archer_ws.llm_gateway.decoding.error_bodies import decoded_error
+from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
 from archer_ws.llm_gateway.failures import ProviderIdentity, failure_from_transport, trimmed, unreadable
 from archer_ws.llm_gateway.probing import AnswerHead
 from archer_ws.llm_gateway.transport.answer import BodyTooLong, StreamedAnswer
+from archer_ws.llm_gateway.transport.carrier import CarrierName
 from archer_ws.llm_gateway.transport.content_coding import DecodingError
 from archer_ws.llm_gateway.transport.parsing import NotHttp
 from archer_ws.llm_gateway.transport.per_loop import (
     SdkClient,
+    carrier_on,
     check_key,
     foreign_failures,
-    http_client,
     is_loopback,
     proxied,
-    stream_pool,
-    transport_errors,
+    sdk_http,
 )
 from archer_ws.llm_gateway.transport.provider_url import ProviderUrl
-from archer_ws.llm_gateway.transport.redirects import is_redirect, redirect_failure
-from archer_ws.llm_gateway.transport.sdk import Refusal, StreamingSdk
+from archer_ws.llm_gateway.transport.sdk import FORESEEN, StreamingSdk
 from archer_ws.llm_gateway.transport.surroundings import Way, way_to
 
 if TYPE_CHECKING:
@@ -54,15 +52,20 @@ class AnthropicClient:
         connect_s: float,
         concurrency: int,
         identity: ProviderIdentity,
+        carrier: CarrierName = "own",
+        document_bytes: int = PROVIDER_DOCUMENT_BYTES,
     ) -> None:
         # Keys are pasted, and bring line ends along.
         self._api_key = (api_key or "").strip()
         self._base_url = address.url
+        self._needs_key = self._base_url == ANTHROPIC_URL
         # Both would stand in one header field: the key wins.
         self._credential = {} if self._api_key else address.headers
         self._connect_s = connect_s
         self._concurrency = concurrency
         self._identity = identity
+        self._carrier = carrier
+        self._document_bytes = document_bytes
         self._way = Way()
         self._sdk: SdkClient[StreamingSdk[anthropic.AsyncAnthropic]] = SdkClient(
             "anthropic", self._make, identity=identity
@@ -76,7 +79,7 @@ class AnthropicClient:
         """
         check_key(
             self._api_key,
-            is_needed=self._base_url == ANTHROPIC_URL,
+            is_needed=self._needs_key,
             variable="ANTHROPIC_API_KEY",
             provider=self._identity.name,
         )
@@ -86,69 +89,42 @@ class AnthropicClient:
         """Close the connections of the running loop."""
         await self._sdk.aclose()
 
-    async def post_message(self, body: dict[str, Any], timeout_s: float) -> bytes:
-        """The whole answer to a Messages request.
-
-        Not by `messages.create`: that warns of old models, refuses long answers and has no sampling parameters.
-
-        Raises:
-            Exception: one of `foreseen()`.
-        """
-        client = await self.open()
-        with foreign_failures(self._identity, *foreseen()):
-            return await client.whole("POST", PATH, body, timeout_s)
-
-    async def stream_message(self, body: dict[str, Any], *, principal: str = "") -> StreamedAnswer:
+    async def stream_chat(self, body: dict[str, Any], *, principal: str = "") -> StreamedAnswer:
         """The answer to a Messages request with `stream`, not read at all; the caller closes it.
 
         Raises:
-            Exception: one of `foreseen()`.
+            Exception: one of FORESEEN.
         """
         client = await self.open()
-        with foreign_failures(self._identity, *foreseen()):
+        with foreign_failures(self._identity, *FORESEEN):
             return await client.open(body, principal=principal)
 
-    async def probe_messages(self, timeout_s: float) -> AnswerHead:
+    async def probe_chat(self, timeout_s: float) -> AnswerHead:
         """What the route for chats answers to a request that asks for nothing.
 
         Raises:
-            Exception: one of `foreseen()`.
+            Exception: one of FORESEEN.
         """
         client = await self.open()
         async with asyncio.timeout(timeout_s):
-            with foreign_failures(self._identity, *foreseen()):
+            with foreign_failures(self._identity, *FORESEEN):
                 return await client.probe()
 
     async def get_models(self, timeout_s: float) -> bytes:
         """The body of the list of models.
 
         Raises:
-            Exception: one of `foreseen()`.
+            Exception: one of FORESEEN.
         """
         client = await self.open()
-        with foreign_failures(self._identity, *foreseen()):
-            return await client.whole("GET", f"/v1/models?limit={_PAGE_SIZE}", None, timeout_s)
+        with foreign_failures(self._identity, *FORESEEN):
+            path = f"/v1/models?limit={_PAGE_SIZE}"
+            return await client.get(path, within_s=timeout_s, max_bytes=self._document_bytes)
 
-    def refusal(self, error: Exception) -> Refusal | None:
-        """The status and body of one of `foreseen()` that is an answer."""
-        import anthropic
-
-        if not isinstance(error, anthropic.APIStatusError):
-            return None
-        return Refusal(error.status_code, error.response.content)
-
-    def failure(self, error: Exception, model: str | None = None) -> ArcherError:
-        """One of `foreseen()` as ours."""
-        import aiohttp
-        import anthropic
-
+    def failure(self, error: Exception) -> ArcherError:
+        """One of FORESEEN that is no answer, as ours."""
         match error:
-            case anthropic.APIStatusError() if is_redirect(error.status_code):
-                return redirect_failure(self._identity, error.status_code, error.response.headers.get("location"))
-            case anthropic.APIStatusError():
-                said = decoded_error(error.response.content)
-                return failure_from_error(self._identity, said, error.status_code, error.response.headers, model)
-            case aiohttp.ClientResponseError() | NotHttp() if not isinstance(error, aiohttp.ClientHttpProxyError):
+            case NotHttp():
                 return unreadable(self._identity, "something that is not HTTP")
             case BodyTooLong():
                 return unreadable(self._identity, str(error))
@@ -171,20 +147,20 @@ class AnthropicClient:
             open_telemetry=False,
             base_url=url,
             max_retries=0,
-            http_client=http_client(sdk, way, base_url=url, concurrency=self._concurrency),
+            http_client=sdk_http(way),
         )
         # Instead of those from ANTHROPIC_CUSTOM_HEADERS, which no argument turns off.
         client._custom_headers = {"anthropic-version": API_VERSION, **self._credential}
         return StreamingSdk(
             client,
-            stream_pool(way, base_url=url, concurrency=self._concurrency, connect_s=self._connect_s),
+            carrier_on(
+                way,
+                httpx2,
+                name=self._carrier,
+                base_url=url,
+                concurrency=self._concurrency,
+                connect_s=self._connect_s,
+            ),
             path=PATH,
             headers=self._credential,
         )
-
-
-def foreseen() -> tuple[type[Exception], ...]:
-    """What requests, and reading an answer, may raise; to be asked once a client is open."""
-    import anthropic
-
-    return (anthropic.AnthropicError, *transport_errors())

@@ -1,4 +1,4 @@
-"""What Anthropic's Messages API says, decoded: the bytes of a stream into chunks, and whole answers.
+"""What Anthropic's Messages API says, decoded: the bytes of a stream, or of a whole answer, into chunks.
 
 Pure: no sockets and no SDK. Only the fields that are used are read. What a fault means for the caller is
 anthropic_failures' business. Format: https://platform.claude.com/docs/en/build-with-claude/streaming
@@ -9,8 +9,9 @@ from typing import Any
 import msgspec
 import structlog
 
+from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
 from archer_ws.llm_gateway.decoding.answer_parts import Parts
-from archer_ws.llm_gateway.decoding.answers import Answer, BrokenOff, ErrorSaid, Unreadable, folded
+from archer_ws.llm_gateway.decoding.answers import BrokenOff, ErrorSaid, Unreadable
 from archer_ws.llm_gateway.decoding.error_bodies import is_error
 from archer_ws.llm_gateway.decoding.finish_reasons import finish_reason_of
 from archer_ws.llm_gateway.decoding.framing import (
@@ -23,22 +24,9 @@ from archer_ws.llm_gateway.decoding.framing import (
     is_web_page,
 )
 from archer_ws.llm_gateway.decoding.gathered import Gathered
-from archer_ws.llm_gateway.decoding.model_lists import entries_in
 from archer_ws.llm_gateway.decoding.token_counts import MAX_COUNT, count_of, usage_from
 from archer_ws.llm_gateway.decoding.token_counts import usage_of as counts_of
 from archer_ws.llm_gateway.types import FinishReason, StreamChunk, TokenUsage
-
-__all__ = [
-    "Answer",
-    "BrokenOff",
-    "ErrorSaid",
-    "MessageStreamDecoder",
-    "Unreadable",
-    "answer_of",
-    "finish_reason_of",
-    "models_of",
-    "usage_of",
-]
 
 log = structlog.get_logger(__name__)
 
@@ -76,24 +64,31 @@ class MessageStreamDecoder:
         done: `message_stop`, the end marker, came; what follows it is ignored.
         finish_reason: why the model stopped, once it has said so; the last reason counts.
         fault: what is wrong with the stream, to be raised after the chunks before it were handed on.
+
+    Args:
+        max_bytes: of one event.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_bytes: int = PROVIDER_DOCUMENT_BYTES) -> None:
         self.done = False
         self.finish_reason: FinishReason | None = None
-        self.fault: ErrorSaid | BrokenOff | Unreadable | None = None
-        #: The message that the answer began with, for its names.
-        self.message: dict[str, Any] = {}
+        self.fault: Exception | None = None
+        self._message: dict[str, Any] = {}
         self._fed = self._heard = self._has_text = self._has_final_counts = False
         self._is_whole_answer = False
         self._unknown: set[str] = set()
-        self._events = EventDecoder()
+        self._events = EventDecoder(max_bytes)
         self._usage: dict[str, Any] = {}
 
     @property
     def is_whole(self) -> bool:
         """Whether the provider said that the answer is complete, and gave one."""
         return self._is_whole_answer or (self.done and (self._has_text or self.finish_reason is not None))
+
+    @property
+    def names(self) -> object:
+        """The message that the answer began with, which may have its `id` and `model`."""
+        return self._message
 
     def feed(self, data: bytes) -> list[StreamChunk]:
         """What `data` completes, in order; nothing more after `done` or a fault."""
@@ -178,9 +173,9 @@ class MessageStreamDecoder:
             case "content_block_start":
                 self._gather(body.get("content_block"), gathered)
             case "message_start":
-                self.message = _object(body.get("message"))
-                self._gather(self.message.get("content"), gathered)
-                self._count(self.message.get("usage"), gathered)
+                self._message = _object(body.get("message"))
+                self._gather(self._message.get("content"), gathered)
+                self._count(self._message.get("usage"), gathered)
             case "message_delta":
                 delta = _object(body.get("delta"))
                 usage = body.get("usage") or delta.get("usage")
@@ -202,7 +197,7 @@ class MessageStreamDecoder:
         """A whole answer; behind its pieces it is the same once more."""
         if not (self._has_text or gathered.has_text()):
             self._gather(message["content"], gathered)
-        self.message = message
+        self._message = message
         self._count(message.get("usage"), gathered, is_final=True)
         self._stop(message.get("stop_reason"), gathered)
         self._is_whole_answer = True
@@ -246,35 +241,6 @@ class MessageStreamDecoder:
     def _closed(self, gathered: Gathered) -> list[StreamChunk]:
         self._has_text = gathered.has_text()
         return gathered.close()
-
-
-def answer_of(data: bytes) -> Answer:
-    """A whole answer, decoded; also where the provider streamed it though nobody asked for that.
-
-    Raises:
-        ErrorSaid: it is an error with a status of 200.
-        BrokenOff: the provider gave up on the way.
-        Unreadable: it is not an answer.
-    """
-    decoder = MessageStreamDecoder()
-    chunks = [*decoder.feed(data), *decoder.finish()]
-    if decoder.fault is not None:
-        raise decoder.fault
-    if not decoder.is_whole:
-        if any(chunk.content or chunk.reasoning for chunk in chunks):
-            raise BrokenOff("a stream without its end")
-        raise Unreadable("an answer without content")
-    return folded(chunks, decoder.finish_reason, decoder.message)
-
-
-def models_of(data: bytes) -> list[dict[str, Any]]:
-    """The entries of a list of models; each has a string `id`.
-
-    Raises:
-        ErrorSaid: it is an error with a status of 200.
-        Unreadable: it is not a list of models.
-    """
-    return entries_in(data)
 
 
 def usage_of(usage: dict[str, Any]) -> TokenUsage | None:

@@ -112,14 +112,9 @@ def said_error(body: object) -> SaidError:
     return said
 
 
-def read_error(data: bytes) -> SaidError:
-    """What the bytes of an error's body say: JSON, or a stream's event. A page or plain text says nothing: it may be
-    anybody's on the way."""
-    return said_error(decoded_error(data))
-
-
 def decoded_error(data: bytes) -> object:
-    """The JSON in an error's body, wherever it stands; None where there is none."""
+    """The JSON in an error's body, as it is or as a stream's event; None where there is none. A page or plain text says
+    nothing: it may be anybody's on the way."""
     try:
         return decode_json(data)
     except ValueError:

@@ -67,3 +67,13 @@ def finish_reason_of(reason: object) -> FinishReason | None:
     if _BROKEN_OFF.search(word):
         raise BrokenOff(str(reason)[:100])
     return next((meaning for part, meaning in _PARTS if part.search(word)), "stop")
+
+
+def reason_with_calls(reason: FinishReason | None, *, has_calls: bool) -> FinishReason | None:
+    """The reason of a step that ended well, by whether it made calls, whatever the server called it.
+
+    Ollama always says `stop`, as OpenAI does with a named tool; a reason that cuts or filters the answer stands.
+    """
+    if reason in ("stop", "tool_calls"):
+        return "tool_calls" if has_calls else "stop"
+    return reason

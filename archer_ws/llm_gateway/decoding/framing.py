@@ -5,6 +5,8 @@ Pure: bytes in, lines or events out. What the data means is the adapters' busine
 
 import json
 import re
+from collections.abc import Iterable
+from itertools import repeat
 from typing import Any, TypeAlias
 
 import msgspec
@@ -31,7 +33,7 @@ _SKIP: msgspec.json.Decoder[msgspec.Raw] = msgspec.json.Decoder(msgspec.Raw)
 
 
 class LineTooLong(ValueError):
-    """A line, an event or another document passed PROVIDER_DOCUMENT_BYTES or PROVIDER_DOCUMENT_VALUES."""
+    """A line, an event or another document passed its bound in bytes, or PROVIDER_DOCUMENT_VALUES."""
 
 
 def decode_json(data: bytes) -> Any:
@@ -94,9 +96,14 @@ def is_web_page(beginning: bytes) -> bool:
 
 
 class LineDecoder:
-    """Splits a byte stream at LF, CR LF or CR, wherever the reads happen to be cut."""
+    """Splits a byte stream at LF, CR LF or CR, wherever the reads happen to be cut.
 
-    def __init__(self) -> None:
+    Args:
+        max_bytes: of one line.
+    """
+
+    def __init__(self, max_bytes: int = PROVIDER_DOCUMENT_BYTES) -> None:
+        self._max_bytes = max_bytes
         # The unfinished line, in the pieces it came in: joining them at each read would cost its length squared.
         self._rest: list[bytes] = []
         self._rest_bytes = 0
@@ -124,9 +131,10 @@ class LineDecoder:
         if self._rest:
             data = b"".join((*self._rest, data))
             self._rest, self._rest_bytes = [], 0
-            if len(data) > _LARGE_BYTES:
-                _refuse_many_values(data)
         lines = data.splitlines()
+        if len(lines[0]) > _LARGE_BYTES:
+            # The others came in this read, which is bounded.
+            _refuse_many_values(lines[0])
         if data[-1] in b"\r\n":
             self._skip_lf = data[-1] == 0x0D
         else:
@@ -144,8 +152,8 @@ class LineDecoder:
             self._rest_bytes += len(data)
             if len(self._rest) > _MOST_PIECES:
                 self._rest = [b"".join(self._rest)]
-            if self._rest_bytes > PROVIDER_DOCUMENT_BYTES:
-                raise LineTooLong(f"a line of more than {PROVIDER_DOCUMENT_BYTES} bytes")
+            if self._rest_bytes > self._max_bytes:
+                raise LineTooLong(f"a line of more than {self._max_bytes} bytes")
 
 
 class EventDecoder:
@@ -157,10 +165,14 @@ class EventDecoder:
     - events that only line ends divide: a whole JSON object, or `[DONE]`, as one line of data is an event where more
       data follows, for no JSON goes on behind its end;
     - JSON without any framing, in a line or in all that is left of the body, as an event of the name BARE_JSON.
+
+    Args:
+        max_bytes: of one event.
     """
 
-    def __init__(self) -> None:
-        self._lines = LineDecoder()
+    def __init__(self, max_bytes: int = PROVIDER_DOCUMENT_BYTES) -> None:
+        self._max_bytes = max_bytes
+        self._lines = LineDecoder(max_bytes)
         self._event = ""
         #: The name that came behind an event's data: its own, unless more data shows that it is the next one's.
         self._next_event: str | None = None
@@ -172,27 +184,34 @@ class EventDecoder:
         self._has_no_blank_lines = False
         #: Whether comments came: they alone make an event stream, too.
         self.has_comments = False
-        #: Whether nothing of an event has come that is not complete.
-        self._is_between = False
+        #: Whether all that came belongs to events that are complete, but for `_begun`: the beginning of a line.
+        self._is_between = True
+        self._begun = b""
 
-    def feed(self, data: bytes) -> list[ServerEvent]:
-        """The events completed by `data`; comments yield none.
+    def feed(self, data: bytes) -> Iterable[ServerEvent]:
+        """The events completed by `data`, to be read once; comments yield none.
 
         Raises:
             LineTooLong: it has a line, or an event, that is too long.
         """
-        if (
-            self._is_between
-            and data.startswith(b"data: ")
-            and data.endswith(b"\n\n")
-            and data.find(b"\n") == len(data) - 2
-            and b"\r" not in data
-        ):
-            # One event and no more, as nearly all reads are while a model speaks.
-            return [("", data[6:-2])]
+        if self._is_between:
+            if (
+                not self._begun
+                and data.startswith(b"data: ")
+                and data.find(b"\n") == len(data) - 2
+                and data.endswith(b"\n\n")
+                and b"\r" not in data
+            ):
+                # One event and no more, as nearly all reads are while a model speaks.
+                self._at_start = False
+                return [("", data[6:-2])]
+            if data.startswith(b"\n") and not self._begun and not data.strip(b"\r\n"):
+                return []  # blank lines alone, perhaps a great many
+            if self._begun:
+                data, self._begun = self._begun + data, b""
+            if (plain := self._plain_events(data)) is not None:
+                return plain
         events: list[ServerEvent] = []
-        if data.startswith(b"\n") and self._is_between and not data.strip(b"\r\n"):
-            return events  # blank lines alone, perhaps a great many
         lines = self._lines.feed(data)
         if not lines:
             self._is_between = self._is_between and not data
@@ -200,13 +219,36 @@ class EventDecoder:
         self._take(lines, events)
         if self._data and (self._has_no_blank_lines or self._data[-1].startswith(b"[DONE]")):
             self._end_line_event(events)
-        self._is_between = not (self._data or self._event or self._bare or self._lines.is_within)
+        if not (self._data or self._event or self._bare):
+            # What goes on without an end completes no line, and stays there in pieces: joined with each read, it would
+            # cost its length squared.
+            self._begun = self._lines.flush()
+            self._is_between = not self._lines.is_within
+        else:
+            self._is_between = False
         return events
+
+    def _plain_events(self, data: bytes) -> Iterable[ServerEvent] | None:
+        """The events of what begins with one, where each is a line of data and a blank one, as nearly all are; the
+        beginning of the next is kept. None, and nothing kept, where there is anything else."""
+        end = data.rfind(b"\n\n")
+        if end < 0 or not data.startswith(b"data: ") or b"\r" in data:
+            return None
+        lines = data[6:end].split(b"\n\ndata: ")
+        if data.count(b"\n") != 2 * len(lines):
+            return None
+        if len(lines[0]) > _LARGE_BYTES:
+            _refuse_many_values(lines[0])
+        self._begun = data[end + 2 :]
+        self._at_start = False
+        # One pair is used again and again: thousands that live at once would have the garbage collector look at each.
+        return zip(repeat(""), lines, strict=False)
 
     def finish(self) -> list[ServerEvent]:
         """What stands at the end of the body without its own end; it need not be whole."""
         events: list[ServerEvent] = []
-        self._take([self._lines.flush(), b""], events)
+        rest, self._begun = self._begun + self._lines.flush(), b""
+        self._take([rest, b""], events)
         if self._bare:
             events.append((BARE_JSON, b"\n".join(self._bare)))
             self._bare = []
@@ -292,5 +334,5 @@ class EventDecoder:
 
     def _count(self, line: bytes) -> None:
         self._size += len(line) + _LINE_COSTS
-        if self._size > PROVIDER_DOCUMENT_BYTES:
-            raise LineTooLong(f"an event of more than {PROVIDER_DOCUMENT_BYTES} bytes")
+        if self._size > self._max_bytes:
+            raise LineTooLong(f"an event of more than {self._max_bytes} bytes")

@@ -1,6 +1,13 @@
-"""The pieces of one network read, joined: a chunk for each run of content or reasoning, however many events it had."""
+"""The pieces of one network read, joined: a chunk for each run of content, of reasoning or of one call's arguments,
+however many events it had."""
 
+from collections.abc import Iterable
+
+from archer_ws.llm_gateway.decoding.tool_calls import ArgumentsPiece
 from archer_ws.llm_gateway.types import FinishReason, StreamChunk, TokenUsage
+
+#: Its id and name.
+_Call = tuple[str, str]
 
 
 class Gathered:
@@ -12,7 +19,7 @@ class Gathered:
         usage: the newest token counts in this read.
     """
 
-    __slots__ = ("_chunks", "_pieces", "_reasoning", "alive", "finish_reason", "usage")
+    __slots__ = ("_chunks", "_kind", "_pieces", "alive", "finish_reason", "usage")
 
     def __init__(self) -> None:
         self.alive = False
@@ -20,42 +27,59 @@ class Gathered:
         self.usage: TokenUsage | None = None
         self._chunks: list[StreamChunk] = []
         self._pieces: list[str] = []
-        self._reasoning = False
+        #: What the pieces are: whether reasoning, or the call whose arguments.
+        self._kind: bool | _Call = False
 
     def add(self, text: str, *, reasoning: bool) -> None:
         """Append a piece."""
         if not text:
             return
-        if reasoning is not self._reasoning:
-            self._end_run()
-            self._reasoning = reasoning
+        if reasoning is not self._kind:
+            self._turn_to(reasoning)
         self._pieces.append(text)
+
+    def add_arguments(self, pieces: Iterable[ArgumentsPiece]) -> None:
+        """Append pieces of calls' arguments."""
+        for call_id, name, text in pieces:
+            if self._kind != (call_id, name):
+                self._turn_to((call_id, name))
+            self._pieces.append(text)
+
+    def _turn_to(self, kind: "bool | _Call") -> None:
+        if self._pieces:
+            self._chunks.append(self._run())
+        self._kind = kind
 
     def has_text(self, *, reasoning: bool | None = None) -> bool:
         """Whether text came with this read: content, reasoning, or (None) either."""
+        if self._pieces and (self._kind is reasoning if reasoning is not None else isinstance(self._kind, bool)):
+            return True
         return any(
-            bool(pieces) and reasoning in (None, kind)
-            for pieces, kind in (
-                (self._pieces, self._reasoning),
-                (any(chunk.content for chunk in self._chunks), False),
-                (any(chunk.reasoning for chunk in self._chunks), True),
-            )
+            (chunk.content and reasoning is not True) or (chunk.reasoning and reasoning is not False)
+            for chunk in self._chunks
         )
 
     def close(self) -> list[StreamChunk]:
         """The chunks, in order; finish reason and usage stand on the last. Empty where nothing came."""
-        self._end_run()
-        if not self._chunks and (self.alive or self.finish_reason or self.usage):
-            self._chunks.append(StreamChunk(content=""))
-        if self.finish_reason is not None:
-            self._chunks[-1].finish_reason = self.finish_reason
-        if self.usage is not None:
-            self._chunks[-1].usage = self.usage
-        return self._chunks
+        chunks = self._chunks
+        if self._pieces or not chunks:
+            if self._pieces or self.alive or self.finish_reason or self.usage:
+                # With them at once: setting a model's field costs more than making it.
+                chunks.append(self._run(finish_reason=self.finish_reason, usage=self.usage))
+            return chunks
+        chunks[-1].finish_reason, chunks[-1].usage = self.finish_reason, self.usage
+        return chunks
 
-    def _end_run(self) -> None:
-        if self._pieces:
-            text = "".join(self._pieces)
-            self._pieces.clear()
-            chunk = StreamChunk(content="", reasoning=text) if self._reasoning else StreamChunk(content=text)
-            self._chunks.append(chunk)
+    def _run(self, *, finish_reason: FinishReason | None = None, usage: TokenUsage | None = None) -> StreamChunk:
+        text = "".join(self._pieces)
+        self._pieces.clear()
+        if text and self._kind is True:
+            return StreamChunk(content="", reasoning=text, finish_reason=finish_reason, usage=usage)
+        if text and isinstance(self._kind, tuple):
+            call_id, name = self._kind
+            return StreamChunk(
+                content="", arguments=text, call_id=call_id, name=name, finish_reason=finish_reason, usage=usage
+            )
+        if finish_reason is None and usage is None:
+            return StreamChunk(content=text)
+        return StreamChunk(content=text, finish_reason=finish_reason, usage=usage)

@@ -25,6 +25,8 @@ _PROMPT_DETAILS = ("prompt_tokens_details", "input_tokens_details", "input_token
 _COMPLETION_DETAILS = ("completion_tokens_details", "output_tokens_details", "output_token_details")
 _CACHED = ("cached_tokens", "prompt_cache_hit_tokens", "cache_read_input_tokens", "cached_content_token_count")
 _REASONING = ("reasoning_tokens", "thinking_tokens", "thoughts_token_count")
+#: Where the last two may be found.
+_FURTHER = frozenset({*_PROMPT_DETAILS, *_COMPLETION_DETAILS, *_CACHED, *_REASONING})
 
 #: No usage object has a tenth of this.
 _MOST_NAMES = 200
@@ -63,6 +65,8 @@ def usage_of(usage: object) -> TokenUsage | None:
             prompt = max(total - (completion or 0), 0)
         if completion is None:
             completion = max(total - prompt, 0)
+    if _FURTHER.isdisjoint(usage):
+        return usage_from(prompt, completion, total)
     return usage_from(
         prompt,
         completion,
@@ -113,7 +117,7 @@ def _in_snake_case(fields: dict[str, Any]) -> dict[str, Any]:
 
 def _first(fields: dict[str, Any], names: tuple[str, ...]) -> int | None:
     for name in names:
-        if name in fields and (count := count_of(fields[name])) is not None:
+        if (value := fields.get(name)) is not None and (count := count_of(value)) is not None:
             return count
     return None
 

@@ -3,7 +3,8 @@
 Where a new call begins (protocol section 22): the index is new; or an id comes that differs from that index's; or,
 without an index, an id that is new. The first name wins, arguments that are an object are dumped once, and a call
 without any has `{}`. Ids are minted here, nine letters and digits: the shortest common form of all providers (Mistral
-takes nothing else). What comes before a call's name is held back, since readers are told the name with every piece.
+takes nothing else). What comes before a call's name is held back, since readers are told the name with every piece; and
+so is what comes of a call while the one before it has said nothing, so that calls are first told in their order.
 """
 
 import json
@@ -37,9 +38,14 @@ class _Call:
     foreign_id: str | None
     call_id: str = field(default_factory=new_call_id)
     name: str = ""
-    #: What came before the name.
+    #: What came, and is not told yet.
     held: str = ""
-    has_arguments: bool = False
+    is_told: bool = False
+
+    def tell(self) -> ArgumentsPiece:
+        """What is held, as a piece."""
+        text, self.held, self.is_told = self.held, "", True
+        return ArgumentsPiece(self.call_id, self.name, text)
 
 
 class ToolCallAssembler:
@@ -51,6 +57,8 @@ class ToolCallAssembler:
 
     def __init__(self) -> None:
         self._calls: list[_Call] = []
+        #: So many of the first calls have been told of.
+        self._told = 0
         self._by_index: dict[int | str, _Call] = {}
 
     @property
@@ -81,15 +89,13 @@ class ToolCallAssembler:
         call = self._call_of(index, foreign_id if isinstance(foreign_id, str) and foreign_id else None)
         if isinstance(name, str) and name and not call.name:
             call.name = name
-        text = _text_of(arguments)
-        if text:
-            call.has_arguments = True
-            call.held += text
-        if call.name and call.held:
-            text, call.held = call.held, ""
-            yield ArgumentsPiece(call.call_id, call.name, text)
-        elif len(call.held) > CALL_ARGUMENTS_BYTES:
-            raise TooLarge("a tool call whose name does not come")
+        call.held += _text_of(arguments)
+        if len(call.held) > CALL_ARGUMENTS_BYTES:
+            raise TooLarge("a tool call that cannot be told")
+        if call.name and call.held and (call.is_told or call is self._next_to_tell()):
+            yield call.tell()
+            while (later := self._next_to_tell()) is not None and later.name and later.held:
+                yield later.tell()
 
     def finish(self) -> Iterator[ArgumentsPiece]:
         """To be called when the step is over: what stands for the arguments of calls that had none.
@@ -100,9 +106,15 @@ class ToolCallAssembler:
         for call in self._calls:
             if not call.name:
                 raise Unreadable("a tool call without a name")
-            if not call.has_arguments:
-                call.has_arguments = True
-                yield ArgumentsPiece(call.call_id, call.name, "{}")
+            if not call.is_told:
+                call.held = call.held or "{}"
+                yield call.tell()
+
+    def _next_to_tell(self) -> _Call | None:
+        """The first call that nothing was told of."""
+        while self._told < len(self._calls) and self._calls[self._told].is_told:
+            self._told += 1
+        return self._calls[self._told] if self._told < len(self._calls) else None
 
     def _call_of(self, index: int | str | None, foreign_id: str | None) -> _Call:
         call = self._known(index, foreign_id)

@@ -8,6 +8,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import structlog
 
@@ -16,17 +17,35 @@ from archer_ws.llm_gateway.local.process import Endpoint, Exit, LocalProcess
 
 log = structlog.get_logger(__name__)
 
-#: How long a child may take to end after its stdin was closed, in seconds.
-STOP_S = 2.0
-#: A child that ends sooner than this after its announcement counts as one that can't run, in seconds.
-QUICK_S = 5.0
 #: So many quick ends in a row are taken as a fault that another start does not mend.
 QUICK_ENDS_MAX = 3
-#: The pause after the first quick end, in seconds; it doubles. Requests wait for it.
-FIRST_PAUSE_S = 0.25
-#: The pause after QUICK_ENDS_MAX, in seconds; it doubles up to LONGEST_PAUSE_S. Requests in it are refused.
-LONG_PAUSE_S = 5.0
+#: No pause between two starts is longer, in seconds.
 LONGEST_PAUSE_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast a child is ended, and started anew, in seconds.
+
+    Attributes:
+        stop_s: how long it may take to end after its stdin was closed.
+        quick_s: one that ends sooner than this after its announcement counts as one that can't run.
+        first_pause_s: the pause after the first quick end; it doubles. Requests wait for it.
+        long_pause_s: the pause after QUICK_ENDS_MAX of them; it doubles up to LONGEST_PAUSE_S. Requests in it are
+            refused.
+    """
+
+    stop_s: float = 2.0
+    quick_s: float = 5.0
+    first_pause_s: float = 0.25
+    long_pause_s: float = 5.0
+
+    def pause_s(self, quick_ends: int) -> float:
+        """How long to wait before the next start, after so many quick ends in a row."""
+        excess = quick_ends - QUICK_ENDS_MAX
+        if excess < 0:
+            return self.first_pause_s * 2.0 ** (quick_ends - 1)
+        return min(LONGEST_PAUSE_S, self.long_pause_s * 2.0 ** min(excess, 10))
 
 
 class LocalSupervisor:
@@ -36,12 +55,14 @@ class LocalSupervisor:
         command: the program, as LocalProcess takes it.
         name: the model, for messages and the log.
         load_timeout_s: how long the program may take to announce itself, in seconds.
+        pace: of its ends and further starts.
     """
 
-    def __init__(self, command: Sequence[str], *, name: str, load_timeout_s: float) -> None:
+    def __init__(self, command: Sequence[str], *, name: str, load_timeout_s: float, pace: Pace = Pace()) -> None:
         self._command = tuple(command)
         self._name = name
         self._load_timeout_s = load_timeout_s
+        self._pace = pace
         self._lock = threading.Lock()
         self._process: LocalProcess | None = None
         self._quick_ends = 0
@@ -73,25 +94,25 @@ class LocalSupervisor:
             if isinstance(process, float):
                 await asyncio.sleep(process)
             elif process.stopping:
-                await process.exit_within(STOP_S)
+                await process.exit_within(self._pace.stop_s)
             elif (endpoint := await process.announced()) is not None:
                 return process, endpoint
             else:
                 raise await self._start_failure(process)
 
     async def aclose(self) -> None:
-        """End the child and reap it: by closing its stdin, and after STOP_S by force."""
+        """End the child and reap it: by closing its stdin, and after `Pace.stop_s` by force."""
         process = self._process
         if process is None or process.exited.done():
             return
         process.stop()
         try:
-            if await process.exit_within(STOP_S) is None:
-                log.warning("local_model_killed", model=self._name, after_s=STOP_S)
+            if await process.exit_within(self._pace.stop_s) is None:
+                log.warning("local_model_killed", model=self._name, after_s=self._pace.stop_s)
         finally:
             # Also where this task was cancelled.
             process.kill()
-        await process.exit_within(STOP_S)
+        await process.exit_within(self._pace.stop_s)
 
     def _claim(self, configuration: Mapping[str, object]) -> LocalProcess | float:
         """The present process, or a new one, or how long to wait before the next may be started (in seconds).
@@ -128,11 +149,11 @@ class LocalSupervisor:
         if end.stopped:
             return
         with self._lock:
-            if end.served_s is not None and end.served_s >= QUICK_S:
+            if end.served_s is not None and end.served_s >= self._pace.quick_s:
                 self._quick_ends, self._not_before = 0, 0.0
             else:
                 self._quick_ends += 1
-                self._not_before = time.monotonic() + _pause_s(self._quick_ends)
+                self._not_before = time.monotonic() + self._pace.pause_s(self._quick_ends)
         log.error(
             "local_model_exited",
             model=self._name,
@@ -143,7 +164,7 @@ class LocalSupervisor:
         )
 
     async def _start_failure(self, process: LocalProcess) -> ProviderFailure:
-        end = await process.exit_within(STOP_S)
+        end = await process.exit_within(self._pace.stop_s)
         if process.timed_out:
             return ProviderTimeout(
                 f"{self._name} was not loaded within {self._load_timeout_s:g} s",
@@ -182,11 +203,3 @@ def _stopped() -> ProviderUnavailable:
     return ProviderUnavailable(
         "the local model was stopped", hint="The next request starts it again.", provider="local"
     )
-
-
-def _pause_s(quick_ends: int) -> float:
-    """How long to wait before the next start."""
-    excess = quick_ends - QUICK_ENDS_MAX
-    if excess < 0:
-        return FIRST_PAUSE_S * 2.0 ** (quick_ends - 1)
-    return min(LONGEST_PAUSE_S, LONG_PAUSE_S * 2.0 ** min(excess, 10))

@@ -1,44 +1,35 @@
-"""Requests to one Ollama server: streams over transport/pool.py, all else over httpx, which only this uses.
+"""Requests to one Ollama server: streams over our own connections, all else over httpx's, which only this uses.
 
-Owns the connections: one pool for each event loop, who goes through a proxy, reading bodies within bounds, and closing
+Owns the connections: some for each event loop, who goes through a proxy, reading bodies within bounds, and closing
 a connection as soon as nobody listens (which also aborts the load of a model). What is asked, and what answers mean, is
 the adapter's; what errors mean is ollama/failures.py's.
 """
 
 import asyncio
-import importlib
 import ipaddress
 import json
-import ssl
-import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager, nullcontext
-from functools import partial
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
 from archer_ws.llm_gateway.decoding.framing import decode_json
 from archer_ws.llm_gateway.failures import ProviderIdentity, failure_from_transport, unreadable
 from archer_ws.llm_gateway.ollama.failures import failure_from_answer, failure_from_break
-from archer_ws.llm_gateway.transport.answer import StreamedAnswer, in_slices
-from archer_ws.llm_gateway.transport.content_coding import DecodingError, coding_of
-from archer_ws.llm_gateway.transport.parsing import NotHttp
+from archer_ws.llm_gateway.transport.answer import StreamedAnswer
+from archer_ws.llm_gateway.transport.carrier import Carrier, CarrierName
 from archer_ws.llm_gateway.transport.per_loop import (
-    KEEP_ALIVE_S,
-    PLAIN_KEEP_ALIVE_S,
+    TRANSPORT_ERRORS,
     SdkClient,
+    carrier_on,
     foreign_failures,
     proxied,
 )
-from archer_ws.llm_gateway.transport.pool import StreamPool
 from archer_ws.llm_gateway.transport.provider_url import ProviderUrl
-from archer_ws.llm_gateway.transport.redirects import is_redirect, redirect_failure
-from archer_ws.llm_gateway.transport.surroundings import Way, way_to, without_unusable_key_log
-
-if TYPE_CHECKING:
-    import httpx
+from archer_ws.llm_gateway.transport.request import RequestTemplate
+from archer_ws.llm_gateway.transport.surroundings import Way, way_to
 
 Payload = Mapping[str, Any]
 
@@ -46,46 +37,35 @@ Payload = Mapping[str, Any]
 SIDE_CONNECTIONS = 8
 
 
-class _Pool:
-    """One event loop's connections."""
+class _Carriers:
+    """One event loop's connections; made on first use, as they belong to the running loop."""
 
-    def __init__(self, http: "httpx.AsyncClient", streams: Callable[[], StreamPool]) -> None:
-        self.http = http
-        self._make_streams = streams
-        self._streams: StreamPool | None = None
+    def __init__(self, streams: Callable[[], Carrier], whole: Callable[[], Carrier]) -> None:
+        self._make_streams, self._make_whole = streams, whole
+        self._streams: Carrier | None = None
+        self._whole: Carrier | None = None
+        #: What is asked again and again, by path and whether it has a body.
+        self.templates: dict[tuple[str, bool], RequestTemplate] = {}
 
     @property
-    def streams(self) -> StreamPool:
-        """Those for streams; made on first use, as they belong to the running loop."""
+    def streams(self) -> Carrier:
+        """Those for answers that come in many pieces."""
         if self._streams is None:
             self._streams = self._make_streams()
         return self._streams
 
+    @property
+    def whole(self) -> Carrier:
+        """Those for all else."""
+        if self._whole is None:
+            self._whole = self._make_whole()
+        return self._whole
+
     async def close(self) -> None:
         """Close them."""
-        if self._streams is not None:
-            await self._streams.close()
-        await self.http.aclose()
-
-
-class _WholeAnswer(StreamedAnswer):
-    """httpx's response as a `StreamedAnswer`."""
-
-    def __init__(self, response: "httpx.Response") -> None:
-        self._response = response
-        self.status = response.status_code
-        self.headers: Mapping[str, str] = response.headers
-        self._reads: AsyncGenerator[bytes, None] | None = None
-
-    async def read_some(self) -> bytes:
-        if self._reads is None:
-            coding = coding_of(self.headers.get("content-encoding", ""), self.status)
-            # httpx unpacks without bounds, and only the first of several members.
-            self._reads = in_slices(self._response.aiter_raw(), coding)
-        return await anext(self._reads, b"")
-
-    async def aclose(self) -> None:
-        await self._response.aclose()
+        for made in (self._streams, self._whole):
+            if made is not None:
+                await made.close()
 
 
 class OllamaHttp:
@@ -94,24 +74,37 @@ class OllamaHttp:
     Args:
         connect_s: the longest wait for a connection, in seconds. All other waits are the caller's.
         concurrency: how many chats may run at once.
+        carrier: what carries the streams.
+        document_bytes: the most that is read of an answer that `ask` waits for.
     """
 
-    def __init__(self, address: ProviderUrl, identity: ProviderIdentity, *, connect_s: float, concurrency: int) -> None:
+    def __init__(
+        self,
+        address: ProviderUrl,
+        identity: ProviderIdentity,
+        *,
+        connect_s: float,
+        concurrency: int,
+        carrier: CarrierName = "own",
+        document_bytes: int = PROVIDER_DOCUMENT_BYTES,
+    ) -> None:
         self._host = address.url
         self._credential = address.headers
         self._way = Way()
         self._identity = identity
+        self._document_bytes = document_bytes
         self._connect_s = connect_s
         self._connections = 2 * concurrency + SIDE_CONNECTIONS
-        self._pools = SdkClient("httpx", self._make_pool, identity=identity)
+        self._carrier = carrier
+        self._carriers = SdkClient("httpx", self._make_carriers, identity=identity)
 
     async def open(self) -> None:
-        """Import httpx and make the running loop's pool, if that has not been done yet."""
-        await self._pools.get()
+        """Import httpx and read what the environment says, if that has not been done yet."""
+        await self._carriers.get()
 
     async def aclose(self) -> None:
         """Close the running loop's connections; a later request opens new ones."""
-        await self._pools.aclose()
+        await self._carriers.aclose()
 
     @asynccontextmanager
     async def reads(
@@ -133,12 +126,12 @@ class OllamaHttp:
         Raises (also for what is met while the body is read):
             ProviderFailure: no connection, a broken one, an error status, a web page.
         """
-        pool = await self._pools.get()
+        carriers = await self._carriers.get()
         answered = False
         try:
             async with AsyncExitStack() as opened:
                 async with until_answered or nullcontext():
-                    answer = await self._send(pool, path, payload, is_streamed=is_streamed, principal=principal)
+                    answer = await self._send(carriers, path, payload, is_streamed=is_streamed, principal=principal)
                     # Inside, because a cancel may strike while `until_answered` is being left.
                     opened.push_async_callback(answer.aclose)
                 answered = True
@@ -147,22 +140,28 @@ class OllamaHttp:
                     model = payload.get("model") if payload else None
                     raise failure_from_answer(self._identity, answer.status, beginning, answer.headers, model)
                 yield await opened.enter_async_context(aclosing(answer.reads()))
-        except _foreseen() as error:
+        except TRANSPORT_ERRORS as error:
             failure = failure_from_break(self._identity, error, answered=answered)
             raise (failure if answered else proxied(self._way, failure)) from error
 
     async def _send(
-        self, pool: _Pool, path: str, payload: Payload | None, *, is_streamed: bool, principal: str
+        self, carriers: _Carriers, path: str, payload: Payload | None, *, is_streamed: bool, principal: str
     ) -> StreamedAnswer:
-        body = json.dumps(payload).encode() if payload else None
-        headers = {"content-type": "application/json", "accept-encoding": "identity"} if body else {}
-        headers |= self._credential
-        with foreign_failures(self._identity, *_foreseen()):
-            if body and is_streamed:
-                url = f"{self._host.rstrip('/')}{path}"
-                return await pool.streams.post(url, body, headers, principal=principal)
-            request = pool.http.build_request("POST" if body else "GET", path, content=body, headers=headers)
-            return _WholeAnswer(await pool.http.send(request, stream=True))
+        body = json.dumps(payload).encode() if payload else b""
+        with foreign_failures(self._identity, *TRANSPORT_ERRORS):
+            asked = path, bool(body)
+            request = carriers.templates.get(asked)
+            if request is None:
+                request = carriers.templates[asked] = self._template(path, is_post=bool(body))
+            carrier = carriers.streams if body and is_streamed else carriers.whole
+            return await carrier.ask(request, body, principal=principal)
+
+    def _template(self, path: str, *, is_post: bool) -> RequestTemplate:
+        # A compressed stream would come in lumps.
+        headers = {"Accept-Encoding": "identity", **self._credential}
+        if is_post:
+            headers["Content-Type"] = "application/json"
+        return RequestTemplate.of("POST" if is_post else "GET", f"{self._host.rstrip('/')}{path}", headers)
 
     async def ask(
         self,
@@ -207,57 +206,30 @@ class OllamaHttp:
             ):
                 async for data in body:
                     answer += data
-                    if len(answer) > PROVIDER_DOCUMENT_BYTES:
-                        raise unreadable(self._identity, f"more than {PROVIDER_DOCUMENT_BYTES} bytes")
+                    if len(answer) > self._document_bytes:
+                        raise unreadable(self._identity, f"more than {self._document_bytes} bytes")
         except TimeoutError as error:
             # Without its chain, which tells where it struck and not why.
             raise failure_from_transport(self._identity, TimeoutError()) from error
         return bytes(answer)
 
-    def _make_pool(self, module: ModuleType) -> _Pool:
+    def _make_carriers(self, httpx: ModuleType) -> _Carriers:
         # Proxies that the environment names lead to the world outside: a server on this machine or in its network is
         # reached directly, whatever no_proxy forgets. Certificates are the environment's (SSL_CERT_FILE) either way.
         # Without TLS there is nothing to verify, and loading the certificates would take 100 ms.
-        way = self._way = way_to(self._host, is_near=is_near(self._host), make_tls=module.create_ssl_context)
-        if way.proxy is not None:
-            # Streams need it then, and importing it takes a while.
-            with without_unusable_key_log():
-                importlib.import_module("aiohttp")
-        is_tls = self._host.startswith("https:")
-        return _Pool(
-            module.AsyncClient(
+        way = self._way = way_to(self._host, is_near=is_near(self._host), make_tls=httpx.create_ssl_context)
+
+        def by(name: CarrierName) -> Callable[[], Carrier]:
+            return carrier_on(
+                way,
+                httpx,
+                name=name,
                 base_url=self._host,
-                timeout=module.Timeout(None, connect=self._connect_s),
-                limits=module.Limits(max_connections=self._connections, max_keepalive_connections=self._connections),
-                trust_env=False,
-                proxy=way.proxy_url,
-                verify=way.tls or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
-                # A compressed stream would come in lumps.
-                headers={"accept-encoding": "identity"},
-                event_hooks={"response": [self._refuse_redirect]},
-            ),
-            partial(
-                StreamPool,
-                connections=self._connections,
+                concurrency=self._connections,
                 connect_s=self._connect_s,
-                keep_alive_s=KEEP_ALIVE_S if is_tls else PLAIN_KEEP_ALIVE_S,
-                proxy=way.proxy_url,
-                tls=way.tls,
-            ),
-        )
+            )
 
-    async def _refuse_redirect(self, response: "httpx.Response") -> None:
-        """Before httpx reads where it points, which it does even where it does not go there."""
-        if is_redirect(response.status_code):
-            raise redirect_failure(self._identity, response.status_code, response.headers.get("location"))
-
-
-def _foreseen() -> tuple[type[Exception], ...]:
-    """What a request, and reading its answer, may raise; aiohttp's too, where it is used (for a proxy)."""
-    import httpx
-
-    of_aiohttp = getattr(sys.modules.get("aiohttp"), "ClientError", None)
-    return (httpx.HTTPError, NotHttp, DecodingError, OSError, *([of_aiohttp] if of_aiohttp else []))
+        return _Carriers(streams=by(self._carrier), whole=by("library"))
 
 
 def is_near(host: str) -> bool:

@@ -46,11 +46,16 @@ class OllamaStreamDecoder:
     """The chunks of one streamed answer.
 
     `feed` it each read and `finish` it at the end of the body; it is complete only if `done` is true by then.
+
+    Args:
+        identity: how errors speak of the provider.
+        max_bytes: of one line, or of a document of several.
     """
 
-    def __init__(self, identity: ProviderIdentity) -> None:
+    def __init__(self, identity: ProviderIdentity, max_bytes: int = PROVIDER_DOCUMENT_BYTES) -> None:
         self._identity = identity
-        self._lines = LineDecoder()
+        self._max_bytes = max_bytes
+        self._lines = LineDecoder(max_bytes)
         self._finish_reason: FinishReason | None = None
         self._usage: TokenUsage | None = None
         self._begun = self._heard = self._has_text = False
@@ -180,8 +185,8 @@ class OllamaStreamDecoder:
             raise unreadable(self._identity, "a line that is not a JSON object")
         self._unfinished.append(line)
         self._unfinished_bytes += len(line) + 64  # what a short line takes in memory
-        if self._unfinished_bytes > PROVIDER_DOCUMENT_BYTES:
-            raise unreadable(self._identity, f"a document of more than {PROVIDER_DOCUMENT_BYTES} bytes")
+        if self._unfinished_bytes > self._max_bytes:
+            raise unreadable(self._identity, f"a document of more than {self._max_bytes} bytes")
         return []
 
     def _take(self, value: dict[str, Any], runs: list[_Run]) -> None:
@@ -238,11 +243,12 @@ def answer_of(data: bytes, identity: ProviderIdentity) -> Answer:
             whole = None
         if isinstance(whole, dict) and whole.get("done") is None and isinstance(whole.get("message"), dict):
             # Older servers did not say it of a whole answer.
-            return folded(chunks, "stop", None)
+            chunks.append(StreamChunk(content="", finish_reason="stop"))
+            return folded(chunks)
         if (isinstance(whole, dict) and whole.get("done") is None) or not any(c.content or c.reasoning for c in chunks):
             raise unreadable(identity, "an answer without a message")
         raise truncated(identity)
-    return folded(chunks, decoder.finish_reason, None)
+    return folded(chunks)
 
 
 def finish_reason_of(value: Mapping[str, Any]) -> FinishReason:

@@ -24,6 +24,7 @@ from archer_ws.llm_gateway.failures import (
     trimmed,
     unreadable,
 )
+from archer_ws.llm_gateway.transport.content_coding import DecodingError
 from archer_ws.llm_gateway.transport.redirects import is_redirect, redirect_failure
 
 # "model requires more system memory (5.0 GiB) than is available", "cudaMalloc failed: out of memory",
@@ -83,8 +84,7 @@ def failure_from_error_line(identity: ProviderIdentity, error: object) -> Provid
 
 def failure_from_break(identity: ProviderIdentity, error: BaseException, *, answered: bool) -> ProviderFailure:
     """The exception for a connection that could not be made or broke; `answered`: the headers had come."""
-    # httpx's and aiohttp's names for it.
-    if {type(error).__name__, type(error.__cause__).__name__} & {"DecodingError", "ContentEncodingError"}:
+    if isinstance(error, DecodingError):
         return unreadable(identity, f"a body that can't be decompressed ({trimmed(str(error))})")
     if answered:
         return truncated(identity)

@@ -1,4 +1,4 @@
-"""The official SDK, wrapped: the only module that knows openai, and httpx2 and aiohttp below it.
+"""The official SDK, wrapped: the only module that knows openai, and httpx2 below it.
 
 Owns the client's settings (ours alone, nothing from OPENAI_* of the environment), the connection pool and the mapping
 of exceptions. What requests say and answers mean is the adapter's.
@@ -10,26 +10,24 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from archer_ws.core.exceptions import ArcherError
-from archer_ws.llm_gateway.decoding.error_bodies import read_error
+from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
 from archer_ws.llm_gateway.failures import ProviderIdentity, failure_from_transport, trimmed, unreadable
-from archer_ws.llm_gateway.openai.failures import failure_from_error
 from archer_ws.llm_gateway.probing import AnswerHead
 from archer_ws.llm_gateway.transport.answer import BodyTooLong, StreamedAnswer
+from archer_ws.llm_gateway.transport.carrier import CarrierName
 from archer_ws.llm_gateway.transport.content_coding import DecodingError
 from archer_ws.llm_gateway.transport.parsing import NotHttp
 from archer_ws.llm_gateway.transport.per_loop import (
     SdkClient,
+    carrier_on,
     check_key,
     foreign_failures,
-    http_client,
     is_loopback,
     proxied,
-    stream_pool,
-    transport_errors,
+    sdk_http,
 )
 from archer_ws.llm_gateway.transport.provider_url import ProviderUrl
-from archer_ws.llm_gateway.transport.redirects import is_redirect, redirect_failure
-from archer_ws.llm_gateway.transport.sdk import Refusal, StreamingSdk
+from archer_ws.llm_gateway.transport.sdk import FORESEEN, StreamingSdk
 from archer_ws.llm_gateway.transport.surroundings import Way, way_to
 
 if TYPE_CHECKING:
@@ -49,17 +47,22 @@ class OpenAIClient:
         connect_s: float,
         concurrency: int,
         identity: ProviderIdentity,
+        carrier: CarrierName = "own",
+        document_bytes: int = PROVIDER_DOCUMENT_BYTES,
         closes_after_streams: bool = False,
     ) -> None:
         # Keys are pasted, and bring line ends along.
         self._api_key = (api_key or "").strip()
         self._base_url = address.url
+        self._needs_key = is_openai(self._base_url)
         # Both would stand in one header field: the key wins.
         self._credential = {} if self._api_key else address.headers
         self._stream_headers = {**self._credential, **({"Connection": "close"} if closes_after_streams else {})}
         self._connect_s = connect_s
         self._concurrency = concurrency
         self._identity = identity
+        self._carrier = carrier
+        self._document_bytes = document_bytes
         self._way = Way()
         self._sdk: SdkClient[StreamingSdk[openai.AsyncOpenAI]] = SdkClient("openai", self._make, identity=identity)
 
@@ -69,76 +72,48 @@ class OpenAIClient:
         Raises:
             ProviderNotConfigured: the key is missing, or can't be one; or no client can be made.
         """
-        check_key(
-            self._api_key, is_needed=is_openai(self._base_url), variable="OPENAI_API_KEY", provider=self._identity.name
-        )
+        check_key(self._api_key, is_needed=self._needs_key, variable="OPENAI_API_KEY", provider=self._identity.name)
         return await self._sdk.get()
 
     async def aclose(self) -> None:
         """Close the connections of the running loop."""
         await self._sdk.aclose()
 
-    async def post_chat(self, body: dict[str, Any], timeout_s: float) -> bytes:
-        """The whole answer to a chat request.
-
-        Raises:
-            Exception: one of `foreseen()`.
-        """
-        client = await self.open()
-        with foreign_failures(self._identity, *foreseen()):
-            return await client.whole("POST", "/chat/completions", body, timeout_s)
-
     async def stream_chat(self, body: dict[str, Any], *, principal: str = "") -> StreamedAnswer:
         """The answer to a chat request with `stream`, not read at all; the caller closes it.
 
         Raises:
-            Exception: one of `foreseen()`.
+            Exception: one of FORESEEN.
         """
         client = await self.open()
-        with foreign_failures(self._identity, *foreseen()):
+        with foreign_failures(self._identity, *FORESEEN):
             return await client.open(body, principal=principal)
 
     async def probe_chat(self, timeout_s: float) -> AnswerHead:
         """What the route for chats answers to a request that asks for nothing.
 
         Raises:
-            Exception: one of `foreseen()`.
+            Exception: one of FORESEEN.
         """
         client = await self.open()
         async with asyncio.timeout(timeout_s):
-            with foreign_failures(self._identity, *foreseen()):
+            with foreign_failures(self._identity, *FORESEEN):
                 return await client.probe()
 
     async def get_models(self, timeout_s: float) -> bytes:
         """The body of the list of models.
 
         Raises:
-            Exception: one of `foreseen()`.
+            Exception: one of FORESEEN.
         """
         client = await self.open()
-        with foreign_failures(self._identity, *foreseen()):
-            return await client.whole("GET", "/models", None, timeout_s)
+        with foreign_failures(self._identity, *FORESEEN):
+            return await client.get("/models", within_s=timeout_s, max_bytes=self._document_bytes)
 
-    def refusal(self, error: Exception) -> Refusal | None:
-        """The status and body of one of `foreseen()` that is an answer."""
-        import openai
-
-        if not isinstance(error, openai.APIStatusError):
-            return None
-        return Refusal(error.status_code, error.response.content)
-
-    def failure(self, error: Exception, model: str | None = None) -> ArcherError:
-        """One of `foreseen()` as ours."""
-        import aiohttp
-        import openai
-
+    def failure(self, error: Exception) -> ArcherError:
+        """One of FORESEEN that is no answer, as ours."""
         match error:
-            case openai.APIStatusError() if is_redirect(error.status_code):
-                return redirect_failure(self._identity, error.status_code, error.response.headers.get("location"))
-            case openai.APIStatusError():
-                said = read_error(error.response.content)
-                return failure_from_error(self._identity, said, error.status_code, error.response.headers, model)
-            case aiohttp.ClientResponseError() | NotHttp() if not isinstance(error, aiohttp.ClientHttpProxyError):
+            case NotHttp():
                 return unreadable(self._identity, "something that is not HTTP")
             case BodyTooLong():
                 return unreadable(self._identity, str(error))
@@ -162,14 +137,21 @@ class OpenAIClient:
             webhook_secret="",
             base_url=url,
             max_retries=0,
-            http_client=http_client(sdk, way, base_url=url, concurrency=self._concurrency),
+            http_client=sdk_http(way),
         )
         client.organization = client.project = None
         # Instead of those from OPENAI_CUSTOM_HEADERS, which no argument turns off.
         client._custom_headers = self._credential
         return StreamingSdk(
             client,
-            stream_pool(way, base_url=url, concurrency=self._concurrency, connect_s=self._connect_s),
+            carrier_on(
+                way,
+                httpx2,
+                name=self._carrier,
+                base_url=url,
+                concurrency=self._concurrency,
+                connect_s=self._connect_s,
+            ),
             path="/chat/completions",
             headers=self._stream_headers,
         )
@@ -178,10 +160,3 @@ class OpenAIClient:
 def is_openai(base_url: str) -> bool:
     """Whether it is OpenAI itself, at one of its regional hosts (`eu.api.openai.com`) perhaps."""
     return f".{urlsplit(base_url).hostname}".endswith(".api.openai.com")
-
-
-def foreseen() -> tuple[type[Exception], ...]:
-    """What requests, and reading an answer, may raise; to be asked once a client is open."""
-    import openai
-
-    return (openai.OpenAIError, *transport_errors())

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import structlog
 
+from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
 from archer_ws.llm_gateway.decoding.answers import BrokenOff, ErrorSaid, Unreadable
 from archer_ws.llm_gateway.decoding.error_bodies import is_error
 from archer_ws.llm_gateway.decoding.finish_reasons import finish_reason_of
@@ -39,6 +40,8 @@ _CHUNK_EVENTS = frozenset(
 #: Where a chunk may have its text, if not where it belongs (openai/documents.py).
 _OTHER_NAMES = re.compile(rb'"(?:text|message|thinking|thoughts|reasoning_text|reasoning_details)"|"index" *: *"')
 _MOST_MUTE = 4
+#: Where a chunk may have its token counts, if not where they belong.
+_COUNTS = re.compile(rb'(?i)(?:usage|x_groq)[^"]*" *: *\{')
 
 
 class _Message(msgspec.Struct, gc=False):
@@ -63,7 +66,6 @@ class _Chunk(msgspec.Struct, gc=False):
     choices: list[_Choice] | None = None
     usage: Any = None
     error: Any = None
-    object: Any = None
 
 
 _CHUNK = msgspec.json.Decoder(_Chunk)
@@ -79,14 +81,17 @@ class ChatStreamDecoder:
         finish_reason: why the model stopped, once it has said so; the last reason counts.
         fault: what is wrong with the stream, to be raised after the chunks before it were handed on: ErrorSaid,
             BrokenOff or Unreadable.
+
+    Args:
+        max_bytes: of one event, and of what is kept back of other choices.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_bytes: int = PROVIDER_DOCUMENT_BYTES) -> None:
         self.done = False
         self.finish_reason: FinishReason | None = None
         self.fault: Exception | None = None
         #: The last document with a piece of the answer.
-        self.last: bytes = b""
+        self._last: bytes = b""
         self._has_text = self._has_reasoning = self._has_usage = False
         self._is_whole_answer = self._has_messages = self._heard = False
         #: Whether all came under the number 0.
@@ -95,13 +100,18 @@ class ChatStreamDecoder:
         self._unknown: set[str] = set()
         #: The first chunks that said nothing: if none says anything, they are looked at again.
         self._mute: list[bytes] = []
-        self._one = OneAnswer()
-        self._events = EventDecoder()
+        self._one = OneAnswer(max_bytes)
+        self._events = EventDecoder(max_bytes)
 
     @property
     def is_whole(self) -> bool:
         """Whether the server said that the answer is complete."""
         return self.finish_reason is not None or self._is_whole_answer
+
+    @property
+    def names(self) -> object:
+        """The document that may have the answer's `id` and `model`."""
+        return next(iter(_documents_in(self._last)), None)
 
     def feed(self, data: bytes) -> list[StreamChunk]:
         """What `data` completes, in order; nothing more after `done` or a fault.
@@ -162,8 +172,8 @@ class ChatStreamDecoder:
             return False
         choices = chunk.choices
         if choices is None or len(choices) != 1 or chunk.error or not self._is_plain:
-            # Without choices: the usage.
-            return choices == [] and not chunk.error and chunk.object != "error" and self._count(chunk.usage, gathered)
+            # Without choices: the usage. vLLM's errors have the word for their object.
+            return choices == [] and not chunk.error and b'"error"' not in data and self._count(chunk.usage, gathered)
         choice = choices[0]
         delta = choice.delta
         if choice.index or delta is None:
@@ -179,7 +189,7 @@ class ChatStreamDecoder:
             return False
         elif len(self._mute) < _MOST_MUTE:
             self._mute.append(data)
-        self.last = data
+        self._last = data
         if chunk.usage:
             self._count(chunk.usage, gathered)
         if choice.finish_reason:
@@ -230,11 +240,11 @@ class ChatStreamDecoder:
         if not self._count(document.get("usage"), gathered):
             self._note_counts(document, gathered)
         if not choices:
-            if event == BARE_JSON and not (self._has_usage or self.last):
+            if event == BARE_JSON and not (self._has_usage or self._last):
                 raise Unreadable(f"{BARE_JSON} in place of an event stream")
             return
         # Behind its pieces, the whole is the same once more; and lines of JSON are no whole answers.
-        is_whole = document.get("object") == "chat.completion" or (event == BARE_JSON and not self.last)
+        is_whole = document.get("object") == "chat.completion" or (event == BARE_JSON and not self._last)
         for choice in choices:
             if choice.error:
                 raise ErrorSaid(choice.error)
@@ -245,7 +255,7 @@ class ChatStreamDecoder:
                     self._has_messages = True
             self._unknown |= choice.parts.unknown
         self._is_whole_answer = is_whole and any(choice.has_message for choice in choices)
-        self.last = data
+        self._last = data
         taken = self._one.take(
             choices,
             has_text=self._has_text or gathered.has_text(reasoning=False),
@@ -280,18 +290,19 @@ class ChatStreamDecoder:
 
     def _conclude(self, gathered: Gathered) -> None:
         """Look once more for what the last piece may have said otherwise, and tell why the answer stopped."""
-        last = documents_in(self.last) if not (self.finish_reason and self._has_usage) else []
-        for document in last:
-            if not self._has_usage:
+        seeks_counts = not self._has_usage and _COUNTS.search(self._last) is not None
+        seeks_reason = self.finish_reason is None and self._is_plain
+        for document in _documents_in(self._last) if seeks_counts or seeks_reason else []:
+            if seeks_counts:
                 self._note_counts(document, gathered)
-            if self.finish_reason is None and self._is_plain:
+            if seeks_reason:
                 self._stop(reason_within(document))
         if self.finish_reason is None:
             for is_reasoning, text in self._one.rest():
                 gathered.add(text, reasoning=is_reasoning)
             self._stop(self._one.reason)
         is_silent = not (self._has_text or self._has_reasoning or gathered.has_text())
-        for document in (document for data in self._mute if is_silent for document in documents_in(data)):
+        for document in (document for data in self._mute if is_silent for document in _documents_in(data)):
             for choice in choices_of(document):
                 self._unknown |= choice.parts.unknown
         if self.done and not is_silent and self.finish_reason is None:
@@ -311,7 +322,7 @@ class ChatStreamDecoder:
         return chunks
 
 
-def documents_in(data: bytes) -> list[dict[str, Any]]:
+def _documents_in(data: bytes) -> list[dict[str, Any]]:
     """The JSON objects in an event's data; none where it is something else."""
     try:
         found = decode_json(data) if data else None

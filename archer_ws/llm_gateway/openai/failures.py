@@ -26,6 +26,20 @@ _KEY, _KEY_REFUSED = frozenset({"api_key_invalid"}), 401
 _MODEL = frozenset({"model_not_found", "invalid_model", "invalid_model_name", "model_not_available"})
 
 
+def openai_identity(name: str, base_url: str, *, hosted: bool) -> ProviderIdentity:
+    """How errors speak of the server at this URL, which has no password; `hosted`: it is OpenAI's own."""
+    return ProviderIdentity(
+        name=name,
+        address=base_url,
+        auth_hint="Check OPENAI_API_KEY (or ARCHER_OPENAI_API_KEY): it must be valid and allowed to use the model.",
+        unavailable_hint="Check the network, and the proxy in HTTPS_PROXY if there is one."
+        if hosted
+        else "Check that the server runs there, or change OPENAI_BASE_URL.",
+        model_hint="GET /api/v1/models/openai lists what can be named in place of {model}.",
+        address_variable=None if hosted else "OPENAI_BASE_URL",
+    )
+
+
 def failure_from_error(
     identity: ProviderIdentity,
     said: SaidError,

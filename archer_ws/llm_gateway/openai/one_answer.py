@@ -18,12 +18,16 @@ Piece = tuple[bool, str]
 class OneAnswer:
     """What of each document's choices is taken.
 
+    Args:
+        max_chars: of what is kept back.
+
     Attributes:
         is_plain: everything so far came under the number 0.
         reason: the last word on why the answer stopped.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_chars: int = PROVIDER_DOCUMENT_BYTES) -> None:
+        self._max_chars = max_chars
         self.is_plain = True
         self.reason: object = None
         self._number: int | str | None = None
@@ -85,5 +89,5 @@ class OneAnswer:
         self._kept_back += choice.parts.pieces
         self._kept_reason = choice.reason or self._kept_reason
         self._kept_size += sum(len(text) for _, text in choice.parts.pieces)
-        if self._kept_size > PROVIDER_DOCUMENT_BYTES:
+        if self._kept_size > self._max_chars:
             raise Unreadable("answers in turn, though one was asked for")

@@ -1,56 +1,48 @@
 """Asking a provider for as much of a request as it takes (refused_parameters.py says what may be left out)."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import structlog
 
 from archer_ws.core.exceptions import ArcherError, ContextTooLong, FieldError, ProviderError
 from archer_ws.llm_gateway.resilience.refused_parameters import REFUSALS, FittedRequest
-from archer_ws.llm_gateway.transport.sdk import Refusal
+from archer_ws.llm_gateway.transport.answer import StreamedAnswer
+from archer_ws.llm_gateway.transport.sdk import StatusError
 
 log = structlog.get_logger(__name__)
 
-T = TypeVar("T")
-
-
-class Client(Protocol):
-    """What both SDKs' wrappers have."""
-
-    def refusal(self, error: Exception) -> Refusal | None:
-        """The answer behind an exception, if it is one."""
-
-    def failure(self, error: Exception, model: str | None = None) -> ArcherError:
-        """The exception as ours."""
-
 
 async def ask_fitted(
-    client: Client,
     request: FittedRequest,
+    send: Callable[[dict[str, Any]], Awaitable[StreamedAnswer]],
+    told: Callable[[StatusError], ArcherError],
     provider: str,
-    send: Callable[[dict[str, Any]], Awaitable[T]],
-    foreseen: tuple[type[Exception], ...],
-) -> T:
-    """What `send` gives for the request's body, or for as much of it as the server takes; what is left out is logged.
+) -> StreamedAnswer:
+    """The answer to a request, or to as much of it as the server takes; what is left out is logged.
+
+    Args:
+        send: sends a body.
+        told: what a refusal means.
+        provider: for the log.
 
     Raises:
         ArcherError: it is refused, and not for something that may be left out.
-        Exception: one of `foreseen` that is no answer.
+        Exception: what else `send` raises.
     """
     while True:
         try:
             answer = await send(request.body)
-        except foreseen as error:
-            refusal = client.refusal(error)
-            if refusal is None or refusal.status not in REFUSALS:
+        except StatusError as refusal:
+            if refusal.status not in REFUSALS:
                 raise
-            failure = client.failure(error, request.model)
+            failure = told(refusal)
             is_too_long = isinstance(failure, ContextTooLong)
             if (type(failure) is ProviderError or is_too_long) and request.yields(
                 refusal.body, is_too_long=is_too_long
             ):
                 continue
-            raise _naming(failure, request.refused_of_the_clients(refusal.body)) from error
+            raise _naming(failure, request.refused_of_the_clients(refusal.body)) from refusal
         for parameter in request.taken():
             log.warning("parameter_refused", provider=provider, model=request.model, parameter=parameter)
         return answer

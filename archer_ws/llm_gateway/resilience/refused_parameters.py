@@ -12,6 +12,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from archer_ws.llm_gateway.decoding.framing import decode_json
@@ -118,29 +119,37 @@ class FittedRequest:
         memory: of the server.
         body: as it would be sent to a server that takes everything.
         defaulted: which parameters the client did not ask for, as `ChatOptions` has them.
-        renames_bound: whether there are servers of this API that know the answer's bound under another name.
+        demands_bound: whether the API demands the answer's bound, under one name.
     """
 
     def __init__(
         self,
         memory: RefusedParameters,
         model: str,
-        body: Mapping[str, Any],
+        body: dict[str, Any],
         defaulted: frozenset[str],
         *,
-        renames_bound: bool = True,
+        demands_bound: bool = False,
     ) -> None:
         self._memory = memory
         self.model = model
         self._whole = body
-        self._renames_bound = renames_bound
-        if "max_tokens" in defaulted:
-            defaulted |= set(MAX_TOKENS_NAMES)
-        ours = self._ours = (frozenset(body) | defaulted) - _NO_PARAMETERS - (_ASKABLE - defaulted)
+        self._demands_bound = demands_bound
+        self._defaulted = defaulted
         self._tries = 0
         self._is_worth_keeping = False
         self._changes = dict(memory.get(model))
-        self.body = _changed(body, self._changes, ours)
+        self.body = _changed(body, self._changes, self._ours) if self._changes else body
+
+    @cached_property
+    def _ours(self) -> frozenset[str]:
+        """What may be left out. Looked for where something is: most requests are taken as they are."""
+        defaulted = self._defaulted
+        if self._demands_bound:
+            defaulted -= {"max_tokens"}
+        elif "max_tokens" in defaulted:
+            defaulted |= set(MAX_TOKENS_NAMES)
+        return (frozenset(self._whole) | defaulted) - _NO_PARAMETERS - (_ASKABLE - defaulted)
 
     def yields(self, refusal: bytes, *, is_too_long: bool = False) -> bool:
         """Whether `body` is now another one, worth a try after a refusal with this body.
@@ -152,7 +161,7 @@ class FittedRequest:
         name = said.first_named(
             name for name in self.body if name in self._ours and (name in MAX_TOKENS_NAMES or not is_too_long)
         )
-        if name is None and self._renames_bound and said.is_of_the_name and not is_too_long:
+        if name is None and not self._demands_bound and said.is_of_the_name and not is_too_long:
             name = said.first_named(name for name in self.body if name in MAX_TOKENS_NAMES)
         if name is None or self._tries >= MAX_TRIES:
             return False

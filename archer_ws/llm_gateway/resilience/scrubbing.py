@@ -23,7 +23,8 @@ class ChunkScrubber:
         if reasoning and (shown := self._reasoning.feed(reasoning)) is not reasoning:
             chunk.reasoning = shown
         if chunk.finish_reason is not None:
-            chunk.content += self._content.rest()
+            if held := self._content.rest():
+                chunk.content += held
             if held := self._reasoning.rest():
                 chunk.reasoning = (chunk.reasoning or "") + held
 

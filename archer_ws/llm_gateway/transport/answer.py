@@ -37,6 +37,11 @@ class StreamedAnswer(ABC):
         """Its media type in lower case, without parameters."""
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
 
+    @property
+    def is_read_out(self) -> bool:
+        """Whether the body's end has been read, as far as is known without waiting."""
+        return False
+
     @abstractmethod
     async def read_some(self) -> bytes:
         """The next of the body, all that has come by then; empty at its end."""

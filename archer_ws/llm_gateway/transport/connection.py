@@ -1,8 +1,7 @@
 """HTTP/1.1 to a provider, for answers of many small pieces.
 
 Owns a connection, from its making to its end: several addresses, TLS, one request and its answer after the other. What
-an answer's bytes mean is transport/parsing.py's; keeping connections for the next request, proxies and redirects are
-transport/pool.py's.
+an answer's bytes mean is transport/parsing.py's; keeping connections for the next request is transport/pool.py's.
 
 What a general client does for each piece and each request is most of what a token, and a first token, would cost here.
 """
@@ -30,6 +29,10 @@ class ConnectError(OSError):
 
 class ConnectTimeout(TimeoutError):
     """No connection was made in time."""
+
+
+class Unanswered(ConnectionResetError):
+    """The connection was lost before a byte of an answer came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,8 @@ class Connection(asyncio.Protocol):
     def __init__(self) -> None:
         self._transport: asyncio.Transport
         self._answer: Answer | None = None
+        self._is_readable: Callable[[], bool] | None = None
+        self._was_aborted = False
         #: Called when it ends.
         self.on_lost: Callable[[], None] = lambda: None
 
@@ -85,31 +90,33 @@ class Connection(asyncio.Protocol):
     @property
     def is_silent(self) -> bool:
         """Whether nothing has come, nor the end, that was not read yet: what comes before a request is no answer."""
-        fd = self._transport.get_extra_info("socket").fileno()
-        if hasattr(select, "poll"):
-            waiting = select.poll()
-            waiting.register(fd, select.POLLIN)
-            return not waiting.poll(0)
-        return not select.select([fd], [], [], 0)[0]
+        if self._is_readable is None:
+            self._is_readable = _readable(self._transport.get_extra_info("socket").fileno())
+        return not self._is_readable()
 
     async def ask(self, head: bytes, body: bytes, *, on_over: "Callable[[Connection], None]") -> "Answer":
         """The answer to a request, its head read. `on_over` is given the connection after an answer that leaves it fit
         for another; after any other it is closed.
 
         Raises:
-            NotHttp, DecodingError, OSError: there is none.
+            Unanswered: it was lost before a byte came, and not because somebody here closed it.
+            NotHttp, DecodingError, OSError: there is no answer.
         """
         answer = self._answer = Answer(self._transport, partial(self._over, on_over))
         self._transport.writelines((head, body))
         try:
             await answer.head
-        except BaseException:
+        except BaseException as error:
+            is_lost = isinstance(error, OSError) and answer.is_untouched and not self._was_aborted
             answer.let_go()
+            if is_lost:
+                raise Unanswered(str(error)) from error
             raise
         return answer
 
     def abort(self) -> None:
         """Close it at once."""
+        self._was_aborted = True
         self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -142,3 +149,12 @@ class Connection(asyncio.Protocol):
             on_over(self)
         else:
             self.abort()
+
+
+def _readable(fd: int) -> Callable[[], bool]:
+    """What tells whether there is something to read. One call of the system: this is asked before each request."""
+    if not hasattr(select, "poll"):
+        return lambda: bool(select.select([fd], [], [], 0)[0])
+    waiting = select.poll()
+    waiting.register(fd, select.POLLIN)
+    return lambda: bool(waiting.poll(0))

@@ -7,6 +7,7 @@ import zlib
 
 #: Names that proxies and frameworks write where there is no coding (Next.js sites say `none` so that nobody gathers).
 _NO_CODING = frozenset({"", "identity", "none", "utf-8", "utf8", "binary", "8bit", "chunked", "null", "text"})
+#: `x-gzip` is gzip (RFC 9110, section 8.4.1.3); the other names are old libraries' for the format inside deflate.
 _GZIP, _DEFLATE = frozenset({"gzip", "x-gzip"}), frozenset({"deflate", "x-deflate", "zlib"})
 _GZIP_MAGIC = b"\x1f\x8b"
 #: How answers begin that are not compressed, whatever their head says: a proxy unpacked them.

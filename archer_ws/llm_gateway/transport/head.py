@@ -17,9 +17,14 @@ def is_about_framing(head: bytes) -> bool:
 def mended(raw: bytes) -> bytes | None:
     """What came, with a head that llhttp understands; None where the head is not whole yet.
 
-    `chunked` counts in whatever spelling and place, and overrides a length (RFC 9112, section 6.3); codings beside it
-    become Content-Encoding's; a transfer coding that is none (identity, empty) is left out; a length that is told
-    several times, always the same, is told once.
+    Each of these is as the standard, or everybody else, has it:
+    - `chunked` counts in whatever spelling and place: names of codings know no case (RFC 9112, section 7), and gateways
+      that pass on a field with their own added write it twice, or not last. It overrides a length (section 6.3).
+    - Codings beside it become Content-Encoding's: to who reads the body they are the same (section 7.2).
+    - A transfer coding that is none (identity, empty) is left out: RFC 2616, section 3.6, had `identity`, which old
+      servers still say.
+    - A length that is told several times, always the same, is told once (RFC 9112, section 6.3).
+    - A line may end in LF alone (section 2.2).
     """
     end = _HEAD_END.search(raw)
     if end is None:

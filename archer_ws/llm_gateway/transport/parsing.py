@@ -55,6 +55,16 @@ class Answer(StreamedAnswer):
         self._error: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
 
+    @property
+    def is_untouched(self) -> bool:
+        """Whether nothing of it has come, not a byte."""
+        return self._raw_head is not None and not self._raw_head
+
+    @property
+    def is_read_out(self) -> bool:
+        """As `StreamedAnswer` has it."""
+        return self._is_whole and not self._pieces and not self._is_sliced
+
     async def read_some(self) -> bytes:
         """The next of the body: all that has come by then, or a slice of it where that is much; empty at its end.
 
@@ -226,11 +236,15 @@ class Answer(StreamedAnswer):
     def _make_parser(self) -> httptools.HttpResponseParser:
         parser = httptools.HttpResponseParser(self)
         parser.set_dangerous_leniencies(
+            # Control characters in values may be kept (RFC 9110, section 5.5): here they mean nothing to anyone.
             lenient_headers=True,
+            # A line may end in LF alone (RFC 9112, section 2.2), as those of hand-written servers do.
             lenient_optional_cr_before_lf=True,
+            # Servers that reserve room for a chunk's size fill it up with spaces (Apache 1.3 did); browsers and curl
+            # read them, and a space can't be part of the size (RFC 9112, section 7.1).
             lenient_spaces_after_chunk_size=True,
-            # Chunks win over a length. What is dangerous in it, the next answer's beginning, is not read: the
-            # connection is closed.
+            # Chunks win over a length (RFC 9112, section 6.3). What is dangerous in it, the next answer's beginning, is
+            # not read: the connection is closed.
             lenient_chunked_length=True,
         )
         return parser

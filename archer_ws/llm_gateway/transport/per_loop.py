@@ -2,8 +2,8 @@
 
 Owns: importing an SDK in a worker thread (an import takes 1-2 s and would stall every stream), building its client
 there too (reading the certificate store takes tens of ms), one client for each running loop, because sockets
-belong to the loop that opened them, what httpx2 and aiohttp (under both SDKs) ask of whoever uses them, and that a
-client which can't be made is its provider's failure, whatever a library raises then.
+belong to the loop that opened them, which transport carries its requests, and that a client which can't be made is its
+provider's failure, whatever a library raises then.
 Knows no SDK: adapters say how a client is made and what its errors mean.
 """
 
@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from types import ModuleType
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import structlog
@@ -30,10 +30,15 @@ from archer_ws.core.exceptions import (
 )
 from archer_ws.llm_gateway.failures import ProviderIdentity, failure_from_transport, not_askable
 from archer_ws.llm_gateway.transport.answer import BodyTooLong, StreamedAnswer
+from archer_ws.llm_gateway.transport.carrier import Carrier, CarrierName
 from archer_ws.llm_gateway.transport.content_coding import DecodingError
+from archer_ws.llm_gateway.transport.library import LibraryTransport
 from archer_ws.llm_gateway.transport.parsing import NotHttp
 from archer_ws.llm_gateway.transport.pool import StreamPool
 from archer_ws.llm_gateway.transport.surroundings import UnusableVariable, Way, without_unusable_key_log
+
+if TYPE_CHECKING:
+    import httpx2
 
 log = structlog.get_logger(__name__)
 
@@ -198,43 +203,39 @@ def check_key(key: str, *, is_needed: bool, variable: str, provider: str) -> Non
         )
 
 
-def http_client(sdk: ModuleType, way: Way, *, base_url: str, concurrency: int) -> Any:
-    """What both SDKs take as `http_client`: aiohttp's transport, for `concurrency` answers and some probes."""
+def sdk_http(way: Way) -> "httpx2.AsyncClient":
+    """What both SDKs take as `http_client`. Nothing goes over it: the SDKs give their requests' headers and errors, and
+    a `carrier_on` this way carries them."""
     import httpx2
 
-    connections = concurrency + PROBE_CONNECTIONS
-    return sdk.DefaultAioHttpClient(
-        trust_env=False,
-        proxy=way.proxy_url,
-        # Where nothing is encrypted, one that believes nobody: to read the certificates would take 100 ms.
-        verify=way.tls or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
-        follow_redirects=False,
-        limits=httpx2.Limits(
-            max_connections=connections,
-            max_keepalive_connections=connections,
-            keepalive_expiry=KEEP_ALIVE_S if base_url.startswith("https:") else PLAIN_KEEP_ALIVE_S,
-        ),
-    )
+    # Where nothing is encrypted, one that believes nobody: to read the certificates would take 100 ms.
+    verify = way.tls or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    return httpx2.AsyncClient(trust_env=False, proxy=way.proxy_url, verify=verify)
 
 
-def stream_pool(way: Way, *, base_url: str, concurrency: int, connect_s: float) -> Callable[[], StreamPool]:
-    """What makes the connections for streams beside `http_client`'s."""
+def carrier_on(
+    way: Way, library: ModuleType, *, name: CarrierName, base_url: str, concurrency: int, connect_s: float
+) -> Callable[[], Carrier]:
+    """What makes the connections to a provider, in the event loop that will use them.
+
+    Through a proxy they are those of `library` (httpx or httpx2), whatever `name` says: ours know no proxies.
+    """
+    keep_alive_s = KEEP_ALIVE_S if base_url.startswith("https:") else PLAIN_KEEP_ALIVE_S
+    if name == "own" and way.proxy is None:
+        return partial(StreamPool, connect_s=connect_s, keep_alive_s=keep_alive_s, tls=way.tls)
     return partial(
-        StreamPool,
-        connections=concurrency,
+        LibraryTransport,
+        library,
+        connections=concurrency + PROBE_CONNECTIONS,
         connect_s=connect_s,
-        keep_alive_s=KEEP_ALIVE_S if base_url.startswith("https:") else PLAIN_KEEP_ALIVE_S,
+        keep_alive_s=keep_alive_s,
         proxy=way.proxy_url,
         tls=way.tls,
     )
 
 
-def transport_errors() -> tuple[type[Exception], ...]:
-    """What making a request or reading a body may raise beside the SDK's own errors."""
-    import aiohttp
-    import httpx2
-
-    return (httpx2.HTTPError, aiohttp.ClientError, NotHttp, DecodingError, BodyTooLong, OSError)
+#: What making a request or reading a body may raise beside the SDK's own errors.
+TRANSPORT_ERRORS: tuple[type[Exception], ...] = (NotHttp, DecodingError, BodyTooLong, OSError)
 
 
 async def drain(answer: StreamedAnswer) -> None:
@@ -243,6 +244,8 @@ async def drain(answer: StreamedAnswer) -> None:
     Raises:
         the transport's errors, which mean nothing here: the answer is complete.
     """
+    if answer.is_read_out:
+        return
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(END_OF_BODY_S):
             while await answer.read_some():

@@ -1,8 +1,7 @@
 """An SDK's client, and requests beside it at the price of HTTP alone, their answers read within bounds.
 
 An SDK's own `post` costs a millisecond a call, for models of its options and results, and reads a whole answer however
-long it is. What it gives a request is headers, which are the same each time, and the error that a status stands for;
-both are still the SDK's here.
+long it is. What it gives a request is headers, which are the same each time, and are still the SDK's here.
 """
 
 import asyncio
@@ -15,7 +14,9 @@ import msgspec
 
 from archer_ws.llm_gateway.probing import AnswerHead
 from archer_ws.llm_gateway.transport.answer import StreamedAnswer
-from archer_ws.llm_gateway.transport.pool import StreamPool
+from archer_ws.llm_gateway.transport.carrier import Carrier
+from archer_ws.llm_gateway.transport.per_loop import TRANSPORT_ERRORS
+from archer_ws.llm_gateway.transport.request import RequestTemplate
 
 if TYPE_CHECKING:
     import httpx2
@@ -25,12 +26,24 @@ _STREAM_HEADERS = {"Accept": "text/event-stream", "Accept-Encoding": "identity"}
 _WHOLE_HEADERS = {"Accept": "application/json"}
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """An answer with an error status."""
+class StatusError(Exception):
+    """An answer with an error status.
 
-    status: int
-    body: bytes
+    Attributes:
+        status: the HTTP status.
+        headers: the header fields; to be asked for by names in lower case.
+        body: its beginning, or what came of it in time.
+    """
+
+    def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        super().__init__(f"an answer with the status {status}")
+        self.status = status
+        self.headers = headers
+        self.body = body
+
+
+#: What requests, and reading an answer, may raise.
+FORESEEN: tuple[type[Exception], ...] = (StatusError, *TRANSPORT_ERRORS)
 
 
 class Sdk(Protocol):
@@ -45,12 +58,19 @@ class Sdk(Protocol):
     @property
     def auth_headers(self) -> Mapping[str, str]: ...
 
-    def _make_status_error_from_response(self, response: "httpx2.Response") -> Exception: ...
-
     async def close(self) -> None: ...
 
 
 SdkT = TypeVar("SdkT", bound=Sdk)
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """What a loop's requests are made with."""
+
+    carrier: Carrier
+    stream: RequestTemplate
+    headers: Mapping[str, str]
 
 
 class StreamingSdk(Generic[SdkT]):
@@ -58,55 +78,57 @@ class StreamingSdk(Generic[SdkT]):
 
     Args:
         sdk: the client.
-        pool: makes the connections; called in the event loop.
+        carrier: makes the connections; called in the event loop.
         path: where streams are asked for, below the client's base URL.
         headers: sent with requests, beside the SDK's own.
     """
 
     def __init__(
-        self, sdk: SdkT, pool: Callable[[], StreamPool], *, path: str, headers: Mapping[str, str] | None = None
+        self, sdk: SdkT, carrier: Callable[[], Carrier], *, path: str, headers: Mapping[str, str] | None = None
     ) -> None:
         self.sdk = sdk
-        self._make_pool = pool
-        self._pool: StreamPool | None = None
+        self._make_carrier = carrier
         self._base_url = str(sdk.base_url).rstrip("/")
         self._path = path
         self._more_headers = {**_STREAM_HEADERS, **(headers or {})}
-        self._headers: dict[str, str] = {}
+        self._opened: _Opened | None = None
 
     async def open(self, body: Mapping[str, Any], *, principal: str = "") -> StreamedAnswer:
         """The answer to a principal's request, its body not read yet; the caller closes it.
 
         Raises:
-            Exception: the SDK's, for an error status; http_stream's and aiohttp's, for a failed connection.
+            StatusError: it has an error status.
+            Exception: as for `Carrier.ask`.
         """
-        pool = self._opened()
-        url = self._base_url + self._path
-        answer = await pool.post(url, msgspec.json.encode(body), self._headers, principal=principal)
-        return await self._accepted(answer, "POST", url)
+        opened = self._opened or self._open()
+        answer = await opened.carrier.ask(opened.stream, msgspec.json.encode(body), principal=principal)
+        if 200 <= answer.status < 300:
+            return answer
+        raise await _status_error(answer)
 
-    async def whole(self, method: str, path: str, body: Mapping[str, Any] | None, within_s: float) -> bytes:
-        """The body of the answer to a request, within so many seconds; `path` is below the base URL.
+    async def get(self, path: str, *, within_s: float, max_bytes: int) -> bytes:
+        """The body that is at a path below the base URL, within so many seconds.
 
         Raises:
             Exception: as for `open`; TimeoutError and BodyTooLong.
         """
-        pool = self._opened()
-        said = b"" if body is None else msgspec.json.encode(body)
+        opened = self._opened or self._open()
         async with asyncio.timeout(within_s):
-            url = self._base_url + path
-            answer = await pool.post(url, said, {**self._headers, **_WHOLE_HEADERS}, method)
-            async with aclosing(await self._accepted(answer, method, url)):
-                return await answer.read()
+            headers = {**opened.headers, **_WHOLE_HEADERS}
+            answer = await opened.carrier.post(self._base_url + path, b"", headers, "GET")
+            if not 200 <= answer.status < 300:
+                raise await _status_error(answer)
+            async with aclosing(answer):
+                return await answer.read(max_bytes)
 
     async def probe(self) -> AnswerHead:
         """The head of the answer to an empty object, from which nothing is generated; its body is not waited for.
 
         Raises:
-            Exception: aiohttp's, for a failed connection.
+            Exception: as for `Carrier.ask`.
         """
-        pool = self._opened()
-        answer = await pool.post(self._base_url + self._path, b"{}", {**self._headers, "Connection": "close"})
+        opened = self._opened or self._open()
+        answer = await opened.carrier.post(opened.stream.url, b"{}", {**opened.headers, "Connection": "close"})
         try:
             return AnswerHead(answer.status, answer.content_type, answer.headers.get("location"))
         finally:
@@ -114,34 +136,28 @@ class StreamingSdk(Generic[SdkT]):
 
     async def close(self) -> None:
         """Close all connections."""
-        if self._pool is not None:
-            await self._pool.close()
+        if self._opened is not None:
+            await self._opened.carrier.close()
         await self.sdk.close()
 
-    def _opened(self) -> StreamPool:
-        if self._pool is None:
-            # Here, and not before: they belong to the loop that runs, and one of the headers tells which that is.
-            self._pool = self._make_pool()
-            named = {**self.sdk.default_headers, **self.sdk.auth_headers, **self._more_headers}
-            # What an SDK leaves out stands there as an object of its own.
-            self._headers = {name: value for name, value in named.items() if isinstance(value, str)}
-        return self._pool
-
-    async def _accepted(self, answer: StreamedAnswer, method: str, url: str) -> StreamedAnswer:
-        """The answer, if it is a success.
+    def _open(self) -> _Opened:
+        """Here, and not before: connections belong to the loop that runs, and one of the headers tells which that is.
 
         Raises:
-            Exception: the SDK's, for the status.
+            NotSendable: no request can be made with the address or the headers.
         """
-        if 200 <= answer.status < 300:
-            return answer
-        import httpx2
+        named = {**self.sdk.default_headers, **self.sdk.auth_headers, **self._more_headers}
+        # What an SDK leaves out stands there as an object of its own.
+        headers = {name: value for name, value in named.items() if isinstance(value, str)}
+        stream = RequestTemplate.of("POST", self._base_url + self._path, headers)
+        self._opened = _Opened(self._make_carrier(), stream, headers)
+        return self._opened
 
-        try:
-            said = await answer.beginning()
-        finally:
-            await answer.aclose()
-        request = httpx2.Request(method, url)
-        raise self.sdk._make_status_error_from_response(
-            httpx2.Response(answer.status, headers=dict(answer.headers), content=said, request=request)
-        )
+
+async def _status_error(answer: StreamedAnswer) -> StatusError:
+    """The error that an answer is, which is closed then."""
+    try:
+        body = await answer.beginning()
+    finally:
+        await answer.aclose()
+    return StatusError(answer.status, answer.headers, body)

@@ -153,7 +153,8 @@ _importing = threading.Lock()
 def without_unusable_key_log() -> Iterator[None]:
     """While it lasts, SSLKEYLOGFILE is not set if nothing can be written there.
 
-    aiohttp makes contexts for TLS when it is imported, for whoever may need them, and that fails then.
+    Where aiohttp happens to be installed, the SDKs import it, and it makes contexts for TLS as soon as it is imported:
+    that fails then.
     """
     with _importing:
         hidden = os.environ.pop(KEY_LOG, None) if _key_log_fault() else None

@@ -44,7 +44,7 @@ class Stream:
         rules: what holds for it as for others.
     """
 
-    def __init__(self, identity: StreamIdentity, rules: StreamRules) -> None:
+    def __init__(self, identity: StreamIdentity, rules: "StreamRules[Stream]") -> None:
         self.identity = identity
         self.log = rules.new_log()
         self.created_at = utc_now()
@@ -153,9 +153,7 @@ class Stream:
 
     def progress(self, phase: ProgressPhase, detail: str | None) -> None:
         """Tell what happens before the first text."""
-        self.log.append(
-            lambda seq: StreamProgress(stream_id=self.stream_id, seq=seq, phase=phase, detail=detail),
-        )
+        self.log.append(lambda seq: StreamProgress(stream_id=self.stream_id, seq=seq, phase=phase, detail=detail))
 
     def hold(self) -> Hold:
         """Keep the stream alive as its reader (protocol section 7)."""

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("openai", "anthropic", "aiohttp", "httpx", "fastapi", "uvicorn", "uvloop", "httptools", "websockets")
+PACKAGES = ("openai", "anthropic", "httpx", "httpx2", "fastapi", "uvicorn", "uvloop", "httptools", "websockets")
 KIB, MB = 1024, 1_000_000
 #: Generators that are busier than this, of the cores they share, measure themselves.
 SATURATED = 0.9

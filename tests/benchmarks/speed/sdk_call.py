@@ -1,7 +1,7 @@
 """The SDK's call alone, in a process that does nothing else: what no sidecar that uses the SDK can be faster than.
 
-`python -m tests.benchmarks.speed.sdk_call URL COUNT` makes the raw streaming call over aiohttp, and prints how long
-each took from the call to the first token, as quantiles in µs.
+`python -m tests.benchmarks.speed.sdk_call URL COUNT` makes the raw streaming call with its default client, and
+prints how long each took from the call to the first token, as quantiles in µs.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ _FIRST = b'"content":"0'
 
 async def main() -> None:
     client = openai.AsyncOpenAI(
-        base_url=sys.argv[1], api_key="none", max_retries=0, http_client=openai.DefaultAioHttpClient(trust_env=False)
+        base_url=sys.argv[1], api_key="none", max_retries=0, http_client=openai.DefaultAsyncHttpxClient(trust_env=False)
     )
     took_us = []
     for number in range(int(sys.argv[2]) + WARM_UPS):

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 use tokio_tungstenite::tungstenite::Message;
 
-use super::stream::{ArgumentsDelta, Event, Inbox, UnknownEvent};
+use super::stream::{Event, Inbox};
 use super::{Error, Ids, Numbered};
 use crate::archer::{
     Method, Notification, RequestId, Response, ServerMessage, StreamCancelParams,
@@ -18,8 +18,6 @@ use crate::archer::{
 
 /// So many gaps in a row are mended by asking again; then the server is at fault.
 const GAPS_MAX: u32 = 3;
-/// What a delta has beside its text.
-const BARE_DELTA: [&str; 4] = ["stream_id", "from", "seq", "reset"];
 
 type Reply = oneshot::Sender<Result<Value, Error>>;
 
@@ -266,7 +264,7 @@ impl Ledger {
         let is_last = matches!(notification, Notification::StreamEnded(_));
         if let (Some(attached), Some(event)) = (
             self.streams.get(&stream_id),
-            event_of(notification, seq, frame),
+            Event::of(notification, seq, frame),
         ) {
             attached.inbox.push(event);
         }
@@ -324,47 +322,4 @@ impl Ledger {
             self.settle(request.awaited, Err(error.clone()));
         }
     }
-}
-
-/// What a reader is told of an event; None where there is nothing in it.
-fn event_of(notification: Notification, seq: u64, frame: &str) -> Option<Event> {
-    match notification {
-        Notification::StreamStarted(it) => Some(Event::Started(it)),
-        Notification::StreamProgress(it) => Some(Event::Progress(it)),
-        Notification::StreamDelta(it) => match (it.content, it.reasoning, it.arguments) {
-            (Some(text), ..) => Some(Event::Content(text)),
-            (None, Some(text), _) => Some(Event::Reasoning(text)),
-            (None, None, Some(arguments)) => Some(Event::Arguments(ArgumentsDelta {
-                call_id: it.call_id?,
-                name: it.name?,
-                arguments,
-            })),
-            (None, None, None) => unknown_text(seq, frame),
-        },
-        Notification::StreamToolCall(it) => Some(Event::ToolCall(it)),
-        Notification::StreamEnded(it) => Some(Event::Ended(it)),
-        Notification::Unknown { method, params } => Some(Event::Unknown(UnknownEvent {
-            method,
-            seq,
-            params,
-        })),
-        Notification::Heartbeat(_) | Notification::ServerDraining(_) => None,
-    }
-}
-
-/// A delta whose text the types have no place for, as it came.
-fn unknown_text(seq: u64, frame: &str) -> Option<Event> {
-    let mut message: Value = serde_json::from_str(frame).ok()?;
-    let params = message.get_mut("params")?.take();
-    let is_bare = params
-        .as_object()?
-        .keys()
-        .all(|name| BARE_DELTA.contains(&name.as_str()));
-    (!is_bare).then(|| {
-        Event::Unknown(UnknownEvent {
-            method: "stream/delta".into(),
-            seq,
-            params,
-        })
-    })
 }

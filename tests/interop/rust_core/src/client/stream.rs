@@ -12,9 +12,12 @@ use serde_json::Value;
 use super::ledger::Command;
 use super::{Client, Error};
 use crate::archer::{
-    CancelResult, ChatMessage, MessageRole, StreamCancelParams, StreamEnded, StreamProgress,
-    StreamStarted, StreamToolCall, ToolCall,
+    CancelResult, ChatMessage, MessageRole, Notification, StreamCancelParams, StreamEnded,
+    StreamProgress, StreamStarted, StreamToolCall, ToolCall,
 };
+
+/// What a delta has beside its text.
+const BARE_DELTA: [&str; 4] = ["stream_id", "from", "seq", "reset"];
 
 /// What happens in a stream.
 #[derive(Clone, Debug)]
@@ -38,6 +41,39 @@ pub enum Event {
     Unknown(UnknownEvent),
     /// The end, always last.
     Ended(StreamEnded),
+}
+
+impl Event {
+    /// What a reader is told of a notification that has a number, of which `frame` is all; None where there is
+    /// nothing in it.
+    pub(super) fn of(notification: Notification, seq: u64, frame: &str) -> Option<Self> {
+        match notification {
+            Notification::StreamStarted(it) => Some(Self::Started(it)),
+            Notification::StreamProgress(it) => Some(Self::Progress(it)),
+            Notification::StreamDelta(it) => match (it.content, it.reasoning, it.arguments) {
+                (Some(text), ..) => Some(Self::Content(text)),
+                (None, Some(text), _) => Some(Self::Reasoning(text)),
+                (None, None, arguments) => match (arguments, it.call_id, it.name) {
+                    (Some(arguments), Some(call_id), Some(name)) => {
+                        Some(Self::Arguments(ArgumentsDelta {
+                            call_id,
+                            name,
+                            arguments,
+                        }))
+                    }
+                    _ => unknown_text(seq, frame),
+                },
+            },
+            Notification::StreamToolCall(it) => Some(Self::ToolCall(it)),
+            Notification::StreamEnded(it) => Some(Self::Ended(it)),
+            Notification::Unknown { method, params } => Some(Self::Unknown(UnknownEvent {
+                method,
+                seq,
+                params,
+            })),
+            Notification::Heartbeat(_) | Notification::ServerDraining(_) => None,
+        }
+    }
 }
 
 /// A piece of a call's arguments.
@@ -75,6 +111,23 @@ impl Answer {
             ..ChatMessage::new(MessageRole::Assistant, self.text.as_str())
         }
     }
+}
+
+/// A delta whose text the types have no place for, as it came.
+fn unknown_text(seq: u64, frame: &str) -> Option<Event> {
+    let mut message: Value = serde_json::from_str(frame).ok()?;
+    let params = message.get_mut("params")?.take();
+    let is_bare = params
+        .as_object()?
+        .keys()
+        .all(|name| BARE_DELTA.contains(&name.as_str()));
+    (!is_bare).then(|| {
+        Event::Unknown(UnknownEvent {
+            method: "stream/delta".into(),
+            seq,
+            params,
+        })
+    })
 }
 
 /// An event that these types do not know, as it came.

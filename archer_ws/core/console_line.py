@@ -1,0 +1,39 @@
+"""A log line for people, without colours: what structlog's ConsoleRenderer writes, at a tenth of its cost. Pure.
+
+Each request writes two lines, and the renderer, which puts each field together from styled pieces, took as long for
+them as all guards together. For a terminal, where there are colours and nobody counts, it is still the one.
+"""
+
+from structlog.typing import EventDict, WrappedLogger
+
+#: What the columns are padded to, in characters, so that lines stand under one another.
+_LEVEL_CHARS, _EVENT_CHARS = 9, 30
+#: A text with one of these is quoted.
+_QUOTED = frozenset(" \t=\r\n\"'")
+_RULE = "=" * 79
+
+
+def console_line(_logger: WrappedLogger, _method: str, event_dict: EventDict) -> str:
+    """The time, the level, the event and the logger in columns; then all else as `key=value`; a stack and a traceback
+    below."""
+    take = event_dict.pop
+    stack, traceback = take("stack", None), take("exception", None)
+    take("exc_info", None)
+    parts: list[str] = []
+    if (timestamp := take("timestamp", None)) is not None:
+        parts.append(str(timestamp))
+    if (level := take("level", None)) is not None:
+        parts.append(f"[{level:<{_LEVEL_CHARS}}]")
+    if (event := take("event", None)) is not None:
+        parts.append(f"{event!s:<{_EVENT_CHARS}}")
+    if (logger := take("logger", None)) is not None:
+        parts.append(f"[{logger}]")
+    for key, value in event_dict.items():
+        is_plain = isinstance(value, str) and _QUOTED.isdisjoint(value)
+        parts.append(f"{key}=" + (value if is_plain else repr(value)))
+    line = " ".join(parts).rstrip(" ")
+    if stack is not None:
+        line = f"{line}\n{stack}"
+        if traceback is not None:
+            line = f"{line}\n\n{_RULE}\n"
+    return line if traceback is None else f"{line}\n{traceback}"

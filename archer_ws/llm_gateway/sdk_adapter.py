@@ -1,0 +1,311 @@
+"""What the adapters over an official SDK have in common: an answer's life, the list of models, what went wrong.
+
+A provider's own is behind four hooks: what a request says (`_body`), how an answer is decoded (`_decoder`), what an
+error means (`_failure`), what a list of models holds (`_models`). The provider's client makes the requests. Retries and
+the deadlines for first token, idleness and the whole answer are the router's.
+"""
+
+import asyncio
+from abc import abstractmethod
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from functools import partial
+from typing import Any, ClassVar, Protocol
+
+from archer_ws.core.exceptions import ArcherError, UpstreamTruncated
+from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
+from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
+from archer_ws.llm_gateway.catalog import Catalog
+from archer_ws.llm_gateway.decoding.answers import BrokenOff, Decoder, ErrorSaid, TooLarge, Unreadable, folded
+from archer_ws.llm_gateway.decoding.error_bodies import decoded_error
+from archer_ws.llm_gateway.failures import ProviderIdentity, unreadable
+from archer_ws.llm_gateway.probing import AnswerHead, ChatRoute, lacks_list, probe
+from archer_ws.llm_gateway.resilience.fitting import ask_fitted
+from archer_ws.llm_gateway.resilience.refused_parameters import FittedRequest, RefusedParameters
+from archer_ws.llm_gateway.transport.answer import StreamedAnswer
+from archer_ws.llm_gateway.transport.content_coding import DecodingError
+from archer_ws.llm_gateway.transport.per_loop import drain
+from archer_ws.llm_gateway.transport.redirects import is_redirect, redirect_failure
+from archer_ws.llm_gateway.transport.sdk import FORESEEN, StatusError
+from archer_ws.llm_gateway.types import (
+    ChatMessage,
+    ChatOptions,
+    ChatResponse,
+    ModelInfo,
+    ProviderStatus,
+    StreamChunk,
+)
+
+#: What may come in place of a list of models, where a server has none.
+_NO_LIST: tuple[type[Exception], ...] = (Unreadable, *FORESEEN)
+#: What may go wrong with a list.
+_FAILED: tuple[type[Exception], ...] = (ErrorSaid, BrokenOff, *_NO_LIST)
+
+
+class Client(Protocol):
+    """What each SDK's wrapper has. What its requests raise is one of FORESEEN."""
+
+    async def open(self) -> object:
+        """Have what requests need: the key, the SDK. Raises ProviderNotConfigured."""
+
+    async def aclose(self) -> None:
+        """Close the connections of the running loop."""
+
+    async def stream_chat(self, body: dict[str, Any], *, principal: str = "") -> StreamedAnswer:
+        """The answer to a chat request, not read at all; the caller closes it."""
+
+    async def probe_chat(self, timeout_s: float) -> AnswerHead:
+        """What the route for chats answers to a request that asks for nothing."""
+
+    async def get_models(self, timeout_s: float) -> bytes:
+        """The body of the list of models."""
+
+    def failure(self, error: Exception) -> ArcherError:
+        """What broke on the way, as ours."""
+
+
+class SdkAdapter(BaseLLMAdapter):
+    """A provider that an official SDK knows, or a server that speaks its API.
+
+    Args:
+        client: makes the requests.
+        identity: how errors speak of the provider.
+        is_hosted: whether it is the provider itself, and no other server.
+        default_model: the model when a request names none.
+        timeouts: `connect_s`, `health_s`, `list_s` and, for `chat`, `total_s` are held here.
+        catalog: the models' sizes and quirks.
+        listed_model: what stands in for the list of models where another server has none.
+        document_bytes: the most that is read of one event, a list of models, or a whole answer.
+    """
+
+    #: How the ids of answers begin that the provider gave none.
+    _id_prefix: ClassVar[str]
+    #: Whether each request must bound its answer, by `max_tokens` and no other name.
+    _demands_bound: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        identity: ProviderIdentity,
+        is_hosted: bool,
+        default_model: str,
+        timeouts: Timeouts,
+        catalog: Catalog,
+        listed_model: str | None = None,
+        document_bytes: int = PROVIDER_DOCUMENT_BYTES,
+    ) -> None:
+        self.default_model = default_model
+        self._client = client
+        self._identity = identity
+        self._is_hosted = is_hosted
+        self._timeouts = timeouts
+        self._catalog = catalog
+        self._listed_model = listed_model
+        self._document_bytes = document_bytes
+        self._refused = RefusedParameters()
+        self._chat_route = ChatRoute(identity, client.probe_chat)
+
+    @abstractmethod
+    def _body(
+        self,
+        messages: Sequence[ChatMessage],
+        model: str,
+        temperature: float | None,
+        max_tokens: int | None,
+        options: ChatOptions,
+    ) -> dict[str, Any]:
+        """The JSON of a request for a streamed answer.
+
+        Raises:
+            InvalidParams: the provider has no such conversation.
+        """
+
+    @abstractmethod
+    def _decoder(self) -> Decoder:
+        """Decodes one answer."""
+
+    @abstractmethod
+    def _failure(
+        self,
+        error: object,
+        model: str | None,
+        status: int | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> ArcherError:
+        """What an error means.
+
+        Args:
+            error: its decoded body, or the error object in an answer; None where it was no JSON.
+            model: the one asked for.
+            status: the HTTP status; None where the error came after a 200.
+            headers: of the answer.
+        """
+
+    @abstractmethod
+    def _models(self, data: bytes) -> list[ModelInfo]:
+        """The models that chat in a list of models.
+
+        Raises:
+            ErrorSaid: it is an error with a status of 200.
+            Unreadable: it is no such list.
+        """
+
+    async def prepare(self) -> None:
+        await self._client.open()
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
+
+    async def context_window(self, model: str) -> int | None:
+        return self._catalog.facts(self.provider_name, model).context_window
+
+    async def chat(
+        self,
+        messages: Sequence[ChatMessage],
+        model: str | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        *,
+        options: ChatOptions | None = None,
+    ) -> ChatResponse:
+        """See `BaseLLMAdapter.chat`; a stream inside, so that a cancel is noticed, and there is one way to read."""
+        options = options or ChatOptions()
+        body = self._body(messages, model or self.default_model, temperature, max_tokens, options)
+        decoder = self._decoder()
+        stream = self._stream(body, options, decoder)
+        chunks: list[StreamChunk] = []
+        size = 0
+        try:
+            async with asyncio.timeout(self._timeouts.total_s), aclosing(stream):
+                async for chunk in stream:
+                    chunks.append(chunk)
+                    size += len(chunk.content) + len(chunk.reasoning or "")
+                    if size > self._document_bytes:
+                        raise unreadable(self._identity, f"an answer of more than {self._document_bytes} bytes")
+        except TimeoutError as error:
+            raise self._client.failure(error) from error
+        except UpstreamTruncated as error:
+            if size or error.__cause__ is not None:
+                raise
+            # All that came is no answer at all.
+            raise unreadable(self._identity, "an answer without a message") from error
+        answer = folded(chunks, decoder.names)
+        return self._response(answer, body["model"], id_prefix=self._id_prefix)
+
+    def stream_chat(
+        self,
+        messages: Sequence[ChatMessage],
+        model: str | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        *,
+        options: ChatOptions | None = None,
+    ) -> AsyncGenerator[StreamChunk, None]:
+        options = options or ChatOptions()
+        body = self._body(messages, model or self.default_model, temperature, max_tokens, options)
+        return self._stream(body, options, self._decoder())
+
+    async def _stream(
+        self, body: dict[str, Any], options: ChatOptions, decoder: Decoder
+    ) -> AsyncGenerator[StreamChunk, None]:
+        model = body["model"]
+        broke: Exception | None = None
+        # Closing a response that was not read to its end closes its connection, too.
+        async with aclosing(await self._asked(body, model, options)) as response:
+            yield StreamChunk(content="")
+            try:
+                while data := await response.read_some():
+                    for chunk in decoder.feed(data):
+                        yield chunk
+                    if decoder.fault is not None:
+                        raise self._told(decoder.fault, model) from decoder.fault
+                    if decoder.done:
+                        await drain(response)
+                        break
+            except FORESEEN as error:
+                # What breaks here only ends the answer: the decoder knows whether it was whole.
+                if isinstance(error, DecodingError) and not decoder.is_whole:
+                    raise self._told(error, model) from error
+                # Its traceback would keep this frame, and this frame keeps it.
+                broke = error.with_traceback(None)
+            for chunk in decoder.finish():
+                yield chunk
+            if decoder.fault is not None:
+                raise self._told(decoder.fault, model) from decoder.fault
+        if not decoder.is_whole:
+            raise self._truncated("stopped without its end marker") from broke
+
+    async def _asked(self, body: dict[str, Any], model: str, options: ChatOptions) -> StreamedAnswer:
+        """The answer to a request, or to as much of it as the server takes."""
+        request = FittedRequest(self._refused, model, body, options.defaulted, demands_bound=self._demands_bound)
+        send = partial(self._client.stream_chat, principal=options.principal)
+        try:
+            return await ask_fitted(request, send, partial(self._told, model=model), self.provider_name)
+        except FORESEEN as error:
+            raise self._told(error, model) from error
+
+    async def health_check(self) -> ProviderStatus:
+        async def names() -> list[str]:
+            return [model.id for model in await self._listed(self._timeouts.health_s)]
+
+        return await probe(self.provider_name, self._client.open, names)
+
+    async def list_models(self) -> list[ModelInfo]:
+        await self._client.open()
+        models = await self._listed(self._timeouts.list_s)
+        if not models and not self._is_hosted and self._listed_model:
+            models = [self._model(self._listed_model)]
+        return models
+
+    async def _listed(self, timeout_s: float) -> list[ModelInfo]:
+        """The provider's list; empty where it has none, but chats."""
+        try:
+            try:
+                return self._models(await self._client.get_models(timeout_s))
+            except _NO_LIST as error:
+                may_have_none = not self._is_hosted and _says_no_list(error)
+                if not may_have_none or not await self._chat_route.is_there(timeout_s):
+                    raise
+                return []
+        except _FAILED as error:
+            raise self._told(error) from error
+
+    def _model(self, name: str, *, title: str | None = None, context_window: int | None = None) -> ModelInfo:
+        """A model of a list; what the list does not say of its context, the catalog may know."""
+        return ModelInfo(
+            id=name,
+            name=title or name,
+            provider=self.provider_name,
+            context_window=context_window or self._catalog.facts(self.provider_name, name).context_window,
+        )
+
+    def _told(self, error: Exception, model: str | None = None) -> ArcherError:
+        """A decoder's fault, or one of FORESEEN, as ours."""
+        match error:
+            case ErrorSaid():
+                return self._failure(error.error, model)
+            case BrokenOff():
+                return self._truncated(f"was broken off ({error.reason})")
+            case Unreadable():
+                return unreadable(self._identity, str(error))
+            case StatusError() if is_redirect(error.status):
+                return redirect_failure(self._identity, error.status, error.headers.get("location"))
+            case StatusError():
+                return self._failure(decoded_error(error.body), model, error.status, error.headers)
+            case _:
+                return self._client.failure(error)
+
+    def _truncated(self, what: str) -> UpstreamTruncated:
+        return UpstreamTruncated(
+            f"the answer of {self.provider_name} {what}",
+            hint="What came is kept; ask again for the whole.",
+            provider=self.provider_name,
+        )
+
+
+def _says_no_list(error: Exception) -> bool:
+    """Whether what came in place of a list of models may mean no more than that there is none."""
+    if isinstance(error, StatusError):
+        return lacks_list(error.status)
+    return isinstance(error, Unreadable) and not isinstance(error, TooLarge)
