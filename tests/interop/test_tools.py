@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.calling_log import CALLS, LOG, RESET_LOG, SEQS, TEXT
+from tests.fakes.calling_log import CALLS, LOG, RESET_LOG, RESET_TEXT, SEQS, TEXT, UMBRELLA, UMBRELLA_LOG, WEATHER_LOG
 from tests.fakes.newer_server import newer_server
 from tests.interop.javascript import Javascript
 from tests.interop.scripted_chat import connected
 from tests.interop.test_rust_core import rust_core
+from tests.test_readme import blocks
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(600)]
 
@@ -76,8 +77,8 @@ async def test_javascript_discards_calls_with_a_reset(js: Javascript) -> None:
     async with newer_server(log=RESET_LOG) as server:
         await connected(js, server.url)
         seen = await js.run(SEND, request=QUESTION)
-    assert without_stream(seen["calls"]) == MADE
-    assert seen["message"] == {"role": "assistant", "content": "Hm. ", "tool_calls": MADE}
+    assert without_stream(seen["calls"]) == MADE[:1]
+    assert seen["message"] == {"role": "assistant", "content": RESET_TEXT, "tool_calls": MADE[:1]}
 
 
 @pytest.mark.parametrize("cuts", CUTS, ids=str)
@@ -89,10 +90,25 @@ async def test_rust_has_whole_arguments_and_each_call_once_behind_any_cut(cuts: 
     assert "".join(line.get("content", "") for line in lines) == TEXT
 
 
-@pytest.mark.parametrize(("log", "text"), [(LOG, TEXT), (RESET_LOG, "Hm. ")])
-async def test_rust_asks_with_a_tool_and_has_the_message_to_send_back(log: Any, text: str) -> None:
+@pytest.mark.parametrize(("log", "text", "made"), [(LOG, TEXT, MADE), (RESET_LOG, RESET_TEXT, MADE[:1])])
+async def test_rust_asks_with_a_tool_and_has_the_message_to_send_back(log: Any, text: str, made: Any) -> None:
     async with newer_server(log=log) as server, rust_core("call", server.url, "Rain?", "get_weather") as rust:
         *calls, last = await rust.lines()
-    assert without_stream(line["tool_call"] for line in calls) == MADE
-    assert last["message"] == {"role": "assistant", "content": text, "tool_calls": MADE}
+    assert without_stream(line["tool_call"] for line in calls) == made
+    assert last["message"] == {"role": "assistant", "content": text, "tool_calls": made}
     assert (server.request["tools"], server.request["tool_choice"]) == ([{"name": "get_weather"}], "required")
+
+
+async def test_the_readme_s_javascript_example_runs_the_call_and_sends_its_result(js: Javascript) -> None:
+    (example,) = blocks("js")
+    page = """
+        const { archer } = kept, shown = [];
+        const document = { body: { append: (text) => shown.push(text) } };
+        const getWeather = ({ city }) => `rain in ${city}`;
+    """
+    async with newer_server(log=WEATHER_LOG, later_log=UMBRELLA_LOG) as server:
+        await connected(js, server.url)
+        assert await js.run(page + example + "return shown;") == [UMBRELLA]
+    asked = server.request["messages"]
+    assert [message["role"] for message in asked] == ["user", "assistant", "tool"]
+    assert asked[-1] == {"role": "tool", "call_id": "c1", "content": "rain in Oslo"}

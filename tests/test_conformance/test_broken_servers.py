@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from archer_ws.conformance.registry import all_checks
+from tests.test_conformance.calling import calling, put
 from tests.test_conformance.conftest import TOKEN, StartServer, conform
 from tests.test_conformance.meddling import Honest, Message, meddler
 from tests.test_conformance.newer import newer
@@ -205,45 +206,6 @@ class JoinsParts(Honest):
         return [frame]
 
 
-Events = list[tuple[str, dict[str, Any]]]
-
-
-def calling(change: Callable[[Events], Events]) -> type[Honest]:
-    """Before its end each stream has two calls: events without their numbers, of which `change` makes others."""
-
-    class Calling(Honest):
-        def down(self, message: Message) -> list[Message]:
-            if message.get("method") != "stream/ended":
-                return [message]
-            end = message["params"]
-            made: list[Message] = []
-            for seq, (kind, params) in enumerate(change(_calls({**end, "finish_reason": "tool_calls"})), end["seq"]):
-                numbers = {"seq": seq, **({"from": seq} if kind == "delta" else {})}
-                told = {**params, "stream_id": end["stream_id"], **numbers}
-                made.append({"jsonrpc": "2.0", "method": f"stream/{kind}", "params": told})
-            return made
-
-    return Calling
-
-
-def _calls(end: dict[str, Any]) -> Events:
-    one, two = {"call_id": "c1", "name": "get_time"}, {"call_id": "c2", "name": "get_weather"}
-    return [
-        ("delta", {**one, "arguments": '{"city":'}),
-        ("delta", {**two, "arguments": "{}"}),
-        ("delta", {**one, "arguments": ' "Oslo"}'}),
-        ("tool_call", {**one, "arguments": '{"city": "Oslo"}', "by": "client"}),
-        ("tool_call", {**two, "arguments": "{}", "by": "client"}),
-        ("ended", end),
-    ]
-
-
-def _put(events: Events, place: int, **changed: Any) -> Events:
-    """The events with other fields in one of them."""
-    kind, params = events[place]
-    return [*events[:place], (kind, {**params, **changed}), *events[place + 1 :]]
-
-
 def _json(frame: str | bytes) -> Any:
     try:
         return json.loads(frame)
@@ -368,8 +330,8 @@ BROKEN: dict[str, tuple[str, Callable[[], Honest]]] = {
     ),
     "loses a piece of the arguments": ("calls_are_whole", calling(lambda events: [*events[:2], *events[3:]])),
     "has no deltas of a call": ("calls_are_whole", calling(lambda events: [events[0], *events[2:]])),
-    "renames the tool": ("calls_are_whole", calling(lambda events: _put(events, 4, name="get_wind"))),
-    "renames the tool in its deltas": ("calls_are_whole", calling(lambda events: _put(events, 2, name="get_wind"))),
+    "renames the tool": ("calls_are_whole", calling(lambda events: put(events, 4, name="get_wind"))),
+    "renames the tool in its deltas": ("calls_are_whole", calling(lambda events: put(events, 2, name="get_wind"))),
     "calls twice": ("calls_are_whole", calling(lambda events: [*events[:4], *events[3:]])),
     "forgets a call": ("calls_are_whole", calling(lambda events: [*events[:4], *events[5:]])),
     "forgets all calls": ("calls_are_whole", calling(lambda events: events[-1:])),
@@ -379,11 +341,11 @@ BROKEN: dict[str, tuple[str, Callable[[], Honest]]] = {
     ),
     "stops as if nothing were called": (
         "calls_are_whole",
-        calling(lambda events: _put(events, 5, finish_reason="stop")),
+        calling(lambda events: put(events, 5, finish_reason="stop")),
     ),
     "calls and is cancelled": (
         "calls_are_whole",
-        calling(lambda events: _put(events, 5, status="cancelled", reason="client")),
+        calling(lambda events: put(events, 5, status="cancelled", reason="client")),
     ),
     "has arguments without a call": (
         "messages_fit",
