@@ -7,8 +7,10 @@ family. The figures are the providers' published ones; a quirk is listed where t
 - The embedded model, with general defaults, repeats itself until it is cut off. It gets its authors' temperature and
   top_p (https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct), and penalties on tokens and phrases that came
   before: DRY without breaks at line ends, since its circles are lists (tests/benchmarks/demo_model.py shows them).
+- OpenAI's from gpt-5.4 on take tools by its Responses API alone: chat completions answer 400 where they may reason.
 - Anthropic's models refuse `temperature` and `top_p` from version 4.7 on, and refuse both together from 4.1 on. A
-  Claude that is not listed is taken for a newer one.
+  Claude that is not listed is taken for a newer one. Fable and Mythos refuse forced calls from 5.1 on
+  (https://platform.claude.com/docs/en/models/fable-5-1/migration-guide).
 """
 
 import json
@@ -46,9 +48,13 @@ class ModelFacts(BaseModel):
     max_temperature: float = 2.0
     #: Whether `temperature` and `top_p` exclude each other.
     one_sampling_parameter: bool = False
+    #: Whether it can't be made to call a tool: it takes `tool_choice` auto and none alone.
+    refuses_forced_calls: bool = False
     #: What its authors advise for requests that say nothing of it; the owner's settings come before it.
     default_temperature: float | None = None
     default_max_tokens: int | None = None
+    #: Whether it takes tools by the API that it is asked by; None where that is not known.
+    tools: bool | None = None
     #: Further fields of a request, in the names of the server that runs it (llama.cpp's alone), and their defaults.
     sampling: dict[str, float | list[str]] = {}
 

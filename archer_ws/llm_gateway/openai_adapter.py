@@ -5,9 +5,10 @@ Owns what a request says, and which of the models in a list chat. `openai/client
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from archer_ws.core.exceptions import ArcherError
+from archer_ws.core.exceptions import ArcherError, FieldError, Unsupported
 from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
 from archer_ws.llm_gateway.alternation import alternating
 from archer_ws.llm_gateway.base import Timeouts
@@ -18,8 +19,10 @@ from archer_ws.llm_gateway.failures import ProviderIdentity
 from archer_ws.llm_gateway.openai.client import OPENAI_URL, OpenAIClient, is_openai
 from archer_ws.llm_gateway.openai.decoder import ChatStreamDecoder
 from archer_ws.llm_gateway.openai.failures import failure_from_error, openai_identity
+from archer_ws.llm_gateway.openai.request import chat_messages, fitting_ids, tool_fields
 from archer_ws.llm_gateway.parameters import accepted_parameters, tell_dropped
 from archer_ws.llm_gateway.sdk_adapter import SdkAdapter
+from archer_ws.llm_gateway.tool_history import repaired, with_fitting_ids
 from archer_ws.llm_gateway.transport.carrier import CarrierName
 from archer_ws.llm_gateway.transport.provider_url import ProviderUrl
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, ModelInfo
@@ -92,6 +95,7 @@ class OpenAIAdapter(SdkAdapter):
             listed_model=listed_model,
             document_bytes=document_bytes,
         )
+        self._fits = fitting_ids(address.url)
         self._omits = omits
         self._default_fields = default_fields or {}
         self._stream_fields = {**(stream_fields or {}), "stream": True, "stream_options": {"include_usage": True}}
@@ -105,16 +109,22 @@ class OpenAIAdapter(SdkAdapter):
         options: ChatOptions,
     ) -> dict[str, Any]:
         facts = self._catalog.facts(self.provider_name, model).without(self._omits)
+        if options.tools and self._is_hosted and facts.tools is False:
+            if options.tool_choice != "none":
+                raise self._takes_no_tools(model)
+            options = replace(options, tools=())
+        messages = with_fitting_ids(repaired(messages), self._fits)
         if not self._is_hosted:
             # OpenAI's own models take any order of roles.
             messages = alternating(messages, keeps_names=True)
         body = {
             **self._default_fields,
             "model": model,
-            "messages": [message.model_dump(mode="json", exclude_none=True) for message in messages],
+            "messages": chat_messages(messages),
             **accepted_parameters(
                 facts, provider=self.provider_name, model=model, temperature=temperature, options=options
             ),
+            **tool_fields(options),
             **self._stream_fields,
         }
         if max_tokens is not None and "max_tokens" in facts.refuses:
@@ -139,7 +149,23 @@ class OpenAIAdapter(SdkAdapter):
 
     def _models(self, data: bytes) -> list[ModelInfo]:
         names = [entry["id"] for entry in entries_in(data)]
-        return [self._model(name) for name in names if not self._is_hosted or self._chats(name)]
+        return [self._listing(name) for name in names if not self._is_hosted or self._chats(name)]
+
+    def _listing(self, name: str) -> ModelInfo:
+        listing = self._model(name)
+        tools = self._catalog.facts(self.provider_name, name).tools if self._is_hosted else None
+        if tools is not None:
+            listing.capabilities = ["tools"] if tools else []
+        return listing
+
+    def _takes_no_tools(self, model: str) -> Unsupported:
+        what = f"{model} takes no tools by OpenAI's chat completions"
+        able = [entry.model for entry in self._catalog.listed(self.provider_name) if entry.tools]
+        return Unsupported(
+            f"tools: {what}",
+            hint=f"Name a model that does, {able[-1]} for example; or leave `tools` out." if able else None,
+            errors=[FieldError(path="tools", message=what)],
+        )
 
     def _chats(self, model: str) -> bool:
         return self._catalog.provider_of(model) == "openai" and not any(part in model for part in _NOT_CHAT)

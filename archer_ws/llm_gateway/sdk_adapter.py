@@ -180,7 +180,7 @@ class SdkAdapter(BaseLLMAdapter):
             async with asyncio.timeout(self._timeouts.total_s), aclosing(stream):
                 async for chunk in stream:
                     chunks.append(chunk)
-                    size += len(chunk.content) + len(chunk.reasoning or "")
+                    size += len(chunk.content) + len(chunk.reasoning or "") + len(chunk.arguments or "")
                     if size > self._document_bytes:
                         raise unreadable(self._identity, f"an answer of more than {self._document_bytes} bytes")
         except TimeoutError as error:

@@ -1,7 +1,7 @@
 """The text in an answer's content, whatever shape it has: text, a list of parts, an object.
 
 Text parts are the text and thinking parts the reasoning, however deep they stand (Mistral has a list of text parts
-within a thinking part). A tool call's text is not text.
+within a thinking part). A tool call's text is not text; the part is put aside.
 """
 
 from dataclasses import dataclass, field
@@ -10,6 +10,8 @@ from archer_ws.core.limits import PROVIDER_NESTING, PROVIDER_PARTS
 from archer_ws.llm_gateway.decoding.answers import Unreadable
 
 _REASONING_WORDS = ("think", "reason", "thought", "summary")
+#: Parts that are calls which the application is to run, if they name a tool.
+_CALLS = frozenset({"tool_use", "tool_call", "tool-call", "function_call", "function"})
 #: Parts that hold no text for the reader, and are no surprise.
 _SILENT_WORDS = ("tool", "function", "redacted", "signature", "citation", "encrypted")
 #: Where a part has its text; the first that has any counts.
@@ -24,10 +26,12 @@ class Parts:
     Attributes:
         pieces: text in order; true beside what is reasoning.
         unknown: the kinds of parts that are not understood, and so are left out.
+        calls: tool calls that stood among the parts.
     """
 
     pieces: list[tuple[bool, str]] = field(default_factory=list)
     unknown: set[str] = field(default_factory=set)
+    calls: list[dict[str, object]] = field(default_factory=list)
     _seen: int = 0
 
     def add(self, value: object, *, is_reasoning: bool = False, depth: int = 0) -> None:
@@ -56,6 +60,9 @@ class Parts:
     def _add_part(self, part: dict[str, object], is_reasoning: bool, depth: int) -> None:
         given = part.get("type")
         kind = given.lower() if isinstance(given, str) else ""
+        if kind in _CALLS and ("name" in part or "function" in part):
+            self.calls.append(part)
+            return
         # A list of these in place of their texts would be told as text.
         if any(word in kind for word in _SILENT_WORDS):
             return

@@ -1,8 +1,8 @@
 """What OpenAI's chat API says, decoded: the bytes of a stream into chunks.
 
 Pure: no sockets and no SDK. Owns the quirks of the servers that speak this API (vLLM, llama.cpp, OpenRouter, DeepSeek,
-Azure); what a fault means for the caller is the adapter's business. A chunk as OpenAI sends it is read field by field,
-and quickly; any other shape is openai/documents.py's.
+Azure); what a fault means for the caller is the adapter's business. A chunk as OpenAI sends it (openai/plain_chunk.py)
+is read quickly; any other shape is openai/documents.py's.
 """
 
 import re
@@ -14,7 +14,7 @@ import structlog
 from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
 from archer_ws.llm_gateway.decoding.answers import BrokenOff, ErrorSaid, Unreadable
 from archer_ws.llm_gateway.decoding.error_bodies import is_error
-from archer_ws.llm_gateway.decoding.finish_reasons import finish_reason_of
+from archer_ws.llm_gateway.decoding.finish_reasons import finish_reason_of, reason_with_calls
 from archer_ws.llm_gateway.decoding.framing import (
     BARE_JSON,
     EventDecoder,
@@ -25,8 +25,10 @@ from archer_ws.llm_gateway.decoding.framing import (
 )
 from archer_ws.llm_gateway.decoding.gathered import Gathered
 from archer_ws.llm_gateway.decoding.token_counts import usage_of
-from archer_ws.llm_gateway.openai.documents import choices_of, counts_within, reason_within
+from archer_ws.llm_gateway.decoding.tool_calls import ToolCallAssembler
+from archer_ws.llm_gateway.openai.documents import Choice, choices_of, counts_within, reason_within
 from archer_ws.llm_gateway.openai.one_answer import OneAnswer
+from archer_ws.llm_gateway.openai.plain_chunk import PLAIN_CHUNK, CallPiece
 from archer_ws.llm_gateway.types import FinishReason, StreamChunk
 
 log = structlog.get_logger(__name__)
@@ -44,35 +46,8 @@ _MOST_MUTE = 4
 _COUNTS = re.compile(rb'(?i)(?:usage|x_groq)[^"]*" *: *\{')
 
 
-class _Message(msgspec.Struct, gc=False):
-    """A piece of an answer. What is text is looked at when it is used."""
-
-    content: Any = None
-    # DeepSeek and llama.cpp say `reasoning_content`, OpenRouter and newer vLLM `reasoning`, some both with one text.
-    reasoning_content: Any = None
-    reasoning: Any = None
-    refusal: Any = None
-
-
-class _Choice(msgspec.Struct, gc=False):
-    index: Any = None
-    delta: _Message | None = None
-    finish_reason: Any = None
-
-
-class _Chunk(msgspec.Struct, gc=False):
-    """The fields that are used of an event."""
-
-    choices: list[_Choice] | None = None
-    usage: Any = None
-    error: Any = None
-
-
-_CHUNK = msgspec.json.Decoder(_Chunk)
-
-
 class ChatStreamDecoder:
-    """Chunks from the bytes of a streamed answer, one for each run of content or reasoning in a read.
+    """Chunks from the bytes of a streamed answer, one for each run of content, reasoning or arguments in a read.
 
     The body decides what it is, whatever its label says: an event stream, lines of JSON, or one whole answer.
 
@@ -96,6 +71,7 @@ class ChatStreamDecoder:
         self._is_whole_answer = self._has_messages = self._heard = False
         #: Whether all came under the number 0.
         self._is_plain = True
+        self._calls = ToolCallAssembler()
         self._size = 0
         self._unknown: set[str] = set()
         #: The first chunks that said nothing: if none says anything, they are looked at again.
@@ -116,7 +92,7 @@ class ChatStreamDecoder:
     def feed(self, data: bytes) -> list[StreamChunk]:
         """What `data` completes, in order; nothing more after `done` or a fault.
 
-        A read without text (a comment, a tool call's arguments) gives an empty chunk: the provider is alive.
+        A read without text (a comment, the beginning of a tool call) gives an empty chunk: the provider is alive.
         """
         if self.done or self.fault:
             return []
@@ -167,7 +143,7 @@ class ChatStreamDecoder:
     def _read_plain(self, data: bytes, gathered: Gathered) -> bool:
         """Take a chunk as OpenAI sends it, with one piece of text or none; false, and nothing taken, for any other."""
         try:
-            chunk = _CHUNK.decode(data)
+            chunk = PLAIN_CHUNK.decode(data)
         except (msgspec.DecodeError, ValueError, RecursionError):
             return False
         choices = chunk.choices
@@ -176,12 +152,14 @@ class ChatStreamDecoder:
             return choices == [] and not chunk.error and b'"error"' not in data and self._count(chunk.usage, gathered)
         choice = choices[0]
         delta = choice.delta
-        if choice.index or delta is None:
+        if choice.index or delta is None or delta.refusal or delta.function_call:
             return False
         content, reasoning = delta.content, delta.reasoning_content or delta.reasoning
-        if delta.refusal:
-            return False
-        if type(content) is str and content and not reasoning:
+        calls = delta.tool_calls
+        if calls:
+            if content or reasoning or not self._take_piece(calls, gathered):
+                return False
+        elif type(content) is str and content and not reasoning:
             gathered.add(content, reasoning=False)
         elif type(reasoning) is str and reasoning and not content:
             gathered.add(reasoning, reasoning=True)
@@ -194,6 +172,17 @@ class ChatStreamDecoder:
             self._count(chunk.usage, gathered)
         if choice.finish_reason:
             self._stop(choice.finish_reason)
+        return True
+
+    def _take_piece(self, calls: list[CallPiece], gathered: Gathered) -> bool:
+        """Take the one piece of a call that a delta has; false, and nothing taken, for any other."""
+        call = calls[0]
+        function = call.function
+        if len(calls) > 1 or call.index is None or function is None:
+            return False
+        gathered.add_arguments(
+            self._calls.add(index=call.index, foreign_id=call.id, name=function.name, arguments=function.arguments)
+        )
         return True
 
     def _read_odd(self, data: bytes, event: str, gathered: Gathered) -> None:
@@ -248,23 +237,39 @@ class ChatStreamDecoder:
         for choice in choices:
             if choice.error:
                 raise ErrorSaid(choice.error)
-            if choice.is_message and choice.parts.pieces:
-                if not self._has_messages and (self._has_text or gathered.has_text()):
-                    choice.parts.pieces.clear()
-                else:
-                    self._has_messages = True
+            if choice.is_message and choice.says_something:
+                self._drop_repeated(choice, gathered)
             self._unknown |= choice.parts.unknown
         self._is_whole_answer = is_whole and any(choice.has_message for choice in choices)
         self._last = data
         taken = self._one.take(
             choices,
-            has_text=self._has_text or gathered.has_text(reasoning=False),
+            has_text=self._has_text or gathered.has_text(reasoning=False) or self._calls.has_calls,
             has_reasoning=self._has_reasoning or gathered.has_text(reasoning=True),
         )
-        for is_reasoning, text in taken:
-            gathered.add(text, reasoning=is_reasoning)
+        self._gather(taken, gathered)
         self._is_plain = self._one.is_plain
         self._stop(self._one.reason)
+
+    def _drop_repeated(self, choice: Choice, gathered: Gathered) -> None:
+        """What a whole message says that its pieces said before, where it is no piece itself."""
+        has_text = bool(choice.parts.pieces) and (self._has_text or gathered.has_text())
+        has_calls = bool(choice.calls) and self._calls.has_calls
+        if self._has_messages or not (has_text or has_calls):
+            self._has_messages = True
+            return
+        if has_text:
+            choice.parts.pieces.clear()
+        if has_calls:
+            choice.calls.clear()
+
+    def _gather(self, choices: list[Choice], gathered: Gathered) -> None:
+        for choice in choices:
+            for is_reasoning, text in choice.parts.pieces:
+                gathered.add(text, reasoning=is_reasoning)
+            for index, foreign_id, name, arguments in choice.calls:
+                pieces = self._calls.add(index=index, foreign_id=foreign_id, name=name, arguments=arguments)
+                gathered.add_arguments(pieces)
 
     def _count(self, usage: object, gathered: Gathered) -> bool:
         """Note the token counts; whether there are any."""
@@ -298,10 +303,10 @@ class ChatStreamDecoder:
             if seeks_reason:
                 self._stop(reason_within(document))
         if self.finish_reason is None:
-            for is_reasoning, text in self._one.rest():
-                gathered.add(text, reasoning=is_reasoning)
+            self._gather(self._one.rest(), gathered)
             self._stop(self._one.reason)
-        is_silent = not (self._has_text or self._has_reasoning or gathered.has_text())
+        self._conclude_calls(gathered)
+        is_silent = not (self._has_text or self._has_reasoning or gathered.has_text() or self._calls.has_calls)
         for document in (document for data in self._mute if is_silent for document in _documents_in(data)):
             for choice in choices_of(document):
                 self._unknown |= choice.parts.unknown
@@ -310,9 +315,17 @@ class ChatStreamDecoder:
         gathered.finish_reason = self.finish_reason
         if self._unknown and not is_silent:
             log.warning("answer_parts_left_out", kinds=sorted(self._unknown)[:3])
-        elif self._unknown and self.finish_reason != "tool_calls":
+        elif self._unknown:
             kinds = ", ".join(sorted(self._unknown)[:3])
-            raise Unreadable(f"an answer of nothing but parts that are no text ({kinds})")
+            raise Unreadable(f"an answer of nothing but parts that are neither text nor calls ({kinds})")
+
+    def _conclude_calls(self, gathered: Gathered) -> None:
+        """The calls of a step that ended well are complete; a word that there are some, without any, is just an end."""
+        ends_well = self.done or self._is_whole_answer
+        reason = self.finish_reason or ("stop" if ends_well and self._calls.has_calls else None)
+        if reason in ("stop", "tool_calls"):
+            gathered.add_arguments(self._calls.finish())
+        self.finish_reason = reason_with_calls(reason, has_calls=self._calls.has_calls)
 
     def _closed(self, gathered: Gathered) -> list[StreamChunk]:
         chunks = gathered.close()

@@ -2,7 +2,7 @@
 
 Pure. A choice may be numbered as text, or be the only one and an object; its text may stand in `message`, in `text`
 (the older completions), in parts; names may be camelCase. Only what the plain way of openai/decoder.py does not
-understand comes here.
+understand comes here; calls are openai/calls.py's.
 """
 
 from collections.abc import Iterable
@@ -13,6 +13,7 @@ from archer_ws.core.limits import PROVIDER_CHOICES
 from archer_ws.llm_gateway.decoding.answer_parts import Parts
 from archer_ws.llm_gateway.decoding.answers import Unreadable
 from archer_ws.llm_gateway.decoding.token_counts import usage_within
+from archer_ws.llm_gateway.openai.calls import Fragment, take_calls
 from archer_ws.llm_gateway.types import TokenUsage
 
 #: DeepSeek and llama.cpp say `reasoning_content`, OpenRouter and newer vLLM `reasoning`, some both with one text.
@@ -35,18 +36,25 @@ class Choice:
     Attributes:
         number: which; 0 where it does not say.
         parts: what it says.
+        calls: pieces of the calls that it makes.
         has_message: there is a whole message, or (where there is no delta) a piece of the answer named so.
-        is_message: and the text is from there.
+        is_message: and what is said is from there.
         reason: the server's word for why the model stopped.
         error: what broke this choice.
     """
 
     number: int | str
     parts: Parts
+    calls: list[Fragment]
     has_message: bool
     is_message: bool
     reason: object
     error: object
+
+    @property
+    def says_something(self) -> bool:
+        """Whether it has text or calls."""
+        return bool(self.parts.pieces or self.calls)
 
 
 def choices_of(document: dict[str, Any]) -> list[Choice]:
@@ -83,17 +91,18 @@ def counts_within(document: dict[str, Any]) -> TokenUsage | None:
 
 def _choice(choice: dict[str, Any], document: dict[str, Any]) -> Choice:
     parts = Parts()
-    _add_said(choice.get("delta"), parts)
+    calls = _add_said(choice.get("delta"), parts)
     if not parts.pieces and isinstance(choice.get("text"), str | list | dict):
         parts.add(choice["text"])
     message = choice.get("message")
     has_message = isinstance(message, str | list | dict)
-    is_message = has_message and not parts.pieces
+    is_message = has_message and not parts.pieces and not calls
     if is_message:
-        _add_said(message, parts)
+        calls = _add_said(message, parts)
     return Choice(
         number=_number(choice.get("index")),
         parts=parts,
+        calls=calls,
         has_message=has_message or (document.get("object") == "text_completion" and "text" in choice),
         is_message=is_message,
         reason=_reason(choice, choice.get("delta"), document),
@@ -101,17 +110,19 @@ def _choice(choice: dict[str, Any], document: dict[str, Any]) -> Choice:
     )
 
 
-def _add_said(message: object, parts: Parts) -> None:
-    """What a delta or a message says: reasoning first, as it led to the text."""
+def _add_said(message: object, parts: Parts) -> list[Fragment]:
+    """What a delta or a message says: reasoning first, as it led to the text; its calls are returned."""
     if not isinstance(message, dict):
         parts.add(message)
-        return
+        return take_calls({}, parts)
     parts.add(_first(message, _REASONING), is_reasoning=True)
     for name in _TEXTS:
         parts.add(message.get(name))
-    if not parts.pieces:
+    calls = take_calls(message, parts)
+    if not parts.pieces and not calls:
         # An image, a recording, or text by a name that nobody knows.
         parts.unknown |= {name[:40] for name in message.keys() - _SILENT if message[name] not in (None, "", [], {})}
+    return calls
 
 
 def _reason(*places: object) -> object:

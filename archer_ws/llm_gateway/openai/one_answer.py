@@ -1,8 +1,8 @@
 """Which of several choices is the answer: one was asked for, and two are never mixed.
 
-Pure. The only choice of a stream is the answer whatever its number. Where text comes under more than one number, the
-first that has text is the answer, and what comes under others is kept back: if the first one goes on, or was over, that
-was another answer, and if it never does, the server only counts oddly, and it was the rest of this one.
+Pure. The only choice of a stream is the answer whatever its number. Where text or calls come under more than one
+number, the first that has any is the answer, and what comes under others is kept back: if the first one goes on, or was
+over, that was another answer, and if it never does, the server only counts oddly, and it was the rest of this one.
 """
 
 from collections.abc import Sequence
@@ -10,9 +10,6 @@ from collections.abc import Sequence
 from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
 from archer_ws.llm_gateway.decoding.answers import Unreadable
 from archer_ws.llm_gateway.openai.documents import Choice
-
-#: A piece of text; true beside what is reasoning.
-Piece = tuple[bool, str]
 
 
 class OneAnswer:
@@ -33,15 +30,15 @@ class OneAnswer:
         self._number: int | str | None = None
         self._reasoning_number: int | str | None = None
         self._has_others = False
-        self._kept_back: list[Piece] = []
+        self._kept_back: list[Choice] = []
         self._kept_size = 0
         self._kept_reason: object = None
 
-    def take(self, choices: Sequence[Choice], *, has_text: bool, has_reasoning: bool) -> list[Piece]:
-        """The pieces that are the answer's.
+    def take(self, choices: Sequence[Choice], *, has_text: bool, has_reasoning: bool) -> list[Choice]:
+        """The choices that are pieces of the answer.
 
         Args:
-            has_text: text came before, under the number 0 if none is known here.
+            has_text: text or calls came before, under the number 0 if none is known here.
             has_reasoning: so did reasoning.
         """
         if self._number is None and has_text:
@@ -49,11 +46,11 @@ class OneAnswer:
         if self._reasoning_number is None and has_reasoning:
             self._reasoning_number = 0
         self.reason = None
-        taken: list[Piece] = []
+        taken: list[Choice] = []
         numbers = {choice.number for choice in choices}
         for choice in sorted(choices, key=lambda choice: choice.number != 0) if len(choices) > 1 else choices:
             if self._is_the_answers(choice):
-                taken += choice.parts.pieces
+                taken.append(choice)
                 self.reason = choice.reason or self.reason
             elif self._has_others or self._number in numbers:
                 self._has_others = True
@@ -62,7 +59,7 @@ class OneAnswer:
         self.is_plain = self._number in (None, 0) and not self._kept_back and not self._has_others
         return taken
 
-    def rest(self) -> list[Piece]:
+    def rest(self) -> list[Choice]:
         """Where the answer ended without a reason: what was kept back; `reason` is then the one that came with it."""
         self.reason = self._kept_reason
         return self._kept_back
@@ -70,7 +67,7 @@ class OneAnswer:
     def _is_the_answers(self, choice: Choice) -> bool:
         if self._number is None:
             kinds = {is_reasoning for is_reasoning, _ in choice.parts.pieces}
-            if False in kinds:
+            if False in kinds or choice.calls:
                 self._number = choice.number
             elif True in kinds:
                 if self._reasoning_number not in (None, choice.number):
@@ -86,8 +83,10 @@ class OneAnswer:
         return True
 
     def _keep_back(self, choice: Choice) -> None:
-        self._kept_back += choice.parts.pieces
+        if choice.says_something:
+            self._kept_back.append(choice)
         self._kept_reason = choice.reason or self._kept_reason
         self._kept_size += sum(len(text) for _, text in choice.parts.pieces)
+        self._kept_size += sum(len(str(call.arguments)) for call in choice.calls)
         if self._kept_size > self._max_chars:
             raise Unreadable("answers in turn, though one was asked for")

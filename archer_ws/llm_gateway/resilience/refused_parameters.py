@@ -28,7 +28,10 @@ REFUSALS = frozenset({400, 422})
 #: What every request has, and every error may speak of.
 _NO_PARAMETERS = frozenset({"model", "messages", "stream", "system"})
 #: What a client can ask for, as it stands in a body.
-_ASKABLE = frozenset({"temperature", "top_p", "stop", "stop_sequences", "seed", *MAX_TOKENS_NAMES})
+_ASKABLE = frozenset(
+    {"temperature", "top_p", "stop", "stop_sequences", "seed", *MAX_TOKENS_NAMES}
+    | {"tools", "tool_choice", "parallel_tool_calls", "response_format"}
+)
 #: An error is short; what is longer repeats the request.
 _MAX_BODY_BYTES = 64 * 1024
 _MAX_DEPTH = 12

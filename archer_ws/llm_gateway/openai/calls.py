@@ -1,0 +1,74 @@
+"""Tool calls in a piece of an answer, wherever servers put them, as fragments for decoding/tool_calls.py. Pure.
+
+They belong into `tool_calls`; the older API has one in `function_call`, and gateways before other APIs leave theirs
+among the parts of the content (Anthropic's `tool_use`, Responses' `function_call`).
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from archer_ws.llm_gateway.decoding.answer_parts import Parts
+
+
+class Fragment(NamedTuple):
+    """A piece of a call, or a whole one; what the assembler takes."""
+
+    #: Its index.
+    number: int | str | None
+    foreign_id: object
+    name: object
+    arguments: object
+
+
+def take_calls(message: object, parts: Parts) -> list[Fragment]:
+    """The calls in a delta or message, of whose content `parts` is made; what is none is noted there as unknown."""
+    if not isinstance(message, dict):
+        return []
+    given = message.get("tool_calls")
+    entries = [given] if isinstance(given, dict) else given
+    if isinstance(entries, list) and entries:
+        return _placed([found for entry in entries if (found := _fragment(entry, parts)) is not None])
+    if isinstance(message.get("function_call"), dict):
+        older = message["function_call"]
+        return [Fragment(None, None, older.get("name"), older.get("arguments"))]
+    return _placed([found for part in parts.calls if (found := _fragment(part, parts)) is not None])
+
+
+def _fragment(entry: object, parts: Parts) -> Fragment | None:
+    if not isinstance(entry, dict):
+        parts.unknown.add("a tool call that is no object")
+        return None
+    nested = entry.get("function")
+    function: dict[str, Any] = nested if isinstance(nested, dict) else entry
+    arguments = next((function[key] for key in ("arguments", "input") if key in function), None)
+    if function is entry and not isinstance(entry.get("name"), str) and entry.get("type", "function") != "function":
+        # Of a kind that was not offered: OpenAI's `custom`, say.
+        parts.unknown.add(str(entry["type"])[:40])
+        return None
+    index = entry.get("index")
+    return Fragment(
+        # Some count in text; a number is one and the same however it is written.
+        int(index) if isinstance(index, str) and len(index) < 10 and index.isdecimal() else _if_number(index),
+        entry.get("id") or entry.get("call_id"),
+        function.get("name"),
+        arguments,
+    )
+
+
+def _if_number(index: object) -> int | None:
+    return int(index) if isinstance(index, int | float) and index == index // 1 else None
+
+
+def _placed(fragments: Sequence[Fragment]) -> list[Fragment]:
+    """Several of one delta, that nothing else tells apart, by their places in it."""
+    placed: list[Fragment] = []
+    numbers: set[int | str] = set()
+    for place, fragment in enumerate(fragments):
+        number = fragment.number
+        is_repeated = number in numbers and bool(fragment.name)
+        if len(fragments) > 1 and not fragment.foreign_id and (number is None or is_repeated):
+            number = f"place {place}"
+        if number is not None:
+            numbers.add(number)
+        placed.append(fragment._replace(number=number))
+    return placed
