@@ -145,13 +145,13 @@ async def newer_server(
         yield newer
 
 
-def sse(after: int, cut: int = SEQS[-1]) -> Iterator[bytes]:
+def sse(after: int, cut: int = SEQS[-1], log: Sequence[Event] = LOG) -> Iterator[bytes]:
     """The same log as server-sent events (protocol section 10): those behind `after`, up to `cut`."""
-    for method, params in LOG:
+    for method, params in log:
         seq = params["seq"]
         if after < seq <= cut:
             told = {"content": "", "finish_reason": None, "stream_id": "mine", **params}
             name = "" if method == "stream/delta" else f"event: {method.rpartition('/')[2]}\n"
             yield f"{name}id: {seq}\ndata: {json.dumps(told)}\n\n".encode()
-    if cut == SEQS[-1]:
+    if cut >= log[-1][1]["seq"]:
         yield b"data: [DONE]\n\n"

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from tests.fakes.calling_log import CALLS, LOG, RESET_LOG, RESET_TEXT, SEQS, TEXT, UMBRELLA, UMBRELLA_LOG, WEATHER_LOG
-from tests.fakes.newer_server import newer_server
+from tests.fakes.newer_server import newer_server, sse
+from tests.fakes.scripted_server import Exchange, Reply, scripted_server
 from tests.interop.javascript import Javascript
 from tests.interop.scripted_chat import connected
 from tests.interop.test_rust_core import rust_core
@@ -97,6 +98,18 @@ async def test_rust_asks_with_a_tool_and_has_the_message_to_send_back(log: Any, 
     assert without_stream(line["tool_call"] for line in calls) == made
     assert last["message"] == {"role": "assistant", "content": text, "tool_calls": made}
     assert (server.request["tools"], server.request["tool_choice"]) == ([{"name": "get_weather"}], "required")
+
+
+@pytest.mark.parametrize("cut", RESUMABLE)
+async def test_rust_has_each_call_once_over_http_behind_any_cut(cut: int) -> None:
+    def answer(exchange: Exchange) -> Reply:
+        after = int(exchange.path.rpartition("after=")[2])
+        return Reply(sse(after, cut if after < cut else SEQS[-1], LOG), content_type="text/event-stream")
+
+    async with scripted_server(responder=answer) as server, rust_core("follow", server.url, "mine") as rust:
+        *others, end = await rust.lines()
+    assert without_stream(line["tool_call"] for line in others if "tool_call" in line) == MADE
+    assert (end["status"], end["text"]) == ("completed", TEXT)
 
 
 async def test_the_readme_s_javascript_example_runs_the_call_and_sends_its_result(js: Javascript) -> None:

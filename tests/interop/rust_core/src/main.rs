@@ -183,6 +183,7 @@ async fn follow(url: &str, stream_id: &str) -> Result<(), Failure> {
             seen = event.id();
             match event {
                 rest::Event::Text { text: piece, .. } => text.push_str(&piece.content),
+                rest::Event::ToolCall { call, .. } => tell(&json!({"tool_call": call})),
                 rest::Event::Ended { ended, .. } => {
                     tell_text(stream_id, &text, &ended.status, ended.text_bytes);
                     return Ok(());
