@@ -50,7 +50,7 @@ class _Event(msgspec.Struct, gc=False):
     """The fields that are used of a piece of text or of a call's arguments."""
 
     type: Any = None
-    index: Any = None
+    index: int | None = None
     delta: _Piece | None = None
 
 
@@ -58,7 +58,8 @@ _EVENT = msgspec.json.Decoder(_Event)
 
 
 class MessageStreamDecoder:
-    """Chunks from the bytes of a streamed answer, one for each run of content, reasoning or a call's arguments in a read.
+    """Chunks from the bytes of a streamed answer, one for each run of content, reasoning or one call's arguments in a
+    read.
 
     A read that brings events without text (a ping, the start of a block) gives an empty chunk: the provider is alive.
     The body decides what it is, whatever its label says: an event stream, lines of JSON, or one whole answer.
@@ -154,7 +155,11 @@ class MessageStreamDecoder:
             gathered.add(delta.text, reasoning=False)
             return True
         if delta.type == "input_json_delta" and type(delta.partial_json) is str:
-            gathered.add_arguments(self._calls.go_on(piece.index, delta.partial_json))
+            call = self._calls.going_on(piece.index)
+            if call is not None:
+                gathered.go_on(call, delta.partial_json)
+            else:
+                gathered.add_arguments(self._calls.go_on(piece.index, delta.partial_json))
             return True
         return False
 
@@ -240,8 +245,8 @@ class MessageStreamDecoder:
 
     def _gather_delta(self, index: object, delta: object, gathered: Gathered) -> None:
         match delta:
-            case {"type": "input_json_delta"}:
-                gathered.add_arguments(self._calls.go_on(index, delta.get("partial_json")))
+            case {"type": "input_json_delta", **piece}:
+                gathered.add_arguments(self._calls.go_on(index, piece.get("partial_json")))
             case {"type": str(kind)} if kind in _SILENT_DELTAS:
                 pass
             case _:

@@ -28,15 +28,18 @@ class CalledTools:
         given = block.get("input")
         if not given:
             self._open.add(place)
-        yield from self._assembler.add(
-            index=place, foreign_id=block.get("id"), name=block.get("name"), arguments=given
-        )
+        yield from self._assembler.add(index=place, foreign_id=block.get("id"), name=block.get("name"), arguments=given)
 
     def go_on(self, index: object, text: object) -> Iterator[ArgumentsPiece]:
         """A piece of a block's arguments."""
         place = _place(index)
         if place in self._open:
             yield from self._assembler.add(index=place, arguments=text)
+
+    def going_on(self, index: int | None) -> tuple[str, str] | None:
+        """Id and name of the call that a piece of this block's arguments goes on, if it was told of: such a piece need
+        not be taken here."""
+        return self._assembler.going_on(index) if index is not None and index in self._open else None
 
     def finish(self) -> Iterator[ArgumentsPiece]:
         """The answer ended well: the arguments of calls that have none."""
