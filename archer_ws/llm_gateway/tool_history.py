@@ -6,11 +6,11 @@ window leaves all of that behind, and a session must go on all the same.
 """
 
 import string
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from hashlib import blake2b
 
 from archer_ws.core.exceptions import FieldError, InvalidParams
-from archer_ws.llm_gateway.tools import ResultStatus, ToolCall, is_json_object
+from archer_ws.llm_gateway.tools import ToolCall, is_json_object
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole
 
 NO_RESULT = "There is no result: the call was not answered, and may or may not have taken effect."
@@ -62,9 +62,11 @@ def repaired(messages: Sequence[ChatMessage]) -> Sequence[ChatMessage]:
         if not message.tool_calls:
             whole.append(message)
             continue
-        calls = [call if is_json_object(call.arguments) else _emptied(call) for call in message.tool_calls]
-        whole.append(message.model_copy(update={"tool_calls": calls}))
-        whole += [_result(call, results.get((place, call.call_id))) for call in message.tool_calls]
+        broken = {call.call_id for call in message.tool_calls if not is_json_object(call.arguments)}
+        whole.append(_without_arguments(message, broken) if broken else message)
+        for call in message.tool_calls:
+            found = results.get((place, call.call_id))
+            whole.append(_result(call, found, is_broken=call.call_id in broken))
     return whole
 
 
@@ -104,21 +106,24 @@ def _results_by_call(messages: Sequence[ChatMessage]) -> dict[tuple[int, str], C
     return results
 
 
-def _result(call: ToolCall, found: ChatMessage | None) -> ChatMessage:
-    status: ResultStatus | None = "error" if found is None else found.status
-    content = NO_RESULT if found is None else found.content
-    if not is_json_object(call.arguments):
-        said = _BROKEN.format(call.arguments[:_SHOWN_CHARS])
-        content, status = f"{said}\n\n{content}" if content else said, "error"
-    if found is not None and content is found.content:
+def _result(call: ToolCall, found: ChatMessage | None, *, is_broken: bool) -> ChatMessage:
+    if found is not None and not is_broken:
         return found
+    content = NO_RESULT if found is None else found.content
+    if is_broken:
+        said = _BROKEN.format(call.arguments[:_SHOWN_CHARS])
+        content = f"{said}\n\n{content}" if content else said
     return ChatMessage.model_construct(
-        role=MessageRole.TOOL, content=content, call_id=call.call_id, status=status, name=None, tool_calls=None
+        role=MessageRole.TOOL, content=content, call_id=call.call_id, status="error", name=None, tool_calls=None
     )
 
 
-def _emptied(call: ToolCall) -> ToolCall:
-    return call.model_copy(update={"arguments": "{}"})
+def _without_arguments(message: ChatMessage, broken: Set[str]) -> ChatMessage:
+    calls = [
+        call.model_copy(update={"arguments": "{}"}) if call.call_id in broken else call
+        for call in message.tool_calls or ()
+    ]
+    return message.model_copy(update={"tool_calls": calls})
 
 
 def _ids(messages: Sequence[ChatMessage]) -> Iterator[str]:

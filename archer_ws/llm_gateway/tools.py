@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
+import msgspec
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from archer_ws.core.wire_model import Text, WireModel, unsupported, wrong
@@ -16,6 +17,8 @@ TOOLS_MAX = 128
 SCHEMA_BYTES_MAX, SCHEMA_LEVELS_MAX = 64 * 1024, 32
 #: The ids of other servers are longer than ours; this much of them comes back in results.
 CALL_ID_CHARS_MAX = 256
+
+_READ: msgspec.json.Decoder[msgspec.Raw] = msgspec.json.Decoder(msgspec.Raw)
 
 ToolName = Annotated[str, Field(pattern=TOOL_NAME_PATTERN)]
 CallId = Annotated[Text, Field(min_length=1, max_length=CALL_ID_CHARS_MAX)]
@@ -45,15 +48,15 @@ class ToolCall(WireModel):
 
 
 def is_json_object(arguments: str) -> bool:
-    """Whether a call's arguments are what they should be."""
+    """Whether a call's arguments are what they should be: the text of a JSON object, in whole Unicode characters.
+
+    It is read and not built: arguments take megabytes of a conversation, and are looked at in every turn.
+    """
     try:
-        return isinstance(json.loads(arguments, parse_constant=_refuse), dict)
-    except (ValueError, RecursionError):
+        read = _READ.decode(arguments)
+    except (msgspec.DecodeError, ValueError, RecursionError):
         return False
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
+    return bytes(read).lstrip()[:1] == b"{"
 
 
 def _bounded_schema(schema: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from archer_ws.core.exceptions import ArcherError, Unsupported
+from archer_ws.llm_gateway.anthropic.turns import _UniqueIds
 from archer_ws.llm_gateway.tools import NamedTool, Tool
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions
 from tests.fakes import anthropic_api as api
@@ -214,14 +215,14 @@ async def test_ids_fit_the_api_and_come_once() -> None:
 
 
 async def test_arguments_are_sent_as_they_were_said() -> None:
-    text = '{"b": 12345678901234567890123, "a": [1.10, "\\ud83d"]}'
+    text = '{"b": 12345678901234567890123, "a": [1.10, "\\ud83d\\ude00"]}'
     body = await sent_raw(messages(QUESTION, calling(("a", "now", text)), result("a", "1")))
     assert f'"input":{text}'.encode() in body
 
 
-@pytest.mark.parametrize("arguments", ['{"a": NaN}', '{"a"}{', "[1]", '"text"'])
+@pytest.mark.parametrize("arguments", ['{"a": NaN}', '{"a"}{', "[1]", '"text"', r'{"a": "\ud83d"}'])
 async def test_arguments_that_are_no_json_object_do_not_break_the_next_request(arguments: str) -> None:
-    # BerriAI/litellm#33678
+    # BerriAI/litellm#33678; anthropics/claude-code#60394: the API refuses half a surrogate pair, also as an escape
     body = await sent(messages(QUESTION, calling(("a", "now", arguments)), result("a", "what?")))
     called, answered = body["messages"][1:]
     assert called["content"] == [use("a", "now", {})]
@@ -308,3 +309,19 @@ async def test_only_anthropic_itself_is_asked_to_stream_arguments_as_they_are_ma
         others, hosted = (exchange.json()["tools"] for exchange in server.exchanges)
     assert others == DECLARED
     assert hosted == [{**tool, "eager_input_streaming": True} for tool in DECLARED]
+
+
+def test_the_next_number_of_an_id_that_came_often_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = 0
+
+    class Counted(set[str]):
+        def __contains__(self, each: object) -> bool:
+            nonlocal looks
+            looks += 1
+            return super().__contains__(each)
+
+    ids = _UniqueIds()
+    monkeypatch.setattr(ids, "_taken", Counted())
+    sent = [ids.of_call(each) for each in ("a_2", *["a"] * 100)]
+    assert (len(set(sent)), sent[:4]) == (101, ["a_2", "a", "a_1", "a_3"])
+    assert looks < 3 * len(sent)

@@ -314,3 +314,16 @@ async def asked(adapter: OllamaAdapter, options: ChatOptions, is_streamed: bool)
             pass
     else:
         await adapter.chat(messages(QUESTION), options=options)
+
+
+@pytest.mark.parametrize(
+    "given", ['{"a":1e400}', '{"b":1,"a":' + "7" * 5000 + "}", '{"a":' + "[" * 500 + "]" * 500 + "}"]
+)
+async def test_arguments_that_python_cannot_hold_are_sent_as_they_were_said(given: str) -> None:
+    call = {"call_id": "a", "name": "now", "arguments": given}
+    history = messages(
+        QUESTION, {"role": "assistant", "tool_calls": [call]}, {"role": "tool", "call_id": "a", "content": "x"}
+    )
+    async with ollama(ndjson(*answer(text="ok"))) as (server, adapter):
+        await adapter.chat(history, options=ChatOptions())
+        assert f'"arguments":{given}'.encode() in server.exchanges[-1].body

@@ -5,6 +5,7 @@ import pytest
 from archer_ws.core.exceptions import InvalidParams
 from archer_ws.llm_gateway.alternation import alternating
 from archer_ws.llm_gateway.tool_history import NO_RESULT, check_arguments, repaired, with_fitting_ids
+from archer_ws.llm_gateway.tools import is_json_object
 from archer_ws.llm_gateway.types import ChatMessage
 
 
@@ -132,3 +133,22 @@ def test_an_id_that_does_not_fit_is_changed_in_call_and_result_alike_and_always_
 def test_calls_are_not_joined_with_what_the_assistant_said_before() -> None:
     messages = [user("q"), says("let me look"), calls("1"), result("1")]
     assert alternating(messages, keeps_names=True) == messages
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ['{"a":NaN}', r'{"a":"\ud800"}', r'{"\udfff":1}', "[]", "1", "", '{"a":' + "[" * 100_000, '{"a":1}}'],
+    ids=["NaN", "half a pair", "half a pair as a key", "list", "number", "nothing", "endless", "two ends"],
+)
+def test_what_no_provider_reads_is_no_json_object(arguments: str) -> None:
+    assert not is_json_object(arguments)
+
+
+@pytest.mark.parametrize("arguments", ["{}", ' {"a":1}\n', r'{"a":"\ud83d\ude00"}', '{"a":' + "9" * 100_000 + "}"])
+def test_arguments_are_read_and_not_built_so_that_numbers_may_be_of_any_length(arguments: str) -> None:
+    assert is_json_object(arguments)
+
+
+def test_a_message_whose_arguments_are_all_in_order_is_not_copied() -> None:
+    messages = [user("q"), calls("1"), result("1")]
+    assert [each is message for each, message in zip(repaired(messages), messages, strict=True)] == [True] * 3

@@ -7,12 +7,13 @@ the adapter's; what errors mean is ollama/failures.py's.
 
 import asyncio
 import ipaddress
-import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager, nullcontext
 from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
+
+import msgspec
 
 from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
 from archer_ws.llm_gateway.decoding.framing import decode_json
@@ -147,7 +148,7 @@ class OllamaHttp:
     async def _send(
         self, carriers: _Carriers, path: str, payload: Payload | None, *, is_streamed: bool, principal: str
     ) -> StreamedAnswer:
-        body = json.dumps(payload).encode() if payload else b""
+        body = msgspec.json.encode(payload) if payload else b""
         with foreign_failures(self._identity, *TRANSPORT_ERRORS):
             asked = path, bool(body)
             request = carriers.templates.get(asked)

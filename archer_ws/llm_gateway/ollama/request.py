@@ -3,9 +3,10 @@
 Pure. Format: https://docs.ollama.com/api/chat and https://docs.ollama.com/capabilities/tool-calling
 """
 
-import json
 from collections.abc import Sequence
 from typing import Any
+
+import msgspec
 
 from archer_ws.core.exceptions import FieldError, Unsupported
 from archer_ws.llm_gateway.alternation import alternating
@@ -26,6 +27,7 @@ def chat_payload(
     """The body of a chat request. Ollama has no place for a message's `name`: it is left out.
 
     Ollama applies the model's own chat template, which may demand that user and assistant take turns.
+    The arguments of calls are raw JSON.
 
     Raises:
         Unsupported: it can't be told how the tools are to be called as the request says.
@@ -98,7 +100,12 @@ def _messages(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
                 {
                     "id": call.call_id,
                     "type": "function",
-                    "function": {"index": index, "name": call.name, "arguments": json.loads(call.arguments)},
+                    "function": {
+                        "index": index,
+                        "name": call.name,
+                        # As it was said: the JSON text of an object is one.
+                        "arguments": msgspec.Raw(call.arguments.encode()),
+                    },
                 }
                 for index, call in enumerate(message.tool_calls)
             ]
