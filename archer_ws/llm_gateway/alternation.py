@@ -21,14 +21,19 @@ def alternating(messages: Sequence[ChatMessage], *, keeps_names: bool) -> Sequen
     """
     if not any(_belong_together(*pair, keeps_names) for pair in pairwise(messages)):
         return messages
-    joined: list[ChatMessage] = []
+    neighbours: list[list[ChatMessage]] = []
     for message in messages:
-        if joined and _belong_together(joined[-1], message, keeps_names):
-            texts = [text for text in (joined[-1].content, message.content) if text.strip()]
-            joined[-1] = joined[-1].model_copy(update={"content": "\n\n".join(texts)})
+        if neighbours and _belong_together(neighbours[-1][-1], message, keeps_names):
+            neighbours[-1].append(message)
         else:
-            joined.append(message)
-    return joined
+            neighbours.append([message])
+    return [each[0] if len(each) == 1 else _joined(each) for each in neighbours]
+
+
+def _joined(messages: Sequence[ChatMessage]) -> ChatMessage:
+    # At once: text by text, megabytes would be copied for each.
+    texts = [message.content for message in messages if message.content.strip()]
+    return messages[0].model_copy(update={"content": "\n\n".join(texts)})
 
 
 def _belong_together(one: ChatMessage, next_: ChatMessage, keeps_names: bool) -> bool:

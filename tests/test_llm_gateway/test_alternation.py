@@ -1,6 +1,7 @@
 """Neighbours of one role are joined where a request is built, and nothing else is."""
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -115,3 +116,16 @@ def test_what_openai_itself_is_sent_stays_as_it_was_said() -> None:
         )
         body = adapter._body(messages, "m", None, None, ChatOptions())
         assert [message["content"] for message in body["messages"]] == expected
+
+
+def test_neighbours_are_joined_at_once_however_many_they_are() -> None:
+    copies = 0
+
+    class Counted(ChatMessage):
+        def model_copy(self, **how: Any) -> "Counted":  # type: ignore[override]
+            nonlocal copies
+            copies += 1
+            return super().model_copy(**how)
+
+    joined = alternating([Counted(role=MessageRole.USER, content=str(each)) for each in range(100)], keeps_names=False)
+    assert ([each.content for each in joined], copies) == (["\n\n".join(map(str, range(100)))], 1)

@@ -46,14 +46,17 @@ class _UniqueIds:
 
     def __init__(self) -> None:
         self._taken: set[str] = set()
+        #: The next number for each id that came before: looked for from 1, thousands of one id would take minutes.
+        self._next: dict[str, int] = {}
         #: Of the calls that came last under each id: their results follow at once.
         self._sent: dict[str, str] = {}
 
     def of_call(self, call_id: str) -> str:
-        sent, number = call_id, 1
+        sent, number = call_id, self._next.get(call_id, 1)
         while sent in self._taken:
             sent, number = f"{call_id}_{number}", number + 1
         self._taken.add(sent)
+        self._next[call_id] = number
         self._sent[call_id] = sent
         return sent
 
