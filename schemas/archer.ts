@@ -179,7 +179,10 @@ export interface ChatMessage {
  * With `session_id`, `messages` holds the new turn only.
  */
 export interface ChatRequest {
-  /** The conversation so far, the new turn last; with `session_id` the new turn alone. */
+  /**
+   * The conversation so far, the new turn last; with `session_id` the new turn alone. With their parts and calls
+   * at most 10,000.
+   */
   messages: ChatMessage[];
   /** The model, also as `provider/model`; the configured default where it is missing or empty. */
   model?: string | null;
@@ -258,7 +261,10 @@ export interface ChatResponse {
 
 /** A ChatRequest whose `stream` defaults to true: the deltas come as notifications. */
 export interface ChatSendParams {
-  /** The conversation so far, the new turn last; with `session_id` the new turn alone. */
+  /**
+   * The conversation so far, the new turn last; with `session_id` the new turn alone. With their parts and calls
+   * at most 10,000.
+   */
   messages: ChatMessage[];
   /** The model, also as `provider/model`; the configured default where it is missing or empty. */
   model?: string | null;

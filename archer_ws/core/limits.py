@@ -29,6 +29,11 @@ BODY_REST_S, BODY_REST_BYTES = 10.0, 8 * 1024 * 1024
 PIPELINED_REQUESTS_MAX = 1000
 #: The most a body has beside the messages' text (setting MAX_CONTENT_BYTES): other fields, and JSON's own characters.
 BODY_ALLOWANCE_BYTES = 1024 * 1024
+#: Lists, objects and items of a body's or a frame's JSON: ten thousand messages with all their fields have 150,000.
+#: Each takes some microseconds until it is validated, hashed and sent on.
+REQUEST_VALUES_MAX = 150_000
+#: Messages of a request, with the parts and calls in them: each is looked at by itself, several times.
+REQUEST_MESSAGES_MAX = 10_000
 #: How long a connection may stay open without a request; longer than most clients' pools keep one: they close first,
 #: so no request is lost.
 KEEP_ALIVE_S = 75

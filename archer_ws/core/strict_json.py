@@ -6,11 +6,14 @@ only be our failure.
 
 import codecs
 import json
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
+import msgspec
 from pydantic_core import from_json
 
-from archer_ws.core.exceptions import FieldError, InvalidParams, ParseError
+from archer_ws.core.exceptions import ContentTooLarge, FieldError, InvalidParams, ParseError
+from archer_ws.core.json_values import has_more_values
+from archer_ws.core.limits import REQUEST_VALUES_MAX
 
 #: Where a value stands: the place around it, and its key or index there. Paths are spelled out only when one is told:
 #: a long key above a long list would else be copied for each item.
@@ -18,6 +21,7 @@ _Place: TypeAlias = tuple["_Place | None", str | int]
 
 #: The most of a path that is told: it holds the client's own keys.
 _MAX_PATH_CHARS = 200
+_READ: msgspec.json.Decoder[msgspec.Raw] = msgspec.json.Decoder(msgspec.Raw)
 _HINT = "Send valid JSON in UTF-8 (RFC 8259), without NaN or Infinity."
 
 
@@ -27,10 +31,13 @@ def decode_json(body: bytes) -> Any:
     Raises:
         ParseError: it is not JSON in UTF-8; or it is nested more than 200 deep, has NaN, or a number of more than
             4,300 digits.
+        ContentTooLarge: it has more than REQUEST_VALUES_MAX values.
         InvalidParams: it is, but some text has a lone surrogate; `errors` says where.
     """
     # RFC 8259 lets a parser ignore a byte order mark; some Windows tools put one.
     body = body.removeprefix(codecs.BOM_UTF8)
+    if len(body) > REQUEST_VALUES_MAX and has_more_values(body, REQUEST_VALUES_MAX):
+        _refuse_large(body)
     try:
         return from_json(body, allow_inf_nan=False)
     except ValueError as error:
@@ -42,6 +49,18 @@ def decode_json(body: bytes) -> Any:
         f"{path}: {message}",
         hint="Correct what `errors` names.",
         errors=[FieldError(path=path, message=message)],
+    )
+
+
+def _refuse_large(body: bytes) -> NoReturn:
+    """Say that it has too many values; or that it is no JSON, which is found without building any."""
+    try:
+        _READ.decode(body)
+    except (ValueError, RecursionError) as error:
+        raise ParseError(f"not valid JSON: {error}", hint=_HINT) from None
+    raise ContentTooLarge(
+        f"the JSON has more than {REQUEST_VALUES_MAX} values",
+        hint="Send fewer messages, or fewer and larger parts, at a time.",
     )
 
 

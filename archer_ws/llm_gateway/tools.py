@@ -75,13 +75,20 @@ def _bounded_schema(schema: dict[str, Any] | None) -> dict[str, Any] | None:
     return schema
 
 
-def _levels(value: Any) -> int:
+_NESTED = (dict, list)
+
+
+def _levels(value: dict[str, Any] | list[Any]) -> int:
     """How deep the deepest value stands; the walk ends behind the bound."""
-    levels, row = 0, [value]
+    levels, row = 1, [value]
     while row and levels <= SCHEMA_LEVELS_MAX:
-        levels += 1
-        inner = [list(each.values()) if isinstance(each, dict) else each for each in row]
-        row = [one for each in inner if isinstance(each, list) for one in each if isinstance(one, dict | list)]
+        row = [
+            one
+            for each in row
+            for one in (each.values() if isinstance(each, dict) else each)
+            if isinstance(one, _NESTED)
+        ]
+        levels += bool(row)
     return levels
 
 

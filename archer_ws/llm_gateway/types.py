@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from archer_ws.core.exceptions import ErrorInfo
-from archer_ws.core.limits import PROVIDER_CALLS
+from archer_ws.core.limits import PROVIDER_CALLS, REQUEST_MESSAGES_MAX
 from archer_ws.core.wire_model import Identifier, Text, WireModel, optional, unsupported, wrong
 from archer_ws.core.wire_types import Count, Enumeration
 from archer_ws.llm_gateway.content import Content
@@ -26,6 +26,7 @@ from archer_ws.llm_gateway.examples import (
     TOKEN_USAGES,
 )
 from archer_ws.llm_gateway.not_served import refuse_not_served
+from archer_ws.llm_gateway.request_size import refuse_too_many
 from archer_ws.llm_gateway.tools import TOOLS_MAX, CallId, ResultStatus, Tool, ToolCall, ToolChoice, check_choice
 
 
@@ -150,8 +151,9 @@ class ChatRequest(WireModel):
 
     model_config = ConfigDict(json_schema_extra={"examples": [*CHAT_REQUESTS]})
 
-    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=10_000)] = Field(
-        description="The conversation so far, the new turn last; with `session_id` the new turn alone."
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=REQUEST_MESSAGES_MAX)] = Field(
+        description="The conversation so far, the new turn last; with `session_id` the new turn alone. With their "
+        "parts and calls at most 10,000."
     )
     model: Annotated[str | None, Field(max_length=256), AfterValidator(_empty_is_missing)] = Field(
         default=None,
@@ -221,6 +223,7 @@ class ChatRequest(WireModel):
     def _refuse_what_would_change_the_answer(cls, given: Any) -> Any:
         if isinstance(given, dict):
             refuse_not_served(given)
+            refuse_too_many(given)
         return given
 
     @model_validator(mode="after")

@@ -260,3 +260,12 @@ def test_what_is_left_out_is_named_and_nothing_else(
 def test_however_much_is_left_out_the_header_stays_short() -> None:
     header = ignored_header(body(**{f"field_{number}": 1 for number in range(1000)}), ())[HEADER]
     assert header.split(", ") == [f"field_{number}" for number in range(32)]
+
+
+def test_of_very_many_calls_or_parts_that_are_wrong_none_is_looked_at() -> None:
+    wrongs: list[dict[str, Any]] = [{"tool_calls": [{}] * 20_000}, {"content": [{}] * 20_000}]
+    for much in wrongs:
+        error = refusal(messages=[{"role": "assistant", **much}])
+        assert [each.path for each in error.errors] == ["messages"]
+    for name in ("tools", "stop", "modalities"):
+        assert [each.path for each in refusal(**{name: [7] * 20_000}).errors] == [name]

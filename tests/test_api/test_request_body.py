@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 from archer_ws.api.http.errors import install_error_handlers
 from archer_ws.api.http.request_body import BodyLimit, JsonRoute
 from archer_ws.core.exceptions import InvalidParams, ParseError
+from archer_ws.core.limits import REQUEST_VALUES_MAX
 from archer_ws.core.strict_json import decode_json
 from tests.test_api.conftest import Serve
 
@@ -116,6 +117,18 @@ async def test_the_path_of_a_lone_surrogate_costs_little_however_long_its_keys_a
     assert answer.status_code == 422
     assert error_of(answer)["errors"][0]["path"].startswith("metadata.kkk")
     assert len(answer.content) < 1000
+
+
+@pytest.mark.parametrize("value", [b"{},", b"0,", b'{"a":""},'])
+async def test_json_of_very_many_values_is_too_large_however_few_bytes_it_has(value: bytes) -> None:
+    answer = await post(b'{"name": "x", "metadata": {"many": [' + value * REQUEST_VALUES_MAX + b"0]}}")
+    assert (answer.status_code, error_of(answer)["kind"]) == (413, "content_too_large")
+
+
+async def test_what_only_looks_like_values_within_a_text_does_not_count() -> None:
+    text = rb"[{,:\\\"" * REQUEST_VALUES_MAX
+    answer = await post(b'{"name": "' + text + b'"}')
+    assert (answer.status_code, len(answer.json()["name"])) == (200, 6 * REQUEST_VALUES_MAX)
 
 
 async def test_large_numbers_are_judged_by_the_model() -> None:

@@ -122,7 +122,7 @@ def test_neighbours_are_joined_at_once_however_many_they_are() -> None:
     copies = 0
 
     class Counted(ChatMessage):
-        def model_copy(self, **how: Any) -> "Counted":  # type: ignore[override]
+        def model_copy(self, **how: Any) -> "Counted":
             nonlocal copies
             copies += 1
             return super().model_copy(**how)

@@ -142,3 +142,17 @@ def test_a_field_that_would_change_the_answer_is_refused_and_not_ignored(field: 
 )
 def test_a_field_that_changes_nothing_is_taken(field: str, value: Any) -> None:
     request(**{field: value})
+
+
+def test_parts_and_calls_count_as_messages_where_there_are_too_many() -> None:
+    calling = {"role": "assistant", "tool_calls": [{**CALL, "call_id": str(each)} for each in range(99)]}
+    parted = {"role": "user", "content": [{"type": "text", "text": ""}] * 100}
+    assert len(request(messages=[calling, parted] * 50).messages) == 100
+    error = refused(messages=[*[calling, parted] * 50, USER])
+    assert (error.kind, error.errors[0].path) == ("invalid_params", "messages")
+    assert error.hint
+
+
+def test_of_very_many_calls_that_are_wrong_none_is_looked_at() -> None:
+    error = refused(messages=[{"role": "assistant", "tool_calls": [{}] * 200}] * 100)
+    assert [each.path for each in error.errors] == ["messages"]

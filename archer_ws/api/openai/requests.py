@@ -8,11 +8,13 @@ check.
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from archer_ws.api.openai.messages import TEXT_ONLY, CompletionMessage, chat_message, refuse
 from archer_ws.api.openai.tools import Choice, FunctionTool, choice_as_ours
 from archer_ws.core.wire_model import WireModel
+from archer_ws.llm_gateway.request_size import refuse_too_many
+from archer_ws.llm_gateway.tools import TOOLS_MAX
 from archer_ws.llm_gateway.types import ChatRequest
 
 
@@ -20,7 +22,13 @@ def _as_list(stop: Any) -> Any:
     return [stop] if isinstance(stop, str) else stop
 
 
-Stop = Annotated[list[str] | None, BeforeValidator(_as_list, json_schema_input_type=str | list[str] | None)]
+#: More of these nobody sends: each that is wrong has its error.
+_TEXTS_MAX = 256
+Stop = Annotated[
+    list[str] | None,
+    Field(max_length=_TEXTS_MAX),
+    BeforeValidator(_as_list, json_schema_input_type=str | list[str] | None),
+]
 
 
 class StreamOptions(WireModel):
@@ -57,7 +65,9 @@ class CompletionRequest(WireModel):
     top_p: float | None = None
     stop: Stop = None
     seed: int | None = None
-    tools: Annotated[list[FunctionTool] | None, Field(description="What the model may call.")] = None
+    tools: Annotated[list[FunctionTool] | None, Field(max_length=TOOLS_MAX, description="What the model may call.")] = (
+        None
+    )
     tool_choice: Annotated[
         Choice | None, Field(description="Whether it must call: auto (by default), none, required, or one function.")
     ] = None
@@ -72,11 +82,17 @@ class CompletionRequest(WireModel):
     top_logprobs: Annotated[int | None, Field(description="0 alone is served.")] = None
     logit_bias: Annotated[dict[str, Any] | None, Field(description="Empty alone is served.")] = None
     response_format: Annotated[dict[str, Any] | None, Field(description="`text` alone is served.")] = None
-    modalities: Annotated[list[str] | None, Field(description="`text` alone is served.")] = None
+    modalities: Annotated[list[str] | None, Field(max_length=_TEXTS_MAX, description="`text` alone is served.")] = None
     functions: Annotated[list[Any] | None, Field(description="Not served: send `tools`.")] = None
     function_call: Annotated[Any, Field(description="Not served: send `tool_choice`.")] = None
     audio: Annotated[Any, Field(description="Not served.")] = None
     web_search_options: Annotated[Any, Field(description="Not served.")] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _not_too_many(cls, given: Any) -> Any:
+        refuse_too_many(given)
+        return given
 
     @property
     def include_usage(self) -> bool:

@@ -4,7 +4,6 @@ Pure: bytes in, lines or events out. What the data means is the adapters' busine
 """
 
 import json
-import re
 from collections.abc import Iterable
 from itertools import repeat
 from typing import Any, TypeAlias
@@ -12,6 +11,7 @@ from typing import Any, TypeAlias
 import msgspec
 from pydantic_core import from_json
 
+from archer_ws.core.json_values import has_more_values
 from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES, PROVIDER_DOCUMENT_VALUES
 
 #: One server-sent event: its name, empty where the provider gave none, and its data.
@@ -27,7 +27,6 @@ _LONGEST_SIGN = 16
 _SIGNS_OF_LIFE = frozenset({b"ping", b"pong", b"heartbeat", b"keep-alive", b"keepalive", b"keep_alive"})
 #: Documents up to this size are decoded in some 30 ms, whatever is in them.
 _LARGE_BYTES = 64 * 1024
-_TEXT_IN_JSON = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _BOM = b"\xef\xbb\xbf"
 _SKIP: msgspec.json.Decoder[msgspec.Raw] = msgspec.json.Decoder(msgspec.Raw)
 
@@ -59,16 +58,8 @@ def decode_json(data: bytes) -> Any:
 
 def _refuse_many_values(data: bytes) -> None:
     """Raise LineTooLong where a document takes long to decode for its size: not for its text, but for its values."""
-    if _marks_in(data) <= PROVIDER_DOCUMENT_VALUES:
-        return
-    # A long text may have as many: looked at without its texts, where they are not too many themselves.
-    quotes = data.count(b'"') - data.count(b'\\"')
-    if quotes > 2 * PROVIDER_DOCUMENT_VALUES or _marks_in(_TEXT_IN_JSON.sub(b"", data)) > PROVIDER_DOCUMENT_VALUES:
+    if has_more_values(data, PROVIDER_DOCUMENT_VALUES):
         raise LineTooLong(f"JSON of more than {PROVIDER_DOCUMENT_VALUES} values")
-
-
-def _marks_in(data: bytes) -> int:
-    return sum(map(data.count, (b"[", b"{", b",", b":")))
 
 
 def is_whole_json(data: bytes) -> bool:

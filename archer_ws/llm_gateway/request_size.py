@@ -1,0 +1,35 @@
+"""How many messages a request may have, with what is in them: looked at before anything is validated. Pure.
+
+The same for every transport and dialect: all have `messages`, whose `content` may be parts, and which may have
+`tool_calls`.
+"""
+
+from typing import Any
+
+from archer_ws.core.limits import REQUEST_MESSAGES_MAX
+from archer_ws.core.wire_model import wrong
+
+
+def refuse_too_many(given: Any) -> None:
+    """Refuse a request of more messages than REQUEST_MESSAGES_MAX; a call counts as one, and so does each further part.
+
+    Of what is not as it should be nothing is said here.
+
+    Raises:
+        PydanticCustomError: with the path below the request.
+    """
+    messages = given.get("messages") if isinstance(given, dict) else None
+    if isinstance(messages, list) and len(messages) + sum(map(_more_in, messages)) > REQUEST_MESSAGES_MAX:
+        raise wrong(
+            f"has more than {REQUEST_MESSAGES_MAX} messages, parts and calls",
+            "messages",
+            "Leave the oldest out, or join parts that belong together.",
+        )
+
+
+def _more_in(message: Any) -> int:
+    if not isinstance(message, dict):
+        return 0
+    calls, parts = message.get("tool_calls"), message.get("content")
+    more = len(calls) if isinstance(calls, list) else 0
+    return more + len(parts) - 1 if isinstance(parts, list) and parts else more
