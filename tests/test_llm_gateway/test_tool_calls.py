@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archer_ws.core.limits import CALL_ARGUMENTS_BYTES, PROVIDER_CALLS
+from archer_ws.core.secrets import forget, remember
 from archer_ws.llm_gateway.decoding.answers import TooLarge, Unreadable
 from archer_ws.llm_gateway.decoding.tool_calls import ToolCallAssembler, new_call_id
 
@@ -161,3 +162,58 @@ def test_however_the_pieces_are_cut_and_mixed_each_call_is_whole(
         chosen = data.draw(st.sampled_from([each for each in waiting if each]))
         mixed.append(chosen.pop(0))
     assert sorted(assembled(mixed)) == sorted((name, json.dumps(arguments)) for name, arguments in calls)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("functions.get_weather:0", "functions_get_weather_0"),
+        ("get weather", "get_weather"),
+        ("wetter\u00fc\ud800\n\x00", "wetter____"),
+        ("n" * 1_000_000, "n" * 64),
+        ("sk-live-0123456789abcdef", "_redacted_"),
+        ("call.sk-live-0123456789abcdef", "call__redacted_"),
+        ("get_weather", "get_weather"),
+    ],
+)
+def test_a_name_that_no_request_may_have_becomes_one_that_it_may(said: str, told: str) -> None:
+    remember("sk-live-0123456789abcdef")
+    try:
+        assert assembled([{"index": 0, "name": said, "arguments": "{}"}]) == [(told, "{}")]
+    finally:
+        forget("sk-live-0123456789abcdef")
+
+
+def test_ids_of_a_megabyte_tell_calls_apart_and_are_not_kept() -> None:
+    assembler = ToolCallAssembler()
+    ids = [letter * 1_000_000 for letter in "abc"]
+    for each in (*ids, *ids):
+        list(assembler.add(foreign_id=each, name="look", arguments="1"))
+    kept = [call.foreign_id for call in assembler._calls]
+    assert (len(set(kept)), all(len(each or "") <= 256 for each in kept)) == (3, True)
+
+
+def test_what_all_calls_hold_back_together_is_bounded() -> None:
+    with pytest.raises(TooLarge):
+        assembled({"index": index, "arguments": "x" * (CALL_ARGUMENTS_BYTES // 2)} for index in range(20))
+
+
+def test_what_was_told_is_held_back_no_longer() -> None:
+    fragments = [{"index": index, "name": "look", "arguments": "x" * CALL_ARGUMENTS_BYTES} for index in range(20)]
+    assert [len(text) for _, text in assembled(fragments)] == [CALL_ARGUMENTS_BYTES] * 20
+
+
+def test_pieces_that_are_held_back_are_joined_once() -> None:
+    assembler = ToolCallAssembler()
+    for _ in range(1000):
+        assert list(assembler.add(index=0, arguments="x")) == []
+    assert len(assembler._calls[0].held) == 1000
+    assert [piece.text for piece in assembler.add(index=0, name="look")] == ["x" * 1000]
+
+
+def test_an_object_beyond_all_nesting_is_unreadable() -> None:
+    deep: dict[str, Any] = {}
+    for _ in range(200_000):
+        deep = {"a": deep}
+    with pytest.raises(Unreadable):
+        list(ToolCallAssembler().add(index=0, name="look", arguments=deep))

@@ -8,16 +8,26 @@ so is what comes of a call while the one before it has said nothing, so that cal
 """
 
 import json
+import re
 import secrets
 import string
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import NamedTuple
 
 from archer_ws.core.limits import CALL_ARGUMENTS_BYTES, PROVIDER_CALLS
+from archer_ws.core.secrets import AnswerScrubber
 from archer_ws.llm_gateway.decoding.answers import TooLarge, Unreadable
 
 _ALPHABET = string.ascii_letters + string.digits
+#: What all calls of an answer may hold back, in characters; a stream keeps no more text either.
+_HELD_CHARS_MAX = 4 * 1024 * 1024
+#: Providers' ids are kept as they are up to this length, as clients' are.
+_FOREIGN_ID_CHARS = 256
+#: What a name may not have and how long it may be (llm_gateway/tools.py); and so much of a longer one is looked at.
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]")
+_NAME_CHARS, _NAME_CHARS_READ = 64, 4096
 
 
 def new_call_id() -> str:
@@ -38,14 +48,16 @@ class _Call:
     foreign_id: str | None
     call_id: str = field(default_factory=new_call_id)
     name: str = ""
-    #: What came, and is not told yet.
-    held: str = ""
+    #: What came, and is not told yet; and how many characters that is.
+    held: list[str] = field(default_factory=list)
+    held_chars: int = 0
     #: Its id and name, once it was told of.
     told: tuple[str, str] | None = None
 
     def tell(self) -> ArgumentsPiece:
         """What is held, as a piece."""
-        text, self.held = self.held, ""
+        text = "".join(self.held)
+        self.held, self.held_chars = [], 0
         self.told = self.told or (self.call_id, self.name)
         return ArgumentsPiece(self.call_id, self.name, text)
 
@@ -62,6 +74,8 @@ class ToolCallAssembler:
         #: So many of the first calls have been told of.
         self._told = 0
         self._by_index: dict[int | str, _Call] = {}
+        #: What all calls hold back together, in characters.
+        self._held_chars = 0
 
     @property
     def has_calls(self) -> bool:
@@ -88,15 +102,18 @@ class ToolCallAssembler:
             Unreadable: arguments that are neither text nor an object.
             TooLarge: more calls than an answer may have, or no name behind as many bytes as a call may have.
         """
-        call = self._call_of(index, foreign_id if isinstance(foreign_id, str) and foreign_id else None)
+        call = self._call_of(index, _bounded(foreign_id) if isinstance(foreign_id, str) and foreign_id else None)
         if isinstance(name, str) and name and not call.name:
-            call.name = name
-        call.held += _text_of(arguments)
+            call.name = _safe_name(name)
+        if text := _text_of(arguments):
+            call.held.append(text)
+            call.held_chars += len(text)
+            self._held_chars += len(text)
         if call.name and call.held and (call.told or call is self._next_to_tell()):
-            yield call.tell()
+            yield self._tell(call)
             while (later := self._next_to_tell()) is not None and later.name and later.held:
-                yield later.tell()
-        if len(call.held) > CALL_ARGUMENTS_BYTES:
+                yield self._tell(later)
+        if call.held_chars > CALL_ARGUMENTS_BYTES or self._held_chars > _HELD_CHARS_MAX:
             raise TooLarge("a tool call that cannot be told")
 
     def going_on(self, index: int) -> tuple[str, str] | None:
@@ -117,8 +134,12 @@ class ToolCallAssembler:
             if not call.name:
                 raise Unreadable("a tool call without a name")
             if not call.told:
-                call.held = call.held or "{}"
-                yield call.tell()
+                call.held = call.held or ["{}"]
+                yield self._tell(call)
+
+    def _tell(self, call: _Call) -> ArgumentsPiece:
+        self._held_chars -= call.held_chars
+        return call.tell()
 
     def _next_to_tell(self) -> _Call | None:
         """The first call that nothing was told of."""
@@ -150,6 +171,23 @@ class ToolCallAssembler:
         return self._calls[-1] if self._calls else None
 
 
+def _bounded(foreign_id: str) -> str:
+    """The id, or what stands for one that is very long: gateways put a model's whole signature into it."""
+    if len(foreign_id) <= _FOREIGN_ID_CHARS:
+        return foreign_id
+    return blake2b(foreign_id.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def _safe_name(name: str) -> str:
+    """The name as requests may have it.
+
+    Models make up names (`functions.get_weather`, two words). The call of such a one must be one that a client can
+    send back with its result, and that every provider takes in a history. It may repeat a key, as any text.
+    """
+    scrubber = AnswerScrubber()
+    return _NOT_IN_NAMES.sub("_", scrubber.feed(name[:_NAME_CHARS_READ]) + scrubber.rest())[:_NAME_CHARS]
+
+
 def _text_of(arguments: object) -> str:
     match arguments:
         case None:
@@ -157,5 +195,8 @@ def _text_of(arguments: object) -> str:
         case str(text):
             return text
         case dict():
-            return json.dumps(arguments, ensure_ascii=False, separators=(",", ":")) if arguments else ""
+            try:
+                return json.dumps(arguments, ensure_ascii=False, separators=(",", ":")) if arguments else ""
+            except (ValueError, RecursionError):
+                raise Unreadable("a tool call's arguments that are nested too deeply") from None
     raise Unreadable("a tool call's arguments that are neither text nor an object")
