@@ -5,7 +5,7 @@ import tracemalloc
 import pytest
 
 from archer_ws.sessions.streams.events import CallName, TextKind
-from archer_ws.sessions.streams.log import DELTA_BYTES_MAX, LOG_BYTES_MAX, LogFull
+from archer_ws.sessions.streams.log import DELTA_BYTES_MAX, LOG_BYTES_MAX, LOG_RUNS_MAX, LogFull
 from archer_ws.sessions.streams.memory_log import MemoryLog
 from tests.fakes.stream_events import ended
 
@@ -92,3 +92,18 @@ def test_memory_is_what_size_bytes_says(kinds_in_turn: tuple[TextKind | CallName
     assert after - before < log.size_bytes * 1.2 + 4096
     if len(kinds_in_turn) == 1:
         assert log.size_bytes == pytest.approx(events * (1 + 4), abs=100)
+
+
+def test_a_log_whose_text_turns_from_call_to_call_with_every_byte_is_full_sooner() -> None:
+    log = MemoryLog()
+    one, other = CallName("a", "look"), CallName("b", "look")
+    for _ in range(LOG_RUNS_MAX // 2):
+        log.append_text("arguments", b"1", one)
+        log.append_text("arguments", b"2", other)
+
+    log.append_text("arguments", b"2", other)
+    with pytest.raises(LogFull):
+        log.append_text("arguments", b"1", one)
+    with pytest.raises(LogFull):
+        log.append_text("arguments", b"2", other)
+    assert (log.arguments("a"), log.arguments("b")) == ("1" * (LOG_RUNS_MAX // 2), "2" * (LOG_RUNS_MAX // 2 + 1))

@@ -13,12 +13,15 @@ from archer_ws.sessions.streams.events import CallName, Event, MakeEvent, Stream
 DELTA_BYTES_MAX = 16 * 1024
 #: The most text a log holds, in bytes (protocol section 7).
 LOG_BYTES_MAX = 4 * 1024 * 1024
+#: How often a log's text may turn from one kind or call to another: a turn takes as much memory as its sixteen bytes of
+#: text, and a call is put together from all of its stretches. Models make one call after another.
+LOG_RUNS_MAX = 64 * 1024
 
 Watcher = Callable[[], None]
 
 
 class LogFull(Exception):
-    """The text passed LOG_BYTES_MAX; what fitted was kept."""
+    """The text passed LOG_BYTES_MAX, or its turns LOG_RUNS_MAX; what fitted was kept."""
 
 
 class StreamLog(Protocol):

@@ -22,7 +22,7 @@ from archer_ws.sessions.streams.events import (
     StreamToolCall,
     TextKind,
 )
-from archer_ws.sessions.streams.log import DELTA_BYTES_MAX, LOG_BYTES_MAX, LogFull, Watcher
+from archer_ws.sessions.streams.log import DELTA_BYTES_MAX, LOG_BYTES_MAX, LOG_RUNS_MAX, LogFull, Watcher
 from archer_ws.sessions.streams.scalars import boundary
 
 SomeEvent = TypeVar("SomeEvent", bound=ControlEvent)
@@ -102,6 +102,9 @@ class MemoryLog:
 
     def _append_event(self, kind: TextKind | CallName, text: bytes) -> None:
         if not self._run_kinds or ((last := self._run_kinds[-1]) is not kind and last != kind):
+            if len(self._run_kinds) >= LOG_RUNS_MAX:
+                self._full = True
+                raise LogFull
             if isinstance(kind, CallName):
                 self._call_runs.setdefault(kind.call_id, array("I")).append(len(self._run_kinds))
             self._run_starts.append(len(self._ends) + 1)
