@@ -7,7 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archer_ws.core.exceptions import Overloaded, SessionNotFound
+from archer_ws.llm_gateway.tools import ToolCall
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole
+from archer_ws.sessions.storage.conversation import CALL_OVERHEAD_BYTES
 from archer_ws.sessions.storage.memory import MESSAGE_OVERHEAD_BYTES, MemoryStore
 from tests.fakes.manual_clock import ManualClock
 
@@ -78,6 +80,24 @@ async def test_the_cost_told_of_a_message_is_about_what_it_takes() -> None:
         tracemalloc.stop()
 
     assert 0.5 < (after - before) / 2000 / MESSAGE_OVERHEAD_BYTES < 1.5
+
+
+async def test_calls_without_arguments_are_not_for_nothing() -> None:
+    store = MemoryStore(bytes_max=1024 * 1024)
+    await store.create("ann", "s1", None, None)
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        calls = [ToolCall(call_id=f"call{each:05}", name=f"look{each}", arguments="{}") for each in range(1000)]
+        (asked,) = await say(store, "s1", "?")
+        await store.append_answer("ann", "s1", "", calls=calls, after=asked, stream_id="str_1", status="completed")
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert 0.5 < (after - before) / 1000 / CALL_OVERHEAD_BYTES < 1.5
+    with pytest.raises(Overloaded):
+        await say(store, "s1", "x" * (1024 * 1024 - 1000 * CALL_OVERHEAD_BYTES))
 
 
 async def test_a_replaced_turn_gives_its_bytes_back_first() -> None:

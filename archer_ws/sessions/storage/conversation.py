@@ -16,6 +16,8 @@ from archer_ws.sessions.models import Session, StoredMessage
 
 #: What a stored message costs beside its text, about, in bytes (measured): without it, empty ones would cost nothing.
 MESSAGE_OVERHEAD_BYTES = 1024
+#: What each of its calls costs beside the arguments, likewise.
+CALL_OVERHEAD_BYTES = 768
 #: What a session takes in a list beside its title and metadata, about, in bytes.
 SESSION_LISTED_BYTES = 256
 
@@ -36,7 +38,7 @@ class Entry:
     @classmethod
     def of(cls, chat: ChatMessage, stream_id: str, status: StreamStatus, created_at: datetime) -> "Entry":
         """A new message; it keeps the id that its client gave it."""
-        size = text_bytes(chat) + MESSAGE_OVERHEAD_BYTES
+        size = text_bytes(chat) + MESSAGE_OVERHEAD_BYTES + CALL_OVERHEAD_BYTES * len(chat.tool_calls or ())
         return cls(chat, stream_id, status, created_at, chat.message_id or new_id("msg"), size, message_tokens(chat))
 
     @classmethod
