@@ -23,6 +23,8 @@ from archer_ws.llm_gateway.decoding.answers import TooLarge, Unreadable
 _ALPHABET = string.ascii_letters + string.digits
 #: What all calls of an answer may hold back, in characters; a stream keeps no more text either.
 _HELD_CHARS_MAX = 4 * 1024 * 1024
+#: So many pieces are kept before they are joined: alone, each takes fifty bytes more than its text.
+_MOST_PIECES = 4096
 #: Providers' ids are kept as they are up to this length, as clients' are.
 _FOREIGN_ID_CHARS = 256
 #: What a name may not have and how long it may be (llm_gateway/tools.py); and so much of a longer one is looked at.
@@ -53,6 +55,13 @@ class _Call:
     held_chars: int = 0
     #: Its id and name, once it was told of.
     told: tuple[str, str] | None = None
+
+    def hold(self, text: str) -> None:
+        """Keep more of its arguments."""
+        self.held.append(text)
+        self.held_chars += len(text)
+        if len(self.held) > _MOST_PIECES:
+            self.held = ["".join(self.held)]
 
     def tell(self) -> ArgumentsPiece:
         """What is held, as a piece."""
@@ -106,8 +115,7 @@ class ToolCallAssembler:
         if isinstance(name, str) and name and not call.name:
             call.name = _safe_name(name)
         if text := _text_of(arguments):
-            call.held.append(text)
-            call.held_chars += len(text)
+            call.hold(text)
             self._held_chars += len(text)
         if call.name and call.held and (call.told or call is self._next_to_tell()):
             yield self._tell(call)
