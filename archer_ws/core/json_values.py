@@ -1,9 +1,5 @@
 """How many values a JSON document has, told before it is decoded: each takes about a microsecond of everybody."""
 
-import re
-
-_TEXT_IN_JSON = re.compile(rb'(?s)"[^"\\]*(?:\\.[^"\\]*)*"')
-
 
 def has_more_values(document: bytes, most: int) -> bool:
     """Whether a document has more lists, objects and items than `most`.
@@ -14,7 +10,12 @@ def has_more_values(document: bytes, most: int) -> bool:
         return False
     # A long text may have as many: looked at without its texts, where they are not too many themselves.
     quotes = document.count(b'"') - document.count(b'\\"')
-    return quotes > 2 * most or _marks_in(_TEXT_IN_JSON.sub(b"", document)) > most
+    return quotes > 2 * most or _marks_in(_without_texts(document)) > most
+
+
+def _without_texts(document: bytes) -> bytes:
+    # Four passes over the bytes: a regular expression takes ten times as long for a table of commas and line breaks.
+    return b"".join(document.replace(rb"\\", b"").replace(rb"\"", b"").split(b'"')[::2])
 
 
 def _marks_in(document: bytes) -> int:
