@@ -141,3 +141,24 @@ async def test_an_answer_without_calls_is_a_plain_message() -> None:
 def test_a_call_is_a_message_s_call_by_its_three_fields() -> None:
     call = ToolCall(stream_id="s", seq=9, call_id="c1", name="get_weather", arguments="{}", by="client")
     assert MadeCall.model_validate({"call_id": call.call_id, "name": call.name, "arguments": call.arguments})
+
+
+async def test_calls_that_a_server_tells_oddly_are_told_all_the_same() -> None:
+    def told(seq: int, **call: object) -> tuple[str, dict[str, object]]:
+        return "stream/tool_call", {"stream_id": "mine", "seq": seq, "by": "client", **call}
+
+    stream = ChatStream(cast(Link, None), "mine", None)
+    stream.attached()
+    for method, params in (
+        told(1, call_id="c1", name="before.its arguments", arguments="{"),
+        ("stream/delta", {"stream_id": "mine", "from": 2, "seq": 2, "arguments": "{", "call_id": "c1", "name": "x"}),
+        told(3, call_id="c1", name="look", arguments="{}"),
+        told(4, name=7, arguments=None),
+        ("stream/ended", {"stream_id": "mine", "seq": 5, "status": "completed", "finish_reason": "tool_calls"}),
+    ):
+        stream.take(method, params)
+    assert len(calls_in([event async for event in stream.events()])) == 3
+    assert [call.model_dump() for call in stream.message.tool_calls or ()] == [
+        {"call_id": "c1", "name": "look", "arguments": "{}"},
+        {"call_id": "", "name": "", "arguments": ""},
+    ]

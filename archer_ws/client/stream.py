@@ -121,7 +121,11 @@ class ChatStream:
     @property
     def message(self) -> ChatMessage:
         """The answer as the next request has it in its messages, its calls included."""
-        calls = [MadeCall(call_id=call.call_id, name=call.name, arguments=call.arguments) for call in self.tool_calls]
+        # As the server told them: whether they may be sent back is the server's to say, which is asked next.
+        calls = [
+            MadeCall.model_construct(call_id=call.call_id, name=call.name, arguments=call.arguments)
+            for call in self.tool_calls
+        ]
         return ChatMessage(role=MessageRole.ASSISTANT, content=self.text, tool_calls=calls or None)
 
     async def cancel(self) -> str:
