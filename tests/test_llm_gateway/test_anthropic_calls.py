@@ -8,6 +8,7 @@ import pytest
 
 from archer_ws.core.exceptions import UpstreamTruncated
 from archer_ws.llm_gateway.anthropic.decoder import MessageStreamDecoder
+from archer_ws.llm_gateway.anthropic.tool_use import CalledTools
 from archer_ws.llm_gateway.decoding.answers import Unreadable, folded
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole, StreamChunk
 from tests.fakes import anthropic_api as api
@@ -168,3 +169,10 @@ async def test_an_answer_that_stops_without_its_end_marker_has_no_calls() -> Non
         with pytest.raises(UpstreamTruncated):
             await read()
     assert "".join(came) == TIME.arguments
+
+
+def test_a_number_as_long_as_a_text_is_not_kept() -> None:
+    called, number = CalledTools(), "7" * 1_000_000
+    assert list(called.begin(number, {"type": "tool_use", "id": "a", "name": "look"})) == []
+    assert [piece.text for piece in called.go_on(number, "{}")] == ["{}"]
+    assert called._open == {None}

@@ -5,6 +5,9 @@ from typing import Any
 
 from archer_ws.llm_gateway.decoding.tool_calls import ArgumentsPiece, ToolCallAssembler
 
+#: Other servers may say a block's number as text; what is longer is none.
+_PLACE_CHARS = 64
+
 
 class CalledTools:
     """The calls of one answer. Blocks are told apart by their index; what the server itself runs is no call of ours."""
@@ -47,4 +50,4 @@ class CalledTools:
 
 
 def _place(index: object) -> int | str | None:
-    return index if isinstance(index, int | str) else None
+    return index if isinstance(index, int) or (isinstance(index, str) and len(index) <= _PLACE_CHARS) else None
