@@ -156,3 +156,11 @@ def test_parts_and_calls_count_as_messages_where_there_are_too_many() -> None:
 def test_of_very_many_calls_that_are_wrong_none_is_looked_at() -> None:
     error = refused(messages=[{"role": "assistant", "tool_calls": [{}] * 200}] * 100)
     assert [each.path for each in error.errors] == ["messages"]
+
+
+def test_numbers_in_a_schema_are_no_longer_than_any_bound_means() -> None:
+    def tool(most: int) -> dict[str, Any]:
+        return {"name": "look", "parameters": {"properties": {"n": {"enum": [0, most]}}}}
+
+    assert request(tools=[tool(10**300)]).tools
+    assert refused(tools=[tool(10**4000)]).errors[0].path == "tools.0.parameters"
