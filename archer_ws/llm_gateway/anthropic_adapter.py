@@ -26,8 +26,8 @@ from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, ModelInfo
 class AnthropicAdapter(SdkAdapter):
     """Anthropic, or a server that speaks its Messages API.
 
-    `chat` and `stream_chat` raise InvalidParams where Anthropic has no such conversation: it needs a user's message,
-    and that one first.
+    `chat` and `stream_chat` raise InvalidParams where Anthropic has no such conversation (it needs a user's message,
+    and that one first), and Unsupported where the model can't be made to call a tool.
 
     Args:
         api_key: without one only a `base_url` of one's own can be used.
@@ -88,7 +88,13 @@ class AnthropicAdapter(SdkAdapter):
     ) -> dict[str, Any]:
         facts = self._catalog.facts(self.provider_name, model)
         body = request_body(
-            messages, model=model, facts=facts, temperature=temperature, max_tokens=max_tokens, options=options
+            messages,
+            model=model,
+            facts=facts,
+            temperature=temperature,
+            max_tokens=max_tokens,
+            options=options,
+            streams_arguments=self._is_hosted,
         )
         return {**body, "stream": True}
 

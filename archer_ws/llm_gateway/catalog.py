@@ -9,7 +9,8 @@ family. The figures are the providers' published ones; a quirk is listed where t
   before: DRY without breaks at line ends, since its circles are lists (tests/benchmarks/demo_model.py shows them).
 - OpenAI's from gpt-5.4 on take tools by its Responses API alone: chat completions answer 400 where they may reason.
 - Anthropic's models refuse `temperature` and `top_p` from version 4.7 on, and refuse both together from 4.1 on. A
-  Claude that is not listed is taken for a newer one.
+  Claude that is not listed is taken for a newer one. Fable and Mythos refuse forced calls from 5.1 on
+  (https://platform.claude.com/docs/en/models/fable-5-1/migration-guide).
 """
 
 import json
@@ -47,6 +48,8 @@ class ModelFacts(BaseModel):
     max_temperature: float = 2.0
     #: Whether `temperature` and `top_p` exclude each other.
     one_sampling_parameter: bool = False
+    #: Whether it can't be made to call a tool: it takes `tool_choice` auto and none alone.
+    refuses_forced_calls: bool = False
     #: What its authors advise for requests that say nothing of it; the owner's settings come before it.
     default_temperature: float | None = None
     default_max_tokens: int | None = None

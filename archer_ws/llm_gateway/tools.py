@@ -47,9 +47,13 @@ class ToolCall(WireModel):
 def is_json_object(arguments: str) -> bool:
     """Whether a call's arguments are what they should be."""
     try:
-        return isinstance(json.loads(arguments), dict)
+        return isinstance(json.loads(arguments, parse_constant=_refuse), dict)
     except (ValueError, RecursionError):
         return False
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
 
 
 def _bounded_schema(schema: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -20,6 +20,7 @@ from archer_ws.core.exceptions import ContextTooLong, ModelNotFound, ProviderUna
 from archer_ws.llm_gateway.base import Timeouts
 from archer_ws.llm_gateway.catalog import load_catalog
 from archer_ws.llm_gateway.local.process import Endpoint, LocalProcess
+from archer_ws.llm_gateway.local.watch import LOOKS, HangWatch
 from archer_ws.llm_gateway.local_adapter import LocalAdapter
 from archer_ws.llm_gateway.tools import NamedTool, Tool
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, MessageRole, StreamChunk
@@ -338,15 +339,24 @@ async def test_a_model_that_is_stopped_is_replaced_within_the_first_token_limit(
         await adapter.aclose()
 
 
-async def test_a_model_that_only_reads_a_long_prompt_is_left_alone() -> None:
+async def test_a_model_that_only_reads_a_long_prompt_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[bool] = []
+    look = HangWatch._answers
+
+    async def noted(watch: HangWatch, endpoint: Endpoint) -> bool:
+        looks.append(await look(watch, endpoint))
+        return looks[-1]
+
+    monkeypatch.setattr(HangWatch, "_answers", noted)
     timeouts = Timeouts(first_token_s=6.0)
     adapter = LocalAdapter(model_path=None, parallel=1, timeouts=timeouts, catalog=load_catalog(), concurrency=2)
     try:
         assert await text_of(adapter)
         process, _ = serving(adapter)
         async with asyncio.timeout(WAIT_S):
-            assert (await adapter.chat(user("Why is the sky blue? " * 500), None, 0.0, 4)).content
+            assert (await adapter.chat(user("Why is the sky blue? " * 250), None, 0.0, 4)).content
         assert serving(adapter)[0] is process
+        assert len(looks) > LOOKS, "the prompt was not long"
     finally:
         await adapter.aclose()
 

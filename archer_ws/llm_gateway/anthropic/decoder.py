@@ -9,11 +9,12 @@ from typing import Any
 import msgspec
 import structlog
 
-from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
+from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES, PROVIDER_PARTS
+from archer_ws.llm_gateway.anthropic.tool_use import CalledTools
 from archer_ws.llm_gateway.decoding.answer_parts import Parts
 from archer_ws.llm_gateway.decoding.answers import BrokenOff, ErrorSaid, Unreadable
 from archer_ws.llm_gateway.decoding.error_bodies import is_error
-from archer_ws.llm_gateway.decoding.finish_reasons import finish_reason_of
+from archer_ws.llm_gateway.decoding.finish_reasons import finish_reason_of, reason_with_calls
 from archer_ws.llm_gateway.decoding.framing import (
     BARE_JSON,
     EventDecoder,
@@ -36,18 +37,20 @@ _EVENTS = frozenset(
     | {"message_stop", "error", "message", "", BARE_JSON}
 )
 #: Pieces of blocks that are no text for the reader.
-_SILENT_DELTAS = frozenset({"input_json_delta", "signature_delta", "citations_delta", "compaction_delta"})
+_SILENT_DELTAS = frozenset({"signature_delta", "citations_delta", "compaction_delta"})
 
 
 class _Piece(msgspec.Struct, gc=False):
     type: Any = None
     text: Any = None
+    partial_json: Any = None
 
 
 class _Event(msgspec.Struct, gc=False):
-    """The fields that are used of a piece of text."""
+    """The fields that are used of a piece of text or of a call's arguments."""
 
     type: Any = None
+    index: Any = None
     delta: _Piece | None = None
 
 
@@ -55,7 +58,8 @@ _EVENT = msgspec.json.Decoder(_Event)
 
 
 class MessageStreamDecoder:
-    """Chunks from the bytes of a streamed answer, one for each run of content or reasoning in a read.
+    """Chunks from the bytes of a streamed answer, one for each run of content, reasoning or one call's arguments in a
+    read.
 
     A read that brings events without text (a ping, the start of a block) gives an empty chunk: the provider is alive.
     The body decides what it is, whatever its label says: an event stream, lines of JSON, or one whole answer.
@@ -79,6 +83,7 @@ class MessageStreamDecoder:
         self._unknown: set[str] = set()
         self._events = EventDecoder(max_bytes)
         self._usage: dict[str, Any] = {}
+        self._calls = CalledTools()
 
     @property
     def is_whole(self) -> bool:
@@ -100,7 +105,7 @@ class MessageStreamDecoder:
                 raise Unreadable("a web page (text/html) in place of an answer")
             for event in self._events.feed(data):
                 gathered.alive = self._heard = True
-                if not _add_text(event, gathered):
+                if not self._add_piece(event, gathered):
                     self._take(event, gathered)
                     if self._is_over():
                         self._conclude(gathered)
@@ -134,6 +139,25 @@ class MessageStreamDecoder:
 
     def _is_over(self) -> bool:
         return self.done
+
+    def _add_piece(self, event: ServerEvent, gathered: Gathered) -> bool:
+        """Take what nearly all events are, a piece of text or arguments; false, and nothing taken, where it is anything
+        else."""
+        name, data = event
+        try:
+            piece = _EVENT.decode(data)
+        except (msgspec.DecodeError, ValueError, RecursionError):
+            return False
+        delta = piece.delta
+        if piece.type != "content_block_delta" or delta is None or name == "error":
+            return False
+        if delta.type == "text_delta" and type(delta.text) is str:
+            gathered.add(delta.text, reasoning=False)
+            return True
+        if delta.type == "input_json_delta" and type(delta.partial_json) is str:
+            gathered.add_arguments(self._calls.go_on(piece.index, delta.partial_json))
+            return True
+        return False
 
     def _take(self, event: ServerEvent, gathered: Gathered) -> None:
         name, data = event
@@ -169,12 +193,12 @@ class MessageStreamDecoder:
             raise ErrorSaid(_error_in(body))
         match kind:
             case "content_block_delta":
-                self._gather(body.get("delta"), gathered)
+                self._gather_delta(body.get("index"), body.get("delta"), gathered)
             case "content_block_start":
-                self._gather(body.get("content_block"), gathered)
+                self._gather_block(body.get("index"), body.get("content_block"), gathered)
             case "message_start":
                 self._message = _object(body.get("message"))
-                self._gather(self._message.get("content"), gathered)
+                self._gather_blocks(self._message.get("content"), gathered)
                 self._count(self._message.get("usage"), gathered)
             case "message_delta":
                 delta = _object(body.get("delta"))
@@ -195,17 +219,37 @@ class MessageStreamDecoder:
 
     def _take_message(self, message: dict[str, Any], gathered: Gathered) -> None:
         """A whole answer; behind its pieces it is the same once more."""
-        if not (self._has_text or gathered.has_text()):
-            self._gather(message["content"], gathered)
+        if not (self._has_text or gathered.has_text() or self._calls.has_calls):
+            self._gather_blocks(message["content"], gathered)
         self._message = message
         self._count(message.get("usage"), gathered, is_final=True)
         self._stop(message.get("stop_reason"), gathered)
         self._is_whole_answer = True
 
+    def _gather_blocks(self, blocks: object, gathered: Gathered) -> None:
+        """What the blocks of a message say; one alone may stand there, or text."""
+        if isinstance(blocks, list) and len(blocks) <= PROVIDER_PARTS:
+            for index, block in enumerate(blocks):
+                self._gather_block(index, block, gathered)
+        else:
+            self._gather(blocks, gathered)
+
+    def _gather_block(self, index: object, block: object, gathered: Gathered) -> None:
+        if isinstance(block, dict):
+            gathered.add_arguments(self._calls.begin(index, block))
+        self._gather(block, gathered)
+
+    def _gather_delta(self, index: object, delta: object, gathered: Gathered) -> None:
+        match delta:
+            case {"type": "input_json_delta", **piece}:
+                gathered.add_arguments(self._calls.go_on(index, piece.get("partial_json")))
+            case {"type": str(kind)} if kind in _SILENT_DELTAS:
+                pass
+            case _:
+                self._gather(delta, gathered)
+
     def _gather(self, said: object, gathered: Gathered) -> None:
-        """What a block, a piece of one, or a list of blocks says."""
-        if isinstance(said, dict) and said.get("type") in _SILENT_DELTAS:
-            return
+        """The text in a block, a piece of one, or a list of blocks."""
         parts = Parts()
         parts.add(said)
         self._unknown |= parts.unknown
@@ -221,6 +265,9 @@ class MessageStreamDecoder:
 
     def _stop(self, said: object, gathered: Gathered) -> None:
         reason = finish_reason_of(said)
+        if reason in ("stop", "tool_calls"):
+            gathered.add_arguments(self._calls.finish())
+            reason = reason_with_calls(reason, has_calls=self._calls.has_calls)
         if reason is not None:
             self.finish_reason = gathered.finish_reason = reason
 
@@ -257,23 +304,6 @@ def usage_of(usage: dict[str, Any]) -> TokenUsage | None:
         cached=read,
         reasoning=count_of(details.get("thinking_tokens")) if isinstance(details, dict) else None,
     )
-
-
-def _add_text(event: ServerEvent, gathered: Gathered) -> bool:
-    """Take what nearly all events are, a piece of text; false, and nothing taken, where it is anything else."""
-    name, data = event
-    try:
-        piece = _EVENT.decode(data)
-    except (msgspec.DecodeError, ValueError, RecursionError):
-        return False
-    delta = piece.delta
-    if piece.type != "content_block_delta" or delta is None or delta.type != "text_delta" or name == "error":
-        return False
-    text = delta.text
-    if type(text) is not str:
-        return False
-    gathered.add(text, reasoning=False)
-    return True
 
 
 def _decoded(data: bytes) -> object:

@@ -1,7 +1,8 @@
 """A chat as Anthropic's Messages API wants it.
 
-Pure. The API takes the system prompt apart, needs `max_tokens`, refuses empty messages and combines neighbours of one
-role by itself (https://platform.claude.com/docs/en/api/messages).
+Pure. The API takes the system prompt apart, needs `max_tokens` and combines neighbours of one role by itself
+(https://platform.claude.com/docs/en/api/messages). What stands in the turns is turns.py's, what may be called is
+tools.py's.
 """
 
 from collections.abc import Sequence
@@ -10,14 +11,16 @@ from typing import Any
 import structlog
 
 from archer_ws.core.exceptions import FieldError, InvalidParams
+from archer_ws.llm_gateway.anthropic.tools import tool_fields
+from archer_ws.llm_gateway.anthropic.turns import turns_of
 from archer_ws.llm_gateway.catalog import ModelFacts
 from archer_ws.llm_gateway.parameters import accepted_parameters
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, MessageRole
 
 log = structlog.get_logger(__name__)
 
-#: The answer's bound where the request names none, in tokens. Newer models' thinking counts towards it, so that a
-#: small one cuts answers off; older models end at 4,096.
+#: The answer's bound where the request names none and the model's own is not known, in tokens. Newer models' thinking
+#: counts towards it, so that a small one cuts answers off.
 DEFAULT_MAX_TOKENS = 8192
 
 
@@ -29,15 +32,19 @@ def request_body(
     temperature: float | None,
     max_tokens: int | None,
     options: ChatOptions,
+    streams_arguments: bool = False,
 ) -> dict[str, Any]:
     """The JSON body of a request, without `stream`.
 
-    System messages go to `system`, joined by blank lines, wherever they stand. Messages of nothing but white space say
-    nothing and are left out, and so are names, which the API lacks. An assistant's message at the end is one for the
-    model to go on with, where the model can; it may not end in white space.
+    System messages go to `system`, joined by blank lines, wherever they stand. An assistant's message at the end is one
+    for the model to go on with, where the model can. The arguments of calls are raw JSON.
+
+    Args:
+        streams_arguments: whether the server knows how to be asked for calls' arguments as they are made.
 
     Raises:
         InvalidParams: no message is left, or the first is the assistant's.
+        Unsupported: the model can't be made to call a tool.
     """
     system = "\n\n".join(
         message.content for message in messages if message.role is MessageRole.SYSTEM and message.content.strip()
@@ -46,20 +53,17 @@ def request_body(
     stop = _stop_sequences(parameters.pop("stop", []), model)
     return {
         "model": model,
-        "max_tokens": max_tokens or min(DEFAULT_MAX_TOKENS, facts.max_output_tokens or DEFAULT_MAX_TOKENS),
+        "max_tokens": max_tokens or facts.max_output_tokens or DEFAULT_MAX_TOKENS,
         "messages": _turns(messages),
         **({"system": system} if system else {}),
         **({"stop_sequences": stop} if stop else {}),
+        **tool_fields(messages, options, model=model, facts=facts, streams_arguments=streams_arguments),
         **parameters,
     }
 
 
-def _turns(messages: Sequence[ChatMessage]) -> list[dict[str, str]]:
-    turns = [
-        {"role": message.role.value, "content": message.content}
-        for message in messages
-        if message.role is not MessageRole.SYSTEM and message.content.strip()
-    ]
+def _turns(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
+    turns = turns_of(messages)
     if not turns:
         raise InvalidParams(
             "anthropic needs a message of the user's that is not empty",
@@ -74,8 +78,6 @@ def _turns(messages: Sequence[ChatMessage]) -> list[dict[str, str]]:
             provider="anthropic",
             errors=[FieldError(path="messages", message="begins with an assistant message")],
         )
-    if turns[-1]["role"] == "assistant":
-        turns[-1]["content"] = turns[-1]["content"].rstrip()
     return turns
 
 

@@ -1,0 +1,45 @@
+"""The calls among the blocks of an answer of Anthropic's: where one begins, and what belongs to it. Pure."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from archer_ws.llm_gateway.decoding.tool_calls import ArgumentsPiece, ToolCallAssembler
+
+
+class CalledTools:
+    """The calls of one answer. Blocks are told apart by their index; what the server itself runs is no call of ours."""
+
+    def __init__(self) -> None:
+        self._assembler = ToolCallAssembler()
+        #: Blocks whose arguments are still to come.
+        self._open: set[int | str | None] = set()
+
+    @property
+    def has_calls(self) -> bool:
+        """Whether a call came that has a name."""
+        return self._assembler.has_calls
+
+    def begin(self, index: object, block: dict[str, Any]) -> Iterator[ArgumentsPiece]:
+        """A block begins; where it is a call, what it says of its arguments already: all, or nothing."""
+        place = _place(index)
+        self._open.discard(place)
+        if block.get("type") != "tool_use":
+            return
+        given = block.get("input")
+        if not given:
+            self._open.add(place)
+        yield from self._assembler.add(index=place, foreign_id=block.get("id"), name=block.get("name"), arguments=given)
+
+    def go_on(self, index: object, text: object) -> Iterator[ArgumentsPiece]:
+        """A piece of a block's arguments."""
+        place = _place(index)
+        if place in self._open:
+            yield from self._assembler.add(index=place, arguments=text)
+
+    def finish(self) -> Iterator[ArgumentsPiece]:
+        """The answer ended well: the arguments of calls that have none."""
+        return self._assembler.finish()
+
+
+def _place(index: object) -> int | str | None:
+    return index if isinstance(index, int | str) else None

@@ -1,0 +1,94 @@
+"""A conversation as the turns of Anthropic's Messages API.
+
+Pure. The results of a step's calls stand in the one message behind it, before any text
+(https://platform.claude.com/docs/en/agents-and-tools/tool-use/handle-tool-calls); empty texts are refused everywhere.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from archer_ws.llm_gateway.tool_history import repaired, with_fitting_ids
+from archer_ws.llm_gateway.types import ChatMessage, MessageRole
+
+_FITTING_ID = re.compile(r"[a-zA-Z0-9_-]+")
+
+
+def turns_of(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
+    """The turns of user and assistant.
+
+    System messages are left to the caller. Messages of nothing but white space say nothing and are left out, and so are
+    names, which the API lacks. An assistant's message at the end loses the white space at its own.
+    """
+    turns: list[dict[str, Any]] = []
+    ids = _UniqueIds()
+    for message in with_fitting_ids(repaired(messages), lambda each: _FITTING_ID.fullmatch(each) is not None):
+        if message.tool_calls:
+            turns.append({"role": "assistant", "content": _calling(message, ids)})
+        elif message.role is MessageRole.TOOL:
+            _add_to_results(turns, _result(message, ids))
+        elif message.role is not MessageRole.SYSTEM and message.content.strip():
+            if message.role is MessageRole.USER and turns and isinstance(turns[-1]["content"], list):
+                # Behind results, whose message holds all that follows up to the assistant's next.
+                _add_to_results(turns, {"type": "text", "text": message.content})
+            else:
+                turns.append({"role": message.role.value, "content": message.content})
+    if turns and turns[-1]["role"] == "assistant":
+        turns[-1]["content"] = turns[-1]["content"].rstrip()
+    return turns
+
+
+class _UniqueIds:
+    """The ids of calls, each once: the API refuses one that comes twice, and some servers begin at `call_0` in each
+    step (NVIDIA-NeMo/Switchyard#502)."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+        #: Of the calls that came last under each id: their results follow at once.
+        self._sent: dict[str, str] = {}
+
+    def of_call(self, call_id: str) -> str:
+        sent, number = call_id, 1
+        while sent in self._taken:
+            sent, number = f"{call_id}_{number}", number + 1
+        self._taken.add(sent)
+        self._sent[call_id] = sent
+        return sent
+
+    def of_result(self, call_id: str) -> str:
+        return self._sent[call_id]
+
+
+def _calling(message: ChatMessage, ids: _UniqueIds) -> list[dict[str, Any]]:
+    said = [{"type": "text", "text": message.content}] if message.content.strip() else []
+    return said + [
+        {
+            "type": "tool_use",
+            "id": ids.of_call(call.call_id),
+            "name": call.name,
+            # As it was said: the JSON text of an object is one.
+            "input": msgspec.Raw(call.arguments.encode()),
+        }
+        for call in message.tool_calls or ()
+    ]
+
+
+def _result(message: ChatMessage, ids: _UniqueIds) -> dict[str, Any]:
+    has_failed = message.status not in (None, "ok")
+    # A failure that says nothing is refused, too.
+    text = message.content if message.content.strip() else f"The call ended: {message.status}." if has_failed else ""
+    return {
+        "type": "tool_result",
+        "tool_use_id": ids.of_result(message.call_id or ""),
+        **({"content": text} if text else {}),
+        **({"is_error": True} if has_failed else {}),
+    }
+
+
+def _add_to_results(turns: list[dict[str, Any]], block: dict[str, Any]) -> None:
+    if turns[-1]["role"] == "user":
+        turns[-1]["content"].append(block)
+    else:
+        turns.append({"role": "user", "content": [block]})
