@@ -155,7 +155,7 @@ class MessageStreamDecoder:
             gathered.add(delta.text, reasoning=False)
             return True
         if delta.type == "input_json_delta" and type(delta.partial_json) is str:
-            call = self._calls.going_on(piece.index)
+            call = self._calls.told.get(piece.index)
             if call is not None:
                 gathered.go_on(call, delta.partial_json)
             else:
