@@ -52,8 +52,8 @@ async def test_a_model_that_knows_no_tools_is_made_to_call_and_hears_the_result(
         asked = {"model": "local/SmolLM2-135M-Instruct", "tools": [WEATHER], "temperature": 0, "seed": 1}
         (choice,) = (await sdk.complete(**asked, messages=IN_OSLO, tool_choice=NAMED)).choices
         assert (choice.finish_reason, choice.message.content) == ("tool_calls", None)
-        call: Any
-        [call] = choice.message.tool_calls or [None]
+        calls: list[Any] = [*(choice.message.tool_calls or ())]
+        [call] = calls
         assert (call.type, call.function.name) == ("function", "get_weather")
         assert json.loads(call.function.arguments)["city"] in {"Oslo", "Lima"}
 
