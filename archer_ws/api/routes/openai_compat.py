@@ -144,13 +144,15 @@ def _chat_request(body: CompletionRequest) -> ChatRequest:
         return chat_request(body)
     except ValidationError as error:
         # The places in it are the body's, but for the one field that has two names.
-        renamed = {"max_tokens": "max_completion_tokens"} if body.max_completion_tokens is not None else {}
+        is_renamed = body.max_completion_tokens is not None
         raise RequestValidationError(
-            [
-                {**found, "loc": ("body", renamed.get(str(found["loc"][0]), found["loc"][0]), *found["loc"][1:])}
-                for found in error.errors()
-            ]
+            [{**found, "loc": ("body", *_place(found["loc"], is_renamed=is_renamed))} for found in error.errors()]
         ) from None
+
+
+def _place(place: tuple[str | int, ...], *, is_renamed: bool) -> tuple[str | int, ...]:
+    """Empty where fields don't go together: then the error itself names the one."""
+    return ("max_completion_tokens",) if is_renamed and place == ("max_tokens",) else place
 
 
 async def _chunks(attachment: Attachment, request: Request, *, include_usage: bool, silence_s: float) -> Response:

@@ -28,9 +28,7 @@ class CalledTools:
         given = block.get("input")
         if not given:
             self._open.add(place)
-        yield from self._assembler.add(
-            index=place, foreign_id=block.get("id"), name=block.get("name"), arguments=given
-        )
+        yield from self._assembler.add(index=place, foreign_id=block.get("id"), name=block.get("name"), arguments=given)
 
     def go_on(self, index: object, text: object) -> Iterator[ArgumentsPiece]:
         """A piece of a block's arguments."""
