@@ -26,8 +26,8 @@ from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, ModelInfo
 class AnthropicAdapter(SdkAdapter):
     """Anthropic, or a server that speaks its Messages API.
 
-    `chat` and `stream_chat` raise InvalidParams where Anthropic has no such conversation (it needs a user's message, and
-    that one first), and Unsupported where the model can't be made to call a tool.
+    `chat` and `stream_chat` raise InvalidParams where Anthropic has no such conversation (it needs a user's message,
+    and that one first), and Unsupported where the model can't be made to call a tool.
 
     Args:
         api_key: without one only a `base_url` of one's own can be used.

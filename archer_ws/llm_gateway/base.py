@@ -51,6 +51,8 @@ class BaseLLMAdapter(ABC):
     default_model: str
     #: Whether a request may first load its model, which takes minutes.
     loads_models: bool = False
+    #: Whether it says nothing, not even that it is alive, while it makes a tool call.
+    is_silent_in_calls: bool = False
 
     @abstractmethod
     async def chat(

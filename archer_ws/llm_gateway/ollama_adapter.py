@@ -7,16 +7,15 @@ a stream's bytes is ollama/decoder.py's, of errors ollama/failures.py's, of mode
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any
 
-from archer_ws.core.exceptions import ArcherError
+from archer_ws.core.exceptions import ArcherError, FieldError, Unsupported
 from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
-from archer_ws.llm_gateway.alternation import alternating
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
 from archer_ws.llm_gateway.ollama.client import OllamaHttp
 from archer_ws.llm_gateway.ollama.decoder import OllamaStreamDecoder, answer_of
 from archer_ws.llm_gateway.ollama.failures import ollama_identity, truncated
 from archer_ws.llm_gateway.ollama.models import (
+    TOOLS,
     UNKNOWN,
     InstalledModel,
     ModelMemory,
@@ -25,10 +24,12 @@ from archer_ws.llm_gateway.ollama.models import (
     canonical_name,
     installed_models,
     loaded_models,
+    our_capabilities,
     running_context,
     runs_elsewhere,
     shown_model,
 )
+from archer_ws.llm_gateway.ollama.request import chat_payload, offered_tools
 from archer_ws.llm_gateway.probing import probe
 from archer_ws.llm_gateway.transport.carrier import CarrierName
 from archer_ws.llm_gateway.transport.provider_url import ProviderUrl
@@ -68,6 +69,8 @@ class OllamaAdapter(BaseLLMAdapter):
 
     provider_name = "ollama"
     loads_models = True
+    # It parses a call to its end before it sends it (ollama/ollama#14932).
+    is_silent_in_calls = True
 
     def __init__(
         self,
@@ -107,9 +110,11 @@ class OllamaAdapter(BaseLLMAdapter):
         """See `BaseLLMAdapter.chat`; takes at most `timeouts.total_s`."""
         model = model or self.default_model
         options = options or ChatOptions()
+        payload = chat_payload(messages, model, temperature, max_tokens, options, stream=False)
+        await self._check_tools(model, options)
         said = await self._http.ask_bytes(
             "/api/chat",
-            _chat_payload(messages, model, temperature, max_tokens, options, stream=False),
+            payload,
             within_s=self._timeouts.total_s,
             until_answered=self._telling_of_load(model, options),
         )
@@ -128,7 +133,8 @@ class OllamaAdapter(BaseLLMAdapter):
         """See `BaseLLMAdapter.stream_chat`; the first chunk is empty."""
         model = model or self.default_model
         options = options or ChatOptions()
-        payload = _chat_payload(messages, model, temperature, max_tokens, options, stream=True)
+        payload = chat_payload(messages, model, temperature, max_tokens, options, stream=True)
+        await self._check_tools(model, options)
         decoder = OllamaStreamDecoder(self._identity, self._document_bytes)
         async with self._http.reads(
             "/api/chat",
@@ -173,16 +179,7 @@ class OllamaAdapter(BaseLLMAdapter):
                 for entry in installed:
                     if self._memory.get(entry.key) is None:
                         group.create_task(learn(entry))
-        return [
-            ModelInfo(
-                id=entry.name,
-                name=entry.name,
-                provider=self.provider_name,
-                context_window=(self._memory.get(entry.key) or UNKNOWN).context_window,
-            )
-            for entry in installed
-            if self._can_chat(entry)
-        ]
+        return [self._model_of(entry) for entry in installed if self._can_chat(entry)]
 
     async def prepare(self) -> None:
         """Import httpx and make its client; whether Ollama is there is `health_check`'s to say."""
@@ -204,6 +201,16 @@ class OllamaAdapter(BaseLLMAdapter):
     async def _installed(self) -> list[InstalledModel]:
         # Lists come from Ollama's memory or small files.
         return installed_models(await self._http.ask("/api/tags", within_s=self._timeouts.health_s))
+
+    def _model_of(self, entry: InstalledModel) -> ModelInfo:
+        shown = self._memory.get(entry.key) or UNKNOWN
+        return ModelInfo(
+            id=entry.name,
+            name=entry.name,
+            provider=self.provider_name,
+            context_window=shown.context_window,
+            capabilities=our_capabilities(entry.capabilities, shown.capabilities),
+        )
 
     async def _learn(self, name: str, digest: str = "") -> ShownModel:
         """Ask what a model is, and remember it; unknown where that fails."""
@@ -234,6 +241,24 @@ class OllamaAdapter(BaseLLMAdapter):
             self._running.put(name, ShownModel(context), RUNNING_FOR_S)
         return context
 
+    async def _check_tools(self, model: str, options: ChatOptions) -> None:
+        """Refuse tools for a model that is known not to know any; Ollama itself would answer 400.
+
+        Raises:
+            Unsupported: it can't call tools.
+        """
+        if not offered_tools(options):
+            return
+        shown = self._memory.get(canonical_name(model)) or await self._learn(model)
+        if shown.capabilities is not None and TOOLS not in shown.capabilities:
+            raise Unsupported(
+                f"tools: {model} can't call tools",
+                hint="Choose a model that can: `ollama show MODEL` lists `tools` among its capabilities, and "
+                "https://ollama.com/search?c=tools has those that can be pulled.",
+                provider=self.provider_name,
+                errors=[FieldError(path="tools", message="the model can't call tools")],
+            )
+
     def _can_chat(self, entry: InstalledModel) -> bool:
         return can_chat(entry.capabilities, (self._memory.get(entry.key) or UNKNOWN).capabilities)
 
@@ -258,37 +283,3 @@ class OllamaAdapter(BaseLLMAdapter):
             loaded = loaded_models(await self._http.ask("/api/ps", within_s=self._timeouts.health_s))
             if canonical_name(model) not in loaded:
                 options.progress("loading", f"{model} is being loaded")
-
-
-def _chat_payload(
-    messages: Sequence[ChatMessage],
-    model: str,
-    temperature: float | None,
-    max_tokens: int | None,
-    options: ChatOptions,
-    *,
-    stream: bool,
-) -> dict[str, Any]:
-    """The body of a chat request. Ollama has no place for a message's `name`: it is left out.
-
-    Ollama applies the model's own chat template, which may demand that user and assistant take turns.
-    """
-    named = {
-        "temperature": temperature,
-        "num_predict": max_tokens,
-        "top_p": options.top_p,
-        "seed": options.seed,
-        "stop": list(options.stop) or None,
-    }
-    return {
-        "model": model,
-        "messages": [
-            {"role": message.role.value, "content": message.content}
-            for message in alternating(messages, keeps_names=False)
-        ],
-        "stream": stream,
-        # Else it drops the middle of a prompt that is too long, or the beginning of an answer, and says nothing.
-        "truncate": False,
-        "shift": False,
-        "options": {name: value for name, value in named.items() if value is not None},
-    }

@@ -4,11 +4,12 @@ One module per dialect, `tools_X.py`, says in that API's own words what a model 
 what a request said of calls and results.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
 from tests.fakes.dialects import Dialect
+from tests.fakes.scripted_server import Reply
 
 
 class MadeCall(NamedTuple):
@@ -42,6 +43,7 @@ class ToolDialect:
         begun: a body up to the middle of the only call's arguments; where the API sends calls whole, up to its end.
         cut: the rest of that body, where the answer became too long.
         history: the calls and results in a request's body, in its order; their ids are those that were sent.
+        asides: what else it is asked before a chat with tools, once each: the answers by path.
     """
 
     dialect: Dialect
@@ -49,6 +51,7 @@ class ToolDialect:
     begun: Callable[[MadeCall], list[bytes]]
     cut: Callable[[], bytes]
     history: Callable[[dict[str, Any]], list[Said]]
+    asides: Mapping[str, Reply] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return self.dialect.name

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from archer_ws.llm_gateway.anthropic.decoder import MessageStreamDecoder, usage_of
 from archer_ws.llm_gateway.decoding.answers import Answer
-from archer_ws.llm_gateway.decoding.finish_reasons import finish_reason_of
-from archer_ws.llm_gateway.types import TokenUsage
+from archer_ws.llm_gateway.decoding.finish_reasons import finish_reason_of, reason_with_calls
+from archer_ws.llm_gateway.types import StreamChunk, TokenUsage
 from tests.fakes import anthropic_api as api
 
 RECORDED = (
@@ -44,7 +44,11 @@ RECORDED = (
 )
 
 
-def sdks_answer(reads: list[bytes]) -> Answer:
+#: The name and arguments of each call.
+Calls = list[tuple[str, object]]
+
+
+def sdks_answer(reads: list[bytes]) -> tuple[Answer, Calls]:
     """What the official SDK's own stream objects make of the bytes."""
 
     class Body(httpx2.SyncByteStream):
@@ -60,17 +64,18 @@ def sdks_answer(reads: list[bytes]) -> Answer:
         client.messages.stream(model="m", max_tokens=1, messages=[{"role": "user", "content": "x"}]) as stream,
     ):
         message = stream.get_final_message()
+    calls: Calls = [(block.name, block.input) for block in message.content if block.type == "tool_use"]
     return Answer(
         content="".join(block.text for block in message.content if block.type == "text"),
         reasoning="".join(block.thinking for block in message.content if block.type == "thinking") or None,
-        finish_reason=None if message.stop_reason is None else finish_reason_of(message.stop_reason),
+        finish_reason=reason_with_calls(finish_reason_of(message.stop_reason), has_calls=bool(calls)),
         usage=usage_of(message.usage.model_dump()),
         id=None,
         model=None,
-    )
+    ), calls
 
 
-def our_answer(reads: list[bytes]) -> Answer:
+def our_answer(reads: list[bytes]) -> tuple[Answer, Calls]:
     decoder = MessageStreamDecoder()
     chunks = [chunk for read in reads for chunk in decoder.feed(read)]
     assert decoder.done
@@ -84,7 +89,16 @@ def our_answer(reads: list[bytes]) -> Answer:
         usage=[chunk.usage for chunk in chunks if chunk.usage][-1],
         id=None,
         model=None,
-    )
+    ), calls_in(chunks)
+
+
+def calls_in(chunks: list[StreamChunk]) -> Calls:
+    """All that began, also where the answer was cut off, as the SDK has them."""
+    names = {chunk.call_id: chunk.name or "" for chunk in chunks if chunk.arguments}
+    texts = {
+        call_id: "".join(chunk.arguments or "" for chunk in chunks if chunk.call_id == call_id) for call_id in names
+    }
+    return [(name, json.loads(texts[call_id])) for call_id, name in names.items()]
 
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:
@@ -97,8 +111,8 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
 def test_a_recorded_stream_reads_as_the_sdk_reads_it_however_it_is_cut(places: list[int]) -> None:
     reads = cut(RECORDED, places)
 
-    ours = our_answer(reads)
-    assert ours == sdks_answer(reads)
+    ours, calls = our_answer(reads)
+    assert (ours, calls) == sdks_answer(reads)
     assert ours.content == "Because \N{GRINNING FACE} \N{EARTH GLOBE EUROPE-AFRICA}\nblue."
     assert ours.usage == TokenUsage(
         prompt_tokens=1065, completion_tokens=37, total_tokens=1102, cached_tokens=1024, reasoning_tokens=21
@@ -126,7 +140,7 @@ def streams(draw: st.DrawFn) -> bytes:
             "text": {"text": first},
             "thinking": {"thinking": first, "signature": ""},
             "redacted_thinking": {"data": first},
-            "tool_use": {"id": "toolu_1", "name": "t", "input": {}},
+            "tool_use": {"id": f"toolu_{index}", "name": "t", "input": {}},
         }
         events.append({"type": "content_block_start", "index": index, "content_block": {"type": kind, **blocks[kind]}})
         deltas: list[dict[str, Any]] = []

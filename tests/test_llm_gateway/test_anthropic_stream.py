@@ -150,7 +150,6 @@ def test_usage_is_the_newest_of_each_figure() -> None:
         ("pause_turn", "stop"),
         ("max_tokens", "length"),
         ("model_context_window_exceeded", "length"),
-        ("tool_use", "tool_calls"),
         ("refusal", "content_filter"),
         ("of_the_future", "stop"),
     ],

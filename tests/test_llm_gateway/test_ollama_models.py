@@ -33,8 +33,12 @@ async def test_models_are_listed_with_their_contexts_and_asked_about_once() -> N
         assert await adapter.context_window("llama3.2") == 131_072
         assert len(bodies(server, "/api/show")) == len(shown)
     assert models == [
-        ModelInfo(id=name, name=name, provider="ollama", context_window=context)
-        for name, context in [("llama3.2:latest", 131_072), ("tiny:1b", 8192), ("broken:latest", None)]
+        ModelInfo(id=name, name=name, provider="ollama", context_window=context, capabilities=capabilities)
+        for name, context, capabilities in [
+            ("llama3.2:latest", 131_072, ["tools"]),
+            ("tiny:1b", 8192, None),
+            ("broken:latest", None, None),
+        ]
     ]
 
 

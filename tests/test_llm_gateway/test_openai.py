@@ -111,8 +111,9 @@ async def test_a_refusal_is_the_answers_text() -> None:
         ("stop", "stop"),
         ("length", "length"),
         ("content_filter", "content_filter"),
-        ("tool_calls", "tool_calls"),
-        ("function_call", "tool_calls"),
+        # There are none.
+        ("tool_calls", "stop"),
+        ("function_call", "stop"),
         ("max_tokens", "length"),
         ("eos", "stop"),
     ],

@@ -12,14 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai.types.chat import ChatCompletionChunk
 
-from archer_ws.llm_gateway.decoding.finish_reasons import finish_reason_of
+from archer_ws.llm_gateway.decoding.answers import folded
+from archer_ws.llm_gateway.decoding.finish_reasons import finish_reason_of, reason_with_calls
 from archer_ws.llm_gateway.openai.decoder import ChatStreamDecoder
-from archer_ws.llm_gateway.types import ChatMessage, MessageRole, TokenUsage
+from archer_ws.llm_gateway.types import ChatMessage, MessageRole, StreamChunk, TokenUsage
 from tests.fakes.openai_api import MODEL, adapter_for, counts
 from tests.fakes.scripted_server import Reply, scripted_server
 
-#: Text, reasoning, finish reason, usage.
-Outcome = tuple[str, str, str | None, TokenUsage | None]
+#: Text, reasoning, finish reason, usage, and the calls to run: name and arguments.
+Outcome = tuple[str, str, str | None, TokenUsage | None, list[tuple[str, str]]]
 
 RECORDED = {
     "openai": b"""\
@@ -55,6 +56,29 @@ data: {"choices":[{"content_filter_offsets":{},"content_filter_results":{},"fini
 data: [DONE]
 
 """,
+    "calls": b"".join(
+        b'data: {"id":"chatcmpl-B","object":"chat.completion.chunk","created":1,"model":"gpt-4o-2024-08-06",'
+        b'"system_fingerprint":"fp_1","choices":[{"index":0,"delta":%b,"logprobs":null,"finish_reason":%b}]}\n\n'
+        % (delta, reason)
+        for delta, reason in (
+            (b'{"role":"assistant","content":"I look.","refusal":null}', b"null"),
+            (
+                b'{"tool_calls":[{"index":0,"id":"call_DdmO9pD3xa9XTPNJ32zg2hcA","type":"function",'
+                b'"function":{"name":"get_weather","arguments":""}}]}',
+                b"null",
+            ),
+            (b'{"tool_calls":[{"index":0,"function":{"arguments":"{\\""}}]}', b"null"),
+            (b'{"tool_calls":[{"index":0,"function":{"arguments":"city\\":\\"Oslo\\"}"}}]}', b"null"),
+            (
+                b'{"tool_calls":[{"index":1,"id":"call_QV9kMZ1yT8n5EkQ6mWv0b0cF","type":"function",'
+                b'"function":{"name":"now","arguments":""}}]}',
+                b"null",
+            ),
+            (b'{"tool_calls":[{"index":1,"function":{"arguments":"{}"}}]}', b"null"),
+            (b"{}", b'"tool_calls"'),
+        )
+    )
+    + b"data: [DONE]\n\n",
     "openrouter": b"""\
 : OPENROUTER PROCESSING
 
@@ -107,6 +131,7 @@ async def by_the_sdk(data: bytes) -> Outcome:
 
 def summed(chunks: list[ChatCompletionChunk]) -> Outcome:
     text, reasoning, reason, usage = "", "", None, None
+    calls: dict[int, list[str]] = {}
     for chunk in chunks:
         if chunk.usage:
             usage = TokenUsage(
@@ -123,25 +148,32 @@ def summed(chunks: list[ChatCompletionChunk]) -> Outcome:
             if delta is not None:
                 text += (delta.content or "") + (delta.refusal or "")
                 reasoning += getattr(delta, "reasoning_content", None) or getattr(delta, "reasoning", None) or ""
+                for piece in delta.tool_calls or ():
+                    call = calls.setdefault(piece.index, [piece.function.name, ""])
+                    call[1] += piece.function.arguments
             reason = finish_reason_of(choice.finish_reason) or reason
     # `[DONE]`, at the end of each of these streams, says that the answer is whole.
-    return text, reasoning, reason or ("stop" if text or reasoning else None), usage
+    reason = reason_with_calls(reason or ("stop" if text or reasoning or calls else None), has_calls=bool(calls))
+    made = [(name, arguments or "{}") for name, arguments in calls.values()] if reason == "tool_calls" else []
+    return text, reasoning, reason, usage, made
 
 
 def by_the_byte_path(reads: list[bytes]) -> Outcome:
     decoder = ChatStreamDecoder()
-    text, reasoning, reason, usage = "", "", None, None
-    for read in reads:
-        for chunk in decoder.feed(read):
-            assert not (chunk.content and chunk.reasoning)
-            text += chunk.content
-            reasoning += chunk.reasoning or ""
-            assert not (reason and chunk.finish_reason), "the finish reason came twice"
-            reason = chunk.finish_reason or reason
-            usage = chunk.usage or usage
+    chunks = [chunk for read in reads for chunk in decoder.feed(read)]
     assert decoder.fault is None
     assert decoder.done
-    return text, reasoning, reason, usage
+    return gathered(chunks)
+
+
+def gathered(chunks: list[StreamChunk]) -> Outcome:
+    assert all(bool(chunk.content) + bool(chunk.reasoning) + (chunk.arguments is not None) <= 1 for chunk in chunks), (
+        "two kinds in a chunk"
+    )
+    assert len([chunk for chunk in chunks if chunk.finish_reason]) <= 1, "the finish reason came twice"
+    answer = folded(chunks)
+    calls = [(call.name, call.arguments) for call in answer.tool_calls or ()]
+    return answer.content, answer.reasoning or "", answer.finish_reason, answer.usage, calls
 
 
 @pytest.mark.parametrize("data", RECORDED.values(), ids=list(RECORDED))
@@ -164,14 +196,18 @@ async def test_recorded_streams_read_the_same_through_the_adapter(data: bytes) -
         chunks = [
             chunk async for chunk in adapter.stream_chat([ChatMessage(role=MessageRole.USER, content="hi")], MODEL)
         ]
-    assert "".join(chunk.content for chunk in chunks) == expected[0]
-    assert "".join(chunk.reasoning or "" for chunk in chunks) == expected[1]
-    assert [chunk.finish_reason for chunk in chunks if chunk.finish_reason] == [expected[2]]
+    assert gathered(chunks) == expected
     assert [chunk.usage for chunk in chunks if chunk.usage] == ([expected[3]] if expected[3] else [])
 
 
 #: All of Unicode, lone surrogates too: streams cut pairs in two.
 TEXT = st.text(st.characters(), max_size=6) | st.sampled_from(["\ud83d", "\ude00", "\u2028", "data: x\n\n", "[DONE]"])
+#: A server that repeats id and name with each piece.
+CALL_PIECE = st.builds(
+    lambda index, piece: {"index": index, "id": f"c{index}", "function": {"name": f"f{index}", "arguments": piece}},
+    st.integers(0, 2),
+    TEXT,
+)
 DELTA = st.fixed_dictionaries(
     {},
     optional={
@@ -180,7 +216,7 @@ DELTA = st.fixed_dictionaries(
         "refusal": st.none() | TEXT,
         "reasoning_content": st.none() | TEXT,
         "reasoning": st.none() | TEXT,
-        "tool_calls": st.just([{"index": 0, "function": {"arguments": "{}"}}]),
+        "tool_calls": st.lists(CALL_PIECE, max_size=2),
     },
 )
 REASON = st.none() | st.sampled_from(["stop", "length", "tool_calls", "function_call", "content_filter", "odd"])

@@ -141,15 +141,6 @@ async def test_only_the_first_choice_counts() -> None:
     assert [piece.finish_reason for piece in chunks if piece.finish_reason] == ["stop"]
 
 
-async def test_tool_calls_are_left_out_but_their_reason_is_told() -> None:
-    call = {"tool_calls": [{"index": 0, "function": {"name": "f", "arguments": "{}"}}]}
-    async with serving(stream(chunk(call), *ending("tool_calls"))) as (_, adapter):
-        chunks, error = await received(adapter)
-    assert error is None
-    assert text(chunks) == ""
-    assert [piece.finish_reason for piece in chunks if piece.finish_reason] == ["tool_calls"]
-
-
 async def test_a_surrogate_pair_cut_by_the_provider_comes_in_halves() -> None:
     """Joining them is the session's: only there all chunks of a stream pass."""
     first = b'data: {"choices":[{"delta":{"content":"\\ud83d"}}]}\n\n'

@@ -171,9 +171,9 @@ async def test_a_cancel_from_outside_is_no_time_out() -> None:
 async def test_models_that_load_on_demand_may_take_longer_to_begin() -> None:
     adapter = ScriptedAdapter([])
     wait = patience(first_token_s=1, model_load_s=300)
-    assert wait.first_token_s(adapter) == 1
+    assert wait.first_token_s(adapter, ChatOptions()) == 1
     adapter.loads_models = True
-    assert wait.first_token_s(adapter) == 300
+    assert wait.first_token_s(adapter, ChatOptions()) == 300
 
 
 async def test_a_whole_answer_is_tried_again_and_timed_too() -> None:

@@ -16,13 +16,15 @@ from archer_ws.llm_gateway.base import BaseLLMAdapter
 from archer_ws.llm_gateway.decoding.answers import folded
 from archer_ws.llm_gateway.tools import Tool, ToolCall
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, StreamChunk
-from tests.fakes import tools_openai
+from tests.fakes import tools_anthropic, tools_ollama, tools_openai
 from tests.fakes.dialects import reply_of, streamed_and_whole
 from tests.fakes.scripted_server import ScriptedServer, Step, forever, scripted_server
 from tests.fakes.tool_dialects import MadeCall, Said, ToolDialect
 
 #: A dialect is added here.
-every_tool_dialect = pytest.mark.parametrize("dialect", [tools_openai.OPENAI], ids=repr)
+every_tool_dialect = pytest.mark.parametrize(
+    "dialect", [tools_openai.OPENAI, tools_anthropic.ANTHROPIC, tools_ollama.OLLAMA], ids=repr
+)
 
 WEATHER = MadeCall("get_weather", '{"city": "Tromsø", "days": 3}')
 TIME = MadeCall("get_time", '{"city": "Oslo"}')
@@ -49,7 +51,9 @@ async def playing(dialect: ToolDialect, *steps: Step) -> AsyncIterator[tuple[Scr
     """The provider, that answers with these steps, and an adapter to talk to it."""
     async with (
         asyncio.timeout(20),
-        scripted_server(responder=lambda _: reply_of(dialect.dialect, *steps)) as server,
+        scripted_server(
+            responder=lambda asked: dialect.asides.get(asked.path) or reply_of(dialect.dialect, *steps)
+        ) as server,
         dialect.dialect.adapter(server) as adapter,
     ):
         yield server, adapter
@@ -148,7 +152,7 @@ async def test_leaving_amid_the_arguments_closes_the_connection(dialect: ToolDia
             async for chunk in chunks:
                 if chunk.arguments:
                     break
-        await (await server.exchange()).client_left.wait()
+        await (await server.exchange(len(dialect.asides))).client_left.wait()
 
 
 @every_tool_dialect
@@ -166,7 +170,7 @@ async def test_a_cancel_amid_the_arguments_closes_the_connection(dialect: ToolDi
         reading.cancel()
         await asyncio.wait([reading])
         assert reading.cancelled()
-        await (await server.exchange()).client_left.wait()
+        await (await server.exchange(len(dialect.asides))).client_left.wait()
 
 
 @every_tool_dialect
@@ -248,4 +252,4 @@ async def _sent(dialect: ToolDialect, conversation: Sequence[ChatMessage]) -> li
     async with playing(dialect, *dialect.answer(text="ok")) as (server, adapter):
         async for _ in adapter.stream_chat(conversation, options=ChatOptions(tools=TOOLS)):
             pass
-        return dialect.history((await server.exchange()).json())
+        return dialect.history((await server.exchange(len(dialect.asides))).json())

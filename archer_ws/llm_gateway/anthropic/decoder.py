@@ -58,7 +58,8 @@ _EVENT = msgspec.json.Decoder(_Event)
 
 
 class MessageStreamDecoder:
-    """Chunks from the bytes of a streamed answer, one for each run of content, reasoning or a call's arguments in a read.
+    """Chunks from the bytes of a streamed answer, one for each run of content, reasoning or one call's arguments in a
+    read.
 
     A read that brings events without text (a ping, the start of a block) gives an empty chunk: the provider is alive.
     The body decides what it is, whatever its label says: an event stream, lines of JSON, or one whole answer.
@@ -240,8 +241,8 @@ class MessageStreamDecoder:
 
     def _gather_delta(self, index: object, delta: object, gathered: Gathered) -> None:
         match delta:
-            case {"type": "input_json_delta"}:
-                gathered.add_arguments(self._calls.go_on(index, delta.get("partial_json")))
+            case {"type": "input_json_delta", **piece}:
+                gathered.add_arguments(self._calls.go_on(index, piece.get("partial_json")))
             case {"type": str(kind)} if kind in _SILENT_DELTAS:
                 pass
             case _:

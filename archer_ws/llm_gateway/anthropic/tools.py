@@ -20,12 +20,13 @@ def tool_fields(
 ) -> dict[str, Any]:
     """`tools` and `tool_choice`; nothing where the conversation knows no tools.
 
-    Calls of a conversation that is gone on with without tools get theirs declared and forbidden: several servers refuse
-    calls of tools that they are not told (earendil-works/pi#149), and the model may answer with nothing (vercel/ai#16991).
+    Where a conversation with calls is gone on with and no tools are offered, those that were called are declared and
+    forbidden: several servers refuse calls of tools that they are not told (earendil-works/pi#149), and models answered
+    with nothing (vercel/ai#16991).
 
     Args:
-        streams_arguments: have arguments streamed as they are made; else the API holds them back until a value is whole,
-            which is minutes of silence for a long one. Other servers refuse the field that says so (vercel/ai#17179).
+        streams_arguments: have arguments streamed as they are made. Else the API holds them back until a value is
+            whole: minutes of silence for a long one. Other servers refuse the field that says so (vercel/ai#17179).
 
     Raises:
         Unsupported: the model can't be made to call a tool.

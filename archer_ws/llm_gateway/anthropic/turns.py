@@ -41,7 +41,8 @@ def turns_of(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
 
 
 class _UniqueIds:
-    """The API refuses an id that comes twice, and some servers begin at `call_0` in each step (NVIDIA-NeMo/Switchyard#502)."""
+    """The ids of calls, each once: the API refuses one that comes twice, and some servers begin at `call_0` in each
+    step (NVIDIA-NeMo/Switchyard#502)."""
 
     def __init__(self) -> None:
         self._taken: set[str] = set()

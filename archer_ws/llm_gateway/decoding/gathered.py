@@ -45,6 +45,12 @@ class Gathered:
                 self._turn_to((call_id, name))
             self._pieces.append(text)
 
+    def go_on(self, call: "_Call", text: str) -> None:
+        """Append to the arguments of a call, that is always the same object."""
+        if call is not self._kind:
+            self._turn_to(call)
+        self._pieces.append(text)
+
     def _turn_to(self, kind: "bool | _Call") -> None:
         if self._pieces:
             self._chunks.append(self._run())

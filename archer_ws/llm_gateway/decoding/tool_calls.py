@@ -40,11 +40,13 @@ class _Call:
     name: str = ""
     #: What came, and is not told yet.
     held: str = ""
-    is_told: bool = False
+    #: Its id and name, once it was told of.
+    told: tuple[str, str] | None = None
 
     def tell(self) -> ArgumentsPiece:
         """What is held, as a piece."""
-        text, self.held, self.is_told = self.held, "", True
+        text, self.held = self.held, ""
+        self.told = self.told or (self.call_id, self.name)
         return ArgumentsPiece(self.call_id, self.name, text)
 
 
@@ -92,10 +94,18 @@ class ToolCallAssembler:
         call.held += _text_of(arguments)
         if len(call.held) > CALL_ARGUMENTS_BYTES:
             raise TooLarge("a tool call that cannot be told")
-        if call.name and call.held and (call.is_told or call is self._next_to_tell()):
+        if call.name and call.held and (call.told or call is self._next_to_tell()):
             yield call.tell()
             while (later := self._next_to_tell()) is not None and later.name and later.held:
                 yield later.tell()
+
+    def going_on(self, index: int) -> tuple[str, str] | None:
+        """Id and name of the call that text under this number goes on, if it was told of.
+
+        Such text need not be added here: no other call waits for it. Most tokens of arguments are of this kind.
+        """
+        call = self._by_index.get(index)
+        return call.told if call is not None else None
 
     def finish(self) -> Iterator[ArgumentsPiece]:
         """To be called when the step is over: what stands for the arguments of calls that had none.
@@ -106,13 +116,13 @@ class ToolCallAssembler:
         for call in self._calls:
             if not call.name:
                 raise Unreadable("a tool call without a name")
-            if not call.is_told:
+            if not call.told:
                 call.held = call.held or "{}"
                 yield call.tell()
 
     def _next_to_tell(self) -> _Call | None:
         """The first call that nothing was told of."""
-        while self._told < len(self._calls) and self._calls[self._told].is_told:
+        while self._told < len(self._calls) and self._calls[self._told].told:
             self._told += 1
         return self._calls[self._told] if self._told < len(self._calls) else None
 

@@ -1,12 +1,12 @@
 """Ollama's chat stream: bytes in, chunks out.
 
-Owns the meaning of a line (text, reasoning, error, end) and the merging of all lines of one read into one chunk for
-each run of a kind. Pure: connections are ollama/client.py's, splitting at line ends is decoding/framing.py's, the
+Owns the meaning of a line (text, reasoning, calls, error, end) and the merging of all lines of one read into one chunk
+for each run of a kind. Pure: connections are ollama/client.py's, splitting at line ends is decoding/framing.py's, the
 wording of errors is ollama/failures.py's. Format: one JSON object a line (application/x-ndjson), the last with `"done":
 true`; https://docs.ollama.com/api/streaming.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import structlog
@@ -17,6 +17,7 @@ from archer_ws.llm_gateway.decoding.answer_parts import Parts
 from archer_ws.llm_gateway.decoding.answers import Answer, BrokenOff, Unreadable, folded
 from archer_ws.llm_gateway.decoding.error_bodies import is_error
 from archer_ws.llm_gateway.decoding.finish_reasons import finish_reason_of as reason_of
+from archer_ws.llm_gateway.decoding.finish_reasons import reason_with_calls
 from archer_ws.llm_gateway.decoding.framing import (
     LineDecoder,
     LineTooLong,
@@ -26,8 +27,10 @@ from archer_ws.llm_gateway.decoding.framing import (
     is_whole_json,
 )
 from archer_ws.llm_gateway.decoding.token_counts import count_of, usage_from, usage_within
+from archer_ws.llm_gateway.decoding.tool_calls import ArgumentsPiece
 from archer_ws.llm_gateway.failures import ProviderIdentity, unreadable
 from archer_ws.llm_gateway.ollama.failures import failure_from_error_line, truncated
+from archer_ws.llm_gateway.ollama.tool_calls import CalledTools
 from archer_ws.llm_gateway.types import FinishReason, StreamChunk, TokenUsage
 
 log = structlog.get_logger(__name__)
@@ -38,8 +41,9 @@ _EVENT_FRAMING = (b":", b"event:", b"id:", b"retry:")
 _LINE_EVENTS = frozenset({b"", b"message", b"data", b"chunk", b"error"})
 _BOM = b"\xef\xbb\xbf"
 
-#: Consecutive pieces of one kind; True for reasoning.
-_Run = tuple[bool, list[str]]
+#: Consecutive pieces of one kind: True for reasoning, False for text, the id and name of a call for its arguments.
+_Kind = bool | tuple[str, str]
+_Run = tuple[_Kind, list[str]]
 
 
 class OllamaStreamDecoder:
@@ -64,6 +68,7 @@ class OllamaStreamDecoder:
         self._unfinished: list[bytes] = []
         self._unfinished_bytes = 0
         self._unknown: set[str] = set()
+        self._calls = CalledTools()
         #: The object that ended the answer, and whether it has come; what follows it is ignored.
         self.end: dict[str, Any] = {}
         self.done = False
@@ -126,10 +131,7 @@ class OllamaStreamDecoder:
             failure = error
         except Unreadable as error:
             failure = unreadable(self._identity, str(error))
-        chunks = [
-            StreamChunk(content="", reasoning="".join(parts)) if is_reasoning else StreamChunk(content="".join(parts))
-            for is_reasoning, parts in runs
-        ]
+        chunks = [_chunk_of(kind, "".join(parts)) for kind, parts in runs]
         self._has_text = self._has_text or bool(chunks)
         if is_alive and not chunks and failure is None:
             chunks.append(StreamChunk(content=""))
@@ -197,12 +199,17 @@ class OllamaStreamDecoder:
             # In a line that has both, the reasoning led to the text.
             thinking, content = message.get("thinking"), message.get("content")
             self._gather(thinking or message.get("reasoning"), content, runs)
+            self._add_arguments(self._calls.take(message.get("tool_calls")), runs)
         elif isinstance(value.get("response"), str):
             # As /api/generate has it.
             self._gather(value.get("thinking"), value["response"], runs)
         elif value.get("done") is not True and is_error(value):
             raise failure_from_error_line(self._identity, value)
-        self._end(value)
+        self._end(value, runs)
+
+    def _add_arguments(self, pieces: Iterable[ArgumentsPiece], runs: list[_Run]) -> None:
+        for call_id, name, text in pieces:
+            _run_of((call_id, name), runs).append(text)
 
     def _gather(self, thinking: object, content: object, runs: list[_Run]) -> None:
         parts = Parts()
@@ -212,7 +219,7 @@ class OllamaStreamDecoder:
         for is_reasoning, text in parts.pieces:
             _run_of(is_reasoning, runs).append(text)
 
-    def _end(self, value: dict[str, Any]) -> None:
+    def _end(self, value: dict[str, Any], runs: list[_Run]) -> None:
         done = value.get("done")
         if self.done:
             return
@@ -220,9 +227,13 @@ class OllamaStreamDecoder:
         if not is_end and not (done is None and value.get("done_reason")):
             return
         try:
-            self._finish_reason = finish_reason_of(value)
+            reason = finish_reason_of(value)
         except BrokenOff as error:
             raise truncated(self._identity, error.reason) from None
+        if reason in ("stop", "tool_calls"):
+            self._add_arguments(self._calls.finish(), runs)
+        # It says `stop` of calls, too (ollama/ollama#7963).
+        self._finish_reason = reason_with_calls(reason, has_calls=self._calls.has_calls)
         self._usage = usage_of(value)
         self.end = value
         self.done = True
@@ -243,9 +254,10 @@ def answer_of(data: bytes, identity: ProviderIdentity) -> Answer:
             whole = None
         if isinstance(whole, dict) and whole.get("done") is None and isinstance(whole.get("message"), dict):
             # Older servers did not say it of a whole answer.
-            chunks.append(StreamChunk(content="", finish_reason="stop"))
+            chunks += decoder.feed(b'{"done": true}\n')
             return folded(chunks)
-        if (isinstance(whole, dict) and whole.get("done") is None) or not any(c.content or c.reasoning for c in chunks):
+        has_said = any(chunk.content or chunk.reasoning or chunk.arguments for chunk in chunks)
+        if (isinstance(whole, dict) and whole.get("done") is None) or not has_said:
             raise unreadable(identity, "an answer without a message")
         raise truncated(identity)
     return folded(chunks)
@@ -281,7 +293,10 @@ def _add_text(line: bytes, runs: list[_Run]) -> bool:
     except ValueError:
         return False
     message = value.get("message")
-    if value.get("done") is not False or type(message) is not dict or value.get("error") or message.get("thinking"):
+    if value.get("done") is not False or type(message) is not dict or value.get("error"):
+        return False
+    # Nearly all have role and content alone.
+    if len(message) > 2 and (message.get("thinking") or message.get("tool_calls")):
         return False
     content = message.get("content")
     if type(content) is not str or not content:
@@ -293,8 +308,17 @@ def _add_text(line: bytes, runs: list[_Run]) -> bool:
     return True
 
 
-def _run_of(is_reasoning: bool, runs: list[_Run]) -> list[str]:
+def _run_of(kind: _Kind, runs: list[_Run]) -> list[str]:
     """The pieces of the run that goes on, or of a new one."""
-    if not runs or runs[-1][0] is not is_reasoning:
-        runs.append((is_reasoning, []))
+    if not runs or runs[-1][0] != kind:
+        runs.append((kind, []))
     return runs[-1][1]
+
+
+def _chunk_of(kind: _Kind, text: str) -> StreamChunk:
+    if kind is False:
+        return StreamChunk(content=text)
+    if kind is True:
+        return StreamChunk(content="", reasoning=text)
+    call_id, name = kind
+    return StreamChunk(content="", arguments=text, call_id=call_id, name=name)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from archer_ws.llm_gateway.decoding.answers import ErrorSaid, Unreadable
 from archer_ws.llm_gateway.decoding.model_lists import entries_of
+from archer_ws.llm_gateway.types import Capability
 
 #: Names come from requests: without a bound they would fill the memory.
 MAX_REMEMBERED = 512
@@ -46,11 +47,22 @@ class ShownModel:
 
 UNKNOWN = ShownModel()
 
+#: The capability that Ollama names so.
+TOOLS = "tools"
+#: What Ollama calls what we tell of models; whether an answer can be held to a schema it does not say.
+_TOLD_AS: dict[str, Capability] = {TOOLS: "tools", "vision": "vision", "thinking": "reasoning"}
+
 
 def can_chat(*sources: frozenset[str] | None) -> bool:
     """Whether a model answers messages, by the first source that knows: embedding models do not."""
     known = next((capabilities for capabilities in sources if capabilities is not None), None)
     return known is None or "completion" in known
+
+
+def our_capabilities(*sources: frozenset[str] | None) -> list[Capability] | None:
+    """What a model can beyond text, by the first source that knows; None where none does."""
+    known = next((capabilities for capabilities in sources if capabilities is not None), None)
+    return None if known is None else [ours for theirs, ours in _TOLD_AS.items() if theirs in known]
 
 
 def canonical_name(name: str) -> str:

@@ -45,12 +45,15 @@ def _fragment(entry: object, parts: Parts) -> Fragment | None:
         # Of a kind that was not offered: OpenAI's `custom`, say.
         parts.unknown.add(str(entry["type"])[:40])
         return None
-    index = entry.get("index")
+    index, foreign_id, name = entry.get("index"), entry.get("id") or entry.get("call_id"), function.get("name")
+    if not (foreign_id or name or arguments):
+        # A place kept for nothing.
+        return None
     return Fragment(
         # Some count in text; a number is one and the same however it is written.
         int(index) if isinstance(index, str) and len(index) < 10 and index.isdecimal() else _if_number(index),
-        entry.get("id") or entry.get("call_id"),
-        function.get("name"),
+        foreign_id,
+        name,
         arguments,
     )
 

@@ -104,11 +104,11 @@ class ChatStreamDecoder:
             self._size += len(data)
             for event, body in self._events.feed(data):
                 self._heard = True
-                if body.startswith(b"[DONE]"):
-                    self._end(gathered)
-                    break
                 # An empty one is somebody's keep-alive. (As in `_read`, a call less for each token.)
                 if body and (event or not self._read_plain(body, gathered)):
+                    if body.startswith(b"[DONE]"):
+                        self._end(gathered)
+                        break
                     self._read_odd(body, event, gathered)
         except LineTooLong as error:
             self.fault = Unreadable(str(error))
@@ -152,18 +152,17 @@ class ChatStreamDecoder:
             return choices == [] and not chunk.error and b'"error"' not in data and self._count(chunk.usage, gathered)
         choice = choices[0]
         delta = choice.delta
-        if choice.index or delta is None or delta.refusal or delta.function_call:
+        if choice.index or delta is None or delta.refusal:
             return False
-        content, reasoning = delta.content, delta.reasoning_content or delta.reasoning
-        calls = delta.tool_calls
-        if calls:
-            if content or reasoning or not self._take_piece(calls, gathered):
-                return False
-        elif type(content) is str and content and not reasoning:
+        content, reasoning, calls = delta.content, delta.reasoning_content or delta.reasoning, delta.tool_calls
+        if type(content) is str and content and not (reasoning or calls or delta.function_call):
             gathered.add(content, reasoning=False)
-        elif type(reasoning) is str and reasoning and not content:
+        elif calls and not (content or reasoning):
+            if not self._take_piece(calls, gathered):
+                return False
+        elif type(reasoning) is str and reasoning and not (content or calls):
             gathered.add(reasoning, reasoning=True)
-        elif content or reasoning or _OTHER_NAMES.search(data):
+        elif content or reasoning or delta.function_call or _OTHER_NAMES.search(data):
             return False
         elif len(self._mute) < _MOST_MUTE:
             self._mute.append(data)
@@ -177,12 +176,21 @@ class ChatStreamDecoder:
     def _take_piece(self, calls: list[CallPiece], gathered: Gathered) -> bool:
         """Take the one piece of a call that a delta has; false, and nothing taken, for any other."""
         call = calls[0]
-        function = call.function
-        if len(calls) > 1 or call.index is None or function is None:
+        index, function = call.index, call.function
+        if len(calls) > 1 or index is None or function is None:
             return False
-        gathered.add_arguments(
-            self._calls.add(index=call.index, foreign_id=call.id, name=function.name, arguments=function.arguments)
-        )
+        text = function.arguments
+        if call.id is None and function.name is None:
+            # Further text of a call, as nearly all are.
+            known = self._calls.going_on(index)
+            if known is not None and type(text) is str:
+                if text:
+                    gathered.go_on(known, text)
+                return True
+            if not text:
+                # A place kept for nothing.
+                return True
+        gathered.add_arguments(self._calls.add(index=index, foreign_id=call.id, name=function.name, arguments=text))
         return True
 
     def _read_odd(self, data: bytes, event: str, gathered: Gathered) -> None:

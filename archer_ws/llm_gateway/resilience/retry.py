@@ -55,11 +55,17 @@ class Patience:
     policy: RetryPolicy
     timeouts: Timeouts
 
-    def first_token_s(self, adapter: BaseLLMAdapter) -> float:
-        """How long the first text may take: a model that is loaded on demand takes longer."""
+    def first_token_s(self, adapter: BaseLLMAdapter, options: ChatOptions) -> float:
+        """How long the first text may take: a model that is loaded on demand takes longer, and so does a long call."""
+        if _may_be_silent(adapter, options):
+            return self.timeouts.total_s
         if adapter.loads_models:
             return max(self.timeouts.first_token_s, self.timeouts.model_load_s)
         return self.timeouts.first_token_s
+
+    def idle_s(self, adapter: BaseLLMAdapter, options: ChatOptions) -> float:
+        """How long nothing may come after the first text."""
+        return self.timeouts.total_s if _may_be_silent(adapter, options) else self.timeouts.idle_s
 
     def pause_s(self, adapter: BaseLLMAdapter, attempt: int, error: ProviderFailure) -> float | None:
         """How long to wait after the failed try number `attempt` (from 0); None where another try makes no sense.
@@ -70,6 +76,11 @@ class Patience:
         if adapter.loads_models and isinstance(error, ProviderTimeout):
             return None
         return self.policy.pause_s(attempt, error)
+
+
+def _may_be_silent(adapter: BaseLLMAdapter, options: ChatOptions) -> bool:
+    """Whether silence is no sign that something is wrong."""
+    return adapter.is_silent_in_calls and bool(options.tools) and options.tool_choice != "none"
 
 
 #: Says more of a failure that will not be retried, where the caller knows more.
@@ -120,12 +131,13 @@ async def stream_with_retries(
     """
     loop = asyncio.get_running_loop()
     timeouts = patience.timeouts
+    idle_s = patience.idle_s(adapter, options)
     deadline = loop.time() + timeouts.total_s
     attempt = 0
     scrubber = ChunkScrubber()
     while True:
         has_text = False
-        first_token_s = patience.first_token_s(adapter)
+        first_token_s = patience.first_token_s(adapter, options)
         first_text_by = loop.time() + first_token_s
         try:
             # Every adapter's stream is an async generator; aclosing ends it, and its connection, on every way out.
@@ -141,11 +153,11 @@ async def stream_with_retries(
                                 yield held
                         yield chunk
                         if has_text:
-                            limit.by = loop.time() + timeouts.idle_s
+                            limit.by = loop.time() + idle_s
                             limit.is_waiting = True
                         elif came:
                             has_text = True
-                            limit.begin(loop.time() + timeouts.idle_s, "fell silent for", timeouts.idle_s)
+                            limit.begin(loop.time() + idle_s, "fell silent for", idle_s)
                         else:
                             limit.is_waiting = True
         except ProviderFailure as error:

@@ -1,0 +1,116 @@
+"""A chat as Ollama's `/api/chat` wants it.
+
+Pure. Format: https://docs.ollama.com/api/chat and https://docs.ollama.com/capabilities/tool-calling
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from archer_ws.core.exceptions import FieldError, Unsupported
+from archer_ws.llm_gateway.alternation import alternating
+from archer_ws.llm_gateway.tool_history import repaired
+from archer_ws.llm_gateway.tools import Tool
+from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, MessageRole
+
+
+def chat_payload(
+    messages: Sequence[ChatMessage],
+    model: str,
+    temperature: float | None,
+    max_tokens: int | None,
+    options: ChatOptions,
+    *,
+    stream: bool,
+) -> dict[str, Any]:
+    """The body of a chat request. Ollama has no place for a message's `name`: it is left out.
+
+    Ollama applies the model's own chat template, which may demand that user and assistant take turns.
+
+    Raises:
+        Unsupported: it can't be told how the tools are to be called as the request says.
+    """
+    tools = offered_tools(options)
+    named = {
+        "temperature": temperature,
+        "num_predict": max_tokens,
+        "top_p": options.top_p,
+        "seed": options.seed,
+        "stop": list(options.stop) or None,
+    }
+    return {
+        "model": model,
+        "messages": _messages(messages),
+        **({"tools": [_declared(tool) for tool in tools]} if tools else {}),
+        "stream": stream,
+        # Else it drops the middle of a prompt that is too long, or the beginning of an answer, and says nothing.
+        "truncate": False,
+        "shift": False,
+        "options": {name: value for name, value in named.items() if value is not None},
+    }
+
+
+def offered_tools(options: ChatOptions) -> tuple[Tool, ...]:
+    """The tools that Ollama is told of: it can't be told not to call them, so that with `none` there are none.
+
+    Raises:
+        Unsupported: the model is to call some tool, or one at a time: Ollama leaves both to it.
+    """
+    if not options.tools or options.tool_choice == "none":
+        return ()
+    if options.tool_choice not in (None, "auto"):
+        raise _not_told("tool_choice", 'Send "auto" and say in a message which tool to use, or use another provider.')
+    if options.parallel_tool_calls is False:
+        raise _not_told("parallel_tool_calls", "Leave it out, or use another provider.")
+    return options.tools
+
+
+def _not_told(field: str, hint: str) -> Unsupported:
+    return Unsupported(
+        f"{field}: ollama leaves it to the model whether and what it calls",
+        hint=hint,
+        provider="ollama",
+        errors=[FieldError(path=field, message="ollama has no such setting")],
+    )
+
+
+def _declared(tool: Tool) -> dict[str, Any]:
+    return {
+        "type": "function",
+        "function": {
+            "name": tool.name,
+            **({"description": tool.description} if tool.description else {}),
+            # The models' templates go through the properties.
+            "parameters": {"type": "object", "properties": {}, **(tool.parameters or {})},
+        },
+    }
+
+
+def _messages(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
+    told: list[dict[str, Any]] = []
+    #: By id, of the calls that came last: their results follow at once.
+    names: dict[str, str] = {}
+    for message in alternating(repaired(messages), keeps_names=False):
+        entry: dict[str, Any] = {"role": message.role.value, "content": message.content}
+        if message.tool_calls:
+            names.update((call.call_id, call.name) for call in message.tool_calls)
+            entry["tool_calls"] = [
+                {
+                    "id": call.call_id,
+                    "type": "function",
+                    "function": {"index": index, "name": call.name, "arguments": json.loads(call.arguments)},
+                }
+                for index, call in enumerate(message.tool_calls)
+            ]
+        elif message.role is MessageRole.TOOL and message.call_id is not None:
+            entry["content"] = _result(message)
+            entry |= {"tool_name": names[message.call_id], "tool_call_id": message.call_id}
+        told.append(entry)
+    return told
+
+
+def _result(message: ChatMessage) -> str:
+    """What a tool gave; Ollama has no field that says that it failed."""
+    if message.status in (None, "ok"):
+        return message.content
+    return f"Error: {message.content.strip() or message.status}"
