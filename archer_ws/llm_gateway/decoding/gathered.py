@@ -46,9 +46,11 @@ class Gathered:
             self._pieces.append(text)
 
     def go_on(self, call: "_Call", text: str) -> None:
-        """Append to the arguments of a call, that is always the same object."""
+        """Append to a call's arguments; quick where `call` is always the same object."""
         if call is not self._kind:
-            self._turn_to(call)
+            if call != self._kind:
+                self._turn_to(call)
+            self._kind = call
         self._pieces.append(text)
 
     def _turn_to(self, kind: "bool | _Call") -> None:
