@@ -129,7 +129,7 @@ def test_a_call_that_nobody_could_run_is_no_answer(block: dict[str, Any]) -> Non
 
 
 def test_a_whole_answer_has_its_calls_in_order() -> None:
-    blocks = [
+    blocks: list[dict[str, Any]] = [
         {"type": "text", "text": "I look."},
         {"type": "tool_use", "id": "toolu_1", "name": "get_time", "input": {"city": "Oslo"}},
         {"type": "tool_use", "id": "toolu_2", "name": "now", "input": {}},
@@ -163,7 +163,7 @@ async def test_an_answer_that_stops_without_its_end_marker_has_no_calls() -> Non
 
         async def read() -> None:
             async for chunk in adapter.stream_chat(messages):
-                came.append(chunk.arguments or "")
+                came.extend(filter(None, [chunk.arguments]))
 
         with pytest.raises(UpstreamTruncated):
             await read()

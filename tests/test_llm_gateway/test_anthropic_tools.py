@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from archer_ws.core.exceptions import Unsupported
+from archer_ws.core.exceptions import ArcherError, Unsupported
 from archer_ws.llm_gateway.tools import NamedTool, Tool
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions
 from tests.fakes import anthropic_api as api
@@ -22,7 +22,7 @@ TOOLS = (
     Tool(name="get_weather", description="The weather in a city.", parameters=CITY, strict=True),
     Tool(name="now"),
 )
-DECLARED = [
+DECLARED: list[dict[str, Any]] = [
     {"name": "get_weather", "description": "The weather in a city.", "input_schema": CITY, "strict": True},
     {"name": "now", "input_schema": {"type": "object"}},
 ]
@@ -282,6 +282,17 @@ async def test_what_such_a_model_takes_is_sent() -> None:
     for choice in ("auto", "none"):
         options = ChatOptions(tools=TOOLS, tool_choice=choice, parallel_tool_calls=False)
         assert (await sent(messages(QUESTION), options, model="claude-fable-5-1"))["tool_choice"]["type"] == choice
+
+
+async def test_tools_that_a_server_refuses_are_never_left_out() -> None:
+    said = "tools.0.custom.strict: Extra inputs are not permitted"
+    async with (
+        scripted_server(responder=lambda _: api.error(400, "invalid_request_error", said)) as server,
+        api.adapter_at(server.url) as adapter,
+    ):
+        with pytest.raises(ArcherError, match="strict"):
+            await adapter.chat(messages(QUESTION), options=ChatOptions(tools=TOOLS))
+        assert len(server.exchanges) == 1
 
 
 async def test_only_anthropic_itself_is_asked_to_stream_arguments_as_they_are_made(

@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
-from archer_ws.core.exceptions import ArcherError, Unsupported
+from archer_ws.core.exceptions import ArcherError, ProviderTimeout, Unsupported
+from archer_ws.llm_gateway.base import Timeouts
 from archer_ws.llm_gateway.ollama_adapter import OllamaAdapter
+from archer_ws.llm_gateway.resilience.retry import Patience, RetryPolicy, stream_with_retries
 from archer_ws.llm_gateway.tools import NamedTool, Tool
-from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, ChatResponse
+from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, ChatResponse, StreamChunk
 from tests.fakes.ollama_api import Answer, adapter_at, ollama_end, ollama_error, ollama_server, ollama_show
-from tests.fakes.scripted_server import Reply, ScriptedServer, scripted_server
+from tests.fakes.scripted_server import Reply, ScriptedServer, Step, Wait, scripted_server
 from tests.fakes.tool_dialects import MadeCall
 from tests.fakes.tools_ollama import answer, calls_line, made_call
 
@@ -35,21 +37,19 @@ def messages(*values: dict[str, Any]) -> list[ChatMessage]:
     return [ChatMessage.model_validate(value) for value in values]
 
 
-def ndjson(*steps: bytes) -> Reply:
+def ndjson(*steps: Step) -> Reply:
     return Reply(steps, content_type="application/x-ndjson")
 
 
 @asynccontextmanager
-async def ollama(
-    *replies: Reply, show: Answer = KNOWS_TOOLS, **timeouts: float
-) -> AsyncIterator[tuple[ScriptedServer, OllamaAdapter]]:
+async def ollama(*replies: Reply, show: Answer = KNOWS_TOOLS) -> AsyncIterator[tuple[ScriptedServer, OllamaAdapter]]:
     """An Ollama whose model is as `show` says, that gives these answers to chats; and an adapter for it."""
     answers = iter(replies)
     server = ollama_server({"/api/chat": lambda _: next(answers), "/api/show": show})
     async with (
         asyncio.timeout(10),
         scripted_server(responder=server) as running,
-        adapter_at(running.url, **timeouts) as adapter,
+        adapter_at(running.url) as adapter,
     ):
         yield running, adapter
 
@@ -205,6 +205,45 @@ async def test_such_a_model_is_asked_where_no_tools_are_offered() -> None:
 async def test_a_model_of_which_nothing_is_known_is_asked(show: Reply) -> None:
     async with ollama(ndjson(*answer(OSLO)), show=show) as (_, adapter):
         assert made(await adapter.chat(messages(QUESTION), options=ChatOptions(tools=TOOLS)))
+
+
+NO_PATIENCE = Patience(RetryPolicy(), Timeouts(first_token_s=0, model_load_s=0, idle_s=0, total_s=10))
+
+
+@asynccontextmanager
+async def silent_until(made_it: asyncio.Event) -> AsyncIterator[tuple[ScriptedServer, OllamaAdapter]]:
+    """An Ollama that says nothing while it makes a call: neither before the first text nor after it."""
+    call = answer(OSLO, text="I look.")
+    async with ollama(ndjson(Wait(made_it), call[0], Wait(made_it), *call[1:])) as (server, adapter):
+        yield server, adapter
+
+
+async def patiently(adapter: OllamaAdapter, options: ChatOptions) -> list[StreamChunk]:
+    chunks = stream_with_retries(
+        adapter,
+        NO_PATIENCE,
+        options,
+        lambda: adapter.stream_chat(messages(QUESTION), options=options),
+        lambda failure: failure,
+    )
+    return [chunk async for chunk in chunks]
+
+
+async def test_silence_while_a_call_is_made_is_no_failure() -> None:
+    # ollama/ollama#14932
+    made_it = asyncio.Event()
+    async with silent_until(made_it) as (server, adapter):
+        reading = asyncio.create_task(patiently(adapter, ChatOptions(tools=TOOLS)))
+        await server.exchange(1)
+        made_it.set()
+        chunks = await reading
+    assert [chunk.finish_reason for chunk in chunks][-1] == "tool_calls"
+
+
+async def test_silence_without_tools_is_one() -> None:
+    async with silent_until(asyncio.Event()) as (_, adapter):
+        with pytest.raises(ProviderTimeout):
+            await patiently(adapter, ChatOptions())
 
 
 ALIKE = [made_call(OSLO), made_call(ROME)]

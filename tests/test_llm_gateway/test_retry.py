@@ -24,6 +24,7 @@ from archer_ws.llm_gateway.resilience.retry import (
     call_with_retries,
     stream_with_retries,
 )
+from archer_ws.llm_gateway.tools import Tool
 from archer_ws.llm_gateway.types import ChatOptions
 from tests.fakes.calls import piece
 from tests.fakes.scripted_adapter import ScriptedAdapter
@@ -174,6 +175,28 @@ async def test_models_that_load_on_demand_may_take_longer_to_begin() -> None:
     assert wait.first_token_s(adapter, ChatOptions()) == 1
     adapter.loads_models = True
     assert wait.first_token_s(adapter, ChatOptions()) == 300
+
+
+TOOLS = (Tool(name="now"),)
+
+
+@pytest.mark.parametrize(
+    ("is_silent", "options", "is_bounded"),
+    [
+        (True, ChatOptions(tools=TOOLS), False),
+        (True, ChatOptions(tools=TOOLS, tool_choice="none"), True),
+        (True, ChatOptions(), True),
+        (False, ChatOptions(tools=TOOLS), True),
+    ],
+)
+async def test_where_a_call_is_made_in_silence_only_the_whole_is_bounded(
+    is_silent: bool, options: ChatOptions, is_bounded: bool
+) -> None:
+    adapter = ScriptedAdapter([])
+    adapter.is_silent_in_calls = is_silent
+    wait = patience(first_token_s=1, idle_s=2, total_s=9)
+    limits = wait.first_token_s(adapter, options), wait.idle_s(adapter, options)
+    assert limits == ((1, 2) if is_bounded else (9, 9))
 
 
 async def test_a_whole_answer_is_tried_again_and_timed_too() -> None:

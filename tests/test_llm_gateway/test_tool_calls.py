@@ -126,6 +126,13 @@ def test_arguments_whose_name_does_not_come_are_held_within_a_bound() -> None:
         assembled({"index": 0, "arguments": "x" * 1024} for _ in range(CALL_ARGUMENTS_BYTES // 1024 + 1))
 
 
+def test_a_call_that_comes_whole_is_told_however_long_it_is() -> None:
+    # What is too long for a stream is the stream's to say.
+    given_object = {"text": "x" * CALL_ARGUMENTS_BYTES}
+    ((_, text),) = assembled([{"index": 0, "name": "one", "arguments": given_object}])
+    assert json.loads(text) == given_object
+
+
 def test_big_integers_and_the_order_of_keys_survive() -> None:
     given_object = {"z": 2**60, "a": "ä"}
     ((_, text),) = assembled([{"index": 0, "name": "one", "arguments": given_object}])

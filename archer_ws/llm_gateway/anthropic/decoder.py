@@ -50,7 +50,7 @@ class _Event(msgspec.Struct, gc=False):
     """The fields that are used of a piece of text or of a call's arguments."""
 
     type: Any = None
-    index: Any = None
+    index: int | None = None
     delta: _Piece | None = None
 
 
@@ -155,7 +155,11 @@ class MessageStreamDecoder:
             gathered.add(delta.text, reasoning=False)
             return True
         if delta.type == "input_json_delta" and type(delta.partial_json) is str:
-            gathered.add_arguments(self._calls.go_on(piece.index, delta.partial_json))
+            call = self._calls.told.get(piece.index)
+            if call is not None:
+                gathered.go_on(call, delta.partial_json)
+            else:
+                gathered.add_arguments(self._calls.go_on(piece.index, delta.partial_json))
             return True
         return False
 

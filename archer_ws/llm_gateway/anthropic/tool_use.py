@@ -7,12 +7,18 @@ from archer_ws.llm_gateway.decoding.tool_calls import ArgumentsPiece, ToolCallAs
 
 
 class CalledTools:
-    """The calls of one answer. Blocks are told apart by their index; what the server itself runs is no call of ours."""
+    """The calls of one answer. Blocks are told apart by their index; what the server itself runs is no call of ours.
+
+    Attributes:
+        told: by index, id and name of calls that were told of, and may go on: a piece of their arguments need not be
+            taken here.
+    """
 
     def __init__(self) -> None:
         self._assembler = ToolCallAssembler()
         #: Blocks whose arguments are still to come.
         self._open: set[int | str | None] = set()
+        self.told: dict[object, tuple[str, str]] = {}
 
     @property
     def has_calls(self) -> bool:
@@ -23,6 +29,7 @@ class CalledTools:
         """A block begins; where it is a call, what it says of its arguments already: all, or nothing."""
         place = _place(index)
         self._open.discard(place)
+        self.told.pop(place, None)
         if block.get("type") != "tool_use":
             return
         given = block.get("input")
@@ -35,6 +42,9 @@ class CalledTools:
         place = _place(index)
         if place in self._open:
             yield from self._assembler.add(index=place, arguments=text)
+            call = self._assembler.going_on(place) if isinstance(place, int) else None
+            if call is not None:
+                self.told[place] = call
 
     def finish(self) -> Iterator[ArgumentsPiece]:
         """The answer ended well: the arguments of calls that have none."""

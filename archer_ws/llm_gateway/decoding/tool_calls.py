@@ -92,12 +92,12 @@ class ToolCallAssembler:
         if isinstance(name, str) and name and not call.name:
             call.name = name
         call.held += _text_of(arguments)
-        if len(call.held) > CALL_ARGUMENTS_BYTES:
-            raise TooLarge("a tool call that cannot be told")
         if call.name and call.held and (call.told or call is self._next_to_tell()):
             yield call.tell()
             while (later := self._next_to_tell()) is not None and later.name and later.held:
                 yield later.tell()
+        if len(call.held) > CALL_ARGUMENTS_BYTES:
+            raise TooLarge("a tool call that cannot be told")
 
     def going_on(self, index: int) -> tuple[str, str] | None:
         """Id and name of the call that text under this number goes on, if it was told of.
