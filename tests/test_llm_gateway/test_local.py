@@ -11,7 +11,7 @@ from contextlib import aclosing
 from urllib.parse import urlsplit
 
 import httpx
-import jsonschema
+import jsonschema_rs
 import pytest
 import pytest_asyncio
 from structlog.testing import capture_logs
@@ -128,7 +128,7 @@ async def test_a_forced_call_has_arguments_that_fit_the_tools_schema(local: Loca
     assert (answer.finish_reason, answer.content) == ("tool_calls", "")
     (call,) = answer.tool_calls or []
     assert call.name == "get_weather"
-    jsonschema.validate(json.loads(call.arguments), WEATHER.parameters or {})
+    jsonschema_rs.validate(WEATHER.parameters or {}, json.loads(call.arguments))
 
 
 async def test_of_several_tools_one_is_called(local: LocalAdapter) -> None:
@@ -140,7 +140,7 @@ async def test_of_several_tools_one_is_called(local: LocalAdapter) -> None:
     assert [chunk.finish_reason for chunk in chunks if chunk.finish_reason] == ["tool_calls"]
     (name,) = {chunk.name for chunk in chunks if chunk.arguments}
     schema = {tool.name: tool.parameters for tool in (WEATHER, MOON)}[name or ""]
-    jsonschema.validate(json.loads("".join(chunk.arguments or "" for chunk in chunks)), schema or {})
+    jsonschema_rs.validate(schema or {}, json.loads("".join(chunk.arguments or "" for chunk in chunks)))
     assert len([chunk for chunk in chunks if chunk.arguments]) > 1
 
 
