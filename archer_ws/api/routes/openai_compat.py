@@ -186,16 +186,14 @@ def _chat_request(body: CompletionRequest) -> ChatRequest:
     try:
         return chat_request(body)
     except ValidationError as error:
-        # The places in it are the body's, but for the one field that has two names.
-        is_renamed = body.max_completion_tokens is not None
+        # The error's form knows OpenAI's names for our places, but not which of two a field was given by.
+        bound = ("max_tokens",) if body.max_completion_tokens is None else ("max_completion_tokens",)
         raise RequestValidationError(
-            [{**found, "loc": ("body", *_place(found["loc"], is_renamed=is_renamed))} for found in error.errors()]
+            [
+                {**found, "loc": ("body", *(bound if found["loc"] == ("max_tokens",) else found["loc"]))}
+                for found in error.errors()
+            ]
         ) from None
-
-
-def _place(place: tuple[str | int, ...], *, is_renamed: bool) -> tuple[str | int, ...]:
-    """Empty where fields don't go together: then the error itself names the one."""
-    return ("max_completion_tokens",) if is_renamed and place == ("max_tokens",) else place
 
 
 async def _chunks(
