@@ -135,13 +135,15 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _run_server(settings: "Settings", sockets: list[socket.socket], *, as_json: bool, watch_stdin: bool) -> int:
+    from archer_ws.core.limits import Limits
     from archer_ws.core.line_writer import LineWriter
     from archer_ws.core.logging import FLUSH_S, log_stray_output
     from archer_ws.main import create_app
     from archer_ws.server.server import ArcherServer
 
     # Named, they stand as they are: no host for tests is added.
-    app = create_app(settings.model_copy(update={"allowed_hosts": settings.allowed_hosts}))
+    limits = Limits()
+    app = create_app(settings.model_copy(update={"allowed_hosts": settings.allowed_hosts}), limits=limits)
     default_model = app.state.services.router.get_adapter().default_model
 
     log_stray_output()
@@ -152,7 +154,7 @@ def _run_server(settings: "Settings", sockets: list[socket.socket], *, as_json: 
         ready = _ready(settings, default_model, sockets[0].getsockname()[1], reason)
         output.put(sys.stdout, f"{ready_json(ready) if as_json else ready_text(ready)}\n")
 
-    server = ArcherServer(app, drain_s=settings.drain_s, on_ready=announce, watch_stdin=watch_stdin)
+    server = ArcherServer(app, drain_s=settings.drain_s, on_ready=announce, watch_stdin=watch_stdin, limits=limits)
     server.run(sockets)
     output.flush(FLUSH_S)
     return 1 if server.was_hurried else 0

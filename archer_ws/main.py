@@ -102,7 +102,9 @@ def create_app(settings: Settings | None = None, *, limits: Limits = Limits()) -
         allow_headers=["*"],
         # Pages of a public address ask for this before they may call a private one; other origins are refused before.
         allow_private_network=True,
-        expose_headers=["X-Stream-ID", "X-Request-ID", "Retry-After", "Retry-After-Ms", "X-Should-Retry"],
+        expose_headers=[
+            *("X-Stream-ID", "X-Request-ID", "Retry-After", "Retry-After-Ms", "X-Should-Retry", "X-Archer-Ignored"),
+        ],
     )
     app.add_middleware(HostAndOriginGuard, allowed_hosts=_hosts(settings), cors_origins=settings.cors_origins)
     app.add_middleware(RequestLog)

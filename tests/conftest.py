@@ -3,9 +3,11 @@
 import asyncio
 import os
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 import hypothesis
@@ -26,12 +28,20 @@ hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.register_profile("long", parent=hypothesis.settings.get_profile("patient"))
 hypothesis.settings.load_profile("patient")
 
+#: Each worker has servers, and the embedded model, of its own: beyond this, memory is what a machine lacks.
+WORKERS_MAX = 8
+#: Tests in which a model computes, or benchmarks run, on all processors: never two of them at once.
+LOADING = ("tests/benchmarks/", "tests/e2e/", "tests/test_llm_gateway/test_local.py")
+
 MakeSettings = Callable[..., Settings]
 Serve = Callable[[ASGIApp], AbstractAsyncContextManager[str]]
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     """`--long`: the explorations of schedules, drops and load at their full length, which takes many minutes."""
+    if not pluginmanager.hasplugin("xdist"):  # -p no:xdist: pyproject.toml gives its options all the same
+        parser.addoption("--numprocesses", help="of no effect without pytest-xdist")
+        parser.addoption("--no-loadscope-reorder", action="store_true", help="likewise")
     parser.addoption("--long", action="store_true", help="run explorations at full length")
 
 
@@ -39,6 +49,32 @@ def pytest_configure(config: pytest.Config) -> None:
     """Modules that set how many examples they take when they are imported see the option as Hypothesis' profile."""
     if config.getoption("long"):
         hypothesis.settings.load_profile("long")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One for each processor that this process may use; none (0) for a few tests, which would be done before the
+    workers have started and collected, and for those whose compilers and browsers use all processors by themselves."""
+    here, marks = config.invocation_params.dir, config.option.markexpr
+    is_a_few = bool(config.option.keyword) or not all((here / argument).is_dir() for argument in config.args)
+    if is_a_few or any(mark in marks.replace(f"not {mark}", "") for mark in ("interop", "browser")):
+        return 0
+    usable = os.sched_getaffinity(0) if sys.platform == "linux" else range(os.cpu_count() or 1)
+    return min(len(usable), WORKERS_MAX)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    """A file's tests go to one worker, so that what it makes for all of them is made once; and so do all those that
+    load the machine by themselves. (xdist's groups have no effect with pytest 9.2: they change an id that is no more.)
+    """
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):  # type: ignore[misc]  # it has no types
+        def _split_scope(self, nodeid: str) -> str:
+            return "load" if nodeid.startswith(LOADING) else nodeid.partition("::")[0]
+
+    return Scheduling(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)

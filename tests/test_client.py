@@ -2,11 +2,12 @@
 
 import io
 import os
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
 
-from archer_ws.client import ChatStream, Delta, Progress, StreamEvent
+from archer_ws.client import ArgumentsDelta, ChatStream, Delta, Progress, StreamEvent, ToolCall
 from archer_ws.client.link import Link
 from archer_ws.terminal.chat import messages, show
 from archer_ws.terminal.columns import Columns
@@ -56,6 +57,17 @@ def test_progress_and_notices_stay_out_of_the_answer() -> None:
     out, err = shown(Progress(stream_id="s", seq=1, phase="loading", detail="mod\x1bel"), Delta("Blue"))
     assert out == "Blue\n"
     assert err == "[loading: model]\n"
+
+
+def test_a_call_is_one_line_beside_the_answer_and_its_pieces_are_none() -> None:
+    arguments = '{\n  "city": "O\x1bslo"\n}'
+    call = ToolCall(stream_id="s", seq=3, call_id="c", name="get_weather", arguments=arguments, by="client")
+    assert shown(Delta("Blue"), ArgumentsDelta("{", "c", "get_weather"), call) == (
+        "Blue\n",
+        '[calls get_weather { "city": "Oslo" }]\n',
+    )
+    _, told = shown(replace(call, arguments="x" * 500))
+    assert told == f"[calls get_weather {'x' * 119}…]\n"
 
 
 def test_each_piece_is_flushed_as_it_comes() -> None:

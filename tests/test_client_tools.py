@@ -1,14 +1,16 @@
 """The Python client and tools: what is asked, the pieces of arguments, and the calls to be run."""
 
 import asyncio
+from typing import cast
 
 import pytest
 
-from archer_ws.client import Archer, ArgumentsDelta, Backoff, Delta, Ended, StreamEvent, ToolCall, connect
+from archer_ws.client import Archer, ArgumentsDelta, Backoff, ChatStream, Delta, Ended, StreamEvent, ToolCall, connect
+from archer_ws.client.link import Link
 from archer_ws.llm_gateway.tools import NamedTool, ResultStatus, Tool
 from archer_ws.llm_gateway.tools import ToolCall as MadeCall
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole
-from tests.fakes.calling_log import CALLS, LOG, RESET_LOG, SEQS, TEXT
+from tests.fakes.calling_log import CALLS, LOG, RESET_CALLS, RESET_LOG, RESET_TEXT, SEQS, TEXT
 from tests.fakes.newer_server import newer_server
 
 LIMIT_S = 60
@@ -63,11 +65,19 @@ async def test_a_reset_discards_arguments_and_calls_read_or_not() -> None:
     async with asyncio.timeout(LIMIT_S), newer_server(log=RESET_LOG) as server, impatient(server.url) as client:
         stream = client.chat("Rain?")
         events = [event async for event in stream.events()]
-    assert stream.text == "Hm. "
-    assert arguments_in(events) == {call_id: arguments for call_id, _, arguments in CALLS}
-    assert [(call.call_id, call.arguments) for call in stream.tool_calls] == [
-        (call_id, arguments) for call_id, _, arguments in CALLS
-    ]
+    assert stream.text == RESET_TEXT
+    assert arguments_in(events) == {call_id: arguments for call_id, _, arguments in RESET_CALLS}
+    assert [(call.call_id, call.name, call.arguments) for call in stream.tool_calls] == [*RESET_CALLS]
+
+
+async def test_a_call_that_was_not_read_before_a_reset_is_not_told() -> None:
+    stream = ChatStream(cast(Link, None), "mine", None)
+    stream.attached()
+    for method, params in RESET_LOG:
+        stream.take(method, params)
+    events = [event async for event in stream.events()]
+    assert calls_in(events) == [*RESET_CALLS]
+    assert arguments_in(events) == {call_id: arguments for call_id, _, arguments in RESET_CALLS}
 
 
 async def test_who_reads_the_text_alone_gets_the_text_alone() -> None:

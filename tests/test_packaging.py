@@ -36,6 +36,7 @@ LISTS: dict[str, list[str]] = {
     "requirements-extras.txt": PROJECT["project"]["optional-dependencies"]["hub"]
     + PROJECT["project"]["optional-dependencies"]["chat"],
     "requirements-dev.txt": PROJECT["dependency-groups"]["dev"],
+    "tests/interop/requirements-sdks.txt": PROJECT["dependency-groups"]["sdks"],
     ".ci/requirements.txt": PROJECT["dependency-groups"]["ci"],
     ".ci/requirements-build.txt": PROJECT["build-system"]["requires"],
 }
@@ -100,7 +101,7 @@ def test_every_requirement_has_exactly_one_pin_that_fits_on_every_platform(file:
 
 def test_every_list_of_requirements_is_pinned_somewhere() -> None:
     known = set(PROJECT["dependency-groups"]) | set(PROJECT["project"]["optional-dependencies"])
-    assert known == {"dev", "ci", "demo-model", "local", "hub", "chat"}
+    assert known == {"dev", "sdks", "ci", "demo-model", "local", "hub", "chat"}
 
 
 @pytest.mark.parametrize("file", LISTS)
@@ -126,7 +127,8 @@ def test_files_that_are_installed_together_agree(file: str) -> None:
 def imported(*folders: str) -> dict[str, str]:
     """The modules of others that the code imports, each with one place."""
     found: dict[str, str] = {}
-    for path in (path for folder in folders for path in (ROOT / folder).rglob("*.py")):
+    paths = (path for folder in folders for path in (ROOT / folder).rglob("*.py") if ".venv" not in path.parts)
+    for path in paths:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             match node:
                 case ast.Import(names=names):
@@ -144,12 +146,19 @@ def imported(*folders: str) -> dict[str, str]:
     ("folders", "files"),
     [
         (["archer_ws"], ["requirements.txt", "requirements-local.txt", "requirements-extras.txt"]),
-        (["archer_ws", "tests"], ["requirements.txt", "requirements-local.txt", "requirements-dev.txt"]),
+        (
+            ["archer_ws", "tests"],
+            [
+                *("requirements.txt", "requirements-local.txt", "requirements-dev.txt"),
+                "tests/interop/requirements-sdks.txt",
+            ],
+        ),
     ],
 )
 def test_what_is_imported_is_asked_for(folders: list[str], files: list[str]) -> None:
     asked = {canonicalize_name(Requirement(entry).name) for file in files for entry in LISTS[file]}
     asked.add(canonicalize_name("pydantic-core"))  # pydantic asks for exactly one version of it
+    asked.add(canonicalize_name("pydantic-ai"))  # the module of pydantic-ai-slim, which is not installed here
     providers = packages_distributions()
     for module, place in imported(*folders).items():
         names = {canonicalize_name(name) for name in providers.get(module, [module])}

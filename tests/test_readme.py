@@ -1,8 +1,10 @@
 """What the README says and code can check: its settings table, its examples, its links."""
 
 import ast
+import asyncio
 import json
 import re
+import sys
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -10,7 +12,10 @@ from pydantic.fields import FieldInfo
 
 from archer_ws.config import Settings, variables_of
 from archer_ws.llm_gateway.types import ChatRequest
+from tests.fakes.calling_log import UMBRELLA, UMBRELLA_LOG, WEATHER_LOG
+from tests.fakes.newer_server import newer_server
 
+LIMIT_S = 60
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
 
@@ -55,6 +60,17 @@ def test_python_examples_are_python() -> None:
     assert examples
     for example in examples:
         ast.parse(example)
+
+
+async def test_the_python_example_of_tools_runs_the_call_and_sends_its_result() -> None:
+    (example,) = (block for block in blocks("python") if "tools=" in block)
+    async with newer_server(log=WEATHER_LOG, later_log=UMBRELLA_LOG) as server:
+        code = example.replace("http://127.0.0.1:8000", server.url)
+        ran = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
+        printed, _ = await asyncio.wait_for(ran.communicate(), LIMIT_S)
+    assert (ran.returncode, printed.decode()) == (0, UMBRELLA)
+    assert [message["role"] for message in server.request["messages"]] == ["user", "assistant", "tool"]
+    assert server.request["messages"][-1] == {"role": "tool", "call_id": "c1", "content": "4 °C and rain in Oslo"}
 
 
 def test_requests_in_shell_examples_are_valid() -> None:

@@ -17,9 +17,8 @@ import pytest
 import uvicorn
 from structlog.testing import capture_logs
 
-from archer_ws.core.limits import MAX_HEAD_BYTES
+from archer_ws.core.limits import MAX_HEAD_BYTES, Limits
 from archer_ws.core.rare_line import RareLine
-from archer_ws.server import http_protocol
 from archer_ws.server import server as api_server
 from archer_ws.server.http_protocol import BoundedHeadProtocol
 from archer_ws.server.listening import AddressUnavailable, bind, client_url, raise_file_limit
@@ -340,7 +339,7 @@ def test_the_soft_limit_of_descriptors_is_raised_to_the_hard_one() -> None:
 
 
 @asynccontextmanager
-async def bounded_server() -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+async def bounded_server(bounds: Limits = Limits()) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """A connection to a server that answers 204 to everything."""
 
     async def nothing(scope: Any, receive: Any, send: Any) -> None:
@@ -349,8 +348,11 @@ async def bounded_server() -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.
         await send({"type": "http.response.start", "status": 204, "headers": []})
         await send({"type": "http.response.body"})
 
+    class Protocol(BoundedHeadProtocol):
+        limits = bounds
+
     listener = socket.create_server(("127.0.0.1", 0))
-    running = uvicorn.Server(uvicorn.Config(nothing, log_config=None, lifespan="off", http=BoundedHeadProtocol))
+    running = uvicorn.Server(uvicorn.Config(nothing, log_config=None, lifespan="off", http=Protocol))
     serving = asyncio.create_task(running.serve([listener]))
     reader, writer = await asyncio.open_connection(*listener.getsockname())
     try:
@@ -380,16 +382,14 @@ async def test_a_large_body_is_not_taken_for_header_fields_and_the_connection_li
             assert head.startswith(b"HTTP/1.1 204 ")
 
 
-async def test_a_request_that_does_not_come_closes_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_protocol, "HEAD_DEADLINE_S", 0.1)
-    async with bounded_server() as (reader, writer):
+async def test_a_request_that_does_not_come_closes_the_connection() -> None:
+    async with bounded_server(Limits(head_deadline_s=0.1)) as (reader, writer):
         writer.write(b"GET / HTTP/1.1\r\nHost: ")
         assert await reader.read() == b""
 
 
-async def test_the_second_request_of_a_connection_has_a_deadline_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_protocol, "HEAD_DEADLINE_S", 0.5)
-    async with bounded_server() as (reader, writer):
+async def test_the_second_request_of_a_connection_has_a_deadline_too() -> None:
+    async with bounded_server(Limits(head_deadline_s=0.5)) as (reader, writer):
         writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 204 ")
         writer.write(b"GET / HTTP/1.1\r\nHost: ")

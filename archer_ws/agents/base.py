@@ -11,8 +11,8 @@ from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, ChatRequest, R
 class Gateway(Protocol):
     """What agents and the session manager need of the router."""
 
-    def resolve(self, request: ChatRequest) -> Route:
-        """The provider and model a request goes to.
+    def resolve(self, request: ChatRequest, *, with_defaults: bool = True) -> Route:
+        """The provider and model a request goes to, with the configured defaults for what it left open, or without.
 
         Raises:
             InvalidParams: there is no such provider.

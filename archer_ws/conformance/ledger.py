@@ -15,6 +15,7 @@ class Rule(StrEnum):
     RESPONSE_FIRST = "response first"
     ORDER = "order"
     ENDS = "ends"
+    CALLS = "calls"
 
 
 class Ledger:

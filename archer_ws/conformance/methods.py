@@ -143,6 +143,8 @@ CODES = {
     "provider_quota": -32039,
     "draining": -32040,
     "output_too_long": -32041,
+    "unsupported": -32045,
+    "storage_unavailable": -32046,
     "conflict": -32048,
     "not_found": -32049,
 }
@@ -152,7 +154,7 @@ _PROVIDER_KINDS = frozenset(
 )
 OWN_KINDS = frozenset(CODES) - _PROVIDER_KINDS
 #: Of its own errors, those that may be tried again.
-RETRYABLE = frozenset({"overloaded", "too_many_streams", "session_busy", "draining"})
+RETRYABLE = frozenset({"overloaded", "too_many_streams", "session_busy", "draining", "storage_unavailable"})
 #: What a request may be answered that says nothing about the protocol.
 INABILITIES = _PROVIDER_KINDS | {"overloaded", "draining"}
 

@@ -20,8 +20,8 @@ class Ask(Protocol):
 When = Literal["any time", "alone", "last"]
 
 #: The themes, in the order in which they are shown.
-THEMES = ("connecting", "json_rpc", "chat", "cancelling", "resuming", "sessions", "http", "limits", "ordering")
-_WITHOUT_ANSWERS = frozenset({"connecting", "json_rpc"})
+THEMES = ("connecting", "json_rpc", "tools", "chat", "cancelling", "resuming", "sessions", "http", "limits", "ordering")
+_WITHOUT_ANSWERS = frozenset({"connecting", "json_rpc", "tools"})
 
 
 @dataclass(frozen=True, slots=True)

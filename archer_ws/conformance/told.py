@@ -2,11 +2,18 @@
 
 from collections.abc import Iterator
 
+from archer_ws.conformance.calls import Calls
 from archer_ws.conformance.ledger import Rule
 from archer_ws.conformance.methods import LIVE_STATUSES
 from archer_ws.conformance.wire import StreamEvent, UnknownEvent
 from archer_ws.rpc.messages import ChatSendResult
-from archer_ws.sessions.streams.events import StreamDelta, StreamEnded, StreamProgress, StreamStarted
+from archer_ws.sessions.streams.events import (
+    StreamDelta,
+    StreamEnded,
+    StreamProgress,
+    StreamStarted,
+    StreamToolCall,
+)
 
 #: The most text of one replayed delta (protocol section 7), in bytes.
 REPLAYED_BYTES_MAX = 16 * 1024
@@ -41,6 +48,7 @@ class Told:
         #: The names of what came, in its order.
         self.kinds: list[str] = []
         self._accepted = accepted
+        self._calls = Calls(sees_all=after == 0 and not is_whole)
 
     @property
     def accepted(self) -> ChatSendResult:
@@ -104,6 +112,16 @@ class Told:
                 yield Rule.ENDS, f"stream/ended of {self.stream_id} says {event.status}"
             case StreamEnded():
                 yield from self._end_faults(event)
+        yield from ((Rule.CALLS, f"{fault}, in {self.stream_id}") for fault in self._call_faults(event))
+
+    def _call_faults(self, event: StreamEvent) -> Iterator[str]:
+        match event:
+            case StreamDelta():
+                yield from self._calls.text(event)
+            case StreamToolCall():
+                yield from self._calls.call(event)
+            case StreamEnded():
+                yield from self._calls.end(event)
 
     def _end_faults(self, end: StreamEnded) -> Iterator[tuple[Rule, str]]:
         if (end.status == "failed" and end.error is None) or (end.status == "completed" and end.error is not None):

@@ -3,12 +3,14 @@
 
 import type {
   CancelResult,
+  ChatMessage,
   ChatSendParams,
   ErrorInfo,
   Methods,
   Notifications,
   StreamEnded,
   StreamStatus,
+  StreamToolCall,
   UnknownEvent,
 } from "./archer.js";
 
@@ -135,8 +137,9 @@ export interface StreamOptions {
    */
   detach?: boolean;
   /**
-   * Everything the stream tells, in order: started, progress, delta, ended, and as it came whatever a newer server has
-   * beside them. Such an event counts: the stream goes on after it.
+   * Everything the stream tells, in order: started, progress, delta, tool_call, ended, and as it came whatever a newer
+   * server has beside them. Such an event counts: the stream goes on after it. The pieces of a call's arguments are
+   * deltas with `arguments`, `call_id` and `name`: to be shown, and not to be run before their `stream/tool_call`.
    */
   onEvent?: (event: StreamEvent) => void;
 }
@@ -177,6 +180,10 @@ export class ChatStream implements AsyncIterable<Delta> {
   /** The answer so far. */
   readonly text: string;
   readonly reasoning: string;
+  /** The calls to be run, in order; they come with the end, and only where the model ended its answer well. */
+  readonly toolCalls: StreamToolCall[];
+  /** The answer as the next request has it in its messages, before the results of its calls. */
+  readonly message: ChatMessage;
   /** The last event seen, to `resume` after it. */
   readonly seq: number;
   readonly status: StreamStatus | "lost";

@@ -12,7 +12,9 @@ import { ArcherError, notify } from "./archer-errors.js";
  * @typedef {import("./archer-client.d.ts").StreamOptions} StreamOptions
  * @typedef {import("./archer-client.d.ts").Delta} Delta
  * @typedef {import("./archer-client.d.ts").StreamEvent} StreamEvent
+ * @typedef {import("./archer.js").ChatMessage} ChatMessage
  * @typedef {import("./archer.js").StreamDelta} StreamDelta
+ * @typedef {import("./archer.js").StreamToolCall} StreamToolCall
  * @typedef {import("./archer.js").UnknownEvent} UnknownEvent
  * @typedef {import("./archer.js").CancelResult} CancelResult
  * @typedef {"content" | "reasoning"} Kind
@@ -28,6 +30,8 @@ export class Log {
   views = new Set();
   /** @type {Record<Kind, string>} */
   texts = { content: "", reasoning: "" };
+  /** By their ids. @type {Map<string, StreamToolCall>} */
+  calls = new Map();
   /** @type {StreamEnd | undefined} */
   end;
   /** @type {ArcherError | undefined} */
@@ -90,6 +94,7 @@ export class Log {
     this.#gaps = 0;
     if (method === "stream/started") this.status = "running";
     else if (method === "stream/delta") this.#append(params, reset);
+    else if (method === "stream/tool_call") this.calls.set(params.call_id, params);
     else if (method === "stream/ended" && isWhole && !this.texts.content) this.#append(params, false);
     for (const view of this.views) notify(view.onEvent, event);
     if (method !== "stream/ended") return "taken";
@@ -121,7 +126,10 @@ export class Log {
 
   /** @param {Partial<Pick<StreamDelta, Kind>>} params @param {boolean} reset */
   #append(params, reset) {
-    if (reset) this.texts = { content: "", reasoning: "" };
+    if (reset) {
+      this.texts = { content: "", reasoning: "" };
+      this.calls.clear(); // They stand behind the text, and so come again.
+    }
     for (const kind of /** @type {Kind[]} */ (["reasoning", "content"])) {
       const text = params[kind];
       if (typeof text !== "string" || !text) continue;
@@ -187,6 +195,16 @@ export class ChatStream {
 
   get reasoning() {
     return this.#log.texts.reasoning;
+  }
+
+  get toolCalls() {
+    return [...this.#log.calls.values()];
+  }
+
+  /** @returns {ChatMessage} */
+  get message() {
+    const calls = this.toolCalls.map((call) => ({ call_id: call.call_id, name: call.name, arguments: call.arguments }));
+    return { role: "assistant", content: this.text, ...(calls.length > 0 && { tool_calls: calls }) };
   }
 
   get seq() {

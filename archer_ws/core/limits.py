@@ -60,6 +60,11 @@ WRITE_DEADLINE_S = 30.0
 #: How often a peer that lags is looked at, and over HTTP each that has a request (5 µs a look); the deadline is late by
 #: this much at most.
 LOOK_EVERY_S = 3.0
+#: How often a socket's peer is asked for a sign of life, and how long it may take: a dead one is noticed within 35 s
+#: (protocol section 8).
+PING_INTERVAL_S, PING_TIMEOUT_S = 15.0, 20.0
+#: How long clients may take to read the ends of their streams, when a server that stops has ended all.
+FLUSH_S = 5.0
 #: The most that the kernel keeps for a socket's peer that lags (Linux doubles it for its own accounts).
 SEND_BUFFER_BYTES = 64 * 1024
 #: The most a socket's lane of responses may hold before its requests wait (protocol section 8).
@@ -172,6 +177,9 @@ class Limits:
     events_keep_alive_s: float = EVENTS_KEEP_ALIVE_S
     write_deadline_s: float = WRITE_DEADLINE_S
     look_every_s: float = LOOK_EVERY_S
+    ping_interval_s: float = PING_INTERVAL_S
+    ping_timeout_s: float = PING_TIMEOUT_S
+    flush_s: float = FLUSH_S
     provider_document_bytes: int = PROVIDER_DOCUMENT_BYTES
     store_limit_s: float = STORE_LIMIT_S
     admit_limit_s: float = ADMIT_LIMIT_S

@@ -1,5 +1,6 @@
 """Which of a request's sampling parameters a model gets, by what the catalog says of it."""
 
+from collections.abc import Collection
 from typing import Any
 
 import structlog
@@ -8,6 +9,17 @@ from archer_ws.llm_gateway.catalog import ModelFacts
 from archer_ws.llm_gateway.types import ChatOptions
 
 log = structlog.get_logger(__name__)
+
+#: A request's fields that some models refuse.
+SAMPLING_PARAMETERS = ("temperature", "max_tokens", "top_p", "stop", "seed")
+
+
+def left_out(facts: ModelFacts, named: Collection[str]) -> frozenset[str]:
+    """Those of the parameters that the model would refuse."""
+    refused: set[str] = {name for name in named if name in facts.refuses}
+    if facts.one_sampling_parameter and "temperature" in {*named} - refused:
+        refused |= {"top_p"}.intersection(named)
+    return frozenset(refused)
 
 
 def accepted_parameters(
@@ -23,21 +35,18 @@ def accepted_parameters(
             "parameter_lowered", provider=provider, model=model, parameter="temperature", to=facts.max_temperature
         )
         temperature = facts.max_temperature
-    named = {
+    possible = {
         "temperature": temperature,
         "top_p": options.top_p,
         "stop": list(options.stop) or None,
         "seed": options.seed,
     }
-    accepted: dict[str, Any] = {}
-    for name, value in named.items():
-        if value is None:
-            continue
-        if name in facts.refuses or (name == "top_p" and facts.one_sampling_parameter and "temperature" in accepted):
+    named = {name: value for name, value in possible.items() if value is not None}
+    refused = left_out(facts, named)
+    for name in named:
+        if name in refused:
             tell_dropped(name, provider=provider, model=model, options=options)
-        else:
-            accepted[name] = value
-    return accepted
+    return {name: value for name, value in named.items() if name not in refused}
 
 
 def tell_dropped(name: str, *, provider: str, model: str, options: ChatOptions) -> None:

@@ -16,10 +16,11 @@ from archer_ws.core.secrets import remember, remember_userinfo
 from archer_ws.llm_gateway.anthropic_adapter import AnthropicAdapter
 from archer_ws.llm_gateway.asking import conversation, options_of
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
-from archer_ws.llm_gateway.catalog import load_catalog
+from archer_ws.llm_gateway.catalog import ModelFacts, load_catalog
 from archer_ws.llm_gateway.local_adapter import LocalAdapter
 from archer_ws.llm_gateway.ollama_adapter import OllamaAdapter
 from archer_ws.llm_gateway.openai_adapter import OpenAIAdapter
+from archer_ws.llm_gateway.parameters import SAMPLING_PARAMETERS, left_out
 from archer_ws.llm_gateway.probing import told_apart, unavailable
 from archer_ws.llm_gateway.resilience.remembered import Remembered
 from archer_ws.llm_gateway.resilience.retry import Patience, RetryPolicy, call_with_retries, stream_with_retries
@@ -94,11 +95,12 @@ class LLMRouter:
             adapter = self._instances[name] = factory()
         return adapter
 
-    def resolve(self, request: ChatRequest) -> Route:
+    def resolve(self, request: ChatRequest, *, with_defaults: bool = True) -> Route:
         """The provider and model a request goes to.
 
         An explicit provider wins; then `provider/model` where that is a provider's name; then the model's name; then
-        the configured provider.
+        the configured provider. `with_defaults`: whether what the request left open gets the configured default. What
+        the model's own authors advise, it gets in any case.
 
         Raises:
             InvalidParams: there is no such provider.
@@ -113,24 +115,40 @@ class LLMRouter:
         provider = provider or self.default_provider
         adapter = self.get_adapter(provider)
         chosen = model or self.settings.default_model_for(provider) or adapter.default_model
-        facts = self._catalog.facts(provider, chosen)
-        if provider == "openai":
-            facts = facts.without(self._openai_omits)
+        facts = self._facts(provider, chosen)
+        default = self._default if with_defaults else _of_model
         temperature = request.temperature
         if (
             temperature is None
             and "temperature" not in facts.refuses
             and not (facts.one_sampling_parameter and request.top_p is not None)
         ):
-            temperature = self._default("llm_temperature", facts.default_temperature)
+            temperature = default("llm_temperature", facts.default_temperature)
         return Route(
             provider=provider,
             model=chosen,
             temperature=temperature,
-            max_tokens=request.max_tokens or self._default("llm_max_tokens", facts.default_max_tokens),
+            max_tokens=request.max_tokens or default("llm_max_tokens", facts.default_max_tokens),
             model_was_named=model is not None,
             defaulted=_LEFT_OPEN[request.temperature is None, request.max_tokens is None],
+            model_max_tokens=facts.max_output_tokens,
         )
+
+    def left_out(self, request: ChatRequest) -> frozenset[str]:
+        """The request's sampling parameters that its model would refuse, and is therefore not sent.
+
+        Raises:
+            InvalidParams: there is no such provider.
+        """
+        named = [name for name in SAMPLING_PARAMETERS if getattr(request, name) is not None]
+        if not named:
+            return frozenset()
+        route = self.resolve(request, with_defaults=False)
+        return left_out(self._facts(route.provider, route.model), named)
+
+    def _facts(self, provider: str, model: str) -> ModelFacts:
+        facts = self._catalog.facts(provider, model)
+        return facts.without(self._openai_omits) if provider == "openai" else facts
 
     def _default(self, setting: str, of_model: Any) -> Any:
         """What the owner set; else what the model's authors advise; else the setting's own default."""
@@ -156,6 +174,8 @@ class LLMRouter:
         )
         answer.content = without_secrets_in(answer.content)
         answer.reasoning = answer.reasoning and without_secrets_in(answer.reasoning)
+        for call in answer.tool_calls or ():
+            call.arguments = without_secrets_in(call.arguments)
         return answer
 
     def stream_chat(
@@ -328,6 +348,11 @@ class LLMRouter:
             catalog=self._catalog,
             sampling=settings.local_sampling,
         )
+
+
+def _of_model(_setting: str, of_model: Any) -> Any:
+    """Only what the model's authors advise."""
+    return of_model
 
 
 def _remember_secrets(settings: Settings) -> None:

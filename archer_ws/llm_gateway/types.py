@@ -370,13 +370,23 @@ class ChatOptions:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where a request goes, with the configured defaults filled in."""
+    """Where a request goes, with the configured defaults filled in.
+
+    `max_tokens` is what the provider is told; None leaves the answer's length to the model, which can say
+    `model_max_tokens` at most where that is known.
+    """
 
     provider: str
     model: str
     temperature: float | None
-    max_tokens: int
+    max_tokens: int | None
     #: Whether the request itself named the model.
     model_was_named: bool = True
     #: Which of these values the request left open: `temperature`, `max_tokens`.
     defaulted: frozenset[str] = frozenset()
+    model_max_tokens: int | None = None
+
+    @property
+    def answer_tokens(self) -> int | None:
+        """The most tokens the answer can have, where that is known."""
+        return self.max_tokens or self.model_max_tokens

@@ -12,10 +12,7 @@ from typing import Any, cast
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from archer_ws.core.limits import (
-    BODY_PROGRESS_BYTES,
-    BODY_PROGRESS_WINDOW_S,
     BODY_REST_BYTES,
-    BODY_REST_S,
     MAX_HEAD_BYTES,
     PIPELINED_REQUESTS_MAX,
 )
@@ -129,7 +126,7 @@ class BoundedBodyProtocol(WatchedHttpProtocol):
         """The head came without the whole body: hold the client to its progress, and close behind a hasty answer."""
         self._seen_body_bytes = self._body_bytes
         self._stop_body_timer()
-        self._body_timer = self.loop.call_later(BODY_PROGRESS_WINDOW_S, self._look_at_body)
+        self._body_timer = self.loop.call_later(self.limits.body_progress_window_s, self._look_at_body)
         cycle = self._incomplete_cycle()
         if cycle is not None:
             self._may_be_kept = cycle.keep_alive
@@ -139,13 +136,15 @@ class BoundedBodyProtocol(WatchedHttpProtocol):
     def _look_at_body(self) -> None:
         came = self._body_bytes - self._seen_body_bytes
         self._seen_body_bytes = self._body_bytes
-        if came >= BODY_PROGRESS_BYTES or self.flow.read_paused:  # The application does not take what there is.
-            self._body_timer = self.loop.call_later(BODY_PROGRESS_WINDOW_S, self._look_at_body)
+        if came >= self.limits.body_progress_bytes or self.flow.read_paused:
+            # It moves, or the application does not take what there is.
+            self._body_timer = self.loop.call_later(self.limits.body_progress_window_s, self._look_at_body)
             return
         self._body_timer = None
         self.refuse(
             b"408 Request Timeout",
-            f"The request's body stands still: fewer than {BODY_PROGRESS_BYTES} bytes in {BODY_PROGRESS_WINDOW_S:g} s.",
+            f"The request's body stands still: fewer than {self.limits.body_progress_bytes} bytes in "
+            f"{self.limits.body_progress_window_s:g} s.",
         )
 
     def _close_behind_answer(self) -> None:
@@ -158,7 +157,7 @@ class BoundedBodyProtocol(WatchedHttpProtocol):
         self.flow.resume_reading()
         if self.transport.can_write_eof():
             self.transport.write_eof()
-        self._body_timer = self.loop.call_later(BODY_REST_S, self.transport.close)
+        self._body_timer = self.loop.call_later(self.limits.body_rest_s, self.transport.close)
 
     def _stop_body_timer(self) -> None:
         if self._body_timer is not None:

@@ -7,7 +7,7 @@ there may be seats.py's.
 
 import asyncio
 
-from archer_ws.core.limits import HEAD_DEADLINE_S, HTTP_SLICE_BYTES, MAX_HEAD_BYTES
+from archer_ws.core.limits import HTTP_SLICE_BYTES, MAX_HEAD_BYTES
 from archer_ws.core.rare_line import RareLine
 from archer_ws.server.http_1_0 import UnchunkedForOldClients
 from archer_ws.server.http_seats import SeatedHttpProtocol
@@ -80,7 +80,7 @@ class BoundedHeadProtocol(SeatedHttpProtocol, UpgradeOffers, UnchunkedForOldClie
 
     def _await_head(self) -> None:
         self._head_bytes = 0
-        self._head_deadline = self.loop.call_later(HEAD_DEADLINE_S, self._head_overdue)
+        self._head_deadline = self.loop.call_later(self.limits.head_deadline_s, self._head_overdue)
 
     def _head_arrived(self) -> None:
         if self._head_deadline is not None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from archer_ws.core.limits import LOOK_EVERY_S, WRITE_DEADLINE_S
+from archer_ws.core.limits import Limits
 from archer_ws.core.rare_line import RareLine
 from archer_ws.server.peer_progress import PeerProgress, cut
 
@@ -17,11 +17,14 @@ _stalled = RareLine("response_stalled")
 
 
 class WatchedHttpProtocol(HttpToolsProtocol):
-    """One connection; cut when its peer takes no byte for `WRITE_DEADLINE_S` while some wait.
+    """One connection; cut when its peer takes no byte for `limits.write_deadline_s` while some wait.
 
     Bytes that trickle are progress. A client that stops is late by its own buffer: only what the system's buffers do
     not take waits here.
     """
+
+    #: Of all of this package's HTTP; a server's own class has its own (uvicorn makes the instances).
+    limits = Limits()
 
     _look_timer: asyncio.TimerHandle | None = None
     _progress: PeerProgress | None = None
@@ -47,7 +50,7 @@ class WatchedHttpProtocol(HttpToolsProtocol):
         """A request begins: from now on something may wait."""
         super()._start_asgi_task(cycle, app)
         if self._look_timer is None:
-            self._look_timer = self.loop.call_later(LOOK_EVERY_S, self._look)
+            self._look_timer = self.loop.call_later(self.limits.look_every_s, self._look)
 
     def _look(self) -> None:
         self._stop_looking()
@@ -59,12 +62,12 @@ class WatchedHttpProtocol(HttpToolsProtocol):
             self._standing = None
         elif self._standing is None or self._standing[0] != sample.taken:
             self._standing = sample.taken, now
-        elif now - self._standing[1] >= WRITE_DEADLINE_S:
+        elif now - self._standing[1] >= self.limits.write_deadline_s:
             _stalled.write(peer=self.client[0] if self.client else None, waiting_bytes=sample.waiting)
             cut(self.transport)
             return
         if sample.waiting or (self.cycle is not None and not self.cycle.response_complete):
-            self._look_timer = self.loop.call_later(LOOK_EVERY_S, self._look)
+            self._look_timer = self.loop.call_later(self.limits.look_every_s, self._look)
 
     def _stop_looking(self) -> None:
         if self._look_timer is not None:

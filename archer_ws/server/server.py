@@ -9,6 +9,7 @@ import asyncio
 import ctypes
 import gc
 import logging
+import math
 import os
 import signal
 import socket
@@ -28,7 +29,7 @@ from uvicorn.server import HANDLED_SIGNALS
 
 from archer_ws.api.dependencies import Services
 from archer_ws.api.security.seats import Seats
-from archer_ws.core.limits import KEEP_ALIVE_S, MAX_FRAME_BYTES
+from archer_ws.core.limits import KEEP_ALIVE_S, MAX_FRAME_BYTES, Limits
 from archer_ws.core.memory import return_large_blocks
 from archer_ws.core.rare_line import RareLine
 from archer_ws.server.http_protocol import BoundedHeadProtocol
@@ -37,10 +38,8 @@ from archer_ws.server.ws_protocol import WatchedWebSocketProtocol
 
 log = structlog.get_logger(__name__)
 
-#: A dead peer is noticed within 35 s (protocol section 8).
-PING_INTERVAL_S, PING_TIMEOUT_S = 15.0, 20.0
-#: How long clients may take to read the ends of their streams, when all has ended; and when there is no time left.
-FLUSH_S, HURRIED_FLUSH_S = 5, 0.2
+#: How long clients may take to read the ends of their streams when there is no time left; else `Limits.flush_s`.
+HURRIED_FLUSH_S = 0.2
 #: New objects before the young ones are looked at, and how many of such looks make one at the older generations.
 GC_THRESHOLDS = (50_000, 20, 20)
 #: glibc's malloc.h; and from which size on a block has pages of its own, in bytes (glibc's own beginning).
@@ -72,12 +71,19 @@ class ArcherServer(uvicorn.Server):
         on_ready: called once, when the default provider can answer (None) or it is known why not (what, and what to
             do); not when the server is stopped before.
         watch_stdin: whether the end of standard input is a request to stop.
+        limits: what clients may do, and how long.
     """
 
     def __init__(
-        self, app: FastAPI, *, drain_s: float, on_ready: Callable[[str | None], None], watch_stdin: bool = False
+        self,
+        app: FastAPI,
+        *,
+        drain_s: float,
+        on_ready: Callable[[str | None], None],
+        watch_stdin: bool = False,
+        limits: Limits = Limits(),
     ) -> None:
-        super().__init__(_config(app))
+        super().__init__(_config(app, limits))
         #: The places for connections.
         self.seats = Seats(descriptor_limit())
         self.server_state = _State(self.seats)
@@ -85,6 +91,7 @@ class ArcherServer(uvicorn.Server):
         self._services: Services = app.state.services
         app.state.is_served_by_archer = True
         self._drain_s = drain_s
+        self._flush_s = limits.flush_s
         self._on_ready = on_ready
         self._watch_stdin = watch_stdin
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -142,7 +149,7 @@ class ArcherServer(uvicorn.Server):
         if self._announcing is not None:
             self._announcing.cancel()
             await asyncio.gather(self._announcing, return_exceptions=True)
-        flush_s = HURRIED_FLUSH_S if self.was_hurried else FLUSH_S
+        flush_s = HURRIED_FLUSH_S if self.was_hurried else self._flush_s
         aborting = asyncio.get_running_loop().call_later(flush_s, self._abort_connections)
         try:
             async with asyncio.timeout(flush_s + SHUTDOWN_LIMIT_S):
@@ -167,7 +174,7 @@ class ArcherServer(uvicorn.Server):
         try:
             sockets.notify_draining(round(self._drain_s * 1000))
             await self._services.manager.drain(self._drain_s)
-            await sockets.close_all("draining", HURRIED_FLUSH_S if self.was_hurried else FLUSH_S)
+            await sockets.close_all("draining", HURRIED_FLUSH_S if self.was_hurried else self._flush_s)
         finally:
             self._cut_sockets()
             self.should_exit = True
@@ -265,30 +272,40 @@ def _settle_garbage_collection() -> None:
     gc.set_threshold(*GC_THRESHOLDS)
 
 
-def _http_protocol(app: FastAPI) -> type[BoundedHeadProtocol]:
+def _http_protocol(app: FastAPI, bounds: Limits) -> type[BoundedHeadProtocol]:
     """HTTP that knows where the application has sockets."""
     paths = frozenset(route.path for route in app.routes if isinstance(route, WebSocketRoute))
 
     class HttpProtocol(BoundedHeadProtocol):
         socket_paths = paths
+        limits = bounds
 
     return HttpProtocol
 
 
-def _config(app: FastAPI) -> uvicorn.Config:
+def websocket_protocol(bounds: Limits) -> type[WatchedWebSocketProtocol]:
+    """The sockets' protocol with other bounds than the table's."""
+
+    class WebSocketProtocol(WatchedWebSocketProtocol):
+        limits = bounds
+
+    return WebSocketProtocol
+
+
+def _config(app: FastAPI, limits: Limits) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         lifespan="on",
         log_config=None,
         access_log=False,
         server_header=False,
-        http=_http_protocol(app),
+        http=_http_protocol(app, limits),
         timeout_keep_alive=KEEP_ALIVE_S,
         # A net under our own bound: it cancels what still runs, which leaves tracebacks in the log.
-        timeout_graceful_shutdown=FLUSH_S + 2,
-        ws=WatchedWebSocketProtocol,
+        timeout_graceful_shutdown=math.ceil(limits.flush_s) + 2,
+        ws=websocket_protocol(limits),
         ws_max_size=MAX_FRAME_BYTES,
-        ws_ping_interval=PING_INTERVAL_S,
-        ws_ping_timeout=PING_TIMEOUT_S,
+        ws_ping_interval=limits.ping_interval_s,
+        ws_ping_timeout=limits.ping_timeout_s,
         ws_per_message_deflate=False,
     )

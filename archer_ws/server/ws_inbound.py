@@ -14,7 +14,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import Frame
 
 from archer_ws.api.security.seats import SEAT, Seat
-from archer_ws.core.limits import IDLE_FRAMES_MAX, IDLE_FRAMES_WINDOW_S, WS_LINGER_S, WS_SLICE_BYTES
+from archer_ws.core.limits import IDLE_FRAMES_WINDOW_S, WS_LINGER_S, WS_SLICE_BYTES, Limits
 from archer_ws.core.rare_line import RareLine
 from archer_ws.rpc.messages import CLOSE_CODES
 
@@ -30,6 +30,9 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
 
     Whoever overrides `send` calls `_parse_soon` behind it: an answered handshake and a close let waiting input go on.
     """
+
+    #: A server's own class has its own (uvicorn makes the instances).
+    limits = Limits()
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -181,7 +184,7 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
         if now >= self._idle_window_ends:
             self._idle_window_ends, self._idle_frames = now + IDLE_FRAMES_WINDOW_S, 0
         self._idle_frames += 1
-        if self._idle_frames > IDLE_FRAMES_MAX and not self.close_sent:
+        if self._idle_frames > self.limits.idle_frames_max and not self.close_sent:
             self.conn.fail(CLOSE_CODES["protocol_violation"], "too many empty frames")
             self.handle_parser_exception()
 

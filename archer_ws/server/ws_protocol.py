@@ -1,7 +1,7 @@
 """The WebSocket of `archer-ws serve`: a peer that does not read, or does not answer, is let go (protocol section 8).
 
-One that takes no byte for `WRITE_DEADLINE_S` while some wait is cut, and one that does not answer a ping is closed,
-unless it is only slow. What a peer may send is bounded in ws_inbound.py.
+One that takes no byte for `limits.write_deadline_s` while some wait is cut, and one that does not answer a ping is
+closed, unless it is only slow. What a peer may send is bounded in ws_inbound.py.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from websockets.http11 import Request
 from websockets.protocol import State
 
 from archer_ws.api.socket import DIRECT_SENDER
-from archer_ws.core.limits import LOOK_EVERY_S, SEND_BUFFER_BYTES, WRITE_DEADLINE_S
+from archer_ws.core.limits import SEND_BUFFER_BYTES
 from archer_ws.core.rare_line import RareLine
 from archer_ws.server.corked_transport import CorkedTransport
 from archer_ws.server.peer_progress import PeerProgress, Progress, bound_send_buffer, cut
@@ -151,7 +151,7 @@ class WatchedWebSocketProtocol(BoundedWebSocketProtocol):
             sample = self._progress.sample()
             if sample.waiting:
                 self._taken, self._taken_at = sample.taken, self.loop.time()
-                self._look_timer = self.loop.call_later(LOOK_EVERY_S, self._look)
+                self._look_timer = self.loop.call_later(self.limits.look_every_s, self._look)
 
     def _look(self) -> None:
         self._look_timer = None
@@ -162,11 +162,11 @@ class WatchedWebSocketProtocol(BoundedWebSocketProtocol):
         if sample.taken != self._taken:
             self._taken, self._taken_at = sample.taken, now
         self._taken_at = max(self._taken_at, self._answered_at)
-        if now - self._taken_at >= WRITE_DEADLINE_S:
+        if now - self._taken_at >= self.limits.write_deadline_s:
             _stalled.write(peer=self.client[0] if self.client else None, waiting_bytes=sample.waiting)
             cut(self.transport)
         else:
-            self._look_timer = self.loop.call_later(LOOK_EVERY_S, self._look)
+            self._look_timer = self.loop.call_later(self.limits.look_every_s, self._look)
 
     def send_keepalive_ping(self) -> None:
         """Ping; what lies in the kernel's buffer alone is noticed here."""

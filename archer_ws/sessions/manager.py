@@ -127,12 +127,14 @@ class SessionManager:
         request_id: str,
         on_disconnect: Literal["continue", "cancel"],
         check: Callable[[], None] = lambda: None,
+        with_defaults: bool = True,
     ) -> Attachment:
         """Begin a stream, or attach to the one that has the request's id and parameters.
 
         Synchronous, so that whatever the caller reads next finds it; `Stream.wait_admitted` tells whether it is
         accepted. `on_disconnect` is the transport's default, `check` its own limit, which may raise. Checks come in the
-        protocol's order: duplicate, busy, limits.
+        protocol's order: duplicate, busy, limits. `with_defaults`: whether the model gets the configured defaults for
+        what the request left open.
 
         Raises:
             StreamIdConflict: the id belongs to a stream with other parameters.
@@ -160,7 +162,7 @@ class SessionManager:
                 retry_after_ms=5000,
             )
         check_turn(request, self._max_content_bytes)
-        route = self._gateway.resolve(request)
+        route = self._gateway.resolve(request, with_defaults=with_defaults)
         predecessors = self._occupancy.predecessors(principal, request)
         check()
         slot = self._reserve(principal, route)
@@ -183,13 +185,16 @@ class SessionManager:
         *,
         request_id: str,
         on_disconnect: Literal["continue", "cancel"],
+        with_defaults: bool = True,
     ) -> Attachment:
         """`register`, and wait until the stream is accepted.
 
         Raises:
             ArcherError: as `register`, and SessionNotFound.
         """
-        attachment = self.register(principal, request, request_id=request_id, on_disconnect=on_disconnect)
+        attachment = self.register(
+            principal, request, request_id=request_id, on_disconnect=on_disconnect, with_defaults=with_defaults
+        )
         try:
             await attachment.stream.wait_admitted()
         except BaseException:

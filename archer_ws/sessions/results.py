@@ -43,7 +43,10 @@ def check_open(turn: Sequence[ChatMessage], history: Sequence[Remembered]) -> No
 
 
 def open_calls(history: Sequence[Remembered]) -> set[str]:
-    """The ids of the calls that have no result yet. A user who went on without them has closed them."""
+    """The ids of the calls that have no result yet. A user who went on without them has closed them.
+
+    Where an id comes twice, it is the last call's: a result belongs to that one.
+    """
     found: set[str] = set()
     answered: set[str] = set()
     for place in range(len(history) - 1, -1, -1):
@@ -52,11 +55,7 @@ def open_calls(history: Sequence[Remembered]) -> set[str]:
             break
         if message.call_id is not None:
             answered.add(message.call_id)
-        for call in message.tool_calls or ():
-            if call.call_id in answered:
-                answered.remove(call.call_id)
-            else:
-                found.add(call.call_id)
+        found.update(call.call_id for call in message.tool_calls or () if call.call_id not in answered)
     return found
 
 

@@ -216,7 +216,7 @@ class Turn:
             return
         window = await self._gateway.context_window(self._route)
         # The answer needs its room too, but never so much that nothing is left for the question.
-        budget = None if window is None else max(window - self._route.max_tokens, window // 2)
+        budget = None if window is None else max(window - (self._route.answer_tokens or window), window // 2)
         self._history = await self._store.history(
             self._principal,
             session_id,

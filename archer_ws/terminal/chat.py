@@ -201,10 +201,12 @@ async def _side_by_side(streams: Sequence[ChatStream], models: Sequence[str], te
         terminal.redraw(columns)
         terminal.leave(columns)
     whole = True
-    for model, end in zip(models, ends, strict=True):
+    for model, stream, end in zip(models, streams, ends, strict=True):
         is_whole = isinstance(end, Ended) and end.status == "completed" and end.finish_reason != "length"
-        if not is_whole:
+        if not is_whole or stream.tool_calls:
             terminal.notice(f"{model}:")
+        for call in stream.tool_calls:
+            terminal.show(call)
         match end:
             case ClientError():
                 tell(end, terminal)

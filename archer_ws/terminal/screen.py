@@ -5,12 +5,14 @@ import shutil
 import sys
 from typing import TextIO
 
-from archer_ws.client.events import Delta, Progress, StreamEvent
+from archer_ws.client.events import Delta, Progress, StreamEvent, ToolCall
 from archer_ws.terminal.columns import Columns
 from archer_ws.terminal.markdown import Markdown
 
 #: Columns narrower than this are no longer read with pleasure, in cells.
 COLUMN_WIDTH_MIN = 24
+#: So much of a call's arguments is shown, in characters: a line or two.
+CALL_CHARS_MAX = 120
 
 _DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
 #: C0 and C1 controls but tab and line feed: escape sequences begin with these.
@@ -20,6 +22,12 @@ _CONTROLS = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160)])
 def printable(text: str) -> str:
     """The text without what could steer a terminal."""
     return text.translate(_CONTROLS)
+
+
+def _one_line(text: str) -> str:
+    """Its beginning, on one line."""
+    text = " ".join(text.split())
+    return text if len(text) <= CALL_CHARS_MAX else f"{text[: CALL_CHARS_MAX - 1]}…"
 
 
 class Terminal:
@@ -64,6 +72,8 @@ class Terminal:
                 self._write(reasoning)
             case Progress(phase=phase, detail=detail):
                 self.notice(f"[{phase}: {detail}]" if detail else f"[{phase}]")
+            case ToolCall(name=name, arguments=arguments):
+                self.notice(f"[calls {name} {_one_line(arguments)}]")
 
     def end_line(self) -> None:
         """Leave the cursor at the start of a line, whatever was shown."""

@@ -33,13 +33,26 @@ LOG: tuple[Event, ...] = (
 SEQS = tuple(int(params["seq"]) for _, params in LOG)
 
 _RESET: dict[str, Any] = {"from": 1, "seq": 4, "reset": True, "content": "Hm. "}
-#: The same when the beginning of its text was lost behind event 9: the text comes anew, and the calls.
+#: The same when what was told up to event 10 is taken back: what holds is another text, and the first call alone.
 RESET_LOG: tuple[Event, ...] = (
-    *LOG[:7],
+    *LOG[:8],
     ("stream/delta", _RESET),
-    _piece(5, 7, 1, "{}"),
-    _piece(8, 8, 0, CALLS[0][2]),
+    _piece(5, 8, 0, CALLS[0][2]),
     _call(9, 0),
-    _call(10, 1),
-    LOG[-1],
+    ("stream/ended", {**LOG[-1][1], "seq": 10}),
+)
+RESET_TEXT, RESET_CALLS = _RESET["content"], CALLS[:1]
+
+#: A call whose arguments are an object of one city; and what is answered to its result.
+WEATHER_LOG: tuple[Event, ...] = (
+    LOG[0],
+    _piece(2, 3, 0, CALLS[0][2]),
+    _call(4, 0),
+    ("stream/ended", {**LOG[-1][1], "seq": 5}),
+)
+UMBRELLA = "Take one."
+UMBRELLA_LOG: tuple[Event, ...] = (
+    LOG[0],
+    ("stream/delta", {"from": 2, "seq": 2, "content": UMBRELLA}),
+    ("stream/ended", {"seq": 3, "status": "completed", "finish_reason": "stop", "text_bytes": len(UMBRELLA)}),
 )

@@ -52,7 +52,8 @@ class NewerServer:
         cuts: behind these events the connection is closed, once each.
         left_out: these events are not told, as often as they are named.
         results: what other methods are answered.
-        log: the stream's events.
+        log: the events of its first stream,
+        later_log: and those of all others.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class NewerServer:
         left_out: Iterable[int] = (),
         results: dict[str, dict[str, Any]] | None = None,
         log: Sequence[Event] = LOG,
+        later_log: Sequence[Event] | None = None,
     ) -> None:
         self.url = ""
         #: The params of the last chat/send.
@@ -73,6 +75,7 @@ class NewerServer:
         self._left_out = list(left_out)
         self._results = results or {}
         self._log = log
+        self._later_log = later_log
 
     async def __call__(self, connection: websockets.ServerConnection) -> None:
         """Serve a connection."""
@@ -90,6 +93,8 @@ class NewerServer:
             if method == "stream/subscribe":
                 self.afters.append(after)
             else:
+                if self.request and self._later_log is not None:
+                    self._log = self._later_log
                 self.request = params
             head = self._log[-1][1]["seq"]
             accepted = {"provider": "p", "model": "m", "status": "running", "head_seq": head, "duplicate": False}
@@ -131,21 +136,22 @@ async def newer_server(
     left_out: Iterable[int] = (),
     results: dict[str, dict[str, Any]] | None = None,
     log: Sequence[Event] = LOG,
+    later_log: Sequence[Event] | None = None,
 ) -> AsyncIterator[NewerServer]:
     """A running one; its `url` begins with `http://`."""
-    newer = NewerServer(cuts, left_out, results, log)
+    newer = NewerServer(cuts, left_out, results, log, later_log)
     async with websockets.serve(newer, "127.0.0.1", 0, subprotocols=[websockets.Subprotocol(SUBPROTOCOL)]) as server:
         newer.url = f"http://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
         yield newer
 
 
-def sse(after: int, cut: int = SEQS[-1]) -> Iterator[bytes]:
+def sse(after: int, cut: int = SEQS[-1], log: Sequence[Event] = LOG) -> Iterator[bytes]:
     """The same log as server-sent events (protocol section 10): those behind `after`, up to `cut`."""
-    for method, params in LOG:
+    for method, params in log:
         seq = params["seq"]
         if after < seq <= cut:
             told = {"content": "", "finish_reason": None, "stream_id": "mine", **params}
             name = "" if method == "stream/delta" else f"event: {method.rpartition('/')[2]}\n"
             yield f"{name}id: {seq}\ndata: {json.dumps(told)}\n\n".encode()
-    if cut == SEQS[-1]:
+    if cut >= log[-1][1]["seq"]:
         yield b"data: [DONE]\n\n"

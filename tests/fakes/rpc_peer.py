@@ -79,6 +79,10 @@ class Seen:
     head: int = 0
     content: str = ""
     reasoning: str = ""
+    #: By call_id.
+    arguments: dict[str, str] = field(default_factory=dict)
+    #: The params of each stream/tool_call.
+    calls: list[dict[str, Any]] = field(default_factory=list)
     ended: dict[str, Any] | None = None
     methods: list[str] = field(default_factory=list)
 
@@ -200,12 +204,19 @@ class RpcPeer:
         assert seen.ended is None, "an event after the end"
         if method == "stream/delta":
             assert params["from"] == seen.head + 1, f"{params['from']} after {seen.head}"
-            assert ("content" in params) != ("reasoning" in params)
+            assert len({"content", "reasoning", "arguments"} & params.keys()) == 1
+            assert ("arguments" in params) == ("call_id" in params) == ("name" in params)
             seen.content += params.get("content", "")
             seen.reasoning += params.get("reasoning", "")
+            if (call := params.get("call_id")) is not None:
+                seen.arguments[call] = seen.arguments.get(call, "") + params["arguments"]
         else:
-            assert params["seq"] == seen.head + 1 or seen.head == 0 or method == "stream/ended"
+            # Without deltas (stream: false) the numbers jump.
+            may_jump = method == "stream/ended" or (method == "stream/tool_call" and "stream/delta" not in seen.methods)
+            assert params["seq"] == seen.head + 1 or seen.head == 0 or (may_jump and params["seq"] > seen.head)
         seen.head = params["seq"]
+        if method == "stream/tool_call":
+            seen.calls.append(params)
         if method == "stream/ended":
             seen.ended = params
 

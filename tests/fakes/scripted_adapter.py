@@ -15,11 +15,14 @@ from archer_ws.llm_gateway.types import (
 )
 from tests.fakes.scripted_server import Wait
 
-Step = str | Exception | Wait
+Step = str | StreamChunk | Exception | Wait
 
 
 class ScriptedAdapter(BaseLLMAdapter):
-    """Each try plays the next script: text is yielded, an exception raised, a wait waited for."""
+    """Each try plays the next script: text and chunks (calls, say) are yielded, an exception raised, a wait waited for.
+
+    `asked` has what each try was asked with.
+    """
 
     provider_name = "scripted"
     default_model = "m"
@@ -54,12 +57,15 @@ class ScriptedAdapter(BaseLLMAdapter):
     ) -> AsyncGenerator[StreamChunk, None]:
         script = self._scripts[self.tries]
         self.tries += 1
-        self.asked.append({"model": model, "temperature": temperature, "max_tokens": max_tokens, "options": options})
+        asked = {"model": model, "temperature": temperature, "max_tokens": max_tokens, "options": options}
+        self.asked.append({"messages": list(messages), **asked})
         try:
             for step in script:
                 match step:
                     case str():
                         yield StreamChunk(content=step)
+                    case StreamChunk():
+                        yield step.model_copy()
                     case Wait(event=event):
                         await event.wait()
                     case _:

@@ -67,7 +67,7 @@ class ScriptedGateway:
             await self._arrival.wait_for(lambda: len(self.calls) > number)
         return self.calls[number]
 
-    def resolve(self, request: ChatRequest) -> Route:
+    def resolve(self, request: ChatRequest, *, with_defaults: bool = True) -> Route:
         return Route(request.provider or "ollama", request.model or "m", 0.7, request.max_tokens or 100)
 
     async def stream_chat(

@@ -168,7 +168,7 @@ async def test_a_cancelled_stream_is_an_error_after_the_text(archer: Archer, sdk
 
 
 async def test_what_is_not_served_names_the_parameter(sdk: NodeSdk) -> None:
-    for fields, param in (({"n": 2}, "n"), ({"tools": [{"type": "function"}]}, "tools")):
+    for fields, param in (({"n": 2}, "n"), ({"functions": [{"name": "f"}]}, "functions")):
         error = (await sdk.complete(**fields))["error"]
         assert (error["name"], error["param"], error["code"]) == ("BadRequestError", param, "unsupported_parameter")
 

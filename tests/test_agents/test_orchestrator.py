@@ -40,7 +40,7 @@ class RecordingGateway:
         self.speaker = speaker or Speaker()
         self.asked: list[tuple[ChatRequest, Route | None, Sequence[ChatMessage] | None, ChatOptions | None]] = []
 
-    def resolve(self, request: ChatRequest) -> Route:
+    def resolve(self, request: ChatRequest, *, with_defaults: bool = True) -> Route:
         return ROUTE
 
     def stream_chat(

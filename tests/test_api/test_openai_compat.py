@@ -176,8 +176,9 @@ class TestErrors:
     async def test_of_a_request_that_is_not_served_names_the_parameter(self, sdk: Caller) -> None:
         for fields, param in (
             ({"n": 2}, "n"),
-            ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
-            ({"messages": [*HELLO, {"role": "tool", "content": "x", "tool_call_id": "1"}]}, "messages[1].role"),
+            ({"functions": [{"name": "f"}]}, "functions"),
+            ({"tools": [{"type": "custom", "custom": {"name": "f"}}]}, "tools[0].type"),
+            ({"messages": [*HELLO, {"role": "function", "content": "x", "name": "f"}]}, "messages[1].role"),
         ):
             with pytest.raises(openai.BadRequestError) as caught:
                 await sdk.complete(**fields)

@@ -7,10 +7,23 @@ from typing import Any
 import pytest
 
 from archer_ws.api.openai.chunks import ChunkEncoder
-from archer_ws.api.openai.errors import error_of_end, openai_error, openai_status, retry_headers
-from archer_ws.core.exceptions import ArcherError, FieldError, InvalidParams, ProviderQuota, ProviderRateLimited
+from archer_ws.api.openai.errors import (
+    error_of_end,
+    openai_error,
+    openai_error_response,
+    openai_status,
+    retry_headers,
+)
+from archer_ws.core.exceptions import (
+    ArcherError,
+    ErrorInfo,
+    FieldError,
+    InvalidParams,
+    ProviderQuota,
+    ProviderRateLimited,
+)
 from archer_ws.llm_gateway.types import CancelReason, StreamStatus, TokenUsage
-from archer_ws.sessions.streams.events import Delta, Event, StreamEnded
+from archer_ws.sessions.streams.events import CallName, Delta, Event, StreamEnded, StreamToolCall
 from archer_ws.sessions.streams.memory_log import MemoryLog
 from archer_ws.sessions.streams.rules import StreamRules
 from archer_ws.sessions.streams.stream import Stream
@@ -142,3 +155,59 @@ def test_when_to_try_again_is_told_in_milliseconds() -> None:
 def test_places_are_written_as_openai_writes_them(path: str, param: str) -> None:
     info = InvalidParams("no", errors=[FieldError(path=path, message="no")]).info("req_1")
     assert openai_error(info)["error"]["param"] == param
+
+
+def call_deltas(to_wire: ChunkEncoder, *pieces: tuple[str, str, str]) -> list[Any]:
+    """What is sent of pieces of arguments: of which call, of which tool, the text."""
+    events = [
+        Delta(seq, seq, "arguments", text.encode(), CallName(call_id, name))
+        for seq, (call_id, name, text) in enumerate(pieces, 1)
+    ]
+    return [json.loads(data)["choices"][0]["delta"] for data in sent(to_wire, *events)]
+
+
+def test_a_call_s_first_piece_says_which_it_is_and_the_others_its_index_alone() -> None:
+    assert call_deltas(encoder(), ("a", "f", '{"x":'), ("a", "f", " 1}")) == [
+        {"tool_calls": [{"index": 0, "id": "a", "type": "function", "function": {"name": "f", "arguments": '{"x":'}}]},
+        {"tool_calls": [{"index": 0, "function": {"arguments": " 1}"}}]},
+    ]
+
+
+def test_calls_are_counted_from_zero_in_the_order_in_which_they_begin_however_they_are_mixed() -> None:
+    pieces = [("a", "f", "{"), ("b", "f", "{"), ("a", "f", "}"), ("c", "g", "{}"), ("b", "f", "}")]
+    told = [delta["tool_calls"][0] for delta in call_deltas(encoder(), *pieces)]
+    assert [call["index"] for call in told] == [0, 1, 0, 2, 1]
+    assert [call.get("id") for call in told] == ["a", "b", None, "c", None]
+    assert [call["function"].get("name") for call in told] == ["f", "f", None, "g", None]
+
+
+@pytest.mark.parametrize("text", ["\0", "a\n\nb\r", '"\\', "\u2028\u2029\x85", "🎉", "%b%s{}", '{"tool_calls":[]}'])
+def test_any_arguments_of_any_call_stay_within_their_event(text: str) -> None:
+    first, second = call_deltas(encoder(model="\0"), (text, text, text), (text, text, text))
+    assert first["tool_calls"][0] == {
+        "index": 0, "id": text, "type": "function", "function": {"name": text, "arguments": text},
+    }  # fmt: skip
+    assert second["tool_calls"][0] == {"index": 0, "function": {"arguments": text}}
+
+
+def test_a_complete_call_is_not_told_again_and_the_end_says_that_there_are_calls() -> None:
+    call = StreamToolCall(stream_id="str_1", seq=3, call_id="a", name="f", arguments="{}", by="client")
+    end = stream_events.ended(4, finish_reason="tool_calls", usage=USAGE)
+    opening, piece, last, done = sent(
+        encoder(), stream_events.started(1), Delta(2, 2, "arguments", b"{}", CallName("a", "f")), call, end
+    )
+    assert "role" in opening
+    assert '"arguments":"{}"' in piece
+    assert json.loads(last)["choices"][0] == {
+        "index": 0, "delta": {}, "logprobs": None, "finish_reason": "tool_calls",
+    }  # fmt: skip
+    assert done == "[DONE]"
+
+
+def test_what_the_server_has_tried_again_is_not_tried_again_by_an_sdk() -> None:
+    info = ProviderRateLimited("slow down", retry_after_ms=1500).info("req_1")
+    answer = openai_error_response(info, was_retried=True)
+    assert answer.headers["x-should-retry"] == "false"
+    assert "retry-after-ms" not in answer.headers
+    assert answer.headers["retry-after"] == "2", "for people"
+    assert retry_headers(ErrorInfo(kind="invalid_params", message="no", retryable=False, request_id="r"), 400) == {}

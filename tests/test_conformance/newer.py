@@ -16,8 +16,8 @@ _WIDTH = 3
 
 def _added(stream_id: str, before: int) -> list[Message]:
     weather = {"stream_id": stream_id, "seq": before + 1, "sky": ["blue", None]}
-    arguments = {"stream_id": stream_id, "from": before + 2, "seq": before + 3, "arguments": "{}", "call_id": "x"}
-    return [_notification("stream/weather", weather), _notification("stream/delta", arguments)]
+    painting = {"stream_id": stream_id, "from": before + 2, "seq": before + 3, "painting": "a boat", "easel": "x"}
+    return [_notification("stream/weather", weather), _notification("stream/delta", painting)]
 
 
 def _request(frame: str | bytes) -> dict[str, Any]:

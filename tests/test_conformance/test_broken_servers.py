@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from archer_ws.conformance.registry import all_checks
+from tests.test_conformance.calling import calling, put
 from tests.test_conformance.conftest import TOKEN, StartServer, conform
 from tests.test_conformance.meddling import Honest, Message, meddler
 from tests.test_conformance.newer import newer
@@ -180,6 +181,31 @@ class AlwaysStreams(DropsParams):
     names = ("stream",)
 
 
+class IgnoresHowToWait(DropsParams):
+    names = ("on_tool_call",)
+
+
+class IgnoresFormats(DropsParams):
+    names = ("response_format",)
+
+
+class IgnoresTools(DropsParams):
+    names = ("tools", "tool_choice")
+
+
+class JoinsParts(Honest):
+    """Parts become one text, those that are none are left out."""
+
+    def up(self, frame: str | bytes) -> list[str | bytes]:
+        request = _json(frame)
+        if isinstance(request, dict) and request.get("method") == "chat/send":
+            for message in request["params"].get("messages", []):
+                if isinstance(message["content"], list):
+                    message["content"] = " ".join(part.get("text", "") for part in message["content"])
+            return [_text(request)]
+        return [frame]
+
+
 def _json(frame: str | bytes) -> Any:
     try:
         return json.loads(frame)
@@ -291,6 +317,40 @@ BROKEN: dict[str, tuple[str, Callable[[], Honest]]] = {
         "discover_lists_everything",
         answering("rpc.discover", lambda message: _result(message, methods=message["result"]["methods"][1:])),
     ),
+    "leaves pictures out": ("pictures_are_told", JoinsParts),
+    "joins parts by a blank": ("text_parts_are_one_text", JoinsParts),
+    "ends where it should wait": ("waiting_is_told", IgnoresHowToWait),
+    "ignores formats": ("formats_are_told", IgnoresFormats),
+    "ignores nested tools": ("nested_tools_are_told", IgnoresTools),
+    "chooses what is not there": ("choices_name_a_tool", IgnoresTools),
+    "takes two tools of one name": ("tools_have_names_of_their_own", IgnoresTools),
+    "does not say which result": (
+        "results_need_an_open_call",
+        errors(lambda message: _error_data(message, errors=[])),
+    ),
+    "loses a piece of the arguments": ("calls_are_whole", calling(lambda events: [*events[:2], *events[3:]])),
+    "has no deltas of a call": ("calls_are_whole", calling(lambda events: [events[0], *events[2:]])),
+    "renames the tool": ("calls_are_whole", calling(lambda events: put(events, 4, name="get_wind"))),
+    "renames the tool in its deltas": ("calls_are_whole", calling(lambda events: put(events, 2, name="get_wind"))),
+    "calls twice": ("calls_are_whole", calling(lambda events: [*events[:4], *events[3:]])),
+    "forgets a call": ("calls_are_whole", calling(lambda events: [*events[:4], *events[5:]])),
+    "forgets all calls": ("calls_are_whole", calling(lambda events: events[-1:])),
+    "writes behind calls": (
+        "calls_are_whole",
+        calling(lambda events: [*events[:4], ("delta", {"content": "x"}), *events[4:]]),
+    ),
+    "stops as if nothing were called": (
+        "calls_are_whole",
+        calling(lambda events: put(events, 5, finish_reason="stop")),
+    ),
+    "calls and is cancelled": (
+        "calls_are_whole",
+        calling(lambda events: put(events, 5, status="cancelled", reason="client")),
+    ),
+    "has arguments without a call": (
+        "messages_fit",
+        calling(lambda events: [("delta", {"arguments": "{}"}), *events[1:]]),
+    ),
     "has no retry_after_ms": (
         "streams_are_limited",
         errors(lambda message: _error(message, data=_without(message["error"]["data"], "retry_after_ms")[0])),
@@ -301,6 +361,13 @@ BROKEN: dict[str, tuple[str, Callable[[], Honest]]] = {
 async def test_it_is_not_the_proxy_that_is_found_out(start_server: StartServer) -> None:
     names = {name for name, _ in BROKEN.values()}
     async with start_server(auth_token=TOKEN) as address, meddler(address, Honest) as url:
+        outcomes = await conform(address, *names, through=url, token=TOKEN)
+    assert [outcome for outcome in outcomes if outcome.state != "ok"] == []
+
+
+async def test_a_server_whose_model_calls_tools_passes(start_server: StartServer) -> None:
+    async with start_server(auth_token=TOKEN) as address, meddler(address, calling(lambda events: events)) as url:
+        names = ("calls_are_whole", "events_come_in_order", "messages_fit", "an_answer_takes_its_course")
         outcomes = await conform(address, *names, through=url, token=TOKEN)
     assert [outcome for outcome in outcomes if outcome.state != "ok"] == []
 

@@ -37,9 +37,9 @@ def test_the_least_request() -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "bound"), [("claude-3-opus-20240229", 4096), ("claude-opus-5-5", 8192), ("a-proxys-model", 8192)]
+    ("model", "bound"), [("claude-3-opus-20240229", 4096), ("claude-opus-5-5", 128_000), ("a-proxys-model", 8192)]
 )
-def test_the_bound_that_the_api_needs_is_within_the_models(model: str, bound: int) -> None:
+def test_the_bound_that_the_api_needs_is_the_models_own(model: str, bound: int) -> None:
     assert body_of(said(("user", "Hi")), model)["max_tokens"] == bound
 
 

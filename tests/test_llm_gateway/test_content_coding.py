@@ -58,7 +58,7 @@ def test_a_small_body_that_unpacks_to_a_large_one_is_unpacked_as_it_is_asked_for
     assert decoder.has_more
 
 
-@pytest.mark.parametrize("packed", [b"not gzip", gzip.compress(TEXT)[:10] + b"\xff" * 20])
+@pytest.mark.parametrize("packed", [b"not gzip", gzip.compress(TEXT)[:10] + b"\xff" * 20], ids=["no head", "no body"])
 def test_what_is_not_compressed_as_it_says_is_told(packed: bytes) -> None:
     with pytest.raises(DecodingError):
         unpacked("gzip", packed, 100)

@@ -26,6 +26,7 @@ from archer_ws.llm_gateway.resilience.retry import (
 )
 from archer_ws.llm_gateway.tools import Tool
 from archer_ws.llm_gateway.types import ChatOptions
+from tests.fakes.calls import piece
 from tests.fakes.scripted_adapter import ScriptedAdapter
 from tests.fakes.scripted_server import forever
 
@@ -229,3 +230,19 @@ def test_pauses_are_jittered_within_a_growing_bound(attempt: int) -> None:
     pause_s = RetryPolicy(max_retries=10).pause_s(attempt, ProviderUnavailable("busy"))
     assert pause_s is not None
     assert 0 <= pause_s <= min(LONGEST_PAUSE_S, 0.5 * 2**attempt)
+
+
+async def test_after_the_first_arguments_nothing_is_tried_again() -> None:
+    adapter = ScriptedAdapter([piece("c1", "get_weather", "{"), BUSY], ["more"])
+    with pytest.raises(ProviderUnavailable):
+        await run(adapter)
+    assert adapter.tries == 1
+
+
+async def test_arguments_are_the_first_text_and_signs_of_life() -> None:
+    # github/copilot-cli#4286, AntigmaLabs/ante#187
+    pieces = [piece("c1", "get_weather", "x") for _ in range(5)]
+    adapter = ScriptedAdapter([*pieces, forever()])
+    with pytest.raises(ProviderTimeout) as late:
+        await run(adapter, patience(0, first_token_s=60, idle_s=0.05))
+    assert "fell silent" in late.value.message

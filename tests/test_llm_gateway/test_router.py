@@ -121,6 +121,39 @@ def test_the_embedded_models_own_defaults_come_after_the_request_and_the_owner_a
     assert (route.temperature, route.max_tokens) == (0.7, 2048)
 
 
+def test_without_the_defaults_only_what_the_models_authors_advise_is_filled_in(make_settings: MakeSettings) -> None:
+    owners = LLMRouter(make_settings(llm_temperature=0.1, llm_max_tokens=7))
+    route = owners.resolve(ask(model="gpt-4o"), with_defaults=False)
+    assert (route.temperature, route.max_tokens, route.answer_tokens) == (None, None, 16_384)
+    assert owners.resolve(ask(model="llama3.2"), with_defaults=False).answer_tokens is None
+    asked = owners.resolve(ask(model="gpt-4o", temperature=1, max_tokens=5), with_defaults=False)
+    assert (asked.temperature, asked.max_tokens, asked.answer_tokens) == (1, 5, 5)
+    embedded = LLMRouter(make_settings(llm_provider="local", llm_temperature=0.7, llm_max_tokens=2048))
+    advised = embedded.resolve(ask(), with_defaults=False)
+    assert (advised.temperature, advised.max_tokens) == (0.2, 400)
+
+
+@pytest.mark.parametrize(
+    ("asked", "refused"),
+    [
+        ({"model": "gpt-4o", "temperature": 1, "top_p": 0.5, "seed": 1, "stop": ["x"]}, set()),
+        ({"model": "o3", "temperature": 1, "top_p": 0.5, "seed": 1, "stop": ["x"]}, {"temperature", "top_p", "stop"}),
+        ({"model": "o3", "seed": 1}, set()),
+        ({"model": "claude-opus-4-6", "temperature": 1, "top_p": 0.5, "seed": 1}, {"top_p", "seed"}),
+        ({"model": "claude-opus-4-6", "top_p": 0.5}, set()),
+    ],
+)
+def test_what_a_model_will_not_be_sent_is_known_beforehand(
+    make_settings: MakeSettings, asked: dict[str, object], refused: set[str]
+) -> None:
+    assert LLMRouter(make_settings()).left_out(ask(**asked)) == refused
+
+
+def test_what_the_owner_says_that_a_server_refuses_is_left_out_too(make_settings: MakeSettings) -> None:
+    router = LLMRouter(make_settings(openai_omit="seed,max_tokens"))
+    assert router.left_out(ask(model="gpt-4o", seed=1, max_tokens=5, temperature=1)) == {"seed", "max_tokens"}
+
+
 def test_a_model_that_takes_no_temperature_is_sent_no_default(make_settings: MakeSettings) -> None:
     router = LLMRouter(make_settings())
     assert router.resolve(ask(model="o1")).temperature is None

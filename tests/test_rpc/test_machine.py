@@ -30,6 +30,7 @@ from archer_ws.sessions.storage.memory import MemoryStore
 from archer_ws.sessions.streams.gates import ManagerLimits, ProviderGate, StreamQuota
 from archer_ws.sessions.streams.memory_log import MemoryLog
 from archer_ws.sessions.streams.stream import Stream
+from tests.fakes.calls import piece
 from tests.fakes.rpc_peer import MemoryTransport, RpcPeer
 from tests.fakes.scripted_gateway import Call, ScriptedGateway
 from tests.test_rpc.conftest import METHODS, OneModel
@@ -146,18 +147,27 @@ class ArcherMachine(RuleBasedStateMachine):
     def cancel(self, client: Client, name: str) -> None:
         self._request(client, "stream/cancel", stream_id=name)
 
-    @rule(name=names, text=st.sampled_from(["a", "bc ", "ä", "\U0001f600", "long " * 5000]), thinks=st.booleans())
-    def say(self, name: str, text: str, thinks: bool) -> None:
+    @rule(
+        name=names,
+        text=st.sampled_from(["a", "bc ", "ä", "\U0001f600", "long " * 5000]),
+        kind=st.sampled_from(["content", "content", "reasoning", "call1", "call2"]),
+    )
+    def say(self, name: str, text: str, kind: str) -> None:
         call = self.calls().get(name)
-        if call is not None:
-            call.say(StreamChunk(content="" if thinks else text, reasoning=text if thinks else None))
-            if not thinks:
-                self.said[name] += text
+        if call is None:
+            return
+        if kind == "content":
+            call.say(text)
+            self.said[name] += text
+        elif kind == "reasoning":
+            call.say(StreamChunk(content="", reasoning=text))
+        else:
+            call.say(piece(kind, "get_weather", text))
 
-    @rule(name=names)
-    def finish(self, name: str) -> None:
+    @rule(name=names, finish_reason=st.sampled_from(["stop", "tool_calls"]))
+    def finish(self, name: str, finish_reason: str) -> None:
         if call := self.calls().get(name):
-            call.finish()
+            call.finish(finish_reason)
 
     @rule(name=names, truncated=st.booleans())
     def fail(self, name: str, truncated: bool) -> None:
@@ -293,6 +303,12 @@ class ArcherMachine(RuleBasedStateMachine):
                     assert seen.ended is not None
                     assert seen.ended["status"] == known.status
                     assert seen.content == text
+                    assert seen.arguments == {call: known.log.arguments(call) for call in seen.arguments}
+                    assert sum(map(len, seen.arguments.values())) == len(known.log.text("arguments"))
+                    made = known.finish_reason == "tool_calls" and known.status == "completed"
+                    assert {call["call_id"]: call["arguments"] for call in seen.calls} == (
+                        seen.arguments if made else {}
+                    )
         assert self.manager.running == 0
         assert all(call.closed.is_set() for call in self.gateway.calls), "a provider's connection was left open"
 

@@ -33,6 +33,8 @@ export function told(notification: Notification): string | undefined {
       const ended: StreamEnded = notification.params;
       return ended.status;
     }
+    case "stream/tool_call":
+      return `${notification.params.name} ${notification.params.arguments satisfies string}`;
     case "stream/started":
     case "stream/progress":
     case "$/heartbeat":

@@ -10,27 +10,27 @@ from archer_ws.sessions.history import estimate_tokens
 from archer_ws.sessions.history import fit_history as fit
 from archer_ws.sessions.storage.conversation import Entry
 
-SYSTEM, USER, ASSISTANT = MessageRole.SYSTEM, MessageRole.USER, MessageRole.ASSISTANT
+SYSTEM, USER, ASSISTANT, TOOL = MessageRole
 
 
 def said(role: MessageRole, content: str) -> ChatMessage:
-    return ChatMessage(role=role, content=content)
+    return ChatMessage(role=role, content=content, call_id="call1" if role is TOOL else None)
 
 
 def fit_history(
-    history: list[ChatMessage], turn: list[ChatMessage], budget_tokens: int | None
+    history: list[ChatMessage], turn: list[ChatMessage], budget_tokens: int | None, *, goes_on: bool = False
 ) -> tuple[list[ChatMessage], int]:
     """What is sent, and how many messages were left out."""
     entries = [Entry.of(message, "str_1", "completed", utc_now()) for message in history]
     system = [entry for entry in entries if entry.chat.role is SYSTEM]
-    fitted = fit(entries, system, estimate_tokens(turn), budget_tokens)
+    fitted = fit(entries, system, estimate_tokens(turn), budget_tokens, goes_on=goes_on)
     assert fitted.tokens == estimate_tokens(fitted.messages)
     return [*fitted.messages, *turn], fitted.dropped
 
 
 messages = st.builds(
     said,
-    st.sampled_from([SYSTEM, USER, USER, ASSISTANT, ASSISTANT]),
+    st.sampled_from([SYSTEM, USER, USER, ASSISTANT, ASSISTANT, TOOL]),
     st.text(st.sampled_from("aé😀"), max_size=40),
 )
 turns = st.lists(st.builds(said, st.sampled_from([SYSTEM, USER]), st.text("x", max_size=40)), min_size=1, max_size=3)
@@ -44,7 +44,7 @@ def expected_fit(
     for count in range(len(droppable) + 1):
         gone = set(droppable[:count])
         kept = [message for position, message in enumerate(history) if position not in gone]
-        orphaned = 0 < count < len(droppable) and history[droppable[count]].role is ASSISTANT
+        orphaned = 0 < count < len(droppable) and history[droppable[count]].role is not USER
         if estimate_tokens(kept) + estimate_tokens(turn) <= budget_tokens and not orphaned:
             return [*kept, *turn], count
     return [*(message for message in history if message.role is SYSTEM), *turn], len(droppable)
@@ -76,6 +76,21 @@ def test_what_is_sent_fits_keeps_the_turn_and_never_begins_with_an_orphaned_answ
         assert estimate_tokens(sent) <= budget_tokens
     if dropped and spoken:
         assert spoken[0].role is USER
+
+
+@settings(deadline=None)
+@given(st.lists(messages, max_size=12), st.integers(0, 200))
+def test_the_turn_that_new_results_go_on_with_stays_whole_and_nothing_else_that_does_not_fit(
+    history: list[ChatMessage], budget_tokens: int
+) -> None:
+    results = [said(TOOL, "result")]
+    begins = max((place for place, message in enumerate(history) if message.role is USER), default=0)
+    cut, dropped = fit_history(history, results, budget_tokens)
+    sent, dropped_less = fit_history(history, results, budget_tokens, goes_on=True)
+    least = [*(message for message in history[:begins] if message.role is SYSTEM), *history[begins:], *results]
+    assert sent == max(cut, least, key=len)
+    assert dropped_less <= dropped
+    assert len(sent) + dropped_less == len(history) + 1
 
 
 @given(st.lists(messages, max_size=12), turns)

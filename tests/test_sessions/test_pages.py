@@ -6,6 +6,7 @@ import pytest
 
 from archer_ws.core.exceptions import InvalidParams
 from archer_ws.core.limits import PAGE_BYTES_MAX, PAGE_ITEMS_MAX
+from archer_ws.llm_gateway.tools import ToolCall
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole
 from archer_ws.sessions.conversations import Conversations
 from archer_ws.sessions.manager import SessionManager
@@ -176,3 +177,19 @@ async def test_a_question_asked_while_the_history_grows_gets_all_of_it(
     assert [message.content for message in gateway.calls[2].messages] == ["0", "answer 0", "1", "answer 1", "2"]
     async with asyncio.timeout(10):
         assert (await store.get("me", "s")).message_count == 6
+
+
+async def test_the_arguments_of_calls_count_in_a_page(conversations: Conversations, store: MemoryStore) -> None:
+    await conversations.create("me", SessionCreate(session_id="s"))
+    question = ChatMessage(role=MessageRole.USER, content="q")
+    for number in range(4):
+        (stored,) = await store.append_turn("me", "s", [question], stream_id=f"str_{number}", replace_from=None)
+        calls = [ToolCall(call_id=f"c{number}", name="t", arguments=f'{{"a": "{"x" * 200_000}"}}')]
+        await store.append_answer(
+            "me", "s", "", calls=calls, after=stored.message_id, stream_id=f"str_{number}", status="completed"
+        )
+
+    page = await conversations.get("me", "s")
+
+    assert len([message for message in page.messages if message.tool_calls]) == 2
+    assert page.next_cursor is not None

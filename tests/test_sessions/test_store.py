@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
-from archer_ws.core.exceptions import InvalidParams, SessionNotFound
+from archer_ws.core.exceptions import Conflict, InvalidParams, SessionNotFound
 from archer_ws.core.ids import is_valid_id
+from archer_ws.llm_gateway.tools import ToolCall
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole
 from archer_ws.sessions.storage.memory import MemoryStore, SessionStore
 
@@ -305,3 +307,63 @@ async def test_a_cursor_that_is_none_of_ours_is_refused(store: SessionStore, cur
 
     with pytest.raises(InvalidParams, match="cursor"):
         await store.page("ann", 10, cursor)
+
+
+def tool(call_id: str, content: str = "sunny", **fields: Any) -> ChatMessage:
+    return ChatMessage(role=MessageRole.TOOL, call_id=call_id, content=content, **fields)
+
+
+async def call_tools(store: SessionStore, after: str, *call_ids: str) -> None:
+    calls = [
+        ToolCall(call_id=call_id, name="get_weather", arguments='{"b": 1, "a": 12345678901234567890}')
+        for call_id in call_ids
+    ]
+    await store.append_answer("ann", "s1", "", calls=calls, after=after, stream_id="str_1", status="completed")
+
+
+async def test_calls_and_results_are_kept_as_they_were_said(store: SessionStore) -> None:
+    await create(store, "s1")
+    (asked,) = await append(store, ["weather?"])
+    await call_tools(store, asked, "c1", "c2")
+    turn = [tool("c2", "no", status="denied"), tool("c1")]
+    stored = await store.append_turn("ann", "s1", turn, stream_id="str_2", replace_from=None)
+
+    question, answered, *results = await store.messages("ann", "s1")
+    assert [call.call_id for call in answered.tool_calls or ()] == ["c1", "c2"]
+    assert {call.arguments for call in answered.tool_calls or ()} == {'{"b": 1, "a": 12345678901234567890}'}
+    assert (answered.content, question.tool_calls, question.result_status) == ("", None, None)
+    assert results == stored
+    assert [(each.call_id, each.content, each.result_status) for each in results] == [
+        ("c2", "no", "denied"),
+        ("c1", "sunny", "ok"),
+    ]
+    sent = await store.history("ann", "s1", before=results[0].message_id, turn_tokens=0, budget_tokens=0)
+    assert [message.content for message in sent.messages] == ["weather?", ""], "the loop that goes on stays whole"
+    assert sent.messages[1].tool_calls == answered.tool_calls
+
+
+async def test_only_open_calls_are_answered_and_a_refused_turn_changes_nothing(store: SessionStore) -> None:
+    await create(store, "s1")
+    (asked,) = await append(store, ["weather?"])
+    await call_tools(store, asked, "c1")
+    for turn in ([tool("c2")], [tool("c1"), tool("c1")]):
+        with pytest.raises(InvalidParams):
+            await store.append_turn("ann", "s1", turn, stream_id="str_2", replace_from=None)
+    with pytest.raises(InvalidParams):
+        # Its call goes with what is replaced.
+        await store.append_turn("ann", "s1", [tool("c1")], stream_id="str_2", replace_from=asked)
+    assert await contents(store) == ["weather?", ""]
+    await store.append_turn("ann", "s1", [tool("c1")], stream_id="str_2", replace_from=None)
+
+
+async def test_a_message_keeps_its_own_id_unless_another_has_it(store: SessionStore) -> None:
+    await create(store, "s1", "s2")
+    turn = [ChatMessage(role=MessageRole.USER, content="hi", message_id="mine")]
+    await store.append_turn("ann", "s1", turn, stream_id="str_1", replace_from=None)
+    with pytest.raises(Conflict):
+        await store.append_turn("ann", "s1", turn, stream_id="str_2", replace_from=None)
+    assert await contents(store) == ["hi"]
+    await store.append_turn("ann", "s2", turn, stream_id="str_3", replace_from=None)
+    (again,) = await store.append_turn("ann", "s1", turn, stream_id="str_4", replace_from="mine")
+    assert again.message_id == "mine"
+    assert await contents(store) == ["hi"]

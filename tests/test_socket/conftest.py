@@ -21,7 +21,7 @@ from archer_ws.main import create_app
 from archer_ws.rpc import connection, dispatcher
 from archer_ws.server import http_bodies, http_protocol, http_stalls, ws_inbound, ws_protocol
 from archer_ws.server.http_protocol import BoundedHeadProtocol
-from archer_ws.server.server import ArcherServer
+from archer_ws.server.server import ArcherServer, websocket_protocol
 from archer_ws.server.ws_protocol import WatchedWebSocketProtocol
 from tests.conftest import MakeSettings
 from tests.fakes.ollama_api import Answer, ollama_server, ollama_show, ollama_tags
@@ -61,10 +61,10 @@ StartEcho = Callable[..., AbstractAsyncContextManager[Echo]]
 
 @pytest.fixture
 def start_echo() -> StartEcho:
-    """`async with start_echo(**uvicorn_settings) as echo`."""
+    """`async with start_echo(limits=…, **uvicorn_settings) as echo`."""
 
     @asynccontextmanager
-    async def start(**config: Any) -> AsyncIterator[Echo]:
+    async def start(*, limits: Limits = Limits(), **config: Any) -> AsyncIterator[Echo]:
         async def app(scope: Any, receive: Any, send: Any) -> None:
             await receive()
             await echo.may_accept.wait()
@@ -84,7 +84,7 @@ def start_echo() -> StartEcho:
                 log_config=None,
                 lifespan="off",
                 http=BoundedHeadProtocol,
-                ws=WatchedWebSocketProtocol,
+                ws=websocket_protocol(limits),
                 **settings,
             )
         )
@@ -158,7 +158,7 @@ def start_socketed(make_settings: MakeSettings) -> StartSocketed:
         async with scripted_server() as ollama:
             app = create_app(make_settings(**{"ollama_host": ollama.url, "max_retries": 0, **values}), limits=limits)
             listener = socket.create_server(("127.0.0.1", 0))
-            server = ArcherServer(app, drain_s=drain_s, on_ready=lambda _: None)
+            server = ArcherServer(app, drain_s=drain_s, on_ready=lambda _: None, limits=limits)
             address = "127.0.0.1:{1}".format(*listener.getsockname())
             running = asyncio.create_task(server.serve([listener]))
             archer = Socketed(address, server, ollama, running, app)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import websockets
 
+from archer_ws.core.limits import Limits
 from tests.conftest import StartArcher
 from tests.fakes.ollama_api import ollama_line, ollama_stream
 from tests.fakes.raw_websocket import CLOSE, TEXT, raw_websocket, request
@@ -111,13 +112,12 @@ async def test_a_client_that_lags_gets_all_events_before_the_close(start_sockete
 
 
 async def test_a_client_that_does_not_read_cannot_hold_up_the_stop(
-    start_socketed: StartSocketed, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    start_socketed: StartSocketed, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("archer_ws.server.server.FLUSH_S", 0.5)
     piece = ollama_line("\x01" * 400_000)
     async with (
         asyncio.timeout(LIMIT_S),
-        start_socketed(drain_s=0.2) as archer,
+        start_socketed(drain_s=0.2, limits=Limits(flush_s=0.5)) as archer,
         raw_websocket(archer.address, receive_buffer=4096) as stuck,
         archer.peer() as peer,
     ):

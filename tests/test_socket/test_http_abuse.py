@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from archer_ws.core.limits import MAX_HEAD_BYTES, PIPELINED_REQUESTS_MAX
-from archer_ws.server import http_bodies, http_stalls
+from archer_ws.core.limits import MAX_HEAD_BYTES, PIPELINED_REQUESTS_MAX, Limits
 from tests.fakes.ollama_api import ollama_stream
 from tests.fakes.scripted_server import forever
 from tests.test_socket.conftest import Socketed, StartSocketed, assert_quiet, lines, until
@@ -174,12 +173,11 @@ async def test_what_stands_behind_the_body_is_no_header(
     ids=["no credential", "no credential, in chunks", "too large", "no such path"],
 )
 async def test_behind_a_refusal_the_connection_ends_though_the_body_goes_on(
-    start_socketed: StartSocketed, monkeypatch: pytest.MonkeyPatch, path: bytes, fields: bytes, status: bytes
+    start_socketed: StartSocketed, path: bytes, fields: bytes, status: bytes
 ) -> None:
-    monkeypatch.setattr(http_bodies, "BODY_REST_S", 0.3)
     async with (
         asyncio.timeout(LIMIT_S),
-        start_socketed(auth_token=TOKEN) as archer,
+        start_socketed(auth_token=TOKEN, limits=Limits(body_rest_s=0.3)) as archer,
         nothing_left(archer),
         connected(archer) as client,
     ):
@@ -207,11 +205,13 @@ async def test_an_answer_arrives_though_its_client_sends_a_whole_large_body_firs
 
 
 async def test_a_body_that_stands_still_is_answered_408_and_one_that_crawls_is_taken(
-    start_socketed: StartSocketed, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    start_socketed: StartSocketed, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(http_bodies, "BODY_PROGRESS_WINDOW_S", 0.4)
-    monkeypatch.setattr(http_bodies, "BODY_PROGRESS_BYTES", 20)
-    async with asyncio.timeout(LIMIT_S), start_socketed() as archer, nothing_left(archer):
+    async with (
+        asyncio.timeout(LIMIT_S),
+        start_socketed(limits=Limits(body_progress_window_s=0.4, body_progress_bytes=20)) as archer,
+        nothing_left(archer),
+    ):
         async with connected(archer) as client:
             await client.send(post(b"/api/v1/sessions", b"Content-Length: 5000\r\n"))
             await client.send(b" " * 10)
@@ -230,17 +230,15 @@ async def test_a_body_that_stands_still_is_answered_408_and_one_that_crawls_is_t
     assert_quiet(caplog)
 
 
-def shorten_deadlines(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_stalls, "WRITE_DEADLINE_S", 0.5)
-    monkeypatch.setattr(http_stalls, "LOOK_EVERY_S", 0.1)
+#: A sixtieth of the real ones.
+SHORT = Limits(write_deadline_s=0.5, look_every_s=0.1)
 
 
 @pytest.mark.parametrize("streams", [True, False], ids=["events", "a whole answer"])
 async def test_a_client_that_takes_nothing_of_its_answer_is_cut_and_its_stream_let_go(
-    start_socketed: StartSocketed, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, streams: bool
+    start_socketed: StartSocketed, caplog: pytest.LogCaptureFixture, streams: bool
 ) -> None:
-    shorten_deadlines(monkeypatch)
-    async with asyncio.timeout(LIMIT_S), start_socketed() as archer, nothing_left(archer):
+    async with asyncio.timeout(LIMIT_S), start_socketed(limits=SHORT) as archer, nothing_left(archer):
         archer.answer(ollama_stream(*["z" * 100_000] * 30))
         async with connected(archer, SMALL_BUFFER) as client:
             await client.send(ask(stream=streams, stream_id="s"))
@@ -256,10 +254,9 @@ async def test_a_client_that_takes_nothing_of_its_answer_is_cut_and_its_stream_l
 
 
 async def test_a_client_that_stalls_on_a_stream_of_its_own_ends_it_as_one_that_leaves_does(
-    start_socketed: StartSocketed, monkeypatch: pytest.MonkeyPatch
+    start_socketed: StartSocketed,
 ) -> None:
-    shorten_deadlines(monkeypatch)
-    async with asyncio.timeout(LIMIT_S), start_socketed() as archer, nothing_left(archer):
+    async with asyncio.timeout(LIMIT_S), start_socketed(limits=SHORT) as archer, nothing_left(archer):
         archer.answer(ollama_stream(*["z" * 100_000] * 30, forever()))
         async with connected(archer, SMALL_BUFFER) as client:
             await client.send(ask(stream=True, stream_id="s"))
@@ -269,10 +266,9 @@ async def test_a_client_that_stalls_on_a_stream_of_its_own_ends_it_as_one_that_l
 
 
 async def test_a_reader_of_events_that_crawls_outlives_many_deadlines(
-    start_socketed: StartSocketed, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    start_socketed: StartSocketed, caplog: pytest.LogCaptureFixture
 ) -> None:
-    shorten_deadlines(monkeypatch)
-    async with asyncio.timeout(LIMIT_S), start_socketed() as archer, nothing_left(archer):
+    async with asyncio.timeout(LIMIT_S), start_socketed(limits=SHORT) as archer, nothing_left(archer):
         archer.answer(ollama_stream(*["y" * 1000] * 1500))
         async with connected(archer, SMALL_BUFFER) as client:
             await client.send(ask(stream=True, stream_id="s"))

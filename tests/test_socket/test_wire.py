@@ -6,8 +6,7 @@ import json
 import pytest
 import websockets
 
-from archer_ws.core.limits import WS_SLICE_BYTES
-from archer_ws.server import ws_inbound
+from archer_ws.core.limits import WS_SLICE_BYTES, Limits
 from tests.fakes.raw_websocket import BINARY, CLOSE, CONT, PING, PONG, TEXT, frame, raw_websocket
 from tests.test_socket.conftest import StartEcho, answers, assert_quiet, lines, until
 
@@ -145,13 +144,10 @@ async def test_thousands_of_messages_in_one_read_wait_unparsed(start_echo: Start
         await sending
 
 
-async def test_pongs_to_a_client_that_does_not_read_do_not_pile_up(
-    start_echo: StartEcho, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(ws_inbound, "IDLE_FRAMES_MAX", 10**9)
+async def test_pongs_to_a_client_that_does_not_read_do_not_pile_up(start_echo: StartEcho) -> None:
     async with (
         asyncio.timeout(LIMIT_S),
-        start_echo() as echo,
+        start_echo(limits=Limits(idle_frames_max=10**9)) as echo,
         raw_websocket(echo.address, "/", receive_buffer=4096) as raw,
     ):
         await raw.head()

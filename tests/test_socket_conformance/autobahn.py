@@ -21,6 +21,7 @@ import kosoku
 import uvicorn
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 
+from archer_ws.core.limits import Limits
 from archer_ws.server.server import _config
 
 RESULTS = Path(__file__).with_name("results.json")
@@ -47,7 +48,7 @@ async def echo(websocket: WebSocket) -> None:
 async def run_cases() -> dict[str, str]:
     """The cases' results in their order: the exchange's verdict, the close's, and the close code that we sent."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(_config(app))
+    server = uvicorn.Server(_config(app, Limits()))
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     url = f"ws://127.0.0.1:{listener.getsockname()[1]}/"
     try:

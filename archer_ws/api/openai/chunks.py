@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from archer_ws.api.openai.errors import error_of_end, openai_error
 from archer_ws.api.streaming.sse import DONE
 from archer_ws.llm_gateway.types import ChatResponse, TokenUsage
-from archer_ws.sessions.streams.events import Delta, Event, StreamEnded, StreamStarted
+from archer_ws.sessions.streams.events import CallName, Delta, Event, StreamEnded, StreamStarted
 from archer_ws.sessions.streams.stream import Stream
 
 #: Stands for the text in the constant part of a chunk.
@@ -21,12 +21,30 @@ _MARK = "\0"
 _ENCODED_MARK = json.dumps(_MARK).encode()
 
 
+class AnsweredFunction(BaseModel):
+    """Which function the model calls, and with what."""
+
+    name: str
+    arguments: str = Field(description="JSON text of an object, as the model wrote it; `{}` for none.")
+
+
+class AnsweredCall(BaseModel):
+    """A call that the model made."""
+
+    id: str = Field(description="To be sent back as the result's `tool_call_id`.")
+    type: Literal["function"] = "function"
+    function: AnsweredFunction
+
+
 class AnswerMessage(BaseModel):
-    """What the model said."""
+    """What the model said, and the calls that it made."""
 
     role: Literal["assistant"] = "assistant"
-    content: str
+    content: str | None = Field(description="The text; null where there are calls alone.")
     refusal: None = None
+    tool_calls: list[AnsweredCall] | None = Field(
+        default=None, exclude_if=lambda calls: calls is None, description="The calls, in order: run them."
+    )
     reasoning_content: str | None = Field(
         default=None, exclude_if=lambda text: text is None, description="The model's visible reasoning."
     )
@@ -38,7 +56,7 @@ class Choice(BaseModel):
     index: int = 0
     message: AnswerMessage
     logprobs: None = None
-    finish_reason: str = Field(description="stop, length or content_filter.")
+    finish_reason: str = Field(description="stop, length, tool_calls or content_filter.")
 
 
 class PromptDetails(BaseModel):
@@ -104,7 +122,13 @@ class ChatCompletion(BaseModel):
 
 def completion(answer: ChatResponse) -> ChatCompletion:
     """A completed answer as OpenAI's."""
-    message = AnswerMessage(content=answer.content, reasoning_content=answer.reasoning)
+    calls = [
+        AnsweredCall(id=call.call_id, function=AnsweredFunction(name=call.name, arguments=call.arguments))
+        for call in answer.tool_calls or ()
+    ]
+    message = AnswerMessage(
+        content=answer.content or (None if calls else ""), tool_calls=calls or None, reasoning_content=answer.reasoning
+    )
     return ChatCompletion(
         id=answer.id,
         created=int(answer.created_at.timestamp()),
@@ -134,26 +158,53 @@ class ChunkEncoder:
             "created": int(stream.created_at.timestamp()),
             "model": identity.model,
         }
-        self._around_content = self._around("content")
-        self._around_reasoning = self._around("reasoning_content")
+        self._around_content = self._around({"content": _MARK})
+        self._around_reasoning = self._around({"reasoning_content": _MARK})
+        #: By a call's id, once its first piece is sent. Its place among the calls is its index.
+        self._around_calls: dict[str, tuple[bytes, bytes]] = {}
+        #: Of the last piece's call: most pieces are of the same.
+        self._call: CallName | None = None
+        self._around_call = self._around_content
         self._began = False
 
     def __call__(self, event: Event) -> bytes:
         """The event's bytes on the wire; none for what OpenAI's API has no word for."""
         match event:
             case Delta():
-                before, after = self._around_content if event.kind == "content" else self._around_reasoning
+                if event.kind == "content":
+                    before, after = self._around_content
+                elif event.call is not None and event.call is self._call:
+                    before, after = self._around_call
+                else:
+                    before, after = self._around_other(event)
                 return b"%b%b%b" % (before, encode_basestring(event.text.decode()).encode(), after)
             case StreamStarted():
                 return self._opening()
             case StreamEnded():
                 return self._end(event)
             case _:
-                return b""  # OpenAI's API has nothing like it.
+                return b""  # OpenAI's API has nothing like it; of a complete call, the pieces are sent.
 
-    def _around(self, field: str) -> tuple[bytes, bytes]:
+    def _around_other(self, delta: Delta) -> tuple[bytes, bytes]:
+        """What stands before and after reasoning, or arguments of another call than the last piece's."""
+        if delta.call is None:
+            return self._around_reasoning
+        call_id, name = delta.call
+        known = self._around_calls.get(call_id)
+        if known is not None:
+            self._call, self._around_call = delta.call, known
+            return known
+        # The first piece of a call says which it is; the others, only its index.
+        index = len(self._around_calls)
+        others = self._around({"tool_calls": [{"index": index, "function": {"arguments": _MARK}}]})
+        self._around_calls[call_id] = self._around_call = others
+        self._call = delta.call
+        function = {"name": name, "arguments": _MARK}
+        return self._around({"tool_calls": [{"index": index, "id": call_id, "type": "function", "function": function}]})
+
+    def _around(self, delta: dict[str, Any]) -> tuple[bytes, bytes]:
         # The last one: what clients named stands before it.
-        before, _, after = self._chunk({field: _MARK}, None).rpartition(_ENCODED_MARK)
+        before, _, after = self._chunk(delta, None).rpartition(_ENCODED_MARK)
         return before, after
 
     def _opening(self) -> bytes:

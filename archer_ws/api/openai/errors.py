@@ -4,7 +4,6 @@
 the status. Its SDKs try 408, 409, 429 and 5xx again on their own, and obey `x-should-retry: false`.
 """
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,9 +12,10 @@ from starlette.responses import JSONResponse
 from starlette.types import Scope
 
 from archer_ws.api.http.error_forms import error_json
+from archer_ws.api.openai.places import as_param, in_openai_places
 from archer_ws.api.signposts.dialects import Dialect, dialect_of
 from archer_ws.api.signposts.foreign_errors import sentences
-from archer_ws.core.exceptions import ArcherError, Draining, ErrorInfo, InvalidParams, http_status
+from archer_ws.core.exceptions import ArcherError, Draining, ErrorInfo, http_status
 from archer_ws.sessions.streams.events import StreamEnded
 
 #: nginx's and Google's status for a request that was cancelled: no SDK tries it again.
@@ -35,6 +35,7 @@ _TYPE_OF_STATUS: Mapping[int, str] = {401: "authentication_error", 403: "permiss
 _CODE: Mapping[str, str] = {
     "unauthenticated": "invalid_api_key",
     "invalid_params": "invalid_value",
+    "unsupported": "unsupported_parameter",
     "context_too_long": "context_length_exceeded",
     "provider_quota": "insufficient_quota",
     "provider_rate_limited": "rate_limit_exceeded",
@@ -42,11 +43,6 @@ _CODE: Mapping[str, str] = {
 }
 #: What an error is about where its own places do not tell.
 _PARAM: Mapping[str, str] = {"model_not_found": "model", "context_too_long": "messages"}
-_INDEX = re.compile(r"\.(\d+)(?=\.|$)")
-
-
-class UnsupportedParameter(InvalidParams):
-    """A parameter of OpenAI's API that would change the answer, and that is not served here."""
 
 
 class OpenAIError(BaseModel):
@@ -77,29 +73,35 @@ class OpenAIErrors:
         self, error: ArcherError, request_id: str, *, status: int | None, headers: Mapping[str, str]
     ) -> JSONResponse:
         """Their error object."""
-        code = "unsupported_parameter" if isinstance(error, UnsupportedParameter) else None
-        return openai_error_response(error.info(request_id), status=status, code=code, headers=headers)
+        return openai_error_response(error.info(request_id), status=status, headers=headers)
 
 
 def openai_error_response(
-    info: ErrorInfo, *, status: int | None = None, code: str | None = None, headers: Mapping[str, str] | None = None
+    info: ErrorInfo, *, status: int | None = None, was_retried: bool = False, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
-    """The HTTP answer for an error; `status` and `code` override what its kind says."""
+    """The HTTP answer for an error.
+
+    Args:
+        info: what went wrong.
+        status: overrides what its kind says.
+        was_retried: whether the server has tried again before it gave up.
+        headers: further header fields.
+    """
     status = status or openai_status(info.kind)
-    body = openai_error(info, code=code, status=status)
-    return error_json(body, info, status, {**retry_headers(info, status), **(headers or {})})
+    told = retry_headers(info, status, was_retried=was_retried)
+    return error_json(openai_error(info, status=status), info, status, {**told, **(headers or {})})
 
 
-def openai_error(info: ErrorInfo, *, code: str | None = None, status: int | None = None) -> dict[str, Any]:
-    """The body for an error; `code` and `status` override what its kind says."""
+def openai_error(info: ErrorInfo, *, status: int | None = None) -> dict[str, Any]:
+    """The body for an error; `status` overrides what its kind says."""
     status = status or openai_status(info.kind)
     default_type = "server_error" if status >= 500 else "invalid_request_error"
     kind = "insufficient_quota" if info.kind == "provider_quota" else _TYPE_OF_STATUS.get(status, default_type)
     error = OpenAIError(
-        message=sentences(info),
+        message=sentences(in_openai_places(info)),
         type=kind,
-        param=_INDEX.sub(r"[\1]", info.errors[0].path) if info.errors else _PARAM.get(info.kind),
-        code=code or _CODE.get(info.kind, info.kind),
+        param=as_param(info.errors[0].path) if info.errors else _PARAM.get(info.kind),
+        code=_CODE.get(info.kind, info.kind),
     )
     return OpenAIErrorBody(error=error).model_dump()
 
@@ -109,10 +111,14 @@ def openai_status(kind: str) -> int:
     return _STATUS.get(kind) or http_status(kind)
 
 
-def retry_headers(info: ErrorInfo, status: int) -> dict[str, str]:
-    """What tells OpenAI's SDKs whether to try again, and when."""
+def retry_headers(info: ErrorInfo, status: int, *, was_retried: bool = False) -> dict[str, str]:
+    """What tells OpenAI's SDKs whether to try again, and when.
+
+    Not where the server has tried again by itself: two layers that retry multiply, and the caller has waited through
+    our pauses already.
+    """
     if status in {408, 409, 429} or status >= 500:
-        if not info.retryable:
+        if was_retried or not info.retryable:
             return {"X-Should-Retry": "false"}
         if info.retry_after_ms is not None:
             return {"Retry-After-Ms": str(info.retry_after_ms)}

@@ -6,6 +6,7 @@ Which kinds a route gives and what they say is error_answers.py's; the form they
 from typing import Any
 
 from archer_ws.api.openai.errors import OpenAIErrorBody, openai_error, openai_status
+from archer_ws.api.openai.ignored import HEADER
 from archer_ws.api.openapi.error_answers import EXAMPLES
 from archer_ws.api.openapi.success_answers import STREAM_ID_HEADER
 from archer_ws.api.streaming.sse import MEDIA_TYPE
@@ -18,13 +19,19 @@ _CHOICES = (
     '{"index":0,"delta":{"content":"Because"},"logprobs":null,"finish_reason":null}',
     '{"index":0,"delta":{},"logprobs":null,"finish_reason":"stop"}',
 )
+_IGNORED_HEADER = {
+    "description": "The names of what the request has and the model does not get, by commas: fields that change "
+    "nothing, and parameters that the model does not take.",
+    "schema": {"type": "string"},
+}
 _HEADERS = {
     "X-Should-Retry": {
-        "description": "`false` where OpenAI's SDKs would try again, and it would not help.",
+        "description": "`false` where OpenAI's SDKs would try again, and it would not help, or the server has done so.",
         "schema": {"type": "string", "const": "false"},
     },
     "Retry-After": {"description": "When to try again, in whole seconds.", "schema": {"type": "integer", "minimum": 0}},
     "Retry-After-Ms": {"description": "The same, in milliseconds.", "schema": {"type": "integer", "minimum": 0}},
+    HEADER: _IGNORED_HEADER,
 }
 _CANCELLED = ErrorInfo(
     kind="cancelled",
@@ -37,7 +44,7 @@ _CANCELLED = ErrorInfo(
 COMPLETION_ANSWER: dict[str, Any] = {
     "description": "The answer, or with `stream: true` its chunks. A stream that failed or was cancelled ends with an "
     "event whose data is an error, and without `[DONE]`.",
-    "headers": {"X-Stream-ID": STREAM_ID_HEADER},
+    "headers": {"X-Stream-ID": STREAM_ID_HEADER, HEADER: _IGNORED_HEADER},
     "content": {
         MEDIA_TYPE: {
             # One event's, as OpenAPI 3.1's tools have it.

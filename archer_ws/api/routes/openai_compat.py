@@ -4,6 +4,8 @@ The same streams as everywhere else: `X-Stream-ID` (and the answer's `id`) is wh
 will do where no token is configured; where one is, it is the key. Errors get OpenAI's form by openai/errors.py.
 """
 
+from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Path, Request, Response
@@ -14,6 +16,7 @@ from archer_ws.api.dependencies import Principal, RequestId, Services, ServicesD
 from archer_ws.api.http.generation_route import GenerationRoute
 from archer_ws.api.openai.chunks import ChatCompletion, ChunkEncoder, completion
 from archer_ws.api.openai.errors import error_of_end, openai_error_response
+from archer_ws.api.openai.ignored import ignored_header
 from archer_ws.api.openai.requests import CompletionRequest, chat_request
 from archer_ws.api.openapi.error_answers import BODY, GENERATION, GUARDED, PROVIDER
 from archer_ws.api.openapi.openai_answers import COMPLETION_ANSWER, openai_error_answers
@@ -22,12 +25,22 @@ from archer_ws.api.streaming.responses import EventStreamResponse, WholeAnswerRe
 from archer_ws.core.exceptions import Draining, InvalidParams, ModelNotFound, Overloaded
 from archer_ws.llm_gateway.types import ChatMessage, ChatRequest, MessageRole, ModelInfo
 from archer_ws.sessions.manager import Attachment
+from archer_ws.sessions.streams.events import ControlEvent, StreamProgress
+from archer_ws.sessions.streams.log import StreamLog
 from archer_ws.sessions.streams.stream import Stream
 from archer_ws.sessions.views import chat_response
 
 router = APIRouter(prefix=PREFIX, tags=["openai"])
 completions_router = APIRouter(prefix=PREFIX, route_class=GenerationRoute, tags=["openai"])
 
+_WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "The weather in a city, now.",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    },
+}
 EXAMPLES: dict[str, Any] = {
     "plain": {
         "summary": "A question",
@@ -46,6 +59,34 @@ EXAMPLES: dict[str, Any] = {
             "max_completion_tokens": 100,
             "stream": True,
             "stream_options": {"include_usage": True},
+        },
+    },
+    "tool": {
+        "summary": "A tool that the model may call",
+        "value": {
+            "messages": [{"role": "user", "content": "What is the weather in Oslo?"}],
+            "tools": [_WEATHER],
+        },
+    },
+    "result": {
+        "summary": "What the tool said",
+        "value": {
+            "messages": [
+                {"role": "user", "content": "What is the weather in Oslo?"},
+                {
+                    "role": "assistant",
+                    "content": None,
+                    "tool_calls": [
+                        {
+                            "id": "k3Zq9TxB1",
+                            "type": "function",
+                            "function": {"name": "get_weather", "arguments": '{"city": "Oslo"}'},
+                        }
+                    ],
+                },
+                {"role": "tool", "tool_call_id": "k3Zq9TxB1", "content": "Rain, 4 °C."},
+            ],
+            "tools": [_WEATHER],
         },
     },
 }
@@ -103,15 +144,17 @@ async def create_completion(
     """Answer the messages, whole or with `stream: true` in chunks.
 
     The generation ends when the client goes away. An answer that failed or was cancelled is an error, also where some
-    of it had come.
+    of it had come. Nothing is added to the request: where it names no `temperature` and no bound, the model's own hold.
     """
+    asked = _chat_request(body)
     attachment = await services.manager.start(
-        principal, _chat_request(body), request_id=request_id, on_disconnect="cancel"
+        principal, asked, request_id=request_id, on_disconnect="cancel", with_defaults=False
     )
+    headers = ignored_header(body, services.router.left_out(asked))
     if body.stream:
         silence_s = services.limits.events_keep_alive_s
-        return await _chunks(attachment, request, include_usage=body.include_usage, silence_s=silence_s)
-    return WholeAnswerResponse(attachment, _whole)
+        return await _chunks(attachment, request, headers, include_usage=body.include_usage, silence_s=silence_s)
+    return WholeAnswerResponse(attachment, partial(_whole, headers))
 
 
 @router.get(
@@ -153,36 +196,49 @@ def _chat_request(body: CompletionRequest) -> ChatRequest:
         ) from None
 
 
-async def _chunks(attachment: Attachment, request: Request, *, include_usage: bool, silence_s: float) -> Response:
+async def _chunks(
+    attachment: Attachment, request: Request, headers: Mapping[str, str], *, include_usage: bool, silence_s: float
+) -> Response:
     """The stream, or its error where it failed before a text: SDKs and proxies act on the status.
 
     So the head waits for the first text, but not for long: the connection would look dead.
     """
     await until_text(attachment, request.receive, silence_s)
     stream = attachment.stream
-    if not stream.log.text_bytes and (error := _error_of(stream)):
+    if not stream.log.text_bytes and (error := _error_of(stream, headers)):
         attachment.hold.release()
         return error
     encode = ChunkEncoder(stream, include_usage=include_usage)
-    return EventStreamResponse(attachment, encode=encode, keep_alive_s=silence_s)
+    answer = EventStreamResponse(attachment, encode=encode, keep_alive_s=silence_s)
+    answer.headers.update(headers)
+    return answer
 
 
-def _whole(stream: Stream) -> Response:
-    if error := _error_of(stream):
+def _whole(headers: Mapping[str, str], stream: Stream) -> Response:
+    if error := _error_of(stream, headers):
         return error
     body = completion(chat_response(stream)).model_dump_json()
-    return Response(body, headers=_headers(stream), media_type="application/json")
+    return Response(body, headers={"X-Stream-ID": stream.stream_id, **headers}, media_type="application/json")
 
 
-def _error_of(stream: Stream) -> Response | None:
+def _error_of(stream: Stream, headers: Mapping[str, str]) -> Response | None:
     """The answer for a stream that has ended without a whole answer."""
     ended = stream.log.ended
     error = ended and error_of_end(ended, stream_id=stream.stream_id, request_id=stream.identity.request_id)
-    return openai_error_response(error, headers=_headers(stream)) if error else None
+    if not error:
+        return None
+    headers = {"X-Stream-ID": stream.stream_id, **headers}
+    return openai_error_response(error, was_retried=_was_retried(stream.log), headers=headers)
 
 
-def _headers(stream: Stream) -> dict[str, str]:
-    return {"X-Stream-ID": stream.stream_id}
+def _was_retried(stream_log: StreamLog) -> bool:
+    """Whether the provider was asked more than once: that happens, and is told, before the first text alone."""
+    seq = 0
+    while isinstance(event := stream_log.read(seq), ControlEvent):
+        if isinstance(event, StreamProgress) and event.phase == "retrying":
+            return True
+        seq = event.seq
+    return False
 
 
 def _model(info: ModelInfo) -> Model:

@@ -97,6 +97,30 @@ async def streams_end_once(bench: Bench) -> None:
     _look_back(bench, Rule.ENDS, "one stream/ended, behind everything else")
 
 
+@check(section="22", when="last")
+async def calls_are_whole(bench: Bench) -> None:
+    """A call's deltas are its arguments; calls come last and end it."""
+    peer, other = await bench.connect(), await bench.connect()
+    request = await peer.request(CHAT_SEND, **bench.short(tools=[_CLOCK]))
+    if (await peer.response(request)).error is not None:
+        # Not every model knows tools. Whatever other streams have told of calls counts all the same.
+        await peer.refusal(request, "unsupported")
+        request = await peer.request(CHAT_SEND, **bench.short())
+    told = await peer.accepted(request)
+    follower = await other.subscribe(told.stream_id)
+    await peer.ended(told)
+    await other.ended(follower)
+    await other.ended(await other.subscribe(told.stream_id))
+    _look_back(bench, Rule.CALLS, "calls that are whole, behind all text, in a stream that ended with tool_calls")
+
+
+_CLOCK = {
+    "name": "get_time",
+    "description": "What time it is in a city.",
+    "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+}
+
+
 def _look_back(bench: Bench, rule: Rule, expected: str) -> None:
     count, breaches = bench.trial.ledger.breaches(rule)
     if count:

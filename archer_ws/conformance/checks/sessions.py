@@ -51,6 +51,20 @@ async def turns_are_stored(bench: Bench) -> None:
     expect(question.message_id != answer.message_id, "an id for each message", answer.message_id)
 
 
+@check(section="20")
+async def text_parts_are_one_text(bench: Bench) -> None:
+    """Parts of text are stored as their text, joined by line breaks."""
+    peer = await bench.connect()
+    session_id = (await bench.session(peer)).session_id
+    texts = ["Say hello", "", "in one short sentence. 🌍"]
+    parts = [{"type": "text", "text": text} for text in texts]
+    params = bench.short(session_id=session_id, messages=[{"role": "user", "content": parts}])
+    await peer.ended(await peer.chat(params))
+    found = await peer.call(SESSION_GET, session_id=session_id)
+    came = found.messages[0].content if found.messages else None
+    expect(came == "\n".join(texts), repr("\n".join(texts)), came)
+
+
 @check(section="10")
 async def partial_answers_are_stored(bench: Bench) -> None:
     """A cancelled answer is stored with its text and status."""

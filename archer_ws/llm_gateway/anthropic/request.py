@@ -19,8 +19,8 @@ from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, MessageRole
 
 log = structlog.get_logger(__name__)
 
-#: The answer's bound where the request names none, in tokens. Newer models' thinking counts towards it, so that a
-#: small one cuts answers off; older models end at 4,096.
+#: The answer's bound where the request names none and the model's own is not known, in tokens. Newer models' thinking
+#: counts towards it, so that a small one cuts answers off.
 DEFAULT_MAX_TOKENS = 8192
 
 
@@ -53,7 +53,7 @@ def request_body(
     stop = _stop_sequences(parameters.pop("stop", []), model)
     return {
         "model": model,
-        "max_tokens": max_tokens or min(DEFAULT_MAX_TOKENS, facts.max_output_tokens or DEFAULT_MAX_TOKENS),
+        "max_tokens": max_tokens or facts.max_output_tokens or DEFAULT_MAX_TOKENS,
         "messages": _turns(messages),
         **({"system": system} if system else {}),
         **({"stop_sequences": stop} if stop else {}),

@@ -46,7 +46,7 @@ class Gathered:
             self._pieces.append(text)
 
     def go_on(self, call: "_Call", text: str) -> None:
-        """Append to the arguments of a call, that is mostly the same object."""
+        """Append to a call's arguments; quick where `call` is always the same object."""
         if call is not self._kind:
             if call != self._kind:
                 self._turn_to(call)

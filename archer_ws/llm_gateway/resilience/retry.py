@@ -148,6 +148,9 @@ async def stream_with_retries(
                         limit.is_waiting = False
                         came = chunk.content or chunk.reasoning or chunk.arguments
                         scrubber.clean(chunk)
+                        if chunk.finish_reason is not None:
+                            for held in scrubber.held_arguments():
+                                yield held
                         yield chunk
                         if has_text:
                             limit.by = loop.time() + idle_s
@@ -160,14 +163,14 @@ async def stream_with_retries(
         except ProviderFailure as error:
             pause_s = None if has_text else patience.pause_s(adapter, attempt, error)
             if pause_s is None or loop.time() + pause_s >= deadline:
-                if held := scrubber.rest():
+                for held in scrubber.rest():
                     yield held
                 raise explain(error) from error.__cause__
             attempt += 1
             _tell(adapter, error, attempt, pause_s)
             options.progress("retrying", f"try {attempt + 1} in {pause_s:.1f} s: {error.message}")
         else:
-            if held := scrubber.rest():
+            for held in scrubber.rest():
                 yield held
             return
         await asyncio.sleep(pause_s)

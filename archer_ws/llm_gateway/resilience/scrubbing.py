@@ -10,9 +10,14 @@ class ChunkScrubber:
     def __init__(self) -> None:
         self._content = AnswerScrubber()
         self._reasoning = AnswerScrubber()
+        #: By a call's id: the tool's name, and what masks its arguments.
+        self._calls: dict[str | None, tuple[str | None, AnswerScrubber]] = {}
 
     def clean(self, chunk: StreamChunk) -> None:
-        """Mask what the chunk has; its end may be held back for a chunk that follows, but not behind the last."""
+        """Mask what the chunk has; its end may be held back for a chunk that follows, but not behind the last.
+
+        Of other calls than the chunk's own, `held_arguments` gives what is to go before the last chunk.
+        """
         content, reasoning = chunk.content, chunk.reasoning
         if content:
             # Not assigned where nothing changes: a model's own assignment costs more than the look.
@@ -22,16 +27,37 @@ class ChunkScrubber:
                 chunk.reasoning = held
         if reasoning and (shown := self._reasoning.feed(reasoning)) is not reasoning:
             chunk.reasoning = shown
+        if chunk.arguments:
+            self._clean_arguments(chunk, chunk.arguments)
         if chunk.finish_reason is not None:
             if held := self._content.rest():
                 chunk.content += held
             if held := self._reasoning.rest():
                 chunk.reasoning = (chunk.reasoning or "") + held
 
-    def rest(self) -> StreamChunk | None:
+    def held_arguments(self) -> list[StreamChunk]:
+        """What was held back of arguments, call by call; to be asked for when no more of them come."""
+        return [
+            StreamChunk(content="", arguments=held, call_id=call_id, name=name)
+            for call_id, (name, scrubber) in self._calls.items()
+            if (held := scrubber.rest())
+        ]
+
+    def rest(self) -> list[StreamChunk]:
         """What was held back, at the end of an answer that broke off."""
         content, reasoning = self._content.rest(), self._reasoning.rest()
-        return StreamChunk(content=content, reasoning=reasoning or None) if content or reasoning else None
+        text = [StreamChunk(content=content, reasoning=reasoning or None)] if content or reasoning else []
+        return [*text, *self.held_arguments()]
+
+    def _clean_arguments(self, chunk: StreamChunk, arguments: str) -> None:
+        if held := self._content.rest():
+            # The text stands before the call that follows it.
+            chunk.content = held
+        _, scrubber = self._calls.setdefault(chunk.call_id, (chunk.name, AnswerScrubber()))
+        if (shown := scrubber.feed(arguments)) is not arguments:
+            chunk.arguments = shown
+        if chunk.finish_reason is not None and (held := scrubber.rest()):
+            chunk.arguments = f"{chunk.arguments}{held}"
 
 
 def without_secrets_in(text: str) -> str:

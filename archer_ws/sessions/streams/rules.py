@@ -3,13 +3,13 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Generic, TypeVar
 
 from archer_ws.core.limits import ADMIT_LIMIT_S
 from archer_ws.sessions.streams.log import NewLog
 
-if TYPE_CHECKING:
-    from archer_ws.sessions.streams.stream import Stream
+#: The stream that the rules are for, which itself knows them.
+S = TypeVar("S")
 
 
 def _ignore(_: object) -> None:
@@ -17,7 +17,7 @@ def _ignore(_: object) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class StreamRules:
+class StreamRules(Generic[S]):
     """Where a stream's log comes from, how long its waits are, and who is told what; times in seconds."""
 
     #: Makes a stream's log.
@@ -27,8 +27,8 @@ class StreamRules:
     #: How long storing its turn may hold back its acceptance.
     admit_limit_s: float = ADMIT_LIMIT_S
     #: Called once, after the last event.
-    on_end: Callable[["Stream"], None] = _ignore
+    on_end: Callable[[S], None] = _ignore
     #: Called when the last holder of an ended stream is gone.
-    on_unheld: Callable[["Stream"], None] = _ignore
+    on_unheld: Callable[[S], None] = _ignore
     #: Given a task that did not stop in time.
     on_orphan: Callable[[asyncio.Task[None]], None] = _ignore

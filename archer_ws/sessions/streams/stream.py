@@ -44,7 +44,7 @@ class Stream:
         rules: what holds for it as for others.
     """
 
-    def __init__(self, identity: StreamIdentity, rules: StreamRules) -> None:
+    def __init__(self, identity: StreamIdentity, rules: "StreamRules[Stream]") -> None:
         self.identity = identity
         self.log = rules.new_log()
         self.created_at = utc_now()

@@ -2,7 +2,7 @@
 
 import { WebSocket } from "ws";
 import { ArcherClient, ArcherError, ChatStream, connect } from "./archer-client.js";
-import type { ChatSendParams, Delta, StreamEnd, StreamEvent, State, UnknownStreamEvent } from "./archer-client.js";
+import type { ChatMessage, ChatSendParams, Delta, StreamEnd, StreamEvent, State, UnknownStreamEvent } from "./archer-client.js";
 
 const archer: ArcherClient = connect();
 connect({ url: new URL("https://example.com/archer"), token: "t", signal: AbortSignal.timeout(1000) });
@@ -28,6 +28,11 @@ const request: ChatSendParams = { messages: [{ role: "user", content: "Why?" }],
 const stream: ChatStream = archer.send(request, { signal: new AbortController().signal, detach: true });
 archer.send("Why?", { onEvent: ({ method, params }) => console.log(method, params.stream_id, params.seq) });
 archer.send("Why?", { onEvent: show });
+const asked = archer.send({ ...request, tools: [{ name: "get_weather", parameters: { type: "object" } }], tool_choice: "auto" });
+const results: ChatMessage[] = asked.toolCalls.map(({ call_id }) => ({ role: "tool", call_id, content: "4 °C" }));
+archer.send({ messages: [...request.messages, asked.message, ...results] });
+// @ts-expect-error it is not ours to set
+asked.toolCalls = [];
 function show(event: StreamEvent): string | undefined {
   switch (event.method) {
     case "stream/delta":

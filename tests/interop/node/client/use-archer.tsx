@@ -1,11 +1,13 @@
 import { useEffect, useRef, useState } from "react";
 import { connect, type ArcherClient, type ChatMessage, type ChatStream, type State } from "./archer-client.js";
 
+type Said = ChatMessage & { content: string }; // of text alone
+
 export function useArcher(url: string) {
   const client = useRef<ArcherClient>(null);
   const stream = useRef<ChatStream>(null);
   const [state, setState] = useState<State>("connecting");
-  const [messages, setMessages] = useState<ChatMessage[]>([]);
+  const [messages, setMessages] = useState<Said[]>([]);
   const [error, setError] = useState<Error>();
 
   useEffect(() => {
@@ -20,7 +22,7 @@ export function useArcher(url: string) {
   }, [url]);
 
   async function ask(content: string) {
-    const asked: ChatMessage[] = [...messages, { role: "user", content }];
+    const asked: Said[] = [...messages, { role: "user", content }];
     setMessages(asked);
     setError(undefined);
     const answer = (stream.current = client.current!.send({ messages: asked }));

@@ -8,6 +8,7 @@
 //! rust_core detach URL QUESTION        let go of after the first text, then resumed, and read to the end
 //! rust_core resume URL STREAM_ID [AFTER]
 //! rust_core events URL QUESTION        event by event, those of a newer server too
+//! rust_core call URL QUESTION TOOL     asked with a tool: the calls, and the message to send back with their results
 //! rust_core follow URL STREAM_ID       the same over HTTP, over as many connections as it takes
 //! rust_core rest URL QUESTION          over HTTP: whole, as events, cancelled
 //! ```
@@ -23,7 +24,7 @@ use futures_util::StreamExt;
 use futures_util::future::try_join_all;
 use rust_core::archer::{
     ChatMessage, ChatRequest, ChatSendParams, MessageRole, StreamEnded, StreamGetParams,
-    StreamStatus,
+    StreamStatus, Tool, ToolChoice,
 };
 use rust_core::client::{ChatStream, Client, Config, Event};
 use rust_core::rest::{self, Rest};
@@ -56,6 +57,7 @@ async fn run() -> Result<(), Failure> {
         ["resume", url, stream_id] => resume(url, stream_id, 0).await,
         ["resume", url, stream_id, after] => resume(url, stream_id, after.parse()?).await,
         ["events", url, question] => events(url, question).await,
+        ["call", url, question, tool] => call(url, question, tool).await,
         ["follow", url, stream_id] => follow(url, stream_id).await,
         ["rest", url, question] => over_http(url, question).await,
         _ => Err("see the commands at the top of main.rs".into()),
@@ -144,11 +146,29 @@ async fn events(url: &str, question: &str) -> Result<(), Failure> {
         tell(&match event? {
             Event::Content(text) => json!({"content": text}),
             Event::Reasoning(text) => json!({"reasoning": text}),
+            Event::Arguments(it) => {
+                json!({"arguments": it.arguments, "call_id": it.call_id, "name": it.name})
+            }
+            Event::ToolCall(it) => json!({"tool_call": it}),
             Event::Unknown(it) => json!({"unknown": it.method, "seq": it.seq, "params": it.params}),
             Event::Ended(ended) => json!({"ended": ended.status}),
             other => json!({"event": format!("{other:?}")}),
         });
     }
+    Ok(())
+}
+
+async fn call(url: &str, question: &str, tool: &str) -> Result<(), Failure> {
+    let request = ChatSendParams {
+        tools: Some(vec![Tool::new(tool)]),
+        tool_choice: Some(ToolChoice::Required),
+        ..asking(question)
+    };
+    let answer = connect(url).await?.send(request).await?.answer().await?;
+    for call in &answer.tool_calls {
+        tell(&json!({"tool_call": call}));
+    }
+    tell(&json!({"message": answer.message()}));
     Ok(())
 }
 
@@ -163,6 +183,7 @@ async fn follow(url: &str, stream_id: &str) -> Result<(), Failure> {
             seen = event.id();
             match event {
                 rest::Event::Text { text: piece, .. } => text.push_str(&piece.content),
+                rest::Event::ToolCall { call, .. } => tell(&json!({"tool_call": call})),
                 rest::Event::Ended { ended, .. } => {
                     tell_text(stream_id, &text, &ended.status, ended.text_bytes);
                     return Ok(());

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 
 use crate::archer::{
     CancelResult, ChatRequest, ChatResponse, EndedEvent, ErrorBody, ErrorInfo, TextEvent,
+    ToolCallEvent,
 };
 
 /// A sidecar's address, and how to show who is asking.
@@ -23,8 +24,10 @@ pub struct Rest {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
-    /// A piece of the text.
+    /// A piece of the text, of the reasoning, or of a call's arguments.
     Text { id: u64, text: TextEvent },
+    /// A call is complete: run it.
+    ToolCall { id: u64, call: ToolCallEvent },
     /// The end: without it, the connection broke, and the stream can be resumed.
     Ended { id: u64, ended: EndedEvent },
     /// Any other event, known here or not, as it came. Its id counts like any other's.
@@ -35,7 +38,10 @@ impl Event {
     /// Its number: what to go on after, whatever the event is.
     pub fn id(&self) -> u64 {
         match self {
-            Self::Text { id, .. } | Self::Ended { id, .. } | Self::Other { id, .. } => *id,
+            Self::Text { id, .. }
+            | Self::ToolCall { id, .. }
+            | Self::Ended { id, .. }
+            | Self::Other { id, .. } => *id,
         }
     }
 }
@@ -157,6 +163,10 @@ fn event_of(event: &eventsource_stream::Event) -> Result<Event, serde_json::Erro
         "" | "message" => Event::Text {
             id,
             text: serde_json::from_str(&event.data)?,
+        },
+        "tool_call" => Event::ToolCall {
+            id,
+            call: serde_json::from_str(&event.data)?,
         },
         "ended" => Event::Ended {
             id,

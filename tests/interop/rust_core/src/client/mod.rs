@@ -24,7 +24,7 @@ use ledger::Command;
 use stream::Inbox;
 
 pub use error::Error;
-pub use stream::{ChatStream, Event, UnknownEvent};
+pub use stream::{Answer, ArgumentsDelta, ChatStream, Event, UnknownEvent};
 
 /// Where the server is, and how to show who is asking.
 #[derive(Clone, Debug)]
@@ -131,7 +131,7 @@ impl Client {
         stream_id: String,
         params: M,
         after: u64,
-    ) -> Result<(ChatStream, Answer), Error> {
+    ) -> Result<(ChatStream, Outcome), Error> {
         let (reply, answer) = oneshot::channel();
         let inbox = Arc::new(Inbox::default());
         let request = self.ids.request(params)?;
@@ -151,9 +151,9 @@ impl Client {
     }
 }
 
-type Answer = oneshot::Receiver<Result<serde_json::Value, Error>>;
+type Outcome = oneshot::Receiver<Result<serde_json::Value, Error>>;
 
-async fn result_of<T: DeserializeOwned>(answer: Answer) -> Result<T, Error> {
+async fn result_of<T: DeserializeOwned>(answer: Outcome) -> Result<T, Error> {
     let value = answer.await.unwrap_or(Err(Error::Closed))?;
     Ok(serde_json::from_value(value)?)
 }

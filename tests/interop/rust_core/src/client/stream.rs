@@ -12,7 +12,8 @@ use serde_json::Value;
 use super::ledger::Command;
 use super::{Client, Error};
 use crate::archer::{
-    CancelResult, Notification, StreamCancelParams, StreamEnded, StreamProgress, StreamStarted,
+    CancelResult, ChatMessage, MessageRole, Notification, StreamCancelParams, StreamEnded,
+    StreamProgress, StreamStarted, StreamToolCall, ToolCall,
 };
 
 /// What a delta has beside its text.
@@ -30,7 +31,11 @@ pub enum Event {
     Content(String),
     /// A piece of the model's visible reasoning.
     Reasoning(String),
-    /// The server no longer has the beginning: discard the text you have.
+    /// A piece of a call's arguments, as the model writes them: to be shown. What is to be run is a `ToolCall`.
+    Arguments(ArgumentsDelta),
+    /// A call is complete: run it, and send its result with the next request.
+    ToolCall(StreamToolCall),
+    /// The server no longer has the beginning: discard the text and the calls you have.
     Reset,
     /// What these types do not know: an event of a newer server, or text of another kind.
     Unknown(UnknownEvent),
@@ -45,11 +50,21 @@ impl Event {
         match notification {
             Notification::StreamStarted(it) => Some(Self::Started(it)),
             Notification::StreamProgress(it) => Some(Self::Progress(it)),
-            Notification::StreamDelta(it) => match (it.content, it.reasoning) {
-                (Some(text), _) => Some(Self::Content(text)),
-                (None, Some(text)) => Some(Self::Reasoning(text)),
-                (None, None) => unknown_text(seq, frame),
+            Notification::StreamDelta(it) => match (it.content, it.reasoning, it.arguments) {
+                (Some(text), ..) => Some(Self::Content(text)),
+                (None, Some(text), _) => Some(Self::Reasoning(text)),
+                (None, None, arguments) => match (arguments, it.call_id, it.name) {
+                    (Some(arguments), Some(call_id), Some(name)) => {
+                        Some(Self::Arguments(ArgumentsDelta {
+                            call_id,
+                            name,
+                            arguments,
+                        }))
+                    }
+                    _ => unknown_text(seq, frame),
+                },
             },
+            Notification::StreamToolCall(it) => Some(Self::ToolCall(it)),
             Notification::StreamEnded(it) => Some(Self::Ended(it)),
             Notification::Unknown { method, params } => Some(Self::Unknown(UnknownEvent {
                 method,
@@ -57,6 +72,43 @@ impl Event {
                 params,
             })),
             Notification::Heartbeat(_) | Notification::ServerDraining(_) => None,
+        }
+    }
+}
+
+/// A piece of a call's arguments.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ArgumentsDelta {
+    /// Which call.
+    pub call_id: String,
+    /// Which tool.
+    pub name: String,
+    /// The piece: JSON text, whole only with the others.
+    pub arguments: String,
+}
+
+/// An answer that has ended.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Answer {
+    /// Its text.
+    pub text: String,
+    /// The calls to be run, in order.
+    pub tool_calls: Vec<StreamToolCall>,
+    /// How it ended.
+    pub ended: StreamEnded,
+}
+
+impl Answer {
+    /// The answer as the next request has it in its messages, before the results of its calls.
+    pub fn message(&self) -> ChatMessage {
+        let made = self.tool_calls.iter().map(|call| ToolCall {
+            arguments: call.arguments.clone(),
+            ..ToolCall::new(&call.call_id, &call.name)
+        });
+        ChatMessage {
+            tool_calls: (!self.tool_calls.is_empty()).then(|| made.collect()),
+            ..ChatMessage::new(MessageRole::Assistant, self.text.as_str())
         }
     }
 }
@@ -144,16 +196,33 @@ impl ChatStream {
     }
 
     /// Read to the end: the text of the answer, and how it ended.
-    pub async fn finish(mut self) -> Result<(String, StreamEnded), Error> {
-        let mut text = String::new();
+    pub async fn finish(self) -> Result<(String, StreamEnded), Error> {
+        let answer = self.answer().await?;
+        Ok((answer.text, answer.ended))
+    }
+
+    /// Read to the end: the answer with its calls.
+    pub async fn answer(mut self) -> Result<Answer, Error> {
+        let (mut text, mut tool_calls) = (String::new(), Vec::new());
         while let Some(event) = self.next().await {
             match event? {
                 Event::Content(piece) => text.push_str(&piece),
-                Event::Reset => text.clear(),
-                Event::Ended(ended) => return Ok((text, ended)),
+                Event::ToolCall(call) => tool_calls.push(call),
+                Event::Reset => {
+                    text.clear();
+                    tool_calls.clear();
+                }
+                Event::Ended(ended) => {
+                    return Ok(Answer {
+                        text,
+                        tool_calls,
+                        ended,
+                    });
+                }
                 Event::Started(_)
                 | Event::Progress(_)
                 | Event::Reasoning(_)
+                | Event::Arguments(_)
                 | Event::Unknown(_) => {}
             }
         }
@@ -216,6 +285,11 @@ impl Inbox {
         match (contents.events.back_mut(), event) {
             (Some(Event::Content(text)), Event::Content(more))
             | (Some(Event::Reasoning(text)), Event::Reasoning(more)) => text.push_str(&more),
+            (Some(Event::Arguments(piece)), Event::Arguments(more))
+                if (&piece.call_id, &piece.name) == (&more.call_id, &more.name) =>
+            {
+                piece.arguments.push_str(&more.arguments);
+            }
             (_, event) => contents.events.push_back(event),
         }
         drop(contents);
@@ -240,6 +314,28 @@ impl Inbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn adjacent_pieces_of_one_call_become_one() {
+        let inbox = Inbox::default();
+        for (call_id, arguments) in [("a", "{"), ("a", "}"), ("b", "{"), ("a", " ")] {
+            inbox.push(Event::Arguments(ArgumentsDelta {
+                call_id: call_id.into(),
+                name: "x".into(),
+                arguments: arguments.into(),
+            }));
+        }
+        let kept: Vec<String> = inbox
+            .contents()
+            .events
+            .iter()
+            .map(|event| match event {
+                Event::Arguments(piece) => format!("{} {}", piece.call_id, piece.arguments),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(kept, ["a {}", "b {", "a  "]);
+    }
 
     #[test]
     fn adjacent_pieces_of_one_kind_become_one() {

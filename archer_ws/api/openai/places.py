@@ -1,0 +1,45 @@
+"""Where something stands in a request: our paths as OpenAI's API has them. Pure.
+
+What checks a request behind the edge (its ranges, an adapter that can't do something) names our fields; whoever sent
+OpenAI's must find the place in what he sent.
+"""
+
+import re
+
+from archer_ws.core.exceptions import ErrorInfo
+
+#: Our path, and OpenAI's; paths that are OpenAI's already fit none of them.
+_RENAMED: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"^(tools\.\d+)\.(name|description|parameters|strict)\b"), r"\1.function.\2"),
+    (re.compile(r"^(messages\.\d+\.tool_calls\.\d+)\.(name|arguments)\b"), r"\1.function.\2"),
+    (re.compile(r"^(messages\.\d+\.tool_calls\.\d+)\.call_id\b"), r"\1.id"),
+    (re.compile(r"^(messages\.\d+)\.call_id\b"), r"\1.tool_call_id"),
+    (re.compile(r"^tool_choice\.name\b"), "tool_choice.function.name"),
+)
+_INDEX = re.compile(r"\.(\d+)(?=\.|$)")
+
+
+def openai_place(path: str) -> str:
+    """A path of ours in OpenAI's names, still with dots: `messages.1.tool_calls.0.function.arguments`."""
+    for ours, theirs in _RENAMED:
+        path, found = ours.subn(theirs, path, count=1)
+        if found:
+            break
+    return path
+
+
+def as_param(path: str) -> str:
+    """The same as OpenAI's errors write it in `param`: `messages[1].tool_calls[0].function.arguments`."""
+    return _INDEX.sub(r"[\1]", openai_place(path))
+
+
+def in_openai_places(info: ErrorInfo) -> ErrorInfo:
+    """The error with its places in OpenAI's names, also where its message begins with the first of them."""
+    if not info.errors:
+        return info
+    first = info.errors[0].path
+    message = info.message
+    if message.startswith(f"{first}: "):
+        message = openai_place(first) + message.removeprefix(first)
+    errors = [each.model_copy(update={"path": openai_place(each.path)}) for each in info.errors]
+    return info.model_copy(update={"message": message, "errors": errors})

@@ -1,0 +1,46 @@
+"""SDKs as they are: each goes from a question over calls and results to the answer, with a model of every provider.
+
+One call, two at once, and one without arguments; waited for and streamed. The providers refuse what their real
+counterparts would (tests/fakes/tool_loops.py), so a call or a result that went astray on the way fails the test.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes.any_provider import PROVIDERS
+from tests.fakes.scripted_server import ScriptedServer
+from tests.interop.sdk_loops import LOOPS, MODELS, OUTCOMES, node, openai_python, python, serving
+
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(240)]
+
+#: Do all of `LOOPS` at a base URL with a model, and give the outcomes.
+DoLoops = Callable[[str, str], Awaitable[list[Any]]]
+SDKS: dict[str, DoLoops] = {
+    "openai-python": openai_python,
+    "openai-node": partial(node, "openai/loops.mjs"),
+    "langchain": partial(python, "loop_langchain"),
+    "pydantic-ai": partial(python, "loop_pydantic_ai"),
+    "ai-sdk": partial(node, "ai-sdk/loops.mjs"),
+}
+
+
+@pytest.fixture
+async def served(tmp_path: Path) -> AsyncIterator[tuple[str, ScriptedServer]]:
+    async with serving(tmp_path) as running:
+        yield running
+
+
+@pytest.mark.parametrize("sdk", SDKS)
+async def test_it_goes_from_question_over_calls_and_results_to_the_answer(
+    served: tuple[str, ScriptedServer], sdk: str
+) -> None:
+    base_url, providers = served
+    for provider in PROVIDERS:
+        outcomes = await SDKS[sdk](base_url, MODELS[provider])
+        assert outcomes == [outcome for outcome in OUTCOMES for _ in ("waited for", "streamed")], provider
+    chats = [exchange for exchange in providers.exchanges if exchange.method == "POST" and exchange.path != "/api/show"]
+    assert len(chats) == len(PROVIDERS) * len(LOOPS) * 2, "a question and its results each are asked once"
