@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from archer_ws.core.exceptions import ArcherError, InvalidParams, InvalidRequest
 from archer_ws.core.limits import ID_CHARS_MAX
 from archer_ws.core.strict_json import decode_json
-from archer_ws.sessions.streams.events import ControlEvent, Delta, as_json
+from archer_ws.sessions.streams.events import ControlEvent, Delta, as_json, call_fields
 
 SAFE_INTEGER = 2**53 - 1
 #: So many entries of a batch are answered each by itself; an error may be fifty times as long as its request.
@@ -173,9 +173,7 @@ def encode_delta(prefix: str, delta: Delta) -> str:
     text = encode_basestring(delta.text.decode())
     if delta.call is None:
         return f'{prefix}{delta.from_seq},"seq":{delta.seq},"{delta.kind}":{text}}}}}'
-    # Names come from the model, ids perhaps from another server.
-    call_id, name = map(encode_basestring, delta.call)
-    return f'{prefix}{delta.from_seq},"seq":{delta.seq},"arguments":{text},"call_id":{call_id},"name":{name}}}}}'
+    return f'{prefix}{delta.from_seq},"seq":{delta.seq},"arguments":{text},{call_fields(delta.call)}}}}}'
 
 
 def encode_event(event: ControlEvent) -> str:

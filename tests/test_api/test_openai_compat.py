@@ -20,6 +20,12 @@ from tests.fakes.ollama_api import (
 from tests.fakes.scripted_server import Reply, Wait, forever
 from tests.test_api.openai_callers import HELLO, Caller, calling, text_of
 
+TOOL = {"type": "function", "function": {"name": "f"}}
+NAMED = {"type": "function", "function": {"name": "other"}}
+CALL_AND_RESULT = [
+    {"role": "assistant", "tool_calls": [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{"}}]},
+    {"role": "tool", "content": "x"},
+]
 PIECES = ("Hel", "lo\u2028", '"quoted"\n', "\\ \x7f", "🎉", "e\u0301")
 BOTH = pytest.mark.parametrize("kind", ["async", "sync"])
 
@@ -194,6 +200,11 @@ class TestErrors:
             ({"messages": [{"role": "wizard", "content": "x"}]}, "messages[0].role"),
             ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content"),
             ({"stop": ["x"] * 17}, "stop"),
+            ({"tool_choice": "required"}, "tool_choice"),
+            ({"tools": [TOOL, TOOL]}, "tools[1].function.name"),
+            ({"tools": [TOOL], "tool_choice": NAMED}, "tool_choice.function.name"),
+            ({"messages": [*HELLO, *CALL_AND_RESULT[1:]]}, "messages[1].tool_call_id"),
+            ({"messages": [*HELLO, CALL_AND_RESULT[0]]}, "messages[1].tool_calls[0].function.arguments"),
         ):
             with pytest.raises(openai.BadRequestError) as caught:
                 await sdk.complete(**fields)

@@ -55,7 +55,7 @@ def after(*messages: dict[str, Any]) -> dict[str, Any]:
 
 def test_tools_are_unfolded() -> None:
     [tool] = asked(tools=[WEATHER]).tools or []
-    assert dict(tool) == {**WEATHER["function"], "idempotent": None, "needs_approval": None}
+    assert (tool.name, tool.description, tool.parameters, tool.strict) == ("get_weather", "Now.", PARAMETERS, True)
     [bare] = asked(tools=[{"type": "function", "function": {"name": "now"}}]).tools or []
     assert bare.model_dump(exclude_none=True) == {"name": "now"}
 
@@ -172,6 +172,7 @@ def test_what_is_not_served_is_refused_with_what_to_do(fields: dict[str, Any], p
         (after({"role": "tool", "tool_call_id": "1"}), "messages[1].content"),
         (after({"role": "user", "content": "x", "tool_calls": [CALL]}), "messages[1].tool_calls"),
         (after({"role": "assistant", "tool_calls": [{**CALL, "id": ""}]}), "messages[1].tool_calls[0].id"),
+        (after({"role": "assistant", "tool_calls": [CALL, CALL]}), "messages[1].tool_calls"),
         (after({"role": "assistant", "tool_calls": [{"type": "function"}]}), "messages[1].tool_calls[0].id"),
         (
             after({"role": "assistant", "tool_calls": [{**CALL, "function": {"name": "a b", "arguments": "{}"}}]}),

@@ -186,11 +186,11 @@ def _chat_request(body: CompletionRequest) -> ChatRequest:
     try:
         return chat_request(body)
     except ValidationError as error:
-        # The places in it are the body's, but for the one field that has two names.
-        renamed = {"max_tokens": "max_completion_tokens"} if body.max_completion_tokens is not None else {}
+        # The error's form knows OpenAI's names for our places, but not which of two a field was given by.
+        bound = ("max_tokens",) if body.max_completion_tokens is None else ("max_completion_tokens",)
         raise RequestValidationError(
             [
-                {**found, "loc": ("body", renamed.get(str(found["loc"][0]), found["loc"][0]), *found["loc"][1:])}
+                {**found, "loc": ("body", *(bound if found["loc"] == ("max_tokens",) else found["loc"]))}
                 for found in error.errors()
             ]
         ) from None

@@ -8,7 +8,7 @@ comes as plain messages; all else are named events, with the socket's fields bes
 import json
 from json.encoder import encode_basestring
 
-from archer_ws.sessions.streams.events import Delta, Event, StreamEnded, as_fields
+from archer_ws.sessions.streams.events import Delta, Event, StreamEnded, as_fields, call_fields
 
 MEDIA_TYPE = "text/event-stream"
 #: A comment: keeps proxies from closing a silent connection.
@@ -33,8 +33,7 @@ def _text(delta: Delta) -> bytes:
     if delta.kind == "content":
         data = f'{{"content":{text},"finish_reason":null}}'
     elif delta.call is not None:
-        call_id, name = map(encode_basestring, delta.call)
-        data = f'{{"content":"","finish_reason":null,"arguments":{text},"call_id":{call_id},"name":{name}}}'
+        data = f'{{"content":"","finish_reason":null,"arguments":{text},{call_fields(delta.call)}}}'
     else:
         data = f'{{"content":"","finish_reason":null,"{delta.kind}":{text}}}'
     return f"id: {delta.seq}\ndata: {data}\n\n".encode()

@@ -138,6 +138,23 @@ class Conversation:
                 )
             taken.add(message_id)
 
+    def asked_before(self, position: int) -> int:
+        """Where the turn begins whose answer stands at `position`.
+
+        Raises:
+            InvalidParams: no answer stands there, or nothing was asked before it.
+        """
+        if self.messages[position].chat.role is MessageRole.ASSISTANT:
+            for begin in range(position - 1, -1, -1):
+                if self.messages[begin].chat.role is MessageRole.USER:
+                    return begin
+        message = "without messages, replace_from names the answer that is to be given again"
+        raise InvalidParams(
+            f"replace_from: {message}",
+            hint="Name a message of the assistant, or send messages.",
+            errors=[FieldError(path="replace_from", message=message)],
+        )
+
     def has_answer(self, position: int, stream_id: str) -> bool:
         """Whether the stream's answer stands behind the message at `position`."""
         behind = self.messages[position + 1 : position + 2]

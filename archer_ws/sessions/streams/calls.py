@@ -18,7 +18,7 @@ class _Incoming:
     def __init__(self, name: CallName) -> None:
         self.name = name
         self.encoder = ScalarEncoder()
-        #: Bytes of arguments that the log has.
+        #: How many bytes of arguments came.
         self.size = 0
 
 
@@ -47,11 +47,12 @@ class IncomingCalls:
         if call is None:
             call = self._calls[call_id] = _Incoming(CallName(call_id, name))
         text = call.encoder.encode(arguments)
-        fitting = text[: boundary(text, CALL_ARGUMENTS_BYTES - call.size)]
-        call.size += len(fitting)
-        self._log.append_text("arguments", fitting, call.name)
-        if len(fitting) < len(text):
+        room = CALL_ARGUMENTS_BYTES - call.size
+        call.size += len(text)
+        if len(text) > room:
+            self._log.append_text("arguments", text[: boundary(text, room)], call.name)
             raise CallTooLong
+        self._log.append_text("arguments", text, call.name)
 
     def flush(self) -> None:
         """At the end: what was held back of a character.

@@ -12,6 +12,8 @@ that. The arguments of a call are text too: what a `tool_call` says of them is r
 
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
+from functools import lru_cache
+from json.encoder import encode_basestring
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, create_model
@@ -159,6 +161,15 @@ class CallName(NamedTuple):
 
     call_id: str
     name: str
+
+
+@lru_cache(maxsize=1024)
+def call_fields(call: CallName) -> str:
+    """The fields of a delta that say which call its arguments are of, as JSON: the same for each of a call's pieces.
+
+    Names come from the model, and ids perhaps from another server: they may need escaping.
+    """
+    return f'"call_id":{encode_basestring(call.call_id)},"name":{encode_basestring(call.name)}'
 
 
 class Delta(NamedTuple):

@@ -101,7 +101,7 @@ class MemoryLog:
             raise LogFull
 
     def _append_event(self, kind: TextKind | CallName, text: bytes) -> None:
-        if not self._run_kinds or self._run_kinds[-1] != kind:
+        if not self._run_kinds or ((last := self._run_kinds[-1]) is not kind and last != kind):
             if isinstance(kind, CallName):
                 self._call_runs.setdefault(kind.call_id, array("I")).append(len(self._run_kinds))
             self._run_starts.append(len(self._ends) + 1)
@@ -133,7 +133,8 @@ class MemoryLog:
             return None
         if seq == head and (kind := self._run_kinds[-1]) is not None:
             # What most reads are for, while the reader keeps up.
-            return _delta(seq, seq, kind, bytes(self._text[self._ends[-2] if seq > 1 else 0 :]))
+            text = bytes(self._text[self._ends[-2] if seq > 1 else 0 :])
+            return Delta(seq, seq, kind, text) if isinstance(kind, str) else _delta(seq, seq, kind, text)
         run = bisect_right(self._run_starts, seq) - 1
         kind = self._run_kinds[run]
         if kind is None:
