@@ -160,6 +160,23 @@ def test_each_host_has_its_own_idea_of_an_id(url: str, call_id: str, fits: bool)
     assert fitting_ids(url)(call_id) is fits
 
 
+async def test_an_id_that_is_too_long_is_a_shorter_one_in_call_and_result() -> None:
+    foreign, fitting = "toolu_" + "x" * 40, "call_1"
+    messages = conversation(
+        {"role": "user", "content": "q"},
+        {
+            "role": "assistant",
+            "tool_calls": [{"call_id": foreign, "name": "now"}, {"call_id": fitting, "name": "now"}],
+        },
+        {"role": "tool", "call_id": foreign, "content": "a"},
+        {"role": "tool", "call_id": fitting, "content": "b"},
+    )
+    _, calling, *results = (await sent(ChatOptions(), messages))["messages"]
+    ids = [call["id"] for call in calling["tool_calls"]]
+    assert (len(ids[0]), ids[1]) == (9, fitting)
+    assert [each["tool_call_id"] for each in results] == ids
+
+
 def hosted() -> OpenAIAdapter:
     return OpenAIAdapter(
         api_key="sk-test",
@@ -277,6 +294,14 @@ def without(entry: dict[str, Any], *names: str) -> dict[str, Any]:
             id="id and name repeated",
         ),
         pytest.param(
+            [
+                calls_chunk(call_delta(0, call_id="a", name="one")),
+                calls_chunk(call_delta(0, '{"x"'), call_delta(0, ":1}")),
+                calls_chunk(TWO),
+            ],
+            id="two pieces of one in a delta",
+        ),
+        pytest.param(
             [calls_chunk({**ONE, "function": {"name": "one", "arguments": {"x": 1}}}), calls_chunk(TWO)],
             id="arguments as an object",
         ),
@@ -355,6 +380,14 @@ def test_calls_are_the_reason_however_the_end_is_told(end: list[bytes]) -> None:
 def test_a_reason_that_cuts_or_filters_is_not_replaced(reason: str) -> None:
     # vllm-project/vllm#58228, ahwurm/localharness#77: what came may parse by chance.
     assert decoded(calls_chunk(ONE), *ending(reason)) == ([], reason, "")
+
+
+def test_what_was_cut_behind_a_tools_name_has_no_arguments() -> None:
+    decoder = ChatStreamDecoder()
+    events = [calls_chunk(call_delta(0, call_id="a", name="one")), *ending("length")]
+    chunks = decoder.feed(b"".join(events))
+    assert [chunk.arguments for chunk in chunks] == [None]
+    assert chunks[0].finish_reason == "length"
 
 
 def test_what_just_ends_amid_a_call_makes_none() -> None:
