@@ -117,7 +117,7 @@ def _knows_none(model: str) -> Unsupported:
     what = f"{model} knows no tools: its chat template has no place for them"
     return Unsupported(
         f"tools: {what}",
-        hint='Force a call by `tool_choice` ("required", or {"name": …}), or run a model that knows tools: '
+        hint='Force a call by `tool_choice` ("required", or one tool by its name), or run a model that knows tools: '
         "archer-ws serve --model hf:Qwen/Qwen2.5-1.5B-Instruct-GGUF:q4_k_m",
         errors=[FieldError(path="tools", message=what)],
     )

@@ -126,6 +126,12 @@ class ChatMessage(WireModel):
     call_id: CallId | None = Field(default=None, description="Which call this is the result of (tool alone).")
     status: ResultStatus | None = Field(default=None, description="How the call ended (tool alone): ok by default.")
 
+    @property
+    def text_bytes(self) -> int:
+        """The size of its text and of its calls' arguments, in bytes of UTF-8."""
+        size = len(self.content.encode())
+        return size + sum(len(call.arguments.encode()) for call in self.tool_calls) if self.tool_calls else size
+
     @model_validator(mode="before")
     @classmethod
     def _calls_need_no_text(cls, given: Any) -> Any:

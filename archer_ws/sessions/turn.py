@@ -20,7 +20,7 @@ from archer_ws.llm_gateway.types import (
     StreamChunk,
     StreamStatus,
 )
-from archer_ws.sessions.history import NO_HISTORY, estimate_tokens, request_tokens, text_bytes
+from archer_ws.sessions.history import NO_HISTORY, estimate_tokens, request_tokens
 from archer_ws.sessions.results import check_place
 from archer_ws.sessions.settling import Settling
 from archer_ws.sessions.storage.store import SessionStore
@@ -53,7 +53,7 @@ def check_turn(request: ChatRequest, max_content_bytes: int) -> None:
         )
     else:
         check_place(request.messages)
-    size = sum(map(text_bytes, request.messages)) + len((request.instructions or "").encode())
+    size = sum(message.text_bytes for message in request.messages) + len((request.instructions or "").encode())
     if size > max_content_bytes:
         raise ContentTooLarge(
             f"the messages are {size} bytes of text, the most is {max_content_bytes}",

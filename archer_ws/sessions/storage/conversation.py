@@ -11,7 +11,7 @@ from archer_ws.core.exceptions import Conflict, FieldError, InvalidParams
 from archer_ws.core.ids import new_id
 from archer_ws.llm_gateway.tools import ToolCall
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole, StreamStatus
-from archer_ws.sessions.history import message_tokens, text_bytes
+from archer_ws.sessions.history import message_tokens
 from archer_ws.sessions.models import Session, StoredMessage
 
 #: What a stored message costs beside its text, about, in bytes (measured): without it, empty ones would cost nothing.
@@ -36,7 +36,7 @@ class Entry:
     @classmethod
     def of(cls, chat: ChatMessage, stream_id: str, status: StreamStatus, created_at: datetime) -> "Entry":
         """A new message; it keeps the id that its client gave it."""
-        size = text_bytes(chat) + MESSAGE_OVERHEAD_BYTES
+        size = chat.text_bytes + MESSAGE_OVERHEAD_BYTES
         return cls(chat, stream_id, status, created_at, chat.message_id or new_id("msg"), size, message_tokens(chat))
 
     @classmethod
