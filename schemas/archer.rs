@@ -23,7 +23,7 @@ pub const PROTOCOL_VERSION: i64 = 1;
 /// The WebSocket subprotocol to offer.
 pub const SUBPROTOCOL: &str = "archer.v1";
 /// The `schema_hash` of the server that these types were made for.
-pub const SCHEMA_HASH: &str = "159194f766ac6ed4";
+pub const SCHEMA_HASH: &str = "411a7bfbc8879bea";
 
 /// The params of a method, which know its name and what it gives.
 pub trait Method: Serialize {
@@ -521,8 +521,9 @@ impl ChatMessage {
 /// With `session_id`, `messages` holds the new turn only.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ChatRequest {
-    /// The conversation so far, the new turn last; with `session_id` the new turn alone. With their
-    /// parts and calls at most 10,000.
+    /// The conversation so far, the new turn last; with `session_id` the new turn alone. Empty only
+    /// where `replace_from` names an answer: its turn is asked again. With their parts and calls at
+    /// most 10,000.
     pub messages: Vec<ChatMessage>,
     /// The model, also as `provider/model`; the configured default where it is missing or empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -554,8 +555,8 @@ pub struct ChatRequest {
     /// The conversation this turn belongs to; without it nothing is stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_id: Option<String>,
-    /// Drop this stored message and what follows before the turn (a retry, an edit); needs
-    /// `session_id`.
+    /// Drop this stored message and what follows before the turn (an edit, or with the answer's id
+    /// and no `messages` a retry); needs `session_id`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replace_from: Option<String>,
     /// What to do when the last connection that holds the stream is gone: by default continue on
@@ -659,8 +660,9 @@ pub struct ChatResponse {
 /// A ChatRequest whose `stream` defaults to true: the deltas come as notifications.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ChatSendParams {
-    /// The conversation so far, the new turn last; with `session_id` the new turn alone. With their
-    /// parts and calls at most 10,000.
+    /// The conversation so far, the new turn last; with `session_id` the new turn alone. Empty only
+    /// where `replace_from` names an answer: its turn is asked again. With their parts and calls at
+    /// most 10,000.
     pub messages: Vec<ChatMessage>,
     /// The model, also as `provider/model`; the configured default where it is missing or empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -692,8 +694,8 @@ pub struct ChatSendParams {
     /// The conversation this turn belongs to; without it nothing is stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_id: Option<String>,
-    /// Drop this stored message and what follows before the turn (a retry, an edit); needs
-    /// `session_id`.
+    /// Drop this stored message and what follows before the turn (an edit, or with the answer's id
+    /// and no `messages` a retry); needs `session_id`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replace_from: Option<String>,
     /// What to do when the last connection that holds the stream is gone: by default continue on

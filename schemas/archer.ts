@@ -180,8 +180,8 @@ export interface ChatMessage {
  */
 export interface ChatRequest {
   /**
-   * The conversation so far, the new turn last; with `session_id` the new turn alone. With their parts and calls
-   * at most 10,000.
+   * The conversation so far, the new turn last; with `session_id` the new turn alone. Empty only where
+   * `replace_from` names an answer: its turn is asked again. With their parts and calls at most 10,000.
    */
   messages: ChatMessage[];
   /** The model, also as `provider/model`; the configured default where it is missing or empty. */
@@ -204,7 +204,10 @@ export interface ChatRequest {
   stream_id?: string | null;
   /** The conversation this turn belongs to; without it nothing is stored. */
   session_id?: string | null;
-  /** Drop this stored message and what follows before the turn (a retry, an edit); needs `session_id`. */
+  /**
+   * Drop this stored message and what follows before the turn (an edit, or with the answer's id and no `messages`
+   * a retry); needs `session_id`.
+   */
   replace_from?: string | null;
   /**
    * What to do when the last connection that holds the stream is gone: by default continue on the socket, cancel
@@ -262,8 +265,8 @@ export interface ChatResponse {
 /** A ChatRequest whose `stream` defaults to true: the deltas come as notifications. */
 export interface ChatSendParams {
   /**
-   * The conversation so far, the new turn last; with `session_id` the new turn alone. With their parts and calls
-   * at most 10,000.
+   * The conversation so far, the new turn last; with `session_id` the new turn alone. Empty only where
+   * `replace_from` names an answer: its turn is asked again. With their parts and calls at most 10,000.
    */
   messages: ChatMessage[];
   /** The model, also as `provider/model`; the configured default where it is missing or empty. */
@@ -286,7 +289,10 @@ export interface ChatSendParams {
   stream_id?: string | null;
   /** The conversation this turn belongs to; without it nothing is stored. */
   session_id?: string | null;
-  /** Drop this stored message and what follows before the turn (a retry, an edit); needs `session_id`. */
+  /**
+   * Drop this stored message and what follows before the turn (an edit, or with the answer's id and no `messages`
+   * a retry); needs `session_id`.
+   */
   replace_from?: string | null;
   /**
    * What to do when the last connection that holds the stream is gone: by default continue on the socket, cancel

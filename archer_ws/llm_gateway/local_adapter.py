@@ -2,7 +2,7 @@
 
 Owns: having the child when it is needed, and telling its crash from other failures. Leaves the child's life to
 local/supervisor.py and, where it hangs, local/watch.py, its model and settings to local/model.py, its API to
-OpenAIAdapter.
+llama_adapter.py.
 """
 
 import asyncio
@@ -20,14 +20,14 @@ from archer_ws.core.exceptions import (
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
 from archer_ws.llm_gateway.catalog import Catalog
 from archer_ws.llm_gateway.decoding.answers import folded
-from archer_ws.llm_gateway.failures import ProviderIdentity
+from archer_ws.llm_gateway.llama_adapter import LlamaAdapter
 from archer_ws.llm_gateway.local.model import CHILD_COMMAND, child_configuration, find_model, model_name
 from archer_ws.llm_gateway.local.process import Endpoint, LocalProcess
 from archer_ws.llm_gateway.local.supervisor import LocalSupervisor, crashed
 from archer_ws.llm_gateway.local.watch import HangWatch
-from archer_ws.llm_gateway.openai_adapter import OpenAIAdapter
 from archer_ws.llm_gateway.transport.carrier import CarrierName
 from archer_ws.llm_gateway.types import (
+    Capability,
     ChatMessage,
     ChatOptions,
     ChatResponse,
@@ -47,7 +47,7 @@ class LocalAdapter(BaseLLMAdapter):
         model_path: the file; None for the embedded model.
         parallel: how many requests are generated at once; more wait in the child.
         timeouts: `model_load_s` bounds the start of the child.
-        catalog: facts for OpenAIAdapter.
+        catalog: facts for LlamaAdapter.
         concurrency: how many requests may be under way, the waiting ones included.
         carrier: what carries the requests to the child.
         sampling: fields of llama.cpp's server for requests that say nothing of them, over the catalog's for the model.
@@ -83,7 +83,8 @@ class LocalAdapter(BaseLLMAdapter):
         self._supervisor = LocalSupervisor(CHILD_COMMAND, name=self.default_model, load_timeout_s=timeouts.model_load_s)
         self._watch = HangWatch(timeouts.first_token_s)
         self._context_window: int | None = None
-        self._server: tuple[Endpoint, OpenAIAdapter] | None = None
+        self._capabilities: list[Capability] | None = None
+        self._server: tuple[Endpoint, LlamaAdapter] | None = None
 
     async def chat(
         self,
@@ -151,7 +152,7 @@ class LocalAdapter(BaseLLMAdapter):
         return status
 
     async def list_models(self) -> list[ModelInfo]:
-        """The one model; its context is known once it was loaded."""
+        """The one model; its context and what it can are known once it was loaded."""
         if self._supervisor.serving is None:
             await asyncio.to_thread(find_model, self._path)
         return [
@@ -160,6 +161,7 @@ class LocalAdapter(BaseLLMAdapter):
                 name=self.default_model,
                 provider=self.provider_name,
                 context_window=self._context_window,
+                capabilities=self._capabilities,
             )
         ]
 
@@ -189,7 +191,7 @@ class LocalAdapter(BaseLLMAdapter):
                 provider=self.provider_name,
             )
 
-    async def _running(self, options: ChatOptions | None) -> tuple[LocalProcess, Endpoint, OpenAIAdapter]:
+    async def _running(self, options: ChatOptions | None) -> tuple[LocalProcess, Endpoint, LlamaAdapter]:
         """The child, started where none runs, where it serves, and what talks to it."""
         serving = self._supervisor.serving
         if serving is None:
@@ -202,33 +204,22 @@ class LocalAdapter(BaseLLMAdapter):
             serving = await self._supervisor.running(configuration)
         process, endpoint = serving
         self._context_window = endpoint.context_window
+        self._capabilities = ["tools"] if endpoint.knows_tools else []
         return process, endpoint, await self._server_at(endpoint)
 
-    async def _server_at(self, endpoint: Endpoint) -> OpenAIAdapter:
+    async def _server_at(self, endpoint: Endpoint) -> LlamaAdapter:
         if self._server is not None and self._server[0] is endpoint:
             return self._server[1]
         outdated = self._server
-        server = OpenAIAdapter(
-            api_key=endpoint.api_key,
-            base_url=f"{endpoint.url}/v1",
-            default_model=self.default_model,
+        server = LlamaAdapter(
+            endpoint,
+            model=self.default_model,
+            sampling=self._sampling,
             timeouts=self._timeouts,
             concurrency=self._concurrency,
             carrier=self._carrier,
             catalog=self._catalog,
             provider_name=self.provider_name,
-            identity=ProviderIdentity(
-                name=self.provider_name,
-                address=endpoint.url,
-                auth_hint="Restart the server: the key is made anew at each start.",
-                unavailable_hint="Try again: the local model is started again when it is needed.",
-                model_hint=f"Name {self.default_model}.",
-            ),
-            closes_after_streams=True,
-            default_fields=self._sampling,
-            # It notices a client's leaving when it writes, or after a second without news from any of its streams: let
-            # it write while it reads a prompt, too.
-            stream_fields={"return_progress": True},
         )
         self._server = endpoint, server
         if outdated is not None:

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic.config import JsonDict
 
 from archer_ws.core.exceptions import ErrorInfo
 from archer_ws.core.limits import PROVIDER_CALLS, REQUEST_MESSAGES_MAX
@@ -87,6 +88,15 @@ OnBusy = Annotated[
 OnToolCall = Annotated[Literal["end", "wait"], Enumeration("OnToolCall", "What a call does to its stream.")]
 
 
+#: In the schemas of requests: `messages` may be empty beside `replace_from` alone.
+EMPTY_ONLY_TO_ASK_AGAIN: JsonDict = {
+    "anyOf": [
+        {"properties": {"messages": {"minItems": 1}}, "additionalProperties": True},
+        {"required": ["replace_from"]},
+    ]
+}
+
+
 class MessageRole(StrEnum):
     """Who says a message."""
 
@@ -116,6 +126,12 @@ class ChatMessage(WireModel):
     )
     call_id: CallId | None = Field(default=None, description="Which call this is the result of (tool alone).")
     status: ResultStatus | None = Field(default=None, description="How the call ended (tool alone): ok by default.")
+
+    @property
+    def text_bytes(self) -> int:
+        """The size of its text and of its calls' arguments, in bytes of UTF-8."""
+        size = len(self.content.encode())
+        return size + sum(len(call.arguments.encode()) for call in self.tool_calls) if self.tool_calls else size
 
     @model_validator(mode="before")
     @classmethod
@@ -149,11 +165,11 @@ class ChatRequest(WireModel):
     With `session_id`, `messages` holds the new turn only.
     """
 
-    model_config = ConfigDict(json_schema_extra={"examples": [*CHAT_REQUESTS]})
+    model_config = ConfigDict(json_schema_extra={"examples": [*CHAT_REQUESTS], **EMPTY_ONLY_TO_ASK_AGAIN})
 
-    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=REQUEST_MESSAGES_MAX)] = Field(
-        description="The conversation so far, the new turn last; with `session_id` the new turn alone. With their "
-        "parts and calls at most 10,000."
+    messages: Annotated[list[ChatMessage], Field(max_length=REQUEST_MESSAGES_MAX)] = Field(
+        description="The conversation so far, the new turn last; with `session_id` the new turn alone. Empty only "
+        "where `replace_from` names an answer: its turn is asked again. With their parts and calls at most 10,000."
     )
     model: Annotated[str | None, Field(max_length=256), AfterValidator(_empty_is_missing)] = Field(
         default=None,
@@ -192,7 +208,8 @@ class ChatRequest(WireModel):
     )
     replace_from: Identifier | None = Field(
         default=None,
-        description="Drop this stored message and what follows before the turn (a retry, an edit); needs `session_id`.",
+        description="Drop this stored message and what follows before the turn (an edit, or with the answer's id and "
+        "no `messages` a retry); needs `session_id`.",
     )
     on_disconnect: OnDisconnect | None = Field(
         default=None,
@@ -227,7 +244,9 @@ class ChatRequest(WireModel):
         return given
 
     @model_validator(mode="after")
-    def _tools_fit_the_choice(self) -> "ChatRequest":
+    def _fields_fit_each_other(self) -> "ChatRequest":
+        if not self.messages and self.replace_from is None:
+            raise wrong("should have at least 1 message", "messages", "Send what is to be answered.")
         if self.tools is not None or self.tool_choice is not None:
             check_choice(self.tools, self.tool_choice)
         return self

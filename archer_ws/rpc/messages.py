@@ -13,7 +13,7 @@ from archer_ws.core.limits import PAGE_ITEMS_MAX
 from archer_ws.core.wire_model import Identifier, WireModel, optional
 from archer_ws.core.wire_types import Count
 from archer_ws.llm_gateway.examples import CHAT_REQUESTS
-from archer_ws.llm_gateway.types import ChatRequest, ModelInfo, ProviderStatus, StreamStatus
+from archer_ws.llm_gateway.types import EMPTY_ONLY_TO_ASK_AGAIN, ChatRequest, ModelInfo, ProviderStatus, StreamStatus
 from archer_ws.rpc.examples import (
     CHAT_SEND_RESULTS,
     ERRORS,
@@ -112,7 +112,7 @@ class InitializeResult(BaseModel):
 class ChatSendParams(ChatRequest):
     """A ChatRequest whose `stream` defaults to true: the deltas come as notifications."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [*CHAT_REQUESTS]})
+    model_config = ConfigDict(json_schema_extra={"examples": [*CHAT_REQUESTS], **EMPTY_ONLY_TO_ASK_AGAIN})
 
     stream: bool = Field(
         default=True, description="Send the text as deltas; false: send it whole, with the stream's end."

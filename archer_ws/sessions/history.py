@@ -43,14 +43,6 @@ class History:
 NO_HISTORY = History([], 0, 0)
 
 
-def text_bytes(message: ChatMessage) -> int:
-    """The size of a message's text and of its calls' arguments, in bytes of UTF-8."""
-    size = len(message.content.encode())
-    if message.tool_calls:
-        size += sum(len(call.arguments.encode()) for call in message.tool_calls)
-    return size
-
-
 def message_tokens(message: ChatMessage) -> int:
     """About how many tokens a message takes: UTF-8 bytes / 4, and a little for it and for each of its calls."""
     tokens = _tokens_of(len(message.content.encode()))

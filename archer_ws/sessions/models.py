@@ -13,7 +13,7 @@ from archer_ws.core.wire_model import Identifier, Text, WireModel, optional
 from archer_ws.core.wire_types import Count, Enumeration
 from archer_ws.llm_gateway.examples import UNAVAILABLE
 from archer_ws.llm_gateway.tools import ResultStatus, ToolCall
-from archer_ws.llm_gateway.types import MessageRole, StreamStatus, TokenUsage
+from archer_ws.llm_gateway.types import ChatMessage, MessageRole, StreamStatus, TokenUsage
 
 #: The most a session's metadata may take as JSON, in bytes.
 METADATA_BYTES_MAX = 16 * 1024
@@ -147,6 +147,17 @@ class StoredMessage(BaseModel):
     stream_id: str | None = optional("The stream that produced or carried the message.")
     status: StreamStatus = Field(description="How the stream that made it ended.")
     created_at: datetime = Field(description="When it was stored, RFC 3339 in UTC.")
+
+    def as_chat(self) -> ChatMessage:
+        """The message as a provider gets it."""
+        return ChatMessage.model_construct(
+            role=self.role,
+            content=self.content,
+            name=self.name,
+            tool_calls=self.tool_calls,
+            call_id=self.call_id,
+            status=self.result_status,
+        )
 
 
 class Session(BaseModel):

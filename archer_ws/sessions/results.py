@@ -27,7 +27,7 @@ def check_open(turn: Sequence[ChatMessage], history: Sequence[Remembered]) -> No
     Raises:
         InvalidParams: with the path of its call's id.
     """
-    if turn[0].role is not MessageRole.TOOL:
+    if not turn or turn[0].role is not MessageRole.TOOL:
         return
     still_open = open_calls(history)
     for place, message in enumerate(turn):

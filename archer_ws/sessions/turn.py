@@ -13,13 +13,14 @@ from archer_ws.llm_gateway.asking import conversation, options_of
 from archer_ws.llm_gateway.tool_history import check_arguments
 from archer_ws.llm_gateway.tools import ToolCall
 from archer_ws.llm_gateway.types import (
+    ChatMessage,
     ChatRequest,
     MessageRole,
     Route,
     StreamChunk,
     StreamStatus,
 )
-from archer_ws.sessions.history import NO_HISTORY, request_tokens, text_bytes
+from archer_ws.sessions.history import NO_HISTORY, estimate_tokens, request_tokens
 from archer_ws.sessions.results import check_place
 from archer_ws.sessions.settling import Settling
 from archer_ws.sessions.storage.store import SessionStore
@@ -52,7 +53,7 @@ def check_turn(request: ChatRequest, max_content_bytes: int) -> None:
         )
     else:
         check_place(request.messages)
-    size = sum(map(text_bytes, request.messages)) + len((request.instructions or "").encode())
+    size = sum(message.text_bytes for message in request.messages) + len((request.instructions or "").encode())
     if size > max_content_bytes:
         raise ContentTooLarge(
             f"the messages are {size} bytes of text, the most is {max_content_bytes}",
@@ -107,6 +108,8 @@ class Turn:
         self._orchestrator = orchestrator
         self._store = store
         self._settling = settling
+        #: The stored messages of a turn that is asked again; a request with messages has none.
+        self._again: list[ChatMessage] = []
         self._first_stored: str | None = None
         self._last_stored: str | None = None
         self._history = NO_HISTORY
@@ -123,7 +126,7 @@ class Turn:
 
     @cached_property
     def _own_tokens(self) -> int:
-        return request_tokens(self._request)
+        return request_tokens(self._request) + estimate_tokens(self._again)
 
     def needs_approval(self, tool: str) -> bool:
         """Whether the request says that a person must agree before this tool runs."""
@@ -134,7 +137,8 @@ class Turn:
 
         Raises:
             SessionNotFound: there is no such session.
-            InvalidParams: `replace_from` names no message of it, or a result no open call.
+            InvalidParams: `replace_from` names no message of it (without messages: no answer), or a result no open
+                call.
             Conflict: a message's id is taken.
             Overloaded: the store is full.
             StorageUnavailable: the store is slow or fails.
@@ -153,6 +157,8 @@ class Turn:
             replace_from=self._request.replace_from,
         )
         self._first_stored, self._last_stored = stored[0].message_id, stored[-1].message_id
+        if not self._request.messages:
+            self._again = [message.as_chat() for message in stored]
         # Only now: a request that is refused interrupts nothing.
         for predecessor in self._predecessors:
             predecessor.cancel("interrupted")
@@ -189,7 +195,8 @@ class Turn:
     def _run(self) -> AsyncGenerator[StreamChunk, None]:
         self._stream.history_dropped = self._history.dropped or None
         options = options_of(self._request, self._route, principal=self._principal, on_progress=self._stream.progress)
-        messages = conversation(self._request, self._history.messages)
+        before = [*self._history.messages, *self._again] if self._again else self._history.messages
+        messages = conversation(self._request, before)
         return self._orchestrator.run(AgentTurn(self._request, self._route, messages, options))
 
     async def settle(self, status: StreamStatus, content: str, calls: Sequence[ToolCall]) -> bool:

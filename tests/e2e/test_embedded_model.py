@@ -1,12 +1,15 @@
 """The whole thing with its embedded model: the server in its own process, the model in another, real clients."""
 
 import asyncio
+import json
 import os
 import signal
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
+import jsonschema_rs
 import pytest
 
 from tests.e2e.sidecar import Sidecar, is_running, on_linux, running_sidecar, until_gone, until_idle
@@ -55,6 +58,41 @@ async def test_it_answers_plainly_streams_cancels_and_survives_its_model_s_death
     assert again.status_code == 200
     assert again.json()["content"].strip()
     assert sidecar.model_process() != model
+
+
+async def test_it_is_made_to_call_a_tool_and_goes_on_with_its_result(sidecar: Sidecar) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"city": {"type": "string", "maxLength": 20}, "unit": {"enum": ["C", "F"]}},
+        "required": ["city", "unit"],
+        "additionalProperties": False,
+    }
+    messages: list[dict[str, Any]] = [{"role": "user", "content": "How warm is it in Oslo?"}]
+    question = {
+        "messages": messages,
+        "tools": [{"name": "get_weather", "description": "The weather in a city.", "parameters": schema}],
+        "tool_choice": {"name": "get_weather"},
+        "temperature": 0,
+        "max_tokens": 120,
+    }
+    async with sidecar.http.stream("POST", "/api/v1/chat/completions/stream", json=question) as response:
+        events = [event async for event in read_events(response)]
+    (call,) = [event.json for event in events if event.event == "tool_call"]
+    jsonschema_rs.validate(schema, json.loads(call["arguments"]))
+    deltas = [event.json.get("arguments", "") for event in events[:-1] if event.event is None]
+    assert "".join(deltas) == call["arguments"]
+    assert events[-2].json["finish_reason"] == "tool_calls"
+
+    made = {"call_id": call["call_id"], "name": call["name"], "arguments": call["arguments"]}
+    messages += [
+        {"role": "assistant", "tool_calls": [made]},
+        {"role": "tool", "call_id": call["call_id"], "content": "It is 12 degrees."},
+    ]
+    answer = await sidecar.http.post("/api/v1/chat/completions", json={**question, "tool_choice": "none"})
+    assert "12" in answer.json()["content"]
+
+    refused = await sidecar.http.post("/api/v1/chat/completions", json={**question, "tool_choice": "auto"})
+    assert (refused.status_code, refused.json()["error"]["kind"]) == (400, "unsupported")
 
 
 @on_linux

@@ -1,7 +1,7 @@
 """SDKs as they are: each goes from a question over calls and results to the answer, with a model of every provider.
 
-One call, two at once, and one without arguments; waited for and streamed. The providers refuse what their real
-counterparts would (tests/fakes/tool_loops.py), so a call or a result that went astray on the way fails the test.
+One call, two at once, and one without arguments; waited for and streamed. The providers know what they called, and
+refuse calls and results that went astray on the way (tests/fakes/tool_loops.py).
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable

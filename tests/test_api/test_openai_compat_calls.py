@@ -11,15 +11,16 @@ import pytest
 from openai.types.chat import ChatCompletionChunk
 
 from tests.conftest import Archer, StartArcher
-from tests.fakes import tools_openai
 from tests.fakes.any_provider import settings_for
 from tests.fakes.dialects import reply_of
-from tests.fakes.ollama_api import ollama_show
 from tests.fakes.scripted_server import Exchange, Reply, ScriptedServer, Step, forever, scripted_server
 from tests.fakes.tool_dialects import MadeCall, ToolDialect
+from tests.fakes.tools_anthropic import ANTHROPIC
+from tests.fakes.tools_ollama import OLLAMA
+from tests.fakes.tools_openai import OPENAI
 from tests.test_api.openai_callers import Caller, calling
 
-every_tool_dialect = pytest.mark.parametrize("dialect", [tools_openai.OPENAI], ids=repr)
+every_tool_dialect = pytest.mark.parametrize("dialect", [OPENAI, ANTHROPIC, OLLAMA], ids=repr)
 
 WEATHER = MadeCall("get_weather", '{"city": "Tromsø", "days": 3}')
 TIME = MadeCall("get_time", '{"city": "Oslo"}')
@@ -41,9 +42,7 @@ class Running:
 @asynccontextmanager
 async def before(start_archer: StartArcher, dialect: ToolDialect, steps: Sequence[Step]) -> AsyncIterator[Running]:
     def respond(exchange: Exchange) -> Reply:
-        if exchange.path == "/api/show":
-            return ollama_show(4096, capabilities=["completion", "tools"])
-        return reply_of(dialect.dialect, *steps)
+        return dialect.asides.get(exchange.path) or reply_of(dialect.dialect, *steps)
 
     async with (
         asyncio.timeout(30),
@@ -154,3 +153,18 @@ async def with_arguments(running: Running) -> str:
         grown.clear()
     unwatch()
     return str(stream.stream_id)
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [({"tool_choice": "required"}, "tool_choice"), ({"parallel_tool_calls": False}, "parallel_tool_calls")],
+)
+@pytest.mark.parametrize("call", ["complete", "chunks"])
+async def test_what_a_provider_cannot_do_is_refused_by_openai_s_name(
+    start_archer: StartArcher, fields: dict[str, Any], param: str, *, call: str
+) -> None:
+    async with before(start_archer, OLLAMA, OLLAMA.answer(NOW)) as running:
+        with pytest.raises(openai.BadRequestError) as caught:
+            await getattr(running.sdk, call)(**running.asked, **fields)
+    assert (caught.value.param, caught.value.code) == (param, "unsupported_parameter")
+    assert not [each for each in running.provider.exchanges if each.path == "/api/chat"]

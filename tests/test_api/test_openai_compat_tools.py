@@ -172,6 +172,7 @@ def test_what_is_not_served_is_refused_with_what_to_do(fields: dict[str, Any], p
         (after({"role": "tool", "tool_call_id": "1"}), "messages[1].content"),
         (after({"role": "user", "content": "x", "tool_calls": [CALL]}), "messages[1].tool_calls"),
         (after({"role": "assistant", "tool_calls": [{**CALL, "id": ""}]}), "messages[1].tool_calls[0].id"),
+        (after({"role": "assistant", "tool_calls": [CALL, CALL]}), "messages[1].tool_calls"),
         (after({"role": "assistant", "tool_calls": [{"type": "function"}]}), "messages[1].tool_calls[0].id"),
         (
             after({"role": "assistant", "tool_calls": [{**CALL, "function": {"name": "a b", "arguments": "{}"}}]}),

@@ -145,3 +145,22 @@ async def test_an_id_of_a_message_that_is_taken_is_a_conflict(archer: Archer) ->
     assert (refused.status_code, error["kind"], error["errors"][0]["path"]) == (
         409, "conflict", "messages.0.message_id",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "named"), [(CHAT, "errors"), ("/v1/chat/completions", "param")])
+async def test_a_request_that_asks_nothing_is_refused_with_the_field(archer: Archer, path: str, named: str) -> None:
+    refused = await archer.http.post(path, json={"model": "m", "messages": []})
+    error = refused.json()["error"]
+    assert refused.status_code in {400, 422}
+    assert "messages" in str(error[named])
+
+
+async def test_an_answer_is_asked_for_again(archer: Archer) -> None:
+    play(archer, ["Rain."], ["Sun."])
+    await archer.http.post("/api/v1/sessions", json={"session_id": "talk"})
+    await archer.http.post(CHAT, json={"session_id": "talk", "messages": [QUESTION]})
+    stored = (await archer.http.get("/api/v1/sessions/talk")).json()["messages"]
+    again = {"session_id": "talk", "messages": [], "replace_from": stored[1]["message_id"]}
+    assert (await archer.http.post(CHAT, json=again)).json()["content"] == "Sun."
+    messages = (await archer.http.get("/api/v1/sessions/talk")).json()["messages"]
+    assert [message["content"] for message in messages] == ["What is the weather?", "Sun."]

@@ -94,6 +94,16 @@ def test_what_the_server_runs_itself_is_no_call() -> None:
     assert (folded(chunks).content, folded(chunks).tool_calls, decoder.finish_reason) == ("Hi", None, "stop")
 
 
+def test_blocks_that_all_have_one_index_stay_apart() -> None:
+    # BerriAI/litellm#33678
+    def under_0(call: MadeCall, call_id: str, kind: str = "tool_use") -> list[bytes]:
+        return [call_start(0, call, id=call_id, type=kind), arguments(call.arguments, 0), api.block_stop()]
+
+    events = [*under_0(TIME, "toolu_1"), *under_0(WEATHER, "srvtoolu_1", "server_tool_use"), *under_0(TIME, "toolu_2")]
+    chunks, _ = decoded(api.start(), *events, api.finish("tool_use"), api.STOP)
+    assert calls_in(chunks) == [("get_time", {"city": "Oslo"}), ("get_time", {"city": "Oslo"})]
+
+
 @pytest.mark.parametrize(
     ("theirs", "ours", "is_to_be_run"),
     [

@@ -10,7 +10,8 @@ import httpx2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archer_ws.llm_gateway.anthropic.decoder import MessageStreamDecoder, usage_of
+from archer_ws.llm_gateway.anthropic.decoder import MessageStreamDecoder
+from archer_ws.llm_gateway.anthropic.usage import usage_of
 from archer_ws.llm_gateway.decoding.answers import Answer
 from archer_ws.llm_gateway.decoding.finish_reasons import finish_reason_of, reason_with_calls
 from archer_ws.llm_gateway.types import StreamChunk, TokenUsage

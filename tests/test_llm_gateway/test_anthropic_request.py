@@ -43,6 +43,17 @@ def test_the_bound_that_the_api_needs_is_the_models_own(model: str, bound: int) 
     assert body_of(said(("user", "Hi")), model)["max_tokens"] == bound
 
 
+def test_a_long_prompt_leaves_less_for_the_answer_and_never_nothing() -> None:
+    facts = load_catalog().facts("anthropic", "claude-opus-5-5")
+    assert facts.context_window is not None
+    assert facts.max_output_tokens is not None
+    # The API refuses a prompt and a bound that are more than the context together.
+    room = facts.max_output_tokens // 2
+    prompt = "x" * 3 * (facts.context_window - room)
+    assert body_of(said(("user", prompt)), "claude-opus-5-5")["max_tokens"] == room
+    assert body_of(said(("user", prompt * 2)), "claude-opus-5-5")["max_tokens"] == 1024
+
+
 def test_messages_that_say_nothing_are_left_out() -> None:
     messages = said(("system", " "), ("user", "Hi"), ("assistant", ""), ("user", "\n"), ("user", "Hello?"))
 

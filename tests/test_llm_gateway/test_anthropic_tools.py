@@ -325,3 +325,9 @@ def test_the_next_number_of_an_id_that_came_often_is_remembered(monkeypatch: pyt
     sent = [ids.of_call(each) for each in ("a_2", *["a"] * 100)]
     assert (len(set(sent)), sent[:4]) == (101, ["a_2", "a", "a_1", "a_3"])
     assert looks < 3 * len(sent)
+
+
+async def test_the_list_says_which_models_take_tools() -> None:
+    names = json.dumps({"data": [{"id": "claude-opus-5-5"}, {"id": "claude-9-new"}, {"id": "something"}]}).encode()
+    async with api.adapter_at(None) as hosted:
+        assert [model.capabilities for model in hosted._models(names)] == [["tools"], ["tools"], None]

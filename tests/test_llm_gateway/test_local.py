@@ -1,6 +1,7 @@
 """The local adapter with the embedded model, generating in its real child process."""
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -10,16 +11,18 @@ from contextlib import aclosing
 from urllib.parse import urlsplit
 
 import httpx
+import jsonschema_rs
 import pytest
 import pytest_asyncio
 from structlog.testing import capture_logs
 
-from archer_ws.core.exceptions import ContextTooLong, ModelNotFound, ProviderUnavailable
+from archer_ws.core.exceptions import ContextTooLong, ModelNotFound, ProviderUnavailable, Unsupported
 from archer_ws.llm_gateway.base import Timeouts
 from archer_ws.llm_gateway.catalog import load_catalog
 from archer_ws.llm_gateway.local.process import Endpoint, LocalProcess
 from archer_ws.llm_gateway.local.watch import LOOKS, HangWatch
 from archer_ws.llm_gateway.local_adapter import LocalAdapter
+from archer_ws.llm_gateway.tools import NamedTool, Tool
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, MessageRole, StreamChunk
 
 #: One loop for all: what runs long is loaded once.
@@ -100,6 +103,72 @@ async def test_a_stream_comes_in_pieces_and_says_the_same(local: LocalAdapter) -
     usage = [chunk.usage for chunk in chunks if chunk.usage][-1]
     assert whole.usage is not None
     assert usage.completion_tokens == whole.usage.completion_tokens == 24
+
+
+WEATHER = Tool(
+    name="get_weather",
+    description="The weather in a city, now.",
+    parameters={
+        "type": "object",
+        "properties": {"city": {"type": "string", "maxLength": 20}, "days": {"enum": [1, 3, 7]}},
+        "required": ["city", "days"],
+        "additionalProperties": False,
+    },
+)
+MOON = Tool(
+    name="moon",
+    parameters={"type": "object", "properties": {"phase": {"enum": ["new", "full"]}}, "required": ["phase"]},
+)
+
+
+async def test_a_forced_call_has_arguments_that_fit_the_tools_schema(local: LocalAdapter) -> None:
+    options = ChatOptions(tools=(WEATHER, MOON), tool_choice=NamedTool(name="get_weather"))
+    async with asyncio.timeout(WAIT_S):
+        answer = await local.chat(user("How is the weather in Oslo?"), None, 0.0, 200, options=options)
+    assert (answer.finish_reason, answer.content) == ("tool_calls", "")
+    (call,) = answer.tool_calls or []
+    assert call.name == "get_weather"
+    jsonschema_rs.validate(WEATHER.parameters or {}, json.loads(call.arguments))
+
+
+async def test_of_several_tools_one_is_called(local: LocalAdapter) -> None:
+    options = ChatOptions(tools=(WEATHER, MOON), tool_choice="required")
+    async with asyncio.timeout(WAIT_S):
+        chunks = [
+            chunk async for chunk in local.stream_chat(user("Is the moon full?"), None, 0.0, 200, options=options)
+        ]
+    assert [chunk.finish_reason for chunk in chunks if chunk.finish_reason] == ["tool_calls"]
+    (name,) = {chunk.name for chunk in chunks if chunk.arguments}
+    schema = {tool.name: tool.parameters for tool in (WEATHER, MOON)}[name or ""]
+    jsonschema_rs.validate(schema or {}, json.loads("".join(chunk.arguments or "" for chunk in chunks)))
+    assert len([chunk for chunk in chunks if chunk.arguments]) > 1
+
+
+async def test_a_forced_call_that_became_too_long_is_none(local: LocalAdapter) -> None:
+    options = ChatOptions(tools=(WEATHER,), tool_choice="required")
+    async with asyncio.timeout(WAIT_S):
+        answer = await local.chat(user("How is the weather in Oslo?"), None, 0.0, 3, options=options)
+    assert (answer.finish_reason, answer.tool_calls) == ("length", None)
+
+
+async def test_a_model_that_was_not_taught_tools_says_so_beforehand(local: LocalAdapter) -> None:
+    with pytest.raises(Unsupported):
+        await local.chat(user("How is the weather in Oslo?"), options=ChatOptions(tools=(WEATHER,)))
+    (listed,) = await local.list_models()
+    assert listed.capabilities == []
+
+
+async def test_calls_and_results_of_a_conversation_reach_the_model(local: LocalAdapter) -> None:
+    history = [
+        *user("What is the password?"),
+        ChatMessage.model_validate(
+            {"role": "assistant", "tool_calls": [{"call_id": "a", "name": "moon", "arguments": '{"phase": "new"}'}]}
+        ),
+        ChatMessage.model_validate({"role": "tool", "call_id": "a", "content": "The password is xylophone."}),
+    ]
+    async with asyncio.timeout(WAIT_S):
+        answer = await local.chat(history, None, 0.0, 60)
+    assert "xylophone" in answer.content
 
 
 async def test_one_stream_after_the_other_needs_no_second_try(local: LocalAdapter) -> None:

@@ -14,7 +14,7 @@ from archer_ws.llm_gateway.ollama_adapter import OllamaAdapter
 from archer_ws.llm_gateway.resilience.retry import Patience, RetryPolicy, stream_with_retries
 from archer_ws.llm_gateway.tools import NamedTool, Tool
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, ChatResponse, StreamChunk
-from tests.fakes.ollama_api import Answer, adapter_at, ollama_end, ollama_error, ollama_server, ollama_show
+from tests.fakes.ollama_api import Answer, adapter_at, ollama_end, ollama_error, ollama_line, ollama_server, ollama_show
 from tests.fakes.scripted_server import Reply, ScriptedServer, Step, Wait, scripted_server
 from tests.fakes.tool_dialects import MadeCall
 from tests.fakes.tools_ollama import answer, calls_line, made_call
@@ -279,6 +279,11 @@ async def test_a_whole_answer_has_text_and_calls(ending: dict[str, Any]) -> None
     )
     assert (answer.content, answer.finish_reason) == ("I look.", "tool_calls")
     assert made(answer) == [("get_weather", {"city": "Oslo"}), ("now", {})]
+
+
+async def test_a_call_may_stand_beside_text_in_mid_answer() -> None:
+    answer = await answered(ollama_line("I "), calls_line(made_call(OSLO), content="look."), ollama_end())
+    assert (answer.content, made(answer)) == ("I look.", [("get_weather", {"city": "Oslo"})])
 
 
 async def test_text_reasoning_and_a_call_of_one_line_come_in_this_order() -> None:

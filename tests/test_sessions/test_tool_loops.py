@@ -166,6 +166,31 @@ async def test_replacing_the_results_opens_their_calls_again(talk: Talk) -> None
     assert [message.content for message in await talk.stored() if message.role == "tool"] == ["storm", "sunny"]
 
 
+async def test_an_answer_is_asked_for_again_by_its_id_and_no_messages(talk: Talk) -> None:
+    await talk.turn(user("before"))
+    await talk.turn(user(), says=[*INTERLEAVED])
+    await talk.turn(result("call1"), result("call2"), says=["Rain."])
+    kept = (await talk.stored())[:-1]
+    answer = (await talk.stored())[-1].message_id
+
+    await talk.turn(says=["Sun."], replace_from=answer, instructions="Look again.")
+
+    assert (await talk.stored())[:-1] == kept
+    assert (await talk.stored())[-1].content == "Sun."
+    assert [message.content for message in talk.asked] == ["Look again.", *(message.content for message in kept)]
+    assert [message.call_id for message in talk.asked if message.role is TOOL] == ["call1", "call2"]
+
+
+async def test_only_an_answer_to_a_question_is_asked_for_again(talk: Talk) -> None:
+    await talk.turn(user())
+    question, answer = await talk.stored()
+    assert (await talk.refused(replace_from=question.message_id)).errors[0].path == "replace_from"
+    assert (await talk.refused(replace_from="nothing")).kind == "invalid_params"
+    assert await talk.stored() == [question, answer]
+    with pytest.raises(ValueError, match="at least 1 message"):
+        ChatRequest.model_validate({"messages": [], "session_id": "talk"})
+
+
 async def test_an_assistant_message_is_no_part_of_a_turn_as_before(talk: Talk) -> None:
     said = {"role": "assistant", "tool_calls": [{"call_id": "c1", "name": "get_weather"}]}
     assert (await talk.refused(said, result("c1"))).kind == "invalid_params"

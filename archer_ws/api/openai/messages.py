@@ -68,6 +68,8 @@ def chat_message(message: CompletionMessage, path: str) -> dict[str, Any]:
         "name": message.name,
     }
     if message.tool_calls:
+        if len({call.id for call in message.tool_calls}) < len(message.tool_calls):
+            _wrong(f"{path}.tool_calls", "two calls have one id", "Give each call an id of its own.")
         ours["tool_calls"] = [call.as_ours() for call in message.tool_calls]
     if message.role == "tool":
         if not message.tool_call_id:

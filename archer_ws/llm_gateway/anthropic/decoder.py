@@ -10,7 +10,9 @@ import msgspec
 import structlog
 
 from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES, PROVIDER_PARTS
+from archer_ws.llm_gateway.anthropic.plain_event import PLAIN_EVENT
 from archer_ws.llm_gateway.anthropic.tool_use import CalledTools
+from archer_ws.llm_gateway.anthropic.usage import usage_of
 from archer_ws.llm_gateway.decoding.answer_parts import Parts
 from archer_ws.llm_gateway.decoding.answers import BrokenOff, ErrorSaid, Unreadable
 from archer_ws.llm_gateway.decoding.error_bodies import is_error
@@ -25,9 +27,7 @@ from archer_ws.llm_gateway.decoding.framing import (
     is_web_page,
 )
 from archer_ws.llm_gateway.decoding.gathered import Gathered
-from archer_ws.llm_gateway.decoding.token_counts import MAX_COUNT, count_of, usage_from
-from archer_ws.llm_gateway.decoding.token_counts import usage_of as counts_of
-from archer_ws.llm_gateway.types import FinishReason, StreamChunk, TokenUsage
+from archer_ws.llm_gateway.types import FinishReason, StreamChunk
 
 log = structlog.get_logger(__name__)
 
@@ -38,23 +38,6 @@ _EVENTS = frozenset(
 )
 #: Pieces of blocks that are no text for the reader.
 _SILENT_DELTAS = frozenset({"signature_delta", "citations_delta", "compaction_delta"})
-
-
-class _Piece(msgspec.Struct, gc=False):
-    type: Any = None
-    text: Any = None
-    partial_json: Any = None
-
-
-class _Event(msgspec.Struct, gc=False):
-    """The fields that are used of a piece of text or of a call's arguments."""
-
-    type: Any = None
-    index: int | None = None
-    delta: _Piece | None = None
-
-
-_EVENT = msgspec.json.Decoder(_Event)
 
 
 class MessageStreamDecoder:
@@ -145,7 +128,7 @@ class MessageStreamDecoder:
         else."""
         name, data = event
         try:
-            piece = _EVENT.decode(data)
+            piece = PLAIN_EVENT.decode(data)
         except (msgspec.DecodeError, ValueError, RecursionError):
             return False
         delta = piece.delta
@@ -155,7 +138,7 @@ class MessageStreamDecoder:
             gathered.add(delta.text, reasoning=False)
             return True
         if delta.type == "input_json_delta" and type(delta.partial_json) is str:
-            call = self._calls.going_on(piece.index)
+            call = self._calls.told.get(piece.index)
             if call is not None:
                 gathered.go_on(call, delta.partial_json)
             else:
@@ -292,22 +275,6 @@ class MessageStreamDecoder:
     def _closed(self, gathered: Gathered) -> list[StreamChunk]:
         self._has_text = gathered.has_text()
         return gathered.close()
-
-
-def usage_of(usage: dict[str, Any]) -> TokenUsage | None:
-    """Token counts. What was read from or written to the cache is part of the prompt, and not of `input_tokens`."""
-    plain, completion = count_of(usage.get("input_tokens")), count_of(usage.get("output_tokens"))
-    if plain is None and completion is None:
-        return counts_of(usage)
-    read, written = count_of(usage.get("cache_read_input_tokens")), count_of(usage.get("cache_creation_input_tokens"))
-    prompt = None if plain is None and not (read or written) else (plain or 0) + (written or 0) + (read or 0)
-    details = usage.get("output_tokens_details")
-    return usage_from(
-        None if prompt is None else min(prompt, MAX_COUNT),
-        completion,
-        cached=read,
-        reasoning=count_of(details.get("thinking_tokens")) if isinstance(details, dict) else None,
-    )
 
 
 def _decoded(data: bytes) -> object:

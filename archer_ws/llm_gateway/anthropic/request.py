@@ -22,6 +22,10 @@ log = structlog.get_logger(__name__)
 #: The answer's bound where the request names none and the model's own is not known, in tokens. Newer models' thinking
 #: counts towards it, so that a small one cuts answers off.
 DEFAULT_MAX_TOKENS = 8192
+#: A prompt's bytes of UTF-8 for each of its tokens, at the least: English has four, dense scripts and code three.
+_BYTES_PER_TOKEN = 3
+#: No less is left for the answer: a prompt that takes all of the context is the provider's to refuse.
+_LEAST_TOKENS = 1024
 
 
 def request_body(
@@ -53,13 +57,23 @@ def request_body(
     stop = _stop_sequences(parameters.pop("stop", []), model)
     return {
         "model": model,
-        "max_tokens": max_tokens or facts.max_output_tokens or DEFAULT_MAX_TOKENS,
+        "max_tokens": max_tokens or _own_bound(messages, options, facts),
         "messages": _turns(messages),
         **({"system": system} if system else {}),
         **({"stop_sequences": stop} if stop else {}),
         **tool_fields(messages, options, model=model, facts=facts, streams_arguments=streams_arguments),
         **parameters,
     }
+
+
+def _own_bound(messages: Sequence[ChatMessage], options: ChatOptions, facts: ModelFacts) -> int:
+    """The model's own limit; less where a long prompt would not leave so much of the context: the API refuses a prompt
+    and a bound that do not fit together."""
+    bound = facts.max_output_tokens or DEFAULT_MAX_TOKENS
+    if facts.context_window is None:
+        return bound
+    said = sum(message.text_bytes for message in messages) + sum(len(tool.model_dump_json()) for tool in options.tools)
+    return max(min(bound, facts.context_window - said // _BYTES_PER_TOKEN), min(bound, _LEAST_TOKENS))
 
 
 def _turns(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:

@@ -10,12 +10,18 @@ _PLACE_CHARS = 64
 
 
 class CalledTools:
-    """The calls of one answer. Blocks are told apart by their index; what the server itself runs is no call of ours."""
+    """The calls of one answer. Blocks are told apart by their index; what the server itself runs is no call of ours.
+
+    Attributes:
+        told: by index, id and name of calls that were told of, and may go on: a piece of their arguments need not be
+            taken here.
+    """
 
     def __init__(self) -> None:
         self._assembler = ToolCallAssembler()
         #: Blocks whose arguments are still to come.
         self._open: set[int | str | None] = set()
+        self.told: dict[object, tuple[str, str]] = {}
 
     @property
     def has_calls(self) -> bool:
@@ -26,6 +32,7 @@ class CalledTools:
         """A block begins; where it is a call, what it says of its arguments already: all, or nothing."""
         place = _place(index)
         self._open.discard(place)
+        self.told.pop(place, None)
         if block.get("type") != "tool_use":
             return
         given = block.get("input")
@@ -38,11 +45,9 @@ class CalledTools:
         place = _place(index)
         if place in self._open:
             yield from self._assembler.add(index=place, arguments=text)
-
-    def going_on(self, index: int | None) -> tuple[str, str] | None:
-        """Id and name of the call that a piece of this block's arguments goes on, if it was told of: such a piece need
-        not be taken here."""
-        return self._assembler.going_on(index) if index is not None and index in self._open else None
+            call = self._assembler.going_on(place) if isinstance(place, int) else None
+            if call is not None:
+                self.told[place] = call
 
     def finish(self) -> Iterator[ArgumentsPiece]:
         """The answer ended well: the arguments of calls that have none."""

@@ -46,7 +46,7 @@ class Gathered:
             self._pieces.append(text)
 
     def go_on(self, call: "_Call", text: str) -> None:
-        """Append to the arguments of a call, that is mostly the same object."""
+        """Append to a call's arguments; quick where `call` is always the same object."""
         if call is not self._kind:
             if call != self._kind:
                 self._turn_to(call)
@@ -62,7 +62,7 @@ class Gathered:
         """Whether text came with this read: content, reasoning, or (None) either."""
         if self._pieces and (self._kind is reasoning if reasoning is not None else isinstance(self._kind, bool)):
             return True
-        return any(
+        return bool(self._chunks) and any(
             (chunk.content and reasoning is not True) or (chunk.reasoning and reasoning is not False)
             for chunk in self._chunks
         )
@@ -85,6 +85,9 @@ class Gathered:
             return StreamChunk(content="", reasoning=text, finish_reason=finish_reason, usage=usage)
         if text and isinstance(self._kind, tuple):
             call_id, name = self._kind
+            if finish_reason is None and usage is None:
+                # Each field that is named costs, and nearly all pieces end here.
+                return StreamChunk(content="", arguments=text, call_id=call_id, name=name)
             return StreamChunk(
                 content="", arguments=text, call_id=call_id, name=name, finish_reason=finish_reason, usage=usage
             )

@@ -4,7 +4,8 @@ Run as a file; imports nothing of ours, so that it starts fast and needs no path
 parameters, and dying with its parent. Leaves to the parent: which model, the API key, when to end.
 
 In: one line of JSON on stdin, the fields of `Configuration`; then stdin stays open for as long as the parent wants us.
-Out: one line of JSON on stdout: `address` and `context_window` (tokens of one request), or `error`.
+Out: one line of JSON on stdout: `address`, `context_window` (tokens of one request) and `knows_tools` (whether the
+model's chat template has a place for them), or `error`.
 """
 
 import faulthandler
@@ -133,13 +134,24 @@ def _threads() -> int:
 
 
 def _announcement(server: Any, configuration: Configuration) -> dict[str, object]:
-    """What the parent waits for. The context is asked for, since a model trained on less has less."""
+    """What the parent waits for. The context is asked for, since a model trained on less has less.
+
+    What a template knows is found by llama.cpp, which renders it with tools and without (ggml-org/llama.cpp,
+    common/chat).
+    """
     address: str = server.listening_address
     connection = HTTPConnection(address.removeprefix("http://"), timeout=10)
-    connection.request("GET", "/slots", headers={"Authorization": f"Bearer {configuration['api_key']}"})
-    slots = json.loads(connection.getresponse().read())
+    headers = {"Authorization": f"Bearer {configuration['api_key']}"}
+    told = {}
+    for path in ("/slots", "/props"):
+        connection.request("GET", path, headers=headers)
+        told[path] = json.loads(connection.getresponse().read())
     connection.close()
-    return {"address": address, "context_window": min(slot["n_ctx"] for slot in slots)}
+    return {
+        "address": address,
+        "context_window": min(slot["n_ctx"] for slot in told["/slots"]),
+        "knows_tools": told["/props"].get("chat_template_caps", {}).get("supports_tools", False),
+    }
 
 
 if __name__ == "__main__":

@@ -43,6 +43,8 @@ class Endpoint:
     api_key: str
     #: What one request may have, in tokens.
     context_window: int
+    #: Whether its model's chat template has a place for tools.
+    knows_tools: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +79,8 @@ class LocalProcess:
     """A child that is started at once, and told to end by `stop` or `kill`. Usable from any thread and any loop.
 
     Args:
-        command: the program. It gets `configuration` and `api_key` as a line of JSON on stdin, announces itself by a
-            line of JSON on stdout (`address` and `context_window`, or `error`), and ends when its stdin does.
+        command: the program. It gets `configuration` and `api_key` as a line of JSON on stdin, announces itself by one
+            on stdout (`address`, `context_window` and `knows_tools`, or `error`), and ends when its stdin does.
         load_timeout_s: how long it may take to announce itself, in seconds; then it is killed.
         on_exit: called by the process's thread before anybody else learns of the end.
     """
@@ -184,10 +186,10 @@ class LocalProcess:
             drain.start()
             with self._lock:
                 self._alive, self.pid = process, process.pid
-                # One that has ended already is noticed below.
+                # One that has ended already is noticed below. Unbuffered: what a buffer kept would fail once more when
+                # it is closed.
                 with suppress(OSError):
-                    process.stdin.write(self._first_line)
-                    process.stdin.flush()
+                    os.write(process.stdin.fileno(), self._first_line)
                 if self.stopping:
                     self._close_stdin()
             watchdog = threading.Timer(self._load_timeout_s, self._give_up)
@@ -211,7 +213,7 @@ class LocalProcess:
         if "error" in said:
             self.refusal = str(said["error"])
             return
-        endpoint = Endpoint(said["address"], self._api_key, said["context_window"])
+        endpoint = Endpoint(said["address"], self._api_key, said["context_window"], bool(said.get("knows_tools")))
         self._ready_at = time.monotonic()
         self.ready.set_result(endpoint)
 

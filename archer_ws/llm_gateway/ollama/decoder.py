@@ -6,7 +6,7 @@ wording of errors is ollama/failures.py's. Format: one JSON object a line (appli
 true`; https://docs.ollama.com/api/streaming.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import structlog
@@ -16,7 +16,6 @@ from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
 from archer_ws.llm_gateway.decoding.answer_parts import Parts
 from archer_ws.llm_gateway.decoding.answers import Answer, BrokenOff, Unreadable, folded
 from archer_ws.llm_gateway.decoding.error_bodies import is_error
-from archer_ws.llm_gateway.decoding.finish_reasons import finish_reason_of as reason_of
 from archer_ws.llm_gateway.decoding.finish_reasons import reason_with_calls
 from archer_ws.llm_gateway.decoding.framing import (
     LineDecoder,
@@ -26,9 +25,9 @@ from archer_ws.llm_gateway.decoding.framing import (
     is_web_page,
     is_whole_json,
 )
-from archer_ws.llm_gateway.decoding.token_counts import count_of, usage_from, usage_within
 from archer_ws.llm_gateway.decoding.tool_calls import ArgumentsPiece
 from archer_ws.llm_gateway.failures import ProviderIdentity, unreadable
+from archer_ws.llm_gateway.ollama.ending import finish_reason_of, usage_of
 from archer_ws.llm_gateway.ollama.failures import failure_from_error_line, truncated
 from archer_ws.llm_gateway.ollama.tool_calls import CalledTools
 from archer_ws.llm_gateway.types import FinishReason, StreamChunk, TokenUsage
@@ -261,27 +260,6 @@ def answer_of(data: bytes, identity: ProviderIdentity) -> Answer:
             raise unreadable(identity, "an answer without a message")
         raise truncated(identity)
     return folded(chunks)
-
-
-def finish_reason_of(value: Mapping[str, Any]) -> FinishReason:
-    """Why the model stopped, from the object that ends an answer. `load` and `unload` end an answer to no messages;
-    older servers give no reason.
-
-    Raises:
-        BrokenOff: it stopped before the answer was complete.
-    """
-    return reason_of(value.get("done_reason")) or "stop"
-
-
-def usage_of(value: Mapping[str, Any]) -> TokenUsage | None:
-    """The token counts of the object that ends an answer; None where it has neither. Ollama leaves out zeros."""
-    told = {name: value[name] for name in ("prompt_eval_count", "eval_count") if value.get(name) is not None}
-    if not told:
-        return usage_within(value)
-    counts = {name: count_of(count) for name, count in told.items()}
-    if not any(count is not None for count in counts.values()):
-        return None
-    return usage_from(counts.get("prompt_eval_count", 0), counts.get("eval_count", 0))
 
 
 def _add_text(line: bytes, runs: list[_Run]) -> bool:

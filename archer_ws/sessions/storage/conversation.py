@@ -11,7 +11,7 @@ from archer_ws.core.exceptions import Conflict, FieldError, InvalidParams
 from archer_ws.core.ids import new_id
 from archer_ws.llm_gateway.tools import ToolCall
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole, StreamStatus
-from archer_ws.sessions.history import message_tokens, text_bytes
+from archer_ws.sessions.history import message_tokens
 from archer_ws.sessions.models import Session, StoredMessage
 
 #: What a stored message costs beside its text, about, in bytes (measured): without it, empty ones would cost nothing.
@@ -38,7 +38,7 @@ class Entry:
     @classmethod
     def of(cls, chat: ChatMessage, stream_id: str, status: StreamStatus, created_at: datetime) -> "Entry":
         """A new message; it keeps the id that its client gave it."""
-        size = text_bytes(chat) + MESSAGE_OVERHEAD_BYTES + CALL_OVERHEAD_BYTES * len(chat.tool_calls or ())
+        size = chat.text_bytes + MESSAGE_OVERHEAD_BYTES + CALL_OVERHEAD_BYTES * len(chat.tool_calls or ())
         return cls(chat, stream_id, status, created_at, chat.message_id or new_id("msg"), size, message_tokens(chat))
 
     @classmethod
@@ -139,6 +139,23 @@ class Conversation:
                     errors=[FieldError(path=path, message=message)],
                 )
             taken.add(message_id)
+
+    def asked_before(self, position: int) -> int:
+        """Where the turn begins whose answer stands at `position`.
+
+        Raises:
+            InvalidParams: no answer stands there, or nothing was asked before it.
+        """
+        if self.messages[position].chat.role is MessageRole.ASSISTANT:
+            for begin in range(position - 1, -1, -1):
+                if self.messages[begin].chat.role is MessageRole.USER:
+                    return begin
+        message = "without messages, replace_from names the answer that is to be given again"
+        raise InvalidParams(
+            f"replace_from: {message}",
+            hint="Name a message of the assistant, or send messages.",
+            errors=[FieldError(path="replace_from", message=message)],
+        )
 
     def has_answer(self, position: int, stream_id: str) -> bool:
         """Whether the stream's answer stands behind the message at `position`."""

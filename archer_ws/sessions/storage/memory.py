@@ -164,7 +164,8 @@ class MemoryStore:
         """Store a turn's messages, after dropping `replace_from` and what follows it.
 
         Raises:
-            InvalidParams: `replace_from` is no message of the session, or a result answers no open call of it.
+            InvalidParams: `replace_from` is no message of the session, or without messages no answer of it; or a result
+                answers no open call.
             Conflict: another message has the message_id.
             Overloaded: the store is full.
         """
@@ -173,6 +174,7 @@ class MemoryStore:
             kept = len(conversation.messages)
         else:
             kept = conversation.position_given(replace_from, "replace_from")
+        begin = kept if messages else conversation.asked_before(kept)
         conversation.check_ids(messages, kept)
         check_open(messages, conversation.messages if replace_from is None else conversation.messages[:kept])
         now = utc_now()
@@ -182,7 +184,7 @@ class MemoryStore:
         conversation.replace_end(kept, turn)
         conversation.updated_at = now
         self._sizes.take(principal, change)
-        return [entry.as_stored() for entry in turn]
+        return [entry.as_stored() for entry in conversation.messages[begin:]]
 
     async def append_answer(
         self,

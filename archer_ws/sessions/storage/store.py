@@ -74,9 +74,14 @@ class SessionStore(Protocol):
         """Store a turn's messages, after dropping `replace_from` and what follows it; each keeps its message_id, if it
         has one.
 
+        Without messages, `replace_from` is an answer, and what goes is asked again.
+
+        Returns:
+            The messages of the turn, from its question on where it is asked again.
+
         Raises:
-            InvalidParams: `replace_from` is no message of the session, or a result answers no open call of it (see
-                results.check_open).
+            InvalidParams: `replace_from` is no message of the session, or without messages no answer with a question
+                before it; or a result answers no open call (see results.check_open).
             Conflict: another message has the message_id.
             Overloaded: the store is full, or the principal's share of it.
         """

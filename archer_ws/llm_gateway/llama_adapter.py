@@ -1,0 +1,123 @@
+"""llama.cpp's server in our child process: OpenAI's chat completions, and tools by what its model can.
+
+A model whose chat template knows tools gets them as any other does. One whose template knows none would not see them,
+and answer as if there were none (https://github.com/ggml-org/llama.cpp, docs/function-calling.md; measured): it can
+only be made to call, by a grammar. So can all models, since the server does not hold itself to `tool_choice`.
+"""
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Any
+
+from archer_ws.core.exceptions import FieldError, Unsupported
+from archer_ws.llm_gateway.base import Timeouts
+from archer_ws.llm_gateway.catalog import Catalog
+from archer_ws.llm_gateway.decoding.answers import Decoder
+from archer_ws.llm_gateway.failures import ProviderIdentity
+from archer_ws.llm_gateway.local.forced_calls import answer_format, as_call, forced_tools, told_in_words
+from archer_ws.llm_gateway.local.plain_history import in_words, with_instructions
+from archer_ws.llm_gateway.local.process import Endpoint
+from archer_ws.llm_gateway.openai.request import functions, parameters_of, result_text
+from archer_ws.llm_gateway.openai_adapter import OpenAIAdapter
+from archer_ws.llm_gateway.tool_history import repaired
+from archer_ws.llm_gateway.tools import Tool
+from archer_ws.llm_gateway.transport.carrier import CarrierName
+from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, StreamChunk
+
+
+class LlamaAdapter(OpenAIAdapter):
+    """The server of one child.
+
+    Args:
+        endpoint: where it is, and what its model knows.
+        model: the name of its model.
+        sampling: fields of its API for requests that say nothing of them.
+        timeouts: see `OpenAIAdapter`, as for `concurrency`, `carrier`, `catalog` and `provider_name`.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        model: str,
+        sampling: Mapping[str, object],
+        timeouts: Timeouts,
+        concurrency: int,
+        carrier: CarrierName,
+        catalog: Catalog,
+        provider_name: str,
+    ) -> None:
+        super().__init__(
+            api_key=endpoint.api_key,
+            base_url=f"{endpoint.url}/v1",
+            default_model=model,
+            timeouts=timeouts,
+            concurrency=concurrency,
+            carrier=carrier,
+            catalog=catalog,
+            provider_name=provider_name,
+            identity=ProviderIdentity(
+                name=provider_name,
+                address=endpoint.url,
+                auth_hint="Restart the server: the key is made anew at each start.",
+                unavailable_hint="Try again: the local model is started again when it is needed.",
+                model_hint=f"Name {model}.",
+            ),
+            closes_after_streams=True,
+            default_fields=sampling,
+            # It notices a client's leaving when it writes, or after a second without news from any of its streams: let
+            # it write while it reads a prompt, too.
+            stream_fields={"return_progress": True},
+        )
+        self._knows_tools = endpoint.knows_tools
+
+    async def _stream(
+        self, body: dict[str, Any], options: ChatOptions, decoder: Decoder
+    ) -> AsyncGenerator[StreamChunk, None]:
+        chunks = super()._stream(body, options, decoder)
+        forced = forced_tools(options)
+        async with aclosing(chunks), aclosing(as_call(chunks, forced) if forced else chunks) as told:
+            async for chunk in told:
+                yield chunk
+
+    def _body(
+        self,
+        messages: Sequence[ChatMessage],
+        model: str,
+        temperature: float | None,
+        max_tokens: int | None,
+        options: ChatOptions,
+    ) -> dict[str, Any]:
+        forced = forced_tools(options)
+        if not self._knows_tools:
+            messages = in_words(repaired(messages), result_text)
+            if forced:
+                messages = with_instructions(messages, told_in_words(forced))
+            elif options.tools and options.tool_choice != "none":
+                raise _knows_none(model)
+        without = replace(options, tools=(), tool_choice=None, parallel_tool_calls=None)
+        body = super()._body(
+            messages, model, temperature, max_tokens, without if forced or not self._knows_tools else options
+        )
+        if forced:
+            body |= self._forcing(forced)
+        return body
+
+    def _forcing(self, tools: Sequence[Tool]) -> dict[str, Any]:
+        """The fields that make the answer a call of one of these."""
+        fields: dict[str, Any] = {"response_format": answer_format({tool.name: parameters_of(tool) for tool in tools})}
+        if self._knows_tools:
+            # For its template alone: the grammar goes before them.
+            fields["tools"] = functions(tools)
+        return fields
+
+
+def _knows_none(model: str) -> Unsupported:
+    what = f"{model} knows no tools: its chat template has no place for them"
+    return Unsupported(
+        f"tools: {what}",
+        hint='Force a call by `tool_choice` ("required", or one tool by its name), or run a model that knows tools: '
+        "archer-ws serve --model hf:Qwen/Qwen2.5-1.5B-Instruct-GGUF:q4_k_m",
+        errors=[FieldError(path="tools", message=what)],
+    )

@@ -1,0 +1,29 @@
+"""What the object that ends an answer of Ollama's says: why the model stopped, and what it cost. Pure."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from archer_ws.llm_gateway.decoding.finish_reasons import finish_reason_of as reason_of
+from archer_ws.llm_gateway.decoding.token_counts import count_of, usage_from, usage_within
+from archer_ws.llm_gateway.types import FinishReason, TokenUsage
+
+
+def finish_reason_of(value: Mapping[str, Any]) -> FinishReason:
+    """Why the model stopped, from the object that ends an answer. `load` and `unload` end an answer to no messages;
+    older servers give no reason.
+
+    Raises:
+        BrokenOff: it stopped before the answer was complete.
+    """
+    return reason_of(value.get("done_reason")) or "stop"
+
+
+def usage_of(value: Mapping[str, Any]) -> TokenUsage | None:
+    """The token counts of the object that ends an answer; None where it has neither. Ollama leaves out zeros."""
+    told = {name: value[name] for name in ("prompt_eval_count", "eval_count") if value.get(name) is not None}
+    if not told:
+        return usage_within(value)
+    counts = {name: count_of(count) for name, count in told.items()}
+    if not any(count is not None for count in counts.values()):
+        return None
+    return usage_from(counts.get("prompt_eval_count", 0), counts.get("eval_count", 0))
