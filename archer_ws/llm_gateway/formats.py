@@ -45,7 +45,8 @@ class JsonSchemaFormat(WireModel):
     name: Annotated[str, Field(pattern=TOOL_NAME_PATTERN)] = Field(description="Its name; some providers show it.")
     # `schema` is a method of pydantic's models.
     schema_: Annotated[dict[str, Any], AfterValidator(_usable)] = Field(
-        alias="schema", description="JSON Schema, draft 2020-12 unless `$schema` says otherwise; references begin with #."
+        alias="schema",
+        description="JSON Schema, draft 2020-12 unless `$schema` says otherwise; references stay inside it.",
     )
     strict: bool | None = Field(default=None, description="Whether the answer must match, where the provider can.")
     description: Text | None = Field(default=None, description="What the answer is for, for the model.")
@@ -54,9 +55,7 @@ class JsonSchemaFormat(WireModel):
 class ResponseFormat(WireModel):
     """The form that the answer shall have."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"type": "json_schema", "json_schema": _SCHEMA_EXAMPLE}]}
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [{"type": "json_schema", "json_schema": _SCHEMA_EXAMPLE}]})
 
     type: FormatType = Field(description="The form.")
     json_schema: JsonSchemaFormat | None = Field(default=None, description="The schema, for `json_schema` only.")

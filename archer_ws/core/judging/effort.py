@@ -3,7 +3,16 @@
 An estimate from above, by counting. Nothing is said of schemas for which counting gives no bound.
 """
 
+import json
+import re
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
+
+#: What the event loop may do at once: 3 ms, on a slow processor.
+STEPS_MAX = 100_000
+#: A text and a schema that it may look at at all: parsing the one, or compiling the other, takes 2 ms at worst.
+TEXT_CHARS_MAX, SCHEMA_CHARS_MAX = 32 * 1024, 8 * 1024
 
 #: Keywords by which a value may be looked at any number of times, or at a cost that its size does not tell (a multiple
 #: of 1e-300); and those that change what a reference means.
@@ -13,24 +22,61 @@ _UNCOUNTED = frozenset(
         "contentMediaType", "id", "multipleOf", "unevaluatedItems", "unevaluatedProperties",
     }
 )  # fmt: skip
+#: Keywords whose number is compared with a count.
+_SIZES = frozenset(
+    {
+        "maxContains", "maxItems", "maxLength", "maxProperties", "minContains", "minItems", "minLength",
+        "minProperties",
+    }
+)  # fmt: skip
+#: The engine compares numbers as exact fractions; and the items of short lists each with each.
+_STEPS_OF_A_NUMBER, _STEPS_OF_UNIQUENESS = 32, 200
+#: Fractions of these have hundreds of digits.
+_HUGE_NUMBER = re.compile(r"\d{20}|\d[eE][-+]?\d{2}")
 #: Schemas nested deeper, with references written out, are not counted: a chain of references can have any length.
 _LEVELS_MAX = 64
 #: Finding a length reads the text: so many bytes are as much work as one look at a value.
 _BYTES_OF_A_STEP = 64
 #: Matching a light regular expression, at worst (one whose automaton does not fit its cache), for each byte.
 _STEPS_OF_A_MATCHED_BYTE = 4
+#: Making one finding; and copying a value for it, as the engine does with all it finds wrong.
+_STEPS_OF_A_FINDING, _STEPS_OF_A_COPY = 300, 2
 
 
-def steps(schema: dict[str, Any], text: str) -> int | None:
-    """The most steps it takes to know whether the text is valid; a step is about 30 ns. None: there is no bound.
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The size of a schema in which each reference is replaced by what it names.
 
-    Each place of the schema, with references written out, looks at each value of the text at most once.
+    Attributes:
+        all: how many values it has; those that take longer to compare count more than once.
+        patterns: how many of them are regular expressions.
     """
-    places = _Places(schema)
-    if not places.counted:
+
+    all: int
+    patterns: int
+
+
+@lru_cache(32)
+def places(schema: str) -> Places | None:
+    """The size of a schema, given as JSON; None where it has none, or where it tells nothing about the work."""
+    counter = _Counter(json.loads(schema))
+    return Places(*counter.total) if counter.counted and not _HUGE_NUMBER.search(schema) else None
+
+
+def steps(schema: Places, text: str) -> int | None:
+    """The most steps it takes to know whether a text is valid; a step is about 30 ns. None: no bound is known.
+
+    Each place of the schema looks at each value of the text at most once.
+    """
+    if _HUGE_NUMBER.search(text):
         return None
-    looks = places.all * (values(text) + len(text) // _BYTES_OF_A_STEP)
-    return looks + places.patterns * len(text) * _STEPS_OF_A_MATCHED_BYTE
+    looks = schema.all * (values(text) + len(text) // _BYTES_OF_A_STEP)
+    return looks + schema.patterns * len(text) * _STEPS_OF_A_MATCHED_BYTE
+
+
+def steps_of_findings(steps: int, text: str) -> int:
+    """The most steps it takes to list all that is wrong, where knowing whether something is takes `steps`."""
+    return steps * (_STEPS_OF_A_FINDING + _STEPS_OF_A_COPY * values(text))
 
 
 def values(text: str) -> int:
@@ -38,31 +84,35 @@ def values(text: str) -> int:
     return 1 + text.count(",") + text.count("[") + text.count("{")
 
 
-class _Places:
-    """Counts the values in a schema as if each reference were replaced by what it names; recursion has no end.
+class _Counter:
+    """Counts a schema's places. A reference that leads back to itself has no end, and so no count.
 
     Attributes:
         counted: whether there is a count.
-        all: how many.
-        patterns: how many of them are regular expressions.
+        total: of all places, and of the regular expressions among them.
     """
 
-    def __init__(self, schema: dict[str, Any]) -> None:
+    def __init__(self, schema: Any) -> None:
         self._schema = schema
         #: By reference; None while it is being counted.
         self._known: dict[str, tuple[int, int] | None] = {}
         self.counted = True
         self._levels = 0
-        self.all, self.patterns = self._count(schema)
+        self.total = self._count(schema)
 
     def _count(self, value: Any) -> tuple[int, int]:
-        if not self.counted or not isinstance(value, dict | list):
-            return 1, 0
-        self._levels += 1
-        self.counted = self._levels <= _LEVELS_MAX
-        places, patterns = self._count_inner(value)
-        self._levels -= 1
-        return places, patterns
+        match value:
+            case bool():
+                return 1, 0
+            case int() | float():
+                return _STEPS_OF_A_NUMBER, 0
+            case dict() | list() if self.counted:
+                self._levels += 1
+                self.counted = self._levels <= _LEVELS_MAX
+                places, patterns = self._count_inner(value)
+                self._levels -= 1
+                return places, patterns
+        return 1, 0
 
     def _count_inner(self, value: dict[str, Any] | list[Any]) -> tuple[int, int]:
         if isinstance(value, list):
@@ -72,11 +122,14 @@ class _Places:
         return 1 + sum(part[0] for part in parts), sum(part[1] for part in parts)
 
     def _count_keyword(self, name: str, value: Any) -> tuple[int, int]:
-        if name in _UNCOUNTED:
-            self.counted = False
+        self.counted = self.counted and name not in _UNCOUNTED
         if name == "$ref" and isinstance(value, str):
             return self._count_target(value)
+        if name in _SIZES and isinstance(value, int):
+            return 1, 0
         places, patterns = self._count(value)
+        if name == "uniqueItems":
+            places += _STEPS_OF_UNIQUENESS
         if name == "patternProperties" and isinstance(value, dict):
             patterns += len(value)
         return places, patterns + (name == "pattern")

@@ -3,16 +3,15 @@
 Owns: parsing a text strictly, the engine's options, the wording of what is found. Leaves to effort.py whether that may
 be done on the event loop; where it may not, this file is run as a program, and so imports nothing of ours.
 
-The program. In, on stdin: a line of JSON, the schema; then the text in UTF-8, to the end. Out, on stdout: a line of
-JSON, a list of `[path, message]`; the last line that is whole counts. For an invalid text the first finding is told
-before all are looked for: that can take longer than anybody waits. No line: it could not be judged.
+The program. In, on stdin: a line of JSON, the schema; then the text in UTF-8, to the end. Out, on stdout: lines of
+JSON, each a list of `[path, message]`, of which the last whole one counts. That a text is invalid is told before what
+is wrong is listed, which can take longer than anybody waits. `null`, or no line: it could not be judged.
 """
 
 import faulthandler
 import json
 import os
 import sys
-from collections.abc import Iterator
 from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -25,13 +24,15 @@ Finding: TypeAlias = tuple[str, str]
 #: Where something stands in a schema: the place around it, and its key or index there.
 _Place: TypeAlias = tuple["_Place | None", str | int]
 
+#: What is told where there is no time to say more.
+UNLISTED: Finding = ("", "does not match the schema; what is wrong could not be listed in time")
 #: What is told of one text; paths and messages hold names and values of the client's or the model's own.
 FINDINGS_MAX, PATH_CHARS_MAX, MESSAGE_CHARS_MAX = 20, 200, 300
 #: Objects in a schema, nearly all of them schemas themselves: compiling one takes microseconds.
 OBJECTS_MAX = 2500
-#: Different regular expressions in a schema, and what all of them may take once compiled. The second is shared out
-#: evenly, which bounds the time it takes to compile them: some milliseconds.
-PATTERNS_MAX, PATTERNS_BYTES_MAX = 64, 2 * 1024 * 1024
+#: Different regular expressions in a schema, their text, and what all of them may take once compiled. The last is
+#: shared out evenly: some milliseconds to compile.
+PATTERNS_MAX, PATTERNS_CHARS_MAX, PATTERNS_BYTES_MAX = 64, 16 * 1024, 2 * 1024 * 1024
 #: On the event loop each must do with so much; a date's or an address's takes a kilobyte. See effort.py.
 LIGHT_PATTERN_BYTES_MAX = 16 * 1024
 #: Compiled schemas that are kept, most recently used: a client sends few, many times.
@@ -92,9 +93,13 @@ def _patterns(schema: Any) -> int:
     while waiting:
         place, value, has_names = waiting.pop()
         if isinstance(value, list):
-            waiting += [((place, index), each, False) for index, each in enumerate(value) if isinstance(each, dict | list)]
+            waiting += [
+                ((place, index), each, False) for index, each in enumerate(value) if isinstance(each, dict | list)
+            ]
             continue
         objects += 1
+        if objects > OBJECTS_MAX:
+            raise SchemaRefused("", f"has more than {OBJECTS_MAX} objects")
         for name, each in value.items():
             if isinstance(each, dict | list):
                 if has_names or name not in _VALUES:
@@ -105,9 +110,10 @@ def _patterns(schema: Any) -> int:
                 raise SchemaRefused(_path((place, name)), 'refers to another document; only "#…" is looked up')
             elif name == "pattern" and isinstance(each, str):
                 patterns.add(each)
-    for what, count, most in (("objects", objects, OBJECTS_MAX), ("regular expressions", len(patterns), PATTERNS_MAX)):
-        if count > most:
-            raise SchemaRefused("", f"has {count} {what}; at most {most} are taken")
+    if len(patterns) > PATTERNS_MAX or sum(map(len, patterns)) > PATTERNS_CHARS_MAX:
+        raise SchemaRefused(
+            "", f"has more than {PATTERNS_MAX} regular expressions, or {PATTERNS_CHARS_MAX} characters of them"
+        )
     return len(patterns)
 
 
@@ -145,7 +151,7 @@ def compiled(schema: str, *, light: bool = False) -> "Validator":
         )
     except jsonschema_rs.ValidationError as error:
         path, message = _finding(error)
-        if error.kind.name == "format":
+        if getattr(error.kind, "format", None) == "regex":
             message = "is no regular expression that the engine takes, or too large a one"
         raise SchemaRefused(path, message) from None
     except ValueError as error:
@@ -169,40 +175,20 @@ def parsed(text: str) -> Any:
         raise NotJson(_bounded(f"not valid JSON: {error}", MESSAGE_CHARS_MAX)) from None
 
 
-def first_finding(validator: "Validator", value: Any) -> Finding | None:
-    """One of the things that are wrong; None for nothing.
+def findings(validator: "Validator", value: Any) -> list[Finding]:
+    """The first `FINDINGS_MAX` of the things that are wrong. The engine makes all, with a copy of the value for each.
 
     Raises:
         Undecided: a regular expression took too long.
     """
-    if validator.is_valid(value):
-        return None
-    return next(_findings(_first_error(validator, value)), None)
+    from jsonschema_rs import ValidationErrorKind as kinds  # noqa: N813 - a namespace of classes
 
-
-def all_findings(validator: "Validator", value: Any) -> list[Finding]:
-    """The first `FINDINGS_MAX` of the things that are wrong. The engine makes all of them, and a copy of the value each.
-
-    Raises:
-        Undecided: a regular expression took too long.
-    """
-    return list(islice(_findings(validator.iter_errors(value)), FINDINGS_MAX))
-
-
-def _first_error(validator: "Validator", value: Any) -> Iterator["ValidationError"]:
-    import jsonschema_rs
-
-    try:
-        validator.validate(value)
-    except jsonschema_rs.ValidationError as error:
-        yield error
-
-
-def _findings(errors: Iterator["ValidationError"]) -> Iterator[Finding]:
-    for error in errors:
-        if error.kind.name in {"backtrackLimitExceeded", "regexEngineFailure"}:
+    found: list[Finding] = []
+    for error in islice(validator.iter_errors(value), FINDINGS_MAX):
+        if isinstance(error.kind, kinds.BacktrackLimitExceeded | kinds.RegexEngineFailure):
             raise Undecided
-        yield _finding(error)
+        found.append(_finding(error))
+    return found
 
 
 def _finding(error: "ValidationError") -> Finding:
@@ -219,18 +205,20 @@ def main() -> None:
     _end_in_time()
     schema = sys.stdin.buffer.readline().decode()
     try:
-        value = parsed(sys.stdin.buffer.read().decode())
+        value = parsed(sys.stdin.buffer.read().decode("utf-8", "surrogatepass"))
     except NotJson as error:
         return _tell([("", str(error))])
     validator = compiled(schema)
-    first = first_finding(validator, value)
-    _tell([] if first is None else [first])
-    if first is not None:
-        _tell(all_findings(validator, value))
-    return None
+    if validator.is_valid(value):
+        return _tell([])
+    _tell([UNLISTED])
+    try:
+        return _tell(findings(validator, value))
+    except Undecided:
+        return _tell(None)
 
 
-def _tell(findings: list[Finding]) -> None:
+def _tell(findings: list[Finding] | None) -> None:
     # ASCII: names may hold what UTF-8 can't carry.
     os.write(1, json.dumps(findings).encode() + b"\n")
 
