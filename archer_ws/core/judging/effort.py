@@ -22,6 +22,8 @@ _UNCOUNTED = frozenset(
         "contentMediaType", "id", "multipleOf", "unevaluatedItems", "unevaluatedProperties",
     }
 )  # fmt: skip
+#: Keywords that hold schemas by names of the client's.
+_MAPS = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
 #: Keywords whose number is compared with a count.
 _SIZES = frozenset(
     {
@@ -127,7 +129,11 @@ class _Counter:
             return self._count_target(value)
         if name in _SIZES and isinstance(value, int):
             return 1, 0
-        places, patterns = self._count(value)
+        if name in _MAPS and isinstance(value, dict):
+            # As a list: the names are no keywords.
+            places, patterns = self._count(list(value.values()))
+        else:
+            places, patterns = self._count(value)
         if name == "uniqueItems":
             places += _STEPS_OF_UNIQUENESS
         if name == "patternProperties" and isinstance(value, dict):
