@@ -65,6 +65,8 @@ class FormatJudge:
     def __init__(
         self, command: Sequence[str] = CHILD_COMMAND, *, within_s: float = JUDGE_S, queue_max: int = QUEUE_MAX
     ) -> None:
+        # Loads the engine, which no request shall wait for.
+        engine.accept({})
         self._command = tuple(command)
         self._within_s = within_s
         self._queue_max = queue_max
