@@ -149,14 +149,7 @@ class OpenAIAdapter(SdkAdapter):
 
     def _models(self, data: bytes) -> list[ModelInfo]:
         names = [entry["id"] for entry in entries_in(data)]
-        return [self._listing(name) for name in names if not self._is_hosted or self._chats(name)]
-
-    def _listing(self, name: str) -> ModelInfo:
-        listing = self._model(name)
-        tools = self._catalog.facts(self.provider_name, name).tools if self._is_hosted else None
-        if tools is not None:
-            listing.capabilities = ["tools"] if tools else []
-        return listing
+        return [self._model(name) for name in names if not self._is_hosted or self._chats(name)]
 
     def _takes_no_tools(self, model: str) -> Unsupported:
         what = f"{model} takes no tools by OpenAI's chat completions"

@@ -272,12 +272,16 @@ class SdkAdapter(BaseLLMAdapter):
             raise self._told(error) from error
 
     def _model(self, name: str, *, title: str | None = None, context_window: int | None = None) -> ModelInfo:
-        """A model of a list; what the list does not say of its context, the catalog may know."""
+        """A model of a list; what the list does not say of it, the catalog may know."""
+        facts = self._catalog.facts(self.provider_name, name)
+        # Another server's model of that name is another model, or stands behind another API.
+        tools = facts.tools if self._is_hosted else None
         return ModelInfo(
             id=name,
             name=title or name,
             provider=self.provider_name,
-            context_window=context_window or self._catalog.facts(self.provider_name, name).context_window,
+            context_window=context_window or facts.context_window,
+            capabilities=None if tools is None else ["tools"] if tools else [],
         )
 
     def _told(self, error: Exception, model: str | None = None) -> ArcherError:

@@ -308,3 +308,9 @@ async def test_only_anthropic_itself_is_asked_to_stream_arguments_as_they_are_ma
         others, hosted = (exchange.json()["tools"] for exchange in server.exchanges)
     assert others == DECLARED
     assert hosted == [{**tool, "eager_input_streaming": True} for tool in DECLARED]
+
+
+async def test_the_list_says_which_models_take_tools() -> None:
+    names = json.dumps({"data": [{"id": "claude-opus-5-5"}, {"id": "claude-9-new"}, {"id": "something"}]}).encode()
+    async with api.adapter_at(None) as hosted:
+        assert [model.capabilities for model in hosted._models(names)] == [["tools"], ["tools"], None]
