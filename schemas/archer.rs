@@ -23,7 +23,7 @@ pub const PROTOCOL_VERSION: i64 = 1;
 /// The WebSocket subprotocol to offer.
 pub const SUBPROTOCOL: &str = "archer.v1";
 /// The `schema_hash` of the server that these types were made for.
-pub const SCHEMA_HASH: &str = "d34c946c60180217";
+pub const SCHEMA_HASH: &str = "93bfe9d6ebac9425";
 
 /// The params of a method, which know its name and what it gives.
 pub trait Method: Serialize {
@@ -2072,9 +2072,9 @@ impl StreamCancelParams {
 /// or is alive, without
 /// text yet. With `arguments` stand the call's `call_id` and `name`; a call that takes none has one
 /// piece `{}`.
-/// `finish_reason` comes at most once, with or after the last text, a `refusal` with it; `usage`
-/// whenever the provider tells
-/// it, the newest replacing the older.
+/// `finish_reason` comes at most once, with or after the last text, and a `refusal` with it;
+/// `usage` whenever the
+/// provider tells it, the newest replacing the older.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StreamChunk {

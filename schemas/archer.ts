@@ -929,9 +929,8 @@ export interface StreamCancelParams {
  * One of `content`, `reasoning` and `arguments` has text. All may be empty: the provider answered or is alive,
  * without
  * text yet. With `arguments` stand the call's `call_id` and `name`; a call that takes none has one piece `{}`.
- * `finish_reason` comes at most once, with or after the last text, a `refusal` with it; `usage` whenever the
- * provider tells
- * it, the newest replacing the older.
+ * `finish_reason` comes at most once, with or after the last text, and a `refusal` with it; `usage` whenever the
+ * provider tells it, the newest replacing the older.
  */
 export interface StreamChunk {
   /** A piece of the answer; empty where the event brings none. */

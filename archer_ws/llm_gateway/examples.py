@@ -70,6 +70,8 @@ CHAT_REQUESTS: list[JsonDict] = [
             "type": "json_schema",
             "json_schema": {
                 "name": "city",
+                "description": "A city and its people.",
+                "strict": True,
                 "schema": {
                     "type": "object",
                     "properties": {"name": {"type": "string"}, "people": {"type": "integer"}},
@@ -169,6 +171,7 @@ STREAM_CHUNKS: list[JsonDict] = [
         "name": "get_weather",
     },
     {"content": "", "finish_reason": "stop", "usage": _USAGE},
+    {"content": "", "finish_reason": "content_filter", "refusal": {"text": "I can't help with that."}},
 ]
 PROVIDER_STATES: list[JsonDict] = [
     {

@@ -17,6 +17,7 @@ FormatType = Annotated[
 ]
 _SCHEMA_EXAMPLE: dict[str, Any] = {
     "name": "city",
+    "description": "A city and its people.",
     "schema": {
         "type": "object",
         "properties": {"name": {"type": "string"}, "people": {"type": "integer"}},

@@ -23,7 +23,6 @@ FOREIGN: dict[str, dict[str, Any]] = {
     "options of the stream": {"stream": True, "stream_options": {"include_usage": True}},
     "tools": {"tools": [TOOL]},
     "a tool to choose": {"tool_choice": {"type": "function", "function": {"name": "look"}}},
-    "a format": {"response_format": {"type": "json_object"}},
     "a count": {"n": 1},
     "the newer limit": {"max_completion_tokens": 10},
     "probabilities": {"logprobs": False},
@@ -133,6 +132,7 @@ NATIVE_BODIES: dict[str, dict[str, Any]] = {
     "everything": {"provider": "ollama", "temperature": 0.1, "max_tokens": 9, "stop": ["x"], "top_p": 0.5, "seed": 1},
     "fields nobody knows": {"user": "ada", "metadata": {"a": 1}, "store": True, "frobnicate": [1]},
     "a flat tool": {"tools": [{"name": "look", "parameters": {"type": "object"}}], "tool_choice": "auto"},
+    "a format": {"response_format": {"type": "json_object"}},
     "marks that are null": {"stream_options": None, "n": None, "tools": None, "response_format": None},
 }
 
