@@ -132,12 +132,13 @@ class AnswerScrubber:
     or more), so that ordinary text passes at once, at the price of one search.
     """
 
-    __slots__ = ("_held", "_tail")
+    __slots__ = ("_tail", "held")
 
     def __init__(self) -> None:
         #: What went out last; the beginning of a secret may be its end.
         self._tail = ""
-        self._held = ""
+        #: What came and waits for what follows it.
+        self.held = ""
 
     def feed(self, text: str) -> str:
         """What may go out now that `text` has come."""
@@ -145,16 +146,17 @@ class AnswerScrubber:
         seeds = known.seeds
         if seeds is None:
             return text
-        window = f"{self._tail}{self._held}{text}"
-        is_short = len(window) < _LONG * known.longest
-        if not self._held and (seeds.search(window) is None if is_short else known.is_not_in(window)):
+        if self.held:
+            return self._release(f"{self._tail}{self.held}{text}")
+        window = self._tail + text
+        if seeds.search(window) is None if len(window) < _LONG * known.longest else known.is_not_in(window):
             self._tail = window[-_UNNOTICED:]
             return text
         return self._release(window)
 
     def rest(self) -> str:
         """What was held back; to be called at the end of the text."""
-        held, self._held = self._held, ""
+        held, self.held = self.held, ""
         return held
 
     def _release(self, window: str) -> str:
@@ -166,7 +168,7 @@ class AnswerScrubber:
             at = begin = end
         kept_from = max(at, len(window) - _longest_beginning(window[begin:]))
         out.append(window[at:kept_from])
-        self._held = window[kept_from:]
+        self.held = window[kept_from:]
         self._tail = window[begin:kept_from][-_UNNOTICED:]
         return "".join(out)
 

@@ -18,7 +18,7 @@ CHAT = {"model": "openai/gpt-4o-mini", "messages": HELLO}
 
 #: What only a client of OpenAI's API puts into a chat.
 FOREIGN: dict[str, dict[str, Any]] = {
-    "content in parts": {"messages": PARTS},
+    "a file": {"messages": [{"role": "user", "content": [{"type": "file", "file": {"file_id": "x"}}]}]},
     "an image": {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
     "options of the stream": {"stream": True, "stream_options": {"include_usage": True}},
     "tools": {"tools": [TOOL]},
@@ -131,6 +131,7 @@ NATIVE_BODIES: dict[str, dict[str, Any]] = {
     "the least": {},
     "everything": {"provider": "ollama", "temperature": 0.1, "max_tokens": 9, "stop": ["x"], "top_p": 0.5, "seed": 1},
     "fields nobody knows": {"user": "ada", "metadata": {"a": 1}, "store": True, "frobnicate": [1]},
+    "parts of text": {"messages": PARTS},
     "a flat tool": {"tools": [{"name": "look", "parameters": {"type": "object"}}], "tool_choice": "auto"},
     "a format": {"response_format": {"type": "json_object"}},
     "marks that are null": {"stream_options": None, "n": None, "tools": None, "response_format": None},
@@ -155,11 +156,11 @@ async def test_names_of_our_own_that_look_like_others_paths_are_ours(archer: Arc
 
 
 async def test_a_wrong_message_of_our_own_form_is_told_by_its_path(archer: Archer) -> None:
-    contents: list[Any] = [7, {}, [], ["Hi"]]
-    for content in contents:
+    contents: list[Any] = [(7, ""), ({}, ""), ([], ""), (["Hi"], ".0"), ([{"type": "image", "url": "x"}], ".0")]
+    for content, place in contents:
         answer = await archer.http.post(NATIVE, json={"messages": [{"role": "user", "content": content}]})
-        assert answer.status_code == 422
-        assert answer.json()["error"]["errors"][0]["path"] == "messages.0.content"
+        assert answer.status_code in {400, 422}
+        assert answer.json()["error"]["errors"][0]["path"] == f"messages.0.content{place}"
     answer = await archer.http.post(NATIVE, json={"messages": [{"role": ["x"], "content": "Hi"}]})
     assert answer.json()["error"]["errors"][0]["path"] == "messages.0.role"
 

@@ -28,10 +28,15 @@ def _is_any(_: Any) -> bool:
     return True
 
 
-def _has_typed_parts(content: Any) -> bool:
-    return isinstance(content, list) and any(isinstance(part, dict) and "type" in part for part in content)
+def _has_foreign_parts(content: Any) -> bool:
+    """Whether there are parts as our own API has none: those of text are the same in both."""
+    return isinstance(content, list) and any(
+        isinstance(part, dict) and (part.get("type") in _FOREIGN_PARTS or isinstance(part.get("file"), dict))
+        for part in content
+    )
 
 
+_FOREIGN_PARTS = ("image_url", "input_audio", "input_text", "input_image", "input_file", "output_text", "refusal")
 #: Fields of a chat that only clients of OpenAI's API send, with what their values must be for that.
 _CHAT_FIELDS: Mapping[str, Callable[[Any], bool]] = {
     "stream_options": _is_any,
@@ -47,7 +52,7 @@ _CHAT_FIELDS: Mapping[str, Callable[[Any], bool]] = {
 }
 #: The same of a message; looked for only where our own API does not take the request.
 _MESSAGE_FIELDS: Mapping[str, Callable[[Any], bool]] = {
-    "content": _has_typed_parts,
+    "content": _has_foreign_parts,
     "role": lambda role: role in ("developer", "function"),
     "tool_calls": _is_nested("function"),
     "tool_call_id": _is_any,

@@ -103,7 +103,8 @@ class EventStreamResponse(Response):
             self._more.clear()
             if departure.done() or self._log is None:
                 return
-            block, ended = self._next_block(self._log)
+            # Nothing new is what nearly every second look finds, since a block takes all there is.
+            block, ended = self._next_block(self._log) if self._cursor < self._log.head_seq else (b"", False)
             if not block and self._loop.time() >= self._sent_at + self._keep_alive_s:
                 block = KEEP_ALIVE
             if block:
@@ -123,14 +124,15 @@ class EventStreamResponse(Response):
 
     def _next_block(self, stream_log: StreamLog) -> tuple[bytes, bool]:
         """What can be sent now, and whether it holds the end."""
+        head = stream_log.head_seq
         pieces: list[bytes] = []
         size = 0
         while size < WRITE_BYTES and (event := stream_log.read(self._cursor)) is not None:
             self._cursor = event.seq
             pieces.append(self._encode(event))
             size += len(pieces[-1])
-            if isinstance(event, StreamEnded):
-                return b"".join(pieces), True
+            if event.seq == head:
+                return pieces[0] if len(pieces) == 1 else b"".join(pieces), isinstance(event, StreamEnded)
         return b"".join(pieces), False
 
 

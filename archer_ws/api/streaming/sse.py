@@ -19,21 +19,14 @@ DONE = b"data: [DONE]\n\n"
 def encode_event(event: Event) -> bytes:
     """The event's bytes on the wire; the end brings `[DONE]` with it."""
     if isinstance(event, Delta):
-        return _text(event)
+        # The constant parts are written out: this runs for every token. encode_basestring leaves non-ASCII characters
+        # as they are, and escapes every line break that could end an event.
+        text = encode_basestring(event.text.decode())
+        if event.kind == "content":
+            return f'id: {event.seq}\ndata: {{"content":{text},"finish_reason":null}}\n\n'.encode()
+        named = f'"arguments":{text},{call_fields(event.call)}' if event.call else f'"{event.kind}":{text}'
+        return f'id: {event.seq}\ndata: {{"content":"","finish_reason":null,{named}}}\n\n'.encode()
     told = as_fields(event)
     data = {"content": "", "finish_reason": told.pop("finish_reason", None), **told}
-    named = f"event: {event.kind}\nid: {event.seq}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n".encode()
-    return named + DONE if isinstance(event, StreamEnded) else named
-
-
-def _text(delta: Delta) -> bytes:
-    """A plain message. The constant parts are written out: this runs for every token."""
-    # encode_basestring leaves non-ASCII characters as they are, and escapes every line break that could end an event.
-    text = encode_basestring(delta.text.decode())
-    if delta.kind == "content":
-        data = f'{{"content":{text},"finish_reason":null}}'
-    elif delta.call is not None:
-        data = f'{{"content":"","finish_reason":null,"arguments":{text},{call_fields(delta.call)}}}'
-    else:
-        data = f'{{"content":"","finish_reason":null,"{delta.kind}":{text}}}'
-    return f"id: {delta.seq}\ndata: {data}\n\n".encode()
+    block = f"event: {event.kind}\nid: {event.seq}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n".encode()
+    return block + DONE if isinstance(event, StreamEnded) else block

@@ -183,10 +183,10 @@ class LocalProcess:
             drain.start()
             with self._lock:
                 self._alive, self.pid = process, process.pid
-                # One that has ended already is noticed below.
+                # One that has ended already is noticed below. Unbuffered: what a buffer kept would fail once more when
+                # it is closed.
                 with suppress(OSError):
-                    process.stdin.write(self._first_line)
-                    process.stdin.flush()
+                    os.write(process.stdin.fileno(), self._first_line)
                 if self.stopping:
                     self._close_stdin()
             watchdog = threading.Timer(self._load_timeout_s, self._give_up)

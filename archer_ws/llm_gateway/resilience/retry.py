@@ -146,7 +146,7 @@ async def stream_with_retries(
                     limit.begin(first_text_by, "sent no text within", first_token_s)
                     async for chunk in chunks:
                         limit.is_waiting = False
-                        came = chunk.content or chunk.reasoning or chunk.arguments
+                        came = has_text or chunk.content or chunk.reasoning or chunk.arguments
                         scrubber.clean(chunk)
                         if chunk.finish_reason is not None:
                             for held in scrubber.held_arguments():

@@ -23,8 +23,8 @@ class ChunkScrubber:
             # Not assigned where nothing changes: a model's own assignment costs more than the look.
             if (shown := self._content.feed(content)) is not content:
                 chunk.content = shown
-            if not reasoning and (held := self._reasoning.rest()):
-                chunk.reasoning = held
+            if self._reasoning.held and not reasoning:
+                chunk.reasoning = self._reasoning.rest()
         if reasoning and (shown := self._reasoning.feed(reasoning)) is not reasoning:
             chunk.reasoning = shown
         if chunk.arguments:
