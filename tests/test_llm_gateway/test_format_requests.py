@@ -1,5 +1,4 @@
-"""A format on its way to each provider: bodies compared whole, and what a provider can't take refused before anything is
-sent."""
+"""A format on its way to each provider: bodies compared whole, and what a provider can't take refused at once."""
 
 import asyncio
 import json
@@ -209,7 +208,7 @@ async def test_a_schema_that_the_provider_refuses_is_the_request_s_mistake_at_it
     error = await failure(provider, status, message, ChatOptions(response_format=by(CITY)))
     assert type(error) is InvalidParams
     assert [each.path for each in error.errors] == ["response_format"]
-    assert message.split("'")[0].strip() in error.message
+    assert message.split("'", maxsplit=1)[0].strip() in error.message
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)

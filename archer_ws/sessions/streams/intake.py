@@ -62,8 +62,8 @@ class Intake:
             self.usage = chunk.usage
         if chunk.finish_reason is not None:
             self.finish_reason = chunk.finish_reason
-            # It comes with the reason.
-            self.refusal = chunk.refusal
+            # It comes with a reason.
+            self.refusal = chunk.refusal or self.refusal
         if chunk.reasoning:
             self._take_text("reasoning", chunk.reasoning)
         if chunk.content:
