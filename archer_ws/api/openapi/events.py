@@ -91,7 +91,7 @@ _EXAMPLES: dict[type[ControlEvent], list[JsonDict]] = {
             "status": "completed",
             "text_bytes": 35,
             "format_valid": False,
-            "format_errors": [{"path": "people", "message": "it is not of type \"integer\""}],
+            "format_errors": [{"path": "people", "message": 'it is not of type "integer"'}],
         },
         {
             "content": "",
