@@ -43,6 +43,7 @@ from archer_ws.rpc.methods import archer_v1
 from archer_ws.rpc.openrpc import describe
 from archer_ws.rpc.services import RpcServices
 from archer_ws.sessions.conversations import Conversations
+from archer_ws.sessions.format_judge import FormatJudge
 from archer_ws.sessions.manager import SessionManager
 from archer_ws.sessions.storage.memory import MemoryStore
 from archer_ws.sessions.streams.gates import ManagerLimits, ProviderGate, StreamQuota
@@ -158,6 +159,7 @@ def _wire(settings: Settings, limits: Limits) -> Services:
         idle_ttl_s=settings.session_idle_ttl_s,
         principals=principals,
     )
+    judge = FormatJudge()
     manager = SessionManager(
         gateway=router,
         orchestrator=Orchestrator(router),
@@ -177,6 +179,7 @@ def _wire(settings: Settings, limits: Limits) -> Services:
             for name in router.providers
         },
         new_log=MemoryLog,
+        judge=judge,
         limits=ManagerLimits(
             max_content_bytes=settings.max_content_bytes,
             retention_s=settings.stream_retention_s,
@@ -192,6 +195,7 @@ def _wire(settings: Settings, limits: Limits) -> Services:
         router=router,
         readiness=Readiness(router),
         manager=manager,
+        judge=judge,
         conversations=conversations,
         tickets=TicketOffice(),
         credentials=Credentials(_tokens(settings)),
@@ -230,6 +234,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         preparing.cancel()
         await asyncio.gather(preparing, return_exceptions=True)
         await services.manager.aclose()
+        await services.judge.aclose()
         await services.router.aclose()
 
 

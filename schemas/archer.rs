@@ -23,7 +23,7 @@ pub const PROTOCOL_VERSION: i64 = 1;
 /// The WebSocket subprotocol to offer.
 pub const SUBPROTOCOL: &str = "archer.v1";
 /// The `schema_hash` of the server that these types were made for.
-pub const SCHEMA_HASH: &str = "411a7bfbc8879bea";
+pub const SCHEMA_HASH: &str = "53faf9abe97e51c7";
 
 /// The params of a method, which know its name and what it gives.
 pub trait Method: Serialize {
@@ -581,6 +581,10 @@ pub struct ChatRequest {
     /// What a call does to the stream: `end` it, so that its results come as messages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_tool_call: Option<OnToolCall>,
+    /// The form that the answer shall have: text (by default), JSON, or JSON by a schema. The
+    /// provider is told, and the whole answer is judged by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response_format: Option<ResponseFormat>,
 }
 
 impl ChatRequest {
@@ -606,6 +610,7 @@ impl ChatRequest {
             tool_choice: None,
             parallel_tool_calls: None,
             on_tool_call: None,
+            response_format: None,
         }
     }
 }
@@ -645,6 +650,18 @@ pub struct ChatResponse {
     /// The calls that the model made, complete, in order: run them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_calls: Option<Vec<ToolCall>>,
+    /// The model declined to answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<Refusal>,
+    /// Whether the whole answer is what `response_format` asked for; absent where nothing was asked
+    /// for, the model stopped to call tools, the answer did not complete, or it could not be judged
+    /// within 2 s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format_valid: Option<bool>,
+    /// What is wrong with the answer's form: up to 20, with paths into the answer, "" for all of
+    /// it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format_errors: Option<Vec<FieldError>>,
     /// Why the answer failed or is incomplete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Box<ErrorInfo>>,
@@ -720,6 +737,10 @@ pub struct ChatSendParams {
     /// What a call does to the stream: `end` it, so that its results come as messages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_tool_call: Option<OnToolCall>,
+    /// The form that the answer shall have: text (by default), JSON, or JSON by a schema. The
+    /// provider is told, and the whole answer is judged by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response_format: Option<ResponseFormat>,
 }
 
 impl ChatSendParams {
@@ -745,6 +766,7 @@ impl ChatSendParams {
             tool_choice: None,
             parallel_tool_calls: None,
             on_tool_call: None,
+            response_format: None,
         }
     }
 }
@@ -845,6 +867,18 @@ pub struct EndedEvent {
     /// of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stored: Option<bool>,
+    /// The model declined to answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<Refusal>,
+    /// Whether the whole answer is what `response_format` asked for; absent where nothing was asked
+    /// for, the model stopped to call tools, the answer did not complete, or it could not be judged
+    /// within 2 s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format_valid: Option<bool>,
+    /// What is wrong with the answer's form: up to 20, with paths into the answer, "" for all of
+    /// it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format_errors: Option<Vec<FieldError>>,
 }
 
 /// The body of every answer that is not a success.
@@ -1119,6 +1153,37 @@ impl fmt::Display for FinishReason {
     }
 }
 
+/// The form that an answer shall have.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum FormatType {
+    /// `text`
+    #[serde(rename = "text")]
+    Text,
+    /// `json_object`
+    #[serde(rename = "json_object")]
+    JsonObject,
+    /// `json_schema`
+    #[serde(rename = "json_schema")]
+    JsonSchema,
+}
+
+impl FormatType {
+    /// The text on the wire.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Text => "text",
+            Self::JsonObject => "json_object",
+            Self::JsonSchema => "json_schema",
+        }
+    }
+}
+
+impl fmt::Display for FormatType {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
 /// The process answers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -1224,6 +1289,33 @@ pub struct InitializeResult {
     pub limits: Limits,
     /// Names the version of the OpenRPC document that rpc.discover gives.
     pub schema_hash: String,
+}
+
+/// A JSON Schema for the answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JsonSchemaFormat {
+    /// Its name; some providers show it.
+    pub name: String,
+    /// JSON Schema, draft 2020-12 unless `$schema` says otherwise; references stay inside it.
+    pub schema: Map<String, Value>,
+    /// Whether the answer must match, where the provider can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strict: Option<bool>,
+    /// What the answer is for, for the model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+}
+
+impl JsonSchemaFormat {
+    /// With what must be given, and nothing else.
+    pub fn new(name: impl Into<String>, schema: Map<String, Value>) -> Self {
+        Self {
+            name: name.into(),
+            schema,
+            strict: None,
+            description: None,
+        }
+    }
 }
 
 /// What one connection may do.
@@ -1621,6 +1713,38 @@ impl fmt::Display for ReadinessReportStatus {
     }
 }
 
+/// The model declined to answer; what it gave of reasons.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Refusal {
+    /// What the model, or its provider, said instead of an answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// What kind of request the provider took it for, in its own words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub category: Option<String>,
+}
+
+/// The form that the answer shall have.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ResponseFormat {
+    /// The form.
+    pub r#type: FormatType,
+    /// The schema, for `json_schema` only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub json_schema: Option<JsonSchemaFormat>,
+}
+
+impl ResponseFormat {
+    /// With what must be given, and nothing else.
+    pub fn new(r#type: FormatType) -> Self {
+        Self {
+            r#type,
+            json_schema: None,
+        }
+    }
+}
+
 /// How a tool's run ended.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -1910,6 +2034,9 @@ pub struct StoredMessage {
     /// The calls that the model made in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_calls: Option<Vec<ToolCall>>,
+    /// The model declined to give this answer: its turn is sent to no model again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<Refusal>,
     /// Which call it is the result of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call_id: Option<String>,
@@ -1947,9 +2074,9 @@ impl StreamCancelParams {
 /// or is alive, without
 /// text yet. With `arguments` stand the call's `call_id` and `name`; a call that takes none has one
 /// piece `{}`.
-/// `finish_reason` comes at most once, with or after the last text; `usage` whenever the provider
-/// tells it, the newest
-/// replacing the older.
+/// `finish_reason` comes at most once, with or after the last text, and a `refusal` with it;
+/// `usage` whenever the
+/// provider tells it, the newest replacing the older.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StreamChunk {
@@ -1973,6 +2100,9 @@ pub struct StreamChunk {
     /// Which tool is called.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// The model declined to answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<Refusal>,
 }
 
 /// The log's events `from`..`seq`; one of `content`, `reasoning` and `arguments` has their text.
@@ -2039,6 +2169,18 @@ pub struct StreamEnded {
     /// of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stored: Option<bool>,
+    /// The model declined to answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<Refusal>,
+    /// Whether the whole answer is what `response_format` asked for; absent where nothing was asked
+    /// for, the model stopped to call tools, the answer did not complete, or it could not be judged
+    /// within 2 s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format_valid: Option<bool>,
+    /// What is wrong with the answer's form: up to 20, with paths into the answer, "" for all of
+    /// it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format_errors: Option<Vec<FieldError>>,
 }
 
 /// One stream.
@@ -2312,6 +2454,9 @@ pub struct TextEvent {
     /// Which tool is called.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// The model declined to answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<Refusal>,
 }
 
 /// Text.

@@ -226,6 +226,11 @@ export interface ChatRequest {
   parallel_tool_calls?: boolean | null;
   /** What a call does to the stream: `end` it, so that its results come as messages. */
   on_tool_call?: OnToolCall | null;
+  /**
+   * The form that the answer shall have: text (by default), JSON, or JSON by a schema. The provider is told, and
+   * the whole answer is judged by it.
+   */
+  response_format?: ResponseFormat | null;
 }
 
 /** A whole answer; `id` is the stream id. */
@@ -254,6 +259,15 @@ export interface ChatResponse {
   reasoning?: string | null;
   /** The calls that the model made, complete, in order: run them. */
   tool_calls?: ToolCall[] | null;
+  /** The model declined to answer. */
+  refusal?: Refusal | null;
+  /**
+   * Whether the whole answer is what `response_format` asked for; absent where nothing was asked for, the model
+   * stopped to call tools, the answer did not complete, or it could not be judged within 2 s.
+   */
+  format_valid?: boolean | null;
+  /** What is wrong with the answer's form: up to 20, with paths into the answer, "" for all of it. */
+  format_errors?: FieldError[] | null;
   /** Why the answer failed or is incomplete. */
   error?: ErrorInfo | null;
   /** Messages of the session left out to fit the model's context. */
@@ -311,6 +325,11 @@ export interface ChatSendParams {
   parallel_tool_calls?: boolean | null;
   /** What a call does to the stream: `end` it, so that its results come as messages. */
   on_tool_call?: OnToolCall | null;
+  /**
+   * The form that the answer shall have: text (by default), JSON, or JSON by a schema. The provider is told, and
+   * the whole answer is judged by it.
+   */
+  response_format?: ResponseFormat | null;
 }
 
 /** The request is accepted; `duplicate` if it joined a stream that was there. */
@@ -366,6 +385,15 @@ export interface EndedEvent {
   error?: ErrorInfo | null;
   /** False where the answer could not be kept in its session in time: the next turn may not know of it. */
   stored?: boolean | null;
+  /** The model declined to answer. */
+  refusal?: Refusal | null;
+  /**
+   * Whether the whole answer is what `response_format` asked for; absent where nothing was asked for, the model
+   * stopped to call tools, the answer did not complete, or it could not be judged within 2 s.
+   */
+  format_valid?: boolean | null;
+  /** What is wrong with the answer's form: up to 20, with paths into the answer, "" for all of it. */
+  format_errors?: FieldError[] | null;
 }
 
 /** The body of every answer that is not a success. */
@@ -470,6 +498,9 @@ export interface FilePart {
 /** Why a model stopped, normalised over providers. It may grow. */
 export type FinishReason = "stop" | "length" | "content_filter" | "tool_calls" | (string & {});
 
+/** The form that an answer shall have. */
+export type FormatType = "text" | "json_object" | "json_schema";
+
 /** The process answers. */
 export interface Health {
   /** That it answers. */
@@ -522,6 +553,18 @@ export interface InitializeResult {
   limits: Limits;
   /** Names the version of the OpenRPC document that rpc.discover gives. */
   schema_hash: string;
+}
+
+/** A JSON Schema for the answer. */
+export interface JsonSchemaFormat {
+  /** Its name; some providers show it. */
+  name: string;
+  /** JSON Schema, draft 2020-12 unless `$schema` says otherwise; references stay inside it. */
+  schema: Record<string, unknown>;
+  /** Whether the answer must match, where the provider can. */
+  strict?: boolean | null;
+  /** What the answer is for, for the model. */
+  description?: string | null;
 }
 
 /** What one connection may do. */
@@ -691,6 +734,22 @@ export interface ReadinessReport {
 /** Whether chats can be served. */
 export type ReadinessReportStatus = "ready" | "not_ready" | "draining" | (string & {});
 
+/** The model declined to answer; what it gave of reasons. */
+export interface Refusal {
+  /** What the model, or its provider, said instead of an answer. */
+  text?: string | null;
+  /** What kind of request the provider took it for, in its own words. */
+  category?: string | null;
+}
+
+/** The form that the answer shall have. */
+export interface ResponseFormat {
+  /** The form. */
+  type: FormatType;
+  /** The schema, for `json_schema` only. */
+  json_schema?: JsonSchemaFormat | null;
+}
+
 /** How a tool's run ended. */
 export type ResultStatus = "ok" | "error" | "denied" | "timeout" | "cancelled" | "lost";
 
@@ -844,6 +903,8 @@ export interface StoredMessage {
   name?: string | null;
   /** The calls that the model made in it. */
   tool_calls?: ToolCall[] | null;
+  /** The model declined to give this answer: its turn is sent to no model again. */
+  refusal?: Refusal | null;
   /** Which call it is the result of. */
   call_id?: string | null;
   /** How that call ended. */
@@ -868,9 +929,8 @@ export interface StreamCancelParams {
  * One of `content`, `reasoning` and `arguments` has text. All may be empty: the provider answered or is alive,
  * without
  * text yet. With `arguments` stand the call's `call_id` and `name`; a call that takes none has one piece `{}`.
- * `finish_reason` comes at most once, with or after the last text; `usage` whenever the provider tells it, the
- * newest
- * replacing the older.
+ * `finish_reason` comes at most once, with or after the last text, and a `refusal` with it; `usage` whenever the
+ * provider tells it, the newest replacing the older.
  */
 export interface StreamChunk {
   /** A piece of the answer; empty where the event brings none. */
@@ -887,6 +947,8 @@ export interface StreamChunk {
   call_id?: string | null;
   /** Which tool is called. */
   name?: string | null;
+  /** The model declined to answer. */
+  refusal?: Refusal | null;
 }
 
 /** The log's events `from`..`seq`; one of `content`, `reasoning` and `arguments` has their text. */
@@ -935,6 +997,15 @@ export interface StreamEnded {
   error?: ErrorInfo | null;
   /** False where the answer could not be kept in its session in time: the next turn may not know of it. */
   stored?: boolean | null;
+  /** The model declined to answer. */
+  refusal?: Refusal | null;
+  /**
+   * Whether the whole answer is what `response_format` asked for; absent where nothing was asked for, the model
+   * stopped to call tools, the answer did not complete, or it could not be judged within 2 s.
+   */
+  format_valid?: boolean | null;
+  /** What is wrong with the answer's form: up to 20, with paths into the answer, "" for all of it. */
+  format_errors?: FieldError[] | null;
 }
 
 /** One stream. */
@@ -1087,6 +1158,8 @@ export interface TextEvent {
   call_id?: string | null;
   /** Which tool is called. */
   name?: string | null;
+  /** The model declined to answer. */
+  refusal?: Refusal | null;
 }
 
 /** Text. */

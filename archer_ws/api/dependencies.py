@@ -14,6 +14,7 @@ from archer_ws.llm_gateway.router import LLMRouter
 from archer_ws.rpc.dispatcher import Dispatcher
 from archer_ws.rpc.services import RpcServices
 from archer_ws.sessions.conversations import Conversations
+from archer_ws.sessions.format_judge import FormatJudge
 from archer_ws.sessions.manager import SessionManager
 
 
@@ -25,6 +26,7 @@ class Services:
     router: LLMRouter
     readiness: Readiness
     manager: SessionManager
+    judge: FormatJudge
     conversations: Conversations
     tickets: TicketOffice
     credentials: Credentials

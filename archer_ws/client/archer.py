@@ -12,6 +12,7 @@ from archer_ws.client.dialling import Address
 from archer_ws.client.errors import ClientError, NotArcher, Refused
 from archer_ws.client.link import ConnectionState, Link
 from archer_ws.client.stream import ChatStream
+from archer_ws.llm_gateway.formats import ResponseFormat
 from archer_ws.llm_gateway.tools import NamedTool, Tool
 from archer_ws.llm_gateway.types import ChatMessage
 from archer_ws.rpc.messages import PROTOCOL_VERSION, InitializeParams, ModelListResult, PeerInfo
@@ -23,6 +24,7 @@ GIVE_UP_AFTER_S = 60.0
 Messages = str | Sequence[ChatMessage | Mapping[str, Any]]
 Tools = Sequence[Tool | Mapping[str, Any]]
 ToolChoice = Literal["auto", "none", "required"] | NamedTool | Mapping[str, str]
+Format = ResponseFormat | Mapping[str, Any]
 _Result = TypeVar("_Result", bound=BaseModel)
 
 
@@ -108,6 +110,7 @@ class Archer:
         tools: Tools | None = None,
         tool_choice: ToolChoice | None = None,
         parallel_tool_calls: bool | None = None,
+        response_format: Format | None = None,
     ) -> ChatStream:
         """Ask for an answer; it begins now, and is read with `async for`.
 
@@ -132,6 +135,8 @@ class Archer:
                 (the stream's `tool_calls`), and send their results with the next request.
             tool_choice: whether it must call: auto (by default), none, required, or one tool by its name.
             parallel_tool_calls: whether it may make several calls at once.
+            response_format: the form of the answer, `{"type": "json_object"}` or `json_schema` with a schema; the
+                stream's `format_valid` tells whether the answer has it.
 
         Raises:
             ValueError: a stream of that id is open on this client.
@@ -155,6 +160,7 @@ class Archer:
             "tools": None if tools is None else [_plain(tool) for tool in tools],
             "tool_choice": tool_choice if isinstance(tool_choice, str | None) else _plain(tool_choice),
             "parallel_tool_calls": parallel_tool_calls,
+            "response_format": None if response_format is None else _plain(response_format),
         }
         return self._open(ChatStream(self._link, stream_id, _without_none(given)))
 
@@ -245,7 +251,9 @@ def _messages(messages: Messages) -> list[dict[str, Any]]:
 
 
 def _plain(value: BaseModel | Mapping[str, Any]) -> dict[str, Any]:
-    return value.model_dump(mode="json", exclude_none=True) if isinstance(value, BaseModel) else dict(value)
+    return (
+        value.model_dump(mode="json", by_alias=True, exclude_none=True) if isinstance(value, BaseModel) else dict(value)
+    )
 
 
 def _without_none(params: Mapping[str, Any]) -> dict[str, Any]:

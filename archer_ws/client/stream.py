@@ -35,8 +35,9 @@ from archer_ws.client.events import (
 )
 from archer_ws.client.link import Link, Taken
 from archer_ws.client.requests import Call
+from archer_ws.core.exceptions import FieldError
 from archer_ws.llm_gateway.tools import ToolCall as MadeCall
-from archer_ws.llm_gateway.types import ChatMessage, MessageRole
+from archer_ws.llm_gateway.types import ChatMessage, MessageRole, Refusal
 from archer_ws.sessions.streams.events import EVENTS, ControlEvent
 
 _KNOWN_METHODS = frozenset(f"stream/{event.kind}" for event in EVENTS)
@@ -117,6 +118,21 @@ class ChatStream:
     def tool_calls(self) -> list[ToolCall]:
         """The calls to be run, in order; they come with the end, and only where the model ended its answer well."""
         return list(self._calls.values())
+
+    @property
+    def format_valid(self) -> bool | None:
+        """Whether the answer is what `response_format` asked for; None before the end, and where that is not known."""
+        return self.ended.format_valid if self.ended is not None else None
+
+    @property
+    def format_errors(self) -> list[FieldError]:
+        """What is wrong with the answer's form: where in it, and what."""
+        return (self.ended.format_errors if self.ended is not None else None) or []
+
+    @property
+    def refusal(self) -> Refusal | None:
+        """That the model declined to answer, once the stream has ended so."""
+        return self.ended.refusal if self.ended is not None else None
 
     @property
     def message(self) -> ChatMessage:

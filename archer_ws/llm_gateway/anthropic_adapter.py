@@ -27,7 +27,8 @@ class AnthropicAdapter(SdkAdapter):
     """Anthropic, or a server that speaks its Messages API.
 
     `chat` and `stream_chat` raise InvalidParams where Anthropic has no such conversation (it needs a user's message,
-    and that one first), and Unsupported where the model can't be made to call a tool.
+    and that one first), and Unsupported where the model can't be made to call a tool, or held
+    to such a format.
 
     Args:
         api_key: without one only a `base_url` of one's own can be used.
@@ -98,7 +99,7 @@ class AnthropicAdapter(SdkAdapter):
         )
         return {**body, "stream": True}
 
-    def _decoder(self) -> MessageStreamDecoder:
+    def _decoder(self, options: ChatOptions) -> MessageStreamDecoder:
         return MessageStreamDecoder(self._document_bytes)
 
     def _failure(

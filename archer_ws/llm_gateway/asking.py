@@ -1,8 +1,10 @@
 """What of a request goes to a model: its messages, and what the adapters' fixed arguments lack. Pure."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+from archer_ws.core.exceptions import FieldError, Unsupported
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, ChatRequest, MessageRole, Route
 
 
@@ -23,9 +25,33 @@ def options_of(request: ChatRequest, route: Route, **told: Any) -> ChatOptions:
         tools=tuple(request.tools or ()),
         tool_choice=request.tool_choice,
         parallel_tool_calls=request.parallel_tool_calls,
+        response_format=request.asked_format,
         defaulted=route.defaulted,
         **told,
     )
+
+
+def without_tools(options: ChatOptions) -> ChatOptions:
+    """The options of a request that offers no tools."""
+    return replace(options, tools=(), tool_choice=None, parallel_tool_calls=None)
+
+
+def format_alone(options: ChatOptions, provider: str) -> ChatOptions:
+    """The options for a provider that can't have tools beside a format: without those that may not be called.
+
+    Raises:
+        Unsupported: there are others.
+    """
+    if options.tools and options.tool_choice != "none":
+        what = f"{provider} has a format or tools, not both: the format would keep the model from calling"
+        raise Unsupported(
+            f"response_format: {what}",
+            hint="Let the model call without a format, and ask for the format with the results, without `tools`; or "
+            "use openai or anthropic.",
+            provider=provider,
+            errors=[FieldError(path="response_format", message=what)],
+        )
+    return without_tools(options)
 
 
 def _system(text: str) -> ChatMessage:

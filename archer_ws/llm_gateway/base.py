@@ -128,5 +128,6 @@ class BaseLLMAdapter(ABC):
             finish_reason=answer.finish_reason,
             usage=answer.usage,
             tool_calls=answer.tool_calls,
+            refusal=answer.refusal,
             created_at=utc_now(),
         )

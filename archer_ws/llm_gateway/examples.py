@@ -64,7 +64,25 @@ CHAT_REQUESTS: list[JsonDict] = [
         "tools": [{"name": "get_weather"}],
         "tool_choice": "auto",
     },
+    {
+        "messages": [{"role": "user", "content": "How many people live in Oslo?"}],
+        "response_format": {
+            "type": "json_schema",
+            "json_schema": {
+                "name": "city",
+                "description": "A city and its people.",
+                "strict": True,
+                "schema": {
+                    "type": "object",
+                    "properties": {"name": {"type": "string"}, "people": {"type": "integer"}},
+                    "required": ["name", "people"],
+                    "additionalProperties": False,
+                },
+            },
+        },
+    },
 ]
+REFUSALS: list[JsonDict] = [{"text": "I can't help with that."}, {"text": "It may harm systems.", "category": "cyber"}]
 TOKEN_USAGES: list[JsonDict] = [
     {**_USAGE, "cached_tokens": 8, "reasoning_tokens": 4},
     {"prompt_tokens": 6, "completion_tokens": 11, "total_tokens": 17, "estimated": True},
@@ -106,6 +124,29 @@ CHAT_RESPONSES: list[JsonDict] = [
         "status": "completed",
         "tool_calls": [_CALL],
     },
+    {
+        "id": "oslo-2",
+        "content": '{"name": "Oslo", "people": "many"}',
+        "model": "llama3.2",
+        "provider": "ollama",
+        "finish_reason": "stop",
+        "usage": _USAGE,
+        "created_at": "2026-11-22T10:15:30Z",
+        "status": "completed",
+        "format_valid": False,
+        "format_errors": [{"path": "people", "message": 'it is not of type "integer"'}],
+    },
+    {
+        "id": "oslo-3",
+        "content": "",
+        "model": "gpt-5.4",
+        "provider": "openai",
+        "finish_reason": "content_filter",
+        "usage": _USAGE,
+        "created_at": "2026-11-22T10:15:30Z",
+        "status": "completed",
+        "refusal": {"text": "I can't help with that."},
+    },
     _CANCELLED,
     {
         "id": "sky-3",
@@ -130,6 +171,7 @@ STREAM_CHUNKS: list[JsonDict] = [
         "name": "get_weather",
     },
     {"content": "", "finish_reason": "stop", "usage": _USAGE},
+    {"content": "", "finish_reason": "content_filter", "refusal": {"text": "I can't help with that."}},
 ]
 PROVIDER_STATES: list[JsonDict] = [
     {

@@ -7,10 +7,10 @@ only be made to call, by a grammar. So can all models, since the server does not
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 from typing import Any
 
 from archer_ws.core.exceptions import FieldError, Unsupported
+from archer_ws.llm_gateway.asking import format_alone, without_tools
 from archer_ws.llm_gateway.base import Timeouts
 from archer_ws.llm_gateway.catalog import Catalog
 from archer_ws.llm_gateway.decoding.answers import Decoder
@@ -89,6 +89,9 @@ class LlamaAdapter(OpenAIAdapter):
         max_tokens: int | None,
         options: ChatOptions,
     ) -> dict[str, Any]:
+        if options.response_format is not None:
+            # One grammar alone: with both, the format's would win over a call that is demanded (measured).
+            options = format_alone(options, self.provider_name)
         forced = forced_tools(options)
         if not self._knows_tools:
             messages = in_words(repaired(messages), result_text)
@@ -96,7 +99,7 @@ class LlamaAdapter(OpenAIAdapter):
                 messages = with_instructions(messages, told_in_words(forced))
             elif options.tools and options.tool_choice != "none":
                 raise _knows_none(model)
-        without = replace(options, tools=(), tool_choice=None, parallel_tool_calls=None)
+        without = without_tools(options)
         body = super()._body(
             messages, model, temperature, max_tokens, without if forced or not self._knows_tools else options
         )

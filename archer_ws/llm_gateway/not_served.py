@@ -8,8 +8,7 @@ from archer_ws.core.wire_model import unsupported
 #: Fields that other APIs and later versions have, that would change the answer, and what to do instead. All other
 #: fields that are not known are ignored.
 _NOT_SERVED: dict[str, str] = {
-    "response_format": "Leave it out, and ask for the form in a message.",
-    "format": "Leave it out, and ask for the form in a message.",
+    "format": "Send `response_format`.",
     "reasoning_effort": "Leave it out: the model decides how much it thinks.",
     "reasoning": "Leave it out: the model decides how much it thinks.",
     "thinking": "Leave it out: the model decides how much it thinks.",
@@ -39,11 +38,11 @@ _NOT_SERVED: dict[str, str] = {
     "top_logprobs": "Leave it out.",
     "modalities": "Leave it out: answers are text.",
     "audio": "Leave it out: answers are text.",
-    "grammar": "Leave it out, and ask for the form in a message.",
+    "grammar": "Send `response_format` with a JSON Schema.",
 }
 
 #: Their values that change nothing, beside those that say no (null, false, 0, an empty list or object).
-_CHANGE_NOTHING: dict[str, Any] = {"n": 1, "response_format": {"type": "text"}, "modalities": ["text"]}
+_CHANGE_NOTHING: dict[str, Any] = {"n": 1, "modalities": ["text"]}
 
 
 def refuse_not_served(request: Mapping[str, Any]) -> None:

@@ -19,7 +19,7 @@ from archer_ws.llm_gateway.failures import ProviderIdentity
 from archer_ws.llm_gateway.openai.client import OPENAI_URL, OpenAIClient, is_openai
 from archer_ws.llm_gateway.openai.decoder import ChatStreamDecoder
 from archer_ws.llm_gateway.openai.failures import failure_from_error, openai_identity
-from archer_ws.llm_gateway.openai.request import chat_messages, fitting_ids, tool_fields
+from archer_ws.llm_gateway.openai.request import chat_messages, fitting_ids, format_fields, tool_fields
 from archer_ws.llm_gateway.parameters import accepted_parameters, tell_dropped
 from archer_ws.llm_gateway.sdk_adapter import SdkAdapter
 from archer_ws.llm_gateway.tool_history import repaired, with_fitting_ids
@@ -125,6 +125,7 @@ class OpenAIAdapter(SdkAdapter):
                 facts, provider=self.provider_name, model=model, temperature=temperature, options=options
             ),
             **tool_fields(options),
+            **format_fields(options),
             **self._stream_fields,
         }
         if max_tokens is not None and "max_tokens" in facts.refuses:
@@ -135,8 +136,8 @@ class OpenAIAdapter(SdkAdapter):
             del body["stream_options"]
         return body
 
-    def _decoder(self) -> ChatStreamDecoder:
-        return ChatStreamDecoder(self._document_bytes)
+    def _decoder(self, options: ChatOptions) -> ChatStreamDecoder:
+        return ChatStreamDecoder(self._document_bytes, has_format=options.response_format is not None)
 
     def _failure(
         self,

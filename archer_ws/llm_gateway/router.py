@@ -174,6 +174,8 @@ class LLMRouter:
         )
         answer.content = without_secrets_in(answer.content)
         answer.reasoning = answer.reasoning and without_secrets_in(answer.reasoning)
+        if answer.refusal is not None and answer.refusal.text:
+            answer.refusal.text = without_secrets_in(answer.refusal.text)
         for call in answer.tool_calls or ():
             call.arguments = without_secrets_in(call.arguments)
         return answer

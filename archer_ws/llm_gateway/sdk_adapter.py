@@ -12,13 +12,14 @@ from contextlib import aclosing
 from functools import partial
 from typing import Any, ClassVar, Protocol
 
-from archer_ws.core.exceptions import ArcherError, UpstreamTruncated
+from archer_ws.core.exceptions import ArcherError, ProviderError, UpstreamTruncated
 from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
 from archer_ws.llm_gateway.catalog import Catalog
 from archer_ws.llm_gateway.decoding.answers import BrokenOff, Decoder, ErrorSaid, TooLarge, Unreadable, folded
 from archer_ws.llm_gateway.decoding.error_bodies import decoded_error
 from archer_ws.llm_gateway.failures import ProviderIdentity, unreadable
+from archer_ws.llm_gateway.format_refusals import of_the_format
 from archer_ws.llm_gateway.probing import AnswerHead, ChatRoute, lacks_list, probe
 from archer_ws.llm_gateway.resilience.fitting import ask_fitted
 from archer_ws.llm_gateway.resilience.refused_parameters import FittedRequest, RefusedParameters
@@ -122,8 +123,8 @@ class SdkAdapter(BaseLLMAdapter):
         """
 
     @abstractmethod
-    def _decoder(self) -> Decoder:
-        """Decodes one answer."""
+    def _decoder(self, options: ChatOptions) -> Decoder:
+        """Decodes one answer to a request with these options."""
 
     @abstractmethod
     def _failure(
@@ -172,7 +173,7 @@ class SdkAdapter(BaseLLMAdapter):
         """See `BaseLLMAdapter.chat`; a stream inside, so that a cancel is noticed, and there is one way to read."""
         options = options or ChatOptions()
         body = self._body(messages, model or self.default_model, temperature, max_tokens, options)
-        decoder = self._decoder()
+        decoder = self._decoder(options)
         stream = self._stream(body, options, decoder)
         chunks: list[StreamChunk] = []
         size = 0
@@ -204,7 +205,7 @@ class SdkAdapter(BaseLLMAdapter):
     ) -> AsyncGenerator[StreamChunk, None]:
         options = options or ChatOptions()
         body = self._body(messages, model or self.default_model, temperature, max_tokens, options)
-        return self._stream(body, options, self._decoder())
+        return self._stream(body, options, self._decoder(options))
 
     async def _stream(
         self, body: dict[str, Any], options: ChatOptions, decoder: Decoder
@@ -244,6 +245,12 @@ class SdkAdapter(BaseLLMAdapter):
             return await ask_fitted(request, send, partial(self._told, model=model), self.provider_name)
         except FORESEEN as error:
             raise self._told(error, model) from error
+        except ProviderError as failure:
+            refusal = failure.__cause__
+            if options.response_format is None or not isinstance(refusal, StatusError):
+                raise
+            beside_tools = bool(options.tools)
+            raise of_the_format(failure, refusal.status, refusal.body, beside_tools=beside_tools) from refusal
 
     async def health_check(self) -> ProviderStatus:
         async def names() -> list[str]:

@@ -9,14 +9,11 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from archer_ws.core.wire_model import Text, WireModel, unsupported, wrong
 from archer_ws.core.wire_types import Enumeration
+from archer_ws.llm_gateway.schema_bounds import bounded_schema
 
 #: Names that every provider takes.
 TOOL_NAME_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
 TOOLS_MAX = 128
-#: A tool's schema, as JSON; and how deep values may stand in it. Providers compile schemas into grammars.
-SCHEMA_BYTES_MAX, SCHEMA_LEVELS_MAX = 64 * 1024, 32
-#: No bound that means anything is larger; Python takes a tenth of a millisecond to write a number of 4,300 digits.
-_NUMBER_BITS_MAX = 1024
 #: The ids of other servers are longer than ours; this much of them comes back in results.
 CALL_ID_CHARS_MAX = 256
 
@@ -61,36 +58,12 @@ def is_json_object(arguments: str) -> bool:
     return bytes(read).lstrip()[:1] == b"{"
 
 
-def _bounded_schema(schema: dict[str, Any] | None) -> dict[str, Any] | None:
+def _schema_of_object(schema: dict[str, Any] | None) -> dict[str, Any] | None:
     if schema is None:
         return None
-    _check_values(schema)
-    try:
-        encoded = json.dumps(schema, ensure_ascii=False, allow_nan=False).encode()
-    except (ValueError, RecursionError):
-        raise ValueError("must be plain JSON of whole Unicode characters") from None
-    if len(encoded) > SCHEMA_BYTES_MAX:
-        raise ValueError(f"must be at most {SCHEMA_BYTES_MAX} bytes of JSON, got {len(encoded)}")
-    if schema.get("type", "object") != "object":
+    if bounded_schema(schema).get("type", "object") != "object":
         raise ValueError('must be a schema of an object ("type": "object")')
     return schema
-
-
-def _check_values(schema: dict[str, Any]) -> None:
-    """Refuse what is nested too deeply, behind whose bound the walk ends; and numbers that take long to write, each
-    time that the schema is hashed, counted and sent."""
-    levels, row = 1, [schema]
-    while row:
-        if levels > SCHEMA_LEVELS_MAX:
-            raise ValueError(f"must be nested at most {SCHEMA_LEVELS_MAX} deep")
-        inner: list[Any] = []
-        for each in row:
-            for one in each.values() if isinstance(each, dict) else each:
-                if isinstance(one, dict | list):
-                    inner.append(one)
-                elif isinstance(one, int) and one.bit_length() > _NUMBER_BITS_MAX:
-                    raise ValueError(f"must have no integers of more than {_NUMBER_BITS_MAX} bits")
-        levels, row = levels + 1, inner
 
 
 class Tool(WireModel):
@@ -113,7 +86,7 @@ class Tool(WireModel):
 
     name: ToolName = Field(description="Its name, unique in the request.")
     description: Text | None = Field(default=None, description="What it does and when to call it, for the model.")
-    parameters: Annotated[dict[str, Any] | None, AfterValidator(_bounded_schema)] = Field(
+    parameters: Annotated[dict[str, Any] | None, AfterValidator(_schema_of_object)] = Field(
         default=None, description="JSON Schema of its arguments, an object; missing: it has none."
     )
     strict: bool | None = Field(default=None, description="Whether arguments must match, where the provider can.")

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
 
-from archer_ws.core.exceptions import ErrorInfo
+from archer_ws.core.exceptions import ErrorInfo, FieldError
 from archer_ws.core.limits import PROVIDER_CALLS, REQUEST_MESSAGES_MAX
 from archer_ws.core.wire_model import Identifier, Text, WireModel, optional, unsupported, wrong
 from archer_ws.core.wire_types import Count, Enumeration
@@ -23,9 +23,11 @@ from archer_ws.llm_gateway.examples import (
     CHAT_REQUESTS,
     CHAT_RESPONSES,
     PROVIDER_STATES,
+    REFUSALS,
     STREAM_CHUNKS,
     TOKEN_USAGES,
 )
+from archer_ws.llm_gateway.formats import ResponseFormat
 from archer_ws.llm_gateway.not_served import refuse_not_served
 from archer_ws.llm_gateway.request_size import refuse_too_many
 from archer_ws.llm_gateway.tools import TOOLS_MAX, CallId, ResultStatus, Tool, ToolCall, ToolChoice, check_choice
@@ -234,6 +236,17 @@ class ChatRequest(WireModel):
     on_tool_call: Annotated[OnToolCall | None, AfterValidator(_only_end)] = Field(
         default=None, description="What a call does to the stream: `end` it, so that its results come as messages."
     )
+    response_format: ResponseFormat | None = Field(
+        default=None,
+        description="The form that the answer shall have: text (by default), JSON, or JSON by a schema. The provider "
+        "is told, and the whole answer is judged by it.",
+    )
+
+    @property
+    def asked_format(self) -> ResponseFormat | None:
+        """The form of the answer, where it is to be more than text."""
+        asked = self.response_format
+        return None if asked is None or asked.type == "text" else asked
 
     @model_validator(mode="before")
     @classmethod
@@ -269,6 +282,24 @@ class TokenUsage(BaseModel):
 NOT_STORED = "False where the answer could not be kept in its session in time: the next turn may not know of it."
 
 
+class Refusal(BaseModel):
+    """The model declined to answer; what it gave of reasons."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [*REFUSALS]})
+
+    text: str | None = optional("What the model, or its provider, said instead of an answer.")
+    category: str | None = optional("What kind of request the provider took it for, in its own words.")
+
+
+#: What `format_valid`, `format_errors` and `refusal` mean, where an answer is told.
+FORMAT_VALID = (
+    "Whether the whole answer is what `response_format` asked for; absent where nothing was asked for, the model "
+    "stopped to call tools, the answer did not complete, or it could not be judged within 2 s."
+)
+FORMAT_ERRORS = 'What is wrong with the answer\'s form: up to 20, with paths into the answer, "" for all of it.'
+REFUSED = "The model declined to answer."
+
+
 class ChatResponse(BaseModel):
     """A whole answer; `id` is the stream id."""
 
@@ -288,6 +319,9 @@ class ChatResponse(BaseModel):
     session_id: str | None = optional("The conversation this answer was stored in.")
     reasoning: str | None = optional("The model's visible reasoning.")
     tool_calls: list[ToolCall] | None = optional("The calls that the model made, complete, in order: run them.")
+    refusal: Refusal | None = optional(REFUSED)
+    format_valid: bool | None = optional(FORMAT_VALID)
+    format_errors: list[FieldError] | None = optional(FORMAT_ERRORS)
     error: ErrorInfo | None = optional("Why the answer failed or is incomplete.")
     history_dropped: Count | None = optional("Messages of the session left out to fit the model's context.")
     stored: bool | None = optional(NOT_STORED)
@@ -298,8 +332,8 @@ class StreamChunk(BaseModel):
 
     One of `content`, `reasoning` and `arguments` has text. All may be empty: the provider answered or is alive, without
     text yet. With `arguments` stand the call's `call_id` and `name`; a call that takes none has one piece `{}`.
-    `finish_reason` comes at most once, with or after the last text; `usage` whenever the provider tells it, the newest
-    replacing the older.
+    `finish_reason` comes at most once, with or after the last text, and a `refusal` with it; `usage` whenever the
+    provider tells it, the newest replacing the older.
     """
 
     model_config = ConfigDict(json_schema_extra={"examples": [*STREAM_CHUNKS]})
@@ -313,6 +347,7 @@ class StreamChunk(BaseModel):
     arguments: str | None = optional("A piece of the JSON text of a tool call's arguments.")
     call_id: str | None = optional("Which call the arguments are of.")
     name: str | None = optional("Which tool is called.")
+    refusal: Refusal | None = optional(REFUSED)
 
 
 #: What a model can beyond text.
@@ -380,6 +415,8 @@ class ChatOptions:
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
+    #: None for text.
+    response_format: ResponseFormat | None = None
     defaulted: frozenset[str] = frozenset()
     principal: str = ""
     on_progress: Callable[[ProgressPhase, str | None], None] | None = None

@@ -6,7 +6,7 @@ A turn begins with a user message, and a cut falls between two of them: never be
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from archer_ws.core.limits import HISTORY_TOKENS_MAX
 from archer_ws.llm_gateway.tools import Tool
@@ -27,6 +27,17 @@ class Remembered(Protocol):
     @property
     def tokens(self) -> int:
         """About how many tokens it takes."""
+
+    @property
+    def stream_id(self) -> str:
+        """The stream that it was sent or made by."""
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether it is an answer that the model declined to give."""
+
+
+R = TypeVar("R", bound=Remembered)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +68,15 @@ def estimate_tokens(messages: Sequence[ChatMessage]) -> int:
 
 
 def request_tokens(request: ChatRequest) -> int:
-    """About how many tokens a request takes by itself: its messages, its instructions and its tools."""
+    """About how many tokens a request takes by itself: its messages, its instructions, its tools and its
+    format."""
     tokens = estimate_tokens(request.messages)
     if request.instructions is not None:
         tokens += _tokens_of(len(request.instructions.encode()))
     if request.tools:
         tokens += sum(map(_tool_tokens, request.tools))
+    if request.asked_format is not None and request.asked_format.json_schema is not None:
+        tokens += _tokens_of(len(request.asked_format.json_schema.model_dump_json().encode()))
     return tokens
 
 
@@ -73,6 +87,30 @@ def _tool_tokens(tool: Tool) -> int:
 
 def _tokens_of(size: int) -> int:
     return -(-size // BYTES_PER_TOKEN) + MESSAGE_OVERHEAD_TOKENS
+
+
+def without_refused(history: Sequence[R]) -> Sequence[R]:
+    """The history without the turns that a model refused: what it was asked would have it refuse again.
+
+    System messages stay. https://platform.claude.com/docs/en/test-and-evaluate/strengthen-guardrails/handle-streaming-refusals
+    """
+    if not any(message.is_refused for message in history):
+        return history
+    gone: set[int] = set()
+    for place, message in enumerate(history):
+        if message.is_refused:
+            gone.update(range(_begin_of_turn(history, place), place + 1))
+    return [message for place, message in enumerate(history) if place not in gone or _is_system(message)]
+
+
+def _begin_of_turn(history: Sequence[Remembered], place: int) -> int:
+    """Where the turn begins that the answer at `place` belongs to: with the first of the messages that asked."""
+    while place > 0 and history[place].chat.role is not MessageRole.USER:
+        place -= 1
+    asked = history[place].stream_id
+    while place > 0 and history[place - 1].stream_id == asked and history[place - 1].chat.role is not MessageRole.TOOL:
+        place -= 1
+    return place
 
 
 def fit_history(

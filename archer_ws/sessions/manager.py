@@ -23,6 +23,7 @@ from archer_ws.core.exceptions import (
 from archer_ws.core.ids import new_id
 from archer_ws.core.limits import PAGE_ITEMS_MAX, Limits
 from archer_ws.llm_gateway.types import CancelReason, ChatRequest, Route
+from archer_ws.sessions.format_judge import FormatJudge
 from archer_ws.sessions.models import CancelResult, StreamPage
 from archer_ws.sessions.occupancy import Occupancy
 from archer_ws.sessions.orphans import Orphans
@@ -63,6 +64,7 @@ class SessionManager:
         quota: how many streams may run.
         gates: a provider's concurrency and queue, by its name.
         new_log: makes a stream's log.
+        judge: judges answers by the format that was asked for; the caller closes it.
         limits: sizes and times that the owner sets.
         bounds: those that nobody needs to set.
     """
@@ -76,6 +78,7 @@ class SessionManager:
         quota: StreamQuota,
         gates: Mapping[str, ProviderGate],
         new_log: NewLog,
+        judge: FormatJudge,
         limits: ManagerLimits | None = None,
         bounds: Limits = Limits(),
     ) -> None:
@@ -84,10 +87,12 @@ class SessionManager:
         self._orchestrator = orchestrator
         self._store = bounded(store, bounds.store_limit_s)
         self._settling = Settling(bounds)
+        self._judge = judge
         self._quota = quota
         self._gates = gates
         self._max_content_bytes = limits.max_content_bytes
-        # How long ends may take when the server stops: the reader its grace, the answer its budget, a little for both.
+        # How long ends may take when the server stops: the reader its grace (or, where it is done,
+        # the judge as much), the answer its budget, a little for both.
         self._close_limit_s = STOP_GRACE_S + bounds.settle_limit_s + 1.0
         self._table = StreamTable(retention_s=limits.retention_s, bytes_max=limits.retained_bytes_max)
         self._tombstones = Tombstones()
@@ -312,6 +317,7 @@ class SessionManager:
                 orchestrator=self._orchestrator,
                 store=self._store,
                 settling=self._settling,
+                judge=self._judge,
             )
         )
         return Attachment(stream, hold, duplicate=False)

@@ -13,7 +13,7 @@ from archer_ws.core.wire_model import Identifier, Text, WireModel, optional
 from archer_ws.core.wire_types import Count, Enumeration
 from archer_ws.llm_gateway.examples import UNAVAILABLE
 from archer_ws.llm_gateway.tools import ResultStatus, ToolCall
-from archer_ws.llm_gateway.types import ChatMessage, MessageRole, StreamStatus, TokenUsage
+from archer_ws.llm_gateway.types import ChatMessage, MessageRole, Refusal, StreamStatus, TokenUsage
 
 #: The most a session's metadata may take as JSON, in bytes.
 METADATA_BYTES_MAX = 16 * 1024
@@ -59,6 +59,12 @@ _CALLING: JsonDict = {
     "message_id": "msg_Pa7RwTe2UqXn5cVbM1sD",
     "content": "",
     "tool_calls": [{"call_id": "k3Zq9TxB1", "name": "get_weather", "arguments": '{"city": "Oslo"}'}],
+}
+_REFUSED: JsonDict = {
+    **_ANSWER,
+    "message_id": "msg_B2nMx7QwEr5tYu9ZaSd1",
+    "content": "",
+    "refusal": {"text": "I can't help with that."},
 }
 _RESULT: JsonDict = {
     **_ANSWER,
@@ -135,13 +141,14 @@ class SessionUpdate(WireModel):
 class StoredMessage(BaseModel):
     """One message of a conversation; `status` is that of the stream that made it, `completed` for the user's own."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [_QUESTION, _ANSWER, _CALLING, _RESULT]})
+    model_config = ConfigDict(json_schema_extra={"examples": [_QUESTION, _ANSWER, _CALLING, _REFUSED, _RESULT]})
 
     message_id: str = Field(description="The message's id: what `replace_from` takes.")
     role: MessageRole = Field(description="Who said it.")
     content: str = Field(description="Its text.")
     name: str | None = optional("Which of several speakers of that role said it.")
     tool_calls: list[ToolCall] | None = optional("The calls that the model made in it.")
+    refusal: Refusal | None = optional("The model declined to give this answer: its turn is sent to no model again.")
     call_id: str | None = optional("Which call it is the result of.")
     result_status: ResultStatus | None = optional("How that call ended.")
     stream_id: str | None = optional("The stream that produced or carried the message.")

@@ -16,10 +16,12 @@ from archer_ws.llm_gateway.types import (
     ChatMessage,
     ChatRequest,
     MessageRole,
+    Refusal,
     Route,
     StreamChunk,
     StreamStatus,
 )
+from archer_ws.sessions.format_judge import FormatJudge, Judgement
 from archer_ws.sessions.history import NO_HISTORY, estimate_tokens, request_tokens
 from archer_ws.sessions.results import check_place
 from archer_ws.sessions.settling import Settling
@@ -82,6 +84,7 @@ class Turn:
         predecessors: the session's streams that this one interrupts and waits for.
         slot: the right to call the provider; released by the manager.
         settling: stores the answer, also where that takes longer than the stream.
+        judge: tells whether the answer has the form that was asked for.
     """
 
     def __init__(
@@ -97,6 +100,7 @@ class Turn:
         orchestrator: Orchestrator,
         store: SessionStore,
         settling: Settling,
+        judge: FormatJudge,
     ) -> None:
         self._request = request
         self._route = route
@@ -108,6 +112,7 @@ class Turn:
         self._orchestrator = orchestrator
         self._store = store
         self._settling = settling
+        self._judge = judge
         #: The stored messages of a turn that is asked again; a request with messages has none.
         self._again: list[ChatMessage] = []
         self._first_stored: str | None = None
@@ -119,6 +124,11 @@ class Turn:
     def is_stored(self) -> bool:
         """Whether it belongs to a session."""
         return self._request.session_id is not None
+
+    @property
+    def has_format(self) -> bool:
+        """Whether the answer shall be more than text."""
+        return self._request.asked_format is not None
 
     def estimate_prompt(self) -> int:
         """About how many tokens were sent, for a provider that did not say."""
@@ -199,10 +209,17 @@ class Turn:
         messages = conversation(self._request, before)
         return self._orchestrator.run(AgentTurn(self._request, self._route, messages, options))
 
-    async def settle(self, status: StreamStatus, content: str, calls: Sequence[ToolCall]) -> bool:
+    async def judge(self, content: str) -> Judgement | None:
+        """Whether the answer has the form that the request asked for (see FormatJudge)."""
+        asked = self._request.asked_format
+        return None if asked is None else await self._judge.judge(content, asked)
+
+    async def settle(
+        self, status: StreamStatus, content: str, calls: Sequence[ToolCall], refusal: Refusal | None
+    ) -> bool:
         """Store the answer, if there is one, behind the turn it belongs to; whether that is done by now."""
         session_id, after = self._request.session_id, self._last_stored
-        if session_id is None or after is None or not (content or calls):
+        if session_id is None or after is None or not (content or calls or refusal):
             return True
         return await self._settling.keep(
             lambda: self._store.append_answer(
@@ -213,6 +230,7 @@ class Turn:
                 after=after,
                 stream_id=self._stream.stream_id,
                 status=status,
+                refusal=refusal,
             )
         )
 

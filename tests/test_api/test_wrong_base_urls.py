@@ -23,7 +23,6 @@ FOREIGN: dict[str, dict[str, Any]] = {
     "options of the stream": {"stream": True, "stream_options": {"include_usage": True}},
     "tools": {"tools": [TOOL]},
     "a tool to choose": {"tool_choice": {"type": "function", "function": {"name": "look"}}},
-    "a format": {"response_format": {"type": "json_object"}},
     "a count": {"n": 1},
     "the newer limit": {"max_completion_tokens": 10},
     "probabilities": {"logprobs": False},
@@ -134,6 +133,7 @@ NATIVE_BODIES: dict[str, dict[str, Any]] = {
     "fields nobody knows": {"user": "ada", "metadata": {"a": 1}, "store": True, "frobnicate": [1]},
     "parts of text": {"messages": PARTS},
     "a flat tool": {"tools": [{"name": "look", "parameters": {"type": "object"}}], "tool_choice": "auto"},
+    "a format": {"response_format": {"type": "json_object"}},
     "marks that are null": {"stream_options": None, "n": None, "tools": None, "response_format": None},
 }
 

@@ -320,7 +320,7 @@ BROKEN: dict[str, tuple[str, Callable[[], Honest]]] = {
     "leaves pictures out": ("pictures_are_told", JoinsParts),
     "joins parts by a blank": ("text_parts_are_one_text", JoinsParts),
     "ends where it should wait": ("waiting_is_told", IgnoresHowToWait),
-    "ignores formats": ("formats_are_told", IgnoresFormats),
+    "ignores formats": ("formats_have_a_schema", IgnoresFormats),
     "ignores nested tools": ("nested_tools_are_told", IgnoresTools),
     "chooses what is not there": ("choices_name_a_tool", IgnoresTools),
     "takes two tools of one name": ("tools_have_names_of_their_own", IgnoresTools),

@@ -119,7 +119,7 @@ def test_type_function_beside_the_name_is_accepted() -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("response_format", {"type": "json_object"}),
+        ("format", "json"),
         ("reasoning_effort", "high"),
         ("n", 2),
         ("top_k", 40),

@@ -19,6 +19,7 @@ from structlog.testing import capture_logs
 from archer_ws.core.exceptions import ContextTooLong, ModelNotFound, ProviderUnavailable, Unsupported
 from archer_ws.llm_gateway.base import Timeouts
 from archer_ws.llm_gateway.catalog import load_catalog
+from archer_ws.llm_gateway.formats import ResponseFormat
 from archer_ws.llm_gateway.local.process import Endpoint, LocalProcess
 from archer_ws.llm_gateway.local.watch import LOOKS, HangWatch
 from archer_ws.llm_gateway.local_adapter import LocalAdapter
@@ -129,6 +130,16 @@ async def test_a_forced_call_has_arguments_that_fit_the_tools_schema(local: Loca
     (call,) = answer.tool_calls or []
     assert call.name == "get_weather"
     jsonschema_rs.validate(WEATHER.parameters or {}, json.loads(call.arguments))
+
+
+async def test_an_answer_in_a_format_fits_its_schema(local: LocalAdapter) -> None:
+    schema = WEATHER.parameters or {}
+    form = {"type": "json_schema", "json_schema": {"name": "weather", "schema": schema}}
+    options = ChatOptions(response_format=ResponseFormat.model_validate(form))
+    async with asyncio.timeout(WAIT_S):
+        answer = await local.chat(user("Say a city and some days."), None, 0.0, 200, options=options)
+    assert (answer.finish_reason, answer.tool_calls) == ("stop", None)
+    jsonschema_rs.validate(schema, json.loads(answer.content))
 
 
 async def test_of_several_tools_one_is_called(local: LocalAdapter) -> None:

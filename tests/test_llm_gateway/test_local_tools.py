@@ -14,6 +14,7 @@ from archer_ws.core.exceptions import Unsupported
 from archer_ws.llm_gateway.base import Timeouts
 from archer_ws.llm_gateway.catalog import load_catalog
 from archer_ws.llm_gateway.decoding.answers import folded
+from archer_ws.llm_gateway.formats import ResponseFormat
 from archer_ws.llm_gateway.llama_adapter import LlamaAdapter
 from archer_ws.llm_gateway.local.forced_calls import ForcedCall, answer_format, as_call
 from archer_ws.llm_gateway.local.process import Endpoint
@@ -234,3 +235,28 @@ def test_however_it_is_cut_the_arguments_are_the_object_and_nothing_else(
     call = ForcedCall("now" if is_named else None)
     told = "".join(call.feed(said[start:end]) for start, end in itertools.pairwise(places))
     assert (told, call.is_whole, call.name) == (text, True, "now")
+
+
+BY_SCHEMA = ResponseFormat.model_validate({"type": "json_schema", "json_schema": {"name": "city", "schema": CITY}})
+
+
+@pytest.mark.parametrize("knows_tools", [True, False])
+async def test_a_format_goes_to_llama_cpp_as_its_grammar_with_no_tools_beside_it(knows_tools: bool) -> None:
+    options = ChatOptions(tools=(NOW,), tool_choice="none", response_format=BY_SCHEMA)
+    async with child(text_stream(["{}"]), knows_tools=knows_tools) as (server, adapter):
+        await adapter.chat(QUESTION, options=options)
+        body = (await server.exchange()).json()
+    form = {"type": "json_schema", "json_schema": {"name": "city", "schema": CITY}}
+    assert body["response_format"] == form
+    assert not {"tools", "tool_choice"} & body.keys()
+
+
+@pytest.mark.parametrize("choice", [None, "required"])
+async def test_a_format_beside_tools_is_refused_since_its_grammar_would_win(choice: Any) -> None:
+    # Measured: the schema wins even over `required`.
+    options = ChatOptions(tools=(NOW,), tool_choice=choice, response_format=BY_SCHEMA)
+    async with child(knows_tools=True) as (server, adapter):
+        with pytest.raises(Unsupported) as caught:
+            await adapter.chat(QUESTION, options=options)
+        assert not server.exchanges
+    assert [each.path for each in caught.value.errors] == ["response_format"]

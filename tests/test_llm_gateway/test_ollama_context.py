@@ -10,6 +10,7 @@ from archer_ws.config import Settings
 from archer_ws.core.exceptions import ContextTooLong, ModelNotFound, ProviderTimeout
 from archer_ws.llm_gateway.router import LLMRouter
 from archer_ws.llm_gateway.types import ChatMessage, ChatRequest, MessageRole
+from archer_ws.sessions.format_judge import FormatJudge
 from archer_ws.sessions.manager import SessionManager
 from archer_ws.sessions.storage.memory import MemoryStore
 from archer_ws.sessions.streams.events import StreamEnded, StreamProgress
@@ -58,6 +59,7 @@ async def conversation(answers: dict[str, Answer], **settings: object) -> AsyncI
         store = MemoryStore()
         manager = SessionManager(
             new_log=MemoryLog,
+            judge=FormatJudge(),
             gateway=router,
             orchestrator=Orchestrator(router),
             store=store,

@@ -130,7 +130,7 @@ async def by_the_sdk(data: bytes) -> Outcome:
 
 
 def summed(chunks: list[ChatCompletionChunk]) -> Outcome:
-    text, reasoning, reason, usage = "", "", None, None
+    text, reasoning, reason, usage, refused = "", "", None, None, False
     calls: dict[int, list[str]] = {}
     for chunk in chunks:
         if chunk.usage:
@@ -147,6 +147,7 @@ def summed(chunks: list[ChatCompletionChunk]) -> Outcome:
             delta: Any = getattr(choice, "delta", None)
             if delta is not None:
                 text += (delta.content or "") + (delta.refusal or "")
+                refused = refused or bool(delta.refusal)
                 reasoning += getattr(delta, "reasoning_content", None) or getattr(delta, "reasoning", None) or ""
                 for piece in delta.tool_calls or ():
                     call = calls.setdefault(piece.index, [piece.function.name, ""])
@@ -154,6 +155,8 @@ def summed(chunks: list[ChatCompletionChunk]) -> Outcome:
             reason = finish_reason_of(choice.finish_reason) or reason
     # `[DONE]`, at the end of each of these streams, says that the answer is whole.
     reason = reason_with_calls(reason or ("stop" if text or reasoning or calls else None), has_calls=bool(calls))
+    if refused and reason == "stop":
+        reason = "content_filter"
     made = [(name, arguments or "{}") for name, arguments in calls.values()] if reason == "tool_calls" else []
     return text, reasoning, reason, usage, made
 

@@ -1,4 +1,4 @@
-"""A key that a model puts into a call's arguments is masked, also where it is split over their pieces."""
+"""A key that a model puts into the arguments of a call, or a refusal, is masked, also where it is split over pieces."""
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
@@ -10,7 +10,7 @@ from archer_ws.core.exceptions import UpstreamTruncated
 from archer_ws.core.secrets import MASK
 from archer_ws.llm_gateway.base import Timeouts
 from archer_ws.llm_gateway.resilience.retry import Patience, RetryPolicy, stream_with_retries
-from archer_ws.llm_gateway.types import ChatOptions, StreamChunk
+from archer_ws.llm_gateway.types import ChatOptions, Refusal, StreamChunk
 from tests.fakes.calls import CALLS_MADE, piece
 from tests.fakes.scripted_adapter import ScriptedAdapter, Step
 
@@ -82,3 +82,9 @@ async def test_text_before_a_call_does_not_come_behind_it() -> None:
     order = [kind for chunk in chunks for kind in ("content", "arguments") if getattr(chunk, kind)]
     assert order == ["content", "content", "arguments"]
     assert "".join(chunk.content for chunk in chunks) == "The key begins with sk-can"
+
+
+async def test_a_key_in_a_refusal_is_masked() -> None:
+    end = StreamChunk(content="", finish_reason="content_filter", refusal=Refusal(text=f"Not with {KEY}."))
+    refusals = [chunk.refusal async for chunk in said([end]) if chunk.refusal]
+    assert [refusal.text for refusal in refusals] == [f"Not with {MASK}."]

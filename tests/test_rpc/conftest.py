@@ -24,6 +24,7 @@ from archer_ws.rpc.methods import archer_v1
 from archer_ws.rpc.openrpc import describe
 from archer_ws.rpc.services import RpcServices
 from archer_ws.sessions.conversations import Conversations
+from archer_ws.sessions.format_judge import FormatJudge
 from archer_ws.sessions.manager import SessionManager
 from archer_ws.sessions.storage.memory import MemoryStore
 from archer_ws.sessions.streams.gates import ManagerLimits, ProviderGate, StreamQuota
@@ -72,6 +73,7 @@ class Server:
         store = MemoryStore()
         self.manager = SessionManager(
             new_log=MemoryLog,
+            judge=FormatJudge(),
             gateway=gateway,
             orchestrator=Orchestrator(gateway),
             store=store,

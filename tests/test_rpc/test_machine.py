@@ -25,6 +25,7 @@ from archer_ws.rpc.dispatcher import Dispatcher
 from archer_ws.rpc.openrpc import describe
 from archer_ws.rpc.services import RpcServices
 from archer_ws.sessions.conversations import Conversations
+from archer_ws.sessions.format_judge import FormatJudge
 from archer_ws.sessions.manager import SessionManager
 from archer_ws.sessions.storage.memory import MemoryStore
 from archer_ws.sessions.streams.gates import ManagerLimits, ProviderGate, StreamQuota
@@ -69,6 +70,7 @@ class ArcherMachine(RuleBasedStateMachine):
         store = MemoryStore()
         self.manager = SessionManager(
             new_log=MemoryLog,
+            judge=FormatJudge(),
             gateway=self.gateway,
             orchestrator=Orchestrator(self.gateway),
             store=store,

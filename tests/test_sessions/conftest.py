@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from archer_ws.agents.orchestrator import Orchestrator
+from archer_ws.sessions.format_judge import FormatJudge
 from archer_ws.sessions.manager import SessionManager
 from archer_ws.sessions.storage.memory import MemoryStore
 from archer_ws.sessions.streams.gates import ManagerLimits, ProviderGate, StreamQuota
@@ -41,6 +42,7 @@ async def make_manager(gateway: ScriptedGateway, store: MemoryStore) -> AsyncIte
     ) -> SessionManager:
         manager = SessionManager(
             new_log=new_log,
+            judge=FormatJudge(),
             gateway=gateway,
             orchestrator=Orchestrator(gateway),
             store=store,

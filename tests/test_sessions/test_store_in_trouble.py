@@ -12,6 +12,7 @@ from archer_ws.agents.orchestrator import Orchestrator
 from archer_ws.core.exceptions import SessionNotFound, StorageUnavailable
 from archer_ws.core.limits import Limits
 from archer_ws.sessions.conversations import Conversations
+from archer_ws.sessions.format_judge import FormatJudge
 from archer_ws.sessions.manager import SessionManager
 from archer_ws.sessions.models import SessionCreate, SessionUpdate
 from archer_ws.sessions.storage.store import SessionStore
@@ -54,6 +55,7 @@ async def manager(
     """It has room for one stream and one call: what is not given back is missed at once."""
     made = SessionManager(
         new_log=MemoryLog,
+        judge=FormatJudge(),
         gateway=gateway,
         orchestrator=Orchestrator(gateway),
         store=cast(SessionStore, store),

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from archer_ws.api.openai.errors import error_of_end, openai_error
 from archer_ws.api.streaming.sse import DONE
-from archer_ws.llm_gateway.types import ChatResponse, TokenUsage
+from archer_ws.llm_gateway.types import ChatResponse, Refusal, TokenUsage
 from archer_ws.sessions.streams.events import CallName, Delta, Event, StreamEnded, StreamStarted
 from archer_ws.sessions.streams.stream import Stream
 
@@ -40,8 +40,8 @@ class AnswerMessage(BaseModel):
     """What the model said, and the calls that it made."""
 
     role: Literal["assistant"] = "assistant"
-    content: str | None = Field(description="The text; null where there are calls alone.")
-    refusal: None = None
+    content: str | None = Field(description="The text; null where there are calls or a refusal alone.")
+    refusal: str | None = Field(default=None, description="Why the model declined to answer.")
     tool_calls: list[AnsweredCall] | None = Field(
         default=None, exclude_if=lambda calls: calls is None, description="The calls, in order: run them."
     )
@@ -126,8 +126,12 @@ def completion(answer: ChatResponse) -> ChatCompletion:
         AnsweredCall(id=call.call_id, function=AnsweredFunction(name=call.name, arguments=call.arguments))
         for call in answer.tool_calls or ()
     ]
+    refusal = _refusal(answer.refusal)
     message = AnswerMessage(
-        content=answer.content or (None if calls else ""), tool_calls=calls or None, reasoning_content=answer.reasoning
+        content=answer.content or (None if calls or refusal else ""),
+        refusal=refusal,
+        tool_calls=calls or None,
+        reasoning_content=answer.reasoning,
     )
     return ChatCompletion(
         id=answer.id,
@@ -216,6 +220,8 @@ class ChunkEncoder:
         if error is not None:
             return _event(openai_error(error))
         pieces = [] if self._began else [self._opening()]
+        if refusal := _refusal(ended.refusal):
+            pieces.append(self._chunk({"refusal": refusal}, None))
         pieces.append(self._chunk({}, ended.finish_reason or "stop"))
         if self._include_usage:
             usage = _usage(ended.usage)
@@ -230,6 +236,13 @@ class ChunkEncoder:
 
 def _event(data: dict[str, Any]) -> bytes:
     return f"data: {json.dumps(data, ensure_ascii=False, separators=(',', ':'))}\n\n".encode("utf-8", "replace")
+
+
+def _refusal(refusal: Refusal | None) -> str | None:
+    """A refusal in OpenAI's form, which is text: some providers tell no more than its category, or less."""
+    if refusal is None:
+        return None
+    return refusal.text or f"The model refused to answer{f' ({refusal.category})' if refusal.category else ''}."
 
 
 def _usage(usage: TokenUsage | None) -> Usage | None:

@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 from archer_ws.api.openai.messages import TEXT_ONLY, CompletionMessage, chat_message, refuse
 from archer_ws.api.openai.tools import Choice, FunctionTool, choice_as_ours
 from archer_ws.core.wire_model import WireModel
+from archer_ws.llm_gateway.formats import ResponseFormat
 from archer_ws.llm_gateway.request_size import refuse_too_many
 from archer_ws.llm_gateway.tools import TOOLS_MAX
 from archer_ws.llm_gateway.types import ChatRequest
@@ -74,6 +75,9 @@ class CompletionRequest(WireModel):
     parallel_tool_calls: Annotated[
         bool | None, Field(description="Whether it may make several calls at once; absent: the provider's default.")
     ] = None
+    response_format: Annotated[
+        ResponseFormat | None, Field(description="The form of the answer: text (by default), json_object, json_schema.")
+    ] = None
 
     n: Annotated[int | None, Field(description="1 alone is served.")] = None
     presence_penalty: Annotated[float | None, Field(description="0 alone is served.")] = None
@@ -81,7 +85,6 @@ class CompletionRequest(WireModel):
     logprobs: Annotated[bool | None, Field(description="false alone is served.")] = None
     top_logprobs: Annotated[int | None, Field(description="0 alone is served.")] = None
     logit_bias: Annotated[dict[str, Any] | None, Field(description="Empty alone is served.")] = None
-    response_format: Annotated[dict[str, Any] | None, Field(description="`text` alone is served.")] = None
     modalities: Annotated[list[str] | None, Field(max_length=_TEXTS_MAX, description="`text` alone is served.")] = None
     functions: Annotated[list[Any] | None, Field(description="Not served: send `tools`.")] = None
     function_call: Annotated[Any, Field(description="Not served: send `tool_choice`.")] = None
@@ -108,11 +111,6 @@ _SERVED: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("logprobs", lambda wanted: not wanted, "Leave it out, or send false."),
     ("top_logprobs", lambda count: count == 0, "Leave it out."),
     ("logit_bias", lambda bias: not bias, "Leave it out."),
-    (
-        "response_format",
-        lambda form: form.get("type") == "text",
-        'Leave it out, or send {"type": "text"}, and ask for the form in a message.',
-    ),
     ("modalities", lambda modalities: set(modalities) <= {"text"}, TEXT_ONLY),
     ("functions", lambda functions: not functions, 'Send `tools`: [{"type": "function", "function": {…}}].'),
     ("function_call", lambda choice: choice in ("none", "auto"), "Send `tool_choice`."),
@@ -150,6 +148,7 @@ def chat_request(body: CompletionRequest) -> ChatRequest:
             "top_p": body.top_p,
             "stop": body.stop,
             "seed": body.seed,
+            "response_format": body.response_format,
             **(needs_tools if tools or demands_call(body) else {}),
         }
     )

@@ -49,7 +49,6 @@ _CHAT_FIELDS: Mapping[str, Callable[[Any], bool]] = {
     "function_call": _is_any,
     "tools": _is_nested("function"),
     "tool_choice": _is_nested("function"),
-    "response_format": lambda form: isinstance(form, dict) and "type" in form,
 }
 #: The same of a message; looked for only where our own API does not take the request.
 _MESSAGE_FIELDS: Mapping[str, Callable[[Any], bool]] = {

@@ -1,4 +1,5 @@
-"""Parts and tools as they are asked for: what is not served or does not fit is refused with its path (sections 20, 21).
+"""Parts, tools and formats as they are asked for: what is not served or does not fit is refused with its path (sections
+20, 21 and 25).
 
 What a model calls can't be had for the asking; calls are watched wherever they come (checks/ordering.py).
 """
@@ -27,10 +28,10 @@ async def waiting_is_told(bench: Bench) -> None:
     await _is_told(bench, "unsupported", "on_tool_call", tools=[_TOOL], on_tool_call="wait")
 
 
-@check(section="21")
-async def formats_are_told(bench: Bench) -> None:
-    """A response_format of JSON is unsupported, not ignored."""
-    await _is_told(bench, "unsupported", "response_format", response_format={"type": "json_object"})
+@check(section="25")
+async def formats_have_a_schema(bench: Bench) -> None:
+    """A response_format json_schema without a schema is refused."""
+    await _is_told(bench, "invalid_params", "response_format.json_schema", response_format={"type": "json_schema"})
 
 
 @check(section="20")

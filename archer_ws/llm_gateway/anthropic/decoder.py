@@ -27,6 +27,7 @@ from archer_ws.llm_gateway.decoding.framing import (
     is_web_page,
 )
 from archer_ws.llm_gateway.decoding.gathered import Gathered
+from archer_ws.llm_gateway.decoding.refusals import refusal_of
 from archer_ws.llm_gateway.types import FinishReason, StreamChunk
 
 log = structlog.get_logger(__name__)
@@ -191,7 +192,7 @@ class MessageStreamDecoder:
                 delta = _object(body.get("delta"))
                 usage = body.get("usage") or delta.get("usage")
                 self._count(usage, gathered, is_final=True)
-                self._stop(delta.get("stop_reason") or body.get("stop_reason"), gathered)
+                self._stop(delta.get("stop_reason") or body.get("stop_reason"), delta.get("stop_details"), gathered)
             case "message_stop":
                 self.done = True
             case _ if "content" in body and ("role" in body or name == BARE_JSON):
@@ -210,7 +211,7 @@ class MessageStreamDecoder:
             self._gather_blocks(message["content"], gathered)
         self._message = message
         self._count(message.get("usage"), gathered, is_final=True)
-        self._stop(message.get("stop_reason"), gathered)
+        self._stop(message.get("stop_reason"), message.get("stop_details"), gathered)
         self._is_whole_answer = True
 
     def _gather_blocks(self, blocks: object, gathered: Gathered) -> None:
@@ -242,6 +243,8 @@ class MessageStreamDecoder:
         self._unknown |= parts.unknown
         for is_reasoning, text in parts.pieces:
             gathered.add(text, reasoning=is_reasoning)
+        for text in parts.refusals:
+            gathered.add(text, reasoning=False)
 
     def _count(self, usage: object, gathered: Gathered, *, is_final: bool = False) -> None:
         # Figures are totals so far; one that is left out or null stands as it was.
@@ -250,8 +253,10 @@ class MessageStreamDecoder:
             gathered.usage = usage_of(self._usage) or gathered.usage
             self._has_final_counts = self._has_final_counts or is_final
 
-    def _stop(self, said: object, gathered: Gathered) -> None:
+    def _stop(self, said: object, details: object, gathered: Gathered) -> None:
         reason = finish_reason_of(said)
+        if said == "refusal":
+            gathered.refusal = refusal_of(details)
         if reason in ("stop", "tool_calls"):
             gathered.add_arguments(self._calls.finish())
             reason = reason_with_calls(reason, has_calls=self._calls.has_calls)

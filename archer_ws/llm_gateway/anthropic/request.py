@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 
 from archer_ws.core.exceptions import FieldError, InvalidParams
+from archer_ws.llm_gateway.anthropic.formats import format_fields
 from archer_ws.llm_gateway.anthropic.tools import tool_fields
 from archer_ws.llm_gateway.anthropic.turns import turns_of
 from archer_ws.llm_gateway.catalog import ModelFacts
@@ -48,7 +49,7 @@ def request_body(
 
     Raises:
         InvalidParams: no message is left, or the first is the assistant's.
-        Unsupported: the model can't be made to call a tool.
+        Unsupported: the model can't be made to call a tool, or held to such a format.
     """
     system = "\n\n".join(
         message.content for message in messages if message.role is MessageRole.SYSTEM and message.content.strip()
@@ -62,6 +63,7 @@ def request_body(
         **({"system": system} if system else {}),
         **({"stop_sequences": stop} if stop else {}),
         **tool_fields(messages, options, model=model, facts=facts, streams_arguments=streams_arguments),
+        **format_fields(options),
         **parameters,
     }
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from archer_ws.llm_gateway.tools import ToolCall
-from archer_ws.llm_gateway.types import FinishReason, StreamChunk, TokenUsage
+from archer_ws.llm_gateway.types import FinishReason, Refusal, StreamChunk, TokenUsage
 
 
 class Unreadable(ValueError):
@@ -72,6 +72,7 @@ class Answer:
     id: str | None
     model: str | None
     tool_calls: list[ToolCall] | None = None
+    refusal: Refusal | None = None
 
 
 def folded(chunks: Sequence[StreamChunk], names: object = None) -> Answer:
@@ -88,6 +89,7 @@ def folded(chunks: Sequence[StreamChunk], names: object = None) -> Answer:
         model=_text(names, "model"),
         # Cut off or filtered, a call may lack its end, and must not be run.
         tool_calls=_calls_in(chunks) if finish_reason == "tool_calls" else None,
+        refusal=next((chunk.refusal for chunk in reversed(chunks) if chunk.refusal), None),
     )
 
 

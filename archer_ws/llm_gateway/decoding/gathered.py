@@ -4,7 +4,7 @@ however many events it had."""
 from collections.abc import Iterable
 
 from archer_ws.llm_gateway.decoding.tool_calls import ArgumentsPiece
-from archer_ws.llm_gateway.types import FinishReason, StreamChunk, TokenUsage
+from archer_ws.llm_gateway.types import FinishReason, Refusal, StreamChunk, TokenUsage
 
 #: Its id and name.
 _Call = tuple[str, str]
@@ -17,14 +17,16 @@ class Gathered:
         alive: something came, perhaps without text.
         finish_reason: why the model stopped, if this read says so.
         usage: the newest token counts in this read.
+        refusal: that the model declined, if this read says so.
     """
 
-    __slots__ = ("_chunks", "_kind", "_pieces", "alive", "finish_reason", "usage")
+    __slots__ = ("_chunks", "_kind", "_pieces", "alive", "finish_reason", "refusal", "usage")
 
     def __init__(self) -> None:
         self.alive = False
         self.finish_reason: FinishReason | None = None
         self.usage: TokenUsage | None = None
+        self.refusal: Refusal | None = None
         self._chunks: list[StreamChunk] = []
         self._pieces: list[str] = []
         #: What the pieces are: whether reasoning, or the call whose arguments.
@@ -68,14 +70,17 @@ class Gathered:
         )
 
     def close(self) -> list[StreamChunk]:
-        """The chunks, in order; finish reason and usage stand on the last. Empty where nothing came."""
+        """The chunks, in order; finish reason, usage and refusal stand on the last. Empty where nothing came."""
         chunks = self._chunks
         if self._pieces or not chunks:
             if self._pieces or self.alive or self.finish_reason or self.usage:
                 # With them at once: setting a model's field costs more than making it.
                 chunks.append(self._run(finish_reason=self.finish_reason, usage=self.usage))
-            return chunks
-        chunks[-1].finish_reason, chunks[-1].usage = self.finish_reason, self.usage
+        else:
+            chunks[-1].finish_reason, chunks[-1].usage = self.finish_reason, self.usage
+        if self.refusal is not None:
+            # It comes with a reason, so there is a chunk.
+            chunks[-1].refusal = self.refusal
         return chunks
 
     def _run(self, *, finish_reason: FinishReason | None = None, usage: TokenUsage | None = None) -> StreamChunk:

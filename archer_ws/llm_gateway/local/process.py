@@ -10,10 +10,8 @@ it (test clients make a loop per request), and asyncio's own subprocesses do not
 import asyncio
 import json
 import os
-import re
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections import deque
@@ -24,12 +22,11 @@ from dataclasses import dataclass
 from secrets import token_urlsafe
 from typing import IO, Any, TypeVar
 
-from archer_ws.core.secrets import forget, remember, scrubbed
+from archer_ws.core.child_processes import apart, child_environment
+from archer_ws.core.secrets import forget, remember
 
 T = TypeVar("T")
 
-#: Words in the names of variables that hold credentials; a proxy's address holds its password.
-_CREDENTIAL_NAME = re.compile(r"(^|_)(api)?(keys?|tokens?|secrets?|passw(or)?d|credentials?|proxy)(_|$)", re.IGNORECASE)
 #: How much of the end of a child's stderr is kept.
 STDERR_LINES = 50
 
@@ -175,7 +172,7 @@ class LocalProcess:
         pipe = subprocess.PIPE
         environment = child_environment(os.environ)
         with subprocess.Popen(
-            self._command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment, **_apart()
+            self._command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment, **apart()
         ) as process:
             assert process.stdin
             assert process.stdout
@@ -228,18 +225,6 @@ class LocalProcess:
                 self._alive.stdin.close()
 
 
-def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """What a child may see of our environment: no credentials, neither by their names nor by what they hold.
-
-    It runs native code on text from anywhere, and needs none of them.
-    """
-    return {
-        name: value
-        for name, value in environment.items()
-        if not _CREDENTIAL_NAME.search(name) and scrubbed(value) == value
-    }
-
-
 def _uncancellable() -> "Future[T]":
     """A future whose waiters come and go: one that is cancelled would otherwise cancel it for all."""
     future: Future[T] = Future()
@@ -252,11 +237,3 @@ def _drain(pipe: IO[bytes], lines: deque[str]) -> None:
     with pipe:
         while line := pipe.readline(4096):
             lines.append(line.decode("utf-8", "replace").rstrip())
-
-
-def _apart() -> dict[str, Any]:
-    """Popen's arguments for a process group of its own: a terminal's Ctrl-C is ours to handle."""
-    if sys.platform == "win32":
-        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
-    else:  # noqa: RET505 - so that type checkers know it for one of two platforms
-        return {"start_new_session": True}

@@ -18,6 +18,7 @@ import msgspec
 from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
 from archer_ws.llm_gateway.decoding.framing import decode_json
 from archer_ws.llm_gateway.failures import ProviderIdentity, failure_from_transport, unreadable
+from archer_ws.llm_gateway.format_refusals import of_the_format
 from archer_ws.llm_gateway.ollama.failures import failure_from_answer, failure_from_break
 from archer_ws.llm_gateway.transport.answer import StreamedAnswer
 from archer_ws.llm_gateway.transport.carrier import Carrier, CarrierName
@@ -139,7 +140,10 @@ class OllamaHttp:
                 if not 200 <= answer.status < 300:
                     beginning = await answer.beginning()
                     model = payload.get("model") if payload else None
-                    raise failure_from_answer(self._identity, answer.status, beginning, answer.headers, model)
+                    refused = failure_from_answer(self._identity, answer.status, beginning, answer.headers, model)
+                    if payload and "format" in payload:
+                        refused = of_the_format(refused, answer.status, beginning, beside_tools=False)
+                    raise refused
                 yield await opened.enter_async_context(aclosing(answer.reads()))
         except TRANSPORT_ERRORS as error:
             failure = failure_from_break(self._identity, error, answered=answered)

@@ -217,6 +217,8 @@ class OllamaStreamDecoder:
         self._unknown |= parts.unknown
         for is_reasoning, text in parts.pieces:
             _run_of(is_reasoning, runs).append(text)
+        for text in parts.refusals:
+            _run_of(False, runs).append(text)
 
     def _end(self, value: dict[str, Any], runs: list[_Run]) -> None:
         done = value.get("done")

@@ -10,6 +10,7 @@ import msgspec
 
 from archer_ws.core.exceptions import FieldError, Unsupported
 from archer_ws.llm_gateway.alternation import alternating
+from archer_ws.llm_gateway.asking import format_alone
 from archer_ws.llm_gateway.tool_history import repaired
 from archer_ws.llm_gateway.tools import Tool
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, MessageRole
@@ -30,8 +31,12 @@ def chat_payload(
     The arguments of calls are raw JSON.
 
     Raises:
-        Unsupported: it can't be told how the tools are to be called as the request says.
+        Unsupported: it can't be told how the tools are to be called as the request says, or the answer is to have a
+            format beside tools.
     """
+    if options.response_format is not None:
+        # Its grammar would suppress every call (ollama/ollama#8095).
+        options = format_alone(options, "ollama")
     tools = offered_tools(options)
     named = {
         "temperature": temperature,
@@ -44,12 +49,20 @@ def chat_payload(
         "model": model,
         "messages": _messages(messages),
         **({"tools": [_declared(tool) for tool in tools]} if tools else {}),
+        **_format(options),
         "stream": stream,
         # Else it drops the middle of a prompt that is too long, or the beginning of an answer, and says nothing.
         "truncate": False,
         "shift": False,
         "options": {name: value for name, value in named.items() if value is not None},
     }
+
+
+def _format(options: ChatOptions) -> dict[str, Any]:
+    asked = options.response_format
+    if asked is None:
+        return {}
+    return {"format": asked.json_schema.schema_ if asked.json_schema else "json"}
 
 
 def offered_tools(options: ChatOptions) -> tuple[Tool, ...]:

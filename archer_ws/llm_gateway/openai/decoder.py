@@ -24,6 +24,7 @@ from archer_ws.llm_gateway.decoding.framing import (
     is_web_page,
 )
 from archer_ws.llm_gateway.decoding.gathered import Gathered
+from archer_ws.llm_gateway.decoding.refusals import RefusalText, reason_of_refusal
 from archer_ws.llm_gateway.decoding.token_counts import usage_of
 from archer_ws.llm_gateway.decoding.tool_calls import ToolCallAssembler
 from archer_ws.llm_gateway.openai.documents import Choice, choices_of, counts_within, reason_within
@@ -59,9 +60,10 @@ class ChatStreamDecoder:
 
     Args:
         max_bytes: of one event, and of what is kept back of other choices.
+        has_format: whether the answer was asked for in a format, so that a refusal is not part of its text.
     """
 
-    def __init__(self, max_bytes: int = PROVIDER_DOCUMENT_BYTES) -> None:
+    def __init__(self, max_bytes: int = PROVIDER_DOCUMENT_BYTES, *, has_format: bool = False) -> None:
         self.done = False
         self.finish_reason: FinishReason | None = None
         self.fault: Exception | None = None
@@ -72,6 +74,8 @@ class ChatStreamDecoder:
         #: Whether all came under the number 0.
         self._is_plain = True
         self._calls = ToolCallAssembler()
+        self._has_format = has_format
+        self._refusal = RefusalText()
         self._size = 0
         self._unknown: set[str] = set()
         #: The first chunks that said nothing: if none says anything, they are looked at again.
@@ -83,6 +87,11 @@ class ChatStreamDecoder:
     def is_whole(self) -> bool:
         """Whether the server said that the answer is complete."""
         return self.finish_reason is not None or self._is_whole_answer
+
+    @property
+    def _has_said(self) -> bool:
+        """Whether there is something beside text: calls, or a refusal."""
+        return self._calls.has_calls or bool(self._refusal)
 
     @property
     def names(self) -> object:
@@ -252,7 +261,7 @@ class ChatStreamDecoder:
         self._last = data
         taken = self._one.take(
             choices,
-            has_text=self._has_text or gathered.has_text(reasoning=False) or self._calls.has_calls,
+            has_text=self._has_text or gathered.has_text(reasoning=False) or self._has_said,
             has_reasoning=self._has_reasoning or gathered.has_text(reasoning=True),
         )
         self._gather(taken, gathered)
@@ -262,12 +271,15 @@ class ChatStreamDecoder:
     def _drop_repeated(self, choice: Choice, gathered: Gathered) -> None:
         """What a whole message says that its pieces said before, where it is no piece itself."""
         has_text = bool(choice.parts.pieces) and (self._has_text or gathered.has_text())
+        has_refusal = bool(choice.parts.refusals and self._refusal)
         has_calls = bool(choice.calls) and self._calls.has_calls
-        if self._has_messages or not (has_text or has_calls):
+        if self._has_messages or not (has_text or has_refusal or has_calls):
             self._has_messages = True
             return
         if has_text:
             choice.parts.pieces.clear()
+        if has_refusal:
+            choice.parts.refusals.clear()
         if has_calls:
             choice.calls.clear()
 
@@ -275,6 +287,10 @@ class ChatStreamDecoder:
         for choice in choices:
             for is_reasoning, text in choice.parts.pieces:
                 gathered.add(text, reasoning=is_reasoning)
+            for text in choice.parts.refusals:
+                self._refusal.add(text)
+                if not self._has_format:
+                    gathered.add(text, reasoning=False)
             for index, foreign_id, name, arguments in choice.calls:
                 pieces = self._calls.add(index=index, foreign_id=foreign_id, name=name, arguments=arguments)
                 gathered.add_arguments(pieces)
@@ -314,12 +330,15 @@ class ChatStreamDecoder:
             self._gather(self._one.rest(), gathered)
             self._stop(self._one.reason)
         self._conclude_calls(gathered)
-        is_silent = not (self._has_text or self._has_reasoning or gathered.has_text() or self._calls.has_calls)
+        is_silent = not (self._has_text or self._has_reasoning or gathered.has_text() or self._has_said)
         for document in (document for data in self._mute if is_silent for document in _documents_in(data)):
             for choice in choices_of(document):
                 self._unknown |= choice.parts.unknown
         if self.done and not is_silent and self.finish_reason is None:
             self.finish_reason = "stop"
+        if self._refusal:
+            self.finish_reason = reason_of_refusal(self.finish_reason)
+            gathered.refusal = self._refusal.told() if self.finish_reason is not None else None
         gathered.finish_reason = self.finish_reason
         if self._unknown and not is_silent:
             log.warning("answer_parts_left_out", kinds=sorted(self._unknown)[:3])

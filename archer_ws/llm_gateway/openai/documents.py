@@ -18,13 +18,12 @@ from archer_ws.llm_gateway.types import TokenUsage
 
 #: DeepSeek and llama.cpp say `reasoning_content`, OpenRouter and newer vLLM `reasoning`, some both with one text.
 _REASONING = ("reasoning_content", "reasoning", "reasoning_text", "thinking", "thoughts", "reasoning_details")
-#: A refusal is what the model has to say to the user.
-_TEXTS = ("content", "text", "refusal")
+_TEXTS = ("content", "text")
 #: What a message has beside what it says, and what is none of the answer's.
 _SILENT = frozenset(
     {"role", "name", "id", "index", "type", "tool_calls", "function_call", "tool_call_id", "annotations", "logprobs"}
     | {"metadata", "usage", "token_ids", "signature", "reasoning_signature", "provider_specific_fields", "stop_reason"}
-    | {"finish_reason", "citations", *_REASONING, *_TEXTS}
+    | {"finish_reason", "citations", "refusal", *_REASONING, *_TEXTS}
 )
 _REASONS = ("finish_reason", "finishReason", "stop_reason", "stopReason", "finish_details", "done_reason")
 
@@ -53,8 +52,8 @@ class Choice:
 
     @property
     def says_something(self) -> bool:
-        """Whether it has text or calls."""
-        return bool(self.parts.pieces or self.calls)
+        """Whether it has text, a refusal or calls."""
+        return bool(self.parts.pieces or self.parts.refusals or self.calls)
 
 
 def choices_of(document: dict[str, Any]) -> list[Choice]:
@@ -92,11 +91,11 @@ def counts_within(document: dict[str, Any]) -> TokenUsage | None:
 def _choice(choice: dict[str, Any], document: dict[str, Any]) -> Choice:
     parts = Parts()
     calls = _add_said(choice.get("delta"), parts)
-    if not parts.pieces and isinstance(choice.get("text"), str | list | dict):
+    if not (parts.pieces or parts.refusals) and isinstance(choice.get("text"), str | list | dict):
         parts.add(choice["text"])
     message = choice.get("message")
     has_message = isinstance(message, str | list | dict)
-    is_message = has_message and not parts.pieces and not calls
+    is_message = has_message and not (parts.pieces or parts.refusals or calls)
     if is_message:
         calls = _add_said(message, parts)
     return Choice(
@@ -118,8 +117,9 @@ def _add_said(message: object, parts: Parts) -> list[Fragment]:
     parts.add(_first(message, _REASONING), is_reasoning=True)
     for name in _TEXTS:
         parts.add(message.get(name))
+    parts.add_refusal(message.get("refusal"))
     calls = take_calls(message, parts)
-    if not parts.pieces and not calls:
+    if not (parts.pieces or parts.refusals or calls):
         # An image, a recording, or text by a name that nobody knows.
         parts.unknown |= {name[:40] for name in message.keys() - _SILENT if message[name] not in (None, "", [], {})}
     return calls

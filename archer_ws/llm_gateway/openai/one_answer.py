@@ -67,7 +67,7 @@ class OneAnswer:
     def _is_the_answers(self, choice: Choice) -> bool:
         if self._number is None:
             kinds = {is_reasoning for is_reasoning, _ in choice.parts.pieces}
-            if False in kinds or choice.calls:
+            if False in kinds or choice.parts.refusals or choice.calls:
                 self._number = choice.number
             elif True in kinds:
                 if self._reasoning_number not in (None, choice.number):
@@ -87,6 +87,7 @@ class OneAnswer:
             self._kept_back.append(choice)
         self._kept_reason = choice.reason or self._kept_reason
         self._kept_size += sum(len(text) for _, text in choice.parts.pieces)
+        self._kept_size += sum(map(len, choice.parts.refusals))
         self._kept_size += sum(len(str(call.arguments)) for call in choice.calls)
         if self._kept_size > self._max_chars:
             raise Unreadable("answers in turn, though one was asked for")

@@ -43,6 +43,13 @@ def tool_fields(options: ChatOptions) -> dict[str, Any]:
     return fields
 
 
+def format_fields(options: ChatOptions) -> dict[str, Any]:
+    """`response_format`, as the request says it; nothing for text."""
+    if options.response_format is None:
+        return {}
+    return {"response_format": options.response_format.model_dump(by_alias=True, exclude_none=True)}
+
+
 def functions(tools: Sequence[Tool]) -> list[dict[str, Any]]:
     """Tools in the API's nested form."""
     return [{"type": "function", "function": _function(tool)} for tool in tools]

@@ -29,6 +29,8 @@ class ChunkScrubber:
             chunk.reasoning = shown
         if chunk.arguments:
             self._clean_arguments(chunk, chunk.arguments)
+        if chunk.refusal is not None and chunk.refusal.text:
+            chunk.refusal.text = without_secrets_in(chunk.refusal.text)
         if chunk.finish_reason is not None:
             if held := self._content.rest():
                 chunk.content += held

@@ -8,7 +8,7 @@ import structlog
 
 from archer_ws.core.exceptions import ArcherError, StorageUnavailable
 from archer_ws.llm_gateway.tools import ToolCall
-from archer_ws.llm_gateway.types import ChatMessage, StreamStatus
+from archer_ws.llm_gateway.types import ChatMessage, Refusal, StreamStatus
 from archer_ws.sessions.history import History
 from archer_ws.sessions.models import Session, SessionPage, StoredMessage
 from archer_ws.sessions.storage.memory import MemoryStore
@@ -92,11 +92,19 @@ class BoundedStore:
         after: str,
         stream_id: str,
         status: StreamStatus,
+        refusal: Refusal | None = None,
     ) -> None:
         await self._within(
             "append_answer",
             self._store.append_answer(
-                principal, session_id, content, calls=calls, after=after, stream_id=stream_id, status=status
+                principal,
+                session_id,
+                content,
+                calls=calls,
+                after=after,
+                stream_id=stream_id,
+                status=status,
+                refusal=refusal,
             ),
         )
 

@@ -10,7 +10,7 @@ from archer_ws.core.clock import utc_now
 from archer_ws.core.exceptions import Conflict, FieldError, InvalidParams
 from archer_ws.core.ids import new_id
 from archer_ws.llm_gateway.tools import ToolCall
-from archer_ws.llm_gateway.types import ChatMessage, MessageRole, StreamStatus
+from archer_ws.llm_gateway.types import ChatMessage, MessageRole, Refusal, StreamStatus
 from archer_ws.sessions.history import message_tokens
 from archer_ws.sessions.models import Session, StoredMessage
 
@@ -34,6 +34,8 @@ class Entry:
     #: What it costs in memory, and what it takes of a model's context.
     size: int
     tokens: int
+    #: That the model declined to give this answer.
+    refusal: Refusal | None = None
 
     @classmethod
     def of(cls, chat: ChatMessage, stream_id: str, status: StreamStatus, created_at: datetime) -> "Entry":
@@ -42,13 +44,29 @@ class Entry:
         return cls(chat, stream_id, status, created_at, chat.message_id or new_id("msg"), size, message_tokens(chat))
 
     @classmethod
-    def answer(cls, content: str, calls: Sequence[ToolCall], stream_id: str, status: StreamStatus) -> "Entry":
+    def answer(
+        cls,
+        content: str,
+        calls: Sequence[ToolCall],
+        stream_id: str,
+        status: StreamStatus,
+        refusal: Refusal | None = None,
+    ) -> "Entry":
         """A stream's answer."""
         # Validated as it came.
         chat = ChatMessage.model_construct(
             role=MessageRole.ASSISTANT, content=content, name=None, tool_calls=list(calls) or None
         )
-        return cls.of(chat, stream_id, status, utc_now())
+        entry = cls.of(chat, stream_id, status, utc_now())
+        if refusal is not None:
+            entry.refusal = refusal
+            entry.size += len((refusal.text or "").encode())
+        return entry
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether it is an answer that the model declined to give."""
+        return self.refusal is not None
 
     def as_stored(self) -> StoredMessage:
         """The message as clients see it."""
@@ -58,6 +76,7 @@ class Entry:
             content=self.chat.content,
             name=self.chat.name,
             tool_calls=self.chat.tool_calls,
+            refusal=self.refusal,
             call_id=self.chat.call_id,
             result_status=(self.chat.status or "ok") if self.chat.role is MessageRole.TOOL else None,
             stream_id=self.stream_id,

@@ -10,8 +10,8 @@ from archer_ws.core.exceptions import InvalidParams, Overloaded, SessionNotFound
 from archer_ws.core.ids import new_id
 from archer_ws.core.limits import PAGE_BYTES_MAX, PAGE_ITEMS_MAX
 from archer_ws.llm_gateway.tools import ToolCall
-from archer_ws.llm_gateway.types import ChatMessage, MessageRole, StreamStatus
-from archer_ws.sessions.history import NO_HISTORY, History, fit_history
+from archer_ws.llm_gateway.types import ChatMessage, MessageRole, Refusal, StreamStatus
+from archer_ws.sessions.history import NO_HISTORY, History, fit_history, without_refused
 from archer_ws.sessions.models import Session, SessionPage, StoredMessage
 from archer_ws.sessions.results import check_open
 from archer_ws.sessions.shares import Shares
@@ -116,7 +116,8 @@ class MemoryStore:
         own = sum(1 for entry in conversation.messages[end:] if entry.chat.role is MessageRole.SYSTEM)
         system = conversation.system[: len(conversation.system) - own]
         goes_on = conversation.messages[end].chat.role is MessageRole.TOOL
-        return fit_history(conversation.messages[:end], system, turn_tokens, budget_tokens, goes_on=goes_on)
+        told = without_refused(conversation.messages[:end])
+        return fit_history(told, system, turn_tokens, budget_tokens, goes_on=goes_on)
 
     async def page(self, principal: str, limit: int, cursor: str | None) -> SessionPage:
         """Sessions, newest first; no more than PAGE_BYTES_MAX of them, but one at least.
@@ -196,6 +197,7 @@ class MemoryStore:
         after: str,
         stream_id: str,
         status: StreamStatus,
+        refusal: Refusal | None = None,
     ) -> None:
         """Store a turn's answer behind its last message; nothing happens if that message is gone by now.
 
@@ -205,7 +207,7 @@ class MemoryStore:
         position = conversation.position_of(after)
         if position is None or conversation.has_answer(position, stream_id):
             return
-        answer = Entry.answer(content, calls, stream_id, status)
+        answer = Entry.answer(content, calls, stream_id, status, refusal)
         conversation.messages.insert(position + 1, answer)
         conversation.updated_at = answer.created_at
         self._sizes.take(principal, answer.size)

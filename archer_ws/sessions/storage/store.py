@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from archer_ws.llm_gateway.tools import ToolCall
-from archer_ws.llm_gateway.types import ChatMessage, StreamStatus
+from archer_ws.llm_gateway.types import ChatMessage, Refusal, StreamStatus
 from archer_ws.sessions.history import History
 from archer_ws.sessions.models import Session, SessionPage, StoredMessage
 
@@ -96,9 +96,10 @@ class SessionStore(Protocol):
         after: str,
         stream_id: str,
         status: StreamStatus,
+        refusal: Refusal | None = None,
     ) -> None:
-        """Store a turn's answer, its text with its calls, behind the turn's last message; nothing happens if that
-        message is gone by now.
+        """Store a turn's answer, its text with its calls or that the model refused to give one, behind the turn's
+        last message; nothing happens if that message is gone by now.
 
         Repeated for the same stream it changes nothing: who does not know whether it was done may ask again.
         """

@@ -51,6 +51,23 @@ ENDED: list[JsonDict] = [
         "history_dropped": 2,
         "content": "Because air scatters blue light more than red.",
     },
+    {
+        "stream_id": "sky-2",
+        "seq": 5,
+        "status": "completed",
+        "finish_reason": "stop",
+        "text_bytes": 35,
+        "format_valid": False,
+        "format_errors": [{"path": "people", "message": 'it is not of type "integer"'}],
+    },
+    {
+        "stream_id": "sky-2",
+        "seq": 2,
+        "status": "completed",
+        "finish_reason": "content_filter",
+        "text_bytes": 0,
+        "refusal": {"text": "I can't help with that."},
+    },
     {"stream_id": "sky-2", "seq": 8, "status": "cancelled", "reason": "client", "text_bytes": 11},
     {
         "stream_id": "sky-2",

@@ -19,14 +19,18 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, create_model
 from pydantic.config import JsonDict
 
-from archer_ws.core.exceptions import ErrorInfo
+from archer_ws.core.exceptions import ErrorInfo, FieldError
 from archer_ws.core.wire_model import optional
 from archer_ws.core.wire_types import Count, Enumeration, Seq, opened
 from archer_ws.llm_gateway.types import (
+    FORMAT_ERRORS,
+    FORMAT_VALID,
     NOT_STORED,
+    REFUSED,
     CancelReason,
     FinishReasonText,
     ProgressPhase,
+    Refusal,
     StreamStatus,
     TokenUsage,
 )
@@ -144,6 +148,9 @@ class StreamEnded(ControlEvent):
     content: Annotated[str | None, optional("The whole answer, where the request said `stream: false`.")] = None
     error: Annotated[ErrorInfo | None, optional("Why it failed or is incomplete.")] = None
     stored: Annotated[bool | None, optional(NOT_STORED)] = None
+    refusal: Annotated[Refusal | None, optional(REFUSED)] = None
+    format_valid: Annotated[bool | None, optional(FORMAT_VALID)] = None
+    format_errors: Annotated[list[FieldError] | None, optional(FORMAT_ERRORS)] = None
 
 
 #: Every kind of event, in the order in which the documents have them.

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from archer_ws.core.exceptions import OutputTooLong
 from archer_ws.core.limits import CALL_ARGUMENTS_BYTES
-from archer_ws.llm_gateway.types import StreamChunk, TokenUsage
+from archer_ws.llm_gateway.types import Refusal, StreamChunk, TokenUsage
 from archer_ws.sessions.streams.calls import CallTooLong, IncomingCalls
 from archer_ws.sessions.streams.events import CallName, StreamStarted, TextKind
 from archer_ws.sessions.streams.log import LogFull, StreamLog
@@ -29,6 +29,7 @@ class Intake:
         "finish_reason",
         "first_text_ms",
         "has_answered",
+        "refusal",
         "usage",
     )
 
@@ -45,6 +46,8 @@ class Intake:
         #: What it told last of the answer's cost, and of why it stopped.
         self.usage: TokenUsage | None = None
         self.finish_reason: str | None = None
+        #: That the model declined to answer.
+        self.refusal: Refusal | None = None
 
     def take(self, chunk: StreamChunk) -> None:
         """Put a chunk into the log.
@@ -59,6 +62,8 @@ class Intake:
             self.usage = chunk.usage
         if chunk.finish_reason is not None:
             self.finish_reason = chunk.finish_reason
+            # It comes with a reason.
+            self.refusal = chunk.refusal or self.refusal
         if chunk.reasoning:
             self._take_text("reasoning", chunk.reasoning)
         if chunk.content:

@@ -19,8 +19,9 @@ from archer_ws.core.deferred import afterwards
 from archer_ws.core.exceptions import ArcherError, ContextTooLong
 from archer_ws.core.lean_event import LeanEvent
 from archer_ws.core.limits import STREAM_OVERHEAD_BYTES
-from archer_ws.llm_gateway.types import CancelReason, ProgressPhase, StreamStatus, TokenUsage
+from archer_ws.llm_gateway.types import CancelReason, ProgressPhase, Refusal, StreamStatus, TokenUsage
 from archer_ws.sessions.admission import admit
+from archer_ws.sessions.format_judge import Judgement
 from archer_ws.sessions.streams.calls import as_tool_call, complete
 from archer_ws.sessions.streams.end_line import EndLine
 from archer_ws.sessions.streams.events import CallName, StreamEnded, StreamProgress
@@ -58,6 +59,7 @@ class Stream:
         self._live_status: Literal["queued", "running"] = "queued"
         self._cancel_reason: CancelReason | None = None
         self._outcome: Outcome | None = None
+        self._judgement: Judgement | None = None
         self._rejection: ArcherError | None = None
         # In the order they came: a dict, as a set costs twice as much.
         self._holds: dict[Hold, None] = {}
@@ -207,6 +209,8 @@ class Stream:
             self._admitted.set()
             await self._generate(reader)
             intake.flush()
+            if work.has_format:
+                await self._judge(work, intake)
             if work.is_stored and not await self._settle(work, intake):
                 self.stored = False
         except Exception as cause:  # noqa: BLE001 - the edge of a generation: whatever breaks, its readers get an end
@@ -228,13 +232,21 @@ class Stream:
             work, self.stream_id, self._decision, limit_s=self._rules.admit_limit_s, on_orphan=self._rules.on_orphan
         )
 
+    async def _judge(self, work: Work, intake: Intake) -> None:
+        """Only what the model ended by itself: what was cut off here has no form, and calls are no answer yet."""
+        if self.status == "completed" and not intake.complete_calls:
+            self._judgement = await work.judge(self.log.text("content"))
+
     async def _settle(self, work: Work, intake: Intake) -> bool:
         calls = [as_tool_call(call, self.log.arguments(call.call_id)) for call in self._complete_calls(intake)]
-        return await work.settle(self.status, self.log.text("content"), calls)
+        return await work.settle(self.status, self.log.text("content"), calls, self._refusal(intake))
 
     def _complete_calls(self, intake: Intake) -> list[CallName]:
         """The calls that may be run: none of an answer that did not come to its good end."""
         return intake.complete_calls if self.status == "completed" else []
+
+    def _refusal(self, intake: Intake) -> Refusal | None:
+        return intake.refusal if self.status == "completed" else None
 
     def _let_go(self) -> None:
         """Keep only what can still be asked for, and nothing for readers who have nothing to come."""
@@ -303,6 +315,7 @@ class Stream:
             self.log.append(complete(self.stream_id, call, needs_approval=work.needs_approval(call.name)))
         usage = final_usage(outcome.status, intake.usage, self.log.text_bytes, work.estimate_prompt)
         error = outcome.error
+        judged = self._judgement
         self.ended_at = utc_now()
         self.log.append(
             lambda seq: StreamEnded(
@@ -316,6 +329,9 @@ class Stream:
                 history_dropped=self.history_dropped,
                 error=error.info(self.identity.request_id, stream_id=self.stream_id) if error else None,
                 stored=self.stored,
+                refusal=self._refusal(intake),
+                format_valid=judged.valid if judged else None,
+                format_errors=[*judged.errors] or None if judged else None,
             )
         )
         # Without the error itself: its traceback keeps the whole request in memory.

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from archer_ws.llm_gateway.tools import ToolCall
-from archer_ws.llm_gateway.types import StreamChunk, StreamStatus
+from archer_ws.llm_gateway.types import Refusal, StreamChunk, StreamStatus
+from archer_ws.sessions.format_judge import Judgement
 
 
 class Work(Protocol):
@@ -28,9 +29,18 @@ class Work(Protocol):
     async def open_shorter(self) -> AsyncGenerator[StreamChunk, None] | None:
         """Once more with less before it, where what was sent did not fit the model; None where that makes no sense."""
 
-    async def settle(self, status: StreamStatus, content: str, calls: Sequence[ToolCall]) -> bool:
-        """Keep the answer with its complete calls, and tell whether it is kept by now; never waits longer than
-        `Limits.settle_limit_s`."""
+    @property
+    def has_format(self) -> bool:
+        """Whether the answer shall have a form that it can be judged by."""
+
+    async def judge(self, content: str) -> Judgement | None:
+        """Whether a whole answer has that form; None where that could not be found out in time (see FormatJudge)."""
+
+    async def settle(
+        self, status: StreamStatus, content: str, calls: Sequence[ToolCall], refusal: Refusal | None
+    ) -> bool:
+        """Keep the answer with its complete calls, or that the model refused to give one, and tell whether it is kept
+        by now; never waits longer than `Limits.settle_limit_s`."""
 
     def needs_approval(self, tool: str) -> bool:
         """Whether the request says that a person must agree before this tool runs."""

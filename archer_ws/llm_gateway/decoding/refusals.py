@@ -1,0 +1,50 @@
+"""What a model says in place of an answer: gathered piece by piece, as one bounded value. Pure."""
+
+from typing import Any
+
+from archer_ws.llm_gateway.types import FinishReason, Refusal
+
+#: Of a refusal's text, in characters: it goes out whole, with the end of the stream.
+REFUSAL_CHARS_MAX = 8192
+_CATEGORY_CHARS_MAX = 64
+
+
+class RefusalText:
+    """The refusal in one answer; true once there is one."""
+
+    __slots__ = ("_length", "_pieces")
+
+    def __init__(self) -> None:
+        self._pieces: list[str] = []
+        self._length = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._pieces)
+
+    def add(self, text: str) -> None:
+        """Append a piece; what passes the bound is left out."""
+        if text and self._length < REFUSAL_CHARS_MAX:
+            self._pieces.append(text[: REFUSAL_CHARS_MAX - self._length])
+            self._length += len(text)
+
+    def told(self) -> Refusal | None:
+        """The refusal, if there is one."""
+        return Refusal(text="".join(self._pieces)) if self._pieces else None
+
+
+def refusal_of(details: object) -> Refusal:
+    """Anthropic's `stop_details`, of which nothing need be there."""
+    found: dict[str, Any] = details if isinstance(details, dict) else {}
+    return Refusal(
+        text=_text(found.get("explanation"), REFUSAL_CHARS_MAX),
+        category=_text(found.get("category"), _CATEGORY_CHARS_MAX),
+    )
+
+
+def reason_of_refusal(reason: FinishReason | None) -> FinishReason | None:
+    """The reason of an answer in which the model refused, whatever the server called it; one that was cut stays cut."""
+    return "content_filter" if reason == "stop" else reason
+
+
+def _text(value: object, chars_max: int) -> str | None:
+    return value[:chars_max] if isinstance(value, str) and value else None

@@ -1,0 +1,46 @@
+"""A provider's refusal of a request, where it is about the format that was asked for. Pure.
+
+Which schemas a provider takes changes monthly, so it decides; what it says is told at the request's field.
+"""
+
+import re
+
+from archer_ws.core.exceptions import ArcherError, FieldError, InvalidParams, ProviderError
+from archer_ws.llm_gateway.resilience.refused_parameters import Said
+
+#: The statuses of such a refusal; Ollama has 500 for a grammar that can't be made.
+_STATUSES = frozenset({400, 422, 500})
+#: "Invalid schema for response_format 'city'", "output_config.format.schema: …", "compiled grammar is too large",
+#: "invalid JSON schema in format", "failed to parse grammar".
+_ABOUT = re.compile(
+    r"response_format|output_config\.format|output_format|json[_ ]schema|json[_ ]object|\bgrammar\b|\bschema\b"
+    r"|'?messages'? must contain the word '?json",
+    re.IGNORECASE,
+)
+#: A schema of something else.
+_ABOUT_TOOLS = re.compile(r"\btools?\b|\bfunctions?\b|input_schema", re.IGNORECASE)
+
+
+def of_the_format(failure: ArcherError, status: int, body: bytes, *, beside_tools: bool) -> ArcherError:
+    """The failure of a request with a format: of its `response_format`, where the provider's words are about that; else
+    as it is.
+
+    Args:
+        failure: what the refusal means else.
+        status: its HTTP status.
+        body: what the provider said.
+        beside_tools: whether the request had schemas of tools, too.
+    """
+    if status not in _STATUSES or type(failure) is not ProviderError:
+        return failure
+    said = Said.of(body)
+    is_named = "response_format" in said.names
+    is_told = _ABOUT.search(said.text) is not None and not (beside_tools and _ABOUT_TOOLS.search(said.text))
+    if not (is_named or is_told):
+        return failure
+    return InvalidParams(
+        f"response_format: {failure.message}",
+        hint="Change the schema as the message says: providers take different parts of JSON Schema.",
+        provider=failure.provider,
+        errors=[FieldError(path="response_format", message="the provider refuses it")],
+    )
