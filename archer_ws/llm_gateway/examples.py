@@ -2,12 +2,16 @@
 
 from pydantic.config import JsonDict
 
+#: What Ollama's errors say (ollama/failures.py) where nothing answers.
+OLLAMA_IS_AWAY = "nothing answers at http://localhost:11434 (ollama)"
+START_OLLAMA = "Start Ollama (ollama serve), or set OLLAMA_HOST, or run: archer-ws serve --provider local"
+
 _USAGE: JsonDict = {"prompt_tokens": 14, "completion_tokens": 11, "total_tokens": 25}
 
 UNAVAILABLE: JsonDict = {
     "kind": "provider_unavailable",
-    "message": "nothing answers at http://localhost:11434",
-    "hint": "Start Ollama: ollama serve",
+    "message": OLLAMA_IS_AWAY,
+    "hint": START_OLLAMA,
     "retryable": True,
     "request_id": "req_Zq0wXyNn2m1pS8dQ4hKt",
     "provider": "ollama",

@@ -43,6 +43,7 @@ from archer_ws.core.exceptions import (
     Unsupported,
     UpstreamTruncated,
 )
+from archer_ws.llm_gateway.examples import OLLAMA_IS_AWAY, START_OLLAMA
 
 #: What every route may give but the health probes, which pass the guards.
 GUARDED = (Unauthenticated, Forbidden, InternalError)
@@ -104,13 +105,11 @@ _ERRORS: tuple[ArcherError, ...] = (
     ProviderError("openai failed (500)", hint="Try again.", retryable=True, provider="openai"),
     ProviderTimeout("openai did not answer in time", hint="Try again, or raise the time-outs.", provider="openai"),
     ProviderRateLimited("openai limits the rate", hint="Wait.", retry_after_ms=20_000, provider="openai"),
-    ProviderUnavailable(
-        "nothing answers at http://127.0.0.1:11434 (ollama)", hint="Start it: `ollama serve`.", provider="ollama"
-    ),
+    ProviderUnavailable(OLLAMA_IS_AWAY, hint=START_OLLAMA, provider="ollama"),
     ProviderNotConfigured("no API key for openai", hint="Set OPENAI_API_KEY.", provider="openai"),
     ProviderAuth("openai refuses the API key", hint="Check OPENAI_API_KEY.", provider="openai"),
     ProviderQuota("the openai account is used up", hint="Check its plan and billing.", provider="openai"),
-    ModelNotFound("ollama has no model 'llama9'", hint="Pull it: `ollama pull llama9`.", provider="ollama"),
+    ModelNotFound("ollama has no model 'llama9'", hint="Run: ollama pull llama9", provider="ollama"),
     ContextTooLong("the messages do not fit the model's context", hint="Send fewer messages.", provider="openai"),
     Unsupported(
         "messages.0.content.1: images are not supported",

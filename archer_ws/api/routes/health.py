@@ -11,6 +11,7 @@ from archer_ws.api.openapi.error_answers import error_answers
 from archer_ws.api.openapi.success_answers import success_answer
 from archer_ws.core.exceptions import Forbidden, InternalError
 from archer_ws.core.wire_model import optional
+from archer_ws.llm_gateway.examples import OLLAMA_IS_AWAY, START_OLLAMA
 from archer_ws.llm_gateway.types import ProviderStatus
 
 router = APIRouter(tags=["health"])
@@ -21,8 +22,8 @@ _READY: JsonDict = {"status": "ready", "provider": "ollama", "latency_ms": 3.1}
 _NOT_READY: JsonDict = {
     "status": "not_ready",
     "provider": "ollama",
-    "reason": "nothing answers at http://127.0.0.1:11434 (ollama)",
-    "hint": "Start it: `ollama serve`.",
+    "reason": OLLAMA_IS_AWAY,
+    "hint": START_OLLAMA,
 }
 _DRAINING: JsonDict = {"status": "draining", "provider": "ollama", "reason": "the server is about to stop"}
 _PROVIDERS = {
