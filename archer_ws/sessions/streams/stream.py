@@ -248,6 +248,13 @@ class Stream:
     def _refusal(self, intake: Intake) -> Refusal | None:
         return intake.refusal if self.status == "completed" else None
 
+    def _reason(self, intake: Intake) -> str | None:
+        """Why the model stopped. That it stopped to call is told with calls that may be run alone: a client that goes
+        by this word would wait for them, or run what is no whole call."""
+        if intake.finish_reason == "tool_calls" and self.status != "completed":
+            return None
+        return intake.finish_reason
+
     def _let_go(self) -> None:
         """Keep only what can still be asked for, and nothing for readers who have nothing to come."""
         self.task = self._decision = self._intake = None
@@ -323,7 +330,7 @@ class Stream:
                 seq=seq,
                 status=outcome.status,
                 reason=outcome.reason,
-                finish_reason=intake.finish_reason,
+                finish_reason=self._reason(intake),
                 usage=usage,
                 text_bytes=self.log.content_bytes,
                 history_dropped=self.history_dropped,
