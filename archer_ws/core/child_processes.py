@@ -8,8 +8,12 @@ from typing import Any
 
 from archer_ws.core.secrets import scrubbed
 
-#: Words in the names of variables that hold credentials; a proxy's address holds its password.
-_CREDENTIAL_NAME = re.compile(r"(^|_)(api)?(keys?|tokens?|secrets?|passw(or)?d|credentials?|proxy)(_|$)", re.IGNORECASE)
+#: Words in the names of variables that hold credentials; a proxy's address holds its password. MYSQL_PWD, PGPASSWORD,
+#: SSHPASS.
+_CREDENTIAL_NAME = re.compile(
+    r"(^|_)(api)?(keys?|tokens?|secrets?|credentials?|pat|proxy)(_|$)|_pwd$|passw(or)?d|passphrase|pass(_|$)",
+    re.IGNORECASE,
+)
 
 
 def child_environment(environment: Mapping[str, str]) -> dict[str, str]:

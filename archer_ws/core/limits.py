@@ -130,6 +130,8 @@ LINES_WAITING_BYTES = 1024 * 1024
 STREAM_OVERHEAD_BYTES = 3072
 #: What one event that is not text costs in a log, about (measured: the end with an error and its hint).
 CONTROL_EVENT_BYTES = 1024
+#: What each thing that is wrong with an answer's form costs in its end, beside the text, about (measured).
+FIELD_ERROR_BYTES = 640
 #: Where all streams take more than they may, who reads an ended one and took nothing for so long is cut off: long
 #: enough for a network's hiccup, short enough that readers who never read keep seconds of streams and not minutes.
 STALLED_READER_S = 5.0

@@ -23,6 +23,8 @@ from archer_ws.sessions.streams.stream import Stream
 
 #: After so many frames the writer lets others run: a socket that takes everything at once must not hold the loop.
 FRAMES_PER_TURN = 16
+#: Likewise after so many deltas that are left out, each some microseconds: a whole answer may have 64 thousand.
+SKIPS_PER_TURN = 512
 
 _HEARTBEAT = encode_notification("$/heartbeat", Heartbeat())
 
@@ -171,7 +173,7 @@ class Writer:
                 self._heart.cancel()
 
     async def _send_all(self) -> None:
-        sent = 0
+        sent = skipped = 0
         while True:
             if self._lane and not self._streams_go_first():
                 frame = self._lane.popleft()
@@ -182,6 +184,9 @@ class Writer:
             elif self._ready:
                 next_frame = self._next_of(self._ready.popleft())
                 if next_frame is None:
+                    skipped += 1
+                    if skipped % SKIPS_PER_TURN == 0:
+                        await asyncio.sleep(0)
                     continue
                 frame = next_frame
             else:

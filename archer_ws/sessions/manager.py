@@ -91,8 +91,7 @@ class SessionManager:
         self._quota = quota
         self._gates = gates
         self._max_content_bytes = limits.max_content_bytes
-        # How long ends may take when the server stops: the reader its grace (or, where it is done,
-        # the judge as much), the answer its budget, a little for both.
+        # How long ends may take when the server stops: the reader its grace, the answer its budget, a little for both.
         self._close_limit_s = STOP_GRACE_S + bounds.settle_limit_s + 1.0
         self._table = StreamTable(retention_s=limits.retention_s, bytes_max=limits.retained_bytes_max)
         self._tombstones = Tombstones()

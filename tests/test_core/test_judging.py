@@ -195,6 +195,35 @@ def test_a_text_has_no_more_values_than_are_counted(value: Any) -> None:
     assert count(value) <= effort.values(json.dumps(value))
 
 
+MANY_EXPRESSIONS = [{"pattern": f"a{{{n}}}"} for n in range(engine.PATTERNS_MAX + 1)]
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"default": {"allOf": MANY_EXPRESSIONS}, "$ref": "#/default"},
+        {"const": [{"anyOf": MANY_EXPRESSIONS}], "$ref": "#/const/0"},
+        {
+            "properties": {"patternProperties": {each["pattern"]: True for each in MANY_EXPRESSIONS}},
+            "$ref": "#/properties",
+        },
+    ],
+)
+def test_regular_expressions_count_wherever_a_reference_may_find_them(schema: dict[str, Any]) -> None:
+    with pytest.raises(engine.SchemaRefused, match="regular expressions"):
+        engine.accept(schema)
+
+
+def test_what_looks_like_a_reference_in_a_value_is_none() -> None:
+    engine.accept({"const": {"$ref": "https://example.com/a"}, "properties": {"$ref": {"type": "string"}}})
+
+
+@pytest.mark.parametrize("place", [[{}], [[]], "a", 1])
+def test_a_keyword_with_something_else_in_it_is_refused(place: Any) -> None:
+    with pytest.raises(engine.SchemaRefused):
+        engine.accept({"patternProperties": place})
+
+
 @given(JSON)
 def test_any_object_is_a_schema_or_refused(value: Any) -> None:
     schema = value if isinstance(value, dict) else {"items": value}

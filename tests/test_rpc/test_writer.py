@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from archer_ws.rpc.channel import ChannelClosed
-from archer_ws.rpc.writer import Writer
+from archer_ws.rpc.writer import SKIPS_PER_TURN, Writer
 from archer_ws.sessions.streams.memory_log import MemoryLog
 from archer_ws.sessions.streams.rules import StreamRules
 from archer_ws.sessions.streams.stream import Stream
@@ -120,3 +120,17 @@ async def test_a_text_of_many_deltas_comes_whole_and_in_order() -> None:
             await asyncio.sleep(0)
         seqs = [(message["params"]["from"], message["params"]["seq"]) for message in channel.sent]
     assert all(before[1] + 1 == after[0] for before, after in pairwise(seqs))
+
+
+async def test_others_have_their_turns_while_a_whole_answer_s_deltas_are_left_out() -> None:
+    channel, stream = GatedChannel(), a_stream()
+    for number in range(10 * SKIPS_PER_TURN):
+        stream.log.append_text("reasoning" if number % 2 else "content", b"a")
+    stream.progress("retrying", None)
+    async with writing(channel) as writer:
+        writer.attach(stream, is_whole=True)
+        turns = 0
+        while not channel.sent:
+            await asyncio.sleep(0)
+            turns += 1
+    assert turns >= 10

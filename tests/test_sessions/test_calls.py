@@ -85,9 +85,22 @@ async def test_calls_of_an_answer_that_broke_off_are_not_told_even_behind_a_good
     stream, call = await begun(manager, gateway)
     call.say(*INTERLEAVED, CALLS_MADE)
     call.fail(error)
-    assert (await ended(stream)).status == status
+    end = await ended(stream)
+    assert (end.status, end.finish_reason) == (status, None)
     assert StreamToolCall not in kinds(stream)
     assert chat_response(stream).tool_calls is None
+
+
+async def test_a_cancel_behind_the_word_that_there_are_calls_tells_neither_it_nor_them(
+    manager: SessionManager, gateway: ScriptedGateway
+) -> None:
+    stream, call = await begun(manager, gateway)
+    call.say(*INTERLEAVED, CALLS_MADE, StreamChunk(content="."))
+    await until(stream, 1 + len(INTERLEAVED) + 1)
+    manager.cancel("me", stream.stream_id)
+    end = await ended(stream)
+    assert (end.status, end.finish_reason) == ("cancelled", None)
+    assert StreamToolCall not in kinds(stream)
 
 
 async def test_a_cancel_in_mid_arguments_keeps_them_as_text_and_tells_no_call(

@@ -1,11 +1,13 @@
 """Answers that were asked for in a format: judged at their end, and what becomes of those that were refused."""
 
+import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from archer_ws.core.exceptions import UpstreamTruncated
-from archer_ws.llm_gateway.types import ChatRequest, MessageRole, Refusal, StreamChunk
+from archer_ws.llm_gateway.types import CancelReason, ChatRequest, MessageRole, Refusal, StreamChunk
 from archer_ws.sessions.format_judge import FormatJudge
 from archer_ws.sessions.manager import SessionManager
 from archer_ws.sessions.storage.memory import MemoryStore
@@ -13,6 +15,7 @@ from archer_ws.sessions.streams.events import StreamEnded
 from archer_ws.sessions.streams.stream import Stream
 from archer_ws.sessions.views import chat_response
 from tests.fakes.calls import INTERLEAVED, TOOLS
+from tests.fakes.raw_http import soon
 from tests.fakes.scripted_gateway import Call, ScriptedGateway
 from tests.test_sessions.test_manager import ended
 
@@ -91,6 +94,56 @@ async def test_what_broke_off_is_not_judged(manager: SessionManager, gateway: Sc
 async def test_calls_are_no_answer_yet(manager: SessionManager, gateway: ScriptedGateway) -> None:
     _, end = await answered(manager, gateway, *INTERLEAVED, reason="tool_calls", tools=TOOLS)
     assert (end.finish_reason, end.format_valid) == ("tool_calls", None)
+
+
+class Waiting(FormatJudge):
+    """Judges for ever."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.given_up = asyncio.Event(), asyncio.Event()
+
+    async def judge(self, *_: object) -> None:
+        self.asked.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.given_up.set()
+
+
+@pytest.fixture
+async def waiting(manager: SessionManager) -> AsyncIterator[Waiting]:
+    """The manager's judge."""
+    judge = manager._judge = Waiting()
+    yield judge
+    await judge.aclose()
+
+
+@pytest.mark.parametrize("reason", ["client", "disconnected", "draining"])
+async def test_a_cancel_ends_the_wait_for_a_judgement_and_the_answer_is_whole(
+    manager: SessionManager, gateway: ScriptedGateway, waiting: Waiting, reason: CancelReason
+) -> None:
+    stream, call = await asked(manager, gateway)
+    call.say('{"people": 5}')
+    call.finish("stop")
+    await soon(waiting.asked.wait())
+    assert stream.cancel(reason) == "already_ended"
+    end = await ended(stream)
+    assert (end.status, end.reason, end.format_valid) == ("completed", None, None)
+    assert waiting.given_up.is_set()
+
+
+async def test_a_session_s_next_turn_does_not_wait_for_the_judgement_of_the_one_it_interrupts(
+    manager: SessionManager, gateway: ScriptedGateway, waiting: Waiting, store: MemoryStore
+) -> None:
+    await store.create("me", "s", None, None)
+    stream, call = await asked(manager, gateway, session_id="s")
+    call.say('{"people": 5}')
+    call.finish("stop")
+    await soon(waiting.asked.wait())
+    _, following = await asked(manager, gateway, session_id="s", on_busy="interrupt", response_format=None)
+    assert (await ended(stream)).status == "completed"
+    assert [message.content for message in following.messages] == ["How many?", '{"people": 5}', "How many?"]
 
 
 class Unasked(FormatJudge):

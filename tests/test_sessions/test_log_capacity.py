@@ -1,9 +1,12 @@
 """How much a log holds, what it does when it is full, and what it costs."""
 
 import tracemalloc
+from functools import partial
 
 import pytest
 
+from archer_ws.core.exceptions import FieldError
+from archer_ws.llm_gateway.types import Refusal
 from archer_ws.sessions.streams.events import CallName, TextKind
 from archer_ws.sessions.streams.log import DELTA_BYTES_MAX, LOG_BYTES_MAX, LOG_RUNS_MAX, LogFull
 from archer_ws.sessions.streams.memory_log import MemoryLog
@@ -92,6 +95,26 @@ def test_memory_is_what_size_bytes_says(kinds_in_turn: tuple[TextKind | CallName
     assert after - before < log.size_bytes * 1.2 + 4096
     if len(kinds_in_turn) == 1:
         assert log.size_bytes == pytest.approx(events * (1 + 4), abs=100)
+
+
+def test_memory_is_what_size_bytes_says_where_the_end_says_much() -> None:
+    logs = 200
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        made = [MemoryLog() for _ in range(logs)]
+        for number, log in enumerate(made):
+            found = [
+                FieldError(path=f"{number}.{place}" + "p" * 190, message=f"{number}.{place}" + "m" * 290)
+                for place in range(20)
+            ]
+            refusal = Refusal(text=str(number) + "r" * 8000)
+            log.append(partial(ended, refusal=refusal, format_valid=False, format_errors=found))
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert after - before < sum(log.size_bytes for log in made) * 1.2 + 4096
 
 
 def test_a_log_whose_text_turns_from_call_to_call_with_every_byte_is_full_sooner() -> None:

@@ -44,7 +44,7 @@ PROGRAM_S_MAX = 5.0
 
 #: Keywords that hold schemas by names of the client's: there a name is no keyword.
 _MAPS = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "dependencies"})
-#: Keywords that hold values, in which nothing is a schema.
+#: Keywords that hold values, in which a name that looks like a reference is none.
 _VALUES = frozenset({"enum", "const", "default", "examples"})
 _REFERENCES = frozenset({"$ref", "$dynamicRef", "$recursiveRef"})
 
@@ -83,18 +83,22 @@ def accept(schema: dict[str, Any]) -> None:
 def _patterns(schema: Any) -> int:
     """How many different regular expressions a schema has.
 
+    Whatever could be one counts, wherever it stands: a reference may make a schema of a default, or of a map.
+
     Raises:
         SchemaRefused: it refers to another document, or is too large.
     """
     patterns: set[str] = set()
     objects = 0
     # Paths are spelled out only when one is told: a long name above a long list would else be copied for each item.
-    waiting: list[tuple[_Place | None, Any, bool]] = [(None, schema, False)]
+    waiting: list[tuple[_Place | None, Any, bool, bool]] = [(None, schema, False, False)]
     while waiting:
-        place, value, has_names = waiting.pop()
+        place, value, has_names, is_value = waiting.pop()
         if isinstance(value, list):
             waiting += [
-                ((place, index), each, False) for index, each in enumerate(value) if isinstance(each, dict | list)
+                ((place, index), each, False, is_value)
+                for index, each in enumerate(value)
+                if isinstance(each, dict | list)
             ]
             continue
         objects += 1
@@ -102,14 +106,14 @@ def _patterns(schema: Any) -> int:
             raise SchemaRefused("", f"has more than {OBJECTS_MAX} objects")
         for name, each in value.items():
             if isinstance(each, dict | list):
-                if has_names or name not in _VALUES:
-                    waiting.append(((place, name), each, not has_names and name in _MAPS))
-                if name == "patternProperties" and not has_names:
+                holds_value = is_value or (not has_names and name in _VALUES)
+                waiting.append(((place, name), each, not has_names and name in _MAPS, holds_value))
+                if name == "patternProperties" and isinstance(each, dict):
                     patterns.update(each)
-            elif name in _REFERENCES and isinstance(each, str) and not each.startswith("#"):
-                raise SchemaRefused(_path((place, name)), 'refers to another document; only "#…" is looked up')
             elif name == "pattern" and isinstance(each, str):
                 patterns.add(each)
+            elif not is_value and name in _REFERENCES and isinstance(each, str) and not each.startswith("#"):
+                raise SchemaRefused(_path((place, name)), 'refers to another document; only "#…" is looked up')
     if len(patterns) > PATTERNS_MAX or sum(map(len, patterns)) > PATTERNS_CHARS_MAX:
         raise SchemaRefused(
             "", f"has more than {PATTERNS_MAX} regular expressions, or {PATTERNS_CHARS_MAX} characters of them"

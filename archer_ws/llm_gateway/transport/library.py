@@ -120,8 +120,10 @@ class LibraryTransport(Carrier):
             # What is read is plain: an SDK that is told otherwise would decompress it again.
             coding = coding_of(headers.pop("content-encoding", ""), response.status_code)
         except DecodingError:
-            await response.stream.aclose()
-            self._left(principal, kept)
+            try:
+                await response.stream.aclose()
+            finally:
+                self._left(principal, kept)
             raise
         return _Answer(self._library, response, headers, coding, lambda: self._left(principal, kept))
 

@@ -2,7 +2,7 @@
 
 It takes the text itself plus four bytes an event: one UTF-8 buffer, the end offset of each event in it, twelve bytes
 for each change of kind (sixteen where a call's arguments begin or go on), and the few events that are not text
-(CONTROL_EVENT_BYTES each, about).
+(CONTROL_EVENT_BYTES each, about; the end with what it says of a refusal and of the answer's form).
 """
 
 from array import array
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TypeVar
 
-from archer_ws.core.limits import CONTROL_EVENT_BYTES
+from archer_ws.core.limits import CONTROL_EVENT_BYTES, FIELD_ERROR_BYTES
 from archer_ws.sessions.streams.events import (
     CallName,
     ControlEvent,
@@ -71,7 +71,7 @@ class MemoryLog:
         text_runs = len(self._run_starts) - len(self._control)
         call_runs = sum(map(len, self._call_runs.values()))
         events = 4 * (len(self._ends) + call_runs) + 12 * text_runs + CONTROL_EVENT_BYTES * len(self._control)
-        return len(self._text) + events
+        return len(self._text) + events + (_said_bytes(self.ended) if self.ended is not None else 0)
 
     def append_text(self, kind: TextKind, text: bytes, call: CallName | None = None) -> None:
         """Add text (whole UTF-8 characters), with its call where it is arguments; empty text adds nothing.
@@ -200,3 +200,11 @@ class MemoryLog:
 
 def _delta(first: int, last: int, kind: TextKind | CallName, text: bytes) -> Delta:
     return Delta(first, last, kind, text) if isinstance(kind, str) else Delta(first, last, "arguments", text, kind)
+
+
+def _said_bytes(end: StreamEnded) -> int:
+    """What an end costs for what it says in words: a refusal may have kilobytes, and so may the findings of a judge."""
+    refused = len((end.refusal.text or "").encode()) if end.refusal is not None else 0
+    return refused + sum(
+        FIELD_ERROR_BYTES + len(found.path.encode()) + len(found.message.encode()) for found in end.format_errors or ()
+    )

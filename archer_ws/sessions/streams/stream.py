@@ -59,6 +59,7 @@ class Stream:
         self._live_status: Literal["queued", "running"] = "queued"
         self._cancel_reason: CancelReason | None = None
         self._outcome: Outcome | None = None
+        self._judging: asyncio.Task[Judgement | None] | None = None
         self._judgement: Judgement | None = None
         self._rejection: ArcherError | None = None
         # In the order they came: a dict, as a set costs twice as much.
@@ -141,8 +142,13 @@ class Stream:
         await self._finished.wait()
 
     def cancel(self, reason: CancelReason) -> Literal["cancelling", "already_ended"]:
-        """Ask for the end; the owner does the rest. Harmless to repeat: the first reason stays."""
+        """Ask for the end; the owner does the rest. Harmless to repeat: the first reason stays.
+
+        An answer that is whole stays so; only its end waits no longer for the judgement of its form.
+        """
         if self._outcome is not None:
+            if self._judging is not None:
+                self._judging.cancel()
             return "already_ended"
         if self._cancel_reason is None:
             self._cancel_reason = reason
@@ -234,8 +240,17 @@ class Stream:
 
     async def _judge(self, work: Work, intake: Intake) -> None:
         """Only what the model ended by itself: what was cut off here has no form, and calls are no answer yet."""
-        if self.status == "completed" and not intake.complete_calls:
-            self._judgement = await work.judge(self.log.text("content"))
+        if self.status != "completed" or intake.complete_calls:
+            return
+        # A task of its own, for a cancel to end: whoever interrupts, leaves or stops the server waits for this.
+        self._judging = asyncio.create_task(work.judge(self.log.text("content")), name=f"judge {self.stream_id}")
+        try:
+            await asyncio.wait((self._judging,))
+            if not self._judging.cancelled():
+                self._judgement = self._judging.result()
+        finally:
+            self._judging.cancel()
+            self._judging = None
 
     async def _settle(self, work: Work, intake: Intake) -> bool:
         calls = [as_tool_call(call, self.log.arguments(call.call_id)) for call in self._complete_calls(intake)]
@@ -247,6 +262,13 @@ class Stream:
 
     def _refusal(self, intake: Intake) -> Refusal | None:
         return intake.refusal if self.status == "completed" else None
+
+    def _reason(self, intake: Intake) -> str | None:
+        """Why the model stopped. That it stopped to call is told with calls that may be run alone: a client that goes
+        by this word would wait for them, or run what is no whole call."""
+        if intake.finish_reason == "tool_calls" and self.status != "completed":
+            return None
+        return intake.finish_reason
 
     def _let_go(self) -> None:
         """Keep only what can still be asked for, and nothing for readers who have nothing to come."""
@@ -323,7 +345,7 @@ class Stream:
                 seq=seq,
                 status=outcome.status,
                 reason=outcome.reason,
-                finish_reason=intake.finish_reason,
+                finish_reason=self._reason(intake),
                 usage=usage,
                 text_bytes=self.log.content_bytes,
                 history_dropped=self.history_dropped,
