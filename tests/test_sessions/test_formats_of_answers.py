@@ -146,20 +146,34 @@ async def test_a_session_s_next_turn_does_not_wait_for_the_judgement_of_the_one_
     assert [message.content for message in following.messages] == ["How many?", '{"people": 5}', "How many?"]
 
 
-class Unasked(FormatJudge):
-    """Fails whoever has something judged."""
+class Broken(FormatJudge):
+    """Notes that it was asked, and has a defect."""
+
+    was_asked = False
 
     async def judge(self, *_: object) -> None:
-        raise AssertionError
+        self.was_asked = True
+        raise RuntimeError
 
 
 @pytest.mark.parametrize("form", [None, {"type": "text"}])
 async def test_text_is_never_given_to_the_judge(
     manager: SessionManager, gateway: ScriptedGateway, form: dict[str, Any] | None
 ) -> None:
-    manager._judge = Unasked()
+    judge = manager._judge = Broken()
     _, end = await answered(manager, gateway, "five", response_format=form)
     assert (end.status, end.format_valid) == ("completed", None)
+    assert not judge.was_asked
+
+
+async def test_a_defect_of_the_judge_costs_the_judgement_and_not_the_answer(
+    manager: SessionManager, gateway: ScriptedGateway
+) -> None:
+    judge = manager._judge = Broken()
+    stream, end = await answered(manager, gateway, '{"people": 5}')
+    assert judge.was_asked
+    assert (end.status, end.error, end.format_valid) == ("completed", None, None)
+    assert stream.log.text("content") == '{"people": 5}'
 
 
 async def test_a_refusal_is_told_with_its_reason_and_is_not_what_was_asked_for(

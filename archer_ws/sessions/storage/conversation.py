@@ -101,6 +101,8 @@ class Conversation:
     messages: list[Entry] = field(default_factory=list)
     #: Those of them that are system messages.
     system: list[Entry] = field(default_factory=list)
+    #: How many of them are refusals.
+    refused: int = 0
 
     def as_session(self) -> Session:
         """The session without its messages."""
@@ -184,6 +186,7 @@ class Conversation:
     def replace_end(self, position: int, turn: Sequence[Entry]) -> None:
         """Put a turn in the place of whatever stands at `position` and behind it."""
         gone = sum(1 for entry in self.messages[position:] if entry.chat.role is MessageRole.SYSTEM)
+        self.refused -= sum(1 for entry in self.messages[position:] if entry.is_refused)
         del self.system[len(self.system) - gone :]
         self.messages[position:] = turn
         self.system += (entry for entry in turn if entry.chat.role is MessageRole.SYSTEM)

@@ -116,7 +116,9 @@ class MemoryStore:
         own = sum(1 for entry in conversation.messages[end:] if entry.chat.role is MessageRole.SYSTEM)
         system = conversation.system[: len(conversation.system) - own]
         goes_on = conversation.messages[end].chat.role is MessageRole.TOOL
-        told = without_refused(conversation.messages[:end])
+        before_turn: Sequence[Entry] = conversation.messages[:end]
+        # Looked for only where there is one: that takes a look at every message.
+        told = without_refused(before_turn) if conversation.refused else before_turn
         return fit_history(told, system, turn_tokens, budget_tokens, goes_on=goes_on)
 
     async def page(self, principal: str, limit: int, cursor: str | None) -> SessionPage:
@@ -209,6 +211,7 @@ class MemoryStore:
             return
         answer = Entry.answer(content, calls, stream_id, status, refusal)
         conversation.messages.insert(position + 1, answer)
+        conversation.refused += answer.is_refused
         conversation.updated_at = answer.created_at
         self._sizes.take(principal, answer.size)
 

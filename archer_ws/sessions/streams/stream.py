@@ -248,6 +248,9 @@ class Stream:
             await asyncio.wait((self._judging,))
             if not self._judging.cancelled():
                 self._judgement = self._judging.result()
+        except Exception:
+            # The answer is whole all the same: it is told, and only not judged.
+            log.exception("judge_defect", stream_id=self.stream_id)
         finally:
             self._judging.cancel()
             self._judging = None
