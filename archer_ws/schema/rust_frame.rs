@@ -86,6 +86,8 @@ impl<P: Method> Serialize for Request<P> {
 }
 
 /// Whatever the server may send.
+// One is read and matched at a time: a box would cost an allocation for each token.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone, PartialEq)]
 pub enum ServerMessage {
     /// The one response to a request.
