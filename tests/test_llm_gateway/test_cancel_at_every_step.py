@@ -34,8 +34,9 @@ def endless(exchange: Exchange) -> Reply:
 
 @pytest.mark.parametrize("provider", ["ollama", "openai", "anthropic"])
 @pytest.mark.parametrize("waits_for_arrival", [False, True])
+@pytest.mark.parametrize("transport", ["own", "library"])
 async def test_a_cancel_at_every_step_closes_the_connection(
-    make_settings: MakeSettings, provider: str, waits_for_arrival: bool
+    make_settings: MakeSettings, provider: str, waits_for_arrival: bool, transport: str
 ) -> None:
     async with scripted_server(responder=endless) as server:
         settings = make_settings(
@@ -43,6 +44,7 @@ async def test_a_cancel_at_every_step_closes_the_connection(
             openai_base_url=f"{server.url}/v1",
             anthropic_base_url=server.url,
             max_retries=0,
+            provider_transport=transport,
         )
         services = create_app(settings).state.services
         await services.router.get_adapter(provider).prepare()

@@ -89,6 +89,30 @@ async def test_of_a_principal_who_has_gone_nothing_is_left() -> None:
         assert not carrier._kept
 
 
+async def test_one_connection_that_fails_to_close_keeps_no_other_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with raw_http_server() as server, through(None) as carrier:
+        peers = []
+        for principal in ("ada", "bob"):
+            url = f"http://127.0.0.1:{server.port}/"
+            asking = asyncio.create_task(carrier.post(url, b"{}", {}, principal=principal))
+            peer = await server.next_connection()
+            await peer.request()
+            peer.send(WHOLE)
+            answer = await soon(asking)
+            await soon(answer.read())
+            await answer.aclose()
+            peers.append(peer)
+
+        async def broken() -> None:
+            raise httpx2.CloseError("the peer reset it")
+
+        working = carrier._kept["ada"].http.aclose
+        monkeypatch.setattr(carrier._kept["ada"].http, "aclose", broken)
+        await soon(carrier.close())
+        assert await peers[1].client_left()
+        await working()
+
+
 @pytest.mark.parametrize(
     ("name", "proxy", "kind"),
     [

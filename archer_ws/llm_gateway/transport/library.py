@@ -138,7 +138,8 @@ class LibraryTransport(Carrier):
         for kept in alive:
             if kept.expiry is not None:
                 kept.expiry.cancel()
-            await kept.http.aclose()
+            self._close_soon(kept)
+        # All of them, and at once: one that fails or is slow to close keeps no other open.
         await asyncio.gather(*self._closing)
 
     def _used_by(self, principal: str) -> _Kept:
@@ -181,9 +182,14 @@ class LibraryTransport(Carrier):
 
     def _close_soon(self, kept: _Kept) -> None:
         self._alive.discard(kept)
-        closing = self._loop.create_task(kept.http.aclose())
+        closing = self._loop.create_task(self._close(kept.http))
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
+
+    async def _close(self, http: _HttpTransport) -> None:
+        """What breaks while a connection is closed, a peer's reset mostly, closes it as well."""
+        with contextlib.suppress(OSError), _translated(self._library):
+            await http.aclose()
 
     def _make_http(self) -> _HttpTransport:
         proxy = self._proxy and self._library.Proxy(
