@@ -4,8 +4,8 @@ The specification's fields come first in each model and are always sent; what th
 out where it has nothing to say.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal, get_args
@@ -28,6 +28,8 @@ from archer_ws.llm_gateway.examples import (
     TOKEN_USAGES,
 )
 from archer_ws.llm_gateway.formats import ResponseFormat
+from archer_ws.llm_gateway.media import Media
+from archer_ws.llm_gateway.native_turns import NativeTurn
 from archer_ws.llm_gateway.not_served import refuse_not_served
 from archer_ws.llm_gateway.request_size import refuse_too_many
 from archer_ws.llm_gateway.tools import TOOLS_MAX, CallId, ResultStatus, Tool, ToolCall, ToolChoice, check_choice
@@ -97,6 +99,13 @@ EMPTY_ONLY_TO_ASK_AGAIN: JsonDict = {
         {"required": ["replace_from"]},
     ]
 }
+
+
+#: How much a model thinks, from nothing to all it can; a model has some of these.
+ReasoningEffort = Annotated[
+    Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"],
+    Enumeration("ReasoningEffort", "How much a model thinks before it answers, in this order. It may grow."),
+]
 
 
 class MessageRole(StrEnum):
@@ -406,7 +415,7 @@ class ChatOptions:
     `defaulted` names the parameters (as the arguments are named) whose values are ours and not the client's: a server
     that refuses one of them may be asked without it. `principal` is whom the answer is for: it never comes over a
     connection that carried another principal's. `on_progress(phase, detail)` is called from the event loop before the
-    first token; it must not block or raise.
+    first token, `on_native_turn(turn)` at the good end of an answer that calls tools; neither may block or raise.
     """
 
     stop: tuple[str, ...] = ()
@@ -417,9 +426,16 @@ class ChatOptions:
     parallel_tool_calls: bool | None = None
     #: None for text.
     response_format: ResponseFormat | None = None
+    #: One that the model has (see Route), or None for its own default.
+    reasoning_effort: ReasoningEffort | None = None
+    #: The uploaded files that the messages name, by their ids.
+    media: Mapping[str, Media] = field(default_factory=dict)
+    #: What is kept of earlier answers, by the id of each call that they made.
+    native_turns: Mapping[str, NativeTurn] = field(default_factory=dict)
     defaulted: frozenset[str] = frozenset()
     principal: str = ""
     on_progress: Callable[[ProgressPhase, str | None], None] | None = None
+    on_native_turn: Callable[[NativeTurn], None] | None = None
 
     def progress(self, phase: ProgressPhase, detail: str | None = None) -> None:
         """Report a phase to whoever listens."""
@@ -444,6 +460,8 @@ class Route:
     #: Which of these values the request left open: `temperature`, `max_tokens`.
     defaulted: frozenset[str] = frozenset()
     model_max_tokens: int | None = None
+    #: What the request's effort becomes with this model; None where it names none.
+    reasoning_effort: ReasoningEffort | None = None
 
     @property
     def answer_tokens(self) -> int | None:
