@@ -25,7 +25,7 @@ from archer_ws.llm_gateway.sdk_adapter import SdkAdapter
 from archer_ws.llm_gateway.tool_history import repaired, with_fitting_ids
 from archer_ws.llm_gateway.transport.carrier import CarrierName
 from archer_ws.llm_gateway.transport.provider_url import ProviderUrl
-from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, ModelInfo
+from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, ModelInfo, ReasoningEffort
 
 #: Parts of names in OpenAI's list of models that this API does not serve, or serves for something other than chat.
 _NOT_CHAT = ("audio", "codex", "deep-research", "image", "instruct", "-pro", "realtime", "transcribe", "tts")
@@ -99,6 +99,12 @@ class OpenAIAdapter(SdkAdapter):
         self._omits = omits
         self._default_fields = default_fields or {}
         self._stream_fields = {**(stream_fields or {}), "stream": True, "stream_options": {"include_usage": True}}
+
+    def reasoning_efforts(self, model: str) -> Sequence[ReasoningEffort] | None:
+        facts = self._catalog.facts(self.provider_name, model)
+        if facts.reasoning_efforts is None:
+            return None
+        return [effort for effort in facts.reasoning_efforts if effort not in facts.responses_efforts]
 
     def _body(
         self,
