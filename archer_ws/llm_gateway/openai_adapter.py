@@ -15,11 +15,20 @@ from archer_ws.llm_gateway.base import Timeouts
 from archer_ws.llm_gateway.catalog import Catalog, Parameter
 from archer_ws.llm_gateway.decoding.error_bodies import said_error
 from archer_ws.llm_gateway.decoding.model_lists import entries_in
+from archer_ws.llm_gateway.extras import ALL_EXTRAS, ExtraName
 from archer_ws.llm_gateway.failures import ProviderIdentity
 from archer_ws.llm_gateway.openai.client import OPENAI_URL, OpenAIClient, is_openai
 from archer_ws.llm_gateway.openai.decoder import ChatStreamDecoder
 from archer_ws.llm_gateway.openai.failures import failure_from_error, openai_identity
-from archer_ws.llm_gateway.openai.request import chat_messages, fitting_ids, format_fields, tool_fields
+from archer_ws.llm_gateway.openai.logprobs import LogprobsDecoder
+from archer_ws.llm_gateway.openai.request import (
+    chat_messages,
+    effort_fields,
+    extra_fields,
+    fitting_ids,
+    format_fields,
+    tool_fields,
+)
 from archer_ws.llm_gateway.parameters import accepted_parameters, tell_dropped
 from archer_ws.llm_gateway.sdk_adapter import SdkAdapter
 from archer_ws.llm_gateway.tool_history import repaired, with_fitting_ids
@@ -49,6 +58,7 @@ class OpenAIAdapter(SdkAdapter):
         omits: parameters that this server is never sent.
     """
 
+    takes_extras: frozenset[ExtraName] = ALL_EXTRAS
     _id_prefix = "chatcmpl"
     _client: OpenAIClient
 
@@ -132,6 +142,8 @@ class OpenAIAdapter(SdkAdapter):
             ),
             **tool_fields(options),
             **format_fields(options),
+            **self._effort_fields(options, model),
+            **extra_fields(options.extras),
             **self._stream_fields,
         }
         if max_tokens is not None and "max_tokens" in facts.refuses:
@@ -142,8 +154,15 @@ class OpenAIAdapter(SdkAdapter):
             del body["stream_options"]
         return body
 
+    def _effort_fields(self, options: ChatOptions, model: str) -> dict[str, Any]:
+        """How the server is told how much to think."""
+        return effort_fields(options)
+
     def _decoder(self, options: ChatOptions) -> ChatStreamDecoder:
-        return ChatStreamDecoder(self._document_bytes, has_format=options.response_format is not None)
+        has_format = options.response_format is not None
+        if options.on_logprobs is not None:
+            return LogprobsDecoder(options.on_logprobs, self._document_bytes, has_format=has_format)
+        return ChatStreamDecoder(self._document_bytes, has_format=has_format)
 
     def _failure(
         self,

@@ -113,6 +113,8 @@ class Turn:
         self._store = store
         self._settling = settling
         self._judge = judge
+        if request.extras.top_logprobs is not None:
+            stream.keep_logprobs()
         #: The stored messages of a turn that is asked again; a request with messages has none.
         self._again: list[ChatMessage] = []
         self._first_stored: str | None = None
@@ -204,7 +206,14 @@ class Turn:
 
     def _run(self) -> AsyncGenerator[StreamChunk, None]:
         self._stream.history_dropped = self._history.dropped or None
-        options = options_of(self._request, self._route, principal=self._principal, on_progress=self._stream.progress)
+        logprobs = self._stream.logprobs
+        options = options_of(
+            self._request,
+            self._route,
+            principal=self._principal,
+            on_progress=self._stream.progress,
+            on_logprobs=logprobs and logprobs.add,
+        )
         before = [*self._history.messages, *self._again] if self._again else self._history.messages
         messages = conversation(self._request, before)
         return self._orchestrator.run(AgentTurn(self._request, self._route, messages, options))

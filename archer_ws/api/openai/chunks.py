@@ -5,6 +5,7 @@ lack of the other tells everybody else.
 """
 
 import json
+from collections.abc import Sequence
 from json.encoder import encode_basestring
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from archer_ws.api.openai.errors import error_of_end, openai_error
 from archer_ws.api.streaming.sse import DONE
 from archer_ws.llm_gateway.types import ChatResponse, Refusal, TokenUsage
 from archer_ws.sessions.streams.events import CallName, Delta, Event, StreamEnded, StreamStarted
+from archer_ws.sessions.streams.logprobs import TokenLogprobs
 from archer_ws.sessions.streams.stream import Stream
 
 #: Stands for the text in the constant part of a chunk.
@@ -50,12 +52,33 @@ class AnswerMessage(BaseModel):
     )
 
 
+class LikelyToken(BaseModel):
+    """A token that might have been said."""
+
+    token: str
+    logprob: float = Field(description="The natural logarithm of its probability.")
+    bytes: list[int] | None = Field(description="Its UTF-8, where the provider tells it.")
+
+
+class SaidToken(LikelyToken):
+    """A token that was said."""
+
+    top_logprobs: list[LikelyToken] = Field(description="The likeliest in its place; as many as were asked for.")
+
+
+class Logprobs(BaseModel):
+    """The probabilities of the answer's tokens."""
+
+    content: list[SaidToken]
+    refusal: None = None
+
+
 class Choice(BaseModel):
     """The one answer."""
 
     index: int = 0
     message: AnswerMessage
-    logprobs: None = None
+    logprobs: Logprobs | None = Field(default=None, description="Where the request asked, and the provider told them.")
     finish_reason: str = Field(description="stop, length, tool_calls or content_filter.")
 
 
@@ -120,8 +143,8 @@ class ChatCompletion(BaseModel):
     usage: Usage | None
 
 
-def completion(answer: ChatResponse) -> ChatCompletion:
-    """A completed answer as OpenAI's."""
+def completion(answer: ChatResponse, logprobs: Sequence[Any] = ()) -> ChatCompletion:
+    """A completed answer as OpenAI's, with what is told of its tokens."""
     calls = [
         AnsweredCall(id=call.call_id, function=AnsweredFunction(name=call.name, arguments=call.arguments))
         for call in answer.tool_calls or ()
@@ -137,9 +160,22 @@ def completion(answer: ChatResponse) -> ChatCompletion:
         id=answer.id,
         created=int(answer.created_at.timestamp()),
         model=answer.model,
-        choices=[Choice(message=message, finish_reason=answer.finish_reason or "stop")],
+        choices=[
+            Choice(
+                message=message,
+                logprobs=Logprobs(content=[SaidToken(**token) for token in logprobs]) if logprobs else None,
+                finish_reason=answer.finish_reason or "stop",
+            )
+        ],
         usage=_usage(answer.usage),
     )
+
+
+def encoder_of(stream: Stream, *, include_usage: bool) -> "ChunkEncoder":
+    """What makes the chunks of this stream."""
+    if stream.logprobs is None:
+        return ChunkEncoder(stream, include_usage=include_usage)
+    return ScoredChunkEncoder(stream, stream.logprobs, include_usage=include_usage)
 
 
 class ChunkEncoder:
@@ -222,16 +258,37 @@ class ChunkEncoder:
         pieces = [] if self._began else [self._opening()]
         if refusal := _refusal(ended.refusal):
             pieces.append(self._chunk({"refusal": refusal}, None))
-        pieces.append(self._chunk({}, ended.finish_reason or "stop"))
+        pieces.append(self._last(ended.finish_reason or "stop"))
         if self._include_usage:
             usage = _usage(ended.usage)
             pieces.append(_event({**self._constant, "choices": [], "usage": usage.model_dump() if usage else None}))
         return b"".join((*pieces, DONE))
 
-    def _chunk(self, delta: dict[str, Any], finish_reason: str | None) -> bytes:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+    def _last(self, finish_reason: str) -> bytes:
+        """The chunk that says why the model stopped."""
+        return self._chunk({}, finish_reason)
+
+    def _chunk(self, delta: dict[str, Any], finish_reason: str | None, tokens: Sequence[Any] = ()) -> bytes:
+        logprobs = {"content": [*tokens], "refusal": None} if tokens else None
+        choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
         usage = {"usage": None} if self._include_usage else {}
         return _event({**self._constant, "choices": [choice], **usage})
+
+
+class ScoredChunkEncoder(ChunkEncoder):
+    """The chunks of a stream whose tokens have probabilities: they stand with the text that they are of."""
+
+    def __init__(self, stream: Stream, logprobs: TokenLogprobs, *, include_usage: bool) -> None:
+        super().__init__(stream, include_usage=include_usage)
+        self._logprobs = logprobs
+
+    def __call__(self, event: Event) -> bytes:
+        if isinstance(event, Delta) and event.kind == "content" and (tokens := self._logprobs.take(event.seq)):
+            return self._chunk({"content": event.text.decode()}, None, tokens)
+        return super().__call__(event)
+
+    def _last(self, finish_reason: str) -> bytes:
+        return self._chunk({}, finish_reason, self._logprobs.rest())
 
 
 def _event(data: dict[str, Any]) -> bytes:

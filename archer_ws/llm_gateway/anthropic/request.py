@@ -12,6 +12,7 @@ import structlog
 
 from archer_ws.core.exceptions import FieldError, InvalidParams
 from archer_ws.llm_gateway.anthropic.formats import format_fields
+from archer_ws.llm_gateway.anthropic.thinking import thinking_of
 from archer_ws.llm_gateway.anthropic.tools import tool_fields
 from archer_ws.llm_gateway.anthropic.turns import turns_of
 from archer_ws.llm_gateway.catalog import ModelFacts
@@ -49,21 +50,27 @@ def request_body(
 
     Raises:
         InvalidParams: no message is left, or the first is the assistant's.
-        Unsupported: the model can't be made to call a tool, or held to such a format.
+        Unsupported: the model can't be made to call a tool, held to such a format, or has no room to think.
     """
     system = "\n\n".join(
         message.content for message in messages if message.role is MessageRole.SYSTEM and message.content.strip()
     )
+    own_bound = _own_bound(messages, options, facts)
+    bound = max_tokens or own_bound
+    thinking = thinking_of(options, messages, model=model, facts=facts, bound=bound, most=own_bound)
+    facts = facts.thinking_at(options.reasoning_effort)
     parameters = accepted_parameters(facts, provider="anthropic", model=model, temperature=temperature, options=options)
+    output_config = {**thinking.output_config, **format_fields(options)}
     stop = _stop_sequences(parameters.pop("stop", []), model)
     return {
         "model": model,
-        "max_tokens": max_tokens or _own_bound(messages, options, facts),
+        "max_tokens": thinking.max_tokens,
         "messages": _turns(messages),
         **({"system": system} if system else {}),
         **({"stop_sequences": stop} if stop else {}),
         **tool_fields(messages, options, model=model, facts=facts, streams_arguments=streams_arguments),
-        **format_fields(options),
+        **thinking.fields,
+        **({"output_config": output_config} if output_config else {}),
         **parameters,
     }
 
