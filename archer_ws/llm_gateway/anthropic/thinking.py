@@ -83,11 +83,12 @@ def thinking_of(
 
 def _budgeted(effort: ReasoningEffort, options: ChatOptions, *, bound: int, most: int) -> Thinking:
     budget = BUDGET_TOKENS[effort]
+    asked = bound
     if "max_tokens" in options.defaulted:
         # Ours is meant for the answer.
         bound = min(bound + budget, max(bound, most))
-    # At least a quarter is left to the answer, as far as the API lets.
-    budget = max(min(budget, bound * 3 // 4), LEAST_BUDGET_TOKENS)
+    # What was meant for the answer, or a quarter of all, is left to it, as far as the API lets.
+    budget = max(min(budget, bound - min(asked, bound // 4)), LEAST_BUDGET_TOKENS)
     if budget >= bound:
         what = f"thinking alone takes {LEAST_BUDGET_TOKENS} tokens"
         raise Unsupported(
