@@ -62,7 +62,7 @@ def test_a_budget_leaves_room_in_the_bound_that_the_client_named(
 def test_a_bound_without_room_to_think_is_refused_with_what_to_send(max_tokens: int) -> None:
     with pytest.raises(Unsupported) as refused:
         claude("claude-sonnet-4-5", "low", max_tokens)
-    assert path_of(refused.value) == ["max_tokens"]
+    assert path_of(refused.value) == ["reasoning_effort"]
     assert "1024" in (refused.value.hint or "")
 
 

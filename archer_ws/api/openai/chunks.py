@@ -12,10 +12,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from archer_ws.api.openai.errors import error_of_end, openai_error
+from archer_ws.api.openai.logprobs import Logprobs, SaidToken
 from archer_ws.api.streaming.sse import DONE
 from archer_ws.llm_gateway.types import ChatResponse, Refusal, TokenUsage
 from archer_ws.sessions.streams.events import CallName, Delta, Event, StreamEnded, StreamStarted
-from archer_ws.sessions.streams.logprobs import TokenLogprobs
 from archer_ws.sessions.streams.stream import Stream
 
 #: Stands for the text in the constant part of a chunk.
@@ -50,27 +50,6 @@ class AnswerMessage(BaseModel):
     reasoning_content: str | None = Field(
         default=None, exclude_if=lambda text: text is None, description="The model's visible reasoning."
     )
-
-
-class LikelyToken(BaseModel):
-    """A token that might have been said."""
-
-    token: str
-    logprob: float = Field(description="The natural logarithm of its probability.")
-    bytes: list[int] | None = Field(description="Its UTF-8, where the provider tells it.")
-
-
-class SaidToken(LikelyToken):
-    """A token that was said."""
-
-    top_logprobs: list[LikelyToken] = Field(description="The likeliest in its place; as many as were asked for.")
-
-
-class Logprobs(BaseModel):
-    """The probabilities of the answer's tokens."""
-
-    content: list[SaidToken]
-    refusal: None = None
 
 
 class Choice(BaseModel):
@@ -171,13 +150,6 @@ def completion(answer: ChatResponse, logprobs: Sequence[Any] = ()) -> ChatComple
     )
 
 
-def encoder_of(stream: Stream, *, include_usage: bool) -> "ChunkEncoder":
-    """What makes the chunks of this stream."""
-    if stream.logprobs is None:
-        return ChunkEncoder(stream, include_usage=include_usage)
-    return ScoredChunkEncoder(stream, stream.logprobs, include_usage=include_usage)
-
-
 class ChunkEncoder:
     """A stream's events as chunks.
 
@@ -273,22 +245,6 @@ class ChunkEncoder:
         choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
         usage = {"usage": None} if self._include_usage else {}
         return _event({**self._constant, "choices": [choice], **usage})
-
-
-class ScoredChunkEncoder(ChunkEncoder):
-    """The chunks of a stream whose tokens have probabilities: they stand with the text that they are of."""
-
-    def __init__(self, stream: Stream, logprobs: TokenLogprobs, *, include_usage: bool) -> None:
-        super().__init__(stream, include_usage=include_usage)
-        self._logprobs = logprobs
-
-    def __call__(self, event: Event) -> bytes:
-        if isinstance(event, Delta) and event.kind == "content" and (tokens := self._logprobs.take(event.seq)):
-            return self._chunk({"content": event.text.decode()}, None, tokens)
-        return super().__call__(event)
-
-    def _last(self, finish_reason: str) -> bytes:
-        return self._chunk({}, finish_reason, self._logprobs.rest())
 
 
 def _event(data: dict[str, Any]) -> bytes:

@@ -14,10 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from archer_ws.api.dependencies import Principal, RequestId, Services, ServicesDep
 from archer_ws.api.http.generation_route import GenerationRoute
-from archer_ws.api.openai.chunks import ChatCompletion, completion, encoder_of
+from archer_ws.api.openai.chunks import ChatCompletion, completion
 from archer_ws.api.openai.errors import error_of_end, openai_error_response
 from archer_ws.api.openai.ignored import ignored_header
 from archer_ws.api.openai.requests import CompletionRequest, chat_request
+from archer_ws.api.openai.scored_chunks import encoder_of
 from archer_ws.api.openapi.error_answers import BODY, GENERATION, GUARDED, PROVIDER
 from archer_ws.api.openapi.openai_answers import COMPLETION_ANSWER, openai_error_answers
 from archer_ws.api.signposts.dialects import PREFIX

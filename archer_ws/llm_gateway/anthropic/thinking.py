@@ -90,12 +90,12 @@ def _budgeted(effort: ReasoningEffort, options: ChatOptions, *, bound: int, most
     # What was meant for the answer, or a quarter of all, is left to it, as far as the API lets.
     budget = max(min(budget, bound - min(asked, bound // 4)), LEAST_BUDGET_TOKENS)
     if budget >= bound:
-        what = f"thinking alone takes {LEAST_BUDGET_TOKENS} tokens"
+        what = f"thinking alone takes {LEAST_BUDGET_TOKENS} tokens, and {bound} are the most for it and the answer"
         raise Unsupported(
-            f"max_tokens: {what}, and {bound} are left for it and the answer",
-            hint=f'Send more than {LEAST_BUDGET_TOKENS}, or reasoning_effort "none".',
+            f"reasoning_effort: {what}",
+            hint=f'Send "none", or a bound (max_tokens) of more than {LEAST_BUDGET_TOKENS}.',
             provider="anthropic",
-            errors=[FieldError(path="max_tokens", message=what)],
+            errors=[FieldError(path="reasoning_effort", message=what)],
         )
     return Thinking({"thinking": {"type": "enabled", "budget_tokens": budget}}, bound)
 
