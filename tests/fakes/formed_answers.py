@@ -10,7 +10,8 @@ names, and only where the request has asked its API for just that form.
     "in text"       neither                                           "Oslo has people."
 
 Beside these a question may hold "look up": a tool `count_people` must be there, which is called first, and its result
-must have come back. And "try again": the first answer breaks a rule that only the client knows (`people` is below 0).
+must have come back. Or "try again": the first answer breaks a rule that only the client knows (`people` is below 0).
+Or "too long": the answer is cut in its midst. Or "refuse": the model declines to answer, which Ollama has no word for.
 
 Schemas are held to what the API says that it takes. A request that breaks this gets an error that says how.
 """
@@ -22,6 +23,7 @@ from typing import Any
 
 from tests.fakes.dialects import ANTHROPIC as ANTHROPIC_WORDS
 from tests.fakes.dialects import reply_of
+from tests.fakes.openai_api import chunk
 from tests.fakes.scripted_server import Exchange, Reply
 from tests.fakes.tool_dialects import MadeCall, ToolDialect
 from tests.fakes.tools_anthropic import ANTHROPIC
@@ -88,11 +90,14 @@ def _answered(dialect: ToolDialect, body: dict[str, Any]) -> Reply:
     }
     if not asked.get(how[0], True) or (others and is_json):
         raise Misunderstood(f"{how[0]}: asked with the tools {list(tools)} and the format {_format(body)}")
+    if "refuse" in prompt:
+        return _refused(dialect)
     if others:
         ((name, parameters),) = others.items()
         return reply_of(dialect.dialect, *dialect.answer(MadeCall(name, json.dumps(_in_shape(city, parameters)))))
     if is_json:
-        return _said(dialect, json.dumps(_in_shape(city, schema or _named_in(prompt)), ensure_ascii=False))
+        text = json.dumps(_in_shape(city, schema or _named_in(prompt)), ensure_ascii=False)
+        return _cut(dialect, text) if "too long" in prompt else _said(dialect, text)
     return _said(dialect, TEXT if how[0] == "in text" else _in_words(prompt, city))
 
 
@@ -100,6 +105,21 @@ def _said(dialect: ToolDialect, text: str) -> Reply:
     words = dialect.dialect
     pieces = [words.text(text[start : start + 16]) for start in range(0, len(text), 16)]
     return reply_of(words, words.start, *pieces, words.end("end_turn" if words is ANTHROPIC_WORDS else "stop"))
+
+
+def _cut(dialect: ToolDialect, text: str) -> Reply:
+    words = dialect.dialect
+    reason = "max_tokens" if words is ANTHROPIC_WORDS else "length"
+    return reply_of(words, words.start, words.text(text[: len(text) // 2]), words.end(reason))
+
+
+def _refused(dialect: ToolDialect) -> Reply:
+    words = dialect.dialect
+    if words is ANTHROPIC_WORDS:
+        return reply_of(words, words.start, words.end("refusal"))
+    return reply_of(
+        words, words.start, chunk({"refusal": "I can't "}), chunk({"refusal": "do that."}), words.end("stop")
+    )
 
 
 def _looked_up(dialect: ToolDialect, body: dict[str, Any], tools: Mapping[str, Any]) -> bool:

@@ -37,14 +37,17 @@ async def forms(sdk: str) -> Outcomes:
     with tempfile.TemporaryDirectory() as directory:
         async with serving_sdks(Path(directory), playing_formed_answers) as (base_url, _):
             outcomes = await sdk_forms.outcomes(sdk_forms.SDKS[sdk], base_url)
-    return {(cell.flow, cell.provider): _in_short(outcome) for cell, outcome in outcomes.items()}
+    return {
+        (cell.flow, cell.provider): _in_short(sdk_forms.SDKS[sdk].flows[cell.flow], outcome)
+        for cell, outcome in outcomes.items()
+    }
 
 
 def _twice(wanted: list[Any]) -> list[Any]:
     return [each for each in wanted for _ in ("waited for", "streamed")]
 
 
-def _in_short(outcome: Mapping[str, Any]) -> str:
+def _in_short(flow: sdk_forms.Flow, outcome: Mapping[str, Any]) -> str:
     match outcome:
         case {"object": made}:
             return "object" if made == OSLO else f"wrong: {made}"
@@ -53,13 +56,13 @@ def _in_short(outcome: Mapping[str, Any]) -> str:
     for (_, need), words in sdk_forms.REFUSALS.items():
         if words in outcome["message"]:
             return f"refused: {need}"
-    return f"{outcome['error']}: {outcome['message']}"
+    return outcome["error"] if outcome["error"] == flow.fails else f"wrong: {outcome['error']}: {outcome['message']}"
 
 
 def rows(sdk: str, told: Outcomes) -> Iterator[str]:
     """Lines of a Markdown table."""
     for flow in dict.fromkeys(flow for flow, _ in told):
-        yield f"| {sdk} | {flow} | {' | '.join(told[flow, provider] for provider in MODELS)} |"
+        yield f"| {sdk} | {flow} | {' | '.join(told.get((flow, provider), '') for provider in MODELS)} |"
 
 
 async def main(chosen: list[str]) -> None:

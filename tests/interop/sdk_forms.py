@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from tests.fakes.any_provider import PROVIDERS
 from tests.fakes.formed_answers import OSLO, TEXT
 from tests.interop.javascript import NODE_PROJECT, javascript
 from tests.interop.python_sdks import MODELS, told_by
@@ -31,12 +32,18 @@ class Flow:
         needs: what it needs that not every provider has.
         answer: what comes of it where it is served.
         rounds: how often the model is asked.
+        fails: the SDK's own error, where the model gives no object.
+        way: its name in the program, where that is another one.
+        providers: those whose models do so.
     """
 
     question: str
     needs: tuple[Need, ...] = ()
     answer: Any = None
     rounds: int = 1
+    fails: str = ""
+    way: str = ""
+    providers: tuple[str, ...] = PROVIDERS
 
 
 class Cell(NamedTuple):
@@ -62,11 +69,11 @@ class Sdk:
     environment: str = "python"
 
     def cells(self) -> Iterator[Cell]:
-        return (Cell(flow, provider) for flow in self.flows for provider in MODELS)
+        return (Cell(name, provider) for name, flow in self.flows.items() for provider in flow.providers)
 
 
 def refusal(flow: Flow, provider: str) -> str | None:
-    """How the flow is refused; None where it is served."""
+    """How the server refuses the flow; None where it is served."""
     return next((REFUSALS[provider, need] for need in flow.needs if (provider, need) in REFUSALS), None)
 
 
@@ -74,7 +81,9 @@ async def outcomes(sdk: Sdk, base_url: str) -> dict[Cell, dict[str, Any]]:
     """What comes of each flow with each provider at this base URL."""
     cells = list(sdk.cells())
     asked = [
-        {"flow": cell.flow, "model": MODELS[cell.provider], "question": sdk.flows[cell.flow].question} for cell in cells
+        {"flow": flow.way or cell.flow, "model": MODELS[cell.provider], "question": flow.question}
+        for cell in cells
+        for flow in [sdk.flows[cell.flow]]
     ]
     told = await (_by_node if sdk.program.endswith(".mjs") else _by_python)(sdk, base_url, asked)
     return dict(zip(cells, told, strict=True))
@@ -115,6 +124,17 @@ def _again(flow: Flow) -> Flow:
     return Flow(f"{flow.question} Then try again.", flow.needs, flow.answer, rounds=2)
 
 
+def _without_object(way: str, *, cut: str, refused: str = "") -> dict[str, Flow]:
+    """A way by schema, where the model's answer is cut off, or refused: the errors that the SDK has for it."""
+    flows = {f"{way}, cut off": Flow("Describe Oslo by schema, too long.", fails=cut, way=way)}
+    if refused:
+        question = "Describe Oslo by schema, and refuse."
+        flows[f"{way}, refused by the model"] = Flow(
+            question, fails=refused, way=way, providers=("openai", "anthropic")
+        )
+    return flows
+
+
 def _in_ways(flows: Mapping[str, Flow], ways: Iterable[str]) -> dict[str, Flow]:
     """Each flow by its name, and by its name with each of these behind it."""
     return {name + way: flow for name, flow in flows.items() for way in ("", *ways)}
@@ -135,13 +155,16 @@ SDKS: Mapping[str, Sdk] = {
         _in_ways(
             {"tool": _TOOL_ALONE, "output type": _BY_SCHEMA, "output type beside a tool": _SCHEMA_BESIDE},
             [", streamed"],
-        ),
+        )
+        | _without_object("output type", cut="ModelBehaviorError", refused="ModelRefusalError")
+        | _without_object("output type, streamed", cut="ModelBehaviorError", refused="ModelRefusalError"),
     ),
     "instructor": Sdk(
         "forms_instructor",
         "InstructorRetryException",
         _in_ways(_INSTRUCTOR_S, [", partial", ", iterable"])
-        | {f"{mode}, asked again": _again(flow) for mode, flow in _INSTRUCTOR_S.items()},
+        | {f"{mode}, asked again": _again(flow) for mode, flow in _INSTRUCTOR_S.items()}
+        | _without_object("json schema", cut="IncompleteOutputException"),
         environment="python/older",
     ),
     "dspy": Sdk(
@@ -160,7 +183,11 @@ SDKS: Mapping[str, Sdk] = {
     "langchain": Sdk(
         "forms_langchain",
         "OpenAIInvalidRequestError",
-        _in_ways({"json_schema": _BY_SCHEMA, "json_mode": _AS_JSON, "function_calling": _BY_CALL}, [", streamed"]),
+        _in_ways({"json_schema": _BY_SCHEMA, "json_mode": _AS_JSON, "function_calling": _BY_CALL}, [", streamed"])
+        | _without_object("json_schema", cut="LengthFinishReasonError", refused="ContentFilterFinishReasonError")
+        | _without_object(
+            "json_schema, streamed", cut="LengthFinishReasonError", refused="ContentFilterFinishReasonError"
+        ),
     ),
     "pydantic-ai": Sdk(
         "forms_pydantic_ai",
@@ -170,27 +197,26 @@ SDKS: Mapping[str, Sdk] = {
             "tool output beside a tool": _beside_a_tool(_BY_CALL),
             "native output beside a tool": _SCHEMA_BESIDE,
             "prompted output beside a tool": _beside_a_tool(_AS_JSON, "a format beside tools"),
-        },
+        }
+        | _without_object("native output", cut="OutputTokenLimitExceeded", refused="ContentFilterError")
+        | _without_object("native output, streamed", cut="OutputTokenLimitExceeded", refused="ContentFilterError"),
     ),
     "ai-sdk": Sdk(
         "ai-sdk/objects.mjs",
         "AI_APICallError",
-        _in_ways(
-            {
-                "generateObject": _BY_SCHEMA,
-                "streamObject": _BY_SCHEMA,
-                "generateObject, a list": _BY_SCHEMA,
-                "generateText with an output": _BY_SCHEMA,
-                "generateText with an output beside a tool": _SCHEMA_BESIDE,
-            },
-            [],
-        )
-        | {
+        {
+            "generateObject": _BY_SCHEMA,
+            "streamObject": _BY_SCHEMA,
+            "generateObject, a list": _BY_SCHEMA,
+            "generateText with an output": _BY_SCHEMA,
+            "generateText with an output beside a tool": _SCHEMA_BESIDE,
             "generateObject, as JSON": _AS_JSON,
             "streamObject, as JSON": _AS_JSON,
             "generateText with an output, as JSON": _AS_JSON,
             "generateText with an output beside a tool, as JSON": _beside_a_tool(_AS_JSON, "a format beside tools"),
-        },
+        }
+        | _without_object("generateObject", cut="AI_NoObjectGeneratedError", refused="AI_NoObjectGeneratedError")
+        | _without_object("streamObject", cut="AI_NoObjectGeneratedError", refused="AI_NoObjectGeneratedError"),
     ),
     "litellm": Sdk(
         "forms_litellm",
