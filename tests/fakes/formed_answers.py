@@ -21,6 +21,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from tests.fakes import anthropic_api
 from tests.fakes.dialects import ANTHROPIC as ANTHROPIC_WORDS
 from tests.fakes.dialects import reply_of
 from tests.fakes.openai_api import chunk
@@ -116,7 +117,9 @@ def _cut(dialect: ToolDialect, text: str) -> Reply:
 def _refused(dialect: ToolDialect) -> Reply:
     words = dialect.dialect
     if words is ANTHROPIC_WORDS:
-        return reply_of(words, words.start, words.end("refusal"))
+        details = {"type": "refusal", "category": None, "explanation": "I can't do that."}
+        end = {"type": "message_delta", "delta": {"stop_reason": "refusal", "stop_details": details}, "usage": {}}
+        return reply_of(words, anthropic_api.start(), anthropic_api.event(end), anthropic_api.STOP)
     return reply_of(
         words, words.start, chunk({"refusal": "I can't "}), chunk({"refusal": "do that."}), words.end("stop")
     )

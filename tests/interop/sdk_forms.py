@@ -184,10 +184,8 @@ SDKS: Mapping[str, Sdk] = {
         "forms_langchain",
         "OpenAIInvalidRequestError",
         _in_ways({"json_schema": _BY_SCHEMA, "json_mode": _AS_JSON, "function_calling": _BY_CALL}, [", streamed"])
-        | _without_object("json_schema", cut="LengthFinishReasonError", refused="ContentFilterFinishReasonError")
-        | _without_object(
-            "json_schema, streamed", cut="LengthFinishReasonError", refused="ContentFilterFinishReasonError"
-        ),
+        | _without_object("json_schema", cut="LengthFinishReasonError", refused="OpenAIRefusalError")
+        | _without_object("json_schema, streamed", cut="LengthFinishReasonError", refused="OpenAIRefusalError"),
     ),
     "pydantic-ai": Sdk(
         "forms_pydantic_ai",
