@@ -129,6 +129,7 @@ def completion(answer: ChatResponse, logprobs: Sequence[Any] = ()) -> ChatComple
         for call in answer.tool_calls or ()
     ]
     refusal = _refusal(answer.refusal)
+    declined = None if answer.content or calls else answer.refusal
     message = AnswerMessage(
         content=answer.content or (None if calls or refusal else ""),
         refusal=refusal,
@@ -143,7 +144,7 @@ def completion(answer: ChatResponse, logprobs: Sequence[Any] = ()) -> ChatComple
             Choice(
                 message=message,
                 logprobs=Logprobs(content=[SaidToken(**token) for token in logprobs]) if logprobs else None,
-                finish_reason=answer.finish_reason or "stop",
+                finish_reason=_reason(answer.finish_reason, declined),
             )
         ],
         usage=_usage(answer.usage),
@@ -230,7 +231,8 @@ class ChunkEncoder:
         pieces = [] if self._began else [self._opening()]
         if refusal := _refusal(ended.refusal):
             pieces.append(self._chunk({"refusal": refusal}, None))
-        pieces.append(self._last(ended.finish_reason or "stop"))
+        declined = None if ended.text_bytes or self._around_calls else ended.refusal
+        pieces.append(self._last(_reason(ended.finish_reason, declined)))
         if self._include_usage:
             usage = _usage(ended.usage)
             pieces.append(_event({**self._constant, "choices": [], "usage": usage.model_dump() if usage else None}))
@@ -256,6 +258,21 @@ def _refusal(refusal: Refusal | None) -> str | None:
     if refusal is None:
         return None
     return refusal.text or f"The model refused to answer{f' ({refusal.category})' if refusal.category else ''}."
+
+
+def _reason(finish_reason: str | None, declined: Refusal | None) -> str:
+    """Why the model stopped, in OpenAI's words.
+
+    A refusal in words, in place of an answer, ends with `stop` there: at `content_filter` its SDKs' parsers raise an
+    error, and what the model said is lost (https://developers.openai.com/api/docs/guides/structured-outputs#refusals).
+
+    Args:
+        finish_reason: in our words.
+        declined: the refusal, where there is nothing else.
+    """
+    if finish_reason == "content_filter" and declined is not None and declined.text:
+        return "stop"
+    return finish_reason or "stop"
 
 
 def _usage(usage: TokenUsage | None) -> Usage | None:
