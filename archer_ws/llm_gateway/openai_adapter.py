@@ -16,21 +16,30 @@ from archer_ws.llm_gateway.catalog import Catalog, Parameter
 from archer_ws.llm_gateway.decoding.answers import Decoder
 from archer_ws.llm_gateway.decoding.error_bodies import said_error
 from archer_ws.llm_gateway.decoding.model_lists import entries_in
+from archer_ws.llm_gateway.extras import ALL_EXTRAS, ExtraName
 from archer_ws.llm_gateway.failures import ProviderIdentity
 from archer_ws.llm_gateway.native_replay import is_kept, replayable
 from archer_ws.llm_gateway.openai.client import OPENAI_URL, OpenAIClient, is_openai
 from archer_ws.llm_gateway.openai.decoder import ChatStreamDecoder
 from archer_ws.llm_gateway.openai.demanded_fields import DemandedFields
 from archer_ws.llm_gateway.openai.failures import failure_from_error, openai_identity
+from archer_ws.llm_gateway.openai.logprobs import LogprobsDecoder
 from archer_ws.llm_gateway.openai.native import Replayed
-from archer_ws.llm_gateway.openai.request import chat_messages, fitting_ids, format_fields, tool_fields
+from archer_ws.llm_gateway.openai.request import (
+    chat_messages,
+    effort_fields,
+    extra_fields,
+    fitting_ids,
+    format_fields,
+    tool_fields,
+)
 from archer_ws.llm_gateway.parameters import accepted_parameters, tell_dropped
 from archer_ws.llm_gateway.sdk_adapter import SdkAdapter
 from archer_ws.llm_gateway.tool_history import has_calls, repaired, with_fitting_ids
 from archer_ws.llm_gateway.transport.answer import StreamedAnswer
 from archer_ws.llm_gateway.transport.carrier import CarrierName
 from archer_ws.llm_gateway.transport.provider_url import ProviderUrl
-from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, ModelInfo
+from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, ModelInfo, ReasoningEffort
 
 #: Parts of names in OpenAI's list of models that this API does not serve, or serves for something other than chat.
 _NOT_CHAT = ("audio", "codex", "deep-research", "image", "instruct", "-pro", "realtime", "transcribe", "tts")
@@ -54,6 +63,7 @@ class OpenAIAdapter(SdkAdapter):
         omits: parameters that this server is never sent.
     """
 
+    takes_extras: frozenset[ExtraName] = ALL_EXTRAS
     _id_prefix = "chatcmpl"
     _client: OpenAIClient
 
@@ -106,6 +116,12 @@ class OpenAIAdapter(SdkAdapter):
         self._default_fields = default_fields or {}
         self._stream_fields = {**(stream_fields or {}), "stream": True, "stream_options": {"include_usage": True}}
 
+    def reasoning_efforts(self, model: str) -> Sequence[ReasoningEffort] | None:
+        facts = self._catalog.facts(self.provider_name, model)
+        if facts.reasoning_efforts is None:
+            return None
+        return [effort for effort in facts.reasoning_efforts if effort not in facts.responses_efforts]
+
     def _body(
         self,
         messages: Sequence[ChatMessage],
@@ -137,6 +153,8 @@ class OpenAIAdapter(SdkAdapter):
             ),
             **tool_fields(options),
             **format_fields(options),
+            **self._effort_fields(options, model),
+            **extra_fields(options.extras),
             **self._stream_fields,
         }
         if max_tokens is not None and "max_tokens" in facts.refuses:
@@ -161,12 +179,17 @@ class OpenAIAdapter(SdkAdapter):
             self._demanded.note_reasoning(model)
         super()._note_end(decoder, messages, options, model)
 
+    def _effort_fields(self, options: ChatOptions, model: str) -> dict[str, Any]:
+        """How the server is told how much to think."""
+        return effort_fields(options)
+
     def _decoder(self, options: ChatOptions) -> ChatStreamDecoder:
-        return ChatStreamDecoder(
-            self._document_bytes,
-            has_format=options.response_format is not None,
-            keeps_native=is_kept(options),
-        )
+        has_format = options.response_format is not None
+        if options.on_logprobs is not None:
+            return LogprobsDecoder(
+                options.on_logprobs, self._document_bytes, has_format=has_format, keeps_native=is_kept(options)
+            )
+        return ChatStreamDecoder(self._document_bytes, has_format=has_format, keeps_native=is_kept(options))
 
     def _failure(
         self,

@@ -181,6 +181,7 @@ class SessionManager:
             request_id=request_id,
             fingerprint=fingerprint,
             on_disconnect=request.on_disconnect or on_disconnect,
+            reasoning_effort=route.reasoning_effort,
         )
         return self._begin(identity, request, route, predecessors, slot)
 

@@ -118,6 +118,8 @@ class Turn:
         self._settling = settling
         self._native_cache = native
         self._judge = judge
+        if request.extras.top_logprobs is not None:
+            stream.keep_logprobs()
         #: The stored messages of a turn that is asked again; a request with messages has none.
         self._again: list[ChatMessage] = []
         self._first_stored: str | None = None
@@ -211,6 +213,7 @@ class Turn:
 
     def _run(self) -> AsyncGenerator[StreamChunk, None]:
         self._stream.history_dropped = self._history.dropped or None
+        logprobs = self._stream.logprobs
         options = options_of(
             self._request,
             self._route,
@@ -218,6 +221,7 @@ class Turn:
             native_turns=self._kept_turns(),
             on_progress=self._stream.progress,
             on_native_turn=self._keep_native,
+            on_logprobs=logprobs and logprobs.add,
         )
         before = [*self._history.messages, *self._again] if self._again else self._history.messages
         messages = conversation(self._request, before)

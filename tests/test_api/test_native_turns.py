@@ -271,6 +271,28 @@ async def test_when_its_time_is_over_a_stateless_loop_goes_on_without_its_though
         assert claude.thoughts_in(2) == []
 
 
+@pytest.mark.parametrize("has_session", [True, False], ids=["session", "stateless"])
+async def test_a_model_with_a_budget_thinks_on_where_its_thoughts_are_there_and_else_goes_on_without(
+    start_archer: StartArcher, claude: ThinkingAnthropic, has_session: bool
+) -> None:
+    """A loop that did not begin with its thinking was refused (langgenius/dify#41092)."""
+    async with running(start_archer, claude) as (archer, _):
+        session = await in_session(archer) if has_session else {}
+        loop = Loop(archer, "anthropic/claude-sonnet-4-5", reasoning_effort="high", **session)
+        await loop.ask(QUESTION)
+        await loop.go_on()
+        assert claude.requests[1]["thinking"]["type"] == "enabled"
+        assert claude.thoughts_in(1) != []
+        loop.fields["tools"] = OTHER_TOOLS
+        await loop.to_the_end()
+        assert claude.refusals == []
+        assert ("thinking" in claude.requests[2], claude.thoughts_in(2)) == (False, [])
+        await loop.ask({"role": "user", "content": "And tomorrow?"})
+        assert "thinking" in claude.requests[3]
+        await loop.to_the_end()
+        assert claude.refusals == []
+
+
 async def test_calls_that_another_principal_got_bring_nobody_else_their_thoughts(
     start_archer: StartArcher, claude: ThinkingAnthropic
 ) -> None:

@@ -30,7 +30,8 @@ _NO_PARAMETERS = frozenset({"model", "messages", "stream", "system"})
 #: What a client can ask for, as it stands in a body.
 _ASKABLE = frozenset(
     {"temperature", "top_p", "stop", "stop_sequences", "seed", *MAX_TOKENS_NAMES}
-    | {"tools", "tool_choice", "parallel_tool_calls", "response_format"}
+    | {"tools", "tool_choice", "parallel_tool_calls", "response_format", "output_config"}
+    | {"reasoning_effort", "thinking", "presence_penalty", "frequency_penalty", "logprobs", "top_logprobs"}
 )
 #: An error is short; what is longer repeats the request.
 _MAX_BODY_BYTES = 64 * 1024
@@ -189,9 +190,12 @@ class FittedRequest:
         return {name: other}
 
     def refused_of_the_clients(self, refusal: bytes) -> str | None:
-        """Which of the parameters that the client asked for a refusal has for its field."""
+        """Which of the parameters that the client asked for, in our names, a refusal has for its field."""
         names = Said.of(refusal).names
-        return next((name for name in self.body if name in names and name in _ASKABLE - self._ours), None)
+        found = next((name for name in self.body if name in names and name in _ASKABLE - self._ours), None)
+        if found == "output_config":
+            return "reasoning_effort" if "effort" in self.body[found] else "response_format"
+        return "reasoning_effort" if found == "thinking" else found
 
     def taken(self) -> list[str]:
         """The server took `body`: remember what it had to do without, which is returned where it is new."""
