@@ -102,11 +102,17 @@ def json_value(arguments: str) -> object:
     The text itself where it is no JSON, nested too deeply to be read, or has so many values that it takes long.
     """
     if arguments.count(",", 0, _LOOKED_AT_CHARS) > _VALUES_MAX:
-        return [arguments]
+        return _as_it_stands(arguments)
     try:
-        return _VALUE.decode(arguments)
+        # Written at once: what can be read, but not written, stands as it is, too.
+        return msgspec.Raw(ENCODER.encode(_VALUE.decode(arguments)))
     except (msgspec.DecodeError, ValueError, RecursionError):
-        return [arguments]
+        return _as_it_stands(arguments)
+
+
+def _as_it_stands(text: str) -> list[bytes]:
+    # As bytes: of half a character there is no text in JSON.
+    return [text.encode("utf-8", "surrogatepass")]
 
 
 def _number(text: str) -> object:

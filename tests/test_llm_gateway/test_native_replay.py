@@ -87,9 +87,14 @@ def test_arguments_that_are_the_same_value_in_other_writing_are_the_same_call() 
     assert call_hash("t", '{"a": 1e999}') == call_hash("t", '{"a":1e999}')
 
 
+MANY = '{"a": [1' + ", 1" * 20_000 + "]}"
+DEEP = '{"a": ' + "[" * 5000 + "]" * 5000 + "}"
+
+
 @pytest.mark.parametrize(
     "arguments",
-    ["no JSON", "[" * 100_000, '{"a": ' + "9" * 10_000 + "}", "", "{} {}", '{"a": [1' + ", 1" * 20_000 + "]}"],
+    ["no JSON", "[" * 100_000, '{"a": ' + "9" * 10_000 + "}", "", "{} {}", MANY, DEEP, "\ud800"],
+    ids=range(8),
 )
 def test_arguments_that_cannot_be_read_are_compared_as_they_stand(arguments: str) -> None:
     assert call_hash("t", arguments) == call_hash("t", arguments)
