@@ -212,11 +212,12 @@ async def test_a_whole_answer_without_a_stream_has_its_probabilities(start_arche
 
 async def test_a_server_that_tells_none_and_one_that_tells_nonsense(start_archer: StartArcher) -> None:
     odd: list[Any] = [None, 1, "x", [], {"content": None}, {"content": [3, {"token": 1}, {"token": "a"}]}]
+    odd += [{"content": [{"token": "a", "logprob": 10**400}]}, {"content": [{"token": "a", "logprob": True}]}]
     odd += [{"content": [{"token": "a", "logprob": "1"}]}, {"tokens": ["a"], "token_logprobs": [-1]}]
     fine = {
         "token": "b",
         "logprob": -1,
-        "bytes": "b",
+        "bytes": [98, 256],
         "top_logprobs": [4, {"token": "c"}, {"token": "d", "logprob": 0}],
     }
     choices = [{"index": 0, "delta": {"content": "a"}, "logprobs": each} for each in [*odd, {"content": [fine]}]]

@@ -237,6 +237,16 @@ async def test_an_ollama_that_tells_no_capabilities_is_asked_all_the_same() -> N
         assert server.exchanges[-1].json()["think"] is True
 
 
+async def test_an_ollama_that_refuses_to_think_is_told_as_a_matter_of_the_effort() -> None:
+    # tinyhumansai/openhuman#2787
+    refusal = Reply.of_json({"error": '"gemma3" does not support thinking'}, 400)
+    answers: dict[str, Answer] = {"/api/show": ollama_show(4096), "/api/chat": refusal}
+    async with scripted_server(responder=ollama(**answers)) as server, adapter_at("ollama", server.url) as adapter:
+        with pytest.raises(Unsupported) as refused:
+            await first_of(adapter, "gemma3", ChatOptions(reasoning_effort="high"))
+    assert path_of(refused.value) == ["reasoning_effort"]
+
+
 @pytest.mark.parametrize(
     ("effort", "fields"),
     [

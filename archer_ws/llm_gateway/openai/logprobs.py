@@ -55,12 +55,17 @@ def _is_token(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+    # No float can be made of every whole number.
+    return (type(value) is float and isfinite(value)) or (type(value) is int and abs(value) < 2**53)
+
+
+def _are_bytes(value: Any) -> bool:
+    return isinstance(value, list) and all(type(each) is int and 0 <= each < 256 for each in value)
 
 
 def _token(told: dict[str, Any], *, with_others: bool = False) -> dict[str, Any]:
     said = told.get("bytes")
-    token = {"token": told["token"], "logprob": told["logprob"], "bytes": said if isinstance(said, list) else None}
+    token = {"token": told["token"], "logprob": told["logprob"], "bytes": said if _are_bytes(said) else None}
     if with_others:
         others = told.get("top_logprobs")
         token["top_logprobs"] = [
