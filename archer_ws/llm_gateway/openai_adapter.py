@@ -8,19 +8,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from archer_ws.core.exceptions import ArcherError, FieldError, Unsupported
+from archer_ws.core.exceptions import ArcherError, FieldError, ProviderError, Unsupported
 from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
 from archer_ws.llm_gateway.alternation import alternating
 from archer_ws.llm_gateway.base import Timeouts
 from archer_ws.llm_gateway.catalog import Catalog, Parameter
+from archer_ws.llm_gateway.decoding.answers import Decoder
 from archer_ws.llm_gateway.decoding.error_bodies import said_error
 from archer_ws.llm_gateway.decoding.model_lists import entries_in
 from archer_ws.llm_gateway.extras import ALL_EXTRAS, ExtraName
 from archer_ws.llm_gateway.failures import ProviderIdentity
+from archer_ws.llm_gateway.native_replay import is_kept, replayable
 from archer_ws.llm_gateway.openai.client import OPENAI_URL, OpenAIClient, is_openai
 from archer_ws.llm_gateway.openai.decoder import ChatStreamDecoder
+from archer_ws.llm_gateway.openai.demanded_fields import DemandedFields
 from archer_ws.llm_gateway.openai.failures import failure_from_error, openai_identity
 from archer_ws.llm_gateway.openai.logprobs import LogprobsDecoder
+from archer_ws.llm_gateway.openai.native import Replayed
 from archer_ws.llm_gateway.openai.request import (
     chat_messages,
     effort_fields,
@@ -31,7 +35,8 @@ from archer_ws.llm_gateway.openai.request import (
 )
 from archer_ws.llm_gateway.parameters import accepted_parameters, tell_dropped
 from archer_ws.llm_gateway.sdk_adapter import SdkAdapter
-from archer_ws.llm_gateway.tool_history import repaired, with_fitting_ids
+from archer_ws.llm_gateway.tool_history import has_calls, repaired, with_fitting_ids
+from archer_ws.llm_gateway.transport.answer import StreamedAnswer
 from archer_ws.llm_gateway.transport.carrier import CarrierName
 from archer_ws.llm_gateway.transport.provider_url import ProviderUrl
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, ModelInfo, ReasoningEffort
@@ -106,6 +111,7 @@ class OpenAIAdapter(SdkAdapter):
             document_bytes=document_bytes,
         )
         self._fits = fitting_ids(address.url)
+        self._demanded = DemandedFields(address.url)
         self._omits = omits
         self._default_fields = default_fields or {}
         self._stream_fields = {**(stream_fields or {}), "stream": True, "stream_options": {"include_usage": True}}
@@ -124,19 +130,24 @@ class OpenAIAdapter(SdkAdapter):
         max_tokens: int | None,
         options: ChatOptions,
     ) -> dict[str, Any]:
+        given = options
         facts = self._catalog.facts(self.provider_name, model).without(self._omits)
         if options.tools and self._is_hosted and facts.tools is False:
             if options.tool_choice != "none":
                 raise self._takes_no_tools(model)
             options = replace(options, tools=())
-        messages = with_fitting_ids(repaired(messages), self._fits)
+        whole = repaired(messages)
+        messages = with_fitting_ids(whole, self._fits)
+        kept = replayable(whole, given, self.provider_name, model)
+        replayed = Replayed.of(kept, messages, self._fits)
         if not self._is_hosted:
             # OpenAI's own models take any order of roles.
             messages = alternating(messages, keeps_names=True)
+        told = chat_messages(messages, replayed)
         body = {
             **self._default_fields,
             "model": model,
-            "messages": chat_messages(messages),
+            "messages": self._demanded.added(told, model) if options.tools or has_calls(messages) else told,
             **accepted_parameters(
                 facts, provider=self.provider_name, model=model, temperature=temperature, options=options
             ),
@@ -154,6 +165,20 @@ class OpenAIAdapter(SdkAdapter):
             del body["stream_options"]
         return body
 
+    async def _asked(self, body: dict[str, Any], model: str, options: ChatOptions) -> StreamedAnswer:
+        try:
+            return await super()._asked(body, model, options)
+        except ProviderError as failure:
+            whole = self._demanded.learned(failure.__cause__, body["messages"], model)
+            if whole is None:
+                raise
+        return await super()._asked({**body, "messages": whole}, model, options)
+
+    def _note_end(self, decoder: Decoder, messages: Sequence[ChatMessage], options: ChatOptions, model: str) -> None:
+        if isinstance(decoder, ChatStreamDecoder) and decoder.has_reasoning_content:
+            self._demanded.note_reasoning(model)
+        super()._note_end(decoder, messages, options, model)
+
     def _effort_fields(self, options: ChatOptions, model: str) -> dict[str, Any]:
         """How the server is told how much to think."""
         return effort_fields(options)
@@ -161,8 +186,10 @@ class OpenAIAdapter(SdkAdapter):
     def _decoder(self, options: ChatOptions) -> ChatStreamDecoder:
         has_format = options.response_format is not None
         if options.on_logprobs is not None:
-            return LogprobsDecoder(options.on_logprobs, self._document_bytes, has_format=has_format)
-        return ChatStreamDecoder(self._document_bytes, has_format=has_format)
+            return LogprobsDecoder(
+                options.on_logprobs, self._document_bytes, has_format=has_format, keeps_native=is_kept(options)
+            )
+        return ChatStreamDecoder(self._document_bytes, has_format=has_format, keeps_native=is_kept(options))
 
     def _failure(
         self,

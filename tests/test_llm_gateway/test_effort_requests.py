@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from msgspec import Raw
 
 from archer_ws.core.exceptions import ArcherError, ProviderError, Unsupported
 from archer_ws.llm_gateway.anthropic.request import request_body
@@ -12,9 +13,10 @@ from archer_ws.llm_gateway.catalog import load_catalog
 from archer_ws.llm_gateway.formats import ResponseFormat
 from archer_ws.llm_gateway.llama_adapter import LlamaAdapter
 from archer_ws.llm_gateway.local.process import Endpoint
-from archer_ws.llm_gateway.native_turns import NativeBlocks, NativeTurn
+from archer_ws.llm_gateway.native_replay import native_turn
+from archer_ws.llm_gateway.native_turns import NativeBlocks, NativeCall
 from archer_ws.llm_gateway.tools import NamedTool, Tool
-from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, ReasoningEffort
+from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, MessageRole, ReasoningEffort
 from tests.fakes import anthropic_api, openai_api
 from tests.fakes.any_provider import HELLO, adapter_at
 from tests.fakes.ollama_api import Answer, ollama_server, ollama_show, ollama_stream
@@ -121,10 +123,25 @@ def test_a_loop_whose_thinking_is_gone_goes_on_without_thinking() -> None:
     # anthropics/claude-code#14264
     body = claude("claude-sonnet-4-5", "high", 2000, LOOP, tools=(LOOK,))
     assert ("thinking" in body, body["max_tokens"]) == (False, 2000)
-    kept = {"a": NativeTurn("anthropic", "claude-sonnet-4-5", b"", NativeBlocks(b"[]", {"a": "toolu_1"}))}
-    assert "thinking" in claude("claude-sonnet-4-5", "high", 2000, LOOP, tools=(LOOK,), native_turns=kept)
+    blocks = NativeBlocks.of(b'[{"type":"thinking"}]', [NativeCall("a", "toolu_1", "look", "{}")])
+    assert blocks is not None
+    options = ChatOptions(tools=(LOOK,))
+    kept = {"a": native_turn(blocks, LOOP[:-2], options, "anthropic", "claude-sonnet-4-5")}
+    body = claude("claude-sonnet-4-5", "high", 2000, LOOP, tools=(LOOK,), native_turns=kept)
+    assert ("thinking" in body, body["messages"][-2]["content"]) == (True, Raw(blocks.blocks))
     assert claude("claude-opus-5-5", "high", 2000, LOOP, tools=(LOOK,))["thinking"] == SUMMARIZED
-    assert "thinking" in claude("claude-sonnet-4-5", "high", 2000, [*LOOP, *HELLO], tools=(LOOK,))
+    assert "thinking" not in claude("claude-sonnet-4-5", "high", 2000, [*LOOP, *HELLO], tools=(LOOK,))
+    answered = [*LOOP, ChatMessage(role=MessageRole.ASSISTANT, content="Seen."), *HELLO]
+    assert "thinking" in claude("claude-sonnet-4-5", "high", 2000, answered, tools=(LOOK,))
+
+
+@pytest.mark.parametrize("effort", ["none", None])
+def test_a_request_that_does_not_think_has_no_earlier_thoughts_either(effort: ReasoningEffort | None) -> None:
+    blocks = NativeBlocks.of(b'[{"type":"thinking"}]', [NativeCall("a", "toolu_1", "look", "{}")])
+    assert blocks is not None
+    kept = {"a": native_turn(blocks, LOOP[:-2], ChatOptions(tools=(LOOK,)), "anthropic", "claude-sonnet-4-5")}
+    body = claude("claude-sonnet-4-5", effort, 2000, LOOP, tools=(LOOK,), native_turns=kept)
+    assert [block["type"] for block in body["messages"][-2]["content"]] == ["tool_use"]
 
 
 async def test_a_server_that_knows_no_thinking_is_asked_without_it_where_nobody_asked_for_it() -> None:

@@ -7,7 +7,7 @@ https://platform.claude.com/docs/en/build-with-claude/effort
 https://platform.claude.com/docs/en/build-with-claude/extended-thinking
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ import structlog
 from archer_ws.core.exceptions import FieldError, Unsupported
 from archer_ws.llm_gateway.catalog import ModelFacts
 from archer_ws.llm_gateway.tools import NamedTool
-from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, MessageRole, ReasoningEffort
+from archer_ws.llm_gateway.types import ChatOptions, ReasoningEffort
 
 log = structlog.get_logger(__name__)
 
@@ -48,15 +48,22 @@ class Thinking:
     max_tokens: int
     output_config: Mapping[str, Any] = field(default_factory=dict)
 
+    def takes_thoughts(self, facts: ModelFacts) -> bool:
+        """Whether earlier thinking has a place in the request: not where the model is kept from thinking."""
+        said = self.fields.get("thinking", {}).get("type")
+        return said != "disabled" and not (facts.thinking == "budget" and said is None)
+
 
 def thinking_of(
-    options: ChatOptions, messages: Sequence[ChatMessage], *, model: str, facts: ModelFacts, bound: int, most: int
+    options: ChatOptions, *, model: str, facts: ModelFacts, bound: int, most: int, lacks_thoughts: bool = False
 ) -> Thinking:
     """What to say of thinking.
 
     Args:
         bound: the answer's, in tokens.
         most: what the bound may be raised to where it is ours.
+        lacks_thoughts: whether a tool loop goes on whose thinking nobody has kept: with a budget the API demands to see
+            it again (anthropics/claude-code#14264).
 
     Raises:
         Unsupported: there is no room to think, or the model can't think and be made to call.
@@ -75,7 +82,7 @@ def thinking_of(
         )
     if facts.thinking == "adaptive":
         return Thinking({"thinking": _ADAPTIVE}, bound, {"effort": effort})
-    if _goes_on_without_its_thinking(messages, options):
+    if lacks_thoughts:
         log.warning("thinking_off", provider="anthropic", model=model, reason="the thinking before the calls is gone")
         return Thinking({}, bound)
     return _budgeted(effort, options, bound=bound, most=most)
@@ -102,20 +109,3 @@ def _budgeted(effort: ReasoningEffort, options: ChatOptions, *, bound: int, most
 
 def _is_forced(options: ChatOptions) -> bool:
     return bool(options.tools) and (options.tool_choice == "required" or isinstance(options.tool_choice, NamedTool))
-
-
-def _goes_on_without_its_thinking(messages: Sequence[ChatMessage], options: ChatOptions) -> bool:
-    """Whether results follow calls whose thinking nobody has kept: with a budget the API demands to see it again
-    (anthropics/claude-code#14264)."""
-    if not messages or messages[-1].role is not MessageRole.TOOL:
-        return False
-    return not any(message.call_id in options.native_turns for message in _results_at_the_end(messages))
-
-
-def _results_at_the_end(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
-    results: list[ChatMessage] = []
-    for message in reversed(messages):
-        if message.role is not MessageRole.TOOL:
-            break
-        results.append(message)
-    return results

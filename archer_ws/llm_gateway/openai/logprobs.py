@@ -16,13 +16,18 @@ class LogprobsDecoder(ChatStreamDecoder):
 
     Args:
         take: gets them.
-        max_bytes: see `ChatStreamDecoder`, as for `has_format`.
+        max_bytes: see `ChatStreamDecoder`, as for `has_format` and `keeps_native`.
     """
 
     def __init__(
-        self, take: TakeLogprobs, max_bytes: int = PROVIDER_DOCUMENT_BYTES, *, has_format: bool = False
+        self,
+        take: TakeLogprobs,
+        max_bytes: int = PROVIDER_DOCUMENT_BYTES,
+        *,
+        has_format: bool = False,
+        keeps_native: bool = False,
     ) -> None:
-        super().__init__(max_bytes, has_format=has_format)
+        super().__init__(max_bytes, has_format=has_format, keeps_native=keeps_native)
         self._hand_on = take
 
     def _read_plain(self, data: bytes, gathered: Gathered) -> bool:
