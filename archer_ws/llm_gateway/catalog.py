@@ -7,7 +7,8 @@ family. The figures are the providers' published ones; a quirk is listed where t
 - The embedded model, with general defaults, repeats itself until it is cut off. It gets its authors' temperature and
   top_p (https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct), and penalties on tokens and phrases that came
   before: DRY without breaks at line ends, since its circles are lists (tests/benchmarks/demo_model.py shows them).
-- OpenAI's from gpt-5.4 on take tools by its Responses API alone: chat completions answer 400 where they may reason.
+- OpenAI's from gpt-5.4 on take tools by its Responses API alone: chat completions answer 400 where they may reason
+  (openai/which_api.py).
 - Anthropic's models refuse `temperature` and `top_p` from version 4.7 on, and refuse both together from 4.1 on. A
   Claude that is not listed is taken for a newer one. Fable and Mythos refuse forced calls from 5.1 on
   (https://platform.claude.com/docs/en/models/fable-5-1/migration-guide).
@@ -55,6 +56,8 @@ class ModelFacts(BaseModel):
     default_max_tokens: int | None = None
     #: Whether it takes tools by the API that it is asked by; None where that is not known.
     tools: bool | None = None
+    #: The API that its provider itself is to be asked by, where it has several (OpenAI's alone).
+    api: Literal["chat", "responses"] = "chat"
     #: Further fields of a request, in the names of the server that runs it (llama.cpp's alone), and their defaults.
     sampling: dict[str, float | list[str]] = {}
 

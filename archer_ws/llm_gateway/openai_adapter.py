@@ -1,7 +1,8 @@
-"""OpenAI's chat completions, and whatever else speaks them at another base URL.
+"""OpenAI's chat completions, and whatever else speaks them at another base URL; and its Responses API.
 
-Owns what a request says, and which of the models in a list chat. `openai/client.py` makes the requests,
-`openai/decoder.py` decodes the answers, `openai/failures.py` knows the errors; the rest is `sdk_adapter.py`'s.
+Owns what a request says, and which of the models in a list chat. `openai/which_api.py` decides by which of the two APIs
+a model is asked; `openai/client.py` makes the requests, `openai/decoder.py` decodes the answers of chat completions and
+`openai/responses/` has the other API's way, `openai/failures.py` knows the errors; the rest is `sdk_adapter.py`'s.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,8 @@ from archer_ws.core.exceptions import ArcherError, FieldError, Unsupported
 from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
 from archer_ws.llm_gateway.alternation import alternating
 from archer_ws.llm_gateway.base import Timeouts
-from archer_ws.llm_gateway.catalog import Catalog, Parameter
+from archer_ws.llm_gateway.catalog import Catalog, ModelFacts, Parameter
+from archer_ws.llm_gateway.decoding.answers import Decoder
 from archer_ws.llm_gateway.decoding.error_bodies import said_error
 from archer_ws.llm_gateway.decoding.model_lists import entries_in
 from archer_ws.llm_gateway.failures import ProviderIdentity
@@ -20,7 +22,10 @@ from archer_ws.llm_gateway.openai.client import OPENAI_URL, OpenAIClient, is_ope
 from archer_ws.llm_gateway.openai.decoder import ChatStreamDecoder
 from archer_ws.llm_gateway.openai.failures import failure_from_error, openai_identity
 from archer_ws.llm_gateway.openai.request import chat_messages, fitting_ids, format_fields, tool_fields
-from archer_ws.llm_gateway.parameters import accepted_parameters, tell_dropped
+from archer_ws.llm_gateway.openai.responses import request as responses
+from archer_ws.llm_gateway.openai.responses.decoder import ResponseStreamDecoder
+from archer_ws.llm_gateway.openai.which_api import ApiSetting, as_asked
+from archer_ws.llm_gateway.parameters import accepted_parameters, at_least, tell_dropped
 from archer_ws.llm_gateway.sdk_adapter import SdkAdapter
 from archer_ws.llm_gateway.tool_history import repaired, with_fitting_ids
 from archer_ws.llm_gateway.transport.carrier import CarrierName
@@ -47,6 +52,7 @@ class OpenAIAdapter(SdkAdapter):
         default_fields: what a body holds beyond OpenAI's fields; a request's own values win.
         stream_fields: what a body holds beyond OpenAI's fields, whatever the request says.
         omits: parameters that this server is never sent.
+        api: by which of OpenAI's APIs it is asked; see openai/which_api.py.
     """
 
     _id_prefix = "chatcmpl"
@@ -68,6 +74,7 @@ class OpenAIAdapter(SdkAdapter):
         default_fields: Mapping[str, object] | None = None,
         stream_fields: Mapping[str, object] | None = None,
         omits: frozenset[Parameter] = frozenset(),
+        api: ApiSetting = "auto",
         listed_model: str | None = None,
         document_bytes: int = PROVIDER_DOCUMENT_BYTES,
     ) -> None:
@@ -97,6 +104,7 @@ class OpenAIAdapter(SdkAdapter):
         )
         self._fits = fitting_ids(address.url)
         self._omits = omits
+        self._api: ApiSetting = api
         self._default_fields = default_fields or {}
         self._stream_fields = {**(stream_fields or {}), "stream": True, "stream_options": {"include_usage": True}}
 
@@ -108,11 +116,13 @@ class OpenAIAdapter(SdkAdapter):
         max_tokens: int | None,
         options: ChatOptions,
     ) -> dict[str, Any]:
-        facts = self._catalog.facts(self.provider_name, model).without(self._omits)
+        facts = self._facts(model)
         if options.tools and self._is_hosted and facts.tools is False:
             if options.tool_choice != "none":
                 raise self._takes_no_tools(model)
             options = replace(options, tools=())
+        if facts.api == "responses":
+            return self._response_body(facts, messages, model, temperature, max_tokens, options)
         messages = with_fitting_ids(repaired(messages), self._fits)
         if not self._is_hosted:
             # OpenAI's own models take any order of roles.
@@ -136,8 +146,42 @@ class OpenAIAdapter(SdkAdapter):
             del body["stream_options"]
         return body
 
-    def _decoder(self, options: ChatOptions) -> ChatStreamDecoder:
-        return ChatStreamDecoder(self._document_bytes, has_format=options.response_format is not None)
+    def _response_body(
+        self,
+        facts: ModelFacts,
+        messages: Sequence[ChatMessage],
+        model: str,
+        temperature: float | None,
+        max_tokens: int | None,
+        options: ChatOptions,
+    ) -> dict[str, Any]:
+        """The same by the Responses API, which takes any order of roles."""
+        told = {"provider": self.provider_name, "model": model}
+        body = {
+            "model": model,
+            "input": responses.input_items(with_fitting_ids(repaired(messages), responses.fits)),
+            **accepted_parameters(facts, **told, temperature=temperature, options=options),
+            **responses.reasoning_field(options),
+            **responses.tool_fields(options),
+            **responses.format_fields(options),
+            **responses.fixed_fields(),
+        }
+        if max_tokens is not None and "max_tokens" in facts.refuses:
+            tell_dropped("max_tokens", **told, options=options)
+        elif max_tokens is not None:
+            least = responses.LEAST_TOKENS
+            body["max_output_tokens"] = at_least(least, max_tokens, "max_tokens", **told, options=options)
+        return body
+
+    def _decoder(self, options: ChatOptions, body: Mapping[str, Any]) -> Decoder:
+        has_format = options.response_format is not None
+        if "input" in body:
+            return ResponseStreamDecoder(self._document_bytes, has_format=has_format)
+        return ChatStreamDecoder(self._document_bytes, has_format=has_format)
+
+    def _facts(self, model: str) -> ModelFacts:
+        facts = self._catalog.facts(self.provider_name, model).without(self._omits)
+        return as_asked(facts, self._api, is_hosted=self._is_hosted)
 
     def _failure(
         self,
@@ -154,7 +198,7 @@ class OpenAIAdapter(SdkAdapter):
 
     def _takes_no_tools(self, model: str) -> Unsupported:
         what = f"{model} takes no tools by OpenAI's chat completions"
-        able = [entry.model for entry in self._catalog.listed(self.provider_name) if entry.tools]
+        able = [entry.model for entry in self._catalog.listed(self.provider_name) if self._facts(entry.model).tools]
         return Unsupported(
             f"tools: {what}",
             hint=f"Name a model that does, {able[-1]} for example; or leave `tools` out." if able else None,

@@ -49,6 +49,13 @@ def accepted_parameters(
     return {name: value for name, value in named.items() if name not in refused}
 
 
+def at_least(least: int, value: int, name: str, *, provider: str, model: str, options: ChatOptions) -> int:
+    """A parameter's value, or the least that its API takes, with a logged warning where the request asked for less."""
+    if value < least and name not in options.defaulted:
+        log.warning("parameter_raised", provider=provider, model=model, parameter=name, to=least)
+    return max(value, least)
+
+
 def tell_dropped(name: str, *, provider: str, model: str, options: ChatOptions) -> None:
     """Log that a parameter is left out, unless nobody asked for it."""
     if name not in options.defaulted:

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Protocol
 from archer_ws.core.exceptions import ArcherError, ProviderError, UpstreamTruncated
 from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
-from archer_ws.llm_gateway.catalog import Catalog
+from archer_ws.llm_gateway.catalog import Catalog, ModelFacts
 from archer_ws.llm_gateway.decoding.answers import BrokenOff, Decoder, ErrorSaid, TooLarge, Unreadable, folded
 from archer_ws.llm_gateway.decoding.error_bodies import decoded_error
 from archer_ws.llm_gateway.failures import ProviderIdentity, unreadable
@@ -123,8 +123,8 @@ class SdkAdapter(BaseLLMAdapter):
         """
 
     @abstractmethod
-    def _decoder(self, options: ChatOptions) -> Decoder:
-        """Decodes one answer to a request with these options."""
+    def _decoder(self, options: ChatOptions, body: Mapping[str, Any]) -> Decoder:
+        """Decodes one answer to a request with these options and this body."""
 
     @abstractmethod
     def _failure(
@@ -173,7 +173,7 @@ class SdkAdapter(BaseLLMAdapter):
         """See `BaseLLMAdapter.chat`; a stream inside, so that a cancel is noticed, and there is one way to read."""
         options = options or ChatOptions()
         body = self._body(messages, model or self.default_model, temperature, max_tokens, options)
-        decoder = self._decoder(options)
+        decoder = self._decoder(options, body)
         stream = self._stream(body, options, decoder)
         chunks: list[StreamChunk] = []
         size = 0
@@ -205,7 +205,7 @@ class SdkAdapter(BaseLLMAdapter):
     ) -> AsyncGenerator[StreamChunk, None]:
         options = options or ChatOptions()
         body = self._body(messages, model or self.default_model, temperature, max_tokens, options)
-        return self._stream(body, options, self._decoder(options))
+        return self._stream(body, options, self._decoder(options, body))
 
     async def _stream(
         self, body: dict[str, Any], options: ChatOptions, decoder: Decoder
@@ -280,7 +280,7 @@ class SdkAdapter(BaseLLMAdapter):
 
     def _model(self, name: str, *, title: str | None = None, context_window: int | None = None) -> ModelInfo:
         """A model of a list; what the list does not say of it, the catalog may know."""
-        facts = self._catalog.facts(self.provider_name, name)
+        facts = self._facts(name)
         # Another server's model of that name is another model, or stands behind another API.
         tools = facts.tools if self._is_hosted else None
         return ModelInfo(
@@ -290,6 +290,10 @@ class SdkAdapter(BaseLLMAdapter):
             context_window=context_window or facts.context_window,
             capabilities=None if tools is None else ["tools"] if tools else [],
         )
+
+    def _facts(self, model: str) -> ModelFacts:
+        """What is known of a model, as it is asked."""
+        return self._catalog.facts(self.provider_name, model)
 
     def _told(self, error: Exception, model: str | None = None) -> ArcherError:
         """A decoder's fault, or one of FORESEEN, as ours."""

@@ -91,6 +91,11 @@ class ToolCallAssembler:
         """Whether a call has a name, and so can be told."""
         return any(call.name for call in self._calls)
 
+    @property
+    def foreign_ids(self) -> dict[str, str]:
+        """The provider's id of each call that has one, by ours."""
+        return {call.call_id: call.foreign_id for call in self._calls if call.foreign_id is not None}
+
     def add(
         self,
         *,
