@@ -152,8 +152,8 @@ class Settings(BaseSettings):
     openai_omit: Parameters = Field([], description="Parameters that the server of OPENAI_BASE_URL is never sent")
     openai_api: Annotated[Literal["auto", "chat", "responses"], PrefixedOnly()] = Field(
         "auto",
-        description="By which of OpenAI's APIs models are asked: auto is the Responses API for OpenAI's own from gpt-5.4 "
-        "on, and chat completions for all others",
+        description="Which of OpenAI's APIs asks: auto is Responses for OpenAI's own models from gpt-5.4 on, and chat "
+        "completions for all others",
     )
     openai_default_model: str = Field("gpt-4o-mini", description="OpenAI's model when a request names none")
     anthropic_api_key: str | None = Field(None, repr=False, description="The key for Anthropic")

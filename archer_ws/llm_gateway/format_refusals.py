@@ -10,10 +10,11 @@ from archer_ws.llm_gateway.resilience.refused_parameters import Said
 
 #: The statuses of such a refusal; Ollama has 500 for a grammar that can't be made.
 _STATUSES = frozenset({400, 422, 500})
-#: "Invalid schema for response_format 'city'", "text.format.schema", "output_config.format.schema: …", "compiled grammar is too large",
-#: "invalid JSON schema in format", "failed to parse grammar".
+#: "Invalid schema for response_format 'city'", "text.format.schema", "output_config.format.schema: …", "compiled
+#: grammar is too large", "invalid JSON schema in format", "failed to parse grammar".
 _ABOUT = re.compile(
-    r"response_format|text\.format|output_config\.format|output_format|json[_ ]schema|json[_ ]object|\bgrammar\b|\bschema\b"
+    r"response_format|text\.format|output_config\.format|output_format"
+    r"|json[_ ]schema|json[_ ]object|\bgrammar\b|\bschema\b"
     r"|'?messages'? must contain the word '?json",
     re.IGNORECASE,
 )

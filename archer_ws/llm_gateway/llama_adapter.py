@@ -73,9 +73,9 @@ class LlamaAdapter(OpenAIAdapter):
         self._knows_tools = endpoint.knows_tools
 
     async def _stream(
-        self, body: dict[str, Any], options: ChatOptions, decoder: Decoder
+        self, body: dict[str, Any], options: ChatOptions, decoder: Decoder, messages: Sequence[ChatMessage]
     ) -> AsyncGenerator[StreamChunk, None]:
-        chunks = super()._stream(body, options, decoder)
+        chunks = super()._stream(body, options, decoder, messages)
         forced = forced_tools(options)
         async with aclosing(chunks), aclosing(as_call(chunks, forced) if forced else chunks) as told:
             async for chunk in told:

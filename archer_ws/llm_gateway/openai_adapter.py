@@ -18,6 +18,7 @@ from archer_ws.llm_gateway.decoding.answers import Decoder
 from archer_ws.llm_gateway.decoding.error_bodies import said_error
 from archer_ws.llm_gateway.decoding.model_lists import entries_in
 from archer_ws.llm_gateway.failures import ProviderIdentity
+from archer_ws.llm_gateway.native_replay import replayable
 from archer_ws.llm_gateway.openai.client import OPENAI_URL, OpenAIClient, is_openai
 from archer_ws.llm_gateway.openai.decoder import ChatStreamDecoder
 from archer_ws.llm_gateway.openai.failures import failure_from_error, openai_identity
@@ -122,7 +123,7 @@ class OpenAIAdapter(SdkAdapter):
                 raise self._takes_no_tools(model)
             options = replace(options, tools=())
         if facts.api == "responses":
-            return self._response_body(facts, messages, model, temperature, max_tokens, options)
+            return self._response_body(messages, model, temperature, max_tokens, options)
         messages = with_fitting_ids(repaired(messages), self._fits)
         if not self._is_hosted:
             # OpenAI's own models take any order of roles.
@@ -148,7 +149,6 @@ class OpenAIAdapter(SdkAdapter):
 
     def _response_body(
         self,
-        facts: ModelFacts,
         messages: Sequence[ChatMessage],
         model: str,
         temperature: float | None,
@@ -156,10 +156,13 @@ class OpenAIAdapter(SdkAdapter):
         options: ChatOptions,
     ) -> dict[str, Any]:
         """The same by the Responses API, which takes any order of roles."""
+        facts = self._facts(model)
+        messages = repaired(messages)
+        replayed = replayable(messages, options, self.provider_name, model)
         told = {"provider": self.provider_name, "model": model}
         body = {
             "model": model,
-            "input": responses.input_items(with_fitting_ids(repaired(messages), responses.fits)),
+            "input": responses.input_items(with_fitting_ids(messages, responses.fits), replayed),
             **accepted_parameters(facts, **told, temperature=temperature, options=options),
             **responses.reasoning_field(options),
             **responses.tool_fields(options),

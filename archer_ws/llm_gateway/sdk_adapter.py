@@ -20,6 +20,7 @@ from archer_ws.llm_gateway.decoding.answers import BrokenOff, Decoder, ErrorSaid
 from archer_ws.llm_gateway.decoding.error_bodies import decoded_error
 from archer_ws.llm_gateway.failures import ProviderIdentity, unreadable
 from archer_ws.llm_gateway.format_refusals import of_the_format
+from archer_ws.llm_gateway.native_replay import tell_native
 from archer_ws.llm_gateway.probing import AnswerHead, ChatRoute, lacks_list, probe
 from archer_ws.llm_gateway.resilience.fitting import ask_fitted
 from archer_ws.llm_gateway.resilience.refused_parameters import FittedRequest, RefusedParameters
@@ -174,7 +175,7 @@ class SdkAdapter(BaseLLMAdapter):
         options = options or ChatOptions()
         body = self._body(messages, model or self.default_model, temperature, max_tokens, options)
         decoder = self._decoder(options, body)
-        stream = self._stream(body, options, decoder)
+        stream = self._stream(body, options, decoder, messages)
         chunks: list[StreamChunk] = []
         size = 0
         try:
@@ -205,11 +206,12 @@ class SdkAdapter(BaseLLMAdapter):
     ) -> AsyncGenerator[StreamChunk, None]:
         options = options or ChatOptions()
         body = self._body(messages, model or self.default_model, temperature, max_tokens, options)
-        return self._stream(body, options, self._decoder(options, body))
+        return self._stream(body, options, self._decoder(options, body), messages)
 
     async def _stream(
-        self, body: dict[str, Any], options: ChatOptions, decoder: Decoder
+        self, body: dict[str, Any], options: ChatOptions, decoder: Decoder, messages: Sequence[ChatMessage]
     ) -> AsyncGenerator[StreamChunk, None]:
+        """The answer to a request, whose conversation is `messages`."""
         model = body["model"]
         broke: Exception | None = None
         # Closing a response that was not read to its end closes its connection, too.
@@ -236,6 +238,7 @@ class SdkAdapter(BaseLLMAdapter):
                 raise self._told(decoder.fault, model) from decoder.fault
         if not decoder.is_whole:
             raise self._truncated("stopped without its end marker") from broke
+        tell_native(decoder, messages, options, self.provider_name, model)
 
     async def _asked(self, body: dict[str, Any], model: str, options: ChatOptions) -> StreamedAnswer:
         """The answer to a request, or to as much of it as the server takes."""

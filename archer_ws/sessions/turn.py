@@ -10,6 +10,7 @@ from archer_ws.agents.base import AgentTurn, Gateway
 from archer_ws.agents.orchestrator import Orchestrator
 from archer_ws.core.exceptions import ContentTooLarge, InvalidParams
 from archer_ws.llm_gateway.asking import conversation, options_of
+from archer_ws.llm_gateway.native_turns import NativeTurn
 from archer_ws.llm_gateway.tool_history import check_arguments
 from archer_ws.llm_gateway.tools import ToolCall
 from archer_ws.llm_gateway.types import (
@@ -118,6 +119,8 @@ class Turn:
         self._first_stored: str | None = None
         self._last_stored: str | None = None
         self._history = NO_HISTORY
+        #: What the provider must see again of the answer.
+        self._native: NativeTurn | None = None
         self._is_second_try = False
 
     @property
@@ -204,7 +207,14 @@ class Turn:
 
     def _run(self) -> AsyncGenerator[StreamChunk, None]:
         self._stream.history_dropped = self._history.dropped or None
-        options = options_of(self._request, self._route, principal=self._principal, on_progress=self._stream.progress)
+        options = options_of(
+            self._request,
+            self._route,
+            principal=self._principal,
+            native_turns=self._history.native_turns,
+            on_progress=self._stream.progress,
+            on_native_turn=self._keep_native,
+        )
         before = [*self._history.messages, *self._again] if self._again else self._history.messages
         messages = conversation(self._request, before)
         return self._orchestrator.run(AgentTurn(self._request, self._route, messages, options))
@@ -221,6 +231,7 @@ class Turn:
         session_id, after = self._request.session_id, self._last_stored
         if session_id is None or after is None or not (content or calls or refusal):
             return True
+        native = self._native
         return await self._settling.keep(
             lambda: self._store.append_answer(
                 self._principal,
@@ -231,8 +242,12 @@ class Turn:
                 stream_id=self._stream.stream_id,
                 status=status,
                 refusal=refusal,
+                native=native if calls else None,
             )
         )
+
+    def _keep_native(self, turn: NativeTurn) -> None:
+        self._native = turn
 
     async def _take_history(self, limit_tokens: int | None) -> None:
         """Choose what of the session goes before the turn: what the model's context holds, and the limit allows."""

@@ -28,6 +28,7 @@ from archer_ws.llm_gateway.decoding.framing import (
 )
 from archer_ws.llm_gateway.decoding.gathered import Gathered
 from archer_ws.llm_gateway.decoding.refusals import refusal_of
+from archer_ws.llm_gateway.native_turns import NativeBlocks
 from archer_ws.llm_gateway.types import FinishReason, StreamChunk
 
 log = structlog.get_logger(__name__)
@@ -78,6 +79,11 @@ class MessageStreamDecoder:
     def names(self) -> object:
         """The message that the answer began with, which may have its `id` and `model`."""
         return self._message
+
+    @property
+    def native(self) -> NativeBlocks | None:
+        """What the provider must see again of the answer; None unless it is whole and calls tools."""
+        return None
 
     def feed(self, data: bytes) -> list[StreamChunk]:
         """What `data` completes, in order; nothing more after `done` or a fault."""

@@ -92,9 +92,9 @@ class ToolCallAssembler:
         return any(call.name for call in self._calls)
 
     @property
-    def foreign_ids(self) -> dict[str, str]:
-        """The provider's id of each call that has one, by ours."""
-        return {call.call_id: call.foreign_id for call in self._calls if call.foreign_id is not None}
+    def made(self) -> list[tuple[str, str | None, str]]:
+        """Of each call our id, the provider's, and the name; in order."""
+        return [(call.call_id, call.foreign_id, call.name) for call in self._calls]
 
     def add(
         self,

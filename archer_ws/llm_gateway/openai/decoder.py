@@ -27,6 +27,7 @@ from archer_ws.llm_gateway.decoding.gathered import Gathered
 from archer_ws.llm_gateway.decoding.refusals import RefusalText, reason_of_refusal
 from archer_ws.llm_gateway.decoding.token_counts import usage_of
 from archer_ws.llm_gateway.decoding.tool_calls import ToolCallAssembler
+from archer_ws.llm_gateway.native_turns import NativeBlocks
 from archer_ws.llm_gateway.openai.documents import Choice, choices_of, counts_within, reason_within
 from archer_ws.llm_gateway.openai.one_answer import OneAnswer
 from archer_ws.llm_gateway.openai.plain_chunk import PLAIN_CHUNK, CallPiece
@@ -97,6 +98,11 @@ class ChatStreamDecoder:
     def names(self) -> object:
         """The document that may have the answer's `id` and `model`."""
         return next(iter(_documents_in(self._last)), None)
+
+    @property
+    def native(self) -> NativeBlocks | None:
+        """What the provider must see again of the answer; None unless it is whole and calls tools."""
+        return None
 
     def feed(self, data: bytes) -> list[StreamChunk]:
         """What `data` completes, in order; nothing more after `done` or a fault.

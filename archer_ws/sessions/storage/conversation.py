@@ -9,9 +9,10 @@ from typing import Any
 from archer_ws.core.clock import utc_now
 from archer_ws.core.exceptions import Conflict, FieldError, InvalidParams
 from archer_ws.core.ids import new_id
+from archer_ws.llm_gateway.native_turns import NativeTurn
 from archer_ws.llm_gateway.tools import ToolCall
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole, Refusal, StreamStatus
-from archer_ws.sessions.history import message_tokens
+from archer_ws.sessions.history import message_tokens, native_turns
 from archer_ws.sessions.models import Session, StoredMessage
 
 #: What a stored message costs beside its text, about, in bytes (measured): without it, empty ones would cost nothing.
@@ -36,6 +37,8 @@ class Entry:
     tokens: int
     #: That the model declined to give this answer.
     refusal: Refusal | None = None
+    #: What its provider must see again of it.
+    native: NativeTurn | None = None
 
     @classmethod
     def of(cls, chat: ChatMessage, stream_id: str, status: StreamStatus, created_at: datetime) -> "Entry":
@@ -51,6 +54,8 @@ class Entry:
         stream_id: str,
         status: StreamStatus,
         refusal: Refusal | None = None,
+        *,
+        native: NativeTurn | None = None,
     ) -> "Entry":
         """A stream's answer."""
         # Validated as it came.
@@ -61,12 +66,22 @@ class Entry:
         if refusal is not None:
             entry.refusal = refusal
             entry.size += len((refusal.text or "").encode())
+        if native is not None:
+            entry.native = native
+            entry.size += native.size
         return entry
 
     @property
     def is_refused(self) -> bool:
         """Whether it is an answer that the model declined to give."""
         return self.refusal is not None
+
+    def forget_native(self) -> int:
+        """Keep its native turn no longer; how many bytes less it takes by that."""
+        size = self.native.size if self.native is not None else 0
+        self.native = None
+        self.size -= size
+        return size
 
     def as_stored(self) -> StoredMessage:
         """The message as clients see it."""
@@ -103,6 +118,8 @@ class Conversation:
     system: list[Entry] = field(default_factory=list)
     #: How many of them are refusals.
     refused: int = 0
+    #: Those of them that have a native turn.
+    native: list[Entry] = field(default_factory=list)
 
     def as_session(self) -> Session:
         """The session without its messages."""
@@ -183,10 +200,23 @@ class Conversation:
         behind = self.messages[position + 1 : position + 2]
         return any(entry.chat.role is MessageRole.ASSISTANT and entry.stream_id == stream_id for entry in behind)
 
+    def forget_native(self) -> int:
+        """Forget the native turns outside the current tool loop, which no provider sees again; how many bytes less the
+        messages take by that."""
+        if not self.native:
+            return 0
+        current = {id(turn) for turn in native_turns(self.messages).values()}
+        past = [entry for entry in self.native if id(entry.native) not in current]
+        self.native = [entry for entry in self.native if id(entry.native) in current]
+        return sum(entry.forget_native() for entry in past)
+
     def replace_end(self, position: int, turn: Sequence[Entry]) -> None:
         """Put a turn in the place of whatever stands at `position` and behind it."""
         gone = sum(1 for entry in self.messages[position:] if entry.chat.role is MessageRole.SYSTEM)
         self.refused -= sum(1 for entry in self.messages[position:] if entry.is_refused)
+        if self.native:
+            replaced = {id(entry) for entry in self.messages[position:]}
+            self.native = [entry for entry in self.native if id(entry) not in replaced]
         del self.system[len(self.system) - gone :]
         self.messages[position:] = turn
         self.system += (entry for entry in turn if entry.chat.role is MessageRole.SYSTEM)

@@ -26,8 +26,9 @@ from archer_ws.llm_gateway.decoding.gathered import Gathered
 from archer_ws.llm_gateway.decoding.refusals import reason_of_refusal
 from archer_ws.llm_gateway.decoding.token_counts import usage_of
 from archer_ws.llm_gateway.native_turns import NativeBlocks
-from archer_ws.llm_gateway.openai.responses.output import Kind, Output, as_list
-from archer_ws.llm_gateway.openai.responses.plain_event import PLAIN_EVENT, item_in, items_in
+from archer_ws.llm_gateway.openai.responses.kept_items import KeptItems
+from archer_ws.llm_gateway.openai.responses.output import Kind, Output
+from archer_ws.llm_gateway.openai.responses.plain_event import PLAIN_EVENT
 from archer_ws.llm_gateway.types import FinishReason, StreamChunk
 
 log = structlog.get_logger(__name__)
@@ -42,6 +43,8 @@ _PIECES: dict[object, Kind] = {
     "response.reasoning_summary_text.delta": "summary",
     "response.reasoning_text.delta": "reasoning",
 }
+#: Those of them that are no refusals, which are kept apart.
+_QUICK: dict[object, Kind] = {event: kind for event, kind in _PIECES.items() if kind != "refusal"}
 _WHOLES: dict[object, tuple[Kind, str]] = {
     "response.output_text.done": ("text", "text"),
     "response.refusal.done": ("refusal", "refusal"),
@@ -73,7 +76,7 @@ class ResponseStreamDecoder:
         fault: what is wrong with the stream, to be raised after the chunks before it were handed on.
 
     Args:
-        max_bytes: of one event, and of the items that are kept.
+        max_bytes: of one event.
         has_format: whether the answer was asked for in a format, so that a refusal is not part of its text.
     """
 
@@ -81,7 +84,8 @@ class ResponseStreamDecoder:
         self.done = False
         self.finish_reason: FinishReason | None = None
         self.fault: Exception | None = None
-        self._output = Output(has_format=has_format, max_bytes=max_bytes)
+        self._output = Output(has_format=has_format)
+        self._kept = KeptItems()
         self._names: dict[str, Any] = {}
         self._fed = self._heard = False
         self._events = EventDecoder(max_bytes)
@@ -98,10 +102,8 @@ class ResponseStreamDecoder:
 
     @property
     def native(self) -> NativeBlocks | None:
-        """The items of a whole answer that calls tools, as they came; None for any other."""
-        if self.finish_reason != "tool_calls" or not self._output.kept:
-            return None
-        return NativeBlocks(as_list(self._output.kept), self._output.calls.foreign_ids)
+        """What the provider must see again of the answer; None unless it is whole and calls tools."""
+        return self._kept.native(self._output.calls.made) if self.finish_reason == "tool_calls" else None
 
     def feed(self, data: bytes) -> list[StreamChunk]:
         """What `data` completes, in order; nothing more after `done` or a fault."""
@@ -117,7 +119,7 @@ class ResponseStreamDecoder:
                 self._heard = True
                 if not self._add_piece(body, gathered):
                     self._take(event, body, gathered)
-                    if self.done:
+                    if self._is_over():
                         break
         except LineTooLong as error:
             self.fault = Unreadable(str(error))
@@ -143,6 +145,9 @@ class ResponseStreamDecoder:
             self.fault = fault
         return gathered.close()
 
+    def _is_over(self) -> bool:
+        return self.done
+
     def _add_piece(self, data: bytes, gathered: Gathered) -> bool:
         """Take what nearly all events are, a piece of a text or of arguments that goes on; false, and nothing taken,
         where it is anything else."""
@@ -153,20 +158,16 @@ class ResponseStreamDecoder:
         text, number = piece.delta, piece.output_index
         if type(text) is not str or number is None:
             return False
-        if piece.type == "response.output_text.delta" or piece.type == "response.reasoning_summary_text.delta":
-            part = piece.content_index or piece.summary_index or 0
-            if self._output.place != (_PIECES[piece.type], number, part):
-                return False
-            gathered.add(text, reasoning=self._output.is_reasoning)
-            return True
         if piece.type == "response.function_call_arguments.delta":
             call = self._output.calls.going_on(number)
-            if call is None:
-                return False
-            if text:
+            if call is not None and text:
                 gathered.go_on(call, text)
-            return True
-        return False
+            return call is not None
+        kind = _QUICK.get(piece.type)
+        if kind is None or self._output.place != (kind, number, piece.content_index or piece.summary_index or 0):
+            return False
+        gathered.add(text, reasoning=self._output.is_reasoning)
+        return True
 
     def _take(self, event: str, data: bytes, gathered: Gathered) -> None:
         if not data or data.isspace() or is_sign_of_life(data):
@@ -198,6 +199,21 @@ class ResponseStreamDecoder:
         kind = given if isinstance(given, str) and given else event
         if kind == "error" or event == "error":
             raise ErrorSaid(_error_in(body))
+        if kind in _ENDS:
+            self._take_response(_object(body.get("response")), data, gathered, status=_ENDS[kind])
+        elif body.get("object") == "response" or (kind in _UNNAMED and "output" in body):
+            self._take_response(body, data, gathered, status="")
+        elif kind.startswith("response."):
+            self._take_event(kind, body, data, gathered)
+        elif "choices" in body:
+            raise Unreadable("an answer of chat completions in place of one of the Responses API")
+        elif is_error(body, is_named=kind not in _UNNAMED):
+            raise ErrorSaid(_error_in(body))
+        elif event == BARE_JSON and self._output.is_silent and "type" not in body:
+            raise Unreadable(f"{BARE_JSON} in place of an event stream")
+
+    def _take_event(self, kind: str, body: dict[str, Any], data: bytes, gathered: Gathered) -> None:
+        """An event within an answer: clients are to ignore those that they don't know."""
         key = self._output.key_of(body.get("output_index"), body.get("item_id"))
         match kind:
             case _ if kind in _PIECES:
@@ -211,22 +227,8 @@ class ResponseStreamDecoder:
                 self._output.end_arguments(key, body.get("arguments"), gathered, name=body.get("name"))
             case "response.output_item.added" | "response.output_item.done":
                 self._take_item(body, data, gathered, is_whole=kind == "response.output_item.done")
-            case _ if kind in _ENDS:
-                self._take_response(_object(body.get("response")), data, gathered, status=_ENDS[kind])
-            case _ if body.get("object") == "response" or (kind in _UNNAMED and "output" in body):
-                self._take_response(body, data, gathered, status="")
             case "response.created" | "response.in_progress" | "response.queued":
                 self._note_names(_object(body.get("response")))
-            case _ if "choices" in body:
-                raise Unreadable("an answer of chat completions in place of one of the Responses API")
-            case _ if not kind.startswith("response.") and is_error(body, is_named=kind not in _UNNAMED):
-                raise ErrorSaid(_error_in(body))
-            case _ if event == BARE_JSON and self._output.is_silent and "type" not in body:
-                raise Unreadable(f"{BARE_JSON} in place of an event stream")
-            case _:
-                # Parts that begin, annotations, pings, and whatever is added: clients are to ignore what they don't
-                # know.
-                pass
 
     def _take_item(self, body: dict[str, Any], data: bytes, gathered: Gathered, *, is_whole: bool) -> None:
         item = _object(body.get("item"))
@@ -235,9 +237,7 @@ class ResponseStreamDecoder:
             self._output.begin_item(key, item, gathered)
             return
         self._output.end_item(key, item, gathered)
-        # Reasoning's encrypted form is complete here, and not before (earendil-works/pi#3369).
-        if (raw := item_in(data)) is not None:
-            self._output.keep(key, raw)
+        self._kept.keep(key, data)
 
     def _take_response(self, response: dict[str, Any], data: bytes, gathered: Gathered, *, status: str) -> None:
         """The response that ends an answer, or is one whole."""
@@ -249,9 +249,8 @@ class ResponseStreamDecoder:
         if status == "failed" or response.get("error"):
             raise ErrorSaid(response.get("error") or response)
         self._output.fill_from(response.get("output"), gathered)
-        if not self._output.kept:
-            for key, item in enumerate(items_in(data) or ()):
-                self._output.keep(key, item)
+        if self._output.calls.has_calls:
+            self._kept.fill_from(data)
         if status == "incomplete":
             self._conclude(_why_incomplete(response.get("incomplete_details")), gathered)
         elif status in ("", "completed"):

@@ -8,18 +8,15 @@ has it, for servers behind the same API leave out now the pieces, now the wholes
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import msgspec
-
-from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES, PROVIDER_PARTS
+from archer_ws.core.limits import PROVIDER_PARTS
 from archer_ws.llm_gateway.decoding.answers import TooLarge, Unreadable
 from archer_ws.llm_gateway.decoding.gathered import Gathered
 from archer_ws.llm_gateway.decoding.refusals import RefusalText
 from archer_ws.llm_gateway.decoding.tool_calls import ToolCallAssembler
+from archer_ws.llm_gateway.openai.responses.kept_items import Key
 
 #: What a piece of text is: `summary` and `reasoning` are both the model's reasoning, told and plain.
 Kind = Literal["text", "refusal", "summary", "reasoning"]
-#: An item: its number, or its id where it has none.
-Key = int | str
 #: A part of an item: what it is, of which item, and its number there.
 Place = tuple[Kind, Key, int]
 
@@ -60,24 +57,20 @@ class Output:
         calls: the model's calls.
         refusal: what it said in place of an answer.
         unknown: kinds of items and parts that are not understood, and so are left out.
-        kept: the items that were complete, as they came, by their numbers.
     """
 
     has_format: bool = False
-    max_bytes: int = PROVIDER_DOCUMENT_BYTES
     place: Place | None = None
     is_reasoning: bool = False
     calls: ToolCallAssembler = field(default_factory=ToolCallAssembler)
     refusal: RefusalText = field(default_factory=RefusalText)
     unknown: set[str] = field(default_factory=set)
-    kept: list[tuple[Key, bytes]] = field(default_factory=list)
     _heard: set[Place] = field(default_factory=set)
     _last_text: Key | None = None
     _last_reasoning: Place | None = None
     _calls: dict[Key, _Call] = field(default_factory=dict)
     _comments: set[Key] = field(default_factory=set)
     _numbers: dict[str, Key] = field(default_factory=dict)
-    _kept_bytes: int = 0
 
     @property
     def is_silent(self) -> bool:
@@ -179,15 +172,6 @@ class Output:
             if not {"message": has_text, "reasoning": has_reasoning, "function_call": has_calls}.get(str(kind), False):
                 self.end_item(key, item, gathered)
 
-    def keep(self, key: Key, item: bytes) -> None:
-        """Keep a whole item as it came; where all of them become too large, none is kept."""
-        self._kept_bytes += len(item)
-        if self._kept_bytes > self.max_bytes or len(self.kept) >= PROVIDER_PARTS:
-            self.kept = []
-            self._kept_bytes = self.max_bytes
-            return
-        self.kept.append((key, item))
-
     def _turn_to(self, place: Place, gathered: Gathered) -> None:
         kind, key, _ = place
         self._bounded(self._heard)
@@ -244,10 +228,3 @@ class Output:
     def _bounded(self, grown: "set[Any] | dict[Any, Any]") -> None:
         if len(grown) >= PROVIDER_PARTS:
             raise TooLarge(f"more than {PROVIDER_PARTS} parts")
-
-
-def as_list(kept: list[tuple[Key, bytes]]) -> bytes:
-    """The JSON of a list of these items, in the order of their numbers."""
-    if all(isinstance(key, int) for key, _ in kept):
-        kept = sorted(kept, key=lambda entry: int(entry[0]))
-    return msgspec.json.encode([msgspec.Raw(item) for _, item in kept])

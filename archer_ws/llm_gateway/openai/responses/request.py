@@ -42,7 +42,7 @@ def reasoning_field(options: ChatOptions) -> dict[str, Any]:
     return {"reasoning": asked if effort == "none" else {**asked, "summary": "auto"}}
 
 
-def input_items(messages: Sequence[ChatMessage], replayed: Mapping[int, NativeBlocks] | None = None) -> list[Any]:
+def input_items(messages: Sequence[ChatMessage], replayed: Mapping[int, NativeBlocks]) -> list[Any]:
     """The `input` of a request; calls and results must be `repaired`, with ids that fit.
 
     System messages stand among the others, where they were said, and not in `instructions`: a word there is no word of
@@ -54,7 +54,7 @@ def input_items(messages: Sequence[ChatMessage], replayed: Mapping[int, NativeBl
     items: list[Any] = []
     foreign_ids: Mapping[str, str] = {}
     for place, message in enumerate(messages):
-        kept = replayed.get(place) if replayed else None
+        kept = replayed.get(place)
         if kept is not None:
             items += _items_again(kept.blocks)
             foreign_ids = kept.call_ids
