@@ -16,7 +16,7 @@ import pytest
 from archer_ws.core.exceptions import ArcherError
 from archer_ws.llm_gateway.base import BaseLLMAdapter
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole, TokenUsage
-from tests.fakes import anthropic_api, ollama_api, openai_api
+from tests.fakes import anthropic_api, ollama_api, openai_api, responses_api
 from tests.fakes.scripted_server import Reply, ScriptedServer, Step, scripted_server
 
 MESSAGES = [ChatMessage(role=MessageRole.USER, content="hi")]
@@ -63,6 +63,12 @@ async def _openai(server: ScriptedServer, **changes: Any) -> AsyncIterator[BaseL
 
 
 @asynccontextmanager
+async def _responses(server: ScriptedServer, **changes: Any) -> AsyncIterator[BaseLLMAdapter]:
+    async with responses_api.adapter_for(server, **changes) as adapter:
+        yield adapter
+
+
+@asynccontextmanager
 async def _anthropic(server: ScriptedServer, **changes: Any) -> AsyncIterator[BaseLLMAdapter]:
     async with anthropic_api.adapter_at(server.url, **changes) as adapter:
         yield adapter
@@ -97,6 +103,36 @@ OPENAI = Dialect(
     spoken=openai_api.event,
     adapter=_openai,
 )
+
+
+#: Without details, as the others' are.
+_TOKENS = {"input_tokens": 5, "output_tokens": 3, "total_tokens": 8}
+
+
+def _response_ended(reason: object) -> bytes:
+    if reason in {"stop", "STOP", "eos"}:
+        ended = responses_api.response(usage=_TOKENS)
+        return responses_api.event("response.completed", response=ended)
+    details = {"reason": reason}
+    ended = responses_api.response(status="incomplete", usage=_TOKENS, incomplete_details=details)
+    return responses_api.event("response.incomplete", response=ended)
+
+
+RESPONSES = Dialect(
+    name="responses",
+    label=SSE,
+    start=responses_api.event("response.created", response=responses_api.response(status="in_progress")),
+    text=lambda content: responses_api.event(
+        "response.output_text.delta", item_id="msg_1", output_index=0, content_index=0, delta=content
+    ),
+    end=_response_ended,
+    whole=lambda text: responses_api.response(
+        [{"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": text}]}],
+        usage=_TOKENS,
+    ),
+    spoken=openai_api.event,
+    adapter=_responses,
+)
 ANTHROPIC = Dialect(
     name="anthropic",
     label=SSE,
@@ -128,9 +164,9 @@ OLLAMA = Dialect(
     adapter=_ollama,
 )
 
-every_dialect = pytest.mark.parametrize("dialect", [OPENAI, ANTHROPIC, OLLAMA], ids=repr)
+every_dialect = pytest.mark.parametrize("dialect", [OPENAI, RESPONSES, ANTHROPIC, OLLAMA], ids=repr)
 #: Those with server-sent events.
-every_event_stream = pytest.mark.parametrize("dialect", [OPENAI, ANTHROPIC], ids=repr)
+every_event_stream = pytest.mark.parametrize("dialect", [OPENAI, RESPONSES, ANTHROPIC], ids=repr)
 streamed_and_whole = pytest.mark.parametrize("is_streamed", [True, False], ids=["streamed", "whole"])
 
 

@@ -177,8 +177,11 @@ class ResponseStreamDecoder:
             self.done = True
             return
         found = _decoded(data)
-        if isinstance(found, dict):
-            self._take_object(event, found, data, gathered)
+        given = found if isinstance(found, list) and found else [found]
+        documents = [document for document in given if isinstance(document, dict)]
+        if len(documents) == len(given):
+            for document in documents:
+                self._take_object(event, document, data, gathered)
         elif event == "error":
             # A proxy's error need not be JSON; its text is nobody's business.
             raise ErrorSaid(None)
@@ -207,7 +210,7 @@ class ResponseStreamDecoder:
             self._take_event(kind, body, data, gathered)
         elif "choices" in body:
             raise Unreadable("an answer of chat completions in place of one of the Responses API")
-        elif is_error(body, is_named=kind not in _UNNAMED):
+        elif is_error(body, is_named=event not in _UNNAMED):
             raise ErrorSaid(_error_in(body))
         elif event == BARE_JSON and self._output.is_silent and "type" not in body:
             raise Unreadable(f"{BARE_JSON} in place of an event stream")
