@@ -66,6 +66,8 @@ class Output:
     refusal: RefusalText = field(default_factory=RefusalText)
     unknown: set[str] = field(default_factory=set)
     _heard: set[Place] = field(default_factory=set)
+    #: Items whose pieces had no part's number, so that a whole part may be any of theirs.
+    _unnumbered: set[tuple[Kind, Key]] = field(default_factory=set)
     _last_text: Key | None = None
     _last_reasoning: Place | None = None
     _calls: dict[Key, _Call] = field(default_factory=dict)
@@ -98,6 +100,8 @@ class Output:
         place = (kind, key, part if isinstance(part, int) else 0)
         if place != self.place:
             self._turn_to(place, gathered)
+            if not isinstance(part, int):
+                self._unnumbered.add((kind, key))
         if kind == "refusal":
             self.refusal.add(text)
         if kind != "refusal" or not self.has_format:
@@ -105,8 +109,9 @@ class Output:
 
     def say_whole(self, kind: Kind, key: Key, part: object, text: object, gathered: Gathered) -> None:
         """The whole of a part, which may have come in pieces."""
-        if (kind, key, part if isinstance(part, int) else 0) not in self._heard:
-            self.say(kind, key, part, text, gathered)
+        number = part if isinstance(part, int) else 0
+        if (kind, key, number) not in self._heard and (kind, key) not in self._unnumbered:
+            self.say(kind, key, number, text, gathered)
 
     def begin_item(self, key: Key, item: dict[str, Any], gathered: Gathered) -> None:
         """An item begins; what stands in it already is said again later."""
