@@ -13,6 +13,7 @@ from archer_ws.llm_gateway.types import (
     ChatResponse,
     ModelInfo,
     ProviderStatus,
+    ReasoningEffort,
     StreamChunk,
 )
 
@@ -112,6 +113,14 @@ class BaseLLMAdapter(ABC):
 
     async def context_window(self, model: str) -> int | None:
         """The model's context in tokens, or None when unknown; must be cheap and never raises a `ProviderFailure`."""
+        return None
+
+    def reasoning_efforts(self, model: str) -> Sequence[ReasoningEffort] | None:
+        """The efforts that the model has, the least first; empty where it takes none, None where that is not known.
+
+        By what is known already: nobody is asked. What only the provider knows, the adapter finds out when it sends a
+        request, and refuses it as `effective_effort` does.
+        """
         return None
 
     async def aclose(self) -> None:

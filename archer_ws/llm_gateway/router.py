@@ -17,6 +17,7 @@ from archer_ws.llm_gateway.anthropic_adapter import AnthropicAdapter
 from archer_ws.llm_gateway.asking import conversation, options_of
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
 from archer_ws.llm_gateway.catalog import ModelFacts, load_catalog
+from archer_ws.llm_gateway.efforts import effective_effort
 from archer_ws.llm_gateway.local_adapter import LocalAdapter
 from archer_ws.llm_gateway.ollama_adapter import OllamaAdapter
 from archer_ws.llm_gateway.openai.client import OPENAI_URL, is_openai
@@ -106,6 +107,7 @@ class LLMRouter:
 
         Raises:
             InvalidParams: there is no such provider.
+            Unsupported: the model is known not to take the effort that the request names.
         """
         provider, model = request.provider, request.model
         if provider is None and model is not None:
@@ -134,6 +136,8 @@ class LLMRouter:
             model_was_named=model is not None,
             defaulted=_LEFT_OPEN[request.temperature is None, request.max_tokens is None],
             model_max_tokens=facts.max_output_tokens,
+            reasoning_effort=request.reasoning_effort
+            and effective_effort(request.reasoning_effort, adapter.reasoning_efforts(chosen), model=chosen),
         )
 
     def left_out(self, request: ChatRequest) -> frozenset[str]:

@@ -35,6 +35,7 @@ from archer_ws.llm_gateway.types import (
     ChatResponse,
     ModelInfo,
     ProviderStatus,
+    ReasoningEffort,
     StreamChunk,
 )
 
@@ -162,6 +163,9 @@ class SdkAdapter(BaseLLMAdapter):
     async def context_window(self, model: str) -> int | None:
         return self._catalog.facts(self.provider_name, model).context_window
 
+    def reasoning_efforts(self, model: str) -> Sequence[ReasoningEffort] | None:
+        return self._facts(model).reasoning_efforts
+
     async def chat(
         self,
         messages: Sequence[ChatMessage],
@@ -285,13 +289,15 @@ class SdkAdapter(BaseLLMAdapter):
         """A model of a list; what the list does not say of it, the catalog may know."""
         facts = self._facts(name)
         # Another server's model of that name is another model, or stands behind another API.
-        tools = facts.tools if self._is_hosted else None
+        capabilities = facts.capabilities if self._is_hosted else None
+        efforts = self.reasoning_efforts(name)
         return ModelInfo(
             id=name,
             name=title or name,
             provider=self.provider_name,
             context_window=context_window or facts.context_window,
-            capabilities=None if tools is None else ["tools"] if tools else [],
+            capabilities=capabilities,
+            reasoning_efforts=None if efforts is None else [*efforts],
         )
 
     def _facts(self, model: str) -> ModelFacts:

@@ -250,6 +250,11 @@ class ChatRequest(WireModel):
         description="The form that the answer shall have: text (by default), JSON, or JSON by a schema. The provider "
         "is told, and the whole answer is judged by it.",
     )
+    reasoning_effort: Annotated[ReasoningEffort | None, BeforeValidator(_empty_is_missing)] = Field(
+        default=None,
+        description="How much the model shall think before it answers; its own default if missing. A level that it "
+        "does not have becomes the next lower one, else its lowest.",
+    )
 
     @property
     def asked_format(self) -> ResponseFormat | None:
@@ -392,6 +397,9 @@ class ModelInfo(BaseModel):
     )
     supports_streaming: bool = Field(default=True, description="Whether its answers come piece by piece.")
     capabilities: list[Capability] | None = optional("What it can beyond text; absent where that is not known.")
+    reasoning_efforts: list[ReasoningEffort] | None = optional(
+        "What `reasoning_effort` may be, the least first; empty where it takes none, absent where that is not known."
+    )
 
 
 class ProviderStatus(BaseModel):

@@ -120,7 +120,10 @@ def test_type_function_beside_the_name_is_accepted() -> None:
     ("field", "value"),
     [
         ("format", "json"),
-        ("reasoning_effort", "high"),
+        ("reasoning", {"effort": "high"}),
+        ("thinking", {"type": "enabled", "budget_tokens": 2048}),
+        ("think", "low"),
+        ("think", False),
         ("n", 2),
         ("top_k", 40),
         ("functions", [TOOL]),

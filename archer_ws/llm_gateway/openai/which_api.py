@@ -27,7 +27,11 @@ def as_asked(facts: ModelFacts, setting: ApiSetting, *, is_hosted: bool) -> Mode
     """
     if setting == "responses" or (setting == "auto" and is_hosted and facts.api == "responses"):
         return facts.model_copy(update={"api": "responses", "refuses": facts.refuses | _NOT_IN_RESPONSES})
+    changes: dict[str, object] = {}
     if facts.api == "responses":
         # By chat completions it answers 400 to tools, unless it is kept from reasoning.
-        return facts.model_copy(update={"api": "chat", "tools": False})
-    return facts
+        changes = {"api": "chat", "tools": False}
+    if facts.responses_efforts:
+        known = facts.reasoning_efforts or ()
+        changes["reasoning_efforts"] = tuple(effort for effort in known if effort not in facts.responses_efforts)
+    return facts.model_copy(update=changes) if changes else facts
