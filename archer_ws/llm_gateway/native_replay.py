@@ -9,8 +9,8 @@ providers refuse a thought behind something else than it was thought behind
 
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
+from typing import Protocol
 
-from archer_ws.llm_gateway.decoding.answers import Decoder
 from archer_ws.llm_gateway.native_turns import ENCODER, NativeBlocks, NativeTurn, call_hash, json_value
 from archer_ws.llm_gateway.tool_history import repaired
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, MessageRole
@@ -104,8 +104,21 @@ def replayable(
     return {place: turn.kept for place, turn in turns.items()}
 
 
+class KeepsNative(Protocol):
+    """A decoder, as far as it keeps anything."""
+
+    @property
+    def native(self) -> NativeBlocks | None:
+        """What the provider must see again of the answer."""
+
+
+def is_kept(options: ChatOptions) -> bool:
+    """Whether anybody keeps what the provider must see again of the answer, and it may call tools."""
+    return bool(options.tools) and options.on_native_turn is not None
+
+
 def tell_native(
-    decoder: Decoder, messages: Sequence[ChatMessage], options: ChatOptions, provider: str, model: str
+    decoder: KeepsNative, messages: Sequence[ChatMessage], options: ChatOptions, provider: str, model: str
 ) -> None:
     """To be called at the good end of an answer: hand on what is kept of it, if anybody keeps it."""
     if options.on_native_turn is not None and (kept := decoder.native) is not None:

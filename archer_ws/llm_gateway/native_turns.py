@@ -114,3 +114,12 @@ def _number(text: str) -> object:
 _VALUE: msgspec.json.Decoder[object] = msgspec.json.Decoder(float_hook=_number)
 #: Keys in order; Pydantic's models, parts of a message say, as their fields.
 ENCODER = msgspec.json.Encoder(order="sorted", enc_hook=lambda value: value.model_dump(exclude_none=True))
+
+
+def whole_text(text: str) -> str:
+    """The text, with characters whole that came in two halves, as JSON escapes them."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+    return text

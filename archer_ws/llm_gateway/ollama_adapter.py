@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from archer_ws.core.exceptions import ArcherError, FieldError, Unsupported
 from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
+from archer_ws.llm_gateway.native_replay import is_kept, tell_native
 from archer_ws.llm_gateway.ollama.client import OllamaHttp
 from archer_ws.llm_gateway.ollama.decoder import OllamaStreamDecoder, answer_of
 from archer_ws.llm_gateway.ollama.failures import ollama_identity, truncated
@@ -135,7 +136,7 @@ class OllamaAdapter(BaseLLMAdapter):
         options = options or ChatOptions()
         payload = chat_payload(messages, model, temperature, max_tokens, options, stream=True)
         await self._check_tools(model, options)
-        decoder = OllamaStreamDecoder(self._identity, self._document_bytes)
+        decoder = OllamaStreamDecoder(self._identity, self._document_bytes, keeps_native=is_kept(options))
         async with self._http.reads(
             "/api/chat",
             payload,
@@ -147,6 +148,7 @@ class OllamaAdapter(BaseLLMAdapter):
                 for chunk in decoder.feed(data):
                     yield chunk
                 if decoder.done:
+                    tell_native(decoder, messages, options, self.provider_name, model)
                     # The last chunk is out. Read to the body's end, so that the connection can be used again.
                     with suppress(TimeoutError):
                         async with asyncio.timeout(BODY_END_S):
@@ -156,6 +158,7 @@ class OllamaAdapter(BaseLLMAdapter):
                 yield chunk
             if not decoder.done:
                 raise truncated(self._identity)
+            tell_native(decoder, messages, options, self.provider_name, model)
 
     async def health_check(self) -> ProviderStatus:
         """See `BaseLLMAdapter.health_check`; takes at most `timeouts.health_s`."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from archer_ws.core.exceptions import ArcherError, FieldError, Unsupported
+from archer_ws.core.exceptions import ArcherError, FieldError, ProviderError, Unsupported
 from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
 from archer_ws.llm_gateway.alternation import alternating
 from archer_ws.llm_gateway.base import Timeouts
@@ -18,17 +18,20 @@ from archer_ws.llm_gateway.decoding.answers import Decoder
 from archer_ws.llm_gateway.decoding.error_bodies import said_error
 from archer_ws.llm_gateway.decoding.model_lists import entries_in
 from archer_ws.llm_gateway.failures import ProviderIdentity
-from archer_ws.llm_gateway.native_replay import replayable
+from archer_ws.llm_gateway.native_replay import is_kept, replayable
 from archer_ws.llm_gateway.openai.client import OPENAI_URL, OpenAIClient, is_openai
 from archer_ws.llm_gateway.openai.decoder import ChatStreamDecoder
+from archer_ws.llm_gateway.openai.demanded_fields import DemandedFields
 from archer_ws.llm_gateway.openai.failures import failure_from_error, openai_identity
+from archer_ws.llm_gateway.openai.native import Replayed
 from archer_ws.llm_gateway.openai.request import chat_messages, fitting_ids, format_fields, tool_fields
 from archer_ws.llm_gateway.openai.responses import request as responses
 from archer_ws.llm_gateway.openai.responses.decoder import ResponseStreamDecoder
 from archer_ws.llm_gateway.openai.which_api import ApiSetting, as_asked
 from archer_ws.llm_gateway.parameters import accepted_parameters, at_least, tell_dropped
 from archer_ws.llm_gateway.sdk_adapter import SdkAdapter
-from archer_ws.llm_gateway.tool_history import repaired, with_fitting_ids
+from archer_ws.llm_gateway.tool_history import has_calls, repaired, with_fitting_ids
+from archer_ws.llm_gateway.transport.answer import StreamedAnswer
 from archer_ws.llm_gateway.transport.carrier import CarrierName
 from archer_ws.llm_gateway.transport.provider_url import ProviderUrl
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, ModelInfo
@@ -104,6 +107,7 @@ class OpenAIAdapter(SdkAdapter):
             document_bytes=document_bytes,
         )
         self._fits = fitting_ids(address.url)
+        self._demanded = DemandedFields(address.url)
         self._omits = omits
         self._api: ApiSetting = api
         self._default_fields = default_fields or {}
@@ -117,21 +121,27 @@ class OpenAIAdapter(SdkAdapter):
         max_tokens: int | None,
         options: ChatOptions,
     ) -> dict[str, Any]:
+        given = options
         facts = self._facts(model)
         if options.tools and self._is_hosted and facts.tools is False:
             if options.tool_choice != "none":
                 raise self._takes_no_tools(model)
             options = replace(options, tools=())
+        whole = repaired(messages)
+        kept = replayable(whole, given, self.provider_name, model)
         if facts.api == "responses":
-            return self._response_body(messages, model, temperature, max_tokens, options)
-        messages = with_fitting_ids(repaired(messages), self._fits)
+            items = responses.input_items(with_fitting_ids(whole, responses.fits), kept)
+            return self._response_body(items, model, temperature, max_tokens, options)
+        messages = with_fitting_ids(whole, self._fits)
+        replayed = Replayed.of(kept, messages, self._fits)
         if not self._is_hosted:
             # OpenAI's own models take any order of roles.
             messages = alternating(messages, keeps_names=True)
+        told = chat_messages(messages, replayed)
         body = {
             **self._default_fields,
             "model": model,
-            "messages": chat_messages(messages),
+            "messages": self._demanded.added(told, model) if options.tools or has_calls(messages) else told,
             **accepted_parameters(
                 facts, provider=self.provider_name, model=model, temperature=temperature, options=options
             ),
@@ -149,20 +159,18 @@ class OpenAIAdapter(SdkAdapter):
 
     def _response_body(
         self,
-        messages: Sequence[ChatMessage],
+        items: Sequence[object],
         model: str,
         temperature: float | None,
         max_tokens: int | None,
         options: ChatOptions,
     ) -> dict[str, Any]:
-        """The same by the Responses API, which takes any order of roles."""
+        """The same by the Responses API, of which `items` are the input: it takes any order of roles."""
         facts = self._facts(model)
-        messages = repaired(messages)
-        replayed = replayable(messages, options, self.provider_name, model)
         told = {"provider": self.provider_name, "model": model}
         body = {
             "model": model,
-            "input": responses.input_items(with_fitting_ids(messages, responses.fits), replayed),
+            "input": items,
             **accepted_parameters(facts, **told, temperature=temperature, options=options),
             **responses.reasoning_field(options),
             **responses.tool_fields(options),
@@ -179,12 +187,27 @@ class OpenAIAdapter(SdkAdapter):
     def _decoder(self, options: ChatOptions, body: Mapping[str, Any]) -> Decoder:
         has_format = options.response_format is not None
         if "input" in body:
-            return ResponseStreamDecoder(self._document_bytes, has_format=has_format)
-        return ChatStreamDecoder(self._document_bytes, has_format=has_format)
+            return ResponseStreamDecoder(self._document_bytes, has_format=has_format, keeps_native=is_kept(options))
+        return ChatStreamDecoder(self._document_bytes, has_format=has_format, keeps_native=is_kept(options))
 
     def _facts(self, model: str) -> ModelFacts:
         facts = self._catalog.facts(self.provider_name, model).without(self._omits)
         return as_asked(facts, self._api, is_hosted=self._is_hosted)
+
+    async def _asked(self, body: dict[str, Any], model: str, options: ChatOptions) -> StreamedAnswer:
+        try:
+            return await super()._asked(body, model, options)
+        except ProviderError as failure:
+            messages = body.get("messages")
+            whole = None if messages is None else self._demanded.learned(failure.__cause__, messages, model)
+            if whole is None:
+                raise
+        return await super()._asked({**body, "messages": whole}, model, options)
+
+    def _note_end(self, decoder: Decoder, messages: Sequence[ChatMessage], options: ChatOptions, model: str) -> None:
+        if isinstance(decoder, ChatStreamDecoder) and decoder.has_reasoning_content:
+            self._demanded.note_reasoning(model)
+        super()._note_end(decoder, messages, options, model)
 
     def _failure(
         self,

@@ -242,6 +242,10 @@ class SdkAdapter(BaseLLMAdapter):
                 raise self._told(decoder.fault, model) from decoder.fault
         if not decoder.is_whole:
             raise self._truncated("stopped without its end marker") from broke
+        self._note_end(decoder, messages, options, model)
+
+    def _note_end(self, decoder: Decoder, messages: Sequence[ChatMessage], options: ChatOptions, model: str) -> None:
+        """An answer to these messages ended well."""
         tell_native(decoder, messages, options, self.provider_name, model)
 
     async def _asked(self, body: dict[str, Any], model: str, options: ChatOptions) -> StreamedAnswer:

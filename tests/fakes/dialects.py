@@ -6,9 +6,9 @@ whole.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -37,6 +37,8 @@ class Dialect:
         whole: the whole answer, as a value, by its text.
         spoken: a value in mid-stream, framed as the provider's are.
         adapter: an adapter for the server, with further arguments.
+        provider: whose it is; its name, unless one provider has several.
+        settings: what makes the provider be asked in these words.
     """
 
     name: str
@@ -47,6 +49,8 @@ class Dialect:
     whole: Callable[[str], dict[str, Any]]
     spoken: Callable[[object], bytes]
     adapter: Callable[..., AbstractAsyncContextManager[BaseLLMAdapter]]
+    provider: str = ""
+    settings: Mapping[str, str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return self.name
@@ -122,9 +126,7 @@ RESPONSES = Dialect(
     name="responses",
     label=SSE,
     start=responses_api.event("response.created", response=responses_api.response(status="in_progress")),
-    text=lambda content: responses_api.event(
-        "response.output_text.delta", item_id="msg_1", output_index=0, content_index=0, delta=content
-    ),
+    text=responses_api.text_delta,
     end=_response_ended,
     whole=lambda text: responses_api.response(
         [{"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": text}]}],
@@ -132,6 +134,8 @@ RESPONSES = Dialect(
     ),
     spoken=openai_api.event,
     adapter=_responses,
+    provider="openai",
+    settings={"openai_api": "responses"},
 )
 ANTHROPIC = Dialect(
     name="anthropic",

@@ -145,6 +145,11 @@ class Script:
         self.end(content=[part])
 
 
+def text_delta(text: str) -> bytes:
+    """A piece of an answer's text, without what stands before it."""
+    return event("response.output_text.delta", item_id="msg_1", output_index=0, content_index=0, delta=text)
+
+
 def text_answer(pieces: Iterable[str], **counted: int) -> list[bytes]:
     """A whole answer of text."""
     script = Script()

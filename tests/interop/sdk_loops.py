@@ -41,10 +41,10 @@ LIMIT_S = 90.0
 
 
 @asynccontextmanager
-async def serving(cwd: Path) -> AsyncIterator[tuple[str, ScriptedServer]]:
-    """A running `archer-ws serve` (its `/v1`) before all three providers, and what plays them."""
+async def serving(cwd: Path, **more: str) -> AsyncIterator[tuple[str, ScriptedServer]]:
+    """A running `archer-ws serve` (its `/v1`) before all three providers, with more settings, and what plays them."""
     async with scripted_server(responder=playing_tool_loops) as providers:
-        settings = {**settings_for(providers.url), "openai_api_key": "sk-test", "anthropic_api_key": "sk-test"}
+        settings = {**settings_for(providers.url), "openai_api_key": "sk-test", "anthropic_api_key": "sk-test", **more}
         environment = {f"ARCHER_{name.upper()}": value for name, value in settings.items()}
         arguments = ("serve", "--host", "127.0.0.1", "--port", "0", "--ready-json")
         async with program(*arguments, cwd=cwd, environment=environment) as running:

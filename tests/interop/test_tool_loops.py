@@ -44,3 +44,11 @@ async def test_it_goes_from_question_over_calls_and_results_to_the_answer(
         assert outcomes == [outcome for outcome in OUTCOMES for _ in ("waited for", "streamed")], provider
     chats = [exchange for exchange in providers.exchanges if exchange.method == "POST" and exchange.path != "/api/show"]
     assert len(chats) == len(PROVIDERS) * len(LOOPS) * 2, "a question and its results each are asked once"
+
+
+@pytest.mark.parametrize("sdk", SDKS)
+async def test_so_it_does_where_openai_is_asked_by_its_responses_api(tmp_path: Path, sdk: str) -> None:
+    async with serving(tmp_path, openai_api="responses") as (base_url, provider):
+        outcomes = await SDKS[sdk](base_url, MODELS["openai"])
+        assert outcomes == [outcome for outcome in OUTCOMES for _ in ("waited for", "streamed")]
+    assert [exchange.path for exchange in provider.exchanges] == ["/v1/responses"] * len(LOOPS) * 2

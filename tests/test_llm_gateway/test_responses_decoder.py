@@ -20,7 +20,7 @@ QUESTION = [ChatMessage.model_validate({"role": "user", "content": "How is it?"}
 
 def chunks_of(data: bytes, size: int, *, has_format: bool = False) -> tuple[list[StreamChunk], ResponseStreamDecoder]:
     """What comes of the bytes, so many at a time."""
-    decoder = ResponseStreamDecoder(has_format=has_format)
+    decoder = ResponseStreamDecoder(has_format=has_format, keeps_native=True)
     chunks = [each for start in range(0, len(data), size) for each in decoder.feed(data[start : start + size])]
     return chunks + decoder.finish(), decoder
 

@@ -5,17 +5,21 @@ Pure. The API takes the system prompt apart, needs `max_tokens` and combines nei
 tools.py's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
 
 from archer_ws.core.exceptions import FieldError, InvalidParams
 from archer_ws.llm_gateway.anthropic.formats import format_fields
+from archer_ws.llm_gateway.anthropic.native import with_own_ids
 from archer_ws.llm_gateway.anthropic.tools import tool_fields
 from archer_ws.llm_gateway.anthropic.turns import turns_of
 from archer_ws.llm_gateway.catalog import ModelFacts
+from archer_ws.llm_gateway.native_replay import replayable
+from archer_ws.llm_gateway.native_turns import NativeBlocks
 from archer_ws.llm_gateway.parameters import accepted_parameters
+from archer_ws.llm_gateway.tool_history import repaired
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, MessageRole
 
 log = structlog.get_logger(__name__)
@@ -51,6 +55,8 @@ def request_body(
         InvalidParams: no message is left, or the first is the assistant's.
         Unsupported: the model can't be made to call a tool, or held to such a format.
     """
+    messages = repaired(messages)
+    replayed = with_own_ids(replayable(messages, options, "anthropic", model))
     system = "\n\n".join(
         message.content for message in messages if message.role is MessageRole.SYSTEM and message.content.strip()
     )
@@ -59,7 +65,7 @@ def request_body(
     return {
         "model": model,
         "max_tokens": max_tokens or _own_bound(messages, options, facts),
-        "messages": _turns(messages),
+        "messages": _turns(messages, replayed),
         **({"system": system} if system else {}),
         **({"stop_sequences": stop} if stop else {}),
         **tool_fields(messages, options, model=model, facts=facts, streams_arguments=streams_arguments),
@@ -78,8 +84,8 @@ def _own_bound(messages: Sequence[ChatMessage], options: ChatOptions, facts: Mod
     return max(min(bound, facts.context_window - said // _BYTES_PER_TOKEN), min(bound, _LEAST_TOKENS))
 
 
-def _turns(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
-    turns = turns_of(messages)
+def _turns(messages: Sequence[ChatMessage], replayed: Mapping[int, NativeBlocks]) -> list[dict[str, Any]]:
+    turns = turns_of(messages, replayed)
     if not turns:
         raise InvalidParams(
             "anthropic needs a message of the user's that is not empty",

@@ -11,6 +11,8 @@ import msgspec
 from archer_ws.core.exceptions import FieldError, Unsupported
 from archer_ws.llm_gateway.alternation import alternating
 from archer_ws.llm_gateway.asking import format_alone
+from archer_ws.llm_gateway.native_replay import replayable
+from archer_ws.llm_gateway.ollama.native import thinking_of
 from archer_ws.llm_gateway.tool_history import repaired
 from archer_ws.llm_gateway.tools import Tool
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, MessageRole
@@ -47,7 +49,7 @@ def chat_payload(
     }
     return {
         "model": model,
-        "messages": _messages(messages),
+        "messages": _messages(messages, model, options),
         **({"tools": [_declared(tool) for tool in tools]} if tools else {}),
         **_format(options),
         "stream": stream,
@@ -101,13 +103,19 @@ def _declared(tool: Tool) -> dict[str, Any]:
     }
 
 
-def _messages(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
+def _messages(messages: Sequence[ChatMessage], model: str, options: ChatOptions) -> list[dict[str, Any]]:
+    messages = repaired(messages)
+    replayed = replayable(messages, options, "ollama", model)
+    # Messages that call stay as they are, wherever neighbours are joined.
+    thinking = {id(messages[place]): thinking_of(kept) for place, kept in replayed.items()}
     told: list[dict[str, Any]] = []
     #: By id, of the calls that came last: their results follow at once.
     names: dict[str, str] = {}
-    for message in alternating(repaired(messages), keeps_names=False):
+    for message in alternating(messages, keeps_names=False):
         entry: dict[str, Any] = {"role": message.role.value, "content": message.content}
         if message.tool_calls:
+            if thinking.get(id(message)):
+                entry["thinking"] = thinking[id(message)]
             names.update((call.call_id, call.name) for call in message.tool_calls)
             entry["tool_calls"] = [
                 {

@@ -78,14 +78,17 @@ class ResponseStreamDecoder:
     Args:
         max_bytes: of one event.
         has_format: whether the answer was asked for in a format, so that a refusal is not part of its text.
+        keeps_native: whether what must be sent again of the answer in its tool loop is kept.
     """
 
-    def __init__(self, max_bytes: int = PROVIDER_DOCUMENT_BYTES, *, has_format: bool = False) -> None:
+    def __init__(
+        self, max_bytes: int = PROVIDER_DOCUMENT_BYTES, *, has_format: bool = False, keeps_native: bool = False
+    ) -> None:
         self.done = False
         self.finish_reason: FinishReason | None = None
         self.fault: Exception | None = None
         self._output = Output(has_format=has_format)
-        self._kept = KeptItems()
+        self._kept = KeptItems() if keeps_native else None
         self._names: dict[str, Any] = {}
         self._fed = self._heard = False
         self._events = EventDecoder(max_bytes)
@@ -103,7 +106,9 @@ class ResponseStreamDecoder:
     @property
     def native(self) -> NativeBlocks | None:
         """What the provider must see again of the answer; None unless it is whole and calls tools."""
-        return self._kept.native(self._output.calls.made) if self.finish_reason == "tool_calls" else None
+        if self._kept is None or self.finish_reason != "tool_calls":
+            return None
+        return self._kept.native(self._output.calls.told)
 
     def feed(self, data: bytes) -> list[StreamChunk]:
         """What `data` completes, in order; nothing more after `done` or a fault."""
@@ -240,7 +245,8 @@ class ResponseStreamDecoder:
             self._output.begin_item(key, item, gathered)
             return
         self._output.end_item(key, item, gathered)
-        self._kept.keep(key, data)
+        if self._kept is not None:
+            self._kept.keep(key, data)
 
     def _take_response(self, response: dict[str, Any], data: bytes, gathered: Gathered, *, status: str) -> None:
         """The response that ends an answer, or is one whole."""
@@ -252,7 +258,7 @@ class ResponseStreamDecoder:
         if status == "failed" or response.get("error"):
             raise ErrorSaid(response.get("error") or response)
         self._output.fill_from(response.get("output"), gathered)
-        if self._output.calls.has_calls:
+        if self._kept is not None:
             self._kept.fill_from(data)
         if status == "incomplete":
             self._conclude(_why_incomplete(response.get("incomplete_details")), gathered)

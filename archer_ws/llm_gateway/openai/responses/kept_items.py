@@ -1,11 +1,12 @@
 """The items of an answer that calls tools, kept as they came: what the model must see again. Pure."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
 
 from archer_ws.core.limits import PROVIDER_PARTS
+from archer_ws.llm_gateway.decoding.tool_calls import AssembledCall
 from archer_ws.llm_gateway.native_turns import NATIVE_BYTES_MAX, NativeBlocks, NativeCall
 
 #: An item: its number, or its id where it has none.
@@ -71,22 +72,18 @@ class KeptItems:
         if len(self._items) < len(output) <= PROVIDER_PARTS and self._bytes < NATIVE_BYTES_MAX:
             self._items = [(place, bytes(item)) for place, item in enumerate(output)]
 
-    def native(self, made: Sequence[tuple[str, str | None, str]]) -> NativeBlocks | None:
-        """What is kept of the answer; None where it is not all there.
-
-        Args:
-            made: its calls, as the assembler has them.
-        """
+    def native(self, told: Iterable[AssembledCall]) -> NativeBlocks | None:
+        """What is kept of the answer, whose calls are `told`; None where it is not all there."""
         items = self._items
         if all(isinstance(key, int) for key, _ in items):
             items = sorted(items, key=lambda entry: entry[0])
         arguments = {call.call_id: call.arguments for call in _calls_in(item for _, item in items)}
         calls: list[NativeCall] = []
-        for call_id, foreign_id, name in made:
-            given = arguments.get(foreign_id)
-            if foreign_id is None or not isinstance(given, str):
+        for call in told:
+            given = arguments.get(call.foreign_id)
+            if call.foreign_id is None or not isinstance(given, str):
                 return None
-            calls.append(NativeCall(call_id, foreign_id, name, given or "{}"))
+            calls.append(NativeCall(call.call_id, call.foreign_id, call.name, given or "{}"))
         return NativeBlocks.of(msgspec.json.encode([msgspec.Raw(item) for _, item in items]), calls)
 
 
