@@ -152,7 +152,7 @@ class Settings(BaseSettings):
     openai_omit: Parameters = Field([], description="Parameters that the server of OPENAI_BASE_URL is never sent")
     openai_api: Annotated[Literal["auto", "chat", "responses"], PrefixedOnly()] = Field(
         "auto",
-        description="Which of OpenAI's APIs asks: auto is Responses for OpenAI's own models from gpt-5.4 on, and chat "
+        description="By which API models are asked: auto is Responses for OpenAI's own from gpt-5.4 on, and chat "
         "completions for all others",
     )
     openai_default_model: str = Field("gpt-4o-mini", description="OpenAI's model when a request names none")
