@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import structlog
+
 from archer_ws.core.exceptions import ArcherError, FieldError, ProviderError, Unsupported
 from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
 from archer_ws.llm_gateway.alternation import alternating
@@ -29,15 +31,22 @@ from archer_ws.llm_gateway.openai.responses import request as responses
 from archer_ws.llm_gateway.openai.responses.decoder import ResponseStreamDecoder
 from archer_ws.llm_gateway.openai.which_api import ApiSetting, as_asked
 from archer_ws.llm_gateway.parameters import accepted_parameters, at_least, tell_dropped
+from archer_ws.llm_gateway.probing import NO_ROUTE
+from archer_ws.llm_gateway.resilience.refused_parameters import REFUSALS
 from archer_ws.llm_gateway.sdk_adapter import SdkAdapter
 from archer_ws.llm_gateway.tool_history import has_calls, repaired, with_fitting_ids
 from archer_ws.llm_gateway.transport.answer import StreamedAnswer
 from archer_ws.llm_gateway.transport.carrier import CarrierName
 from archer_ws.llm_gateway.transport.provider_url import ProviderUrl
+from archer_ws.llm_gateway.transport.sdk import StatusError
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, ModelInfo
+
+log = structlog.get_logger(__name__)
 
 #: Parts of names in OpenAI's list of models that this API does not serve, or serves for something other than chat.
 _NOT_CHAT = ("audio", "codex", "deep-research", "image", "instruct", "-pro", "realtime", "transcribe", "tts")
+#: What to do where a server was asked by an API that it does not have.
+_WITHOUT_RESPONSES = "A server without OpenAI's Responses API is asked by chat completions with ARCHER_OPENAI_API=chat."
 
 
 class OpenAIAdapter(SdkAdapter):
@@ -198,11 +207,27 @@ class OpenAIAdapter(SdkAdapter):
         try:
             return await super()._asked(body, model, options)
         except ProviderError as failure:
-            messages = body.get("messages")
-            whole = None if messages is None else self._demanded.learned(failure.__cause__, messages, model)
-            if whole is None:
+            changed = self._mended(body, failure, model)
+            if changed is None:
                 raise
-        return await super()._asked({**body, "messages": whole}, model, options)
+        return await super()._asked(changed, model, options)
+
+    def _mended(self, body: dict[str, Any], failure: ProviderError, model: str) -> dict[str, Any] | None:
+        """The request with what its refusal says is missing, or too much; None where it says something else."""
+        refusal = failure.__cause__
+        if "messages" in body:
+            whole = self._demanded.learned(refusal, body["messages"], model)
+            return None if whole is None else {**body, "messages": whole}
+        if not isinstance(refusal, StatusError):
+            return None
+        if refusal.status in NO_ROUTE:
+            failure.hint = f"{failure.hint} {_WITHOUT_RESPONSES}"
+        if refusal.status not in REFUSALS or not responses.refuses_reasoning(refusal.body):
+            return None
+        items = responses.without_reasoning(body["input"])
+        if items is not None:
+            log.warning("reasoning_left_out", provider=self.provider_name, model=model)
+        return None if items is None else {**body, "input": items}
 
     def _note_end(self, decoder: Decoder, messages: Sequence[ChatMessage], options: ChatOptions, model: str) -> None:
         if isinstance(decoder, ChatStreamDecoder) and decoder.has_reasoning_content:

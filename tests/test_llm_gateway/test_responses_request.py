@@ -193,6 +193,59 @@ async def test_reasoning_that_was_not_encrypted_is_not_named_by_its_id() -> None
     ]
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"message": "The encrypted content gAAA...DQ== could not be verified.", "code": "invalid_encrypted_content"},
+        {"message": "The encrypted content gAAA...wXBV could not be verified.", "code": None},
+    ],
+)
+async def test_reasoning_that_is_not_known_again_does_not_end_the_loop(said: dict[str, Any]) -> None:
+    # openai/codex#8119, openai/openai-agents-python#2063
+    script = Script()
+    script.reasoning("I look.")
+    script.call("call_1", "now", "{}")
+    refusal = Reply.of_json({"error": {"type": "invalid_request_error", "param": None, **said}}, status=400)
+    turns: list[NativeTurn] = []
+    async with scripted_server(reply(*script.complete()), refusal, OK) as server, adapter_for(server) as adapter:
+        answer = await adapter.chat(QUESTION, options=ChatOptions(tools=(NOW,), on_native_turn=turns.append))
+        (call,) = answer.tool_calls or []
+        called = {"role": "assistant", "tool_calls": [call.model_dump()]}
+        messages = [*QUESTION, *conversation(called, {"role": "tool", "call_id": call.call_id, "content": "noon"})]
+        options = ChatOptions(tools=(NOW,), native_turns={call.call_id: turns[0]})
+        assert (await adapter.chat(messages, options=options)).content == "ok"
+        asked = [[item["type"] for item in exchange.json()["input"]] for exchange in server.exchanges]
+    assert asked[1:] == [
+        ["message", "reasoning", "function_call", "function_call_output"],
+        ["message", "function_call", "function_call_output"],
+    ]
+
+
+async def test_the_same_refusal_of_a_request_without_reasoning_is_told() -> None:
+    refusal = error(400, "The encrypted content could not be verified.", code="invalid_encrypted_content")
+    async with scripted_server(refusal) as server, adapter_for(server) as adapter:
+        with pytest.raises(ProviderError):
+            await adapter.chat(QUESTION)
+        assert len(server.exchanges) == 1
+
+
+@pytest.mark.parametrize("status", [404, 405])
+async def test_a_server_without_this_api_is_told_for_one_with_what_to_set(status: int) -> None:
+    for refusal in (error(status, "Not Found"), Reply([b"404 page not found"], status=status)):
+        async with scripted_server(refusal) as server, adapter_for(server) as adapter:
+            with pytest.raises(ProviderError) as failed:
+                await adapter.chat(QUESTION)
+        assert "ARCHER_OPENAI_API=chat" in (failed.value.hint or "")
+
+
+async def test_a_model_of_this_api_alone_that_was_asked_by_the_other_is_told_for_one() -> None:
+    refusal = error(404, "This model is only supported in v1/responses and not in v1/chat/completions.")
+    async with scripted_server(refusal) as server, openai_api.adapter_for(server) as adapter:
+        with pytest.raises(ProviderError) as failed:
+            await adapter.chat(QUESTION)
+    assert "ARCHER_OPENAI_API=responses" in (failed.value.hint or "")
+
+
 async def test_nothing_is_said_of_tools_that_the_request_does_not_say() -> None:
     assert await sent(ChatOptions(tool_choice="none", parallel_tool_calls=False)) == {**ALWAYS, "input": [ASKED]}
 

@@ -3,6 +3,7 @@
 https://developers.openai.com/api/docs/guides/migrate-to-responses
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import msgspec
 
 from archer_ws.llm_gateway.native_turns import NativeBlocks
 from archer_ws.llm_gateway.openai.request import parameters_of, result_text
+from archer_ws.llm_gateway.resilience.refused_parameters import Said
 from archer_ws.llm_gateway.tools import NamedTool, Tool, ToolCall
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, MessageRole
 
@@ -22,6 +24,7 @@ LEAST_TOKENS = 16
 #: (vercel/ai#7543, NousResearch/hermes-agent#10217).
 _OF_STORED_ITEMS = ("id", "status")
 _ITEMS: msgspec.json.Decoder[list[dict[str, msgspec.Raw]]] = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
+_NOT_VERIFIED = re.compile(r"encrypted content.{0,200}could not be (verified|decrypted)", re.IGNORECASE | re.DOTALL)
 _NO_SUMMARY = msgspec.Raw(b"[]")
 
 
@@ -64,6 +67,19 @@ def input_items(messages: Sequence[ChatMessage], replayed: Mapping[int, NativeBl
             items += _message(message)
             foreign_ids = {}
     return items
+
+
+def without_reasoning(items: Sequence[Any]) -> list[Any] | None:
+    """The `input` without the reasoning that stands in it; None where there is none."""
+    left = [item for item in items if bytes(item.get("encrypted_content", b"null")) == b"null"]
+    return left if len(left) < len(items) else None
+
+
+def refuses_reasoning(body: bytes) -> bool:
+    """Whether an error is about encrypted reasoning that was sent again: another account's, another model's behind the
+    same name, or OpenAI's own mistake (openai/codex#8119)."""
+    said = Said.of(body)
+    return "invalid_encrypted_content" in body.decode("utf-8", "replace") or bool(_NOT_VERIFIED.search(said.text))
 
 
 def tool_fields(options: ChatOptions) -> dict[str, Any]:
