@@ -38,6 +38,9 @@ def response(
         "incomplete_details": None,
         "model": MODEL,
         "output": [*output],
+        "parallel_tool_calls": True,
+        "tool_choice": "auto",
+        "tools": [],
         "usage": usage,
         "store": False,
         **fields,
@@ -140,14 +143,17 @@ class Script:
     def _part(self, part: dict[str, Any], kind: str, text: str) -> None:
         place = {"item_id": self.output[-1]["id"], "output_index": len(self.output) - 1, "content_index": 0}
         self.say("response.content_part.added", **place, part={**part, kind.removeprefix("output_"): ""})
-        self.pieces(kind, text, content_index=0)
+        more: dict[str, Any] = {"logprobs": []} if kind == "output_text" else {}
+        self.pieces(kind, text, content_index=0, **more)
         self.say("response.content_part.done", **place, part=part)
         self.end(content=[part])
 
 
 def text_delta(text: str) -> bytes:
     """A piece of an answer's text, without what stands before it."""
-    return event("response.output_text.delta", item_id="msg_1", output_index=0, content_index=0, delta=text)
+    return event(
+        "response.output_text.delta", item_id="msg_1", output_index=0, content_index=0, delta=text, logprobs=[]
+    )
 
 
 def text_answer(pieces: Iterable[str], **counted: int) -> list[bytes]:

@@ -272,10 +272,10 @@ class ResponseStreamDecoder:
         if reason == "stop":
             output.end_calls(gathered)
         if output.unknown and output.is_silent:
-            kinds = ", ".join(sorted(output.unknown)[:3])
+            kinds = ", ".join(sorted(output.unknown))
             raise Unreadable(f"an answer of nothing but parts that are neither text nor calls ({kinds})")
         if output.unknown:
-            log.warning("answer_parts_left_out", kinds=sorted(output.unknown)[:3])
+            log.warning("answer_parts_left_out", kinds=sorted(output.unknown))
         told = reason_with_calls(reason, has_calls=output.calls.has_calls)
         if output.refusal:
             told = reason_of_refusal(told)

@@ -27,6 +27,8 @@ _PART_KINDS: dict[object, Kind] = {
     "summary_text": "summary",
     "reasoning_text": "reasoning",
 }
+#: So many kinds that are not understood are told of.
+_KINDS_TOLD = 3
 #: Between two messages, or two parts of reasoning: they are paragraphs of their own.
 _BREAK = "\n\n"
 #: Items that say nothing to the reader, and are no surprise.
@@ -135,7 +137,7 @@ class Output:
                 self._call(key, item, gathered)
                 self.end_arguments(key, item.get("arguments"), gathered)
             case kind if kind not in _SILENT_ITEMS:
-                self.unknown.add(str(kind)[:40])
+                self._note_unknown(kind)
 
     def go_on(self, key: Key, arguments: object, gathered: Gathered) -> None:
         """A piece of a call's arguments."""
@@ -203,9 +205,13 @@ class Output:
                 continue
             said = _PART_KINDS.get(part.get("type"))
             if said is None:
-                self.unknown.add(str(part.get("type"))[:40])
+                self._note_unknown(part.get("type"))
             else:
                 self.say_whole(said, key, number, part.get("refusal" if said == "refusal" else "text"), gathered)
+
+    def _note_unknown(self, kind: object) -> None:
+        if len(self.unknown) < _KINDS_TOLD:
+            self.unknown.add(str(kind)[:40])
 
     def _call(self, key: Key, item: dict[str, Any], gathered: Gathered) -> _Call:
         """The call under this number, and what an item says of it that is new."""
