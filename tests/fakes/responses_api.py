@@ -90,7 +90,8 @@ class Script:
         for start in range(0, len(text), size):
             self.say(f"response.{kind}.delta", **place, delta=text[start : start + size], obfuscation="x" * 9)
         whole = {"function_call_arguments": "arguments", "refusal": "refusal"}.get(kind, "text")
-        self.say(f"response.{kind}.done", **place, **{whole: text})
+        named = {"name": self.output[-1]["name"]} if kind == "function_call_arguments" else {}
+        self.say(f"response.{kind}.done", **place, **{whole: text}, **named)
 
     def message(self, text: str, **item: Any) -> None:
         """A message."""

@@ -172,6 +172,15 @@ def test_calls_whose_pieces_come_by_turns_stay_apart() -> None:
     assert made(decoded(*script.complete())) == [("one", '{"x":1}'), ("two", '{"x":1}')]
 
 
+def test_a_call_that_stands_in_the_response_at_the_end_alone_is_made_too() -> None:
+    lost = [
+        each
+        for each in whole_script().complete(**COUNTED)
+        if b'"output_index": 3' not in each  # the second call
+    ]
+    assert _said(decoded(*lost)) == EXPECTED
+
+
 def test_two_messages_are_two_paragraphs() -> None:
     script = Script()
     script.message("I look.")

@@ -73,6 +73,8 @@ class Output:
     _last_text: Key | None = None
     _last_reasoning: Place | None = None
     _calls: dict[Key, _Call] = field(default_factory=dict)
+    #: The providers' ids of all calls, also of those whose numbers others took.
+    _call_ids: list[object] = field(default_factory=list)
     _comments: set[Key] = field(default_factory=set)
     _numbers: dict[str, Key] = field(default_factory=dict)
 
@@ -166,18 +168,26 @@ class Output:
         gathered.add_arguments(self.calls.finish())
 
     def fill_from(self, output: object, gathered: Gathered) -> None:
-        """The items of the response at the answer's end. Of a kind that was heard before nothing is taken from there:
-        a server may count there in another way."""
+        """The items of the response at the answer's end. Of texts of a kind that was heard before nothing is taken from
+        there, since a server may count there in another way; a call is known by its id."""
         items = [item for item in output if isinstance(item, dict)] if isinstance(output, list) else []
         if len(items) > PROVIDER_PARTS:
             raise TooLarge(f"more than {PROVIDER_PARTS} items")
         has_text = any(kind in ("text", "refusal") for kind, _, _ in self._heard)
         has_reasoning = any(kind in ("summary", "reasoning") for kind, _, _ in self._heard)
-        has_calls = bool(self._calls)
-        for key, item in enumerate(items):
-            kind = item.get("type")
-            if not {"message": has_text, "reasoning": has_reasoning, "function_call": has_calls}.get(str(kind), False):
-                self.end_item(key, item, gathered)
+        # One without an id may be any of those at the end.
+        may_miss_calls = all(call.foreign_id for call in self._calls.values())
+        for number, item in enumerate(items):
+            match item.get("type"):
+                case "message" if has_text:
+                    pass
+                case "reasoning" if has_reasoning:
+                    pass
+                case "function_call" if self._calls:
+                    if may_miss_calls and item.get("call_id") not in self._call_ids:
+                        self.end_item(f"output {number}", item, gathered)
+                case _:
+                    self.end_item(number, item, gathered)
 
     def _turn_to(self, place: Place, gathered: Gathered) -> None:
         kind, key, _ = place
@@ -216,7 +226,7 @@ class Output:
     def _call(self, key: Key, item: dict[str, Any], gathered: Gathered) -> _Call:
         """The call under this number, and what an item says of it that is new."""
         call = self._calls.get(key)
-        if call is not None and call.name and item.get("call_id") not in (None, call.foreign_id):
+        if call is not None and call.foreign_id and item.get("call_id") not in (None, call.foreign_id):
             # A server that counts oddly: another call under the same number.
             self._end_call(key, gathered)
             call = None
@@ -226,6 +236,7 @@ class Output:
         foreign_id = None if call.foreign_id else item.get("call_id")
         name = None if call.name else item.get("name")
         if foreign_id or name:
+            self._call_ids += [foreign_id] if foreign_id else []
             call.foreign_id, call.name = call.foreign_id or foreign_id, call.name or name
             gathered.add_arguments(self.calls.add(index=key, foreign_id=foreign_id, name=name))
         return call
