@@ -27,6 +27,7 @@ def options_of(request: ChatRequest, route: Route, **told: Any) -> ChatOptions:
         parallel_tool_calls=request.parallel_tool_calls,
         response_format=request.asked_format,
         reasoning_effort=route.reasoning_effort,
+        extras=request.extras,
         defaulted=route.defaulted,
         **told,
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from archer_ws.core.clock import utc_now
 from archer_ws.core.ids import new_id
 from archer_ws.llm_gateway.decoding.answers import Answer
+from archer_ws.llm_gateway.extras import ExtraName
 from archer_ws.llm_gateway.types import (
     ChatMessage,
     ChatOptions,
@@ -54,6 +55,8 @@ class BaseLLMAdapter(ABC):
     loads_models: bool = False
     #: Whether it says nothing, not even that it is alive, while it makes a tool call.
     is_silent_in_calls: bool = False
+    #: What of OpenAI's further parameters it takes.
+    takes_extras: frozenset[ExtraName] = frozenset()
 
     @abstractmethod
     async def chat(

@@ -15,9 +15,9 @@ family. The figures are the providers' published ones; a quirk is listed where t
   thinking: https://platform.claude.com/docs/en/build-with-claude/effort; before 4.6 its API knew budgets of tokens
   alone, which our levels stand for (anthropic/thinking.py).
 - Anthropic's models refuse `temperature` and `top_p` from version 4.7 on, and refuse both together from 4.1 on. A
-  Claude that is not listed is taken for a newer one. Fable and Mythos refuse forced calls from 5.1 on, and so does
-  Opus 5.5 (https://platform.claude.com/docs/en/models/fable-5-1/migration-guide); up to 4.7 Claude refuses them while
-  it thinks (langchain-ai/langchain-aws#1151).
+  Claude that is not listed is taken for a newer one. Fable and Mythos refuse forced calls from 5.1 on
+  (https://platform.claude.com/docs/en/models/fable-5-1/migration-guide); up to 4.7 Claude refuses them while it thinks
+  (langchain-ai/langchain-aws#1151).
 """
 
 import json
@@ -95,6 +95,12 @@ class ModelFacts(BaseModel):
             "reasoning": bool(self.reasoning_efforts),
         }
         return [name for name, is_so in can.items() if is_so]
+
+    def thinking_at(self, effort: ReasoningEffort | None) -> "ModelFacts":
+        """The same of a model that was asked to think so much: Anthropic's take no sampling parameters then."""
+        if self.thinking is None or effort in (None, "none"):
+            return self
+        return self.without(frozenset({"temperature", "top_p"}))
 
     def without(self, parameters: frozenset[Parameter]) -> "ModelFacts":
         """The same of a model whose server refuses these parameters, too."""

@@ -16,6 +16,9 @@ import msgspec
 NATIVE_BYTES_MAX = 1024 * 1024
 #: A whole number beyond this is not the same in a client that has binary64 alone (RFC 8259 section 6).
 _EXACT_MAX = 2**53
+#: Arguments with more values than this in so much of their text are compared as text: with a million, reading and
+#: writing them would hold the event loop for 0.1 s.
+_VALUES_MAX, _LOOKED_AT_CHARS = 10_000, 64 * 1024
 
 
 class NativeCall(NamedTuple):
@@ -96,8 +99,10 @@ def call_hash(name: str, arguments: str) -> bytes:
 def json_value(arguments: str) -> object:
     """Arguments to be compared: whole numbers are numbers without a fraction, as in a client that has one kind alone.
 
-    The text itself where it is no JSON, or nested too deeply to be read.
+    The text itself where it is no JSON, nested too deeply to be read, or has so many values that it takes long.
     """
+    if arguments.count(",", 0, _LOOKED_AT_CHARS) > _VALUES_MAX:
+        return [arguments]
     try:
         return _VALUE.decode(arguments)
     except (msgspec.DecodeError, ValueError, RecursionError):

@@ -19,14 +19,23 @@ from archer_ws.llm_gateway.catalog import Catalog, ModelFacts, Parameter
 from archer_ws.llm_gateway.decoding.answers import Decoder
 from archer_ws.llm_gateway.decoding.error_bodies import said_error
 from archer_ws.llm_gateway.decoding.model_lists import entries_in
+from archer_ws.llm_gateway.extras import ALL_EXTRAS, ExtraName
 from archer_ws.llm_gateway.failures import ProviderIdentity
 from archer_ws.llm_gateway.native_replay import is_kept, replayable
 from archer_ws.llm_gateway.openai.client import OPENAI_URL, OpenAIClient, is_openai
 from archer_ws.llm_gateway.openai.decoder import ChatStreamDecoder
 from archer_ws.llm_gateway.openai.demanded_fields import DemandedFields
 from archer_ws.llm_gateway.openai.failures import failure_from_error, openai_identity
+from archer_ws.llm_gateway.openai.logprobs import LogprobsDecoder
 from archer_ws.llm_gateway.openai.native import Replayed
-from archer_ws.llm_gateway.openai.request import chat_messages, fitting_ids, format_fields, tool_fields
+from archer_ws.llm_gateway.openai.request import (
+    chat_messages,
+    effort_fields,
+    extra_fields,
+    fitting_ids,
+    format_fields,
+    tool_fields,
+)
 from archer_ws.llm_gateway.openai.responses import request as responses
 from archer_ws.llm_gateway.openai.responses.decoder import ResponseStreamDecoder
 from archer_ws.llm_gateway.openai.which_api import ApiSetting, as_asked
@@ -68,6 +77,7 @@ class OpenAIAdapter(SdkAdapter):
         api: by which of OpenAI's APIs it is asked; see openai/which_api.py.
     """
 
+    takes_extras: frozenset[ExtraName] = ALL_EXTRAS
     _id_prefix = "chatcmpl"
     _client: OpenAIClient
 
@@ -156,6 +166,8 @@ class OpenAIAdapter(SdkAdapter):
             ),
             **tool_fields(options),
             **format_fields(options),
+            **self._effort_fields(options, model),
+            **extra_fields(options.extras),
             **self._stream_fields,
         }
         if max_tokens is not None and "max_tokens" in facts.refuses:
@@ -197,6 +209,10 @@ class OpenAIAdapter(SdkAdapter):
         has_format = options.response_format is not None
         if "input" in body:
             return ResponseStreamDecoder(self._document_bytes, has_format=has_format, keeps_native=is_kept(options))
+        if options.on_logprobs is not None:
+            return LogprobsDecoder(
+                options.on_logprobs, self._document_bytes, has_format=has_format, keeps_native=is_kept(options)
+            )
         return ChatStreamDecoder(self._document_bytes, has_format=has_format, keeps_native=is_kept(options))
 
     def _facts(self, model: str) -> ModelFacts:
@@ -233,6 +249,10 @@ class OpenAIAdapter(SdkAdapter):
         if isinstance(decoder, ChatStreamDecoder) and decoder.has_reasoning_content:
             self._demanded.note_reasoning(model)
         super()._note_end(decoder, messages, options, model)
+
+    def _effort_fields(self, options: ChatOptions, model: str) -> dict[str, Any]:
+        """How the server is told how much to think."""
+        return effort_fields(options)
 
     def _failure(
         self,

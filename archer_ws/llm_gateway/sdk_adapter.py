@@ -250,7 +250,9 @@ class SdkAdapter(BaseLLMAdapter):
 
     async def _asked(self, body: dict[str, Any], model: str, options: ChatOptions) -> StreamedAnswer:
         """The answer to a request, or to as much of it as the server takes."""
-        request = FittedRequest(self._refused, model, body, options.defaulted, demands_bound=self._demands_bound)
+        # Thinking that nobody asked for is ours, too: another server may not know the field.
+        defaulted = options.defaulted | ({"thinking"} if options.reasoning_effort is None else frozenset())
+        request = FittedRequest(self._refused, model, body, defaulted, demands_bound=self._demands_bound)
         send = partial(self._client.stream_chat, principal=options.principal)
         try:
             return await ask_fitted(request, send, partial(self._told, model=model), self.provider_name)

@@ -1,7 +1,7 @@
 """What a stream does for one chat request: its place in the session, its provider's slot, its messages, its answer."""
 
 import json
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from functools import cached_property
 from hashlib import blake2b
 from typing import TYPE_CHECKING
@@ -24,6 +24,7 @@ from archer_ws.llm_gateway.types import (
 )
 from archer_ws.sessions.format_judge import FormatJudge, Judgement
 from archer_ws.sessions.history import NO_HISTORY, estimate_tokens, request_tokens
+from archer_ws.sessions.native_cache import NativeTurnCache
 from archer_ws.sessions.results import check_place
 from archer_ws.sessions.settling import Settling
 from archer_ws.sessions.storage.store import SessionStore
@@ -85,6 +86,7 @@ class Turn:
         predecessors: the session's streams that this one interrupts and waits for.
         slot: the right to call the provider; released by the manager.
         settling: stores the answer, also where that takes longer than the stream.
+        native: keeps what providers must see again, where no session does.
         judge: tells whether the answer has the form that was asked for.
     """
 
@@ -101,6 +103,7 @@ class Turn:
         orchestrator: Orchestrator,
         store: SessionStore,
         settling: Settling,
+        native: NativeTurnCache,
         judge: FormatJudge,
     ) -> None:
         self._request = request
@@ -113,7 +116,10 @@ class Turn:
         self._orchestrator = orchestrator
         self._store = store
         self._settling = settling
+        self._native_cache = native
         self._judge = judge
+        if request.extras.top_logprobs is not None:
+            stream.keep_logprobs()
         #: The stored messages of a turn that is asked again; a request with messages has none.
         self._again: list[ChatMessage] = []
         self._first_stored: str | None = None
@@ -207,13 +213,15 @@ class Turn:
 
     def _run(self) -> AsyncGenerator[StreamChunk, None]:
         self._stream.history_dropped = self._history.dropped or None
+        logprobs = self._stream.logprobs
         options = options_of(
             self._request,
             self._route,
             principal=self._principal,
-            native_turns=self._history.native_turns,
+            native_turns=self._kept_turns(),
             on_progress=self._stream.progress,
             on_native_turn=self._keep_native,
+            on_logprobs=logprobs and logprobs.add,
         )
         before = [*self._history.messages, *self._again] if self._again else self._history.messages
         messages = conversation(self._request, before)
@@ -246,8 +254,18 @@ class Turn:
             )
         )
 
+    def _kept_turns(self) -> Mapping[str, NativeTurn]:
+        """What is kept of the answers that the turn goes on with."""
+        if self._request.session_id is not None:
+            return self._history.native_turns
+        route = self._route
+        return self._native_cache.of_loop(self._principal, route.provider, route.model, self._request.messages)
+
     def _keep_native(self, turn: NativeTurn) -> None:
-        self._native = turn
+        if self._request.session_id is None:
+            self._native_cache.put(self._principal, turn)
+        else:
+            self._native = turn
 
     async def _take_history(self, limit_tokens: int | None) -> None:
         """Choose what of the session goes before the turn: what the model's context holds, and the limit allows."""

@@ -213,9 +213,8 @@ async def test_what_another_server_s_model_can_is_its_own_to_say() -> None:
 def test_the_list_says_which_models_take_tools() -> None:
     listed = ("gpt-4o-2024-08-06", "gpt-5.4", "chatgpt-4o-latest", "gpt-5-new")
     names = json.dumps({"data": [{"id": name} for name in listed]}).encode()
-    capabilities = [model.capabilities for model in hosted()._models(names)]
-    assert ["tools" in (known or ()) for known in capabilities[:3]] == [True, True, False]
-    assert capabilities[3] is None
+    known = [model.capabilities for model in hosted()._models(names)]
+    assert known == [["tools", "json_schema"], ["tools", "json_schema", "reasoning"], [], None]
 
 
 @pytest.mark.parametrize("name", ["parallel_tool_calls", "tool_choice", "tools"])

@@ -8,6 +8,7 @@ import pytest
 from archer_ws.core.exceptions import InvalidParams, ProviderError, Unsupported
 from archer_ws.llm_gateway.base import Timeouts
 from archer_ws.llm_gateway.catalog import UNKNOWN_MODEL, load_catalog
+from archer_ws.llm_gateway.extras import Extras
 from archer_ws.llm_gateway.formats import ResponseFormat
 from archer_ws.llm_gateway.native_turns import NativeTurn
 from archer_ws.llm_gateway.openai.which_api import as_asked
@@ -448,6 +449,29 @@ def test_the_owner_s_word_comes_before_the_catalog_s() -> None:
         (as_asked(by_chat, "chat", is_hosted=True).api, as_asked(unknown, "auto", is_hosted=True).api),
         (as_asked(unknown, "responses", is_hosted=True).api, as_asked(unknown, "responses", is_hosted=False).api),
     ] == [("responses", "chat"), ("chat", "chat"), ("responses", "responses")]
+
+
+def test_an_effort_that_this_api_alone_has_is_none_of_the_other_s() -> None:
+    # BerriAI/litellm-docs#1173
+    assert "max" in (hosted().reasoning_efforts("gpt-6-astra") or ())
+    assert "max" not in (hosted(api="chat").reasoning_efforts("gpt-6-astra") or ())
+
+
+@pytest.mark.parametrize("extra", ["presence_penalty", "frequency_penalty", "logprobs"])
+def test_penalties_and_probabilities_are_refused_where_the_api_has_none(
+    make_settings: MakeSettings, extra: str
+) -> None:
+    router = LLMRouter(make_settings(openai_api_key="sk-test"))
+    named: dict[str, Any] = {"top_logprobs": 1} if extra == "logprobs" else {extra: 1.0}
+    for model, is_refused in (("gpt-5.4", True), ("gpt-4o", False)):
+        asked = {"messages": [{"role": "user", "content": "x"}], "model": model}
+        request = ChatRequest.model_validate(asked).with_extras(Extras(**named))
+        if not is_refused:
+            assert router.resolve(request).model == model
+            continue
+        with pytest.raises(Unsupported, match="Responses API") as refused:
+            router.resolve(request)
+        assert [each.path for each in refused.value.errors or ()] == [extra]
 
 
 @pytest.mark.parametrize("model", ["gpt-5.4", "gpt-6-astra", "gpt-6.1-terra-2026-10-01", "chatgpt-4o-latest"])

@@ -53,7 +53,7 @@ class _Block:
         for name, pieces in self.pieces.items():
             if name != "input":
                 block[name] = str(block.get(name) or "") + whole_text("".join(pieces))
-        if "input" in block or "input" in self.pieces:
+        if "input" in self.pieces or "input" in block or block.get("type") == "tool_use":
             block["input"] = msgspec.Raw(self.arguments.encode())
         if self.citations:
             block["citations"] = [*(block.get("citations") or ()), *self.citations]

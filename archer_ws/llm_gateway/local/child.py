@@ -151,6 +151,7 @@ def _announcement(server: Any, configuration: Configuration) -> dict[str, object
         "address": address,
         "context_window": min(slot["n_ctx"] for slot in told["/slots"]),
         "knows_tools": told["/props"].get("chat_template_caps", {}).get("supports_tools", False),
+        "knows_thinking": "enable_thinking" in told["/props"].get("chat_template", ""),
     }
 
 

@@ -145,9 +145,7 @@ class OllamaStreamDecoder:
             failure = unreadable(self._identity, str(error))
         chunks = [_chunk_of(kind, "".join(parts)) for kind, parts in runs]
         self._has_text = self._has_text or bool(chunks)
-        if self._kept is not None:
-            for chunk in chunks:
-                self._kept.add(chunk)
+        self._keep_native(chunks)
         if is_alive and not chunks and failure is None:
             chunks.append(StreamChunk(content=""))
         if self.done and failure is None:
@@ -160,6 +158,11 @@ class OllamaStreamDecoder:
         yield from chunks
         if failure is not None:
             raise failure
+
+    def _keep_native(self, chunks: list[StreamChunk]) -> None:
+        if self._kept is not None:
+            for chunk in chunks:
+                self._kept.add(chunk)
 
     def _objects(self, line: bytes) -> list[dict[str, Any]]:
         """The line's JSON objects: mostly one, and none in a line of a proxy's framing."""

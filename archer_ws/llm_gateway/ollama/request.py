@@ -15,7 +15,7 @@ from archer_ws.llm_gateway.native_replay import replayable
 from archer_ws.llm_gateway.ollama.native import thinking_of
 from archer_ws.llm_gateway.tool_history import repaired
 from archer_ws.llm_gateway.tools import Tool
-from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, MessageRole
+from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, MessageRole, ReasoningEffort
 
 
 def chat_payload(
@@ -45,6 +45,8 @@ def chat_payload(
         "num_predict": max_tokens,
         "top_p": options.top_p,
         "seed": options.seed,
+        "presence_penalty": options.extras.presence_penalty,
+        "frequency_penalty": options.extras.frequency_penalty,
         "stop": list(options.stop) or None,
     }
     return {
@@ -65,6 +67,15 @@ def _format(options: ChatOptions) -> dict[str, Any]:
     if asked is None:
         return {}
     return {"format": asked.json_schema.schema_ if asked.json_schema else "json"}
+
+
+def think_field(effort: ReasoningEffort, *, in_levels: bool) -> dict[str, Any]:
+    """How much the model is to think; without it, models that can think do.
+
+    Args:
+        in_levels: whether it is told so by a word, and not by yes or no.
+    """
+    return {"think": effort if in_levels else effort != "none"}
 
 
 def offered_tools(options: ChatOptions) -> tuple[Tool, ...]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+from archer_ws.llm_gateway.extras import NO_EXTRAS, Extras
 from archer_ws.llm_gateway.openai.native import Replayed
 from archer_ws.llm_gateway.tools import NamedTool, Tool, ToolCall, ToolChoice
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, MessageRole
@@ -53,6 +54,25 @@ def format_fields(options: ChatOptions) -> dict[str, Any]:
     if options.response_format is None:
         return {}
     return {"response_format": options.response_format.model_dump(by_alias=True, exclude_none=True)}
+
+
+def effort_fields(options: ChatOptions) -> dict[str, Any]:
+    """`reasoning_effort`, where the request names one."""
+    return {} if options.reasoning_effort is None else {"reasoning_effort": options.reasoning_effort}
+
+
+def extra_fields(extras: Extras) -> dict[str, Any]:
+    """Penalties, and whether tokens' probabilities are told; nothing of what the request does not name."""
+    if extras is NO_EXTRAS:
+        return {}
+    named = {
+        "presence_penalty": extras.presence_penalty,
+        "frequency_penalty": extras.frequency_penalty,
+        "logprobs": None if extras.top_logprobs is None else True,
+        # 0 is the API's own default, and some servers take no 0.
+        "top_logprobs": extras.top_logprobs or None,
+    }
+    return {name: value for name, value in named.items() if value is not None}
 
 
 def functions(tools: Sequence[Tool]) -> list[dict[str, Any]]:

@@ -12,9 +12,6 @@ from archer_ws.llm_gateway.transport.sdk import StatusError
 
 log = structlog.get_logger(__name__)
 
-#: Fields of the Responses API whose names say nothing to those who asked for them.
-_OUR_NAMES = {"max_output_tokens": "max_tokens", "text": "response_format", "reasoning": "reasoning_effort"}
-
 
 async def ask_fitted(
     request: FittedRequest,
@@ -54,7 +51,6 @@ async def ask_fitted(
 def _naming(failure: ArcherError, parameter: str | None) -> ArcherError:
     """The failure, saying which of the request's parameters it is about."""
     if parameter is not None:
-        parameter = _OUR_NAMES.get(parameter, parameter)
         failure.errors = (FieldError(path=parameter, message="the provider refuses it"),)
         if parameter not in failure.message:
             failure.message += f": it refuses {parameter}"

@@ -35,8 +35,16 @@ _NO_PARAMETERS = frozenset({"model", "messages", "input", "stream", "system", "s
 #: What a client can ask for, as it stands in a body.
 _ASKABLE = frozenset(
     {"temperature", "top_p", "stop", "stop_sequences", "seed", *BOUNDS}
-    | {"tools", "tool_choice", "parallel_tool_calls", "response_format", "text"}
+    | {"tools", "tool_choice", "parallel_tool_calls", "response_format", "output_config", "text"}
+    | {"reasoning_effort", "thinking", "presence_penalty", "frequency_penalty", "logprobs", "top_logprobs"}
 )
+#: Fields of a body whose names say nothing to those who asked for them.
+_OUR_NAMES = {
+    "thinking": "reasoning_effort",
+    "reasoning": "reasoning_effort",
+    "text": "response_format",
+    "max_output_tokens": "max_tokens",
+}
 #: An error is short; what is longer repeats the request.
 _MAX_BODY_BYTES = 64 * 1024
 _MAX_DEPTH = 12
@@ -200,9 +208,12 @@ class FittedRequest:
         return {name: other}
 
     def refused_of_the_clients(self, refusal: bytes) -> str | None:
-        """Which of the parameters that the client asked for a refusal has for its field."""
+        """Which of the parameters that the client asked for, in our names, a refusal has for its field."""
         names = Said.of(refusal).names
-        return next((name for name in self.body if name in names and name in self._askable - self._ours), None)
+        found = next((name for name in self.body if name in names and name in self._askable - self._ours), None)
+        if found == "output_config":
+            return "reasoning_effort" if "effort" in self.body[found] else "response_format"
+        return None if found is None else _OUR_NAMES.get(found, found)
 
     def taken(self) -> list[str]:
         """The server took `body`: remember what it had to do without, which is returned where it is new."""

@@ -76,12 +76,15 @@ class Entry:
         """Whether it is an answer that the model declined to give."""
         return self.refusal is not None
 
-    def forget_native(self) -> int:
-        """Keep its native turn no longer; how many bytes less it takes by that."""
-        size = self.native.size if self.native is not None else 0
+    @property
+    def native_size(self) -> int:
+        """What its native turn takes in memory, in bytes."""
+        return self.native.size if self.native is not None else 0
+
+    def forget_native(self) -> None:
+        """Keep its native turn no longer."""
+        self.size -= self.native_size
         self.native = None
-        self.size -= size
-        return size
 
     def as_stored(self) -> StoredMessage:
         """The message as clients see it."""
@@ -200,15 +203,21 @@ class Conversation:
         behind = self.messages[position + 1 : position + 2]
         return any(entry.chat.role is MessageRole.ASSISTANT and entry.stream_id == stream_id for entry in behind)
 
-    def forget_native(self) -> int:
-        """Forget the native turns outside the current tool loop, which no provider sees again; how many bytes less the
-        messages take by that."""
+    def past_native(self, kept: int, turn: Sequence[Entry]) -> list[Entry]:
+        """Which of the first `kept` messages have a native turn that no provider sees again once the turn stands behind
+        them, since it is of an earlier tool loop."""
         if not self.native:
-            return 0
-        current = {id(turn) for turn in native_turns(self.messages).values()}
-        past = [entry for entry in self.native if id(entry.native) not in current]
-        self.native = [entry for entry in self.native if id(entry.native) in current]
-        return sum(entry.forget_native() for entry in past)
+            return []
+        messages = [*self.messages[:kept], *turn]
+        current = {id(native) for native in native_turns(messages).values()}
+        return [entry for entry in messages if entry.native is not None and id(entry.native) not in current]
+
+    def forget_native(self, past: Sequence[Entry]) -> None:
+        """Keep the native turns of these messages no longer."""
+        for entry in past:
+            entry.forget_native()
+        if past:
+            self.native = [entry for entry in self.native if entry.native is not None]
 
     def replace_end(self, position: int, turn: Sequence[Entry]) -> None:
         """Put a turn in the place of whatever stands at `position` and behind it."""

@@ -185,11 +185,13 @@ class MemoryStore:
         check_open(messages, conversation.messages if replace_from is None else conversation.messages[:kept])
         now = utc_now()
         turn = [Entry.of(message, stream_id, "completed", now) for message in messages]
-        change = _size(turn) - _size(conversation.messages[kept:])
+        past = conversation.past_native(kept, turn)
+        change = _size(turn) - _size(conversation.messages[kept:]) - sum(entry.native_size for entry in past)
         self._check_room(principal, change)
         conversation.replace_end(kept, turn)
         conversation.updated_at = now
-        self._sizes.take(principal, change - conversation.forget_native())
+        conversation.forget_native(past)
+        self._sizes.take(principal, change)
         return [entry.as_stored() for entry in conversation.messages[begin:]]
 
     async def append_answer(
