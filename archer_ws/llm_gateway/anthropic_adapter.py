@@ -100,7 +100,7 @@ class AnthropicAdapter(SdkAdapter):
         )
         return {**body, "stream": True}
 
-    def _decoder(self, options: ChatOptions) -> MessageStreamDecoder:
+    def _decoder(self, options: ChatOptions, body: Mapping[str, Any]) -> MessageStreamDecoder:
         return MessageStreamDecoder(self._document_bytes, keeps_native=is_kept(options))
 
     def _failure(

@@ -7,7 +7,8 @@ family. The figures are the providers' published ones; a quirk is listed where t
 - The embedded model, with general defaults, repeats itself until it is cut off. It gets its authors' temperature and
   top_p (https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct), and penalties on tokens and phrases that came
   before: DRY without breaks at line ends, since its circles are lists (tests/benchmarks/demo_model.py shows them).
-- OpenAI's from gpt-5.4 on take tools by its Responses API alone: chat completions answer 400 where they may reason.
+- OpenAI's from gpt-5.4 on take tools by its Responses API alone: chat completions answer 400 where they may reason
+  (openai/which_api.py).
 - How much a model can be asked to think: OpenAI's tell it themselves in the error for another value
   (https://developers.openai.com/api/docs/guides/reasoning; gpt-6-astra takes `max` by the Responses API alone,
   BerriAI/litellm-docs#1173, which is taken to hold for its kin). Anthropic's levels, and which models can't stop
@@ -63,6 +64,8 @@ class ModelFacts(BaseModel):
     default_max_tokens: int | None = None
     #: Whether it takes tools by the API that it is asked by; None where that is not known.
     tools: bool | None = None
+    #: The API that its provider itself is to be asked by, where it has several (OpenAI's alone).
+    api: Literal["chat", "responses"] = "chat"
     #: Whether its answer can be held to a JSON Schema; None where that is not known.
     json_schema: bool | None = None
     #: How much it can be asked to think, the least first, with `none` where it can think nothing; empty where it can't

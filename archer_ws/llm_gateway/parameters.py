@@ -51,6 +51,13 @@ def accepted_parameters(
     return {name: value for name, value in named.items() if name not in refused}
 
 
+def at_least(least: int, value: int, name: str, *, provider: str, model: str, options: ChatOptions) -> int:
+    """A parameter's value, or the least that its API takes, with a logged warning where the request asked for less."""
+    if value < least and name not in options.defaulted:
+        log.warning("parameter_raised", provider=provider, model=model, parameter=name, to=least)
+    return max(value, least)
+
+
 def tell_dropped(name: str, *, provider: str, model: str, options: ChatOptions) -> None:
     """Log that a parameter is left out, unless nobody asked for it."""
     if name not in options.defaulted:
@@ -73,6 +80,9 @@ def check_extras(
     for name in extras.named():
         if name not in taken:
             raise _not_taken(name, f"{provider} has no such parameter", "Leave it out, or use openai.", provider)
+        if facts.api == "responses":
+            what = f"{model} is asked by OpenAI's Responses API, which has no such parameter"
+            raise _not_taken(name, what, "Leave it out, or choose another model.", provider)
         # OpenAI's models take none of them while they reason.
         if facts.reasoning_efforts and ("none" not in facts.reasoning_efforts or effort not in (None, "none")):
             hint = "Leave it out, or choose a model that does not reason."

@@ -21,6 +21,8 @@ from archer_ws.llm_gateway.efforts import effective_effort
 from archer_ws.llm_gateway.extras import NO_EXTRAS
 from archer_ws.llm_gateway.local_adapter import LocalAdapter
 from archer_ws.llm_gateway.ollama_adapter import OllamaAdapter
+from archer_ws.llm_gateway.openai.client import OPENAI_URL, is_openai
+from archer_ws.llm_gateway.openai.which_api import as_asked
 from archer_ws.llm_gateway.openai_adapter import OpenAIAdapter
 from archer_ws.llm_gateway.parameters import SAMPLING_PARAMETERS, check_extras, left_out
 from archer_ws.llm_gateway.probing import told_apart, unavailable
@@ -157,7 +159,7 @@ class LLMRouter:
 
     def _facts(self, provider: str, model: str) -> ModelFacts:
         facts = self._catalog.facts(provider, model)
-        return facts.without(self._openai_omits) if provider == "openai" else facts
+        return self._openai_facts(facts) if provider == "openai" else facts
 
     def _default(self, setting: str, of_model: Any) -> Any:
         """What the owner set; else what the model's authors advise; else the setting's own default."""
@@ -321,6 +323,11 @@ class LLMRouter:
             carrier=settings.provider_transport,
         )
 
+    def _openai_facts(self, facts: ModelFacts) -> ModelFacts:
+        """What holds of a model as OpenAI's adapter asks it."""
+        is_hosted = is_openai(self.settings.openai_base_url or OPENAI_URL)
+        return as_asked(facts.without(self._openai_omits), self.settings.openai_api, is_hosted=is_hosted)
+
     def _make_openai(self) -> BaseLLMAdapter:
         settings = self.settings
         return OpenAIAdapter(
@@ -332,6 +339,7 @@ class LLMRouter:
             carrier=settings.provider_transport,
             catalog=self._catalog,
             omits=self._openai_omits,
+            api=settings.openai_api,
             listed_model=settings.configured_model_for("openai"),
         )
 

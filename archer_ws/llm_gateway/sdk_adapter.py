@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Protocol
 from archer_ws.core.exceptions import ArcherError, ProviderError, UpstreamTruncated
 from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
-from archer_ws.llm_gateway.catalog import Catalog
+from archer_ws.llm_gateway.catalog import Catalog, ModelFacts
 from archer_ws.llm_gateway.decoding.answers import BrokenOff, Decoder, ErrorSaid, TooLarge, Unreadable, folded
 from archer_ws.llm_gateway.decoding.error_bodies import decoded_error
 from archer_ws.llm_gateway.failures import ProviderIdentity, unreadable
@@ -125,8 +125,8 @@ class SdkAdapter(BaseLLMAdapter):
         """
 
     @abstractmethod
-    def _decoder(self, options: ChatOptions) -> Decoder:
-        """Decodes one answer to a request with these options."""
+    def _decoder(self, options: ChatOptions, body: Mapping[str, Any]) -> Decoder:
+        """Decodes one answer to a request with these options and this body."""
 
     @abstractmethod
     def _failure(
@@ -164,7 +164,7 @@ class SdkAdapter(BaseLLMAdapter):
         return self._catalog.facts(self.provider_name, model).context_window
 
     def reasoning_efforts(self, model: str) -> Sequence[ReasoningEffort] | None:
-        return self._catalog.facts(self.provider_name, model).reasoning_efforts
+        return self._facts(model).reasoning_efforts
 
     async def chat(
         self,
@@ -178,7 +178,7 @@ class SdkAdapter(BaseLLMAdapter):
         """See `BaseLLMAdapter.chat`; a stream inside, so that a cancel is noticed, and there is one way to read."""
         options = options or ChatOptions()
         body = self._body(messages, model or self.default_model, temperature, max_tokens, options)
-        decoder = self._decoder(options)
+        decoder = self._decoder(options, body)
         stream = self._stream(body, options, decoder, messages)
         chunks: list[StreamChunk] = []
         size = 0
@@ -210,7 +210,7 @@ class SdkAdapter(BaseLLMAdapter):
     ) -> AsyncGenerator[StreamChunk, None]:
         options = options or ChatOptions()
         body = self._body(messages, model or self.default_model, temperature, max_tokens, options)
-        return self._stream(body, options, self._decoder(options), messages)
+        return self._stream(body, options, self._decoder(options, body), messages)
 
     async def _stream(
         self, body: dict[str, Any], options: ChatOptions, decoder: Decoder, messages: Sequence[ChatMessage]
@@ -293,7 +293,7 @@ class SdkAdapter(BaseLLMAdapter):
 
     def _model(self, name: str, *, title: str | None = None, context_window: int | None = None) -> ModelInfo:
         """A model of a list; what the list does not say of it, the catalog may know."""
-        facts = self._catalog.facts(self.provider_name, name)
+        facts = self._facts(name)
         # Another server's model of that name is another model, or stands behind another API.
         capabilities = facts.capabilities if self._is_hosted else None
         efforts = self.reasoning_efforts(name)
@@ -305,6 +305,10 @@ class SdkAdapter(BaseLLMAdapter):
             capabilities=capabilities,
             reasoning_efforts=None if efforts is None else [*efforts],
         )
+
+    def _facts(self, model: str) -> ModelFacts:
+        """What is known of a model, as it is asked."""
+        return self._catalog.facts(self.provider_name, model)
 
     def _told(self, error: Exception, model: str | None = None) -> ArcherError:
         """A decoder's fault, or one of FORESEEN, as ours."""

@@ -17,16 +17,20 @@ from archer_ws.llm_gateway.router import LLMRouter
 from archer_ws.llm_gateway.sdk_adapter import SdkAdapter
 from archer_ws.llm_gateway.types import ChatRequest, ReasoningEffort
 
-#: By name: what OpenAI's models take by chat completions; "-" for none at all, "?" where that is not known.
+#: By name: what OpenAI's models take by the API that they are asked by; "-" for none at all, "?" where that is not
+#: known.
 OPENAI = {
     r"(chatgpt-|gpt-3|gpt-4).*|gpt-5-chat-latest": "-",
     r"o1|o3|o3-mini|o3-new|o4-mini|o4-new": "low medium high",
     r"gpt-5|gpt-5-mini|gpt-5-nano": "minimal low medium high",
     r"gpt-5\.1": "none low medium high",
-    r"gpt-5\.[245].*|gpt-5\.6-.*|gpt-6-(sol|luna)|gpt-6\.1-terra": "none low medium high xhigh",
-    r"gpt-6-astra": "low medium high xhigh",
-    r"o1-new|gpt-5new|gpt-6new": "?",
+    r"gpt-5\.2|gpt-5\.4|gpt-5\.4-(mini|nano)|gpt-5\.5": "none low medium high xhigh",
+    r"gpt-5\.6-.*|gpt-6-(sol|luna)|gpt-6\.1-terra": "none low medium high xhigh max",
+    r"gpt-6-astra": "low medium high xhigh max",
+    r"o1-new|gpt-5new|gpt-5\.[4-9]new|gpt-6new": "?",
 }
+#: Those of them that are asked by the Responses API.
+BY_RESPONSES = r"gpt-5\.[4-9].*|gpt-6.*"
 #: By name: how Anthropic's models are asked, what they take, and how they are told not to think.
 ANTHROPIC = {
     r"claude-3-(opus|5|new).*": ("", "-", ""),
@@ -67,6 +71,8 @@ def lowered(asked: str, has: str) -> str | None:
 
 
 def expected_openai(model: str, asked: str | None) -> dict[str, Any] | None:
+    if re.fullmatch(BY_RESPONSES, model):
+        return expected_responses(model, asked)
     body: dict[str, Any] = {
         "model": model,
         "messages": HELLO,
@@ -77,6 +83,21 @@ def expected_openai(model: str, asked: str | None) -> dict[str, Any] | None:
         return body
     told = lowered(asked, row(OPENAI, model))
     return None if told is None else {**body, "reasoning_effort": told}
+
+
+def expected_responses(model: str, asked: str | None) -> dict[str, Any] | None:
+    told = None if asked is None else lowered(asked, row(OPENAI, model))
+    if told is None and asked is not None:
+        return None
+    reasoning = {} if told is None else {"effort": told}
+    return {
+        "model": model,
+        "input": [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Hi"}]}],
+        "reasoning": reasoning if told == "none" else {**reasoning, "summary": "auto"},
+        "store": False,
+        "include": ["reasoning.encrypted_content"],
+        "stream": True,
+    }
 
 
 def expected_anthropic(model: str, asked: str | None, bound: int) -> dict[str, Any] | None:
