@@ -25,7 +25,7 @@ _TEXTS = re.compile(
 _MARK = "@"
 #: Where an event's last field is text that means nothing: OpenAI makes its events equally long with it, so that their
 #: lengths tell nothing (`obfuscation` in https://platform.openai.com/docs/api-reference/chat-streaming).
-_PADDING = re.compile(rb',"obfuscation":"()\w*"\}$')
+_PADDING = re.compile(rb', *"obfuscation" *: *"()\w*"\}$')
 #: So many events in a row are looked at though none that follows is like them: where all differ, each would cost that.
 _MOST_GUESSES = 8
 #: Longer events have much text each, in bytes: it costs little then.
@@ -116,13 +116,13 @@ class AlikeEvents:
         if not self._guesses or len(body) > _LONGEST:
             return
         self._guesses -= 1
-        texts = list(_TEXTS.finditer(body))
-        piece = self._piece_in(body) if len(texts) == 1 else None
-        if piece is None:
+        found = _TEXTS.search(body)
+        piece = self._piece_in(body) if found is not None else None
+        if found is None or piece is None:
             return
         subject, _ = piece
-        before, after = body[: texts[0].start(1) + 1], body[texts[0].end(1) - 1 :]
-        # Whether it is this text that is read, and nothing of it matters but that it is one.
+        before, after = body[: found.start(1) + 1], body[found.end(1) - 1 :]
+        # Whether it is this text that is read.
         if self._piece_in(b"%b%b%b" % (before, _MARK.encode(), after)) != (subject, _MARK):
             return
         self.subject, self.body = subject, body
