@@ -10,6 +10,7 @@ import msgspec
 import structlog
 
 from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES, PROVIDER_PARTS
+from archer_ws.llm_gateway.anthropic.native import KeptContent
 from archer_ws.llm_gateway.anthropic.plain_event import PLAIN_EVENT, piece_in
 from archer_ws.llm_gateway.anthropic.tool_use import CalledTools
 from archer_ws.llm_gateway.anthropic.usage import usage_of
@@ -29,6 +30,7 @@ from archer_ws.llm_gateway.decoding.framing import (
 )
 from archer_ws.llm_gateway.decoding.gathered import Gathered, Kind, chunk_of
 from archer_ws.llm_gateway.decoding.refusals import refusal_of
+from archer_ws.llm_gateway.native_turns import NativeBlocks
 from archer_ws.llm_gateway.types import FinishReason, StreamChunk
 
 log = structlog.get_logger(__name__)
@@ -56,9 +58,10 @@ class MessageStreamDecoder:
 
     Args:
         max_bytes: of one event.
+        keeps_native: whether the answer is kept as it came, to be sent again in its tool loop.
     """
 
-    def __init__(self, max_bytes: int = PROVIDER_DOCUMENT_BYTES) -> None:
+    def __init__(self, max_bytes: int = PROVIDER_DOCUMENT_BYTES, *, keeps_native: bool = False) -> None:
         self.done = False
         self.finish_reason: FinishReason | None = None
         self.fault: Exception | None = None
@@ -70,6 +73,7 @@ class MessageStreamDecoder:
         self._alike = AlikeEvents(self._events, piece_in)
         self._usage: dict[str, Any] = {}
         self._calls = CalledTools()
+        self._kept = KeptContent() if keeps_native else None
 
     @property
     def is_whole(self) -> bool:
@@ -80,6 +84,13 @@ class MessageStreamDecoder:
     def names(self) -> object:
         """The message that the answer began with, which may have its `id` and `model`."""
         return self._message
+
+    @property
+    def native(self) -> NativeBlocks | None:
+        """What the provider must see again of the answer; None unless it is whole and calls tools."""
+        if self._kept is None or not self.is_whole or self.finish_reason != "tool_calls":
+            return None
+        return self._kept.blocks(self._calls.all)
 
     def feed(self, data: bytes) -> list[StreamChunk]:
         """What `data` completes, in order; nothing more after `done` or a fault."""
@@ -141,11 +152,14 @@ class MessageStreamDecoder:
     def _take_alike(self, data: bytes) -> tuple[Kind, str, bytes] | None:
         """Take the events that a read begins with, where they are like the last: what they have a run of, its text, and
         the data behind them."""
-        subject = self._alike.subject
-        kind = False if subject == "content" else self._calls.told.get(subject)
+        assert self._alike.subject is not None
+        index, piece = self._alike.subject
+        kind = False if piece == "text_delta" else self._calls.told.get(index)
         if kind is None or (taken := self._alike.take(data)) is None:
             return None
         text, rest = taken
+        if self._kept is not None:
+            self._kept.go_on(index, piece, text)
         return kind, text, rest
 
     def _add_piece(self, event: ServerEvent, gathered: Gathered) -> bool:
@@ -161,8 +175,12 @@ class MessageStreamDecoder:
             return False
         if delta.type == "text_delta" and type(delta.text) is str:
             gathered.add(delta.text, reasoning=False)
+            if self._kept is not None:
+                self._kept.go_on(piece.index, "text_delta", delta.text)
             return True
         if delta.type == "input_json_delta" and type(delta.partial_json) is str:
+            if self._kept is not None:
+                self._kept.go_on(piece.index, "input_json_delta", delta.partial_json)
             call = self._calls.told.get(piece.index)
             if call is not None:
                 gathered.go_on(call, delta.partial_json)
@@ -244,14 +262,20 @@ class MessageStreamDecoder:
             for index, block in enumerate(blocks):
                 self._gather_block(index, block, gathered)
         else:
+            if self._kept is not None and blocks:
+                self._kept.begin(None, blocks)
             self._gather(blocks, gathered)
 
     def _gather_block(self, index: object, block: object, gathered: Gathered) -> None:
+        if self._kept is not None:
+            self._kept.begin(index, block)
         if isinstance(block, dict):
             gathered.add_arguments(self._calls.begin(index, block))
         self._gather(block, gathered)
 
     def _gather_delta(self, index: object, delta: object, gathered: Gathered) -> None:
+        if self._kept is not None:
+            self._kept.add(index, delta)
         match delta:
             case {"type": "input_json_delta", **piece}:
                 gathered.add_arguments(self._calls.go_on(index, piece.get("partial_json")))
