@@ -101,4 +101,5 @@ def test_what_was_before_stands_beside_what_is() -> None:
     assert any("52.5 KiB" in line and "39.0 KiB" in line and line.endswith(" met") for line in lines)
     assert lines[-1] == "  WRONG before, 1 times: pings without a reply"
     written = as_json({"idle": [now]}, {}, {}, before={"idle": [before]})
+    assert written["before"]["runs"]["idle"][0]["wrong"] == {"pings without a reply": 1}
     assert (written["medians"]["idle"], written["before"]["medians"]["idle"]) == (now.values, before.values)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from archer_ws.llm_gateway.anthropic.decoder import MessageStreamDecoder
 from archer_ws.llm_gateway.decoding import alike
 from archer_ws.llm_gateway.openai.decoder import ChatStreamDecoder
+from archer_ws.llm_gateway.openai.logprobs import LogprobsDecoder
 from archer_ws.llm_gateway.openai.plain_chunk import piece_in
 
 Decoder: TypeAlias = ChatStreamDecoder | MessageStreamDecoder
@@ -282,6 +283,53 @@ def test_a_text_whose_last_quotation_mark_is_escaped_ends_no_event() -> None:
     decoder.feed(content("a"))
     decoder.feed(broken + content("n"))
     assert decoder.fault is not None
+
+
+OPENAI_LOOP = [
+    *(openai_event({"reasoning_content": text}) for text in ("why", " not", "?")),
+    *(content(text) for text in ("a", "b", "c")),
+    begin(0),
+    *(arguments(text) for text in ("{", '"a":', "1}")),
+    arguments(" ", extra_content={"signature": "s1"}),
+    arguments(" ", extra_content={"signature": "s1"}),
+    ending(),
+]
+ANTHROPIC_LOOP = [
+    anthropic_event({"type": "message_start", "message": {"role": "assistant", "content": []}}),
+    anthropic_event({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}),
+    *map(anthropic_text, ("a", "b", "c")),
+    anthropic_begin(1),
+    *map(anthropic_arguments, ("{", '"a":', "1}")),
+    ANTHROPIC_ENDING,
+]
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+@pytest.mark.parametrize(("make", "events"), [(ChatStreamDecoder, OPENAI_LOOP), (MessageStreamDecoder, ANTHROPIC_LOOP)])
+def test_what_goes_back_in_a_tool_loop_is_kept_of_events_that_are_alike(
+    make: Callable[..., Decoder], events: list[bytes], at_once: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = []
+    for guesses in (8, 0):
+        monkeypatch.setattr(alike, "_MOST_GUESSES", guesses)
+        decoder = make(keeps_native=True)
+        decoder.feed(events[0])
+        for read in [b"".join(events[1:])] if at_once else events[1:]:
+            decoder.feed(read)
+        assert decoder.native is not None
+        (our_id,) = decoder.native.call_ids
+        blocks = decoder.native.blocks.replace(our_id.encode(), b"ID")
+        kept.append((blocks, *decoder.native.call_ids.values(), *decoder.native.call_hashes.values()))
+    assert kept[0] == kept[1]
+
+
+def test_probabilities_are_handed_on_though_all_events_have_the_same() -> None:
+    handed: list[Any] = []
+    decoder = LogprobsDecoder(handed.append)
+    scored = content("a").replace(b'"logprobs": null', b'"logprobs": {"content": [{"token": "a", "logprob": -1}]}')
+    for _ in range(3):
+        decoder.feed(scored)
+    assert len(handed) == 3
 
 
 def test_where_no_event_is_like_another_few_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:

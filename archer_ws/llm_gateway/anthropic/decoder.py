@@ -152,15 +152,14 @@ class MessageStreamDecoder:
     def _take_alike(self, data: bytes) -> tuple[Kind, str, bytes] | None:
         """Take the events that a read begins with, where they are like the last: what they have a run of, its text, and
         the data behind them."""
-        subject = self._alike.subject
-        kind = False if subject == "content" else self._calls.told.get(subject)
+        assert self._alike.subject is not None
+        index, piece = self._alike.subject
+        kind = False if piece == "text_delta" else self._calls.told.get(index)
         if kind is None or (taken := self._alike.take(data)) is None:
             return None
         text, rest = taken
         if self._kept is not None:
-            event = PLAIN_EVENT.decode(self._alike.body)
-            assert event.delta is not None
-            self._kept.go_on(event.index, event.delta.type, text)
+            self._kept.go_on(index, piece, text)
         return kind, text, rest
 
     def _add_piece(self, event: ServerEvent, gathered: Gathered) -> bool:

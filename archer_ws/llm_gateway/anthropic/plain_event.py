@@ -4,11 +4,9 @@ decoder's quick way. Pure.
 What is text is looked at when it is used; what does not fit the shape is left to the decoder's slow way.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
-
-from archer_ws.llm_gateway.decoding.alike import Subject
 
 
 class _Piece(msgspec.Struct, gc=False):
@@ -29,17 +27,22 @@ class PlainEvent(msgspec.Struct, gc=False):
 PLAIN_EVENT = msgspec.json.Decoder(PlainEvent)
 
 
-def piece_in(data: bytes) -> tuple[Subject, str] | None:
+class BlockPiece(NamedTuple):
+    """What an event has a piece of: a block, by its index, and how it goes on."""
+
+    block: int | None
+    kind: str
+
+
+def piece_in(data: bytes) -> tuple[BlockPiece, str] | None:
     """What an event has a piece of, and its text; None where it is any other."""
     try:
         event = PLAIN_EVENT.decode(data)
     except (msgspec.DecodeError, ValueError, RecursionError):
         return None
     match event:
-        case PlainEvent(type="content_block_delta", delta=_Piece(type="text_delta", text=str(text))):
-            return "content", text
-        case PlainEvent(
-            type="content_block_delta", index=int(index), delta=_Piece(type="input_json_delta", partial_json=str(text))
-        ):
-            return index, text
+        case PlainEvent("content_block_delta", index, _Piece("text_delta" as kind, text=str(text))):
+            return BlockPiece(index, kind), text
+        case PlainEvent("content_block_delta", index, _Piece("input_json_delta" as kind, partial_json=str(text))):
+            return BlockPiece(index, kind), text
     return None

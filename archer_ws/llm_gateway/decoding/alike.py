@@ -7,16 +7,14 @@ are decoded as one. Anything else is left to the provider's own decoder, and so 
 
 import re
 from collections.abc import Callable
-from typing import Literal
+from typing import Generic, TypeVar
 
 import msgspec
 
 from archer_ws.llm_gateway.decoding.framing import EventDecoder
 
-#: What an event has a piece of; of a call's arguments, the call's index.
-Subject = Literal["content", "reasoning"] | int
-#: Reads the one piece in an event's data: what it is of, and its text; None where there is anything else to be read.
-PieceIn = Callable[[bytes], tuple[Subject, str] | None]
+#: What an event has a piece of, in the provider's own terms.
+Subject = TypeVar("Subject")
 
 #: Where the text may stand, by the names that providers give it.
 _TEXTS = re.compile(
@@ -35,7 +33,7 @@ _ENDS = re.compile(rb"\n\n|\r")
 _DECODER = msgspec.json.Decoder(str)
 
 
-class AlikeEvents:
+class AlikeEvents(Generic[Subject]):
     """The form of the events that came last, and the texts of those that follow in it.
 
     Attributes:
@@ -44,12 +42,13 @@ class AlikeEvents:
 
     Args:
         events: what splits the other events from the bytes.
-        piece_in: how the provider's events are read.
+        piece_in: reads the one piece in an event's data: what it is of, and its text; None where there is anything else
+            to be read.
     """
 
     __slots__ = ("_after", "_before", "_end", "_events", "_guesses", "_piece_in", "body", "subject")
 
-    def __init__(self, events: EventDecoder, piece_in: PieceIn) -> None:
+    def __init__(self, events: EventDecoder, piece_in: Callable[[bytes], tuple[Subject, str] | None]) -> None:
         self.subject: Subject | None = None
         self.body = b""
         self._events = events

@@ -131,23 +131,16 @@ class ChatStreamDecoder:
             kind, text, data = taken
             if not data:
                 # What nearly all reads are.
-                return [chunk_of(kind, text)]
+                chunks = [chunk_of(kind, text)]
+                if self._kept is not None:
+                    self._keep_arguments(self._kept, chunks)
+                return chunks
             gathered.go_on(kind, text)
         try:
             if not self._size and is_web_page(data):
                 raise Unreadable("a web page (text/html) in place of an answer")
             self._size += len(data)
-            event, body = "", b""
-            for event, body in self._events.feed(data):
-                self._heard = True
-                # An empty one is somebody's keep-alive. (As in `_read`, a call less for each token.)
-                if body and (event or not self._read_plain(body, gathered)):
-                    if body.startswith(b"[DONE]"):
-                        self._end(gathered)
-                        break
-                    self._read_odd(body, event, gathered)
-            if body and not event and self._is_plain and self.finish_reason is None:
-                self._alike.learn("", body)
+            self._feed_events(data, gathered)
         except LineTooLong as error:
             self.fault = Unreadable(str(error))
         except (Unreadable, ErrorSaid, BrokenOff) as fault:
@@ -156,6 +149,22 @@ class ChatStreamDecoder:
         if self._kept is not None:
             self._keep_arguments(self._kept, chunks)
         return chunks
+
+    def _feed_events(self, data: bytes, gathered: Gathered) -> None:
+        plain = b""
+        for event, body in self._events.feed(data):
+            self._heard = True
+            # (As in `_read`, a call less for each token.)
+            if body and not event and self._read_plain(body, gathered):
+                plain = body
+            elif body:  # An empty one is somebody's keep-alive.
+                plain = b""
+                if body.startswith(b"[DONE]"):
+                    self._end(gathered)
+                    break
+                self._read_odd(body, event, gathered)
+        if plain and self.finish_reason is None:
+            self._alike.learn("", plain)
 
     def finish(self) -> list[StreamChunk]:
         """To be called at the end of the body: what stood there without an end of its own, if it is whole."""
@@ -190,23 +199,14 @@ class ChatStreamDecoder:
         the data behind them."""
         subject = self._alike.subject
         kind = self._calls.going_on(subject) if isinstance(subject, int) else subject == "reasoning"
+        if kind is True and self._kept is not None:
+            # It is kept under the name that the server has for it.
+            return None
         if kind is None or not self._is_plain or (taken := self._alike.take(data)) is None:
             return None
         self._last = self._alike.body
         text, rest = taken
-        if self._kept is not None:
-            self._keep_alike(self._kept, kind, text, is_all=not rest)
         return kind, text, rest
-
-    def _keep_alike(self, kept: KeptFields, kind: Kind, text: str, *, is_all: bool) -> None:
-        """Keep the text of events that were compared; `is_all`: nothing else of this read is kept."""
-        if kind is True:
-            choices = PLAIN_CHUNK.decode(self._alike.body).choices
-            delta = choices[0].delta if choices else None
-            is_newer = delta is not None and bool(delta.reasoning_content)
-            kept.add(text if is_newer else None, None if is_newer else text, None, None)
-        elif is_all and isinstance(kind, tuple):
-            kept.tell(kind[0], text)
 
     def _read(self, data: bytes, event: str, gathered: Gathered) -> None:
         if event or not self._read_plain(data, gathered):

@@ -33,9 +33,6 @@ class LogprobsDecoder(ChatStreamDecoder):
     def _read_plain(self, data: bytes, gathered: Gathered) -> bool:
         return False
 
-    def _take_alike(self, data: bytes) -> None:
-        return None
-
     def _take(self, document: dict[str, Any], event: str, data: bytes, gathered: Gathered) -> None:
         super()._take(document, event, data, gathered)
         if tokens := tokens_in(document):

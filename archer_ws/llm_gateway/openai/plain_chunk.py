@@ -3,11 +3,12 @@
 What is text is looked at when it is used; what does not fit the shape is openai/documents.py's.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
-from archer_ws.llm_gateway.decoding.alike import Subject
+#: What a chunk has a piece of; of a call's arguments, the call's index.
+Subject = Literal["content", "reasoning"] | int
 
 
 class _Function(msgspec.Struct, gc=False):
@@ -66,27 +67,22 @@ def piece_in(data: bytes) -> tuple[Subject, str] | None:
     if choices is None or len(choices) != 1 or chunk.error or chunk.usage:
         return None
     choice, delta = choices[0], choices[0].delta
-    if choice.index or choice.finish_reason or delta is None or _says_more(delta):
+    if choice.index or choice.finish_reason or delta is None:
         return None
-    calls = delta.tool_calls or []
-    call = calls[0] if calls else CallPiece(index=0, function=_Function())
-    if len(calls) > 1 or call.index is None or call.function is None or _begins(call):
+    if delta.refusal or delta.function_call or delta.reasoning_details or delta.extra_content:
         return None
-    texts: list[tuple[Subject, Any]] = [
+    texts: list[tuple[Subject, Any] | None] = [
         ("content", delta.content),
         ("reasoning", delta.reasoning_content or delta.reasoning),
-        (call.index, call.function.arguments),
+        *map(_further_text, delta.tool_calls or ()),
     ]
-    said = [(subject, text) for subject, text in texts if text]
-    return said[0] if len(said) == 1 and isinstance(said[0][1], str) else None
+    said = [text for text in texts if text is None or text[1]]
+    sole = said[0] if len(said) == 1 else None
+    return sole if sole is not None and isinstance(sole[1], str) else None
 
 
-def _says_more(delta: _Delta) -> bool:
-    """Whether it has fields that are no text of the answer's, or one text twice."""
-    has_others = delta.refusal or delta.function_call or delta.reasoning_details or delta.extra_content
-    return bool(has_others or (delta.reasoning_content and delta.reasoning))
-
-
-def _begins(call: CallPiece) -> bool:
-    """Whether a piece of a call has more than a text that goes on with it."""
-    return call.id is not None or bool(call.extra_content) or (call.function is not None and bool(call.function.name))
+def _further_text(call: CallPiece) -> tuple[Subject, Any] | None:
+    """The text of a piece that says by its index of which call it is, and nothing else."""
+    if call.index is None or call.id is not None or call.function is None:
+        return None
+    return (call.index, call.function.arguments) if call.function.name is None and not call.extra_content else None

@@ -1,6 +1,7 @@
 """The goals, and the table and the JSON that hold figures to them."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -229,5 +230,10 @@ def as_json(
 def _of_tree(runs: Mapping[str, Sequence[Figures]]) -> dict[str, Any]:
     return {
         "medians": {name: medians(each).values for name, each in runs.items()},
-        "runs": {name: [dataclasses.asdict(figures) for figures in each] for name, each in runs.items()},
+        "runs": {name: [_as_dict(figures) for figures in each] for name, each in runs.items()},
     }
+
+
+def _as_dict(figures: Figures) -> dict[str, Any]:
+    # A Counter's copy by `asdict` would count its items.
+    return {**dataclasses.asdict(dataclasses.replace(figures, wrong=Counter())), "wrong": dict(figures.wrong)}
