@@ -28,10 +28,10 @@ _ENVIRONMENT = {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
 
 
 @asynccontextmanager
-async def serving_sdks(cwd: Path, playing: Responder) -> AsyncIterator[tuple[str, ScriptedServer]]:
-    """A running `archer-ws serve` (its `/v1`) before all three providers, and what plays them."""
+async def serving_sdks(cwd: Path, playing: Responder, **more: str) -> AsyncIterator[tuple[str, ScriptedServer]]:
+    """A running `archer-ws serve` (its `/v1`) before all three providers, with more settings, and what plays them."""
     async with scripted_server(responder=playing) as providers:
-        settings = {**settings_for(providers.url), "openai_api_key": "sk-test", "anthropic_api_key": "sk-test"}
+        settings = {**settings_for(providers.url), "openai_api_key": "sk-test", "anthropic_api_key": "sk-test", **more}
         environment = {f"ARCHER_{name.upper()}": value for name, value in settings.items()}
         arguments = ("serve", "--host", "127.0.0.1", "--port", "0", "--ready-json")
         async with program(*arguments, cwd=cwd, environment=environment) as running:

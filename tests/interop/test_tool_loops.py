@@ -33,3 +33,12 @@ async def test_it_goes_from_question_over_calls_and_results_to_the_answer(
         outcomes = await SDKS[sdk](base_url, MODELS[provider])
         assert outcomes == [outcome for outcome in OUTCOMES for _ in ("waited for", "streamed")], provider
     assert len(chats(providers)) == len(PROVIDERS) * len(LOOPS) * 2, "a question and its results each are asked once"
+
+
+@pytest.mark.parametrize("sdk", SDKS)
+async def test_so_it_does_where_openai_is_asked_by_its_responses_api(tmp_path: Path, sdk: str) -> None:
+    async with serving_sdks(tmp_path, playing_tool_loops, openai_api="responses") as (base_url, provider):
+        outcomes = await SDKS[sdk](base_url, MODELS["openai"])
+        assert outcomes == [outcome for outcome in OUTCOMES for _ in ("waited for", "streamed")]
+    asked = [exchange.path for exchange in provider.exchanges if exchange.method == "POST"]
+    assert asked == ["/v1/responses"] * len(LOOPS) * 2

@@ -8,6 +8,8 @@ from typing import Any
 
 import msgspec
 
+from archer_ws.llm_gateway.decoding.alike import Subject
+
 
 class _Piece(msgspec.Struct, gc=False):
     type: Any = None
@@ -25,3 +27,19 @@ class PlainEvent(msgspec.Struct, gc=False):
 
 #: Raises msgspec.DecodeError, ValueError or RecursionError for anything else.
 PLAIN_EVENT = msgspec.json.Decoder(PlainEvent)
+
+
+def piece_in(data: bytes) -> tuple[Subject, str] | None:
+    """What an event has a piece of, and its text; None where it is any other."""
+    try:
+        event = PLAIN_EVENT.decode(data)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return None
+    match event:
+        case PlainEvent(type="content_block_delta", delta=_Piece(type="text_delta", text=str(text))):
+            return "content", text
+        case PlainEvent(
+            type="content_block_delta", index=int(index), delta=_Piece(type="input_json_delta", partial_json=str(text))
+        ):
+            return index, text
+    return None

@@ -11,9 +11,11 @@ import msgspec
 from archer_ws.core.exceptions import FieldError, Unsupported
 from archer_ws.llm_gateway.alternation import alternating
 from archer_ws.llm_gateway.asking import format_alone
+from archer_ws.llm_gateway.native_replay import replayable
+from archer_ws.llm_gateway.ollama.native import thinking_of
 from archer_ws.llm_gateway.tool_history import repaired
 from archer_ws.llm_gateway.tools import Tool
-from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, MessageRole
+from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, MessageRole, ReasoningEffort
 
 
 def chat_payload(
@@ -43,11 +45,13 @@ def chat_payload(
         "num_predict": max_tokens,
         "top_p": options.top_p,
         "seed": options.seed,
+        "presence_penalty": options.extras.presence_penalty,
+        "frequency_penalty": options.extras.frequency_penalty,
         "stop": list(options.stop) or None,
     }
     return {
         "model": model,
-        "messages": _messages(messages),
+        "messages": _messages(messages, model, options),
         **({"tools": [_declared(tool) for tool in tools]} if tools else {}),
         **_format(options),
         "stream": stream,
@@ -63,6 +67,15 @@ def _format(options: ChatOptions) -> dict[str, Any]:
     if asked is None:
         return {}
     return {"format": asked.json_schema.schema_ if asked.json_schema else "json"}
+
+
+def think_field(effort: ReasoningEffort, *, in_levels: bool) -> dict[str, Any]:
+    """How much the model is to think; without it, models that can think do.
+
+    Args:
+        in_levels: whether it is told so by a word, and not by yes or no.
+    """
+    return {"think": effort if in_levels else effort != "none"}
 
 
 def offered_tools(options: ChatOptions) -> tuple[Tool, ...]:
@@ -101,13 +114,19 @@ def _declared(tool: Tool) -> dict[str, Any]:
     }
 
 
-def _messages(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
+def _messages(messages: Sequence[ChatMessage], model: str, options: ChatOptions) -> list[dict[str, Any]]:
+    messages = repaired(messages)
+    replayed = replayable(messages, options, "ollama", model)
+    # Messages that call stay as they are, wherever neighbours are joined.
+    thinking = {id(messages[place]): thinking_of(kept) for place, kept in replayed.items()}
     told: list[dict[str, Any]] = []
     #: By id, of the calls that came last: their results follow at once.
     names: dict[str, str] = {}
-    for message in alternating(repaired(messages), keeps_names=False):
+    for message in alternating(messages, keeps_names=False):
         entry: dict[str, Any] = {"role": message.role.value, "content": message.content}
         if message.tool_calls:
+            if thinking.get(id(message)):
+                entry["thinking"] = thinking[id(message)]
             names.update((call.call_id, call.name) for call in message.tool_calls)
             entry["tool_calls"] = [
                 {
