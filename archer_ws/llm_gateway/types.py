@@ -8,16 +8,24 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    model_validator,
+)
 from pydantic.config import JsonDict
 
 from archer_ws.core.exceptions import ErrorInfo, FieldError
 from archer_ws.core.limits import PROVIDER_CALLS, REQUEST_MESSAGES_MAX
 from archer_ws.core.wire_model import Identifier, Text, WireModel, optional, unsupported, wrong
 from archer_ws.core.wire_types import Count, Enumeration
-from archer_ws.llm_gateway.content import Content
+from archer_ws.llm_gateway.content import MEDIA_PARTS_MAX, Content, Parts, TextPart, with_parts
 from archer_ws.llm_gateway.examples import (
     CHAT_MESSAGES,
     CHAT_REQUESTS,
@@ -117,6 +125,10 @@ class MessageRole(StrEnum):
     TOOL = "tool"
 
 
+#: Who may say more than text.
+_SAY_PARTS = frozenset({MessageRole.USER, MessageRole.TOOL})
+
+
 class ChatMessage(WireModel):
     """One message of a chat."""
 
@@ -124,7 +136,11 @@ class ChatMessage(WireModel):
 
     role: MessageRole = Field(description="Who says it; `tool` for the result of a call.")
     content: Content = Field(
-        description="The text, or parts of text, which are joined by line breaks. May be missing beside `tool_calls`."
+        description="The text, or parts, whose texts are joined by line breaks. May be missing beside `tool_calls`."
+    )
+    parts: Parts | None = optional(
+        "All that it says, in order, where that is more than text: `content` is its text then. As it is received; "
+        "what is sent may be a list as `content`."
     )
     name: Annotated[str | None, Field(max_length=64)] = Field(
         default=None, description="Which of several speakers of that role; not every provider is told."
@@ -137,6 +153,12 @@ class ChatMessage(WireModel):
     )
     call_id: CallId | None = Field(default=None, description="Which call this is the result of (tool alone).")
     status: ResultStatus | None = Field(default=None, description="How the call ended (tool alone): ok by default.")
+    #: The field that held the parts.
+    _parts_came_as: Literal["content", "parts"] = "parts"
+
+    def part_path(self, place: int) -> str:
+        """Where the part at `place` stands in the message as it was sent."""
+        return f"{self._parts_came_as}.{place}"
 
     @property
     def text_bytes(self) -> int:
@@ -144,12 +166,26 @@ class ChatMessage(WireModel):
         size = len(self.content.encode())
         return size + sum(len(call.arguments.encode()) for call in self.tool_calls) if self.tool_calls else size
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _calls_need_no_text(cls, given: Any) -> Any:
-        if isinstance(given, dict) and given.get("content") is None and given.get("tool_calls"):
-            return {**given, "content": ""}
-        return given
+    def _parts_beside_text(cls, given: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Calls need no text; parts have theirs beside them."""
+        if not isinstance(given, dict):
+            return handler(given)
+        sent = given.get("content")
+        if sent is None and given.get("tool_calls"):
+            given = {**given, "content": ""}
+        message = handler(with_parts(given))
+        if isinstance(sent, list):
+            message._parts_came_as = "content"
+        if message.parts is not None and message.role not in _SAY_PARTS:
+            place = next(place for place, part in enumerate(message.parts) if not isinstance(part, TextPart))
+            raise unsupported(
+                f"{message.role.value} messages are text alone",
+                "Send pictures and documents in a message of the user's, or in a tool's result.",
+                message.part_path(place),
+            )
+        return message
 
     @model_validator(mode="after")
     def _fields_fit_the_role(self) -> "ChatMessage":
@@ -271,7 +307,16 @@ class ChatRequest(WireModel):
             raise wrong("should have at least 1 message", "messages", "Send what is to be answered.")
         if self.tools is not None or self.tool_choice is not None:
             check_choice(self.tools, self.tool_choice)
+        more = sum(_media_parts(message) for message in self.messages)
+        if more > MEDIA_PARTS_MAX:
+            raise wrong(
+                f"has more than {MEDIA_PARTS_MAX} pictures and documents", "messages", "Leave the oldest ones out."
+            )
         return self
+
+
+def _media_parts(message: ChatMessage) -> int:
+    return sum(not isinstance(part, TextPart) for part in message.parts) if message.parts else 0
 
 
 class TokenUsage(BaseModel):

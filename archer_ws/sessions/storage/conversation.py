@@ -74,6 +74,7 @@ class Entry:
             message_id=self.message_id,
             role=self.chat.role,
             content=self.chat.content,
+            parts=list(self.chat.parts) if self.chat.parts else None,
             name=self.chat.name,
             tool_calls=self.chat.tool_calls,
             refusal=self.refusal,
