@@ -23,7 +23,7 @@ pub const PROTOCOL_VERSION: i64 = 1;
 /// The WebSocket subprotocol to offer.
 pub const SUBPROTOCOL: &str = "archer.v1";
 /// The `schema_hash` of the server that these types were made for.
-pub const SCHEMA_HASH: &str = "eba5cf467c655866";
+pub const SCHEMA_HASH: &str = "30ea3868d202a8ab";
 
 /// The params of a method, which know its name and what it gives.
 pub trait Method: Serialize {
@@ -481,9 +481,13 @@ impl fmt::Display for Capability {
 pub struct ChatMessage {
     /// Who says it; `tool` for the result of a call.
     pub role: MessageRole,
-    /// The text, or parts of text, which are joined by line breaks. May be missing beside
+    /// The text, or parts, whose texts are joined by line breaks. May be missing beside
     /// `tool_calls`.
     pub content: Content,
+    /// All that it says, in order, where that is more than text: `content` is its text then. As it
+    /// is received; what is sent may be a list as `content`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parts: Option<Vec<Part>>,
     /// Which of several speakers of that role; not every provider is told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -507,6 +511,7 @@ impl ChatMessage {
         Self {
             role,
             content: content.into(),
+            parts: None,
             name: None,
             message_id: None,
             tool_calls: None,
@@ -1117,10 +1122,10 @@ pub struct FilePart {
     /// The id of an uploaded file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file_id: Option<String>,
-    /// Where it is, if not in a file: `data:` or `https:`.
+    /// Where it is, if not in a file: `data:<media type>;base64,…` or `https://…`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
-    /// Its name, for people and for the model.
+    /// Its name, for people and for the model: at most 255 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filename: Option<String>,
 }
@@ -1213,6 +1218,7 @@ pub struct Heartbeat {}
 
 /// How closely the model looks at a picture.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum ImageDetail {
     /// `low`
     #[serde(rename = "low")]
@@ -1223,6 +1229,9 @@ pub enum ImageDetail {
     /// `auto`
     #[serde(rename = "auto")]
     Auto,
+    /// A value of a newer server.
+    #[serde(untagged)]
+    Unknown(String),
 }
 
 impl ImageDetail {
@@ -1232,6 +1241,7 @@ impl ImageDetail {
             Self::Low => "low",
             Self::High => "high",
             Self::Auto => "auto",
+            Self::Unknown(text) => text,
         }
     }
 }
@@ -1248,7 +1258,7 @@ pub struct ImagePart {
     /// The id of an uploaded file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file_id: Option<String>,
-    /// Where it is, if not in a file: `data:` or `https:`.
+    /// Where it is, if not in a file: `data:<media type>;base64,…` or `https://…`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
     /// How closely the model looks.
@@ -1414,10 +1424,25 @@ pub struct ModelInfo {
     /// that is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reasoning_efforts: Option<Vec<ReasoningEffort>>,
+    /// How much of what it can; absent where nothing is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<ModelLimits>,
 }
 
 /// The models that can be named.
 pub type ModelInfos = Vec<ModelInfo>;
+
+/// How much a request may hold for a model, where its provider says so.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ModelLimits {
+    /// The most bytes of one picture, before base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_bytes: Option<u64>,
+    /// The most pictures of one request, the session's history included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<u64>,
+}
 
 /// The models of one provider, or of all.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -2099,6 +2124,9 @@ pub struct StoredMessage {
     pub role: MessageRole,
     /// Its text.
     pub content: String,
+    /// All that it says, in order, where that is more than text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parts: Option<Vec<Part>>,
     /// Which of several speakers of that role said it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,

@@ -18,6 +18,7 @@ from archer_ws.llm_gateway.base import Timeouts
 from archer_ws.llm_gateway.catalog import Catalog
 from archer_ws.llm_gateway.decoding.model_lists import entries_in
 from archer_ws.llm_gateway.native_replay import is_kept
+from archer_ws.llm_gateway.parts import check_parts
 from archer_ws.llm_gateway.sdk_adapter import SdkAdapter
 from archer_ws.llm_gateway.transport.carrier import CarrierName
 from archer_ws.llm_gateway.transport.provider_url import ProviderUrl
@@ -42,6 +43,7 @@ class AnthropicAdapter(SdkAdapter):
     provider_name = "anthropic"
     _id_prefix = "msg"
     _demands_bound = True
+    _reads_documents = True
 
     def __init__(
         self,
@@ -88,6 +90,7 @@ class AnthropicAdapter(SdkAdapter):
         max_tokens: int | None,
         options: ChatOptions,
     ) -> dict[str, Any]:
+        check_parts(messages, self._taken(model), options.media)
         facts = self._catalog.facts(self.provider_name, model)
         body = request_body(
             messages,

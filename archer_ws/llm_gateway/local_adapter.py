@@ -22,7 +22,7 @@ from archer_ws.llm_gateway.catalog import Catalog
 from archer_ws.llm_gateway.decoding.answers import folded
 from archer_ws.llm_gateway.extras import ALL_EXTRAS, ExtraName
 from archer_ws.llm_gateway.llama_adapter import THINKING_EFFORTS, LlamaAdapter
-from archer_ws.llm_gateway.local.model import CHILD_COMMAND, child_configuration, find_model, model_name
+from archer_ws.llm_gateway.local.model import CHILD_COMMAND, child_configuration, find_model, find_projector, model_name
 from archer_ws.llm_gateway.local.process import Endpoint, LocalProcess
 from archer_ws.llm_gateway.local.supervisor import LocalSupervisor, crashed
 from archer_ws.llm_gateway.local.watch import HangWatch
@@ -47,6 +47,7 @@ class LocalAdapter(BaseLLMAdapter):
 
     Args:
         model_path: the file; None for the embedded model.
+        projector_path: the file with which it sees pictures; None where it sees none.
         parallel: how many requests are generated at once; more wait in the child.
         timeouts: `model_load_s` bounds the start of the child.
         catalog: facts for LlamaAdapter.
@@ -63,6 +64,7 @@ class LocalAdapter(BaseLLMAdapter):
         self,
         *,
         model_path: str | None,
+        projector_path: str | None = None,
         parallel: int,
         timeouts: Timeouts,
         catalog: Catalog,
@@ -71,6 +73,7 @@ class LocalAdapter(BaseLLMAdapter):
         sampling: Mapping[str, float] | None = None,
     ) -> None:
         self._path = model_path
+        self._projector_path = projector_path
         self.default_model = model_name(model_path)
         self._parallel = parallel
         self._timeouts = timeouts
@@ -146,6 +149,7 @@ class LocalAdapter(BaseLLMAdapter):
                 status.error, status.hint = state.error, state.hint
             else:
                 await asyncio.to_thread(find_model, self._path)
+                await asyncio.to_thread(find_projector, self._projector_path)
                 refusal = self._supervisor.refusal()
                 if refusal is not None:
                     raise refusal
@@ -215,16 +219,25 @@ class LocalAdapter(BaseLLMAdapter):
         if serving is None:
             file = await asyncio.to_thread(find_model, self._path)
             configuration = child_configuration(
-                file, self.default_model, parallel=self._parallel, concurrency=self._concurrency
+                file,
+                self.default_model,
+                parallel=self._parallel,
+                concurrency=self._concurrency,
+                projector=await asyncio.to_thread(find_projector, self._projector_path),
             )
             if options is not None:
                 options.progress("loading", f"{self.default_model} is being loaded")
             serving = await self._supervisor.running(configuration)
         process, endpoint = serving
         self._context_window = endpoint.context_window
-        known: dict[Capability, bool] = {"tools": endpoint.knows_tools, "reasoning": endpoint.knows_thinking}
-        # Its grammar holds any answer to a schema.
-        self._capabilities = [name for name in ("tools", "json_schema", "reasoning") if known.get(name, True)]
+        known: dict[Capability, bool] = {
+            "tools": endpoint.knows_tools,
+            "vision": endpoint.sees,
+            # Its grammar holds any answer to a schema.
+            "json_schema": True,
+            "reasoning": endpoint.knows_thinking,
+        }
+        self._capabilities = [name for name, can in known.items() if can]
         self._knows_thinking = endpoint.knows_thinking
         return process, endpoint, await self._server_at(endpoint)
 

@@ -35,6 +35,9 @@ class PrefixHash:
         calls = [[call.call_id, call.name, json_value(call.arguments)] for call in message.tool_calls or ()]
         status = None if message.status == "ok" else message.status
         said = [message.role.value, message.name, message.content, message.call_id, status, calls]
+        if message.parts is not None:
+            # Of data its hash, in place of megabytes.
+            said.append([part.identity for part in message.parts])
         self._hash.update(ENCODER.encode(said))
 
     def add_replayed(self, kept: NativeBlocks) -> None:

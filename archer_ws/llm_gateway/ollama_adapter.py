@@ -21,6 +21,7 @@ from archer_ws.llm_gateway.ollama.failures import ollama_identity, truncated
 from archer_ws.llm_gateway.ollama.models import (
     TOOLS,
     UNKNOWN,
+    VISION,
     InstalledModel,
     ModelMemory,
     ShownModel,
@@ -35,6 +36,7 @@ from archer_ws.llm_gateway.ollama.models import (
     shown_model,
 )
 from archer_ws.llm_gateway.ollama.request import chat_payload, offered_tools, think_field
+from archer_ws.llm_gateway.parts import Taken, check_parts, has_media
 from archer_ws.llm_gateway.probing import probe
 from archer_ws.llm_gateway.transport.carrier import CarrierName
 from archer_ws.llm_gateway.transport.provider_url import ProviderUrl
@@ -274,6 +276,9 @@ class OllamaAdapter(BaseLLMAdapter):
         Raises:
             Unsupported: the model is known not to be able to what is asked; Ollama itself would answer 400.
         """
+        if has_media(messages):
+            shown = self._memory.get(canonical_name(model)) or await self._learn(model)
+            check_parts(messages, _taken(model, shown), options.media)
         payload = chat_payload(messages, model, temperature, max_tokens, options, stream=stream)
         offers_tools, effort = bool(offered_tools(options)), options.reasoning_effort
         if not offers_tools and effort is None:
@@ -322,3 +327,15 @@ class OllamaAdapter(BaseLLMAdapter):
             loaded = loaded_models(await self._http.ask("/api/ps", within_s=self._timeouts.health_s))
             if canonical_name(model) not in loaded:
                 options.progress("loading", f"{model} is being loaded")
+
+
+def _taken(model: str, shown: ShownModel) -> Taken:
+    return Taken(
+        "ollama",
+        model,
+        images=None if shown.capabilities is None else VISION in shown.capabilities,
+        documents=False,
+        images_hint="Choose a model that sees: `ollama show MODEL` lists `vision` among its capabilities, and "
+        "https://ollama.com/search?c=vision has those that can be pulled.",
+        documents_hint="Send its text, or its pages as pictures; or use openai or anthropic, which read PDF.",
+    )

@@ -35,11 +35,13 @@ from archer_ws.llm_gateway.openai.request import (
     fitting_ids,
     format_fields,
     tool_fields,
+    with_shown_results,
 )
 from archer_ws.llm_gateway.openai.responses import request as responses
 from archer_ws.llm_gateway.openai.responses.decoder import ResponseStreamDecoder
 from archer_ws.llm_gateway.openai.which_api import ApiSetting, as_asked
 from archer_ws.llm_gateway.parameters import accepted_parameters, at_least, tell_dropped
+from archer_ws.llm_gateway.parts import Taken, check_parts
 from archer_ws.llm_gateway.probing import NO_ROUTE
 from archer_ws.llm_gateway.resilience.refused_parameters import REFUSALS
 from archer_ws.llm_gateway.sdk_adapter import SdkAdapter
@@ -146,17 +148,18 @@ class OpenAIAdapter(SdkAdapter):
             if options.tool_choice != "none":
                 raise self._takes_no_tools(model)
             options = replace(options, tools=())
+        check_parts(messages, self._taken(model), options.media)
         whole = repaired(messages)
         kept = replayable(whole, given, self.provider_name, model)
         if facts.api == "responses":
-            items = responses.input_items(with_fitting_ids(whole, responses.fits), kept)
+            items = responses.input_items(with_fitting_ids(whole, responses.fits), kept, options.media)
             return self._response_body(items, model, temperature, max_tokens, options)
-        messages = with_fitting_ids(whole, self._fits)
+        messages = with_shown_results(with_fitting_ids(whole, self._fits))
         replayed = Replayed.of(kept, messages, self._fits)
         if not self._is_hosted:
             # OpenAI's own models take any order of roles.
             messages = alternating(messages, keeps_names=True)
-        told = chat_messages(messages, replayed)
+        told = chat_messages(messages, replayed, options.media)
         body = {
             **self._default_fields,
             "model": model,
@@ -266,6 +269,11 @@ class OpenAIAdapter(SdkAdapter):
     def _models(self, data: bytes) -> list[ModelInfo]:
         names = [entry["id"] for entry in entries_in(data)]
         return [self._model(name) for name in names if not self._is_hosted or self._chats(name)]
+
+    def _taken(self, model: str) -> Taken:
+        taken = super()._taken(model)
+        # The Responses API reads documents at URLs, chat completions do not.
+        return replace(taken, reads_document_urls=self._is_hosted and self._facts(model).api == "responses")
 
     def _takes_no_tools(self, model: str) -> Unsupported:
         what = f"{model} takes no tools by OpenAI's chat completions"

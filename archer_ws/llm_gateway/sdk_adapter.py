@@ -15,12 +15,13 @@ from typing import Any, ClassVar, Protocol
 from archer_ws.core.exceptions import ArcherError, ProviderError, UpstreamTruncated
 from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
-from archer_ws.llm_gateway.catalog import Catalog, ModelFacts
+from archer_ws.llm_gateway.catalog import UNKNOWN_INTAKE, Catalog, Intake, ModelFacts
 from archer_ws.llm_gateway.decoding.answers import BrokenOff, Decoder, ErrorSaid, TooLarge, Unreadable, folded
 from archer_ws.llm_gateway.decoding.error_bodies import decoded_error
 from archer_ws.llm_gateway.failures import ProviderIdentity, unreadable
 from archer_ws.llm_gateway.format_refusals import of_the_format
 from archer_ws.llm_gateway.native_replay import tell_native
+from archer_ws.llm_gateway.parts import Taken, capabilities_of, limits_of
 from archer_ws.llm_gateway.probing import AnswerHead, ChatRoute, lacks_list, probe
 from archer_ws.llm_gateway.resilience.fitting import ask_fitted
 from archer_ws.llm_gateway.resilience.refused_parameters import FittedRequest, RefusedParameters
@@ -85,6 +86,8 @@ class SdkAdapter(BaseLLMAdapter):
     _id_prefix: ClassVar[str]
     #: Whether each request must bound its answer, by `max_tokens` and no other name.
     _demands_bound: ClassVar[bool] = False
+    #: Whether the provider itself reads documents at https URLs.
+    _reads_documents: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -296,14 +299,39 @@ class SdkAdapter(BaseLLMAdapter):
         facts = self._facts(name)
         # Another server's model of that name is another model, or stands behind another API.
         capabilities = facts.capabilities if self._is_hosted else None
+        intake = self._intake(name)
         efforts = self.reasoning_efforts(name)
         return ModelInfo(
             id=name,
             name=title or name,
             provider=self.provider_name,
             context_window=context_window or facts.context_window,
-            capabilities=capabilities,
+            capabilities=None if capabilities is None else [*capabilities, *capabilities_of(intake)],
             reasoning_efforts=None if efforts is None else [*efforts],
+            limits=limits_of(intake),
+        )
+
+    def _intake(self, model: str) -> Intake:
+        """What a model takes beside text: of another server's nothing is known."""
+        return self._catalog.intake(self.provider_name, model) if self._is_hosted else UNKNOWN_INTAKE
+
+    def _taken(self, model: str) -> Taken:
+        """The same, as requests are looked at."""
+        intake = self._intake(model)
+        able = [entry.model for entry in self._catalog.reading(self.provider_name)]
+        hint = f"Name a model that does: {able[-1]}, for example." if able else ""
+        return Taken(
+            self.provider_name,
+            model,
+            images=intake.vision,
+            documents=intake.files,
+            # A server in the owner's network would read what is there for whoever asks.
+            reads_image_urls=self._is_hosted,
+            reads_document_urls=self._is_hosted and self._reads_documents,
+            images_max=intake.images,
+            image_bytes_max=intake.image_bytes,
+            images_hint=hint,
+            documents_hint=hint,
         )
 
     def _facts(self, model: str) -> ModelFacts:

@@ -331,5 +331,5 @@ def test_the_next_number_of_an_id_that_came_often_is_remembered(monkeypatch: pyt
 async def test_the_list_says_which_models_take_tools() -> None:
     names = json.dumps({"data": [{"id": "claude-opus-5-5"}, {"id": "claude-9-new"}, {"id": "something"}]}).encode()
     async with api.adapter_at(None) as hosted:
-        known = ["tools", "json_schema", "reasoning"]
+        known = ["tools", "json_schema", "reasoning", "vision", "files"]
         assert [model.capabilities for model in hosted._models(names)] == [known, known, None]

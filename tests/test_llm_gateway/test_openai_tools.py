@@ -214,7 +214,8 @@ def test_the_list_says_which_models_take_tools() -> None:
     listed = ("gpt-4o-2024-08-06", "gpt-5.4", "chatgpt-4o-latest", "gpt-5-new")
     names = json.dumps({"data": [{"id": name} for name in listed]}).encode()
     known = [model.capabilities for model in hosted()._models(names)]
-    assert known == [["tools", "json_schema"], ["tools", "json_schema", "reasoning"], [], None]
+    sees = ["vision", "files"]
+    assert known == [["tools", "json_schema", *sees], ["tools", "json_schema", "reasoning", *sees], sees, None]
 
 
 @pytest.mark.parametrize("name", ["parallel_tool_calls", "tool_choice", "tools"])

@@ -17,6 +17,8 @@ from archer_ws.llm_gateway.anthropic.thinking import thinking_of
 from archer_ws.llm_gateway.anthropic.tools import tool_fields
 from archer_ws.llm_gateway.anthropic.turns import turns_of
 from archer_ws.llm_gateway.catalog import ModelFacts
+from archer_ws.llm_gateway.media import Media
+from archer_ws.llm_gateway.media_tokens import media_tokens
 from archer_ws.llm_gateway.native_replay import replayable
 from archer_ws.llm_gateway.native_turns import NativeBlocks
 from archer_ws.llm_gateway.parameters import accepted_parameters
@@ -74,7 +76,7 @@ def request_body(
     return {
         "model": model,
         "max_tokens": thinking.max_tokens,
-        "messages": _turns(messages, replayed if thinking.takes_thoughts(facts) else {}),
+        "messages": _turns(messages, replayed if thinking.takes_thoughts(facts) else {}, options.media),
         **({"system": system} if system else {}),
         **({"stop_sequences": stop} if stop else {}),
         **tool_fields(messages, options, model=model, facts=facts, streams_arguments=streams_arguments),
@@ -91,11 +93,14 @@ def _own_bound(messages: Sequence[ChatMessage], options: ChatOptions, facts: Mod
     if facts.context_window is None:
         return bound
     said = sum(message.text_bytes for message in messages) + sum(len(tool.model_dump_json()) for tool in options.tools)
-    return max(min(bound, facts.context_window - said // _BYTES_PER_TOKEN), min(bound, _LEAST_TOKENS))
+    prompt = said // _BYTES_PER_TOKEN + sum(media_tokens(message, options.media) for message in messages)
+    return max(min(bound, facts.context_window - prompt), min(bound, _LEAST_TOKENS))
 
 
-def _turns(messages: Sequence[ChatMessage], replayed: Mapping[int, NativeBlocks]) -> list[dict[str, Any]]:
-    turns = turns_of(messages, replayed)
+def _turns(
+    messages: Sequence[ChatMessage], replayed: Mapping[int, NativeBlocks], media: Mapping[str, Media]
+) -> list[dict[str, Any]]:
+    turns = turns_of(messages, replayed, media)
     if not turns:
         raise InvalidParams(
             "anthropic needs a message of the user's that is not empty",

@@ -50,13 +50,13 @@ class ShownModel:
 UNKNOWN = ShownModel()
 
 #: The capabilities that Ollama names so.
-TOOLS, THINKING = "tools", "thinking"
+TOOLS, VISION, THINKING = "tools", "vision", "thinking"
 #: What may be asked of a model that thinks in levels, as gpt-oss does, and can't stop; and of all others, which think
 #: or do not (https://docs.ollama.com/capabilities/thinking).
 _IN_LEVELS: tuple[ReasoningEffort, ...] = ("low", "medium", "high")
 _ON_OR_OFF: tuple[ReasoningEffort, ...] = ("none", "low")
 #: What Ollama calls what we tell of models; whether an answer can be held to a schema it does not say.
-_TOLD_AS: dict[str, Capability] = {TOOLS: "tools", "vision": "vision", THINKING: "reasoning"}
+_TOLD_AS: dict[str, Capability] = {TOOLS: "tools", VISION: "vision", THINKING: "reasoning"}
 
 
 def can_chat(*sources: frozenset[str] | None) -> bool:

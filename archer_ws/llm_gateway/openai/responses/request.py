@@ -9,8 +9,10 @@ from typing import Any
 
 import msgspec
 
+from archer_ws.llm_gateway.media import Media
 from archer_ws.llm_gateway.native_turns import NativeBlocks
-from archer_ws.llm_gateway.openai.request import parameters_of, result_text
+from archer_ws.llm_gateway.openai.request import UNNAMED, parameters_of, result_text
+from archer_ws.llm_gateway.parts import Document, Picture, as_data_url, resolved
 from archer_ws.llm_gateway.resilience.refused_parameters import Said
 from archer_ws.llm_gateway.tools import NamedTool, Tool, ToolCall
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, MessageRole
@@ -45,7 +47,9 @@ def reasoning_field(options: ChatOptions) -> dict[str, Any]:
     return {"reasoning": asked if effort == "none" else {**asked, "summary": "auto"}}
 
 
-def input_items(messages: Sequence[ChatMessage], replayed: Mapping[int, NativeBlocks]) -> list[Any]:
+def input_items(
+    messages: Sequence[ChatMessage], replayed: Mapping[int, NativeBlocks], media: Mapping[str, Media] | None = None
+) -> list[Any]:
     """The `input` of a request; calls and results must be `repaired`, with ids that fit.
 
     System messages stand among the others, where they were said, and not in `instructions`: a word there is no word of
@@ -53,7 +57,9 @@ def input_items(messages: Sequence[ChatMessage], replayed: Mapping[int, NativeBl
 
     Args:
         replayed: by place, the answers that the model must see again as it gave them.
+        media: the uploaded files that the messages name, by their ids.
     """
+    media = media or {}
     items: list[Any] = []
     foreign_ids: Mapping[str, str] = {}
     for place, message in enumerate(messages):
@@ -62,9 +68,9 @@ def input_items(messages: Sequence[ChatMessage], replayed: Mapping[int, NativeBl
             items += _items_again(kept.blocks)
             foreign_ids = kept.call_ids
         elif message.role is MessageRole.TOOL:
-            items.append(_result(message, foreign_ids))
+            items.append(_result(message, foreign_ids, media))
         else:
-            items += _message(message)
+            items += _message(message, media)
             foreign_ids = {}
     return items
 
@@ -108,32 +114,60 @@ def format_fields(options: ChatOptions) -> dict[str, Any]:
     return {"text": {"format": {"type": "json_schema", "strict": False, **schema}}}
 
 
-def _message(message: ChatMessage) -> list[dict[str, Any]]:
+def _message(message: ChatMessage, media: Mapping[str, Media]) -> list[dict[str, Any]]:
     """A message of the user, the system or the assistant, and the assistant's calls behind it."""
     said: list[dict[str, Any]] = []
     if message.content or not message.tool_calls:
-        said.append({"type": "message", "role": message.role.value, "content": _content(message)})
+        said.append({"type": "message", "role": message.role.value, "content": _content(message, media)})
     return said + [_call(call) for call in message.tool_calls or ()]
 
 
-def _content(message: ChatMessage) -> str | list[dict[str, Any]]:
-    """What a message says; parts other than text belong into the list."""
+def _content(message: ChatMessage, media: Mapping[str, Media]) -> str | list[dict[str, Any]]:
+    """What a message says: its parts in their order."""
     if message.role is MessageRole.ASSISTANT:
         # As parts, what the model said is a stored item's, with the item's id.
         return message.content
-    return [{"type": "input_text", "text": message.content}]
+    if message.parts is None:
+        return [{"type": "input_text", "text": message.content}]
+    return _parts(message, media)
+
+
+def _parts(message: ChatMessage, media: Mapping[str, Media]) -> list[dict[str, Any]]:
+    """https://developers.openai.com/api/docs/guides/images-vision and …/guides/file-inputs"""
+    return [_part(said) for said in resolved(message, media)]
+
+
+def _part(said: str | Picture | Document) -> dict[str, Any]:
+    match said:
+        case str():
+            return {"type": "input_text", "text": said}
+        case Picture(source=source, detail=detail):
+            url = source if isinstance(source, str) else as_data_url(source)
+            return {"type": "input_image", "image_url": url, "detail": detail or "auto"}
+        case Document(is_text=True):
+            return {"type": "input_text", "text": said.headed_text}
+        case Document(source=Media() as source, filename=filename):
+            return {"type": "input_file", "filename": filename or UNNAMED, "file_data": as_data_url(source)}
+        case Document(source=url, filename=filename):
+            return {"type": "input_file", "file_url": url, **({"filename": filename} if filename else {})}
 
 
 def _call(call: ToolCall) -> dict[str, Any]:
     return {"type": "function_call", "call_id": call.call_id, "name": call.name, "arguments": call.arguments}
 
 
-def _result(message: ChatMessage, foreign_ids: Mapping[str, str]) -> dict[str, Any]:
+def _result(message: ChatMessage, foreign_ids: Mapping[str, str], media: Mapping[str, Media]) -> dict[str, Any]:
     call_id = message.call_id or ""
+    output: str | list[dict[str, Any]] = result_text(message)
+    if message.parts is not None:
+        has_failed = message.status not in (None, "ok")
+        # There is no field for how the call ended.
+        failed = [{"type": "input_text", "text": f"Error: the call ended: {message.status}."}] if has_failed else []
+        output = failed + _parts(message, media)
     return {
         "type": "function_call_output",
         "call_id": foreign_ids.get(call_id, call_id),
-        "output": result_text(message),
+        "output": output,
     }
 
 
