@@ -4,7 +4,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from archer_ws.core.exceptions import ContentTooLarge
+from archer_ws.core.exceptions import ContentTooLarge, Overloaded, StorageFull
 from archer_ws.core.limits import FILE_OVERHEAD_BYTES
 from archer_ws.files.writing import Writing
 
@@ -42,10 +42,10 @@ class Upload:
         self._is_kept = False
         self._reserve(size or 0)
 
-    async def __aenter__(self) -> "Upload":
+    def __enter__(self) -> "Upload":
         return self
 
-    async def __aexit__(
+    def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
@@ -88,6 +88,18 @@ class Upload:
         self._is_kept = True
         return await self._files.keep(self._writing, label, self._size, is_passing=self._is_passing)
 
+    @property
+    def size(self) -> int:
+        """How many bytes came so far."""
+        return self._size
+
+    async def take_back(self) -> bytes:
+        """All that came, which is no file after all; nothing of it is kept."""
+        await self._flush()
+        content = await self._files.in_thread(self._writing.content)
+        self.close()
+        return content
+
     async def _flush(self) -> None:
         gathered, self._gathered, self._waiting = self._gathered, [], 0
         if gathered:
@@ -102,5 +114,11 @@ class Upload:
                 hint="Make it smaller, or raise ARCHER_FILE_BYTES_MAX on the server.",
             )
         more = size + FILE_OVERHEAD_BYTES - self._reserved
-        self._files.reserve(self._owner, more)
+        try:
+            self._files.reserve(self._owner, more)
+        except StorageFull as error:
+            if not self._is_passing:
+                raise
+            # Others that only pass will be gone in a moment.
+            raise Overloaded(error.message, hint=error.hint, retry_after_ms=5000) from error
         self._reserved += more

@@ -71,6 +71,11 @@ class Writing:
                 inspect(self._media_type, content)
             return Label(owner_of(self._principal), f"file_{self._hash.hexdigest()}", self._media_type)
 
+    def content(self) -> bytes:
+        """All that was written."""
+        with self._lock, self._draft.content() as content:
+            return bytes(content) or self._head
+
     def keep(self, label: Label, used_at: float) -> None:
         """Put it on the shelf.
 
