@@ -11,7 +11,6 @@ from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -21,6 +20,7 @@ from archer_ws.core.exceptions import ArcherError, FileNotFound, StorageFull
 from archer_ws.core.limits import FILE_OVERHEAD_BYTES
 from archer_ws.files.failures import failure_of
 from archer_ws.files.shelf import Label, Reader, Shelf
+from archer_ws.files.stored import FileHold, Kept, StoredFile
 from archer_ws.files.upload import Upload
 from archer_ws.files.writing import Writing, owner_of
 
@@ -34,54 +34,6 @@ _THREADS = 4
 READ_BYTES = 256 * 1024
 #: The time of a file's last use is noted on the shelf in so many steps of its lifetime, and not with every use.
 _STEPS = 24
-
-
-@dataclass(slots=True)
-class StoredFile:
-    """A kept file. `used_at` is its last upload or use, in seconds of the wall's clock."""
-
-    label: Label
-    size: int
-    used_at: float
-    #: Whether it came inside a request, and nobody counts on it beyond what holds it.
-    is_passing: bool = False
-    #: Whether it was stored with a message since it was last uploaded: it goes with its messages.
-    is_stored: bool = False
-    noted_at: float = 0.0
-
-    @property
-    def file_id(self) -> str:
-        """Its id."""
-        return self.label.file_id
-
-    @property
-    def media_type(self) -> str:
-        """Its media type, without parameters."""
-        return self.label.media_type
-
-
-class FileHold:
-    """Keeps files while something is at work with them; released once, or as often as one likes."""
-
-    __slots__ = ("_files", "_held")
-
-    def __init__(self, files: "Files", held: list[StoredFile]) -> None:
-        self._files = files
-        self._held = held
-
-    def release(self) -> None:
-        """They may go when their time is over."""
-        held, self._held = self._held, []
-        self._files.let_go(held)
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """A file that came: held, until who sent it says otherwise."""
-
-    file: StoredFile
-    is_new: bool
-    hold: FileHold
 
 
 class Files:
@@ -148,7 +100,7 @@ class Files:
         for file in held:
             self._holds[_key(file)] += 1
             self._use(file)
-        return FileHold(self, held)
+        return FileHold(self.let_go, held)
 
     def let_go(self, files: Iterable[StoredFile]) -> None:
         """A hold is over: what only passed goes."""
@@ -205,7 +157,7 @@ class Files:
         if self._taken[owner] <= 0:
             del self._taken[owner]
 
-    async def keep(self, writing: Writing, label: Label, size: int, *, is_passing: bool) -> "Kept":
+    async def keep(self, writing: Writing, label: Label, size: int, *, is_passing: bool) -> Kept:
         """Put a written file on the shelf, whoever is cancelled meanwhile. Its room is set aside.
 
         Raises:
@@ -218,7 +170,7 @@ class Files:
             commit.add_done_callback(_let_go)
             raise
 
-    async def _commit(self, writing: Writing, label: Label, size: int, is_passing: bool) -> "Kept":
+    async def _commit(self, writing: Writing, label: Label, size: int, is_passing: bool) -> Kept:
         async with self._moving:
             file = self._kept.get((label.owner, label.file_id))
             is_new = file is None
@@ -381,7 +333,7 @@ def _quietly(work: Callable[[], None]) -> None:
         log.warning("file_cleanup_failed", cause=type(error).__name__)
 
 
-def _let_go(commit: "asyncio.Task[Kept]") -> None:
+def _let_go(commit: asyncio.Task[Kept]) -> None:
     """Nobody waits for it any more."""
     if not commit.cancelled() and commit.exception() is None:
         commit.result().hold.release()

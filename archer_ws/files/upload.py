@@ -1,18 +1,41 @@
 """A file on its way in: room is set aside, pieces are gathered, and nothing stays behind unless all of it came."""
 
+from collections.abc import Callable
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import Protocol, TypeVar
 
 from archer_ws.core.exceptions import ContentTooLarge, Overloaded, StorageFull
 from archer_ws.core.limits import FILE_OVERHEAD_BYTES
+from archer_ws.files.shelf import Label
+from archer_ws.files.stored import Kept
 from archer_ws.files.writing import Writing
 
-if TYPE_CHECKING:
-    from archer_ws.files.files import Files, Kept
+T = TypeVar("T")
 
 #: Pieces are gathered to so much before a thread writes them: a hop to one costs as much as writing 100 KB.
 GATHERED_BYTES = 128 * 1024
+
+
+class Destination(Protocol):
+    """What an upload needs of where it goes (see files.Files)."""
+
+    file_bytes_max: int
+
+    def reserve(self, owner: str, amount: int) -> None:
+        """Set room aside."""
+
+    def give_back(self, owner: str, amount: int) -> None:
+        """Set room free."""
+
+    def discard(self, writing: Writing) -> None:
+        """Leave nothing of a draft behind."""
+
+    async def keep(self, writing: Writing, label: Label, size: int, *, is_passing: bool) -> Kept:
+        """Put a written file on the shelf."""
+
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        """The result of something that blocks."""
 
 
 class Upload:
@@ -30,7 +53,7 @@ class Upload:
         StorageFull: there is no room for it.
     """
 
-    def __init__(self, files: "Files", writing: Writing, owner: str, size: int | None, *, is_passing: bool) -> None:
+    def __init__(self, files: Destination, writing: Writing, owner: str, size: int | None, *, is_passing: bool) -> None:
         self._files = files
         self._writing = writing
         self._owner = owner
@@ -74,7 +97,7 @@ class Upload:
         if self._waiting >= GATHERED_BYTES:
             await self._flush()
 
-    async def finish(self) -> "Kept":
+    async def finish(self) -> Kept:
         """All of it came: the kept file.
 
         Raises:

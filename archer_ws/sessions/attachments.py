@@ -14,9 +14,10 @@ import structlog
 
 from archer_ws.core.exceptions import ArcherError, Conflict, FieldError, FileNotFound, RequestError
 from archer_ws.core.limits import FILES_SWEEP_S, MEMORY_FILES_BYTES
-from archer_ws.files.files import FileHold, Files, Kept, StoredFile
+from archer_ws.files.files import Files
 from archer_ws.files.memory_shelf import MemoryShelf
 from archer_ws.files.shelf import Reader
+from archer_ws.files.stored import FileHold, Kept, StoredFile
 from archer_ws.llm_gateway.content import MediaPart
 from archer_ws.llm_gateway.inline_media import inline_parts, with_file_ids
 from archer_ws.llm_gateway.media import Media

@@ -22,7 +22,7 @@ from archer_ws.core.exceptions import (
 )
 from archer_ws.core.ids import new_id
 from archer_ws.core.limits import PAGE_ITEMS_MAX, Limits
-from archer_ws.files.files import StoredFile
+from archer_ws.files.stored import StoredFile
 from archer_ws.llm_gateway.types import CancelReason, ChatRequest, Route
 from archer_ws.sessions.attachments import Attachments, StreamFiles, in_memory
 from archer_ws.sessions.format_judge import FormatJudge

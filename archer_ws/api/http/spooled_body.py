@@ -18,7 +18,8 @@ from archer_ws.api.http.scope import state
 from archer_ws.core.exceptions import FieldError, RequestError
 from archer_ws.core.limits import BODY_ALLOWANCE_BYTES, MAX_FRAME_BYTES
 from archer_ws.core.strict_json import decode_json
-from archer_ws.files.files import Files, Kept
+from archer_ws.files.files import Files
+from archer_ws.files.stored import Kept
 from archer_ws.files.upload import Upload
 from archer_ws.llm_gateway.content import MediaPart
 from archer_ws.llm_gateway.inline_media import with_file_ids

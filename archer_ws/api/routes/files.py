@@ -26,7 +26,7 @@ from archer_ws.core.exceptions import (
 )
 from archer_ws.core.wire_types import Count
 from archer_ws.files.file_types import extension_of
-from archer_ws.files.files import FileHold
+from archer_ws.files.stored import FileHold
 
 router = APIRouter(prefix=FILES_PATH, route_class=JsonRoute, tags=["files"])
 
