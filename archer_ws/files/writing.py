@@ -19,6 +19,11 @@ def owner_of(principal: str) -> str:
     return blake2b(principal.encode(), digest_size=_OWNER_BYTES).hexdigest()
 
 
+def id_of(digest: str) -> str:
+    """A file's id: in letters that no file system confuses."""
+    return f"file_{digest}"
+
+
 class Writing:
     """One file from its first byte to its place on the shelf.
 
@@ -69,7 +74,7 @@ class Writing:
                 self._check_text(b"", final=True)
             with self._draft.content() as content:
                 inspect(self._media_type, content)
-            return Label(owner_of(self._principal), f"file_{self._hash.hexdigest()}", self._media_type)
+            return Label(owner_of(self._principal), id_of(self._hash.hexdigest()), self._media_type)
 
     def content(self) -> bytes:
         """All that was written."""

@@ -109,9 +109,7 @@ class InitializeResult(BaseModel):
     connection_id: str = Field(description="Names this connection in the server's log.")
     heartbeat_ms: Count = Field(description="After so much silence a heartbeat comes, in milliseconds.")
     limits: Limits = Field(description="What this connection may do.")
-    capabilities: list[str] = Field(
-        default=[], description="What this server can beyond the first version's chats. More may come."
-    )
+    capabilities: list[str] | None = optional("What this server can beyond the first version's chats; it may grow.")
     schema_hash: str = Field(description="Names the version of the OpenRPC document that rpc.discover gives.")
 
 

@@ -19,9 +19,9 @@ TAKEN_MAX: Final = 128
 _BEGIN_BYTES_MAX = 280
 #: A JSON string that begins as a data URL; `"` opens it, where no backslash stands before.
 _BEGIN = re.compile(rb'"data:([^"\\,\x00-\x20]{0,250});[bB][aA][sS][eE]64,')
-#: How some encoders of JSON write signs of base64.
-_ESCAPES = ((b"\\/", b"/"), (b"\\u002b", b"+"), (b"\\u002B", b"+"), (b"\\u002f", b"/"), (b"\\u002F", b"/"))
-_MORE_ESCAPES = ((b"\\u003d", b"="), (b"\\u003D", b"="))
+#: An escape in JSON, and those that some encoders write for signs of base64.
+_ESCAPE = re.compile(rb"\\(?:u[0-9a-fA-F]{4}|.)", re.DOTALL)
+_SIGNS = {b"\\/": b"/", b"\\u002b": b"+", b"\\u002f": b"/", b"\\u003d": b"="}
 _ESCAPE_BYTES = 6
 _BACKSLASH = ord("\\")
 
@@ -114,14 +114,16 @@ class InlineData:
             return self._give_back(found, self._unread)
         if not self._is_begun:
             stays = STAYS_CHARS + 4 * self._taken
-            if len(text) <= stays:
+            # The last four wait (below), and all that stays must be read.
+            if len(text) < stays + 8:
                 if is_last:
                     self._media_type = None
                     self._put(found, quote + 1)
                 return is_last
             self._is_begun = True
             assert self._media_type is not None
-            found += [Json(text[:stays]), Begun(self._media_type, text[:stays].decode("latin-1"))]
+            self._tell(found, text[:stays])
+            found.append(Begun(self._media_type, text[:stays].decode("latin-1")))
         # Padding is told from a sign in the middle by what follows: the last four wait.
         whole = len(text) if is_last else max(0, len(text) - 4) // 4 * 4
         data = _decoded(text[:whole], is_last=is_last)
@@ -143,8 +145,10 @@ class InlineData:
         """It is text, and the rest of a string follows: the next quote without a backslash ends it."""
         if self._is_begun:
             found.append(GivenBack())
-            # What stayed is in the JSON already.
-            self._unread = unread if self._is_read else unread[STAYS_CHARS + 4 * self._taken :]
+            if self._is_read:
+                self._unread, self._is_escaped = unread, False
+            else:  # What stayed is in the JSON already.
+                self._unread = unread[STAYS_CHARS + 4 * self._taken :]
         self._media_type = None
         return self._json(found)
 
@@ -152,9 +156,12 @@ class InlineData:
         """So much of what is unread is JSON."""
         text, self._unread = self._unread[:end], self._unread[end:]
         if text:
-            found.append(Json(text))
-            slashes = len(text) - len(text.rstrip(b"\\"))
-            self._is_escaped = (slashes + (self._is_escaped and slashes == len(text))) % 2 == 1
+            self._tell(found, text)
+
+    def _tell(self, found: list[Found], text: bytes) -> None:
+        found.append(Json(text))
+        slashes = len(text) - len(text.rstrip(b"\\"))
+        self._is_escaped = (slashes + (self._is_escaped and slashes == len(text))) % 2 == 1
 
     def _escapes(self, place: int) -> bool:
         """Whether a backslash takes its meaning from what stands there."""
@@ -178,11 +185,11 @@ def _decoded(text: bytes, *, is_last: bool) -> bytes | None:
 
 
 def _unescaped(raw: bytes) -> tuple[bytes, bytes]:
-    """Base64 without JSON's escapes, and the beginning of an escape at its end; one of anything else stays."""
+    """A string's inside without the escapes of base64's signs, and the beginning of an escape at its end."""
     last = raw.rfind(b"\\", max(0, len(raw) - _ESCAPE_BYTES + 1))
     held = b""
-    if last >= 0 and len(raw) - last < (_ESCAPE_BYTES if raw[last + 1 : last + 2] in {b"", b"u"} else 2):
-        raw, held = raw[:last], raw[last:]
-    for escape, sign in (*_ESCAPES, *_MORE_ESCAPES):
-        raw = raw.replace(escape, sign)
-    return raw, held
+    if last >= 0 and (last + 1 - len(raw[: last + 1].rstrip(b"\\"))) % 2:
+        needed = _ESCAPE_BYTES if raw[last + 1 : last + 2] == b"u" else 2
+        if len(raw) - last < needed:
+            raw, held = raw[:last], raw[last:]
+    return _ESCAPE.sub(lambda found: _SIGNS.get(found[0].lower(), found[0]), raw), held

@@ -38,7 +38,10 @@ _FILE: JsonDict = {
 FileId = Annotated[
     str, Path(max_length=128, description="The file's id", examples=["file_4b1d0c2f9a6e8d7350e1f2a4c6b8d90e1f2a3b4c"])
 ]
-_BYTES: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
+_BYTES: dict[str, Any] = {
+    "schema": {"type": "string", "format": "binary"},
+    "examples": {"bytes": {"summary": "The file's bytes, as they are", "value": "GIF89a…"}},
+}
 _BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -46,7 +49,7 @@ _BODY: dict[str, Any] = {
         "text in UTF-8. They are held to that type.",
         "content": {
             **dict.fromkeys(("image/png", "image/jpeg", "image/gif", "image/webp", "application/pdf"), _BYTES),
-            "text/plain": {"schema": {"type": "string"}, "example": "Rayleigh scattering\n"},
+            "text/plain": {"schema": {"type": "string"}, "examples": {"note": {"value": "Rayleigh scattering\n"}}},
             "application/octet-stream": _BYTES,
         },
     }
