@@ -23,7 +23,7 @@ pub const PROTOCOL_VERSION: i64 = 1;
 /// The WebSocket subprotocol to offer.
 pub const SUBPROTOCOL: &str = "archer.v1";
 /// The `schema_hash` of the server that these types were made for.
-pub const SCHEMA_HASH: &str = "39ec2aea0889e5fb";
+pub const SCHEMA_HASH: &str = "c71715dc3c75c228";
 
 /// The params of a method, which know its name and what it gives.
 pub trait Method: Serialize {
@@ -1307,8 +1307,9 @@ pub struct InitializeResult {
     pub heartbeat_ms: u64,
     /// What this connection may do.
     pub limits: Limits,
-    /// What this server can beyond the first version's chats. More may come.
-    pub capabilities: Vec<String>,
+    /// What this server can beyond the first version's chats; it may grow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capabilities: Option<Vec<String>>,
     /// Names the version of the OpenRPC document that rpc.discover gives.
     pub schema_hash: String,
 }

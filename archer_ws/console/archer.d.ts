@@ -560,8 +560,8 @@ export interface InitializeResult {
   heartbeat_ms: number;
   /** What this connection may do. */
   limits: Limits;
-  /** What this server can beyond the first version's chats. More may come. */
-  capabilities: string[];
+  /** What this server can beyond the first version's chats; it may grow. */
+  capabilities?: string[] | null;
   /** Names the version of the OpenRPC document that rpc.discover gives. */
   schema_hash: string;
 }

@@ -74,8 +74,8 @@ class Files:
         # What is put on the shelf and what is taken from it under one name must not overtake each other.
         self._moving = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
-        # Queued behind one another in the pool, the writes of a hundred uploads could all be done by the loop's next turn,
-        # which would then have a hundred sockets to read from.
+        # Queued in the pool, the writes of a hundred uploads could all be done by the loop's next turn, and leave it a
+        # hundred sockets to read from.
         self._turns = asyncio.Semaphore(_THREADS)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="files")
         for found in sorted(shelf.found(), key=lambda each: each.used_at):

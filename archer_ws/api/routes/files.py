@@ -105,7 +105,7 @@ async def upload_file(
     responses={
         200: {
             "description": "The file, as it was sent, with its type",
-            "content": {"application/octet-stream": _BYTES},
+            "content": {"*/*": _BYTES},
         },
         304: {"description": "You have it: `If-None-Match` names its ETag"},
         **error_answers(*GUARDED, InvalidParams, FileNotFound, StorageUnavailable),
