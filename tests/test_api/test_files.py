@@ -312,7 +312,7 @@ async def test_text_that_looks_like_data_stays_text(archer: Archer) -> None:
 
 
 async def test_a_body_of_too_much_text_is_refused_with_where_to_put_pictures(archer: Archer) -> None:
-    for body in ({"messages": [{"role": "user", "content": "a" * 6_000_000}]}, inline(b"a" * 33_000_000)):
+    for body in ({"messages": [{"role": "user", "content": "a" * 6_000_000}]}, inline(b"a" * 34_000_000)):
         answer = await archer.http.post(CHAT, json=body)
         assert (answer.status_code, kind(answer)) == (413, "content_too_large"), answer.text
     long = await archer.http.post(CHAT, content=b"a" * 60_000_000, headers={"Content-Type": "application/json"})
