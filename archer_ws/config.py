@@ -157,6 +157,9 @@ class Settings(BaseSettings):
         "claude-3-5-sonnet-20241022", description="Anthropic's model when a request names none"
     )
     local_model_path: str | None = Field(None, description="A GGUF file for the local provider; none: SmolLM2-135M")
+    local_mmproj_path: Annotated[str | None, PrefixedOnly()] = Field(
+        None, description="The GGUF file of the local model's projector, with which it sees pictures"
+    )
     local_parallel: Count = Field(4, description="Streams that the local model runs side by side, sharing its context")
     local_sampling: Sampling = Field(
         {}, description="How the local model samples where a request says nothing of it, over its own defaults"

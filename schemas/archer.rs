@@ -23,7 +23,7 @@ pub const PROTOCOL_VERSION: i64 = 1;
 /// The WebSocket subprotocol to offer.
 pub const SUBPROTOCOL: &str = "archer.v1";
 /// The `schema_hash` of the server that these types were made for.
-pub const SCHEMA_HASH: &str = "c71715dc3c75c228";
+pub const SCHEMA_HASH: &str = "252674d97714b2e7";
 
 /// The params of a method, which know its name and what it gives.
 pub trait Method: Serialize {
@@ -1421,10 +1421,25 @@ pub struct ModelInfo {
     /// What it can beyond text; absent where that is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capabilities: Option<Vec<Capability>>,
+    /// How much of what it can; absent where nothing is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<ModelLimits>,
 }
 
 /// The models that can be named.
 pub type ModelInfos = Vec<ModelInfo>;
+
+/// How much a request may hold for a model, where its provider says so.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ModelLimits {
+    /// The most bytes of one picture, before base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_bytes: Option<u64>,
+    /// The most pictures of one request, the session's history included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<u64>,
+}
 
 /// The models of one provider, or of all.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

@@ -494,12 +494,12 @@ export interface FieldError {
 
 /** A document: by the id of an uploaded file, or by its URL (`data:` with base64, or `https:`). */
 export interface FilePart {
+  /** What the part is. */
+  type: "file";
   /** The id of an uploaded file. */
   file_id?: string | null;
   /** Where it is, if not in a file: `data:<media type>;base64,…` or `https://…`. */
   url?: string | null;
-  /** What the part is. */
-  type: "file";
   /** Its name, for people and for the model: at most 255 characters. */
   filename?: string | null;
 }
@@ -526,12 +526,12 @@ export type ImageDetail = "low" | "high" | "auto";
 
 /** A picture: by the id of an uploaded file, or by its URL (`data:` with base64, or `https:`). */
 export interface ImagePart {
+  /** What the part is. */
+  type: "image";
   /** The id of an uploaded file. */
   file_id?: string | null;
   /** Where it is, if not in a file: `data:<media type>;base64,…` or `https://…`. */
   url?: string | null;
-  /** What the part is. */
-  type: "image";
   /** How closely the model looks. */
   detail?: ImageDetail | null;
 }
@@ -613,10 +613,20 @@ export interface ModelInfo {
   supports_streaming: boolean;
   /** What it can beyond text; absent where that is not known. */
   capabilities?: Capability[] | null;
+  /** How much of what it can; absent where nothing is known. */
+  limits?: ModelLimits | null;
 }
 
 /** The models that can be named. */
 export type ModelInfos = ModelInfo[];
+
+/** How much a request may hold for a model, where its provider says so. */
+export interface ModelLimits {
+  /** The most bytes of one picture, before base64. */
+  image_bytes?: number | null;
+  /** The most pictures of one request, the session's history included. */
+  images?: number | null;
+}
 
 /** The models of one provider, or of all. */
 export interface ModelListParams {

@@ -17,6 +17,7 @@ from archer_ws.llm_gateway.anthropic.request import request_body
 from archer_ws.llm_gateway.base import Timeouts
 from archer_ws.llm_gateway.catalog import Catalog
 from archer_ws.llm_gateway.decoding.model_lists import entries_in
+from archer_ws.llm_gateway.parts import check_parts
 from archer_ws.llm_gateway.sdk_adapter import SdkAdapter
 from archer_ws.llm_gateway.transport.carrier import CarrierName
 from archer_ws.llm_gateway.transport.provider_url import ProviderUrl
@@ -41,6 +42,7 @@ class AnthropicAdapter(SdkAdapter):
     provider_name = "anthropic"
     _id_prefix = "msg"
     _demands_bound = True
+    _reads_documents = True
 
     def __init__(
         self,
@@ -87,6 +89,7 @@ class AnthropicAdapter(SdkAdapter):
         max_tokens: int | None,
         options: ChatOptions,
     ) -> dict[str, Any]:
+        check_parts(messages, self._taken(model), options.media)
         facts = self._catalog.facts(self.provider_name, model)
         body = request_body(
             messages,

@@ -15,10 +15,11 @@ family. The figures are the providers' published ones; a quirk is listed where t
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.resources import files
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
@@ -66,6 +67,31 @@ class ModelFacts(BaseModel):
 UNKNOWN_MODEL = ModelFacts()
 
 
+class Intake(BaseModel):
+    """What a model takes beside text, named as in ModelFacts; None where that is not known.
+
+    OpenAI's models that see also read PDF (https://developers.openai.com/api/docs/guides/file-inputs), but for those
+    before gpt-4o. Claude takes 100 pictures with a context of 200,000 tokens and 600 with more
+    (https://platform.claude.com/docs/en/build-with-claude/vision), each of at most 10 MiB of base64
+    (kolega-ai/kolega-code#354).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    provider: str = ""
+    model: str = ""
+    #: Whether it sees pictures, and reads PDF.
+    vision: bool | None = None
+    files: bool | None = None
+    #: The most pictures of one request, and the most bytes of one of them.
+    images: int | None = None
+    image_bytes: int | None = None
+
+
+UNKNOWN_INTAKE = Intake()
+Entry = TypeVar("Entry", ModelFacts, Intake)
+
+
 @dataclass(frozen=True)
 class Catalog:
     """Lookups over the data.
@@ -77,6 +103,7 @@ class Catalog:
     inference: dict[str, tuple[str, ...]]
     models: tuple[ModelFacts, ...]
     not_inferred: tuple[str, ...] = ()
+    intakes: tuple[Intake, ...] = ()
     _cache: dict[tuple[str, str], ModelFacts] = field(default_factory=dict, repr=False, compare=False)
 
     def facts(self, provider: str, model: str) -> ModelFacts:
@@ -84,11 +111,23 @@ class Catalog:
         key = (provider, model)
         found = self._cache.get(key)
         if found is None:
-            found = self._search(provider, model)
+            found = _search(self.models, provider, model) or UNKNOWN_MODEL
             # Model names come from requests: without a bound they would fill the cache.
             if len(self._cache) < 1024:
                 self._cache[key] = found
         return found
+
+    def intake(self, provider: str, model: str) -> Intake:
+        """What the model takes beside text, looked for as `facts` does."""
+        return _search(self.intakes, provider, model) or UNKNOWN_INTAKE
+
+    def reading(self, provider: str) -> list[Intake]:
+        """The provider's single models that take pictures and files."""
+        return [
+            entry
+            for entry in self.intakes
+            if entry.provider == provider and entry.vision and entry.files and not entry.model.endswith("*")
+        ]
 
     def provider_of(self, model: str) -> str | None:
         """The provider whose models are named like this, or None.
@@ -108,21 +147,20 @@ class Catalog:
         """The provider's single models, without the families."""
         return [entry for entry in self.models if entry.provider == provider and not entry.model.endswith("*")]
 
-    def _search(self, provider: str, model: str) -> ModelFacts:
-        if model.startswith("ft:"):
-            # A fine-tuned model has the quirks of the one it was made from.
-            model = model.split(":")[1]
-        candidates = [entry for entry in self.models if entry.provider == provider]
-        for name in (model, _SNAPSHOT.sub("", model)):
-            for entry in candidates:
-                if entry.model == name:
-                    return entry
-        families = [
-            entry
-            for entry in candidates
-            if entry.model.endswith("*") and model.startswith(entry.model.removesuffix("*"))
-        ]
-        return max(families, key=lambda entry: len(entry.model), default=UNKNOWN_MODEL)
+
+def _search(entries: Sequence[Entry], provider: str, model: str) -> Entry | None:
+    if model.startswith("ft:"):
+        # A fine-tuned model has the quirks of the one it was made from.
+        model = model.split(":")[1]
+    candidates = [entry for entry in entries if entry.provider == provider]
+    for name in (model, _SNAPSHOT.sub("", model)):
+        for entry in candidates:
+            if entry.model == name:
+                return entry
+    families = [
+        entry for entry in candidates if entry.model.endswith("*") and model.startswith(entry.model.removesuffix("*"))
+    ]
+    return max(families, key=lambda entry: len(entry.model), default=None)
 
 
 def _begins(model: str, prefix: str) -> bool:
@@ -138,4 +176,5 @@ def load_catalog() -> Catalog:
         inference=TypeAdapter(dict[str, tuple[str, ...]]).validate_python(raw["inference"]),
         not_inferred=TypeAdapter(tuple[str, ...]).validate_python(raw["not_inferred"]),
         models=TypeAdapter(tuple[ModelFacts, ...]).validate_python(raw["models"]),
+        intakes=TypeAdapter(tuple[Intake, ...]).validate_python(raw["intakes"]),
     )

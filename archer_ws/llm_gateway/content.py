@@ -24,7 +24,7 @@ from pydantic_core import CoreSchema, core_schema
 from archer_ws.core.media_types import IMAGES, UnsupportedMediaType
 from archer_ws.core.wire_model import Text, WireModel, optional, unsupported, wrong
 from archer_ws.core.wire_types import MEANING, Enumeration
-from archer_ws.llm_gateway.media_urls import WrongUrl, checked_url, is_inline
+from archer_ws.llm_gateway.media_urls import WrongUrl, checked_url, inline_size, is_inline, split_inline
 
 #: Parts of one message: a thousand snippets of text is no mistake.
 PARTS_MAX = 1000
@@ -50,15 +50,6 @@ class TextPart(BaseModel):
     text: Text = Field(description="The text: whole Unicode characters.")
 
 
-def _checked_url(url: str) -> str:
-    try:
-        return checked_url(url)
-    except WrongUrl as error:
-        raise wrong(str(error), "", error.advice) from None
-    except UnsupportedMediaType as error:
-        raise unsupported(str(error), error.advice) from None
-
-
 def _checked_filename(name: str) -> str:
     if not name.isprintable() or {"/", "\\"} & set(name):
         raise wrong("has control characters or slashes", "", "Send the file's name alone, without its folder.")
@@ -66,24 +57,56 @@ def _checked_filename(name: str) -> str:
 
 
 FileId = Annotated[Text, Field(min_length=1, max_length=FILE_ID_CHARS_MAX)]
-Url = Annotated[str, AfterValidator(_checked_url)]
 Filename = Annotated[Text, Field(min_length=1, max_length=FILENAME_CHARS_MAX), AfterValidator(_checked_filename)]
 
 
 class MediaPart(WireModel):
     """What pictures and documents have in common: what they are is in an uploaded file, or at a URL."""
 
+    #: A hash of inline data, made while it was looked at.
+    _digest: bytes | None = None
+    _about: tuple[str, int] | None = None
+
+    type: str
     file_id: FileId | None = optional("The id of an uploaded file.")
-    url: Url | None = optional("Where it is, if not in a file: `data:<media type>;base64,…` or `https://…`.")
+    url: str | None = optional("Where it is, if not in a file: `data:<media type>;base64,…` or `https://…`.")
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
         if (self.file_id is None) == (self.url is None):
             has = "has neither a file_id nor a url" if self.url is None else "has both a file_id and a url"
             raise wrong(has, "", "Send one of both.")
-        if self.url is not None and is_inline(self.url):
-            self._check_type(self.url[len("data:") : self.url.index(";")])
+        if self.url is not None:
+            self._check_url(self.url)
         return self
+
+    def _check_url(self, url: str) -> None:
+        try:
+            self.url, self._digest = checked_url(url)
+        except WrongUrl as error:
+            raise wrong(str(error), "url", error.advice) from None
+        except UnsupportedMediaType as error:
+            raise unsupported(str(error), error.advice, "url") from None
+        if is_inline(self.url):
+            media_type, begin = split_inline(self.url)
+            self.learn(media_type, inline_size(self.url, begin))
+            self._check_type(media_type)
+
+    def learn(self, media_type: str, size: int) -> None:
+        """Keep what its data is, for whoever counts tokens: also once a file stands in its place."""
+        self._about = media_type, size
+
+    @property
+    def about(self) -> tuple[str, int] | None:
+        """The media type and the bytes of its data, where they are known."""
+        return self._about
+
+    @property
+    def fingerprint(self) -> str | None:
+        """What stands for a URL wherever requests are compared: inline data's hash, with its type."""
+        if self.url is None or self._digest is None:
+            return self.url
+        return f"{self.url[: self.url.index(',') + 1]}{self._digest.hex()}"
 
     @abstractmethod
     def _check_type(self, media_type: str) -> None:

@@ -10,6 +10,7 @@ from contextlib import aclosing
 from typing import Any
 
 from archer_ws.core.exceptions import FieldError, Unsupported
+from archer_ws.core.media_types import IMAGES
 from archer_ws.llm_gateway.asking import format_alone, without_tools
 from archer_ws.llm_gateway.base import Timeouts
 from archer_ws.llm_gateway.catalog import Catalog
@@ -20,6 +21,7 @@ from archer_ws.llm_gateway.local.plain_history import in_words, with_instruction
 from archer_ws.llm_gateway.local.process import Endpoint
 from archer_ws.llm_gateway.openai.request import functions, parameters_of, result_text
 from archer_ws.llm_gateway.openai_adapter import OpenAIAdapter
+from archer_ws.llm_gateway.parts import Taken, check_parts
 from archer_ws.llm_gateway.tool_history import repaired
 from archer_ws.llm_gateway.tools import Tool
 from archer_ws.llm_gateway.transport.carrier import CarrierName
@@ -71,6 +73,7 @@ class LlamaAdapter(OpenAIAdapter):
             stream_fields={"return_progress": True},
         )
         self._knows_tools = endpoint.knows_tools
+        self._sees = endpoint.sees
 
     async def _stream(
         self, body: dict[str, Any], options: ChatOptions, decoder: Decoder
@@ -92,6 +95,8 @@ class LlamaAdapter(OpenAIAdapter):
         if options.response_format is not None:
             # One grammar alone: with both, the format's would win over a call that is demanded (measured).
             options = format_alone(options, self.provider_name)
+        # Before anything is put right: the places of parts are those of the request.
+        check_parts(messages, self._taken(model), options.media)
         forced = forced_tools(options)
         if not self._knows_tools:
             messages = in_words(repaired(messages), result_text)
@@ -106,6 +111,20 @@ class LlamaAdapter(OpenAIAdapter):
         if forced:
             body |= self._forcing(forced)
         return body
+
+    def _taken(self, model: str) -> Taken:
+        return Taken(
+            self.provider_name,
+            model,
+            # Without a projector the server answers 500 (measured).
+            images=self._sees,
+            documents=False,
+            # It decodes with stb_image (measured).
+            image_types=IMAGES - {"image/webp"},
+            images_hint="Run a model that sees (LOCAL_MODEL_PATH, with its projector in ARCHER_LOCAL_MMPROJ_PATH), or "
+            "choose one with `vision` among its capabilities: GET /api/v1/models lists them.",
+            documents_hint="Send its text; or use openai or anthropic, which read PDF.",
+        )
 
     def _forcing(self, tools: Sequence[Tool]) -> dict[str, Any]:
         """The fields that make the answer a call of one of these."""

@@ -21,7 +21,7 @@ from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
 from archer_ws.llm_gateway.catalog import Catalog
 from archer_ws.llm_gateway.decoding.answers import folded
 from archer_ws.llm_gateway.llama_adapter import LlamaAdapter
-from archer_ws.llm_gateway.local.model import CHILD_COMMAND, child_configuration, find_model, model_name
+from archer_ws.llm_gateway.local.model import CHILD_COMMAND, child_configuration, find_model, find_projector, model_name
 from archer_ws.llm_gateway.local.process import Endpoint, LocalProcess
 from archer_ws.llm_gateway.local.supervisor import LocalSupervisor, crashed
 from archer_ws.llm_gateway.local.watch import HangWatch
@@ -45,6 +45,7 @@ class LocalAdapter(BaseLLMAdapter):
 
     Args:
         model_path: the file; None for the embedded model.
+        projector_path: the file with which it sees pictures; None where it sees none.
         parallel: how many requests are generated at once; more wait in the child.
         timeouts: `model_load_s` bounds the start of the child.
         catalog: facts for LlamaAdapter.
@@ -60,6 +61,7 @@ class LocalAdapter(BaseLLMAdapter):
         self,
         *,
         model_path: str | None,
+        projector_path: str | None = None,
         parallel: int,
         timeouts: Timeouts,
         catalog: Catalog,
@@ -68,6 +70,7 @@ class LocalAdapter(BaseLLMAdapter):
         sampling: Mapping[str, float] | None = None,
     ) -> None:
         self._path = model_path
+        self._projector_path = projector_path
         self.default_model = model_name(model_path)
         self._parallel = parallel
         self._timeouts = timeouts
@@ -141,6 +144,7 @@ class LocalAdapter(BaseLLMAdapter):
                 status.error, status.hint = state.error, state.hint
             else:
                 await asyncio.to_thread(find_model, self._path)
+                await asyncio.to_thread(find_projector, self._projector_path)
                 refusal = self._supervisor.refusal()
                 if refusal is not None:
                     raise refusal
@@ -197,14 +201,19 @@ class LocalAdapter(BaseLLMAdapter):
         if serving is None:
             file = await asyncio.to_thread(find_model, self._path)
             configuration = child_configuration(
-                file, self.default_model, parallel=self._parallel, concurrency=self._concurrency
+                file,
+                self.default_model,
+                parallel=self._parallel,
+                concurrency=self._concurrency,
+                projector=await asyncio.to_thread(find_projector, self._projector_path),
             )
             if options is not None:
                 options.progress("loading", f"{self.default_model} is being loaded")
             serving = await self._supervisor.running(configuration)
         process, endpoint = serving
         self._context_window = endpoint.context_window
-        self._capabilities = ["tools"] if endpoint.knows_tools else []
+        known: dict[Capability, bool] = {"tools": endpoint.knows_tools, "vision": endpoint.sees}
+        self._capabilities = [name for name, can in known.items() if can]
         return process, endpoint, await self._server_at(endpoint)
 
     async def _server_at(self, endpoint: Endpoint) -> LlamaAdapter:

@@ -4,6 +4,7 @@ Nothing is fetched here or anywhere: an https URL is the provider's to read, if 
 """
 
 import binascii
+from hashlib import blake2b
 from urllib.parse import urlsplit
 
 from archer_ws.core.media_types import HEAD_BYTES, UnsupportedMediaType, media_type_of
@@ -58,24 +59,24 @@ def inline_size(url: str, begin: int) -> int:
     return (len(url) - begin) // 4 * 3 - url.endswith("=") - url.endswith("==")
 
 
-def checked_url(url: str) -> str:
-    """A URL as it is sent on: that of inline data with the media type alone before it.
+def checked_url(url: str) -> tuple[str, bytes | None]:
+    """A URL as it is sent on, that of inline data with the media type alone before it; and a hash of inline data.
 
     Raises:
         WrongUrl: it is of another kind, or its base64 is none, or too much.
         UnsupportedMediaType: the data is not what it is said to be, or is of no type that is taken.
     """
     if not is_inline(url):
-        return _checked_https(url)
+        return _checked_https(url), None
     declared, begin = split_inline(url)
     size = inline_size(url, begin)
     if size > INLINE_BYTES_MAX:
         raise WrongUrl(f"holds more than {INLINE_BYTES_MAX} bytes", "Make the picture smaller, or split the document.")
-    _check_base64(url, begin)
+    digest = _checked_base64(url, begin)
     media_type = media_type_of(declared, inline_head(url, begin))
     header = f"data:{media_type};base64,"
     # Mostly it is so already, and megabytes need not be copied.
-    return url if url.startswith(header) else header + url[begin:]
+    return url if url.startswith(header) else header + url[begin:], digest
 
 
 def inline_head(url: str, begin: int) -> bytes:
@@ -83,14 +84,18 @@ def inline_head(url: str, begin: int) -> bytes:
     return binascii.a2b_base64(url[begin : begin + -(-HEAD_BYTES // 3) * 4])
 
 
-def _check_base64(url: str, begin: int) -> None:
+def _checked_base64(url: str, begin: int) -> bytes:
+    """The hash of the base64 that begins there."""
     length = len(url) - begin
     if length == 0:
         raise UnsupportedMediaType("is empty")
     end = len(url) - url.endswith("=") - url.endswith("==")
     is_right = length % 4 == 0 and url.isascii()
+    digest = blake2b(digest_size=16)
     for place in range(begin, end, _SLICE_CHARS) if is_right else ():
-        if url[place : min(place + _SLICE_CHARS, end)].encode().translate(None, _ALPHABET):
+        piece = url[place : min(place + _SLICE_CHARS, end)].encode()
+        digest.update(piece)
+        if piece.translate(None, _ALPHABET):
             is_right = False
             break
     if not is_right:
@@ -99,6 +104,7 @@ def _check_base64(url: str, begin: int) -> None:
     # Bits behind the last byte must be 0: strict decoders refuse others.
     if binascii.b2a_base64(binascii.a2b_base64(last), newline=False) != last:
         raise WrongUrl("is not base64", _BASE64)
+    return digest.digest()
 
 
 def _checked_https(url: str) -> str:

@@ -17,6 +17,7 @@ from archer_ws.llm_gateway.ollama.failures import ollama_identity, truncated
 from archer_ws.llm_gateway.ollama.models import (
     TOOLS,
     UNKNOWN,
+    VISION,
     InstalledModel,
     ModelMemory,
     ShownModel,
@@ -30,6 +31,7 @@ from archer_ws.llm_gateway.ollama.models import (
     shown_model,
 )
 from archer_ws.llm_gateway.ollama.request import chat_payload, offered_tools
+from archer_ws.llm_gateway.parts import Taken, check_parts, has_media
 from archer_ws.llm_gateway.probing import probe
 from archer_ws.llm_gateway.transport.carrier import CarrierName
 from archer_ws.llm_gateway.transport.provider_url import ProviderUrl
@@ -110,6 +112,7 @@ class OllamaAdapter(BaseLLMAdapter):
         """See `BaseLLMAdapter.chat`; takes at most `timeouts.total_s`."""
         model = model or self.default_model
         options = options or ChatOptions()
+        await self._check_parts(messages, model, options)
         payload = chat_payload(messages, model, temperature, max_tokens, options, stream=False)
         await self._check_tools(model, options)
         said = await self._http.ask_bytes(
@@ -133,6 +136,7 @@ class OllamaAdapter(BaseLLMAdapter):
         """See `BaseLLMAdapter.stream_chat`; the first chunk is empty."""
         model = model or self.default_model
         options = options or ChatOptions()
+        await self._check_parts(messages, model, options)
         payload = chat_payload(messages, model, temperature, max_tokens, options, stream=True)
         await self._check_tools(model, options)
         decoder = OllamaStreamDecoder(self._identity, self._document_bytes)
@@ -241,6 +245,16 @@ class OllamaAdapter(BaseLLMAdapter):
             self._running.put(name, ShownModel(context), RUNNING_FOR_S)
         return context
 
+    async def _check_parts(self, messages: Sequence[ChatMessage], model: str, options: ChatOptions) -> None:
+        """Refuse pictures for a model that is known not to see, and files, which Ollama does not take.
+
+        Raises:
+            Unsupported, InvalidParams: see `check_parts`.
+        """
+        if has_media(messages):
+            shown = self._memory.get(canonical_name(model)) or await self._learn(model)
+            check_parts(messages, _taken(model, shown), options.media)
+
     async def _check_tools(self, model: str, options: ChatOptions) -> None:
         """Refuse tools for a model that is known not to know any; Ollama itself would answer 400.
 
@@ -283,3 +297,15 @@ class OllamaAdapter(BaseLLMAdapter):
             loaded = loaded_models(await self._http.ask("/api/ps", within_s=self._timeouts.health_s))
             if canonical_name(model) not in loaded:
                 options.progress("loading", f"{model} is being loaded")
+
+
+def _taken(model: str, shown: ShownModel) -> Taken:
+    return Taken(
+        "ollama",
+        model,
+        images=None if shown.capabilities is None else VISION in shown.capabilities,
+        documents=False,
+        images_hint="Choose a model that sees: `ollama show MODEL` lists `vision` among its capabilities, and "
+        "https://ollama.com/search?c=vision has those that can be pulled.",
+        documents_hint="Send its text, or its pages as pictures; or use openai or anthropic, which read PDF.",
+    )

@@ -19,8 +19,15 @@ from archer_ws.llm_gateway.failures import ProviderIdentity
 from archer_ws.llm_gateway.openai.client import OPENAI_URL, OpenAIClient, is_openai
 from archer_ws.llm_gateway.openai.decoder import ChatStreamDecoder
 from archer_ws.llm_gateway.openai.failures import failure_from_error, openai_identity
-from archer_ws.llm_gateway.openai.request import chat_messages, fitting_ids, format_fields, tool_fields
+from archer_ws.llm_gateway.openai.request import (
+    chat_messages,
+    fitting_ids,
+    format_fields,
+    tool_fields,
+    with_shown_results,
+)
 from archer_ws.llm_gateway.parameters import accepted_parameters, tell_dropped
+from archer_ws.llm_gateway.parts import check_parts
 from archer_ws.llm_gateway.sdk_adapter import SdkAdapter
 from archer_ws.llm_gateway.tool_history import repaired, with_fitting_ids
 from archer_ws.llm_gateway.transport.carrier import CarrierName
@@ -113,14 +120,15 @@ class OpenAIAdapter(SdkAdapter):
             if options.tool_choice != "none":
                 raise self._takes_no_tools(model)
             options = replace(options, tools=())
-        messages = with_fitting_ids(repaired(messages), self._fits)
+        check_parts(messages, self._taken(model), options.media)
+        messages = with_shown_results(with_fitting_ids(repaired(messages), self._fits))
         if not self._is_hosted:
             # OpenAI's own models take any order of roles.
             messages = alternating(messages, keeps_names=True)
         body = {
             **self._default_fields,
             "model": model,
-            "messages": chat_messages(messages),
+            "messages": chat_messages(messages, options.media),
             **accepted_parameters(
                 facts, provider=self.provider_name, model=model, temperature=temperature, options=options
             ),

@@ -343,6 +343,7 @@ class LLMRouter:
         settings = self.settings
         return LocalAdapter(
             model_path=settings.local_model_path,
+            projector_path=settings.local_mmproj_path,
             parallel=settings.local_parallel,
             timeouts=self._timeouts,
             concurrency=settings.concurrency_of("local"),

@@ -15,11 +15,12 @@ from typing import Any, ClassVar, Protocol
 from archer_ws.core.exceptions import ArcherError, ProviderError, UpstreamTruncated
 from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
-from archer_ws.llm_gateway.catalog import Catalog
+from archer_ws.llm_gateway.catalog import UNKNOWN_INTAKE, Catalog, Intake
 from archer_ws.llm_gateway.decoding.answers import BrokenOff, Decoder, ErrorSaid, TooLarge, Unreadable, folded
 from archer_ws.llm_gateway.decoding.error_bodies import decoded_error
 from archer_ws.llm_gateway.failures import ProviderIdentity, unreadable
 from archer_ws.llm_gateway.format_refusals import of_the_format
+from archer_ws.llm_gateway.parts import Taken, capabilities_of, limits_of
 from archer_ws.llm_gateway.probing import AnswerHead, ChatRoute, lacks_list, probe
 from archer_ws.llm_gateway.resilience.fitting import ask_fitted
 from archer_ws.llm_gateway.resilience.refused_parameters import FittedRequest, RefusedParameters
@@ -83,6 +84,8 @@ class SdkAdapter(BaseLLMAdapter):
     _id_prefix: ClassVar[str]
     #: Whether each request must bound its answer, by `max_tokens` and no other name.
     _demands_bound: ClassVar[bool] = False
+    #: Whether the provider itself reads documents at https URLs.
+    _reads_documents: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -283,12 +286,37 @@ class SdkAdapter(BaseLLMAdapter):
         facts = self._catalog.facts(self.provider_name, name)
         # Another server's model of that name is another model, or stands behind another API.
         tools = facts.tools if self._is_hosted else None
+        intake = self._intake(name)
         return ModelInfo(
             id=name,
             name=title or name,
             provider=self.provider_name,
             context_window=context_window or facts.context_window,
-            capabilities=None if tools is None else ["tools"] if tools else [],
+            capabilities=None if tools is None else [*(["tools"] if tools else []), *capabilities_of(intake)],
+            limits=limits_of(intake),
+        )
+
+    def _intake(self, model: str) -> Intake:
+        """What a model takes beside text: of another server's nothing is known."""
+        return self._catalog.intake(self.provider_name, model) if self._is_hosted else UNKNOWN_INTAKE
+
+    def _taken(self, model: str) -> Taken:
+        """The same, as requests are looked at."""
+        intake = self._intake(model)
+        able = [entry.model for entry in self._catalog.reading(self.provider_name)]
+        hint = f"Name a model that does: {able[-1]}, for example." if able else ""
+        return Taken(
+            self.provider_name,
+            model,
+            images=intake.vision,
+            documents=intake.files,
+            # A server in the owner's network would read what is there for whoever asks.
+            reads_image_urls=self._is_hosted,
+            reads_document_urls=self._is_hosted and self._reads_documents,
+            images_max=intake.images,
+            image_bytes_max=intake.image_bytes,
+            images_hint=hint,
+            documents_hint=hint,
         )
 
     def _told(self, error: Exception, model: str | None = None) -> ArcherError:

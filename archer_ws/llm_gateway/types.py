@@ -153,12 +153,25 @@ class ChatMessage(WireModel):
     )
     call_id: CallId | None = Field(default=None, description="Which call this is the result of (tool alone).")
     status: ResultStatus | None = Field(default=None, description="How the call ended (tool alone): ok by default.")
-    #: The field that held the parts.
+    #: The field that held the parts, and which of its request's messages it is; none of a stored one.
     _parts_came_as: Literal["content", "parts"] = "parts"
+    _place: int | None = None
 
-    def part_path(self, place: int) -> str:
-        """Where the part at `place` stands in the message as it was sent."""
-        return f"{self._parts_came_as}.{place}"
+    def part_path(self, number: int) -> str:
+        """Where a part stands in the message as it was sent."""
+        return f"{self._parts_came_as}.{number}"
+
+    def request_path(self, number: int) -> str:
+        """Where a part stands in its request; one of the history is the session's."""
+        return "session_id" if self._place is None else f"messages.{self._place}.{self.part_path(number)}"
+
+    def without_place(self) -> Self:
+        """The message as a later request finds it in the history."""
+        if self.parts is None:
+            return self
+        stored = self.model_copy()
+        stored._place = None
+        return stored
 
     @property
     def file_ids(self) -> list[str]:
@@ -312,16 +325,16 @@ class ChatRequest(WireModel):
             raise wrong("should have at least 1 message", "messages", "Send what is to be answered.")
         if self.tools is not None or self.tool_choice is not None:
             check_choice(self.tools, self.tool_choice)
-        more = sum(_media_parts(message) for message in self.messages)
+        more = 0
+        for place, message in enumerate(self.messages):
+            if message.parts is not None:
+                message._place = place
+                more += sum(not isinstance(part, TextPart) for part in message.parts)
         if more > MEDIA_PARTS_MAX:
             raise wrong(
                 f"has more than {MEDIA_PARTS_MAX} pictures and documents", "messages", "Leave the oldest ones out."
             )
         return self
-
-
-def _media_parts(message: ChatMessage) -> int:
-    return sum(not isinstance(part, TextPart) for part in message.parts) if message.parts else 0
 
 
 class TokenUsage(BaseModel):
@@ -416,6 +429,15 @@ Capability = Annotated[
 ]
 
 
+class ModelLimits(BaseModel):
+    """How much a request may hold for a model, where its provider says so."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"image_bytes": 7_864_320, "images": 100}]})
+
+    image_bytes: Count | None = optional("The most bytes of one picture, before base64.")
+    images: Count | None = optional("The most pictures of one request, the session's history included.")
+
+
 class ModelInfo(BaseModel):
     """A model that a request can name."""
 
@@ -429,7 +451,16 @@ class ModelInfo(BaseModel):
                     "context_window": 131072,
                     "supports_streaming": True,
                     "capabilities": ["tools"],
-                }
+                },
+                {
+                    "id": "claude-haiku-4-5",
+                    "name": "Claude Haiku 4.5",
+                    "provider": "anthropic",
+                    "context_window": 200000,
+                    "supports_streaming": True,
+                    "capabilities": ["tools", "vision", "files"],
+                    "limits": {"image_bytes": 7864320, "images": 100},
+                },
             ]
         }
     )
@@ -442,6 +473,7 @@ class ModelInfo(BaseModel):
     )
     supports_streaming: bool = Field(default=True, description="Whether its answers come piece by piece.")
     capabilities: list[Capability] | None = optional("What it can beyond text; absent where that is not known.")
+    limits: ModelLimits | None = optional("How much of what it can; absent where nothing is known.")
 
 
 class ProviderStatus(BaseModel):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from archer_ws.core.limits import HISTORY_TOKENS_MAX
+from archer_ws.llm_gateway.media_tokens import media_tokens
 from archer_ws.llm_gateway.tools import Tool
 from archer_ws.llm_gateway.types import ChatMessage, ChatRequest, MessageRole
 
@@ -55,8 +56,9 @@ NO_HISTORY = History([], 0, 0)
 
 
 def message_tokens(message: ChatMessage) -> int:
-    """About how many tokens a message takes: UTF-8 bytes / 4, and a little for it and for each of its calls."""
-    tokens = _tokens_of(len(message.content.encode()))
+    """About how many tokens a message takes: UTF-8 bytes / 4, and a little for it and for each of its calls; its
+    pictures and documents by what they are."""
+    tokens = _tokens_of(len(message.content.encode())) + media_tokens(message)
     if message.tool_calls:
         tokens += sum(_tokens_of(len(call.name) + len(call.arguments.encode())) for call in message.tool_calls)
     return tokens

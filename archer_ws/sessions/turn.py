@@ -10,6 +10,7 @@ from archer_ws.agents.base import AgentTurn, Gateway
 from archer_ws.agents.orchestrator import Orchestrator
 from archer_ws.core.exceptions import ContentTooLarge, InvalidParams
 from archer_ws.llm_gateway.asking import conversation, options_of
+from archer_ws.llm_gateway.content import MediaPart
 from archer_ws.llm_gateway.media import Media
 from archer_ws.llm_gateway.tool_history import check_arguments
 from archer_ws.llm_gateway.tools import ToolCall
@@ -72,6 +73,11 @@ def fingerprint_of(request: ChatRequest) -> bytes:
     no request that does not have it (protocol section 21).
     """
     asked = request.model_dump(exclude=_NOT_ASKED, exclude_unset=True, exclude_none=True)
+    for place, message in enumerate(request.messages):
+        for number, part in enumerate(message.parts or ()):
+            if isinstance(part, MediaPart) and part.url is not None:
+                # In place of megabytes.
+                asked["messages"][place]["parts"][number]["url"] = part.fingerprint
     return blake2b(_SORTED.encode(asked).encode(), digest_size=16).digest()
 
 

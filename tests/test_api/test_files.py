@@ -14,8 +14,8 @@ import websockets
 
 from archer_ws.core.limits import Limits
 from tests.conftest import Archer, StartArcher
+from tests.fakes.file_heads import png
 from tests.fakes.ollama_api import ollama_stream
-from tests.fakes.pictures import png
 from tests.fakes.rpc_peer import RpcPeer, SocketTransport
 from tests.fakes.scripted_server import Wait
 from tests.processes import program, server

@@ -111,7 +111,7 @@ def test_what_changes_nothing_is_taken(harmless: dict[str, Any]) -> None:
         ({"messages": [{"role": "assistant", "function_call": {"name": "f"}}]}, "messages[0].function_call"),
         ({"messages": [{"role": "assistant", "audio": {"id": "1"}}]}, "messages[0].audio"),
         (
-            {"messages": [*HELLO["messages"], {"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
+            {"messages": [*HELLO["messages"], {"role": "user", "content": [{"type": "video_url", "video_url": {}}]}]},
             "messages[1].content[0].type",
         ),
         ({"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]}, "messages[0].content[0].type"),

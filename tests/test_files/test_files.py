@@ -23,7 +23,7 @@ from archer_ws.files.files import Files
 from archer_ws.files.memory_shelf import MemoryShelf
 from archer_ws.files.shelf import Shelf
 from archer_ws.files.stored import Kept
-from tests.fakes.pictures import png
+from tests.fakes.file_heads import png
 
 MIB = 1024 * 1024
 

@@ -5,7 +5,7 @@ import pytest
 from archer_ws.core.exceptions import InvalidParams
 from archer_ws.files.inspection import inspect
 from archer_ws.files.pictures import look_at
-from tests.fakes.pictures import PDF, ZIP, gif, jpeg, lossless_webp, lossy_webp, png, webp
+from tests.fakes.file_heads import PDF, ZIP, gif, jpeg, lossless_webp, lossy_webp, png, webp
 
 PICTURES = {
     "image/png": png(640, 480),

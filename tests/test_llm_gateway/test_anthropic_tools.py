@@ -330,4 +330,8 @@ def test_the_next_number_of_an_id_that_came_often_is_remembered(monkeypatch: pyt
 async def test_the_list_says_which_models_take_tools() -> None:
     names = json.dumps({"data": [{"id": "claude-opus-5-5"}, {"id": "claude-9-new"}, {"id": "something"}]}).encode()
     async with api.adapter_at(None) as hosted:
-        assert [model.capabilities for model in hosted._models(names)] == [["tools"], ["tools"], None]
+        assert [model.capabilities for model in hosted._models(names)] == [
+            ["tools", "vision", "files"],
+            ["tools", "vision", "files"],
+            None,
+        ]

@@ -214,7 +214,11 @@ async def test_what_another_server_s_model_can_is_its_own_to_say() -> None:
 
 def test_the_list_says_which_models_take_tools() -> None:
     names = json.dumps({"data": [{"id": name} for name in ("gpt-4o-2024-08-06", "gpt-5.4", "gpt-5-new")]}).encode()
-    assert [model.capabilities for model in hosted()._models(names)] == [["tools"], [], None]
+    assert [model.capabilities for model in hosted()._models(names)] == [
+        ["tools", "vision", "files"],
+        ["vision", "files"],
+        None,
+    ]
 
 
 @pytest.mark.parametrize("name", ["parallel_tool_calls", "tool_choice", "tools"])

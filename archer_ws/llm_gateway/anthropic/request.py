@@ -5,7 +5,7 @@ Pure. The API takes the system prompt apart, needs `max_tokens` and combines nei
 tools.py's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -15,6 +15,8 @@ from archer_ws.llm_gateway.anthropic.formats import format_fields
 from archer_ws.llm_gateway.anthropic.tools import tool_fields
 from archer_ws.llm_gateway.anthropic.turns import turns_of
 from archer_ws.llm_gateway.catalog import ModelFacts
+from archer_ws.llm_gateway.media import Media
+from archer_ws.llm_gateway.media_tokens import media_tokens
 from archer_ws.llm_gateway.parameters import accepted_parameters
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, MessageRole
 
@@ -59,7 +61,7 @@ def request_body(
     return {
         "model": model,
         "max_tokens": max_tokens or _own_bound(messages, options, facts),
-        "messages": _turns(messages),
+        "messages": _turns(messages, options.media),
         **({"system": system} if system else {}),
         **({"stop_sequences": stop} if stop else {}),
         **tool_fields(messages, options, model=model, facts=facts, streams_arguments=streams_arguments),
@@ -75,11 +77,12 @@ def _own_bound(messages: Sequence[ChatMessage], options: ChatOptions, facts: Mod
     if facts.context_window is None:
         return bound
     said = sum(message.text_bytes for message in messages) + sum(len(tool.model_dump_json()) for tool in options.tools)
-    return max(min(bound, facts.context_window - said // _BYTES_PER_TOKEN), min(bound, _LEAST_TOKENS))
+    prompt = said // _BYTES_PER_TOKEN + sum(media_tokens(message, options.media) for message in messages)
+    return max(min(bound, facts.context_window - prompt), min(bound, _LEAST_TOKENS))
 
 
-def _turns(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
-    turns = turns_of(messages)
+def _turns(messages: Sequence[ChatMessage], media: Mapping[str, Media]) -> list[dict[str, Any]]:
+    turns = turns_of(messages, media)
     if not turns:
         raise InvalidParams(
             "anthropic needs a message of the user's that is not empty",

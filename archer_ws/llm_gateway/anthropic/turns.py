@@ -5,18 +5,20 @@ Pure. The results of a step's calls stand in the one message behind it, before a
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
+from archer_ws.llm_gateway.anthropic.blocks import blocks_of
+from archer_ws.llm_gateway.media import Media
 from archer_ws.llm_gateway.tool_history import repaired, with_fitting_ids
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole
 
 _FITTING_ID = re.compile(r"[a-zA-Z0-9_-]+")
 
 
-def turns_of(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
+def turns_of(messages: Sequence[ChatMessage], media: Mapping[str, Media]) -> list[dict[str, Any]]:
     """The turns of user and assistant.
 
     System messages are left to the caller. Messages of nothing but white space say nothing and are left out, and so are
@@ -28,13 +30,14 @@ def turns_of(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
         if message.tool_calls:
             turns.append({"role": "assistant", "content": _calling(message, ids)})
         elif message.role is MessageRole.TOOL:
-            _add_to_results(turns, _result(message, ids))
-        elif message.role is not MessageRole.SYSTEM and message.content.strip():
-            if message.role is MessageRole.USER and turns and isinstance(turns[-1]["content"], list):
+            _add_to_results(turns, [_result(message, ids, media)])
+        elif message.role is not MessageRole.SYSTEM and (message.content.strip() or message.parts):
+            said = blocks_of(message, media)
+            if message.role is MessageRole.USER and turns and _is_results(turns[-1]):
                 # Behind results, whose message holds all that follows up to the assistant's next.
-                _add_to_results(turns, {"type": "text", "text": message.content})
+                _add_to_results(turns, said)
             else:
-                turns.append({"role": message.role.value, "content": message.content})
+                turns.append({"role": message.role.value, "content": said if message.parts else message.content})
     if turns and turns[-1]["role"] == "assistant":
         turns[-1]["content"] = turns[-1]["content"].rstrip()
     return turns
@@ -78,8 +81,15 @@ def _calling(message: ChatMessage, ids: _UniqueIds) -> list[dict[str, Any]]:
     ]
 
 
-def _result(message: ChatMessage, ids: _UniqueIds) -> dict[str, Any]:
+def _result(message: ChatMessage, ids: _UniqueIds, media: Mapping[str, Media]) -> dict[str, Any]:
     has_failed = message.status not in (None, "ok")
+    if message.parts is not None:
+        return {
+            "type": "tool_result",
+            "tool_use_id": ids.of_result(message.call_id or ""),
+            "content": blocks_of(message, media),
+            **({"is_error": True} if has_failed else {}),
+        }
     # A failure that says nothing is refused, too.
     text = message.content if message.content.strip() else f"The call ended: {message.status}." if has_failed else ""
     return {
@@ -90,8 +100,13 @@ def _result(message: ChatMessage, ids: _UniqueIds) -> dict[str, Any]:
     }
 
 
-def _add_to_results(turns: list[dict[str, Any]], block: dict[str, Any]) -> None:
+def _add_to_results(turns: list[dict[str, Any]], blocks: list[dict[str, Any]]) -> None:
     if turns[-1]["role"] == "user":
-        turns[-1]["content"].append(block)
+        turns[-1]["content"] += blocks
     else:
-        turns.append({"role": "user", "content": [block]})
+        turns.append({"role": "user", "content": blocks})
+
+
+def _is_results(turn: dict[str, Any]) -> bool:
+    content = turn["content"]
+    return turn["role"] == "user" and isinstance(content, list) and content[0]["type"] == "tool_result"

@@ -47,10 +47,10 @@ class ShownModel:
 
 UNKNOWN = ShownModel()
 
-#: The capability that Ollama names so.
-TOOLS = "tools"
+#: The capabilities that Ollama names so.
+TOOLS, VISION = "tools", "vision"
 #: What Ollama calls what we tell of models; whether an answer can be held to a schema it does not say.
-_TOLD_AS: dict[str, Capability] = {TOOLS: "tools", "vision": "vision", "thinking": "reasoning"}
+_TOLD_AS: dict[str, Capability] = {TOOLS: "tools", VISION: "vision", "thinking": "reasoning"}
 
 
 def can_chat(*sources: frozenset[str] | None) -> bool:

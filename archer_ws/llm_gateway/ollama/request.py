@@ -3,7 +3,7 @@
 Pure. Format: https://docs.ollama.com/api/chat and https://docs.ollama.com/capabilities/tool-calling
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -11,8 +11,11 @@ import msgspec
 from archer_ws.core.exceptions import FieldError, Unsupported
 from archer_ws.llm_gateway.alternation import alternating
 from archer_ws.llm_gateway.asking import format_alone
+from archer_ws.llm_gateway.media import Media
+from archer_ws.llm_gateway.parts import Document, Picture, as_base64, resolved
 from archer_ws.llm_gateway.tool_history import repaired
 from archer_ws.llm_gateway.tools import Tool
+from archer_ws.llm_gateway.transport.json_body import LongText
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, MessageRole
 
 
@@ -47,7 +50,7 @@ def chat_payload(
     }
     return {
         "model": model,
-        "messages": _messages(messages),
+        "messages": _messages(messages, options.media),
         **({"tools": [_declared(tool) for tool in tools]} if tools else {}),
         **_format(options),
         "stream": stream,
@@ -101,12 +104,15 @@ def _declared(tool: Tool) -> dict[str, Any]:
     }
 
 
-def _messages(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
+def _messages(messages: Sequence[ChatMessage], media: Mapping[str, Media]) -> list[dict[str, Any]]:
     told: list[dict[str, Any]] = []
     #: By id, of the calls that came last: their results follow at once.
     names: dict[str, str] = {}
     for message in alternating(repaired(messages), keeps_names=False):
-        entry: dict[str, Any] = {"role": message.role.value, "content": message.content}
+        text, images = (message.content, []) if message.parts is None else _split(message, media)
+        entry: dict[str, Any] = {"role": message.role.value, "content": text}
+        if images:
+            entry["images"] = images
         if message.tool_calls:
             names.update((call.call_id, call.name) for call in message.tool_calls)
             entry["tool_calls"] = [
@@ -123,14 +129,32 @@ def _messages(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
                 for index, call in enumerate(message.tool_calls)
             ]
         elif message.role is MessageRole.TOOL and message.call_id is not None:
-            entry["content"] = _result(message)
+            entry["content"] = _result(message, text)
             entry |= {"tool_name": names[message.call_id], "tool_call_id": message.call_id}
         told.append(entry)
     return told
 
 
-def _result(message: ChatMessage) -> str:
+def _split(message: ChatMessage, media: Mapping[str, Media]) -> tuple[str, list[LongText]]:
+    """The texts of a message with parts, joined by line breaks, and its pictures: bare base64.
+
+    Ollama keeps no order of both (https://docs.ollama.com/capabilities/vision).
+    """
+    texts: list[str] = []
+    images: list[LongText] = []
+    for said in resolved(message, media):
+        match said:
+            case str():
+                texts.append(said)
+            case Picture(source=Media() as source):
+                images.append(as_base64(source))
+            case Document(is_text=True):
+                texts.append(said.headed_text)
+    return "\n".join(texts), images
+
+
+def _result(message: ChatMessage, text: str) -> str:
     """What a tool gave; Ollama has no field that says that it failed."""
     if message.status in (None, "ok"):
-        return message.content
-    return f"Error: {message.content.strip() or message.status}"
+        return text
+    return f"Error: {text.strip() or message.status}"

@@ -10,11 +10,10 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-import msgspec
-
 from archer_ws.llm_gateway.probing import AnswerHead
 from archer_ws.llm_gateway.transport.answer import StreamedAnswer
 from archer_ws.llm_gateway.transport.carrier import Carrier
+from archer_ws.llm_gateway.transport.json_body import encoded
 from archer_ws.llm_gateway.transport.per_loop import TRANSPORT_ERRORS
 from archer_ws.llm_gateway.transport.request import RequestTemplate
 
@@ -101,7 +100,7 @@ class StreamingSdk(Generic[SdkT]):
             Exception: as for `Carrier.ask`.
         """
         opened = self._opened or self._open()
-        answer = await opened.carrier.ask(opened.stream, msgspec.json.encode(body), principal=principal)
+        answer = await opened.carrier.ask(opened.stream, encoded(body), principal=principal)
         if 200 <= answer.status < 300:
             return answer
         raise await _status_error(answer)

@@ -9,6 +9,7 @@ from typing import Any
 from archer_ws.core.clock import utc_now
 from archer_ws.core.exceptions import Conflict, FieldError, InvalidParams
 from archer_ws.core.ids import new_id
+from archer_ws.llm_gateway.content import MediaPart, Part, TextPart
 from archer_ws.llm_gateway.tools import ToolCall
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole, Refusal, StreamStatus
 from archer_ws.sessions.history import message_tokens
@@ -18,6 +19,8 @@ from archer_ws.sessions.models import Session, StoredMessage
 MESSAGE_OVERHEAD_BYTES = 1024
 #: What each of its calls costs beside the arguments, likewise.
 CALL_OVERHEAD_BYTES = 768
+#: What each of its parts costs, likewise.
+PART_OVERHEAD_BYTES = 768
 #: What a session takes in a list beside its title and metadata, about, in bytes.
 SESSION_LISTED_BYTES = 256
 
@@ -40,7 +43,10 @@ class Entry:
     @classmethod
     def of(cls, chat: ChatMessage, stream_id: str, status: StreamStatus, created_at: datetime) -> "Entry":
         """A new message; it keeps the id that its client gave it."""
+        chat = chat.without_place()
         size = chat.text_bytes + MESSAGE_OVERHEAD_BYTES + CALL_OVERHEAD_BYTES * len(chat.tool_calls or ())
+        if chat.parts is not None:
+            size += sum(map(_part_bytes, chat.parts))
         return cls(chat, stream_id, status, created_at, chat.message_id or new_id("msg"), size, message_tokens(chat))
 
     @classmethod
@@ -84,6 +90,14 @@ class Entry:
             status=self.status,
             created_at=self.created_at,
         )
+
+
+def _part_bytes(part: Part) -> int:
+    """What a part costs in memory: its text stands beside the message's own."""
+    match part:
+        case TextPart(text=held) | MediaPart(url=str(held)):
+            return PART_OVERHEAD_BYTES + len(held.encode())
+    return PART_OVERHEAD_BYTES
 
 
 @dataclass
