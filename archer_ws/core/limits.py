@@ -145,6 +145,9 @@ SLOW_READER_S = 60.0
 FILE_OVERHEAD_BYTES = 4096
 #: The most that the files of all take in memory, where no directory is set for them.
 MEMORY_FILES_BYTES = 256 * 1024 * 1024
+#: The files of one request, and those of all requests at once that are being sent, as they stand in memory: providers
+#: take 32 to 50 MiB in all.
+MEDIA_REQUEST_BYTES, MEDIA_BYTES_IN_ALL = 64 * 1024 * 1024, 256 * 1024 * 1024
 #: How often files are looked for whose time is over.
 FILES_SWEEP_S = 60.0
 

@@ -13,7 +13,7 @@ from functools import partial
 import structlog
 
 from archer_ws.core.exceptions import ArcherError, Conflict, FieldError, FileNotFound, RequestError
-from archer_ws.core.limits import FILES_SWEEP_S, MEMORY_FILES_BYTES
+from archer_ws.core.limits import FILES_SWEEP_S, MEDIA_BYTES_IN_ALL, MEMORY_FILES_BYTES
 from archer_ws.files.files import Files
 from archer_ws.files.memory_shelf import MemoryShelf
 from archer_ws.files.shelf import Reader
@@ -22,6 +22,7 @@ from archer_ws.llm_gateway.content import MediaPart
 from archer_ws.llm_gateway.inline_media import inline_parts, with_file_ids
 from archer_ws.llm_gateway.media import Media
 from archer_ws.llm_gateway.types import ChatMessage
+from archer_ws.sessions.room import Place, Room
 from archer_ws.sessions.storage.store import SessionStore
 
 log = structlog.get_logger(__name__)
@@ -44,6 +45,7 @@ class Attachments:
         self.files = files
         self._store = store
         self._sweep_s = sweep_s
+        self._room = Room(MEDIA_BYTES_IN_ALL)
 
     def named(self, principal: str, messages: Sequence[ChatMessage]) -> list[StoredFile]:
         """The files that the messages of a request name.
@@ -65,22 +67,39 @@ class Attachments:
                     ) from None
         return found
 
-    async def media(self, principal: str, messages: Sequence[ChatMessage]) -> Mapping[str, Media]:
+    def media_bytes(self, principal: str, messages: Sequence[ChatMessage]) -> int:
+        """What the files that messages name take in memory, as a request has them."""
+        return sum(_encoded_bytes(file) for file in self._present(principal, messages))
+
+    async def media(self, principal: str, messages: Sequence[ChatMessage], held: "StreamFiles") -> Mapping[str, Media]:
         """The bytes of the files that messages name, by their ids; those that are gone have no place in it.
+
+        Waits while other requests' files take all the memory that there is for them; `held` gives it back.
 
         Raises:
             StorageUnavailable: the disk fails.
         """
+        files = self._present(principal, messages)
+        held.hold(files)
+        held.add(await self._room.take(sum(map(_encoded_bytes, files))))
         media: dict[str, Media] = {}
-        for message in messages:
-            for _, file_id in _file_ids(message):
-                if file_id not in media:
-                    try:
-                        file = self.files.find(principal, file_id)
-                        media[file_id] = await self.files.read(file, partial(_encoded, file))
-                    except FileNotFound:
-                        log.warning("file_missing", file_id=file_id)
+        for file in files:
+            with suppress(FileNotFound):
+                encoded = await self.files.read(file, partial(_encoded, file))
+                held.free_later(encoded)
+                media[file.file_id] = Media(file.media_type, encoded, file.size)
         return media
+
+    def _present(self, principal: str, messages: Sequence[ChatMessage]) -> list[StoredFile]:
+        """The files that messages name, each once; but for those that are gone, of which the log tells."""
+        found: dict[str, StoredFile] = {}
+        for message in messages:
+            for file_id in message.file_ids:
+                try:
+                    found[file_id] = self.files.find(principal, file_id)
+                except FileNotFound:
+                    log.warning("file_missing", file_id=file_id)
+        return list(found.values())
 
     async def with_files(
         self, principal: str, messages: Sequence[ChatMessage]
@@ -196,19 +215,28 @@ class StreamFiles:
 
     def __init__(self, files: Files) -> None:
         self._files = files
-        self._holds: list[FileHold] = []
+        self._holds: list[FileHold | Place] = []
+        self._bytes: list[bytearray] = []
 
     def hold(self, files: Sequence[StoredFile]) -> None:
         """Keep these too."""
         if files:
             self._holds.append(self._files.hold(files))
 
-    def add(self, hold: FileHold) -> None:
+    def add(self, hold: FileHold | Place) -> None:
         """Take over a hold."""
         self._holds.append(hold)
 
+    def free_later(self, held: bytearray) -> None:
+        """Empty it when the stream is over, whoever still has it: the frames of a failure live until a collection."""
+        self._bytes.append(held)
+
     def release(self) -> None:
         """The stream is over."""
+        for each in self._bytes:
+            with suppress(BufferError):  # It is being sent; whoever does that lets it go.
+                each.clear()
+        self._bytes.clear()
         holds, self._holds = self._holds, []
         for hold in holds:
             hold.release()
@@ -232,12 +260,16 @@ def _file_ids(message: ChatMessage) -> Iterator[tuple[int, str]]:
             yield number, part.file_id
 
 
-def _encoded(file: StoredFile, reader: Reader) -> Media:
-    """The whole file; in slices, between which the event loop gets the interpreter."""
-    encoded = bytearray(-(-file.size // 3) * 4)
+def _encoded_bytes(file: StoredFile) -> int:
+    return -(-file.size // 3) * 4
+
+
+def _encoded(file: StoredFile, reader: Reader) -> bytearray:
+    """The whole file's base64; in slices, between which the event loop gets the interpreter."""
+    encoded = bytearray(_encoded_bytes(file))
     place = 0
     while piece := reader.read(_SLICE_BYTES):
         text = b2a_base64(piece, newline=False)
         encoded[place : place + len(text)] = text
         place += len(text)
-    return Media(file.media_type, encoded, file.size)
+    return encoded

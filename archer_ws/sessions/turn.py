@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from archer_ws.agents.base import AgentTurn, Gateway
 from archer_ws.agents.orchestrator import Orchestrator
 from archer_ws.core.exceptions import ContentTooLarge, InvalidParams
+from archer_ws.core.limits import MEDIA_REQUEST_BYTES
 from archer_ws.llm_gateway.asking import conversation, options_of
 from archer_ws.llm_gateway.content import MediaPart
 from archer_ws.llm_gateway.media import Media
@@ -246,10 +247,24 @@ class Turn:
         return conversation(self._request, before)
 
     async def _take_media(self) -> None:
-        """Read the files that are named by what is sent."""
+        """Read the files that are named by what is sent; history whose files are too large is left out.
+
+        Raises:
+            ContentTooLarge: the turn's own are.
+        """
         messages = self._messages()
-        if names_files(messages):
-            self._media = await self._attachments.media(self._principal, messages)
+        if self._media or not names_files(messages):
+            return  # A shorter history names no others.
+        while (size := self._attachments.media_bytes(self._principal, messages)) > MEDIA_REQUEST_BYTES:
+            before = len(self._history.messages)
+            await self._take_history(self._own_tokens + self._history.tokens // 2)
+            if len(self._history.messages) == before:
+                raise ContentTooLarge(
+                    f"the files of this turn are {size} bytes of base64, the most is {MEDIA_REQUEST_BYTES}",
+                    hint="Name fewer or smaller ones: no provider takes so much.",
+                )
+            messages = self._messages()
+        self._media = await self._attachments.media(self._principal, messages, self._files)
 
     async def judge(self, content: str) -> Judgement | None:
         """Whether the answer has the form that the request asked for (see FormatJudge)."""

@@ -8,6 +8,7 @@ import asyncio
 from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from fastapi import Request
@@ -128,7 +129,8 @@ class _Spool:
 
     async def feed(self, data: bytes) -> None:
         """The body's next bytes."""
-        await self._take(self._scan.feed(data))
+        # Decoded in a thread: of many bodies at once, the loop would do nothing else.
+        await self._take(await self._files.in_thread(partial(self._scan.feed, data)))
 
     async def end(self) -> bytes:
         """The JSON that is left."""
