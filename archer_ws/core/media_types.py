@@ -5,6 +5,8 @@ bytes are something else, providers refuse the whole request, and some decode wh
 Signatures: https://mimesniff.spec.whatwg.org/#matching-an-image-type-pattern and section 7.1 there for PDF.
 """
 
+import re
+
 from archer_ws.core.exceptions import FieldError, Unsupported
 
 #: So many of the first bytes tell the type of anything that is taken.
@@ -52,6 +54,7 @@ _TEXTUAL = frozenset(
         "application/yaml",
     }
 )
+_NAME = re.compile(r"[a-z]{1,12}/[a-z0-9.+-]{1,80}")
 _CHARSETS = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
 #: Control characters that no text has (section 3 there).
 _NOT_IN_TEXT = bytes(set(range(32)) - set(b"\t\n\f\r\x1b"))
@@ -101,7 +104,9 @@ def media_type_of(declared: str, head: bytes) -> str:
             raise UnsupportedMediaType("is of no type that is taken")
         return found
     if told not in IMAGES and told != PDF and not is_text(told):
-        raise UnsupportedMediaType(f"{told[:100]!r} is not a media type that is taken")
+        # Named only where it is a name: it may be anything.
+        named = told if _NAME.fullmatch(told) else "this"
+        raise UnsupportedMediaType(f"{named} is not a media type that is taken")
     if is_text(told) and found == PLAIN_TEXT:
         _check_charset(parameters)
         return told

@@ -66,6 +66,8 @@ class MediaPart(WireModel):
     #: A hash of inline data, made while it was looked at.
     _digest: bytes | None = None
     _about: tuple[str, int] | None = None
+    _path: str = ""
+    _message_place: int | None = None
 
     type: str
     file_id: FileId | None = optional("The id of an uploaded file.")
@@ -91,6 +93,26 @@ class MediaPart(WireModel):
             media_type, begin = split_inline(self.url)
             self.learn(media_type, inline_size(self.url, begin))
             self._check_type(media_type)
+
+    @property
+    def path(self) -> str:
+        """Where it stood in its message as that was sent; empty where it came otherwise."""
+        return self._path
+
+    @property
+    def message_place(self) -> int | None:
+        """Which of its request's messages it stands in; None of a stored one."""
+        return self._message_place
+
+    @message_place.setter
+    def message_place(self, place: int) -> None:
+        self._message_place = place
+
+    def without_place(self) -> Self:
+        """The part as a later request finds it in the history."""
+        stored = self.model_copy()
+        stored._message_place = None
+        return stored
 
     def learn(self, media_type: str, size: int) -> None:
         """Keep what its data is, for whoever counts tokens: also once a file stands in its place."""
@@ -219,7 +241,7 @@ def _parts(given: Sequence[Any], path: str) -> list[Part]:
 
 def _part(given: Any, path: str) -> Part:
     if isinstance(given, Part):
-        return given
+        return _at(given, path)
     kind = given.get("type") if isinstance(given, dict) else None
     if not isinstance(kind, str):
         raise wrong("should be an object with a type", path, f"Send {_SHAPES['text']}.")
@@ -229,9 +251,15 @@ def _part(given: Any, path: str) -> Part:
         advice = f"Send {_SHAPES[ours]}." if ours else f"Send parts of the types {', '.join(_MODELS)}."
         raise unsupported("this type of part is not known", advice, f"{path}.type")
     try:
-        return model.model_validate(given)
+        return _at(model.model_validate(given), path)
     except ValidationError as error:
         raise _placed(error, path, _SHAPES[kind]) from None
+
+
+def _at(part: Part, path: str) -> Part:
+    if isinstance(part, MediaPart):
+        part._path = path
+    return part
 
 
 def _placed(error: ValidationError, path: str, shape: str) -> Exception:

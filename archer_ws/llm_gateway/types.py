@@ -10,22 +10,14 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ModelWrapValidatorHandler,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
 
 from archer_ws.core.exceptions import ErrorInfo, FieldError
 from archer_ws.core.limits import PROVIDER_CALLS, REQUEST_MESSAGES_MAX
 from archer_ws.core.wire_model import Identifier, Text, WireModel, optional, unsupported, wrong
 from archer_ws.core.wire_types import Count, Enumeration
-from archer_ws.llm_gateway.content import MEDIA_PARTS_MAX, Content, Parts, TextPart, with_parts
+from archer_ws.llm_gateway.content import MEDIA_PARTS_MAX, Content, MediaPart, Parts, TextPart, with_parts
 from archer_ws.llm_gateway.examples import (
     CHAT_MESSAGES,
     CHAT_REQUESTS,
@@ -153,25 +145,24 @@ class ChatMessage(WireModel):
     )
     call_id: CallId | None = Field(default=None, description="Which call this is the result of (tool alone).")
     status: ResultStatus | None = Field(default=None, description="How the call ended (tool alone): ok by default.")
-    #: The field that held the parts, and which of its request's messages it is; none of a stored one.
-    _parts_came_as: Literal["content", "parts"] = "parts"
-    _place: int | None = None
 
     def part_path(self, number: int) -> str:
         """Where a part stands in the message as it was sent."""
-        return f"{self._parts_came_as}.{number}"
+        part = (self.parts or [])[number]
+        return part.path if isinstance(part, MediaPart) and part.path else f"parts.{number}"
 
     def request_path(self, number: int) -> str:
-        """Where a part stands in its request; one of the history is the session's."""
-        return "session_id" if self._place is None else f"messages.{self._place}.{self.part_path(number)}"
+        """Where a picture or file stands in its request; one of the history is the session's."""
+        part = (self.parts or [])[number]
+        place = part.message_place if isinstance(part, MediaPart) else None
+        return "session_id" if place is None else f"messages.{place}.{self.part_path(number)}"
 
     def without_place(self) -> Self:
         """The message as a later request finds it in the history."""
         if self.parts is None:
             return self
-        stored = self.model_copy()
-        stored._place = None
-        return stored
+        parts = [part.without_place() if isinstance(part, MediaPart) else part for part in self.parts]
+        return self.model_copy(update={"parts": parts})
 
     @property
     def file_ids(self) -> list[str]:
@@ -184,29 +175,25 @@ class ChatMessage(WireModel):
         size = len(self.content.encode())
         return size + sum(len(call.arguments.encode()) for call in self.tool_calls) if self.tool_calls else size
 
-    @model_validator(mode="wrap")
+    @model_validator(mode="before")
     @classmethod
-    def _parts_beside_text(cls, given: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+    def _text_beside_what_is_more(cls, given: Any) -> Any:
         """Calls need no text; parts have theirs beside them."""
-        if not isinstance(given, dict):
-            return handler(given)
-        sent = given.get("content")
-        if sent is None and given.get("tool_calls"):
+        if not isinstance(given, dict) or (type(given.get("content")) is str and "parts" not in given):
+            return given
+        if given.get("content") is None and given.get("tool_calls"):
             given = {**given, "content": ""}
-        message = handler(with_parts(given))
-        if isinstance(sent, list):
-            message._parts_came_as = "content"
-        if message.parts is not None and message.role not in _SAY_PARTS:
-            place = next(place for place, part in enumerate(message.parts) if not isinstance(part, TextPart))
-            raise unsupported(
-                f"{message.role.value} messages are text alone",
-                "Send pictures and documents in a message of the user's, or in a tool's result.",
-                message.part_path(place),
-            )
-        return message
+        return with_parts(given)
 
     @model_validator(mode="after")
     def _fields_fit_the_role(self) -> "ChatMessage":
+        if self.parts is not None and self.role not in _SAY_PARTS:
+            place = next(place for place, part in enumerate(self.parts) if not isinstance(part, TextPart))
+            raise unsupported(
+                f"{self.role.value} messages are text alone",
+                "Send pictures and documents in a message of the user's, or in a tool's result.",
+                self.part_path(place),
+            )
         if self.tool_calls is not None:
             if self.role is not MessageRole.ASSISTANT:
                 raise wrong("only the assistant makes calls", "tool_calls")
@@ -327,9 +314,10 @@ class ChatRequest(WireModel):
             check_choice(self.tools, self.tool_choice)
         more = 0
         for place, message in enumerate(self.messages):
-            if message.parts is not None:
-                message._place = place
-                more += sum(not isinstance(part, TextPart) for part in message.parts)
+            for part in message.parts or ():
+                if isinstance(part, MediaPart):
+                    part.message_place = place
+                    more += 1
         if more > MEDIA_PARTS_MAX:
             raise wrong(
                 f"has more than {MEDIA_PARTS_MAX} pictures and documents", "messages", "Leave the oldest ones out."

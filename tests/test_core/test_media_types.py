@@ -74,3 +74,8 @@ def test_a_refusal_does_not_show_what_it_refuses() -> None:
     with pytest.raises(UnsupportedMediaType) as refused:
         media_type_of("image/png", b"secret-key")
     assert "secret" not in str(refused.value)
+    with pytest.raises(UnsupportedMediaType) as refused:
+        media_type_of("secret key", PNG)
+    assert "secret" not in str(refused.value)
+    with pytest.raises(UnsupportedMediaType, match="image/heic"):
+        media_type_of("image/heic", PNG)

@@ -74,7 +74,7 @@ async def playing(provider: str, *, sees: bool = True) -> AsyncIterator[tuple[Sc
     def answer(asked: Exchange) -> Reply:
         return (SEES if sees else BLIND) if asked.path == "/api/show" else _answer(asked)
 
-    async with asyncio.timeout(20), scripted_server(responder=answer) as server:
+    async with asyncio.timeout(60), scripted_server(responder=answer) as server:
         if provider == "local":
             llama = _llama(server.url, sees=sees)
             yield server, llama
