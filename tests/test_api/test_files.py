@@ -1,6 +1,8 @@
 """Files over HTTP: what is kept for whom, how it comes back, and what keeps it. Real sockets, real directories."""
 
 import asyncio
+import gc
+import json
 import signal
 from base64 import b64encode
 from collections.abc import AsyncIterator
@@ -13,9 +15,10 @@ import pytest
 import websockets
 
 from archer_ws.core.limits import Limits
+from archer_ws.llm_gateway.media import Media
 from tests.conftest import Archer, StartArcher
 from tests.fakes.file_heads import png
-from tests.fakes.ollama_api import ollama_stream
+from tests.fakes.ollama_api import ollama_error, ollama_server, ollama_show, ollama_stream, ollama_tags
 from tests.fakes.rpc_peer import RpcPeer, SocketTransport
 from tests.fakes.scripted_server import Wait
 from tests.processes import program, server
@@ -392,3 +395,64 @@ async def test_openais_clients_send_photos_as_they_do_elsewhere(archer: Archer) 
     assert answer.status_code in {200, 400}, answer.text
     await asyncio.gather(*archer.app.state.services.files._tasks)
     assert archer.app.state.services.files.all() == []
+
+
+def answer_long(archer: Archer) -> None:
+    """The model's window is large enough for several files."""
+    answers = {"/api/chat": ollama_stream("Text."), "/api/show": ollama_show(131_072)}
+    archer.ollama.responder = ollama_server({**answers, "/api/tags": ollama_tags("llama3.2:latest")})
+
+
+async def test_a_provider_is_sent_what_the_files_of_this_turn_and_of_the_history_say(archer: Archer) -> None:
+    answer_long(archer)
+    await archer.http.post("/api/v1/sessions", json={"session_id": "one"})
+    for content in (b"the first note", b"the second note"):
+        asked = about(await upload(archer.http, content), session_id="one")
+        assert (await archer.http.post(CHAT, json=asked)).status_code == 200
+    sent = json.dumps(archer.ollama.exchanges[-1].json())
+    assert "the first note" in sent
+    assert "the second note" in sent
+
+
+async def test_history_whose_files_are_too_large_is_left_out_and_told(
+    archer: Archer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("archer_ws.sessions.turn.MEDIA_REQUEST_BYTES", 4000)
+    answer_long(archer)
+    await archer.http.post("/api/v1/sessions", json={"session_id": "one"})
+    dropped = []
+    for letter in "abc":
+        asked = about(await upload(archer.http, letter.encode() * 1200), session_id="one")
+        answer = await archer.http.post(CHAT, json=asked)
+        assert answer.status_code == 200, answer.text
+        dropped.append(answer.json().get("history_dropped", 0))
+    assert dropped[:2] == [0, 0]
+    assert dropped[2] > 0
+    large = about(await upload(archer.http, b"d" * 4000), session_id="one")
+    answer = await archer.http.post(CHAT, json=large)
+    assert answer.json()["error"]["kind"] == "content_too_large"
+
+
+async def test_what_a_failed_request_had_of_its_files_is_given_back_at_once(archer: Archer) -> None:
+    archer.answer(ollama_error("broken"))
+    room = archer.app.state.services.attachments._room
+    answer = await archer.http.post(CHAT, json=about(await upload(archer.http, b"a" * 900_000)))
+    assert answer.status_code >= 500
+    held = [each for each in gc.get_objects() if isinstance(each, Media)]
+    assert (room._taken, sum(len(each.base64) for each in held)) == (0, 0)
+
+
+async def test_a_file_that_is_gone_from_the_disk_is_told_by_its_place_in_the_history(
+    start_archer: StartArcher, tmp_path: Path
+) -> None:
+    async with start_archer(files_dir=str(tmp_path)) as archer:
+        answer_long(archer)
+        await archer.http.post("/api/v1/sessions", json={"session_id": "one"})
+        file_id = await upload(archer.http)
+        assert (await archer.http.post(CHAT, json=about(file_id, session_id="one"))).status_code == 200
+        for path in tmp_path.rglob("file_*"):
+            path.unlink()
+        more = {"messages": [{"role": "user", "content": "And now?"}], "session_id": "one"}
+        answer = await archer.http.post(CHAT, json=more)
+        assert answer.status_code in {404, 422}, answer.text
+        assert file_id in answer.text

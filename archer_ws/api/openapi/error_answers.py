@@ -65,6 +65,7 @@ PROVIDER = (
 #: What a generation may end with.
 GENERATION = (
     *PROVIDER,
+    InvalidParams,
     ContextTooLong,
     ContentTooLarge,
     Unsupported,
