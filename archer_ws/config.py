@@ -150,6 +150,11 @@ class Settings(BaseSettings):
     openai_api_key: str | None = Field(None, repr=False, description="The key for OpenAI")
     openai_base_url: Url | None = Field(None, description="Another server that speaks OpenAI's API")
     openai_omit: Parameters = Field([], description="Parameters that the server of OPENAI_BASE_URL is never sent")
+    openai_api: Annotated[Literal["auto", "chat", "responses"], PrefixedOnly()] = Field(
+        "auto",
+        description="By which API models are asked: auto is Responses for OpenAI's own from gpt-5.4 on, and chat "
+        "completions for all others",
+    )
     openai_default_model: str = Field("gpt-4o-mini", description="OpenAI's model when a request names none")
     anthropic_api_key: str | None = Field(None, repr=False, description="The key for Anthropic")
     anthropic_base_url: Url | None = Field(None, description="Another server that speaks Anthropic's API")
@@ -261,7 +266,7 @@ class Settings(BaseSettings):
         servers = (self.ollama_host, self.openai_base_url, self.anthropic_base_url, self.redis_url, self.surrealdb_url)
         return [address for address in servers if address]
 
-    @field_validator("llm_provider", "log_format", "provider_transport", mode="before")
+    @field_validator("llm_provider", "log_format", "openai_api", "provider_transport", mode="before")
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value

@@ -23,7 +23,7 @@ pub const PROTOCOL_VERSION: i64 = 1;
 /// The WebSocket subprotocol to offer.
 pub const SUBPROTOCOL: &str = "archer.v1";
 /// The `schema_hash` of the server that these types were made for.
-pub const SCHEMA_HASH: &str = "252674d97714b2e7";
+pub const SCHEMA_HASH: &str = "5a18e5301a874f02";
 
 /// The params of a method, which know its name and what it gives.
 pub trait Method: Serialize {
@@ -592,6 +592,10 @@ pub struct ChatRequest {
     /// provider is told, and the whole answer is judged by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub response_format: Option<ResponseFormat>,
+    /// How much the model shall think before it answers; its own default if missing. A level that
+    /// it does not have becomes the next lower one, else its lowest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning_effort: Option<ReasoningEffort>,
 }
 
 impl ChatRequest {
@@ -618,6 +622,7 @@ impl ChatRequest {
             parallel_tool_calls: None,
             on_tool_call: None,
             response_format: None,
+            reasoning_effort: None,
         }
     }
 }
@@ -748,6 +753,10 @@ pub struct ChatSendParams {
     /// provider is told, and the whole answer is judged by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub response_format: Option<ResponseFormat>,
+    /// How much the model shall think before it answers; its own default if missing. A level that
+    /// it does not have becomes the next lower one, else its lowest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning_effort: Option<ReasoningEffort>,
 }
 
 impl ChatSendParams {
@@ -774,6 +783,7 @@ impl ChatSendParams {
             parallel_tool_calls: None,
             on_tool_call: None,
             response_format: None,
+            reasoning_effort: None,
         }
     }
 }
@@ -1421,6 +1431,10 @@ pub struct ModelInfo {
     /// What it can beyond text; absent where that is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capabilities: Option<Vec<Capability>>,
+    /// What `reasoning_effort` may be, the least first; empty where it takes none, absent where
+    /// that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning_efforts: Option<Vec<ReasoningEffort>>,
     /// How much of what it can; absent where nothing is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<ModelLimits>,
@@ -1751,6 +1765,58 @@ impl fmt::Display for ReadinessReportStatus {
     }
 }
 
+/// How much a model thinks before it answers, in this order. It may grow.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum ReasoningEffort {
+    /// `none`
+    #[serde(rename = "none")]
+    None,
+    /// `minimal`
+    #[serde(rename = "minimal")]
+    Minimal,
+    /// `low`
+    #[serde(rename = "low")]
+    Low,
+    /// `medium`
+    #[serde(rename = "medium")]
+    Medium,
+    /// `high`
+    #[serde(rename = "high")]
+    High,
+    /// `xhigh`
+    #[serde(rename = "xhigh")]
+    Xhigh,
+    /// `max`
+    #[serde(rename = "max")]
+    Max,
+    /// A value of a newer server.
+    #[serde(untagged)]
+    Unknown(String),
+}
+
+impl ReasoningEffort {
+    /// The text on the wire.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::None => "none",
+            Self::Minimal => "minimal",
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+            Self::Xhigh => "xhigh",
+            Self::Max => "max",
+            Self::Unknown(text) => text,
+        }
+    }
+}
+
+impl fmt::Display for ReasoningEffort {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
 /// The model declined to answer; what it gave of reasons.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -2051,6 +2117,9 @@ pub struct StartedEvent {
     pub provider: String,
     /// The model that answers.
     pub model: String,
+    /// How much the model was told to think: what `reasoning_effort` became with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning_effort: Option<ReasoningEffort>,
     /// Empty: only plain messages have text.
     pub content: String,
 }
@@ -2345,6 +2414,9 @@ pub struct StreamStarted {
     pub provider: String,
     /// The model that answers.
     pub model: String,
+    /// How much the model was told to think: what `reasoning_effort` became with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning_effort: Option<ReasoningEffort>,
 }
 
 /// A stream's state. Live: queued, running, cancelling. Ended: completed (the provider said it was

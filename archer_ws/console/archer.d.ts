@@ -238,6 +238,11 @@ export interface ChatRequest {
    * the whole answer is judged by it.
    */
   response_format?: ResponseFormat | null;
+  /**
+   * How much the model shall think before it answers; its own default if missing. A level that it does not have
+   * becomes the next lower one, else its lowest.
+   */
+  reasoning_effort?: ReasoningEffort | null;
 }
 
 /** A whole answer; `id` is the stream id. */
@@ -337,6 +342,11 @@ export interface ChatSendParams {
    * the whole answer is judged by it.
    */
   response_format?: ResponseFormat | null;
+  /**
+   * How much the model shall think before it answers; its own default if missing. A level that it does not have
+   * becomes the next lower one, else its lowest.
+   */
+  reasoning_effort?: ReasoningEffort | null;
 }
 
 /** The request is accepted; `duplicate` if it joined a stream that was there. */
@@ -613,6 +623,8 @@ export interface ModelInfo {
   supports_streaming: boolean;
   /** What it can beyond text; absent where that is not known. */
   capabilities?: Capability[] | null;
+  /** What `reasoning_effort` may be, the least first; empty where it takes none, absent where that is not known. */
+  reasoning_efforts?: ReasoningEffort[] | null;
   /** How much of what it can; absent where nothing is known. */
   limits?: ModelLimits | null;
 }
@@ -754,6 +766,9 @@ export interface ReadinessReport {
 
 /** Whether chats can be served. */
 export type ReadinessReportStatus = "ready" | "not_ready" | "draining" | (string & {});
+
+/** How much a model thinks before it answers, in this order. It may grow. */
+export type ReasoningEffort = "none" | "minimal" | "low" | "medium" | "high" | "xhigh" | "max";
 
 /** The model declined to answer; what it gave of reasons. */
 export interface Refusal {
@@ -906,6 +921,8 @@ export interface StartedEvent {
   provider: string;
   /** The model that answers. */
   model: string;
+  /** How much the model was told to think: what `reasoning_effort` became with it. */
+  reasoning_effort?: ReasoningEffort | (string & {}) | null;
   /** Empty: only plain messages have text. */
   content: string;
   /** Null: only the end has one. */
@@ -1107,6 +1124,8 @@ export interface StreamStarted {
   provider: string;
   /** The model that answers. */
   model: string;
+  /** How much the model was told to think: what `reasoning_effort` became with it. */
+  reasoning_effort?: ReasoningEffort | (string & {}) | null;
 }
 
 /**

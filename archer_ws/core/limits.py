@@ -151,6 +151,13 @@ MEDIA_REQUEST_BYTES, MEDIA_BYTES_IN_ALL = 64 * 1024 * 1024, 256 * 1024 * 1024
 #: How often files are looked for whose time is over.
 FILES_SWEEP_S = 60.0
 
+# What providers must see again of answers with calls.
+
+#: For callers without a session, together, in bytes: thinking of 10 KB each, of 3,000 answers.
+NATIVE_CACHE_BYTES = 32 * 1024 * 1024
+#: How long one is kept behind its last use: a person may have to agree before a tool runs. In seconds.
+NATIVE_CACHE_S = 3600.0
+
 # A store that is slow, hangs or fails.
 
 #: How long one operation of the store of conversations may take; a local one takes milliseconds, one behind a network
@@ -201,6 +208,8 @@ class Limits:
     flush_s: float = FLUSH_S
     provider_document_bytes: int = PROVIDER_DOCUMENT_BYTES
     files_sweep_s: float = FILES_SWEEP_S
+    native_cache_bytes: int = NATIVE_CACHE_BYTES
+    native_cache_s: float = NATIVE_CACHE_S
     store_limit_s: float = STORE_LIMIT_S
     admit_limit_s: float = ADMIT_LIMIT_S
     settle_limit_s: float = SETTLE_LIMIT_S

@@ -17,6 +17,7 @@ from archer_ws.llm_gateway.anthropic.request import request_body
 from archer_ws.llm_gateway.base import Timeouts
 from archer_ws.llm_gateway.catalog import Catalog
 from archer_ws.llm_gateway.decoding.model_lists import entries_in
+from archer_ws.llm_gateway.native_replay import is_kept
 from archer_ws.llm_gateway.parts import check_parts
 from archer_ws.llm_gateway.sdk_adapter import SdkAdapter
 from archer_ws.llm_gateway.transport.carrier import CarrierName
@@ -102,8 +103,8 @@ class AnthropicAdapter(SdkAdapter):
         )
         return {**body, "stream": True}
 
-    def _decoder(self, options: ChatOptions) -> MessageStreamDecoder:
-        return MessageStreamDecoder(self._document_bytes)
+    def _decoder(self, options: ChatOptions, body: Mapping[str, Any]) -> MessageStreamDecoder:
+        return MessageStreamDecoder(self._document_bytes, keeps_native=is_kept(options))
 
     def _failure(
         self,

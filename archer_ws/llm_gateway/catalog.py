@@ -7,10 +7,17 @@ family. The figures are the providers' published ones; a quirk is listed where t
 - The embedded model, with general defaults, repeats itself until it is cut off. It gets its authors' temperature and
   top_p (https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct), and penalties on tokens and phrases that came
   before: DRY without breaks at line ends, since its circles are lists (tests/benchmarks/demo_model.py shows them).
-- OpenAI's from gpt-5.4 on take tools by its Responses API alone: chat completions answer 400 where they may reason.
+- OpenAI's from gpt-5.4 on take tools by its Responses API alone: chat completions answer 400 where they may reason
+  (openai/which_api.py).
+- How much a model can be asked to think: OpenAI's tell it themselves in the error for another value
+  (https://developers.openai.com/api/docs/guides/reasoning; gpt-6-astra takes `max` by the Responses API alone,
+  BerriAI/litellm-docs#1173, which is taken to hold for its kin). Anthropic's levels, and which models can't stop
+  thinking: https://platform.claude.com/docs/en/build-with-claude/effort; before 4.6 its API knew budgets of tokens
+  alone, which our levels stand for (anthropic/thinking.py).
 - Anthropic's models refuse `temperature` and `top_p` from version 4.7 on, and refuse both together from 4.1 on. A
   Claude that is not listed is taken for a newer one. Fable and Mythos refuse forced calls from 5.1 on
-  (https://platform.claude.com/docs/en/models/fable-5-1/migration-guide).
+  (https://platform.claude.com/docs/en/models/fable-5-1/migration-guide); up to 4.7 Claude refuses them while it thinks
+  (langchain-ai/langchain-aws#1151).
 """
 
 import json
@@ -22,6 +29,8 @@ from importlib.resources import files
 from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
+
+from archer_ws.llm_gateway.types import Capability, ReasoningEffort
 
 #: `gpt-4o-2024-08-06`, `claude-haiku-4-5-20251001`, `claude-3-7-sonnet-latest`: one version of the model before it.
 _SNAPSHOT = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{8}|latest)$")
@@ -56,8 +65,43 @@ class ModelFacts(BaseModel):
     default_max_tokens: int | None = None
     #: Whether it takes tools by the API that it is asked by; None where that is not known.
     tools: bool | None = None
+    #: The API that its provider itself is to be asked by, where it has several (OpenAI's alone).
+    api: Literal["chat", "responses"] = "chat"
+    #: Whether its answer can be held to a JSON Schema; None where that is not known.
+    json_schema: bool | None = None
+    #: How much it can be asked to think, the least first, with `none` where it can think nothing; empty where it can't
+    #: be asked, None where that is not known.
+    reasoning_efforts: tuple[ReasoningEffort, ...] | None = None
+    #: Those of them that OpenAI's chat completions lack: its Responses API takes them.
+    responses_efforts: frozenset[ReasoningEffort] = frozenset()
+    #: How Anthropic's API is asked: by a level, or by a budget of tokens.
+    thinking: Literal["adaptive", "budget"] | None = None
+    #: Whether it thinks where a request says nothing of it (Anthropic's; what it thinks, it then hides).
+    thinks_unasked: bool = False
+    #: Anthropic's word for the least thinking that the model can do, where `none` is one of its efforts.
+    thinking_off: Literal["disabled", "between_tools"] = "disabled"
+    #: Whether it takes no forced call while it thinks.
+    thinks_not_when_forced: bool = False
     #: Further fields of a request, in the names of the server that runs it (llama.cpp's alone), and their defaults.
     sampling: dict[str, float | list[str]] = {}
+
+    @property
+    def capabilities(self) -> list[Capability] | None:
+        """What it can beyond text; None where that is not known."""
+        if self.tools is None:
+            return None
+        can: dict[Capability, bool] = {
+            "tools": self.tools,
+            "json_schema": bool(self.json_schema),
+            "reasoning": bool(self.reasoning_efforts),
+        }
+        return [name for name, is_so in can.items() if is_so]
+
+    def thinking_at(self, effort: ReasoningEffort | None) -> "ModelFacts":
+        """The same of a model that was asked to think so much: Anthropic's take no sampling parameters then."""
+        if self.thinking is None or effort in (None, "none"):
+            return self
+        return self.without(frozenset({"temperature", "top_p"}))
 
     def without(self, parameters: frozenset[Parameter]) -> "ModelFacts":
         """The same of a model whose server refuses these parameters, too."""

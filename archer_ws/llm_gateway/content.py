@@ -49,6 +49,11 @@ class TextPart(BaseModel):
     type: Literal["text"] = Field(description="What the part is.")
     text: Text = Field(description="The text: whole Unicode characters.")
 
+    @property
+    def identity(self) -> list[object]:
+        """What tells it from other parts."""
+        return [self.type, self.text]
+
 
 def _checked_filename(name: str) -> str:
     if not name.isprintable() or {"/", "\\"} & set(name):
@@ -122,6 +127,11 @@ class MediaPart(WireModel):
     def about(self) -> tuple[str, int] | None:
         """The media type and the bytes of its data, where they are known."""
         return self._about
+
+    @property
+    def identity(self) -> list[object]:
+        """What tells it from other parts."""
+        return [self.type, self.file_id, self.fingerprint]
 
     @property
     def fingerprint(self) -> str | None:

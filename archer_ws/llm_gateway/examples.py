@@ -89,6 +89,7 @@ CHAT_REQUESTS: list[JsonDict] = [
         "tools": [{"name": "get_weather"}],
         "tool_choice": "auto",
     },
+    {"messages": [{"role": "user", "content": "Is 3599 a prime?"}], "model": "gpt-5.1", "reasoning_effort": "low"},
     {
         "messages": [{"role": "user", "content": "How many people live in Oslo?"}],
         "response_format": {

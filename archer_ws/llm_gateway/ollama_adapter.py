@@ -7,10 +7,14 @@ a stream's bytes is ollama/decoder.py's, of errors ollama/failures.py's, of mode
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 from archer_ws.core.exceptions import ArcherError, FieldError, Unsupported
 from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
+from archer_ws.llm_gateway.efforts import effective_effort
+from archer_ws.llm_gateway.extras import ExtraName
+from archer_ws.llm_gateway.native_replay import is_kept, tell_native
 from archer_ws.llm_gateway.ollama.client import OllamaHttp
 from archer_ws.llm_gateway.ollama.decoder import OllamaStreamDecoder, answer_of
 from archer_ws.llm_gateway.ollama.failures import ollama_identity, truncated
@@ -23,6 +27,7 @@ from archer_ws.llm_gateway.ollama.models import (
     ShownModel,
     can_chat,
     canonical_name,
+    efforts_of,
     installed_models,
     loaded_models,
     our_capabilities,
@@ -30,7 +35,7 @@ from archer_ws.llm_gateway.ollama.models import (
     runs_elsewhere,
     shown_model,
 )
-from archer_ws.llm_gateway.ollama.request import chat_payload, offered_tools
+from archer_ws.llm_gateway.ollama.request import chat_payload, offered_tools, think_field
 from archer_ws.llm_gateway.parts import Taken, check_parts, has_media
 from archer_ws.llm_gateway.probing import probe
 from archer_ws.llm_gateway.transport.carrier import CarrierName
@@ -41,6 +46,7 @@ from archer_ws.llm_gateway.types import (
     ChatResponse,
     ModelInfo,
     ProviderStatus,
+    ReasoningEffort,
     StreamChunk,
 )
 
@@ -71,6 +77,8 @@ class OllamaAdapter(BaseLLMAdapter):
 
     provider_name = "ollama"
     loads_models = True
+    # Its versions before 0.12.11 leave a demand for probabilities out without a word.
+    takes_extras: frozenset[ExtraName] = frozenset({"presence_penalty", "frequency_penalty"})
     # It parses a call to its end before it sends it (ollama/ollama#14932).
     is_silent_in_calls = True
 
@@ -112,9 +120,7 @@ class OllamaAdapter(BaseLLMAdapter):
         """See `BaseLLMAdapter.chat`; takes at most `timeouts.total_s`."""
         model = model or self.default_model
         options = options or ChatOptions()
-        await self._check_parts(messages, model, options)
-        payload = chat_payload(messages, model, temperature, max_tokens, options, stream=False)
-        await self._check_tools(model, options)
+        payload = await self._payload(messages, model, temperature, max_tokens, options, stream=False)
         said = await self._http.ask_bytes(
             "/api/chat",
             payload,
@@ -136,10 +142,8 @@ class OllamaAdapter(BaseLLMAdapter):
         """See `BaseLLMAdapter.stream_chat`; the first chunk is empty."""
         model = model or self.default_model
         options = options or ChatOptions()
-        await self._check_parts(messages, model, options)
-        payload = chat_payload(messages, model, temperature, max_tokens, options, stream=True)
-        await self._check_tools(model, options)
-        decoder = OllamaStreamDecoder(self._identity, self._document_bytes)
+        payload = await self._payload(messages, model, temperature, max_tokens, options, stream=True)
+        decoder = OllamaStreamDecoder(self._identity, self._document_bytes, keeps_native=is_kept(options))
         async with self._http.reads(
             "/api/chat",
             payload,
@@ -151,6 +155,7 @@ class OllamaAdapter(BaseLLMAdapter):
                 for chunk in decoder.feed(data):
                     yield chunk
                 if decoder.done:
+                    tell_native(decoder, messages, options, self.provider_name, model)
                     # The last chunk is out. Read to the body's end, so that the connection can be used again.
                     with suppress(TimeoutError):
                         async with asyncio.timeout(BODY_END_S):
@@ -160,6 +165,7 @@ class OllamaAdapter(BaseLLMAdapter):
                 yield chunk
             if not decoder.done:
                 raise truncated(self._identity)
+            tell_native(decoder, messages, options, self.provider_name, model)
 
     async def health_check(self) -> ProviderStatus:
         """See `BaseLLMAdapter.health_check`; takes at most `timeouts.health_s`."""
@@ -198,6 +204,11 @@ class OllamaAdapter(BaseLLMAdapter):
         running = await self._running_context(model)
         return min(filter(None, (known.context_window, running)), default=None)
 
+    def reasoning_efforts(self, model: str) -> Sequence[ReasoningEffort] | None:
+        """See `BaseLLMAdapter.reasoning_efforts`: by its name, and by what Ollama has told of it of late."""
+        shown = self._memory.get(canonical_name(model)) or UNKNOWN
+        return efforts_of(model, shown.capabilities, family=shown.family)
+
     async def aclose(self) -> None:
         """Close the running loop's connections; a later call opens new ones."""
         await self._http.aclose()
@@ -214,7 +225,12 @@ class OllamaAdapter(BaseLLMAdapter):
             provider=self.provider_name,
             context_window=shown.context_window,
             capabilities=our_capabilities(entry.capabilities, shown.capabilities),
+            reasoning_efforts=self._told_efforts(entry, shown),
         )
+
+    def _told_efforts(self, entry: InstalledModel, shown: ShownModel) -> list[ReasoningEffort] | None:
+        known = entry.capabilities if entry.capabilities is not None else shown.capabilities
+        return None if known is None else [*efforts_of(entry.name, known, family=shown.family)]
 
     async def _learn(self, name: str, digest: str = "") -> ShownModel:
         """Ask what a model is, and remember it; unknown where that fails."""
@@ -245,25 +261,39 @@ class OllamaAdapter(BaseLLMAdapter):
             self._running.put(name, ShownModel(context), RUNNING_FOR_S)
         return context
 
-    async def _check_parts(self, messages: Sequence[ChatMessage], model: str, options: ChatOptions) -> None:
-        """Refuse pictures for a model that is known not to see, and files, which Ollama does not take.
+    async def _payload(
+        self,
+        messages: Sequence[ChatMessage],
+        model: str,
+        temperature: float | None,
+        max_tokens: int | None,
+        options: ChatOptions,
+        *,
+        stream: bool,
+    ) -> dict[str, Any]:
+        """The body of a chat request.
 
         Raises:
-            Unsupported, InvalidParams: see `check_parts`.
+            Unsupported: the model is known not to be able to what is asked; Ollama itself would answer 400.
         """
         if has_media(messages):
             shown = self._memory.get(canonical_name(model)) or await self._learn(model)
             check_parts(messages, _taken(model, shown), options.media)
-
-    async def _check_tools(self, model: str, options: ChatOptions) -> None:
-        """Refuse tools for a model that is known not to know any; Ollama itself would answer 400.
-
-        Raises:
-            Unsupported: it can't call tools.
-        """
-        if not offered_tools(options):
-            return
+        payload = chat_payload(messages, model, temperature, max_tokens, options, stream=stream)
+        offers_tools, effort = bool(offered_tools(options)), options.reasoning_effort
+        if not offers_tools and effort is None:
+            return payload
         shown = self._memory.get(canonical_name(model)) or await self._learn(model)
+        if offers_tools:
+            self._check_tools(model, shown)
+        if effort is not None:
+            # Once more: the route may have been chosen before anything was known of the model.
+            efforts = efforts_of(model, shown.capabilities, family=shown.family)
+            effort = effective_effort(effort, efforts, model=model)
+            payload |= think_field(effort, in_levels="high" in efforts)
+        return payload
+
+    def _check_tools(self, model: str, shown: ShownModel) -> None:
         if shown.capabilities is not None and TOOLS not in shown.capabilities:
             raise Unsupported(
                 f"tools: {model} can't call tools",

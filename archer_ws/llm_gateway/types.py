@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
 from pydantic.config import JsonDict
 
 from archer_ws.core.exceptions import ErrorInfo, FieldError
@@ -27,6 +27,7 @@ from archer_ws.llm_gateway.examples import (
     STREAM_CHUNKS,
     TOKEN_USAGES,
 )
+from archer_ws.llm_gateway.extras import NO_EXTRAS, Extras, TakeLogprobs
 from archer_ws.llm_gateway.formats import ResponseFormat
 from archer_ws.llm_gateway.media import Media
 from archer_ws.llm_gateway.native_turns import NativeTurn
@@ -291,6 +292,23 @@ class ChatRequest(WireModel):
         description="The form that the answer shall have: text (by default), JSON, or JSON by a schema. The provider "
         "is told, and the whole answer is judged by it.",
     )
+    reasoning_effort: Annotated[ReasoningEffort | None, BeforeValidator(_empty_is_missing)] = Field(
+        default=None,
+        description="How much the model shall think before it answers; its own default if missing. A level that it "
+        "does not have becomes the next lower one, else its lowest.",
+    )
+
+    _extras: Extras = PrivateAttr(default=NO_EXTRAS)
+
+    @property
+    def extras(self) -> Extras:
+        """What OpenAI's dialect has beyond these fields; nothing of it where the request came by another way."""
+        return self._extras
+
+    def with_extras(self, extras: Extras) -> "ChatRequest":
+        """This request, which now has them."""
+        self._extras = extras
+        return self
 
     @property
     def asked_format(self) -> ResponseFormat | None:
@@ -439,6 +457,16 @@ class ModelInfo(BaseModel):
                     "context_window": 131072,
                     "supports_streaming": True,
                     "capabilities": ["tools"],
+                    "reasoning_efforts": [],
+                },
+                {
+                    "id": "gpt-5.1",
+                    "name": "gpt-5.1",
+                    "provider": "openai",
+                    "context_window": 400000,
+                    "supports_streaming": True,
+                    "capabilities": ["tools", "json_schema", "reasoning"],
+                    "reasoning_efforts": ["none", "low", "medium", "high"],
                 },
                 {
                     "id": "claude-haiku-4-5",
@@ -461,6 +489,9 @@ class ModelInfo(BaseModel):
     )
     supports_streaming: bool = Field(default=True, description="Whether its answers come piece by piece.")
     capabilities: list[Capability] | None = optional("What it can beyond text; absent where that is not known.")
+    reasoning_efforts: list[ReasoningEffort] | None = optional(
+        "What `reasoning_effort` may be, the least first; empty where it takes none, absent where that is not known."
+    )
     limits: ModelLimits | None = optional("How much of what it can; absent where nothing is known.")
 
 
@@ -486,6 +517,7 @@ class ChatOptions:
     that refuses one of them may be asked without it. `principal` is whom the answer is for: it never comes over a
     connection that carried another principal's. `on_progress(phase, detail)` is called from the event loop before the
     first token, `on_native_turn(turn)` at the good end of an answer that calls tools; neither may block or raise.
+    `on_logprobs(tokens)` gets what `extras` asked for, and may raise an OutputTooLong.
     """
 
     stop: tuple[str, ...] = ()
@@ -498,6 +530,8 @@ class ChatOptions:
     response_format: ResponseFormat | None = None
     #: One that the model has (see Route), or None for its own default.
     reasoning_effort: ReasoningEffort | None = None
+    #: What came by OpenAI's dialect and its provider takes.
+    extras: Extras = NO_EXTRAS
     #: The uploaded files that the messages name, by their ids.
     media: Mapping[str, Media] = field(default_factory=dict)
     #: What is kept of earlier answers, by the id of each call that they made.
@@ -506,6 +540,7 @@ class ChatOptions:
     principal: str = ""
     on_progress: Callable[[ProgressPhase, str | None], None] | None = None
     on_native_turn: Callable[[NativeTurn], None] | None = None
+    on_logprobs: TakeLogprobs | None = None
 
     def progress(self, phase: ProgressPhase, detail: str | None = None) -> None:
         """Report a phase to whoever listens."""

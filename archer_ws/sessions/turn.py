@@ -13,6 +13,7 @@ from archer_ws.core.limits import MEDIA_REQUEST_BYTES
 from archer_ws.llm_gateway.asking import conversation, options_of
 from archer_ws.llm_gateway.content import MediaPart
 from archer_ws.llm_gateway.media import Media
+from archer_ws.llm_gateway.native_turns import NativeTurn
 from archer_ws.llm_gateway.tool_history import check_arguments
 from archer_ws.llm_gateway.tools import ToolCall
 from archer_ws.llm_gateway.types import (
@@ -27,6 +28,7 @@ from archer_ws.llm_gateway.types import (
 from archer_ws.sessions.attachments import Attachments, StreamFiles, names_files
 from archer_ws.sessions.format_judge import FormatJudge, Judgement
 from archer_ws.sessions.history import NO_HISTORY, estimate_tokens, request_tokens
+from archer_ws.sessions.native_cache import NativeTurnCache
 from archer_ws.sessions.results import check_place
 from archer_ws.sessions.settling import Settling
 from archer_ws.sessions.storage.store import SessionStore
@@ -93,6 +95,7 @@ class Turn:
         predecessors: the session's streams that this one interrupts and waits for.
         slot: the right to call the provider; released by the manager.
         settling: stores the answer, also where that takes longer than the stream.
+        native: keeps what providers must see again, where no session does.
         judge: tells whether the answer has the form that was asked for.
         attachments: the files that messages name.
         files: those that the stream holds; released by the manager.
@@ -111,6 +114,7 @@ class Turn:
         orchestrator: Orchestrator,
         store: SessionStore,
         settling: Settling,
+        native: NativeTurnCache,
         judge: FormatJudge,
         attachments: Attachments,
         files: StreamFiles,
@@ -125,15 +129,20 @@ class Turn:
         self._orchestrator = orchestrator
         self._store = store
         self._settling = settling
+        self._native_cache = native
         self._judge = judge
         self._attachments = attachments
         self._files = files
         self._media: Mapping[str, Media] = {}
+        if request.extras.top_logprobs is not None:
+            stream.keep_logprobs()
         #: The stored messages of a turn that is asked again; a request with messages has none.
         self._again: list[ChatMessage] = []
         self._first_stored: str | None = None
         self._last_stored: str | None = None
         self._history = NO_HISTORY
+        #: What the provider must see again of the answer.
+        self._native: NativeTurn | None = None
         self._is_second_try = False
 
     @property
@@ -232,11 +241,15 @@ class Turn:
 
     def _run(self) -> AsyncGenerator[StreamChunk, None]:
         self._stream.history_dropped = self._history.dropped or None
+        logprobs = self._stream.logprobs
         options = options_of(
             self._request,
             self._route,
             principal=self._principal,
+            native_turns=self._kept_turns(),
             on_progress=self._stream.progress,
+            on_native_turn=self._keep_native,
+            on_logprobs=logprobs and logprobs.add,
             media=self._media,
         )
         messages = self._messages()
@@ -278,6 +291,7 @@ class Turn:
         session_id, after = self._request.session_id, self._last_stored
         if session_id is None or after is None or not (content or calls or refusal):
             return True
+        native = self._native
         return await self._settling.keep(
             lambda: self._store.append_answer(
                 self._principal,
@@ -288,8 +302,22 @@ class Turn:
                 stream_id=self._stream.stream_id,
                 status=status,
                 refusal=refusal,
+                native=native if calls else None,
             )
         )
+
+    def _kept_turns(self) -> Mapping[str, NativeTurn]:
+        """What is kept of the answers that the turn goes on with."""
+        if self._request.session_id is not None:
+            return self._history.native_turns
+        route = self._route
+        return self._native_cache.of_loop(self._principal, route.provider, route.model, self._request.messages)
+
+    def _keep_native(self, turn: NativeTurn) -> None:
+        if self._request.session_id is None:
+            self._native_cache.put(self._principal, turn)
+        else:
+            self._native = turn
 
     async def _take_history(self, limit_tokens: int | None) -> None:
         """Choose what of the session goes before the turn: what the model's context holds, and the limit allows."""

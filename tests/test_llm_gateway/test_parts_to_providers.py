@@ -6,6 +6,7 @@ https://docs.ollama.com/capabilities/vision; llama.cpp: ggml-org/llama.cpp, docs
 """
 
 import asyncio
+import json
 from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -19,6 +20,7 @@ from archer_ws.llm_gateway.catalog import load_catalog
 from archer_ws.llm_gateway.llama_adapter import LlamaAdapter
 from archer_ws.llm_gateway.local.process import Endpoint
 from archer_ws.llm_gateway.media import Media
+from archer_ws.llm_gateway.transport.json_body import encoded, in_one
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, ChatRequest
 from tests.fakes import anthropic_api, ollama_api, openai_api
 from tests.fakes.any_provider import adapter_at
@@ -191,9 +193,9 @@ async def test_pictures_of_results_go_to_openai_in_one_user_message_behind_all_r
         {
             "role": "user",
             "content": [
-                {"type": "text", "text": "What call call_a gave:"},
+                {"type": "text", "text": "What look gave:"},
                 {"type": "image_url", "image_url": {"url": PNG_URL, "detail": "high"}},
-                {"type": "text", "text": "What call call_b gave:"},
+                {"type": "text", "text": "What look gave:"},
                 {"type": "image_url", "image_url": {"url": PNG_URL}},
                 {"type": "text", "text": "And?"},
             ],
@@ -326,6 +328,37 @@ async def test_openais_own_models_get_urls_and_nothing_that_they_do_not_see() ->
         at_url = ChatRequest.model_validate({"messages": [user(file("https://example.com/a.pdf"))]})
         with pytest.raises(RequestError, match="reads no URLs of files"):
             hosted._body(at_url.messages, "gpt-4o-mini", None, None, ChatOptions())
+
+
+async def test_the_responses_api_gets_pictures_and_files_in_messages_and_results() -> None:
+    messages = [
+        user(text("Which?"), image(detail="low"), image(WEB_URL), file(filename="a.pdf"), file(TABLE_URL)),
+        calling(CALL),
+        result(CALL, text("seen"), image(), status="error"),
+        user(file("https://example.com/b.pdf", filename="b.pdf")),
+    ]
+    shown = ChatRequest.model_validate({"messages": messages})
+    async with openai_api.adapter_at(OPENAI) as hosted:
+        body = json.loads(in_one(encoded(hosted._body(shown.messages, "gpt-5.4", None, None, ChatOptions()))))
+    question, _, answer, other = body["input"]
+    picture = {"type": "input_image", "image_url": PNG_URL, "detail": "auto"}
+    assert question["content"] == [
+        {"type": "input_text", "text": "Which?"},
+        {"type": "input_image", "image_url": PNG_URL, "detail": "low"},
+        {"type": "input_image", "image_url": WEB_URL, "detail": "auto"},
+        {"type": "input_file", "filename": "a.pdf", "file_data": PDF_URL},
+        {"type": "input_text", "text": f"A file:\n\n{TABLE}"},
+    ]
+    assert answer == {
+        "type": "function_call_output",
+        "call_id": "call_a",
+        "output": [
+            {"type": "input_text", "text": "Error: the call ended: error."},
+            {"type": "input_text", "text": "seen"},
+            picture,
+        ],
+    }
+    assert other["content"] == [{"type": "input_file", "file_url": "https://example.com/b.pdf", "filename": "b.pdf"}]
 
 
 async def test_anthropics_own_models_get_urls_of_pictures_and_documents() -> None:

@@ -10,6 +10,7 @@ import msgspec
 import structlog
 
 from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES, PROVIDER_PARTS
+from archer_ws.llm_gateway.anthropic.native import KeptContent
 from archer_ws.llm_gateway.anthropic.plain_event import PLAIN_EVENT
 from archer_ws.llm_gateway.anthropic.tool_use import CalledTools
 from archer_ws.llm_gateway.anthropic.usage import usage_of
@@ -28,6 +29,7 @@ from archer_ws.llm_gateway.decoding.framing import (
 )
 from archer_ws.llm_gateway.decoding.gathered import Gathered
 from archer_ws.llm_gateway.decoding.refusals import refusal_of
+from archer_ws.llm_gateway.native_turns import NativeBlocks
 from archer_ws.llm_gateway.types import FinishReason, StreamChunk
 
 log = structlog.get_logger(__name__)
@@ -55,9 +57,10 @@ class MessageStreamDecoder:
 
     Args:
         max_bytes: of one event.
+        keeps_native: whether the answer is kept as it came, to be sent again in its tool loop.
     """
 
-    def __init__(self, max_bytes: int = PROVIDER_DOCUMENT_BYTES) -> None:
+    def __init__(self, max_bytes: int = PROVIDER_DOCUMENT_BYTES, *, keeps_native: bool = False) -> None:
         self.done = False
         self.finish_reason: FinishReason | None = None
         self.fault: Exception | None = None
@@ -68,6 +71,7 @@ class MessageStreamDecoder:
         self._events = EventDecoder(max_bytes)
         self._usage: dict[str, Any] = {}
         self._calls = CalledTools()
+        self._kept = KeptContent() if keeps_native else None
 
     @property
     def is_whole(self) -> bool:
@@ -78,6 +82,13 @@ class MessageStreamDecoder:
     def names(self) -> object:
         """The message that the answer began with, which may have its `id` and `model`."""
         return self._message
+
+    @property
+    def native(self) -> NativeBlocks | None:
+        """What the provider must see again of the answer; None unless it is whole and calls tools."""
+        if self._kept is None or not self.is_whole or self.finish_reason != "tool_calls":
+            return None
+        return self._kept.blocks(self._calls.all)
 
     def feed(self, data: bytes) -> list[StreamChunk]:
         """What `data` completes, in order; nothing more after `done` or a fault."""
@@ -137,8 +148,12 @@ class MessageStreamDecoder:
             return False
         if delta.type == "text_delta" and type(delta.text) is str:
             gathered.add(delta.text, reasoning=False)
+            if self._kept is not None:
+                self._kept.go_on(piece.index, "text_delta", delta.text)
             return True
         if delta.type == "input_json_delta" and type(delta.partial_json) is str:
+            if self._kept is not None:
+                self._kept.go_on(piece.index, "input_json_delta", delta.partial_json)
             call = self._calls.told.get(piece.index)
             if call is not None:
                 gathered.go_on(call, delta.partial_json)
@@ -220,14 +235,20 @@ class MessageStreamDecoder:
             for index, block in enumerate(blocks):
                 self._gather_block(index, block, gathered)
         else:
+            if self._kept is not None and blocks:
+                self._kept.begin(None, blocks)
             self._gather(blocks, gathered)
 
     def _gather_block(self, index: object, block: object, gathered: Gathered) -> None:
+        if self._kept is not None:
+            self._kept.begin(index, block)
         if isinstance(block, dict):
             gathered.add_arguments(self._calls.begin(index, block))
         self._gather(block, gathered)
 
     def _gather_delta(self, index: object, delta: object, gathered: Gathered) -> None:
+        if self._kept is not None:
+            self._kept.add(index, delta)
         match delta:
             case {"type": "input_json_delta", **piece}:
                 gathered.add_arguments(self._calls.go_on(index, piece.get("partial_json")))

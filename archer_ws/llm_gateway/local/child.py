@@ -4,8 +4,9 @@ Run as a file; imports nothing of ours, so that it starts fast and needs no path
 parameters, and dying with its parent. Leaves to the parent: which model, the API key, when to end.
 
 In: one line of JSON on stdin, the fields of `Configuration`; then stdin stays open for as long as the parent wants us.
-Out: one line of JSON on stdout: `address`, `context_window` (tokens of one request), `knows_tools` (whether the model's
-chat template has a place for them) and `sees` (whether it takes pictures), or `error`.
+Out: one line of JSON on stdout: `address`, `context_window` (tokens of one request), `knows_tools` and `knows_thinking`
+(whether the model's chat template has a place for tools, and can be told to think or not) and `sees` (whether it takes
+pictures), or `error`.
 """
 
 import faulthandler
@@ -157,6 +158,7 @@ def _announcement(server: Any, configuration: Configuration) -> dict[str, object
         "context_window": min(slot["n_ctx"] for slot in told["/slots"]),
         "knows_tools": told["/props"].get("chat_template_caps", {}).get("supports_tools", False),
         "sees": told["/props"].get("modalities", {}).get("vision", False),
+        "knows_thinking": "enable_thinking" in told["/props"].get("chat_template", ""),
     }
 
 

@@ -44,6 +44,8 @@ class Endpoint:
     knows_tools: bool = False
     #: Whether it sees pictures.
     sees: bool = False
+    #: Whether it can be told to think or not.
+    knows_thinking: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,8 @@ class LocalProcess:
 
     Args:
         command: the program. It gets `configuration` and `api_key` as a line of JSON on stdin, announces itself by one
-            on stdout (`address`, `context_window`, `knows_tools` and `sees`, or `error`), and ends when its stdin does.
+            on stdout (`address`, `context_window`, `knows_tools`, `knows_thinking` and `sees`, or `error`), and ends
+            when its stdin does.
         load_timeout_s: how long it may take to announce itself, in seconds; then it is killed.
         on_exit: called by the process's thread before anybody else learns of the end.
     """
@@ -218,6 +221,7 @@ class LocalProcess:
             said["context_window"],
             knows_tools=bool(said.get("knows_tools")),
             sees=bool(said.get("sees")),
+            knows_thinking=bool(said.get("knows_thinking")),
         )
         self._ready_at = time.monotonic()
         self.ready.set_result(endpoint)

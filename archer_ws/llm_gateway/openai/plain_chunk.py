@@ -19,6 +19,8 @@ class CallPiece(msgspec.Struct, gc=False):
     index: int | None = None
     id: Any = None
     function: _Function | None = None
+    # Gemini's, with the signature of a thought.
+    extra_content: Any = None
 
 
 class _Delta(msgspec.Struct, gc=False):
@@ -26,6 +28,8 @@ class _Delta(msgspec.Struct, gc=False):
     # DeepSeek and llama.cpp say `reasoning_content`, OpenRouter and newer vLLM `reasoning`, some both with one text.
     reasoning_content: Any = None
     reasoning: Any = None
+    reasoning_details: Any = None
+    extra_content: Any = None
     refusal: Any = None
     tool_calls: list[CallPiece] | None = None
     # As it was before there were several.

@@ -10,7 +10,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from archer_ws.llm_gateway.content import Part, TextPart, text_of
+from archer_ws.llm_gateway.extras import NO_EXTRAS, Extras
 from archer_ws.llm_gateway.media import Media
+from archer_ws.llm_gateway.openai.native import Replayed
 from archer_ws.llm_gateway.parts import Document, Picture, as_data_url, resolved
 from archer_ws.llm_gateway.tools import NamedTool, Tool, ToolCall, ToolChoice
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, MessageRole
@@ -33,9 +35,16 @@ def fitting_ids(base_url: str) -> Callable[[str], bool]:
     return lambda call_id: len(call_id) <= _ID_CHARS
 
 
-def chat_messages(messages: Iterable[ChatMessage], media: Mapping[str, Media]) -> list[dict[str, Any]]:
-    """The `messages` of a request; calls and results must be `repaired`, with ids that fit and text alone."""
-    return [_message(message, media) for message in messages]
+def chat_messages(
+    messages: Iterable[ChatMessage], replayed: Replayed | None = None, media: Mapping[str, Media] | None = None
+) -> list[dict[str, Any]]:
+    """The `messages` of a request; calls and results must be `repaired`, with ids that fit, and text alone in results.
+
+    Args:
+        replayed: what goes back beside which of them.
+        media: the uploaded files that they name, by their ids.
+    """
+    return [_message(message, replayed, media or {}) for message in messages]
 
 
 def with_shown_results(messages: Sequence[ChatMessage]) -> Sequence[ChatMessage]:
@@ -47,12 +56,15 @@ def with_shown_results(messages: Sequence[ChatMessage]) -> Sequence[ChatMessage]
         return messages
     told: list[ChatMessage] = []
     shown: list[Part] = []
+    #: By id, of the calls that came last: their results follow at once.
+    names: dict[str, str] = {}
     for message in messages:
+        names.update((call.call_id, call.name) for call in message.tool_calls or ())
         if shown and message.role is not MessageRole.TOOL:
             told.append(_showing(shown))
             shown = []
         if message.role is MessageRole.TOOL and message.parts is not None:
-            shown += [TextPart(type="text", text=f"What call {message.call_id} gave:")]
+            shown += [TextPart(type="text", text=f"What {names[message.call_id or '']} gave:")]
             shown += [part for part in message.parts if not isinstance(part, TextPart)]
             text = f"{message.content}\n\n{SEE_NEXT}" if message.content else SEE_NEXT
             told.append(message.model_copy(update={"content": text, "parts": None}))
@@ -82,6 +94,25 @@ def format_fields(options: ChatOptions) -> dict[str, Any]:
     if options.response_format is None:
         return {}
     return {"response_format": options.response_format.model_dump(by_alias=True, exclude_none=True)}
+
+
+def effort_fields(options: ChatOptions) -> dict[str, Any]:
+    """`reasoning_effort`, where the request names one."""
+    return {} if options.reasoning_effort is None else {"reasoning_effort": options.reasoning_effort}
+
+
+def extra_fields(extras: Extras) -> dict[str, Any]:
+    """Penalties, and whether tokens' probabilities are told; nothing of what the request does not name."""
+    if extras is NO_EXTRAS:
+        return {}
+    named = {
+        "presence_penalty": extras.presence_penalty,
+        "frequency_penalty": extras.frequency_penalty,
+        "logprobs": None if extras.top_logprobs is None else True,
+        # 0 is the API's own default, and some servers take no 0.
+        "top_logprobs": extras.top_logprobs or None,
+    }
+    return {name: value for name, value in named.items() if value is not None}
 
 
 def functions(tools: Sequence[Tool]) -> list[dict[str, Any]]:
@@ -119,9 +150,11 @@ def _choice(choice: ToolChoice) -> str | dict[str, Any]:
     return choice
 
 
-def _message(message: ChatMessage, media: Mapping[str, Media]) -> dict[str, Any]:
+def _message(message: ChatMessage, replayed: Replayed | None, media: Mapping[str, Media]) -> dict[str, Any]:
     if message.role is MessageRole.TOOL:
-        return {"role": "tool", "tool_call_id": message.call_id, "content": result_text(message)}
+        call_id = message.call_id or ""
+        own_id = replayed.own_ids.get(call_id, call_id) if replayed else call_id
+        return {"role": "tool", "tool_call_id": own_id, "content": result_text(message)}
     content = message.content if message.parts is None else _content(message, media)
     said: dict[str, Any] = {"role": message.role.value, "content": content}
     if message.name is not None:
@@ -129,6 +162,13 @@ def _message(message: ChatMessage, media: Mapping[str, Media]) -> dict[str, Any]
     if message.tool_calls:
         said["content"] = message.content or None
         said["tool_calls"] = [_call(call) for call in message.tool_calls]
+        sent = replayed.fields.get(id(message)) if replayed else None
+        if replayed and sent is not None:
+            said |= sent.message
+            said["tool_calls"] = [
+                {**call, "id": replayed.own_ids.get(call["id"], call["id"]), **sent.calls.get(call["id"], {})}
+                for call in said["tool_calls"]
+            ]
     return said
 
 

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import structlog
 
 from archer_ws.core.exceptions import ArcherError, StorageUnavailable
+from archer_ws.llm_gateway.native_turns import NativeTurn
 from archer_ws.llm_gateway.tools import ToolCall
 from archer_ws.llm_gateway.types import ChatMessage, Refusal, StreamStatus
 from archer_ws.sessions.history import History
@@ -96,6 +97,7 @@ class BoundedStore:
         stream_id: str,
         status: StreamStatus,
         refusal: Refusal | None = None,
+        native: NativeTurn | None = None,
     ) -> None:
         await self._within(
             "append_answer",
@@ -108,6 +110,7 @@ class BoundedStore:
                 stream_id=stream_id,
                 status=status,
                 refusal=refusal,
+                native=native,
             ),
         )
 

@@ -10,9 +10,10 @@ from archer_ws.core.clock import utc_now
 from archer_ws.core.exceptions import Conflict, FieldError, InvalidParams
 from archer_ws.core.ids import new_id
 from archer_ws.llm_gateway.content import MediaPart, Part, TextPart
+from archer_ws.llm_gateway.native_turns import NativeTurn
 from archer_ws.llm_gateway.tools import ToolCall
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole, Refusal, StreamStatus
-from archer_ws.sessions.history import message_tokens
+from archer_ws.sessions.history import message_tokens, native_turns
 from archer_ws.sessions.models import Session, StoredMessage
 
 #: What a stored message costs beside its text, about, in bytes (measured): without it, empty ones would cost nothing.
@@ -39,6 +40,8 @@ class Entry:
     tokens: int
     #: That the model declined to give this answer.
     refusal: Refusal | None = None
+    #: What its provider must see again of it.
+    native: NativeTurn | None = None
 
     @classmethod
     def of(cls, chat: ChatMessage, stream_id: str, status: StreamStatus, created_at: datetime) -> "Entry":
@@ -57,6 +60,8 @@ class Entry:
         stream_id: str,
         status: StreamStatus,
         refusal: Refusal | None = None,
+        *,
+        native: NativeTurn | None = None,
     ) -> "Entry":
         """A stream's answer."""
         # Validated as it came.
@@ -67,12 +72,25 @@ class Entry:
         if refusal is not None:
             entry.refusal = refusal
             entry.size += len((refusal.text or "").encode())
+        if native is not None:
+            entry.native = native
+            entry.size += native.size
         return entry
 
     @property
     def is_refused(self) -> bool:
         """Whether it is an answer that the model declined to give."""
         return self.refusal is not None
+
+    @property
+    def native_size(self) -> int:
+        """What its native turn takes in memory, in bytes."""
+        return self.native.size if self.native is not None else 0
+
+    def forget_native(self) -> None:
+        """Keep its native turn no longer."""
+        self.size -= self.native_size
+        self.native = None
 
     def as_stored(self) -> StoredMessage:
         """The message as clients see it."""
@@ -118,6 +136,8 @@ class Conversation:
     system: list[Entry] = field(default_factory=list)
     #: How many of them are refusals.
     refused: int = 0
+    #: Those of them that have a native turn.
+    native: list[Entry] = field(default_factory=list)
 
     def as_session(self) -> Session:
         """The session without its messages."""
@@ -198,10 +218,29 @@ class Conversation:
         behind = self.messages[position + 1 : position + 2]
         return any(entry.chat.role is MessageRole.ASSISTANT and entry.stream_id == stream_id for entry in behind)
 
+    def past_native(self, kept: int, turn: Sequence[Entry]) -> list[Entry]:
+        """Which of the first `kept` messages have a native turn that no provider sees again once the turn stands behind
+        them, since it is of an earlier tool loop."""
+        if not self.native:
+            return []
+        messages = [*self.messages[:kept], *turn]
+        current = {id(native) for native in native_turns(messages).values()}
+        return [entry for entry in messages if entry.native is not None and id(entry.native) not in current]
+
+    def forget_native(self, past: Sequence[Entry]) -> None:
+        """Keep the native turns of these messages no longer."""
+        for entry in past:
+            entry.forget_native()
+        if past:
+            self.native = [entry for entry in self.native if entry.native is not None]
+
     def replace_end(self, position: int, turn: Sequence[Entry]) -> None:
         """Put a turn in the place of whatever stands at `position` and behind it."""
         gone = sum(1 for entry in self.messages[position:] if entry.chat.role is MessageRole.SYSTEM)
         self.refused -= sum(1 for entry in self.messages[position:] if entry.is_refused)
+        if self.native:
+            replaced = {id(entry) for entry in self.messages[position:]}
+            self.native = [entry for entry in self.native if id(entry) not in replaced]
         del self.system[len(self.system) - gone :]
         self.messages[position:] = turn
         self.system += (entry for entry in turn if entry.chat.role is MessageRole.SYSTEM)

@@ -3,15 +3,17 @@
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from archer_ws.core.clock import utc_now
 from archer_ws.core.exceptions import InvalidParams, Overloaded, SessionNotFound
 from archer_ws.core.ids import new_id
 from archer_ws.core.limits import PAGE_BYTES_MAX, PAGE_ITEMS_MAX
+from archer_ws.llm_gateway.native_turns import NativeTurn
 from archer_ws.llm_gateway.tools import ToolCall
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole, Refusal, StreamStatus
-from archer_ws.sessions.history import NO_HISTORY, History, fit_history, without_refused
+from archer_ws.sessions.history import NO_HISTORY, History, fit_history, native_turns, without_refused
 from archer_ws.sessions.models import Session, SessionPage, StoredMessage
 from archer_ws.sessions.results import check_open
 from archer_ws.sessions.shares import Shares
@@ -113,15 +115,16 @@ class MemoryStore:
         """What goes before the turn that begins with message `before`."""
         conversation = self._use(principal, session_id)
         end = conversation.position_of(before)
-        if not end:
+        if end is None:
             return NO_HISTORY
+        native = native_turns(conversation.messages) if conversation.native else {}
         own = sum(1 for entry in conversation.messages[end:] if entry.chat.role is MessageRole.SYSTEM)
         system = conversation.system[: len(conversation.system) - own]
         goes_on = conversation.messages[end].chat.role is MessageRole.TOOL
         before_turn: Sequence[Entry] = conversation.messages[:end]
         # Looked for only where there is one: that takes a look at every message.
         told = without_refused(before_turn) if conversation.refused else before_turn
-        return fit_history(told, system, turn_tokens, budget_tokens, goes_on=goes_on)
+        return replace(fit_history(told, system, turn_tokens, budget_tokens, goes_on=goes_on), native_turns=native)
 
     async def page(self, principal: str, limit: int, cursor: str | None) -> SessionPage:
         """Sessions, newest first; no more than PAGE_BYTES_MAX of them, but one at least.
@@ -190,11 +193,13 @@ class MemoryStore:
         check_open(messages, conversation.messages if replace_from is None else conversation.messages[:kept])
         now = utc_now()
         turn = [Entry.of(message, stream_id, "completed", now) for message in messages]
-        change = _size(turn) - _size(conversation.messages[kept:])
+        past = conversation.past_native(kept, turn)
+        change = _size(turn) - _size(conversation.messages[kept:]) - sum(entry.native_size for entry in past)
         self._check_room(principal, change)
         self._name_files(turn, conversation.messages[kept:])
         conversation.replace_end(kept, turn)
         conversation.updated_at = now
+        conversation.forget_native(past)
         self._sizes.take(principal, change)
         return [entry.as_stored() for entry in conversation.messages[begin:]]
 
@@ -209,6 +214,7 @@ class MemoryStore:
         stream_id: str,
         status: StreamStatus,
         refusal: Refusal | None = None,
+        native: NativeTurn | None = None,
     ) -> None:
         """Store a turn's answer behind its last message; nothing happens if that message is gone by now.
 
@@ -218,9 +224,11 @@ class MemoryStore:
         position = conversation.position_of(after)
         if position is None or conversation.has_answer(position, stream_id):
             return
-        answer = Entry.answer(content, calls, stream_id, status, refusal)
+        answer = Entry.answer(content, calls, stream_id, status, refusal, native=native)
         conversation.messages.insert(position + 1, answer)
         conversation.refused += answer.is_refused
+        if native is not None:
+            conversation.native.append(answer)
         conversation.updated_at = answer.created_at
         self._sizes.take(principal, answer.size)
 

@@ -8,6 +8,7 @@ half. How long one may take, and what an unexpected exception means, is storage/
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from archer_ws.llm_gateway.native_turns import NativeTurn
 from archer_ws.llm_gateway.tools import ToolCall
 from archer_ws.llm_gateway.types import ChatMessage, Refusal, StreamStatus
 from archer_ws.sessions.history import History
@@ -44,7 +45,8 @@ class SessionStore(Protocol):
         """What goes before the turn that begins with message `before` (see history.fit_history).
 
         A turn that begins with results goes on with the last one, which stays whole. The work is bounded by what is
-        kept. A turn that is gone has no history.
+        kept. A turn that is gone has no history. With it come the native turns of the tool loop that the session's last
+        message belongs to (see history.native_turns); those of earlier loops may be forgotten.
         """
 
     async def page(self, principal: str, limit: int, cursor: str | None) -> SessionPage:
@@ -103,9 +105,10 @@ class SessionStore(Protocol):
         stream_id: str,
         status: StreamStatus,
         refusal: Refusal | None = None,
+        native: NativeTurn | None = None,
     ) -> None:
         """Store a turn's answer, its text with its calls or that the model refused to give one, behind the turn's
-        last message; nothing happens if that message is gone by now.
+        last message; nothing happens if that message is gone by now. `native` is kept beside it, and shown to nobody.
 
         Repeated for the same stream it changes nothing: who does not know whether it was done may ask again.
         """

@@ -129,4 +129,5 @@ class Intake:
             session_id=identity.session_id,
             provider=identity.provider,
             model=identity.model,
+            reasoning_effort=identity.reasoning_effort,
         )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from archer_ws.llm_gateway.tools import ToolCall
-from archer_ws.llm_gateway.types import Refusal, StreamChunk, StreamStatus
+from archer_ws.llm_gateway.types import ReasoningEffort, Refusal, StreamChunk, StreamStatus
 from archer_ws.sessions.format_judge import Judgement
 
 
@@ -62,3 +62,5 @@ class StreamIdentity:
     #: Of the request's parameters: tells a repeated send from a conflicting one.
     fingerprint: bytes
     on_disconnect: Literal["continue", "cancel"]
+    #: How much the model was told to think; None where the request did not say.
+    reasoning_effort: ReasoningEffort | None = None
