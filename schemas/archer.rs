@@ -23,7 +23,7 @@ pub const PROTOCOL_VERSION: i64 = 1;
 /// The WebSocket subprotocol to offer.
 pub const SUBPROTOCOL: &str = "archer.v1";
 /// The `schema_hash` of the server that these types were made for.
-pub const SCHEMA_HASH: &str = "30ea3868d202a8ab";
+pub const SCHEMA_HASH: &str = "5a18e5301a874f02";
 
 /// The params of a method, which know its name and what it gives.
 pub trait Method: Serialize {
@@ -978,6 +978,9 @@ pub enum ErrorKind {
     /// `session_not_found`
     #[serde(rename = "session_not_found")]
     SessionNotFound,
+    /// `file_not_found`
+    #[serde(rename = "file_not_found")]
+    FileNotFound,
     /// `provider_error`
     #[serde(rename = "provider_error")]
     ProviderError,
@@ -1020,6 +1023,9 @@ pub enum ErrorKind {
     /// `storage_unavailable`
     #[serde(rename = "storage_unavailable")]
     StorageUnavailable,
+    /// `storage_full`
+    #[serde(rename = "storage_full")]
+    StorageFull,
     /// `conflict`
     #[serde(rename = "conflict")]
     Conflict,
@@ -1062,6 +1068,7 @@ impl ErrorKind {
             Self::StreamIdConflict => "stream_id_conflict",
             Self::SessionBusy => "session_busy",
             Self::SessionNotFound => "session_not_found",
+            Self::FileNotFound => "file_not_found",
             Self::ProviderError => "provider_error",
             Self::ProviderTimeout => "provider_timeout",
             Self::ProviderRateLimited => "provider_rate_limited",
@@ -1076,6 +1083,7 @@ impl ErrorKind {
             Self::OutputTooLong => "output_too_long",
             Self::Unsupported => "unsupported",
             Self::StorageUnavailable => "storage_unavailable",
+            Self::StorageFull => "storage_full",
             Self::Conflict => "conflict",
             Self::NotFound => "not_found",
             Self::InvalidRequest => "invalid_request",
@@ -1309,6 +1317,9 @@ pub struct InitializeResult {
     pub heartbeat_ms: u64,
     /// What this connection may do.
     pub limits: Limits,
+    /// What this server can beyond the first version's chats; it may grow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capabilities: Option<Vec<String>>,
     /// Names the version of the OpenRPC document that rpc.discover gives.
     pub schema_hash: String,
 }
@@ -2587,12 +2598,26 @@ pub struct Ticket {
     pub expires_in_s: u64,
 }
 
+/// A method that needs nothing.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct TicketCreateParams {}
+
 /// For which origin.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct TicketRequest {
     /// The page's origin, which alone may use the ticket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<String>,
+}
+
+/// Good once, as the Bearer token of a request to `/api/v1/files` or below it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct TicketResult {
+    /// What to send in place of a token.
+    pub ticket: String,
+    /// How long it can be used, in seconds.
+    pub expires_in_s: u64,
 }
 
 /// Tokens as the provider counted them; `estimated` where it did not (a cancelled stream).
@@ -2726,6 +2751,18 @@ impl From<NamedTool> for ToolChoice {
     }
 }
 
+/// A kept file: name its `file_id` in a message's part.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct UploadedFile {
+    /// Its id: the same for the same bytes and type.
+    pub file_id: String,
+    /// Its type, as its first bytes show it.
+    pub media_type: String,
+    /// How long it is.
+    pub bytes: u64,
+}
+
 impl Method for InitializeParams {
     const NAME: &'static str = "initialize";
     type Result = InitializeResult;
@@ -2744,6 +2781,11 @@ impl Method for ModelListParams {
 impl Method for ProviderStatusParams {
     const NAME: &'static str = "provider/status";
     type Result = ProviderStates;
+}
+
+impl Method for TicketCreateParams {
+    const NAME: &'static str = "ticket/create";
+    type Result = TicketResult;
 }
 
 impl Method for RpcDiscoverParams {

@@ -13,6 +13,8 @@ export interface Methods {
   "model/list": { params: ModelListParams; result: ModelListResult };
   /** The state of every provider. */
   "provider/status": { params: ProviderStatusParams; result: ProviderStates };
+  /** A ticket, good once as the Bearer token of a request to /api/v1/files. */
+  "ticket/create": { params: TicketCreateParams; result: TicketResult };
   /** This API's OpenRPC document. */
   "rpc.discover": { params: RpcDiscoverParams; result: OpenRpcDocument };
   /** Start an answer, or join the one that has the same stream_id and parameters. */
@@ -457,6 +459,7 @@ export type ErrorKind =
   | "stream_id_conflict"
   | "session_busy"
   | "session_not_found"
+  | "file_not_found"
   | "provider_error"
   | "provider_timeout"
   | "provider_rate_limited"
@@ -471,6 +474,7 @@ export type ErrorKind =
   | "output_too_long"
   | "unsupported"
   | "storage_unavailable"
+  | "storage_full"
   | "conflict"
   | "not_found"
   | "invalid_request"
@@ -566,6 +570,8 @@ export interface InitializeResult {
   heartbeat_ms: number;
   /** What this connection may do. */
   limits: Limits;
+  /** What this server can beyond the first version's chats; it may grow. */
+  capabilities?: string[] | null;
   /** Names the version of the OpenRPC document that rpc.discover gives. */
   schema_hash: string;
 }
@@ -1214,10 +1220,21 @@ export interface Ticket {
   expires_in_s: number;
 }
 
+/** A method that needs nothing. */
+export type TicketCreateParams = Record<string, never>;
+
 /** For which origin. */
 export interface TicketRequest {
   /** The page's origin, which alone may use the ticket. */
   origin?: string | null;
+}
+
+/** Good once, as the Bearer token of a request to `/api/v1/files` or below it. */
+export interface TicketResult {
+  /** What to send in place of a token. */
+  ticket: string;
+  /** How long it can be used, in seconds. */
+  expires_in_s: number;
 }
 
 /** Tokens as the provider counted them; `estimated` where it did not (a cancelled stream). */
@@ -1289,3 +1306,13 @@ export interface ToolCallEvent {
 
 /** Whether the model must call a tool, and which. */
 export type ToolChoice = "auto" | "none" | "required" | NamedTool;
+
+/** A kept file: name its `file_id` in a message's part. */
+export interface UploadedFile {
+  /** Its id: the same for the same bytes and type. */
+  file_id: string;
+  /** Its type, as its first bytes show it. */
+  media_type: string;
+  /** How long it is. */
+  bytes: number;
+}

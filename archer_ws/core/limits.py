@@ -139,6 +139,18 @@ STALLED_READER_S = 5.0
 #: (4 MiB) has come through at 70 KB/s by then.
 SLOW_READER_S = 60.0
 
+# Uploaded files (ARCHER_FILE_BYTES_MAX, ARCHER_FILES_BYTES_PER_PRINCIPAL, ARCHER_FILE_TTL_S).
+
+#: What a file costs beside its bytes, about: its place in a directory, a part of a block, what is known of it here.
+FILE_OVERHEAD_BYTES = 4096
+#: The most that the files of all take in memory, where no directory is set for them.
+MEMORY_FILES_BYTES = 256 * 1024 * 1024
+#: The files of one request, and those of all requests at once that are being sent, as they stand in memory: providers
+#: take 32 to 50 MiB in all.
+MEDIA_REQUEST_BYTES, MEDIA_BYTES_IN_ALL = 64 * 1024 * 1024, 256 * 1024 * 1024
+#: How often files are looked for whose time is over.
+FILES_SWEEP_S = 60.0
+
 # What providers must see again of answers with calls.
 
 #: For callers without a session, together, in bytes: thinking of 10 KB each, of 3,000 answers.
@@ -195,6 +207,7 @@ class Limits:
     ping_timeout_s: float = PING_TIMEOUT_S
     flush_s: float = FLUSH_S
     provider_document_bytes: int = PROVIDER_DOCUMENT_BYTES
+    files_sweep_s: float = FILES_SWEEP_S
     native_cache_bytes: int = NATIVE_CACHE_BYTES
     native_cache_s: float = NATIVE_CACHE_S
     store_limit_s: float = STORE_LIMIT_S

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 from archer_ws.agents.base import AgentTurn, Gateway
 from archer_ws.agents.orchestrator import Orchestrator
 from archer_ws.core.exceptions import ContentTooLarge, InvalidParams
+from archer_ws.core.limits import MEDIA_REQUEST_BYTES
 from archer_ws.llm_gateway.asking import conversation, options_of
 from archer_ws.llm_gateway.content import MediaPart
+from archer_ws.llm_gateway.media import Media
 from archer_ws.llm_gateway.native_turns import NativeTurn
 from archer_ws.llm_gateway.tool_history import check_arguments
 from archer_ws.llm_gateway.tools import ToolCall
@@ -23,6 +25,7 @@ from archer_ws.llm_gateway.types import (
     StreamChunk,
     StreamStatus,
 )
+from archer_ws.sessions.attachments import Attachments, StreamFiles, names_files
 from archer_ws.sessions.format_judge import FormatJudge, Judgement
 from archer_ws.sessions.history import NO_HISTORY, estimate_tokens, request_tokens
 from archer_ws.sessions.native_cache import NativeTurnCache
@@ -94,6 +97,8 @@ class Turn:
         settling: stores the answer, also where that takes longer than the stream.
         native: keeps what providers must see again, where no session does.
         judge: tells whether the answer has the form that was asked for.
+        attachments: the files that messages name.
+        files: those that the stream holds; released by the manager.
     """
 
     def __init__(
@@ -111,6 +116,8 @@ class Turn:
         settling: Settling,
         native: NativeTurnCache,
         judge: FormatJudge,
+        attachments: Attachments,
+        files: StreamFiles,
     ) -> None:
         self._request = request
         self._route = route
@@ -124,6 +131,9 @@ class Turn:
         self._settling = settling
         self._native_cache = native
         self._judge = judge
+        self._attachments = attachments
+        self._files = files
+        self._media: Mapping[str, Media] = {}
         if request.extras.top_logprobs is not None:
             stream.keep_logprobs()
         #: The stored messages of a turn that is asked again; a request with messages has none.
@@ -167,11 +177,13 @@ class Turn:
             Conflict: a message's id is taken.
             Overloaded: the store is full.
             StorageUnavailable: the store is slow or fails.
+            StorageFull: there is no room for a picture or document that came inline.
         """
         session_id = self._request.session_id
         if session_id is None:
             return
         await self._store.get(self._principal, session_id)
+        await self._keep_inline()
         if self._stream.status == "cancelling":
             return  # The cancel won before admission: nothing is stored.
         stored = await self._store.append_turn(
@@ -181,12 +193,20 @@ class Turn:
             stream_id=self._stream.stream_id,
             replace_from=self._request.replace_from,
         )
+        self._attachments.stored(self._principal, self._request.messages)
         self._first_stored, self._last_stored = stored[0].message_id, stored[-1].message_id
         if not self._request.messages:
             self._again = [message.as_chat() for message in stored]
         # Only now: a request that is refused interrupts nothing.
         for predecessor in self._predecessors:
             predecessor.cancel("interrupted")
+
+    async def _keep_inline(self) -> None:
+        """Sessions keep no base64: what came inline is a file from now on, and the message names it."""
+        named, hold = await self._attachments.with_files(self._principal, self._request.messages)
+        if hold is not None:
+            self._files.add(hold)
+            self._request = self._request.model_copy(update={"messages": named})
 
     async def open(self) -> AsyncGenerator[StreamChunk, None]:
         """Wait for the session and the provider, and begin the answer."""
@@ -196,6 +216,7 @@ class Turn:
             await self._slot.wait()
         self._stream.set_running()
         await self._take_history(None)
+        await self._take_media()
         return self._run()
 
     async def _await_predecessors(self) -> None:
@@ -214,6 +235,7 @@ class Turn:
         await self._take_history(self.estimate_prompt() // 2)
         if len(self._history.messages) == len(before.messages):
             return None  # System messages alone are left.
+        await self._take_media()
         self._stream.progress("retrying", "the history was too long for the model: with less of it")
         return self._run()
 
@@ -228,10 +250,34 @@ class Turn:
             on_progress=self._stream.progress,
             on_native_turn=self._keep_native,
             on_logprobs=logprobs and logprobs.add,
+            media=self._media,
         )
-        before = [*self._history.messages, *self._again] if self._again else self._history.messages
-        messages = conversation(self._request, before)
+        messages = self._messages()
         return self._orchestrator.run(AgentTurn(self._request, self._route, messages, options))
+
+    def _messages(self) -> Sequence[ChatMessage]:
+        before = [*self._history.messages, *self._again] if self._again else self._history.messages
+        return conversation(self._request, before)
+
+    async def _take_media(self) -> None:
+        """Read the files that are named by what is sent; history whose files are too large is left out.
+
+        Raises:
+            ContentTooLarge: the turn's own are.
+        """
+        messages = self._messages()
+        if self._media or not names_files(messages):
+            return  # A shorter history names no others.
+        while (size := self._attachments.media_bytes(self._principal, messages)) > MEDIA_REQUEST_BYTES:
+            before = len(self._history.messages)
+            await self._take_history(self._own_tokens + self._history.tokens // 2)
+            if len(self._history.messages) == before:
+                raise ContentTooLarge(
+                    f"the files of this turn are {size} bytes of base64, the most is {MEDIA_REQUEST_BYTES}",
+                    hint="Name fewer or smaller ones: no provider takes so much.",
+                )
+            messages = self._messages()
+        self._media = await self._attachments.media(self._principal, messages, self._files)
 
     async def judge(self, content: str) -> Judgement | None:
         """Whether the answer has the form that the request asked for (see FormatJudge)."""

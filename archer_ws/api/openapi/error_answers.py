@@ -18,6 +18,7 @@ from archer_ws.core.exceptions import (
     ContextTooLong,
     Draining,
     FieldError,
+    FileNotFound,
     Forbidden,
     InternalError,
     InvalidParams,
@@ -36,6 +37,7 @@ from archer_ws.core.exceptions import (
     ProviderUnavailable,
     SessionBusy,
     SessionNotFound,
+    StorageFull,
     StorageUnavailable,
     StreamIdConflict,
     StreamNotFound,
@@ -63,6 +65,7 @@ PROVIDER = (
 #: What a generation may end with.
 GENERATION = (
     *PROVIDER,
+    InvalidParams,
     ContextTooLong,
     ContentTooLarge,
     Unsupported,
@@ -90,6 +93,8 @@ _ERRORS: tuple[ArcherError, ...] = (
         hint="Mint a fresh id for each message.",
         errors=[FieldError(path="messages.0.message_id", message="the session has a message 'msg-7'")],
     ),
+    FileNotFound("there is no file 'file_4b1d0c2f'", hint="Upload it (POST /api/v1/files)."),
+    StorageFull("your files take all the room that they may", hint="DELETE files that are no longer needed."),
     SessionNotFound("there is no session 'sky'", hint="Create it first: POST /api/v1/sessions."),
     SessionBusy(
         "the session is busy with stream 'sky-1'",
