@@ -27,7 +27,11 @@ class NoLink:
 
 @pytest.mark.parametrize("given", [BY_SCHEMA, ResponseFormat.model_validate(BY_SCHEMA)])
 async def test_a_format_is_sent_as_the_protocol_has_it(given: ResponseFormat) -> None:
-    method, params = Archer(cast(Link, NoLink()), Uploads(Address("http://127.0.0.1:8000"), None, 1)).chat("Hi", response_format=given).attaching()
+    method, params = (
+        Archer(cast(Link, NoLink()), Uploads(Address("http://127.0.0.1:8000"), None, 1))
+        .chat("Hi", response_format=given)
+        .attaching()
+    )
     assert (method, params["response_format"]) == ("chat/send", BY_SCHEMA)
 
 
