@@ -176,6 +176,18 @@ class Settings(BaseSettings):
     retry_after_max_s: SecondsOrZero = Field(30, description="The longest pause that a provider may ask for")
 
     max_content_bytes: Count = Field(4 * _MIB, description="The most bytes of a request, all messages together")
+    file_bytes_max: Annotated[Count, PrefixedOnly()] = Field(
+        32 * _MIB, description="The most bytes of an uploaded file"
+    )
+    files_bytes_per_principal: Annotated[Count, PrefixedOnly()] = Field(
+        1024 * _MIB, description="The most bytes that all files of one principal take; in memory 256 MiB for all"
+    )
+    file_ttl_s: Annotated[Seconds, PrefixedOnly()] = Field(
+        86_400, description="How long a file is kept after its last use, beyond the messages that name it"
+    )
+    files_dir: Annotated[str | None, Allowed("a directory"), PrefixedOnly()] = Field(
+        None, description="Where uploaded files are kept over restarts; none: in memory"
+    )
     max_streams: Count = Field(1000, description="The most running streams")
     max_streams_per_principal: Count = Field(256, description="The most running streams of one principal")
     max_sockets: Annotated[Count, PrefixedOnly()] = Field(20_000, description="The most open WebSockets")

@@ -23,7 +23,7 @@ pub const PROTOCOL_VERSION: i64 = 1;
 /// The WebSocket subprotocol to offer.
 pub const SUBPROTOCOL: &str = "archer.v1";
 /// The `schema_hash` of the server that these types were made for.
-pub const SCHEMA_HASH: &str = "9a87f9dedaf64345";
+pub const SCHEMA_HASH: &str = "39ec2aea0889e5fb";
 
 /// The params of a method, which know its name and what it gives.
 pub trait Method: Serialize {
@@ -481,9 +481,13 @@ impl fmt::Display for Capability {
 pub struct ChatMessage {
     /// Who says it; `tool` for the result of a call.
     pub role: MessageRole,
-    /// The text, or parts of text, which are joined by line breaks. May be missing beside
+    /// The text, or parts, whose texts are joined by line breaks. May be missing beside
     /// `tool_calls`.
     pub content: Content,
+    /// All that it says, in order, where that is more than text: `content` is its text then. As it
+    /// is received; what is sent may be a list as `content`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parts: Option<Vec<Part>>,
     /// Which of several speakers of that role; not every provider is told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -507,6 +511,7 @@ impl ChatMessage {
         Self {
             role,
             content: content.into(),
+            parts: None,
             name: None,
             message_id: None,
             tool_calls: None,
@@ -963,6 +968,9 @@ pub enum ErrorKind {
     /// `session_not_found`
     #[serde(rename = "session_not_found")]
     SessionNotFound,
+    /// `file_not_found`
+    #[serde(rename = "file_not_found")]
+    FileNotFound,
     /// `provider_error`
     #[serde(rename = "provider_error")]
     ProviderError,
@@ -1005,6 +1013,9 @@ pub enum ErrorKind {
     /// `storage_unavailable`
     #[serde(rename = "storage_unavailable")]
     StorageUnavailable,
+    /// `storage_full`
+    #[serde(rename = "storage_full")]
+    StorageFull,
     /// `conflict`
     #[serde(rename = "conflict")]
     Conflict,
@@ -1047,6 +1058,7 @@ impl ErrorKind {
             Self::StreamIdConflict => "stream_id_conflict",
             Self::SessionBusy => "session_busy",
             Self::SessionNotFound => "session_not_found",
+            Self::FileNotFound => "file_not_found",
             Self::ProviderError => "provider_error",
             Self::ProviderTimeout => "provider_timeout",
             Self::ProviderRateLimited => "provider_rate_limited",
@@ -1061,6 +1073,7 @@ impl ErrorKind {
             Self::OutputTooLong => "output_too_long",
             Self::Unsupported => "unsupported",
             Self::StorageUnavailable => "storage_unavailable",
+            Self::StorageFull => "storage_full",
             Self::Conflict => "conflict",
             Self::NotFound => "not_found",
             Self::InvalidRequest => "invalid_request",
@@ -1107,10 +1120,10 @@ pub struct FilePart {
     /// The id of an uploaded file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file_id: Option<String>,
-    /// Where it is, if not in a file: `data:` or `https:`.
+    /// Where it is, if not in a file: `data:<media type>;base64,…` or `https://…`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
-    /// Its name, for people and for the model.
+    /// Its name, for people and for the model: at most 255 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filename: Option<String>,
 }
@@ -1203,6 +1216,7 @@ pub struct Heartbeat {}
 
 /// How closely the model looks at a picture.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum ImageDetail {
     /// `low`
     #[serde(rename = "low")]
@@ -1213,6 +1227,9 @@ pub enum ImageDetail {
     /// `auto`
     #[serde(rename = "auto")]
     Auto,
+    /// A value of a newer server.
+    #[serde(untagged)]
+    Unknown(String),
 }
 
 impl ImageDetail {
@@ -1222,6 +1239,7 @@ impl ImageDetail {
             Self::Low => "low",
             Self::High => "high",
             Self::Auto => "auto",
+            Self::Unknown(text) => text,
         }
     }
 }
@@ -1238,7 +1256,7 @@ pub struct ImagePart {
     /// The id of an uploaded file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file_id: Option<String>,
-    /// Where it is, if not in a file: `data:` or `https:`.
+    /// Where it is, if not in a file: `data:<media type>;base64,…` or `https://…`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
     /// How closely the model looks.
@@ -1289,6 +1307,8 @@ pub struct InitializeResult {
     pub heartbeat_ms: u64,
     /// What this connection may do.
     pub limits: Limits,
+    /// What this server can beyond the first version's chats. More may come.
+    pub capabilities: Vec<String>,
     /// Names the version of the OpenRPC document that rpc.discover gives.
     pub schema_hash: String,
 }
@@ -2030,6 +2050,9 @@ pub struct StoredMessage {
     pub role: MessageRole,
     /// Its text.
     pub content: String,
+    /// All that it says, in order, where that is more than text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parts: Option<Vec<Part>>,
     /// Which of several speakers of that role said it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -2487,12 +2510,26 @@ pub struct Ticket {
     pub expires_in_s: u64,
 }
 
+/// A method that needs nothing.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct TicketCreateParams {}
+
 /// For which origin.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct TicketRequest {
     /// The page's origin, which alone may use the ticket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<String>,
+}
+
+/// Good once, as the Bearer token of a request to `/api/v1/files` or below it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct TicketResult {
+    /// What to send in place of a token.
+    pub ticket: String,
+    /// How long it can be used, in seconds.
+    pub expires_in_s: u64,
 }
 
 /// Tokens as the provider counted them; `estimated` where it did not (a cancelled stream).
@@ -2626,6 +2663,18 @@ impl From<NamedTool> for ToolChoice {
     }
 }
 
+/// A kept file: name its `file_id` in a message's part.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct UploadedFile {
+    /// Its id: the same for the same bytes and type.
+    pub file_id: String,
+    /// Its type, as its first bytes show it.
+    pub media_type: String,
+    /// How long it is.
+    pub bytes: u64,
+}
+
 impl Method for InitializeParams {
     const NAME: &'static str = "initialize";
     type Result = InitializeResult;
@@ -2644,6 +2693,11 @@ impl Method for ModelListParams {
 impl Method for ProviderStatusParams {
     const NAME: &'static str = "provider/status";
     type Result = ProviderStates;
+}
+
+impl Method for TicketCreateParams {
+    const NAME: &'static str = "ticket/create";
+    type Result = TicketResult;
 }
 
 impl Method for RpcDiscoverParams {

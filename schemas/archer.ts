@@ -13,6 +13,8 @@ export interface Methods {
   "model/list": { params: ModelListParams; result: ModelListResult };
   /** The state of every provider. */
   "provider/status": { params: ProviderStatusParams; result: ProviderStates };
+  /** A ticket, good once as the Bearer token of a request to /api/v1/files. */
+  "ticket/create": { params: TicketCreateParams; result: TicketResult };
   /** This API's OpenRPC document. */
   "rpc.discover": { params: RpcDiscoverParams; result: OpenRpcDocument };
   /** Start an answer, or join the one that has the same stream_id and parameters. */
@@ -158,8 +160,13 @@ export type Capability = "tools" | "vision" | "files" | "json_schema" | "reasoni
 export interface ChatMessage {
   /** Who says it; `tool` for the result of a call. */
   role: MessageRole;
-  /** The text, or parts of text, which are joined by line breaks. May be missing beside `tool_calls`. */
+  /** The text, or parts, whose texts are joined by line breaks. May be missing beside `tool_calls`. */
   content: Content;
+  /**
+   * All that it says, in order, where that is more than text: `content` is its text then. As it is received; what
+   * is sent may be a list as `content`.
+   */
+  parts?: Part[] | null;
   /** Which of several speakers of that role; not every provider is told. */
   name?: string | null;
   /** An id of your own for the message, unique in its session; the server's if missing. */
@@ -442,6 +449,7 @@ export type ErrorKind =
   | "stream_id_conflict"
   | "session_busy"
   | "session_not_found"
+  | "file_not_found"
   | "provider_error"
   | "provider_timeout"
   | "provider_rate_limited"
@@ -456,6 +464,7 @@ export type ErrorKind =
   | "output_too_long"
   | "unsupported"
   | "storage_unavailable"
+  | "storage_full"
   | "conflict"
   | "not_found"
   | "invalid_request"
@@ -485,13 +494,13 @@ export interface FieldError {
 
 /** A document: by the id of an uploaded file, or by its URL (`data:` with base64, or `https:`). */
 export interface FilePart {
-  /** What the part is. */
-  type: "file";
   /** The id of an uploaded file. */
   file_id?: string | null;
-  /** Where it is, if not in a file: `data:` or `https:`. */
+  /** Where it is, if not in a file: `data:<media type>;base64,…` or `https://…`. */
   url?: string | null;
-  /** Its name, for people and for the model. */
+  /** What the part is. */
+  type: "file";
+  /** Its name, for people and for the model: at most 255 characters. */
   filename?: string | null;
 }
 
@@ -517,12 +526,12 @@ export type ImageDetail = "low" | "high" | "auto";
 
 /** A picture: by the id of an uploaded file, or by its URL (`data:` with base64, or `https:`). */
 export interface ImagePart {
-  /** What the part is. */
-  type: "image";
   /** The id of an uploaded file. */
   file_id?: string | null;
-  /** Where it is, if not in a file: `data:` or `https:`. */
+  /** Where it is, if not in a file: `data:<media type>;base64,…` or `https://…`. */
   url?: string | null;
+  /** What the part is. */
+  type: "image";
   /** How closely the model looks. */
   detail?: ImageDetail | null;
 }
@@ -551,6 +560,8 @@ export interface InitializeResult {
   heartbeat_ms: number;
   /** What this connection may do. */
   limits: Limits;
+  /** What this server can beyond the first version's chats. More may come. */
+  capabilities: string[];
   /** Names the version of the OpenRPC document that rpc.discover gives. */
   schema_hash: string;
 }
@@ -899,6 +910,8 @@ export interface StoredMessage {
   role: MessageRole | (string & {});
   /** Its text. */
   content: string;
+  /** All that it says, in order, where that is more than text. */
+  parts?: Part[] | null;
   /** Which of several speakers of that role said it. */
   name?: string | null;
   /** The calls that the model made in it. */
@@ -1178,10 +1191,21 @@ export interface Ticket {
   expires_in_s: number;
 }
 
+/** A method that needs nothing. */
+export type TicketCreateParams = Record<string, never>;
+
 /** For which origin. */
 export interface TicketRequest {
   /** The page's origin, which alone may use the ticket. */
   origin?: string | null;
+}
+
+/** Good once, as the Bearer token of a request to `/api/v1/files` or below it. */
+export interface TicketResult {
+  /** What to send in place of a token. */
+  ticket: string;
+  /** How long it can be used, in seconds. */
+  expires_in_s: number;
 }
 
 /** Tokens as the provider counted them; `estimated` where it did not (a cancelled stream). */
@@ -1253,3 +1277,13 @@ export interface ToolCallEvent {
 
 /** Whether the model must call a tool, and which. */
 export type ToolChoice = "auto" | "none" | "required" | NamedTool;
+
+/** A kept file: name its `file_id` in a message's part. */
+export interface UploadedFile {
+  /** Its id: the same for the same bytes and type. */
+  file_id: string;
+  /** Its type, as its first bytes show it. */
+  media_type: string;
+  /** How long it is. */
+  bytes: number;
+}

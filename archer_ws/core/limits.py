@@ -139,6 +139,15 @@ STALLED_READER_S = 5.0
 #: (4 MiB) has come through at 70 KB/s by then.
 SLOW_READER_S = 60.0
 
+# Uploaded files (ARCHER_FILE_BYTES_MAX, ARCHER_FILES_BYTES_PER_PRINCIPAL, ARCHER_FILE_TTL_S).
+
+#: What a file costs beside its bytes, about: its place in a directory, a part of a block, what is known of it here.
+FILE_OVERHEAD_BYTES = 4096
+#: The most that the files of all take in memory, where no directory is set for them.
+MEMORY_FILES_BYTES = 256 * 1024 * 1024
+#: How often files are looked for whose time is over.
+FILES_SWEEP_S = 60.0
+
 # A store that is slow, hangs or fails.
 
 #: How long one operation of the store of conversations may take; a local one takes milliseconds, one behind a network
@@ -188,6 +197,7 @@ class Limits:
     ping_timeout_s: float = PING_TIMEOUT_S
     flush_s: float = FLUSH_S
     provider_document_bytes: int = PROVIDER_DOCUMENT_BYTES
+    files_sweep_s: float = FILES_SWEEP_S
     store_limit_s: float = STORE_LIMIT_S
     admit_limit_s: float = ADMIT_LIMIT_S
     settle_limit_s: float = SETTLE_LIMIT_S

@@ -161,6 +161,11 @@ class ChatMessage(WireModel):
         return f"{self._parts_came_as}.{place}"
 
     @property
+    def file_ids(self) -> list[str]:
+        """The uploaded files that it names."""
+        return [part.file_id for part in self.parts or () if not isinstance(part, TextPart) and part.file_id]
+
+    @property
     def text_bytes(self) -> int:
         """The size of its text and of its calls' arguments, in bytes of UTF-8."""
         size = len(self.content.encode())

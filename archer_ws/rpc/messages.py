@@ -26,12 +26,15 @@ from archer_ws.rpc.examples import (
     PROVIDERS,
     SESSION_UPDATES,
     SUBSCRIBE_RESULTS,
+    TICKETS,
 )
 from archer_ws.sessions.models import SessionUpdate
 from archer_ws.sessions.streams.events import EVENTS, model_of
 
 PROTOCOL_VERSION = 1
 SUBPROTOCOL = "archer.v1"
+#: What `initialize` tells that there is, since the version stays.
+CAPABILITIES = ("files", "formats", "tools")
 
 
 PageLimit = Annotated[int, Field(ge=1, le=PAGE_ITEMS_MAX)]
@@ -106,7 +109,19 @@ class InitializeResult(BaseModel):
     connection_id: str = Field(description="Names this connection in the server's log.")
     heartbeat_ms: Count = Field(description="After so much silence a heartbeat comes, in milliseconds.")
     limits: Limits = Field(description="What this connection may do.")
+    capabilities: list[str] = Field(
+        default=[], description="What this server can beyond the first version's chats. More may come."
+    )
     schema_hash: str = Field(description="Names the version of the OpenRPC document that rpc.discover gives.")
+
+
+class TicketResult(BaseModel):
+    """Good once, as the Bearer token of a request to `/api/v1/files` or below it."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [*TICKETS]})
+
+    ticket: str = Field(description="What to send in place of a token.")
+    expires_in_s: Count = Field(description="How long it can be used, in seconds.")
 
 
 class ChatSendParams(ChatRequest):

@@ -1,6 +1,7 @@
 """Conversations as endpoints use them: the store, joined with what the manager knows of running streams."""
 
 from archer_ws.core.limits import PAGE_BYTES_MAX, PAGE_ITEMS_MAX, Limits
+from archer_ws.sessions.attachments import Attachments
 from archer_ws.sessions.manager import SessionManager
 from archer_ws.sessions.models import Session, SessionCreate, SessionDetail, SessionPage, SessionUpdate, StoredMessage
 from archer_ws.sessions.storage.bounded import bounded
@@ -17,9 +18,17 @@ class Conversations:
     store fails or is slow.
     """
 
-    def __init__(self, store: SessionStore, manager: SessionManager, bounds: Limits = Limits()) -> None:
+    def __init__(
+        self,
+        store: SessionStore,
+        manager: SessionManager,
+        bounds: Limits = Limits(),
+        *,
+        attachments: Attachments | None = None,
+    ) -> None:
         self._store = bounded(store, bounds.store_limit_s)
         self._manager = manager
+        self._attachments = attachments
 
     async def create(self, principal: str, wanted: SessionCreate) -> tuple[Session, bool]:
         """The session, and whether it is new: a repeated call finds the first one's.
@@ -69,10 +78,14 @@ class Conversations:
         return await self._store.update(principal, session_id, change.title, change.metadata)
 
     async def delete(self, principal: str, session_id: str) -> None:
-        """End the session's streams and forget it; no stream begins in between."""
+        """End the session's streams and forget it, with the files that no other session names; no stream begins in
+        between."""
         await self._store.get(principal, session_id)
         async with self._manager.session_at_rest(principal, session_id):
+            named = await self._store.named_files(principal, session_id)
             await self._store.delete(principal, session_id)
+        if self._attachments is not None:
+            await self._attachments.session_deleted(principal, named)
 
 
 def _newest_of(messages: list[StoredMessage], limit: int) -> list[StoredMessage]:

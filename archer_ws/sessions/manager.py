@@ -22,7 +22,9 @@ from archer_ws.core.exceptions import (
 )
 from archer_ws.core.ids import new_id
 from archer_ws.core.limits import PAGE_ITEMS_MAX, Limits
+from archer_ws.files.files import StoredFile
 from archer_ws.llm_gateway.types import CancelReason, ChatRequest, Route
+from archer_ws.sessions.attachments import Attachments, StreamFiles, in_memory
 from archer_ws.sessions.format_judge import FormatJudge
 from archer_ws.sessions.models import CancelResult, StreamPage
 from archer_ws.sessions.occupancy import Occupancy
@@ -65,6 +67,7 @@ class SessionManager:
         gates: a provider's concurrency and queue, by its name.
         new_log: makes a stream's log.
         judge: judges answers by the format that was asked for; the caller closes it.
+        attachments: the files that requests name, which the caller closes; none: in memory.
         limits: sizes and times that the owner sets.
         bounds: those that nobody needs to set.
     """
@@ -79,6 +82,7 @@ class SessionManager:
         gates: Mapping[str, ProviderGate],
         new_log: NewLog,
         judge: FormatJudge,
+        attachments: Attachments | None = None,
         limits: ManagerLimits | None = None,
         bounds: Limits = Limits(),
     ) -> None:
@@ -95,7 +99,9 @@ class SessionManager:
         self._close_limit_s = STOP_GRACE_S + bounds.settle_limit_s + 1.0
         self._table = StreamTable(retention_s=limits.retention_s, bytes_max=limits.retained_bytes_max)
         self._tombstones = Tombstones()
+        self._attachments = attachments or in_memory(self._store)
         self._slots: dict[Stream, Slot] = {}
+        self._stream_files: dict[Stream, StreamFiles] = {}
         self._occupancy = Occupancy()
         self._orphans = Orphans()
         self._draining = False
@@ -145,6 +151,7 @@ class SessionManager:
             Draining: the server is about to stop.
             InvalidParams: the request can't be served as it is.
             ContentTooLarge: the messages are.
+            FileNotFound: a message names a file that is not there.
             SessionBusy: the session runs a stream, and `on_busy` is not `interrupt`.
             Overloaded: too many streams run or wait.
         """
@@ -166,6 +173,7 @@ class SessionManager:
                 retry_after_ms=5000,
             )
         check_turn(request, self._max_content_bytes)
+        files = self._attachments.named(principal, request.messages)
         route = self._gateway.resolve(request, with_defaults=with_defaults)
         predecessors = self._occupancy.predecessors(principal, request)
         check()
@@ -180,7 +188,7 @@ class SessionManager:
             fingerprint=fingerprint,
             on_disconnect=request.on_disconnect or on_disconnect,
         )
-        return self._begin(identity, request, route, predecessors, slot)
+        return self._begin(identity, request, route, predecessors, slot=slot, files=files)
 
     async def start(
         self,
@@ -295,11 +303,20 @@ class SessionManager:
             raise
 
     def _begin(
-        self, identity: StreamIdentity, request: ChatRequest, route: Route, predecessors: list[Stream], slot: Slot
+        self,
+        identity: StreamIdentity,
+        request: ChatRequest,
+        route: Route,
+        predecessors: list[Stream],
+        *,
+        slot: Slot,
+        files: list[StoredFile],
     ) -> Attachment:
         stream = Stream(identity, self._rules)
         self._table.add(stream)
         self._slots[stream] = slot
+        held = self._stream_files[stream] = StreamFiles(self._attachments.files)
+        held.hold(files)
         self._occupancy.enter(stream)
         hold = stream.hold()
         if self._tombstones.take(identity.principal, identity.stream_id):
@@ -317,6 +334,8 @@ class SessionManager:
                 store=self._store,
                 settling=self._settling,
                 judge=self._judge,
+                attachments=self._attachments,
+                files=held,
             )
         )
         return Attachment(stream, hold, duplicate=False)
@@ -324,6 +343,7 @@ class SessionManager:
     def _ended(self, stream: Stream) -> None:
         """Give back what the stream took; called by its owner task at its very end."""
         self._slots.pop(stream).release()
+        self._stream_files.pop(stream).release()
         self._quota.leave(stream.identity.principal)
         self._occupancy.leave(stream)
         if stream.log.ended is None:

@@ -1,7 +1,7 @@
 """What a stream does for one chat request: its place in the session, its provider's slot, its messages, its answer."""
 
 import json
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from functools import cached_property
 from hashlib import blake2b
 from typing import TYPE_CHECKING
@@ -10,6 +10,7 @@ from archer_ws.agents.base import AgentTurn, Gateway
 from archer_ws.agents.orchestrator import Orchestrator
 from archer_ws.core.exceptions import ContentTooLarge, InvalidParams
 from archer_ws.llm_gateway.asking import conversation, options_of
+from archer_ws.llm_gateway.media import Media
 from archer_ws.llm_gateway.tool_history import check_arguments
 from archer_ws.llm_gateway.tools import ToolCall
 from archer_ws.llm_gateway.types import (
@@ -21,6 +22,7 @@ from archer_ws.llm_gateway.types import (
     StreamChunk,
     StreamStatus,
 )
+from archer_ws.sessions.attachments import Attachments, StreamFiles, names_files
 from archer_ws.sessions.format_judge import FormatJudge, Judgement
 from archer_ws.sessions.history import NO_HISTORY, estimate_tokens, request_tokens
 from archer_ws.sessions.results import check_place
@@ -85,6 +87,8 @@ class Turn:
         slot: the right to call the provider; released by the manager.
         settling: stores the answer, also where that takes longer than the stream.
         judge: tells whether the answer has the form that was asked for.
+        attachments: the files that messages name.
+        files: those that the stream holds; released by the manager.
     """
 
     def __init__(
@@ -101,6 +105,8 @@ class Turn:
         store: SessionStore,
         settling: Settling,
         judge: FormatJudge,
+        attachments: Attachments,
+        files: StreamFiles,
     ) -> None:
         self._request = request
         self._route = route
@@ -113,6 +119,9 @@ class Turn:
         self._store = store
         self._settling = settling
         self._judge = judge
+        self._attachments = attachments
+        self._files = files
+        self._media: Mapping[str, Media] = {}
         #: The stored messages of a turn that is asked again; a request with messages has none.
         self._again: list[ChatMessage] = []
         self._first_stored: str | None = None
@@ -152,11 +161,13 @@ class Turn:
             Conflict: a message's id is taken.
             Overloaded: the store is full.
             StorageUnavailable: the store is slow or fails.
+            StorageFull: there is no room for a picture or document that came inline.
         """
         session_id = self._request.session_id
         if session_id is None:
             return
         await self._store.get(self._principal, session_id)
+        await self._keep_inline()
         if self._stream.status == "cancelling":
             return  # The cancel won before admission: nothing is stored.
         stored = await self._store.append_turn(
@@ -166,12 +177,20 @@ class Turn:
             stream_id=self._stream.stream_id,
             replace_from=self._request.replace_from,
         )
+        self._attachments.stored(self._principal, self._request.messages)
         self._first_stored, self._last_stored = stored[0].message_id, stored[-1].message_id
         if not self._request.messages:
             self._again = [message.as_chat() for message in stored]
         # Only now: a request that is refused interrupts nothing.
         for predecessor in self._predecessors:
             predecessor.cancel("interrupted")
+
+    async def _keep_inline(self) -> None:
+        """Sessions keep no base64: what came inline is a file from now on, and the message names it."""
+        named, hold = await self._attachments.with_files(self._principal, self._request.messages)
+        if hold is not None:
+            self._files.add(hold)
+            self._request = self._request.model_copy(update={"messages": named})
 
     async def open(self) -> AsyncGenerator[StreamChunk, None]:
         """Wait for the session and the provider, and begin the answer."""
@@ -181,6 +200,7 @@ class Turn:
             await self._slot.wait()
         self._stream.set_running()
         await self._take_history(None)
+        await self._take_media()
         return self._run()
 
     async def _await_predecessors(self) -> None:
@@ -199,15 +219,31 @@ class Turn:
         await self._take_history(self.estimate_prompt() // 2)
         if len(self._history.messages) == len(before.messages):
             return None  # System messages alone are left.
+        await self._take_media()
         self._stream.progress("retrying", "the history was too long for the model: with less of it")
         return self._run()
 
     def _run(self) -> AsyncGenerator[StreamChunk, None]:
         self._stream.history_dropped = self._history.dropped or None
-        options = options_of(self._request, self._route, principal=self._principal, on_progress=self._stream.progress)
-        before = [*self._history.messages, *self._again] if self._again else self._history.messages
-        messages = conversation(self._request, before)
+        options = options_of(
+            self._request,
+            self._route,
+            principal=self._principal,
+            on_progress=self._stream.progress,
+            media=self._media,
+        )
+        messages = self._messages()
         return self._orchestrator.run(AgentTurn(self._request, self._route, messages, options))
+
+    def _messages(self) -> Sequence[ChatMessage]:
+        before = [*self._history.messages, *self._again] if self._again else self._history.messages
+        return conversation(self._request, before)
+
+    async def _take_media(self) -> None:
+        """Read the files that are named by what is sent."""
+        messages = self._messages()
+        if names_files(messages):
+            self._media = await self._attachments.media(self._principal, messages)
 
     async def judge(self, content: str) -> Judgement | None:
         """Whether the answer has the form that the request asked for (see FormatJudge)."""

@@ -6,7 +6,18 @@ from typing import Any
 
 from archer_ws.sessions.storage.memory import MemoryStore
 
-OPERATIONS = ("create", "get", "messages", "history", "page", "update", "delete", "append_turn", "append_answer")
+OPERATIONS = (
+    "create",
+    "get",
+    "messages",
+    "history",
+    "page",
+    "update",
+    "delete",
+    "append_turn",
+    "append_answer",
+    "named_files",
+)
 
 
 class TroubledStore:

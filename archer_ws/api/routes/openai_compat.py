@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from archer_ws.api.dependencies import Principal, RequestId, Services, ServicesDep
 from archer_ws.api.http.generation_route import GenerationRoute
+from archer_ws.api.http.spooled_body import with_files
 from archer_ws.api.openai.chunks import ChatCompletion, ChunkEncoder, completion
 from archer_ws.api.openai.errors import error_of_end, openai_error_response
 from archer_ws.api.openai.ignored import ignored_header
@@ -146,7 +147,7 @@ async def create_completion(
     The generation ends when the client goes away. An answer that failed or was cancelled is an error, also where some
     of it had come. Nothing is added to the request: where it names no `temperature` and no bound, the model's own hold.
     """
-    asked = _chat_request(body)
+    asked = with_files(request, _chat_request(body))
     attachment = await services.manager.start(
         principal, asked, request_id=request_id, on_disconnect="cancel", with_defaults=False
     )

@@ -3,6 +3,7 @@
 from archer_ws.core.exceptions import AlreadyInitialized, UnsupportedVersion
 from archer_ws.rpc.context import Context
 from archer_ws.rpc.messages import (
+    CAPABILITIES,
     PROTOCOL_VERSION,
     DefaultModel,
     InitializeParams,
@@ -15,6 +16,7 @@ from archer_ws.rpc.messages import (
     OpenRpcDocument,
     PeerInfo,
     ProviderStates,
+    TicketResult,
 )
 from archer_ws.rpc.registry import Method, Reply
 
@@ -45,6 +47,7 @@ def initialize(context: Context, params: InitializeParams) -> Reply:
                 max_requests=limits.max_requests,
                 max_streams=limits.max_streams,
             ),
+            capabilities=list(CAPABILITIES),
             schema_hash=services.describe().hash,
         )
     )
@@ -69,6 +72,12 @@ async def provider_status(context: Context, _params: NoParams) -> Reply:
     return Reply(ProviderStates(await context.services.models.health_check_all()))
 
 
+def create_ticket(context: Context, _params: NoParams) -> Reply:
+    """What a page that holds no token shows where it uploads a file."""
+    ticket, expires_in_s = context.services.issue_file_ticket(context.principal)
+    return Reply(TicketResult(ticket=ticket, expires_in_s=expires_in_s))
+
+
 def discover(context: Context, _params: NoParams) -> Reply:
     """The OpenRPC document."""
     return Reply(OpenRpcDocument(context.services.describe().document))
@@ -86,5 +95,12 @@ METHODS = (
     Method("ping", NoParams, Nothing, ping, "The connection lives.", is_control=True),
     Method("model/list", ModelListParams, ModelListResult, list_models, "The models that can be named."),
     Method("provider/status", NoParams, ProviderStates, provider_status, "The state of every provider."),
+    Method(
+        "ticket/create",
+        NoParams,
+        TicketResult,
+        create_ticket,
+        "A ticket, good once as the Bearer token of a request to /api/v1/files.",
+    ),
     Method("rpc.discover", NoParams, OpenRpcDocument, discover, "This API's OpenRPC document."),
 )

@@ -68,6 +68,9 @@ class BoundedStore:
     async def delete(self, principal: str, session_id: str) -> None:
         await self._within("delete", self._store.delete(principal, session_id))
 
+    async def named_files(self, principal: str | None = None, session_id: str | None = None) -> set[str]:
+        return await self._within("named_files", self._store.named_files(principal, session_id))
+
     async def append_turn(
         self,
         principal: str,

@@ -1,7 +1,7 @@
 """Conversations in this process's memory (see storage/store.py for what a store is)."""
 
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -59,6 +59,8 @@ class MemoryStore:
         # In the order of their creation, by principal and ordinal.
         self._by_principal: dict[str, dict[int, Conversation]] = {}
         self._next_ordinal = 1
+        #: How many messages name each file.
+        self._files: Counter[str] = Counter()
 
     async def create(
         self, principal: str, session_id: str | None, title: str | None, metadata: dict[str, Any] | None
@@ -155,6 +157,12 @@ class MemoryStore:
         self._use(principal, session_id)
         self._forget((principal, session_id))
 
+    async def named_files(self, principal: str | None = None, session_id: str | None = None) -> set[str]:
+        """The ids of the files that stored messages name: those of one session, or of all of all principals."""
+        if principal is None or session_id is None:
+            return set(self._files)
+        return set(_files_of(self._use(principal, session_id).messages))
+
     async def append_turn(
         self,
         principal: str,
@@ -184,6 +192,7 @@ class MemoryStore:
         turn = [Entry.of(message, stream_id, "completed", now) for message in messages]
         change = _size(turn) - _size(conversation.messages[kept:])
         self._check_room(principal, change)
+        self._name_files(turn, conversation.messages[kept:])
         conversation.replace_end(kept, turn)
         conversation.updated_at = now
         self._sizes.take(principal, change)
@@ -252,6 +261,13 @@ class MemoryStore:
                 hint="Delete sessions that are no longer needed, or raise SESSION_BYTES_MAX.",
             )
 
+    def _name_files(self, come: Sequence[Entry], gone: Sequence[Entry]) -> None:
+        self._files.update(_files_of(come))
+        for file_id in _files_of(gone):
+            self._files[file_id] -= 1
+            if not self._files[file_id]:
+                del self._files[file_id]
+
     def _expire(self) -> None:
         oldest = self._clock() - self._idle_ttl_s
         while self._conversations:
@@ -264,6 +280,7 @@ class MemoryStore:
         principal, _ = key
         conversation = self._conversations.pop(key)
         self._sizes.take(principal, -_size(conversation.messages) - conversation.described_bytes)
+        self._name_files((), conversation.messages)
         self._counts.take(principal, -1)
         mine = self._by_principal[principal]
         del mine[conversation.ordinal]
@@ -284,3 +301,7 @@ def ordinal_of(cursor: str) -> int:
 
 def _size(messages: Sequence[Entry]) -> int:
     return sum(entry.size for entry in messages)
+
+
+def _files_of(messages: Sequence[Entry]) -> list[str]:
+    return [file_id for entry in messages if entry.chat.parts for file_id in entry.chat.file_ids]

@@ -62,6 +62,12 @@ class SessionStore(Protocol):
     async def delete(self, principal: str, session_id: str) -> None:
         """Forget the session and its messages."""
 
+    async def named_files(self, principal: str | None = None, session_id: str | None = None) -> set[str]:
+        """The ids of the files that stored messages name: those of one session, or of all of all principals.
+
+        An id tells its principal: nobody has another's.
+        """
+
     async def append_turn(
         self,
         principal: str,
