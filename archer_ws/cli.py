@@ -226,6 +226,12 @@ def _chat(options: argparse.Namespace) -> int:
     if options.compare and (text is None or len(models) < 2):
         lacking = "a question" if text is None else "another model: --model or a second --compare"
         return _fail(f"--compare needs {lacking}", 2)
+    for path in (*options.image, *options.file):
+        try:
+            with Path(path).open("rb"):
+                pass
+        except OSError as error:
+            return _fail(f"{path} can't be read: {error.strerror or error}", 2)
     from archer_ws.terminal.chat import ask, compare, converse, messages
     from archer_ws.terminal.screen import Terminal
 
@@ -235,9 +241,10 @@ def _chat(options: argparse.Namespace) -> int:
     given["reasoning_effort"] = options.effort
     parameters = {name: value for name, value in given.items() if value is not None}
     terminal = Terminal(sys.stdout, sys.stderr, is_plain=options.plain)
+    attached = {"images": options.image, "files": options.file}
     if text is None:
-        return converse(url, token, parameters, options.system, terminal)
-    request = {**parameters, "messages": messages(text, options.system)}
+        return converse(url, token, parameters, options.system, terminal, attached=attached)
+    request = {**parameters, **attached, "messages": messages(text, options.system)}
     if options.compare:
         return compare(url, token, request, models, terminal)
     return ask(url, token, request, terminal)
