@@ -355,6 +355,19 @@ def test_what_is_of_the_wrong_type_is_no_answer(body: dict[str, Any]) -> None:
         decoded(b"data: " + json.dumps(body).encode() + b"\n\n")
 
 
+@pytest.mark.parametrize("kind", [["message"], {"a": 1}, 7, None], ids=repr)
+def test_types_that_are_no_text_do_no_harm_beside_an_answer(kind: object) -> None:
+    """A list has no place in a table of words."""
+    events = text_answer(["Hello"])
+    odd = [
+        event("response.output_item.done", output_index=7, item={"type": kind}),
+        event("response.output_item.done", output_index=8, item={"type": "message", "content": [{"type": kind}]}),
+        event("response.output_item.added", output_index=9, item={"type": kind, "phase": kind}),
+        b'data: {"type": %b, "delta": "x", "output_index": 0}\n\n' % json.dumps(kind).encode(),
+    ]
+    assert decoded(*events[:-1], *odd, events[-1]).content == "Hello"
+
+
 @pytest.mark.parametrize("kind", ["response.output_text.delta", "response.function_call_arguments.delta"])
 def test_parts_without_end_are_refused(kind: str) -> None:
     events = (event(kind, output_index=number, delta="x") for number in range(PROVIDER_PARTS + 1))
@@ -414,3 +427,34 @@ def test_of_an_answer_without_calls_and_of_one_that_is_too_large_nothing_is_kept
     chunks, decoder = chunks_of(b"".join(script.complete()), 100_000)
     assert decoder.native is None
     assert made(folded(chunks)) == [("now", "{}")]
+
+
+def test_an_item_that_ends_twice_is_kept_once() -> None:
+    script = whole_script()
+    twice = [each for each in script.complete() for _ in range(2 if b"output_item.done" in each else 1)]
+    _, decoder = chunks_of(b"".join(twice), 1000)
+    assert decoder.native is not None
+    assert json.loads(decoder.native.blocks) == script.output
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        b"null",
+        b"[7]",
+        b'"text"',
+        b'{"type": "reasoning", "encrypted_content": "\xff"}',
+        b'{"type": "reasoning", "encrypted_content": "\\ud83d"}',
+        b'{"type": "function_call", "call_id": "call_b", "name": "now", "arguments": "{} "}',
+    ],
+    ids=["nothing", "list", "text", "no UTF-8", "half a character", "a call's id twice"],
+)
+def test_of_an_answer_with_an_item_that_cannot_be_sent_again_nothing_is_kept(item: bytes) -> None:
+    """It went into the next request of the loop, and of the session for ever."""
+    events = whole_script().complete()
+    odd = b'data: {"type": "response.output_item.done", "output_index": 9, "item": %b}\n\n' % item
+    without_output = event("response.completed", response=response())
+    _, decoder = chunks_of(b"".join([*events[:-1], odd, without_output]), 1000)
+    assert decoder.native is None
+    if decoder.fault is None:
+        assert decoder.finish_reason == "tool_calls"
