@@ -1,17 +1,20 @@
 """What decoders keep of answers that call tools, and of which they keep nothing."""
 
 import json
+import tracemalloc
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
+from archer_ws.core.limits import PROVIDER_PARTS
 from archer_ws.llm_gateway.anthropic.decoder import MessageStreamDecoder
-from archer_ws.llm_gateway.anthropic.native import goes_on_without_thinking
+from archer_ws.llm_gateway.anthropic.native import KeptContent, goes_on_without_thinking
 from archer_ws.llm_gateway.native_turns import NATIVE_BYTES_MAX, NativeBlocks, call_hash
+from archer_ws.llm_gateway.ollama.native import KeptThought
 from archer_ws.llm_gateway.openai.decoder import ChatStreamDecoder
 from archer_ws.llm_gateway.tools import ToolCall
-from archer_ws.llm_gateway.types import ChatMessage, MessageRole
+from archer_ws.llm_gateway.types import ChatMessage, MessageRole, StreamChunk
 from tests.fakes import anthropic_api as claude
 from tests.fakes import openai_api as gpt
 from tests.fakes.tool_dialects import MadeCall
@@ -82,8 +85,16 @@ def test_a_character_whose_halves_came_apart_is_kept_whole() -> None:
         [*THOUGHT, *CALL, *call_events(2, TIME), call_start(3, TIME, id="toolu_1")],
         [THOUGHT[0], claude.block_delta({"type": "thinking_delta", "thinking": "\ud800"}, 0), *CALL],
         [claude.block_start(0), claude.delta("No calls.")],
+        [claude.block_start(0, type=7), *CALL],
+        [*THOUGHT, *CALL, claude.block_start(2, type=None)],
+        [*THOUGHT, arguments('{"city": ', 0), *CALL],
+        [*THOUGHT, claude.block_start(2, type="server_tool_use", input={}), arguments('{"q', 2), *CALL],
+        [*(claude.block_start(number, type="new") for number in range(2, PROVIDER_PARTS + 2)), *CALL],
     ],
-    ids=["broken", "no object", "unknown piece", "no such block", "too much", "an id twice", "half", "no calls"],
+    ids=[
+        *("broken", "no object", "unknown piece", "no such block", "too much", "an id twice", "half", "no calls"),
+        *("a type of a number", "no type", "a thought's arguments", "the server's call is broken", "without end"),
+    ],
 )
 def test_of_an_answer_that_cannot_be_sent_again_whole_nothing_is_kept(events: list[bytes]) -> None:
     assert kept_of(events) is None
@@ -177,6 +188,31 @@ def test_each_server_of_the_chat_api_gets_back_the_field_that_it_sent(
     chunks: list[dict[str, Any]], message: dict[str, Any], extra: object, read_at_once: bool
 ) -> None:
     assert fields_of(*chunks, read_at_once=read_at_once) == (message, extra)
+
+
+def test_a_long_thought_in_small_details_is_kept_whole() -> None:
+    """What is around each piece counted as much as it: of fifteen thousand words nothing was kept."""
+    begun = {"type": "reasoning.text", "format": "anthropic-claude-v1", "index": 0, "signature": None}
+    pieces = [{"reasoning_details": [{**begun, "text": " word"}]} for _ in range(15_000)]
+    signed = {"reasoning_details": [{**begun, "signature": "abc=="}]}
+    kept = fields_of(*pieces, signed, _call(), read_at_once=True)
+    assert kept is not None
+    assert kept[0] == {"reasoning_details": [{**begun, "text": " word" * 15_000, "signature": "abc=="}]}
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_text_in_a_million_pieces_takes_little_more_memory_than_its_length(number: int) -> None:
+    kept = [KeptThought(), KeptContent()][number]
+    tracemalloc.start()
+    for place in range(100_000):
+        text = chr(0x4E00 + place % 5000)
+        if isinstance(kept, KeptThought):
+            kept.add(StreamChunk(content="", reasoning=text))
+        else:
+            kept.go_on(0, "thinking_delta", text)
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert size < 1_000_000
 
 
 def test_signatures_of_parallel_calls_stay_with_their_calls_where_all_have_one_index() -> None:

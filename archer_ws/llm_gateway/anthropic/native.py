@@ -10,9 +10,17 @@ from typing import Any
 
 import msgspec
 
+from archer_ws.core.limits import PROVIDER_PARTS
 from archer_ws.llm_gateway.decoding.tool_calls import AssembledCall
 from archer_ws.llm_gateway.native_replay import calling_in_loop
-from archer_ws.llm_gateway.native_turns import NATIVE_BYTES_MAX, NativeBlocks, NativeCall, whole_text
+from archer_ws.llm_gateway.native_turns import (
+    NATIVE_BYTES_MAX,
+    NativeBlocks,
+    NativeCall,
+    add_piece,
+    size_of,
+    whole_text,
+)
 from archer_ws.llm_gateway.tools import is_json_object
 from archer_ws.llm_gateway.types import ChatMessage
 
@@ -42,6 +50,11 @@ class _Block:
     citations: list[Any] = field(default_factory=list)
 
     @property
+    def has_input(self) -> bool:
+        """Whether it is a call, of our tools or of the server's own."""
+        return "input" in self.pieces or "input" in self.begun or self.begun.get("type") == "tool_use"
+
+    @property
     def arguments(self) -> str:
         """The JSON text of a call's input."""
         said = whole_text("".join(self.pieces.get("input", ())))
@@ -53,7 +66,7 @@ class _Block:
         for name, pieces in self.pieces.items():
             if name != "input":
                 block[name] = str(block.get(name) or "") + whole_text("".join(pieces))
-        if "input" in self.pieces or "input" in block or block.get("type") == "tool_use":
+        if self.has_input:
             block["input"] = msgspec.Raw(self.arguments.encode())
         if self.citations:
             block["citations"] = [*(block.get("citations") or ()), *self.citations]
@@ -77,12 +90,13 @@ class KeptContent:
         """A block begins, or comes whole."""
         if isinstance(block, str):
             block = {"type": "text", "text": block}
-        if not isinstance(block, dict) or not _fits(index):
+        fits = isinstance(block, dict) and isinstance(block.get("type"), str) and _fits(index)
+        if not fits or len(self._blocks) >= PROVIDER_PARTS:
             self._lose()
         elif not self._is_lost:
             self._by_index[index] = made = _Block(block)
             self._blocks.append(made)
-            self._count(_size_of(block))
+            self._count(size_of(block))
 
     def go_on(self, index: object, kind: str, text: str) -> None:
         """A piece of a block's text."""
@@ -94,7 +108,7 @@ class KeptContent:
             block = self._begun_unsaid(index, kind)
             if block is None:
                 return
-        block.pieces.setdefault(_PIECES[kind][1], []).append(text)
+        add_piece(block.pieces.setdefault(_PIECES[kind][1], []), text)
         self._count(len(text))
 
     def add(self, index: object, delta: object) -> None:
@@ -110,14 +124,16 @@ class KeptContent:
             self.go_on(index, kind, text)
         elif kind == "citations_delta" and block is not None and "citation" in delta:
             block.citations.append(delta["citation"])
-            self._count(_size_of(delta["citation"]))
+            self._count(size_of(delta["citation"]))
         else:
             self._lose()
 
     def blocks(self, calls: Sequence[AssembledCall]) -> NativeBlocks | None:
         """What is kept of an answer that ended well, with these calls; None where it is not whole."""
         uses = [block for block in self._blocks if block.begun.get("type") == "tool_use"]
-        if self._is_lost or len(uses) != len(calls) or not all(is_json_object(block.arguments) for block in uses):
+        if self._is_lost or len(uses) != len(calls):
+            return None
+        if not all(is_json_object(block.arguments) for block in self._blocks if block.has_input):
             return None
         told = [
             NativeCall(call.call_id, str(block.begun.get("id") or ""), call.name, block.arguments)
@@ -150,12 +166,6 @@ class KeptContent:
         self._by_index.clear()
 
 
-def with_own_ids(replayed: Mapping[int, NativeBlocks]) -> Mapping[int, NativeBlocks]:
-    """What is replayed, or nothing where an id of the provider's comes twice: the API refuses that."""
-    ids = [foreign_id for kept in replayed.values() for foreign_id in kept.call_ids.values()]
-    return replayed if len(set(ids)) == len(ids) else {}
-
-
 def goes_on_without_thinking(messages: Sequence[ChatMessage], replayed: Mapping[int, NativeBlocks]) -> bool:
     """Whether the loop goes on without the thinking that it began with, or began with none.
 
@@ -167,14 +177,6 @@ def goes_on_without_thinking(messages: Sequence[ChatMessage], replayed: Mapping[
         return False
     first = replayed.get(places[0])
     return first is None or not any(block.type in _THOUGHTS for block in _TYPES.decode(first.blocks)[:1])
-
-
-def _size_of(value: object) -> int:
-    try:
-        return len(msgspec.json.encode(value))
-    except (ValueError, RecursionError):
-        # Half of a character, say: it could not be sent again either.
-        return NATIVE_BYTES_MAX + 1
 
 
 def _fits(index: object) -> bool:
