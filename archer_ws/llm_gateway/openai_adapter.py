@@ -152,8 +152,8 @@ class OpenAIAdapter(SdkAdapter):
         whole = repaired(messages)
         kept = replayable(whole, given, self.provider_name, model)
         if facts.api == "responses":
-            told = with_fitting_ids(whole, responses.fits)
-            items = responses.input_items(told, with_unique_ids(kept, told), options.media)
+            whole = with_fitting_ids(whole, responses.fits)
+            items = responses.input_items(whole, with_unique_ids(kept, whole), options.media)
             return self._response_body(items, model, temperature, max_tokens, options)
         messages = with_shown_results(with_fitting_ids(whole, self._fits))
         replayed = Replayed.of(kept, messages, self._fits)

@@ -293,6 +293,31 @@ async def test_a_model_with_a_budget_thinks_on_where_its_thoughts_are_there_and_
         assert claude.refusals == []
 
 
+@pytest.mark.parametrize("model", ["claude-fable-5-1", "claude-sonnet-4-5"])
+async def test_thoughts_that_the_provider_does_not_know_again_do_not_end_the_loop(
+    start_archer: StartArcher, model: str
+) -> None:
+    """Signed for another account, or by another model behind the same name. The word `thinking` in the refusal was
+    taken for the parameter, which was left out from then on."""
+    before, after = ThinkingAnthropic(), ThinkingAnthropic()
+    provider = before
+    async with running(start_archer, lambda exchange: provider(exchange)) as (archer, _):
+        loop = Loop(archer, f"anthropic/{model}", **await in_session(archer), reasoning_effort="low")
+        await loop.ask(QUESTION)
+        await loop.go_on()
+        assert before.thoughts_in(1) != []
+        provider = after
+        await loop.go_on()
+        assert loop.answer["content"] == DONE
+        assert (len(after.refusals), after.thoughts_in(0) != [], after.thoughts_in(1)) == (1, True, [])
+        asked = after.requests[0]["thinking"]
+        assert after.requests[1].get("thinking") == (None if asked["type"] == "enabled" else asked)
+        await loop.ask({"role": "user", "content": "And tomorrow?"})
+        await loop.to_the_end()
+        assert len(after.refusals) == 1
+        assert [request["thinking"] for request in after.requests[2:]] == [asked] * STEPS
+
+
 async def test_calls_that_another_principal_got_bring_nobody_else_their_thoughts(
     start_archer: StartArcher, claude: ThinkingAnthropic
 ) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from archer_ws.core.limits import PROVIDER_PARTS
 from archer_ws.llm_gateway.anthropic.decoder import MessageStreamDecoder
-from archer_ws.llm_gateway.anthropic.native import KeptContent, goes_on_without_thinking
+from archer_ws.llm_gateway.anthropic.native import KeptContent, goes_on_without_thinking, refuses_thoughts
 from archer_ws.llm_gateway.native_turns import NATIVE_BYTES_MAX, NativeBlocks, call_hash
 from archer_ws.llm_gateway.ollama.native import KeptThought
 from archer_ws.llm_gateway.openai.decoder import ChatStreamDecoder
@@ -202,7 +202,7 @@ def test_a_long_thought_in_small_details_is_kept_whole() -> None:
 
 @pytest.mark.parametrize("number", [0, 1])
 def test_a_text_in_a_million_pieces_takes_little_more_memory_than_its_length(number: int) -> None:
-    kept = [KeptThought(), KeptContent()][number]
+    kept = (KeptThought(), KeptContent())[number]
     tracemalloc.start()
     for place in range(100_000):
         text = chr(0x4E00 + place % 5000)
@@ -270,3 +270,21 @@ def test_what_is_kept_is_the_same_wherever_its_bytes_are_cut(size: int) -> None:
 
 def _called() -> list[dict[str, Any]]:
     return [{"tool_calls": [call_delta(0, "", call_id="call_1", name=TIME.name)]}]
+
+
+@pytest.mark.parametrize(
+    ("said", "is_of_thoughts"),
+    [
+        ("messages.1.content.0: Invalid `signature` in `thinking` block", True),
+        ("messages.1.content.0.thinking.signature: Field required", True),
+        ("messages.3: `thinking` or `redacted_thinking` blocks in the latest message cannot be modified", True),
+        ("Expected `thinking` or `redacted_thinking`, but found `tool_use`: it must start with a thinking block", True),
+        ("thinking: Extra inputs are not permitted", False),
+        ("thinking.budget_tokens: must be less than max_tokens", False),
+        ("messages.1.content.0.text: Field required", False),
+    ],
+)
+def test_a_refusal_of_thoughts_is_told_from_one_of_the_parameter(said: str, is_of_thoughts: bool) -> None:
+    refusal = json.dumps({"type": "error", "error": {"type": "invalid_request_error", "message": said}}).encode()
+    assert refuses_thoughts(400, refusal) is is_of_thoughts
+    assert not refuses_thoughts(500, refusal)

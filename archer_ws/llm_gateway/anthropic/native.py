@@ -4,6 +4,7 @@ Thinking blocks go back unchanged and complete, also those of a signature alone 
 their order (https://platform.claude.com/docs/en/build-with-claude/thinking-tool-workflows).
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +22,7 @@ from archer_ws.llm_gateway.native_turns import (
     size_of,
     whole_text,
 )
+from archer_ws.llm_gateway.resilience.refused_parameters import REFUSALS, Said
 from archer_ws.llm_gateway.tools import is_json_object
 from archer_ws.llm_gateway.types import ChatMessage
 
@@ -39,6 +41,9 @@ class _Typed(msgspec.Struct):
 
 
 _TYPES = msgspec.json.Decoder(list[_Typed])
+_BLOCKS, _KIND = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]), msgspec.json.Decoder(str)
+#: The words of the API for thinking that it does not take, all of a message and never of the parameter.
+_OF_THOUGHTS = re.compile(r"messages\..*(signature|thinking)|(signature|thinking`?) .{0,40}block", re.IGNORECASE)
 
 
 @dataclass(slots=True)
@@ -90,8 +95,12 @@ class KeptContent:
         """A block begins, or comes whole."""
         if isinstance(block, str):
             block = {"type": "text", "text": block}
-        fits = isinstance(block, dict) and isinstance(block.get("type"), str) and _fits(index)
-        if not fits or len(self._blocks) >= PROVIDER_PARTS:
+        if (
+            not isinstance(block, dict)
+            or not isinstance(block.get("type"), str)
+            or len(self._blocks) >= PROVIDER_PARTS
+            or not _fits(index)
+        ):
             self._lose()
         elif not self._is_lost:
             self._by_index[index] = made = _Block(block)
@@ -177,6 +186,34 @@ def goes_on_without_thinking(messages: Sequence[ChatMessage], replayed: Mapping[
         return False
     first = replayed.get(places[0])
     return first is None or not any(block.type in _THOUGHTS for block in _TYPES.decode(first.blocks)[:1])
+
+
+def refuses_thoughts(status: int, body: bytes) -> bool:
+    """Whether an error is about thinking that was sent again: signed for another account, or another model behind the
+    same name, or behind something that a server between changed."""
+    return status in REFUSALS and _OF_THOUGHTS.search(Said.of(body).text) is not None
+
+
+def without_thoughts(body: Mapping[str, Any]) -> dict[str, Any] | None:
+    """A request without the thinking that stands in its messages; None where there is none.
+
+    It does not ask for thinking by a budget either: a loop that goes on without its own would be refused.
+    """
+    messages: list[Any] = []
+    for message in body["messages"]:
+        content = message["content"]
+        if isinstance(content, msgspec.Raw):
+            blocks = _BLOCKS.decode(content)
+            left = [block for block in blocks if _KIND.decode(block["type"]) not in _THOUGHTS]
+            messages.append({**message, "content": left} if len(left) < len(blocks) else message)
+        else:
+            messages.append(message)
+    if all(changed is message for changed, message in zip(messages, body["messages"], strict=True)):
+        return None
+    changed = {**body, "messages": messages}
+    if body.get("thinking", {}).get("type") == "enabled":
+        del changed["thinking"]
+    return changed
 
 
 def _fits(index: object) -> bool:
