@@ -300,13 +300,17 @@ async def test_thoughts_that_the_provider_does_not_know_again_do_not_end_the_loo
     """Signed for another account, or by another model behind the same name. The word `thinking` in the refusal was
     taken for the parameter, which was left out from then on."""
     before, after = ThinkingAnthropic(), ThinkingAnthropic()
-    provider = before
-    async with running(start_archer, lambda exchange: provider(exchange)) as (archer, _):
+    is_changed = asyncio.Event()
+
+    def provider(exchange: Exchange) -> Reply:
+        return (after if is_changed.is_set() else before)(exchange)
+
+    async with running(start_archer, provider) as (archer, _):
         loop = Loop(archer, f"anthropic/{model}", **await in_session(archer), reasoning_effort="low")
         await loop.ask(QUESTION)
         await loop.go_on()
         assert before.thoughts_in(1) != []
-        provider = after
+        is_changed.set()
         await loop.go_on()
         assert loop.answer["content"] == DONE
         assert (len(after.refusals), after.thoughts_in(0) != [], after.thoughts_in(1)) == (1, True, [])
