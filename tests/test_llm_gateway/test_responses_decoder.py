@@ -306,6 +306,14 @@ async def test_an_answer_of_chat_completions_is_told_for_what_it_is() -> None:
     assert "chat completions" in failure.message
 
 
+def test_an_event_named_an_error_is_one_whatever_it_has() -> None:
+    events = text_answer(["Hel", "lo"])
+    said = next(number for number, each in enumerate(events) if b"output_text.delta" in each)
+    again = b"event: error\n" + events[said].partition(b"\n")[2]
+    with pytest.raises(ErrorSaid):
+        decoded(*events[: said + 1], again, *events[said + 1 :])
+
+
 def test_whatever_is_not_known_is_a_sign_of_life() -> None:
     decoder = ResponseStreamDecoder()
     for alive in (

@@ -43,7 +43,7 @@ class _Typed(msgspec.Struct):
 _TYPES = msgspec.json.Decoder(list[_Typed])
 _BLOCKS, _KIND = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]), msgspec.json.Decoder(str)
 #: The words of the API for thinking that it does not take, all of a message and never of the parameter.
-_OF_THOUGHTS = re.compile(r"messages\..*(signature|thinking)|(signature|thinking`?) .{0,40}block", re.IGNORECASE)
+_OF_THOUGHTS = re.compile(r"messages\..{0,200}(signature|thinking)|(signature|thinking`?) .{0,40}block", re.IGNORECASE)
 
 
 @dataclass(slots=True)
