@@ -89,11 +89,14 @@ def test_a_character_whose_halves_came_apart_is_kept_whole() -> None:
         [*THOUGHT, *CALL, claude.block_start(2, type=None)],
         [*THOUGHT, arguments('{"city": ', 0), *CALL],
         [*THOUGHT, claude.block_start(2, type="server_tool_use", input={}), arguments('{"q', 2), *CALL],
+        [*THOUGHT, call_start(1, MadeCall("functions.get_time", ""))],
+        [*THOUGHT, call_start(1, TIME, id=["toolu_1"])],
         [*(claude.block_start(number, type="new") for number in range(2, PROVIDER_PARTS + 2)), *CALL],
     ],
     ids=[
         *("broken", "no object", "unknown piece", "no such block", "too much", "an id twice", "half", "no calls"),
-        *("a type of a number", "no type", "a thought's arguments", "the server's call is broken", "without end"),
+        *("a type of a number", "no type", "a thought's arguments", "the server's call is broken"),
+        *("a name that was made up", "an id that is no text", "without end"),
     ],
 )
 def test_of_an_answer_that_cannot_be_sent_again_whole_nothing_is_kept(events: list[bytes]) -> None:

@@ -466,3 +466,13 @@ def test_of_an_answer_with_an_item_that_cannot_be_sent_again_nothing_is_kept(ite
     assert decoder.native is None
     if decoder.fault is None:
         assert decoder.finish_reason == "tool_calls"
+
+
+def test_of_a_call_whose_name_the_model_made_up_nothing_is_kept() -> None:
+    """The API refuses such a name in what it is sent, and so each further request of the loop."""
+    script = Script()
+    script.reasoning("Hm.")
+    script.call("call_a", "functions.get time", "{}")
+    chunks, decoder = chunks_of(b"".join(script.complete()), 1000)
+    assert made(folded(chunks)) == [("functions_get_time", "{}")]
+    assert decoder.native is None

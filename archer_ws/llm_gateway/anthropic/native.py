@@ -65,6 +65,12 @@ class _Block:
         said = whole_text("".join(self.pieces.get("input", ())))
         return said or msgspec.json.encode(self.begun.get("input") or {}).decode()
 
+    def foreign_id_of(self, call: AssembledCall) -> str:
+        """The API's id of the call that the block is; empty where there is none, or the block could not be sent again:
+        a name that the model made up was changed for the client, since the API takes no such name in a history."""
+        given = self.begun.get("id")
+        return given if isinstance(given, str) and self.begun.get("name") == call.name else ""
+
     def whole(self) -> dict[str, Any] | None:
         """The block; None for one that says nothing, which the API refuses to be sent."""
         block = dict(self.begun)
@@ -145,7 +151,7 @@ class KeptContent:
         if not all(is_json_object(block.arguments) for block in self._blocks if block.has_input):
             return None
         told = [
-            NativeCall(call.call_id, str(block.begun.get("id") or ""), call.name, block.arguments)
+            NativeCall(call.call_id, block.foreign_id_of(call), call.name, block.arguments)
             for call, block in zip(calls, uses, strict=True)
         ]
         if len({call.foreign_id for call in told} - {""}) < len(told):

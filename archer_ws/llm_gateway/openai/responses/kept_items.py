@@ -85,13 +85,15 @@ class KeptItems:
             # Something that is no item of this API, or no text: it could not be sent again.
             return None
         made = [item for item in whole if item.get("type") == "function_call"]
-        arguments = {str(item.get("call_id")): item.get("arguments") for item in made}
-        if len(arguments) < len(made):
+        made_by_id = {str(item.get("call_id")): item for item in made}
+        if len(made_by_id) < len(made):
             return None
         calls: list[NativeCall] = []
         for call in told:
-            given = arguments.get(call.foreign_id or "")
-            if call.foreign_id is None or not isinstance(given, str):
+            item = made_by_id.get(call.foreign_id or "", {})
+            given = item.get("arguments")
+            # A name that the model made up was changed for the client: the API takes no such name in a history.
+            if call.foreign_id is None or not isinstance(given, str) or item.get("name") != call.name:
                 return None
             calls.append(NativeCall(call.call_id, call.foreign_id, call.name, given or "{}"))
         return NativeBlocks.of(blocks, calls)
