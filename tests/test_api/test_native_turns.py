@@ -241,8 +241,9 @@ async def test_a_conversation_wanders_through_all_providers_and_each_sees_its_ow
         return ollama_stream(ollama_line(thinking="They want it. "), call, ollama_end())
 
     def any_of_them(exchange: Exchange) -> Reply:
-        by_path = {"/v1/messages": claude, "/v1/responses": gpt}
-        return by_path.get(exchange.path.partition("?")[0], thinking)(exchange)
+        if exchange.path.startswith("/v1/messages"):
+            return claude(exchange)
+        return gpt(exchange) if exchange.path.startswith("/v1/responses") else thinking(exchange)
 
     async with running(start_archer, any_of_them, openai_api="responses") as (archer, _):
         loop = Loop(archer, CLAUDE, **(await in_session(archer) if has_session else {}))
