@@ -6,7 +6,7 @@
     │   ├── NotInitialized · AlreadyInitialized · UnsupportedVersion · Unauthenticated · Forbidden
     │   ├── NotFound · StreamNotFound · StreamIdConflict · SessionNotFound · SessionBusy · Conflict
     ├── CapacityError           our limits
-    │   ├── Overloaded · TooManyStreams · Draining · StorageUnavailable
+    │   ├── Overloaded · TooManyStreams · Draining · StorageUnavailable · StorageFull
     ├── ProviderFailure         what stands behind us
     │   ├── ProviderError · ProviderTimeout · ProviderRateLimited · ProviderUnavailable
     │   ├── ProviderNotConfigured · ProviderAuth · ProviderQuota
@@ -276,6 +276,12 @@ class StorageUnavailable(CapacityError):
     """The store of conversations failed, or did not answer in time."""
 
     kind, code, http_status = "storage_unavailable", -32046, 503
+
+
+class StorageFull(CapacityError):
+    """There is no room for more conversations, on the disk or within the limit; what is stored can be read."""
+
+    kind, code, http_status, retryable = "storage_full", -32047, 507, False
 
 
 class ProviderFailure(ArcherError):

@@ -42,8 +42,7 @@ class Conversations:
         Raises:
             InvalidParams: the cursor is none of ours, or its message is gone.
         """
-        session = await self._store.get(principal, session_id)
-        found = await self._store.messages(principal, session_id, cursor, limit + 1)
+        session, found = await self._store.detail(principal, session_id, cursor, limit + 1)
         messages = _newest_of(found, limit)
         return SessionDetail.model_construct(
             **session.__dict__,

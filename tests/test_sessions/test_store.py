@@ -11,6 +11,7 @@ from archer_ws.core.ids import is_valid_id
 from archer_ws.llm_gateway.tools import ToolCall
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole
 from archer_ws.sessions.storage.memory import MemoryStore, SessionStore
+from archer_ws.sessions.storage.values import StoredAnswer
 
 
 @pytest.fixture(params=[MemoryStore])
@@ -32,12 +33,14 @@ async def append(
     store: SessionStore, contents: Sequence[str], *, stream_id: str = "str_1", replace_from: str | None = None
 ) -> list[str]:
     """Append a turn to ann's session s1; its message ids."""
-    stored = await store.append_turn("ann", "s1", user(*contents), stream_id=stream_id, replace_from=replace_from)
+    stored = (
+        await store.begin_turn("ann", "s1", user(*contents), stream_id=stream_id, replace_from=replace_from)
+    ).messages
     return [message.message_id for message in stored]
 
 
 async def answer(store: SessionStore, content: str, after: str, stream_id: str = "str_1") -> None:
-    await store.append_answer("ann", "s1", content, after=after, stream_id=stream_id, status="completed")
+    await store.append_answer("ann", "s1", StoredAnswer(content, "completed"), after=after, stream_id=stream_id)
 
 
 async def contents(store: SessionStore, before: str | None = None) -> list[str]:
@@ -117,8 +120,8 @@ async def test_an_unknown_session_and_another_principals_are_the_same(store: Ses
         store.messages("ann", "s1"),
         store.update("ann", "s1", "title", None),
         store.delete("ann", "s1"),
-        store.append_turn("ann", "s1", user("hello"), stream_id="str_1", replace_from=None),
-        store.append_answer("ann", "s1", "hi", after="msg_1", stream_id="str_1", status="completed"),
+        store.begin_turn("ann", "s1", user("hello"), stream_id="str_1"),
+        store.append_answer("ann", "s1", StoredAnswer("hi", "completed"), after="msg_1", stream_id="str_1"),
     ]
 
     for operation in operations:
@@ -144,7 +147,7 @@ async def test_a_turn_is_stored_in_order_with_its_stream(store: SessionStore) ->
     await create(store, "s1")
     system = ChatMessage(role=MessageRole.SYSTEM, content="be brief")
 
-    stored = await store.append_turn("ann", "s1", [system, *user("hello 😀", "")], stream_id="str_9", replace_from=None)
+    stored = (await store.begin_turn("ann", "s1", [system, *user("hello 😀", "")], stream_id="str_9")).messages
 
     assert [(message.role, message.content) for message in stored] == [
         (MessageRole.SYSTEM, "be brief"),
@@ -173,7 +176,7 @@ async def test_an_answer_stands_behind_its_turn(store: SessionStore) -> None:
     await create(store, "s1")
     *_, last = await append(store, ["one", "two"])
 
-    await store.append_answer("ann", "s1", "partly", after=last, stream_id="str_1", status="cancelled")
+    await store.append_answer("ann", "s1", StoredAnswer("partly", "cancelled"), after=last, stream_id="str_1")
 
     stored = (await store.messages("ann", "s1"))[-1]
     assert (stored.role, stored.content) == (MessageRole.ASSISTANT, "partly")
@@ -224,7 +227,7 @@ async def test_replacing_drops_the_message_and_all_that_follow(store: SessionSto
 
 async def test_replacing_an_unknown_message_is_refused_and_changes_nothing(store: SessionStore) -> None:
     await create(store, "s1", "s2")
-    elsewhere = await store.append_turn("ann", "s2", user("x"), stream_id="str_1", replace_from=None)
+    elsewhere = (await store.begin_turn("ann", "s2", user("x"), stream_id="str_1")).messages
     await append(store, ["one"])
     before = await store.get("ann", "s1")
 
@@ -318,7 +321,7 @@ async def call_tools(store: SessionStore, after: str, *call_ids: str) -> None:
         ToolCall(call_id=call_id, name="get_weather", arguments='{"b": 1, "a": 12345678901234567890}')
         for call_id in call_ids
     ]
-    await store.append_answer("ann", "s1", "", calls=calls, after=after, stream_id="str_1", status="completed")
+    await store.append_answer("ann", "s1", StoredAnswer("", "completed", calls=calls), after=after, stream_id="str_1")
 
 
 async def test_calls_and_results_are_kept_as_they_were_said(store: SessionStore) -> None:
@@ -326,7 +329,7 @@ async def test_calls_and_results_are_kept_as_they_were_said(store: SessionStore)
     (asked,) = await append(store, ["weather?"])
     await call_tools(store, asked, "c1", "c2")
     turn = [tool("c2", "no", status="denied"), tool("c1")]
-    stored = await store.append_turn("ann", "s1", turn, stream_id="str_2", replace_from=None)
+    stored = (await store.begin_turn("ann", "s1", turn, stream_id="str_2")).messages
 
     question, answered, *results = await store.messages("ann", "s1")
     assert [call.call_id for call in answered.tool_calls or ()] == ["c1", "c2"]
@@ -348,22 +351,22 @@ async def test_only_open_calls_are_answered_and_a_refused_turn_changes_nothing(s
     await call_tools(store, asked, "c1")
     for turn in ([tool("c2")], [tool("c1"), tool("c1")]):
         with pytest.raises(InvalidParams):
-            await store.append_turn("ann", "s1", turn, stream_id="str_2", replace_from=None)
+            await store.begin_turn("ann", "s1", turn, stream_id="str_2")
     with pytest.raises(InvalidParams):
         # Its call goes with what is replaced.
-        await store.append_turn("ann", "s1", [tool("c1")], stream_id="str_2", replace_from=asked)
+        await store.begin_turn("ann", "s1", [tool("c1")], stream_id="str_2", replace_from=asked)
     assert await contents(store) == ["weather?", ""]
-    await store.append_turn("ann", "s1", [tool("c1")], stream_id="str_2", replace_from=None)
+    await store.begin_turn("ann", "s1", [tool("c1")], stream_id="str_2")
 
 
 async def test_a_message_keeps_its_own_id_unless_another_has_it(store: SessionStore) -> None:
     await create(store, "s1", "s2")
     turn = [ChatMessage(role=MessageRole.USER, content="hi", message_id="mine")]
-    await store.append_turn("ann", "s1", turn, stream_id="str_1", replace_from=None)
+    await store.begin_turn("ann", "s1", turn, stream_id="str_1")
     with pytest.raises(Conflict):
-        await store.append_turn("ann", "s1", turn, stream_id="str_2", replace_from=None)
+        await store.begin_turn("ann", "s1", turn, stream_id="str_2")
     assert await contents(store) == ["hi"]
-    await store.append_turn("ann", "s2", turn, stream_id="str_3", replace_from=None)
-    (again,) = await store.append_turn("ann", "s1", turn, stream_id="str_4", replace_from="mine")
+    await store.begin_turn("ann", "s2", turn, stream_id="str_3")
+    (again,) = (await store.begin_turn("ann", "s1", turn, stream_id="str_4", replace_from="mine")).messages
     assert again.message_id == "mine"
     assert await contents(store) == ["hi"]
