@@ -1,7 +1,8 @@
 """What every SessionStore does; a new implementation is one more parameter of `store`. Bounds: test_store_bounds.py."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,12 +13,18 @@ from archer_ws.llm_gateway.tools import ToolCall
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole
 from archer_ws.sessions.storage.memory import MemoryStore, SessionStore
 from archer_ws.sessions.storage.values import StoredAnswer
+from tests.fakes.sqlite_files import sqlite_store
 
 
-@pytest.fixture(params=[MemoryStore])
-def store(request: pytest.FixtureRequest) -> SessionStore:
-    made: SessionStore = request.param()
-    return made
+@pytest.fixture(params=["memory", "sqlite", "sqlite without FTS5"])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SessionStore]:
+    if request.param == "memory":
+        made: SessionStore = MemoryStore()
+    else:
+        made = sqlite_store(tmp_path, without_fts=request.param != "sqlite")
+    await made.open()
+    yield made
+    await made.aclose()
 
 
 def user(*contents: str) -> list[ChatMessage]:

@@ -211,5 +211,6 @@ class SessionStore(Protocol):
 
         Raises:
             Unsupported: this store has no file.
-            StorageUnavailable: the file exists, or can't be written.
+            InvalidParams: the file exists.
+            StorageUnavailable: it can't be written.
         """

@@ -19,30 +19,31 @@ QUERY_WORDS_MAX = 16
 _UNSPACED = re.compile(
     "([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff])"
 )
+#: Latin's, Greek's and Cyrillic's accents, Hebrew's and Arabic's points, once they are apart from their letters.
+_ACCENT = re.compile(
+    "[\u0300-\u036f\u0591-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]+"
+)
 _WORD = re.compile(r"[^\W_]+")
 #: So much is prepared in one go: a regular expression lets nobody else run meanwhile.
 _SLICE_CHARS = 32 * 1024
 
 
-def spaced(text: str) -> str:
-    """The text with spaces where an index shall see a word's end and other text has none."""
+def indexed(text: str) -> str:
+    """The text as an index takes it: without case and accents, and with spaces where it shall see a word's end."""
     if text.isascii():
-        return text
+        return text.lower()
     slices = (text[start : start + _SLICE_CHARS] for start in range(0, len(text), _SLICE_CHARS))
-    return "".join(_UNSPACED.sub(r" \1 ", each) for each in slices)
+    return "".join(map(_folded, slices))
+
+
+def _folded(text: str) -> str:
+    decomposed = unicodedata.normalize("NFKD", text).casefold()
+    return _UNSPACED.sub(r" \1 ", _ACCENT.sub("", decomposed))
 
 
 def words_of(text: str) -> list[str]:
-    """The words of a text, folded."""
-    return _WORD.findall(folded(spaced(text)))
-
-
-def folded(text: str) -> str:
-    """The text without case and accents."""
-    if text.isascii():
-        return text.lower()
-    decomposed = unicodedata.normalize("NFKD", text).casefold()
-    return "".join(each for each in decomposed if not unicodedata.combining(each))
+    """The words of a text, as an index sees them."""
+    return _WORD.findall(indexed(text))
 
 
 def terms_of(query: str) -> list[list[str]]:
