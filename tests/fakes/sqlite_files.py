@@ -16,7 +16,7 @@ class WithoutFTS5(sqlite3.Connection):
     """A connection of an SQLite that was built without the index of words."""
 
     def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
-        if "fts5" in sql or "message_words" in sql and "sqlite_master" not in sql:
+        if "fts5" in sql or ("message_words" in sql and "sqlite_master" not in sql):
             raise sqlite3.OperationalError("no such module: fts5")
         return super().execute(sql, parameters)
 

@@ -1,8 +1,8 @@
-"""What every SessionStore does; a new implementation is one more parameter of `store`. Bounds: test_store_bounds.py."""
+"""What every SessionStore does; a new implementation is one more parameter of `any_store`. Bounds:
+test_store_bounds.py; what is done with many sessions: test_store_lists.py."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -11,20 +11,13 @@ from archer_ws.core.exceptions import Conflict, InvalidParams, SessionNotFound
 from archer_ws.core.ids import is_valid_id
 from archer_ws.llm_gateway.tools import ToolCall
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole
-from archer_ws.sessions.storage.memory import MemoryStore, SessionStore
+from archer_ws.sessions.storage.store import SessionStore
 from archer_ws.sessions.storage.values import StoredAnswer
-from tests.fakes.sqlite_files import sqlite_store
 
 
-@pytest.fixture(params=["memory", "sqlite", "sqlite without FTS5"])
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SessionStore]:
-    if request.param == "memory":
-        made: SessionStore = MemoryStore()
-    else:
-        made = sqlite_store(tmp_path, without_fts=request.param != "sqlite")
-    await made.open()
-    yield made
-    await made.aclose()
+@pytest.fixture
+def store(any_store: SessionStore) -> SessionStore:
+    return any_store
 
 
 def user(*contents: str) -> list[ChatMessage]:

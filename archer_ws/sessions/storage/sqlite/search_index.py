@@ -113,9 +113,7 @@ class SearchIndex:
                 if not failures.is_damage(error):
                     raise
                 self._leave(connection, error)
-        words = [word for word in query.split()[:QUERY_WORDS_MAX] if words_of(word)] if terms else [query.strip()]
-        wanted = [f"%{''.join(f'!{sign}' if sign in '%_!' else sign for sign in word)}%" for word in words]
-        conditions = " ".join("AND m.content LIKE ? ESCAPE '!'" for _ in wanted)
+        conditions, wanted = _looked_at(query, has_words=bool(terms))
         return connection.execute(
             f"SELECT {columns} FROM message m CROSS JOIN session s ON s.pk = m.session_pk "
             f"WHERE m.pk < ? AND m.hidden = 0 AND s.principal_pk = ? {conditions} ORDER BY m.pk DESC LIMIT ?",
@@ -157,3 +155,13 @@ class SearchIndex:
             connection.execute("COMMIT")
             last = rows[-1][0]
         connection.execute("DELETE FROM meta WHERE name = ?", (_STALE,))
+
+
+def _looked_at(query: str, *, has_words: bool) -> tuple[str, list[str]]:
+    """Conditions that every message is looked at by, and their values; without accents and other scripts' cases."""
+    if not has_words:
+        return "AND instr(m.content, ?)", [query.strip()]
+    # LIKE's pattern ends at a zero.
+    words = [word for word in query.replace("\x00", " ").split()[:QUERY_WORDS_MAX] if words_of(word)]
+    patterns = [f"%{''.join(f'!{sign}' if sign in '%_!' else sign for sign in word)}%" for word in words]
+    return " ".join("AND m.content LIKE ? ESCAPE '!'" for _ in patterns), patterns
