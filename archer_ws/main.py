@@ -5,7 +5,7 @@
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import cache, partial
 from typing import Any
@@ -46,6 +46,7 @@ from archer_ws.sessions.conversations import Conversations
 from archer_ws.sessions.format_judge import FormatJudge
 from archer_ws.sessions.manager import SessionManager
 from archer_ws.sessions.storage.memory import MemoryStore
+from archer_ws.sessions.storage.store import SessionStore
 from archer_ws.sessions.streams.gates import ManagerLimits, ProviderGate, StreamQuota
 from archer_ws.sessions.streams.memory_log import MemoryLog
 
@@ -150,15 +151,34 @@ def _tokens(settings: Settings) -> dict[str, str]:
     return tokens
 
 
+def _store(settings: Settings, principals: Sequence[str]) -> SessionStore:
+    if settings.store == "memory":
+        return MemoryStore(
+            sessions_max=settings.stored_sessions_max,
+            bytes_max=settings.stored_bytes_max,
+            idle_ttl_s=settings.session_idle_ttl_s,
+            principals=principals,
+        )
+    from archer_ws.sessions.storage.sqlite.accounts import Accounts
+    from archer_ws.sessions.storage.sqlite.database import FileSettings
+    from archer_ws.sessions.storage.sqlite.store import SqliteStore
+
+    if "session_idle_ttl_s" in settings.model_fields_set:
+        log.warning(
+            "setting_ignored", setting="SESSION_IDLE_TTL_S", hint="Conversations in a file stay until they are deleted."
+        )
+    bytes_max = settings.stored_bytes_max
+    return SqliteStore(
+        settings.data_folder,
+        FileSettings(bytes_max=bytes_max, wait_s=settings.drain_s),
+        Accounts(settings.stored_sessions_max, bytes_max, tuple(principals)),
+    )
+
+
 def _wire(settings: Settings, limits: Limits) -> Services:
     router = LLMRouter(settings)
     principals = tuple(_tokens(settings)) or (LOCAL_PRINCIPAL,)
-    store = MemoryStore(
-        sessions_max=settings.sessions_max,
-        bytes_max=settings.session_bytes_max,
-        idle_ttl_s=settings.session_idle_ttl_s,
-        principals=principals,
-    )
+    store = _store(settings, principals)
     judge = FormatJudge()
     manager = SessionManager(
         gateway=router,
@@ -196,6 +216,7 @@ def _wire(settings: Settings, limits: Limits) -> Services:
         readiness=Readiness(router),
         manager=manager,
         judge=judge,
+        store=store,
         conversations=conversations,
         tickets=TicketOffice(),
         credentials=Credentials(_tokens(settings)),
@@ -226,6 +247,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             "and trailers, places for connections, draining",
             hint="archer-ws serve has them all",
         )
+    await services.store.open()
+    log.info("conversations_kept", **services.store.place)
     preparing = asyncio.create_task(_prepare(services))
     app.state.preparing = preparing
     try:
@@ -236,6 +259,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await services.manager.aclose()
         await services.judge.aclose()
         await services.router.aclose()
+        await services.store.aclose()
 
 
 async def _prepare(services: Services) -> str | None:

@@ -16,6 +16,7 @@ from archer_ws.rpc.services import RpcServices
 from archer_ws.sessions.conversations import Conversations
 from archer_ws.sessions.format_judge import FormatJudge
 from archer_ws.sessions.manager import SessionManager
+from archer_ws.sessions.storage.store import SessionStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class Services:
     readiness: Readiness
     manager: SessionManager
     judge: FormatJudge
+    store: SessionStore
     conversations: Conversations
     tickets: TicketOffice
     credentials: Credentials

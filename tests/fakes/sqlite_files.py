@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from archer_ws.sessions.storage.sqlite.accounts import Accounts
-from archer_ws.sessions.storage.sqlite.database import Settings
+from archer_ws.sessions.storage.sqlite.database import FileSettings
 from archer_ws.sessions.storage.sqlite.store import SqliteStore
 
 BYTES_MAX = 1024 * 1024 * 1024
@@ -34,5 +34,5 @@ def sqlite_store(
     if without_fts:
         settings["factory"] = WithoutFTS5
     return SqliteStore(
-        folder, Settings(bytes_max=bytes_max, **settings), Accounts(sessions_max, bytes_max, tuple(principals))
+        folder, FileSettings(bytes_max=bytes_max, **settings), Accounts(sessions_max, bytes_max, tuple(principals))
     )

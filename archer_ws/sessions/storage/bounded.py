@@ -1,7 +1,7 @@
 """A store within one budget of time: whatever stands behind it, its callers wait a bounded time and get our errors."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,6 +39,13 @@ class BoundedStore:
     @property
     def trouble(self) -> ArcherError | None:
         return self._store.trouble
+
+    @property
+    def place(self) -> Mapping[str, str]:
+        return self._store.place
+
+    def open_now(self) -> None:
+        self._store.open_now()
 
     async def open(self) -> None:
         await self._store.open()

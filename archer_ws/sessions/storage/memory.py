@@ -4,7 +4,7 @@ import asyncio
 import heapq
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from copy import copy
 from operator import itemgetter
 from pathlib import Path
@@ -78,6 +78,14 @@ class MemoryStore:
     def trouble(self) -> ArcherError | None:
         """Nothing ever keeps it from storing."""
         return None
+
+    @property
+    def place(self) -> Mapping[str, str]:
+        """In memory."""
+        return {"place": "memory", "hint": "They go with this process. ARCHER_STORE=sqlite keeps them in a file."}
+
+    def open_now(self) -> None:
+        """There is nothing to open."""
 
     async def open(self) -> None:
         """There is nothing to open."""

@@ -9,7 +9,7 @@ A message that is replaced goes from every list, count, history and search. A st
 session goes.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,8 +30,19 @@ class SessionStore(Protocol):
     def trouble(self) -> ArcherError | None:
         """What keeps it from storing, as far as it knows; None where nothing does."""
 
+    @property
+    def place(self) -> Mapping[str, str]:
+        """Where conversations are kept, and what to set to have it otherwise: for the log."""
+
+    def open_now(self) -> None:
+        """`open`, for who has no event loop yet.
+
+        Raises:
+            StorageUnavailable: as `open`.
+        """
+
     async def open(self) -> None:
-        """Make it ready; before, and after `aclose`, it serves nothing.
+        """Make it ready, if it is not; before, and after `aclose`, it serves nothing.
 
         Raises:
             StorageUnavailable: it can't be opened; the hint says what to do.

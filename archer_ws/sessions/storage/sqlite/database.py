@@ -37,7 +37,7 @@ _CACHE_KIB = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class FileSettings:
     """How a file is opened.
 
     Args:
@@ -58,7 +58,7 @@ class Settings:
 class OpenDatabase:
     """The database of a folder (see worker.Database)."""
 
-    def __init__(self, folder: Path, settings: Settings) -> None:
+    def __init__(self, folder: Path, settings: FileSettings) -> None:
         self.folder = Folder(folder)
         self.index = SearchIndex()
         self._settings = settings

@@ -7,7 +7,7 @@ tables sessions.py's and messages.py's.
 import asyncio
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from archer_ws.sessions.storage.refusals import check_exported, check_version, t
 from archer_ws.sessions.storage.sqlite import messages as stored
 from archer_ws.sessions.storage.sqlite import sessions
 from archer_ws.sessions.storage.sqlite.accounts import Accounts
-from archer_ws.sessions.storage.sqlite.database import OpenDatabase, Settings
+from archer_ws.sessions.storage.sqlite.database import FileSettings, OpenDatabase
 from archer_ws.sessions.storage.sqlite.migrations import copy_to
 from archer_ws.sessions.storage.sqlite.rows import NewMessage, SessionRow
 from archer_ws.sessions.storage.sqlite.transaction import Transaction
@@ -39,7 +39,7 @@ class SqliteStore:
         accounts: the limits.
     """
 
-    def __init__(self, folder: Path, settings: Settings, accounts: Accounts) -> None:
+    def __init__(self, folder: Path, settings: FileSettings, accounts: Accounts) -> None:
         self._database = OpenDatabase(folder, settings)
         self._accounts = accounts
         self._index = self._database.index
@@ -49,6 +49,12 @@ class SqliteStore:
     def trouble(self) -> ArcherError | None:
         """What keeps it from storing: no room, no rights, a disk that fails."""
         return self._database.trouble
+
+    @property
+    def place(self) -> Mapping[str, str]:
+        """In which file."""
+        file = self._database.folder.database
+        return {"place": str(file), "hint": "ARCHER_DATA_DIR puts them elsewhere, ARCHER_STORE=memory nowhere."}
 
     def open_now(self) -> None:
         """`open` for who has no event loop.
