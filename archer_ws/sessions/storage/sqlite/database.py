@@ -43,6 +43,7 @@ class FileSettings:
     Args:
         bytes_max: what the file may take.
         wait_s: how long another process that holds the folder is waited for.
+        reserve_bytes: what it may take beyond that, for answers.
         steps: the migrations.
         factory: what the connection is.
         clock: the monotonic time, in seconds.
@@ -50,6 +51,7 @@ class FileSettings:
 
     bytes_max: int
     wait_s: float = 0.0
+    reserve_bytes: int = RESERVE_BYTES
     steps: Sequence[str] = STEPS
     factory: type[sqlite3.Connection] = sqlite3.Connection
     clock: Callable[[], float] = time.monotonic
@@ -85,12 +87,12 @@ class OpenDatabase:
         try:
             self.folder.hold(self._settings.wait_s)
             self._open_file()
-        except ArcherError:
-            self.close()
-            raise
         except (OSError, sqlite3.Error) as error:
             self.folder.release()
             self._in_trouble(error)
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Finish what is to be forgotten, bring the WAL file into the database, and let go of both."""
@@ -235,6 +237,8 @@ class OpenDatabase:
         connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         check_version(connection, self.folder.database, len(self._settings.steps))
+        # Before anything is written: a damaged file is kept as it is.
+        wrong_index = self._check(connection)
         # Of effect in a new file alone: what was deleted can be given back to the disk.
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         connection.execute("PRAGMA journal_mode = WAL").fetchall()
@@ -245,10 +249,9 @@ class OpenDatabase:
         connection.execute("PRAGMA temp_store = MEMORY")
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}").fetchall()
-        wrong_index = self._check(connection)
         migrate(connection, self.folder.database, self._settings.steps)
         (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
-        pages_max = (self._settings.bytes_max + RESERVE_BYTES) // page_bytes
+        pages_max = (self._settings.bytes_max + self._settings.reserve_bytes) // page_bytes
         connection.execute(f"PRAGMA max_page_count = {pages_max}").fetchall()
         if wrong_index:
             self.index.is_damaged(connection, wrong_index)

@@ -73,13 +73,12 @@ class Forgetting:
         self.due_at = self._is_index_done = None
 
     def _end(self, connection: sqlite3.Connection) -> None:
-        self.due_at = self._is_index_done = None
-        self._last_end = self._clock()
-        if self._is_begun_anew:
-            self.due_at = self._last_end + EVERY_S
-        else:
+        if not self._is_begun_anew:
             connection.execute("DELETE FROM meta WHERE name = ?", (_PENDING,))
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        self._is_index_done = None
+        self._last_end = self._clock()
+        self.due_at = self._last_end + EVERY_S if self._is_begun_anew else None
 
 
 def _gives_back(connection: sqlite3.Connection) -> bool:

@@ -27,8 +27,8 @@ from archer_ws.sessions.storage.sqlite.transaction import Transaction
 from archer_ws.sessions.storage.values import StoredAnswer
 from archer_ws.sessions.storage.words import PREVIEW_MESSAGES, preview
 
-#: Messages of a history that are read in one go.
-_READ_AT_ONCE = 256
+#: Messages of a history that are read in one go, at first and then.
+_READ_FIRST, _READ_AT_ONCE = 32, 256
 _VISIBLE = "session_pk = ? AND hidden = 0"
 _INSERT = (
     "INSERT INTO message (session_pk, position, message_id, parent_id, role, stream_id, ordinal, after_id, status, "
@@ -113,7 +113,7 @@ def _tail(
         f"SELECT {REMEMBERED_COLUMNS} FROM message WHERE {_VISIBLE} AND position < ? ORDER BY position DESC",
         (session.pk, position),
     )
-    while read := rows.fetchmany(_READ_AT_ONCE):
+    while read := rows.fetchmany(_READ_AT_ONCE if found else _READ_FIRST):
         found += map(Remembered.of, read)
         told = without_refused(found[::-1]) if session.refused_count else found
         taken = sum(message.tokens for message in told if message.chat.role is not MessageRole.SYSTEM)

@@ -29,6 +29,11 @@ MESSAGE_COLUMNS = (
 )
 REMEMBERED_COLUMNS = "role, stream_id, refused, tokens, content, said"
 
+#: What `said` may have.
+_NOTHING_SAID: dict[str, Any] = {
+    name: field.default for name, field in ChatMessage.model_fields.items() if name not in {"role", "content"}
+}
+_ROLES = {role.value: role for role in MessageRole}
 _JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
@@ -178,16 +183,14 @@ def _said(chat: ChatMessage) -> str | None:
 
 
 def _chat(role: str, content: str, said: str | None) -> ChatMessage:
-    # All of it was validated before it was stored.
-    if said is None:
-        return ChatMessage.model_construct(role=MessageRole(role), content=content)
-    fields: dict[str, Any] = json.loads(said)
-    if "tool_calls" in fields:
+    # All of it was validated before it was stored. Every field is given: filling in defaults takes most of the time.
+    fields: dict[str, Any] = {**_NOTHING_SAID, **json.loads(said)} if said is not None else _NOTHING_SAID
+    if fields["tool_calls"]:
         fields["tool_calls"] = [
             ToolCall.model_construct(call_id=call_id, name=name, arguments=arguments)
             for call_id, name, arguments in fields["tool_calls"]
         ]
-    return ChatMessage.model_construct(role=MessageRole(role), content=content, **fields)
+    return ChatMessage.model_construct(role=_ROLES[role], content=content, **fields)
 
 
 def _told(answer: StoredAnswer) -> str:

@@ -10,7 +10,7 @@ import structlog
 
 from archer_ws.sessions.storage.refusals import blank_query
 from archer_ws.sessions.storage.sqlite import failures
-from archer_ws.sessions.storage.sqlite.schema import SEARCH_INDEX
+from archer_ws.sessions.storage.sqlite.schema import INDEX, SEARCH_INDEX
 from archer_ws.sessions.storage.words import QUERY_WORDS_MAX, indexed, terms_of, words_of
 
 log = structlog.get_logger(__name__)
@@ -34,27 +34,33 @@ class SearchIndex:
 
     def open(self, connection: sqlite3.Connection) -> None:
         """See that it is there and whole, and build it where it is not."""
-        (is_made,) = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'message_words'").fetchone()
-        is_stale = connection.execute("SELECT 1 FROM meta WHERE name = ?", (_STALE,)).fetchone() is not None
         self._is_there = True
-        if is_made and not is_stale:
-            try:
-                connection.execute("SELECT rowid FROM message_words LIMIT 1").fetchall()
-            except sqlite3.Error as error:
-                if failures.is_damage(error):
-                    self._leave(connection, error)
-                    return
-                # This SQLite lacks FTS5: what it stores meanwhile is not in the index.
-                self._mark(connection)
-                self._is_there = False
-            return
+        is_stale = connection.execute("SELECT 1 FROM meta WHERE name = ?", (_STALE,)).fetchone() is not None
         try:
-            self._build(connection)
-        except sqlite3.Error as error:
+            if is_stale or not self._is_readable(connection):
+                self._build(connection)
+        except (sqlite3.Error, MemoryError) as error:
             if failures.is_trouble(error):
                 raise
+            # This SQLite lacks FTS5: what it stores is not in an index that another one made.
             log.warning("search_without_index", cause=str(error))
             self._is_there = False
+            self._mark(connection)
+
+    def _is_readable(self, connection: sqlite3.Connection) -> bool:
+        (is_made,) = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = ?", (INDEX,)).fetchone()
+        if not is_made:
+            return False
+        try:
+            connection.execute(f"SELECT rowid FROM {INDEX} WHERE {INDEX} MATCH 'a' LIMIT 1").fetchall()
+        except (sqlite3.Error, MemoryError) as error:
+            if not _is_damage(error):
+                raise
+            log.error(  # noqa: TRY400 - it tells all
+                "search_index_damaged", cause=str(error), hint="It is built anew."
+            )
+            return False
+        return True
 
     def add(self, connection: sqlite3.Connection, pk: int, text: str) -> None:
         """Take a message's text in."""
@@ -79,8 +85,8 @@ class SearchIndex:
         before = connection.total_changes
         try:
             connection.execute("INSERT INTO message_words(message_words, rank) VALUES ('merge', ?)", (pages,))
-        except sqlite3.Error as error:
-            if not failures.is_damage(error):
+        except (sqlite3.Error, MemoryError) as error:
+            if not _is_damage(error):
                 raise
             self._leave(connection, error)
             return True
@@ -109,8 +115,8 @@ class SearchIndex:
                     "ORDER BY w.rowid DESC LIMIT ?",
                     (match, before, principal_pk, limit),
                 ).fetchall()
-            except sqlite3.Error as error:
-                if not failures.is_damage(error):
+            except (sqlite3.Error, MemoryError) as error:
+                if not _is_damage(error):
                     raise
                 self._leave(connection, error)
         conditions, wanted = _looked_at(query, has_words=bool(terms))
@@ -123,12 +129,16 @@ class SearchIndex:
     def _change(self, connection: sqlite3.Connection, statement: str, pk: int, text: str) -> None:
         try:
             connection.execute(statement, (pk, indexed(text)))
-        except sqlite3.Error as error:
-            if not failures.is_damage(error) or not connection.in_transaction:
+        except (sqlite3.Error, MemoryError) as error:
+            if not _is_damage(error):
                 raise
+            # It may have undone the whole transaction: then what else belongs to that has to be done again.
+            is_undone = not connection.in_transaction
             self._leave(connection, error)
+            if is_undone:
+                raise
 
-    def _leave(self, connection: sqlite3.Connection, error: sqlite3.Error) -> None:
+    def _leave(self, connection: sqlite3.Connection, error: Exception) -> None:
         """Use it no more, until the next start."""
         log.error("search_index_damaged", cause=str(error), hint="It is built anew at the next start.")
         self._is_there = False
@@ -139,7 +149,7 @@ class SearchIndex:
 
     def _build(self, connection: sqlite3.Connection) -> None:
         self._mark(connection)
-        connection.execute("DROP TABLE IF EXISTS message_words")
+        _drop(connection)
         connection.execute(SEARCH_INDEX)
         last = 0
         while True:
@@ -155,6 +165,28 @@ class SearchIndex:
             connection.execute("COMMIT")
             last = rows[-1][0]
         connection.execute("DELETE FROM meta WHERE name = ?", (_STALE,))
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether it is the index that is wrong: what FTS5 reads of noise may be called anything, or be a huge size."""
+    return not failures.is_trouble(error) and "no such module" not in str(error)
+
+
+def _drop(connection: sqlite3.Connection) -> None:
+    """Remove the index, also one so damaged that its module does not know it any more."""
+    try:
+        connection.execute(f"DROP TABLE IF EXISTS {INDEX}")
+    except (sqlite3.Error, MemoryError) as error:
+        if not _is_damage(error):
+            raise
+        connection.execute("PRAGMA writable_schema = ON")
+        try:
+            connection.execute("DELETE FROM sqlite_master WHERE name = ?", (INDEX,))
+        finally:
+            # It reads the schema anew, too (https://sqlite.org/pragma.html#pragma_writable_schema).
+            connection.execute("PRAGMA writable_schema = RESET")
+        for part in ("data", "idx", "docsize", "config"):
+            connection.execute(f"DROP TABLE IF EXISTS {INDEX}_{part}")
 
 
 def _looked_at(query: str, *, has_words: bool) -> tuple[str, list[str]]:
