@@ -16,6 +16,7 @@ from archer_ws.core.exceptions import (
     Overloaded,
     SessionBusy,
     SessionNotFound,
+    StorageFull,
     StorageUnavailable,
     StreamIdConflict,
 )
@@ -58,6 +59,7 @@ NOT_ACCEPTED = (
     StreamIdConflict,
     Conflict,
     Overloaded,
+    StorageFull,
     StorageUnavailable,
     Draining,
 )
