@@ -25,7 +25,7 @@ def check_conversations(setup: Setup) -> list[Finding]:
         return [Finding(_CHECK, "ok", "are kept in memory alone (ARCHER_STORE), and go with the server")]
     folder = Folder(settings.data_folder)
     try:
-        return [_of_place(folder) or _of_file(folder) or _of_holder(folder) or _told(folder)]
+        return [_of_place(folder) or _of_holder(folder) or _of_file(folder) or _told(folder)]
     except OSError as error:
         return [Finding(_CHECK, "problem", f"{folder.path} can't be looked at: {error.strerror}", _ELSEWHERE)]
 
@@ -45,6 +45,7 @@ def _of_place(folder: Folder) -> Finding | None:
 
 
 def _of_file(folder: Folder) -> Finding | None:
+    # Of one that is in use the newest is not in its head yet.
     file = folder.database
     if not file.exists() or not file.stat().st_size:
         return None

@@ -110,7 +110,8 @@ class SessionStore(Protocol):
         """
 
     async def search(self, principal: str, query: str, limit: int, cursor: str | None) -> SearchPage:
-        """The messages that have all words of the query, the last stored first; each word may be the beginning of one.
+        """The messages that have all words of the query, the last stored first; its last word may be the beginning of
+        one, as it may still be typed.
 
         Neither case nor accents matter. A query without any letter or digit is looked for as it stands.
 

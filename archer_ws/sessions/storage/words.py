@@ -59,13 +59,15 @@ def finder(query: str) -> Callable[[str], bool]:
     """
     if not query.strip():
         raise blank_query()
-    wanted = [f" {' '.join(term)}" for term in terms_of(query)]
-    if not wanted:
+    terms = [" ".join(term) for term in terms_of(query)]
+    if not terms:
         sign = query.strip()
         return lambda text: sign in text
 
+    wanted = [*(f" {term} " for term in terms[:-1]), f" {terms[-1]}"]
+
     def has(text: str) -> bool:
-        flat = f" {' '.join(words_of(text))}"
+        flat = f" {' '.join(words_of(text))} "
         return all(term in flat for term in wanted)
 
     return has

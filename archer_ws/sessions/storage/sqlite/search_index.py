@@ -106,7 +106,8 @@ class SearchIndex:
         terms = terms_of(query)
         columns = "m.pk, s.session_id, m.message_id, m.role, m.content, m.created_at"
         if self._is_there and terms:
-            match = " AND ".join(f'"{" ".join(term)}" *' for term in terms)
+            # A beginning costs as much as all words that begin so: none but the word that is being typed.
+            match = " AND ".join(f'"{" ".join(term)}"' for term in terms) + " *"
             try:
                 return connection.execute(
                     f"SELECT {columns} FROM message_words w CROSS JOIN message m ON m.pk = w.rowid "
