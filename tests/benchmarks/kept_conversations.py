@@ -41,6 +41,11 @@ class Loop:
         self._streams = streams
         self._tasks: list[asyncio.Task[None]] = []
 
+    def take(self) -> float:
+        """The longest time since it was last asked for, in ms."""
+        longest, self.longest_ms = self.longest_ms, 0.0
+        return longest
+
     async def __aenter__(self) -> "Loop":
         self._tasks = [asyncio.create_task(self._watch())]
         self._tasks += [asyncio.create_task(_stream(number / self._streams)) for number in range(self._streams)]
@@ -96,8 +101,8 @@ async def fill(store: SqliteStore, sessions: int, messages: int) -> None:
     await asyncio.gather(*(some() for _ in range(AT_ONCE)))
 
 
-async def measure(name: str, times: int, what: Callable[[int], Awaitable[object]]) -> None:
-    """Print how long it took, one after the other."""
+async def measure(loop: Loop, name: str, times: int, what: Callable[[int], Awaitable[object]]) -> None:
+    """Print how long it took, one after the other, and how long the loop stood still meanwhile."""
     took = []
     for number in range(times):
         began = time.perf_counter()
@@ -105,7 +110,9 @@ async def measure(name: str, times: int, what: Callable[[int], Awaitable[object]
         took.append((time.perf_counter() - began) * 1000)
     took.sort()
     p50, p99 = took[len(took) // 2], took[int(len(took) * 0.99)]
-    print(f"{name:<44} p50 {p50:8.2f} ms   p99 {p99:8.2f} ms   longest {took[-1]:8.2f} ms")
+    print(
+        f"{name:<42} p50 {p50:8.2f} ms   p99 {p99:8.2f} ms   longest {took[-1]:8.2f} ms   stall {loop.take():6.1f} ms"
+    )
 
 
 async def main(arguments: argparse.Namespace) -> None:
@@ -120,10 +127,9 @@ async def main(arguments: argparse.Namespace) -> None:
 
         async with Loop(arguments.streams) as loop:
             await asyncio.sleep(5)
-            print(f"longest stall of the loop, {arguments.streams} streams alone: {loop.longest_ms:.1f} ms")
+            print(f"longest stall of the loop, {arguments.streams} streams alone: {loop.take():.1f} ms")
         async with Loop(arguments.streams) as loop:
-            await use(store, arguments.sessions)
-            print(f"longest stall of the loop, the store in use beside them: {loop.longest_ms:.1f} ms")
+            await use(loop, store, arguments.sessions)
         began = time.perf_counter()
         await store.aclose()
         await store.open()
@@ -131,7 +137,7 @@ async def main(arguments: argparse.Namespace) -> None:
         await store.aclose()
 
 
-async def use(store: SqliteStore, sessions: int) -> None:
+async def use(loop: Loop, store: SqliteStore, sessions: int) -> None:
     cursors: list[str | None] = [None]
 
     async def next_page(_: int) -> None:
@@ -141,19 +147,21 @@ async def use(store: SqliteStore, sessions: int) -> None:
     def some() -> str:
         return f"s{random.randrange(sessions)}"
 
-    await measure("list: a page of 50 by last activity", 100, next_page)
-    await measure("open: a session with its last 50 messages", 500, lambda _: store.detail("ann", some(), None, 50))
-    await measure("search: a word that is everywhere", 100, lambda _: store.search("ann", "sky", 20, None))
-    await measure("search: two beginnings of words", 100, lambda _: store.search("ann", "eveni scatt", 20, None))
-    await measure("search: nothing", 100, lambda _: store.search("ann", "unicorn", 20, None))
-    await measure("turn: question, history and answer", 200, lambda number: turn(store, some(), 10_000 + number))
+    await measure(loop, "list: a page of 50 by last activity", 100, next_page)
+    await measure(
+        loop, "open: a session with its last 50 messages", 500, lambda _: store.detail("ann", some(), None, 50)
+    )
+    await measure(loop, "search: a word that is everywhere", 100, lambda _: store.search("ann", "sky", 20, None))
+    await measure(loop, "search: two beginnings of words", 100, lambda _: store.search("ann", "eveni scatt", 20, None))
+    await measure(loop, "search: nothing", 100, lambda _: store.search("ann", "unicorn", 20, None))
+    await measure(loop, "turn: question, history and answer", 200, lambda number: turn(store, some(), 10_000 + number))
 
     async def side_by_side(round_: int) -> None:
         turns = (turn(store, f"s{(round_ * 32 + each) % sessions}", 20_000 + round_) for each in range(32))
         await asyncio.gather(*turns)
 
-    await measure("turn: 32 at once, all of them", 30, side_by_side)
-    await measure("delete: a session", 50, lambda number: store.delete("ann", f"s{sessions - 1 - number}"))
+    await measure(loop, "turn: 32 at once, all of them", 30, side_by_side)
+    await measure(loop, "delete: a session", 50, lambda number: store.delete("ann", f"s{sessions - 1 - number}"))
 
 
 if __name__ == "__main__":
