@@ -239,6 +239,7 @@ def _chat(options: argparse.Namespace) -> int:
     url = options.url or os.environ.get("ARCHER_URL") or DEFAULT_URL
     token = os.environ.get("ARCHER_TOKEN") or None
     given = {name: getattr(options, name) for name in ("model", "provider", "temperature", "max_tokens")}
+    given["reasoning_effort"] = options.effort
     parameters = {name: value for name, value in given.items() if value is not None}
     terminal = Terminal(sys.stdout, sys.stderr, is_plain=options.plain)
     if text is None:

@@ -152,6 +152,11 @@ class Settings(BaseSettings):
     openai_api_key: str | None = Field(None, repr=False, description="The key for OpenAI")
     openai_base_url: Url | None = Field(None, description="Another server that speaks OpenAI's API")
     openai_omit: Parameters = Field([], description="Parameters that the server of OPENAI_BASE_URL is never sent")
+    openai_api: Annotated[Literal["auto", "chat", "responses"], PrefixedOnly()] = Field(
+        "auto",
+        description="By which API models are asked: auto is Responses for OpenAI's own from gpt-5.4 on, and chat "
+        "completions for all others",
+    )
     openai_default_model: str = Field("gpt-4o-mini", description="OpenAI's model when a request names none")
     anthropic_api_key: str | None = Field(None, repr=False, description="The key for Anthropic")
     anthropic_base_url: Url | None = Field(None, description="Another server that speaks Anthropic's API")
@@ -159,6 +164,9 @@ class Settings(BaseSettings):
         "claude-3-5-sonnet-20241022", description="Anthropic's model when a request names none"
     )
     local_model_path: str | None = Field(None, description="A GGUF file for the local provider; none: SmolLM2-135M")
+    local_mmproj_path: Annotated[str | None, PrefixedOnly()] = Field(
+        None, description="The GGUF file of the local model's projector, with which it sees pictures"
+    )
     local_parallel: Count = Field(4, description="Streams that the local model runs side by side, sharing its context")
     local_sampling: Sampling = Field(
         {}, description="How the local model samples where a request says nothing of it, over its own defaults"
@@ -278,7 +286,7 @@ class Settings(BaseSettings):
         servers = (self.ollama_host, self.openai_base_url, self.anthropic_base_url, self.redis_url, self.surrealdb_url)
         return [address for address in servers if address]
 
-    @field_validator("llm_provider", "log_format", "provider_transport", "store", mode="before")
+    @field_validator("llm_provider", "log_format", "openai_api", "provider_transport", "store", mode="before")
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value

@@ -152,6 +152,12 @@ def _take_chat_options(chat: argparse.ArgumentParser) -> None:
     chat.add_argument("--system", metavar="TEXT", help="what the model is told first")
     chat.add_argument("--temperature", type=_finite, metavar="NUMBER", help="how much chance decides, 0 to 2")
     chat.add_argument(
+        "--effort",
+        choices=("none", "minimal", "low", "medium", "high", "xhigh", "max"),
+        metavar="LEVEL",
+        help="how much the model thinks: none, minimal, low, medium, high, xhigh or max",
+    )
+    chat.add_argument(
         "--max-tokens", type=int, metavar="NUMBER", help="the longest answer; a token has about 4 letters"
     )
     chat.add_argument("--plain", action="store_true", help="show answers as they come, without colours and headings")

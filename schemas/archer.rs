@@ -23,7 +23,7 @@ pub const PROTOCOL_VERSION: i64 = 1;
 /// The WebSocket subprotocol to offer.
 pub const SUBPROTOCOL: &str = "archer.v1";
 /// The `schema_hash` of the server that these types were made for.
-pub const SCHEMA_HASH: &str = "ceb9dcee59ae1dea";
+pub const SCHEMA_HASH: &str = "fadd318ebb40a5c8";
 
 /// The params of a method, which know its name and what it gives.
 pub trait Method: Serialize {
@@ -481,9 +481,13 @@ impl fmt::Display for Capability {
 pub struct ChatMessage {
     /// Who says it; `tool` for the result of a call.
     pub role: MessageRole,
-    /// The text, or parts of text, which are joined by line breaks. May be missing beside
+    /// The text, or parts, whose texts are joined by line breaks. May be missing beside
     /// `tool_calls`.
     pub content: Content,
+    /// All that it says, in order, where that is more than text: `content` is its text then. As it
+    /// is received; what is sent may be a list as `content`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parts: Option<Vec<Part>>,
     /// Which of several speakers of that role; not every provider is told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -507,6 +511,7 @@ impl ChatMessage {
         Self {
             role,
             content: content.into(),
+            parts: None,
             name: None,
             message_id: None,
             tool_calls: None,
@@ -587,6 +592,10 @@ pub struct ChatRequest {
     /// provider is told, and the whole answer is judged by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub response_format: Option<ResponseFormat>,
+    /// How much the model shall think before it answers; its own default if missing. A level that
+    /// it does not have becomes the next lower one, else its lowest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning_effort: Option<ReasoningEffort>,
 }
 
 impl ChatRequest {
@@ -613,6 +622,7 @@ impl ChatRequest {
             parallel_tool_calls: None,
             on_tool_call: None,
             response_format: None,
+            reasoning_effort: None,
         }
     }
 }
@@ -743,6 +753,10 @@ pub struct ChatSendParams {
     /// provider is told, and the whole answer is judged by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub response_format: Option<ResponseFormat>,
+    /// How much the model shall think before it answers; its own default if missing. A level that
+    /// it does not have becomes the next lower one, else its lowest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning_effort: Option<ReasoningEffort>,
 }
 
 impl ChatSendParams {
@@ -769,6 +783,7 @@ impl ChatSendParams {
             parallel_tool_calls: None,
             on_tool_call: None,
             response_format: None,
+            reasoning_effort: None,
         }
     }
 }
@@ -1111,10 +1126,10 @@ pub struct FilePart {
     /// The id of an uploaded file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file_id: Option<String>,
-    /// Where it is, if not in a file: `data:` or `https:`.
+    /// Where it is, if not in a file: `data:<media type>;base64,…` or `https://…`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
-    /// Its name, for people and for the model.
+    /// Its name, for people and for the model: at most 255 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filename: Option<String>,
 }
@@ -1207,6 +1222,7 @@ pub struct Heartbeat {}
 
 /// How closely the model looks at a picture.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum ImageDetail {
     /// `low`
     #[serde(rename = "low")]
@@ -1217,6 +1233,9 @@ pub enum ImageDetail {
     /// `auto`
     #[serde(rename = "auto")]
     Auto,
+    /// A value of a newer server.
+    #[serde(untagged)]
+    Unknown(String),
 }
 
 impl ImageDetail {
@@ -1226,6 +1245,7 @@ impl ImageDetail {
             Self::Low => "low",
             Self::High => "high",
             Self::Auto => "auto",
+            Self::Unknown(text) => text,
         }
     }
 }
@@ -1242,7 +1262,7 @@ pub struct ImagePart {
     /// The id of an uploaded file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file_id: Option<String>,
-    /// Where it is, if not in a file: `data:` or `https:`.
+    /// Where it is, if not in a file: `data:<media type>;base64,…` or `https://…`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
     /// How closely the model looks.
@@ -1404,10 +1424,29 @@ pub struct ModelInfo {
     /// What it can beyond text; absent where that is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capabilities: Option<Vec<Capability>>,
+    /// What `reasoning_effort` may be, the least first; empty where it takes none, absent where
+    /// that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning_efforts: Option<Vec<ReasoningEffort>>,
+    /// How much of what it can; absent where nothing is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<ModelLimits>,
 }
 
 /// The models that can be named.
 pub type ModelInfos = Vec<ModelInfo>;
+
+/// How much a request may hold for a model, where its provider says so.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ModelLimits {
+    /// The most bytes of one picture, before base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_bytes: Option<u64>,
+    /// The most pictures of one request, the session's history included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<u64>,
+}
 
 /// The models of one provider, or of all.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -1714,6 +1753,58 @@ impl ReadinessReportStatus {
 }
 
 impl fmt::Display for ReadinessReportStatus {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+/// How much a model thinks before it answers, in this order. It may grow.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum ReasoningEffort {
+    /// `none`
+    #[serde(rename = "none")]
+    None,
+    /// `minimal`
+    #[serde(rename = "minimal")]
+    Minimal,
+    /// `low`
+    #[serde(rename = "low")]
+    Low,
+    /// `medium`
+    #[serde(rename = "medium")]
+    Medium,
+    /// `high`
+    #[serde(rename = "high")]
+    High,
+    /// `xhigh`
+    #[serde(rename = "xhigh")]
+    Xhigh,
+    /// `max`
+    #[serde(rename = "max")]
+    Max,
+    /// A value of a newer server.
+    #[serde(untagged)]
+    Unknown(String),
+}
+
+impl ReasoningEffort {
+    /// The text on the wire.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::None => "none",
+            Self::Minimal => "minimal",
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+            Self::Xhigh => "xhigh",
+            Self::Max => "max",
+            Self::Unknown(text) => text,
+        }
+    }
+}
+
+impl fmt::Display for ReasoningEffort {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.as_str())
     }
@@ -2037,6 +2128,9 @@ pub struct StartedEvent {
     pub provider: String,
     /// The model that answers.
     pub model: String,
+    /// How much the model was told to think: what `reasoning_effort` became with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning_effort: Option<ReasoningEffort>,
     /// Empty: only plain messages have text.
     pub content: String,
 }
@@ -2052,6 +2146,9 @@ pub struct StoredMessage {
     pub role: MessageRole,
     /// Its text.
     pub content: String,
+    /// All that it says, in order, where that is more than text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parts: Option<Vec<Part>>,
     /// Which of several speakers of that role said it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -2349,6 +2446,9 @@ pub struct StreamStarted {
     pub provider: String,
     /// The model that answers.
     pub model: String,
+    /// How much the model was told to think: what `reasoning_effort` became with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning_effort: Option<ReasoningEffort>,
 }
 
 /// A stream's state. Live: queued, running, cancelling. Ended: completed (the provider said it was

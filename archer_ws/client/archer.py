@@ -25,6 +25,7 @@ Messages = str | Sequence[ChatMessage | Mapping[str, Any]]
 Tools = Sequence[Tool | Mapping[str, Any]]
 ToolChoice = Literal["auto", "none", "required"] | NamedTool | Mapping[str, str]
 Format = ResponseFormat | Mapping[str, Any]
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 _Result = TypeVar("_Result", bound=BaseModel)
 
 
@@ -111,6 +112,7 @@ class Archer:
         tool_choice: ToolChoice | None = None,
         parallel_tool_calls: bool | None = None,
         response_format: Format | None = None,
+        reasoning_effort: Effort | None = None,
     ) -> ChatStream:
         """Ask for an answer; it begins now, and is read with `async for`.
 
@@ -137,6 +139,8 @@ class Archer:
             parallel_tool_calls: whether it may make several calls at once.
             response_format: the form of the answer, `{"type": "json_object"}` or `json_schema` with a schema; the
                 stream's `format_valid` tells whether the answer has it.
+            reasoning_effort: how much the model thinks, from `none` to `max`; the `Started` event tells what became of
+                it with this model.
 
         Raises:
             ValueError: a stream of that id is open on this client.
@@ -161,6 +165,7 @@ class Archer:
             "tool_choice": tool_choice if isinstance(tool_choice, str | None) else _plain(tool_choice),
             "parallel_tool_calls": parallel_tool_calls,
             "response_format": None if response_format is None else _plain(response_format),
+            "reasoning_effort": reasoning_effort,
         }
         return self._open(ChatStream(self._link, stream_id, _without_none(given)))
 

@@ -158,8 +158,13 @@ export type Capability = "tools" | "vision" | "files" | "json_schema" | "reasoni
 export interface ChatMessage {
   /** Who says it; `tool` for the result of a call. */
   role: MessageRole;
-  /** The text, or parts of text, which are joined by line breaks. May be missing beside `tool_calls`. */
+  /** The text, or parts, whose texts are joined by line breaks. May be missing beside `tool_calls`. */
   content: Content;
+  /**
+   * All that it says, in order, where that is more than text: `content` is its text then. As it is received; what
+   * is sent may be a list as `content`.
+   */
+  parts?: Part[] | null;
   /** Which of several speakers of that role; not every provider is told. */
   name?: string | null;
   /** An id of your own for the message, unique in its session; the server's if missing. */
@@ -231,6 +236,11 @@ export interface ChatRequest {
    * the whole answer is judged by it.
    */
   response_format?: ResponseFormat | null;
+  /**
+   * How much the model shall think before it answers; its own default if missing. A level that it does not have
+   * becomes the next lower one, else its lowest.
+   */
+  reasoning_effort?: ReasoningEffort | null;
 }
 
 /** A whole answer; `id` is the stream id. */
@@ -330,6 +340,11 @@ export interface ChatSendParams {
    * the whole answer is judged by it.
    */
   response_format?: ResponseFormat | null;
+  /**
+   * How much the model shall think before it answers; its own default if missing. A level that it does not have
+   * becomes the next lower one, else its lowest.
+   */
+  reasoning_effort?: ReasoningEffort | null;
 }
 
 /** The request is accepted; `duplicate` if it joined a stream that was there. */
@@ -490,9 +505,9 @@ export interface FilePart {
   type: "file";
   /** The id of an uploaded file. */
   file_id?: string | null;
-  /** Where it is, if not in a file: `data:` or `https:`. */
+  /** Where it is, if not in a file: `data:<media type>;base64,…` or `https://…`. */
   url?: string | null;
-  /** Its name, for people and for the model. */
+  /** Its name, for people and for the model: at most 255 characters. */
   filename?: string | null;
 }
 
@@ -522,7 +537,7 @@ export interface ImagePart {
   type: "image";
   /** The id of an uploaded file. */
   file_id?: string | null;
-  /** Where it is, if not in a file: `data:` or `https:`. */
+  /** Where it is, if not in a file: `data:<media type>;base64,…` or `https://…`. */
   url?: string | null;
   /** How closely the model looks. */
   detail?: ImageDetail | null;
@@ -603,10 +618,22 @@ export interface ModelInfo {
   supports_streaming: boolean;
   /** What it can beyond text; absent where that is not known. */
   capabilities?: Capability[] | null;
+  /** What `reasoning_effort` may be, the least first; empty where it takes none, absent where that is not known. */
+  reasoning_efforts?: ReasoningEffort[] | null;
+  /** How much of what it can; absent where nothing is known. */
+  limits?: ModelLimits | null;
 }
 
 /** The models that can be named. */
 export type ModelInfos = ModelInfo[];
+
+/** How much a request may hold for a model, where its provider says so. */
+export interface ModelLimits {
+  /** The most bytes of one picture, before base64. */
+  image_bytes?: number | null;
+  /** The most pictures of one request, the session's history included. */
+  images?: number | null;
+}
 
 /** The models of one provider, or of all. */
 export interface ModelListParams {
@@ -734,6 +761,9 @@ export interface ReadinessReport {
 
 /** Whether chats can be served. */
 export type ReadinessReportStatus = "ready" | "not_ready" | "draining" | (string & {});
+
+/** How much a model thinks before it answers, in this order. It may grow. */
+export type ReasoningEffort = "none" | "minimal" | "low" | "medium" | "high" | "xhigh" | "max";
 
 /** The model declined to answer; what it gave of reasons. */
 export interface Refusal {
@@ -898,6 +928,8 @@ export interface StartedEvent {
   provider: string;
   /** The model that answers. */
   model: string;
+  /** How much the model was told to think: what `reasoning_effort` became with it. */
+  reasoning_effort?: ReasoningEffort | (string & {}) | null;
   /** Empty: only plain messages have text. */
   content: string;
   /** Null: only the end has one. */
@@ -912,6 +944,8 @@ export interface StoredMessage {
   role: MessageRole | (string & {});
   /** Its text. */
   content: string;
+  /** All that it says, in order, where that is more than text. */
+  parts?: Part[] | null;
   /** Which of several speakers of that role said it. */
   name?: string | null;
   /** The calls that the model made in it. */
@@ -1111,6 +1145,8 @@ export interface StreamStarted {
   provider: string;
   /** The model that answers. */
   model: string;
+  /** How much the model was told to think: what `reasoning_effort` became with it. */
+  reasoning_effort?: ReasoningEffort | (string & {}) | null;
 }
 
 /**

@@ -139,6 +139,13 @@ STALLED_READER_S = 5.0
 #: (4 MiB) has come through at 70 KB/s by then.
 SLOW_READER_S = 60.0
 
+# What providers must see again of answers with calls.
+
+#: For callers without a session, together, in bytes: thinking of 10 KB each, of 3,000 answers.
+NATIVE_CACHE_BYTES = 32 * 1024 * 1024
+#: How long one is kept behind its last use: a person may have to agree before a tool runs. In seconds.
+NATIVE_CACHE_S = 3600.0
+
 # A store that is slow, hangs or fails.
 
 #: How long one operation of the store of conversations may take; a local one takes milliseconds, one behind a network
@@ -188,6 +195,8 @@ class Limits:
     ping_timeout_s: float = PING_TIMEOUT_S
     flush_s: float = FLUSH_S
     provider_document_bytes: int = PROVIDER_DOCUMENT_BYTES
+    native_cache_bytes: int = NATIVE_CACHE_BYTES
+    native_cache_s: float = NATIVE_CACHE_S
     store_limit_s: float = STORE_LIMIT_S
     admit_limit_s: float = ADMIT_LIMIT_S
     settle_limit_s: float = SETTLE_LIMIT_S

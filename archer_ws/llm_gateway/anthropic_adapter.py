@@ -17,6 +17,8 @@ from archer_ws.llm_gateway.anthropic.request import request_body
 from archer_ws.llm_gateway.base import Timeouts
 from archer_ws.llm_gateway.catalog import Catalog
 from archer_ws.llm_gateway.decoding.model_lists import entries_in
+from archer_ws.llm_gateway.native_replay import is_kept
+from archer_ws.llm_gateway.parts import check_parts
 from archer_ws.llm_gateway.sdk_adapter import SdkAdapter
 from archer_ws.llm_gateway.transport.carrier import CarrierName
 from archer_ws.llm_gateway.transport.provider_url import ProviderUrl
@@ -41,6 +43,7 @@ class AnthropicAdapter(SdkAdapter):
     provider_name = "anthropic"
     _id_prefix = "msg"
     _demands_bound = True
+    _reads_documents = True
 
     def __init__(
         self,
@@ -87,6 +90,7 @@ class AnthropicAdapter(SdkAdapter):
         max_tokens: int | None,
         options: ChatOptions,
     ) -> dict[str, Any]:
+        check_parts(messages, self._taken(model), options.media)
         facts = self._catalog.facts(self.provider_name, model)
         body = request_body(
             messages,
@@ -99,8 +103,8 @@ class AnthropicAdapter(SdkAdapter):
         )
         return {**body, "stream": True}
 
-    def _decoder(self, options: ChatOptions) -> MessageStreamDecoder:
-        return MessageStreamDecoder(self._document_bytes)
+    def _decoder(self, options: ChatOptions, body: Mapping[str, Any]) -> MessageStreamDecoder:
+        return MessageStreamDecoder(self._document_bytes, keeps_native=is_kept(options))
 
     def _failure(
         self,

@@ -6,7 +6,7 @@ from archer_ws.sessions.models import Session, SessionCreate, SessionDetail, Ses
 from archer_ws.sessions.storage.bounded import bounded
 from archer_ws.sessions.storage.store import SessionStore
 
-#: What a message, and each of its calls, takes in a page beside its text, about, in bytes.
+#: What a message, and each of its calls and parts, takes in a page beside its text, about, in bytes.
 _MESSAGE_BYTES = 256
 
 
@@ -87,5 +87,8 @@ def _newest_of(messages: list[StoredMessage], limit: int) -> list[StoredMessage]
 
 
 def _size(message: StoredMessage) -> int:
-    texts = [message.content, *(call.arguments for call in message.tool_calls or ())]
-    return sum(_MESSAGE_BYTES + len(text.encode()) for text in texts)
+    texts = [message.content, message.reasoning or "", *(call.arguments for call in message.tool_calls or ())]
+    size = sum(_MESSAGE_BYTES + len(text.encode()) for text in texts)
+    if message.parts:
+        size += sum(_MESSAGE_BYTES + len(part.model_dump_json().encode()) for part in message.parts)
+    return size

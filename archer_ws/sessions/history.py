@@ -4,11 +4,14 @@ A turn begins with a user message, and a cut falls between two of them: never be
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from archer_ws.core.limits import HISTORY_TOKENS_MAX
+from archer_ws.llm_gateway.media_tokens import media_tokens
+from archer_ws.llm_gateway.native_replay import loop_length
+from archer_ws.llm_gateway.native_turns import NativeTurn
 from archer_ws.llm_gateway.tools import Tool
 from archer_ws.llm_gateway.types import ChatMessage, ChatRequest, MessageRole
 
@@ -36,6 +39,10 @@ class Remembered(Protocol):
     def is_refused(self) -> bool:
         """Whether it is an answer that the model declined to give."""
 
+    @property
+    def native(self) -> NativeTurn | None:
+        """What its provider must see again of it."""
+
 
 R = TypeVar("R", bound=Remembered)
 
@@ -49,14 +56,17 @@ class History:
     tokens: int
     #: How many messages were left out.
     dropped: int
+    #: What is kept of the current tool loop's answers, by the id of each call that they made.
+    native_turns: Mapping[str, NativeTurn] = field(default_factory=dict)
 
 
 NO_HISTORY = History([], 0, 0)
 
 
 def message_tokens(message: ChatMessage) -> int:
-    """About how many tokens a message takes: UTF-8 bytes / 4, and a little for it and for each of its calls."""
-    tokens = _tokens_of(len(message.content.encode()))
+    """About how many tokens a message takes: UTF-8 bytes / 4, and a little for it and for each of its calls; its
+    pictures and documents by what they are."""
+    tokens = _tokens_of(len(message.content.encode())) + media_tokens(message)
     if message.tool_calls:
         tokens += sum(_tokens_of(len(call.name) + len(call.arguments.encode())) for call in message.tool_calls)
     return tokens
@@ -111,6 +121,22 @@ def _begin_of_turn(history: Sequence[Remembered], place: int) -> int:
     while place > 0 and history[place - 1].stream_id == asked and history[place - 1].chat.role is not MessageRole.TOOL:
         place -= 1
     return place
+
+
+def native_turns(messages: Sequence[Remembered]) -> dict[str, NativeTurn]:
+    """What is kept of the answers of the tool loop that the last message belongs to, by the id of each call.
+
+    Args:
+        messages: the session's, those of the running turn included. They are looked through from their end.
+    """
+    found: dict[str, NativeTurn] = {}
+    length = loop_length(message.chat for message in reversed(messages))
+    for message in reversed(messages[len(messages) - length :]):
+        if message.native is not None:
+            for call_id in message.native.kept.call_ids:
+                # Where an id comes twice, results belong to the last call.
+                found.setdefault(call_id, message.native)
+    return found
 
 
 def fit_history(

@@ -25,6 +25,7 @@ from archer_ws.core.limits import PAGE_ITEMS_MAX, Limits
 from archer_ws.llm_gateway.types import CancelReason, ChatRequest, Route
 from archer_ws.sessions.format_judge import FormatJudge
 from archer_ws.sessions.models import CancelResult, StreamPage
+from archer_ws.sessions.native_cache import NativeTurnCache
 from archer_ws.sessions.occupancy import Occupancy
 from archer_ws.sessions.orphans import Orphans
 from archer_ws.sessions.settling import Settling
@@ -89,6 +90,7 @@ class SessionManager:
         self._store = bounded(store, bounds.store_limit_s)
         self._settling = Settling(bounds)
         self._windows = Windows(gateway)
+        self._native = NativeTurnCache(bytes_max=bounds.native_cache_bytes, ttl_s=bounds.native_cache_s)
         self._judge = judge
         self._quota = quota
         self._gates = gates
@@ -181,6 +183,7 @@ class SessionManager:
             request_id=request_id,
             fingerprint=fingerprint,
             on_disconnect=request.on_disconnect or on_disconnect,
+            reasoning_effort=route.reasoning_effort,
         )
         return self._begin(identity, request, route, predecessors, slot)
 
@@ -318,6 +321,7 @@ class SessionManager:
                 store=self._store,
                 settling=self._settling,
                 windows=self._windows,
+                native=self._native,
                 judge=self._judge,
             )
         )

@@ -1,7 +1,8 @@
 """What a stream does for one chat request: its place in the session, its provider's slot, its messages, its answer."""
 
 import json
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import replace
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
@@ -10,10 +11,13 @@ from archer_ws.agents.orchestrator import Orchestrator
 from archer_ws.core.exceptions import ContentTooLarge, InvalidParams
 from archer_ws.core.limits import HISTORY_TOKENS_MAX
 from archer_ws.llm_gateway.asking import conversation, options_of
+from archer_ws.llm_gateway.content import MediaPart
+from archer_ws.llm_gateway.native_turns import NativeTurn
 from archer_ws.llm_gateway.tool_history import check_arguments
 from archer_ws.llm_gateway.types import ChatMessage, ChatRequest, MessageRole, Route, StreamChunk
 from archer_ws.sessions.format_judge import FormatJudge, Judgement
 from archer_ws.sessions.history import NO_HISTORY, History, estimate_tokens, request_tokens
+from archer_ws.sessions.native_cache import NativeTurnCache
 from archer_ws.sessions.results import check_place
 from archer_ws.sessions.settling import Settling
 from archer_ws.sessions.storage.store import SessionStore
@@ -63,6 +67,11 @@ def fingerprint_of(request: ChatRequest) -> bytes:
     no request that does not have it (protocol section 21).
     """
     asked = request.model_dump(exclude=_NOT_ASKED, exclude_unset=True, exclude_none=True)
+    for place, message in enumerate(request.messages):
+        for number, part in enumerate(message.parts or ()):
+            if isinstance(part, MediaPart) and part.url is not None:
+                # In place of megabytes.
+                asked["messages"][place]["parts"][number]["url"] = part.fingerprint
     return blake2b(_SORTED.encode(asked).encode(), digest_size=16).digest()
 
 
@@ -78,6 +87,7 @@ class Turn:
         slot: the right to call the provider; released by the manager.
         settling: stores the answer, also where that takes longer than the stream.
         windows: how much the model's context holds.
+        native: keeps what providers must see again, where no session does.
         judge: tells whether the answer has the form that was asked for.
     """
 
@@ -94,6 +104,7 @@ class Turn:
         store: SessionStore,
         settling: Settling,
         windows: Windows,
+        native: NativeTurnCache,
         judge: FormatJudge,
     ) -> None:
         self._request = request
@@ -106,7 +117,10 @@ class Turn:
         self._store = store
         self._settling = settling
         self._windows = windows
+        self._native_cache = native
         self._judge = judge
+        if request.extras.top_logprobs is not None:
+            stream.keep_logprobs()
         #: The stored messages of a turn that is asked again; a request with messages has none.
         self._again: list[ChatMessage] = []
         self._first_stored: str | None = None
@@ -115,6 +129,8 @@ class Turn:
         self._history: History | None = None
         self._budget: int | None = None
         self._own_tokens = request_tokens(request)
+        #: What the provider must see again of the answer.
+        self._native: NativeTurn | None = None
         self._is_second_try = False
 
     @property
@@ -207,7 +223,16 @@ class Turn:
     def _run(self) -> AsyncGenerator[StreamChunk, None]:
         history = self._history or NO_HISTORY
         self._stream.history_dropped = history.dropped or None
-        options = options_of(self._request, self._route, principal=self._principal, on_progress=self._stream.progress)
+        logprobs = self._stream.logprobs
+        options = options_of(
+            self._request,
+            self._route,
+            principal=self._principal,
+            native_turns=self._kept_turns(),
+            on_progress=self._stream.progress,
+            on_native_turn=self._keep_native,
+            on_logprobs=logprobs and logprobs.add,
+        )
         before = [*history.messages, *self._again] if self._again else history.messages
         messages = conversation(self._request, before)
         return self._orchestrator.run(AgentTurn(self._request, self._route, messages, options))
@@ -222,11 +247,25 @@ class Turn:
         session_id, after = self._request.session_id, self._last_stored
         if session_id is None or after is None or answer.is_empty:
             return True
+        kept = replace(answer, native=self._native if answer.calls else None)
         return await self._settling.keep(
             lambda: self._store.append_answer(
-                self._principal, session_id, answer, after=after, stream_id=self._stream.stream_id
+                self._principal, session_id, kept, after=after, stream_id=self._stream.stream_id
             )
         )
+
+    def _kept_turns(self) -> Mapping[str, NativeTurn]:
+        """What is kept of the answers that the turn goes on with."""
+        if self._request.session_id is not None:
+            return self._history.native_turns if self._history is not None else {}
+        route = self._route
+        return self._native_cache.of_loop(self._principal, route.provider, route.model, self._request.messages)
+
+    def _keep_native(self, turn: NativeTurn) -> None:
+        if self._request.session_id is None:
+            self._native_cache.put(self._principal, turn)
+        else:
+            self._native = turn
 
     async def _fit_history(self) -> None:
         """See that what goes before the turn is what the model's context holds."""

@@ -114,9 +114,9 @@ _ERRORS: tuple[ArcherError, ...] = (
     ModelNotFound("ollama has no model 'llama9'", hint="Run: ollama pull llama9", provider="ollama"),
     ContextTooLong("the messages do not fit the model's context", hint="Send fewer messages.", provider="openai"),
     Unsupported(
-        "messages.0.content.1: images are not supported",
+        "messages.0.content.1: llama3.2 takes no pictures",
         hint="Send text alone.",
-        errors=[FieldError(path="messages.0.content.1", message="images are not supported")],
+        errors=[FieldError(path="messages.0.content.1", message="llama3.2 takes no pictures")],
     ),
     UpstreamTruncated("openai's answer stopped without an end", hint="Send the request again.", provider="openai"),
     OutputTooLong("the answer passed the most a stream may hold", hint="Ask for less with max_tokens."),

@@ -15,7 +15,7 @@ from archer_ws.core.exceptions import ArcherError, Overloaded, Unsupported
 from archer_ws.core.ids import new_id
 from archer_ws.core.limits import PAGE_BYTES_MAX, PAGE_ITEMS_MAX
 from archer_ws.llm_gateway.types import ChatMessage
-from archer_ws.sessions.history import History
+from archer_ws.sessions.history import NO_HISTORY, History
 from archer_ws.sessions.models import (
     ExportedSession,
     FoundMessage,
@@ -135,7 +135,8 @@ class MemoryStore:
     ) -> History:
         """What goes before the turn that begins with message `before`."""
         conversation = self._use(principal, session_id)
-        return conversation.history_before(conversation.position_of(before) or 0, turn_tokens, budget_tokens)
+        end = conversation.position_of(before)
+        return NO_HISTORY if end is None else conversation.history_before(end, turn_tokens, budget_tokens)
 
     async def page(
         self,
@@ -289,11 +290,13 @@ class MemoryStore:
         check_open(messages, conversation.messages if replace_from is None else conversation.messages[:kept])
         now = utc_now()
         turn = [Entry.of(message, stream_id, "completed", now) for message in messages]
-        change = _size(turn) - _size(conversation.messages[kept:])
+        past = conversation.past_native(kept, turn)
+        change = _size(turn) - _size(conversation.messages[kept:]) - sum(entry.native_size for entry in past)
         self._check_room(principal, change)
         self._number(turn)
         conversation.replace_end(kept, turn)
         conversation.changed(now)
+        conversation.forget_native(past)
         self._sizes.take(principal, change)
         again = 0 if messages else sum(entry.tokens for entry in conversation.messages[begin:])
         return StoredTurn(
@@ -392,6 +395,7 @@ class MemoryStore:
         self._number(messages)
         conversation.replace_end(0, messages)
         conversation.refused = sum(1 for entry in messages if entry.is_refused)
+        conversation.native = [entry for entry in messages if entry.native is not None]
         self._sizes.take(principal, _size(messages))
 
     def _number(self, entries: Sequence[Entry]) -> None:

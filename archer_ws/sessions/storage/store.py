@@ -88,7 +88,8 @@ class SessionStore(Protocol):
         """What goes before the turn that begins with message `before` (see history.fit_history).
 
         A turn that begins with results goes on with the last one, which stays whole. The work is bounded by what is
-        kept. A turn that is gone has no history.
+        kept. A turn that is gone has no history. With it come the native turns of the tool loop that the session's last
+        message belongs to (see history.native_turns); those of earlier loops may be forgotten.
         """
 
     async def page(

@@ -2,14 +2,16 @@
 
 import dataclasses
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from archer_ws.core.clock import utc_now
 from archer_ws.core.ids import new_id
 from archer_ws.core.limits import HISTORY_TOKENS_MAX
+from archer_ws.llm_gateway.native_replay import loop_length
+from archer_ws.llm_gateway.native_turns import NativeTurn
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole
-from archer_ws.sessions.history import History, fit_history, without_refused
+from archer_ws.sessions.history import History, fit_history, native_turns, without_refused
 from archer_ws.sessions.models import StoredMessage
 from archer_ws.sessions.results import check_open
 from archer_ws.sessions.storage.cursors import microseconds
@@ -32,9 +34,9 @@ _READ_FIRST, _READ_AT_ONCE = 32, 256
 _VISIBLE = "session_pk = ? AND hidden = 0"
 _INSERT = (
     "INSERT INTO message (session_pk, position, message_id, parent_id, role, stream_id, ordinal, after_id, status, "
-    "refused, tokens, bytes, created_at, content, said, told, reasoning) VALUES (:session_pk, :position, :message_id, "
-    ":parent_id, :role, :stream_id, :ordinal, :after_id, :status, :refused, :tokens, :bytes, :created_at, :content, "
-    ":said, :told, :reasoning)"
+    "refused, tokens, bytes, created_at, content, said, told, reasoning, native) VALUES (:session_pk, :position, "
+    ":message_id, :parent_id, :role, :stream_id, :ordinal, :after_id, :status, :refused, :tokens, :bytes, "
+    ":created_at, :content, :said, :told, :reasoning, :native)"
 )
 
 
@@ -101,7 +103,48 @@ def history(
     tail = _tail(connection, session, position, room, whole_turn=goes_on)
     told = without_refused(tail) if session.refused_count else tail
     fitting = fit_history(told, system, turn_tokens, budget_tokens, goes_on=goes_on)
-    return dataclasses.replace(fitting, dropped=_count(connection, session, position) - len(fitting.messages))
+    return dataclasses.replace(
+        fitting,
+        dropped=_count(connection, session, position) - len(fitting.messages),
+        native_turns=native_turns(_loop(connection, session)),
+    )
+
+
+def _loop(connection: sqlite3.Connection, session: SessionRow) -> list[Remembered]:
+    """The end of the session with the tool loop that its last message belongs to; nothing where no native turn is."""
+    if not connection.execute(
+        "SELECT 1 FROM message WHERE session_pk = ? AND native IS NOT NULL LIMIT 1", (session.pk,)
+    ).fetchone():
+        return []
+    found: list[Remembered] = []
+    rows = connection.execute(
+        f"SELECT {REMEMBERED_COLUMNS} FROM message WHERE {_VISIBLE} ORDER BY position DESC", (session.pk,)
+    )
+
+    def newest_first() -> Iterator[ChatMessage]:
+        for row in rows:
+            found.append(Remembered.of(row))
+            yield found[-1].chat
+
+    # As far as it looks.
+    loop_length(newest_first())
+    found.reverse()
+    return found
+
+
+def _forget_native(at: Transaction, session: SessionRow) -> int:
+    """Keep no native turn that no provider sees again; what those took."""
+    kept = {native.packed() for native in native_turns(_loop(at.connection, session)).values()}
+    rows = at.connection.execute(
+        "SELECT pk, native FROM message WHERE session_pk = ? AND native IS NOT NULL", (session.pk,)
+    ).fetchall()
+    given_back = 0
+    for pk, packed in rows:
+        if packed not in kept:
+            size = NativeTurn.unpacked(packed).size
+            at.connection.execute("UPDATE message SET native = NULL, bytes = bytes - ? WHERE pk = ?", (size, pk))
+            given_back += size
+    return given_back
 
 
 def _tail(
@@ -132,7 +175,7 @@ def _count(connection: sqlite3.Connection, session: SessionRow, position: int) -
         ).fetchone()
         return int(count)
     rows = connection.execute(
-        f"SELECT role, stream_id, refused, tokens, '', NULL FROM message WHERE {_VISIBLE} AND position < ? "
+        f"SELECT role, stream_id, refused, tokens, '', NULL, NULL FROM message WHERE {_VISIBLE} AND position < ? "
         "ORDER BY position",
         (session.pk, position),
     )
@@ -167,7 +210,7 @@ def begin_turn(
         change = change.without(hide(at, session, kept))
     position, parent = _last(at.connection, session)
     append(at, session, new, position + 1, parent)
-    _changed(at, session, now, change)
+    _changed(at, session, now, change.without(Counts(size=_forget_native(at, session))))
     begin = position + 1 if begin is None else begin
     rows = at.connection.execute(
         f"SELECT {MESSAGE_COLUMNS} FROM message WHERE {_VISIBLE} AND position >= ? ORDER BY position",

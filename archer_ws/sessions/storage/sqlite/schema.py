@@ -73,6 +73,7 @@ CREATE TABLE message (
 );
 CREATE INDEX message_in_order ON message (session_pk, hidden, position);
 CREATE INDEX message_system ON message (session_pk, position) WHERE hidden = 0 AND role = 'system';
+CREATE INDEX message_native ON message (session_pk) WHERE native IS NOT NULL;
 CREATE UNIQUE INDEX message_by_id ON message (session_pk, message_id) WHERE hidden = 0;
 CREATE UNIQUE INDEX message_answer ON message (session_pk, stream_id, ordinal, after_id) WHERE ordinal IS NOT NULL;
 
