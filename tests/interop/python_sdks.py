@@ -22,7 +22,7 @@ MODELS = {
 }
 _HERE = Path(__file__).parent
 #: Their imports take seconds on a busy machine.
-LIMIT_S = 120.0
+LIMIT_S = 200.0
 #: Else LiteLLM asks the network for what models cost as it is imported.
 _ENVIRONMENT = {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
 

@@ -202,3 +202,35 @@ def test_odd_values_of_these_fields_break_no_answer(field: str, value: object) -
     if decoder.fault is None:
         assert decoder.finish_reason == "tool_calls"
         assert decoder.native is None or json.loads(decoder.native.blocks)
+
+
+@pytest.mark.parametrize("size", [1, 50, 173, 400, 100_000])
+def test_what_is_kept_is_the_same_wherever_its_bytes_are_cut(size: int) -> None:
+    text, pieces = 'It is "warm" \N{SUN WITH FACE} in Tromsø.\n' * 4, range(0, 120, 3)
+    thought = [claude.thinking(text[start : start + 3], 0) for start in pieces]
+    spoken = [claude.delta(text[start : start + 3], 1) for start in pieces]
+    call = [*call_events(2, TIME, size=1), claude.finish("tool_use"), claude.STOP]
+    body = b"".join([claude.start(), THOUGHT[0], *thought, *THOUGHT[2:], claude.block_start(1), *spoken, *call])
+    decoder = MessageStreamDecoder(keeps_native=True)
+    for start in range(0, len(body), size):
+        decoder.feed(body[start : start + size])
+    assert decoder.native is not None
+    assert json.loads(decoder.native.blocks) == [
+        {"type": "thinking", "thinking": text[:120], "signature": "abc=="},
+        {"type": "text", "text": text[:120]},
+        {"type": "tool_use", "id": "toolu_2", "name": "get_time", "input": {"city": "Oslo"}},
+    ]
+
+    called = [{"tool_calls": [call_delta(0, piece)]} for piece in TIME.arguments]
+    chunks = [*({"reasoning": text[start : start + 3]} for start in pieces), *_called(), *called]
+    body = b"".join([*map(gpt.chunk, chunks), *gpt.ending("tool_calls")])
+    chat = ChatStreamDecoder(keeps_native=True)
+    for start in range(0, len(body), size):
+        chat.feed(body[start : start + size])
+    assert chat.native is not None
+    assert json.loads(chat.native.blocks)[0]["message"] == {"reasoning": text[:120]}
+    assert list(chat.native.call_hashes.values()) == [call_hash(TIME.name, TIME.arguments)]
+
+
+def _called() -> list[dict[str, Any]]:
+    return [{"tool_calls": [call_delta(0, "", call_id="call_1", name=TIME.name)]}]

@@ -20,6 +20,7 @@ from archer_ws.llm_gateway.catalog import load_catalog
 from archer_ws.llm_gateway.llama_adapter import LlamaAdapter
 from archer_ws.llm_gateway.local.process import Endpoint
 from archer_ws.llm_gateway.media import Media
+from archer_ws.llm_gateway.native_replay import PrefixHash
 from archer_ws.llm_gateway.transport.json_body import encoded, in_one
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, ChatRequest
 from tests.fakes import anthropic_api, ollama_api, openai_api
@@ -424,3 +425,16 @@ async def test_text_files_are_bounded_together_and_so_is_all_that_a_request_show
             with pytest.raises(RequestError, match="together") as caught:
                 hosted._body(more.messages, "gpt-4o-mini", None, None, options)
             assert caught.value.errors[0].path == f"messages.0.content.{fits}"
+
+
+def test_another_picture_before_an_answer_is_another_beginning() -> None:
+    """What a provider must see again holds behind the same messages alone."""
+
+    def digest(*parts: dict[str, Any]) -> bytes:
+        messages = [ChatMessage.model_validate(user(text("?"), *parts))]
+        prefix = PrefixHash(messages, ChatOptions())
+        prefix.add(messages[0])
+        return prefix.digest()
+
+    assert digest(image()) == digest(image())
+    assert len({digest(), digest(image()), digest(image(WEB_URL)), digest(image(), image()), digest(file())}) == 5

@@ -11,9 +11,10 @@ import structlog
 
 from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES, PROVIDER_PARTS
 from archer_ws.llm_gateway.anthropic.native import KeptContent
-from archer_ws.llm_gateway.anthropic.plain_event import PLAIN_EVENT
+from archer_ws.llm_gateway.anthropic.plain_event import PLAIN_EVENT, piece_in
 from archer_ws.llm_gateway.anthropic.tool_use import CalledTools
 from archer_ws.llm_gateway.anthropic.usage import usage_of
+from archer_ws.llm_gateway.decoding.alike import AlikeEvents
 from archer_ws.llm_gateway.decoding.answer_parts import Parts
 from archer_ws.llm_gateway.decoding.answers import BrokenOff, ErrorSaid, Unreadable
 from archer_ws.llm_gateway.decoding.error_bodies import is_error
@@ -27,7 +28,7 @@ from archer_ws.llm_gateway.decoding.framing import (
     is_sign_of_life,
     is_web_page,
 )
-from archer_ws.llm_gateway.decoding.gathered import Gathered
+from archer_ws.llm_gateway.decoding.gathered import Gathered, Kind, chunk_of
 from archer_ws.llm_gateway.decoding.refusals import refusal_of
 from archer_ws.llm_gateway.native_turns import NativeBlocks
 from archer_ws.llm_gateway.types import FinishReason, StreamChunk
@@ -69,6 +70,7 @@ class MessageStreamDecoder:
         self._is_whole_answer = False
         self._unknown: set[str] = set()
         self._events = EventDecoder(max_bytes)
+        self._alike = AlikeEvents(self._events, piece_in)
         self._usage: dict[str, Any] = {}
         self._calls = CalledTools()
         self._kept = KeptContent() if keeps_native else None
@@ -95,16 +97,28 @@ class MessageStreamDecoder:
         if self.done or self.fault:
             return []
         gathered = Gathered()
+        if self._alike.subject is not None and (taken := self._take_alike(data)) is not None:
+            kind, text, data = taken
+            if not data:
+                # What nearly all reads are.
+                return [chunk_of(kind, text)]
+            gathered.alive = True
+            gathered.go_on(kind, text)
         try:
             if not self._fed and is_web_page(data):
                 raise Unreadable("a web page (text/html) in place of an answer")
+            last: ServerEvent | None = None
             for event in self._events.feed(data):
                 gathered.alive = self._heard = True
+                last = event
                 if not self._add_piece(event, gathered):
+                    last = None
                     self._take(event, gathered)
                     if self._is_over():
                         self._conclude(gathered)
                         break
+            if last is not None:
+                self._alike.learn(*last)
         except LineTooLong as error:
             self.fault = Unreadable(str(error))
         except (ErrorSaid, BrokenOff, Unreadable) as fault:
@@ -134,6 +148,19 @@ class MessageStreamDecoder:
 
     def _is_over(self) -> bool:
         return self.done
+
+    def _take_alike(self, data: bytes) -> tuple[Kind, str, bytes] | None:
+        """Take the events that a read begins with, where they are like the last: what they have a run of, its text, and
+        the data behind them."""
+        assert self._alike.subject is not None
+        index, piece = self._alike.subject
+        kind = False if piece == "text_delta" else self._calls.told.get(index)
+        if kind is None or (taken := self._alike.take(data)) is None:
+            return None
+        text, rest = taken
+        if self._kept is not None:
+            self._kept.go_on(index, piece, text)
+        return kind, text, rest
 
     def _add_piece(self, event: ServerEvent, gathered: Gathered) -> bool:
         """Take what nearly all events are, a piece of text or arguments; false, and nothing taken, where it is anything

@@ -12,6 +12,7 @@ import msgspec
 import structlog
 
 from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
+from archer_ws.llm_gateway.decoding.alike import AlikeEvents
 from archer_ws.llm_gateway.decoding.answers import BrokenOff, ErrorSaid, Unreadable
 from archer_ws.llm_gateway.decoding.error_bodies import is_error
 from archer_ws.llm_gateway.decoding.finish_reasons import finish_reason_of, reason_with_calls
@@ -23,7 +24,7 @@ from archer_ws.llm_gateway.decoding.framing import (
     is_sign_of_life,
     is_web_page,
 )
-from archer_ws.llm_gateway.decoding.gathered import Gathered
+from archer_ws.llm_gateway.decoding.gathered import Gathered, Kind, chunk_of
 from archer_ws.llm_gateway.decoding.refusals import RefusalText, reason_of_refusal
 from archer_ws.llm_gateway.decoding.token_counts import usage_of
 from archer_ws.llm_gateway.decoding.tool_calls import ToolCallAssembler
@@ -31,7 +32,7 @@ from archer_ws.llm_gateway.native_turns import NativeBlocks
 from archer_ws.llm_gateway.openai.documents import Choice, choices_of, counts_within, reason_within
 from archer_ws.llm_gateway.openai.native import KeptFields
 from archer_ws.llm_gateway.openai.one_answer import OneAnswer
-from archer_ws.llm_gateway.openai.plain_chunk import PLAIN_CHUNK, CallPiece
+from archer_ws.llm_gateway.openai.plain_chunk import PLAIN_CHUNK, CallPiece, piece_in
 from archer_ws.llm_gateway.types import FinishReason, StreamChunk
 
 log = structlog.get_logger(__name__)
@@ -88,6 +89,7 @@ class ChatStreamDecoder:
         self._mute: list[bytes] = []
         self._one = OneAnswer(max_bytes)
         self._events = EventDecoder(max_bytes)
+        self._alike = AlikeEvents(self._events, piece_in)
 
     @property
     def is_whole(self) -> bool:
@@ -125,18 +127,20 @@ class ChatStreamDecoder:
             return []
         gathered = Gathered()
         gathered.alive = bool(data)
+        if self._alike.subject is not None and (taken := self._take_alike(data)) is not None:
+            kind, text, data = taken
+            if not data:
+                # What nearly all reads are.
+                chunks = [chunk_of(kind, text)]
+                if self._kept is not None:
+                    self._keep_arguments(self._kept, chunks)
+                return chunks
+            gathered.go_on(kind, text)
         try:
             if not self._size and is_web_page(data):
                 raise Unreadable("a web page (text/html) in place of an answer")
             self._size += len(data)
-            for event, body in self._events.feed(data):
-                self._heard = True
-                # An empty one is somebody's keep-alive. (As in `_read`, a call less for each token.)
-                if body and (event or not self._read_plain(body, gathered)):
-                    if body.startswith(b"[DONE]"):
-                        self._end(gathered)
-                        break
-                    self._read_odd(body, event, gathered)
+            self._feed_events(data, gathered)
         except LineTooLong as error:
             self.fault = Unreadable(str(error))
         except (Unreadable, ErrorSaid, BrokenOff) as fault:
@@ -145,6 +149,22 @@ class ChatStreamDecoder:
         if self._kept is not None:
             self._keep_arguments(self._kept, chunks)
         return chunks
+
+    def _feed_events(self, data: bytes, gathered: Gathered) -> None:
+        plain = b""
+        for event, body in self._events.feed(data):
+            self._heard = True
+            # (As in `_read`, a call less for each token.)
+            if body and not event and self._read_plain(body, gathered):
+                plain = body
+            elif body:  # An empty one is somebody's keep-alive.
+                plain = b""
+                if body.startswith(b"[DONE]"):
+                    self._end(gathered)
+                    break
+                self._read_odd(body, event, gathered)
+        if plain and self.finish_reason is None:
+            self._alike.learn("", plain)
 
     def finish(self) -> list[StreamChunk]:
         """To be called at the end of the body: what stood there without an end of its own, if it is whole."""
@@ -173,6 +193,20 @@ class ChatStreamDecoder:
         for chunk in chunks:
             if chunk.arguments is not None and chunk.call_id is not None:
                 kept.tell(chunk.call_id, chunk.arguments)
+
+    def _take_alike(self, data: bytes) -> tuple[Kind, str, bytes] | None:
+        """Take the events that a read begins with, where they are like the last: what they have a run of, its text, and
+        the data behind them."""
+        subject = self._alike.subject
+        kind = self._calls.going_on(subject) if isinstance(subject, int) else subject == "reasoning"
+        if kind is True and self._kept is not None:
+            # It is kept under the name that the server has for it.
+            return None
+        if kind is None or not self._is_plain or (taken := self._alike.take(data)) is None:
+            return None
+        self._last = self._alike.body
+        text, rest = taken
+        return kind, text, rest
 
     def _read(self, data: bytes, event: str, gathered: Gathered) -> None:
         if event or not self._read_plain(data, gathered):

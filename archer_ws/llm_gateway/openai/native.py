@@ -122,6 +122,9 @@ class KeptFields:
         self._size += len(arguments)
         self._bound()
 
+    def _arguments_of(self, call_id: str) -> str:
+        return whole_text("".join(self._arguments.get(call_id, ()))) or "{}"
+
     def blocks(self, calls: Sequence[AssembledCall]) -> NativeBlocks | None:
         """What is kept of an answer that ended well, with these calls."""
         if self._size > NATIVE_BYTES_MAX:
@@ -133,9 +136,7 @@ class KeptFields:
             message[EXTRA] = self._extra
         of_calls = {call_id: {EXTRA: extra} for call_id, extra in self._of_calls.items()}
         told = [
-            NativeCall(
-                call.call_id, call.foreign_id or "", call.name, "".join(self._arguments.get(call.call_id, ())) or "{}"
-            )
+            NativeCall(call.call_id, call.foreign_id or "", call.name, self._arguments_of(call.call_id))
             for call in calls
         ]
         try:
