@@ -25,6 +25,7 @@ from archer_ws.client.errors import (
 )
 from archer_ws.client.events import ArgumentsDelta, Delta, Ended, Progress, Started, StreamEvent, ToolCall, UnknownEvent
 from archer_ws.client.stream import ChatStream
+from archer_ws.client.uploads import Source, UploadedFile, UploadProgress
 
 __all__ = [
     "Archer",
@@ -40,6 +41,7 @@ __all__ = [
     "Progress",
     "Refused",
     "Sessions",
+    "Source",
     "Started",
     "StreamError",
     "StreamEvent",
@@ -49,5 +51,7 @@ __all__ = [
     "ToolCall",
     "UnknownEvent",
     "Unreachable",
+    "UploadProgress",
+    "UploadedFile",
     "connect",
 ]

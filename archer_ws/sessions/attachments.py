@@ -253,6 +253,11 @@ def names_files(messages: Sequence[ChatMessage]) -> bool:
     return any(message.parts and message.file_ids for message in messages)
 
 
+def has_inline(messages: Sequence[ChatMessage]) -> bool:
+    """Whether any of the messages holds a picture or document itself."""
+    return next(inline_parts(messages), None) is not None
+
+
 def _file_ids(message: ChatMessage) -> Iterator[tuple[int, str]]:
     """The files that a message names, each with the place of its part."""
     for number, part in enumerate(message.parts or ()):
