@@ -48,7 +48,7 @@ class Attachments:
         self._room = Room(MEDIA_BYTES_IN_ALL)
 
     def named(self, principal: str, messages: Sequence[ChatMessage]) -> list[StoredFile]:
-        """The files that the messages of a request name.
+        """The files that the messages of a request name; their parts learn what is in them, for who counts tokens.
 
         Raises:
             FileNotFound: one is not there; with the path of its id.
@@ -57,7 +57,7 @@ class Attachments:
         for place, message in enumerate(messages):
             for number, file_id in _file_ids(message) if message.parts else ():
                 try:
-                    found.append(self.files.find(principal, file_id))
+                    file = self.files.find(principal, file_id)
                 except FileNotFound as error:
                     path = f"messages.{place}.{message.part_path(number)}.file_id"
                     raise FileNotFound(
@@ -65,6 +65,10 @@ class Attachments:
                         hint=error.hint,
                         errors=[FieldError(path=path, message=error.message)],
                     ) from None
+                found.append(file)
+                part = message.parts[number] if message.parts else None
+                if isinstance(part, MediaPart):
+                    part.learn(file.media_type, file.size)
         return found
 
     def media_bytes(self, principal: str, messages: Sequence[ChatMessage]) -> int:
