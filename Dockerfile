@@ -17,10 +17,13 @@ RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /build/d
 
 FROM python:3.11-slim
 # A number, so that an orchestrator can see that it is not root's.
-RUN useradd --uid 10001 --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin archer
+RUN useradd --uid 10001 --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin archer \
+    && install --directory --owner=10001 --group=10001 --mode=0700 /var/lib/archer
 COPY --from=build /opt/archer /opt/archer
-# The root file system may be read-only: bytecode was written above, and nothing is written later but to /tmp.
-ENV PATH=/opt/archer/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+# The root file system may be read-only: bytecode was written above, and nothing is written later but to /tmp and to the
+# volume of conversations, which takes over the folder's owner.
+ENV PATH=/opt/archer/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 ARCHER_DATA_DIR=/var/lib/archer
+VOLUME /var/lib/archer
 WORKDIR /srv
 USER 10001:10001
 EXPOSE 8000

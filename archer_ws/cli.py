@@ -118,6 +118,8 @@ def _serve(options: argparse.Namespace) -> int:
     try:
         # First without the model: what is wrong with the rest shall not be told after a long transfer.
         settings = load_settings(**overrides, llm_provider=options.provider)
+        if "store" not in settings.model_fields_set:
+            overrides["store"] = "sqlite"
         for each in bind(settings.host, settings.port):
             each.close()
         runs_locally = settings.llm_provider == "local"
@@ -135,6 +137,7 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _run_server(settings: "Settings", sockets: list[socket.socket], *, as_json: bool, watch_stdin: bool) -> int:
+    from archer_ws.core.exceptions import ArcherError
     from archer_ws.core.limits import Limits
     from archer_ws.core.line_writer import LineWriter
     from archer_ws.core.logging import FLUSH_S, log_stray_output
@@ -146,6 +149,11 @@ def _run_server(settings: "Settings", sockets: list[socket.socket], *, as_json: 
     app = create_app(settings.model_copy(update={"allowed_hosts": settings.allowed_hosts}), limits=limits)
     default_model = app.state.services.router.get_adapter().default_model
 
+    try:
+        app.state.services.store.open_now()
+        app.state.services.files.open_now()
+    except ArcherError as error:
+        return _fail(f"{error.message}\n{error.hint or ''}".rstrip(), 1)
     log_stray_output()
     # Called on the event loop: a standard output that nobody reads must not stop it.
     output = LineWriter()

@@ -46,6 +46,8 @@ from archer_ws.config_values import (
 Provider = Literal["ollama", "openai", "anthropic", "local"]
 
 _MIB = 1024 * 1024
+#: Where conversations are kept in a file, and nobody set another limit.
+_SESSIONS_MAX_ON_DISK, _SESSION_BYTES_MAX_ON_DISK = 1_000_000, 4096 * _MIB
 
 
 class SettingsError(Exception):
@@ -194,7 +196,7 @@ class Settings(BaseSettings):
         86_400, description="How long a file is kept after its last use, beyond the messages that name it"
     )
     files_dir: Annotated[str | None, Allowed("a directory"), PrefixedOnly()] = Field(
-        None, description="Where uploaded files are kept over restarts; none: in memory"
+        None, description="The folder of uploaded files; none: beside stored conversations, or in memory as they are"
     )
     max_streams: Count = Field(1000, description="The most running streams")
     max_streams_per_principal: Count = Field(256, description="The most running streams of one principal")
@@ -215,15 +217,52 @@ class Settings(BaseSettings):
     retained_bytes_max: Count = Field(
         256 * _MIB, description="The most bytes that all streams take together; the oldest ended go first"
     )
-    sessions_max: Count = Field(10_000, description="The most stored conversations")
-    session_idle_ttl_s: Seconds = Field(86_400, description="How long an unused conversation is kept")
+    store: Annotated[Literal["memory", "sqlite"], PrefixedOnly()] = Field(
+        "memory",
+        description="What keeps conversations: a file in ARCHER_DATA_DIR (archer-ws serve's default), or memory",
+    )
+    data_dir: Annotated[str | None, Allowed("a folder"), PrefixedOnly()] = Field(
+        None, description="The folder of stored conversations; none: this user's own for programs' data"
+    )
+    sessions_max: Count = Field(10_000, description="The most stored conversations; in a file 1000000 unless set")
+    session_idle_ttl_s: Seconds = Field(
+        86_400, description="How long an unused conversation is kept in memory; in a file until it is deleted"
+    )
     session_bytes_max: Count = Field(
-        256 * _MIB, description="The most bytes that all stored conversations take together"
+        256 * _MIB, description="The most bytes that all stored conversations take together; in a file 4 GiB unless set"
     )
     drain_s: SecondsOrZero = Field(30, description="How long running streams may go on after a stop signal")
 
     log_level: LogLevel = Field("INFO", description="The least severe message that is logged")
     log_format: Literal["json", "console"] = Field("console", description="One JSON object a line, or lines for people")
+
+    @property
+    def data_folder(self) -> Path:
+        """The folder of stored conversations."""
+        if self.data_dir is not None:
+            return Path(self.data_dir).expanduser().absolute()
+        from platformdirs import user_data_path
+
+        return user_data_path("archer", appauthor=False)
+
+    @property
+    def files_folder(self) -> Path | None:
+        """The folder of uploaded files; None for memory."""
+        if self.files_dir is not None:
+            return Path(self.files_dir).expanduser().absolute()
+        return self.data_folder / "files" if self.store == "sqlite" else None
+
+    @property
+    def stored_sessions_max(self) -> int:
+        """The most stored conversations: on a disk there is more room than in memory."""
+        is_open = self.store == "sqlite" and "sessions_max" not in self.model_fields_set
+        return _SESSIONS_MAX_ON_DISK if is_open else self.sessions_max
+
+    @property
+    def stored_bytes_max(self) -> int:
+        """The most bytes that they take together, likewise."""
+        is_open = self.store == "sqlite" and "session_bytes_max" not in self.model_fields_set
+        return _SESSION_BYTES_MAX_ON_DISK if is_open else self.session_bytes_max
 
     def default_model_for(self, provider: str) -> str | None:
         """The model for a request to `provider` that names none, or None where only the adapter knows (local)."""
@@ -266,7 +305,7 @@ class Settings(BaseSettings):
         servers = (self.ollama_host, self.openai_base_url, self.anthropic_base_url, self.redis_url, self.surrealdb_url)
         return [address for address in servers if address]
 
-    @field_validator("llm_provider", "log_format", "openai_api", "provider_transport", mode="before")
+    @field_validator("llm_provider", "log_format", "openai_api", "provider_transport", "store", mode="before")
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value

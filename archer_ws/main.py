@@ -5,10 +5,9 @@
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -35,7 +34,7 @@ from archer_ws.api.signposts.lost_requests import lost_request
 from archer_ws.api.signposts.misdirected import MisdirectedClients
 from archer_ws.api.socket import OpenSockets
 from archer_ws.api.socket_quota import SocketQuota
-from archer_ws.config import Settings, SettingsError, load_settings, service_variables
+from archer_ws.config import Settings, load_settings, service_variables
 from archer_ws.core.limits import BODY_ALLOWANCE_BYTES, MAX_FRAME_BYTES, MEMORY_FILES_BYTES, Limits
 from archer_ws.core.logging import configure_logging
 from archer_ws.files.disk_shelf import DiskShelf
@@ -53,6 +52,7 @@ from archer_ws.sessions.format_judge import FormatJudge
 from archer_ws.sessions.manager import SessionManager
 from archer_ws.sessions.storage.bounded import bounded
 from archer_ws.sessions.storage.memory import MemoryStore
+from archer_ws.sessions.storage.store import SessionStore
 from archer_ws.sessions.streams.gates import ManagerLimits, ProviderGate, StreamQuota
 from archer_ws.sessions.streams.memory_log import MemoryLog
 
@@ -170,33 +170,45 @@ def _large_bodies(settings: Settings) -> dict[str, int]:
 
 
 def _files(settings: Settings) -> Files:
-    """The files, on a disk if a directory is set.
+    """The files, on a disk where conversations are, or if a directory is set."""
+    directory = settings.files_folder
+    return Files(
+        MemoryShelf() if directory is None else DiskShelf(directory),
+        file_bytes_max=settings.file_bytes_max,
+        principal_bytes_max=settings.files_bytes_per_principal,
+        bytes_max=MEMORY_FILES_BYTES if directory is None else None,
+        lifetime_s=settings.file_ttl_s,
+    )
 
-    Raises:
-        SettingsError: the directory can't be used.
-    """
-    directory = settings.files_dir
-    try:
-        return Files(
-            MemoryShelf() if directory is None else DiskShelf(Path(directory)),
-            file_bytes_max=settings.file_bytes_max,
-            principal_bytes_max=settings.files_bytes_per_principal,
-            bytes_max=MEMORY_FILES_BYTES if directory is None else None,
-            lifetime_s=settings.file_ttl_s,
+
+def _store(settings: Settings, principals: Sequence[str]) -> SessionStore:
+    if settings.store == "memory":
+        return MemoryStore(
+            sessions_max=settings.stored_sessions_max,
+            bytes_max=settings.stored_bytes_max,
+            idle_ttl_s=settings.session_idle_ttl_s,
+            principals=principals,
         )
-    except OSError as error:
-        raise SettingsError(f"ARCHER_FILES_DIR={settings.files_dir} can't be used: {error}", ["files_dir"]) from error
+    from archer_ws.sessions.storage.sqlite.accounts import Accounts
+    from archer_ws.sessions.storage.sqlite.database import FileSettings
+    from archer_ws.sessions.storage.sqlite.store import SqliteStore
+
+    if "session_idle_ttl_s" in settings.model_fields_set:
+        log.warning(
+            "setting_ignored", setting="SESSION_IDLE_TTL_S", hint="Conversations in a file stay until they are deleted."
+        )
+    bytes_max = settings.stored_bytes_max
+    return SqliteStore(
+        settings.data_folder,
+        FileSettings(bytes_max=bytes_max, wait_s=settings.drain_s),
+        Accounts(settings.stored_sessions_max, bytes_max, tuple(principals)),
+    )
 
 
 def _wire(settings: Settings, limits: Limits) -> Services:
     router = LLMRouter(settings)
     principals = tuple(_tokens(settings)) or (LOCAL_PRINCIPAL,)
-    store = MemoryStore(
-        sessions_max=settings.sessions_max,
-        bytes_max=settings.session_bytes_max,
-        idle_ttl_s=settings.session_idle_ttl_s,
-        principals=principals,
-    )
+    store = _store(settings, principals)
     judge = FormatJudge()
     files = _files(settings)
     attachments = Attachments(files, bounded(store, limits.store_limit_s), limits.files_sweep_s)
@@ -238,6 +250,7 @@ def _wire(settings: Settings, limits: Limits) -> Services:
         readiness=Readiness(router),
         manager=manager,
         judge=judge,
+        store=store,
         conversations=conversations,
         files=files,
         attachments=attachments,
@@ -277,6 +290,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             "and trailers, places for connections, draining",
             hint="archer-ws serve has them all",
         )
+    await services.store.open()
+    # Behind the store, which waits for an earlier process to let go of the folder.
+    await asyncio.to_thread(services.files.open_now)
+    log.info("conversations_kept", **services.store.place)
     preparing = asyncio.create_task(_prepare(services))
     app.state.preparing = preparing
     sweeping = asyncio.create_task(services.attachments.run())
@@ -290,6 +307,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await services.files.aclose()
         await services.judge.aclose()
         await services.router.aclose()
+        await services.store.aclose()
 
 
 async def _prepare(services: Services) -> str | None:

@@ -23,7 +23,7 @@ pub const PROTOCOL_VERSION: i64 = 1;
 /// The WebSocket subprotocol to offer.
 pub const SUBPROTOCOL: &str = "archer.v1";
 /// The `schema_hash` of the server that these types were made for.
-pub const SCHEMA_HASH: &str = "5a18e5301a874f02";
+pub const SCHEMA_HASH: &str = "27eec2b338f8089d";
 
 /// The params of a method, which know its name and what it gives.
 pub trait Method: Serialize {
@@ -1927,6 +1927,15 @@ pub struct Session {
     pub updated_at: String,
     /// How many messages it has.
     pub message_count: u64,
+    /// Grows by one with each change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
+    /// True where it was put aside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archived: Option<bool>,
+    /// How its last message with text begins, on one line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preview: Option<String>,
 }
 
 /// A new conversation; creating one that exists gives the existing one, so that a client may repeat
@@ -1995,6 +2004,15 @@ pub struct SessionDetail {
     pub updated_at: String,
     /// How many messages it has.
     pub message_count: u64,
+    /// Grows by one with each change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
+    /// True where it was put aside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archived: Option<bool>,
+    /// How its last message with text begins, on one line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preview: Option<String>,
     /// The messages of this page, oldest first.
     pub messages: Vec<StoredMessage>,
     /// The ids of its running streams.
@@ -2160,6 +2178,27 @@ pub struct StoredMessage {
     pub status: StreamStatus,
     /// When it was stored, RFC 3339 in UTC.
     pub created_at: String,
+    /// The message before it; absent for the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent_id: Option<String>,
+    /// The provider that answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
+    /// The model that answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Why the model stopped; absent where it did not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finish_reason: Option<FinishReason>,
+    /// What the answer cost, in tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<TokenUsage>,
+    /// The model's visible reasoning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning: Option<String>,
+    /// Why the answer failed or is incomplete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Box<ErrorInfo>>,
 }
 
 /// One stream.

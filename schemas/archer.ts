@@ -812,6 +812,12 @@ export interface Session {
   updated_at: string;
   /** How many messages it has. */
   message_count: number;
+  /** Grows by one with each change. */
+  version?: number | null;
+  /** True where it was put aside. */
+  archived?: boolean | null;
+  /** How its last message with text begins, on one line. */
+  preview?: string | null;
 }
 
 /** A new conversation; creating one that exists gives the existing one, so that a client may repeat the call. */
@@ -857,6 +863,12 @@ export interface SessionDetail {
   updated_at: string;
   /** How many messages it has. */
   message_count: number;
+  /** Grows by one with each change. */
+  version?: number | null;
+  /** True where it was put aside. */
+  archived?: boolean | null;
+  /** How its last message with text begins, on one line. */
+  preview?: string | null;
   /** The messages of this page, oldest first. */
   messages: StoredMessage[];
   /** The ids of its running streams. */
@@ -955,6 +967,20 @@ export interface StoredMessage {
   status: StreamStatus;
   /** When it was stored, RFC 3339 in UTC. */
   created_at: string;
+  /** The message before it; absent for the first. */
+  parent_id?: string | null;
+  /** The provider that answered. */
+  provider?: string | null;
+  /** The model that answered. */
+  model?: string | null;
+  /** Why the model stopped; absent where it did not say. */
+  finish_reason?: FinishReason | null;
+  /** What the answer cost, in tokens. */
+  usage?: TokenUsage | null;
+  /** The model's visible reasoning. */
+  reasoning?: string | null;
+  /** Why the answer failed or is incomplete. */
+  error?: ErrorInfo | null;
 }
 
 /** One stream. */

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -79,22 +80,30 @@ async def program(
     stderr: int = PIPE,
 ) -> AsyncIterator[Program]:
     """`archer-ws` with these arguments; killed at the end where it still runs."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "archer_ws", *arguments),
-        cwd=cwd,
-        stdin=stdin,
-        stdout=stdout,
-        stderr=stderr,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", **environment},
-    )
-    running = Program(process)
-    try:
-        yield running
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
-        await running.errors()
+    with tempfile.TemporaryDirectory(prefix="archer-data-", ignore_cleanup_errors=True) as data:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "archer_ws", *arguments),
+            cwd=cwd,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            env={
+                **os.environ,
+                "PYTHONPATH": str(ROOT),
+                "PYTHONUTF8": "1",
+                # Never the person's own, and another's for each.
+                "ARCHER_DATA_DIR": data,
+                **environment,
+            },
+        )
+        running = Program(process)
+        try:
+            yield running
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+            await running.errors()
 
 
 @dataclass

@@ -24,6 +24,7 @@ from tests.conftest import Archer
 from tests.fakes import openai_api
 from tests.fakes.ollama_api import ollama_server, ollama_show, ollama_tags
 from tests.fakes.scripted_server import Reply, scripted_server
+from tests.fakes.sqlite_files import sqlite_store
 from tests.processes import program
 
 SetVariable = Callable[[str, str], None]
@@ -38,6 +39,7 @@ def _own_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("ARCHER_HOST", "127.0.0.1")
     monkeypatch.setenv("ARCHER_PORT", "0")
     monkeypatch.setenv("ARCHER_LLM_PROVIDER", "local")
+    monkeypatch.setenv("ARCHER_DATA_DIR", str(tmp_path / "conversations"))
     monkeypatch.setenv("ARCHER_OLLAMA_HOST", f"http://127.0.0.1:{free_port()}")
 
 
@@ -264,6 +266,44 @@ async def test_a_full_disk_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None
     usage = shutil.disk_usage("/")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=3_000_000))
     assert "3 MB are free" in await the_warning("disk")
+
+
+async def test_where_conversations_would_be_kept_is_looked_at_and_not_made(
+    tmp_path: Path, set_variable: SetVariable
+) -> None:
+    folder = tmp_path / "conversations"
+    assert "are kept in" in await the_word_on_conversations()
+    assert not folder.exists()
+
+    store = sqlite_store(folder)
+    await store.open()
+    assert f"process {os.getpid()} uses now" in await the_word_on_conversations()
+    await store.aclose()
+    assert "uses now" not in await the_word_on_conversations()
+
+    file = folder / "archer.db"
+    file.chmod(0o644)
+    assert "others may read" in await the_warning("conversations")
+    whole = file.read_bytes()
+    file.write_bytes(whole[:60] + (99).to_bytes(4, "big") + whole[64:])
+    assert "newer version" in await the_problem("conversations")
+    file.write_bytes(whole[:68] + bytes(4) + whole[72:])
+    assert "another program" in await the_problem("conversations")
+    file.write_text("no database at all")
+    assert "kept aside" not in await the_word_on_conversations()
+    assert "keep it aside" in await the_warning("conversations")
+
+    set_variable("ARCHER_DATA_DIR", str(file / "below"))
+    assert "is no folder" in await the_problem("conversations")
+    set_variable("ARCHER_STORE", "memory")
+    assert "in memory alone" in await the_word_on_conversations()
+
+
+async def the_word_on_conversations() -> str:
+    """All that is said of them, whether it matters or not."""
+    async with asyncio.timeout(60):
+        everything = await examine(read_setup({}, None, None))
+    return " | ".join(finding.message for finding in everything if finding.check == "conversations")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no such limit there")

@@ -18,6 +18,7 @@ from archer_ws.sessions.attachments import Attachments
 from archer_ws.sessions.conversations import Conversations
 from archer_ws.sessions.format_judge import FormatJudge
 from archer_ws.sessions.manager import SessionManager
+from archer_ws.sessions.storage.store import SessionStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class Services:
     readiness: Readiness
     manager: SessionManager
     judge: FormatJudge
+    store: SessionStore
     conversations: Conversations
     files: Files
     attachments: Attachments

@@ -285,7 +285,7 @@ class StorageUnavailable(CapacityError):
 
 
 class StorageFull(CapacityError):
-    """There is no room for what was to be kept; asking again changes nothing until something is deleted."""
+    """There is no room for what was to be kept, on the disk or within the limit; what is stored can be read."""
 
     kind, code, http_status, retryable = "storage_full", -32047, 507, False
 

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TextIO
 
 from archer_ws import __version__
+from archer_ws.doctor.conversations import check_conversations
 from archer_ws.doctor.finding import Finding, secrets_in, without
 from archer_ws.doctor.machine import check_disk, check_model_file, check_open_files, check_python
 from archer_ws.doctor.network import check_address, check_certificates, check_clock, check_proxies
@@ -31,6 +32,7 @@ BLOCKING: dict[str, Check] = {
     "certificates": check_certificates,
     "clock": check_clock,
     "disk": check_disk,
+    "conversations": check_conversations,
     "open files": check_open_files,
 }
 _COLOURS = {"ok": "\x1b[32m", "warning": "\x1b[33m", "problem": "\x1b[31m"}

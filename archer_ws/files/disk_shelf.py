@@ -39,22 +39,26 @@ class DiskShelf:
     """A shelf that is a directory.
 
     Args:
-        directory: where; it is made if it is not there. One process uses it at a time.
-
-    Raises:
-        DirectoryInUse: another process uses it.
-        OSError: it can't be made or written to.
+        directory: where. One process uses it at a time.
     """
 
     def __init__(self, directory: Path) -> None:
+        self._directory = directory
         self._incoming = directory / "incoming"
         self._kept = directory / "kept"
-        for each in (directory, self._incoming, self._kept):
-            each.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
-        self._lock = _lock(directory / "lock")
+        self._lock: BinaryIO | None = None
 
-    def found(self) -> list[Found]:
-        """What earlier processes kept; what they did not finish is removed."""
+    def begin(self) -> list[Found]:
+        """Make the directory where there is none, and use it: what earlier processes kept. What they did not finish is
+        removed.
+
+        Raises:
+            DirectoryInUse: another process uses it.
+            OSError: it can't be made or written to.
+        """
+        for each in (self._directory, self._incoming, self._kept):
+            each.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
+        self._lock = _lock(self._directory / "lock")
         for left in self._incoming.glob(f"*{_PART}"):
             left.unlink(missing_ok=True)
         found = []
@@ -89,7 +93,8 @@ class DiskShelf:
 
     def close(self) -> None:
         """Let another process have the directory."""
-        self._lock.close()
+        if self._lock is not None:
+            self._lock.close()
 
     def path(self, label: Label) -> Path:
         """Where a file is kept."""

@@ -40,15 +40,14 @@ class Files:
     """Every kept file.
 
     Args:
-        shelf: keeps the bytes; it is read through here, once.
+        shelf: keeps the bytes.
         file_bytes_max: the most bytes of one file.
         principal_bytes_max: the most bytes of all files of one principal, with FILE_OVERHEAD_BYTES for each.
         bytes_max: the same over all principals; None where the shelf has room of its own.
         lifetime_s: how long a file is kept after its last upload or use.
         clock: seconds of the wall's clock.
 
-    Raises:
-        OSError: the shelf can't be used.
+    Before `open_now` there is none.
     """
 
     def __init__(
@@ -78,8 +77,25 @@ class Files:
         # hundred sockets to read from.
         self._turns = asyncio.Semaphore(_THREADS)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="files")
-        for found in sorted(shelf.found(), key=lambda each: each.used_at):
+        self._is_open = False
+
+    def open_now(self) -> None:
+        """Use the shelf, and read it through; harmless to repeat. It takes a while where there are many files.
+
+        Raises:
+            StorageUnavailable, StorageFull: it can't be used.
+        """
+        if self._is_open:
+            return
+        try:
+            kept = self._shelf.begin()
+        except OSError as error:
+            failure = failure_of(error)
+            hint = f"{failure.hint} ARCHER_FILES_DIR names another folder."
+            raise type(failure)(f"{failure.message}: {error}", hint=hint) from error
+        for found in sorted(kept, key=lambda each: each.used_at):
             self._add(StoredFile(found.label, found.size, found.used_at, noted_at=found.used_at))
+        self._is_open = True
 
     # What a request names.
 

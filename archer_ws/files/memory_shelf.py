@@ -14,7 +14,7 @@ class MemoryShelf:
     def __init__(self) -> None:
         self._files: dict[Label, bytearray] = {}
 
-    def found(self) -> list[Found]:
+    def begin(self) -> list[Found]:
         """Nothing: it begins empty."""
         return []
 

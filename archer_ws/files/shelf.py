@@ -66,9 +66,9 @@ class Reader(Protocol):
 class Shelf(Protocol):
     """Keeps files by their labels."""
 
-    def found(self) -> list[Found]:
-        """What is there when the process begins; called once, before all else. What was being written when an earlier
-        process died is removed.
+    def begin(self) -> list[Found]:
+        """Use the place from now on, and tell what is there; called once, before all else. What was being written when
+        an earlier process died is removed.
 
         Raises:
             OSError: the place can't be used.

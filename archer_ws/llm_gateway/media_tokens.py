@@ -39,10 +39,10 @@ def _tokens(part: object, media: Mapping[str, Media]) -> int:
 
 
 def _type_and_size(part: MediaPart, media: Mapping[str, Media]) -> tuple[str, int]:
-    if part.about is not None:
-        return part.about
     file = media.get(part.file_id or "")
-    return (PDF, 0) if file is None else (file.media_type, file.size)
+    if file is not None:
+        return file.media_type, file.size
+    return part.about or (PDF, 0)
 
 
 def _file_tokens(media_type: str, size: int) -> int:

@@ -28,6 +28,7 @@ unknown notifications. In what clients send, null means missing, and so do param
 not supported: each request of one is answered -32600 under its own id, and nothing of it is done."""
 
 #: What each method may be refused with, beside what every request may.
+_STORED = (exceptions.StorageFull, exceptions.StorageUnavailable)
 _ERRORS: dict[str, tuple[type[ArcherError], ...]] = {
     "initialize": (
         exceptions.AlreadyInitialized,
@@ -41,17 +42,24 @@ _ERRORS: dict[str, tuple[type[ArcherError], ...]] = {
         exceptions.FileNotFound,
         exceptions.SessionBusy,
         exceptions.SessionNotFound,
-        exceptions.StorageFull,
+        *_STORED,
         exceptions.StreamIdConflict,
         exceptions.TooManyStreams,
         exceptions.Unsupported,
     ),
     # Who subscribes before the request is accepted learns that it was refused.
-    "stream/subscribe": (exceptions.SessionNotFound, exceptions.StreamNotFound, exceptions.TooManyStreams),
+    "stream/subscribe": (
+        exceptions.SessionNotFound,
+        *_STORED,
+        exceptions.StreamNotFound,
+        exceptions.TooManyStreams,
+    ),
     "stream/get": (exceptions.StreamNotFound,),
-    "session/get": (exceptions.SessionNotFound,),
-    "session/update": (exceptions.SessionNotFound,),
-    "session/delete": (exceptions.SessionNotFound,),
+    "session/create": _STORED,
+    "session/list": (exceptions.StorageUnavailable,),
+    "session/get": (exceptions.SessionNotFound, exceptions.StorageUnavailable),
+    "session/update": (exceptions.SessionNotFound, *_STORED),
+    "session/delete": (exceptions.SessionNotFound, *_STORED),
 }
 
 

@@ -51,8 +51,7 @@ class Conversations:
         Raises:
             InvalidParams: the cursor is none of ours, or its message is gone.
         """
-        session = await self._store.get(principal, session_id)
-        found = await self._store.messages(principal, session_id, cursor, limit + 1)
+        session, found = await self._store.detail(principal, session_id, cursor, limit + 1)
         messages = _newest_of(found, limit)
         return SessionDetail.model_construct(
             **session.__dict__,
@@ -101,7 +100,7 @@ def _newest_of(messages: list[StoredMessage], limit: int) -> list[StoredMessage]
 
 
 def _size(message: StoredMessage) -> int:
-    texts = [message.content, *(call.arguments for call in message.tool_calls or ())]
+    texts = [message.content, message.reasoning or "", *(call.arguments for call in message.tool_calls or ())]
     size = sum(_MESSAGE_BYTES + len(text.encode()) for text in texts)
     if message.parts:
         size += sum(_MESSAGE_BYTES + len(part.model_dump_json().encode()) for part in message.parts)

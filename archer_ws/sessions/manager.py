@@ -32,7 +32,7 @@ from archer_ws.sessions.occupancy import Occupancy
 from archer_ws.sessions.orphans import Orphans
 from archer_ws.sessions.settling import Settling
 from archer_ws.sessions.storage.bounded import bounded
-from archer_ws.sessions.storage.memory import ordinal_of
+from archer_ws.sessions.storage.cursors import ordinal_of
 from archer_ws.sessions.storage.store import SessionStore
 from archer_ws.sessions.streams.gates import ManagerLimits, ProviderGate, Slot, StreamQuota
 from archer_ws.sessions.streams.hold import Hold
@@ -44,6 +44,7 @@ from archer_ws.sessions.streams.tombstones import Tombstones
 from archer_ws.sessions.streams.work import StreamIdentity
 from archer_ws.sessions.turn import Turn, check_turn, fingerprint_of
 from archer_ws.sessions.views import stream_page
+from archer_ws.sessions.windows import Windows
 
 log = structlog.get_logger(__name__)
 
@@ -92,6 +93,7 @@ class SessionManager:
         self._orchestrator = orchestrator
         self._store = bounded(store, bounds.store_limit_s)
         self._settling = Settling(bounds)
+        self._windows = Windows(gateway)
         self._native = NativeTurnCache(bytes_max=bounds.native_cache_bytes, ttl_s=bounds.native_cache_s)
         self._judge = judge
         self._quota = quota
@@ -332,10 +334,10 @@ class SessionManager:
                 stream=stream,
                 predecessors=predecessors,
                 slot=slot,
-                gateway=self._gateway,
                 orchestrator=self._orchestrator,
                 store=self._store,
                 settling=self._settling,
+                windows=self._windows,
                 native=self._native,
                 judge=self._judge,
                 attachments=self._attachments,

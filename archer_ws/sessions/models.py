@@ -14,7 +14,7 @@ from archer_ws.core.wire_types import Count, Enumeration
 from archer_ws.llm_gateway.content import AnyParts, Part
 from archer_ws.llm_gateway.examples import UNAVAILABLE
 from archer_ws.llm_gateway.tools import ResultStatus, ToolCall
-from archer_ws.llm_gateway.types import ChatMessage, MessageRole, Refusal, StreamStatus, TokenUsage
+from archer_ws.llm_gateway.types import ChatMessage, FinishReasonText, MessageRole, Refusal, StreamStatus, TokenUsage
 
 #: The most a session's metadata may take as JSON, in bytes.
 METADATA_BYTES_MAX = 16 * 1024
@@ -60,9 +60,23 @@ _ANSWER: JsonDict = {
     "role": "assistant",
     "content": "Because air scatters blue light more than red.",
     "created_at": "2026-11-22T10:15:32Z",
+    "parent_id": "msg_9mK3vQx0bTzLw2RfY7cN",
+    "provider": "ollama",
+    "model": "llama3.2",
+    "finish_reason": "stop",
+    "reasoning": "Rayleigh scattering explains it.",
+    "usage": {"prompt_tokens": 14, "completion_tokens": 11, "total_tokens": 25},
+}
+_CUT_OFF: JsonDict = {
+    **{field: value for field, value in _ANSWER.items() if field != "finish_reason"},
+    "message_id": "msg_Lk3JhGf4DsAq5WeRtY6u",
+    "content": "Because air scat",
+    "status": "failed",
+    "error": UNAVAILABLE,
 }
 _CALLING: JsonDict = {
     **_ANSWER,
+    "finish_reason": "tool_calls",
     "message_id": "msg_Pa7RwTe2UqXn5cVbM1sD",
     "content": "",
     "tool_calls": [{"call_id": "k3Zq9TxB1", "name": "get_weather", "arguments": '{"city": "Oslo"}'}],
@@ -74,8 +88,9 @@ _REFUSED: JsonDict = {
     "refusal": {"text": "I can't help with that."},
 }
 _RESULT: JsonDict = {
-    **_ANSWER,
+    **{field: value for field, value in _QUESTION.items() if field != "name"},
     "message_id": "msg_T4yGh8JkLo0iUv6ZxEw3",
+    "parent_id": "msg_Pa7RwTe2UqXn5cVbM1sD",
     "role": "tool",
     "content": "There is no such city.",
     "call_id": "k3Zq9TxB1",
@@ -88,6 +103,15 @@ _SESSION: JsonDict = {
     "created_at": "2026-11-22T10:15:00Z",
     "updated_at": "2026-11-22T10:15:32Z",
     "message_count": 2,
+    "version": 3,
+    "preview": "Because air scatters blue light more than red.",
+}
+_FOUND: JsonDict = {
+    "session_id": "sky",
+    "message_id": "msg_Zq0wXyNn2m1pS8dQ4hKt",
+    "role": "assistant",
+    "snippet": "Because air scatters blue light more than red.",
+    "created_at": "2026-11-22T10:15:32Z",
 }
 _RUNNING: JsonDict = {
     "stream_id": "sky-2",
@@ -149,7 +173,7 @@ class StoredMessage(BaseModel):
     """One message of a conversation; `status` is that of the stream that made it, `completed` for the user's own."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [_QUESTION, _SHOWING, _ANSWER, _CALLING, _REFUSED, _RESULT]}
+        json_schema_extra={"examples": [_QUESTION, _SHOWING, _ANSWER, _CUT_OFF, _CALLING, _REFUSED, _RESULT]}
     )
 
     message_id: str = Field(description="The message's id: what `replace_from` takes.")
@@ -164,6 +188,13 @@ class StoredMessage(BaseModel):
     stream_id: str | None = optional("The stream that produced or carried the message.")
     status: StreamStatus = Field(description="How the stream that made it ended.")
     created_at: datetime = Field(description="When it was stored, RFC 3339 in UTC.")
+    parent_id: str | None = optional("The message before it; absent for the first.")
+    provider: str | None = optional("The provider that answered.")
+    model: str | None = optional("The model that answered.")
+    finish_reason: FinishReasonText | None = optional("Why the model stopped; absent where it did not say.")
+    usage: TokenUsage | None = optional("What the answer cost, in tokens.")
+    reasoning: str | None = optional("The model's visible reasoning.")
+    error: ErrorInfo | None = optional("Why the answer failed or is incomplete.")
 
     def as_chat(self) -> ChatMessage:
         """The message as a provider gets it."""
@@ -182,7 +213,7 @@ class StoredMessage(BaseModel):
 class Session(BaseModel):
     """A conversation, without its messages."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [_SESSION]})
+    model_config = ConfigDict(json_schema_extra={"examples": [_SESSION, {**_SESSION, "archived": True}]})
 
     session_id: str = Field(description="The conversation's id.")
     title: str | None = optional("A name for people.")
@@ -190,6 +221,9 @@ class Session(BaseModel):
     created_at: datetime = Field(description="When it was created, RFC 3339 in UTC.")
     updated_at: datetime = Field(description="When it last changed, RFC 3339 in UTC.")
     message_count: Count = Field(description="How many messages it has.")
+    version: Count | None = optional("Grows by one with each change.")
+    archived: bool | None = optional("True where it was put aside.")
+    preview: str | None = optional("How its last message with text begins, on one line.")
 
 
 class SessionDetail(Session):
@@ -202,6 +236,7 @@ class SessionDetail(Session):
                 {**_SESSION, "messages": [_SHOWING, _ANSWER], "active_streams": ["sky-2"]},
                 {
                     **_SESSION,
+                    "archived": True,
                     "message_count": 460,
                     "messages": [_QUESTION, _ANSWER],
                     "active_streams": [],
@@ -222,11 +257,44 @@ class SessionPage(BaseModel):
     """Some sessions, newest first; pass `next_cursor` as `cursor` for those that follow."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"items": [_SESSION], "next_cursor": "20"}, {"items": []}]}
+        json_schema_extra={
+            "examples": [{"items": [_SESSION, {**_SESSION, "archived": True}], "next_cursor": "20"}, {"items": []}]
+        }
     )
 
     items: list[Session] = Field(description="The sessions of this page.")
     next_cursor: str | None = optional("What to pass as `cursor` for the next page; absent on the last one.")
+
+
+class FoundMessage(BaseModel):
+    """A message that a search found."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_FOUND]})
+
+    session_id: str = Field(description="The conversation it stands in.")
+    message_id: str = Field(description="The message's id.")
+    role: MessageRole = Field(description="Who said it.")
+    snippet: str = Field(description="The text around what was found, on one line.")
+    created_at: datetime = Field(description="When it was stored, RFC 3339 in UTC.")
+
+
+class SearchPage(BaseModel):
+    """Some messages that a search found, the last stored first."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"items": [_FOUND], "next_cursor": "71"}, {"items": []}]})
+
+    items: list[FoundMessage] = Field(description="The messages of this page.")
+    next_cursor: str | None = optional("What to pass as `cursor` for the next page; absent on the last one.")
+
+
+class ExportedSession(Session):
+    """A whole conversation: what an export has in each line, and an import takes."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{**_SESSION, "archived": True, "messages": [_QUESTION, _ANSWER]}]}
+    )
+
+    messages: list[StoredMessage] = Field(description="All its messages, oldest first.")
 
 
 class StreamInfo(BaseModel):

@@ -2,37 +2,30 @@
 
 import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from functools import cached_property
+from dataclasses import replace
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
-from archer_ws.agents.base import AgentTurn, Gateway
+from archer_ws.agents.base import AgentTurn
 from archer_ws.agents.orchestrator import Orchestrator
 from archer_ws.core.exceptions import ContentTooLarge, InvalidParams
-from archer_ws.core.limits import MEDIA_REQUEST_BYTES
+from archer_ws.core.limits import HISTORY_TOKENS_MAX, MEDIA_REQUEST_BYTES
 from archer_ws.llm_gateway.asking import conversation, options_of
 from archer_ws.llm_gateway.content import MediaPart
 from archer_ws.llm_gateway.media import Media
 from archer_ws.llm_gateway.native_turns import NativeTurn
 from archer_ws.llm_gateway.tool_history import check_arguments
-from archer_ws.llm_gateway.tools import ToolCall
-from archer_ws.llm_gateway.types import (
-    ChatMessage,
-    ChatRequest,
-    MessageRole,
-    Refusal,
-    Route,
-    StreamChunk,
-    StreamStatus,
-)
-from archer_ws.sessions.attachments import Attachments, StreamFiles, names_files
+from archer_ws.llm_gateway.types import ChatMessage, ChatRequest, MessageRole, Route, StreamChunk
+from archer_ws.sessions.attachments import Attachments, StreamFiles, has_inline, names_files
 from archer_ws.sessions.format_judge import FormatJudge, Judgement
-from archer_ws.sessions.history import NO_HISTORY, estimate_tokens, request_tokens
+from archer_ws.sessions.history import NO_HISTORY, History, estimate_tokens, request_tokens
 from archer_ws.sessions.native_cache import NativeTurnCache
 from archer_ws.sessions.results import check_place
 from archer_ws.sessions.settling import Settling
 from archer_ws.sessions.storage.store import SessionStore
+from archer_ws.sessions.storage.values import StoredAnswer
 from archer_ws.sessions.streams.gates import Slot
+from archer_ws.sessions.windows import Windows
 
 if TYPE_CHECKING:
     from archer_ws.sessions.streams.stream import Stream
@@ -95,6 +88,7 @@ class Turn:
         predecessors: the session's streams that this one interrupts and waits for.
         slot: the right to call the provider; released by the manager.
         settling: stores the answer, also where that takes longer than the stream.
+        windows: how much the model's context holds.
         native: keeps what providers must see again, where no session does.
         judge: tells whether the answer has the form that was asked for.
         attachments: the files that messages name.
@@ -110,10 +104,10 @@ class Turn:
         stream: "Stream",
         predecessors: Sequence["Stream"],
         slot: Slot,
-        gateway: Gateway,
         orchestrator: Orchestrator,
         store: SessionStore,
         settling: Settling,
+        windows: Windows,
         native: NativeTurnCache,
         judge: FormatJudge,
         attachments: Attachments,
@@ -125,10 +119,10 @@ class Turn:
         self._stream = stream
         self._predecessors: Sequence[Stream] = predecessors
         self._slot = slot
-        self._gateway = gateway
         self._orchestrator = orchestrator
         self._store = store
         self._settling = settling
+        self._windows = windows
         self._native_cache = native
         self._judge = judge
         self._attachments = attachments
@@ -140,7 +134,10 @@ class Turn:
         self._again: list[ChatMessage] = []
         self._first_stored: str | None = None
         self._last_stored: str | None = None
-        self._history = NO_HISTORY
+        #: What goes before the turn, once it is known; and the budget that it was taken for.
+        self._history: History | None = None
+        self._budget: int | None = None
+        self._own_tokens = request_tokens(request)
         #: What the provider must see again of the answer.
         self._native: NativeTurn | None = None
         self._is_second_try = False
@@ -157,11 +154,7 @@ class Turn:
 
     def estimate_prompt(self) -> int:
         """About how many tokens were sent, for a provider that did not say."""
-        return self._history.tokens + self._own_tokens
-
-    @cached_property
-    def _own_tokens(self) -> int:
-        return request_tokens(self._request) + estimate_tokens(self._again)
+        return (self._history.tokens if self._history else 0) + self._own_tokens
 
     def needs_approval(self, tool: str) -> bool:
         """Whether the request says that a person must agree before this tool runs."""
@@ -175,28 +168,38 @@ class Turn:
             InvalidParams: `replace_from` names no message of it (without messages: no answer), or a result no open
                 call.
             Conflict: a message's id is taken.
-            Overloaded: the store is full.
+            Overloaded, StorageFull: the store is full, or there is no room for a picture or document that came inline.
             StorageUnavailable: the store is slow or fails.
-            StorageFull: there is no room for a picture or document that came inline.
         """
         session_id = self._request.session_id
         if session_id is None:
             return
-        await self._store.get(self._principal, session_id)
-        await self._keep_inline()
+        if has_inline(self._request.messages):
+            # Nothing is kept for a session that is not there.
+            await self._store.get(self._principal, session_id)
+            await self._keep_inline()
         if self._stream.status == "cancelling":
-            return  # The cancel won before admission: nothing is stored.
-        stored = await self._store.append_turn(
+            # The cancel won before admission: nothing is stored.
+            await self._store.get(self._principal, session_id)
+            return
+        self._budget = self._windows.budget(self._route)
+        stored = await self._store.begin_turn(
             self._principal,
             session_id,
             self._request.messages,
             stream_id=self._stream.stream_id,
             replace_from=self._request.replace_from,
+            turn_tokens=self._own_tokens,
+            budget_tokens=self._budget,
         )
         self._attachments.stored(self._principal, self._request.messages)
-        self._first_stored, self._last_stored = stored[0].message_id, stored[-1].message_id
+        turn = stored.messages
+        self._first_stored, self._last_stored = turn[0].message_id, turn[-1].message_id
         if not self._request.messages:
-            self._again = [message.as_chat() for message in stored]
+            self._again = [message.as_chat() for message in turn]
+            self._own_tokens += estimate_tokens(self._again)
+        # What an interrupted stream leaves comes before this turn, and is not stored yet.
+        self._history = None if self._predecessors else stored.history
         # Only now: a request that is refused interrupts nothing.
         for predecessor in self._predecessors:
             predecessor.cancel("interrupted")
@@ -215,7 +218,7 @@ class Turn:
             self._stream.progress("queued", f"{self._route.provider} is busy with other requests")
             await self._slot.wait()
         self._stream.set_running()
-        await self._take_history(None)
+        await self._fit_history()
         await self._take_media()
         return self._run()
 
@@ -229,10 +232,11 @@ class Turn:
     async def open_shorter(self) -> AsyncGenerator[StreamChunk, None] | None:
         """Once more with at most half of what was sent, and what the model's context is known to hold by now."""
         before = self._history
-        if not before.messages or self._is_second_try:
+        if before is None or not before.messages or self._is_second_try:
             return None
         self._is_second_try = True
-        await self._take_history(self.estimate_prompt() // 2)
+        half, window = self.estimate_prompt() // 2, await self._windows.ask(self._route)
+        self._history = await self._read_history(half if window is None else min(half, window))
         if len(self._history.messages) == len(before.messages):
             return None  # System messages alone are left.
         await self._take_media()
@@ -240,7 +244,8 @@ class Turn:
         return self._run()
 
     def _run(self) -> AsyncGenerator[StreamChunk, None]:
-        self._stream.history_dropped = self._history.dropped or None
+        history = self._history or NO_HISTORY
+        self._stream.history_dropped = history.dropped or None
         logprobs = self._stream.logprobs
         options = options_of(
             self._request,
@@ -256,7 +261,8 @@ class Turn:
         return self._orchestrator.run(AgentTurn(self._request, self._route, messages, options))
 
     def _messages(self) -> Sequence[ChatMessage]:
-        before = [*self._history.messages, *self._again] if self._again else self._history.messages
+        history = self._history or NO_HISTORY
+        before = [*history.messages, *self._again] if self._again else history.messages
         return conversation(self._request, before)
 
     async def _take_media(self) -> None:
@@ -269,9 +275,9 @@ class Turn:
         if self._media or not names_files(messages):
             return  # A shorter history names no others.
         while (size := self._attachments.media_bytes(self._principal, messages)) > MEDIA_REQUEST_BYTES:
-            before = len(self._history.messages)
-            await self._take_history(self._own_tokens + self._history.tokens // 2)
-            if len(self._history.messages) == before:
+            before = self._history or NO_HISTORY
+            self._history = await self._read_history(self._own_tokens + before.tokens // 2)
+            if len(self._history.messages) == len(before.messages):
                 raise ContentTooLarge(
                     f"the files of this turn are {size} bytes of base64, the most is {MEDIA_REQUEST_BYTES}",
                     hint="Name fewer or smaller ones: no provider takes so much.",
@@ -284,32 +290,22 @@ class Turn:
         asked = self._request.asked_format
         return None if asked is None else await self._judge.judge(content, asked)
 
-    async def settle(
-        self, status: StreamStatus, content: str, calls: Sequence[ToolCall], refusal: Refusal | None
-    ) -> bool:
+    async def settle(self, answer: StoredAnswer) -> bool:
         """Store the answer, if there is one, behind the turn it belongs to; whether that is done by now."""
         session_id, after = self._request.session_id, self._last_stored
-        if session_id is None or after is None or not (content or calls or refusal):
+        if session_id is None or after is None or answer.is_empty:
             return True
-        native = self._native
+        kept = replace(answer, native=self._native if answer.calls else None)
         return await self._settling.keep(
             lambda: self._store.append_answer(
-                self._principal,
-                session_id,
-                content,
-                calls=calls,
-                after=after,
-                stream_id=self._stream.stream_id,
-                status=status,
-                refusal=refusal,
-                native=native if calls else None,
+                self._principal, session_id, kept, after=after, stream_id=self._stream.stream_id
             )
         )
 
     def _kept_turns(self) -> Mapping[str, NativeTurn]:
         """What is kept of the answers that the turn goes on with."""
         if self._request.session_id is not None:
-            return self._history.native_turns
+            return self._history.native_turns if self._history is not None else {}
         route = self._route
         return self._native_cache.of_loop(self._principal, route.provider, route.model, self._request.messages)
 
@@ -319,18 +315,29 @@ class Turn:
         else:
             self._native = turn
 
-    async def _take_history(self, limit_tokens: int | None) -> None:
-        """Choose what of the session goes before the turn: what the model's context holds, and the limit allows."""
+    async def _fit_history(self) -> None:
+        """See that what goes before the turn is what the model's context holds."""
+        if self._request.session_id is None:
+            return
+        budget = await self._windows.ask(self._route)
+        taken = self._history
+        if taken is None or (budget != self._budget and not _is_whole_within(taken, self._own_tokens, budget)):
+            self._history = await self._read_history(budget)
+
+    async def _read_history(self, budget: int | None) -> History:
         session_id, before = self._request.session_id, self._first_stored
         if session_id is None or before is None:
-            return
-        window = await self._gateway.context_window(self._route)
-        # The answer needs its room too, but never so much that nothing is left for the question.
-        budget = None if window is None else max(window - (self._route.answer_tokens or window), window // 2)
-        self._history = await self._store.history(
+            return NO_HISTORY
+        return await self._store.history(
             self._principal,
             session_id,
             before=before,
             turn_tokens=self._own_tokens,
-            budget_tokens=min((each for each in (budget, limit_tokens) if each is not None), default=None),
+            budget_tokens=budget,
         )
+
+
+def _is_whole_within(history: History, turn_tokens: int, budget: int | None) -> bool:
+    """Whether nothing was left out, and another budget would leave nothing out either."""
+    limit = HISTORY_TOKENS_MAX if budget is None else budget
+    return not history.dropped and history.tokens + turn_tokens <= limit

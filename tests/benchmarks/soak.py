@@ -138,6 +138,7 @@ async def serving(provider: SlowProvider, directory: Path) -> AsyncIterator[Serv
         # Whatever the load, it is not the provider's fault.
         **{f"ARCHER_{name}_TIMEOUT_S": "600" for name in ("CONNECT", "FIRST_TOKEN", "IDLE")},
         "ARCHER_DRAIN_S": "0",
+        "ARCHER_DATA_DIR": str(directory / "data"),
         "ARCHER_LOG_LEVEL": "WARNING",
     }
     inherited = {name: value for name, value in os.environ.items() if not name.upper().endswith("_PROXY")}

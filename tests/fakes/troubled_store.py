@@ -7,16 +7,8 @@ from typing import Any
 from archer_ws.sessions.storage.memory import MemoryStore
 
 OPERATIONS = (
-    "create",
-    "get",
-    "messages",
-    "history",
-    "page",
-    "update",
-    "delete",
-    "append_turn",
-    "append_answer",
-    "named_files",
+    *("create", "get", "messages", "detail", "history", "page", "search", "update", "delete", "fork"),
+    *("begin_turn", "append_answer", "named_files"),
 )
 
 

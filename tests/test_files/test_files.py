@@ -38,7 +38,9 @@ class Clock:
 
 def files_on(shelf: Shelf, clock: Clock | None = None, **within: Any) -> Files:
     bounds = {"file_bytes_max": MIB, "principal_bytes_max": 4 * MIB, "lifetime_s": 100.0, **within}
-    return Files(shelf, clock=clock or Clock(), **bounds)
+    files = Files(shelf, clock=clock or Clock(), **bounds)
+    files.open_now()
+    return files
 
 
 @pytest.fixture(params=["memory", "disk"])

@@ -15,7 +15,7 @@ LABEL = Label("0a" * 16, "file_" + "1b" * 20, "text/x-python")
 @pytest.fixture(params=["memory", "disk"])
 def shelf(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shelf]:
     made: Shelf = MemoryShelf() if request.param == "memory" else DiskShelf(tmp_path / "files")
-    assert made.found() == []
+    assert made.begin() == []
     yield made
     made.close()
 
@@ -73,51 +73,58 @@ def test_who_reads_a_file_reads_it_to_its_end_though_it_is_removed(shelf: Shelf)
     reader.close()
 
 
+def begun(directory: Path) -> DiskShelf:
+    shelf = DiskShelf(directory)
+    shelf.begin()
+    return shelf
+
+
 def test_files_on_a_disk_are_there_again_after_a_restart_with_when_they_were_used(tmp_path: Path) -> None:
-    shelf = DiskShelf(tmp_path)
+    shelf = begun(tmp_path)
     put(shelf)
     shelf.touch(LABEL, 2000.0)
     shelf.close()
     again = DiskShelf(tmp_path)
-    (found,) = again.found()
+    (found,) = again.begin()
     assert (found.label, found.size, found.used_at) == (LABEL, 7, 2000.0)
     assert read(again) == b"one two"
     again.close()
 
 
 def test_what_a_killed_server_had_not_finished_is_removed_by_the_next(tmp_path: Path) -> None:
-    shelf = DiskShelf(tmp_path)
+    shelf = begun(tmp_path)
     draft = shelf.draft()
     draft.write(b"half")
     assert len(list((tmp_path / "incoming").iterdir())) == 1
     shelf.close()  # As the end of its process would.
     again = DiskShelf(tmp_path)
-    assert again.found() == []
+    assert again.begin() == []
     assert list((tmp_path / "incoming").iterdir()) == []
     again.close()
     draft.discard()
 
 
 def test_two_processes_do_not_share_a_directory(tmp_path: Path) -> None:
-    shelf = DiskShelf(tmp_path)
+    shelf = begun(tmp_path)
     with pytest.raises(DirectoryInUse):
-        DiskShelf(tmp_path)
+        begun(tmp_path)
     shelf.close()
-    DiskShelf(tmp_path).close()
+    begun(tmp_path).close()
 
 
 def test_strange_files_in_the_directory_are_left_alone(tmp_path: Path) -> None:
-    shelf = DiskShelf(tmp_path)
+    begun(tmp_path).close()
     (tmp_path / "kept" / "notes.txt").write_text("mine")
     (tmp_path / "kept" / "abc").mkdir()
     (tmp_path / "kept" / "abc" / ".DS_Store").write_text("")
-    assert shelf.found() == []
+    shelf = DiskShelf(tmp_path)
+    assert shelf.begin() == []
     assert (tmp_path / "kept" / "abc" / ".DS_Store").exists()
     shelf.close()
 
 
 def test_nobody_else_of_the_machine_can_read_them(tmp_path: Path) -> None:
-    shelf = DiskShelf(tmp_path / "files")
+    shelf = begun(tmp_path / "files")
     put(shelf)
     modes = {oct(each.stat().st_mode & 0o077) for each in (tmp_path / "files").rglob("*") if each.is_dir()}
     assert modes == {"0o0"}

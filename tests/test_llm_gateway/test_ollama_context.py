@@ -67,7 +67,7 @@ async def conversation(answers: dict[str, Answer], **settings: object) -> AsyncI
             gates={"ollama": ProviderGate("ollama", concurrency=10, queue=10)},
         )
         await store.create("me", "s", None, None)
-        await store.append_turn("me", "s", in_turns(*SAID), stream_id="str_0", replace_from=None)
+        await store.begin_turn("me", "s", in_turns(*SAID), stream_id="str_0")
 
         async def ask(max_tokens: int = 100) -> Stream:
             request = ChatRequest(messages=user("q"), session_id="s", max_tokens=max_tokens)

@@ -1,6 +1,7 @@
 """A manager over a scripted gateway."""
 
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import pytest
 
@@ -8,10 +9,12 @@ from archer_ws.agents.orchestrator import Orchestrator
 from archer_ws.sessions.format_judge import FormatJudge
 from archer_ws.sessions.manager import SessionManager
 from archer_ws.sessions.storage.memory import MemoryStore
+from archer_ws.sessions.storage.store import SessionStore
 from archer_ws.sessions.streams.gates import ManagerLimits, ProviderGate, StreamQuota
 from archer_ws.sessions.streams.log import NewLog
 from archer_ws.sessions.streams.memory_log import MemoryLog
 from tests.fakes.scripted_gateway import ScriptedGateway
+from tests.fakes.sqlite_files import sqlite_store
 
 MakeManager = Callable[..., SessionManager]
 
@@ -24,6 +27,18 @@ def gateway() -> ScriptedGateway:
 @pytest.fixture
 def store() -> MemoryStore:
     return MemoryStore()
+
+
+@pytest.fixture(params=["memory", "sqlite", "sqlite without FTS5"])
+async def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SessionStore]:
+    """Every implementation."""
+    if request.param == "memory":
+        made: SessionStore = MemoryStore()
+    else:
+        made = sqlite_store(tmp_path / "kept", without_fts=request.param != "sqlite")
+    await made.open()
+    yield made
+    await made.aclose()
 
 
 @pytest.fixture

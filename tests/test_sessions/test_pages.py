@@ -12,6 +12,7 @@ from archer_ws.sessions.conversations import Conversations
 from archer_ws.sessions.manager import SessionManager
 from archer_ws.sessions.models import SessionCreate, SessionDetail
 from archer_ws.sessions.storage.memory import MemoryStore
+from archer_ws.sessions.storage.values import StoredAnswer
 from tests.fakes.scripted_gateway import ScriptedGateway
 from tests.test_sessions.conftest import MakeManager
 from tests.test_sessions.test_manager import ask, ended, start
@@ -24,7 +25,7 @@ def conversations(store: MemoryStore, manager: SessionManager) -> Conversations:
 
 async def say(store: MemoryStore, *contents: str, name: str | None = None) -> None:
     turn = [ChatMessage(role=MessageRole.USER, content=content, name=name) for content in contents]
-    await store.append_turn("me", "s", turn, stream_id="str_1", replace_from=None)
+    await store.begin_turn("me", "s", turn, stream_id="str_1")
 
 
 def texts(page: SessionDetail) -> list[str]:
@@ -86,7 +87,7 @@ async def test_a_cursor_whose_message_was_replaced_is_refused_with_what_to_do(
     await say(store, *"abcdef")
     page = await conversations.get("me", "s", limit=2)
     first = (await store.messages("me", "s"))[0].message_id
-    await store.append_turn("me", "s", ask("new").messages, stream_id="str_2", replace_from=first)
+    await store.begin_turn("me", "s", ask("new").messages, stream_id="str_2", replace_from=first)
 
     with pytest.raises(InvalidParams, match="cursor") as refused:
         await conversations.get("me", "s", cursor=page.next_cursor)
@@ -183,10 +184,10 @@ async def test_the_arguments_of_calls_count_in_a_page(conversations: Conversatio
     await conversations.create("me", SessionCreate(session_id="s"))
     question = ChatMessage(role=MessageRole.USER, content="q")
     for number in range(4):
-        (stored,) = await store.append_turn("me", "s", [question], stream_id=f"str_{number}", replace_from=None)
+        (stored,) = (await store.begin_turn("me", "s", [question], stream_id=f"str_{number}")).messages
         calls = [ToolCall(call_id=f"c{number}", name="t", arguments=f'{{"a": "{"x" * 200_000}"}}')]
         await store.append_answer(
-            "me", "s", "", calls=calls, after=stored.message_id, stream_id=f"str_{number}", status="completed"
+            "me", "s", StoredAnswer("", "completed", calls=calls), after=stored.message_id, stream_id=f"str_{number}"
         )
 
     page = await conversations.get("me", "s")

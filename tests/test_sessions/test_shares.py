@@ -59,14 +59,14 @@ async def test_messages_and_metadata_of_one_principal_leave_room_for_the_others(
         await store.create(principal, "s", None, None)
 
     for _ in range(7):
-        await store.append_turn("ann", "s", turn, stream_id="str_1", replace_from=None)
+        await store.begin_turn("ann", "s", turn, stream_id="str_1")
     with pytest.raises(Overloaded, match="others"):
-        await store.append_turn("ann", "s", turn, stream_id="str_1", replace_from=None)
-    await store.append_turn("bob", "s", turn, stream_id="str_1", replace_from=None)
+        await store.begin_turn("ann", "s", turn, stream_id="str_1")
+    await store.begin_turn("bob", "s", turn, stream_id="str_1")
 
     with pytest.raises(Overloaded):
         await store.update("ann", "s", None, {"notes": "x" * 60_000})
-    await store.append_turn("bob", "s", turn, stream_id="str_1", replace_from=None)
+    await store.begin_turn("bob", "s", turn, stream_id="str_1")
 
 
 def test_streams_of_one_principal_leave_room_for_the_others() -> None:

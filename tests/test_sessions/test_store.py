@@ -1,4 +1,5 @@
-"""What every SessionStore does; a new implementation is one more parameter of `store`. Bounds: test_store_bounds.py."""
+"""What every SessionStore does; a new implementation is one more parameter of `any_store`. Bounds:
+test_store_bounds.py; what is done with many sessions: test_store_lists.py."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -11,13 +12,13 @@ from archer_ws.core.ids import is_valid_id
 from archer_ws.llm_gateway.native_turns import NativeBlocks, NativeCall, NativeTurn
 from archer_ws.llm_gateway.tools import ToolCall
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole
-from archer_ws.sessions.storage.memory import MemoryStore, SessionStore
+from archer_ws.sessions.storage.store import SessionStore
+from archer_ws.sessions.storage.values import StoredAnswer
 
 
-@pytest.fixture(params=[MemoryStore])
-def store(request: pytest.FixtureRequest) -> SessionStore:
-    made: SessionStore = request.param()
-    return made
+@pytest.fixture
+def store(any_store: SessionStore) -> SessionStore:
+    return any_store
 
 
 def user(*contents: str) -> list[ChatMessage]:
@@ -33,12 +34,14 @@ async def append(
     store: SessionStore, contents: Sequence[str], *, stream_id: str = "str_1", replace_from: str | None = None
 ) -> list[str]:
     """Append a turn to ann's session s1; its message ids."""
-    stored = await store.append_turn("ann", "s1", user(*contents), stream_id=stream_id, replace_from=replace_from)
+    stored = (
+        await store.begin_turn("ann", "s1", user(*contents), stream_id=stream_id, replace_from=replace_from)
+    ).messages
     return [message.message_id for message in stored]
 
 
 async def answer(store: SessionStore, content: str, after: str, stream_id: str = "str_1") -> None:
-    await store.append_answer("ann", "s1", content, after=after, stream_id=stream_id, status="completed")
+    await store.append_answer("ann", "s1", StoredAnswer(content, "completed"), after=after, stream_id=stream_id)
 
 
 async def contents(store: SessionStore, before: str | None = None) -> list[str]:
@@ -118,8 +121,8 @@ async def test_an_unknown_session_and_another_principals_are_the_same(store: Ses
         store.messages("ann", "s1"),
         store.update("ann", "s1", "title", None),
         store.delete("ann", "s1"),
-        store.append_turn("ann", "s1", user("hello"), stream_id="str_1", replace_from=None),
-        store.append_answer("ann", "s1", "hi", after="msg_1", stream_id="str_1", status="completed"),
+        store.begin_turn("ann", "s1", user("hello"), stream_id="str_1"),
+        store.append_answer("ann", "s1", StoredAnswer("hi", "completed"), after="msg_1", stream_id="str_1"),
     ]
 
     for operation in operations:
@@ -145,7 +148,7 @@ async def test_a_turn_is_stored_in_order_with_its_stream(store: SessionStore) ->
     await create(store, "s1")
     system = ChatMessage(role=MessageRole.SYSTEM, content="be brief")
 
-    stored = await store.append_turn("ann", "s1", [system, *user("hello 😀", "")], stream_id="str_9", replace_from=None)
+    stored = (await store.begin_turn("ann", "s1", [system, *user("hello 😀", "")], stream_id="str_9")).messages
 
     assert [(message.role, message.content) for message in stored] == [
         (MessageRole.SYSTEM, "be brief"),
@@ -174,7 +177,7 @@ async def test_an_answer_stands_behind_its_turn(store: SessionStore) -> None:
     await create(store, "s1")
     *_, last = await append(store, ["one", "two"])
 
-    await store.append_answer("ann", "s1", "partly", after=last, stream_id="str_1", status="cancelled")
+    await store.append_answer("ann", "s1", StoredAnswer("partly", "cancelled"), after=last, stream_id="str_1")
 
     stored = (await store.messages("ann", "s1"))[-1]
     assert (stored.role, stored.content) == (MessageRole.ASSISTANT, "partly")
@@ -225,7 +228,7 @@ async def test_replacing_drops_the_message_and_all_that_follow(store: SessionSto
 
 async def test_replacing_an_unknown_message_is_refused_and_changes_nothing(store: SessionStore) -> None:
     await create(store, "s1", "s2")
-    elsewhere = await store.append_turn("ann", "s2", user("x"), stream_id="str_1", replace_from=None)
+    elsewhere = (await store.begin_turn("ann", "s2", user("x"), stream_id="str_1")).messages
     await append(store, ["one"])
     before = await store.get("ann", "s1")
 
@@ -319,7 +322,7 @@ async def call_tools(store: SessionStore, after: str, *call_ids: str) -> None:
         ToolCall(call_id=call_id, name="get_weather", arguments='{"b": 1, "a": 12345678901234567890}')
         for call_id in call_ids
     ]
-    await store.append_answer("ann", "s1", "", calls=calls, after=after, stream_id="str_1", status="completed")
+    await store.append_answer("ann", "s1", StoredAnswer("", "completed", calls=calls), after=after, stream_id="str_1")
 
 
 async def test_calls_and_results_are_kept_as_they_were_said(store: SessionStore) -> None:
@@ -327,7 +330,7 @@ async def test_calls_and_results_are_kept_as_they_were_said(store: SessionStore)
     (asked,) = await append(store, ["weather?"])
     await call_tools(store, asked, "c1", "c2")
     turn = [tool("c2", "no", status="denied"), tool("c1")]
-    stored = await store.append_turn("ann", "s1", turn, stream_id="str_2", replace_from=None)
+    stored = (await store.begin_turn("ann", "s1", turn, stream_id="str_2")).messages
 
     question, answered, *results = await store.messages("ann", "s1")
     assert [call.call_id for call in answered.tool_calls or ()] == ["c1", "c2"]
@@ -349,23 +352,23 @@ async def test_only_open_calls_are_answered_and_a_refused_turn_changes_nothing(s
     await call_tools(store, asked, "c1")
     for turn in ([tool("c2")], [tool("c1"), tool("c1")]):
         with pytest.raises(InvalidParams):
-            await store.append_turn("ann", "s1", turn, stream_id="str_2", replace_from=None)
+            await store.begin_turn("ann", "s1", turn, stream_id="str_2")
     with pytest.raises(InvalidParams):
         # Its call goes with what is replaced.
-        await store.append_turn("ann", "s1", [tool("c1")], stream_id="str_2", replace_from=asked)
+        await store.begin_turn("ann", "s1", [tool("c1")], stream_id="str_2", replace_from=asked)
     assert await contents(store) == ["weather?", ""]
-    await store.append_turn("ann", "s1", [tool("c1")], stream_id="str_2", replace_from=None)
+    await store.begin_turn("ann", "s1", [tool("c1")], stream_id="str_2")
 
 
 async def test_a_message_keeps_its_own_id_unless_another_has_it(store: SessionStore) -> None:
     await create(store, "s1", "s2")
     turn = [ChatMessage(role=MessageRole.USER, content="hi", message_id="mine")]
-    await store.append_turn("ann", "s1", turn, stream_id="str_1", replace_from=None)
+    await store.begin_turn("ann", "s1", turn, stream_id="str_1")
     with pytest.raises(Conflict):
-        await store.append_turn("ann", "s1", turn, stream_id="str_2", replace_from=None)
+        await store.begin_turn("ann", "s1", turn, stream_id="str_2")
     assert await contents(store) == ["hi"]
-    await store.append_turn("ann", "s2", turn, stream_id="str_3", replace_from=None)
-    (again,) = await store.append_turn("ann", "s1", turn, stream_id="str_4", replace_from="mine")
+    await store.begin_turn("ann", "s2", turn, stream_id="str_3")
+    (again,) = (await store.begin_turn("ann", "s1", turn, stream_id="str_4", replace_from="mine")).messages
     assert again.message_id == "mine"
     assert await contents(store) == ["hi"]
 
@@ -379,14 +382,13 @@ def native(*call_ids: str, size: int = 10_000) -> NativeTurn:
 
 async def calling(store: SessionStore, call_id: str, after: str, turn: NativeTurn | None) -> None:
     calls = [ToolCall(call_id=call_id, name="now")]
-    await store.append_answer(
-        "ann", "s1", "", calls=calls, after=after, stream_id=f"str_{call_id}", status="completed", native=turn
-    )
+    said = StoredAnswer("", "completed", calls=calls, native=turn)
+    await store.append_answer("ann", "s1", said, after=after, stream_id=f"str_{call_id}")
 
 
 async def results(store: SessionStore, call_id: str) -> str:
     message = ChatMessage(role=MessageRole.TOOL, content="noon", call_id=call_id)
-    (stored,) = await store.append_turn("ann", "s1", [message], stream_id="str_r", replace_from=None)
+    (stored,) = (await store.begin_turn("ann", "s1", [message], stream_id="str_r")).messages
     return stored.message_id
 
 
@@ -419,3 +421,22 @@ async def test_behind_a_new_question_what_providers_must_see_again_is_gone(store
     await answer(store, "Noon.", after)
     (again,) = await append(store, ["And now?"], stream_id="str_2")
     assert await native_turns(store, again) == {}
+
+
+async def test_the_parts_of_a_message_are_kept_and_told(store: SessionStore) -> None:
+    await create(store, "s1")
+    parts = [
+        {"type": "text", "text": "What is this?"},
+        {"type": "image", "url": "https://example.com/cat.jpg", "detail": "low"},
+        {"type": "file", "file_id": "file_Zq0wXyNn2m1p", "filename": "report.pdf"},
+    ]
+    turn = [ChatMessage.model_validate({"role": "user", "content": parts})]
+    stored = (await store.begin_turn("ann", "s1", turn, stream_id="str_1")).messages
+
+    (again,) = await store.messages("ann", "s1")
+    assert [again] == stored
+    assert [part.model_dump(exclude_none=True) for part in again.parts or ()] == parts
+    assert again.content == "What is this?"
+    (behind,) = await append(store, ["And this?"], stream_id="str_2")
+    sent = await store.history("ann", "s1", before=behind, turn_tokens=0, budget_tokens=None)
+    assert [part.model_dump(exclude_none=True) for part in sent.messages[0].parts or ()] == parts

@@ -10,8 +10,9 @@ from archer_ws.core.exceptions import Overloaded, SessionNotFound
 from archer_ws.llm_gateway.native_turns import NativeBlocks, NativeCall, NativeTurn
 from archer_ws.llm_gateway.tools import ToolCall
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole
-from archer_ws.sessions.storage.conversation import CALL_OVERHEAD_BYTES
-from archer_ws.sessions.storage.memory import MESSAGE_OVERHEAD_BYTES, MemoryStore
+from archer_ws.sessions.storage.memory import MemoryStore
+from archer_ws.sessions.storage.message import CALL_OVERHEAD_BYTES, MESSAGE_OVERHEAD_BYTES
+from archer_ws.sessions.storage.values import StoredAnswer
 from tests.fakes.manual_clock import ManualClock
 
 
@@ -19,12 +20,14 @@ async def say(
     store: MemoryStore, session_id: str, *contents: str, replace_from: str | None = None, principal: str = "ann"
 ) -> list[str]:
     turn = [ChatMessage(role=MessageRole.USER, content=content) for content in contents]
-    stored = await store.append_turn(principal, session_id, turn, stream_id="str_1", replace_from=replace_from)
+    stored = (
+        await store.begin_turn(principal, session_id, turn, stream_id="str_1", replace_from=replace_from)
+    ).messages
     return [message.message_id for message in stored]
 
 
 async def answer(store: MemoryStore, session_id: str, content: str, after: str, stream_id: str = "str_1") -> None:
-    await store.append_answer("ann", session_id, content, after=after, stream_id=stream_id, status="completed")
+    await store.append_answer("ann", session_id, StoredAnswer(content, "completed"), after=after, stream_id=stream_id)
 
 
 def cost(*contents: str) -> int:
@@ -75,7 +78,7 @@ async def test_the_cost_told_of_a_message_is_about_what_it_takes() -> None:
     try:
         before, _ = tracemalloc.get_traced_memory()
         empty = [ChatMessage(role=MessageRole.USER, content="") for _ in range(2000)]
-        await store.append_turn("ann", "s1", empty, stream_id="str_1", replace_from=None)
+        await store.begin_turn("ann", "s1", empty, stream_id="str_1")
         after, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -91,7 +94,9 @@ async def test_calls_without_arguments_are_not_for_nothing() -> None:
         before, _ = tracemalloc.get_traced_memory()
         calls = [ToolCall(call_id=f"call{each:05}", name=f"look{each}", arguments="{}") for each in range(1000)]
         (asked,) = await say(store, "s1", "?")
-        await store.append_answer("ann", "s1", "", calls=calls, after=asked, stream_id="str_1", status="completed")
+        await store.append_answer(
+            "ann", "s1", StoredAnswer("", "completed", calls=calls), after=asked, stream_id="str_1"
+        )
         after, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -206,7 +211,7 @@ async def test_a_session_untouched_for_the_idle_time_is_forgotten() -> None:
     await store.create("ann", "next", None, None)
 
 
-@pytest.mark.parametrize("touch", ["create", "get", "messages", "update", "append_turn", "append_answer"])
+@pytest.mark.parametrize("touch", ["create", "get", "messages", "update", "begin_turn", "append_answer"])
 async def test_any_use_begins_the_idle_time_again(touch: str) -> None:
     clock = ManualClock()
     store = MemoryStore(idle_ttl_s=100, clock=clock)
@@ -224,7 +229,7 @@ async def test_any_use_begins_the_idle_time_again(touch: str) -> None:
             await store.messages("ann", "used")
         case "update":
             await store.update("ann", "used", "title", None)
-        case "append_turn":
+        case "begin_turn":
             await say(store, "used", "more")
         case "append_answer":
             await answer(store, "used", "answer", after=question)
@@ -253,13 +258,12 @@ async def test_what_providers_must_see_again_counts_as_long_as_it_is_kept() -> N
     (asked,) = await say(store, "s1", "What time is it?")
     native = NativeTurn("anthropic", "claude", b"", kept)
     calls = [ToolCall(call_id="one", name="now")]
-    await store.append_answer(
-        "ann", "s1", "", calls=calls, after=asked, stream_id="str_1", status="completed", native=native
-    )
+    said = StoredAnswer("", "completed", calls=calls, native=native)
+    await store.append_answer("ann", "s1", said, after=asked, stream_id="str_1")
     with pytest.raises(Overloaded):
         await say(store, "s1", "x" * 50_000)
     result = ChatMessage(role=MessageRole.TOOL, content="noon", call_id="one")
-    (after,) = await store.append_turn("ann", "s1", [result], stream_id="str_2", replace_from=None)
+    (after,) = (await store.begin_turn("ann", "s1", [result], stream_id="str_2")).messages
     await answer(store, "s1", "Noon.", after.message_id)
 
     await say(store, "s1", "x" * 50_000)

@@ -107,6 +107,7 @@ _ERRORS: tuple[ArcherError, ...] = (
     StorageUnavailable(
         "the store of conversations did not answer within 5 s", hint="Try again in a moment.", retry_after_ms=1000
     ),
+    StorageFull("there is no room to store this conversation", hint="Delete conversations that are no longer needed."),
     ProviderError("openai failed (500)", hint="Try again.", retryable=True, provider="openai"),
     ProviderTimeout("openai did not answer in time", hint="Try again, or raise the time-outs.", provider="openai"),
     ProviderRateLimited("openai limits the rate", hint="Wait.", retry_after_ms=20_000, provider="openai"),

@@ -63,6 +63,7 @@ NOT_ACCEPTED = (
     Conflict,
     StorageFull,
     Overloaded,
+    StorageFull,
     StorageUnavailable,
     Draining,
 )

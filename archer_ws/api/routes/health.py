@@ -116,13 +116,16 @@ async def live() -> Liveness:
     },
 )
 async def ready(services: ServicesDep, response: Response) -> ReadinessReport:
-    """Whether the default provider can serve; 503 with the reason where it can't."""
+    """Whether the default provider can serve, and conversations be stored; 503 with the reason where they can't."""
     provider = services.router.default_provider
     if services.manager.is_draining:
         response.status_code = 503
         return ReadinessReport(
             status="draining", provider=provider, reason="the server is about to stop", hint="Use another instance."
         )
+    if (trouble := services.store.trouble) is not None:
+        response.status_code = 503
+        return ReadinessReport(status="not_ready", provider=provider, reason=trouble.message, hint=trouble.hint)
     status = await services.readiness.check()
     if status.available:
         return ReadinessReport(status="ready", provider=provider, latency_ms=status.latency_ms)

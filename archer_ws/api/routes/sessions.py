@@ -9,7 +9,7 @@ from archer_ws.api.dependencies import Principal, ServicesDep
 from archer_ws.api.http.request_body import JsonRoute
 from archer_ws.api.openapi.error_answers import BODY, GUARDED, error_answers
 from archer_ws.api.openapi.success_answers import success_answer
-from archer_ws.core.exceptions import InvalidParams, Overloaded, SessionNotFound, StorageUnavailable
+from archer_ws.core.exceptions import InvalidParams, Overloaded, SessionNotFound, StorageFull, StorageUnavailable
 from archer_ws.core.ids import ID_PATTERN
 from archer_ws.sessions.models import Session, SessionCreate, SessionDetail, SessionPage, SessionUpdate
 from archer_ws.sessions.storage.memory import PAGE_MAX
@@ -58,7 +58,7 @@ UPDATE_EXAMPLES: dict[str, Example] = {
     responses={
         201: success_answer("The new conversation", example={**_SESSION, "message_count": 0}),
         200: {"model": Session, **success_answer("It existed already, and is as it was", example=_SESSION)},
-        **error_answers(*GUARDED, *BODY, Overloaded, StorageUnavailable),
+        **error_answers(*GUARDED, *BODY, Overloaded, StorageFull, StorageUnavailable),
     },
 )
 async def create_session(
@@ -122,7 +122,7 @@ async def get_session(
     summary="Change a conversation",
     responses={
         200: success_answer("As it is now", example={**_SESSION, "title": "Blue skies"}),
-        **error_answers(*GUARDED, *BODY, SessionNotFound, Overloaded, StorageUnavailable),
+        **error_answers(*GUARDED, *BODY, SessionNotFound, Overloaded, StorageFull, StorageUnavailable),
     },
 )
 async def update_session(
@@ -141,7 +141,7 @@ async def update_session(
     operation_id="deleteSession",
     summary="Forget a conversation",
     response_description="It is forgotten",
-    responses=error_answers(*GUARDED, InvalidParams, SessionNotFound, StorageUnavailable),
+    responses=error_answers(*GUARDED, InvalidParams, SessionNotFound, StorageFull, StorageUnavailable),
 )
 async def delete_session(services: ServicesDep, principal: Principal, session_id: SessionId) -> None:
     """End its streams and forget it."""

@@ -14,6 +14,7 @@ from archer_ws.core.exceptions import (
     InvalidParams,
     Overloaded,
     SessionNotFound,
+    StorageFull,
     StorageUnavailable,
     StreamNotFound,
 )
@@ -100,7 +101,9 @@ async def cancel_stream(services: ServicesDep, principal: Principal, stream_id: 
         200: success_answer("The stream's events.", stream_id=True, events=True),
         204: {"description": "You have seen the end already"},
         # As it may still be waiting to be accepted, and then be refused.
-        **error_answers(*GUARDED, InvalidParams, StreamNotFound, SessionNotFound, Overloaded, StorageUnavailable),
+        **error_answers(
+            *GUARDED, InvalidParams, StreamNotFound, SessionNotFound, Overloaded, StorageFull, StorageUnavailable
+        ),
     },
 )
 async def follow_stream(

@@ -1,19 +1,19 @@
 """A store within one budget of time: whatever stands behind it, its callers wait a bounded time and get our errors."""
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
 
 from archer_ws.core.exceptions import ArcherError, StorageUnavailable
-from archer_ws.llm_gateway.native_turns import NativeTurn
-from archer_ws.llm_gateway.tools import ToolCall
-from archer_ws.llm_gateway.types import ChatMessage, Refusal, StreamStatus
+from archer_ws.llm_gateway.types import ChatMessage
 from archer_ws.sessions.history import History
-from archer_ws.sessions.models import Session, SessionPage, StoredMessage
+from archer_ws.sessions.models import ExportedSession, SearchPage, Session, SessionPage, StoredMessage
 from archer_ws.sessions.storage.memory import MemoryStore
 from archer_ws.sessions.storage.store import SessionStore
+from archer_ws.sessions.storage.values import SessionOrder, StoredAnswer, StoredTurn
 
 log = structlog.get_logger(__name__)
 
@@ -21,7 +21,8 @@ T = TypeVar("T")
 
 
 class BoundedStore:
-    """The store, with `limit_s` for each operation (see SessionStore for what each does).
+    """The store, with `limit_s` for each operation (see SessionStore for what each does), but those on all there is:
+    `delete_all`, `export` and `backup` take their time, as do `open` and `aclose`.
 
     Each runs in a task of its own, which is cancelled with its caller or when its time is over, and waited for by
     nobody then: a store that does not even let itself be cancelled holds nothing but itself.
@@ -34,6 +35,23 @@ class BoundedStore:
         self._store = store
         self._limit_s = limit_s
         self._abandoned: set[asyncio.Task[Any]] = set()
+
+    @property
+    def trouble(self) -> ArcherError | None:
+        return self._store.trouble
+
+    @property
+    def place(self) -> Mapping[str, str]:
+        return self._store.place
+
+    def open_now(self) -> None:
+        self._store.open_now()
+
+    async def open(self) -> None:
+        await self._store.open()
+
+    async def aclose(self) -> None:
+        await self._store.aclose()
 
     async def create(
         self, principal: str, session_id: str | None, title: str | None, metadata: dict[str, Any] | None
@@ -48,6 +66,11 @@ class BoundedStore:
     ) -> list[StoredMessage]:
         return await self._within("messages", self._store.messages(principal, session_id, before, limit))
 
+    async def detail(
+        self, principal: str, session_id: str, before: str | None, limit: int
+    ) -> tuple[Session, list[StoredMessage]]:
+        return await self._within("detail", self._store.detail(principal, session_id, before, limit))
+
     async def history(
         self, principal: str, session_id: str, *, before: str, turn_tokens: int, budget_tokens: int | None
     ) -> History:
@@ -58,13 +81,34 @@ class BoundedStore:
             ),
         )
 
-    async def page(self, principal: str, limit: int, cursor: str | None) -> SessionPage:
-        return await self._within("page", self._store.page(principal, limit, cursor))
+    async def page(
+        self,
+        principal: str,
+        limit: int,
+        cursor: str | None,
+        *,
+        order: SessionOrder = "created",
+        archived: bool | None = None,
+    ) -> SessionPage:
+        return await self._within("page", self._store.page(principal, limit, cursor, order=order, archived=archived))
+
+    async def search(self, principal: str, query: str, limit: int, cursor: str | None) -> SearchPage:
+        return await self._within("search", self._store.search(principal, query, limit, cursor))
 
     async def update(
-        self, principal: str, session_id: str, title: str | None, metadata: dict[str, Any] | None
+        self,
+        principal: str,
+        session_id: str,
+        title: str | None,
+        metadata: dict[str, Any] | None,
+        *,
+        archived: bool | None = None,
+        version: int | None = None,
     ) -> Session:
-        return await self._within("update", self._store.update(principal, session_id, title, metadata))
+        return await self._within(
+            "update",
+            self._store.update(principal, session_id, title, metadata, archived=archived, version=version),
+        )
 
     async def delete(self, principal: str, session_id: str) -> None:
         await self._within("delete", self._store.delete(principal, session_id))
@@ -72,47 +116,68 @@ class BoundedStore:
     async def named_files(self, principal: str | None = None, session_id: str | None = None) -> set[str]:
         return await self._within("named_files", self._store.named_files(principal, session_id))
 
-    async def append_turn(
+    async def delete_all(self, principal: str) -> int:
+        return await self._store.delete_all(principal)
+
+    async def fork(
+        self, principal: str, session_id: str, *, before: str | None = None, new_session_id: str | None = None
+    ) -> Session:
+        return await self._within(
+            "fork", self._store.fork(principal, session_id, before=before, new_session_id=new_session_id)
+        )
+
+    async def begin_turn(
         self,
         principal: str,
         session_id: str,
         messages: Sequence[ChatMessage],
         *,
         stream_id: str,
-        replace_from: str | None,
-    ) -> list[StoredMessage]:
+        replace_from: str | None = None,
+        version: int | None = None,
+        turn_tokens: int = 0,
+        budget_tokens: int | None = None,
+    ) -> StoredTurn:
         return await self._within(
-            "append_turn",
-            self._store.append_turn(principal, session_id, messages, stream_id=stream_id, replace_from=replace_from),
+            "begin_turn",
+            self._store.begin_turn(
+                principal,
+                session_id,
+                messages,
+                stream_id=stream_id,
+                replace_from=replace_from,
+                version=version,
+                turn_tokens=turn_tokens,
+                budget_tokens=budget_tokens,
+            ),
         )
 
     async def append_answer(
         self,
         principal: str,
         session_id: str,
-        content: str,
+        answer: StoredAnswer,
         *,
-        calls: Sequence[ToolCall] = (),
         after: str,
         stream_id: str,
-        status: StreamStatus,
-        refusal: Refusal | None = None,
-        native: NativeTurn | None = None,
+        ordinal: int = 0,
     ) -> None:
         await self._within(
             "append_answer",
-            self._store.append_answer(
-                principal,
-                session_id,
-                content,
-                calls=calls,
-                after=after,
-                stream_id=stream_id,
-                status=status,
-                refusal=refusal,
-                native=native,
-            ),
+            self._store.append_answer(principal, session_id, answer, after=after, stream_id=stream_id, ordinal=ordinal),
         )
+
+    async def principals(self) -> list[str]:
+        return await self._within("principals", self._store.principals())
+
+    def export(self, principal: str) -> AsyncIterator[ExportedSession]:
+        return self._store.export(principal)
+
+    async def import_session(self, principal: str, exported: ExportedSession) -> Session:
+        return await self._within("import_session", self._store.import_session(principal, exported))
+
+    async def backup(self, path: Path) -> None:
+        await self._store.backup(path)
 
     async def _within(self, name: str, operation: Coroutine[Any, Any, T]) -> T:
         task = asyncio.create_task(operation, name="store")

@@ -2,26 +2,23 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from archer_ws.core.clock import utc_now
-from archer_ws.core.exceptions import Conflict, FieldError, InvalidParams
 from archer_ws.core.ids import new_id
-from archer_ws.llm_gateway.content import MediaPart, Part, TextPart
 from archer_ws.llm_gateway.native_turns import NativeTurn
-from archer_ws.llm_gateway.tools import ToolCall
-from archer_ws.llm_gateway.types import ChatMessage, MessageRole, Refusal, StreamStatus
-from archer_ws.sessions.history import message_tokens, native_turns
-from archer_ws.sessions.models import Session, StoredMessage
+from archer_ws.llm_gateway.types import ChatMessage, MessageRole, StreamStatus
+from archer_ws.sessions.history import History, fit_history, message_tokens, native_turns, without_refused
+from archer_ws.sessions.models import FoundMessage, Session, StoredMessage
+from archer_ws.sessions.storage.message import answer_bytes, answer_of, as_stored, chat_bytes, chat_of
+from archer_ws.sessions.storage.refusals import no_message, nothing_asked, taken_message_id
+from archer_ws.sessions.storage.values import StoredAnswer
+from archer_ws.sessions.storage.words import PREVIEW_MESSAGES, preview, snippet
 
-#: What a stored message costs beside its text, about, in bytes (measured): without it, empty ones would cost nothing.
-MESSAGE_OVERHEAD_BYTES = 1024
-#: What each of its calls costs beside the arguments, likewise.
-CALL_OVERHEAD_BYTES = 768
-#: What each of its parts costs, likewise.
-PART_OVERHEAD_BYTES = 768
+#: So many answers of a session are remembered as stored: retries come within a minute.
+ANSWERS_REMEMBERED = 256
 #: What a session takes in a list beside its title and metadata, about, in bytes.
 SESSION_LISTED_BYTES = 256
 
@@ -38,84 +35,85 @@ class Entry:
     #: What it costs in memory, and what it takes of a model's context.
     size: int
     tokens: int
-    #: That the model declined to give this answer.
-    refusal: Refusal | None = None
-    #: What its provider must see again of it.
-    native: NativeTurn | None = None
+    #: What is told of it beside that, where a model said it.
+    answer: StoredAnswer | None = None
+    #: Its place in the order of storing, over all sessions.
+    number: int = 0
 
     @classmethod
     def of(cls, chat: ChatMessage, stream_id: str, status: StreamStatus, created_at: datetime) -> "Entry":
         """A new message; it keeps the id that its client gave it."""
         chat = chat.without_place()
-        size = chat.text_bytes + MESSAGE_OVERHEAD_BYTES + CALL_OVERHEAD_BYTES * len(chat.tool_calls or ())
-        if chat.parts is not None:
-            size += sum(map(_part_bytes, chat.parts))
-        return cls(chat, stream_id, status, created_at, chat.message_id or new_id("msg"), size, message_tokens(chat))
+        return cls(
+            chat,
+            stream_id,
+            status,
+            created_at,
+            chat.message_id or new_id("msg"),
+            chat_bytes(chat),
+            message_tokens(chat),
+        )
 
     @classmethod
-    def answer(
-        cls,
-        content: str,
-        calls: Sequence[ToolCall],
-        stream_id: str,
-        status: StreamStatus,
-        refusal: Refusal | None = None,
-        *,
-        native: NativeTurn | None = None,
-    ) -> "Entry":
+    def of_answer(cls, answer: StoredAnswer, stream_id: str) -> "Entry":
         """A stream's answer."""
-        # Validated as it came.
-        chat = ChatMessage.model_construct(
-            role=MessageRole.ASSISTANT, content=content, name=None, tool_calls=list(calls) or None
-        )
-        entry = cls.of(chat, stream_id, status, utc_now())
-        if refusal is not None:
-            entry.refusal = refusal
-            entry.size += len((refusal.text or "").encode())
-        if native is not None:
-            entry.native = native
-            entry.size += native.size
+        entry = cls.of(chat_of(answer), stream_id, answer.status, utc_now())
+        entry.answer = answer
+        entry.size += answer_bytes(answer)
+        return entry
+
+    @classmethod
+    def of_stored(cls, message: StoredMessage) -> "Entry":
+        """A message as it was exported."""
+        chat = message.as_chat()
+        entry = cls.of(chat, message.stream_id or "", message.status, message.created_at)
+        entry.message_id = message.message_id
+        if message.role is MessageRole.ASSISTANT:
+            entry.answer = answer_of(message)
+            entry.size += answer_bytes(entry.answer)
         return entry
 
     @property
     def is_refused(self) -> bool:
         """Whether it is an answer that the model declined to give."""
-        return self.refusal is not None
+        return self.answer is not None and self.answer.refusal is not None
+
+    @property
+    def native(self) -> NativeTurn | None:
+        """What its provider must see again of it."""
+        return self.answer.native if self.answer is not None else None
 
     @property
     def native_size(self) -> int:
-        """What its native turn takes in memory, in bytes."""
-        return self.native.size if self.native is not None else 0
+        """What that takes in memory, in bytes."""
+        return native.size if (native := self.native) is not None else 0
 
     def forget_native(self) -> None:
         """Keep its native turn no longer."""
         self.size -= self.native_size
-        self.native = None
+        self.answer = self.answer and replace(self.answer, native=None)
 
-    def as_stored(self) -> StoredMessage:
-        """The message as clients see it."""
-        return StoredMessage.model_construct(
+    def as_found(self, session_id: str, query: str) -> FoundMessage:
+        """The message as a search shows it."""
+        return FoundMessage(
+            session_id=session_id,
             message_id=self.message_id,
             role=self.chat.role,
-            content=self.chat.content,
-            parts=list(self.chat.parts) if self.chat.parts else None,
-            name=self.chat.name,
-            tool_calls=self.chat.tool_calls,
-            refusal=self.refusal,
-            call_id=self.chat.call_id,
-            result_status=(self.chat.status or "ok") if self.chat.role is MessageRole.TOOL else None,
-            stream_id=self.stream_id,
-            status=self.status,
+            snippet=snippet(self.chat.content, query),
             created_at=self.created_at,
         )
 
-
-def _part_bytes(part: Part) -> int:
-    """What a part costs in memory: its text stands beside the message's own."""
-    match part:
-        case TextPart(text=held) | MediaPart(url=str(held)):
-            return PART_OVERHEAD_BYTES + len(held.encode())
-    return PART_OVERHEAD_BYTES
+    def as_stored(self, parent_id: str | None) -> StoredMessage:
+        """The message as clients see it."""
+        return as_stored(
+            self.chat,
+            message_id=self.message_id,
+            stream_id=self.stream_id,
+            status=self.status,
+            created_at=self.created_at,
+            parent_id=parent_id,
+            answer=self.answer,
+        )
 
 
 @dataclass
@@ -138,6 +136,10 @@ class Conversation:
     refused: int = 0
     #: Those of them that have a native turn.
     native: list[Entry] = field(default_factory=list)
+    version: int = 1
+    archived: bool = False
+    #: The stream, ordinal and question of the last answers: which of them are stored, or were until they were replaced.
+    _answered: dict[tuple[str, int, str], None] = field(default_factory=dict)
 
     def as_session(self) -> Session:
         """The session without its messages."""
@@ -148,7 +150,16 @@ class Conversation:
             created_at=self.created_at,
             updated_at=self.updated_at,
             message_count=len(self.messages),
+            version=self.version,
+            archived=self.archived or None,
+            preview=self._preview(),
         )
+
+    def _preview(self) -> str | None:
+        for entry in self.messages[: -PREVIEW_MESSAGES - 1 : -1]:
+            if (shown := preview(entry.chat.content)) is not None:
+                return shown
+        return None
 
     def position_of(self, message_id: str) -> int | None:
         """Where the message stands. The newest are asked for: they are looked at first."""
@@ -165,12 +176,7 @@ class Conversation:
         """
         position = self.position_of(message_id)
         if position is None:
-            message = f"the session has no message {message_id!r}"
-            raise InvalidParams(
-                f"{field_name}: {message}",
-                hint="GET the session: its messages carry their message_id.",
-                errors=[FieldError(path=field_name, message=message)],
-            )
+            raise no_message(message_id, field_name)
         return position
 
     def check_ids(self, turn: Sequence[ChatMessage], kept: int) -> None:
@@ -187,13 +193,7 @@ class Conversation:
             if message_id is None:
                 continue
             if message_id in taken:
-                path = f"messages.{place}.message_id"
-                message = f"the session has a message {message_id!r}"
-                raise Conflict(
-                    f"{path}: {message}",
-                    hint="Mint a fresh id for each message; to say one anew, name it in replace_from.",
-                    errors=[FieldError(path=path, message=message)],
-                )
+                raise taken_message_id(message_id, place)
             taken.add(message_id)
 
     def asked_before(self, position: int) -> int:
@@ -206,17 +206,46 @@ class Conversation:
             for begin in range(position - 1, -1, -1):
                 if self.messages[begin].chat.role is MessageRole.USER:
                     return begin
-        message = "without messages, replace_from names the answer that is to be given again"
-        raise InvalidParams(
-            f"replace_from: {message}",
-            hint="Name a message of the assistant, or send messages.",
-            errors=[FieldError(path="replace_from", message=message)],
-        )
+        raise nothing_asked()
 
-    def has_answer(self, position: int, stream_id: str) -> bool:
-        """Whether the stream's answer stands behind the message at `position`."""
-        behind = self.messages[position + 1 : position + 2]
-        return any(entry.chat.role is MessageRole.ASSISTANT and entry.stream_id == stream_id for entry in behind)
+    def history_before(self, end: int, turn_tokens: int, budget_tokens: int | None) -> History:
+        """What goes before the turn that begins at `end`."""
+        native = native_turns(self.messages) if self.native else {}
+        own = sum(1 for entry in self.messages[end:] if entry.chat.role is MessageRole.SYSTEM)
+        system = self.system[: len(self.system) - own]
+        goes_on = self.messages[end].chat.role is MessageRole.TOOL
+        before_turn: Sequence[Entry] = self.messages[:end]
+        # Looked for only where there is one: that takes a look at every message.
+        told = without_refused(before_turn) if self.refused else before_turn
+        return replace(fit_history(told, system, turn_tokens, budget_tokens, goes_on=goes_on), native_turns=native)
+
+    def add_answer(self, position: int, answer: Entry, key: tuple[str, int, str]) -> bool:
+        """Put an answer behind the message at `position`; False where the one of that stream, ordinal and message was
+        put there before."""
+        if key in self._answered:
+            return False
+        self._answered[key] = None
+        if len(self._answered) > ANSWERS_REMEMBERED:
+            del self._answered[next(iter(self._answered))]
+        self.messages.insert(position + 1, answer)
+        self.refused += answer.is_refused
+        if answer.native is not None:
+            self.native.append(answer)
+        return True
+
+    def stored(self, start: int, end: int) -> list[StoredMessage]:
+        """The messages of these places as clients see them."""
+        parent = self.messages[start - 1].message_id if start > 0 else None
+        found = []
+        for entry in self.messages[start:end]:
+            found.append(entry.as_stored(parent))
+            parent = entry.message_id
+        return found
+
+    def changed(self, now: datetime) -> None:
+        """Count a change."""
+        self.updated_at = now
+        self.version += 1
 
     def past_native(self, kept: int, turn: Sequence[Entry]) -> list[Entry]:
         """Which of the first `kept` messages have a native turn that no provider sees again once the turn stands behind

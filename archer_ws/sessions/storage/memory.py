@@ -1,34 +1,44 @@
 """Conversations in this process's memory (see storage/store.py for what a store is)."""
 
+import asyncio
+import heapq
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from copy import copy
+from operator import itemgetter
+from pathlib import Path
 from typing import Any
 
 from archer_ws.core.clock import utc_now
-from archer_ws.core.exceptions import InvalidParams, Overloaded, SessionNotFound
+from archer_ws.core.exceptions import ArcherError, Overloaded, Unsupported
 from archer_ws.core.ids import new_id
 from archer_ws.core.limits import PAGE_BYTES_MAX, PAGE_ITEMS_MAX
-from archer_ws.llm_gateway.native_turns import NativeTurn
-from archer_ws.llm_gateway.tools import ToolCall
-from archer_ws.llm_gateway.types import ChatMessage, MessageRole, Refusal, StreamStatus
-from archer_ws.sessions.history import NO_HISTORY, History, fit_history, native_turns, without_refused
-from archer_ws.sessions.models import Session, SessionPage, StoredMessage
+from archer_ws.llm_gateway.types import ChatMessage
+from archer_ws.sessions.history import NO_HISTORY, History
+from archer_ws.sessions.models import (
+    ExportedSession,
+    FoundMessage,
+    SearchPage,
+    Session,
+    SessionPage,
+    StoredMessage,
+)
 from archer_ws.sessions.results import check_open
 from archer_ws.sessions.shares import Shares
-from archer_ws.sessions.storage.conversation import (
-    MESSAGE_OVERHEAD_BYTES,
-    SESSION_LISTED_BYTES,
-    Conversation,
-    Entry,
-    described_bytes,
-)
+from archer_ws.sessions.storage.conversation import SESSION_LISTED_BYTES, Conversation, Entry, described_bytes
+from archer_ws.sessions.storage.cursors import Place, cursor_of, microseconds, ordinal_of, place_of
+from archer_ws.sessions.storage.message import MESSAGE_OVERHEAD_BYTES
+from archer_ws.sessions.storage.refusals import check_count, check_exported, check_version, no_session, taken_session_id
 from archer_ws.sessions.storage.store import SessionStore
+from archer_ws.sessions.storage.values import SessionOrder, StoredAnswer, StoredTurn
+from archer_ws.sessions.storage.words import finder
 
 __all__ = ["MESSAGE_OVERHEAD_BYTES", "PAGE_MAX", "MemoryStore", "SessionStore"]
 
 PAGE_MAX = PAGE_ITEMS_MAX
+#: So much is searched in one turn of the loop, about: some milliseconds.
+SEARCH_SLICE_CHARS = 128 * 1024
 
 
 class MemoryStore:
@@ -63,6 +73,27 @@ class MemoryStore:
         self._next_ordinal = 1
         #: How many messages name each file.
         self._files: Counter[str] = Counter()
+        # Of messages.
+        self._next_number = 1
+
+    @property
+    def trouble(self) -> ArcherError | None:
+        """Nothing ever keeps it from storing."""
+        return None
+
+    @property
+    def place(self) -> Mapping[str, str]:
+        """In memory."""
+        return {"place": "memory", "hint": "They go with this process. ARCHER_STORE=sqlite keeps them in a file."}
+
+    def open_now(self) -> None:
+        """There is nothing to open."""
+
+    async def open(self) -> None:
+        """There is nothing to open."""
+
+    async def aclose(self) -> None:
+        """What is in memory stays there until the process ends."""
 
     async def create(
         self, principal: str, session_id: str | None, title: str | None, metadata: dict[str, Any] | None
@@ -76,20 +107,7 @@ class MemoryStore:
         key = (principal, session_id or new_id("ses"))
         if key in self._conversations:
             return self._use(*key).as_session(), False
-        if not self._counts.has_room(principal, 1):
-            raise Overloaded(
-                f"{self._counts.taken} sessions are stored, the most this server keeps"
-                if self._counts.is_full(1)
-                else f"{self._counts.of(principal)} of your sessions are stored: the others' share is left",
-                hint="Delete sessions that are no longer needed, or raise SESSIONS_MAX.",
-            )
-        now = utc_now()
-        conversation = Conversation(key[1], self._next_ordinal, None, None, now, now, self._clock())
-        self._describe(principal, conversation, title, metadata)
-        self._next_ordinal += 1
-        self._conversations[key] = conversation
-        self._by_principal.setdefault(principal, {})[conversation.ordinal] = conversation
-        self._counts.take(principal, 1)
+        conversation = self._begin(key, title, metadata)
         return conversation.as_session(), True
 
     async def get(self, principal: str, session_id: str) -> Session:
@@ -106,8 +124,13 @@ class MemoryStore:
         """
         conversation = self._use(principal, session_id)
         end = len(conversation.messages) if before is None else conversation.position_given(before, "cursor")
-        start = 0 if limit is None else max(0, end - limit)
-        return [entry.as_stored() for entry in conversation.messages[start:end]]
+        return conversation.stored(0 if limit is None else max(0, end - limit), end)
+
+    async def detail(
+        self, principal: str, session_id: str, before: str | None, limit: int
+    ) -> tuple[Session, list[StoredMessage]]:
+        """`get` and `messages` of one moment."""
+        return await self.get(principal, session_id), await self.messages(principal, session_id, before, limit)
 
     async def history(
         self, principal: str, session_id: str, *, before: str, turn_tokens: int, budget_tokens: int | None
@@ -115,44 +138,93 @@ class MemoryStore:
         """What goes before the turn that begins with message `before`."""
         conversation = self._use(principal, session_id)
         end = conversation.position_of(before)
-        if end is None:
-            return NO_HISTORY
-        native = native_turns(conversation.messages) if conversation.native else {}
-        own = sum(1 for entry in conversation.messages[end:] if entry.chat.role is MessageRole.SYSTEM)
-        system = conversation.system[: len(conversation.system) - own]
-        goes_on = conversation.messages[end].chat.role is MessageRole.TOOL
-        before_turn: Sequence[Entry] = conversation.messages[:end]
-        # Looked for only where there is one: that takes a look at every message.
-        told = without_refused(before_turn) if conversation.refused else before_turn
-        return replace(fit_history(told, system, turn_tokens, budget_tokens, goes_on=goes_on), native_turns=native)
+        return NO_HISTORY if end is None else conversation.history_before(end, turn_tokens, budget_tokens)
 
-    async def page(self, principal: str, limit: int, cursor: str | None) -> SessionPage:
+    async def page(
+        self,
+        principal: str,
+        limit: int,
+        cursor: str | None,
+        *,
+        order: SessionOrder = "created",
+        archived: bool | None = None,
+    ) -> SessionPage:
         """Sessions, newest first; no more than PAGE_BYTES_MAX of them, but one at least.
 
         Raises:
-            InvalidParams: the cursor is none of ours.
+            InvalidParams: the cursor is none of ours, or of another order.
         """
         self._expire()
-        before = self._next_ordinal if cursor is None else ordinal_of(cursor)
         items: list[Session] = []
-        last, size = 0, 0
-        for ordinal, conversation in reversed(self._by_principal.get(principal, {}).items()):
-            if ordinal >= before:
-                continue
+        last, size = "", 0
+        for conversation in self._behind(principal, limit, cursor, order, archived):
             size += SESSION_LISTED_BYTES + conversation.described_bytes
             if len(items) == limit or (items and size > PAGE_BYTES_MAX):
-                return SessionPage(items=items, next_cursor=str(last))
+                return SessionPage(items=items, next_cursor=last)
             items.append(conversation.as_session())
-            last = ordinal
+            last = str(conversation.ordinal) if order == "created" else cursor_of(_place(conversation))
         return SessionPage(items=items)
 
+    def _behind(
+        self, principal: str, limit: int, cursor: str | None, order: SessionOrder, archived: bool | None
+    ) -> Iterable[Conversation]:
+        """The sessions behind a cursor, in their order: one more than the limit at least, where there are so many."""
+        mine = self._by_principal.get(principal, {})
+        wanted = (each for each in reversed(mine.values()) if archived is None or each.archived is archived)
+        if order == "created":
+            before = self._next_ordinal if cursor is None else ordinal_of(cursor)
+            return (each for each in wanted if each.ordinal < before)
+        place = None if cursor is None else place_of(cursor)
+        return heapq.nlargest(limit + 1, (each for each in wanted if place is None or _place(each) < place), key=_place)
+
+    async def search(self, principal: str, query: str, limit: int, cursor: str | None) -> SearchPage:
+        """The messages that have all words of the query, the last stored first.
+
+        Raises:
+            InvalidParams: the query is blank, or the cursor none of ours.
+        """
+        self._expire()
+        before = self._next_number if cursor is None else ordinal_of(cursor)
+        found: list[tuple[int, FoundMessage]] = []
+        has = finder(query)
+        looked_at = 0
+        for conversation in list(self._by_principal.get(principal, {}).values()):
+            for entry in list(conversation.messages):
+                if entry.number < before and has(entry.chat.content):
+                    found.append((entry.number, entry.as_found(conversation.session_id, query)))
+                looked_at += len(entry.chat.content) + MESSAGE_OVERHEAD_BYTES
+                if looked_at > SEARCH_SLICE_CHARS:
+                    # Others have their turn.
+                    looked_at = 0
+                    await asyncio.sleep(0)
+        first = heapq.nlargest(limit + 1, found, key=itemgetter(0))
+        return SearchPage(
+            items=[message for _, message in first[:limit]],
+            next_cursor=str(first[limit - 1][0]) if len(first) > limit else None,
+        )
+
     async def update(
-        self, principal: str, session_id: str, title: str | None, metadata: dict[str, Any] | None
+        self,
+        principal: str,
+        session_id: str,
+        title: str | None,
+        metadata: dict[str, Any] | None,
+        *,
+        archived: bool | None = None,
+        version: int | None = None,
     ) -> Session:
-        """The session with what is not None changed."""
+        """The session with what is not None changed.
+
+        Raises:
+            Conflict: it has another version.
+            Overloaded: there is no room for it.
+        """
         conversation = self._use(principal, session_id)
+        check_version(version, conversation.version)
         self._describe(principal, conversation, title, metadata)
-        conversation.updated_at = utc_now()
+        if archived is not None:
+            conversation.archived = archived
+        conversation.changed(utc_now())
         return conversation.as_session()
 
     async def delete(self, principal: str, session_id: str) -> None:
@@ -166,24 +238,57 @@ class MemoryStore:
             return set(self._files)
         return set(_files_of(self._use(principal, session_id).messages))
 
-    async def append_turn(
+    async def delete_all(self, principal: str) -> int:
+        """Forget all of a principal's sessions, and tell how many there were."""
+        self._expire()
+        mine = [each.session_id for each in self._by_principal.get(principal, {}).values()]
+        for session_id in mine:
+            self._forget((principal, session_id))
+        return len(mine)
+
+    async def fork(
+        self, principal: str, session_id: str, *, before: str | None = None, new_session_id: str | None = None
+    ) -> Session:
+        """A new session with the messages of this one, up to (and without) `before`; they keep their ids.
+
+        Raises:
+            InvalidParams: `before` is no message of the session.
+            Conflict: there is a session with the new id.
+            Overloaded: the store is full.
+        """
+        source = self._use(principal, session_id)
+        end = len(source.messages) if before is None else source.position_given(before, "before")
+        key = (principal, new_session_id or new_id("ses"))
+        if key in self._conversations:
+            raise taken_session_id(key[1], "new_session_id")
+        messages = [copy(entry) for entry in source.messages[:end]]
+        self._check_room(principal, _size(messages) + source.described_bytes)
+        conversation = self._begin(key, source.title, source.metadata)
+        self._fill(principal, conversation, messages)
+        return conversation.as_session()
+
+    async def begin_turn(
         self,
         principal: str,
         session_id: str,
         messages: Sequence[ChatMessage],
         *,
         stream_id: str,
-        replace_from: str | None,
-    ) -> list[StoredMessage]:
-        """Store a turn's messages, after dropping `replace_from` and what follows it.
+        replace_from: str | None = None,
+        version: int | None = None,
+        turn_tokens: int = 0,
+        budget_tokens: int | None = None,
+    ) -> StoredTurn:
+        """Store a turn's messages in the place of `replace_from` and what follows it, and take the history before them.
 
         Raises:
             InvalidParams: `replace_from` is no message of the session, or without messages no answer of it; or a result
                 answers no open call.
-            Conflict: another message has the message_id.
+            Conflict: another message has the message_id, or the session another version.
             Overloaded: the store is full.
         """
         conversation = self._use(principal, session_id)
+        check_version(version, conversation.version)
         if replace_from is None:
             kept = len(conversation.messages)
         else:
@@ -197,49 +302,123 @@ class MemoryStore:
         change = _size(turn) - _size(conversation.messages[kept:]) - sum(entry.native_size for entry in past)
         self._check_room(principal, change)
         self._name_files(turn, conversation.messages[kept:])
+        self._number(turn)
         conversation.replace_end(kept, turn)
-        conversation.updated_at = now
+        conversation.changed(now)
         conversation.forget_native(past)
         self._sizes.take(principal, change)
-        return [entry.as_stored() for entry in conversation.messages[begin:]]
+        again = 0 if messages else sum(entry.tokens for entry in conversation.messages[begin:])
+        return StoredTurn(
+            conversation.stored(begin, len(conversation.messages)),
+            conversation.history_before(begin, turn_tokens + again, budget_tokens),
+        )
 
     async def append_answer(
         self,
         principal: str,
         session_id: str,
-        content: str,
+        answer: StoredAnswer,
         *,
-        calls: Sequence[ToolCall] = (),
         after: str,
         stream_id: str,
-        status: StreamStatus,
-        refusal: Refusal | None = None,
-        native: NativeTurn | None = None,
+        ordinal: int = 0,
     ) -> None:
         """Store a turn's answer behind its last message; nothing happens if that message is gone by now.
 
-        Repeated for the same stream it changes nothing.
+        Repeated for the same stream, ordinal and message it changes nothing.
         """
         conversation = self._use(principal, session_id)
         position = conversation.position_of(after)
-        if position is None or conversation.has_answer(position, stream_id):
+        if position is None:
             return
-        answer = Entry.answer(content, calls, stream_id, status, refusal, native=native)
-        conversation.messages.insert(position + 1, answer)
-        conversation.refused += answer.is_refused
-        if native is not None:
-            conversation.native.append(answer)
-        conversation.updated_at = answer.created_at
-        self._sizes.take(principal, answer.size)
+        entry = Entry.of_answer(answer, stream_id)
+        if conversation.add_answer(position, entry, (stream_id, ordinal, after)):
+            self._number([entry])
+            conversation.changed(entry.created_at)
+            self._sizes.take(principal, entry.size)
+
+    async def principals(self) -> list[str]:
+        """All who have sessions, sorted."""
+        self._expire()
+        return sorted(self._by_principal)
+
+    async def export(self, principal: str) -> AsyncIterator[ExportedSession]:
+        """All of a principal's conversations, the oldest first."""
+        last = 0
+        while found := [each for each in self._by_principal.get(principal, {}).values() if each.ordinal > last][:1]:
+            (conversation,) = found
+            last = conversation.ordinal
+            yield ExportedSession.model_construct(
+                **conversation.as_session().__dict__, messages=conversation.stored(0, len(conversation.messages))
+            )
+
+    async def import_session(self, principal: str, exported: ExportedSession) -> Session:
+        """Store a conversation as it was exported.
+
+        Raises:
+            Conflict: there is a session with its id, or two of its messages have one id.
+            Overloaded: the store is full.
+        """
+        self._expire()
+        key = (principal, exported.session_id)
+        if key in self._conversations:
+            raise taken_session_id(exported.session_id, "session_id")
+        check_exported(exported)
+        messages = [Entry.of_stored(message) for message in exported.messages]
+        self._check_room(principal, _size(messages) + described_bytes(exported.title, exported.metadata))
+        conversation = self._begin(key, exported.title, exported.metadata)
+        self._fill(principal, conversation, messages)
+        conversation.created_at, conversation.updated_at = exported.created_at, exported.updated_at
+        conversation.version, conversation.archived = exported.version or 1, bool(exported.archived)
+        return conversation.as_session()
+
+    async def backup(self, path: Path) -> None:
+        """There is no file to copy.
+
+        Raises:
+            Unsupported: always.
+        """
+        raise Unsupported(
+            "conversations are kept in memory alone: there is nothing to back up",
+            hint="Set ARCHER_STORE=sqlite, or export the conversations.",
+        )
+
+    def _begin(self, key: tuple[str, str], title: str | None, metadata: dict[str, Any] | None) -> Conversation:
+        """A new session.
+
+        Raises:
+            Overloaded: the store is full.
+        """
+        principal, session_id = key
+        check_count(self._counts, principal)
+        now = utc_now()
+        conversation = Conversation(session_id, self._next_ordinal, None, None, now, now, self._clock())
+        self._describe(principal, conversation, title, metadata)
+        self._next_ordinal += 1
+        self._conversations[key] = conversation
+        self._by_principal.setdefault(principal, {})[conversation.ordinal] = conversation
+        self._counts.take(principal, 1)
+        return conversation
+
+    def _fill(self, principal: str, conversation: Conversation, messages: list[Entry]) -> None:
+        self._number(messages)
+        self._name_files(messages, ())
+        conversation.replace_end(0, messages)
+        conversation.refused = sum(1 for entry in messages if entry.is_refused)
+        conversation.native = [entry for entry in messages if entry.native is not None]
+        self._sizes.take(principal, _size(messages))
+
+    def _number(self, entries: Sequence[Entry]) -> None:
+        """Give each its place in the order of storing."""
+        for entry in entries:
+            entry.number = self._next_number
+            self._next_number += 1
 
     def _use(self, principal: str, session_id: str) -> Conversation:
         self._expire()
         conversation = self._conversations.get((principal, session_id))
         if conversation is None:
-            raise SessionNotFound(
-                f"there is no session {session_id!r}",
-                hint="Create it first (POST /api/v1/sessions takes a session_id of your own), or leave session_id out.",
-            )
+            raise no_session(session_id)
         conversation.used_at = self._clock()
         self._conversations.move_to_end((principal, session_id))
         return conversation
@@ -296,15 +475,8 @@ class MemoryStore:
             del self._by_principal[principal]
 
 
-def ordinal_of(cursor: str) -> int:
-    """The ordinal that stands in a list's cursor.
-
-    Raises:
-        InvalidParams: the cursor is none of ours.
-    """
-    if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 20):
-        raise InvalidParams("cursor is not one that this server gave", hint="Pass next_cursor as it came.")
-    return int(cursor)
+def _place(conversation: Conversation) -> Place:
+    return Place(microseconds(conversation.updated_at), conversation.ordinal)
 
 
 def _size(messages: Sequence[Entry]) -> int:

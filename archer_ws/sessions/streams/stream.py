@@ -16,12 +16,13 @@ import structlog
 
 from archer_ws.core.clock import utc_now
 from archer_ws.core.deferred import afterwards
-from archer_ws.core.exceptions import ArcherError, ContextTooLong
+from archer_ws.core.exceptions import ArcherError, ContextTooLong, ErrorInfo
 from archer_ws.core.lean_event import LeanEvent
 from archer_ws.core.limits import STREAM_OVERHEAD_BYTES
 from archer_ws.llm_gateway.types import CancelReason, ProgressPhase, Refusal, StreamStatus, TokenUsage
 from archer_ws.sessions.admission import admit
 from archer_ws.sessions.format_judge import Judgement
+from archer_ws.sessions.storage.values import StoredAnswer
 from archer_ws.sessions.streams.calls import as_tool_call, complete
 from archer_ws.sessions.streams.end_line import EndLine
 from archer_ws.sessions.streams.events import CallName, StreamEnded, StreamProgress
@@ -264,8 +265,29 @@ class Stream:
             self._judging = None
 
     async def _settle(self, work: Work, intake: Intake) -> bool:
-        calls = [as_tool_call(call, self.log.arguments(call.call_id)) for call in self._complete_calls(intake)]
-        return await work.settle(self.status, self.log.text("content"), calls, self._refusal(intake))
+        outcome = self._outcome
+        assert outcome is not None
+        return await work.settle(
+            StoredAnswer(
+                self.log.text("content"),
+                outcome.status,
+                calls=[as_tool_call(call, self.log.arguments(call.call_id)) for call in self._complete_calls(intake)],
+                refusal=self._refusal(intake),
+                reasoning=self.log.text("reasoning") or None,
+                provider=self.identity.provider,
+                model=self.identity.model,
+                finish_reason=self._reason(intake),
+                usage=self._final_usage(work, intake),
+                error=self._error_info(),
+            )
+        )
+
+    def _final_usage(self, work: Work, intake: Intake) -> TokenUsage:
+        return final_usage(self.status, intake.usage, self.log.text_bytes, work.estimate_prompt)
+
+    def _error_info(self) -> ErrorInfo | None:
+        error = self._outcome.error if self._outcome is not None else None
+        return error.info(self.identity.request_id, stream_id=self.stream_id) if error else None
 
     def _complete_calls(self, intake: Intake) -> list[CallName]:
         """The calls that may be run: none of an answer that did not come to its good end."""
@@ -346,8 +368,8 @@ class Stream:
         # Only now can nothing make the answer a bad one any more.
         for call in self._complete_calls(intake):
             self.log.append(complete(self.stream_id, call, needs_approval=work.needs_approval(call.name)))
-        usage = final_usage(outcome.status, intake.usage, self.log.text_bytes, work.estimate_prompt)
-        error = outcome.error
+        usage = self._final_usage(work, intake)
+        error = self._error_info()
         judged = self._judgement
         self.ended_at = utc_now()
         self.log.append(
@@ -360,7 +382,7 @@ class Stream:
                 usage=usage,
                 text_bytes=self.log.content_bytes,
                 history_dropped=self.history_dropped,
-                error=error.info(self.identity.request_id, stream_id=self.stream_id) if error else None,
+                error=error,
                 stored=self.stored,
                 refusal=self._refusal(intake),
                 format_valid=judged.valid if judged else None,

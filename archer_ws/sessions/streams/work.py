@@ -1,12 +1,12 @@
 """What a stream is made from: its identity, and the work it does."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from archer_ws.llm_gateway.tools import ToolCall
-from archer_ws.llm_gateway.types import ReasoningEffort, Refusal, StreamChunk, StreamStatus
+from archer_ws.llm_gateway.types import ReasoningEffort, StreamChunk
 from archer_ws.sessions.format_judge import Judgement
+from archer_ws.sessions.storage.values import StoredAnswer
 
 
 class Work(Protocol):
@@ -36,11 +36,9 @@ class Work(Protocol):
     async def judge(self, content: str) -> Judgement | None:
         """Whether a whole answer has that form; None where that could not be found out in time (see FormatJudge)."""
 
-    async def settle(
-        self, status: StreamStatus, content: str, calls: Sequence[ToolCall], refusal: Refusal | None
-    ) -> bool:
-        """Keep the answer with its complete calls, or that the model refused to give one, and tell whether it is kept
-        by now; never waits longer than `Limits.settle_limit_s`."""
+    async def settle(self, answer: StoredAnswer) -> bool:
+        """Keep the answer, if there is one, and tell whether it is kept by now; never waits longer than
+        `Limits.settle_limit_s`."""
 
     def needs_approval(self, tool: str) -> bool:
         """Whether the request says that a person must agree before this tool runs."""

@@ -95,7 +95,13 @@ def child(
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
-            env={**_inherited(), "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", **(environment or {})},
+            env={
+                **_inherited(),
+                "PYTHONPATH": str(ROOT),
+                "PYTHONUTF8": "1",
+                "ARCHER_DATA_DIR": str(directory / "data"),
+                **(environment or {}),
+            },
             text=True,
         )
     started = Child(process, log)

@@ -1,0 +1,94 @@
+"""Where conversations would be kept: whether that can be written to, has room, and whose it is."""
+
+import os
+import shutil
+import stat
+import sys
+
+from archer_ws.doctor.finding import Finding
+from archer_ws.doctor.machine import DISK_LOW_BYTES
+from archer_ws.doctor.setup import Setup
+from archer_ws.llm_gateway.local.hub import size_text
+from archer_ws.sessions.storage.sqlite.folder import Folder
+from archer_ws.sessions.storage.sqlite.schema import APPLICATION_ID, STEPS
+
+_CHECK = "conversations"
+#: The beginning of every file of SQLite's, and where our numbers stand in it (https://sqlite.org/fileformat.html).
+_MAGIC, _HEADER_BYTES, _VERSION_AT, _APPLICATION_AT = b"SQLite format 3\x00", 100, 60, 68
+_ELSEWHERE = "Set ARCHER_DATA_DIR to a folder of this user's, or ARCHER_STORE=memory."
+
+
+def check_conversations(setup: Setup) -> list[Finding]:
+    """The folder of the conversations, which is not made here."""
+    settings = setup.settings
+    if settings.store == "memory" and "store" in settings.model_fields_set:
+        return [Finding(_CHECK, "ok", "are kept in memory alone (ARCHER_STORE), and go with the server")]
+    folder = Folder(settings.data_folder)
+    try:
+        return [_of_place(folder) or _of_holder(folder) or _of_file(folder) or _told(folder)]
+    except OSError as error:
+        return [Finding(_CHECK, "problem", f"{folder.path} can't be looked at: {error.strerror}", _ELSEWHERE)]
+
+
+def _of_place(folder: Folder) -> Finding | None:
+    existing = next(each for each in (folder.path, *folder.path.parents) if each.exists())
+    if not existing.is_dir():
+        return Finding(_CHECK, "problem", f"{existing} is no folder", _ELSEWHERE)
+    if not os.access(existing, os.W_OK | os.X_OK):
+        return Finding(_CHECK, "problem", f"{existing} can't be written to by this user", _ELSEWHERE)
+    if folder.database.exists() and not os.access(folder.database, os.R_OK | os.W_OK):
+        return Finding(_CHECK, "problem", f"{folder.database} can't be written to by this user", _ELSEWHERE)
+    free = shutil.disk_usage(existing).free
+    if free < DISK_LOW_BYTES:
+        return Finding(_CHECK, "warning", f"{size_text(free)} are free at {existing}", f"Make room there. {_ELSEWHERE}")
+    return None
+
+
+def _of_file(folder: Folder) -> Finding | None:
+    # Of one that is in use the newest is not in its head yet.
+    file = folder.database
+    if not file.exists() or not file.stat().st_size:
+        return None
+    with file.open("rb") as opened:
+        header = opened.read(_HEADER_BYTES)
+    if not header.startswith(_MAGIC) or len(header) < _HEADER_BYTES:
+        return Finding(
+            _CHECK,
+            "warning",
+            f"{file} is no database: serve will keep it aside and begin with no conversations",
+            "Bring a backup back in its place, if there is one.",
+        )
+    version, application = _number(header, _VERSION_AT), _number(header, _APPLICATION_AT)
+    if application != APPLICATION_ID:
+        return Finding(_CHECK, "problem", f"{file} is a database of another program", _ELSEWHERE)
+    if version > len(STEPS):
+        return Finding(
+            _CHECK,
+            "problem",
+            f"{file} was written by a newer version of this program",
+            f"Install that version again. {_ELSEWHERE}",
+        )
+    if sys.platform != "win32" and (mode := stat.S_IMODE(file.stat().st_mode)) & 0o077:
+        return Finding(_CHECK, "warning", f"others may read {file} (its mode is {mode:o})", f"Run: chmod 600 {file}")
+    return None
+
+
+def _of_holder(folder: Folder) -> Finding | None:
+    if not folder.is_held():
+        return None
+    holder = folder.holder()
+    whose = "another process" if holder is None else f"process {holder}"
+    return Finding(
+        _CHECK,
+        "ok",
+        f"are kept in {folder.database}, which {whose} uses now: a second server has to wait for it",
+    )
+
+
+def _told(folder: Folder) -> Finding:
+    size = folder.database.stat().st_size if folder.database.exists() else 0
+    return Finding(_CHECK, "ok", f"are kept in {folder.database} ({size_text(size)})")
+
+
+def _number(header: bytes, at: int) -> int:
+    return int.from_bytes(header[at : at + 4], "big")

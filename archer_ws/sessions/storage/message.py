@@ -1,0 +1,99 @@
+"""A stored message, from what it was sent or said as to what clients see, and what it costs. Pure."""
+
+from datetime import datetime
+
+from archer_ws.llm_gateway.content import MediaPart, Part, TextPart
+from archer_ws.llm_gateway.types import ChatMessage, MessageRole, StreamStatus
+from archer_ws.sessions.models import StoredMessage
+from archer_ws.sessions.storage.values import StoredAnswer
+
+#: What a stored message costs beside its text, about, in bytes (measured): without it, empty ones would cost nothing.
+MESSAGE_OVERHEAD_BYTES = 1024
+#: What each of its calls costs beside the arguments, likewise.
+CALL_OVERHEAD_BYTES = 768
+#: What each of its parts costs, likewise.
+PART_OVERHEAD_BYTES = 768
+
+
+def chat_bytes(chat: ChatMessage) -> int:
+    """What a message costs in memory, about."""
+    size = chat.text_bytes + MESSAGE_OVERHEAD_BYTES + CALL_OVERHEAD_BYTES * len(chat.tool_calls or ())
+    return size + parts_bytes(chat) if chat.parts else size
+
+
+def parts_bytes(chat: ChatMessage) -> int:
+    """What a message's parts cost in memory: their text stands beside the message's own."""
+    return sum(map(_part_bytes, chat.parts or ()))
+
+
+def _part_bytes(part: Part) -> int:
+    match part:
+        case TextPart(text=held) | MediaPart(url=str(held)):
+            return PART_OVERHEAD_BYTES + len(held.encode())
+    return PART_OVERHEAD_BYTES
+
+
+def answer_bytes(answer: StoredAnswer) -> int:
+    """What is told of an answer beside its text and calls costs, about, in bytes."""
+    refused = (answer.refusal.text or "") if answer.refusal else ""
+    failed = f"{answer.error.message}{answer.error.hint or ''}" if answer.error else ""
+    size = sum(len(text.encode()) for text in (answer.reasoning or "", refused, failed))
+    return size + answer.native.size if answer.native is not None else size
+
+
+def chat_of(answer: StoredAnswer) -> ChatMessage:
+    """An answer as a provider gets it in the next turn."""
+    # Validated as it came.
+    return ChatMessage.model_construct(
+        role=MessageRole.ASSISTANT, content=answer.content, name=None, tool_calls=list(answer.calls) or None
+    )
+
+
+def answer_of(message: StoredMessage) -> StoredAnswer:
+    """The answer that a stored message of the assistant is."""
+    return StoredAnswer(
+        message.content,
+        message.status,
+        calls=tuple(message.tool_calls or ()),
+        refusal=message.refusal,
+        reasoning=message.reasoning,
+        provider=message.provider,
+        model=message.model,
+        finish_reason=message.finish_reason,
+        usage=message.usage,
+        error=message.error,
+    )
+
+
+def as_stored(
+    chat: ChatMessage,
+    *,
+    message_id: str,
+    stream_id: str | None,
+    status: StreamStatus,
+    created_at: datetime,
+    parent_id: str | None,
+    answer: StoredAnswer | None,
+) -> StoredMessage:
+    """The message as clients see it."""
+    return StoredMessage.model_construct(
+        message_id=message_id,
+        role=chat.role,
+        content=chat.content,
+        parts=list(chat.parts) if chat.parts else None,
+        name=chat.name,
+        tool_calls=chat.tool_calls,
+        refusal=answer.refusal if answer else None,
+        call_id=chat.call_id,
+        result_status=(chat.status or "ok") if chat.role is MessageRole.TOOL else None,
+        stream_id=stream_id,
+        status=status,
+        created_at=created_at,
+        parent_id=parent_id,
+        provider=answer.provider if answer else None,
+        model=answer.model if answer else None,
+        finish_reason=answer.finish_reason if answer else None,
+        usage=answer.usage if answer else None,
+        reasoning=answer.reasoning if answer else None,
+        error=answer.error if answer else None,
+    )

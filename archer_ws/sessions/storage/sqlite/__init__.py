@@ -1,0 +1,1 @@
+"""Conversations in one SQLite file, by one connection in one thread."""

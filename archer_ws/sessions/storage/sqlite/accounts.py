@@ -1,0 +1,73 @@
+"""Whose sessions there are, and how much each principal has: counted in the transaction that changes it."""
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from archer_ws.sessions.shares import Shares
+from archer_ws.sessions.storage.refusals import check_count
+from archer_ws.sessions.storage.sqlite.failures import full
+
+
+@dataclass(frozen=True, slots=True)
+class Accounts:
+    """The limits that all principals share (see Shares).
+
+    Args:
+        sessions_max: sessions over all.
+        bytes_max: what all take in the file, about.
+        principals: those known beforehand, each with a share of its own.
+    """
+
+    sessions_max: int
+    bytes_max: int
+    principals: Sequence[str] = ()
+
+    def find(self, connection: sqlite3.Connection, principal: str) -> int | None:
+        """The principal's number, where it has something stored."""
+        row = connection.execute("SELECT pk FROM principal WHERE name = ?", (principal,)).fetchone()
+        return None if row is None else int(row[0])
+
+    def make(self, connection: sqlite3.Connection, principal: str) -> int:
+        """The principal's number."""
+        found = self.find(connection, principal)
+        if found is not None:
+            return found
+        made = connection.execute("INSERT INTO principal (name) VALUES (?)", (principal,)).lastrowid
+        assert made is not None
+        return made
+
+    def check_session(self, connection: sqlite3.Connection, principal: str) -> None:
+        """Refuse one more session where there is no room.
+
+        Raises:
+            Overloaded: with what to do.
+        """
+        check_count(self._shares(connection, "sessions", self.sessions_max), principal)
+
+    def check_bytes(self, connection: sqlite3.Connection, principal: str, change: int) -> None:
+        """Refuse so many bytes more where there is no room.
+
+        Raises:
+            StorageFull: there is none.
+        """
+        if change <= 0:
+            return
+        (taken,) = connection.execute("SELECT total(bytes) FROM principal").fetchone()
+        if taken + change <= self.bytes_max // 2:
+            return  # That half is whoever's.
+        if not self._shares(connection, "bytes", self.bytes_max).has_room(principal, change):
+            raise full()
+
+    def count(self, connection: sqlite3.Connection, principal_pk: int, *, sessions: int = 0, size: int = 0) -> None:
+        """Count so much more, or less."""
+        connection.execute(
+            "UPDATE principal SET sessions = sessions + ?, bytes = bytes + ? WHERE pk = ?",
+            (sessions, size, principal_pk),
+        )
+
+    def _shares(self, connection: sqlite3.Connection, column: str, total: int) -> Shares:
+        shares = Shares(total, self.principals)
+        for name, taken in connection.execute(f"SELECT name, {column} FROM principal WHERE {column} > 0"):
+            shares.take(name, taken)
+        return shares

@@ -1,0 +1,421 @@
+"""What is done with the messages of a session in an open file, each function within a transaction of its caller's."""
+
+import dataclasses
+import sqlite3
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+
+from archer_ws.core.clock import utc_now
+from archer_ws.core.ids import new_id
+from archer_ws.core.limits import HISTORY_TOKENS_MAX
+from archer_ws.llm_gateway.native_replay import loop_length
+from archer_ws.llm_gateway.native_turns import NativeTurn
+from archer_ws.llm_gateway.types import ChatMessage, MessageRole
+from archer_ws.sessions.history import History, fit_history, native_turns, without_refused
+from archer_ws.sessions.models import StoredMessage
+from archer_ws.sessions.results import check_open
+from archer_ws.sessions.storage.cursors import microseconds
+from archer_ws.sessions.storage.message import chat_of
+from archer_ws.sessions.storage.refusals import no_message, nothing_asked, taken_message_id
+from archer_ws.sessions.storage.sqlite.rows import (
+    MESSAGE_COLUMNS,
+    REMEMBERED_COLUMNS,
+    MessageRow,
+    NewMessage,
+    Remembered,
+    SessionRow,
+)
+from archer_ws.sessions.storage.sqlite.transaction import Transaction
+from archer_ws.sessions.storage.values import StoredAnswer
+from archer_ws.sessions.storage.words import PREVIEW_MESSAGES, preview
+
+#: Messages of a history that are read in one go, at first and then.
+_READ_FIRST, _READ_AT_ONCE = 32, 256
+_VISIBLE = "session_pk = ? AND hidden = 0"
+_INSERT = (
+    "INSERT INTO message (session_pk, position, message_id, parent_id, role, stream_id, ordinal, after_id, status, "
+    "refused, tokens, bytes, created_at, content, said, told, reasoning, native) VALUES (:session_pk, :position, "
+    ":message_id, :parent_id, :role, :stream_id, :ordinal, :after_id, :status, :refused, :tokens, :bytes, "
+    ":created_at, :content, :said, :told, :reasoning, :native)"
+)
+_NAME_FILE = "INSERT OR IGNORE INTO session_file (session_pk, file_id) VALUES (?, ?)"
+
+
+def page(
+    connection: sqlite3.Connection, session: SessionRow, before: str | None, limit: int | None
+) -> list[StoredMessage]:
+    """The messages in order, up to (and without) `before`; with a limit the newest of them.
+
+    Raises:
+        InvalidParams: `before` is no message of the session.
+    """
+    condition, values = _VISIBLE, [session.pk]
+    if before is not None:
+        condition += " AND position < ?"
+        values.append(position_given(connection, session, before, "cursor"))
+    rows = connection.execute(
+        f"SELECT {MESSAGE_COLUMNS} FROM message WHERE {condition} ORDER BY position DESC LIMIT ?",
+        (*values, -1 if limit is None else limit),
+    ).fetchall()
+    return [MessageRow(*row).as_message() for row in reversed(rows)]
+
+
+def position_of(connection: sqlite3.Connection, session: SessionRow, message_id: str) -> int | None:
+    """Where the message stands."""
+    row = connection.execute(
+        f"SELECT position FROM message WHERE {_VISIBLE} AND message_id = ?", (session.pk, message_id)
+    ).fetchone()
+    return None if row is None else int(row[0])
+
+
+def position_given(connection: sqlite3.Connection, session: SessionRow, message_id: str, field_name: str) -> int:
+    """Where the message stands that a client named in a field.
+
+    Raises:
+        InvalidParams: nowhere.
+    """
+    position = position_of(connection, session, message_id)
+    if position is None:
+        raise no_message(message_id, field_name)
+    return position
+
+
+def history(
+    connection: sqlite3.Connection, session: SessionRow, position: int, turn_tokens: int, budget_tokens: int | None
+) -> History:
+    """What goes before the turn that begins at a position (see history.fit_history).
+
+    Read from its end, as far as it can matter.
+    """
+    (role,) = connection.execute(
+        f"SELECT role FROM message WHERE {_VISIBLE} AND position = ?", (session.pk, position)
+    ).fetchone()
+    goes_on = role == MessageRole.TOOL
+    system: list[Remembered] = []
+    if session.system_count:
+        rows = connection.execute(
+            f"SELECT {REMEMBERED_COLUMNS} FROM message WHERE session_pk = ? AND hidden = 0 AND role = 'system' "
+            "AND position < ? ORDER BY position",
+            (session.pk, position),
+        )
+        system = [Remembered.of(row) for row in rows]
+    budget = HISTORY_TOKENS_MAX if budget_tokens is None else budget_tokens
+    room = budget - turn_tokens - sum(message.tokens for message in system)
+    tail = _tail(connection, session, position, room, whole_turn=goes_on)
+    told = without_refused(tail) if session.refused_count else tail
+    fitting = fit_history(told, system, turn_tokens, budget_tokens, goes_on=goes_on)
+    return dataclasses.replace(
+        fitting,
+        dropped=_count(connection, session, position) - len(fitting.messages),
+        native_turns=native_turns(_loop(connection, session)),
+    )
+
+
+def _loop(connection: sqlite3.Connection, session: SessionRow) -> list[Remembered]:
+    """The end of the session with the tool loop that its last message belongs to; nothing where no native turn is."""
+    if not connection.execute(
+        "SELECT 1 FROM message WHERE session_pk = ? AND native IS NOT NULL LIMIT 1", (session.pk,)
+    ).fetchone():
+        return []
+    found: list[Remembered] = []
+    rows = connection.execute(
+        f"SELECT {REMEMBERED_COLUMNS} FROM message WHERE {_VISIBLE} ORDER BY position DESC", (session.pk,)
+    )
+
+    def newest_first() -> Iterator[ChatMessage]:
+        for row in rows:
+            found.append(Remembered.of(row))
+            yield found[-1].chat
+
+    # As far as it looks.
+    loop_length(newest_first())
+    found.reverse()
+    return found
+
+
+def _forget_native(at: Transaction, session: SessionRow) -> int:
+    """Keep no native turn that no provider sees again; what those took."""
+    kept = {native.packed() for native in native_turns(_loop(at.connection, session)).values()}
+    rows = at.connection.execute(
+        "SELECT pk, native FROM message WHERE session_pk = ? AND native IS NOT NULL", (session.pk,)
+    ).fetchall()
+    given_back = 0
+    for pk, packed in rows:
+        if packed not in kept:
+            size = NativeTurn.unpacked(packed).size
+            at.connection.execute("UPDATE message SET native = NULL, bytes = bytes - ? WHERE pk = ?", (size, pk))
+            given_back += size
+    return given_back
+
+
+def _tail(
+    connection: sqlite3.Connection, session: SessionRow, position: int, room: int, *, whole_turn: bool
+) -> list[Remembered]:
+    """The end of what stands before a position: all of it, or more than there is room for; with its last turn."""
+    found: list[Remembered] = []
+    rows = connection.execute(
+        f"SELECT {REMEMBERED_COLUMNS} FROM message WHERE {_VISIBLE} AND position < ? ORDER BY position DESC",
+        (session.pk, position),
+    )
+    while read := rows.fetchmany(_READ_AT_ONCE if found else _READ_FIRST):
+        found += map(Remembered.of, read)
+        told = without_refused(found[::-1]) if session.refused_count else found
+        taken = sum(message.tokens for message in told if message.chat.role is not MessageRole.SYSTEM)
+        is_whole = not whole_turn or any(message.chat.role is MessageRole.USER for message in found)
+        if taken > room and is_whole:
+            break
+    found.reverse()
+    return found
+
+
+def _count(connection: sqlite3.Connection, session: SessionRow, position: int) -> int:
+    """How many messages stand before a position, without the turns that were refused."""
+    if not session.refused_count:
+        (count,) = connection.execute(
+            f"SELECT count(*) FROM message WHERE {_VISIBLE} AND position < ?", (session.pk, position)
+        ).fetchone()
+        return int(count)
+    rows = connection.execute(
+        f"SELECT role, stream_id, refused, tokens, '', NULL, NULL FROM message WHERE {_VISIBLE} AND position < ? "
+        "ORDER BY position",
+        (session.pk, position),
+    )
+    return len(without_refused([Remembered.of(row) for row in rows]))
+
+
+def begin_turn(
+    at: Transaction,
+    principal: str,
+    session: SessionRow,
+    turn: Sequence[ChatMessage],
+    *,
+    stream_id: str,
+    replace_from: str | None,
+) -> tuple[int, list[StoredMessage]]:
+    """Store a turn in the place of `replace_from` and what follows it; where the turn begins, and its messages.
+
+    Raises:
+        InvalidParams, Conflict, StorageFull: see SessionStore.begin_turn.
+    """
+    kept = None if replace_from is None else position_given(at.connection, session, replace_from, "replace_from")
+    begin = None if turn else _asked_before(at.connection, session, kept)
+    _check_ids(at.connection, session, turn, kept)
+    if turn and turn[0].role is MessageRole.TOOL:
+        end = kept if kept is not None else _end(at.connection, session)
+        check_open(turn, _tail(at.connection, session, end, -1, whole_turn=True))
+    now = utc_now()
+    new = [NewMessage(message.message_id or new_id("msg"), message, stream_id, "completed", now) for message in turn]
+    change = Counts.of(new)
+    at.accounts.check_bytes(at.connection, principal, change.size)
+    if kept is not None:
+        change = change.without(hide(at, session, kept))
+    position, parent = _last(at.connection, session)
+    append(at, session, new, position + 1, parent)
+    _changed(at, session, now, change.without(Counts(size=_forget_native(at, session))))
+    begin = position + 1 if begin is None else begin
+    rows = at.connection.execute(
+        f"SELECT {MESSAGE_COLUMNS} FROM message WHERE {_VISIBLE} AND position >= ? ORDER BY position",
+        (session.pk, begin),
+    )
+    return begin, [MessageRow(*row).as_message() for row in rows]
+
+
+def append_answer(
+    at: Transaction,
+    session: SessionRow,
+    answer: StoredAnswer,
+    *,
+    after: str,
+    stream_id: str,
+    ordinal: int,
+) -> None:
+    """Store an answer behind message `after` (see SessionStore.append_answer)."""
+    position = position_of(at.connection, session, after)
+    if position is None:
+        return
+    is_known = at.connection.execute(
+        "SELECT 1 FROM message WHERE session_pk = ? AND stream_id = ? AND ordinal = ? AND after_id = ?",
+        (session.pk, stream_id, ordinal, after),
+    ).fetchone()
+    if is_known:
+        return
+    now = utc_now()
+    new = NewMessage(new_id("msg"), chat_of(answer), stream_id, answer.status, now, answer, ordinal, after)
+    follower = at.connection.execute(
+        f"SELECT pk FROM message WHERE {_VISIBLE} AND position > ? ORDER BY position LIMIT 1", (session.pk, position)
+    ).fetchone()
+    if follower is not None:
+        at.connection.execute(
+            f"UPDATE message SET position = position + 1 WHERE {_VISIBLE} AND position > ?", (session.pk, position)
+        )
+        at.connection.execute("UPDATE message SET parent_id = ? WHERE pk = ?", (new.message_id, follower[0]))
+    append(at, session, [new], position + 1, after)
+    _changed(at, session, now, Counts.of([new]))
+
+
+def append(
+    at: Transaction,
+    session: SessionRow,
+    new: Sequence[NewMessage],
+    position: int,
+    parent_id: str | None,
+) -> None:
+    """Put new messages at free positions from that one on."""
+    for place, message in enumerate(new, position):
+        row = message.as_row(session.pk, place, parent_id)
+        pk = at.connection.execute(_INSERT, row).lastrowid
+        assert pk is not None
+        at.index.add(at.connection, pk, message.chat.content)
+        at.connection.executemany(_NAME_FILE, [(session.pk, file_id) for file_id in message.chat.file_ids])
+        parent_id = message.message_id
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Counts:
+    """How many messages a session has more, or less."""
+
+    messages: int = 0
+    system: int = 0
+    refused: int = 0
+    #: What they take, in bytes; the hidden ones go on taking it.
+    size: int = 0
+
+    @classmethod
+    def of(cls, new: Sequence[NewMessage]) -> "Counts":
+        """Of messages that come."""
+        return cls(
+            len(new),
+            sum(1 for message in new if message.chat.role is MessageRole.SYSTEM),
+            sum(1 for message in new if message.is_refused),
+            sum(message.bytes for message in new),
+        )
+
+    def without(self, gone: "Counts") -> "Counts":
+        """With others taken away."""
+        return Counts(
+            self.messages - gone.messages, self.system - gone.system, self.refused - gone.refused, self.size - gone.size
+        )
+
+
+def hide(at: Transaction, session: SessionRow, position: int) -> Counts:
+    """Take the messages from a position on out of every list and out of the index; how many those are."""
+    gone = at.connection.execute(
+        f"SELECT pk, content, role, refused FROM message WHERE {_VISIBLE} AND position >= ?", (session.pk, position)
+    ).fetchall()
+    for pk, content, _, _ in gone:
+        at.index.remove(at.connection, pk, content)
+    at.connection.execute(f"UPDATE message SET hidden = 1 WHERE {_VISIBLE} AND position >= ?", (session.pk, position))
+    system = sum(1 for *_, role, _ in gone if role == MessageRole.SYSTEM)
+    return Counts(len(gone), system, sum(refused for *_, refused in gone))
+
+
+def named_files(connection: sqlite3.Connection, session: SessionRow | None) -> set[str]:
+    """The ids of the files that a session's messages name, or those of all sessions."""
+    condition, values = ("", ()) if session is None else (" WHERE session_pk = ?", (session.pk,))
+    return {
+        file_id for (file_id,) in connection.execute(f"SELECT DISTINCT file_id FROM session_file{condition}", values)
+    }
+
+
+def copy_all(at: Transaction, source: SessionRow, target: SessionRow, before: int | None) -> Counts:
+    """Copy a session's messages, up to a position, into a new one."""
+    columns = (
+        "position, message_id, parent_id, role, stream_id, ordinal, after_id, status, refused, tokens, bytes, "
+        "created_at, content, said, told, reasoning, native"
+    )
+    at.connection.execute(
+        f"INSERT INTO message (session_pk, {columns}) SELECT ?, {columns} FROM message WHERE {_VISIBLE} "
+        "AND (? IS NULL OR position < ?) ORDER BY position",
+        (target.pk, source.pk, before, before),
+    )
+    at.connection.execute(
+        "INSERT INTO session_file (session_pk, file_id) SELECT ?, file_id FROM session_file WHERE session_pk = ?",
+        (target.pk, source.pk),
+    )
+    rows = at.connection.execute(
+        f"SELECT pk, content, role, refused, bytes FROM message WHERE {_VISIBLE}", (target.pk,)
+    ).fetchall()
+    for pk, content, *_ in rows:
+        at.index.add(at.connection, pk, content)
+    return Counts(
+        len(rows),
+        sum(1 for row in rows if row[2] == MessageRole.SYSTEM),
+        sum(row[3] for row in rows),
+        sum(row[4] for row in rows),
+    )
+
+
+def count(at: Transaction, session: SessionRow, change: Counts) -> None:
+    """Have a session's row and its principal's tell of its messages as they are now."""
+    at.connection.execute(
+        "UPDATE session SET message_count = message_count + ?, system_count = system_count + ?, "
+        "refused_count = refused_count + ?, bytes = bytes + ?, preview = ? WHERE pk = ?",
+        (
+            *(change.messages, change.system, change.refused, change.size),
+            *(_preview(at.connection, session), session.pk),
+        ),
+    )
+    at.accounts.count(at.connection, session.principal_pk, size=change.size)
+
+
+def _changed(at: Transaction, session: SessionRow, now: datetime, change: Counts) -> None:
+    count(at, session, change)
+    at.connection.execute(
+        "UPDATE session SET updated_at = ?, version = version + 1 WHERE pk = ?", (microseconds(now), session.pk)
+    )
+
+
+def _preview(connection: sqlite3.Connection, session: SessionRow) -> str | None:
+    rows = connection.execute(
+        f"SELECT content FROM message WHERE {_VISIBLE} ORDER BY position DESC LIMIT ?", (session.pk, PREVIEW_MESSAGES)
+    )
+    return next((shown for (content,) in rows if (shown := preview(content)) is not None), None)
+
+
+def _last(connection: sqlite3.Connection, session: SessionRow) -> tuple[int, str | None]:
+    """Where the last message stands, and its id; 0 where there is none."""
+    row = connection.execute(
+        f"SELECT position, message_id FROM message WHERE {_VISIBLE} ORDER BY position DESC LIMIT 1", (session.pk,)
+    ).fetchone()
+    return (0, None) if row is None else (row[0], row[1])
+
+
+def _end(connection: sqlite3.Connection, session: SessionRow) -> int:
+    return _last(connection, session)[0] + 1
+
+
+def _asked_before(connection: sqlite3.Connection, session: SessionRow, position: int | None) -> int:
+    """Where the turn begins whose answer stands at a position.
+
+    Raises:
+        InvalidParams: no answer stands there, or nothing was asked before it.
+    """
+    (role,) = connection.execute(
+        f"SELECT role FROM message WHERE {_VISIBLE} AND position = ?", (session.pk, position)
+    ).fetchone() or (None,)
+    row = connection.execute(
+        f"SELECT position FROM message WHERE {_VISIBLE} AND position < ? AND role = 'user' "
+        "ORDER BY position DESC LIMIT 1",
+        (session.pk, position),
+    ).fetchone()
+    if role != MessageRole.ASSISTANT or row is None:
+        raise nothing_asked()
+    return int(row[0])
+
+
+def _check_ids(
+    connection: sqlite3.Connection, session: SessionRow, turn: Sequence[ChatMessage], kept: int | None
+) -> None:
+    """Refuse a message whose id is taken.
+
+    Raises:
+        Conflict: with the path of the id.
+    """
+    seen: set[str] = set()
+    for place, message in enumerate(turn):
+        if message.message_id is None:
+            continue
+        position = position_of(connection, session, message.message_id)
+        if message.message_id in seen or (position is not None and (kept is None or position < kept)):
+            raise taken_message_id(message.message_id, place)
+        seen.add(message.message_id)

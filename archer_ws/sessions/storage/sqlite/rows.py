@@ -1,0 +1,239 @@
+"""Rows as the values that they are, and values as rows. Pure, but for the types of sqlite3."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from pydantic import TypeAdapter
+
+from archer_ws.core.exceptions import ErrorInfo
+from archer_ws.llm_gateway.content import Part, Parts
+from archer_ws.llm_gateway.native_turns import NativeTurn
+from archer_ws.llm_gateway.tools import ToolCall
+from archer_ws.llm_gateway.types import ChatMessage, MessageRole, Refusal, StreamStatus, TokenUsage
+from archer_ws.sessions.history import message_tokens
+from archer_ws.sessions.models import Session, StoredMessage
+from archer_ws.sessions.storage.cursors import microseconds, moment_of
+from archer_ws.sessions.storage.message import answer_bytes, as_stored, parts_bytes
+from archer_ws.sessions.storage.values import StoredAnswer
+
+#: What a message takes in the file beside its text, about, in bytes; and the factor of its text, with the index.
+ROW_BYTES, TEXT_FACTOR = 512, 2
+#: What a session takes beside its title and metadata, likewise.
+SESSION_BYTES = 1024
+
+SESSION_COLUMNS = (
+    "pk, principal_pk, session_id, title, metadata, created_at, updated_at, archived, version, message_count, "
+    "system_count, refused_count, preview, bytes"
+)
+MESSAGE_COLUMNS = (
+    "pk, position, message_id, parent_id, role, stream_id, status, created_at, content, said, told, reasoning"
+)
+REMEMBERED_COLUMNS = "role, stream_id, refused, tokens, content, said, native"
+
+#: What `said` may have.
+_NOTHING_SAID: dict[str, Any] = {
+    name: field.default for name, field in ChatMessage.model_fields.items() if name not in {"role", "content"}
+}
+_PARTS: TypeAdapter[list[Part]] = TypeAdapter(Parts)
+_ROLES = {role.value: role for role in MessageRole}
+_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+
+class SessionRow(NamedTuple):
+    """A session as it is stored."""
+
+    pk: int
+    principal_pk: int
+    session_id: str
+    title: str | None
+    metadata: str | None
+    created_at: int
+    updated_at: int
+    archived: int
+    version: int
+    message_count: int
+    system_count: int
+    refused_count: int
+    preview: str | None
+    bytes: int
+
+    def as_session(self) -> Session:
+        """The session as clients see it."""
+        return Session.model_construct(
+            session_id=self.session_id,
+            title=self.title,
+            metadata=None if self.metadata is None else json.loads(self.metadata),
+            created_at=moment_of(self.created_at),
+            updated_at=moment_of(self.updated_at),
+            message_count=self.message_count,
+            version=self.version,
+            archived=bool(self.archived) or None,
+            preview=self.preview,
+        )
+
+
+class MessageRow(NamedTuple):
+    """A message as it is stored."""
+
+    pk: int
+    position: int
+    message_id: str
+    parent_id: str | None
+    role: str
+    stream_id: str | None
+    status: StreamStatus
+    created_at: int
+    content: str
+    said: str | None
+    told: str | None
+    reasoning: str | None
+
+    def as_message(self) -> StoredMessage:
+        """The message as clients see it."""
+        return as_stored(
+            _chat(self.role, self.content, self.said),
+            message_id=self.message_id,
+            stream_id=self.stream_id,
+            status=self.status,
+            created_at=moment_of(self.created_at),
+            parent_id=self.parent_id,
+            answer=None if self.told is None else _answer(self.content, self.status, self.told, self.reasoning),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """A message of a history (see history.Remembered)."""
+
+    chat: ChatMessage
+    stream_id: str
+    is_refused: bool
+    tokens: int
+    native: NativeTurn | None
+
+    @classmethod
+    def of(cls, row: tuple[str, str | None, int, int, str, str | None, bytes | None]) -> "Remembered":
+        """Of a row of REMEMBERED_COLUMNS."""
+        role, stream_id, refused, tokens, content, said, native = row
+        kept = None if native is None else NativeTurn.unpacked(native)
+        return cls(_chat(role, content, said), stream_id or "", bool(refused), tokens, kept)
+
+
+@dataclass(frozen=True, slots=True)
+class NewMessage:
+    """A message that is to be stored."""
+
+    message_id: str
+    chat: ChatMessage
+    stream_id: str | None
+    status: StreamStatus
+    created_at: datetime
+    answer: StoredAnswer | None = None
+    #: Of an answer: its step, and the message that it stands behind.
+    ordinal: int | None = None
+    after_id: str | None = None
+
+    @property
+    def bytes(self) -> int:
+        """What it takes in the file, about."""
+        size = TEXT_FACTOR * self.chat.text_bytes + ROW_BYTES + parts_bytes(self.chat)
+        return size + answer_bytes(self.answer) if self.answer else size
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether it is an answer that the model declined to give."""
+        return self.answer is not None and self.answer.refusal is not None
+
+    def as_row(self, session_pk: int, position: int, parent_id: str | None) -> dict[str, Any]:
+        """The columns of the table of messages."""
+        answer = self.answer
+        return {
+            "session_pk": session_pk,
+            "position": position,
+            "message_id": self.message_id,
+            "parent_id": parent_id,
+            "role": str(self.chat.role),
+            "stream_id": self.stream_id,
+            "ordinal": self.ordinal,
+            "after_id": self.after_id,
+            "status": self.status,
+            "refused": int(self.is_refused),
+            "tokens": message_tokens(self.chat),
+            "bytes": self.bytes,
+            "created_at": microseconds(self.created_at),
+            "content": self.chat.content,
+            "said": _said(self.chat),
+            "told": None if answer is None else _told(answer),
+            "reasoning": None if answer is None else answer.reasoning,
+            "native": None if answer is None or answer.native is None else answer.native.packed(),
+        }
+
+
+def metadata_text(metadata: dict[str, Any] | None) -> str | None:
+    """A session's metadata as it is stored."""
+    return None if metadata is None else _JSON.encode(metadata)
+
+
+def described_bytes(title: str | None, metadata: str | None) -> int:
+    """What a session takes beside its messages, about."""
+    return SESSION_BYTES + sum(len(text.encode()) for text in (title or "", metadata or ""))
+
+
+def _said(chat: ChatMessage) -> str | None:
+    """What a provider gets of a message beside role and text; None where there is nothing."""
+    said: dict[str, Any] = {"name": chat.name, "call_id": chat.call_id, "status": chat.status}
+    if chat.tool_calls:
+        said["tool_calls"] = [[call.call_id, call.name, call.arguments] for call in chat.tool_calls]
+    if chat.parts:
+        said["parts"] = [part.model_dump(exclude_none=True) for part in chat.parts]
+    return _encoded(said)
+
+
+def _chat(role: str, content: str, said: str | None) -> ChatMessage:
+    # All of it was validated before it was stored. Every field is given: filling in defaults takes most of the time.
+    fields: dict[str, Any] = {**_NOTHING_SAID, **json.loads(said)} if said is not None else _NOTHING_SAID
+    if fields["tool_calls"]:
+        fields["tool_calls"] = [
+            ToolCall.model_construct(call_id=call_id, name=name, arguments=arguments)
+            for call_id, name, arguments in fields["tool_calls"]
+        ]
+    if fields["parts"]:
+        fields["parts"] = _PARTS.validate_python(fields["parts"])
+    return ChatMessage.model_construct(role=_ROLES[role], content=content, **fields)
+
+
+def _told(answer: StoredAnswer) -> str:
+    told: dict[str, Any] = {
+        "provider": answer.provider,
+        "model": answer.model,
+        "finish_reason": answer.finish_reason,
+        "usage": answer.usage and answer.usage.model_dump(exclude_none=True),
+        "error": answer.error and answer.error.model_dump(exclude_none=True),
+    }
+    if answer.refusal is not None:
+        told["refusal"] = answer.refusal.model_dump(exclude_none=True)
+    return _encoded(told) or "{}"
+
+
+def _answer(content: str, status: StreamStatus, told: str, reasoning: str | None) -> StoredAnswer:
+    fields: dict[str, Any] = json.loads(told)
+    usage, error, refusal = fields.get("usage"), fields.get("error"), fields.get("refusal")
+    return StoredAnswer(
+        content,
+        status,
+        refusal=None if refusal is None else Refusal.model_validate(refusal),
+        reasoning=reasoning,
+        provider=fields.get("provider"),
+        model=fields.get("model"),
+        finish_reason=fields.get("finish_reason"),
+        usage=None if usage is None else TokenUsage.model_validate(usage),
+        error=None if error is None else ErrorInfo.model_validate(error),
+    )
+
+
+def _encoded(fields: Mapping[str, Any]) -> str | None:
+    given = {name: value for name, value in fields.items() if value is not None}
+    return _JSON.encode(given) if given else None

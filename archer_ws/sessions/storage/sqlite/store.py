@@ -1,0 +1,379 @@
+"""Conversations in one SQLite file (see storage/store.py for what a store is).
+
+It owns the thread and what each call does there; how the file is opened and kept is database.py's, what stands in the
+tables sessions.py's and messages.py's.
+"""
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from archer_ws.core.exceptions import ArcherError, FieldError, InvalidParams, StorageUnavailable
+from archer_ws.llm_gateway.types import ChatMessage, MessageRole
+from archer_ws.sessions.history import NO_HISTORY, History, estimate_tokens
+from archer_ws.sessions.models import ExportedSession, FoundMessage, SearchPage, Session, SessionPage, StoredMessage
+from archer_ws.sessions.storage.cursors import moment_of, ordinal_of
+from archer_ws.sessions.storage.message import answer_of
+from archer_ws.sessions.storage.refusals import check_exported, check_version, taken_session_id
+from archer_ws.sessions.storage.sqlite import messages as stored
+from archer_ws.sessions.storage.sqlite import sessions
+from archer_ws.sessions.storage.sqlite.accounts import Accounts
+from archer_ws.sessions.storage.sqlite.database import FileSettings, OpenDatabase
+from archer_ws.sessions.storage.sqlite.migrations import copy_to
+from archer_ws.sessions.storage.sqlite.rows import NewMessage, SessionRow
+from archer_ws.sessions.storage.sqlite.transaction import Transaction
+from archer_ws.sessions.storage.sqlite.worker import Job, T, Worker
+from archer_ws.sessions.storage.values import SessionOrder, StoredAnswer, StoredTurn
+from archer_ws.sessions.storage.words import snippet
+
+
+class SqliteStore:
+    """Conversations in `archer.db` of a folder, which this process alone may use.
+
+    Args:
+        folder: made where there is none.
+        settings: how the file is opened.
+        accounts: the limits.
+    """
+
+    def __init__(self, folder: Path, settings: FileSettings, accounts: Accounts) -> None:
+        self._database = OpenDatabase(folder, settings)
+        self._accounts = accounts
+        self._index = self._database.index
+        self._worker = Worker(self._database)
+
+    @property
+    def trouble(self) -> ArcherError | None:
+        """What keeps it from storing: no room, no rights, a disk that fails."""
+        return self._database.trouble
+
+    @property
+    def place(self) -> Mapping[str, str]:
+        """In which file."""
+        file = self._database.folder.database
+        return {"place": str(file), "hint": "ARCHER_DATA_DIR puts them elsewhere, ARCHER_STORE=memory nowhere."}
+
+    def open_now(self) -> None:
+        """`open` for who has no event loop.
+
+        Raises:
+            StorageUnavailable: as `open`.
+        """
+        self._worker.start()
+
+    async def open(self) -> None:
+        """Begin with the folder's file, unless that is done; wait for another process to let go of it.
+
+        Raises:
+            StorageUnavailable: another process keeps the folder, or its file is newer or another program's.
+        """
+        await asyncio.to_thread(self._worker.start)
+
+    async def aclose(self) -> None:
+        """Finish what was asked for, and let go of the folder."""
+        await asyncio.to_thread(self._worker.stop)
+
+    async def create(
+        self, principal: str, session_id: str | None, title: str | None, metadata: dict[str, Any] | None
+    ) -> tuple[Session, bool]:
+        """The session, and whether it is new."""
+
+        def job(connection: sqlite3.Connection) -> tuple[Session, bool]:
+            found = None if session_id is None else sessions.find(connection, principal, session_id)
+            if found is not None:
+                return found.as_session(), False
+            made = sessions.create(self._at(connection), principal, session_id, title, metadata)
+            return made.as_session(), True
+
+        return await self._write(job)
+
+    async def get(self, principal: str, session_id: str) -> Session:
+        """The session without its messages."""
+        return await self._read(lambda connection: sessions.get(connection, principal, session_id).as_session())
+
+    async def messages(
+        self, principal: str, session_id: str, before: str | None = None, limit: int | None = None
+    ) -> list[StoredMessage]:
+        """The messages in order, up to (and without) `before`; with a limit the newest of them."""
+        return await self._read(
+            lambda connection: stored.page(connection, sessions.get(connection, principal, session_id), before, limit)
+        )
+
+    async def detail(
+        self, principal: str, session_id: str, before: str | None, limit: int
+    ) -> tuple[Session, list[StoredMessage]]:
+        """`get` and `messages` of one moment."""
+
+        def job(connection: sqlite3.Connection) -> tuple[Session, list[StoredMessage]]:
+            session = sessions.get(connection, principal, session_id)
+            return session.as_session(), stored.page(connection, session, before, limit)
+
+        return await self._read(job)
+
+    async def history(
+        self, principal: str, session_id: str, *, before: str, turn_tokens: int, budget_tokens: int | None
+    ) -> History:
+        """What goes before the turn that begins with message `before`."""
+
+        def job(connection: sqlite3.Connection) -> History:
+            session = sessions.get(connection, principal, session_id)
+            position = stored.position_of(connection, session, before)
+            if position is None:
+                return NO_HISTORY
+            return stored.history(connection, session, position, turn_tokens, budget_tokens)
+
+        return await self._read(job)
+
+    async def page(
+        self,
+        principal: str,
+        limit: int,
+        cursor: str | None,
+        *,
+        order: SessionOrder = "created",
+        archived: bool | None = None,
+    ) -> SessionPage:
+        """Sessions, newest first."""
+        return await self._read(
+            lambda connection: sessions.page(connection, principal, limit, cursor, order=order, archived=archived)
+        )
+
+    async def search(self, principal: str, query: str, limit: int, cursor: str | None) -> SearchPage:
+        """The messages that have all words of the query, the last stored first."""
+        before = sessions.NUMBER_MAX if cursor is None else min(ordinal_of(cursor), sessions.NUMBER_MAX)
+
+        def job(connection: sqlite3.Connection) -> SearchPage:
+            principal_pk = self._accounts.find(connection, principal) or 0
+            found = list(self._index.found(connection, principal_pk, query, before, limit + 1))
+            items = [
+                FoundMessage.model_construct(
+                    session_id=session_id,
+                    message_id=message_id,
+                    role=MessageRole(role),
+                    snippet=snippet(content, query),
+                    created_at=moment_of(created_at),
+                )
+                for _, session_id, message_id, role, content, created_at in found[:limit]
+            ]
+            return SearchPage.model_construct(
+                items=items, next_cursor=str(found[limit - 1][0]) if len(found) > limit else None
+            )
+
+        return await self._read(job)
+
+    async def update(
+        self,
+        principal: str,
+        session_id: str,
+        title: str | None,
+        metadata: dict[str, Any] | None,
+        *,
+        archived: bool | None = None,
+        version: int | None = None,
+    ) -> Session:
+        """The session with what is not None changed."""
+        return await self._write(
+            lambda connection: sessions.update(
+                self._at(connection),
+                principal,
+                session_id,
+                title=title,
+                metadata=metadata,
+                archived=archived,
+                version=version,
+            )
+        )
+
+    async def delete(self, principal: str, session_id: str) -> None:
+        """Forget the session and its messages."""
+        await self._write(
+            lambda connection: self._delete(connection, [sessions.get(connection, principal, session_id)])
+        )
+
+    async def delete_all(self, principal: str) -> int:
+        """Forget all of a principal's sessions, and tell how many there were."""
+
+        def job(connection: sqlite3.Connection) -> int:
+            rows = sessions.first_of(connection, principal, 0, sessions.DELETED_AT_ONCE)
+            self._delete(connection, rows)
+            return len(rows)
+
+        deleted = 0
+        while some := await self._write(job):
+            deleted += some
+        return deleted
+
+    async def named_files(self, principal: str | None = None, session_id: str | None = None) -> set[str]:
+        """The ids of the files that stored messages name: those of one session, or of all of all principals."""
+
+        def job(connection: sqlite3.Connection) -> set[str]:
+            if principal is None or session_id is None:
+                return stored.named_files(connection, None)
+            return stored.named_files(connection, sessions.get(connection, principal, session_id))
+
+        return await self._read(job)
+
+    async def fork(
+        self, principal: str, session_id: str, *, before: str | None = None, new_session_id: str | None = None
+    ) -> Session:
+        """A new session with the messages of this one, up to (and without) `before`; they keep their ids."""
+
+        def job(connection: sqlite3.Connection) -> Session:
+            source = sessions.get(connection, principal, session_id)
+            end = None if before is None else stored.position_given(connection, source, before, "before")
+            if new_session_id and sessions.find(connection, principal, new_session_id) is not None:
+                raise taken_session_id(new_session_id, "new_session_id")
+            description = source.as_session()
+            target = sessions.create(
+                self._at(connection), principal, new_session_id, description.title, description.metadata
+            )
+            change = stored.copy_all(self._at(connection), source, target, end)
+            self._accounts.check_bytes(connection, principal, change.size)
+            stored.count(self._at(connection), target, change)
+            return sessions.get(connection, principal, target.session_id).as_session()
+
+        return await self._write(job)
+
+    async def begin_turn(
+        self,
+        principal: str,
+        session_id: str,
+        messages: Sequence[ChatMessage],
+        *,
+        stream_id: str,
+        replace_from: str | None = None,
+        version: int | None = None,
+        turn_tokens: int = 0,
+        budget_tokens: int | None = None,
+    ) -> StoredTurn:
+        """Store a turn's messages in the place of `replace_from` and what follows it, and take the history before
+        them."""
+
+        def job(connection: sqlite3.Connection) -> StoredTurn:
+            session = sessions.get(connection, principal, session_id)
+            check_version(version, session.version)
+            begin, turn = stored.begin_turn(
+                self._at(connection),
+                principal,
+                session,
+                messages,
+                stream_id=stream_id,
+                replace_from=replace_from,
+            )
+            again = 0 if messages else estimate_tokens([message.as_chat() for message in turn])
+            return StoredTurn(turn, stored.history(connection, session, begin, turn_tokens + again, budget_tokens))
+
+        return await self._write(job)
+
+    async def append_answer(
+        self,
+        principal: str,
+        session_id: str,
+        answer: StoredAnswer,
+        *,
+        after: str,
+        stream_id: str,
+        ordinal: int = 0,
+    ) -> None:
+        """Store a turn's answer behind its last message; nothing happens if that message is gone by now."""
+
+        def job(connection: sqlite3.Connection) -> None:
+            session = sessions.get(connection, principal, session_id)
+            stored.append_answer(
+                self._at(connection),
+                session,
+                answer,
+                after=after,
+                stream_id=stream_id,
+                ordinal=ordinal,
+            )
+
+        await self._write(job)
+
+    async def principals(self) -> list[str]:
+        """All who have sessions, sorted."""
+        return await self._read(sessions.principals)
+
+    async def export(self, principal: str) -> AsyncIterator[ExportedSession]:
+        """All of a principal's conversations, the oldest first."""
+        last = 0
+
+        def job(connection: sqlite3.Connection) -> tuple[int, ExportedSession] | None:
+            for row in sessions.first_of(connection, principal, last, 1):
+                session = row.as_session()
+                return row.pk, ExportedSession.model_construct(
+                    **session.__dict__, messages=stored.page(connection, row, None, None)
+                )
+            return None
+
+        while (found := await self._read(job)) is not None:
+            last, exported = found
+            yield exported
+
+    async def import_session(self, principal: str, exported: ExportedSession) -> Session:
+        """Store a conversation as it was exported."""
+        check_exported(exported)
+
+        def job(connection: sqlite3.Connection) -> Session:
+            if sessions.find(connection, principal, exported.session_id) is not None:
+                raise taken_session_id(exported.session_id, "session_id")
+            target = sessions.create(
+                self._at(connection), principal, exported.session_id, exported.title, exported.metadata
+            )
+            new = [_imported(message) for message in exported.messages]
+            change = stored.Counts.of(new)
+            self._accounts.check_bytes(connection, principal, change.size)
+            stored.append(self._at(connection), target, new, 1, None)
+            stored.count(self._at(connection), target, change)
+            sessions.date(connection, target, exported)
+            return sessions.get(connection, principal, exported.session_id).as_session()
+
+        return await self._write(job)
+
+    async def backup(self, path: Path) -> None:
+        """Write all that is stored to a new file, while everything goes on."""
+
+        def job(connection: sqlite3.Connection) -> None:
+            try:
+                copy_to(connection, path)
+            except FileExistsError:
+                raise InvalidParams(
+                    f"path: {path} exists",
+                    hint="Name a file that is not there yet.",
+                    errors=[FieldError(path="path", message="exists")],
+                ) from None
+            except (OSError, sqlite3.Error) as error:
+                raise StorageUnavailable(
+                    f"the backup {path} can't be written: {os.strerror(error.errno or 0)}"
+                    if isinstance(error, OSError)
+                    else f"the backup {path} can't be written: {error}",
+                    hint="See whether its folder is there, can be written to and has room.",
+                    retryable=False,
+                ) from error
+
+        # It writes nothing to the store's own file, and can't be done within a transaction.
+        await self._read(job)
+
+    def _at(self, connection: sqlite3.Connection) -> Transaction:
+        return Transaction(connection, self._accounts, self._index)
+
+    def _delete(self, connection: sqlite3.Connection, rows: Sequence[SessionRow]) -> None:
+        if rows:
+            sessions.delete(self._at(connection), rows)
+            self._database.forgotten()
+
+    async def _read(self, job: Job[T]) -> T:
+        return await self._worker.run(job, writes=False)
+
+    async def _write(self, job: Job[T]) -> T:
+        return await self._worker.run(job, writes=True)
+
+
+def _imported(message: StoredMessage) -> NewMessage:
+    answer = answer_of(message) if message.role is MessageRole.ASSISTANT else None
+    return NewMessage(
+        message.message_id, message.as_chat(), message.stream_id, message.status, message.created_at, answer
+    )

@@ -1,0 +1,51 @@
+"""What goes into a store and comes out of it, beside what clients see. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from archer_ws.core.exceptions import ErrorInfo
+from archer_ws.llm_gateway.native_turns import NativeTurn
+from archer_ws.llm_gateway.tools import ToolCall
+from archer_ws.llm_gateway.types import Refusal, StreamStatus, TokenUsage
+from archer_ws.sessions.history import History
+from archer_ws.sessions.models import StoredMessage
+
+#: By what a list of sessions is sorted, newest first: their last change, or their creation.
+SessionOrder = Literal["updated", "created"]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTurn:
+    """A turn that was stored, and what goes before it."""
+
+    #: The turn's messages, from its question on where it is asked again.
+    messages: list[StoredMessage]
+    #: As far as the budget that was given for it allows.
+    history: History
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAnswer:
+    """What a stream leaves in its session."""
+
+    content: str
+    status: StreamStatus
+    #: Those that may be run, with their arguments whole.
+    calls: Sequence[ToolCall] = ()
+    #: That the model declined to give an answer.
+    refusal: Refusal | None = None
+    reasoning: str | None = None
+    provider: str | None = None
+    model: str | None = None
+    finish_reason: str | None = None
+    usage: TokenUsage | None = None
+    #: Why it failed or is incomplete.
+    error: ErrorInfo | None = None
+    #: What its provider must see again of it: kept beside it, and shown to nobody.
+    native: NativeTurn | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing in it that a conversation could go on with."""
+        return not (self.content or self.calls or self.refusal)

@@ -1,0 +1,98 @@
+"""What a search compares: words without case and accents, and the text around them. Pure."""
+
+import re
+import unicodedata
+from collections.abc import Callable
+
+from archer_ws.sessions.storage.refusals import blank_query
+
+#: Characters of a snippet, and of a preview.
+SNIPPET_CHARS, PREVIEW_CHARS = 160, 120
+#: So many of the last messages are looked at for one with text.
+PREVIEW_MESSAGES = 8
+#: So much of a message's beginning is looked at for its preview.
+_PREVIEW_LOOK_CHARS = 4 * PREVIEW_CHARS
+#: Words that a query has at most; what follows is not looked for.
+QUERY_WORDS_MAX = 16
+
+#: Scripts written without spaces between words, each character a word of its own: Thai to Khmer, Kana, Han.
+_UNSPACED = re.compile(
+    "([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff])"
+)
+#: Latin's, Greek's and Cyrillic's accents, Hebrew's and Arabic's points, once they are apart from their letters.
+_ACCENT = re.compile(
+    "[\u0300-\u036f\u0591-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]+"
+)
+_WORD = re.compile(r"[^\W_]+")
+#: So much is prepared in one go: a regular expression lets nobody else run meanwhile.
+_SLICE_CHARS = 32 * 1024
+
+
+def indexed(text: str) -> str:
+    """The text as an index takes it: without case and accents, and with spaces where it shall see a word's end."""
+    if text.isascii():
+        return text.lower()
+    slices = (text[start : start + _SLICE_CHARS] for start in range(0, len(text), _SLICE_CHARS))
+    return "".join(map(_folded, slices))
+
+
+def _folded(text: str) -> str:
+    decomposed = unicodedata.normalize("NFKD", text).casefold()
+    return _UNSPACED.sub(r" \1 ", _ACCENT.sub("", decomposed))
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text, as an index sees them."""
+    return _WORD.findall(indexed(text))
+
+
+def terms_of(query: str) -> list[list[str]]:
+    """What a query looks for: its words, each split where an index splits it; empty ones left out."""
+    return [words for part in query.split()[:QUERY_WORDS_MAX] if (words := words_of(part))]
+
+
+def finder(query: str) -> Callable[[str], bool]:
+    """What tells whether a text has all that a query looks for.
+
+    Raises:
+        InvalidParams: the query is blank.
+    """
+    if not query.strip():
+        raise blank_query()
+    terms = [" ".join(term) for term in terms_of(query)]
+    if not terms:
+        sign = query.strip()
+        return lambda text: sign in text
+
+    wanted = [*(f" {term} " for term in terms[:-1]), f" {terms[-1]}"]
+
+    def has(text: str) -> bool:
+        flat = f" {' '.join(words_of(text))} "
+        return all(term in flat for term in wanted)
+
+    return has
+
+
+def snippet(text: str, query: str) -> str:
+    """The text around the first of the query's words that is found as it stands, on one line."""
+    lowered = text.casefold() if text.isascii() else text.lower()
+    places = [place for word in query.lower().split() if (place := lowered.find(word)) >= 0]
+    middle = min(places, default=0)
+    start = max(0, middle - SNIPPET_CHARS // 3)
+    if start > 0:
+        # From a word's beginning on, where there is one near.
+        space = text.find(" ", start, middle)
+        start = start if space < 0 else space + 1
+    part = one_line(text[start : start + SNIPPET_CHARS])
+    return f"{'…' if start else ''}{part}{'…' if start + SNIPPET_CHARS < len(text) else ''}"
+
+
+def preview(text: str) -> str | None:
+    """How a text begins, on one line; None where it has nothing but space."""
+    shown = one_line(text[:_PREVIEW_LOOK_CHARS])
+    return (shown if len(shown) <= PREVIEW_CHARS else f"{shown[: PREVIEW_CHARS - 1].rstrip()}…") or None
+
+
+def one_line(text: str) -> str:
+    """The text with each run of spaces and line breaks as one space."""
+    return " ".join(text.split())

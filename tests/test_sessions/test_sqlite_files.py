@@ -1,0 +1,365 @@
+"""The file itself: whose it is, who touches it, how it grows from version to version, and what is left of deletions."""
+
+import asyncio
+import sqlite3
+import stat
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from archer_ws.core.exceptions import InvalidParams, SessionNotFound, StorageFull, StorageUnavailable, Unsupported
+from archer_ws.llm_gateway.types import ChatMessage, MessageRole
+from archer_ws.sessions.storage.memory import MemoryStore
+from archer_ws.sessions.storage.sqlite.database import FileSettings, OpenDatabase
+from archer_ws.sessions.storage.sqlite.forgetting import EVERY_S, SOON_S
+from archer_ws.sessions.storage.sqlite.schema import STEPS
+from archer_ws.sessions.storage.sqlite.store import SqliteStore
+from archer_ws.sessions.storage.values import StoredAnswer
+from tests.fakes.manual_clock import ManualClock
+from tests.fakes.sqlite_files import BYTES_MAX, sqlite_store
+
+LIMIT_S = 60
+
+
+@asynccontextmanager
+async def opened(folder: Path, **settings: Any) -> AsyncIterator[SqliteStore]:
+    store = sqlite_store(folder, **settings)
+    await store.open()
+    try:
+        yield store
+    finally:
+        await store.aclose()
+
+
+async def say(store: SqliteStore, session_id: str, content: str, principal: str = "ann", **fields: Any) -> str:
+    turn = [ChatMessage(role=MessageRole.USER, content=content)]
+    stored = await store.begin_turn(principal, session_id, turn, stream_id="str_1", **fields)
+    return stored.messages[-1].message_id
+
+
+async def contents(store: SqliteStore, session_id: str) -> list[str]:
+    return [message.content for message in await store.messages("ann", session_id)]
+
+
+async def test_what_was_stored_is_there_again_after_a_restart(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        await store.create("ann", "s1", "Sky", {"n": 1})
+        question = await say(store, "s1", "why?")
+        await store.append_answer("ann", "s1", StoredAnswer("so", "completed"), after=question, stream_id="str_1")
+        session, messages = await store.detail("ann", "s1", None, 10)
+        listed = await store.page("ann", 10, None, order="updated")
+    async with opened(tmp_path) as store:
+        assert await store.detail("ann", "s1", None, 10) == (session, messages)
+        assert await store.page("ann", 10, None, order="updated") == listed
+        assert len((await store.search("ann", "so", 10, None)).items) == 1
+        # Also not stored twice, for who could not know whether it was.
+        await store.append_answer("ann", "s1", StoredAnswer("so", "completed"), after=question, stream_id="str_1")
+        assert await contents(store, "s1") == ["why?", "so"]
+
+
+async def test_a_store_that_is_not_open_says_so(tmp_path: Path) -> None:
+    store = sqlite_store(tmp_path)
+    with pytest.raises(StorageUnavailable, match="not open"):
+        await store.get("ann", "s1")
+    await store.open()
+    await store.open()
+    await store.aclose()
+    await store.aclose()
+    with pytest.raises(StorageUnavailable, match="not open"):
+        await store.get("ann", "s1")
+
+
+async def test_the_event_loop_s_thread_never_touches_the_file(tmp_path: Path) -> None:
+    seen: set[int] = set()
+
+    class Watched(sqlite3.Connection):
+        def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+            seen.add(threading.get_ident())
+            return super().execute(sql, parameters)
+
+        def close(self) -> None:
+            seen.add(threading.get_ident())
+            super().close()
+
+    async with opened(tmp_path / "kept", factory=Watched) as store:
+        await store.create("ann", "s1", None, None)
+        question = await say(store, "s1", "why?")
+        await store.append_answer("ann", "s1", StoredAnswer("so", "completed"), after=question, stream_id="str_1")
+        await store.history("ann", "s1", before=question, turn_tokens=0, budget_tokens=10)
+        await store.update("ann", "s1", "title", None)
+        await store.search("ann", "why", 10, None)
+        await store.detail("ann", "s1", None, 5)
+        await store.fork("ann", "s1")
+        (first, *_) = [each async for each in store.export("ann")]
+        await store.import_session("bob", first)
+        await store.backup(tmp_path / "copy")
+        await store.delete("ann", "s1")
+        await store.delete_all("ann")
+    assert len(seen) == 1
+    assert threading.get_ident() not in seen
+
+
+async def test_nobody_else_may_read_the_folder_or_its_files(tmp_path: Path) -> None:
+    folder = tmp_path / "one" / "two"
+    async with opened(folder) as store:
+        await store.create("ann", "s1", None, None)
+        await store.backup(folder / "copy.db")
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        assert {path.name for path in folder.iterdir()} == {"archer.db", "archer.db-wal", "archer.lock", "copy.db"}
+        assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
+
+
+async def test_requests_that_wait_are_stored_together_and_one_that_is_refused_undoes_no_other(tmp_path: Path) -> None:
+    commits = 0
+
+    class Counting(sqlite3.Connection):
+        def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+            nonlocal commits
+            commits += sql == "COMMIT"
+            return super().execute(sql, parameters)
+
+    async with opened(tmp_path, factory=Counting) as store:
+        await store.create("ann", "s1", None, None)
+        free = threading.Event()
+        holding = asyncio.create_task(store._worker.run(lambda _: free.wait(LIMIT_S), writes=True))
+        await asyncio.sleep(0)
+        commits = 0
+        asked = [say(store, "s1", f"m{number}") for number in range(20)]
+        asked += [say(store, "s1", "refused", replace_from="msg_unknown"), say(store, "unknown", "refused")]
+        waiting = asyncio.gather(*asked, return_exceptions=True)
+        await asyncio.sleep(0)
+        free.set()
+        found = await waiting
+        await holding
+        assert [type(each) for each in found[-2:]] == [InvalidParams, SessionNotFound]
+        assert await contents(store, "s1") == [f"m{number}" for number in range(20)]
+        assert commits < 10
+
+
+async def test_a_defect_of_one_request_undoes_no_other_of_its_group(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        await store.create("ann", "s1", None, None)
+        free = threading.Event()
+        holding = asyncio.create_task(store._worker.run(lambda _: free.wait(LIMIT_S), writes=True))
+
+        def defect(connection: sqlite3.Connection) -> None:
+            connection.execute("UPDATE session SET title = 'by half'")
+            raise ZeroDivisionError
+
+        waiting = asyncio.gather(
+            say(store, "s1", "before"),
+            store._worker.run(defect, writes=True),
+            say(store, "s1", "behind"),
+            return_exceptions=True,
+        )
+        await asyncio.sleep(0)
+        free.set()
+        found = await waiting
+        await holding
+        assert isinstance(found[1], StorageUnavailable)
+        assert await contents(store, "s1") == ["before", "behind"]
+        assert (await store.get("ann", "s1")).title is None
+
+
+async def until_it_is_due_no_more(store: SqliteStore, clock: ManualClock) -> None:
+    """What is due is done bit by bit, whenever the thread has nothing else to do."""
+    async with asyncio.timeout(LIMIT_S):
+        while store._database._forgetting.due_at is not None:
+            clock.advance(EVERY_S)
+            await store.principals()
+
+
+def found_in(folder: Path, *words: bytes) -> dict[str, int]:
+    files = {path.name: path.read_bytes().lower() for path in folder.iterdir()}
+    return {name: count for name, held in files.items() if (count := sum(map(held.count, words)))}
+
+
+async def test_nothing_is_left_of_a_deleted_conversation_in_any_file(tmp_path: Path) -> None:
+    clock = ManualClock()
+    async with opened(tmp_path, clock=clock) as store:
+        for number in range(60):
+            await store.create("ann", f"s{number}", "Unicorn" if number % 2 else "Horse", None)
+        for part in range(6):
+            word = ["horse", "unicorn"]
+            await asyncio.gather(
+                *(
+                    say(store, f"s{each}", f"the {word[each % 2]}{part} " * (300 if part == 5 else 5))
+                    for each in range(60)
+                )
+            )
+        first = (await store.messages("ann", "s1"))[0].message_id
+        await say(store, "s1", "replaced", replace_from=first)
+        assert found_in(tmp_path, b"unicorn")
+
+        for number in range(1, 60, 2):
+            await store.delete("ann", f"s{number}")
+        clock.advance(SOON_S)
+        await until_it_is_due_no_more(store, clock)
+
+        assert found_in(tmp_path, b"unicorn", b"replaced") == {}
+        assert found_in(tmp_path, b"horse")
+        assert len((await store.search("ann", "horse5", 200, None)).items) == 30
+        size = (tmp_path / "archer.db").stat().st_size
+        await store.delete_all("ann")
+        await until_it_is_due_no_more(store, clock)
+        assert found_in(tmp_path, b"horse") == {}
+        # The disk has its room back.
+        assert (tmp_path / "archer.db").stat().st_size < size / 2
+
+
+async def test_a_deletion_that_a_stop_came_upon_is_finished_by_it_or_by_the_next_start(tmp_path: Path) -> None:
+    async with opened(tmp_path, clock=ManualClock()) as store:
+        await store.create("ann", "s1", None, None)
+        await say(store, "s1", "unicorn " * 50)
+        await store.delete("ann", "s1")
+    assert found_in(tmp_path, b"unicorn") == {}
+
+    clock = ManualClock()
+    connection = sqlite3.connect(tmp_path / "archer.db")
+    connection.execute("INSERT INTO meta VALUES ('forgetting', 1)")
+    connection.commit()
+    connection.close()
+    async with opened(tmp_path, clock=clock) as store:
+        await until_it_is_due_no_more(store, clock)
+    connection = sqlite3.connect(tmp_path / "archer.db")
+    assert connection.execute("SELECT * FROM meta WHERE name = 'forgetting'").fetchall() == []
+    connection.close()
+
+
+async def test_a_file_of_an_older_version_is_copied_and_brought_up(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        await store.create("ann", "s1", None, None)
+        await say(store, "s1", "kept")
+    newer = (*STEPS, "CREATE TABLE further (pk INTEGER PRIMARY KEY);\nINSERT INTO further VALUES (7);")
+
+    async with opened(tmp_path, steps=newer) as store:
+        assert await contents(store, "s1") == ["kept"]
+
+    (copy,) = tmp_path.glob("archer.db.version-1-*.bak")
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    before = sqlite3.connect(copy)
+    assert before.execute("PRAGMA user_version").fetchone() == (1,)
+    assert before.execute("SELECT content FROM message").fetchall() == [("kept",)]
+    before.close()
+    # The older program says what is wrong, and changes nothing.
+    with pytest.raises(StorageUnavailable, match="newer version"):
+        await sqlite_store(tmp_path).open()
+    async with opened(tmp_path, steps=newer) as store:
+        assert await contents(store, "s1") == ["kept"]
+
+
+async def test_a_migration_that_fails_changes_nothing(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        await store.create("ann", "s1", None, None)
+    broken = (*STEPS, "CREATE TABLE further (pk);\nINSERT INTO nothing_of_the_kind VALUES (1);")
+    store = sqlite_store(tmp_path, steps=broken)
+    await store.open()
+    with pytest.raises(StorageUnavailable):
+        await store.get("ann", "s1")
+    await store.aclose()
+    async with opened(tmp_path) as store:
+        assert (await store.get("ann", "s1")).message_count == 0
+
+
+async def test_another_program_s_database_is_left_alone(tmp_path: Path) -> None:
+    other = sqlite3.connect(tmp_path / "archer.db")
+    other.execute("CREATE TABLE theirs (a)")
+    other.commit()
+    other.close()
+    before = (tmp_path / "archer.db").read_bytes()
+    with pytest.raises(StorageUnavailable, match="another program"):
+        await sqlite_store(tmp_path).open()
+    assert (tmp_path / "archer.db").read_bytes() == before
+
+
+async def test_a_folder_that_can_t_be_made_is_tried_again_and_meanwhile_told(tmp_path: Path) -> None:
+    place = tmp_path / "folder"
+    place.write_text("in the way")
+    async with opened(place) as store:
+        with pytest.raises(StorageUnavailable) as refused:
+            await store.create("ann", "s1", None, None)
+        assert refused.value.retryable
+        place.unlink()
+        async with asyncio.timeout(LIMIT_S):
+            while store.trouble is not None:  # noqa: ASYNC110 - it is a thread that finds it out
+                await asyncio.sleep(0.05)
+        await store.create("ann", "s1", None, None)
+
+
+async def test_a_backup_is_a_whole_store_while_everything_goes_on(tmp_path: Path) -> None:
+    async with opened(tmp_path / "kept") as store:
+        await store.create("ann", "s1", None, None)
+        await say(store, "s1", "kept")
+        writing = asyncio.gather(*(say(store, "s1", f"m{number}") for number in range(50)))
+        await store.backup(tmp_path / "archer.db")
+        await writing
+        with pytest.raises(InvalidParams, match="exists"):
+            await store.backup(tmp_path / "archer.db")
+        with pytest.raises(StorageUnavailable, match="can't be written"):
+            await store.backup(tmp_path / "no" / "such" / "folder.db")
+        assert store.trouble is None
+        await say(store, "s1", "goes on")
+    async with opened(tmp_path) as copy:
+        assert (await contents(copy, "s1"))[0] == "kept"
+    with pytest.raises(Unsupported):
+        await MemoryStore().backup(tmp_path / "x")
+
+
+async def test_one_principal_can_t_take_the_file_from_the_others(tmp_path: Path) -> None:
+    async with opened(tmp_path, bytes_max=200_000, sessions_max=10, principals=("ann", "bob")) as store:
+        await store.create("ann", "s1", None, None)
+        await store.create("bob", "s1", None, None)
+        with pytest.raises(StorageFull):  # noqa: PT012 - at some of them
+            for _ in range(1000):
+                await say(store, "s1", "x" * 1000)
+        taken = (await store.get("ann", "s1")).message_count
+        assert 50 < taken < 90
+        for _ in range(15):
+            await say(store, "s1", "x" * 1000, "bob")
+        await store.delete("ann", "s1")
+        await store.create("ann", "s1", None, None)
+        await say(store, "s1", "room again")
+
+
+async def test_what_is_counted_is_what_there_is(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        for name in ("s1", "s2"):
+            await store.create("ann", name, "title", {"a": 1})
+            first = await say(store, name, "one")
+            await say(store, name, "two", replace_from=first)
+            await store.append_answer("ann", name, StoredAnswer("a", "completed"), after=first, stream_id="s")
+        await store.update("ann", "s1", "another title", None)
+        await store.fork("ann", "s1", new_session_id="s3")
+        await store.delete("ann", "s2")
+
+        def check(connection: sqlite3.Connection) -> list[Any]:
+            return [
+                connection.execute("SELECT sessions, bytes FROM principal").fetchall(),
+                connection.execute("SELECT count(*), total(bytes) FROM session").fetchall(),
+                connection.execute(
+                    "SELECT message_count = (SELECT count(*) FROM message WHERE session_pk = s.pk AND NOT hidden) "
+                    "FROM session s"
+                ).fetchall(),
+            ]
+
+        principal, sessions, counts = await store._worker.run(check, writes=False)
+        assert principal == sessions
+        assert counts == [(1,), (1,)]
+        await store.delete_all("ann")
+        principal, _, _ = await store._worker.run(check, writes=False)
+        assert principal == [(0, 0)]
+
+
+async def test_two_stores_of_one_process_do_not_share_a_folder(tmp_path: Path) -> None:
+    database = OpenDatabase(tmp_path, FileSettings(bytes_max=BYTES_MAX))
+    database.open()
+    try:
+        with capture_logs(), pytest.raises(StorageUnavailable, match="in use"):
+            await sqlite_store(tmp_path).open()
+    finally:
+        database.close()
