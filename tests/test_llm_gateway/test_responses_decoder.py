@@ -399,11 +399,16 @@ def test_an_answer_of_text_is_one_chunk_a_read() -> None:
     assert [(chunk.content, chunk.finish_reason) for chunk in chunks] == [("Hello world, how are you?", "stop")]
 
 
+def sent_again(script: Script) -> list[dict[str, Any]]:
+    """The items as they came, but that a call without arguments has an empty object: agentgateway/agentgateway#3002."""
+    return [{**item, "arguments": "{}"} if item.get("arguments") == "" else item for item in script.output]
+
+
 def test_what_calls_tools_is_kept_as_it_came() -> None:
     script = whole_script()
     _, decoder = chunks_of(b"".join(script.complete()), 50)
     assert decoder.native is not None
-    assert json.loads(decoder.native.blocks) == script.output
+    assert json.loads(decoder.native.blocks) == sent_again(script)
     # Byte for byte: numbers and escapes stand as they were said.
     assert b"Troms\\u00f8" in decoder.native.blocks
     assert sorted(decoder.native.call_ids.values()) == ["call_a", "call_b"]
@@ -414,7 +419,7 @@ def test_items_that_did_not_come_by_themselves_are_kept_from_the_end() -> None:
     left_out = [each for each in script.complete() if b"output_item.done" not in each]
     _, decoder = chunks_of(b"".join(left_out), 50)
     assert decoder.native is not None
-    assert json.loads(decoder.native.blocks) == script.output
+    assert json.loads(decoder.native.blocks) == sent_again(script)
 
 
 def test_items_in_another_order_are_kept_in_the_answers_own() -> None:
@@ -424,7 +429,7 @@ def test_items_in_another_order_are_kept_in_the_answers_own() -> None:
     events[ends[2]], events[ends[3]] = events[ends[3]], events[ends[2]]
     _, decoder = chunks_of(b"".join(events), 1000)
     assert decoder.native is not None
-    assert json.loads(decoder.native.blocks) == script.output
+    assert json.loads(decoder.native.blocks) == sent_again(script)
 
 
 def test_of_an_answer_without_calls_and_of_one_that_is_too_large_nothing_is_kept() -> None:
@@ -442,7 +447,7 @@ def test_an_item_that_ends_twice_is_kept_once() -> None:
     twice = [each for each in script.complete() for _ in range(2 if b"output_item.done" in each else 1)]
     _, decoder = chunks_of(b"".join(twice), 1000)
     assert decoder.native is not None
-    assert json.loads(decoder.native.blocks) == script.output
+    assert json.loads(decoder.native.blocks) == sent_again(script)
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,8 @@ class KeptItems:
         if all(isinstance(key, int) for key, _ in items):
             items = sorted(items, key=lambda entry: entry[0])
         # One that came twice is one.
-        blocks = b"[%b]" % b",".join(item for _, item in dict.fromkeys(items))
+        sole = [item for _, item in dict.fromkeys(items)]
+        blocks = b"[%b]" % b",".join(sole)
         if self._misses_some or len(blocks) > NATIVE_BYTES_MAX:
             return None
         try:
@@ -95,5 +96,17 @@ class KeptItems:
             # A name that the model made up was changed for the client: the API takes no such name in a history.
             if call.foreign_id is None or not isinstance(given, str) or item.get("name") != call.name:
                 return None
-            calls.append(NativeCall(call.call_id, call.foreign_id, call.name, given or "{}"))
+            calls.append(NativeCall(call.call_id, call.foreign_id, call.name, given.strip() or "{}"))
+        if any(map(_is_bare, made)):
+            # As some say it of a call without arguments: sent again, it is no JSON (agentgateway/agentgateway#3002).
+            blocks = b"[%b]" % b",".join(map(_with_arguments, sole, whole))
         return NativeBlocks.of(blocks, calls)
+
+
+def _with_arguments(raw: bytes, item: dict[str, Any]) -> bytes:
+    """An item as it came, but that a call has the JSON text of an object."""
+    return msgspec.json.encode({**item, "arguments": "{}"}) if _is_bare(item) else raw
+
+
+def _is_bare(item: dict[str, Any]) -> bool:
+    return item.get("type") == "function_call" and not str(item.get("arguments") or "").strip()
