@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import cache, partial
+from sys import maxsize
 from typing import Any
 
 import structlog
@@ -24,7 +25,18 @@ from archer_ws.api.http.request_body import BodyLimit
 from archer_ws.api.http.trailing_slashes import TrailingSlashes
 from archer_ws.api.openai.errors import OpenAIErrors
 from archer_ws.api.openapi.document import TITLE, install_openapi
-from archer_ws.api.routes import chat, console, health, models, openai_compat, pages, sessions, streams, ws
+from archer_ws.api.routes import (
+    chat,
+    console,
+    health,
+    models,
+    openai_compat,
+    pages,
+    session_transfer,
+    sessions,
+    streams,
+    ws,
+)
 from archer_ws.api.security.credentials import LOCAL_PRINCIPAL, CredentialGuard, Credentials, warn_if_exposed
 from archer_ws.api.security.host_and_origin import TAURI_ORIGINS, HostAndOriginGuard
 from archer_ws.api.security.tickets import TicketOffice
@@ -95,7 +107,11 @@ def create_app(settings: Settings | None = None, *, limits: Limits = Limits()) -
     # The last added is the outermost.
     tokens = _tokens(settings)
     app.add_middleware(MisdirectedClients)
-    app.add_middleware(BodyLimit, max_bytes=settings.max_content_bytes + BODY_ALLOWANCE_BYTES)
+    app.add_middleware(
+        BodyLimit,
+        max_bytes=settings.max_content_bytes + BODY_ALLOWANCE_BYTES,
+        larger={session_transfer.IMPORT_PATH: maxsize},
+    )
     app.add_middleware(CredentialGuard, tokens=tokens)
     app.add_middleware(
         LeanCORS,
@@ -105,7 +121,15 @@ def create_app(settings: Settings | None = None, *, limits: Limits = Limits()) -
         # Pages of a public address ask for this before they may call a private one; other origins are refused before.
         allow_private_network=True,
         expose_headers=[
-            *("X-Stream-ID", "X-Request-ID", "Retry-After", "Retry-After-Ms", "X-Should-Retry", "X-Archer-Ignored"),
+            *(
+                "X-Stream-ID",
+                "X-Request-ID",
+                "Retry-After",
+                "Retry-After-Ms",
+                "X-Should-Retry",
+                "X-Archer-Ignored",
+                "ETag",
+            ),
         ],
     )
     app.add_middleware(HostAndOriginGuard, allowed_hosts=_hosts(settings), cors_origins=settings.cors_origins)
@@ -127,7 +151,10 @@ def _include_routes(app: FastAPI) -> None:
     for router in generations:
         # Themselves, and first: routes are tried one by one, and those of an included router through four layers.
         app.router.routes.extend(router.routes)
-    others = [module.router for module in (health, streams, sessions, models, ws, openai_compat, console, pages)]
+    others = [
+        module.router
+        for module in (health, streams, session_transfer, sessions, models, ws, openai_compat, console, pages)
+    ]
     for router in others:
         app.include_router(router)
     app.router.routes.append(ws.socket_route)

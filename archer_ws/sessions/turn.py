@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING
 
 from archer_ws.agents.base import AgentTurn
 from archer_ws.agents.orchestrator import Orchestrator
-from archer_ws.core.exceptions import ContentTooLarge, InvalidParams
+from archer_ws.core.exceptions import Conflict, ContentTooLarge, InvalidParams
 from archer_ws.core.limits import HISTORY_TOKENS_MAX
 from archer_ws.llm_gateway.asking import conversation, options_of
 from archer_ws.llm_gateway.tool_history import check_arguments
 from archer_ws.llm_gateway.types import ChatMessage, ChatRequest, MessageRole, Route, StreamChunk
+from archer_ws.sessions.changes import SessionChanges
 from archer_ws.sessions.format_judge import FormatJudge, Judgement
 from archer_ws.sessions.history import NO_HISTORY, History, estimate_tokens, request_tokens
 from archer_ws.sessions.results import check_place
 from archer_ws.sessions.settling import Settling
+from archer_ws.sessions.storage.refusals import renamed
 from archer_ws.sessions.storage.store import SessionStore
 from archer_ws.sessions.storage.values import StoredAnswer
 from archer_ws.sessions.streams.gates import Slot
@@ -24,6 +26,8 @@ from archer_ws.sessions.windows import Windows
 if TYPE_CHECKING:
     from archer_ws.sessions.streams.stream import Stream
 
+#: So many of a session's last messages are looked through for an answer that was just stored.
+_ANSWER_AMONG = 16
 _NOT_ASKED = {"stream", "stream_id"}
 _SORTED = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
@@ -37,8 +41,9 @@ def check_turn(request: ChatRequest, max_content_bytes: int) -> None:
         ContentTooLarge: the messages are.
     """
     if request.session_id is None:
-        if request.replace_from is not None:
-            raise InvalidParams("replace_from needs a session_id", hint="Add session_id, or leave replace_from out.")
+        for name in ("replace_from", "session_version"):
+            if getattr(request, name) is not None:
+                raise InvalidParams(f"{name} needs a session_id", hint=f"Add session_id, or leave {name} out.")
         check_arguments(request.messages)
     elif any(message.role is MessageRole.ASSISTANT for message in request.messages):
         raise InvalidParams(
@@ -79,6 +84,7 @@ class Turn:
         settling: stores the answer, also where that takes longer than the stream.
         windows: how much the model's context holds.
         judge: tells whether the answer has the form that was asked for.
+        changes: told of what is stored.
     """
 
     def __init__(
@@ -95,6 +101,7 @@ class Turn:
         settling: Settling,
         windows: Windows,
         judge: FormatJudge,
+        changes: SessionChanges,
     ) -> None:
         self._request = request
         self._route = route
@@ -107,6 +114,7 @@ class Turn:
         self._settling = settling
         self._windows = windows
         self._judge = judge
+        self._changes = changes
         #: The stored messages of a turn that is asked again; a request with messages has none.
         self._again: list[ChatMessage] = []
         self._first_stored: str | None = None
@@ -142,7 +150,7 @@ class Turn:
             SessionNotFound: there is no such session.
             InvalidParams: `replace_from` names no message of it (without messages: no answer), or a result no open
                 call.
-            Conflict: a message's id is taken.
+            Conflict: a message's id is taken, or the session has another version.
             Overloaded, StorageFull: the store is full.
             StorageUnavailable: the store is slow or fails.
         """
@@ -154,16 +162,23 @@ class Turn:
             await self._store.get(self._principal, session_id)
             return
         self._budget = self._windows.budget(self._route)
-        stored = await self._store.begin_turn(
-            self._principal,
-            session_id,
-            self._request.messages,
-            stream_id=self._stream.stream_id,
-            replace_from=self._request.replace_from,
-            turn_tokens=self._own_tokens,
-            budget_tokens=self._budget,
-        )
+        try:
+            stored = await self._store.begin_turn(
+                self._principal,
+                session_id,
+                self._request.messages,
+                stream_id=self._stream.stream_id,
+                replace_from=self._request.replace_from,
+                version=self._request.session_version,
+                turn_tokens=self._own_tokens,
+                budget_tokens=self._budget,
+            )
+        except Conflict as conflict:
+            raise renamed(conflict, "version", "session_version") from None
+        self._changes.changed(self._principal, session_id)
         turn = stored.messages
+        if self._request.messages:
+            self._stream.message_ids = [message.message_id for message in turn]
         self._first_stored, self._last_stored = turn[0].message_id, turn[-1].message_id
         if not self._request.messages:
             self._again = [message.as_chat() for message in turn]
@@ -181,6 +196,7 @@ class Turn:
             self._stream.progress("queued", f"{self._route.provider} is busy with other requests")
             await self._slot.wait()
         self._stream.set_running()
+        self._changes.changed(self._principal, self._request.session_id)
         await self._fit_history()
         return self._run()
 
@@ -222,11 +238,28 @@ class Turn:
         session_id, after = self._request.session_id, self._last_stored
         if session_id is None or after is None or answer.is_empty:
             return True
-        return await self._settling.keep(
-            lambda: self._store.append_answer(
+        answer_id: str | None = None
+
+        async def write() -> None:
+            nonlocal answer_id
+            await self._store.append_answer(
                 self._principal, session_id, answer, after=after, stream_id=self._stream.stream_id
             )
-        )
+            self._changes.changed(self._principal, session_id)
+            answer_id = await self._answer_id(session_id)
+
+        is_stored = await self._settling.keep(write)
+        if is_stored and answer_id is not None:
+            self._stream.message_ids.append(answer_id)
+        return is_stored
+
+    async def _answer_id(self, session_id: str) -> str | None:
+        """The id that the answer has in its session: of its last message, or of one behind which others came."""
+        for newest in (1, _ANSWER_AMONG):
+            for message in reversed(await self._store.messages(self._principal, session_id, None, newest)):
+                if message.stream_id == self._stream.stream_id and message.role is MessageRole.ASSISTANT:
+                    return message.message_id
+        return None
 
     async def _fit_history(self) -> None:
         """See that what goes before the turn is what the model's context holds."""

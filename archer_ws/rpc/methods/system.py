@@ -3,6 +3,7 @@
 from archer_ws.core.exceptions import AlreadyInitialized, UnsupportedVersion
 from archer_ws.rpc.context import Context
 from archer_ws.rpc.messages import (
+    CAPABILITIES,
     PROTOCOL_VERSION,
     DefaultModel,
     InitializeParams,
@@ -45,6 +46,7 @@ def initialize(context: Context, params: InitializeParams) -> Reply:
                 max_requests=limits.max_requests,
                 max_streams=limits.max_streams,
             ),
+            capabilities=list(CAPABILITIES),
             schema_hash=services.describe().hash,
         )
     )
