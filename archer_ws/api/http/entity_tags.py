@@ -22,7 +22,7 @@ IfMatch = Annotated[
 #: `etagc` of RFC 9110: any visible character but the quote.
 _TAG = re.compile(r'(?:W/)?"([\x21\x23-\x7e\x80-\xff]*)"', re.ASCII)
 _VERSION = re.compile(r"[0-9]{1,16}", re.ASCII)
-_PATH = "If-Match"
+_PATH = "header.if-match"
 
 
 def set_tag(response: Response, session: _Session) -> _Session:

@@ -161,10 +161,10 @@ async def delete_all_sessions(
     """End the streams of all your conversations and forget these, for good."""
     if not everything:
         raise InvalidParams(
-            "all: must be true",
+            "query.all: must be true",
             hint="DELETE /api/v1/sessions?all=true forgets all of your conversations for good; "
             "DELETE /api/v1/sessions/{session_id} forgets one.",
-            errors=[FieldError(path="all", message="must be true")],
+            errors=[FieldError(path="query.all", message="must be true")],
         )
     return DeletedSessions(deleted=await services.conversations.delete_all(principal))
 
@@ -191,7 +191,7 @@ async def search_sessions(
     try:
         return await services.conversations.search(principal, q, limit, cursor)
     except InvalidParams as error:
-        raise renamed(error, "query", "q") from None
+        raise renamed(error, "query", "query.q") from None
 
 
 @router.get(
