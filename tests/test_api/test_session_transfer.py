@@ -182,8 +182,9 @@ async def test_one_import_runs_at_a_time(archer: Archer) -> None:
 
 async def test_a_store_that_fails_at_once_is_an_errors_answer(archer: Archer, monkeypatch: pytest.MonkeyPatch) -> None:
     async def failing(_: str) -> AsyncIterator[ExportedSession]:
-        raise StorageUnavailable("the disk is gone", hint="Look at it.")
-        yield  # pragma: no cover
+        for _each in range(1):
+            raise StorageUnavailable("the disk is gone", hint="Look at it.")
+        yield ExportedSession.model_validate(CONVERSATION)
 
     monkeypatch.setattr(archer.app.state.services.store, "export", failing)
     refused = await archer.http.get(EXPORT)

@@ -45,7 +45,8 @@ async def test_nothing_is_changed_where_no_tag_matches(archer: Archer, tag: str 
     await archer.http.patch("/api/v1/sessions/sky", json={})
     for method in ("PATCH", "DELETE"):
         body = {"title": "t"} if method == "PATCH" else None
-        refused = await archer.http.request(method, "/api/v1/sessions/sky", json=body, headers={"If-Match": tag})
+        value = tag if isinstance(tag, bytes) else tag.encode()
+        refused = await archer.http.request(method, "/api/v1/sessions/sky", json=body, headers={b"If-Match": value})
         assert (refused.status_code, refused.json()["error"]["kind"]) == (409, "conflict"), refused.text
         assert refused.json()["error"]["hint"]
     session = (await archer.http.get("/api/v1/sessions/sky")).json()
