@@ -23,7 +23,7 @@ pub const PROTOCOL_VERSION: i64 = 1;
 /// The WebSocket subprotocol to offer.
 pub const SUBPROTOCOL: &str = "archer.v1";
 /// The `schema_hash` of the server that these types were made for.
-pub const SCHEMA_HASH: &str = "8220eeca85e2b805";
+pub const SCHEMA_HASH: &str = "338d02d05c5e1931";
 
 /// The params of a method, which know its name and what it gives.
 pub trait Method: Serialize {
@@ -317,7 +317,7 @@ fn write<S: Serializer, T: Serialize>(
     frame.end()
 }
 
-/// A stream of a conversation that has not ended.
+/// A stream of a conversation whose end is still to be told.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ActiveStream {

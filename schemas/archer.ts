@@ -145,7 +145,7 @@ export type Notification = KnownNotification | UnmatchedNotification;
 /** Whatever the server may send: a response has no `method`, a notification has one. */
 export type ServerMessage = (Response & { method?: undefined }) | Notification;
 
-/** A stream of a conversation that has not ended. */
+/** A stream of a conversation whose end is still to be told. */
 export interface ActiveStream {
   /** The stream's id. */
   stream_id: string;

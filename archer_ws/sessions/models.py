@@ -206,7 +206,7 @@ class SessionFork(WireModel):
 
 
 class ActiveStream(BaseModel):
-    """A stream of a conversation that has not ended."""
+    """A stream of a conversation whose end is still to be told."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"stream_id": "sky-2", "status": "running"}]})
 
