@@ -132,6 +132,8 @@ STREAM_OVERHEAD_BYTES = 3072
 CONTROL_EVENT_BYTES = 1024
 #: What each thing that is wrong with an answer's form costs in its end, beside the text, about (measured).
 FIELD_ERROR_BYTES = 640
+#: What each id of a stored message costs in an end, beside its characters, about.
+MESSAGE_ID_BYTES = 64
 #: Where all streams take more than they may, who reads an ended one and took nothing for so long is cut off: long
 #: enough for a network's hiccup, short enough that readers who never read keep seconds of streams and not minutes.
 STALLED_READER_S = 5.0
