@@ -20,10 +20,12 @@ from archer_ws.files.inspection import inspect
 from archer_ws.files.memory_shelf import MemoryShelf
 from archer_ws.files.shelf import Reader
 from archer_ws.files.stored import FileHold, Kept, StoredFile
-from archer_ws.llm_gateway.content import MediaPart
+from archer_ws.llm_gateway.content import ImagePart, MediaPart
 from archer_ws.llm_gateway.inline_media import InlinePart, inline_parts, with_file_ids
 from archer_ws.llm_gateway.media import Media
+from archer_ws.llm_gateway.parts import encoded_bytes
 from archer_ws.llm_gateway.types import ChatMessage
+from archer_ws.sessions.history import Shown
 from archer_ws.sessions.room import Place, Room
 from archer_ws.sessions.storage.store import SessionStore
 
@@ -76,6 +78,17 @@ class Attachments:
     def media_bytes(self, principal: str, messages: Sequence[ChatMessage]) -> int:
         """What the files that messages name take in memory, as a request has them."""
         return sum(_encoded_bytes(file) for file in self._present(principal, messages))
+
+    def shown(self, principal: str, message: ChatMessage) -> Shown:
+        """What the pictures and files of a message take of a request; those that are gone, nothing."""
+        size = images = 0
+        for part in message.parts or ():
+            if isinstance(part, MediaPart):
+                images += isinstance(part, ImagePart)
+                with suppress(FileNotFound):
+                    named = part.file_id and self.files.find(principal, part.file_id)
+                    size += encoded_bytes(named.size if named else part.about[1] if part.about else 0)
+        return Shown(size, images)
 
     async def media(self, principal: str, messages: Sequence[ChatMessage], held: "StreamFiles") -> Mapping[str, Media]:
         """The bytes of the files that messages name, by their ids; those that are gone have no place in it.
@@ -293,7 +306,7 @@ def _file_ids(message: ChatMessage) -> Iterator[tuple[int, str]]:
 
 
 def _encoded_bytes(file: StoredFile) -> int:
-    return -(-file.size // 3) * 4
+    return encoded_bytes(file.size)
 
 
 def _encoded(file: StoredFile, reader: Reader) -> bytearray:
