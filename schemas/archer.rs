@@ -23,7 +23,7 @@ pub const PROTOCOL_VERSION: i64 = 1;
 /// The WebSocket subprotocol to offer.
 pub const SUBPROTOCOL: &str = "archer.v1";
 /// The `schema_hash` of the server that these types were made for.
-pub const SCHEMA_HASH: &str = "fda60d4e46f956b6";
+pub const SCHEMA_HASH: &str = "2dab1724e88c56c8";
 
 /// The params of a method, which know its name and what it gives.
 pub trait Method: Serialize {
@@ -1565,6 +1565,9 @@ pub struct ModelLimits {
     /// The most pictures of one request, the session's history included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images: Option<u64>,
+    /// The most bytes of all pictures and files of one request, as base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_bytes: Option<u64>,
 }
 
 /// The models of one provider, or of all.

@@ -735,6 +735,8 @@ export interface ModelLimits {
   image_bytes?: number | null;
   /** The most pictures of one request, the session's history included. */
   images?: number | null;
+  /** The most bytes of all pictures and files of one request, as base64. */
+  request_bytes?: number | null;
 }
 
 /** The models of one provider, or of all. */

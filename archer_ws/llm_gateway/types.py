@@ -445,10 +445,13 @@ Capability = Annotated[
 class ModelLimits(BaseModel):
     """How much a request may hold for a model, where its provider says so."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"image_bytes": 7_864_320, "images": 100}]})
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"image_bytes": 7_864_320, "images": 100, "request_bytes": 31_457_280}]}
+    )
 
     image_bytes: Count | None = optional("The most bytes of one picture, before base64.")
     images: Count | None = optional("The most pictures of one request, the session's history included.")
+    request_bytes: Count | None = optional("The most bytes of all pictures and files of one request, as base64.")
 
 
 class ModelInfo(BaseModel):
@@ -482,7 +485,7 @@ class ModelInfo(BaseModel):
                     "context_window": 200000,
                     "supports_streaming": True,
                     "capabilities": ["tools", "vision", "files"],
-                    "limits": {"image_bytes": 7864320, "images": 100},
+                    "limits": {"image_bytes": 7864320, "images": 100, "request_bytes": 31457280},
                 },
             ]
         }

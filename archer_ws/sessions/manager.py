@@ -24,7 +24,7 @@ from archer_ws.core.ids import new_id
 from archer_ws.core.limits import PAGE_ITEMS_MAX, Limits
 from archer_ws.files.stored import StoredFile
 from archer_ws.llm_gateway.types import CancelReason, ChatRequest, Route
-from archer_ws.sessions.attachments import Attachments, StreamFiles, in_memory
+from archer_ws.sessions.attachments import Attachments, StreamFiles, check_inline, in_memory
 from archer_ws.sessions.changes import SessionChanges
 from archer_ws.sessions.format_judge import FormatJudge
 from archer_ws.sessions.models import ActiveStream, CancelResult, StreamPage
@@ -181,6 +181,8 @@ class SessionManager:
             )
         check_turn(request, self._max_content_bytes)
         files = self._attachments.named(principal, request.messages)
+        if request.session_id is None:
+            check_inline(request.messages)  # A session's become files, which are looked at.
         route = self._gateway.resolve(request, with_defaults=with_defaults)
         predecessors = self._occupancy.predecessors(principal, request)
         check()

@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,14 @@ from archer_ws.llm_gateway.types import ChatMessage, ChatRequest, MessageRole, R
 from archer_ws.sessions.attachments import Attachments, StreamFiles, has_inline, names_files
 from archer_ws.sessions.changes import SessionChanges
 from archer_ws.sessions.format_judge import FormatJudge, Judgement
-from archer_ws.sessions.history import NO_HISTORY, History, estimate_tokens, request_tokens
+from archer_ws.sessions.history import (
+    NO_HISTORY,
+    History,
+    Shown,
+    estimate_tokens,
+    request_tokens,
+    without_oldest_shown,
+)
 from archer_ws.sessions.native_cache import NativeTurnCache
 from archer_ws.sessions.results import check_place
 from archer_ws.sessions.settling import Settling
@@ -282,24 +290,38 @@ class Turn:
         return conversation(self._request, before)
 
     async def _take_media(self) -> None:
-        """Read the files that are named by what is sent; history whose files are too large is left out.
+        """Read the files that are named by what is sent; history that shows more than the provider takes is left out.
 
         Raises:
-            ContentTooLarge: the turn's own are.
+            ContentTooLarge: the turn's own files are too large.
         """
+        self._leave_out_shown()
         messages = self._messages()
         if self._media or not names_files(messages):
             return  # A shorter history names no others.
-        while (size := self._attachments.media_bytes(self._principal, messages)) > MEDIA_REQUEST_BYTES:
-            before = self._history or NO_HISTORY
-            self._history = await self._read_history(self._own_tokens + before.tokens // 2)
-            if len(self._history.messages) == len(before.messages):
-                raise ContentTooLarge(
-                    f"the files of this turn are {size} bytes of base64, the most is {MEDIA_REQUEST_BYTES}",
-                    hint="Name fewer or smaller ones: no provider takes so much.",
-                )
-            messages = self._messages()
+        size = self._attachments.media_bytes(self._principal, messages)
+        if size > MEDIA_REQUEST_BYTES:
+            raise ContentTooLarge(
+                f"the files of this turn are {size} bytes of base64, the most is {MEDIA_REQUEST_BYTES}",
+                hint="Name fewer or smaller ones: no provider takes so much.",
+            )
         self._media = await self._attachments.media(self._principal, messages, self._files)
+
+    def _leave_out_shown(self) -> None:
+        history = self._history
+        if history is None or not any(message.parts for message in history.messages):
+            return
+        shown = partial(self._attachments.shown, self._principal)
+        own = [shown(message) for message in (*self._again, *self._request.messages)]
+        limits = self._windows.limits(self._route)
+        most = limits.request_bytes if limits is not None else None
+        images = limits.images if limits is not None else None
+        room = Shown(
+            min(MEDIA_REQUEST_BYTES, most or MEDIA_REQUEST_BYTES) - sum(each.encoded_bytes for each in own),
+            None if images is None else images - sum(each.images or 0 for each in own),
+        )
+        goes_on = any(message.role is MessageRole.TOOL for message in self._request.messages[:1])
+        self._history = without_oldest_shown(history, shown, room, goes_on=goes_on)
 
     async def judge(self, content: str) -> Judgement | None:
         """Whether the answer has the form that the request asked for (see FormatJudge)."""
