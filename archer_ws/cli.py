@@ -1,8 +1,8 @@
 """The command line: `archer-ws serve`, `chat`, `sessions`, `doctor`, `conformance` and `schema`.
 
 Owns what each command calls, what is printed when the server is ready, and the exit statuses: 0 done, 1 failed, 2
-called wrongly or wrong settings, 130 interrupted. The options are options.py's, serving api/server.py's, chatting
-client/chatting.py's. Each command imports what it needs itself: a chat should not wait for the server's imports.
+called wrongly or wrong settings, 130 interrupted. The options are options.py's, serving server/server.py's, chatting
+terminal/chat.py's. Each command imports what it needs itself: a chat should not wait for the server's imports.
 """
 
 import argparse
@@ -170,6 +170,7 @@ def _run_server(settings: "Settings", sockets: list[socket.socket], *, as_json: 
 
     try:
         app.state.services.store.open_now()
+        app.state.services.files.open_now()
     except ArcherError as error:
         return _fail(f"{error.message}\n{error.hint or ''}".rstrip(), 1)
     log_stray_output()
@@ -252,17 +253,25 @@ def _chat(options: argparse.Namespace) -> int:
     if options.compare and (text is None or len(models) < 2):
         lacking = "a question" if text is None else "another model: --model or a second --compare"
         return _fail(f"--compare needs {lacking}", 2)
+    for path in (*options.image, *options.file):
+        try:
+            with Path(path).open("rb"):
+                pass
+        except OSError as error:
+            return _fail(f"{path} can't be read: {error.strerror or error}", 2)
     from archer_ws.terminal.chat import ask, compare, converse, messages
     from archer_ws.terminal.screen import Terminal
 
     url = options.url or os.environ.get("ARCHER_URL") or DEFAULT_URL
     token = os.environ.get("ARCHER_TOKEN") or None
     given = {name: getattr(options, name) for name in ("model", "provider", "temperature", "max_tokens")}
+    given["reasoning_effort"] = options.effort
     parameters = {name: value for name, value in given.items() if value is not None}
     terminal = Terminal(sys.stdout, sys.stderr, is_plain=options.plain)
+    attached = {"images": options.image, "files": options.file}
     if text is None:
-        return converse(url, token, parameters, options.system, terminal)
-    request = {**parameters, "messages": messages(text, options.system)}
+        return converse(url, token, parameters, options.system, terminal, attached=attached)
+    request = {**parameters, **attached, "messages": messages(text, options.system)}
     if options.compare:
         return compare(url, token, request, models, terminal)
     return ask(url, token, request, terminal)

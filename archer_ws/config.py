@@ -152,6 +152,11 @@ class Settings(BaseSettings):
     openai_api_key: str | None = Field(None, repr=False, description="The key for OpenAI")
     openai_base_url: Url | None = Field(None, description="Another server that speaks OpenAI's API")
     openai_omit: Parameters = Field([], description="Parameters that the server of OPENAI_BASE_URL is never sent")
+    openai_api: Annotated[Literal["auto", "chat", "responses"], PrefixedOnly()] = Field(
+        "auto",
+        description="By which API models are asked: auto is Responses for OpenAI's own from gpt-5.4 on, and chat "
+        "completions for all others",
+    )
     openai_default_model: str = Field("gpt-4o-mini", description="OpenAI's model when a request names none")
     anthropic_api_key: str | None = Field(None, repr=False, description="The key for Anthropic")
     anthropic_base_url: Url | None = Field(None, description="Another server that speaks Anthropic's API")
@@ -159,6 +164,9 @@ class Settings(BaseSettings):
         "claude-3-5-sonnet-20241022", description="Anthropic's model when a request names none"
     )
     local_model_path: str | None = Field(None, description="A GGUF file for the local provider; none: SmolLM2-135M")
+    local_mmproj_path: Annotated[str | None, PrefixedOnly()] = Field(
+        None, description="The GGUF file of the local model's projector, with which it sees pictures"
+    )
     local_parallel: Count = Field(4, description="Streams that the local model runs side by side, sharing its context")
     local_sampling: Sampling = Field(
         {}, description="How the local model samples where a request says nothing of it, over its own defaults"
@@ -178,6 +186,18 @@ class Settings(BaseSettings):
     retry_after_max_s: SecondsOrZero = Field(30, description="The longest pause that a provider may ask for")
 
     max_content_bytes: Count = Field(4 * _MIB, description="The most bytes of a request, all messages together")
+    file_bytes_max: Annotated[Count, PrefixedOnly()] = Field(
+        32 * _MIB, description="The most bytes of an uploaded file"
+    )
+    files_bytes_per_principal: Annotated[Count, PrefixedOnly()] = Field(
+        1024 * _MIB, description="The most bytes that all files of one principal take; in memory 256 MiB for all"
+    )
+    file_ttl_s: Annotated[Seconds, PrefixedOnly()] = Field(
+        86_400, description="How long a file is kept after its last use, beyond the messages that name it"
+    )
+    files_dir: Annotated[str | None, Allowed("a directory"), PrefixedOnly()] = Field(
+        None, description="The folder of uploaded files; none: beside stored conversations, or in memory as they are"
+    )
     max_streams: Count = Field(1000, description="The most running streams")
     max_streams_per_principal: Count = Field(256, description="The most running streams of one principal")
     max_sockets: Annotated[Count, PrefixedOnly()] = Field(20_000, description="The most open WebSockets")
@@ -224,6 +244,13 @@ class Settings(BaseSettings):
         from platformdirs import user_data_path
 
         return user_data_path("archer", appauthor=False)
+
+    @property
+    def files_folder(self) -> Path | None:
+        """The folder of uploaded files; None for memory."""
+        if self.files_dir is not None:
+            return Path(self.files_dir).expanduser().absolute()
+        return self.data_folder / "files" if self.store == "sqlite" else None
 
     @property
     def stored_sessions_max(self) -> int:
@@ -278,7 +305,7 @@ class Settings(BaseSettings):
         servers = (self.ollama_host, self.openai_base_url, self.anthropic_base_url, self.redis_url, self.surrealdb_url)
         return [address for address in servers if address]
 
-    @field_validator("llm_provider", "log_format", "provider_transport", "store", mode="before")
+    @field_validator("llm_provider", "log_format", "openai_api", "provider_transport", "store", mode="before")
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value

@@ -22,12 +22,14 @@ from archer_ws.api.http.cors import LeanCORS
 from archer_ws.api.http.errors import install_error_handlers
 from archer_ws.api.http.head_requests import HeadAsGet
 from archer_ws.api.http.request_body import BodyLimit
+from archer_ws.api.http.scope import FILES_PATH
 from archer_ws.api.http.trailing_slashes import TrailingSlashes
 from archer_ws.api.openai.errors import OpenAIErrors
 from archer_ws.api.openapi.document import TITLE, install_openapi
 from archer_ws.api.routes import (
     chat,
     console,
+    files,
     health,
     models,
     openai_compat,
@@ -46,17 +48,22 @@ from archer_ws.api.signposts.misdirected import MisdirectedClients
 from archer_ws.api.socket import OpenSockets
 from archer_ws.api.socket_quota import SocketQuota
 from archer_ws.config import Settings, load_settings, service_variables
-from archer_ws.core.limits import BODY_ALLOWANCE_BYTES, MAX_FRAME_BYTES, Limits
+from archer_ws.core.limits import BODY_ALLOWANCE_BYTES, MAX_FRAME_BYTES, MEMORY_FILES_BYTES, Limits
 from archer_ws.core.logging import configure_logging
+from archer_ws.files.disk_shelf import DiskShelf
+from archer_ws.files.files import Files
+from archer_ws.files.memory_shelf import MemoryShelf
 from archer_ws.llm_gateway.readiness import Readiness
 from archer_ws.llm_gateway.router import LLMRouter
 from archer_ws.rpc.dispatcher import Dispatcher
 from archer_ws.rpc.methods import archer_v1
 from archer_ws.rpc.openrpc import describe
 from archer_ws.rpc.services import RpcServices
+from archer_ws.sessions.attachments import Attachments
 from archer_ws.sessions.conversations import Conversations
 from archer_ws.sessions.format_judge import FormatJudge
 from archer_ws.sessions.manager import SessionManager
+from archer_ws.sessions.storage.bounded import bounded
 from archer_ws.sessions.storage.memory import MemoryStore
 from archer_ws.sessions.storage.store import SessionStore
 from archer_ws.sessions.streams.gates import ManagerLimits, ProviderGate, StreamQuota
@@ -64,6 +71,8 @@ from archer_ws.sessions.streams.memory_log import MemoryLog
 
 log = structlog.get_logger(__name__)
 
+#: Whose bodies may hold pictures and documents beside their text.
+GENERATION_PATHS = ("/api/v1/chat/completions", "/api/v1/chat/completions/stream", "/v1/chat/completions")
 #: The forms that errors may have beside our own.
 ERROR_FORMS = (OpenAIErrors(), AnthropicErrors(), OllamaErrors())
 #: What Starlette's (and so FastAPI's) TestClient names as its host.
@@ -90,6 +99,7 @@ def create_app(settings: Settings | None = None, *, limits: Limits = Limits()) -
             variable=variable,
             hint="Kubernetes sets it for a service called archer. Set PORT, or give the service another name.",
         )
+    tokens = _tokens(settings)
     services = _wire(settings, limits)
     app = FastAPI(
         title=settings.app_name,
@@ -105,14 +115,11 @@ def create_app(settings: Settings | None = None, *, limits: Limits = Limits()) -
     install_error_handlers(app, forms=ERROR_FORMS, lost=lost_request)
     _include_routes(app)
     # The last added is the outermost.
-    tokens = _tokens(settings)
     app.add_middleware(MisdirectedClients)
     app.add_middleware(
-        BodyLimit,
-        max_bytes=settings.max_content_bytes + BODY_ALLOWANCE_BYTES,
-        larger={session_transfer.IMPORT_PATH: maxsize},
+        BodyLimit, max_bytes=settings.max_content_bytes + BODY_ALLOWANCE_BYTES, larger=_large_bodies(settings)
     )
-    app.add_middleware(CredentialGuard, tokens=tokens)
+    app.add_middleware(CredentialGuard, tokens=tokens, file_tickets=services.file_tickets)
     app.add_middleware(
         LeanCORS,
         allow_origins=[*settings.cors_origins, *TAURI_ORIGINS],
@@ -153,7 +160,7 @@ def _include_routes(app: FastAPI) -> None:
         app.router.routes.extend(router.routes)
     others = [
         module.router
-        for module in (health, streams, session_transfer, sessions, models, ws, openai_compat, console, pages)
+        for module in (health, streams, session_transfer, sessions, files, models, ws, openai_compat, console, pages)
     ]
     for router in others:
         app.include_router(router)
@@ -176,6 +183,27 @@ def _tokens(settings: Settings) -> dict[str, str]:
     if settings.auth_token is not None:
         tokens.setdefault(LOCAL_PRINCIPAL, settings.auth_token.get_secret_value())
     return tokens
+
+
+def _large_bodies(settings: Settings) -> dict[str, int]:
+    """The most bytes of a body where it is a file, or may hold one as base64."""
+    text = settings.max_content_bytes + BODY_ALLOWANCE_BYTES
+    inline = text + -(-settings.file_bytes_max // 3) * 4
+    # A file that is too long is told that by its own route, and what follows is read no further.
+    unbounded = dict.fromkeys((FILES_PATH, session_transfer.IMPORT_PATH), maxsize)
+    return {**unbounded, **dict.fromkeys(GENERATION_PATHS, inline)}
+
+
+def _files(settings: Settings) -> Files:
+    """The files, on a disk where conversations are, or if a directory is set."""
+    directory = settings.files_folder
+    return Files(
+        MemoryShelf() if directory is None else DiskShelf(directory),
+        file_bytes_max=settings.file_bytes_max,
+        principal_bytes_max=settings.files_bytes_per_principal,
+        bytes_max=MEMORY_FILES_BYTES if directory is None else None,
+        lifetime_s=settings.file_ttl_s,
+    )
 
 
 def _store(settings: Settings, principals: Sequence[str]) -> SessionStore:
@@ -207,6 +235,8 @@ def _wire(settings: Settings, limits: Limits) -> Services:
     principals = tuple(_tokens(settings)) or (LOCAL_PRINCIPAL,)
     store = _store(settings, principals)
     judge = FormatJudge()
+    files = _files(settings)
+    attachments = Attachments(files, bounded(store, limits.store_limit_s), limits.files_sweep_s)
     manager = SessionManager(
         gateway=router,
         orchestrator=Orchestrator(router),
@@ -227,6 +257,7 @@ def _wire(settings: Settings, limits: Limits) -> Services:
         },
         new_log=MemoryLog,
         judge=judge,
+        attachments=attachments,
         limits=ManagerLimits(
             max_content_bytes=settings.max_content_bytes,
             retention_s=settings.stream_retention_s,
@@ -235,7 +266,8 @@ def _wire(settings: Settings, limits: Limits) -> Services:
         ),
         bounds=limits,
     )
-    conversations = Conversations(store, manager, limits)
+    conversations = Conversations(store, manager, limits, attachments=attachments)
+    file_tickets = TicketOffice()
     methods = archer_v1()
     return Services(
         version=settings.app_version,
@@ -245,7 +277,10 @@ def _wire(settings: Settings, limits: Limits) -> Services:
         judge=judge,
         store=store,
         conversations=conversations,
+        files=files,
+        attachments=attachments,
         tickets=TicketOffice(),
+        file_tickets=file_tickets,
         credentials=Credentials(_tokens(settings)),
         sockets=OpenSockets(SocketQuota(settings.max_sockets, settings.max_sockets_per_principal)),
         rpc=RpcServices(
@@ -256,12 +291,18 @@ def _wire(settings: Settings, limits: Limits) -> Services:
             server_version=settings.app_version,
             max_frame_bytes=MAX_FRAME_BYTES,
             max_content_bytes=settings.max_content_bytes,
+            issue_file_ticket=partial(_file_ticket, file_tickets),
             describe=cache(partial(describe, methods)),
             limits=limits,
         ),
         dispatcher=Dispatcher(methods),
         limits=limits,
     )
+
+
+def _file_ticket(office: TicketOffice, principal: str) -> tuple[str, int]:
+    ticket = office.issue(principal, None)
+    return ticket.token, ticket.expires_in_s
 
 
 @asynccontextmanager
@@ -275,15 +316,20 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             hint="archer-ws serve has them all",
         )
     await services.store.open()
+    # Behind the store, which waits for an earlier process to let go of the folder.
+    await asyncio.to_thread(services.files.open_now)
     log.info("conversations_kept", **services.store.place)
     preparing = asyncio.create_task(_prepare(services))
     app.state.preparing = preparing
+    sweeping = asyncio.create_task(services.attachments.run())
     try:
         yield
     finally:
-        preparing.cancel()
-        await asyncio.gather(preparing, return_exceptions=True)
+        for task in (preparing, sweeping):
+            task.cancel()
+        await asyncio.gather(preparing, sweeping, return_exceptions=True)
         await services.manager.aclose()
+        await services.files.aclose()
         await services.judge.aclose()
         await services.router.aclose()
         await services.store.aclose()

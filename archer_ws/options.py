@@ -43,6 +43,7 @@ at once."""
 _CHAT_EXAMPLES = """examples:
   archer-ws chat "Why is the sky blue?"
   archer-ws chat --system "Answer in one sentence." < question.txt
+  archer-ws chat --image photo.jpg "What is this?"
   archer-ws chat                                        a conversation, line by line
   archer-ws chat --compare ollama/llama3.2 --compare ollama/qwen3 "Why is the sky blue?"
 
@@ -168,7 +169,19 @@ def _take_chat_options(chat: argparse.ArgumentParser) -> None:
         help="a model to show beside the others: more than once, or with --model",
     )
     chat.add_argument("--system", metavar="TEXT", help="what the model is told first")
+    chat.add_argument(
+        "--image", action="append", default=[], metavar="FILE", help="a picture beside the (first) question; repeatable"
+    )
+    chat.add_argument(
+        "--file", action="append", default=[], metavar="FILE", help="a document beside the (first) question; repeatable"
+    )
     chat.add_argument("--temperature", type=_finite, metavar="NUMBER", help="how much chance decides, 0 to 2")
+    chat.add_argument(
+        "--effort",
+        choices=("none", "minimal", "low", "medium", "high", "xhigh", "max"),
+        metavar="LEVEL",
+        help="how much the model thinks: none, minimal, low, medium, high, xhigh or max",
+    )
     chat.add_argument(
         "--max-tokens", type=int, metavar="NUMBER", help="the longest answer; a token has about 4 letters"
     )

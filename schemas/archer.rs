@@ -23,7 +23,7 @@ pub const PROTOCOL_VERSION: i64 = 1;
 /// The WebSocket subprotocol to offer.
 pub const SUBPROTOCOL: &str = "archer.v1";
 /// The `schema_hash` of the server that these types were made for.
-pub const SCHEMA_HASH: &str = "338d02d05c5e1931";
+pub const SCHEMA_HASH: &str = "2dab1724e88c56c8";
 
 /// The params of a method, which know its name and what it gives.
 pub trait Method: Serialize {
@@ -495,9 +495,13 @@ impl fmt::Display for Capability {
 pub struct ChatMessage {
     /// Who says it; `tool` for the result of a call.
     pub role: MessageRole,
-    /// The text, or parts of text, which are joined by line breaks. May be missing beside
+    /// The text, or parts, whose texts are joined by line breaks. May be missing beside
     /// `tool_calls`.
     pub content: Content,
+    /// All that it says, in order, where that is more than text: `content` is its text then. As it
+    /// is received; what is sent may be a list as `content`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parts: Option<Vec<Part>>,
     /// Which of several speakers of that role; not every provider is told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -521,6 +525,7 @@ impl ChatMessage {
         Self {
             role,
             content: content.into(),
+            parts: None,
             name: None,
             message_id: None,
             tool_calls: None,
@@ -605,6 +610,10 @@ pub struct ChatRequest {
     /// provider is told, and the whole answer is judged by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub response_format: Option<ResponseFormat>,
+    /// How much the model shall think before it answers; its own default if missing. A level that
+    /// it does not have becomes the next lower one, else its lowest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning_effort: Option<ReasoningEffort>,
 }
 
 impl ChatRequest {
@@ -632,6 +641,7 @@ impl ChatRequest {
             parallel_tool_calls: None,
             on_tool_call: None,
             response_format: None,
+            reasoning_effort: None,
         }
     }
 }
@@ -770,6 +780,10 @@ pub struct ChatSendParams {
     /// provider is told, and the whole answer is judged by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub response_format: Option<ResponseFormat>,
+    /// How much the model shall think before it answers; its own default if missing. A level that
+    /// it does not have becomes the next lower one, else its lowest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning_effort: Option<ReasoningEffort>,
 }
 
 impl ChatSendParams {
@@ -797,6 +811,7 @@ impl ChatSendParams {
             parallel_tool_calls: None,
             on_tool_call: None,
             response_format: None,
+            reasoning_effort: None,
         }
     }
 }
@@ -1003,6 +1018,9 @@ pub enum ErrorKind {
     /// `session_not_found`
     #[serde(rename = "session_not_found")]
     SessionNotFound,
+    /// `file_not_found`
+    #[serde(rename = "file_not_found")]
+    FileNotFound,
     /// `provider_error`
     #[serde(rename = "provider_error")]
     ProviderError,
@@ -1090,6 +1108,7 @@ impl ErrorKind {
             Self::StreamIdConflict => "stream_id_conflict",
             Self::SessionBusy => "session_busy",
             Self::SessionNotFound => "session_not_found",
+            Self::FileNotFound => "file_not_found",
             Self::ProviderError => "provider_error",
             Self::ProviderTimeout => "provider_timeout",
             Self::ProviderRateLimited => "provider_rate_limited",
@@ -1182,10 +1201,10 @@ pub struct FilePart {
     /// The id of an uploaded file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file_id: Option<String>,
-    /// Where it is, if not in a file: `data:` or `https:`.
+    /// Where it is, if not in a file: `data:<media type>;base64,…` or `https://…`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
-    /// Its name, for people and for the model.
+    /// Its name, for people and for the model: at most 255 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filename: Option<String>,
 }
@@ -1294,6 +1313,7 @@ pub struct Heartbeat {}
 
 /// How closely the model looks at a picture.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum ImageDetail {
     /// `low`
     #[serde(rename = "low")]
@@ -1304,6 +1324,9 @@ pub enum ImageDetail {
     /// `auto`
     #[serde(rename = "auto")]
     Auto,
+    /// A value of a newer server.
+    #[serde(untagged)]
+    Unknown(String),
 }
 
 impl ImageDetail {
@@ -1313,6 +1336,7 @@ impl ImageDetail {
             Self::Low => "low",
             Self::High => "high",
             Self::Auto => "auto",
+            Self::Unknown(text) => text,
         }
     }
 }
@@ -1329,7 +1353,7 @@ pub struct ImagePart {
     /// The id of an uploaded file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file_id: Option<String>,
-    /// Where it is, if not in a file: `data:` or `https:`.
+    /// Where it is, if not in a file: `data:<media type>;base64,…` or `https://…`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
     /// How closely the model looks.
@@ -1519,10 +1543,32 @@ pub struct ModelInfo {
     /// What it can beyond text; absent where that is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capabilities: Option<Vec<Capability>>,
+    /// What `reasoning_effort` may be, the least first; empty where it takes none, absent where
+    /// that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning_efforts: Option<Vec<ReasoningEffort>>,
+    /// How much of what it can; absent where nothing is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<ModelLimits>,
 }
 
 /// The models that can be named.
 pub type ModelInfos = Vec<ModelInfo>;
+
+/// How much a request may hold for a model, where its provider says so.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ModelLimits {
+    /// The most bytes of one picture, before base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_bytes: Option<u64>,
+    /// The most pictures of one request, the session's history included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<u64>,
+    /// The most bytes of all pictures and files of one request, as base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_bytes: Option<u64>,
+}
 
 /// The models of one provider, or of all.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -1829,6 +1875,58 @@ impl ReadinessReportStatus {
 }
 
 impl fmt::Display for ReadinessReportStatus {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+/// How much a model thinks before it answers, in this order. It may grow.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum ReasoningEffort {
+    /// `none`
+    #[serde(rename = "none")]
+    None,
+    /// `minimal`
+    #[serde(rename = "minimal")]
+    Minimal,
+    /// `low`
+    #[serde(rename = "low")]
+    Low,
+    /// `medium`
+    #[serde(rename = "medium")]
+    Medium,
+    /// `high`
+    #[serde(rename = "high")]
+    High,
+    /// `xhigh`
+    #[serde(rename = "xhigh")]
+    Xhigh,
+    /// `max`
+    #[serde(rename = "max")]
+    Max,
+    /// A value of a newer server.
+    #[serde(untagged)]
+    Unknown(String),
+}
+
+impl ReasoningEffort {
+    /// The text on the wire.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::None => "none",
+            Self::Minimal => "minimal",
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+            Self::Xhigh => "xhigh",
+            Self::Max => "max",
+            Self::Unknown(text) => text,
+        }
+    }
+}
+
+impl fmt::Display for ReasoningEffort {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.as_str())
     }
@@ -2342,6 +2440,9 @@ pub struct StartedEvent {
     pub provider: String,
     /// The model that answers.
     pub model: String,
+    /// How much the model was told to think: what `reasoning_effort` became with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning_effort: Option<ReasoningEffort>,
     /// Empty: only plain messages have text.
     pub content: String,
 }
@@ -2357,6 +2458,9 @@ pub struct StoredMessage {
     pub role: MessageRole,
     /// Its text.
     pub content: String,
+    /// All that it says, in order, where that is more than text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parts: Option<Vec<Part>>,
     /// Which of several speakers of that role said it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -2658,6 +2762,9 @@ pub struct StreamStarted {
     pub provider: String,
     /// The model that answers.
     pub model: String,
+    /// How much the model was told to think: what `reasoning_effort` became with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning_effort: Option<ReasoningEffort>,
 }
 
 /// A stream's state. Live: queued, running, cancelling. Ended: completed (the provider said it was
@@ -2839,12 +2946,26 @@ pub struct Ticket {
     pub expires_in_s: u64,
 }
 
+/// A method that needs nothing.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct TicketCreateParams {}
+
 /// For which origin.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct TicketRequest {
     /// The page's origin, which alone may use the ticket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<String>,
+}
+
+/// Good once, as the Bearer token of a request to `/api/v1/files` or below it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct TicketResult {
+    /// What to send in place of a token.
+    pub ticket: String,
+    /// How long it can be used, in seconds.
+    pub expires_in_s: u64,
 }
 
 /// Tokens as the provider counted them; `estimated` where it did not (a cancelled stream).
@@ -2978,6 +3099,18 @@ impl From<NamedTool> for ToolChoice {
     }
 }
 
+/// A kept file: name its `file_id` in a message's part.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct UploadedFile {
+    /// Its id: the same for the same bytes and type.
+    pub file_id: String,
+    /// Its type, as its first bytes show it.
+    pub media_type: String,
+    /// How long it is.
+    pub bytes: u64,
+}
+
 impl Method for InitializeParams {
     const NAME: &'static str = "initialize";
     type Result = InitializeResult;
@@ -2996,6 +3129,11 @@ impl Method for ModelListParams {
 impl Method for ProviderStatusParams {
     const NAME: &'static str = "provider/status";
     type Result = ProviderStates;
+}
+
+impl Method for TicketCreateParams {
+    const NAME: &'static str = "ticket/create";
+    type Result = TicketResult;
 }
 
 impl Method for RpcDiscoverParams {

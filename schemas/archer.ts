@@ -13,6 +13,8 @@ export interface Methods {
   "model/list": { params: ModelListParams; result: ModelListResult };
   /** The state of every provider. */
   "provider/status": { params: ProviderStatusParams; result: ProviderStates };
+  /** A ticket, good once as the Bearer token of a request to /api/v1/files. */
+  "ticket/create": { params: TicketCreateParams; result: TicketResult };
   /** This API's OpenRPC document. */
   "rpc.discover": { params: RpcDiscoverParams; result: OpenRpcDocument };
   /** Start an answer, or join the one that has the same stream_id and parameters. */
@@ -177,8 +179,13 @@ export type Capability = "tools" | "vision" | "files" | "json_schema" | "reasoni
 export interface ChatMessage {
   /** Who says it; `tool` for the result of a call. */
   role: MessageRole;
-  /** The text, or parts of text, which are joined by line breaks. May be missing beside `tool_calls`. */
+  /** The text, or parts, whose texts are joined by line breaks. May be missing beside `tool_calls`. */
   content: Content;
+  /**
+   * All that it says, in order, where that is more than text: `content` is its text then. As it is received; what
+   * is sent may be a list as `content`.
+   */
+  parts?: Part[] | null;
   /** Which of several speakers of that role; not every provider is told. */
   name?: string | null;
   /** An id of your own for the message, unique in its session; the server's if missing. */
@@ -255,6 +262,11 @@ export interface ChatRequest {
    * the whole answer is judged by it.
    */
   response_format?: ResponseFormat | null;
+  /**
+   * How much the model shall think before it answers; its own default if missing. A level that it does not have
+   * becomes the next lower one, else its lowest.
+   */
+  reasoning_effort?: ReasoningEffort | null;
 }
 
 /** A whole answer; `id` is the stream id. */
@@ -361,6 +373,11 @@ export interface ChatSendParams {
    * the whole answer is judged by it.
    */
   response_format?: ResponseFormat | null;
+  /**
+   * How much the model shall think before it answers; its own default if missing. A level that it does not have
+   * becomes the next lower one, else its lowest.
+   */
+  reasoning_effort?: ReasoningEffort | null;
 }
 
 /** The request is accepted; `duplicate` if it joined a stream that was there. */
@@ -481,6 +498,7 @@ export type ErrorKind =
   | "stream_id_conflict"
   | "session_busy"
   | "session_not_found"
+  | "file_not_found"
   | "provider_error"
   | "provider_timeout"
   | "provider_rate_limited"
@@ -553,9 +571,9 @@ export interface FilePart {
   type: "file";
   /** The id of an uploaded file. */
   file_id?: string | null;
-  /** Where it is, if not in a file: `data:` or `https:`. */
+  /** Where it is, if not in a file: `data:<media type>;base64,…` or `https://…`. */
   url?: string | null;
-  /** Its name, for people and for the model. */
+  /** Its name, for people and for the model: at most 255 characters. */
   filename?: string | null;
 }
 
@@ -599,7 +617,7 @@ export interface ImagePart {
   type: "image";
   /** The id of an uploaded file. */
   file_id?: string | null;
-  /** Where it is, if not in a file: `data:` or `https:`. */
+  /** Where it is, if not in a file: `data:<media type>;base64,…` or `https://…`. */
   url?: string | null;
   /** How closely the model looks. */
   detail?: ImageDetail | null;
@@ -702,10 +720,24 @@ export interface ModelInfo {
   supports_streaming: boolean;
   /** What it can beyond text; absent where that is not known. */
   capabilities?: Capability[] | null;
+  /** What `reasoning_effort` may be, the least first; empty where it takes none, absent where that is not known. */
+  reasoning_efforts?: ReasoningEffort[] | null;
+  /** How much of what it can; absent where nothing is known. */
+  limits?: ModelLimits | null;
 }
 
 /** The models that can be named. */
 export type ModelInfos = ModelInfo[];
+
+/** How much a request may hold for a model, where its provider says so. */
+export interface ModelLimits {
+  /** The most bytes of one picture, before base64. */
+  image_bytes?: number | null;
+  /** The most pictures of one request, the session's history included. */
+  images?: number | null;
+  /** The most bytes of all pictures and files of one request, as base64. */
+  request_bytes?: number | null;
+}
 
 /** The models of one provider, or of all. */
 export interface ModelListParams {
@@ -833,6 +865,9 @@ export interface ReadinessReport {
 
 /** Whether chats can be served. */
 export type ReadinessReportStatus = "ready" | "not_ready" | "draining" | (string & {});
+
+/** How much a model thinks before it answers, in this order. It may grow. */
+export type ReasoningEffort = "none" | "minimal" | "low" | "medium" | "high" | "xhigh" | "max";
 
 /** The model declined to answer; what it gave of reasons. */
 export interface Refusal {
@@ -1091,6 +1126,8 @@ export interface StartedEvent {
   provider: string;
   /** The model that answers. */
   model: string;
+  /** How much the model was told to think: what `reasoning_effort` became with it. */
+  reasoning_effort?: ReasoningEffort | (string & {}) | null;
   /** Empty: only plain messages have text. */
   content: string;
   /** Null: only the end has one. */
@@ -1105,6 +1142,8 @@ export interface StoredMessage {
   role: MessageRole | (string & {});
   /** Its text. */
   content: string;
+  /** All that it says, in order, where that is more than text. */
+  parts?: Part[] | null;
   /** Which of several speakers of that role said it. */
   name?: string | null;
   /** The calls that the model made in it. */
@@ -1306,6 +1345,8 @@ export interface StreamStarted {
   provider: string;
   /** The model that answers. */
   model: string;
+  /** How much the model was told to think: what `reasoning_effort` became with it. */
+  reasoning_effort?: ReasoningEffort | (string & {}) | null;
 }
 
 /**
@@ -1400,10 +1441,21 @@ export interface Ticket {
   expires_in_s: number;
 }
 
+/** A method that needs nothing. */
+export type TicketCreateParams = Record<string, never>;
+
 /** For which origin. */
 export interface TicketRequest {
   /** The page's origin, which alone may use the ticket. */
   origin?: string | null;
+}
+
+/** Good once, as the Bearer token of a request to `/api/v1/files` or below it. */
+export interface TicketResult {
+  /** What to send in place of a token. */
+  ticket: string;
+  /** How long it can be used, in seconds. */
+  expires_in_s: number;
 }
 
 /** Tokens as the provider counted them; `estimated` where it did not (a cancelled stream). */
@@ -1475,3 +1527,13 @@ export interface ToolCallEvent {
 
 /** Whether the model must call a tool, and which. */
 export type ToolChoice = "auto" | "none" | "required" | NamedTool;
+
+/** A kept file: name its `file_id` in a message's part. */
+export interface UploadedFile {
+  /** Its id: the same for the same bytes and type. */
+  file_id: string;
+  /** Its type, as its first bytes show it. */
+  media_type: string;
+  /** How long it is. */
+  bytes: number;
+}

@@ -53,6 +53,18 @@ def test_help_shows_examples(command: tuple[str, ...], capsys: pytest.CaptureFix
     assert "examples:\n  archer-ws " in capsys.readouterr().out
 
 
+def test_the_help_of_chat_names_the_efforts_and_others_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["chat", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "--effort LEVEL" in shown
+    assert "none, minimal, low, medium, high, xhigh or max" in shown
+    with pytest.raises(SystemExit) as caught:
+        main(["chat", "--effort", "ultra", "Why?"])
+    assert caught.value.code == 2
+    assert "'xhigh'" in capsys.readouterr().err
+
+
 def test_without_a_command_the_help_is_shown_as_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
     assert "archer-ws serve" in capsys.readouterr().err
@@ -193,7 +205,8 @@ async def test_chat_without_a_server_says_how_to_start_one(tmp_path: Path) -> No
 
 async def test_chat_sends_what_it_was_told_and_prints_the_answer(tmp_path: Path) -> None:
     async with server(ollama_stream("Because\u2028it ", "is."), cwd=tmp_path, ARCHER_AUTH_TOKEN="s3cret") as running:
-        options = ("--system", "Be brief.", "--temperature", "0.1", "--max-tokens", "7", "--model", "mine")
+        numbers = ("--temperature", "0.1", "--max-tokens", "7")
+        options = ("--system", "Be brief.", *numbers, "--effort", "high", "--model", "mine")
         environment = {"ARCHER_URL": running.url, "ARCHER_TOKEN": "s3cret"}
         async with program(
             "chat", *options, cwd=tmp_path, stdin=asyncio.subprocess.PIPE, environment=environment
@@ -207,6 +220,7 @@ async def test_chat_sends_what_it_was_told_and_prints_the_answer(tmp_path: Path)
             ("user", "Why is the sky blue?\n"),
         ]
         assert (sent["model"], sent["options"]["temperature"], sent["options"]["num_predict"]) == ("mine", 0.1, 7)
+        assert sent["think"] is True
         async with program("chat", "Why?", cwd=tmp_path, environment={"ARCHER_URL": running.url}) as chat:
             assert await chat.ended(limit_s=60) == 1
             assert "ARCHER_TOKEN" in await chat.errors()

@@ -6,9 +6,11 @@ from typing import cast
 import pytest
 
 from archer_ws.client import Archer, Ended
+from archer_ws.client.dialling import Address
 from archer_ws.client.events import parse_event
 from archer_ws.client.link import Link
 from archer_ws.client.stream import ChatStream
+from archer_ws.client.uploads import Uploads
 from archer_ws.core.exceptions import FieldError
 from archer_ws.llm_gateway.formats import ResponseFormat
 from archer_ws.llm_gateway.types import Refusal
@@ -25,7 +27,11 @@ class NoLink:
 
 @pytest.mark.parametrize("given", [BY_SCHEMA, ResponseFormat.model_validate(BY_SCHEMA)])
 async def test_a_format_is_sent_as_the_protocol_has_it(given: ResponseFormat) -> None:
-    method, params = Archer(cast(Link, NoLink())).chat("Hi", response_format=given).attaching()
+    method, params = (
+        Archer(cast(Link, NoLink()), Uploads(Address("http://127.0.0.1:8000"), None, 1))
+        .chat("Hi", response_format=given)
+        .attaching()
+    )
     assert (method, params["response_format"]) == ("chat/send", BY_SCHEMA)
 
 

@@ -9,10 +9,12 @@ from archer_ws.api.security.credentials import Credentials
 from archer_ws.api.security.tickets import TicketOffice
 from archer_ws.api.socket import OpenSockets
 from archer_ws.core.limits import Limits
+from archer_ws.files.files import Files
 from archer_ws.llm_gateway.readiness import Readiness
 from archer_ws.llm_gateway.router import LLMRouter
 from archer_ws.rpc.dispatcher import Dispatcher
 from archer_ws.rpc.services import RpcServices
+from archer_ws.sessions.attachments import Attachments
 from archer_ws.sessions.conversations import Conversations
 from archer_ws.sessions.format_judge import FormatJudge
 from archer_ws.sessions.manager import SessionManager
@@ -30,7 +32,10 @@ class Services:
     judge: FormatJudge
     store: SessionStore
     conversations: Conversations
+    files: Files
+    attachments: Attachments
     tickets: TicketOffice
+    file_tickets: TicketOffice
     credentials: Credentials
     sockets: OpenSockets
     rpc: RpcServices

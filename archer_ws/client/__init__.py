@@ -25,6 +25,7 @@ from archer_ws.client.errors import (
 )
 from archer_ws.client.events import ArgumentsDelta, Delta, Ended, Progress, Started, StreamEvent, ToolCall, UnknownEvent
 from archer_ws.client.stream import ChatStream
+from archer_ws.client.uploads import Source, UploadedFile, UploadProgress
 from archer_ws.client.watching import SessionWatch
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "Refused",
     "SessionWatch",
     "Sessions",
+    "Source",
     "Started",
     "StreamError",
     "StreamEvent",
@@ -51,5 +53,7 @@ __all__ = [
     "ToolCall",
     "UnknownEvent",
     "Unreachable",
+    "UploadProgress",
+    "UploadedFile",
     "connect",
 ]

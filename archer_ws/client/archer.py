@@ -1,5 +1,6 @@
 """What a program calls: a server, its chats, its sessions."""
 
+import asyncio
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
@@ -12,6 +13,7 @@ from archer_ws.client.dialling import Address
 from archer_ws.client.errors import ClientError, NotArcher, Refused
 from archer_ws.client.link import ConnectionState, Link
 from archer_ws.client.stream import ChatStream
+from archer_ws.client.uploads import OnProgress, Source, UploadedFile, Uploads, has_large_data, with_uploads
 from archer_ws.client.watching import SessionWatch
 from archer_ws.llm_gateway.formats import ResponseFormat
 from archer_ws.llm_gateway.tools import NamedTool, Tool
@@ -34,6 +36,7 @@ Messages = str | Sequence[ChatMessage | Mapping[str, Any]]
 Tools = Sequence[Tool | Mapping[str, Any]]
 ToolChoice = Literal["auto", "none", "required"] | NamedTool | Mapping[str, str]
 Format = ResponseFormat | Mapping[str, Any]
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 _Result = TypeVar("_Result", bound=BaseModel)
 
 
@@ -78,7 +81,9 @@ def connect(
         # Its own words would show the token.
         fields = ", ".join(".".join(map(str, each["loc"])) for each in error.errors())
         raise ClientError(f"what was given for {fields} can't be used") from None
-    return Archer(Link(Address(url), hello, backoff or Backoff(), give_up_after_s, on_connection))
+    address = Address(url)
+    link = Link(address, hello, backoff or Backoff(), give_up_after_s, on_connection)
+    return Archer(link, Uploads(address, token, give_up_after_s))
 
 
 class Archer:
@@ -88,8 +93,11 @@ class Archer:
     there is no connection any more. Leaving the client's block leaves its streams to their `on_disconnect`.
     """
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, uploads: Uploads) -> None:
         self._link = link
+        self._uploads = uploads
+        #: Of requests whose files are on their way.
+        self._preparing: set[asyncio.Task[None]] = set()
         self.sessions = Sessions(link)
 
     async def __aenter__(self) -> "Archer":
@@ -97,6 +105,9 @@ class Archer:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        for preparing in self._preparing:
+            preparing.cancel()
+        await asyncio.gather(*self._preparing, return_exceptions=True)
         await self._link.aclose()
 
     def chat(
@@ -120,8 +131,15 @@ class Archer:
         tool_choice: ToolChoice | None = None,
         parallel_tool_calls: bool | None = None,
         response_format: Format | None = None,
+        reasoning_effort: Effort | None = None,
+        images: Sequence[Source] = (),
+        files: Sequence[Source] = (),
+        on_upload: OnProgress | None = None,
     ) -> ChatStream:
         """Ask for an answer; it begins now, and is read with `async for`.
+
+        Pictures and documents are uploaded first, beside the socket; so is what stands in the messages as base64 and
+        is too large for it. An answer that is cancelled before is never asked for.
 
         Args:
             messages: the user's text, or a list of messages (models, or plain dicts of the same fields); with
@@ -146,6 +164,11 @@ class Archer:
             parallel_tool_calls: whether it may make several calls at once.
             response_format: the form of the answer, `{"type": "json_object"}` or `json_schema` with a schema; the
                 stream's `format_valid` tells whether the answer has it.
+            reasoning_effort: how much the model thinks, from `none` to `max`; the `Started` event tells what became of
+                it with this model.
+            images: pictures for the last message: paths, bytes, or files opened for reading bytes.
+            files: documents for it, likewise.
+            on_upload: called for each piece of a file that was sent; it must not block or raise.
 
         Raises:
             ValueError: a stream of that id is open on this client.
@@ -170,8 +193,31 @@ class Archer:
             "tool_choice": tool_choice if isinstance(tool_choice, str | None) else _plain(tool_choice),
             "parallel_tool_calls": parallel_tool_calls,
             "response_format": None if response_format is None else _plain(response_format),
+            "reasoning_effort": reasoning_effort,
         }
-        return self._open(ChatStream(self._link, stream_id, _without_none(given)))
+        request = _without_none(given)
+        stream = ChatStream(self._link, stream_id, request)
+        if not (images or files or has_large_data(request["messages"])):
+            return self._open(stream)
+        preparing = stream.open_with(with_uploads(self._uploads, request, images, files, on_upload))
+        self._preparing.add(preparing)
+        preparing.add_done_callback(self._preparing.discard)
+        return stream
+
+    async def upload(
+        self, source: Source, *, media_type: str | None = None, on_progress: OnProgress | None = None
+    ) -> UploadedFile:
+        """Send a picture or a document, for parts of messages to name it by its `file_id`.
+
+        Args:
+            source: a path, bytes, or a file opened for reading bytes.
+            media_type: what it is; by its name where not given, and where it has none by its first bytes.
+            on_progress: called for each piece; it must not block or raise.
+
+        Raises:
+            OSError: it can't be read.
+        """
+        return await self._uploads.send(source, media_type=media_type, on_progress=on_progress)
 
     def resume(self, stream_id: str, after: int = 0) -> ChatStream:
         """A stream that is there already, from the event behind `after` (a `last_seq`) on.

@@ -74,9 +74,14 @@ class Address:
             usable = False
         if not usable:
             raise ClientError(f"{url} is not the URL of a server", "Write it like http://127.0.0.1:8000.")
-        path = parts.path.rstrip("/").removesuffix(SOCKET_PATH) + SOCKET_PATH
-        self.socket_url = urlunsplit((scheme, parts.netloc, path, "", ""))
+        prefix = parts.path.rstrip("/").removesuffix(SOCKET_PATH)
+        self.socket_url = urlunsplit((scheme, parts.netloc, prefix + SOCKET_PATH, "", ""))
+        self._base = urlunsplit((scheme.replace("ws", "http"), parts.netloc, f"{prefix}/", "", ""))
         self.is_local = _is_loopback(host)
+
+    def http_url(self, path: str) -> str:
+        """The URL of a route, whose path begins without a slash."""
+        return self._base + path
 
 
 class WatchedConnection(ClientConnection):

@@ -8,11 +8,12 @@ as it came. The connection is link.py's.
 import asyncio
 import io
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from archer_ws.client.errors import (
+    ClientClosed,
     ClientError,
     NotArcher,
     Refused,
@@ -103,6 +104,40 @@ class ChatStream:
         self._calls: dict[str, ToolCall] = {}
         self._pending: deque[_Piece | ControlEvent | UnknownEvent] = deque()
         self._arrived = asyncio.Event()
+        #: While the request is not known whole.
+        self._preparing: asyncio.Task[None] | None = None
+
+    def open_with(self, request: Coroutine[Any, Any, Mapping[str, Any]]) -> "asyncio.Task[None]":
+        """Ask as soon as the request is known; the caller cancels the task when the client is closed."""
+        self._preparing = asyncio.create_task(self._prepare(request), name=f"archer-preparing {self.stream_id}")
+        return self._preparing
+
+    async def _prepare(self, request: Coroutine[Any, Any, Mapping[str, Any]]) -> None:
+        try:
+            self._request = await request
+            self._link.open(self)
+        except ClientError as error:
+            self.fail(error)
+        except (OSError, ValueError) as error:
+            self.fail(ClientError(f"the request could not be made: {error}"))
+        except asyncio.CancelledError:
+            if self.ended is None:
+                self.fail(ClientClosed("the client is closed", "Connect anew."))
+            raise
+        finally:
+            self._preparing = None
+
+    def _cancel_unsent(self) -> bool:
+        """End it here, where the server has not heard of it."""
+        if self._preparing is None:
+            return False
+        self.ended = Ended(
+            stream_id=self.stream_id, seq=self.last_seq, status="cancelled", reason="client", text_bytes=0
+        )
+        self._pending.append(self.ended)
+        self._preparing.cancel()
+        self._arrived.set()
+        return True
 
     @property
     def text(self) -> str:
@@ -153,6 +188,8 @@ class ChatStream:
         Raises:
             ClientError: the server could not be told.
         """
+        if self._cancel_unsent():
+            return "cancelling"
         result = await self._link.request("stream/cancel", {"stream_id": self.stream_id})
         return str(result.get("outcome", "")) if isinstance(result, dict) else ""
 
@@ -174,7 +211,7 @@ class ChatStream:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self.ended is None and self._failure is None:
+        if self.ended is None and self._failure is None and not self._cancel_unsent():
             # Nobody waits for the answer: the client's closing sees to it that this is sent.
             told = {"stream_id": self.stream_id}
             self._link.put(Call("stream/cancel", told, lambda _: None, lambda _: None))

@@ -107,7 +107,16 @@ export class ArcherClient {
    * sent as soon as there is a connection. Its `stream_id`, minted here where you give none, makes repeating it
    * harmless: behind a lost connection it joins what it began. It never throws: what goes wrong is told by the stream.
    */
-  send(request: string | ChatSendParams, options?: StreamOptions): ChatStream;
+  send(request: string | ChatSendParams, options?: SendOptions): ChatStream;
+
+  /**
+   * Send a picture or a document, for parts of messages to name it by its `file_id`. It goes beside the socket, and is
+   * tried again while the server is not there or has no room. Rejects with an ArcherError, or the signal's reason.
+   */
+  upload(
+    blob: Blob,
+    options?: { signal?: AbortSignal; onProgress?: (progress: UploadProgress) => void },
+  ): Promise<UploadedFile>;
 
   /**
    * Read a stream that is there already: after a page's reload, or in another tab. Without `after` from its first
@@ -154,6 +163,33 @@ export interface StreamOptions {
    * deltas with `arguments`, `call_id` and `name`: to be shown, and not to be run before their `stream/tool_call`.
    */
   onEvent?: (event: StreamEvent) => void;
+}
+
+export interface SendOptions extends StreamOptions {
+  /**
+   * Pictures for the last message: a File, or any Blob whose `type` says what it is. They are uploaded first, as is
+   * what stands in the messages as base64 and is too large for the socket; an answer that is cancelled before is never
+   * asked for.
+   */
+  images?: readonly Blob[];
+  /** Documents for it, likewise. */
+  files?: readonly Blob[];
+  /** How far the uploads are; in Node each is told once, at its end. */
+  onUpload?: (progress: UploadProgress) => void;
+}
+
+/** How far an upload is; `filename` is empty where the file has none. */
+export interface UploadProgress {
+  filename: string;
+  sentBytes: number;
+  totalBytes: number;
+}
+
+/** A file that the server keeps; parts of messages name it by its `file_id`. */
+export interface UploadedFile {
+  file_id: string;
+  media_type: string;
+  bytes: number;
 }
 
 /** Switch on `method`; what is left is an UnknownStreamEvent. */

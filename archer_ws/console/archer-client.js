@@ -10,6 +10,7 @@
 import { ArcherError, closed, notify } from "./archer-errors.js";
 import { Link } from "./archer-link.js";
 import { ChatStream, Log } from "./archer-stream.js";
+import { hasLargeData, upload, withUploads } from "./archer-upload.js";
 
 export { ArcherError, ChatStream };
 
@@ -19,6 +20,7 @@ export { ArcherError, ChatStream };
  * @typedef {import("./archer-client.d.ts").AnyNotification} AnyNotification
  * @typedef {import("./archer-client.d.ts").ClientEvents} ClientEvents
  * @typedef {import("./archer-client.d.ts").StreamOptions} StreamOptions
+ * @typedef {import("./archer-client.d.ts").SendOptions} SendOptions
  * @typedef {{ [E in keyof ClientEvents]: Set<(...args: ClientEvents[E]) => void> }} Listeners
  */
 
@@ -69,7 +71,15 @@ export class ArcherClient {
     /** @type {{ stream_id?: string | null, messages: object[] }} */
     const params = typeof request === "string" ? { messages: [{ role: "user", content: request }] } : request;
     const streamId = params.stream_id ?? newId("str");
-    return this.#follow(streamId, JSON.stringify({ ...params, stream_id: streamId }), 0, options);
+    const asked = { ...params, stream_id: streamId };
+    const { images = [], files = [] } = options;
+    if (images.length > 0 || files.length > 0 || hasLargeData(asked)) return this.#sendWithFiles(asked, options);
+    return this.#follow(streamId, JSON.stringify(asked), 0, options);
+  }
+
+  /** @type {Client["upload"]} */
+  upload(blob, options) {
+    return upload(this.#shared.files, blob, options);
   }
 
   /** @type {Client["resume"]} */
@@ -122,6 +132,28 @@ export class ArcherClient {
     for (const listener of this.#listeners.state) notify(listener, "closed", undefined);
   }
 
+  /** The request goes out when its files are there. @param {any} request @param {SendOptions} options */
+  #sendWithFiles(request, { images = [], files = [], onUpload, ...options }) {
+    const { link } = this.#shared;
+    // Empty until then: a cancel before is a matter of this page alone.
+    const log = new Log(link, request.stream_id, "", 0);
+    if (this.#isClosed) log.fail(closed("the client is closed"), "lost");
+    else if (link.logOf(request.stream_id)) log.fail(conflict(request.stream_id), "failed");
+    const stream = new ChatStream(log, options);
+    this.#streams.add(stream);
+    const unwanted = new AbortController();
+    stream.ended.then(() => (this.#streams.delete(stream), unwanted.abort()));
+    const send = (/** @type {Blob} */ blob) => this.upload(blob, { signal: unwanted.signal, onProgress: onUpload });
+    withUploads(request, send, images, files).then(
+      (whole) => {
+        log.request = JSON.stringify(whole);
+        if (!unwanted.signal.aborted) link.open(log);
+      },
+      (error) => unwanted.signal.aborted || log.fail(asArcherError(error), "failed"),
+    );
+    return stream;
+  }
+
   /**
    * @param {string} streamId @param {string | undefined} request as JSON
    * @param {number} after @param {StreamOptions} options
@@ -144,6 +176,12 @@ export class ArcherClient {
 /** @type {Set<string>} */
 const NOT_CALLS = new Set(["initialize", "chat/send", "stream/subscribe", "stream/unsubscribe", "session/watch", "session/unwatch"]);
 
+/** @param {unknown} error */
+function asArcherError(error) {
+  if (error instanceof ArcherError) return error;
+  return new ArcherError({ kind: "invalid_params", message: `the files could not be sent: ${error}` }, { cause: error });
+}
+
 /** @param {string} streamId */
 function conflict(streamId) {
   return new ArcherError({
@@ -156,7 +194,8 @@ function conflict(streamId) {
 
 /**
  * A connection and who uses it.
- * @typedef {{ link: Link, users: Map<ArcherClient, Listeners>, lingering?: ReturnType<typeof setTimeout> }} Shared
+ * @typedef {{ link: Link, files: import("./archer-upload.js").Target, users: Map<ArcherClient, Listeners>,
+ *   lingering?: ReturnType<typeof setTimeout> }} Shared
  */
 
 /** One connection for a URL and a credential, however many clients a page makes. @type {Map<string, Shared>} */
@@ -183,8 +222,12 @@ function share({ url, token, ticket, coalesceMs, giveUpAfterMs = 60_000, backoff
     ...{ url: base, socketUrl, token, ticket: ticket instanceof URL ? ticket.href : ticket, client, coalesceMs },
     ...{ giveUpAfterMs, backoff: times, WebSocket },
   });
+  // A page that may not know the token gets a ticket for each file, over the socket.
+  const authorize = async () =>
+    ticket === undefined ? token : (await link.call("ticket/create", "{}")).ticket;
+  const files = { url: new URL("api/v1/files", base), authorize, giveUpAfterMs, backoff: times };
   /** @type {Shared} */
-  const made = { link, users: new Map() };
+  const made = { link, files, users: new Map() };
   link.onState = () => {
     if (link.state === "closed" && connections.get(key) === made) connections.delete(key);
     for (const { state } of [...made.users.values()]) for (const tell of state) notify(tell, link.state, link.error);

@@ -4,7 +4,7 @@
     ├── RequestError            the caller's doing
     │   ├── ParseError · InvalidRequest · MethodNotFound · InvalidParams · Unsupported · ContentTooLarge
     │   ├── NotInitialized · AlreadyInitialized · UnsupportedVersion · Unauthenticated · Forbidden
-    │   ├── NotFound · StreamNotFound · StreamIdConflict · SessionNotFound · SessionBusy · Conflict
+    │   ├── NotFound · StreamNotFound · StreamIdConflict · SessionNotFound · SessionBusy · Conflict · FileNotFound
     ├── CapacityError           our limits
     │   ├── Overloaded · TooManyStreams · Draining · StorageUnavailable · StorageFull
     ├── ProviderFailure         what stands behind us
@@ -248,6 +248,12 @@ class SessionNotFound(RequestError):
     kind, code, http_status = "session_not_found", -32023, 404
 
 
+class FileNotFound(RequestError):
+    """There is no such file, or it is another principal's; in a request `errors` has the path of its id."""
+
+    kind, code, http_status = "file_not_found", -32024, 404
+
+
 class Conflict(RequestError):
     """What the request would make is there already, otherwise; `errors` has the path of what is taken."""
 
@@ -279,7 +285,7 @@ class StorageUnavailable(CapacityError):
 
 
 class StorageFull(CapacityError):
-    """There is no room for more conversations, on the disk or within the limit; what is stored can be read."""
+    """There is no room for what was to be kept, on the disk or within the limit; what is stored can be read."""
 
     kind, code, http_status, retryable = "storage_full", -32047, 507, False
 

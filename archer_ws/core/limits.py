@@ -24,6 +24,10 @@ BODY_PROGRESS_BYTES, BODY_PROGRESS_WINDOW_S = 4 * 1024, 30.0
 #: that the answer arrives: closed with input unread, TCP resets the connection, and many clients look for an answer
 #: only when they have sent everything.
 BODY_REST_S, BODY_REST_BYTES = 10.0, 8 * 1024 * 1024
+#: The same of a body whose head says how long it is, such as a photo that is too large: it takes half a minute over a
+#: home's line. It is read while at least BODY_REST_PROGRESS_BYTES come in each BODY_REST_S.
+DECLARED_REST_S, DECLARED_REST_BYTES = 120.0, 256 * 1024 * 1024
+BODY_REST_PROGRESS_BYTES = 256 * 1024
 #: Requests that wait on one connection behind one that is being served (pipelining, RFC 9112, section 9.3.2). Browsers
 #: and HTTP libraries send none, scripts and load generators hundreds; each costs some kilobytes.
 PIPELINED_REQUESTS_MAX = 1000
@@ -141,6 +145,25 @@ STALLED_READER_S = 5.0
 #: (4 MiB) has come through at 70 KB/s by then.
 SLOW_READER_S = 60.0
 
+# Uploaded files (ARCHER_FILE_BYTES_MAX, ARCHER_FILES_BYTES_PER_PRINCIPAL, ARCHER_FILE_TTL_S).
+
+#: What a file costs beside its bytes, about: its place in a directory, a part of a block, what is known of it here.
+FILE_OVERHEAD_BYTES = 4096
+#: The most that the files of all take in memory, where no directory is set for them.
+MEMORY_FILES_BYTES = 256 * 1024 * 1024
+#: The files of one request, and those of all requests at once that are being sent, as they stand in memory: providers
+#: take 32 to 50 MiB in all.
+MEDIA_REQUEST_BYTES, MEDIA_BYTES_IN_ALL = 64 * 1024 * 1024, 256 * 1024 * 1024
+#: How often files are looked for whose time is over.
+FILES_SWEEP_S = 60.0
+
+# What providers must see again of answers with calls.
+
+#: For callers without a session, together, in bytes: thinking of 10 KB each, of 3,000 answers.
+NATIVE_CACHE_BYTES = 32 * 1024 * 1024
+#: How long one is kept behind its last use: a person may have to agree before a tool runs. In seconds.
+NATIVE_CACHE_S = 3600.0
+
 # A store that is slow, hangs or fails.
 
 #: How long one operation of the store of conversations may take; a local one takes milliseconds, one behind a network
@@ -190,6 +213,9 @@ class Limits:
     ping_timeout_s: float = PING_TIMEOUT_S
     flush_s: float = FLUSH_S
     provider_document_bytes: int = PROVIDER_DOCUMENT_BYTES
+    files_sweep_s: float = FILES_SWEEP_S
+    native_cache_bytes: int = NATIVE_CACHE_BYTES
+    native_cache_s: float = NATIVE_CACHE_S
     store_limit_s: float = STORE_LIMIT_S
     admit_limit_s: float = ADMIT_LIMIT_S
     settle_limit_s: float = SETTLE_LIMIT_S

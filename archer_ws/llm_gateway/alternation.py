@@ -7,7 +7,9 @@ stored stays as it was said: neighbours are joined where a request is built.
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
+from archer_ws.llm_gateway.content import Part, TextPart
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole
 
 _TAKE_TURNS = frozenset({MessageRole.USER, MessageRole.ASSISTANT})
@@ -33,7 +35,16 @@ def alternating(messages: Sequence[ChatMessage], *, keeps_names: bool) -> Sequen
 def _joined(messages: Sequence[ChatMessage]) -> ChatMessage:
     # At once: text by text, megabytes would be copied for each.
     texts = [message.content for message in messages if message.content.strip()]
-    return messages[0].model_copy(update={"content": "\n\n".join(texts)})
+    joined: dict[str, Any] = {"content": "\n\n".join(texts)}
+    if any(message.parts for message in messages):
+        joined["parts"] = [part for message in messages for part in _parts(message)]
+    return messages[0].model_copy(update=joined)
+
+
+def _parts(message: ChatMessage) -> Sequence[Part]:
+    if message.parts is not None:
+        return message.parts
+    return [TextPart(type="text", text=message.content)] if message.content.strip() else []
 
 
 def _belong_together(one: ChatMessage, next_: ChatMessage, keeps_names: bool) -> bool:

@@ -26,6 +26,8 @@ def options_of(request: ChatRequest, route: Route, **told: Any) -> ChatOptions:
         tool_choice=request.tool_choice,
         parallel_tool_calls=request.parallel_tool_calls,
         response_format=request.asked_format,
+        reasoning_effort=route.reasoning_effort,
+        extras=request.extras,
         defaulted=route.defaulted,
         **told,
     )

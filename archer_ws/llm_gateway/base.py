@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from archer_ws.core.clock import utc_now
 from archer_ws.core.ids import new_id
 from archer_ws.llm_gateway.decoding.answers import Answer
+from archer_ws.llm_gateway.extras import ExtraName
 from archer_ws.llm_gateway.types import (
     ChatMessage,
     ChatOptions,
     ChatResponse,
     ModelInfo,
+    ModelLimits,
     ProviderStatus,
+    ReasoningEffort,
     StreamChunk,
 )
 
@@ -53,6 +56,8 @@ class BaseLLMAdapter(ABC):
     loads_models: bool = False
     #: Whether it says nothing, not even that it is alive, while it makes a tool call.
     is_silent_in_calls: bool = False
+    #: What of OpenAI's further parameters it takes.
+    takes_extras: frozenset[ExtraName] = frozenset()
 
     @abstractmethod
     async def chat(
@@ -112,6 +117,21 @@ class BaseLLMAdapter(ABC):
 
     async def context_window(self, model: str) -> int | None:
         """The model's context in tokens, or None when unknown; must be cheap and never raises a `ProviderFailure`."""
+        return None
+
+    def limits(self, model: str) -> ModelLimits | None:
+        """How many pictures, and how much of them, a request may hold for the model; None where that is not known.
+
+        By what is known already: nobody is asked.
+        """
+        return None
+
+    def reasoning_efforts(self, model: str) -> Sequence[ReasoningEffort] | None:
+        """The efforts that the model has, the least first; empty where it takes none, None where that is not known.
+
+        By what is known already: nobody is asked. What only the provider knows, the adapter finds out when it sends a
+        request, and refuses it as `effective_effort` does.
+        """
         return None
 
     async def aclose(self) -> None:

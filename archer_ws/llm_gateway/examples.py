@@ -1,5 +1,6 @@
 """Examples of the values in types.py: they stand in the schemas, the documents and the tests."""
 
+from pydantic import JsonValue
 from pydantic.config import JsonDict
 
 #: What Ollama's errors say (ollama/failures.py) where nothing answers.
@@ -17,15 +18,35 @@ UNAVAILABLE: JsonDict = {
     "provider": "ollama",
 }
 _CALL: JsonDict = {"call_id": "k3Zq9TxB1", "name": "get_weather", "arguments": '{"city": "Oslo"}'}
+#: The smallest PNG: one pixel.
+_PIXEL = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJgg"
+    "g=="
+)
+_PHOTO: list[JsonValue] = [{"type": "text", "text": "What is this?"}, {"type": "image", "url": _PIXEL, "detail": "low"}]
 CHAT_MESSAGES: list[JsonDict] = [
     {"role": "system", "content": "Answer in one sentence."},
     {"role": "user", "content": "Why is the sky blue?", "name": "ada", "message_id": "msg-1"},
-    {"role": "user", "content": [{"type": "text", "text": "What is this?"}, {"type": "text", "text": "A poem."}]},
+    {"role": "user", "content": _PHOTO},
+    {"role": "user", "content": "What is this?", "parts": _PHOTO},
     {"role": "assistant", "content": "", "tool_calls": [_CALL]},
     {"role": "tool", "content": "4 °C, rain", "call_id": "k3Zq9TxB1", "status": "ok"},
 ]
 CHAT_REQUESTS: list[JsonDict] = [
     {"messages": [{"role": "user", "content": "Why is the sky blue?"}]},
+    {
+        "messages": [
+            {
+                "role": "user",
+                "content": "Compare these.",
+                "parts": [
+                    {"type": "text", "text": "Compare these."},
+                    {"type": "image", "file_id": "file_Zq0wXyNn2m1p", "detail": "high"},
+                    {"type": "file", "url": "https://example.com/report.pdf", "filename": "report.pdf"},
+                ],
+            }
+        ]
+    },
     {
         "messages": [{"role": "user", "content": "And at sunset?"}],
         "model": "llama3.2",
@@ -69,6 +90,7 @@ CHAT_REQUESTS: list[JsonDict] = [
         "tools": [{"name": "get_weather"}],
         "tool_choice": "auto",
     },
+    {"messages": [{"role": "user", "content": "Is 3599 a prime?"}], "model": "gpt-5.1", "reasoning_effort": "low"},
     {
         "messages": [{"role": "user", "content": "How many people live in Oslo?"}],
         "response_format": {

@@ -10,10 +10,11 @@ from archer_ws.llm_gateway.resilience.refused_parameters import Said
 
 #: The statuses of such a refusal; Ollama has 500 for a grammar that can't be made.
 _STATUSES = frozenset({400, 422, 500})
-#: "Invalid schema for response_format 'city'", "output_config.format.schema: …", "compiled grammar is too large",
-#: "invalid JSON schema in format", "failed to parse grammar".
+#: "Invalid schema for response_format 'city'", "text.format.schema", "output_config.format.schema: …", "compiled
+#: grammar is too large", "invalid JSON schema in format", "failed to parse grammar".
 _ABOUT = re.compile(
-    r"response_format|output_config\.format|output_format|json[_ ]schema|json[_ ]object|\bgrammar\b|\bschema\b"
+    r"response_format|text\.format|output_config\.format|output_format"
+    r"|json[_ ]schema|json[_ ]object|\bgrammar\b|\bschema\b"
     r"|'?messages'? must contain the word '?json",
     re.IGNORECASE,
 )
@@ -34,7 +35,7 @@ def of_the_format(failure: ArcherError, status: int, body: bytes, *, beside_tool
     if status not in _STATUSES or type(failure) is not ProviderError:
         return failure
     said = Said.of(body)
-    is_named = "response_format" in said.names
+    is_named = "response_format" in said.names or {"text", "format"} <= said.names
     is_told = _ABOUT.search(said.text) is not None and not (beside_tools and _ABOUT_TOOLS.search(said.text))
     if not (is_named or is_told):
         return failure

@@ -10,20 +10,28 @@ from contextlib import aclosing
 from typing import Any
 
 from archer_ws.core.exceptions import FieldError, Unsupported
+from archer_ws.core.media_types import IMAGES
 from archer_ws.llm_gateway.asking import format_alone, without_tools
 from archer_ws.llm_gateway.base import Timeouts
 from archer_ws.llm_gateway.catalog import Catalog
 from archer_ws.llm_gateway.decoding.answers import Decoder
+from archer_ws.llm_gateway.efforts import takes_no_effort
 from archer_ws.llm_gateway.failures import ProviderIdentity
 from archer_ws.llm_gateway.local.forced_calls import answer_format, as_call, forced_tools, told_in_words
 from archer_ws.llm_gateway.local.plain_history import in_words, with_instructions
 from archer_ws.llm_gateway.local.process import Endpoint
 from archer_ws.llm_gateway.openai.request import functions, parameters_of, result_text
 from archer_ws.llm_gateway.openai_adapter import OpenAIAdapter
+from archer_ws.llm_gateway.parts import Taken, check_parts
 from archer_ws.llm_gateway.tool_history import repaired
 from archer_ws.llm_gateway.tools import Tool
 from archer_ws.llm_gateway.transport.carrier import CarrierName
-from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, StreamChunk
+from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, ReasoningEffort, StreamChunk
+
+#: What may be asked of a model whose template knows thinking: that it does not, or for so many tokens at the most.
+THINKING_EFFORTS: tuple[ReasoningEffort, ...] = ("none", "low", "medium", "high")
+#: Beyond "medium" it thinks as long as it likes.
+_BUDGET_TOKENS: Mapping[ReasoningEffort, int] = {"low": 1024, "medium": 4096}
 
 
 class LlamaAdapter(OpenAIAdapter):
@@ -71,11 +79,13 @@ class LlamaAdapter(OpenAIAdapter):
             stream_fields={"return_progress": True},
         )
         self._knows_tools = endpoint.knows_tools
+        self._sees = endpoint.sees
+        self._knows_thinking = endpoint.knows_thinking
 
     async def _stream(
-        self, body: dict[str, Any], options: ChatOptions, decoder: Decoder
+        self, body: dict[str, Any], options: ChatOptions, decoder: Decoder, messages: Sequence[ChatMessage]
     ) -> AsyncGenerator[StreamChunk, None]:
-        chunks = super()._stream(body, options, decoder)
+        chunks = super()._stream(body, options, decoder, messages)
         forced = forced_tools(options)
         async with aclosing(chunks), aclosing(as_call(chunks, forced) if forced else chunks) as told:
             async for chunk in told:
@@ -92,6 +102,8 @@ class LlamaAdapter(OpenAIAdapter):
         if options.response_format is not None:
             # One grammar alone: with both, the format's would win over a call that is demanded (measured).
             options = format_alone(options, self.provider_name)
+        # Before anything is put right: the places of parts are those of the request.
+        check_parts(messages, self._taken(model), options.media)
         forced = forced_tools(options)
         if not self._knows_tools:
             messages = in_words(repaired(messages), result_text)
@@ -106,6 +118,32 @@ class LlamaAdapter(OpenAIAdapter):
         if forced:
             body |= self._forcing(forced)
         return body
+
+    def _taken(self, model: str) -> Taken:
+        return Taken(
+            self.provider_name,
+            model,
+            # Without a projector the server answers 500 (measured).
+            images=self._sees,
+            documents=False,
+            # It decodes with stb_image (measured).
+            image_types=IMAGES - {"image/webp"},
+            images_hint="Run a model that sees (LOCAL_MODEL_PATH, with its projector in ARCHER_LOCAL_MMPROJ_PATH), or "
+            "choose one with `vision` among its capabilities: GET /api/v1/models lists them.",
+            documents_hint="Send its text; or use openai or anthropic, which read PDF.",
+        )
+
+    def _effort_fields(self, options: ChatOptions, model: str) -> dict[str, Any]:
+        effort = options.reasoning_effort
+        if effort is None:
+            return {}
+        if not self._knows_thinking:
+            raise takes_no_effort(model)
+        budget = _BUDGET_TOKENS.get(effort)
+        return {
+            "chat_template_kwargs": {"enable_thinking": effort != "none"},
+            **({} if budget is None else {"thinking_budget_tokens": budget}),
+        }
 
     def _forcing(self, tools: Sequence[Tool]) -> dict[str, Any]:
         """The fields that make the answer a call of one of these."""

@@ -20,8 +20,9 @@ from archer_ws.core.exceptions import (
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
 from archer_ws.llm_gateway.catalog import Catalog
 from archer_ws.llm_gateway.decoding.answers import folded
-from archer_ws.llm_gateway.llama_adapter import LlamaAdapter
-from archer_ws.llm_gateway.local.model import CHILD_COMMAND, child_configuration, find_model, model_name
+from archer_ws.llm_gateway.extras import ALL_EXTRAS, ExtraName
+from archer_ws.llm_gateway.llama_adapter import THINKING_EFFORTS, LlamaAdapter
+from archer_ws.llm_gateway.local.model import CHILD_COMMAND, child_configuration, find_model, find_projector, model_name
 from archer_ws.llm_gateway.local.process import Endpoint, LocalProcess
 from archer_ws.llm_gateway.local.supervisor import LocalSupervisor, crashed
 from archer_ws.llm_gateway.local.watch import HangWatch
@@ -33,6 +34,7 @@ from archer_ws.llm_gateway.types import (
     ChatResponse,
     ModelInfo,
     ProviderStatus,
+    ReasoningEffort,
     StreamChunk,
 )
 
@@ -45,6 +47,7 @@ class LocalAdapter(BaseLLMAdapter):
 
     Args:
         model_path: the file; None for the embedded model.
+        projector_path: the file with which it sees pictures; None where it sees none.
         parallel: how many requests are generated at once; more wait in the child.
         timeouts: `model_load_s` bounds the start of the child.
         catalog: facts for LlamaAdapter.
@@ -55,11 +58,13 @@ class LocalAdapter(BaseLLMAdapter):
 
     provider_name = "local"
     loads_models = True
+    takes_extras: frozenset[ExtraName] = ALL_EXTRAS
 
     def __init__(
         self,
         *,
         model_path: str | None,
+        projector_path: str | None = None,
         parallel: int,
         timeouts: Timeouts,
         catalog: Catalog,
@@ -68,6 +73,7 @@ class LocalAdapter(BaseLLMAdapter):
         sampling: Mapping[str, float] | None = None,
     ) -> None:
         self._path = model_path
+        self._projector_path = projector_path
         self.default_model = model_name(model_path)
         self._parallel = parallel
         self._timeouts = timeouts
@@ -84,6 +90,8 @@ class LocalAdapter(BaseLLMAdapter):
         self._watch = HangWatch(timeouts.first_token_s)
         self._context_window: int | None = None
         self._capabilities: list[Capability] | None = None
+        #: None before the model was loaded.
+        self._knows_thinking: bool | None = None
         self._server: tuple[Endpoint, LlamaAdapter] | None = None
 
     async def chat(
@@ -141,6 +149,7 @@ class LocalAdapter(BaseLLMAdapter):
                 status.error, status.hint = state.error, state.hint
             else:
                 await asyncio.to_thread(find_model, self._path)
+                await asyncio.to_thread(find_projector, self._projector_path)
                 refusal = self._supervisor.refusal()
                 if refusal is not None:
                     raise refusal
@@ -162,6 +171,7 @@ class LocalAdapter(BaseLLMAdapter):
                 provider=self.provider_name,
                 context_window=self._context_window,
                 capabilities=self._capabilities,
+                reasoning_efforts=self._told_efforts(),
             )
         ]
 
@@ -169,6 +179,13 @@ class LocalAdapter(BaseLLMAdapter):
         """Load the model, and what talks to it."""
         _, _, server = await self._running(None)
         await server.prepare()
+
+    def reasoning_efforts(self, model: str) -> Sequence[ReasoningEffort] | None:
+        """See `BaseLLMAdapter.reasoning_efforts`; before it was loaded, a model that is not listed may think."""
+        listed = self._catalog.facts(self.provider_name, self.default_model).reasoning_efforts
+        if listed is not None or self._knows_thinking is False:
+            return listed or ()
+        return THINKING_EFFORTS
 
     async def context_window(self, model: str) -> int | None:
         """What one request may have, in tokens; None before the model was loaded."""
@@ -182,6 +199,11 @@ class LocalAdapter(BaseLLMAdapter):
             self._server = None
             await server.aclose()
         await self._supervisor.aclose()
+
+    def _told_efforts(self) -> list[ReasoningEffort] | None:
+        """None before the model was loaded, if it is not listed."""
+        efforts = self.reasoning_efforts(self.default_model)
+        return None if efforts is None or (efforts and self._knows_thinking is None) else [*efforts]
 
     def _require(self, model: str | None) -> None:
         if model is not None and model.casefold() not in (self.default_model.casefold(), self.provider_name):
@@ -197,14 +219,26 @@ class LocalAdapter(BaseLLMAdapter):
         if serving is None:
             file = await asyncio.to_thread(find_model, self._path)
             configuration = child_configuration(
-                file, self.default_model, parallel=self._parallel, concurrency=self._concurrency
+                file,
+                self.default_model,
+                parallel=self._parallel,
+                concurrency=self._concurrency,
+                projector=await asyncio.to_thread(find_projector, self._projector_path),
             )
             if options is not None:
                 options.progress("loading", f"{self.default_model} is being loaded")
             serving = await self._supervisor.running(configuration)
         process, endpoint = serving
         self._context_window = endpoint.context_window
-        self._capabilities = ["tools"] if endpoint.knows_tools else []
+        known: dict[Capability, bool] = {
+            "tools": endpoint.knows_tools,
+            "vision": endpoint.sees,
+            # Its grammar holds any answer to a schema.
+            "json_schema": True,
+            "reasoning": endpoint.knows_thinking,
+        }
+        self._capabilities = [name for name, can in known.items() if can]
+        self._knows_thinking = endpoint.knows_thinking
         return process, endpoint, await self._server_at(endpoint)
 
     async def _server_at(self, endpoint: Endpoint) -> LlamaAdapter:

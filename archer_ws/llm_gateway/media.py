@@ -11,5 +11,5 @@ class Media:
     """
 
     media_type: str
-    base64: bytes
+    base64: bytes | bytearray | memoryview
     size: int

@@ -5,14 +5,15 @@ from typing import Any
 
 from archer_ws.core.wire_model import unsupported
 
+_EFFORT = "Send `reasoning_effort`: none, minimal, low, medium, high, xhigh or max."
+
 #: Fields that other APIs and later versions have, that would change the answer, and what to do instead. All other
 #: fields that are not known are ignored.
 _NOT_SERVED: dict[str, str] = {
     "format": "Send `response_format`.",
-    "reasoning_effort": "Leave it out: the model decides how much it thinks.",
-    "reasoning": "Leave it out: the model decides how much it thinks.",
-    "thinking": "Leave it out: the model decides how much it thinks.",
-    "think": "Leave it out: the model decides how much it thinks.",
+    "reasoning": _EFFORT,
+    "thinking": _EFFORT,
+    "think": _EFFORT,
     "max_steps": "Leave it out: an answer has one step, and results are sent as messages.",
     "tool_timeout_s": "Leave it out: an answer has one step, and results are sent as messages.",
     "mcp": "Leave it out: offer `tools`, and run them in the application.",
@@ -21,8 +22,8 @@ _NOT_SERVED: dict[str, str] = {
     "system": "Send a message with the role system, or `instructions`.",
     "prompt": "Send `messages`.",
     "input": "Send `messages`.",
-    "images": "Send text alone.",
-    "attachments": "Send text alone.",
+    "images": 'Send {"type": "image", …} parts in a message\'s `content`.',
+    "attachments": 'Send {"type": "file", …} parts in a message\'s `content`.',
     "max_completion_tokens": "Send `max_tokens`.",
     "max_output_tokens": "Send `max_tokens`.",
     "stop_sequences": "Send `stop`.",
@@ -43,6 +44,8 @@ _NOT_SERVED: dict[str, str] = {
 
 #: Their values that change nothing, beside those that say no (null, false, 0, an empty list or object).
 _CHANGE_NOTHING: dict[str, Any] = {"n": 1, "modalities": ["text"]}
+#: Where false is no "no": a model that thinks by itself would be told not to.
+_FALSE_MATTERS = frozenset({"think", "thinking"})
 
 
 def refuse_not_served(request: Mapping[str, Any]) -> None:
@@ -52,5 +55,6 @@ def refuse_not_served(request: Mapping[str, Any]) -> None:
         PydanticCustomError: one of them would change the answer (see wire_model.unsupported).
     """
     for name in sorted(request.keys() & _NOT_SERVED.keys()):
-        if request[name] and request[name] != _CHANGE_NOTHING.get(name):
+        value = request[name]
+        if (value and value != _CHANGE_NOTHING.get(name)) or (value is False and name in _FALSE_MATTERS):
             raise unsupported("is not supported here", _NOT_SERVED[name], name)

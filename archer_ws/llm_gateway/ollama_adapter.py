@@ -7,21 +7,27 @@ a stream's bytes is ollama/decoder.py's, of errors ollama/failures.py's, of mode
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 from archer_ws.core.exceptions import ArcherError, FieldError, Unsupported
 from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
+from archer_ws.llm_gateway.efforts import effective_effort
+from archer_ws.llm_gateway.extras import ExtraName
+from archer_ws.llm_gateway.native_replay import is_kept, tell_native
 from archer_ws.llm_gateway.ollama.client import OllamaHttp
 from archer_ws.llm_gateway.ollama.decoder import OllamaStreamDecoder, answer_of
 from archer_ws.llm_gateway.ollama.failures import ollama_identity, truncated
 from archer_ws.llm_gateway.ollama.models import (
     TOOLS,
     UNKNOWN,
+    VISION,
     InstalledModel,
     ModelMemory,
     ShownModel,
     can_chat,
     canonical_name,
+    efforts_of,
     installed_models,
     loaded_models,
     our_capabilities,
@@ -29,7 +35,8 @@ from archer_ws.llm_gateway.ollama.models import (
     runs_elsewhere,
     shown_model,
 )
-from archer_ws.llm_gateway.ollama.request import chat_payload, offered_tools
+from archer_ws.llm_gateway.ollama.request import chat_payload, offered_tools, think_field
+from archer_ws.llm_gateway.parts import Taken, check_parts, has_media
 from archer_ws.llm_gateway.probing import probe
 from archer_ws.llm_gateway.transport.carrier import CarrierName
 from archer_ws.llm_gateway.transport.provider_url import ProviderUrl
@@ -39,6 +46,7 @@ from archer_ws.llm_gateway.types import (
     ChatResponse,
     ModelInfo,
     ProviderStatus,
+    ReasoningEffort,
     StreamChunk,
 )
 
@@ -69,6 +77,8 @@ class OllamaAdapter(BaseLLMAdapter):
 
     provider_name = "ollama"
     loads_models = True
+    # Its versions before 0.12.11 leave a demand for probabilities out without a word.
+    takes_extras: frozenset[ExtraName] = frozenset({"presence_penalty", "frequency_penalty"})
     # It parses a call to its end before it sends it (ollama/ollama#14932).
     is_silent_in_calls = True
 
@@ -110,8 +120,7 @@ class OllamaAdapter(BaseLLMAdapter):
         """See `BaseLLMAdapter.chat`; takes at most `timeouts.total_s`."""
         model = model or self.default_model
         options = options or ChatOptions()
-        payload = chat_payload(messages, model, temperature, max_tokens, options, stream=False)
-        await self._check_tools(model, options)
+        payload = await self._payload(messages, model, temperature, max_tokens, options, stream=False)
         said = await self._http.ask_bytes(
             "/api/chat",
             payload,
@@ -133,9 +142,8 @@ class OllamaAdapter(BaseLLMAdapter):
         """See `BaseLLMAdapter.stream_chat`; the first chunk is empty."""
         model = model or self.default_model
         options = options or ChatOptions()
-        payload = chat_payload(messages, model, temperature, max_tokens, options, stream=True)
-        await self._check_tools(model, options)
-        decoder = OllamaStreamDecoder(self._identity, self._document_bytes)
+        payload = await self._payload(messages, model, temperature, max_tokens, options, stream=True)
+        decoder = OllamaStreamDecoder(self._identity, self._document_bytes, keeps_native=is_kept(options))
         async with self._http.reads(
             "/api/chat",
             payload,
@@ -147,6 +155,7 @@ class OllamaAdapter(BaseLLMAdapter):
                 for chunk in decoder.feed(data):
                     yield chunk
                 if decoder.done:
+                    tell_native(decoder, messages, options, self.provider_name, model)
                     # The last chunk is out. Read to the body's end, so that the connection can be used again.
                     with suppress(TimeoutError):
                         async with asyncio.timeout(BODY_END_S):
@@ -156,6 +165,7 @@ class OllamaAdapter(BaseLLMAdapter):
                 yield chunk
             if not decoder.done:
                 raise truncated(self._identity)
+            tell_native(decoder, messages, options, self.provider_name, model)
 
     async def health_check(self) -> ProviderStatus:
         """See `BaseLLMAdapter.health_check`; takes at most `timeouts.health_s`."""
@@ -194,6 +204,11 @@ class OllamaAdapter(BaseLLMAdapter):
         running = await self._running_context(model)
         return min(filter(None, (known.context_window, running)), default=None)
 
+    def reasoning_efforts(self, model: str) -> Sequence[ReasoningEffort] | None:
+        """See `BaseLLMAdapter.reasoning_efforts`: by its name, and by what Ollama has told of it of late."""
+        shown = self._memory.get(canonical_name(model)) or UNKNOWN
+        return efforts_of(model, shown.capabilities, family=shown.family)
+
     async def aclose(self) -> None:
         """Close the running loop's connections; a later call opens new ones."""
         await self._http.aclose()
@@ -210,7 +225,12 @@ class OllamaAdapter(BaseLLMAdapter):
             provider=self.provider_name,
             context_window=shown.context_window,
             capabilities=our_capabilities(entry.capabilities, shown.capabilities),
+            reasoning_efforts=self._told_efforts(entry, shown),
         )
+
+    def _told_efforts(self, entry: InstalledModel, shown: ShownModel) -> list[ReasoningEffort] | None:
+        known = entry.capabilities if entry.capabilities is not None else shown.capabilities
+        return None if known is None else [*efforts_of(entry.name, known, family=shown.family)]
 
     async def _learn(self, name: str, digest: str = "") -> ShownModel:
         """Ask what a model is, and remember it; unknown where that fails."""
@@ -241,15 +261,39 @@ class OllamaAdapter(BaseLLMAdapter):
             self._running.put(name, ShownModel(context), RUNNING_FOR_S)
         return context
 
-    async def _check_tools(self, model: str, options: ChatOptions) -> None:
-        """Refuse tools for a model that is known not to know any; Ollama itself would answer 400.
+    async def _payload(
+        self,
+        messages: Sequence[ChatMessage],
+        model: str,
+        temperature: float | None,
+        max_tokens: int | None,
+        options: ChatOptions,
+        *,
+        stream: bool,
+    ) -> dict[str, Any]:
+        """The body of a chat request.
 
         Raises:
-            Unsupported: it can't call tools.
+            Unsupported: the model is known not to be able to what is asked; Ollama itself would answer 400.
         """
-        if not offered_tools(options):
-            return
+        if has_media(messages):
+            shown = self._memory.get(canonical_name(model)) or await self._learn(model)
+            check_parts(messages, _taken(model, shown), options.media)
+        payload = chat_payload(messages, model, temperature, max_tokens, options, stream=stream)
+        offers_tools, effort = bool(offered_tools(options)), options.reasoning_effort
+        if not offers_tools and effort is None:
+            return payload
         shown = self._memory.get(canonical_name(model)) or await self._learn(model)
+        if offers_tools:
+            self._check_tools(model, shown)
+        if effort is not None:
+            # Once more: the route may have been chosen before anything was known of the model.
+            efforts = efforts_of(model, shown.capabilities, family=shown.family)
+            effort = effective_effort(effort, efforts, model=model)
+            payload |= think_field(effort, in_levels="high" in efforts)
+        return payload
+
+    def _check_tools(self, model: str, shown: ShownModel) -> None:
         if shown.capabilities is not None and TOOLS not in shown.capabilities:
             raise Unsupported(
                 f"tools: {model} can't call tools",
@@ -283,3 +327,15 @@ class OllamaAdapter(BaseLLMAdapter):
             loaded = loaded_models(await self._http.ask("/api/ps", within_s=self._timeouts.health_s))
             if canonical_name(model) not in loaded:
                 options.progress("loading", f"{model} is being loaded")
+
+
+def _taken(model: str, shown: ShownModel) -> Taken:
+    return Taken(
+        "ollama",
+        model,
+        images=None if shown.capabilities is None else VISION in shown.capabilities,
+        documents=False,
+        images_hint="Choose a model that sees: `ollama show MODEL` lists `vision` among its capabilities, and "
+        "https://ollama.com/search?c=vision has those that can be pulled.",
+        documents_hint="Send its text, or its pages as pictures; or use openai or anthropic, which read PDF.",
+    )

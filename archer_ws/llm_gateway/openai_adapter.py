@@ -1,34 +1,63 @@
-"""OpenAI's chat completions, and whatever else speaks them at another base URL.
+"""OpenAI's chat completions, and whatever else speaks them at another base URL; and its Responses API.
 
-Owns what a request says, and which of the models in a list chat. `openai/client.py` makes the requests,
-`openai/decoder.py` decodes the answers, `openai/failures.py` knows the errors; the rest is `sdk_adapter.py`'s.
+Owns what a request says, and which of the models in a list chat. `openai/which_api.py` decides by which of the two APIs
+a model is asked; `openai/client.py` makes the requests, `openai/decoder.py` decodes the answers of chat completions and
+`openai/responses/` has the other API's way, `openai/failures.py` knows the errors; the rest is `sdk_adapter.py`'s.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from archer_ws.core.exceptions import ArcherError, FieldError, Unsupported
+import structlog
+
+from archer_ws.core.exceptions import ArcherError, FieldError, ProviderError, Unsupported
 from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
 from archer_ws.llm_gateway.alternation import alternating
 from archer_ws.llm_gateway.base import Timeouts
-from archer_ws.llm_gateway.catalog import Catalog, Parameter
+from archer_ws.llm_gateway.catalog import Catalog, ModelFacts, Parameter
+from archer_ws.llm_gateway.decoding.answers import Decoder
 from archer_ws.llm_gateway.decoding.error_bodies import said_error
 from archer_ws.llm_gateway.decoding.model_lists import entries_in
+from archer_ws.llm_gateway.extras import ALL_EXTRAS, ExtraName
 from archer_ws.llm_gateway.failures import ProviderIdentity
+from archer_ws.llm_gateway.native_replay import is_kept, replayable, with_unique_ids
 from archer_ws.llm_gateway.openai.client import OPENAI_URL, OpenAIClient, is_openai
 from archer_ws.llm_gateway.openai.decoder import ChatStreamDecoder
+from archer_ws.llm_gateway.openai.demanded_fields import DemandedFields
 from archer_ws.llm_gateway.openai.failures import failure_from_error, openai_identity
-from archer_ws.llm_gateway.openai.request import chat_messages, fitting_ids, format_fields, tool_fields
-from archer_ws.llm_gateway.parameters import accepted_parameters, tell_dropped
+from archer_ws.llm_gateway.openai.logprobs import LogprobsDecoder
+from archer_ws.llm_gateway.openai.native import Replayed
+from archer_ws.llm_gateway.openai.request import (
+    chat_messages,
+    effort_fields,
+    extra_fields,
+    fitting_ids,
+    format_fields,
+    tool_fields,
+    with_shown_results,
+)
+from archer_ws.llm_gateway.openai.responses import request as responses
+from archer_ws.llm_gateway.openai.responses.decoder import ResponseStreamDecoder
+from archer_ws.llm_gateway.openai.which_api import ApiSetting, as_asked
+from archer_ws.llm_gateway.parameters import accepted_parameters, at_least, tell_dropped
+from archer_ws.llm_gateway.parts import Taken, check_parts
+from archer_ws.llm_gateway.probing import NO_ROUTE
+from archer_ws.llm_gateway.resilience.refused_parameters import REFUSALS
 from archer_ws.llm_gateway.sdk_adapter import SdkAdapter
-from archer_ws.llm_gateway.tool_history import repaired, with_fitting_ids
+from archer_ws.llm_gateway.tool_history import has_calls, repaired, with_fitting_ids
+from archer_ws.llm_gateway.transport.answer import StreamedAnswer
 from archer_ws.llm_gateway.transport.carrier import CarrierName
 from archer_ws.llm_gateway.transport.provider_url import ProviderUrl
+from archer_ws.llm_gateway.transport.sdk import StatusError
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, ModelInfo
+
+log = structlog.get_logger(__name__)
 
 #: Parts of names in OpenAI's list of models that this API does not serve, or serves for something other than chat.
 _NOT_CHAT = ("audio", "codex", "deep-research", "image", "instruct", "-pro", "realtime", "transcribe", "tts")
+#: What to do where a server was asked by an API that it does not have.
+_WITHOUT_RESPONSES = "A server without OpenAI's Responses API is asked by chat completions with ARCHER_OPENAI_API=chat."
 
 
 class OpenAIAdapter(SdkAdapter):
@@ -47,8 +76,10 @@ class OpenAIAdapter(SdkAdapter):
         default_fields: what a body holds beyond OpenAI's fields; a request's own values win.
         stream_fields: what a body holds beyond OpenAI's fields, whatever the request says.
         omits: parameters that this server is never sent.
+        api: by which of OpenAI's APIs it is asked; see openai/which_api.py.
     """
 
+    takes_extras: frozenset[ExtraName] = ALL_EXTRAS
     _id_prefix = "chatcmpl"
     _client: OpenAIClient
 
@@ -68,6 +99,7 @@ class OpenAIAdapter(SdkAdapter):
         default_fields: Mapping[str, object] | None = None,
         stream_fields: Mapping[str, object] | None = None,
         omits: frozenset[Parameter] = frozenset(),
+        api: ApiSetting = "auto",
         listed_model: str | None = None,
         document_bytes: int = PROVIDER_DOCUMENT_BYTES,
     ) -> None:
@@ -96,7 +128,9 @@ class OpenAIAdapter(SdkAdapter):
             document_bytes=document_bytes,
         )
         self._fits = fitting_ids(address.url)
+        self._demanded = DemandedFields(address.url)
         self._omits = omits
+        self._api: ApiSetting = api
         self._default_fields = default_fields or {}
         self._stream_fields = {**(stream_fields or {}), "stream": True, "stream_options": {"include_usage": True}}
 
@@ -108,24 +142,36 @@ class OpenAIAdapter(SdkAdapter):
         max_tokens: int | None,
         options: ChatOptions,
     ) -> dict[str, Any]:
-        facts = self._catalog.facts(self.provider_name, model).without(self._omits)
+        given = options
+        facts = self._facts(model)
         if options.tools and self._is_hosted and facts.tools is False:
             if options.tool_choice != "none":
                 raise self._takes_no_tools(model)
             options = replace(options, tools=())
-        messages = with_fitting_ids(repaired(messages), self._fits)
+        check_parts(messages, self._taken(model), options.media)
+        whole = repaired(messages)
+        kept = replayable(whole, given, self.provider_name, model)
+        if facts.api == "responses":
+            whole = with_fitting_ids(whole, responses.fits)
+            items = responses.input_items(whole, with_unique_ids(kept, whole), options.media)
+            return self._response_body(items, model, temperature, max_tokens, options)
+        messages = with_shown_results(with_fitting_ids(whole, self._fits))
+        replayed = Replayed.of(kept, messages, self._fits)
         if not self._is_hosted:
             # OpenAI's own models take any order of roles.
             messages = alternating(messages, keeps_names=True)
+        told = chat_messages(messages, replayed, options.media)
         body = {
             **self._default_fields,
             "model": model,
-            "messages": chat_messages(messages),
+            "messages": self._demanded.added(told, model) if options.tools or has_calls(messages) else told,
             **accepted_parameters(
                 facts, provider=self.provider_name, model=model, temperature=temperature, options=options
             ),
             **tool_fields(options),
             **format_fields(options),
+            **self._effort_fields(options, model),
+            **extra_fields(options.extras),
             **self._stream_fields,
         }
         if max_tokens is not None and "max_tokens" in facts.refuses:
@@ -136,8 +182,81 @@ class OpenAIAdapter(SdkAdapter):
             del body["stream_options"]
         return body
 
-    def _decoder(self, options: ChatOptions) -> ChatStreamDecoder:
-        return ChatStreamDecoder(self._document_bytes, has_format=options.response_format is not None)
+    def _response_body(
+        self,
+        items: Sequence[object],
+        model: str,
+        temperature: float | None,
+        max_tokens: int | None,
+        options: ChatOptions,
+    ) -> dict[str, Any]:
+        """The same by the Responses API, of which `items` are the input: it takes any order of roles."""
+        facts = self._facts(model)
+        told = {"provider": self.provider_name, "model": model}
+        body = {
+            "model": model,
+            "input": items,
+            **accepted_parameters(facts, **told, temperature=temperature, options=options),
+            **responses.reasoning_field(options),
+            **responses.tool_fields(options),
+            **responses.format_fields(options),
+            **responses.fixed_fields(),
+        }
+        if max_tokens is not None and "max_tokens" in facts.refuses:
+            tell_dropped("max_tokens", **told, options=options)
+        elif max_tokens is not None:
+            least = responses.LEAST_TOKENS
+            body["max_output_tokens"] = at_least(least, max_tokens, "max_tokens", **told, options=options)
+        return body
+
+    def _decoder(self, options: ChatOptions, body: Mapping[str, Any]) -> Decoder:
+        has_format = options.response_format is not None
+        if "input" in body:
+            return ResponseStreamDecoder(self._document_bytes, has_format=has_format, keeps_native=is_kept(options))
+        if options.on_logprobs is not None:
+            return LogprobsDecoder(
+                options.on_logprobs, self._document_bytes, has_format=has_format, keeps_native=is_kept(options)
+            )
+        return ChatStreamDecoder(self._document_bytes, has_format=has_format, keeps_native=is_kept(options))
+
+    def _facts(self, model: str) -> ModelFacts:
+        facts = self._catalog.facts(self.provider_name, model).without(self._omits)
+        return as_asked(facts, self._api, is_hosted=self._is_hosted)
+
+    async def _asked(self, body: dict[str, Any], model: str, options: ChatOptions) -> StreamedAnswer:
+        try:
+            return await super()._asked(body, model, options)
+        except ProviderError as failure:
+            changed = self._mended(body, failure, model)
+            if changed is None:
+                raise
+        return await super()._asked(changed, model, options)
+
+    def _mended(self, body: dict[str, Any], failure: ProviderError, model: str) -> dict[str, Any] | None:
+        """The request with what its refusal says is missing, or too much; None where it says something else."""
+        refusal = failure.__cause__
+        if "messages" in body:
+            whole = self._demanded.learned(refusal, body["messages"], model)
+            return None if whole is None else {**body, "messages": whole}
+        if not isinstance(refusal, StatusError):
+            return None
+        if refusal.status in NO_ROUTE:
+            failure.hint = f"{failure.hint} {_WITHOUT_RESPONSES}"
+        if refusal.status not in REFUSALS or not responses.refuses_reasoning(refusal.body):
+            return None
+        items = responses.without_reasoning(body["input"])
+        if items is not None:
+            log.warning("reasoning_left_out", provider=self.provider_name, model=model)
+        return None if items is None else {**body, "input": items}
+
+    def _note_end(self, decoder: Decoder, messages: Sequence[ChatMessage], options: ChatOptions, model: str) -> None:
+        if isinstance(decoder, ChatStreamDecoder) and decoder.has_reasoning_content:
+            self._demanded.note_reasoning(model)
+        super()._note_end(decoder, messages, options, model)
+
+    def _effort_fields(self, options: ChatOptions, model: str) -> dict[str, Any]:
+        """How the server is told how much to think."""
+        return effort_fields(options)
 
     def _failure(
         self,
@@ -152,9 +271,14 @@ class OpenAIAdapter(SdkAdapter):
         names = [entry["id"] for entry in entries_in(data)]
         return [self._model(name) for name in names if not self._is_hosted or self._chats(name)]
 
+    def _taken(self, model: str) -> Taken:
+        taken = super()._taken(model)
+        # The Responses API reads documents at URLs, chat completions do not.
+        return replace(taken, reads_document_urls=self._is_hosted and self._facts(model).api == "responses")
+
     def _takes_no_tools(self, model: str) -> Unsupported:
         what = f"{model} takes no tools by OpenAI's chat completions"
-        able = [entry.model for entry in self._catalog.listed(self.provider_name) if entry.tools]
+        able = [entry.model for entry in self._catalog.listed(self.provider_name) if self._facts(entry.model).tools]
         return Unsupported(
             f"tools: {what}",
             hint=f"Name a model that does, {able[-1]} for example; or leave `tools` out." if able else None,

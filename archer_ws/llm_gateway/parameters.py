@@ -5,7 +5,9 @@ from typing import Any
 
 import structlog
 
+from archer_ws.core.exceptions import FieldError, Unsupported
 from archer_ws.llm_gateway.catalog import ModelFacts
+from archer_ws.llm_gateway.extras import ExtraName, Extras
 from archer_ws.llm_gateway.types import ChatOptions
 
 log = structlog.get_logger(__name__)
@@ -49,7 +51,43 @@ def accepted_parameters(
     return {name: value for name, value in named.items() if name not in refused}
 
 
+def at_least(least: int, value: int, name: str, *, provider: str, model: str, options: ChatOptions) -> int:
+    """A parameter's value, or the least that its API takes, with a logged warning where the request asked for less."""
+    if value < least and name not in options.defaulted:
+        log.warning("parameter_raised", provider=provider, model=model, parameter=name, to=least)
+    return max(value, least)
+
+
 def tell_dropped(name: str, *, provider: str, model: str, options: ChatOptions) -> None:
     """Log that a parameter is left out, unless nobody asked for it."""
     if name not in options.defaulted:
         log.warning("parameter_dropped", provider=provider, model=model, parameter=name)
+
+
+def check_extras(
+    extras: Extras, taken: frozenset[ExtraName], facts: ModelFacts, *, provider: str, model: str, effort: str | None
+) -> None:
+    """Refuse what the provider or the model does not take: left out, the answer would be another one.
+
+    Args:
+        taken: what the provider takes.
+        facts: what is known of the model.
+        effort: how much it is to think.
+
+    Raises:
+        Unsupported: one of them is not taken.
+    """
+    for name in extras.named():
+        if name not in taken:
+            raise _not_taken(name, f"{provider} has no such parameter", "Leave it out, or use openai.", provider)
+        if facts.api == "responses":
+            what = f"{model} is asked by OpenAI's Responses API, which has no such parameter"
+            raise _not_taken(name, what, "Leave it out, or choose another model.", provider)
+        # OpenAI's models take none of them while they reason.
+        if facts.reasoning_efforts and ("none" not in facts.reasoning_efforts or effort not in (None, "none")):
+            hint = "Leave it out, or choose a model that does not reason."
+            raise _not_taken(name, f"{model} does not take it while it reasons", hint, provider)
+
+
+def _not_taken(name: str, what: str, hint: str, provider: str) -> Unsupported:
+    return Unsupported(f"{name}: {what}", hint=hint, provider=provider, errors=[FieldError(path=name, message=what)])

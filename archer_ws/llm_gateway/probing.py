@@ -19,7 +19,7 @@ T = TypeVar("T")
 #: What servers without a list of models answer to those who ask for one.
 _NO_LIST = frozenset({400, 404, 405, 406, 410, 415, 422, 501})
 #: What servers without a route for chats answer to those who would chat.
-_NO_ROUTE = frozenset({404, 405, 410, 501})
+NO_ROUTE = frozenset({404, 405, 410, 501})
 #: What says nothing of the route, but that nobody would be served now.
 _NOT_NOW = frozenset({401, 403, 407, 408, 502, 503, 504})
 
@@ -61,7 +61,7 @@ class ChatRoute:
         if self._is_known:
             return True
         head = await self._ask(timeout_s)
-        if head.status in _NO_ROUTE or "html" in head.content_type:
+        if head.status in NO_ROUTE or "html" in head.content_type:
             return False
         if is_redirect(head.status):
             raise redirect_failure(self._identity, head.status, head.location)

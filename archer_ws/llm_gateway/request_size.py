@@ -30,6 +30,6 @@ def refuse_too_many(given: Any) -> None:
 def _more_in(message: Any) -> int:
     if not isinstance(message, dict):
         return 0
-    calls, parts = message.get("tool_calls"), message.get("content")
+    calls, sent, beside = message.get("tool_calls"), message.get("content"), message.get("parts")
     more = len(calls) if isinstance(calls, list) else 0
-    return more + len(parts) - 1 if isinstance(parts, list) and parts else more
+    return more + sum(len(parts) - 1 for parts in (sent, beside) if isinstance(parts, list) and parts)

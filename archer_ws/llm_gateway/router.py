@@ -17,10 +17,14 @@ from archer_ws.llm_gateway.anthropic_adapter import AnthropicAdapter
 from archer_ws.llm_gateway.asking import conversation, options_of
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
 from archer_ws.llm_gateway.catalog import ModelFacts, load_catalog
+from archer_ws.llm_gateway.efforts import effective_effort
+from archer_ws.llm_gateway.extras import NO_EXTRAS
 from archer_ws.llm_gateway.local_adapter import LocalAdapter
 from archer_ws.llm_gateway.ollama_adapter import OllamaAdapter
+from archer_ws.llm_gateway.openai.client import OPENAI_URL, is_openai
+from archer_ws.llm_gateway.openai.which_api import as_asked
 from archer_ws.llm_gateway.openai_adapter import OpenAIAdapter
-from archer_ws.llm_gateway.parameters import SAMPLING_PARAMETERS, left_out
+from archer_ws.llm_gateway.parameters import SAMPLING_PARAMETERS, check_extras, left_out
 from archer_ws.llm_gateway.probing import told_apart, unavailable
 from archer_ws.llm_gateway.resilience.remembered import Remembered
 from archer_ws.llm_gateway.resilience.retry import Patience, RetryPolicy, call_with_retries, stream_with_retries
@@ -31,6 +35,7 @@ from archer_ws.llm_gateway.types import (
     ChatRequest,
     ChatResponse,
     ModelInfo,
+    ModelLimits,
     ProviderStatus,
     Route,
     StreamChunk,
@@ -104,6 +109,7 @@ class LLMRouter:
 
         Raises:
             InvalidParams: there is no such provider.
+            Unsupported: the model is known not to take the effort, or what else of OpenAI's, that the request names.
         """
         provider, model = request.provider, request.model
         if provider is None and model is not None:
@@ -116,6 +122,11 @@ class LLMRouter:
         adapter = self.get_adapter(provider)
         chosen = model or self.settings.default_model_for(provider) or adapter.default_model
         facts = self._facts(provider, chosen)
+        effort = request.reasoning_effort
+        if effort is not None:
+            effort = effective_effort(effort, adapter.reasoning_efforts(chosen), model=chosen)
+        if request.extras is not NO_EXTRAS:
+            check_extras(request.extras, adapter.takes_extras, facts, provider=provider, model=chosen, effort=effort)
         default = self._default if with_defaults else _of_model
         temperature = request.temperature
         if (
@@ -132,6 +143,7 @@ class LLMRouter:
             model_was_named=model is not None,
             defaulted=_LEFT_OPEN[request.temperature is None, request.max_tokens is None],
             model_max_tokens=facts.max_output_tokens,
+            reasoning_effort=effort,
         )
 
     def left_out(self, request: ChatRequest) -> frozenset[str]:
@@ -144,11 +156,11 @@ class LLMRouter:
         if not named:
             return frozenset()
         route = self.resolve(request, with_defaults=False)
-        return left_out(self._facts(route.provider, route.model), named)
+        return left_out(self._facts(route.provider, route.model).thinking_at(route.reasoning_effort), named)
 
     def _facts(self, provider: str, model: str) -> ModelFacts:
         facts = self._catalog.facts(provider, model)
-        return facts.without(self._openai_omits) if provider == "openai" else facts
+        return self._openai_facts(facts) if provider == "openai" else facts
 
     def _default(self, setting: str, of_model: Any) -> Any:
         """What the owner set; else what the model's authors advise; else the setting's own default."""
@@ -221,6 +233,10 @@ class LLMRouter:
     async def context_window(self, route: Route) -> int | None:
         """The context of a route's model in tokens, or None when unknown."""
         return await self.get_adapter(route.provider).context_window(route.model)
+
+    def limits(self, route: Route) -> ModelLimits | None:
+        """What a request may hold for a route's model, or None when unknown."""
+        return self.get_adapter(route.provider).limits(route.model)
 
     async def health_check_all(self) -> dict[str, ProviderStatus]:
         """The state of every provider, all asked side by side; at most STATES_HOLD_S old, whoever asks how often."""
@@ -312,6 +328,11 @@ class LLMRouter:
             carrier=settings.provider_transport,
         )
 
+    def _openai_facts(self, facts: ModelFacts) -> ModelFacts:
+        """What holds of a model as OpenAI's adapter asks it."""
+        is_hosted = is_openai(self.settings.openai_base_url or OPENAI_URL)
+        return as_asked(facts.without(self._openai_omits), self.settings.openai_api, is_hosted=is_hosted)
+
     def _make_openai(self) -> BaseLLMAdapter:
         settings = self.settings
         return OpenAIAdapter(
@@ -323,6 +344,7 @@ class LLMRouter:
             carrier=settings.provider_transport,
             catalog=self._catalog,
             omits=self._openai_omits,
+            api=settings.openai_api,
             listed_model=settings.configured_model_for("openai"),
         )
 
@@ -343,6 +365,7 @@ class LLMRouter:
         settings = self.settings
         return LocalAdapter(
             model_path=settings.local_model_path,
+            projector_path=settings.local_mmproj_path,
             parallel=settings.local_parallel,
             timeouts=self._timeouts,
             concurrency=settings.concurrency_of("local"),

@@ -15,11 +15,13 @@ from typing import Any, ClassVar, Protocol
 from archer_ws.core.exceptions import ArcherError, ProviderError, UpstreamTruncated
 from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
-from archer_ws.llm_gateway.catalog import Catalog
+from archer_ws.llm_gateway.catalog import UNKNOWN_INTAKE, Catalog, Intake, ModelFacts
 from archer_ws.llm_gateway.decoding.answers import BrokenOff, Decoder, ErrorSaid, TooLarge, Unreadable, folded
 from archer_ws.llm_gateway.decoding.error_bodies import decoded_error
 from archer_ws.llm_gateway.failures import ProviderIdentity, unreadable
 from archer_ws.llm_gateway.format_refusals import of_the_format
+from archer_ws.llm_gateway.native_replay import tell_native
+from archer_ws.llm_gateway.parts import Taken, capabilities_of, limits_of
 from archer_ws.llm_gateway.probing import AnswerHead, ChatRoute, lacks_list, probe
 from archer_ws.llm_gateway.resilience.fitting import ask_fitted
 from archer_ws.llm_gateway.resilience.refused_parameters import FittedRequest, RefusedParameters
@@ -33,7 +35,9 @@ from archer_ws.llm_gateway.types import (
     ChatOptions,
     ChatResponse,
     ModelInfo,
+    ModelLimits,
     ProviderStatus,
+    ReasoningEffort,
     StreamChunk,
 )
 
@@ -83,6 +87,8 @@ class SdkAdapter(BaseLLMAdapter):
     _id_prefix: ClassVar[str]
     #: Whether each request must bound its answer, by `max_tokens` and no other name.
     _demands_bound: ClassVar[bool] = False
+    #: Whether the provider itself reads documents at https URLs.
+    _reads_documents: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -123,8 +129,8 @@ class SdkAdapter(BaseLLMAdapter):
         """
 
     @abstractmethod
-    def _decoder(self, options: ChatOptions) -> Decoder:
-        """Decodes one answer to a request with these options."""
+    def _decoder(self, options: ChatOptions, body: Mapping[str, Any]) -> Decoder:
+        """Decodes one answer to a request with these options and this body."""
 
     @abstractmethod
     def _failure(
@@ -161,6 +167,9 @@ class SdkAdapter(BaseLLMAdapter):
     async def context_window(self, model: str) -> int | None:
         return self._catalog.facts(self.provider_name, model).context_window
 
+    def reasoning_efforts(self, model: str) -> Sequence[ReasoningEffort] | None:
+        return self._facts(model).reasoning_efforts
+
     async def chat(
         self,
         messages: Sequence[ChatMessage],
@@ -173,8 +182,8 @@ class SdkAdapter(BaseLLMAdapter):
         """See `BaseLLMAdapter.chat`; a stream inside, so that a cancel is noticed, and there is one way to read."""
         options = options or ChatOptions()
         body = self._body(messages, model or self.default_model, temperature, max_tokens, options)
-        decoder = self._decoder(options)
-        stream = self._stream(body, options, decoder)
+        decoder = self._decoder(options, body)
+        stream = self._stream(body, options, decoder, messages)
         chunks: list[StreamChunk] = []
         size = 0
         try:
@@ -205,11 +214,12 @@ class SdkAdapter(BaseLLMAdapter):
     ) -> AsyncGenerator[StreamChunk, None]:
         options = options or ChatOptions()
         body = self._body(messages, model or self.default_model, temperature, max_tokens, options)
-        return self._stream(body, options, self._decoder(options))
+        return self._stream(body, options, self._decoder(options, body), messages)
 
     async def _stream(
-        self, body: dict[str, Any], options: ChatOptions, decoder: Decoder
+        self, body: dict[str, Any], options: ChatOptions, decoder: Decoder, messages: Sequence[ChatMessage]
     ) -> AsyncGenerator[StreamChunk, None]:
+        """The answer to a request, whose conversation is `messages`."""
         model = body["model"]
         broke: Exception | None = None
         # Closing a response that was not read to its end closes its connection, too.
@@ -236,11 +246,18 @@ class SdkAdapter(BaseLLMAdapter):
                 raise self._told(decoder.fault, model) from decoder.fault
         if not decoder.is_whole:
             raise self._truncated("stopped without its end marker") from broke
+        self._note_end(decoder, messages, options, model)
+
+    def _note_end(self, decoder: Decoder, messages: Sequence[ChatMessage], options: ChatOptions, model: str) -> None:
+        """An answer to these messages ended well."""
+        tell_native(decoder, messages, options, self.provider_name, model)
 
     async def _asked(self, body: dict[str, Any], model: str, options: ChatOptions) -> StreamedAnswer:
         """The answer to a request, or to as much of it as the server takes."""
-        request = FittedRequest(self._refused, model, body, options.defaulted, demands_bound=self._demands_bound)
-        send = partial(self._client.stream_chat, principal=options.principal)
+        # Thinking that nobody asked for is ours, too: another server may not know the field.
+        defaulted = options.defaulted | ({"thinking"} if options.reasoning_effort is None else frozenset())
+        request = FittedRequest(self._refused, model, body, defaulted, demands_bound=self._demands_bound)
+        send = partial(self._sent, principal=options.principal)
         try:
             return await ask_fitted(request, send, partial(self._told, model=model), self.provider_name)
         except FORESEEN as error:
@@ -251,6 +268,14 @@ class SdkAdapter(BaseLLMAdapter):
                 raise
             beside_tools = bool(options.tools)
             raise of_the_format(failure, refusal.status, refusal.body, beside_tools=beside_tools) from refusal
+
+    async def _sent(self, body: dict[str, Any], *, principal: str) -> StreamedAnswer:
+        """The answer to this body.
+
+        Raises:
+            Exception: one of FORESEEN.
+        """
+        return await self._client.stream_chat(body, principal=principal)
 
     async def health_check(self) -> ProviderStatus:
         async def names() -> list[str]:
@@ -280,16 +305,52 @@ class SdkAdapter(BaseLLMAdapter):
 
     def _model(self, name: str, *, title: str | None = None, context_window: int | None = None) -> ModelInfo:
         """A model of a list; what the list does not say of it, the catalog may know."""
-        facts = self._catalog.facts(self.provider_name, name)
+        facts = self._facts(name)
         # Another server's model of that name is another model, or stands behind another API.
-        tools = facts.tools if self._is_hosted else None
+        capabilities = facts.capabilities if self._is_hosted else None
+        intake = self._intake(name)
+        efforts = self.reasoning_efforts(name)
         return ModelInfo(
             id=name,
             name=title or name,
             provider=self.provider_name,
             context_window=context_window or facts.context_window,
-            capabilities=None if tools is None else ["tools"] if tools else [],
+            capabilities=None if capabilities is None else [*capabilities, *capabilities_of(intake)],
+            reasoning_efforts=None if efforts is None else [*efforts],
+            limits=limits_of(intake),
         )
+
+    def limits(self, model: str) -> ModelLimits | None:
+        """What a request may hold for a model."""
+        return limits_of(self._intake(model))
+
+    def _intake(self, model: str) -> Intake:
+        """What a model takes beside text: of another server's nothing is known."""
+        return self._catalog.intake(self.provider_name, model) if self._is_hosted else UNKNOWN_INTAKE
+
+    def _taken(self, model: str) -> Taken:
+        """The same, as requests are looked at."""
+        intake = self._intake(model)
+        able = [entry.model for entry in self._catalog.reading(self.provider_name)]
+        hint = f"Name a model that does: {able[-1]}, for example." if able else ""
+        return Taken(
+            self.provider_name,
+            model,
+            images=intake.vision,
+            documents=intake.files,
+            # A server in the owner's network would read what is there for whoever asks.
+            reads_image_urls=self._is_hosted,
+            reads_document_urls=self._is_hosted and self._reads_documents,
+            images_max=intake.images,
+            image_bytes_max=intake.image_bytes,
+            request_bytes_max=intake.request_bytes,
+            images_hint=hint,
+            documents_hint=hint,
+        )
+
+    def _facts(self, model: str) -> ModelFacts:
+        """What is known of a model, as it is asked."""
+        return self._catalog.facts(self.provider_name, model)
 
     def _told(self, error: Exception, model: str | None = None) -> ArcherError:
         """A decoder's fault, or one of FORESEEN, as ours."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence, Set
 from hashlib import blake2b
 
 from archer_ws.core.exceptions import FieldError, InvalidParams
+from archer_ws.llm_gateway.content import TextPart
 from archer_ws.llm_gateway.tools import ToolCall, is_json_object
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole
 
@@ -110,11 +111,19 @@ def _result(call: ToolCall, found: ChatMessage | None, *, is_broken: bool) -> Ch
     if found is not None and not is_broken:
         return found
     content = NO_RESULT if found is None else found.content
+    parts = None if found is None else found.parts
     if is_broken:
         said = _BROKEN.format(call.arguments[:_SHOWN_CHARS])
         content = f"{said}\n\n{content}" if content else said
+        parts = parts and [TextPart(type="text", text=said), *parts]
     return ChatMessage.model_construct(
-        role=MessageRole.TOOL, content=content, call_id=call.call_id, status="error", name=None, tool_calls=None
+        role=MessageRole.TOOL,
+        content=content,
+        parts=parts,
+        call_id=call.call_id,
+        status="error",
+        name=None,
+        tool_calls=None,
     )
 
 

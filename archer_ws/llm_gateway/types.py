@@ -8,16 +8,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
 from pydantic.config import JsonDict
 
 from archer_ws.core.exceptions import ErrorInfo, FieldError
 from archer_ws.core.limits import PROVIDER_CALLS, REQUEST_MESSAGES_MAX
 from archer_ws.core.wire_model import Identifier, Text, WireModel, optional, unsupported, wrong
 from archer_ws.core.wire_types import Count, Enumeration
-from archer_ws.llm_gateway.content import Content
+from archer_ws.llm_gateway.content import MEDIA_PARTS_MAX, Content, MediaPart, Parts, TextPart, with_parts
 from archer_ws.llm_gateway.examples import (
     CHAT_MESSAGES,
     CHAT_REQUESTS,
@@ -27,6 +27,7 @@ from archer_ws.llm_gateway.examples import (
     STREAM_CHUNKS,
     TOKEN_USAGES,
 )
+from archer_ws.llm_gateway.extras import NO_EXTRAS, Extras, TakeLogprobs
 from archer_ws.llm_gateway.formats import ResponseFormat
 from archer_ws.llm_gateway.media import Media
 from archer_ws.llm_gateway.native_turns import NativeTurn
@@ -117,6 +118,10 @@ class MessageRole(StrEnum):
     TOOL = "tool"
 
 
+#: Who may say more than text.
+_SAY_PARTS = frozenset({MessageRole.USER, MessageRole.TOOL})
+
+
 class ChatMessage(WireModel):
     """One message of a chat."""
 
@@ -124,7 +129,11 @@ class ChatMessage(WireModel):
 
     role: MessageRole = Field(description="Who says it; `tool` for the result of a call.")
     content: Content = Field(
-        description="The text, or parts of text, which are joined by line breaks. May be missing beside `tool_calls`."
+        description="The text, or parts, whose texts are joined by line breaks. May be missing beside `tool_calls`."
+    )
+    parts: Parts | None = optional(
+        "All that it says, in order, where that is more than text: `content` is its text then. As it is received; "
+        "what is sent may be a list as `content`."
     )
     name: Annotated[str | None, Field(max_length=64)] = Field(
         default=None, description="Which of several speakers of that role; not every provider is told."
@@ -138,6 +147,29 @@ class ChatMessage(WireModel):
     call_id: CallId | None = Field(default=None, description="Which call this is the result of (tool alone).")
     status: ResultStatus | None = Field(default=None, description="How the call ended (tool alone): ok by default.")
 
+    def part_path(self, number: int) -> str:
+        """Where a part stands in the message as it was sent."""
+        part = (self.parts or [])[number]
+        return part.path if isinstance(part, MediaPart) and part.path else f"parts.{number}"
+
+    def request_path(self, number: int) -> str:
+        """Where a picture or file stands in its request; one of the history is the session's."""
+        part = (self.parts or [])[number]
+        place = part.message_place if isinstance(part, MediaPart) else None
+        return "session_id" if place is None else f"messages.{place}.{self.part_path(number)}"
+
+    def without_place(self) -> Self:
+        """The message as a later request finds it in the history."""
+        if self.parts is None:
+            return self
+        parts = [part.without_place() if isinstance(part, MediaPart) else part for part in self.parts]
+        return self.model_copy(update={"parts": parts})
+
+    @property
+    def file_ids(self) -> list[str]:
+        """The uploaded files that it names."""
+        return [part.file_id for part in self.parts or () if not isinstance(part, TextPart) and part.file_id]
+
     @property
     def text_bytes(self) -> int:
         """The size of its text and of its calls' arguments, in bytes of UTF-8."""
@@ -146,13 +178,23 @@ class ChatMessage(WireModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _calls_need_no_text(cls, given: Any) -> Any:
-        if isinstance(given, dict) and given.get("content") is None and given.get("tool_calls"):
-            return {**given, "content": ""}
-        return given
+    def _text_beside_what_is_more(cls, given: Any) -> Any:
+        """Calls need no text; parts have theirs beside them."""
+        if not isinstance(given, dict) or (type(given.get("content")) is str and "parts" not in given):
+            return given
+        if given.get("content") is None and given.get("tool_calls"):
+            given = {**given, "content": ""}
+        return with_parts(given)
 
     @model_validator(mode="after")
     def _fields_fit_the_role(self) -> "ChatMessage":
+        if self.parts is not None and self.role not in _SAY_PARTS:
+            place = next(place for place, part in enumerate(self.parts) if not isinstance(part, TextPart))
+            raise unsupported(
+                f"{self.role.value} messages are text alone",
+                "Send pictures and documents in a message of the user's, or in a tool's result.",
+                self.part_path(place),
+            )
         if self.tool_calls is not None:
             if self.role is not MessageRole.ASSISTANT:
                 raise wrong("only the assistant makes calls", "tool_calls")
@@ -255,6 +297,23 @@ class ChatRequest(WireModel):
         description="The form that the answer shall have: text (by default), JSON, or JSON by a schema. The provider "
         "is told, and the whole answer is judged by it.",
     )
+    reasoning_effort: Annotated[ReasoningEffort | None, BeforeValidator(_empty_is_missing)] = Field(
+        default=None,
+        description="How much the model shall think before it answers; its own default if missing. A level that it "
+        "does not have becomes the next lower one, else its lowest.",
+    )
+
+    _extras: Extras = PrivateAttr(default=NO_EXTRAS)
+
+    @property
+    def extras(self) -> Extras:
+        """What OpenAI's dialect has beyond these fields; nothing of it where the request came by another way."""
+        return self._extras
+
+    def with_extras(self, extras: Extras) -> "ChatRequest":
+        """This request, which now has them."""
+        self._extras = extras
+        return self
 
     @property
     def asked_format(self) -> ResponseFormat | None:
@@ -276,6 +335,16 @@ class ChatRequest(WireModel):
             raise wrong("should have at least 1 message", "messages", "Send what is to be answered.")
         if self.tools is not None or self.tool_choice is not None:
             check_choice(self.tools, self.tool_choice)
+        more = 0
+        for place, message in enumerate(self.messages):
+            for part in message.parts or ():
+                if isinstance(part, MediaPart):
+                    part.message_place = place
+                    more += 1
+        if more > MEDIA_PARTS_MAX:
+            raise wrong(
+                f"has more than {MEDIA_PARTS_MAX} pictures and documents", "messages", "Leave the oldest ones out."
+            )
         return self
 
 
@@ -373,6 +442,18 @@ Capability = Annotated[
 ]
 
 
+class ModelLimits(BaseModel):
+    """How much a request may hold for a model, where its provider says so."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"image_bytes": 7_864_320, "images": 100, "request_bytes": 31_457_280}]}
+    )
+
+    image_bytes: Count | None = optional("The most bytes of one picture, before base64.")
+    images: Count | None = optional("The most pictures of one request, the session's history included.")
+    request_bytes: Count | None = optional("The most bytes of all pictures and files of one request, as base64.")
+
+
 class ModelInfo(BaseModel):
     """A model that a request can name."""
 
@@ -386,7 +467,26 @@ class ModelInfo(BaseModel):
                     "context_window": 131072,
                     "supports_streaming": True,
                     "capabilities": ["tools"],
-                }
+                    "reasoning_efforts": [],
+                },
+                {
+                    "id": "gpt-5.1",
+                    "name": "gpt-5.1",
+                    "provider": "openai",
+                    "context_window": 400000,
+                    "supports_streaming": True,
+                    "capabilities": ["tools", "json_schema", "reasoning"],
+                    "reasoning_efforts": ["none", "low", "medium", "high"],
+                },
+                {
+                    "id": "claude-haiku-4-5",
+                    "name": "Claude Haiku 4.5",
+                    "provider": "anthropic",
+                    "context_window": 200000,
+                    "supports_streaming": True,
+                    "capabilities": ["tools", "vision", "files"],
+                    "limits": {"image_bytes": 7864320, "images": 100, "request_bytes": 31457280},
+                },
             ]
         }
     )
@@ -399,6 +499,10 @@ class ModelInfo(BaseModel):
     )
     supports_streaming: bool = Field(default=True, description="Whether its answers come piece by piece.")
     capabilities: list[Capability] | None = optional("What it can beyond text; absent where that is not known.")
+    reasoning_efforts: list[ReasoningEffort] | None = optional(
+        "What `reasoning_effort` may be, the least first; empty where it takes none, absent where that is not known."
+    )
+    limits: ModelLimits | None = optional("How much of what it can; absent where nothing is known.")
 
 
 class ProviderStatus(BaseModel):
@@ -423,6 +527,7 @@ class ChatOptions:
     that refuses one of them may be asked without it. `principal` is whom the answer is for: it never comes over a
     connection that carried another principal's. `on_progress(phase, detail)` is called from the event loop before the
     first token, `on_native_turn(turn)` at the good end of an answer that calls tools; neither may block or raise.
+    `on_logprobs(tokens)` gets what `extras` asked for, and may raise an OutputTooLong.
     """
 
     stop: tuple[str, ...] = ()
@@ -435,6 +540,8 @@ class ChatOptions:
     response_format: ResponseFormat | None = None
     #: One that the model has (see Route), or None for its own default.
     reasoning_effort: ReasoningEffort | None = None
+    #: What came by OpenAI's dialect and its provider takes.
+    extras: Extras = NO_EXTRAS
     #: The uploaded files that the messages name, by their ids.
     media: Mapping[str, Media] = field(default_factory=dict)
     #: What is kept of earlier answers, by the id of each call that they made.
@@ -443,6 +550,7 @@ class ChatOptions:
     principal: str = ""
     on_progress: Callable[[ProgressPhase, str | None], None] | None = None
     on_native_turn: Callable[[NativeTurn], None] | None = None
+    on_logprobs: TakeLogprobs | None = None
 
     def progress(self, phase: ProgressPhase, detail: str | None = None) -> None:
         """Report a phase to whoever listens."""

@@ -29,6 +29,7 @@ INITIALIZE_PARAMS: list[JsonDict] = [
 LIMITS: list[JsonDict] = [
     {"max_frame_bytes": 1048576, "max_content_bytes": 1000000, "max_requests": 64, "max_streams": 32}
 ]
+TICKETS: list[JsonDict] = [{"ticket": "kq0X1cV5m0lLzV2kq5sHkqv0mS3yq2nQ0cFh8Wc1x2E", "expires_in_s": 30}]
 INITIALIZE_RESULTS: list[JsonDict] = [
     {
         "protocol_version": 1,
@@ -41,7 +42,7 @@ INITIALIZE_RESULTS: list[JsonDict] = [
             "max_requests": 64,
             "max_streams": 32,
         },
-        "capabilities": ["sessions", "watch"],
+        "capabilities": ["files", "formats", "sessions", "tools", "watch"],
         "schema_hash": "0123456789abcdef",
     }
 ]

@@ -26,14 +26,15 @@ from archer_ws.rpc.examples import (
     PROVIDERS,
     SESSION_UPDATES,
     SUBSCRIBE_RESULTS,
+    TICKETS,
 )
 from archer_ws.sessions.models import ListOrder, Query, SessionChanged, SessionFork, SessionUpdate, Version
 from archer_ws.sessions.streams.events import EVENTS, model_of
 
 PROTOCOL_VERSION = 1
-#: What this server can beyond the first version's chats.
-CAPABILITIES = ("sessions", "watch")
 SUBPROTOCOL = "archer.v1"
+#: What `initialize` tells that there is, since the version stays.
+CAPABILITIES = ("files", "formats", "sessions", "tools", "watch")
 
 
 PageLimit = Annotated[int, Field(ge=1, le=PAGE_ITEMS_MAX)]
@@ -110,6 +111,15 @@ class InitializeResult(BaseModel):
     limits: Limits = Field(description="What this connection may do.")
     capabilities: list[str] | None = optional("What this server can beyond the first version's chats; it may grow.")
     schema_hash: str = Field(description="Names the version of the OpenRPC document that rpc.discover gives.")
+
+
+class TicketResult(BaseModel):
+    """Good once, as the Bearer token of a request to `/api/v1/files` or below it."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [*TICKETS]})
+
+    ticket: str = Field(description="What to send in place of a token.")
+    expires_in_s: Count = Field(description="How long it can be used, in seconds.")
 
 
 class ChatSendParams(ChatRequest):

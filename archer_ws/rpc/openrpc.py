@@ -39,6 +39,7 @@ _ERRORS: dict[str, tuple[type[ArcherError], ...]] = {
         exceptions.Conflict,
         exceptions.ContentTooLarge,
         exceptions.Draining,
+        exceptions.FileNotFound,
         exceptions.SessionBusy,
         exceptions.SessionNotFound,
         *_STORED,

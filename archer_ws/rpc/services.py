@@ -39,7 +39,8 @@ class Description:
 class RpcServices:
     """The one of each that every endpoint shares, and what `initialize` tells.
 
-    `describe` gives what `rpc.discover` answers. It makes it once, which takes a quarter of a second.
+    `issue_file_ticket(principal)` gives a ticket for a file's route, and how long it is good, in seconds. `describe`
+    gives what `rpc.discover` answers. It makes it once, which takes a quarter of a second.
     """
 
     manager: SessionManager
@@ -49,5 +50,6 @@ class RpcServices:
     server_version: str
     max_frame_bytes: int
     max_content_bytes: int
+    issue_file_ticket: Callable[[str], tuple[str, int]]
     describe: Callable[[], Description]
     limits: Limits = Limits()

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, RootModel
 
 from archer_ws.api.http.error_forms import ErrorBody
 from archer_ws.api.openapi.events import EVENT_MODELS
+from archer_ws.api.routes.files import UploadedFile
 from archer_ws.api.routes.health import Health, Liveness, ReadinessReport
 from archer_ws.api.routes.ws import Ticket, TicketRequest
 from archer_ws.core.json_schema import Schema, Wire, schemas_of
@@ -78,6 +79,7 @@ REST_ANSWERS: tuple[type[BaseModel], ...] = (
     Liveness,
     ReadinessReport,
     Ticket,
+    UploadedFile,
     ErrorBody,
 )
 

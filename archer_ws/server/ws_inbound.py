@@ -7,11 +7,13 @@ do not read or do not answer are ws_protocol.py's.
 
 import asyncio
 import logging
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from uvicorn._types import ASGIReceiveEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.frames import Frame
+from websockets.frames import CloseCode, Frame
 
 from archer_ws.api.security.seats import SEAT, Seat
 from archer_ws.core.limits import IDLE_FRAMES_WINDOW_S, WS_LINGER_S, WS_SLICE_BYTES, Limits
@@ -23,6 +25,14 @@ _wire_log = logging.getLogger(f"{__name__}.wire")
 _wire_log.setLevel(logging.WARNING)
 
 _violation = RareLine("websocket_violation")
+
+
+#: What a message that is too long is told, with where to put a picture: within the 123 bytes of a close's reason.
+_TOO_LONG = "messages have 1 MiB at most: send files to POST /api/v1/files, and name their file_id"
+
+
+def _fail(fail: Callable[[int, str], None], code: int, reason: str = "") -> None:
+    fail(code, _TOO_LONG if code == CloseCode.MESSAGE_TOO_BIG else reason)
 
 
 class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
@@ -38,6 +48,7 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
         super().__init__(*arguments, **options)
         self.logger = self.conn.logger = _wire_log
         self.conn.debug = False
+        self.conn.fail = partial(_fail, self.conn.fail)  # type: ignore[method-assign]
         self._late_pong: bytes | None = None
         self._unparsed = bytearray()
         self._parsing: asyncio.Handle | None = None

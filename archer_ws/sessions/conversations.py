@@ -6,6 +6,7 @@ from functools import partial
 
 from archer_ws.core.exceptions import Overloaded
 from archer_ws.core.limits import PAGE_BYTES_MAX, PAGE_ITEMS_MAX, Limits
+from archer_ws.sessions.attachments import Attachments
 from archer_ws.sessions.importing import import_lines
 from archer_ws.sessions.json_lines import Line
 from archer_ws.sessions.manager import SessionManager
@@ -28,7 +29,7 @@ from archer_ws.sessions.storage.store import SessionStore
 from archer_ws.sessions.storage.values import SessionOrder
 from archer_ws.sessions.storage.words import check_words
 
-#: What a message, and each of its calls, takes in a page beside its text, about, in bytes.
+#: What a message, and each of its calls and parts, takes in a page beside its text, about, in bytes.
 _MESSAGE_BYTES = 256
 
 
@@ -39,9 +40,17 @@ class Conversations:
     or is slow, and what writes StorageFull. Sessions that are given have their running streams in `active`.
     """
 
-    def __init__(self, store: SessionStore, manager: SessionManager, bounds: Limits = Limits()) -> None:
+    def __init__(
+        self,
+        store: SessionStore,
+        manager: SessionManager,
+        bounds: Limits = Limits(),
+        *,
+        attachments: Attachments | None = None,
+    ) -> None:
         self._store = bounded(store, bounds.store_limit_s)
         self._manager = manager
+        self._attachments = attachments
         self._changes = manager.changes
         self._importing: set[str] = set()
 
@@ -146,8 +155,8 @@ class Conversations:
         return self._with_streams(principal, session)
 
     async def delete(self, principal: str, session_id: str, *, version: int | None = None) -> None:
-        """End the session's streams and forget it, if it has the version, where one is given; no stream begins in
-        between.
+        """End the session's streams and forget it, with the files that no other session names, if it has the version,
+        where one is given; no stream begins in between.
 
         Raises:
             Conflict: it has another version; its streams go on.
@@ -155,17 +164,21 @@ class Conversations:
         check_version(version, await self.version_of(principal, session_id))
         async with self._manager.session_at_rest(principal, session_id):
             session = await self._store.get(principal, session_id)
+            named = await self._store.named_files(principal, session_id)
             is_done = False
             try:
                 await self._store.delete(principal, session_id)
                 is_done = True
             finally:
                 self._changes.deleted(principal, session, is_certain=is_done)
+        if self._attachments is not None:
+            await self._attachments.session_deleted(principal, named)
 
     async def delete_all(self, principal: str) -> int:
-        """End the streams of all the principal's sessions and forget these; how many there were."""
+        """End the streams of all the principal's sessions and forget these with their files; how many there were."""
         async with self._manager.sessions_at_rest(principal):
             gone = await self._all(principal) if self._changes.has_watchers(principal) else []
+            named = await self._store.named_files()
             is_done = False
             try:
                 count = await self._store.delete_all(principal)
@@ -173,6 +186,8 @@ class Conversations:
             finally:
                 for session in gone:
                     self._changes.deleted(principal, session, is_certain=is_done)
+        if self._attachments is not None:
+            await self._attachments.session_deleted(principal, named)
         return count
 
     def export(self, principal: str) -> AsyncIterator[ExportedSession]:
@@ -237,5 +252,8 @@ def _newest_of(messages: list[StoredMessage], limit: int) -> list[StoredMessage]
 
 
 def _size(message: StoredMessage) -> int:
-    texts = [message.content, *(call.arguments for call in message.tool_calls or ())]
-    return sum(_MESSAGE_BYTES + len(text.encode()) for text in texts)
+    texts = [message.content, message.reasoning or "", *(call.arguments for call in message.tool_calls or ())]
+    size = sum(_MESSAGE_BYTES + len(text.encode()) for text in texts)
+    if message.parts:
+        size += sum(_MESSAGE_BYTES + len(part.model_dump_json().encode()) for part in message.parts)
+    return size

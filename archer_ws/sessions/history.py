@@ -4,11 +4,14 @@ A turn begins with a user message, and a cut falls between two of them: never be
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, Protocol, TypeVar
 
 from archer_ws.core.limits import HISTORY_TOKENS_MAX
+from archer_ws.llm_gateway.media_tokens import media_tokens
+from archer_ws.llm_gateway.native_replay import loop_length
+from archer_ws.llm_gateway.native_turns import NativeTurn
 from archer_ws.llm_gateway.tools import Tool
 from archer_ws.llm_gateway.types import ChatMessage, ChatRequest, MessageRole
 
@@ -36,6 +39,10 @@ class Remembered(Protocol):
     def is_refused(self) -> bool:
         """Whether it is an answer that the model declined to give."""
 
+    @property
+    def native(self) -> NativeTurn | None:
+        """What its provider must see again of it."""
+
 
 R = TypeVar("R", bound=Remembered)
 
@@ -49,14 +56,17 @@ class History:
     tokens: int
     #: How many messages were left out.
     dropped: int
+    #: What is kept of the current tool loop's answers, by the id of each call that they made.
+    native_turns: Mapping[str, NativeTurn] = field(default_factory=dict)
 
 
 NO_HISTORY = History([], 0, 0)
 
 
 def message_tokens(message: ChatMessage) -> int:
-    """About how many tokens a message takes: UTF-8 bytes / 4, and a little for it and for each of its calls."""
-    tokens = _tokens_of(len(message.content.encode()))
+    """About how many tokens a message takes: UTF-8 bytes / 4, and a little for it and for each of its calls; its
+    pictures and documents by what they are."""
+    tokens = _tokens_of(len(message.content.encode())) + media_tokens(message)
     if message.tool_calls:
         tokens += sum(_tokens_of(len(call.name) + len(call.arguments.encode())) for call in message.tool_calls)
     return tokens
@@ -113,6 +123,22 @@ def _begin_of_turn(history: Sequence[Remembered], place: int) -> int:
     return place
 
 
+def native_turns(messages: Sequence[Remembered]) -> dict[str, NativeTurn]:
+    """What is kept of the answers of the tool loop that the last message belongs to, by the id of each call.
+
+    Args:
+        messages: the session's, those of the running turn included. They are looked through from their end.
+    """
+    found: dict[str, NativeTurn] = {}
+    length = loop_length(message.chat for message in reversed(messages))
+    for message in reversed(messages[len(messages) - length :]):
+        if message.native is not None:
+            for call_id in message.native.kept.call_ids:
+                # Where an id comes twice, results belong to the last call.
+                found.setdefault(call_id, message.native)
+    return found
+
+
 def fit_history(
     history: Sequence[Remembered],
     system: Sequence[Remembered],
@@ -141,6 +167,53 @@ def fit_history(
     return History(
         [message.chat for message in kept], sum(message.tokens for message in kept), len(history) - len(kept)
     )
+
+
+class Shown(NamedTuple):
+    """What messages show, or may show; None: any number."""
+
+    encoded_bytes: int
+    images: int | None
+
+
+def without_oldest_shown(
+    history: History, shown: Callable[[ChatMessage], Shown], room: Shown, *, goes_on: bool = False
+) -> History:
+    """The history without its oldest turns, so that the pictures and files of the rest fit.
+
+    Args:
+        history: as `fit_history` gave it.
+        shown: what a message shows.
+        room: what the history may show.
+        goes_on: whether its last turn must stay (see `fit_history`).
+    """
+    messages = history.messages
+    start = _first_shown_that_fits(messages, shown, room)
+    if start == 0:
+        return history
+    questions = [place for place, message in enumerate(messages) if message.role is MessageRole.USER]
+    start = next((place for place in questions if place >= start), len(messages))
+    if goes_on:
+        start = min(start, questions[-1] if questions else 0)
+    gone = [message for message in messages[:start] if message.role is not MessageRole.SYSTEM]
+    kept = [message for message in messages[:start] if message.role is MessageRole.SYSTEM]
+    tokens = max(0, history.tokens - estimate_tokens(gone))
+    return replace(history, messages=kept + messages[start:], tokens=tokens, dropped=history.dropped + len(gone))
+
+
+def _first_shown_that_fits(messages: Sequence[ChatMessage], shown: Callable[[ChatMessage], Shown], room: Shown) -> int:
+    """Where the end begins of which all fits; 0 where everything does."""
+    room_bytes, images = room.encoded_bytes, room.images
+    for position in range(len(messages) - 1, -1, -1):
+        if not messages[position].parts:
+            continue
+        takes = shown(messages[position])
+        room_bytes -= takes.encoded_bytes
+        if images is not None:
+            images -= takes.images or 0
+        if room_bytes < 0 or (images is not None and images < 0):
+            return position + 1
+    return 0
 
 
 def _first_that_fits(history: Sequence[Remembered], room: int) -> int:

@@ -22,10 +22,13 @@ from archer_ws.core.exceptions import (
 )
 from archer_ws.core.ids import new_id
 from archer_ws.core.limits import PAGE_ITEMS_MAX, Limits
+from archer_ws.files.stored import StoredFile
 from archer_ws.llm_gateway.types import CancelReason, ChatRequest, Route
+from archer_ws.sessions.attachments import Attachments, StreamFiles, check_inline, in_memory
 from archer_ws.sessions.changes import SessionChanges
 from archer_ws.sessions.format_judge import FormatJudge
 from archer_ws.sessions.models import ActiveStream, CancelResult, StreamPage
+from archer_ws.sessions.native_cache import NativeTurnCache
 from archer_ws.sessions.occupancy import Occupancy
 from archer_ws.sessions.orphans import Orphans
 from archer_ws.sessions.settling import Settling
@@ -67,6 +70,7 @@ class SessionManager:
         gates: a provider's concurrency and queue, by its name.
         new_log: makes a stream's log.
         judge: judges answers by the format that was asked for; the caller closes it.
+        attachments: the files that requests name, which the caller closes; none: in memory.
         limits: sizes and times that the owner sets.
         bounds: those that nobody needs to set.
     """
@@ -81,6 +85,7 @@ class SessionManager:
         gates: Mapping[str, ProviderGate],
         new_log: NewLog,
         judge: FormatJudge,
+        attachments: Attachments | None = None,
         limits: ManagerLimits | None = None,
         bounds: Limits = Limits(),
     ) -> None:
@@ -90,6 +95,7 @@ class SessionManager:
         self._store = bounded(store, bounds.store_limit_s)
         self._settling = Settling(bounds)
         self._windows = Windows(gateway)
+        self._native = NativeTurnCache(bytes_max=bounds.native_cache_bytes, ttl_s=bounds.native_cache_s)
         self._judge = judge
         self._quota = quota
         self._gates = gates
@@ -98,7 +104,9 @@ class SessionManager:
         self._close_limit_s = STOP_GRACE_S + bounds.settle_limit_s + 1.0
         self._table = StreamTable(retention_s=limits.retention_s, bytes_max=limits.retained_bytes_max)
         self._tombstones = Tombstones()
+        self._attachments = attachments or in_memory(self._store)
         self._slots: dict[Stream, Slot] = {}
+        self._stream_files: dict[Stream, StreamFiles] = {}
         self._occupancy = Occupancy()
         #: Who is told of conversations that change.
         self.changes = SessionChanges(self._store.get, self.active_in)
@@ -150,6 +158,7 @@ class SessionManager:
             Draining: the server is about to stop.
             InvalidParams: the request can't be served as it is.
             ContentTooLarge: the messages are.
+            FileNotFound: a message names a file that is not there.
             SessionBusy: the session runs a stream, and `on_busy` is not `interrupt`.
             Overloaded: too many streams run or wait.
         """
@@ -171,6 +180,9 @@ class SessionManager:
                 retry_after_ms=5000,
             )
         check_turn(request, self._max_content_bytes)
+        files = self._attachments.named(principal, request.messages)
+        if request.session_id is None:
+            check_inline(request.messages)  # A session's become files, which are looked at.
         route = self._gateway.resolve(request, with_defaults=with_defaults)
         predecessors = self._occupancy.predecessors(principal, request)
         check()
@@ -184,8 +196,9 @@ class SessionManager:
             request_id=request_id,
             fingerprint=fingerprint,
             on_disconnect=request.on_disconnect or on_disconnect,
+            reasoning_effort=route.reasoning_effort,
         )
-        return self._begin(identity, request, route, predecessors, slot)
+        return self._begin(identity, request, route, predecessors, slot=slot, files=files)
 
     async def start(
         self,
@@ -314,11 +327,20 @@ class SessionManager:
             raise
 
     def _begin(
-        self, identity: StreamIdentity, request: ChatRequest, route: Route, predecessors: list[Stream], slot: Slot
+        self,
+        identity: StreamIdentity,
+        request: ChatRequest,
+        route: Route,
+        predecessors: list[Stream],
+        *,
+        slot: Slot,
+        files: list[StoredFile],
     ) -> Attachment:
         stream = Stream(identity, self._rules)
         self._table.add(stream)
         self._slots[stream] = slot
+        held = self._stream_files[stream] = StreamFiles(self._attachments.files)
+        held.hold(files)
         self._occupancy.enter(stream)
         hold = stream.hold()
         if self._tombstones.take(identity.principal, identity.stream_id):
@@ -335,7 +357,10 @@ class SessionManager:
                 store=self._store,
                 settling=self._settling,
                 windows=self._windows,
+                native=self._native,
                 judge=self._judge,
+                attachments=self._attachments,
+                files=held,
                 changes=self.changes,
             )
         )
@@ -344,6 +369,7 @@ class SessionManager:
     def _ended(self, stream: Stream) -> None:
         """Give back what the stream took; called by its owner task at its very end."""
         self._slots.pop(stream).release()
+        self._stream_files.pop(stream).release()
         self._quota.leave(stream.identity.principal)
         self._occupancy.leave(stream)
         self.changes.changed(stream.identity.principal, stream.identity.session_id)

@@ -11,6 +11,7 @@ from pydantic_core import from_json
 from archer_ws.core.exceptions import ErrorInfo
 from archer_ws.core.wire_model import Identifier, Text, WireModel, optional
 from archer_ws.core.wire_types import Count, Enumeration
+from archer_ws.llm_gateway.content import AnyParts, Part
 from archer_ws.llm_gateway.examples import UNAVAILABLE
 from archer_ws.llm_gateway.tools import ResultStatus, ToolCall
 from archer_ws.llm_gateway.types import ChatMessage, FinishReasonText, MessageRole, Refusal, StreamStatus, TokenUsage
@@ -63,6 +64,12 @@ _QUESTION: JsonDict = {
     "stream_id": "sky-1",
     "status": "completed",
     "created_at": "2026-11-22T10:15:30Z",
+}
+_SHOWING: JsonDict = {
+    **_QUESTION,
+    "message_id": "msg_H7dKe3WpRz0sLq5JtVb8",
+    "content": "What is this?",
+    "parts": [{"type": "text", "text": "What is this?"}, {"type": "image", "file_id": "file_Zq0wXyNn2m1p"}],
 }
 _ANSWER: JsonDict = {
     **{field: value for field, value in _QUESTION.items() if field != "name"},
@@ -218,12 +225,13 @@ class StoredMessage(BaseModel):
     """One message of a conversation; `status` is that of the stream that made it, `completed` for the user's own."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [_QUESTION, _ANSWER, _CUT_OFF, _CALLING, _REFUSED, _RESULT]}
+        json_schema_extra={"examples": [_QUESTION, _SHOWING, _ANSWER, _CUT_OFF, _CALLING, _REFUSED, _RESULT]}
     )
 
     message_id: str = Field(description="The message's id: what `replace_from` takes.")
     role: MessageRole = Field(description="Who said it.")
     content: str = Field(description="Its text.")
+    parts: AnyParts | None = optional("All that it says, in order, where that is more than text.")
     name: str | None = optional("Which of several speakers of that role said it.")
     tool_calls: list[ToolCall] | None = optional("The calls that the model made in it.")
     refusal: Refusal | None = optional("The model declined to give this answer: its turn is sent to no model again.")
@@ -245,6 +253,8 @@ class StoredMessage(BaseModel):
         return ChatMessage.model_construct(
             role=self.role,
             content=self.content,
+            # A store holds none that are not known.
+            parts=[part for part in self.parts if isinstance(part, Part)] if self.parts else None,
             name=self.name,
             tool_calls=self.tool_calls,
             call_id=self.call_id,
@@ -281,7 +291,7 @@ class SessionDetail(Session):
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [
-                {**_SESSION, "messages": [_QUESTION, _ANSWER], "active_streams": ["sky-2"]},
+                {**_SESSION, "messages": [_SHOWING, _ANSWER], "active_streams": ["sky-2"]},
                 {
                     **_SESSION,
                     "archived": True,

@@ -1,20 +1,34 @@
 """What a stream does for one chat request: its place in the session, its provider's slot, its messages, its answer."""
 
 import json
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from archer_ws.agents.base import AgentTurn
 from archer_ws.agents.orchestrator import Orchestrator
 from archer_ws.core.exceptions import Conflict, ContentTooLarge, InvalidParams
-from archer_ws.core.limits import HISTORY_TOKENS_MAX
+from archer_ws.core.limits import HISTORY_TOKENS_MAX, MEDIA_REQUEST_BYTES
 from archer_ws.llm_gateway.asking import conversation, options_of
+from archer_ws.llm_gateway.content import MediaPart
+from archer_ws.llm_gateway.media import Media
+from archer_ws.llm_gateway.native_turns import NativeTurn
 from archer_ws.llm_gateway.tool_history import check_arguments
 from archer_ws.llm_gateway.types import ChatMessage, ChatRequest, MessageRole, Route, StreamChunk
+from archer_ws.sessions.attachments import Attachments, StreamFiles, has_inline, names_files
 from archer_ws.sessions.changes import SessionChanges
 from archer_ws.sessions.format_judge import FormatJudge, Judgement
-from archer_ws.sessions.history import NO_HISTORY, History, estimate_tokens, request_tokens
+from archer_ws.sessions.history import (
+    NO_HISTORY,
+    History,
+    Shown,
+    estimate_tokens,
+    request_tokens,
+    without_oldest_shown,
+)
+from archer_ws.sessions.native_cache import NativeTurnCache
 from archer_ws.sessions.results import check_place
 from archer_ws.sessions.settling import Settling
 from archer_ws.sessions.storage.refusals import renamed
@@ -68,11 +82,16 @@ def fingerprint_of(request: ChatRequest) -> bytes:
     no request that does not have it (protocol section 21).
     """
     asked = request.model_dump(exclude=_NOT_ASKED, exclude_unset=True, exclude_none=True)
+    for place, message in enumerate(request.messages):
+        for number, part in enumerate(message.parts or ()):
+            if isinstance(part, MediaPart) and part.url is not None:
+                # In place of megabytes.
+                asked["messages"][place]["parts"][number]["url"] = part.fingerprint
     return blake2b(_SORTED.encode(asked).encode(), digest_size=16).digest()
 
 
 class Turn:
-    """One request's work (see stream.Work).
+    """One request's work (see streams/work.py).
 
     Args:
         request: as the client sent it.
@@ -83,7 +102,10 @@ class Turn:
         slot: the right to call the provider; released by the manager.
         settling: stores the answer, also where that takes longer than the stream.
         windows: how much the model's context holds.
+        native: keeps what providers must see again, where no session does.
         judge: tells whether the answer has the form that was asked for.
+        attachments: the files that messages name.
+        files: those that the stream holds; released by the manager.
         changes: told of what is stored.
     """
 
@@ -100,7 +122,10 @@ class Turn:
         store: SessionStore,
         settling: Settling,
         windows: Windows,
+        native: NativeTurnCache,
         judge: FormatJudge,
+        attachments: Attachments,
+        files: StreamFiles,
         changes: SessionChanges,
     ) -> None:
         self._request = request
@@ -113,7 +138,13 @@ class Turn:
         self._store = store
         self._settling = settling
         self._windows = windows
+        self._native_cache = native
         self._judge = judge
+        self._attachments = attachments
+        self._files = files
+        self._media: Mapping[str, Media] = {}
+        if request.extras.top_logprobs is not None:
+            stream.keep_logprobs()
         self._changes = changes
         #: The stored messages of a turn that is asked again; a request with messages has none.
         self._again: list[ChatMessage] = []
@@ -123,6 +154,8 @@ class Turn:
         self._history: History | None = None
         self._budget: int | None = None
         self._own_tokens = request_tokens(request)
+        #: What the provider must see again of the answer.
+        self._native: NativeTurn | None = None
         self._is_second_try = False
 
     @property
@@ -151,12 +184,16 @@ class Turn:
             InvalidParams: `replace_from` names no message of it (without messages: no answer), or a result no open
                 call.
             Conflict: a message's id is taken, or the session has another version.
-            Overloaded, StorageFull: the store is full.
+            Overloaded, StorageFull: the store is full, or there is no room for a picture or document that came inline.
             StorageUnavailable: the store is slow or fails.
         """
         session_id = self._request.session_id
         if session_id is None:
             return
+        if has_inline(self._request.messages):
+            # Nothing is kept for a session that is not there.
+            await self._store.get(self._principal, session_id)
+            await self._keep_inline()
         if self._stream.status == "cancelling":
             # The cancel won before admission: nothing is stored.
             await self._store.get(self._principal, session_id)
@@ -175,6 +212,7 @@ class Turn:
             )
         except Conflict as conflict:
             raise renamed(conflict, "version", "session_version") from None
+        self._attachments.stored(self._principal, self._request.messages)
         self._changes.changed(self._principal, session_id)
         turn = stored.messages
         if self._request.messages:
@@ -189,6 +227,13 @@ class Turn:
         for predecessor in self._predecessors:
             predecessor.cancel("interrupted")
 
+    async def _keep_inline(self) -> None:
+        """Sessions keep no base64: what came inline is a file from now on, and the message names it."""
+        named, hold = await self._attachments.with_files(self._principal, self._request.messages)
+        if hold is not None:
+            self._files.add(hold)
+            self._request = self._request.model_copy(update={"messages": named})
+
     async def open(self) -> AsyncGenerator[StreamChunk, None]:
         """Wait for the session and the provider, and begin the answer."""
         await self._await_predecessors()
@@ -198,6 +243,7 @@ class Turn:
         self._stream.set_running()
         self._changes.changed(self._principal, self._request.session_id)
         await self._fit_history()
+        await self._take_media()
         return self._run()
 
     async def _await_predecessors(self) -> None:
@@ -217,16 +263,65 @@ class Turn:
         self._history = await self._read_history(half if window is None else min(half, window))
         if len(self._history.messages) == len(before.messages):
             return None  # System messages alone are left.
+        await self._take_media()
         self._stream.progress("retrying", "the history was too long for the model: with less of it")
         return self._run()
 
     def _run(self) -> AsyncGenerator[StreamChunk, None]:
         history = self._history or NO_HISTORY
         self._stream.history_dropped = history.dropped or None
-        options = options_of(self._request, self._route, principal=self._principal, on_progress=self._stream.progress)
-        before = [*history.messages, *self._again] if self._again else history.messages
-        messages = conversation(self._request, before)
+        logprobs = self._stream.logprobs
+        options = options_of(
+            self._request,
+            self._route,
+            principal=self._principal,
+            native_turns=self._kept_turns(),
+            on_progress=self._stream.progress,
+            on_native_turn=self._keep_native,
+            on_logprobs=logprobs and logprobs.add,
+            media=self._media,
+        )
+        messages = self._messages()
         return self._orchestrator.run(AgentTurn(self._request, self._route, messages, options))
+
+    def _messages(self) -> Sequence[ChatMessage]:
+        history = self._history or NO_HISTORY
+        before = [*history.messages, *self._again] if self._again else history.messages
+        return conversation(self._request, before)
+
+    async def _take_media(self) -> None:
+        """Read the files that are named by what is sent; history that shows more than the provider takes is left out.
+
+        Raises:
+            ContentTooLarge: the turn's own files are too large.
+        """
+        self._leave_out_shown()
+        messages = self._messages()
+        if self._media or not names_files(messages):
+            return  # A shorter history names no others.
+        size = self._attachments.media_bytes(self._principal, messages)
+        if size > MEDIA_REQUEST_BYTES:
+            raise ContentTooLarge(
+                f"the files of this turn are {size} bytes of base64, the most is {MEDIA_REQUEST_BYTES}",
+                hint="Name fewer or smaller ones: no provider takes so much.",
+            )
+        self._media = await self._attachments.media(self._principal, messages, self._files)
+
+    def _leave_out_shown(self) -> None:
+        history = self._history
+        if history is None or not any(message.parts for message in history.messages):
+            return
+        shown = partial(self._attachments.shown, self._principal)
+        own = [shown(message) for message in (*self._again, *self._request.messages)]
+        limits = self._windows.limits(self._route)
+        most = limits.request_bytes if limits is not None else None
+        images = limits.images if limits is not None else None
+        room = Shown(
+            min(MEDIA_REQUEST_BYTES, most or MEDIA_REQUEST_BYTES) - sum(each.encoded_bytes for each in own),
+            None if images is None else images - sum(each.images or 0 for each in own),
+        )
+        goes_on = any(message.role is MessageRole.TOOL for message in self._request.messages[:1])
+        self._history = without_oldest_shown(history, shown, room, goes_on=goes_on)
 
     async def judge(self, content: str) -> Judgement | None:
         """Whether the answer has the form that the request asked for (see FormatJudge)."""
@@ -238,28 +333,33 @@ class Turn:
         session_id, after = self._request.session_id, self._last_stored
         if session_id is None or after is None or answer.is_empty:
             return True
+        kept = replace(answer, native=self._native if answer.calls else None)
         answer_id: str | None = None
 
         async def write() -> None:
             nonlocal answer_id
-            await self._store.append_answer(
-                self._principal, session_id, answer, after=after, stream_id=self._stream.stream_id
+            answer_id = await self._store.append_answer(
+                self._principal, session_id, kept, after=after, stream_id=self._stream.stream_id
             )
             self._changes.changed(self._principal, session_id)
-            answer_id = await self._answer_id(session_id)
 
         is_stored = await self._settling.keep(write)
         if is_stored and answer_id is not None:
             self._stream.message_ids.append(answer_id)
         return is_stored
 
-    async def _answer_id(self, session_id: str) -> str | None:
-        """The id that the answer has in its session: of its last message, or of one behind which others came."""
-        for newest in (1, _ANSWER_AMONG):
-            for message in reversed(await self._store.messages(self._principal, session_id, None, newest)):
-                if message.stream_id == self._stream.stream_id and message.role is MessageRole.ASSISTANT:
-                    return message.message_id
-        return None
+    def _kept_turns(self) -> Mapping[str, NativeTurn]:
+        """What is kept of the answers that the turn goes on with."""
+        if self._request.session_id is not None:
+            return self._history.native_turns if self._history is not None else {}
+        route = self._route
+        return self._native_cache.of_loop(self._principal, route.provider, route.model, self._request.messages)
+
+    def _keep_native(self, turn: NativeTurn) -> None:
+        if self._request.session_id is None:
+            self._native_cache.put(self._principal, turn)
+        else:
+            self._native = turn
 
     async def _fit_history(self) -> None:
         """See that what goes before the turn is what the model's context holds."""

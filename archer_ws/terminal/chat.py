@@ -1,7 +1,7 @@
 """`archer-ws chat`: one question, a prompt loop over a session of the server, or one question to several models.
 
 The answer goes to standard output as it comes, everything else to standard error. Ctrl-C ends the answer, not the
-conversation; what came of it stays. How it looks is terminal.py's and columns.py's.
+conversation; what came of it stays. How it looks is screen.py's and columns.py's.
 """
 
 import asyncio
@@ -57,16 +57,25 @@ def compare(url: str, token: str | None, request: Mapping[str, Any], models: Seq
     return _run(run, terminal)
 
 
-def converse(url: str, token: str | None, parameters: Mapping[str, Any], system: str | None, terminal: Terminal) -> int:
+def converse(
+    url: str,
+    token: str | None,
+    parameters: Mapping[str, Any],
+    system: str | None,
+    terminal: Terminal,
+    *,
+    attached: Mapping[str, Any],
+) -> int:
     """Answer line after line in one session, until Ctrl-D or Ctrl-C at the prompt; the program's exit status.
 
     Args:
         parameters: what `Archer.chat` takes besides the messages.
         system: what the model is told first.
+        attached: the pictures and documents that go with the first line, as `Archer.chat` takes them.
     """
     lines = line_input()
     with asyncio.Runner() as runner:
-        conversation = Conversation(url, token, parameters, system, terminal)
+        conversation = Conversation(url, token, parameters, system, terminal, attached=attached)
         try:
             runner.run(conversation.begin())
         except ClientError as error:
@@ -89,7 +98,14 @@ class Conversation:
     """
 
     def __init__(
-        self, url: str, token: str | None, parameters: Mapping[str, Any], system: str | None, terminal: Terminal
+        self,
+        url: str,
+        token: str | None,
+        parameters: Mapping[str, Any],
+        system: str | None,
+        terminal: Terminal,
+        *,
+        attached: Mapping[str, Any],
     ) -> None:
         self._url = url
         self._token = token
@@ -98,6 +114,8 @@ class Conversation:
         self._system = system
         self._session_id: str | None = None
         self._untold = system
+        self._attached = attached
+        self._unsent = attached
 
     async def begin(self) -> None:
         """Make the session.
@@ -119,7 +137,11 @@ class Conversation:
                 await self._begin(archer)
             # An answer just cancelled may still be ending.
             asked = archer.chat(
-                messages(line, self._untold), **self._parameters, session_id=self._session_id, on_busy="interrupt"
+                messages(line, self._untold),
+                **self._parameters,
+                **self._unsent,
+                session_id=self._session_id,
+                on_busy="interrupt",
             )
             try:
                 async with asked as stream:
@@ -133,10 +155,12 @@ class Conversation:
                     "Say it again: a new conversation begins with the next line.",
                 ) from error
         self._untold = None
+        self._unsent = {}
 
     async def _begin(self, archer: Archer) -> None:
         self._session_id = (await archer.sessions.create()).session_id
         self._untold = self._system
+        self._unsent = self._attached
 
 
 async def show(stream: ChatStream, terminal: Terminal) -> bool:

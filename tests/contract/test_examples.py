@@ -17,6 +17,8 @@ from tests.fakes.rpc_peer import RpcPeer, SocketTransport
 
 #: What the examples speak of: a session with this message, a stream of it, and a token.
 SESSION, MESSAGE, STREAM, TOKEN = "sky", "msg_9mK3vQx0bTzLw2RfY7cN", "sky-2", "the-token-of-AUTH_TOKEN"
+#: And this file, which is a picture as far as its first bytes tell.
+FILE, PICTURE = "file_Zq0wXyNn2m1p", b"\x89PNG\r\n\x1a\n"
 
 CALLS = [
     pytest.param(
@@ -47,12 +49,14 @@ async def told_of(archer: Archer, example: Any) -> AsyncIterator[None]:
         asked["stream_id"] = "sky-1"
     (await archer.http.post("/api/v1/sessions", json={"session_id": SESSION})).raise_for_status()
     (await archer.http.post("/api/v1/chat/completions", json=asked)).raise_for_status()
+    (await archer.http.post("/api/v1/files", content=PICTURE)).raise_for_status()
     yield
 
 
 @pytest.fixture(autouse=True)
 def _the_examples_message(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first message that is stored gets the id that examples speak of."""
+    """The first message that is stored gets the id that examples speak of, and so does a file."""
+    monkeypatch.setattr("archer_ws.files.writing.id_of", lambda _: FILE)
     minted = [MESSAGE]
     monkeypatch.setattr(
         "archer_ws.sessions.storage.conversation.new_id",

@@ -6,9 +6,9 @@ whole.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -16,7 +16,7 @@ import pytest
 from archer_ws.core.exceptions import ArcherError
 from archer_ws.llm_gateway.base import BaseLLMAdapter
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole, TokenUsage
-from tests.fakes import anthropic_api, ollama_api, openai_api
+from tests.fakes import anthropic_api, ollama_api, openai_api, responses_api
 from tests.fakes.scripted_server import Reply, ScriptedServer, Step, scripted_server
 
 MESSAGES = [ChatMessage(role=MessageRole.USER, content="hi")]
@@ -37,6 +37,8 @@ class Dialect:
         whole: the whole answer, as a value, by its text.
         spoken: a value in mid-stream, framed as the provider's are.
         adapter: an adapter for the server, with further arguments.
+        provider: whose it is; its name, unless one provider has several.
+        settings: what makes the provider be asked in these words.
     """
 
     name: str
@@ -47,6 +49,8 @@ class Dialect:
     whole: Callable[[str], dict[str, Any]]
     spoken: Callable[[object], bytes]
     adapter: Callable[..., AbstractAsyncContextManager[BaseLLMAdapter]]
+    provider: str = ""
+    settings: Mapping[str, str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return self.name
@@ -59,6 +63,12 @@ class Dialect:
 @asynccontextmanager
 async def _openai(server: ScriptedServer, **changes: Any) -> AsyncIterator[BaseLLMAdapter]:
     async with openai_api.adapter_for(server, **changes) as adapter:
+        yield adapter
+
+
+@asynccontextmanager
+async def _responses(server: ScriptedServer, **changes: Any) -> AsyncIterator[BaseLLMAdapter]:
+    async with responses_api.adapter_for(server, **changes) as adapter:
         yield adapter
 
 
@@ -97,6 +107,36 @@ OPENAI = Dialect(
     spoken=openai_api.event,
     adapter=_openai,
 )
+
+
+#: Without details, as the others' are.
+_TOKENS = {"input_tokens": 5, "output_tokens": 3, "total_tokens": 8}
+
+
+def _response_ended(reason: object) -> bytes:
+    if reason in {"stop", "STOP", "eos"}:
+        ended = responses_api.response(usage=_TOKENS)
+        return responses_api.event("response.completed", response=ended)
+    details = {"reason": reason}
+    ended = responses_api.response(status="incomplete", usage=_TOKENS, incomplete_details=details)
+    return responses_api.event("response.incomplete", response=ended)
+
+
+RESPONSES = Dialect(
+    name="responses",
+    label=SSE,
+    start=responses_api.event("response.created", response=responses_api.response(status="in_progress")),
+    text=responses_api.text_delta,
+    end=_response_ended,
+    whole=lambda text: responses_api.response(
+        [{"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": text}]}],
+        usage=_TOKENS,
+    ),
+    spoken=openai_api.event,
+    adapter=_responses,
+    provider="openai",
+    settings={"openai_api": "responses"},
+)
 ANTHROPIC = Dialect(
     name="anthropic",
     label=SSE,
@@ -128,9 +168,9 @@ OLLAMA = Dialect(
     adapter=_ollama,
 )
 
-every_dialect = pytest.mark.parametrize("dialect", [OPENAI, ANTHROPIC, OLLAMA], ids=repr)
+every_dialect = pytest.mark.parametrize("dialect", [OPENAI, RESPONSES, ANTHROPIC, OLLAMA], ids=repr)
 #: Those with server-sent events.
-every_event_stream = pytest.mark.parametrize("dialect", [OPENAI, ANTHROPIC], ids=repr)
+every_event_stream = pytest.mark.parametrize("dialect", [OPENAI, RESPONSES, ANTHROPIC], ids=repr)
 streamed_and_whole = pytest.mark.parametrize("is_streamed", [True, False], ids=["streamed", "whole"])
 
 

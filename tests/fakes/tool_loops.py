@@ -1,4 +1,4 @@
-"""A provider whose model calls tools, in the words of each of the three: it asks for what the question names, and once
+"""A provider whose model calls tools, in the words of each of them: it asks for what the question names, and once
 the results are there, says them again.
 
     what the user says   the model's calls                      its answer, when the results have come
@@ -19,6 +19,7 @@ from tests.fakes.tool_dialects import MadeCall, ToolDialect
 from tests.fakes.tools_anthropic import ANTHROPIC
 from tests.fakes.tools_ollama import OLLAMA
 from tests.fakes.tools_openai import OPENAI
+from tests.fakes.tools_responses import RESPONSES
 
 TOOLS = ["get_weather", "now"]
 CALLS = {
@@ -26,11 +27,16 @@ CALLS = {
     "both": [MadeCall("get_weather", '{"city": "Oslo"}'), MadeCall("get_weather", '{"city": "Lima"}')],
     "time": [MadeCall("now")],
 }
-_CHATS = {"/v1/chat/completions": OPENAI, "/v1/messages": ANTHROPIC, "/api/chat": OLLAMA}
+_CHATS = {
+    "/v1/chat/completions": OPENAI,
+    "/v1/responses": RESPONSES,
+    "/v1/messages": ANTHROPIC,
+    "/api/chat": OLLAMA,
+}
 
 
 def playing_tool_loops(exchange: Exchange) -> Reply:
-    """Answer a chat of any of the three APIs, streamed, and what is asked beside it."""
+    """Answer a chat of any of these APIs, streamed, and what is asked beside it."""
     path = exchange.path.partition("?")[0]
     dialect = _CHATS.get(path)
     if dialect is None:
@@ -57,7 +63,8 @@ def _answered(dialect: ToolDialect, body: dict[str, Any]) -> Reply:
 
 def _question(body: dict[str, Any]) -> str:
     """What the user says first."""
-    said = next(message["content"] for message in body["messages"] if message["role"] == "user")
+    messages = body.get("messages") or body["input"]
+    said = next(message["content"] for message in messages if message.get("role") == "user")
     return said if isinstance(said, str) else "".join(part["text"] for part in said)
 
 

@@ -1,28 +1,18 @@
-"""SDKs that go from a question over a tool's calls and results to the answer, before the real server in a process of
-its own and providers that play their part (tests/fakes/tool_loops.py)."""
+"""SDKs that go from a question over a tool's calls and results to the answer, where providers play their part
+(tests/fakes/tool_loops.py)."""
 
 import asyncio
 import json
-from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from openai import OpenAI
 
-from tests.fakes.any_provider import settings_for
-from tests.fakes.scripted_server import ScriptedServer, scripted_server
-from tests.fakes.tool_loops import CALLS, playing_tool_loops
+from tests.fakes.tool_loops import CALLS
 from tests.interop.javascript import NODE_PROJECT, javascript
-from tests.processes import ROOT, program
+from tests.interop.python_sdks import told_by
 
-#: A model of each provider, by the provider's name.
-MODELS = {
-    "openai": "openai/gpt-4o",
-    "anthropic": "anthropic/claude-sonnet-4-5",
-    "ollama": "ollama/llama3.2",
-}
 LOOPS: list[dict[str, Any]] = [
     {"question": question, "stream": stream} for question in CALLS for stream in (False, True)
 ]
@@ -33,22 +23,6 @@ OUTCOMES = [
      "answer": "I heard: rain in Oslo; rain in Lima"},
     {"calls": [["now", {}]], "answer": "I heard: noon"},
 ]  # fmt: skip
-
-PYTHON_PROJECT = Path(__file__).parent / "python"
-_PYTHON = PYTHON_PROJECT / ".venv" / "bin" / "python"
-#: Its imports take seconds on a busy machine.
-LIMIT_S = 90.0
-
-
-@asynccontextmanager
-async def serving(cwd: Path) -> AsyncIterator[tuple[str, ScriptedServer]]:
-    """A running `archer-ws serve` (its `/v1`) before all three providers, and what plays them."""
-    async with scripted_server(responder=playing_tool_loops) as providers:
-        settings = {**settings_for(providers.url), "openai_api_key": "sk-test", "anthropic_api_key": "sk-test"}
-        environment = {f"ARCHER_{name.upper()}": value for name, value in settings.items()}
-        arguments = ("serve", "--host", "127.0.0.1", "--port", "0", "--ready-json")
-        async with program(*arguments, cwd=cwd, environment=environment) as running:
-            yield f"{json.loads(await running.line())['url']}/v1", providers
 
 
 async def openai_python(base_url: str, model: str) -> list[Any]:
@@ -69,22 +43,8 @@ async def node(module: str, base_url: str, model: str) -> list[Any]:
 
 async def python(module: str, base_url: str, model: str) -> list[Any]:
     """A module of `python/`, whose SDK is no dependency of ours and has an environment of its own."""
-    assert _PYTHON.exists(), (
-        f"make {_PYTHON.parent.parent} from tests/interop/requirements-sdks.txt: see tests/README.md"
-    )
-    process = await asyncio.create_subprocess_exec(
-        *(_PYTHON, "-m", f"tests.interop.python.{module}"), cwd=ROOT, stdin=PIPE, stdout=PIPE, stderr=PIPE
-    )
     server = {"base_url": base_url, "api_key": "sk-anything", "model": model}
-    try:
-        async with asyncio.timeout(LIMIT_S):
-            told, errors = await process.communicate(json.dumps({"server": server, "loops": LOOPS}).encode())
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    assert process.returncode == 0, errors.decode()
-    outcomes: list[Any] = json.loads(told)
+    outcomes: list[Any] = await told_by(f"python.{module}", {"server": server, "loops": LOOPS})
     return outcomes
 
 
@@ -115,3 +75,14 @@ def _loop(client: OpenAI, model: str, *, question: str, stream: bool) -> Any:
             made.append([call.function.name, arguments])
             result = f"rain in {arguments['city']}" if call.function.name == "get_weather" else "noon"
             messages.append({"role": "tool", "tool_call_id": call.id, "content": result})
+
+
+#: Do all of `LOOPS` at a base URL with a model, and give the outcomes.
+DoLoops = Callable[[str, str], Awaitable[list[Any]]]
+SDKS: dict[str, DoLoops] = {
+    "openai-python": openai_python,
+    "openai-node": partial(node, "openai/loops.mjs"),
+    "langchain": partial(python, "loop_langchain"),
+    "pydantic-ai": partial(python, "loop_pydantic_ai"),
+    "ai-sdk": partial(node, "ai-sdk/loops.mjs"),
+}

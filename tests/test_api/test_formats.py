@@ -6,8 +6,10 @@ from typing import Any
 
 import openai
 import pytest
+from pydantic import BaseModel
 
 from tests.conftest import Archer, StartArcher
+from tests.fakes import anthropic_api
 from tests.fakes.ollama_api import ollama_stream
 from tests.fakes.openai_api import chunk, ending, stream
 from tests.fakes.scripted_server import scripted_server
@@ -83,12 +85,51 @@ async def test_a_refusal_has_openai_s_place_whole_and_streamed(start_archer: Sta
     ):
         asked: Any = {"model": "openai/gpt-4o", "messages": HELLO, "response_format": PEOPLE}
         whole = (await client.chat.completions.create(**asked)).choices[0]
-        assert (whole.message.content, whole.message.refusal, whole.finish_reason) == (
-            None,
-            "I can't",
-            "content_filter",
-        )
+        assert (whole.message.content, whole.message.refusal, whole.finish_reason) == (None, "I can't", "stop")
         deltas = [piece.choices[0] async for piece in await client.chat.completions.create(**asked, stream=True)]
     assert [each.delta.refusal for each in deltas if each.delta.refusal] == ["I can't"]
     assert not any(each.delta.content for each in deltas)
-    assert deltas[-1].finish_reason == "content_filter"
+    assert deltas[-1].finish_reason == "stop"
+
+
+class People(BaseModel):
+    people: int
+
+
+async def test_openai_s_parsers_give_what_the_model_said_instead_of_an_answer(start_archer: StartArcher) -> None:
+    declined = [chunk({"role": "assistant", "refusal": "I can't"}), *ending()]
+    async with (
+        scripted_server(stream(*declined), stream(*declined)) as provider,
+        start_archer(openai_base_url=f"{provider.url}/v1", openai_api_key="sk-test") as archer,
+        sdk(archer) as client,
+    ):
+        asked: Any = {"model": "openai/gpt-4o", "messages": HELLO, "response_format": People}
+        whole = await client.chat.completions.parse(**asked)
+        async with client.chat.completions.stream(**asked) as answering:
+            streamed = await answering.get_final_completion()
+    for answer in (whole, streamed):
+        message = answer.choices[0].message
+        assert (message.parsed, message.refusal, message.content or None) == (None, "I can't", None)
+
+
+@pytest.mark.parametrize(
+    ("said", "explanation"), [("Let me see", "No."), ("", None)], ids=["behind a text", "without words"]
+)
+async def test_a_refusal_that_is_not_all_that_was_said_does_not_pass_for_an_answer(
+    start_archer: StartArcher, said: str, explanation: str | None
+) -> None:
+    details = {"type": "refusal", "category": "cyber", "explanation": explanation}
+    end = {"type": "message_delta", "delta": {"stop_reason": "refusal", "stop_details": details}, "usage": {}}
+    text = [anthropic_api.block_start(), anthropic_api.delta(said), anthropic_api.block_stop()] if said else []
+    refused = [anthropic_api.start(), *text, anthropic_api.event(end), anthropic_api.STOP]
+    async with (
+        scripted_server(anthropic_api.stream(*refused), anthropic_api.stream(*refused)) as provider,
+        start_archer(anthropic_base_url=provider.url, anthropic_api_key="sk-test") as archer,
+        sdk(archer) as client,
+    ):
+        asked: Any = {"model": "anthropic/claude-sonnet-4-5", "messages": HELLO, "response_format": PEOPLE}
+        whole = (await client.chat.completions.create(**asked)).choices[0]
+        assert (whole.message.content, whole.finish_reason) == (said or None, "content_filter")
+        assert whole.message.refusal
+        pieces = [piece.choices[0] async for piece in await client.chat.completions.create(**asked, stream=True)]
+    assert pieces[-1].finish_reason == "content_filter"

@@ -18,9 +18,10 @@ from tests.fakes.tool_dialects import MadeCall, ToolDialect
 from tests.fakes.tools_anthropic import ANTHROPIC
 from tests.fakes.tools_ollama import OLLAMA
 from tests.fakes.tools_openai import OPENAI
+from tests.fakes.tools_responses import RESPONSES
 from tests.test_api.openai_callers import Caller, calling
 
-every_tool_dialect = pytest.mark.parametrize("dialect", [OPENAI, ANTHROPIC, OLLAMA], ids=repr)
+every_tool_dialect = pytest.mark.parametrize("dialect", [OPENAI, RESPONSES, ANTHROPIC, OLLAMA], ids=repr)
 
 WEATHER = MadeCall("get_weather", '{"city": "Tromsø", "days": 3}')
 TIME = MadeCall("get_time", '{"city": "Oslo"}')
@@ -47,10 +48,15 @@ async def before(start_archer: StartArcher, dialect: ToolDialect, steps: Sequenc
     async with (
         asyncio.timeout(30),
         scripted_server(responder=respond) as provider,
-        start_archer(**settings_for(provider.url), openai_api_key="sk-test", anthropic_api_key="sk-test") as archer,
+        start_archer(
+            **settings_for(provider.url),
+            **dialect.dialect.settings,
+            openai_api_key="sk-test",
+            anthropic_api_key="sk-test",
+        ) as archer,
         calling("async", f"http://{archer.address}/v1") as sdk,
     ):
-        yield Running(archer, sdk, provider, f"{dialect!r}/m")
+        yield Running(archer, sdk, provider, f"{dialect.dialect.provider or dialect}/m")
 
 
 def pieces(chunks: Sequence[ChatCompletionChunk]) -> list[tuple[int, str | None, str | None, str]]:

@@ -135,7 +135,7 @@ def test_a_result_is_text_or_parts_of_text(content: Any, text: str) -> None:
             "auto",
         ),
         (
-            after({"role": "tool", "tool_call_id": "1", "content": [{"type": "image_url", "image_url": {}}]}),
+            after({"role": "tool", "tool_call_id": "1", "content": [{"type": "input_audio", "input_audio": {}}]}),
             "messages[1].content[0].type",
             "text",
         ),
@@ -240,7 +240,8 @@ def test_an_answer_without_calls_says_nothing_of_them() -> None:
         ({}, (), ""),
         ({"n": 1, "stop": "x", "tools": [], "logit_bias": {}}, (), ""),
         ({"user": "u", "metadata": None, "store": False}, (), "user, store"),
-        ({"reasoning_effort": "low"}, (), "reasoning_effort"),
+        ({"reasoning_effort": "low"}, (), ""),
+        ({"presence_penalty": 1, "frequency_penalty": 1, "logprobs": True, "top_logprobs": 2}, (), ""),
         ({"seed": 1, "temperature": 1}, ("seed",), "seed"),
         ({"max_completion_tokens": 1}, ("max_tokens",), "max_completion_tokens"),
         ({"max_tokens": 1}, ("max_tokens",), "max_tokens"),

@@ -156,7 +156,7 @@ async def test_names_of_our_own_that_look_like_others_paths_are_ours(archer: Arc
 
 
 async def test_a_wrong_message_of_our_own_form_is_told_by_its_path(archer: Archer) -> None:
-    contents: list[Any] = [(7, ""), ({}, ""), ([], ""), (["Hi"], ".0"), ([{"type": "image", "url": "x"}], ".0")]
+    contents: list[Any] = [(7, ""), ({}, ""), ([], ""), (["Hi"], ".0"), ([{"type": "image", "url": "x"}], ".0.url")]
     for content, place in contents:
         answer = await archer.http.post(NATIVE, json={"messages": [{"role": "user", "content": content}]})
         assert answer.status_code in {400, 422}

@@ -106,6 +106,7 @@ async def test_a_loop_of_two_steps_with_parallel_calls_is_sent_as_documented() -
         "max_tokens": 64,
         "system": "Be brief.",
         "tools": DECLARED,
+        "thinking": {"type": "adaptive", "display": "summarized"},
         "stream": True,
     }
     turns = [
@@ -330,4 +331,5 @@ def test_the_next_number_of_an_id_that_came_often_is_remembered(monkeypatch: pyt
 async def test_the_list_says_which_models_take_tools() -> None:
     names = json.dumps({"data": [{"id": "claude-opus-5-5"}, {"id": "claude-9-new"}, {"id": "something"}]}).encode()
     async with api.adapter_at(None) as hosted:
-        assert [model.capabilities for model in hosted._models(names)] == [["tools"], ["tools"], None]
+        known = ["tools", "json_schema", "reasoning", "vision", "files"]
+        assert [model.capabilities for model in hosted._models(names)] == [known, known, None]

@@ -11,7 +11,7 @@ import pytest
 from archer_ws.llm_gateway.types import ChatMessage, ChatRequest, MessageRole
 from archer_ws.main import create_app
 from tests.conftest import MakeSettings
-from tests.fakes import anthropic_api, ollama_api, openai_api
+from tests.fakes import anthropic_api, ollama_api, openai_api, responses_api
 from tests.fakes.scripted_server import Exchange, Reply, forever, scripted_server
 
 pytestmark = pytest.mark.usefixtures("every_reader_stops_when_told")
@@ -27,21 +27,26 @@ def endless(exchange: Exchange) -> Reply:
             return ollama_api.ollama_stream("word ", forever())
         case "/v1/chat/completions":
             return openai_api.stream(openai_api.delta("word "), forever())
+        case "/v1/responses":
+            return responses_api.reply(responses_api.text_delta("word "), forever())
         case "/v1/messages":
             return anthropic_api.stream(anthropic_api.start(), anthropic_api.delta("word "), forever())
     return Reply.of_json({}, status=404)
 
 
-@pytest.mark.parametrize("provider", ["ollama", "openai", "anthropic"])
+@pytest.mark.parametrize(
+    ("provider", "api"), [("ollama", "auto"), ("openai", "chat"), ("openai", "responses"), ("anthropic", "auto")]
+)
 @pytest.mark.parametrize("waits_for_arrival", [False, True])
 @pytest.mark.parametrize("transport", ["own", "library"])
 async def test_a_cancel_at_every_step_closes_the_connection(
-    make_settings: MakeSettings, provider: str, waits_for_arrival: bool, transport: str
+    make_settings: MakeSettings, provider: str, api: str, waits_for_arrival: bool, transport: str
 ) -> None:
     async with scripted_server(responder=endless) as server:
         settings = make_settings(
             ollama_host=server.url,
             openai_base_url=f"{server.url}/v1",
+            openai_api=api,
             anthropic_base_url=server.url,
             max_retries=0,
             provider_transport=transport,

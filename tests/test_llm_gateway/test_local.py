@@ -166,7 +166,7 @@ async def test_a_model_that_was_not_taught_tools_says_so_beforehand(local: Local
     with pytest.raises(Unsupported):
         await local.chat(user("How is the weather in Oslo?"), options=ChatOptions(tools=(WEATHER,)))
     (listed,) = await local.list_models()
-    assert listed.capabilities == []
+    assert listed.capabilities == ["json_schema"]
 
 
 async def test_calls_and_results_of_a_conversation_reach_the_model(local: LocalAdapter) -> None:

@@ -26,9 +26,10 @@ from tests.fakes.scripted_server import scripted_server
 MODEL = "SmolLM2-135M-Instruct"
 
 
-def adapter_of(path: Path | None = None) -> LocalAdapter:
+def adapter_of(path: Path | None = None, projector: Path | None = None) -> LocalAdapter:
     return LocalAdapter(
         model_path=None if path is None else str(path),
+        projector_path=None if projector is None else str(projector),
         parallel=4,
         timeouts=Timeouts(),
         catalog=load_catalog(),
@@ -107,6 +108,22 @@ async def test_a_missing_package_is_named_with_how_to_install_it(monkeypatch: py
     assert isinstance(error, ProviderNotConfigured)
     assert package.replace("_", "-") in error.message
     assert "pip install --no-deps -r requirements-local.txt" in (error.hint or "")
+
+
+async def test_a_projector_that_is_none_is_named_before_anything_is_loaded(tmp_path: Path) -> None:
+    for content in (None, b"PK\3\4"):
+        projector = tmp_path / "mmproj.gguf"
+        if content is not None:
+            projector.write_bytes(content)
+        error = await refused(adapter_of(projector=projector))
+        assert error.message.startswith(f"ARCHER_LOCAL_MMPROJ_PATH: {projector}")
+        assert "sees no pictures" in (error.hint or "")
+
+
+def test_the_child_is_told_of_the_projector() -> None:
+    told = child_configuration(Path("m.gguf"), "m", parallel=1, concurrency=8, projector=Path("mmproj.gguf"))
+    assert told["projector"] == "mmproj.gguf"
+    assert child_configuration(Path("m.gguf"), "m", parallel=1, concurrency=8)["projector"] == ""
 
 
 @pytest.mark.parametrize(("parallel", "context"), [(1, 8192), (2, 8192), (4, 4096), (16, 4096)])

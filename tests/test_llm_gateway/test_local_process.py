@@ -51,6 +51,13 @@ async def refusal_of(supervisor: LocalSupervisor) -> ProviderUnavailable:
     return caught.value
 
 
+async def test_what_the_model_can_is_announced(supervise: Supervise) -> None:
+    said = "print(json.dumps({'address': 'http://127.0.0.1:1', 'context_window': 7, **CAN}), flush=True)"
+    for can in ({}, {"knows_tools": True, "sees": False}, {"knows_tools": False, "sees": True}):
+        _, endpoint = await start(supervise(READ, f"CAN = {can!r}", said, STAY))
+        assert (endpoint.knows_tools, endpoint.sees) == (can.get("knows_tools", False), can.get("sees", False))
+
+
 async def end_of(process: LocalProcess) -> Exit:
     end = await process.exit_within(WAIT_S)
     assert end is not None

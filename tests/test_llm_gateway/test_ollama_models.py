@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from archer_ws.llm_gateway.ollama.models import MAX_REMEMBERED, ModelMemory, ShownModel, canonical_name, shown_model
-from archer_ws.llm_gateway.types import ModelInfo
+from archer_ws.llm_gateway.types import Capability, ModelInfo, ReasoningEffort
 from tests.fakes.ollama_api import Answer, adapter_at, ollama_server, ollama_show, ollama_tags
 from tests.fakes.scripted_server import Reply, ScriptedServer, forever, scripted_server
 
@@ -32,13 +32,21 @@ async def test_models_are_listed_with_their_contexts_and_asked_about_once() -> N
         assert len(bodies(server, "/api/show")) == len(shown)
         assert await adapter.context_window("llama3.2") == 131_072
         assert len(bodies(server, "/api/show")) == len(shown)
+    known: list[tuple[str, int | None, list[Capability] | None, list[ReasoningEffort] | None]] = [
+        ("llama3.2:latest", 131_072, ["tools"], []),
+        ("tiny:1b", 8192, None, None),
+        ("broken:latest", None, None, None),
+    ]
     assert models == [
-        ModelInfo(id=name, name=name, provider="ollama", context_window=context, capabilities=capabilities)
-        for name, context, capabilities in [
-            ("llama3.2:latest", 131_072, ["tools"]),
-            ("tiny:1b", 8192, None),
-            ("broken:latest", None, None),
-        ]
+        ModelInfo(
+            id=name,
+            name=name,
+            provider="ollama",
+            context_window=context,
+            capabilities=capabilities,
+            reasoning_efforts=efforts,
+        )
+        for name, context, capabilities, efforts in known
     ]
 
 

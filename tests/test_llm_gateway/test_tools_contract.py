@@ -16,14 +16,16 @@ from archer_ws.llm_gateway.base import BaseLLMAdapter
 from archer_ws.llm_gateway.decoding.answers import folded
 from archer_ws.llm_gateway.tools import Tool, ToolCall
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, StreamChunk
-from tests.fakes import tools_anthropic, tools_ollama, tools_openai
+from tests.fakes import tools_anthropic, tools_ollama, tools_openai, tools_responses
 from tests.fakes.dialects import reply_of, streamed_and_whole
 from tests.fakes.scripted_server import ScriptedServer, Step, forever, scripted_server
 from tests.fakes.tool_dialects import MadeCall, Said, ToolDialect
 
 #: A dialect is added here.
 every_tool_dialect = pytest.mark.parametrize(
-    "dialect", [tools_openai.OPENAI, tools_anthropic.ANTHROPIC, tools_ollama.OLLAMA], ids=repr
+    "dialect",
+    [tools_openai.OPENAI, tools_responses.RESPONSES, tools_anthropic.ANTHROPIC, tools_ollama.OLLAMA],
+    ids=repr,
 )
 
 WEATHER = MadeCall("get_weather", '{"city": "Tromsø", "days": 3}')

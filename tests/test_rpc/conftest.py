@@ -89,6 +89,7 @@ class Server:
             server_version="0",
             max_frame_bytes=1024 * 1024,
             max_content_bytes=4 * 1024 * 1024,
+            issue_file_ticket=lambda principal: (f"ticket-of-{principal}", 30),
             describe=cache(partial(describe, METHODS)),
         )
 

@@ -82,7 +82,15 @@ class ArcherMachine(RuleBasedStateMachine):
         self._watch_streams()
         self.store = store
         self.services = RpcServices(
-            self.manager, Conversations(store, self.manager), OneModel(), "t", "0", 1, 1, partial(describe, METHODS)
+            self.manager,
+            Conversations(store, self.manager),
+            OneModel(),
+            "t",
+            "0",
+            1,
+            1,
+            lambda _: ("", 30),
+            partial(describe, METHODS),
         )
 
     def _watch_streams(self) -> None:

@@ -1,3 +1,4 @@
+from base64 import b64encode
 from typing import Any
 
 import pytest
@@ -5,10 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archer_ws.core.clock import utc_now
+from archer_ws.llm_gateway.inline_media import with_file_ids
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole
 from archer_ws.sessions.history import estimate_tokens
 from archer_ws.sessions.history import fit_history as fit
 from archer_ws.sessions.storage.conversation import Entry
+from tests.fakes.pictures import file, image, photo
 
 SYSTEM, USER, ASSISTANT, TOOL = MessageRole
 
@@ -146,3 +149,40 @@ def test_of_a_long_history_only_what_is_sent_is_looked_at() -> None:
     assert 60 < len(fitted.messages) < 75
     assert fitted.dropped == 5001 - len(fitted.messages)
     assert history.looked_at < 3 * len(fitted.messages)
+
+
+def shown(*parts: dict[str, Any]) -> ChatMessage:
+    return ChatMessage.model_validate({"role": "user", "content": list(parts)})
+
+
+def test_a_picture_counts_as_1600_tokens_whatever_its_size_and_is_cut_as_that() -> None:
+    # Counted as its base64, one photo would cut the whole history.
+    large = shown(image(f"data:image/jpeg;base64,{photo(300_000)}"))
+    small, at_url = shown(image()), shown(image("https://example.com/a.png"))
+    assert estimate_tokens([large]) == estimate_tokens([small]) == estimate_tokens([at_url]) == 1604
+    turn = [said(USER, "And?")]
+    history = [large, said(ASSISTANT, "A cat."), small, said(ASSISTANT, "A dog.")]
+    needed = estimate_tokens([*history[2:], *turn])
+    assert fit_history(history, turn, needed) == ([*history[2:], *turn], 2)
+    assert fit_history(history, turn, needed + 1600) == ([*history[2:], *turn], 2)
+    assert fit_history(history, turn, estimate_tokens([*history, *turn])) == ([*history, *turn], 0)
+
+
+def test_a_document_counts_by_its_pages_about_and_a_text_file_by_its_text() -> None:
+    def pdf(size: int) -> ChatMessage:
+        return shown(file("data:application/pdf;base64," + b64encode(b"%PDF-1.7\n".ljust(size)).decode()))
+
+    one, ten = estimate_tokens([pdf(20_000)]), estimate_tokens([pdf(500_000)])
+    assert 1600 < one < 4000
+    assert 8 * one < ten < 12 * one
+    assert estimate_tokens([pdf(30_000_000)]) < 300_000
+    table = "data:text/csv;base64," + b64encode(b"a,b\n" * 1000).decode()
+    assert estimate_tokens([shown(file(table))]) == 1004
+
+
+def test_what_was_inline_counts_the_same_once_a_file_stands_in_its_place() -> None:
+    inline = shown(file("data:application/pdf;base64," + b64encode(b"%PDF-1.7\n".ljust(500_000)).decode()))
+    (named,) = with_file_ids([inline], {(0, 0): "file_1"})
+    assert named.parts is not None
+    assert named.parts[0].model_dump(exclude_none=True) == {"type": "file", "file_id": "file_1"}
+    assert estimate_tokens([named]) == estimate_tokens([inline])

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from archer_ws.core.clock import utc_now
-from archer_ws.sessions.models import METADATA_BYTES_MAX, Session, SessionCreate, SessionPage
+from archer_ws.sessions.models import METADATA_BYTES_MAX, Session, SessionCreate, SessionPage, StoredMessage
 
 
 def nested(depth: int) -> dict[str, Any]:
@@ -44,3 +44,25 @@ def test_metadata_that_was_accepted_can_be_written_again_however_deep() -> None:
         SessionCreate(metadata=nested(202))
     with pytest.raises(ValidationError, match="metadata"):
         SessionCreate(metadata=nested(100_000))
+
+
+def test_parts_that_only_a_newer_server_knows_are_kept_as_they_came() -> None:
+    parts = [
+        {"type": "text", "text": "Look."},
+        {"type": "hologram", "of": {"what": "a cat"}},
+        {"type": "image", "file_id": "f", "detail": "closest"},
+    ]
+    stored = {
+        "message_id": "m",
+        "role": "user",
+        "content": "Look.",
+        "parts": parts,
+        "status": "completed",
+        "created_at": "2026-11-22T10:15:30Z",
+    }
+    message = StoredMessage.model_validate(stored)
+    assert message.model_dump(mode="json")["parts"] == parts
+    # What it does not know it would not say to a provider.
+    sent = message.as_chat().parts
+    assert sent is not None
+    assert [part.type for part in sent] == ["text"]

@@ -2,13 +2,14 @@
 test_store_bounds.py; what is done with many sessions: test_store_lists.py."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 
 from archer_ws.core.exceptions import Conflict, InvalidParams, SessionNotFound
 from archer_ws.core.ids import is_valid_id
+from archer_ws.llm_gateway.native_turns import NativeBlocks, NativeCall, NativeTurn
 from archer_ws.llm_gateway.tools import ToolCall
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole
 from archer_ws.sessions.storage.store import SessionStore
@@ -370,3 +371,72 @@ async def test_a_message_keeps_its_own_id_unless_another_has_it(store: SessionSt
     (again,) = (await store.begin_turn("ann", "s1", turn, stream_id="str_4", replace_from="mine")).messages
     assert again.message_id == "mine"
     assert await contents(store) == ["hi"]
+
+
+def native(*call_ids: str, size: int = 10_000) -> NativeTurn:
+    calls = [NativeCall(call_id, f"toolu_{call_id}", "now", "{}") for call_id in call_ids]
+    kept = NativeBlocks.of(b"x" * size, calls)
+    assert kept is not None
+    return NativeTurn("anthropic", "claude", b"prefix", kept)
+
+
+async def calling(store: SessionStore, call_id: str, after: str, turn: NativeTurn | None) -> None:
+    calls = [ToolCall(call_id=call_id, name="now")]
+    said = StoredAnswer("", "completed", calls=calls, native=turn)
+    await store.append_answer("ann", "s1", said, after=after, stream_id=f"str_{call_id}")
+
+
+async def results(store: SessionStore, call_id: str) -> str:
+    message = ChatMessage(role=MessageRole.TOOL, content="noon", call_id=call_id)
+    (stored,) = (await store.begin_turn("ann", "s1", [message], stream_id="str_r")).messages
+    return stored.message_id
+
+
+async def native_turns(store: SessionStore, before: str) -> Mapping[str, NativeTurn]:
+    return (await store.history("ann", "s1", before=before, turn_tokens=0, budget_tokens=None)).native_turns
+
+
+async def test_what_providers_must_see_again_comes_with_the_history_of_its_loop_and_is_shown_to_nobody(
+    store: SessionStore,
+) -> None:
+    await create(store, "s1")
+    (question,) = await append(store, ["What time is it?"])
+    first, second = native("one"), native("two")
+    await calling(store, "one", question, first)
+    after = await results(store, "one")
+    assert await native_turns(store, after) == {"one": first}
+    await calling(store, "two", after, second)
+    after = await results(store, "two")
+    assert await native_turns(store, after) == {"one": first, "two": second}
+    assert await native_turns(store, question) == {"one": first, "two": second}
+    told = [message.model_dump_json() for message in await store.messages("ann", "s1")]
+    assert not [line for line in told if "toolu" in line or "xxx" in line]
+
+
+async def test_behind_a_new_question_what_providers_must_see_again_is_gone(store: SessionStore) -> None:
+    await create(store, "s1")
+    (question,) = await append(store, ["What time is it?"])
+    await calling(store, "one", question, native("one"))
+    after = await results(store, "one")
+    await answer(store, "Noon.", after)
+    (again,) = await append(store, ["And now?"], stream_id="str_2")
+    assert await native_turns(store, again) == {}
+
+
+async def test_the_parts_of_a_message_are_kept_and_told(store: SessionStore) -> None:
+    await create(store, "s1")
+    parts = [
+        {"type": "text", "text": "What is this?"},
+        {"type": "image", "url": "https://example.com/cat.jpg", "detail": "low"},
+        {"type": "file", "file_id": "file_Zq0wXyNn2m1p", "filename": "report.pdf"},
+    ]
+    turn = [ChatMessage.model_validate({"role": "user", "content": parts})]
+    stored = (await store.begin_turn("ann", "s1", turn, stream_id="str_1")).messages
+
+    (again,) = await store.messages("ann", "s1")
+    assert [again] == stored
+    assert [part.model_dump(exclude_none=True) for part in again.parts or ()] == parts
+    assert again.content == "What is this?"
+    (behind,) = await append(store, ["And this?"], stream_id="str_2")
+    sent = await store.history("ann", "s1", before=behind, turn_tokens=0, budget_tokens=None)
+    assert [part.model_dump(exclude_none=True) for part in sent.messages[0].parts or ()] == parts

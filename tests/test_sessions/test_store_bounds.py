@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archer_ws.core.exceptions import Overloaded, SessionNotFound
+from archer_ws.llm_gateway.native_turns import NativeBlocks, NativeCall, NativeTurn
 from archer_ws.llm_gateway.tools import ToolCall
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole
 from archer_ws.sessions.storage.memory import MemoryStore
@@ -247,3 +248,25 @@ async def test_looking_at_a_list_uses_no_session() -> None:
     clock.advance(60)
 
     assert (await store.page("ann", 10, None)).items == []
+
+
+async def test_what_providers_must_see_again_counts_as_long_as_it_is_kept() -> None:
+    store = MemoryStore(bytes_max=100_000)
+    await store.create("ann", "s1", None, None)
+    kept = NativeBlocks.of(b"x" * 60_000, [NativeCall("one", "toolu_1", "now", "{}")])
+    assert kept is not None
+    (asked,) = await say(store, "s1", "What time is it?")
+    native = NativeTurn("anthropic", "claude", b"", kept)
+    calls = [ToolCall(call_id="one", name="now")]
+    said = StoredAnswer("", "completed", calls=calls, native=native)
+    await store.append_answer("ann", "s1", said, after=asked, stream_id="str_1")
+    with pytest.raises(Overloaded):
+        await say(store, "s1", "x" * 50_000)
+    result = ChatMessage(role=MessageRole.TOOL, content="noon", call_id="one")
+    (after,) = (await store.begin_turn("ann", "s1", [result], stream_id="str_2")).messages
+    await answer(store, "s1", "Noon.", after.message_id)
+
+    await say(store, "s1", "x" * 50_000)
+    await store.delete("ann", "s1")
+    await store.create("ann", "s1", None, None)
+    await say(store, "s1", "x" * (100_000 - MESSAGE_OVERHEAD_BYTES))

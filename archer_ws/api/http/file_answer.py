@@ -15,9 +15,14 @@ def answer_with_file(content: bytes, media_type: str, request: Request) -> Respo
     """
     tag = f'"{sha256(content).hexdigest()[:32]}"'
     headers = {"ETag": tag, "Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
-    if tag in _tags(request.headers.get("if-none-match", "")):
+    if names_tag(request, tag):
         return Response(status_code=304, headers=headers)
     return Response(content, headers=headers, media_type=f"{media_type}; charset=utf-8")
+
+
+def names_tag(request: Request, tag: str) -> bool:
+    """Whether a request's If-None-Match names the tag, or whatever there is."""
+    return bool({tag, "*"} & _tags(request.headers.get("if-none-match", "")))
 
 
 def _tags(if_none_match: str) -> set[str]:

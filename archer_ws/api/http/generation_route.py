@@ -21,7 +21,7 @@ from starlette.types import Receive, Scope, Send
 
 from archer_ws.api.dependencies import Principal, RequestId, ServicesDep
 from archer_ws.api.http.scope import header_values, is_json, state
-from archer_ws.core.strict_json import decode_json
+from archer_ws.api.http.spooled_body import InlineFiles, parsed, read_body
 
 #: What an endpoint gets beside its `body`.
 _GIVEN: Mapping[str, Any] = {
@@ -73,18 +73,23 @@ class GenerationRoute(APIRoute):
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive, send)
-        body = self._validated(await request.body(), scope)
         about = state(scope)
-        response = await self._answer(
-            body=body,
-            request=request,
-            services=scope["app"].state.services,
-            principal=about["principal"],
-            request_id=about["request_id"],
-        )
+        services, principal = scope["app"].state.services, about["principal"]
+        body, taken = await read_body(request, services.files, principal, services.rpc.max_content_bytes)
+        about["inline_files"] = taken
+        try:
+            response = await self._answer(
+                body=await self._validated(body, taken, scope),
+                request=request,
+                services=services,
+                principal=principal,
+                request_id=about["request_id"],
+            )
+        finally:
+            taken.release()
         await response(scope, receive, send)
 
-    def _validated(self, body: bytes, scope: Scope) -> BaseModel:
+    async def _validated(self, body: bytes, taken: InlineFiles, scope: Scope) -> BaseModel:
         """The body as the route's form has it.
 
         Raises:
@@ -96,7 +101,11 @@ class GenerationRoute(APIRoute):
                 [{"type": "missing", "loc": ("body",), "msg": "Field required", "input": None}]
             )
         # Bytes are no model: what is not said to be JSON is refused as that.
-        return self.parsed(decode_json(body) if _is_said_to_be_json(scope) else body, scope)
+        if not _is_said_to_be_json(scope):
+            return self.parsed(body, scope)
+        files = scope["app"].state.services.files
+        model: BaseModel = await parsed(body, taken, files, lambda value: self.parsed(value, scope))
+        return model
 
     def parsed(self, value: Any, _scope: Scope) -> BaseModel:
         """The decoded body as the route's form has it; a route may refuse it for other reasons too.

@@ -8,6 +8,8 @@ from archer_ws.core.ids import is_valid_id, new_id
 
 #: Where the socket is.
 SOCKET_PATH = "/api/v1/ws"
+#: Where files are.
+FILES_PATH = "/api/v1/files"
 
 
 def header_values(scope: Scope, name: bytes) -> list[bytes]:
@@ -34,6 +36,12 @@ def is_console_file(scope: Scope) -> bool:
 def is_front_page(scope: Scope) -> bool:
     """Whether this asks what this server is, at `/`."""
     return scope.get("method") in {"GET", "HEAD"} and path_of(scope) in {"", "/"}
+
+
+def is_file(scope: Scope) -> bool:
+    """Whether this is about uploaded files."""
+    path = path_of(scope)
+    return scope["type"] == "http" and (path == FILES_PATH or path.startswith(f"{FILES_PATH}/"))
 
 
 def path_of(scope: Scope) -> str:

@@ -5,12 +5,14 @@ lack of the other tells everybody else.
 """
 
 import json
+from collections.abc import Sequence
 from json.encoder import encode_basestring
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from archer_ws.api.openai.errors import error_of_end, openai_error
+from archer_ws.api.openai.logprobs import Logprobs, SaidToken
 from archer_ws.api.streaming.sse import DONE
 from archer_ws.llm_gateway.types import ChatResponse, Refusal, TokenUsage
 from archer_ws.sessions.streams.events import CallName, Delta, Event, StreamEnded, StreamStarted
@@ -55,7 +57,7 @@ class Choice(BaseModel):
 
     index: int = 0
     message: AnswerMessage
-    logprobs: None = None
+    logprobs: Logprobs | None = Field(default=None, description="Where the request asked, and the provider told them.")
     finish_reason: str = Field(description="stop, length, tool_calls or content_filter.")
 
 
@@ -120,13 +122,14 @@ class ChatCompletion(BaseModel):
     usage: Usage | None
 
 
-def completion(answer: ChatResponse) -> ChatCompletion:
-    """A completed answer as OpenAI's."""
+def completion(answer: ChatResponse, logprobs: Sequence[Any] = ()) -> ChatCompletion:
+    """A completed answer as OpenAI's, with what is told of its tokens."""
     calls = [
         AnsweredCall(id=call.call_id, function=AnsweredFunction(name=call.name, arguments=call.arguments))
         for call in answer.tool_calls or ()
     ]
     refusal = _refusal(answer.refusal)
+    declined = None if answer.content or calls else answer.refusal
     message = AnswerMessage(
         content=answer.content or (None if calls or refusal else ""),
         refusal=refusal,
@@ -137,7 +140,13 @@ def completion(answer: ChatResponse) -> ChatCompletion:
         id=answer.id,
         created=int(answer.created_at.timestamp()),
         model=answer.model,
-        choices=[Choice(message=message, finish_reason=answer.finish_reason or "stop")],
+        choices=[
+            Choice(
+                message=message,
+                logprobs=Logprobs(content=[SaidToken(**token) for token in logprobs]) if logprobs else None,
+                finish_reason=_reason(answer.finish_reason, declined),
+            )
+        ],
         usage=_usage(answer.usage),
     )
 
@@ -222,14 +231,20 @@ class ChunkEncoder:
         pieces = [] if self._began else [self._opening()]
         if refusal := _refusal(ended.refusal):
             pieces.append(self._chunk({"refusal": refusal}, None))
-        pieces.append(self._chunk({}, ended.finish_reason or "stop"))
+        declined = None if ended.text_bytes or self._around_calls else ended.refusal
+        pieces.append(self._last(_reason(ended.finish_reason, declined)))
         if self._include_usage:
             usage = _usage(ended.usage)
             pieces.append(_event({**self._constant, "choices": [], "usage": usage.model_dump() if usage else None}))
         return b"".join((*pieces, DONE))
 
-    def _chunk(self, delta: dict[str, Any], finish_reason: str | None) -> bytes:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+    def _last(self, finish_reason: str) -> bytes:
+        """The chunk that says why the model stopped."""
+        return self._chunk({}, finish_reason)
+
+    def _chunk(self, delta: dict[str, Any], finish_reason: str | None, tokens: Sequence[Any] = ()) -> bytes:
+        logprobs = {"content": [*tokens], "refusal": None} if tokens else None
+        choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
         usage = {"usage": None} if self._include_usage else {}
         return _event({**self._constant, "choices": [choice], **usage})
 
@@ -243,6 +258,21 @@ def _refusal(refusal: Refusal | None) -> str | None:
     if refusal is None:
         return None
     return refusal.text or f"The model refused to answer{f' ({refusal.category})' if refusal.category else ''}."
+
+
+def _reason(finish_reason: str | None, declined: Refusal | None) -> str:
+    """Why the model stopped, in OpenAI's words.
+
+    A refusal in words, in place of an answer, ends with `stop` there: at `content_filter` its SDKs' parsers raise an
+    error, and what the model said is lost (https://developers.openai.com/api/docs/guides/structured-outputs#refusals).
+
+    Args:
+        finish_reason: in our words.
+        declined: the refusal, where there is nothing else.
+    """
+    if finish_reason == "content_filter" and declined is not None and declined.text:
+        return "stop"
+    return finish_reason or "stop"
 
 
 def _usage(usage: TokenUsage | None) -> Usage | None:

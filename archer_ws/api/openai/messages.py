@@ -8,14 +8,39 @@ from archer_ws.api.openai.tools import MessageToolCall
 from archer_ws.core.exceptions import FieldError, InvalidParams, Unsupported
 from archer_ws.core.wire_model import Text, WireModel
 
-TEXT_ONLY = "Send text alone: no images, audio or files."
+TEXT_ONLY = "Leave it out: answers are text."
+_PARTS = "Send parts of the types text, image_url and file."
+_NOT_SAID = "data:application/octet-stream;base64,"
+
+
+class ImageUrl(WireModel):
+    """Where a picture is."""
+
+    url: Annotated[str, Field(description="`data:<media type>;base64,…` or `https://…`.")]
+    detail: Annotated[str | None, Field(description="How closely the model looks: low, high or auto.")] = None
+
+
+class FileData(WireModel):
+    """A document: its data, or the id of an uploaded file."""
+
+    file_data: Annotated[str | None, Field(description="A data URL, or base64 alone.")] = None
+    file_id: Annotated[str | None, Field(description="What POST /api/v1/files gave.")] = None
+    filename: str | None = None
+
+
+def _as_image_url(given: Any) -> Any:
+    return {"url": given} if isinstance(given, str) else given
 
 
 class ContentPart(WireModel):
-    """A part of a message: `text`, or in an assistant's message `refusal`."""
+    """A part of a message: `text`, `image_url` or `file`, or in an assistant's message `refusal`."""
 
     type: str
     text: Text | None = None
+    image_url: Annotated[
+        ImageUrl | None, BeforeValidator(_as_image_url, json_schema_input_type=str | ImageUrl | None)
+    ] = None
+    file: FileData | None = None
     refusal: Text | None = None
 
 
@@ -33,7 +58,7 @@ class CompletionMessage(WireModel):
 
     role: Annotated[str, Field(description="system, developer (as system), user, assistant or tool.")]
     content: Annotated[
-        Content, Field(description="Text, or parts of text, which are joined by line breaks; none beside `tool_calls`.")
+        Content, Field(description="Text, or parts: text, pictures and files; none beside `tool_calls`.")
     ] = None
     name: str | None = None
     refusal: Annotated[Text | None, Field(description="What an assistant said instead of an answer.")] = None
@@ -64,7 +89,7 @@ def chat_message(message: CompletionMessage, path: str) -> dict[str, Any]:
         refuse(f"{path}.audio", "is not supported", "Tell what it says as text.")
     ours: dict[str, Any] = {
         "role": "system" if message.role == "developer" else message.role,
-        "content": _text(message, path),
+        "content": _content(message, path),
         "name": message.name,
     }
     if message.tool_calls:
@@ -78,22 +103,36 @@ def chat_message(message: CompletionMessage, path: str) -> dict[str, Any]:
     return ours
 
 
-def _text(message: CompletionMessage, path: str) -> str:
+def _content(message: CompletionMessage, path: str) -> str | list[dict[str, Any]]:
     if message.content is None:
         if message.role != "assistant":
-            _wrong(f"{path}.content", "has no text", "Send a string, or a list of text parts.")
+            _wrong(f"{path}.content", "has no text", "Send a string, or a list of parts.")
         return message.refusal or ""
-    texts = []
-    for index, part in enumerate(message.content):
-        place = f"{path}.content.{index}"
-        match part:
-            case ContentPart(type="text", text=str(text)) | ContentPart(type="refusal", refusal=str(text)):
-                texts.append(text)
-            case ContentPart(type="text" | "refusal"):
-                _wrong(place, "has no text", 'Send {"type": "text", "text": …}.')
-            case _:
-                refuse(f"{place}.type", "parts other than text are not supported", TEXT_ONLY)
-    return "\n".join(texts)
+    parts = [_part(part, f"{path}.content.{index}") for index, part in enumerate(message.content)]
+    return parts if any(part["type"] != "text" for part in parts) else "\n".join(part["text"] for part in parts)
+
+
+def _part(part: ContentPart, place: str) -> dict[str, Any]:
+    if part.type not in ("text", "refusal", "image_url", "file"):
+        refuse(f"{place}.type", "parts of this type are not supported", _PARTS)
+    if part.type == "image_url":
+        if part.image_url is None:
+            _wrong(f"{place}.image_url", "is missing", 'Send {"type": "image_url", "image_url": {"url": …}}.')
+        return {"type": "image", "url": part.image_url.url, "detail": part.image_url.detail}
+    if part.type == "file":
+        file = part.file
+        if file is None:
+            _wrong(f"{place}.file", "is missing", 'Send {"type": "file", "file": {"file_data": …, "filename": …}}.')
+        return {"type": "file", "url": _data_url(file.file_data), "file_id": file.file_id, "filename": file.filename}
+    text = part.text if part.type == "text" else part.refusal
+    if text is None:
+        _wrong(place, "has no text", 'Send {"type": "text", "text": …}.')
+    return {"type": "text", "text": text}
+
+
+def _data_url(data: str | None) -> str | None:
+    """What a file holds as a URL; where base64 stands alone, its first bytes say what it is."""
+    return data if not data or ":" in data[:8] else _NOT_SAID + data
 
 
 def refuse(path: str, reason: str, advice: str) -> NoReturn:

@@ -14,6 +14,8 @@ _RENAMED: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"^(messages\.\d+\.tool_calls\.\d+)\.(name|arguments)\b"), r"\1.function.\2"),
     (re.compile(r"^(messages\.\d+\.tool_calls\.\d+)\.call_id\b"), r"\1.id"),
     (re.compile(r"^(messages\.\d+)\.call_id\b"), r"\1.tool_call_id"),
+    # What a part of ours has beside its type, stands one deeper there, and not in one place for all parts.
+    (re.compile(r"^(messages\.\d+\.content\.\d+)\.(url|file_id|filename|detail)$"), r"\1"),
     (re.compile(r"^tool_choice\.name\b"), "tool_choice.function.name"),
 )
 _INDEX = re.compile(r"\.(\d+)(?=\.|$)")

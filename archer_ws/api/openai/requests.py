@@ -12,11 +12,13 @@ from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from archer_ws.api.openai.messages import TEXT_ONLY, CompletionMessage, chat_message, refuse
 from archer_ws.api.openai.tools import Choice, FunctionTool, choice_as_ours
+from archer_ws.core.exceptions import FieldError, InvalidParams
 from archer_ws.core.wire_model import WireModel
+from archer_ws.llm_gateway.extras import NO_EXTRAS, Extras
 from archer_ws.llm_gateway.formats import ResponseFormat
 from archer_ws.llm_gateway.request_size import refuse_too_many
 from archer_ws.llm_gateway.tools import TOOLS_MAX
-from archer_ws.llm_gateway.types import ChatRequest
+from archer_ws.llm_gateway.types import ChatRequest, ReasoningEffort
 
 
 def _as_list(stop: Any) -> Any:
@@ -79,11 +81,22 @@ class CompletionRequest(WireModel):
         ResponseFormat | None, Field(description="The form of the answer: text (by default), json_object, json_schema.")
     ] = None
 
+    reasoning_effort: Annotated[
+        ReasoningEffort | None,
+        Field(description="How much the model thinks; a level that it lacks becomes the next lower one."),
+    ] = None
+    presence_penalty: Annotated[
+        float | None, Field(ge=-2, le=2, description="Refused where the model has no such parameter, as the next.")
+    ] = None
+    frequency_penalty: Annotated[float | None, Field(ge=-2, le=2)] = None
+    logprobs: Annotated[
+        bool | None, Field(description="Whether the tokens' probabilities are told; refused where they can't be.")
+    ] = None
+    top_logprobs: Annotated[
+        int | None, Field(ge=0, le=20, description="How many likely tokens beside each; needs `logprobs`.")
+    ] = None
+
     n: Annotated[int | None, Field(description="1 alone is served.")] = None
-    presence_penalty: Annotated[float | None, Field(description="0 alone is served.")] = None
-    frequency_penalty: Annotated[float | None, Field(description="0 alone is served.")] = None
-    logprobs: Annotated[bool | None, Field(description="false alone is served.")] = None
-    top_logprobs: Annotated[int | None, Field(description="0 alone is served.")] = None
     logit_bias: Annotated[dict[str, Any] | None, Field(description="Empty alone is served.")] = None
     modalities: Annotated[list[str] | None, Field(max_length=_TEXTS_MAX, description="`text` alone is served.")] = None
     functions: Annotated[list[Any] | None, Field(description="Not served: send `tools`.")] = None
@@ -106,10 +119,6 @@ class CompletionRequest(WireModel):
 #: The parameters that change the answer: which of their values change nothing, and what to do instead of the others.
 _SERVED: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("n", lambda n: n == 1, "Leave it out, and ask several times for several answers."),
-    ("presence_penalty", lambda penalty: penalty == 0, "Leave it out, or send 0."),
-    ("frequency_penalty", lambda penalty: penalty == 0, "Leave it out, or send 0."),
-    ("logprobs", lambda wanted: not wanted, "Leave it out, or send false."),
-    ("top_logprobs", lambda count: count == 0, "Leave it out."),
     ("logit_bias", lambda bias: not bias, "Leave it out."),
     ("modalities", lambda modalities: set(modalities) <= {"text"}, TEXT_ONLY),
     ("functions", lambda functions: not functions, 'Send `tools`: [{"type": "function", "function": {…}}].'),
@@ -149,9 +158,27 @@ def chat_request(body: CompletionRequest) -> ChatRequest:
             "stop": body.stop,
             "seed": body.seed,
             "response_format": body.response_format,
+            "reasoning_effort": body.reasoning_effort,
             **(needs_tools if tools or demands_call(body) else {}),
         }
+    ).with_extras(_extras(body))
+
+
+def _extras(body: CompletionRequest) -> Extras:
+    if body.top_logprobs and not body.logprobs:
+        advice = 'Send "logprobs": true, too.'
+        raise InvalidParams(
+            "top_logprobs: needs logprobs",
+            hint=advice,
+            errors=[FieldError(path="top_logprobs", message=f"needs logprobs. {advice}")],
+        )
+    # A penalty of 0 is none.
+    extras = Extras(
+        presence_penalty=body.presence_penalty or None,
+        frequency_penalty=body.frequency_penalty or None,
+        top_logprobs=(body.top_logprobs or 0) if body.logprobs else None,
     )
+    return extras if extras.named() else NO_EXTRAS
 
 
 def demands_call(body: CompletionRequest) -> bool:

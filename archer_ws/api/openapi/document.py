@@ -34,6 +34,7 @@ _TAGS = [
     {"name": "chat", "description": "Answers to messages, whole or as events."},
     {"name": "streams", "description": "Generations from outside: look, cancel, resume."},
     {"name": "sessions", "description": "Conversations that the server remembers."},
+    {"name": "files", "description": "Pictures and documents that messages name."},
     {"name": "models", "description": "What can be named in a request."},
     {"name": "openai", "description": "OpenAI's API, for its SDKs and what is built on them: base URL `…/v1`."},
     {"name": "socket", "description": "Tickets for browsers, for the WebSocket at `/api/v1/ws`."},

@@ -18,6 +18,7 @@ from archer_ws.core.exceptions import (
     ContextTooLong,
     Draining,
     FieldError,
+    FileNotFound,
     Forbidden,
     InternalError,
     InvalidParams,
@@ -64,6 +65,7 @@ PROVIDER = (
 #: What a generation may end with.
 GENERATION = (
     *PROVIDER,
+    InvalidParams,
     ContextTooLong,
     ContentTooLarge,
     Unsupported,
@@ -91,6 +93,8 @@ _ERRORS: tuple[ArcherError, ...] = (
         hint="Mint a fresh id for each message.",
         errors=[FieldError(path="messages.0.message_id", message="the session has a message 'msg-7'")],
     ),
+    FileNotFound("there is no file 'file_4b1d0c2f'", hint="Upload it (POST /api/v1/files)."),
+    StorageFull("your files take all the room that they may", hint="DELETE files that are no longer needed."),
     SessionNotFound("there is no session 'sky'", hint="Create it first: POST /api/v1/sessions."),
     SessionBusy(
         "the session is busy with stream 'sky-1'",
@@ -114,9 +118,9 @@ _ERRORS: tuple[ArcherError, ...] = (
     ModelNotFound("ollama has no model 'llama9'", hint="Run: ollama pull llama9", provider="ollama"),
     ContextTooLong("the messages do not fit the model's context", hint="Send fewer messages.", provider="openai"),
     Unsupported(
-        "messages.0.content.1: images are not supported",
+        "messages.0.content.1: llama3.2 takes no pictures",
         hint="Send text alone.",
-        errors=[FieldError(path="messages.0.content.1", message="images are not supported")],
+        errors=[FieldError(path="messages.0.content.1", message="llama3.2 takes no pictures")],
     ),
     UpstreamTruncated("openai's answer stopped without an end", hint="Send the request again.", provider="openai"),
     OutputTooLong("the answer passed the most a stream may hold", hint="Ask for less with max_tokens."),

@@ -57,8 +57,9 @@ _EXAMPLES: dict[type[ControlEvent], list[JsonDict]] = {
             "stream_id": "sky-1",
             "seq": 1,
             "session_id": "sky",
-            "provider": "ollama",
-            "model": "llama3.2",
+            "provider": "openai",
+            "model": "gpt-5.1",
+            "reasoning_effort": "low",
         }
     ],
     StreamProgress: [

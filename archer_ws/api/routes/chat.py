@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Request, Response
 
 from archer_ws.api.dependencies import Principal, RequestId, Services, ServicesDep
+from archer_ws.api.http.spooled_body import with_files
 from archer_ws.api.openapi.error_answers import BODY, GENERATION, GUARDED, error_answers
 from archer_ws.api.openapi.success_answers import success_answer
 from archer_ws.api.signposts.own_route import OwnGenerationRoute
@@ -12,6 +13,7 @@ from archer_ws.api.streaming.responses import EventStreamResponse, WholeAnswerRe
 from archer_ws.core.exceptions import (
     Conflict,
     Draining,
+    FileNotFound,
     MethodNotFound,
     Overloaded,
     SessionBusy,
@@ -55,9 +57,11 @@ NOT_ACCEPTED = (
     *BODY,
     MethodNotFound,
     SessionNotFound,
+    FileNotFound,
     SessionBusy,
     StreamIdConflict,
     Conflict,
+    StorageFull,
     Overloaded,
     StorageFull,
     StorageUnavailable,
@@ -89,7 +93,8 @@ async def complete(
     The generation ends when the client goes away, unless the request says `on_disconnect: "continue"`. One that failed
     or is incomplete has its error's status and, beside `error`, the text that came.
     """
-    attachment = await services.manager.start(principal, body, request_id=request_id, on_disconnect="cancel")
+    asked = with_files(request, body)
+    attachment = await services.manager.start(principal, asked, request_id=request_id, on_disconnect="cancel")
     return _events(attachment, services) if body.stream else WholeAnswerResponse(attachment, whole_answer)
 
 
@@ -108,7 +113,8 @@ async def complete_streaming(
     body: ChatBody, request: Request, services: ServicesDep, principal: Principal, request_id: RequestId
 ) -> Response:
     """Answer the messages as events, whatever `stream` says. A failure after acceptance is told by the last event."""
-    attachment = await services.manager.start(principal, body, request_id=request_id, on_disconnect="cancel")
+    asked = with_files(request, body)
+    attachment = await services.manager.start(principal, asked, request_id=request_id, on_disconnect="cancel")
     return _events(attachment, services)
 
 

@@ -14,10 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from archer_ws.api.dependencies import Principal, RequestId, Services, ServicesDep
 from archer_ws.api.http.generation_route import GenerationRoute
-from archer_ws.api.openai.chunks import ChatCompletion, ChunkEncoder, completion
+from archer_ws.api.http.spooled_body import with_files
+from archer_ws.api.openai.chunks import ChatCompletion, completion
 from archer_ws.api.openai.errors import error_of_end, openai_error_response
 from archer_ws.api.openai.ignored import ignored_header
 from archer_ws.api.openai.requests import CompletionRequest, chat_request
+from archer_ws.api.openai.scored_chunks import encoder_of
 from archer_ws.api.openapi.error_answers import BODY, GENERATION, GUARDED, PROVIDER
 from archer_ws.api.openapi.openai_answers import COMPLETION_ANSWER, openai_error_answers
 from archer_ws.api.signposts.dialects import PREFIX
@@ -146,7 +148,7 @@ async def create_completion(
     The generation ends when the client goes away. An answer that failed or was cancelled is an error, also where some
     of it had come. Nothing is added to the request: where it names no `temperature` and no bound, the model's own hold.
     """
-    asked = _chat_request(body)
+    asked = with_files(request, _chat_request(body))
     attachment = await services.manager.start(
         principal, asked, request_id=request_id, on_disconnect="cancel", with_defaults=False
     )
@@ -208,7 +210,7 @@ async def _chunks(
     if not stream.log.text_bytes and (error := _error_of(stream, headers)):
         attachment.hold.release()
         return error
-    encode = ChunkEncoder(stream, include_usage=include_usage)
+    encode = encoder_of(stream, include_usage=include_usage)
     answer = EventStreamResponse(attachment, encode=encode, keep_alive_s=silence_s)
     answer.headers.update(headers)
     return answer
@@ -217,7 +219,8 @@ async def _chunks(
 def _whole(headers: Mapping[str, str], stream: Stream) -> Response:
     if error := _error_of(stream, headers):
         return error
-    body = completion(chat_response(stream)).model_dump_json()
+    tokens = stream.logprobs.rest() if stream.logprobs is not None else []
+    body = completion(chat_response(stream), tokens).model_dump_json()
     return Response(body, headers={"X-Stream-ID": stream.stream_id, **headers}, media_type="application/json")
 
 

@@ -6,13 +6,15 @@ What a principal may do is not decided here.
 import hmac
 import ipaddress
 from collections.abc import Mapping
+from contextlib import suppress
 
 import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from archer_ws.api.http.errors import refuse
-from archer_ws.api.http.scope import header_values, is_console_file, is_front_page, is_health, state
+from archer_ws.api.http.scope import header_values, is_console_file, is_file, is_front_page, is_health, state
 from archer_ws.api.security.seats import seat_of
+from archer_ws.api.security.tickets import TicketOffice
 from archer_ws.core.exceptions import Unauthenticated
 
 log = structlog.get_logger(__name__)
@@ -58,20 +60,23 @@ class Credentials:
 class CredentialGuard:
     """Finds the principal and puts it into `request.state.principal`; refuses HTTP without one with 401.
 
+    For files a ticket is as good as a token, once: pages that hold no token get one over their socket.
+
     What tells of health needs none, nor do the page at `/` and the console's files. A WebSocket always passes: it may
     still show its credential in the first message or as a ticket. Its `principal` is then None, and
     `credential_refused` tells whether its header was wrong or absent.
     """
 
-    def __init__(self, app: ASGIApp, tokens: Mapping[str, str]) -> None:
+    def __init__(self, app: ASGIApp, tokens: Mapping[str, str], file_tickets: TicketOffice | None = None) -> None:
         self._app = app
         self._credentials = Credentials(tokens)
+        self._file_tickets = file_tickets
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on with its principal, or refuse it."""
         if scope["type"] in {"http", "websocket"}:
             shown = header_values(scope, b"authorization")
-            principal = self._principal(shown)
+            principal = self._principal(shown, scope)
             about = state(scope)
             about["principal"] = principal
             if principal is not None and (seat := seat_of(scope)) is not None:
@@ -82,13 +87,19 @@ class CredentialGuard:
                 return
         await self._app(scope, receive, send)
 
-    def _principal(self, shown: list[bytes]) -> str | None:
+    def _principal(self, shown: list[bytes], scope: Scope) -> str | None:
         if not self._credentials.required:
             return LOCAL_PRINCIPAL
         if len(shown) != 1:
             return None
         scheme, _, token = shown[0].partition(b" ")
-        return self._credentials.principal_of(token.strip()) if scheme.lower() == b"bearer" else None
+        if scheme.lower() != b"bearer":
+            return None
+        principal = self._credentials.principal_of(token.strip())
+        if principal is None and self._file_tickets is not None and is_file(scope):
+            with suppress(Unauthenticated):
+                return self._file_tickets.redeem(token.strip().decode("latin-1"), None)
+        return principal
 
 
 def _is_open(scope: Scope) -> bool:
@@ -99,7 +110,7 @@ def _unauthenticated(wrong: bool) -> Unauthenticated:
     return Unauthenticated(
         "the credential is not one this server knows" if wrong else "this server needs a credential",
         hint="Send the header Authorization: Bearer TOKEN, with the token of the server's setting AUTH_TOKEN or "
-        "AUTH_TOKENS.",
+        "AUTH_TOKENS; for files a ticket of ticket/create, which is good once.",
     )
 
 

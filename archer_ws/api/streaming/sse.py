@@ -24,8 +24,8 @@ def encode_event(event: Event) -> bytes:
         text = encode_basestring(event.text.decode())
         if event.kind == "content":
             return f'id: {event.seq}\ndata: {{"content":{text},"finish_reason":null}}\n\n'.encode()
-        named = f'"arguments":{text},{call_fields(event.call)}' if event.call else f'"{event.kind}":{text}'
-        return f'id: {event.seq}\ndata: {{"content":"","finish_reason":null,{named}}}\n\n'.encode()
+        call = "" if event.call is None else f",{call_fields(event.call)}"
+        return f'id: {event.seq}\ndata: {{"content":"","finish_reason":null,"{event.kind}":{text}{call}}}\n\n'.encode()
     told = as_fields(event)
     data = {"content": "", "finish_reason": told.pop("finish_reason", None), **told}
     block = f"event: {event.kind}\nid: {event.seq}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n".encode()

@@ -7,19 +7,51 @@ What a model calls can't be had for the asking; calls are watched wherever they 
 from typing import Any
 
 from archer_ws.conformance.bench import Bench
-from archer_ws.conformance.methods import CHAT_SEND
+from archer_ws.conformance.methods import CHAT_SEND, SESSION_GET
 from archer_ws.conformance.outcome import expect
 from archer_ws.conformance.registry import check
 
+_WHAT = {"type": "text", "text": "What is this?"}
+#: The smallest PNG: one pixel.
+_PIXEL = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJgg"
+    "g=="
+)
 _TOOL = {"name": "get_weather", "parameters": {"type": "object"}}
 
 
 @check(section="20")
-async def pictures_are_told(bench: Bench) -> None:
-    """An image part is unsupported, by its path."""
-    picture = {"type": "image", "url": "data:image/png;base64,iVBORw0KGgo="}
-    content = [{"type": "text", "text": "What is this?"}, picture]
-    await _is_told(bench, "unsupported", "messages.0.content.1", messages=[{"role": "user", "content": content}])
+async def pictures_are_kept_or_told(bench: Bench) -> None:
+    """A picture is stored and given back, or told as unsupported."""
+    peer = await bench.connect()
+    session_id = (await bench.session(peer)).session_id
+    question = {"role": "user", "content": [_WHAT, {"type": "image", "url": _PIXEL}]}
+    end = await peer.ended(await peer.chat(bench.short(session_id=session_id, messages=[question])))
+    if end.error is not None and end.error.kind == "unsupported":
+        path = end.error.errors[0].path if end.error.errors else None
+        expect(path == "messages.0.content.1", "the path messages.0.content.1", path)
+    stored = (await peer.call(SESSION_GET, session_id=session_id)).messages[0]
+    expect(stored.content == _WHAT["text"], f"the text {_WHAT['text']!r}", stored.content)
+    came = [part.type for part in stored.parts or ()]
+    expect(came == ["text", "image"], "its parts, text and image", came)
+
+
+@check(section="20")
+async def lying_pictures_are_told(bench: Bench) -> None:
+    """A picture that is none is unsupported, by its path."""
+    await _is_told_of_part(bench, "unsupported", {"type": "image", "url": "data:image/png;base64,aGVsbG8="}, "url")
+
+
+@check(section="20")
+async def fetchable_pictures_are_told(bench: Bench) -> None:
+    """A picture at an http URL is refused, by its path."""
+    await _is_told_of_part(bench, "invalid_params", {"type": "image", "url": "http://127.0.0.1/a.png"}, "url")
+
+
+@check(section="20")
+async def unknown_parts_are_told(bench: Bench) -> None:
+    """A part of an unknown type is unsupported, by its path."""
+    await _is_told_of_part(bench, "unsupported", {"type": "hologram"}, "type")
 
 
 @check(section="21")
@@ -59,6 +91,12 @@ async def results_need_an_open_call(bench: Bench) -> None:
     session_id = (await bench.session(peer)).session_id
     result = {"role": "tool", "call_id": "conformance-none", "content": "4 °C"}
     await _is_told(bench, "invalid_params", "messages.0.call_id", session_id=session_id, messages=[result])
+
+
+async def _is_told_of_part(bench: Bench, kind: str, part: dict[str, str], field: str) -> None:
+    """`part` is refused, naming its field."""
+    messages = [{"role": "user", "content": [_WHAT, part]}]
+    await _is_told(bench, kind, f"messages.0.content.1.{field}", messages=messages)
 
 
 async def _is_told(bench: Bench, kind: str, path: str, **params: Any) -> None:

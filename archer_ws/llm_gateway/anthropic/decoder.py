@@ -10,9 +10,11 @@ import msgspec
 import structlog
 
 from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES, PROVIDER_PARTS
-from archer_ws.llm_gateway.anthropic.plain_event import PLAIN_EVENT
+from archer_ws.llm_gateway.anthropic.native import KeptContent
+from archer_ws.llm_gateway.anthropic.plain_event import PLAIN_EVENT, piece_in
 from archer_ws.llm_gateway.anthropic.tool_use import CalledTools
 from archer_ws.llm_gateway.anthropic.usage import usage_of
+from archer_ws.llm_gateway.decoding.alike import AlikeEvents
 from archer_ws.llm_gateway.decoding.answer_parts import Parts
 from archer_ws.llm_gateway.decoding.answers import BrokenOff, ErrorSaid, Unreadable
 from archer_ws.llm_gateway.decoding.error_bodies import is_error
@@ -26,8 +28,9 @@ from archer_ws.llm_gateway.decoding.framing import (
     is_sign_of_life,
     is_web_page,
 )
-from archer_ws.llm_gateway.decoding.gathered import Gathered
+from archer_ws.llm_gateway.decoding.gathered import Gathered, Kind, chunk_of
 from archer_ws.llm_gateway.decoding.refusals import refusal_of
+from archer_ws.llm_gateway.native_turns import NativeBlocks
 from archer_ws.llm_gateway.types import FinishReason, StreamChunk
 
 log = structlog.get_logger(__name__)
@@ -37,6 +40,8 @@ _EVENTS = frozenset(
     {"message_start", "content_block_start", "content_block_delta", "content_block_stop", "message_delta"}
     | {"message_stop", "error", "message", "", BARE_JSON}
 )
+#: Pieces that are a run of text wherever they stand: whether it is reasoning.
+_KINDS = {"text_delta": False, "thinking_delta": True}
 #: Pieces of blocks that are no text for the reader.
 _SILENT_DELTAS = frozenset({"signature_delta", "citations_delta", "compaction_delta"})
 
@@ -55,9 +60,10 @@ class MessageStreamDecoder:
 
     Args:
         max_bytes: of one event.
+        keeps_native: whether the answer is kept as it came, to be sent again in its tool loop.
     """
 
-    def __init__(self, max_bytes: int = PROVIDER_DOCUMENT_BYTES) -> None:
+    def __init__(self, max_bytes: int = PROVIDER_DOCUMENT_BYTES, *, keeps_native: bool = False) -> None:
         self.done = False
         self.finish_reason: FinishReason | None = None
         self.fault: Exception | None = None
@@ -66,8 +72,10 @@ class MessageStreamDecoder:
         self._is_whole_answer = False
         self._unknown: set[str] = set()
         self._events = EventDecoder(max_bytes)
+        self._alike = AlikeEvents(self._events, piece_in)
         self._usage: dict[str, Any] = {}
         self._calls = CalledTools()
+        self._kept = KeptContent() if keeps_native else None
 
     @property
     def is_whole(self) -> bool:
@@ -79,21 +87,40 @@ class MessageStreamDecoder:
         """The message that the answer began with, which may have its `id` and `model`."""
         return self._message
 
+    @property
+    def native(self) -> NativeBlocks | None:
+        """What the provider must see again of the answer; None unless it is whole and calls tools."""
+        if self._kept is None or not self.is_whole or self.finish_reason != "tool_calls":
+            return None
+        return self._kept.blocks(self._calls.all)
+
     def feed(self, data: bytes) -> list[StreamChunk]:
         """What `data` completes, in order; nothing more after `done` or a fault."""
         if self.done or self.fault:
             return []
         gathered = Gathered()
+        if self._alike.subject is not None and (taken := self._take_alike(data)) is not None:
+            kind, text, data = taken
+            if not data:
+                # What nearly all reads are.
+                return [chunk_of(kind, text)]
+            gathered.alive = True
+            gathered.go_on(kind, text)
         try:
             if not self._fed and is_web_page(data):
                 raise Unreadable("a web page (text/html) in place of an answer")
+            last: ServerEvent | None = None
             for event in self._events.feed(data):
                 gathered.alive = self._heard = True
+                last = event
                 if not self._add_piece(event, gathered):
+                    last = None
                     self._take(event, gathered)
                     if self._is_over():
                         self._conclude(gathered)
                         break
+            if last is not None:
+                self._alike.learn(*last)
         except LineTooLong as error:
             self.fault = Unreadable(str(error))
         except (ErrorSaid, BrokenOff, Unreadable) as fault:
@@ -124,9 +151,22 @@ class MessageStreamDecoder:
     def _is_over(self) -> bool:
         return self.done
 
+    def _take_alike(self, data: bytes) -> tuple[Kind, str, bytes] | None:
+        """Take the events that a read begins with, where they are like the last: what they have a run of, its text, and
+        the data behind them."""
+        assert self._alike.subject is not None
+        index, piece = self._alike.subject
+        kind = _KINDS[piece] if piece in _KINDS else self._calls.told.get(index)
+        if kind is None or (taken := self._alike.take(data)) is None:
+            return None
+        text, rest = taken
+        if self._kept is not None:
+            self._kept.go_on(index, piece, text)
+        return kind, text, rest
+
     def _add_piece(self, event: ServerEvent, gathered: Gathered) -> bool:
-        """Take what nearly all events are, a piece of text or arguments; false, and nothing taken, where it is anything
-        else."""
+        """Take what nearly all events are, a piece of text, thinking or arguments; false, and nothing taken, for any
+        other."""
         name, data = event
         try:
             piece = PLAIN_EVENT.decode(data)
@@ -137,8 +177,17 @@ class MessageStreamDecoder:
             return False
         if delta.type == "text_delta" and type(delta.text) is str:
             gathered.add(delta.text, reasoning=False)
+            if self._kept is not None:
+                self._kept.go_on(piece.index, "text_delta", delta.text)
+            return True
+        if delta.type == "thinking_delta" and type(delta.thinking) is str:
+            gathered.add(delta.thinking, reasoning=True)
+            if self._kept is not None:
+                self._kept.go_on(piece.index, "thinking_delta", delta.thinking)
             return True
         if delta.type == "input_json_delta" and type(delta.partial_json) is str:
+            if self._kept is not None:
+                self._kept.go_on(piece.index, "input_json_delta", delta.partial_json)
             call = self._calls.told.get(piece.index)
             if call is not None:
                 gathered.go_on(call, delta.partial_json)
@@ -220,14 +269,20 @@ class MessageStreamDecoder:
             for index, block in enumerate(blocks):
                 self._gather_block(index, block, gathered)
         else:
+            if self._kept is not None and blocks:
+                self._kept.begin(None, blocks)
             self._gather(blocks, gathered)
 
     def _gather_block(self, index: object, block: object, gathered: Gathered) -> None:
+        if self._kept is not None:
+            self._kept.begin(index, block)
         if isinstance(block, dict):
             gathered.add_arguments(self._calls.begin(index, block))
         self._gather(block, gathered)
 
     def _gather_delta(self, index: object, delta: object, gathered: Gathered) -> None:
+        if self._kept is not None:
+            self._kept.add(index, delta)
         match delta:
             case {"type": "input_json_delta", **piece}:
                 gathered.add_arguments(self._calls.go_on(index, piece.get("partial_json")))

@@ -22,7 +22,7 @@ _PATH = "response_format.json_schema.schema"
 
 
 def format_fields(options: ChatOptions) -> dict[str, Any]:
-    """`output_config`; nothing for text.
+    """What of `output_config` is about the format; nothing for text.
 
     Raises:
         Unsupported: the API has no such format, or can't hold the model to such a schema.
@@ -36,7 +36,7 @@ def format_fields(options: ChatOptions) -> dict[str, Any]:
             "anthropic has no json_object",
             'Send {"type": "json_schema"} with a schema that names the properties.',
         )
-    return {"output_config": {"format": {"type": "json_schema", "schema": reduced(asked.json_schema.schema_)}}}
+    return {"format": {"type": "json_schema", "schema": reduced(asked.json_schema.schema_)}}
 
 
 def reduced(schema: dict[str, Any]) -> dict[str, Any]:

@@ -5,17 +5,24 @@ Pure. The API takes the system prompt apart, needs `max_tokens` and combines nei
 tools.py's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
 
 from archer_ws.core.exceptions import FieldError, InvalidParams
 from archer_ws.llm_gateway.anthropic.formats import format_fields
+from archer_ws.llm_gateway.anthropic.native import goes_on_without_thinking
+from archer_ws.llm_gateway.anthropic.thinking import thinking_of
 from archer_ws.llm_gateway.anthropic.tools import tool_fields
 from archer_ws.llm_gateway.anthropic.turns import turns_of
 from archer_ws.llm_gateway.catalog import ModelFacts
+from archer_ws.llm_gateway.media import Media
+from archer_ws.llm_gateway.media_tokens import media_tokens
+from archer_ws.llm_gateway.native_replay import replayable, with_unique_ids
+from archer_ws.llm_gateway.native_turns import NativeBlocks
 from archer_ws.llm_gateway.parameters import accepted_parameters
+from archer_ws.llm_gateway.tool_history import repaired
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, MessageRole
 
 log = structlog.get_logger(__name__)
@@ -49,21 +56,32 @@ def request_body(
 
     Raises:
         InvalidParams: no message is left, or the first is the assistant's.
-        Unsupported: the model can't be made to call a tool, or held to such a format.
+        Unsupported: the model can't be made to call a tool, held to such a format, or has no room to think.
     """
+    messages = repaired(messages)
+    replayed = with_unique_ids(replayable(messages, options, "anthropic", model), messages)
     system = "\n\n".join(
         message.content for message in messages if message.role is MessageRole.SYSTEM and message.content.strip()
     )
+    own_bound = _own_bound(messages, options, facts)
+    bound = max_tokens or own_bound
+    lacks_thoughts = goes_on_without_thinking(messages, replayed)
+    thinking = thinking_of(
+        options, model=model, facts=facts, bound=bound, most=own_bound, lacks_thoughts=lacks_thoughts
+    )
+    facts = facts.thinking_at(options.reasoning_effort)
     parameters = accepted_parameters(facts, provider="anthropic", model=model, temperature=temperature, options=options)
+    output_config = {**thinking.output_config, **format_fields(options)}
     stop = _stop_sequences(parameters.pop("stop", []), model)
     return {
         "model": model,
-        "max_tokens": max_tokens or _own_bound(messages, options, facts),
-        "messages": _turns(messages),
+        "max_tokens": thinking.max_tokens,
+        "messages": _turns(messages, replayed if thinking.takes_thoughts(facts) else {}, options.media),
         **({"system": system} if system else {}),
         **({"stop_sequences": stop} if stop else {}),
         **tool_fields(messages, options, model=model, facts=facts, streams_arguments=streams_arguments),
-        **format_fields(options),
+        **thinking.fields,
+        **({"output_config": output_config} if output_config else {}),
         **parameters,
     }
 
@@ -75,11 +93,14 @@ def _own_bound(messages: Sequence[ChatMessage], options: ChatOptions, facts: Mod
     if facts.context_window is None:
         return bound
     said = sum(message.text_bytes for message in messages) + sum(len(tool.model_dump_json()) for tool in options.tools)
-    return max(min(bound, facts.context_window - said // _BYTES_PER_TOKEN), min(bound, _LEAST_TOKENS))
+    prompt = said // _BYTES_PER_TOKEN + sum(media_tokens(message, options.media) for message in messages)
+    return max(min(bound, facts.context_window - prompt), min(bound, _LEAST_TOKENS))
 
 
-def _turns(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
-    turns = turns_of(messages)
+def _turns(
+    messages: Sequence[ChatMessage], replayed: Mapping[int, NativeBlocks], media: Mapping[str, Media]
+) -> list[dict[str, Any]]:
+    turns = turns_of(messages, replayed, media)
     if not turns:
         raise InvalidParams(
             "anthropic needs a message of the user's that is not empty",

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from archer_ws.llm_gateway.decoding.tool_calls import ArgumentsPiece, ToolCallAssembler
+from archer_ws.llm_gateway.decoding.tool_calls import ArgumentsPiece, AssembledCall, ToolCallAssembler
 
 #: Other servers may say a block's number as text; what is longer is none.
 _PLACE_CHARS = 64
@@ -27,6 +27,11 @@ class CalledTools:
     def has_calls(self) -> bool:
         """Whether a call came that has a name."""
         return self._assembler.has_calls
+
+    @property
+    def all(self) -> list[AssembledCall]:
+        """The calls that were told of, in their order."""
+        return self._assembler.told
 
     def begin(self, index: object, block: dict[str, Any]) -> Iterator[ArgumentsPiece]:
         """A block begins; where it is a call, what it says of its arguments already: all, or nothing."""

@@ -5,36 +5,54 @@ Pure. The results of a step's calls stand in the one message behind it, before a
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from archer_ws.llm_gateway.tool_history import repaired, with_fitting_ids
+from archer_ws.llm_gateway.anthropic.blocks import blocks_of
+from archer_ws.llm_gateway.media import Media
+from archer_ws.llm_gateway.native_turns import NativeBlocks
+from archer_ws.llm_gateway.tool_history import with_fitting_ids
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole
 
 _FITTING_ID = re.compile(r"[a-zA-Z0-9_-]+")
 
 
-def turns_of(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
+def turns_of(
+    messages: Sequence[ChatMessage],
+    replayed: Mapping[int, NativeBlocks] | None = None,
+    media: Mapping[str, Media] | None = None,
+) -> list[dict[str, Any]]:
     """The turns of user and assistant.
+
+    Args:
+        messages: `repaired`.
+        replayed: what is sent in place of which of them, by their places (see native_replay.replayable).
+        media: the uploaded files that they name, by their ids.
 
     System messages are left to the caller. Messages of nothing but white space say nothing and are left out, and so are
     names, which the API lacks. An assistant's message at the end loses the white space at its own.
     """
     turns: list[dict[str, Any]] = []
-    ids = _UniqueIds()
-    for message in with_fitting_ids(repaired(messages), lambda each: _FITTING_ID.fullmatch(each) is not None):
-        if message.tool_calls:
+    replayed, media = replayed or {}, media or {}
+    ids = _UniqueIds(replayed.values())
+    fitting = with_fitting_ids(messages, lambda each: _FITTING_ID.fullmatch(each) is not None)
+    for place, message in enumerate(fitting):
+        if place in replayed:
+            ids.restore(replayed[place])
+            turns.append({"role": "assistant", "content": msgspec.Raw(replayed[place].blocks)})
+        elif message.tool_calls:
             turns.append({"role": "assistant", "content": _calling(message, ids)})
         elif message.role is MessageRole.TOOL:
-            _add_to_results(turns, _result(message, ids))
-        elif message.role is not MessageRole.SYSTEM and message.content.strip():
-            if message.role is MessageRole.USER and turns and isinstance(turns[-1]["content"], list):
+            _add_to_results(turns, [_result(message, ids, media)])
+        elif message.role is not MessageRole.SYSTEM and (message.content.strip() or message.parts):
+            said = blocks_of(message, media)
+            if message.role is MessageRole.USER and turns and _is_results(turns[-1]):
                 # Behind results, whose message holds all that follows up to the assistant's next.
-                _add_to_results(turns, {"type": "text", "text": message.content})
+                _add_to_results(turns, said)
             else:
-                turns.append({"role": message.role.value, "content": message.content})
+                turns.append({"role": message.role.value, "content": said if message.parts else message.content})
     if turns and turns[-1]["role"] == "assistant":
         turns[-1]["content"] = turns[-1]["content"].rstrip()
     return turns
@@ -44,8 +62,8 @@ class _UniqueIds:
     """The ids of calls, each once: the API refuses one that comes twice, and some servers begin at `call_0` in each
     step (NVIDIA-NeMo/Switchyard#502)."""
 
-    def __init__(self) -> None:
-        self._taken: set[str] = set()
+    def __init__(self, replayed: Iterable[NativeBlocks] = ()) -> None:
+        self._taken = {foreign_id for kept in replayed for foreign_id in kept.call_ids.values()}
         #: The next number for each id that came before: looked for from 1, thousands of one id would take minutes.
         self._next: dict[str, int] = {}
         #: Of the calls that came last under each id: their results follow at once.
@@ -59,6 +77,10 @@ class _UniqueIds:
         self._next[call_id] = number
         self._sent[call_id] = sent
         return sent
+
+    def restore(self, kept: NativeBlocks) -> None:
+        """The calls of an answer that is sent as it came have the provider's own ids."""
+        self._sent.update(kept.call_ids)
 
     def of_result(self, call_id: str) -> str:
         return self._sent[call_id]
@@ -78,8 +100,15 @@ def _calling(message: ChatMessage, ids: _UniqueIds) -> list[dict[str, Any]]:
     ]
 
 
-def _result(message: ChatMessage, ids: _UniqueIds) -> dict[str, Any]:
+def _result(message: ChatMessage, ids: _UniqueIds, media: Mapping[str, Media]) -> dict[str, Any]:
     has_failed = message.status not in (None, "ok")
+    if message.parts is not None:
+        return {
+            "type": "tool_result",
+            "tool_use_id": ids.of_result(message.call_id or ""),
+            "content": blocks_of(message, media),
+            **({"is_error": True} if has_failed else {}),
+        }
     # A failure that says nothing is refused, too.
     text = message.content if message.content.strip() else f"The call ended: {message.status}." if has_failed else ""
     return {
@@ -90,8 +119,13 @@ def _result(message: ChatMessage, ids: _UniqueIds) -> dict[str, Any]:
     }
 
 
-def _add_to_results(turns: list[dict[str, Any]], block: dict[str, Any]) -> None:
+def _add_to_results(turns: list[dict[str, Any]], blocks: list[dict[str, Any]]) -> None:
     if turns[-1]["role"] == "user":
-        turns[-1]["content"].append(block)
+        turns[-1]["content"] += blocks
     else:
-        turns.append({"role": "user", "content": [block]})
+        turns.append({"role": "user", "content": blocks})
+
+
+def _is_results(turn: dict[str, Any]) -> bool:
+    content = turn["content"]
+    return turn["role"] == "user" and isinstance(content, list) and content[0]["type"] == "tool_result"

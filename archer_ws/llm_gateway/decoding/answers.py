@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from archer_ws.llm_gateway.native_turns import NativeBlocks
 from archer_ws.llm_gateway.tools import ToolCall
 from archer_ws.llm_gateway.types import FinishReason, Refusal, StreamChunk, TokenUsage
 
@@ -53,6 +54,10 @@ class Decoder(Protocol):
     @property
     def names(self) -> object:
         """The document that may have the answer's `id` and `model`."""
+
+    @property
+    def native(self) -> NativeBlocks | None:
+        """What the provider must see again of the answer; None unless it is whole and calls tools."""
 
     def feed(self, data: bytes) -> list[StreamChunk]:
         """What `data` completes, in order."""

@@ -175,7 +175,7 @@ class EventDecoder:
         self._has_no_blank_lines = False
         #: Whether comments came: they alone make an event stream, too.
         self.has_comments = False
-        #: Whether all that came belongs to events that are complete, but for `_begun`: the beginning of a line.
+        #: Whether all that came belongs to events that are complete, but for `_begun`: the beginning of one.
         self._is_between = True
         self._begun = b""
 
@@ -235,11 +235,25 @@ class EventDecoder:
         # One pair is used again and again: thousands that live at once would have the garbage collector look at each.
         return zip(repeat(""), lines, strict=False)
 
+    def with_begun(self, data: bytes) -> bytes | None:
+        """`data` with the beginning of an event that was kept before it; None where it goes on with an event that is
+        kept in pieces, or may end one with a line alone.
+
+        For who reads events without `feed`, and says with `begin_with` what is kept then.
+        """
+        if not self._is_between or self._has_no_blank_lines:
+            return None
+        return self._begun + data if self._begun else data
+
+    def begin_with(self, rest: bytes) -> None:
+        """What came before is read; keep `rest`, the beginning of an event, or nothing."""
+        self._begun = rest
+
     def finish(self) -> list[ServerEvent]:
         """What stands at the end of the body without its own end; it need not be whole."""
         events: list[ServerEvent] = []
         rest, self._begun = self._begun + self._lines.flush(), b""
-        self._take([rest, b""], events)
+        self._take([*rest.splitlines(), b""], events)
         if self._bare:
             events.append((BARE_JSON, b"\n".join(self._bare)))
             self._bare = []

@@ -1,13 +1,19 @@
 """The pieces of one network read, joined: a chunk for each run of content, of reasoning or of one call's arguments,
 however many events it had."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+
+from pydantic import TypeAdapter
 
 from archer_ws.llm_gateway.decoding.tool_calls import ArgumentsPiece
 from archer_ws.llm_gateway.types import FinishReason, Refusal, StreamChunk, TokenUsage
 
-#: Its id and name.
-_Call = tuple[str, str]
+#: A call's id and name.
+Call = tuple[str, str]
+#: What a run of text is: whether reasoning, or the call whose arguments.
+Kind = bool | Call
+#: As `StreamChunk(**fields)`, in two thirds of its time.
+_new_chunk: Callable[[dict[str, str]], StreamChunk] = TypeAdapter(StreamChunk).validator.validate_python
 
 
 class Gathered:
@@ -29,8 +35,8 @@ class Gathered:
         self.refusal: Refusal | None = None
         self._chunks: list[StreamChunk] = []
         self._pieces: list[str] = []
-        #: What the pieces are: whether reasoning, or the call whose arguments.
-        self._kind: bool | _Call = False
+        #: What the pieces are.
+        self._kind: Kind = False
 
     def add(self, text: str, *, reasoning: bool) -> None:
         """Append a piece."""
@@ -47,15 +53,16 @@ class Gathered:
                 self._turn_to((call_id, name))
             self._pieces.append(text)
 
-    def go_on(self, call: "_Call", text: str) -> None:
-        """Append to a call's arguments; quick where `call` is always the same object."""
-        if call is not self._kind:
-            if call != self._kind:
-                self._turn_to(call)
-            self._kind = call
-        self._pieces.append(text)
+    def go_on(self, kind: Kind, text: str) -> None:
+        """Append to a run; quick where a call is always the same object."""
+        if kind is not self._kind:
+            if kind != self._kind:
+                self._turn_to(kind)
+            self._kind = kind
+        if text:
+            self._pieces.append(text)
 
-    def _turn_to(self, kind: "bool | _Call") -> None:
+    def _turn_to(self, kind: Kind) -> None:
         if self._pieces:
             self._chunks.append(self._run())
         self._kind = kind
@@ -86,16 +93,24 @@ class Gathered:
     def _run(self, *, finish_reason: FinishReason | None = None, usage: TokenUsage | None = None) -> StreamChunk:
         text = "".join(self._pieces)
         self._pieces.clear()
+        if finish_reason is None and usage is None:
+            return chunk_of(self._kind, text)
         if text and self._kind is True:
             return StreamChunk(content="", reasoning=text, finish_reason=finish_reason, usage=usage)
         if text and isinstance(self._kind, tuple):
             call_id, name = self._kind
-            if finish_reason is None and usage is None:
-                # Each field that is named costs, and nearly all pieces end here.
-                return StreamChunk(content="", arguments=text, call_id=call_id, name=name)
             return StreamChunk(
                 content="", arguments=text, call_id=call_id, name=name, finish_reason=finish_reason, usage=usage
             )
-        if finish_reason is None and usage is None:
-            return StreamChunk(content=text)
         return StreamChunk(content=text, finish_reason=finish_reason, usage=usage)
+
+
+def chunk_of(kind: Kind, text: str) -> StreamChunk:
+    """A chunk with a run's text, and nothing but that; without text, one that says that the provider is alive."""
+    # Each field that is named costs: this runs for nearly every token.
+    if kind is False or not text:
+        return _new_chunk({"content": text})
+    if kind is True:
+        return _new_chunk({"content": "", "reasoning": text})
+    call_id, name = kind
+    return _new_chunk({"content": "", "arguments": text, "call_id": call_id, "name": name})

@@ -45,6 +45,15 @@ class ArgumentsPiece(NamedTuple):
     text: str
 
 
+class AssembledCall(NamedTuple):
+    """A call that was told of."""
+
+    call_id: str
+    name: str
+    #: The provider's own id; what stands for it where it is very long.
+    foreign_id: str | None
+
+
 @dataclass(slots=True)
 class _Call:
     foreign_id: str | None
@@ -83,6 +92,7 @@ class ToolCallAssembler:
         #: So many of the first calls have been told of.
         self._told = 0
         self._by_index: dict[int | str, _Call] = {}
+        self._latest: _Call | None = None
         #: What all calls hold back together, in characters.
         self._held_chars = 0
 
@@ -90,6 +100,16 @@ class ToolCallAssembler:
     def has_calls(self) -> bool:
         """Whether a call has a name, and so can be told."""
         return any(call.name for call in self._calls)
+
+    @property
+    def told(self) -> list[AssembledCall]:
+        """The calls that were told of, in their order."""
+        return [AssembledCall(call.call_id, call.name, call.foreign_id) for call in self._calls if call.told]
+
+    @property
+    def latest_id(self) -> str | None:
+        """Our id of the call that the last fragment was of."""
+        return self._latest.call_id if self._latest is not None else None
 
     def add(
         self,
@@ -164,6 +184,7 @@ class ToolCallAssembler:
             self._calls.append(call)
         elif call.foreign_id is None:
             call.foreign_id = foreign_id
+        self._latest = call
         if index is not None:
             # Fragments without an id belong to the last call that came under the number.
             self._by_index[index] = call

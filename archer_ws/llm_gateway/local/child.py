@@ -4,8 +4,9 @@ Run as a file; imports nothing of ours, so that it starts fast and needs no path
 parameters, and dying with its parent. Leaves to the parent: which model, the API key, when to end.
 
 In: one line of JSON on stdin, the fields of `Configuration`; then stdin stays open for as long as the parent wants us.
-Out: one line of JSON on stdout: `address`, `context_window` (tokens of one request) and `knows_tools` (whether the
-model's chat template has a place for them), or `error`.
+Out: one line of JSON on stdout: `address`, `context_window` (tokens of one request), `knows_tools` and `knows_thinking`
+(whether the model's chat template has a place for tools, and can be told to think or not) and `sees` (whether it takes
+pictures), or `error`.
 """
 
 import faulthandler
@@ -22,6 +23,8 @@ class Configuration(TypedDict):
     """What the parent tells us. `context_window` is the most one request may have, in tokens."""
 
     path: str
+    #: The file of its projector, which makes pictures into what the model reads; empty for none.
+    projector: str
     model: str
     parallel: int
     http_threads: int
@@ -96,6 +99,7 @@ def _serve(configuration: Configuration) -> Any:
 
     params = xllamacpp.CommonParams()
     params.model.path = configuration["path"]
+    params.mmproj.path = configuration["projector"]
     # Without an alias the file's path is the model's name in every answer.
     params.model_alias = {configuration["model"]}
     params.api_keys = [configuration["api_key"]]
@@ -112,7 +116,9 @@ def _serve(configuration: Configuration) -> Any:
     params.cpuparams.n_threads = _threads()
     # Tokens of a prompt that are computed in one go: only between two goes do other streams get a token, and is a
     # cancel noticed. On processors 128 is as fast as the default of 2048, which takes 15 s with the embedded model.
-    params.n_batch = params.n_ubatch = 128
+    # A picture must fit into one go with models that look at all of it at once (Gemma 3: 256 tokens): with less,
+    # llama.cpp ends the process (ggml-org/llama.cpp, src/llama-context.cpp).
+    params.n_batch = params.n_ubatch = 2048 if configuration["projector"] else 128
     # Up to 8 GiB of old prompts by default.
     params.cache_ram_mib = 0
     params.cache_idle_slots = False
@@ -151,6 +157,8 @@ def _announcement(server: Any, configuration: Configuration) -> dict[str, object
         "address": address,
         "context_window": min(slot["n_ctx"] for slot in told["/slots"]),
         "knows_tools": told["/props"].get("chat_template_caps", {}).get("supports_tools", False),
+        "sees": told["/props"].get("modalities", {}).get("vision", False),
+        "knows_thinking": "enable_thinking" in told["/props"].get("chat_template", ""),
     }
 
 

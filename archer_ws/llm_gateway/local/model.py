@@ -32,10 +32,13 @@ def model_name(path: str | None) -> str:
     return EMBEDDED_MODEL if path is None else _SHARD.sub("", Path(path).stem)
 
 
-def child_configuration(file: Path, model: str, *, parallel: int, concurrency: int) -> dict[str, object]:
+def child_configuration(
+    file: Path, model: str, *, parallel: int, concurrency: int, projector: Path | None = None
+) -> dict[str, object]:
     """What the child is told; its API key comes from LocalProcess."""
     return {
         "path": str(file),
+        "projector": "" if projector is None else str(projector),
         "model": model,
         "parallel": parallel,
         "http_threads": min(concurrency + _SIDE_CONNECTIONS, _MAX_HTTP_THREADS),
@@ -61,13 +64,26 @@ def find_model(path: str | None) -> Path:
     return file
 
 
-def check_gguf(file: Path, named_by: str) -> None:
+def find_projector(path: str | None) -> Path | None:
+    """The file with which the model sees, where one is named.
+
+    Raises:
+        ProviderNotConfigured: it can't be read, or it is no GGUF.
+    """
+    if path is None:
+        return None
+    file = Path(path).expanduser()
+    check_gguf(file, "ARCHER_LOCAL_MMPROJ_PATH", without="the model sees no pictures")
+    return file
+
+
+def check_gguf(file: Path, named_by: str, *, without: str = "the embedded demo model is used") -> None:
     """Look at the first bytes of a file that an option or a setting names.
 
     Raises:
         ProviderNotConfigured: it can't be read, or it is no GGUF.
     """
-    hint = f"{named_by} takes the path of a GGUF file; without it the embedded demo model is used."
+    hint = f"{named_by} takes the path of a GGUF file; without it {without}."
     try:
         with file.open("rb") as opened:
             magic = opened.read(4)

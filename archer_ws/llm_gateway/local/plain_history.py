@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from archer_ws.llm_gateway.content import TextPart
 from archer_ws.llm_gateway.tools import ToolCall
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole
 
@@ -26,7 +27,12 @@ def with_instructions(messages: Sequence[ChatMessage], text: str) -> list[ChatMe
 def _said(message: ChatMessage, names: dict[str, str], result_text: Callable[[ChatMessage], str]) -> ChatMessage:
     if message.role is MessageRole.TOOL:
         content = f"Result of {names[message.call_id or '']}: {result_text(message)}"
-        return ChatMessage(role=MessageRole.USER, content=content)
+        if message.parts is None:
+            return ChatMessage(role=MessageRole.USER, content=content)
+        shown = [part for part in message.parts if not isinstance(part, TextPart)]
+        return ChatMessage.model_construct(
+            role=MessageRole.USER, content=content, parts=[TextPart(type="text", text=content), *shown]
+        )
     if message.tool_calls:
         lines = [message.content] if message.content else []
         return message.model_copy(

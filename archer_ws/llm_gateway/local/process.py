@@ -42,6 +42,10 @@ class Endpoint:
     context_window: int
     #: Whether its model's chat template has a place for tools.
     knows_tools: bool = False
+    #: Whether it sees pictures.
+    sees: bool = False
+    #: Whether it can be told to think or not.
+    knows_thinking: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,8 @@ class LocalProcess:
 
     Args:
         command: the program. It gets `configuration` and `api_key` as a line of JSON on stdin, announces itself by one
-            on stdout (`address`, `context_window` and `knows_tools`, or `error`), and ends when its stdin does.
+            on stdout (`address`, `context_window`, `knows_tools`, `knows_thinking` and `sees`, or `error`), and ends
+            when its stdin does.
         load_timeout_s: how long it may take to announce itself, in seconds; then it is killed.
         on_exit: called by the process's thread before anybody else learns of the end.
     """
@@ -210,7 +215,14 @@ class LocalProcess:
         if "error" in said:
             self.refusal = str(said["error"])
             return
-        endpoint = Endpoint(said["address"], self._api_key, said["context_window"], bool(said.get("knows_tools")))
+        endpoint = Endpoint(
+            said["address"],
+            self._api_key,
+            said["context_window"],
+            knows_tools=bool(said.get("knows_tools")),
+            sees=bool(said.get("sees")),
+            knows_thinking=bool(said.get("knows_thinking")),
+        )
         self._ready_at = time.monotonic()
         self.ready.set_result(endpoint)
 

@@ -13,8 +13,6 @@ from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
 
-import msgspec
-
 from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
 from archer_ws.llm_gateway.decoding.framing import decode_json
 from archer_ws.llm_gateway.failures import ProviderIdentity, failure_from_transport, unreadable
@@ -22,6 +20,7 @@ from archer_ws.llm_gateway.format_refusals import of_the_format
 from archer_ws.llm_gateway.ollama.failures import failure_from_answer, failure_from_break
 from archer_ws.llm_gateway.transport.answer import StreamedAnswer
 from archer_ws.llm_gateway.transport.carrier import Carrier, CarrierName
+from archer_ws.llm_gateway.transport.json_body import encoded
 from archer_ws.llm_gateway.transport.per_loop import (
     TRANSPORT_ERRORS,
     SdkClient,
@@ -152,7 +151,7 @@ class OllamaHttp:
     async def _send(
         self, carriers: _Carriers, path: str, payload: Payload | None, *, is_streamed: bool, principal: str
     ) -> StreamedAnswer:
-        body = msgspec.json.encode(payload) if payload else b""
+        body = encoded(payload) if payload else b""
         with foreign_failures(self._identity, *TRANSPORT_ERRORS):
             asked = path, bool(body)
             request = carriers.templates.get(asked)

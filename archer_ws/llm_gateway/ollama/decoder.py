@@ -27,8 +27,10 @@ from archer_ws.llm_gateway.decoding.framing import (
 )
 from archer_ws.llm_gateway.decoding.tool_calls import ArgumentsPiece
 from archer_ws.llm_gateway.failures import ProviderIdentity, unreadable
+from archer_ws.llm_gateway.native_turns import NativeBlocks
 from archer_ws.llm_gateway.ollama.ending import finish_reason_of, usage_of
 from archer_ws.llm_gateway.ollama.failures import failure_from_error_line, truncated
+from archer_ws.llm_gateway.ollama.native import KeptThought
 from archer_ws.llm_gateway.ollama.tool_calls import CalledTools
 from archer_ws.llm_gateway.types import FinishReason, StreamChunk, TokenUsage
 
@@ -53,9 +55,12 @@ class OllamaStreamDecoder:
     Args:
         identity: how errors speak of the provider.
         max_bytes: of one line, or of a document of several.
+        keeps_native: whether what must be sent again of the answer in its tool loop is kept.
     """
 
-    def __init__(self, identity: ProviderIdentity, max_bytes: int = PROVIDER_DOCUMENT_BYTES) -> None:
+    def __init__(
+        self, identity: ProviderIdentity, max_bytes: int = PROVIDER_DOCUMENT_BYTES, *, keeps_native: bool = False
+    ) -> None:
         self._identity = identity
         self._max_bytes = max_bytes
         self._lines = LineDecoder(max_bytes)
@@ -68,6 +73,7 @@ class OllamaStreamDecoder:
         self._unfinished_bytes = 0
         self._unknown: set[str] = set()
         self._calls = CalledTools()
+        self._kept = KeptThought() if keeps_native else None
         #: The object that ended the answer, and whether it has come; what follows it is ignored.
         self.end: dict[str, Any] = {}
         self.done = False
@@ -76,6 +82,13 @@ class OllamaStreamDecoder:
     def finish_reason(self) -> FinishReason | None:
         """Why the model stopped, once it is done."""
         return self._finish_reason
+
+    @property
+    def native(self) -> NativeBlocks | None:
+        """What the provider must see again of the answer; None unless it is whole and calls tools."""
+        if self._kept is None or not self.done or self._finish_reason != "tool_calls":
+            return None
+        return self._kept.blocks(self._calls.all)
 
     def feed(self, data: bytes) -> Iterator[StreamChunk]:
         """The text completed by `data`, merged; an empty chunk where lines came without text.
@@ -132,6 +145,7 @@ class OllamaStreamDecoder:
             failure = unreadable(self._identity, str(error))
         chunks = [_chunk_of(kind, "".join(parts)) for kind, parts in runs]
         self._has_text = self._has_text or bool(chunks)
+        self._keep_native(chunks)
         if is_alive and not chunks and failure is None:
             chunks.append(StreamChunk(content=""))
         if self.done and failure is None:
@@ -144,6 +158,11 @@ class OllamaStreamDecoder:
         yield from chunks
         if failure is not None:
             raise failure
+
+    def _keep_native(self, chunks: list[StreamChunk]) -> None:
+        if self._kept is not None:
+            for chunk in chunks:
+                self._kept.add(chunk)
 
     def _objects(self, line: bytes) -> list[dict[str, Any]]:
         """The line's JSON objects: mostly one, and none in a line of a proxy's framing."""
@@ -265,7 +284,7 @@ def answer_of(data: bytes, identity: ProviderIdentity) -> Answer:
 
 
 def _add_text(line: bytes, runs: list[_Run]) -> bool:
-    """Take what nearly all lines are, a piece of text; false, and nothing taken, where it is anything else."""
+    """Take what nearly all lines are, a piece of text or of thinking; false, and nothing taken, for any other."""
     if line[:1] != b"{":
         return False
     try:
@@ -275,16 +294,20 @@ def _add_text(line: bytes, runs: list[_Run]) -> bool:
     message = value.get("message")
     if value.get("done") is not False or type(message) is not dict or value.get("error"):
         return False
+    text, kind = message.get("content"), False
     # Nearly all have role and content alone.
-    if len(message) > 2 and (message.get("thinking") or message.get("tool_calls")):
+    if len(message) > 2:
+        thinking = message.get("thinking")
+        if message.get("tool_calls") or (thinking and text not in (None, "")):
+            return False
+        if thinking:
+            text, kind = thinking, True
+    if type(text) is not str or not text:
         return False
-    content = message.get("content")
-    if type(content) is not str or not content:
-        return False
-    if runs and not runs[-1][0]:
-        runs[-1][1].append(content)
+    if runs and runs[-1][0] is kind:
+        runs[-1][1].append(text)
     else:
-        runs.append((False, [content]))
+        runs.append((kind, [text]))
     return True
 
 

@@ -17,6 +17,7 @@ from archer_ws.core.exceptions import (
     UpstreamTruncated,
 )
 from archer_ws.llm_gateway.decoding.error_bodies import decoded_error, said_error
+from archer_ws.llm_gateway.efforts import takes_no_effort
 from archer_ws.llm_gateway.failures import (
     ProviderIdentity,
     failure_from_status,
@@ -37,6 +38,8 @@ _OUT_OF_MEMORY = re.compile(
 _CONTEXT_EXCEEDED = re.compile(r"exceed\w* .{0,40}context|prompt (?:is )?too long|exceed_context_size", re.IGNORECASE)
 # "model is required" is what it says to a name that it can't parse, "a b/c:d:e" for example.
 _BAD_NAME = re.compile(r"^model is required|invalid model name|^name is required", re.IGNORECASE)
+# "\"gemma3\" does not support thinking": an older one lists no capabilities by which it could be known before.
+_CAN_NOT_THINK = re.compile(r"does not support thinking", re.IGNORECASE)
 _LACKS_CAPABILITY = re.compile(r"does not support", re.IGNORECASE)
 
 
@@ -68,6 +71,8 @@ def failure_from_answer(
             hint="Name it as `ollama list` does: llama3.2, or user/name:tag.",
             provider=identity.name,
         )
+    if message and _CAN_NOT_THINK.search(message):
+        return takes_no_effort(str(model))
     return _failure_from_wording(identity, message) or failure_from_status(identity, status, message, headers, model)
 
 

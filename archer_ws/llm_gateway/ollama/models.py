@@ -7,12 +7,12 @@ any version: what is missing or of another type is unknown.
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from archer_ws.llm_gateway.decoding.answers import ErrorSaid, Unreadable
 from archer_ws.llm_gateway.decoding.model_lists import entries_of
-from archer_ws.llm_gateway.types import Capability
+from archer_ws.llm_gateway.types import Capability, ReasoningEffort
 
 #: Names come from requests: without a bound they would fill the memory.
 MAX_REMEMBERED = 512
@@ -43,14 +43,20 @@ class ShownModel:
 
     context_window: int | None = None
     capabilities: frozenset[str] | None = None
+    #: The architecture.
+    family: str = ""
 
 
 UNKNOWN = ShownModel()
 
-#: The capability that Ollama names so.
-TOOLS = "tools"
+#: The capabilities that Ollama names so.
+TOOLS, VISION, THINKING = "tools", "vision", "thinking"
+#: What may be asked of a model that thinks in levels, as gpt-oss does, and can't stop; and of all others, which think
+#: or do not (https://docs.ollama.com/capabilities/thinking).
+_IN_LEVELS: tuple[ReasoningEffort, ...] = ("low", "medium", "high")
+_ON_OR_OFF: tuple[ReasoningEffort, ...] = ("none", "low")
 #: What Ollama calls what we tell of models; whether an answer can be held to a schema it does not say.
-_TOLD_AS: dict[str, Capability] = {TOOLS: "tools", "vision": "vision", "thinking": "reasoning"}
+_TOLD_AS: dict[str, Capability] = {TOOLS: "tools", VISION: "vision", THINKING: "reasoning"}
 
 
 def can_chat(*sources: frozenset[str] | None) -> bool:
@@ -63,6 +69,17 @@ def our_capabilities(*sources: frozenset[str] | None) -> list[Capability] | None
     """What a model can beyond text, by the first source that knows; None where none does."""
     known = next((capabilities for capabilities in sources if capabilities is not None), None)
     return None if known is None else [ours for theirs, ours in _TOLD_AS.items() if theirs in known]
+
+
+def efforts_of(name: str, *sources: frozenset[str] | None, family: str = "") -> Sequence[ReasoningEffort]:
+    """What `reasoning_effort` may be for the model; empty where the first source that knows says that it can't think.
+
+    A model of which nobody knows is taken for one that thinks: Ollama says if it does not.
+    """
+    known = next((capabilities for capabilities in sources if capabilities is not None), None)
+    if known is not None and THINKING not in known:
+        return ()
+    return _IN_LEVELS if family == "gptoss" or "gpt-oss" in name.lower() else _ON_OR_OFF
 
 
 def canonical_name(name: str) -> str:
@@ -117,7 +134,9 @@ def shown_model(reply: object) -> ShownModel:
     parameters = reply.get("parameters")
     if isinstance(parameters, str) and (configured := _NUM_CTX.search(parameters)):
         sizes.append(int(configured[1]))
-    return ShownModel(min(sizes, default=None), _capabilities(reply))
+    details = reply.get("details")
+    family = details.get("family") if isinstance(details, dict) else None
+    return ShownModel(min(sizes, default=None), _capabilities(reply), family if isinstance(family, str) else "")
 
 
 class ModelMemory:

@@ -3,7 +3,7 @@
 Pure. Format: https://docs.ollama.com/api/chat and https://docs.ollama.com/capabilities/tool-calling
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -11,9 +11,14 @@ import msgspec
 from archer_ws.core.exceptions import FieldError, Unsupported
 from archer_ws.llm_gateway.alternation import alternating
 from archer_ws.llm_gateway.asking import format_alone
+from archer_ws.llm_gateway.media import Media
+from archer_ws.llm_gateway.native_replay import replayable
+from archer_ws.llm_gateway.ollama.native import thinking_of
+from archer_ws.llm_gateway.parts import Document, Picture, as_base64, resolved
 from archer_ws.llm_gateway.tool_history import repaired
 from archer_ws.llm_gateway.tools import Tool
-from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, MessageRole
+from archer_ws.llm_gateway.transport.json_body import LongText
+from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, MessageRole, ReasoningEffort
 
 
 def chat_payload(
@@ -43,11 +48,13 @@ def chat_payload(
         "num_predict": max_tokens,
         "top_p": options.top_p,
         "seed": options.seed,
+        "presence_penalty": options.extras.presence_penalty,
+        "frequency_penalty": options.extras.frequency_penalty,
         "stop": list(options.stop) or None,
     }
     return {
         "model": model,
-        "messages": _messages(messages),
+        "messages": _messages(messages, model, options),
         **({"tools": [_declared(tool) for tool in tools]} if tools else {}),
         **_format(options),
         "stream": stream,
@@ -63,6 +70,15 @@ def _format(options: ChatOptions) -> dict[str, Any]:
     if asked is None:
         return {}
     return {"format": asked.json_schema.schema_ if asked.json_schema else "json"}
+
+
+def think_field(effort: ReasoningEffort, *, in_levels: bool) -> dict[str, Any]:
+    """How much the model is to think; without it, models that can think do.
+
+    Args:
+        in_levels: whether it is told so by a word, and not by yes or no.
+    """
+    return {"think": effort if in_levels else effort != "none"}
 
 
 def offered_tools(options: ChatOptions) -> tuple[Tool, ...]:
@@ -101,13 +117,22 @@ def _declared(tool: Tool) -> dict[str, Any]:
     }
 
 
-def _messages(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
+def _messages(messages: Sequence[ChatMessage], model: str, options: ChatOptions) -> list[dict[str, Any]]:
+    messages = repaired(messages)
+    replayed = replayable(messages, options, "ollama", model)
+    # Messages that call stay as they are, wherever neighbours are joined.
+    thinking = {id(messages[place]): thinking_of(kept) for place, kept in replayed.items()}
     told: list[dict[str, Any]] = []
     #: By id, of the calls that came last: their results follow at once.
     names: dict[str, str] = {}
-    for message in alternating(repaired(messages), keeps_names=False):
-        entry: dict[str, Any] = {"role": message.role.value, "content": message.content}
+    for message in alternating(messages, keeps_names=False):
+        text, images = (message.content, []) if message.parts is None else _split(message, options.media)
+        entry: dict[str, Any] = {"role": message.role.value, "content": text}
+        if images:
+            entry["images"] = images
         if message.tool_calls:
+            if thinking.get(id(message)):
+                entry["thinking"] = thinking[id(message)]
             names.update((call.call_id, call.name) for call in message.tool_calls)
             entry["tool_calls"] = [
                 {
@@ -123,14 +148,32 @@ def _messages(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
                 for index, call in enumerate(message.tool_calls)
             ]
         elif message.role is MessageRole.TOOL and message.call_id is not None:
-            entry["content"] = _result(message)
+            entry["content"] = _result(message, text)
             entry |= {"tool_name": names[message.call_id], "tool_call_id": message.call_id}
         told.append(entry)
     return told
 
 
-def _result(message: ChatMessage) -> str:
+def _split(message: ChatMessage, media: Mapping[str, Media]) -> tuple[str, list[LongText]]:
+    """The texts of a message with parts, joined by line breaks, and its pictures: bare base64.
+
+    Ollama keeps no order of both (https://docs.ollama.com/capabilities/vision).
+    """
+    texts: list[str] = []
+    images: list[LongText] = []
+    for said in resolved(message, media):
+        match said:
+            case str():
+                texts.append(said)
+            case Picture(source=Media() as source):
+                images.append(as_base64(source))
+            case Document(is_text=True):
+                texts.append(said.headed_text)
+    return "\n".join(texts), images
+
+
+def _result(message: ChatMessage, text: str) -> str:
     """What a tool gave; Ollama has no field that says that it failed."""
     if message.status in (None, "ok"):
-        return message.content
-    return f"Error: {message.content.strip() or message.status}"
+        return text
+    return f"Error: {text.strip() or message.status}"

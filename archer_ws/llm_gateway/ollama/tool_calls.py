@@ -7,7 +7,7 @@ is 0 each time, and older ones give no ids, so that each entry is a call of its 
 from collections.abc import Iterator
 
 from archer_ws.llm_gateway.decoding.answers import Unreadable
-from archer_ws.llm_gateway.decoding.tool_calls import ArgumentsPiece, ToolCallAssembler
+from archer_ws.llm_gateway.decoding.tool_calls import ArgumentsPiece, AssembledCall, ToolCallAssembler
 
 
 class CalledTools:
@@ -21,6 +21,11 @@ class CalledTools:
     def has_calls(self) -> bool:
         """Whether a call came that has a name."""
         return self._assembler.has_calls
+
+    @property
+    def all(self) -> list[AssembledCall]:
+        """The calls that were told of, in their order."""
+        return self._assembler.told
 
     def take(self, calls: object) -> Iterator[ArgumentsPiece]:
         """What a message has as `tool_calls`.

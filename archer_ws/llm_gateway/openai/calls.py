@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from archer_ws.llm_gateway.decoding.answer_parts import Parts
+from archer_ws.llm_gateway.openai.native import EXTRA
 
 
 class Fragment(NamedTuple):
@@ -18,6 +19,8 @@ class Fragment(NamedTuple):
     foreign_id: object
     name: object
     arguments: object
+    #: What the server has beside the call, which it must see again.
+    extra: object = None
 
 
 def take_calls(message: object, parts: Parts) -> list[Fragment]:
@@ -55,6 +58,7 @@ def _fragment(entry: object, parts: Parts) -> Fragment | None:
         foreign_id,
         name,
         arguments,
+        entry.get(EXTRA),
     )
 
 

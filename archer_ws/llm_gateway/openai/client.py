@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import openai
 
 OPENAI_URL = "https://api.openai.com/v1"
+_CHAT, _RESPONSES = "/chat/completions", "/responses"
 
 
 class OpenAIClient:
@@ -82,12 +83,15 @@ class OpenAIClient:
     async def stream_chat(self, body: dict[str, Any], *, principal: str = "") -> StreamedAnswer:
         """The answer to a chat request with `stream`, not read at all; the caller closes it.
 
+        What has `input` in place of `messages` is the Responses API's, and goes there.
+
         Raises:
             Exception: one of FORESEEN.
         """
         client = await self.open()
+        path = _RESPONSES if "input" in body else None
         with foreign_failures(self._identity, *FORESEEN):
-            return await client.open(body, principal=principal)
+            return await client.open(body, principal=principal, path=path)
 
     async def probe_chat(self, timeout_s: float) -> AnswerHead:
         """What the route for chats answers to a request that asks for nothing.
@@ -152,7 +156,7 @@ class OpenAIClient:
                 concurrency=self._concurrency,
                 connect_s=self._connect_s,
             ),
-            path="/chat/completions",
+            path=_CHAT,
             headers=self._stream_headers,
         )
 

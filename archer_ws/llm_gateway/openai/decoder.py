@@ -12,6 +12,7 @@ import msgspec
 import structlog
 
 from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
+from archer_ws.llm_gateway.decoding.alike import AlikeEvents
 from archer_ws.llm_gateway.decoding.answers import BrokenOff, ErrorSaid, Unreadable
 from archer_ws.llm_gateway.decoding.error_bodies import is_error
 from archer_ws.llm_gateway.decoding.finish_reasons import finish_reason_of, reason_with_calls
@@ -23,13 +24,15 @@ from archer_ws.llm_gateway.decoding.framing import (
     is_sign_of_life,
     is_web_page,
 )
-from archer_ws.llm_gateway.decoding.gathered import Gathered
+from archer_ws.llm_gateway.decoding.gathered import Gathered, Kind, chunk_of
 from archer_ws.llm_gateway.decoding.refusals import RefusalText, reason_of_refusal
 from archer_ws.llm_gateway.decoding.token_counts import usage_of
 from archer_ws.llm_gateway.decoding.tool_calls import ToolCallAssembler
+from archer_ws.llm_gateway.native_turns import NativeBlocks
 from archer_ws.llm_gateway.openai.documents import Choice, choices_of, counts_within, reason_within
+from archer_ws.llm_gateway.openai.native import KeptFields
 from archer_ws.llm_gateway.openai.one_answer import OneAnswer
-from archer_ws.llm_gateway.openai.plain_chunk import PLAIN_CHUNK, CallPiece
+from archer_ws.llm_gateway.openai.plain_chunk import PLAIN_CHUNK, CallPiece, piece_in
 from archer_ws.llm_gateway.types import FinishReason, StreamChunk
 
 log = structlog.get_logger(__name__)
@@ -61,9 +64,12 @@ class ChatStreamDecoder:
     Args:
         max_bytes: of one event, and of what is kept back of other choices.
         has_format: whether the answer was asked for in a format, so that a refusal is not part of its text.
+        keeps_native: whether what must be sent again of the answer in its tool loop is kept.
     """
 
-    def __init__(self, max_bytes: int = PROVIDER_DOCUMENT_BYTES, *, has_format: bool = False) -> None:
+    def __init__(
+        self, max_bytes: int = PROVIDER_DOCUMENT_BYTES, *, has_format: bool = False, keeps_native: bool = False
+    ) -> None:
         self.done = False
         self.finish_reason: FinishReason | None = None
         self.fault: Exception | None = None
@@ -74,6 +80,7 @@ class ChatStreamDecoder:
         #: Whether all came under the number 0.
         self._is_plain = True
         self._calls = ToolCallAssembler()
+        self._kept = KeptFields() if keeps_native else None
         self._has_format = has_format
         self._refusal = RefusalText()
         self._size = 0
@@ -82,6 +89,7 @@ class ChatStreamDecoder:
         self._mute: list[bytes] = []
         self._one = OneAnswer(max_bytes)
         self._events = EventDecoder(max_bytes)
+        self._alike = AlikeEvents(self._events, piece_in)
 
     @property
     def is_whole(self) -> bool:
@@ -98,6 +106,18 @@ class ChatStreamDecoder:
         """The document that may have the answer's `id` and `model`."""
         return next(iter(_documents_in(self._last)), None)
 
+    @property
+    def native(self) -> NativeBlocks | None:
+        """What the provider must see again of the answer; None unless it is whole and calls tools."""
+        if self._kept is None or not (self.is_whole and self._is_plain) or self.finish_reason != "tool_calls":
+            return None
+        return self._kept.blocks(self._calls.told)
+
+    @property
+    def has_reasoning_content(self) -> bool:
+        """Whether the server said `reasoning_content`, where it is kept."""
+        return self._kept is not None and self._kept.has_reasoning_content
+
     def feed(self, data: bytes) -> list[StreamChunk]:
         """What `data` completes, in order; nothing more after `done` or a fault.
 
@@ -107,23 +127,44 @@ class ChatStreamDecoder:
             return []
         gathered = Gathered()
         gathered.alive = bool(data)
+        if self._alike.subject is not None and (taken := self._take_alike(data)) is not None:
+            kind, text, data = taken
+            if not data:
+                # What nearly all reads are.
+                chunks = [chunk_of(kind, text)]
+                if self._kept is not None:
+                    self._keep_arguments(self._kept, chunks)
+                return chunks
+            gathered.go_on(kind, text)
         try:
             if not self._size and is_web_page(data):
                 raise Unreadable("a web page (text/html) in place of an answer")
             self._size += len(data)
-            for event, body in self._events.feed(data):
-                self._heard = True
-                # An empty one is somebody's keep-alive. (As in `_read`, a call less for each token.)
-                if body and (event or not self._read_plain(body, gathered)):
-                    if body.startswith(b"[DONE]"):
-                        self._end(gathered)
-                        break
-                    self._read_odd(body, event, gathered)
+            self._feed_events(data, gathered)
         except LineTooLong as error:
             self.fault = Unreadable(str(error))
         except (Unreadable, ErrorSaid, BrokenOff) as fault:
             self.fault = fault
-        return gathered.close() if self._has_text else self._closed(gathered)
+        chunks = gathered.close() if self._has_text else self._closed(gathered)
+        if self._kept is not None:
+            self._keep_arguments(self._kept, chunks)
+        return chunks
+
+    def _feed_events(self, data: bytes, gathered: Gathered) -> None:
+        plain = b""
+        for event, body in self._events.feed(data):
+            self._heard = True
+            # (As in `_read`, a call less for each token.)
+            if body and not event and self._read_plain(body, gathered):
+                plain = body
+            elif body:  # An empty one is somebody's keep-alive.
+                plain = b""
+                if body.startswith(b"[DONE]"):
+                    self._end(gathered)
+                    break
+                self._read_odd(body, event, gathered)
+        if plain and self.finish_reason is None:
+            self._alike.learn("", plain)
 
     def finish(self) -> list[StreamChunk]:
         """To be called at the end of the body: what stood there without an end of its own, if it is whole."""
@@ -143,7 +184,29 @@ class ChatStreamDecoder:
             self._conclude(gathered)
         except (Unreadable, ErrorSaid, BrokenOff) as fault:
             self.fault = fault
-        return self._closed(gathered)
+        chunks = self._closed(gathered)
+        if self._kept is not None:
+            self._keep_arguments(self._kept, chunks)
+        return chunks
+
+    def _keep_arguments(self, kept: KeptFields, chunks: list[StreamChunk]) -> None:
+        for chunk in chunks:
+            if chunk.arguments is not None and chunk.call_id is not None:
+                kept.tell(chunk.call_id, chunk.arguments)
+
+    def _take_alike(self, data: bytes) -> tuple[Kind, str, bytes] | None:
+        """Take the events that a read begins with, where they are like the last: what they have a run of, its text, and
+        the data behind them."""
+        subject = self._alike.subject
+        kind = self._calls.going_on(subject) if isinstance(subject, int) else subject == "reasoning"
+        if kind is True and self._kept is not None:
+            # It is kept under the name that the server has for it.
+            return None
+        if kind is None or not self._is_plain or (taken := self._alike.take(data)) is None:
+            return None
+        self._last = self._alike.body
+        text, rest = taken
+        return kind, text, rest
 
     def _read(self, data: bytes, event: str, gathered: Gathered) -> None:
         if event or not self._read_plain(data, gathered):
@@ -175,6 +238,8 @@ class ChatStreamDecoder:
             return False
         elif len(self._mute) < _MOST_MUTE:
             self._mute.append(data)
+        if self._kept is not None:
+            self._kept.add(delta.reasoning_content, delta.reasoning, delta.reasoning_details, delta.extra_content)
         self._last = data
         if chunk.usage:
             self._count(chunk.usage, gathered)
@@ -200,6 +265,8 @@ class ChatStreamDecoder:
                 # A place kept for nothing.
                 return True
         gathered.add_arguments(self._calls.add(index=index, foreign_id=call.id, name=function.name, arguments=text))
+        if self._kept is not None:
+            self._kept.add_to_call(self._calls.latest_id, call.extra_content)
         return True
 
     def _read_odd(self, data: bytes, event: str, gathered: Gathered) -> None:
@@ -257,6 +324,8 @@ class ChatStreamDecoder:
             if choice.is_message and choice.says_something:
                 self._drop_repeated(choice, gathered)
             self._unknown |= choice.parts.unknown
+        if self._kept is not None:
+            self._kept.add_document(document)
         self._is_whole_answer = is_whole and any(choice.has_message for choice in choices)
         self._last = data
         taken = self._one.take(
@@ -291,9 +360,11 @@ class ChatStreamDecoder:
                 self._refusal.add(text)
                 if not self._has_format:
                     gathered.add(text, reasoning=False)
-            for index, foreign_id, name, arguments in choice.calls:
+            for index, foreign_id, name, arguments, extra in choice.calls:
                 pieces = self._calls.add(index=index, foreign_id=foreign_id, name=name, arguments=arguments)
                 gathered.add_arguments(pieces)
+                if self._kept is not None:
+                    self._kept.add_to_call(self._calls.latest_id, extra)
 
     def _count(self, usage: object, gathered: Gathered) -> bool:
         """Note the token counts; whether there are any."""

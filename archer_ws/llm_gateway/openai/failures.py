@@ -6,7 +6,7 @@ Pure. Owns the codes and words of this API; what all providers share is in `fail
 import re
 from collections.abc import Mapping
 
-from archer_ws.core.exceptions import ContentTooLarge, ModelNotFound, ProviderFailure, ProviderQuota
+from archer_ws.core.exceptions import ContentTooLarge, ModelNotFound, ProviderError, ProviderFailure, ProviderQuota
 from archer_ws.llm_gateway.decoding.error_bodies import SaidError
 from archer_ws.llm_gateway.failures import (
     ProviderIdentity,
@@ -40,7 +40,7 @@ def openai_identity(name: str, base_url: str, *, hosted: bool) -> ProviderIdenti
     )
 
 
-def failure_from_error(
+def failure_from_error(  # noqa: PLR0911 - one return for each kind of error
     identity: ProviderIdentity,
     said: SaidError,
     status: int | None = None,
@@ -67,6 +67,13 @@ def failure_from_error(
         return context_too_long(identity, said.message)
     if said.words & _MODEL or (status in (400, 404) and said.param == "model") or "not a valid model" in sentence:
         return _model_not_found(identity, sentence, model)
+    if "v1/responses" in sentence:
+        return ProviderError(
+            f"{identity.name} serves the model {model or ''!r} by its Responses API alone: {sentence}",
+            hint="Set ARCHER_OPENAI_API=responses, or name another model.",
+            provider=identity.name,
+            retryable=False,
+        )
     if status == 404:
         if "model" in sentence.lower() or (model and model in sentence):
             return _model_not_found(identity, sentence, model)

@@ -3,9 +3,12 @@
 What is text is looked at when it is used; what does not fit the shape is openai/documents.py's.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
+
+#: What a chunk has a piece of; of a call's arguments, the call's index.
+Subject = Literal["content", "reasoning"] | int
 
 
 class _Function(msgspec.Struct, gc=False):
@@ -19,6 +22,8 @@ class CallPiece(msgspec.Struct, gc=False):
     index: int | None = None
     id: Any = None
     function: _Function | None = None
+    # Gemini's, with the signature of a thought.
+    extra_content: Any = None
 
 
 class _Delta(msgspec.Struct, gc=False):
@@ -26,6 +31,8 @@ class _Delta(msgspec.Struct, gc=False):
     # DeepSeek and llama.cpp say `reasoning_content`, OpenRouter and newer vLLM `reasoning`, some both with one text.
     reasoning_content: Any = None
     reasoning: Any = None
+    reasoning_details: Any = None
+    extra_content: Any = None
     refusal: Any = None
     tool_calls: list[CallPiece] | None = None
     # As it was before there were several.
@@ -48,3 +55,34 @@ class PlainChunk(msgspec.Struct, gc=False):
 
 #: Raises msgspec.DecodeError, ValueError or RecursionError for anything else.
 PLAIN_CHUNK = msgspec.json.Decoder(PlainChunk)
+
+
+def piece_in(data: bytes) -> tuple[Subject, str] | None:
+    """What a chunk has of one text, and that; None where it says anything else as well, or begins a call."""
+    try:
+        chunk = PLAIN_CHUNK.decode(data)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return None
+    choices = chunk.choices
+    if choices is None or len(choices) != 1 or chunk.error or chunk.usage:
+        return None
+    choice, delta = choices[0], choices[0].delta
+    if choice.index or choice.finish_reason or delta is None:
+        return None
+    if delta.refusal or delta.function_call or delta.reasoning_details or delta.extra_content:
+        return None
+    texts: list[tuple[Subject, Any] | None] = [
+        ("content", delta.content),
+        ("reasoning", delta.reasoning_content or delta.reasoning),
+        *map(_further_text, delta.tool_calls or ()),
+    ]
+    said = [text for text in texts if text is None or text[1]]
+    sole = said[0] if len(said) == 1 else None
+    return sole if sole is not None and isinstance(sole[1], str) else None
+
+
+def _further_text(call: CallPiece) -> tuple[Subject, Any] | None:
+    """The text of a piece that says by its index of which call it is, and nothing else."""
+    if call.index is None or call.id is not None or call.function is None:
+        return None
+    return (call.index, call.function.arguments) if call.function.name is None and not call.extra_content else None

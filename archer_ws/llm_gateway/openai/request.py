@@ -5,16 +5,25 @@ https://developers.openai.com/api/docs/guides/function-calling
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+from archer_ws.llm_gateway.content import Part, TextPart, text_of
+from archer_ws.llm_gateway.extras import NO_EXTRAS, Extras
+from archer_ws.llm_gateway.media import Media
+from archer_ws.llm_gateway.openai.native import Replayed
+from archer_ws.llm_gateway.parts import Document, Picture, as_data_url, resolved
 from archer_ws.llm_gateway.tools import NamedTool, Tool, ToolCall, ToolChoice
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, MessageRole
 
 #: The longest id of a call that OpenAI takes, and by example most others, in characters.
 _ID_CHARS = 40
 _NINE = re.compile(r"[A-Za-z0-9]{9}")
+#: The API demands a name.
+UNNAMED = "document.pdf"
+#: The text of a result that is more than text.
+SEE_NEXT = "(See the next message for the pictures and files.)"
 #: A tool without parameters. OpenAI refuses a schema without these two, llama.cpp a tool without a schema.
 _NOTHING: dict[str, Any] = {"type": "object", "properties": {}}
 
@@ -26,9 +35,46 @@ def fitting_ids(base_url: str) -> Callable[[str], bool]:
     return lambda call_id: len(call_id) <= _ID_CHARS
 
 
-def chat_messages(messages: Iterable[ChatMessage]) -> list[dict[str, Any]]:
-    """The `messages` of a request; calls and results must be `repaired`, with ids that fit."""
-    return [_message(message) for message in messages]
+def chat_messages(
+    messages: Iterable[ChatMessage], replayed: Replayed | None = None, media: Mapping[str, Media] | None = None
+) -> list[dict[str, Any]]:
+    """The `messages` of a request; calls and results must be `repaired`, with ids that fit, and text alone in results.
+
+    Args:
+        replayed: what goes back beside which of them.
+        media: the uploaded files that they name, by their ids.
+    """
+    return [_message(message, replayed, media or {}) for message in messages]
+
+
+def with_shown_results(messages: Sequence[ChatMessage]) -> Sequence[ChatMessage]:
+    """The messages with what results show in a user's message behind them: results are text alone.
+
+    Behind all results of a step, since nothing may stand between them.
+    """
+    if not any(message.parts for message in messages if message.role is MessageRole.TOOL):
+        return messages
+    told: list[ChatMessage] = []
+    shown: list[Part] = []
+    #: By id, of the calls that came last: their results follow at once.
+    names: dict[str, str] = {}
+    for message in messages:
+        names.update((call.call_id, call.name) for call in message.tool_calls or ())
+        if shown and message.role is not MessageRole.TOOL:
+            told.append(_showing(shown))
+            shown = []
+        if message.role is MessageRole.TOOL and message.parts is not None:
+            shown += [TextPart(type="text", text=f"What {names[message.call_id or '']} gave:")]
+            shown += [part for part in message.parts if not isinstance(part, TextPart)]
+            text = f"{message.content}\n\n{SEE_NEXT}" if message.content else SEE_NEXT
+            told.append(message.model_copy(update={"content": text, "parts": None}))
+        else:
+            told.append(message)
+    return [*told, _showing(shown)] if shown else told
+
+
+def _showing(parts: Sequence[Part]) -> ChatMessage:
+    return ChatMessage.model_construct(role=MessageRole.USER, content=text_of(parts), parts=list(parts))
 
 
 def tool_fields(options: ChatOptions) -> dict[str, Any]:
@@ -48,6 +94,25 @@ def format_fields(options: ChatOptions) -> dict[str, Any]:
     if options.response_format is None:
         return {}
     return {"response_format": options.response_format.model_dump(by_alias=True, exclude_none=True)}
+
+
+def effort_fields(options: ChatOptions) -> dict[str, Any]:
+    """`reasoning_effort`, where the request names one."""
+    return {} if options.reasoning_effort is None else {"reasoning_effort": options.reasoning_effort}
+
+
+def extra_fields(extras: Extras) -> dict[str, Any]:
+    """Penalties, and whether tokens' probabilities are told; nothing of what the request does not name."""
+    if extras is NO_EXTRAS:
+        return {}
+    named = {
+        "presence_penalty": extras.presence_penalty,
+        "frequency_penalty": extras.frequency_penalty,
+        "logprobs": None if extras.top_logprobs is None else True,
+        # 0 is the API's own default, and some servers take no 0.
+        "top_logprobs": extras.top_logprobs or None,
+    }
+    return {name: value for name, value in named.items() if value is not None}
 
 
 def functions(tools: Sequence[Tool]) -> list[dict[str, Any]]:
@@ -85,16 +150,51 @@ def _choice(choice: ToolChoice) -> str | dict[str, Any]:
     return choice
 
 
-def _message(message: ChatMessage) -> dict[str, Any]:
+def _message(message: ChatMessage, replayed: Replayed | None, media: Mapping[str, Media]) -> dict[str, Any]:
     if message.role is MessageRole.TOOL:
-        return {"role": "tool", "tool_call_id": message.call_id, "content": result_text(message)}
-    said: dict[str, Any] = {"role": message.role.value, "content": message.content}
+        call_id = message.call_id or ""
+        own_id = replayed.own_ids.get(call_id, call_id) if replayed else call_id
+        return {"role": "tool", "tool_call_id": own_id, "content": result_text(message)}
+    content = message.content if message.parts is None else _content(message, media)
+    said: dict[str, Any] = {"role": message.role.value, "content": content}
     if message.name is not None:
         said["name"] = message.name
     if message.tool_calls:
         said["content"] = message.content or None
         said["tool_calls"] = [_call(call) for call in message.tool_calls]
+        sent = replayed.fields.get(id(message)) if replayed else None
+        if replayed and sent is not None:
+            said |= sent.message
+            said["tool_calls"] = [
+                {**call, "id": replayed.own_ids.get(call["id"], call["id"]), **sent.calls.get(call["id"], {})}
+                for call in said["tool_calls"]
+            ]
     return said
+
+
+def _content(message: ChatMessage, media: Mapping[str, Media]) -> str | list[dict[str, Any]]:
+    """Parts in the API's form; where all of it is text, one text, since many servers take no list.
+
+    https://developers.openai.com/api/docs/guides/images-vision and …/guides/file-inputs
+    """
+    parts = [_part(said) for said in resolved(message, media)]
+    if all(part["type"] == "text" for part in parts):
+        return "\n".join(part["text"] for part in parts)
+    return parts
+
+
+def _part(said: str | Picture | Document) -> dict[str, Any]:
+    match said:
+        case str():
+            return {"type": "text", "text": said}
+        case Picture(source=source, detail=detail):
+            url = as_data_url(source) if isinstance(source, Media) else source
+            return {"type": "image_url", "image_url": {"url": url, **({"detail": detail} if detail else {})}}
+        case Document(is_text=True):
+            return {"type": "text", "text": said.headed_text}
+        case Document(source=Media() as source, filename=filename):
+            return {"type": "file", "file": {"filename": filename or UNNAMED, "file_data": as_data_url(source)}}
+    raise AssertionError("a file at a URL is refused before")
 
 
 def _call(call: ToolCall) -> dict[str, Any]:

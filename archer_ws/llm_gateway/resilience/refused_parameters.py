@@ -19,6 +19,11 @@ from archer_ws.llm_gateway.decoding.framing import decode_json
 
 #: The two names of the answer's bound; a server may know one alone.
 MAX_TOKENS_NAMES = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
+#: All names of that bound: OpenAI's Responses API has one more, and takes no other.
+BOUNDS = frozenset({*MAX_TOKENS_NAMES, "max_output_tokens"})
+#: A part of a field that may be left out by itself: OpenAI tells reasoning to verified organisations alone
+#: (openai/openai-cookbook#2271).
+_PARTS = {"reasoning": "summary"}
 #: Further tries of one request: for each that may be left out, and a change of name.
 MAX_TRIES = 5
 #: Models whose refusals are kept; their names come from requests.
@@ -26,12 +31,20 @@ MAX_MODELS = 1024
 #: The statuses of a request that is refused for what stands in it.
 REFUSALS = frozenset({400, 422})
 #: What every request has, and every error may speak of.
-_NO_PARAMETERS = frozenset({"model", "messages", "stream", "system"})
+_NO_PARAMETERS = frozenset({"model", "messages", "input", "stream", "system", "store"})
 #: What a client can ask for, as it stands in a body.
 _ASKABLE = frozenset(
-    {"temperature", "top_p", "stop", "stop_sequences", "seed", *MAX_TOKENS_NAMES}
-    | {"tools", "tool_choice", "parallel_tool_calls", "response_format"}
+    {"temperature", "top_p", "stop", "stop_sequences", "seed", *BOUNDS}
+    | {"tools", "tool_choice", "parallel_tool_calls", "response_format", "output_config", "text"}
+    | {"reasoning_effort", "thinking", "presence_penalty", "frequency_penalty", "logprobs", "top_logprobs"}
 )
+#: Fields of a body whose names say nothing to those who asked for them.
+_OUR_NAMES = {
+    "thinking": "reasoning_effort",
+    "reasoning": "reasoning_effort",
+    "text": "response_format",
+    "max_output_tokens": "max_tokens",
+}
 #: An error is short; what is longer repeats the request.
 _MAX_BODY_BYTES = 64 * 1024
 _MAX_DEPTH = 12
@@ -81,7 +94,7 @@ class Said:
         """Which of the parameters it is about: a field that it names, else the one that its text names first."""
         candidates = list(candidates)
         for name in candidates:
-            if name in self.names:
+            if self.names.issuperset(name.split(".")):
                 return name
         found = [(match.start(), name) for name in candidates if (match := _in_text(name).search(self.text))]
         return min(found)[1] if found else None
@@ -151,8 +164,14 @@ class FittedRequest:
         if self._demands_bound:
             defaulted -= {"max_tokens"}
         elif "max_tokens" in defaulted:
-            defaulted |= set(MAX_TOKENS_NAMES)
-        return (frozenset(self._whole) | defaulted) - _NO_PARAMETERS - (_ASKABLE - defaulted)
+            defaulted |= BOUNDS
+        return (frozenset(_names_in(self._whole)) | defaulted) - _NO_PARAMETERS - (self._askable - defaulted)
+
+    @property
+    def _askable(self) -> frozenset[str]:
+        """What a client can ask for; `reasoning` where an effort stands in it."""
+        reasoning = self._whole.get("reasoning")
+        return _ASKABLE | {"reasoning"} if isinstance(reasoning, dict) and "effort" in reasoning else _ASKABLE
 
     def yields(self, refusal: bytes, *, is_too_long: bool = False) -> bool:
         """Whether `body` is now another one, worth a try after a refusal with this body.
@@ -162,7 +181,7 @@ class FittedRequest:
         """
         said = Said.of(refusal)
         name = said.first_named(
-            name for name in self.body if name in self._ours and (name in MAX_TOKENS_NAMES or not is_too_long)
+            name for name in _names_in(self.body) if name in self._ours and (name in BOUNDS or not is_too_long)
         )
         if name is None and not self._demands_bound and said.is_of_the_name and not is_too_long:
             name = said.first_named(name for name in self.body if name in MAX_TOKENS_NAMES)
@@ -173,7 +192,7 @@ class FittedRequest:
             return False
         changes = {**self._changes, **self._without(name, is_value=is_too_long or said.is_of_the_value)}
         body = _changed(self._whole, changes, self._ours)
-        if name in body:
+        if name in _names_in(body):
             return False
         self._tries, self._changes, self.body = self._tries + 1, changes, body
         self._is_worth_keeping |= not is_too_long
@@ -189,9 +208,12 @@ class FittedRequest:
         return {name: other}
 
     def refused_of_the_clients(self, refusal: bytes) -> str | None:
-        """Which of the parameters that the client asked for a refusal has for its field."""
+        """Which of the parameters that the client asked for, in our names, a refusal has for its field."""
         names = Said.of(refusal).names
-        return next((name for name in self.body if name in names and name in _ASKABLE - self._ours), None)
+        found = next((name for name in self.body if name in names and name in self._askable - self._ours), None)
+        if found == "output_config":
+            return "reasoning_effort" if "effort" in self.body[found] else "response_format"
+        return None if found is None else _OUR_NAMES.get(found, found)
 
     def taken(self) -> list[str]:
         """The server took `body`: remember what it had to do without, which is returned where it is new."""
@@ -206,6 +228,11 @@ def _changed(body: Mapping[str, Any], changes: Mapping[str, str | None], ours: f
     """The body without what is refused; what the client asked for stays, under another name perhaps."""
     changed = dict(body)
     for name, other in changes.items():
+        field_name, dot, part = name.partition(".")
+        if dot and name in _names_in(changed) and name in ours:
+            changed[field_name] = {key: value for key, value in changed[field_name].items() if key != part}
+            if not changed[field_name]:
+                del changed[field_name]
         if name not in body:
             continue
         if other is not None:
@@ -213,6 +240,15 @@ def _changed(body: Mapping[str, Any], changes: Mapping[str, str | None], ours: f
         elif name in ours:
             changed.pop(name)
     return changed
+
+
+def _names_in(body: Mapping[str, Any]) -> Iterator[str]:
+    """The fields of a body, each behind the part of it that may be left out by itself (`reasoning.summary`)."""
+    for name, value in body.items():
+        part = _PARTS.get(name)
+        if part is not None and isinstance(value, dict) and part in value:
+            yield f"{name}.{part}"
+        yield name
 
 
 def _in_text(name: str) -> re.Pattern[str]:

@@ -27,8 +27,8 @@ class ChunkScrubber:
                 chunk.reasoning = self._reasoning.rest()
         if reasoning and (shown := self._reasoning.feed(reasoning)) is not reasoning:
             chunk.reasoning = shown
-        if chunk.arguments:
-            self._clean_arguments(chunk, chunk.arguments)
+        if arguments := chunk.arguments:
+            self._clean_arguments(chunk, arguments)
         if chunk.refusal is not None and chunk.refusal.text:
             chunk.refusal.text = without_secrets_in(chunk.refusal.text)
         if chunk.finish_reason is not None:
@@ -52,10 +52,13 @@ class ChunkScrubber:
         return [*text, *self.held_arguments()]
 
     def _clean_arguments(self, chunk: StreamChunk, arguments: str) -> None:
-        if held := self._content.rest():
+        if self._content.held:
             # The text stands before the call that follows it.
-            chunk.content = held
-        _, scrubber = self._calls.setdefault(chunk.call_id, (chunk.name, AnswerScrubber()))
+            chunk.content = self._content.rest()
+        call = self._calls.get(chunk.call_id)
+        if call is None:
+            call = self._calls[chunk.call_id] = (chunk.name, AnswerScrubber())
+        scrubber = call[1]
         if (shown := scrubber.feed(arguments)) is not arguments:
             chunk.arguments = shown
         if chunk.finish_reason is not None and (held := scrubber.rest()):

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
 from archer_ws.llm_gateway.transport.answer import StreamedAnswer
+from archer_ws.llm_gateway.transport.json_body import Body
 from archer_ws.llm_gateway.transport.request import RequestTemplate
 
 #: Which one carries what goes straight to a provider; through a proxy it is always the library.
@@ -23,8 +24,11 @@ class Carrier(ABC):
     """
 
     @abstractmethod
-    async def ask(self, request: RequestTemplate, body: bytes, *, principal: str = "") -> StreamedAnswer:
+    async def ask(self, request: RequestTemplate, body: Body, *, principal: str = "") -> StreamedAnswer:
         """The answer to a principal's request, whatever its status; its head has come. The caller closes it.
+
+        A body in pieces is large: others have their turn while it is sent. An answer that comes before all is sent
+        ends the sending.
 
         Cancelling closes the connection. There is no limit on waiting, but for the connection to be made.
 
@@ -39,7 +43,7 @@ class Carrier(ABC):
         """Close all connections, also those in use; over only when they are gone."""
 
     async def post(
-        self, url: str, body: bytes, headers: Mapping[str, str], method: str = "POST", *, principal: str = ""
+        self, url: str, body: Body, headers: Mapping[str, str], method: str = "POST", *, principal: str = ""
     ) -> StreamedAnswer:
         """`ask`, for a request that is made once.
 

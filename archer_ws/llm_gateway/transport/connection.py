@@ -10,17 +10,20 @@ import asyncio
 import select
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
 import aiohappyeyeballs
 
+from archer_ws.llm_gateway.transport.json_body import Body
 from archer_ws.llm_gateway.transport.parsing import Answer
 
 #: When the next of a host's addresses is tried beside the one that does not answer (RFC 8305, section 5), in seconds.
 NEXT_ADDRESS_S = 0.25
+#: What of a large request is written at once: encrypting it takes less than a millisecond.
+SLICE_BYTES = 512 * 1024
 
 
 class ConnectError(OSError):
@@ -79,6 +82,10 @@ class Connection(asyncio.Protocol):
         self._answer: Answer | None = None
         self._is_readable: Callable[[], bool] | None = None
         self._was_aborted = False
+        #: Done when more may be written; None where that is now.
+        self._written: asyncio.Future[None] | None = None
+        #: Whether a request was not sent to its end.
+        self._is_cut = False
         #: Called when it ends.
         self.on_lost: Callable[[], None] = lambda: None
 
@@ -94,7 +101,7 @@ class Connection(asyncio.Protocol):
             self._is_readable = _readable(self._transport.get_extra_info("socket").fileno())
         return not self._is_readable()
 
-    async def ask(self, head: bytes, body: bytes, *, on_over: "Callable[[Connection], None]") -> "Answer":
+    async def ask(self, head: bytes, body: Body, *, on_over: "Callable[[Connection], None]") -> "Answer":
         """The answer to a request, its head read. `on_over` is given the connection after an answer that leaves it fit
         for another; after any other it is closed.
 
@@ -103,8 +110,11 @@ class Connection(asyncio.Protocol):
             NotHttp, DecodingError, OSError: there is no answer.
         """
         answer = self._answer = Answer(self._transport, partial(self._over, on_over))
-        self._transport.writelines((head, body))
         try:
+            if isinstance(body, bytes):
+                self._transport.writelines((head, body))
+            else:
+                await self._send((head, *body), answer)
             await answer.head
         except BaseException as error:
             is_lost = isinstance(error, OSError) and answer.is_untouched and not self._was_aborted
@@ -113,6 +123,36 @@ class Connection(asyncio.Protocol):
                 raise Unanswered(str(error)) from error
             raise
         return answer
+
+    async def _send(self, pieces: Sequence[bytes | bytearray | memoryview], answer: Answer) -> None:
+        """Write a large request, a slice at a time: a transport would encrypt, or copy, all of it in one go."""
+        self._is_cut = True
+        for piece in pieces:
+            view = memoryview(piece)
+            for start in range(0, len(view), SLICE_BYTES):
+                if answer.head.done() or not self.is_open:
+                    # It is refused before it is read: whatever else were sent would be a next request.
+                    return
+                self._transport.write(view[start : start + SLICE_BYTES])
+                # One turn of the loop at least, in which an answer may come.
+                await asyncio.sleep(0)
+                await self._until_written(answer)
+        self._is_cut = False
+
+    async def _until_written(self, answer: Answer) -> None:
+        """Wait while the peer reads slower than is written; an answer or the connection's end ends the wait, too."""
+        if self._written is not None:
+            await asyncio.wait((self._written, answer.head), return_when=asyncio.FIRST_COMPLETED)
+
+    def pause_writing(self) -> None:
+        """As asyncio has it."""
+        self._written = asyncio.get_running_loop().create_future()
+
+    def resume_writing(self) -> None:
+        """As asyncio has it."""
+        if self._written is not None and not self._written.done():
+            self._written.set_result(None)
+        self._written = None
 
     def abort(self) -> None:
         """Close it at once."""
@@ -145,7 +185,7 @@ class Connection(asyncio.Protocol):
 
     def _over(self, on_over: "Callable[[Connection], None]", is_reusable: bool) -> None:
         self._answer = None
-        if is_reusable and self.is_open:
+        if is_reusable and self.is_open and not self._is_cut:
             on_over(self)
         else:
             self.abort()

@@ -22,6 +22,7 @@ from archer_ws.llm_gateway.transport.answer import StreamedAnswer, in_slices
 from archer_ws.llm_gateway.transport.carrier import Carrier
 from archer_ws.llm_gateway.transport.connection import ConnectError, ConnectTimeout
 from archer_ws.llm_gateway.transport.content_coding import DecodingError, coding_of
+from archer_ws.llm_gateway.transport.json_body import Body, in_one
 from archer_ws.llm_gateway.transport.parsing import NotHttp
 from archer_ws.llm_gateway.transport.request import NotSendable, RequestTemplate
 
@@ -97,7 +98,7 @@ class LibraryTransport(Carrier):
         self._alive: set[_Kept] = set()
         self._closing: set[asyncio.Task[None]] = set()
 
-    async def ask(self, request: RequestTemplate, body: bytes, *, principal: str = "") -> StreamedAnswer:
+    async def ask(self, request: RequestTemplate, body: Body, *, principal: str = "") -> StreamedAnswer:
         """As `Carrier` has it; ProxyRefused, an OSError, is the proxy's no."""
         made = _Made()
         with _translated(self._library):
@@ -105,7 +106,7 @@ class LibraryTransport(Carrier):
                 request.method,
                 request.url,
                 headers=[(name.encode(), value.encode()) for name, value in request.fields],
-                content=body or None,
+                content=in_one(body) or None,
                 extensions={"timeout": self._timeouts, "trace": made},
             )
         kept = self._used_by(principal)

@@ -14,6 +14,7 @@ from archer_ws.core.lean_event import LeanEvent
 from archer_ws.llm_gateway.transport.answer import StreamedAnswer
 from archer_ws.llm_gateway.transport.carrier import Carrier
 from archer_ws.llm_gateway.transport.connection import Connection, Origin, Unanswered, connect
+from archer_ws.llm_gateway.transport.json_body import Body, size_of
 from archer_ws.llm_gateway.transport.request import Place, RequestTemplate
 
 #: Where a connection leads, and for which principal it is used.
@@ -48,10 +49,10 @@ class StreamPool(Carrier):
         #: Each with the timer that closes it; the one used last is used next.
         self._idle: dict[_Use, list[tuple[Connection, asyncio.TimerHandle]]] = defaultdict(list)
 
-    async def ask(self, request: RequestTemplate, body: bytes, *, principal: str = "") -> StreamedAnswer:
+    async def ask(self, request: RequestTemplate, body: Body, *, principal: str = "") -> StreamedAnswer:
         """As `Carrier` has it."""
         use = request.place, principal
-        head = request.head(len(body))
+        head = request.head(size_of(body))
         # A server that is asked to close need not say that it will.
         on_over = Connection.abort if request.is_last else partial(self._keep, use)
         connection = self._take_idle(use)

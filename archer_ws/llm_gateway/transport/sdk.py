@@ -7,14 +7,13 @@ long it is. What it gives a request is headers, which are the same each time, an
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
-
-import msgspec
 
 from archer_ws.llm_gateway.probing import AnswerHead
 from archer_ws.llm_gateway.transport.answer import StreamedAnswer
 from archer_ws.llm_gateway.transport.carrier import Carrier
+from archer_ws.llm_gateway.transport.json_body import encoded
 from archer_ws.llm_gateway.transport.per_loop import TRANSPORT_ERRORS
 from archer_ws.llm_gateway.transport.request import RequestTemplate
 
@@ -71,6 +70,8 @@ class _Opened:
     carrier: Carrier
     stream: RequestTemplate
     headers: Mapping[str, str]
+    #: Of requests for streams at other paths.
+    others: dict[str, RequestTemplate] = field(default_factory=dict)
 
 
 class StreamingSdk(Generic[SdkT]):
@@ -93,15 +94,19 @@ class StreamingSdk(Generic[SdkT]):
         self._more_headers = {**_STREAM_HEADERS, **(headers or {})}
         self._opened: _Opened | None = None
 
-    async def open(self, body: Mapping[str, Any], *, principal: str = "") -> StreamedAnswer:
+    async def open(self, body: Mapping[str, Any], *, principal: str = "", path: str | None = None) -> StreamedAnswer:
         """The answer to a principal's request, its body not read yet; the caller closes it.
+
+        Args:
+            path: where else than usual a stream is asked for: one of a few, since what is made of it is kept.
 
         Raises:
             StatusError: it has an error status.
             Exception: as for `Carrier.ask`.
         """
         opened = self._opened or self._open()
-        answer = await opened.carrier.ask(opened.stream, msgspec.json.encode(body), principal=principal)
+        template = opened.stream if path is None else self._template(opened, path)
+        answer = await opened.carrier.ask(template, encoded(body), principal=principal)
         if 200 <= answer.status < 300:
             return answer
         raise await _status_error(answer)
@@ -139,6 +144,12 @@ class StreamingSdk(Generic[SdkT]):
         if self._opened is not None:
             await self._opened.carrier.close()
         await self.sdk.close()
+
+    def _template(self, opened: _Opened, path: str) -> RequestTemplate:
+        found = opened.others.get(path)
+        if found is None:
+            found = opened.others[path] = RequestTemplate.of("POST", self._base_url + path, opened.headers)
+        return found
 
     def _open(self) -> _Opened:
         """Here, and not before: connections belong to the loop that runs, and one of the headers tells which that is.

@@ -16,6 +16,7 @@ from archer_ws.rpc.messages import (
     OpenRpcDocument,
     PeerInfo,
     ProviderStates,
+    TicketResult,
 )
 from archer_ws.rpc.registry import Method, Reply
 
@@ -71,6 +72,12 @@ async def provider_status(context: Context, _params: NoParams) -> Reply:
     return Reply(ProviderStates(await context.services.models.health_check_all()))
 
 
+def create_ticket(context: Context, _params: NoParams) -> Reply:
+    """What a page that holds no token shows where it uploads a file."""
+    ticket, expires_in_s = context.services.issue_file_ticket(context.principal)
+    return Reply(TicketResult(ticket=ticket, expires_in_s=expires_in_s))
+
+
 def discover(context: Context, _params: NoParams) -> Reply:
     """The OpenRPC document."""
     return Reply(OpenRpcDocument(context.services.describe().document))
@@ -88,5 +95,12 @@ METHODS = (
     Method("ping", NoParams, Nothing, ping, "The connection lives.", is_control=True),
     Method("model/list", ModelListParams, ModelListResult, list_models, "The models that can be named."),
     Method("provider/status", NoParams, ProviderStates, provider_status, "The state of every provider."),
+    Method(
+        "ticket/create",
+        NoParams,
+        TicketResult,
+        create_ticket,
+        "A ticket, good once as the Bearer token of a request to /api/v1/files.",
+    ),
     Method("rpc.discover", NoParams, OpenRpcDocument, discover, "This API's OpenRPC document."),
 )

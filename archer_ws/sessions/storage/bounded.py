@@ -113,6 +113,9 @@ class BoundedStore:
     async def delete(self, principal: str, session_id: str) -> None:
         await self._within("delete", self._store.delete(principal, session_id))
 
+    async def named_files(self, principal: str | None = None, session_id: str | None = None) -> set[str]:
+        return await self._within("named_files", self._store.named_files(principal, session_id))
+
     async def delete_all(self, principal: str) -> int:
         return await self._store.delete_all(principal)
 
@@ -158,8 +161,8 @@ class BoundedStore:
         after: str,
         stream_id: str,
         ordinal: int = 0,
-    ) -> None:
-        await self._within(
+    ) -> str | None:
+        return await self._within(
             "append_answer",
             self._store.append_answer(principal, session_id, answer, after=after, stream_id=stream_id, ordinal=ordinal),
         )

@@ -2,14 +2,15 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from archer_ws.core.clock import utc_now
 from archer_ws.core.ids import new_id
+from archer_ws.llm_gateway.native_turns import NativeTurn
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole, StreamStatus
-from archer_ws.sessions.history import NO_HISTORY, History, fit_history, message_tokens, without_refused
+from archer_ws.sessions.history import History, fit_history, message_tokens, native_turns, without_refused
 from archer_ws.sessions.models import FoundMessage, Session, StoredMessage
 from archer_ws.sessions.storage.message import answer_bytes, answer_of, as_stored, chat_bytes, chat_of
 from archer_ws.sessions.storage.refusals import no_message, nothing_asked, taken_message_id
@@ -42,6 +43,7 @@ class Entry:
     @classmethod
     def of(cls, chat: ChatMessage, stream_id: str, status: StreamStatus, created_at: datetime) -> "Entry":
         """A new message; it keeps the id that its client gave it."""
+        chat = chat.without_place()
         return cls(
             chat,
             stream_id,
@@ -75,6 +77,21 @@ class Entry:
     def is_refused(self) -> bool:
         """Whether it is an answer that the model declined to give."""
         return self.answer is not None and self.answer.refusal is not None
+
+    @property
+    def native(self) -> NativeTurn | None:
+        """What its provider must see again of it."""
+        return self.answer.native if self.answer is not None else None
+
+    @property
+    def native_size(self) -> int:
+        """What that takes in memory, in bytes."""
+        return native.size if (native := self.native) is not None else 0
+
+    def forget_native(self) -> None:
+        """Keep its native turn no longer."""
+        self.size -= self.native_size
+        self.answer = self.answer and replace(self.answer, native=None)
 
     def as_found(self, session_id: str, query: str) -> FoundMessage:
         """The message as a search shows it."""
@@ -117,10 +134,12 @@ class Conversation:
     system: list[Entry] = field(default_factory=list)
     #: How many of them are refusals.
     refused: int = 0
+    #: Those of them that have a native turn.
+    native: list[Entry] = field(default_factory=list)
     version: int = 1
     archived: bool = False
     #: The stream, ordinal and question of the last answers: which of them are stored, or were until they were replaced.
-    _answered: dict[tuple[str, int, str], None] = field(default_factory=dict)
+    _answered: dict[tuple[str, int, str], str] = field(default_factory=dict)
 
     def as_session(self) -> Session:
         """The session without its messages."""
@@ -191,27 +210,28 @@ class Conversation:
 
     def history_before(self, end: int, turn_tokens: int, budget_tokens: int | None) -> History:
         """What goes before the turn that begins at `end`."""
-        if not end:
-            return NO_HISTORY
+        native = native_turns(self.messages) if self.native else {}
         own = sum(1 for entry in self.messages[end:] if entry.chat.role is MessageRole.SYSTEM)
         system = self.system[: len(self.system) - own]
         goes_on = self.messages[end].chat.role is MessageRole.TOOL
         before_turn: Sequence[Entry] = self.messages[:end]
         # Looked for only where there is one: that takes a look at every message.
         told = without_refused(before_turn) if self.refused else before_turn
-        return fit_history(told, system, turn_tokens, budget_tokens, goes_on=goes_on)
+        return replace(fit_history(told, system, turn_tokens, budget_tokens, goes_on=goes_on), native_turns=native)
 
-    def add_answer(self, position: int, answer: Entry, key: tuple[str, int, str]) -> bool:
-        """Put an answer behind the message at `position`; False where the one of that stream, ordinal and message was
-        put there before."""
+    def add_answer(self, position: int, answer: Entry, key: tuple[str, int, str]) -> str | None:
+        """Put an answer behind the message at `position`; the id of the one of that stream, ordinal and message that
+        was put there before, and then nothing is done."""
         if key in self._answered:
-            return False
-        self._answered[key] = None
+            return self._answered[key]
+        self._answered[key] = answer.message_id
         if len(self._answered) > ANSWERS_REMEMBERED:
             del self._answered[next(iter(self._answered))]
         self.messages.insert(position + 1, answer)
         self.refused += answer.is_refused
-        return True
+        if answer.native is not None:
+            self.native.append(answer)
+        return None
 
     def stored(self, start: int, end: int) -> list[StoredMessage]:
         """The messages of these places as clients see them."""
@@ -227,10 +247,29 @@ class Conversation:
         self.updated_at = now
         self.version += 1
 
+    def past_native(self, kept: int, turn: Sequence[Entry]) -> list[Entry]:
+        """Which of the first `kept` messages have a native turn that no provider sees again once the turn stands behind
+        them, since it is of an earlier tool loop."""
+        if not self.native:
+            return []
+        messages = [*self.messages[:kept], *turn]
+        current = {id(native) for native in native_turns(messages).values()}
+        return [entry for entry in messages if entry.native is not None and id(entry.native) not in current]
+
+    def forget_native(self, past: Sequence[Entry]) -> None:
+        """Keep the native turns of these messages no longer."""
+        for entry in past:
+            entry.forget_native()
+        if past:
+            self.native = [entry for entry in self.native if entry.native is not None]
+
     def replace_end(self, position: int, turn: Sequence[Entry]) -> None:
         """Put a turn in the place of whatever stands at `position` and behind it."""
         gone = sum(1 for entry in self.messages[position:] if entry.chat.role is MessageRole.SYSTEM)
         self.refused -= sum(1 for entry in self.messages[position:] if entry.is_refused)
+        if self.native:
+            replaced = {id(entry) for entry in self.messages[position:]}
+            self.native = [entry for entry in self.native if id(entry) not in replaced]
         del self.system[len(self.system) - gone :]
         self.messages[position:] = turn
         self.system += (entry for entry in turn if entry.chat.role is MessageRole.SYSTEM)

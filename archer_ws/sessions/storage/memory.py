@@ -3,7 +3,7 @@
 import asyncio
 import heapq
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from copy import copy
 from operator import itemgetter
@@ -15,7 +15,7 @@ from archer_ws.core.exceptions import ArcherError, Overloaded, Unsupported
 from archer_ws.core.ids import new_id
 from archer_ws.core.limits import PAGE_BYTES_MAX, PAGE_ITEMS_MAX
 from archer_ws.llm_gateway.types import ChatMessage
-from archer_ws.sessions.history import History
+from archer_ws.sessions.history import NO_HISTORY, History
 from archer_ws.sessions.models import (
     ExportedSession,
     FoundMessage,
@@ -71,6 +71,8 @@ class MemoryStore:
         # In the order of their creation, by principal and ordinal.
         self._by_principal: dict[str, dict[int, Conversation]] = {}
         self._next_ordinal = 1
+        #: How many messages name each file.
+        self._files: Counter[str] = Counter()
         # Of messages.
         self._next_number = 1
 
@@ -135,7 +137,8 @@ class MemoryStore:
     ) -> History:
         """What goes before the turn that begins with message `before`."""
         conversation = self._use(principal, session_id)
-        return conversation.history_before(conversation.position_of(before) or 0, turn_tokens, budget_tokens)
+        end = conversation.position_of(before)
+        return NO_HISTORY if end is None else conversation.history_before(end, turn_tokens, budget_tokens)
 
     async def page(
         self,
@@ -229,6 +232,12 @@ class MemoryStore:
         self._use(principal, session_id)
         self._forget((principal, session_id))
 
+    async def named_files(self, principal: str | None = None, session_id: str | None = None) -> set[str]:
+        """The ids of the files that stored messages name: those of one session, or of all of all principals."""
+        if principal is None or session_id is None:
+            return set(self._files)
+        return set(_files_of(self._use(principal, session_id).messages))
+
     async def delete_all(self, principal: str) -> int:
         """Forget all of a principal's sessions, and tell how many there were."""
         self._expire()
@@ -289,11 +298,14 @@ class MemoryStore:
         check_open(messages, conversation.messages if replace_from is None else conversation.messages[:kept])
         now = utc_now()
         turn = [Entry.of(message, stream_id, "completed", now) for message in messages]
-        change = _size(turn) - _size(conversation.messages[kept:])
+        past = conversation.past_native(kept, turn)
+        change = _size(turn) - _size(conversation.messages[kept:]) - sum(entry.native_size for entry in past)
         self._check_room(principal, change)
+        self._name_files(turn, conversation.messages[kept:])
         self._number(turn)
         conversation.replace_end(kept, turn)
         conversation.changed(now)
+        conversation.forget_native(past)
         self._sizes.take(principal, change)
         again = 0 if messages else sum(entry.tokens for entry in conversation.messages[begin:])
         return StoredTurn(
@@ -310,7 +322,7 @@ class MemoryStore:
         after: str,
         stream_id: str,
         ordinal: int = 0,
-    ) -> None:
+    ) -> str | None:
         """Store a turn's answer behind its last message; nothing happens if that message is gone by now.
 
         Repeated for the same stream, ordinal and message it changes nothing.
@@ -318,12 +330,15 @@ class MemoryStore:
         conversation = self._use(principal, session_id)
         position = conversation.position_of(after)
         if position is None:
-            return
+            return None
         entry = Entry.of_answer(answer, stream_id)
-        if conversation.add_answer(position, entry, (stream_id, ordinal, after)):
-            self._number([entry])
-            conversation.changed(entry.created_at)
-            self._sizes.take(principal, entry.size)
+        known = conversation.add_answer(position, entry, (stream_id, ordinal, after))
+        if known is not None:
+            return known
+        self._number([entry])
+        conversation.changed(entry.created_at)
+        self._sizes.take(principal, entry.size)
+        return entry.message_id
 
     async def principals(self) -> list[str]:
         """All who have sessions, sorted."""
@@ -390,8 +405,10 @@ class MemoryStore:
 
     def _fill(self, principal: str, conversation: Conversation, messages: list[Entry]) -> None:
         self._number(messages)
+        self._name_files(messages, ())
         conversation.replace_end(0, messages)
         conversation.refused = sum(1 for entry in messages if entry.is_refused)
+        conversation.native = [entry for entry in messages if entry.native is not None]
         self._sizes.take(principal, _size(messages))
 
     def _number(self, entries: Sequence[Entry]) -> None:
@@ -434,6 +451,13 @@ class MemoryStore:
                 hint="Delete sessions that are no longer needed, or raise SESSION_BYTES_MAX.",
             )
 
+    def _name_files(self, come: Sequence[Entry], gone: Sequence[Entry]) -> None:
+        self._files.update(_files_of(come))
+        for file_id in _files_of(gone):
+            self._files[file_id] -= 1
+            if not self._files[file_id]:
+                del self._files[file_id]
+
     def _expire(self) -> None:
         oldest = self._clock() - self._idle_ttl_s
         while self._conversations:
@@ -446,6 +470,7 @@ class MemoryStore:
         principal, _ = key
         conversation = self._conversations.pop(key)
         self._sizes.take(principal, -_size(conversation.messages) - conversation.described_bytes)
+        self._name_files((), conversation.messages)
         self._counts.take(principal, -1)
         mine = self._by_principal[principal]
         del mine[conversation.ordinal]
@@ -459,3 +484,7 @@ def _place(conversation: Conversation) -> Place:
 
 def _size(messages: Sequence[Entry]) -> int:
     return sum(entry.size for entry in messages)
+
+
+def _files_of(messages: Sequence[Entry]) -> list[str]:
+    return [file_id for entry in messages if entry.chat.parts for file_id in entry.chat.file_ids]

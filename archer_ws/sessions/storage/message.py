@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+from archer_ws.llm_gateway.content import MediaPart, Part, TextPart
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole, StreamStatus
 from archer_ws.sessions.models import StoredMessage
 from archer_ws.sessions.storage.values import StoredAnswer
@@ -10,18 +11,34 @@ from archer_ws.sessions.storage.values import StoredAnswer
 MESSAGE_OVERHEAD_BYTES = 1024
 #: What each of its calls costs beside the arguments, likewise.
 CALL_OVERHEAD_BYTES = 768
+#: What each of its parts costs, likewise.
+PART_OVERHEAD_BYTES = 768
 
 
 def chat_bytes(chat: ChatMessage) -> int:
     """What a message costs in memory, about."""
-    return chat.text_bytes + MESSAGE_OVERHEAD_BYTES + CALL_OVERHEAD_BYTES * len(chat.tool_calls or ())
+    size = chat.text_bytes + MESSAGE_OVERHEAD_BYTES + CALL_OVERHEAD_BYTES * len(chat.tool_calls or ())
+    return size + parts_bytes(chat) if chat.parts else size
+
+
+def parts_bytes(chat: ChatMessage) -> int:
+    """What a message's parts cost in memory: their text stands beside the message's own."""
+    return sum(map(_part_bytes, chat.parts or ()))
+
+
+def _part_bytes(part: Part) -> int:
+    match part:
+        case TextPart(text=held) | MediaPart(url=str(held)):
+            return PART_OVERHEAD_BYTES + len(held.encode())
+    return PART_OVERHEAD_BYTES
 
 
 def answer_bytes(answer: StoredAnswer) -> int:
     """What is told of an answer beside its text and calls costs, about, in bytes."""
     refused = (answer.refusal.text or "") if answer.refusal else ""
     failed = f"{answer.error.message}{answer.error.hint or ''}" if answer.error else ""
-    return sum(len(text.encode()) for text in (answer.reasoning or "", refused, failed))
+    size = sum(len(text.encode()) for text in (answer.reasoning or "", refused, failed))
+    return size + answer.native.size if answer.native is not None else size
 
 
 def chat_of(answer: StoredAnswer) -> ChatMessage:
@@ -63,6 +80,7 @@ def as_stored(
         message_id=message_id,
         role=chat.role,
         content=chat.content,
+        parts=list(chat.parts) if chat.parts else None,
         name=chat.name,
         tool_calls=chat.tool_calls,
         refusal=answer.refusal if answer else None,

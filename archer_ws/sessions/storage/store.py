@@ -88,7 +88,8 @@ class SessionStore(Protocol):
         """What goes before the turn that begins with message `before` (see history.fit_history).
 
         A turn that begins with results goes on with the last one, which stays whole. The work is bounded by what is
-        kept. A turn that is gone has no history.
+        kept. A turn that is gone has no history. With it come the native turns of the tool loop that the session's last
+        message belongs to (see history.native_turns); those of earlier loops may be forgotten.
         """
 
     async def page(
@@ -138,6 +139,13 @@ class SessionStore(Protocol):
 
     async def delete(self, principal: str, session_id: str) -> None:
         """Forget the session and its messages; nothing of their text is left a minute later."""
+
+    async def named_files(self, principal: str | None = None, session_id: str | None = None) -> set[str]:
+        """The ids of the files that stored messages name: those of one session, or of all of all principals. Where
+        messages that were replaced are kept hidden, they name theirs still.
+
+        An id tells its principal: nobody has another's.
+        """
 
     async def delete_all(self, principal: str) -> int:
         """Forget all of a principal's sessions, and tell how many there were.
@@ -194,7 +202,7 @@ class SessionStore(Protocol):
         after: str,
         stream_id: str,
         ordinal: int = 0,
-    ) -> None:
+    ) -> str | None:
         """Store a turn's answer behind its last message; nothing happens if that message is gone by now.
 
         Repeated for the same stream, ordinal and message it changes nothing, also where the answer was replaced
@@ -202,6 +210,9 @@ class SessionStore(Protocol):
 
         Args:
             ordinal: which of the stream's steps it is, from 0.
+
+        Returns:
+            The id of its message; None where there is none.
         """
 
     async def principals(self) -> list[str]:

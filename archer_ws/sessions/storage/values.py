@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from archer_ws.core.exceptions import ErrorInfo
+from archer_ws.llm_gateway.native_turns import NativeTurn
 from archer_ws.llm_gateway.tools import ToolCall
 from archer_ws.llm_gateway.types import Refusal, StreamStatus, TokenUsage
 from archer_ws.sessions.history import History
@@ -41,6 +42,8 @@ class StoredAnswer:
     usage: TokenUsage | None = None
     #: Why it failed or is incomplete.
     error: ErrorInfo | None = None
+    #: What its provider must see again of it: kept beside it, and shown to nobody.
+    native: NativeTurn | None = None
 
     @property
     def is_empty(self) -> bool:

@@ -3,7 +3,8 @@
 from pydantic.config import JsonDict
 
 STARTED: list[JsonDict] = [
-    {"stream_id": "sky-2", "seq": 2, "session_id": "sky", "provider": "ollama", "model": "llama3.2"}
+    {"stream_id": "sky-2", "seq": 2, "session_id": "sky", "provider": "ollama", "model": "llama3.2"},
+    {"stream_id": "sky-3", "seq": 1, "provider": "openai", "model": "gpt-5.1", "reasoning_effort": "low"},
 ]
 PROGRESS: list[JsonDict] = [
     {"stream_id": "sky-2", "seq": 1, "phase": "queued", "detail": "ollama is busy with other requests"}

@@ -31,6 +31,7 @@ from archer_ws.llm_gateway.types import (
     CancelReason,
     FinishReasonText,
     ProgressPhase,
+    ReasoningEffort,
     Refusal,
     StreamStatus,
     TokenUsage,
@@ -49,6 +50,7 @@ CallRunner = Annotated[
 StreamId = Annotated[str, Field(description="The stream it is about.")]
 # Clients read events of newer servers, which may say more: text, and not the values alone that are known.
 Phase = Annotated[str, opened(ProgressPhase)]
+Effort = Annotated[str, opened(ReasoningEffort)]
 Status = Annotated[str, opened(StreamStatus)]
 Reason = Annotated[str, opened(CancelReason)]
 Runner = Annotated[str, opened(CallRunner)]
@@ -76,6 +78,10 @@ class StreamStarted(ControlEvent):
     session_id: Annotated[str | None, optional("The conversation the stream belongs to.")] = None
     provider: Annotated[str, Field(description="The provider that answers.")]
     model: Annotated[str, Field(description="The model that answers.")]
+    reasoning_effort: Annotated[
+        Effort | None,
+        optional("How much the model was told to think: what `reasoning_effort` became with it."),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -68,8 +68,8 @@ class Intake:
             self._take_text("reasoning", chunk.reasoning)
         if chunk.content:
             self._take_text("content", chunk.content)
-        if chunk.arguments:
-            self._take_arguments(chunk.call_id or "", chunk.name or "", chunk.arguments)
+        if arguments := chunk.arguments:
+            self._take_arguments(chunk.call_id or "", chunk.name or "", arguments)
 
     def flush(self) -> None:
         """At the end: what was held back of a character, where there is still room for it."""
@@ -129,4 +129,5 @@ class Intake:
             session_id=identity.session_id,
             provider=identity.provider,
             model=identity.model,
+            reasoning_effort=identity.reasoning_effort,
         )

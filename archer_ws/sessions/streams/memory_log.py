@@ -84,15 +84,16 @@ class MemoryLog:
         if self._full:
             raise LogFull
         size = len(text)
+        run = kind if call is None else call
         if size <= DELTA_BYTES_MAX and len(self._text) + size <= LOG_BYTES_MAX:
-            self._append_event(call or kind, text)
+            self._append_event(run, text)
             self._notify()
             return
         fitting = text[: boundary(text, LOG_BYTES_MAX - len(self._text))]
         start = 0
         while start < len(fitting):
             end = boundary(fitting, start + DELTA_BYTES_MAX)
-            self._append_event(call or kind, fitting[start:end])
+            self._append_event(run, fitting[start:end])
             start = end
         if fitting:
             self._notify()
@@ -137,7 +138,7 @@ class MemoryLog:
         if seq == head and (kind := self._run_kinds[-1]) is not None:
             # What most reads are for, while the reader keeps up.
             text = bytes(self._text[self._ends[-2] if seq > 1 else 0 :])
-            return Delta(seq, seq, kind, text) if isinstance(kind, str) else _delta(seq, seq, kind, text)
+            return Delta(seq, seq, kind, text) if isinstance(kind, str) else Delta(seq, seq, "arguments", text, kind)
         run = bisect_right(self._run_starts, seq) - 1
         kind = self._run_kinds[run]
         if kind is None:

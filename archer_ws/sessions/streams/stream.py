@@ -28,6 +28,7 @@ from archer_ws.sessions.streams.end_line import EndLine
 from archer_ws.sessions.streams.events import CallName, StreamEnded, StreamProgress
 from archer_ws.sessions.streams.hold import Hold
 from archer_ws.sessions.streams.intake import Intake
+from archer_ws.sessions.streams.logprobs import TokenLogprobs
 from archer_ws.sessions.streams.outcome import Outcome, final_usage
 from archer_ws.sessions.streams.rules import StreamRules
 from archer_ws.sessions.streams.work import StreamIdentity, Work
@@ -52,6 +53,8 @@ class Stream:
         self.created_at = utc_now()
         self.ended_at = self.created_at
         self.history_dropped: int | None = None
+        #: What is to be told of the tokens, where the request asked for it.
+        self.logprobs: TokenLogprobs | None = None
         #: False where the answer belongs to a session and could not be kept there before the end was told.
         self.stored: bool | None = None
         #: Of the messages that it stored.
@@ -121,7 +124,8 @@ class Stream:
     @property
     def size_bytes(self) -> int:
         """What it costs in memory, about."""
-        return STREAM_OVERHEAD_BYTES + self.log.size_bytes
+        beside = self.logprobs.size_bytes if self.logprobs is not None else 0
+        return STREAM_OVERHEAD_BYTES + self.log.size_bytes + beside
 
     def start(self, work: Work) -> None:
         """Begin; the owner task inherits the caller's logging context."""
@@ -165,6 +169,10 @@ class Stream:
     def progress(self, phase: ProgressPhase, detail: str | None) -> None:
         """Tell what happens before the first text."""
         self.log.append(lambda seq: StreamProgress(stream_id=self.stream_id, seq=seq, phase=phase, detail=detail))
+
+    def keep_logprobs(self) -> None:
+        """From now on what `logprobs` is given waits for the answer that tells it."""
+        self.logprobs = TokenLogprobs(lambda: self.log.head_seq, self.identity.provider)
 
     def hold(self) -> Hold:
         """Keep the stream alive as its reader (protocol section 7)."""

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from archer_ws.llm_gateway.types import StreamChunk
+from archer_ws.llm_gateway.types import ReasoningEffort, StreamChunk
 from archer_ws.sessions.format_judge import Judgement
 from archer_ws.sessions.storage.values import StoredAnswer
 
@@ -60,3 +60,5 @@ class StreamIdentity:
     #: Of the request's parameters: tells a repeated send from a conflicting one.
     fingerprint: bytes
     on_disconnect: Literal["continue", "cancel"]
+    #: How much the model was told to think; None where the request did not say.
+    reasoning_effort: ReasoningEffort | None = None

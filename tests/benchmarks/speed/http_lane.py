@@ -9,14 +9,16 @@ import json
 import re
 from typing import Any, Literal, cast
 
-from tests.benchmarks.speed.answers import CONTENT, Answer, Tally
+from tests.benchmarks.speed.answers import TEXT, Answer, Tally
 from tests.benchmarks.speed.measuring import now_us
 from tests.benchmarks.speed.provider_wire import MODEL
 
 Target = Literal["sidecar", "relay", "direct", "litellm"]
 #: The events that end a stream fit into so many bytes.
 END_BYTES = 2000
-_CONTENT = re.compile(CONTENT)
+_TEXT = re.compile(TEXT)
+#: Behind all of them, our server tells a call's arguments once more, as a whole.
+_WHOLE_CALL = b"event: tool_call\n"
 _OPENAI_PATH, _OWN_PATH = "/v1/chat/completions", "/api/v1/chat/completions"
 
 
@@ -90,7 +92,7 @@ class HttpLane(asyncio.Protocol):
         self._buffer = self._tail = b""
         self._status = 0
         self._left = 0
-        self._has_head = self._chunked = False
+        self._has_head = self._chunked = self._has_calls = False
         self._pieces: list[bytes] = []
 
     def _request(self, answer: Answer) -> bytes:
@@ -144,9 +146,12 @@ class HttpLane(asyncio.Protocol):
             return
         body = self._tail + body
         lines_end = body.rfind(b"\n") + 1
-        texts = _CONTENT.findall(body, 0, lines_end)
-        if texts and self._answer is not None:
-            self._tally.text(self._answer, b"".join(texts), at_us)
+        answer = self._answer
+        if answer is not None and not self._has_calls:
+            call_at = body.find(_WHOLE_CALL) if answer.arguments else -1
+            self._has_calls = call_at >= 0
+            if texts := _TEXT.findall(body, 0, call_at if self._has_calls else lines_end):
+                self._tally.text(answer, b"".join(texts), at_us)
         # The end of a stream is looked at when all is there.
         self._pieces = [*self._pieces[-1:], body[max(0, lines_end - END_BYTES) : lines_end]]
         self._tail = body[lines_end:]

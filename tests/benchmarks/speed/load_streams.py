@@ -61,7 +61,7 @@ class Load:
                 self.ended.set()
 
         self._running += 1
-        lane.ask(Answer(order.tokens, order.per_s, order.stamp, on_end=on_end))
+        lane.ask(Answer(order.tokens, order.per_s, order.stamp, arguments=order.arguments, on_end=on_end))
 
 
 async def streams(order: Order) -> Report:

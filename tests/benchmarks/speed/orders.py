@@ -26,6 +26,7 @@ class Order:
         streams: how many run at once, over all sockets.
         tokens: of each answer.
         per_s: of each answer, 0: as fast as possible.
+        arguments: whether the tokens are the arguments of a call.
         stamp: whether each token tells when it was written.
         refills: whether a new answer is asked for when one has ended.
         ramp_s: in which time the streams are started.
@@ -44,6 +45,7 @@ class Order:
     streams: int = 1
     tokens: int = 8
     per_s: float = 0
+    arguments: bool = False
     stamp: bool = False
     refills: bool = False
     ramp_s: float = 0

@@ -14,7 +14,16 @@ from typing import Any, cast
 from archer_ws.server.listening import raise_file_limit
 from tests.benchmarks.speed.measuring import now_us
 from tests.benchmarks.speed.processes import run_loop, stop_with_parent
-from tests.benchmarks.speed.provider_wire import ANSWERS, APIS, LAST_CHUNK, STAMP_DIGITS, WORD, Api, json_answer
+from tests.benchmarks.speed.provider_wire import (
+    ANSWERS,
+    APIS,
+    CALL_APIS,
+    LAST_CHUNK,
+    STAMP_DIGITS,
+    WORD,
+    Api,
+    json_answer,
+)
 
 #: Tokens that are written at once where there is no pace, and how many such writes before others have their turn.
 BLOCK_TOKENS, BLOCKS_A_TURN = 32, 8
@@ -24,14 +33,15 @@ STEP_S = 0.001
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """An answer to give: its key, its tokens, how many each second (0: all at once), whether each is a stamp, and
-    whether the answer stops after its first token and never ends."""
+    """An answer to give: its key, its tokens, how many each second (0: all at once), whether each is a stamp, whether
+    the answer stops after its first token and never ends, and whether it calls a tool, with the tokens as arguments."""
 
     key: str
     tokens: int
     per_s: float = 0
     stamp: bool = False
     hold: bool = False
+    arguments: bool = False
 
 
 class Pace:
@@ -70,8 +80,9 @@ class Provider:
     def __init__(self) -> None:
         self.closed: dict[str, int] = {}
         self._paces: dict[float, Pace] = {}
-        self._blocks = {id(api): api.chunk(WORD) * BLOCK_TOKENS for api in APIS.values()}
-        self._stamped = {id(api): api.around_stamp() for api in APIS.values()}
+        apis = (*APIS.values(), *CALL_APIS.values())
+        self._blocks = {id(api): api.chunk(WORD) * BLOCK_TOKENS for api in apis}
+        self._stamped = {id(api): api.around_stamp() for api in apis}
 
     def pace(self, per_s: float) -> Pace:
         if per_s not in self._paces:
@@ -202,7 +213,8 @@ class Connection(asyncio.Protocol):
             request = json.loads(body)
             task = _task(request["messages"][-1]["content"])
             if request.get("stream"):
-                self._answer = answer = Answer(self._provider, self, api, task)
+                said = CALL_APIS[path] if task.arguments else api
+                self._answer = answer = Answer(self._provider, self, said, task)
                 answer.begin()
             else:
                 self.transport.write(json_answer(api.whole(WORD * task.tokens, task.tokens)))

@@ -5,12 +5,14 @@ Pure: what to say is provider.py's, when to say it too.
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 #: A token without and with a stamp: the text " word", or the µs of its writing in so many digits.
 WORD, STAMP_DIGITS = " word", 14
 MODEL = "gpt-4o-mini"
+#: What is called.
+TOOL = "write_file"
 LAST_CHUNK = b"0\r\n\r\n"
 _MARK = "@@@@"
 _CREATED = 1_795_000_000
@@ -104,9 +106,17 @@ def _openai_whole(text: str, tokens: int) -> dict[str, Any]:
     return {**_openai_base("chat.completion"), "choices": [choice], "usage": _usage(tokens)}
 
 
-def _openai_ending(tokens: int) -> bytes:
-    events = (_openai_event([_openai_choice({}, "stop")]), _openai_event([], _usage(tokens)), b"data: [DONE]\n\n")
+def _openai_ending(tokens: int, finish_reason: str = "stop") -> bytes:
+    events = (
+        _openai_event([_openai_choice({}, finish_reason)]),
+        _openai_event([], _usage(tokens)),
+        b"data: [DONE]\n\n",
+    )
     return b"".join(map(http_chunk, events))
+
+
+def _openai_call(call: dict[str, Any]) -> bytes:
+    return _openai_event([_openai_choice({"tool_calls": [{"index": 0, **call}]})])
 
 
 OPENAI = Api(
@@ -115,6 +125,18 @@ OPENAI = Api(
     lambda text: _openai_event([_openai_choice({"content": text})]),
     _openai_ending,
     _openai_whole,
+)
+#: The same as a piece of the arguments of a call.
+OPENAI_CALL = replace(
+    OPENAI,
+    opening=OPENAI.opening
+    + http_chunk(
+        _openai_call(
+            {"id": "call_b9xJ2mWqR7tYvK4nLsD0pHcE", "type": "function", "function": {"name": TOOL, "arguments": ""}}
+        )
+    ),
+    token=lambda text: _openai_call({"function": {"arguments": text}}),
+    ending=lambda tokens: _openai_ending(tokens, "tool_calls"),
 )
 
 
@@ -135,8 +157,8 @@ def _anthropic_whole(text: str, tokens: int) -> dict[str, Any]:
     }
 
 
-def _anthropic_ending(tokens: int) -> bytes:
-    stop = {"stop_reason": "end_turn", "stop_sequence": None}
+def _anthropic_ending(tokens: int, stop_reason: str = "end_turn") -> bytes:
+    stop = {"stop_reason": stop_reason, "stop_sequence": None}
     events = (
         {"type": "content_block_stop", "index": 0},
         {"type": "message_delta", "delta": stop, "usage": {"output_tokens": tokens}},
@@ -145,21 +167,31 @@ def _anthropic_ending(tokens: int) -> bytes:
     return b"".join(http_chunk(_anthropic_event(event)) for event in events)
 
 
-def _anthropic_token(text: str) -> bytes:
-    delta = {"type": "text_delta", "text": text}
+def _anthropic_opening(block: dict[str, Any]) -> bytes:
+    events = (
+        {"type": "message_start", "message": _anthropic_whole("", 1)},
+        {"type": "content_block_start", "index": 0, "content_block": block},
+        {"type": "ping"},
+    )
+    return b"".join(http_chunk(_anthropic_event(event)) for event in events)
+
+
+def _anthropic_token(delta: dict[str, Any]) -> bytes:
     return _anthropic_event({"type": "content_block_delta", "index": 0, "delta": delta})
 
 
 ANTHROPIC = Api(
     b"text/event-stream; charset=utf-8",
-    http_chunk(_anthropic_event({"type": "message_start", "message": _anthropic_whole("", 1)}))
-    + http_chunk(
-        _anthropic_event({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}})
-    )
-    + http_chunk(_anthropic_event({"type": "ping"})),
-    _anthropic_token,
+    _anthropic_opening({"type": "text", "text": ""}),
+    lambda text: _anthropic_token({"type": "text_delta", "text": text}),
     _anthropic_ending,
     _anthropic_whole,
+)
+ANTHROPIC_CALL = replace(
+    ANTHROPIC,
+    opening=_anthropic_opening({"type": "tool_use", "id": "toolu_01A09q90qw90lq917835lq9", "name": TOOL, "input": {}}),
+    token=lambda text: _anthropic_token({"type": "input_json_delta", "partial_json": text}),
+    ending=lambda tokens: _anthropic_ending(tokens, "tool_use"),
 )
 
 
@@ -193,6 +225,8 @@ OLLAMA = Api(
 
 #: Chats, by path.
 APIS = {"/v1/chat/completions": OPENAI, "/v1/messages": ANTHROPIC, "/api/chat": OLLAMA}
+#: The same where the tokens are a call's arguments. Ollama gives a call whole.
+CALL_APIS = {"/v1/chat/completions": OPENAI_CALL, "/v1/messages": ANTHROPIC_CALL}
 _OLLAMA_MODEL = {"name": "llama3.2:latest", "model": "llama3.2:latest", "digest": "a8" * 32, "size": 2_019_393_189}
 #: What adapters ask besides, by path.
 ANSWERS = {

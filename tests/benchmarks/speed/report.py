@@ -1,6 +1,7 @@
 """The goals, and the table and the JSON that hold figures to them."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -58,6 +59,13 @@ class Section:
     lines: tuple[Line, ...]
 
 
+#: A token of a call costs what one of text does; what is above 1 is the spread of two measurements.
+_ARGUMENTS = (
+    Line("arguments_us", "arguments of calls: CPU a token", "µs"),
+    Line("arguments_ratio", "  / that of text", "x", most=1.1, digits=2),
+)
+
+
 def _unthrottled(times_relay: float, *, us: float | None) -> tuple[Line, ...]:
     return (
         Line("tokens_per_s", "sidecar, tokens a second", digits=0),
@@ -66,6 +74,8 @@ def _unthrottled(times_relay: float, *, us: float | None) -> tuple[Line, ...]:
         Line("us", "sidecar, CPU a token", "µs", most=us),
         Line("relay_us", "plain relay, CPU a token", "µs"),
         Line("tokens_per_piece", "tokens in what the sidecar sends at once"),
+        Line("arguments_tokens_per_s", "sidecar, arguments of calls: tokens a second", digits=0),
+        *_ARGUMENTS,
         Line("litellm_tokens_per_s", "LiteLLM proxy over SSE, tokens a second", digits=0),
         Line("litellm_us", "LiteLLM proxy, CPU a token", "µs"),
         Line("litellm_ratio", "sidecar / LiteLLM proxy", "x", least=25),
@@ -76,6 +86,7 @@ def _other_provider() -> tuple[Line, ...]:
     return (
         Line("us", "CPU a token", "µs"),
         Line("ratio", "CPU a token / OpenAI's", "x", most=1.5, digits=2),
+        *_ARGUMENTS,
         Line("sustained", "share of the tokens that came in time", least=0.98, digits=3),
         Line("p50_ms", "a token's latency from the provider's write, p50", "ms"),
         Line("p99_ms", "  p99", "ms"),
@@ -94,6 +105,7 @@ SECTIONS = {
             Line("added_p50_ms", "added by the sidecar, p50", "ms"),
             Line("added_p99_ms", "  p99", "ms", most=50),
             Line("us", "CPU a token", "µs", most=45),
+            *_ARGUMENTS,
         ),
     ),
     "highest": Section(
@@ -218,5 +230,10 @@ def as_json(
 def _of_tree(runs: Mapping[str, Sequence[Figures]]) -> dict[str, Any]:
     return {
         "medians": {name: medians(each).values for name, each in runs.items()},
-        "runs": {name: [dataclasses.asdict(figures) for figures in each] for name, each in runs.items()},
+        "runs": {name: [_as_dict(figures) for figures in each] for name, each in runs.items()},
     }
+
+
+def _as_dict(figures: Figures) -> dict[str, Any]:
+    # A Counter's copy by `asdict` would count its items.
+    return {**dataclasses.asdict(dataclasses.replace(figures, wrong=Counter())), "wrong": dict(figures.wrong)}

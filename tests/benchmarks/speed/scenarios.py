@@ -56,6 +56,7 @@ class Run:
         found, figures = self._paced_by("openai")
         direct = self._direct(figures)
         figures.values |= latencies_ms(found, direct)
+        self._add_paced_arguments(figures, "openai")
         return figures
 
     def highest(self) -> Figures:
@@ -82,7 +83,9 @@ class Run:
 
     def anthropic(self) -> Figures:
         """The same streams by Anthropic's API."""
-        return self._against_openai("anthropic")
+        figures = self._against_openai("anthropic")
+        self._add_paced_arguments(figures, "anthropic")
+        return figures
 
     def ollama(self) -> Figures:
         """The same streams by Ollama's API."""
@@ -196,7 +199,7 @@ class Run:
         figures.values["growth"] = divided(longest, thousand)
         return figures
 
-    def _unthrottled(self, figures: Figures, server: Server, via: str) -> dict[str, Any]:
+    def _unthrottled(self, figures: Figures, server: Server, via: str, *, arguments: bool = False) -> dict[str, Any]:
         scale = self.scale
         order = self.bench.order(
             server,
@@ -204,22 +207,26 @@ class Run:
             via=via,
             streams=scale.unthrottled,
             tokens=scale.unthrottled_tokens,
+            arguments=arguments,
             refills=True,
             settle_s=scale.settle_s,
             seconds=scale.seconds,
         )
-        return self.load(figures, server.target, order)
+        return self.load(figures, f"{server.target}, arguments" if arguments else server.target, order)
 
     def _compared(self, via: str) -> Figures:
         figures = Figures()
         with self.bench.sidecar() as server:
             sidecar = self._unthrottled(figures, server, via)
+            calling = self._unthrottled(figures, server, via, arguments=True)
         with self.bench.relay() as server:
             relay = self._unthrottled(figures, server, via)
         figures.values = {
             "tokens_per_s": sidecar["tokens_per_s"],
             "us": sidecar["us_per_token"],
             "tokens_per_piece": divided(sidecar["tokens"], sidecar["pieces"]),
+            "arguments_tokens_per_s": calling["tokens_per_s"],
+            **_arguments_us(calling, sidecar["us_per_token"]),
             "relay_tokens_per_s": relay["tokens_per_s"],
             "relay_us": relay["us_per_token"],
             "ratio": divided(sidecar["tokens_per_s"], relay["tokens_per_s"]),
@@ -233,7 +240,7 @@ class Run:
             figures.values["litellm_ratio"] = divided(sidecar["tokens_per_s"], proxy["tokens_per_s"])
         return figures
 
-    def _pace_order(self, server: Server, scale: Scale, per_s: float) -> Order:
+    def _pace_order(self, server: Server, scale: Scale, per_s: float, *, arguments: bool = False) -> Order:
         ramp_s = scale.paced / scale.starts_per_s
         # The first to start ends after the measuring has.
         tokens = math.ceil(per_s * (ramp_s + scale.settle_s + scale.seconds + 1))
@@ -245,6 +252,7 @@ class Run:
             streams=scale.paced,
             tokens=tokens,
             per_s=per_s,
+            arguments=arguments,
             stamp=True,
             ramp_s=ramp_s,
             settle_s=scale.settle_s,
@@ -273,11 +281,24 @@ class Run:
             self._paced[provider] = found, figures
         return self._paced[provider]
 
+    def _add_paced_arguments(self, figures: Figures, provider: ProviderName) -> None:
+        """What a token costs in the same streams where it is a call's."""
+        with self.bench.sidecar(provider) as server:
+            order = self._pace_order(server, self.scale, self.scale.per_s, arguments=True)
+            found = self.load(figures, f"{provider}, arguments", order)
+        figures.values |= _arguments_us(found, figures.values["us"])
+
     def _against_openai(self, provider: ProviderName) -> Figures:
         openai, _ = self._paced_by("openai")
         found, figures = self._paced_by(provider)
         figures.values["ratio"] = divided(found["us_per_token"], openai["us_per_token"])
         return figures
+
+
+def _arguments_us(found: dict[str, Any], text_us: float | None) -> dict[str, float | None]:
+    """What a token of arguments costs, also in tokens of text."""
+    us = found["us_per_token"]
+    return {"arguments_us": us, "arguments_ratio": divided(us, text_us)}
 
 
 #: By the name that the command line knows, in the order in which they run.

@@ -2,14 +2,16 @@
 
 import dataclasses
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from archer_ws.core.clock import utc_now
 from archer_ws.core.ids import new_id
 from archer_ws.core.limits import HISTORY_TOKENS_MAX
+from archer_ws.llm_gateway.native_replay import loop_length
+from archer_ws.llm_gateway.native_turns import NativeTurn
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole
-from archer_ws.sessions.history import History, fit_history, without_refused
+from archer_ws.sessions.history import History, fit_history, native_turns, without_refused
 from archer_ws.sessions.models import StoredMessage
 from archer_ws.sessions.results import check_open
 from archer_ws.sessions.storage.cursors import microseconds
@@ -32,10 +34,11 @@ _READ_FIRST, _READ_AT_ONCE = 32, 256
 _VISIBLE = "session_pk = ? AND hidden = 0"
 _INSERT = (
     "INSERT INTO message (session_pk, position, message_id, parent_id, role, stream_id, ordinal, after_id, status, "
-    "refused, tokens, bytes, created_at, content, said, told, reasoning) VALUES (:session_pk, :position, :message_id, "
-    ":parent_id, :role, :stream_id, :ordinal, :after_id, :status, :refused, :tokens, :bytes, :created_at, :content, "
-    ":said, :told, :reasoning)"
+    "refused, tokens, bytes, created_at, content, said, told, reasoning, native) VALUES (:session_pk, :position, "
+    ":message_id, :parent_id, :role, :stream_id, :ordinal, :after_id, :status, :refused, :tokens, :bytes, "
+    ":created_at, :content, :said, :told, :reasoning, :native)"
 )
+_NAME_FILE = "INSERT OR IGNORE INTO session_file (session_pk, file_id) VALUES (?, ?)"
 
 
 def page(
@@ -101,7 +104,48 @@ def history(
     tail = _tail(connection, session, position, room, whole_turn=goes_on)
     told = without_refused(tail) if session.refused_count else tail
     fitting = fit_history(told, system, turn_tokens, budget_tokens, goes_on=goes_on)
-    return dataclasses.replace(fitting, dropped=_count(connection, session, position) - len(fitting.messages))
+    return dataclasses.replace(
+        fitting,
+        dropped=_count(connection, session, position) - len(fitting.messages),
+        native_turns=native_turns(_loop(connection, session)),
+    )
+
+
+def _loop(connection: sqlite3.Connection, session: SessionRow) -> list[Remembered]:
+    """The end of the session with the tool loop that its last message belongs to; nothing where no native turn is."""
+    if not connection.execute(
+        "SELECT 1 FROM message WHERE session_pk = ? AND native IS NOT NULL LIMIT 1", (session.pk,)
+    ).fetchone():
+        return []
+    found: list[Remembered] = []
+    rows = connection.execute(
+        f"SELECT {REMEMBERED_COLUMNS} FROM message WHERE {_VISIBLE} ORDER BY position DESC", (session.pk,)
+    )
+
+    def newest_first() -> Iterator[ChatMessage]:
+        for row in rows:
+            found.append(Remembered.of(row))
+            yield found[-1].chat
+
+    # As far as it looks.
+    loop_length(newest_first())
+    found.reverse()
+    return found
+
+
+def _forget_native(at: Transaction, session: SessionRow) -> int:
+    """Keep no native turn that no provider sees again; what those took."""
+    kept = {native.packed() for native in native_turns(_loop(at.connection, session)).values()}
+    rows = at.connection.execute(
+        "SELECT pk, native FROM message WHERE session_pk = ? AND native IS NOT NULL", (session.pk,)
+    ).fetchall()
+    given_back = 0
+    for pk, packed in rows:
+        if packed not in kept:
+            size = NativeTurn.unpacked(packed).size
+            at.connection.execute("UPDATE message SET native = NULL, bytes = bytes - ? WHERE pk = ?", (size, pk))
+            given_back += size
+    return given_back
 
 
 def _tail(
@@ -132,7 +176,7 @@ def _count(connection: sqlite3.Connection, session: SessionRow, position: int) -
         ).fetchone()
         return int(count)
     rows = connection.execute(
-        f"SELECT role, stream_id, refused, tokens, '', NULL FROM message WHERE {_VISIBLE} AND position < ? "
+        f"SELECT role, stream_id, refused, tokens, '', NULL, NULL FROM message WHERE {_VISIBLE} AND position < ? "
         "ORDER BY position",
         (session.pk, position),
     )
@@ -167,7 +211,7 @@ def begin_turn(
         change = change.without(hide(at, session, kept))
     position, parent = _last(at.connection, session)
     append(at, session, new, position + 1, parent)
-    _changed(at, session, now, change)
+    _changed(at, session, now, change.without(Counts(size=_forget_native(at, session))))
     begin = position + 1 if begin is None else begin
     rows = at.connection.execute(
         f"SELECT {MESSAGE_COLUMNS} FROM message WHERE {_VISIBLE} AND position >= ? ORDER BY position",
@@ -184,17 +228,17 @@ def append_answer(
     after: str,
     stream_id: str,
     ordinal: int,
-) -> None:
+) -> str | None:
     """Store an answer behind message `after` (see SessionStore.append_answer)."""
     position = position_of(at.connection, session, after)
     if position is None:
-        return
-    is_known = at.connection.execute(
-        "SELECT 1 FROM message WHERE session_pk = ? AND stream_id = ? AND ordinal = ? AND after_id = ?",
+        return None
+    known = at.connection.execute(
+        "SELECT message_id FROM message WHERE session_pk = ? AND stream_id = ? AND ordinal = ? AND after_id = ?",
         (session.pk, stream_id, ordinal, after),
     ).fetchone()
-    if is_known:
-        return
+    if known is not None:
+        return str(known[0])
     now = utc_now()
     new = NewMessage(new_id("msg"), chat_of(answer), stream_id, answer.status, now, answer, ordinal, after)
     follower = at.connection.execute(
@@ -207,6 +251,7 @@ def append_answer(
         at.connection.execute("UPDATE message SET parent_id = ? WHERE pk = ?", (new.message_id, follower[0]))
     append(at, session, [new], position + 1, after)
     _changed(at, session, now, Counts.of([new]))
+    return new.message_id
 
 
 def append(
@@ -222,6 +267,7 @@ def append(
         pk = at.connection.execute(_INSERT, row).lastrowid
         assert pk is not None
         at.index.add(at.connection, pk, message.chat.content)
+        at.connection.executemany(_NAME_FILE, [(session.pk, file_id) for file_id in message.chat.file_ids])
         parent_id = message.message_id
 
 
@@ -264,6 +310,14 @@ def hide(at: Transaction, session: SessionRow, position: int) -> Counts:
     return Counts(len(gone), system, sum(refused for *_, refused in gone))
 
 
+def named_files(connection: sqlite3.Connection, session: SessionRow | None) -> set[str]:
+    """The ids of the files that a session's messages name, or those of all sessions."""
+    condition, values = ("", ()) if session is None else (" WHERE session_pk = ?", (session.pk,))
+    return {
+        file_id for (file_id,) in connection.execute(f"SELECT DISTINCT file_id FROM session_file{condition}", values)
+    }
+
+
 def copy_all(at: Transaction, source: SessionRow, target: SessionRow, before: int | None) -> Counts:
     """Copy a session's messages, up to a position, into a new one."""
     columns = (
@@ -274,6 +328,10 @@ def copy_all(at: Transaction, source: SessionRow, target: SessionRow, before: in
         f"INSERT INTO message (session_pk, {columns}) SELECT ?, {columns} FROM message WHERE {_VISIBLE} "
         "AND (? IS NULL OR position < ?) ORDER BY position",
         (target.pk, source.pk, before, before),
+    )
+    at.connection.execute(
+        "INSERT INTO session_file (session_pk, file_id) SELECT ?, file_id FROM session_file WHERE session_pk = ?",
+        (target.pk, source.pk),
     )
     rows = at.connection.execute(
         f"SELECT pk, content, role, refused, bytes FROM message WHERE {_VISIBLE}", (target.pk,)

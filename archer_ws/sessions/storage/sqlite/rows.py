@@ -6,13 +6,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from pydantic import TypeAdapter
+
 from archer_ws.core.exceptions import ErrorInfo
+from archer_ws.llm_gateway.content import Part, Parts
+from archer_ws.llm_gateway.native_turns import NativeTurn
 from archer_ws.llm_gateway.tools import ToolCall
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole, Refusal, StreamStatus, TokenUsage
 from archer_ws.sessions.history import message_tokens
 from archer_ws.sessions.models import Session, StoredMessage
 from archer_ws.sessions.storage.cursors import microseconds, moment_of
-from archer_ws.sessions.storage.message import answer_bytes, as_stored
+from archer_ws.sessions.storage.message import answer_bytes, as_stored, parts_bytes
 from archer_ws.sessions.storage.values import StoredAnswer
 
 #: What a message takes in the file beside its text, about, in bytes; and the factor of its text, with the index.
@@ -27,12 +31,13 @@ SESSION_COLUMNS = (
 MESSAGE_COLUMNS = (
     "pk, position, message_id, parent_id, role, stream_id, status, created_at, content, said, told, reasoning"
 )
-REMEMBERED_COLUMNS = "role, stream_id, refused, tokens, content, said"
+REMEMBERED_COLUMNS = "role, stream_id, refused, tokens, content, said, native"
 
 #: What `said` may have.
 _NOTHING_SAID: dict[str, Any] = {
     name: field.default for name, field in ChatMessage.model_fields.items() if name not in {"role", "content"}
 }
+_PARTS: TypeAdapter[list[Part]] = TypeAdapter(Parts)
 _ROLES = {role.value: role for role in MessageRole}
 _JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
@@ -107,12 +112,14 @@ class Remembered:
     stream_id: str
     is_refused: bool
     tokens: int
+    native: NativeTurn | None
 
     @classmethod
-    def of(cls, row: tuple[str, str | None, int, int, str, str | None]) -> "Remembered":
+    def of(cls, row: tuple[str, str | None, int, int, str, str | None, bytes | None]) -> "Remembered":
         """Of a row of REMEMBERED_COLUMNS."""
-        role, stream_id, refused, tokens, content, said = row
-        return cls(_chat(role, content, said), stream_id or "", bool(refused), tokens)
+        role, stream_id, refused, tokens, content, said, native = row
+        kept = None if native is None else NativeTurn.unpacked(native)
+        return cls(_chat(role, content, said), stream_id or "", bool(refused), tokens, kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +139,7 @@ class NewMessage:
     @property
     def bytes(self) -> int:
         """What it takes in the file, about."""
-        size = TEXT_FACTOR * self.chat.text_bytes + ROW_BYTES
+        size = TEXT_FACTOR * self.chat.text_bytes + ROW_BYTES + parts_bytes(self.chat)
         return size + answer_bytes(self.answer) if self.answer else size
 
     @property
@@ -161,6 +168,7 @@ class NewMessage:
             "said": _said(self.chat),
             "told": None if answer is None else _told(answer),
             "reasoning": None if answer is None else answer.reasoning,
+            "native": None if answer is None or answer.native is None else answer.native.packed(),
         }
 
 
@@ -179,6 +187,8 @@ def _said(chat: ChatMessage) -> str | None:
     said: dict[str, Any] = {"name": chat.name, "call_id": chat.call_id, "status": chat.status}
     if chat.tool_calls:
         said["tool_calls"] = [[call.call_id, call.name, call.arguments] for call in chat.tool_calls]
+    if chat.parts:
+        said["parts"] = [part.model_dump(exclude_none=True) for part in chat.parts]
     return _encoded(said)
 
 
@@ -190,6 +200,8 @@ def _chat(role: str, content: str, said: str | None) -> ChatMessage:
             ToolCall.model_construct(call_id=call_id, name=name, arguments=arguments)
             for call_id, name, arguments in fields["tool_calls"]
         ]
+    if fields["parts"]:
+        fields["parts"] = _PARTS.validate_python(fields["parts"])
     return ChatMessage.model_construct(role=_ROLES[role], content=content, **fields)
 
 

@@ -73,8 +73,17 @@ CREATE TABLE message (
 );
 CREATE INDEX message_in_order ON message (session_pk, hidden, position);
 CREATE INDEX message_system ON message (session_pk, position) WHERE hidden = 0 AND role = 'system';
+CREATE INDEX message_native ON message (session_pk) WHERE native IS NOT NULL;
 CREATE UNIQUE INDEX message_by_id ON message (session_pk, message_id) WHERE hidden = 0;
 CREATE UNIQUE INDEX message_answer ON message (session_pk, stream_id, ordinal, after_id) WHERE ordinal IS NOT NULL;
+
+-- The files that a session's messages name, the hidden ones' too.
+CREATE TABLE session_file (
+    session_pk INTEGER NOT NULL REFERENCES session ON DELETE CASCADE,
+    file_id TEXT NOT NULL,
+    PRIMARY KEY (session_pk, file_id)
+) WITHOUT ROWID;
+CREATE INDEX session_file_by_id ON session_file (file_id);
 
 -- For streams that outlive the process.
 CREATE TABLE stream (

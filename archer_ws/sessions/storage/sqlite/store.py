@@ -206,6 +206,16 @@ class SqliteStore:
             deleted += some
         return deleted
 
+    async def named_files(self, principal: str | None = None, session_id: str | None = None) -> set[str]:
+        """The ids of the files that stored messages name: those of one session, or of all of all principals."""
+
+        def job(connection: sqlite3.Connection) -> set[str]:
+            if principal is None or session_id is None:
+                return stored.named_files(connection, None)
+            return stored.named_files(connection, sessions.get(connection, principal, session_id))
+
+        return await self._read(job)
+
     async def fork(
         self, principal: str, session_id: str, *, before: str | None = None, new_session_id: str | None = None
     ) -> Session:
@@ -267,12 +277,12 @@ class SqliteStore:
         after: str,
         stream_id: str,
         ordinal: int = 0,
-    ) -> None:
+    ) -> str | None:
         """Store a turn's answer behind its last message; nothing happens if that message is gone by now."""
 
-        def job(connection: sqlite3.Connection) -> None:
+        def job(connection: sqlite3.Connection) -> str | None:
             session = sessions.get(connection, principal, session_id)
-            stored.append_answer(
+            return stored.append_answer(
                 self._at(connection),
                 session,
                 answer,
@@ -281,7 +291,7 @@ class SqliteStore:
                 ordinal=ordinal,
             )
 
-        await self._write(job)
+        return await self._write(job)
 
     async def principals(self) -> list[str]:
         """All who have sessions, sorted."""

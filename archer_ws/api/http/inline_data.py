@@ -1,0 +1,195 @@
+"""Finds the long data URLs in a JSON body while it comes: pictures need not wait in memory, nor be parsed. Pure.
+
+Of each the beginning stays in the JSON: a shorter data URL of the same type, which is checked as any other. No two
+stay equally long, so that what stayed tells which one it was. What only looks like a data URL (its base64 breaks off
+into other text) is given back: it was text.
+"""
+
+import binascii
+import re
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+#: What stays of a data URL's base64, in characters: more than core.media_types.HEAD_BYTES, which tell its type. A
+#: shorter one stays whole.
+STAYS_CHARS: Final = 4096
+#: So many are taken out of one body; a request has no more parts with data.
+TAKEN_MAX: Final = 128
+
+_BEGIN_BYTES_MAX = 280
+#: A JSON string that begins as a data URL; `"` opens it, where no backslash stands before.
+_BEGIN = re.compile(rb'"data:([^"\\,\x00-\x20]{0,250});[bB][aA][sS][eE]64,')
+#: An escape in JSON, and those that some encoders write for signs of base64.
+_ESCAPE = re.compile(rb"\\(?:u[0-9a-fA-F]{4}|.)", re.DOTALL)
+_SIGNS = {b"\\/": b"/", b"\\u002b": b"+", b"\\u002f": b"/", b"\\u003d": b"="}
+_ESCAPE_BYTES = 6
+_BACKSLASH = ord("\\")
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A data URL's data begins: its type, and the base64 that stays for it."""
+
+    media_type: str
+    stays: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The data is whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class GivenBack:
+    """It was none: the base64 of all its data, but for what stayed, belongs into the text here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Json:
+    """JSON that is none of it."""
+
+    text: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Decoded data."""
+
+    data: bytes
+
+
+Found: TypeAlias = Begun | Data | Ended | GivenBack | Json
+
+
+class InlineData:
+    """Reads one body: feed it all its bytes, and `end` it."""
+
+    def __init__(self) -> None:
+        self._unread = b""
+        #: Whether the JSON so far ends with an odd number of backslashes.
+        self._is_escaped = False
+        #: The type of the data URL that is being read; None outside of one.
+        self._media_type: str | None = None
+        #: Whether it was told, and whether any of its data was.
+        self._is_begun = self._is_read = False
+        self._taken = 0
+
+    def feed(self, data: bytes) -> list[Found]:
+        """What the next bytes of the body are."""
+        self._unread += data
+        found: list[Found] = []
+        while self._data(found) if self._media_type is not None else self._json(found):
+            pass
+        return found
+
+    def end(self) -> list[Found]:
+        """The body is over."""
+        found: list[Found] = []
+        if self._media_type is not None:
+            self._give_back(found, self._unread)
+        self._put(found, len(self._unread))
+        return found
+
+    def _json(self, found: list[Found]) -> bool:
+        """Outside of data: whether there is more to read."""
+        place = 0
+        while self._taken < TAKEN_MAX and (begin := _BEGIN.search(self._unread, place)):
+            if not self._escapes(begin.start()):
+                self._put(found, begin.end())
+                self._media_type, self._is_begun, self._is_read = begin[1].decode("latin-1"), False, False
+                return True
+            place = begin.start() + 1
+        # A data URL may begin in what came, and go on in what comes.
+        last = self._unread.rfind(b'"', max(0, len(self._unread) - _BEGIN_BYTES_MAX))
+        self._put(found, len(self._unread) if last < 0 else last)
+        return False
+
+    def _data(self, found: list[Found]) -> bool:
+        """Within a data URL: whether there is more to read."""
+        quote = self._unread.find(b'"')
+        is_last = quote >= 0
+        raw = self._unread[:quote] if is_last else self._unread
+        text, held = _unescaped(raw) if b"\\" in raw else (raw, b"")
+        if is_last and held:
+            return self._give_back(found, self._unread)
+        if not self._is_begun:
+            stays = STAYS_CHARS + 4 * self._taken
+            # The last four wait (below), and all that stays must be read.
+            if len(text) < stays + 8:
+                if is_last:
+                    self._media_type = None
+                    self._put(found, quote + 1)
+                return is_last
+            self._is_begun = True
+            assert self._media_type is not None
+            self._tell(found, text[:stays])
+            found.append(Begun(self._media_type, text[:stays].decode("latin-1")))
+        # Padding is told from a sign in the middle by what follows: the last four wait.
+        whole = len(text) if is_last else max(0, len(text) - 4) // 4 * 4
+        data = _decoded(text[:whole], is_last=is_last)
+        if data is None:
+            return self._give_back(found, text + held + (self._unread[quote:] if is_last else b""))
+        if data:
+            self._is_read = True
+            found.append(Data(data))
+        if not is_last:
+            self._unread = text[whole:] + held
+            return False
+        found.append(Ended())
+        self._media_type, self._unread = None, self._unread[quote:]
+        self._taken += 1
+        self._put(found, 1)
+        return True
+
+    def _give_back(self, found: list[Found], unread: bytes) -> bool:
+        """It is text, and the rest of a string follows: the next quote without a backslash ends it."""
+        if self._is_begun:
+            found.append(GivenBack())
+            if self._is_read:
+                self._unread, self._is_escaped = unread, False
+            else:  # What stayed is in the JSON already.
+                self._unread = unread[STAYS_CHARS + 4 * self._taken :]
+        self._media_type = None
+        return self._json(found)
+
+    def _put(self, found: list[Found], end: int) -> None:
+        """So much of what is unread is JSON."""
+        text, self._unread = self._unread[:end], self._unread[end:]
+        if text:
+            self._tell(found, text)
+
+    def _tell(self, found: list[Found], text: bytes) -> None:
+        found.append(Json(text))
+        slashes = len(text) - len(text.rstrip(b"\\"))
+        self._is_escaped = (slashes + (self._is_escaped and slashes == len(text))) % 2 == 1
+
+    def _escapes(self, place: int) -> bool:
+        """Whether a backslash takes its meaning from what stands there."""
+        begin = place
+        while begin > 0 and self._unread[begin - 1] == _BACKSLASH:
+            begin -= 1
+        return (place - begin + (self._is_escaped and begin == 0)) % 2 == 1
+
+
+def _decoded(text: bytes, *, is_last: bool) -> bytes | None:
+    """The data; None where it is not base64 as it is written most often (RFC 4648, section 4)."""
+    if not is_last and b"=" in text:
+        return None
+    try:
+        data = binascii.a2b_base64(text, strict_mode=True) if text else b""
+    except binascii.Error:
+        return None
+    # Bits behind the last byte would be lost, were it text after all.
+    last = data[len(data) - (len(data) % 3 or 3) :]
+    return data if not is_last or binascii.b2a_base64(last, newline=False) == text[-4:] else None
+
+
+def _unescaped(raw: bytes) -> tuple[bytes, bytes]:
+    """A string's inside without the escapes of base64's signs, and the beginning of an escape at its end."""
+    last = raw.rfind(b"\\", max(0, len(raw) - _ESCAPE_BYTES + 1))
+    held = b""
+    if last >= 0 and (last + 1 - len(raw[: last + 1].rstrip(b"\\"))) % 2:
+        needed = _ESCAPE_BYTES if raw[last + 1 : last + 2] == b"u" else 2
+        if len(raw) - last < needed:
+            raw, held = raw[:last], raw[last:]
+    return _ESCAPE.sub(lambda found: _SIGNS.get(found[0].lower(), found[0]), raw), held

@@ -1,0 +1,204 @@
+"""Bodies that may hold pictures and documents as base64: their data goes to files while it comes.
+
+What is left is JSON of the size that text has, parsed in a thread where it is long. Unmodified SDKs send photos so;
+parsed whole, one of 30 MB would hold up every stream for a tenth of a second, and take its size four times.
+"""
+
+import asyncio
+from base64 import b64encode
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from fastapi import Request
+
+from archer_ws.api.http.inline_data import Begun, Data, Ended, GivenBack, InlineData, Json
+from archer_ws.api.http.request_body import body_too_large, declared_length
+from archer_ws.api.http.scope import state
+from archer_ws.core.exceptions import FieldError, RequestError
+from archer_ws.core.limits import BODY_ALLOWANCE_BYTES, MAX_FRAME_BYTES
+from archer_ws.core.strict_json import decode_json
+from archer_ws.files.files import Files
+from archer_ws.files.stored import Kept
+from archer_ws.files.upload import Upload
+from archer_ws.llm_gateway.content import MediaPart
+from archer_ws.llm_gateway.inline_media import with_file_ids
+from archer_ws.llm_gateway.types import ChatRequest
+
+#: Longer JSON is parsed in a thread. What fits a frame comes over the socket as it is, and the same request must have
+#: the same fingerprint over both: its data stays inline.
+_LONG_BYTES = MAX_FRAME_BYTES
+#: Where data URLs stand, in our requests and in OpenAI's; elsewhere they are text.
+_URL_FIELDS = frozenset({"url", "image_url", "file_data"})
+_BASE64 = ";base64,"
+
+
+@dataclass(slots=True)
+class InlineFiles:
+    """What was taken out of one body, by the base64 that stayed for it."""
+
+    kept: dict[str, Kept] = field(default_factory=dict)
+
+    def of(self, url: str) -> Kept | None:
+        """What was at that URL."""
+        return self.kept.get(url.partition(_BASE64)[2]) if self.kept else None
+
+    def release(self) -> None:
+        """The request is on its way, or was refused: who needs the files holds them."""
+        for each in self.kept.values():
+            each.hold.release()
+
+
+async def read_body(
+    request: Request, files: Files, principal: str, max_content_bytes: int
+) -> tuple[bytes, InlineFiles]:
+    """The body, and what was taken out of it; the caller releases that.
+
+    Raises:
+        ContentTooLarge: there is too much text, or a file is too long.
+        Unsupported, InvalidParams: a file can't be taken.
+        Overloaded, StorageFull, StorageUnavailable: it can't be kept.
+    """
+    declared = declared_length(request.scope)
+    if declared is not None and declared <= _LONG_BYTES:
+        return await request.body(), InlineFiles()
+    pieces = request.stream()
+    first: list[bytes] = []
+    size = 0
+    async for piece in pieces:
+        first.append(piece)
+        size += len(piece)
+        if size > _LONG_BYTES:
+            break
+    else:
+        return b"".join(first), InlineFiles()
+    spool = _Spool(files, principal, max_content_bytes + BODY_ALLOWANCE_BYTES)
+    try:
+        for piece in first:
+            await spool.feed(piece)
+        first.clear()
+        async for piece in pieces:
+            await spool.feed(piece)
+        return await spool.end(), spool.taken
+    except BaseException:
+        spool.discard()
+        raise
+
+
+async def parsed(body: bytes, taken: InlineFiles, files: Files, parse: Callable[[Any], Any]) -> Any:
+    """What `parse` makes of the body's JSON.
+
+    Raises:
+        ArcherError: it is not JSON, or whatever `parse` raises.
+    """
+    if len(body) <= _LONG_BYTES and not taken.kept:
+        return parse(decode_json(body))
+    value = await asyncio.to_thread(decode_json, body)
+    if taken.kept:
+        for place, key, kept in _misplaced(value, taken):
+            place[key] = await _whole(files, place[key], kept)
+    return await asyncio.to_thread(parse, value)
+
+
+def with_files(request: Request, body: ChatRequest) -> ChatRequest:
+    """The chat request with files in place of what stayed of their data."""
+    taken: InlineFiles | None = state(request.scope).get("inline_files")
+    if taken is None or not taken.kept:
+        return body
+    file_ids = {
+        (place, number): kept.file.file_id
+        for place, message in enumerate(body.messages)
+        for number, part in enumerate(message.parts or ())
+        if isinstance(part, MediaPart) and part.url is not None and (kept := taken.of(part.url))
+    }
+    return body.model_copy(update={"messages": with_file_ids(body.messages, file_ids)})
+
+
+class _Spool:
+    def __init__(self, files: Files, principal: str, text_bytes_max: int) -> None:
+        self._files = files
+        self._principal = principal
+        self._text_bytes_max = text_bytes_max
+        self._scan = InlineData()
+        self._text: list[bytes] = []
+        self._text_bytes = 0
+        self._upload: Upload | None = None
+        self._stays = ""
+        self.taken = InlineFiles()
+
+    async def feed(self, data: bytes) -> None:
+        """The body's next bytes."""
+        # Decoded in a thread: of many bodies at once, the loop would do nothing else.
+        await self._take(await self._files.in_thread(partial(self._scan.feed, data)))
+
+    async def end(self) -> bytes:
+        """The JSON that is left."""
+        await self._take(self._scan.end())
+        return b"".join(self._text)
+
+    def discard(self) -> None:
+        """Leave nothing behind."""
+        if self._upload is not None:
+            self._upload.close()
+        self.taken.release()
+
+    async def _take(self, found: list[Any]) -> None:
+        for each in found:
+            match each:
+                case Json(text):
+                    self._put(text)
+                case Begun(media_type, stays):
+                    self._upload = self._files.upload(self._principal, media_type, is_passing=True)
+                    self._stays = stays
+                case Data(data) if self._upload is not None:
+                    await self._of_file(self._upload.write(data))
+                case Ended() if self._upload is not None:
+                    kept = await self._of_file(self._upload.finish())
+                    self._upload = None
+                    self.taken.kept[self._stays] = kept
+                case GivenBack() if self._upload is not None:
+                    if self._text_bytes + self._upload.size > self._text_bytes_max:
+                        raise body_too_large(self._text_bytes_max)
+                    content = await self._upload.take_back()
+                    self._upload = None
+                    self._put(b64encode(content)[len(self._stays) :])
+
+    def _put(self, text: bytes) -> None:
+        self._text_bytes += len(text)
+        if self._text_bytes > self._text_bytes_max:
+            raise body_too_large(self._text_bytes_max)
+        self._text.append(text)
+
+    async def _of_file(self, work: Any) -> Any:
+        try:
+            return await work
+        except RequestError as error:
+            number = len(self.taken.kept)
+            raise type(error)(
+                f"the body's data URL number {number + 1}: {error.message}",
+                hint=error.hint,
+                errors=[FieldError(path="body", message=error.message)],
+            ) from None
+
+
+def _misplaced(value: Any, taken: InlineFiles) -> list[tuple[Any, Any, Kept]]:
+    """The places of what was taken for data and stands where none does: the list or object, and the key."""
+    found = []
+    waiting = [value]
+    while waiting:
+        place = waiting.pop()
+        inner = place.items() if isinstance(place, dict) else enumerate(place)
+        for key, each in inner:
+            if isinstance(each, list | dict):
+                waiting.append(each)
+            elif isinstance(each, str) and key not in _URL_FIELDS and (kept := taken.of(each)) is not None:
+                found.append((place, key, kept))
+    return found
+
+
+async def _whole(files: Files, stayed: str, kept: Kept) -> str:
+    """The text again that was taken for data."""
+    head, _, _ = stayed.partition(_BASE64)
+    content = b"".join([piece async for piece in files.pieces(kept.file)])
+    return f"{head}{_BASE64}{b64encode(content).decode()}"

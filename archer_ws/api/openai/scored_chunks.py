@@ -1,0 +1,29 @@
+"""The chunks of a stream whose tokens have probabilities. Pure: what it takes from the stream is told once."""
+
+from archer_ws.api.openai.chunks import ChunkEncoder
+from archer_ws.sessions.streams.events import Delta, Event
+from archer_ws.sessions.streams.logprobs import TokenLogprobs
+from archer_ws.sessions.streams.stream import Stream
+
+
+def encoder_of(stream: Stream, *, include_usage: bool) -> ChunkEncoder:
+    """What makes the chunks of this stream."""
+    if stream.logprobs is None:
+        return ChunkEncoder(stream, include_usage=include_usage)
+    return ScoredChunkEncoder(stream, stream.logprobs, include_usage=include_usage)
+
+
+class ScoredChunkEncoder(ChunkEncoder):
+    """The chunks of a stream whose tokens have probabilities: they stand with the text that they are of."""
+
+    def __init__(self, stream: Stream, logprobs: TokenLogprobs, *, include_usage: bool) -> None:
+        super().__init__(stream, include_usage=include_usage)
+        self._logprobs = logprobs
+
+    def __call__(self, event: Event) -> bytes:
+        if isinstance(event, Delta) and event.kind == "content" and (tokens := self._logprobs.take(event.seq)):
+            return self._chunk({"content": event.text.decode()}, None, tokens)
+        return super().__call__(event)
+
+    def _last(self, finish_reason: str) -> bytes:
+        return self._chunk({}, finish_reason, self._logprobs.rest())

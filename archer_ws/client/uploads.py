@@ -1,0 +1,272 @@
+"""Pictures and documents on their way to the server: over HTTP, beside the socket, so that no cancel waits behind them.
+
+An upload may be repeated without harm: the server names a file by its content (protocol section 20).
+"""
+
+import asyncio
+import mimetypes
+from base64 import b64decode
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from archer_ws.client.backoff import Backoff
+from archer_ws.client.dialling import Address
+from archer_ws.client.errors import ClientError, NotArcher, Refused, Unreachable
+from archer_ws.client.events import parse_error
+
+if TYPE_CHECKING:
+    import httpx
+
+#: A path, the bytes themselves, or a file opened for reading them.
+Source: TypeAlias = "str | PathLike[str] | bytes | BinaryIO"
+
+#: So much is read and sent at a time, in bytes.
+_PIECE_BYTES = 256 * 1024
+#: How long a connection, a piece, or the server's answer may take, in seconds.
+_LIMIT_S = 60.0
+#: Half of the frame that every server takes (protocol section 2): the text needs room, too.
+_INLINE_CHARS_MAX = 512 * 1024
+_UNKNOWN_TYPE = "application/octet-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class UploadProgress:
+    """How far an upload is: bytes sent of all, of the file with that name ("" where it has none)."""
+
+    filename: str
+    sent_bytes: int
+    total_bytes: int
+
+
+OnProgress = Callable[[UploadProgress], None]
+
+
+class UploadedFile(BaseModel):
+    """A file that the server keeps; parts of messages name it by its `file_id`."""
+
+    model_config = ConfigDict(extra="allow")
+
+    file_id: str
+    media_type: str
+    bytes: int
+
+
+class Uploads:
+    """Sends files to one server.
+
+    Args:
+        address: where it is.
+        token: the credential, where it needs one.
+        give_up_after_s: how long a server that is not there, or has no room now, is tried again, in seconds.
+    """
+
+    def __init__(self, address: Address, token: str | None, give_up_after_s: float) -> None:
+        self._address = address
+        self._token = token
+        self._give_up_after_s = give_up_after_s
+
+    async def send(
+        self, source: Source, *, media_type: str | None = None, on_progress: OnProgress | None = None
+    ) -> UploadedFile:
+        """The file as the server keeps it.
+
+        Args:
+            source: what to send.
+            media_type: what it is; by its name where not given, and where it has none by its first bytes.
+            on_progress: called for each piece; it must not block or raise.
+
+        Raises:
+            OSError: it can't be read.
+            ClientError: Refused, Unreachable or NotArcher.
+        """
+        content = await asyncio.to_thread(_Content.of, source)
+        try:
+            return await self._send(content, media_type or content.media_type, on_progress or (lambda _: None))
+        finally:
+            await asyncio.to_thread(content.close)
+
+    async def _send(self, content: "_Content", media_type: str, on_progress: OnProgress) -> UploadedFile:
+        deadline = asyncio.get_running_loop().time() + self._give_up_after_s
+        backoff = Backoff()
+        while True:
+            try:
+                return await self._try(content, media_type, on_progress)
+            except (Unreachable, Refused) as error:
+                wait_s = _wait_s(error, backoff)
+                if wait_s is None or asyncio.get_running_loop().time() + wait_s > deadline:
+                    raise
+            await asyncio.sleep(wait_s)
+
+    async def _try(self, content: "_Content", media_type: str, on_progress: OnProgress) -> UploadedFile:
+        import httpx  # Most programs send no files, and it takes a tenth of a second.
+
+        headers = {"Content-Type": media_type, "Content-Length": str(content.size)}
+        if self._token is not None:
+            headers["Authorization"] = f"Bearer {self._token}"
+        # A proxy could not reach this machine's own addresses.
+        client = httpx.AsyncClient(timeout=_LIMIT_S, trust_env=not self._address.is_local)
+        try:
+            async with client:
+                pieces = content.pieces(on_progress)
+                response = await client.post(self._address.http_url("api/v1/files"), content=pieces, headers=headers)
+        except httpx.RequestError as error:
+            what, cause = content.filename or "the file", str(error) or type(error).__name__
+            raise Unreachable(
+                f"{what} could not be sent to {self._address.url}: {cause}",
+                "Is the server there? It may be sent again without harm.",
+            ) from error
+        return self._result(response)
+
+    def _result(self, response: "httpx.Response") -> UploadedFile:
+        try:
+            body = response.json()
+            if response.is_success:
+                return UploadedFile.model_validate(body)
+            error = body["error"]
+            if isinstance(error, dict):
+                raise Refused(parse_error(error))
+        except (ValueError, ValidationError, LookupError, TypeError):
+            pass
+        raise NotArcher(
+            f"{self._address.url} answered {response.status_code} to a file, and not as an Archer server does",
+            "Is it an Archer server of this age?",
+        )
+
+
+def _wait_s(error: ClientError, backoff: Backoff) -> float | None:
+    """How long to wait before trying once more; None where that makes no sense."""
+    if not isinstance(error, Refused):
+        return backoff.next_s()
+    if not error.info.retryable:
+        return None
+    after_ms = error.info.retry_after_ms
+    return backoff.next_s() if after_ms is None else after_ms / 1000
+
+
+class _Content:
+    """Something to send, from its first byte as often as needed."""
+
+    def __init__(self, data: bytes | BinaryIO, size: int, filename: str, *, is_ours: bool = False) -> None:
+        self.size = size
+        self.filename = filename
+        self._data = data
+        self._begin = 0 if isinstance(data, bytes) else data.tell()
+        self._is_ours = is_ours
+
+    @classmethod
+    def of(cls, source: Source) -> "_Content":
+        """Open it."""
+        if isinstance(source, bytes | bytearray | memoryview):
+            return cls(bytes(source), len(source), "")
+        if isinstance(source, str | PathLike):
+            path = Path(source)
+            return cls(path.open("rb"), path.stat().st_size, path.name, is_ours=True)
+        begin = source.tell()
+        size = source.seek(0, 2) - begin
+        source.seek(begin)
+        return cls(source, size, filename_of(source))
+
+    @property
+    def media_type(self) -> str:
+        """What its name says it is."""
+        return mimetypes.guess_type(self.filename)[0] or _UNKNOWN_TYPE
+
+    async def pieces(self, on_progress: OnProgress) -> AsyncIterator[bytes]:
+        """All of it, from the beginning."""
+        sent = 0
+        while sent < self.size:
+            piece = await asyncio.to_thread(self._read, sent, min(_PIECE_BYTES, self.size - sent))
+            if not piece:
+                return  # It has become shorter: the request breaks off, and nothing half is kept.
+            yield piece
+            sent += len(piece)
+            on_progress(UploadProgress(self.filename, sent, self.size))
+
+    def _read(self, begin: int, length: int) -> bytes:
+        if isinstance(self._data, bytes):
+            return self._data[begin : begin + length]
+        self._data.seek(self._begin + begin)
+        return self._data.read(length)
+
+    def close(self) -> None:
+        """Close what was opened here."""
+        if self._is_ours and not isinstance(self._data, bytes):
+            self._data.close()
+
+
+def filename_of(source: Source) -> str:
+    """The name of what is sent, without its folder; "" where it has none."""
+    name = source if isinstance(source, str | PathLike) else getattr(source, "name", "")
+    return Path(name).name if isinstance(name, str | PathLike) else ""
+
+
+async def with_uploads(
+    uploads: Uploads,
+    request: Mapping[str, Any],
+    images: Sequence[Source],
+    files: Sequence[Source],
+    on_progress: OnProgress | None,
+) -> Mapping[str, Any]:
+    """The request with its files sent, in order, and named by parts of the last message.
+
+    Raises:
+        OSError: one can't be read.
+        ClientError: one can't be sent.
+    """
+    messages = [await _without_data(uploads, message, on_progress) for message in request["messages"]]
+    sent_images = [await uploads.send(image, on_progress=on_progress) for image in images]
+    parts = [{"type": "image", "file_id": sent.file_id} for sent in sent_images]
+    for file in files:
+        sent = await uploads.send(file, on_progress=on_progress)
+        name = filename_of(file)
+        parts.append({"type": "file", "file_id": sent.file_id, **({"filename": name} if name else {})})
+    return {**request, "messages": _with_parts(messages, parts) if parts else messages}
+
+
+def has_large_data(messages: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the messages hold more base64 than may go over the socket with them."""
+    return sum(len(part["url"]) for message in messages for part in _data_in(message)) > _INLINE_CHARS_MAX
+
+
+async def _without_data(
+    uploads: Uploads, message: Mapping[str, Any], on_progress: OnProgress | None
+) -> Mapping[str, Any]:
+    """The message with files in place of what it holds as base64."""
+    named: dict[int, dict[str, Any]] = {}
+    for part in _data_in(message):
+        head, _, data = part["url"].partition(",")
+        try:
+            content = await asyncio.to_thread(b64decode, data, validate=True)
+        except ValueError:
+            continue  # The server says what is wrong with it, and where.
+        media_type = head[len("data:") :].partition(";")[0]
+        file = await uploads.send(content, media_type=media_type or None, on_progress=on_progress)
+        kept = {name: value for name, value in part.items() if name != "url"}
+        named[id(part)] = {**kept, "file_id": file.file_id}
+    if not named:
+        return message
+    return {**message, "content": [named.get(id(part), part) for part in message["content"]]}
+
+
+def _data_in(message: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The parts of a message that hold base64."""
+    content = message.get("content")
+    parts = content if isinstance(content, list | tuple) else ()
+    return [
+        part
+        for part in parts
+        if isinstance(part, Mapping) and isinstance(url := part.get("url"), str) and url[:5].lower() == "data:"
+    ]
+
+
+def _with_parts(messages: Sequence[Mapping[str, Any]], parts: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The messages, with parts behind what the last one says."""
+    *before, last = messages
+    content = last.get("content") or []
+    said = [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
+    return [*before, {**last, "content": [*said, *parts]}]

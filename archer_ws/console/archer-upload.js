@@ -1,0 +1,172 @@
+// Pictures and documents on their way to the server: over HTTP, beside the socket, so that no cancel waits behind them.
+//
+// An upload may be repeated without harm: the server names a file by its content (protocol section 20).
+
+import { ArcherError, notArcher, refusal, unreachable } from "./archer-errors.js";
+
+/**
+ * @typedef {import("./archer-client.d.ts").UploadProgress} UploadProgress
+ * @typedef {import("./archer-client.d.ts").UploadedFile} UploadedFile
+ * @typedef {{ status: number, text: string }} Answer
+ * @typedef {{ url: URL, authorize: () => Promise<string | undefined>, giveUpAfterMs: number,
+ *   backoff: { firstMs: number, maxMs: number } }} Target
+ * @typedef {{ signal?: AbortSignal, onProgress?: (progress: UploadProgress) => void }} UploadOptions
+ */
+
+// Half of the frame that every server takes (section 2): the text needs room, too.
+const INLINE_CHARS_MAX = 512 * 1024;
+
+/**
+ * Send a file; a server that is not there, or has no room now, is tried again.
+ * @param {Target} target @param {Blob} blob @param {UploadOptions} [options]
+ * @returns {Promise<UploadedFile>}
+ */
+export async function upload(target, blob, { signal, onProgress } = {}) {
+  const giveUpAt = Date.now() + target.giveUpAfterMs;
+  let ceilingMs = target.backoff.firstMs;
+  for (;;) {
+    try {
+      const token = await target.authorize();
+      signal?.throwIfAborted();
+      return fileIn(target.url, await post(target.url, blob, token, signal, onProgress));
+    } catch (error) {
+      const isPassing = error instanceof ArcherError && error.retryable;
+      const waitMs = isPassing ? (error.retryAfterMs ?? Math.random() * ceilingMs) : Infinity;
+      if (Date.now() + waitMs > giveUpAt) throw error;
+      ceilingMs = Math.min(2 * ceilingMs, target.backoff.maxMs);
+      await pause(waitMs, signal);
+    }
+  }
+}
+
+/**
+ * The request with its files sent, in order, and named by parts of the last message.
+ * @param {any} request @param {(blob: Blob) => Promise<UploadedFile>} send
+ * @param {readonly Blob[]} images @param {readonly Blob[]} files
+ */
+export async function withUploads(request, send, images, files) {
+  const messages = [];
+  for (const message of request.messages) messages.push(await withoutData(message, send));
+  const parts = [];
+  for (const image of images) parts.push({ type: "image", file_id: (await send(image)).file_id });
+  for (const file of files) {
+    const { file_id } = await send(file);
+    parts.push({ type: "file", file_id, ...(nameOf(file) && { filename: nameOf(file) }) });
+  }
+  if (parts.length > 0) {
+    const last = messages.pop();
+    const content = last.content ?? [];
+    const said = typeof content === "string" ? (content ? [{ type: "text", text: content }] : []) : content;
+    messages.push({ ...last, content: [...said, ...parts] });
+  }
+  return { ...request, messages };
+}
+
+/** Whether a request holds more base64 than may go over the socket with it. @param {any} request */
+export function hasLargeData(request) {
+  let length = 0;
+  for (const message of request.messages ?? []) for (const part of dataIn(message)) length += part.url.length;
+  return length > INLINE_CHARS_MAX;
+}
+
+/** @param {any} message @param {(blob: Blob) => Promise<UploadedFile>} send */
+async function withoutData(message, send) {
+  const found = new Set(dataIn(message));
+  if (found.size === 0) return message;
+  const content = [];
+  for (const part of message.content) {
+    const blob = found.has(part) ? blobOf(part.url) : undefined;
+    const { url, ...rest } = part;
+    // What can't be read goes as it is: the server says what is wrong with it, and where.
+    content.push(blob ? { ...rest, file_id: (await send(blob)).file_id } : part);
+  }
+  return { ...message, content };
+}
+
+/** The parts of a message that hold base64. @param {any} message @returns {any[]} */
+function dataIn(message) {
+  const parts = Array.isArray(message?.content) ? message.content : [];
+  return parts.filter((/** @type {any} */ part) => typeof part?.url === "string" && /^data:/i.test(part.url));
+}
+
+/** @param {string} url */
+function blobOf(url) {
+  const comma = url.indexOf(",");
+  try {
+    const bytes = Uint8Array.from(atob(url.slice(comma + 1)), (character) => character.charCodeAt(0));
+    return new Blob([bytes], { type: url.slice(5, comma).split(";")[0] });
+  } catch {
+    return undefined;
+  }
+}
+
+/** @param {Blob} blob @returns {string} */
+const nameOf = (blob) => (blob instanceof File ? blob.name : "");
+
+/**
+ * @param {URL} url @param {Blob} blob @param {string | undefined} token @param {AbortSignal} [signal]
+ * @param {(progress: UploadProgress) => void} [onProgress]
+ * @returns {Promise<Answer>}
+ */
+function post(url, blob, token, signal, onProgress) {
+  const headers = { "Content-Type": blob.type || "application/octet-stream", ...(token && { Authorization: `Bearer ${token}` }) };
+  const told = (/** @type {number} */ sentBytes) => onProgress?.({ filename: nameOf(blob), sentBytes, totalBytes: blob.size });
+  // Only this old interface tells how far an upload is.
+  if (typeof XMLHttpRequest !== "function") return postByFetch(url, blob, headers, signal, told);
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    const abort = () => request.abort();
+    request.open("POST", url);
+    for (const [name, value] of Object.entries(headers)) request.setRequestHeader(name, value);
+    request.upload.onprogress = ({ loaded }) => told(Math.min(loaded, blob.size));
+    request.onload = () => resolve({ status: request.status, text: request.responseText });
+    request.onerror = () => reject(unreachable(`a file could not be sent to ${url.href}`));
+    request.onabort = () => reject(signal?.reason);
+    request.onloadend = () => signal?.removeEventListener("abort", abort);
+    signal?.addEventListener("abort", abort);
+    request.send(blob);
+  });
+}
+
+/**
+ * @param {URL} url @param {Blob} blob @param {Record<string, string>} headers @param {AbortSignal | undefined} signal
+ * @param {(sentBytes: number) => void} told
+ * @returns {Promise<Answer>}
+ */
+async function postByFetch(url, blob, headers, signal, told) {
+  try {
+    const answer = await fetch(url, { method: "POST", body: blob, headers, signal });
+    told(blob.size);
+    return { status: answer.status, text: await answer.text() };
+  } catch (cause) {
+    if (signal?.aborted) throw signal.reason;
+    throw unreachable(`a file could not be sent to ${url.href}`, undefined, cause);
+  }
+}
+
+/** @param {URL} url @param {Answer} answer @returns {UploadedFile} */
+function fileIn(url, { status, text }) {
+  const body = parsed(text);
+  if (status >= 200 && status < 300 && typeof body?.file_id === "string") return body;
+  if (typeof body?.error?.message === "string") throw refusal({ message: body.error.message, data: body.error });
+  throw notArcher(url, `answered ${status} to a file, and not as an Archer server does`);
+}
+
+/** @param {string} text @returns {any} */
+function parsed(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+/** @param {number} ms @param {AbortSignal} [signal] @returns {Promise<void>} */
+function pause(ms, signal) {
+  return new Promise((resolve, reject) => {
+    const over = () => signal?.removeEventListener("abort", abort);
+    const timer = setTimeout(() => (over(), resolve()), ms);
+    const abort = () => (clearTimeout(timer), over(), reject(signal?.reason));
+    signal?.addEventListener("abort", abort);
+  });
+}

@@ -1,0 +1,195 @@
+"""Files in a directory of their own, which outlive the process.
+
+    DIRECTORY/lock                                   held while a process uses the directory
+    DIRECTORY/incoming/*.part                        what is being written; removed when a process begins
+    DIRECTORY/kept/OWNER/FILE_ID,TYPE,SUBTYPE        what is kept; the time of its last change is that of its last use
+
+A file's name says all that is known of it, so that one rename makes it whole: there is no second record that a crash
+could part from it. Names are in lower case, since some file systems take A and a for the same.
+"""
+
+import contextlib
+import mmap
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import structlog
+
+from archer_ws.files.pictures import Content
+from archer_ws.files.shelf import Found, Label
+
+log = structlog.get_logger(__name__)
+
+_PART = ".part"
+#: Others of this machine have no business in it.
+_PRIVATE = 0o700
+
+
+class DirectoryInUse(OSError):
+    """Another process keeps its files there."""
+
+
+class DiskShelf:
+    """A shelf that is a directory.
+
+    Args:
+        directory: where. One process uses it at a time.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._incoming = directory / "incoming"
+        self._kept = directory / "kept"
+        self._lock: BinaryIO | None = None
+
+    def begin(self) -> list[Found]:
+        """Make the directory where there is none, and use it: what earlier processes kept. What they did not finish is
+        removed.
+
+        Raises:
+            DirectoryInUse: another process uses it.
+            OSError: it can't be made or written to.
+        """
+        for each in (self._directory, self._incoming, self._kept):
+            each.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
+        self._lock = _lock(self._directory / "lock")
+        for left in self._incoming.glob(f"*{_PART}"):
+            left.unlink(missing_ok=True)
+        found = []
+        for owner in self._kept.iterdir():
+            for path in owner.iterdir() if owner.is_dir() else ():
+                label = _label(owner.name, path.name)
+                if label is None:
+                    log.warning("strange_file", path=str(path))
+                    continue
+                about = path.stat()
+                found.append(Found(label, about.st_size, about.st_mtime))
+        return found
+
+    def draft(self) -> "_Draft":
+        """A new file."""
+        return _Draft(self)
+
+    def open(self, label: Label) -> BinaryIO:
+        """A kept file."""
+        return self.path(label).open("rb")
+
+    def remove(self, label: Label) -> None:
+        """Take a file away."""
+        self.path(label).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # Others of the same owner are there.
+            self.path(label).parent.rmdir()
+
+    def touch(self, label: Label, used_at: float) -> None:
+        """Note when it was used."""
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(self.path(label), (used_at, used_at))
+
+    def close(self) -> None:
+        """Let another process have the directory."""
+        if self._lock is not None:
+            self._lock.close()
+
+    def path(self, label: Label) -> Path:
+        """Where a file is kept."""
+        return self._kept / label.owner / f"{label.file_id},{label.media_type.replace('/', ',')}"
+
+    def part(self) -> tuple[int, str]:
+        """A new file for what is being written: its descriptor and its path."""
+        return tempfile.mkstemp(suffix=_PART, dir=self._incoming)
+
+
+class _Draft:
+    def __init__(self, shelf: DiskShelf) -> None:
+        self._shelf = shelf
+        # One that is discarded may be being written by a thread that nobody waits for any more.
+        self._lock = threading.Lock()
+        self._is_over = False
+        self._file: BinaryIO | None = None
+        self._path = Path()
+
+    def write(self, data: bytes) -> None:
+        with self._lock:
+            file, rest = self._opened(), memoryview(data)
+            while rest:
+                rest = rest[file.write(rest) :]
+
+    @contextmanager
+    def content(self) -> Iterator[Content]:
+        with self._lock:
+            descriptor = self._opened().fileno()
+        if not os.fstat(descriptor).st_size:
+            yield b""
+            return
+        with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as content:
+            yield content
+
+    def keep(self, label: Label, used_at: float) -> None:
+        path = self._shelf.path(label)
+        with self._lock:
+            file = self._opened()
+            # On disk before its name says that it is there.
+            os.fsync(file.fileno())
+            file.close()
+            path.parent.mkdir(mode=_PRIVATE, exist_ok=True)
+            os.utime(self._path, (used_at, used_at))
+            self._path.replace(path)
+            self._is_over = True
+        _sync_directory(path.parent)
+
+    def discard(self) -> None:
+        with self._lock:
+            self._is_over, file, self._file = True, self._file, None
+            if file is not None:
+                file.close()
+                self._path.unlink(missing_ok=True)
+
+    def _opened(self) -> BinaryIO:
+        if self._is_over:
+            raise OSError("the file was discarded")
+        if self._file is None:
+            descriptor, path = self._shelf.part()
+            # Unbuffered: what is written is large, and a failure is told where it happens.
+            self._file, self._path = os.fdopen(descriptor, "w+b", buffering=0), Path(path)
+        return self._file
+
+
+def _label(owner: str, name: str) -> Label | None:
+    file_id, _, media_type = name.partition(",")
+    kind, comma, subtype = media_type.partition(",")
+    return Label(owner, file_id, f"{kind}/{subtype}") if comma and kind and subtype else None
+
+
+def _sync_directory(directory: Path) -> None:
+    """Have a rename outlive a loss of power; Windows opens no directories, and does so by itself."""
+    if sys.platform == "win32":
+        return
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _lock(path: Path) -> BinaryIO:
+    """The open file whose lock is held until it is closed, or this process ends in whatever way."""
+    file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b")
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise DirectoryInUse(f"another process keeps its files in {path.parent}") from None
+    return file

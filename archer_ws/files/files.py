@@ -1,0 +1,363 @@
+"""The files of all principals: who may keep how much, how long each is kept, and what holds it.
+
+A file is kept for a time after its last upload or use, and beyond that while something holds it. What stored messages
+name is not known here (sessions/attachments.py asks the store). All state is the event loop's; bytes are written, read
+and looked at in threads of this room, so that no disk and no other work of the process hold each other up.
+"""
+
+import asyncio
+import time
+from collections import Counter, OrderedDict
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from typing import Any, TypeVar
+
+import structlog
+
+from archer_ws.core.exceptions import ArcherError, FileNotFound, StorageFull
+from archer_ws.core.limits import FILE_OVERHEAD_BYTES
+from archer_ws.files.failures import failure_of
+from archer_ws.files.shelf import Label, Reader, Shelf
+from archer_ws.files.stored import FileHold, Kept, StoredFile
+from archer_ws.files.upload import Upload
+from archer_ws.files.writing import Writing, owner_of
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+#: Threads that write, read and look: a disk serves a few at a time best, and looking takes the interpreter anyway.
+_THREADS = 4
+#: So much is read at once.
+READ_BYTES = 256 * 1024
+#: The time of a file's last use is noted on the shelf in so many steps of its lifetime, and not with every use.
+_STEPS = 24
+
+
+class Files:
+    """Every kept file.
+
+    Args:
+        shelf: keeps the bytes.
+        file_bytes_max: the most bytes of one file.
+        principal_bytes_max: the most bytes of all files of one principal, with FILE_OVERHEAD_BYTES for each.
+        bytes_max: the same over all principals; None where the shelf has room of its own.
+        lifetime_s: how long a file is kept after its last upload or use.
+        clock: seconds of the wall's clock.
+
+    Before `open_now` there is none.
+    """
+
+    def __init__(
+        self,
+        shelf: Shelf,
+        *,
+        file_bytes_max: int,
+        principal_bytes_max: int,
+        bytes_max: int | None = None,
+        lifetime_s: float = 86_400,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.file_bytes_max = file_bytes_max
+        self._shelf = shelf
+        self._principal_bytes_max = principal_bytes_max
+        self._bytes_max = bytes_max
+        self._lifetime_s = lifetime_s
+        self._clock = clock
+        self._taken: Counter[str] = Counter()
+        #: By owner and id, the longest unused first.
+        self._kept: OrderedDict[tuple[str, str], StoredFile] = OrderedDict()
+        self._holds: Counter[tuple[str, str]] = Counter()
+        # What is put on the shelf and what is taken from it under one name must not overtake each other.
+        self._moving = asyncio.Lock()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        # Queued in the pool, the writes of a hundred uploads could all be done by the loop's next turn, and leave it a
+        # hundred sockets to read from.
+        self._turns = asyncio.Semaphore(_THREADS)
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="files")
+        self._is_open = False
+
+    def open_now(self) -> None:
+        """Use the shelf, and read it through; harmless to repeat. It takes a while where there are many files.
+
+        Raises:
+            StorageUnavailable, StorageFull: it can't be used.
+        """
+        if self._is_open:
+            return
+        try:
+            kept = self._shelf.begin()
+        except OSError as error:
+            failure = failure_of(error)
+            hint = f"{failure.hint} ARCHER_FILES_DIR names another folder."
+            raise type(failure)(f"{failure.message}: {error}", hint=hint) from error
+        for found in sorted(kept, key=lambda each: each.used_at):
+            self._add(StoredFile(found.label, found.size, found.used_at, noted_at=found.used_at))
+        self._is_open = True
+
+    # What a request names.
+
+    def find(self, principal: str, file_id: str) -> StoredFile:
+        """The principal's file.
+
+        Raises:
+            FileNotFound: there is none, or it is another principal's.
+        """
+        file = self._kept.get((owner_of(principal), file_id))
+        if file is None:
+            raise FileNotFound(
+                f"there is no file {file_id!r}",
+                hint="Upload it (POST /api/v1/files): files are kept for a while after their last use.",
+            )
+        return file
+
+    def hold(self, files: Iterable[StoredFile]) -> FileHold:
+        """Keep the files until the hold is released; they are used now."""
+        held = [file for file in files if _key(file) in self._kept]
+        for file in held:
+            self._holds[_key(file)] += 1
+            self._use(file)
+        return FileHold(self.let_go, held)
+
+    def let_go(self, files: Iterable[StoredFile]) -> None:
+        """A hold is over: what only passed goes."""
+        for file in files:
+            key = _key(file)
+            self._holds[key] -= 1
+            if self._holds[key] <= 0:
+                del self._holds[key]
+                if file.is_passing:
+                    self._spawn(self._remove_passing(file))
+
+    def is_held(self, file: StoredFile) -> bool:
+        """Whether something is at work with it."""
+        return _key(file) in self._holds
+
+    # Writing.
+
+    def upload(self, principal: str, declared: str, size: int | None = None, *, is_passing: bool = False) -> Upload:
+        """A file that is about to come.
+
+        Args:
+            declared: the type that its sender says it has; "" for none.
+            size: how long it will be, where that is known: its room is set aside now.
+            is_passing: whether it is kept no longer than it is held.
+
+        Raises:
+            ContentTooLarge: it is longer than a file may be.
+            StorageFull: there is no room for it.
+        """
+        writing = Writing(self._shelf.draft(), principal, declared)
+        return Upload(self, writing, owner_of(principal), size, is_passing=is_passing)
+
+    def reserve(self, owner: str, amount: int) -> None:
+        """Set room aside.
+
+        Raises:
+            StorageFull: there is none.
+        """
+        if self._taken[owner] + amount > self._principal_bytes_max:
+            raise StorageFull(
+                f"your files take {self._taken[owner]} bytes of the {self._principal_bytes_max} that they may",
+                hint="DELETE files that are no longer needed, or raise ARCHER_FILES_BYTES_PER_PRINCIPAL on the server.",
+            )
+        if self._bytes_max is not None and self._taken.total() + amount > self._bytes_max:
+            raise StorageFull(
+                "the files of all take all the room that this server has for them",
+                hint="DELETE files that are no longer needed; with ARCHER_FILES_DIR the server keeps them on a disk.",
+            )
+        self._taken[owner] += amount
+
+    def give_back(self, owner: str, amount: int) -> None:
+        """Set room free."""
+        self._taken[owner] -= amount
+        if self._taken[owner] <= 0:
+            del self._taken[owner]
+
+    async def keep(self, writing: Writing, label: Label, size: int, *, is_passing: bool) -> Kept:
+        """Put a written file on the shelf, whoever is cancelled meanwhile. Its room is set aside.
+
+        Raises:
+            StorageFull, StorageUnavailable: it is not there.
+        """
+        commit = self._spawn(self._commit(writing, label, size, is_passing))
+        try:
+            return await asyncio.shield(commit)
+        except asyncio.CancelledError:
+            commit.add_done_callback(_let_go)
+            raise
+
+    async def _commit(self, writing: Writing, label: Label, size: int, is_passing: bool) -> Kept:
+        async with self._moving:
+            file = self._kept.get((label.owner, label.file_id))
+            is_new = file is None
+            now = self._clock()
+            try:
+                if is_new:
+                    await self.in_thread(partial(writing.keep, label, now))
+            finally:
+                self.give_back(label.owner, size + FILE_OVERHEAD_BYTES)
+                self.discard(writing)
+            if file is None:
+                file = StoredFile(label, size, now, is_passing=is_passing, noted_at=now)
+                self._add(file)
+            elif not is_passing:
+                file.is_passing = file.is_stored = False
+            return Kept(file, is_new, self.hold([file]))
+
+    async def _remove_passing(self, file: StoredFile) -> None:
+        if file.is_passing:  # It may have been uploaded meanwhile.
+            with suppress(ArcherError):
+                await self.remove(file)
+
+    def discard(self, writing: Writing) -> None:
+        """Leave nothing of a draft behind; nobody waits for that, and nobody can be cancelled in it."""
+        self._discard_later(writing.discard)
+
+    # Reading.
+
+    async def open(self, file: StoredFile) -> Reader:
+        """The file from its beginning; the caller closes it, in a thread or where it does not matter.
+
+        Raises:
+            FileNotFound: somebody took it from the disk.
+            StorageUnavailable: the disk fails.
+        """
+        try:
+            return await self.in_thread(partial(self._shelf.open, file.label))
+        except FileNotFoundError:
+            if self._kept.get(_key(file)) is file:
+                self._forget(file)
+            raise FileNotFound(
+                f"the file {file.file_id!r} is not where it was kept", hint="Upload it again (POST /api/v1/files)."
+            ) from None
+
+    async def pieces(self, file: StoredFile) -> AsyncIterator[bytes]:
+        """The file's bytes, piece by piece.
+
+        Raises:
+            FileNotFound, StorageUnavailable: as `open`.
+        """
+        reader = await self.open(file)
+        try:
+            while piece := await self.in_thread(partial(reader.read, READ_BYTES)):
+                yield piece
+        finally:
+            self._discard_later(reader.close)
+
+    async def read(self, file: StoredFile, look: Callable[[Reader], T]) -> T:
+        """What `look` makes of the whole file, in a thread.
+
+        Raises:
+            FileNotFound, StorageUnavailable: as `open`.
+        """
+        reader = await self.open(file)
+        try:
+            return await self.in_thread(partial(look, reader))
+        finally:
+            self._discard_later(reader.close)
+
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        """The result of something that blocks.
+
+        Raises:
+            FileNotFoundError: as it is.
+            StorageFull, StorageUnavailable: another OSError.
+        """
+        try:
+            async with self._turns:
+                return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise failure_of(error) from error
+
+    # Going.
+
+    def all(self) -> list[StoredFile]:
+        """Every file."""
+        return list(self._kept.values())
+
+    def expired(self) -> list[StoredFile]:
+        """The files whose time is over and that nothing holds."""
+        oldest = self._clock() - self._lifetime_s
+        found = []
+        for key, file in self._kept.items():
+            if file.used_at > oldest:
+                break
+            if key not in self._holds:
+                found.append(file)
+        return found
+
+    async def remove(self, file: StoredFile) -> None:
+        """Forget the file and its bytes, unless something holds it or it is gone.
+
+        Raises:
+            StorageUnavailable: the disk fails; it is kept.
+        """
+        async with self._moving:
+            if self._kept.get(_key(file)) is not file or self.is_held(file):
+                return
+            self._forget(file)
+            try:
+                await self.in_thread(partial(self._shelf.remove, file.label))
+            except ArcherError:
+                self._add(file)
+                self._kept.move_to_end(_key(file), last=False)
+                raise
+
+    async def aclose(self) -> None:
+        """Finish what is being put on the shelf; whatever only passed is removed."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for file in [file for file in self._kept.values() if file.is_passing]:
+            self._discard_later(partial(self._shelf.remove, file.label))
+        threads = self._threads
+        await asyncio.get_running_loop().run_in_executor(None, threads.shutdown)
+        self._shelf.close()
+
+    def _add(self, file: StoredFile) -> None:
+        self._kept[_key(file)] = file
+        self._taken[file.label.owner] += file.size + FILE_OVERHEAD_BYTES
+
+    def _forget(self, file: StoredFile) -> None:
+        del self._kept[_key(file)]
+        self.give_back(file.label.owner, file.size + FILE_OVERHEAD_BYTES)
+
+    def _use(self, file: StoredFile) -> None:
+        file.used_at = self._clock()
+        self._kept.move_to_end(_key(file))
+        if file.used_at - file.noted_at >= self._lifetime_s / _STEPS:
+            file.noted_at = file.used_at
+            self._discard_later(partial(self._shelf.touch, file.label, file.used_at))
+
+    def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.create_task(work, name="files")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _discard_later(self, work: Callable[[], None]) -> None:
+        """Do something in a thread that nobody waits for."""
+        try:
+            self._threads.submit(_quietly, work)
+        except RuntimeError:  # All is closed: at the next start it is found and goes by then.
+            log.debug("file_left", cause="the server stops")
+
+
+def _quietly(work: Callable[[], None]) -> None:
+    try:
+        work()
+    except OSError as error:
+        log.warning("file_cleanup_failed", cause=type(error).__name__)
+
+
+def _let_go(commit: asyncio.Task[Kept]) -> None:
+    """Nobody waits for it any more."""
+    if not commit.cancelled() and commit.exception() is None:
+        commit.result().hold.release()
+
+
+def _key(file: StoredFile) -> tuple[str, str]:
+    return file.label.owner, file.label.file_id

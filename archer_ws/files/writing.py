@@ -1,0 +1,127 @@
+"""A file while it is written: counted, hashed and looked at as it comes. Blocking: it runs in threads."""
+
+import codecs
+import threading
+from hashlib import blake2b
+
+from archer_ws.core.exceptions import Unsupported
+from archer_ws.core.media_types import HEAD_BYTES, is_text
+from archer_ws.files.file_types import file_type
+from archer_ws.files.inspection import inspect
+from archer_ws.files.shelf import Draft, Label
+
+#: Of a file's hash, and of a principal's.
+_ID_BYTES, _OWNER_BYTES = 20, 16
+
+
+def owner_of(principal: str) -> str:
+    """What stands for a principal where its files are: names are anything, and directories are not."""
+    return blake2b(principal.encode(), digest_size=_OWNER_BYTES).hexdigest()
+
+
+def id_of(digest: str) -> str:
+    """A file's id: in letters that no file system confuses."""
+    return f"file_{digest}"
+
+
+class Writing:
+    """One file from its first byte to its place on the shelf.
+
+    Args:
+        draft: where the bytes go.
+        principal: whose file it is.
+        declared: the type that its sender says it has.
+    """
+
+    def __init__(self, draft: Draft, principal: str, declared: str) -> None:
+        self._draft = draft
+        self._principal = principal
+        self._declared = declared
+        # Each call has its own thread; a discard may come while a write nobody waits for goes on.
+        self._lock = threading.Lock()
+        #: The first bytes, until they tell the type.
+        self._head = b""
+        self._media_type = ""
+        self._hash = blake2b(digest_size=_ID_BYTES)
+        self._text: codecs.IncrementalDecoder | None = None
+
+    def write(self, data: bytes) -> None:
+        """Add to it.
+
+        Raises:
+            Unsupported: it is of no type that is taken, or is not what it is said to be.
+            OSError: there is no room.
+        """
+        with self._lock:
+            if self._media_type:
+                self._take(data)
+                return
+            self._head += data
+            if len(self._head) >= HEAD_BYTES:
+                self._begin()
+
+    def finish(self) -> Label:
+        """All is there: what it is called from now on.
+
+        Raises:
+            Unsupported, InvalidParams: it can't be taken (see file_types.py and inspection.py).
+            OSError: there is no room.
+        """
+        with self._lock:
+            if not self._media_type:
+                self._begin()
+            if self._text is not None:
+                self._check_text(b"", final=True)
+            with self._draft.content() as content:
+                inspect(self._media_type, content)
+            return Label(owner_of(self._principal), id_of(self._hash.hexdigest()), self._media_type)
+
+    def content(self) -> bytes:
+        """All that was written."""
+        with self._lock, self._draft.content() as content:
+            return bytes(content) or self._head
+
+    def keep(self, label: Label, used_at: float) -> None:
+        """Put it on the shelf.
+
+        Raises:
+            OSError: it is not there.
+        """
+        self._draft.keep(label, used_at)
+
+    def discard(self) -> None:
+        """Leave nothing of it behind; harmless where it is kept."""
+        self._draft.discard()
+
+    def _begin(self) -> None:
+        self._media_type = file_type(self._declared, self._head)
+        if is_text(self._media_type):
+            self._text = codecs.getincrementaldecoder("utf-8")()
+        # The same bytes are another file for another principal, and as another type.
+        for part in (self._principal, self._media_type):
+            told = part.encode()
+            self._hash.update(len(told).to_bytes(4, "big") + told)
+        head, self._head = self._head, b""
+        self._take(head)
+
+    def _take(self, data: bytes) -> None:
+        if self._text is not None:
+            self._check_text(data, final=False)
+        self._hash.update(data)
+        self._draft.write(data)
+
+    def _check_text(self, data: bytes, *, final: bool) -> None:
+        assert self._text is not None
+        try:
+            self._text.decode(data, final)
+        except UnicodeDecodeError:
+            raise _no_text(self._media_type) from None
+        if b"\0" in data:
+            raise _no_text(self._media_type)
+
+
+def _no_text(media_type: str) -> Unsupported:
+    return Unsupported(
+        f"the file is said to be {media_type}, and is not text in UTF-8",
+        hint="Convert it to UTF-8, or send the type that it has as Content-Type.",
+    )

@@ -1,0 +1,49 @@
+"""How much a model thinks: what becomes of the effort that a request names (protocol section 24). Pure.
+
+How a provider is asked for it stands in the provider's folder.
+"""
+
+from collections.abc import Sequence
+from typing import get_args
+
+from archer_ws.core.exceptions import FieldError, Unsupported
+from archer_ws.llm_gateway.types import ReasoningEffort
+
+#: All efforts, the least first.
+EFFORTS: tuple[ReasoningEffort, ...] = get_args(get_args(ReasoningEffort)[0])
+_PATH = "reasoning_effort"
+
+
+def effective_effort(
+    asked: ReasoningEffort, efforts: Sequence[ReasoningEffort] | None, *, model: str
+) -> ReasoningEffort:
+    """What the model is asked for: the effort itself, else the next lower one that it has, else its lowest.
+
+    Args:
+        asked: by the request.
+        efforts: those that the model has; None where that is not known: then it is asked as the request says.
+        model: its name, for the error.
+
+    Raises:
+        Unsupported: it has none, or is to think nothing and can't stop.
+    """
+    if efforts is None or asked in efforts:
+        return asked
+    if not efforts:
+        raise takes_no_effort(model)
+    if asked == "none":
+        raise _refused(f"{model} can't stop thinking", f"Send {efforts[0]}, its lowest, or leave it out.")
+    lower = [effort for effort in EFFORTS[: EFFORTS.index(asked)] if effort in efforts]
+    return lower[-1] if lower else efforts[0]
+
+
+def takes_no_effort(model: str) -> Unsupported:
+    """The refusal of an effort for a model that does not reason, or can't be told how much."""
+    return _refused(
+        f"{model} takes no reasoning effort",
+        "Leave it out, or choose a model that has `reasoning_efforts` in the list of models.",
+    )
+
+
+def _refused(what: str, hint: str) -> Unsupported:
+    return Unsupported(f"{_PATH}: {what}", hint=hint, errors=[FieldError(path=_PATH, message=what)])

@@ -1,0 +1,51 @@
+"""About how many tokens pictures and documents take of a model's context (protocol section 20). Pure.
+
+By what they are and never by their base64: one photo would count for a million, and cut the whole history.
+"""
+
+from collections.abc import Mapping
+
+from archer_ws.core.media_types import PDF
+from archer_ws.llm_gateway.content import FilePart, ImagePart, MediaPart
+from archer_ws.llm_gateway.media import Media
+from archer_ws.llm_gateway.types import ChatMessage
+
+#: A picture: what Claude sees of one at most, and what OpenAI's models see of a large one, about.
+IMAGE_TOKENS = 1600
+#: A page of a PDF is sent as a picture and as its text: 1,600 and some 1,000; and takes some 50 KB, text alone less,
+#: scans more.
+_PDF_TOKENS_PER_PAGE, _PDF_BYTES_PER_PAGE = 2600, 50 * 1024
+#: The most pages that providers take (Anthropic: 100 with a context of 200,000 tokens).
+_PDF_PAGES_MAX = 100
+_BYTES_PER_TOKEN = 4
+
+
+def media_tokens(message: ChatMessage, media: Mapping[str, Media] | None = None) -> int:
+    """What the pictures and documents of a message take beside its text.
+
+    Args:
+        media: the uploaded files by their ids, where they are known: one that is not counts as a page.
+    """
+    return sum(_tokens(part, media or {}) for part in message.parts) if message.parts else 0
+
+
+def _tokens(part: object, media: Mapping[str, Media]) -> int:
+    match part:
+        case ImagePart():
+            return IMAGE_TOKENS
+        case FilePart():
+            return _file_tokens(*_type_and_size(part, media))
+    return 0
+
+
+def _type_and_size(part: MediaPart, media: Mapping[str, Media]) -> tuple[str, int]:
+    file = media.get(part.file_id or "")
+    if file is not None:
+        return file.media_type, file.size
+    return part.about or (PDF, 0)
+
+
+def _file_tokens(media_type: str, size: int) -> int:
+    if media_type != PDF:
+        return -(-size // _BYTES_PER_TOKEN)
+    return _PDF_TOKENS_PER_PAGE * min(max(1, -(-size // _PDF_BYTES_PER_PAGE)), _PDF_PAGES_MAX)

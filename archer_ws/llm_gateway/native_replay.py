@@ -1,0 +1,172 @@
+"""Which native turns are sent again, and the hash that binds them to what stood before them (protocol section 24).
+
+The current tool loop is what stands behind the last user message that opened a turn. A user message right behind
+results, or behind a call that got none, does not: it goes to the provider together with the results. All answers of the
+loop that call tools are replayed, or none is: one that is missing between others is a change to those behind it, and
+providers refuse a thought behind something else than it was thought behind
+(https://platform.claude.com/docs/en/build-with-claude/preserved-thinking). Earlier turns are sent without. Pure.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import blake2b
+from typing import Protocol
+
+from archer_ws.llm_gateway.native_turns import ENCODER, NativeBlocks, NativeTurn, call_hash, json_value
+from archer_ws.llm_gateway.tool_history import repaired
+from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, MessageRole
+
+
+class PrefixHash:
+    """The hash of what stands before an answer, going on with each message.
+
+    System messages and tools come first, wherever they stand: providers put them before the conversation. What is
+    replayed counts as that, and not as the message that stands for it with us: a client may send that back shorter.
+    """
+
+    def __init__(self, messages: Sequence[ChatMessage], options: ChatOptions) -> None:
+        tools = [[tool.name, tool.description, tool.parameters, tool.strict] for tool in options.tools]
+        said = [message.content for message in messages if message.role is MessageRole.SYSTEM]
+        self._hash = blake2b(ENCODER.encode([tools, said]), digest_size=16)
+
+    def add(self, message: ChatMessage) -> None:
+        """A message that is sent as it is; a system message is in the hash already."""
+        if message.role is MessageRole.SYSTEM:
+            return
+        calls = [[call.call_id, call.name, json_value(call.arguments)] for call in message.tool_calls or ()]
+        status = None if message.status == "ok" else message.status
+        said = [message.role.value, message.name, message.content, message.call_id, status, calls]
+        if message.parts is not None:
+            # Of data its hash, in place of megabytes.
+            said.append([part.identity for part in message.parts])
+        self._hash.update(ENCODER.encode(said))
+
+    def add_replayed(self, kept: NativeBlocks) -> None:
+        """An answer that is sent as its provider said it."""
+        self._hash.update(b"\0%d\0" % len(kept.blocks))
+        self._hash.update(kept.blocks)
+
+    def digest(self) -> bytes:
+        """The hash so far."""
+        return self._hash.digest()
+
+
+def loop_length(newest_first: Iterable[ChatMessage]) -> int:
+    """How many of the last messages are the current tool loop: those behind the last user message that opened a turn.
+
+    Args:
+        newest_first: the messages from the last one on; they may be `repaired`, or stand as they are stored.
+    """
+    count = 0
+    opened: int | None = None
+    for message in newest_first:
+        if message.role is MessageRole.USER:
+            opened = count if opened is None else opened
+        elif message.role is not MessageRole.SYSTEM and opened is not None:
+            if message.role is MessageRole.ASSISTANT and not message.tool_calls:
+                return opened
+            opened = None
+        count += 1
+    return count if opened is None else opened
+
+
+def calling_in_loop(messages: Sequence[ChatMessage]) -> list[int]:
+    """The places of the current loop's answers that call tools."""
+    begin = len(messages) - loop_length(reversed(messages))
+    return [place for place in range(begin, len(messages)) if messages[place].tool_calls]
+
+
+def replayable(
+    messages: Sequence[ChatMessage], options: ChatOptions, provider: str, model: str
+) -> Mapping[int, NativeBlocks]:
+    """What is to be sent in place of which of the messages, by their places.
+
+    Either all answers of the current loop that call tools, or nothing: then the request has no old reasoning, and where
+    there are such answers (`calling_in_loop`), a provider that refuses them without it must not be asked to think.
+
+    Args:
+        messages: all of the request's, `repaired`: so the provider sees them.
+    """
+    if not options.native_turns:
+        return {}
+    turns: dict[int, NativeTurn] = {}
+    for place in calling_in_loop(messages):
+        turn = _turn_of(messages[place], options.native_turns)
+        if turn is None or (turn.provider, turn.model) != (provider, model):
+            return {}
+        turns[place] = turn
+    if not turns:
+        return {}
+    prefix = PrefixHash(messages, options)
+    for place in range(max(turns) + 1):
+        if place not in turns:
+            prefix.add(messages[place])
+        elif turns[place].prefix != prefix.digest():
+            return {}
+        else:
+            prefix.add_replayed(turns[place].kept)
+    return {place: turn.kept for place, turn in turns.items()}
+
+
+def with_unique_ids(
+    replayed: Mapping[int, NativeBlocks], messages: Sequence[ChatMessage]
+) -> Mapping[int, NativeBlocks]:
+    """What is replayed; nothing where a call's id would come twice in the request. Servers that count their calls
+    anew in each answer give such ids, APIs refuse them, and a result's call could not be told.
+
+    Args:
+        messages: all of the request's, `repaired`.
+    """
+    ids = [foreign_id for kept in replayed.values() for foreign_id in kept.call_ids.values()]
+    ids += [
+        call.call_id
+        for place, message in enumerate(messages)
+        if replayed and place not in replayed
+        for call in message.tool_calls or ()
+    ]
+    return replayed if len(set(ids)) == len(ids) else {}
+
+
+class KeepsNative(Protocol):
+    """A decoder, as far as it keeps anything."""
+
+    @property
+    def native(self) -> NativeBlocks | None:
+        """What the provider must see again of the answer."""
+
+
+def is_kept(options: ChatOptions) -> bool:
+    """Whether anybody keeps what the provider must see again of the answer, and it may call tools."""
+    return bool(options.tools) and options.on_native_turn is not None
+
+
+def tell_native(
+    decoder: KeepsNative, messages: Sequence[ChatMessage], options: ChatOptions, provider: str, model: str
+) -> None:
+    """To be called at the good end of an answer: hand on what is kept of it, if anybody keeps it."""
+    if options.on_native_turn is not None and (kept := decoder.native) is not None:
+        options.on_native_turn(native_turn(kept, messages, options, provider, model))
+
+
+def native_turn(
+    kept: NativeBlocks, messages: Sequence[ChatMessage], options: ChatOptions, provider: str, model: str
+) -> NativeTurn:
+    """What is kept of an answer, bound to the request that it answers (messages, options, provider and model)."""
+    messages = repaired(messages)
+    replayed = replayable(messages, options, provider, model)
+    prefix = PrefixHash(messages, options)
+    for place, message in enumerate(messages):
+        if place in replayed:
+            prefix.add_replayed(replayed[place])
+        else:
+            prefix.add(message)
+    return NativeTurn(provider, model, prefix.digest(), kept)
+
+
+def _turn_of(message: ChatMessage, turns: Mapping[str, NativeTurn]) -> NativeTurn | None:
+    """The turn that the message stands for: it makes the same calls."""
+    calls = message.tool_calls or ()
+    turn = turns.get(calls[0].call_id) if calls else None
+    if turn is None or len(calls) != len(turn.kept.call_hashes):
+        return None
+    same = all(turn.kept.call_hashes.get(call.call_id) == call_hash(call.name, call.arguments) for call in calls)
+    return turn if same else None

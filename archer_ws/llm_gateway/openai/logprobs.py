@@ -1,0 +1,74 @@
+"""Tokens' probabilities in the answers of OpenAI's chat API: read where a request asked for them. Pure."""
+
+from math import isfinite
+from typing import Any
+
+from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
+from archer_ws.llm_gateway.decoding.gathered import Gathered
+from archer_ws.llm_gateway.extras import TakeLogprobs
+from archer_ws.llm_gateway.openai.decoder import ChatStreamDecoder
+
+
+class LogprobsDecoder(ChatStreamDecoder):
+    """The decoder of an answer whose tokens have probabilities: they are handed on before the text that they are of.
+
+    Each chunk goes the slow way: the quick one looks at nothing but text.
+
+    Args:
+        take: gets them.
+        max_bytes: see `ChatStreamDecoder`, as for `has_format` and `keeps_native`.
+    """
+
+    def __init__(
+        self,
+        take: TakeLogprobs,
+        max_bytes: int = PROVIDER_DOCUMENT_BYTES,
+        *,
+        has_format: bool = False,
+        keeps_native: bool = False,
+    ) -> None:
+        super().__init__(max_bytes, has_format=has_format, keeps_native=keeps_native)
+        self._hand_on = take
+
+    def _read_plain(self, data: bytes, gathered: Gathered) -> bool:
+        return False
+
+    def _take(self, document: dict[str, Any], event: str, data: bytes, gathered: Gathered) -> None:
+        super()._take(document, event, data, gathered)
+        if tokens := tokens_in(document):
+            self._hand_on(tokens)
+
+
+def tokens_in(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """The tokens of a document's first choice that has any, each with the fields that OpenAI's API has."""
+    choices = document.get("choices")
+    for choice in choices if isinstance(choices, list) else ():
+        said = choice.get("logprobs") if isinstance(choice, dict) else None
+        content = said.get("content") if isinstance(said, dict) else None
+        if isinstance(content, list):
+            return [_token(each, with_others=True) for each in content if _is_token(each)]
+    return []
+
+
+def _is_token(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("token"), str) and _is_number(value.get("logprob"))
+
+
+def _is_number(value: Any) -> bool:
+    # No float can be made of every whole number.
+    return (type(value) is float and isfinite(value)) or (type(value) is int and abs(value) < 2**53)
+
+
+def _are_bytes(value: Any) -> bool:
+    return isinstance(value, list) and all(type(each) is int and 0 <= each < 256 for each in value)
+
+
+def _token(told: dict[str, Any], *, with_others: bool = False) -> dict[str, Any]:
+    said = told.get("bytes")
+    token = {"token": told["token"], "logprob": told["logprob"], "bytes": said if _are_bytes(said) else None}
+    if with_others:
+        others = told.get("top_logprobs")
+        token["top_logprobs"] = [
+            _token(each) for each in (others if isinstance(others, list) else ()) if _is_token(each)
+        ]
+    return token

@@ -1,0 +1,253 @@
+"""What the items of one answer of the Responses API say: texts, reasoning, refusals and calls, each of it once. Pure.
+
+The API says everything several times: in pieces, as the whole of a part, as the whole of an item, and once more in the
+response that ends the answer. What came in pieces is not taken again; what did not is taken from the first whole that
+has it, for servers behind the same API leave out now the pieces, now the wholes.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from archer_ws.core.limits import PROVIDER_PARTS
+from archer_ws.llm_gateway.decoding.answers import TooLarge, Unreadable
+from archer_ws.llm_gateway.decoding.gathered import Gathered
+from archer_ws.llm_gateway.decoding.refusals import RefusalText
+from archer_ws.llm_gateway.decoding.tool_calls import ToolCallAssembler
+from archer_ws.llm_gateway.openai.responses.kept_items import Key
+
+#: What a piece of text is: `summary` and `reasoning` are both the model's reasoning, told and plain.
+Kind = Literal["text", "refusal", "summary", "reasoning"]
+#: A part of an item: what it is, of which item, and its number there.
+Place = tuple[Kind, Key, int]
+
+_PART_KINDS: dict[str, Kind] = {
+    "output_text": "text",
+    "text": "text",
+    "refusal": "refusal",
+    "summary_text": "summary",
+    "reasoning_text": "reasoning",
+}
+#: So many kinds that are not understood are told of.
+_KINDS_TOLD = 3
+#: Between two messages, or two parts of reasoning: they are paragraphs of their own.
+_BREAK = "\n\n"
+#: Items that say nothing to the reader, and are no surprise.
+_SILENT_ITEMS = frozenset({"compaction"})
+
+
+@dataclass(slots=True)
+class _Call:
+    """A call, as far as it was told to the assembler."""
+
+    foreign_id: object = None
+    name: object = None
+    #: What stood where the call began; its pieces, or its end, say it again.
+    first_arguments: object = None
+    has_arguments: bool = False
+
+
+@dataclass(slots=True)
+class Output:
+    """The answer so far.
+
+    Args:
+        has_format: whether it was asked for in a format, of which refusals and commentary are no part.
+
+    Attributes:
+        place: where the last piece of text belongs; the next of the same place needs no look at anything.
+        is_reasoning: whether text at that place is reasoning.
+        calls: the model's calls.
+        refusal: what it said in place of an answer.
+        unknown: kinds of items and parts that are not understood, and so are left out.
+    """
+
+    has_format: bool = False
+    place: Place | None = None
+    is_reasoning: bool = False
+    calls: ToolCallAssembler = field(default_factory=ToolCallAssembler)
+    refusal: RefusalText = field(default_factory=RefusalText)
+    unknown: set[str] = field(default_factory=set)
+    _heard: set[Place] = field(default_factory=set)
+    #: Items whose pieces had no part's number, so that a whole part may be any of theirs.
+    _unnumbered: set[tuple[Kind, Key]] = field(default_factory=set)
+    _last_text: Key | None = None
+    _last_reasoning: Place | None = None
+    _calls: dict[Key, _Call] = field(default_factory=dict)
+    #: The providers' ids of all calls, also of those whose numbers others took.
+    _call_ids: list[object] = field(default_factory=list)
+    _comments: set[Key] = field(default_factory=set)
+    _numbers: dict[str, Key] = field(default_factory=dict)
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether it has said nothing at all."""
+        return not (self._heard or self._calls)
+
+    def key_of(self, number: object, item_id: object) -> Key:
+        """Which item is meant. Numbers go before ids: some gateways give an item a new id with each event."""
+        if isinstance(number, int):
+            if isinstance(item_id, str) and len(self._numbers) < PROVIDER_PARTS:
+                self._numbers.setdefault(item_id, number)
+            return number
+        return self._numbers.get(item_id, item_id[:256]) if isinstance(item_id, str) else 0
+
+    def say(self, kind: Kind, key: Key, part: object, text: object, gathered: Gathered) -> None:
+        """A piece of text.
+
+        Raises:
+            Unreadable: it is none; TooLarge, there are too many parts.
+        """
+        if text is None or text == "":
+            return
+        if not isinstance(text, str):
+            raise Unreadable("a piece of the answer that is not text")
+        place = (kind, key, part if isinstance(part, int) else 0)
+        if place != self.place:
+            self._turn_to(place, gathered)
+            if not isinstance(part, int):
+                self._unnumbered.add((kind, key))
+        if kind == "refusal":
+            self.refusal.add(text)
+        if kind != "refusal" or not self.has_format:
+            gathered.add(text, reasoning=self.is_reasoning)
+
+    def say_whole(self, kind: Kind, key: Key, part: object, text: object, gathered: Gathered) -> None:
+        """The whole of a part, which may have come in pieces."""
+        number = part if isinstance(part, int) else 0
+        if (kind, key, number) not in self._heard and (kind, key) not in self._unnumbered:
+            self.say(kind, key, number, text, gathered)
+
+    def begin_item(self, key: Key, item: dict[str, Any], gathered: Gathered) -> None:
+        """An item begins; what stands in it already is said again later."""
+        if item.get("type") == "function_call":
+            self._call(key, item, gathered).first_arguments = item.get("arguments")
+        elif item.get("phase") == "commentary":
+            self._bounded(self._comments)
+            self._comments.add(key)
+
+    def end_item(self, key: Key, item: dict[str, Any], gathered: Gathered) -> None:
+        """A whole item: what of it did not come in pieces is said now."""
+        match item.get("type"):
+            case "message":
+                if item.get("phase") == "commentary":
+                    self.begin_item(key, item, gathered)
+                self._say_parts(key, item.get("content"), "text", gathered)
+            case "reasoning":
+                self._say_parts(key, item.get("summary"), "summary", gathered)
+                self._say_parts(key, item.get("content"), "reasoning", gathered)
+            case "function_call":
+                self._call(key, item, gathered)
+                self.end_arguments(key, item.get("arguments"), gathered)
+            case kind if str(kind) not in _SILENT_ITEMS:
+                self._note_unknown(kind)
+
+    def go_on(self, key: Key, arguments: object, gathered: Gathered) -> None:
+        """A piece of a call's arguments."""
+        call = self._calls.get(key)
+        if call is None:
+            call = self._call(key, {}, gathered)
+        call.has_arguments = call.has_arguments or bool(arguments)
+        gathered.add_arguments(self.calls.add(index=key, arguments=arguments))
+
+    def end_arguments(self, key: Key, arguments: object, gathered: Gathered, *, name: object = None) -> None:
+        """The whole of a call's arguments, which may have come in pieces."""
+        if name:
+            self._call(key, {"name": name}, gathered)
+        call = self._calls.get(key)
+        if arguments and not (call and call.has_arguments):
+            self.go_on(key, arguments, gathered)
+
+    def end_calls(self, gathered: Gathered) -> None:
+        """The answer ended well: the calls are complete.
+
+        Raises:
+            Unreadable: one has no name.
+        """
+        for key in self._calls:
+            self._end_call(key, gathered)
+        gathered.add_arguments(self.calls.finish())
+
+    def fill_from(self, output: object, gathered: Gathered) -> None:
+        """The items of the response at the answer's end. Of texts of a kind that was heard before nothing is taken from
+        there, since a server may count there in another way; a call is known by its id."""
+        items = [item for item in output if isinstance(item, dict)] if isinstance(output, list) else []
+        if len(items) > PROVIDER_PARTS:
+            raise TooLarge(f"more than {PROVIDER_PARTS} items")
+        has_text = any(kind in ("text", "refusal") for kind, _, _ in self._heard)
+        has_reasoning = any(kind in ("summary", "reasoning") for kind, _, _ in self._heard)
+        # One without an id may be any of those at the end.
+        may_miss_calls = all(call.foreign_id for call in self._calls.values())
+        for number, item in enumerate(items):
+            match item.get("type"):
+                case "message" if has_text:
+                    pass
+                case "reasoning" if has_reasoning:
+                    pass
+                case "function_call" if self._calls:
+                    if may_miss_calls and item.get("call_id") not in self._call_ids:
+                        self.end_item(f"output {number}", item, gathered)
+                case _:
+                    self.end_item(number, item, gathered)
+
+    def _turn_to(self, place: Place, gathered: Gathered) -> None:
+        kind, key, _ = place
+        self._bounded(self._heard)
+        self._heard.add(place)
+        self.place = place
+        is_comment = self.has_format and key in self._comments
+        self.is_reasoning = kind in ("summary", "reasoning") or is_comment
+        if self.is_reasoning:
+            if self._last_reasoning not in (None, place):
+                gathered.add(_BREAK, reasoning=True)
+            self._last_reasoning = place
+        elif kind == "text" or not self.has_format:
+            if self._last_text not in (None, key):
+                gathered.add(_BREAK, reasoning=False)
+            self._last_text = key
+
+    def _say_parts(self, key: Key, parts: object, kind: Kind, gathered: Gathered) -> None:
+        """The parts of an item; text alone may stand there."""
+        if isinstance(parts, list) and len(parts) > PROVIDER_PARTS:
+            raise TooLarge(f"more than {PROVIDER_PARTS} parts")
+        for number, part in enumerate(parts if isinstance(parts, list) else [parts] if parts else []):
+            if not isinstance(part, dict):
+                self.say_whole(kind, key, number, part, gathered)
+                continue
+            # (Where it is no text, it can't be looked up.)
+            said = _PART_KINDS.get(str(part.get("type")))
+            if said is None:
+                self._note_unknown(part.get("type"))
+            else:
+                self.say_whole(said, key, number, part.get("refusal" if said == "refusal" else "text"), gathered)
+
+    def _note_unknown(self, kind: object) -> None:
+        if len(self.unknown) < _KINDS_TOLD:
+            self.unknown.add(str(kind)[:40])
+
+    def _call(self, key: Key, item: dict[str, Any], gathered: Gathered) -> _Call:
+        """The call under this number, and what an item says of it that is new."""
+        call = self._calls.get(key)
+        if call is not None and call.foreign_id and item.get("call_id") not in (None, call.foreign_id):
+            # A server that counts oddly: another call under the same number.
+            self._end_call(key, gathered)
+            call = None
+        if call is None:
+            self._bounded(self._calls)
+            call = self._calls[key] = _Call()
+        foreign_id = None if call.foreign_id else item.get("call_id")
+        name = None if call.name else item.get("name")
+        if foreign_id or name:
+            self._call_ids += [foreign_id] if foreign_id else []
+            call.foreign_id, call.name = call.foreign_id or foreign_id, call.name or name
+            gathered.add_arguments(self.calls.add(index=key, foreign_id=foreign_id, name=name))
+        return call
+
+    def _end_call(self, key: Key, gathered: Gathered) -> None:
+        """What stood where a call began are its arguments, if nothing else was said of them."""
+        call = self._calls[key]
+        if call.first_arguments and not call.has_arguments:
+            self.go_on(key, call.first_arguments, gathered)
+
+    def _bounded(self, grown: "set[Any] | dict[Any, Any]") -> None:
+        if len(grown) >= PROVIDER_PARTS:
+            raise TooLarge(f"more than {PROVIDER_PARTS} parts")

@@ -1,0 +1,198 @@
+"""What a request of OpenAI's Responses API says of a conversation, of tools and of the answer's form. Pure.
+
+https://developers.openai.com/api/docs/guides/migrate-to-responses
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from archer_ws.llm_gateway.media import Media
+from archer_ws.llm_gateway.native_turns import NativeBlocks
+from archer_ws.llm_gateway.openai.request import UNNAMED, parameters_of, result_text
+from archer_ws.llm_gateway.parts import Document, Picture, as_data_url, resolved
+from archer_ws.llm_gateway.resilience.refused_parameters import Said
+from archer_ws.llm_gateway.tools import NamedTool, Tool, ToolCall
+from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, MessageRole
+
+#: The longest id of a call that this API takes, in characters.
+ID_CHARS = 64
+#: The least that an answer may be bounded to, in tokens; less is a 400.
+LEAST_TOKENS = 16
+
+#: What an answer's items may not have when they are sent again: nothing is stored there, so that their ids name nothing
+#: (vercel/ai#7543, NousResearch/hermes-agent#10217).
+_OF_STORED_ITEMS = ("id", "status")
+_ITEMS: msgspec.json.Decoder[list[dict[str, msgspec.Raw]]] = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
+_NOT_VERIFIED = re.compile(r"encrypted content.{0,200}could not be (verified|decrypted)", re.IGNORECASE | re.DOTALL)
+_NO_SUMMARY = msgspec.Raw(b"[]")
+
+
+def fits(call_id: str) -> bool:
+    """Whether the API takes an id of a call."""
+    return len(call_id) <= ID_CHARS
+
+
+def fixed_fields() -> dict[str, Any]:
+    """What every request says: a streamed answer, that is stored nowhere, with its reasoning in a form to send back."""
+    return {"store": False, "include": ["reasoning.encrypted_content"], "stream": True}
+
+
+def reasoning_field(options: ChatOptions) -> dict[str, Any]:
+    """`reasoning`: how much of it, where that was asked for, and that a summary is wanted, where there is any."""
+    effort = options.reasoning_effort
+    asked = {} if effort is None else {"effort": effort}
+    return {"reasoning": asked if effort == "none" else {**asked, "summary": "auto"}}
+
+
+def input_items(
+    messages: Sequence[ChatMessage], replayed: Mapping[int, NativeBlocks], media: Mapping[str, Media] | None = None
+) -> list[Any]:
+    """The `input` of a request; calls and results must be `repaired`, with ids that fit.
+
+    System messages stand among the others, where they were said, and not in `instructions`: a word there is no word of
+    a message, and `json_object` is refused where no message speaks of JSON.
+
+    Args:
+        replayed: by place, the answers that the model must see again as it gave them.
+        media: the uploaded files that the messages name, by their ids.
+    """
+    media = media or {}
+    items: list[Any] = []
+    foreign_ids: Mapping[str, str] = {}
+    for place, message in enumerate(messages):
+        kept = replayed.get(place)
+        if kept is not None:
+            items += _items_again(kept.blocks)
+            foreign_ids = kept.call_ids
+        elif message.role is MessageRole.TOOL:
+            items.append(_result(message, foreign_ids, media))
+        else:
+            items += _message(message, media)
+            foreign_ids = {}
+    return items
+
+
+def without_reasoning(items: Sequence[Any]) -> list[Any] | None:
+    """The `input` without the reasoning that stands in it; None where there is none."""
+    left = [item for item in items if bytes(item.get("encrypted_content", b"null")) == b"null"]
+    return left if len(left) < len(items) else None
+
+
+def refuses_reasoning(body: bytes) -> bool:
+    """Whether an error is about encrypted reasoning that was sent again: another account's, another model's behind the
+    same name, or OpenAI's own mistake (openai/codex#8119)."""
+    said = Said.of(body)
+    return "invalid_encrypted_content" in body.decode("utf-8", "replace") or bool(_NOT_VERIFIED.search(said.text))
+
+
+def tool_fields(options: ChatOptions) -> dict[str, Any]:
+    """`tools` and what goes with them; nothing without tools."""
+    if not options.tools:
+        return {}
+    fields: dict[str, Any] = {"tools": [_tool(tool) for tool in options.tools]}
+    choice = options.tool_choice
+    if isinstance(choice, NamedTool):
+        fields["tool_choice"] = {"type": "function", "name": choice.name}
+    elif choice is not None:
+        fields["tool_choice"] = choice
+    if options.parallel_tool_calls is not None:
+        fields["parallel_tool_calls"] = options.parallel_tool_calls
+    return fields
+
+
+def format_fields(options: ChatOptions) -> dict[str, Any]:
+    """`text`, where the answer shall be more than that."""
+    asked = options.response_format
+    if asked is None:
+        return {}
+    if asked.json_schema is None:
+        return {"text": {"format": {"type": asked.type}}}
+    schema = asked.json_schema.model_dump(by_alias=True, exclude_none=True)
+    return {"text": {"format": {"type": "json_schema", "strict": False, **schema}}}
+
+
+def _message(message: ChatMessage, media: Mapping[str, Media]) -> list[dict[str, Any]]:
+    """A message of the user, the system or the assistant, and the assistant's calls behind it."""
+    said: list[dict[str, Any]] = []
+    if message.content or not message.tool_calls:
+        said.append({"type": "message", "role": message.role.value, "content": _content(message, media)})
+    return said + [_call(call) for call in message.tool_calls or ()]
+
+
+def _content(message: ChatMessage, media: Mapping[str, Media]) -> str | list[dict[str, Any]]:
+    """What a message says: its parts in their order."""
+    if message.role is MessageRole.ASSISTANT:
+        # As parts, what the model said is a stored item's, with the item's id.
+        return message.content
+    if message.parts is None:
+        return [{"type": "input_text", "text": message.content}]
+    return _parts(message, media)
+
+
+def _parts(message: ChatMessage, media: Mapping[str, Media]) -> list[dict[str, Any]]:
+    """https://developers.openai.com/api/docs/guides/images-vision and …/guides/file-inputs"""
+    return [_part(said) for said in resolved(message, media)]
+
+
+def _part(said: str | Picture | Document) -> dict[str, Any]:
+    match said:
+        case str():
+            return {"type": "input_text", "text": said}
+        case Picture(source=source, detail=detail):
+            url = source if isinstance(source, str) else as_data_url(source)
+            return {"type": "input_image", "image_url": url, "detail": detail or "auto"}
+        case Document(is_text=True):
+            return {"type": "input_text", "text": said.headed_text}
+        case Document(source=Media() as source, filename=filename):
+            return {"type": "input_file", "filename": filename or UNNAMED, "file_data": as_data_url(source)}
+        case Document(source=url, filename=filename):
+            return {"type": "input_file", "file_url": url, **({"filename": filename} if filename else {})}
+
+
+def _call(call: ToolCall) -> dict[str, Any]:
+    return {"type": "function_call", "call_id": call.call_id, "name": call.name, "arguments": call.arguments}
+
+
+def _result(message: ChatMessage, foreign_ids: Mapping[str, str], media: Mapping[str, Media]) -> dict[str, Any]:
+    call_id = message.call_id or ""
+    output: str | list[dict[str, Any]] = result_text(message)
+    if message.parts is not None:
+        has_failed = message.status not in (None, "ok")
+        # There is no field for how the call ended.
+        failed = [{"type": "input_text", "text": f"Error: the call ended: {message.status}."}] if has_failed else []
+        output = failed + _parts(message, media)
+    return {
+        "type": "function_call_output",
+        "call_id": foreign_ids.get(call_id, call_id),
+        "output": output,
+    }
+
+
+def _items_again(blocks: bytes) -> list[dict[str, msgspec.Raw]]:
+    """An answer's items as they are sent again, each field as it came.
+
+    Reasoning goes as its encrypted form and the summary alone, which must be there; its plain text is refused
+    (microsoft/agent-framework-go#784), and without the encrypted form it is no more than the id of what was not stored.
+    """
+    items: list[dict[str, msgspec.Raw]] = []
+    for item in _ITEMS.decode(blocks):
+        kept = {name: value for name, value in item.items() if name not in _OF_STORED_ITEMS}
+        if bytes(item.get("type", b"")) == b'"reasoning"':
+            if bytes(item.get("encrypted_content", b"null")) == b"null":
+                continue
+            kept.pop("content", None)
+            kept.setdefault("summary", _NO_SUMMARY)
+        items.append(kept)
+    return items
+
+
+def _tool(tool: Tool) -> dict[str, Any]:
+    said: dict[str, Any] = {"type": "function", "name": tool.name}
+    if tool.description is not None:
+        said["description"] = tool.description
+    # Here a tool is strict unless it says otherwise, and strict ones have every argument filled in
+    # (onyx-dot-app/onyx#15008, open-webui/open-webui#27750).
+    return {**said, "parameters": parameters_of(tool), "strict": bool(tool.strict)}

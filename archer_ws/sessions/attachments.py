@@ -1,0 +1,320 @@
+"""The files that chats name: held while streams run, kept while stored messages name them, read for providers.
+
+It joins the files (files/) with the store of conversations, which alone knows what stored messages name. Which files
+there are, and whose, is the files' own.
+"""
+
+import asyncio
+from binascii import a2b_base64, b2a_base64
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+
+import structlog
+
+from archer_ws.core.exceptions import ArcherError, Conflict, FieldError, FileNotFound, RequestError
+from archer_ws.core.limits import FILES_SWEEP_S, MEDIA_BYTES_IN_ALL, MEMORY_FILES_BYTES
+from archer_ws.core.media_types import is_text
+from archer_ws.files.files import Files
+from archer_ws.files.inspection import inspect
+from archer_ws.files.memory_shelf import MemoryShelf
+from archer_ws.files.shelf import Reader
+from archer_ws.files.stored import FileHold, Kept, StoredFile
+from archer_ws.llm_gateway.content import ImagePart, MediaPart
+from archer_ws.llm_gateway.inline_media import InlinePart, inline_parts, with_file_ids
+from archer_ws.llm_gateway.media import Media
+from archer_ws.llm_gateway.parts import encoded_bytes
+from archer_ws.llm_gateway.types import ChatMessage
+from archer_ws.sessions.history import Shown
+from archer_ws.sessions.room import Place, Room
+from archer_ws.sessions.storage.store import SessionStore
+
+log = structlog.get_logger(__name__)
+
+#: So much is read and encoded at once, in bytes: a multiple of 3, so that the pieces' base64 joins.
+_SLICE_BYTES = 192 * 1024
+_BASE64_SLICE = _SLICE_BYTES // 3 * 4
+
+
+class Attachments:
+    """Which files chats name.
+
+    Args:
+        files: every kept file.
+        store: knows which of them stored messages name.
+        sweep_s: how often files are looked for whose time is over.
+    """
+
+    def __init__(self, files: Files, store: SessionStore, sweep_s: float = FILES_SWEEP_S) -> None:
+        self.files = files
+        self._store = store
+        self._sweep_s = sweep_s
+        self._room = Room(MEDIA_BYTES_IN_ALL)
+
+    def named(self, principal: str, messages: Sequence[ChatMessage]) -> list[StoredFile]:
+        """The files that the messages of a request name; their parts learn what is in them, for who counts tokens.
+
+        Raises:
+            FileNotFound: one is not there; with the path of its id.
+        """
+        found = []
+        for place, message in enumerate(messages):
+            for number, file_id in _file_ids(message) if message.parts else ():
+                try:
+                    file = self.files.find(principal, file_id)
+                except FileNotFound as error:
+                    path = f"messages.{place}.{message.part_path(number)}.file_id"
+                    raise FileNotFound(
+                        f"{path}: {error.message}",
+                        hint=error.hint,
+                        errors=[FieldError(path=path, message=error.message)],
+                    ) from None
+                found.append(file)
+                part = message.parts[number] if message.parts else None
+                if isinstance(part, MediaPart):
+                    part.learn(file.media_type, file.size)
+        return found
+
+    def media_bytes(self, principal: str, messages: Sequence[ChatMessage]) -> int:
+        """What the files that messages name take in memory, as a request has them."""
+        return sum(_encoded_bytes(file) for file in self._present(principal, messages))
+
+    def shown(self, principal: str, message: ChatMessage) -> Shown:
+        """What the pictures and files of a message take of a request; those that are gone, nothing."""
+        size = images = 0
+        for part in message.parts or ():
+            if isinstance(part, MediaPart):
+                images += isinstance(part, ImagePart)
+                with suppress(FileNotFound):
+                    named = part.file_id and self.files.find(principal, part.file_id)
+                    size += encoded_bytes(named.size if named else part.about[1] if part.about else 0)
+        return Shown(size, images)
+
+    async def media(self, principal: str, messages: Sequence[ChatMessage], held: "StreamFiles") -> Mapping[str, Media]:
+        """The bytes of the files that messages name, by their ids; those that are gone have no place in it.
+
+        Waits while other requests' files take all the memory that there is for them; `held` gives it back.
+
+        Raises:
+            StorageUnavailable: the disk fails.
+        """
+        files = self._present(principal, messages)
+        held.hold(files)
+        held.add(await self._room.take(sum(map(_encoded_bytes, files))))
+        media: dict[str, Media] = {}
+        for file in files:
+            with suppress(FileNotFound):
+                encoded = await self.files.read(file, partial(_encoded, file))
+                held.free_later(encoded)
+                media[file.file_id] = Media(file.media_type, encoded, file.size)
+        return media
+
+    def _present(self, principal: str, messages: Sequence[ChatMessage]) -> list[StoredFile]:
+        """The files that messages name, each once; but for those that are gone, of which the log tells."""
+        found: dict[str, StoredFile] = {}
+        for message in messages:
+            for file_id in message.file_ids if message.parts else ():
+                try:
+                    found[file_id] = self.files.find(principal, file_id)
+                except FileNotFound:
+                    log.warning("file_missing", file_id=file_id)
+        return list(found.values())
+
+    async def with_files(
+        self, principal: str, messages: Sequence[ChatMessage]
+    ) -> tuple[Sequence[ChatMessage], FileHold | None]:
+        """The messages with files in place of inline data, and what holds these; None where there is no such data.
+
+        Raises:
+            Unsupported, InvalidParams, ContentTooLarge: the data can't be taken; with the path of its part.
+            StorageFull, StorageUnavailable: it can't be kept.
+        """
+        kept: list[StoredFile] = []
+        file_ids: dict[tuple[int, int], str] = {}
+        holds = StreamFiles(self.files)
+        try:
+            for inline in inline_parts(messages):
+                came = await self._keep(principal, inline.media, _path_of(messages, inline))
+                holds.add(came.hold)
+                kept.append(came.file)
+                file_ids[inline.message, inline.part] = came.file.file_id
+            return (with_file_ids(messages, file_ids), self.files.hold(kept)) if kept else (messages, None)
+        finally:
+            holds.release()
+
+    async def _keep(self, principal: str, media: Media, path: str) -> Kept:
+        try:
+            with self.files.upload(principal, media.media_type, media.size, is_passing=True) as upload:
+                for place in range(0, len(media.base64), _BASE64_SLICE):
+                    await upload.write(a2b_base64(media.base64[place : place + _BASE64_SLICE]))
+                return await upload.finish()
+        except RequestError as error:
+            raise _at(path, error) from None
+
+    def stored(self, principal: str, messages: Sequence[ChatMessage]) -> None:
+        """The messages are stored: from now on the files that they name are kept by them."""
+        for message in messages:
+            for file_id in message.file_ids if message.parts else ():
+                with suppress(FileNotFound):
+                    file = self.files.find(principal, file_id)
+                    file.is_passing, file.is_stored = False, True
+
+    async def delete(self, principal: str, file_id: str) -> None:
+        """Forget a file.
+
+        Raises:
+            FileNotFound: there is none.
+            Conflict: a stream that runs, or a stored message, names it.
+            StorageUnavailable: the store or the disk fails; it is kept.
+        """
+        file = self.files.find(principal, file_id)
+        if file_id in await self._store.named_files():
+            raise Conflict(
+                f"a stored message names the file {file_id!r}",
+                hint="Delete the sessions whose messages name it: it goes with the last of them.",
+            )
+        if self.files.is_held(file):
+            raise Conflict(
+                f"the file {file_id!r} is being used", hint="Wait for the stream that uses it to end, or cancel it."
+            )
+        await self.files.remove(file)
+
+    async def session_deleted(self, principal: str, named: Collection[str]) -> None:
+        """Forget the files that a deleted session's messages named, but those that others name, or that came anew."""
+        if not named:
+            return
+        still = await self._store.named_files()
+        for file_id in set(named) - still:
+            try:
+                file = self.files.find(principal, file_id)
+                if file.is_stored:
+                    await self.files.remove(file)
+            except FileNotFound:
+                pass
+
+    async def run(self) -> None:
+        """Let files go whose time is over, for as long as this runs."""
+        is_known = False
+        while True:
+            try:
+                if not is_known:
+                    await self._learn()
+                    is_known = True
+                await self.sweep()
+            except ArcherError as error:
+                log.warning("sweep_failed", kind=error.kind)
+            await asyncio.sleep(self._sweep_s)
+
+    async def sweep(self) -> None:
+        """Forget the files whose time is over, unless stored messages name them.
+
+        Raises:
+            StorageUnavailable: the store or the disk fails; the rest goes another time.
+        """
+        expired = self.files.expired()
+        if not expired:
+            return
+        still = await self._store.named_files()
+        for file in expired:
+            if file.file_id not in still:
+                await self.files.remove(file)
+
+    async def _learn(self) -> None:
+        """Which files are stored with messages, of those that were there before this process."""
+        named = await self._store.named_files()
+        for file in self.files.all():
+            file.is_stored = file.is_stored or file.file_id in named
+
+
+class StreamFiles:
+    """What one stream holds; released with it."""
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+        self._holds: list[FileHold | Place] = []
+        self._bytes: list[bytearray] = []
+
+    def hold(self, files: Sequence[StoredFile]) -> None:
+        """Keep these too."""
+        if files:
+            self._holds.append(self._files.hold(files))
+
+    def add(self, hold: FileHold | Place) -> None:
+        """Take over a hold."""
+        self._holds.append(hold)
+
+    def free_later(self, held: bytearray) -> None:
+        """Empty it when the stream is over, whoever still has it: the frames of a failure live until a collection."""
+        self._bytes.append(held)
+
+    def release(self) -> None:
+        """The stream is over."""
+        for each in self._bytes:
+            with suppress(BufferError):  # It is being sent; whoever does that lets it go.
+                each.clear()
+        self._bytes.clear()
+        holds, self._holds = self._holds, []
+        for hold in holds:
+            hold.release()
+
+
+def in_memory(store: SessionStore) -> Attachments:
+    """Files in memory, within the default bounds."""
+    most = MEMORY_FILES_BYTES
+    return Attachments(Files(MemoryShelf(), file_bytes_max=most, principal_bytes_max=most, bytes_max=most), store)
+
+
+def names_files(messages: Sequence[ChatMessage]) -> bool:
+    """Whether any of the messages names a file."""
+    return any(message.parts and message.file_ids for message in messages)
+
+
+def has_inline(messages: Sequence[ChatMessage]) -> bool:
+    """Whether any of the messages holds a picture or document itself."""
+    return next(inline_parts(messages), None) is not None
+
+
+def check_inline(messages: Sequence[ChatMessage]) -> None:
+    """Hold pictures and documents that no file is made of to what files are held to.
+
+    Raises:
+        InvalidParams: one is larger than it looks, or of two kinds at once; with the path of its part.
+    """
+    for inline in inline_parts(messages):
+        if not is_text(inline.media.media_type):
+            try:
+                inspect(inline.media.media_type, a2b_base64(inline.media.base64))
+            except RequestError as error:
+                raise _at(_path_of(messages, inline), error) from None
+
+
+def _path_of(messages: Sequence[ChatMessage], inline: InlinePart) -> str:
+    return f"messages.{inline.message}.{messages[inline.message].part_path(inline.part)}.url"
+
+
+def _at(path: str, error: RequestError) -> RequestError:
+    return type(error)(
+        f"{path}: {error.message}", hint=error.hint, errors=[FieldError(path=path, message=error.message)]
+    )
+
+
+def _file_ids(message: ChatMessage) -> Iterator[tuple[int, str]]:
+    """The files that a message names, each with the place of its part."""
+    for number, part in enumerate(message.parts or ()):
+        if isinstance(part, MediaPart) and part.file_id is not None:
+            yield number, part.file_id
+
+
+def _encoded_bytes(file: StoredFile) -> int:
+    return encoded_bytes(file.size)
+
+
+def _encoded(file: StoredFile, reader: Reader) -> bytearray:
+    """The whole file's base64; in slices, between which the event loop gets the interpreter."""
+    encoded = bytearray(_encoded_bytes(file))
+    place = 0
+    while piece := reader.read(_SLICE_BYTES):
+        text = b2a_base64(piece, newline=False)
+        encoded[place : place + len(text)] = text
+        place += len(text)
+    return encoded
