@@ -316,6 +316,29 @@ async def test_text_that_looks_like_data_stays_text(archer: Archer) -> None:
     assert archer.app.state.services.files.all() == []
 
 
+async def test_each_of_two_files_that_begin_alike_reaches_the_model_whole(archer: Archer) -> None:
+    answer_long(archer)
+    contents = [b"abc" * 20_000, b"abc" * 1024, b"abc" * 20_001]
+    urls = [f"data:text/plain;base64,{b64encode(each).decode()}" for each in contents]
+    parts = [{"type": "text", "text": "a" * 1_100_000}, *({"type": "file", "url": url} for url in urls)]
+    answer = await archer.http.post(CHAT, json={"messages": [{"role": "user", "content": parts}]})
+    assert answer.status_code == 200, answer.text
+    (message,) = archer.ollama.exchanges[-1].json()["messages"]
+    assert message["content"].split("A file:\n\n")[1:] == [
+        each.decode() + end for each, end in zip(contents, ["\n", "\n", ""], strict=True)
+    ]
+
+
+async def test_data_in_a_tools_schema_stays_there(archer: Archer) -> None:
+    answer_long(archer)
+    url = f"data:text/plain;base64,{b64encode(b'q' * 9000).decode()}"
+    tool = {"name": "show", "parameters": {"type": "object", "examples": [{"url": url, "image_url": {"url": url}}]}}
+    asked = {"messages": [{"role": "user", "content": "a" * 1_100_000}], "tools": [tool]}
+    answer = await archer.http.post(CHAT, json=asked)
+    assert answer.status_code == 200, answer.text
+    assert json.dumps(archer.ollama.exchanges[-1].json()["tools"]).count(url) == 2
+
+
 async def test_a_body_of_too_much_text_is_refused_with_where_to_put_pictures(archer: Archer) -> None:
     for body in ({"messages": [{"role": "user", "content": "a" * 6_000_000}]}, inline(b"a" * 34_000_000)):
         answer = await archer.http.post(CHAT, json=body)
