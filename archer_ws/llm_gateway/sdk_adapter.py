@@ -35,6 +35,7 @@ from archer_ws.llm_gateway.types import (
     ChatOptions,
     ChatResponse,
     ModelInfo,
+    ModelLimits,
     ProviderStatus,
     ReasoningEffort,
     StreamChunk,
@@ -256,7 +257,7 @@ class SdkAdapter(BaseLLMAdapter):
         # Thinking that nobody asked for is ours, too: another server may not know the field.
         defaulted = options.defaulted | ({"thinking"} if options.reasoning_effort is None else frozenset())
         request = FittedRequest(self._refused, model, body, defaulted, demands_bound=self._demands_bound)
-        send = partial(self._client.stream_chat, principal=options.principal)
+        send = partial(self._sent, principal=options.principal)
         try:
             return await ask_fitted(request, send, partial(self._told, model=model), self.provider_name)
         except FORESEEN as error:
@@ -267,6 +268,14 @@ class SdkAdapter(BaseLLMAdapter):
                 raise
             beside_tools = bool(options.tools)
             raise of_the_format(failure, refusal.status, refusal.body, beside_tools=beside_tools) from refusal
+
+    async def _sent(self, body: dict[str, Any], *, principal: str) -> StreamedAnswer:
+        """The answer to this body.
+
+        Raises:
+            Exception: one of FORESEEN.
+        """
+        return await self._client.stream_chat(body, principal=principal)
 
     async def health_check(self) -> ProviderStatus:
         async def names() -> list[str]:
@@ -311,6 +320,10 @@ class SdkAdapter(BaseLLMAdapter):
             limits=limits_of(intake),
         )
 
+    def limits(self, model: str) -> ModelLimits | None:
+        """What a request may hold for a model."""
+        return limits_of(self._intake(model))
+
     def _intake(self, model: str) -> Intake:
         """What a model takes beside text: of another server's nothing is known."""
         return self._catalog.intake(self.provider_name, model) if self._is_hosted else UNKNOWN_INTAKE
@@ -330,6 +343,7 @@ class SdkAdapter(BaseLLMAdapter):
             reads_document_urls=self._is_hosted and self._reads_documents,
             images_max=intake.images,
             image_bytes_max=intake.image_bytes,
+            request_bytes_max=intake.request_bytes,
             images_hint=hint,
             documents_hint=hint,
         )

@@ -16,6 +16,8 @@ import websockets
 
 from archer_ws.core.limits import Limits
 from archer_ws.llm_gateway.media import Media
+from archer_ws.llm_gateway.router import LLMRouter
+from archer_ws.llm_gateway.types import ModelLimits
 from tests.conftest import Archer, StartArcher
 from tests.fakes.file_heads import png
 from tests.fakes.ollama_api import ollama_error, ollama_server, ollama_show, ollama_stream, ollama_tags
@@ -450,6 +452,26 @@ async def test_history_whose_files_are_too_large_is_left_out_and_told(
     large = about(await upload(archer.http, b"d" * 4000), session_id="one")
     answer = await archer.http.post(CHAT, json=large)
     assert answer.json()["error"]["kind"] == "content_too_large"
+
+
+@pytest.mark.parametrize("limits", [ModelLimits(request_bytes=4000), ModelLimits(images=2)], ids=["bytes", "pictures"])
+async def test_a_session_that_shows_more_than_its_provider_takes_goes_on_without_the_oldest(
+    archer: Archer, monkeypatch: pytest.MonkeyPatch, limits: ModelLimits
+) -> None:
+    monkeypatch.setattr(LLMRouter, "limits", lambda *_: limits)
+    answer_long(archer)
+    await archer.http.post("/api/v1/sessions", json={"session_id": "one"})
+    dropped = []
+    pictures = [png() + bytes(1200 + number) for number in range(6)]
+    for picture in pictures:
+        shown = {"type": "image", "file_id": await upload(archer.http, picture, "image/png")}
+        asked = {"messages": [{"role": "user", "content": [shown]}], "session_id": "one"}
+        answer = await archer.http.post(CHAT, json=asked)
+        assert answer.status_code == 200, answer.text
+        dropped.append(answer.json().get("history_dropped", 0))
+    assert dropped == [0, 0, 2, 4, 6, 8]
+    sent = [message["images"] for message in archer.ollama.exchanges[-1].json()["messages"] if "images" in message]
+    assert sent == [[b64encode(picture).decode()] for picture in pictures[-2:]]
 
 
 async def test_what_a_failed_request_had_of_its_files_is_given_back_at_once(archer: Archer) -> None:

@@ -165,8 +165,8 @@ class BoundedStore:
         after: str,
         stream_id: str,
         ordinal: int = 0,
-    ) -> None:
-        await self._within(
+    ) -> str | None:
+        return await self._within(
             "append_answer",
             self._store.append_answer(principal, session_id, answer, after=after, stream_id=stream_id, ordinal=ordinal),
         )

@@ -206,7 +206,7 @@ class SessionStore(Protocol):
         after: str,
         stream_id: str,
         ordinal: int = 0,
-    ) -> None:
+    ) -> str | None:
         """Store a turn's answer behind its last message; nothing happens if that message is gone by now.
 
         Repeated for the same stream, ordinal and message it changes nothing, also where the answer was replaced
@@ -214,6 +214,9 @@ class SessionStore(Protocol):
 
         Args:
             ordinal: which of the stream's steps it is, from 0.
+
+        Returns:
+            The id of its message; None where there is none.
         """
 
     async def principals(self) -> list[str]:

@@ -282,12 +282,12 @@ class SqliteStore:
         after: str,
         stream_id: str,
         ordinal: int = 0,
-    ) -> None:
+    ) -> str | None:
         """Store a turn's answer behind its last message; nothing happens if that message is gone by now."""
 
-        def job(connection: sqlite3.Connection) -> None:
+        def job(connection: sqlite3.Connection) -> str | None:
             session = sessions.get(connection, principal, session_id)
-            stored.append_answer(
+            return stored.append_answer(
                 self._at(connection),
                 session,
                 answer,
@@ -296,7 +296,7 @@ class SqliteStore:
                 ordinal=ordinal,
             )
 
-        await self._write(job)
+        return await self._write(job)
 
     async def principals(self) -> list[str]:
         """All who have sessions, sorted."""
