@@ -206,13 +206,15 @@ class Attachments:
             await asyncio.sleep(self._sweep_s)
 
     async def sweep(self) -> None:
-        """Forget the files whose time is over, unless stored messages name them.
+        """Forget the files whose time is over, unless stored messages name them, or may: while a damaged store is
+        kept aside, all stay.
 
         Raises:
             StorageUnavailable: the store or the disk fails; the rest goes another time.
         """
         expired = self.files.expired()
-        if not expired:
+        # What a damaged store's conversations name can't be told, and a backup of them may come back.
+        if not expired or not await asyncio.to_thread(lambda: self._store.is_whole):
             return
         still = await self._store.named_files()
         for file in expired:

@@ -256,6 +256,25 @@ async def test_the_sweep_needs_no_request(start_archer: StartArcher) -> None:
         assert [file.file_id for file in files.all()] == [kept]
 
 
+async def test_no_file_of_conversations_that_are_kept_aside_as_damaged_is_removed(
+    tmp_path: Path, start_archer: StartArcher
+) -> None:
+    (tmp_path / "archer.db").write_text("no database any more " * 1000)
+    limits = Limits(files_sweep_s=60)
+    async with start_archer(store="sqlite", data_dir=str(tmp_path), file_ttl_s=0.01, limits=limits) as archer:
+        attachments, files = archer.app.state.services.attachments, archer.app.state.services.files
+        kept = await upload(archer.http)
+        async with asyncio.timeout(10):
+            while not files.expired():
+                await archer.http.get("/health/live")
+        await attachments.sweep()
+        assert [file.file_id for file in files.all()] == [kept]
+        (aside,) = tmp_path.glob("archer.db.damaged-*")
+        aside.unlink()
+        await attachments.sweep()
+        assert files.all() == []
+
+
 @pytest.mark.parametrize("size", [100, 2_000_000])
 async def test_data_in_a_sessions_turn_becomes_a_file_and_the_message_names_it(archer: Archer, size: int) -> None:
     archer.answer(ollama_stream("Text."))

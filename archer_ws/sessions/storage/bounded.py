@@ -44,6 +44,10 @@ class BoundedStore:
     def place(self) -> Mapping[str, str]:
         return self._store.place
 
+    @property
+    def is_whole(self) -> bool:
+        return self._store.is_whole
+
     def open_now(self) -> None:
         self._store.open_now()
 

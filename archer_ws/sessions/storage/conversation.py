@@ -244,7 +244,8 @@ class Conversation:
 
     def changed(self, now: datetime) -> None:
         """Count a change."""
-        self.updated_at = now
+        # A clock that is set back does not make it an older one.
+        self.updated_at = max(self.updated_at, now)
         self.version += 1
 
     def past_native(self, kept: int, turn: Sequence[Entry]) -> list[Entry]:

@@ -86,6 +86,11 @@ class MemoryStore:
         """In memory."""
         return {"place": "memory", "hint": "They go with this process. ARCHER_STORE=sqlite keeps them in a file."}
 
+    @property
+    def is_whole(self) -> bool:
+        """It knows of all conversations that there are."""
+        return True
+
     def open_now(self) -> None:
         """There is nothing to open."""
 

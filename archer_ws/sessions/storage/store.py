@@ -34,6 +34,10 @@ class SessionStore(Protocol):
     def place(self) -> Mapping[str, str]:
         """Where conversations are kept, and what to set to have it otherwise: for the log."""
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether it knows of all conversations: not where a damaged file with some of them is kept aside."""
+
     def open_now(self) -> None:
         """`open`, for who has no event loop yet.
 

@@ -362,7 +362,8 @@ def count(at: Transaction, session: SessionRow, change: Counts) -> None:
 def _changed(at: Transaction, session: SessionRow, now: datetime, change: Counts) -> None:
     count(at, session, change)
     at.connection.execute(
-        "UPDATE session SET updated_at = ?, version = version + 1 WHERE pk = ?", (microseconds(now), session.pk)
+        "UPDATE session SET updated_at = max(updated_at, ?), version = version + 1 WHERE pk = ?",
+        (microseconds(now), session.pk),
     )
 
 

@@ -56,6 +56,11 @@ class SqliteStore:
         file = self._database.folder.database
         return {"place": str(file), "hint": "ARCHER_DATA_DIR puts them elsewhere, ARCHER_STORE=memory nowhere."}
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether no damaged file lies beside this one, with conversations of its own."""
+        return not self._database.folder.has_damaged()
+
     def open_now(self) -> None:
         """`open` for who has no event loop.
 
