@@ -45,7 +45,9 @@ def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"archer-ws {__version__}\n"
 
 
-@pytest.mark.parametrize("command", [(), ("serve",), ("chat",), ("doctor",), ("conformance",), ("schema",)])
+@pytest.mark.parametrize(
+    "command", [(), ("serve",), ("chat",), ("sessions",), ("doctor",), ("conformance",), ("schema",)]
+)
 def test_help_shows_examples(command: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main([*command, "--help"])
