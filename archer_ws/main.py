@@ -203,6 +203,8 @@ def _files(settings: Settings) -> Files:
         principal_bytes_max=settings.files_bytes_per_principal,
         bytes_max=MEMORY_FILES_BYTES if directory is None else None,
         lifetime_s=settings.file_ttl_s,
+        # Beside conversations it has their troubles, which stop no server.
+        is_needed=settings.files_dir is not None,
     )
 
 

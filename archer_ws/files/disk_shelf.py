@@ -22,17 +22,13 @@ from typing import BinaryIO
 import structlog
 
 from archer_ws.files.pictures import Content
-from archer_ws.files.shelf import Found, Label
+from archer_ws.files.shelf import DirectoryInUse, Found, Label
 
 log = structlog.get_logger(__name__)
 
 _PART = ".part"
 #: Others of this machine have no business in it.
 _PRIVATE = 0o700
-
-
-class DirectoryInUse(OSError):
-    """Another process keeps its files there."""
 
 
 class DiskShelf:

@@ -19,7 +19,7 @@ import structlog
 from archer_ws.core.exceptions import ArcherError, FileNotFound, StorageFull
 from archer_ws.core.limits import FILE_OVERHEAD_BYTES
 from archer_ws.files.failures import failure_of
-from archer_ws.files.shelf import Label, Reader, Shelf
+from archer_ws.files.shelf import DirectoryInUse, Label, Reader, Shelf
 from archer_ws.files.stored import FileHold, Kept, StoredFile
 from archer_ws.files.upload import Upload
 from archer_ws.files.writing import Writing, owner_of
@@ -45,6 +45,7 @@ class Files:
         principal_bytes_max: the most bytes of all files of one principal, with FILE_OVERHEAD_BYTES for each.
         bytes_max: the same over all principals; None where the shelf has room of its own.
         lifetime_s: how long a file is kept after its last upload or use.
+        is_needed: whether a shelf that can't be used is an error at once; else it is tried again with each upload.
         clock: seconds of the wall's clock.
 
     Before `open_now` there is none.
@@ -58,6 +59,7 @@ class Files:
         principal_bytes_max: int,
         bytes_max: int | None = None,
         lifetime_s: float = 86_400,
+        is_needed: bool = True,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.file_bytes_max = file_bytes_max
@@ -77,22 +79,27 @@ class Files:
         # hundred sockets to read from.
         self._turns = asyncio.Semaphore(_THREADS)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="files")
+        self._is_needed = is_needed
         self._is_open = False
 
     def open_now(self) -> None:
         """Use the shelf, and read it through; harmless to repeat. It takes a while where there are many files.
 
         Raises:
-            StorageUnavailable, StorageFull: it can't be used.
+            StorageUnavailable, StorageFull: it can't be used, and is needed or another process's.
         """
-        if self._is_open:
-            return
         try:
-            kept = self._shelf.begin()
+            self._open()
         except OSError as error:
             failure = failure_of(error)
-            hint = f"{failure.hint} ARCHER_FILES_DIR names another folder."
-            raise type(failure)(f"{failure.message}: {error}", hint=hint) from error
+            if self._is_needed or isinstance(error, DirectoryInUse):
+                hint = f"{failure.hint} ARCHER_FILES_DIR names another folder."
+                raise type(failure)(f"{failure.message}: {error}", hint=hint) from error
+
+    def _open(self) -> None:
+        if self._is_open:
+            return
+        kept = self._shelf.begin()
         for found in sorted(kept, key=lambda each: each.used_at):
             self._add(StoredFile(found.label, found.size, found.used_at, noted_at=found.used_at))
         self._is_open = True
@@ -148,7 +155,12 @@ class Files:
         Raises:
             ContentTooLarge: it is longer than a file may be.
             StorageFull: there is no room for it.
+            StorageUnavailable: the place for files can't be used.
         """
+        try:
+            self._open()
+        except OSError as error:
+            raise failure_of(error) from error
         writing = Writing(self._shelf.draft(), principal, declared)
         return Upload(self, writing, owner_of(principal), size, is_passing=is_passing)
 

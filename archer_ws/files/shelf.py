@@ -63,6 +63,10 @@ class Reader(Protocol):
         """Read no more."""
 
 
+class DirectoryInUse(OSError):
+    """Another process keeps its files there."""
+
+
 class Shelf(Protocol):
     """Keeps files by their labels."""
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from archer_ws.files.disk_shelf import DirectoryInUse, DiskShelf
+from archer_ws.files.disk_shelf import DiskShelf
 from archer_ws.files.memory_shelf import MemoryShelf
-from archer_ws.files.shelf import Label, Shelf
+from archer_ws.files.shelf import DirectoryInUse, Label, Shelf
 
 LABEL = Label("0a" * 16, "file_" + "1b" * 20, "text/x-python")
 
