@@ -5,7 +5,7 @@ a plain call): they all get a `Stream` to read from and a `Hold` to keep it aliv
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Literal
@@ -26,6 +26,7 @@ from archer_ws.files.stored import StoredFile
 from archer_ws.llm_gateway.types import CancelReason, ChatRequest, Route
 from archer_ws.sessions.attachments import Attachments, StreamFiles, in_memory
 from archer_ws.sessions.format_judge import FormatJudge
+from archer_ws.sessions.journaling import Journaling
 from archer_ws.sessions.models import CancelResult, StreamPage
 from archer_ws.sessions.native_cache import NativeTurnCache
 from archer_ws.sessions.occupancy import Occupancy
@@ -33,10 +34,12 @@ from archer_ws.sessions.orphans import Orphans
 from archer_ws.sessions.settling import Settling
 from archer_ws.sessions.storage.bounded import bounded
 from archer_ws.sessions.storage.cursors import ordinal_of
+from archer_ws.sessions.storage.journal import KeptStream
 from archer_ws.sessions.storage.store import SessionStore
 from archer_ws.sessions.streams.gates import ManagerLimits, ProviderGate, Slot, StreamQuota
 from archer_ws.sessions.streams.hold import Hold
 from archer_ws.sessions.streams.log import NewLog
+from archer_ws.sessions.streams.recovered import RecoveredStream
 from archer_ws.sessions.streams.retention import StreamTable
 from archer_ws.sessions.streams.rules import StreamRules
 from archer_ws.sessions.streams.stream import STOP_GRACE_S, Stream
@@ -101,7 +104,11 @@ class SessionManager:
         self._max_content_bytes = limits.max_content_bytes
         # How long ends may take when the server stops: the reader its grace, the answer its budget, a little for both.
         self._close_limit_s = STOP_GRACE_S + bounds.settle_limit_s + 1.0
-        self._table = StreamTable(retention_s=limits.retention_s, bytes_max=limits.retained_bytes_max)
+        journal = store.journal
+        self._journaling = None if journal is None else Journaling(journal, bounds, self._recovered)
+        self._table = StreamTable(
+            retention_s=limits.retention_s, bytes_max=limits.retained_bytes_max, on_forget=self._forgotten
+        )
         self._tombstones = Tombstones()
         self._attachments = attachments or in_memory(self._store)
         self._slots: dict[Stream, Slot] = {}
@@ -132,6 +139,16 @@ class SessionManager:
     def orphans(self) -> int:
         """How many readers did not stop when they were told to, and still have not."""
         return len(self._orphans)
+
+    @property
+    def is_durable(self) -> bool:
+        """Whether the streams of sessions outlive the process."""
+        return self._journaling is not None
+
+    async def recover(self) -> None:
+        """End the streams that an earlier process left running, and know its streams; before the first request."""
+        if self._journaling is not None:
+            await self._journaling.recover()
 
     def register(
         self,
@@ -296,6 +313,8 @@ class SessionManager:
             for task in pending:
                 task.cancel()
         await self._settling.aclose()
+        if self._journaling is not None:
+            await self._journaling.aclose()
         self._orphans.cancel()
         self._table.close()
 
@@ -337,6 +356,7 @@ class SessionManager:
                 orchestrator=self._orchestrator,
                 store=self._store,
                 settling=self._settling,
+                journaling=self._journaling,
                 windows=self._windows,
                 native=self._native,
                 judge=self._judge,
@@ -352,7 +372,24 @@ class SessionManager:
         self._stream_files.pop(stream).release()
         self._quota.leave(stream.identity.principal)
         self._occupancy.leave(stream)
+        if self._journaling is not None:
+            self._journaling.over(stream)
         if stream.log.ended is None:
             self._table.refuse(stream)
         else:
             self._table.end(stream)
+
+    def _recovered(self, streams: Sequence[KeptStream]) -> None:
+        journaling = self._journaling
+        assert journaling is not None
+        for kept in streams:
+            self._table.add_ended(
+                RecoveredStream(kept, self._rules, load=journaling.load, on_resized=self._table.resized)
+            )
+        if streams:
+            lost = sum(1 for kept in streams if kept.status == "incomplete")
+            log.info("streams_recovered", streams=len(streams), incomplete=lost)
+
+    def _forgotten(self, stream: Stream) -> None:
+        if self._journaling is not None:
+            self._journaling.forget(stream)

@@ -19,11 +19,13 @@ from archer_ws.llm_gateway.types import ChatMessage, ChatRequest, MessageRole, R
 from archer_ws.sessions.attachments import Attachments, StreamFiles, has_inline, names_files
 from archer_ws.sessions.format_judge import FormatJudge, Judgement
 from archer_ws.sessions.history import NO_HISTORY, History, estimate_tokens, request_tokens
+from archer_ws.sessions.journaling import Journaling
 from archer_ws.sessions.native_cache import NativeTurnCache
 from archer_ws.sessions.results import check_place
 from archer_ws.sessions.settling import Settling
 from archer_ws.sessions.storage.store import SessionStore
 from archer_ws.sessions.storage.values import StoredAnswer
+from archer_ws.sessions.streams.events import ControlEvent
 from archer_ws.sessions.streams.gates import Slot
 from archer_ws.sessions.windows import Windows
 
@@ -88,6 +90,7 @@ class Turn:
         predecessors: the session's streams that this one interrupts and waits for.
         slot: the right to call the provider; released by the manager.
         settling: stores the answer, also where that takes longer than the stream.
+        journaling: keeps the stream, where the store does.
         windows: how much the model's context holds.
         native: keeps what providers must see again, where no session does.
         judge: tells whether the answer has the form that was asked for.
@@ -107,6 +110,7 @@ class Turn:
         orchestrator: Orchestrator,
         store: SessionStore,
         settling: Settling,
+        journaling: Journaling | None,
         windows: Windows,
         native: NativeTurnCache,
         judge: FormatJudge,
@@ -122,6 +126,7 @@ class Turn:
         self._orchestrator = orchestrator
         self._store = store
         self._settling = settling
+        self._journaling = journaling
         self._windows = windows
         self._native_cache = native
         self._judge = judge
@@ -191,6 +196,7 @@ class Turn:
             replace_from=self._request.replace_from,
             turn_tokens=self._own_tokens,
             budget_tokens=self._budget,
+            record=self._journaling.begin(self._stream) if self._journaling is not None else None,
         )
         self._attachments.stored(self._principal, self._request.messages)
         turn = stored.messages
@@ -290,17 +296,22 @@ class Turn:
         asked = self._request.asked_format
         return None if asked is None else await self._judge.judge(content, asked)
 
-    async def settle(self, answer: StoredAnswer) -> bool:
-        """Store the answer, if there is one, behind the turn it belongs to; whether that is done by now."""
+    async def settle(self, answer: StoredAnswer, last: Sequence[ControlEvent]) -> bool:
+        """Store the answer, if there is one, behind the turn it belongs to, and the end of the stream's log where that
+        is kept; whether the answer is stored by now."""
         session_id, after = self._request.session_id, self._last_stored
-        if session_id is None or after is None or answer.is_empty:
+        if session_id is None or after is None:
+            return True
+        end = await self._journaling.end(self._stream, last) if self._journaling else None
+        if answer.is_empty and end is None:
             return True
         kept = replace(answer, native=self._native if answer.calls else None)
-        return await self._settling.keep(
+        is_stored = await self._settling.keep(
             lambda: self._store.append_answer(
-                self._principal, session_id, kept, after=after, stream_id=self._stream.stream_id
+                self._principal, session_id, kept, after=after, stream_id=self._stream.stream_id, end=end
             )
         )
+        return is_stored or answer.is_empty
 
     def _kept_turns(self) -> Mapping[str, NativeTurn]:
         """What is kept of the answers that the turn goes on with."""
