@@ -48,16 +48,16 @@ class Attachments:
         self._room = Room(MEDIA_BYTES_IN_ALL)
 
     def named(self, principal: str, messages: Sequence[ChatMessage]) -> list[StoredFile]:
-        """The files that the messages of a request name.
+        """The files that the messages of a request name; their parts learn what is in them, for who counts tokens.
 
         Raises:
             FileNotFound: one is not there; with the path of its id.
         """
         found = []
         for place, message in enumerate(messages):
-            for number, file_id in _file_ids(message):
+            for number, file_id in _file_ids(message) if message.parts else ():
                 try:
-                    found.append(self.files.find(principal, file_id))
+                    file = self.files.find(principal, file_id)
                 except FileNotFound as error:
                     path = f"messages.{place}.{message.part_path(number)}.file_id"
                     raise FileNotFound(
@@ -65,6 +65,10 @@ class Attachments:
                         hint=error.hint,
                         errors=[FieldError(path=path, message=error.message)],
                     ) from None
+                found.append(file)
+                part = message.parts[number] if message.parts else None
+                if isinstance(part, MediaPart):
+                    part.learn(file.media_type, file.size)
         return found
 
     def media_bytes(self, principal: str, messages: Sequence[ChatMessage]) -> int:
@@ -94,7 +98,7 @@ class Attachments:
         """The files that messages name, each once; but for those that are gone, of which the log tells."""
         found: dict[str, StoredFile] = {}
         for message in messages:
-            for file_id in message.file_ids:
+            for file_id in message.file_ids if message.parts else ():
                 try:
                     found[file_id] = self.files.find(principal, file_id)
                 except FileNotFound:
@@ -138,7 +142,7 @@ class Attachments:
     def stored(self, principal: str, messages: Sequence[ChatMessage]) -> None:
         """The messages are stored: from now on the files that they name are kept by them."""
         for message in messages:
-            for _, file_id in _file_ids(message):
+            for file_id in message.file_ids if message.parts else ():
                 with suppress(FileNotFound):
                     file = self.files.find(principal, file_id)
                     file.is_passing, file.is_stored = False, True
@@ -250,7 +254,7 @@ def in_memory(store: SessionStore) -> Attachments:
 
 def names_files(messages: Sequence[ChatMessage]) -> bool:
     """Whether any of the messages names a file."""
-    return any(True for message in messages for _ in _file_ids(message))
+    return any(message.parts and message.file_ids for message in messages)
 
 
 def has_inline(messages: Sequence[ChatMessage]) -> bool:

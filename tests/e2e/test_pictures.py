@@ -54,7 +54,7 @@ async def test_a_model_with_a_projector_takes_pictures_where_they_stand(seeing: 
     assert one >= alone + PICTURE_TOKENS
     assert await tokens(text("Which one?"), image(), image()) >= one + PICTURE_TOKENS
     (listed,) = await seeing.list_models()
-    assert listed.capabilities == ["vision"]
+    assert listed.capabilities == ["vision", "json_schema"]
 
 
 async def test_pictures_of_results_reach_it_in_words_and_pictures(seeing: LocalAdapter) -> None:

@@ -59,6 +59,8 @@ async def test_the_documents_describe_every_route_with_an_example(archer: Archer
         "/api/v1/streams/{stream_id}/events",
         "/api/v1/sessions",
         "/api/v1/sessions/{session_id}",
+        "/api/v1/files",
+        "/api/v1/files/{file_id}",
         "/api/v1/models",
         "/api/v1/models/{provider}",
         "/api/v1/ws/tickets",

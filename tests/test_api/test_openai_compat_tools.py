@@ -135,7 +135,7 @@ def test_a_result_is_text_or_parts_of_text(content: Any, text: str) -> None:
             "auto",
         ),
         (
-            after({"role": "tool", "tool_call_id": "1", "content": [{"type": "image_url", "image_url": {}}]}),
+            after({"role": "tool", "tool_call_id": "1", "content": [{"type": "input_audio", "input_audio": {}}]}),
             "messages[1].content[0].type",
             "text",
         ),

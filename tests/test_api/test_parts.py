@@ -11,8 +11,8 @@ from archer_ws.sessions.turn import fingerprint_of
 from tests.conftest import Archer, StartArcher
 from tests.fakes.cutting_proxy import cutting_proxy
 from tests.fakes.ollama_api import ollama_line, ollama_server, ollama_show, ollama_stream, ollama_tags
-from tests.fakes.pictures import PNG, PNG_URL, image, text
-from tests.fakes.scripted_server import Wait
+from tests.fakes.pictures import PNG, PNG_URL, image, photo, text
+from tests.fakes.scripted_server import Abort, Wait
 
 CHAT = "/api/v1/chat/completions"
 PHOTO = {"role": "user", "content": [text("What is this?"), image()]}
@@ -178,3 +178,26 @@ async def test_the_list_says_which_models_see(archer: Archer) -> None:
     )
     models = (await archer.http.get("/api/v1/models")).json()
     assert {model["id"]: model.get("capabilities") for model in models}["llava"] == ["vision"]
+
+
+async def test_an_uploaded_file_counts_by_what_is_in_it(archer: Archer) -> None:
+    archer.answer(ollama_stream(ollama_line("Many."), Abort()))
+    estimates = []
+    for size in (4, 40_000):
+        uploaded = await archer.http.post(
+            "/api/v1/files", content=b"a,b\n" * size, headers={"Content-Type": "text/csv"}
+        )
+        named = {"type": "file", "file_id": uploaded.json()["file_id"]}
+        answer = await archer.http.post(CHAT, json={"messages": [{"role": "user", "content": [text("?"), named]}]})
+        # The provider said nothing of it: the stream was cut.
+        estimates.append(answer.json()["usage"]["prompt_tokens"])
+    assert estimates[1] - estimates[0] == 40_000 - 4
+
+
+async def test_a_photo_of_a_phone_sent_inline_reaches_the_model_whole(archer: Archer) -> None:
+    archer.answer(ollama_stream("A cat."))
+    data = photo(12 * 1024 * 1024)
+    shown = {"role": "user", "content": [text("What is this?"), image(f"data:image/jpeg;base64,{data}")]}
+    assert (await archer.http.post(CHAT, json={"messages": [shown]})).status_code == 200
+    (asked,) = chats(archer)
+    assert asked == [{"role": "user", "content": "What is this?", "images": [data]}]
