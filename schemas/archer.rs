@@ -23,7 +23,7 @@ pub const PROTOCOL_VERSION: i64 = 1;
 /// The WebSocket subprotocol to offer.
 pub const SUBPROTOCOL: &str = "archer.v1";
 /// The `schema_hash` of the server that these types were made for.
-pub const SCHEMA_HASH: &str = "27eec2b338f8089d";
+pub const SCHEMA_HASH: &str = "27370ba8d5fef5fc";
 
 /// The params of a method, which know its name and what it gives.
 pub trait Method: Serialize {
@@ -1017,6 +1017,9 @@ pub enum ErrorKind {
     /// `output_too_long`
     #[serde(rename = "output_too_long")]
     OutputTooLong,
+    /// `worker_lost`
+    #[serde(rename = "worker_lost")]
+    WorkerLost,
     /// `unsupported`
     #[serde(rename = "unsupported")]
     Unsupported,
@@ -1081,6 +1084,7 @@ impl ErrorKind {
             Self::ProviderQuota => "provider_quota",
             Self::Draining => "draining",
             Self::OutputTooLong => "output_too_long",
+            Self::WorkerLost => "worker_lost",
             Self::Unsupported => "unsupported",
             Self::StorageUnavailable => "storage_unavailable",
             Self::StorageFull => "storage_full",
@@ -2252,6 +2256,9 @@ pub struct StreamChunk {
     /// The model declined to answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<Refusal>,
+    /// True: discard the text and the calls you have; all of it comes again from the first on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reset: Option<bool>,
 }
 
 /// The log's events `from`..`seq`; one of `content`, `reasoning` and `arguments` has their text.
@@ -2279,7 +2286,7 @@ pub struct StreamDelta {
     /// Which tool is called.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// True: discard the text you have, the log was trimmed.
+    /// True: discard the text and the calls you have; all of it comes again from the first on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reset: Option<bool>,
 }
@@ -2609,6 +2616,9 @@ pub struct TextEvent {
     /// The model declined to answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<Refusal>,
+    /// True: discard the text and the calls you have; all of it comes again from the first on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reset: Option<bool>,
 }
 
 /// Text.

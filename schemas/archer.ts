@@ -472,6 +472,7 @@ export type ErrorKind =
   | "provider_quota"
   | "draining"
   | "output_too_long"
+  | "worker_lost"
   | "unsupported"
   | "storage_unavailable"
   | "storage_full"
@@ -1015,6 +1016,8 @@ export interface StreamChunk {
   name?: string | null;
   /** The model declined to answer. */
   refusal?: Refusal | null;
+  /** True: discard the text and the calls you have; all of it comes again from the first on. */
+  reset?: boolean | null;
 }
 
 /** The log's events `from`..`seq`; one of `content`, `reasoning` and `arguments` has their text. */
@@ -1035,7 +1038,7 @@ export interface StreamDelta {
   call_id?: string | null;
   /** Which tool is called. */
   name?: string | null;
-  /** True: discard the text you have, the log was trimmed. */
+  /** True: discard the text and the calls you have; all of it comes again from the first on. */
   reset?: boolean | null;
 }
 
@@ -1228,6 +1231,8 @@ export interface TextEvent {
   name?: string | null;
   /** The model declined to answer. */
   refusal?: Refusal | null;
+  /** True: discard the text and the calls you have; all of it comes again from the first on. */
+  reset?: boolean | null;
 }
 
 /** Text. */

@@ -153,17 +153,20 @@ def names(count: int) -> list[str]:
 
 async def test_a_server_killed_in_the_middle_of_fifty_answers_keeps_what_people_were_reading(tmp_path: Path) -> None:
     answer = Talking(20)
-    async with asyncio.timeout(LIMIT_S * 2), serving(answer, tmp_path) as first:
-        async with Readers(first.url, names(50)) as readers:
-            await readers.have(20)
-            await until_on_disk(tmp_path, [piece(name, 19) for name in readers.streams])
-            await killed(first)
+    async with (
+        asyncio.timeout(LIMIT_S * 2),
+        serving(answer, tmp_path) as first,
+        Readers(first.url, names(50)) as readers,
+    ):
+        await readers.have(20)
+        await until_on_disk(tmp_path, [piece(name, 19) for name in readers.streams])
+        await killed(first)
 
-            async with serving(answer, tmp_path, port_of(first)) as second:
-                texts = await readers.lost()
+        async with serving(answer, tmp_path, port_of(first)) as second:
+            texts = await readers.lost()
 
-                assert texts == {name: written(name, 20) for name in readers.streams}
-                await assert_whole(second, texts)
+            assert texts == {name: written(name, 20) for name in readers.streams}
+            await assert_whole(second, texts)
 
 
 async def test_a_server_killed_again_and_again_between_two_writes_loses_nothing_but_the_newest_text(
@@ -173,23 +176,26 @@ async def test_a_server_killed_again_and_again_between_two_writes_loses_nothing_
     for number in range(rounds):
         answer = Talking(None)
         folder = tmp_path / str(number)
-        async with asyncio.timeout(LIMIT_S * 4), serving(answer, folder) as first:
-            async with Readers(first.url, names(streams)) as readers:
-                # At another place each time; the newest was not written yet, or was.
-                for have in range(1, 4 + 7 * number):
-                    await readers.have(have)
-                    answer.tick()
+        async with (
+            asyncio.timeout(LIMIT_S * 4),
+            serving(answer, folder) as first,
+            Readers(first.url, names(streams)) as readers,
+        ):
+            # At another place each time; the newest was not written yet, or was.
+            for have in range(1, 4 + 7 * number):
                 await readers.have(have)
-                seen = {name: stream.text for name, stream in readers.streams.items()}
-                await killed(first)
+                answer.tick()
+            await readers.have(have)
+            seen = {name: stream.text for name, stream in readers.streams.items()}
+            await killed(first)
 
-                async with serving(answer, folder, port_of(first)) as second:
-                    texts = await readers.lost()
+            async with serving(answer, folder, port_of(first)) as second:
+                texts = await readers.lost()
 
-                    for name, text in texts.items():
-                        assert written(name, have + 2).startswith(text)
-                        assert seen[name].startswith(text) or text.startswith(seen[name])
-                    await assert_whole(second, texts)
+                for name, text in texts.items():
+                    assert written(name, have + 2).startswith(text)
+                    assert seen[name].startswith(text) or text.startswith(seen[name])
+                await assert_whole(second, texts)
 
 
 async def seen_events(running: Server, stream_id: str, **asked: Any) -> list[Received]:
@@ -254,19 +260,22 @@ async def test_a_stream_goes_with_its_session_on_the_disk_too(tmp_path: Path) ->
 
 async def test_a_server_that_stood_still_for_seconds_goes_on_and_keeps_what_came(tmp_path: Path) -> None:
     answer = Talking(None)
-    async with asyncio.timeout(LIMIT_S), serving(answer, tmp_path) as first:
-        async with Readers(first.url, names(5)) as readers:
-            await readers.have(1)
-            first.program.send_signal(signal.SIGSTOP)
-            # It is the time itself that matters, not what happens in it.
-            for _ in range(30):
-                answer.tick()
-                await asyncio.sleep(0.1)
-            first.program.send_signal(signal.SIGCONT)
-            await readers.have(20)
-            await until_on_disk(tmp_path, [piece(name, 19) for name in readers.streams])
-            await killed(first)
-            async with serving(answer, tmp_path, port_of(first)) as second:
-                texts = await readers.lost()
-                assert all(text.startswith(written(name, 20)) for name, text in texts.items())
-                await assert_whole(second, texts)
+    async with (
+        asyncio.timeout(LIMIT_S),
+        serving(answer, tmp_path) as first,
+        Readers(first.url, names(5)) as readers,
+    ):
+        await readers.have(1)
+        first.program.send_signal(signal.SIGSTOP)
+        # It is the time itself that matters, not what happens in it.
+        for _ in range(30):
+            answer.tick()
+            await asyncio.sleep(0.1)
+        first.program.send_signal(signal.SIGCONT)
+        await readers.have(20)
+        await until_on_disk(tmp_path, [piece(name, 19) for name in readers.streams])
+        await killed(first)
+        async with serving(answer, tmp_path, port_of(first)) as second:
+            texts = await readers.lost()
+            assert all(text.startswith(written(name, 20)) for name, text in texts.items())
+            await assert_whole(second, texts)

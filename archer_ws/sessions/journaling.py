@@ -58,6 +58,7 @@ class Journaling:
         self._alarm = Alarm(self._strike)
         self._writing: asyncio.Task[None] | None = None
         self._in_trouble = False
+        self._is_closed = False
 
     async def recover(self) -> None:
         """End what earlier processes left; later, where the disk does not take that now."""
@@ -136,13 +137,15 @@ class Journaling:
         self._alarm.cancel()
         if self._writing is None and (self._written or self._forgotten):
             self._strike()
-        if self._writing is not None:
-            await asyncio.wait((self._writing,), timeout=self._limit_s)
-            self._writing.cancel()
+        if (writing := self._writing) is not None:
+            await asyncio.wait((writing,), timeout=self._limit_s)
+            writing.cancel()
+        self._is_closed = True
         self._alarm.cancel()
 
     def _await_next(self) -> None:
-        if self._writing is None and (self._written or self._forgotten or self._is_recovering):
+        has_more = self._written or self._forgotten or self._is_recovering
+        if self._writing is None and has_more and not self._is_closed:
             self._alarm.set(self._every_s)
 
     def _strike(self) -> None:
