@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from archer_ws.core.clock import utc_now
-from archer_ws.core.exceptions import ArcherError, StorageUnavailable, StreamNotFound
+from archer_ws.core.exceptions import ArcherError, SessionNotFound, StorageUnavailable
 from archer_ws.core.limits import Limits
 from archer_ws.sessions.storage.journal import (
     KeptStream,
@@ -109,16 +109,16 @@ class Journaling:
             self._forgotten.add(_key(stream))
             self._await_next()
 
-    async def load(self, key: StreamKey) -> MemoryLog:
+    async def load(self, stream: Stream) -> MemoryLog:
         """The text of a kept stream.
 
         Raises:
-            StreamNotFound: it went with its session.
+            SessionNotFound: it went with its session.
             StorageUnavailable: it can't be read.
         """
         try:
             async with asyncio.timeout(self._limit_s):
-                pieces = await self._journal.load(key)
+                pieces = await self._journal.load(_key(stream))
         except TimeoutError:
             raise StorageUnavailable(
                 f"the store of conversations did not answer within {self._limit_s:g} s",
@@ -126,8 +126,9 @@ class Journaling:
                 retry_after_ms=2000,
             ) from None
         if pieces is None:
-            raise StreamNotFound(
-                f"there is no stream {key[1]!r} any more", hint="It went with its session.", stream_id=key[1]
+            raise SessionNotFound(
+                f"there is no session {stream.identity.session_id!r} any more",
+                hint="Its streams went with it. Create it anew, or leave session_id out.",
             )
         # One with thousands of stretches takes a while.
         return await asyncio.to_thread(MemoryLog.of, pieces) if len(pieces) > _PIECES_AT_ONCE else MemoryLog.of(pieces)

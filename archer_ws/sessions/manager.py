@@ -384,7 +384,13 @@ class SessionManager:
         assert journaling is not None
         for kept in streams:
             self._table.add_ended(
-                RecoveredStream(kept, self._rules, load=journaling.load, on_resized=self._table.resized)
+                RecoveredStream(
+                    kept,
+                    self._rules,
+                    load=journaling.load,
+                    on_resized=self._table.resized,
+                    on_gone=self._table.drop,
+                )
             )
         if streams:
             lost = sum(1 for kept in streams if kept.status == "incomplete")

@@ -12,7 +12,7 @@ import pytest
 
 from archer_ws.agents.orchestrator import Orchestrator
 from archer_ws.core import clock
-from archer_ws.core.exceptions import StorageUnavailable, StreamIdConflict, StreamNotFound
+from archer_ws.core.exceptions import SessionNotFound, StorageUnavailable, StreamIdConflict, StreamNotFound
 from archer_ws.core.limits import Limits
 from archer_ws.llm_gateway.types import StreamChunk
 from archer_ws.sessions.format_judge import FormatJudge
@@ -317,8 +317,11 @@ async def test_streams_go_from_the_disk_with_their_session(tmp_path: Path, gatew
         await until_written(store, stream, 2)
     async with process(tmp_path, gateway) as (manager, store):
         await store.delete("me", "s")
+        for _ in range(2):  # As a stream that went, and as one that never was.
+            with pytest.raises(SessionNotFound):
+                await start(manager, ask("Why?", session_id="s", stream_id="x"))
         with pytest.raises(StreamNotFound):
-            await start(manager, ask("Why?", session_id="s", stream_id="x"))
+            manager.find("me", "x")
     assert rows(tmp_path, "SELECT (SELECT count(*) FROM stream), (SELECT count(*) FROM chunk)") == [(0, 0)]
     assert not any(b"a secret" in file.read_bytes() for file in tmp_path.glob("archer.db*"))
 

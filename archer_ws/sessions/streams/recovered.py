@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from archer_ws.sessions.storage.journal import KeptStream, StreamKey
+from archer_ws.core.exceptions import SessionNotFound
+from archer_ws.sessions.storage.journal import KeptStream
 from archer_ws.sessions.streams.hold import Hold
 from archer_ws.sessions.streams.kept_log import KeptLog
 from archer_ws.sessions.streams.memory_log import MemoryLog
@@ -23,6 +24,7 @@ class RecoveredStream(Stream):
         rules: as for others.
         load: gives its text.
         on_resized: called when it takes more memory, or less.
+        on_gone: called when it is found to have gone with its session.
     """
 
     def __init__(
@@ -30,8 +32,9 @@ class RecoveredStream(Stream):
         kept: KeptStream,
         rules: "StreamRules[Stream]",
         *,
-        load: Callable[[StreamKey], Awaitable[MemoryLog]],
+        load: Callable[[Stream], Awaitable[MemoryLog]],
         on_resized: Callable[[Stream], None],
+        on_gone: Callable[[Stream], None],
     ) -> None:
         record, ended = kept.record, ended_in(kept.ended)
         super().__init__(
@@ -53,17 +56,22 @@ class RecoveredStream(Stream):
         self.history_dropped, self.stored = ended.history_dropped, ended.stored
         self._load = load
         self._on_resized = on_resized
+        self._on_gone = on_gone
         self._ended_before(Outcome(kept.status, ended.reason))  # type: ignore[arg-type]
 
     async def wait_admitted(self) -> None:
         """It was accepted long ago; but wait until its text is there.
 
         Raises:
-            StreamNotFound: it went with its session.
+            SessionNotFound: it went with its session.
             StorageUnavailable: it can't be read.
         """
         if not self._kept.is_loaded:
-            text = await self._load((self.identity.principal, self.stream_id))
+            try:
+                text = await self._load(self)
+            except SessionNotFound:
+                self._on_gone(self)
+                raise
             if not self._kept.is_loaded:
                 self._kept.load(text)
                 self._on_resized(self)

@@ -130,6 +130,12 @@ class StreamTable:
             self.add(stream)
             self.end(stream)
 
+    def drop(self, stream: Stream) -> None:
+        """Nothing of an ended stream is left: find it no more."""
+        ended = self._ended.get(_key(stream))
+        if ended is not None and ended.stream is stream:
+            self._forget(ended)
+
     def resized(self, stream: Stream) -> None:
         """An ended stream takes more than before, or less."""
         key = _key(stream)
