@@ -130,13 +130,23 @@ class Journaling:
                 f"there is no session {stream.identity.session_id!r} any more",
                 hint="Its streams went with it. Create it anew, or leave session_id out.",
             )
-        # One with thousands of stretches takes a while.
-        return await asyncio.to_thread(MemoryLog.of, pieces) if len(pieces) > _PIECES_AT_ONCE else MemoryLog.of(pieces)
+        try:
+            if len(pieces) > _PIECES_AT_ONCE:  # Thousands take a while.
+                return await asyncio.to_thread(MemoryLog.of, pieces)
+            return MemoryLog.of(pieces)
+        except (ValueError, KeyError) as cause:
+            # Its text may be the answer's, which no log has.
+            log.error("stream_damaged", stream_id=stream.stream_id, cause=type(cause).__name__)  # noqa: TRY400
+            raise StorageUnavailable(
+                "what was kept of this stream can't be read",
+                hint="Ask again; the server's log has the details.",
+                retryable=False,
+            ) from None
 
     async def aclose(self) -> None:
         """Write what is left, once, within the limit."""
         self._alarm.cancel()
-        if self._writing is None and (self._written or self._forgotten):
+        if not self._is_writing and (self._written or self._forgotten):
             self._strike()
         if (writing := self._writing) is not None:
             await asyncio.wait((writing,), timeout=self._limit_s)
@@ -146,8 +156,13 @@ class Journaling:
 
     def _await_next(self) -> None:
         has_more = self._written or self._forgotten or self._is_recovering
-        if self._writing is None and has_more and not self._is_closed:
+        if has_more and not self._is_writing and not self._is_closed:
             self._alarm.set(self._every_s)
+
+    @property
+    def _is_writing(self) -> bool:
+        # One of a loop that was closed is done, and was told of to nobody.
+        return self._writing is not None and not self._writing.done()
 
     def _strike(self) -> None:
         self._writing = asyncio.create_task(self._write(), name="journal")
@@ -188,7 +203,9 @@ class Journaling:
                 await asyncio.sleep(0)
         if not parts and not forgotten:
             return
-        await self._journal.put([part for _, part in parts], forgotten - {_key(stream) for stream in self._written})
+        # One that began under such an id meanwhile is no longer among them.
+        forgotten &= self._forgotten
+        await self._journal.put([part for _, part in parts], forgotten)
         self._forgotten -= forgotten
         for stream, part in parts:
             if part.end is not None:

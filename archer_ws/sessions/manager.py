@@ -383,15 +383,18 @@ class SessionManager:
         journaling = self._journaling
         assert journaling is not None
         for kept in streams:
-            self._table.add_ended(
-                RecoveredStream(
+            try:
+                stream = RecoveredStream(
                     kept,
                     self._rules,
                     load=journaling.load,
                     on_resized=self._table.resized,
                     on_gone=self._table.drop,
                 )
-            )
+            except ValueError as damage:
+                log.error("stream_damaged", stream_id=kept.record.stream_id, cause=type(damage).__name__)  # noqa: TRY400 - its text is the end's
+                continue
+            self._table.add_ended(stream)
         if streams:
             lost = sum(1 for kept in streams if kept.status == "incomplete")
             log.info("streams_recovered", streams=len(streams), incomplete=lost)

@@ -367,6 +367,25 @@ async def test_a_text_is_in_memory_while_somebody_reads_it(tmp_path: Path, gatew
             assert found.size_bytes == small == manager._table.ended_bytes
 
 
+async def test_a_row_that_is_damaged_keeps_the_server_from_nothing(tmp_path: Path, gateway: ScriptedGateway) -> None:
+    async with process(tmp_path, gateway) as (manager, store):
+        for name in "xyz":
+            stream = await said(manager, gateway, "a", stream_id=name, on_busy="interrupt")
+            await until_written(store, stream, 2)
+    connection = sqlite3.connect(tmp_path / "archer.db")
+    with connection:
+        connection.execute("UPDATE stream SET ended = '{}', status = 'completed' WHERE stream_id = 'x'")
+        connection.execute("UPDATE chunk SET text = '{' WHERE kind = 'started' AND stream_pk = 2")
+    connection.close()
+    async with process(tmp_path, gateway) as (manager, store):
+        assert [each.stream_id for each in manager.list_streams("me").items] == ["z", "y"]
+        asked = {name: ask("Why?", session_id="s", stream_id=name, on_busy="interrupt") for name in "yz"}
+        with pytest.raises(StorageUnavailable) as refused:
+            await start(manager, asked["y"])
+        assert not refused.value.retryable
+        assert chat_response((await start(manager, asked["z"])).stream).content == "a"
+
+
 @pytest.mark.parametrize("year", [1971, 2100])
 async def test_a_clock_that_jumps_loses_no_stream(
     tmp_path: Path, gateway: ScriptedGateway, year: int, monkeypatch: pytest.MonkeyPatch
