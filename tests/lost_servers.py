@@ -54,7 +54,7 @@ class Talking:
 
 
 @asynccontextmanager
-async def serving(answer: Talking, folder: Path, port: int = 0, **environment: str) -> AsyncIterator[Server]:
+async def serving(answer: Talking, folder: Path, port: int = 0) -> AsyncIterator[Server]:
     folder.mkdir(exist_ok=True)
     async with server(
         answer,
@@ -62,7 +62,6 @@ async def serving(answer: Talking, folder: Path, port: int = 0, **environment: s
         cwd=folder,
         ARCHER_DATA_DIR=str(folder / "kept"),
         ARCHER_PROVIDER_CONCURRENCY="ollama=1000",
-        **environment,
     ) as running:
         yield running
 

@@ -174,7 +174,7 @@ def test_a_log_put_together_from_pieces_is_read_as_it_was_wherever_it_was_writte
             assert put_together.read(after, most) == whole.read(after, most)
     assert put_together.tool_calls() == whole.tool_calls()
     for kind in ("content", "reasoning", "arguments"):
-        assert put_together.text(kind) == whole.text(kind)  # type: ignore[arg-type]
+        assert put_together.text(kind) == whole.text(kind)
     assert (put_together.content_bytes, put_together.text_bytes) == (whole.content_bytes, whole.text_bytes)
     assert put_together.size_bytes == whole.size_bytes
 

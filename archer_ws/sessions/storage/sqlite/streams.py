@@ -115,7 +115,8 @@ def recover(at: Transaction, end_lost: EndLost, *, before: int | None, now: date
 
 def _kept(at: Transaction, end_lost: EndLost, row: tuple[Any, ...]) -> Iterator[KeptStream]:
     pk, status, after, ended_at, ended = row[0], *row[9:]
-    record = StreamRecord(*row[1:8], moment_of(row[8]))
+    known = (*row[1:8], moment_of(row[8]))
+    record = StreamRecord(*known)
     if ended is not None:
         yield KeptStream(record, status, moment_of(ended_at), ended)
         return
