@@ -268,6 +268,7 @@ async def test_what_was_lost_is_ended_later_where_the_disk_is_full_at_the_start(
 async def test_a_stream_of_this_process_is_not_taken_for_a_lost_one(tmp_path: Path, gateway: ScriptedGateway) -> None:
     async with process(tmp_path, gateway) as (manager, store):
         stream = await said(manager, gateway, "a", stream_id="x")
+        await until_written(store, stream, 2)
         await manager.recover()  # As when the first time failed.
         assert stream.status == "running"
         assert (await gateway.call()).closed.is_set() is False
