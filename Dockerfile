@@ -21,7 +21,7 @@ RUN useradd --uid 10001 --user-group --no-create-home --home-dir /nonexistent --
     && install --directory --owner=10001 --group=10001 --mode=0700 /var/lib/archer
 COPY --from=build /opt/archer /opt/archer
 # The root file system may be read-only: bytecode was written above, and nothing is written later but to /tmp and to the
-# volume of conversations, which takes over the folder's owner.
+# volume of conversations and files, which takes over the folder's owner.
 ENV PATH=/opt/archer/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 ARCHER_DATA_DIR=/var/lib/archer
 VOLUME /var/lib/archer
 WORKDIR /srv

@@ -1,8 +1,8 @@
 """The command line: `archer-ws serve`, `chat`, `doctor`, `conformance` and `schema`.
 
 Owns what each command calls, what is printed when the server is ready, and the exit statuses: 0 done, 1 failed, 2
-called wrongly or wrong settings, 130 interrupted. The options are options.py's, serving api/server.py's, chatting
-client/chatting.py's. Each command imports what it needs itself: a chat should not wait for the server's imports.
+called wrongly or wrong settings, 130 interrupted. The options are options.py's, serving server/server.py's, chatting
+terminal/chat.py's. Each command imports what it needs itself: a chat should not wait for the server's imports.
 """
 
 import argparse

@@ -8,7 +8,14 @@ import pytest
 from tests.benchmarks.speed.report import SECTIONS
 
 ROOT = Path(__file__).parent.parent
-PAGES = ["archer_ws/README.md", "archer_ws/DECISIONS.md", "tests/README.md", "schemas/README.md", "schemas/PROTOCOL.md"]
+PAGES = [
+    "archer_ws/README.md",
+    "archer_ws/DECISIONS.md",
+    "archer_ws/llm_gateway/README.md",
+    "tests/README.md",
+    "schemas/README.md",
+    "schemas/PROTOCOL.md",
+]
 DECISIONS = (ROOT / "archer_ws" / "DECISIONS.md").read_text("utf-8")
 
 

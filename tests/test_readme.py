@@ -5,6 +5,7 @@ import asyncio
 import json
 import re
 import sys
+from base64 import b64decode
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -12,8 +13,11 @@ from pydantic.fields import FieldInfo
 
 from archer_ws.config import Settings, variables_of
 from archer_ws.llm_gateway.types import ChatRequest
+from tests.conftest import Archer
 from tests.fakes.calling_log import UMBRELLA, UMBRELLA_LOG, WEATHER_LOG
 from tests.fakes.newer_server import newer_server
+from tests.fakes.ollama_api import ollama_stream
+from tests.fakes.pictures import PNG
 
 LIMIT_S = 60
 ROOT = Path(__file__).parent.parent
@@ -71,6 +75,43 @@ async def test_the_python_example_of_tools_runs_the_call_and_sends_its_result() 
     assert (ran.returncode, printed.decode()) == (0, UMBRELLA)
     assert [message["role"] for message in server.request["messages"]] == ["user", "assistant", "tool"]
     assert server.request["messages"][-1] == {"role": "tool", "call_id": "c1", "content": "4 °C and rain in Oslo"}
+
+
+async def test_the_shell_example_of_files_asks_about_the_file_that_it_uploads(archer: Archer) -> None:
+    archer.answer(ollama_stream("Blue."))
+    (example,) = (block for block in blocks("sh") if "--data-binary" in block)
+    (said, media_type), (request,) = (
+        re.findall(r"echo \"(.*)\" \| curl \S+/files -H 'Content-Type: (\S+)' --data-binary @-", example)[0],
+        re.findall(r"-d '(\{.*\})'", example, re.DOTALL),
+    )
+    sent = await archer.http.post("/api/v1/files", content=f"{said}\n", headers={"Content-Type": media_type})
+    assert sent.json()["file_id"] in request
+    answered = await archer.http.post(
+        "/api/v1/chat/completions", content=request, headers={"Content-Type": "application/json"}
+    )
+    assert (answered.status_code, answered.json()["content"]) == (200, "Blue.")
+    assert said in archer.ollama.exchanges[-1].json()["messages"][0]["content"]
+
+
+async def test_the_python_example_of_files_uploads_and_names_them(archer: Archer, tmp_path: Path) -> None:
+    (example,) = (block for block in blocks("python") if "images=" in block)
+    (tmp_path / "photo.png").write_bytes(b64decode(PNG))
+    (tmp_path / "notes.txt").write_text("The pump is blue.", "utf-8")
+    archer.answer(ollama_stream("A pump."))
+    code = f"""
+import asyncio
+from archer_ws.client import connect
+
+async def main():
+    async with connect("http://{archer.address}") as archer:
+        {example.strip()}
+        print("".join([text async for text in stream]))
+
+asyncio.run(main())
+"""
+    ran = await asyncio.create_subprocess_exec(sys.executable, "-c", code, cwd=tmp_path, stdout=asyncio.subprocess.PIPE)
+    printed, _ = await asyncio.wait_for(ran.communicate(), LIMIT_S)
+    assert (ran.returncode, printed.decode()) == (0, "A pump.\n")
 
 
 def test_requests_in_shell_examples_are_valid() -> None:

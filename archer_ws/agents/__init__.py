@@ -1,1 +1,1 @@
-"""What turns a conversation's turn into an answer. Today: straight to the model."""
+"""What turns a conversation's turn into an answer: the one agent there is asks the model straight away."""

@@ -2,8 +2,8 @@
 
 A provider, or a proxy before it, may repeat a key that it was sent: in an error's message, in an answer, in a body that
 a library puts into an exception. So each way out passes here: errors (exceptions.py), log lines (logging.py), and the
-text of answers (llm_gateway/retry.py). Who knows a secret calls `remember`; one table for the process, as there is one
-log.
+text of answers (resilience/scrubbing.py). Who knows a secret calls `remember`; one table for the process, as there is
+one log.
 
 A secret is found as it stands, percent-encoded, escaped as in JSON, and inside base64 (HTTP Basic credentials).
 Nothing shorter than `SHORTEST` is looked for: it would hit ordinary words.

@@ -179,7 +179,7 @@ def _sync_directory(directory: Path) -> None:
 
 def _lock(path: Path) -> BinaryIO:
     """The open file whose lock is held until it is closed, or this process ends in whatever way."""
-    file = path.open("a+b")
+    file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b")
     try:
         if sys.platform == "win32":
             import msvcrt

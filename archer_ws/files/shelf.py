@@ -13,7 +13,7 @@ from archer_ws.files.pictures import Content
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """What names a file on a shelf. `owner` stands for its principal (see files.owner_of)."""
+    """What names a file on a shelf. `owner` stands for its principal (see writing.owner_of)."""
 
     owner: str
     file_id: str

@@ -8,11 +8,14 @@ errors; the rest is `sdk_adapter.py`'s.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import structlog
+
 from archer_ws.core.exceptions import ArcherError
 from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
 from archer_ws.llm_gateway.anthropic.client import ANTHROPIC_URL, AnthropicClient
 from archer_ws.llm_gateway.anthropic.decoder import MessageStreamDecoder
 from archer_ws.llm_gateway.anthropic.failures import anthropic_identity, failure_from_error
+from archer_ws.llm_gateway.anthropic.native import refuses_thoughts, without_thoughts
 from archer_ws.llm_gateway.anthropic.request import request_body
 from archer_ws.llm_gateway.base import Timeouts
 from archer_ws.llm_gateway.catalog import Catalog
@@ -20,9 +23,13 @@ from archer_ws.llm_gateway.decoding.model_lists import entries_in
 from archer_ws.llm_gateway.native_replay import is_kept
 from archer_ws.llm_gateway.parts import check_parts
 from archer_ws.llm_gateway.sdk_adapter import SdkAdapter
+from archer_ws.llm_gateway.transport.answer import StreamedAnswer
 from archer_ws.llm_gateway.transport.carrier import CarrierName
 from archer_ws.llm_gateway.transport.provider_url import ProviderUrl
+from archer_ws.llm_gateway.transport.sdk import StatusError
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, ModelInfo
+
+log = structlog.get_logger(__name__)
 
 
 class AnthropicAdapter(SdkAdapter):
@@ -102,6 +109,16 @@ class AnthropicAdapter(SdkAdapter):
             streams_arguments=self._is_hosted,
         )
         return {**body, "stream": True}
+
+    async def _sent(self, body: dict[str, Any], *, principal: str) -> StreamedAnswer:
+        try:
+            return await super()._sent(body, principal=principal)
+        except StatusError as refusal:
+            changed = without_thoughts(body) if refuses_thoughts(refusal.status, refusal.body) else None
+            if changed is None:
+                raise
+        log.warning("reasoning_left_out", provider=self.provider_name, model=body["model"])
+        return await super()._sent(changed, principal=principal)
 
     def _decoder(self, options: ChatOptions, body: Mapping[str, Any]) -> MessageStreamDecoder:
         return MessageStreamDecoder(self._document_bytes, keeps_native=is_kept(options))

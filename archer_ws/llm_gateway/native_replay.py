@@ -107,6 +107,25 @@ def replayable(
     return {place: turn.kept for place, turn in turns.items()}
 
 
+def with_unique_ids(
+    replayed: Mapping[int, NativeBlocks], messages: Sequence[ChatMessage]
+) -> Mapping[int, NativeBlocks]:
+    """What is replayed; nothing where a call's id would come twice in the request. Servers that count their calls
+    anew in each answer give such ids, APIs refuse them, and a result's call could not be told.
+
+    Args:
+        messages: all of the request's, `repaired`.
+    """
+    ids = [foreign_id for kept in replayed.values() for foreign_id in kept.call_ids.values()]
+    ids += [
+        call.call_id
+        for place, message in enumerate(messages)
+        if replayed and place not in replayed
+        for call in message.tool_calls or ()
+    ]
+    return replayed if len(set(ids)) == len(ids) else {}
+
+
 class KeepsNative(Protocol):
     """A decoder, as far as it keeps anything."""
 

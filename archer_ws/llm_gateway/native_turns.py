@@ -19,6 +19,8 @@ _EXACT_MAX = 2**53
 #: Arguments with more values than this in so much of their text are compared as text: with a million, reading and
 #: writing them would hold the event loop for 0.1 s.
 _VALUES_MAX, _LOOKED_AT_CHARS = 10_000, 64 * 1024
+#: So many pieces of a text are kept before they are joined: alone, each takes eighty bytes more than its text.
+_MOST_PIECES = 4096
 
 
 class NativeCall(NamedTuple):
@@ -88,7 +90,7 @@ class NativeTurn:
 
 
 #: What a turn and each of its calls take beside their texts, about, in bytes.
-_TURN_BYTES, _CALL_BYTES = 768, 384
+_TURN_BYTES, _CALL_BYTES = 1024, 384
 
 
 def call_hash(name: str, arguments: str) -> bytes:
@@ -125,6 +127,21 @@ def _number(text: str) -> object:
 _VALUE: msgspec.json.Decoder[object] = msgspec.json.Decoder(float_hook=_number)
 #: Keys in order; Pydantic's models, parts of a message say, as their fields.
 ENCODER = msgspec.json.Encoder(order="sorted", enc_hook=lambda value: value.model_dump(exclude_none=True))
+
+
+def add_piece(pieces: list[str], text: str) -> None:
+    """Append a piece of a text, so that a million of one character take no more memory than a few long ones."""
+    pieces.append(text)
+    if len(pieces) > _MOST_PIECES:
+        pieces[:] = ["".join(pieces)]
+
+
+def size_of(value: object) -> int:
+    """The bytes of a value as JSON; more than is kept of any answer where it can't be sent, half a character say."""
+    try:
+        return len(msgspec.json.encode(value))
+    except (ValueError, RecursionError):
+        return NATIVE_BYTES_MAX + 1
 
 
 def whole_text(text: str) -> str:

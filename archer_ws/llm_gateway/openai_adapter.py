@@ -21,7 +21,7 @@ from archer_ws.llm_gateway.decoding.error_bodies import said_error
 from archer_ws.llm_gateway.decoding.model_lists import entries_in
 from archer_ws.llm_gateway.extras import ALL_EXTRAS, ExtraName
 from archer_ws.llm_gateway.failures import ProviderIdentity
-from archer_ws.llm_gateway.native_replay import is_kept, replayable
+from archer_ws.llm_gateway.native_replay import is_kept, replayable, with_unique_ids
 from archer_ws.llm_gateway.openai.client import OPENAI_URL, OpenAIClient, is_openai
 from archer_ws.llm_gateway.openai.decoder import ChatStreamDecoder
 from archer_ws.llm_gateway.openai.demanded_fields import DemandedFields
@@ -152,7 +152,8 @@ class OpenAIAdapter(SdkAdapter):
         whole = repaired(messages)
         kept = replayable(whole, given, self.provider_name, model)
         if facts.api == "responses":
-            items = responses.input_items(with_fitting_ids(whole, responses.fits), kept, options.media)
+            whole = with_fitting_ids(whole, responses.fits)
+            items = responses.input_items(whole, with_unique_ids(kept, whole), options.media)
             return self._response_body(items, model, temperature, max_tokens, options)
         messages = with_shown_results(with_fitting_ids(whole, self._fits))
         replayed = Replayed.of(kept, messages, self._fits)

@@ -256,7 +256,7 @@ class SdkAdapter(BaseLLMAdapter):
         # Thinking that nobody asked for is ours, too: another server may not know the field.
         defaulted = options.defaulted | ({"thinking"} if options.reasoning_effort is None else frozenset())
         request = FittedRequest(self._refused, model, body, defaulted, demands_bound=self._demands_bound)
-        send = partial(self._client.stream_chat, principal=options.principal)
+        send = partial(self._sent, principal=options.principal)
         try:
             return await ask_fitted(request, send, partial(self._told, model=model), self.provider_name)
         except FORESEEN as error:
@@ -267,6 +267,14 @@ class SdkAdapter(BaseLLMAdapter):
                 raise
             beside_tools = bool(options.tools)
             raise of_the_format(failure, refusal.status, refusal.body, beside_tools=beside_tools) from refusal
+
+    async def _sent(self, body: dict[str, Any], *, principal: str) -> StreamedAnswer:
+        """The answer to this body.
+
+        Raises:
+            Exception: one of FORESEEN.
+        """
+        return await self._client.stream_chat(body, principal=principal)
 
     async def health_check(self) -> ProviderStatus:
         async def names() -> list[str]:

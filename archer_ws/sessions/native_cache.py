@@ -57,11 +57,12 @@ class NativeTurnCache:
         self._all: OrderedDict[int, _Kept] = OrderedDict()
         self._by_principal: dict[str, OrderedDict[int, _Kept]] = {}
         self._sizes: Counter[str] = Counter()
+        self._size = 0
 
     @property
     def size(self) -> int:
         """What all take, in bytes."""
-        return self._sizes.total()
+        return self._size
 
     def put(self, principal: str, turn: NativeTurn) -> None:
         """Keep a turn."""
@@ -99,12 +100,14 @@ class NativeTurnCache:
         self._by_principal.setdefault(kept.principal, OrderedDict())[id(kept)] = kept
         self._by_key.update(dict.fromkeys(kept.places, kept))
         self._sizes[kept.principal] += kept.size
+        self._size += kept.size
 
     def _forget(self, kept: _Kept) -> None:
         del self._all[id(kept)]
         mine = self._by_principal[kept.principal]
         del mine[id(kept)]
         self._sizes[kept.principal] -= kept.size
+        self._size -= kept.size
         if not mine:
             del self._by_principal[kept.principal], self._sizes[kept.principal]
         for key in kept.places:

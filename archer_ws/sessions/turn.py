@@ -80,7 +80,7 @@ def fingerprint_of(request: ChatRequest) -> bytes:
 
 
 class Turn:
-    """One request's work (see stream.Work).
+    """One request's work (see streams/work.py).
 
     Args:
         request: as the client sent it.

@@ -1,7 +1,7 @@
 """`archer-ws chat`: one question, a prompt loop over a session of the server, or one question to several models.
 
 The answer goes to standard output as it comes, everything else to standard error. Ctrl-C ends the answer, not the
-conversation; what came of it stays. How it looks is terminal.py's and columns.py's.
+conversation; what came of it stays. How it looks is screen.py's and columns.py's.
 """
 
 import asyncio

@@ -11,12 +11,13 @@ import pytest
 
 from archer_ws.core.limits import Limits
 from tests.conftest import Archer, StartArcher
-from tests.fakes import thinking_openai
+from tests.fakes import thinking_openai, thinking_responses
 from tests.fakes.any_provider import settings_for
 from tests.fakes.ollama_api import ollama_end, ollama_line, ollama_show, ollama_stream
 from tests.fakes.scripted_server import Exchange, Reply, ScriptedServer, scripted_server
 from tests.fakes.thinking_anthropic import ARGUMENTS, DONE, STEPS, ThinkingAnthropic
 from tests.fakes.thinking_openai import ThinkingChat
+from tests.fakes.thinking_responses import ThinkingResponses
 from tests.fakes.tool_dialects import MadeCall
 from tests.fakes.tools_ollama import calls_line, made_call
 
@@ -223,6 +224,50 @@ async def test_a_loop_changes_its_model_and_its_provider_and_goes_on(
         assert claude.thoughts_in(4) == ["thinking", "redacted_thinking", "thinking"] * 2
 
 
+@pytest.mark.parametrize("has_session", [True, False], ids=["session", "stateless"])
+async def test_a_conversation_wanders_through_all_providers_and_each_sees_its_own_thoughts_again(
+    start_archer: StartArcher, claude: ThinkingAnthropic, has_session: bool
+) -> None:
+    gpt = ThinkingResponses()
+    asked: list[Any] = []
+
+    def thinking(exchange: Exchange) -> Reply:
+        if exchange.path != "/api/chat":
+            return ollama_show(100_000, capabilities=["completion", "tools", "thinking"])
+        asked.append(exchange.json()["messages"])
+        if asked[-1][-1]["role"] == "tool":
+            return ollama_stream("Seven.")
+        call = calls_line(made_call(MadeCall("get_weather", '{"city": "Oslo"}')))
+        return ollama_stream(ollama_line(thinking="They want it. "), call, ollama_end())
+
+    def any_of_them(exchange: Exchange) -> Reply:
+        if exchange.path.startswith("/v1/messages"):
+            return claude(exchange)
+        return gpt(exchange) if exchange.path.startswith("/v1/responses") else thinking(exchange)
+
+    async with running(start_archer, any_of_them, openai_api="responses") as (archer, _):
+        loop = Loop(archer, CLAUDE, **(await in_session(archer) if has_session else {}))
+        await loop.ask(QUESTION)
+        await loop.go_on(model="anthropic/claude-mythos-5-1")
+        await loop.go_on(model="openai/gpt-5.4", reasoning_effort="high")
+        assert (loop.answer["content"], gpt.thoughts_in(0)) == (thinking_responses.DONE, [])
+        loop.fields["model"] = "openai/gpt-5.4"
+        await loop.ask({"role": "user", "content": "And now?"})
+        await loop.go_on()
+        assert gpt.thoughts_in(2) == ["gAAAA0+sealed/=="]
+        await loop.go_on(model="ollama/m")
+        loop.fields["model"] = "ollama/m"
+        await loop.ask({"role": "user", "content": "And then?"})
+        await loop.go_on(reasoning_effort="low")
+        thoughts = [message.get("thinking") for message in asked[2]]
+        assert (thoughts.pop(-2), set(thoughts)) == ("They want it. ", {None})
+        loop.fields["model"] = CLAUDE
+        await loop.ask({"role": "user", "content": "And at last?"})
+        await loop.to_the_end()
+        assert claude.thoughts_in(-1) == ["thinking", "redacted_thinking", "thinking"] * 2
+        assert (claude.refusals, gpt.refusals) == ([], [])
+
+
 async def test_a_caller_of_chat_completions_that_sends_back_its_calls_alone_gets_its_thoughts_replayed(
     start_archer: StartArcher, claude: ThinkingAnthropic
 ) -> None:
@@ -291,6 +336,35 @@ async def test_a_model_with_a_budget_thinks_on_where_its_thoughts_are_there_and_
         assert "thinking" in claude.requests[3]
         await loop.to_the_end()
         assert claude.refusals == []
+
+
+@pytest.mark.parametrize("model", ["claude-fable-5-1", "claude-sonnet-4-5"])
+async def test_thoughts_that_the_provider_does_not_know_again_do_not_end_the_loop(
+    start_archer: StartArcher, model: str
+) -> None:
+    """Signed for another account, or by another model behind the same name. The word `thinking` in the refusal was
+    taken for the parameter, which was left out from then on."""
+    before, after = ThinkingAnthropic(), ThinkingAnthropic()
+    is_changed = asyncio.Event()
+
+    def provider(exchange: Exchange) -> Reply:
+        return (after if is_changed.is_set() else before)(exchange)
+
+    async with running(start_archer, provider) as (archer, _):
+        loop = Loop(archer, f"anthropic/{model}", **await in_session(archer), reasoning_effort="low")
+        await loop.ask(QUESTION)
+        await loop.go_on()
+        assert before.thoughts_in(1) != []
+        is_changed.set()
+        await loop.go_on()
+        assert loop.answer["content"] == DONE
+        assert (len(after.refusals), after.thoughts_in(0) != [], after.thoughts_in(1)) == (1, True, [])
+        asked = after.requests[0]["thinking"]
+        assert after.requests[1].get("thinking") == (None if asked["type"] == "enabled" else asked)
+        await loop.ask({"role": "user", "content": "And tomorrow?"})
+        await loop.to_the_end()
+        assert len(after.refusals) == 1
+        assert [request["thinking"] for request in after.requests[2:]] == [asked] * STEPS
 
 
 async def test_calls_that_another_principal_got_bring_nobody_else_their_thoughts(

@@ -126,6 +126,6 @@ def test_strange_files_in_the_directory_are_left_alone(tmp_path: Path) -> None:
 def test_nobody_else_of_the_machine_can_read_them(tmp_path: Path) -> None:
     shelf = begun(tmp_path / "files")
     put(shelf)
-    modes = {oct(each.stat().st_mode & 0o077) for each in (tmp_path / "files").rglob("*") if each.is_dir()}
+    modes = {oct(each.stat().st_mode & 0o077) for each in (tmp_path / "files").rglob("*")}
     assert modes == {"0o0"}
     shelf.close()

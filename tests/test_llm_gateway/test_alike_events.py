@@ -57,6 +57,10 @@ def anthropic_text(text: str) -> bytes:
     return anthropic_delta({"type": "text_delta", "text": text})
 
 
+def anthropic_thinking(text: str, index: int = 0) -> bytes:
+    return anthropic_delta({"type": "thinking_delta", "thinking": text}, index)
+
+
 def anthropic_arguments(text: str, index: int = 1) -> bytes:
     return anthropic_delta({"type": "input_json_delta", "partial_json": text}, index)
 
@@ -175,7 +179,11 @@ ANTHROPIC = [
     anthropic_begin(2),
     *(anthropic_arguments(text, index) for text in TEXTS for index in (1, 2)),
     *map(anthropic_text, TEXTS),
-    anthropic_delta({"type": "thinking_delta", "thinking": "why"}),
+    *(anthropic_thinking(text, index) for text in TEXTS for index in (0, 3)),
+    anthropic_delta({"type": "thinking_delta", "thinking": "why", "signature": "c2ln"}),
+    anthropic_delta({"type": "thinking_delta", "thinking": "why", "text": "beside"}),
+    anthropic_delta({"type": "thinking_delta", "thinking": None}),
+    anthropic_delta({"type": "signature_delta", "signature": "c2ln"}),
     anthropic_delta({"type": "input_json_delta"}, 1),
     anthropic_event({"type": "ping"}),
     anthropic_event({"type": "content_block_stop", "index": 1}),
@@ -224,6 +232,7 @@ def test_long_runs_of_events_that_are_alike_say_the_same(events: list[bytes], pl
         (ChatStreamDecoder, b"", lambda text: content(text, obfuscation="x" * (len(text) % 5))),
         (MessageStreamDecoder, anthropic_begin(1), anthropic_arguments),
         (MessageStreamDecoder, b"", anthropic_text),
+        (MessageStreamDecoder, b"", anthropic_thinking),
     ],
 )
 def test_a_read_of_a_thousand_pieces_is_decoded_as_one(
@@ -241,7 +250,7 @@ def test_a_read_of_a_thousand_pieces_is_decoded_as_one(
 
     monkeypatch.setattr(decoder._events, "feed", counted)
     (chunk,) = decoder.feed(b"".join(piece(f'"{number}\n') for number in range(1000)))
-    assert (chunk.arguments or chunk.content) == "".join(f'"{number}\n' for number in range(1000))
+    assert (chunk.arguments or chunk.reasoning or chunk.content) == "".join(f'"{number}\n' for number in range(1000))
     assert looks == 0
 
 
@@ -296,10 +305,14 @@ OPENAI_LOOP = [
 ]
 ANTHROPIC_LOOP = [
     anthropic_event({"type": "message_start", "message": {"role": "assistant", "content": []}}),
-    anthropic_event({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}),
+    *(
+        anthropic_event({"type": "content_block_start", "index": index, "content_block": {"type": kind, kind: ""}})
+        for index, kind in enumerate(("text", "thinking", "thinking"))
+    ),
     *map(anthropic_text, ("a", "b", "c")),
-    anthropic_begin(1),
-    *map(anthropic_arguments, ("{", '"a":', "1}")),
+    *(anthropic_thinking(text, index) for index in (1, 2) for text in ("why", " not", "?")),
+    anthropic_begin(3),
+    *(anthropic_arguments(text, 3) for text in ("{", '"a":', "1}")),
     ANTHROPIC_ENDING,
 ]
 

@@ -1,17 +1,20 @@
 """What decoders keep of answers that call tools, and of which they keep nothing."""
 
 import json
+import tracemalloc
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
+from archer_ws.core.limits import PROVIDER_PARTS
 from archer_ws.llm_gateway.anthropic.decoder import MessageStreamDecoder
-from archer_ws.llm_gateway.anthropic.native import goes_on_without_thinking
+from archer_ws.llm_gateway.anthropic.native import KeptContent, goes_on_without_thinking, refuses_thoughts
 from archer_ws.llm_gateway.native_turns import NATIVE_BYTES_MAX, NativeBlocks, call_hash
+from archer_ws.llm_gateway.ollama.native import KeptThought
 from archer_ws.llm_gateway.openai.decoder import ChatStreamDecoder
 from archer_ws.llm_gateway.tools import ToolCall
-from archer_ws.llm_gateway.types import ChatMessage, MessageRole
+from archer_ws.llm_gateway.types import ChatMessage, MessageRole, StreamChunk
 from tests.fakes import anthropic_api as claude
 from tests.fakes import openai_api as gpt
 from tests.fakes.tool_dialects import MadeCall
@@ -82,8 +85,19 @@ def test_a_character_whose_halves_came_apart_is_kept_whole() -> None:
         [*THOUGHT, *CALL, *call_events(2, TIME), call_start(3, TIME, id="toolu_1")],
         [THOUGHT[0], claude.block_delta({"type": "thinking_delta", "thinking": "\ud800"}, 0), *CALL],
         [claude.block_start(0), claude.delta("No calls.")],
+        [claude.block_start(0, type=7), *CALL],
+        [*THOUGHT, *CALL, claude.block_start(2, type=None)],
+        [*THOUGHT, arguments('{"city": ', 0), *CALL],
+        [*THOUGHT, claude.block_start(2, type="server_tool_use", input={}), arguments('{"q', 2), *CALL],
+        [*THOUGHT, call_start(1, MadeCall("functions.get_time", ""))],
+        [*THOUGHT, call_start(1, TIME, id=["toolu_1"])],
+        [*(claude.block_start(number, type="new") for number in range(2, PROVIDER_PARTS + 2)), *CALL],
     ],
-    ids=["broken", "no object", "unknown piece", "no such block", "too much", "an id twice", "half", "no calls"],
+    ids=[
+        *("broken", "no object", "unknown piece", "no such block", "too much", "an id twice", "half", "no calls"),
+        *("a type of a number", "no type", "a thought's arguments", "the server's call is broken"),
+        *("a name that was made up", "an id that is no text", "without end"),
+    ],
 )
 def test_of_an_answer_that_cannot_be_sent_again_whole_nothing_is_kept(events: list[bytes]) -> None:
     assert kept_of(events) is None
@@ -179,6 +193,31 @@ def test_each_server_of_the_chat_api_gets_back_the_field_that_it_sent(
     assert fields_of(*chunks, read_at_once=read_at_once) == (message, extra)
 
 
+def test_a_long_thought_in_small_details_is_kept_whole() -> None:
+    """What is around each piece counted as much as it: of fifteen thousand words nothing was kept."""
+    begun = {"type": "reasoning.text", "format": "anthropic-claude-v1", "index": 0, "signature": None}
+    pieces = [{"reasoning_details": [{**begun, "text": " word"}]} for _ in range(15_000)]
+    signed = {"reasoning_details": [{**begun, "signature": "abc=="}]}
+    kept = fields_of(*pieces, signed, _call(), read_at_once=True)
+    assert kept is not None
+    assert kept[0] == {"reasoning_details": [{**begun, "text": " word" * 15_000, "signature": "abc=="}]}
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_text_in_a_million_pieces_takes_little_more_memory_than_its_length(number: int) -> None:
+    kept = (KeptThought(), KeptContent())[number]
+    tracemalloc.start()
+    for place in range(100_000):
+        text = chr(0x4E00 + place % 5000)
+        if isinstance(kept, KeptThought):
+            kept.add(StreamChunk(content="", reasoning=text))
+        else:
+            kept.go_on(0, "thinking_delta", text)
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert size < 1_000_000
+
+
 def test_signatures_of_parallel_calls_stay_with_their_calls_where_all_have_one_index() -> None:
     calls = [
         {**call_delta(0, TIME.arguments, call_id=f"call_{number}", name=TIME.name), "extra_content": {"g": number}}
@@ -234,3 +273,21 @@ def test_what_is_kept_is_the_same_wherever_its_bytes_are_cut(size: int) -> None:
 
 def _called() -> list[dict[str, Any]]:
     return [{"tool_calls": [call_delta(0, "", call_id="call_1", name=TIME.name)]}]
+
+
+@pytest.mark.parametrize(
+    ("said", "is_of_thoughts"),
+    [
+        ("messages.1.content.0: Invalid `signature` in `thinking` block", True),
+        ("messages.1.content.0.thinking.signature: Field required", True),
+        ("messages.3: `thinking` or `redacted_thinking` blocks in the latest message cannot be modified", True),
+        ("Expected `thinking` or `redacted_thinking`, but found `tool_use`: it must start with a thinking block", True),
+        ("thinking: Extra inputs are not permitted", False),
+        ("thinking.budget_tokens: must be less than max_tokens", False),
+        ("messages.1.content.0.text: Field required", False),
+    ],
+)
+def test_a_refusal_of_thoughts_is_told_from_one_of_the_parameter(said: str, is_of_thoughts: bool) -> None:
+    refusal = json.dumps({"type": "error", "error": {"type": "invalid_request_error", "message": said}}).encode()
+    assert refuses_thoughts(400, refusal) is is_of_thoughts
+    assert not refuses_thoughts(500, refusal)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from archer_ws.llm_gateway.native_replay import native_turn, replayable
+from archer_ws.llm_gateway.native_replay import native_turn, replayable, with_unique_ids
 from archer_ws.llm_gateway.native_turns import NATIVE_BYTES_MAX, NativeBlocks, NativeCall, NativeTurn, call_hash
 from archer_ws.llm_gateway.tool_history import repaired
 from archer_ws.llm_gateway.tools import Tool, ToolCall
@@ -174,6 +174,19 @@ def test_a_new_question_leaves_the_loop_behind(loop: Loop) -> None:
 def test_what_a_user_says_together_with_results_belongs_to_the_loop(loop: Loop) -> None:
     assert loop.replayed(messages=[*loop.messages, asked("And in Rome?")]) == ["toolu_one", "toolu_two"]
     assert loop.replayed(messages=[*loop.messages[:-1], asked("Never mind.")]) == ["toolu_one", "toolu_two"]
+
+
+@pytest.mark.parametrize("early", ["early", "toolu_two"])
+def test_where_a_provider_s_id_would_come_twice_nothing_is_replayed(early: str) -> None:
+    loop = Loop(asked("Hello."), calling(early), result(early), said("Hello!"))
+    loop.step("one")
+    loop.step("two")
+    replayed = replayable(repaired(loop.messages), loop.options(), "anthropic", "claude")
+    assert len(replayed) == 2
+    assert with_unique_ids(replayed, loop.messages) == (replayed if early == "early" else {})
+    alike = {place: NativeBlocks(each.blocks, {"x": "call_0"}, {}) for place, each in replayed.items()}
+    assert with_unique_ids(alike, loop.messages) == {}
+    assert with_unique_ids({}, [calling("one"), result("one"), calling("one")]) == {}
 
 
 def test_of_an_answer_beyond_the_bound_nothing_is_kept() -> None:

@@ -157,7 +157,12 @@ def test_fields_without_text_are_passed_over(line: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("line", "says"),
-    [(b'{"message": "no memory left"}', "no memory left"), (b'{"message": {"content": 5}}', "not text")],
+    [
+        (b'{"message": "no memory left"}', "no memory left"),
+        (b'{"message": {"content": 5}}', "not text"),
+        (ollama_line("a") + b'{"message": {"content": 0, "thinking": "b"}, "done": false}', "not text"),
+        (ollama_line("a") + b'{"message": {"content": "", "thinking": 7}, "done": false}', "not text"),
+    ],
 )
 def test_fields_that_can_be_no_text_are_not_passed_over(line: bytes, says: str) -> None:
     with pytest.raises(ProviderError, match=says):

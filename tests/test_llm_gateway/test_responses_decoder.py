@@ -306,6 +306,14 @@ async def test_an_answer_of_chat_completions_is_told_for_what_it_is() -> None:
     assert "chat completions" in failure.message
 
 
+def test_an_event_named_an_error_is_one_whatever_it_has() -> None:
+    events = text_answer(["Hel", "lo"])
+    said = next(number for number, each in enumerate(events) if b"output_text.delta" in each)
+    again = b"event: error\n" + events[said].partition(b"\n")[2]
+    with pytest.raises(ErrorSaid):
+        decoded(*events[: said + 1], again, *events[said + 1 :])
+
+
 def test_whatever_is_not_known_is_a_sign_of_life() -> None:
     decoder = ResponseStreamDecoder()
     for alive in (
@@ -355,6 +363,19 @@ def test_what_is_of_the_wrong_type_is_no_answer(body: dict[str, Any]) -> None:
         decoded(b"data: " + json.dumps(body).encode() + b"\n\n")
 
 
+@pytest.mark.parametrize("kind", [["message"], {"a": 1}, 7, None], ids=repr)
+def test_types_that_are_no_text_do_no_harm_beside_an_answer(kind: object) -> None:
+    """A list has no place in a table of words."""
+    events = text_answer(["Hello"])
+    odd = [
+        event("response.output_item.done", output_index=7, item={"type": kind}),
+        event("response.output_item.done", output_index=8, item={"type": "message", "content": [{"type": kind}]}),
+        event("response.output_item.added", output_index=9, item={"type": kind, "phase": kind}),
+        b'data: {"type": %b, "delta": "x", "output_index": 0}\n\n' % json.dumps(kind).encode(),
+    ]
+    assert decoded(*events[:-1], *odd, events[-1]).content == "Hello"
+
+
 @pytest.mark.parametrize("kind", ["response.output_text.delta", "response.function_call_arguments.delta"])
 def test_parts_without_end_are_refused(kind: str) -> None:
     events = (event(kind, output_index=number, delta="x") for number in range(PROVIDER_PARTS + 1))
@@ -378,11 +399,16 @@ def test_an_answer_of_text_is_one_chunk_a_read() -> None:
     assert [(chunk.content, chunk.finish_reason) for chunk in chunks] == [("Hello world, how are you?", "stop")]
 
 
+def sent_again(script: Script) -> list[dict[str, Any]]:
+    """The items as they came, but that a call without arguments has an empty object: agentgateway/agentgateway#3002."""
+    return [{**item, "arguments": "{}"} if item.get("arguments") == "" else item for item in script.output]
+
+
 def test_what_calls_tools_is_kept_as_it_came() -> None:
     script = whole_script()
     _, decoder = chunks_of(b"".join(script.complete()), 50)
     assert decoder.native is not None
-    assert json.loads(decoder.native.blocks) == script.output
+    assert json.loads(decoder.native.blocks) == sent_again(script)
     # Byte for byte: numbers and escapes stand as they were said.
     assert b"Troms\\u00f8" in decoder.native.blocks
     assert sorted(decoder.native.call_ids.values()) == ["call_a", "call_b"]
@@ -393,7 +419,7 @@ def test_items_that_did_not_come_by_themselves_are_kept_from_the_end() -> None:
     left_out = [each for each in script.complete() if b"output_item.done" not in each]
     _, decoder = chunks_of(b"".join(left_out), 50)
     assert decoder.native is not None
-    assert json.loads(decoder.native.blocks) == script.output
+    assert json.loads(decoder.native.blocks) == sent_again(script)
 
 
 def test_items_in_another_order_are_kept_in_the_answers_own() -> None:
@@ -403,7 +429,7 @@ def test_items_in_another_order_are_kept_in_the_answers_own() -> None:
     events[ends[2]], events[ends[3]] = events[ends[3]], events[ends[2]]
     _, decoder = chunks_of(b"".join(events), 1000)
     assert decoder.native is not None
-    assert json.loads(decoder.native.blocks) == script.output
+    assert json.loads(decoder.native.blocks) == sent_again(script)
 
 
 def test_of_an_answer_without_calls_and_of_one_that_is_too_large_nothing_is_kept() -> None:
@@ -414,3 +440,44 @@ def test_of_an_answer_without_calls_and_of_one_that_is_too_large_nothing_is_kept
     chunks, decoder = chunks_of(b"".join(script.complete()), 100_000)
     assert decoder.native is None
     assert made(folded(chunks)) == [("now", "{}")]
+
+
+def test_an_item_that_ends_twice_is_kept_once() -> None:
+    script = whole_script()
+    twice = [each for each in script.complete() for _ in range(2 if b"output_item.done" in each else 1)]
+    _, decoder = chunks_of(b"".join(twice), 1000)
+    assert decoder.native is not None
+    assert json.loads(decoder.native.blocks) == sent_again(script)
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        b"null",
+        b"[7]",
+        b'"text"',
+        b'{"type": "reasoning", "encrypted_content": "\xff"}',
+        b'{"type": "reasoning", "encrypted_content": "\\ud83d"}',
+        b'{"type": "function_call", "call_id": "call_b", "name": "now", "arguments": "{} "}',
+    ],
+    ids=["nothing", "list", "text", "no UTF-8", "half a character", "a call's id twice"],
+)
+def test_of_an_answer_with_an_item_that_cannot_be_sent_again_nothing_is_kept(item: bytes) -> None:
+    """It went into the next request of the loop, and of the session for ever."""
+    events = whole_script().complete()
+    odd = b'data: {"type": "response.output_item.done", "output_index": 9, "item": %b}\n\n' % item
+    without_output = event("response.completed", response=response())
+    _, decoder = chunks_of(b"".join([*events[:-1], odd, without_output]), 1000)
+    assert decoder.native is None
+    if decoder.fault is None:
+        assert decoder.finish_reason == "tool_calls"
+
+
+def test_of_a_call_whose_name_the_model_made_up_nothing_is_kept() -> None:
+    """The API refuses such a name in what it is sent, and so each further request of the loop."""
+    script = Script()
+    script.reasoning("Hm.")
+    script.call("call_a", "functions.get time", "{}")
+    chunks, decoder = chunks_of(b"".join(script.complete()), 1000)
+    assert made(folded(chunks)) == [("functions_get_time", "{}")]
+    assert decoder.native is None

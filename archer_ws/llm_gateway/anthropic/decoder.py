@@ -40,6 +40,8 @@ _EVENTS = frozenset(
     {"message_start", "content_block_start", "content_block_delta", "content_block_stop", "message_delta"}
     | {"message_stop", "error", "message", "", BARE_JSON}
 )
+#: Pieces that are a run of text wherever they stand: whether it is reasoning.
+_KINDS = {"text_delta": False, "thinking_delta": True}
 #: Pieces of blocks that are no text for the reader.
 _SILENT_DELTAS = frozenset({"signature_delta", "citations_delta", "compaction_delta"})
 
@@ -154,7 +156,7 @@ class MessageStreamDecoder:
         the data behind them."""
         assert self._alike.subject is not None
         index, piece = self._alike.subject
-        kind = False if piece == "text_delta" else self._calls.told.get(index)
+        kind = _KINDS[piece] if piece in _KINDS else self._calls.told.get(index)
         if kind is None or (taken := self._alike.take(data)) is None:
             return None
         text, rest = taken
@@ -163,8 +165,8 @@ class MessageStreamDecoder:
         return kind, text, rest
 
     def _add_piece(self, event: ServerEvent, gathered: Gathered) -> bool:
-        """Take what nearly all events are, a piece of text or arguments; false, and nothing taken, where it is anything
-        else."""
+        """Take what nearly all events are, a piece of text, thinking or arguments; false, and nothing taken, for any
+        other."""
         name, data = event
         try:
             piece = PLAIN_EVENT.decode(data)
@@ -177,6 +179,11 @@ class MessageStreamDecoder:
             gathered.add(delta.text, reasoning=False)
             if self._kept is not None:
                 self._kept.go_on(piece.index, "text_delta", delta.text)
+            return True
+        if delta.type == "thinking_delta" and type(delta.thinking) is str:
+            gathered.add(delta.thinking, reasoning=True)
+            if self._kept is not None:
+                self._kept.go_on(piece.index, "thinking_delta", delta.thinking)
             return True
         if delta.type == "input_json_delta" and type(delta.partial_json) is str:
             if self._kept is not None:

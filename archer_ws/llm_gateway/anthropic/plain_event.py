@@ -1,5 +1,5 @@
-"""An event that goes on with text or arguments, as Anthropic itself sends it: the fields that are used of it, for the
-decoder's quick way. Pure.
+"""An event that goes on with text, thinking or arguments, as Anthropic itself sends it: the fields that are used of it,
+for the decoder's quick way. Pure.
 
 What is text is looked at when it is used; what does not fit the shape is left to the decoder's slow way.
 """
@@ -12,6 +12,7 @@ import msgspec
 class _Piece(msgspec.Struct, gc=False):
     type: Any = None
     text: Any = None
+    thinking: Any = None
     partial_json: Any = None
 
 
@@ -42,6 +43,8 @@ def piece_in(data: bytes) -> tuple[BlockPiece, str] | None:
         return None
     match event:
         case PlainEvent("content_block_delta", index, _Piece("text_delta" as kind, text=str(text))):
+            return BlockPiece(index, kind), text
+        case PlainEvent("content_block_delta", index, _Piece("thinking_delta" as kind, thinking=str(text))):
             return BlockPiece(index, kind), text
         case PlainEvent("content_block_delta", index, _Piece("input_json_delta" as kind, partial_json=str(text))):
             return BlockPiece(index, kind), text

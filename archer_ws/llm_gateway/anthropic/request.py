@@ -12,14 +12,14 @@ import structlog
 
 from archer_ws.core.exceptions import FieldError, InvalidParams
 from archer_ws.llm_gateway.anthropic.formats import format_fields
-from archer_ws.llm_gateway.anthropic.native import goes_on_without_thinking, with_own_ids
+from archer_ws.llm_gateway.anthropic.native import goes_on_without_thinking
 from archer_ws.llm_gateway.anthropic.thinking import thinking_of
 from archer_ws.llm_gateway.anthropic.tools import tool_fields
 from archer_ws.llm_gateway.anthropic.turns import turns_of
 from archer_ws.llm_gateway.catalog import ModelFacts
 from archer_ws.llm_gateway.media import Media
 from archer_ws.llm_gateway.media_tokens import media_tokens
-from archer_ws.llm_gateway.native_replay import replayable
+from archer_ws.llm_gateway.native_replay import replayable, with_unique_ids
 from archer_ws.llm_gateway.native_turns import NativeBlocks
 from archer_ws.llm_gateway.parameters import accepted_parameters
 from archer_ws.llm_gateway.tool_history import repaired
@@ -59,7 +59,7 @@ def request_body(
         Unsupported: the model can't be made to call a tool, held to such a format, or has no room to think.
     """
     messages = repaired(messages)
-    replayed = with_own_ids(replayable(messages, options, "anthropic", model))
+    replayed = with_unique_ids(replayable(messages, options, "anthropic", model), messages)
     system = "\n\n".join(
         message.content for message in messages if message.role is MessageRole.SYSTEM and message.content.strip()
     )

@@ -18,7 +18,7 @@ Subject = TypeVar("Subject")
 
 #: Where the text may stand, by the names that providers give it.
 _TEXTS = re.compile(
-    rb'"(?:content|reasoning(?:_content)?|arguments|text|partial_json)" *: *("(?!")[^"\\]*(?:\\.[^"\\]*)*")'
+    rb'"(?:content|reasoning(?:_content)?|arguments|text|thinking|partial_json)" *: *("(?!")[^"\\]*(?:\\.[^"\\]*)*")'
 )
 _MARK = "@"
 #: Where an event's last field is text that means nothing: OpenAI makes its events equally long with it, so that their

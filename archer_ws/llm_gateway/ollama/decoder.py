@@ -284,7 +284,7 @@ def answer_of(data: bytes, identity: ProviderIdentity) -> Answer:
 
 
 def _add_text(line: bytes, runs: list[_Run]) -> bool:
-    """Take what nearly all lines are, a piece of text; false, and nothing taken, where it is anything else."""
+    """Take what nearly all lines are, a piece of text or of thinking; false, and nothing taken, for any other."""
     if line[:1] != b"{":
         return False
     try:
@@ -294,16 +294,20 @@ def _add_text(line: bytes, runs: list[_Run]) -> bool:
     message = value.get("message")
     if value.get("done") is not False or type(message) is not dict or value.get("error"):
         return False
+    text, kind = message.get("content"), False
     # Nearly all have role and content alone.
-    if len(message) > 2 and (message.get("thinking") or message.get("tool_calls")):
+    if len(message) > 2:
+        thinking = message.get("thinking")
+        if message.get("tool_calls") or (thinking and text not in (None, "")):
+            return False
+        if thinking:
+            text, kind = thinking, True
+    if type(text) is not str or not text:
         return False
-    content = message.get("content")
-    if type(content) is not str or not content:
-        return False
-    if runs and not runs[-1][0]:
-        runs[-1][1].append(content)
+    if runs and runs[-1][0] is kind:
+        runs[-1][1].append(text)
     else:
-        runs.append((False, [content]))
+        runs.append((kind, [text]))
     return True
 
 

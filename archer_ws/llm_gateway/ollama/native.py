@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import msgspec
 
 from archer_ws.llm_gateway.decoding.tool_calls import AssembledCall
-from archer_ws.llm_gateway.native_turns import NATIVE_BYTES_MAX, NativeBlocks, NativeCall, whole_text
+from archer_ws.llm_gateway.native_turns import NATIVE_BYTES_MAX, NativeBlocks, NativeCall, add_piece, whole_text
 from archer_ws.llm_gateway.types import StreamChunk
 
 
@@ -36,10 +36,10 @@ class KeptThought:
         if self._size > NATIVE_BYTES_MAX:
             return
         if chunk.reasoning:
-            self._thinking.append(chunk.reasoning)
+            add_piece(self._thinking, chunk.reasoning)
             self._size += len(chunk.reasoning)
         elif chunk.arguments is not None and chunk.call_id is not None:
-            self._arguments.setdefault(chunk.call_id, []).append(chunk.arguments)
+            add_piece(self._arguments.setdefault(chunk.call_id, []), chunk.arguments)
             self._size += len(chunk.arguments)
 
     def blocks(self, calls: Sequence[AssembledCall]) -> NativeBlocks | None:

@@ -1,1 +1,1 @@
-"""OpenAI's chat API: client, decoder, failures."""
+"""OpenAI's chat completions: client, request, decoder, failures; and in responses/ its newer API."""

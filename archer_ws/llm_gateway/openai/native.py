@@ -9,19 +9,28 @@ Servers of this API have no common name for it; each gets back the field that it
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
 from archer_ws.llm_gateway.decoding.tool_calls import AssembledCall
-from archer_ws.llm_gateway.native_turns import NATIVE_BYTES_MAX, NativeBlocks, NativeCall, whole_text
+from archer_ws.llm_gateway.native_turns import (
+    NATIVE_BYTES_MAX,
+    NativeBlocks,
+    NativeCall,
+    add_piece,
+    size_of,
+    whole_text,
+)
 from archer_ws.llm_gateway.types import ChatMessage
 
 _TEXTS = ("reasoning_content", "reasoning")
 _DETAILS, EXTRA = "reasoning_details", "extra_content"
 #: What a piece of a detail goes on with; of its other fields the last word counts.
 _GROWING = frozenset({"text", "summary", "data", "signature"})
+#: What a detail takes in memory beside its fields' JSON, in bytes: without it, empty ones would cost nothing.
+_DETAIL_BYTES = 64
 
 
 class SentFields(msgspec.Struct):
@@ -67,12 +76,44 @@ class Replayed:
         return cls(fields, own_ids if can_be_sent else {})
 
 
+@dataclass(slots=True)
+class _Detail:
+    """One of `reasoning_details`, as its pieces come."""
+
+    fields: dict[str, Any]
+    #: What its texts go on with.
+    pieces: dict[str, list[str]] = field(default_factory=dict)
+
+    def is_gone_on_with(self, piece: Mapping[str, Any]) -> bool:
+        """Whether a piece is more of it, and no detail of its own."""
+        return "index" in piece and all(self.fields.get(name) == piece.get(name) for name in ("type", "index"))
+
+    def go_on(self, piece: Mapping[str, Any]) -> int:
+        """Take a piece of it; by how much it grows, about, in bytes."""
+        grown = 0
+        for name, value in piece.items():
+            begun = self.fields.get(name)
+            if name in _GROWING and isinstance(value, str) and isinstance(begun, str):
+                add_piece(self.pieces.setdefault(name, []), value)
+                grown += len(value)
+            elif (value is not None or name not in self.fields) and value != begun:
+                self.pieces.pop(name, None)
+                self.fields[name] = value
+                grown += size_of(value)
+        return grown
+
+    def whole(self) -> dict[str, Any]:
+        """The detail with its texts joined."""
+        grown = {name: "".join((self.fields[name], *pieces)) for name, pieces in self.pieces.items()}
+        return {**self.fields, **grown}
+
+
 class KeptFields:
     """The fields of one answer, as its pieces come. Bounded by NATIVE_BYTES_MAX: of more, nothing is kept."""
 
     def __init__(self) -> None:
         self._texts: dict[str, list[str]] = {}
-        self._details: list[dict[str, Any]] = []
+        self._details: list[_Detail] = []
         self._extra: object = None
         self._of_calls: dict[str, object] = {}
         self._arguments: dict[str, list[str]] = {}
@@ -89,7 +130,7 @@ class KeptFields:
             return
         for name, text in zip(_TEXTS, (reasoning_content, reasoning), strict=True):
             if isinstance(text, str) and text:
-                self._texts.setdefault(name, []).append(text)
+                add_piece(self._texts.setdefault(name, []), text)
                 self._size += len(text)
         if isinstance(details, list):
             for detail in details:
@@ -118,7 +159,7 @@ class KeptFields:
 
     def tell(self, call_id: str, arguments: str) -> None:
         """A piece of a call's arguments, as readers are told."""
-        self._arguments.setdefault(call_id, []).append(arguments)
+        add_piece(self._arguments.setdefault(call_id, []), arguments)
         self._size += len(arguments)
         self._bound()
 
@@ -131,7 +172,7 @@ class KeptFields:
             return None
         message: dict[str, Any] = {name: whole_text("".join(pieces)) for name, pieces in self._texts.items()}
         if self._details:
-            message[_DETAILS] = self._details
+            message[_DETAILS] = [detail.whole() for detail in self._details]
         if self._extra:
             message[EXTRA] = self._extra
         of_calls = {call_id: {EXTRA: extra} for call_id, extra in self._of_calls.items()}
@@ -148,22 +189,16 @@ class KeptFields:
     def _add_detail(self, piece: object) -> None:
         if not isinstance(piece, dict):
             return
-        self._count(piece)
-        last = self._details[-1] if self._details else {}
-        if not last or any(last.get(name) != piece.get(name) for name in ("type", "index")) or "index" not in piece:
-            self._details.append(dict(piece))
+        last = self._details[-1] if self._details else None
+        if last is not None and last.is_gone_on_with(piece):
+            self._size += last.go_on(piece)
             return
-        for name, value in piece.items():
-            if name in _GROWING and isinstance(value, str) and isinstance(last.get(name), str):
-                last[name] += value
-            elif value is not None or name not in last:
-                last[name] = value
+        self._details.append(_Detail(dict(piece)))
+        self._size += _DETAIL_BYTES
+        self._count(piece)
 
     def _count(self, value: object) -> None:
-        try:
-            self._size += len(msgspec.json.encode(value))
-        except (ValueError, RecursionError):
-            self._size += NATIVE_BYTES_MAX + 1
+        self._size += size_of(value)
 
     def _bound(self) -> None:
         if self._size > NATIVE_BYTES_MAX:

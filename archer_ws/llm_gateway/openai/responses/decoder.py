@@ -122,7 +122,7 @@ class ResponseStreamDecoder:
             self._fed = True
             for event, body in self._events.feed(data):
                 self._heard = True
-                if not self._add_piece(body, gathered):
+                if event == "error" or not self._add_piece(body, gathered):
                     self._take(event, body, gathered)
                     if self._is_over():
                         break

@@ -1,6 +1,6 @@
 """The items of an answer that calls tools, kept as they came: what the model must see again. Pure."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -11,14 +11,6 @@ from archer_ws.llm_gateway.native_turns import NATIVE_BYTES_MAX, NativeBlocks, N
 
 #: An item: its number, or its id where it has none.
 Key = int | str
-
-
-class _CallItem(msgspec.Struct, gc=False):
-    """What is looked at of an item."""
-
-    type: Any = None
-    call_id: Any = None
-    arguments: Any = None
 
 
 class _ItemEvent(msgspec.Struct, gc=False):
@@ -33,8 +25,9 @@ class _ResponseEvent(msgspec.Struct, gc=False):
     response: _Output
 
 
+#: All of it is read: what is passed over may be no UTF-8.
+_ITEMS = msgspec.json.Decoder(list[dict[str, Any]])
 # Each raises msgspec.DecodeError, ValueError or RecursionError for anything else.
-_CALL = msgspec.json.Decoder(_CallItem)
 _ITEM = msgspec.json.Decoder(_ItemEvent)
 _RESPONSE, _BARE_RESPONSE = msgspec.json.Decoder(_ResponseEvent), msgspec.json.Decoder(_Output)
 _UNFIT = (msgspec.DecodeError, ValueError, RecursionError)
@@ -46,6 +39,8 @@ class KeptItems:
     def __init__(self) -> None:
         self._items: list[tuple[Key, bytes]] = []
         self._bytes = 0
+        #: Whether an item came that can't be kept as it is.
+        self._misses_some = False
 
     def keep(self, key: Key, event: bytes) -> None:
         """Keep the `item` of an event. Reasoning's encrypted form is complete where an item ends, and not before
@@ -53,6 +48,7 @@ class KeptItems:
         try:
             item = bytes(_ITEM.decode(event).item)
         except _UNFIT:
+            self._misses_some = True
             return
         self._bytes += len(item)
         if self._bytes > NATIVE_BYTES_MAX or len(self._items) >= PROVIDER_PARTS:
@@ -69,7 +65,9 @@ class KeptItems:
                 output = _BARE_RESPONSE.decode(document).output
             except _UNFIT:
                 return
-        if len(self._items) < len(output) <= PROVIDER_PARTS and self._bytes < NATIVE_BYTES_MAX:
+        has_more = self._misses_some or len(self._items) < len(output)
+        if has_more and len(output) <= PROVIDER_PARTS and self._bytes < NATIVE_BYTES_MAX:
+            self._misses_some = False
             self._items = [(place, bytes(item)) for place, item in enumerate(output)]
 
     def native(self, told: Iterable[AssembledCall]) -> NativeBlocks | None:
@@ -77,21 +75,38 @@ class KeptItems:
         items = self._items
         if all(isinstance(key, int) for key, _ in items):
             items = sorted(items, key=lambda entry: entry[0])
-        arguments = {call.call_id: call.arguments for call in _calls_in(item for _, item in items)}
+        # One that came twice is one.
+        sole = [item for _, item in dict.fromkeys(items)]
+        blocks = b"[%b]" % b",".join(sole)
+        if self._misses_some or len(blocks) > NATIVE_BYTES_MAX:
+            return None
+        try:
+            whole = _ITEMS.decode(blocks)
+        except _UNFIT:
+            # Something that is no item of this API, or no text: it could not be sent again.
+            return None
+        made = [item for item in whole if item.get("type") == "function_call"]
+        made_by_id = {str(item.get("call_id")): item for item in made}
+        if len(made_by_id) < len(made):
+            return None
         calls: list[NativeCall] = []
         for call in told:
-            given = arguments.get(call.foreign_id)
-            if call.foreign_id is None or not isinstance(given, str):
+            item = made_by_id.get(call.foreign_id or "", {})
+            given = item.get("arguments")
+            # A name that the model made up was changed for the client: the API takes no such name in a history.
+            if call.foreign_id is None or not isinstance(given, str) or item.get("name") != call.name:
                 return None
-            calls.append(NativeCall(call.call_id, call.foreign_id, call.name, given or "{}"))
-        return NativeBlocks.of(msgspec.json.encode([msgspec.Raw(item) for _, item in items]), calls)
+            calls.append(NativeCall(call.call_id, call.foreign_id, call.name, given.strip() or "{}"))
+        if any(map(_is_bare, made)):
+            # As some say it of a call without arguments: sent again, it is no JSON (agentgateway/agentgateway#3002).
+            blocks = b"[%b]" % b",".join(map(_with_arguments, sole, whole))
+        return NativeBlocks.of(blocks, calls)
 
 
-def _calls_in(items: Iterable[bytes]) -> Iterator[_CallItem]:
-    for item in items:
-        try:
-            found = _CALL.decode(item)
-        except _UNFIT:
-            continue
-        if found.type == "function_call" and isinstance(found.call_id, str):
-            yield found
+def _with_arguments(raw: bytes, item: dict[str, Any]) -> bytes:
+    """An item as it came, but that a call has the JSON text of an object."""
+    return msgspec.json.encode({**item, "arguments": "{}"}) if _is_bare(item) else raw
+
+
+def _is_bare(item: dict[str, Any]) -> bool:
+    return item.get("type") == "function_call" and not str(item.get("arguments") or "").strip()

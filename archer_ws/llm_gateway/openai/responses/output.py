@@ -20,7 +20,7 @@ Kind = Literal["text", "refusal", "summary", "reasoning"]
 #: A part of an item: what it is, of which item, and its number there.
 Place = tuple[Kind, Key, int]
 
-_PART_KINDS: dict[object, Kind] = {
+_PART_KINDS: dict[str, Kind] = {
     "output_text": "text",
     "text": "text",
     "refusal": "refusal",
@@ -138,7 +138,7 @@ class Output:
             case "function_call":
                 self._call(key, item, gathered)
                 self.end_arguments(key, item.get("arguments"), gathered)
-            case kind if kind not in _SILENT_ITEMS:
+            case kind if str(kind) not in _SILENT_ITEMS:
                 self._note_unknown(kind)
 
     def go_on(self, key: Key, arguments: object, gathered: Gathered) -> None:
@@ -213,7 +213,8 @@ class Output:
             if not isinstance(part, dict):
                 self.say_whole(kind, key, number, part, gathered)
                 continue
-            said = _PART_KINDS.get(part.get("type"))
+            # (Where it is no text, it can't be looked up.)
+            said = _PART_KINDS.get(str(part.get("type")))
             if said is None:
                 self._note_unknown(part.get("type"))
             else:

@@ -12,7 +12,7 @@ import msgspec
 class PlainEvent(msgspec.Struct, gc=False):
     """The event."""
 
-    type: Any = None
+    type: str | None = None
     delta: Any = None
     output_index: int | None = None
     content_index: int | None = None
