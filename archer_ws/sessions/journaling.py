@@ -6,7 +6,7 @@ manager's.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
@@ -33,6 +33,9 @@ log = structlog.get_logger(__name__)
 
 #: So many pieces are taken, and so many streams asked, before others have their turn: about a millisecond each.
 _PIECES_AT_ONCE, _STREAMS_AT_ONCE = 256, 64
+#: So much text is written in one commit, in bytes: hundreds of times what a second brings, but a disk that was full for
+#: long has all that came since to take, and while it is full this is what is tried in vain.
+_BYTES_AT_ONCE = 4 * 1024 * 1024
 
 
 class Journaling:
@@ -191,23 +194,30 @@ class Journaling:
 
     async def _put(self) -> None:
         forgotten = frozenset(self._forgotten)
-        parts: list[tuple[Stream, LogPart]] = []
+        parts: dict[Stream, LogPart] = {}
+        size = 0
         for number, (stream, written) in enumerate(list(self._written.items()), 1):
             # Asked first: what comes while the pieces are taken has its turn the next time.
             ended = stream.log.ended
-            if stream.log.head_seq > written:
+            if stream in self._written and stream.log.head_seq > written:
                 pieces = await _new(stream, written)
                 end = log_end(ended, stream.ended_at, ()) if ended is not None else None
-                parts.append((stream, LogPart(_key(stream), pieces, end)))
+                parts[stream] = LogPart(_key(stream), pieces, end)
+                size += sum(len(piece.text) for piece in pieces)
+            if size > _BYTES_AT_ONCE:
+                await self._commit(parts, frozenset())
+                parts, size = {}, 0
             if number % _STREAMS_AT_ONCE == 0:
                 await asyncio.sleep(0)
-        if not parts and not forgotten:
-            return
+        if parts or forgotten:
+            await self._commit(parts, forgotten)
+
+    async def _commit(self, parts: Mapping[Stream, LogPart], forgotten: frozenset[StreamKey]) -> None:
         # One that began under such an id meanwhile is no longer among them.
         forgotten &= self._forgotten
-        await self._journal.put([part for _, part in parts], forgotten)
+        await self._journal.put(list(parts.values()), forgotten)
         self._forgotten -= forgotten
-        for stream, part in parts:
+        for stream, part in parts.items():
             if part.end is not None:
                 self._written.pop(stream, None)
             elif stream in self._written and part.pieces:

@@ -243,6 +243,21 @@ async def test_what_comes_while_the_disk_is_full_is_written_when_it_has_room(
         assert chat_response(found).content == "abcd"
 
 
+async def test_what_is_too_much_for_one_commit_is_written_in_several(
+    tmp_path: Path, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("archer_ws.sessions.journaling._BYTES_AT_ONCE", 1)
+    async with process(tmp_path, gateway) as (manager, store):
+        streams = []
+        for number in range(5):
+            await store.create("me", f"s{number}", None, None)
+            asked = ask(session_id=f"s{number}", stream_id=f"x{number}")
+            streams.append((await start(manager, asked)).stream)
+            (await gateway.call(number)).say("a", "b")
+        for stream in streams:
+            await until_written(store, stream, 3)
+
+
 async def test_what_was_lost_is_ended_later_where_the_disk_is_full_at_the_start(
     tmp_path: Path, gateway: ScriptedGateway, connection: type[Connection], monkeypatch: pytest.MonkeyPatch
 ) -> None:
