@@ -1,4 +1,4 @@
-"""The command line: `archer-ws serve`, `chat`, `doctor`, `conformance` and `schema`.
+"""The command line: `archer-ws serve`, `chat`, `sessions`, `doctor`, `conformance` and `schema`.
 
 Owns what each command calls, what is printed when the server is ready, and the exit statuses: 0 done, 1 failed, 2
 called wrongly or wrong settings, 130 interrupted. The options are options.py's, serving server/server.py's, chatting
@@ -56,7 +56,14 @@ def _without_command(options: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    commands = {"serve": _serve, "chat": _chat, "doctor": _doctor, "conformance": _conformance, "schema": _schema}
+    commands = {
+        "serve": _serve,
+        "chat": _chat,
+        "sessions": _sessions,
+        "doctor": _doctor,
+        "conformance": _conformance,
+        "schema": _schema,
+    }
     parser = make_parser(commands)
     parser.set_defaults(run=_without_command)
     return parser
@@ -73,6 +80,18 @@ def _use_question_marks(*streams: object) -> None:
     for stream in streams:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+
+
+def _sessions(options: argparse.Namespace) -> int:
+    _use_question_marks(sys.stdout, sys.stderr)
+    if options.url is not None and options.data_dir is not None:
+        return _fail("--url asks a running server, --data-dir a stopped one's file: give one of them", 2)
+    from archer_ws.terminal.conversations.command import Place, run
+
+    url = options.url or os.environ.get("ARCHER_URL") or DEFAULT_URL
+    token = os.environ.get("ARCHER_TOKEN") or None
+    folder = None if options.data_dir is None else Path(options.data_dir)
+    return run(options, Place(url, token, folder, options.principal))
 
 
 def _doctor(options: argparse.Namespace) -> int:

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import cache, partial
+from sys import maxsize
 from typing import Any
 
 import structlog
@@ -25,7 +26,19 @@ from archer_ws.api.http.scope import FILES_PATH
 from archer_ws.api.http.trailing_slashes import TrailingSlashes
 from archer_ws.api.openai.errors import OpenAIErrors
 from archer_ws.api.openapi.document import TITLE, install_openapi
-from archer_ws.api.routes import chat, console, files, health, models, openai_compat, pages, sessions, streams, ws
+from archer_ws.api.routes import (
+    chat,
+    console,
+    files,
+    health,
+    models,
+    openai_compat,
+    pages,
+    session_transfer,
+    sessions,
+    streams,
+    ws,
+)
 from archer_ws.api.security.credentials import LOCAL_PRINCIPAL, CredentialGuard, Credentials, warn_if_exposed
 from archer_ws.api.security.host_and_origin import TAURI_ORIGINS, HostAndOriginGuard
 from archer_ws.api.security.tickets import TicketOffice
@@ -115,7 +128,15 @@ def create_app(settings: Settings | None = None, *, limits: Limits = Limits()) -
         # Pages of a public address ask for this before they may call a private one; other origins are refused before.
         allow_private_network=True,
         expose_headers=[
-            *("X-Stream-ID", "X-Request-ID", "Retry-After", "Retry-After-Ms", "X-Should-Retry", "X-Archer-Ignored"),
+            *(
+                "X-Stream-ID",
+                "X-Request-ID",
+                "Retry-After",
+                "Retry-After-Ms",
+                "X-Should-Retry",
+                "X-Archer-Ignored",
+                "ETag",
+            ),
         ],
     )
     app.add_middleware(HostAndOriginGuard, allowed_hosts=_hosts(settings), cors_origins=settings.cors_origins)
@@ -137,7 +158,10 @@ def _include_routes(app: FastAPI) -> None:
     for router in generations:
         # Themselves, and first: routes are tried one by one, and those of an included router through four layers.
         app.router.routes.extend(router.routes)
-    others = [module.router for module in (health, streams, sessions, files, models, ws, openai_compat, console, pages)]
+    others = [
+        module.router
+        for module in (health, streams, session_transfer, sessions, files, models, ws, openai_compat, console, pages)
+    ]
     for router in others:
         app.include_router(router)
     app.router.routes.append(ws.socket_route)
@@ -166,7 +190,8 @@ def _large_bodies(settings: Settings) -> dict[str, int]:
     text = settings.max_content_bytes + BODY_ALLOWANCE_BYTES
     inline = text + -(-settings.file_bytes_max // 3) * 4
     # A file that is too long is told that by its own route, and what follows is read no further.
-    return {FILES_PATH: 2**62, **dict.fromkeys(GENERATION_PATHS, inline)}
+    unbounded = dict.fromkeys((FILES_PATH, session_transfer.IMPORT_PATH), maxsize)
+    return {**unbounded, **dict.fromkeys(GENERATION_PATHS, inline)}
 
 
 def _files(settings: Settings) -> Files:

@@ -53,6 +53,18 @@ prompt_toolkit is installed, a line may have several rows: pasted, or with Alt-E
 
 The server is started by archer-ws serve. Where it wants a token (its AUTH_TOKEN), put that into the variable
 ARCHER_TOKEN; there is no option for it, since other users of this machine can see a command line."""
+_SESSIONS_EXAMPLES = """examples:
+  archer-ws sessions list
+  archer-ws sessions show SESSION_ID
+  archer-ws sessions search blue sky
+  archer-ws sessions export chats.jsonl                 all of them, one a line
+  archer-ws sessions import chats.jsonl
+  archer-ws sessions delete SESSION_ID
+  archer-ws sessions backup ~/chats.db --data-dir ~/.local/share/archer
+
+They ask the server at --url; a token goes into the variable ARCHER_TOKEN, as for chat. With --data-dir they open the
+file of a server that does not run, whose start-up line names the folder. Exit status: 0 done, 1 something was not, 2
+called wrongly."""
 _DOCTOR_EXAMPLES = """examples:
   archer-ws doctor                      before the first start, or when it fails
   archer-ws doctor --port 8080          as serve --port 8080 would find things
@@ -92,6 +104,12 @@ def parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     adders = {
         "serve": (_take_serve_options, "start the server", "Start the server.", _SERVE_EXAMPLES),
         "chat": (_take_chat_options, "ask a running server", "Ask a running server.", _CHAT_EXAMPLES),
+        "sessions": (
+            _take_sessions_options,
+            "look at stored conversations, and take them elsewhere",
+            "List, show, search, export, import, delete and back up stored conversations.",
+            _SESSIONS_EXAMPLES,
+        ),
         "doctor": (
             _take_doctor_options,
             "find out why something does not work",
@@ -170,6 +188,35 @@ def _take_chat_options(chat: argparse.ArgumentParser) -> None:
     chat.add_argument("--plain", action="store_true", help="show answers as they come, without colours and headings")
 
 
+def _take_sessions_options(sessions: argparse.ArgumentParser) -> None:
+    actions = sessions.add_subparsers(title="what to do", metavar="ACTION", dest="action", required=True)
+
+    def action(name: str, summary: str) -> argparse.ArgumentParser:
+        each = actions.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+        _take_url(each)
+        each.add_argument("--data-dir", metavar="DIR", help="open the file in this folder, of a server that is stopped")
+        each.add_argument("--principal", metavar="NAME", help="whose, in a file of several (AUTH_TOKENS has the names)")
+        each.add_argument("--json", action="store_true", help="print JSON instead of lines")
+        return each
+
+    listing = action("list", "show the conversations, the last changed first")
+    listing.add_argument("--limit", type=_count, default=50, metavar="NUMBER", help="how many at most (50)")
+    listing.add_argument("--archived", action="store_true", help="those that were put aside alone")
+    action("show", "show a conversation's messages").add_argument("session_id", metavar="SESSION_ID")
+    search = action("search", "show the messages that have all of some words")
+    search.add_argument("words", nargs="+", metavar="WORD", help="the last one may be the beginning of a word")
+    search.add_argument("--limit", type=_count, default=50, metavar="NUMBER", help="how many at most (50)")
+    export = action("export", "write all conversations as JSON Lines")
+    export.add_argument("file", nargs="?", metavar="FILE", help="where to (standard output)")
+    take = action("import", "store the conversations of an export")
+    take.add_argument("file", nargs="?", metavar="FILE", help="where from (standard input)")
+    delete = action("delete", "forget conversations, for good")
+    delete.add_argument("session_ids", nargs="*", metavar="SESSION_ID")
+    delete.add_argument("--all", action="store_true", help="all of them; needs --yes")
+    delete.add_argument("--yes", action="store_true", help="that all of them is meant")
+    action("backup", "copy the file of all conversations; needs --data-dir").add_argument("file", metavar="FILE")
+
+
 def _take_doctor_options(doctor: argparse.ArgumentParser) -> None:
     doctor.add_argument("--host", help="the address that serve would get (HOST)")
     doctor.add_argument("--port", help="the port that serve would get (PORT)")
@@ -204,6 +251,13 @@ def _command(parser: argparse.ArgumentParser, description: str, epilog: str) -> 
     parser.description, parser.epilog = description, epilog
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     return parser
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
 
 
 def _finite(text: str) -> float:

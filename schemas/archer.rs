@@ -23,7 +23,7 @@ pub const PROTOCOL_VERSION: i64 = 1;
 /// The WebSocket subprotocol to offer.
 pub const SUBPROTOCOL: &str = "archer.v1";
 /// The `schema_hash` of the server that these types were made for.
-pub const SCHEMA_HASH: &str = "27370ba8d5fef5fc";
+pub const SCHEMA_HASH: &str = "378bfb4d18ec8ab2";
 
 /// The params of a method, which know its name and what it gives.
 pub trait Method: Serialize {
@@ -175,6 +175,8 @@ pub enum Notification {
     Heartbeat(Heartbeat),
     /// `server/draining`
     ServerDraining(ServerDraining),
+    /// `session/changed`
+    SessionChanged(SessionChanged),
     /// What a newer server says, as it came. Where it has numbers, it is an event of its stream all the same: take its
     /// `seq` as seen. A known method whose params can't be read is an error instead.
     Unknown {
@@ -228,6 +230,7 @@ impl Notification {
             "stream/ended" => known(&method, params).map(Self::StreamEnded),
             "$/heartbeat" => known(&method, params).map(Self::Heartbeat),
             "server/draining" => known(&method, params).map(Self::ServerDraining),
+            "session/changed" => known(&method, params).map(Self::SessionChanged),
             _ => Ok(Self::Unknown {
                 params: params.unwrap_or_default(),
                 method,
@@ -256,6 +259,7 @@ impl Serialize for Notification {
             Self::StreamEnded(params) => write(serializer, "stream/ended", Some(params)),
             Self::Heartbeat(params) => write(serializer, "$/heartbeat", Some(params)),
             Self::ServerDraining(params) => write(serializer, "server/draining", Some(params)),
+            Self::SessionChanged(params) => write(serializer, "session/changed", Some(params)),
             Self::Unknown { method, params } => {
                 write(serializer, method, (!params.is_null()).then_some(params))
             }
@@ -311,6 +315,16 @@ fn write<S: Serializer, T: Serialize>(
         frame.serialize_field("params", params)?;
     }
     frame.end()
+}
+
+/// A stream of a conversation whose end is still to be told.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ActiveStream {
+    /// The stream's id.
+    pub stream_id: String,
+    /// Where it stands.
+    pub status: StreamStatus,
 }
 
 /// Who runs a tool call and gives its result. It may grow.
@@ -566,6 +580,10 @@ pub struct ChatRequest {
     /// and no `messages` a retry); needs `session_id`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replace_from: Option<String>,
+    /// The `version` that the conversation must have, so that nothing is replaced that you have not
+    /// seen; where it has another: `conflict`. Needs `session_id`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_version: Option<u64>,
     /// What to do when the last connection that holds the stream is gone: by default continue on
     /// the socket, cancel over HTTP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -614,6 +632,7 @@ impl ChatRequest {
             stream_id: None,
             session_id: None,
             replace_from: None,
+            session_version: None,
             on_disconnect: None,
             on_busy: None,
             instructions: None,
@@ -684,6 +703,10 @@ pub struct ChatResponse {
     /// of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stored: Option<bool>,
+    /// The ids of the messages that this stream stored in its session: the turn's own, and the
+    /// answer's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message_ids: Option<Vec<String>>,
 }
 
 /// A ChatRequest whose `stream` defaults to true: the deltas come as notifications.
@@ -727,6 +750,10 @@ pub struct ChatSendParams {
     /// and no `messages` a retry); needs `session_id`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replace_from: Option<String>,
+    /// The `version` that the conversation must have, so that nothing is replaced that you have not
+    /// seen; where it has another: `conflict`. Needs `session_id`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_version: Option<u64>,
     /// What to do when the last connection that holds the stream is gone: by default continue on
     /// the socket, cancel over HTTP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -775,6 +802,7 @@ impl ChatSendParams {
             stream_id: None,
             session_id: None,
             replace_from: None,
+            session_version: None,
             on_disconnect: None,
             on_busy: None,
             instructions: None,
@@ -851,6 +879,14 @@ pub struct DefaultModel {
     pub model: String,
 }
 
+/// What became of all conversations.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct DeletedSessions {
+    /// How many there were.
+    pub deleted: u64,
+}
+
 /// `event: ended`, the last one; after it comes `data: [DONE]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -884,6 +920,10 @@ pub struct EndedEvent {
     /// of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stored: Option<bool>,
+    /// The ids of the messages that this stream stored in its session: the turn's own, and the
+    /// answer's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message_ids: Option<Vec<String>>,
     /// The model declined to answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<Refusal>,
@@ -1118,6 +1158,37 @@ pub struct ErrorObject {
     pub data: ErrorInfo,
 }
 
+/// A whole conversation: what an export has in each line, and an import takes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ExportedSession {
+    /// The conversation's id.
+    pub session_id: String,
+    /// A name for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// Whatever the client keeps with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<Map<String, Value>>,
+    /// When it was created, RFC 3339 in UTC.
+    pub created_at: String,
+    /// When it last changed, RFC 3339 in UTC.
+    pub updated_at: String,
+    /// How many messages it has.
+    pub message_count: u64,
+    /// Grows by one with each change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
+    /// True where it was put aside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archived: Option<bool>,
+    /// How its last message with text begins, on one line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preview: Option<String>,
+    /// All its messages, oldest first.
+    pub messages: Vec<StoredMessage>,
+}
+
 /// One thing that is wrong with a request: where, and what.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -1213,6 +1284,22 @@ impl fmt::Display for FormatType {
     }
 }
 
+/// A message that a search found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct FoundMessage {
+    /// The conversation it stands in.
+    pub session_id: String,
+    /// The message's id.
+    pub message_id: String,
+    /// Who said it.
+    pub role: MessageRole,
+    /// The text around what was found, on one line.
+    pub snippet: String,
+    /// When it was stored, RFC 3339 in UTC.
+    pub created_at: String,
+}
+
 /// The process answers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -1276,6 +1363,31 @@ pub struct ImagePart {
     /// How closely the model looks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<ImageDetail>,
+}
+
+/// A line of an import that was not taken; nothing of it is stored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ImportFailure {
+    /// Which line, from 1; empty ones count.
+    pub line: u64,
+    /// Which conversation, where that could be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_id: Option<String>,
+    /// What is wrong with it.
+    pub error: ErrorInfo,
+}
+
+/// What became of an import's lines.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ImportResult {
+    /// How many conversations are stored.
+    pub imported: u64,
+    /// How many lines were not taken.
+    pub failed: u64,
+    /// The first 200 of them, in order.
+    pub failures: Vec<ImportFailure>,
 }
 
 /// Optional; before any other request.
@@ -1457,6 +1569,9 @@ pub struct ModelLimits {
     /// The most pictures of one request, the session's history included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images: Option<u64>,
+    /// The most bytes of all pictures and files of one request, as base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_bytes: Option<u64>,
 }
 
 /// The models of one provider, or of all.
@@ -1905,6 +2020,17 @@ impl fmt::Display for ResultStatus {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct RpcDiscoverParams {}
 
+/// Some messages that a search found, the last stored first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct SearchPage {
+    /// The messages of this page.
+    pub items: Vec<FoundMessage>,
+    /// What to pass as `cursor` for the next page; absent on the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
+}
+
 /// The server stops: running streams have so long.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -1940,13 +2066,38 @@ pub struct Session {
     /// How its last message with text begins, on one line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preview: Option<String>,
+    /// Its running streams.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active: Option<Vec<ActiveStream>>,
+}
+
+/// How a conversation is by now: the newest state and no log, so that one may be left out for a
+/// newer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct SessionChanged {
+    /// The conversation's id.
+    pub session_id: String,
+    /// Its version; of a deleted one the last that is known.
+    pub version: u64,
+    /// When it last changed, RFC 3339 in UTC.
+    pub updated_at: String,
+    /// A name for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// True: it is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleted: Option<bool>,
+    /// Its running streams.
+    pub active: Vec<ActiveStream>,
 }
 
 /// A new conversation; creating one that exists gives the existing one, so that a client may repeat
 /// the call.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct SessionCreate {
-    /// An id of your own; the server's if missing.
+    /// An id of your own; the server's if missing. Not `search`, `export` or `import`: those are
+    /// routes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_id: Option<String>,
     /// A name for people, at most 512 characters.
@@ -1961,7 +2112,8 @@ pub struct SessionCreate {
 /// the call.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct SessionCreateParams {
-    /// An id of your own; the server's if missing.
+    /// An id of your own; the server's if missing. Not `search`, `export` or `import`: those are
+    /// routes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_id: Option<String>,
     /// A name for people, at most 512 characters.
@@ -1972,11 +2124,30 @@ pub struct SessionCreateParams {
     pub metadata: Option<Map<String, Value>>,
 }
 
-/// One session.
+/// That all of them shall go.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SessionDeleteAllParams {
+    /// True, so that it does not happen by mistake.
+    pub confirm: bool,
+}
+
+impl SessionDeleteAllParams {
+    /// With what must be given, and nothing else.
+    pub fn new(confirm: bool) -> Self {
+        Self {
+            confirm,
+        }
+    }
+}
+
+/// Which session to forget.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SessionDeleteParams {
     /// The conversation's id.
     pub session_id: String,
+    /// What `version` it must have; where it has another, it stays: `conflict`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
 }
 
 impl SessionDeleteParams {
@@ -1984,6 +2155,7 @@ impl SessionDeleteParams {
     pub fn new(session_id: impl Into<String>) -> Self {
         Self {
             session_id: session_id.into(),
+            version: None,
         }
     }
 }
@@ -2017,6 +2189,9 @@ pub struct SessionDetail {
     /// How its last message with text begins, on one line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preview: Option<String>,
+    /// Its running streams.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active: Option<Vec<ActiveStream>>,
     /// The messages of this page, oldest first.
     pub messages: Vec<StoredMessage>,
     /// The ids of its running streams.
@@ -2024,6 +2199,41 @@ pub struct SessionDetail {
     /// What to pass as `cursor` for the page of older messages; absent where there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_cursor: Option<String>,
+}
+
+/// Which of a conversation's messages to copy into a new one, and the new one's id.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct SessionFork {
+    /// Copy the messages before this one; all, where it is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
+    /// The new conversation's id, which must be free; the server's if missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new_session_id: Option<String>,
+}
+
+/// Which session to copy, how much of it, and the copy's id.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SessionForkParams {
+    /// Copy the messages before this one; all, where it is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
+    /// The new conversation's id, which must be free; the server's if missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new_session_id: Option<String>,
+    /// The conversation's id.
+    pub session_id: String,
+}
+
+impl SessionForkParams {
+    /// With what must be given, and nothing else.
+    pub fn new(session_id: impl Into<String>) -> Self {
+        Self {
+            before: None,
+            new_session_id: None,
+            session_id: session_id.into(),
+        }
+    }
 }
 
 /// One session, and which of its messages: the newest, or those before a page that you have.
@@ -2054,9 +2264,15 @@ fn default_sessiongetparams_limit() -> u64 {
     200
 }
 
-/// A page of sessions, newest first.
+/// A page of sessions, the last changed first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SessionListParams {
+    /// By what they are sorted, newest first; missing: as the cursor's list, or `updated`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<SessionOrder>,
+    /// True: those alone that were put aside; false: those that were not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archived: Option<bool>,
     /// How many at most, 1 to 200. Default: 50.
     #[serde(default = "default_sessionlistparams_limit")]
     pub limit: u64,
@@ -2068,6 +2284,8 @@ pub struct SessionListParams {
 impl Default for SessionListParams {
     fn default() -> Self {
         Self {
+            order: None,
+            archived: None,
             limit: 50,
             cursor: None,
         }
@@ -2078,7 +2296,35 @@ fn default_sessionlistparams_limit() -> u64 {
     50
 }
 
-/// Some sessions, newest first; pass `next_cursor` as `cursor` for those that follow.
+/// By what a list of sessions is sorted, newest first: their last change, or creation.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum SessionOrder {
+    /// `updated`
+    #[serde(rename = "updated")]
+    Updated,
+    /// `created`
+    #[serde(rename = "created")]
+    Created,
+}
+
+impl SessionOrder {
+    /// The text on the wire.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Updated => "updated",
+            Self::Created => "created",
+        }
+    }
+}
+
+impl fmt::Display for SessionOrder {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+/// Some sessions, the last changed (or created) first; pass `next_cursor` as `cursor` for those
+/// that follow.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SessionPage {
@@ -2087,6 +2333,43 @@ pub struct SessionPage {
     /// What to pass as `cursor` for the next page; absent on the last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_cursor: Option<String>,
+}
+
+/// What to look for in the messages.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SessionSearchParams {
+    /// Up to 16 words, 1,000 characters: messages that have all of them, whatever their case and
+    /// accents; the last one may be the beginning of a word.
+    pub query: String,
+    /// How many at most, 1 to 200. Default: 50.
+    #[serde(default = "default_sessionsearchparams_limit")]
+    pub limit: u64,
+    /// The `next_cursor` of the page before; without it, the first page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+}
+
+impl SessionSearchParams {
+    /// With what must be given, and nothing else.
+    pub fn new(query: impl Into<String>) -> Self {
+        Self {
+            query: query.into(),
+            limit: 50,
+            cursor: None,
+        }
+    }
+}
+
+fn default_sessionsearchparams_limit() -> u64 {
+    50
+}
+
+/// Which session to watch, or none for all.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct SessionUnwatchParams {
+    /// Only this conversation; missing: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_id: Option<String>,
 }
 
 /// What to change; fields left out (or null) stay.
@@ -2098,6 +2381,12 @@ pub struct SessionUpdate {
     /// What to keep instead of the old metadata: at most 16 KiB of JSON, nested at most 200 deep.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Map<String, Value>>,
+    /// True: put it aside; false: take it up again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archived: Option<bool>,
+    /// What `version` it must have; where it has another, nothing is changed: `conflict`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
 }
 
 /// What to change of which session; fields left out (or null) stay.
@@ -2109,6 +2398,12 @@ pub struct SessionUpdateParams {
     /// What to keep instead of the old metadata: at most 16 KiB of JSON, nested at most 200 deep.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Map<String, Value>>,
+    /// True: put it aside; false: take it up again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archived: Option<bool>,
+    /// What `version` it must have; where it has another, nothing is changed: `conflict`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
     /// The conversation's id.
     pub session_id: String,
 }
@@ -2119,9 +2414,19 @@ impl SessionUpdateParams {
         Self {
             title: None,
             metadata: None,
+            archived: None,
+            version: None,
             session_id: session_id.into(),
         }
     }
+}
+
+/// Which session to watch, or none for all.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct SessionWatchParams {
+    /// Only this conversation; missing: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_id: Option<String>,
 }
 
 /// `event: started`: the provider answered.
@@ -2325,6 +2630,10 @@ pub struct StreamEnded {
     /// of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stored: Option<bool>,
+    /// The ids of the messages that this stream stored in its session: the turn's own, and the
+    /// answer's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message_ids: Option<Vec<String>>,
     /// The model declined to answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<Refusal>,
@@ -2887,12 +3196,37 @@ impl Method for SessionListParams {
     type Result = SessionPage;
 }
 
+impl Method for SessionSearchParams {
+    const NAME: &'static str = "session/search";
+    type Result = SearchPage;
+}
+
 impl Method for SessionUpdateParams {
     const NAME: &'static str = "session/update";
     type Result = Session;
 }
 
+impl Method for SessionForkParams {
+    const NAME: &'static str = "session/fork";
+    type Result = Session;
+}
+
 impl Method for SessionDeleteParams {
     const NAME: &'static str = "session/delete";
+    type Result = Nothing;
+}
+
+impl Method for SessionDeleteAllParams {
+    const NAME: &'static str = "session/delete_all";
+    type Result = DeletedSessions;
+}
+
+impl Method for SessionWatchParams {
+    const NAME: &'static str = "session/watch";
+    type Result = Nothing;
+}
+
+impl Method for SessionUnwatchParams {
+    const NAME: &'static str = "session/unwatch";
     type Result = Nothing;
 }

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, ChatRequest, Route, StreamChunk
+from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, ChatRequest, ModelLimits, Route, StreamChunk
 
 
 class Gateway(Protocol):
@@ -30,6 +30,9 @@ class Gateway(Protocol):
 
     async def context_window(self, route: Route) -> int | None:
         """The context of a route's model in tokens, or None when unknown."""
+
+    def limits(self, route: Route) -> ModelLimits | None:
+        """How many pictures, and how much of them, a request may hold for a route's model, or None when unknown."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@
             print(delta, end="", flush=True)
 
 It knows the protocol's messages and nothing else of the server. `archer` is what is called, `stream` one answer,
-`link` the connection and its mending, `requests` what waits on it, `dialling` one attempt to connect, `frames` and
-`events` the wire's form, `errors` what can go wrong.
+`watching` conversations that change, `link` the connection and its mending, `requests` what waits on it, `dialling` one
+attempt to connect, `frames` and `events` the wire's form, `errors` what can go wrong.
 """
 
 from archer_ws.client.archer import Archer, Sessions, connect
@@ -26,6 +26,7 @@ from archer_ws.client.errors import (
 from archer_ws.client.events import ArgumentsDelta, Delta, Ended, Progress, Started, StreamEvent, ToolCall, UnknownEvent
 from archer_ws.client.stream import ChatStream
 from archer_ws.client.uploads import Source, UploadedFile, UploadProgress
+from archer_ws.client.watching import SessionWatch
 
 __all__ = [
     "Archer",
@@ -40,6 +41,7 @@ __all__ = [
     "NotArcher",
     "Progress",
     "Refused",
+    "SessionWatch",
     "Sessions",
     "Source",
     "Started",

@@ -18,6 +18,7 @@ from archer_ws.client.dialling import Address, ConnectionLost, WatchedConnection
 from archer_ws.client.errors import ClientClosed, ClientError, NotArcher, Refused, Unreachable
 from archer_ws.client.frames import Failure, Notification, Result, decode_frame
 from archer_ws.client.requests import Call, Requests
+from archer_ws.client.watching import SessionWatch
 from archer_ws.rpc.messages import InitializeParams, InitializeResult
 
 #: How long the answer to `initialize` may take, in seconds.
@@ -77,6 +78,8 @@ class Link:
         self._give_up_after_s = give_up_after_s
         self._on_connection = on_connection or (lambda _: None)
         self._streams: dict[str, Attachable] = {}
+        # In the order they came.
+        self._watches: dict[SessionWatch, None] = {}
         self._requests = Requests()
         self._silence_s = INITIALIZE_LIMIT_S
         self._is_ready = False
@@ -160,6 +163,40 @@ class Link:
             self._requests.put(self._attaching(stream))
             self._wake.set()
 
+    def watch(self, session_id: str | None) -> SessionWatch:
+        """Tell of a conversation, or of all, as they change, over as many connections as it takes."""
+        watch = SessionWatch(self, session_id)
+        if self._failure is not None:
+            watch.fail(self._failure)
+            return watch
+        self._watches[watch] = None
+        self._arm()
+        self.watch_again(watch)
+        return watch
+
+    def watch_again(self, watch: SessionWatch) -> None:
+        """Ask the server to tell the watch; without a connection, the next one does it."""
+        if self._is_ready and watch in self._watches:
+            self.put(self._asking_to_watch(watch))
+
+    def leave(self, watch: SessionWatch) -> None:
+        """Tell the watch nothing more, and the server that nobody listens, where nobody does."""
+        if watch not in self._watches:
+            return
+        del self._watches[watch]
+        if not self._is_ready:
+            return
+        wanted = {each.session_id for each in self._watches}
+        if watch.session_id in wanted:
+            return
+        params = {} if watch.session_id is None else {"session_id": watch.session_id}
+        self.put(Call("session/unwatch", params, lambda _: None, lambda _: None, is_of_connection=True))
+        if watch.session_id is None:
+            # That ended those of single conversations, too.
+            for each in wanted - {None}:
+                params = {"session_id": each} if each else {}
+                self.put(Call("session/watch", params, lambda _: None, lambda _: None, is_of_connection=True))
+
     async def _run(self) -> None:
         try:
             while not self._is_closing:
@@ -226,6 +263,9 @@ class Link:
                 stream = self._streams.get(stream_id)
                 if stream is not None:
                     self._deliver(stream, method, params)
+            case Notification("session/changed", {"session_id": str(session_id)} as params):
+                for watch in [each for each in self._watches if each.wants(session_id)]:
+                    watch.take(params)
             case Notification("$/heartbeat"):
                 self._backoff.reset()
             case Result(identity, result):
@@ -256,7 +296,8 @@ class Link:
         self._silence_s = 2 * welcome.heartbeat_ms / 1000 + SILENCE_SLACK_S
         self._is_ready = True
         self._disarm()
-        self._requests.put_first([self._attaching(stream) for stream in self._streams.values()])
+        attaching = [self._attaching(stream) for stream in self._streams.values()]
+        self._requests.put_first([*attaching, *map(self._asking_to_watch, self._watches)])
         if self._first is not None and not self._first.done():
             self._first.set_result(None)
         self._on_connection("connected")
@@ -273,6 +314,10 @@ class Link:
 
         method, params = stream.attaching()
         return Call(method, params, lambda _: stream.attached(), failed, is_of_connection=True)
+
+    def _asking_to_watch(self, watch: SessionWatch) -> Call:
+        params = {} if watch.session_id is None else {"session_id": watch.session_id}
+        return Call("session/watch", params, lambda _: watch.attached(), watch.refused, is_of_connection=True)
 
     def _detach(self) -> None:
         """Take back what was sent and not answered."""
@@ -317,6 +362,9 @@ class Link:
         streams, self._streams = self._streams, {}
         for stream in streams.values():
             stream.fail(error)
+        watches, self._watches = self._watches, {}
+        for watch in watches:
+            watch.fail(error)
         self._requests.fail(error)
         if self._first is not None and not self._first.done():
             self._first.set_exception(error)

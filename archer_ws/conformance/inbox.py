@@ -22,6 +22,7 @@ from archer_ws.conformance.wire import (
     faults_of_result,
     parse,
 )
+from archer_ws.sessions.models import SessionChanged
 
 T = TypeVar("T")
 
@@ -52,6 +53,8 @@ class Inbox:
         self.unaddressed: list[ErrorBody] = []
         #: Why nothing that comes can be trusted any more.
         self.problem: Failed | None = None
+        #: What was told of conversations that are watched.
+        self.changes: list[SessionChanged] = []
         self._ledger = ledger
         #: By id; of two requests with one id the older is answered first.
         self._waiting: dict[RequestId, list[Request[Any]]] = {}
@@ -80,6 +83,8 @@ class Inbox:
                     case Notification(method, params) if isinstance(params, StreamEvent):
                         self._events.setdefault(params.stream_id, []).append(method)
                         self._take_event(params)
+                    case Notification(_, SessionChanged() as change) if len(self.changes) < UNADDRESSED_MAX:
+                        self.changes.append(change)
         except Misfit as misfit:
             breach = f"{misfit}, in {shown(frame if isinstance(frame, str) else frame.hex())}"
             self._ledger.note(Rule.FORM, breach)

@@ -19,7 +19,16 @@ from archer_ws.rpc.messages import (
     Nothing,
     SubscribeResult,
 )
-from archer_ws.sessions.models import CancelResult, Session, SessionDetail, SessionPage, StreamInfo, StreamPage
+from archer_ws.sessions.models import (
+    CancelResult,
+    DeletedSessions,
+    SearchPage,
+    Session,
+    SessionDetail,
+    SessionPage,
+    StreamInfo,
+    StreamPage,
+)
 
 T = TypeVar("T")
 
@@ -100,13 +109,19 @@ SESSION_CREATE: Method[Session] = Method("session/create", Shape(Session))
 SESSION_GET: Method[SessionDetail] = Method("session/get", Shape(SessionDetail))
 SESSION_LIST: Method[SessionPage] = Method("session/list", Shape(SessionPage))
 SESSION_UPDATE: Method[Session] = Method("session/update", Shape(Session))
+SESSION_SEARCH: Method[SearchPage] = Method("session/search", Shape(SearchPage))
+SESSION_FORK: Method[Session] = Method("session/fork", Shape(Session))
 SESSION_DELETE: Method[Nothing] = Method("session/delete", Shape(Nothing))
+SESSION_DELETE_ALL: Method[DeletedSessions] = Method("session/delete_all", Shape(DeletedSessions))
+SESSION_WATCH: Method[Nothing] = Method("session/watch", Shape(Nothing))
+SESSION_UNWATCH: Method[Nothing] = Method("session/unwatch", Shape(Nothing))
 MODEL_LIST: Method[ModelListResult] = Method("model/list", Shape(ModelListResult))
 PROVIDER_STATUS: Method[dict[str, ProviderStatus]] = Method(
     "provider/status", Shape(dict[str, ProviderStatus]), has_free_names=True
 )
 DISCOVER: Method[dict[str, Any]] = Method("rpc.discover", Shape(dict[str, Any]), has_free_names=True)
 
+#: Those that every server has; the others come with a capability.
 METHODS: tuple[Method[Any], ...] = (
     INITIALIZE, PING, CHAT_SEND, STREAM_CANCEL, STREAM_SUBSCRIBE, STREAM_UNSUBSCRIBE, STREAM_GET, STREAM_LIST,
     SESSION_CREATE, SESSION_GET, SESSION_LIST, SESSION_UPDATE, SESSION_DELETE, MODEL_LIST, PROVIDER_STATUS, DISCOVER,

@@ -20,7 +20,19 @@ class Ask(Protocol):
 When = Literal["any time", "alone", "last"]
 
 #: The themes, in the order in which they are shown.
-THEMES = ("connecting", "json_rpc", "tools", "chat", "cancelling", "resuming", "sessions", "http", "limits", "ordering")
+THEMES = (
+    "connecting",
+    "json_rpc",
+    "tools",
+    "chat",
+    "cancelling",
+    "resuming",
+    "sessions",
+    "conversations",
+    "http",
+    "limits",
+    "ordering",
+)
 _WITHOUT_ANSWERS = frozenset({"connecting", "json_rpc", "tools"})
 
 

@@ -8,6 +8,7 @@ import type {
   ErrorInfo,
   Methods,
   Notifications,
+  SessionChanged,
   StreamEnded,
   StreamStatus,
   StreamToolCall,
@@ -88,7 +89,7 @@ interface Unmatched {
 /** Methods that are called; chats are sent, streams resumed. */
 export type CallableMethod = Exclude<
   keyof Methods,
-  "initialize" | "chat/send" | "stream/subscribe" | "stream/unsubscribe"
+  "initialize" | "chat/send" | "stream/subscribe" | "stream/unsubscribe" | "session/watch" | "session/unwatch"
 >;
 
 type Params<M extends keyof Methods> = {} extends Methods[M]["params"]
@@ -132,6 +133,17 @@ export class ArcherClient {
 
   /** Returns what ends the listening. A listener that throws is reported and harms nobody. */
   on<E extends keyof ClientEvents>(event: E, listener: (...args: ClientEvents[E]) => void): () => void;
+
+  /**
+   * Be told of conversations as they change, all of them or one (`sessionId`); returns what ends it. Each change is how
+   * the conversation is by now, its end too (`deleted`). Where the connection was lost, what changed meanwhile is told
+   * behind the next one. What a list shows that is called for afterwards is older than what the listener is told.
+   * `onError`: it can't be watched, as no such conversation is there or the server is older; the watch is over then.
+   */
+  watch(
+    listener: (change: SessionChanged) => void,
+    options?: { sessionId?: string; onError?: (error: ArcherError) => void },
+  ): () => void;
 
   /** Streams end here with the status `lost`; at the server each goes on as its `on_disconnect` says. */
   close(): void;

@@ -42,6 +42,8 @@ export class ArcherClient {
   #isClosed = false;
   /** @type {Set<ChatStream>} */
   #streams = new Set();
+  /** What ends each watch. @type {Set<() => void>} */
+  #watches = new Set();
   /** @type {Listeners} */
   #listeners = { state: new Set(), notification: new Set() };
 
@@ -90,7 +92,7 @@ export class ArcherClient {
     const [params, { signal } = {}] = rest;
     if (NOT_CALLS.has(method)) {
       const message = `${method} is not for call()`;
-      throw new ArcherError({ kind: "invalid_params", message, hint: "Use send() or resume()." });
+      throw new ArcherError({ kind: "invalid_params", message, hint: "Use send(), resume() or watch()." });
     }
     if (this.#isClosed) throw closed("the client is closed");
     // An id of our own makes repeating the request harmless.
@@ -106,9 +108,25 @@ export class ArcherClient {
     return () => void this.#listeners[event].delete(entry);
   }
 
+  /** @type {Client["watch"]} */
+  watch(listener, { sessionId, onError } = {}) {
+    if (this.#isClosed) {
+      if (onError) notify(onError, closed("the client is closed"));
+      return () => {};
+    }
+    const end = this.#shared.link.watches.add((change) => listener(change), sessionId, onError);
+    const stop = () => {
+      this.#watches.delete(stop);
+      end();
+    };
+    this.#watches.add(stop);
+    return stop;
+  }
+
   close() {
     if (this.#isClosed) return;
     this.#isClosed = true;
+    for (const stop of [...this.#watches]) stop();
     for (const stream of this.#streams) stream.leave(closed("the client was closed before the stream ended"));
     leave(this.#shared, this, this.#lingerMs);
     for (const listener of this.#listeners.state) notify(listener, "closed", undefined);
@@ -156,7 +174,7 @@ export class ArcherClient {
 }
 
 /** @type {Set<string>} */
-const NOT_CALLS = new Set(["initialize", "chat/send", "stream/subscribe", "stream/unsubscribe"]);
+const NOT_CALLS = new Set(["initialize", "chat/send", "stream/subscribe", "stream/unsubscribe", "session/watch", "session/unwatch"]);
 
 /** @param {unknown} error */
 function asArcherError(error) {

@@ -8,6 +8,7 @@ import { ArcherError, closeError, closed, notArcher, notify, unreachable } from 
 import { fetchTicket, findRefusal } from "./archer-http.js";
 import { Requests, newCall } from "./archer-requests.js";
 import { localEnd } from "./archer-stream.js";
+import { SessionWatches } from "./archer-watch.js";
 
 /**
  * @typedef {import("./archer-client.d.ts").State} State
@@ -35,6 +36,7 @@ export class Link {
   onState = () => {};
   /** Told of each notification. @type {(message: import("./archer-client.d.ts").AnyNotification) => void} */
   onNotification = () => {};
+  watches = new SessionWatches(this);
   #options;
   #requests = new Requests((frame) => this.#socket?.send(frame));
   /** @type {Map<string, Log>} */
@@ -115,6 +117,16 @@ export class Link {
       signal?.addEventListener("abort", abort);
       this.#requests.put(call);
     });
+  }
+
+  /**
+   * What means nothing on the next connection, which asks anew; without a connection nothing is asked.
+   * @param {string} method @param {object} params
+   * @param {(result: any) => void} [resolve] @param {(error: ArcherError) => void} [reject]
+   */
+  ask(method, params, resolve = () => {}, reject = () => {}) {
+    if (!this.#isReady) return;
+    this.#requests.put(newCall(method, JSON.stringify(params), { ofConnection: true, resolve, reject }));
   }
 
   /** Close for good. @param {ArcherError} [error] why */
@@ -217,6 +229,7 @@ export class Link {
     this.error = undefined;
     this.#watch(result.heartbeat_ms / 2);
     this.#requests.open([...this.#logs.values()].map((log) => this.#attaching(log)));
+    this.watches.opened();
     this.#setState("open");
   };
 
@@ -268,6 +281,7 @@ export class Link {
     const taken = log?.take(event);
     if (log && taken === "gap") this.#requests.put(this.#attaching(log));
     else if (log && taken === "over") this.#forget(log);
+    if (message.method === "session/changed") this.watches.notified(message.params);
     this.onNotification(message);
   }
 

@@ -13,7 +13,7 @@ import { ArcherError, refusal } from "./archer-errors.js";
 const CONTROL = new Set(["stream/cancel", "ping"]);
 // What may be sent twice without harm; anything else is rejected when its answer is lost.
 const REPEATABLE = new Set(
-  `stream/cancel stream/get stream/list session/create session/get session/list session/update session/delete
+  `stream/cancel stream/get stream/list session/create session/get session/list session/search session/update session/delete session/delete_all
   model/list provider/status ping rpc.discover`.split(/\s+/),
 );
 
@@ -85,11 +85,14 @@ export class Requests {
   /** The connection is lost: what was not answered goes again, in the old order. @param {ArcherError} cause */
   takeBack(cause) {
     this.#isOpen = false;
+    const isRepeatable = (/** @type {Call} */ { method, body }) =>
+      // A change of one version finds another behind its own work.
+      REPEATABLE.has(method) && !(method === "session/update" && JSON.parse(body).version !== undefined);
     const unanswered = [...this.#inFlight.values()].filter((call) => !call.ofConnection);
     this.#inFlight.clear();
     this.drop((call) => call.ofConnection);
-    this.#waiting.unshift(...unanswered.filter(({ method }) => REPEATABLE.has(method)));
-    for (const call of unanswered.filter(({ method }) => !REPEATABLE.has(method))) {
+    this.#waiting.unshift(...unanswered.filter(isRepeatable));
+    for (const call of unanswered.filter((call) => !isRepeatable(call))) {
       const message = `the connection was lost before ${call.method} was answered`;
       const hint = "It may or may not have been done: look before you repeat it.";
       call.reject(new ArcherError({ kind: "connection_lost", message, hint }, { cause }));

@@ -33,12 +33,22 @@ export interface Methods {
   "session/create": { params: SessionCreateParams; result: Session };
   /** One conversation with its newest messages, or older ones. */
   "session/get": { params: SessionGetParams; result: SessionDetail };
-  /** Your conversations, newest first. */
+  /** Your conversations, the last changed first. */
   "session/list": { params: SessionListParams; result: SessionPage };
-  /** Change the title or the metadata. */
+  /** The messages that have all words of a query. */
+  "session/search": { params: SessionSearchParams; result: SearchPage };
+  /** Change the title or the metadata, or put it aside. */
   "session/update": { params: SessionUpdateParams; result: Session };
+  /** A new conversation with the first messages of this one. */
+  "session/fork": { params: SessionForkParams; result: Session };
   /** End its streams and forget it. */
   "session/delete": { params: SessionDeleteParams; result: Nothing };
+  /** End the streams of all your conversations and forget these. */
+  "session/delete_all": { params: SessionDeleteAllParams; result: DeletedSessions };
+  /** Be told of your conversations as they change (session/changed): of one, or of all. */
+  "session/watch": { params: SessionWatchParams; result: Nothing };
+  /** Be told no more of that one, or of any. */
+  "session/unwatch": { params: SessionUnwatchParams; result: Nothing };
 }
 
 /** Every notification of the server: its params. */
@@ -50,6 +60,7 @@ export interface Notifications {
   "stream/ended": StreamEnded;
   "$/heartbeat": Heartbeat;
   "server/draining": ServerDraining;
+  "session/changed": SessionChanged;
 }
 
 
@@ -136,6 +147,14 @@ export type Notification = KnownNotification | UnmatchedNotification;
 /** Whatever the server may send: a response has no `method`, a notification has one. */
 export type ServerMessage = (Response & { method?: undefined }) | Notification;
 
+/** A stream of a conversation whose end is still to be told. */
+export interface ActiveStream {
+  /** The stream's id. */
+  stream_id: string;
+  /** Where it stands. */
+  status: StreamStatus;
+}
+
 /** Who runs a tool call and gives its result. It may grow. */
 export type CallRunner = "client" | "server" | (string & {});
 
@@ -217,6 +236,11 @@ export interface ChatRequest {
    */
   replace_from?: string | null;
   /**
+   * The `version` that the conversation must have, so that nothing is replaced that you have not seen; where it
+   * has another: `conflict`. Needs `session_id`.
+   */
+  session_version?: number | null;
+  /**
    * What to do when the last connection that holds the stream is gone: by default continue on the socket, cancel
    * over HTTP.
    */
@@ -286,6 +310,8 @@ export interface ChatResponse {
   history_dropped?: number | null;
   /** False where the answer could not be kept in its session in time: the next turn may not know of it. */
   stored?: boolean | null;
+  /** The ids of the messages that this stream stored in its session: the turn's own, and the answer's. */
+  message_ids?: string[] | null;
 }
 
 /** A ChatRequest whose `stream` defaults to true: the deltas come as notifications. */
@@ -320,6 +346,11 @@ export interface ChatSendParams {
    * a retry); needs `session_id`.
    */
   replace_from?: string | null;
+  /**
+   * The `version` that the conversation must have, so that nothing is replaced that you have not seen; where it
+   * has another: `conflict`. Needs `session_id`.
+   */
+  session_version?: number | null;
   /**
    * What to do when the last connection that holds the stream is gone: by default continue on the socket, cancel
    * over HTTP.
@@ -378,6 +409,12 @@ export interface DefaultModel {
   model: string;
 }
 
+/** What became of all conversations. */
+export interface DeletedSessions {
+  /** How many there were. */
+  deleted: number;
+}
+
 /** `event: ended`, the last one; after it comes `data: [DONE]`. */
 export interface EndedEvent {
   /** The stream it is about. */
@@ -402,6 +439,8 @@ export interface EndedEvent {
   error?: ErrorInfo | null;
   /** False where the answer could not be kept in its session in time: the next turn may not know of it. */
   stored?: boolean | null;
+  /** The ids of the messages that this stream stored in its session: the turn's own, and the answer's. */
+  message_ids?: string[] | null;
   /** The model declined to answer. */
   refusal?: Refusal | null;
   /**
@@ -495,6 +534,30 @@ export interface ErrorObject {
   data: ErrorInfo;
 }
 
+/** A whole conversation: what an export has in each line, and an import takes. */
+export interface ExportedSession {
+  /** The conversation's id. */
+  session_id: string;
+  /** A name for people. */
+  title?: string | null;
+  /** Whatever the client keeps with it. */
+  metadata?: Record<string, unknown> | null;
+  /** When it was created, RFC 3339 in UTC. */
+  created_at: string;
+  /** When it last changed, RFC 3339 in UTC. */
+  updated_at: string;
+  /** How many messages it has. */
+  message_count: number;
+  /** Grows by one with each change. */
+  version?: number | null;
+  /** True where it was put aside. */
+  archived?: boolean | null;
+  /** How its last message with text begins, on one line. */
+  preview?: string | null;
+  /** All its messages, oldest first. */
+  messages: StoredMessage[];
+}
+
 /** One thing that is wrong with a request: where, and what. */
 export interface FieldError {
   /** The field, as names and indices joined by dots. */
@@ -521,6 +584,20 @@ export type FinishReason = "stop" | "length" | "content_filter" | "tool_calls" |
 /** The form that an answer shall have. */
 export type FormatType = "text" | "json_object" | "json_schema";
 
+/** A message that a search found. */
+export interface FoundMessage {
+  /** The conversation it stands in. */
+  session_id: string;
+  /** The message's id. */
+  message_id: string;
+  /** Who said it. */
+  role: MessageRole | (string & {});
+  /** The text around what was found, on one line. */
+  snippet: string;
+  /** When it was stored, RFC 3339 in UTC. */
+  created_at: string;
+}
+
 /** The process answers. */
 export interface Health {
   /** That it answers. */
@@ -545,6 +622,26 @@ export interface ImagePart {
   url?: string | null;
   /** How closely the model looks. */
   detail?: ImageDetail | null;
+}
+
+/** A line of an import that was not taken; nothing of it is stored. */
+export interface ImportFailure {
+  /** Which line, from 1; empty ones count. */
+  line: number;
+  /** Which conversation, where that could be read. */
+  session_id?: string | null;
+  /** What is wrong with it. */
+  error: ErrorInfo;
+}
+
+/** What became of an import's lines. */
+export interface ImportResult {
+  /** How many conversations are stored. */
+  imported: number;
+  /** How many lines were not taken. */
+  failed: number;
+  /** The first 200 of them, in order. */
+  failures: ImportFailure[];
 }
 
 /** Optional; before any other request. */
@@ -639,6 +736,8 @@ export interface ModelLimits {
   image_bytes?: number | null;
   /** The most pictures of one request, the session's history included. */
   images?: number | null;
+  /** The most bytes of all pictures and files of one request, as base64. */
+  request_bytes?: number | null;
 }
 
 /** The models of one provider, or of all. */
@@ -793,6 +892,14 @@ export type ResultStatus = "ok" | "error" | "denied" | "timeout" | "cancelled" |
 /** A method that needs nothing. */
 export type RpcDiscoverParams = Record<string, never>;
 
+/** Some messages that a search found, the last stored first. */
+export interface SearchPage {
+  /** The messages of this page. */
+  items: FoundMessage[];
+  /** What to pass as `cursor` for the next page; absent on the last one. */
+  next_cursor?: string | null;
+}
+
 /** The server stops: running streams have so long. */
 export interface ServerDraining {
   /** What running streams have left before they are cancelled, in milliseconds. */
@@ -819,11 +926,29 @@ export interface Session {
   archived?: boolean | null;
   /** How its last message with text begins, on one line. */
   preview?: string | null;
+  /** Its running streams. */
+  active?: ActiveStream[] | null;
+}
+
+/** How a conversation is by now: the newest state and no log, so that one may be left out for a newer. */
+export interface SessionChanged {
+  /** The conversation's id. */
+  session_id: string;
+  /** Its version; of a deleted one the last that is known. */
+  version: number;
+  /** When it last changed, RFC 3339 in UTC. */
+  updated_at: string;
+  /** A name for people. */
+  title?: string | null;
+  /** True: it is gone. */
+  deleted?: boolean | null;
+  /** Its running streams. */
+  active: ActiveStream[];
 }
 
 /** A new conversation; creating one that exists gives the existing one, so that a client may repeat the call. */
 export interface SessionCreate {
-  /** An id of your own; the server's if missing. */
+  /** An id of your own; the server's if missing. Not `search`, `export` or `import`: those are routes. */
   session_id?: string | null;
   /** A name for people, at most 512 characters. */
   title?: string | null;
@@ -833,7 +958,7 @@ export interface SessionCreate {
 
 /** A new conversation; creating one that exists gives the existing one, so that a client may repeat the call. */
 export interface SessionCreateParams {
-  /** An id of your own; the server's if missing. */
+  /** An id of your own; the server's if missing. Not `search`, `export` or `import`: those are routes. */
   session_id?: string | null;
   /** A name for people, at most 512 characters. */
   title?: string | null;
@@ -841,10 +966,18 @@ export interface SessionCreateParams {
   metadata?: Record<string, unknown> | null;
 }
 
-/** One session. */
+/** That all of them shall go. */
+export interface SessionDeleteAllParams {
+  /** True, so that it does not happen by mistake. */
+  confirm: boolean;
+}
+
+/** Which session to forget. */
 export interface SessionDeleteParams {
   /** The conversation's id. */
   session_id: string;
+  /** What `version` it must have; where it has another, it stays: `conflict`. */
+  version?: number | null;
 }
 
 /**
@@ -870,12 +1003,32 @@ export interface SessionDetail {
   archived?: boolean | null;
   /** How its last message with text begins, on one line. */
   preview?: string | null;
+  /** Its running streams. */
+  active?: ActiveStream[] | null;
   /** The messages of this page, oldest first. */
   messages: StoredMessage[];
   /** The ids of its running streams. */
   active_streams: string[];
   /** What to pass as `cursor` for the page of older messages; absent where there are none. */
   next_cursor?: string | null;
+}
+
+/** Which of a conversation's messages to copy into a new one, and the new one's id. */
+export interface SessionFork {
+  /** Copy the messages before this one; all, where it is missing. */
+  before?: string | null;
+  /** The new conversation's id, which must be free; the server's if missing. */
+  new_session_id?: string | null;
+}
+
+/** Which session to copy, how much of it, and the copy's id. */
+export interface SessionForkParams {
+  /** Copy the messages before this one; all, where it is missing. */
+  before?: string | null;
+  /** The new conversation's id, which must be free; the server's if missing. */
+  new_session_id?: string | null;
+  /** The conversation's id. */
+  session_id: string;
 }
 
 /** One session, and which of its messages: the newest, or those before a page that you have. */
@@ -888,20 +1041,46 @@ export interface SessionGetParams {
   cursor?: string | null;
 }
 
-/** A page of sessions, newest first. */
+/** A page of sessions, the last changed first. */
 export interface SessionListParams {
+  /** By what they are sorted, newest first; missing: as the cursor's list, or `updated`. */
+  order?: SessionOrder | null;
+  /** True: those alone that were put aside; false: those that were not. */
+  archived?: boolean | null;
   /** How many at most, 1 to 200. Default: 50. */
   limit?: number | null;
   /** The `next_cursor` of the page before; without it, the first page. */
   cursor?: string | null;
 }
 
-/** Some sessions, newest first; pass `next_cursor` as `cursor` for those that follow. */
+/** By what a list of sessions is sorted, newest first: their last change, or creation. */
+export type SessionOrder = "updated" | "created";
+
+/** Some sessions, the last changed (or created) first; pass `next_cursor` as `cursor` for those that follow. */
 export interface SessionPage {
   /** The sessions of this page. */
   items: Session[];
   /** What to pass as `cursor` for the next page; absent on the last one. */
   next_cursor?: string | null;
+}
+
+/** What to look for in the messages. */
+export interface SessionSearchParams {
+  /**
+   * Up to 16 words, 1,000 characters: messages that have all of them, whatever their case and accents; the last
+   * one may be the beginning of a word.
+   */
+  query: string;
+  /** How many at most, 1 to 200. Default: 50. */
+  limit?: number | null;
+  /** The `next_cursor` of the page before; without it, the first page. */
+  cursor?: string | null;
+}
+
+/** Which session to watch, or none for all. */
+export interface SessionUnwatchParams {
+  /** Only this conversation; missing: all. */
+  session_id?: string | null;
 }
 
 /** What to change; fields left out (or null) stay. */
@@ -910,6 +1089,10 @@ export interface SessionUpdate {
   title?: string | null;
   /** What to keep instead of the old metadata: at most 16 KiB of JSON, nested at most 200 deep. */
   metadata?: Record<string, unknown> | null;
+  /** True: put it aside; false: take it up again. */
+  archived?: boolean | null;
+  /** What `version` it must have; where it has another, nothing is changed: `conflict`. */
+  version?: number | null;
 }
 
 /** What to change of which session; fields left out (or null) stay. */
@@ -918,8 +1101,18 @@ export interface SessionUpdateParams {
   title?: string | null;
   /** What to keep instead of the old metadata: at most 16 KiB of JSON, nested at most 200 deep. */
   metadata?: Record<string, unknown> | null;
+  /** True: put it aside; false: take it up again. */
+  archived?: boolean | null;
+  /** What `version` it must have; where it has another, nothing is changed: `conflict`. */
+  version?: number | null;
   /** The conversation's id. */
   session_id: string;
+}
+
+/** Which session to watch, or none for all. */
+export interface SessionWatchParams {
+  /** Only this conversation; missing: all. */
+  session_id?: string | null;
 }
 
 /** `event: started`: the provider answered. */
@@ -1066,6 +1259,8 @@ export interface StreamEnded {
   error?: ErrorInfo | null;
   /** False where the answer could not be kept in its session in time: the next turn may not know of it. */
   stored?: boolean | null;
+  /** The ids of the messages that this stream stored in its session: the turn's own, and the answer's. */
+  message_ids?: string[] | null;
   /** The model declined to answer. */
   refusal?: Refusal | null;
   /**

@@ -24,6 +24,10 @@ BODY_PROGRESS_BYTES, BODY_PROGRESS_WINDOW_S = 4 * 1024, 30.0
 #: that the answer arrives: closed with input unread, TCP resets the connection, and many clients look for an answer
 #: only when they have sent everything.
 BODY_REST_S, BODY_REST_BYTES = 10.0, 8 * 1024 * 1024
+#: The same of a body whose head says how long it is, such as a photo that is too large: it takes half a minute over a
+#: home's line. It is read while at least BODY_REST_PROGRESS_BYTES come in each BODY_REST_S.
+DECLARED_REST_S, DECLARED_REST_BYTES = 120.0, 256 * 1024 * 1024
+BODY_REST_PROGRESS_BYTES = 256 * 1024
 #: Requests that wait on one connection behind one that is being served (pipelining, RFC 9112, section 9.3.2). Browsers
 #: and HTTP libraries send none, scripts and load generators hundreds; each costs some kilobytes.
 PIPELINED_REQUESTS_MAX = 1000
@@ -132,6 +136,8 @@ STREAM_OVERHEAD_BYTES = 3072
 CONTROL_EVENT_BYTES = 1024
 #: What each thing that is wrong with an answer's form costs in its end, beside the text, about (measured).
 FIELD_ERROR_BYTES = 640
+#: What each id of a stored message costs in an end, beside its characters, about.
+MESSAGE_ID_BYTES = 64
 #: Where all streams take more than they may, who reads an ended one and took nothing for so long is cut off: long
 #: enough for a network's hiccup, short enough that readers who never read keep seconds of streams and not minutes.
 STALLED_READER_S = 5.0

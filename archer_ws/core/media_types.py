@@ -54,6 +54,11 @@ _TEXTUAL = frozenset(
         "application/yaml",
     }
 )
+#: What systems say of text by its name's end: `.csv` where Excel is installed, TypeScript's `.ts`; and types that are
+#: registered nowhere, or written in JSON or XML (RFC 6839): scripts, notebooks, pages. The bytes must be text.
+_SAID_OF_TEXT = re.compile(
+    r"application/(?:vnd\.ms-excel|x-[a-z0-9.+-]+|[a-z0-9.-]+\+(?:json|xml|yaml))|video/(?:mp2t|vnd\.dlna\.mpeg-tts)"
+)
 _NAME = re.compile(r"[a-z]{1,12}/[a-z0-9.+-]{1,80}")
 _CHARSETS = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
 #: Control characters that no text has (section 3 there).
@@ -102,6 +107,9 @@ def media_type_of(declared: str, head: bytes) -> str:
     if told in _SAYS_NOTHING:
         if found is None:
             raise UnsupportedMediaType("is of no type that is taken")
+        return found
+    if found == PLAIN_TEXT and not is_text(told) and _SAID_OF_TEXT.fullmatch(told):
+        _check_charset(parameters)
         return found
     if told not in IMAGES and told != PDF and not is_text(told):
         # Named only where it is a name: it may be anything.

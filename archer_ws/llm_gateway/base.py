@@ -13,6 +13,7 @@ from archer_ws.llm_gateway.types import (
     ChatOptions,
     ChatResponse,
     ModelInfo,
+    ModelLimits,
     ProviderStatus,
     ReasoningEffort,
     StreamChunk,
@@ -116,6 +117,13 @@ class BaseLLMAdapter(ABC):
 
     async def context_window(self, model: str) -> int | None:
         """The model's context in tokens, or None when unknown; must be cheap and never raises a `ProviderFailure`."""
+        return None
+
+    def limits(self, model: str) -> ModelLimits | None:
+        """How many pictures, and how much of them, a request may hold for the model; None where that is not known.
+
+        By what is known already: nobody is asked.
+        """
         return None
 
     def reasoning_efforts(self, model: str) -> Sequence[ReasoningEffort] | None:

@@ -117,7 +117,9 @@ class Intake(BaseModel):
     OpenAI's models that see also read PDF (https://developers.openai.com/api/docs/guides/file-inputs), but for those
     before gpt-4o. Claude takes 100 pictures with a context of 200,000 tokens and 600 with more
     (https://platform.claude.com/docs/en/build-with-claude/vision), each of at most 10 MiB of base64
-    (kolega-ai/kolega-code#354).
+    (kolega-ai/kolega-code#354). A whole request is at most 32 MB there
+    (https://platform.claude.com/docs/en/api/overview), and 50 MB at OpenAI
+    (https://developers.openai.com/api/docs/guides/images-vision): the text has 2 of them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -130,6 +132,8 @@ class Intake(BaseModel):
     #: The most pictures of one request, and the most bytes of one of them.
     images: int | None = None
     image_bytes: int | None = None
+    #: The most of one request, as base64.
+    request_bytes: int | None = None
 
 
 UNKNOWN_INTAKE = Intake()

@@ -5,6 +5,7 @@ everywhere, and only what is more than text has parts beside its text. A part th
 path, since leaving it out would change the answer.
 """
 
+import unicodedata
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self, TypeAlias, get_args
@@ -33,6 +34,11 @@ MEDIA_PARTS_MAX = 100
 #: What file systems take for a name.
 FILENAME_CHARS_MAX = 255
 FILE_ID_CHARS_MAX = 128
+#: Control characters and line ends. What macOS puts into a screenshot's name (a narrow no-break space), what joins
+#: emoji, and signs that are newer than this Python belong into names.
+_NOT_IN_NAMES = frozenset({"Cc", "Zl", "Zp"})
+#: Folders; and what turns the text around it, so that `gpj.exe` looks like `exe.jpg` (UAX #9, section 2).
+_FORBIDDEN = frozenset("/\\\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 #: What a picture costs, and what can be made out in it.
@@ -56,7 +62,7 @@ class TextPart(BaseModel):
 
 
 def _checked_filename(name: str) -> str:
-    if not name.isprintable() or {"/", "\\"} & set(name):
+    if _FORBIDDEN & set(name) or any(unicodedata.category(each) in _NOT_IN_NAMES for each in name):
         raise wrong("has control characters or slashes", "", "Send the file's name alone, without its folder.")
     return name
 

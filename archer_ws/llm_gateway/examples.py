@@ -60,6 +60,7 @@ CHAT_REQUESTS: list[JsonDict] = [
         "stream_id": "sky-2",
         "session_id": "sky",
         "replace_from": "msg_9mK3vQx0bTzLw2RfY7cN",
+        "session_version": 3,
         "on_disconnect": "continue",
         "on_busy": "interrupt",
     },
@@ -138,6 +139,7 @@ CHAT_RESPONSES: list[JsonDict] = [
         "reasoning": "Rayleigh scattering.",
         "history_dropped": 2,
         "stored": False,
+        "message_ids": ["msg_9mK3vQx0bTzLw2RfY7cN"],
     },
     {
         "id": "oslo-1",

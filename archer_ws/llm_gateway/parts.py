@@ -29,6 +29,8 @@ _SEND_INLINE = (
     "Upload it (POST /api/v1/files) and send its file_id, or send it as a data URL: URLs are read by OpenAI and "
     "Anthropic themselves alone."
 )
+#: What goes on with a session whose history shows what the model does not take.
+_WITHOUT_IT = "Or go on without it: send `replace_from` with the id of the message that shows it."
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,8 @@ class Taken:
     image_types: frozenset[str] = IMAGES
     images_max: int | None = None
     image_bytes_max: int | None = None
+    #: Of all of a request, as base64.
+    request_bytes_max: int | None = None
     #: What to do where it takes no pictures, or no documents.
     images_hint: str = ""
     documents_hint: str = ""
@@ -60,9 +64,8 @@ def capabilities_of(intake: Intake) -> list[Capability]:
 
 def limits_of(intake: Intake) -> ModelLimits | None:
     """The bounds of what is taken, where there are any."""
-    if intake.images is None and intake.image_bytes is None:
-        return None
-    return ModelLimits(image_bytes=intake.image_bytes, images=intake.images)
+    limits = ModelLimits(image_bytes=intake.image_bytes, images=intake.images, request_bytes=intake.request_bytes)
+    return limits if limits.model_dump(exclude_none=True) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +111,7 @@ def check_parts(messages: Sequence[ChatMessage], taken: Taken, media: Mapping[st
         Unsupported: a part is of a kind, a type or a size that it does not take; or is at a URL that it does not read.
         InvalidParams: a file is not known, or not what it should be; or there are too many.
     """
-    images, texts, size = 0, 0, 0
+    images, texts, size, encoded = 0, 0, 0, 0
     for message in messages:
         for number, part in enumerate(message.parts or ()):
             if not isinstance(part, MediaPart):
@@ -116,18 +119,28 @@ def check_parts(messages: Sequence[ChatMessage], taken: Taken, media: Mapping[st
             look = _Look(message, number, taken)
             media_type, bytes_ = look.check(part, media)
             size += bytes_
+            encoded += encoded_bytes(bytes_)
             if isinstance(part, ImagePart):
                 images += 1
             elif media_type is not None and is_text(media_type):
                 texts += bytes_
             if taken.images_max is not None and images > taken.images_max:
                 look.wrong(f"{taken.model} takes {taken.images_max} pictures at most", "Leave the oldest ones out.")
+            if taken.request_bytes_max is not None and encoded > taken.request_bytes_max:
+                most = taken.request_bytes_max // 4 * 3
+                what = f"pictures and files have more than {most} bytes together, and {taken.provider} takes no more"
+                look.refuse(what, "Leave the oldest ones out, or make them smaller.")
             if texts > TEXT_FILES_BYTES_MAX:
                 what = f"the text files have more than {TEXT_FILES_BYTES_MAX} bytes together"
                 look.wrong(what, "Send the parts of them that matter.")
             if size > MEDIA_BYTES_MAX:
                 what = f"pictures and files have more than {MEDIA_BYTES_MAX} bytes together"
                 look.wrong(what, "Leave the oldest ones out, or make them smaller.")
+
+
+def encoded_bytes(size: int) -> int:
+    """The length of so many bytes' base64."""
+    return -(-size // 3) * 4
 
 
 def resolved(message: ChatMessage, media: Mapping[str, Media]) -> list[str | Picture | Document]:
@@ -237,7 +250,7 @@ class _Look:
         path = self.message.request_path(self.number)
         raise Unsupported(
             f"{path}: {self._of_history(path)}{what}",
-            hint=hint,
+            hint=self._advice(hint, path),
             provider=self.taken.provider,
             errors=[FieldError(path=path, message=what)],
         )
@@ -247,8 +260,14 @@ class _Look:
         if field and not self._of_history(path):
             path = f"{path}.{field}"
         raise InvalidParams(
-            f"{path}: {self._of_history(path)}{what}", hint=hint, errors=[FieldError(path=path, message=what)]
+            f"{path}: {self._of_history(path)}{what}",
+            hint=self._advice(hint, path),
+            errors=[FieldError(path=path, message=what)],
         )
+
+    @staticmethod
+    def _advice(hint: str, path: str) -> str:
+        return f"{hint} {_WITHOUT_IT}".strip() if path == "session_id" else hint
 
     @staticmethod
     def _of_history(path: str) -> str:

@@ -35,6 +35,7 @@ from archer_ws.llm_gateway.types import (
     ChatRequest,
     ChatResponse,
     ModelInfo,
+    ModelLimits,
     ProviderStatus,
     Route,
     StreamChunk,
@@ -232,6 +233,10 @@ class LLMRouter:
     async def context_window(self, route: Route) -> int | None:
         """The context of a route's model in tokens, or None when unknown."""
         return await self.get_adapter(route.provider).context_window(route.model)
+
+    def limits(self, route: Route) -> ModelLimits | None:
+        """What a request may hold for a route's model, or None when unknown."""
+        return self.get_adapter(route.provider).limits(route.model)
 
     async def health_check_all(self) -> dict[str, ProviderStatus]:
         """The state of every provider, all asked side by side; at most STATES_HOLD_S old, whoever asks how often."""

@@ -35,6 +35,7 @@ from archer_ws.llm_gateway.types import (
     ChatOptions,
     ChatResponse,
     ModelInfo,
+    ModelLimits,
     ProviderStatus,
     ReasoningEffort,
     StreamChunk,
@@ -319,6 +320,10 @@ class SdkAdapter(BaseLLMAdapter):
             limits=limits_of(intake),
         )
 
+    def limits(self, model: str) -> ModelLimits | None:
+        """What a request may hold for a model."""
+        return limits_of(self._intake(model))
+
     def _intake(self, model: str) -> Intake:
         """What a model takes beside text: of another server's nothing is known."""
         return self._catalog.intake(self.provider_name, model) if self._is_hosted else UNKNOWN_INTAKE
@@ -338,6 +343,7 @@ class SdkAdapter(BaseLLMAdapter):
             reads_document_urls=self._is_hosted and self._reads_documents,
             images_max=intake.images,
             image_bytes_max=intake.image_bytes,
+            request_bytes_max=intake.request_bytes,
             images_hint=hint,
             documents_hint=hint,
         )

@@ -264,6 +264,11 @@ class ChatRequest(WireModel):
         description="Drop this stored message and what follows before the turn (an edit, or with the answer's id and "
         "no `messages` a retry); needs `session_id`.",
     )
+    session_version: Annotated[int | None, Field(ge=0, le=2**53 - 1)] = Field(
+        default=None,
+        description="The `version` that the conversation must have, so that nothing is replaced that you have not "
+        "seen; where it has another: `conflict`. Needs `session_id`.",
+    )
     on_disconnect: OnDisconnect | None = Field(
         default=None,
         description="What to do when the last connection that holds the stream is gone: by default continue on the "
@@ -357,6 +362,7 @@ class TokenUsage(BaseModel):
 
 
 #: What `stored` means, where an answer is told.
+MESSAGE_IDS = "The ids of the messages that this stream stored in its session: the turn's own, and the answer's."
 NOT_STORED = "False where the answer could not be kept in its session in time: the next turn may not know of it."
 
 
@@ -404,6 +410,7 @@ class ChatResponse(BaseModel):
     error: ErrorInfo | None = optional("Why the answer failed or is incomplete.")
     history_dropped: Count | None = optional("Messages of the session left out to fit the model's context.")
     stored: bool | None = optional(NOT_STORED)
+    message_ids: list[str] | None = optional(MESSAGE_IDS)
 
 
 class StreamChunk(BaseModel):
@@ -440,10 +447,13 @@ Capability = Annotated[
 class ModelLimits(BaseModel):
     """How much a request may hold for a model, where its provider says so."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"image_bytes": 7_864_320, "images": 100}]})
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"image_bytes": 7_864_320, "images": 100, "request_bytes": 31_457_280}]}
+    )
 
     image_bytes: Count | None = optional("The most bytes of one picture, before base64.")
     images: Count | None = optional("The most pictures of one request, the session's history included.")
+    request_bytes: Count | None = optional("The most bytes of all pictures and files of one request, as base64.")
 
 
 class ModelInfo(BaseModel):
@@ -477,7 +487,7 @@ class ModelInfo(BaseModel):
                     "context_window": 200000,
                     "supports_streaming": True,
                     "capabilities": ["tools", "vision", "files"],
-                    "limits": {"image_bytes": 7864320, "images": 100},
+                    "limits": {"image_bytes": 7864320, "images": 100, "request_bytes": 31457280},
                 },
             ]
         }

@@ -16,6 +16,7 @@ from archer_ws.rpc.channel import Channel
 from archer_ws.rpc.messages import CLOSE_CODES, CloseReason
 from archer_ws.rpc.requests import Requests
 from archer_ws.rpc.services import RpcServices
+from archer_ws.rpc.watching import Watching
 from archer_ws.rpc.writer import Writer
 from archer_ws.sessions.streams.hold import Hold
 from archer_ws.sessions.streams.stream import Stream
@@ -66,6 +67,7 @@ class Context:
         self._peer = peer
         self._principal = peer.principal
         self._holds: dict[Stream, Hold] = {}
+        self._watching: Watching | None = None
 
     @property
     def is_authenticated(self) -> bool:
@@ -77,6 +79,13 @@ class Context:
         """Who asks; the dispatcher lets no method that needs one run without."""
         assert self._principal is not None
         return self._principal
+
+    @property
+    def watching(self) -> Watching:
+        """What it watches of the principal's conversations."""
+        if self._watching is None:
+            self._watching = Watching(self.principal, self.services.manager.changes, self.writer)
+        return self._watching
 
     def authenticate(self, token: str) -> None:
         """From now on the peer is the principal that the token stands for.
@@ -149,6 +158,8 @@ class Context:
     def let_all_go(self) -> None:
         """Deliver nothing more, and give up every hold: the connection is over."""
         self.writer.detach_all()
+        if self._watching is not None:
+            self._watching.end(None)
         for hold in self._holds.values():
             hold.release()
         self._holds.clear()

@@ -42,7 +42,7 @@ INITIALIZE_RESULTS: list[JsonDict] = [
             "max_requests": 64,
             "max_streams": 32,
         },
-        "capabilities": ["files", "formats", "tools"],
+        "capabilities": ["files", "formats", "sessions", "tools", "watch"],
         "schema_hash": "0123456789abcdef",
     }
 ]
@@ -58,7 +58,11 @@ CHAT_SEND_RESULTS: list[JsonDict] = [
     }
 ]
 SUBSCRIBE_RESULTS: list[JsonDict] = [{"stream_id": "sky-2", "status": "running", "head_seq": 7}]
-SESSION_UPDATES: list[JsonDict] = [{"session_id": "sky", "title": "Blue skies"}, {"session_id": "sky", "metadata": {}}]
+SESSION_UPDATES: list[JsonDict] = [
+    {"session_id": "sky", "title": "Blue skies"},
+    {"session_id": "sky", "metadata": {}},
+    {"session_id": "sky", "archived": True, "version": 3},
+]
 MODEL_LISTS: list[JsonDict] = [
     {
         "items": [{"id": "llama3.2", "name": "Llama 3.2", "provider": "ollama", "context_window": 131072}],

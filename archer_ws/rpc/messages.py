@@ -6,11 +6,11 @@ describes.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel
+from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
 
 from archer_ws.core.exceptions import ErrorInfo
 from archer_ws.core.limits import PAGE_ITEMS_MAX
-from archer_ws.core.wire_model import Identifier, WireModel, optional
+from archer_ws.core.wire_model import Identifier, WireModel, optional, wrong
 from archer_ws.core.wire_types import Count
 from archer_ws.llm_gateway.examples import CHAT_REQUESTS
 from archer_ws.llm_gateway.types import EMPTY_ONLY_TO_ASK_AGAIN, ChatRequest, ModelInfo, ProviderStatus, StreamStatus
@@ -28,13 +28,13 @@ from archer_ws.rpc.examples import (
     SUBSCRIBE_RESULTS,
     TICKETS,
 )
-from archer_ws.sessions.models import SessionUpdate
+from archer_ws.sessions.models import ListOrder, Query, SessionChanged, SessionFork, SessionUpdate, Version
 from archer_ws.sessions.streams.events import EVENTS, model_of
 
 PROTOCOL_VERSION = 1
 SUBPROTOCOL = "archer.v1"
 #: What `initialize` tells that there is, since the version stays.
-CAPABILITIES = ("files", "formats", "tools")
+CAPABILITIES = ("files", "formats", "sessions", "tools", "watch")
 #: And what it can where conversations are kept on a disk: streams of sessions outlive it (protocol section 26).
 DURABLE = "durable"
 
@@ -221,12 +221,91 @@ class SessionGetParams(WireModel):
 
 
 class SessionListParams(WireModel):
-    """A page of sessions, newest first."""
+    """A page of sessions, the last changed first."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{}, {"limit": 20, "cursor": "20"}]})
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {},
+                {"limit": 20, "cursor": "1795688132000000-20"},
+                {"order": "created", "archived": False, "cursor": "20"},
+            ]
+        }
+    )
 
+    order: ListOrder | None = Field(
+        default=None, description="By what they are sorted, newest first; missing: as the cursor's list, or `updated`."
+    )
+    archived: bool | None = Field(
+        default=None, description="True: those alone that were put aside; false: those that were not."
+    )
     limit: PageLimit = Field(default=50, description="How many at most, 1 to 200.")
     cursor: Cursor = Field(default=None, description=_CURSOR)
+
+
+class SessionDeleteParams(SessionIdParams):
+    """Which session to forget."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"session_id": "sky"}, {"session_id": "sky", "version": 3}]}
+    )
+
+    version: Version | None = Field(
+        default=None, description="What `version` it must have; where it has another, it stays: `conflict`."
+    )
+
+
+class SessionDeleteAllParams(WireModel):
+    """That all of them shall go."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"confirm": True}]})
+
+    confirm: Literal[True] = Field(description="True, so that it does not happen by mistake.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_confirmed(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("confirm") is not True:
+            raise wrong("must be true", "confirm", "Send confirm: true to forget all of your conversations for good.")
+        return given
+
+
+class SessionForkParams(SessionFork):
+    """Which session to copy, how much of it, and the copy's id."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"session_id": "sky"},
+                {"session_id": "sky", "before": "msg_9mK3vQx0bTzLw2RfY7cN", "new_session_id": "sky-otherwise"},
+            ]
+        }
+    )
+
+    session_id: Identifier = Field(description="The conversation's id.")
+
+
+class SessionSearchParams(WireModel):
+    """What to look for in the messages."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"query": "blue light"}, {"query": "sky", "limit": 20, "cursor": "71"}]}
+    )
+
+    query: Query = Field(
+        description="Up to 16 words, 1,000 characters: messages that have all of them, whatever their case and "
+        "accents; the last one may be the beginning of a word."
+    )
+    limit: PageLimit = Field(default=50, description="How many at most, 1 to 200.")
+    cursor: Cursor = Field(default=None, description=_CURSOR)
+
+
+class SessionWatchParams(WireModel):
+    """Which session to watch, or none for all."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{}, {"session_id": "sky"}]})
+
+    session_id: Identifier | None = Field(default=None, description="Only this conversation; missing: all.")
 
 
 class SessionUpdateParams(SessionUpdate):
@@ -299,6 +378,7 @@ NOTIFICATIONS: dict[str, type[BaseModel]] = {
     **{f"stream/{event.kind}": model_of(event) for event in EVENTS},
     "$/heartbeat": Heartbeat,
     "server/draining": ServerDraining,
+    "session/changed": SessionChanged,
 }
 
 #: How the socket may be closed by us (protocol section 11).

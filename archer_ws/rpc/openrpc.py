@@ -58,8 +58,12 @@ _ERRORS: dict[str, tuple[type[ArcherError], ...]] = {
     "session/create": _STORED,
     "session/list": (exceptions.StorageUnavailable,),
     "session/get": (exceptions.SessionNotFound, exceptions.StorageUnavailable),
-    "session/update": (exceptions.SessionNotFound, *_STORED),
-    "session/delete": (exceptions.SessionNotFound, *_STORED),
+    "session/update": (exceptions.Conflict, exceptions.SessionNotFound, *_STORED),
+    "session/delete": (exceptions.Conflict, exceptions.SessionNotFound, *_STORED),
+    "session/delete_all": _STORED,
+    "session/fork": (exceptions.Conflict, exceptions.SessionNotFound, *_STORED),
+    "session/search": (exceptions.StorageUnavailable,),
+    "session/watch": (exceptions.SessionNotFound, exceptions.StorageUnavailable),
 }
 
 

@@ -2,7 +2,8 @@
 
 There is no queue of frames: each attached stream has a cursor, and adjacent text is merged when the peer is slow, so
 memory stays bounded by the logs. Responses, heartbeats and notices have a lane of their own that goes first; it is
-bounded by the reader, which stops reading while it is full. The order of the protocol's promises (section 5) is made
+bounded by the reader, which stops reading while it is full. States, of which only the newest is of interest, come next,
+one for each thing that has any. The order of the protocol's promises (section 5) is made
 here: a lane's frame that was put before a stream was attached goes before all of that stream's events.
 """
 
@@ -90,6 +91,8 @@ class Writer:
         self._has_room.set()
         self._subscriptions: dict[str, Subscription] = {}
         self._ready: deque[Subscription] = deque()
+        #: Of each thing its newest state that was not sent yet, by what it is known by: what makes the frame.
+        self._states: dict[str, Callable[[], str]] = {}
         self._wake = LeanEvent()
         #: Whether `run` waits, with nothing left to send.
         self._is_idle = False
@@ -120,6 +123,15 @@ class Writer:
         if self._lane_bytes > LANE_BYTES_MAX:
             self._has_room.clear()
         self._wake.set()
+
+    def put_state(self, key: str, frame: Callable[[], str]) -> None:
+        """Send a state, unless a newer one of the same thing comes before its turn does."""
+        self._states[key] = frame
+        self._wake.set()
+
+    def keep_states(self, is_wanted: Callable[[str], bool]) -> None:
+        """Forget the states that nobody wants any more."""
+        self._states = {key: frame for key, frame in self._states.items() if is_wanted(key)}
 
     def put_close(self, code: int, reason: str, *, after_streams: bool) -> None:
         """Close the channel once everything in the lane is sent, and with `after_streams` every event there is."""
@@ -181,6 +193,8 @@ class Writer:
                     await self._channel.close(frame.code, frame.reason)
                     return
                 self._lane_bytes -= len(frame)
+            elif self._states:
+                frame = self._states.pop(next(iter(self._states)))()
             elif self._ready:
                 next_frame = self._next_of(self._ready.popleft())
                 if next_frame is None:

@@ -19,9 +19,14 @@ from archer_ws.rpc.methods import archer_v1
 from archer_ws.rpc.registry import Method
 from archer_ws.sessions.models import (
     CancelResult,
+    DeletedSessions,
+    ExportedSession,
+    ImportResult,
+    SearchPage,
     Session,
     SessionCreate,
     SessionDetail,
+    SessionFork,
     SessionPage,
     SessionUpdate,
     StreamInfo,
@@ -52,7 +57,7 @@ class ModelInfos(RootModel[list[ModelInfo]]):
 REGISTRY = archer_v1()
 METHODS: tuple[Method, ...] = tuple(REGISTRY.all())
 #: Bodies of requests over HTTP.
-REST_REQUESTS: tuple[type[BaseModel], ...] = (ChatRequest, SessionCreate, SessionUpdate, TicketRequest)
+REST_REQUESTS: tuple[type[BaseModel], ...] = (ChatRequest, SessionCreate, SessionUpdate, SessionFork, TicketRequest)
 #: Bodies of answers over HTTP, and the data of server-sent events.
 REST_ANSWERS: tuple[type[BaseModel], ...] = (
     ChatResponse,
@@ -64,6 +69,10 @@ REST_ANSWERS: tuple[type[BaseModel], ...] = (
     Session,
     SessionDetail,
     SessionPage,
+    SearchPage,
+    DeletedSessions,
+    ExportedSession,
+    ImportResult,
     ModelInfos,
     ProviderStates,
     Health,

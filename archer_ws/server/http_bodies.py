@@ -2,8 +2,8 @@
 
 A body may be slow, but not stand still. Trailer fields count for nothing (RFC 9110, section 6.5): they come when a
 request has been judged by its head, so that a token, a Host or an Origin there must not look like a header. Behind an
-answer that did not wait for the whole body the connection closes; what still comes is dropped for a moment, so that the
-answer arrives.
+answer that did not wait for the whole body the connection closes; what still comes is dropped, within bounds, so that
+the answer arrives.
 """
 
 import asyncio
@@ -13,6 +13,9 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from archer_ws.core.limits import (
     BODY_REST_BYTES,
+    BODY_REST_PROGRESS_BYTES,
+    DECLARED_REST_BYTES,
+    DECLARED_REST_S,
     MAX_HEAD_BYTES,
     PIPELINED_REQUESTS_MAX,
 )
@@ -34,7 +37,10 @@ class BoundedBodyProtocol(WatchedHttpProtocol):
     _body_timer: asyncio.TimerHandle | None = None
     #: Whether the answer to an incomplete request is sent, and all that comes is dropped.
     _drops_input = False
-    _dropped_bytes = 0
+    _dropped_bytes = _seen_dropped_bytes = 0
+    #: How much that may be, and when it ends, by the loop's clock.
+    _dropped_bytes_max = BODY_REST_BYTES
+    _drops_until = 0.0
     #: What uvicorn would make of the connection behind the answer, had the request been whole.
     _may_be_kept = True
 
@@ -47,7 +53,7 @@ class BoundedBodyProtocol(WatchedHttpProtocol):
         """Parse; a request that stays incomplete is watched from now on."""
         if self._drops_input:
             self._dropped_bytes += len(data)
-            if self._dropped_bytes > BODY_REST_BYTES:
+            if self._dropped_bytes > self._dropped_bytes_max:
                 self.transport.close()
             return
         before = self._body_bytes
@@ -148,7 +154,7 @@ class BoundedBodyProtocol(WatchedHttpProtocol):
         )
 
     def _close_behind_answer(self) -> None:
-        """Close; where the request is not whole, its rest is read for a moment, and dropped."""
+        """Close; where the request is not whole, its rest is read and dropped while it moves."""
         self._stop_body_timer()
         if not self._awaits_body or self.transport.is_closing():
             self.transport.close()
@@ -157,7 +163,21 @@ class BoundedBodyProtocol(WatchedHttpProtocol):
         self.flow.resume_reading()
         if self.transport.can_write_eof():
             self.transport.write_eof()
-        self._body_timer = self.loop.call_later(self.limits.body_rest_s, self.transport.close)
+        self._drops_until = self.loop.time() + self.limits.body_rest_s
+        if self._has_length():
+            self._drops_until, self._dropped_bytes_max = self.loop.time() + DECLARED_REST_S, DECLARED_REST_BYTES
+        self._body_timer = self.loop.call_later(self.limits.body_rest_s, self._look_at_rest)
+
+    def _has_length(self) -> bool:
+        return any(name == b"content-length" for name, _ in self.scope["headers"])
+
+    def _look_at_rest(self) -> None:
+        came, self._seen_dropped_bytes = self._dropped_bytes - self._seen_dropped_bytes, self._dropped_bytes
+        wait_s = min(self.limits.body_rest_s, self._drops_until - self.loop.time())
+        if came < BODY_REST_PROGRESS_BYTES or wait_s <= 0:
+            self.transport.close()
+            return
+        self._body_timer = self.loop.call_later(wait_s, self._look_at_rest)
 
     def _stop_body_timer(self) -> None:
         if self._body_timer is not None:

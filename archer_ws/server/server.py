@@ -200,7 +200,7 @@ class ArcherServer(uvicorn.Server):
         preparing: asyncio.Task[str | None] = self._app.state.preparing
         await asyncio.wait({preparing})
         return_large_blocks()
-        _settle_garbage_collection()
+        settle_garbage_collection()
         if preparing.cancelled():
             return
         if error := preparing.exception():
@@ -261,7 +261,7 @@ def _is_told_elsewhere(record: logging.LogRecord) -> bool:
     return not str(record.msg).startswith("Invalid HTTP request received")
 
 
-def _settle_garbage_collection() -> None:
+def settle_garbage_collection() -> None:
     """Look for garbage more rarely, and never again among what the start has left.
 
     Streams and connections are many and live long, and make hardly any cycles. With Python's defaults and 8,000

@@ -14,14 +14,18 @@ import structlog
 
 from archer_ws.core.exceptions import ArcherError, Conflict, FieldError, FileNotFound, RequestError
 from archer_ws.core.limits import FILES_SWEEP_S, MEDIA_BYTES_IN_ALL, MEMORY_FILES_BYTES
+from archer_ws.core.media_types import is_text
 from archer_ws.files.files import Files
+from archer_ws.files.inspection import inspect
 from archer_ws.files.memory_shelf import MemoryShelf
 from archer_ws.files.shelf import Reader
 from archer_ws.files.stored import FileHold, Kept, StoredFile
-from archer_ws.llm_gateway.content import MediaPart
-from archer_ws.llm_gateway.inline_media import inline_parts, with_file_ids
+from archer_ws.llm_gateway.content import ImagePart, MediaPart
+from archer_ws.llm_gateway.inline_media import InlinePart, inline_parts, with_file_ids
 from archer_ws.llm_gateway.media import Media
+from archer_ws.llm_gateway.parts import encoded_bytes
 from archer_ws.llm_gateway.types import ChatMessage
+from archer_ws.sessions.history import Shown
 from archer_ws.sessions.room import Place, Room
 from archer_ws.sessions.storage.store import SessionStore
 
@@ -75,6 +79,17 @@ class Attachments:
         """What the files that messages name take in memory, as a request has them."""
         return sum(_encoded_bytes(file) for file in self._present(principal, messages))
 
+    def shown(self, principal: str, message: ChatMessage) -> Shown:
+        """What the pictures and files of a message take of a request; those that are gone, nothing."""
+        size = images = 0
+        for part in message.parts or ():
+            if isinstance(part, MediaPart):
+                images += isinstance(part, ImagePart)
+                with suppress(FileNotFound):
+                    named = part.file_id and self.files.find(principal, part.file_id)
+                    size += encoded_bytes(named.size if named else part.about[1] if part.about else 0)
+        return Shown(size, images)
+
     async def media(self, principal: str, messages: Sequence[ChatMessage], held: "StreamFiles") -> Mapping[str, Media]:
         """The bytes of the files that messages name, by their ids; those that are gone have no place in it.
 
@@ -119,8 +134,7 @@ class Attachments:
         holds = StreamFiles(self.files)
         try:
             for inline in inline_parts(messages):
-                path = f"messages.{inline.message}.{messages[inline.message].part_path(inline.part)}.url"
-                came = await self._keep(principal, inline.media, path)
+                came = await self._keep(principal, inline.media, _path_of(messages, inline))
                 holds.add(came.hold)
                 kept.append(came.file)
                 file_ids[inline.message, inline.part] = came.file.file_id
@@ -135,9 +149,7 @@ class Attachments:
                     await upload.write(a2b_base64(media.base64[place : place + _BASE64_SLICE]))
                 return await upload.finish()
         except RequestError as error:
-            raise type(error)(
-                f"{path}: {error.message}", hint=error.hint, errors=[FieldError(path=path, message=error.message)]
-            ) from None
+            raise _at(path, error) from None
 
     def stored(self, principal: str, messages: Sequence[ChatMessage]) -> None:
         """The messages are stored: from now on the files that they name are kept by them."""
@@ -194,13 +206,15 @@ class Attachments:
             await asyncio.sleep(self._sweep_s)
 
     async def sweep(self) -> None:
-        """Forget the files whose time is over, unless stored messages name them.
+        """Forget the files whose time is over, unless stored messages name them, or may: while a damaged store is
+        kept aside, all stay.
 
         Raises:
             StorageUnavailable: the store or the disk fails; the rest goes another time.
         """
         expired = self.files.expired()
-        if not expired:
+        # What a damaged store's conversations name can't be told, and a backup of them may come back.
+        if not expired or not await asyncio.to_thread(lambda: self._store.is_whole):
             return
         still = await self._store.named_files()
         for file in expired:
@@ -262,6 +276,30 @@ def has_inline(messages: Sequence[ChatMessage]) -> bool:
     return next(inline_parts(messages), None) is not None
 
 
+def check_inline(messages: Sequence[ChatMessage]) -> None:
+    """Hold pictures and documents that no file is made of to what files are held to.
+
+    Raises:
+        InvalidParams: one is larger than it looks, or of two kinds at once; with the path of its part.
+    """
+    for inline in inline_parts(messages):
+        if not is_text(inline.media.media_type):
+            try:
+                inspect(inline.media.media_type, a2b_base64(inline.media.base64))
+            except RequestError as error:
+                raise _at(_path_of(messages, inline), error) from None
+
+
+def _path_of(messages: Sequence[ChatMessage], inline: InlinePart) -> str:
+    return f"messages.{inline.message}.{messages[inline.message].part_path(inline.part)}.url"
+
+
+def _at(path: str, error: RequestError) -> RequestError:
+    return type(error)(
+        f"{path}: {error.message}", hint=error.hint, errors=[FieldError(path=path, message=error.message)]
+    )
+
+
 def _file_ids(message: ChatMessage) -> Iterator[tuple[int, str]]:
     """The files that a message names, each with the place of its part."""
     for number, part in enumerate(message.parts or ()):
@@ -270,7 +308,7 @@ def _file_ids(message: ChatMessage) -> Iterator[tuple[int, str]]:
 
 
 def _encoded_bytes(file: StoredFile) -> int:
-    return -(-file.size // 3) * 4
+    return encoded_bytes(file.size)
 
 
 def _encoded(file: StoredFile, reader: Reader) -> bytearray:

@@ -4,9 +4,9 @@ A turn begins with a user message, and a cut falls between two of them: never be
 """
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, Protocol, TypeVar
 
 from archer_ws.core.limits import HISTORY_TOKENS_MAX
 from archer_ws.llm_gateway.media_tokens import media_tokens
@@ -167,6 +167,53 @@ def fit_history(
     return History(
         [message.chat for message in kept], sum(message.tokens for message in kept), len(history) - len(kept)
     )
+
+
+class Shown(NamedTuple):
+    """What messages show, or may show; None: any number."""
+
+    encoded_bytes: int
+    images: int | None
+
+
+def without_oldest_shown(
+    history: History, shown: Callable[[ChatMessage], Shown], room: Shown, *, goes_on: bool = False
+) -> History:
+    """The history without its oldest turns, so that the pictures and files of the rest fit.
+
+    Args:
+        history: as `fit_history` gave it.
+        shown: what a message shows.
+        room: what the history may show.
+        goes_on: whether its last turn must stay (see `fit_history`).
+    """
+    messages = history.messages
+    start = _first_shown_that_fits(messages, shown, room)
+    if start == 0:
+        return history
+    questions = [place for place, message in enumerate(messages) if message.role is MessageRole.USER]
+    start = next((place for place in questions if place >= start), len(messages))
+    if goes_on:
+        start = min(start, questions[-1] if questions else 0)
+    gone = [message for message in messages[:start] if message.role is not MessageRole.SYSTEM]
+    kept = [message for message in messages[:start] if message.role is MessageRole.SYSTEM]
+    tokens = max(0, history.tokens - estimate_tokens(gone))
+    return replace(history, messages=kept + messages[start:], tokens=tokens, dropped=history.dropped + len(gone))
+
+
+def _first_shown_that_fits(messages: Sequence[ChatMessage], shown: Callable[[ChatMessage], Shown], room: Shown) -> int:
+    """Where the end begins of which all fits; 0 where everything does."""
+    room_bytes, images = room.encoded_bytes, room.images
+    for position in range(len(messages) - 1, -1, -1):
+        if not messages[position].parts:
+            continue
+        takes = shown(messages[position])
+        room_bytes -= takes.encoded_bytes
+        if images is not None:
+            images -= takes.images or 0
+        if room_bytes < 0 or (images is not None and images < 0):
+            return position + 1
+    return 0
 
 
 def _first_that_fits(history: Sequence[Remembered], room: int) -> int:

@@ -24,10 +24,11 @@ from archer_ws.core.ids import new_id
 from archer_ws.core.limits import PAGE_ITEMS_MAX, Limits
 from archer_ws.files.stored import StoredFile
 from archer_ws.llm_gateway.types import CancelReason, ChatRequest, Route
-from archer_ws.sessions.attachments import Attachments, StreamFiles, in_memory
+from archer_ws.sessions.attachments import Attachments, StreamFiles, check_inline, in_memory
+from archer_ws.sessions.changes import SessionChanges
 from archer_ws.sessions.format_judge import FormatJudge
 from archer_ws.sessions.journaling import Journaling
-from archer_ws.sessions.models import CancelResult, StreamPage
+from archer_ws.sessions.models import ActiveStream, CancelResult, StreamPage
 from archer_ws.sessions.native_cache import NativeTurnCache
 from archer_ws.sessions.occupancy import Occupancy
 from archer_ws.sessions.orphans import Orphans
@@ -114,6 +115,8 @@ class SessionManager:
         self._slots: dict[Stream, Slot] = {}
         self._stream_files: dict[Stream, StreamFiles] = {}
         self._occupancy = Occupancy()
+        #: Who is told of conversations that change.
+        self.changes = SessionChanges(self._store.get, self.active_in)
         self._orphans = Orphans()
         self._draining = False
         self._rules = StreamRules(
@@ -195,6 +198,8 @@ class SessionManager:
             )
         check_turn(request, self._max_content_bytes)
         files = self._attachments.named(principal, request.messages)
+        if request.session_id is None:
+            check_inline(request.messages)  # A session's become files, which are looked at.
         route = self._gateway.resolve(request, with_defaults=with_defaults)
         predecessors = self._occupancy.predecessors(principal, request)
         check()
@@ -251,6 +256,14 @@ class SessionManager:
             )
         return stream
 
+    async def locate(self, principal: str, stream_id: str) -> Stream:
+        """`find`, and where it is not in memory, wherever else streams are kept: nowhere yet.
+
+        Raises:
+            StreamNotFound: as `find`.
+        """
+        return self.find(principal, stream_id)
+
     def cancel(self, principal: str, stream_id: str, reason: CancelReason = "client") -> CancelResult:
         """Ask for a stream's end; harmless to repeat. An unknown id is remembered: its send will be born cancelled."""
         stream = self._table.get(principal, stream_id)
@@ -278,13 +291,18 @@ class SessionManager:
         found = self._table.newest_first(principal, active=active, before=before)
         return stream_page(found, session_id=session_id, limit=limit)
 
-    def active_in(self, principal: str, session_id: str) -> list[Stream]:
+    def active_in(self, principal: str, session_id: str) -> list[ActiveStream]:
         """The session's streams that have not ended, in the order they were sent."""
-        return self._occupancy.streams(principal, session_id)
+        streams = self._occupancy.streams(principal, session_id)
+        return [ActiveStream.model_construct(stream_id=each.stream_id, status=each.status) for each in streams]
 
     def session_at_rest(self, principal: str, session_id: str) -> AbstractAsyncContextManager[None]:
         """End the session's streams, and let none begin until this is left (see Occupancy)."""
         return self._occupancy.at_rest(principal, session_id)
+
+    def sessions_at_rest(self, principal: str) -> AbstractAsyncContextManager[None]:
+        """`session_at_rest` of all the principal's sessions."""
+        return self._occupancy.all_at_rest(principal)
 
     async def deletion_over(self, principal: str, session_id: str) -> None:
         """Wait while the session is being deleted: what is made under its id meanwhile would go with it."""
@@ -316,6 +334,7 @@ class SessionManager:
         if self._journaling is not None:
             await self._journaling.aclose()
         self._orphans.cancel()
+        self.changes.close()
         self._table.close()
 
     def _reserve(self, principal: str, route: Route) -> Slot:
@@ -362,6 +381,7 @@ class SessionManager:
                 judge=self._judge,
                 attachments=self._attachments,
                 files=held,
+                changes=self.changes,
             )
         )
         return Attachment(stream, hold, duplicate=False)
@@ -374,6 +394,7 @@ class SessionManager:
         self._occupancy.leave(stream)
         if self._journaling is not None:
             self._journaling.over(stream)
+        self.changes.changed(stream.identity.principal, stream.identity.session_id)
         if stream.log.ended is None:
             self._table.refuse(stream)
         else:

@@ -16,6 +16,9 @@ from archer_ws.llm_gateway.examples import UNAVAILABLE
 from archer_ws.llm_gateway.tools import ResultStatus, ToolCall
 from archer_ws.llm_gateway.types import ChatMessage, FinishReasonText, MessageRole, Refusal, StreamStatus, TokenUsage
 
+#: What stands below `/api/v1/sessions/` beside sessions: as a session's id it would hide that session from REST.
+RESERVED_IDS = frozenset({"search", "export", "import"})
+
 #: The most a session's metadata may take as JSON, in bytes.
 METADATA_BYTES_MAX = 16 * 1024
 
@@ -35,6 +38,20 @@ def _bounded(metadata: dict[str, Any] | None) -> dict[str, Any] | None:
     return metadata
 
 
+def _not_reserved(session_id: str) -> str:
+    if session_id in RESERVED_IDS:
+        raise ValueError(f"{session_id!r} is a route of its own over REST; choose another id")
+    return session_id
+
+
+NewSessionId = Annotated[Identifier, AfterValidator(_not_reserved)]
+#: A list's order, and what a search looks for.
+ListOrder = Annotated[
+    Literal["updated", "created"],
+    Enumeration("SessionOrder", "By what a list of sessions is sorted, newest first: their last change, or creation."),
+]
+Query = Annotated[Text, Field(min_length=1, max_length=1000)]
+Version = Annotated[int, Field(ge=0, le=2**53 - 1)]
 Title = Annotated[Text, Field(max_length=512)]
 Metadata = Annotated[dict[str, Any], AfterValidator(_bounded)]
 
@@ -105,7 +122,9 @@ _SESSION: JsonDict = {
     "message_count": 2,
     "version": 3,
     "preview": "Because air scatters blue light more than red.",
+    "active": [{"stream_id": "sky-2", "status": "running"}],
 }
+_EXPORTED: JsonDict = {field: value for field, value in _SESSION.items() if field != "active"}
 _FOUND: JsonDict = {
     "session_id": "sky",
     "message_id": "msg_Zq0wXyNn2m1pS8dQ4hKt",
@@ -148,7 +167,10 @@ class SessionCreate(WireModel):
         }
     )
 
-    session_id: Identifier | None = Field(default=None, description="An id of your own; the server's if missing.")
+    session_id: NewSessionId | None = Field(
+        default=None,
+        description="An id of your own; the server's if missing. Not `search`, `export` or `import`: those are routes.",
+    )
     title: Title | None = Field(default=None, description="A name for people, at most 512 characters.")
     metadata: Metadata | None = Field(
         default=None, description="Whatever you want kept with it: at most 16 KiB of JSON, nested at most 200 deep."
@@ -159,7 +181,9 @@ class SessionUpdate(WireModel):
     """What to change; fields left out (or null) stay."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"title": "Blue skies"}, {"metadata": {"pinned": False}}]}
+        json_schema_extra={
+            "examples": [{"title": "Blue skies"}, {"metadata": {"pinned": False}}, {"archived": True, "version": 3}]
+        }
     )
 
     title: Title | None = Field(default=None, description="The new name for people, at most 512 characters.")
@@ -167,6 +191,34 @@ class SessionUpdate(WireModel):
         default=None,
         description="What to keep instead of the old metadata: at most 16 KiB of JSON, nested at most 200 deep.",
     )
+    archived: bool | None = Field(default=None, description="True: put it aside; false: take it up again.")
+    version: Version | None = Field(
+        default=None, description="What `version` it must have; where it has another, nothing is changed: `conflict`."
+    )
+
+
+class SessionFork(WireModel):
+    """Which of a conversation's messages to copy into a new one, and the new one's id."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{}, {"before": "msg_9mK3vQx0bTzLw2RfY7cN", "new_session_id": "sky-otherwise"}]}
+    )
+
+    before: Identifier | None = Field(
+        default=None, description="Copy the messages before this one; all, where it is missing."
+    )
+    new_session_id: NewSessionId | None = Field(
+        default=None, description="The new conversation's id, which must be free; the server's if missing."
+    )
+
+
+class ActiveStream(BaseModel):
+    """A stream of a conversation whose end is still to be told."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"stream_id": "sky-2", "status": "running"}]})
+
+    stream_id: str = Field(description="The stream's id.")
+    status: StreamStatus = Field(description="Where it stands.")
 
 
 class StoredMessage(BaseModel):
@@ -210,10 +262,8 @@ class StoredMessage(BaseModel):
         )
 
 
-class Session(BaseModel):
-    """A conversation, without its messages."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [_SESSION, {**_SESSION, "archived": True}]})
+class _SessionHead(BaseModel):
+    """What a store tells of a conversation beside its messages."""
 
     session_id: str = Field(description="The conversation's id.")
     title: str | None = optional("A name for people.")
@@ -224,6 +274,14 @@ class Session(BaseModel):
     version: Count | None = optional("Grows by one with each change.")
     archived: bool | None = optional("True where it was put aside.")
     preview: str | None = optional("How its last message with text begins, on one line.")
+
+
+class Session(_SessionHead):
+    """A conversation, without its messages."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_SESSION, {**_SESSION, "archived": True}]})
+
+    active: list[ActiveStream] | None = optional("Its running streams.")
 
 
 class SessionDetail(Session):
@@ -254,7 +312,7 @@ class SessionDetail(Session):
 
 
 class SessionPage(BaseModel):
-    """Some sessions, newest first; pass `next_cursor` as `cursor` for those that follow."""
+    """Some sessions, the last changed (or created) first; pass `next_cursor` as `cursor` for those that follow."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -287,11 +345,87 @@ class SearchPage(BaseModel):
     next_cursor: str | None = optional("What to pass as `cursor` for the next page; absent on the last one.")
 
 
-class ExportedSession(Session):
+class SessionChanged(BaseModel):
+    """How a conversation is by now: the newest state and no log, so that one may be left out for a newer."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "session_id": "sky",
+                    "version": 3,
+                    "updated_at": "2026-11-22T10:15:32Z",
+                    "title": "Sky questions",
+                    "active": [{"stream_id": "sky-2", "status": "running"}],
+                },
+                {
+                    "session_id": "sky",
+                    "version": 4,
+                    "updated_at": "2026-11-22T10:20:00Z",
+                    "deleted": True,
+                    "active": [],
+                },
+            ]
+        }
+    )
+
+    session_id: str = Field(description="The conversation's id.")
+    version: Count = Field(description="Its version; of a deleted one the last that is known.")
+    updated_at: datetime = Field(description="When it last changed, RFC 3339 in UTC.")
+    title: str | None = optional("A name for people.")
+    deleted: bool | None = optional("True: it is gone.")
+    active: list[ActiveStream] = Field(description="Its running streams.")
+
+
+class DeletedSessions(BaseModel):
+    """What became of all conversations."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"deleted": 12}]})
+
+    deleted: Count = Field(description="How many there were.")
+
+
+class ImportFailure(BaseModel):
+    """A line of an import that was not taken; nothing of it is stored."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "line": 3,
+                    "session_id": "sky",
+                    "error": {
+                        "kind": "conflict",
+                        "message": "session_id: there is a session 'sky'",
+                        "hint": "Delete that one first, or give the line another session_id.",
+                        "retryable": False,
+                        "request_id": "req_Zq0wXyNn2m1pS8dQ4hKt",
+                    },
+                }
+            ]
+        }
+    )
+
+    line: Count = Field(description="Which line, from 1; empty ones count.")
+    session_id: str | None = optional("Which conversation, where that could be read.")
+    error: ErrorInfo = Field(description="What is wrong with it.")
+
+
+class ImportResult(BaseModel):
+    """What became of an import's lines."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"imported": 12, "failed": 0, "failures": []}]})
+
+    imported: Count = Field(description="How many conversations are stored.")
+    failed: Count = Field(description="How many lines were not taken.")
+    failures: list[ImportFailure] = Field(description="The first 200 of them, in order.")
+
+
+class ExportedSession(_SessionHead):
     """A whole conversation: what an export has in each line, and an import takes."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{**_SESSION, "archived": True, "messages": [_QUESTION, _ANSWER]}]}
+        json_schema_extra={"examples": [{**_EXPORTED, "archived": True, "messages": [_QUESTION, _ANSWER]}]}
     )
 
     messages: list[StoredMessage] = Field(description="All its messages, oldest first.")

@@ -17,6 +17,8 @@ class Occupancy:
     def __init__(self) -> None:
         self._streams: dict[Key, list[Stream]] = {}
         self._deleting: dict[Key, LeanEvent] = {}
+        #: Whose sessions are being deleted, all of them.
+        self._forgetting: dict[str, LeanEvent] = {}
 
     def streams(self, principal: str, session_id: str) -> list[Stream]:
         """The session's streams that have not ended, in the order they were sent."""
@@ -45,7 +47,7 @@ class Occupancy:
         session_id = request.session_id
         if session_id is None:
             return []
-        if (principal, session_id) in self._deleting:
+        if principal in self._forgetting or (principal, session_id) in self._deleting:
             raise SessionNotFound(
                 f"session {session_id!r} is being deleted", hint="Create another one, or leave session_id out."
             )
@@ -76,9 +78,26 @@ class Occupancy:
             del self._deleting[principal, session_id]
             is_over.set()
 
+    @asynccontextmanager
+    async def all_at_rest(self, principal: str) -> AsyncIterator[None]:
+        """`at_rest` of all the principal's sessions. Streams without one go on: nothing of them is stored."""
+        while (before := self._forgetting.get(principal)) is not None:
+            await before.wait()
+        is_over = self._forgetting[principal] = LeanEvent()
+        try:
+            streams = [each for (owner, _), running in self._streams.items() if owner == principal for each in running]
+            for stream in streams:
+                stream.cancel("client")
+            for stream in streams:
+                await stream.wait_ended()
+            yield
+        finally:
+            del self._forgetting[principal]
+            is_over.set()
+
     async def deletion_over(self, principal: str, session_id: str) -> None:
-        """Wait while the session is being deleted."""
-        while (is_over := self._deleting.get((principal, session_id))) is not None:
+        """Wait while the session is being deleted, alone or with all others."""
+        while (is_over := self._forgetting.get(principal) or self._deleting.get((principal, session_id))) is not None:
             await is_over.wait()
 
 

@@ -3,12 +3,13 @@
 import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from archer_ws.agents.base import AgentTurn
 from archer_ws.agents.orchestrator import Orchestrator
-from archer_ws.core.exceptions import ContentTooLarge, InvalidParams
+from archer_ws.core.exceptions import Conflict, ContentTooLarge, InvalidParams
 from archer_ws.core.limits import HISTORY_TOKENS_MAX, MEDIA_REQUEST_BYTES
 from archer_ws.llm_gateway.asking import conversation, options_of
 from archer_ws.llm_gateway.content import MediaPart
@@ -17,12 +18,21 @@ from archer_ws.llm_gateway.native_turns import NativeTurn
 from archer_ws.llm_gateway.tool_history import check_arguments
 from archer_ws.llm_gateway.types import ChatMessage, ChatRequest, MessageRole, Route, StreamChunk
 from archer_ws.sessions.attachments import Attachments, StreamFiles, has_inline, names_files
+from archer_ws.sessions.changes import SessionChanges
 from archer_ws.sessions.format_judge import FormatJudge, Judgement
-from archer_ws.sessions.history import NO_HISTORY, History, estimate_tokens, request_tokens
+from archer_ws.sessions.history import (
+    NO_HISTORY,
+    History,
+    Shown,
+    estimate_tokens,
+    request_tokens,
+    without_oldest_shown,
+)
 from archer_ws.sessions.journaling import Journaling
 from archer_ws.sessions.native_cache import NativeTurnCache
 from archer_ws.sessions.results import check_place
 from archer_ws.sessions.settling import Settling
+from archer_ws.sessions.storage.refusals import renamed
 from archer_ws.sessions.storage.store import SessionStore
 from archer_ws.sessions.storage.values import StoredAnswer
 from archer_ws.sessions.streams.events import ControlEvent
@@ -32,6 +42,8 @@ from archer_ws.sessions.windows import Windows
 if TYPE_CHECKING:
     from archer_ws.sessions.streams.stream import Stream
 
+#: So many of a session's last messages are looked through for an answer that was just stored.
+_ANSWER_AMONG = 16
 _NOT_ASKED = {"stream", "stream_id"}
 _SORTED = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
@@ -45,8 +57,9 @@ def check_turn(request: ChatRequest, max_content_bytes: int) -> None:
         ContentTooLarge: the messages are.
     """
     if request.session_id is None:
-        if request.replace_from is not None:
-            raise InvalidParams("replace_from needs a session_id", hint="Add session_id, or leave replace_from out.")
+        for name in ("replace_from", "session_version"):
+            if getattr(request, name) is not None:
+                raise InvalidParams(f"{name} needs a session_id", hint=f"Add session_id, or leave {name} out.")
         check_arguments(request.messages)
     elif any(message.role is MessageRole.ASSISTANT for message in request.messages):
         raise InvalidParams(
@@ -96,6 +109,7 @@ class Turn:
         judge: tells whether the answer has the form that was asked for.
         attachments: the files that messages name.
         files: those that the stream holds; released by the manager.
+        changes: told of what is stored.
     """
 
     def __init__(
@@ -116,6 +130,7 @@ class Turn:
         judge: FormatJudge,
         attachments: Attachments,
         files: StreamFiles,
+        changes: SessionChanges,
     ) -> None:
         self._request = request
         self._route = route
@@ -135,6 +150,7 @@ class Turn:
         self._media: Mapping[str, Media] = {}
         if request.extras.top_logprobs is not None:
             stream.keep_logprobs()
+        self._changes = changes
         #: The stored messages of a turn that is asked again; a request with messages has none.
         self._again: list[ChatMessage] = []
         self._first_stored: str | None = None
@@ -172,7 +188,7 @@ class Turn:
             SessionNotFound: there is no such session.
             InvalidParams: `replace_from` names no message of it (without messages: no answer), or a result no open
                 call.
-            Conflict: a message's id is taken.
+            Conflict: a message's id is taken, or the session has another version.
             Overloaded, StorageFull: the store is full, or there is no room for a picture or document that came inline.
             StorageUnavailable: the store is slow or fails.
         """
@@ -188,18 +204,25 @@ class Turn:
             await self._store.get(self._principal, session_id)
             return
         self._budget = self._windows.budget(self._route)
-        stored = await self._store.begin_turn(
-            self._principal,
-            session_id,
-            self._request.messages,
-            stream_id=self._stream.stream_id,
-            replace_from=self._request.replace_from,
-            turn_tokens=self._own_tokens,
-            budget_tokens=self._budget,
-            record=self._journaling.begin(self._stream) if self._journaling is not None else None,
-        )
+        try:
+            stored = await self._store.begin_turn(
+                self._principal,
+                session_id,
+                self._request.messages,
+                stream_id=self._stream.stream_id,
+                replace_from=self._request.replace_from,
+                version=self._request.session_version,
+                turn_tokens=self._own_tokens,
+                budget_tokens=self._budget,
+                record=self._journaling.begin(self._stream) if self._journaling is not None else None,
+            )
+        except Conflict as conflict:
+            raise renamed(conflict, "version", "session_version") from None
         self._attachments.stored(self._principal, self._request.messages)
+        self._changes.changed(self._principal, session_id)
         turn = stored.messages
+        if self._request.messages:
+            self._stream.message_ids = [message.message_id for message in turn]
         self._first_stored, self._last_stored = turn[0].message_id, turn[-1].message_id
         if not self._request.messages:
             self._again = [message.as_chat() for message in turn]
@@ -224,6 +247,7 @@ class Turn:
             self._stream.progress("queued", f"{self._route.provider} is busy with other requests")
             await self._slot.wait()
         self._stream.set_running()
+        self._changes.changed(self._principal, self._request.session_id)
         await self._fit_history()
         await self._take_media()
         return self._run()
@@ -272,24 +296,38 @@ class Turn:
         return conversation(self._request, before)
 
     async def _take_media(self) -> None:
-        """Read the files that are named by what is sent; history whose files are too large is left out.
+        """Read the files that are named by what is sent; history that shows more than the provider takes is left out.
 
         Raises:
-            ContentTooLarge: the turn's own are.
+            ContentTooLarge: the turn's own files are too large.
         """
+        self._leave_out_shown()
         messages = self._messages()
         if self._media or not names_files(messages):
             return  # A shorter history names no others.
-        while (size := self._attachments.media_bytes(self._principal, messages)) > MEDIA_REQUEST_BYTES:
-            before = self._history or NO_HISTORY
-            self._history = await self._read_history(self._own_tokens + before.tokens // 2)
-            if len(self._history.messages) == len(before.messages):
-                raise ContentTooLarge(
-                    f"the files of this turn are {size} bytes of base64, the most is {MEDIA_REQUEST_BYTES}",
-                    hint="Name fewer or smaller ones: no provider takes so much.",
-                )
-            messages = self._messages()
+        size = self._attachments.media_bytes(self._principal, messages)
+        if size > MEDIA_REQUEST_BYTES:
+            raise ContentTooLarge(
+                f"the files of this turn are {size} bytes of base64, the most is {MEDIA_REQUEST_BYTES}",
+                hint="Name fewer or smaller ones: no provider takes so much.",
+            )
         self._media = await self._attachments.media(self._principal, messages, self._files)
+
+    def _leave_out_shown(self) -> None:
+        history = self._history
+        if history is None or not any(message.parts for message in history.messages):
+            return
+        shown = partial(self._attachments.shown, self._principal)
+        own = [shown(message) for message in (*self._again, *self._request.messages)]
+        limits = self._windows.limits(self._route)
+        most = limits.request_bytes if limits is not None else None
+        images = limits.images if limits is not None else None
+        room = Shown(
+            min(MEDIA_REQUEST_BYTES, most or MEDIA_REQUEST_BYTES) - sum(each.encoded_bytes for each in own),
+            None if images is None else images - sum(each.images or 0 for each in own),
+        )
+        goes_on = any(message.role is MessageRole.TOOL for message in self._request.messages[:1])
+        self._history = without_oldest_shown(history, shown, room, goes_on=goes_on)
 
     async def judge(self, content: str) -> Judgement | None:
         """Whether the answer has the form that the request asked for (see FormatJudge)."""
@@ -306,11 +344,18 @@ class Turn:
         if answer.is_empty and end is None:
             return True
         kept = replace(answer, native=self._native if answer.calls else None)
-        is_stored = await self._settling.keep(
-            lambda: self._store.append_answer(
+        answer_id: str | None = None
+
+        async def write() -> None:
+            nonlocal answer_id
+            answer_id = await self._store.append_answer(
                 self._principal, session_id, kept, after=after, stream_id=self._stream.stream_id, end=end
             )
-        )
+            self._changes.changed(self._principal, session_id)
+
+        is_stored = await self._settling.keep(write)
+        if is_stored and answer_id is not None:
+            self._stream.message_ids.append(answer_id)
         return is_stored or answer.is_empty
 
     def _kept_turns(self) -> Mapping[str, NativeTurn]:

@@ -62,4 +62,5 @@ def chat_response(stream: Stream) -> ChatResponse:
         error=ended.error if ended else None,
         history_dropped=stream.history_dropped,
         stored=stream.stored,
+        message_ids=ended.message_ids if ended else None,
     )

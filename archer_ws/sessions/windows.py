@@ -4,7 +4,7 @@ A provider may take a while to tell, and a request is accepted before that: what
 """
 
 from archer_ws.agents.base import Gateway
-from archer_ws.llm_gateway.types import Route
+from archer_ws.llm_gateway.types import ModelLimits, Route
 
 #: Models that are remembered; more are asked for anew.
 _MODELS_MAX = 1000
@@ -20,6 +20,10 @@ class Windows:
     def budget(self, route: Route) -> int | None:
         """What prompt and history may take by what was told last, in tokens; None where nothing was."""
         return _budget(self._last.get((route.provider, route.model)), route)
+
+    def limits(self, route: Route) -> ModelLimits | None:
+        """How many pictures, and how much of them, a request may hold; None where nobody knows."""
+        return self._gateway.limits(route)
 
     async def ask(self, route: Route) -> int | None:
         """What they may take, in tokens; None where nobody knows."""

@@ -19,6 +19,7 @@ from pathlib import Path
 import uvloop
 
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole
+from archer_ws.server.server import settle_garbage_collection
 from archer_ws.sessions.storage.sqlite.accounts import Accounts
 from archer_ws.sessions.storage.sqlite.database import FileSettings
 from archer_ws.sessions.storage.sqlite.store import SqliteStore
@@ -125,6 +126,8 @@ async def main(arguments: argparse.Namespace) -> None:
         size = sum(file.stat().st_size for file in Path(folder).iterdir()) / 1e6
         print(f"filled: {arguments.messages / took:,.0f} messages/s, {AT_ONCE} sessions at once; {size:.0f} MB")
 
+        # As archer-ws serve does: otherwise Python's own collector stalls everything for 150 ms now and then.
+        settle_garbage_collection()
         async with Loop(arguments.streams) as loop:
             await asyncio.sleep(5)
             print(f"longest stall of the loop, {arguments.streams} streams alone: {loop.take():.1f} ms")

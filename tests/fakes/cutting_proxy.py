@@ -25,6 +25,8 @@ class CuttingProxy:
         #: Cleared, nothing goes through, and nobody is told.
         self.passes = asyncio.Event()
         self.passes.set()
+        #: Once so many bytes have gone up in all, `passes` is cleared.
+        self.holds_at: int | None = None
         #: Cleared, each connection is cut as soon as it is made.
         self.accepts = True
         self.connections = 0
@@ -116,6 +118,9 @@ class CuttingProxy:
             await writer.drain()
             passed += len(received)
             setattr(self, counter, getattr(self, counter) + len(received))
+            if self.holds_at is not None and self.up_bytes >= self.holds_at:
+                self.holds_at = None
+                self.passes.clear()
         self.cuts += 1
 
 

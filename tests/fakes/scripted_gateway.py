@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 
 from archer_ws.core.exceptions import ArcherError
-from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, ChatRequest, Route, StreamChunk
+from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, ChatRequest, ModelLimits, Route, StreamChunk
 
 
 @dataclass
@@ -89,6 +89,9 @@ class ScriptedGateway:
             self._arrival.notify_all()
         async for chunk in call.chunks():
             yield chunk
+
+    def limits(self, route: Route) -> ModelLimits | None:
+        return None
 
     async def context_window(self, route: Route) -> int | None:
         return self.window

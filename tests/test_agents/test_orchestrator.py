@@ -5,7 +5,15 @@ import pytest
 from archer_ws.agents.base import Agent, AgentTurn, DirectAgent
 from archer_ws.agents.orchestrator import Orchestrator
 from archer_ws.core.exceptions import ProviderUnavailable
-from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, ChatRequest, MessageRole, Route, StreamChunk
+from archer_ws.llm_gateway.types import (
+    ChatMessage,
+    ChatOptions,
+    ChatRequest,
+    MessageRole,
+    ModelLimits,
+    Route,
+    StreamChunk,
+)
 
 ROUTE = Route(provider="ollama", model="llama3.2", temperature=None, max_tokens=100)
 
@@ -53,6 +61,9 @@ class RecordingGateway:
     ) -> AsyncGenerator[StreamChunk, None]:
         self.asked.append((request, route, messages, options))
         return self.speaker.speak()
+
+    def limits(self, route: Route) -> ModelLimits | None:
+        return None
 
     async def context_window(self, route: Route) -> int | None:
         return None

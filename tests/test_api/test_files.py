@@ -16,6 +16,8 @@ import websockets
 
 from archer_ws.core.limits import Limits
 from archer_ws.llm_gateway.media import Media
+from archer_ws.llm_gateway.router import LLMRouter
+from archer_ws.llm_gateway.types import ModelLimits
 from tests.conftest import Archer, StartArcher
 from tests.fakes.file_heads import png
 from tests.fakes.ollama_api import ollama_error, ollama_server, ollama_show, ollama_stream, ollama_tags
@@ -254,6 +256,25 @@ async def test_the_sweep_needs_no_request(start_archer: StartArcher) -> None:
         assert [file.file_id for file in files.all()] == [kept]
 
 
+async def test_no_file_of_conversations_that_are_kept_aside_as_damaged_is_removed(
+    tmp_path: Path, start_archer: StartArcher
+) -> None:
+    (tmp_path / "archer.db").write_text("no database any more " * 1000)
+    limits = Limits(files_sweep_s=60)
+    async with start_archer(store="sqlite", data_dir=str(tmp_path), file_ttl_s=0.01, limits=limits) as archer:
+        attachments, files = archer.app.state.services.attachments, archer.app.state.services.files
+        kept = await upload(archer.http)
+        async with asyncio.timeout(10):
+            while not files.expired():
+                await archer.http.get("/health/live")
+        await attachments.sweep()
+        assert [file.file_id for file in files.all()] == [kept]
+        (aside,) = tmp_path.glob("archer.db.damaged-*")
+        aside.unlink()
+        await attachments.sweep()
+        assert files.all() == []
+
+
 @pytest.mark.parametrize("size", [100, 2_000_000])
 async def test_data_in_a_sessions_turn_becomes_a_file_and_the_message_names_it(archer: Archer, size: int) -> None:
     archer.answer(ollama_stream("Text."))
@@ -312,6 +333,29 @@ async def test_text_that_looks_like_data_stays_text(archer: Archer) -> None:
         assert messages[-2].content == text
     await asyncio.gather(*archer.app.state.services.files._tasks)
     assert archer.app.state.services.files.all() == []
+
+
+async def test_each_of_two_files_that_begin_alike_reaches_the_model_whole(archer: Archer) -> None:
+    answer_long(archer)
+    contents = [b"abc" * 20_000, b"abc" * 1024, b"abc" * 20_001]
+    urls = [f"data:text/plain;base64,{b64encode(each).decode()}" for each in contents]
+    parts = [{"type": "text", "text": "a" * 1_100_000}, *({"type": "file", "url": url} for url in urls)]
+    answer = await archer.http.post(CHAT, json={"messages": [{"role": "user", "content": parts}]})
+    assert answer.status_code == 200, answer.text
+    (message,) = archer.ollama.exchanges[-1].json()["messages"]
+    assert message["content"].split("A file:\n\n")[1:] == [
+        each.decode() + end for each, end in zip(contents, ["\n", "\n", ""], strict=True)
+    ]
+
+
+async def test_data_in_a_tools_schema_stays_there(archer: Archer) -> None:
+    answer_long(archer)
+    url = f"data:text/plain;base64,{b64encode(b'q' * 9000).decode()}"
+    tool = {"name": "show", "parameters": {"type": "object", "examples": [{"url": url, "image_url": {"url": url}}]}}
+    asked = {"messages": [{"role": "user", "content": "a" * 1_100_000}], "tools": [tool]}
+    answer = await archer.http.post(CHAT, json=asked)
+    assert answer.status_code == 200, answer.text
+    assert json.dumps(archer.ollama.exchanges[-1].json()["tools"]).count(url) == 2
 
 
 async def test_a_body_of_too_much_text_is_refused_with_where_to_put_pictures(archer: Archer) -> None:
@@ -431,6 +475,26 @@ async def test_history_whose_files_are_too_large_is_left_out_and_told(
     large = about(await upload(archer.http, b"d" * 4000), session_id="one")
     answer = await archer.http.post(CHAT, json=large)
     assert answer.json()["error"]["kind"] == "content_too_large"
+
+
+@pytest.mark.parametrize("limits", [ModelLimits(request_bytes=4000), ModelLimits(images=2)], ids=["bytes", "pictures"])
+async def test_a_session_that_shows_more_than_its_provider_takes_goes_on_without_the_oldest(
+    archer: Archer, monkeypatch: pytest.MonkeyPatch, limits: ModelLimits
+) -> None:
+    monkeypatch.setattr(LLMRouter, "limits", lambda *_: limits)
+    answer_long(archer)
+    await archer.http.post("/api/v1/sessions", json={"session_id": "one"})
+    dropped = []
+    pictures = [png() + bytes(1200 + number) for number in range(6)]
+    for picture in pictures:
+        shown = {"type": "image", "file_id": await upload(archer.http, picture, "image/png")}
+        asked = {"messages": [{"role": "user", "content": [shown]}], "session_id": "one"}
+        answer = await archer.http.post(CHAT, json=asked)
+        assert answer.status_code == 200, answer.text
+        dropped.append(answer.json().get("history_dropped", 0))
+    assert dropped == [0, 0, 2, 4, 6, 8]
+    sent = [message["images"] for message in archer.ollama.exchanges[-1].json()["messages"] if "images" in message]
+    assert sent == [[b64encode(picture).decode()] for picture in pictures[-2:]]
 
 
 async def test_what_a_failed_request_had_of_its_files_is_given_back_at_once(archer: Archer) -> None:

@@ -43,9 +43,10 @@ class Reading:
                     self._stays, self._data = stays, b""
                 case Data(data):
                     self._data += data
-                case Ended():
-                    assert self._stays not in self.files
-                    self.files[self._stays] = self._data
+                case Ended(stays):
+                    assert stays.startswith(self._stays)
+                    assert stays not in self.files
+                    self.files[stays] = self._data
                 case GivenBack():
                     self.json += base64.b64encode(self._data)[len(self._stays) :]
 
@@ -115,6 +116,15 @@ def test_what_stays_of_long_data_is_short_and_tells_which_it_was() -> None:
     assert len(reading.json) < 4 * STAYS_CHARS
     assert len(reading.files) == 3
     assert reading.value == value
+
+
+def test_data_that_another_begins_with_is_not_taken_for_it() -> None:
+    long = base64.b64encode(b"abc" * 40_000).decode()
+    value = [HEADER + each for each in (long, long[:STAYS_CHARS], long[: STAYS_CHARS + 4], long[: STAYS_CHARS - 4])]
+    for ordered in (value, value[::-1]):
+        reading = Reading(json.dumps(ordered).encode(), [])
+        assert reading.value == ordered
+        assert len(reading.files) == 1
 
 
 def test_no_more_is_taken_out_than_a_request_has_parts() -> None:

@@ -1,6 +1,7 @@
 """Pictures in chats and sessions, over HTTP and the socket: what is stored, given back, sent on, and refused."""
 
 import asyncio
+from base64 import b64encode
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from archer_ws.llm_gateway.types import ChatRequest
 from archer_ws.sessions.turn import fingerprint_of
 from tests.conftest import Archer, StartArcher
 from tests.fakes.cutting_proxy import cutting_proxy
+from tests.fakes.file_heads import gif, jpeg, png
 from tests.fakes.ollama_api import ollama_line, ollama_server, ollama_show, ollama_stream, ollama_tags
 from tests.fakes.pictures import PNG, PNG_URL, image, photo, text
 from tests.fakes.scripted_server import Abort, Wait
@@ -118,6 +120,8 @@ async def test_a_model_that_does_not_see_is_asked_nothing_and_the_session_says_w
         ([text("a"), {"type": "file", "file_id": "f", "filename": "a\0b"}], "invalid_params", "1.filename"),
         ([text("a"), {"type": "file", "file_id": "f", "filename": "x" * 256}], "invalid_params", "1.filename"),
         ([text("a"), {"type": "file", "file_id": "f", "filename": "..\\a"}], "invalid_params", "1.filename"),
+        ([text("a"), {"type": "file", "file_id": "f", "filename": "a\u202etxt.exe"}], "invalid_params", "1.filename"),
+        ([text("a"), {"type": "file", "file_id": "f", "filename": "a\u2028b"}], "invalid_params", "1.filename"),
         ([text("a"), {"type": "audio", "url": "x"}], "unsupported", "1.type"),
         ([text("a"), {"type": ["image"]}], "invalid_params", "1"),
         ([text("a"), {}], "invalid_params", "1"),
@@ -192,6 +196,47 @@ async def test_an_uploaded_file_counts_by_what_is_in_it(archer: Archer) -> None:
         # The provider said nothing of it: the stream was cut.
         estimates.append(answer.json()["usage"]["prompt_tokens"])
     assert estimates[1] - estimates[0] == 40_000 - 4
+
+
+@pytest.mark.parametrize(
+    ("content", "media_type"),
+    [
+        (png(50_000, 50_000), "png"),
+        (jpeg(50_000, 50_000), "jpeg"),
+        (png() + b"PK\x03\x04", "png"),
+        (gif() + b"<script>alert(1)</script>", "gif"),
+    ],
+    ids=["a bomb", "a bomb in JPEG", "an archive", "a page"],
+)
+@pytest.mark.parametrize("session", [{}, {"session_id": "s"}], ids=["no session", "a session"])
+async def test_a_picture_sent_inline_is_held_to_what_an_uploaded_one_is(
+    archer: Archer, content: bytes, media_type: str, session: dict[str, str]
+) -> None:
+    await archer.http.post("/api/v1/sessions", json={"session_id": "s"})
+    shown = {"role": "user", "content": [image(f"data:image/{media_type};base64,{b64encode(content).decode()}")]}
+    answer = await archer.http.post(CHAT, json={"messages": [shown], **session})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["kind"]) == (422, "invalid_params")
+    assert error["errors"][0]["path"] == "messages.0.content.0.url"
+    assert chats(archer) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Screenshot 2024-01-01 at 10.00.00\u202fAM.txt",
+        "a\xa0b.txt",
+        "\U0001f469\u200d\U0001f4bb.txt",
+        "\u200f\u05e9\u05dc\u05d5\u05dd.txt",
+        "e\u0301.txt",
+    ],
+)
+async def test_a_file_is_sent_under_the_name_that_its_system_gave_it(archer: Archer, name: str) -> None:
+    archer.answer(ollama_stream("Text."))
+    named = {"type": "file", "url": "data:text/plain;base64,YQ==", "filename": name}
+    answer = await archer.http.post(CHAT, json={"messages": [{"role": "user", "content": [named]}]})
+    assert answer.status_code == 200, answer.text
+    assert name in chats(archer)[0][0]["content"]
 
 
 async def test_a_photo_of_a_phone_sent_inline_reaches_the_model_whole(archer: Archer) -> None:

@@ -390,6 +390,23 @@ async def test_a_picture_that_is_too_large_for_anthropic_is_refused_before_it_is
                 assert caught.value.errors[0].path == "messages.0.content.1"
 
 
+async def test_more_than_a_whole_request_may_have_is_refused_before_it_is_sent() -> None:
+    picture = Media("image/png", PNG.encode(), 7_000_000)
+    options = ChatOptions(media={"picture": picture})
+    shown = {"type": "image", "file_id": "picture"}
+    for module, address, model, count in (
+        (anthropic_api, None, "claude-haiku-4-5", 3),
+        (openai_api, OPENAI, "gpt-4o-mini", 5),
+    ):
+        async with module.adapter_at(address) as hosted:
+            asked = ChatRequest.model_validate({"messages": [user(*[shown] * count)]})
+            hosted._body(asked.messages, model, None, None, options)
+            more = ChatRequest.model_validate({"messages": [user(*[shown] * (count + 1))]})
+            with pytest.raises(RequestError, match="together") as caught:
+                hosted._body(more.messages, model, None, None, options)
+            assert caught.value.errors[0].path == f"messages.0.content.{count}"
+
+
 async def test_more_pictures_than_the_model_takes_with_its_history_are_refused() -> None:
     async with anthropic_api.adapter_at(None) as hosted:
         history = [ChatMessage.model_validate(user(image())).without_place() for _ in range(60)]
@@ -405,6 +422,7 @@ async def test_the_place_of_a_picture_in_the_history_is_the_session() -> None:
         with pytest.raises(RequestError, match="history") as caught:
             hosted._body([stored], "gpt-4", None, None, ChatOptions())
         assert caught.value.errors[0].path == "session_id"
+        assert "replace_from" in str(caught.value.hint)
 
 
 async def test_the_bound_that_anthropic_is_told_counts_a_picture_by_what_it_costs() -> None:
@@ -414,16 +432,17 @@ async def test_the_bound_that_anthropic_is_told_counts_a_picture_by_what_it_cost
 
 
 async def test_text_files_are_bounded_together_and_so_is_all_that_a_request_shows() -> None:
-    async with openai_api.adapter_at(OPENAI) as hosted:
+    """Of servers whose own bound is not known."""
+    async with openai_api.adapter_at("http://127.0.0.1:9/v1") as adapter:
         table = Media("text/csv", b64encode(b"a,b\n" * 500_000), 2_000_000)
         picture = Media("image/png", PNG.encode(), 30_000_000)
         options = ChatOptions(media={"table": table, "picture": picture})
         for part, fits in (({"type": "file", "file_id": "table"}, 2), ({"type": "image", "file_id": "picture"}, 4)):
             taken = ChatRequest.model_validate({"messages": [user(*[part] * fits)]})
-            hosted._body(taken.messages, "gpt-4o-mini", None, None, options)
+            adapter._body(taken.messages, "gpt-4o-mini", None, None, options)
             more = ChatRequest.model_validate({"messages": [user(*[part] * (fits + 1))]})
             with pytest.raises(RequestError, match="together") as caught:
-                hosted._body(more.messages, "gpt-4o-mini", None, None, options)
+                adapter._body(more.messages, "gpt-4o-mini", None, None, options)
             assert caught.value.errors[0].path == f"messages.0.content.{fits}"
 
 

@@ -41,7 +41,7 @@ def running(*texts: str) -> MemoryLog:
 
 def recovered(*pieces: LogPiece) -> KeptLog:
     _, end = end_lost(RECORD, pieces, utc_now())
-    log = KeptLog(ended_in(end.ended))
+    log = KeptLog(ended_in(end.ended(())))
     log.load(MemoryLog.of(pieces))
     return log
 
@@ -198,7 +198,7 @@ def test_a_log_with_a_gap_is_its_beginning() -> None:
 def test_a_log_that_came_to_its_end_is_read_to_it_without_a_gap() -> None:
     log = full()
     ended = StreamEnded(stream_id="x", seq=log.head_seq + 1, status="completed", text_bytes=log.content_bytes)
-    kept = KeptLog(ended_in(log_end(ended, utc_now(), ()).ended))
+    kept = KeptLog(ended_in(log_end(ended, utc_now(), ()).ended(())))
     kept.load(MemoryLog.of(log.pieces(0, ALL)))
     log.append(lambda _: ended)
     after = 0

@@ -145,6 +145,30 @@ async def test_a_disk_that_takes_no_more_refuses_writes_alone_until_it_does(tmp_
         assert (await contents(store, "s1"))[-1] == "room again"
 
 
+async def test_a_start_on_a_full_disk_shows_what_is_stored_and_refuses_what_is_new(tmp_path: Path) -> None:
+    await filled(tmp_path, sessions=1, messages=5)
+    with no_file_larger_than(0), capture_logs():
+        async with opened(tmp_path) as store:
+            assert len(await contents(store, "s0")) == 5
+            with pytest.raises((StorageFull, StorageUnavailable)):
+                await say(store, "s0", "new")
+            assert store.trouble is not None
+            assert len(await contents(store, "s0")) == 5
+    async with opened(tmp_path) as store:
+        await say(store, "s0", "room again")
+        assert len(await contents(store, "s0")) == 6
+
+
+async def test_a_folder_that_can_t_be_used_is_one_line_in_the_log_and_not_one_a_request(tmp_path: Path) -> None:
+    (tmp_path / "archer.db").mkdir()
+    with capture_logs() as lines:
+        async with opened(tmp_path) as store:
+            for _ in range(3):
+                with pytest.raises(StorageUnavailable):
+                    await store.create("ann", "s1", None, None)
+    assert [line["event"] for line in lines] == ["store_in_trouble"]
+
+
 @pytest.mark.parametrize("harm", ["cut in half", "head zeroed", "no database", "a page of noise"])
 async def test_a_damaged_file_is_kept_aside_and_said_so_and_the_server_begins_anew(tmp_path: Path, harm: str) -> None:
     await filled(tmp_path)

@@ -166,6 +166,32 @@ async def test_a_defect_of_one_request_undoes_no_other_of_its_group(tmp_path: Pa
         assert (await store.get("ann", "s1")).title is None
 
 
+async def test_a_request_that_is_refused_in_the_midst_of_its_work_leaves_nothing_and_undoes_no_other(
+    tmp_path: Path,
+) -> None:
+    async with opened(tmp_path, bytes_max=1_000_000) as store:
+        await store.create("ann", "s1", None, None)
+        await say(store, "s1", "x" * 300_000)
+        free = threading.Event()
+        holding = asyncio.create_task(store._worker.run(lambda _: free.wait(LIMIT_S), writes=True))
+        await asyncio.sleep(0)
+        # It has made and filled the new session by the time that it sees that there is no room.
+        waiting = asyncio.gather(
+            say(store, "s1", "before"),
+            store.fork("ann", "s1", new_session_id="s2"),
+            say(store, "s1", "behind"),
+            return_exceptions=True,
+        )
+        await asyncio.sleep(0)
+        free.set()
+        found = await waiting
+        await holding
+        assert isinstance(found[1], StorageFull)
+        assert (await contents(store, "s1"))[1:] == ["before", "behind"]
+        assert [each.session_id for each in (await store.page("ann", 10, None)).items] == ["s1"]
+        assert [each.session_id for each in (await store.search("ann", "before", 10, None)).items] == ["s1"]
+
+
 async def until_it_is_due_no_more(store: SqliteStore, clock: ManualClock) -> None:
     """What is due is done bit by bit, whenever the thread has nothing else to do."""
     async with asyncio.timeout(LIMIT_S):

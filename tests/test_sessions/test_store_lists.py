@@ -1,9 +1,10 @@
 """What every SessionStore does with many sessions: versions, orders, search, copies, exports; what an answer has."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from archer_ws.core.clock import utc_now
 from archer_ws.core.exceptions import Conflict, ErrorInfo, InvalidParams, SessionNotFound
 from archer_ws.llm_gateway.tools import ToolCall
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole, Refusal, TokenUsage
@@ -204,6 +205,20 @@ async def test_sessions_are_listed_by_their_last_activity(store: SessionStore) -
     await say(store, "s3", "moves to the beginning")
     second = await store.page("ann", 10, first.next_cursor, order="updated")
     assert [session.session_id for session in second.items] == ["s5", "s1", "s0"]
+
+
+async def test_a_clock_that_was_set_back_makes_no_session_an_older_one(store: SessionStore) -> None:
+    await make(store, "s1", "s2")
+    await say(store, "s2", "hello")
+    later = utc_now() + timedelta(hours=1)
+    (exported,) = [each async for each in store.export("ann") if each.session_id == "s2"]
+    await store.import_session("ann", exported.model_copy(update={"session_id": "s3", "updated_at": later}))
+
+    await say(store, "s3", "an hour earlier, by the clock")
+    assert (await store.get("ann", "s3")).updated_at == later
+    await store.update("ann", "s3", "then, too", None)
+    assert (await store.get("ann", "s3")).updated_at == later
+    assert (await listed(store))[0] == "s3"
 
 
 @pytest.mark.parametrize("cursor", ["", "12", "1-", "-1", "x-1", "1-1-1", "1.5-2", "٣-1", "9" * 30 + "-1"])

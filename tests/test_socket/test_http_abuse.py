@@ -204,6 +204,30 @@ async def test_an_answer_arrives_though_its_client_sends_a_whole_large_body_firs
         assert (await client.head())[9:12] == b"401"
 
 
+@pytest.mark.parametrize(
+    ("path", "fields", "status"),
+    [
+        (b"/api/v1/files", AUTHORIZATION, b"413"),
+        (b"/api/v1/chat/completions", AUTHORIZATION, b"413"),
+        (b"/api/v1/files", b"", b"401"),
+    ],
+)
+async def test_a_photo_that_is_too_large_is_told_so_to_clients_that_read_when_they_have_sent_it(
+    start_socketed: StartSocketed, path: bytes, fields: bytes, status: bytes
+) -> None:
+    async with (
+        asyncio.timeout(LIMIT_S),
+        start_socketed(auth_token=TOKEN, limits=Limits(body_rest_s=2)) as archer,
+        nothing_left(archer),
+        connected(archer) as client,
+    ):
+        await client.send(post(path, fields + b"Content-Length: 60000000\r\n"))
+        for _ in range(60):
+            await client.send(b" " * 1_000_000)
+        assert (await client.head())[9:12] == status
+        assert b'"kind"' in await client.rest()
+
+
 async def test_a_body_that_stands_still_is_answered_408_and_one_that_crawls_is_taken(
     start_socketed: StartSocketed, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,12 +1,13 @@
 """Finds the long data URLs in a JSON body while it comes: pictures need not wait in memory, nor be parsed. Pure.
 
-Of each the beginning stays in the JSON: a shorter data URL of the same type, which is checked as any other. No two
-stay equally long, so that what stayed tells which one it was. What only looks like a data URL (its base64 breaks off
-into other text) is given back: it was text.
+Of each the beginning stays in the JSON: a shorter data URL of the same type, which is checked as any other. Behind that
+stands a mark that no sender can know, so that what stayed tells which one it was. What only looks like a data URL (its
+base64 breaks off into other text) is given back: it was text.
 """
 
 import binascii
 import re
+import secrets
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -17,6 +18,8 @@ STAYS_CHARS: Final = 4096
 TAKEN_MAX: Final = 128
 
 _BEGIN_BYTES_MAX = 280
+#: In hexadecimal digits and with four more, whole groups of base64.
+_MARK_BYTES = 12
 #: A JSON string that begins as a data URL; `"` opens it, where no backslash stands before.
 _BEGIN = re.compile(rb'"data:([^"\\,\x00-\x20]{0,250});[bB][aA][sS][eE]64,')
 #: An escape in JSON, and those that some encoders write for signs of base64.
@@ -36,7 +39,9 @@ class Begun:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The data is whole."""
+    """The data is whole: the base64 that stands for it, the beginning with a mark behind it."""
+
+    stays: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +78,9 @@ class InlineData:
         #: Whether it was told, and whether any of its data was.
         self._is_begun = self._is_read = False
         self._taken = 0
+        #: What stays of the data URL that is being read; and what this body's marks begin with.
+        self._stays = ""
+        self._mark = secrets.token_hex(_MARK_BYTES)
 
     def feed(self, data: bytes) -> list[Found]:
         """What the next bytes of the body are."""
@@ -113,17 +121,17 @@ class InlineData:
         if is_last and held:
             return self._give_back(found, self._unread)
         if not self._is_begun:
-            stays = STAYS_CHARS + 4 * self._taken
             # The last four wait (below), and all that stays must be read.
-            if len(text) < stays + 8:
+            if len(text) < STAYS_CHARS + 8:
                 if is_last:
                     self._media_type = None
                     self._put(found, quote + 1)
                 return is_last
             self._is_begun = True
             assert self._media_type is not None
-            self._tell(found, text[:stays])
-            found.append(Begun(self._media_type, text[:stays].decode("latin-1")))
+            self._tell(found, text[:STAYS_CHARS])
+            self._stays = text[:STAYS_CHARS].decode("latin-1")
+            found.append(Begun(self._media_type, self._stays))
         # Padding is told from a sign in the middle by what follows: the last four wait.
         whole = len(text) if is_last else max(0, len(text) - 4) // 4 * 4
         data = _decoded(text[:whole], is_last=is_last)
@@ -135,7 +143,9 @@ class InlineData:
         if not is_last:
             self._unread = text[whole:] + held
             return False
-        found.append(Ended())
+        mark = f"{self._mark}{self._taken:04d}"
+        self._tell(found, mark.encode())
+        found.append(Ended(self._stays + mark))
         self._media_type, self._unread = None, self._unread[quote:]
         self._taken += 1
         self._put(found, 1)
@@ -148,7 +158,7 @@ class InlineData:
             if self._is_read:
                 self._unread, self._is_escaped = unread, False
             else:  # What stayed is in the JSON already.
-                self._unread = unread[STAYS_CHARS + 4 * self._taken :]
+                self._unread = unread[STAYS_CHARS:]
         self._media_type = None
         return self._json(found)
 

@@ -29,8 +29,6 @@ from archer_ws.llm_gateway.types import ChatRequest
 #: Longer JSON is parsed in a thread. What fits a frame comes over the socket as it is, and the same request must have
 #: the same fingerprint over both: its data stays inline.
 _LONG_BYTES = MAX_FRAME_BYTES
-#: Where data URLs stand, in our requests and in OpenAI's; elsewhere they are text.
-_URL_FIELDS = frozenset({"url", "image_url", "file_data"})
 _BASE64 = ";base64,"
 
 
@@ -153,10 +151,10 @@ class _Spool:
                     self._stays = stays
                 case Data(data) if self._upload is not None:
                     await self._of_file(self._upload.write(data))
-                case Ended() if self._upload is not None:
+                case Ended(stays) if self._upload is not None:
                     kept = await self._of_file(self._upload.finish())
                     self._upload = None
-                    self.taken.kept[self._stays] = kept
+                    self.taken.kept[stays] = kept
                 case GivenBack() if self._upload is not None:
                     if self._text_bytes + self._upload.size > self._text_bytes_max:
                         raise body_too_large(self._text_bytes_max)
@@ -185,6 +183,7 @@ class _Spool:
 def _misplaced(value: Any, taken: InlineFiles) -> list[tuple[Any, Any, Kept]]:
     """The places of what was taken for data and stands where none does: the list or object, and the key."""
     found = []
+    well_placed = _url_places(value)
     waiting = [value]
     while waiting:
         place = waiting.pop()
@@ -192,9 +191,25 @@ def _misplaced(value: Any, taken: InlineFiles) -> list[tuple[Any, Any, Kept]]:
         for key, each in inner:
             if isinstance(each, list | dict):
                 waiting.append(each)
-            elif isinstance(each, str) and key not in _URL_FIELDS and (kept := taken.of(each)) is not None:
+            elif isinstance(each, str) and (id(place), key) not in well_placed and (kept := taken.of(each)):
                 found.append((place, key, kept))
     return found
+
+
+def _url_places(value: Any) -> set[tuple[int, str]]:
+    """Where data URLs stand in messages, ours and OpenAI's, by the object and the key; elsewhere they are text."""
+    found = set()
+    for message in _list_in(value, "messages"):
+        for part in [*_list_in(message, "content"), *_list_in(message, "parts")]:
+            if isinstance(part, dict):
+                found |= {(id(part), "url"), (id(part), "image_url")}
+                found |= {(id(part.get("image_url")), "url"), (id(part.get("file")), "file_data")}
+    return found
+
+
+def _list_in(value: Any, name: str) -> list[Any]:
+    inner = value.get(name) if isinstance(value, dict) else None
+    return inner if isinstance(inner, list) else []
 
 
 async def _whole(files: Files, stayed: str, kept: Kept) -> str:

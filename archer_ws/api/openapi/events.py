@@ -84,6 +84,7 @@ _EXAMPLES: dict[type[ControlEvent], list[JsonDict]] = {
             "text_bytes": 37,
             "history_dropped": 2,
             "stored": False,
+            "message_ids": ["msg_9mK3vQx0bTzLw2RfY7cN"],
         },
         {
             "content": "",

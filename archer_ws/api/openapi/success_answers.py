@@ -24,6 +24,13 @@ STREAM_ID_HEADER: dict[str, Any] = {
     "schema": {"type": "string", "pattern": ID_PATTERN},
     "example": "sky-1",
 }
+#: A header of the answers that tell of one session.
+TAG_HEADER: dict[str, Any] = {
+    "description": "The session's `version`, for `If-Match`.",
+    "required": True,
+    "schema": {"type": "string", "pattern": '^"[0-9]+"$'},
+    "example": '"3"',
+}
 _EVENTS_EXAMPLE = """event: started
 id: 1
 data: {"content": "", "finish_reason": null, "stream_id": "sky-1", "seq": 1, "provider": "ollama", "model": "llama3.2"}
@@ -75,12 +82,12 @@ EVENT_STREAM_CONTENT = {
 
 
 def success_answer(
-    description: str, *, example: Any = None, stream_id: bool = False, events: bool = False
+    description: str, *, example: Any = None, stream_id: bool = False, events: bool = False, tag: bool = False
 ) -> dict[str, Any]:
     """A route's response that is a success.
 
-    `stream_id`: it carries X-Stream-ID. `events`: its body is a stream's events, or may be where there is an `example`
-    of JSON too.
+    `stream_id`: it carries X-Stream-ID. `tag`: it carries ETag. `events`: its body is a stream's events, or may be
+    where there is an `example` of JSON too.
     """
     content: dict[str, Any] = {}
     if example is not None:
@@ -90,4 +97,6 @@ def success_answer(
     answer: dict[str, Any] = {"description": description, "content": content}
     if stream_id:
         answer["headers"] = {"X-Stream-ID": STREAM_ID_HEADER}
+    if tag:
+        answer["headers"] = {"ETag": TAG_HEADER}
     return answer

@@ -74,7 +74,7 @@ async def list_streams(
 )
 async def get_stream(services: ServicesDep, principal: Principal, stream_id: StreamId) -> StreamInfo:
     """One stream's state."""
-    return stream_info(services.manager.find(principal, stream_id))
+    return stream_info(await services.manager.locate(principal, stream_id))
 
 
 @router.delete(
@@ -116,7 +116,7 @@ async def follow_stream(
     last_event_id: Annotated[str | None, Header(description="Sent by browsers; wins over `after`")] = None,
 ) -> Response:
     """The stream's events after the last one you have seen: resumes a broken connection, or watches from the start."""
-    stream = services.manager.find(principal, stream_id)
+    stream = await services.manager.locate(principal, stream_id)
     is_head = asked_method(request.scope) == "HEAD"
     if not is_head:
         await stream.wait_admitted()

@@ -1,9 +1,18 @@
 """session/…: the conversations, as over REST."""
 
 from archer_ws.rpc.context import Context
-from archer_ws.rpc.messages import Nothing, SessionGetParams, SessionIdParams, SessionListParams, SessionUpdateParams
+from archer_ws.rpc.messages import (
+    Nothing,
+    SessionDeleteAllParams,
+    SessionDeleteParams,
+    SessionForkParams,
+    SessionGetParams,
+    SessionListParams,
+    SessionSearchParams,
+    SessionUpdateParams,
+)
 from archer_ws.rpc.registry import Method, Reply
-from archer_ws.sessions.models import Session, SessionCreate, SessionDetail, SessionPage
+from archer_ws.sessions.models import DeletedSessions, SearchPage, Session, SessionCreate, SessionDetail, SessionPage
 
 
 async def create(context: Context, params: SessionCreate) -> Reply:
@@ -21,21 +30,41 @@ async def get(context: Context, params: SessionGetParams) -> Reply:
 
 
 async def list_sessions(context: Context, params: SessionListParams) -> Reply:
-    """Conversations, newest first."""
-    page = await context.services.conversations.page(context.principal, params.limit, params.cursor)
-    return Reply(page)
+    """Conversations, the last changed first."""
+    conversations = context.services.conversations
+    return Reply(
+        await conversations.page(
+            context.principal, params.limit, params.cursor, order=params.order, archived=params.archived
+        )
+    )
+
+
+async def search(context: Context, params: SessionSearchParams) -> Reply:
+    """Messages that have all words of a query."""
+    conversations = context.services.conversations
+    return Reply(await conversations.search(context.principal, params.query, params.limit, params.cursor))
 
 
 async def update(context: Context, params: SessionUpdateParams) -> Reply:
-    """Change the title or the metadata."""
+    """Change the title or the metadata, or put it aside."""
     conversations = context.services.conversations
     return Reply(await conversations.update(context.principal, params.session_id, params))
 
 
-async def delete(context: Context, params: SessionIdParams) -> Reply:
+async def fork(context: Context, params: SessionForkParams) -> Reply:
+    """A new conversation with the first messages of this one."""
+    return Reply(await context.services.conversations.fork(context.principal, params.session_id, params))
+
+
+async def delete(context: Context, params: SessionDeleteParams) -> Reply:
     """End its streams and forget it."""
-    await context.services.conversations.delete(context.principal, params.session_id)
+    await context.services.conversations.delete(context.principal, params.session_id, version=params.version)
     return Reply(Nothing())
+
+
+async def delete_all(context: Context, _params: SessionDeleteAllParams) -> Reply:
+    """End the streams of all conversations and forget these."""
+    return Reply(DeletedSessions(deleted=await context.services.conversations.delete_all(context.principal)))
 
 
 METHODS = (
@@ -43,7 +72,20 @@ METHODS = (
     Method(
         "session/get", SessionGetParams, SessionDetail, get, "One conversation with its newest messages, or older ones."
     ),
-    Method("session/list", SessionListParams, SessionPage, list_sessions, "Your conversations, newest first."),
-    Method("session/update", SessionUpdateParams, Session, update, "Change the title or the metadata."),
-    Method("session/delete", SessionIdParams, Nothing, delete, "End its streams and forget it."),
+    Method(
+        "session/list", SessionListParams, SessionPage, list_sessions, "Your conversations, the last changed first."
+    ),
+    Method("session/search", SessionSearchParams, SearchPage, search, "The messages that have all words of a query."),
+    Method(
+        "session/update", SessionUpdateParams, Session, update, "Change the title or the metadata, or put it aside."
+    ),
+    Method("session/fork", SessionForkParams, Session, fork, "A new conversation with the first messages of this one."),
+    Method("session/delete", SessionDeleteParams, Nothing, delete, "End its streams and forget it."),
+    Method(
+        "session/delete_all",
+        SessionDeleteAllParams,
+        DeletedSessions,
+        delete_all,
+        "End the streams of all your conversations and forget these.",
+    ),
 )

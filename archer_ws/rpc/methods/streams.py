@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable
 
-from archer_ws.core.exceptions import ArcherError, FieldError, InvalidParams
+from archer_ws.core.exceptions import ArcherError, FieldError, InvalidParams, StreamNotFound
 from archer_ws.rpc.context import Context
 from archer_ws.rpc.messages import (
     Nothing,
@@ -24,10 +24,23 @@ def cancel(context: Context, params: StreamIdParams) -> Reply:
 
 def subscribe(context: Context, params: SubscribeParams) -> Awaitable[Reply]:
     """Hold the stream at once, so that it can't end for want of holders; deliver once it is accepted."""
-    stream = context.services.manager.find(context.principal, params.stream_id)
+    try:
+        stream = context.services.manager.find(context.principal, params.stream_id)
+    except StreamNotFound:
+        return _located(context, params)
+    return _held(context, stream, params.after)
+
+
+async def _located(context: Context, params: SubscribeParams) -> Reply:
+    """Of a stream that is not in memory nothing can get lost meanwhile."""
+    stream = await context.services.manager.locate(context.principal, params.stream_id)
+    return await _held(context, stream, params.after)
+
+
+def _held(context: Context, stream: Stream, after: int) -> Awaitable[Reply]:
     context.check_room(stream)
     is_new = context.hold(stream, stream.hold())
-    return _subscribed(context, stream, params.after, is_new=is_new)
+    return _subscribed(context, stream, after, is_new=is_new)
 
 
 async def _subscribed(context: Context, stream: Stream, after: int, *, is_new: bool) -> Reply:
@@ -59,9 +72,9 @@ def unsubscribe(context: Context, params: StreamIdParams) -> Reply:
     return Reply(Nothing())
 
 
-def get(context: Context, params: StreamIdParams) -> Reply:
+async def get(context: Context, params: StreamIdParams) -> Reply:
     """One stream's state."""
-    return Reply(stream_info(context.services.manager.find(context.principal, params.stream_id)))
+    return Reply(stream_info(await context.services.manager.locate(context.principal, params.stream_id)))
 
 
 def list_streams(context: Context, params: StreamListParams) -> Reply:

@@ -49,6 +49,10 @@ class BoundedStore:
     def journal(self) -> StreamJournal | None:
         return self._store.journal
 
+    @property
+    def is_whole(self) -> bool:
+        return self._store.is_whole
+
     def open_now(self) -> None:
         self._store.open_now()
 
@@ -169,8 +173,8 @@ class BoundedStore:
         stream_id: str,
         ordinal: int = 0,
         end: LogEnd | None = None,
-    ) -> None:
-        await self._within(
+    ) -> str | None:
+        return await self._within(
             "append_answer",
             self._store.append_answer(
                 principal, session_id, answer, after=after, stream_id=stream_id, ordinal=ordinal, end=end

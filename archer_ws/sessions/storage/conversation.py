@@ -139,7 +139,7 @@ class Conversation:
     version: int = 1
     archived: bool = False
     #: The stream, ordinal and question of the last answers: which of them are stored, or were until they were replaced.
-    _answered: dict[tuple[str, int, str], None] = field(default_factory=dict)
+    _answered: dict[tuple[str, int, str], str] = field(default_factory=dict)
 
     def as_session(self) -> Session:
         """The session without its messages."""
@@ -219,19 +219,19 @@ class Conversation:
         told = without_refused(before_turn) if self.refused else before_turn
         return replace(fit_history(told, system, turn_tokens, budget_tokens, goes_on=goes_on), native_turns=native)
 
-    def add_answer(self, position: int, answer: Entry, key: tuple[str, int, str]) -> bool:
-        """Put an answer behind the message at `position`; False where the one of that stream, ordinal and message was
-        put there before."""
+    def add_answer(self, position: int, answer: Entry, key: tuple[str, int, str]) -> str | None:
+        """Put an answer behind the message at `position`; the id of the one of that stream, ordinal and message that
+        was put there before, and then nothing is done."""
         if key in self._answered:
-            return False
-        self._answered[key] = None
+            return self._answered[key]
+        self._answered[key] = answer.message_id
         if len(self._answered) > ANSWERS_REMEMBERED:
             del self._answered[next(iter(self._answered))]
         self.messages.insert(position + 1, answer)
         self.refused += answer.is_refused
         if answer.native is not None:
             self.native.append(answer)
-        return True
+        return None
 
     def stored(self, start: int, end: int) -> list[StoredMessage]:
         """The messages of these places as clients see them."""
@@ -244,7 +244,8 @@ class Conversation:
 
     def changed(self, now: datetime) -> None:
         """Count a change."""
-        self.updated_at = now
+        # A clock that is set back does not make it an older one.
+        self.updated_at = max(self.updated_at, now)
         self.version += 1
 
     def past_native(self, kept: int, turn: Sequence[Entry]) -> list[Entry]:

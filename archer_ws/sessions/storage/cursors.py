@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from archer_ws.sessions.storage.refusals import foreign_cursor
+from archer_ws.sessions.storage.values import SessionOrder
 
 _ORDINAL = re.compile(r"[0-9]{1,19}", re.ASCII)
 _PLACE = re.compile(r"([0-9]{1,18})-([0-9]{1,18})", re.ASCII)
@@ -28,6 +29,11 @@ def microseconds(moment: datetime) -> int:
 def moment_of(since_1970_us: int) -> datetime:
     """The moment of `microseconds`."""
     return _EPOCH + timedelta(microseconds=since_1970_us)
+
+
+def order_of(cursor: str | None) -> SessionOrder:
+    """The order of the list that a cursor is of; of what is no cursor, and of none, the order by the last change."""
+    return "created" if cursor is not None and _ORDINAL.fullmatch(cursor) else "updated"
 
 
 def ordinal_of(cursor: str) -> int:

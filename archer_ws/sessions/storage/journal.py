@@ -44,11 +44,12 @@ class StreamRecord:
 
 @dataclass(frozen=True, slots=True)
 class LogEnd:
-    """A stream's last event, as JSON, and what of its log was not written before."""
+    """A stream's last event, and what of its log was not written before."""
 
     status: StreamStatus
     ended_at: datetime
-    ended: str
+    #: The event as JSON, with the ids of these messages of the stream, too.
+    ended: Callable[[Sequence[str]], str]
     pieces: Sequence[LogPiece]
 
 

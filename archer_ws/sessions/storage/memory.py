@@ -92,6 +92,11 @@ class MemoryStore:
         """In memory."""
         return {"place": "memory", "hint": "They go with this process. ARCHER_STORE=sqlite keeps them in a file."}
 
+    @property
+    def is_whole(self) -> bool:
+        """It knows of all conversations that there are."""
+        return True
+
     def open_now(self) -> None:
         """There is nothing to open."""
 
@@ -330,7 +335,7 @@ class MemoryStore:
         stream_id: str,
         ordinal: int = 0,
         end: LogEnd | None = None,
-    ) -> None:
+    ) -> str | None:
         """Store a turn's answer behind its last message; nothing happens if that message is gone by now.
 
         Repeated for the same stream, ordinal and message it changes nothing.
@@ -338,12 +343,15 @@ class MemoryStore:
         conversation = self._use(principal, session_id)
         position = conversation.position_of(after)
         if position is None or answer.is_empty:
-            return
+            return None
         entry = Entry.of_answer(answer, stream_id)
-        if conversation.add_answer(position, entry, (stream_id, ordinal, after)):
-            self._number([entry])
-            conversation.changed(entry.created_at)
-            self._sizes.take(principal, entry.size)
+        known = conversation.add_answer(position, entry, (stream_id, ordinal, after))
+        if known is not None:
+            return known
+        self._number([entry])
+        conversation.changed(entry.created_at)
+        self._sizes.take(principal, entry.size)
+        return entry.message_id
 
     async def principals(self) -> list[str]:
         """All who have sessions, sorted."""

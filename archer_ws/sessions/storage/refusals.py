@@ -5,6 +5,7 @@ from archer_ws.core.exceptions import (
     FieldError,
     InvalidParams,
     Overloaded,
+    RequestError,
     SessionNotFound,
     StorageUnavailable,
 )
@@ -81,6 +82,17 @@ def check_version(given: int | None, current: int) -> None:
         raise stale_version(given, current)
 
 
+def renamed(error: RequestError, field_name: str, given_as: str) -> RequestError:
+    """What a store says of a field, for who gave it by another name."""
+    if [each.path for each in error.errors] != [field_name]:
+        return error
+    return type(error)(
+        error.message.replace(f"{field_name}:", f"{given_as}:", 1),
+        hint=error.hint,
+        errors=[FieldError(path=given_as, message=error.errors[0].message)],
+    )
+
+
 def foreign_cursor() -> InvalidParams:
     """A cursor is none of ours."""
     return InvalidParams("cursor is not one that this server gave", hint="Pass next_cursor as it came.")
@@ -92,6 +104,16 @@ def blank_query() -> InvalidParams:
         "query: is blank",
         hint="Send what is to be looked for.",
         errors=[FieldError(path="query", message="is blank")],
+    )
+
+
+def too_many_words(count: int, most: int) -> InvalidParams:
+    """A query has more words than are looked for."""
+    message = f"has {count} words, the most is {most}"
+    return InvalidParams(
+        f"query: {message}",
+        hint="Send the few words that tell most.",
+        errors=[FieldError(path="query", message=message)],
     )
 
 

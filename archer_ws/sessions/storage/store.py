@@ -39,6 +39,10 @@ class SessionStore(Protocol):
     def journal(self) -> StreamJournal | None:
         """What keeps its streams; None where they go with the process."""
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether it knows of all conversations: not where a damaged file with some of them is kept aside."""
+
     def open_now(self) -> None:
         """`open`, for who has no event loop yet.
 
@@ -210,7 +214,7 @@ class SessionStore(Protocol):
         stream_id: str,
         ordinal: int = 0,
         end: LogEnd | None = None,
-    ) -> None:
+    ) -> str | None:
         """Store a turn's answer behind its last message, unless it is empty or that message is gone by now.
 
         Repeated for the same stream, ordinal and message it changes nothing, also where the answer was replaced
@@ -219,6 +223,9 @@ class SessionStore(Protocol):
         Args:
             ordinal: which of the stream's steps it is, from 0.
             end: the end of the stream's log, where the store's journal keeps it.
+
+        Returns:
+            The id of its message; None where there is none.
         """
 
     async def principals(self) -> list[str]:

@@ -4,7 +4,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 
-from archer_ws.sessions.storage.refusals import blank_query
+from archer_ws.sessions.storage.refusals import blank_query, too_many_words
 
 #: Characters of a snippet, and of a preview.
 SNIPPET_CHARS, PREVIEW_CHARS = 160, 120
@@ -49,6 +49,17 @@ def words_of(text: str) -> list[str]:
 def terms_of(query: str) -> list[list[str]]:
     """What a query looks for: its words, each split where an index splits it; empty ones left out."""
     return [words for part in query.split()[:QUERY_WORDS_MAX] if (words := words_of(part))]
+
+
+def check_words(query: str) -> None:
+    """Refuse a query of which some words would not be looked for.
+
+    Raises:
+        InvalidParams: with how many it may have.
+    """
+    count = len(query.split())
+    if count > QUERY_WORDS_MAX:
+        raise too_many_words(count, QUERY_WORDS_MAX)
 
 
 def finder(query: str) -> Callable[[str], bool]:

@@ -51,6 +51,7 @@ ENDED: list[JsonDict] = [
         "text_bytes": 46,
         "history_dropped": 2,
         "content": "Because air scatters blue light more than red.",
+        "message_ids": ["msg_9mK3vQx0bTzLw2RfY7cN", "msg_Zq0wXyNn2m1pS8dQ4hKt"],
     },
     {
         "stream_id": "sky-2",

@@ -25,6 +25,7 @@ from archer_ws.core.wire_types import Count, Enumeration, Seq, opened
 from archer_ws.llm_gateway.types import (
     FORMAT_ERRORS,
     FORMAT_VALID,
+    MESSAGE_IDS,
     NOT_STORED,
     REFUSED,
     RESET,
@@ -155,6 +156,7 @@ class StreamEnded(ControlEvent):
     content: Annotated[str | None, optional("The whole answer, where the request said `stream: false`.")] = None
     error: Annotated[ErrorInfo | None, optional("Why it failed or is incomplete.")] = None
     stored: Annotated[bool | None, optional(NOT_STORED)] = None
+    message_ids: Annotated[list[str] | None, optional(MESSAGE_IDS)] = None
     refusal: Annotated[Refusal | None, optional(REFUSED)] = None
     format_valid: Annotated[bool | None, optional(FORMAT_VALID)] = None
     format_errors: Annotated[list[FieldError] | None, optional(FORMAT_ERRORS)] = None

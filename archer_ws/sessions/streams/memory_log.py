@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from archer_ws.core.limits import CONTROL_EVENT_BYTES, FIELD_ERROR_BYTES
+from archer_ws.core.limits import CONTROL_EVENT_BYTES, FIELD_ERROR_BYTES, MESSAGE_ID_BYTES
 from archer_ws.sessions.storage.journal import LogPiece
 from archer_ws.sessions.streams.events import (
     CallName,
@@ -246,6 +246,12 @@ def _delta(first: int, last: int, kind: TextKind | CallName, text: bytes) -> Del
 def _said_bytes(end: StreamEnded) -> int:
     """What an end costs for what it says in words: a refusal may have kilobytes, and so may the findings of a judge."""
     refused = len((end.refusal.text or "").encode()) if end.refusal is not None else 0
-    return refused + sum(
-        FIELD_ERROR_BYTES + len(found.path.encode()) + len(found.message.encode()) for found in end.format_errors or ()
+    named = sum(MESSAGE_ID_BYTES + len(each) for each in end.message_ids or ())
+    return (
+        refused
+        + named
+        + sum(
+            FIELD_ERROR_BYTES + len(found.path.encode()) + len(found.message.encode())
+            for found in end.format_errors or ()
+        )
     )

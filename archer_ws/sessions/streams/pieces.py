@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from pydantic import TypeAdapter
@@ -60,7 +61,12 @@ def ended_in(text: str) -> StreamEnded:
 
 def log_end(ended: StreamEnded, ended_at: datetime, pieces: Sequence[LogPiece]) -> LogEnd:
     """An end to be kept, with what of the log was not written before."""
-    return LogEnd(ended.status, ended_at, as_json(ended).decode(), pieces)  # type: ignore[arg-type]
+
+    def told(message_ids: Sequence[str]) -> str:
+        named = [*(ended.message_ids or ()), *message_ids]
+        return as_json(replace(ended, message_ids=named or None)).decode()
+
+    return LogEnd(ended.status, ended_at, told, pieces)  # type: ignore[arg-type]
 
 
 def text_of(pieces: Sequence[LogPiece], kind: TextKind) -> str:

@@ -58,6 +58,8 @@ class Stream:
         self.logprobs: TokenLogprobs | None = None
         #: False where the answer belongs to a session and could not be kept there before the end was told.
         self.stored: bool | None = None
+        #: Of the messages that it stored.
+        self.message_ids: list[str] = []
         self._rules = rules
         #: Until the end is written.
         self._intake: Intake | None = Intake(identity, self.log)
@@ -406,6 +408,7 @@ class Stream:
                 history_dropped=self.history_dropped,
                 error=error,
                 stored=self.stored,
+                message_ids=[*self.message_ids] or None,
                 refusal=self._refusal(intake),
                 format_valid=judged.valid if judged else None,
                 format_errors=[*judged.errors] or None if judged else None,

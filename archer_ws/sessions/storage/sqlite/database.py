@@ -204,13 +204,14 @@ class OpenDatabase:
         try:
             self._connection = self._opened()
         except failures.Damaged as damage:
-            aside = self.folder.put_aside("damaged")
+            aside = self.folder.put_aside()
             log.critical(
                 "conversations_damaged",
                 cause=str(damage),
                 kept_as=str(aside),
                 hint="This server begins with no conversations. Stop it and bring a backup back as "
-                f"{self.folder.database.name}, if there is one; sqlite3's .recover may read the damaged file.",
+                f"{self.folder.database.name}, if there is one; sqlite3's .recover may read the damaged file. While "
+                "that is there, no uploaded file is removed because its time is over: it may belong to it.",
             )
             self.folder.make_file()
             self._connection = self._opened()
@@ -239,8 +240,9 @@ class OpenDatabase:
         check_version(connection, self.folder.database, len(self._settings.steps))
         # Before anything is written: a damaged file is kept as it is.
         wrong_index = self._check(connection)
-        # Of effect in a new file alone: what was deleted can be given back to the disk.
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        # What was deleted can be given back to the disk. In a new file alone: it writes, and a disk may be full.
+        if not connection.execute("PRAGMA page_count").fetchone()[0]:
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         connection.execute("PRAGMA journal_mode = WAL").fetchall()
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA secure_delete = ON").fetchall()

@@ -17,6 +17,8 @@ from archer_ws.core.exceptions import StorageUnavailable
 log = structlog.get_logger(__name__)
 
 DATABASE, LOCK = "archer.db", "archer.lock"
+#: How the names of damaged databases begin that were put aside.
+_DAMAGED = f"{DATABASE}.damaged-"
 #: What SQLite keeps beside its file.
 COMPANIONS = ("", "-wal", "-shm", "-journal")
 #: How often a folder that another process holds is tried, in seconds.
@@ -41,7 +43,7 @@ class Folder:
 
         Raises:
             StorageUnavailable: another process still holds it after `wait_s`.
-            OSError: it can't be made or written to.
+            OSError: it can't be made, or nothing can be made in it.
         """
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = os.fdopen(os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o600), "r+b", buffering=0)
@@ -55,10 +57,12 @@ class Folder:
                 log.warning("conversations_held", folder=str(self.path), holder=self.holder(), waits_s=wait_s)
                 is_told = True
             wait(_LOOK_AGAIN_S)
-        lock.seek(0)
-        lock.truncate()
-        lock.write(f"{os.getpid()}\n".encode())
         self._lock = lock
+        # A full disk takes no number, and what is stored on it can be read all the same.
+        with contextlib.suppress(OSError):
+            lock.seek(0)
+            lock.truncate()
+            lock.write(f"{os.getpid()}\n".encode())
 
     def release(self) -> None:
         """Let others have it."""
@@ -87,10 +91,13 @@ class Folder:
         """See that the database's file is there, and only its owner's."""
         os.close(os.open(self.database, os.O_RDWR | os.O_CREAT, 0o600))
 
-    def put_aside(self, why: str) -> Path:
+    def has_damaged(self) -> bool:
+        """Whether a damaged database was put aside here, and is still there."""
+        return any(self.path.glob(f"{_DAMAGED}*"))
+
+    def put_aside(self) -> Path:
         """Give a damaged database another name, with the date in it."""
-        stamp = dated(utc_now())
-        aside = self.path / f"{DATABASE}.{why}-{stamp}"
+        aside = self.path / f"{_DAMAGED}{dated(utc_now())}"
         for companion in COMPANIONS:
             with contextlib.suppress(FileNotFoundError):
                 Path(f"{self.database}{companion}").rename(f"{aside}{companion}")

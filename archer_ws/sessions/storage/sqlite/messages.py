@@ -228,17 +228,17 @@ def append_answer(
     after: str,
     stream_id: str,
     ordinal: int,
-) -> None:
+) -> str | None:
     """Store an answer behind message `after` (see SessionStore.append_answer)."""
     position = position_of(at.connection, session, after)
     if position is None:
-        return
-    is_known = at.connection.execute(
-        "SELECT 1 FROM message WHERE session_pk = ? AND stream_id = ? AND ordinal = ? AND after_id = ?",
+        return None
+    known = at.connection.execute(
+        "SELECT message_id FROM message WHERE session_pk = ? AND stream_id = ? AND ordinal = ? AND after_id = ?",
         (session.pk, stream_id, ordinal, after),
     ).fetchone()
-    if is_known:
-        return
+    if known is not None:
+        return str(known[0])
     now = utc_now()
     new = NewMessage(new_id("msg"), chat_of(answer), stream_id, answer.status, now, answer, ordinal, after)
     follower = at.connection.execute(
@@ -251,6 +251,7 @@ def append_answer(
         at.connection.execute("UPDATE message SET parent_id = ? WHERE pk = ?", (new.message_id, follower[0]))
     append(at, session, [new], position + 1, after)
     _changed(at, session, now, Counts.of([new]))
+    return new.message_id
 
 
 def append(
@@ -361,7 +362,8 @@ def count(at: Transaction, session: SessionRow, change: Counts) -> None:
 def _changed(at: Transaction, session: SessionRow, now: datetime, change: Counts) -> None:
     count(at, session, change)
     at.connection.execute(
-        "UPDATE session SET updated_at = ?, version = version + 1 WHERE pk = ?", (microseconds(now), session.pk)
+        "UPDATE session SET updated_at = max(updated_at, ?), version = version + 1 WHERE pk = ?",
+        (microseconds(now), session.pk),
     )
 
 

@@ -37,6 +37,7 @@ REMEMBERED_COLUMNS = "role, stream_id, refused, tokens, content, said, native"
 _NOTHING_SAID: dict[str, Any] = {
     name: field.default for name, field in ChatMessage.model_fields.items() if name not in {"role", "content"}
 }
+_SAID_PLAINLY = ChatMessage.model_construct(role=MessageRole.USER, content="", **_NOTHING_SAID)
 _PARTS: TypeAdapter[list[Part]] = TypeAdapter(Parts)
 _ROLES = {role.value: role for role in MessageRole}
 _JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
@@ -193,8 +194,10 @@ def _said(chat: ChatMessage) -> str | None:
 
 
 def _chat(role: str, content: str, said: str | None) -> ChatMessage:
-    # All of it was validated before it was stored. Every field is given: filling in defaults takes most of the time.
-    fields: dict[str, Any] = {**_NOTHING_SAID, **json.loads(said)} if said is not None else _NOTHING_SAID
+    # All of it was validated before it was stored; a copy takes a fraction of the time of making one.
+    if said is None:
+        return _SAID_PLAINLY.model_copy(update={"role": _ROLES[role], "content": content})
+    fields: dict[str, Any] = {**_NOTHING_SAID, **json.loads(said)}
     if fields["tool_calls"]:
         fields["tool_calls"] = [
             ToolCall.model_construct(call_id=call_id, name=name, arguments=arguments)

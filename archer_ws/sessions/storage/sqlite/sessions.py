@@ -138,8 +138,8 @@ def update(
     change = described_bytes(title, described) - described_bytes(row.title, row.metadata)
     at.accounts.check_bytes(at.connection, principal, change)
     at.connection.execute(
-        "UPDATE session SET title = ?, metadata = ?, archived = ?, bytes = bytes + ?, updated_at = ?, "
-        "version = version + 1 WHERE pk = ?",
+        "UPDATE session SET title = ?, metadata = ?, archived = ?, bytes = bytes + ?, "
+        "updated_at = max(updated_at, ?), version = version + 1 WHERE pk = ?",
         (
             title,
             described,

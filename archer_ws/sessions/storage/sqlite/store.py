@@ -60,6 +60,11 @@ class SqliteStore:
         file = self._database.folder.database
         return {"place": str(file), "hint": "ARCHER_DATA_DIR puts them elsewhere, ARCHER_STORE=memory nowhere."}
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether no damaged file lies beside this one, with conversations of its own."""
+        return not self._database.folder.has_damaged()
+
     def open_now(self) -> None:
         """`open` for who has no event loop.
 
@@ -285,13 +290,14 @@ class SqliteStore:
         stream_id: str,
         ordinal: int = 0,
         end: LogEnd | None = None,
-    ) -> None:
+    ) -> str | None:
         """Store a turn's answer behind its last message, unless it is empty or that message is gone by now."""
 
-        def job(connection: sqlite3.Connection) -> None:
+        def job(connection: sqlite3.Connection) -> str | None:
             session = sessions.get(connection, principal, session_id)
+            answer_id = None
             if not answer.is_empty:
-                stored.append_answer(
+                answer_id = stored.append_answer(
                     self._at(connection),
                     session,
                     answer,
@@ -300,9 +306,10 @@ class SqliteStore:
                     ordinal=ordinal,
                 )
             if end is not None:
-                streams.end(connection, (principal, stream_id), end)
+                streams.end(connection, (principal, stream_id), end, answer_id)
+            return answer_id
 
-        await self._write(job)
+        return await self._write(job)
 
     async def principals(self) -> list[str]:
         """All who have sessions, sorted."""

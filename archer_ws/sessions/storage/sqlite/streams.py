@@ -61,12 +61,18 @@ def put(connection: sqlite3.Connection, part: LogPart) -> None:
     if row is not None:
         _put_pieces(connection, row[0], part.pieces)
         if part.end is not None:
-            _end(connection, row[0], part.end)
+            _end(connection, row[0], part.end, ())
 
 
-def end(connection: sqlite3.Connection, key: StreamKey, its_end: LogEnd) -> None:
-    """A stream has ended."""
-    put(connection, LogPart(key, its_end.pieces, its_end))
+def end(connection: sqlite3.Connection, key: StreamKey, its_end: LogEnd, answer_id: str | None) -> None:
+    """A stream has ended, with that message as its answer."""
+    principal, stream_id = key
+    row = connection.execute(
+        f"SELECT pk FROM stream WHERE {_OF_KEY} AND ended IS NULL", (stream_id, principal)
+    ).fetchone()
+    if row is not None:
+        _put_pieces(connection, row[0], its_end.pieces)
+        _end(connection, row[0], its_end, () if answer_id is None else (answer_id,))
 
 
 def _put_pieces(connection: sqlite3.Connection, pk: int, pieces: Sequence[LogPiece]) -> None:
@@ -76,11 +82,13 @@ def _put_pieces(connection: sqlite3.Connection, pk: int, pieces: Sequence[LogPie
     )
 
 
-def _end(connection: sqlite3.Connection, pk: int, its_end: LogEnd) -> None:
+def _end(connection: sqlite3.Connection, pk: int, its_end: LogEnd, message_ids: Sequence[str]) -> str:
+    ended = its_end.ended(message_ids)
     connection.execute(
         "UPDATE stream SET status = ?, ended_at = ?, ended = ? WHERE pk = ?",
-        (its_end.status, microseconds(its_end.ended_at), its_end.ended, pk),
+        (its_end.status, microseconds(its_end.ended_at), ended, pk),
     )
+    return ended
 
 
 def forget(connection: sqlite3.Connection, keys: Collection[StreamKey]) -> None:
@@ -121,8 +129,12 @@ def _kept(at: Transaction, end_lost: EndLost, row: tuple[Any, ...]) -> Iterator[
         yield KeptStream(record, status, moment_of(ended_at), ended)
         return
     answer, its_end = end_lost(record, _pieces(at.connection, pk))
+    session = sessions.get(at.connection, record.principal, record.session_id)
     if not answer.is_empty:
-        session = sessions.get(at.connection, record.principal, record.session_id)
         messages.append_answer(at, session, answer, after=after, stream_id=record.stream_id, ordinal=0)
-    _end(at.connection, pk, its_end)
-    yield KeptStream(record, its_end.status, its_end.ended_at, its_end.ended)
+    stored = at.connection.execute(
+        "SELECT message_id FROM message WHERE session_pk = ? AND stream_id = ? AND hidden = 0 ORDER BY position",
+        (session.pk, record.stream_id),
+    )
+    ended = _end(at.connection, pk, its_end, [message_id for (message_id,) in stored])
+    yield KeptStream(record, its_end.status, its_end.ended_at, ended)

@@ -1,8 +1,9 @@
 """The one thread that has the one connection: it takes requests from any event loop, and answers them in groups.
 
-Requests that wait are done in one transaction, each within a savepoint of its own: one fsync keeps them all, and what
-one of them refuses undoes nothing of another. Who asked is told when they are on disk. Requests that only read do not
-wait for that. What a request does is not known here.
+Requests that wait are done in one transaction: one fsync keeps them all. What one of them refuses undoes nothing of
+another: mostly it has written nothing by then; where it has, the transaction is undone and each is done by itself. (A
+savepoint for each would have the index of words written to its pages each time.) Who asked is told when they are on
+disk. Requests that only read do not wait for that. What a request does is not known here.
 
 One connection alone has two reasons: SQLite before 3.51.3 can corrupt a WAL file where two commit and checkpoint at the
 same moment (https://sqlite.org/wal.html#walresetbug), and an exclusive lock keeps other processes away.
@@ -232,20 +233,24 @@ class Worker:
         """Undo what is left of a transaction; SQLite has done it already after some errors."""
         try:
             connection = self._database.connection
+        except ArcherError:
+            return  # It can't be opened: nothing was begun.
+        try:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-        except (sqlite3.Error, ArcherError) as error:
+        except sqlite3.Error as error:
             log.error("rollback_failed", cause=str(error))  # noqa: TRY400 - the first error is told
 
 
 def _write_in_group(connection: sqlite3.Connection, request: _Request) -> None:
-    connection.execute("SAVEPOINT request")
+    """Do it; one that is refused in the midst of what it writes fails the group, as a defect does."""
+    before = connection.total_changes
     try:
         request.result = request.job(connection)
     except ArcherError as refusal:
+        if connection.total_changes != before:
+            raise
         request.error = refusal
-        connection.execute("ROLLBACK TO request")
-    connection.execute("RELEASE request")
 
 
 def _tell(requests: Sequence[_Request]) -> None:

@@ -1,0 +1,144 @@
+// Watching conversations over as many connections as it takes.
+//
+// Behind each connection the conversations are listed anew, and what the list says is told where it differs from what is
+// known: so nothing is missed that changed while there was none. The connection is archer-link.js's.
+
+import { notify } from "./archer-errors.js";
+
+/**
+ * @typedef {import("./archer.js").SessionChanged} SessionChanged
+ * @typedef {import("./archer-errors.js").ArcherError} ArcherError
+ * @typedef {(change: SessionChanged) => void} Listener
+ * `known`: how each conversation is, as far as it was told or listed. `heard`: those that were told of since the list
+ * began that is being read: that is newer than the list.
+ * @typedef {{ sessionId?: string, listener: Listener, onError: (error: ArcherError) => void, isAttached: boolean,
+ *   known: Map<string, SessionChanged>, heard: Set<string> }} Watcher
+ * @typedef {import("./archer-link.js").Link} Link
+ */
+
+const PAGE = 200;
+const RETRY_MS = 1000;
+
+export class SessionWatches {
+  /** @type {Set<Watcher>} */
+  #watchers = new Set();
+  #link;
+
+  /** @param {Link} link */
+  constructor(link) {
+    this.#link = link;
+  }
+
+  /** Returns what ends it. @param {Listener} listener @param {string} [sessionId] @param {Watcher["onError"]} [onError] */
+  add(listener, sessionId, onError = () => {}) {
+    /** @type {Watcher} */
+    const watcher = { sessionId, listener, onError, isAttached: false, known: new Map(), heard: new Set() };
+    this.#watchers.add(watcher);
+    this.#begin(watcher);
+    return () => this.#remove(watcher);
+  }
+
+  /** A connection stands. */
+  opened() {
+    for (const watcher of this.#watchers) this.#begin(watcher);
+  }
+
+  /** @param {SessionChanged} state */
+  notified(state) {
+    for (const watcher of [...this.#watchers]) {
+      if (watcher.sessionId !== undefined && watcher.sessionId !== state.session_id) continue;
+      watcher.heard.add(state.session_id);
+      tell(watcher, state);
+    }
+  }
+
+  /** @param {Watcher} watcher */
+  #remove(watcher) {
+    if (!this.#watchers.delete(watcher)) return;
+    const rest = new Set([...this.#watchers].map(({ sessionId }) => sessionId));
+    if (rest.has(watcher.sessionId)) return;
+    this.#link.ask("session/unwatch", { session_id: watcher.sessionId });
+    if (watcher.sessionId !== undefined) return;
+    // That ended those of single conversations, too.
+    for (const sessionId of rest) this.#link.ask("session/watch", { session_id: sessionId });
+  }
+
+  /** @param {Watcher} watcher */
+  #begin(watcher) {
+    this.#ask(watcher, "session/watch", { session_id: watcher.sessionId }, () => {
+      // Where the first list was not read to its end, nobody knows what has changed since.
+      const isFirst = !watcher.isAttached;
+      watcher.isAttached = true;
+      watcher.heard.clear();
+      /** @type {Map<string, SessionChanged>} */
+      const listed = new Map();
+      if (watcher.sessionId === undefined) return this.#list(watcher, listed, isFirst, undefined);
+      this.#ask(watcher, "session/get", { session_id: watcher.sessionId, limit: 1 }, (session) => {
+        listed.set(session.session_id, stateOf(session));
+        compare(watcher, listed, isFirst);
+      });
+    });
+  }
+
+  /** @param {Watcher} watcher @param {Map<string, SessionChanged>} listed @param {boolean} isFirst @param {string} [cursor] */
+  #list(watcher, listed, isFirst, cursor) {
+    this.#ask(watcher, "session/list", { order: "created", limit: PAGE, cursor }, (page) => {
+      for (const session of page.items) listed.set(session.session_id, stateOf(session));
+      if (page.next_cursor !== undefined) this.#list(watcher, listed, isFirst, page.next_cursor);
+      else compare(watcher, listed, isFirst);
+    });
+  }
+
+  /** @param {Watcher} watcher @param {string} method @param {object} params @param {(result: any) => void} answered */
+  #ask(watcher, method, params, answered) {
+    const isWanted = () => this.#watchers.has(watcher);
+    this.#link.ask(
+      method,
+      params,
+      (result) => isWanted() && answered(result),
+      (error) => {
+        if (!isWanted()) return;
+        if (error.kind === "session_not_found" && watcher.isAttached) gone(watcher, watcher.known.keys());
+        else if (error.retryable) setTimeout(() => isWanted() && this.#begin(watcher), error.retryAfterMs ?? RETRY_MS);
+        else {
+          this.#watchers.delete(watcher);
+          notify(watcher.onError, error);
+        }
+      },
+    );
+  }
+}
+
+/** @param {Watcher} watcher @param {Map<string, SessionChanged>} listed @param {boolean} isFirst */
+function compare(watcher, listed, isFirst) {
+  const lost = [...watcher.known.keys()].filter((id) => !listed.has(id) && !watcher.heard.has(id));
+  for (const [id, state] of listed) {
+    const known = watcher.known.get(id);
+    const isSame = known?.version === state.version && JSON.stringify(known.active) === JSON.stringify(state.active);
+    if (watcher.heard.has(id) || isSame) continue;
+    if (isFirst) watcher.known.set(id, state);
+    else tell(watcher, state);
+  }
+  if (!isFirst) gone(watcher, lost);
+}
+
+/** @param {Watcher} watcher @param {Iterable<string>} ids */
+function gone(watcher, ids) {
+  const updated_at = new Date().toISOString();
+  for (const id of [...ids]) {
+    const last = /** @type {SessionChanged} */ (watcher.known.get(id));
+    tell(watcher, { ...last, updated_at, deleted: true, active: [] });
+  }
+}
+
+/** @param {Watcher} watcher @param {SessionChanged} state */
+function tell(watcher, state) {
+  if (state.deleted) watcher.known.delete(state.session_id);
+  else watcher.known.set(state.session_id, state);
+  notify(watcher.listener, state);
+}
+
+/** @param {import("./archer.js").Session} session @returns {SessionChanged} */
+function stateOf({ session_id, version, updated_at, title, active }) {
+  return { session_id, version: version ?? 0, updated_at, ...(title != null && { title }), active: active ?? [] };
+}

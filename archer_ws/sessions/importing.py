@@ -1,0 +1,155 @@
+"""Conversations from outside: each line of an import is looked at as a whole, and stored as a whole or not at all."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ValidationError
+
+from archer_ws.core.exceptions import ArcherError, ContentTooLarge, FieldError, InvalidParams
+from archer_ws.core.ids import is_valid_id
+from archer_ws.core.strict_json import decode_json
+from archer_ws.core.wire_model import Identifier, WireModel, request_error
+from archer_ws.sessions.json_lines import Line
+from archer_ws.sessions.models import (
+    ExportedSession,
+    ImportFailure,
+    ImportResult,
+    Metadata,
+    NewSessionId,
+    Session,
+    StoredMessage,
+    Title,
+    Version,
+)
+
+#: The longest line of an import over HTTP, in bytes: it is in memory as a whole, some times over.
+IMPORT_LINE_BYTES_MAX = 16 * 1024 * 1024
+#: So many failed lines are told of, each by itself.
+FAILURES_TOLD = 200
+#: After so many messages that were looked at, others have their turn.
+_MESSAGES_PER_TURN = 200
+_HINT = "Each line is one conversation, as an export has it."
+#: What the stream of a stored message never is: it has ended.
+_LIVE = frozenset({"queued", "running", "waiting", "cancelling"})
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+Store = Callable[[ExportedSession], Awaitable[Session]]
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def _not_before_1970(moment: datetime) -> datetime:
+    if moment < _EPOCH:
+        raise ValueError("must not be before 1970")
+    return moment
+
+
+_Moment = Annotated[AwareDatetime, AfterValidator(_not_before_1970)]
+
+
+class _Head(WireModel):
+    """A conversation but for its messages, as strict as for one that is created."""
+
+    session_id: NewSessionId
+    title: Title | None = None
+    metadata: Metadata | None = None
+    created_at: _Moment
+    updated_at: _Moment
+    version: Version | None = None
+    archived: bool | None = None
+    messages: list[Any]
+
+
+class _Marks(BaseModel):
+    """What of a message names something, or stands in an order, as strict as for one that is sent."""
+
+    message_id: Identifier
+    stream_id: Identifier | None = None
+    parent_id: Identifier | None = None
+    created_at: _Moment
+
+
+async def import_lines(lines: AsyncIterator[Line], store: Store, request_id: str) -> ImportResult:
+    """Store the conversations, one after the other; what became of them. A failed line keeps nobody from the next."""
+    imported, failed = 0, 0
+    failures: list[ImportFailure] = []
+    async for number, text in lines:
+        session_id = None
+        try:
+            if text is None:
+                raise _too_long()
+            value = decode_json(text)
+            session_id = _session_id(value)
+            await store(await conversation_of(value))
+            imported += 1
+        except ArcherError as error:
+            failed += 1
+            if len(failures) < FAILURES_TOLD:
+                failures.append(ImportFailure(line=number, session_id=session_id, error=error.info(request_id)))
+    return ImportResult(imported=imported, failed=failed, failures=failures)
+
+
+async def conversation_of(value: Any) -> ExportedSession:
+    """A line's JSON as a conversation that can be stored.
+
+    Raises:
+        RequestError: it is none; `errors` says where.
+    """
+    if not isinstance(value, dict):
+        raise InvalidParams(
+            "line: is no JSON object", hint=_HINT, errors=[FieldError(path="line", message="no object")]
+        )
+    head = _validated(_Head, value)
+    messages: list[StoredMessage] = []
+    for place, each in enumerate(head.messages):
+        messages.append(_message(each, place))
+        if place % _MESSAGES_PER_TURN == _MESSAGES_PER_TURN - 1:
+            await asyncio.sleep(0)
+    return ExportedSession(
+        session_id=head.session_id,
+        title=head.title,
+        metadata=head.metadata,
+        created_at=head.created_at,
+        updated_at=head.updated_at,
+        message_count=len(messages),
+        version=head.version,
+        archived=head.archived,
+        messages=messages,
+    )
+
+
+def _message(value: Any, place: int) -> StoredMessage:
+    _validated(_Marks, value, place)
+    message = _validated(StoredMessage, value, place)
+    if message.status in _LIVE:
+        path = f"messages.{place}.status"
+        raise InvalidParams(
+            f"{path}: must be how the message's stream ended",
+            hint="Use completed, cancelled, incomplete or failed.",
+            errors=[FieldError(path=path, message="must be how the message's stream ended")],
+        )
+    return message
+
+
+def _validated(model: type[_Model], value: Any, place: int | None = None) -> _Model:
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False)
+        inside = () if place is None else ("messages", place)
+        located = [{**each, "loc": (*inside, *each["loc"])} for each in found]
+        raise request_error(located, whole="line", hint=_HINT) from None
+
+
+def _session_id(value: Any) -> str | None:
+    """The id as far as it can be shown."""
+    found = value.get("session_id") if isinstance(value, dict) else None
+    return found if isinstance(found, str) and is_valid_id(found) else None
+
+
+def _too_long() -> ContentTooLarge:
+    return ContentTooLarge(
+        f"the line is longer than {IMPORT_LINE_BYTES_MAX} bytes",
+        hint="Import it while the server is stopped: archer-ws sessions import --data-dir takes lines of any length.",
+    )

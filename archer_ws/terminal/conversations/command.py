@@ -1,0 +1,222 @@
+"""What each `archer-ws sessions ACTION` does, and its exit status: 0 done, 1 something was not, 2 called wrongly.
+
+What was asked for goes to standard output, everything else to standard error.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel
+from pydantic_core import to_json
+
+from archer_ws.terminal.conversations.showing import (
+    conversation_lines,
+    deleted_told,
+    found_lines,
+    import_lines_told,
+    session_lines,
+)
+from archer_ws.terminal.conversations.source import Source, SourceError
+
+_Item = TypeVar("_Item")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the conversations are: at a server, or where `folder` is given in a file."""
+
+    url: str
+    token: str | None
+    folder: Path | None
+    principal: str | None
+
+
+class _CalledWronglyError(Exception):
+    """What is wrong with the options, for a person."""
+
+
+def run(options: argparse.Namespace, place: Place) -> int:
+    """Do what the options say; the exit status."""
+    try:
+        _check(options, place)
+        source = _open(place)
+        try:
+            return _ACTIONS[options.action](source, options)
+        finally:
+            source.close()
+    except _CalledWronglyError as error:
+        return _fail(str(error), None, 2)
+    except SourceError as error:
+        return _fail(error.message, error.hint, 1)
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            raise
+        return _fail(f"{error.filename or 'a file'}: {error.strerror}", None, 1)
+
+
+def _check(options: argparse.Namespace, place: Place) -> None:
+    if place.principal is not None and place.folder is None:
+        raise _CalledWronglyError("--principal goes with --data-dir: a server knows whose you are by ARCHER_TOKEN")
+    if options.action == "backup" and place.folder is None:
+        raise _CalledWronglyError(
+            "backup needs --data-dir, the folder of a stopped server; a running one gives its conversations by export"
+        )
+    if options.action == "delete":
+        if options.all == bool(options.session_ids):
+            raise _CalledWronglyError("delete needs the ids of conversations, or --all")
+        if options.all and not options.yes:
+            raise _CalledWronglyError("delete --all forgets all conversations for good: add --yes if that is meant")
+
+
+def _open(place: Place) -> Source:
+    if place.folder is None:
+        from archer_ws.terminal.conversations.served import ServedConversations
+
+        return ServedConversations(place.url, place.token)
+    from archer_ws.terminal.conversations.kept import KeptConversations
+
+    return KeptConversations(place.folder, place.principal)
+
+
+def _list(source: Source, options: argparse.Namespace) -> int:
+    shown, more = _first(source.sessions(True if options.archived else None), options.limit)
+    if options.json:
+        _print_json({"items": shown})
+    else:
+        _print(session_lines(shown))
+    _say_what_is_not_there(more, shown, "There are no conversations.")
+    return 0
+
+
+def _show(source: Source, options: argparse.Namespace) -> int:
+    session, messages = source.session(options.session_id)
+    if options.json:
+        head = {name: value for name, value in session.model_dump(mode="json").items() if name != "messages"}
+        _print_json({**head, "messages": messages})
+    else:
+        _print(conversation_lines(session, messages))
+    return 0
+
+
+def _search(source: Source, options: argparse.Namespace) -> int:
+    shown, more = _first(source.found(" ".join(options.words)), options.limit)
+    if options.json:
+        _print_json({"items": shown})
+    else:
+        _print(found_lines(shown))
+    _say_what_is_not_there(more, shown, "Nothing was found.")
+    return 0
+
+
+def _export(source: Source, options: argparse.Namespace) -> int:
+    if options.file is None:
+        for block in source.export():
+            sys.stdout.buffer.write(block)
+        sys.stdout.buffer.flush()
+        return 0
+    # Whole or not at all: half an export looks like one of fewer conversations.
+    path = Path(options.file)
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    try:
+        with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            for block in source.export():
+                file.write(block)
+        unfinished.replace(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+    return 0
+
+
+def _import(source: Source, options: argparse.Namespace) -> int:
+    if options.file is None:
+        result = source.take(sys.stdin.buffer)
+    else:
+        with Path(options.file).open("rb") as file:
+            result = source.take(file)
+    if options.json:
+        _print_json(result)
+    else:
+        told = list(import_lines_told(result))
+        _print(told[:1])
+        _notice(told[1:])
+    return 1 if result.failed else 0
+
+
+def _delete(source: Source, options: argparse.Namespace) -> int:
+    count, failures = 0, []
+    if options.all:
+        count = source.delete_all()
+    for session_id in options.session_ids:
+        try:
+            source.delete(session_id)
+            count += 1
+        except SourceError as error:
+            failures.append(error.message)
+    if options.json:
+        _print_json({"deleted": count, "failed": failures})
+    else:
+        _print([deleted_told(count)])
+    _notice(failures)
+    return 1 if failures else 0
+
+
+def _backup(source: Source, options: argparse.Namespace) -> int:
+    path = Path(options.file)
+    source.backup(path)
+    told = {"file": str(path), "bytes": path.expanduser().stat().st_size}
+    if options.json:
+        _print_json(told)
+    else:
+        _print([f"{told['bytes']} bytes are in {told['file']}; put it in the place of archer.db to have them back"])
+    return 0
+
+
+_ACTIONS = {
+    "list": _list,
+    "show": _show,
+    "search": _search,
+    "export": _export,
+    "import": _import,
+    "delete": _delete,
+    "backup": _backup,
+}
+
+
+def _first(items: Iterator[_Item], count: int) -> tuple[list[_Item], bool]:
+    """The first ones, and whether there are more."""
+    shown = list(islice(items, count))
+    return shown, next(items, None) is not None
+
+
+def _say_what_is_not_there(is_more: bool, shown: list[_Item], nothing: str) -> None:
+    if is_more:
+        _notice(["There are more: raise --limit."])
+    elif not shown:
+        _notice([nothing])
+
+
+def _print_json(value: BaseModel | dict[str, object]) -> None:
+    sys.stdout.write(f"{to_json(value, indent=2).decode()}\n")
+
+
+def _print(lines: Iterable[str]) -> None:
+    for line in lines:
+        sys.stdout.write(f"{line}\n")
+
+
+def _notice(lines: Iterable[str]) -> None:
+    for line in lines:
+        sys.stderr.write(f"{line}\n")
+
+
+def _fail(message: str, hint: str | None, status: int) -> int:
+    for line in (message, *([hint] if hint else [])):
+        sys.stderr.write(f"archer-ws: {line}\n")
+    return status

@@ -1,0 +1,186 @@
+"""The conversations of a running server, over REST."""
+
+import http.client
+import json
+import ssl
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+from urllib.parse import quote, urlencode, urlsplit
+
+from pydantic import BaseModel, ValidationError
+
+from archer_ws.client.dialling import SOCKET_PATH, Address
+from archer_ws.client.errors import ClientError
+from archer_ws.sessions.json_lines import BLOCK_BYTES, MEDIA_TYPE
+from archer_ws.sessions.models import (
+    DeletedSessions,
+    FoundMessage,
+    ImportResult,
+    SearchPage,
+    Session,
+    SessionDetail,
+    SessionPage,
+    StoredMessage,
+)
+from archer_ws.terminal.conversations.source import HINTS, SourceError
+
+#: How long a server may be silent, in seconds: forgetting a large file's conversations takes some.
+SILENCE_LIMIT_S = 120.0
+_PAGE = 200
+_START = "Start it with archer-ws serve, or name its URL (--url); for a stopped server's file: --data-dir."
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+class ServedConversations:
+    """See Source.
+
+    Args:
+        url: where the server is, as the client takes it.
+        token: the credential, where the server needs one.
+
+    Raises:
+        SourceError: the URL can't be used.
+    """
+
+    def __init__(self, url: str, token: str | None) -> None:
+        try:
+            address = Address(url)
+        except ClientError as error:
+            raise SourceError(error.message, error.hint) from None
+        parts = urlsplit(address.socket_url)
+        self._url = url
+        self._base = parts.path.removesuffix(SOCKET_PATH) + "/api/v1/sessions"
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._host, self._port = parts.hostname or "", parts.port
+        self._tls = ssl.create_default_context() if parts.scheme == "wss" else None
+
+    def sessions(self, archived: bool | None) -> Iterator[Session]:
+        query = {} if archived is None else {"archived": str(archived).lower()}
+        cursor: str | None = None
+        while True:
+            page = self._get(self._query("", {"order": "updated", **query}, cursor), SessionPage)
+            yield from page.items
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+
+    def session(self, session_id: str) -> tuple[Session, list[StoredMessage]]:
+        path = f"/{quote(session_id, safe='')}"
+        detail = self._get(self._query(path, {}, None), SessionDetail)
+        pages, cursor = [detail.messages], detail.next_cursor
+        while cursor is not None:
+            older = self._get(self._query(path, {}, cursor), SessionDetail)
+            pages.append(older.messages)
+            cursor = older.next_cursor
+        return detail, [message for page in reversed(pages) for message in page]
+
+    def found(self, query: str) -> Iterator[FoundMessage]:
+        cursor: str | None = None
+        while True:
+            page = self._get(self._query("/search", {"q": query}, cursor), SearchPage)
+            yield from page.items
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+
+    def export(self) -> Iterator[bytes]:
+        connection, answer = self._ask("GET", "/export")
+        try:
+            while block := answer.read1(BLOCK_BYTES):
+                yield block
+        except (http.client.HTTPException, OSError):
+            raise _cut_off() from None
+        finally:
+            connection.close()
+
+    def take(self, lines: BinaryIO) -> ImportResult:
+        blocks = iter(lambda: lines.read(BLOCK_BYTES), b"")
+        connection, answer = self._ask("POST", "/import", blocks, {"Content-Type": MEDIA_TYPE})
+        return self._read(connection, answer, ImportResult)
+
+    def delete(self, session_id: str) -> None:
+        connection, answer = self._ask("DELETE", f"/{quote(session_id, safe='')}")
+        answer.read()
+        connection.close()
+
+    def delete_all(self) -> int:
+        return self._read(*self._ask("DELETE", "?all=true"), DeletedSessions).deleted
+
+    def backup(self, path: Path) -> None:
+        raise SourceError(
+            "a running server writes no backup",
+            "Use archer-ws sessions export, which takes your conversations while it runs; or stop it, and name its "
+            "folder: --data-dir.",
+        )
+
+    def close(self) -> None:
+        """Each request has a connection of its own."""
+
+    def _query(self, path: str, query: Mapping[str, str], cursor: str | None) -> str:
+        return f"{path}?{urlencode({**query, 'limit': str(_PAGE), **({'cursor': cursor} if cursor else {})})}"
+
+    def _get(self, path: str, model: type[_Model]) -> _Model:
+        return self._read(*self._ask("GET", path), model)
+
+    def _read(
+        self, connection: http.client.HTTPConnection, answer: http.client.HTTPResponse, model: type[_Model]
+    ) -> _Model:
+        try:
+            return model.model_validate_json(answer.read())
+        except ValidationError:
+            raise SourceError(f"{self._url} does not answer as an Archer server of this age does") from None
+        except (http.client.HTTPException, OSError) as error:
+            raise SourceError(f"the answer of {self._url} was cut off ({error})", "Try again.") from None
+        finally:
+            connection.close()
+
+    def _ask(
+        self, method: str, path: str, body: Iterator[bytes] | None = None, headers: Mapping[str, str] | None = None
+    ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+        """The answer's head, where it is a success."""
+        # Never over a proxy of the surroundings: nearly every server is on this machine.
+        connection = (
+            http.client.HTTPConnection(self._host, self._port, timeout=SILENCE_LIMIT_S)
+            if self._tls is None
+            else http.client.HTTPSConnection(self._host, self._port, timeout=SILENCE_LIMIT_S, context=self._tls)
+        )
+        try:
+            connection.connect()
+        except OSError as error:
+            raise SourceError(f"no server answers at {self._url} ({error.strerror or error})", _START) from None
+        try:
+            # It may have answered before it read all.
+            with suppress(BrokenPipeError, ConnectionResetError):
+                connection.request(
+                    method,
+                    self._base + path,
+                    body,
+                    {**self._headers, **(headers or {}), **({"Transfer-Encoding": "chunked"} if body else {})},
+                    encode_chunked=body is not None,
+                )
+            answer = connection.getresponse()
+        except (http.client.HTTPException, OSError) as error:
+            connection.close()
+            raise SourceError(f"{self._url} broke off ({error or type(error).__name__})", "Try again.") from None
+        if answer.status >= 300:
+            raise self._refusal(connection, answer)
+        return connection, answer
+
+    def _refusal(self, connection: http.client.HTTPConnection, answer: http.client.HTTPResponse) -> SourceError:
+        try:
+            told: Any = json.loads(answer.read(1_000_000))["error"]
+            return SourceError(told["message"], HINTS.get(told["kind"], told.get("hint")))
+        except (ValueError, KeyError, TypeError, http.client.HTTPException, OSError):
+            return SourceError(
+                f"{self._url} answers {answer.status} {answer.reason}",
+                "Is another program listening there, or is a path missing in the URL?",
+            )
+        finally:
+            connection.close()
+
+
+def _cut_off() -> SourceError:
+    return SourceError("the export was cut off before its end", "Look at the server's log, and try again.")

@@ -1,0 +1,110 @@
+"""Watching conversations by the JavaScript client, over lost connections too (protocol section 26)."""
+
+import json
+import urllib.request
+from typing import Any
+
+import pytest
+
+from tests.fakes.cutting_proxy import CuttingProxy
+from tests.interop.javascript import Javascript
+from tests.interop.scripted_chat import connected
+from tests.processes import Server
+
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(180)]
+
+WATCH = """
+    kept.told = [];
+    kept.errors = [];
+    kept.until = (...matches) => new Promise((resolve) => {
+        const look = () => matches.every((match) => kept.told.some(match)) && (clearInterval(timer), resolve());
+        const timer = setInterval(look, 5);
+    });
+"""
+
+
+def change(server: Server, method: str, path: str, body: dict[str, Any] | None = None) -> None:
+    """Somebody else changes a conversation."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(
+        f"{server.url}/api/v1/sessions{path}", data, {"Content-Type": "application/json"}, method=method
+    )
+    urllib.request.urlopen(request, timeout=10).close()
+
+
+async def test_what_another_window_does_is_told(js: Javascript, sidecar: Server) -> None:
+    await connected(js, sidecar.url)
+    told = await js.run(
+        WATCH
+        + """
+        const { archer } = kept;
+        await archer.call("session/create", { session_id: "w-old" });
+        const stop = archer.watch((change) => kept.told.push(change));
+        await archer.call("session/create", { session_id: "w-sky", title: "Sky" });
+        await kept.until(({ session_id, title }) => session_id === "w-sky" && title === "Sky");
+        await archer.send({ session_id: "w-sky", messages: [{ role: "user", content: "Why?" }] }).ended;
+        await kept.until(({ version, active }) => version === 3 && active.length === 0);
+        await archer.call("session/delete", { session_id: "w-sky" });
+        await kept.until(({ deleted }) => deleted);
+        stop();
+        await archer.call("session/update", { session_id: "w-old", title: "t" });
+        await archer.call("ping");
+        return kept.told.map(({ session_id }) => session_id);
+    """
+    )
+    assert set(told) == {"w-sky"}
+
+
+async def test_what_changed_without_a_connection_is_told_behind_the_next(
+    js: Javascript, sidecar: Server, proxy: CuttingProxy
+) -> None:
+    await connected(js, proxy.url)
+    await js.run(
+        WATCH
+        + """
+        const { archer } = kept;
+        for (const id of ["x-gone", "x-changed"]) await archer.call("session/create", { session_id: id });
+        archer.watch((change) => kept.told.push(change));
+        await archer.call("session/update", { session_id: "x-gone", title: "seen" });
+        await kept.until(({ title }) => title === "seen");
+        await archer.call("session/list");
+        await archer.call("session/list");
+        kept.told.length = 0;
+    """
+    )
+    proxy.accepts = False
+    proxy.cut()
+    change(sidecar, "DELETE", "/x-gone")
+    change(sidecar, "PATCH", "/x-changed", {"title": "new"})
+    change(sidecar, "POST", "", {"session_id": "x-made"})
+    proxy.accepts = True
+    await js.run("""
+        await kept.until(
+            ({ session_id, deleted }) => session_id === "x-gone" && deleted,
+            ({ session_id, title }) => session_id === "x-changed" && title === "new",
+            ({ session_id }) => session_id === "x-made",
+        );
+        kept.told.length = 0;
+        await kept.archer.call("session/update", { session_id: "x-made", title: "later" });
+        await kept.until(({ title }) => title === "later");
+    """)
+
+
+async def test_one_conversation_is_watched_alone_and_one_that_is_not_there_is_told(
+    js: Javascript, sidecar: Server
+) -> None:
+    await connected(js, sidecar.url)
+    seen = await js.run(
+        WATCH
+        + """
+        const { archer } = kept;
+        const error = await new Promise((onError) => archer.watch(() => {}, { sessionId: "nobody", onError }));
+        for (const id of ["y-one", "y-two"]) await archer.call("session/create", { session_id: id });
+        archer.watch((change) => kept.told.push(change), { sessionId: "y-two" });
+        for (const id of ["y-one", "y-two"]) await archer.call("session/update", { session_id: id, title: "t" });
+        await kept.until(({ title }) => title === "t");
+        return { kind: error.kind, told: kept.told.map(({ session_id }) => session_id) };
+    """
+    )
+    assert seen["kind"] == "session_not_found"
+    assert set(seen["told"]) == {"y-two"}

@@ -1,0 +1,210 @@
+"""`archer-ws sessions`: conversations of a running server, and of a stopped one's file."""
+
+import asyncio
+import io
+import json
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from archer_ws.cli import main
+from archer_ws.llm_gateway.types import ChatMessage, MessageRole
+from tests.conftest import Archer, StartArcher
+from tests.fakes.ollama_api import ollama_stream
+from tests.fakes.sqlite_files import sqlite_store
+
+
+class Command:
+    """Runs `archer-ws sessions …` with the options of one place."""
+
+    def __init__(self, place: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+        self.place = place
+        self._capsys = capsys
+
+    async def __call__(self, action: str, *arguments: str) -> tuple[int, str, str]:
+        """Exit status, standard output and standard error."""
+        self._capsys.readouterr()
+        status = await asyncio.to_thread(main, ["sessions", action, *self.place, *arguments])
+        out, err = self._capsys.readouterr()
+        return status, out, err
+
+
+async def fill_file(folder: Path, principal: str = "local") -> None:
+    store = sqlite_store(folder)
+    await store.open()
+    await store.create(principal, "sky", "Sky \x1b[2Jquestions", None)
+    question = ChatMessage(role=MessageRole.USER, content="Why is the sky blue?\x1b]0;x\x07")
+    await store.begin_turn(principal, "sky", [question], stream_id="s1")
+    await store.create(principal, "old", None, None)
+    await store.update(principal, "old", None, None, archived=True)
+    await store.aclose()
+
+
+@pytest.fixture(params=["server", "file"])
+async def sessions(
+    request: pytest.FixtureRequest,
+    start_archer: StartArcher,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> AsyncIterator[Command]:
+    """Two conversations, at a server or in a file."""
+    if request.param == "file":
+        await fill_file(tmp_path / "kept")
+        yield Command(["--data-dir", str(tmp_path / "kept")], capsys)
+        return
+    async with start_archer() as archer:
+        archer.answer(ollama_stream(""))
+        await archer.http.post("/api/v1/sessions", json={"session_id": "sky", "title": "Sky \x1b[2Jquestions"})
+        body = {"session_id": "sky", "messages": [{"role": "user", "content": "Why is the sky blue?\x1b]0;x\x07"}]}
+        await archer.http.post("/api/v1/chat/completions", json=body)
+        await archer.http.post("/api/v1/sessions", json={"session_id": "old"})
+        await archer.http.patch("/api/v1/sessions/old", json={"archived": True})
+        yield Command(["--url", f"http://{archer.address}"], capsys)
+
+
+async def test_people_see_their_conversations_and_nothing_steers_the_terminal(sessions: Command) -> None:
+    status, out, _ = await sessions("list")
+    assert status == 0
+    assert [line.split()[3] for line in out.splitlines()] == ["old", "sky"]
+    assert "(archived)" in out.splitlines()[0]
+    assert "Sky [2Jquestions" in out
+    status, out, err = await sessions("list", "--limit", "1")
+    assert (len(out.splitlines()), "--limit" in err) == (1, True)
+    status, shown, _ = await sessions("show", "sky")
+    assert "user, " in shown
+    assert "Why is the sky blue?]0;x" in shown
+    assert "\x1b" not in out + shown
+    status, out, _ = await sessions("search", "SKY", "blu")
+    assert (status, "Why is the sky blue?" in out) == (0, True)
+
+
+async def test_programs_get_json(sessions: Command) -> None:
+    listed = json.loads((await sessions("list", "--json", "--archived"))[1])
+    assert [each["session_id"] for each in listed["items"]] == ["old"]
+    shown = json.loads((await sessions("show", "sky", "--json"))[1])
+    assert [each["role"] for each in shown["messages"]] == ["user"]
+    found = json.loads((await sessions("search", "sky", "--json"))[1])
+    assert [each["session_id"] for each in found["items"]] == ["sky"]
+    deleted = await sessions("delete", "sky", "nobody", "--json")
+    assert (deleted[0], json.loads(deleted[1])["deleted"]) == (1, 1)
+
+
+async def test_what_is_exported_can_be_imported_again(
+    sessions: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "chats.jsonl"
+    assert (await sessions("export", str(file)))[0] == 0
+    lines = file.read_text("utf-8").splitlines()
+    assert [json.loads(line)["session_id"] for line in lines] == ["sky", "old"]
+    assert (await sessions("delete", "--all", "--yes"))[:2] == (0, "2 conversations deleted\n")
+    assert (await sessions("import", str(file)))[:2] == (0, "2 conversations imported\n")
+    # Now they are there already; and one line is none.
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(file.read_bytes() + b"{}\n")))
+    status, out, err = await sessions("import")
+    assert (status, out) == (1, "0 conversations imported\n")
+    told = [line.partition(":")[0] for line in err.splitlines() if line.startswith("line ")]
+    assert told == ["line 1 (sky)", "line 2 (old)", "line 3"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("delete",), ("delete", "--all"), ("delete", "--all", "--yes", "sky"), ("list", "--principal", "ada")],
+)
+async def test_a_wrong_call_is_told_and_does_nothing(
+    arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = Command(["--url", "http://127.0.0.1:9"], capsys)
+    status, out, err = await command(*arguments)
+    assert (status, out) == (2, "")
+    assert err.startswith("archer-ws: ")
+
+
+async def test_a_conversation_nobody_knows_is_told_with_what_to_do(sessions: Command) -> None:
+    for action in ("show", "delete"):
+        status, _, err = await sessions(action, "nobody")
+        assert status == 1
+        assert "there is no session 'nobody'" in err
+
+
+async def test_a_server_that_is_not_there_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = await Command(["--url", "http://127.0.0.1:9"], capsys)("list")
+    assert (status, out) == (1, "")
+    assert "archer-ws serve" in err
+
+
+async def test_a_token_is_taken_from_the_environment(
+    start_archer: StartArcher, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with start_archer(auth_token="right") as archer:
+        command = Command(["--url", f"http://{archer.address}"], capsys)
+        status, _, err = await command("list")
+        assert (status, "ARCHER_TOKEN" in err) == (1, True)
+        monkeypatch.setenv("ARCHER_TOKEN", "right")
+        assert (await command("list"))[0] == 0
+
+
+async def test_a_file_that_a_server_uses_is_left_alone_and_its_holder_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await fill_file(tmp_path)
+    store = sqlite_store(tmp_path)
+    await store.open()
+    try:
+        status, out, err = await Command(["--data-dir", str(tmp_path)], capsys)("list")
+    finally:
+        await store.aclose()
+    assert (status, out) == (1, "")
+    assert "in use by process" in err
+    assert "--url" in err
+
+
+async def test_of_a_file_of_several_one_must_be_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for principal in ("ada", "bob"):
+        await fill_file(tmp_path, principal)
+    command = Command(["--data-dir", str(tmp_path)], capsys)
+    status, _, err = await command("list")
+    assert (status, "ada, bob" in err, "--principal" in err) == (1, True, True)
+    assert (await command("delete", "--all", "--yes", "--principal", "ada"))[:2] == (0, "2 conversations deleted\n")
+    assert len((await command("list"))[1].splitlines()) == 2
+
+
+async def test_a_folder_without_conversations_is_not_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, _, err = await Command(["--data-dir", str(tmp_path / "none")], capsys)("list")
+    assert (status, "has no conversations" in err) == (1, True)
+    assert not (tmp_path / "none").exists()
+
+
+async def test_a_backup_is_a_file_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    await fill_file(tmp_path / "kept")
+    command = Command(["--data-dir", str(tmp_path / "kept")], capsys)
+    (tmp_path / "again").mkdir()
+    copy = tmp_path / "again" / "archer.db"
+    assert (await command("backup", str(copy)))[0] == 0
+    assert (await command("backup", str(copy)))[0] == 1
+    again = Command(["--data-dir", str(copy.parent)], capsys)
+    assert (await again("list"))[1] == (await command("list"))[1]
+    status, _, err = await Command(["--url", "http://127.0.0.1:9"], capsys)("backup", "x.db")
+    assert (status, "--data-dir" in err) == (2, True)
+
+
+async def test_half_an_export_leaves_no_file(
+    archer: Archer, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def failing(_: str) -> AsyncIterator[Any]:
+        from archer_ws.core.exceptions import StorageUnavailable
+        from archer_ws.sessions.json_lines import BLOCK_BYTES
+        from archer_ws.sessions.models import ExportedSession
+        from tests.test_api.test_session_transfer import CONVERSATION, MESSAGE
+
+        long = {**CONVERSATION, "messages": [{**MESSAGE, "content": "x" * BLOCK_BYTES}]}
+        yield ExportedSession.model_validate(long)
+        raise StorageUnavailable("the disk is gone", hint="Look at it.")
+
+    monkeypatch.setattr(archer.app.state.services.store, "export", failing)
+    command = Command(["--url", f"http://{archer.address}"], capsys)
+    status, _, err = await command("export", str(tmp_path / "chats.jsonl"))
+    assert (status, "cut off" in err) == (1, True)
+    assert list(tmp_path.iterdir()) == []
