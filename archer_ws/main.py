@@ -318,6 +318,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             hint="archer-ws serve has them all",
         )
     await services.store.open()
+    await services.manager.recover()
     # Behind the store, which waits for an earlier process to let go of the folder.
     await asyncio.to_thread(services.files.open_now)
     log.info("conversations_kept", **services.store.place)

@@ -23,7 +23,7 @@ pub const PROTOCOL_VERSION: i64 = 1;
 /// The WebSocket subprotocol to offer.
 pub const SUBPROTOCOL: &str = "archer.v1";
 /// The `schema_hash` of the server that these types were made for.
-pub const SCHEMA_HASH: &str = "2dab1724e88c56c8";
+pub const SCHEMA_HASH: &str = "378bfb4d18ec8ab2";
 
 /// The params of a method, which know its name and what it gives.
 pub trait Method: Serialize {
@@ -1057,6 +1057,9 @@ pub enum ErrorKind {
     /// `output_too_long`
     #[serde(rename = "output_too_long")]
     OutputTooLong,
+    /// `worker_lost`
+    #[serde(rename = "worker_lost")]
+    WorkerLost,
     /// `unsupported`
     #[serde(rename = "unsupported")]
     Unsupported,
@@ -1121,6 +1124,7 @@ impl ErrorKind {
             Self::ProviderQuota => "provider_quota",
             Self::Draining => "draining",
             Self::OutputTooLong => "output_too_long",
+            Self::WorkerLost => "worker_lost",
             Self::Unsupported => "unsupported",
             Self::StorageUnavailable => "storage_unavailable",
             Self::StorageFull => "storage_full",
@@ -2557,6 +2561,9 @@ pub struct StreamChunk {
     /// The model declined to answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<Refusal>,
+    /// True: discard the text and the calls you have; all of it comes again from the first on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reset: Option<bool>,
 }
 
 /// The log's events `from`..`seq`; one of `content`, `reasoning` and `arguments` has their text.
@@ -2584,7 +2591,7 @@ pub struct StreamDelta {
     /// Which tool is called.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// True: discard the text you have, the log was trimmed.
+    /// True: discard the text and the calls you have; all of it comes again from the first on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reset: Option<bool>,
 }
@@ -2918,6 +2925,9 @@ pub struct TextEvent {
     /// The model declined to answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<Refusal>,
+    /// True: discard the text and the calls you have; all of it comes again from the first on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reset: Option<bool>,
 }
 
 /// Text.

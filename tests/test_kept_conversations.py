@@ -5,8 +5,13 @@ import signal
 import sqlite3
 from pathlib import Path
 
+import pytest
+import websockets
+
 from tests.conftest import StartArcher
 from tests.fakes.ollama_api import ollama_stream
+from tests.fakes.recorded import RecordedSocket
+from tests.fakes.rpc_peer import RpcPeer
 from tests.processes import WAIT_LIMIT_S, Server, program, server
 
 ANSWER = ollama_stream("It ", "scatters.")
@@ -64,6 +69,20 @@ async def test_a_second_server_in_the_same_folder_says_who_has_it_and_what_to_se
         assert "ARCHER_DATA_DIR" in told
         assert "ARCHER_STORE=memory" in told
         assert "Traceback" not in told
+
+
+@pytest.mark.parametrize("store", ["sqlite", "memory"])
+async def test_clients_are_told_whether_streams_outlive_the_server(
+    tmp_path: Path, start_archer: StartArcher, store: str
+) -> None:
+    async with (
+        start_archer(store=store, data_dir=str(tmp_path / "kept")) as archer,
+        websockets.connect(f"ws://{archer.address}/api/v1/ws") as socket,
+    ):
+        peer = RpcPeer(RecordedSocket(socket))
+        told = await peer.call("initialize", protocol_version=1)
+        assert ("durable" in told["capabilities"]) == (store == "sqlite")
+        await peer.close()
 
 
 async def test_conversations_can_be_kept_in_memory_alone(tmp_path: Path) -> None:

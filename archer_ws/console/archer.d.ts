@@ -511,6 +511,7 @@ export type ErrorKind =
   | "provider_quota"
   | "draining"
   | "output_too_long"
+  | "worker_lost"
   | "unsupported"
   | "storage_unavailable"
   | "storage_full"
@@ -1208,6 +1209,8 @@ export interface StreamChunk {
   name?: string | null;
   /** The model declined to answer. */
   refusal?: Refusal | null;
+  /** True: discard the text and the calls you have; all of it comes again from the first on. */
+  reset?: boolean | null;
 }
 
 /** The log's events `from`..`seq`; one of `content`, `reasoning` and `arguments` has their text. */
@@ -1228,7 +1231,7 @@ export interface StreamDelta {
   call_id?: string | null;
   /** Which tool is called. */
   name?: string | null;
-  /** True: discard the text you have, the log was trimmed. */
+  /** True: discard the text and the calls you have; all of it comes again from the first on. */
   reset?: boolean | null;
 }
 
@@ -1423,6 +1426,8 @@ export interface TextEvent {
   name?: string | null;
   /** The model declined to answer. */
   refusal?: Refusal | null;
+  /** True: discard the text and the calls you have; all of it comes again from the first on. */
+  reset?: boolean | null;
 }
 
 /** Text. */

@@ -6,7 +6,7 @@
     │   ├── NotInitialized · AlreadyInitialized · UnsupportedVersion · Unauthenticated · Forbidden
     │   ├── NotFound · StreamNotFound · StreamIdConflict · SessionNotFound · SessionBusy · Conflict · FileNotFound
     ├── CapacityError           our limits
-    │   ├── Overloaded · TooManyStreams · Draining · StorageUnavailable · StorageFull
+    │   ├── Overloaded · TooManyStreams · Draining · StorageUnavailable · StorageFull · WorkerLost
     ├── ProviderFailure         what stands behind us
     │   ├── ProviderError · ProviderTimeout · ProviderRateLimited · ProviderUnavailable
     │   ├── ProviderNotConfigured · ProviderAuth · ProviderQuota
@@ -288,6 +288,12 @@ class StorageFull(CapacityError):
     """There is no room for what was to be kept, on the disk or within the limit; what is stored can be read."""
 
     kind, code, http_status, retryable = "storage_full", -32047, 507, False
+
+
+class WorkerLost(CapacityError):
+    """The process that made an answer ended before it did: the text so far is kept, and told to be incomplete."""
+
+    kind, code, http_status = "worker_lost", -32044, 503
 
 
 class ProviderFailure(ArcherError):

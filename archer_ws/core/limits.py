@@ -164,6 +164,12 @@ NATIVE_CACHE_BYTES = 32 * 1024 * 1024
 #: How long one is kept behind its last use: a person may have to agree before a tool runs. In seconds.
 NATIVE_CACHE_S = 3600.0
 
+# Streams that are kept on a disk.
+
+#: How often what is new of all running streams is written, in one commit: what a kill costs at most, in seconds. Four
+#: times as often would cost twice as much for each token, and seven times as many bytes written.
+JOURNAL_EVERY_S = 1.0
+
 # A store that is slow, hangs or fails.
 
 #: How long one operation of the store of conversations may take; a local one takes milliseconds, one behind a network
@@ -216,6 +222,7 @@ class Limits:
     files_sweep_s: float = FILES_SWEEP_S
     native_cache_bytes: int = NATIVE_CACHE_BYTES
     native_cache_s: float = NATIVE_CACHE_S
+    journal_every_s: float = JOURNAL_EVERY_S
     store_limit_s: float = STORE_LIMIT_S
     admit_limit_s: float = ADMIT_LIMIT_S
     settle_limit_s: float = SETTLE_LIMIT_S

@@ -200,6 +200,7 @@ STREAM_CHUNKS: list[JsonDict] = [
     },
     {"content": "", "finish_reason": "stop", "usage": _USAGE},
     {"content": "", "finish_reason": "content_filter", "refusal": {"text": "I can't help with that."}},
+    {"content": "Because air", "finish_reason": None, "reset": True},
 ]
 PROVIDER_STATES: list[JsonDict] = [
     {

@@ -382,6 +382,7 @@ FORMAT_VALID = (
 )
 FORMAT_ERRORS = 'What is wrong with the answer\'s form: up to 20, with paths into the answer, "" for all of it.'
 REFUSED = "The model declined to answer."
+RESET = "True: discard the text and the calls you have; all of it comes again from the first on."
 
 
 class ChatResponse(BaseModel):
@@ -433,6 +434,7 @@ class StreamChunk(BaseModel):
     call_id: str | None = optional("Which call the arguments are of.")
     name: str | None = optional("Which tool is called.")
     refusal: Refusal | None = optional(REFUSED)
+    reset: bool | None = optional(RESET)
 
 
 #: What a model can beyond text.

@@ -171,9 +171,10 @@ def delta_prefix(stream_id: str) -> str:
 def encode_delta(prefix: str, delta: Delta) -> str:
     """A delta's frame. Written out by hand: it is made for every token."""
     text = encode_basestring(delta.text.decode())
+    reset = ',"reset":true' if delta.reset else ""
     if delta.call is None:
-        return f'{prefix}{delta.from_seq},"seq":{delta.seq},"{delta.kind}":{text}}}}}'
-    return f'{prefix}{delta.from_seq},"seq":{delta.seq},"arguments":{text},{call_fields(delta.call)}}}}}'
+        return f'{prefix}{delta.from_seq},"seq":{delta.seq},"{delta.kind}":{text}{reset}}}}}'
+    return f'{prefix}{delta.from_seq},"seq":{delta.seq},"arguments":{text},{call_fields(delta.call)}{reset}}}}}'
 
 
 def encode_event(event: ControlEvent) -> str:

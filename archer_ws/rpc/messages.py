@@ -35,6 +35,8 @@ PROTOCOL_VERSION = 1
 SUBPROTOCOL = "archer.v1"
 #: What `initialize` tells that there is, since the version stays.
 CAPABILITIES = ("files", "formats", "sessions", "tools", "watch")
+#: And what it can where conversations are kept on a disk: streams of sessions outlive it (protocol section 26).
+DURABLE = "durable"
 
 
 PageLimit = Annotated[int, Field(ge=1, le=PAGE_ITEMS_MAX)]

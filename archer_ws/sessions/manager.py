@@ -5,7 +5,7 @@ a plain call): they all get a `Stream` to read from and a `Hold` to keep it aliv
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Literal
@@ -27,6 +27,7 @@ from archer_ws.llm_gateway.types import CancelReason, ChatRequest, Route
 from archer_ws.sessions.attachments import Attachments, StreamFiles, check_inline, in_memory
 from archer_ws.sessions.changes import SessionChanges
 from archer_ws.sessions.format_judge import FormatJudge
+from archer_ws.sessions.journaling import Journaling
 from archer_ws.sessions.models import ActiveStream, CancelResult, StreamPage
 from archer_ws.sessions.native_cache import NativeTurnCache
 from archer_ws.sessions.occupancy import Occupancy
@@ -34,10 +35,12 @@ from archer_ws.sessions.orphans import Orphans
 from archer_ws.sessions.settling import Settling
 from archer_ws.sessions.storage.bounded import bounded
 from archer_ws.sessions.storage.cursors import ordinal_of
+from archer_ws.sessions.storage.journal import KeptStream
 from archer_ws.sessions.storage.store import SessionStore
 from archer_ws.sessions.streams.gates import ManagerLimits, ProviderGate, Slot, StreamQuota
 from archer_ws.sessions.streams.hold import Hold
 from archer_ws.sessions.streams.log import NewLog
+from archer_ws.sessions.streams.recovered import RecoveredStream
 from archer_ws.sessions.streams.retention import StreamTable
 from archer_ws.sessions.streams.rules import StreamRules
 from archer_ws.sessions.streams.stream import STOP_GRACE_S, Stream
@@ -102,7 +105,11 @@ class SessionManager:
         self._max_content_bytes = limits.max_content_bytes
         # How long ends may take when the server stops: the reader its grace, the answer its budget, a little for both.
         self._close_limit_s = STOP_GRACE_S + bounds.settle_limit_s + 1.0
-        self._table = StreamTable(retention_s=limits.retention_s, bytes_max=limits.retained_bytes_max)
+        journal = store.journal
+        self._journaling = None if journal is None else Journaling(journal, bounds, self._recovered)
+        self._table = StreamTable(
+            retention_s=limits.retention_s, bytes_max=limits.retained_bytes_max, on_forget=self._forgotten
+        )
         self._tombstones = Tombstones()
         self._attachments = attachments or in_memory(self._store)
         self._slots: dict[Stream, Slot] = {}
@@ -135,6 +142,16 @@ class SessionManager:
     def orphans(self) -> int:
         """How many readers did not stop when they were told to, and still have not."""
         return len(self._orphans)
+
+    @property
+    def is_durable(self) -> bool:
+        """Whether the streams of sessions outlive the process."""
+        return self._journaling is not None
+
+    async def recover(self) -> None:
+        """End the streams that an earlier process left running, and know its streams; before the first request."""
+        if self._journaling is not None:
+            await self._journaling.recover()
 
     def register(
         self,
@@ -314,6 +331,8 @@ class SessionManager:
             for task in pending:
                 task.cancel()
         await self._settling.aclose()
+        if self._journaling is not None:
+            await self._journaling.aclose()
         self._orphans.cancel()
         self.changes.close()
         self._table.close()
@@ -356,6 +375,7 @@ class SessionManager:
                 orchestrator=self._orchestrator,
                 store=self._store,
                 settling=self._settling,
+                journaling=self._journaling,
                 windows=self._windows,
                 native=self._native,
                 judge=self._judge,
@@ -372,8 +392,34 @@ class SessionManager:
         self._stream_files.pop(stream).release()
         self._quota.leave(stream.identity.principal)
         self._occupancy.leave(stream)
+        if self._journaling is not None:
+            self._journaling.over(stream)
         self.changes.changed(stream.identity.principal, stream.identity.session_id)
         if stream.log.ended is None:
             self._table.refuse(stream)
         else:
             self._table.end(stream)
+
+    def _recovered(self, streams: Sequence[KeptStream]) -> None:
+        journaling = self._journaling
+        assert journaling is not None
+        for kept in streams:
+            try:
+                stream = RecoveredStream(
+                    kept,
+                    self._rules,
+                    load=journaling.load,
+                    on_resized=self._table.resized,
+                    on_gone=self._table.drop,
+                )
+            except ValueError as damage:
+                log.error("stream_damaged", stream_id=kept.record.stream_id, cause=type(damage).__name__)  # noqa: TRY400 - its text is the end's
+                continue
+            self._table.add_ended(stream)
+        if streams:
+            lost = sum(1 for kept in streams if kept.status == "incomplete")
+            log.info("streams_recovered", streams=len(streams), incomplete=lost)
+
+    def _forgotten(self, stream: Stream) -> None:
+        if self._journaling is not None:
+            self._journaling.forget(stream)

@@ -28,12 +28,14 @@ from archer_ws.sessions.history import (
     request_tokens,
     without_oldest_shown,
 )
+from archer_ws.sessions.journaling import Journaling
 from archer_ws.sessions.native_cache import NativeTurnCache
 from archer_ws.sessions.results import check_place
 from archer_ws.sessions.settling import Settling
 from archer_ws.sessions.storage.refusals import renamed
 from archer_ws.sessions.storage.store import SessionStore
 from archer_ws.sessions.storage.values import StoredAnswer
+from archer_ws.sessions.streams.events import ControlEvent
 from archer_ws.sessions.streams.gates import Slot
 from archer_ws.sessions.windows import Windows
 
@@ -101,6 +103,7 @@ class Turn:
         predecessors: the session's streams that this one interrupts and waits for.
         slot: the right to call the provider; released by the manager.
         settling: stores the answer, also where that takes longer than the stream.
+        journaling: keeps the stream, where the store does.
         windows: how much the model's context holds.
         native: keeps what providers must see again, where no session does.
         judge: tells whether the answer has the form that was asked for.
@@ -121,6 +124,7 @@ class Turn:
         orchestrator: Orchestrator,
         store: SessionStore,
         settling: Settling,
+        journaling: Journaling | None,
         windows: Windows,
         native: NativeTurnCache,
         judge: FormatJudge,
@@ -137,6 +141,7 @@ class Turn:
         self._orchestrator = orchestrator
         self._store = store
         self._settling = settling
+        self._journaling = journaling
         self._windows = windows
         self._native_cache = native
         self._judge = judge
@@ -209,6 +214,7 @@ class Turn:
                 version=self._request.session_version,
                 turn_tokens=self._own_tokens,
                 budget_tokens=self._budget,
+                record=self._journaling.begin(self._stream) if self._journaling is not None else None,
             )
         except Conflict as conflict:
             raise renamed(conflict, "version", "session_version") from None
@@ -328,10 +334,14 @@ class Turn:
         asked = self._request.asked_format
         return None if asked is None else await self._judge.judge(content, asked)
 
-    async def settle(self, answer: StoredAnswer) -> bool:
-        """Store the answer, if there is one, behind the turn it belongs to; whether that is done by now."""
+    async def settle(self, answer: StoredAnswer, last: Sequence[ControlEvent]) -> bool:
+        """Store the answer, if there is one, behind the turn it belongs to, and the end of the stream's log where that
+        is kept; whether the answer is stored by now."""
         session_id, after = self._request.session_id, self._last_stored
-        if session_id is None or after is None or answer.is_empty:
+        if session_id is None or after is None:
+            return True
+        end = await self._journaling.end(self._stream, last) if self._journaling else None
+        if answer.is_empty and end is None:
             return True
         kept = replace(answer, native=self._native if answer.calls else None)
         answer_id: str | None = None
@@ -339,14 +349,14 @@ class Turn:
         async def write() -> None:
             nonlocal answer_id
             answer_id = await self._store.append_answer(
-                self._principal, session_id, kept, after=after, stream_id=self._stream.stream_id
+                self._principal, session_id, kept, after=after, stream_id=self._stream.stream_id, end=end
             )
             self._changes.changed(self._principal, session_id)
 
         is_stored = await self._settling.keep(write)
         if is_stored and answer_id is not None:
             self._stream.message_ids.append(answer_id)
-        return is_stored
+        return is_stored or answer.is_empty
 
     def _kept_turns(self) -> Mapping[str, NativeTurn]:
         """What is kept of the answers that the turn goes on with."""

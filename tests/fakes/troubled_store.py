@@ -18,6 +18,9 @@ class TroubledStore:
     `ignores_cancel`: what hangs does not even let itself be cancelled.
     """
 
+    #: It keeps no streams.
+    journal = None
+
     def __init__(self) -> None:
         self.inner = MemoryStore()
         self.hangs: set[str] = set()

@@ -39,6 +39,7 @@ class TextEvent(StreamChunk):
                     "call_id": "k3Zq9TxB1",
                     "name": "get_weather",
                 },
+                {"content": "Because", "finish_reason": None, "reset": True},
             ]
         }
     )

@@ -22,10 +22,12 @@ def encode_event(event: Event) -> bytes:
         # The constant parts are written out: this runs for every token. encode_basestring leaves non-ASCII characters
         # as they are, and escapes every line break that could end an event.
         text = encode_basestring(event.text.decode())
+        reset = ',"reset":true' if event.reset else ""
         if event.kind == "content":
-            return f'id: {event.seq}\ndata: {{"content":{text},"finish_reason":null}}\n\n'.encode()
+            return f'id: {event.seq}\ndata: {{"content":{text},"finish_reason":null{reset}}}\n\n'.encode()
         call = "" if event.call is None else f",{call_fields(event.call)}"
-        return f'id: {event.seq}\ndata: {{"content":"","finish_reason":null,"{event.kind}":{text}{call}}}\n\n'.encode()
+        chunk = f'{{"content":"","finish_reason":null,"{event.kind}":{text}{call}{reset}}}'
+        return f"id: {event.seq}\ndata: {chunk}\n\n".encode()
     told = as_fields(event)
     data = {"content": "", "finish_reason": told.pop("finish_reason", None), **told}
     block = f"event: {event.kind}\nid: {event.seq}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n".encode()

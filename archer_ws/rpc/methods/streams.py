@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable
 
-from archer_ws.core.exceptions import FieldError, InvalidParams, StreamNotFound
+from archer_ws.core.exceptions import ArcherError, FieldError, InvalidParams, StreamNotFound
 from archer_ws.rpc.context import Context
 from archer_ws.rpc.messages import (
     Nothing,
@@ -44,7 +44,12 @@ def _held(context: Context, stream: Stream, after: int) -> Awaitable[Reply]:
 
 
 async def _subscribed(context: Context, stream: Stream, after: int, *, is_new: bool) -> Reply:
-    await stream.wait_admitted()
+    try:
+        await stream.wait_admitted()
+    except ArcherError:
+        if is_new:
+            context.let_go(stream)
+        raise
     head_seq = stream.log.head_seq
     if after > head_seq:
         if is_new:

@@ -4,6 +4,7 @@ from archer_ws.core.exceptions import AlreadyInitialized, UnsupportedVersion
 from archer_ws.rpc.context import Context
 from archer_ws.rpc.messages import (
     CAPABILITIES,
+    DURABLE,
     PROTOCOL_VERSION,
     DefaultModel,
     InitializeParams,
@@ -47,7 +48,7 @@ def initialize(context: Context, params: InitializeParams) -> Reply:
                 max_requests=limits.max_requests,
                 max_streams=limits.max_streams,
             ),
-            capabilities=list(CAPABILITIES),
+            capabilities=sorted([*CAPABILITIES, *([DURABLE] if services.manager.is_durable else [])]),
             schema_hash=services.describe().hash,
         )
     )

@@ -11,6 +11,7 @@ from archer_ws.core.exceptions import ArcherError, StorageUnavailable
 from archer_ws.llm_gateway.types import ChatMessage
 from archer_ws.sessions.history import History
 from archer_ws.sessions.models import ExportedSession, SearchPage, Session, SessionPage, StoredMessage
+from archer_ws.sessions.storage.journal import LogEnd, StreamJournal, StreamRecord
 from archer_ws.sessions.storage.memory import MemoryStore
 from archer_ws.sessions.storage.store import SessionStore
 from archer_ws.sessions.storage.values import SessionOrder, StoredAnswer, StoredTurn
@@ -43,6 +44,10 @@ class BoundedStore:
     @property
     def place(self) -> Mapping[str, str]:
         return self._store.place
+
+    @property
+    def journal(self) -> StreamJournal | None:
+        return self._store.journal
 
     @property
     def is_whole(self) -> bool:
@@ -141,6 +146,7 @@ class BoundedStore:
         version: int | None = None,
         turn_tokens: int = 0,
         budget_tokens: int | None = None,
+        record: StreamRecord | None = None,
     ) -> StoredTurn:
         return await self._within(
             "begin_turn",
@@ -153,6 +159,7 @@ class BoundedStore:
                 version=version,
                 turn_tokens=turn_tokens,
                 budget_tokens=budget_tokens,
+                record=record,
             ),
         )
 
@@ -165,10 +172,13 @@ class BoundedStore:
         after: str,
         stream_id: str,
         ordinal: int = 0,
+        end: LogEnd | None = None,
     ) -> str | None:
         return await self._within(
             "append_answer",
-            self._store.append_answer(principal, session_id, answer, after=after, stream_id=stream_id, ordinal=ordinal),
+            self._store.append_answer(
+                principal, session_id, answer, after=after, stream_id=stream_id, ordinal=ordinal, end=end
+            ),
         )
 
     async def principals(self) -> list[str]:

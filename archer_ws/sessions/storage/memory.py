@@ -28,6 +28,7 @@ from archer_ws.sessions.results import check_open
 from archer_ws.sessions.shares import Shares
 from archer_ws.sessions.storage.conversation import SESSION_LISTED_BYTES, Conversation, Entry, described_bytes
 from archer_ws.sessions.storage.cursors import Place, cursor_of, microseconds, ordinal_of, place_of
+from archer_ws.sessions.storage.journal import LogEnd, StreamJournal, StreamRecord
 from archer_ws.sessions.storage.message import MESSAGE_OVERHEAD_BYTES
 from archer_ws.sessions.storage.refusals import check_count, check_exported, check_version, no_session, taken_session_id
 from archer_ws.sessions.storage.store import SessionStore
@@ -79,6 +80,11 @@ class MemoryStore:
     @property
     def trouble(self) -> ArcherError | None:
         """Nothing ever keeps it from storing."""
+        return None
+
+    @property
+    def journal(self) -> StreamJournal | None:
+        """Streams go with the process."""
         return None
 
     @property
@@ -283,6 +289,7 @@ class MemoryStore:
         version: int | None = None,
         turn_tokens: int = 0,
         budget_tokens: int | None = None,
+        record: StreamRecord | None = None,
     ) -> StoredTurn:
         """Store a turn's messages in the place of `replace_from` and what follows it, and take the history before them.
 
@@ -327,6 +334,7 @@ class MemoryStore:
         after: str,
         stream_id: str,
         ordinal: int = 0,
+        end: LogEnd | None = None,
     ) -> str | None:
         """Store a turn's answer behind its last message; nothing happens if that message is gone by now.
 
@@ -334,7 +342,7 @@ class MemoryStore:
         """
         conversation = self._use(principal, session_id)
         position = conversation.position_of(after)
-        if position is None:
+        if position is None or answer.is_empty:
             return None
         entry = Entry.of_answer(answer, stream_id)
         known = conversation.add_answer(position, entry, (stream_id, ordinal, after))

@@ -17,6 +17,7 @@ from archer_ws.core.exceptions import ArcherError
 from archer_ws.llm_gateway.types import ChatMessage
 from archer_ws.sessions.history import History
 from archer_ws.sessions.models import ExportedSession, SearchPage, Session, SessionPage, StoredMessage
+from archer_ws.sessions.storage.journal import LogEnd, StreamJournal, StreamRecord
 from archer_ws.sessions.storage.values import SessionOrder, StoredAnswer, StoredTurn
 
 
@@ -33,6 +34,10 @@ class SessionStore(Protocol):
     @property
     def place(self) -> Mapping[str, str]:
         """Where conversations are kept, and what to set to have it otherwise: for the log."""
+
+    @property
+    def journal(self) -> StreamJournal | None:
+        """What keeps its streams; None where they go with the process."""
 
     @property
     def is_whole(self) -> bool:
@@ -179,6 +184,7 @@ class SessionStore(Protocol):
         version: int | None = None,
         turn_tokens: int = 0,
         budget_tokens: int | None = None,
+        record: StreamRecord | None = None,
     ) -> StoredTurn:
         """Store a turn's messages in the place of `replace_from` and what follows it; each keeps its message_id, if it
         has one. And take the history that goes before them.
@@ -189,6 +195,7 @@ class SessionStore(Protocol):
             version: what the session must have, where a message of it is replaced.
             turn_tokens: about how many tokens the request takes, without stored messages that are asked again.
             budget_tokens: how many the history and the turn may take; None as far as is known.
+            record: the stream, where the store's journal shall keep it.
 
         Raises:
             InvalidParams: `replace_from` is no message of the session, or without messages no answer with a question
@@ -206,14 +213,16 @@ class SessionStore(Protocol):
         after: str,
         stream_id: str,
         ordinal: int = 0,
+        end: LogEnd | None = None,
     ) -> str | None:
-        """Store a turn's answer behind its last message; nothing happens if that message is gone by now.
+        """Store a turn's answer behind its last message, unless it is empty or that message is gone by now.
 
         Repeated for the same stream, ordinal and message it changes nothing, also where the answer was replaced
         meanwhile: who does not know whether it was done may ask again.
 
         Args:
             ordinal: which of the stream's steps it is, from 0.
+            end: the end of the stream's log, where the store's journal keeps it.
 
         Returns:
             The id of its message; None where there is none.

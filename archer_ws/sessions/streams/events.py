@@ -28,6 +28,7 @@ from archer_ws.llm_gateway.types import (
     MESSAGE_IDS,
     NOT_STORED,
     REFUSED,
+    RESET,
     CancelReason,
     FinishReasonText,
     ProgressPhase,
@@ -114,7 +115,7 @@ class StreamDelta:
     ] = None
     call_id: Annotated[str | None, optional("Which call the arguments are of.")] = None
     name: Annotated[str | None, optional("Which tool is called.")] = None
-    reset: Annotated[bool | None, optional("True: discard the text you have, the log was trimmed.")] = None
+    reset: Annotated[bool | None, optional(RESET)] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,6 +198,8 @@ class Delta(NamedTuple):
     text: bytes
     #: Which call, where the kind is `arguments`.
     call: CallName | None = None
+    #: Whether it stands for all text so far (see StreamDelta).
+    reset: bool = False
 
 
 Event = ControlEvent | Delta

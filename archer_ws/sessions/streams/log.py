@@ -7,6 +7,7 @@ there are stands in events.py; what they mean, and when they are appended, is th
 from collections.abc import Callable
 from typing import Protocol
 
+from archer_ws.sessions.storage.journal import LogPiece
 from archer_ws.sessions.streams.events import CallName, Event, MakeEvent, StreamEnded, StreamToolCall, TextKind
 
 #: The most text one delta carries, in bytes (protocol section 7).
@@ -72,6 +73,9 @@ class StreamLog(Protocol):
 
     def tool_calls(self) -> list[StreamToolCall]:
         """The calls that are complete, with their arguments, in order."""
+
+    def pieces(self, after: int, most: int) -> list[LogPiece]:
+        """What came after `after`, as a journal keeps it, without the end; the first `most` pieces."""
 
     def watch(self, watcher: Watcher) -> Callable[[], None]:
         """Call `watcher` after every append (it must not block or raise), until the returned function is called.

@@ -7,11 +7,12 @@ for each change of kind (sixteen where a call's arguments begin or go on), and t
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
 from archer_ws.core.limits import CONTROL_EVENT_BYTES, FIELD_ERROR_BYTES, MESSAGE_ID_BYTES
+from archer_ws.sessions.storage.journal import LogPiece
 from archer_ws.sessions.streams.events import (
     CallName,
     ControlEvent,
@@ -23,6 +24,7 @@ from archer_ws.sessions.streams.events import (
     TextKind,
 )
 from archer_ws.sessions.streams.log import DELTA_BYTES_MAX, LOG_BYTES_MAX, LOG_RUNS_MAX, LogFull, Watcher
+from archer_ws.sessions.streams.pieces import event_in, event_piece, kind_name, kind_named, whole
 from archer_ws.sessions.streams.scalars import boundary
 
 SomeEvent = TypeVar("SomeEvent", bound=ControlEvent)
@@ -103,31 +105,69 @@ class MemoryLog:
 
     def _append_event(self, kind: TextKind | CallName, text: bytes) -> None:
         if not self._run_kinds or ((last := self._run_kinds[-1]) is not kind and last != kind):
-            if len(self._run_kinds) >= LOG_RUNS_MAX:
-                self._full = True
-                raise LogFull
-            if isinstance(kind, CallName):
-                self._call_runs.setdefault(kind.call_id, array("I")).append(len(self._run_kinds))
-            self._run_starts.append(len(self._ends) + 1)
-            self._run_kinds.append(kind)
+            self._begin_run(kind)
         if kind == "content":
             self._content_bytes += len(text)
         self._text += text
         self._ends.append(len(self._text))
 
+    def _begin_run(self, kind: TextKind | CallName) -> None:
+        if len(self._run_kinds) >= LOG_RUNS_MAX:
+            self._full = True
+            raise LogFull
+        if isinstance(kind, CallName):
+            self._call_runs.setdefault(kind.call_id, array("I")).append(len(self._run_kinds))
+        self._run_starts.append(len(self._ends) + 1)
+        self._run_kinds.append(kind)
+
+    @classmethod
+    def of(cls, pieces: Sequence[LogPiece]) -> "MemoryLog":
+        """The log that these are pieces of, up to the first gap."""
+        log = cls()
+        for piece in whole(pieces):
+            if piece.ends is None:
+                log._append_control(event_in(piece))
+                continue
+            kind = kind_named(piece.kind)
+            if not log._run_kinds or log._run_kinds[-1] != kind:
+                log._begin_run(kind)
+            if kind == "content":
+                log._content_bytes += len(piece.text)
+            log._text += piece.text
+            log._ends.frombytes(piece.ends)
+        return log
+
+    def pieces(self, after: int, most: int) -> list[LogPiece]:
+        """What came after `after`, as a journal keeps it, without the end; the first `most` pieces."""
+        found: list[LogPiece] = []
+        seq, head = after + 1, len(self._ends)
+        run = bisect_right(self._run_starts, seq) - 1
+        while seq <= head and len(found) < most:
+            last = self._run_starts[run + 1] - 1 if run + 1 < len(self._run_starts) else head
+            kind = self._run_kinds[run]
+            if kind is not None:
+                text = bytes(self._text[self._ends[seq - 2] if seq > 1 else 0 : self._ends[last - 1]])
+                found.append(LogPiece(seq, last, kind_name(kind), text, self._ends[seq - 1 : last].tobytes()))
+            elif not isinstance(event := self._control[seq], StreamEnded):
+                found.append(event_piece(event))
+            seq, run = last + 1, run + 1
+        return found
+
     def append(self, make: MakeEvent) -> None:
         """Add the event that `make` builds for its seq; a `StreamToolCall` without its arguments."""
         if self.ended is not None:
             return
-        seq = len(self._ends) + 1
-        event = make(seq)
-        self._run_starts.append(seq)
-        self._run_kinds.append(None)
-        self._ends.append(len(self._text))
-        self._control[seq] = event
+        event = make(len(self._ends) + 1)
+        self._append_control(event)
         if isinstance(event, StreamEnded):
             self.ended = event
         self._notify()
+
+    def _append_control(self, event: ControlEvent) -> None:
+        self._run_starts.append(event.seq)
+        self._run_kinds.append(None)
+        self._ends.append(len(self._text))
+        self._control[event.seq] = event
 
     def read(self, after: int, max_bytes: int = DELTA_BYTES_MAX) -> Event | None:
         """The next event after `after`, adjacent text of one kind and call merged up to `max_bytes`; None at the

@@ -54,12 +54,21 @@ class StreamTable:
         retention_s: how long an ended one is kept.
         bytes_max: what all may take, running ones included.
         clock: monotonic seconds.
+        on_forget: told of each ended one that can't be found any more.
     """
 
-    def __init__(self, *, retention_s: float, bytes_max: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        *,
+        retention_s: float,
+        bytes_max: int,
+        clock: Callable[[], float] = time.monotonic,
+        on_forget: Callable[[Stream], None] = lambda _: None,
+    ) -> None:
         self._retention_s = retention_s
         self._bytes_max = bytes_max
         self._clock = clock
+        self._on_forget = on_forget
         self._live: dict[Key, Stream] = {}
         # In the order of their ends.
         self._ended: OrderedDict[Key, Ended] = OrderedDict()
@@ -114,6 +123,31 @@ class StreamTable:
         self._count += 1
         owned = self._owned.setdefault(principal, Owned())
         owned.streams[stream_id] = owned.live[stream_id] = (self._count, stream)
+
+    def add_ended(self, stream: Stream) -> None:
+        """One that ended before this process began, unless its id is taken by now: kept as if it ended now."""
+        if self.get(*_key(stream)) is None:
+            self.add(stream)
+            self.end(stream)
+
+    def drop(self, stream: Stream) -> None:
+        """Nothing of an ended stream is left: find it no more."""
+        ended = self._ended.get(_key(stream))
+        if ended is not None and ended.stream is stream:
+            self._forget(ended)
+
+    def resized(self, stream: Stream) -> None:
+        """An ended stream takes more than before, or less."""
+        key = _key(stream)
+        ended = self._ended.get(key)
+        if ended is None or ended.stream is not stream:
+            ended = self._outlived.get(stream)
+        else:
+            self._owned[key[0]].ended_bytes += stream.size_bytes - ended.size
+        if ended is not None:
+            self._ended_bytes += stream.size_bytes - ended.size
+            ended.size = stream.size_bytes
+            self.expire()
 
     def refuse(self, stream: Stream) -> None:
         """Forget a stream that was not accepted."""
@@ -226,6 +260,7 @@ class StreamTable:
             owned.ended_bytes -= ended.size
             self._ended_bytes -= ended.size
             self._drop_empty(principal)
+            self._on_forget(ended.stream)
         elif self._outlived.pop(ended.stream, None) is not None:
             self._ended_bytes -= ended.size
 

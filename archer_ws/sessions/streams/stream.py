@@ -25,9 +25,10 @@ from archer_ws.sessions.format_judge import Judgement
 from archer_ws.sessions.storage.values import StoredAnswer
 from archer_ws.sessions.streams.calls import as_tool_call, complete
 from archer_ws.sessions.streams.end_line import EndLine
-from archer_ws.sessions.streams.events import CallName, StreamEnded, StreamProgress
+from archer_ws.sessions.streams.events import CallName, MakeEvent, StreamEnded, StreamProgress
 from archer_ws.sessions.streams.hold import Hold
 from archer_ws.sessions.streams.intake import Intake
+from archer_ws.sessions.streams.log import StreamLog
 from archer_ws.sessions.streams.logprobs import TokenLogprobs
 from archer_ws.sessions.streams.outcome import Outcome, final_usage
 from archer_ws.sessions.streams.rules import StreamRules
@@ -49,7 +50,7 @@ class Stream:
 
     def __init__(self, identity: StreamIdentity, rules: "StreamRules[Stream]") -> None:
         self.identity = identity
-        self.log = rules.new_log()
+        self.log: StreamLog = rules.new_log()
         self.created_at = utc_now()
         self.ended_at = self.created_at
         self.history_dropped: int | None = None
@@ -269,6 +270,8 @@ class Stream:
     async def _settle(self, work: Work, intake: Intake) -> bool:
         outcome = self._outcome
         assert outcome is not None
+        self.ended_at = utc_now()
+        next_seq = self.log.head_seq + 1
         return await work.settle(
             StoredAnswer(
                 self.log.text("content"),
@@ -281,7 +284,8 @@ class Stream:
                 finish_reason=self._reason(intake),
                 usage=self._final_usage(work, intake),
                 error=self._error_info(),
-            )
+            ),
+            [make(seq) for seq, make in enumerate(self._last_events(work, intake), next_seq)],
         )
 
     def _final_usage(self, work: Work, intake: Intake) -> TokenUsage:
@@ -304,6 +308,12 @@ class Stream:
         if intake.finish_reason == "tool_calls" and self.status != "completed":
             return None
         return intake.finish_reason
+
+    def _ended_before(self, outcome: Outcome) -> None:
+        """It has ended before this process began."""
+        self._outcome, self._intake = outcome, None
+        self._admitted.set()
+        self._finished.set()
 
     def _let_go(self) -> None:
         """Keep only what can still be asked for, and nothing for readers who have nothing to come."""
@@ -367,15 +377,27 @@ class Stream:
         if outcome is None:
             # The owner itself was cancelled: its loop is closing.
             outcome = self._outcome = Outcome("cancelled", self._cancel_reason or "draining")
+        self.ended_at = utc_now()
         # Only now can nothing make the answer a bad one any more.
-        for call in self._complete_calls(intake):
-            self.log.append(complete(self.stream_id, call, needs_approval=work.needs_approval(call.name)))
+        for make in self._last_events(work, intake):
+            self.log.append(make)
+        # Without the error itself: its traceback keeps the whole request in memory.
+        self._outcome = Outcome(outcome.status, outcome.reason)
+        usage = self.usage
+        assert usage is not None
+        line = EndLine(self.identity, outcome, intake.finish_reason, usage, intake.began, intake.first_text_ms)
+        afterwards(line.write)
+
+    def _last_events(self, work: Work, intake: Intake) -> list[MakeEvent]:
+        """The complete calls, and the end, of a stream whose outcome is known."""
+        outcome = self._outcome
+        assert outcome is not None
         usage = self._final_usage(work, intake)
         error = self._error_info()
         judged = self._judgement
-        self.ended_at = utc_now()
-        self.log.append(
-            lambda seq: StreamEnded(
+
+        def ended(seq: int) -> StreamEnded:
+            return StreamEnded(
                 stream_id=self.stream_id,
                 seq=seq,
                 status=outcome.status,
@@ -386,13 +408,12 @@ class Stream:
                 history_dropped=self.history_dropped,
                 error=error,
                 stored=self.stored,
-                message_ids=self.message_ids or None,
+                message_ids=[*self.message_ids] or None,
                 refusal=self._refusal(intake),
                 format_valid=judged.valid if judged else None,
                 format_errors=[*judged.errors] or None if judged else None,
             )
-        )
-        # Without the error itself: its traceback keeps the whole request in memory.
-        self._outcome = Outcome(outcome.status, outcome.reason)
-        line = EndLine(self.identity, outcome, intake.finish_reason, usage, intake.began, intake.first_text_ms)
-        afterwards(line.write)
+
+        calls = self._complete_calls(intake)
+        told = [complete(self.stream_id, call, needs_approval=work.needs_approval(call.name)) for call in calls]
+        return [*told, ended]

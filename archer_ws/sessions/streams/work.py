@@ -1,12 +1,13 @@
 """What a stream is made from: its identity, and the work it does."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from archer_ws.llm_gateway.types import ReasoningEffort, StreamChunk
 from archer_ws.sessions.format_judge import Judgement
 from archer_ws.sessions.storage.values import StoredAnswer
+from archer_ws.sessions.streams.events import ControlEvent
 
 
 class Work(Protocol):
@@ -36,9 +37,12 @@ class Work(Protocol):
     async def judge(self, content: str) -> Judgement | None:
         """Whether a whole answer has that form; None where that could not be found out in time (see FormatJudge)."""
 
-    async def settle(self, answer: StoredAnswer) -> bool:
+    async def settle(self, answer: StoredAnswer, last: Sequence[ControlEvent]) -> bool:
         """Keep the answer, if there is one, and tell whether it is kept by now; never waits longer than
-        `Limits.settle_limit_s`."""
+        `Limits.settle_limit_s`.
+
+        `last` are the events that the stream will end with, for who keeps its log.
+        """
 
     def needs_approval(self, tool: str) -> bool:
         """Whether the request says that a person must agree before this tool runs."""

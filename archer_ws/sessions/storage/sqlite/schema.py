@@ -108,6 +108,8 @@ CREATE TABLE stream (
 CREATE INDEX stream_in_session ON stream (session_pk);
 
 CREATE TABLE chunk (
+    -- What is new of many streams stands together: in the order of their keys, each would cost a page.
+    pk INTEGER PRIMARY KEY,
     stream_pk INTEGER NOT NULL REFERENCES stream ON DELETE CASCADE,
     first_seq INTEGER NOT NULL,
     last_seq INTEGER NOT NULL,
@@ -115,8 +117,8 @@ CREATE TABLE chunk (
     -- Where the pieces of the text end.
     ends BLOB,
     text TEXT NOT NULL,
-    PRIMARY KEY (stream_pk, first_seq)
-) WITHOUT ROWID;
+    UNIQUE (stream_pk, first_seq)
+);
 """
 
 #: What leads from one version (PRAGMA user_version) to the next, from an empty file on.

@@ -16,12 +16,14 @@ from archer_ws.llm_gateway.types import ChatMessage, MessageRole
 from archer_ws.sessions.history import NO_HISTORY, History, estimate_tokens
 from archer_ws.sessions.models import ExportedSession, FoundMessage, SearchPage, Session, SessionPage, StoredMessage
 from archer_ws.sessions.storage.cursors import moment_of, ordinal_of
+from archer_ws.sessions.storage.journal import LogEnd, StreamRecord
 from archer_ws.sessions.storage.message import answer_of
 from archer_ws.sessions.storage.refusals import check_exported, check_version, taken_session_id
 from archer_ws.sessions.storage.sqlite import messages as stored
-from archer_ws.sessions.storage.sqlite import sessions
+from archer_ws.sessions.storage.sqlite import sessions, streams
 from archer_ws.sessions.storage.sqlite.accounts import Accounts
 from archer_ws.sessions.storage.sqlite.database import FileSettings, OpenDatabase
+from archer_ws.sessions.storage.sqlite.journal import SqliteJournal
 from archer_ws.sessions.storage.sqlite.migrations import copy_to
 from archer_ws.sessions.storage.sqlite.rows import NewMessage, SessionRow
 from archer_ws.sessions.storage.sqlite.transaction import Transaction
@@ -44,6 +46,8 @@ class SqliteStore:
         self._accounts = accounts
         self._index = self._database.index
         self._worker = Worker(self._database)
+        #: Its streams.
+        self.journal = SqliteJournal(self._worker, accounts, self._index)
 
     @property
     def trouble(self) -> ArcherError | None:
@@ -253,6 +257,7 @@ class SqliteStore:
         version: int | None = None,
         turn_tokens: int = 0,
         budget_tokens: int | None = None,
+        record: StreamRecord | None = None,
     ) -> StoredTurn:
         """Store a turn's messages in the place of `replace_from` and what follows it, and take the history before
         them."""
@@ -268,6 +273,8 @@ class SqliteStore:
                 stream_id=stream_id,
                 replace_from=replace_from,
             )
+            if record is not None:
+                self.journal.begin(connection, session, record, turn[-1].message_id)
             again = 0 if messages else estimate_tokens([message.as_chat() for message in turn])
             return StoredTurn(turn, stored.history(connection, session, begin, turn_tokens + again, budget_tokens))
 
@@ -282,19 +289,25 @@ class SqliteStore:
         after: str,
         stream_id: str,
         ordinal: int = 0,
+        end: LogEnd | None = None,
     ) -> str | None:
-        """Store a turn's answer behind its last message; nothing happens if that message is gone by now."""
+        """Store a turn's answer behind its last message, unless it is empty or that message is gone by now."""
 
         def job(connection: sqlite3.Connection) -> str | None:
             session = sessions.get(connection, principal, session_id)
-            return stored.append_answer(
-                self._at(connection),
-                session,
-                answer,
-                after=after,
-                stream_id=stream_id,
-                ordinal=ordinal,
-            )
+            answer_id = None
+            if not answer.is_empty:
+                answer_id = stored.append_answer(
+                    self._at(connection),
+                    session,
+                    answer,
+                    after=after,
+                    stream_id=stream_id,
+                    ordinal=ordinal,
+                )
+            if end is not None:
+                streams.end(connection, (principal, stream_id), end, answer_id)
+            return answer_id
 
         return await self._write(job)
 

@@ -7,7 +7,7 @@
 //! rust_core leave URL QUESTION         dropped after the first text
 //! rust_core detach URL QUESTION        let go of after the first text, then resumed, and read to the end
 //! rust_core resume URL STREAM_ID [AFTER]
-//! rust_core events URL QUESTION        event by event, those of a newer server too
+//! rust_core events URL QUESTION [SESSION_ID]  event by event, those of a newer server too
 //! rust_core call URL QUESTION TOOL     asked with a tool: the calls, and the message to send back with their results
 //! rust_core follow URL STREAM_ID       the same over HTTP, over as many connections as it takes
 //! rust_core rest URL QUESTION          over HTTP: whole, as events, cancelled
@@ -56,7 +56,12 @@ async fn run() -> Result<(), Failure> {
         ["detach", url, question] => detach(url, question).await,
         ["resume", url, stream_id] => resume(url, stream_id, 0).await,
         ["resume", url, stream_id, after] => resume(url, stream_id, after.parse()?).await,
-        ["events", url, question] => events(url, question).await,
+        ["events", url, question] => events(url, asking(question)).await,
+        ["events", url, question, session_id] => {
+            let mut params = asking(question);
+            params.session_id = Some(session_id.to_string());
+            events(url, params).await
+        }
         ["call", url, question, tool] => call(url, question, tool).await,
         ["follow", url, stream_id] => follow(url, stream_id).await,
         ["rest", url, question] => over_http(url, question).await,
@@ -140,8 +145,8 @@ async fn resume(url: &str, stream_id: &str, after: u64) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn events(url: &str, question: &str) -> Result<(), Failure> {
-    let mut stream = connect(url).await?.send(asking(question)).await?;
+async fn events(url: &str, params: ChatSendParams) -> Result<(), Failure> {
+    let mut stream = connect(url).await?.send(params).await?;
     while let Some(event) = stream.next().await {
         tell(&match event? {
             Event::Content(text) => json!({"content": text}),
@@ -182,7 +187,12 @@ async fn follow(url: &str, stream_id: &str) -> Result<(), Failure> {
         while let Some(Ok(event)) = events.next().await {
             seen = event.id();
             match event {
-                rest::Event::Text { text: piece, .. } => text.push_str(&piece.content),
+                rest::Event::Text { text: piece, .. } => {
+                    if piece.reset == Some(true) {
+                        text.clear();
+                    }
+                    text.push_str(&piece.content);
+                }
                 rest::Event::ToolCall { call, .. } => tell(&json!({"tool_call": call})),
                 rest::Event::Ended { ended, .. } => {
                     tell_text(stream_id, &text, &ended.status, ended.text_bytes);

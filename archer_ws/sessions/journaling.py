@@ -1,0 +1,244 @@
+"""Has the streams of sessions kept on a disk while they run: what is new of all of them, once a second, in one commit.
+
+It asks each log what came since the last time, so a token costs nothing here. What a stream leaves at its end is
+written with its answer (turn.py); what an earlier process left is ended by `recover`. Which streams there are is the
+manager's.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+
+import structlog
+
+from archer_ws.core.clock import utc_now
+from archer_ws.core.exceptions import ArcherError, SessionNotFound, StorageUnavailable
+from archer_ws.core.limits import Limits
+from archer_ws.sessions.storage.journal import (
+    KeptStream,
+    LogEnd,
+    LogPart,
+    LogPiece,
+    StreamJournal,
+    StreamKey,
+    StreamRecord,
+)
+from archer_ws.sessions.storage.values import StoredAnswer
+from archer_ws.sessions.streams.alarm import Alarm
+from archer_ws.sessions.streams.events import ControlEvent, StreamEnded
+from archer_ws.sessions.streams.memory_log import MemoryLog
+from archer_ws.sessions.streams.pieces import end_lost, event_piece, log_end
+from archer_ws.sessions.streams.stream import Stream
+
+log = structlog.get_logger(__name__)
+
+#: So many pieces are taken, and so many streams asked, before others have their turn: about a millisecond each.
+_PIECES_AT_ONCE, _STREAMS_AT_ONCE = 256, 64
+#: So much text is written in one commit, in bytes: hundreds of times what a second brings, but a disk that was full for
+#: long has all that came since to take, and while it is full this is what is tried in vain.
+_BYTES_AT_ONCE = 4 * 1024 * 1024
+
+
+class Journaling:
+    """Every running stream that is kept.
+
+    Args:
+        journal: where.
+        bounds: how often it is written, and how long a text may take to be read.
+        on_recovered: given the streams of earlier processes, once they could be read.
+    """
+
+    def __init__(
+        self, journal: StreamJournal, bounds: Limits, on_recovered: Callable[[Sequence[KeptStream]], None]
+    ) -> None:
+        self._journal = journal
+        self._every_s = bounds.journal_every_s
+        self._limit_s = bounds.store_limit_s
+        self._on_recovered = on_recovered
+        self._is_recovering = False
+        #: Up to which event each was written.
+        self._written: dict[Stream, int] = {}
+        self._forgotten: set[StreamKey] = set()
+        self._alarm = Alarm(self._strike)
+        self._writing: asyncio.Task[None] | None = None
+        self._in_trouble = False
+        self._is_closed = False
+
+    async def recover(self) -> None:
+        """End what earlier processes left; later, where the disk does not take that now."""
+        self._is_recovering = True
+        await self._write()
+        self._await_next()
+
+    def begin(self, stream: Stream) -> StreamRecord | None:
+        """The stream is about to be accepted: what its row has."""
+        identity = stream.identity
+        if identity.session_id is None:
+            return None
+        self._forgotten.discard(_key(stream))
+        self._written[stream] = 0
+        self._await_next()
+        return StreamRecord(
+            principal=identity.principal,
+            stream_id=identity.stream_id,
+            session_id=identity.session_id,
+            provider=identity.provider,
+            model=identity.model,
+            request_id=identity.request_id,
+            fingerprint=identity.fingerprint,
+            created_at=stream.created_at,
+        )
+
+    async def end(self, stream: Stream, last: Sequence[ControlEvent]) -> LogEnd | None:
+        """What is to be written with the stream's answer, where it is kept: the rest of its log, and its last events.
+
+        From now on that is the caller's.
+        """
+        if stream not in self._written:
+            return None
+        pieces = await _new(stream, self._written[stream])
+        ended = last[-1]
+        assert isinstance(ended, StreamEnded)
+        self._written.pop(stream, None)
+        return log_end(ended, stream.ended_at, [*pieces, *map(event_piece, last[:-1])])
+
+    def over(self, stream: Stream) -> None:
+        """The stream has ended, or was refused: then nothing of it is kept."""
+        if stream.log.ended is None and self._written.pop(stream, None) is not None:
+            self.forget(stream)
+
+    def forget(self, stream: Stream) -> None:
+        """Nobody can ask for the stream any more."""
+        if stream.identity.session_id is not None:
+            self._forgotten.add(_key(stream))
+            self._await_next()
+
+    async def load(self, stream: Stream) -> MemoryLog:
+        """The text of a kept stream.
+
+        Raises:
+            SessionNotFound: it went with its session.
+            StorageUnavailable: it can't be read.
+        """
+        try:
+            async with asyncio.timeout(self._limit_s):
+                pieces = await self._journal.load(_key(stream))
+        except TimeoutError:
+            raise StorageUnavailable(
+                f"the store of conversations did not answer within {self._limit_s:g} s",
+                hint="Try again in a moment.",
+                retry_after_ms=2000,
+            ) from None
+        if pieces is None:
+            raise SessionNotFound(
+                f"there is no session {stream.identity.session_id!r} any more",
+                hint="Its streams went with it. Create it anew, or leave session_id out.",
+            )
+        try:
+            if len(pieces) > _PIECES_AT_ONCE:  # Thousands take a while.
+                return await asyncio.to_thread(MemoryLog.of, pieces)
+            return MemoryLog.of(pieces)
+        except (ValueError, KeyError) as cause:
+            # Its text may be the answer's, which no log has.
+            log.error("stream_damaged", stream_id=stream.stream_id, cause=type(cause).__name__)  # noqa: TRY400
+            raise StorageUnavailable(
+                "what was kept of this stream can't be read",
+                hint="Ask again; the server's log has the details.",
+                retryable=False,
+            ) from None
+
+    async def aclose(self) -> None:
+        """Write what is left, once, within the limit."""
+        self._alarm.cancel()
+        if not self._is_writing and (self._written or self._forgotten):
+            self._strike()
+        if (writing := self._writing) is not None:
+            await asyncio.wait((writing,), timeout=self._limit_s)
+            writing.cancel()
+        self._is_closed = True
+        self._alarm.cancel()
+
+    def _await_next(self) -> None:
+        has_more = self._written or self._forgotten or self._is_recovering
+        if has_more and not self._is_writing and not self._is_closed:
+            self._alarm.set(self._every_s)
+
+    @property
+    def _is_writing(self) -> bool:
+        # One of a loop that was closed is done, and was told of to nobody.
+        return self._writing is not None and not self._writing.done()
+
+    def _strike(self) -> None:
+        self._writing = asyncio.create_task(self._write(), name="journal")
+        self._writing.add_done_callback(self._after_writing)
+
+    def _after_writing(self, _: object) -> None:
+        self._writing = None
+        self._await_next()
+
+    async def _write(self) -> None:
+        """Write what is new. What can't be written now is asked for again the next time."""
+        try:
+            if self._is_recovering:
+                kept = await self._journal.recover(_end_lost)
+                self._is_recovering = False
+                self._on_recovered(kept)
+            await self._put()
+        except ArcherError as failure:
+            if not self._in_trouble:
+                self._in_trouble = True
+                log.warning("streams_not_written", cause=str(failure))
+        else:
+            if self._in_trouble:
+                self._in_trouble = False
+                log.info("streams_written_again")
+
+    async def _put(self) -> None:
+        forgotten = frozenset(self._forgotten)
+        parts: dict[Stream, LogPart] = {}
+        size = 0
+        for number, (stream, written) in enumerate(list(self._written.items()), 1):
+            # Asked first: what comes while the pieces are taken has its turn the next time.
+            ended = stream.log.ended
+            if stream in self._written and stream.log.head_seq > written:
+                pieces = await _new(stream, written)
+                end = log_end(ended, stream.ended_at, ()) if ended is not None else None
+                parts[stream] = LogPart(_key(stream), pieces, end)
+                size += sum(len(piece.text) for piece in pieces)
+            if size > _BYTES_AT_ONCE:
+                await self._commit(parts, frozenset())
+                parts, size = {}, 0
+            if number % _STREAMS_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        if parts or forgotten:
+            await self._commit(parts, forgotten)
+
+    async def _commit(self, parts: Mapping[Stream, LogPart], forgotten: frozenset[StreamKey]) -> None:
+        # One that began under such an id meanwhile is no longer among them.
+        forgotten &= self._forgotten
+        await self._journal.put(list(parts.values()), forgotten)
+        self._forgotten -= forgotten
+        for stream, part in parts.items():
+            if part.end is not None:
+                self._written.pop(stream, None)
+            elif stream in self._written and part.pieces:
+                self._written[stream] = part.pieces[-1].last_seq
+
+
+async def _new(stream: Stream, after: int) -> list[LogPiece]:
+    """What came in a stream's log after `after`, up to its head when this was asked for or later."""
+    found: list[LogPiece] = []
+    while some := stream.log.pieces(after, _PIECES_AT_ONCE):
+        found += some
+        after = some[-1].last_seq
+        if len(some) < _PIECES_AT_ONCE:
+            break
+        await asyncio.sleep(0)
+    return found
+
+
+def _end_lost(record: StreamRecord, pieces: Sequence[LogPiece]) -> tuple[StoredAnswer, LogEnd]:
+    return end_lost(record, pieces, utc_now())
+
+
+def _key(stream: Stream) -> StreamKey:
+    return stream.identity.principal, stream.stream_id

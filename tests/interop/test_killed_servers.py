@@ -1,0 +1,106 @@
+"""The JavaScript and the Rust client over a kill of the server and its next start: they mend it by themselves."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.interop.javascript import Javascript
+from tests.interop.scripted_chat import IMPATIENT
+from tests.interop.test_rust_core import rust_core
+from tests.lost_servers import LIMIT_S, Talking, killed, piece, port_of, serving, until_on_disk, written
+from tests.processes import Server
+
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(600)]
+
+PIECES = 3
+TEXT = written("sky", PIECES)
+
+
+async def begun(running: Server, folder: Path) -> None:
+    """A stream `mine` of a session, whose text is on the disk."""
+    await running.http.post("/api/v1/sessions", json={"session_id": "sky"})
+    asked = {"messages": [{"role": "user", "content": "sky"}], "session_id": "sky"}
+    held = {**asked, "stream_id": "mine", "on_disconnect": "continue"}
+
+    async def ask() -> None:
+        # It is still being answered when the server is killed.
+        async with running.http.stream("POST", "/api/v1/chat/completions/stream", json=held) as answer:
+            async for some in answer.aiter_text():
+                if piece("sky", PIECES - 1) in some:
+                    return
+
+    async with asyncio.timeout(LIMIT_S):
+        await ask()
+        await until_on_disk(folder, [piece("sky", PIECES - 1)])
+
+
+async def lost_in_javascript(js: Javascript) -> dict[str, Any]:
+    found: dict[str, Any] = await js.run("""
+        let thrown;
+        try {
+            for await (const _ of kept.stream);
+        } catch ({ name, kind, info }) {
+            thrown = { name, kind, retryable: info.retryable };
+        }
+        const { status } = await kept.stream.ended;
+        return { thrown, status, text: kept.stream.text };
+    """)
+    return found
+
+
+LOST = {
+    "thrown": {"name": "ArcherError", "kind": "worker_lost", "retryable": True},
+    "status": "incomplete",
+    "text": TEXT,
+}
+
+
+async def test_javascript_has_what_was_kept_when_the_server_was_killed_and_is_back(
+    js: Javascript, tmp_path: Path
+) -> None:
+    answer = Talking(PIECES)
+    async with serving(answer, tmp_path) as first:
+        await begun(first, tmp_path)
+        await js.run(
+            f"""
+            kept.archer = connect({IMPATIENT});
+            kept.stream = kept.archer.resume("mine");
+            for await (const _ of kept.stream) if (kept.stream.text.length >= length) break;
+            """,
+            url=first.url,
+            options={},
+            length=len(TEXT),
+        )
+        await killed(first)
+        async with serving(answer, tmp_path, port_of(first)) as second:
+            assert await lost_in_javascript(js) == LOST
+            # And one that has seen more than was kept.
+            await js.run(
+                'kept.stream = connect({ url, WebSocket, shared: false }).resume("mine", { after: 17 })', url=second.url
+            )
+            assert await lost_in_javascript(js) == LOST
+
+
+async def test_rust_has_what_was_kept_when_the_server_was_killed_and_is_back(tmp_path: Path) -> None:
+    answer = Talking(PIECES)
+    async with serving(answer, tmp_path) as first:
+        await first.http.post("/api/v1/sessions", json={"session_id": "sky"})
+        async with rust_core("events", first.url, "sky", "sky") as rust:
+            text = ""
+            while text != TEXT:
+                text += (await rust.line()).get("content", "")
+            await until_on_disk(tmp_path, [piece("sky", PIECES - 1)])
+            (stream,) = (await first.http.get("/api/v1/streams")).json()["items"]
+            await killed(first)
+            async with serving(answer, tmp_path, port_of(first)) as second:
+                lines = await rust.lines()
+                assert lines[-1] == {"ended": "incomplete"}
+                assert "".join(line.get("content", "") for line in lines) == ""
+                # And one that has seen more than was kept.
+                async with rust_core("resume", second.url, stream["stream_id"], "17") as ahead:
+                    (end,) = await ahead.lines()
+                assert (end["status"], end["text"]) == ("incomplete", TEXT)
+                async with rust_core("follow", second.url, stream["stream_id"]) as following:
+                    assert (await following.lines())[-1]["text"] == TEXT
