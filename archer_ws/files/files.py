@@ -148,8 +148,13 @@ class Files:
         Raises:
             ContentTooLarge: it is longer than a file may be.
             StorageFull: there is no room for it.
+            StorageUnavailable: the place of files can't be used, yet.
         """
-        writing = Writing(self._shelf.draft(), principal, declared)
+        try:
+            draft = self._shelf.draft()
+        except OSError as error:
+            raise failure_of(error) from error
+        writing = Writing(draft, principal, declared)
         return Upload(self, writing, owner_of(principal), size, is_passing=is_passing)
 
     def reserve(self, owner: str, amount: int) -> None:
