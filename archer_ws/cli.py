@@ -170,7 +170,8 @@ def _run_server(settings: "Settings", sockets: list[socket.socket], *, as_json: 
 
     try:
         app.state.services.store.open_now()
-        app.state.services.files.open_now()
+        if app.state.services.store.trouble is None:
+            app.state.services.files.open_now()
     except ArcherError as error:
         return _fail(f"{error.message}\n{error.hint or ''}".rstrip(), 1)
     log_stray_output()

@@ -69,7 +69,13 @@ class DiskShelf:
         return found
 
     def draft(self) -> "_Draft":
-        """A new file."""
+        """A new file.
+
+        Raises:
+            OSError: the directory is not in use yet, as it could not be.
+        """
+        if self._lock is None:
+            raise OSError("it is not in use")
         return _Draft(self)
 
     def open(self, label: Label) -> BinaryIO:

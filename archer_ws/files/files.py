@@ -45,7 +45,7 @@ class Files:
         principal_bytes_max: the most bytes of all files of one principal, with FILE_OVERHEAD_BYTES for each.
         bytes_max: the same over all principals; None where the shelf has room of its own.
         lifetime_s: how long a file is kept after its last upload or use.
-        is_needed: whether a shelf that can't be used is an error at once; else it is tried again with each upload.
+        is_needed: whether a shelf that can't be used is an error of `open_now`; else it may be tried again.
         clock: seconds of the wall's clock.
 
     Before `open_now` there is none.
@@ -95,6 +95,11 @@ class Files:
             if self._is_needed or isinstance(error, DirectoryInUse):
                 hint = f"{failure.hint} ARCHER_FILES_DIR names another folder."
                 raise type(failure)(f"{failure.message}: {error}", hint=hint) from error
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there are files; else uploads are refused."""
+        return self._is_open
 
     def _open(self) -> None:
         if self._is_open:
@@ -155,13 +160,13 @@ class Files:
         Raises:
             ContentTooLarge: it is longer than a file may be.
             StorageFull: there is no room for it.
-            StorageUnavailable: the place for files can't be used.
+            StorageUnavailable: the place of files can't be used, yet.
         """
         try:
-            self._open()
+            draft = self._shelf.draft()
         except OSError as error:
             raise failure_of(error) from error
-        writing = Writing(self._shelf.draft(), principal, declared)
+        writing = Writing(draft, principal, declared)
         return Upload(self, writing, owner_of(principal), size, is_passing=is_passing)
 
     def reserve(self, owner: str, amount: int) -> None:

@@ -34,6 +34,8 @@ log = structlog.get_logger(__name__)
 #: So much is read and encoded at once, in bytes: a multiple of 3, so that the pieces' base64 joins.
 _SLICE_BYTES = 192 * 1024
 _BASE64_SLICE = _SLICE_BYTES // 3 * 4
+#: How often a place of files that could not be used at the start is tried, in seconds.
+_TRY_AGAIN_S = 5.0
 
 
 class Attachments:
@@ -197,13 +199,15 @@ class Attachments:
         is_known = False
         while True:
             try:
-                if not is_known:
+                # Done at the start, but where the place could not be used then.
+                await asyncio.to_thread(self.files.open_now)
+                if not is_known and self.files.is_open:
                     await self._learn()
                     is_known = True
                 await self.sweep()
             except ArcherError as error:
                 log.warning("sweep_failed", kind=error.kind)
-            await asyncio.sleep(self._sweep_s)
+            await asyncio.sleep(self._sweep_s if is_known else min(self._sweep_s, _TRY_AGAIN_S))
 
     async def sweep(self) -> None:
         """Forget the files whose time is over, unless stored messages name them, or may: while a damaged store is
