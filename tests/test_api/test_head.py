@@ -109,7 +109,7 @@ async def test_head_is_logged_as_such(archer: Archer, caplog: pytest.LogCaptureF
     ("method", "path", "allowed"),
     [
         ("POST", "/health", "GET, HEAD"),
-        ("PUT", "/api/v1/sessions", "GET, HEAD, POST"),
+        ("PUT", "/api/v1/sessions", "GET, HEAD, POST, DELETE"),
         ("POST", "/api/v1/sessions/sky", "GET, HEAD, PATCH, DELETE"),
         ("PATCH", "/api/v1/streams/done", "GET, HEAD, DELETE"),
         ("HEAD", "/api/v1/chat/completions", "POST"),

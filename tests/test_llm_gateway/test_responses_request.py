@@ -189,7 +189,7 @@ async def test_reasoning_that_was_not_encrypted_is_not_named_by_its_id() -> None
         second = (await server.exchange(1)).json()
     assert second["input"] == [
         ASKED,
-        {"type": "function_call", "call_id": "call_1", "name": "now", "arguments": ""},
+        {"type": "function_call", "call_id": "call_1", "name": "now", "arguments": "{}"},
         {"type": "function_call_output", "call_id": "call_1", "output": "noon"},
     ]
 

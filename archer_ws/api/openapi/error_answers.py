@@ -44,6 +44,7 @@ from archer_ws.core.exceptions import (
     Unauthenticated,
     Unsupported,
     UpstreamTruncated,
+    WorkerLost,
 )
 from archer_ws.llm_gateway.examples import OLLAMA_IS_AWAY, START_OLLAMA
 
@@ -71,6 +72,7 @@ GENERATION = (
     Unsupported,
     UpstreamTruncated,
     OutputTooLong,
+    WorkerLost,
     InternalError,
 )
 
@@ -123,6 +125,11 @@ _ERRORS: tuple[ArcherError, ...] = (
         errors=[FieldError(path="messages.0.content.1", message="llama3.2 takes no pictures")],
     ),
     UpstreamTruncated("openai's answer stopped without an end", hint="Send the request again.", provider="openai"),
+    WorkerLost(
+        "the server was lost while it answered",
+        hint="The text that came until then is kept. To have it answered anew, ask again with replace_from.",
+        stream_id="sky-1",
+    ),
     OutputTooLong("the answer passed the most a stream may hold", hint="Ask for less with max_tokens."),
     InternalError("something went wrong inside the server", hint="Its log has the details under this request_id."),
 )

@@ -99,7 +99,7 @@ def child(
                 **_inherited(),
                 "PYTHONPATH": str(ROOT),
                 "PYTHONUTF8": "1",
-                "ARCHER_DATA_DIR": str(directory / "data"),
+                "ARCHER_DATA_DIR": str(log.with_suffix(".data")),
                 **(environment or {}),
             },
             text=True,
