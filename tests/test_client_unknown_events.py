@@ -76,9 +76,8 @@ async def test_an_unknown_event_that_is_missing_is_asked_for_once(seq: int) -> N
 async def test_what_a_newer_server_adds_to_a_message_is_kept() -> None:
     parts = [{"type": "text", "text": "Look:"}, {"type": "hologram", "file_id": "f"}]
     message = {"message_id": "m", "role": "user", "content": "Look:", "status": "completed", "parts": parts}
-    message["holographic"] = True
     times = {"created_at": "2026-11-01T12:00:00Z", "updated_at": "2026-11-01T12:00:00Z"}
-    messages = [{**message, "created_at": times["created_at"]}]
+    messages = [{**message, "created_at": times["created_at"], "holographic": True}]
     session = {"session_id": "s", **times, "message_count": 1, "active_streams": [], "messages": messages}
     async with (
         asyncio.timeout(LIMIT_S),
