@@ -21,7 +21,7 @@ from archer_ws.llm_gateway.base import Timeouts
 from archer_ws.llm_gateway.catalog import Catalog
 from archer_ws.llm_gateway.decoding.model_lists import entries_in
 from archer_ws.llm_gateway.native_replay import is_kept
-from archer_ws.llm_gateway.parts import check_parts
+from archer_ws.llm_gateway.parts import check_parts, has_media
 from archer_ws.llm_gateway.sdk_adapter import SdkAdapter
 from archer_ws.llm_gateway.transport.answer import StreamedAnswer
 from archer_ws.llm_gateway.transport.carrier import CarrierName
@@ -97,7 +97,8 @@ class AnthropicAdapter(SdkAdapter):
         max_tokens: int | None,
         options: ChatOptions,
     ) -> dict[str, Any]:
-        check_parts(messages, self._taken(model), options.media)
+        if has_media(messages):
+            check_parts(messages, self._taken(model), options.media)
         facts = self._catalog.facts(self.provider_name, model)
         body = request_body(
             messages,

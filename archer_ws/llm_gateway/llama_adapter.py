@@ -22,7 +22,7 @@ from archer_ws.llm_gateway.local.plain_history import in_words, with_instruction
 from archer_ws.llm_gateway.local.process import Endpoint
 from archer_ws.llm_gateway.openai.request import functions, parameters_of, result_text
 from archer_ws.llm_gateway.openai_adapter import OpenAIAdapter
-from archer_ws.llm_gateway.parts import Taken, check_parts
+from archer_ws.llm_gateway.parts import Taken, check_parts, has_media
 from archer_ws.llm_gateway.tool_history import repaired
 from archer_ws.llm_gateway.tools import Tool
 from archer_ws.llm_gateway.transport.carrier import CarrierName
@@ -103,7 +103,8 @@ class LlamaAdapter(OpenAIAdapter):
             # One grammar alone: with both, the format's would win over a call that is demanded (measured).
             options = format_alone(options, self.provider_name)
         # Before anything is put right: the places of parts are those of the request.
-        check_parts(messages, self._taken(model), options.media)
+        if has_media(messages):
+            check_parts(messages, self._taken(model), options.media)
         forced = forced_tools(options)
         if not self._knows_tools:
             messages = in_words(repaired(messages), result_text)

@@ -41,7 +41,7 @@ from archer_ws.llm_gateway.openai.responses import request as responses
 from archer_ws.llm_gateway.openai.responses.decoder import ResponseStreamDecoder
 from archer_ws.llm_gateway.openai.which_api import ApiSetting, as_asked
 from archer_ws.llm_gateway.parameters import accepted_parameters, at_least, tell_dropped
-from archer_ws.llm_gateway.parts import Taken, check_parts
+from archer_ws.llm_gateway.parts import Taken, check_parts, has_media
 from archer_ws.llm_gateway.probing import NO_ROUTE
 from archer_ws.llm_gateway.resilience.refused_parameters import REFUSALS
 from archer_ws.llm_gateway.sdk_adapter import SdkAdapter
@@ -148,7 +148,8 @@ class OpenAIAdapter(SdkAdapter):
             if options.tool_choice != "none":
                 raise self._takes_no_tools(model)
             options = replace(options, tools=())
-        check_parts(messages, self._taken(model), options.media)
+        if has_media(messages):
+            check_parts(messages, self._taken(model), options.media)
         whole = repaired(messages)
         kept = replayable(whole, given, self.provider_name, model)
         if facts.api == "responses":

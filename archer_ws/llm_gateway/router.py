@@ -63,6 +63,7 @@ class LLMRouter:
         self._states = Remembered(self._ask_all, STATES_HOLD_S)
         self._catalog = load_catalog()
         self._openai_omits = frozenset(settings.openai_omit)
+        self._is_openai_itself = is_openai(settings.openai_base_url or OPENAI_URL)
         self._timeouts = Timeouts(
             connect_s=settings.connect_timeout_s,
             first_token_s=settings.first_token_timeout_s,
@@ -330,8 +331,8 @@ class LLMRouter:
 
     def _openai_facts(self, facts: ModelFacts) -> ModelFacts:
         """What holds of a model as OpenAI's adapter asks it."""
-        is_hosted = is_openai(self.settings.openai_base_url or OPENAI_URL)
-        return as_asked(facts.without(self._openai_omits), self.settings.openai_api, is_hosted=is_hosted)
+        facts = facts.without(self._openai_omits)
+        return as_asked(facts, self.settings.openai_api, is_hosted=self._is_openai_itself)
 
     def _make_openai(self) -> BaseLLMAdapter:
         settings = self.settings

@@ -303,7 +303,8 @@ class ChatRequest(WireModel):
         "does not have becomes the next lower one, else its lowest.",
     )
 
-    _extras: Extras = PrivateAttr(default=NO_EXTRAS)
+    # Made by a function: a plain default would be copied for each request.
+    _extras: Extras = PrivateAttr(default_factory=lambda: NO_EXTRAS)
 
     @property
     def extras(self) -> Extras:
