@@ -303,18 +303,18 @@ class ChatRequest(WireModel):
         "does not have becomes the next lower one, else its lowest.",
     )
 
-    # Made by a function: a plain default would be copied for each request.
-    _extras: Extras = PrivateAttr(default_factory=lambda: NO_EXTRAS)
-
     @property
     def extras(self) -> Extras:
         """What OpenAI's dialect has beyond these fields; nothing of it where the request came by another way."""
-        return self._extras
+        return NO_EXTRAS
 
     def with_extras(self, extras: Extras) -> "ChatRequest":
-        """This request, which now has them."""
-        self._extras = extras
-        return self
+        """The same request, which has them."""
+        if extras == NO_EXTRAS:
+            return self
+        extended = _ExtendedRequest.model_construct(self.model_fields_set, **self.__dict__)
+        extended._extras = extras
+        return extended
 
     @property
     def asked_format(self) -> ResponseFormat | None:
@@ -347,6 +347,16 @@ class ChatRequest(WireModel):
                 f"has more than {MEDIA_PARTS_MAX} pictures and documents", "messages", "Leave the oldest ones out."
             )
         return self
+
+
+class _ExtendedRequest(ChatRequest):
+    """One with extras. A class of its own, since an attribute that is no field costs every request that has it."""
+
+    _extras: Extras = PrivateAttr(default_factory=lambda: NO_EXTRAS)
+
+    @property
+    def extras(self) -> Extras:
+        return self._extras
 
 
 class TokenUsage(BaseModel):
