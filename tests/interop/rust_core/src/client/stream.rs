@@ -71,7 +71,9 @@ impl Event {
                 seq,
                 params,
             })),
-            Notification::Heartbeat(_) | Notification::ServerDraining(_) => None,
+            Notification::Heartbeat(_)
+            | Notification::ServerDraining(_)
+            | Notification::SessionChanged(_) => None,
         }
     }
 }
