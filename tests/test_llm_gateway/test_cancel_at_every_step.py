@@ -72,3 +72,47 @@ async def test_a_cancel_at_every_step_closes_the_connection(
                     await exchange.client_left.wait()
         await services.manager.aclose()
         await services.router.aclose()
+
+
+def demanding(exchange: Exchange) -> Reply:
+    """A server that wants reasoning with each answer of the history; with it, an answer that never ends."""
+    said = [message for message in exchange.json()["messages"] if message["role"] == "assistant"]
+    if all("reasoning_content" in message for message in said):
+        return openai_api.stream(openai_api.delta("word "), forever())
+    words = "The reasoning_content in the thinking mode must be passed back to the API."
+    return Reply.of_json({"error": {"message": words, "type": "invalid_request_error"}}, status=400)
+
+
+@pytest.mark.parametrize("transport", ["own", "library"])
+async def test_a_cancel_at_every_step_between_a_refusal_and_the_request_put_right_closes_the_connection(
+    make_settings: MakeSettings, transport: str
+) -> None:
+    seen_twice = 0
+    async with scripted_server(responder=demanding) as server:
+        settings = make_settings(openai_base_url=f"{server.url}/v1", max_retries=0, provider_transport=transport)
+        services = create_app(settings).state.services
+        await services.router.get_adapter("openai").prepare()
+        for steps in range(90):
+            seen = len(server.exchanges)
+            roles = (MessageRole.USER, MessageRole.ASSISTANT, MessageRole.USER)
+            # What a model demands is learned once: each has a name of its own.
+            request = ChatRequest(
+                messages=[ChatMessage(role=role, content="x") for role in roles], provider="openai", model=f"m{steps}"
+            )
+            attachment = services.manager.register("me", request, request_id="r", on_disconnect="continue")
+            await server.exchange(seen)
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            attachment.stream.cancel("client")
+            async with asyncio.timeout(5):
+                await attachment.stream.wait_ended()
+            assert attachment.stream.status == "cancelled"
+            asked = server.exchanges[seen:]
+            if len(asked) == 2:
+                # The first was answered whole: its connection may be kept for others.
+                seen_twice += 1
+                async with asyncio.timeout(5):
+                    await asked[1].client_left.wait()
+        assert seen_twice > 10
+        await services.manager.aclose()
+        await services.router.aclose()
