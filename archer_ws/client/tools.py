@@ -10,7 +10,7 @@ docstring, whose `Args:` section describes them. When a call is run, and what is
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Generic, ParamSpec, TypeAlias, TypeVar, get_args, get_origin, overload
+from typing import Annotated, Any, Generic, ParamSpec, TypeAlias, TypeVar, get_args, get_origin, overload
 
 from pydantic import BaseModel, ConfigDict, Field, PydanticUserError, TypeAdapter, ValidationError, create_model
 from pydantic.fields import FieldInfo
@@ -170,7 +170,8 @@ def offer(tools: Sequence[Offered]) -> tuple[list[dict[str, Any]], dict[str, Too
 class _Schema(GenerateJsonSchema):
     """Without titles, which only say the names again; a default that is no JSON is the function's alone."""
 
-    ignored_warning_kinds: ClassVar[set[JsonSchemaWarningKind]] = {"skipped-choice", "non-serializable-default"}
+    ignored_warning_kinds: set[JsonSchemaWarningKind] = {  # noqa: RUF012 - as its base has it
+        "skipped-choice", "non-serializable-default"}
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False
