@@ -162,7 +162,19 @@ def _include_routes(app: FastAPI) -> None:
         app.router.routes.extend(router.routes)
     others = [
         module.router
-        for module in (health, streams, tool_calls, session_transfer, sessions, files, models, ws, openai_compat, console, pages)
+        for module in (
+            health,
+            streams,
+            tool_calls,
+            session_transfer,
+            sessions,
+            files,
+            models,
+            ws,
+            openai_compat,
+            console,
+            pages,
+        )
     ]
     for router in others:
         app.include_router(router)

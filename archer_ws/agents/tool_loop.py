@@ -74,5 +74,7 @@ class ToolLoopAgent(DirectAgent):
         errors = await self._judge(call.arguments, tool.parameters) if tool.parameters else None
         if not errors:
             return None
-        told = "; ".join(f"{each.path}: {each.message}" if each.path else each.message for each in errors[:_ERRORS_TOLD])
+        told = "; ".join(
+            f"{each.path}: {each.message}" if each.path else each.message for each in errors[:_ERRORS_TOLD]
+        )
         return f"The arguments do not fit the tool's schema: {told}"

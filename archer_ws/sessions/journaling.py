@@ -26,8 +26,8 @@ from archer_ws.sessions.storage.journal import (
 from archer_ws.sessions.storage.values import StoredAnswer
 from archer_ws.sessions.streams.alarm import Alarm
 from archer_ws.sessions.streams.events import ControlEvent, StreamEnded
-from archer_ws.sessions.streams.memory_log import MemoryLog
 from archer_ws.sessions.streams.lost import end_lost
+from archer_ws.sessions.streams.memory_log import MemoryLog
 from archer_ws.sessions.streams.pieces import event_piece, log_end
 from archer_ws.sessions.streams.stream import Stream
 
@@ -285,9 +285,7 @@ async def _new(stream: Stream, after: int) -> list[LogPiece]:
     return found
 
 
-def _end_lost(
-    record: StreamRecord, pieces: Sequence[LogPiece], loop: str | None
-) -> tuple[StoredAnswer, LogEnd] | None:
+def _end_lost(record: StreamRecord, pieces: Sequence[LogPiece], loop: str | None) -> tuple[StoredAnswer, LogEnd] | None:
     return end_lost(record, pieces, loop, utc_now())
 
 

@@ -116,12 +116,10 @@ class SessionManager:
         )
         self._tombstones = Tombstones()
         self._attachments = attachments or in_memory(self._store)
-        #: What clients say of the calls of running streams.
-        self.calls = ToolCalls(
-            self._table_get, lambda stream: self._stream_files.get(stream), self._attachments, limits.max_content_bytes
-        )
         self._slots: dict[Stream, Slot] = {}
         self._stream_files: dict[Stream, StreamFiles] = {}
+        #: What clients say of the calls of running streams.
+        self.calls = ToolCalls(self._table.get, self._stream_files.get, self._attachments, limits.max_content_bytes)
         self._occupancy = Occupancy()
         #: Who is told of conversations that change.
         self.changes = SessionChanges(self._store.get, self.active_in)
@@ -418,9 +416,6 @@ class SessionManager:
             quota=self._quota,
             left=left,
         )
-
-    def _table_get(self, principal: str, stream_id: str) -> Stream | None:
-        return self._table.get(principal, stream_id)
 
     def _keeps(self, stream: Stream) -> bool:
         """Whether the stream outlives the process."""

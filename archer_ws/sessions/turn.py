@@ -37,8 +37,8 @@ from archer_ws.sessions.settling import Settling
 from archer_ws.sessions.storage.refusals import renamed
 from archer_ws.sessions.storage.store import SessionStore
 from archer_ws.sessions.storage.values import StoredAnswer
-from archer_ws.sessions.streams.events import ControlEvent
 from archer_ws.sessions.streams.calls import as_tool_call
+from archer_ws.sessions.streams.events import ControlEvent
 from archer_ws.sessions.streams.fold import messages_of
 from archer_ws.sessions.streams.gates import Slot, StreamQuota
 from archer_ws.sessions.streams.loop_state import LoopState

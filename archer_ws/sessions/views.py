@@ -9,7 +9,6 @@ from archer_ws.sessions.streams.calls import as_tool_call
 from archer_ws.sessions.streams.fold import messages_of
 from archer_ws.sessions.streams.stream import Stream
 
-
 #: So much a page of messages has at most, in bytes of JSON, unless one alone is longer (protocol section 22).
 PAGE_BYTES = 512 * 1024
 

@@ -132,7 +132,7 @@ def _check_needs_no_events(body: ChatRequest) -> None:
         what = 'a whole answer has no events that tell of the calls: "wait" needs a stream'
         raise InvalidParams(
             f"on_tool_call: {what}",
-            hint='Send stream: true (or use the socket), and answer by POST …/tool_calls/{call_id}/result; or send '
+            hint="Send stream: true (or use the socket), and answer by POST …/tool_calls/{call_id}/result; or send "
             'on_tool_call: "end".',
             errors=[FieldError(path="on_tool_call", message=what)],
         )

@@ -58,9 +58,7 @@ async def claim_call(
     body: Claim, services: ServicesDep, principal: Principal, stream_id: StreamId, call_id: OfCall
 ) -> ToolAnswer:
     """Take a call right before you run it, so that nobody else does. You mint the claim; repeating it renews it."""
-    return await services.manager.calls.claim(
-        principal, stream_id, call_id, body.claim, holder=None, ttl_s=body.ttl_s
-    )
+    return await services.manager.calls.claim(principal, stream_id, call_id, body.claim, holder=None, ttl_s=body.ttl_s)
 
 
 @router.post(

@@ -15,7 +15,9 @@ from archer_ws.sessions.tool_models import ToolAnswer
 
 def approve(context: Context, params: ApproveParams) -> Awaitable[Reply]:
     """Say whether a call may run."""
-    return _answered(context.services.manager.calls.approve(context.principal, params.stream_id, params.call_id, params))
+    return _answered(
+        context.services.manager.calls.approve(context.principal, params.stream_id, params.call_id, params)
+    )
 
 
 def claim(context: Context, params: ClaimParams) -> Awaitable[Reply]:

@@ -74,9 +74,7 @@ class IncomingCalls:
             self._log.append_text("arguments", call.encoder.flush(), call.name)
 
 
-def complete(
-    stream_id: str, call: CallName, *, needs_approval: bool, deadline_at: datetime | None = None
-) -> MakeEvent:
+def complete(stream_id: str, call: CallName, *, needs_approval: bool, deadline_at: datetime | None = None) -> MakeEvent:
     """What tells that a call can be run; its arguments are in the log."""
 
     def make(seq: int) -> StreamToolCall:

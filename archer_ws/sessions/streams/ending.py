@@ -50,7 +50,14 @@ class Ending:
     """
 
     def __init__(
-        self, stream: "Stream", work: Work, intake: Intake, outcome: Outcome, judged: Judgement | None, loop: Loop
+        self,
+        stream: "Stream",
+        work: Work,
+        intake: Intake,
+        *,
+        outcome: Outcome,
+        judged: Judgement | None,
+        loop: Loop,
     ) -> None:
         self._stream = stream
         self._identity: StreamIdentity = stream.identity
@@ -126,9 +133,7 @@ class Ending:
         return ended
 
     def _usage(self) -> TokenUsage:
-        return final_usage(
-            self._outcome.status, self._intake.usage, self._log.text_bytes, self._work.estimate_prompt
-        )
+        return final_usage(self._outcome.status, self._intake.usage, self._log.text_bytes, self._work.estimate_prompt)
 
     def _error(self) -> ErrorInfo | None:
         error = self._outcome.error

@@ -5,8 +5,8 @@ messages that are steered in (protocol section 23).
                         └── deadline, cancel ──► every open call gets its result, and the stream its end
 
 Whatever a client says is decided at once, then kept (where the store is on a disk), then answered, and told in the log
-behind the answer. One such act at a time: so its event has the number under which it was kept. The stream owns the acts'
-tasks, and ends them.
+behind the answer: one such act at a time, so that its event has the number under which it was kept. An act runs to its
+end, also where who asked for it is gone.
 """
 
 import asyncio
@@ -218,6 +218,7 @@ class Exchange:
         for call in calls:
             if call.claim is not None and call.result is None:
                 self.lapsed(call)  # Its runner's connection went with the process.
+
     # What clients say. Each decides at once, so that the next frame finds it, and gives what to wait for.
 
     def approve(self, call_id: str, *, approved: bool, reason: str | None) -> Awaitable[ToolAnswer]:
@@ -240,9 +241,7 @@ class Exchange:
         def undo() -> None:
             call.approved = False
 
-        return self._act(
-            update_event(self._stream_id, call, "pending", approved=True), _ACCEPTED, undo=undo
-        )
+        return self._act(update_event(self._stream_id, call, "pending", approved=True), _ACCEPTED, undo=undo)
 
     def claim(self, call_id: str, claim: str, *, holder: Holder | None, ttl_s: float) -> Awaitable[ToolAnswer]:
         """A client is about to run a call."""

@@ -1,4 +1,4 @@
-"""A stream's log as messages: what its session has of it once it has ended, and what clients show (protocol section 22).
+"""A stream's log as messages: what its session has once it has ended, and what clients show (protocol section 22).
 
 One step is one message of the assistant. Its calls are those that a `tool_call` told; their results follow in the
 calls' order, then what was steered in. Pure.
@@ -52,7 +52,7 @@ class _Step:
                 content=result.content or "",
                 parts=result.parts,
                 call_id=result.call_id,
-                result_status=result.status,
+                result_status=result.status,  # type: ignore[arg-type] # ours
             )
             for result in results
         ]

@@ -215,9 +215,7 @@ class MemoryLog:
         if kind == "arguments":
             runs = sorted(run for runs in self._call_runs.values() for run in runs if run >= since)
             return self._text_of(runs)
-        return self._text_of(
-            run for run, run_kind in enumerate(self._run_kinds) if run_kind == kind and run >= since
-        )
+        return self._text_of(run for run, run_kind in enumerate(self._run_kinds) if run_kind == kind and run >= since)
 
     def arguments(self, call_id: str) -> str:
         """The arguments of a call as far as they have come."""
@@ -233,10 +231,9 @@ class MemoryLog:
         ]
 
     def _text_of(self, runs: Iterable[int]) -> str:
-        pieces = []
-        for run in runs:
-            pieces.append(self._text[self._begin_of(self._run_starts[run]) : self._ends[self._last_of(run) - 1]])
-        return b"".join(pieces).decode()
+        return b"".join(
+            self._text[self._begin_of(self._run_starts[run]) : self._ends[self._last_of(run) - 1]] for run in runs
+        ).decode()
 
     def _begin_of(self, seq: int) -> int:
         """Where an event's text begins."""

@@ -333,7 +333,7 @@ class Stream:
 
     def _ending(self, work: Work, intake: Intake) -> Ending:
         assert self._outcome is not None
-        return Ending(self, work, intake, self._outcome, self._judgement, self._close_exchange())
+        return Ending(self, work, intake, outcome=self._outcome, judged=self._judgement, loop=self._close_exchange())
 
     def _close_exchange(self) -> Loop:
         """From now on nothing is taken of the application."""
@@ -433,7 +433,9 @@ class Stream:
         if self._outcome is not None or not (work.waits or self._exchange is not None):
             return None
         intake.flush()
-        return await work.go_on([as_tool_call(call, self.log.arguments(call.call_id)) for call in intake.complete_calls])
+        return await work.go_on(
+            [as_tool_call(call, self.log.arguments(call.call_id)) for call in intake.complete_calls]
+        )
 
     async def begin_step(self) -> None:
         """The model is about to be asked again.
