@@ -17,9 +17,9 @@ from archer_ws.llm_gateway.types import ChatMessage, MessageRole
 NO_RESULT = "There is no result: the call was not answered, and may or may not have taken effect."
 #: What the model is told of a call, by the status that the server gave it in place of whoever was to run it.
 TOLD_BY_SERVER: Mapping[ResultStatus, str] = {
-    "cancelled": "There is no result: the call was cancelled, and may or may not have taken effect.",
-    "timeout": "There is no result: it did not come in time, and the call may or may not have taken effect.",
-    "lost": "There is no result: whoever ran the call was lost, and it may or may not have taken effect.",
+    "timeout": "There is no result: nobody answered the call in time. It may or may not have taken effect.",
+    "cancelled": "There is no result: the call was cancelled. It may or may not have taken effect.",
+    "lost": "There is no result: whoever ran the call was lost. It may or may not have taken effect.",
 }
 _BROKEN = "The call's arguments were not a JSON object, so they are left out here. They began: {}"
 #: So much of broken arguments is shown to the model again, in characters.

@@ -193,6 +193,20 @@ async def test_no_message_is_made_of_an_answer_that_says_nothing(store: SessionS
     assert (await store.get("ann", "s1")).version == version
 
 
+async def test_of_what_the_model_said_the_answer_counts_with_its_status(store: SessionStore) -> None:
+    question = await ask(store, "What time is it?")
+    said = StoredAnswer("It is", "incomplete", calls=called("c1").chat.tool_calls or ())
+    left = answer("No", EarlierMessage(called("c2", content="It was").chat, said), came("c1"), status="cancelled")
+    await leave(store, left, question)
+    messages = (await stored(store))[1:]
+    assert [(message.content, message.status) for message in messages] == [
+        ("It is", "incomplete"),
+        ("noon", "completed"),
+        ("No", "cancelled"),
+    ]
+    assert [call.call_id for call in messages[0].tool_calls or ()] == ["c1"]
+
+
 async def test_what_comes_behind_a_later_turn_stands_at_its_own(store: SessionStore) -> None:
     question = await ask(store, "first")
     await ask(store, "second", stream_id="str_2")
@@ -300,13 +314,16 @@ async def test_what_a_stream_leaves_is_kept_beyond_the_limit_and_counts(tmp_path
         await full.aclose()
 
 
-async def test_memory_counts_each_message_once() -> None:
+async def test_memory_keeps_and_counts_each_message_once() -> None:
     store = MemoryStore(bytes_max=10**9)
     await store.create("ann", "s1", None, None)
     question = await ask(store, "?")
     left = answer("!!", came("c1", "x" * 1000), steered("yy"), reasoning="zzz")
     before = store._sizes.taken
     await leave(store, left, question)
+    kept = store._conversations["ann", "s1"].messages[-1]
+    assert kept.answer is not None
+    assert not kept.answer.earlier, "replaced, they would be held all the same"
     assert store._sizes.taken - before == 1000 + 2 + 2 + 3 + 3 * MESSAGE_OVERHEAD_BYTES
 
 
