@@ -6,7 +6,7 @@ steered in.
 
 from archer_ws.client.events import Step, ToolCall, ToolResult
 from archer_ws.llm_gateway.tools import ToolCall as MadeCall
-from archer_ws.llm_gateway.types import MessageRole
+from archer_ws.llm_gateway.types import MessageRole, Refusal
 from archer_ws.sessions.models import StreamMessage
 
 
@@ -49,17 +49,22 @@ class Fold:
         self.step = step.step
         self._calls, self._results = {}, {}
 
-    def messages(self, content: str, reasoning: str) -> list[StreamMessage]:
-        """All messages so far; the texts are those of the step that runs."""
+    def messages(self, content: str, reasoning: str, refusal: Refusal | None = None) -> list[StreamMessage]:
+        """All messages so far; the texts are those of the step that runs, and the refusal is the end's."""
         calls = [
             MadeCall.model_construct(call_id=call.call_id, name=call.name, arguments=call.arguments)
             for call in self._calls.values()
         ]
         answer = StreamMessage.model_construct(
-            role=MessageRole.ASSISTANT, content=content, reasoning=reasoning or None, tool_calls=calls or None
+            role=MessageRole.ASSISTANT,
+            content=content,
+            reasoning=reasoning or None,
+            tool_calls=calls or None,
+            refusal=refusal,
         )
         # An answer that says nothing is no message.
-        return [*self._done, *([answer] if content or calls else ()), *map(_result, self._in_order())]
+        said = [answer] if content or calls or refusal is not None else []
+        return [*self._done, *said, *map(_result, self._in_order())]
 
     def _in_order(self) -> list[ToolResult]:
         """The results, in the order of the calls; those of calls that were not told here come last."""

@@ -153,7 +153,7 @@ class ChatStream:
         what was steered in, and the answer. Of a resumed stream those behind `after`; of a result that is longer than
         its event tells, the first 64 KiB (`stream/get` has all of it).
         """
-        return self._fold.messages(self.text, self.reasoning)
+        return self._fold.messages(self.text, self.reasoning, self.refusal)
 
     @property
     def status(self) -> str:

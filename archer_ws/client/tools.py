@@ -171,7 +171,9 @@ class _Schema(GenerateJsonSchema):
     """Without titles, which only say the names again; a default that is no JSON is the function's alone."""
 
     ignored_warning_kinds: set[JsonSchemaWarningKind] = {  # noqa: RUF012 - as its base has it
-        "skipped-choice", "non-serializable-default"}
+        "skipped-choice",
+        "non-serializable-default",
+    }
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False
