@@ -22,7 +22,7 @@ class Screen:
         """Read until the text has come."""
         shown = b""
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while text.encode() not in shown:
                     shown += await self._reader.readexactly(1)
         except (TimeoutError, asyncio.IncompleteReadError):
