@@ -28,6 +28,7 @@ _Result = TypeVar("_Result")
 #: Sections of a docstring that say nothing to who calls the function by its schema.
 _LEFT_OUT = frozenset({"Returns", "Return", "Yields", "Raises"})
 _ARGUMENTS = frozenset({"Args", "Arguments", "Parameters"})
+_ADVICE = "Take what JSON has, a dataclass or a Pydantic model."
 _HEADER = re.compile(r"([A-Z][a-z]+):\s*")
 _ARGUMENT = re.compile(r"\s*(\w+)\s*(?:\([^)]*\))?\s*:\s*(.*)")
 
@@ -200,7 +201,7 @@ class _Arguments:
             self._model: type[BaseModel] = create_model("Arguments", __config__=ConfigDict(extra="forbid"), **fields)
             self.schema = self._model.model_json_schema(schema_generator=_Schema)
         except PydanticUserError as error:
-            raise ClientError(f"what {tool_name} takes can't be described: {error.message}") from error
+            raise ClientError(f"what {tool_name} takes can't be described: {error.message}", _ADVICE) from error
         self.schema.pop("title", None)
 
     def read(self, call: ToolCall) -> dict[str, Any]:
@@ -245,7 +246,7 @@ def _annotation(tool_name: str, parameter: inspect.Parameter, description: str |
     except PydanticUserError as error:
         raise ClientError(
             f"{parameter.name} of {tool_name} has a type that can't be checked: {given!r}",
-            "Take what JSON has, a dataclass or a Pydantic model.",
+            _ADVICE,
         ) from error
     if description is None or is_described:
         return Annotated[given, Field(alias=parameter.name)]
