@@ -1,6 +1,7 @@
 """`archer-ws chat --tools FILE.py`: the file's functions, the question before each call, and what is shown of it."""
 
 import io
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -142,15 +143,18 @@ async def test_a_person_is_asked_before_a_call_runs(archer: Archer, tools: Path,
 
 
 @needs_a_terminal
-async def test_always_is_for_that_tool_and_for_the_whole_conversation(archer: Archer, tools: Path) -> None:
+@pytest.mark.parametrize("term", ["dumb", "xterm"])
+async def test_always_is_for_that_tool_and_for_the_whole_conversation(archer: Archer, tools: Path, term: str) -> None:
     archer.answer(playing_tool_loops)
-    async with on_terminal("chat", "--tools", str(tools), "--url", url_of(archer), cwd=tools.parent) as (chat, screen):
-        await screen.expect("> ")
-        screen.type("both\n")
+    options = ("--tools", str(tools), "--url", url_of(archer))
+    environment = {"TERM": term, "PROMPT_TOOLKIT_NO_CPR": "1", "ARCHER_CHAT_HISTORY": "off"}
+    async with on_terminal("chat", *options, cwd=tools.parent, **environment) as (chat, screen):
+        await screen.expect(">")
+        screen.type("both\r")
         await screen.expect("Run get_weather? ")
         screen.type("a\n")
         await screen.expect("I heard: rain in Oslo; rain in Lima")
-        await screen.expect("> ")
+        await screen.expect(">")
         screen.type("\x04")
         assert await chat.ended() == 0
 
@@ -186,6 +190,34 @@ async def test_a_question_that_the_end_of_the_stream_takes_away_takes_no_line_wi
         await screen.expect("> ")
         screen.type("\x04")
         assert await chat.ended() == 0
+
+
+@needs_a_terminal
+async def test_ctrl_c_at_a_question_ends_the_answer_and_not_the_conversation(archer: Archer, tools: Path) -> None:
+    archer.answer(playing_tool_loops)
+    async with on_terminal("chat", "--tools", str(tools), "--url", url_of(archer), cwd=tools.parent) as (chat, screen):
+        await screen.expect("> ")
+        screen.type("weather\n")
+        await screen.expect("Run get_weather? ")
+        chat.send_signal(signal.SIGINT)
+        await screen.expect("[cancelled]")
+        await screen.expect("> ")
+        screen.type("\x04")
+        assert await chat.ended() == 0
+
+
+@needs_a_terminal
+async def test_a_tool_that_hangs_does_not_keep_the_program_from_ending(archer: Archer, tmp_path: Path) -> None:
+    text = TOOLS.replace("print(", "import time; print('\\nhanging'); time.sleep(3600); print(")
+    path = written(tmp_path, text)
+    archer.answer(playing_tool_loops)
+    options = ("weather", "--tools", str(path), "--url", url_of(archer))
+    async with on_terminal("chat", *options, cwd=tmp_path) as (chat, screen):
+        await screen.expect("Run get_weather? ")
+        screen.type("y\n")
+        await screen.expect("hanging")
+        chat.send_signal(signal.SIGINT)
+        assert await chat.ended() == 130
 
 
 # How it looks.

@@ -14,7 +14,7 @@ from archer_ws.client import Archer, Backoff, ChatStream, File, Image, Step, Too
 from archer_ws.sessions.models import StreamInfo
 from tests.conftest import Archer as Server
 from tests.conftest import StartArcher
-from tests.fakes.cutting_proxy import CuttingProxy, cutting_proxy
+from tests.fakes.cutting_proxy import CuttingProxy, Fate, cutting_proxy
 from tests.fakes.dialects import reply_of
 from tests.fakes.ollama_api import ollama_server, ollama_show, ollama_stream, ollama_tags
 from tests.fakes.pictures import PNG
@@ -135,6 +135,31 @@ async def test_a_socket_cut_in_mid_tool_runs_nothing_twice(proxy: CuttingProxy, 
         assert await read(stream) == HEARD
         await messages_of(archer, stream)
     assert sorted(tools.begun) == ["Lima", "Oslo"]
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("direction", ["up", "down"])
+async def test_cut_at_any_byte_every_call_runs_once_and_the_answer_is_whole(
+    proxy: CuttingProxy, direction: str, request: pytest.FixtureRequest
+) -> None:
+    """The request, each event, claims, results and what is answered to them: every one is cut somewhere."""
+
+    async def ask() -> None:
+        tools = Tools()
+        tools.goes_on.set()
+        async with impatient(proxy.url, tools=tools.offered) as archer:
+            stream = archer.chat("both")
+            assert await read(stream) == HEARD
+            # Behind the end, so that the last bytes that may be cut are those of the answer.
+            assert (stream.status, sorted(tools.begun)) == ("completed", ["Lima", "Oslo"])
+
+    await ask()
+    total = proxy.up_bytes if direction == "up" else proxy.down_bytes
+    for count in range(0, total, 1 if request.config.getoption("--long") else 97):
+        proxy.fates.append(Fate(**{direction: count}))
+        await ask()
+        proxy.fates.clear()
+    assert proxy.cuts > 0
 
 
 async def test_a_cancel_in_mid_tool_ends_at_once_and_cancels_the_functions(server: Server) -> None:
