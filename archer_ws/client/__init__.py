@@ -5,14 +5,16 @@
             print(delta, end="", flush=True)
 
 It knows the protocol's messages and nothing else of the server. `archer` is what is called, `stream` one answer
-(`unread`: what waits to be read of it, `fold`: its messages), `conversations` those that the server keeps, `watching`
-how they change. `tools` are functions that a model may call, `running` runs the calls, `calling` and `results` are how
-they are called and what they give. `link` is the connection and its mending, `requests` what waits on it, `asking` one
-request, `dialling` one attempt to connect, `frames` and `events` the wire's form, `errors` what can go wrong.
+(`so_far`: what it has told, `unread`: what of it waits to be read, `fold`: its messages), `conversations` those that
+the server keeps, `watching` how they change. `tools` are functions that a model may call, `running` which calls run,
+`call_run` one of them, `calling` and `results` how functions are called and what they give. `link` is the connection
+and its mending, `requests` what waits on it, `asking` one request, `dialling` one attempt to connect, `frames` and
+`events` the wire's form, `errors` what can go wrong.
 """
 
 from archer_ws.client.archer import Archer, connect
 from archer_ws.client.backoff import Backoff
+from archer_ws.client.call_run import Approval, Approve
 from archer_ws.client.conversations import Sessions
 from archer_ws.client.errors import (
     ClientClosed,
@@ -40,7 +42,6 @@ from archer_ws.client.events import (
     UnknownEvent,
 )
 from archer_ws.client.results import File, Image
-from archer_ws.client.running import Approval, Approve
 from archer_ws.client.stream import ChatStream
 from archer_ws.client.tools import Tool, tool
 from archer_ws.client.uploads import Source, UploadedFile, UploadProgress

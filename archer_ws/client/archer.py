@@ -9,11 +9,12 @@ from pydantic import ValidationError
 from archer_ws import __version__
 from archer_ws.client.asking import ask, new_id, outcome_of, plain, without_none
 from archer_ws.client.backoff import Backoff
+from archer_ws.client.call_run import Approve
 from archer_ws.client.conversations import Sessions
 from archer_ws.client.dialling import Address
 from archer_ws.client.errors import ClientError
 from archer_ws.client.link import ConnectionState, Link
-from archer_ws.client.running import Approve, Running, StreamCalls
+from archer_ws.client.running import Running, StreamCalls
 from archer_ws.client.stream import ChatStream
 from archer_ws.client.tools import Offered, Tool, offer
 from archer_ws.client.uploads import OnProgress, Source, UploadedFile, Uploads, has_large_data, with_uploads
@@ -175,9 +176,9 @@ class Archer:
                 is a function.
             max_steps: where it waits, the most answers of the model; 16 by default.
             tool_timeout_s: where it waits, how long the calls of a step may take together; 600 s by default.
-            approve: who is asked, once, where a call needs approval: a function, async or not, that is given the call
-                and says whether it may run, or `(False, why not)`. Without one, a call waits until it is approved by
-                `Archer.approve`, here or elsewhere.
+            approve: who is asked, once, where a call needs approval: a function that is given the call and says whether
+                it may run, or `(False, why not)`. One that is not async is called in a thread. Without one, a call
+                waits until it is approved by `Archer.approve`, here or elsewhere.
             response_format: the form of the answer, `{"type": "json_object"}` or `json_schema` with a schema; the
                 stream's `format_valid` tells whether the answer has it.
             reasoning_effort: how much the model thinks, from `none` to `max`; the `Started` event tells what became of

@@ -25,6 +25,14 @@ class Fold:
         return list(self._calls.values())
 
     @property
+    def made_calls(self) -> list[MadeCall]:
+        """They as a message has them."""
+        return [
+            MadeCall.model_construct(call_id=call.call_id, name=call.name, arguments=call.arguments)
+            for call in self._calls.values()
+        ]
+
+    @property
     def is_waiting(self) -> bool:
         """Whether the stream waits for results (protocol section 23: only then a call has a deadline)."""
         return any(call.deadline_at is not None for call in self._calls.values())
@@ -51,10 +59,7 @@ class Fold:
 
     def messages(self, content: str, reasoning: str, refusal: Refusal | None = None) -> list[StreamMessage]:
         """All messages so far; the texts are those of the step that runs, and the refusal is the end's."""
-        calls = [
-            MadeCall.model_construct(call_id=call.call_id, name=call.name, arguments=call.arguments)
-            for call in self._calls.values()
-        ]
+        calls = self.made_calls
         answer = StreamMessage.model_construct(
             role=MessageRole.ASSISTANT,
             content=content,

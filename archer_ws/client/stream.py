@@ -1,8 +1,7 @@
 """One answer as it comes: its events in order, its text, its end.
 
 Owns the order: nothing lost, doubled or out of turn (protocol section 5). What this client does not know is kept as it
-came. The connection is link.py's, what waits to be read unread.py's, the messages fold.py's, and the calls that are run
-here running.py's.
+came. What it has told so far is so_far.py's, the connection link.py's, and the calls that are run here running.py's.
 """
 
 import asyncio
@@ -25,33 +24,24 @@ from archer_ws.client.errors import (
 from archer_ws.client.events import (
     Delta,
     Ended,
-    Started,
     Step,
     StreamEvent,
-    ToolCall,
-    ToolResult,
-    UnknownEvent,
     numbers_of,
     parse_event,
-    texts_of,
 )
-from archer_ws.client.fold import Fold
 from archer_ws.client.link import Link, Taken
 from archer_ws.client.requests import Call
 from archer_ws.client.running import StreamCalls
-from archer_ws.client.unread import Unread
-from archer_ws.core.exceptions import FieldError
-from archer_ws.llm_gateway.tools import ToolCall as MadeCall
-from archer_ws.llm_gateway.types import ChatMessage, MessageRole, Refusal
-from archer_ws.sessions.models import StreamMessage
-from archer_ws.sessions.streams.events import EVENTS, ControlEvent
+from archer_ws.client.so_far import SoFar
+from archer_ws.llm_gateway.types import ChatMessage
+from archer_ws.sessions.streams.events import EVENTS
 
 _KNOWN_METHODS = frozenset(f"stream/{event.kind}" for event in EVENTS)
 #: So many gaps in a row are mended by asking again; then the server is at fault.
 GAPS_MAX = 3
 
 
-class ChatStream:
+class ChatStream(SoFar):
     """An answer; iterate it for its text, or `events()` for all that it tells. One reader at a time.
 
     It is asked for when it is made, whether or not it is read. `async for` ends normally when the answer is completed
@@ -79,9 +69,8 @@ class ChatStream:
         after: int = 0,
         calls: StreamCalls | None = None,
     ) -> None:
+        super().__init__()
         self.stream_id = stream_id
-        #: How it ended; None before.
-        self.ended: Ended | None = None
         #: The last event seen, to `resume` after it.
         self.last_seq = after
         self._link = link
@@ -89,11 +78,8 @@ class ChatStream:
         self._is_attached = False
         self._gaps = 0
         self._failure: ClientError | None = None
-        self._unread = Unread()
-        self._fold = Fold()
         #: Those that are run here.
         self._calls = calls
-        self._status = "queued"
         #: For who reads the text alone: whether a step has said something, and whether a further one has begun.
         self._has_spoken = self._is_next_step = False
         self._arrived = asyncio.Event()
@@ -124,75 +110,12 @@ class ChatStream:
         """End it here, where the server has not heard of it."""
         if self._preparing is None:
             return False
-        self.ended = Ended(
-            stream_id=self.stream_id, seq=self.last_seq, status="cancelled", reason="client", text_bytes=0
+        self._take_event(
+            Ended(stream_id=self.stream_id, seq=self.last_seq, status="cancelled", reason="client", text_bytes=0)
         )
-        self._unread.add(self.ended)
         self._preparing.cancel()
         self._arrived.set()
         return True
-
-    @property
-    def text(self) -> str:
-        """The last step's answer as far as it has come, read or not."""
-        return self._unread.text("content")
-
-    @property
-    def reasoning(self) -> str:
-        """The model's reasoning in it, as far as it has come."""
-        return self._unread.text("reasoning")
-
-    @property
-    def tool_calls(self) -> list[ToolCall]:
-        """The last step's calls, in order; they come behind its text, and only where the model ended it well."""
-        return self._fold.calls
-
-    @property
-    def messages(self) -> list[StreamMessage]:
-        """All messages that the stream has made so far, as its session keeps them: answers with their calls, results,
-        what was steered in, and the answer. Of a resumed stream those behind `after`; of a result that is longer than
-        its event tells, the first 64 KiB (`stream/get` has all of it).
-        """
-        return self._fold.messages(self.text, self.reasoning, self.refusal)
-
-    @property
-    def status(self) -> str:
-        """Where it stands: queued, running, waiting (for the results of calls) or cancelling; and once it has ended
-        completed, cancelled, incomplete or failed. A newer server may have others.
-        """
-        if self.ended is not None:
-            return self.ended.status
-        return "waiting" if self._fold.is_waiting else self._status
-
-    @property
-    def steps(self) -> int:
-        """How many answers of the model it has begun."""
-        return max(self._fold.step, (self.ended.steps if self.ended is not None else None) or 1)
-
-    @property
-    def format_valid(self) -> bool | None:
-        """Whether the answer is what `response_format` asked for; None before the end, and where that is not known."""
-        return self.ended.format_valid if self.ended is not None else None
-
-    @property
-    def format_errors(self) -> list[FieldError]:
-        """What is wrong with the answer's form: where in it, and what."""
-        return (self.ended.format_errors if self.ended is not None else None) or []
-
-    @property
-    def refusal(self) -> Refusal | None:
-        """That the model declined to answer, once the stream has ended so."""
-        return self.ended.refusal if self.ended is not None else None
-
-    @property
-    def message(self) -> ChatMessage:
-        """The answer as the next request has it in its messages, its calls included."""
-        # As the server told them: whether they may be sent back is the server's to say, which is asked next.
-        calls = [
-            MadeCall.model_construct(call_id=call.call_id, name=call.name, arguments=call.arguments)
-            for call in self.tool_calls
-        ]
-        return ChatMessage(role=MessageRole.ASSISTANT, content=self.text, tool_calls=calls or None)
 
     async def cancel(self) -> str:
         """End the generation; the stream still comes to its end, with the text so far.
@@ -327,10 +250,17 @@ class ChatStream:
             return "taken" if seq <= self.last_seq else self._gap()
         self.last_seq = seq
         self._gaps = 0
+        if is_reset:
+            self._reset()
+            if self._calls is not None:
+                self._calls.reset()
         if method == "stream/delta":
-            self._take_delta(params, is_reset=is_reset)
+            self._take_delta(params)
         else:
-            self._take_event(parse_event(method, params))
+            event = parse_event(method, params)
+            self._take_event(event)
+            if self._calls is not None:
+                self._calls.take(event)
         if self._calls is not None:
             self._calls.read_to(seq)
         self._arrived.set()
@@ -343,37 +273,6 @@ class ChatStream:
             self.fail(NotArcher(f"the server leaves out events of stream {self.stream_id}", "Look into its log."))
             return "over"
         return "gap"
-
-    def _take_delta(self, params: Mapping[str, Any], *, is_reset: bool) -> None:
-        if is_reset:
-            self._unread.reset()
-            self._fold = Fold()
-            if self._calls is not None:
-                self._calls.reset()
-        texts = texts_of(params)
-        if texts is None:
-            self._unread.add(UnknownEvent("stream/delta", params))
-        for kind, text in texts or ():
-            if text:
-                self._unread.add_text(kind, text)
-
-    def _take_event(self, event: ControlEvent | UnknownEvent) -> None:
-        match event:
-            case Started():
-                self._status = "running"
-            case ToolCall():
-                self._fold.take_call(event)
-            case ToolResult():
-                self._fold.take_result(event)
-            case Step():
-                self._fold.begin_step(event, self.text, self.reasoning)
-                self._unread.begin_step()
-                self._status = "running"
-            case Ended():
-                self.ended = event
-        self._unread.add(event)
-        if self._calls is not None:
-            self._calls.take(event)
 
 
 class _Events:

@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+from archer_ws.client.call_run import Approval
 from archer_ws.client.events import StreamEvent, ToolCall
-from archer_ws.client.running import Approval
 from archer_ws.client.tools import Tool
 from archer_ws.terminal.screen import Terminal
 
