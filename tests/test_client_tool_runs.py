@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -83,6 +84,18 @@ class Weather:
 def get_weather(city: str) -> str:
     """The weather in a city, now."""
     return f"4 °C in {city}"
+
+
+@asynccontextmanager
+async def in_mid_tool(server: WaitingServer, **options: Any) -> AsyncIterator[tuple[Archer, ChatStream, Weather]]:
+    """A client whose stream waits for the call c1, which runs."""
+    weather = Weather()
+    async with impatient(server.url, tools=[weather.get_weather], **options) as archer:
+        stream = archer.chat("Rain?", stream_id="sky")
+        await server.hears("chat/send")
+        await server.say(calling("c1", "get_weather", OSLO))
+        await weather.begun.wait()
+        yield archer, stream, weather
 
 
 async def read(stream: ChatStream) -> str:
@@ -493,12 +506,7 @@ async def test_a_claim_finds_that_approval_is_needed_and_waits_for_it(server: Wa
 
 
 async def test_a_result_from_elsewhere_breaks_the_run_off(server: WaitingServer) -> None:
-    weather = Weather()
-    async with impatient(server.url, tools=[weather.get_weather]) as archer:
-        stream = archer.chat("Rain?")
-        await server.hears("chat/send")
-        await server.say(calling("c1", "get_weather", OSLO))
-        await weather.begun.wait()
+    async with in_mid_tool(server) as (archer, stream, weather):
         await server.say(resulting("c1", "theirs"))
         await settled(archer)
         assert weather.cancelled == ["Oslo"]
@@ -520,12 +528,7 @@ async def test_a_result_from_elsewhere_breaks_the_run_off(server: WaitingServer)
     ids=["cancelled", "draining", "worker_lost", "timeout"],
 )
 async def test_whatever_ends_the_stream_breaks_its_runs_off(server: WaitingServer, end: Any) -> None:
-    weather = Weather()
-    async with impatient(server.url, tools=[weather.get_weather]) as archer:
-        stream = archer.chat("Rain?")
-        await server.hears("chat/send")
-        await server.say(calling("c1", "get_weather", OSLO))
-        await weather.begun.wait()
+    async with in_mid_tool(server) as (archer, stream, weather):
         assert stream.status == "waiting"
         # As the server does (rule 5), and as one does not that was killed.
         if end[1]["status"] != "failed":
@@ -543,12 +546,7 @@ async def test_whatever_ends_the_stream_breaks_its_runs_off(server: WaitingServe
 async def test_a_stream_that_the_server_has_forgotten_breaks_its_runs_off(server: WaitingServer) -> None:
     gone = {"code": -32010, "message": "gone", "data": {"kind": "stream_not_found", "message": "gone"}}
     server.outcomes["stream/subscribe"].append(gone)
-    weather = Weather()
-    async with impatient(server.url, tools=[weather.get_weather]) as archer:
-        stream = archer.chat("Rain?")
-        await server.hears("chat/send")
-        await server.say(calling("c1", "get_weather", OSLO))
-        await weather.begun.wait()
+    async with in_mid_tool(server) as (archer, stream, weather):
         await server.cut()
         with pytest.raises(StreamForgotten):
             await read(stream)
@@ -557,12 +555,8 @@ async def test_a_stream_that_the_server_has_forgotten_breaks_its_runs_off(server
 
 
 async def test_a_closed_client_breaks_its_runs_off(server: WaitingServer) -> None:
-    weather = Weather()
-    async with impatient(server.url, tools=[weather.get_weather]) as archer:
-        archer.chat("Rain?")
-        await server.hears("chat/send")
-        await server.say(calling("c1", "get_weather", OSLO))
-        await weather.begun.wait()
+    async with in_mid_tool(server) as (_, _, weather):
+        assert weather.cancelled == []
     assert weather.cancelled == ["Oslo"]
 
 
@@ -594,12 +588,7 @@ async def test_a_tool_that_will_not_be_cancelled_does_not_hold_up_closing(server
 async def test_a_run_outlives_the_connection_and_is_claimed_again_on_the_next(
     server: WaitingServer, politely: bool
 ) -> None:
-    weather = Weather()
-    async with impatient(server.url, tools=[weather.get_weather]) as archer:
-        stream = archer.chat("Rain?")
-        await server.hears("chat/send")
-        await server.say(calling("c1", "get_weather", OSLO))
-        await weather.begun.wait()
+    async with in_mid_tool(server) as (_, stream, weather):
         await (server.drain() if politely else server.cut())
         first, second = await server.hears("tool/claim"), await server.hears("tool/claim", 2)
         assert first == second
@@ -614,12 +603,7 @@ async def test_a_run_outlives_the_connection_and_is_claimed_again_on_the_next(
 @pytest.mark.parametrize("outcome", ["taken", "already_answered", "not_found"])
 async def test_a_run_whose_claim_was_lost_meanwhile_is_broken_off(server: WaitingServer, outcome: str) -> None:
     server.outcomes["tool/claim"].extend([{"outcome": "claimed"}, {"outcome": outcome}, {"outcome": outcome}])
-    weather = Weather()
-    async with impatient(server.url, tools=[weather.get_weather]) as archer:
-        stream = archer.chat("Rain?")
-        await server.hears("chat/send")
-        await server.say(calling("c1", "get_weather", OSLO))
-        await weather.begun.wait()
+    async with in_mid_tool(server) as (archer, stream, weather):
         await server.cut()
         await server.hears("tool/claim", 2)
         await settled(archer)
@@ -708,12 +692,7 @@ async def test_functions_are_no_help_to_a_stream_that_is_read_from_its_midst(ser
 
 
 async def test_a_run_whose_connection_was_given_up_is_found_by_the_stream_resumed(server: WaitingServer) -> None:
-    weather = Weather()
-    async with impatient(server.url, tools=[weather.get_weather], give_up_after_s=0.2) as archer:
-        stream = archer.chat("Rain?", stream_id="sky")
-        await server.hears("chat/send")
-        await server.say(calling("c1", "get_weather", OSLO))
-        await weather.begun.wait()
+    async with in_mid_tool(server, give_up_after_s=0.2) as (archer, stream, weather):
         server.refuses = True
         await server.cut()
         with pytest.raises(Unreachable):
@@ -732,12 +711,7 @@ async def test_a_run_whose_connection_was_given_up_is_found_by_the_stream_resume
 
 
 async def test_a_result_that_found_no_connection_is_said_once_the_stream_is_resumed(server: WaitingServer) -> None:
-    weather = Weather()
-    async with impatient(server.url, tools=[weather.get_weather], give_up_after_s=0.2) as archer:
-        stream = archer.chat("Rain?", stream_id="sky")
-        await server.hears("chat/send")
-        await server.say(calling("c1", "get_weather", OSLO))
-        await weather.begun.wait()
+    async with in_mid_tool(server, give_up_after_s=0.2) as (archer, stream, weather):
         server.refuses = True
         await server.cut()
         with pytest.raises(Unreachable):
