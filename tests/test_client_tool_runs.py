@@ -505,6 +505,19 @@ async def test_a_claim_finds_that_approval_is_needed_and_waits_for_it(server: Wa
         await server.hears("tool/result")
 
 
+async def test_a_server_that_wants_approval_of_what_was_approved_is_not_asked_for_ever(server: WaitingServer) -> None:
+    server.outcomes["tool/claim"].extend(2 * [{"outcome": "needs_approval"}])
+    async with impatient(server.url, tools=[get_weather]) as archer:
+        archer.chat("Rain?")
+        await server.hears("chat/send")
+        await server.say(calling("c1", "get_weather", OSLO))
+        await server.say(("stream/tool_update", {"call_id": "c1", "state": "pending", "approved": True}))
+        await server.hears("tool/claim", 2)
+        await settled(archer)
+    assert len(server.asked_of("tool/claim")) == 2
+    assert server.asked_of("tool/result") == []
+
+
 async def test_a_result_from_elsewhere_breaks_the_run_off(server: WaitingServer) -> None:
     async with in_mid_tool(server) as (archer, stream, weather):
         await server.say(resulting("c1", "theirs"))
@@ -598,6 +611,19 @@ async def test_a_run_outlives_the_connection_and_is_claimed_again_on_the_next(
         assert await finish(server, stream) == "Rain."
     assert (weather.cities, weather.cancelled) == (["Oslo"], [])
     assert result["claim"] == first["claim"]
+
+
+async def test_a_word_that_is_not_known_does_not_break_a_run_off(server: WaitingServer) -> None:
+    server.outcomes["tool/claim"].extend([{"outcome": "claimed"}, {"outcome": "tomorrow's word"}])
+    async with in_mid_tool(server) as (archer, stream, weather):
+        await server.cut()
+        await server.hears("tool/claim", 2)
+        await settled(archer)
+        weather.goes_on.set()
+        await server.hears("tool/result")
+        await server.say(resulting("c1", "4 °C"))
+        await finish(server, stream)
+    assert weather.cancelled == []
 
 
 @pytest.mark.parametrize("outcome", ["taken", "already_answered", "not_found"])
