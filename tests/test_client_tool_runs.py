@@ -511,6 +511,8 @@ async def test_a_server_that_wants_approval_of_what_was_approved_is_not_asked_fo
         archer.chat("Rain?")
         await server.hears("chat/send")
         await server.say(calling("c1", "get_weather", OSLO))
+        await server.hears("tool/claim")
+        await settled(archer)
         await server.say(("stream/tool_update", {"call_id": "c1", "state": "pending", "approved": True}))
         await server.hears("tool/claim", 2)
         await settled(archer)
