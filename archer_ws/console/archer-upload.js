@@ -62,6 +62,37 @@ export async function withUploads(request, send, images, files) {
   return { ...request, messages };
 }
 
+/**
+ * What a program gives as the content of a message: a text as it is; a Blob, or an array of parts and Blobs, as parts,
+ * the Blobs uploaded; anything else as JSON.
+ * @param {unknown} given @param {(blob: Blob) => Promise<UploadedFile>} send
+ * @returns {Promise<import("./archer.js").Content>}
+ */
+export async function contentOf(given, send) {
+  if (typeof given === "string") return given;
+  const items = given instanceof Blob ? [given] : given;
+  if (!Array.isArray(items) || items.length === 0 || !items.every((item) => item instanceof Blob || isPart(item))) {
+    return JSON.stringify(given) ?? "";
+  }
+  const parts = [];
+  for (const item of items) parts.push(item instanceof Blob ? await partOf(item, send) : item);
+  const message = { content: parts };
+  return hasLargeData({ messages: [message] }) ? (await withoutData(message, send)).content : parts;
+}
+
+/** @param {Blob} blob @param {(blob: Blob) => Promise<UploadedFile>} send */
+async function partOf(blob, send) {
+  const { file_id } = await send(blob);
+  if (blob.type.startsWith("image/")) return { type: "image", file_id };
+  return { type: "file", file_id, ...(nameOf(blob) && { filename: nameOf(blob) }) };
+}
+
+/** Whether it has what makes a part: an array of other objects is JSON. @param {any} item */
+function isPart(item) {
+  if (item?.type === "text") return typeof item.text === "string";
+  return (item?.type === "image" || item?.type === "file") && typeof (item.file_id ?? item.url) === "string";
+}
+
 /** Whether a request holds more base64 than may go over the socket with it. @param {any} request */
 export function hasLargeData(request) {
   let length = 0;
