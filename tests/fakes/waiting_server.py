@@ -77,6 +77,12 @@ class WaitingServer:
             self._settle(self.calls[call_id], status, content)
             await self._deliver()
 
+    async def approve(self, call_id: str) -> None:
+        """A person agrees to a call, elsewhere."""
+        async with self._turn:
+            self._said("tool/approve", self.calls[call_id], {"approved": True})
+            await self._deliver()
+
     async def end(self, status: str, **more: Any) -> None:
         """The stream ends; its open calls first."""
         async with self._turn:
@@ -132,6 +138,9 @@ class WaitingServer:
                     self._begin()
                 accepted = {"stream_id": self._stream_id, "provider": "p", "model": "m", "duplicate": False}
                 return {**accepted, "status": self.status, "head_seq": len(self.log)}
+            case "stream/get":
+                info = {"created_at": "2026-11-22T10:15:30Z", "head_seq": len(self.log), "text_bytes": len(FIRST)}
+                return {"stream_id": self._stream_id, "status": self.status, "provider": "p", "model": "m", **info}
             case "stream/cancel":
                 return {"outcome": "already_ended" if self.status != "waiting" else "cancelling"}
             case "stream/steer":

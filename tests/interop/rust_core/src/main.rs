@@ -9,11 +9,16 @@
 //! rust_core resume URL STREAM_ID [AFTER]
 //! rust_core events URL QUESTION [SESSION_ID]  event by event, those of a newer server too
 //! rust_core call URL QUESTION TOOL     asked with a tool: the calls, and the message to send back with their results
+//! rust_core run URL QUESTION [PERSON]  its calls run here (weather.rs), as far as the person agrees
+//! rust_core run-detach URL QUESTION    let go of once a call runs
+//! rust_core take URL STREAM_ID         so do those of a stream that is there
 //! rust_core follow URL STREAM_ID       the same over HTTP, over as many connections as it takes
 //! rust_core rest URL QUESTION          over HTTP: whole, as events, cancelled
 //! ```
 //!
 //! `URL` is the sidecar's, such as `http://127.0.0.1:8000`; the token, where it needs one, is in `ARCHER_TOKEN`.
+
+mod weather;
 
 use std::error::Error;
 use std::pin::pin;
@@ -63,6 +68,16 @@ async fn run() -> Result<(), Failure> {
             events(url, params).await
         }
         ["call", url, question, tool] => call(url, question, tool).await,
+        ["run", url, question] => run_tools(url, question, None).await,
+        ["run", url, question, person] => run_tools(url, question, Some(person)).await,
+        ["run-detach", url, question] => run_detached(url, question).await,
+        ["take", url, stream_id] => {
+            let stream = connect(url)
+                .await?
+                .resume_with(stream_id, 0, weather::tools(None))
+                .await?;
+            show_tools(stream).await
+        }
         ["follow", url, stream_id] => follow(url, stream_id).await,
         ["rest", url, question] => over_http(url, question).await,
         _ => Err("see the commands at the top of main.rs".into()),
@@ -174,6 +189,47 @@ async fn call(url: &str, question: &str, tool: &str) -> Result<(), Failure> {
         tell(&json!({"tool_call": call}));
     }
     tell(&json!({"message": answer.message()}));
+    Ok(())
+}
+
+async fn run_tools(url: &str, question: &str, person: Option<&str>) -> Result<(), Failure> {
+    let tools = weather::tools(person);
+    let client = connect(url).await?;
+    show_tools(client.send_with(asking(question), tools).await?).await
+}
+
+async fn run_detached(url: &str, question: &str) -> Result<(), Failure> {
+    let client = connect(url).await?;
+    let mut stream = client
+        .send_with(asking(question), weather::tools(None))
+        .await?;
+    while let Some(event) = stream.next().await {
+        if let Event::ToolUpdate(it) = event? {
+            stream.detach();
+            let mut state = client.call(StreamGetParams::new(&it.stream_id)).await?;
+            while state.status == StreamStatus::Waiting {
+                state = client.call(StreamGetParams::new(&it.stream_id)).await?;
+            }
+            break;
+        }
+    }
+    Ok(())
+}
+
+async fn show_tools(mut stream: ChatStream) -> Result<(), Failure> {
+    let mut text = String::new();
+    while let Some(event) = stream.next().await {
+        match event? {
+            Event::Content(piece) => text.push_str(&piece),
+            Event::Step(it) => {
+                tell(&json!({"step": it.step, "before": text}));
+                text.clear();
+            }
+            Event::ToolResult(it) => tell(&json!({"result": it.call_id, "status": it.status})),
+            Event::Ended(it) => tell_text(stream.stream_id(), &text, &it.status, it.text_bytes),
+            _ => {}
+        }
+    }
     Ok(())
 }
 
