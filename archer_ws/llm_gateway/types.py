@@ -294,8 +294,8 @@ class ChatRequest(WireModel):
     )
     max_steps: Annotated[int, Field(ge=1, le=MAX_STEPS_MAX)] | None = Field(
         default=None,
-        description=f"With `wait`: the most answers of the model in this stream, {MAX_STEPS} if missing. Where the last "
-        "of them calls tools, the stream ends incomplete.",
+        description=f"With `wait`: the most answers of the model in this stream, {MAX_STEPS} if missing. Where the "
+        "last of them calls tools, the stream ends incomplete.",
     )
     tool_timeout_s: Annotated[float, Field(gt=0, le=TOOL_TIMEOUT_MAX_S)] | None = Field(
         default=None,

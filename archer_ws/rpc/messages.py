@@ -164,6 +164,7 @@ class StreamGetParams(StreamIdParams):
     )
 
     messages: bool = Field(default=False, description="True: with the messages that it made, as far as they go.")
+    cursor: Cursor = Field(default=None, description=_CURSOR)
 
 
 class SubscribeParams(WireModel):

@@ -1,4 +1,4 @@
-"""The params of the methods that speak of calls (protocol section 23): what sessions/tool_models.py has, and of which."""
+"""The params of the methods that speak of calls (protocol section 23): what sessions/tool_models.py has, and whose."""
 
 from pydantic import ConfigDict, Field
 from pydantic.config import JsonDict

@@ -460,6 +460,7 @@ class StreamMessage(BaseModel):
     message_id: str | None = optional("Its id, where its sender gave it one.")
     reasoning: str | None = optional("The model's visible reasoning.")
     tool_calls: list[ToolCall] | None = optional("The calls that the model made in it.")
+    refusal: Refusal | None = optional("The model declined to give this answer.")
     call_id: str | None = optional("Which call it is the result of.")
     result_status: ResultStatus | None = optional("How that call ended.")
 
@@ -493,7 +494,10 @@ class StreamInfo(BaseModel):
     text_bytes: Count = Field(description="How much of the answer there is, in bytes of UTF-8.")
     usage: TokenUsage | None = optional("What it cost, in tokens; known at the end at the latest.")
     error: ErrorInfo | None = optional("Why it failed or is incomplete.")
-    messages: list[StreamMessage] | None = optional("The messages that it made so far, where they were asked for.")
+    messages: list[StreamMessage] | None = optional(
+        "The messages that it made so far, oldest first, where they were asked for."
+    )
+    next_cursor: str | None = optional("What to pass as `cursor` for the messages that follow.")
 
 
 class StreamPage(BaseModel):

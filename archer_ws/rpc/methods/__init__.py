@@ -6,4 +6,5 @@ from archer_ws.rpc.registry import Registry
 
 def archer_v1() -> Registry:
     """Every method of the protocol (section 3)."""
-    return Registry(*system.METHODS, *chat.METHODS, *streams.METHODS, *tools.METHODS, *sessions.METHODS, *watches.METHODS)
+    subjects = (system, chat, streams, tools, sessions, watches)
+    return Registry(*(method for subject in subjects for method in subject.METHODS))

@@ -15,7 +15,7 @@ from archer_ws.rpc.messages import (
 from archer_ws.rpc.registry import Method, Reply
 from archer_ws.sessions.models import CancelResult, StreamInfo, StreamPage
 from archer_ws.sessions.streams.stream import Stream
-from archer_ws.sessions.views import stream_info
+from archer_ws.sessions.views import stream_info, stream_messages
 
 
 def cancel(context: Context, params: StreamIdParams) -> Reply:
@@ -78,12 +78,7 @@ async def get(context: Context, params: StreamGetParams) -> Reply:
     stream = await context.services.manager.locate(context.principal, params.stream_id)
     if not params.messages:
         return Reply(stream_info(stream))
-    hold = stream.hold()
-    try:
-        await stream.wait_admitted()
-        return Reply(stream_info(stream, with_messages=True))
-    finally:
-        hold.release()
+    return Reply(await stream_messages(stream, params.cursor))
 
 
 def list_streams(context: Context, params: StreamListParams) -> Reply:

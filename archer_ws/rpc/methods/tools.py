@@ -6,6 +6,7 @@ and is answered when it is kept; the event that it causes comes behind the answe
 
 from collections.abc import Awaitable
 
+from archer_ws.core.limits import CLAIM_S
 from archer_ws.rpc.context import Context
 from archer_ws.rpc.registry import Method, Reply
 from archer_ws.rpc.tool_messages import ApproveParams, ClaimParams, ResultParams, SteerParams
@@ -14,26 +15,28 @@ from archer_ws.sessions.tool_models import ToolAnswer
 
 def approve(context: Context, params: ApproveParams) -> Awaitable[Reply]:
     """Say whether a call may run."""
-    return _answered(context.services.manager.approve(context.principal, params.stream_id, params.call_id, params))
+    return _answered(
+        context.services.manager.calls.approve(context.principal, params.stream_id, params.call_id, params)
+    )
 
 
 def claim(context: Context, params: ClaimParams) -> Awaitable[Reply]:
     """Take a call; it is held for as long as the connection lives, and a while."""
     return _answered(
-        context.services.manager.claim(
-            context.principal, params.stream_id, params.call_id, params.claim, holder=context.claims
+        context.services.manager.calls.claim(
+            context.principal, params.stream_id, params.call_id, params.claim, holder=context.claims, ttl_s=CLAIM_S
         )
     )
 
 
 def result(context: Context, params: ResultParams) -> Awaitable[Reply]:
     """Answer a call."""
-    return _answered(context.services.manager.answer(context.principal, params.stream_id, params.call_id, params))
+    return _answered(context.services.manager.calls.answer(context.principal, params.stream_id, params.call_id, params))
 
 
 def steer(context: Context, params: SteerParams) -> Awaitable[Reply]:
     """Put a message into a running stream."""
-    return _answered(context.services.manager.steer(context.principal, params.stream_id, params))
+    return _answered(context.services.manager.calls.steer(context.principal, params.stream_id, params))
 
 
 async def _answered(answer: Awaitable[ToolAnswer]) -> Reply:

@@ -32,8 +32,13 @@ class EarlierMessage:
 
     #: With the id that its sender gave it, if any.
     chat: ChatMessage
-    #: What is told of it beside that, where the model said it.
+    #: What the model said, and what is told of it: then this is stored, and not `chat`.
     answer: "StoredAnswer | None" = None
+
+    @property
+    def status(self) -> StreamStatus:
+        """What is stored as its status: what was sent is whole."""
+        return "completed" if self.answer is None else self.answer.status
 
 
 @dataclass(frozen=True, slots=True)

@@ -164,7 +164,8 @@ class StreamToolCall(ControlEvent):
     by: Annotated[Runner, Field(description="Who runs it.")]
     needs_approval: Annotated[bool | None, optional("True: a person must agree first, as the request said.")] = None
     deadline_at: Annotated[
-        datetime | None, optional("When its result must be there, RFC 3339 in UTC; only where the stream waits for it.")
+        datetime | None,
+        optional("When its result must be there, RFC 3339 in UTC; only where the stream waits for it.", strict=False),
     ] = None
 
 
