@@ -151,8 +151,10 @@ export class Log {
     else {
       const { isWaiting } = this.transcript;
       this.transcript.take(event);
-      if (this.transcript.isWaiting !== isWaiting) this.status = isWaiting ? "running" : "waiting";
-      if (method === "stream/step") for (const view of this.views) view.begin(params.step);
+      if (this.transcript.isWaiting !== isWaiting) this.status = isWaiting ? "queued" : "waiting";
+      if (method !== "stream/step") return;
+      this.status = "running";
+      for (const view of this.views) view.begin(params.step);
     }
   }
 

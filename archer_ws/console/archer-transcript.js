@@ -10,7 +10,7 @@
  * @typedef {import("./archer.js").SteeredMessage} SteeredMessage
  * `calls`: their ids, in order. `steered`: what a person said before this step.
  * @typedef {{ number: number, steered: readonly SteeredMessage[], reasoning: string, content: string,
- *   calls: string[] }} Step
+ *   calls: string[], refusal: import("./archer.js").Refusal | null | undefined }} Step
  */
 
 export class Transcript {
@@ -67,6 +67,8 @@ export class Transcript {
       if (call) this.calls.set(call_id, { ...call, state: "settled", result });
     } else if (method === "stream/step") {
       this.steps.push(newStep(params.step, params.messages ?? []));
+    } else if (method === "stream/ended") {
+      this.last.refusal = params.refusal;
     }
   }
 
@@ -77,16 +79,17 @@ export class Transcript {
 }
 
 /** @param {number} number @param {readonly SteeredMessage[]} [steered] @returns {Step} */
-const newStep = (number, steered = []) => ({ number, steered, reasoning: "", content: "", calls: [] });
+const newStep = (number, steered = []) =>
+  ({ number, steered, reasoning: "", content: "", calls: [], refusal: undefined });
 
 /** A call as messages name it. @param {ToolCallState} call */
 export const named = ({ call_id, name, arguments: json }) => ({ call_id, name, arguments: json });
 
 /** @param {Step} step @param {ToolCallState[]} calls @returns {StreamMessage[]} */
-function answerOf({ content, reasoning }, calls) {
-  if (!content && calls.length === 0) return [];
-  const tool_calls = calls.map(named);
-  return [{ role: "assistant", content, ...(reasoning && { reasoning }), ...(calls.length > 0 && { tool_calls }) }];
+function answerOf({ content, reasoning, refusal }, calls) {
+  if (!content && calls.length === 0 && !refusal) return [];
+  const called = calls.length > 0 && { tool_calls: calls.map(named) };
+  return [{ role: "assistant", content, ...(reasoning && { reasoning }), ...called, ...(refusal && { refusal }) }];
 }
 
 /** @param {ToolCallState} call @returns {StreamMessage[]} */
