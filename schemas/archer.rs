@@ -3538,7 +3538,7 @@ pub struct ToolResultEvent {
     pub call_id: String,
     /// How it ended.
     pub status: ResultStatus,
-    /// Empty: only plain messages have text.
+    /// What the model is told of the call: the first 64 KiB of its text.
     pub content: String,
     /// All that it says, in order, where that is more than text.
     #[serde(default, skip_serializing_if = "Option::is_none")]

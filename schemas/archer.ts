@@ -1761,7 +1761,7 @@ export interface ToolResultEvent {
   call_id: string;
   /** How it ended. */
   status: ResultStatus | (string & {});
-  /** Empty: only plain messages have text. */
+  /** What the model is told of the call: the first 64 KiB of its text. */
   content: string;
   /** All that it says, in order, where that is more than text. */
   parts?: Part[] | null;

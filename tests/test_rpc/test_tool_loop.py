@@ -77,7 +77,7 @@ async def test_the_first_answer_wins_and_repeating_it_tells_how_it_ended(server:
     outcomes = [(await each)["result"] for each in (one, two)]
     assert outcomes[0] == {"outcome": "accepted"}
     assert outcomes[1] == {"outcome": "already_answered", "status": "ok"}
-    await server.gateway.call(1)
+    await peer.until(lambda: "stream/step" in peer.streams["s"].methods)
     assert await other.call("tool/result", stream_id="s", call_id="call1", content="sun") == outcomes[1]
     assert len(said_of(peer, "stream/tool_result")) == 1
 
@@ -95,7 +95,7 @@ async def test_what_needs_approval_is_neither_claimed_nor_answered_before(server
     assert (await peer.call("tool/claim", stream_id="s", call_id="call2", claim="c"))["outcome"] == "claimed"
     assert (await peer.call("tool/result", **result))["outcome"] == "taken"
     assert (await peer.call("tool/result", **result, claim="c"))["outcome"] == "accepted"
-    await server.gateway.call(1)
+    await peer.until(lambda: "stream/step" in peer.streams["s"].methods)
     updates = [(each["state"], each.get("approved")) for each in said_of(peer, "stream/tool_update")]
     assert updates == [("pending", True), ("running", None)]
 
@@ -136,6 +136,7 @@ async def test_a_call_that_could_do_only_harm_reaches_nobody(server: Server) -> 
     )
     call.finish("tool_calls")
     again = await server.gateway.call(1)
+    await peer.until(lambda: "stream/step" in peer.streams["s"].methods)
     results = said_of(peer, "stream/tool_result")
     assert [(each["call_id"], each["status"]) for each in results] == [
         ("call1", "error"),
@@ -228,6 +229,7 @@ async def test_a_claim_of_a_lost_connection_settles_the_call_as_lost(server: Ser
     await runner.call("tool/claim", stream_id="s", call_id="call1", claim="c")
     await runner.close()
     call = await server.gateway.call(1)
+    await peer.until(lambda: "stream/step" in peer.streams["s"].methods)
     assert "may or may not have taken effect" in call.messages[-1].content
     assert said_of(peer, "stream/tool_result")[0]["status"] == "lost"
 

@@ -19,8 +19,8 @@ from archer_ws.sessions.streams.events import (
 )
 from archer_ws.sessions.streams.kept_log import KeptLog
 from archer_ws.sessions.streams.log import DELTA_BYTES_MAX
-from archer_ws.sessions.streams.memory_log import MemoryLog
 from archer_ws.sessions.streams.lost import LOST_GAP, end_lost
+from archer_ws.sessions.streams.memory_log import MemoryLog
 from archer_ws.sessions.streams.pieces import ended_in, kind_name, kind_named, log_end
 
 RECORD = StreamRecord("me", "x", "s", "ollama", "llama3.2", "req_1", b"f", utc_now())

@@ -5,7 +5,7 @@ It only reads; the owner task (stream.py) stores and writes.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from archer_ws.core.exceptions import ErrorInfo
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole, Refusal, TokenUsage
@@ -17,11 +17,19 @@ from archer_ws.sessions.streams.events import CallName, ControlEvent, MakeEvent,
 from archer_ws.sessions.streams.exchange import as_steered
 from archer_ws.sessions.streams.fold import messages_of
 from archer_ws.sessions.streams.intake import Intake
+from archer_ws.sessions.streams.log import StreamLog
 from archer_ws.sessions.streams.outcome import Outcome, final_usage
 from archer_ws.sessions.streams.work import StreamIdentity, Work
 
-if TYPE_CHECKING:
-    from archer_ws.sessions.streams.stream import Stream
+
+class Ended(Protocol):
+    """What is known of the stream that ends."""
+
+    identity: StreamIdentity
+    log: StreamLog
+    history_dropped: int | None
+    stored: bool | None
+    message_ids: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +59,7 @@ class Ending:
 
     def __init__(
         self,
-        stream: "Stream",
+        stream: Ended,
         work: Work,
         intake: Intake,
         *,

@@ -143,17 +143,14 @@ class Exchange:
             self._keeper.told_to_wait()
             assert self._deadline_at is not None
             left_s = (self._deadline_at - utc_now()).total_seconds()
-            try:
-                async with asyncio.timeout(max(0.0, left_s)):
-                    for call in self._calls.values():
-                        await call.done
-            except TimeoutError:
-                late = sum(1 for call in self._calls.values() if call.result is None)
+            # Not awaited one by one: a cancel of this task would cancel the results that it waits for.
+            await asyncio.wait([call.done for call in self._calls.values()], timeout=max(0.0, left_s))
+            if late := sum(1 for call in self._calls.values() if call.result is None):
                 raise ToolTimeout(
                     f"{late} of {len(self._calls)} calls had no result in time",
                     hint="Ask for more time with tool_timeout_s; a tool that fails should answer with status: error. "
                     "Results that come later can begin the session's next turn.",
-                ) from None
+                )
 
     async def begin_step(self) -> None:
         """The model is asked again; what was steered in is said now.

@@ -6,9 +6,12 @@ From what a journal kept; who starts and keeps them is the manager. Pure.
 from collections.abc import Sequence
 from datetime import datetime
 
+import structlog
+
 from archer_ws.core.clock import utc_now
 from archer_ws.core.exceptions import WorkerLost
 from archer_ws.core.ids import new_id
+from archer_ws.llm_gateway.content import Part
 from archer_ws.llm_gateway.tools import ResultStatus
 from archer_ws.llm_gateway.types import ChatRequest, MessageRole
 from archer_ws.sessions.storage.journal import LogEnd, LogPiece, StreamRecord
@@ -29,6 +32,8 @@ from archer_ws.sessions.streams.memory_log import MemoryLog
 from archer_ws.sessions.streams.open_call import CallResult, OpenCall
 from archer_ws.sessions.streams.pieces import log_end
 
+log = structlog.get_logger(__name__)
+
 #: How far behind the last event that was kept a lost stream's end stands: nobody can have seen so many events of a
 #: second, so no reader takes the end for one that it has seen (protocol section 26).
 LOST_GAP = 1_000_000
@@ -39,11 +44,9 @@ def end_lost(
 ) -> tuple[StoredAnswer, LogEnd] | None:
     """The answer and the end of a stream whose process was lost; None where it waits for results, and goes on.
 
-    Raises:
-        ValueError: what was kept of it can't be read.
+    Of what can't be read it takes the beginning: one damaged stream must not keep the others from coming back.
     """
-    stream_log = MemoryLog.of(pieces)
-    state = LoopState() if loop is None else LoopState.model_validate_json(loop)
+    stream_log, state = _log_of(record, pieces), _state_of(record, loop)
     if state.request is not None and stream_log.tool_calls():
         return None
     messages = messages_of(stream_log.events())
@@ -123,9 +126,31 @@ class LeftWaiting:
                     status: ResultStatus = event.status  # type: ignore[assignment] # ours, of this version or an older
                     settled[event.call_id] = status
                     if event.call_id in calls:
-                        calls[event.call_id].settle(CallResult(status, event.content or ""))
+                        parts = [part for part in event.parts or () if isinstance(part, Part)]
+                        calls[event.call_id].settle(CallResult(status, event.content or "", parts or None))
         exchange.resume(list(calls.values()), deadline_at, settled, self.state, _steered_in(steps))
         return exchange
+
+
+def _log_of(record: StreamRecord, pieces: Sequence[LogPiece]) -> MemoryLog:
+    for most in range(len(pieces), 0, -1):
+        try:
+            return MemoryLog.of(pieces[:most])
+        except (ValueError, KeyError) as cause:
+            if most == len(pieces):
+                # Its text may be the answer's, which no log has.
+                log.error("stream_damaged", stream_id=record.stream_id, cause=type(cause).__name__)  # noqa: TRY400
+    return MemoryLog()
+
+
+def _state_of(record: StreamRecord, loop: str | None) -> LoopState:
+    if loop is None:
+        return LoopState()
+    try:
+        return LoopState.model_validate_json(loop)
+    except ValueError as cause:
+        log.error("stream_damaged", stream_id=record.stream_id, cause=type(cause).__name__)  # noqa: TRY400
+        return LoopState()
 
 
 def _steered_in(steps: Sequence[StreamStep]) -> list[str]:

@@ -11,15 +11,9 @@ from typing import Literal
 
 from archer_ws.core.limits import CLAIM_S
 from archer_ws.llm_gateway.content import Part
+from archer_ws.llm_gateway.tool_history import TOLD_BY_SERVER
 from archer_ws.llm_gateway.tools import ResultStatus
 from archer_ws.sessions.tool_models import ToolAnswer
-
-#: What the model is told of a call that nobody answered.
-UNANSWERED: dict[ResultStatus, str] = {
-    "timeout": "There is no result: nobody answered the call in time. It may or may not have taken effect.",
-    "cancelled": "There is no result: the call was cancelled. It may or may not have taken effect.",
-    "lost": "There is no result: whoever ran the call was lost. It may or may not have taken effect.",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +27,7 @@ class CallResult:
     @classmethod
     def unanswered(cls, status: ResultStatus) -> "CallResult":
         """What the server itself says of one."""
-        return cls(status, UNANSWERED[status])
+        return cls(status, TOLD_BY_SERVER[status])
 
     @classmethod
     def denied(cls, reason: str | None) -> "CallResult":
