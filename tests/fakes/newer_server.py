@@ -33,6 +33,7 @@ TEXT = "one two three"
 UNKNOWN_SEQS = (2, 6, 10, 13)
 SEQS = tuple(int(params["seq"]) for _, params in LOG)
 
+#: What `initialize` is answered.
 WELCOME = {
     "protocol_version": 1,
     "server": {"name": "newer", "version": "9"},
@@ -42,7 +43,7 @@ WELCOME = {
     "schema_hash": "",
 }
 #: A close that clients come back from; what was sent before it is read first.
-RESTARTING = 1012
+_RESTARTING = 1012
 
 
 class NewerServer:
@@ -118,17 +119,17 @@ class NewerServer:
             await notify(connection, method, {"stream_id": stream_id, **params, **whole})
             if seq in self._cuts:
                 self._cuts.remove(seq)
-                await connection.close(RESTARTING)
+                await connection.close(_RESTARTING)
                 return
 
 
 async def answer(connection: websockets.ServerConnection, request: dict[str, Any], result: dict[str, Any]) -> None:
-    """Answer a request with success."""
+    """Answer a request."""
     await connection.send(json.dumps({"jsonrpc": "2.0", "id": request["id"], "result": result}))
 
 
 async def notify(connection: websockets.ServerConnection, method: str, params: dict[str, Any]) -> None:
-    """Tell of something."""
+    """Tell something."""
     await connection.send(json.dumps({"jsonrpc": "2.0", "method": method, "params": params}))
 
 

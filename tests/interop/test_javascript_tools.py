@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.waiting_server import FIRST, Call, waiting_server
+from tests.fakes.exchange_server import FIRST, Call, exchange_server
 from tests.interop.javascript import Javascript
 from tests.interop.scripted_chat import connected
 
@@ -44,7 +44,7 @@ async def sent(js: Javascript, url: str, tools: str = TOOLS) -> dict[str, Any]:
 
 
 async def test_a_call_is_claimed_and_run_and_the_stream_goes_on(js: Javascript) -> None:
-    async with waiting_server(Call("c1")) as server:
+    async with exchange_server(Call("c1")) as server:
         seen = await sent(js, server.url)
     assert seen["ran"] == ["c1"]
     assert seen["deltas"] == [{"content": FIRST}, {"step": 2}, {"content": "c1 ok"}]
@@ -78,7 +78,7 @@ async def test_several_calls_run_side_by_side(js: Javascript) -> None:
         const run = async (_, { callId }) => (++count === 2 && both(), await together, kept.ran.push(callId), "done");
         kept.tools = { get_weather: { run } };
     """
-    async with waiting_server(Call("c1"), Call("c2")) as server:
+    async with exchange_server(Call("c1"), Call("c2")) as server:
         seen = await sent(js, server.url, tools)
     assert seen["text"] == "c1 ok; c2 ok"
 
@@ -95,7 +95,7 @@ async def test_several_calls_run_side_by_side(js: Javascript) -> None:
     ids=str,
 )
 async def test_whatever_answer_is_lost_each_call_runs_once(js: Javascript, lost: list[str]) -> None:
-    async with waiting_server(Call("c1"), Call("c2"), lost=lost) as server:
+    async with exchange_server(Call("c1"), Call("c2"), lost=lost) as server:
         seen = await sent(js, server.url)
     assert sorted(seen["ran"]) == ["c1", "c2"]
     assert seen["text"] == "c1 ok; c2 ok"
@@ -109,7 +109,7 @@ async def test_a_call_that_runs_while_the_connection_is_lost_goes_on_under_its_c
         kept.go = new Promise((resolve) => (kept.release = resolve));
         kept.tools = { get_weather: { run: async (_, { callId }) => (kept.ran.push(callId), await kept.go, "done") } };
     """
-    async with waiting_server(Call("c1")) as server:
+    async with exchange_server(Call("c1")) as server:
         sending = asyncio.create_task(sent(js, server.url, tools))
         await server.until("tool/claim")
         await server.close_all()
@@ -123,7 +123,7 @@ async def test_a_call_that_runs_while_the_connection_is_lost_goes_on_under_its_c
 
 
 async def test_a_call_whose_result_stands_further_on_in_a_replay_is_not_run(js: Javascript) -> None:
-    async with waiting_server(Call("c1"), Call("c2")) as server:
+    async with exchange_server(Call("c1"), Call("c2")) as server:
         await connected(js, server.url)
         await js.run(TOOLS + "kept.stream = kept.archer.send(request, { tools: {}, detach: true });", request=QUESTION)
         await server.until("chat/send")
@@ -137,7 +137,7 @@ async def test_a_call_whose_result_stands_further_on_in_a_replay_is_not_run(js: 
 
 
 async def test_resumed_without_handlers_calls_are_shown_alone(js: Javascript) -> None:
-    async with waiting_server(Call("c1", needs_approval=True), Call("c2")) as server:
+    async with exchange_server(Call("c1", needs_approval=True), Call("c2")) as server:
         await connected(js, server.url)
         seen = await js.run(
             """
@@ -196,7 +196,7 @@ WITH_APPROVAL = "kept.stream = kept.archer.send(request, { tools: kept.tools, ap
 async def test_a_person_is_asked_once_and_a_call_runs_only_where_they_agree(
     js: Javascript, said: str, told: dict[str, Any], ran: list[str], text: str
 ) -> None:
-    async with waiting_server(Call("c1", needs_approval=True), lost=["tool/approve"]) as server:
+    async with exchange_server(Call("c1", needs_approval=True), lost=["tool/approve"]) as server:
         await connected(js, server.url)
         await js.run(APPROVING + WITH_APPROVAL, request=QUESTION)
         await server.until("chat/send")
@@ -213,7 +213,7 @@ async def test_a_person_is_asked_once_and_a_call_runs_only_where_they_agree(
 
 
 async def test_a_question_is_withdrawn_when_another_window_answers_it(js: Javascript) -> None:
-    async with waiting_server(Call("c1", needs_approval=True)) as server:
+    async with exchange_server(Call("c1", needs_approval=True)) as server:
         await connected(js, server.url)
         await js.run(APPROVING + WITH_APPROVAL, request=QUESTION)
         await js.run("while (!kept.decide) await new Promise((resolve) => setTimeout(resolve, 5));")
@@ -226,7 +226,7 @@ async def test_a_question_is_withdrawn_when_another_window_answers_it(js: Javasc
 
 
 async def test_without_anybody_to_ask_a_call_waits_for_approval_from_another_window(js: Javascript) -> None:
-    async with waiting_server(Call("c1", needs_approval=True)) as server:
+    async with exchange_server(Call("c1", needs_approval=True)) as server:
         await connected(js, server.url)
         await js.run(TOOLS + "kept.stream = kept.archer.send(request, { tools: kept.tools });", request=QUESTION)
         await server.until("chat/send")
@@ -245,7 +245,7 @@ async def test_without_anybody_to_ask_a_call_waits_for_approval_from_another_win
 
 
 async def test_of_two_windows_with_the_handler_one_runs_the_call_and_both_see_it(js: Javascript) -> None:
-    async with waiting_server(Call("c1"), Call("c2"), Call("c3")) as server:
+    async with exchange_server(Call("c1"), Call("c2"), Call("c3")) as server:
         await connected(js, server.url)
         seen = await js.run(
             TOOLS
@@ -281,7 +281,7 @@ HANGING = """
 
 
 async def test_a_handler_is_aborted_when_its_call_is_settled_elsewhere(js: Javascript) -> None:
-    async with waiting_server(Call("c1")) as server:
+    async with exchange_server(Call("c1")) as server:
         await connected(js, server.url)
         await js.run(HANGING, request=QUESTION)
         await server.settle("c1", "timeout")
@@ -291,7 +291,7 @@ async def test_a_handler_is_aborted_when_its_call_is_settled_elsewhere(js: Javas
 
 
 async def test_a_handler_is_aborted_when_the_stream_ends(js: Javascript) -> None:
-    async with waiting_server(Call("c1")) as server:
+    async with exchange_server(Call("c1")) as server:
         await connected(js, server.url)
         await js.run(HANGING, request=QUESTION)
         await server.end("cancelled", reason="client")
@@ -301,7 +301,7 @@ async def test_a_handler_is_aborted_when_the_stream_ends(js: Javascript) -> None
 
 
 async def test_a_handler_is_aborted_when_its_client_is_closed_and_nobody_waits_for_it_in_vain(js: Javascript) -> None:
-    async with waiting_server(Call("c1")) as server:
+    async with exchange_server(Call("c1")) as server:
         await js.run("kept.archer = connect({ url, WebSocket, lingerMs: 60000 });", url=server.url)
         await js.run(HANGING, request=QUESTION)
         await js.run("kept.archer.close()")
@@ -327,7 +327,7 @@ async def test_a_handler_is_aborted_when_its_client_is_closed_and_nobody_waits_f
 async def test_what_a_handler_gives_is_what_the_model_is_told(
     js: Javascript, code: str, status: str, content: Any
 ) -> None:
-    async with waiting_server(Call("c1")) as server:
+    async with exchange_server(Call("c1")) as server:
         seen = await sent(js, server.url, f"kept.tools = {{ get_weather: {{ run: () => {code} }} }};")
     assert seen["text"] == f"c1 {status}"
     (result,) = server.asked_of("tool/result")
@@ -335,7 +335,7 @@ async def test_what_a_handler_gives_is_what_the_model_is_told(
 
 
 async def test_calls_of_other_names_and_of_streams_that_end_with_them_are_not_run(js: Javascript) -> None:
-    async with waiting_server(Call("c1", name="toString"), Call("c2", name="get_time")) as server:
+    async with exchange_server(Call("c1", name="toString"), Call("c2", name="get_time")) as server:
         await connected(js, server.url)
         await js.run(TOOLS + "kept.stream = kept.archer.send(request, { tools: kept.tools });", request=QUESTION)
         await server.until("chat/send")
@@ -347,7 +347,7 @@ async def test_calls_of_other_names_and_of_streams_that_end_with_them_are_not_ru
 
 
 async def test_a_message_can_be_steered_in_and_stands_among_the_messages(js: Javascript) -> None:
-    async with waiting_server(Call("c1")) as server:
+    async with exchange_server(Call("c1")) as server:
         await connected(js, server.url)
         seen = await js.run(
             """
@@ -365,7 +365,7 @@ async def test_a_message_can_be_steered_in_and_stands_among_the_messages(js: Jav
 
 
 async def test_the_client_s_own_tools_are_those_of_all_its_streams(js: Javascript) -> None:
-    async with waiting_server(Call("c1")) as server:
+    async with exchange_server(Call("c1")) as server:
         await js.run(TOOLS + "kept.archer = connect({ url, WebSocket, tools: kept.tools });", url=server.url)
         seen = await js.run("kept.stream = kept.archer.send(request);" + READ, request=QUESTION)
     assert (seen["ran"], seen["text"]) == (["c1"], "c1 ok")

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.waiting_server import FIRST, Call, WaitingServer, waiting_server
+from tests.fakes.exchange_server import FIRST, Call, ExchangeServer, exchange_server
 from tests.interop.test_rust_core import RustCore, rust_core
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(600)]
@@ -21,7 +21,7 @@ async def until_it_runs(rust: RustCore) -> None:
 
 
 async def test_a_call_is_claimed_and_run_and_the_stream_goes_on() -> None:
-    async with waiting_server(Call("c1"), Call("c2")) as server, rust_core("run", server.url, "Rain?") as rust:
+    async with exchange_server(Call("c1"), Call("c2")) as server, rust_core("run", server.url, "Rain?") as rust:
         lines = await rust.lines()
     assert ran(lines) == ["c1", "c2"]
     assert {"step": 2, "before": FIRST} in lines
@@ -47,7 +47,7 @@ async def test_a_call_is_claimed_and_run_and_the_stream_goes_on() -> None:
 )
 async def test_whatever_answer_is_lost_each_call_runs_once(lost: list[str]) -> None:
     async with (
-        waiting_server(Call("c1"), Call("c2"), lost=lost) as server,
+        exchange_server(Call("c1"), Call("c2"), lost=lost) as server,
         rust_core("run", server.url, "Rain?") as rust,
     ):
         lines = await rust.lines()
@@ -59,7 +59,7 @@ async def test_whatever_answer_is_lost_each_call_runs_once(lost: list[str]) -> N
 
 async def test_a_claim_is_held_over_the_next_connection_too() -> None:
     async with (
-        waiting_server(Call("c1", arguments=NOWHERE)) as server,
+        exchange_server(Call("c1", arguments=NOWHERE)) as server,
         rust_core("run", server.url, "Rain?") as rust,
     ):
         await until_it_runs(rust)
@@ -74,7 +74,7 @@ async def test_a_claim_is_held_over_the_next_connection_too() -> None:
 
 async def test_a_handler_is_dropped_when_its_call_is_settled_elsewhere() -> None:
     async with (
-        waiting_server(Call("c1", arguments=NOWHERE)) as server,
+        exchange_server(Call("c1", arguments=NOWHERE)) as server,
         rust_core("run", server.url, "Rain?") as rust,
     ):
         await until_it_runs(rust)
@@ -87,7 +87,7 @@ async def test_a_handler_is_dropped_when_its_call_is_settled_elsewhere() -> None
 
 async def test_a_handler_is_dropped_when_the_stream_ends() -> None:
     async with (
-        waiting_server(Call("c1", arguments=NOWHERE)) as server,
+        exchange_server(Call("c1", arguments=NOWHERE)) as server,
         rust_core("run", server.url, "Rain?") as rust,
     ):
         await until_it_runs(rust)
@@ -102,7 +102,7 @@ async def test_a_handler_is_dropped_when_the_stream_ends() -> None:
 )
 async def test_what_goes_wrong_in_a_tool_is_told_to_the_model(city: str | None, content: str | None) -> None:
     call = Call("c1", arguments='{"city": "' + city + '"}' if city else "no JSON")
-    async with waiting_server(call) as server, rust_core("run", server.url, "Rain?") as rust:
+    async with exchange_server(call) as server, rust_core("run", server.url, "Rain?") as rust:
         lines = await rust.lines()
     (result,) = server.asked_of("tool/result")
     assert result["status"] == "error"
@@ -121,7 +121,7 @@ async def test_a_person_is_asked_once_and_a_call_runs_only_where_they_agree(
     person: str, told: dict[str, Any], calls: list[str], text: str
 ) -> None:
     async with (
-        waiting_server(Call("c1", needs_approval=True), lost=["tool/approve"]) as server,
+        exchange_server(Call("c1", needs_approval=True), lost=["tool/approve"]) as server,
         rust_core("run", server.url, "Rain?", person) as rust,
     ):
         lines = await rust.lines()
@@ -134,7 +134,7 @@ async def test_a_person_is_asked_once_and_a_call_runs_only_where_they_agree(
 @pytest.mark.parametrize(("person", "withdrawn"), [("silent", ["c1"]), ("none", [])])
 async def test_another_client_can_approve_what_nobody_here_did(person: str, withdrawn: list[str]) -> None:
     async with (
-        waiting_server(Call("c1", needs_approval=True)) as server,
+        exchange_server(Call("c1", needs_approval=True)) as server,
         rust_core("run", server.url, "Rain?", person) as rust,
     ):
         await server.until("chat/send")
@@ -147,7 +147,7 @@ async def test_another_client_can_approve_what_nobody_here_did(person: str, with
     assert (ran(lines), lines[-1]["text"]) == (["c1"], "c1 ok")
 
 
-async def begun(server: WaitingServer) -> None:
+async def begun(server: ExchangeServer) -> None:
     """Its stream is there, and nobody runs its calls."""
     async with rust_core("run", server.url, "Rain?", "none"):
         await server.until("chat/send")
@@ -155,7 +155,7 @@ async def begun(server: WaitingServer) -> None:
 
 async def test_a_call_whose_result_stands_further_on_in_a_replay_is_not_run() -> None:
     calls = [Call("c1", needs_approval=True), Call("c2", needs_approval=True)]
-    async with waiting_server(*calls) as server:
+    async with exchange_server(*calls) as server:
         await begun(server)
         await server.settle("c1", "ok", "from elsewhere")
         await server.approve("c2")
@@ -168,7 +168,7 @@ async def test_a_call_whose_result_stands_further_on_in_a_replay_is_not_run() ->
 
 async def test_of_two_clients_with_the_handler_one_runs_the_call_and_both_see_it() -> None:
     calls = [Call(f"c{number}", needs_approval=True) for number in range(1, 6)]
-    async with waiting_server(*calls) as server:
+    async with exchange_server(*calls) as server:
         await begun(server)
         stream_id = server.request["stream_id"]
         async with (
@@ -185,7 +185,7 @@ async def test_of_two_clients_with_the_handler_one_runs_the_call_and_both_see_it
 
 async def test_who_lets_a_stream_go_says_that_nothing_comes_of_a_call_that_runs() -> None:
     async with (
-        waiting_server(Call("c1", arguments=NOWHERE)) as server,
+        exchange_server(Call("c1", arguments=NOWHERE)) as server,
         rust_core("run-detach", server.url, "Rain?") as rust,
     ):
         await rust.lines()

@@ -14,9 +14,11 @@ from typing import Any
 import websockets
 
 from archer_ws.rpc.messages import SUBPROTOCOL
-from tests.fakes.newer_server import RESTARTING, WELCOME, Event, answer, notify
+from tests.fakes.newer_server import WELCOME, Event, answer, notify
 
 FIRST = "Let me look."
+#: A close that clients come back from; what was sent before it is read first.
+_RESTARTING = 1012
 
 
 @dataclass
@@ -33,7 +35,7 @@ class Call:
     content: str = ""
 
 
-class WaitingServer:
+class ExchangeServer:
     """Its behaviour, and what it was asked.
 
     Args:
@@ -95,7 +97,7 @@ class WaitingServer:
     async def close_all(self) -> None:
         """Every connection is lost."""
         for connection in list(self._connections):
-            await connection.close(RESTARTING)
+            await connection.close(_RESTARTING)
 
     async def __call__(self, connection: websockets.ServerConnection) -> None:
         """Serve a connection."""
@@ -121,7 +123,7 @@ class WaitingServer:
             self._changed.notify_all()
         if method in self._lost:
             self._lost.remove(method)
-            await connection.close(RESTARTING)
+            await connection.close(_RESTARTING)
         else:
             await answer(connection, request, result)
             if method in ("chat/send", "stream/subscribe"):
@@ -212,9 +214,9 @@ class WaitingServer:
 
 
 @asynccontextmanager
-async def waiting_server(*calls: Call, lost: Iterable[str] = ()) -> AsyncIterator[WaitingServer]:
+async def exchange_server(*calls: Call, lost: Iterable[str] = ()) -> AsyncIterator[ExchangeServer]:
     """A running one; its `url` begins with `http://`."""
-    waiting = WaitingServer(calls, lost)
-    async with websockets.serve(waiting, "127.0.0.1", 0, subprotocols=[websockets.Subprotocol(SUBPROTOCOL)]) as server:
-        waiting.url = f"http://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
-        yield waiting
+    served = ExchangeServer(calls, lost)
+    async with websockets.serve(served, "127.0.0.1", 0, subprotocols=[websockets.Subprotocol(SUBPROTOCOL)]) as server:
+        served.url = f"http://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
+        yield served
