@@ -114,15 +114,15 @@ export interface ToolHandler {
   /** Whether a call may run twice: then one whose runner was lost is run again, by whoever is there. */
   idempotent?: boolean;
   /**
-   * Run a call. What it returns is what the model is told: a string as it is; a Blob, or an array of parts and Blobs,
-   * as pictures and documents (the Blobs are uploaded); anything else as JSON. What it throws, the model is told as an
-   * error. Left out: cards of yours show the call, and `answer` answers it.
+   * Run a call. What it returns is what the model is told: a string as it is; a Blob, or an array of parts, Blobs and
+   * strings, as parts (the Blobs are uploaded); anything else as JSON. What it throws, the model is told as an error.
+   * Left out: cards of yours show the call, and `answer` answers it.
    */
   run?(args: any, context: ToolContext): unknown;
 }
 
 export interface ToolContext {
-  /** Aborted when the result is of no use any more: the stream has ended or was left, the call was settled elsewhere. */
+  /** Aborted when the result is of no use any more: the stream has ended or was left, the call is settled. */
   signal: AbortSignal;
   /** The call's id, the same for whoever runs it: an idempotency key. */
   callId: string;
@@ -131,9 +131,9 @@ export interface ToolContext {
 
 /**
  * Whether a call may run: true, false, or false with the reason that the model is told; now or later. It is asked once
- * for each call that needs approval and has a handler here, or is run by the server. `signal` is aborted when the answer
- * is of no use any more, as another window's came first. What it throws denies the call. Without it, calls wait for
- * `ArcherClient.approve`, from here or elsewhere.
+ * for each call that needs approval and has a handler here, or is run by the server. `signal` is aborted when the
+ * answer is of no use any more, as another window's came first. What it throws denies the call. Without it, calls wait
+ * for `ArcherClient.approve`, from here or elsewhere.
  */
 export type Approve = (
   call: ToolCallState,
@@ -247,8 +247,9 @@ export interface StreamOptions {
   detach?: boolean;
   /**
    * Everything the stream tells, in order: started, progress, delta, tool_call, tool_update, tool_result, step, ended,
-   * and as it came whatever a newer server has beside them. Such an event counts: the stream goes on after it. The pieces of a call's arguments are
-   * deltas with `arguments`, `call_id` and `name`: to be shown, and not to be run before their `stream/tool_call`.
+   * and as it came whatever a newer server has beside them. Such an event counts: the stream goes on after it. The
+   * pieces of a call's arguments are deltas with `arguments`, `call_id` and `name`: to be shown, and not to be run
+   * before their `stream/tool_call`.
    */
   onEvent?: (event: StreamEvent) => void;
   /**
@@ -357,7 +358,7 @@ export class ChatStream implements AsyncIterable<Delta> {
    * `unsteered` of the end. Blobs among the parts are uploaded. The same `messageId` again is harmless.
    */
   steer(
-    content: string | readonly (Part | Blob)[],
+    content: string | readonly (string | Part | Blob)[],
     options?: { messageId?: string; signal?: AbortSignal },
   ): Promise<ToolAnswer>;
   [Symbol.asyncIterator](): AsyncIterableIterator<Delta>;

@@ -13,7 +13,8 @@ import { ArcherError, refusal } from "./archer-errors.js";
 const CONTROL = new Set(["stream/cancel", "stream/steer", "tool/approve", "tool/claim", "tool/result", "ping"]);
 // What may be sent twice without harm; anything else is rejected when its answer is lost.
 const REPEATABLE = new Set(
-  `stream/cancel stream/steer stream/get stream/list tool/approve tool/claim tool/result session/create session/get session/list session/search session/update session/delete session/delete_all
+  `stream/cancel stream/steer stream/get stream/list tool/approve tool/claim tool/result
+  session/create session/get session/list session/search session/update session/delete session/delete_all
   model/list provider/status ping rpc.discover`.split(/\s+/),
 );
 
@@ -32,8 +33,9 @@ export const newCall = (method, body, more = {}) => ({
   sends: 0,
 });
 
-/** An id of our own, so that what names it may be repeated. Pages over plain http have no crypto.randomUUID. @param {string} prefix */
+/** An id of our own, so that what names it may be repeated. @param {string} prefix */
 export function newId(prefix) {
+  // Pages over plain http have no crypto.randomUUID.
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   return `${prefix}_${Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
 }

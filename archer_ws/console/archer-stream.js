@@ -215,7 +215,8 @@ export class ChatStream {
     this.#signal = signal;
     this.#upload = upload;
     this.onEvent = onEvent;
-    this.tools = approve || Object.keys(tools).length > 0 ? new ToolRunner(this, log, tools, approve, upload) : undefined;
+    const runs = approve !== undefined || Object.keys(tools).length > 0;
+    this.tools = runs ? new ToolRunner(this, log, tools, approve, upload) : undefined;
     /** @type {Promise<StreamEnd>} */
     this.ended = new Promise((resolve) => (this.#settle = resolve));
     log.views.add(this);

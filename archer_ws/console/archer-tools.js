@@ -1,7 +1,8 @@
 // Running the calls that a stream waits for: asking, claiming, running, answering (protocol section 23).
 //
 // Nothing here is told when to begin: whenever the stream has moved, the calls are looked at, and what each needs is
-// done. So a replay, a reset and a lost connection need nothing of their own. What a call is, archer-transcript.js says.
+// done. So a replay, a reset and a lost connection need nothing of their own. Where a call stands, archer-transcript.js
+// says.
 
 import { notify } from "./archer-errors.js";
 import { newId } from "./archer-requests.js";
@@ -25,7 +26,10 @@ import { contentOf } from "./archer-upload.js";
 
 const RETRY_MS = 1000;
 
-/** The request with these tools offered; those that it offers itself stay as they are. @param {any} request @param {Tools} tools */
+/**
+ * The request with these tools offered; those that it offers itself stay as they are.
+ * @param {any} request @param {Tools} tools
+ */
 export function offering(request, tools) {
   const given = request.tools ?? [];
   const isGiven = (/** @type {string} */ name) => given.some((/** @type {any} */ tool) => tool.name === name);
@@ -50,7 +54,10 @@ export class ToolRunner {
   #questions = new Map();
   #isLeft = false;
 
-  /** @param {Stream} stream @param {Log} log @param {Tools} tools @param {Approve | undefined} approve @param {Upload} upload */
+  /**
+   * @param {Stream} stream @param {Log} log @param {Tools} tools
+   * @param {Approve | undefined} approve @param {Upload} upload
+   */
   constructor(stream, log, tools, approve, upload) {
     this.#stream = stream;
     this.#log = log;
@@ -82,7 +89,8 @@ export class ToolRunner {
   /** Nobody here follows the stream any more. What a handler still gives is sent, as its claim keeps others off. */
   leave() {
     this.#isLeft = true;
-    for (const { unwanted } of [...this.#runs.values(), ...this.#questions.values()]) abort(unwanted, "the stream was left");
+    const begun = [...this.#runs.values(), ...this.#questions.values()];
+    for (const { unwanted } of begun) abort(unwanted, "the stream was left");
   }
 
   /** @param {string} callId */
@@ -191,7 +199,7 @@ export class ToolRunner {
     this.#send(run);
   }
 
-  /** The server does not take what a handler gave: the model is told that. @param {Run} run @param {ArcherError} error */
+  /** The server does not take what a handler gave: the model is told. @param {Run} run @param {ArcherError} error */
   #unsendable(run, error) {
     if (run.answer?.status === "error" || run.phase !== "answering") return report(error);
     run.answer = { content: `its result could not be sent: ${error.message}`, status: "error" };

@@ -318,7 +318,12 @@ async def test_a_handler_is_aborted_when_its_client_is_closed_and_nobody_waits_f
         ("({ a: [1, null] })", "ok", '{"a":[1,null]}'),
         ("[{ type: 'file', name: 'a.txt' }]", "ok", '[{"type":"file","name":"a.txt"}]'),
         ("undefined", "ok", ""),
-        ("[{ type: 'text', text: 'hm' }]", "ok", [{"type": "text", "text": "hm"}]),
+        ("['a', 'b']", "ok", '["a","b"]'),
+        (
+            "[{ type: 'text', text: 'hm' }, 'so']",
+            "ok",
+            [{"type": "text", "text": "hm"}, {"type": "text", "text": "so"}],
+        ),
         ("Promise.reject(new TypeError('no such city'))", "error", "no such city"),
         ("1n", "error", None),
         ("'x'.repeat(2 ** 20)", "error", None),

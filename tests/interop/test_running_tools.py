@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.cutting_proxy import Fate, cutting_proxy
+from tests.fakes.pictures import PNG
 from tests.fakes.weather_model import asking_for_weather
 from tests.interop.browser import Browser
 from tests.interop.javascript import Javascript
@@ -75,6 +76,25 @@ async def test_what_is_steered_in_and_what_breaks_stands_in_the_messages(js: Jav
     assert [message["role"] for message in seen["told"]] == ["assistant", "tool", "user", "assistant"]
     assert (seen["told"][1]["result_status"], seen["told"][1]["content"]) == ("error", "no such city")
     assert seen["told"][2]["message_id"] == "steer-1"
+
+
+@in_node
+async def test_a_picture_that_a_tool_gives_is_uploaded_and_stands_in_the_messages(
+    js: Javascript, weather: Server
+) -> None:
+    await connected(js, weather.url)
+    begun = """
+        kept.ran = [];
+        const run = () => [new Blob([Uint8Array.from(atob(picture), (each) => each.charCodeAt(0))], { type }), "so"];
+        kept.stream = kept.archer.send("Oslo", { tools: { get_weather: { run } } });
+    """
+    seen = await js.run(begun + READ, picture=PNG, type="image/png")
+    assert seen["shown"] == seen["told"]
+    picture, text = seen["told"][1]["parts"]
+    assert (picture["type"], text) == ("image", {"type": "text", "text": "so"})
+    assert seen["last"] == "I heard: so"
+    _, told = await weather.next_chat(), await weather.next_chat()
+    assert told.json()["messages"][-1]["images"] == [PNG]
 
 
 @in_node

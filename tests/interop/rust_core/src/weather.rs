@@ -45,14 +45,16 @@ impl Drop for Noticed {
     }
 }
 
-/// The tool, and a person who says `yes`, `no: …`, or nothing for ever; `none`: there is nobody to ask.
-pub fn tools(person: Option<&str>) -> Tools {
+/// The tool. `free`: its calls need nobody's approval. Else they do, of a person who says `yes`, `no: …`, or (`silent`)
+/// nothing for ever; `none`: there is nobody to ask.
+pub fn tools(person: &str) -> Tools {
     let tools = Tools::new().with(Weather {
-        needs_approval: person.is_some(),
+        needs_approval: person != "free",
     });
-    let Some(said) = person.filter(|said| *said != "none").map(str::to_owned) else {
+    if matches!(person, "free" | "none") {
         return tools;
-    };
+    }
+    let said = person.to_owned();
     tools.approve(move |call: StreamToolCall| {
         tell(&json!({"asked": call.call_id}));
         let said = said.clone();
