@@ -22,9 +22,9 @@ class Act:
 
     #: Given once it is kept.
     answer: ToolAnswer
-    #: Put into effect then, with the event.
+    #: Called then.
     effect: Callable[[], None]
-    #: What tells it; None where nobody is told.
+    #: What tells it, behind the answer; None where nobody is told.
     make: MakeEvent | None = None
     #: Called where it comes to nothing.
     undo: Callable[[], None] = lambda: None
@@ -55,7 +55,7 @@ class Acts:
         self._keep = keep
         self._name = name
         #: Acknowledged, and told behind the acknowledgement.
-        self._untold: Act | None = None
+        self._untold: MakeEvent | None = None
         self._running: set[asyncio.Task[None]] = set()
 
     async def quiet(self) -> None:
@@ -69,10 +69,10 @@ class Acts:
         What `decide` raises, and what keeping it raises, is the answer's.
         """
         answered: asyncio.Future[ToolAnswer] = asyncio.get_running_loop().create_future()
-        running = asyncio.create_task(self._run(decide, over, answered), name=self._name)
+        running = asyncio.create_task(self._run(decide, over, answered, size), name=self._name)
         self._running.add(running)
         self.pending_bytes += size
-        running.add_done_callback(partial(self._done, answered, size))
+        running.add_done_callback(partial(self._done, answered))
         return answered
 
     async def keep(self, makes: Sequence[MakeEvent]) -> None:
@@ -89,7 +89,7 @@ class Acts:
         self._tell()
 
     async def _run(
-        self, decide: Decide, over: Callable[[], ToolAnswer], answered: "asyncio.Future[ToolAnswer]"
+        self, decide: Decide, over: Callable[[], ToolAnswer], answered: "asyncio.Future[ToolAnswer]", size: int
     ) -> None:
         await self.order.acquire()
         decided: Act | ToolAnswer | None = None
@@ -104,33 +104,33 @@ class Acts:
             if isinstance(decided, Act):
                 decided.undo()
             self.order.release()
+            self.pending_bytes -= size
             if not isinstance(cause, Exception):
                 raise
             if not answered.done():  # Else who asked is gone.
                 answered.set_exception(cause)
             return
+        self.pending_bytes -= size
         if not answered.done():
             answered.set_result(decided.answer if isinstance(decided, Act) else decided)
         if not isinstance(decided, Act):
             self.order.release()
             return
-        self._untold = decided
+        decided.effect()
         if decided.make is None:
-            self._tell()
-        else:
-            # Who asked is woken in the next turn of the loop, and answered there; this comes in the one behind it.
-            afterwards(self._tell)
+            self.order.release()
+            return
+        self._untold = decided.make
+        # Who asked is woken in the next turn of the loop, and answered there; this comes in the one behind it.
+        afterwards(self._tell)
 
     def _tell(self) -> None:
-        act, self._untold = self._untold, None
-        if act is not None:
-            if act.make is not None:
-                self._log.append(act.make)
-            act.effect()
+        make, self._untold = self._untold, None
+        if make is not None:
+            self._log.append(make)
             self.order.release()
 
-    def _done(self, answered: "asyncio.Future[ToolAnswer]", size: int, running: asyncio.Task[None]) -> None:
+    def _done(self, answered: "asyncio.Future[ToolAnswer]", running: asyncio.Task[None]) -> None:
         self._running.discard(running)
-        self.pending_bytes -= size
         if running.cancelled():
             answered.cancel()  # It was cut short, with its loop.

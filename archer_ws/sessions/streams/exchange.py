@@ -150,6 +150,8 @@ class Exchange:
             assert self._deadline_at is not None
             left_s = (self._deadline_at - utc_now()).total_seconds()
             await asyncio.wait((self._answered,), timeout=max(0.0, left_s))
+            async with self._acts.order:
+                pass  # The last result is told: nothing may take the number under which it was kept.
             late = self._unanswered()
             if self._parking and (self._answered.done() or not late):
                 raise Parked
