@@ -247,6 +247,7 @@ async def test_calls_that_were_being_kept_as_a_cancel_came_are_nowhere_afterward
         again = at.manager.find("me", "s")
         await again.wait_admitted()
         assert events(again) == before
+        assert list(again.log.events()) == list(stream.log.events())
 
 
 async def test_a_server_that_stops_parks_what_waits_and_the_next_one_goes_on(
