@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import signal
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import pytest
 
 from archer_ws.client import Archer, Backoff, ChatStream, StreamIncomplete, connect
 from tests.fakes.ollama_api import ollama_line, ollama_stream
-from tests.fakes.scripted_server import Exchange, Reply, Responder, Step, Wait, forever
+from tests.fakes.scripted_server import Exchange, Reply, Step, Wait, forever
 from tests.processes import Server, server
 
 LIMIT_S = 60
@@ -54,7 +54,7 @@ class Talking:
 
 
 @asynccontextmanager
-async def serving(answer: Responder, folder: Path, port: int = 0) -> AsyncIterator[Server]:
+async def serving(answer: Callable[[Exchange], Reply], folder: Path, port: int = 0) -> AsyncIterator[Server]:
     folder.mkdir(exist_ok=True)
     async with server(
         answer,
