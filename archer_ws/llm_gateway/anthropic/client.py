@@ -17,7 +17,7 @@ from archer_ws.llm_gateway.transport.carrier import CarrierName
 from archer_ws.llm_gateway.transport.content_coding import DecodingError
 from archer_ws.llm_gateway.transport.parsing import NotHttp
 from archer_ws.llm_gateway.transport.per_loop import (
-    SdkClient,
+    PerLoopClient,
     carrier_on,
     check_key,
     foreign_failures,
@@ -67,7 +67,7 @@ class AnthropicClient:
         self._carrier = carrier
         self._document_bytes = document_bytes
         self._way = Way()
-        self._sdk: SdkClient[StreamingSdk[anthropic.AsyncAnthropic]] = SdkClient(
+        self._sdk: PerLoopClient[StreamingSdk[anthropic.AsyncAnthropic]] = PerLoopClient(
             "anthropic", self._make, identity=identity
         )
 

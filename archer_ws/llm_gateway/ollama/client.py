@@ -23,7 +23,7 @@ from archer_ws.llm_gateway.transport.carrier import Carrier, CarrierName
 from archer_ws.llm_gateway.transport.json_body import encoded
 from archer_ws.llm_gateway.transport.per_loop import (
     TRANSPORT_ERRORS,
-    SdkClient,
+    PerLoopClient,
     carrier_on,
     foreign_failures,
     proxied,
@@ -97,7 +97,7 @@ class OllamaHttp:
         self._connect_s = connect_s
         self._connections = 2 * concurrency + SIDE_CONNECTIONS
         self._carrier = carrier
-        self._carriers = SdkClient("httpx", self._make_carriers, identity=identity)
+        self._carriers = PerLoopClient("httpx", self._make_carriers, identity=identity)
 
     async def open(self) -> None:
         """Import httpx and read what the environment says, if that has not been done yet."""

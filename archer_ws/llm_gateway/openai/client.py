@@ -18,7 +18,7 @@ from archer_ws.llm_gateway.transport.carrier import CarrierName
 from archer_ws.llm_gateway.transport.content_coding import DecodingError
 from archer_ws.llm_gateway.transport.parsing import NotHttp
 from archer_ws.llm_gateway.transport.per_loop import (
-    SdkClient,
+    PerLoopClient,
     carrier_on,
     check_key,
     foreign_failures,
@@ -65,7 +65,9 @@ class OpenAIClient:
         self._carrier = carrier
         self._document_bytes = document_bytes
         self._way = Way()
-        self._sdk: SdkClient[StreamingSdk[openai.AsyncOpenAI]] = SdkClient("openai", self._make, identity=identity)
+        self._sdk: PerLoopClient[StreamingSdk[openai.AsyncOpenAI]] = PerLoopClient(
+            "openai", self._make, identity=identity
+        )
 
     async def open(self) -> "StreamingSdk[openai.AsyncOpenAI]":
         """The running loop's client; the first call imports the SDK.

@@ -69,7 +69,7 @@ class _Slot(Generic[ClientT]):
     building: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
-class SdkClient(Generic[ClientT]):
+class PerLoopClient(Generic[ClientT]):
     """The client of one SDK, for whichever loop is running.
 
     Args:
