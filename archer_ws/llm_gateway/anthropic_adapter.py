@@ -23,9 +23,9 @@ from archer_ws.llm_gateway.decoding.model_lists import entries_in
 from archer_ws.llm_gateway.native_replay import is_kept
 from archer_ws.llm_gateway.parts import check_parts, has_media
 from archer_ws.llm_gateway.sdk_adapter import SdkAdapter
-from archer_ws.llm_gateway.transport.answer import StreamedAnswer
 from archer_ws.llm_gateway.transport.carrier import CarrierName
 from archer_ws.llm_gateway.transport.provider_url import ProviderUrl
+from archer_ws.llm_gateway.transport.response import StreamedResponse
 from archer_ws.llm_gateway.transport.sdk import StatusError
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, ModelInfo
 
@@ -111,7 +111,7 @@ class AnthropicAdapter(SdkAdapter):
         )
         return {**body, "stream": True}
 
-    async def _sent(self, body: dict[str, Any], *, principal: str) -> StreamedAnswer:
+    async def _sent(self, body: dict[str, Any], *, principal: str) -> StreamedResponse:
         try:
             return await super()._sent(body, principal=principal)
         except StatusError as refusal:

@@ -46,9 +46,9 @@ from archer_ws.llm_gateway.probing import NO_ROUTE
 from archer_ws.llm_gateway.resilience.refused_parameters import REFUSALS
 from archer_ws.llm_gateway.sdk_adapter import SdkAdapter
 from archer_ws.llm_gateway.tool_history import has_calls, repaired, with_fitting_ids
-from archer_ws.llm_gateway.transport.answer import StreamedAnswer
 from archer_ws.llm_gateway.transport.carrier import CarrierName
 from archer_ws.llm_gateway.transport.provider_url import ProviderUrl
+from archer_ws.llm_gateway.transport.response import StreamedResponse
 from archer_ws.llm_gateway.transport.sdk import StatusError
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, ModelInfo
 
@@ -224,7 +224,7 @@ class OpenAIAdapter(SdkAdapter):
         facts = self._catalog.facts(self.provider_name, model).without(self._omits)
         return as_asked(facts, self._api, is_hosted=self._is_hosted)
 
-    async def _asked(self, body: dict[str, Any], model: str, options: ChatOptions) -> StreamedAnswer:
+    async def _asked(self, body: dict[str, Any], model: str, options: ChatOptions) -> StreamedResponse:
         try:
             return await super()._asked(body, model, options)
         except ProviderError as failure:

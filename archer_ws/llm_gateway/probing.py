@@ -26,7 +26,7 @@ _NOT_NOW = frozenset({401, 403, 407, 408, 502, 503, 504})
 
 @dataclass(frozen=True, slots=True)
 class AnswerHead:
-    """An answer without its body; `content_type` as `StreamedAnswer` has it."""
+    """An answer without its body; `content_type` as `StreamedResponse` has it."""
 
     status: int
     content_type: str

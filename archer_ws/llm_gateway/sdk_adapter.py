@@ -25,10 +25,10 @@ from archer_ws.llm_gateway.parts import Taken, capabilities_of, limits_of
 from archer_ws.llm_gateway.probing import AnswerHead, ChatRoute, lacks_list, probe
 from archer_ws.llm_gateway.resilience.fitting import ask_fitted
 from archer_ws.llm_gateway.resilience.refused_parameters import FittedRequest, RefusedParameters
-from archer_ws.llm_gateway.transport.answer import StreamedAnswer
 from archer_ws.llm_gateway.transport.content_coding import DecodingError
 from archer_ws.llm_gateway.transport.per_loop import drain
 from archer_ws.llm_gateway.transport.redirects import is_redirect, redirect_failure
+from archer_ws.llm_gateway.transport.response import StreamedResponse
 from archer_ws.llm_gateway.transport.sdk import FORESEEN, StatusError
 from archer_ws.llm_gateway.types import (
     ChatMessage,
@@ -56,7 +56,7 @@ class Client(Protocol):
     async def aclose(self) -> None:
         """Close the connections of the running loop."""
 
-    async def stream_chat(self, body: dict[str, Any], *, principal: str = "") -> StreamedAnswer:
+    async def stream_chat(self, body: dict[str, Any], *, principal: str = "") -> StreamedResponse:
         """The answer to a chat request, not read at all; the caller closes it."""
 
     async def probe_chat(self, timeout_s: float) -> AnswerHead:
@@ -252,7 +252,7 @@ class SdkAdapter(BaseLLMAdapter):
         """An answer to these messages ended well."""
         tell_native(decoder, messages, options, self.provider_name, model)
 
-    async def _asked(self, body: dict[str, Any], model: str, options: ChatOptions) -> StreamedAnswer:
+    async def _asked(self, body: dict[str, Any], model: str, options: ChatOptions) -> StreamedResponse:
         """The answer to a request, or to as much of it as the server takes."""
         # Thinking that nobody asked for is ours, too: another server may not know the field.
         defaulted = options.defaulted | ({"thinking"} if options.reasoning_effort is None else frozenset())
@@ -269,7 +269,7 @@ class SdkAdapter(BaseLLMAdapter):
             beside_tools = bool(options.tools)
             raise of_the_format(failure, refusal.status, refusal.body, beside_tools=beside_tools) from refusal
 
-    async def _sent(self, body: dict[str, Any], *, principal: str) -> StreamedAnswer:
+    async def _sent(self, body: dict[str, Any], *, principal: str) -> StreamedResponse:
         """The answer to this body.
 
         Raises:

@@ -93,7 +93,7 @@ async def test_what_is_not_ollama_is_told_as_such(reply: Reply, what: str) -> No
 
 
 async def test_an_error_body_that_never_ends_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("archer_ws.llm_gateway.transport.answer.PROVIDER_ERROR_BODY_S", 0.05)
+    monkeypatch.setattr("archer_ws.llm_gateway.transport.response.PROVIDER_ERROR_BODY_S", 0.05)
     async with scripted_server(Reply([b'{"error"', forever()], status=503)) as server:
         assert (await failure_of(server.url))[1].kind == "provider_unavailable"
         async with asyncio.timeout(2):
@@ -101,7 +101,7 @@ async def test_an_error_body_that_never_ends_is_not_waited_for(monkeypatch: pyte
 
 
 async def test_an_error_body_without_bounds_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("archer_ws.llm_gateway.transport.answer.PROVIDER_ERROR_BODY_S", 1000)
+    monkeypatch.setattr("archer_ws.llm_gateway.transport.response.PROVIDER_ERROR_BODY_S", 1000)
     async with scripted_server(Reply([b"x" * 65_536, forever()], status=500)) as server:
         assert (await failure_of(server.url))[1].kind == "provider_error"
 

@@ -12,7 +12,6 @@ from archer_ws.core.exceptions import ArcherError
 from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
 from archer_ws.llm_gateway.failures import ProviderIdentity, failure_from_transport, trimmed, unreadable
 from archer_ws.llm_gateway.probing import AnswerHead
-from archer_ws.llm_gateway.transport.answer import BodyTooLong, StreamedAnswer
 from archer_ws.llm_gateway.transport.carrier import CarrierName
 from archer_ws.llm_gateway.transport.content_coding import DecodingError
 from archer_ws.llm_gateway.transport.parsing import NotHttp
@@ -26,6 +25,7 @@ from archer_ws.llm_gateway.transport.per_loop import (
     sdk_http,
 )
 from archer_ws.llm_gateway.transport.provider_url import ProviderUrl
+from archer_ws.llm_gateway.transport.response import BodyTooLong, StreamedResponse
 from archer_ws.llm_gateway.transport.sdk import FORESEEN, StreamingSdk
 from archer_ws.llm_gateway.transport.surroundings import Way, way_to
 
@@ -89,7 +89,7 @@ class AnthropicClient:
         """Close the connections of the running loop."""
         await self._sdk.aclose()
 
-    async def stream_chat(self, body: dict[str, Any], *, principal: str = "") -> StreamedAnswer:
+    async def stream_chat(self, body: dict[str, Any], *, principal: str = "") -> StreamedResponse:
         """The answer to a Messages request with `stream`, not read at all; the caller closes it.
 
         Raises:

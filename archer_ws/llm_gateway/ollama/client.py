@@ -18,7 +18,6 @@ from archer_ws.llm_gateway.decoding.framing import decode_json
 from archer_ws.llm_gateway.failures import ProviderIdentity, failure_from_transport, unreadable
 from archer_ws.llm_gateway.format_refusals import of_the_format
 from archer_ws.llm_gateway.ollama.failures import failure_from_answer, failure_from_break
-from archer_ws.llm_gateway.transport.answer import StreamedAnswer
 from archer_ws.llm_gateway.transport.carrier import Carrier, CarrierName
 from archer_ws.llm_gateway.transport.json_body import encoded
 from archer_ws.llm_gateway.transport.per_loop import (
@@ -30,6 +29,7 @@ from archer_ws.llm_gateway.transport.per_loop import (
 )
 from archer_ws.llm_gateway.transport.provider_url import ProviderUrl
 from archer_ws.llm_gateway.transport.request import RequestTemplate
+from archer_ws.llm_gateway.transport.response import StreamedResponse
 from archer_ws.llm_gateway.transport.surroundings import Way, way_to
 
 Payload = Mapping[str, Any]
@@ -150,7 +150,7 @@ class OllamaHttp:
 
     async def _send(
         self, carriers: _Carriers, path: str, payload: Payload | None, *, is_streamed: bool, principal: str
-    ) -> StreamedAnswer:
+    ) -> StreamedResponse:
         body = encoded(payload) if payload else b""
         with foreign_failures(self._identity, *TRANSPORT_ERRORS):
             asked = path, bool(body)

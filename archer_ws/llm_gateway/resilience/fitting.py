@@ -7,7 +7,7 @@ import structlog
 
 from archer_ws.core.exceptions import ArcherError, ContextTooLong, FieldError, ProviderError
 from archer_ws.llm_gateway.resilience.refused_parameters import REFUSALS, FittedRequest
-from archer_ws.llm_gateway.transport.answer import StreamedAnswer
+from archer_ws.llm_gateway.transport.response import StreamedResponse
 from archer_ws.llm_gateway.transport.sdk import StatusError
 
 log = structlog.get_logger(__name__)
@@ -15,10 +15,10 @@ log = structlog.get_logger(__name__)
 
 async def ask_fitted(
     request: FittedRequest,
-    send: Callable[[dict[str, Any]], Awaitable[StreamedAnswer]],
+    send: Callable[[dict[str, Any]], Awaitable[StreamedResponse]],
     told: Callable[[StatusError], ArcherError],
     provider: str,
-) -> StreamedAnswer:
+) -> StreamedResponse:
     """The answer to a request, or to as much of it as the server takes; what is left out is logged.
 
     Args:

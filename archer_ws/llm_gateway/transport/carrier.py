@@ -8,9 +8,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
-from archer_ws.llm_gateway.transport.answer import StreamedAnswer
 from archer_ws.llm_gateway.transport.json_body import Body
 from archer_ws.llm_gateway.transport.request import RequestTemplate
+from archer_ws.llm_gateway.transport.response import StreamedResponse
 
 #: Which one carries what goes straight to a provider; through a proxy it is always the library.
 CarrierName: TypeAlias = Literal["own", "library"]
@@ -24,7 +24,7 @@ class Carrier(ABC):
     """
 
     @abstractmethod
-    async def ask(self, request: RequestTemplate, body: Body, *, principal: str = "") -> StreamedAnswer:
+    async def ask(self, request: RequestTemplate, body: Body, *, principal: str = "") -> StreamedResponse:
         """The answer to a principal's request, whatever its status; its head has come. The caller closes it.
 
         A body in pieces is large: others have their turn while it is sent. An answer that comes before all is sent
@@ -44,7 +44,7 @@ class Carrier(ABC):
 
     async def post(
         self, url: str, body: Body, headers: Mapping[str, str], method: str = "POST", *, principal: str = ""
-    ) -> StreamedAnswer:
+    ) -> StreamedResponse:
         """`ask`, for a request that is made once.
 
         Raises:

@@ -18,7 +18,7 @@ from typing import cast
 import aiohappyeyeballs
 
 from archer_ws.llm_gateway.transport.json_body import Body
-from archer_ws.llm_gateway.transport.parsing import Answer
+from archer_ws.llm_gateway.transport.parsing import HttpResponse
 
 #: When the next of a host's addresses is tried beside the one that does not answer (RFC 8305, section 5), in seconds.
 NEXT_ADDRESS_S = 0.25
@@ -79,7 +79,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport
-        self._answer: Answer | None = None
+        self._answer: HttpResponse | None = None
         self._is_readable: Callable[[], bool] | None = None
         self._was_aborted = False
         #: Done when more may be written; None where that is now.
@@ -101,7 +101,7 @@ class Connection(asyncio.Protocol):
             self._is_readable = _readable(self._transport.get_extra_info("socket").fileno())
         return not self._is_readable()
 
-    async def ask(self, head: bytes, body: Body, *, on_over: "Callable[[Connection], None]") -> "Answer":
+    async def ask(self, head: bytes, body: Body, *, on_over: "Callable[[Connection], None]") -> "HttpResponse":
         """The answer to a request, its head read. `on_over` is given the connection after an answer that leaves it fit
         for another; after any other it is closed.
 
@@ -109,7 +109,7 @@ class Connection(asyncio.Protocol):
             Unanswered: it was lost before a byte came, and not because somebody here closed it.
             NotHttp, DecodingError, OSError: there is no answer.
         """
-        answer = self._answer = Answer(self._transport, partial(self._over, on_over))
+        answer = self._answer = HttpResponse(self._transport, partial(self._over, on_over))
         try:
             if isinstance(body, bytes):
                 self._transport.writelines((head, body))
@@ -124,7 +124,7 @@ class Connection(asyncio.Protocol):
             raise
         return answer
 
-    async def _send(self, pieces: Sequence[bytes | bytearray | memoryview], answer: Answer) -> None:
+    async def _send(self, pieces: Sequence[bytes | bytearray | memoryview], answer: HttpResponse) -> None:
         """Write a large request, a slice at a time: a transport would encrypt, or copy, all of it in one go."""
         self._is_cut = True
         for piece in pieces:
@@ -139,7 +139,7 @@ class Connection(asyncio.Protocol):
                 await self._until_written(answer)
         self._is_cut = False
 
-    async def _until_written(self, answer: Answer) -> None:
+    async def _until_written(self, answer: HttpResponse) -> None:
         """Wait while the peer reads slower than is written; an answer or the connection's end ends the wait, too."""
         if self._written is not None:
             await asyncio.wait((self._written, answer.head), return_when=asyncio.FIRST_COMPLETED)

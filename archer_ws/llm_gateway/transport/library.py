@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Protocol
 
-from archer_ws.llm_gateway.transport.answer import StreamedAnswer, in_slices
 from archer_ws.llm_gateway.transport.carrier import Carrier
 from archer_ws.llm_gateway.transport.connection import ConnectError, ConnectTimeout
 from archer_ws.llm_gateway.transport.content_coding import DecodingError, coding_of
 from archer_ws.llm_gateway.transport.json_body import Body, in_one
 from archer_ws.llm_gateway.transport.parsing import NotHttp
 from archer_ws.llm_gateway.transport.request import NotSendable, RequestTemplate
+from archer_ws.llm_gateway.transport.response import StreamedResponse, in_slices
 
 #: How httpcore and h11 word an end that came too early; they have no exception of its own for it.
 _BROKEN_OFF = ("Server disconnected", "peer closed connection")
@@ -98,7 +98,7 @@ class LibraryTransport(Carrier):
         self._alive: set[_Kept] = set()
         self._closing: set[asyncio.Task[None]] = set()
 
-    async def ask(self, request: RequestTemplate, body: Body, *, principal: str = "") -> StreamedAnswer:
+    async def ask(self, request: RequestTemplate, body: Body, *, principal: str = "") -> StreamedResponse:
         """As `Carrier` has it; ProxyRefused, an OSError, is the proxy's no."""
         made = _Made()
         with _translated(self._library):
@@ -126,7 +126,7 @@ class LibraryTransport(Carrier):
             finally:
                 self._left(principal, kept)
             raise
-        return _Answer(self._library, response, headers, coding, lambda: self._left(principal, kept))
+        return _Response(self._library, response, headers, coding, lambda: self._left(principal, kept))
 
     async def close(self) -> None:
         """As `Carrier` has it."""
@@ -202,7 +202,7 @@ class LibraryTransport(Carrier):
         return made
 
 
-class _Answer(StreamedAnswer):
+class _Response(StreamedResponse):
     """A response of the library, read as it comes and unpacked within bounds."""
 
     __slots__ = ("_library", "_on_closed", "_reads", "_stream", "headers", "status")

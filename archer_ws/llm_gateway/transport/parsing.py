@@ -10,9 +10,9 @@ from collections.abc import Callable
 import httptools
 
 from archer_ws.core.limits import PROVIDER_HEAD_BYTES, PROVIDER_SLICE_BYTES, PROVIDER_UNREAD_BYTES
-from archer_ws.llm_gateway.transport.answer import StreamedAnswer, slices_of
 from archer_ws.llm_gateway.transport.content_coding import ContentDecoder, DecodingError, coding_of
 from archer_ws.llm_gateway.transport.head import is_about_framing, mended
+from archer_ws.llm_gateway.transport.response import StreamedResponse, slices_of
 
 #: What a field takes on the wire beside its name and value, in bytes.
 _FIELD_BYTES = 4
@@ -22,7 +22,7 @@ class NotHttp(Exception):
     """What came is not HTTP/1."""
 
 
-class Answer(StreamedAnswer):
+class HttpResponse(StreamedResponse):
     """An answer as it comes: at first its head, then its body. Its `on_` methods are called by llhttp's parser."""
 
     def __init__(self, transport: asyncio.Transport, on_over: Callable[[bool], None]) -> None:
@@ -62,7 +62,7 @@ class Answer(StreamedAnswer):
 
     @property
     def is_read_out(self) -> bool:
-        """As `StreamedAnswer` has it."""
+        """As `StreamedResponse` has it."""
         return self._is_whole and not self._pieces and not self._is_sliced
 
     async def read_some(self) -> bytes:
@@ -131,7 +131,7 @@ class Answer(StreamedAnswer):
                 await self._waiter
 
     async def aclose(self) -> None:
-        """As `StreamedAnswer` has it."""
+        """As `StreamedResponse` has it."""
         self.let_go()
 
     def let_go(self) -> None:

@@ -29,12 +29,12 @@ from archer_ws.core.exceptions import (
     ProviderUnavailable,
 )
 from archer_ws.llm_gateway.failures import ProviderIdentity, failure_from_transport, not_askable
-from archer_ws.llm_gateway.transport.answer import BodyTooLong, StreamedAnswer
 from archer_ws.llm_gateway.transport.carrier import Carrier, CarrierName
 from archer_ws.llm_gateway.transport.content_coding import DecodingError
 from archer_ws.llm_gateway.transport.library import LibraryTransport
 from archer_ws.llm_gateway.transport.parsing import NotHttp
 from archer_ws.llm_gateway.transport.pool import StreamPool
+from archer_ws.llm_gateway.transport.response import BodyTooLong, StreamedResponse
 from archer_ws.llm_gateway.transport.surroundings import UnusableVariable, Way, without_unusable_key_log
 
 if TYPE_CHECKING:
@@ -238,7 +238,7 @@ def carrier_on(
 TRANSPORT_ERRORS: tuple[type[Exception], ...] = (NotHttp, DecodingError, BodyTooLong, OSError)
 
 
-async def drain(answer: StreamedAnswer) -> None:
+async def drain(answer: StreamedResponse) -> None:
     """Read what follows the provider's end marker: only a connection read to its end can be used again.
 
     Raises:

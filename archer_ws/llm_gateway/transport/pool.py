@@ -11,11 +11,11 @@ from functools import partial
 from typing import TypeAlias
 
 from archer_ws.core.lean_event import LeanEvent
-from archer_ws.llm_gateway.transport.answer import StreamedAnswer
 from archer_ws.llm_gateway.transport.carrier import Carrier
 from archer_ws.llm_gateway.transport.connection import Connection, Origin, Unanswered, connect
 from archer_ws.llm_gateway.transport.json_body import Body, size_of
 from archer_ws.llm_gateway.transport.request import Place, RequestTemplate
+from archer_ws.llm_gateway.transport.response import StreamedResponse
 
 #: Where a connection leads, and for which principal it is used.
 _Use: TypeAlias = tuple[Place, str]
@@ -49,7 +49,7 @@ class StreamPool(Carrier):
         #: Each with the timer that closes it; the one used last is used next.
         self._idle: dict[_Use, list[tuple[Connection, asyncio.TimerHandle]]] = defaultdict(list)
 
-    async def ask(self, request: RequestTemplate, body: Body, *, principal: str = "") -> StreamedAnswer:
+    async def ask(self, request: RequestTemplate, body: Body, *, principal: str = "") -> StreamedResponse:
         """As `Carrier` has it."""
         use = request.place, principal
         head = request.head(size_of(body))

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from archer_ws.llm_gateway.probing import AnswerHead
-from archer_ws.llm_gateway.transport.answer import StreamedAnswer
 from archer_ws.llm_gateway.transport.carrier import Carrier
 from archer_ws.llm_gateway.transport.json_body import encoded
 from archer_ws.llm_gateway.transport.per_loop import TRANSPORT_ERRORS
 from archer_ws.llm_gateway.transport.request import RequestTemplate
+from archer_ws.llm_gateway.transport.response import StreamedResponse
 
 if TYPE_CHECKING:
     import httpx2
@@ -94,7 +94,7 @@ class StreamingSdk(Generic[SdkT]):
         self._more_headers = {**_STREAM_HEADERS, **(headers or {})}
         self._opened: _Opened | None = None
 
-    async def open(self, body: Mapping[str, Any], *, principal: str = "", path: str | None = None) -> StreamedAnswer:
+    async def open(self, body: Mapping[str, Any], *, principal: str = "", path: str | None = None) -> StreamedResponse:
         """The answer to a principal's request, its body not read yet; the caller closes it.
 
         Args:
@@ -165,7 +165,7 @@ class StreamingSdk(Generic[SdkT]):
         return self._opened
 
 
-async def _status_error(answer: StreamedAnswer) -> StatusError:
+async def _status_error(answer: StreamedResponse) -> StatusError:
     """The error that an answer is, which is closed then."""
     try:
         body = await answer.beginning()

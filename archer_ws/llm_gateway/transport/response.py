@@ -19,7 +19,7 @@ class BodyTooLong(Exception):
     """A body passed the bound that it was read with."""
 
 
-class StreamedAnswer(ABC):
+class StreamedResponse(ABC):
     """An answer whose head has come. Whoever got it closes it.
 
     Attributes:
