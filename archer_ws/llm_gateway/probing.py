@@ -25,7 +25,7 @@ _NOT_NOW = frozenset({401, 403, 407, 408, 502, 503, 504})
 
 
 @dataclass(frozen=True, slots=True)
-class AnswerHead:
+class ResponseHead:
     """An answer without its body; `content_type` as `StreamedResponse` has it."""
 
     status: int
@@ -46,7 +46,7 @@ class ChatRoute:
         ask: sends an empty JSON object to the route for chats. No server generates from that: it has no messages.
     """
 
-    def __init__(self, identity: ProviderIdentity, ask: Callable[[float], Awaitable[AnswerHead]]) -> None:
+    def __init__(self, identity: ProviderIdentity, ask: Callable[[float], Awaitable[ResponseHead]]) -> None:
         self._identity = identity
         self._ask = ask
         self._is_known = False

@@ -22,7 +22,7 @@ from archer_ws.llm_gateway.failures import ProviderIdentity, unreadable
 from archer_ws.llm_gateway.format_refusals import of_the_format
 from archer_ws.llm_gateway.native_replay import tell_native
 from archer_ws.llm_gateway.parts import Taken, capabilities_of, limits_of
-from archer_ws.llm_gateway.probing import AnswerHead, ChatRoute, lacks_list, probe
+from archer_ws.llm_gateway.probing import ChatRoute, ResponseHead, lacks_list, probe
 from archer_ws.llm_gateway.resilience.fitting import ask_fitted
 from archer_ws.llm_gateway.resilience.refused_parameters import FittedRequest, RefusedParameters
 from archer_ws.llm_gateway.transport.content_coding import DecodingError
@@ -59,7 +59,7 @@ class Client(Protocol):
     async def stream_chat(self, body: dict[str, Any], *, principal: str = "") -> StreamedResponse:
         """The answer to a chat request, not read at all; the caller closes it."""
 
-    async def probe_chat(self, timeout_s: float) -> AnswerHead:
+    async def probe_chat(self, timeout_s: float) -> ResponseHead:
         """What the route for chats answers to a request that asks for nothing."""
 
     async def get_models(self, timeout_s: float) -> bytes:

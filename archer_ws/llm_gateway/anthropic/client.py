@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from archer_ws.core.exceptions import ArcherError
 from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
 from archer_ws.llm_gateway.failures import ProviderIdentity, failure_from_transport, trimmed, unreadable
-from archer_ws.llm_gateway.probing import AnswerHead
+from archer_ws.llm_gateway.probing import ResponseHead
 from archer_ws.llm_gateway.transport.carrier import CarrierName
 from archer_ws.llm_gateway.transport.content_coding import DecodingError
 from archer_ws.llm_gateway.transport.parsing import NotHttp
@@ -99,7 +99,7 @@ class AnthropicClient:
         with foreign_failures(self._identity, *FORESEEN):
             return await client.open(body, principal=principal)
 
-    async def probe_chat(self, timeout_s: float) -> AnswerHead:
+    async def probe_chat(self, timeout_s: float) -> ResponseHead:
         """What the route for chats answers to a request that asks for nothing.
 
         Raises:

@@ -17,7 +17,7 @@ from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
 from archer_ws.llm_gateway.decoding.framing import decode_json
 from archer_ws.llm_gateway.failures import ProviderIdentity, failure_from_transport, unreadable
 from archer_ws.llm_gateway.format_refusals import of_the_format
-from archer_ws.llm_gateway.ollama.failures import failure_from_answer, failure_from_break
+from archer_ws.llm_gateway.ollama.failures import failure_from_break, failure_from_response
 from archer_ws.llm_gateway.transport.carrier import Carrier, CarrierName
 from archer_ws.llm_gateway.transport.json_body import encoded
 from archer_ws.llm_gateway.transport.per_loop import (
@@ -139,7 +139,7 @@ class OllamaHttp:
                 if not 200 <= answer.status < 300:
                     beginning = await answer.beginning()
                     model = payload.get("model") if payload else None
-                    refused = failure_from_answer(self._identity, answer.status, beginning, answer.headers, model)
+                    refused = failure_from_response(self._identity, answer.status, beginning, answer.headers, model)
                     if payload and "format" in payload:
                         refused = of_the_format(refused, answer.status, beginning, beside_tools=False)
                     raise refused

@@ -55,7 +55,7 @@ def ollama_identity(host: str) -> ProviderIdentity:
     )
 
 
-def failure_from_answer(
+def failure_from_response(
     identity: ProviderIdentity, status: int, body: bytes, headers: Mapping[str, str], model: str | None
 ) -> ArcherError:
     """The exception for an answer with an error status."""

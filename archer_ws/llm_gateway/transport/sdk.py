@@ -10,7 +10,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from archer_ws.llm_gateway.probing import AnswerHead
+from archer_ws.llm_gateway.probing import ResponseHead
 from archer_ws.llm_gateway.transport.carrier import Carrier
 from archer_ws.llm_gateway.transport.json_body import encoded
 from archer_ws.llm_gateway.transport.per_loop import TRANSPORT_ERRORS
@@ -126,7 +126,7 @@ class StreamingSdk(Generic[SdkT]):
             async with aclosing(answer):
                 return await answer.read(max_bytes)
 
-    async def probe(self) -> AnswerHead:
+    async def probe(self) -> ResponseHead:
         """The head of the answer to an empty object, from which nothing is generated; its body is not waited for.
 
         Raises:
@@ -135,7 +135,7 @@ class StreamingSdk(Generic[SdkT]):
         opened = self._opened or self._open()
         answer = await opened.carrier.post(opened.stream.url, b"{}", {**opened.headers, "Connection": "close"})
         try:
-            return AnswerHead(answer.status, answer.content_type, answer.headers.get("location"))
+            return ResponseHead(answer.status, answer.content_type, answer.headers.get("location"))
         finally:
             await answer.aclose()
 
