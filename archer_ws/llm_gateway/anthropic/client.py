@@ -67,9 +67,7 @@ class AnthropicClient:
         self._carrier = carrier
         self._document_bytes = document_bytes
         self._way = Way()
-        self._sdk: PerLoopClient[StreamingSdk[anthropic.AsyncAnthropic]] = PerLoopClient(
-            "anthropic", self._make, identity=identity
-        )
+        self._sdk = PerLoopClient("anthropic", self._make, identity=identity)
 
     async def open(self) -> "StreamingSdk[anthropic.AsyncAnthropic]":
         """The running loop's client; the first call imports the SDK.

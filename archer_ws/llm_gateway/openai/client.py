@@ -65,9 +65,7 @@ class OpenAIClient:
         self._carrier = carrier
         self._document_bytes = document_bytes
         self._way = Way()
-        self._sdk: PerLoopClient[StreamingSdk[openai.AsyncOpenAI]] = PerLoopClient(
-            "openai", self._make, identity=identity
-        )
+        self._sdk = PerLoopClient("openai", self._make, identity=identity)
 
     async def open(self) -> "StreamingSdk[openai.AsyncOpenAI]":
         """The running loop's client; the first call imports the SDK.
