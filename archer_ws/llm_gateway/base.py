@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from archer_ws.core.clock import utc_now
 from archer_ws.core.ids import new_id
-from archer_ws.llm_gateway.decoding.answers import Answer
+from archer_ws.llm_gateway.decoding.completion import Completion
 from archer_ws.llm_gateway.extras import ExtraName
 from archer_ws.llm_gateway.types import (
     ChatMessage,
@@ -137,17 +137,17 @@ class BaseLLMAdapter(ABC):
     async def aclose(self) -> None:
         """Close connections and end child processes. A later call opens them anew."""
 
-    def _response(self, answer: Answer, model: str, *, id_prefix: str) -> ChatResponse:
+    def _response(self, completion: Completion, model: str, *, id_prefix: str) -> ChatResponse:
         """What `chat` gives; `model` is the one asked for, and `id_prefix` for an id where the answer has none."""
         return ChatResponse(
-            id=answer.id or new_id(id_prefix),
-            content=answer.content,
-            reasoning=answer.reasoning,
-            model=answer.model or model,
+            id=completion.id or new_id(id_prefix),
+            content=completion.content,
+            reasoning=completion.reasoning,
+            model=completion.model or model,
             provider=self.provider_name,
-            finish_reason=answer.finish_reason,
-            usage=answer.usage,
-            tool_calls=answer.tool_calls,
-            refusal=answer.refusal,
+            finish_reason=completion.finish_reason,
+            usage=completion.usage,
+            tool_calls=completion.tool_calls,
+            refusal=completion.refusal,
             created_at=utc_now(),
         )

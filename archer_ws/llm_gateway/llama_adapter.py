@@ -14,7 +14,7 @@ from archer_ws.core.media_types import IMAGES
 from archer_ws.llm_gateway.asking import format_alone, without_tools
 from archer_ws.llm_gateway.base import Timeouts
 from archer_ws.llm_gateway.catalog import Catalog
-from archer_ws.llm_gateway.decoding.answers import Decoder
+from archer_ws.llm_gateway.decoding.completion import Decoder
 from archer_ws.llm_gateway.efforts import takes_no_effort
 from archer_ws.llm_gateway.failures import ProviderIdentity
 from archer_ws.llm_gateway.local.forced_calls import answer_format, as_call, forced_tools, told_in_words

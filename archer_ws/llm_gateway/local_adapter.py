@@ -19,7 +19,7 @@ from archer_ws.core.exceptions import (
 )
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
 from archer_ws.llm_gateway.catalog import Catalog
-from archer_ws.llm_gateway.decoding.answers import folded
+from archer_ws.llm_gateway.decoding.completion import folded
 from archer_ws.llm_gateway.extras import ALL_EXTRAS, ExtraName
 from archer_ws.llm_gateway.llama_adapter import THINKING_EFFORTS, LlamaAdapter
 from archer_ws.llm_gateway.local.model import CHILD_COMMAND, child_configuration, find_model, find_projector, model_name
@@ -109,8 +109,8 @@ class LocalAdapter(BaseLLMAdapter):
         """
         stream = self.stream_chat(messages, model, temperature, max_tokens, options=options)
         async with aclosing(stream):
-            answer = folded([chunk async for chunk in stream])
-        return self._response(answer, self.default_model, id_prefix="chatcmpl")
+            completion = folded([chunk async for chunk in stream])
+        return self._response(completion, self.default_model, id_prefix="chatcmpl")
 
     async def stream_chat(
         self,

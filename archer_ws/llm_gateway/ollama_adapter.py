@@ -16,7 +16,7 @@ from archer_ws.llm_gateway.efforts import effective_effort
 from archer_ws.llm_gateway.extras import ExtraName
 from archer_ws.llm_gateway.native_replay import is_kept, tell_native
 from archer_ws.llm_gateway.ollama.client import OllamaHttp
-from archer_ws.llm_gateway.ollama.decoder import OllamaStreamDecoder, answer_of
+from archer_ws.llm_gateway.ollama.decoder import OllamaStreamDecoder, completion_of
 from archer_ws.llm_gateway.ollama.failures import ollama_identity, truncated
 from archer_ws.llm_gateway.ollama.models import (
     TOOLS,
@@ -127,8 +127,8 @@ class OllamaAdapter(BaseLLMAdapter):
             within_s=self._timeouts.total_s,
             until_answered=self._telling_of_load(model, options),
         )
-        answer = answer_of(said, self._identity)
-        return self._response(answer, model, id_prefix="str")
+        completion = completion_of(said, self._identity)
+        return self._response(completion, model, id_prefix="str")
 
     async def stream_chat(
         self,

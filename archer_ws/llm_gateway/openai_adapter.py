@@ -16,7 +16,7 @@ from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
 from archer_ws.llm_gateway.alternation import alternating
 from archer_ws.llm_gateway.base import Timeouts
 from archer_ws.llm_gateway.catalog import Catalog, ModelFacts, Parameter
-from archer_ws.llm_gateway.decoding.answers import Decoder
+from archer_ws.llm_gateway.decoding.completion import Decoder
 from archer_ws.llm_gateway.decoding.error_bodies import said_error
 from archer_ws.llm_gateway.decoding.model_lists import entries_in
 from archer_ws.llm_gateway.extras import ALL_EXTRAS, ExtraName

@@ -16,7 +16,7 @@ from archer_ws.core.exceptions import ArcherError, ProviderError, UpstreamTrunca
 from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
 from archer_ws.llm_gateway.catalog import UNKNOWN_INTAKE, Catalog, Intake, ModelFacts
-from archer_ws.llm_gateway.decoding.answers import BrokenOff, Decoder, ErrorSaid, TooLarge, Unreadable, folded
+from archer_ws.llm_gateway.decoding.completion import BrokenOff, Decoder, ErrorSaid, TooLarge, Unreadable, folded
 from archer_ws.llm_gateway.decoding.error_bodies import decoded_error
 from archer_ws.llm_gateway.failures import ProviderIdentity, unreadable
 from archer_ws.llm_gateway.format_refusals import of_the_format
@@ -200,8 +200,8 @@ class SdkAdapter(BaseLLMAdapter):
                 raise
             # All that came is no answer at all.
             raise unreadable(self._identity, "an answer without a message") from error
-        answer = folded(chunks, decoder.names)
-        return self._response(answer, body["model"], id_prefix=self._id_prefix)
+        completion = folded(chunks, decoder.names)
+        return self._response(completion, body["model"], id_prefix=self._id_prefix)
 
     def stream_chat(
         self,

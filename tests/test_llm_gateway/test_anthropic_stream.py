@@ -3,7 +3,7 @@
 import pytest
 
 from archer_ws.llm_gateway.anthropic.decoder import MessageStreamDecoder
-from archer_ws.llm_gateway.decoding.answers import Answer, ErrorSaid, Unreadable, folded
+from archer_ws.llm_gateway.decoding.completion import Answer, ErrorSaid, Unreadable, folded
 from archer_ws.llm_gateway.decoding.finish_reasons import finish_reason_of
 from archer_ws.llm_gateway.types import StreamChunk, TokenUsage
 from tests.fakes import anthropic_api as api

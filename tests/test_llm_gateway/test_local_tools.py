@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from archer_ws.core.exceptions import Unsupported
 from archer_ws.llm_gateway.base import Timeouts
 from archer_ws.llm_gateway.catalog import load_catalog
-from archer_ws.llm_gateway.decoding.answers import folded
+from archer_ws.llm_gateway.decoding.completion import folded
 from archer_ws.llm_gateway.formats import ResponseFormat
 from archer_ws.llm_gateway.llama_adapter import LlamaAdapter
 from archer_ws.llm_gateway.local.forced_calls import ForcedCall, answer_format, as_call

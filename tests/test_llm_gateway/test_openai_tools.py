@@ -8,7 +8,7 @@ import pytest
 from archer_ws.core.exceptions import ProviderError, Unsupported
 from archer_ws.llm_gateway.base import Timeouts
 from archer_ws.llm_gateway.catalog import load_catalog
-from archer_ws.llm_gateway.decoding.answers import Unreadable, folded
+from archer_ws.llm_gateway.decoding.completion import Unreadable, folded
 from archer_ws.llm_gateway.openai.decoder import ChatStreamDecoder
 from archer_ws.llm_gateway.openai.request import fitting_ids
 from archer_ws.llm_gateway.openai_adapter import OpenAIAdapter

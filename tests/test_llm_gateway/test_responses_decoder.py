@@ -8,7 +8,7 @@ import pytest
 
 from archer_ws.core.exceptions import ArcherError
 from archer_ws.core.limits import PROVIDER_PARTS
-from archer_ws.llm_gateway.decoding.answers import Answer, BrokenOff, ErrorSaid, Unreadable, folded
+from archer_ws.llm_gateway.decoding.completion import Answer, BrokenOff, ErrorSaid, Unreadable, folded
 from archer_ws.llm_gateway.native_turns import NATIVE_BYTES_MAX
 from archer_ws.llm_gateway.openai.responses.decoder import ResponseStreamDecoder
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, Refusal, StreamChunk, TokenUsage

@@ -7,7 +7,7 @@ within a thinking part). A tool call's text is not text; the part is put aside.
 from dataclasses import dataclass, field
 
 from archer_ws.core.limits import PROVIDER_NESTING, PROVIDER_PARTS
-from archer_ws.llm_gateway.decoding.answers import Unreadable
+from archer_ws.llm_gateway.decoding.completion import Unreadable
 
 _REASONING_WORDS = ("think", "reason", "thought", "summary")
 #: Parts that are calls which the application is to run, if they name a tool.

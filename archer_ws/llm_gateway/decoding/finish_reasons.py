@@ -5,7 +5,7 @@ Gateways pass on the words of whoever stands behind them, in any spelling, so th
 
 import re
 
-from archer_ws.llm_gateway.decoding.answers import BrokenOff
+from archer_ws.llm_gateway.decoding.completion import BrokenOff
 from archer_ws.llm_gateway.types import FinishReason
 
 #: By the word's letters alone: MAX_TOKENS, maxTokens and max-tokens are one word. What is not here and holds none of

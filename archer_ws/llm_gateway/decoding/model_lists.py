@@ -3,7 +3,7 @@
 from typing import Any
 
 from archer_ws.core.limits import PROVIDER_MODELS
-from archer_ws.llm_gateway.decoding.answers import ErrorSaid, TooLarge, Unreadable
+from archer_ws.llm_gateway.decoding.completion import ErrorSaid, TooLarge, Unreadable
 from archer_ws.llm_gateway.decoding.error_bodies import is_error
 from archer_ws.llm_gateway.decoding.framing import LineTooLong, decode_json
 

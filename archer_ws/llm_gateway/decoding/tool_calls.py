@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from archer_ws.core.limits import CALL_ARGUMENTS_BYTES, PROVIDER_CALLS
 from archer_ws.core.secrets import AnswerScrubber
-from archer_ws.llm_gateway.decoding.answers import TooLarge, Unreadable
+from archer_ws.llm_gateway.decoding.completion import TooLarge, Unreadable
 
 _ALPHABET = string.ascii_letters + string.digits
 #: What all calls of an answer may hold back, in characters; a stream keeps no more text either.

@@ -14,7 +14,7 @@ import structlog
 from archer_ws.core.exceptions import ProviderFailure
 from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
 from archer_ws.llm_gateway.decoding.answer_parts import Parts
-from archer_ws.llm_gateway.decoding.answers import Answer, BrokenOff, Unreadable, folded
+from archer_ws.llm_gateway.decoding.completion import BrokenOff, Completion, Unreadable, folded
 from archer_ws.llm_gateway.decoding.error_bodies import is_error
 from archer_ws.llm_gateway.decoding.finish_reasons import reason_with_calls
 from archer_ws.llm_gateway.decoding.framing import (
@@ -259,7 +259,7 @@ class OllamaStreamDecoder:
         self.done = True
 
 
-def answer_of(data: bytes, identity: ProviderIdentity) -> Answer:
+def completion_of(data: bytes, identity: ProviderIdentity) -> Completion:
     """A whole answer, decoded; also where the server streamed it though nobody asked for that.
 
     Raises:

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from archer_ws.llm_gateway.decoding.answers import ErrorSaid, Unreadable
+from archer_ws.llm_gateway.decoding.completion import ErrorSaid, Unreadable
 from archer_ws.llm_gateway.decoding.model_lists import entries_of
 from archer_ws.llm_gateway.types import Capability, ReasoningEffort
 

@@ -6,7 +6,7 @@ is 0 each time, and older ones give no ids, so that each entry is a call of its 
 
 from collections.abc import Iterator
 
-from archer_ws.llm_gateway.decoding.answers import Unreadable
+from archer_ws.llm_gateway.decoding.completion import Unreadable
 from archer_ws.llm_gateway.decoding.tool_calls import ArgumentsPiece, AssembledCall, ToolCallAssembler
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from archer_ws.core.limits import PROVIDER_CHOICES
 from archer_ws.llm_gateway.decoding.answer_parts import Parts
-from archer_ws.llm_gateway.decoding.answers import Unreadable
+from archer_ws.llm_gateway.decoding.completion import Unreadable
 from archer_ws.llm_gateway.decoding.token_counts import usage_within
 from archer_ws.llm_gateway.openai.calls import Fragment, take_calls
 from archer_ws.llm_gateway.types import TokenUsage

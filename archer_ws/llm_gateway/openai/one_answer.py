@@ -8,7 +8,7 @@ over, that was another answer, and if it never does, the server only counts oddl
 from collections.abc import Sequence
 
 from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
-from archer_ws.llm_gateway.decoding.answers import Unreadable
+from archer_ws.llm_gateway.decoding.completion import Unreadable
 from archer_ws.llm_gateway.openai.documents import Choice
 
 

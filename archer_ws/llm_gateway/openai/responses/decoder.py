@@ -11,7 +11,7 @@ import msgspec
 import structlog
 
 from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
-from archer_ws.llm_gateway.decoding.answers import BrokenOff, ErrorSaid, Unreadable
+from archer_ws.llm_gateway.decoding.completion import BrokenOff, ErrorSaid, Unreadable
 from archer_ws.llm_gateway.decoding.error_bodies import is_error
 from archer_ws.llm_gateway.decoding.finish_reasons import finish_reason_of, reason_with_calls
 from archer_ws.llm_gateway.decoding.framing import (

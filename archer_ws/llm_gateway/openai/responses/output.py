@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from archer_ws.core.limits import PROVIDER_PARTS
-from archer_ws.llm_gateway.decoding.answers import TooLarge, Unreadable
+from archer_ws.llm_gateway.decoding.completion import TooLarge, Unreadable
 from archer_ws.llm_gateway.decoding.gathered import Gathered
 from archer_ws.llm_gateway.decoding.refusals import RefusalText
 from archer_ws.llm_gateway.decoding.tool_calls import ToolCallAssembler

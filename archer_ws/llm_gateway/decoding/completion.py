@@ -67,7 +67,7 @@ class Decoder(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Completion:
     """A whole answer."""
 
     content: str
@@ -80,11 +80,11 @@ class Answer:
     refusal: Refusal | None = None
 
 
-def folded(chunks: Sequence[StreamChunk], names: object = None) -> Answer:
+def folded(chunks: Sequence[StreamChunk], names: object = None) -> Completion:
     """The answer that these chunks are; `names` is the document that may have its `id` and `model`."""
     usage = next((chunk.usage for chunk in reversed(chunks) if chunk.usage), None)
     finish_reason = next((chunk.finish_reason for chunk in reversed(chunks) if chunk.finish_reason), None)
-    return Answer(
+    return Completion(
         content="".join(chunk.content for chunk in chunks),
         reasoning="".join(chunk.reasoning or "" for chunk in chunks) or None,
         finish_reason=finish_reason,
