@@ -15,8 +15,8 @@ from archer_ws.llm_gateway.anthropic.plain_event import PLAIN_EVENT, piece_in
 from archer_ws.llm_gateway.anthropic.tool_use import CalledTools
 from archer_ws.llm_gateway.anthropic.usage import usage_of
 from archer_ws.llm_gateway.decoding.alike import AlikeEvents
-from archer_ws.llm_gateway.decoding.answer_parts import Parts
 from archer_ws.llm_gateway.decoding.completion import BrokenOff, ErrorSaid, Unreadable
+from archer_ws.llm_gateway.decoding.content_parts import Parts
 from archer_ws.llm_gateway.decoding.error_bodies import is_error
 from archer_ws.llm_gateway.decoding.finish_reasons import finish_reason_of, reason_with_calls
 from archer_ws.llm_gateway.decoding.framing import (

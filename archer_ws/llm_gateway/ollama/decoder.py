@@ -13,8 +13,8 @@ import structlog
 
 from archer_ws.core.exceptions import ProviderFailure
 from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
-from archer_ws.llm_gateway.decoding.answer_parts import Parts
 from archer_ws.llm_gateway.decoding.completion import BrokenOff, Completion, Unreadable, folded
+from archer_ws.llm_gateway.decoding.content_parts import Parts
 from archer_ws.llm_gateway.decoding.error_bodies import is_error
 from archer_ws.llm_gateway.decoding.finish_reasons import reason_with_calls
 from archer_ws.llm_gateway.decoding.framing import (

@@ -7,7 +7,7 @@ among the parts of the content (Anthropic's `tool_use`, Responses' `function_cal
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from archer_ws.llm_gateway.decoding.answer_parts import Parts
+from archer_ws.llm_gateway.decoding.content_parts import Parts
 from archer_ws.llm_gateway.openai.native import EXTRA
 
 

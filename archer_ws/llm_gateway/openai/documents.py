@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from archer_ws.core.limits import PROVIDER_CHOICES
-from archer_ws.llm_gateway.decoding.answer_parts import Parts
 from archer_ws.llm_gateway.decoding.completion import Unreadable
+from archer_ws.llm_gateway.decoding.content_parts import Parts
 from archer_ws.llm_gateway.decoding.token_counts import usage_within
 from archer_ws.llm_gateway.openai.calls import Fragment, take_calls
 from archer_ws.llm_gateway.types import TokenUsage
