@@ -29,9 +29,9 @@ from archer_ws.llm_gateway.decoding.refusals import RefusalText, reason_of_refus
 from archer_ws.llm_gateway.decoding.token_counts import usage_of
 from archer_ws.llm_gateway.decoding.tool_calls import ToolCallAssembler
 from archer_ws.llm_gateway.native_turns import NativeBlocks
+from archer_ws.llm_gateway.openai.choice_filter import ChoiceFilter
 from archer_ws.llm_gateway.openai.documents import Choice, choices_of, counts_within, reason_within
 from archer_ws.llm_gateway.openai.native import KeptFields
-from archer_ws.llm_gateway.openai.one_answer import OneAnswer
 from archer_ws.llm_gateway.openai.plain_chunk import PLAIN_CHUNK, CallPiece, piece_in
 from archer_ws.llm_gateway.types import FinishReason, StreamChunk
 
@@ -87,7 +87,7 @@ class ChatStreamDecoder:
         self._unknown: set[str] = set()
         #: The first chunks that said nothing: if none says anything, they are looked at again.
         self._mute: list[bytes] = []
-        self._one = OneAnswer(max_bytes)
+        self._choices = ChoiceFilter(max_bytes)
         self._events = EventDecoder(max_bytes)
         self._alike = AlikeEvents(self._events, piece_in)
 
@@ -328,14 +328,14 @@ class ChatStreamDecoder:
             self._kept.add_document(document)
         self._is_whole_answer = is_whole and any(choice.has_message for choice in choices)
         self._last = data
-        taken = self._one.take(
+        taken = self._choices.take(
             choices,
             has_text=self._has_text or gathered.has_text(reasoning=False) or self._has_said,
             has_reasoning=self._has_reasoning or gathered.has_text(reasoning=True),
         )
         self._gather(taken, gathered)
-        self._is_plain = self._one.is_plain
-        self._stop(self._one.reason)
+        self._is_plain = self._choices.is_plain
+        self._stop(self._choices.reason)
 
     def _drop_repeated(self, choice: Choice, gathered: Gathered) -> None:
         """What a whole message says that its pieces said before, where it is no piece itself."""
@@ -398,8 +398,8 @@ class ChatStreamDecoder:
             if seeks_reason:
                 self._stop(reason_within(document))
         if self.finish_reason is None:
-            self._gather(self._one.rest(), gathered)
-            self._stop(self._one.reason)
+            self._gather(self._choices.rest(), gathered)
+            self._stop(self._choices.reason)
         self._conclude_calls(gathered)
         is_silent = not (self._has_text or self._has_reasoning or gathered.has_text() or self._has_said)
         for document in (document for data in self._mute if is_silent for document in _documents_in(data)):

@@ -12,7 +12,7 @@ from archer_ws.llm_gateway.decoding.completion import Unreadable
 from archer_ws.llm_gateway.openai.documents import Choice
 
 
-class OneAnswer:
+class ChoiceFilter:
     """What of each document's choices is taken.
 
     Args:
@@ -49,7 +49,7 @@ class OneAnswer:
         taken: list[Choice] = []
         numbers = {choice.number for choice in choices}
         for choice in sorted(choices, key=lambda choice: choice.number != 0) if len(choices) > 1 else choices:
-            if self._is_the_answers(choice):
+            if self._belongs(choice):
                 taken.append(choice)
                 self.reason = choice.reason or self.reason
             elif self._has_others or self._number in numbers:
@@ -64,7 +64,7 @@ class OneAnswer:
         self.reason = self._kept_reason
         return self._kept_back
 
-    def _is_the_answers(self, choice: Choice) -> bool:
+    def _belongs(self, choice: Choice) -> bool:
         if self._number is None:
             kinds = {is_reasoning for is_reasoning, _ in choice.parts.pieces}
             if False in kinds or choice.parts.refusals or choice.calls:
