@@ -16,7 +16,7 @@ from archer_ws.core.exceptions import ArcherError, ProviderError, UpstreamTrunca
 from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
 from archer_ws.llm_gateway.catalog import UNKNOWN_INTAKE, Catalog, Intake, ModelFacts
-from archer_ws.llm_gateway.decoding.completion import BrokenOff, Decoder, ErrorSaid, TooLarge, Unreadable, folded
+from archer_ws.llm_gateway.decoding.completion import BrokenOff, Decoder, ErrorReported, TooLarge, Unreadable, folded
 from archer_ws.llm_gateway.decoding.error_bodies import decoded_error
 from archer_ws.llm_gateway.failures import ProviderIdentity, unreadable
 from archer_ws.llm_gateway.format_refusals import of_the_format
@@ -44,7 +44,7 @@ from archer_ws.llm_gateway.types import (
 #: What may come in place of a list of models, where a server has none.
 _NO_LIST: tuple[type[Exception], ...] = (Unreadable, *FORESEEN)
 #: What may go wrong with a list.
-_FAILED: tuple[type[Exception], ...] = (ErrorSaid, BrokenOff, *_NO_LIST)
+_FAILED: tuple[type[Exception], ...] = (ErrorReported, BrokenOff, *_NO_LIST)
 
 
 class Client(Protocol):
@@ -154,7 +154,7 @@ class SdkAdapter(BaseLLMAdapter):
         """The models that chat in a list of models.
 
         Raises:
-            ErrorSaid: it is an error with a status of 200.
+            ErrorReported: it is an error with a status of 200.
             Unreadable: it is no such list.
         """
 
@@ -355,7 +355,7 @@ class SdkAdapter(BaseLLMAdapter):
     def _told(self, error: Exception, model: str | None = None) -> ArcherError:
         """A decoder's fault, or one of FORESEEN, as ours."""
         match error:
-            case ErrorSaid():
+            case ErrorReported():
                 return self._failure(error.error, model)
             case BrokenOff():
                 return self._truncated(f"was broken off ({error.reason})")

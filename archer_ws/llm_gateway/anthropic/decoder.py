@@ -15,7 +15,7 @@ from archer_ws.llm_gateway.anthropic.plain_event import PLAIN_EVENT, piece_in
 from archer_ws.llm_gateway.anthropic.tool_use import CalledTools
 from archer_ws.llm_gateway.anthropic.usage import usage_of
 from archer_ws.llm_gateway.decoding.alike import AlikeEvents
-from archer_ws.llm_gateway.decoding.completion import BrokenOff, ErrorSaid, Unreadable
+from archer_ws.llm_gateway.decoding.completion import BrokenOff, ErrorReported, Unreadable
 from archer_ws.llm_gateway.decoding.content_parts import Parts
 from archer_ws.llm_gateway.decoding.error_bodies import is_error
 from archer_ws.llm_gateway.decoding.finish_reasons import finish_reason_of, reason_with_calls
@@ -123,7 +123,7 @@ class MessageStreamDecoder:
                 self._alike.learn(*last)
         except LineTooLong as error:
             self.fault = Unreadable(str(error))
-        except (ErrorSaid, BrokenOff, Unreadable) as fault:
+        except (ErrorReported, BrokenOff, Unreadable) as fault:
             self.fault = fault
         self._fed = True
         return gathered.close() if self._has_text else self._closed(gathered)
@@ -144,7 +144,7 @@ class MessageStreamDecoder:
             if self._fed and not (self._heard or self._events.has_comments):
                 raise Unreadable("something other than an event stream")
             self._conclude(gathered)
-        except (ErrorSaid, BrokenOff, Unreadable) as fault:
+        except (ErrorReported, BrokenOff, Unreadable) as fault:
             self.fault = fault
         return self._closed(gathered)
 
@@ -210,7 +210,7 @@ class MessageStreamDecoder:
                 self._take_object(name, document, gathered)
             elif name == "error":
                 # A proxy's error need not be JSON; its text is nobody's business.
-                raise ErrorSaid(None)
+                raise ErrorReported(None)
             elif name in _EVENTS:
                 self._take_lines(name, data, gathered, is_json=body is not None)
 
@@ -227,7 +227,7 @@ class MessageStreamDecoder:
         kind = given if isinstance(given, str) and given else name
         if name == "error" or kind == "error":
             # Nor need it be wrapped as Anthropic's is.
-            raise ErrorSaid(_error_in(body))
+            raise ErrorReported(_error_in(body))
         match kind:
             case "content_block_delta":
                 self._gather_delta(body.get("index"), body.get("delta"), gathered)
@@ -247,7 +247,7 @@ class MessageStreamDecoder:
             case _ if "content" in body and ("role" in body or name == BARE_JSON):
                 self._take_message(body, gathered)
             case _ if is_error(body, is_named=name not in ("", BARE_JSON)):
-                raise ErrorSaid(_error_in(body))
+                raise ErrorReported(_error_in(body))
             case _ if name == BARE_JSON and not (self._has_text or "type" in body):
                 raise Unreadable(f"{BARE_JSON} in place of an event stream")
             case _:

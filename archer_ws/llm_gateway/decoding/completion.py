@@ -17,7 +17,7 @@ class TooLarge(Unreadable):
     """More came than is read of such a thing."""
 
 
-class ErrorSaid(Exception):
+class ErrorReported(Exception):
     """The provider sent an error in place of an answer, or in the middle of one; `error` is what it said, decoded."""
 
     def __init__(self, error: object) -> None:
@@ -39,7 +39,7 @@ class Decoder(Protocol):
     Attributes:
         done: the provider's end marker came.
         finish_reason: why the model stopped, once it has said so.
-        fault: what is wrong with the answer, one of ErrorSaid, BrokenOff and Unreadable; to be raised after the chunks
+        fault: what is wrong with the answer, one of ErrorReported, BrokenOff and Unreadable; to be raised after the chunks
             before it were handed on.
     """
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from archer_ws.core.limits import PROVIDER_MODELS
-from archer_ws.llm_gateway.decoding.completion import ErrorSaid, TooLarge, Unreadable
+from archer_ws.llm_gateway.decoding.completion import ErrorReported, TooLarge, Unreadable
 from archer_ws.llm_gateway.decoding.error_bodies import is_error
 from archer_ws.llm_gateway.decoding.framing import LineTooLong, decode_json
 
@@ -30,14 +30,14 @@ def entries_of(found: object) -> list[dict[str, Any]]:
     second entry.
 
     Raises:
-        ErrorSaid: it is an error with a status of 200.
+        ErrorReported: it is an error with a status of 200.
         Unreadable: it is no such list.
         TooLarge: it is one without end.
     """
     listed = _list_in(found)
     for said in [found] if listed is None else [found, *listed[:1]]:
         if isinstance(said, dict) and is_error(said, is_named=listed is not None):
-            raise ErrorSaid(said)
+            raise ErrorReported(said)
     if listed is None:
         raise Unreadable("something other than a list of models")
     if len(listed) > PROVIDER_MODELS:

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from archer_ws.llm_gateway.decoding.completion import ErrorSaid, Unreadable
+from archer_ws.llm_gateway.decoding.completion import ErrorReported, Unreadable
 from archer_ws.llm_gateway.decoding.model_lists import entries_of
 from archer_ws.llm_gateway.types import Capability, ReasoningEffort
 
@@ -172,7 +172,7 @@ class ModelMemory:
 def _entries(reply: object) -> list[dict[str, object]]:
     try:
         return entries_of(reply)
-    except (ErrorSaid, Unreadable):
+    except (ErrorReported, Unreadable):
         return []
 
 

@@ -13,7 +13,7 @@ import structlog
 
 from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
 from archer_ws.llm_gateway.decoding.alike import AlikeEvents
-from archer_ws.llm_gateway.decoding.completion import BrokenOff, ErrorSaid, Unreadable
+from archer_ws.llm_gateway.decoding.completion import BrokenOff, ErrorReported, Unreadable
 from archer_ws.llm_gateway.decoding.error_bodies import is_error
 from archer_ws.llm_gateway.decoding.finish_reasons import finish_reason_of, reason_with_calls
 from archer_ws.llm_gateway.decoding.framing import (
@@ -58,7 +58,7 @@ class ChatStreamDecoder:
     Attributes:
         done: the `[DONE]` marker came; what follows it is ignored.
         finish_reason: why the model stopped, once it has said so; the last reason counts.
-        fault: what is wrong with the stream, to be raised after the chunks before it were handed on: ErrorSaid,
+        fault: what is wrong with the stream, to be raised after the chunks before it were handed on: ErrorReported,
             BrokenOff or Unreadable.
 
     Args:
@@ -143,7 +143,7 @@ class ChatStreamDecoder:
             self._feed_events(data, gathered)
         except LineTooLong as error:
             self.fault = Unreadable(str(error))
-        except (Unreadable, ErrorSaid, BrokenOff) as fault:
+        except (Unreadable, ErrorReported, BrokenOff) as fault:
             self.fault = fault
         chunks = gathered.close() if self._has_text else self._closed(gathered)
         if self._kept is not None:
@@ -182,7 +182,7 @@ class ChatStreamDecoder:
             if self._size and not (self._heard or self._events.has_comments):
                 raise Unreadable("something other than an event stream")
             self._conclude(gathered)
-        except (Unreadable, ErrorSaid, BrokenOff) as fault:
+        except (Unreadable, ErrorReported, BrokenOff) as fault:
             self.fault = fault
         chunks = self._closed(gathered)
         if self._kept is not None:
@@ -299,7 +299,7 @@ class ChatStreamDecoder:
                 self._read(line, event, gathered)
         elif event == "error":
             # A proxy's need not be JSON; its text is nobody's business.
-            raise ErrorSaid(None)
+            raise ErrorReported(None)
         elif data.strip() == b"DONE":
             self._end(gathered)
         elif event in _CHUNK_EVENTS:
@@ -309,7 +309,7 @@ class ChatStreamDecoder:
         choices = choices_of(document)
         is_said = event == "error" or (document.get("error") and document["error"] is not True)
         if is_said or (not choices and is_error(document, is_named=event not in _CHUNK_EVENTS)):
-            raise ErrorSaid(document)
+            raise ErrorReported(document)
         if not self._count(document.get("usage"), gathered):
             self._note_counts(document, gathered)
         if not choices:
@@ -320,7 +320,7 @@ class ChatStreamDecoder:
         is_whole = document.get("object") == "chat.completion" or (event == BARE_JSON and not self._last)
         for choice in choices:
             if choice.error:
-                raise ErrorSaid(choice.error)
+                raise ErrorReported(choice.error)
             if choice.is_message and choice.says_something:
                 self._drop_repeated(choice, gathered)
             self._unknown |= choice.parts.unknown

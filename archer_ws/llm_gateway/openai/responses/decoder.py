@@ -11,7 +11,7 @@ import msgspec
 import structlog
 
 from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
-from archer_ws.llm_gateway.decoding.completion import BrokenOff, ErrorSaid, Unreadable
+from archer_ws.llm_gateway.decoding.completion import BrokenOff, ErrorReported, Unreadable
 from archer_ws.llm_gateway.decoding.error_bodies import is_error
 from archer_ws.llm_gateway.decoding.finish_reasons import finish_reason_of, reason_with_calls
 from archer_ws.llm_gateway.decoding.framing import (
@@ -128,7 +128,7 @@ class ResponseStreamDecoder:
                         break
         except LineTooLong as error:
             self.fault = Unreadable(str(error))
-        except (ErrorSaid, BrokenOff, Unreadable) as fault:
+        except (ErrorReported, BrokenOff, Unreadable) as fault:
             self.fault = fault
         return gathered.close()
 
@@ -146,7 +146,7 @@ class ResponseStreamDecoder:
                 raise Unreadable("something other than an event stream")
         except LineTooLong as error:
             self.fault = Unreadable(str(error))
-        except (ErrorSaid, BrokenOff, Unreadable) as fault:
+        except (ErrorReported, BrokenOff, Unreadable) as fault:
             self.fault = fault
         return gathered.close()
 
@@ -189,7 +189,7 @@ class ResponseStreamDecoder:
                 self._take_object(event, document, data, gathered)
         elif event == "error":
             # A proxy's error need not be JSON; its text is nobody's business.
-            raise ErrorSaid(None)
+            raise ErrorReported(None)
         elif event in _UNNAMED or event.startswith("response."):
             self._take_lines(event, data, gathered, is_json=found is not None)
 
@@ -206,7 +206,7 @@ class ResponseStreamDecoder:
         given = body.get("type")
         kind = given if isinstance(given, str) and given else event
         if kind == "error" or event == "error":
-            raise ErrorSaid(_error_in(body))
+            raise ErrorReported(_error_in(body))
         if kind in _ENDS:
             self._take_response(_object(body.get("response")), data, gathered, status=_ENDS[kind])
         elif body.get("object") == "response" or (kind in _UNNAMED and "output" in body):
@@ -216,7 +216,7 @@ class ResponseStreamDecoder:
         elif "choices" in body:
             raise Unreadable("an answer of chat completions in place of one of the Responses API")
         elif is_error(body, is_named=event not in _UNNAMED):
-            raise ErrorSaid(_error_in(body))
+            raise ErrorReported(_error_in(body))
         elif event == BARE_JSON and self._output.is_silent and "type" not in body:
             raise Unreadable(f"{BARE_JSON} in place of an event stream")
 
@@ -256,7 +256,7 @@ class ResponseStreamDecoder:
         if isinstance(said, str) and (not status or (status == "completed" and said not in _EARLIER)):
             status = said
         if status == "failed" or response.get("error"):
-            raise ErrorSaid(response.get("error") or response)
+            raise ErrorReported(response.get("error") or response)
         self._output.fill_from(response.get("output"), gathered)
         if self._kept is not None:
             self._kept.fill_from(data)
