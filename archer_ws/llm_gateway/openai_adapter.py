@@ -17,7 +17,7 @@ from archer_ws.llm_gateway.alternation import alternating
 from archer_ws.llm_gateway.base import Timeouts
 from archer_ws.llm_gateway.catalog import Catalog, ModelFacts, Parameter
 from archer_ws.llm_gateway.decoding.completion import Decoder
-from archer_ws.llm_gateway.decoding.error_bodies import said_error
+from archer_ws.llm_gateway.decoding.error_bodies import error_details
 from archer_ws.llm_gateway.decoding.model_lists import entries_in
 from archer_ws.llm_gateway.extras import ALL_EXTRAS, ExtraName
 from archer_ws.llm_gateway.failures import ProviderIdentity
@@ -266,7 +266,7 @@ class OpenAIAdapter(SdkAdapter):
         status: int | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> ArcherError:
-        return failure_from_error(self._identity, said_error(error), status, headers, model)
+        return failure_from_error(self._identity, error_details(error), status, headers, model)
 
     def _models(self, data: bytes) -> list[ModelInfo]:
         names = [entry["id"] for entry in entries_in(data)]

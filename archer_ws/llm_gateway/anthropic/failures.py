@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 
 from archer_ws.core.exceptions import ContentTooLarge, ModelNotFound, ProviderError, ProviderFailure, ProviderQuota
-from archer_ws.llm_gateway.decoding.error_bodies import said_error
+from archer_ws.llm_gateway.decoding.error_bodies import error_details
 from archer_ws.llm_gateway.failures import (
     ProviderIdentity,
     context_too_long,
@@ -64,7 +64,7 @@ def failure_from_error(
         headers: the answer's, for Retry-After.
         model: the one asked for.
     """
-    found = said_error(error)
+    found = error_details(error)
     said = trimmed(found.message)
     status = status or found.status
     if "billing_error" in found.words or found.words & _QUOTA_CODES or _QUOTA_WORDS.search(said):

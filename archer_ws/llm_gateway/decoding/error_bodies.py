@@ -99,7 +99,7 @@ _NOT_A_LETTER = re.compile(r"[^a-z]+")
 
 
 @dataclass(slots=True)
-class SaidError:
+class ErrorDetails:
     """An error as its provider told it.
 
     Attributes:
@@ -123,9 +123,9 @@ class SaidError:
         return next((status for status in known if status), 500)
 
 
-def said_error(body: object) -> SaidError:
+def error_details(body: object) -> ErrorDetails:
     """What an error's body, or the error object in it, says; `body` is decoded JSON, or None where it was none."""
-    said = SaidError()
+    said = ErrorDetails()
     said.message = _sentence(body, said, 0)
     return said
 
@@ -167,7 +167,7 @@ def is_error(document: dict[str, object], *, is_named: bool = False) -> bool:
     )
 
 
-def _sentence(value: object, said: SaidError, depth: int) -> str:
+def _sentence(value: object, said: ErrorDetails, depth: int) -> str:
     """The sentence in a part of the body; words and param are noted on the way."""
     if depth > PROVIDER_NESTING:
         return ""
@@ -183,7 +183,7 @@ def _sentence(value: object, said: SaidError, depth: int) -> str:
             return ""
 
 
-def _unwrapped(text: str, said: SaidError, depth: int) -> str:
+def _unwrapped(text: str, said: ErrorDetails, depth: int) -> str:
     """Text, or the sentence of the JSON that it is."""
     if text.startswith("<"):
         return ""  # a page
@@ -195,7 +195,7 @@ def _unwrapped(text: str, said: SaidError, depth: int) -> str:
     return text
 
 
-def _sentence_of_object(fields: dict[str, object], said: SaidError, depth: int) -> str:
+def _sentence_of_object(fields: dict[str, object], said: ErrorDetails, depth: int) -> str:
     fields = {name.lower(): value for name, value in fields.items()}
     for name in _WORDS:
         word = fields.get(name)
@@ -226,7 +226,7 @@ def _without_repeats(parts: list[str]) -> list[str]:
     ]
 
 
-def _with_place(sentence: str, place: object, said: SaidError) -> str:
+def _with_place(sentence: str, place: object, said: ErrorDetails) -> str:
     """FastAPI's item of `detail`: {"loc": ["body", "top_p"], "msg": "…"}."""
     if not (sentence and isinstance(place, list)):
         return sentence

@@ -16,7 +16,7 @@ from archer_ws.core.exceptions import (
     ProviderFailure,
     UpstreamTruncated,
 )
-from archer_ws.llm_gateway.decoding.error_bodies import decoded_error, said_error
+from archer_ws.llm_gateway.decoding.error_bodies import decoded_error, error_details
 from archer_ws.llm_gateway.efforts import takes_no_effort
 from archer_ws.llm_gateway.failures import (
     ProviderIdentity,
@@ -78,7 +78,7 @@ def failure_from_response(
 
 def failure_from_error_line(identity: ProviderIdentity, error: object) -> ProviderFailure:
     """The exception for an error in an answer that had begun well (status 200); `error` is the line, or its `error`."""
-    message = said_error(error).message
+    message = error_details(error).message
     return _failure_from_wording(identity, message) or ProviderError(
         f"ollama broke off: {trimmed(message) or 'it gave no reason'}",
         hint="Try again; if it stays, look at the log of Ollama.",
@@ -136,4 +136,4 @@ def _failure_from_wording(identity: ProviderIdentity, message: str | None) -> Pr
 def _message_of(body: bytes) -> str | None:
     """The sentence in an error body, or None where it is not JSON."""
     error = decoded_error(body)
-    return said_error(error).message if error is not None else None
+    return error_details(error).message if error is not None else None

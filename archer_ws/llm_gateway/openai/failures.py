@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 
 from archer_ws.core.exceptions import ContentTooLarge, ModelNotFound, ProviderError, ProviderFailure, ProviderQuota
-from archer_ws.llm_gateway.decoding.error_bodies import SaidError
+from archer_ws.llm_gateway.decoding.error_bodies import ErrorDetails
 from archer_ws.llm_gateway.failures import (
     ProviderIdentity,
     context_too_long,
@@ -42,7 +42,7 @@ def openai_identity(name: str, base_url: str, *, hosted: bool) -> ProviderIdenti
 
 def failure_from_error(  # noqa: PLR0911 - one return for each kind of error
     identity: ProviderIdentity,
-    said: SaidError,
+    said: ErrorDetails,
     status: int | None = None,
     headers: Mapping[str, str] | None = None,
     model: str | None = None,
