@@ -17,7 +17,7 @@ from archer_ws.llm_gateway.catalog import Catalog
 from archer_ws.llm_gateway.decoding.completion import Decoder
 from archer_ws.llm_gateway.efforts import takes_no_effort
 from archer_ws.llm_gateway.failures import ProviderIdentity
-from archer_ws.llm_gateway.local.forced_calls import answer_format, as_call, forced_tools, told_in_words
+from archer_ws.llm_gateway.local.forced_calls import as_call, forced_format, forced_tools, told_in_words
 from archer_ws.llm_gateway.local.plain_history import in_words, with_instructions
 from archer_ws.llm_gateway.local.process import Endpoint
 from archer_ws.llm_gateway.openai.request import functions, parameters_of, result_text
@@ -148,7 +148,7 @@ class LlamaAdapter(OpenAIAdapter):
 
     def _forcing(self, tools: Sequence[Tool]) -> dict[str, Any]:
         """The fields that make the answer a call of one of these."""
-        fields: dict[str, Any] = {"response_format": answer_format({tool.name: parameters_of(tool) for tool in tools})}
+        fields: dict[str, Any] = {"response_format": forced_format({tool.name: parameters_of(tool) for tool in tools})}
         if self._knows_tools:
             # For its template alone: the grammar goes before them.
             fields["tools"] = functions(tools)

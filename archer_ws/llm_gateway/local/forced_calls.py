@@ -29,7 +29,7 @@ def forced_tools(options: ChatOptions) -> tuple[Tool, ...]:
     return ()
 
 
-def answer_format(schemas: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def forced_format(schemas: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """The `response_format` that makes the answer a call of one of these tools, by the schemas of their arguments."""
     if len(schemas) == 1:
         ((name, schema),) = schemas.items()
