@@ -39,8 +39,8 @@ class Decoder(Protocol):
     Attributes:
         done: the provider's end marker came.
         finish_reason: why the model stopped, once it has said so.
-        fault: what is wrong with the answer, one of ErrorReported, BrokenOff and Unreadable; to be raised after the chunks
-            before it were handed on.
+        fault: what is wrong with the completion: an ErrorReported, BrokenOff or Unreadable. The caller raises it after
+            it has handed on the chunks before it.
     """
 
     done: bool
