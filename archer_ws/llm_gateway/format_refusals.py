@@ -6,7 +6,7 @@ Which schemas a provider takes changes monthly, so it decides; what it says is t
 import re
 
 from archer_ws.core.exceptions import ArcherError, FieldError, InvalidParams, ProviderError
-from archer_ws.llm_gateway.resilience.refused_parameters import Said
+from archer_ws.llm_gateway.resilience.refused_parameters import ErrorText
 
 #: The statuses of such a refusal; Ollama has 500 for a grammar that can't be made.
 _STATUSES = frozenset({400, 422, 500})
@@ -34,7 +34,7 @@ def of_the_format(failure: ArcherError, status: int, body: bytes, *, beside_tool
     """
     if status not in _STATUSES or type(failure) is not ProviderError:
         return failure
-    said = Said.of(body)
+    said = ErrorText.of(body)
     is_named = "response_format" in said.names or {"text", "format"} <= said.names
     is_told = _ABOUT.search(said.text) is not None and not (beside_tools and _ABOUT_TOOLS.search(said.text))
     if not (is_named or is_told):

@@ -43,7 +43,7 @@ from archer_ws.llm_gateway.openai.which_api import ApiSetting, as_asked
 from archer_ws.llm_gateway.parameters import accepted_parameters, at_least, tell_dropped
 from archer_ws.llm_gateway.parts import Taken, check_parts, has_media
 from archer_ws.llm_gateway.probing import NO_ROUTE
-from archer_ws.llm_gateway.resilience.refused_parameters import REFUSALS
+from archer_ws.llm_gateway.resilience.refused_parameters import REFUSAL_STATUSES
 from archer_ws.llm_gateway.sdk_adapter import SdkAdapter
 from archer_ws.llm_gateway.tool_history import has_calls, repaired, with_fitting_ids
 from archer_ws.llm_gateway.transport.carrier import CarrierName
@@ -243,7 +243,7 @@ class OpenAIAdapter(SdkAdapter):
             return None
         if refusal.status in NO_ROUTE:
             failure.hint = f"{failure.hint} {_WITHOUT_RESPONSES}"
-        if refusal.status not in REFUSALS or not responses.refuses_reasoning(refusal.body):
+        if refusal.status not in REFUSAL_STATUSES or not responses.refuses_reasoning(refusal.body):
             return None
         items = responses.without_reasoning(body["input"])
         if items is not None:

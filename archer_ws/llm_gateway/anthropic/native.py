@@ -22,7 +22,7 @@ from archer_ws.llm_gateway.native_turns import (
     size_of,
     whole_text,
 )
-from archer_ws.llm_gateway.resilience.refused_parameters import REFUSALS, Said
+from archer_ws.llm_gateway.resilience.refused_parameters import REFUSAL_STATUSES, ErrorText
 from archer_ws.llm_gateway.tools import is_json_object
 from archer_ws.llm_gateway.types import ChatMessage
 
@@ -197,7 +197,7 @@ def goes_on_without_thinking(messages: Sequence[ChatMessage], replayed: Mapping[
 def refuses_thoughts(status: int, body: bytes) -> bool:
     """Whether an error is about thinking that was sent again: signed for another account, or another model behind the
     same name, or behind something that a server between changed."""
-    return status in REFUSALS and _OF_THOUGHTS.search(Said.of(body).text) is not None
+    return status in REFUSAL_STATUSES and _OF_THOUGHTS.search(ErrorText.of(body).text) is not None
 
 
 def without_thoughts(body: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from archer_ws.llm_gateway.openai.native import EXTRA
-from archer_ws.llm_gateway.resilience.refused_parameters import MAX_MODELS, REFUSALS, Said
+from archer_ws.llm_gateway.resilience.refused_parameters import MAX_MODELS, REFUSAL_STATUSES, ErrorText
 from archer_ws.llm_gateway.transport.sdk import StatusError
 
 _REASONING, _SIGNATURE = "reasoning_content", "thought_signature"
@@ -47,11 +47,11 @@ class DemandedFields:
 
     def learned(self, refusal: BaseException | None, messages: _Messages, model: str) -> _Messages | None:
         """The messages with what a refusal says is missing; None where that is something else, or stands there."""
-        if not isinstance(refusal, StatusError) or refusal.status not in REFUSALS:
+        if not isinstance(refusal, StatusError) or refusal.status not in REFUSAL_STATUSES:
             return None
         for field, added in ((_REASONING, _with_reasoning), (_SIGNATURE, _with_signatures)):
             # That nobody knows the field is no demand.
-            if field.encode() in refusal.body and not Said.of(refusal.body).is_of_the_name:
+            if field.encode() in refusal.body and not ErrorText.of(refusal.body).is_of_the_name:
                 whole = added(messages)
                 if whole != messages:
                     self._note(model, field)

@@ -6,7 +6,7 @@ from typing import Any
 import structlog
 
 from archer_ws.core.exceptions import ArcherError, ContextTooLong, FieldError, ProviderError
-from archer_ws.llm_gateway.resilience.refused_parameters import REFUSALS, FittedRequest
+from archer_ws.llm_gateway.resilience.refused_parameters import REFUSAL_STATUSES, FittedRequest
 from archer_ws.llm_gateway.transport.response import StreamedResponse
 from archer_ws.llm_gateway.transport.sdk import StatusError
 
@@ -34,7 +34,7 @@ async def ask_fitted(
         try:
             answer = await send(request.body)
         except StatusError as refusal:
-            if refusal.status not in REFUSALS:
+            if refusal.status not in REFUSAL_STATUSES:
                 raise
             failure = told(refusal)
             is_too_long = isinstance(failure, ContextTooLong)

@@ -29,7 +29,7 @@ MAX_TRIES = 5
 #: Models whose refusals are kept; their names come from requests.
 MAX_MODELS = 1024
 #: The statuses of a request that is refused for what stands in it.
-REFUSALS = frozenset({400, 422})
+REFUSAL_STATUSES = frozenset({400, 422})
 #: What every request has, and every error may speak of.
 _NO_PARAMETERS = frozenset({"model", "messages", "input", "stream", "system", "store"})
 #: What a client can ask for, as it stands in a body.
@@ -64,14 +64,14 @@ _UNKNOWN = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class ErrorText:
     """What an error names and says: its fields, as exact names, and its sentences."""
 
     names: frozenset[str]
     text: str
 
     @classmethod
-    def of(cls, body: bytes) -> "Said":
+    def of(cls, body: bytes) -> "ErrorText":
         """From an error's body, whatever its form: OpenAI's, FastAPI's list, Google's violations, plain text."""
         body = body[:_MAX_BODY_BYTES]
         try:
@@ -179,7 +179,7 @@ class FittedRequest:
         `is_too_long`: prompt and bound together are more than the model's context. Without a bound that nobody asked
         for they may fit; that is this prompt's matter, and not remembered.
         """
-        said = Said.of(refusal)
+        said = ErrorText.of(refusal)
         name = said.first_named(
             name for name in _names_in(self.body) if name in self._ours and (name in BOUNDS or not is_too_long)
         )
@@ -209,7 +209,7 @@ class FittedRequest:
 
     def refused_of_the_clients(self, refusal: bytes) -> str | None:
         """Which of the parameters that the client asked for, in our names, a refusal has for its field."""
-        names = Said.of(refusal).names
+        names = ErrorText.of(refusal).names
         found = next((name for name in self.body if name in names and name in self._askable - self._ours), None)
         if found == "output_config":
             return "reasoning_effort" if "effort" in self.body[found] else "response_format"

@@ -13,7 +13,7 @@ from archer_ws.llm_gateway.media import Media
 from archer_ws.llm_gateway.native_turns import NativeBlocks
 from archer_ws.llm_gateway.openai.request import UNNAMED, parameters_of, result_text
 from archer_ws.llm_gateway.parts import Document, Picture, as_data_url, resolved
-from archer_ws.llm_gateway.resilience.refused_parameters import Said
+from archer_ws.llm_gateway.resilience.refused_parameters import ErrorText
 from archer_ws.llm_gateway.tools import NamedTool, Tool, ToolCall
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, MessageRole
 
@@ -84,7 +84,7 @@ def without_reasoning(items: Sequence[Any]) -> list[Any] | None:
 def refuses_reasoning(body: bytes) -> bool:
     """Whether an error is about encrypted reasoning that was sent again: another account's, another model's behind the
     same name, or OpenAI's own mistake (openai/codex#8119)."""
-    said = Said.of(body)
+    said = ErrorText.of(body)
     return "invalid_encrypted_content" in body.decode("utf-8", "replace") or bool(_NOT_VERIFIED.search(said.text))
 
 
