@@ -98,7 +98,7 @@ class AnthropicAdapter(SdkAdapter):
         options: ChatOptions,
     ) -> dict[str, Any]:
         if has_media(messages):
-            check_parts(messages, self._taken(model), options.media)
+            check_parts(messages, self._accepted_media(model), options.media)
         facts = self._catalog.facts(self.provider_name, model)
         body = request_body(
             messages,

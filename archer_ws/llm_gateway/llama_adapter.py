@@ -22,7 +22,7 @@ from archer_ws.llm_gateway.local.plain_history import in_words, with_instruction
 from archer_ws.llm_gateway.local.process import Endpoint
 from archer_ws.llm_gateway.openai.request import functions, parameters_of, result_text
 from archer_ws.llm_gateway.openai_adapter import OpenAIAdapter
-from archer_ws.llm_gateway.parts import Taken, check_parts, has_media
+from archer_ws.llm_gateway.parts import AcceptedMedia, check_parts, has_media
 from archer_ws.llm_gateway.tool_history import repaired
 from archer_ws.llm_gateway.tools import Tool
 from archer_ws.llm_gateway.transport.carrier import CarrierName
@@ -104,7 +104,7 @@ class LlamaAdapter(OpenAIAdapter):
             options = format_alone(options, self.provider_name)
         # Before anything is put right: the places of parts are those of the request.
         if has_media(messages):
-            check_parts(messages, self._taken(model), options.media)
+            check_parts(messages, self._accepted_media(model), options.media)
         forced = forced_tools(options)
         if not self._knows_tools:
             messages = in_words(repaired(messages), result_text)
@@ -120,8 +120,8 @@ class LlamaAdapter(OpenAIAdapter):
             body |= self._forcing(forced)
         return body
 
-    def _taken(self, model: str) -> Taken:
-        return Taken(
+    def _accepted_media(self, model: str) -> AcceptedMedia:
+        return AcceptedMedia(
             self.provider_name,
             model,
             # Without a projector the server answers 500 (measured).

@@ -36,7 +36,7 @@ from archer_ws.llm_gateway.ollama.models import (
     shown_model,
 )
 from archer_ws.llm_gateway.ollama.request import chat_payload, offered_tools, think_field
-from archer_ws.llm_gateway.parts import Taken, check_parts, has_media
+from archer_ws.llm_gateway.parts import AcceptedMedia, check_parts, has_media
 from archer_ws.llm_gateway.probing import probe
 from archer_ws.llm_gateway.transport.carrier import CarrierName
 from archer_ws.llm_gateway.transport.provider_url import ProviderUrl
@@ -278,7 +278,7 @@ class OllamaAdapter(BaseLLMAdapter):
         """
         if has_media(messages):
             shown = self._memory.get(canonical_name(model)) or await self._learn(model)
-            check_parts(messages, _taken(model, shown), options.media)
+            check_parts(messages, _accepted_media(model, shown), options.media)
         payload = chat_payload(messages, model, temperature, max_tokens, options, stream=stream)
         offers_tools, effort = bool(offered_tools(options)), options.reasoning_effort
         if not offers_tools and effort is None:
@@ -329,8 +329,8 @@ class OllamaAdapter(BaseLLMAdapter):
                 options.progress("loading", f"{model} is being loaded")
 
 
-def _taken(model: str, shown: ShownModel) -> Taken:
-    return Taken(
+def _accepted_media(model: str, shown: ShownModel) -> AcceptedMedia:
+    return AcceptedMedia(
         "ollama",
         model,
         images=None if shown.capabilities is None else VISION in shown.capabilities,

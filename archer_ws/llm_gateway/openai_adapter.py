@@ -39,9 +39,9 @@ from archer_ws.llm_gateway.openai.request import (
 )
 from archer_ws.llm_gateway.openai.responses import request as responses
 from archer_ws.llm_gateway.openai.responses.decoder import ResponseStreamDecoder
-from archer_ws.llm_gateway.openai.which_api import ApiSetting, as_asked
+from archer_ws.llm_gateway.openai.which_api import ApiSetting, facts_for_api
 from archer_ws.llm_gateway.parameters import accepted_parameters, at_least, tell_dropped
-from archer_ws.llm_gateway.parts import Taken, check_parts, has_media
+from archer_ws.llm_gateway.parts import AcceptedMedia, check_parts, has_media
 from archer_ws.llm_gateway.probing import NO_ROUTE
 from archer_ws.llm_gateway.resilience.refused_parameters import REFUSAL_STATUSES
 from archer_ws.llm_gateway.sdk_adapter import SdkAdapter
@@ -149,7 +149,7 @@ class OpenAIAdapter(SdkAdapter):
                 raise self._takes_no_tools(model)
             options = replace(options, tools=())
         if has_media(messages):
-            check_parts(messages, self._taken(model), options.media)
+            check_parts(messages, self._accepted_media(model), options.media)
         whole = repaired(messages)
         kept = replayable(whole, given, self.provider_name, model)
         if facts.api == "responses":
@@ -222,7 +222,7 @@ class OpenAIAdapter(SdkAdapter):
 
     def _facts(self, model: str) -> ModelFacts:
         facts = self._catalog.facts(self.provider_name, model).without(self._omits)
-        return as_asked(facts, self._api, is_hosted=self._is_hosted)
+        return facts_for_api(facts, self._api, is_hosted=self._is_hosted)
 
     async def _asked(self, body: dict[str, Any], model: str, options: ChatOptions) -> StreamedResponse:
         try:
@@ -272,8 +272,8 @@ class OpenAIAdapter(SdkAdapter):
         names = [entry["id"] for entry in entries_in(data)]
         return [self._model(name) for name in names if not self._is_hosted or self._chats(name)]
 
-    def _taken(self, model: str) -> Taken:
-        taken = super()._taken(model)
+    def _accepted_media(self, model: str) -> AcceptedMedia:
+        taken = super()._accepted_media(model)
         # The Responses API reads documents at URLs, chat completions do not.
         return replace(taken, reads_document_urls=self._is_hosted and self._facts(model).api == "responses")
 

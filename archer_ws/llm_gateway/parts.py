@@ -34,7 +34,7 @@ _WITHOUT_IT = "Or go on without it: send `replace_from` with the id of the messa
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class AcceptedMedia:
     """What a provider takes for one of its models; None where that is not known: then it is tried."""
 
     provider: str
@@ -100,7 +100,7 @@ class Document:
         return f"{self.filename or 'A file'}:\n\n{self.text}"
 
 
-def check_parts(messages: Sequence[ChatMessage], taken: Taken, media: Mapping[str, Media]) -> None:
+def check_parts(messages: Sequence[ChatMessage], accepted: AcceptedMedia, media: Mapping[str, Media]) -> None:
     """Refuse what the provider can't take.
 
     Args:
@@ -116,7 +116,7 @@ def check_parts(messages: Sequence[ChatMessage], taken: Taken, media: Mapping[st
         for number, part in enumerate(message.parts or ()):
             if not isinstance(part, MediaPart):
                 continue
-            look = _Look(message, number, taken)
+            look = _Look(message, number, accepted)
             media_type, bytes_ = look.check(part, media)
             size += bytes_
             encoded += encoded_bytes(bytes_)
@@ -124,11 +124,13 @@ def check_parts(messages: Sequence[ChatMessage], taken: Taken, media: Mapping[st
                 images += 1
             elif media_type is not None and is_text(media_type):
                 texts += bytes_
-            if taken.images_max is not None and images > taken.images_max:
-                look.wrong(f"{taken.model} takes {taken.images_max} pictures at most", "Leave the oldest ones out.")
-            if taken.request_bytes_max is not None and encoded > taken.request_bytes_max:
-                most = taken.request_bytes_max // 4 * 3
-                what = f"pictures and files have more than {most} bytes together, and {taken.provider} takes no more"
+            if accepted.images_max is not None and images > accepted.images_max:
+                look.wrong(
+                    f"{accepted.model} takes {accepted.images_max} pictures at most", "Leave the oldest ones out."
+                )
+            if accepted.request_bytes_max is not None and encoded > accepted.request_bytes_max:
+                most = accepted.request_bytes_max // 4 * 3
+                what = f"pictures and files have more than {most} bytes together, and {accepted.provider} takes no more"
                 look.refuse(what, "Leave the oldest ones out, or make them smaller.")
             if texts > TEXT_FILES_BYTES_MAX:
                 what = f"the text files have more than {TEXT_FILES_BYTES_MAX} bytes together"
@@ -187,7 +189,7 @@ class _Look:
 
     message: ChatMessage
     number: int
-    taken: Taken
+    accepted: AcceptedMedia
 
     def check(self, part: MediaPart, media: Mapping[str, Media]) -> tuple[str | None, int]:
         """Refuse it, or say its media type and size; nothing of either is known of what is at a URL."""
@@ -210,31 +212,32 @@ class _Look:
         return part.about
 
     def _check_image(self, media_type: str | None, size: int) -> None:
-        taken = self.taken
-        if taken.images is False:
-            self.refuse(f"{taken.model} takes no pictures", taken.images_hint)
-        if media_type is None and not taken.reads_image_urls:
-            self.refuse(f"{taken.provider}, as it is set up here, reads no URLs", _SEND_INLINE)
+        accepted = self.accepted
+        if accepted.images is False:
+            self.refuse(f"{accepted.model} takes no pictures", accepted.images_hint)
+        if media_type is None and not accepted.reads_image_urls:
+            self.refuse(f"{accepted.provider}, as it is set up here, reads no URLs", _SEND_INLINE)
         if media_type is not None and media_type not in IMAGES:
             self.wrong(f"is {media_type}, and no picture", 'Send it as {"type": "file", …}.')
-        if media_type is not None and media_type not in taken.image_types:
-            good = ", ".join(sorted(taken.image_types))
-            self.refuse(f"is {media_type}, which {taken.provider} does not decode", f"Send it as one of: {good}.")
-        most = taken.image_bytes_max
+        if media_type is not None and media_type not in accepted.image_types:
+            good = ", ".join(sorted(accepted.image_types))
+            self.refuse(f"is {media_type}, which {accepted.provider} does not decode", f"Send it as one of: {good}.")
+        most = accepted.image_bytes_max
         if most is not None and size > most:
-            what = f"is a picture of {size} bytes, and {taken.provider} takes {most} at most"
+            what = f"is a picture of {size} bytes, and {accepted.provider} takes {most} at most"
             self.refuse(what, "Make it smaller: models see no more than some 2,000 pixels of each side.")
 
     def _check_document(self, media_type: str | None) -> None:
-        taken = self.taken
+        accepted = self.accepted
         if media_type in IMAGES:
             self.wrong(f"is {media_type}, a picture", 'Send it as {"type": "image", …}.')
-        if taken.documents is False:
+        if accepted.documents is False:
             self.refuse(
-                f"{taken.model} takes no PDF" if media_type else f"{taken.model} takes no files", taken.documents_hint
+                f"{accepted.model} takes no PDF" if media_type else f"{accepted.model} takes no files",
+                accepted.documents_hint,
             )
-        if media_type is None and not taken.reads_document_urls:
-            self.refuse(f"{taken.provider}, as it is set up here, reads no URLs of files", _SEND_INLINE)
+        if media_type is None and not accepted.reads_document_urls:
+            self.refuse(f"{accepted.provider}, as it is set up here, reads no URLs of files", _SEND_INLINE)
         if media_type is not None and media_type != PDF:
             self.refuse(f"is {media_type}, which no model takes", "Send a PDF, or text.")
 
@@ -251,7 +254,7 @@ class _Look:
         raise Unsupported(
             f"{path}: {self._of_history(path)}{what}",
             hint=self._advice(hint, path),
-            provider=self.taken.provider,
+            provider=self.accepted.provider,
             errors=[FieldError(path=path, message=what)],
         )
 

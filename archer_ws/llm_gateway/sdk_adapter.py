@@ -21,7 +21,7 @@ from archer_ws.llm_gateway.decoding.error_bodies import decoded_error
 from archer_ws.llm_gateway.failures import ProviderIdentity, unreadable
 from archer_ws.llm_gateway.format_refusals import of_the_format
 from archer_ws.llm_gateway.native_replay import tell_native
-from archer_ws.llm_gateway.parts import Taken, capabilities_of, limits_of
+from archer_ws.llm_gateway.parts import AcceptedMedia, capabilities_of, limits_of
 from archer_ws.llm_gateway.probing import ChatRoute, ResponseHead, lacks_list, probe
 from archer_ws.llm_gateway.resilience.fitting import ask_fitted
 from archer_ws.llm_gateway.resilience.refused_parameters import FittedRequest, RefusedParameters
@@ -328,12 +328,12 @@ class SdkAdapter(BaseLLMAdapter):
         """What a model takes beside text: of another server's nothing is known."""
         return self._catalog.intake(self.provider_name, model) if self._is_hosted else UNKNOWN_INTAKE
 
-    def _taken(self, model: str) -> Taken:
+    def _accepted_media(self, model: str) -> AcceptedMedia:
         """The same, as requests are looked at."""
         intake = self._intake(model)
         able = [entry.model for entry in self._catalog.reading(self.provider_name)]
         hint = f"Name a model that does: {able[-1]}, for example." if able else ""
-        return Taken(
+        return AcceptedMedia(
             self.provider_name,
             model,
             images=intake.vision,
