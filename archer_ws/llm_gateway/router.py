@@ -22,12 +22,12 @@ from archer_ws.llm_gateway.extras import NO_EXTRAS
 from archer_ws.llm_gateway.local_adapter import LocalAdapter
 from archer_ws.llm_gateway.ollama_adapter import OllamaAdapter
 from archer_ws.llm_gateway.openai.client import OPENAI_URL, is_openai
-from archer_ws.llm_gateway.openai.which_api import as_asked
+from archer_ws.llm_gateway.openai.which_api import facts_for_api
 from archer_ws.llm_gateway.openai_adapter import OpenAIAdapter
 from archer_ws.llm_gateway.parameters import SAMPLING_PARAMETERS, check_extras, left_out
-from archer_ws.llm_gateway.probing import told_apart, unavailable
+from archer_ws.llm_gateway.probing import isolated, unavailable
 from archer_ws.llm_gateway.resilience.remembered import Remembered
-from archer_ws.llm_gateway.resilience.retry import Patience, RetryPolicy, call_with_retries, stream_with_retries
+from archer_ws.llm_gateway.resilience.retry import RetryPolicy, WaitPolicy, call_with_retries, stream_with_retries
 from archer_ws.llm_gateway.resilience.scrubbing import without_secrets_in
 from archer_ws.llm_gateway.types import (
     ChatMessage,
@@ -71,7 +71,7 @@ class LLMRouter:
             total_s=settings.total_timeout_s,
             model_load_s=settings.model_load_timeout_s,
         )
-        self._patience = Patience(RetryPolicy(settings.max_retries, settings.retry_after_max_s), self._timeouts)
+        self._waits = WaitPolicy(RetryPolicy(settings.max_retries, settings.retry_after_max_s), self._timeouts)
         self._factories: dict[str, Callable[[], BaseLLMAdapter]] = {
             "ollama": self._make_ollama,
             "openai": self._make_openai,
@@ -181,7 +181,7 @@ class LLMRouter:
         options = options_of(request, route)
         answer = await call_with_retries(
             adapter,
-            self._patience,
+            self._waits,
             lambda: adapter.chat(messages, route.model, route.temperature, route.max_tokens, options=options),
             partial(self._explained, route),
         )
@@ -216,7 +216,7 @@ class LLMRouter:
         messages = conversation(request) if messages is None else messages
         return stream_with_retries(
             adapter,
-            self._patience,
+            self._waits,
             options,
             lambda: adapter.stream_chat(messages, route.model, route.temperature, route.max_tokens, options=options),
             partial(self._explained, route),
@@ -229,7 +229,7 @@ class LLMRouter:
             ProviderFailure: it can't serve as configured.
         """
         provider = self.default_provider
-        await told_apart(provider, lambda: self.get_adapter(provider).prepare())
+        await isolated(provider, lambda: self.get_adapter(provider).prepare())
 
     async def context_window(self, route: Route) -> int | None:
         """The context of a route's model in tokens, or None when unknown."""
@@ -254,7 +254,7 @@ class LLMRouter:
             InvalidParams: there is no such provider.
         """
         try:
-            return await told_apart(provider, lambda: self.get_adapter(provider).health_check())
+            return await isolated(provider, lambda: self.get_adapter(provider).health_check())
         except ProviderFailure as failure:
             return unavailable(provider, failure)
 
@@ -265,7 +265,7 @@ class LLMRouter:
             InvalidParams: there is no such provider.
             ProviderFailure: it can't be asked.
         """
-        return await told_apart(provider, lambda: self.get_adapter(provider).list_models())
+        return await isolated(provider, lambda: self.get_adapter(provider).list_models())
 
     def default_route(self) -> tuple[str, str]:
         """The provider and model of a request that names nothing."""
@@ -332,7 +332,7 @@ class LLMRouter:
     def _openai_facts(self, facts: ModelFacts) -> ModelFacts:
         """What holds of a model as OpenAI's adapter asks it."""
         facts = facts.without(self._openai_omits)
-        return as_asked(facts, self.settings.openai_api, is_hosted=self._is_openai_itself)
+        return facts_for_api(facts, self.settings.openai_api, is_hosted=self._is_openai_itself)
 
     def _make_openai(self) -> BaseLLMAdapter:
         settings = self.settings

@@ -49,7 +49,7 @@ class RetryPolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class WaitPolicy:
     """The waits one provider call is given."""
 
     policy: RetryPolicy
@@ -88,7 +88,7 @@ Explain = Callable[[ProviderFailure], ProviderFailure]
 
 
 async def call_with_retries(
-    adapter: BaseLLMAdapter, patience: Patience, call: Callable[[], Awaitable[T]], explain: Explain
+    adapter: BaseLLMAdapter, waits: WaitPolicy, call: Callable[[], Awaitable[T]], explain: Explain
 ) -> T:
     """The result of `call`, tried as the policy says.
 
@@ -97,7 +97,7 @@ async def call_with_retries(
         ProviderFailure: the last try's.
     """
     loop = asyncio.get_running_loop()
-    total_s = patience.timeouts.total_s
+    total_s = waits.timeouts.total_s
     deadline = loop.time() + total_s
     attempt = 0
     while True:
@@ -106,7 +106,7 @@ async def call_with_retries(
                 limit.begin(deadline, "did not answer within", total_s)
                 return await call()
         except ProviderFailure as error:
-            pause_s = patience.pause_s(adapter, attempt, error)
+            pause_s = waits.pause_s(adapter, attempt, error)
             if pause_s is None or loop.time() + pause_s >= deadline:
                 raise explain(error) from error.__cause__
             attempt += 1
@@ -116,7 +116,7 @@ async def call_with_retries(
 
 async def stream_with_retries(
     adapter: BaseLLMAdapter,
-    patience: Patience,
+    waits: WaitPolicy,
     options: ChatOptions,
     open_stream: Callable[[], AsyncIterator[StreamChunk]],
     explain: Explain,
@@ -130,14 +130,14 @@ async def stream_with_retries(
         ProviderFailure: the last try's.
     """
     loop = asyncio.get_running_loop()
-    timeouts = patience.timeouts
-    idle_s = patience.idle_s(adapter, options)
+    timeouts = waits.timeouts
+    idle_s = waits.idle_s(adapter, options)
     deadline = loop.time() + timeouts.total_s
     attempt = 0
     scrubber = ChunkScrubber()
     while True:
         has_text = False
-        first_token_s = patience.first_token_s(adapter, options)
+        first_token_s = waits.first_token_s(adapter, options)
         first_text_by = loop.time() + first_token_s
         try:
             # Every adapter's stream is an async generator; aclosing ends it, and its connection, on every way out.
@@ -161,7 +161,7 @@ async def stream_with_retries(
                         else:
                             limit.is_waiting = True
         except ProviderFailure as error:
-            pause_s = None if has_text else patience.pause_s(adapter, attempt, error)
+            pause_s = None if has_text else waits.pause_s(adapter, attempt, error)
             if pause_s is None or loop.time() + pause_s >= deadline:
                 for held in scrubber.rest():
                     yield held
