@@ -18,7 +18,7 @@ from archer_ws.doctor.finding import Finding, State
 from archer_ws.doctor.setup import Setup
 from archer_ws.llm_gateway.anthropic.client import ANTHROPIC_URL
 from archer_ws.llm_gateway.openai.client import OPENAI_URL
-from archer_ws.llm_gateway.transport.surroundings import UnusableVariable, proxy_for
+from archer_ws.llm_gateway.transport.environment import UnusableVariable, proxy_for
 from archer_ws.server.listening import AddressUnavailable, bind, client_url
 
 #: How long one connection or answer may take, in seconds.

@@ -28,7 +28,7 @@ from archer_ws.core.exceptions import (
 )
 from archer_ws.core.limits import PROVIDER_MESSAGE_CHARS
 from archer_ws.core.secrets import scrubbed
-from archer_ws.llm_gateway.transport.surroundings import (
+from archer_ws.llm_gateway.transport.environment import (
     NO_PROXY,
     UnusableVariable,
     certificate_variables,

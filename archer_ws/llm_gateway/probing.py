@@ -94,7 +94,7 @@ async def probe(
     )
 
 
-async def told_apart(provider: str, ask: Callable[[], Awaitable[T]]) -> T:
+async def isolated(provider: str, ask: Callable[[], Awaitable[T]]) -> T:
     """What a provider says of itself. A defect in its adapter is its failure alone: others are asked beside it.
 
     Raises:

@@ -3,7 +3,7 @@
 import pytest
 
 from archer_ws.llm_gateway.anthropic.decoder import MessageStreamDecoder
-from archer_ws.llm_gateway.decoding.completion import Answer, ErrorReported, Unreadable, folded
+from archer_ws.llm_gateway.decoding.completion import Completion, ErrorReported, Unreadable, folded
 from archer_ws.llm_gateway.decoding.finish_reasons import finish_reason_of
 from archer_ws.llm_gateway.types import StreamChunk, TokenUsage
 from tests.fakes import anthropic_api as api
@@ -163,7 +163,7 @@ def test_a_whole_answer_without_figures_or_names_is_still_one() -> None:
     chunks, decoder = whole(b'{"content": []}')
 
     assert decoder.is_whole
-    assert folded(chunks, decoder.names) == Answer("", None, None, None, None, None)
+    assert folded(chunks, decoder.names) == Completion("", None, None, None, None, None)
 
 
 @pytest.mark.parametrize("body", [b"", b"null", b"[]", b"{}", b'{"content": 7}', b'{"content": [7]}'])

@@ -8,7 +8,7 @@ import pytest
 
 from archer_ws.core.exceptions import ArcherError
 from archer_ws.core.limits import PROVIDER_PARTS
-from archer_ws.llm_gateway.decoding.completion import Answer, BrokenOff, ErrorReported, Unreadable, folded
+from archer_ws.llm_gateway.decoding.completion import BrokenOff, Completion, ErrorReported, Unreadable, folded
 from archer_ws.llm_gateway.native_turns import NATIVE_BYTES_MAX
 from archer_ws.llm_gateway.openai.responses.decoder import ResponseStreamDecoder
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, Refusal, StreamChunk, TokenUsage
@@ -25,14 +25,14 @@ def chunks_of(data: bytes, size: int, *, has_format: bool = False) -> tuple[list
     return chunks + decoder.finish(), decoder
 
 
-def decoded(*events: bytes, has_format: bool = False) -> Answer:
+def decoded(*events: bytes, has_format: bool = False) -> Completion:
     """The answer, which is the same however the bytes are cut.
 
     Raises:
         Exception: the fault.
     """
     data = b"".join(events)
-    outcomes: list[Answer] = []
+    outcomes: list[Completion] = []
     for size in (len(data), 1, 50):
         chunks, decoder = chunks_of(data, size, has_format=has_format)
         if decoder.fault is not None:
@@ -43,12 +43,12 @@ def decoded(*events: bytes, has_format: bool = False) -> Answer:
     return outcomes[0]
 
 
-def _said(answer: Answer) -> tuple[object, ...]:
+def _said(answer: Completion) -> tuple[object, ...]:
     calls = [(call.name, call.arguments) for call in answer.tool_calls or ()]
     return answer.content, answer.reasoning, answer.finish_reason, answer.usage, calls, answer.refusal
 
 
-def made(answer: Answer) -> list[tuple[str, str]]:
+def made(answer: Completion) -> list[tuple[str, str]]:
     return [(call.name, call.arguments) for call in answer.tool_calls or ()]
 
 

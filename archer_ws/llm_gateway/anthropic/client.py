@@ -14,6 +14,7 @@ from archer_ws.llm_gateway.failures import ProviderIdentity, failure_from_transp
 from archer_ws.llm_gateway.probing import ResponseHead
 from archer_ws.llm_gateway.transport.carrier import CarrierName
 from archer_ws.llm_gateway.transport.content_coding import DecodingError
+from archer_ws.llm_gateway.transport.environment import Way, way_to
 from archer_ws.llm_gateway.transport.parsing import NotHttp
 from archer_ws.llm_gateway.transport.per_loop import (
     PerLoopClient,
@@ -27,7 +28,6 @@ from archer_ws.llm_gateway.transport.per_loop import (
 from archer_ws.llm_gateway.transport.provider_url import ProviderUrl
 from archer_ws.llm_gateway.transport.response import BodyTooLong, StreamedResponse
 from archer_ws.llm_gateway.transport.sdk import FORESEEN, StreamingSdk
-from archer_ws.llm_gateway.transport.surroundings import Way, way_to
 
 if TYPE_CHECKING:
     import anthropic

@@ -19,6 +19,7 @@ from archer_ws.llm_gateway.failures import ProviderIdentity, failure_from_transp
 from archer_ws.llm_gateway.format_refusals import of_the_format
 from archer_ws.llm_gateway.ollama.failures import failure_from_break, failure_from_response
 from archer_ws.llm_gateway.transport.carrier import Carrier, CarrierName
+from archer_ws.llm_gateway.transport.environment import Way, way_to
 from archer_ws.llm_gateway.transport.json_body import encoded
 from archer_ws.llm_gateway.transport.per_loop import (
     TRANSPORT_ERRORS,
@@ -30,7 +31,6 @@ from archer_ws.llm_gateway.transport.per_loop import (
 from archer_ws.llm_gateway.transport.provider_url import ProviderUrl
 from archer_ws.llm_gateway.transport.request import RequestTemplate
 from archer_ws.llm_gateway.transport.response import StreamedResponse
-from archer_ws.llm_gateway.transport.surroundings import Way, way_to
 
 Payload = Mapping[str, Any]
 

@@ -17,7 +17,7 @@ ApiSetting = Literal["auto", "chat", "responses"]
 _NOT_IN_RESPONSES: frozenset[Parameter] = frozenset({"stop", "seed"})
 
 
-def as_asked(facts: ModelFacts, setting: ApiSetting, *, is_hosted: bool) -> ModelFacts:
+def facts_for_api(facts: ModelFacts, setting: ApiSetting, *, is_hosted: bool) -> ModelFacts:
     """What holds of a model by the API that it is asked by, which is the result's `api`.
 
     Args:

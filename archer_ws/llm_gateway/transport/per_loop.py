@@ -31,11 +31,11 @@ from archer_ws.core.exceptions import (
 from archer_ws.llm_gateway.failures import ProviderIdentity, failure_from_transport, not_askable
 from archer_ws.llm_gateway.transport.carrier import Carrier, CarrierName
 from archer_ws.llm_gateway.transport.content_coding import DecodingError
+from archer_ws.llm_gateway.transport.environment import UnusableVariable, Way, without_unusable_key_log
 from archer_ws.llm_gateway.transport.library import LibraryTransport
 from archer_ws.llm_gateway.transport.parsing import NotHttp
 from archer_ws.llm_gateway.transport.pool import StreamPool
 from archer_ws.llm_gateway.transport.response import BodyTooLong, StreamedResponse
-from archer_ws.llm_gateway.transport.surroundings import UnusableVariable, Way, without_unusable_key_log
 
 if TYPE_CHECKING:
     import httpx2

@@ -8,7 +8,7 @@ from pathlib import Path
 import certifi
 import pytest
 
-from archer_ws.llm_gateway.transport.surroundings import (
+from archer_ws.llm_gateway.transport.environment import (
     Proxy,
     UnusableVariable,
     Way,
