@@ -15,12 +15,10 @@ No setting of ours has such a value: it counts as unset, and `service_variables`
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
-from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
@@ -30,6 +28,30 @@ from pydantic_settings import (
 )
 
 from archer_ws import __version__
+from archer_ws.config_fields import (
+    Address,
+    Allowed,
+    Count,
+    Flag,
+    Hosts,
+    LogLevel,
+    Origins,
+    Parameters,
+    PerProvider,
+    Port,
+    PrefixedOnly,
+    Provider,
+    Retries,
+    Sampling,
+    Seconds,
+    SecondsOrZero,
+    Temperature,
+    Token,
+    Tokens,
+    Url,
+    allowed_values,
+)
+from archer_ws.config_sources import Found, Variables, find, is_service_address
 from archer_ws.config_values import (
     check_principal,
     check_token,
@@ -42,8 +64,6 @@ from archer_ws.config_values import (
     unique,
     without_password,
 )
-
-Provider = Literal["ollama", "openai", "anthropic", "local"]
 
 _MIB = 1024 * 1024
 #: Where conversations are kept in a file, and nobody set another limit.
@@ -60,46 +80,6 @@ class SettingsError(Exception):
         super().__init__(message)
         self.fields = tuple(fields)
 
-
-@dataclass(frozen=True)
-class Allowed:
-    """What a setting may be, in words: for the error that refuses another value, and for the README's table."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class PrefixedOnly:
-    """Marks a setting that counts only with `ARCHER_` before its name: images and init systems export bare names."""
-
-
-Port = Annotated[int, Field(ge=0, le=65535), Allowed("a whole number from 0 to 65535")]
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False), Allowed("a number of seconds above 0")]
-SecondsOrZero = Annotated[float, Field(ge=0, allow_inf_nan=False), Allowed("a number of seconds, 0 or more")]
-Count = Annotated[int, Field(ge=1), Allowed("a whole number, 1 or more")]
-Flag = Annotated[bool, Allowed("true or false")]
-Retries = Annotated[int, Field(ge=0, le=10), Allowed("a whole number from 0 to 10")]
-Temperature = Annotated[float, Field(ge=0, le=2), Allowed("a number from 0 to 2")]
-Url = Annotated[str, Allowed("a URL like https://host/v1")]
-Address = Annotated[str, Allowed("an address like http://localhost:11434, localhost:11434 or localhost")]
-Token = Annotated[SecretStr, Allowed("ASCII letters, digits and signs, without spaces")]
-Origins = Annotated[list[str], Allowed("origins like https://host:8443, as JSON or separated by commas")]
-Hosts = Annotated[list[str], Allowed("host names or addresses without a port, as JSON or separated by commas")]
-Tokens = Annotated[dict[str, SecretStr], Allowed('a JSON object {"name": "token"}, or name=token,name2=token2')]
-PerProvider = Annotated[
-    dict[str, int], Allowed("one whole number for all, or openai=64,ollama=4 (a JSON object will do)")
-]
-Parameters = Annotated[
-    list[Literal["temperature", "top_p", "stop", "seed", "max_tokens", "stream_options"]],
-    Allowed("names like temperature,stream_options; max_tokens is the answer's bound under either of its names"),
-    PrefixedOnly(),
-]
-Sampling = Annotated[
-    dict[str, float],
-    Allowed("fields of llama.cpp's server with numbers, like repeat_penalty=1.1,top_k=40 (a JSON object will do)"),
-    PrefixedOnly(),
-]
-LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
 #: What has a setting of its own, or would change how an answer is read, with what to do instead.
 _NOT_SAMPLING = {
@@ -415,7 +395,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, _Variables(settings_cls, (env_settings, dotenv_settings))
+        return init_settings, Variables(settings_cls, (env_settings, dotenv_settings))
 
 
 def load_settings(*, env_file: Path | str | None = ".env", **overrides: object) -> Settings:
@@ -438,56 +418,14 @@ def load_settings(*, env_file: Path | str | None = ".env", **overrides: object) 
         raise SettingsError(f"{env_file} can't be read: {error}") from error
 
 
-#: What service discovery writes (https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables).
-_SERVICE_ADDRESS = re.compile(r"\s*(tcp|udp|sctp)://", re.IGNORECASE)
 _SHOWN_MAX = 200  # letters of a wrong value, or of what is wrong with it, that an error repeats
-
-
-class _Found(NamedTuple):
-    """A setting's raw value and the variable that gave it."""
-
-    variable: str
-    value: str
-    in_file: bool = False
-
-
-class _Variables(PydanticBaseSettingsSource):
-    """The environment and `.env`, by field name, values as they stand there: the fields' validators parse them."""
-
-    def __init__(self, settings: type[BaseSettings], sources: Iterable[PydanticBaseSettingsSource]) -> None:
-        super().__init__(settings)
-        self._sources = tuple(source for source in sources if isinstance(source, EnvSettingsSource))
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        found = _find(field_name, self._sources)
-        return found and found.value, field_name, False
-
-    def __call__(self) -> dict[str, Any]:
-        found = {name: _find(name, self._sources) for name in self.settings_cls.model_fields}
-        return {name: entry.value for name, entry in found.items() if entry}
 
 
 def service_variables() -> list[str]:
     """The variables of the environment that have a setting's name, and are service discovery's."""
     named = EnvSettingsSource(Settings).env_vars
     found = (f"archer_{name}" for name in Settings.model_fields)
-    return [variable.upper() for variable in found if _SERVICE_ADDRESS.match(named.get(variable) or "")]
-
-
-def variables_of(name: str, field: FieldInfo) -> tuple[str, ...]:
-    """The variables that a setting is read from, the first that is set wins."""
-    prefixed = f"ARCHER_{name.upper()}"
-    return (prefixed,) if any(isinstance(entry, PrefixedOnly) for entry in field.metadata) else (prefixed, name.upper())
-
-
-def _find(name: str, sources: Iterable[EnvSettingsSource]) -> _Found | None:
-    variables = variables_of(name, Settings.model_fields[name])
-    for source in sources:
-        for variable in map(str.lower, variables):
-            value = (source.env_vars.get(variable) or "").strip()
-            if value and not (variable != name and _SERVICE_ADDRESS.match(value)):
-                return _Found(variable.upper(), value, isinstance(source, DotEnvSettingsSource))
-    return None
+    return [variable.upper() for variable in found if is_service_address(named.get(variable) or "")]
 
 
 def _complaint(
@@ -497,8 +435,8 @@ def _complaint(
     field = Settings.model_fields.get(name)
     if field is None:
         return f"{name} is not a setting"
-    found = _Found(name, str(given[name])) if name in given else _find(name, sources)
-    variable, value, in_file = found or _Found(name.upper(), "")
+    found = Found(name, str(given[name])) if name in given else find(name, field, sources)
+    variable, value, in_file = found or Found(name.upper(), "")
     secret = name.startswith("auth_token") or name.endswith("_api_key")
     shown = "***" if secret else _on_one_line(str(without_password(value)))
     reason = f": {_on_one_line(str(problem['ctx']['error']))}" if problem["type"] == "value_error" else ""
@@ -511,13 +449,3 @@ def _complaint(
 
 def _on_one_line(text: str) -> str:
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text[:_SHOWN_MAX])
-
-
-def allowed_values(field: FieldInfo) -> str:
-    """What a setting may be, in words."""
-    for kind in (field, *get_args(field.annotation)):  # metadata of `X | None` stays with X
-        for entry in getattr(kind, "metadata", getattr(kind, "__metadata__", ())):
-            if isinstance(entry, Allowed):
-                return entry.text
-    choices = [choice for choice in get_args(field.annotation) if isinstance(choice, str)]
-    return f"one of {', '.join(choices)}" if choices else "text"

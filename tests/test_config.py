@@ -9,15 +9,9 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 import archer_ws
-from archer_ws.config import (
-    Provider,
-    Settings,
-    SettingsError,
-    allowed_values,
-    load_settings,
-    service_variables,
-    variables_of,
-)
+from archer_ws.config import Settings, SettingsError, load_settings, service_variables
+from archer_ws.config_fields import Provider, allowed_values
+from archer_ws.config_sources import variables_of
 
 ROOT = Path(__file__).parent.parent
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from archer_ws.config import Settings, variables_of
+from archer_ws.config import Settings
+from archer_ws.config_sources import variables_of
 from archer_ws.llm_gateway.types import ChatRequest
 from tests.conftest import Archer
 from tests.fakes.ollama_api import ollama_stream

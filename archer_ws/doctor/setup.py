@@ -12,7 +12,8 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
-from archer_ws.config import Settings, SettingsError, load_settings, variables_of
+from archer_ws.config import Settings, SettingsError, load_settings
+from archer_ws.config_sources import variables_of
 from archer_ws.doctor.finding import Finding
 from archer_ws.llm_gateway.local.hub import PREFIX
 from archer_ws.model_option import ModelOptionError, names_a_file, settings_of_file
