@@ -34,17 +34,15 @@ Token = Annotated[SecretStr, Allowed("ASCII letters, digits and signs, without s
 Origins = Annotated[list[str], Allowed("origins like https://host:8443, as JSON or separated by commas")]
 Hosts = Annotated[list[str], Allowed("host names or addresses without a port, as JSON or separated by commas")]
 Tokens = Annotated[dict[str, SecretStr], Allowed('a JSON object {"name": "token"}, or name=token,name2=token2')]
-PerProvider = Annotated[
-    dict[str, int], Allowed("one whole number for all, or openai=64,ollama=4 (a JSON object will do)")
-]
+PerProvider = Annotated[dict[str, int], Allowed("one whole number for all, or openai=64,ollama=4, or a JSON object")]
 Parameters = Annotated[
     list[Literal["temperature", "top_p", "stop", "seed", "max_tokens", "stream_options"]],
-    Allowed("names like temperature,stream_options; max_tokens is the answer's bound under either of its names"),
+    Allowed("names like temperature,stream_options; max_tokens stands for both names of that limit"),
     PrefixedOnly(),
 ]
 Sampling = Annotated[
     dict[str, float],
-    Allowed("fields of llama.cpp's server with numbers, like repeat_penalty=1.1,top_k=40 (a JSON object will do)"),
+    Allowed("fields of llama.cpp's server with numbers, like repeat_penalty=1.1,top_k=40, or a JSON object"),
     PrefixedOnly(),
 ]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]

@@ -223,7 +223,7 @@ def test_base_urls_must_be_http_and_lose_their_trailing_slash(monkeypatch: pytes
     assert load_settings(openai_base_url="http://127.0.0.1:1/v1/").openai_base_url == "http://127.0.0.1:1/v1"
     line = complaint(monkeypatch, "ANTHROPIC_BASE_URL", "localhost:99")
     assert line == (
-        "ANTHROPIC_BASE_URL=localhost:99 can't be used: the host or port of localhost:99 can't be read. "
+        "ANTHROPIC_BASE_URL=localhost:99 can't be used: the host or port of localhost:99 is not valid. "
         "Allowed: a URL like https://host/v1 (ARCHER_ANTHROPIC_BASE_URL, where set, is used instead)"
     )
 
