@@ -1,13 +1,13 @@
-"""From models to JSON Schema that tells the truth about the wire (protocol section 1).
+"""JSON Schemas of the models, correct for each direction and transport of the wire (protocol section 1).
 
-Pydantic's own schemas say nothing of three things, which differ by direction and transport (`Wire`):
+Pydantic's own schemas leave out three facts that differ by direction and transport (`Wire`):
 
-- what clients send: null means missing, so every field that may be missing may be null;
-- what the server sends: which fields are always there, and that enumerations may grow: their values are listed under
-  `x-known-values`, any other text is as valid;
-- null: REST sends the specification's fields always, null where there is nothing to say; the socket never sends null.
+- what clients send: null means missing, so every optional field may be null;
+- what the server sends: which fields are always present, and that enumerations may grow: known values are listed in
+  `x-known-values`, and any other text is valid, too;
+- null: REST always sends the specification's fields, as null if there is no value; the socket never sends null.
 
-Which messages there are, and what the documents look like, is for those who ask.
+Callers decide which messages exist, and how the documents look.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,7 +23,7 @@ from archer_ws.core.wire_types import KNOWN_VALUES, MEANING
 
 Schema = dict[str, Any]
 
-#: What holds values, in which nothing is a schema.
+#: Keywords whose contents are values and not schemas.
 _VALUES = frozenset({"examples", "default", "enum", "const", "required", KNOWN_VALUES})
 _OTHER = "any other"
 _ORDER = ("$ref", "title", "description", "type", "properties", "required", _OTHER, "examples")
@@ -31,7 +31,7 @@ _NULL: Schema = {"type": "null"}
 
 
 class Wire(Enum):
-    """Who sends a message, and over which transport."""
+    """The sender of a message, and the transport."""
 
     CLIENT = "client"
     SOCKET = "socket"
