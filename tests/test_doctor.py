@@ -291,12 +291,12 @@ async def test_where_conversations_would_be_kept_is_looked_at_and_not_made(
     assert "another program" in await the_problem("conversations")
     file.write_text("no database at all")
     assert "kept aside" not in await the_word_on_conversations()
-    assert "keep it aside" in await the_warning("conversations")
+    assert "move it aside" in await the_warning("conversations")
 
     set_variable("ARCHER_DATA_DIR", str(file / "below"))
     assert "is not a folder" in await the_problem("conversations")
     set_variable("ARCHER_STORE", "memory")
-    assert "in memory alone" in await the_word_on_conversations()
+    assert "in memory only" in await the_word_on_conversations()
 
 
 async def the_word_on_conversations() -> str:

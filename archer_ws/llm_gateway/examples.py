@@ -1,9 +1,9 @@
-"""Examples of the values in types.py: they stand in the schemas, the documents and the tests."""
+"""Examples of the wire models, used in the schemas, the documents and the tests."""
 
 from pydantic import JsonValue
 from pydantic.config import JsonDict
 
-#: What Ollama's errors say (ollama/failures.py) where nothing answers.
+#: The texts of Ollama's errors (ollama/failures.py) if no server responds.
 OLLAMA_IS_AWAY = "nothing answers at http://localhost:11434 (ollama)"
 START_OLLAMA = "Start Ollama (ollama serve), or set OLLAMA_HOST, or run: archer-ws serve --provider local"
 
