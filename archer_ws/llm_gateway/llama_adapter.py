@@ -29,9 +29,9 @@ from archer_ws.llm_gateway.tools import Tool
 from archer_ws.llm_gateway.transport.carrier import CarrierName
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, ReasoningEffort, StreamChunk
 
-#: What may be asked of a model whose template knows thinking: that it does not, or for so many tokens at the most.
+#: The efforts of a model whose template supports thinking: off, or a limit of tokens.
 THINKING_EFFORTS: tuple[ReasoningEffort, ...] = ("none", "low", "medium", "high")
-#: Beyond "medium" it thinks as long as it likes.
+#: Above "medium" there is no limit.
 _BUDGET_TOKENS: Mapping[ReasoningEffort, int] = {"low": 1024, "medium": 4096}
 
 
@@ -130,7 +130,7 @@ class LlamaAdapter(OpenAIAdapter):
             documents=False,
             # It decodes pictures with stb_image (measured).
             image_types=IMAGES - {"image/webp"},
-            images_hint="Run a model that sees pictures (LOCAL_MODEL_PATH, with its projector in ARCHER_LOCAL_MMPROJ_PATH), or "
+            images_hint="Run a model for pictures (LOCAL_MODEL_PATH, and its projector in ARCHER_LOCAL_MMPROJ_PATH) or "
             "choose one with `vision` among its capabilities: GET /api/v1/models lists them.",
             documents_hint="Send its text; or use openai or anthropic, which read PDF.",
         )

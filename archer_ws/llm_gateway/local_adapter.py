@@ -90,7 +90,7 @@ class LocalAdapter(BaseLLMAdapter):
         self._watch = HangWatch(timeouts.first_token_s)
         self._context_window: int | None = None
         self._capabilities: list[Capability] | None = None
-        #: None before the model was loaded.
+        #: None before the model is loaded.
         self._knows_thinking: bool | None = None
         self._server: tuple[Endpoint, LlamaAdapter] | None = None
 
