@@ -32,7 +32,7 @@ async def failure_of(host: str, connect_s: float = 5) -> tuple[str, ArcherError]
     [
         (404, "model 'llama3.2' not found", "model_not_found", False, "Run: ollama pull llama3.2"),
         (400, '"llama3.2" does not support chat', "provider_error", False, "Choose another model"),
-        (400, "invalid options: seed", "provider_error", False, "Change the request"),
+        (400, "invalid options: seed", "provider_error", False, "Correct the request"),
         (401, "unauthorized", "provider_auth", False, "ollama signin"),
         (403, "ollama cloud is disabled", "provider_auth", False, "ollama signin"),
         (429, "too many requests", "provider_rate_limited", True, "retry_after_ms"),

@@ -424,7 +424,7 @@ async def test_a_server_that_closes_before_the_head_is_told(asking: Asking, wire
     await peer.close()
     with pytest.raises(ConnectionResetError) as caught:
         await soon(request)
-    assert "broke" in failure_from_transport(IDENTITY, caught.value).message
+    assert "was lost" in failure_from_transport(IDENTITY, caught.value).message
 
 
 @pytest.mark.parametrize("status", ["301 Moved", "302 Found", "307 Temporary", "308 Permanent", "304 Not Modified"])

@@ -1,4 +1,4 @@
-"""Asking a provider for as much of a request as it takes (refused_parameters.py says what may be left out)."""
+"""Sends a request, and again without the parameters that the server refuses (see refused_parameters.py)."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -19,15 +19,15 @@ async def ask_fitted(
     told: Callable[[StatusError], ArcherError],
     provider: str,
 ) -> StreamedResponse:
-    """The answer to a request, or to as much of it as the server takes; what is left out is logged.
+    """The response to a request, or to as much of it as the server accepts; what is left out is logged.
 
     Args:
         send: sends a body.
-        told: what a refusal means.
+        told: the error that a refusal means.
         provider: for the log.
 
     Raises:
-        ArcherError: it is refused, and not for something that may be left out.
+        ArcherError: the request is refused, and not because of something that may be left out.
         Exception: what else `send` raises.
     """
     while True:
@@ -49,7 +49,7 @@ async def ask_fitted(
 
 
 def _naming(failure: ArcherError, parameter: str | None) -> ArcherError:
-    """The failure, saying which of the request's parameters it is about."""
+    """The failure, with the request's parameter that it is about."""
     if parameter is not None:
         failure.errors = (FieldError(path=parameter, message="the provider refuses it"),)
         if parameter not in failure.message:
