@@ -17,7 +17,7 @@ from archer_ws.llm_gateway.tools import CallId, ResultStatus, ToolCall
 
 
 class MessageRole(StrEnum):
-    """Who says a message."""
+    """The author of a message."""
 
     SYSTEM = "system"
     USER = "user"
@@ -25,7 +25,7 @@ class MessageRole(StrEnum):
     TOOL = "tool"
 
 
-#: Who may say more than text.
+#: The roles whose messages may have more than text.
 _SAY_PARTS = frozenset({MessageRole.USER, MessageRole.TOOL})
 
 
@@ -34,39 +34,39 @@ class ChatMessage(WireModel):
 
     model_config = ConfigDict(json_schema_extra={"examples": [*CHAT_MESSAGES]})
 
-    role: MessageRole = Field(description="Who says it; `tool` for the result of a call.")
+    role: MessageRole = Field(description="The author; `tool` for a tool result.")
     content: Content = Field(
         description="The text, or parts, whose texts are joined by line breaks. May be missing beside `tool_calls`."
     )
     parts: Parts | None = optional(
-        "All that it says, in order, where that is more than text: `content` is its text then. As it is received; "
-        "what is sent may be a list as `content`."
+        "The whole content, in order, if it is more than text: `content` is then its text. Clients receive it "
+        "in this form, and may send a list as `content`."
     )
     name: Annotated[str | None, Field(max_length=64)] = Field(
-        default=None, description="Which of several speakers of that role; not every provider is told."
+        default=None, description="The name of one of several authors with this role; some providers ignore it."
     )
     message_id: Identifier | None = Field(
         default=None, description="An id of your own for the message, unique in its session; the server's if missing."
     )
     tool_calls: Annotated[list[ToolCall] | None, Field(max_length=PROVIDER_CALLS)] = Field(
-        default=None, description="The calls that the model made in this message (assistant alone)."
+        default=None, description="The calls that the model made in this message (only for assistant)."
     )
-    call_id: CallId | None = Field(default=None, description="Which call this is the result of (tool alone).")
-    status: ResultStatus | None = Field(default=None, description="How the call ended (tool alone): ok by default.")
+    call_id: CallId | None = Field(default=None, description="The call of this result (only for tool).")
+    status: ResultStatus | None = Field(default=None, description="How the call ended (only for tool): ok by default.")
 
     def part_path(self, number: int) -> str:
-        """Where a part stands in the message as it was sent."""
+        """The path of a part in the message as it was sent."""
         part = (self.parts or [])[number]
         return part.path if isinstance(part, MediaPart) and part.path else f"parts.{number}"
 
     def request_path(self, number: int) -> str:
-        """Where a picture or file stands in its request; one of the history is the session's."""
+        """The path of a picture or file in its request; `session_id` for one in the history."""
         part = (self.parts or [])[number]
         place = part.message_place if isinstance(part, MediaPart) else None
         return "session_id" if place is None else f"messages.{place}.{self.part_path(number)}"
 
     def without_place(self) -> Self:
-        """The message as a later request finds it in the history."""
+        """The message as a later request gets it from the history."""
         if self.parts is None:
             return self
         parts = [part.without_place() if isinstance(part, MediaPart) else part for part in self.parts]
@@ -74,7 +74,7 @@ class ChatMessage(WireModel):
 
     @property
     def file_ids(self) -> list[str]:
-        """The uploaded files that it names."""
+        """The ids of the uploaded files that it names."""
         return [part.file_id for part in self.parts or () if not isinstance(part, TextPart) and part.file_id]
 
     @property
@@ -86,7 +86,7 @@ class ChatMessage(WireModel):
     @model_validator(mode="before")
     @classmethod
     def _text_beside_what_is_more(cls, given: Any) -> Any:
-        """Calls need no text; parts have theirs beside them."""
+        """Make text optional for calls, and split a list into text and parts."""
         if not isinstance(given, dict) or (type(given.get("content")) is str and "parts" not in given):
             return given
         if given.get("content") is None and given.get("tool_calls"):
@@ -98,8 +98,8 @@ class ChatMessage(WireModel):
         if self.parts is not None and self.role not in _SAY_PARTS:
             place = next(place for place, part in enumerate(self.parts) if not isinstance(part, TextPart))
             raise unsupported(
-                f"{self.role.value} messages are text alone",
-                "Send pictures and documents in a message of the user's, or in a tool's result.",
+                f"{self.role.value} messages are only text",
+                "Send pictures and documents in a user message, or in a tool result.",
                 self.part_path(place),
             )
         if self.tool_calls is not None:
@@ -110,9 +110,7 @@ class ChatMessage(WireModel):
                 raise wrong("two calls have one call_id", "tool_calls")
         if self.role is MessageRole.TOOL:
             if self.call_id is None:
-                raise wrong(
-                    "a tool's result names its call", "call_id", "Send the call_id of the call that it answers."
-                )
+                raise wrong("a tool result names its call", "call_id", "Send the call_id of its call.")
         elif self.call_id is not None or self.status is not None:
-            raise wrong("belongs to a tool's result", "status" if self.call_id is None else "call_id")
+            raise wrong("belongs to a tool result", "status" if self.call_id is None else "call_id")
         return self

@@ -1,4 +1,4 @@
-"""What the gateway hands on beside the messages: ChatOptions for a call, Route for where it goes."""
+"""The options of a call (ChatOptions), and the provider and model that it goes to (Route)."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,13 +16,13 @@ from archer_ws.llm_gateway.tools import Tool, ToolChoice
 
 @dataclass(frozen=True, slots=True)
 class ChatOptions:
-    """What `chat` and `stream_chat` take beyond the specification's arguments.
+    """What `chat` and `stream_chat` take in addition to the specification's arguments.
 
-    `defaulted` names the parameters (as the arguments are named) whose values are ours and not the client's: a server
-    that refuses one of them may be asked without it. `principal` is whom the answer is for: it never comes over a
+    `defaulted` names the parameters (by the arguments' names) that the client did not set: if a server refuses one of
+    them, the request is sent again without it. `principal` is the one that the completion is for: it never comes over a
     connection that carried another principal's. `on_progress(phase, detail)` is called from the event loop before the
-    first token, `on_native_turn(turn)` at the good end of an answer that calls tools; neither may block or raise.
-    `on_logprobs(tokens)` gets what `extras` asked for, and may raise an OutputTooLong.
+    first token, `on_native_turn(turn)` at the end of a completion that ended well and calls tools; neither may block or
+    raise. `on_logprobs(tokens)` gets what `extras` asks for, and may raise an OutputTooLong.
     """
 
     stop: tuple[str, ...] = ()
@@ -33,17 +33,17 @@ class ChatOptions:
     parallel_tool_calls: bool | None = None
     #: None for text.
     response_format: ResponseFormat | None = None
-    #: One that the model has (see Route), or None for its own default.
+    #: An effort that the model has (see Route), or None for its own default.
     reasoning_effort: ReasoningEffort | None = None
-    #: What came by OpenAI's dialect and its provider takes.
+    #: Parameters of OpenAI's dialect that the provider accepts.
     extras: Extras = NO_EXTRAS
     #: The uploaded files that the messages name, by their ids.
     media: Mapping[str, Media] = field(default_factory=dict)
-    #: What is kept of earlier answers, by the id of each call that they made.
+    #: Native turns of earlier completions, by the id of each of their calls.
     native_turns: Mapping[str, NativeTurn] = field(default_factory=dict)
     defaulted: frozenset[str] = frozenset()
-    #: Whether the model goes on in a loop that offered tools before: a model that knows none, and was made to call one
-    #: in the first step, is not refused for the tools that are still there.
+    #: Whether this is a later step of a tool loop: a model that does not support tools, and was forced to call one in
+    #: the first step, is then not refused because of the tools.
     is_later_step: bool = False
     principal: str = ""
     on_progress: Callable[[ProgressPhase, str | None], None] | None = None
@@ -51,7 +51,7 @@ class ChatOptions:
     on_logprobs: TakeLogprobs | None = None
 
     def progress(self, phase: ProgressPhase, detail: str | None = None) -> None:
-        """Report a phase to whoever listens."""
+        """Report a phase to `on_progress`, if it is set."""
         if self.on_progress is not None:
             self.on_progress(phase, detail)
 
@@ -60,8 +60,8 @@ class ChatOptions:
 class Route:
     """Where a request goes, with the configured defaults filled in.
 
-    `max_tokens` is what the provider is told; None leaves the answer's length to the model, which can say
-    `model_max_tokens` at most where that is known.
+    `max_tokens` is sent to the provider; None leaves the completion's length to the model, whose own limit is
+    `model_max_tokens`, if known.
     """
 
     provider: str
@@ -70,13 +70,13 @@ class Route:
     max_tokens: int | None
     #: Whether the request itself named the model.
     model_was_named: bool = True
-    #: Which of these values the request left open: `temperature`, `max_tokens`.
+    #: Those of `temperature` and `max_tokens` that the request left open.
     defaulted: frozenset[str] = frozenset()
     model_max_tokens: int | None = None
-    #: What the request's effort becomes with this model; None where it names none.
+    #: The request's effort, mapped to one that the model has; None if it names none.
     reasoning_effort: ReasoningEffort | None = None
 
     @property
     def answer_tokens(self) -> int | None:
-        """The most tokens the answer can have, where that is known."""
+        """The limit of the completion in tokens, if known."""
         return self.max_tokens or self.model_max_tokens

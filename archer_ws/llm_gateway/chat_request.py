@@ -27,16 +27,16 @@ from archer_ws.llm_gateway.tools import TOOLS_MAX, Tool, ToolChoice, check_choic
 
 
 def _empty_is_missing(given: Any) -> Any:
-    """Some clients send what was left blank in a form."""
+    """Some clients send empty values for fields left blank in a form."""
     return None if given in ("", []) else given
 
 
 def _without_empty(stop: Any) -> Any:
-    """A stop that is no text stops at nothing."""
+    """Empty texts as stop sequences have no effect."""
     return _empty_is_missing([text for text in stop if text != ""] if isinstance(stop, list) else stop)
 
 
-#: In the schemas of requests: `messages` may be empty beside `replace_from` alone.
+#: In the schemas of requests: `messages` may only be empty beside `replace_from`.
 EMPTY_ONLY_TO_ASK_AGAIN: JsonDict = {
     "anyOf": [
         {"properties": {"messages": {"minItems": 1}}, "additionalProperties": True},
@@ -56,22 +56,24 @@ class ChatRequest(WireModel):
 
     messages: Annotated[list[ChatMessage], Field(max_length=REQUEST_MESSAGES_MAX)] = Field(
         description="The conversation so far, the new turn last; with `session_id` the new turn alone. Empty only "
-        "where `replace_from` names an answer: its turn is asked again. With their parts and calls at most 10,000."
+        "where `replace_from` names a completion: its turn is asked again. With parts and calls, at most 10,000."
     )
     model: Annotated[str | None, Field(max_length=256), AfterValidator(_empty_is_missing)] = Field(
         default=None,
         description="The model, also as `provider/model`; the configured default where it is missing or empty.",
     )
     temperature: Annotated[float | None, Field(ge=0, le=2)] = Field(
-        default=None, description="How much chance decides, 0 to 2; the configured default where it is missing."
+        default=None, description="The randomness of the completion, 0 to 2; the configured default if missing."
     )
     max_tokens: Annotated[int | None, Field(ge=1, le=2**31 - 1)] = Field(
-        default=None, description="The most tokens of the answer; the configured default where it is missing."
+        default=None, description="The limit of the completion, in tokens; the configured default if missing."
     )
-    stream: bool = Field(default=False, description="Give the answer as it comes, instead of whole at its end.")
+    stream: bool = Field(
+        default=False, description="Send the completion as it is generated, instead of whole at its end."
+    )
 
     provider: Annotated[str | None, Field(min_length=1, max_length=64)] = Field(
-        default=None, description="The provider; without it, the one the model's name belongs to, or the default."
+        default=None, description="The provider; if missing, the one that the model's name belongs to, or the default."
     )
     stop: Annotated[
         list[Text] | None,
@@ -79,13 +81,13 @@ class ChatRequest(WireModel):
         BeforeValidator(_without_empty),
     ] = Field(
         default=None,
-        description="Texts at which the model stops; they are not part of the answer. Empty ones are left out.",
+        description="Texts at which the model stops; they are not part of the completion. Empty ones are ignored.",
     )
     top_p: Annotated[float | None, Field(gt=0, le=1)] = Field(
-        default=None, description="Choose among the likeliest tokens that make up this share, above 0 to 1."
+        default=None, description="Sample from the most likely tokens with this total probability, above 0 to 1."
     )
     seed: Annotated[int | None, Field(ge=-(2**53 - 1), le=2**53 - 1)] = Field(
-        default=None, description="Makes chance repeatable, where the provider can."
+        default=None, description="Makes sampling repeatable, if the provider supports it."
     )
     stream_id: Identifier | None = Field(
         default=None, description="An id of your own for the stream, and the idempotency key; the server's if missing."
@@ -95,13 +97,13 @@ class ChatRequest(WireModel):
     )
     replace_from: Identifier | None = Field(
         default=None,
-        description="Drop this stored message and what follows before the turn (an edit, or with the answer's id and "
+        description="Drop this stored message and later ones before the turn (an edit, or with the completion's id and "
         "no `messages` a retry); needs `session_id`.",
     )
     session_version: Annotated[int | None, Field(ge=0, le=2**53 - 1)] = Field(
         default=None,
         description="The `version` that the conversation must have, so that nothing is replaced that you have not "
-        "seen; where it has another: `conflict`. Needs `session_id`.",
+        "seen; if it has another one: `conflict`. Needs `session_id`.",
     )
     on_disconnect: OnDisconnect | None = Field(
         default=None,
@@ -112,10 +114,10 @@ class ChatRequest(WireModel):
         default=None, description="What to do where the session runs a stream already: reject by default."
     )
     instructions: Text | None = Field(
-        default=None, description="Put before the whole conversation for this request; never stored."
+        default=None, description="Instructions before the whole conversation, for this request only; never stored."
     )
     tools: Annotated[list[Tool] | None, Field(max_length=TOOLS_MAX), AfterValidator(_empty_is_missing)] = Field(
-        default=None, description="What the model may call."
+        default=None, description="The tools that the model may call."
     )
     tool_choice: ToolChoice | None = Field(
         default=None, description="Whether it must call: auto (by default), none, required, or one by its name."
@@ -130,32 +132,32 @@ class ChatRequest(WireModel):
     )
     max_steps: Annotated[int, Field(ge=1, le=MAX_STEPS_MAX)] | None = Field(
         default=None,
-        description=f"With `wait`: the most answers of the model in this stream, {MAX_STEPS} if missing. Where the "
-        "last of them calls tools, the stream ends incomplete.",
+        description=f"With `wait`: the limit of steps of the model in this stream, {MAX_STEPS} if missing. If the "
+        "last one calls tools, the stream ends incomplete.",
     )
     tool_timeout_s: Annotated[float, Field(gt=0, le=TOOL_TIMEOUT_MAX_S)] | None = Field(
         default=None,
-        description=f"With `wait`: how long the calls of a step may take together, in seconds, "
+        description=f"With `wait`: the time limit for the calls of a step together, in seconds, "
         f"{TOOL_TIMEOUT_S:g} if missing, a day at most.",
     )
     response_format: ResponseFormat | None = Field(
         default=None,
-        description="The form that the answer shall have: text (by default), JSON, or JSON by a schema. The provider "
-        "is told, and the whole answer is judged by it.",
+        description="The format of the completion: text (by default), JSON, or JSON by a schema. It is sent to the "
+        "provider, and the whole completion is checked against it.",
     )
     reasoning_effort: Annotated[ReasoningEffort | None, BeforeValidator(_empty_is_missing)] = Field(
         default=None,
-        description="How much the model shall think before it answers; its own default if missing. A level that it "
+        description="How much the model should think; its own default if missing. A level that the model "
         "does not have becomes the next lower one, else its lowest.",
     )
 
     @property
     def extras(self) -> Extras:
-        """What OpenAI's dialect has beyond these fields; nothing of it where the request came by another way."""
+        """The extra parameters of OpenAI's dialect; none if the request came another way."""
         return NO_EXTRAS
 
     def with_extras(self, extras: Extras) -> "ChatRequest":
-        """The same request, which has them."""
+        """The same request with these extras."""
         if extras == NO_EXTRAS:
             return self
         extended = _ExtendedRequest.model_construct(self.model_fields_set, **self.__dict__)
@@ -164,12 +166,12 @@ class ChatRequest(WireModel):
 
     @property
     def waits_for_results(self) -> bool:
-        """Whether the stream goes on behind a call, instead of ending with it."""
+        """Whether the stream waits for tool results, instead of ending with a call."""
         return self.on_tool_call == "wait"
 
     @property
     def asked_format(self) -> ResponseFormat | None:
-        """The form of the answer, where it is to be more than text."""
+        """The response format; None for text."""
         asked = self.response_format
         return None if asked is None or asked.type == "text" else asked
 
@@ -184,7 +186,7 @@ class ChatRequest(WireModel):
     @model_validator(mode="after")
     def _fields_fit_each_other(self) -> "ChatRequest":
         if not self.messages and self.replace_from is None:
-            raise wrong("should have at least 1 message", "messages", "Send what is to be answered.")
+            raise wrong("should have at least 1 message", "messages", "Send the messages of the turn.")
         if self.tools is not None or self.tool_choice is not None:
             check_choice(self.tools, self.tool_choice)
         if not self.waits_for_results:
@@ -205,7 +207,7 @@ class ChatRequest(WireModel):
 
 
 class _ExtendedRequest(ChatRequest):
-    """One with extras. A class of its own, since an attribute that is no field costs every request that has it."""
+    """A request with extras. A separate class, since a private attribute costs time for every request that has it."""
 
     _extras: Extras = PrivateAttr(default_factory=lambda: NO_EXTRAS)
 

@@ -45,7 +45,7 @@ _FORBIDDEN = frozenset("/\\\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u206
 
 #: Sets the cost of a picture, and how much detail the model sees.
 ImageDetail = Annotated[
-    Literal["low", "high", "auto"], Enumeration("ImageDetail", "How closely the model looks at a picture.")
+    Literal["low", "high", "auto"], Enumeration("ImageDetail", "The detail in which the model sees a picture.")
 ]
 
 
@@ -166,7 +166,7 @@ class ImagePart(MediaPart):
     )
 
     type: Literal["image"] = Field(description="What the part is.")
-    detail: ImageDetail | None = optional("How closely the model looks.")
+    detail: ImageDetail | None = optional("The detail in which the model sees it.")
 
     def _check_type(self, media_type: str) -> None:
         if media_type not in IMAGES:

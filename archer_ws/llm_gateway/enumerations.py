@@ -4,16 +4,16 @@ from typing import Annotated, Literal, get_args
 
 from archer_ws.core.wire_types import Enumeration
 
-#: Why a model stopped, normalised over providers; clients must accept values they do not know.
+#: Why a model stopped, normalised over providers; clients must accept unknown values.
 FinishReason = Literal["stop", "length", "content_filter", "tool_calls"]
-#: The same as it stands in what we send: text, unchecked.
+#: The same in what the server sends: unchecked text.
 FinishReasonText = Annotated[
     str,
     Enumeration(
         "FinishReason", "Why a model stopped, normalised over providers. It may grow.", lambda: get_args(FinishReason)
     ),
 ]
-#: What a stream does before its first token.
+#: What a stream does before its first text.
 ProgressPhase = Annotated[
     Literal["queued", "loading", "retrying", "fallback"],
     Enumeration("ProgressPhase", "What a stream does before its first text. It may grow."),
@@ -27,26 +27,26 @@ StreamStatus = Annotated[
         "(the provider said it was done), cancelled, incomplete (it just stopped), failed. It may grow.",
     ),
 ]
-#: Who ended a cancelled stream.
+#: Who or what cancelled a stream.
 CancelReason = Annotated[
     Literal["client", "disconnected", "interrupted", "draining"],
     Enumeration("CancelReason", "Who or what cancelled a stream. It may grow."),
 ]
 OnDisconnect = Annotated[
     Literal["continue", "cancel"],
-    Enumeration("OnDisconnect", "What becomes of a stream when the last connection that holds it is gone."),
+    Enumeration("OnDisconnect", "What happens to a stream when the last connection that holds it is gone."),
 ]
 OnBusy = Annotated[
     Literal["reject", "interrupt"], Enumeration("OnBusy", "What a request does to a session that runs a stream.")
 ]
 OnToolCall = Annotated[Literal["end", "wait"], Enumeration("OnToolCall", "What a call does to its stream.")]
-#: How much a model thinks, from nothing to all it can; a model has some of these.
+#: How much a model thinks, from nothing to its maximum; each model has some of these.
 ReasoningEffort = Annotated[
     Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"],
-    Enumeration("ReasoningEffort", "How much a model thinks before it answers, in this order. It may grow."),
+    Enumeration("ReasoningEffort", "How much a model thinks before it responds, in this order. It may grow."),
 ]
-#: What a model can beyond text.
+#: A model's capabilities beyond text.
 Capability = Annotated[
     Literal["tools", "vision", "files", "json_schema", "reasoning"],
-    Enumeration("Capability", "What a model can beyond text. It may grow."),
+    Enumeration("Capability", "A capability of a model beyond text. It may grow."),
 ]

@@ -14,15 +14,15 @@ from archer_ws.llm_gateway.examples import (
 
 
 class ModelLimits(BaseModel):
-    """How much a request may hold for a model, where its provider says so."""
+    """The limits of a request for a model, if its provider has any."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"image_bytes": 7_864_320, "images": 100, "request_bytes": 31_457_280}]}
     )
 
-    image_bytes: Count | None = optional("The most bytes of one picture, before base64.")
-    images: Count | None = optional("The most pictures of one request, the session's history included.")
-    request_bytes: Count | None = optional("The most bytes of all pictures and files of one request, as base64.")
+    image_bytes: Count | None = optional("The limit of one picture, in bytes before base64.")
+    images: Count | None = optional("The limit of pictures in one request, including the session's history.")
+    request_bytes: Count | None = optional("The limit of all pictures and files of one request, in bytes of base64.")
 
 
 class ModelInfo(BaseModel):
@@ -66,25 +66,25 @@ class ModelInfo(BaseModel):
     name: str = Field(description="A name for people.")
     provider: str = Field(description="What to send as `provider`.")
     context_window: Count | None = Field(
-        default=None, description="The most tokens of prompt and answer together, where it is known."
+        default=None, description="The limit of prompt and completion together, in tokens, if known."
     )
-    supports_streaming: bool = Field(default=True, description="Whether its answers come piece by piece.")
-    capabilities: list[Capability] | None = optional("What it can beyond text; absent where that is not known.")
+    supports_streaming: bool = Field(default=True, description="Whether its completions are streamed.")
+    capabilities: list[Capability] | None = optional("Its capabilities beyond text; absent if unknown.")
     reasoning_efforts: list[ReasoningEffort] | None = optional(
-        "What `reasoning_effort` may be, the least first; empty where it takes none, absent where that is not known."
+        "The values of `reasoning_effort`, the lowest first; empty if it has none, absent if unknown."
     )
-    limits: ModelLimits | None = optional("How much of what it can; absent where nothing is known.")
+    limits: ModelLimits | None = optional("The limits of its requests; absent if unknown.")
 
 
 class ProviderStatus(BaseModel):
-    """Whether a provider answers, and how fast."""
+    """Whether a provider responds, and how fast."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [*PROVIDER_STATES]})
 
     provider: str = Field(description="The provider's name.")
-    available: bool = Field(description="Whether it answered.")
-    latency_ms: float | None = Field(default=None, description="How long its answer took, in milliseconds.")
+    available: bool = Field(description="Whether it responded.")
+    latency_ms: float | None = Field(default=None, description="How long its response took, in milliseconds.")
     error: str | None = Field(default=None, description="What is wrong with it.")
-    models: list[str] = Field(default=[], description="The ids of its models; none where it was not asked for them.")
+    models: list[str] = Field(default=[], description="The ids of its models; empty if they were not requested.")
     hint: str | None = optional("What to do about the error.")
-    configured: bool | None = optional("False where a key or a package is missing.")
+    configured: bool | None = optional("False if a key or a package is missing.")

@@ -24,7 +24,7 @@ CallId = Annotated[Text, Field(min_length=1, max_length=CALL_ID_CHARS_MAX)]
 
 
 class ToolCall(WireModel):
-    """A call that a model made: to be run by the application, and sent back with its result."""
+    """A call that a model made: the application runs it, and sends it back with its result."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -32,7 +32,7 @@ class ToolCall(WireModel):
         }
     )
 
-    call_id: CallId = Field(description="Names the call; its result carries the same id.")
+    call_id: CallId = Field(description="The call's id; its result has the same id.")
     name: ToolName = Field(description="Which tool.")
     arguments: Text = Field(
         default="{}", description='JSON text of an object: `"{}"` for none. Text, so that it stays as said.'
@@ -88,7 +88,7 @@ class Tool(WireModel):
     name: ToolName = Field(description="Its name, unique in the request.")
     description: Text | None = Field(default=None, description="What it does and when to call it, for the model.")
     parameters: Annotated[dict[str, Any] | None, AfterValidator(_schema_of_object)] = Field(
-        default=None, description="JSON Schema of its arguments, an object; missing: it has none."
+        default=None, description="JSON Schema of its arguments, an object; it has none if missing."
     )
     strict: bool | None = Field(default=None, description="Whether arguments must match, where the provider can.")
     idempotent: bool | None = Field(default=None, description="Whether running it twice does no harm.")

@@ -39,7 +39,7 @@ class RetryPolicy:
     retry_after_max_s: float = 30.0
 
     def pause_s(self, attempt: int, error: ProviderFailure) -> float | None:
-        """How long to wait after the failed try number `attempt` (from 0); None where another try makes no sense."""
+        """The pause after the failed try number `attempt` (from 0); None if there is no further try."""
         if not error.retryable or attempt >= self.max_retries:
             return None
         if error.retry_after_ms is not None:
