@@ -23,7 +23,7 @@ pub const PROTOCOL_VERSION: i64 = 1;
 /// The WebSocket subprotocol to offer.
 pub const SUBPROTOCOL: &str = "archer.v1";
 /// The `schema_hash` of the server that these types were made for.
-pub const SCHEMA_HASH: &str = "8b37552ed2e38896";
+pub const SCHEMA_HASH: &str = "1431b0feefe61a0a";
 
 /// The params of a method, which know its name and what it gives.
 pub trait Method: Serialize {
@@ -1567,7 +1567,7 @@ pub struct JsonSchemaFormat {
     pub name: String,
     /// JSON Schema, draft 2020-12 unless `$schema` says otherwise; references stay inside it.
     pub schema: Map<String, Value>,
-    /// Whether the answer must match, where the provider can.
+    /// Whether it must match, if the provider supports that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strict: Option<bool>,
     /// The purpose of the completion, for the model.

@@ -726,7 +726,7 @@ export interface JsonSchemaFormat {
   name: string;
   /** JSON Schema, draft 2020-12 unless `$schema` says otherwise; references stay inside it. */
   schema: Record<string, unknown>;
-  /** Whether the answer must match, where the provider can. */
+  /** Whether it must match, if the provider supports that. */
   strict?: boolean | null;
   /** The purpose of the completion, for the model. */
   description?: string | null;

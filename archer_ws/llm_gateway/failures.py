@@ -258,7 +258,7 @@ def failure_from_transport(identity: ProviderIdentity, error: BaseException) -> 
             hint=hint if connecting else "Try again, or raise the time-outs (FIRST_TOKEN_TIMEOUT_S, IDLE_TIMEOUT_S).",
             provider=name,
         )
-    # A connection lost during the TLS handshake was answered.
+    # If the connection was lost during the TLS handshake, a server did respond.
     if isinstance(root, ConnectionRefusedError) or (names & _CONNECT_ERRORS and not isinstance(root, _LOST)):
         return ProviderUnavailable(f"nothing answers at {address} ({name})", hint=hint, provider=name)
     return ProviderUnavailable(

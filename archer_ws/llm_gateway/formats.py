@@ -49,7 +49,7 @@ class JsonSchemaFormat(WireModel):
         alias="schema",
         description="JSON Schema, draft 2020-12 unless `$schema` says otherwise; references stay inside it.",
     )
-    strict: bool | None = Field(default=None, description="Whether the answer must match, where the provider can.")
+    strict: bool | None = Field(default=None, description="Whether it must match, if the provider supports that.")
     description: Text | None = Field(default=None, description="The purpose of the completion, for the model.")
 
 

@@ -12,8 +12,8 @@ from archer_ws.llm_gateway.types import ChatMessage
 
 #: A picture: the maximum of Claude, and about that of a large picture with OpenAI's models.
 IMAGE_TOKENS = 1600
-#: A page of a PDF is sent as a picture and as its text: 1,600 and some 1,000; and takes some 50 KB, text alone less,
-#: scans more.
+#: A page of a PDF is sent as a picture and as its text: 1,600 and about 1,000 tokens. It takes about 50 KB: less with
+#: only text, more as a scan.
 _PDF_TOKENS_PER_PAGE, _PDF_BYTES_PER_PAGE = 2600, 50 * 1024
 #: The highest number of pages that providers accept (Anthropic: 100 with a context of 200,000 tokens).
 _PDF_PAGES_MAX = 100
