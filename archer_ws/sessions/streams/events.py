@@ -45,6 +45,7 @@ from archer_ws.sessions.streams.event_examples import (
     DELTAS,
     ENDED,
     PROGRESS,
+    SHOWN,
     STARTED,
     STEERED,
     STEPS_BEGUN,
@@ -80,7 +81,7 @@ ResultStatusText = Annotated[str, opened(ResultStatus)]
 class SteeredMessage(BaseModel):
     """A user's message that was put into a running stream."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [STEERED]})
+    model_config = ConfigDict(json_schema_extra={"examples": [STEERED, SHOWN]})
 
     message_id: str = Field(description="Its id, from who sent it.")
     content: str = Field(description="Its text.")
@@ -165,7 +166,7 @@ class StreamToolCall(ControlEvent):
     needs_approval: Annotated[bool | None, optional("True: a person must agree first, as the request said.")] = None
     deadline_at: Annotated[
         datetime | None,
-        optional("When its result must be there, RFC 3339 in UTC; only where the stream waits for it.", strict=False),
+        optional("When its result must be there, RFC 3339 in UTC; only where the stream waits for it."),
     ] = None
 
 
