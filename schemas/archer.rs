@@ -345,6 +345,26 @@ pub struct ActiveStream {
     pub status: StreamStatus,
 }
 
+/// Whether a call may run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Approval {
+    /// False: it does not run, and the model is told so.
+    pub approved: bool,
+    /// Why not; the model is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+impl Approval {
+    /// With what must be given, and nothing else.
+    pub fn new(approved: bool) -> Self {
+        Self {
+            approved,
+            reason: None,
+        }
+    }
+}
+
 /// Who runs a tool call and gives its result. It may grow.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -916,6 +936,30 @@ pub struct ChatSendResult {
     pub head_seq: u64,
     /// Whether the stream was there already, and you joined it.
     pub duplicate: bool,
+}
+
+/// That a client is about to run a call.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Claim {
+    /// Yours, minted for this run: whoever shows it may answer the call.
+    pub claim: String,
+    /// How long the claim lasts, in seconds; repeating it renews it. Default: 60.0.
+    #[serde(default = "default_claim_ttl_s")]
+    pub ttl_s: f64,
+}
+
+impl Claim {
+    /// With what must be given, and nothing else.
+    pub fn new(claim: impl Into<String>) -> Self {
+        Self {
+            claim: claim.into(),
+            ttl_s: 60.0,
+        }
+    }
+}
+
+fn default_claim_ttl_s() -> f64 {
+    60.0
 }
 
 /// A string, or a list of parts.
@@ -2573,6 +2617,30 @@ pub struct StartedEvent {
     pub content: String,
 }
 
+/// A user's message for a stream that runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Steer {
+    /// Yours, minted for this message: repeating it is harmless.
+    pub message_id: String,
+    /// What the model is told: a text, or parts.
+    pub content: Content,
+    /// All that it says, in order, where that is more than text: `content` is its text then. As it
+    /// is received; what is sent may be a list as `content`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parts: Option<Vec<Part>>,
+}
+
+impl Steer {
+    /// With what must be given, and nothing else.
+    pub fn new(message_id: impl Into<String>, content: impl Into<Content>) -> Self {
+        Self {
+            message_id: message_id.into(),
+            content: content.into(),
+            parts: None,
+        }
+    }
+}
+
 /// A user's message that was put into a running stream.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -3522,6 +3590,35 @@ impl ToolOutcome {
 impl fmt::Display for ToolOutcome {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.as_str())
+    }
+}
+
+/// What came of a call.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ToolResult {
+    /// What the model is told: a text, or parts.
+    pub content: Content,
+    /// All that it says, in order, where that is more than text: `content` is its text then. As it
+    /// is received; what is sent may be a list as `content`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parts: Option<Vec<Part>>,
+    /// How the call ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<GivenStatus>,
+    /// The claim that you run it under, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim: Option<String>,
+}
+
+impl ToolResult {
+    /// With what must be given, and nothing else.
+    pub fn new(content: impl Into<Content>) -> Self {
+        Self {
+            content: content.into(),
+            parts: None,
+            status: None,
+            claim: None,
+        }
     }
 }
 
