@@ -22,6 +22,9 @@ class Reading:
     def stream_ended(self) -> None:
         """It is not through yet."""
 
+    def stream_parked(self) -> None:
+        """None of these is."""
+
     def position(self) -> float:
         return self.seq
 
