@@ -23,7 +23,7 @@ pub const PROTOCOL_VERSION: i64 = 1;
 /// The WebSocket subprotocol to offer.
 pub const SUBPROTOCOL: &str = "archer.v1";
 /// The `schema_hash` of the server that these types were made for.
-pub const SCHEMA_HASH: &str = "f08e8fdf541c5a9c";
+pub const SCHEMA_HASH: &str = "6dbb2fe982ade87f";
 
 /// The params of a method, which know its name and what it gives.
 pub trait Method: Serialize {
@@ -1027,7 +1027,7 @@ pub struct EndedEvent {
     /// What it cost, in tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<TokenUsage>,
-    /// The length of the whole answer, in bytes of UTF-8.
+    /// The length of the whole answer, in bytes of UTF-8: of all steps' text.
     pub text_bytes: u64,
     /// Messages of the session left out to fit the model's context.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -1907,7 +1907,7 @@ impl PeerInfo {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct PingParams {}
 
-/// `event: progress`: what happens before the first text.
+/// `event: progress`: what happens before the first text of a step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ProgressEvent {
@@ -2836,12 +2836,12 @@ pub struct StreamEnded {
     /// What it cost, in tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<TokenUsage>,
-    /// The length of the whole answer, in bytes of UTF-8.
+    /// The length of the whole answer, in bytes of UTF-8: of all steps' text.
     pub text_bytes: u64,
     /// Messages of the session left out to fit the model's context.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history_dropped: Option<u64>,
-    /// The whole answer, where the request said `stream: false`.
+    /// The whole answer, where the request said `stream: false`: that of the last step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
     /// Why it failed or is incomplete.
@@ -3011,7 +3011,7 @@ pub struct StreamPage {
     pub next_cursor: Option<String>,
 }
 
-/// What happens before the first text.
+/// What happens before the first text of a step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StreamProgress {

@@ -481,7 +481,7 @@ export interface EndedEvent {
   finish_reason?: FinishReason | null;
   /** What it cost, in tokens. */
   usage?: TokenUsage | null;
-  /** The length of the whole answer, in bytes of UTF-8. */
+  /** The length of the whole answer, in bytes of UTF-8: of all steps' text. */
   text_bytes: number;
   /** Messages of the session left out to fit the model's context. */
   history_dropped?: number | null;
@@ -868,7 +868,7 @@ export interface PeerInfo {
 /** A method that needs nothing. */
 export type PingParams = Record<string, never>;
 
-/** `event: progress`: what happens before the first text. */
+/** `event: progress`: what happens before the first text of a step. */
 export interface ProgressEvent {
   /** The stream it is about. */
   stream_id: string;
@@ -1349,11 +1349,11 @@ export interface StreamEnded {
   finish_reason?: FinishReason | null;
   /** What it cost, in tokens. */
   usage?: TokenUsage | null;
-  /** The length of the whole answer, in bytes of UTF-8. */
+  /** The length of the whole answer, in bytes of UTF-8: of all steps' text. */
   text_bytes: number;
   /** Messages of the session left out to fit the model's context. */
   history_dropped?: number | null;
-  /** The whole answer, where the request said `stream: false`. */
+  /** The whole answer, where the request said `stream: false`: that of the last step. */
   content?: string | null;
   /** Why it failed or is incomplete. */
   error?: ErrorInfo | null;
@@ -1458,7 +1458,7 @@ export interface StreamPage {
   next_cursor?: string | null;
 }
 
-/** What happens before the first text. */
+/** What happens before the first text of a step. */
 export interface StreamProgress {
   /** The stream it is about. */
   stream_id: string;

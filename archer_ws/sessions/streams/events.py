@@ -118,7 +118,7 @@ class StreamStarted(ControlEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamProgress(ControlEvent):
-    """What happens before the first text."""
+    """What happens before the first text of a step."""
 
     kind = "progress"
     examples = PROGRESS
@@ -225,12 +225,16 @@ class StreamEnded(ControlEvent):
         FinishReasonText | None, optional("Why the model stopped; absent where it did not say.")
     ] = None
     usage: Annotated[TokenUsage | None, optional("What it cost, in tokens.")] = None
-    text_bytes: Annotated[Count, Field(description="The length of the whole answer, in bytes of UTF-8.")]
+    text_bytes: Annotated[
+        Count, Field(description="The length of the whole answer, in bytes of UTF-8: of all steps' text.")
+    ]
     history_dropped: Annotated[
         Count | None, optional("Messages of the session left out to fit the model's context.")
     ] = None
     #: Never in the log, which has the text: added where it is sent.
-    content: Annotated[str | None, optional("The whole answer, where the request said `stream: false`.")] = None
+    content: Annotated[
+        str | None, optional("The whole answer, where the request said `stream: false`: that of the last step.")
+    ] = None
     error: Annotated[ErrorInfo | None, optional("Why it failed or is incomplete.")] = None
     stored: Annotated[bool | None, optional(NOT_STORED)] = None
     message_ids: Annotated[list[str] | None, optional(MESSAGE_IDS)] = None
