@@ -23,7 +23,7 @@ class Reading:
         """It is not through yet."""
 
     def stream_parked(self) -> None:
-        """None of these is."""
+        """Its streams are not parked."""
 
     def position(self) -> float:
         return self.seq
