@@ -308,6 +308,10 @@ class SessionManager:
         """Wait while the session is being deleted: what is made under its id meanwhile would go with it."""
         await self._occupancy.deletion_over(principal, session_id)
 
+    def session_gone(self, principal: str, session_id: str | None = None) -> None:
+        """A session was deleted, or all of the principal's: its ended streams are found no more."""
+        self._table.drop_session(principal, session_id)
+
     def begin_drain(self) -> None:
         """Refuse new requests from now on; running streams go on."""
         self._draining = True
