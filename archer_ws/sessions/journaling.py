@@ -200,7 +200,9 @@ class Journaling:
             # Asked first: what comes while the pieces are taken has its turn the next time.
             ended = stream.log.ended
             if stream in self._written and stream.log.head_seq > written:
-                pieces = await _new(stream, written)
+                pieces = stream.log.pieces(written, _PIECES_AT_ONCE)
+                if len(pieces) == _PIECES_AT_ONCE:
+                    pieces += await _new(stream, pieces[-1].last_seq)
                 end = log_end(ended, stream.ended_at, ()) if ended is not None else None
                 parts[stream] = LogPart(_key(stream), pieces, end)
                 size += sum(len(piece.text) for piece in pieces)

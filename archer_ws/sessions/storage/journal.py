@@ -53,8 +53,7 @@ class LogEnd:
     pieces: Sequence[LogPiece]
 
 
-@dataclass(frozen=True, slots=True)
-class LogPart:
+class LogPart(NamedTuple):
     """What is new in a stream's log."""
 
     key: StreamKey

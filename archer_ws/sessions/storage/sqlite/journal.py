@@ -39,8 +39,7 @@ class SqliteJournal:
         """Keep what is new of running streams, and forget others: all of it, or nothing."""
 
         def job(connection: sqlite3.Connection) -> None:
-            for part in parts:
-                streams.put(connection, part)
+            streams.put(connection, parts)
             streams.forget(connection, forgotten)
 
         await self._worker.run(job, writes=True)
