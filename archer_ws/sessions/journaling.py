@@ -6,6 +6,7 @@ manager's.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 import structlog
@@ -60,6 +61,7 @@ class Journaling:
         self._forgotten: set[StreamKey] = set()
         self._alarm = Alarm(self._strike)
         self._writing: asyncio.Task[None] | None = None
+        self._began = 0.0
         self._in_trouble = False
         self._is_closed = False
 
@@ -157,10 +159,11 @@ class Journaling:
         self._is_closed = True
         self._alarm.cancel()
 
-    def _await_next(self) -> None:
+    def _await_next(self, took_s: float = 0.0) -> None:
         has_more = self._written or self._forgotten or self._is_recovering
         if has_more and not self._is_writing and not self._is_closed:
-            self._alarm.set(self._every_s)
+            # From beginning to beginning, but for a disk that takes longer than that.
+            self._alarm.set(max(self._every_s - took_s, self._every_s / 2))
 
     @property
     def _is_writing(self) -> bool:
@@ -168,12 +171,13 @@ class Journaling:
         return self._writing is not None and not self._writing.done()
 
     def _strike(self) -> None:
+        self._began = time.monotonic()
         self._writing = asyncio.create_task(self._write(), name="journal")
         self._writing.add_done_callback(self._after_writing)
 
     def _after_writing(self, _: object) -> None:
         self._writing = None
-        self._await_next()
+        self._await_next(time.monotonic() - self._began)
 
     async def _write(self) -> None:
         """Write what is new. What can't be written now is asked for again the next time."""

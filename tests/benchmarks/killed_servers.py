@@ -1,0 +1,280 @@
+"""A server is killed in the middle of its answers, again and again, and every promise is looked at each time.
+
+    python -m tests.benchmarks.killed_servers [--kills 200] [--readers 50] [--harm kill|stop|stopped|clock] [--seed N]
+
+Half of the readers read over sockets, half over server-sent events, thirty pieces a second each; beside them others ask
+question after question. After a half to two and a half seconds the server is killed (SIGKILL), and started again in
+the same folder; a folder serves ten kills. With `--harm stop` it stands still for `--still` seconds before (SIGSTOP,
+SIGCONT), with `stopped` it is killed while it does, and with `clock` its clock jumps for hours, forth and back, before
+the kill and at the restart.
+
+Each time this must hold, or it stops with what does not:
+
+- each question that was acknowledged is in its conversation, once; one that was not, and is sent again with its
+  `stream_id`, is there once, too;
+- each reader comes to its one end by itself: `incomplete`, kind `worker_lost`, to be tried again. Its text is a
+  beginning of what the provider said, and the same that the conversation has, and the log read from its beginning;
+- there is each stream once, no provider was asked again, and a request repeated with its id attaches to its stream;
+- what is asked again with `replace_from` is answered.
+
+It prints how much was lost at most, by the time between when the provider said the first piece that was not kept and
+the kill, and how long it took until all were whole.
+"""
+
+import argparse
+import asyncio
+import random
+import signal
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import httpx
+import structlog
+import uvloop
+
+from tests.benchmarks.kept_conversations import PIECES_PER_S
+from tests.fakes.jumping_clock import jump
+from tests.fakes.sse_reader import read_events, text_of
+from tests.lost_servers import EventSources, Readers, Talking, asked, killed, port_of, serving, written
+from tests.processes import Server
+
+#: A second between two writes, a commit, and what a machine with other work makes of it.
+LOST_S_MAX = 1.5
+KILLS_A_FOLDER = 10
+_ASKERS = 2
+
+
+@dataclass
+class Asker:
+    """Somebody who asks one question after the other, each time interrupting the answer."""
+
+    name: str
+    acknowledged: list[str] = field(default_factory=list)
+    last: str = ""
+
+    def question(self, text: str) -> dict[str, Any]:
+        return {**asked(text), "session_id": self.name, "on_busy": "interrupt"}
+
+    async def ask_on(self, http: httpx.AsyncClient) -> None:
+        """Until the server is gone."""
+        assert (await http.post("/api/v1/sessions", json={"session_id": self.name})).is_success
+        number = 0
+        while True:
+            self.last = f"{self.name}.{number}"
+            number += 1
+            try:
+                async with http.stream(
+                    "POST", "/api/v1/chat/completions/stream", json=self.question(self.last)
+                ) as response:
+                    if response.status_code == 200:
+                        self.acknowledged.append(self.last)
+            except httpx.TransportError:
+                return
+            await asyncio.sleep(0.05)
+
+    async def check(self, http: httpx.AsyncClient) -> None:
+        await self._check_asked_once(http, {*self.acknowledged, self.last})
+        async with http.stream("POST", "/api/v1/chat/completions/stream", json=self.question(self.last)) as response:
+            assert response.status_code == 200, await response.aread()
+        await self._check_asked_once(http, {*self.acknowledged, self.last})
+        assert self.last in await self._asked(http)
+
+    async def _check_asked_once(self, http: httpx.AsyncClient, known: set[str]) -> None:
+        found = await self._asked(http)
+        assert set(self.acknowledged) <= set(found) <= known, (self.acknowledged, found)
+        assert len(found) == len(set(found)), found
+
+    async def _asked(self, http: httpx.AsyncClient) -> list[str]:
+        found: list[str] = []
+        cursor: dict[str, str] = {}
+        while True:
+            page = (await http.get(f"/api/v1/sessions/{self.name}", params={"limit": "200", **cursor})).json()
+            found += [each["content"] for each in page["messages"] if each["role"] == "user"]
+            if page.get("next_cursor") is None:
+                return found
+            cursor = {"cursor": page["next_cursor"]}
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a kill has cost."""
+
+    lost_s: float
+    lost_pieces: int
+    whole_after_s: float
+    acknowledged: int
+    resets: int
+
+
+async def check_streams(running: Server, texts: dict[str, str], sample: Sequence[str]) -> None:
+    """What is stored is what the readers have, and each stream is there once, with one end."""
+    http = running.http
+    for name, text in texts.items():
+        session = (await http.get(f"/api/v1/sessions/{name}")).json()
+        assert session["active_streams"] == []
+        messages = [(each["role"], each["content"], each["status"]) for each in session["messages"]]
+        answer = [("assistant", text, "incomplete")] if text else []
+        assert messages == [("user", name, "completed"), *answer], (name, messages)
+        listed = (await http.get("/api/v1/streams", params={"session_id": name})).json()["items"]
+        assert [(each["stream_id"], each["status"]) for each in listed] == [(f"stream-{name}", "incomplete")]
+    for name in sample:  # Of those who read over events.
+        async with http.stream("GET", f"/api/v1/streams/stream-{name}/events", params={"after": 0}) as response:
+            events = [event async for event in read_events(response)]
+        assert [event.event for event in events].count("ended") == 1
+        assert (events[-2].event, events[-1].data, text_of(events[:-2])) == ("ended", "[DONE]", texts[name])
+        again = await http.post("/api/v1/chat/completions", json=asked(name))
+        assert (again.status_code, again.json()["error"]["kind"], again.json()["content"]) == (
+            *(503, "worker_lost"),
+            texts[name],
+        )
+    assert running.chats.empty(), "a provider was asked again"
+
+
+async def check_asked_again(running: Server, name: str) -> None:
+    """Whoever asks again gets an answer in the place of what was lost."""
+    ended = (await running.http.get(f"/api/v1/streams/stream-{name}")).json()
+    question = (await running.http.get(f"/api/v1/sessions/{name}")).json()["messages"][0]
+    again = {**asked(name), "stream_id": f"again-{name}", "replace_from": question["message_id"]}
+    assert ended["status"] == "incomplete"
+    async with running.http.stream("POST", "/api/v1/chat/completions/stream", json=again) as response:
+        async for text in response.aiter_text():
+            if written(name, 1) in text:
+                break
+    await running.http.delete(f"/api/v1/streams/again-{name}")
+
+
+async def do_harm(
+    kind: str, running: Server, readers: Sequence[Readers | EventSources], folder: Path, still_s: float
+) -> float:
+    """Whatever it is, and the kill; when it was that nothing more was kept."""
+    program = running.program
+    if kind == "clock":
+        for hours in (5, -30, random.uniform(-100, 100)):
+            jump(folder, hours)
+            await asyncio.sleep(random.uniform(0.2, 1.5))
+    if kind in ("stop", "stopped"):
+        program.send_signal(signal.SIGSTOP)
+        stopped = time.monotonic()
+        await asyncio.sleep(still_s)
+        if kind == "stopped":
+            await killed(running)
+            return stopped
+        program.send_signal(signal.SIGCONT)
+        # All go on by themselves, those whose connection was given up, too: these came in the meantime.
+        for each in readers:
+            await each.have(int(still_s * PIECES_PER_S / 2))
+        await asyncio.sleep(random.uniform(1, 3))
+    await killed(running)
+    return time.monotonic()
+
+
+class Campaign:
+    """Kills in one folder, each of the server that the one before has started."""
+
+    def __init__(self, folder: Path, harm: str, readers: int, still_s: float) -> None:
+        self._folder = folder
+        self._harm = harm
+        self._readers = readers
+        self._still_s = still_s
+        self._answer = Talking(None)
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> "Campaign":
+        self._pace = asyncio.create_task(self._tick())
+        self._running = await self._start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+        self._pace.cancel()
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(1 / PIECES_PER_S)
+            self._answer.tick()
+
+    async def _start(self, port: int = 0) -> Server:
+        serve = serving(self._answer, self._folder, port, jumps=self._harm == "clock")
+        return await self._stack.enter_async_context(serve)
+
+    async def kill(self, number: int) -> Found:
+        running, answer = self._running, self._answer
+        names = [f"k{number}.s{each}" for each in range(self._readers)]
+        askers = [Asker(f"k{number}.a{each}") for each in range(_ASKERS)]
+        async with (
+            Readers(running.url, names[::2], per_client=5) as over_sockets,
+            EventSources(running.url, names[1::2]) as over_events,
+            httpx.AsyncClient(base_url=running.url, trust_env=False, timeout=120) as http,
+        ):
+            readers = (over_sockets, over_events)
+            asking = [asyncio.create_task(asker.ask_on(http)) for asker in askers]
+            for each in readers:
+                await each.have(1)
+            await asyncio.sleep(random.uniform(0.5, 2.5))
+            at = await do_harm(self._harm, running, readers, self._folder, self._still_s)
+            seen = {name: stream.text for each in readers for name, stream in each.streams.items()}
+            said = {name: [moment for moment in answer.said[name] if moment <= at] for name in names}
+            await asyncio.gather(*asking)
+            began = time.monotonic()
+            if self._harm == "clock":
+                jump(self._folder, random.uniform(-100, 100))
+            running = self._running = await self._start(port_of(running))
+            texts = {**await over_sockets.lost(), **await over_events.lost()}
+            whole_after_s = time.monotonic() - began
+            resets = sum(stream.resets for stream in over_events.streams.values())
+        await check_streams(running, texts, random.sample(names[1::2], min(4, len(names) // 2)))
+        for asker in askers:
+            await asker.check(running.http)
+        await check_asked_again(running, random.choice(names))
+
+        lost_s, lost_pieces = 0.0, 0
+        for name, text in texts.items():
+            assert written(name, len(said[name]) + 1).startswith(text), (name, text)
+            assert seen[name].startswith(text) or text.startswith(seen[name]), (name, text, seen[name])
+            kept = text.count(">")
+            if kept < len(said[name]):
+                lost_s = max(lost_s, at - said[name][kept])
+            lost_pieces = max(lost_pieces, seen[name].count(">") - kept)
+        assert lost_s <= LOST_S_MAX, f"{lost_s:.2f} s of text were lost"
+        return Found(lost_s, lost_pieces, whole_after_s, sum(len(each.acknowledged) for each in askers), resets)
+
+
+async def main(arguments: argparse.Namespace) -> None:
+    print(f"seed {arguments.seed}", flush=True)
+    random.seed(arguments.seed)
+    found: list[Found] = []
+    while len(found) < arguments.kills:
+        with tempfile.TemporaryDirectory(prefix="archer-kills-") as folder:
+            kills = min(KILLS_A_FOLDER, arguments.kills - len(found))
+            async with Campaign(Path(folder), arguments.harm, arguments.readers, arguments.still) as campaign:
+                for _ in range(kills):
+                    found.append(await campaign.kill(len(found)))
+        print(f"{len(found)} kills: {told(found)}", flush=True)
+
+
+def told(found: Sequence[Found]) -> str:
+    lost, whole = [each.lost_s for each in found], [each.whole_after_s for each in found]
+    pieces, late = max(each.lost_pieces for each in found), sum(each > 1 for each in lost)
+    return (
+        f"{sum(each.acknowledged for each in found)} acknowledged questions are there; of the text {max(lost):.2f} s "
+        f"lost at most ({median(lost):.2f} in the middle, more than 1.00 {late} times), of what readers had seen "
+        f"{pieces} pieces; all whole again {median(whole):.1f} s after, {max(whole):.1f} at most; "
+        f"{sum(each.resets for each in found)} readers over events had seen more than was kept"
+    )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--readers", type=int, default=50)
+    parser.add_argument("--harm", choices=("kill", "stop", "stopped", "clock"), default="kill")
+    parser.add_argument("--still", type=float, default=40.0)
+    parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
+    uvloop.run(main(parser.parse_args()))
