@@ -56,6 +56,8 @@ class Journaling:
         self._limit_s = bounds.store_limit_s
         self._on_recovered = on_recovered
         self._is_recovering = False
+        #: Whether the streams of earlier processes are known, if not yet ended on the disk.
+        self.has_found = True
         #: Up to which event each was written.
         self._written: dict[Stream, int] = {}
         self._forgotten: set[StreamKey] = set()
@@ -67,7 +69,7 @@ class Journaling:
 
     async def recover(self) -> None:
         """End what earlier processes left; later, where the disk does not take that now."""
-        self._is_recovering = True
+        self._is_recovering, self.has_found = True, False
         await self._write()
         self._await_next()
 
@@ -183,9 +185,7 @@ class Journaling:
         """Write what is new. What can't be written now is asked for again the next time."""
         try:
             if self._is_recovering:
-                kept = await self._journal.recover(_end_lost)
-                self._is_recovering = False
-                self._on_recovered(kept)
+                await self._recover()
             await self._put()
         except ArcherError as failure:
             if not self._in_trouble:
@@ -195,6 +195,22 @@ class Journaling:
             if self._in_trouble:
                 self._in_trouble = False
                 log.info("streams_written_again")
+
+    async def _recover(self) -> None:
+        try:
+            kept = await self._journal.recover(_end_lost)
+        except ArcherError:
+            if not self.has_found:
+                # A full disk can be read: nobody waits for room to have what he was reading.
+                self._found(await self._journal.recover(_end_unstored, writes=False))
+            raise
+        self._is_recovering = False
+        self._found(kept)
+
+    def _found(self, kept: Sequence[KeptStream]) -> None:
+        if not self.has_found:
+            self.has_found = True
+            self._on_recovered(kept)
 
     async def _put(self) -> None:
         forgotten = frozenset(self._forgotten)
@@ -244,6 +260,10 @@ async def _new(stream: Stream, after: int) -> list[LogPiece]:
 
 def _end_lost(record: StreamRecord, pieces: Sequence[LogPiece]) -> tuple[StoredAnswer, LogEnd]:
     return end_lost(record, pieces, utc_now())
+
+
+def _end_unstored(record: StreamRecord, pieces: Sequence[LogPiece]) -> tuple[StoredAnswer, LogEnd]:
+    return end_lost(record, pieces, utc_now(), stored=False)
 
 
 def _key(stream: Stream) -> StreamKey:

@@ -92,6 +92,6 @@ class StreamJournal(Protocol):
     async def load(self, key: StreamKey) -> list[LogPiece] | None:
         """A stream's log without its end, in order; None where there is no such stream."""
 
-    async def recover(self, end_lost: EndLost) -> list[KeptStream]:
+    async def recover(self, end_lost: EndLost, *, writes: bool = True) -> list[KeptStream]:
         """End what an earlier process left running, each with its answer in its session, and give all of that
-        process's streams, the oldest first."""
+        process's streams, the oldest first. Without `writes` they are given as if that were done, and nothing is."""

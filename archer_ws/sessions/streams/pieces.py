@@ -86,8 +86,10 @@ def whole(pieces: Sequence[LogPiece]) -> list[LogPiece]:
     return found
 
 
-def end_lost(record: StreamRecord, pieces: Sequence[LogPiece], now: datetime) -> tuple[StoredAnswer, LogEnd]:
-    """What becomes of a stream whose process was lost: its answer, and its end."""
+def end_lost(
+    record: StreamRecord, pieces: Sequence[LogPiece], now: datetime, *, stored: bool | None = None
+) -> tuple[StoredAnswer, LogEnd]:
+    """What becomes of a stream whose process was lost: its answer, and its end; `stored`: what that says of it."""
     kept = whole(pieces)
     content = text_of(kept, "content")
     error = WorkerLost(
@@ -100,6 +102,7 @@ def end_lost(record: StreamRecord, pieces: Sequence[LogPiece], now: datetime) ->
         status="incomplete",
         text_bytes=len(content.encode()),
         error=error,
+        stored=stored,
     )
     answer = StoredAnswer(
         content,

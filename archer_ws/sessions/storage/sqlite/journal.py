@@ -48,11 +48,11 @@ class SqliteJournal:
         """A stream's log without its end, in order; None where there is no such stream."""
         return await self._worker.run(lambda connection: streams.load(connection, key), writes=False)
 
-    async def recover(self, end_lost: EndLost) -> list[KeptStream]:
-        """End what an earlier process left running, and give all of its streams."""
+    async def recover(self, end_lost: EndLost, *, writes: bool = True) -> list[KeptStream]:
+        """End what an earlier process left running, and give all of its streams; without `writes`, as if it were."""
 
         def job(connection: sqlite3.Connection) -> list[KeptStream]:
             at = Transaction(connection, self._accounts, self._index)
-            return streams.recover(at, end_lost, before=self._first, now=utc_now())
+            return streams.recover(at, end_lost, before=self._first, now=utc_now(), writes=writes)
 
-        return await self._worker.run(job, writes=True)
+        return await self._worker.run(job, writes=writes)

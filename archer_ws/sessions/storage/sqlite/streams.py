@@ -1,7 +1,7 @@
 """What is done with streams and their logs in an open file, each function within a transaction of its caller's."""
 
 import sqlite3
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -117,29 +117,31 @@ def _pieces(connection: sqlite3.Connection, pk: int) -> list[LogPiece]:
     return [LogPiece(first, last, kind, text.encode(), ends) for first, last, kind, text, ends in rows]
 
 
-def recover(at: Transaction, end_lost: EndLost, *, before: int | None, now: datetime) -> list[KeptStream]:
-    """End what runs no more, of the streams with numbers below `before` (all, by default), and give these streams."""
+def recover(at: Transaction, end_lost: EndLost, *, before: int | None, now: datetime, writes: bool) -> list[KeptStream]:
+    """End what runs no more, of the streams with numbers below `before` (all, by default), and give these streams;
+    without `writes`, as if that were done."""
     connection = at.connection
-    connection.execute("DELETE FROM stream WHERE ended_at < ?", (microseconds(now) - _KEPT_US,))
+    if writes:
+        connection.execute("DELETE FROM stream WHERE ended_at < ?", (microseconds(now) - _KEPT_US,))
     last = 2**63 - 1 if before is None else before
     rows = connection.execute(f"{_RECORD} WHERE stream.pk < ? ORDER BY stream.pk", (last,)).fetchall()
-    return [kept for row in rows for kept in _kept(at, end_lost, row)]
+    return [_kept(at, end_lost, row, writes=writes) for row in rows]
 
 
-def _kept(at: Transaction, end_lost: EndLost, row: tuple[Any, ...]) -> Iterator[KeptStream]:
+def _kept(at: Transaction, end_lost: EndLost, row: tuple[Any, ...], *, writes: bool) -> KeptStream:
     pk, status, after, ended_at, ended = row[0], *row[9:]
     known = (*row[1:8], moment_of(row[8]))
     record = StreamRecord(*known)
     if ended is not None:
-        yield KeptStream(record, status, moment_of(ended_at), ended)
-        return
+        return KeptStream(record, status, moment_of(ended_at), ended)
     answer, its_end = end_lost(record, _pieces(at.connection, pk))
     session = sessions.get(at.connection, record.principal, record.session_id)
-    if not answer.is_empty:
+    if writes and not answer.is_empty:
         messages.append_answer(at, session, answer, after=after, stream_id=record.stream_id, ordinal=0)
     stored = at.connection.execute(
         "SELECT message_id FROM message WHERE session_pk = ? AND stream_id = ? AND hidden = 0 ORDER BY position",
         (session.pk, record.stream_id),
     )
-    ended = _end(at.connection, pk, its_end, [message_id for (message_id,) in stored])
-    yield KeptStream(record, its_end.status, its_end.ended_at, ended)
+    message_ids = [message_id for (message_id,) in stored]
+    ended = _end(at.connection, pk, its_end, message_ids) if writes else its_end.ended(message_ids)
+    return KeptStream(record, its_end.status, its_end.ended_at, ended)
