@@ -1,12 +1,13 @@
 """A server is killed in the middle of its answers, again and again, and every promise is looked at each time.
 
-    python -m tests.benchmarks.killed_servers [--kills 200] [--readers 50] [--harm kill|stop|stopped|clock] [--seed N]
+    python -m tests.benchmarks.killed_servers [--kills 200] [--readers 50] [--harm kill|stop|…] [--seed N]
 
 Half of the readers read over sockets, half over server-sent events, thirty pieces a second each; beside them others ask
 question after question. After a half to two and a half seconds the server is killed (SIGKILL), and started again in
 the same folder; a folder serves ten kills. With `--harm stop` it stands still for `--still` seconds before (SIGSTOP,
 SIGCONT), with `stopped` it is killed while it does, and with `clock` its clock jumps for hours, forth and back, before
-the kill and at the restart.
+the kill and at the restart. With `full` its disk (a tmpfs of its own, which root alone can mount) is full for some
+seconds, with `full-killed` it is killed meanwhile, and with `full-started` its next start finds no room either.
 
 Each time this must hold, or it stops with what does not:
 
@@ -29,75 +30,26 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import httpx
 import structlog
 
+from tests.askers import Asker
 from tests.benchmarks.kept_conversations import PIECES_PER_S
 from tests.fakes.jumping_clock import jump
+from tests.fakes.small_disk import SmallDisk, small_disk
 from tests.fakes.sse_reader import read_events, text_of
-from tests.lost_servers import EventSources, Readers, Talking, asked, killed, port_of, serving, written
+from tests.lost_servers import LIMIT_S, EventSources, Readers, Talking, asked, killed, port_of, serving, written
 from tests.processes import Server
 
 #: A second between two writes, a commit, and what a machine with other work makes of it.
 LOST_S_MAX = 1.5
 KILLS_A_FOLDER = 10
+HARMS = ("kill", "stop", "stopped", "clock", "full", "full-killed", "full-started")
 _ASKERS = 2
-
-
-@dataclass
-class Asker:
-    """Somebody who asks one question after the other, each time interrupting the answer."""
-
-    name: str
-    acknowledged: list[str] = field(default_factory=list)
-    last: str = ""
-
-    def question(self, text: str) -> dict[str, Any]:
-        return {**asked(text), "session_id": self.name, "on_busy": "interrupt"}
-
-    async def ask_on(self, http: httpx.AsyncClient) -> None:
-        """Until the server is gone."""
-        assert (await http.post("/api/v1/sessions", json={"session_id": self.name})).is_success
-        number = 0
-        while True:
-            self.last = f"{self.name}.{number}"
-            number += 1
-            try:
-                async with http.stream(
-                    "POST", "/api/v1/chat/completions/stream", json=self.question(self.last)
-                ) as response:
-                    if response.status_code == 200:
-                        self.acknowledged.append(self.last)
-            except httpx.TransportError:
-                return
-            await asyncio.sleep(0.05)
-
-    async def check(self, http: httpx.AsyncClient) -> None:
-        await self._check_asked_once(http, {*self.acknowledged, self.last})
-        async with http.stream("POST", "/api/v1/chat/completions/stream", json=self.question(self.last)) as response:
-            assert response.status_code == 200, await response.aread()
-        await self._check_asked_once(http, {*self.acknowledged, self.last})
-        assert self.last in await self._asked(http)
-
-    async def _check_asked_once(self, http: httpx.AsyncClient, known: set[str]) -> None:
-        found = await self._asked(http)
-        assert set(self.acknowledged) <= set(found) <= known, (self.acknowledged, found)
-        assert len(found) == len(set(found)), found
-
-    async def _asked(self, http: httpx.AsyncClient) -> list[str]:
-        found: list[str] = []
-        cursor: dict[str, str] = {}
-        while True:
-            page = (await http.get(f"/api/v1/sessions/{self.name}", params={"limit": "200", **cursor})).json()
-            found += [each["content"] for each in page["messages"] if each["role"] == "user"]
-            if page.get("next_cursor") is None:
-                return found
-            cursor = {"cursor": page["next_cursor"]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +60,7 @@ class Found:
     lost_pieces: int
     whole_after_s: float
     acknowledged: int
+    refused: int
     resets: int
 
 
@@ -135,6 +88,14 @@ async def check_streams(running: Server, texts: dict[str, str], sample: Sequence
     assert running.chats.empty(), "a provider was asked again"
 
 
+async def until_stored(running: Server, texts: dict[str, str]) -> None:
+    """Until the conversations have the answers, all of which come in one commit."""
+    name = next(name for name, text in texts.items() if text)
+    async with asyncio.timeout(LIMIT_S):
+        while len((await running.http.get(f"/api/v1/sessions/{name}")).json()["messages"]) < 2:  # noqa: ASYNC110 - another process brings it about
+            await asyncio.sleep(0.1)
+
+
 async def check_asked_again(running: Server, name: str) -> None:
     """Whoever asks again gets an answer in the place of what was lost."""
     ended = (await running.http.get(f"/api/v1/streams/stream-{name}")).json()
@@ -149,7 +110,13 @@ async def check_asked_again(running: Server, name: str) -> None:
 
 
 async def do_harm(
-    kind: str, running: Server, readers: Sequence[Readers | EventSources], folder: Path, still_s: float
+    kind: str,
+    running: Server,
+    readers: Sequence[Readers | EventSources],
+    *,
+    folder: Path,
+    disk: SmallDisk | None,
+    still_s: float,
 ) -> float:
     """Whatever it is, and the kill; when it was that nothing more was kept."""
     program = running.program
@@ -169,6 +136,19 @@ async def do_harm(
         for each in readers:
             await each.have(int(still_s * PIECES_PER_S / 2))
         await asyncio.sleep(random.uniform(1, 3))
+    if disk is not None:
+        disk.fill()
+        full = time.monotonic()
+        # Those who read go on.
+        for each in readers:
+            length = max(stream.text.count(">") for stream in each.streams.values())
+            await each.have(length + 3 * PIECES_PER_S)
+        if kind != "full":
+            await killed(running)
+            return full
+        disk.make_room()
+        # It is looked at once a second whether there is room; then all that came is written.
+        await asyncio.sleep(3)
     await killed(running)
     return time.monotonic()
 
@@ -183,8 +163,11 @@ class Campaign:
         self._still_s = still_s
         self._answer = Talking(None)
         self._stack = AsyncExitStack()
+        self._disk: SmallDisk | None = None
 
     async def __aenter__(self) -> "Campaign":
+        if self._harm.startswith("full"):
+            self._disk = self._stack.enter_context(small_disk(self._folder / "disk"))
         self._pace = asyncio.create_task(self._tick())
         self._running = await self._start()
         return self
@@ -199,7 +182,8 @@ class Campaign:
             self._answer.tick()
 
     async def _start(self, port: int = 0) -> Server:
-        serve = serving(self._answer, self._folder, port, jumps=self._harm == "clock")
+        data = self._disk.folder / "kept" if self._disk is not None else None
+        serve = serving(self._answer, self._folder, port, jumps=self._harm == "clock", data=data)
         return await self._stack.enter_async_context(serve)
 
     async def kill(self, number: int) -> Found:
@@ -216,17 +200,24 @@ class Campaign:
             for each in readers:
                 await each.have(1)
             await asyncio.sleep(random.uniform(0.5, 2.5))
-            at = await do_harm(self._harm, running, readers, self._folder, self._still_s)
+            at = await do_harm(
+                self._harm, running, readers, folder=self._folder, disk=self._disk, still_s=self._still_s
+            )
             seen = {name: stream.text for each in readers for name, stream in each.streams.items()}
-            said = {name: [moment for moment in answer.said[name] if moment <= at] for name in names}
+            said = {name: list(answer.said[name]) for name in names}
             await asyncio.gather(*asking)
             began = time.monotonic()
             if self._harm == "clock":
                 jump(self._folder, random.uniform(-100, 100))
+            if self._disk is not None and self._harm == "full-killed":
+                self._disk.make_room()
             running = self._running = await self._start(port_of(running))
             texts = {**await over_sockets.lost(), **await over_events.lost()}
             whole_after_s = time.monotonic() - began
             resets = sum(stream.resets for stream in over_events.streams.values())
+        if self._disk is not None and self._harm == "full-started":
+            self._disk.make_room()
+            await until_stored(running, texts)
         await check_streams(running, texts, random.sample(names[1::2], min(4, len(names) // 2)))
         for asker in askers:
             await asker.check(running.http)
@@ -238,10 +229,17 @@ class Campaign:
             assert seen[name].startswith(text) or text.startswith(seen[name]), (name, text, seen[name])
             kept = text.count(">")
             if kept < len(said[name]):
-                lost_s = max(lost_s, at - said[name][kept])
+                lost_s = max(lost_s, at - said[name][kept])  # Below zero where it was said later.
             lost_pieces = max(lost_pieces, seen[name].count(">") - kept)
         assert lost_s <= LOST_S_MAX, f"{lost_s:.2f} s of text were lost"
-        return Found(lost_s, lost_pieces, whole_after_s, sum(len(each.acknowledged) for each in askers), resets)
+        return Found(
+            lost_s,
+            lost_pieces,
+            whole_after_s,
+            sum(len(each.acknowledged) for each in askers),
+            sum(len(each.refused) for each in askers),
+            resets,
+        )
 
 
 async def main(arguments: argparse.Namespace) -> None:
@@ -261,7 +259,8 @@ def told(found: Sequence[Found]) -> str:
     lost, whole = [each.lost_s for each in found], [each.whole_after_s for each in found]
     pieces, late = max(each.lost_pieces for each in found), sum(each > 1 for each in lost)
     return (
-        f"{sum(each.acknowledged for each in found)} acknowledged questions are there; of the text {max(lost):.2f} s "
+        f"{sum(each.acknowledged for each in found)} acknowledged questions are there, "
+        f"{sum(each.refused for each in found)} that were refused are not; of the text {max(lost):.2f} s "
         f"lost at most ({median(lost):.2f} in the middle, more than 1.00 {late} times), of what readers had seen "
         f"{pieces} pieces; all whole again {median(whole):.1f} s after, {max(whole):.1f} at most; "
         f"{sum(each.resets for each in found)} readers over events had seen more than was kept"
@@ -272,7 +271,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--readers", type=int, default=50)
-    parser.add_argument("--harm", choices=("kill", "stop", "stopped", "clock"), default="kill")
+    parser.add_argument("--harm", choices=HARMS, default="kill")
     parser.add_argument("--still", type=float, default=40.0)
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
