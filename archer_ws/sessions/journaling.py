@@ -66,6 +66,7 @@ class Journaling:
         self._began = 0.0
         self._in_trouble = False
         self._is_closed = False
+        self._withdrawing: set[asyncio.Task[None]] = set()
 
     async def recover(self) -> None:
         """End what earlier processes left; later, where the disk does not take that now."""
@@ -106,9 +107,22 @@ class Journaling:
         return log_end(ended, stream.ended_at, [*pieces, *map(event_piece, last[:-1])])
 
     def over(self, stream: Stream) -> None:
-        """The stream has ended, or was refused: then nothing of it is kept."""
+        """The stream has ended, or was refused: then nothing of it is kept, nor of its turn.
+
+        It may have been refused because the store took too long, which stores it all the same: whoever asks again, as
+        he was told to, would have asked twice.
+        """
         if stream.log.ended is None and self._written.pop(stream, None) is not None:
-            self.forget(stream)
+            # At once: so it comes behind what it undoes, and before whatever is asked next.
+            withdrawing = asyncio.create_task(self._withdraw(stream), name="withdrawal")
+            self._withdrawing.add(withdrawing)
+            withdrawing.add_done_callback(self._withdrawing.discard)
+
+    async def _withdraw(self, stream: Stream) -> None:
+        try:
+            await self._journal.withdraw(_key(stream), stream.identity.request_id)
+        except ArcherError as failure:
+            log.warning("refused_request_not_withdrawn", stream_id=stream.stream_id, cause=str(failure))
 
     def forget(self, stream: Stream) -> None:
         """Nobody can ask for the stream any more."""

@@ -2,8 +2,10 @@
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -36,9 +38,13 @@ class Connection(sqlite3.Connection):
 
     commits = 0
     fails = False
+    #: A commit waits for it.
+    may_go_on = threading.Event()
+    may_go_on.set()
 
     def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
         if sql == "COMMIT":
+            type(self).may_go_on.wait(LIMIT_S)
             type(self).commits += 1
             if type(self).fails:
                 error = sqlite3.OperationalError("database or disk is full")
@@ -50,7 +56,9 @@ class Connection(sqlite3.Connection):
 @pytest.fixture
 def connection() -> type[Connection]:
     class Counted(Connection):
-        pass
+        may_go_on = threading.Event()
+
+    Counted.may_go_on.set()
 
     return Counted
 
@@ -360,6 +368,30 @@ async def test_a_stream_that_was_refused_leaves_nothing(tmp_path: Path, gateway:
         with pytest.raises(Exception, match="no session"):
             await start(manager, ask(session_id="other", stream_id="x"))
     assert rows(tmp_path, "SELECT count(*) FROM stream") == [(0,)]
+
+
+async def test_a_question_that_was_refused_is_not_there_when_the_disk_has_taken_it_after_all(
+    tmp_path: Path, gateway: ScriptedGateway, connection: type[Connection], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.test_sessions.test_journaling.SOON", replace(SOON, store_limit_s=0.2, admit_limit_s=0.3))
+    async with process(tmp_path, gateway, factory=connection) as (manager, store):
+        call = asyncio.create_task(gateway.call())
+        first = (await start(manager, ask("Why?", session_id="s"))).stream
+        (await call).finish()
+        await ended(first)
+        connection.may_go_on.clear()
+        for _ in range(2):
+            with pytest.raises(StorageUnavailable):
+                await start(manager, ask("Why not?", session_id="s", stream_id="x"))
+        connection.may_go_on.set()
+
+        again = (await start(manager, ask("Why not?", session_id="s", stream_id="x"))).stream
+
+        assert again.status == "running"
+        assert [each.content for each in await store.messages("me", "s")] == ["Why?", "Why not?"]
+        assert (await store.get("me", "s")).message_count == 2
+    found = "SELECT stream_id FROM stream JOIN session ON session.pk = session_pk WHERE session_id = 's'"
+    assert [name for (name,) in rows(tmp_path, found)] == [first.stream_id, "x"]
 
 
 async def test_streams_go_from_the_disk_with_their_session(tmp_path: Path, gateway: ScriptedGateway) -> None:

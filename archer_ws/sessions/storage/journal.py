@@ -89,6 +89,10 @@ class StreamJournal(Protocol):
         ended, takes nothing.
         """
 
+    async def withdraw(self, key: StreamKey, request_id: str) -> None:
+        """Take out again what a request has stored that was refused before the store had done it: its stream, and its
+        messages, unless something stands behind them or they stand in the place of others."""
+
     async def load(self, key: StreamKey) -> list[LogPiece] | None:
         """A stream's log without its end, in order; None where there is no such stream."""
 

@@ -44,6 +44,14 @@ class SqliteJournal:
 
         await self._worker.run(job, writes=True)
 
+    async def withdraw(self, key: StreamKey, request_id: str) -> None:
+        """Take out again what a refused request has stored."""
+
+        def job(connection: sqlite3.Connection) -> None:
+            streams.withdraw(Transaction(connection, self._accounts, self._index), key, request_id)
+
+        await self._worker.run(job, writes=True)
+
     async def load(self, key: StreamKey) -> list[LogPiece] | None:
         """A stream's log without its end, in order; None where there is no such stream."""
         return await self._worker.run(lambda connection: streams.load(connection, key), writes=False)

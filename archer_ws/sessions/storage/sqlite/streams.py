@@ -103,6 +103,21 @@ def forget(connection: sqlite3.Connection, keys: Collection[StreamKey]) -> None:
     )
 
 
+def withdraw(at: Transaction, key: StreamKey, request_id: str) -> None:
+    """Take out the stream of a request that was refused, and its turn (see messages.withdraw)."""
+    principal, stream_id = key
+    row = at.connection.execute(
+        "SELECT stream.pk, session.session_id, after_id FROM stream JOIN session ON session.pk = stream.session_pk "
+        "WHERE stream_id = ? AND stream.principal_pk = (SELECT pk FROM principal WHERE name = ?) AND request_id = ? "
+        "AND ended IS NULL",
+        (stream_id, principal, request_id),
+    ).fetchone()
+    if row is not None:
+        pk, session_id, last = row
+        messages.withdraw(at, sessions.get(at.connection, principal, session_id), stream_id, last)
+        at.connection.execute("DELETE FROM stream WHERE pk = ?", (pk,))
+
+
 def load(connection: sqlite3.Connection, key: StreamKey) -> list[LogPiece] | None:
     """A stream's log without its end; None where there is no such stream."""
     principal, stream_id = key
