@@ -16,6 +16,7 @@ from archer_ws.sessions.storage.journal import (
     LogPiece,
     StreamKey,
     StreamRecord,
+    WaitingStream,
 )
 from archer_ws.sessions.storage.sqlite import messages, sessions
 from archer_ws.sessions.storage.sqlite.rows import SessionRow
@@ -26,7 +27,7 @@ log = structlog.get_logger(__name__)
 _OF_KEY = "stream_id = ? AND principal_pk = (SELECT pk FROM principal WHERE name = ?)"
 _RECORD = (
     "SELECT stream.pk, principal.name, stream.stream_id, session.session_id, provider, model, request_id, fingerprint, "
-    "stream.created_at, status, after_id, ended_at, ended FROM stream "
+    "stream.created_at, status, after_id, waiting, ended_at, ended FROM stream "
     "JOIN principal ON principal.pk = stream.principal_pk JOIN session ON session.pk = stream.session_pk "
 )
 #: How long a stream is kept that ended before this process began, whatever a clock says, in microseconds: a day. They
@@ -60,24 +61,29 @@ def put(connection: sqlite3.Connection, parts: Sequence[LogPart]) -> None:
         f"SELECT pk, ?, ?, ?, ?, ? FROM stream WHERE {_OF_KEY} AND ended IS NULL",
         [
             (piece.first_seq, piece.last_seq, piece.kind, piece.ends, piece.text.decode(), stream_id, principal)
-            for (principal, stream_id), pieces, _ in parts
+            for (principal, stream_id), pieces, *_ in parts
             for piece in pieces
         ],
     )
     for part in parts:
+        if part.loop is not None:
+            principal, stream_id = part.key
+            connection.execute(
+                f"UPDATE stream SET waiting = ? WHERE {_OF_KEY} AND ended IS NULL", (part.loop, stream_id, principal)
+            )
         if part.end is not None:
-            end(connection, part.key, part.end, None)
+            end(connection, part.key, part.end, ())
 
 
-def end(connection: sqlite3.Connection, key: StreamKey, its_end: LogEnd, answer_id: str | None) -> None:
-    """A stream has ended, with that message as its answer."""
+def end(connection: sqlite3.Connection, key: StreamKey, its_end: LogEnd, message_ids: Sequence[str]) -> None:
+    """A stream has ended, and has left these messages."""
     principal, stream_id = key
     row = connection.execute(
         f"SELECT pk FROM stream WHERE {_OF_KEY} AND ended IS NULL", (stream_id, principal)
     ).fetchone()
     if row is not None:
         _put_pieces(connection, row[0], its_end.pieces)
-        _end(connection, row[0], its_end, () if answer_id is None else (answer_id,))
+        _end(connection, row[0], its_end, message_ids)
 
 
 def _put_pieces(connection: sqlite3.Connection, pk: int, pieces: Sequence[LogPiece]) -> None:
@@ -90,7 +96,7 @@ def _put_pieces(connection: sqlite3.Connection, pk: int, pieces: Sequence[LogPie
 def _end(connection: sqlite3.Connection, pk: int, its_end: LogEnd, message_ids: Sequence[str]) -> str:
     ended = its_end.ended(message_ids)
     connection.execute(
-        "UPDATE stream SET status = ?, ended_at = ?, ended = ? WHERE pk = ?",
+        "UPDATE stream SET status = ?, ended_at = ?, ended = ?, waiting = NULL WHERE pk = ?",
         (its_end.status, microseconds(its_end.ended_at), ended, pk),
     )
     return ended
@@ -132,7 +138,9 @@ def _pieces(connection: sqlite3.Connection, pk: int) -> list[LogPiece]:
     return [LogPiece(first, last, kind, text.encode(), ends) for first, last, kind, text, ends in rows]
 
 
-def recover(at: Transaction, end_lost: EndLost, *, before: int | None, now: datetime, writes: bool) -> list[KeptStream]:
+def recover(
+    at: Transaction, end_lost: EndLost, *, before: int | None, now: datetime, writes: bool
+) -> list[KeptStream | WaitingStream]:
     """End what runs no more, of the streams with numbers below `before` (all, by default), and give these streams;
     without `writes`, as if that were done."""
     connection = at.connection
@@ -143,16 +151,21 @@ def recover(at: Transaction, end_lost: EndLost, *, before: int | None, now: date
     return [_kept(at, end_lost, row, writes=writes) for row in rows]
 
 
-def _kept(at: Transaction, end_lost: EndLost, row: tuple[Any, ...], *, writes: bool) -> KeptStream:
-    pk, status, after, ended_at, ended = row[0], *row[9:]
+def _kept(at: Transaction, end_lost: EndLost, row: tuple[Any, ...], *, writes: bool) -> KeptStream | WaitingStream:
+    pk, status, after, loop, ended_at, ended = row[0], *row[9:]
     known = (*row[1:8], moment_of(row[8]))
     record = StreamRecord(*known)
     if ended is not None:
         return KeptStream(record, status, moment_of(ended_at), ended)
-    answer, its_end = end_lost(record, _pieces(at.connection, pk))
+    pieces = _pieces(at.connection, pk)
+    lost = end_lost(record, pieces, loop)
+    if lost is None:
+        # Its row goes on, as if this process had begun it.
+        return WaitingStream(record, pieces, loop)
+    answer, its_end = lost
     session = sessions.get(at.connection, record.principal, record.session_id)
-    if writes and not answer.is_empty:
-        messages.append_answer(at, session, answer, after=after, stream_id=record.stream_id, ordinal=0)
+    if writes:
+        messages.append_answer(at, session, answer, after=after, stream_id=record.stream_id)
     stored = at.connection.execute(
         "SELECT message_id FROM message WHERE session_pk = ? AND stream_id = ? AND hidden = 0 ORDER BY position",
         (session.pk, record.stream_id),
