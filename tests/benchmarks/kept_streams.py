@@ -145,10 +145,11 @@ async def costs(streams: int, seconds: float, rounds: int) -> None:
             await cost_of(gateway, 1, loop)  # The first seconds are the start's.
         pairs = [(await cost_of(without, seconds, loop), await cost_of(kept, seconds, loop)) for _ in range(rounds)]
     for name, found in zip(("without the journal", "with the journal"), zip(*pairs, strict=True), strict=True):
+        stalls = [each.stall_ms for each in found]
         megabytes = sum(each.written_bytes for each in found) / 1e6 / seconds / rounds
         print(
             f"{name:<20} {found[0].pieces} pieces, {median(each.us for each in found):6.2f} µs CPU each, longest stall "
-            f"{max(each.stall_ms for each in found):5.1f} ms, {megabytes:5.2f} MB/s written"
+            f"{median(stalls):5.1f} ms in the middle, {max(stalls):5.1f} at most, {megabytes:5.2f} MB/s written"
         )
     more = sorted(with_it.us - none.us for none, with_it in pairs)
     print(f"{'the journal':<20} {median(more):6.2f} µs a piece ({more[0]:.2f} to {more[-1]:.2f} in {rounds} rounds)")
