@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,7 @@ class Talking:
 
 @asynccontextmanager
 async def serving(
-    answer: Talking, folder: Path, port: int = 0, *, jumps: bool = False, data: Path | None = None
+    answer: Callable[[Exchange], Reply], folder: Path, port: int = 0, *, jumps: bool = False, data: Path | None = None
 ) -> AsyncIterator[Server]:
     """A server that keeps conversations in the folder, or those in `data`; `jumps`: its clock does (jumping_clock)."""
     folder.mkdir(exist_ok=True)
