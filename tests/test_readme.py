@@ -6,22 +6,30 @@ import json
 import re
 import sys
 from base64 import b64decode
+from datetime import datetime, timedelta
 from pathlib import Path
 
-from pydantic import SecretStr
+import httpx
+import websockets
+from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from archer_ws.config import Settings, variables_of
 from archer_ws.llm_gateway.types import ChatRequest
+from archer_ws.sessions.tool_models import Claim, ToolResult
 from tests.conftest import Archer
-from tests.fakes.calling_log import UMBRELLA, UMBRELLA_LOG, WEATHER_LOG
-from tests.fakes.newer_server import newer_server
 from tests.fakes.ollama_api import ollama_stream
 from tests.fakes.pictures import PNG
+from tests.fakes.scripted_server import Exchange, Reply
+from tests.fakes.sse_reader import read_events
+from tests.fakes.tool_dialects import MadeCall
+from tests.fakes.tools_ollama import OLLAMA
+from tests.fakes.waiting_server import STARTED, calling, ending, resulting, saying, stepping, waiting_server
 
 LIMIT_S = 60
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
+AS_JSON = {"Content-Type": "application/json"}
 
 
 def settings_table() -> str:
@@ -66,15 +74,19 @@ def test_python_examples_are_python() -> None:
         ast.parse(example)
 
 
-async def test_the_python_example_of_tools_runs_the_call_and_sends_its_result() -> None:
+async def test_the_python_example_of_tools_runs_the_call_while_the_stream_waits() -> None:
     (example,) = (block for block in blocks("python") if "tools=" in block)
-    async with newer_server(log=WEATHER_LOG, later_log=UMBRELLA_LOG) as server:
+    async with waiting_server([STARTED]) as server:
         code = example.replace("http://127.0.0.1:8000", server.url)
         ran = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
+        request = await server.hears("chat/send")
+        await server.say(calling("c1", "get_weather", '{"city": "Oslo"}'))
+        result = await server.hears("tool/result")
+        await server.say(resulting("c1", result["content"]), stepping(), saying("Take one."), ending(steps=2))
         printed, _ = await asyncio.wait_for(ran.communicate(), LIMIT_S)
-    assert (ran.returncode, printed.decode()) == (0, UMBRELLA)
-    assert [message["role"] for message in server.request["messages"]] == ["user", "assistant", "tool"]
-    assert server.request["messages"][-1] == {"role": "tool", "call_id": "c1", "content": "4 °C and rain in Oslo"}
+    assert (ran.returncode, printed.decode()) == (0, "Take one.")
+    assert ChatRequest.model_validate(request).waits_for_results
+    assert (result["content"], result["status"]) == ("4 °C and rain in Oslo", "ok")
 
 
 async def test_the_shell_example_of_files_asks_about_the_file_that_it_uploads(archer: Archer) -> None:
@@ -115,10 +127,79 @@ asyncio.run(main())
 
 
 def test_requests_in_shell_examples_are_valid() -> None:
-    bodies = re.findall(r"-d '(\{.*?\})'", "\n".join(blocks("sh")), re.DOTALL)
-    assert bodies
-    for body in bodies:
-        ChatRequest.model_validate(json.loads(body))
+    posts = re.findall(r"curl (?:-N )?(\S+) .*?-d '(\{.*?\})'", "\n".join(blocks("sh")), re.DOTALL)
+    assert posts
+    for url, body in posts:
+        bodies: dict[str, type[BaseModel]] = {"claim": Claim, "result": ToolResult}
+        bodies.get(url.rpartition("/")[2], ChatRequest).model_validate(json.loads(body))
+
+
+async def test_the_shell_examples_of_a_stream_that_waits_answer_its_call(archer: Archer) -> None:
+    archer.answer(asking_for_the_weather)
+    (asking,) = (block for block in blocks("sh") if '"on_tool_call": "wait"' in block)
+    (answering,) = (block for block in blocks("sh") if "$call/" in block)
+    path = re.findall(r"^call=http://127.0.0.1:8000(\S+)/k3Zq9TxB1$", answering, re.MULTILINE)[0]
+    said = re.findall(r"^curl \$call(/\S+) .* -d '(.*)'$", answering, re.MULTILINE)
+    (request,) = re.findall(r"-d '(\{.*\})'", asking, re.DOTALL)
+    names, outcomes = [], []
+    url = f"http://{archer.address}/api/v1/chat/completions/stream"
+    async with (
+        asyncio.timeout(LIMIT_S),
+        httpx.AsyncClient() as client,
+        client.stream("POST", url, content=request, headers=AS_JSON) as events,
+    ):
+        async for event in read_events(events):
+            names.append(event.event)
+            if event.event == "tool_call":
+                for last, body in said:
+                    call = f"{path}/{event.json['call_id']}{last}"
+                    answer = await archer.http.post(call, content=body, headers=AS_JSON)
+                    outcomes.append(answer.json()["outcome"])
+    assert outcomes == ["claimed", "accepted"]
+    assert [name for name in names if name is not None] == [
+        "started",
+        "tool_call",
+        "tool_update",
+        "tool_result",
+        "step",
+        "ended",
+    ]
+
+
+async def test_the_frames_of_a_stream_that_waits_are_what_comes(archer: Archer) -> None:
+    archer.answer(asking_for_the_weather)
+    (block,) = (
+        frames for frames in re.findall(r"^```\n(→.*?)^```$", README, re.DOTALL | re.MULTILINE) if "wait" in frames
+    )
+    call_id = "k3Zq9TxB1"
+    async with (
+        asyncio.timeout(LIMIT_S),
+        websockets.connect(f"ws://{archer.address}/api/v1/ws", proxy=None) as socket,
+    ):
+        for line in block.splitlines():
+            direction, frame = line[0], line[2:].replace("k3Zq9TxB1", call_id)
+            if direction == "→":
+                await socket.send(frame)
+                continue
+            shown = json.loads(frame.replace(",…", ""))
+            while True:
+                came = json.loads(await socket.recv())
+                if came.get("method", came.get("id")) == shown.get("method", shown.get("id")):
+                    break
+            if shown.get("method") == "stream/tool_call":
+                call_id = came["params"]["call_id"]
+                shown["params"] |= {"call_id": call_id, "deadline_at": came["params"]["deadline_at"]}
+                assert datetime.fromisoformat(came["params"]["deadline_at"]).utcoffset() == timedelta(0)
+                assert came["params"]["deadline_at"].endswith("Z")
+            told = came.get("params", came.get("result"))
+            assert told == (told | shown.get("params", shown.get("result")))
+
+
+def asking_for_the_weather(exchange: Exchange) -> Reply:
+    """Ollama, whose model calls once and then answers."""
+    if any(message["role"] == "tool" for message in exchange.json()["messages"]):
+        return ollama_stream("Take one along.")
+    return Reply(OLLAMA.answer(MadeCall("get_weather", '{"city": "Oslo"}')), content_type="application/x-ndjson")
 
 
 def test_relative_links_lead_to_files() -> None:
