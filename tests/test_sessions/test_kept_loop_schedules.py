@@ -33,7 +33,7 @@ TOOLS: list[dict[str, Any]] = [
     {"name": "write"},
     {"name": "delete", "needs_approval": True},
 ]
-ACTS = ("approve", "claim", "claim", "result", "result", "steer", "model", "model", "cancel")
+ACTS = ("approve", "claim", "claim", "claim", "result", "steer", "model", "cancel")
 PROCESSES = 3
 QUICK, LONG = 25, 600
 
@@ -45,7 +45,8 @@ class Schedule:
         self.draw = random.Random(number)
         self.gateway = gateway
         self.answers: list[tuple[str, str, str, asyncio.Future[ToolAnswer]]] = []
-        self.is_cancelled = False
+        #: Two of each process.
+        self.runners: list[str] = []
 
     async def begin(self, at: Process) -> None:
         call, _ = await at.asked(tools=TOOLS)
@@ -53,6 +54,10 @@ class Schedule:
 
     async def live(self, at: Process) -> None:
         """A process's life, up to where it is killed or stopped."""
+        self.runners += [f"{len(self.runners)}", f"{len(self.runners) + 1}"]
+        for call in at.manager.find("me", "s").log.tool_calls():
+            # Whoever is there first takes what it can.
+            self.note("claim", call.call_id, self.runners[-1], at.claim(call.call_id, self.runners[-1]))
         for _ in range(self.draw.randint(1, 12)):
             self.act(at)
             for _ in range(self.draw.choice((0, 1, 2, 5, 20))):
@@ -78,7 +83,7 @@ class Schedule:
             self.note(act, message_id, message_id, at.steer(message_id, message_id))
         elif stream is not None and (calls := stream.log.tool_calls()):
             call_id = self.draw.choice(calls).call_id
-            runner = self.draw.choice(("one", "two"))
+            runner = self.draw.choice(self.runners[-2:])
             if act == "approve":
                 approval = Approval(approved=self.draw.random() < 0.8)
                 self.note(act, call_id, "", at.manager.calls.approve("me", "s", call_id, approval))
@@ -112,7 +117,7 @@ class Schedule:
                 for call in stream.log.tool_calls():
                     if call.needs_approval:
                         await at.manager.calls.approve("me", "s", call.call_id, Approval(approved=True))
-                    for claim in (None, "one", "two"):
+                    for claim in (None, *self.runners):
                         content = f"late {claim}"
                         self.note("result", call.call_id, content, at.result(call.call_id, content, claim=claim))
                 for asked in self.gateway.calls:
