@@ -106,8 +106,9 @@ class Journaling:
         self._written[stream] = stream.log.head_seq
         self._await_next()
 
-    async def keep(self, stream: Stream, events: Sequence[ControlEvent], loop: str) -> None:
-        """Keep the next events of a log before they stand in it, with what came before them, and what a restart needs.
+    async def keep(self, stream: Stream, events: Sequence[ControlEvent], loop: str | None) -> None:
+        """Keep the next events of a log before they stand in it, with what came before them, and what a restart needs
+        (`loop`; None where that is kept already).
 
         Raises:
             StorageUnavailable, StorageFull: they are not kept, or that is not known.

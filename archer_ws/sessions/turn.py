@@ -173,6 +173,8 @@ class Turn:
         self._native: dict[str, NativeTurn] = {}
         self._is_second_try = False
         self._quota = quota
+        #: With what the state for a restart was kept last; None where that is not known.
+        self._kept_with: tuple[object, ...] | None = None
         #: What the earlier steps said.
         self._said: list[ChatMessage] = []
         self._left = left
@@ -327,8 +329,14 @@ class Turn:
         Raises:
             StorageUnavailable, StorageFull: they are not kept.
         """
-        if self._journaling is not None and self._request.session_id is not None:
-            await self._journaling.keep(self._stream, events, self._loop_state().text)
+        if self._journaling is None or self._request.session_id is None:
+            return
+        # With the whole request in it, it may be megabytes: what has not changed since is not written again.
+        stream = self._stream
+        changes = (stream.usage, len(self._native), len(stream.exchange.accepted), self._first_stored)
+        is_kept, self._kept_with = changes == self._kept_with, None
+        await self._journaling.keep(stream, events, None if is_kept else self._loop_state().text)
+        self._kept_with = changes
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
