@@ -6,7 +6,7 @@ a plain call): they all get a `Stream` to read from and a `Hold` to keep it aliv
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,6 +18,7 @@ from archer_ws.agents.orchestrator import Orchestrator
 from archer_ws.core.exceptions import (
     ArcherError,
     Draining,
+    FileNotFound,
     StorageUnavailable,
     StreamIdConflict,
     StreamNotFound,
@@ -487,7 +488,7 @@ class SessionManager:
     def _left(self, stream: Stream) -> None:
         """The stream has no end; it is kept, and this process knows it no longer."""
         self._slots.pop(stream).release()
-        self._stream_files.pop(stream).release()
+        self._stream_files.pop(stream).leave()
         self._quota.leave(stream.identity.principal)
         self._occupancy.leave(stream)
         self._left_behind.add((stream.identity.principal, stream.stream_id))
@@ -556,6 +557,8 @@ class SessionManager:
         self._table.add(stream)
         slot = self._slots[stream] = self._gates[route.provider].unasked(record.principal)
         files = self._stream_files[stream] = StreamFiles(self._attachments.files)
+        with suppress(FileNotFound):  # The next step tells of it.
+            files.hold(self._attachments.named(record.principal, left.messages))
         self._occupancy.enter(stream)
         journaling.adopt(stream)
         turn = self._turn(stream, left.request, route, [], slot=slot, files=files, left=left.state)

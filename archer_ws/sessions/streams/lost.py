@@ -13,7 +13,7 @@ from archer_ws.core.exceptions import WorkerLost
 from archer_ws.core.ids import new_id
 from archer_ws.llm_gateway.content import Part
 from archer_ws.llm_gateway.tools import ResultStatus
-from archer_ws.llm_gateway.types import ChatRequest, MessageRole
+from archer_ws.llm_gateway.types import ChatMessage, ChatRequest, MessageRole
 from archer_ws.sessions.storage.journal import LogEnd, LogPiece, StreamRecord
 from archer_ws.sessions.storage.values import StoredAnswer
 from archer_ws.sessions.streams.ending import earlier_messages, told_unsteered
@@ -98,6 +98,12 @@ class LeftWaiting:
         self.state.native_turns()  # It is looked at now, and not in the middle.
         assert self.state.request is not None
         self.request = ChatRequest.model_validate(self.state.request)
+
+    @property
+    def messages(self) -> list[ChatMessage]:
+        """All that was said in it."""
+        said = [message.as_chat() for message in messages_of(self.log.events())]
+        return [*self.request.messages, *said, *self.state.steered]
 
     def exchange(self, stream_id: str, keeper: Keeper) -> Exchange:
         """Where its calls stand: a claimed one is lost (or open, if it is idempotent), an answered one keeps its
