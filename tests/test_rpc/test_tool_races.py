@@ -79,8 +79,9 @@ class Race:
         stream = self.server.manager.find("me", self.name)
         async with asyncio.timeout(5):
             while stream.log.ended is None:
-                for call in self.server.gateway.calls:
-                    call.finish()
+                for call in self.server.gateway.calls[-2:]:
+                    if not call.closed.is_set():
+                        call.finish()
                 if stream.status == "waiting":
                     return await self.cancelled()
                 await asyncio.sleep(0)
