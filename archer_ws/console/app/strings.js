@@ -83,7 +83,7 @@ export const strings = {
       waiting: "The answers go on at the server meanwhile. This page keeps trying.",
       back: (/** @type {number} */ ms) => `It was back after ${duration(ms)}.`,
       streams: (/** @type {number} */ streams, /** @type {number} */ events) =>
-        `${plural(streams, "answer was", "answers were")} taken up where they stood: ` +
+        `${plural(streams, "answer was", "answers were")} taken up where ${streams === 1 ? "it" : "they"} stood: ` +
         `${plural(events, "token")} written meanwhile came now, none lost and none twice.`,
       idle: "Nothing was being answered, so there was nothing to catch up on.",
     },

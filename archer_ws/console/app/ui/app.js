@@ -6,6 +6,7 @@ import { tokenWanted } from "../state/server.js";
 import { strings } from "../strings.js";
 import { Announcer } from "./announcer.js";
 import { Bar } from "./bar.js";
+import { ConnectionStory } from "./connection-state.js";
 import { Dialogs } from "./dialogs.js";
 import { html } from "./html.js";
 import { onKey } from "./keys.js";
@@ -31,6 +32,7 @@ export function App({ name }) {
       <div class="veil" onClick=${hideList}></div>
       <div class="work">
         <${Bar} onMenu=${() => (isListShown.value = !isListShown.value)} />
+        <${ConnectionStory} />
         <${Panes} />
       </div>
     </div>

@@ -1,6 +1,6 @@
 // How the connection is, always in sight; the button that cuts it; and what happened, in words.
 
-import { useComputed, useSignal, useSignalEffect } from "../vendor/signals.js";
+import { signal, useComputed, useSignal, useSignalEffect } from "../vendor/signals.js";
 import { cutConnection, dial, failure, isDraining, isOpen, outage, reconnectNow, retryInMs, state, wasOpen } from "../state/connection.js";
 import { strings } from "../strings.js";
 import { html } from "./html.js";
@@ -11,9 +11,10 @@ import { ErrorCard } from "./error-card.js";
 // How long "resumed" stands where "connected" stands otherwise.
 const RESUMED_MS = 6000;
 
+const isStoryShown = signal(false);
+
 export function ConnectionState() {
   const isFresh = useSignal(false);
-  const isStoryShown = useSignal(false);
   const says = useComputed(() => words(isFresh.value));
   useSignalEffect(() => {
     const last = outage.value;
@@ -38,8 +39,6 @@ export function ConnectionState() {
         ? html`<button type="button" class="quiet" onClick=${reconnectNow}>${strings.connection.now}</button>`
         : html`<button type="button" class="quiet cut" disabled=${!isOpen.value} title=${strings.connection.cutHint}
             aria-label=${strings.connection.cut} onClick=${cutConnection}><${Icon} name="scissors" /><span>${strings.connection.cut}</span></button>`}
-      ${isStoryShown.value && outage.value && html`<${Story} onClose=${() => (isStoryShown.value = false)} />`}
-      ${state.value === "closed" && failure.value && html`<${Closed} />`}
     </div>
   `;
 }
@@ -57,10 +56,11 @@ function words(isFresh) {
   return retryInMs.value === undefined ? connection.reconnecting : connection.reconnectingIn(retryInMs.value);
 }
 
-/** @param {{ onClose: () => void }} props */
-function Story({ onClose }) {
+/** What happened to the connection, below the bar: it covers nothing. */
+export function ConnectionStory() {
+  if (state.value === "closed" && failure.value) return html`<${Closed} />`;
   const told = outage.value;
-  if (!told) return null;
+  if (!told || !isStoryShown.value) return null;
   const { story } = strings.connection;
   const lines = [told.wasOurs ? story.ours : told.wasDraining ? story.draining : story.theirs];
   if (told.backAt === undefined) lines.push(story.waiting);
@@ -69,21 +69,20 @@ function Story({ onClose }) {
     lines.push(told.streams > 0 ? story.streams(told.streams, told.replayed) : story.idle);
   }
   return html`
-    <div class="story card">
-      <h2>${strings.connection.details}</h2>
-      <ol>${lines.map((line) => html`<li>${line}</li>`)}</ol>
-      <button type="button" class="quiet icon-only" aria-label=${strings.connection.dismiss} onClick=${onClose}>
+    <section class="story" aria-label=${strings.connection.details} data-mended=${told.backAt !== undefined}>
+      <p>${lines.map((line) => html`<span>${line}</span> `)}</p>
+      <button type="button" class="quiet icon-only" aria-label=${strings.connection.dismiss}
+        onClick=${() => (isStoryShown.value = false)}>
         <${Icon} name="close" />
       </button>
-    </div>
+    </section>
   `;
 }
 
 function Closed() {
   return html`
-    <div class="story card">
-      <${ErrorCard} error=${failure.value?.info} />
+    <${ErrorCard} error=${failure.value?.info}>
       <button type="button" class="primary" onClick=${dial}>${strings.connection.again}</button>
-    </div>
+    <//>
   `;
 }

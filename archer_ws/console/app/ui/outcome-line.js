@@ -21,7 +21,8 @@ export function OutcomeLine({ answer }) {
     told.format_valid === true && outcome.formatValid,
   ].filter(Boolean);
   return html`
-    ${notes(answer).map((note) => html`<p class="note">${note}</p>`)}
+    ${notes(answer).map((note) => html`<p class="note" dir="auto">${note}</p>`)}
+    ${survived(answer) && html`<p class="note good">${survived(answer)}</p>`}
     ${told.format_errors && html`<ul class="note">${told.format_errors.map(({ path, message }) => html`<li><code>${path || "."}</code> ${message}</li>`)}</ul>`}
     ${figures.length > 0 && html`<p class="figures">${figures.map((figure) => html`<span>${figure}</span> `)}</p>`}
   `;
@@ -31,8 +32,6 @@ export function OutcomeLine({ answer }) {
 function notes(answer) {
   const { outcome } = strings;
   const told = answer.outcome.value;
-  const seams = answer.steps.value.flatMap((step) => step.seams.value);
-  const replayed = seams.reduce((sum, seam) => sum + seam.replayed, 0);
   const status = answer.status.value;
   return [
     told.refusal && [outcome.refused, told.refusal.text].filter(Boolean).join(" "),
@@ -42,6 +41,12 @@ function notes(answer) {
     told.format_valid === false && outcome.formatInvalid,
     told.stored === false && outcome.notStored,
     told.history_dropped && outcome.dropped(told.history_dropped),
-    seams.length > 0 && outcome.seams(seams.length, replayed),
   ].filter(Boolean);
+}
+
+/** @param {Answer} answer */
+function survived(answer) {
+  const seams = answer.steps.value.flatMap((step) => step.seams.value).filter(({ backMs }) => backMs !== undefined);
+  if (seams.length === 0) return "";
+  return strings.outcome.seams(seams.length, seams.reduce((sum, seam) => sum + seam.replayed, 0));
 }
