@@ -90,6 +90,8 @@ async def console(request: Request, services: ServicesDep) -> Response:
     """The console, where `/` is somebody else's: behind a proxy, say."""
     if not services.has_console:
         raise HTTPException(404)
+    if request.scope.get("slashed"):
+        return RedirectResponse("../console")
     return _console_page(request)
 
 
