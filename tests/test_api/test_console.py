@@ -9,7 +9,7 @@ import pytest
 from archer_ws.api.routes.console import DIRECTORY
 from tests.conftest import Archer, StartArcher
 
-JAVASCRIPT = sorted(path.name for path in DIRECTORY.glob("*.js"))
+JAVASCRIPT = sorted(path.relative_to(DIRECTORY).as_posix() for path in DIRECTORY.rglob("*.js"))
 
 
 async def get(archer: Archer, name: str, **headers: str) -> httpx.Response:
@@ -17,7 +17,7 @@ async def get(archer: Archer, name: str, **headers: str) -> httpx.Response:
 
 
 async def test_every_module_is_served_as_javascript_as_it_is(archer: Archer) -> None:
-    assert "archer-client.js" in JAVASCRIPT
+    assert {"archer-client.js", "app/main.js", "app/vendor/highlight/json.js"} <= set(JAVASCRIPT)
     for name in JAVASCRIPT:
         answer = await get(archer, name)
         assert (answer.status_code, answer.headers["content-type"]) == (200, "text/javascript; charset=utf-8")
@@ -52,7 +52,6 @@ async def test_head_tells_the_length_and_sends_nothing(archer: Archer) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "",
         "missing.js",
         "../cli.py",
         "..%2fcli.py",
@@ -62,6 +61,14 @@ async def test_head_tells_the_length_and_sends_nothing(archer: Archer) -> None:
         "archer-client.js%00",
         "ARCHER-CLIENT.JS",
         "__init__.py",
+        "app",
+        "app/",
+        "app/index.html",
+        "app/vendor/vendor.json",
+        "app/vendor/LICENSE.preact",
+        "app/../../cli.py",
+        "app%2f..%2f..%2fcli.py",
+        "app//main.js",
     ],
 )
 async def test_nothing_but_the_directorys_own_files_is_served(archer: Archer, name: str) -> None:
@@ -85,5 +92,5 @@ async def test_a_page_needs_no_credential_to_import_but_must_be_of_a_known_origi
         assert (await get(archer, "archer-client.js", origin="http://evil.com")).status_code == 403
         assert (await get(archer, "archer-client.js", host="evil.com")).status_code == 403
         assert (await archer.http.post("/console/archer-client.js")).status_code == 401
-        for path in ("/consoles", "/console", "/api/v1/models", "/api/v1/console/archer-client.js"):
+        for path in ("/consoles", "/api/v1/models", "/api/v1/console/archer-client.js"):
             assert (await archer.http.get(path)).status_code == 401

@@ -1,7 +1,8 @@
-"""What browsers see: `/`, which says what this is and where things are, and `/docs`, all routes in Swagger UI.
+"""What browsers see: `/`, the console (or, where that is switched off, a page that says what this is and where things
+are), and `/docs`, all routes in Swagger UI.
 
-Nothing in either is loaded from elsewhere: a server without the internet shows them as well, and nobody else learns of
-a visit. `/` needs no credential (scope.py): it tells nothing that health probes do not.
+Nothing in them is loaded from elsewhere: a server without the internet shows them as well, and nobody else learns of
+a visit. `/` needs no credential (scope.py): it tells nothing that health probes do not, and the console asks for one.
 """
 
 import base64
@@ -25,6 +26,7 @@ router = APIRouter(include_in_schema=False)
 
 DIRECTORY = Path(__file__).parents[1] / "pages"
 SWAGGER_UI = DIRECTORY / "swagger-ui"
+CONSOLE = Path(__file__).parents[2] / "console" / "app" / "index.html"
 #: What the page at `/docs` loads, and as what.
 _DOCS_FILES = {
     "swagger-ui.css": (SWAGGER_UI, "text/css"),
@@ -36,6 +38,13 @@ _NOTHING_ELSE = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 _DOCS_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src data:; connect-src 'self'; "
     + _NOTHING_ELSE
+)
+#: No script or style but the console's own files, and no connection but to this server: what a model says can't load
+#: anything, whatever becomes of it. `'self'` is the socket of the same host and port, too (Content Security Policy
+#: Level 3, section 6.7.2.8).
+_CONSOLE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
+    "object-src 'none'; " + _NOTHING_ELSE
 )
 _TOKEN_NOTE = (
     '<p class="note">This server wants a token: set <code>ARCHER_TOKEN</code> for the chat, and send the header '
@@ -63,6 +72,8 @@ async def front(request: Request, services: ServicesDep) -> Response:
             "needs_token": services.credentials.required,
         }
         return JSONResponse(told, headers={"Vary": "Accept", "Cache-Control": "no-cache"})
+    if services.has_console:
+        return _console_page(request)
     shown = {"name": request.app.title, "version": services.version, "url": url, "socket": socket}
     token = _TOKEN_NOTE if services.credentials.required else ""
     style = _text("front.css")
@@ -72,6 +83,16 @@ async def front(request: Request, services: ServicesDep) -> Response:
         style=style,
     )
     return _page(page, f"default-src 'none'; style-src '{_hash(style)}'; img-src data:; {_NOTHING_ELSE}")
+
+
+@router.get("/console")
+async def console(request: Request, services: ServicesDep) -> Response:
+    """The console, where `/` is somebody else's: behind a proxy, say."""
+    if not services.has_console:
+        raise HTTPException(404)
+    if request.scope.get("slashed"):
+        return RedirectResponse("../console")
+    return _console_page(request)
 
 
 @router.get("/docs")
@@ -93,6 +114,11 @@ async def docs_file(name: str, request: Request) -> Response:
 async def redoc() -> Response:
     """Where FastAPI's other page of all routes was."""
     return RedirectResponse("docs")
+
+
+def _console_page(request: Request) -> Response:
+    page = Template(CONSOLE.read_text("utf-8")).substitute(name=html.escape(request.app.title))
+    return _page(page, _CONSOLE_POLICY)
 
 
 def _wants_html(accept: str) -> bool:

@@ -1,0 +1,286 @@
+// One conversation: what was said, what is being answered, and asking, again, otherwise, or no more.
+//
+// What the server has stored comes first, in its order; what is only here (not accepted yet, or failed before anything
+// was stored) keeps its place behind what it answers.
+
+import { ArcherError } from "../../archer-client.js";
+import { computed, signal } from "../vendor/signals.js";
+import { Answer } from "./answers.js";
+import { client } from "./connection.js";
+import { newId } from "./ids.js";
+import { requestFields, settingsOf } from "./settings.js";
+
+/**
+ * @typedef {import("../../archer.js").StoredMessage} StoredMessage
+ * @typedef {import("../../archer.js").SessionChanged} SessionChanged
+ * @typedef {import("../../archer.js").Part} Part
+ * What was asked: text, and the pictures and files beside it.
+ * @typedef {{ text: string, parts: Part[] }} Said
+ * @typedef {{ kind: "said", id: string, role: string, said: Said, createdAt: string, isLocal: boolean }} SaidItem
+ * @typedef {{ kind: "answer", id: string, answer: Answer, afterId?: string, isLocal: boolean }} AnswerItem
+ * @typedef {SaidItem | AnswerItem} Item
+ */
+
+const TITLE_CHARS = 60;
+const PAGE = 200;
+
+export class Conversation {
+  /** Not at the server yet. */
+  isNew = signal(false);
+  /** Whether the server is being asked for what it has. */
+  isReading = signal(false);
+  /** Why it can't be shown, or is not there any more. @type {import("../vendor/signals.js").Signal<ArcherError | undefined>} */
+  trouble = signal(undefined);
+  items = signal(/** @type {Item[]} */ ([]));
+  hasOlder = signal(false);
+  /** What is being written here. */
+  draft = signal("");
+  /** Whether an answer is being written. */
+  isBusy = computed(() => this.items.value.some((item) => item.kind === "answer" && item.answer.isRunning));
+  /** @type {StoredMessage[]} */
+  #stored = [];
+  /** By their streams. @type {Map<string, Answer>} */
+  #answers = new Map();
+  /** @type {string | null | undefined} */
+  #cursor;
+  #wasRead = false;
+  /** @type {Promise<void> | undefined} */
+  #reading;
+
+  /** @param {string} id */
+  constructor(id) {
+    this.id = id;
+  }
+
+  /** The one that is being written. @returns {Answer | undefined} */
+  get running() {
+    return this.items.value.findLast(isRunning)?.answer;
+  }
+
+  get hasText() {
+    return this.items.peek().length > 0;
+  }
+
+  get isBlank() {
+    return this.isNew.peek() && !this.hasText && !this.draft.peek();
+  }
+
+  /** Ask for an answer. @param {Said} said */
+  ask(said) {
+    /** @type {SaidItem} */
+    const item = {
+      ...{ kind: "said", id: newId("msg"), role: "user", said, isLocal: true, createdAt: new Date().toISOString() },
+    };
+    return this.#begin([item], { messages: [messageOf(item)] }, said.text);
+  }
+
+  /** Ask for that answer anew: what follows it is dropped. @param {AnswerItem} item */
+  async askAgain(item) {
+    const items = this.items.peek();
+    const at = items.indexOf(item);
+    const asked = /** @type {SaidItem | undefined} */ (items.slice(0, at).findLast(({ kind }) => kind === "said"));
+    const { messageId } = item.answer;
+    this.#keep(items.slice(0, at));
+    if (messageId) return this.#begin([], { messages: [], replace_from: messageId }, "");
+    if (!asked) return undefined;
+    return this.askOtherwise(asked, asked.said);
+  }
+
+  /** Ask something else in place of that; what follows is dropped. @param {SaidItem} item @param {Said} said */
+  askOtherwise(item, said) {
+    const items = this.items.peek();
+    this.#keep(items.slice(0, items.indexOf(item)));
+    /** @type {SaidItem} */
+    const changed = { ...item, id: newId("msg"), said, isLocal: true, createdAt: new Date().toISOString() };
+    const isStored = this.#stored.some(({ message_id }) => message_id === item.id);
+    return this.#begin([changed], { messages: [messageOf(changed)], ...(isStored && { replace_from: item.id }) }, said.text);
+  }
+
+  stop() {
+    this.running?.stream?.cancel();
+  }
+
+  /** The id of the message behind that item: a branch with it ends there. @param {Item} item */
+  idBehind(item) {
+    const { answer } = item.kind === "answer" ? item : { answer: undefined };
+    const ids = new Set(item.kind === "said" ? [item.id] : answer?.steps.peek().map(({ messageId }) => messageId));
+    const last = this.#stored.findLastIndex((each) => ids.has(each.message_id) || each.stream_id === answer?.streamId);
+    return this.#stored[last + 1]?.message_id;
+  }
+
+  /** Read what the server has. */
+  refresh() {
+    if (this.isNew.peek() || !client.peek()) return Promise.resolve();
+    this.#reading ??= this.#read().finally(() => (this.#reading = undefined));
+    return this.#reading;
+  }
+
+  async readOlder() {
+    const page = await this.#get(this.#cursor);
+    this.#stored = [...page.messages, ...this.#stored];
+    this.#cursor = page.next_cursor;
+    this.hasOlder.value = this.#cursor != null;
+    this.#arrange();
+  }
+
+  /** @param {SessionChanged} change */
+  changed(change) {
+    if (!this.#wasRead && !this.hasText) return;
+    // What runs here tells of itself; its end is read by itself, too.
+    if (this.isBusy.peek() && change.active.length > 0) return;
+    this.refresh();
+  }
+
+  /** It was deleted elsewhere, or the server that had it was another one: what is here stays to be read. */
+  gone() {
+    this.trouble.value = new ArcherError({ kind: "session_not_found", message: "" });
+  }
+
+  /** @param {string | null} [cursor] */
+  async #get(cursor) {
+    const now = /** @type {import("../../archer-client.d.ts").ArcherClient} */ (client.peek());
+    return now.call("session/get", { session_id: this.id, limit: PAGE, ...(cursor != null && { cursor }) });
+  }
+
+  async #read() {
+    this.isReading.value = !this.#wasRead;
+    try {
+      const page = await this.#get();
+      const first = page.messages[0]?.message_id;
+      const at = this.#stored.findIndex(({ message_id }) => message_id === first);
+      if (at <= 0) this.#cursor = page.next_cursor;
+      this.#stored = [...this.#stored.slice(0, Math.max(0, at)), ...page.messages];
+      this.hasOlder.value = this.#cursor != null;
+      this.#wasRead = true;
+      this.trouble.value = undefined;
+      for (const streamId of page.active_streams) if (!this.#answers.has(streamId)) this.#resume(streamId);
+      this.#arrange();
+    } catch (error) {
+      if (error instanceof ArcherError && !error.retryable) this.trouble.value = error;
+    } finally {
+      this.isReading.value = false;
+    }
+  }
+
+  /** @param {string} streamId */
+  #resume(streamId) {
+    const now = /** @type {import("../../archer-client.d.ts").ArcherClient} */ (client.peek());
+    const answer = new Answer(streamId);
+    this.#answers.set(streamId, answer);
+    answer.status.value = "running";
+    answer.follow((onEvent) => now.resume(streamId, { onEvent }), { isNew: false });
+    const asked = this.#stored.findLast((each) => each.stream_id === streamId && each.role === "user");
+    const item = { kind: /** @type {const} */ ("answer"), id: streamId, answer, isLocal: true };
+    this.items.value = [...this.items.peek(), { ...item, afterId: asked?.message_id }];
+    answer.stream?.ended.then(() => this.refresh());
+  }
+
+  /**
+   * @param {SaidItem[]} items @param {Partial<import("../../archer.js").ChatSendParams> & { messages: object[] }} fields
+   * @param {string} title of a new conversation
+   */
+  #begin(items, fields, title) {
+    const now = client.peek();
+    if (!now) return undefined;
+    const streamId = newId("str");
+    const answer = new Answer(streamId);
+    this.#answers.set(streamId, answer);
+    const afterId = items.at(-1)?.id ?? this.items.peek().at(-1)?.id;
+    /** @type {AnswerItem} */
+    const answered = { kind: "answer", id: streamId, answer, afterId, isLocal: true };
+    this.items.value = [...this.items.peek(), ...items, answered];
+    const request = /** @type {import("../../archer.js").ChatSendParams} */ ({
+      ...{ session_id: this.id, stream_id: streamId, ...requestFields(settingsOf(this.id)), ...fields },
+    });
+    const open = () => answer.follow((onEvent) => now.send(request, { onEvent }), { isNew: true });
+    const ended = () => answer.stream?.ended.then(() => this.refresh());
+    if (!this.isNew.peek()) {
+      open();
+      ended();
+    } else {
+      const created = now.call("session/create", { session_id: this.id, title: titleOf(title) });
+      created.then(
+        () => {
+          this.isNew.value = false;
+          open();
+          ended();
+        },
+        (error) => answer.fail(error),
+      );
+    }
+    return answer;
+  }
+
+  /** @param {Item[]} items */
+  #keep(items) {
+    this.items.value = items;
+  }
+
+  /** Put what is stored and what is only here into one order. */
+  #arrange() {
+    /** @type {Item[]} */
+    const items = [];
+    const known = new Set();
+    for (const group of grouped(this.#stored)) {
+      const [first] = group;
+      if (first.role !== "assistant" && first.role !== "tool") {
+        items.push(saidItem(first));
+        known.add(first.message_id);
+        continue;
+      }
+      const streamId = first.stream_id ?? first.message_id;
+      let answer = this.#answers.get(streamId);
+      if (!answer) {
+        answer = Answer.stored(group);
+        this.#answers.set(streamId, answer);
+      } else answer.adopt(group);
+      items.push({ kind: "answer", id: streamId, answer, isLocal: false });
+      known.add(streamId);
+    }
+    for (const item of this.items.peek()) {
+      if (known.has(item.id) || !item.isLocal) continue;
+      const at = item.kind === "answer" ? items.findIndex(({ id }) => id === item.afterId) : -1;
+      if (at < 0) items.push(item);
+      else items.splice(at + 1, 0, item);
+    }
+    this.items.value = items;
+  }
+}
+
+/** @param {Item} item @returns {item is AnswerItem} */
+function isRunning(item) {
+  return item.kind === "answer" && item.answer.isRunning;
+}
+
+/** Messages of one answer together. @param {StoredMessage[]} messages */
+function grouped(messages) {
+  /** @type {StoredMessage[][]} */
+  const groups = [];
+  for (const message of messages) {
+    const last = groups.at(-1)?.at(-1);
+    const isOfModel = message.role === "assistant" || message.role === "tool";
+    const isSame = isOfModel && last && last.role !== "user" && last.role !== "system" && last.stream_id === message.stream_id;
+    if (isSame) groups.at(-1)?.push(message);
+    else groups.push([message]);
+  }
+  return groups;
+}
+
+/** @param {StoredMessage} message @returns {SaidItem} */
+function saidItem({ message_id, role, content, parts, created_at }) {
+  const others = (parts ?? []).filter(({ type }) => type !== "text");
+  return { kind: "said", id: message_id, role, said: { text: content, parts: others }, createdAt: created_at, isLocal: false };
+}
+
+/** @param {SaidItem} item @returns {import("../../archer.js").ChatMessage} */
+function messageOf({ id, said: { text, parts } }) {
+  /** @type {Part[]} */
+  const all = [...(text ? [/** @type {Part} */ ({ type: "text", text })] : []), ...parts];
+  return { role: "user", content: parts.length > 0 ? all : text, message_id: id };
+}
+
+/** @param {string} text */
+function titleOf(text) {
+  const line = text.trim().split(/\s*\n/)[0].replace(/\s+/g, " ");
+  return line.length <= TITLE_CHARS ? line : `${line.slice(0, TITLE_CHARS).trimEnd()}…`;
+}
