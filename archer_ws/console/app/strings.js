@@ -178,6 +178,14 @@ export const strings = {
     picture: "Picture",
   },
 
+  markdown: {
+    loadImage: (/** @type {string} */ host) => `Picture at ${host}`,
+    showImage: "Show the picture",
+    copyCode: "Copy",
+    done: "Done",
+    open: "To do",
+  },
+
   outcome: {
     tokens: (/** @type {number} */ count) => plural(count, "token"),
     estimated: "estimated",

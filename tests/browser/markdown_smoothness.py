@@ -1,0 +1,73 @@
+"""How smooth the page stays while an answer of 200 KB comes.
+
+    python -m tests.browser.markdown_smoothness [NAME ...] [--per-frame 400]
+
+Chromium, headless, gets each text so many characters a frame, with the page scrolled to its end, and then once more all
+at once. For each it prints the longest task of the page's thread, in the thread's own time, which other programs have
+little part in, and how many took more than 50 ms; the same in wall-clock time, as the Long Tasks API tells it (0 is none
+above 50 ms); the longest time between two frames; and how long the whole took.
+"""
+
+import argparse
+import asyncio
+from typing import Any
+
+from tests.browser.markdown_corpora import large
+from tests.browser.markdown_page import MarkdownPage, markdown_page
+from tests.interop.browser import chromium
+from tests.interop.javascript import javascript
+
+_HEAD = f"{'':28} {'task, CPU':>9} {'over 50':>7} {'task':>7} {'over 50':>7} {'frame':>7} {'whole':>7} {'elements':>8}"
+
+
+async def measured(names: list[str], per_frame: int) -> None:
+    """Print a line for each text and way."""
+    async with javascript() as js, chromium(js) as browser, markdown_page(browser) as page:
+        # The first one pays for what is compiled.
+        await page.run("return await tests.smoothness(text, 1000, true);", text=large()["all kinds"][:20_000])
+        print(_HEAD)
+        for name, text in large().items():
+            if names and name not in names:
+                continue
+            for way, step in (("", per_frame), (", at once", len(text))):
+                told = await traced(page, text, step, scrolled=not way)
+                print(line(name + way, told), flush=True)
+
+
+async def traced(page: MarkdownPage, text: str, step: int, scrolled: bool) -> dict[str, Any]:
+    """What the page tells of itself, and what the trace has of its tasks: the longest in time, and in the thread's own."""
+    start = "await kept.browser.startTracing(page, { categories: ['toplevel'] });"
+    await page.browser.control("page", start)
+    code = "return await tests.smoothness(text, step, scrolled);"
+    told = await page.run(code, text=text, step=step, scrolled=scrolled)
+    tasks = await page.browser.control(
+        "page",
+        """
+        const { traceEvents } = JSON.parse(await kept.browser.stopTracing());
+        const threads = traceEvents.filter(({ name, args }) => name === "thread_name" && args.name === "CrRendererMain");
+        const isOurs = ({ pid, tid }) => threads.some((thread) => thread.pid === pid && thread.tid === tid);
+        const tasks = traceEvents.filter((event) => /RunTask/.test(event.name) && event.tdur && isOurs(event));
+        tasks.sort((one, other) => other.tdur - one.tdur);
+        return { count: tasks.length, cpu: tasks[0].tdur / 1000, over: tasks.filter(({ tdur }) => tdur > 50000).length };
+        """,
+    )
+    return {**told, **tasks}
+
+
+def line(name: str, told: dict[str, Any]) -> str:
+    return (
+        f"{name:28} {told['cpu']:6.0f} ms {told['over']:7} {told['longestTask']:4.0f} ms {told['longTasks']:7}"
+        f" {told['longestFrame']:4.0f} ms {told['seconds']:5.1f} s {told['elements']:8}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--per-frame", type=int, default=400)
+    options = parser.parse_args()
+    asyncio.run(measured(options.names, options.per_frame))
+
+
+if __name__ == "__main__":
+    main()
