@@ -5,10 +5,40 @@ from collections.abc import Callable, Iterator
 from itertools import count
 
 SIZE_CHARS = 200_000
-_WORDS = (
-    "the sea carries a **small** boat past `harbor.py` and *slowly* on to [the light](https://example.org/light) where "
-    "nobody has been since the great storm of that year broke over grey stones and old nets"
-).split()
+_WORDS = [
+    "the",
+    "sea",
+    "carries",
+    "a",
+    "**small**",
+    "boat",
+    "past",
+    "`harbor.py`",
+    "and",
+    "*slowly*",
+    "on",
+    "to",
+    "[the",
+    "light](https://example.org/light)",
+    "where",
+    "nobody",
+    "has",
+    "been",
+    "since",
+    "the",
+    "great",
+    "storm",
+    "of",
+    "that",
+    "year",
+    "broke",
+    "over",
+    "grey",
+    "stones",
+    "and",
+    "old",
+    "nets",
+]
 
 
 def _sentence(draw: random.Random, words: int) -> str:

@@ -41,7 +41,8 @@ _DOCS_POLICY = (
 )
 #: No script or style but the console's own files, and no connection but to this server: what a model says can't load
 #: anything, whatever becomes of it. `'self'` is the socket of the same host and port, too (Content Security Policy
-#: Level 3, section 6.7.2.8). Text becomes markup or a script nowhere; the one address that does is highlighting.js's worker.
+#: Level 3, section 6.7.2.8). Text becomes markup or a script nowhere (Trusted Types), but for the address of the one
+#: worker, which markdown/highlighting.js names.
 _CONSOLE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
     "object-src 'none'; require-trusted-types-for 'script'; trusted-types archer-highlight; " + _NOTHING_ELSE

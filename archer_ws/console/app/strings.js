@@ -151,7 +151,7 @@ export const strings = {
     toEnd: "To the end",
     gone: "This conversation is not at the server any more.",
     goneHint:
-      "It was deleted, or the server that kept it was started anew without a store on disk. What you see is what this page still has.",
+      "It was deleted, or the server that kept it was started anew without a store on disk. What you see is what this page still has; a further question begins another conversation.",
     unreadable: "The conversation can't be read",
     edit: "Edit",
     editLabel: "What to ask instead",
@@ -230,6 +230,7 @@ export const strings = {
       unreachable: "The server can't be reached",
       unauthenticated: "The token is not known",
       forbidden: "The server does not let this page in",
+      session_not_found: "The conversation is gone",
       session_busy: "Another answer is coming in this conversation",
       stream_not_found: "The server does not know this answer any more",
       storage_unavailable: "The store of conversations failed",

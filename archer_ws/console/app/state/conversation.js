@@ -61,6 +61,11 @@ export class Conversation {
     return this.items.peek().length > 0;
   }
 
+  /** Whether the server has it no more. */
+  get isGone() {
+    return this.trouble.value?.kind === "session_not_found";
+  }
+
   get isBlank() {
     return this.isNew.peek() && !this.hasText && !this.draft.peek();
   }
@@ -156,7 +161,10 @@ export class Conversation {
       for (const streamId of page.active_streams) if (!this.#answers.has(streamId)) this.#resume(streamId);
       this.#arrange();
     } catch (error) {
-      if (error instanceof ArcherError && !error.retryable) this.trouble.value = error;
+      if (!(error instanceof ArcherError) || error.retryable) return;
+      // Begun in this tab and never asked, before a reload.
+      if (error.kind === "session_not_found" && !this.hasText) this.isNew.value = true;
+      else this.trouble.value = error;
     } finally {
       this.isReading.value = false;
     }

@@ -2,6 +2,7 @@
 
 import { useEffect, useRef } from "../vendor/preact-hooks.js";
 import { useSignal } from "../vendor/signals.js";
+import { begin } from "../state/conversations.js";
 import { Attachment } from "../state/files.js";
 import { strings } from "../strings.js";
 import { html } from "./html.js";
@@ -29,7 +30,9 @@ export function Composer({ conversation }) {
   };
   const send = () => {
     if (isBusy || isSending || (!text.trim() && files.value.length === 0)) return;
-    conversation.ask({ text: text.trim(), parts: files.value.map(({ part }) => part) });
+    // What the server has no more can't go on; the question begins another.
+    const asked = conversation.isGone ? begin() : conversation;
+    asked.ask({ text: text.trim(), parts: files.value.map(({ part }) => part) });
     conversation.draft.value = "";
     files.value = [];
   };
