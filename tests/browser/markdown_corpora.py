@@ -5,40 +5,10 @@ from collections.abc import Callable, Iterator
 from itertools import count
 
 SIZE_CHARS = 200_000
-_WORDS = [
-    "the",
-    "sea",
-    "carries",
-    "a",
-    "**small**",
-    "boat",
-    "past",
-    "`harbor.py`",
-    "and",
-    "*slowly*",
-    "on",
-    "to",
-    "[the",
-    "light](https://example.org/light)",
-    "where",
-    "nobody",
-    "has",
-    "been",
-    "since",
-    "the",
-    "great",
-    "storm",
-    "of",
-    "that",
-    "year",
-    "broke",
-    "over",
-    "grey",
-    "stones",
-    "and",
-    "old",
-    "nets",
-]
+_WORDS = (
+    "the sea carries a **small** boat past `harbor.py` and *slowly* on to [the light](https://example.org/light) where "
+    "nobody has been since the great storm of that year broke over grey stones and old nets"
+).split()
 
 
 def _sentence(draw: random.Random, words: int) -> str:
@@ -58,19 +28,15 @@ def _filled(part: Callable[[random.Random, int], str], head: str = "", tail: str
 
 def _code_line(draw: random.Random, number: int) -> str:
     indent = "    " * draw.randint(0, 4)
-    return (
-        f'{indent}value_{number} = compute(value_{number - 1}, scale={draw.random():.3f})  # "{draw.choice(_WORDS)}"\n'
-    )
+    return f'{indent}value_{number} = compute(value_{number - 1}, scale={draw.random():.3f})  # "{draw.choice(_WORDS)}"\n'
 
 
 def _sections() -> Iterator[Callable[[random.Random], str]]:
     yield lambda draw: f"## {_sentence(draw, 5)}\n\n{_sentence(draw, 90)}.\n\n"
     yield lambda draw: "".join(f"- {_sentence(draw, 12)}\n" for _ in range(8)) + "\n"
     yield lambda draw: "```python\n" + "".join(_code_line(draw, number) for number in range(20)) + "```\n\n"
-    yield (
-        lambda draw: (
-            "| a | b | c |\n|---|:-:|--:|\n" + "".join(f"| {_sentence(draw, 2)} | x | {n} |\n" for n in range(9)) + "\n"
-        )
+    yield lambda draw: (
+        "| a | b | c |\n|---|:-:|--:|\n" + "".join(f"| {_sentence(draw, 2)} | x | {n} |\n" for n in range(9)) + "\n"
     )
     yield lambda draw: f"> {_sentence(draw, 30)}\n>\n> {_sentence(draw, 20)}\n\n"
 
@@ -87,8 +53,7 @@ def large() -> dict[str, str]:
         "one list of lists": _filled(lambda draw, number: f"{'  ' * (number % 4)}- {_sentence(draw, 8)}\n"),
         "one list in one item": _filled(lambda draw, _: f"  - {_sentence(draw, 8)}\n", "- first\n"),
         "one table": _filled(
-            lambda draw, number: row.format(f"row {number}", _sentence(draw, 4), _sentence(draw, 2), draw.random()),
-            table,
+            lambda draw, number: row.format(f"row {number}", _sentence(draw, 4), _sentence(draw, 2), draw.random()), table
         ),
         "one block of code": _filled(_code_line, "```python\n", "```\n"),
         "one line of code": _filled(lambda draw, number: _code_line(draw, number).strip() + ";", "```js\n", "\n```\n"),
