@@ -99,8 +99,12 @@ export const strings = {
 
   welcome: {
     title: "Answers that a lost connection can't lose",
-    lead: "This page is one socket to your server. Any number of answers come over it at once; each belongs to the server and not to the connection. See for yourself:",
-    yourself: "Or ask something of your own below.",
+    lead: "This page is one socket to your server. Any number of answers come over it at once, and each belongs to the server, not to the connection. See for yourself, or ask something below.",
+    programs: "For your programs:",
+    docs: "all routes",
+    client: "the JavaScript client",
+    socket: "the socket at",
+    openai: "and for OpenAI's SDKs",
     cut: {
       title: "Cut it in mid-sentence",
       text: "An answer begins, the connection is cut for 2.5 seconds, and the answer goes on where it was.",

@@ -2,6 +2,7 @@
 
 import { cutConnection, isOpen } from "../state/connection.js";
 import { begin, conversation, isSideBySide } from "../state/conversations.js";
+import { base, facts } from "../state/server.js";
 import { settingsOf } from "../state/settings.js";
 import { canCall } from "../state/tools.js";
 import { strings } from "../strings.js";
@@ -56,7 +57,10 @@ export function Welcome({ id }) {
           `,
         )}
       </ul>
-      <p class="soft">${welcome.yourself}</p>
+      ${facts.value &&
+      html`<p class="programs">${welcome.programs} <a href=${new URL("docs", base)} target="_blank" rel="noopener">${welcome.docs}</a>,
+        <a href=${facts.value.javascript_client} target="_blank" rel="noopener">${welcome.client}</a>,
+        ${welcome.socket} <code>${facts.value.socket.url}</code>, ${welcome.openai} <code>${facts.value.openai_base_url}</code></p>`}
     </div>
   `;
 }
