@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.browser.markdown_page import MarkdownPage, markdown_page
+from tests.browser.markdown.page import MarkdownPage, markdown_page
 from tests.interop.browser import chromium
 from tests.interop.javascript import javascript
 
