@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from tests.browser.console import Console
-from tests.browser.markdown_page import MarkdownPage, markdown_page
 from tests.browser.scripted_model import ScriptedModel
 from tests.fakes.cutting_proxy import CuttingProxy, cutting_proxy
 from tests.interop.browser import Browser, chromium
@@ -54,10 +53,3 @@ async def console(browser: Browser, sidecar: Server) -> AsyncIterator[Console]:
     """The page, connected; it may complain of nothing, and ask nobody else."""
     async with Console(browser, sidecar.url) as page:
         yield page
-
-
-@pytest.fixture
-async def page(browser: Browser) -> AsyncIterator[MarkdownPage]:
-    """A page with Markdown on it alone."""
-    async with markdown_page(browser) as opened:
-        yield opened

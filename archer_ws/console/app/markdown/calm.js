@@ -48,13 +48,13 @@ export function calmed(text) {
   // From here on, it may yet become something.
   let held = text.length;
   for (let at = 0; at < text.length && held === text.length; ) {
-    const run = runAt(text, at);
     switch (text[at]) {
       case "\\":
         if (at + 1 === text.length) held = at;
         at += 2;
         continue;
       case "`": {
+        const run = runAt(text, at);
         const end = closing(text, at + run.length, run);
         if (end < 0 && text.length - at <= CODE_HELD_MAX) return openCode(text, at, run, marks);
         at = end < 0 ? at + run.length : end;
@@ -62,11 +62,13 @@ export function calmed(text) {
       }
       case "*":
       case "_":
-      case "~":
+      case "~": {
+        const run = runAt(text, at);
         if (at + run.length === text.length) held = at;
         else note({ at, run }, text, marks);
         at += run.length;
         continue;
+      }
       case "[":
         brackets.push(text[at - 1] === "!" ? at - 1 : at);
         break;

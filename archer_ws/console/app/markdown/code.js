@@ -5,6 +5,7 @@ import { appendText } from "./characters.js";
 
 /**
  * @typedef {import("./blocks.js").Block} Block
+ * @typedef {import("./rendered.js").View} View
  * @typedef {import("./blocks.js").Code} Code
  * @typedef {import("./rendered.js").ViewContext} ViewContext
  * @typedef {import("./highlighting.js").Run} Run
@@ -13,7 +14,7 @@ import { appendText } from "./characters.js";
 const SLICE_LINES_MAX = 50;
 const SLICE_CHARS_MAX = 4000;
 
-/** @implements {import("./rendered.js").View} */
+/** @implements {View} */
 export class CodeView {
   #context;
   #code = document.createElement("code");

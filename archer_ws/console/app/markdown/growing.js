@@ -7,6 +7,7 @@
 import { blocksOf, lastLeaf } from "./blocks.js";
 import { calmed, shownLines } from "./calm.js";
 import { parseBlocks } from "./parser.js";
+import { piecesOf } from "./pieces.js";
 
 /**
  * @typedef {import("./blocks.js").Block} Block
@@ -29,7 +30,14 @@ const FENCE_HELD = /^ {0,3}(?:`*|~*)[ \t]*$/;
 // A table's head, and the line below it.
 const HEAD_LINES = 2;
 
-/** `shown`: how much of the line that has no end yet. @typedef {{ mark: string, shown: number }} Fence */
+/**
+ * `offset`: where a line begins in the open text. `labels`: what is defined, and in which line.
+ * @typedef {{ blocks: Placed[], lines: string[], labels: { line: number, label: string }[],
+ *   offset: (line: number) => number }} Parsed
+ *
+ * `shown`: how much of the line that has no end yet.
+ * @typedef {{ mark: string, shown: number }} Fence
+ */
 
 export class Growing {
   /** From the first line that is not settled. */
@@ -116,7 +124,7 @@ export class Growing {
     return end;
   }
 
-  /** @param {string} text of the open lines */
+  /** @param {string} text of the open lines @returns {Parsed} */
   #parse(text) {
     const lines = (this.#head + text).split("\n");
     const { tokens, references } = parseBlocks(this.#head + text);
@@ -127,14 +135,13 @@ export class Growing {
       blocks: blocksOf(tokens, lines),
       lines,
       labels: defining.map(({ map, meta }) => ({ line: map?.[0] ?? 0, label: String(meta?.label) })),
-      /** Where a line begins in the open text. @param {number} line */
       offset: (line) => lines.slice(before, line).reduce((sum, { length }) => sum + length + 1, 0),
     };
   }
 
   /**
    * Settle what can be of the first block that is not settled as a whole.
-   * @param {Placed} block @param {ReturnType<Growing["#parse"]>} parsed @param {boolean} isLast
+   * @param {Placed} block @param {Parsed} parsed @param {boolean} isLast
    * @returns {number} the first line that is not settled
    */
   #open(block, { lines }, isLast) {
@@ -197,7 +204,10 @@ export class Growing {
     this.#display = this.#head + text;
     const { blocks } = this.#parse(text);
     const last = lastLeaf(blocks.at(-1));
-    if (last) last.source = calmed(last.source);
+    if (last) {
+      const pieces = piecesOf(last.source);
+      last.source = pieces.slice(0, -1).join("") + calmed(pieces[pieces.length - 1]);
+    }
     this.#shown.patch(blocks.filter(hasElement), true);
   }
 }

@@ -72,19 +72,14 @@ class View {
 
   /** @param {string} text */
   append(text) {
-    if (this.#isEnded) return this.set(this.#all + text);
-    this.#all += text;
-    this.#pending += text;
-    this.#schedule();
+    if (this.#isEnded) this.#restart(this.#all + text);
+    else this.#take(text);
   }
 
   /** @param {string} text */
   set(text) {
-    if (!this.#isEnded && text.startsWith(this.#all)) return this.append(text.slice(this.#all.length));
-    this.#isEnded = this.#isDone = false;
-    this.#all = this.#pending = text;
-    this.#growing = this.#begin();
-    this.#schedule();
+    if (!this.#isEnded && text.startsWith(this.#all)) this.#take(text.slice(this.#all.length));
+    else if (text !== this.#all) this.#restart(text);
   }
 
   end() {
@@ -106,6 +101,21 @@ class View {
       this.#waiting.push(resolve);
       this.#schedule();
     });
+  }
+
+  /** @param {string} text */
+  #take(text) {
+    this.#all += text;
+    this.#pending += text;
+    this.#schedule();
+  }
+
+  /** @param {string} text */
+  #restart(text) {
+    this.#isEnded = this.#isDone = false;
+    this.#all = this.#pending = text;
+    this.#growing = this.#begin();
+    this.#schedule();
   }
 
   #begin() {

@@ -46,6 +46,8 @@ export class Children {
       if (old) old.element.replaceWith(made.element);
       else this.#parent.append(made.element);
       this.#open[index] = made;
+      // Where the first part of its rows is laid out, the width of its columns can be seen.
+      if (made instanceof TableView) made.update(block, true);
     });
     if (isAll) for (const view of this.#open.splice(blocks.length)) view.element.remove();
   }

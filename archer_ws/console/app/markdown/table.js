@@ -3,6 +3,7 @@
 
 /**
  * @typedef {import("./blocks.js").Block} Block
+ * @typedef {import("./rendered.js").View} View
  * @typedef {import("./blocks.js").Leaf} Leaf
  * @typedef {import("./blocks.js").Row} Row
  * @typedef {import("./blocks.js").Table} Table
@@ -14,7 +15,7 @@
 const PART_CELLS_MAX = 400;
 const PART_ROWS_MAX = 50;
 
-/** @implements {import("./rendered.js").View} */
+/** @implements {View} */
 export class TableView {
   #table = document.createElement("table");
   #head;
@@ -37,10 +38,9 @@ export class TableView {
     this.element.append(this.#table);
     const columns = block.children[0].children.length;
     this.#rowsOfPart = Math.max(1, Math.min(PART_ROWS_MAX, Math.floor(PART_CELLS_MAX / columns)));
-    this.update(block, true);
   }
 
-  /** @param {Block} block @param {boolean} isAll */
+  /** Its rows come once it stands on the page. @param {Block} block @param {boolean} isAll */
   update(block, isAll) {
     if (block.kind !== "table" || block.children[0].children.length !== this.#head.length) return false;
     const [head, ...rows] = block.children;

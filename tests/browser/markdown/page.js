@@ -50,7 +50,7 @@ async function plainly(text) {
   const highlighted = (code) =>
     colours.push(highlight(code.language, code.content).then((runs) => runs && [...coloured(code.slices, runs)]));
   const context = { strings, onCopy() {}, allowRemoteImages: false, wantedImages: new Set(), definitions, highlighted };
-  text = text.replace(/\r\n?/g, "\n");
+  text = text.replace(/\r\n?/g, "\n").replaceAll("\0", "\ufffd");
   const { tokens, references } = parseBlocks(text);
   definitions.show(references);
   const children = new Children(element, context);
@@ -72,7 +72,9 @@ async function differing(cases) {
       at += cuts[index % cuts.length];
     }
     const got = await shown(pieces, { framed: true });
-    if (got !== wanted) found.push({ text, cuts, wanted, got });
+    // How wide a long table's columns are is measured, and depends on what stood there first.
+    const same = [got, wanted].map((html) => html.replace(/ style="--md-columns: [^"]*"/g, ""));
+    if (same[0] !== same[1]) found.push({ text, cuts, wanted, got });
   }
   return found;
 }

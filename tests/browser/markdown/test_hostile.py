@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.markdown_page import MarkdownPage
+from tests.browser.markdown.page import MarkdownPage
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 
@@ -85,7 +85,7 @@ async def test_a_picture_is_loaded_once_somebody_wants_it_and_stays_as_the_answe
     host = address.split("/")[2]
     assert seen["shown"] == f"Load image from {host}a map – {address}"
     assert (seen["alt"], seen["policy"], seen["isThere"]) == ("a map", "no-referrer", True)
-    exchange = await page.stranger.next_exchange()
+    exchange = await page.stranger.exchange()
     assert (exchange.path, exchange.headers.get("referer")) == ("/a.png", None)
 
 
@@ -130,6 +130,6 @@ async def test_characters_that_reorder_or_hide_text_are_named_and_stay_in_the_te
 
 
 async def test_a_label_called_like_an_objects_own_is_a_label(page: MarkdownPage) -> None:
-    assert await page.shown("[__proto__] [constructor]") == '<p dir="auto">[__proto__] [constructor]</p>'
-    html = await page.shown("[__proto__]\n\n[__proto__]: http://example.org\n")
+    assert await page.shown("[toString] [constructor]") == '<p dir="auto">[toString] [constructor]</p>'
+    html = await page.shown("[text][__proto__]\n\n[__proto__]: http://example.org\n")
     assert 'href="http://example.org/"' in html

@@ -1,6 +1,6 @@
 """How smooth the page stays while an answer of 200 KB comes.
 
-    python -m tests.browser.markdown_smoothness [NAME ...] [--per-frame 400]
+    python -m tests.browser.markdown.smoothness [NAME ...] [--per-frame 400]
 
 Chromium, headless, gets each text so many characters a frame, with the page scrolled to its end, and then once more all
 at once. For each it prints the longest task of the page's thread, in the thread's own time, which other programs have
@@ -12,8 +12,8 @@ import argparse
 import asyncio
 from typing import Any
 
-from tests.browser.markdown_corpora import large
-from tests.browser.markdown_page import MarkdownPage, markdown_page
+from tests.browser.markdown.corpora import large
+from tests.browser.markdown.page import MarkdownPage, markdown_page
 from tests.interop.browser import chromium
 from tests.interop.javascript import javascript
 

@@ -35,7 +35,7 @@ class MarkdownPage:
     stranger: ScriptedServer
 
     async def run(self, code: str, **args: Any) -> Any:
-        """What an async function with this body returns in the page; `tests` is what client/markdown-page.js has."""
+        """What an async function with this body returns in the page; `tests` is what page.js has."""
         function = f"async ({{ {', '.join(args)} }}) => {{ {code} }}"
         return await self.browser.control(
             "page", "return await page.evaluate(eval(`(${body})`), args);", body=function, args=args
@@ -56,7 +56,7 @@ async def markdown_page(browser: Browser) -> AsyncIterator[MarkdownPage]:
         path = exchange.path.partition("?")[0]
         if path == "/":
             return Reply([HTML.encode()], content_type="text/html", headers={"Content-Security-Policy": POLICY})
-        file = HERE / "client" / "markdown-page.js" if path == "/page.js" else DIRECTORY.parent / path.lstrip("/")
+        file = HERE / "page.js" if path == "/page.js" else DIRECTORY.parent / path.lstrip("/")
         kind = next((kind for end, kind in MEDIA_TYPES.items() if path.endswith(end)), "")
         if not kind or not file.is_file():
             return Reply(status=404)

@@ -15,13 +15,15 @@ def _sentence(draw: random.Random, words: int) -> str:
     return " ".join(draw.choice(_WORDS) for _ in range(words)).capitalize()
 
 
-def _filled(part: Callable[[random.Random, int], str], head: str = "", tail: str = "") -> str:
+def _filled(
+    part: Callable[[random.Random, int], str], head: str = "", tail: str = "", size_chars: int = SIZE_CHARS
+) -> str:
     draw = random.Random(1)
     parts, size = [head], len(head)
     for number in count(1):
         parts.append(part(draw, number))
         size += len(parts[-1])
-        if size >= SIZE_CHARS:
+        if size >= size_chars:
             return "".join(parts) + tail
     raise AssertionError
 
@@ -56,6 +58,8 @@ def large() -> dict[str, str]:
             lambda draw, number: row.format(f"row {number}", _sentence(draw, 4), _sentence(draw, 2), draw.random()), table
         ),
         "one block of code": _filled(_code_line, "```python\n", "```\n"),
+        # Longer code gets no colours.
+        "one block of code, 95 KB": _filled(_code_line, "```python\n", "```\n", 95_000),
         "one line of code": _filled(lambda draw, number: _code_line(draw, number).strip() + ";", "```js\n", "\n```\n"),
         "one paragraph": _filled(lambda draw, _: _sentence(draw, 60) + ". "),
         "one paragraph of lines": _filled(lambda draw, _: _sentence(draw, 12) + "\n"),
