@@ -9,7 +9,7 @@ const plural = (count, one, many = `${one}s`) => `${NUMBER.format(count)} ${coun
 const duration = (ms) => (ms < 950 ? `${Math.round(ms)} ms` : ms < 60_000 ? `${(ms / 1000).toFixed(1)} s` : minutes(ms));
 
 /** @param {number} ms */
-const minutes = (ms) => `${Math.floor(ms / 60_000)} min ${Math.round((ms % 60_000) / 1000)} s`;
+const minutes = (ms) => `${Math.floor(ms / 60_000)} min ${Math.floor((ms % 60_000) / 1000)} s`;
 
 export const strings = {
   plural,
@@ -322,7 +322,7 @@ export const strings = {
     arguments: "Arguments",
     result: "Result",
     truncated: "The whole result is in the stored conversation.",
-    by: /** @type {Record<string, string>} */ ({ client: "runs in a client", server: "runs on the server" }),
+    by: /** @type {Record<string, string>} */ ({ client: "runs in this page", server: "runs on the server" }),
     states: /** @type {Record<string, string>} */ ({
       writing: "being written",
       approval: "needs your approval",

@@ -8,6 +8,7 @@ import { computed, signal } from "../vendor/signals.js";
 import { Answer } from "./answers.js";
 import { client } from "./connection.js";
 import { newId } from "./ids.js";
+import { whenKnown } from "./models.js";
 import { requestFields, settingsOf } from "./settings.js";
 import { offered, tools } from "./tools.js";
 
@@ -191,9 +192,9 @@ export class Conversation {
 
   /**
    * @param {SaidItem[]} items @param {Partial<import("../../archer.js").ChatSendParams> & { messages: object[] }} fields
-   * @param {string} title of a new conversation
+   * @param {string} said what a new conversation is called after
    */
-  #begin(items, fields, title) {
+  #begin(items, fields, said) {
     const now = client.peek();
     if (!now) return undefined;
     const streamId = newId("str");
@@ -204,26 +205,20 @@ export class Conversation {
     const answered = { kind: "answer", id: streamId, answer, afterId, isLocal: true };
     this.items.value = [...this.items.peek(), ...items, answered];
     const settings = settingsOf(this.id);
-    const given = fields.tool_choice === undefined ? offered(settings) : tools;
     const request = /** @type {import("../../archer.js").ChatSendParams} */ ({
       ...{ session_id: this.id, stream_id: streamId, ...requestFields(settings), ...fields },
     });
-    const open = () => answer.follow((onEvent) => now.send(request, { onEvent, tools: given }), { isNew: true });
-    const ended = () => answer.stream?.ended.then(() => this.refresh());
-    if (!this.isNew.peek()) {
-      open();
-      ended();
-    } else {
-      const created = now.call("session/create", { session_id: this.id, title: titleOf(title) });
-      created.then(
-        () => {
-          this.isNew.value = false;
-          open();
-          ended();
-        },
-        (error) => answer.fail(error),
-      );
-    }
+    const begin = async () => {
+      const title = titleOf(said);
+      if (this.isNew.peek()) await now.call("session/create", { session_id: this.id, title });
+      this.isNew.value = false;
+      await whenKnown();
+      const given = fields.tool_choice === undefined ? offered(settings) : tools;
+      answer.follow((onEvent) => now.send(request, { onEvent, tools: given }), { isNew: true });
+      await answer.stream?.ended;
+      await this.refresh();
+    };
+    begin().catch((error) => answer.fail(error));
     return answer;
   }
 

@@ -16,6 +16,18 @@ export const isAsking = signal(false);
 /** What a request goes to that names no model. */
 export const defaultModel = computed(() => models.value?.default);
 
+// So long a question waits to know what its model can; then it is asked as if that were not known.
+const KNOWN_WITHIN_MS = 1500;
+/** @type {() => void} */
+let known = () => {};
+const isKnown = new Promise((/** @type {(nothing: void) => void} */ resolve) => (known = resolve));
+
+/** Once the models were asked for, or could not be in time. */
+export function whenKnown() {
+  if (models.peek()) return undefined;
+  return Promise.race([isKnown, new Promise((resolve) => setTimeout(resolve, KNOWN_WITHIN_MS))]);
+}
+
 /** Ask anew. What can't be asked keeps its last state. */
 export async function readModels() {
   const asked = client.peek();
@@ -29,13 +41,17 @@ export async function readModels() {
     // The connection tells why.
   } finally {
     isAsking.value = false;
+    known();
   }
 }
 
 /** @param {ModelName | undefined} name */
 export function infoOf(name) {
   const wanted = name ?? defaultModel.value;
-  return models.value?.items.find(({ id, provider }) => id === wanted?.model && provider === wanted?.provider);
+  const called = (/** @type {string | undefined} */ model) =>
+    models.value?.items.find(({ id, provider }) => id === model && provider === wanted?.provider);
+  // Ollama takes a name without its tag.
+  return called(wanted?.model) ?? called(`${wanted?.model}:latest`);
 }
 
 openListeners.add(() => void readModels());

@@ -2,7 +2,7 @@
 
 import { useState } from "../vendor/preact-hooks.js";
 import { changeSettings, settingsOf } from "../state/settings.js";
-import { defaultModel, isAsking, models, providers, readModels } from "../state/models.js";
+import { defaultModel, infoOf, isAsking, models, providers, readModels } from "../state/models.js";
 import { strings } from "../strings.js";
 import { html } from "./html.js";
 import { Icon } from "./icons.js";
@@ -17,7 +17,7 @@ const SEARCH_FROM = 8;
 export function ModelPicker({ sessionId }) {
   const chosen = settingsOf(sessionId).model;
   const shown = chosen ?? defaultModel.value;
-  const known = models.value?.items.find(({ id, provider }) => id === shown?.model && provider === shown?.provider);
+  const known = infoOf(chosen);
   return html`
     <${Popover} label=${strings.models.label} panel="models" kind="quiet pick" onOpen=${readModels}
       face=${html`<span class="title">${known?.name ?? shown?.model ?? strings.models.label}</span>`}>

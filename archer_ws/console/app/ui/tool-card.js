@@ -12,6 +12,8 @@ import { Icon } from "./icons.js";
  * @typedef {import("../state/answers.js").Call} Call
  */
 
+const LINE_CHARS = 70;
+
 /** @param {{ answer: Answer, call: Call }} props */
 export function ToolCard({ answer, call }) {
   const state = stateOf(call, answer);
@@ -75,8 +77,9 @@ function stateOf(call, answer) {
   return call.state;
 }
 
-/** JSON set out on lines; what is none, as it is. @param {string} text */
+/** JSON that is too long for a line is set out on several; what is none stays as it is. @param {string} text */
 function pretty(text) {
+  if (text.length <= LINE_CHARS) return text;
   try {
     return JSON.stringify(JSON.parse(text), null, 2);
   } catch {
