@@ -37,7 +37,7 @@ async def test_a_tool_that_needs_approval_runs_once_it_has_it_and_the_same_answe
         """
     )
     assert "roll_dice" in seen["asked"]
-    assert '{"count": 2}' in seen["asked"]
+    assert '{"count":2}' in seen["asked"]
     assert "min" in seen["asked"]
     assert seen["status"] == "Waiting for you"
     assert '"dice":' in seen["done"]
@@ -83,7 +83,11 @@ async def test_a_call_waits_over_a_reload_and_is_the_same_in_every_window(browse
 async def test_stopping_ends_what_waits(console: Console) -> None:
     seen = await console.run(
         ROLL
-        + "await page.keyboard.press('Escape'); await ended(); return [await card('cancelled').count(), await answers()];"
+        + """
+        await page.keyboard.press("Escape");
+        await ended();
+        return [await card("cancelled").count(), await answers()];
+        """
     )
     assert seen == [1, ["Let me roll."]]
 

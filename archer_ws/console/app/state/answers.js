@@ -136,6 +136,12 @@ export class Answer {
     return made;
   }
 
+  /** End it, at the provider too. */
+  stop() {
+    if (this.stream) this.stream.cancel();
+    else this.status.value = "cancelled"; // It was not asked for yet.
+  }
+
   /** It could not even be asked for. @param {import("../../archer-client.d.ts").ArcherError} error */
   fail(error) {
     this.outcome.value = { error: error.info };

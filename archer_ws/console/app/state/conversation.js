@@ -8,6 +8,7 @@ import { computed, signal } from "../vendor/signals.js";
 import { Answer } from "./answers.js";
 import { client } from "./connection.js";
 import { newId } from "./ids.js";
+import { kept } from "./kept.js";
 import { whenKnown } from "./models.js";
 import { requestFields, settingsOf } from "./settings.js";
 import { offered, tools } from "./tools.js";
@@ -35,8 +36,8 @@ export class Conversation {
   trouble = signal(undefined);
   items = signal(/** @type {Item[]} */ ([]));
   hasOlder = signal(false);
-  /** What is being written here. */
-  draft = signal("");
+  /** What is being written here: a reload keeps it. @type {import("../vendor/signals.js").Signal<string>} */
+  draft;
   /** Whether an answer is being written. */
   isBusy = computed(() => this.items.value.some((item) => item.kind === "answer" && item.answer.isRunning));
   /** @type {StoredMessage[]} */
@@ -52,6 +53,7 @@ export class Conversation {
   /** @param {string} id */
   constructor(id) {
     this.id = id;
+    this.draft = kept(sessionStorage, `archer.draft.${id}`, "");
   }
 
   /** The one that is being written. @returns {Answer | undefined} */
@@ -108,7 +110,7 @@ export class Conversation {
   }
 
   stop() {
-    this.running?.stream?.cancel();
+    this.running?.stop();
   }
 
   /** The id of the message behind that item: a branch with it ends there. @param {Item} item */
@@ -213,6 +215,7 @@ export class Conversation {
       if (this.isNew.peek()) await now.call("session/create", { session_id: this.id, title });
       this.isNew.value = false;
       await whenKnown();
+      if (!answer.isRunning) return;
       const given = fields.tool_choice === undefined ? offered(settings) : tools;
       answer.follow((onEvent) => now.send(request, { onEvent, tools: given }), { isNew: true });
       await answer.stream?.ended;

@@ -26,6 +26,7 @@ function read(storage, key, initial) {
 /** @param {Storage} storage @param {string} key @param {unknown} value */
 function write(storage, key, value) {
   try {
+    if (value === "") return storage.removeItem(key);
     storage.setItem(key, JSON.stringify(value));
   } catch {
     // No room, or none allowed: it lasts as long as the page.

@@ -44,13 +44,13 @@ export function Welcome({ id }) {
   ];
   return html`
     <div class="welcome">
-      <h1>${welcome.title}</h1>
+      <h2 class="headline">${welcome.title}</h2>
       <p class="lead">${welcome.lead}</p>
       <ul>
         ${shows.map(
           ([show, run]) => html`
             <li>
-              <h2>${/** @type {any} */ (show).title}</h2>
+              <h3>${/** @type {any} */ (show).title}</h3>
               <p>${/** @type {any} */ (show).text}</p>
               <button type="button" disabled=${!isOpen.value} onClick=${run}>${welcome.try}</button>
             </li>
