@@ -12,9 +12,9 @@ HALF, TEXT = "".join(PIECES[:20]).strip(), "".join(PIECES).strip()
 
 
 class ScriptedModel:
-    """`hold…`: half of the text, and the rest when `go` is set; `never…`: half of it and no more; `think`: reasoning
-    first; `fail`: an error; `say …`: what follows; `roll …` and `time`: calls of the page's tools, and then what came of
-    them; others: all of the text.
+    """By the question's first word. `hold`: half of the text, and the rest when `go` is set; `never`: half of it and no
+    more; `think`: reasoning first; `fail`: an error; `say`: what follows; `roll` and `time`: calls of the page's tools,
+    and then what came of them; others: all of the text.
     """
 
     def __init__(self) -> None:
@@ -26,22 +26,21 @@ class ScriptedModel:
         question: str = body["messages"][-1]["content"]
         if results and body["messages"][-1]["role"] == "tool":
             return ollama_stream("It says: ", results[-1])
-        match question.split(" ", 1):
-            case ["hold", *_]:
-                return ollama_stream(*PIECES[:20], Wait(self.go), *PIECES[20:])
-            case ["never", *_]:
-                return ollama_stream(*PIECES[:20], forever())
-            case ["think", *_]:
-                return ollama_stream(ollama_line(thinking="Let me see. "), ollama_line(thinking="Yes."), "It is so.")
-            case ["fail", *_]:
-                return ollama_error("out of memory")
-            case ["roll", count]:
-                return calling("Let me roll. ", MadeCall("roll_dice", f'{{"count": {count}}}'))
-            case ["time", *_]:
-                return calling("", MadeCall("current_time", "{}"))
-            case ["say", said]:
-                return ollama_stream(*(said[start : start + 7] for start in range(0, len(said), 7)))
-        return ollama_stream(*PIECES)
+        first, _, rest = question.partition(" ")
+        answers = {
+            "hold": lambda: ollama_stream(*PIECES[:20], Wait(self.go), *PIECES[20:]),
+            "never": lambda: ollama_stream(*PIECES[:20], forever()),
+            "think": lambda: ollama_stream(*map(thinking, ("Let me see. ", "Yes.")), "It is so."),
+            "fail": lambda: ollama_error("out of memory"),
+            "roll": lambda: calling("Let me roll. ", MadeCall("roll_dice", f'{{"count": {rest}}}')),
+            "time": lambda: calling("", MadeCall("current_time", "{}")),
+            "say": lambda: ollama_stream(*(rest[start : start + 7] for start in range(0, len(rest), 7))),
+        }
+        return answers.get(first, lambda: ollama_stream(*PIECES))()
+
+
+def thinking(text: str) -> bytes:
+    return ollama_line(thinking=text)
 
 
 def calling(text: str, call: MadeCall) -> Reply:
