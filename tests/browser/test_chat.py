@@ -136,8 +136,8 @@ async def test_a_failure_says_what_happened_and_offers_to_ask_again(console: Con
 async def test_after_a_killed_server_the_kept_text_is_there_and_the_page_says_what_happened(
     browser: Browser, model: ScriptedModel, tmp_path: Path
 ) -> None:
-    kept = {"ARCHER_DATA_DIR": str(tmp_path / "kept")}
-    async with server(model, cwd=tmp_path, **kept) as first, Console(browser, first.url) as console:
+    kept = str(tmp_path / "kept")
+    async with server(model, cwd=tmp_path, ARCHER_DATA_DIR=kept) as first, Console(browser, first.url) as console:
         console.expected.append("WebSocket connection to")
         console.expected.append("ERR_CONNECTION_REFUSED")
         await console.run("await ask('never'); await has(half);", half=HALF)
@@ -146,7 +146,7 @@ async def test_after_a_killed_server_the_kept_text_is_there_and_the_page_says_wh
         await killed(first)
         await console.run("await connected('connecting');")
         model.go.set()
-        async with server(model, *("--port", str(port_of(first))), cwd=tmp_path, **kept):
+        async with server(model, *("--port", str(port_of(first))), cwd=tmp_path, ARCHER_DATA_DIR=kept):
             seen = await console.run(
                 """
                     await answer().locator(".error").waitFor({ timeout: 30_000 });

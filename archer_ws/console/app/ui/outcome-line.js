@@ -12,9 +12,9 @@ export function OutcomeLine({ answer }) {
   const { usage } = told;
   const { firstMs, perSecond, tokens } = answer.speed;
   const figures = [
-    tokens !== undefined && `${outcome.tokens(tokens)}${usage?.estimated ? ` (${outcome.estimated})` : ""}`,
+    Boolean(tokens) && `${outcome.tokens(Number(tokens))}${usage?.estimated ? ` (${outcome.estimated})` : ""}`,
     usage?.reasoning_tokens && outcome.reasoning(usage.reasoning_tokens),
-    usage && outcome.prompt(usage.prompt_tokens),
+    usage && Boolean(tokens) && outcome.prompt(usage.prompt_tokens),
     usage?.cached_tokens && outcome.cached(usage.cached_tokens),
     firstMs !== undefined && outcome.first(firstMs),
     perSecond !== undefined && outcome.rate(perSecond),

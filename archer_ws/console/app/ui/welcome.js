@@ -57,10 +57,21 @@ export function Welcome({ id }) {
           `,
         )}
       </ul>
-      ${facts.value &&
-      html`<p class="programs">${welcome.programs} <a href=${new URL("docs", base)} target="_blank" rel="noopener">${welcome.docs}</a>,
-        <a href=${facts.value.javascript_client} target="_blank" rel="noopener">${welcome.client}</a>,
-        ${welcome.socket} <code>${facts.value.socket.url}</code>, ${welcome.openai} <code>${facts.value.openai_base_url}</code></p>`}
+      ${facts.value && html`<${Programs} told=${facts.value} />`}
     </div>
   `;
+}
+
+/** Where programs find what this page uses. @param {{ told: import("../state/server.js").Facts }} props */
+function Programs({ told }) {
+  const { welcome } = strings;
+  const link = (/** @type {string | URL} */ href, /** @type {string} */ text) =>
+    html`<a href=${href} target="_blank" rel="noopener">${text}</a>`;
+  const places = [
+    link(new URL("docs", base), welcome.docs),
+    link(told.javascript_client, welcome.client),
+    html`${welcome.socket} <code>${told.socket.url}</code>`,
+    html`${welcome.openai} <code>${told.openai_base_url}</code>`,
+  ];
+  return html`<p class="programs">${welcome.programs} ${places.map((place) => html`<span>${place}</span> `)}</p>`;
 }
