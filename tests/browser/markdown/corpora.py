@@ -30,15 +30,19 @@ def _filled(
 
 def _code_line(draw: random.Random, number: int) -> str:
     indent = "    " * draw.randint(0, 4)
-    return f'{indent}value_{number} = compute(value_{number - 1}, scale={draw.random():.3f})  # "{draw.choice(_WORDS)}"\n'
+    return (
+        f'{indent}value_{number} = compute(value_{number - 1}, scale={draw.random():.3f})  # "{draw.choice(_WORDS)}"\n'
+    )
 
 
 def _sections() -> Iterator[Callable[[random.Random], str]]:
     yield lambda draw: f"## {_sentence(draw, 5)}\n\n{_sentence(draw, 90)}.\n\n"
     yield lambda draw: "".join(f"- {_sentence(draw, 12)}\n" for _ in range(8)) + "\n"
     yield lambda draw: "```python\n" + "".join(_code_line(draw, number) for number in range(20)) + "```\n\n"
-    yield lambda draw: (
-        "| a | b | c |\n|---|:-:|--:|\n" + "".join(f"| {_sentence(draw, 2)} | x | {n} |\n" for n in range(9)) + "\n"
+    yield (
+        lambda draw: (
+            "| a | b | c |\n|---|:-:|--:|\n" + "".join(f"| {_sentence(draw, 2)} | x | {n} |\n" for n in range(9)) + "\n"
+        )
     )
     yield lambda draw: f"> {_sentence(draw, 30)}\n>\n> {_sentence(draw, 20)}\n\n"
 
@@ -55,7 +59,8 @@ def large() -> dict[str, str]:
         "one list of lists": _filled(lambda draw, number: f"{'  ' * (number % 4)}- {_sentence(draw, 8)}\n"),
         "one list in one item": _filled(lambda draw, _: f"  - {_sentence(draw, 8)}\n", "- first\n"),
         "one table": _filled(
-            lambda draw, number: row.format(f"row {number}", _sentence(draw, 4), _sentence(draw, 2), draw.random()), table
+            lambda draw, number: row.format(f"row {number}", _sentence(draw, 4), _sentence(draw, 2), draw.random()),
+            table,
         ),
         "one block of code": _filled(_code_line, "```python\n", "```\n"),
         # Longer code gets no colours.

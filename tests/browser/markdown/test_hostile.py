@@ -11,11 +11,11 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 
 TEXTS = sorted((Path(__file__).parent / "hostile").glob("*.md"))
 #: All that an answer may consist of.
-TAGS = set("a blockquote br button code div em h3 h4 h5 h6 hr input li ol p pre s span strong table tbody td th".split())
-TAGS |= {"thead", "tr", "ul"}
-ATTRIBUTES = set(
-    "aria-label checked class data-name dir disabled href rel start tabindex target title type".split()
+TAGS = set(
+    "a blockquote br button code div em h3 h4 h5 h6 hr input li ol p pre s span strong table tbody td th".split()
 )
+TAGS |= {"thead", "tr", "ul"}
+ATTRIBUTES = set("aria-label checked class data-name dir disabled href rel start tabindex target title type".split())
 LOOK = """
     const { element, view } = tests.fresh();
     for (const sign of pieces) {

@@ -36,12 +36,15 @@ export class Children {
     this.#context = context;
   }
 
-  /** @param {readonly Block[]} blocks @param {boolean} isAll */
-  patch(blocks, isAll) {
+  /**
+   * @param {readonly Block[]} blocks
+   * @param {boolean} isAll no others stay behind them
+   * @param {boolean} [isWhole] nor children behind those of the blocks
+   */
+  patch(blocks, isAll, isWhole = true) {
     blocks.forEach((block, index) => {
       const old = /** @type {View | undefined} */ (this.#open[index]);
-      const isLast = index === blocks.length - 1;
-      if (old?.update(block, isAll || !isLast)) return;
+      if (old?.update(block, isWhole)) return;
       const made = viewOf(block, this.#context);
       if (old) old.element.replaceWith(made.element);
       else this.#parent.append(made.element);
