@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterator
 from itertools import count
 
 SIZE_CHARS = 200_000
-_WORDS = (
+_TEXT = (
     "the sea carries a **small** boat past `harbor.py` and *slowly* on to [the light](https://example.org/light) where "
     "nobody has been since the great storm of that year broke over grey stones and old nets"
-).split()
+)
+_WORDS = _TEXT.split()
 
 
 def _sentence(draw: random.Random, words: int) -> str:

@@ -1,4 +1,4 @@
-"""A page with the console's Markdown on it, under a policy as strict as the console's, and somebody who is not to be asked."""
+"""A page with the console's Markdown on it, under as strict a policy, and somebody who is not to be asked."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
