@@ -16,6 +16,7 @@ from fastapi import FastAPI
 
 from archer_ws import __version__
 from archer_ws.agents.orchestrator import Orchestrator
+from archer_ws.agents.tool_loop import ToolLoopAgent
 from archer_ws.api.dependencies import Services
 from archer_ws.api.http.access_log import RequestLog
 from archer_ws.api.http.cors import LeanCORS
@@ -37,6 +38,7 @@ from archer_ws.api.routes import (
     session_transfer,
     sessions,
     streams,
+    tool_calls,
     ws,
 )
 from archer_ws.api.security.credentials import LOCAL_PRINCIPAL, CredentialGuard, Credentials, warn_if_exposed
@@ -160,7 +162,19 @@ def _include_routes(app: FastAPI) -> None:
         app.router.routes.extend(router.routes)
     others = [
         module.router
-        for module in (health, streams, session_transfer, sessions, files, models, ws, openai_compat, console, pages)
+        for module in (
+            health,
+            streams,
+            tool_calls,
+            session_transfer,
+            sessions,
+            files,
+            models,
+            ws,
+            openai_compat,
+            console,
+            pages,
+        )
     ]
     for router in others:
         app.include_router(router)
@@ -241,7 +255,7 @@ def _wire(settings: Settings, limits: Limits) -> Services:
     attachments = Attachments(files, bounded(store, limits.store_limit_s), limits.files_sweep_s)
     manager = SessionManager(
         gateway=router,
-        orchestrator=Orchestrator(router),
+        orchestrator=Orchestrator(router, [ToolLoopAgent(router, judge.judge_by)]),
         store=store,
         quota=StreamQuota(
             max_streams=settings.max_streams,

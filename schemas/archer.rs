@@ -23,7 +23,7 @@ pub const PROTOCOL_VERSION: i64 = 1;
 /// The WebSocket subprotocol to offer.
 pub const SUBPROTOCOL: &str = "archer.v1";
 /// The `schema_hash` of the server that these types were made for.
-pub const SCHEMA_HASH: &str = "378bfb4d18ec8ab2";
+pub const SCHEMA_HASH: &str = "b23b575be8660901";
 
 /// The params of a method, which know its name and what it gives.
 pub trait Method: Serialize {
@@ -169,6 +169,12 @@ pub enum Notification {
     StreamDelta(StreamDelta),
     /// `stream/tool_call`
     StreamToolCall(StreamToolCall),
+    /// `stream/tool_update`
+    StreamToolUpdate(StreamToolUpdate),
+    /// `stream/tool_result`
+    StreamToolResult(StreamToolResult),
+    /// `stream/step`
+    StreamStep(StreamStep),
     /// `stream/ended`
     StreamEnded(StreamEnded),
     /// `$/heartbeat`
@@ -195,6 +201,9 @@ impl Notification {
             Self::StreamProgress(params) => Some(&params.stream_id),
             Self::StreamDelta(params) => Some(&params.stream_id),
             Self::StreamToolCall(params) => Some(&params.stream_id),
+            Self::StreamToolUpdate(params) => Some(&params.stream_id),
+            Self::StreamToolResult(params) => Some(&params.stream_id),
+            Self::StreamStep(params) => Some(&params.stream_id),
             Self::StreamEnded(params) => Some(&params.stream_id),
             Self::Unknown { params, .. } => params.get("stream_id").and_then(Value::as_str),
             _ => None,
@@ -210,6 +219,9 @@ impl Notification {
             Self::StreamProgress(params) => Some((params.seq, params.seq)),
             Self::StreamDelta(params) => Some((params.from, params.seq)),
             Self::StreamToolCall(params) => Some((params.seq, params.seq)),
+            Self::StreamToolUpdate(params) => Some((params.seq, params.seq)),
+            Self::StreamToolResult(params) => Some((params.seq, params.seq)),
+            Self::StreamStep(params) => Some((params.seq, params.seq)),
             Self::StreamEnded(params) => Some((params.seq, params.seq)),
             Self::Unknown { params, .. } => {
                 params.get("stream_id").and_then(Value::as_str)?;
@@ -227,6 +239,9 @@ impl Notification {
             "stream/progress" => known(&method, params).map(Self::StreamProgress),
             "stream/delta" => known(&method, params).map(Self::StreamDelta),
             "stream/tool_call" => known(&method, params).map(Self::StreamToolCall),
+            "stream/tool_update" => known(&method, params).map(Self::StreamToolUpdate),
+            "stream/tool_result" => known(&method, params).map(Self::StreamToolResult),
+            "stream/step" => known(&method, params).map(Self::StreamStep),
             "stream/ended" => known(&method, params).map(Self::StreamEnded),
             "$/heartbeat" => known(&method, params).map(Self::Heartbeat),
             "server/draining" => known(&method, params).map(Self::ServerDraining),
@@ -256,6 +271,9 @@ impl Serialize for Notification {
             Self::StreamProgress(params) => write(serializer, "stream/progress", Some(params)),
             Self::StreamDelta(params) => write(serializer, "stream/delta", Some(params)),
             Self::StreamToolCall(params) => write(serializer, "stream/tool_call", Some(params)),
+            Self::StreamToolUpdate(params) => write(serializer, "stream/tool_update", Some(params)),
+            Self::StreamToolResult(params) => write(serializer, "stream/tool_result", Some(params)),
+            Self::StreamStep(params) => write(serializer, "stream/step", Some(params)),
             Self::StreamEnded(params) => write(serializer, "stream/ended", Some(params)),
             Self::Heartbeat(params) => write(serializer, "$/heartbeat", Some(params)),
             Self::ServerDraining(params) => write(serializer, "server/draining", Some(params)),
@@ -354,6 +372,38 @@ impl CallRunner {
 }
 
 impl fmt::Display for CallRunner {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+/// Where an open call stands: nobody runs it, or who claimed it does. It may grow.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum CallState {
+    /// `pending`
+    #[serde(rename = "pending")]
+    Pending,
+    /// `running`
+    #[serde(rename = "running")]
+    Running,
+    /// A value of a newer server.
+    #[serde(untagged)]
+    Unknown(String),
+}
+
+impl CallState {
+    /// The text on the wire.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Pending => "pending",
+            Self::Running => "running",
+            Self::Unknown(text) => text,
+        }
+    }
+}
+
+impl fmt::Display for CallState {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.as_str())
     }
@@ -603,9 +653,19 @@ pub struct ChatRequest {
     /// Whether it may make several calls at once; the provider's own default if missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parallel_tool_calls: Option<bool>,
-    /// What a call does to the stream: `end` it, so that its results come as messages.
+    /// What a call does to the stream: `end` it (by default), so that its results come as messages
+    /// of the next request; or `wait`: it goes on in the same stream once `tool/result` has brought
+    /// them all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_tool_call: Option<OnToolCall>,
+    /// With `wait`: the most answers of the model in this stream, 16 if missing. Where the last of
+    /// them calls tools, the stream ends incomplete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_steps: Option<u64>,
+    /// With `wait`: how long the calls of a step may take together, in seconds, 600 if missing, a
+    /// day at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_timeout_s: Option<f64>,
     /// The form that the answer shall have: text (by default), JSON, or JSON by a schema. The
     /// provider is told, and the whole answer is judged by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -640,6 +700,8 @@ impl ChatRequest {
             tool_choice: None,
             parallel_tool_calls: None,
             on_tool_call: None,
+            max_steps: None,
+            tool_timeout_s: None,
             response_format: None,
             reasoning_effort: None,
         }
@@ -707,6 +769,9 @@ pub struct ChatResponse {
     /// answer's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message_ids: Option<Vec<String>>,
+    /// How many answers of the model it took; absent for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps: Option<u64>,
 }
 
 /// A ChatRequest whose `stream` defaults to true: the deltas come as notifications.
@@ -773,9 +838,19 @@ pub struct ChatSendParams {
     /// Whether it may make several calls at once; the provider's own default if missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parallel_tool_calls: Option<bool>,
-    /// What a call does to the stream: `end` it, so that its results come as messages.
+    /// What a call does to the stream: `end` it (by default), so that its results come as messages
+    /// of the next request; or `wait`: it goes on in the same stream once `tool/result` has brought
+    /// them all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_tool_call: Option<OnToolCall>,
+    /// With `wait`: the most answers of the model in this stream, 16 if missing. Where the last of
+    /// them calls tools, the stream ends incomplete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_steps: Option<u64>,
+    /// With `wait`: how long the calls of a step may take together, in seconds, 600 if missing, a
+    /// day at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_timeout_s: Option<f64>,
     /// The form that the answer shall have: text (by default), JSON, or JSON by a schema. The
     /// provider is told, and the whole answer is judged by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -810,6 +885,8 @@ impl ChatSendParams {
             tool_choice: None,
             parallel_tool_calls: None,
             on_tool_call: None,
+            max_steps: None,
+            tool_timeout_s: None,
             response_format: None,
             reasoning_effort: None,
         }
@@ -936,6 +1013,12 @@ pub struct EndedEvent {
     /// it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format_errors: Option<Vec<FieldError>>,
+    /// How many answers of the model it took; absent for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps: Option<u64>,
+    /// Messages that were accepted to be steered in, and that no step came for: send them again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unsteered: Option<Vec<SteeredMessage>>,
 }
 
 /// The body of every answer that is not a success.
@@ -1057,6 +1140,12 @@ pub enum ErrorKind {
     /// `output_too_long`
     #[serde(rename = "output_too_long")]
     OutputTooLong,
+    /// `tool_timeout`
+    #[serde(rename = "tool_timeout")]
+    ToolTimeout,
+    /// `max_steps_exceeded`
+    #[serde(rename = "max_steps_exceeded")]
+    MaxStepsExceeded,
     /// `worker_lost`
     #[serde(rename = "worker_lost")]
     WorkerLost,
@@ -1124,6 +1213,8 @@ impl ErrorKind {
             Self::ProviderQuota => "provider_quota",
             Self::Draining => "draining",
             Self::OutputTooLong => "output_too_long",
+            Self::ToolTimeout => "tool_timeout",
+            Self::MaxStepsExceeded => "max_steps_exceeded",
             Self::WorkerLost => "worker_lost",
             Self::Unsupported => "unsupported",
             Self::StorageUnavailable => "storage_unavailable",
@@ -1298,6 +1389,37 @@ pub struct FoundMessage {
     pub snippet: String,
     /// When it was stored, RFC 3339 in UTC.
     pub created_at: String,
+}
+
+/// How a call ended, as its runner tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum GivenStatus {
+    /// `ok`
+    #[serde(rename = "ok")]
+    Ok,
+    /// `error`
+    #[serde(rename = "error")]
+    Error,
+    /// `denied`
+    #[serde(rename = "denied")]
+    Denied,
+}
+
+impl GivenStatus {
+    /// The text on the wire.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Ok => "ok",
+            Self::Error => "error",
+            Self::Denied => "denied",
+        }
+    }
+}
+
+impl fmt::Display for GivenStatus {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
 }
 
 /// The process answers.
@@ -2451,6 +2573,37 @@ pub struct StartedEvent {
     pub content: String,
 }
 
+/// A user's message that was put into a running stream.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct SteeredMessage {
+    /// Its id, from who sent it.
+    pub message_id: String,
+    /// Its text.
+    pub content: String,
+    /// All that it says, in order, where that is more than text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parts: Option<Vec<Part>>,
+}
+
+/// `event: step`: the model is asked again: its next answer follows. Before each step but the
+/// first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct StepEvent {
+    /// The stream it is about.
+    pub stream_id: String,
+    /// The event's number in its stream's log, from 1.
+    pub seq: u64,
+    /// Which step begins, from 2.
+    pub step: u64,
+    /// What was steered in, and is said behind the results.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub messages: Option<Vec<SteeredMessage>>,
+    /// Empty: only plain messages have text.
+    pub content: String,
+}
+
 /// One message of a conversation; `status` is that of the stream that made it, `completed` for the
 /// user's own.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -2646,13 +2799,25 @@ pub struct StreamEnded {
     /// it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format_errors: Option<Vec<FieldError>>,
+    /// How many answers of the model it took; absent for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps: Option<u64>,
+    /// Messages that were accepted to be steered in, and that no step came for: send them again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unsteered: Option<Vec<SteeredMessage>>,
 }
 
-/// One stream.
+/// One stream, and whether its messages are wanted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StreamGetParams {
     /// The stream's id.
     pub stream_id: String,
+    /// True: with the messages that it made, as far as they go. Default: false.
+    #[serde(default)]
+    pub messages: bool,
+    /// The `next_cursor` of the page before; without it, the first page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
 }
 
 impl StreamGetParams {
@@ -2660,6 +2825,8 @@ impl StreamGetParams {
     pub fn new(stream_id: impl Into<String>) -> Self {
         Self {
             stream_id: stream_id.into(),
+            messages: false,
+            cursor: None,
         }
     }
 }
@@ -2694,6 +2861,12 @@ pub struct StreamInfo {
     /// Why it failed or is incomplete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Box<ErrorInfo>>,
+    /// The messages that it made so far, oldest first, where they were asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub messages: Option<Vec<StreamMessage>>,
+    /// What to pass as `cursor` for the messages that follow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
 }
 
 /// A page of streams, newest first: of all, of one session, running only.
@@ -2726,6 +2899,37 @@ impl Default for StreamListParams {
 
 fn default_streamlistparams_limit() -> u64 {
     50
+}
+
+/// A message that a stream made: what its session has of it as well, once it has ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct StreamMessage {
+    /// Who said it.
+    pub role: MessageRole,
+    /// Its text.
+    pub content: String,
+    /// All that it says, in order, where that is more than text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parts: Option<Vec<Part>>,
+    /// Its id, where its sender gave it one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message_id: Option<String>,
+    /// The model's visible reasoning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning: Option<String>,
+    /// The calls that the model made in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_calls: Option<Vec<ToolCall>>,
+    /// The model declined to give this answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<Refusal>,
+    /// Which call it is the result of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call_id: Option<String>,
+    /// How that call ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result_status: Option<ResultStatus>,
 }
 
 /// Some of the principal's streams, running or still kept, the last accepted first.
@@ -2774,8 +2978,9 @@ pub struct StreamStarted {
     pub reasoning_effort: Option<ReasoningEffort>,
 }
 
-/// A stream's state. Live: queued, running, cancelling. Ended: completed (the provider said it was
-/// done), cancelled, incomplete (it just stopped), failed. It may grow.
+/// A stream's state. Live: queued, running, waiting (for the results of calls), cancelling. Ended:
+/// completed (the provider said it was done), cancelled, incomplete (it just stopped), failed. It
+/// may grow.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum StreamStatus {
@@ -2785,6 +2990,9 @@ pub enum StreamStatus {
     /// `running`
     #[serde(rename = "running")]
     Running,
+    /// `waiting`
+    #[serde(rename = "waiting")]
+    Waiting,
     /// `cancelling`
     #[serde(rename = "cancelling")]
     Cancelling,
@@ -2811,6 +3019,7 @@ impl StreamStatus {
         match self {
             Self::Queued => "queued",
             Self::Running => "running",
+            Self::Waiting => "waiting",
             Self::Cancelling => "cancelling",
             Self::Completed => "completed",
             Self::Cancelled => "cancelled",
@@ -2825,6 +3034,48 @@ impl fmt::Display for StreamStatus {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.as_str())
     }
+}
+
+/// A user's message for which stream.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StreamSteerParams {
+    /// Yours, minted for this message: repeating it is harmless.
+    pub message_id: String,
+    /// What the model is told: a text, or parts.
+    pub content: Content,
+    /// All that it says, in order, where that is more than text: `content` is its text then. As it
+    /// is received; what is sent may be a list as `content`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parts: Option<Vec<Part>>,
+    /// The stream's id.
+    pub stream_id: String,
+}
+
+impl StreamSteerParams {
+    /// With what must be given, and nothing else.
+    pub fn new(message_id: impl Into<String>, content: impl Into<Content>, stream_id: impl Into<String>) -> Self {
+        Self {
+            message_id: message_id.into(),
+            content: content.into(),
+            parts: None,
+            stream_id: stream_id.into(),
+        }
+    }
+}
+
+/// The model is asked again: its next answer follows. Before each step but the first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct StreamStep {
+    /// The stream it is about.
+    pub stream_id: String,
+    /// The event's number in its stream's log, from 1.
+    pub seq: u64,
+    /// Which step begins, from 2.
+    pub step: u64,
+    /// What was steered in, and is said behind the results.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub messages: Option<Vec<SteeredMessage>>,
 }
 
 /// The stream, and the last event you have seen of it.
@@ -2867,6 +3118,49 @@ pub struct StreamToolCall {
     /// True: a person must agree first, as the request said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub needs_approval: Option<bool>,
+    /// When its result must be there, RFC 3339 in UTC; only where the stream waits for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_at: Option<String>,
+}
+
+/// A call has its result, from whoever ran it; nothing of it changes any more.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct StreamToolResult {
+    /// The stream it is about.
+    pub stream_id: String,
+    /// The event's number in its stream's log, from 1.
+    pub seq: u64,
+    /// Which call.
+    pub call_id: String,
+    /// How it ended.
+    pub status: ResultStatus,
+    /// What the model is told of it: its text, the first 64 KiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<String>,
+    /// All that it says, in order, where that is more than text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parts: Option<Vec<Part>>,
+    /// True: there is more text than told here; the messages have it all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub truncated: Option<bool>,
+}
+
+/// An open call has moved: a person agreed, somebody began to run it, or it is open again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct StreamToolUpdate {
+    /// The stream it is about.
+    pub stream_id: String,
+    /// The event's number in its stream's log, from 1.
+    pub seq: u64,
+    /// Which call.
+    pub call_id: String,
+    /// Whether somebody runs it now.
+    pub state: CallState,
+    /// True: a person has agreed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approved: Option<bool>,
 }
 
 /// One stream.
@@ -3035,6 +3329,46 @@ impl Tool {
     }
 }
 
+/// What became of an approval, a claim, a result or a steer; all are harmless to repeat.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ToolAnswer {
+    /// accepted or claimed: it is kept. taken: another's claim holds the call. needs_approval: a
+    /// person must agree first. already_answered: the call has its result. already_ended: the
+    /// stream has ended. too_late: no further step comes. not_found: there is no such stream or
+    /// call.
+    pub outcome: ToolOutcome,
+    /// How the call ended, where it has its result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<ResultStatus>,
+}
+
+/// Whether which call may run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ToolApproveParams {
+    /// False: it does not run, and the model is told so.
+    pub approved: bool,
+    /// Why not; the model is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The stream's id.
+    pub stream_id: String,
+    /// Which of its calls.
+    pub call_id: String,
+}
+
+impl ToolApproveParams {
+    /// With what must be given, and nothing else.
+    pub fn new(approved: bool, stream_id: impl Into<String>, call_id: impl Into<String>) -> Self {
+        Self {
+            approved,
+            reason: None,
+            stream_id: stream_id.into(),
+            call_id: call_id.into(),
+        }
+    }
+}
+
 /// A call that a model made: to be run by the application, and sent back with its result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ToolCall {
@@ -3082,6 +3416,9 @@ pub struct ToolCallEvent {
     /// True: a person must agree first, as the request said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub needs_approval: Option<bool>,
+    /// When its result must be there, RFC 3339 in UTC; only where the stream waits for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_at: Option<String>,
     /// Empty: only plain messages have text.
     pub content: String,
 }
@@ -3107,6 +3444,163 @@ impl From<NamedTool> for ToolChoice {
     fn from(value: NamedTool) -> Self {
         Self::NamedTool(value)
     }
+}
+
+/// That the client is about to run a call.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ToolClaimParams {
+    /// The stream's id.
+    pub stream_id: String,
+    /// Which of its calls.
+    pub call_id: String,
+    /// Yours, minted for this run: whoever shows it may answer the call. It lasts while the socket
+    /// lives that last used it, and 60 s more: come back with the same one.
+    pub claim: String,
+}
+
+impl ToolClaimParams {
+    /// With what must be given, and nothing else.
+    pub fn new(stream_id: impl Into<String>, call_id: impl Into<String>, claim: impl Into<String>) -> Self {
+        Self {
+            stream_id: stream_id.into(),
+            call_id: call_id.into(),
+            claim: claim.into(),
+        }
+    }
+}
+
+/// What became of what was said of a call, or steered into a stream. It may grow.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum ToolOutcome {
+    /// `accepted`
+    #[serde(rename = "accepted")]
+    Accepted,
+    /// `claimed`
+    #[serde(rename = "claimed")]
+    Claimed,
+    /// `taken`
+    #[serde(rename = "taken")]
+    Taken,
+    /// `needs_approval`
+    #[serde(rename = "needs_approval")]
+    NeedsApproval,
+    /// `already_answered`
+    #[serde(rename = "already_answered")]
+    AlreadyAnswered,
+    /// `already_ended`
+    #[serde(rename = "already_ended")]
+    AlreadyEnded,
+    /// `too_late`
+    #[serde(rename = "too_late")]
+    TooLate,
+    /// `not_found`
+    #[serde(rename = "not_found")]
+    NotFound,
+    /// A value of a newer server.
+    #[serde(untagged)]
+    Unknown(String),
+}
+
+impl ToolOutcome {
+    /// The text on the wire.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Claimed => "claimed",
+            Self::Taken => "taken",
+            Self::NeedsApproval => "needs_approval",
+            Self::AlreadyAnswered => "already_answered",
+            Self::AlreadyEnded => "already_ended",
+            Self::TooLate => "too_late",
+            Self::NotFound => "not_found",
+            Self::Unknown(text) => text,
+        }
+    }
+}
+
+impl fmt::Display for ToolOutcome {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+/// `event: tool_result`: a call has its result, from whoever ran it; nothing of it changes any
+/// more.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ToolResultEvent {
+    /// The stream it is about.
+    pub stream_id: String,
+    /// The event's number in its stream's log, from 1.
+    pub seq: u64,
+    /// Which call.
+    pub call_id: String,
+    /// How it ended.
+    pub status: ResultStatus,
+    /// What the model is told of the call: the first 64 KiB of its text.
+    pub content: String,
+    /// All that it says, in order, where that is more than text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parts: Option<Vec<Part>>,
+    /// True: there is more text than told here; the messages have it all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub truncated: Option<bool>,
+}
+
+/// What came of which call.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ToolResultParams {
+    /// What the model is told: a text, or parts.
+    pub content: Content,
+    /// All that it says, in order, where that is more than text: `content` is its text then. As it
+    /// is received; what is sent may be a list as `content`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parts: Option<Vec<Part>>,
+    /// How the call ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<GivenStatus>,
+    /// The claim that you run it under, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim: Option<String>,
+    /// The stream's id.
+    pub stream_id: String,
+    /// Which of its calls.
+    pub call_id: String,
+}
+
+impl ToolResultParams {
+    /// With what must be given, and nothing else.
+    pub fn new(content: impl Into<Content>, stream_id: impl Into<String>, call_id: impl Into<String>) -> Self {
+        Self {
+            content: content.into(),
+            parts: None,
+            status: None,
+            claim: None,
+            stream_id: stream_id.into(),
+            call_id: call_id.into(),
+        }
+    }
+}
+
+/// `event: tool_update`: an open call has moved: a person agreed, somebody began to run it, or it
+/// is open again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ToolUpdateEvent {
+    /// The stream it is about.
+    pub stream_id: String,
+    /// The event's number in its stream's log, from 1.
+    pub seq: u64,
+    /// Which call.
+    pub call_id: String,
+    /// Whether somebody runs it now.
+    pub state: CallState,
+    /// True: a person has agreed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approved: Option<bool>,
+    /// Empty: only plain messages have text.
+    pub content: String,
 }
 
 /// A kept file: name its `file_id` in a message's part.
@@ -3179,6 +3673,26 @@ impl Method for StreamGetParams {
 impl Method for StreamListParams {
     const NAME: &'static str = "stream/list";
     type Result = StreamPage;
+}
+
+impl Method for ToolApproveParams {
+    const NAME: &'static str = "tool/approve";
+    type Result = ToolAnswer;
+}
+
+impl Method for ToolClaimParams {
+    const NAME: &'static str = "tool/claim";
+    type Result = ToolAnswer;
+}
+
+impl Method for ToolResultParams {
+    const NAME: &'static str = "tool/result";
+    type Result = ToolAnswer;
+}
+
+impl Method for StreamSteerParams {
+    const NAME: &'static str = "stream/steer";
+    type Result = ToolAnswer;
 }
 
 impl Method for SessionCreateParams {

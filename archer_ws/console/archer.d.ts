@@ -29,6 +29,14 @@ export interface Methods {
   "stream/get": { params: StreamGetParams; result: StreamInfo };
   /** Your streams, running or kept, newest first. */
   "stream/list": { params: StreamListParams; result: StreamPage };
+  /** Say whether a call that needs approval may run; the first word counts. */
+  "tool/approve": { params: ToolApproveParams; result: ToolAnswer };
+  /** Take a call before you run it, so that nobody else does; harmless to repeat. */
+  "tool/claim": { params: ToolClaimParams; result: ToolAnswer };
+  /** Answer a call that a stream waits for; the first answer counts. */
+  "tool/result": { params: ToolResultParams; result: ToolAnswer };
+  /** Put a user's message into a running stream, for its next step. */
+  "stream/steer": { params: StreamSteerParams; result: ToolAnswer };
   /** A new conversation, or the one with that session_id. */
   "session/create": { params: SessionCreateParams; result: Session };
   /** One conversation with its newest messages, or older ones. */
@@ -57,6 +65,9 @@ export interface Notifications {
   "stream/progress": StreamProgress;
   "stream/delta": StreamDelta;
   "stream/tool_call": StreamToolCall;
+  "stream/tool_update": StreamToolUpdate;
+  "stream/tool_result": StreamToolResult;
+  "stream/step": StreamStep;
   "stream/ended": StreamEnded;
   "$/heartbeat": Heartbeat;
   "server/draining": ServerDraining;
@@ -158,6 +169,9 @@ export interface ActiveStream {
 /** Who runs a tool call and gives its result. It may grow. */
 export type CallRunner = "client" | "server" | (string & {});
 
+/** Where an open call stands: nobody runs it, or who claimed it does. It may grow. */
+export type CallState = "pending" | "running" | (string & {});
+
 /** What a cancel found. It may grow. */
 export type CancelOutcome = "cancelling" | "already_ended" | "not_found" | (string & {});
 
@@ -255,8 +269,18 @@ export interface ChatRequest {
   tool_choice?: ToolChoice | null;
   /** Whether it may make several calls at once; the provider's own default if missing. */
   parallel_tool_calls?: boolean | null;
-  /** What a call does to the stream: `end` it, so that its results come as messages. */
+  /**
+   * What a call does to the stream: `end` it (by default), so that its results come as messages of the next
+   * request; or `wait`: it goes on in the same stream once `tool/result` has brought them all.
+   */
   on_tool_call?: OnToolCall | null;
+  /**
+   * With `wait`: the most answers of the model in this stream, 16 if missing. Where the last of them calls tools,
+   * the stream ends incomplete.
+   */
+  max_steps?: number | null;
+  /** With `wait`: how long the calls of a step may take together, in seconds, 600 if missing, a day at most. */
+  tool_timeout_s?: number | null;
   /**
    * The form that the answer shall have: text (by default), JSON, or JSON by a schema. The provider is told, and
    * the whole answer is judged by it.
@@ -312,6 +336,8 @@ export interface ChatResponse {
   stored?: boolean | null;
   /** The ids of the messages that this stream stored in its session: the turn's own, and the answer's. */
   message_ids?: string[] | null;
+  /** How many answers of the model it took; absent for one. */
+  steps?: number | null;
 }
 
 /** A ChatRequest whose `stream` defaults to true: the deltas come as notifications. */
@@ -366,8 +392,18 @@ export interface ChatSendParams {
   tool_choice?: ToolChoice | null;
   /** Whether it may make several calls at once; the provider's own default if missing. */
   parallel_tool_calls?: boolean | null;
-  /** What a call does to the stream: `end` it, so that its results come as messages. */
+  /**
+   * What a call does to the stream: `end` it (by default), so that its results come as messages of the next
+   * request; or `wait`: it goes on in the same stream once `tool/result` has brought them all.
+   */
   on_tool_call?: OnToolCall | null;
+  /**
+   * With `wait`: the most answers of the model in this stream, 16 if missing. Where the last of them calls tools,
+   * the stream ends incomplete.
+   */
+  max_steps?: number | null;
+  /** With `wait`: how long the calls of a step may take together, in seconds, 600 if missing, a day at most. */
+  tool_timeout_s?: number | null;
   /**
    * The form that the answer shall have: text (by default), JSON, or JSON by a schema. The provider is told, and
    * the whole answer is judged by it.
@@ -450,6 +486,10 @@ export interface EndedEvent {
   format_valid?: boolean | null;
   /** What is wrong with the answer's form: up to 20, with paths into the answer, "" for all of it. */
   format_errors?: FieldError[] | null;
+  /** How many answers of the model it took; absent for one. */
+  steps?: number | null;
+  /** Messages that were accepted to be steered in, and that no step came for: send them again. */
+  unsteered?: SteeredMessage[] | null;
 }
 
 /** The body of every answer that is not a success. */
@@ -511,6 +551,8 @@ export type ErrorKind =
   | "provider_quota"
   | "draining"
   | "output_too_long"
+  | "tool_timeout"
+  | "max_steps_exceeded"
   | "worker_lost"
   | "unsupported"
   | "storage_unavailable"
@@ -597,6 +639,9 @@ export interface FoundMessage {
   /** When it was stored, RFC 3339 in UTC. */
   created_at: string;
 }
+
+/** How a call ended, as its runner tells it. */
+export type GivenStatus = "ok" | "error" | "denied";
 
 /** The process answers. */
 export interface Health {
@@ -1135,6 +1180,32 @@ export interface StartedEvent {
   finish_reason: null;
 }
 
+/** A user's message that was put into a running stream. */
+export interface SteeredMessage {
+  /** Its id, from who sent it. */
+  message_id: string;
+  /** Its text. */
+  content: string;
+  /** All that it says, in order, where that is more than text. */
+  parts?: Part[] | null;
+}
+
+/** `event: step`: the model is asked again: its next answer follows. Before each step but the first. */
+export interface StepEvent {
+  /** The stream it is about. */
+  stream_id: string;
+  /** The event's number in its stream's log, from 1. */
+  seq: number;
+  /** Which step begins, from 2. */
+  step: number;
+  /** What was steered in, and is said behind the results. */
+  messages?: SteeredMessage[] | null;
+  /** Empty: only plain messages have text. */
+  content: string;
+  /** Null: only the end has one. */
+  finish_reason: null;
+}
+
 /** One message of a conversation; `status` is that of the stream that made it, `completed` for the user's own. */
 export interface StoredMessage {
   /** The message's id: what `replace_from` takes. */
@@ -1270,12 +1341,20 @@ export interface StreamEnded {
   format_valid?: boolean | null;
   /** What is wrong with the answer's form: up to 20, with paths into the answer, "" for all of it. */
   format_errors?: FieldError[] | null;
+  /** How many answers of the model it took; absent for one. */
+  steps?: number | null;
+  /** Messages that were accepted to be steered in, and that no step came for: send them again. */
+  unsteered?: SteeredMessage[] | null;
 }
 
-/** One stream. */
+/** One stream, and whether its messages are wanted. */
 export interface StreamGetParams {
   /** The stream's id. */
   stream_id: string;
+  /** True: with the messages that it made, as far as they go. Default: false. */
+  messages?: boolean | null;
+  /** The `next_cursor` of the page before; without it, the first page. */
+  cursor?: string | null;
 }
 
 /** A stream from outside: its state, not its text. */
@@ -1302,6 +1381,10 @@ export interface StreamInfo {
   usage?: TokenUsage | null;
   /** Why it failed or is incomplete. */
   error?: ErrorInfo | null;
+  /** The messages that it made so far, oldest first, where they were asked for. */
+  messages?: StreamMessage[] | null;
+  /** What to pass as `cursor` for the messages that follow. */
+  next_cursor?: string | null;
 }
 
 /** A page of streams, newest first: of all, of one session, running only. */
@@ -1314,6 +1397,28 @@ export interface StreamListParams {
   limit?: number | null;
   /** The `next_cursor` of the page before; without it, the first page. */
   cursor?: string | null;
+}
+
+/** A message that a stream made: what its session has of it as well, once it has ended. */
+export interface StreamMessage {
+  /** Who said it. */
+  role: MessageRole | (string & {});
+  /** Its text. */
+  content: string;
+  /** All that it says, in order, where that is more than text. */
+  parts?: Part[] | null;
+  /** Its id, where its sender gave it one. */
+  message_id?: string | null;
+  /** The model's visible reasoning. */
+  reasoning?: string | null;
+  /** The calls that the model made in it. */
+  tool_calls?: ToolCall[] | null;
+  /** The model declined to give this answer. */
+  refusal?: Refusal | null;
+  /** Which call it is the result of. */
+  call_id?: string | null;
+  /** How that call ended. */
+  result_status?: ResultStatus | (string & {}) | null;
 }
 
 /** Some of the principal's streams, running or still kept, the last accepted first. */
@@ -1353,18 +1458,46 @@ export interface StreamStarted {
 }
 
 /**
- * A stream's state. Live: queued, running, cancelling. Ended: completed (the provider said it was done),
- * cancelled, incomplete (it just stopped), failed. It may grow.
+ * A stream's state. Live: queued, running, waiting (for the results of calls), cancelling. Ended: completed (the
+ * provider said it was done), cancelled, incomplete (it just stopped), failed. It may grow.
  */
 export type StreamStatus =
   | "queued"
   | "running"
+  | "waiting"
   | "cancelling"
   | "completed"
   | "cancelled"
   | "incomplete"
   | "failed"
   | (string & {});
+
+/** A user's message for which stream. */
+export interface StreamSteerParams {
+  /** Yours, minted for this message: repeating it is harmless. */
+  message_id: string;
+  /** What the model is told: a text, or parts. */
+  content: Content;
+  /**
+   * All that it says, in order, where that is more than text: `content` is its text then. As it is received; what
+   * is sent may be a list as `content`.
+   */
+  parts?: Part[] | null;
+  /** The stream's id. */
+  stream_id: string;
+}
+
+/** The model is asked again: its next answer follows. Before each step but the first. */
+export interface StreamStep {
+  /** The stream it is about. */
+  stream_id: string;
+  /** The event's number in its stream's log, from 1. */
+  seq: number;
+  /** Which step begins, from 2. */
+  step: number;
+  /** What was steered in, and is said behind the results. */
+  messages?: SteeredMessage[] | null;
+}
 
 /** The stream, and the last event you have seen of it. */
 export interface StreamSubscribeParams {
@@ -1390,6 +1523,40 @@ export interface StreamToolCall {
   by: CallRunner;
   /** True: a person must agree first, as the request said. */
   needs_approval?: boolean | null;
+  /** When its result must be there, RFC 3339 in UTC; only where the stream waits for it. */
+  deadline_at?: string | null;
+}
+
+/** A call has its result, from whoever ran it; nothing of it changes any more. */
+export interface StreamToolResult {
+  /** The stream it is about. */
+  stream_id: string;
+  /** The event's number in its stream's log, from 1. */
+  seq: number;
+  /** Which call. */
+  call_id: string;
+  /** How it ended. */
+  status: ResultStatus | (string & {});
+  /** What the model is told of it: its text, the first 64 KiB. */
+  content?: string | null;
+  /** All that it says, in order, where that is more than text. */
+  parts?: Part[] | null;
+  /** True: there is more text than told here; the messages have it all. */
+  truncated?: boolean | null;
+}
+
+/** An open call has moved: a person agreed, somebody began to run it, or it is open again. */
+export interface StreamToolUpdate {
+  /** The stream it is about. */
+  stream_id: string;
+  /** The event's number in its stream's log, from 1. */
+  seq: number;
+  /** Which call. */
+  call_id: string;
+  /** Whether somebody runs it now. */
+  state: CallState;
+  /** True: a person has agreed. */
+  approved?: boolean | null;
 }
 
 /** One stream. */
@@ -1495,6 +1662,30 @@ export interface Tool {
   needs_approval?: boolean | null;
 }
 
+/** What became of an approval, a claim, a result or a steer; all are harmless to repeat. */
+export interface ToolAnswer {
+  /**
+   * accepted or claimed: it is kept. taken: another's claim holds the call. needs_approval: a person must agree
+   * first. already_answered: the call has its result. already_ended: the stream has ended. too_late: no further
+   * step comes. not_found: there is no such stream or call.
+   */
+  outcome: ToolOutcome;
+  /** How the call ended, where it has its result. */
+  status?: ResultStatus | (string & {}) | null;
+}
+
+/** Whether which call may run. */
+export interface ToolApproveParams {
+  /** False: it does not run, and the model is told so. */
+  approved: boolean;
+  /** Why not; the model is told. */
+  reason?: string | null;
+  /** The stream's id. */
+  stream_id: string;
+  /** Which of its calls. */
+  call_id: string;
+}
+
 /** A call that a model made: to be run by the application, and sent back with its result. */
 export interface ToolCall {
   /** Names the call; its result carries the same id. */
@@ -1524,6 +1715,8 @@ export interface ToolCallEvent {
   by: CallRunner;
   /** True: a person must agree first, as the request said. */
   needs_approval?: boolean | null;
+  /** When its result must be there, RFC 3339 in UTC; only where the stream waits for it. */
+  deadline_at?: string | null;
   /** Empty: only plain messages have text. */
   content: string;
   /** Null: only the end has one. */
@@ -1532,6 +1725,88 @@ export interface ToolCallEvent {
 
 /** Whether the model must call a tool, and which. */
 export type ToolChoice = "auto" | "none" | "required" | NamedTool;
+
+/** That the client is about to run a call. */
+export interface ToolClaimParams {
+  /** The stream's id. */
+  stream_id: string;
+  /** Which of its calls. */
+  call_id: string;
+  /**
+   * Yours, minted for this run: whoever shows it may answer the call. It lasts while the socket lives that last
+   * used it, and 60 s more: come back with the same one.
+   */
+  claim: string;
+}
+
+/** What became of what was said of a call, or steered into a stream. It may grow. */
+export type ToolOutcome =
+  | "accepted"
+  | "claimed"
+  | "taken"
+  | "needs_approval"
+  | "already_answered"
+  | "already_ended"
+  | "too_late"
+  | "not_found"
+  | (string & {});
+
+/** `event: tool_result`: a call has its result, from whoever ran it; nothing of it changes any more. */
+export interface ToolResultEvent {
+  /** The stream it is about. */
+  stream_id: string;
+  /** The event's number in its stream's log, from 1. */
+  seq: number;
+  /** Which call. */
+  call_id: string;
+  /** How it ended. */
+  status: ResultStatus | (string & {});
+  /** What the model is told of the call: the first 64 KiB of its text. */
+  content: string;
+  /** All that it says, in order, where that is more than text. */
+  parts?: Part[] | null;
+  /** True: there is more text than told here; the messages have it all. */
+  truncated?: boolean | null;
+  /** Null: only the end has one. */
+  finish_reason: null;
+}
+
+/** What came of which call. */
+export interface ToolResultParams {
+  /** What the model is told: a text, or parts. */
+  content: Content;
+  /**
+   * All that it says, in order, where that is more than text: `content` is its text then. As it is received; what
+   * is sent may be a list as `content`.
+   */
+  parts?: Part[] | null;
+  /** How the call ended. */
+  status?: GivenStatus | null;
+  /** The claim that you run it under, if any. */
+  claim?: string | null;
+  /** The stream's id. */
+  stream_id: string;
+  /** Which of its calls. */
+  call_id: string;
+}
+
+/** `event: tool_update`: an open call has moved: a person agreed, somebody began to run it, or it is open again. */
+export interface ToolUpdateEvent {
+  /** The stream it is about. */
+  stream_id: string;
+  /** The event's number in its stream's log, from 1. */
+  seq: number;
+  /** Which call. */
+  call_id: string;
+  /** Whether somebody runs it now. */
+  state: CallState;
+  /** True: a person has agreed. */
+  approved?: boolean | null;
+  /** Empty: only plain messages have text. */
+  content: string;
+  /** Null: only the end has one. */
+  finish_reason: null;
+}
 
 /** A kept file: name its `file_id` in a message's part. */
 export interface UploadedFile {

@@ -356,6 +356,18 @@ class OutputTooLong(ProviderFailure):
     kind, code, http_status = "output_too_long", -32041, 502
 
 
+class ToolTimeout(ArcherError):
+    """The results of calls did not come in time: the stream ends incomplete."""
+
+    kind, code, http_status = "tool_timeout", -32042, 504
+
+
+class MaxStepsExceeded(ArcherError):
+    """The last step that a stream may have ended in calls: the stream ends incomplete."""
+
+    kind, code, http_status = "max_steps_exceeded", -32043, 502
+
+
 def http_status(kind: str) -> int:
     """The HTTP status of a kind, for what is no exception any more, as a stream's end; 500 for an unknown one."""
     return _STATUS_OF_KIND.get(kind, ArcherError.http_status)

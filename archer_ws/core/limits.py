@@ -62,6 +62,22 @@ HEARTBEAT_S, EVENTS_KEEP_ALIVE_S = 15.0, 15.0
 #: Ids come back in answers, so they may not be long. In characters.
 ID_CHARS_MAX = 256
 
+#: Steps of a stream that waits for results: the default, and the most a request may ask for.
+MAX_STEPS, MAX_STEPS_MAX = 16, 256
+#: How long a step's calls may take: the default, and the most (a day: an approval may come in the morning).
+TOOL_TIMEOUT_S, TOOL_TIMEOUT_MAX_S = 600.0, 86_400.0
+#: How long a claim lasts that no socket holds, or none any more (protocol section 23); over HTTP a client may ask for
+#: more.
+CLAIM_S, CLAIM_MAX_S = 60.0, 86_400.0
+#: Streams of one principal that may wait for results at a time (protocol section 23).
+WAITING_STREAMS_MAX = 64
+#: Of a result, what its event tells (protocol section 22); the whole is in the messages.
+RESULT_TOLD_BYTES = 64 * 1024
+#: The text of all results and steered messages of one stream: about what the longest contexts hold.
+EXCHANGED_BYTES_MAX = 16 * 1024 * 1024
+#: Messages that may wait to be steered into one stream.
+STEERED_MAX = 64
+
 # Taken by a client.
 
 #: A peer that takes no byte for so long while some wait is cut (protocol section 8): sockets, events and answers alike.

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from archer_ws.core.exceptions import FieldError, Unsupported
+from archer_ws.llm_gateway.tools import NamedTool
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, ChatRequest, MessageRole, Route
 
 
@@ -36,6 +37,12 @@ def options_of(request: ChatRequest, route: Route, **told: Any) -> ChatOptions:
 def without_tools(options: ChatOptions) -> ChatOptions:
     """The options of a request that offers no tools."""
     return replace(options, tools=(), tool_choice=None, parallel_tool_calls=None)
+
+
+def later_step(options: ChatOptions) -> ChatOptions:
+    """The options of a step behind the first: a call that was demanded has been made, and is not demanded again."""
+    is_forced = options.tool_choice == "required" or isinstance(options.tool_choice, NamedTool)
+    return replace(options, is_later_step=True, tool_choice=None if is_forced else options.tool_choice)
 
 
 def format_alone(options: ChatOptions, provider: str) -> ChatOptions:

@@ -110,7 +110,7 @@ class LlamaAdapter(OpenAIAdapter):
             messages = in_words(repaired(messages), result_text)
             if forced:
                 messages = with_instructions(messages, told_in_words(forced))
-            elif options.tools and options.tool_choice != "none":
+            elif options.tools and options.tool_choice != "none" and not options.is_later_step:
                 raise _knows_none(model)
         without = without_tools(options)
         body = super()._body(

@@ -14,8 +14,6 @@ _NOT_SERVED: dict[str, str] = {
     "reasoning": _EFFORT,
     "thinking": _EFFORT,
     "think": _EFFORT,
-    "max_steps": "Leave it out: an answer has one step, and results are sent as messages.",
-    "tool_timeout_s": "Leave it out: an answer has one step, and results are sent as messages.",
     "mcp": "Leave it out: offer `tools`, and run them in the application.",
     "functions": "Send `tools`.",
     "function_call": "Send `tool_choice`.",

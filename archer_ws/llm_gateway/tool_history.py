@@ -6,15 +6,21 @@ window leaves all of that behind, and a session must go on all the same.
 """
 
 import string
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from hashlib import blake2b
 
 from archer_ws.core.exceptions import FieldError, InvalidParams
 from archer_ws.llm_gateway.content import TextPart
-from archer_ws.llm_gateway.tools import ToolCall, is_json_object
+from archer_ws.llm_gateway.tools import ResultStatus, ToolCall, is_json_object
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole
 
 NO_RESULT = "There is no result: the call was not answered, and may or may not have taken effect."
+#: What the model is told of a call, by the status that the server gave it in place of whoever was to run it.
+TOLD_BY_SERVER: Mapping[ResultStatus, str] = {
+    "timeout": "There is no result: nobody answered the call in time. It may or may not have taken effect.",
+    "cancelled": "There is no result: the call was cancelled. It may or may not have taken effect.",
+    "lost": "There is no result: whoever ran the call was lost. It may or may not have taken effect.",
+}
 _BROKEN = "The call's arguments were not a JSON object, so they are left out here. They began: {}"
 #: So much of broken arguments is shown to the model again, in characters.
 _SHOWN_CHARS = 200
@@ -24,6 +30,11 @@ _ALPHABET = string.digits + string.ascii_letters
 def has_calls(messages: Sequence[ChatMessage]) -> bool:
     """Whether any message is a call or a result."""
     return any(message.tool_calls or message.role is MessageRole.TOOL for message in messages)
+
+
+def is_runners_own(result: ChatMessage) -> bool:
+    """Whether a result is from who ran its call, or declined to, and not what the server said in their place."""
+    return result.status not in TOLD_BY_SERVER
 
 
 def check_arguments(messages: Sequence[ChatMessage]) -> None:
@@ -51,7 +62,8 @@ def repaired(messages: Sequence[ChatMessage]) -> Sequence[ChatMessage]:
 
     A call without a result gets one that says so, a result without its call is left out, and arguments that are no
     JSON object become `{}`, with what was wrong before the result's text. Pairs are found by id and not by place: some
-    models speak again before the result is there. Where an id comes twice, a result belongs to the last call before it.
+    models speak again before the result is there. Where an id comes twice, a result belongs to the last call before it;
+    of several results of a call the last one counts that is its runner's own, else the last.
     """
     if not has_calls(messages):
         return messages
@@ -96,20 +108,24 @@ def with_fitting_ids(messages: Sequence[ChatMessage], fits: Callable[[str], bool
 
 
 def _results_by_call(messages: Sequence[ChatMessage]) -> dict[tuple[int, str], ChatMessage]:
-    """The first result of each call, by the place of the message with the call and the id."""
+    """The result of each call that counts, by the place of the message with the call and the id."""
     called_at: dict[str, int] = {}
     results: dict[tuple[int, str], ChatMessage] = {}
     for place, message in enumerate(messages):
         for call in message.tool_calls or ():
             called_at[call.call_id] = place
         if message.role is MessageRole.TOOL and message.call_id in called_at:
-            results.setdefault((called_at[message.call_id], message.call_id), message)
+            key = called_at[message.call_id], message.call_id
+            if key not in results or is_runners_own(message) or not is_runners_own(results[key]):
+                results[key] = message
     return results
 
 
 def _result(call: ToolCall, found: ChatMessage | None, *, is_broken: bool) -> ChatMessage:
-    if found is not None and not is_broken:
-        return found
+    if found is not None:
+        found = _with_cause(found)
+        if not is_broken:
+            return found
     content = NO_RESULT if found is None else found.content
     parts = None if found is None else found.parts
     if is_broken:
@@ -125,6 +141,12 @@ def _result(call: ToolCall, found: ChatMessage | None, *, is_broken: bool) -> Ch
         name=None,
         tool_calls=None,
     )
+
+
+def _with_cause(result: ChatMessage) -> ChatMessage:
+    """The result; with a text that names the cause, where the server gave none."""
+    told = TOLD_BY_SERVER.get(result.status or "ok")
+    return result if told is None or result.content or result.parts else result.model_copy(update={"content": told})
 
 
 def _without_arguments(message: ChatMessage, broken: Set[str]) -> ChatMessage:

@@ -152,7 +152,7 @@ def check_choice(tools: Sequence[Tool] | None, choice: ToolChoice | None) -> Non
         raise wrong("needs tools", "tool_choice", "Offer `tools`, or leave tool_choice out.")
 
 
-#: How a tool's run ended.
+#: How a tool's run ended; the last three are the server's to say.
 ResultStatus = Annotated[
     Literal["ok", "error", "denied", "timeout", "cancelled", "lost"],
     Enumeration("ResultStatus", "How a tool's run ended."),

@@ -14,7 +14,14 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.config import JsonDict
 
 from archer_ws.core.exceptions import ErrorInfo, FieldError
-from archer_ws.core.limits import PROVIDER_CALLS, REQUEST_MESSAGES_MAX
+from archer_ws.core.limits import (
+    MAX_STEPS,
+    MAX_STEPS_MAX,
+    PROVIDER_CALLS,
+    REQUEST_MESSAGES_MAX,
+    TOOL_TIMEOUT_MAX_S,
+    TOOL_TIMEOUT_S,
+)
 from archer_ws.core.wire_model import Identifier, Text, WireModel, optional, unsupported, wrong
 from archer_ws.core.wire_types import Count, Enumeration
 from archer_ws.llm_gateway.content import MEDIA_PARTS_MAX, Content, MediaPart, Parts, TextPart, with_parts
@@ -41,15 +48,6 @@ def _empty_is_missing(given: Any) -> Any:
     return None if given in ("", []) else given
 
 
-def _only_end(given: str | None) -> str | None:
-    if given == "wait":
-        raise unsupported(
-            "waiting for results within a stream is not supported yet",
-            "Leave it out, and send the results as messages.",
-        )
-    return given
-
-
 def _without_empty(stop: Any) -> Any:
     """A stop that is no text stops at nothing."""
     return _empty_is_missing([text for text in stop if text != ""] if isinstance(stop, list) else stop)
@@ -69,13 +67,13 @@ ProgressPhase = Annotated[
     Literal["queued", "loading", "retrying", "fallback"],
     Enumeration("ProgressPhase", "What a stream does before its first text. It may grow."),
 ]
-#: A stream's states: live (the first three) and ended (the rest).
+#: A stream's states: live (the first four) and ended (the rest).
 StreamStatus = Annotated[
-    Literal["queued", "running", "cancelling", "completed", "cancelled", "incomplete", "failed"],
+    Literal["queued", "running", "waiting", "cancelling", "completed", "cancelled", "incomplete", "failed"],
     Enumeration(
         "StreamStatus",
-        "A stream's state. Live: queued, running, cancelling. Ended: completed (the provider said it was done), "
-        "cancelled, incomplete (it just stopped), failed. It may grow.",
+        "A stream's state. Live: queued, running, waiting (for the results of calls), cancelling. Ended: completed "
+        "(the provider said it was done), cancelled, incomplete (it just stopped), failed. It may grow.",
     ),
 ]
 #: Who ended a cancelled stream.
@@ -289,8 +287,20 @@ class ChatRequest(WireModel):
     parallel_tool_calls: bool | None = Field(
         default=None, description="Whether it may make several calls at once; the provider's own default if missing."
     )
-    on_tool_call: Annotated[OnToolCall | None, AfterValidator(_only_end)] = Field(
-        default=None, description="What a call does to the stream: `end` it, so that its results come as messages."
+    on_tool_call: OnToolCall | None = Field(
+        default=None,
+        description="What a call does to the stream: `end` it (by default), so that its results come as messages of "
+        "the next request; or `wait`: it goes on in the same stream once `tool/result` has brought them all.",
+    )
+    max_steps: Annotated[int, Field(ge=1, le=MAX_STEPS_MAX)] | None = Field(
+        default=None,
+        description=f"With `wait`: the most answers of the model in this stream, {MAX_STEPS} if missing. Where the "
+        "last of them calls tools, the stream ends incomplete.",
+    )
+    tool_timeout_s: Annotated[float, Field(gt=0, le=TOOL_TIMEOUT_MAX_S)] | None = Field(
+        default=None,
+        description=f"With `wait`: how long the calls of a step may take together, in seconds, "
+        f"{TOOL_TIMEOUT_S:g} if missing, a day at most.",
     )
     response_format: ResponseFormat | None = Field(
         default=None,
@@ -317,6 +327,11 @@ class ChatRequest(WireModel):
         return extended
 
     @property
+    def waits_for_results(self) -> bool:
+        """Whether the stream goes on behind a call, instead of ending with it."""
+        return self.on_tool_call == "wait"
+
+    @property
     def asked_format(self) -> ResponseFormat | None:
         """The form of the answer, where it is to be more than text."""
         asked = self.response_format
@@ -336,6 +351,10 @@ class ChatRequest(WireModel):
             raise wrong("should have at least 1 message", "messages", "Send what is to be answered.")
         if self.tools is not None or self.tool_choice is not None:
             check_choice(self.tools, self.tool_choice)
+        if not self.waits_for_results:
+            for name in ("max_steps", "tool_timeout_s"):
+                if getattr(self, name) is not None:
+                    raise wrong('needs on_tool_call: "wait"', name, 'Send on_tool_call: "wait", or leave it out.')
         more = 0
         for place, message in enumerate(self.messages):
             for part in message.parts or ():
@@ -374,6 +393,8 @@ class TokenUsage(BaseModel):
 
 #: What `stored` means, where an answer is told.
 MESSAGE_IDS = "The ids of the messages that this stream stored in its session: the turn's own, and the answer's."
+#: What `steps` means there.
+STEPS = "How many answers of the model it took; absent for one."
 NOT_STORED = "False where the answer could not be kept in its session in time: the next turn may not know of it."
 
 
@@ -422,6 +443,7 @@ class ChatResponse(BaseModel):
     history_dropped: Count | None = optional("Messages of the session left out to fit the model's context.")
     stored: bool | None = optional(NOT_STORED)
     message_ids: list[str] | None = optional(MESSAGE_IDS)
+    steps: Count | None = optional(STEPS)
 
 
 class StreamChunk(BaseModel):
@@ -560,6 +582,9 @@ class ChatOptions:
     #: What is kept of earlier answers, by the id of each call that they made.
     native_turns: Mapping[str, NativeTurn] = field(default_factory=dict)
     defaulted: frozenset[str] = frozenset()
+    #: Whether the model goes on in a loop that offered tools before: a model that knows none, and was made to call one
+    #: in the first step, is not refused for the tools that are still there.
+    is_later_step: bool = False
     principal: str = ""
     on_progress: Callable[[ProgressPhase, str | None], None] | None = None
     on_native_turn: Callable[[NativeTurn], None] | None = None

@@ -19,6 +19,7 @@ from archer_ws.rpc.services import RpcServices
 from archer_ws.rpc.watching import Watching
 from archer_ws.rpc.writer import Writer
 from archer_ws.sessions.streams.hold import Hold
+from archer_ws.sessions.streams.open_call import Holder
 from archer_ws.sessions.streams.stream import Stream
 
 log = structlog.get_logger(__name__)
@@ -68,6 +69,8 @@ class Context:
         self._principal = peer.principal
         self._holds: dict[Stream, Hold] = {}
         self._watching: Watching | None = None
+        #: The calls that are claimed over this connection.
+        self.claims = Holder()
 
     @property
     def is_authenticated(self) -> bool:
@@ -158,6 +161,7 @@ class Context:
     def let_all_go(self) -> None:
         """Deliver nothing more, and give up every hold: the connection is over."""
         self.writer.detach_all()
+        self.claims.gone()
         if self._watching is not None:
             self._watching.end(None)
         for hold in self._holds.values():
@@ -194,6 +198,9 @@ class _Delivery:
         """Let go, unless events are still to be delivered; with the last of them the connection lets go by itself."""
         if not self._context.writer.delivers(self._stream.stream_id):
             self._context.let_go(self._stream)
+
+    def stream_parked(self) -> None:
+        """The connection is about to be closed: its client comes back for more."""
 
     def position(self) -> float:
         """When the connection last took a frame: it goes round its streams, so none of them tells by itself."""

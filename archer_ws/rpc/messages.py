@@ -156,6 +156,17 @@ class StreamIdParams(WireModel):
     stream_id: Identifier = Field(description="The stream's id.")
 
 
+class StreamGetParams(StreamIdParams):
+    """One stream, and whether its messages are wanted."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"stream_id": "sky-2"}, {"stream_id": "sky-2", "messages": True}]}
+    )
+
+    messages: bool = Field(default=False, description="True: with the messages that it made, as far as they go.")
+    cursor: Cursor = Field(default=None, description=_CURSOR)
+
+
 class SubscribeParams(WireModel):
     """The stream, and the last event you have seen of it."""
 

@@ -13,10 +13,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -89,10 +90,12 @@ class FormatJudge:
             case "json_schema":
                 assert response_format.json_schema
                 schema = json.dumps(response_format.json_schema.schema_)
-        found = judged_here(text, schema)
-        if found is None:
-            found = await self._judged_apart(text, schema)
-        return None if found is None else Judgement(tuple(FieldError(path=path, message=said) for path, said in found))
+        found = await self._judged(text, schema)
+        return None if found is None else Judgement(tuple(found))
+
+    async def judge_by(self, text: str, schema: Mapping[str, Any]) -> list[FieldError] | None:
+        """What is wrong with a text by a schema, the first 20; None where it could not be judged in time."""
+        return await self._judged(text, json.dumps(schema))
 
     async def aclose(self) -> None:
         """End the child; what waits for it is not judged."""
@@ -101,6 +104,12 @@ class FormatJudge:
             if self._child is not None:
                 self._child.kill()
         await asyncio.to_thread(self._children.shutdown)
+
+    async def _judged(self, text: str, schema: str) -> list[FieldError] | None:
+        found = judged_here(text, schema)
+        if found is None:
+            found = await self._judged_apart(text, schema)
+        return None if found is None else [FieldError(path=path, message=said) for path, said in found]
 
     async def _judged_apart(self, text: str, schema: str) -> list[engine.Finding] | None:
         if self._closed or self._asked > self._queue_max:

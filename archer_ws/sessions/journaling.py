@@ -21,12 +21,14 @@ from archer_ws.sessions.storage.journal import (
     StreamJournal,
     StreamKey,
     StreamRecord,
+    WaitingStream,
 )
 from archer_ws.sessions.storage.values import StoredAnswer
 from archer_ws.sessions.streams.alarm import Alarm
 from archer_ws.sessions.streams.events import ControlEvent, StreamEnded
+from archer_ws.sessions.streams.lost import end_lost
 from archer_ws.sessions.streams.memory_log import MemoryLog
-from archer_ws.sessions.streams.pieces import end_lost, event_piece, log_end
+from archer_ws.sessions.streams.pieces import event_piece, log_end
 from archer_ws.sessions.streams.stream import Stream
 
 log = structlog.get_logger(__name__)
@@ -48,7 +50,10 @@ class Journaling:
     """
 
     def __init__(
-        self, journal: StreamJournal, bounds: Limits, on_recovered: Callable[[Sequence[KeptStream]], None]
+        self,
+        journal: StreamJournal,
+        bounds: Limits,
+        on_recovered: Callable[[Sequence[KeptStream | WaitingStream]], None],
     ) -> None:
         self._journal = journal
         self._every_s = bounds.journal_every_s
@@ -57,6 +62,9 @@ class Journaling:
         self._is_recovering = False
         #: Up to which event each was written.
         self._written: dict[Stream, int] = {}
+        #: Those that the writing task is writing, and those whose next events are being kept: no stream is in both.
+        self._in_commit: set[Stream] = set()
+        self._keeping: dict[Stream, int] = {}
         self._forgotten: set[StreamKey] = set()
         self._alarm = Alarm(self._strike)
         self._writing: asyncio.Task[None] | None = None
@@ -87,6 +95,42 @@ class Journaling:
             fingerprint=identity.fingerprint,
             created_at=stream.created_at,
         )
+
+    def adopt(self, stream: Stream) -> None:
+        """A stream of an earlier process goes on: all that there is of its log is kept."""
+        self._written[stream] = stream.log.head_seq
+        self._await_next()
+
+    async def keep(self, stream: Stream, events: Sequence[ControlEvent], loop: str) -> None:
+        """Keep the next events of a log before they stand in it, with what came before them, and what a restart needs.
+
+        Raises:
+            StorageUnavailable, StorageFull: they are not kept, or that is not known.
+        """
+        while stream in self._in_commit and (writing := self._writing) is not None:
+            # Two that write one log's pieces at a time would leave gaps between them.
+            await asyncio.wait((writing,))
+        if stream not in self._written:
+            return
+        self._keeping[stream] = self._keeping.get(stream, 0) + 1
+        try:
+            written = self._written[stream]
+            pieces = await _new(stream, written)
+            part = LogPart(_key(stream), [*pieces, *map(event_piece, events)], loop=loop)
+            async with asyncio.timeout(self._limit_s):
+                await self._journal.put([part])
+            if pieces and stream in self._written:
+                self._written[stream] = max(self._written[stream], pieces[-1].last_seq)
+        except TimeoutError:
+            raise StorageUnavailable(
+                f"the store of conversations did not answer within {self._limit_s:g} s",
+                hint="Try again in a moment; repeating it is harmless.",
+                retry_after_ms=2000,
+            ) from None
+        finally:
+            self._keeping[stream] -= 1
+            if not self._keeping[stream]:
+                del self._keeping[stream]
 
     async def end(self, stream: Stream, last: Sequence[ControlEvent]) -> LogEnd | None:
         """What is to be written with the stream's answer, where it is kept: the rest of its log, and its last events.
@@ -184,6 +228,7 @@ class Journaling:
                 self._on_recovered(kept)
             await self._put()
         except ArcherError as failure:
+            self._in_commit.clear()
             if not self._in_trouble:
                 self._in_trouble = True
                 log.warning("streams_not_written", cause=str(failure))
@@ -199,7 +244,8 @@ class Journaling:
         for number, (stream, written) in enumerate(list(self._written.items()), 1):
             # Asked first: what comes while the pieces are taken has its turn the next time.
             ended = stream.log.ended
-            if stream in self._written and stream.log.head_seq > written:
+            if stream in self._written and stream.log.head_seq > written and stream not in self._keeping:
+                self._in_commit.add(stream)
                 pieces = await _new(stream, written)
                 end = log_end(ended, stream.ended_at, ()) if ended is not None else None
                 parts[stream] = LogPart(_key(stream), pieces, end)
@@ -215,7 +261,10 @@ class Journaling:
     async def _commit(self, parts: Mapping[Stream, LogPart], forgotten: frozenset[StreamKey]) -> None:
         # One that began under such an id meanwhile is no longer among them.
         forgotten &= self._forgotten
-        await self._journal.put(list(parts.values()), forgotten)
+        try:
+            await self._journal.put(list(parts.values()), forgotten)
+        finally:
+            self._in_commit.difference_update(parts)
         self._forgotten -= forgotten
         for stream, part in parts.items():
             if part.end is not None:
@@ -236,8 +285,8 @@ async def _new(stream: Stream, after: int) -> list[LogPiece]:
     return found
 
 
-def _end_lost(record: StreamRecord, pieces: Sequence[LogPiece]) -> tuple[StoredAnswer, LogEnd]:
-    return end_lost(record, pieces, utc_now())
+def _end_lost(record: StreamRecord, pieces: Sequence[LogPiece], loop: str | None) -> tuple[StoredAnswer, LogEnd] | None:
+    return end_lost(record, pieces, loop, utc_now())
 
 
 def _key(stream: Stream) -> StreamKey:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import structlog
+from msgspec import DecodeError
 
 from archer_ws.agents.base import Gateway
 from archer_ws.agents.orchestrator import Orchestrator
@@ -35,17 +36,20 @@ from archer_ws.sessions.orphans import Orphans
 from archer_ws.sessions.settling import Settling
 from archer_ws.sessions.storage.bounded import bounded
 from archer_ws.sessions.storage.cursors import ordinal_of
-from archer_ws.sessions.storage.journal import KeptStream
+from archer_ws.sessions.storage.journal import KeptStream, WaitingStream
 from archer_ws.sessions.storage.store import SessionStore
 from archer_ws.sessions.streams.gates import ManagerLimits, ProviderGate, Slot, StreamQuota
 from archer_ws.sessions.streams.hold import Hold
 from archer_ws.sessions.streams.log import NewLog
+from archer_ws.sessions.streams.loop_state import LoopState
+from archer_ws.sessions.streams.lost import LeftWaiting
 from archer_ws.sessions.streams.recovered import RecoveredStream
 from archer_ws.sessions.streams.retention import StreamTable
 from archer_ws.sessions.streams.rules import StreamRules
 from archer_ws.sessions.streams.stream import STOP_GRACE_S, Stream
 from archer_ws.sessions.streams.tombstones import Tombstones
 from archer_ws.sessions.streams.work import StreamIdentity
+from archer_ws.sessions.tool_calls import ToolCalls
 from archer_ws.sessions.turn import Turn, check_turn, fingerprint_of
 from archer_ws.sessions.views import stream_page
 from archer_ws.sessions.windows import Windows
@@ -114,6 +118,8 @@ class SessionManager:
         self._attachments = attachments or in_memory(self._store)
         self._slots: dict[Stream, Slot] = {}
         self._stream_files: dict[Stream, StreamFiles] = {}
+        #: What clients say of the calls of running streams.
+        self.calls = ToolCalls(self._table.get, self._stream_files.get, self._attachments, limits.max_content_bytes)
         self._occupancy = Occupancy()
         #: Who is told of conversations that change.
         self.changes = SessionChanges(self._store.get, self.active_in)
@@ -124,6 +130,8 @@ class SessionManager:
             grace_s=limits.grace_s,
             admit_limit_s=bounds.admit_limit_s,
             on_end=self._ended,
+            on_parked=self._parked,
+            on_waiting=self._waits,
             on_unheld=self._table.unheld,
             on_orphan=self._orphans.adopt,
         )
@@ -212,7 +220,8 @@ class SessionManager:
             model=route.model,
             request_id=request_id,
             fingerprint=fingerprint,
-            on_disconnect=request.on_disconnect or on_disconnect,
+            # Who waits for results comes back: the answer is not theirs to lose.
+            on_disconnect=request.on_disconnect or ("continue" if request.waits_for_results else on_disconnect),
             reasoning_effort=route.reasoning_effort,
         )
         return self._begin(identity, request, route, predecessors, slot=slot, files=files)
@@ -313,8 +322,14 @@ class SessionManager:
         self._draining = True
 
     async def drain(self, limit_s: float) -> None:
-        """Refuse new requests, wait for the running streams, and end what is left after `limit_s` as cancelled."""
+        """Refuse new requests, wait for the running streams, and end what is left after `limit_s` as cancelled.
+
+        Those that wait for results are parked where they are kept, for the next process to go on with; else they end at
+        once. Where somebody runs a call, they have the same time as the others.
+        """
         self.begin_drain()
+        for stream in self._table.live:
+            self._waits(stream)
         if live := self._table.live:
             log.info("draining", streams=len(live), limit_s=limit_s)
             await asyncio.wait([stream.task for stream in live if stream.task], timeout=limit_s)
@@ -325,7 +340,10 @@ class SessionManager:
         budget."""
         self.begin_drain()
         for stream in self._table.live:
-            stream.cancel("draining")
+            if stream.status == "waiting" and self._keeps(stream):
+                stream.park()
+            else:
+                stream.cancel("draining")
         if tasks := [stream.task for stream in self._table.live if stream.task]:
             _, pending = await asyncio.wait(tasks, timeout=self._close_limit_s)
             for task in pending:
@@ -364,27 +382,53 @@ class SessionManager:
         hold = stream.hold()
         if self._tombstones.take(identity.principal, identity.stream_id):
             stream.cancel("client")
-        stream.start(
-            Turn(
-                request=request,
-                route=route,
-                principal=identity.principal,
-                stream=stream,
-                predecessors=predecessors,
-                slot=slot,
-                orchestrator=self._orchestrator,
-                store=self._store,
-                settling=self._settling,
-                journaling=self._journaling,
-                windows=self._windows,
-                native=self._native,
-                judge=self._judge,
-                attachments=self._attachments,
-                files=held,
-                changes=self.changes,
-            )
-        )
+        stream.start(self._turn(stream, request, route, predecessors, slot=slot, files=held))
         return Attachment(stream, hold, duplicate=False)
+
+    def _turn(
+        self,
+        stream: Stream,
+        request: ChatRequest,
+        route: Route,
+        predecessors: list[Stream],
+        *,
+        slot: Slot,
+        files: StreamFiles,
+        left: LoopState | None = None,
+    ) -> Turn:
+        return Turn(
+            request=request,
+            route=route,
+            principal=stream.identity.principal,
+            stream=stream,
+            predecessors=predecessors,
+            slot=slot,
+            orchestrator=self._orchestrator,
+            store=self._store,
+            settling=self._settling,
+            journaling=self._journaling,
+            windows=self._windows,
+            native=self._native,
+            judge=self._judge,
+            attachments=self._attachments,
+            files=files,
+            changes=self.changes,
+            quota=self._quota,
+            left=left,
+        )
+
+    def _keeps(self, stream: Stream) -> bool:
+        """Whether the stream outlives the process."""
+        return self._journaling is not None and stream.identity.session_id is not None
+
+    def _waits(self, stream: Stream) -> None:
+        """A server that stops waits for nobody who runs nothing."""
+        if not self._draining or stream.status != "waiting" or not stream.takes_more or stream.exchange.has_claimed:
+            return
+        if self._keeps(stream):
+            stream.park()
+        else:
+            stream.cancel("draining")
 
     def _ended(self, stream: Stream) -> None:
         """Give back what the stream took; called by its owner task at its very end."""
@@ -400,10 +444,21 @@ class SessionManager:
         else:
             self._table.end(stream)
 
-    def _recovered(self, streams: Sequence[KeptStream]) -> None:
+    def _parked(self, stream: Stream) -> None:
+        """The stream stopped without an end; it is kept, and this process knows it no longer."""
+        self._slots.pop(stream).release()
+        self._stream_files.pop(stream).release()
+        self._quota.leave(stream.identity.principal)
+        self._occupancy.leave(stream)
+        self._table.refuse(stream)
+
+    def _recovered(self, streams: Sequence[KeptStream | WaitingStream]) -> None:
         journaling = self._journaling
         assert journaling is not None
         for kept in streams:
+            if isinstance(kept, WaitingStream):
+                self._go_on(kept)
+                continue
             try:
                 stream = RecoveredStream(
                     kept,
@@ -417,8 +472,53 @@ class SessionManager:
                 continue
             self._table.add_ended(stream)
         if streams:
-            lost = sum(1 for kept in streams if kept.status == "incomplete")
-            log.info("streams_recovered", streams=len(streams), incomplete=lost)
+            ended = [kept.status for kept in streams if isinstance(kept, KeptStream)]
+            log.info(
+                "streams_recovered",
+                streams=len(streams),
+                incomplete=ended.count("incomplete"),
+                waiting=len(streams) - len(ended),
+            )
+
+    def _go_on(self, kept: WaitingStream) -> None:
+        """A stream of an earlier process waits on."""
+        record, journaling = kept.record, self._journaling
+        assert journaling is not None
+        if self._table.get(record.principal, record.stream_id) is not None:
+            return
+        try:
+            left = LeftWaiting(kept.pieces, kept.loop)
+            route = self._gateway.resolve(
+                left.request.model_copy(update={"provider": record.provider, "model": record.model})
+            )
+            self._quota.enter(record.principal)
+        except (ValueError, ArcherError, DecodeError) as cause:
+            # It stays as it is kept: another start may find the provider, or the room.
+            log.error("stream_not_taken_up", stream_id=record.stream_id, cause=type(cause).__name__)  # noqa: TRY400
+            return
+        stream = Stream(
+            StreamIdentity(
+                stream_id=record.stream_id,
+                principal=record.principal,
+                session_id=record.session_id,
+                provider=record.provider,
+                model=record.model,
+                request_id=record.request_id,
+                fingerprint=record.fingerprint,
+                on_disconnect="continue",
+                reasoning_effort=route.reasoning_effort,
+            ),
+            self._rules,
+            stream_log=left.log,
+        )
+        stream.created_at = record.created_at
+        self._table.add(stream)
+        slot = self._slots[stream] = self._gates[route.provider].unasked(record.principal)
+        files = self._stream_files[stream] = StreamFiles(self._attachments.files)
+        self._occupancy.enter(stream)
+        journaling.adopt(stream)
+        turn = self._turn(stream, left.request, route, [], slot=slot, files=files, left=left.state)
+        stream.go_on(turn, left.exchange(stream.stream_id, turn), left.state.usage)
 
     def _forgotten(self, stream: Stream) -> None:
         if self._journaling is not None:

@@ -431,6 +431,53 @@ class ExportedSession(_SessionHead):
     messages: list[StoredMessage] = Field(description="All its messages, oldest first.")
 
 
+class StreamMessage(BaseModel):
+    """A message that a stream made: what its session has of it as well, once it has ended."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "role": "assistant",
+                    "content": "",
+                    "tool_calls": [{"call_id": "k3Zq9TxB1", "name": "get_weather", "arguments": '{"city": "Oslo"}'}],
+                },
+                {
+                    "role": "tool",
+                    "content": "4 degrees, light rain",
+                    "call_id": "k3Zq9TxB1",
+                    "result_status": "ok",
+                },
+                {"role": "user", "content": "In Fahrenheit, please.", "message_id": "steer-1"},
+                {"role": "assistant", "content": "It is 39 degrees in Oslo.", "reasoning": "4 degrees are 39."},
+            ]
+        }
+    )
+
+    role: MessageRole = Field(description="Who said it.")
+    content: str = Field(description="Its text.")
+    parts: AnyParts | None = optional("All that it says, in order, where that is more than text.")
+    message_id: str | None = optional("Its id, where its sender gave it one.")
+    reasoning: str | None = optional("The model's visible reasoning.")
+    tool_calls: list[ToolCall] | None = optional("The calls that the model made in it.")
+    refusal: Refusal | None = optional("The model declined to give this answer.")
+    call_id: str | None = optional("Which call it is the result of.")
+    result_status: ResultStatus | None = optional("How that call ended.")
+
+    def as_chat(self) -> ChatMessage:
+        """The message as a provider gets it."""
+        return ChatMessage.model_construct(
+            role=self.role,
+            content=self.content,
+            parts=[part for part in self.parts if isinstance(part, Part)] if self.parts else None,
+            name=None,
+            message_id=self.message_id,
+            tool_calls=self.tool_calls,
+            call_id=self.call_id,
+            status=self.result_status,
+        )
+
+
 class StreamInfo(BaseModel):
     """A stream from outside: its state, not its text."""
 
@@ -447,6 +494,10 @@ class StreamInfo(BaseModel):
     text_bytes: Count = Field(description="How much of the answer there is, in bytes of UTF-8.")
     usage: TokenUsage | None = optional("What it cost, in tokens; known at the end at the latest.")
     error: ErrorInfo | None = optional("Why it failed or is incomplete.")
+    messages: list[StreamMessage] | None = optional(
+        "The messages that it made so far, oldest first, where they were asked for."
+    )
+    next_cursor: str | None = optional("What to pass as `cursor` for the messages that follow.")
 
 
 class StreamPage(BaseModel):

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from archer_ws.core.exceptions import FieldError, InvalidParams
+from archer_ws.llm_gateway.tool_history import is_runners_own
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole
 from archer_ws.sessions.history import Remembered
 
@@ -36,16 +37,17 @@ def check_open(turn: Sequence[ChatMessage], history: Sequence[Remembered]) -> No
                 raise _refused(
                     place,
                     "no call with this id is open in the session",
-                    "Send the results of calls behind the last user message that have none yet, each once; the "
-                    "session's messages have them as tool_calls.",
+                    "Send the results of calls behind the last user message that have none yet, or were cancelled, "
+                    "timed out or lost, each once; the session's messages have them as tool_calls.",
                 )
             still_open.remove(message.call_id)
 
 
 def open_calls(history: Sequence[Remembered]) -> set[str]:
-    """The ids of the calls that have no result yet. A user who went on without them has closed them.
+    """The ids of the calls that have no result of a runner's yet. A user who went on without them has closed them.
 
-    Where an id comes twice, it is the last call's: a result belongs to that one.
+    What the server said of a call in place of its runner leaves it open. Where an id comes twice, it is the last
+    call's: a result belongs to that one.
     """
     found: set[str] = set()
     answered: set[str] = set()
@@ -53,7 +55,7 @@ def open_calls(history: Sequence[Remembered]) -> set[str]:
         message = history[place].chat
         if message.role is MessageRole.USER:
             break
-        if message.call_id is not None:
+        if message.call_id is not None and is_runners_own(message):
             answered.add(message.call_id)
         found.update(call.call_id for call in message.tool_calls or () if call.call_id not in answered)
     return found

@@ -1,7 +1,8 @@
 """What a stream does for one chat request: its place in the session, its provider's slot, its messages, its answer."""
 
 import json
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from hashlib import blake2b
@@ -16,7 +17,8 @@ from archer_ws.llm_gateway.content import MediaPart
 from archer_ws.llm_gateway.media import Media
 from archer_ws.llm_gateway.native_turns import NativeTurn
 from archer_ws.llm_gateway.tool_history import check_arguments
-from archer_ws.llm_gateway.types import ChatMessage, ChatRequest, MessageRole, Route, StreamChunk
+from archer_ws.llm_gateway.tools import ToolCall
+from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, ChatRequest, MessageRole, Route, StreamChunk
 from archer_ws.sessions.attachments import Attachments, StreamFiles, has_inline, names_files
 from archer_ws.sessions.changes import SessionChanges
 from archer_ws.sessions.format_judge import FormatJudge, Judgement
@@ -35,8 +37,11 @@ from archer_ws.sessions.settling import Settling
 from archer_ws.sessions.storage.refusals import renamed
 from archer_ws.sessions.storage.store import SessionStore
 from archer_ws.sessions.storage.values import StoredAnswer
+from archer_ws.sessions.streams.calls import as_tool_call
 from archer_ws.sessions.streams.events import ControlEvent
-from archer_ws.sessions.streams.gates import Slot
+from archer_ws.sessions.streams.fold import messages_of
+from archer_ws.sessions.streams.gates import Slot, StreamQuota
+from archer_ws.sessions.streams.loop_state import LoopState
 from archer_ws.sessions.windows import Windows
 
 if TYPE_CHECKING:
@@ -110,6 +115,8 @@ class Turn:
         attachments: the files that messages name.
         files: those that the stream holds; released by the manager.
         changes: told of what is stored.
+        quota: counts who waits for results.
+        left: what an earlier process left of it, where the stream goes on after a restart.
     """
 
     def __init__(
@@ -131,6 +138,8 @@ class Turn:
         attachments: Attachments,
         files: StreamFiles,
         changes: SessionChanges,
+        quota: StreamQuota,
+        left: LoopState | None = None,
     ) -> None:
         self._request = request
         self._route = route
@@ -159,9 +168,20 @@ class Turn:
         self._history: History | None = None
         self._budget: int | None = None
         self._own_tokens = request_tokens(request)
-        #: What the provider must see again of the answer.
-        self._native: NativeTurn | None = None
+        #: What the provider must see again of each answer, by the id of each call that it made.
+        self._native: dict[str, NativeTurn] = {}
         self._is_second_try = False
+        self._quota = quota
+        #: What the earlier steps said.
+        self._said: list[ChatMessage] = []
+        self._left = left
+        if left is not None:
+            self._again = list(left.again)
+            self._own_tokens += estimate_tokens(self._again)
+            self._first_stored, self._last_stored = left.first_stored, left.last_stored
+            self._native = left.native_turns()
+            stream.history_dropped = left.history_dropped
+            stream.message_ids = list(left.message_ids)
 
     @property
     def is_stored(self) -> bool:
@@ -193,7 +213,7 @@ class Turn:
             StorageUnavailable: the store is slow or fails.
         """
         session_id = self._request.session_id
-        if session_id is None:
+        if session_id is None or self._left is not None:
             return
         if has_inline(self._request.messages):
             # Nothing is kept for a session that is not there.
@@ -240,8 +260,17 @@ class Turn:
             self._files.add(hold)
             self._request = self._request.model_copy(update={"messages": named})
 
+    @property
+    def waits(self) -> bool:
+        """Whether the stream goes on behind calls."""
+        return self._request.waits_for_results
+
     async def open(self) -> AsyncGenerator[StreamChunk, None]:
-        """Wait for the session and the provider, and begin the answer."""
+        """Wait for the session and the provider, and begin the answer; or wait on for what an earlier process asked."""
+        if self._left is not None:
+            chunks = await self.go_on([as_tool_call(each, each.arguments) for each in self._stream.log.tool_calls()])
+            assert chunks is not None, "a stream that waits has calls, and so a further step"
+            return chunks
         await self._await_predecessors()
         if not self._slot.granted:
             self._stream.progress("queued", f"{self._route.provider} is busy with other requests")
@@ -259,6 +288,74 @@ class Turn:
                 await predecessor.wait_ended()
         self._predecessors = ()  # They are kept by who reads them alone.
 
+    async def go_on(self, calls: Sequence[ToolCall]) -> AsyncGenerator[StreamChunk, None] | None:
+        """The next step's chunks, once its time has come; None where the answer is whole."""
+        # The provider's connection is closed by now: others may have its place while the application works.
+        self._slot.release()
+        agent = self._orchestrator.pick(AgentTurn(self._request, self._route, (), ChatOptions()))
+        if not await agent.go_on(self._request, calls, self._stream.exchange):
+            return None
+        self._slot.take_again()
+        if not self._slot.granted:
+            self._stream.set_queued()
+            self._stream.progress("queued", f"{self._route.provider} is busy with other requests")
+            await self._slot.wait()
+        await self._stream.begin_step()
+        self._stream.set_running()
+        self._changes.changed(self._principal, self._request.session_id)
+        self._take_said()
+        self._is_second_try = False
+        await self._fit_history()
+        await self._take_media()
+        return self._run()
+
+    def _take_said(self) -> None:
+        """What the steps so far have said goes before the next one."""
+        self._own_tokens -= estimate_tokens(self._said)
+        self._said = [message.as_chat() for message in messages_of(self._stream.log.events())]
+        self._own_tokens += estimate_tokens(self._said)
+        self._media = {} if names_files(self._said) else self._media
+
+    async def keep(self, events: Sequence[ControlEvent]) -> None:
+        """Keep the next events of the log, where streams are kept, with what a restart needs to go on.
+
+        Raises:
+            StorageUnavailable, StorageFull: they are not kept.
+        """
+        if self._journaling is not None and self._request.session_id is not None:
+            await self._journaling.keep(self._stream, events, self._loop_state().text)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """The stream waits for results, until this is left.
+
+        Raises:
+            Overloaded: too many of the principal's do.
+        """
+        self._quota.begin_waiting(self._principal)
+        try:
+            yield
+        finally:
+            self._quota.end_waiting(self._principal)
+
+    def told_to_wait(self) -> None:
+        """The calls are told, and the stream waits."""
+        self._stream.set_waiting()
+        self._changes.changed(self._principal, self._request.session_id)
+
+    def _loop_state(self) -> LoopState:
+        stream = self._stream
+        return LoopState.of(
+            self._request if self.waits else None,
+            again=self._again,
+            stored=(self._first_stored, self._last_stored),
+            message_ids=stream.message_ids,
+            usage=stream.usage,
+            history_dropped=stream.history_dropped,
+            native=self._native.values(),
+            steered=stream.exchange.accepted,
+        )
+
     async def open_shorter(self) -> AsyncGenerator[StreamChunk, None] | None:
         """Once more with at most half of what was sent, and what the model's context is known to hold by now."""
         before = self._history
@@ -275,25 +372,28 @@ class Turn:
 
     def _run(self) -> AsyncGenerator[StreamChunk, None]:
         history = self._history or NO_HISTORY
-        self._stream.history_dropped = history.dropped or None
-        logprobs = self._stream.logprobs
+        stream = self._stream
+        stream.history_dropped = history.dropped or None
+        logprobs = stream.logprobs
         options = options_of(
             self._request,
             self._route,
             principal=self._principal,
             native_turns=self._kept_turns(),
-            on_progress=self._stream.progress,
+            on_progress=stream.progress,
             on_native_turn=self._keep_native,
             on_logprobs=logprobs and logprobs.add,
             media=self._media,
         )
         messages = self._messages()
-        return self._orchestrator.run(AgentTurn(self._request, self._route, messages, options))
+        step = stream.exchange.step if self._said else 1
+        return self._orchestrator.run(AgentTurn(self._request, self._route, messages, options, step))
 
     def _messages(self) -> Sequence[ChatMessage]:
         history = self._history or NO_HISTORY
         before = [*history.messages, *self._again] if self._again else history.messages
-        return conversation(self._request, before)
+        messages = conversation(self._request, before)
+        return [*messages, *self._said] if self._said else messages
 
     async def _take_media(self) -> None:
         """Read the files that are named by what is sent; history that shows more than the provider takes is left out.
@@ -318,7 +418,7 @@ class Turn:
         if history is None or not any(message.parts for message in history.messages):
             return
         shown = partial(self._attachments.shown, self._principal)
-        own = [shown(message) for message in (*self._again, *self._request.messages)]
+        own = [shown(message) for message in (*self._again, *self._request.messages, *self._said)]
         limits = self._windows.limits(self._route)
         most = limits.request_bytes if limits is not None else None
         images = limits.images if limits is not None else None
@@ -343,33 +443,49 @@ class Turn:
         end = await self._journaling.end(self._stream, last) if self._journaling else None
         if answer.is_empty and end is None:
             return True
-        kept = replace(answer, native=self._native if answer.calls else None)
-        answer_id: str | None = None
+        kept = self._with_native(answer)
+        message_ids: list[str] = []
 
         async def write() -> None:
-            nonlocal answer_id
-            answer_id = await self._store.append_answer(
+            nonlocal message_ids
+            message_ids = await self._store.append_answer(
                 self._principal, session_id, kept, after=after, stream_id=self._stream.stream_id, end=end
             )
+            self._attachments.stored(self._principal, [each.chat for each in kept.earlier])
             self._changes.changed(self._principal, session_id)
 
         is_stored = await self._settling.keep(write)
-        if is_stored and answer_id is not None:
-            self._stream.message_ids.append(answer_id)
+        if is_stored:
+            self._stream.message_ids += message_ids
         return is_stored or answer.is_empty
+
+    def _with_native(self, answer: StoredAnswer) -> StoredAnswer:
+        """The answer and those before it, each with what its provider must see again of it."""
+        if not self._native:
+            return answer
+        earlier = [
+            replace(each, answer=replace(each.answer, native=self._native_of(each.answer))) if each.answer else each
+            for each in answer.earlier
+        ]
+        return replace(answer, native=self._native_of(answer), earlier=earlier)
+
+    def _native_of(self, answer: StoredAnswer) -> NativeTurn | None:
+        return self._native.get(answer.calls[0].call_id) if answer.calls else None
 
     def _kept_turns(self) -> Mapping[str, NativeTurn]:
         """What is kept of the answers that the turn goes on with."""
         if self._request.session_id is not None:
-            return self._history.native_turns if self._history is not None else {}
-        route = self._route
-        return self._native_cache.of_loop(self._principal, route.provider, route.model, self._request.messages)
+            before = self._history.native_turns if self._history is not None else {}
+        else:
+            route = self._route
+            before = self._native_cache.of_loop(self._principal, route.provider, route.model, self._request.messages)
+        return {**before, **self._native} if self._native else before
 
     def _keep_native(self, turn: NativeTurn) -> None:
         if self._request.session_id is None:
             self._native_cache.put(self._principal, turn)
-        else:
-            self._native = turn
+        if self._request.session_id is not None or self.waits:
+            self._native.update(dict.fromkeys(turn.kept.call_ids, turn))
 
     async def _fit_history(self) -> None:
         """See that what goes before the turn is what the model's context holds."""

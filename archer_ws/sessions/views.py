@@ -4,8 +4,39 @@ from collections.abc import Iterable
 
 from archer_ws.llm_gateway.types import ChatResponse
 from archer_ws.sessions.models import StreamInfo, StreamPage
+from archer_ws.sessions.storage.cursors import ordinal_of
 from archer_ws.sessions.streams.calls import as_tool_call
+from archer_ws.sessions.streams.fold import messages_of
 from archer_ws.sessions.streams.stream import Stream
+
+#: So much a page of messages has at most, in bytes of JSON, unless one alone is longer (protocol section 22).
+PAGE_BYTES = 512 * 1024
+
+
+async def stream_messages(stream: Stream, cursor: str | None) -> StreamInfo:
+    """The stream's state with a page of the messages that it made; `cursor` as the page before gave it.
+
+    Raises:
+        InvalidParams: the cursor is none of ours.
+        ArcherError: the stream was refused, or its log can't be read.
+    """
+    after = 0 if cursor is None else ordinal_of(cursor)
+    hold = stream.hold()
+    try:
+        await stream.wait_admitted()
+        return _with_messages(stream_info(stream), stream, after)
+    finally:
+        hold.release()
+
+
+def _with_messages(info: StreamInfo, stream: Stream, after: int) -> StreamInfo:
+    messages = messages_of(stream.log.events())
+    size = 0
+    for place, message in enumerate(messages[after:], after):
+        size += len(message.model_dump_json().encode())
+        if size > PAGE_BYTES and place > after:
+            return info.model_copy(update={"messages": messages[after:place], "next_cursor": str(place)})
+    return info.model_copy(update={"messages": messages[after:]})
 
 
 def stream_info(stream: Stream) -> StreamInfo:
@@ -63,4 +94,5 @@ def chat_response(stream: Stream) -> ChatResponse:
         history_dropped=stream.history_dropped,
         stored=stream.stored,
         message_ids=ended.message_ids if ended else None,
+        steps=ended.steps if ended else None,
     )

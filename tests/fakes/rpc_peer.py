@@ -212,11 +212,13 @@ class RpcPeer:
                 seen.arguments[call] = seen.arguments.get(call, "") + params["arguments"]
         else:
             # Without deltas (stream: false) the numbers jump.
-            may_jump = method == "stream/ended" or (method == "stream/tool_call" and "stream/delta" not in seen.methods)
+            may_jump = method == "stream/ended" or "stream/delta" not in seen.methods
             assert params["seq"] == seen.head + 1 or seen.head == 0 or (may_jump and params["seq"] > seen.head)
         seen.head = params["seq"]
         if method == "stream/tool_call":
             seen.calls.append(params)
+        if method == "stream/step":
+            seen.content = seen.reasoning = ""
         if method == "stream/ended":
             seen.ended = params
 

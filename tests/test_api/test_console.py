@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 
 import httpx
 import pytest
@@ -42,9 +43,31 @@ async def test_a_browser_asks_anew_each_time_and_gets_only_what_has_changed(arch
     assert (await get(archer, "archer-link.js")).headers["etag"] != tag
 
 
+async def test_a_client_that_takes_gzip_gets_it_and_a_version_of_its_own(archer: Archer) -> None:
+    plain = await get(archer, "archer-client.js", accept_encoding="br;q=1, gzip;q=0.0")
+    packed = await get(archer, "archer-client.js", accept_encoding="br, gzip")
+    assert ("content-encoding" in plain.headers, packed.headers["content-encoding"]) == (False, "gzip")
+    assert int(packed.headers["content-length"]) < len(plain.content) / 2
+    assert packed.content == plain.content
+    assert packed.headers["etag"] != plain.headers["etag"]
+    assert all("Accept-Encoding" in answer.headers["vary"] for answer in (plain, packed))
+    again = await get(archer, "archer-client.js", accept_encoding="gzip", if_none_match=packed.headers["etag"])
+    assert again.status_code == 304
+
+
+async def test_what_a_page_needs_before_it_is_drawn_is_named_in_its_head(archer: Archer) -> None:
+    page = (await archer.http.get("/console")).text
+    named = re.findall(r'<link rel="modulepreload" href="console/([^"]+)">', page)
+    assert {"app/main.js", "app/ui/app.js", "app/vendor/preact.js", "archer-link.js"} <= set(named)
+    assert len(named) == len(set(named))
+    assert not [name for name in named if not (DIRECTORY / name).is_file()]
+    # What is imported when it is needed is not asked for before.
+    assert not [name for name in named if "markdown" in name]
+
+
 async def test_head_tells_the_length_and_sends_nothing(archer: Archer) -> None:
     async with asyncio.timeout(10):
-        answer = await archer.http.head("/console/archer-client.js")
+        answer = await archer.http.head("/console/archer-client.js", headers={"Accept-Encoding": "identity"})
     assert int(answer.headers["content-length"]) == (DIRECTORY / "archer-client.js").stat().st_size
     assert answer.content == b""
 

@@ -1,11 +1,19 @@
 """Calls and results in a conversation, put so that every provider takes them."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from archer_ws.core.exceptions import InvalidParams
 from archer_ws.llm_gateway.alternation import alternating
-from archer_ws.llm_gateway.tool_history import NO_RESULT, check_arguments, repaired, with_fitting_ids
-from archer_ws.llm_gateway.tools import is_json_object
+from archer_ws.llm_gateway.tool_history import (
+    NO_RESULT,
+    TOLD_BY_SERVER,
+    check_arguments,
+    repaired,
+    with_fitting_ids,
+)
+from archer_ws.llm_gateway.tools import ResultStatus, is_json_object
 from archer_ws.llm_gateway.types import ChatMessage
 
 
@@ -22,8 +30,8 @@ def calls(*ids: str, arguments: str = "{}") -> ChatMessage:
     return ChatMessage.model_validate({"role": "assistant", "tool_calls": made})
 
 
-def result(call_id: str, text: str = "found") -> ChatMessage:
-    return ChatMessage.model_validate({"role": "tool", "call_id": call_id, "content": text})
+def result(call_id: str, text: str = "found", status: str | None = None) -> ChatMessage:
+    return ChatMessage.model_validate({"role": "tool", "call_id": call_id, "content": text, "status": status})
 
 
 def told(messages: list[ChatMessage]) -> list[tuple[str, str]]:
@@ -88,9 +96,61 @@ def test_an_id_that_comes_again_in_a_later_turn_is_answered_by_the_result_behind
     assert [each.content for each in repaired(messages) if each.role.value == "tool"] == ["first", "second"]
 
 
-def test_of_two_results_of_one_call_the_first_counts() -> None:
-    messages = [user("q"), calls("1"), result("1", "first"), result("1", "again")]
-    assert [each.content for each in repaired(messages)][-1:] == ["first"]
+@pytest.mark.parametrize(
+    ("statuses", "counts"),
+    [
+        ([None, "ok"], 1),
+        (["lost", "ok"], 1),
+        (["ok", "cancelled"], 0),
+        (["error", "timeout", "cancelled"], 0),
+        (["cancelled", "denied", "lost"], 1),
+        (["lost", "cancelled"], 1),
+    ],
+)
+def test_of_several_results_of_a_call_the_last_of_its_runner_counts_else_the_last(
+    statuses: list[str | None], counts: int
+) -> None:
+    results = [result("1", f"result {place}", status) for place, status in enumerate(statuses)]
+    behind = [says("so"), user("go on")]
+    whole = repaired([user("q"), calls("1"), results[0], *behind, *results[1:]])
+    assert [each.content for each in whole if each.role.value == "tool"] == [f"result {counts}"]
+    assert whole[2] is results[counts], "it stands behind its call"
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(["call", "ok", "error", "lost", "timeout"]))))
+def test_whatever_results_there_are_each_call_has_one_and_no_server_s_word_is_before_a_runner_s(
+    said: list[tuple[str, str]],
+) -> None:
+    messages = [
+        calls(call_id) if status == "call" else result(call_id, f"{place} {status}", status)
+        for place, (call_id, status) in enumerate(said)
+    ]
+    whole = list(repaired(messages))
+    assert [each.role.value for each in whole] == ["assistant", "tool"] * sum(status == "call" for _, status in said)
+    begins = [place for place, (_, status) in enumerate(said) if status == "call"]
+    for number, begin in enumerate(begins):
+        call_id = said[begin][0]
+        end = next((place for place in begins[number + 1 :] if said[place][0] == call_id), len(said))
+        mine = [(place, said[place][1]) for place in range(begin + 1, end) if said[place][0] == call_id]
+        own = [f"{place} {status}" for place, status in mine if status in {"ok", "error"}]
+        others = [f"{place} {status}" for place, status in mine]
+        assert whole[2 * number + 1].content == (own or others or [NO_RESULT])[-1]
+
+
+@pytest.mark.parametrize("status", ["cancelled", "timeout", "lost"])
+def test_the_model_is_told_the_cause_where_the_server_gave_a_result_without_a_text(status: ResultStatus) -> None:
+    silent, telling = result("1", "", status), result("2", "gone", status)
+    whole = repaired([user("q"), calls("1", "2"), silent, telling])
+    assert (whole[2].content, whole[2].status) == (TOLD_BY_SERVER[status], status)
+    assert whole[3] is telling
+    assert silent.content == ""
+    assert repaired([calls("1"), result("1", "")])[1].content == "", "a runner may have nothing to say"
+
+
+def test_a_lost_call_with_broken_arguments_tells_both() -> None:
+    whole = repaired([user("q"), calls("1", arguments="oops"), result("1", "", "lost")])
+    assert "oops" in whole[2].content
+    assert whole[2].content.endswith(TOLD_BY_SERVER["lost"])
 
 
 def test_broken_arguments_become_an_empty_object_and_their_result_says_so() -> None:

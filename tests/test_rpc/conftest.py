@@ -13,6 +13,7 @@ from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
 from archer_ws.agents.orchestrator import Orchestrator
+from archer_ws.agents.tool_loop import ToolLoopAgent
 from archer_ws.api.socket import SocketChannel
 from archer_ws.core.limits import Limits
 from archer_ws.llm_gateway.types import ModelInfo, ProviderStatus
@@ -70,12 +71,12 @@ class Server:
         self._address: str | None = None
         self._stop: Callable[[], Any] | None = None
         self.models = OneModel()
-        store = MemoryStore()
+        store, judge = MemoryStore(), FormatJudge()
         self.manager = SessionManager(
             new_log=MemoryLog,
-            judge=FormatJudge(),
+            judge=judge,
             gateway=gateway,
-            orchestrator=Orchestrator(gateway),
+            orchestrator=Orchestrator(gateway, [ToolLoopAgent(gateway, judge.judge_by)]),
             store=store,
             quota=StreamQuota(max_streams=1000, max_per_principal=1000),
             gates={"ollama": ProviderGate("ollama", concurrency=1000, queue=10)},

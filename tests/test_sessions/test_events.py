@@ -49,7 +49,7 @@ def test_every_wire_has_the_fields_of_the_definition_and_the_client_reads_them_b
     name, number, data, *rest = sse.encode_event(event).decode().splitlines()
     assert (name, number) == (f"event: {event.kind}", f"id: {event.seq}")
     shown = json.loads(data.removeprefix("data: "))
-    assert shown == {**told, "content": "", "finish_reason": told.get("finish_reason")}
+    assert shown == {"content": "", **told, "finish_reason": told.get("finish_reason")}
     assert EVENT_MODELS[event.kind].model_validate(shown, extra="forbid")
     assert ("data: [DONE]" in rest) == (event.kind == "ended")
 

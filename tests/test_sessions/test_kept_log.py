@@ -19,8 +19,9 @@ from archer_ws.sessions.streams.events import (
 )
 from archer_ws.sessions.streams.kept_log import KeptLog
 from archer_ws.sessions.streams.log import DELTA_BYTES_MAX
+from archer_ws.sessions.streams.lost import LOST_GAP, end_lost
 from archer_ws.sessions.streams.memory_log import MemoryLog
-from archer_ws.sessions.streams.pieces import LOST_GAP, end_lost, ended_in, kind_name, kind_named, log_end
+from archer_ws.sessions.streams.pieces import ended_in, kind_name, kind_named, log_end
 
 RECORD = StreamRecord("me", "x", "s", "ollama", "llama3.2", "req_1", b"f", utc_now())
 ALL = 1_000_000
@@ -40,7 +41,9 @@ def running(*texts: str) -> MemoryLog:
 
 
 def recovered(*pieces: LogPiece) -> KeptLog:
-    _, end = end_lost(RECORD, pieces, utc_now())
+    found = end_lost(RECORD, pieces, None, utc_now())
+    assert found is not None, "nothing in it waits"
+    _, end = found
     log = KeptLog(ended_in(end.ended(())))
     log.load(MemoryLog.of(pieces))
     return log

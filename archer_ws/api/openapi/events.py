@@ -16,10 +16,12 @@ from archer_ws.sessions.streams.events import (
     StreamEnded,
     StreamProgress,
     StreamStarted,
+    StreamToolResult,
     model_of,
 )
 
 _Empty = Annotated[Literal[""], Field(description="Empty: only plain messages have text.")]
+_Result = Annotated[str, Field(description="What the model is told of the call: the first 64 KiB of its text.")]
 _Null = Annotated[None, Field(description="Null: only the end has one.")]
 _WhyItStopped = Annotated[FinishReasonText | None, Field(description="Why the model stopped; null where it did not.")]
 
@@ -136,7 +138,8 @@ def _as_data(event: type[ControlEvent]) -> type[BaseModel]:
         description=_DESCRIPTIONS.get(event, f"`event: {event.kind}`: {said[:1].lower()}{said[1:]}"),
         examples=_EXAMPLES.get(event) or [_beside_a_chunk(example) for example in event.examples],
         replaced={
-            "content": (_Empty, ...),
+            # A result has its own text there; all else only stands beside a chunk's fields.
+            "content": (_Result if event is StreamToolResult else _Empty, ...),
             "finish_reason": (_WhyItStopped if event is StreamEnded else _Null, ...),
         },
     )

@@ -13,7 +13,9 @@ from archer_ws.api.streaming.responses import EventStreamResponse, WholeAnswerRe
 from archer_ws.core.exceptions import (
     Conflict,
     Draining,
+    FieldError,
     FileNotFound,
+    InvalidParams,
     MethodNotFound,
     Overloaded,
     SessionBusy,
@@ -94,6 +96,8 @@ async def complete(
     or is incomplete has its error's status and, beside `error`, the text that came.
     """
     asked = with_files(request, body)
+    if not body.stream:
+        _check_needs_no_events(body)
     attachment = await services.manager.start(principal, asked, request_id=request_id, on_disconnect="cancel")
     return _events(attachment, services) if body.stream else WholeAnswerResponse(attachment, whole_answer)
 
@@ -120,3 +124,15 @@ async def complete_streaming(
 
 def _events(attachment: Attachment, services: Services) -> Response:
     return EventStreamResponse(attachment, keep_alive_s=services.limits.events_keep_alive_s)
+
+
+def _check_needs_no_events(body: ChatRequest) -> None:
+    """Refuse to wait for results where nobody is told of the calls."""
+    if body.waits_for_results:
+        what = 'a whole answer has no events that tell of the calls: "wait" needs a stream'
+        raise InvalidParams(
+            f"on_tool_call: {what}",
+            hint="Send stream: true (or use the socket), and answer by POST …/tool_calls/{call_id}/result; or send "
+            'on_tool_call: "end".',
+            errors=[FieldError(path="on_tool_call", message=what)],
+        )

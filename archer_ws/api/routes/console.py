@@ -4,7 +4,7 @@ page for people (pages.py has its HTML).
 Whoever may reach this server may read them without a credential: a page's `import` can't send one (scope.py).
 """
 
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from fastapi import APIRouter, HTTPException, Request, Response
@@ -26,16 +26,21 @@ MEDIA_TYPES = {
 
 
 @router.get("/{name:path}")
-def file(name: str, request: Request, services: ServicesDep) -> Response:
+async def file(name: str, request: Request, services: ServicesDep) -> Response:
     """One file; kept by browsers, but asked for anew each time, so that page and server are of one age."""
     media_type = next((kind for end, kind in MEDIA_TYPES.items() if name.endswith(end)), None)
     path = _files().get(name)
     if media_type is None or path is None or (name.startswith("app/") and not services.has_console):
         raise HTTPException(404)
-    return answer_with_file(path.read_bytes(), media_type, request)
+    return answer_with_file(_content(path, path.stat().st_mtime_ns), media_type, request)
 
 
 @cache
 def _files() -> dict[str, Path]:
     """By the names they have here: a name out of this list can't lead out of the directory, however it is written."""
     return {path.relative_to(DIRECTORY).as_posix(): path for path in DIRECTORY.rglob("*") if path.is_file()}
+
+
+@lru_cache(256)
+def _content(path: Path, _changed_ns: int) -> bytes:
+    return path.read_bytes()

@@ -23,7 +23,7 @@ from archer_ws.core.limits import PAGE_ITEMS_MAX
 from archer_ws.core.wire_model import Identifier
 from archer_ws.sessions.manager import Attachment
 from archer_ws.sessions.models import CancelResult, StreamInfo, StreamPage
-from archer_ws.sessions.views import stream_info
+from archer_ws.sessions.views import stream_info, stream_messages
 
 router = APIRouter(prefix="/api/v1/streams", tags=["streams"])
 
@@ -72,9 +72,17 @@ async def list_streams(
         **error_answers(*GUARDED, InvalidParams, StreamNotFound),
     },
 )
-async def get_stream(services: ServicesDep, principal: Principal, stream_id: StreamId) -> StreamInfo:
-    """One stream's state."""
-    return stream_info(await services.manager.locate(principal, stream_id))
+async def get_stream(
+    services: ServicesDep,
+    principal: Principal,
+    stream_id: StreamId,
+    *,
+    messages: Annotated[bool, Query(description="With the messages that it made, as far as they go")] = False,
+    cursor: Annotated[str | None, Query(max_length=64, description="The page before's `next_cursor`")] = None,
+) -> StreamInfo:
+    """One stream's state; with `messages` also what it has said, and the calls and results in it."""
+    stream = await services.manager.locate(principal, stream_id)
+    return await stream_messages(stream, cursor) if messages else stream_info(stream)
 
 
 @router.delete(

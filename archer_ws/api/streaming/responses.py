@@ -88,9 +88,16 @@ class EventStreamResponse(Response):
         """The last event that was handed to the connection."""
         return self._cursor
 
+    def stream_parked(self) -> None:
+        """End as a broken connection does: its client comes back for more."""
+        self._let_go()
+
     def cut_off(self) -> None:
         """Keep nothing of the stream: what waits to be sent may never be."""
         log.warning("reader_cut_off", stream_id=self.headers["x-stream-id"])
+        self._let_go()
+
+    def _let_go(self) -> None:
         self._unwatch()
         self._log, self._unwatch, self._encode = None, lambda: None, lambda _: b""
         self._more.set()

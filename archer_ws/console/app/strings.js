@@ -99,8 +99,12 @@ export const strings = {
 
   welcome: {
     title: "Answers that a lost connection can't lose",
-    lead: "This page is one socket to your server. Any number of answers come over it at once; each belongs to the server and not to the connection. See for yourself:",
-    yourself: "Or ask something of your own below.",
+    lead: "This page is one socket to your server. Any number of answers come over it at once, and each belongs to the server, not to the connection. See for yourself, or ask something below.",
+    programs: "For your programs:",
+    docs: "all routes",
+    client: "the JavaScript client",
+    socket: "the socket at",
+    openai: "and for OpenAI's SDKs",
     cut: {
       title: "Cut it in mid-sentence",
       text: "An answer begins, the connection is cut for 2.5 seconds, and the answer goes on where it was.",
@@ -151,7 +155,7 @@ export const strings = {
     toEnd: "To the end",
     gone: "This conversation is not at the server any more.",
     goneHint:
-      "It was deleted, or the server that kept it was started anew without a store on disk. What you see is what this page still has.",
+      "It was deleted, or the server that kept it was started anew without a store on disk. What you see is what this page still has; a further question begins another conversation.",
     unreadable: "The conversation can't be read",
     edit: "Edit",
     editLabel: "What to ask instead",
@@ -176,6 +180,14 @@ export const strings = {
     }),
     file: "File",
     picture: "Picture",
+  },
+
+  markdown: {
+    loadImage: (/** @type {string} */ host) => `Picture at ${host}`,
+    showImage: "Show the picture",
+    copyCode: "Copy",
+    done: "Done",
+    open: "To do",
   },
 
   outcome: {
@@ -222,6 +234,7 @@ export const strings = {
       unreachable: "The server can't be reached",
       unauthenticated: "The token is not known",
       forbidden: "The server does not let this page in",
+      session_not_found: "The conversation is gone",
       session_busy: "Another answer is coming in this conversation",
       stream_not_found: "The server does not know this answer any more",
       storage_unavailable: "The store of conversations failed",

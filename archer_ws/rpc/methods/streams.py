@@ -6,6 +6,7 @@ from archer_ws.core.exceptions import ArcherError, FieldError, InvalidParams, St
 from archer_ws.rpc.context import Context
 from archer_ws.rpc.messages import (
     Nothing,
+    StreamGetParams,
     StreamIdParams,
     StreamListParams,
     SubscribeParams,
@@ -14,7 +15,7 @@ from archer_ws.rpc.messages import (
 from archer_ws.rpc.registry import Method, Reply
 from archer_ws.sessions.models import CancelResult, StreamInfo, StreamPage
 from archer_ws.sessions.streams.stream import Stream
-from archer_ws.sessions.views import stream_info
+from archer_ws.sessions.views import stream_info, stream_messages
 
 
 def cancel(context: Context, params: StreamIdParams) -> Reply:
@@ -72,9 +73,12 @@ def unsubscribe(context: Context, params: StreamIdParams) -> Reply:
     return Reply(Nothing())
 
 
-async def get(context: Context, params: StreamIdParams) -> Reply:
-    """One stream's state."""
-    return Reply(stream_info(await context.services.manager.locate(context.principal, params.stream_id)))
+async def get(context: Context, params: StreamGetParams) -> Reply:
+    """One stream's state, and its messages where they are asked for."""
+    stream = await context.services.manager.locate(context.principal, params.stream_id)
+    if not params.messages:
+        return Reply(stream_info(stream))
+    return Reply(await stream_messages(stream, params.cursor))
 
 
 def list_streams(context: Context, params: StreamListParams) -> Reply:
@@ -107,6 +111,6 @@ METHODS = (
         "Deliver a stream's events after the last seen.",
     ),
     Method("stream/unsubscribe", StreamIdParams, Nothing, unsubscribe, "Stop delivery, nothing else."),
-    Method("stream/get", StreamIdParams, StreamInfo, get, "One stream's state."),
+    Method("stream/get", StreamGetParams, StreamInfo, get, "One stream's state."),
     Method("stream/list", StreamListParams, StreamPage, list_streams, "Your streams, running or kept, newest first."),
 )

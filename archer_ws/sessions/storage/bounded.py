@@ -171,14 +171,11 @@ class BoundedStore:
         *,
         after: str,
         stream_id: str,
-        ordinal: int = 0,
         end: LogEnd | None = None,
-    ) -> str | None:
+    ) -> list[str]:
         return await self._within(
             "append_answer",
-            self._store.append_answer(
-                principal, session_id, answer, after=after, stream_id=stream_id, ordinal=ordinal, end=end
-            ),
+            self._store.append_answer(principal, session_id, answer, after=after, stream_id=stream_id, end=end),
         )
 
     async def principals(self) -> list[str]:

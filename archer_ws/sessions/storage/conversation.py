@@ -6,15 +6,14 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from archer_ws.core.clock import utc_now
 from archer_ws.core.ids import new_id
 from archer_ws.llm_gateway.native_turns import NativeTurn
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole, StreamStatus
 from archer_ws.sessions.history import History, fit_history, message_tokens, native_turns, without_refused
 from archer_ws.sessions.models import FoundMessage, Session, StoredMessage
-from archer_ws.sessions.storage.message import answer_bytes, answer_of, as_stored, chat_bytes, chat_of
+from archer_ws.sessions.storage.message import answer_bytes, answer_of, as_stored, chat_bytes, ids_for
 from archer_ws.sessions.storage.refusals import no_message, nothing_asked, taken_message_id
-from archer_ws.sessions.storage.values import StoredAnswer
+from archer_ws.sessions.storage.values import EarlierMessage, StoredAnswer
 from archer_ws.sessions.storage.words import PREVIEW_MESSAGES, preview, snippet
 
 #: So many answers of a session are remembered as stored: retries come within a minute.
@@ -55,11 +54,12 @@ class Entry:
         )
 
     @classmethod
-    def of_answer(cls, answer: StoredAnswer, stream_id: str) -> "Entry":
-        """A stream's answer."""
-        entry = cls.of(chat_of(answer), stream_id, answer.status, utc_now())
-        entry.answer = answer
-        entry.size += answer_bytes(answer)
+    def of_left(cls, left: EarlierMessage, message_id: str, stream_id: str, created_at: datetime) -> "Entry":
+        """A message that a stream leaves."""
+        entry = cls.of(left.chat, stream_id, left.status, created_at)
+        entry.message_id = message_id
+        if left.answer is not None:
+            entry._tell(left.answer)
         return entry
 
     @classmethod
@@ -69,9 +69,12 @@ class Entry:
         entry = cls.of(chat, message.stream_id or "", message.status, message.created_at)
         entry.message_id = message.message_id
         if message.role is MessageRole.ASSISTANT:
-            entry.answer = answer_of(message)
-            entry.size += answer_bytes(entry.answer)
+            entry._tell(answer_of(message))
         return entry
+
+    def _tell(self, answer: StoredAnswer) -> None:
+        self.answer = answer
+        self.size += answer_bytes(answer)
 
     @property
     def is_refused(self) -> bool:
@@ -138,8 +141,8 @@ class Conversation:
     native: list[Entry] = field(default_factory=list)
     version: int = 1
     archived: bool = False
-    #: The stream, ordinal and question of the last answers: which of them are stored, or were until they were replaced.
-    _answered: dict[tuple[str, int, str], str] = field(default_factory=dict)
+    #: By stream and question, what the last streams left: it is stored, or was until it was replaced.
+    _answered: dict[tuple[str, str], list[str]] = field(default_factory=dict)
 
     def as_session(self) -> Session:
         """The session without its messages."""
@@ -219,19 +222,25 @@ class Conversation:
         told = without_refused(before_turn) if self.refused else before_turn
         return replace(fit_history(told, system, turn_tokens, budget_tokens, goes_on=goes_on), native_turns=native)
 
-    def add_answer(self, position: int, answer: Entry, key: tuple[str, int, str]) -> str | None:
-        """Put an answer behind the message at `position`; the id of the one of that stream, ordinal and message that
-        was put there before, and then nothing is done."""
-        if key in self._answered:
-            return self._answered[key]
-        self._answered[key] = answer.message_id
+    def left_before(self, stream_id: str, after: str) -> list[str] | None:
+        """The ids of what the stream left behind that message, if that was put there before."""
+        return self._answered.get((stream_id, after))
+
+    def add_left(
+        self, position: int, left: Sequence[EarlierMessage], stream_id: str, created_at: datetime
+    ) -> list[Entry]:
+        """Put what a stream leaves behind the message at `position`."""
+        ids = ids_for(left, lambda message_id: self.position_of(message_id) is not None)
+        entries = [
+            Entry.of_left(each, message_id, stream_id, created_at) for each, message_id in zip(left, ids, strict=True)
+        ]
+        self._answered[stream_id, self.messages[position].message_id] = ids
         if len(self._answered) > ANSWERS_REMEMBERED:
             del self._answered[next(iter(self._answered))]
-        self.messages.insert(position + 1, answer)
-        self.refused += answer.is_refused
-        if answer.native is not None:
-            self.native.append(answer)
-        return None
+        self.messages[position + 1 : position + 1] = entries
+        self.refused += sum(1 for entry in entries if entry.is_refused)
+        self.native += (entry for entry in entries if entry.native is not None)
+        return entries
 
     def stored(self, start: int, end: int) -> list[StoredMessage]:
         """The messages of these places as clients see them."""

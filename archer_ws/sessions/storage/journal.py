@@ -60,6 +60,9 @@ class LogPart:
     key: StreamKey
     pieces: Sequence[LogPiece]
     end: LogEnd | None = None
+    #: What is needed to go on with a stream that waits for results, or that messages were steered into, as JSON; None
+    #: leaves what was kept before.
+    loop: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +75,19 @@ class KeptStream:
     ended: str
 
 
-#: What becomes of a stream whose process was lost: its answer, and its end. Of the text that was kept.
-EndLost = Callable[[StreamRecord, Sequence[LogPiece]], tuple[StoredAnswer, LogEnd]]
+@dataclass(frozen=True, slots=True)
+class WaitingStream:
+    """A stream of an earlier process that waits for the results of calls: it goes on."""
+
+    record: StreamRecord
+    #: Its whole log, and what `LogPart.loop` kept last.
+    pieces: Sequence[LogPiece]
+    loop: str
+
+
+#: What becomes of a stream whose process was lost, of the pieces that were kept and of `LogPart.loop`: its answer and
+#: its end; None where it goes on waiting.
+EndLost = Callable[[StreamRecord, Sequence[LogPiece], str | None], tuple[StoredAnswer, LogEnd] | None]
 
 
 class StreamJournal(Protocol):
@@ -93,6 +107,6 @@ class StreamJournal(Protocol):
     async def load(self, key: StreamKey) -> list[LogPiece] | None:
         """A stream's log without its end, in order; None where there is no such stream."""
 
-    async def recover(self, end_lost: EndLost) -> list[KeptStream]:
-        """End what an earlier process left running, each with its answer in its session, and give all of that
-        process's streams, the oldest first."""
+    async def recover(self, end_lost: EndLost) -> list[KeptStream | WaitingStream]:
+        """End what an earlier process left running, each with its answer in its session, but for what waits, and give
+        all of that process's streams, the oldest first."""

@@ -29,7 +29,7 @@ from archer_ws.sessions.shares import Shares
 from archer_ws.sessions.storage.conversation import SESSION_LISTED_BYTES, Conversation, Entry, described_bytes
 from archer_ws.sessions.storage.cursors import Place, cursor_of, microseconds, ordinal_of, place_of
 from archer_ws.sessions.storage.journal import LogEnd, StreamJournal, StreamRecord
-from archer_ws.sessions.storage.message import MESSAGE_OVERHEAD_BYTES
+from archer_ws.sessions.storage.message import MESSAGE_OVERHEAD_BYTES, left_by
 from archer_ws.sessions.storage.refusals import check_count, check_exported, check_version, no_session, taken_session_id
 from archer_ws.sessions.storage.store import SessionStore
 from archer_ws.sessions.storage.values import SessionOrder, StoredAnswer, StoredTurn
@@ -333,25 +333,26 @@ class MemoryStore:
         *,
         after: str,
         stream_id: str,
-        ordinal: int = 0,
         end: LogEnd | None = None,
-    ) -> str | None:
-        """Store a turn's answer behind its last message; nothing happens if that message is gone by now.
+    ) -> list[str]:
+        """Store what a stream leaves behind its turn's last message; nothing happens if that message is gone by now.
 
-        Repeated for the same stream, ordinal and message it changes nothing.
+        Repeated for the same stream and message it changes nothing.
         """
         conversation = self._use(principal, session_id)
         position = conversation.position_of(after)
-        if position is None or answer.is_empty:
-            return None
-        entry = Entry.of_answer(answer, stream_id)
-        known = conversation.add_answer(position, entry, (stream_id, ordinal, after))
-        if known is not None:
-            return known
-        self._number([entry])
-        conversation.changed(entry.created_at)
-        self._sizes.take(principal, entry.size)
-        return entry.message_id
+        left = left_by(answer)
+        if position is None or not left:
+            return []
+        if (known := conversation.left_before(stream_id, after)) is not None:
+            return list(known)
+        now = utc_now()
+        entries = conversation.add_left(position, left, stream_id, now)
+        self._number(entries)
+        self._name_files(entries, ())
+        conversation.changed(now)
+        self._sizes.take(principal, _size(entries))
+        return [entry.message_id for entry in entries]
 
     async def principals(self) -> list[str]:
         """All who have sessions, sorted."""

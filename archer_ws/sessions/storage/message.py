@@ -1,11 +1,14 @@
 """A stored message, from what it was sent or said as to what clients see, and what it costs. Pure."""
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 
+from archer_ws.core.ids import new_id
 from archer_ws.llm_gateway.content import MediaPart, Part, TextPart
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole, StreamStatus
 from archer_ws.sessions.models import StoredMessage
-from archer_ws.sessions.storage.values import StoredAnswer
+from archer_ws.sessions.storage.values import EarlierMessage, StoredAnswer
 
 #: What a stored message costs beside its text, about, in bytes (measured): without it, empty ones would cost nothing.
 MESSAGE_OVERHEAD_BYTES = 1024
@@ -47,6 +50,25 @@ def chat_of(answer: StoredAnswer) -> ChatMessage:
     return ChatMessage.model_construct(
         role=MessageRole.ASSISTANT, content=answer.content, name=None, tool_calls=list(answer.calls) or None
     )
+
+
+def left_by(answer: StoredAnswer) -> list[EarlierMessage]:
+    """The messages that a stream leaves, in order, its last answer among them; none is made of what says nothing."""
+    left = [*answer.earlier, EarlierMessage(chat_of(answer), replace(answer, earlier=()))]
+    return [
+        each if each.answer is None else EarlierMessage(chat_of(each.answer), each.answer)
+        for each in left
+        if each.answer is None or not each.answer.says_nothing
+    ]
+
+
+def ids_for(left: Sequence[EarlierMessage], is_taken: Callable[[str], bool]) -> list[str]:
+    """An id for each message: the one that its sender gave it, unless another message has it."""
+    ids: list[str] = []
+    for each in left:
+        given = each.chat.message_id
+        ids.append(new_id("msg") if given is None or given in ids or is_taken(given) else given)
+    return ids
 
 
 def answer_of(message: StoredMessage) -> StoredAnswer:

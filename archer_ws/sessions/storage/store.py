@@ -212,20 +212,20 @@ class SessionStore(Protocol):
         *,
         after: str,
         stream_id: str,
-        ordinal: int = 0,
         end: LogEnd | None = None,
-    ) -> str | None:
-        """Store a turn's answer behind its last message, unless it is empty or that message is gone by now.
+    ) -> list[str]:
+        """Store what a stream leaves (the messages of its earlier steps, and its answer) behind its turn's last
+        message, unless it is empty or that message is gone by now.
 
-        Repeated for the same stream, ordinal and message it changes nothing, also where the answer was replaced
-        meanwhile: who does not know whether it was done may ask again.
+        Repeated for the same stream and message it changes nothing, also where the answer was replaced meanwhile: who
+        does not know whether it was done may ask again. A message keeps the id that its sender gave it, unless that is
+        taken by now: then it gets another.
 
         Args:
-            ordinal: which of the stream's steps it is, from 0.
             end: the end of the stream's log, where the store's journal keeps it.
 
         Returns:
-            The id of its message; None where there is none.
+            The ids of the messages, in order.
         """
 
     async def principals(self) -> list[str]:

@@ -1,10 +1,20 @@
 """The tool calls of one answer on their way into a stream's log: their arguments as they come, the calls once they are
 complete."""
 
+from datetime import datetime
+
 from archer_ws.core.limits import CALL_ARGUMENTS_BYTES
 from archer_ws.llm_gateway.tools import ToolCall
-from archer_ws.sessions.streams.events import CallName, MakeEvent, StreamToolCall
+from archer_ws.sessions.streams.events import (
+    CallName,
+    CallState,
+    MakeEvent,
+    StreamToolCall,
+    StreamToolResult,
+    StreamToolUpdate,
+)
 from archer_ws.sessions.streams.log import StreamLog
+from archer_ws.sessions.streams.open_call import CallResult, OpenCall
 from archer_ws.sessions.streams.scalars import ScalarEncoder, boundary
 
 
@@ -64,7 +74,7 @@ class IncomingCalls:
             self._log.append_text("arguments", call.encoder.flush(), call.name)
 
 
-def complete(stream_id: str, call: CallName, *, needs_approval: bool) -> MakeEvent:
+def complete(stream_id: str, call: CallName, *, needs_approval: bool, deadline_at: datetime | None = None) -> MakeEvent:
     """What tells that a call can be run; its arguments are in the log."""
 
     def make(seq: int) -> StreamToolCall:
@@ -76,6 +86,32 @@ def complete(stream_id: str, call: CallName, *, needs_approval: bool) -> MakeEve
             arguments="",
             by="client",
             needs_approval=needs_approval or None,
+            deadline_at=deadline_at,
+        )
+
+    return make
+
+
+def update_event(stream_id: str, call: OpenCall, state: CallState, *, approved: bool | None = None) -> MakeEvent:
+    """What tells that an open call has moved."""
+
+    def make(seq: int) -> StreamToolUpdate:
+        return StreamToolUpdate(stream_id=stream_id, seq=seq, call_id=call.call_id, state=state, approved=approved)
+
+    return make
+
+
+def result_event(stream_id: str, call_id: str, result: CallResult) -> MakeEvent:
+    """What tells that a call has its result."""
+
+    def make(seq: int) -> StreamToolResult:
+        return StreamToolResult(
+            stream_id=stream_id,
+            seq=seq,
+            call_id=call_id,
+            status=result.status,
+            content=result.content,
+            parts=list(result.parts) if result.parts else None,
         )
 
     return make

@@ -40,6 +40,42 @@ TOOL_CALLS: list[JsonDict] = [
         "by": "client",
         "needs_approval": True,
     },
+    {
+        "stream_id": "sky-2",
+        "seq": 16,
+        "call_id": "w8LmQ2rVx",
+        "name": "get_weather",
+        "arguments": '{"city": "Oslo"}',
+        "by": "client",
+        "deadline_at": "2026-11-22T10:25:32Z",
+    },
+]
+STEERED: JsonDict = {"message_id": "steer-1", "content": "In Celsius, please."}
+STEPS_BEGUN: list[JsonDict] = [
+    {"stream_id": "sky-2", "seq": 18, "step": 2},
+    {"stream_id": "sky-2", "seq": 18, "step": 2, "messages": [STEERED]},
+]
+TOOL_UPDATES: list[JsonDict] = [
+    {"stream_id": "sky-2", "seq": 16, "call_id": "w8LmQ2rVx", "state": "pending", "approved": True},
+    {"stream_id": "sky-2", "seq": 17, "call_id": "w8LmQ2rVx", "state": "running"},
+]
+TOOL_RESULTS: list[JsonDict] = [
+    {"stream_id": "sky-2", "seq": 17, "call_id": "k3Zq9TxB1", "status": "ok", "content": "4 degrees, light rain"},
+    {
+        "stream_id": "sky-2",
+        "seq": 17,
+        "call_id": "k3Zq9TxB1",
+        "status": "ok",
+        "content": "",
+        "parts": [{"type": "image", "file_id": "file_Zq0wXyNn2m1p"}],
+    },
+    {
+        "stream_id": "sky-2",
+        "seq": 18,
+        "call_id": "w8LmQ2rVx",
+        "status": "denied",
+        "content": "The call was denied: not that file",
+    },
 ]
 ENDED: list[JsonDict] = [
     {
@@ -71,6 +107,15 @@ ENDED: list[JsonDict] = [
         "refusal": {"text": "I can't help with that."},
     },
     {"stream_id": "sky-2", "seq": 8, "status": "cancelled", "reason": "client", "text_bytes": 11},
+    {
+        "stream_id": "sky-2",
+        "seq": 31,
+        "status": "completed",
+        "finish_reason": "stop",
+        "text_bytes": 46,
+        "steps": 3,
+        "unsteered": [STEERED],
+    },
     {
         "stream_id": "sky-2",
         "seq": 9,

@@ -12,6 +12,7 @@ that. The arguments of a call are text too: what a `tool_call` says of them is r
 
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
+from datetime import datetime
 from functools import lru_cache
 from json.encoder import encode_basestring
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args
@@ -22,6 +23,8 @@ from pydantic.config import JsonDict
 from archer_ws.core.exceptions import ErrorInfo, FieldError
 from archer_ws.core.wire_model import optional
 from archer_ws.core.wire_types import Count, Enumeration, Seq, opened
+from archer_ws.llm_gateway.content import AnyParts
+from archer_ws.llm_gateway.tools import ResultStatus
 from archer_ws.llm_gateway.types import (
     FORMAT_ERRORS,
     FORMAT_VALID,
@@ -29,6 +32,7 @@ from archer_ws.llm_gateway.types import (
     NOT_STORED,
     REFUSED,
     RESET,
+    STEPS,
     CancelReason,
     FinishReasonText,
     ProgressPhase,
@@ -37,7 +41,17 @@ from archer_ws.llm_gateway.types import (
     StreamStatus,
     TokenUsage,
 )
-from archer_ws.sessions.streams.event_examples import DELTAS, ENDED, PROGRESS, STARTED, TOOL_CALLS
+from archer_ws.sessions.streams.event_examples import (
+    DELTAS,
+    ENDED,
+    PROGRESS,
+    STARTED,
+    STEERED,
+    STEPS_BEGUN,
+    TOOL_CALLS,
+    TOOL_RESULTS,
+    TOOL_UPDATES,
+)
 
 #: What a stream's text is: the field of a delta that carries it.
 TextKind = Literal["content", "reasoning", "arguments"]
@@ -55,6 +69,22 @@ Effort = Annotated[str, opened(ReasoningEffort)]
 Status = Annotated[str, opened(StreamStatus)]
 Reason = Annotated[str, opened(CancelReason)]
 Runner = Annotated[str, opened(CallRunner)]
+CallState = Annotated[
+    Literal["pending", "running"],
+    Enumeration("CallState", "Where an open call stands: nobody runs it, or who claimed it does. It may grow."),
+]
+State = Annotated[str, opened(CallState)]
+ResultStatusText = Annotated[str, opened(ResultStatus)]
+
+
+class SteeredMessage(BaseModel):
+    """A user's message that was put into a running stream."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [STEERED]})
+
+    message_id: str = Field(description="Its id, from who sent it.")
+    content: str = Field(description="Its text.")
+    parts: AnyParts | None = optional("All that it says, in order, where that is more than text.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +163,52 @@ class StreamToolCall(ControlEvent):
     ]
     by: Annotated[Runner, Field(description="Who runs it.")]
     needs_approval: Annotated[bool | None, optional("True: a person must agree first, as the request said.")] = None
+    deadline_at: Annotated[
+        datetime | None,
+        optional("When its result must be there, RFC 3339 in UTC; only where the stream waits for it.", strict=False),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamToolUpdate(ControlEvent):
+    """An open call has moved: a person agreed, somebody began to run it, or it is open again."""
+
+    kind = "tool_update"
+    examples = TOOL_UPDATES
+
+    call_id: Annotated[str, Field(description="Which call.")]
+    state: Annotated[State, Field(description="Whether somebody runs it now.")]
+    approved: Annotated[bool | None, optional("True: a person has agreed.")] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamToolResult(ControlEvent):
+    """A call has its result, from whoever ran it; nothing of it changes any more."""
+
+    kind = "tool_result"
+    examples = TOOL_RESULTS
+
+    call_id: Annotated[str, Field(description="Which call.")]
+    status: Annotated[ResultStatusText, Field(description="How it ended.")]
+    #: The whole in a log, and in what is kept of it; cut where it is read.
+    content: Annotated[str | None, optional("What the model is told of it: its text, the first 64 KiB.")] = None
+    parts: Annotated[AnyParts | None, optional("All that it says, in order, where that is more than text.")] = None
+    truncated: Annotated[
+        bool | None, optional("True: there is more text than told here; the messages have it all.")
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamStep(ControlEvent):
+    """The model is asked again: its next answer follows. Before each step but the first."""
+
+    kind = "step"
+    examples = STEPS_BEGUN
+
+    step: Annotated[int, Field(ge=2, description="Which step begins, from 2.")]
+    messages: Annotated[
+        list[SteeredMessage] | None, optional("What was steered in, and is said behind the results.")
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,6 +236,11 @@ class StreamEnded(ControlEvent):
     refusal: Annotated[Refusal | None, optional(REFUSED)] = None
     format_valid: Annotated[bool | None, optional(FORMAT_VALID)] = None
     format_errors: Annotated[list[FieldError] | None, optional(FORMAT_ERRORS)] = None
+    steps: Annotated[Count | None, optional(STEPS)] = None
+    unsteered: Annotated[
+        list[SteeredMessage] | None,
+        optional("Messages that were accepted to be steered in, and that no step came for: send them again."),
+    ] = None
 
 
 #: Every kind of event, in the order in which the documents have them.
@@ -168,6 +249,9 @@ EVENTS: tuple[type[ControlEvent] | type[StreamDelta], ...] = (
     StreamProgress,
     StreamDelta,
     StreamToolCall,
+    StreamToolUpdate,
+    StreamToolResult,
+    StreamStep,
     StreamEnded,
 )
 

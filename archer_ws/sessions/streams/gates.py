@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from archer_ws.core.exceptions import Overloaded
+from archer_ws.core.limits import WAITING_STREAMS_MAX
 from archer_ws.sessions.shares import Shares
 
 #: What a refused client is told to wait, in ms: streams end all the time, so soon is right.
@@ -37,6 +38,7 @@ class StreamQuota:
     def __init__(self, *, max_streams: int, max_per_principal: int, principals: Iterable[str] = ()) -> None:
         self._max_per_principal = max_per_principal
         self._running = Shares(max_streams, principals)
+        self._waiting: dict[str, int] = {}
 
     def enter(self, principal: str) -> None:
         """Count one more stream.
@@ -69,6 +71,27 @@ class StreamQuota:
         """Count one stream less."""
         self._running.take(principal, -1)
 
+    def begin_waiting(self, principal: str) -> None:
+        """Count one more that waits for results.
+
+        Raises:
+            Overloaded: that would be one too many.
+        """
+        waiting = self._waiting.get(principal, 0)
+        if waiting >= WAITING_STREAMS_MAX:
+            raise Overloaded(
+                f"{waiting} of your streams wait for the results of calls, the most one principal may have",
+                hint="Answer some of their calls, or cancel some of them.",
+                retry_after_ms=RETRY_AFTER_MS,
+            )
+        self._waiting[principal] = waiting + 1
+
+    def end_waiting(self, principal: str) -> None:
+        """Count one less."""
+        self._waiting[principal] -= 1
+        if not self._waiting[principal]:
+            del self._waiting[principal]
+
 
 class ProviderGate:
     """At most `concurrency` calls to a provider at once, and a queue of at most `queue` behind them.
@@ -90,6 +113,13 @@ class ProviderGate:
         self._waiting = Shares(queue, principals)
         # Whose turn it is stands first; nobody without a slot that waits is in it.
         self._turns: OrderedDict[str, deque[Slot]] = OrderedDict()
+        # Those of streams that have begun: they go first.
+        self._going_on: deque[Slot] = deque()
+
+    @property
+    def free(self) -> int:
+        """How many calls could begin now."""
+        return self._concurrency - self._busy
 
     def reserve(self, principal: str = "") -> "Slot":
         """A slot, granted or queued.
@@ -104,6 +134,7 @@ class ProviderGate:
         elif self._waiting.has_room(principal, 1):
             self._waiting.take(principal, 1)
             self._turns.setdefault(principal, deque()).append(slot)
+            slot.is_queued = True
         else:
             waiting = f"{self._waiting.taken} wait"
             raise Overloaded(
@@ -115,13 +146,34 @@ class ProviderGate:
             )
         return slot
 
+    def unasked(self, principal: str) -> "Slot":
+        """A slot that is neither granted nor queued, for a stream that goes on later."""
+        return Slot(self, principal)
+
+    def go_on(self, slot: "Slot") -> None:
+        """Give a stream that has begun its place again: beyond the queue's bound, and ahead of requests that have not.
+
+        Else its work so far would be lost to one that was never begun (protocol section 23, rule 3).
+        """
+        if self._busy < self._concurrency:
+            self._busy += 1
+            slot.grant()
+        else:
+            slot.is_queued = True
+            self._going_on.append(slot)
+
     def release(self, slot: "Slot") -> None:
         """Give the slot to the next in the queue, or take it out of the queue if it still waits there."""
         if not slot.granted:
-            self._leave_queue(slot)
+            if slot.is_queued:
+                self._leave_queue(slot)
             return
         slot.granted = False
-        if self._turns:
+        if self._going_on:
+            following = self._going_on.popleft()
+            following.is_queued = False
+            following.grant()
+        elif self._turns:
             principal, mine = next(iter(self._turns.items()))
             following = mine[0]
             self._leave_queue(following)
@@ -132,6 +184,10 @@ class ProviderGate:
             self._busy -= 1
 
     def _leave_queue(self, slot: "Slot") -> None:
+        slot.is_queued = False
+        if slot in self._going_on:
+            self._going_on.remove(slot)
+            return
         mine = self._turns[slot.principal]
         mine.remove(slot)
         self._waiting.take(slot.principal, -1)
@@ -140,13 +196,17 @@ class ProviderGate:
 
 
 class Slot:
-    """The right to one call to a provider, or a place in the queue for it. Release it exactly once."""
+    """The right to one call to a provider, or a place in the queue for it.
+
+    A stream that waits for results has neither: it releases the slot, and takes it again.
+    """
 
     def __init__(self, gate: ProviderGate, principal: str) -> None:
         self.principal = principal
         self._gate = gate
         self._waiter: asyncio.Future[None] | None = None
         self.granted = False
+        self.is_queued = False
 
     async def wait(self) -> None:
         """Wait until the slot is granted; cancelling the wait keeps the place until `release`."""
@@ -160,6 +220,11 @@ class Slot:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
+    def take_again(self) -> None:
+        """Ask for it once more, for a stream that has begun."""
+        if not self.granted and not self.is_queued:
+            self._gate.go_on(self)
+
     def release(self) -> None:
-        """Give it back, whether it was granted or still waits."""
+        """Give it back, whether it was granted or still waits; a second time does nothing."""
         self._gate.release(self)

@@ -12,6 +12,9 @@ class Reader(Protocol):
     def stream_ended(self) -> None:
         """The stream's last event is written: whoever has nothing to deliver any more lets go now."""
 
+    def stream_parked(self) -> None:
+        """Nothing more comes of it in this process, and it has not ended: whoever waits for more stops waiting."""
+
     def position(self) -> float:
         """A number that changes whenever the reader's connection takes something."""
 
@@ -24,6 +27,9 @@ class _NobodyYet:
 
     def stream_ended(self) -> None:
         """It will look by itself."""
+
+    def stream_parked(self) -> None:
+        """It goes with the server."""
 
     def position(self) -> float:
         """It takes nothing."""

@@ -17,13 +17,30 @@ from archer_ws.sessions.streams.scalars import ScalarEncoder
 from archer_ws.sessions.streams.work import StreamIdentity
 
 
+def _sum(one: TokenUsage, other: TokenUsage) -> TokenUsage:
+    def both(name: str) -> int | None:
+        known = [each for each in (getattr(one, name), getattr(other, name)) if each is not None]
+        return sum(known) if known else None
+
+    return TokenUsage(
+        prompt_tokens=one.prompt_tokens + other.prompt_tokens,
+        completion_tokens=one.completion_tokens + other.completion_tokens,
+        total_tokens=one.total_tokens + other.total_tokens,
+        estimated=one.estimated or other.estimated or None,
+        cached_tokens=both("cached_tokens"),
+        reasoning_tokens=both("reasoning_tokens"),
+    )
+
+
 class Intake:
-    """One answer on its way into the log, for as long as it is generated."""
+    """A stream's answers on their way into the log, for as long as they are generated."""
 
     __slots__ = (
+        "_before",
         "_calls",
         "_encoders",
         "_identity",
+        "_is_later",
         "_log",
         "began",
         "finish_reason",
@@ -41,9 +58,12 @@ class Intake:
         #: When the stream began (monotonic seconds), and how long its first text took from then on.
         self.began = time.monotonic()
         self.first_text_ms: float | None = None
-        #: Whether the provider has said anything yet.
+        #: Whether the provider has said anything yet, in this step.
         self.has_answered = False
-        #: What it told last of the answer's cost, and of why it stopped.
+        #: Whether this is not the first step; and what earlier ones cost.
+        self._is_later = False
+        self._before: TokenUsage | None = None
+        #: What it told last of the cost of all steps, and of why it stopped in this one.
         self.usage: TokenUsage | None = None
         self.finish_reason: str | None = None
         #: That the model declined to answer.
@@ -57,9 +77,10 @@ class Intake:
         """
         if not self.has_answered:
             self.has_answered = True
-            self._log.append(self._started)
+            if not self._is_later:
+                self._log.append(self._started)
         if chunk.usage is not None:
-            self.usage = chunk.usage
+            self.usage = chunk.usage if self._before is None else _sum(self._before, chunk.usage)
         if chunk.finish_reason is not None:
             self.finish_reason = chunk.finish_reason
             # It comes with a reason.
@@ -78,6 +99,19 @@ class Intake:
                 self._log.append_text(kind, encoder.flush())
             if self._calls is not None:
                 self._calls.flush()
+
+    def next_step(self) -> None:
+        """The model has answered, and is asked again."""
+        self.go_on(self.usage)
+
+    def go_on(self, before: TokenUsage | None) -> None:
+        """What comes now is a later step; `before` is what all earlier ones cost."""
+        self._is_later = True
+        self._before = self.usage = before
+        self._encoders.clear()
+        self._calls = None
+        self.has_answered = False
+        self.finish_reason = self.refusal = None
 
     @property
     def complete_calls(self) -> list[CallName]:

@@ -5,7 +5,7 @@ have seen: the last text takes the numbers up to it, and who has seen more text 
 the two, gets all anew with `reset` (protocol section 26).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from archer_ws.core.limits import CONTROL_EVENT_BYTES
 from archer_ws.sessions.storage.journal import LogPiece
@@ -92,8 +92,13 @@ class KeptLog:
             after = event.seq
         return Delta(1, self._ended.seq - 1, "content", b"", reset=True)
 
+    def events(self) -> Iterator[Event]:
+        """All of it, the text of one kind and call as one, nothing cut."""
+        yield from self._loaded.events()
+        yield self._ended
+
     def text(self, kind: TextKind) -> str:
-        """All text of that kind."""
+        """All text of that kind in the last step."""
         return self._loaded.text(kind)
 
     def arguments(self, call_id: str) -> str:
@@ -101,7 +106,7 @@ class KeptLog:
         return self._loaded.arguments(call_id)
 
     def tool_calls(self) -> list[StreamToolCall]:
-        """The calls that are complete, with their arguments, in order."""
+        """The last step's calls that are complete, with their arguments, in order."""
         return self._loaded.tool_calls()
 
     def pieces(self, after: int, most: int) -> list[LogPiece]:

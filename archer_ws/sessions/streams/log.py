@@ -4,7 +4,7 @@ Readers hold a cursor (the last seq they have seen) and pull; a watcher is only 
 there are stands in events.py; what they mean, and when they are appended, is the stream's business.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from archer_ws.sessions.storage.journal import LogPiece
@@ -59,20 +59,24 @@ class StreamLog(Protocol):
         """
 
     def append(self, make: MakeEvent) -> None:
-        """Add the event that `make` builds for its seq; a `StreamToolCall` without its arguments."""
+        """Add the event that `make` builds for its seq; a `StreamToolCall` without its arguments, a `StreamToolResult`
+        with all of its content."""
 
     def read(self, after: int, max_bytes: int = DELTA_BYTES_MAX) -> Event | None:
         """The next event after `after`, adjacent text of one kind and call merged up to `max_bytes`; None at the
         head."""
 
+    def events(self) -> Iterator[Event]:
+        """All of it, the text of one kind and call as one, nothing cut; it may not grow meanwhile."""
+
     def text(self, kind: TextKind) -> str:
-        """All text of that kind."""
+        """All text of that kind in the last step."""
 
     def arguments(self, call_id: str) -> str:
         """The arguments of a call as far as they have come."""
 
     def tool_calls(self) -> list[StreamToolCall]:
-        """The calls that are complete, with their arguments, in order."""
+        """The last step's calls that are complete, with their arguments, in order."""
 
     def pieces(self, after: int, most: int) -> list[LogPiece]:
         """What came after `after`, as a journal keeps it, without the end; the first `most` pieces."""

@@ -7,11 +7,11 @@ for each change of kind (sixteen where a call's arguments begin or go on), and t
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from archer_ws.core.limits import CONTROL_EVENT_BYTES, FIELD_ERROR_BYTES, MESSAGE_ID_BYTES
+from archer_ws.core.limits import CONTROL_EVENT_BYTES, FIELD_ERROR_BYTES, MESSAGE_ID_BYTES, RESULT_TOLD_BYTES
 from archer_ws.sessions.storage.journal import LogPiece
 from archer_ws.sessions.streams.events import (
     CallName,
@@ -20,7 +20,9 @@ from archer_ws.sessions.streams.events import (
     Event,
     MakeEvent,
     StreamEnded,
+    StreamStep,
     StreamToolCall,
+    StreamToolResult,
     TextKind,
 )
 from archer_ws.sessions.streams.log import DELTA_BYTES_MAX, LOG_BYTES_MAX, LOG_RUNS_MAX, LogFull, Watcher
@@ -49,6 +51,10 @@ class MemoryLog:
         #: Most streams have one reader, which is told of every token.
         self._sole_watcher: Watcher | None = None
         self._content_bytes = 0
+        #: Of the results in it.
+        self._result_bytes = 0
+        #: Which run is the first of the last step.
+        self._step_run = 0
         self._full = False
         self.ended: StreamEnded | None = None
 
@@ -73,7 +79,8 @@ class MemoryLog:
         text_runs = len(self._run_starts) - len(self._control)
         call_runs = sum(map(len, self._call_runs.values()))
         events = 4 * (len(self._ends) + call_runs) + 12 * text_runs + CONTROL_EVENT_BYTES * len(self._control)
-        return len(self._text) + events + (_said_bytes(self.ended) if self.ended is not None else 0)
+        said = _said_bytes(self.ended) if self.ended is not None else 0
+        return len(self._text) + events + self._result_bytes + said
 
     def append_text(self, kind: TextKind, text: bytes, call: CallName | None = None) -> None:
         """Add text (whole UTF-8 characters), with its call where it is arguments; empty text adds nothing.
@@ -168,6 +175,10 @@ class MemoryLog:
         self._run_kinds.append(None)
         self._ends.append(len(self._text))
         self._control[event.seq] = event
+        if isinstance(event, StreamStep):
+            self._step_run = len(self._run_kinds)
+        elif isinstance(event, StreamToolResult):
+            self._result_bytes += len((event.content or "").encode())
 
     def read(self, after: int, max_bytes: int = DELTA_BYTES_MAX) -> Event | None:
         """The next event after `after`, adjacent text of one kind and call merged up to `max_bytes`; None at the
@@ -182,33 +193,55 @@ class MemoryLog:
         run = bisect_right(self._run_starts, seq) - 1
         kind = self._run_kinds[run]
         if kind is None:
-            return self._whole(self._control[seq])
+            return _told(self._whole(self._control[seq]))
         run_end = self._run_starts[run + 1] - 1 if run + 1 < len(self._run_starts) else head
         start = self._ends[seq - 2] if seq > 1 else 0
         last = max(seq, bisect_right(self._ends, start + max_bytes, seq - 1, run_end))
         return _delta(seq, last, kind, bytes(self._text[start : self._ends[last - 1]]))
 
+    def events(self) -> Iterator[Event]:
+        """All of it, the text of one kind and call as one, nothing cut; it may not grow meanwhile."""
+        for run, kind in enumerate(self._run_kinds):
+            first = self._run_starts[run]
+            if kind is None:
+                yield self._whole(self._control[first])
+            else:
+                last = self._last_of(run)
+                yield _delta(first, last, kind, bytes(self._text[self._begin_of(first) : self._ends[last - 1]]))
+
     def text(self, kind: TextKind) -> str:
-        """All text of that kind."""
+        """All text of that kind in the last step."""
+        since = self._step_run
         if kind == "arguments":
-            return self._text_of(sorted(run for runs in self._call_runs.values() for run in runs))
-        return self._text_of(run for run, run_kind in enumerate(self._run_kinds) if run_kind == kind)
+            runs = sorted(run for runs in self._call_runs.values() for run in runs if run >= since)
+            return self._text_of(runs)
+        return self._text_of(run for run, run_kind in enumerate(self._run_kinds) if run_kind == kind and run >= since)
 
     def arguments(self, call_id: str) -> str:
         """The arguments of a call as far as they have come."""
         return self._text_of(self._call_runs.get(call_id, ()))
 
     def tool_calls(self) -> list[StreamToolCall]:
-        """The calls that are complete, with their arguments, in order."""
-        return [self._whole(event) for event in self._control.values() if isinstance(event, StreamToolCall)]
+        """The last step's calls that are complete, with their arguments, in order."""
+        since = self._run_starts[self._step_run - 1] if self._step_run else 0
+        return [
+            self._whole(event)
+            for event in self._control.values()
+            if isinstance(event, StreamToolCall) and event.seq > since
+        ]
 
     def _text_of(self, runs: Iterable[int]) -> str:
-        pieces = []
-        for run in runs:
-            first = self._run_starts[run]
-            last = self._run_starts[run + 1] - 1 if run + 1 < len(self._run_starts) else len(self._ends)
-            pieces.append(self._text[self._ends[first - 2] if first > 1 else 0 : self._ends[last - 1]])
-        return b"".join(pieces).decode()
+        return b"".join(
+            self._text[self._begin_of(self._run_starts[run]) : self._ends[self._last_of(run) - 1]] for run in runs
+        ).decode()
+
+    def _begin_of(self, seq: int) -> int:
+        """Where an event's text begins."""
+        return self._ends[seq - 2] if seq > 1 else 0
+
+    def _last_of(self, run: int) -> int:
+        """The last event of a run."""
+        return self._run_starts[run + 1] - 1 if run + 1 < len(self._run_starts) else len(self._ends)
 
     def _whole(self, event: SomeEvent) -> SomeEvent:
         """The event with what the log has as text."""
@@ -241,6 +274,16 @@ class MemoryLog:
 
 def _delta(first: int, last: int, kind: TextKind | CallName, text: bytes) -> Delta:
     return Delta(first, last, kind, text) if isinstance(kind, str) else Delta(first, last, "arguments", text, kind)
+
+
+def _told(event: ControlEvent) -> ControlEvent:
+    """The event as it is told: of a long result the beginning."""
+    if not isinstance(event, StreamToolResult) or event.content is None or len(event.content) <= RESULT_TOLD_BYTES // 4:
+        return event
+    text = event.content.encode()
+    if len(text) <= RESULT_TOLD_BYTES:
+        return event
+    return replace(event, content=text[: boundary(text, RESULT_TOLD_BYTES)].decode(), truncated=True)
 
 
 def _said_bytes(end: StreamEnded) -> int:

@@ -4,7 +4,14 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from archer_ws.core.exceptions import ArcherError, InternalError, OutputTooLong, UpstreamTruncated
+from archer_ws.core.exceptions import (
+    ArcherError,
+    InternalError,
+    MaxStepsExceeded,
+    OutputTooLong,
+    ToolTimeout,
+    UpstreamTruncated,
+)
 from archer_ws.llm_gateway.types import CancelReason, StreamStatus, TokenUsage
 from archer_ws.sessions.history import BYTES_PER_TOKEN
 
@@ -25,7 +32,7 @@ class Outcome:
         match reader.exception():
             case None:
                 return cls("completed")
-            case (UpstreamTruncated() | OutputTooLong()) as error:
+            case (UpstreamTruncated() | OutputTooLong() | ToolTimeout() | MaxStepsExceeded()) as error:
                 return cls("incomplete", error=error)
             case ArcherError() as error:
                 return cls("failed", error=error)

@@ -1,4 +1,4 @@
-"""A stream's log as pieces that a journal keeps, and back; and the end of a stream whose process was lost. Pure."""
+"""A stream's log as pieces that a journal keeps, and back. Pure."""
 
 import json
 from collections.abc import Sequence
@@ -7,25 +7,24 @@ from datetime import datetime
 
 from pydantic import TypeAdapter
 
-from archer_ws.core.exceptions import WorkerLost
-from archer_ws.sessions.storage.journal import LogEnd, LogPiece, StreamRecord
-from archer_ws.sessions.storage.values import StoredAnswer
+from archer_ws.sessions.storage.journal import LogEnd, LogPiece
 from archer_ws.sessions.streams.events import (
     CallName,
     ControlEvent,
     StreamEnded,
     StreamProgress,
     StreamStarted,
+    StreamStep,
     StreamToolCall,
+    StreamToolResult,
+    StreamToolUpdate,
     TextKind,
     as_json,
 )
 
-#: How far behind the last event that was kept a lost stream's end stands: nobody can have seen so many events of a
-#: second, so no reader takes the end for one that it has seen (protocol section 26).
-LOST_GAP = 1_000_000
 _KINDS: dict[str, TypeAdapter[ControlEvent]] = {
-    kind.kind: TypeAdapter(kind) for kind in (StreamStarted, StreamProgress, StreamToolCall)
+    kind.kind: TypeAdapter(kind)
+    for kind in (StreamStarted, StreamProgress, StreamToolCall, StreamToolUpdate, StreamToolResult, StreamStep)
 }
 _ENDED: TypeAdapter[StreamEnded] = TypeAdapter(StreamEnded)
 _CALL = "arguments "
@@ -69,11 +68,6 @@ def log_end(ended: StreamEnded, ended_at: datetime, pieces: Sequence[LogPiece]) 
     return LogEnd(ended.status, ended_at, told, pieces)  # type: ignore[arg-type]
 
 
-def text_of(pieces: Sequence[LogPiece], kind: TextKind) -> str:
-    """All text of a kind."""
-    return b"".join(piece.text for piece in pieces if piece.kind == kind).decode()
-
-
 def whole(pieces: Sequence[LogPiece]) -> list[LogPiece]:
     """The pieces from the first event on without a gap."""
     found: list[LogPiece] = []
@@ -84,29 +78,3 @@ def whole(pieces: Sequence[LogPiece]) -> list[LogPiece]:
         found.append(piece)
         seq = piece.last_seq
     return found
-
-
-def end_lost(record: StreamRecord, pieces: Sequence[LogPiece], now: datetime) -> tuple[StoredAnswer, LogEnd]:
-    """What becomes of a stream whose process was lost: its answer, and its end."""
-    kept = whole(pieces)
-    content = text_of(kept, "content")
-    error = WorkerLost(
-        "the server was lost while it answered",
-        hint="The text that came until then is kept. To have it answered anew, ask again with replace_from.",
-    ).info(record.request_id, stream_id=record.stream_id)
-    ended = StreamEnded(
-        stream_id=record.stream_id,
-        seq=(kept[-1].last_seq if kept else 0) + LOST_GAP,
-        status="incomplete",
-        text_bytes=len(content.encode()),
-        error=error,
-    )
-    answer = StoredAnswer(
-        content,
-        "incomplete",
-        reasoning=text_of(kept, "reasoning") or None,
-        provider=record.provider,
-        model=record.model,
-        error=error,
-    )
-    return answer, log_end(ended, now, ())

@@ -1,14 +1,19 @@
 """One generation: its state machine, its owner task and the reader child.
 
     queued ──► running ──► completed · incomplete · failed
+       │        │  ▲
+       │        ▼  │ (calls, and their results)
+       │       waiting
        └─────────┴──► cancelling ──► cancelled
 
 The owner task runs the provider's reader as its child and alone writes the end. Cancel and finish meet in one
 compare-and-set with no await between check and write: whoever comes first decides. What is generated, and what becomes
-of the answer, is the `Work`'s; what a chunk means is intake.py's; which streams exist is the manager's.
+of the answer, is the `Work`'s; what a chunk means is intake.py's; what the application says within the stream is
+exchange.py's, what stands in the end ending.py's; which streams exist is the manager's.
 """
 
 import asyncio
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Literal
 
@@ -16,25 +21,28 @@ import structlog
 
 from archer_ws.core.clock import utc_now
 from archer_ws.core.deferred import afterwards
-from archer_ws.core.exceptions import ArcherError, ContextTooLong, ErrorInfo
+from archer_ws.core.exceptions import ArcherError, ContextTooLong, ToolTimeout
 from archer_ws.core.lean_event import LeanEvent
 from archer_ws.core.limits import STREAM_OVERHEAD_BYTES
-from archer_ws.llm_gateway.types import CancelReason, ProgressPhase, Refusal, StreamStatus, TokenUsage
+from archer_ws.llm_gateway.types import CancelReason, ProgressPhase, StreamChunk, StreamStatus, TokenUsage
 from archer_ws.sessions.admission import admit
 from archer_ws.sessions.format_judge import Judgement
-from archer_ws.sessions.storage.values import StoredAnswer
-from archer_ws.sessions.streams.calls import as_tool_call, complete
+from archer_ws.sessions.streams.calls import as_tool_call
 from archer_ws.sessions.streams.end_line import EndLine
-from archer_ws.sessions.streams.events import CallName, MakeEvent, StreamEnded, StreamProgress
+from archer_ws.sessions.streams.ending import Ending, Loop
+from archer_ws.sessions.streams.events import StreamProgress
+from archer_ws.sessions.streams.exchange import Exchange
 from archer_ws.sessions.streams.hold import Hold
 from archer_ws.sessions.streams.intake import Intake
 from archer_ws.sessions.streams.log import StreamLog
 from archer_ws.sessions.streams.logprobs import TokenLogprobs
-from archer_ws.sessions.streams.outcome import Outcome, final_usage
+from archer_ws.sessions.streams.outcome import Outcome
 from archer_ws.sessions.streams.rules import StreamRules
 from archer_ws.sessions.streams.work import StreamIdentity, Work
 
 log = structlog.get_logger(__name__)
+
+_NO_LOOP = Loop()
 
 #: How long a cancelled reader may take to close its connection (protocol section 6).
 STOP_GRACE_S = 2.0
@@ -46,11 +54,14 @@ class Stream:
     Args:
         identity: what it is.
         rules: what holds for it as for others.
+        stream_log: what there is of it already; by default nothing.
     """
 
-    def __init__(self, identity: StreamIdentity, rules: "StreamRules[Stream]") -> None:
+    def __init__(
+        self, identity: StreamIdentity, rules: "StreamRules[Stream]", *, stream_log: StreamLog | None = None
+    ) -> None:
         self.identity = identity
-        self.log: StreamLog = rules.new_log()
+        self.log: StreamLog = rules.new_log() if stream_log is None else stream_log
         self.created_at = utc_now()
         self.ended_at = self.created_at
         self.history_dropped: int | None = None
@@ -63,7 +74,13 @@ class Stream:
         self._rules = rules
         #: Until the end is written.
         self._intake: Intake | None = Intake(identity, self.log)
-        self._live_status: Literal["queued", "running"] = "queued"
+        self._live_status: Literal["queued", "running", "waiting"] = "queued"
+        self._work: Work | None = None
+        self._exchange: Exchange | None = None
+        self._loop: Loop | None = None
+        #: Whether the last step's answer has been read.
+        self._is_read = False
+        self._is_parked = False
         self._cancel_reason: CancelReason | None = None
         self._outcome: Outcome | None = None
         self._judging: asyncio.Task[Judgement | None] | None = None
@@ -130,6 +147,7 @@ class Stream:
 
     def start(self, work: Work) -> None:
         """Begin; the owner task inherits the caller's logging context."""
+        self._work = work
         self._decision = asyncio.get_running_loop().create_future()
         if self._is_cancelling():
             self._decide()
@@ -162,6 +180,41 @@ class Stream:
             self._cancel_reason = reason
             self._decide()
         return "cancelling"
+
+    @property
+    def exchange(self) -> Exchange:
+        """What goes to and fro with the application; made when it is first asked for, as most streams have none."""
+        if self._exchange is None:
+            assert self._work is not None, "it is asked for while the stream runs"
+            self._exchange = Exchange(self.stream_id, self.log, self._work)
+        return self._exchange
+
+    @property
+    def takes_more(self) -> bool:
+        """Whether the application may still have its say: the end is not decided."""
+        return self._work is not None and self._outcome is None and not self._is_cancelling() and not self._is_read
+
+    def go_on(self, work: Work, exchange: Exchange, usage: TokenUsage | None) -> None:
+        """Begin where an earlier process left it waiting; `usage` is what its steps cost so far."""
+        assert self._intake is not None
+        self._intake.go_on(usage)
+        self._exchange = exchange
+        self._live_status = "waiting"
+        self.start(work)
+
+    def set_waiting(self) -> None:
+        """It waits for the results of calls."""
+        self._live_status = "waiting"
+        self._rules.on_waiting(self)
+
+    def set_queued(self) -> None:
+        """It waits for its provider again."""
+        self._live_status = "queued"
+
+    def park(self) -> None:
+        """Stop without an end: it is kept, and a later process goes on with it."""
+        self._is_parked = True
+        self._decide()
 
     def set_running(self) -> None:
         """The wait for a predecessor or a provider's slot is over."""
@@ -226,7 +279,10 @@ class Stream:
             reader = self._begin(work, intake)
             self._admitted.set()
             await self._generate(reader)
+            if self._is_parked:
+                return
             intake.flush()
+            self._close_exchange()
             if work.has_format:
                 await self._judge(work, intake)
             if work.is_stored and not await self._settle(work, intake):
@@ -235,14 +291,17 @@ class Stream:
             self._outcome = Outcome.broken(cause)
         finally:
             # Reached on every way out, the loop's shutdown included: the end is written without another await.
-            if self._rejection is None:
+            if self._rejection is None and not self._is_parked:
                 self._write_end(work, intake)
             if self._grace is not None:
                 self._grace.cancel()
             self._admitted.set()
             self._finished.set()
-            self._let_go()
-            self._rules.on_end(self)
+            if self._is_parked:
+                self._stop_parked()
+            else:
+                self._let_go()
+                self._rules.on_end(self)
 
     async def _admit(self, work: Work) -> None:
         assert self._decision is not None
@@ -268,46 +327,28 @@ class Stream:
             self._judging = None
 
     async def _settle(self, work: Work, intake: Intake) -> bool:
-        outcome = self._outcome
-        assert outcome is not None
         self.ended_at = utc_now()
-        next_seq = self.log.head_seq + 1
-        return await work.settle(
-            StoredAnswer(
-                self.log.text("content"),
-                outcome.status,
-                calls=[as_tool_call(call, self.log.arguments(call.call_id)) for call in self._complete_calls(intake)],
-                refusal=self._refusal(intake),
-                reasoning=self.log.text("reasoning") or None,
-                provider=self.identity.provider,
-                model=self.identity.model,
-                finish_reason=self._reason(intake),
-                usage=self._final_usage(work, intake),
-                error=self._error_info(),
-            ),
-            [make(seq) for seq, make in enumerate(self._last_events(work, intake), next_seq)],
-        )
+        ending = self._ending(work, intake)
+        return await work.settle(ending.answer(), ending.numbered())
 
-    def _final_usage(self, work: Work, intake: Intake) -> TokenUsage:
-        return final_usage(self.status, intake.usage, self.log.text_bytes, work.estimate_prompt)
+    def _ending(self, work: Work, intake: Intake) -> Ending:
+        assert self._outcome is not None
+        return Ending(self, work, intake, outcome=self._outcome, judged=self._judgement, loop=self._close_exchange())
 
-    def _error_info(self) -> ErrorInfo | None:
-        error = self._outcome.error if self._outcome is not None else None
-        return error.info(self.identity.request_id, stream_id=self.stream_id) if error else None
-
-    def _complete_calls(self, intake: Intake) -> list[CallName]:
-        """The calls that may be run: none of an answer that did not come to its good end."""
-        return intake.complete_calls if self.status == "completed" else []
-
-    def _refusal(self, intake: Intake) -> Refusal | None:
-        return intake.refusal if self.status == "completed" else None
-
-    def _reason(self, intake: Intake) -> str | None:
-        """Why the model stopped. That it stopped to call is told with calls that may be run alone: a client that goes
-        by this word would wait for them, or run what is no whole call."""
-        if intake.finish_reason == "tool_calls" and self.status != "completed":
-            return None
-        return intake.finish_reason
+    def _close_exchange(self) -> Loop:
+        """From now on nothing is taken of the application."""
+        if self._exchange is None:
+            return _NO_LOOP
+        if self._loop is None:
+            exchange, outcome = self._exchange, self._outcome
+            timed_out = outcome is not None and isinstance(outcome.error, ToolTimeout)
+            self._loop = Loop(
+                exchange.step,
+                exchange.is_asking,
+                exchange.end("timeout" if timed_out else "cancelled"),
+                exchange.steered,
+            )
+        return self._loop
 
     def _ended_before(self, outcome: Outcome) -> None:
         """It has ended before this process began."""
@@ -317,9 +358,18 @@ class Stream:
 
     def _let_go(self) -> None:
         """Keep only what can still be asked for, and nothing for readers who have nothing to come."""
-        self.task = self._decision = self._intake = None
+        self.task = self._decision = self._intake = self._work = self._exchange = self._loop = None
         for hold in self.holds:
             hold.reader.stream_ended()
+
+    def _stop_parked(self) -> None:
+        """It has not ended: its readers come back for it."""
+        if self._exchange is not None:
+            self._exchange.end("cancelled")
+        self.task = self._decision = self._work = None
+        for hold in self.holds:
+            hold.reader.stream_parked()
+        self._rules.on_parked(self)
 
     def _begin(self, work: Work, intake: Intake) -> asyncio.Task[None] | None:
         """The reader; none where the stream was cancelled before."""
@@ -336,6 +386,9 @@ class Stream:
         reader.add_done_callback(self._decide)
         try:
             await self._decision
+            if self._is_parked:
+                await self._stop(reader)
+                return
             # The compare-and-set: from here on a cancel finds an outcome, or the outcome finds a cancel.
             if not self._is_cancelling():
                 self._outcome = Outcome.of(reader)
@@ -356,8 +409,8 @@ class Stream:
             reader.exception()
 
     async def _read(self, work: Work, intake: Intake) -> None:
-        chunks = await work.open()
-        while True:
+        chunks: AsyncGenerator[StreamChunk, None] | None = await work.open()
+        while chunks is not None:
             try:
                 async with aclosing(chunks):
                     async for chunk in chunks:
@@ -370,7 +423,29 @@ class Stream:
                     raise
                 chunks = shorter
             else:
-                return
+                chunks = await self._after_step(work, intake)
+        self._is_read = True
+        if self._exchange is not None:
+            self._exchange.decide_end()
+
+    async def _after_step(self, work: Work, intake: Intake) -> AsyncGenerator[StreamChunk, None] | None:
+        """The next step's chunks, where there is one."""
+        if self._outcome is not None or not (work.waits or self._exchange is not None):
+            return None
+        intake.flush()
+        return await work.go_on(
+            [as_tool_call(call, self.log.arguments(call.call_id)) for call in intake.complete_calls]
+        )
+
+    async def begin_step(self) -> None:
+        """The model is about to be asked again.
+
+        Raises:
+            StorageUnavailable, StorageFull: that can't be kept.
+        """
+        await self.exchange.begin_step()
+        if self._intake is not None:
+            self._intake.next_step()
 
     def _write_end(self, work: Work, intake: Intake) -> None:
         outcome = self._outcome
@@ -379,7 +454,7 @@ class Stream:
             outcome = self._outcome = Outcome("cancelled", self._cancel_reason or "draining")
         self.ended_at = utc_now()
         # Only now can nothing make the answer a bad one any more.
-        for make in self._last_events(work, intake):
+        for make in self._ending(work, intake).last_events():
             self.log.append(make)
         # Without the error itself: its traceback keeps the whole request in memory.
         self._outcome = Outcome(outcome.status, outcome.reason)
@@ -387,33 +462,3 @@ class Stream:
         assert usage is not None
         line = EndLine(self.identity, outcome, intake.finish_reason, usage, intake.began, intake.first_text_ms)
         afterwards(line.write)
-
-    def _last_events(self, work: Work, intake: Intake) -> list[MakeEvent]:
-        """The complete calls, and the end, of a stream whose outcome is known."""
-        outcome = self._outcome
-        assert outcome is not None
-        usage = self._final_usage(work, intake)
-        error = self._error_info()
-        judged = self._judgement
-
-        def ended(seq: int) -> StreamEnded:
-            return StreamEnded(
-                stream_id=self.stream_id,
-                seq=seq,
-                status=outcome.status,
-                reason=outcome.reason,
-                finish_reason=self._reason(intake),
-                usage=usage,
-                text_bytes=self.log.content_bytes,
-                history_dropped=self.history_dropped,
-                error=error,
-                stored=self.stored,
-                message_ids=[*self.message_ids] or None,
-                refusal=self._refusal(intake),
-                format_valid=judged.valid if judged else None,
-                format_errors=[*judged.errors] or None if judged else None,
-            )
-
-        calls = self._complete_calls(intake)
-        told = [complete(self.stream_id, call, needs_approval=work.needs_approval(call.name)) for call in calls]
-        return [*told, ended]

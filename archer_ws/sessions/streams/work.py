@@ -1,9 +1,11 @@
 """What a stream is made from: its identity, and the work it does."""
 
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from archer_ws.llm_gateway.tools import ToolCall
 from archer_ws.llm_gateway.types import ReasoningEffort, StreamChunk
 from archer_ws.sessions.format_judge import Judgement
 from archer_ws.sessions.storage.values import StoredAnswer
@@ -43,6 +45,25 @@ class Work(Protocol):
 
         `last` are the events that the stream will end with, for who keeps its log.
         """
+
+    @property
+    def waits(self) -> bool:
+        """Whether the stream goes on behind calls."""
+
+    async def go_on(self, calls: Sequence[ToolCall]) -> AsyncGenerator[StreamChunk, None] | None:
+        """What follows a step that ended well, with these calls: the next step's chunks; None where it was the last.
+
+        It is asked of a stream that waits for results, or into which something was steered.
+        """
+
+    async def keep(self, events: Sequence[ControlEvent]) -> None:
+        """See exchange.Keeper."""
+
+    def waiting(self) -> AbstractContextManager[None]:
+        """See exchange.Keeper."""
+
+    def told_to_wait(self) -> None:
+        """See exchange.Keeper."""
 
     def needs_approval(self, tool: str) -> bool:
         """Whether the request says that a person must agree before this tool runs."""

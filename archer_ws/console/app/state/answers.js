@@ -203,7 +203,7 @@ export class Answer {
         break;
       case "stream/tool_result":
         this.#stepOf(call_id).change(call_id, {
-          ...{ status: params.status, result: params.content, isTruncated: params.truncated === true },
+          ...{ status: params.status, result: params.content ?? "", isTruncated: params.truncated === true },
         });
         break;
       case "stream/step":

@@ -9,6 +9,7 @@ import { Answer } from "./answers.js";
 import { client } from "./connection.js";
 import { newId } from "./ids.js";
 import { requestFields, settingsOf } from "./settings.js";
+import { offered, tools } from "./tools.js";
 
 /**
  * @typedef {import("../../archer.js").StoredMessage} StoredMessage
@@ -61,17 +62,26 @@ export class Conversation {
     return this.items.peek().length > 0;
   }
 
+  /** Whether the server has it no more. */
+  get isGone() {
+    return this.trouble.value?.kind === "session_not_found";
+  }
+
   get isBlank() {
     return this.isNew.peek() && !this.hasText && !this.draft.peek();
   }
 
-  /** Ask for an answer. @param {Said} said */
-  ask(said) {
+  /**
+   * Ask for an answer. `mustCall`: the tool that the model has to call, for models that know none.
+   * @param {Said} said @param {{ mustCall?: string }} [how]
+   */
+  ask(said, { mustCall } = {}) {
     /** @type {SaidItem} */
     const item = {
       ...{ kind: "said", id: newId("msg"), role: "user", said, isLocal: true, createdAt: new Date().toISOString() },
     };
-    return this.#begin([item], { messages: [messageOf(item)] }, said.text);
+    const fields = { messages: [messageOf(item)], ...(mustCall !== undefined && { tool_choice: { name: mustCall } }) };
+    return this.#begin([item], fields, said.text);
   }
 
   /** Ask for that answer anew: what follows it is dropped. @param {AnswerItem} item */
@@ -156,7 +166,10 @@ export class Conversation {
       for (const streamId of page.active_streams) if (!this.#answers.has(streamId)) this.#resume(streamId);
       this.#arrange();
     } catch (error) {
-      if (error instanceof ArcherError && !error.retryable) this.trouble.value = error;
+      if (!(error instanceof ArcherError) || error.retryable) return;
+      // Begun in this tab and never asked, before a reload.
+      if (error.kind === "session_not_found" && !this.hasText) this.isNew.value = true;
+      else this.trouble.value = error;
     } finally {
       this.isReading.value = false;
     }
@@ -168,7 +181,8 @@ export class Conversation {
     const answer = new Answer(streamId);
     this.#answers.set(streamId, answer);
     answer.status.value = "running";
-    answer.follow((onEvent) => now.resume(streamId, { onEvent }), { isNew: false });
+    // Calls that wait are taken over: of several windows one runs each.
+    answer.follow((onEvent) => now.resume(streamId, { onEvent, tools }), { isNew: false });
     const asked = this.#stored.findLast((each) => each.stream_id === streamId && each.role === "user");
     const item = { kind: /** @type {const} */ ("answer"), id: streamId, answer, isLocal: true };
     this.items.value = [...this.items.peek(), { ...item, afterId: asked?.message_id }];
@@ -189,10 +203,12 @@ export class Conversation {
     /** @type {AnswerItem} */
     const answered = { kind: "answer", id: streamId, answer, afterId, isLocal: true };
     this.items.value = [...this.items.peek(), ...items, answered];
+    const settings = settingsOf(this.id);
+    const given = fields.tool_choice === undefined ? offered(settings) : tools;
     const request = /** @type {import("../../archer.js").ChatSendParams} */ ({
-      ...{ session_id: this.id, stream_id: streamId, ...requestFields(settingsOf(this.id)), ...fields },
+      ...{ session_id: this.id, stream_id: streamId, ...requestFields(settings), ...fields },
     });
-    const open = () => answer.follow((onEvent) => now.send(request, { onEvent }), { isNew: true });
+    const open = () => answer.follow((onEvent) => now.send(request, { onEvent, tools: given }), { isNew: true });
     const ended = () => answer.stream?.ended.then(() => this.refresh());
     if (!this.isNew.peek()) {
       open();

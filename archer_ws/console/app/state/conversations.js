@@ -89,6 +89,8 @@ export async function rename(id, title) {
 /** @param {string} id */
 export async function remove(id) {
   await call("session/delete", { session_id: id });
+  if (openIds.peek().includes(id)) close(id);
+  conversations.delete(id);
   gone(id);
 }
 

@@ -1,13 +1,12 @@
 // The tools that this page offers, so that one sees tools run where the client is. Harmless, and asked for before they run.
 
-/**
- * @typedef {{ description: string, parameters: Record<string, unknown>, needsApproval: boolean, idempotent: boolean,
- *   run(args: any): unknown }} Tool
- */
+import { infoOf } from "./models.js";
+
+/** @typedef {import("./settings.js").ChatSettings} ChatSettings */
 
 const DICE_MAX = 20;
 
-/** @type {Record<string, Tool>} */
+/** @type {import("../../archer-client.d.ts").Tools} */
 export const tools = {
   current_time: {
     description: "The current date and time, with the time zone of the person who asks.",
@@ -35,6 +34,16 @@ export const tools = {
     },
   },
 };
+
+/** Those that a request offers: where they are wanted, and the model is known to call. @param {ChatSettings} settings */
+export function offered(settings) {
+  return settings.tools && canCall(settings) ? tools : {};
+}
+
+/** @param {ChatSettings} settings */
+export function canCall({ model }) {
+  return infoOf(model)?.capabilities?.includes("tools") === true;
+}
 
 function roll() {
   // Without the bias of a remainder: what lies beyond the last multiple of six is thrown again.

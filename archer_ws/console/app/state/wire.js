@@ -42,6 +42,8 @@ export class TappedSocket extends WebSocket {
 
   /** @param {any} data */
   send(data) {
+    // What is sent behind the cut is lost as it is on a dead network; the client repeats it.
+    if (this.readyState > WebSocket.OPEN) return;
     record(data, true);
     if (data.includes('"stream/subscribe"')) {
       const { id, method, params } = JSON.parse(data);

@@ -2,6 +2,7 @@
 
 import { useEffect, useRef } from "../vendor/preact-hooks.js";
 import { useSignal } from "../vendor/signals.js";
+import { begin } from "../state/conversations.js";
 import { Attachment } from "../state/files.js";
 import { strings } from "../strings.js";
 import { html } from "./html.js";
@@ -29,7 +30,9 @@ export function Composer({ conversation }) {
   };
   const send = () => {
     if (isBusy || isSending || (!text.trim() && files.value.length === 0)) return;
-    conversation.ask({ text: text.trim(), parts: files.value.map(({ part }) => part) });
+    // What the server has no more can't go on; the question begins another.
+    const asked = conversation.isGone ? begin() : conversation;
+    asked.ask({ text: text.trim(), parts: files.value.map(({ part }) => part) });
     conversation.draft.value = "";
     files.value = [];
   };
@@ -54,9 +57,8 @@ export function Composer({ conversation }) {
     isDropping.value = false;
     add(event.dataTransfer?.files ?? []);
   };
-  const submit = (/** @type {Event} */ event) => (event.preventDefault(), isBusy ? conversation.stop() : send());
   return html`
-    <form class="composer" data-dropping=${isDropping.value} onSubmit=${submit} onDragOver=${dragged} onDrop=${dropped}
+    <div class="composer" data-dropping=${isDropping.value} onDragOver=${dragged} onDrop=${dropped}
       onDragLeave=${() => (isDropping.value = false)}>
       ${files.value.length > 0 &&
       html`<ul class="attachments">
@@ -75,11 +77,11 @@ export function Composer({ conversation }) {
         <${SettingsPanel} sessionId=${conversation.id} />
         <span class="space"></span>
         ${isBusy
-          ? html`<button class="stop" title=${strings.composer.stopHint}><${Icon} name="stop" /> ${strings.composer.stop}</button>`
-          : html`<button class="primary icon-only send" aria-label=${strings.composer.send} title=${strings.composer.send}
+          ? html`<button type="button" class="stop" title=${strings.composer.stopHint} onClick=${() => conversation.stop()}><${Icon} name="stop" /> ${strings.composer.stop}</button>`
+          : html`<button type="button" class="primary icon-only send" onClick=${send} aria-label=${strings.composer.send} title=${strings.composer.send}
               disabled=${isSending || (!text.trim() && files.value.length === 0)}><${Icon} name="send" /></button>`}
       </div>
-    </form>
+    </div>
   `;
 }
 

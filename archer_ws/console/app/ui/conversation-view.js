@@ -22,7 +22,7 @@ export function ConversationView({ id }) {
   const scroller = useRef(/** @type {HTMLElement | null} */ (null));
   const [isAway, setAway] = useState(false);
   useEffect(() => void shown.refresh(), [id, isOpen.value]);
-  useEffect(() => follow(/** @type {HTMLElement} */ (scroller.current), setAway), [id]);
+  useEffect(() => follow(/** @type {HTMLElement} */ (scroller.current), () => shown.hasText, setAway), [id]);
   const toEnd = () => scroller.current?.scrollTo({ top: scroller.current.scrollHeight, behavior: "smooth" });
   const title = titles.value.get(id) || strings.list.new;
   const isWelcome = items.length === 0 && shown.isNew.value;
@@ -62,16 +62,18 @@ function Trouble({ error }) {
 
 /**
  * Stay at the end while it grows, as long as the reader is there.
- * @param {HTMLElement} scroller @param {(isAway: boolean) => void} tell
+ * @param {HTMLElement} scroller @param {() => boolean} hasText @param {(isAway: boolean) => void} tell
  */
-function follow(scroller, tell) {
+function follow(scroller, hasText, tell) {
   let isAtEnd = true;
   const scrolled = () => {
     const { scrollHeight, scrollTop, clientHeight } = scroller;
     isAtEnd = scrollHeight - scrollTop - clientHeight < NEAR_END_PX;
-    tell(!isAtEnd);
+    tell(!isAtEnd && hasText());
   };
   const grown = new ResizeObserver(() => {
+    // What greets a first visit is read from its beginning.
+    if (!hasText()) return;
     if (isAtEnd) scroller.scrollTop = scroller.scrollHeight;
     else scrolled();
   });

@@ -33,8 +33,9 @@ export function Sidebar({ name, onDone }) {
       ${found.value ? html`<${Found} onDone=${onDone} />` : html`<${List} onDone=${onDone} />`}
       <footer>
         <${Popover} label=${strings.app.about} kind="quiet" panel="about"
-          face=${html`<${Icon} name="info" /> ${facts.value ? strings.places.version(facts.value.version) : strings.app.about}`}>
-          ${() => html`<h2>${strings.welcome.places}</h2><${Places} />`}
+          face=${html`<${Icon} name="info" /> ${strings.app.about}`}>
+          ${() => html`<h2>${strings.welcome.places}</h2><${Places} />
+            ${facts.value && html`<p class="soft">${name}. ${strings.places.version(facts.value.version)}</p>`}`}
         <//>
         <button type="button" class="quiet icon-only" aria-label=${strings.app.shortcuts} title=${strings.app.shortcuts}
           onClick=${() => (areKeysShown.value = true)}><${Icon} name="keyboard" /></button>

@@ -2,6 +2,9 @@
 
 import { cutConnection, isOpen } from "../state/connection.js";
 import { begin, conversation, isSideBySide } from "../state/conversations.js";
+import { base, facts } from "../state/server.js";
+import { settingsOf } from "../state/settings.js";
+import { canCall } from "../state/tools.js";
 import { strings } from "../strings.js";
 import { html } from "./html.js";
 
@@ -28,10 +31,16 @@ export function Welcome({ id }) {
     say(first);
     for (const { text, made } of more) made.ask({ text, parts: [] });
   };
+  // A model that knows no tools is made to call this one.
+  const rollDice = () => {
+    const parts = { text: welcome.tools.prompt, parts: [] };
+    here.ask(parts, canCall(settingsOf(id)) ? {} : { mustCall: "roll_dice" });
+  };
   const shows = [
     [welcome.cut, cutInMidSentence],
     [welcome.three, threeAtOnce],
     [welcome.stop, () => say(welcome.stop.prompt)],
+    [welcome.tools, rollDice],
   ];
   return html`
     <div class="welcome">
@@ -48,7 +57,10 @@ export function Welcome({ id }) {
           `,
         )}
       </ul>
-      <p class="soft">${welcome.yourself}</p>
+      ${facts.value &&
+      html`<p class="programs">${welcome.programs} <a href=${new URL("docs", base)} target="_blank" rel="noopener">${welcome.docs}</a>,
+        <a href=${facts.value.javascript_client} target="_blank" rel="noopener">${welcome.client}</a>,
+        ${welcome.socket} <code>${facts.value.socket.url}</code>, ${welcome.openai} <code>${facts.value.openai_base_url}</code></p>`}
     </div>
   `;
 }

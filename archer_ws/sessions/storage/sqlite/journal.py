@@ -4,7 +4,15 @@ import sqlite3
 from collections.abc import Collection, Sequence
 
 from archer_ws.core.clock import utc_now
-from archer_ws.sessions.storage.journal import EndLost, KeptStream, LogPart, LogPiece, StreamKey, StreamRecord
+from archer_ws.sessions.storage.journal import (
+    EndLost,
+    KeptStream,
+    LogPart,
+    LogPiece,
+    StreamKey,
+    StreamRecord,
+    WaitingStream,
+)
 from archer_ws.sessions.storage.sqlite import streams
 from archer_ws.sessions.storage.sqlite.accounts import Accounts
 from archer_ws.sessions.storage.sqlite.rows import SessionRow
@@ -49,10 +57,10 @@ class SqliteJournal:
         """A stream's log without its end, in order; None where there is no such stream."""
         return await self._worker.run(lambda connection: streams.load(connection, key), writes=False)
 
-    async def recover(self, end_lost: EndLost) -> list[KeptStream]:
-        """End what an earlier process left running, and give all of its streams."""
+    async def recover(self, end_lost: EndLost) -> list[KeptStream | WaitingStream]:
+        """End what an earlier process left running, but for what waits, and give all of its streams."""
 
-        def job(connection: sqlite3.Connection) -> list[KeptStream]:
+        def job(connection: sqlite3.Connection) -> list[KeptStream | WaitingStream]:
             at = Transaction(connection, self._accounts, self._index)
             return streams.recover(at, end_lost, before=self._first, now=utc_now())
 

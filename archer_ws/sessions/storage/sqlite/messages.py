@@ -15,7 +15,7 @@ from archer_ws.sessions.history import History, fit_history, native_turns, witho
 from archer_ws.sessions.models import StoredMessage
 from archer_ws.sessions.results import check_open
 from archer_ws.sessions.storage.cursors import microseconds
-from archer_ws.sessions.storage.message import chat_of
+from archer_ws.sessions.storage.message import ids_for, left_by
 from archer_ws.sessions.storage.refusals import no_message, nothing_asked, taken_message_id
 from archer_ws.sessions.storage.sqlite.rows import (
     MESSAGE_COLUMNS,
@@ -227,31 +227,37 @@ def append_answer(
     *,
     after: str,
     stream_id: str,
-    ordinal: int,
-) -> str | None:
-    """Store an answer behind message `after` (see SessionStore.append_answer)."""
+) -> list[str]:
+    """Store what a stream leaves behind message `after` (see SessionStore.append_answer)."""
     position = position_of(at.connection, session, after)
-    if position is None:
-        return None
+    left = left_by(answer)
+    if position is None or not left:
+        return []
     known = at.connection.execute(
-        "SELECT message_id FROM message WHERE session_pk = ? AND stream_id = ? AND ordinal = ? AND after_id = ?",
-        (session.pk, stream_id, ordinal, after),
-    ).fetchone()
-    if known is not None:
-        return str(known[0])
+        "SELECT message_id FROM message WHERE session_pk = ? AND stream_id = ? AND after_id = ? "
+        "AND ordinal IS NOT NULL ORDER BY ordinal",
+        (session.pk, stream_id, after),
+    ).fetchall()
+    if known:
+        return [message_id for (message_id,) in known]
     now = utc_now()
-    new = NewMessage(new_id("msg"), chat_of(answer), stream_id, answer.status, now, answer, ordinal, after)
+    ids = ids_for(left, lambda message_id: position_of(at.connection, session, message_id) is not None)
+    new = [
+        NewMessage(message_id, each.chat, stream_id, each.status, now, each.answer, ordinal, after)
+        for ordinal, (each, message_id) in enumerate(zip(left, ids, strict=True))
+    ]
     follower = at.connection.execute(
         f"SELECT pk FROM message WHERE {_VISIBLE} AND position > ? ORDER BY position LIMIT 1", (session.pk, position)
     ).fetchone()
     if follower is not None:
         at.connection.execute(
-            f"UPDATE message SET position = position + 1 WHERE {_VISIBLE} AND position > ?", (session.pk, position)
+            f"UPDATE message SET position = position + ? WHERE {_VISIBLE} AND position > ?",
+            (len(new), session.pk, position),
         )
-        at.connection.execute("UPDATE message SET parent_id = ? WHERE pk = ?", (new.message_id, follower[0]))
-    append(at, session, [new], position + 1, after)
-    _changed(at, session, now, Counts.of([new]))
-    return new.message_id
+        at.connection.execute("UPDATE message SET parent_id = ? WHERE pk = ?", (ids[-1], follower[0]))
+    append(at, session, new, position + 1, after)
+    _changed(at, session, now, Counts.of(new))
+    return ids
 
 
 def append(

@@ -133,7 +133,7 @@ class NewMessage:
     status: StreamStatus
     created_at: datetime
     answer: StoredAnswer | None = None
-    #: Of an answer: its step, and the message that it stands behind.
+    #: Of what a stream leaves: its place in that, and the message that all of it stands behind.
     ordinal: int | None = None
     after_id: str | None = None
 

@@ -1,7 +1,10 @@
 """The tables, by the number of the step that made them. Pure text; migrations.py applies it.
 
 Numbers are inside (`pk`), ids outside. Times are microseconds since 1970. A step that is released never changes: what
-comes later is a new one.
+comes later is a new one; nor do its comments, which SQLite keeps.
+
+`stream.waiting` has more than its comment says: whatever is needed to go on with a stream (journal.LogPart.loop), from
+the first time that is told until it has ended. `message.ordinal` is the place of a message in what its stream left.
 """
 
 #: "Arch" (https://sqlite.org/pragma.html#pragma_application_id): tells our file from another program's.

@@ -288,26 +288,16 @@ class SqliteStore:
         *,
         after: str,
         stream_id: str,
-        ordinal: int = 0,
         end: LogEnd | None = None,
-    ) -> str | None:
-        """Store a turn's answer behind its last message, unless it is empty or that message is gone by now."""
+    ) -> list[str]:
+        """Store what a stream leaves behind its turn's last message, unless that message is gone by now."""
 
-        def job(connection: sqlite3.Connection) -> str | None:
+        def job(connection: sqlite3.Connection) -> list[str]:
             session = sessions.get(connection, principal, session_id)
-            answer_id = None
-            if not answer.is_empty:
-                answer_id = stored.append_answer(
-                    self._at(connection),
-                    session,
-                    answer,
-                    after=after,
-                    stream_id=stream_id,
-                    ordinal=ordinal,
-                )
+            message_ids = stored.append_answer(self._at(connection), session, answer, after=after, stream_id=stream_id)
             if end is not None:
-                streams.end(connection, (principal, stream_id), end, answer_id)
-            return answer_id
+                streams.end(connection, (principal, stream_id), end, message_ids)
+            return message_ids
 
         return await self._write(job)
 

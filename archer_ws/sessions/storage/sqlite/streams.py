@@ -16,6 +16,7 @@ from archer_ws.sessions.storage.journal import (
     LogPiece,
     StreamKey,
     StreamRecord,
+    WaitingStream,
 )
 from archer_ws.sessions.storage.sqlite import messages, sessions
 from archer_ws.sessions.storage.sqlite.rows import SessionRow
@@ -26,7 +27,7 @@ log = structlog.get_logger(__name__)
 _OF_KEY = "stream_id = ? AND principal_pk = (SELECT pk FROM principal WHERE name = ?)"
 _RECORD = (
     "SELECT stream.pk, principal.name, stream.stream_id, session.session_id, provider, model, request_id, fingerprint, "
-    "stream.created_at, status, after_id, ended_at, ended FROM stream "
+    "stream.created_at, status, after_id, waiting, ended_at, ended FROM stream "
     "JOIN principal ON principal.pk = stream.principal_pk JOIN session ON session.pk = stream.session_pk "
 )
 #: How long a stream is kept that ended before this process began, whatever a clock says, in microseconds: a day. They
@@ -60,19 +61,21 @@ def put(connection: sqlite3.Connection, part: LogPart) -> None:
     ).fetchone()
     if row is not None:
         _put_pieces(connection, row[0], part.pieces)
+        if part.loop is not None:
+            connection.execute("UPDATE stream SET waiting = ? WHERE pk = ?", (part.loop, row[0]))
         if part.end is not None:
             _end(connection, row[0], part.end, ())
 
 
-def end(connection: sqlite3.Connection, key: StreamKey, its_end: LogEnd, answer_id: str | None) -> None:
-    """A stream has ended, with that message as its answer."""
+def end(connection: sqlite3.Connection, key: StreamKey, its_end: LogEnd, message_ids: Sequence[str]) -> None:
+    """A stream has ended, and has left these messages."""
     principal, stream_id = key
     row = connection.execute(
         f"SELECT pk FROM stream WHERE {_OF_KEY} AND ended IS NULL", (stream_id, principal)
     ).fetchone()
     if row is not None:
         _put_pieces(connection, row[0], its_end.pieces)
-        _end(connection, row[0], its_end, () if answer_id is None else (answer_id,))
+        _end(connection, row[0], its_end, message_ids)
 
 
 def _put_pieces(connection: sqlite3.Connection, pk: int, pieces: Sequence[LogPiece]) -> None:
@@ -85,7 +88,7 @@ def _put_pieces(connection: sqlite3.Connection, pk: int, pieces: Sequence[LogPie
 def _end(connection: sqlite3.Connection, pk: int, its_end: LogEnd, message_ids: Sequence[str]) -> str:
     ended = its_end.ended(message_ids)
     connection.execute(
-        "UPDATE stream SET status = ?, ended_at = ?, ended = ? WHERE pk = ?",
+        "UPDATE stream SET status = ?, ended_at = ?, ended = ?, waiting = NULL WHERE pk = ?",
         (its_end.status, microseconds(its_end.ended_at), ended, pk),
     )
     return ended
@@ -112,7 +115,9 @@ def _pieces(connection: sqlite3.Connection, pk: int) -> list[LogPiece]:
     return [LogPiece(first, last, kind, text.encode(), ends) for first, last, kind, text, ends in rows]
 
 
-def recover(at: Transaction, end_lost: EndLost, *, before: int | None, now: datetime) -> list[KeptStream]:
+def recover(
+    at: Transaction, end_lost: EndLost, *, before: int | None, now: datetime
+) -> list[KeptStream | WaitingStream]:
     """End what runs no more, of the streams with numbers below `before` (all, by default), and give these streams."""
     connection = at.connection
     connection.execute("DELETE FROM stream WHERE ended_at < ?", (microseconds(now) - _KEPT_US,))
@@ -121,17 +126,22 @@ def recover(at: Transaction, end_lost: EndLost, *, before: int | None, now: date
     return [kept for row in rows for kept in _kept(at, end_lost, row)]
 
 
-def _kept(at: Transaction, end_lost: EndLost, row: tuple[Any, ...]) -> Iterator[KeptStream]:
-    pk, status, after, ended_at, ended = row[0], *row[9:]
+def _kept(at: Transaction, end_lost: EndLost, row: tuple[Any, ...]) -> Iterator[KeptStream | WaitingStream]:
+    pk, status, after, loop, ended_at, ended = row[0], *row[9:]
     known = (*row[1:8], moment_of(row[8]))
     record = StreamRecord(*known)
     if ended is not None:
         yield KeptStream(record, status, moment_of(ended_at), ended)
         return
-    answer, its_end = end_lost(record, _pieces(at.connection, pk))
+    pieces = _pieces(at.connection, pk)
+    lost = end_lost(record, pieces, loop)
+    if lost is None:
+        # Its row goes on, as if this process had begun it.
+        yield WaitingStream(record, pieces, loop)
+        return
+    answer, its_end = lost
     session = sessions.get(at.connection, record.principal, record.session_id)
-    if not answer.is_empty:
-        messages.append_answer(at, session, answer, after=after, stream_id=record.stream_id, ordinal=0)
+    messages.append_answer(at, session, answer, after=after, stream_id=record.stream_id)
     stored = at.connection.execute(
         "SELECT message_id FROM message WHERE session_pk = ? AND stream_id = ? AND hidden = 0 ORDER BY position",
         (session.pk, record.stream_id),

@@ -1,0 +1,91 @@
+"""What is said of the calls that a stream waits for, and what is steered into one, over HTTP (protocol section 23)."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path
+
+from archer_ws.api.dependencies import Principal, ServicesDep
+from archer_ws.api.openapi.error_answers import BODY, GUARDED, error_answers
+from archer_ws.api.openapi.success_answers import success_answer
+from archer_ws.core.exceptions import (
+    ContentTooLarge,
+    FileNotFound,
+    Overloaded,
+    StorageFull,
+    StorageUnavailable,
+    Unsupported,
+)
+from archer_ws.core.ids import ID_PATTERN
+from archer_ws.llm_gateway.tools import CallId
+from archer_ws.sessions.tool_models import Approval, Claim, Steer, ToolAnswer, ToolResult
+
+router = APIRouter(prefix="/api/v1/streams/{stream_id}", tags=["streams"])
+
+StreamId = Annotated[str, Path(pattern=ID_PATTERN, description="The stream's id", examples=["sky-1"])]
+OfCall = Annotated[CallId, Path(description="The call's id", examples=["k3Zq9TxB1"])]
+
+_STORING = (StorageFull, StorageUnavailable)
+_SAYING = (ContentTooLarge, FileNotFound, Unsupported)
+
+
+@router.post(
+    "/tool_calls/{call_id}/approval",
+    operation_id="approveToolCall",
+    summary="Say whether a call may run",
+    responses={
+        200: success_answer("What became of it", example={"outcome": "accepted"}),
+        **error_answers(*GUARDED, *BODY, *_STORING),
+    },
+)
+async def approve_call(
+    body: Approval, services: ServicesDep, principal: Principal, stream_id: StreamId, call_id: OfCall
+) -> ToolAnswer:
+    """Say whether a call that needs approval may run: until then nobody can claim or answer it. The first word counts;
+    the model is told a denial, with its reason."""
+    return await services.manager.calls.approve(principal, stream_id, call_id, body)
+
+
+@router.post(
+    "/tool_calls/{call_id}/claim",
+    operation_id="claimToolCall",
+    summary="Take a call before you run it",
+    responses={
+        200: success_answer("What became of it", example={"outcome": "claimed"}),
+        **error_answers(*GUARDED, *BODY, *_STORING),
+    },
+)
+async def claim_call(
+    body: Claim, services: ServicesDep, principal: Principal, stream_id: StreamId, call_id: OfCall
+) -> ToolAnswer:
+    """Take a call right before you run it, so that nobody else does. You mint the claim; repeating it renews it."""
+    return await services.manager.calls.claim(principal, stream_id, call_id, body.claim, holder=None, ttl_s=body.ttl_s)
+
+
+@router.post(
+    "/tool_calls/{call_id}/result",
+    operation_id="answerToolCall",
+    summary="Answer a call that a stream waits for",
+    responses={
+        200: success_answer("What became of it", example={"outcome": "accepted"}),
+        **error_answers(*GUARDED, *BODY, *_SAYING, *_STORING),
+    },
+)
+async def answer_call(
+    body: ToolResult, services: ServicesDep, principal: Principal, stream_id: StreamId, call_id: OfCall
+) -> ToolAnswer:
+    """Give a call its result; the first one counts. When the last call of the step has one, the answer goes on."""
+    return await services.manager.calls.answer(principal, stream_id, call_id, body)
+
+
+@router.post(
+    "/steer",
+    operation_id="steerStream",
+    summary="Put a user's message into a running stream",
+    responses={
+        200: success_answer("What became of it", example={"outcome": "accepted"}),
+        **error_answers(*GUARDED, *BODY, *_SAYING, *_STORING, Overloaded),
+    },
+)
+async def steer_stream(body: Steer, services: ServicesDep, principal: Principal, stream_id: StreamId) -> ToolAnswer:
+    """Put a user's message into a running stream: a further step will come, in which the model sees it."""
+    return await services.manager.calls.steer(principal, stream_id, body)

@@ -1,0 +1,192 @@
+"""What a stream ends with once its outcome is known: its last events, and what its session keeps of it.
+
+It only reads; the owner task (stream.py) stores and writes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from archer_ws.core.exceptions import ErrorInfo
+from archer_ws.llm_gateway.types import ChatMessage, MessageRole, Refusal, TokenUsage
+from archer_ws.sessions.format_judge import Judgement
+from archer_ws.sessions.models import StreamMessage
+from archer_ws.sessions.storage.values import EarlierMessage, StoredAnswer
+from archer_ws.sessions.streams.calls import as_tool_call, complete
+from archer_ws.sessions.streams.events import CallName, ControlEvent, MakeEvent, SteeredMessage, StreamEnded
+from archer_ws.sessions.streams.exchange import as_steered
+from archer_ws.sessions.streams.fold import messages_of
+from archer_ws.sessions.streams.intake import Intake
+from archer_ws.sessions.streams.log import StreamLog
+from archer_ws.sessions.streams.outcome import Outcome, final_usage
+from archer_ws.sessions.streams.work import StreamIdentity, Work
+
+
+class Ended(Protocol):
+    """What is known of the stream that ends."""
+
+    identity: StreamIdentity
+    log: StreamLog
+    history_dropped: int | None
+    stored: bool | None
+    message_ids: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """What is left of a stream's exchange with its application at its end."""
+
+    step: int = 1
+    #: Whether the last step ended in calls that were told.
+    has_told_calls: bool = False
+    #: The results of those that had none.
+    unanswered: Sequence[MakeEvent] = field(default_factory=tuple)
+    #: What no step came for.
+    unsteered: Sequence[ChatMessage] = field(default_factory=tuple)
+
+
+class Ending:
+    """One stream's.
+
+    Args:
+        stream: whose.
+        work: what it did.
+        intake: what came.
+        outcome: how it ended.
+        judged: what its answer's form is worth.
+        loop: what its exchange left.
+    """
+
+    def __init__(
+        self,
+        stream: Ended,
+        work: Work,
+        intake: Intake,
+        *,
+        outcome: Outcome,
+        judged: Judgement | None,
+        loop: Loop,
+    ) -> None:
+        self._stream = stream
+        self._identity: StreamIdentity = stream.identity
+        self._log = stream.log
+        self._work = work
+        self._intake = intake
+        self._outcome = outcome
+        self._judged = judged
+        self._loop = loop
+
+    def last_events(self) -> list[MakeEvent]:
+        """The results of calls that have none, the complete calls of a stream that ends with them, and the end."""
+        calls = [
+            complete(self._identity.stream_id, call, needs_approval=self._work.needs_approval(call.name))
+            for call in self._calls()
+        ]
+        return [*self._loop.unanswered, *calls, self._ended()]
+
+    def numbered(self) -> list[ControlEvent]:
+        """The same, as they will stand in the log."""
+        return [make(seq) for seq, make in enumerate(self.last_events(), self._log.head_seq + 1)]
+
+    def answer(self) -> StoredAnswer:
+        """What the session keeps."""
+        has_answer = not self._loop.has_told_calls
+        return StoredAnswer(
+            self._log.text("content") if has_answer else "",
+            self._outcome.status,
+            calls=[as_tool_call(call, self._log.arguments(call.call_id)) for call in self._calls()],
+            refusal=self._refusal(),
+            reasoning=(self._log.text("reasoning") or None) if has_answer else None,
+            provider=self._identity.provider,
+            model=self._identity.model,
+            finish_reason=self._reason(),
+            usage=self._usage(),
+            error=self._error(),
+            earlier=self._earlier(),
+        )
+
+    def _earlier(self) -> list[EarlierMessage]:
+        if self._loop.step == 1 and not self._loop.has_told_calls:
+            return []
+        results = [make(0) for make in self._loop.unanswered]
+        messages = messages_of([*self._log.events(), *results])
+        if not self._loop.has_told_calls and self._log.text("content"):
+            messages.pop()  # The answer itself.
+        return earlier_messages(messages, self._identity.provider, self._identity.model)
+
+    def _ended(self) -> MakeEvent:
+        outcome, judged, loop = self._outcome, self._judged, self._loop
+        usage, error = self._usage(), self._error()
+
+        def ended(seq: int) -> StreamEnded:
+            return StreamEnded(
+                stream_id=self._identity.stream_id,
+                seq=seq,
+                status=outcome.status,
+                reason=outcome.reason,
+                finish_reason=self._reason(),
+                usage=usage,
+                text_bytes=self._log.content_bytes,
+                history_dropped=self._stream.history_dropped,
+                error=error,
+                stored=self._stream.stored,
+                message_ids=[*self._stream.message_ids] or None,
+                refusal=self._refusal(),
+                format_valid=judged.valid if judged else None,
+                format_errors=[*judged.errors] or None if judged else None,
+                steps=loop.step if loop.step > 1 else None,
+                unsteered=told_unsteered(loop.unsteered),
+            )
+
+        return ended
+
+    def _usage(self) -> TokenUsage:
+        return final_usage(self._outcome.status, self._intake.usage, self._log.text_bytes, self._work.estimate_prompt)
+
+    def _error(self) -> ErrorInfo | None:
+        error = self._outcome.error
+        return error.info(self._identity.request_id, stream_id=self._identity.stream_id) if error else None
+
+    def _calls(self) -> list[CallName]:
+        """The calls that end the stream, to be run: none of an answer that did not come to its good end."""
+        return [] if self._loop.has_told_calls or not self._is_good else self._intake.complete_calls
+
+    @property
+    def _is_good(self) -> bool:
+        return self._outcome.status == "completed"
+
+    def _refusal(self) -> Refusal | None:
+        return self._intake.refusal if self._is_good else None
+
+    def _reason(self) -> str | None:
+        """Why the model stopped. That it stopped to call is told with calls that may be run alone: a client that goes
+        by this word would wait for them, or run what is no whole call."""
+        if self._intake.finish_reason == "tool_calls" and not self._is_good:
+            return None
+        return self._intake.finish_reason
+
+
+def earlier_messages(messages: Sequence[StreamMessage], provider: str, model: str) -> list[EarlierMessage]:
+    """The messages of a stream's steps before its answer, as a store takes them."""
+    return [
+        EarlierMessage(
+            message.as_chat(),
+            StoredAnswer(
+                message.content,
+                "completed",
+                calls=message.tool_calls or (),
+                reasoning=message.reasoning,
+                provider=provider,
+                model=model,
+                finish_reason="tool_calls" if message.tool_calls else None,
+            )
+            if message.role is MessageRole.ASSISTANT
+            else None,
+        )
+        for message in messages
+    ]
+
+
+def told_unsteered(messages: Sequence[ChatMessage]) -> list[SteeredMessage] | None:
+    """Messages that no step came for, as the end tells them."""
+    return [as_steered(message) for message in messages] or None

@@ -1,0 +1,136 @@
+"""What clients say of the calls of running streams, from every transport: approve, claim, answer, steer.
+
+It finds the stream and puts what was said into the form in which the stream takes it; what becomes of it is decided in
+streams/exchange.py. Everything is harmless to repeat.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from archer_ws.core.exceptions import ContentTooLarge
+from archer_ws.llm_gateway.types import ChatMessage, MessageRole
+from archer_ws.sessions.attachments import Attachments, StreamFiles, has_inline
+from archer_ws.sessions.streams.open_call import CallResult, Holder
+from archer_ws.sessions.streams.stream import Stream
+from archer_ws.sessions.tool_models import Approval, Steer, ToolAnswer, ToolOutcome, ToolResult
+
+
+class ToolCalls:
+    """The calls of all streams.
+
+    Args:
+        find: a principal's stream, or None where there is none.
+        files: what a running stream holds.
+        attachments: the files that messages name.
+        max_content_bytes: the most text a result or message may have.
+    """
+
+    def __init__(
+        self,
+        find: Callable[[str, str], Stream | None],
+        files: Callable[[Stream], StreamFiles | None],
+        attachments: Attachments,
+        max_content_bytes: int,
+    ) -> None:
+        self._find = find
+        self._files = files
+        self._attachments = attachments
+        self._max_content_bytes = max_content_bytes
+
+    def approve(self, principal: str, stream_id: str, call_id: str, said: Approval) -> Awaitable[ToolAnswer]:
+        """Whether a call may run.
+
+        Raises:
+            InvalidParams: it needs no approval.
+        """
+        stream = self._find(principal, stream_id)
+        if stream is None or not stream.takes_more:
+            return _gone(stream)
+        return stream.exchange.approve(call_id, approved=said.approved, reason=said.reason)
+
+    def claim(
+        self, principal: str, stream_id: str, call_id: str, claim: str, *, holder: Holder | None, ttl_s: float
+    ) -> Awaitable[ToolAnswer]:
+        """A client is about to run a call; the claim lasts while `holder` lives, or for `ttl_s`."""
+        stream = self._find(principal, stream_id)
+        if stream is None or not stream.takes_more:
+            return _gone(stream)
+        return stream.exchange.claim(call_id, claim, holder=holder, ttl_s=ttl_s)
+
+    def answer(self, principal: str, stream_id: str, call_id: str, said: ToolResult) -> Awaitable[ToolAnswer]:
+        """A call has its result.
+
+        Raises:
+            ContentTooLarge: it is too long.
+            FileNotFound, Unsupported: a part names a file that is not there, or can't be taken.
+        """
+        stream = self._find(principal, stream_id)
+        if stream is None or not stream.takes_more:
+            return _gone(stream)
+        message = ChatMessage.model_construct(
+            role=MessageRole.TOOL, content=said.content, parts=said.parts, name=None, tool_calls=None, call_id=call_id
+        )
+        self._check_size(message)
+        if message.parts is None:
+            return stream.exchange.answer(call_id, CallResult(said.status, message.content), claim=said.claim)
+
+        async def with_files() -> ToolAnswer:
+            kept = await self._kept(principal, stream, message)
+            result = CallResult(said.status, kept.content, kept.parts)
+            return await stream.exchange.answer(call_id, result, claim=said.claim)
+
+        return with_files()
+
+    def steer(self, principal: str, stream_id: str, said: Steer) -> Awaitable[ToolAnswer]:
+        """A user's message for a running stream.
+
+        Raises:
+            ContentTooLarge: it is too long.
+            FileNotFound, Unsupported: a part names a file that is not there, or can't be taken.
+            Overloaded: too many wait for a step.
+        """
+        stream = self._find(principal, stream_id)
+        if stream is None or not stream.takes_more:
+            return _gone(stream, "too_late" if stream is not None and stream.is_live else "already_ended")
+        message = ChatMessage.model_construct(
+            role=MessageRole.USER, content=said.content, parts=said.parts, name=None, message_id=said.message_id
+        )
+        self._check_size(message)
+        if message.parts is None:
+            return stream.exchange.steer(message)
+
+        async def with_files() -> ToolAnswer:
+            return await stream.exchange.steer(await self._kept(principal, stream, message))
+
+        return with_files()
+
+    def _check_size(self, message: ChatMessage) -> None:
+        size = message.text_bytes
+        if size > self._max_content_bytes:
+            raise ContentTooLarge(
+                f"the text is {size} bytes, the most is {self._max_content_bytes}",
+                hint="Send less: the part that the model needs.",
+            )
+
+    async def _kept(self, principal: str, stream: Stream, message: ChatMessage) -> ChatMessage:
+        """The message with files in place of inline data, which the stream holds from now on."""
+        files = self._files(stream)
+        found = self._attachments.named(principal, [message])
+        if files is not None:
+            files.hold(found)
+        if not has_inline([message]):
+            return message
+        named, hold = await self._attachments.with_files(principal, [message])
+        if hold is not None:
+            # The stream may have ended meanwhile: then nobody holds it any more.
+            if (files := self._files(stream)) is not None:
+                files.add(hold)
+            else:
+                hold.release()
+        return named[0]
+
+
+def _gone(stream: Stream | None, outcome: ToolOutcome = "already_ended") -> "asyncio.Future[ToolAnswer]":
+    answered: asyncio.Future[ToolAnswer] = asyncio.get_running_loop().create_future()
+    answered.set_result(ToolAnswer(outcome="not_found" if stream is None else outcome))
+    return answered
