@@ -16,8 +16,8 @@ import { piecesOf } from "./pieces.js";
  *
  * Where blocks are shown. The first of those that are not settled have the index 0.
  * @typedef {object} Shown
- * @property {(blocks: readonly Block[], isAll: boolean) => void} patch makes the open blocks be these; if they are not
- *   all, those behind stay as they are
+ * @property {(blocks: readonly Block[], isAll: boolean, isWhole?: boolean) => void} patch makes the open blocks be these;
+ *   if they are not all, those behind stay as they are, and if they are not whole, so do children behind theirs
  * @property {(count: number) => void} settle the first ones change no more
  * @property {(count: number) => void} settleChildren the first ones of the first one's
  * @property {(text: string) => void} extendCode the first one, which is code, goes on
@@ -150,12 +150,12 @@ export class Growing {
     switch (block.kind) {
       case "list": {
         const count = block.children.length - 1;
-        this.#shown.patch([{ ...block, children: block.children.slice(0, count) }], false);
+        this.#shown.patch([{ ...block, children: block.children.slice(0, count) }], false, false);
         this.#shown.settleChildren(count);
         return block.children[count].lines[0];
       }
       case "table":
-        this.#shown.patch([block], false);
+        this.#shown.patch([block], false, false);
         this.#shown.settleChildren(block.children.length - 1);
         this.#head = lines.slice(first, first + HEAD_LINES).map((line) => `${line}\n`).join("");
         return end;

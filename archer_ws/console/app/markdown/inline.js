@@ -106,7 +106,7 @@ function image(token, context) {
   appendText(button, source.host ? context.strings.loadImage(source.host) : context.strings.showImage);
   const note = document.createElement("span");
   note.className = "md-image-address";
-  appendText(note, [description, source.host && source.address].filter(Boolean).join(" \u2013 "));
+  appendText(note, [description, source.host && source.address].filter(Boolean).join(": "));
   button.append(note);
   button.title = source.host ? source.address : "";
   button.addEventListener("click", () => {

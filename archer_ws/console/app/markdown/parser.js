@@ -15,6 +15,8 @@ import MarkdownIt from "../vendor/markdown-it.js";
 const BLOCK_DEPTH_MAX = 32;
 // A row of a table makes as many elements: beyond, it is text.
 const COLUMNS_MAX = 100;
+// What such a line begins is known from it alone, and not from the one below it, which might make it a table's head.
+const BEGINS_OTHER = /^(?:>|#{1,6}[ \t]|[-*+][ \t]|\d{1,9}[.)][ \t]|`{3}|~{3})/;
 
 const md = new MarkdownIt({ html: false, linkify: true, maxNesting: 100 });
 // A name with a dot in it is a file more often than a host. What remains is what addresses.js lets through.
@@ -36,8 +38,10 @@ const [, table] = ruler.getRules("");
 ruler.at(
   "table",
   (state, startLine, endLine, silent) => {
-    const head = state.src.slice(state.bMarks[startLine], state.eMarks[startLine]);
-    return head.includes("|") && head.split("|", COLUMNS_MAX + 2).length < COLUMNS_MAX + 2 && table(state, startLine, endLine, silent);
+    const head = state.src.slice(state.bMarks[startLine] + state.tShift[startLine], state.eMarks[startLine]);
+    const columns = head.split("|", COLUMNS_MAX + 3).length;
+    if (columns < 2 || columns > COLUMNS_MAX + 2 || BEGINS_OTHER.test(head)) return false;
+    return table(state, startLine, endLine, silent);
   },
   { alt: ["paragraph", "reference"] },
 );

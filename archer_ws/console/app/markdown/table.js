@@ -7,7 +7,7 @@
  * @typedef {import("./blocks.js").Leaf} Leaf
  * @typedef {import("./blocks.js").Row} Row
  * @typedef {import("./blocks.js").Table} Table
- * @typedef {import("./rendered.js").LeafView} LeafView
+ * @typedef {import("./leaf.js").LeafView} LeafView
  * @typedef {(leaf: Leaf) => LeafView} MakeCell
  */
 
