@@ -133,6 +133,32 @@ async def test_a_failure_says_what_happened_and_offers_to_ask_again(console: Con
     assert seen[1] == ["fail"]
 
 
+async def test_a_server_started_anew_without_a_store_leaves_what_is_shown_and_the_question_can_be_asked_again(
+    browser: Browser, model: ScriptedModel, tmp_path: Path
+) -> None:
+    async with server(model, cwd=tmp_path, ARCHER_STORE="memory") as first:
+        async with Console(browser, first.url) as console:
+            console.expected += ["WebSocket connection to", "ERR_CONNECTION_REFUSED"]
+            await console.run("await ask('never'); await has(half);", half=HALF)
+            await killed(first)
+            await console.run("await connected('connecting');")
+            async with server(model, *("--port", str(port_of(first))), cwd=tmp_path, ARCHER_STORE="memory") as second:
+                seen = await console.run(
+                    """
+                    await has("not at the server any more");
+                    const left = [await said(), await answers()];
+                    await answer().getByRole("button", { name: "Ask again" }).first().click();
+                    await page.waitForFunction(() => document.querySelectorAll("[role=tab]").length === 2);
+                    await has(half);
+                    return [left, await said(), await answers()];
+                    """,
+                    half=HALF,
+                )
+                await second.next_chat()
+    assert seen[0] == [["never"], [HALF]]
+    assert seen[1:] == [["never"], [HALF]]
+
+
 async def test_after_a_killed_server_the_kept_text_is_there_and_the_page_says_what_happened(
     browser: Browser, model: ScriptedModel, tmp_path: Path
 ) -> None:

@@ -74,6 +74,8 @@ export class Answer {
   moments = [];
   /** Grows about each frame while it comes: for plots and rates. */
   beat = signal(0);
+  /** What it was asked with, where that was done here. @type {import("../../archer.js").ChatSendParams | undefined} */
+  request;
   /** Its stream, while it is followed here. @type {ChatStream | undefined} */
   stream;
   /** Text of the calls' arguments, until the next frame. @type {Map<string, string>} */

@@ -90,19 +90,25 @@ export class Conversation {
   /** Ask for that answer anew: what follows it is dropped. @param {AnswerItem} item */
   async askAgain(item) {
     const items = this.items.peek();
-    const at = items.indexOf(item);
-    const asked = /** @type {SaidItem | undefined} */ (items.slice(0, at).findLast(({ kind }) => kind === "said"));
+    const asked = this.questionOf(item);
     const { messageId } = item.answer;
-    this.#keep(items.slice(0, at));
+    this.items.value = items.slice(0, items.indexOf(item));
     if (messageId) return this.#begin([], { messages: [], replace_from: messageId }, "");
     if (!asked) return undefined;
     return this.askOtherwise(asked, asked.said);
   }
 
+  /** What it answers. @param {AnswerItem} item @returns {SaidItem | undefined} */
+  questionOf(item) {
+    const items = this.items.peek();
+    const before = items.slice(0, items.indexOf(item));
+    return /** @type {SaidItem | undefined} */ (before.findLast(({ kind }) => kind === "said"));
+  }
+
   /** Ask something else in place of that; what follows is dropped. @param {SaidItem} item @param {Said} said */
   askOtherwise(item, said) {
     const items = this.items.peek();
-    this.#keep(items.slice(0, items.indexOf(item)));
+    this.items.value = items.slice(0, items.indexOf(item));
     /** @type {SaidItem} */
     const changed = { ...item, id: newId("msg"), said, isLocal: true, createdAt: new Date().toISOString() };
     const isStored = this.#stored.some(({ message_id }) => message_id === item.id);
@@ -210,6 +216,7 @@ export class Conversation {
     const request = /** @type {import("../../archer.js").ChatSendParams} */ ({
       ...{ session_id: this.id, stream_id: streamId, ...requestFields(settings), ...fields },
     });
+    answer.request = request;
     const begin = async () => {
       const title = titleOf(said);
       if (this.isNew.peek()) await now.call("session/create", { session_id: this.id, title });
@@ -223,11 +230,6 @@ export class Conversation {
     };
     begin().catch((error) => answer.fail(error));
     return answer;
-  }
-
-  /** @param {Item[]} items */
-  #keep(items) {
-    this.items.value = items;
   }
 
   /** Put what is stored and what is only here into one order. */

@@ -1,7 +1,7 @@
 // One answer: its line at the side, which shows where a connection was lost; its steps; and what it came to.
 
 import { useEffect, useRef } from "../vendor/preact-hooks.js";
-import { fork } from "../state/conversations.js";
+import { begin, fork } from "../state/conversations.js";
 import { strings } from "../strings.js";
 import { announce } from "./announcer.js";
 import { CopyButton } from "./copy-button.js";
@@ -26,7 +26,12 @@ export function AnswerView({ item, conversation, isLast }) {
   const isRunning = answer.isRunning;
   const { model } = answer.source.value;
   useAnnouncements(answer);
-  const askAgain = () => void conversation.askAgain(item);
+  const askAgain = () => {
+    // What the server has no more can't be asked there.
+    const asked = conversation.isGone ? conversation.questionOf(item) : undefined;
+    if (asked) begin().ask(asked.said);
+    else conversation.askAgain(item);
+  };
   const branch = () =>
     fork(conversation.id, conversation.idBehind(item)).catch((/** @type {Error} */ error) => announce(error.message));
   const { error, message_ids } = answer.outcome.value;
@@ -36,7 +41,7 @@ export function AnswerView({ item, conversation, isLast }) {
   return html`
     <article class="answer" data-status=${status} aria-label=${strings.chat.answer} aria-busy=${isRunning}>
       <header>
-        <span class="who">${model ?? strings.chat.answer}</span>
+        ${(model || !isRunning) && html`<span class="who">${model ?? strings.chat.answer}</span>`}
         ${isRunning && html`<${Progress} answer=${answer} />`}
       </header>
       ${answer.steps.value.map((step, index) => html`<${StepView} key=${index} answer=${answer} step=${step} />`)}
@@ -62,7 +67,7 @@ function Progress({ answer }) {
   const status = answer.status.value;
   const phase = told?.phase ?? (status === "queued" ? "sending" : status);
   if (hasText && phase === "running") return html`<span class="unseen">${strings.chat.cursor}</span>`;
-  return html`<span class="phase">${phases[phase] ?? phase}${told?.detail && html` <span dir="auto">${told.detail}</span>`}</span>`;
+  return html`<span class="phase">${phases[phase] ?? phase}${told?.detail && html`: <span dir="auto">${told.detail}</span>`}</span>`;
 }
 
 /** @param {{ answer: Answer, step: Step }} props */
