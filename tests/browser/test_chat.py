@@ -105,6 +105,20 @@ async def test_a_branch_has_what_came_before_and_the_first_conversation_stays(co
     assert seen["first"] == ["say one", "say two"]
 
 
+async def test_what_of_the_history_did_not_fit_the_models_context_is_told(console: Console) -> None:
+    seen = await console.run("""
+        for (const word of ["one", "two"]) {
+            await ask(`say ${word} ${"and more of it ".repeat(700)}`);
+            await shown.locator('.answer[aria-busy="false"] .text').filter({ hasText: word }).waitFor();
+        }
+        await ask("say three");
+        await has("did not fit");
+        await ended();
+        return answer().innerText();
+    """)
+    assert "did not fit the model's context and were left out." in seen
+
+
 async def test_thinking_is_folded_and_can_be_read(console: Console) -> None:
     seen = await console.run("""
         await ask("think");
@@ -136,15 +150,14 @@ async def test_a_failure_says_what_happened_and_offers_to_ask_again(console: Con
 async def test_a_server_started_anew_without_a_store_leaves_what_is_shown_and_the_question_can_be_asked_again(
     browser: Browser, model: ScriptedModel, tmp_path: Path
 ) -> None:
-    async with server(model, cwd=tmp_path, ARCHER_STORE="memory") as first:
-        async with Console(browser, first.url) as console:
-            console.expected += ["WebSocket connection to", "ERR_CONNECTION_REFUSED"]
-            await console.run("await ask('never'); await has(half);", half=HALF)
-            await killed(first)
-            await console.run("await connected('connecting');")
-            async with server(model, *("--port", str(port_of(first))), cwd=tmp_path, ARCHER_STORE="memory") as second:
-                seen = await console.run(
-                    """
+    async with server(model, cwd=tmp_path, ARCHER_STORE="memory") as first, Console(browser, first.url) as console:
+        console.expected += ["WebSocket connection to", "ERR_CONNECTION_REFUSED"]
+        await console.run("await ask('never'); await has(half);", half=HALF)
+        await killed(first)
+        await console.run("await connected('connecting');")
+        async with server(model, *("--port", str(port_of(first))), cwd=tmp_path, ARCHER_STORE="memory") as second:
+            seen = await console.run(
+                """
                     await has("not at the server any more");
                     const left = [await said(), await answers()];
                     await answer().getByRole("button", { name: "Ask again" }).first().click();
@@ -152,9 +165,9 @@ async def test_a_server_started_anew_without_a_store_leaves_what_is_shown_and_th
                     await has(half);
                     return [left, await said(), await answers()];
                     """,
-                    half=HALF,
-                )
-                await second.next_chat()
+                half=HALF,
+            )
+            await second.next_chat()
     assert seen[0] == [["never"], [HALF]]
     assert seen[1:] == [["never"], [HALF]]
 

@@ -92,6 +92,19 @@ async def test_stopping_ends_what_waits(console: Console) -> None:
     assert seen == [1, ["Let me roll."]]
 
 
+async def test_that_an_answer_waits_is_seen_from_other_conversations(console: Console) -> None:
+    seen = await console.run(
+        ROLL
+        + """
+        await page.keyboard.press("Alt+b");
+        await page.locator(".welcome").waitFor();
+        await page.locator(".row .live[data-waiting=true]").waitFor();
+        return [await page.locator(".tab .live").getAttribute("aria-label"), await page.locator(".row .live").count()];
+        """
+    )
+    assert seen == ["an answer waits for you", 1]
+
+
 async def test_where_the_tools_are_not_wanted_none_are_offered(console: Console, sidecar: Server) -> None:
     await console.run("""
         await shown.getByRole("button", { name: "Settings" }).click();

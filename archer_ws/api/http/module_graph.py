@@ -6,8 +6,8 @@ Its head tells them, so that a browser asks for all at once, and not for one lev
 import re
 from pathlib import Path
 
-#: `import … from "./x.js"`, `export … from "./x.js"` and `import "./x.js"`, on lines of their own or, in minified files,
-#: without spaces; what is imported later, by `import()`, is none.
+#: `import … from "./x.js"`, `export … from "./x.js"` and `import "./x.js"`, on lines of their own or, in minified
+#: files, without spaces; what is imported later, by `import()`, is none.
 _IMPORT = re.compile(
     r"""^(?:import|export)\s*(?:[\w$*{][^"'();]*?\bfrom\s*)?["'](\.[^"']+\.js)["']|from["'](\.[^"']+\.js)["']""",
     re.MULTILINE,

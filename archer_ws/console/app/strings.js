@@ -38,6 +38,7 @@ export const strings = {
     more: "Show older ones",
     untitled: "Untitled",
     running: "an answer is coming",
+    waiting: "an answer waits for you",
     menu: (/** @type {string} */ title) => `What to do with “${title}”`,
     rename: "Rename",
     renameLabel: "New name",

@@ -40,6 +40,8 @@ export class Conversation {
   draft;
   /** Whether an answer is being written. */
   isBusy = computed(() => this.items.value.some((item) => item.kind === "answer" && item.answer.isRunning));
+  /** Whether one waits for somebody: to approve a call, say. */
+  isWaiting = computed(() => this.running?.status.value === "waiting");
   /** @type {StoredMessage[]} */
   #stored = [];
   /** By their streams. @type {Map<string, Answer>} */

@@ -4,6 +4,7 @@ import { begin, close, conversation, isSideBySide, openIds, shownId, titles } fr
 import { strings } from "../strings.js";
 import { ConnectionState } from "./connection-state.js";
 import { html } from "./html.js";
+import { Live } from "./live.js";
 import { Icon } from "./icons.js";
 
 /** @param {{ onMenu: () => void }} props */
@@ -50,7 +51,7 @@ function Tab({ id }) {
     <div class="tab" data-shown=${isShown} role="presentation">
       <button type="button" role="tab" id=${`tab-${id}`} aria-selected=${isShown} aria-controls=${`pane-${id}`}
         tabindex=${isShown ? 0 : -1} onKeyDown=${keys} onClick=${() => (shownId.value = id)}>
-        ${isBusy && html`<span class="live" role="img" aria-label=${strings.list.running}></span>`}
+        ${isBusy && html`<${Live} isWaiting=${conversation(id).isWaiting.value} />`}
         <span class="title" dir="auto">${title}</span>
       </button>
       ${openIds.value.length > 1 &&

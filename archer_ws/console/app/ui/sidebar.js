@@ -9,6 +9,7 @@ import { announce } from "./announcer.js";
 import { areKeysShown, ask } from "./dialogs.js";
 import { html } from "./html.js";
 import { Icon, Mark } from "./icons.js";
+import { Live } from "./live.js";
 import { Menu, Popover } from "./menu.js";
 import { Places } from "./places.js";
 
@@ -117,7 +118,7 @@ function More() {
 function Entry({ session, onDone }) {
   const id = session.session_id;
   const title = session.title || strings.list.untitled;
-  const isRunning = (session.active ?? []).length > 0;
+  const active = session.active ?? [];
   const fails = (/** @type {any} */ error) => announce(error.message);
   const items = [
     {
@@ -157,7 +158,7 @@ function Entry({ session, onDone }) {
       <button type="button" class="entry" aria-current=${id === shownId.value ? "true" : undefined}
         onClick=${() => (show(id), onDone())}>
         <span class="title" dir="auto">${title}</span>
-        ${isRunning && html`<span class="live" role="img" aria-label=${strings.list.running}></span>`}
+        ${active.length > 0 && html`<${Live} isWaiting=${active.some(({ status }) => status === "waiting")} />`}
       </button>
       <${Menu} label=${strings.list.menu(title)} items=${items} />
     </li>

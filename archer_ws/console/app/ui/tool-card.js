@@ -77,11 +77,17 @@ function stateOf(call, answer) {
   return call.state;
 }
 
-/** JSON that is too long for a line is set out on several; what is none stays as it is. @param {string} text */
+/**
+ * JSON on one line, or set out on several where that is too long. What is none stays as it is, and so does what reading
+ * it would change: large integers, names that stand twice.
+ * @param {string} text
+ */
 function pretty(text) {
-  if (text.length <= LINE_CHARS) return text;
+  const dense = text.replace(/("(?:[^"\\]|\\.)*")|\s+/g, "$1");
   try {
-    return JSON.stringify(JSON.parse(text), null, 2);
+    const value = JSON.parse(text);
+    if (JSON.stringify(value) !== dense) return text;
+    return dense.length <= LINE_CHARS ? dense : JSON.stringify(value, null, 2);
   } catch {
     return text;
   }
