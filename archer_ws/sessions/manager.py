@@ -119,18 +119,20 @@ class SessionManager:
         self._slots: dict[Stream, Slot] = {}
         self._stream_files: dict[Stream, StreamFiles] = {}
         #: What clients say of the calls of running streams.
-        self.calls = ToolCalls(self._table.get, self._stream_files.get, self._attachments, limits.max_content_bytes)
+        self.calls = ToolCalls(self._known, self._stream_files.get, self._attachments, limits.max_content_bytes)
         self._occupancy = Occupancy()
         #: Who is told of conversations that change.
         self.changes = SessionChanges(self._store.get, self.active_in)
         self._orphans = Orphans()
         self._draining = False
+        #: Streams that the next process goes on with.
+        self._left_behind: set[tuple[str, str]] = set()
         self._rules = StreamRules(
             new_log=new_log,
             grace_s=limits.grace_s,
             admit_limit_s=bounds.admit_limit_s,
             on_end=self._ended,
-            on_parked=self._parked,
+            on_left=self._left,
             on_waiting=self._waits,
             on_unheld=self._table.unheld,
             on_orphan=self._orphans.adopt,
@@ -255,8 +257,9 @@ class SessionManager:
 
         Raises:
             StreamNotFound: there is none, or it is another principal's.
+            Draining: the next process has it.
         """
-        stream = self._table.get(principal, stream_id)
+        stream = self._known(principal, stream_id)
         if stream is None:
             raise StreamNotFound(
                 f"there is no stream {stream_id!r}",
@@ -274,13 +277,26 @@ class SessionManager:
         return self.find(principal, stream_id)
 
     def cancel(self, principal: str, stream_id: str, reason: CancelReason = "client") -> CancelResult:
-        """Ask for a stream's end; harmless to repeat. An unknown id is remembered: its send will be born cancelled."""
-        stream = self._table.get(principal, stream_id)
+        """Ask for a stream's end; harmless to repeat. An unknown id is remembered: its send will be born cancelled.
+
+        Raises:
+            Draining: the next process has it.
+        """
+        stream = self._known(principal, stream_id)
         if stream is None:
             self._tombstones.add(principal, stream_id)
             return CancelResult(outcome="not_found")
         outcome = stream.cancel(reason)
         return CancelResult(outcome=outcome, status=stream.status)
+
+    def _known(self, principal: str, stream_id: str) -> Stream | None:
+        if (principal, stream_id) in self._left_behind:
+            raise Draining(
+                f"stream {stream_id!r} waits for this server's next start",
+                hint="Connect again in a moment.",
+                retry_after_ms=5000,
+            )
+        return self._table.get(principal, stream_id)
 
     def list_streams(
         self,
@@ -324,8 +340,9 @@ class SessionManager:
     async def drain(self, limit_s: float) -> None:
         """Refuse new requests, wait for the running streams, and end what is left after `limit_s` as cancelled.
 
-        Those that wait for results are parked where they are kept, for the next process to go on with; else they end at
-        once. Where somebody runs a call, they have the same time as the others.
+        Those that wait for results are parked where they are kept, for the next process to go on with: what is said of
+        their calls until then is kept, too. Others that wait end at once. Where somebody runs a call, both have the
+        same time as the others.
         """
         self.begin_drain()
         for stream in self._table.live:
@@ -341,13 +358,14 @@ class SessionManager:
         self.begin_drain()
         for stream in self._table.live:
             if stream.status == "waiting" and self._keeps(stream):
-                stream.park()
+                stream.park(at_once=True)
             else:
                 stream.cancel("draining")
         if tasks := [stream.task for stream in self._table.live if stream.task]:
             _, pending = await asyncio.wait(tasks, timeout=self._close_limit_s)
             for task in pending:
                 task.cancel()
+        await asyncio.gather(*(stream.leave(self._close_limit_s) for stream in self._table.live if stream.is_parked))
         await self._settling.aclose()
         if self._journaling is not None:
             await self._journaling.aclose()
@@ -423,11 +441,11 @@ class SessionManager:
 
     def _waits(self, stream: Stream) -> None:
         """A server that stops waits for nobody who runs nothing."""
-        if not self._draining or stream.status != "waiting" or not stream.takes_more or stream.exchange.has_claimed:
+        if not self._draining or stream.status != "waiting" or not stream.takes_more:
             return
         if self._keeps(stream):
             stream.park()
-        else:
+        elif not stream.exchange.has_claimed:
             stream.cancel("draining")
 
     def _ended(self, stream: Stream) -> None:
@@ -444,12 +462,13 @@ class SessionManager:
         else:
             self._table.end(stream)
 
-    def _parked(self, stream: Stream) -> None:
-        """The stream stopped without an end; it is kept, and this process knows it no longer."""
+    def _left(self, stream: Stream) -> None:
+        """The stream has no end; it is kept, and this process knows it no longer."""
         self._slots.pop(stream).release()
         self._stream_files.pop(stream).release()
         self._quota.leave(stream.identity.principal)
         self._occupancy.leave(stream)
+        self._left_behind.add((stream.identity.principal, stream.stream_id))
         self._table.refuse(stream)
 
     def _recovered(self, streams: Sequence[KeptStream | WaitingStream]) -> None:

@@ -76,6 +76,8 @@ class ToolCalls:
 
         async def with_files() -> ToolAnswer:
             kept = await self._kept(principal, stream, message)
+            if not stream.takes_more:  # It ended meanwhile.
+                return await _gone(stream)
             result = CallResult(said.status, kept.content, kept.parts)
             return await stream.exchange.answer(call_id, result, claim=said.claim)
 
@@ -100,7 +102,10 @@ class ToolCalls:
             return stream.exchange.steer(message)
 
         async def with_files() -> ToolAnswer:
-            return await stream.exchange.steer(await self._kept(principal, stream, message))
+            kept = await self._kept(principal, stream, message)
+            if not stream.takes_more:
+                return await _gone(stream, "too_late" if stream.is_live else "already_ended")
+            return await stream.exchange.steer(kept)
 
         return with_files()
 

@@ -39,6 +39,7 @@ from archer_ws.sessions.storage.store import SessionStore
 from archer_ws.sessions.storage.values import StoredAnswer
 from archer_ws.sessions.streams.calls import as_tool_call
 from archer_ws.sessions.streams.events import ControlEvent
+from archer_ws.sessions.streams.exchange import Parked
 from archer_ws.sessions.streams.fold import messages_of
 from archer_ws.sessions.streams.gates import Slot, StreamQuota
 from archer_ws.sessions.streams.loop_state import LoopState
@@ -300,7 +301,11 @@ class Turn:
             self._stream.set_queued()
             self._stream.progress("queued", f"{self._route.provider} is busy with other requests")
             await self._slot.wait()
-        await self._stream.begin_step()
+        try:
+            await self._stream.begin_step()
+        except Parked:
+            self._slot.release()
+            raise
         self._stream.set_running()
         self._changes.changed(self._principal, self._request.session_id)
         self._take_said()
@@ -493,7 +498,9 @@ class Turn:
             return
         budget = await self._windows.ask(self._route)
         taken = self._history
-        if taken is None or (budget != self._budget and not _is_whole_within(taken, self._own_tokens, budget)):
+        # What was read with the turn was read for this budget; behind it steps of any length have come since.
+        is_other = budget != self._budget or bool(self._said)
+        if taken is None or (is_other and not _is_whole_within(taken, self._own_tokens, budget)):
             self._history = await self._read_history(budget)
 
     async def _read_history(self, budget: int | None) -> History:

@@ -29,6 +29,9 @@ class Call:
     name: str = "get_weather"
     arguments: str = '{"city": "Oslo"}'
     needs_approval: bool = False
+    by: str = "client"
+    #: Whether the stream waits for it; else it ends with it.
+    is_awaited: bool = True
     claim: str | None = None
     #: How it ended.
     status: str | None = None
@@ -54,6 +57,8 @@ class ExchangeServer:
         self.log: list[Event] = []
         self.calls = {call.call_id: call for call in calls}
         self.steered: list[dict[str, Any]] = []
+        #: Until it is released, no event behind this one is told.
+        self.held_at: int | None = None
         self._lost = list(lost)
         self._stream_id = ""
         self._connections: set[websockets.ServerConnection] = set()
@@ -72,6 +77,11 @@ class ExchangeServer:
             async with self._changed:
                 while len(self.asked_of(method)) < count:
                     await self._changed.wait()
+
+    def begin(self, stream_id: str) -> None:
+        """The stream is there, from elsewhere."""
+        self._stream_id = stream_id
+        self._begin()
 
     async def settle(self, call_id: str, status: str, content: str = "") -> None:
         """A call has its result, from elsewhere."""
@@ -92,6 +102,12 @@ class ExchangeServer:
                 if call.status is None:
                     self._settle(call, "cancelled", "", goes_on=False)
             self._write("ended", status=status, text_bytes=len(FIRST), **more)
+            await self._deliver()
+
+    async def release(self) -> None:
+        """Tell all that was held."""
+        async with self._turn:
+            self.held_at = None
             await self._deliver()
 
     async def close_all(self) -> None:
@@ -185,9 +201,10 @@ class ExchangeServer:
         self._write("started", provider="p", model="m")
         self._write("delta", content=FIRST)
         for call in self.calls.values():
-            known = {"call_id": call.call_id, "name": call.name, "arguments": call.arguments, "by": "client"}
+            known = {"call_id": call.call_id, "name": call.name, "arguments": call.arguments, "by": call.by}
             approval = {"needs_approval": True} if call.needs_approval else {}
-            self._write("tool_call", **known, **approval, deadline_at="2040-01-01T00:00:00Z")
+            deadline = {"deadline_at": "2040-01-01T00:00:00Z"} if call.is_awaited else {}
+            self._write("tool_call", **known, **approval, **deadline)
 
     def _settle(self, call: Call, status: str, content: Any, *, goes_on: bool = True) -> None:
         call.status, call.content = status, content
@@ -205,9 +222,10 @@ class ExchangeServer:
 
     async def _deliver(self) -> None:
         for connection, seen in list(self._readers.items()):
-            self._readers[connection] = len(self.log)
+            end = len(self.log) if self.held_at is None else self.held_at
+            self._readers[connection] = max(seen, end)
             try:
-                for method, params in self.log[seen:]:
+                for method, params in self.log[seen:end]:
                     await notify(connection, method, params)
             except websockets.ConnectionClosed:
                 self._readers.pop(connection, None)

@@ -114,7 +114,7 @@ async def test_a_call_that_runs_while_the_connection_is_lost_goes_on_under_its_c
         await server.until("tool/claim")
         await server.close_all()
         await server.until("tool/claim", 2)
-        await js.run("kept.release()")
+        await js.run("await kept.archer.call('ping'); kept.release();")
         seen = await sending
     assert seen["ran"] == ["c1"]
     assert seen["text"] == "c1 ok"
@@ -124,13 +124,20 @@ async def test_a_call_that_runs_while_the_connection_is_lost_goes_on_under_its_c
 
 async def test_a_call_whose_result_stands_further_on_in_a_replay_is_not_run(js: Javascript) -> None:
     async with exchange_server(Call("c1"), Call("c2")) as server:
-        await connected(js, server.url)
-        await js.run(TOOLS + "kept.stream = kept.archer.send(request, { tools: {}, detach: true });", request=QUESTION)
-        await server.until("chat/send")
+        server.begin("mine")
         await server.settle("c1", "ok", "from elsewhere")
-        await js.run("kept.archer.close()")
+        server.held_at = 3
         await connected(js, server.url)
-        seen = await js.run("kept.stream = kept.archer.resume('mine', { tools: kept.tools });" + READ)
+        await js.run(
+            TOOLS
+            + """
+            kept.stream = kept.archer.resume('mine', { tools: kept.tools });
+            while (!kept.stream.toolCalls.length) await new Promise((resolve) => setTimeout(resolve, 5));
+            await kept.archer.call('ping');
+            """
+        )
+        await server.release()
+        seen = await js.run(READ)
     assert seen["ran"] == ["c2"]
     assert [claim["call_id"] for claim in server.asked_of("tool/claim")] == ["c2"]
     assert seen["deltas"] == [{"content": FIRST}, {"step": 2}, {"content": "c1 ok; c2 ok"}]
@@ -339,7 +346,7 @@ async def test_what_a_handler_gives_is_what_the_model_is_told(
     assert result["content"] == content or (content is None and result["content"])
 
 
-async def test_calls_of_other_names_and_of_streams_that_end_with_them_are_not_run(js: Javascript) -> None:
+async def test_calls_of_other_names_are_not_run(js: Javascript) -> None:
     async with exchange_server(Call("c1", name="toString"), Call("c2", name="get_time")) as server:
         await connected(js, server.url)
         await js.run(TOOLS + "kept.stream = kept.archer.send(request, { tools: kept.tools });", request=QUESTION)
@@ -347,6 +354,18 @@ async def test_calls_of_other_names_and_of_streams_that_end_with_them_are_not_ru
         await js.run("await kept.archer.call('ping')")
         await server.settle("c1", "error")
         await server.settle("c2", "error")
+        assert (await js.run(READ))["ran"] == []
+    assert not server.asked_of("tool/claim")
+
+
+@pytest.mark.parametrize("call", [Call("c1", is_awaited=False), Call("c1", by="server")], ids=["ends", "by server"])
+async def test_calls_that_end_their_stream_or_that_the_server_runs_are_not_run_here(js: Javascript, call: Call) -> None:
+    async with exchange_server(call) as server:
+        await connected(js, server.url)
+        await js.run(TOOLS + "kept.stream = kept.archer.send(request, { tools: kept.tools });", request=QUESTION)
+        await server.until("chat/send")
+        await js.run("await kept.archer.call('ping')")
+        await server.settle("c1", "ok")
         assert (await js.run(READ))["ran"] == []
     assert not server.asked_of("tool/claim")
 

@@ -2,33 +2,33 @@
 messages that are steered in (protocol section 23).
 
     running ──ask──► waiting ──the last result──► running (the next step)
-                        └── deadline, cancel ──► every open call gets its result, and the stream its end
+                        ├── deadline, cancel ──► every open call gets its result, and the stream its end
+                        └── park ──► what is said is kept, for a later process to go on with
 
-Whatever a client says is decided at once, then kept (where the store is on a disk), then answered, and told in the log
-behind the answer: one such act at a time, so that its event has the number under which it was kept. An act runs to its
-end, also where who asked for it is gone.
+In which order that is said, kept, answered and told is acts.py's.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
-from typing import Protocol
+from functools import partial
+from typing import Literal, Protocol
 
 import structlog
 
 from archer_ws.core.clock import utc_now
-from archer_ws.core.deferred import afterwards
 from archer_ws.core.exceptions import ArcherError, ContentTooLarge, InvalidParams, Overloaded, ToolTimeout
 from archer_ws.core.limits import EXCHANGED_BYTES_MAX, STEERED_MAX
 from archer_ws.llm_gateway.tools import ResultStatus, ToolCall
 from archer_ws.llm_gateway.types import ChatMessage
+from archer_ws.sessions.streams.acts import Act, Acts
 from archer_ws.sessions.streams.calls import complete, result_event, update_event
 from archer_ws.sessions.streams.events import CallName, ControlEvent, MakeEvent, SteeredMessage, StreamStep
 from archer_ws.sessions.streams.log import StreamLog
 from archer_ws.sessions.streams.loop_state import LoopState
 from archer_ws.sessions.streams.open_call import CallResult, Holder, OpenCall
-from archer_ws.sessions.tool_models import ToolAnswer, ToolOutcome
+from archer_ws.sessions.tool_models import ToolAnswer
 
 log = structlog.get_logger(__name__)
 
@@ -56,12 +56,11 @@ class Keeper(Protocol):
 
 #: How long after a claim's end could not be kept it is tried again.
 _LAPSE_AGAIN_S = 5.0
-_ACCEPTED = ToolAnswer(outcome="accepted")
-_TAKEN = ToolAnswer(outcome="taken")
+_ACCEPTED, _CLAIMED = ToolAnswer(outcome="accepted"), ToolAnswer(outcome="claimed")
 
 
-class _Over(Exception):
-    """The end came first."""
+class Parked(Exception):
+    """Its step waits, and no other begins in this process."""
 
 
 class Exchange:
@@ -79,19 +78,18 @@ class Exchange:
         self._stream_id = stream_id
         self._log = stream_log
         self._keeper = keeper
+        self._acts = Acts(stream_log, keeper.keep, f"act {stream_id}")
         self._calls: dict[str, OpenCall] = {}
         self._deadline_at: datetime | None = None
-        #: Accepted, for the next step; and the ids of all that were ever accepted.
+        #: Done once there is no more to wait for.
+        self._answered: asyncio.Future[None] | None = None
+        self._parking: Literal["soon", "at once"] | None = None
+        #: Accepted, for the next step; all that were ever accepted, by their ids; and the one that is being kept.
         self._steered: list[ChatMessage] = []
         self._accepted: dict[str, ChatMessage] = {}
-        #: Of those, which are not acknowledged yet.
-        self._unkept: set[str] = set()
+        self._steering: ChatMessage | None = None
+        #: Of all results and messages that were accepted.
         self._bytes = 0
-        self._is_over = False
-        self._order = asyncio.Lock()
-        #: What was acknowledged, and is told behind the acknowledgement.
-        self._untold: list[tuple[MakeEvent, Callable[[], None]]] = []
-        self._acts: set[asyncio.Task[None]] = set()
         #: Of the calls of all steps.
         self._settled: dict[str, ResultStatus] = {}
 
@@ -103,24 +101,28 @@ class Exchange:
         return bool(self._calls)
 
     @property
+    def size_bytes(self) -> int:
+        """What was said and does not stand in the log."""
+        return self._acts.pending_bytes + sum(message.text_bytes for message in self._steered)
+
+    @property
     def has_claimed(self) -> bool:
         """Whether somebody runs one of the calls."""
-        return any(call.claim is not None and call.result is None for call in self._calls.values())
+        return any(call.is_running for call in self._calls.values())
 
     @property
     def steered(self) -> Sequence[ChatMessage]:
         """The messages that were accepted, and that no step has come for yet."""
-        return [message for message in self._steered if message.message_id not in self._unkept]
+        return self._steered
 
     @property
     def accepted(self) -> Sequence[ChatMessage]:
-        """Every message that was ever accepted to be steered in."""
-        return list(self._accepted.values())
+        """Every message that was ever accepted to be steered in, or is about to be: what a restart needs."""
+        return [*self._accepted.values(), *([self._steering] if self._steering is not None else ())]
 
     async def quiet(self) -> None:
         """Wait until all that is being said is kept, or refused."""
-        while self._acts:
-            await asyncio.wait(self._acts)
+        await self._acts.quiet()
 
     async def ask(
         self,
@@ -136,21 +138,34 @@ class Exchange:
         Raises:
             ToolTimeout: not all came in time.
             Overloaded: too many of the principal's streams wait.
+            Parked: the process stops, and nobody runs a call.
         """
-        with self._keeper.waiting():
+        with nullcontext() if len(refused) == len(calls) else self._keeper.waiting():
             if not self._calls:
                 await self._tell_calls(calls, refused, needs_approval, idempotent, timeout_s)
-            self._keeper.told_to_wait()
+            self._answered = asyncio.get_running_loop().create_future()
+            self._look()
+            if not self._answered.done():
+                self._keeper.told_to_wait()
             assert self._deadline_at is not None
             left_s = (self._deadline_at - utc_now()).total_seconds()
-            # Not awaited one by one: a cancel of this task would cancel the results that it waits for.
-            await asyncio.wait([call.done for call in self._calls.values()], timeout=max(0.0, left_s))
-            if late := sum(1 for call in self._calls.values() if call.result is None):
+            await asyncio.wait((self._answered,), timeout=max(0.0, left_s))
+            async with self._acts.order:
+                pass  # The last result is told: nothing may take the number under which it was kept.
+            late = self._unanswered()
+            if self._parking and (self._answered.done() or not late):
+                raise Parked
+            if late:
                 raise ToolTimeout(
-                    f"{late} of {len(self._calls)} calls had no result in time",
+                    f"{len(late)} of {len(self._calls)} calls had no result in time",
                     hint="Ask for more time with tool_timeout_s; a tool that fails should answer with status: error. "
                     "Results that come later can begin the session's next turn.",
                 )
+
+    def park(self, *, at_once: bool) -> None:
+        """Begin no further step; while somebody runs a call, go on waiting for it, unless it is `at_once`."""
+        self._parking = "at once" if at_once else "soon"
+        self._look()
 
     async def begin_step(self) -> None:
         """The model is asked again; what was steered in is said now.
@@ -160,30 +175,31 @@ class Exchange:
 
         Raises:
             StorageUnavailable, StorageFull: it can't be kept.
+            Parked: it is to begin in a later process.
         """
-        messages = [message for message in self._steered if message.message_id not in self._unkept]
-        told = [as_steered(message) for message in messages] or None
+        async with self._acts.order:
+            if self._parking and self._calls:
+                raise Parked
+            told = [as_steered(message) for message in self._steered] or None
 
-        def make(seq: int) -> StreamStep:
-            return StreamStep(stream_id=self._stream_id, seq=seq, step=self.step + 1, messages=told)
+            def make(seq: int) -> StreamStep:
+                return StreamStep(stream_id=self._stream_id, seq=seq, step=self.step + 1, messages=told)
 
-        async with self._order:
-            await self._keeper.keep(self._numbered([make]))
+            await self._acts.keep([make])
             self._log.append(make)
-        self.step += 1
-        self._note_settled()
-        self._calls = {}
-        self._steered = [message for message in self._steered if message not in messages]
+            self.step += 1
+            self._note_settled()
+            self._calls = {}
+            self._steered = []
 
     def decide_end(self) -> None:
         """No further step comes."""
-        self._is_over = True
+        self._acts.is_over = True
 
     def end(self, status: ResultStatus) -> list[MakeEvent]:
         """Nothing is taken any more: what the stream tells before its end, of calls that have no result."""
-        self._is_over = True
-        self._tell_untold()
-        unanswered = [call for call in self._calls.values() if call.result is None]
+        self._acts.end()
+        unanswered = self._unanswered()
         result = CallResult.unanswered(status)
         for call in unanswered:
             call.settle(result)
@@ -213,95 +229,91 @@ class Exchange:
         self._accepted = {str(message.message_id): message for message in state.steered}
         self._steered = [message for message in state.steered if message.message_id not in told]
         for call in calls:
-            if call.claim is not None and call.result is None:
-                self.lapsed(call)  # Its runner's connection went with the process.
+            if call.is_running:
+                call.lapse()  # Its runner's connection went with the process.
 
-    # What clients say. Each decides at once, so that the next frame finds it, and gives what to wait for.
+    # What clients say.
 
     def approve(self, call_id: str, *, approved: bool, reason: str | None) -> Awaitable[ToolAnswer]:
         """A person has said whether a call may run."""
-        call = self._calls.get(call_id)
-        if call is None or self._is_over:
-            return self._not_open(call_id)
-        if (settled := call.settling or call.result) is not None:
-            return _now(ToolAnswer(outcome="already_answered", status=settled.status))
-        if not call.needs_approval:
-            raise InvalidParams(
-                f"the call {call_id!r} needs no approval", hint="Claim it and run it, or answer it with status: denied."
-            )
-        if call.approved:
-            return _now(ToolAnswer(outcome="accepted" if approved else "too_late"))
-        if not approved:
-            return self._settle(call, CallResult.denied(reason))
-        call.approved = True
 
-        def undo() -> None:
-            call.approved = False
+        def decide(call: OpenCall) -> Act | ToolAnswer:
+            if (answered := call.answered()) is not None:
+                return answered
+            if not call.needs_approval:
+                raise InvalidParams(
+                    f"the call {call_id!r} needs no approval",
+                    hint="Claim it and run it, or answer it with status: denied.",
+                )
+            if call.approved:
+                return _ACCEPTED if approved else ToolAnswer(outcome="too_late")
+            if not approved:
+                return self._settling(call, CallResult.denied(reason))
 
-        return self._act(update_event(self._stream_id, call, "pending", approved=True), _ACCEPTED, undo=undo)
+            def approve() -> None:
+                call.approved = True
+
+            return Act(_ACCEPTED, approve, update_event(self._stream_id, call_id, "pending", approved=True))
+
+        return self._act(call_id, decide)
 
     def claim(self, call_id: str, claim: str, *, holder: Holder | None, ttl_s: float) -> Awaitable[ToolAnswer]:
         """A client is about to run a call."""
-        call = self._calls.get(call_id)
-        if call is None or self._is_over:
-            return self._not_open(call_id)
-        if (refusal := call.refusal(claim=claim)) is not None:
-            return _now(refusal)
-        claimed = ToolAnswer(outcome="claimed")
-        if call.claim is not None:
-            call.hold(holder, ttl_s)
-            return _now(claimed) if call.is_claim_kept else self._when_kept(call, claim)
-        call.claim, call.is_claim_kept = claim, False
-        call.hold(holder, ttl_s)
 
-        def told() -> None:
-            call.is_claim_kept = True
+        def decide(call: OpenCall) -> Act | ToolAnswer:
+            if (refusal := call.refusal(claim=claim)) is not None:
+                return refusal
+            take = partial(call.take, claim, holder, ttl_s)
+            if call.claim is not None:
+                take()
+                return _CLAIMED
+            return Act(_CLAIMED, take, update_event(self._stream_id, call_id, "running"))
 
-        return self._act(update_event(self._stream_id, call, "running"), claimed, undo=call.open_again, effect=told)
+        return self._act(call_id, decide)
 
     def answer(self, call_id: str, result: CallResult, *, claim: str | None) -> Awaitable[ToolAnswer]:
         """A call has its result."""
+
+        def decide(call: OpenCall) -> Act | ToolAnswer:
+            return call.refusal(claim=claim) or self._settling(call, result)
+
         call = self._calls.get(call_id)
-        if call is None or self._is_over:
-            return self._not_open(call_id)
-        if (refusal := call.refusal(claim=claim)) is not None:
-            return _now(refusal)
-        self._take_room(len(result.content.encode()))
-        return self._settle(call, result)
+        if call is not None and (answered := call.answered()) is not None:
+            return _now(answered)  # However often it comes: it waits for nothing, and takes no room.
+        return self._act(call_id, decide, size=len(result.content.encode()))
 
     def steer(self, message: ChatMessage) -> Awaitable[ToolAnswer]:
         """A user's message for the next step."""
         message_id = message.message_id
         assert message_id is not None
-        if message_id in self._unkept:
-            return asyncio.ensure_future(self._steered_again(message_id))
-        if message_id in self._accepted:
-            return _now(_ACCEPTED)
-        if self._is_over:
-            return _now(ToolAnswer(outcome="too_late"))
-        if len(self._steered) >= STEERED_MAX:
-            raise Overloaded(
-                f"{STEERED_MAX} messages wait to be steered into the stream, the most there may be",
-                hint="Wait for its next step.",
-                retry_after_ms=1000,
-            )
-        self._take_room(message.text_bytes)
-        self._accepted[message_id] = message
-        self._unkept.add(message_id)
-        self._steered.append(message)
 
-        def undo() -> None:
-            del self._accepted[message_id]
-            self._unkept.discard(message_id)
-            self._steered.remove(message)
+        def decide() -> Act | ToolAnswer:
+            if message_id in self._accepted:
+                return _ACCEPTED
+            if len(self._steered) >= STEERED_MAX:
+                raise Overloaded(
+                    f"{STEERED_MAX} messages wait to be steered into the stream, the most there may be",
+                    hint="Wait for its next step.",
+                    retry_after_ms=1000,
+                )
+            self._steering = message
+            return Act(_ACCEPTED, accept, undo=forget)
 
-        return self._act(
-            None,
-            _ACCEPTED,
-            undo=undo,
-            effect=lambda: self._unkept.discard(message_id),
-            over="too_late",
-        )
+        def accept() -> None:
+            self._accepted[message_id] = message
+            self._steered.append(message)
+            self._bytes += size
+            forget()
+
+        def forget() -> None:
+            self._steering = None
+
+        def over() -> ToolAnswer:
+            return _ACCEPTED if message_id in self._accepted else ToolAnswer(outcome="too_late")
+
+        size = message.text_bytes
+        self._check_room(size)
+        return self._acts.begin(decide, over=over, size=size)
 
     # How it is kept and told.
 
@@ -313,7 +325,7 @@ class Exchange:
         idempotent: Callable[[str], bool],
         timeout_s: float,
     ) -> None:
-        self._deadline_at = deadline_at = _after(timeout_s)
+        self._deadline_at = deadline_at = utc_now() + timedelta(seconds=timeout_s)
         makes: list[MakeEvent] = []
         told: dict[str, OpenCall] = {}
         for call in calls:
@@ -334,157 +346,90 @@ class Exchange:
             )
         for call_id, what in refused.items():
             makes.append(result_event(self._stream_id, call_id, CallResult("error", what)))
-        await self._keep_if_possible(makes)
-        for make in makes:
-            self._log.append(make)
-        for call_id, what in refused.items():
-            told[call_id].settle(CallResult("error", what))
-        self._calls = told
+        async with self._acts.order:
+            try:
+                await self._acts.keep(makes)
+            except ArcherError as failure:
+                # Nobody waits for an acknowledgement: it goes on, and its journal has what could not be kept.
+                log.warning("calls_not_kept", stream_id=self._stream_id, cause=str(failure))
+            for make in makes:
+                self._log.append(make)
+            for call_id, what in refused.items():
+                told[call_id].settle(CallResult("error", what))
+            self._calls = told
 
-    async def _keep_if_possible(self, makes: Sequence[MakeEvent]) -> None:
-        """Where nobody waits for an acknowledgement the stream goes on, and its journal has what could not be kept."""
-        try:
-            await self._keeper.keep(self._numbered(makes))
-        except ArcherError as failure:
-            log.warning("calls_not_kept", stream_id=self._stream_id, cause=str(failure))
+    def _look(self) -> None:
+        """Whether there is more to wait for."""
+        if self._answered is None or self._answered.done():
+            return
+        is_parked = self._parking == "at once" or (self._parking == "soon" and not self.has_claimed)
+        if is_parked or not self._unanswered():
+            self._answered.set_result(None)
 
-    def _settle(self, call: OpenCall, result: CallResult) -> Awaitable[ToolAnswer]:
-        call.settling = result
+    def _unanswered(self) -> list[OpenCall]:
+        return [call for call in self._calls.values() if call.result is None]
 
-        def undo() -> None:
-            call.settling = None
+    def _settling(self, call: OpenCall, result: CallResult) -> Act:
+        def settle() -> None:
+            call.settle(result)
+            self._bytes += len(result.content.encode())
+            self._look()
 
-        return self._act(
-            result_event(self._stream_id, call.call_id, result),
-            _ACCEPTED,
-            undo=undo,
-            effect=lambda: call.settle(result),
-        )
+        return Act(_ACCEPTED, settle, result_event(self._stream_id, call.call_id, result))
 
     def lapsed(self, call: OpenCall) -> None:
-        """The claim is over, and there is no result: only what may run twice is open again.
+        """A claim is over, and there is no result: only what may run twice is open again.
 
         It is kept as all else is; where that fails, it is tried again.
         """
-        if call.settling is not None or call.result is not None or self._is_over:
-            return
-        if call.idempotent:
-            claim = call.claim
-            call.open_again()
 
-            def undo() -> None:
-                call.claim = claim
+        def decide() -> Act | ToolAnswer:
+            if call.result is not None or not call.has_lapsed:
+                return _ACCEPTED
+            if not call.idempotent:
+                return self._settling(call, CallResult.unanswered("lost"))
+
+            def open_again() -> None:
+                call.open_again()
+                self._look()
+
+            return Act(_ACCEPTED, open_again, update_event(self._stream_id, call.call_id, "pending"))
+
+        def again(kept: "asyncio.Future[ToolAnswer]") -> None:
+            if not kept.cancelled() and kept.exception() is not None and call.has_lapsed:
                 call.lapse_in(_LAPSE_AGAIN_S)
 
-            self._act(update_event(self._stream_id, call, "pending"), _ACCEPTED, undo=undo)
-        else:
-            lost = call.settling = CallResult.unanswered("lost")
-
-            def undo_loss() -> None:
-                call.settling = None
-                call.lapse_in(_LAPSE_AGAIN_S)
-
-            self._act(
-                result_event(self._stream_id, call.call_id, lost),
-                _ACCEPTED,
-                undo=undo_loss,
-                effect=lambda: call.settle(lost),
-            )
+        self._acts.begin(decide, over=lambda: _ACCEPTED).add_done_callback(again)
 
     def _act(
-        self,
-        make: MakeEvent | None,
-        answer: ToolAnswer,
-        *,
-        undo: Callable[[], None] = lambda: None,
-        effect: Callable[[], None] = lambda: None,
-        over: ToolOutcome = "already_ended",
-    ) -> "asyncio.Future[ToolAnswer]":
-        """Keep what was decided, answer, and tell it behind the answer.
+        self, call_id: str, decide: Callable[[OpenCall], Act | ToolAnswer], *, size: int = 0
+    ) -> Awaitable[ToolAnswer]:
+        self._check_room(size)
 
-        In a task of its own: who asked may go away, and what was decided is kept all the same.
-        """
-        answered: asyncio.Future[ToolAnswer] = asyncio.get_running_loop().create_future()
+        def decide_of() -> Act | ToolAnswer:
+            call = self._calls.get(call_id)
+            return self._not_open(call_id) if call is None else decide(call)
 
-        async def run() -> None:
-            try:
-                await self._keep(make, effect)
-            except _Over:
-                _give(answered, ToolAnswer(outcome=over))
-            except ArcherError as failure:
-                undo()
-                if not answered.done():
-                    answered.set_exception(failure)
-                    answered.exception()  # Who asked may be gone.
-            else:
-                _give(answered, answer)
+        return self._acts.begin(decide_of, over=partial(self._not_open, call_id), size=size)
 
-        act = asyncio.create_task(run(), name=f"act {self._stream_id}")
-        self._acts.add(act)
-        act.add_done_callback(self._acts.discard)
-        return answered
-
-    async def _keep(self, make: MakeEvent | None, effect: Callable[[], None]) -> None:
-        await self._order.acquire()
-        try:
-            if self._is_over:
-                raise _Over
-            await self._keeper.keep(self._numbered([make] if make is not None else []))
-            if self._is_over:
-                raise _Over
-        except BaseException:
-            self._order.release()
-            raise
-        if make is None:
-            effect()
-            self._order.release()
-            return
-        # Who asked is woken in the next turn of the loop, and answered there; this comes in the one behind it.
-        self._untold.append((make, effect))
-        afterwards(self._tell_untold)
-
-    def _tell_untold(self) -> None:
-        untold, self._untold = self._untold, []
-        for make, effect in untold:
-            self._log.append(make)
-            effect()
-            self._order.release()
-
-    async def _when_kept(self, call: OpenCall, claim: str) -> ToolAnswer:
-        """A claim that was repeated while it was being kept."""
-        await self.quiet()
-        return ToolAnswer(outcome="claimed") if call.claim == claim else call.refusal(claim=claim) or _TAKEN
-
-    async def _steered_again(self, message_id: str) -> ToolAnswer:
-        """A message that was repeated while it was being kept."""
-        await self.quiet()
-        is_kept = message_id in self._accepted and message_id not in self._unkept
-        return ToolAnswer(outcome="accepted" if is_kept else "too_late")
-
-    def _numbered(self, makes: Sequence[MakeEvent]) -> list[ControlEvent]:
-        return [make(seq) for seq, make in enumerate(makes, self._log.head_seq + 1)]
-
-    def _not_open(self, call_id: str) -> Awaitable[ToolAnswer]:
+    def _not_open(self, call_id: str) -> ToolAnswer:
         """What is said of a call that is not open, or of an earlier step."""
         status = self._settled.get(call_id)
-        if self._is_over:
-            return _now(ToolAnswer(outcome="already_ended", status=status))
-        if status is not None:
-            return _now(ToolAnswer(outcome="already_answered", status=status))
-        return _now(ToolAnswer(outcome="not_found"))
+        if self._acts.is_over:
+            return ToolAnswer(outcome="already_ended", status=status)
+        return ToolAnswer(outcome="already_answered" if status is not None else "not_found", status=status)
 
     def _note_settled(self) -> None:
         for call in self._calls.values():
             if call.result is not None:
                 self._settled[call.call_id] = call.result.status
 
-    def _take_room(self, size: int) -> None:
-        if self._bytes + size > EXCHANGED_BYTES_MAX:
+    def _check_room(self, size: int) -> None:
+        if size and self._bytes + self._acts.pending_bytes + size > EXCHANGED_BYTES_MAX:
             raise ContentTooLarge(
                 f"the results and messages of this stream would be more than {EXCHANGED_BYTES_MAX} bytes of text",
                 hint="Answer with less: the part that the model needs.",
             )
-        self._bytes += size
 
 
 def as_steered(message: ChatMessage) -> SteeredMessage:
@@ -499,12 +444,3 @@ def _now(answer: ToolAnswer) -> "asyncio.Future[ToolAnswer]":
     answered: asyncio.Future[ToolAnswer] = asyncio.get_running_loop().create_future()
     answered.set_result(answer)
     return answered
-
-
-def _give(answered: "asyncio.Future[ToolAnswer]", answer: ToolAnswer) -> None:
-    if not answered.done():
-        answered.set_result(answer)
-
-
-def _after(seconds: float) -> datetime:
-    return utc_now() + timedelta(seconds=seconds)

@@ -30,8 +30,8 @@ class StreamRules(Generic[S]):
     on_end: Callable[[S], None] = _ignore
     #: Called when the last holder of an ended stream is gone.
     on_unheld: Callable[[S], None] = _ignore
-    #: Called once where it stops without an end, for a later process to go on with it.
-    on_parked: Callable[[S], None] = _ignore
+    #: Called once where the process stops and it has no end, for a later process to go on with it.
+    on_left: Callable[[S], None] = _ignore
     #: Called when it waits for results.
     on_waiting: Callable[[S], None] = _ignore
     #: Given a task that did not stop in time.

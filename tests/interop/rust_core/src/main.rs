@@ -223,6 +223,7 @@ async fn show_tools(mut stream: ChatStream) -> Result<(), Failure> {
                 tell(&json!({"step": it.step, "before": text}));
                 text.clear();
             }
+            Event::ToolCall(it) => tell(&json!({"call": it.call_id})),
             Event::ToolResult(it) => tell(&json!({"result": it.call_id, "status": it.status})),
             Event::Ended(it) => tell_text(stream.stream_id(), &text, &it.status, it.text_bytes),
             _ => {}

@@ -56,16 +56,16 @@ pub fn tools(person: &str) -> Tools {
     }
     let said = person.to_owned();
     tools.approve(move |call: StreamToolCall| {
-        tell(&json!({"asked": call.call_id}));
         let said = said.clone();
         async move {
+            let silent = (said == "silent").then(|| Noticed(call.call_id.clone()));
+            tell(&json!({"asked": call.call_id}));
+            if silent.is_some() {
+                pending::<()>().await;
+            }
             match said.strip_prefix("no: ") {
                 Some(reason) => Approval::Denied(Some(reason.into())),
-                None if said == "yes" => Approval::Approved,
-                None => {
-                    let _noticed = Noticed(call.call_id);
-                    pending().await
-                }
+                None => Approval::Approved,
             }
         }
     })
