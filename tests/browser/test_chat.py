@@ -96,7 +96,7 @@ async def test_a_branch_has_what_came_before_and_the_first_conversation_stays(co
         await has("three");
         await ended();
         const grown = await said();
-        await page.locator("[role=tab]").first().click();
+        await page.locator(".tab .face").first().click();
         await has("say two");
         return { branch, grown, first: await said() };
     """)
@@ -161,7 +161,7 @@ async def test_a_server_started_anew_without_a_store_leaves_what_is_shown_and_th
                     await has("not at the server any more");
                     const left = [await said(), await answers()];
                     await answer().getByRole("button", { name: "Ask again" }).first().click();
-                    await page.waitForFunction(() => document.querySelectorAll("[role=tab]").length === 2);
+                    await page.waitForFunction(() => document.querySelectorAll(".tab").length === 2);
                     await has(half);
                     return [left, await said(), await answers()];
                     """,

@@ -110,7 +110,7 @@ async def test_the_open_conversations_are_there_again_after_a_reload(console: Co
         TALK
         + """
         await page.keyboard.press("Alt+b");
-        await page.waitForFunction(() => document.querySelectorAll("[role=tab]").length === 2);
+        await page.waitForFunction(() => document.querySelectorAll(".tab").length === 2);
         await ask("say two");
         await ended();
         await page.getByRole("button", { name: "Side by side" }).click();

@@ -273,6 +273,7 @@ export const strings = {
 
   models: {
     label: "Model",
+    pick: (/** @type {string | undefined} */ name) => (name ? `Model: ${name}` : "Model"),
     server: "The server's default",
     default: "default",
     search: "Find a model",

@@ -19,9 +19,9 @@ export function Bar({ onMenu }) {
       <button type="button" class="quiet icon-only only-narrow" aria-label=${strings.app.menu} onClick=${onMenu}>
         <${Icon} name="menu" />
       </button>
-      <div class="tabs" role="tablist" aria-label=${strings.tabs.label}>
-        ${openIds.value.map((id) => html`<${Tab} key=${id} id=${id} />`)}
-      </div>
+      <nav class="tabs" aria-label=${strings.tabs.label}>
+        <ul>${openIds.value.map((id) => html`<${Tab} key=${id} id=${id} />`)}</ul>
+      </nav>
       <button type="button" class="quiet icon-only" aria-label=${strings.tabs.another} title=${strings.tabs.another}
         onClick=${another}><${Icon} name="plus" /></button>
       ${openIds.value.length > 1 &&
@@ -37,26 +37,15 @@ function Tab({ id }) {
   const title = titles.value.get(id) || (conversation(id).isNew.value ? strings.list.new : strings.list.untitled);
   const isShown = shownId.value === id;
   const isBusy = conversation(id).isBusy.value;
-  const keys = (/** @type {KeyboardEvent} */ event) => {
-    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-    const ids = openIds.peek();
-    if (step) {
-      shownId.value = ids[(ids.indexOf(id) + step + ids.length) % ids.length];
-      requestAnimationFrame(() => /** @type {HTMLElement | null} */ (document.querySelector("[role=tab][aria-selected=true]"))?.focus());
-    } else if (event.key === "Delete") close(id);
-    else return;
-    event.preventDefault();
-  };
   return html`
-    <div class="tab" data-shown=${isShown} role="presentation">
-      <button type="button" role="tab" id=${`tab-${id}`} aria-selected=${isShown} aria-controls=${`pane-${id}`}
-        tabindex=${isShown ? 0 : -1} onKeyDown=${keys} onClick=${() => (shownId.value = id)}>
+    <li class="tab" data-shown=${isShown}>
+      <button type="button" class="face" aria-current=${isShown ? "true" : undefined} onClick=${() => (shownId.value = id)}>
         ${isBusy && html`<${Live} isWaiting=${conversation(id).isWaiting.value} />`}
         <span class="title" dir="auto">${title}</span>
       </button>
       ${openIds.value.length > 1 &&
-      html`<button type="button" class="quiet icon-only close" tabindex="-1" aria-label=${strings.tabs.close(title)}
+      html`<button type="button" class="quiet icon-only close" aria-label=${strings.tabs.close(title)}
         onClick=${() => close(id)}><${Icon} name="close" /></button>`}
-    </div>
+    </li>
   `;
 }

@@ -27,8 +27,7 @@ export function ConversationView({ id }) {
   const title = titles.value.get(id) || strings.list.new;
   const isWelcome = items.length === 0 && shown.isNew.value;
   return html`
-    <section class="pane" id=${`pane-${id}`} role=${isSideBySide.value ? "region" : "tabpanel"}
-      aria-label=${strings.chat.label(title)} data-shown=${shownId.value === id} onFocusIn=${() => (shownId.value = id)}>
+    <section class="pane" id=${`pane-${id}`} aria-label=${strings.chat.label(title)} data-shown=${shownId.value === id} onFocusIn=${() => (shownId.value = id)}>
       ${isSideBySide.value && html`<h2 class="pane-title" dir="auto">${title}</h2>`}
       <div class="scroller" ref=${scroller} tabindex="0" role="log" aria-live="off" aria-label=${strings.chat.label(title)}>
         <div class="column">

@@ -18,9 +18,10 @@ export function ModelPicker({ sessionId }) {
   const chosen = settingsOf(sessionId).model;
   const shown = chosen ?? defaultModel.value;
   const known = infoOf(chosen);
+  const name = known?.name ?? shown?.model;
   return html`
-    <${Popover} label=${strings.models.label} panel="models" kind="quiet pick" onOpen=${readModels}
-      face=${html`<span class="title">${known?.name ?? shown?.model ?? strings.models.label}</span>`}>
+    <${Popover} label=${strings.models.pick(name)} panel="models" kind="quiet pick" onOpen=${readModels}
+      face=${html`<span class="title">${name ?? strings.models.label}</span>`}>
       ${(/** @type {() => void} */ close) => html`<${List} sessionId=${sessionId} onDone=${close} />`}
     <//>
   `;

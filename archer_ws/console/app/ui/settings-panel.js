@@ -14,8 +14,9 @@ const EFFORTS = ["none", "minimal", "low", "medium", "high", "xhigh", "max"];
 export function SettingsPanel({ sessionId }) {
   const { temperature, maxTokens, effort, system, schema } = settingsOf(sessionId);
   const changed = [temperature, maxTokens, effort, system, schema].filter((value) => value !== undefined && value !== "").length;
+  const label = [strings.settings.label, ...(changed > 0 ? [strings.settings.changed(changed)] : [])].join(", ");
   return html`
-    <${Popover} label=${strings.settings.label} panel="settings" kind="quiet"
+    <${Popover} label=${label} panel="settings" kind="quiet"
       face=${html`<${Icon} name="sliders" />${changed > 0 && html` <span>${strings.settings.changed(changed)}</span>`}`}>
       ${() => html`<${Form} sessionId=${sessionId} />`}
     <//>
