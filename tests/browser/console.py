@@ -16,8 +16,17 @@ HELPERS = """
     const connected = (is = "open") => page.locator(`.connection[data-state="${is}"]`).waitFor();
     const texts = async (locator) => (await locator.allInnerTexts()).map((text) => text.replace(/\\s+/g, " ").trim());
     const said = () => texts(shown.locator(".said .words"));
-    const answers = () => texts(shown.locator(".answer .text"));
+    // Text is drawn between frames, and as Markdown once that is there.
+    const drawn = async () => {
+        await page.waitForFunction(() => !document.querySelector(".answer .text:not(.md)"));
+        await page.evaluate(async () => {
+            for (let frame = 0; frame < 4; frame++) await new Promise((next) => requestAnimationFrame(next));
+        });
+    };
+    const answers = async () => (await drawn(), texts(shown.locator(".answer .text")));
 """
+#: What Chromium says of a server that is not there, or was killed.
+LOST_SERVER = ("WebSocket connection to", "net::ERR_")
 _OPEN = """
     kept.complaints ??= [];
     kept.asked ??= [];
@@ -59,8 +68,9 @@ class Console:
             return
         seen = await self._browser.control(self._name, "return { complaints: kept.complaints, asked: kept.asked };")
         unexpected = [each for each in seen["complaints"] if not any(part in each for part in self.expected)]
-        assert unexpected == []
-        assert [url for url in seen["asked"] if not url.startswith((self.url, "data:", "blob:", "about:"))] == []
+        assert not unexpected, f"the page complained: {unexpected}"
+        elsewhere = [url for url in seen["asked"] if not url.startswith((self.url, "data:", "blob:", "about:"))]
+        assert not elsewhere, f"the page asked others: {elsewhere}"
 
     async def run(self, code: str, **args: Any) -> Any:
         """What an async function with this body returns; it sees the helpers, `page` and the arguments."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser.console import Console
+from tests.browser.console import LOST_SERVER, Console
 from tests.browser.scripted_model import HALF, TEXT, ScriptedModel
 from tests.interop.browser import Browser
 from tests.lost_servers import LIMIT_S, killed, port_of, until_on_disk
@@ -151,7 +151,7 @@ async def test_a_server_started_anew_without_a_store_leaves_what_is_shown_and_th
     browser: Browser, model: ScriptedModel, tmp_path: Path
 ) -> None:
     async with server(model, cwd=tmp_path, ARCHER_STORE="memory") as first, Console(browser, first.url) as console:
-        console.expected += ["WebSocket connection to", "ERR_CONNECTION_REFUSED"]
+        console.expected += LOST_SERVER
         await console.run("await ask('never'); await has(half);", half=HALF)
         await killed(first)
         await console.run("await connected('connecting');")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser.console import Console
+from tests.browser.console import LOST_SERVER, Console
 from tests.browser.scripted_model import HALF, TEXT, ScriptedModel
 from tests.fakes.cutting_proxy import CuttingProxy
 from tests.interop.browser import Browser
@@ -116,7 +116,7 @@ async def test_without_a_network_it_says_so_and_goes_on_with_it(
 
 async def test_a_server_that_stops_says_so_before(browser: Browser, tmp_path: Path, model: ScriptedModel) -> None:
     async with server(model, cwd=tmp_path) as sidecar, Console(browser, sidecar.url) as console:
-        console.expected += ["WebSocket connection to", "ERR_CONNECTION_REFUSED"]
+        console.expected += LOST_SERVER
         await console.run("await ask('hold'); await has(half);", half=HALF)
         sidecar.program.send_signal(signal.SIGTERM)
         await console.run("await connected('draining'); await has('The server is stopping');")

@@ -24,7 +24,7 @@ export function Sidebar({ name, onDone }) {
   return html`
     <nav class="sidebar" aria-label=${strings.list.title}>
       <header>
-        <h1 class="brand"><${Mark} /> <span>${name}</span></h1>
+        <p class="brand"><${Mark} /> <span>${name}</span></p>
         <button type="button" class="quiet icon-only only-narrow" aria-label=${strings.app.closeMenu} onClick=${onDone}>
           <${Icon} name="close" />
         </button>

@@ -14,7 +14,7 @@ import { Icon } from "./icons.js";
 
 const COPIED_MS = 1500;
 
-/** Not of the first screen: it is asked for with the first answer, whose text stands there plain until then. */
+/** Not of the first screen: it is asked for behind it. Until it is there, text stands there plain. */
 const markdown = signal(/** @type {Markdown | undefined} */ (undefined));
 let isAskedFor = false;
 
@@ -29,7 +29,7 @@ export function StepText({ step, isWritten }) {
     const { current } = shown;
     if (!module) {
       element.textContent = step.text;
-      if (step.text) load();
+      if (step.text) loadMarkdown();
       return;
     }
     current.view ??= module.createMarkdownView(element, { strings: strings.markdown, onCopy: copyCode });
@@ -45,7 +45,8 @@ export function StepText({ step, isWritten }) {
   `;
 }
 
-async function load() {
+/** Have Markdown at hand. */
+export async function loadMarkdown() {
   if (isAskedFor) return;
   isAskedFor = true;
   try {
