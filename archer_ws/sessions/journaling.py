@@ -65,6 +65,8 @@ class Journaling:
         #: Those that the writing task is writing, and those whose next events are being kept: no stream is in both.
         self._in_commit: set[Stream] = set()
         self._keeping: dict[Stream, int] = {}
+        #: What of their state beside the log is not written yet.
+        self._loops: dict[Stream, Callable[[], str]] = {}
         self._forgotten: set[StreamKey] = set()
         self._alarm = Alarm(self._strike)
         self._writing: asyncio.Task[None] | None = None
@@ -101,32 +103,52 @@ class Journaling:
         self._written[stream] = stream.log.head_seq
         self._await_next()
 
-    async def keep(self, stream: Stream, events: Sequence[ControlEvent], loop: str) -> None:
-        """Keep the next events of a log before they stand in it, with what came before them, and what a restart needs.
+    async def keep(
+        self, stream: Stream, events: Sequence[ControlEvent], loop: Callable[[], str], *, with_loop: bool
+    ) -> None:
+        """Keep the next events of a log before they stand in it, with what came before them.
+
+        Args:
+            stream: whose log.
+            events: the next ones.
+            loop: gives what a restart needs beside the log, as JSON.
+            with_loop: whether that has changed.
 
         Raises:
             StorageUnavailable, StorageFull: they are not kept, or that is not known.
         """
-        while stream in self._in_commit and (writing := self._writing) is not None:
-            # Two that write one log's pieces at a time would leave gaps between them.
-            await asyncio.wait((writing,))
-        if stream not in self._written:
-            return
-        self._keeping[stream] = self._keeping.get(stream, 0) + 1
         try:
-            written = self._written[stream]
-            pieces = await _new(stream, written)
-            part = LogPart(_key(stream), [*pieces, *map(event_piece, events)], loop=loop)
             async with asyncio.timeout(self._limit_s):
-                await self._journal.put([part])
-            if pieces and stream in self._written:
-                self._written[stream] = max(self._written[stream], pieces[-1].last_seq)
+                while stream in self._in_commit and (writing := self._writing) is not None:
+                    # Two that write one log's pieces at a time would leave gaps between them.
+                    await asyncio.wait((writing,))
+                if stream in self._written:
+                    await self._keep(stream, events, loop, with_loop=with_loop)
         except TimeoutError:
             raise StorageUnavailable(
                 f"the store of conversations did not answer within {self._limit_s:g} s",
                 hint="Try again in a moment; repeating it is harmless.",
                 retry_after_ms=2000,
             ) from None
+
+    async def _keep(
+        self, stream: Stream, events: Sequence[ControlEvent], loop: Callable[[], str], *, with_loop: bool
+    ) -> None:
+        if with_loop:
+            # Until it is written, whoever writes the log next writes this as well.
+            self._loops[stream] = loop
+        self._keeping[stream] = self._keeping.get(stream, 0) + 1
+        try:
+            written, owed = self._written[stream], self._loops.get(stream)
+            pieces = await _new(stream, written)
+            part = LogPart(
+                _key(stream), [*pieces, *map(event_piece, events)], loop=owed() if owed is not None else None
+            )
+            await self._journal.put([part])
+            if pieces and stream in self._written:
+                self._written[stream] = max(self._written[stream], pieces[-1].last_seq)
+            if owed is not None and self._loops.get(stream) is owed:
+                del self._loops[stream]
         finally:
             self._keeping[stream] -= 1
             if not self._keeping[stream]:
@@ -142,13 +164,18 @@ class Journaling:
         pieces = await _new(stream, self._written[stream])
         ended = last[-1]
         assert isinstance(ended, StreamEnded)
-        self._written.pop(stream, None)
+        self._let_go(stream)
         return log_end(ended, stream.ended_at, [*pieces, *map(event_piece, last[:-1])])
 
     def over(self, stream: Stream) -> None:
         """The stream has ended, or was refused: then nothing of it is kept."""
-        if stream.log.ended is None and self._written.pop(stream, None) is not None:
+        if stream.log.ended is None and self._let_go(stream):
             self.forget(stream)
+
+    def _let_go(self, stream: Stream) -> bool:
+        """Nothing more is written of the stream; whether it was kept."""
+        self._loops.pop(stream, None)
+        return self._written.pop(stream, None) is not None
 
     def forget(self, stream: Stream) -> None:
         """Nobody can ask for the stream any more."""
@@ -178,6 +205,9 @@ class Journaling:
                 hint="Its streams went with it. Create it anew, or leave session_id out.",
             )
         try:
+            if stream.log.ended is not None:
+                # What was kept to be told behind it, but the end came first.
+                pieces = [piece for piece in pieces if piece.last_seq < stream.log.ended.seq]
             if len(pieces) > _PIECES_AT_ONCE:  # Thousands take a while.
                 return await asyncio.to_thread(MemoryLog.of, pieces)
             return MemoryLog.of(pieces)
@@ -248,7 +278,8 @@ class Journaling:
                 self._in_commit.add(stream)
                 pieces = await _new(stream, written)
                 end = log_end(ended, stream.ended_at, ()) if ended is not None else None
-                parts[stream] = LogPart(_key(stream), pieces, end)
+                owed = self._loops.get(stream)
+                parts[stream] = LogPart(_key(stream), pieces, end, owed() if owed is not None else None)
                 size += sum(len(piece.text) for piece in pieces)
             if size > _BYTES_AT_ONCE:
                 await self._commit(parts, frozenset())
@@ -268,9 +299,11 @@ class Journaling:
         self._forgotten -= forgotten
         for stream, part in parts.items():
             if part.end is not None:
-                self._written.pop(stream, None)
-            elif stream in self._written and part.pieces:
-                self._written[stream] = part.pieces[-1].last_seq
+                self._let_go(stream)
+            elif stream in self._written:
+                self._written[stream] = part.pieces[-1].last_seq if part.pieces else self._written[stream]
+                if part.loop is not None:
+                    self._loops.pop(stream, None)
 
 
 async def _new(stream: Stream, after: int) -> list[LogPiece]:

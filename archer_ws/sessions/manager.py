@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import structlog
-from msgspec import DecodeError
 
 from archer_ws.agents.base import Gateway
 from archer_ws.agents.orchestrator import Orchestrator
@@ -22,6 +21,7 @@ from archer_ws.core.exceptions import (
     StreamNotFound,
 )
 from archer_ws.core.ids import new_id
+from archer_ws.core.lean_event import LeanEvent
 from archer_ws.core.limits import PAGE_ITEMS_MAX, Limits
 from archer_ws.files.stored import StoredFile
 from archer_ws.llm_gateway.types import CancelReason, ChatRequest, Route
@@ -125,6 +125,8 @@ class SessionManager:
         self.changes = SessionChanges(self._store.get, self.active_in)
         self._orphans = Orphans()
         self._draining = False
+        #: Set whenever there may be less to wait for than before.
+        self._calmer = LeanEvent()
         self._rules = StreamRules(
             new_log=new_log,
             grace_s=limits.grace_s,
@@ -132,6 +134,7 @@ class SessionManager:
             on_end=self._ended,
             on_parked=self._parked,
             on_waiting=self._waits,
+            may_go_on=self._may_go_on,
             on_unheld=self._table.unheld,
             on_orphan=self._orphans.adopt,
         )
@@ -325,24 +328,31 @@ class SessionManager:
         """Refuse new requests, wait for the running streams, and end what is left after `limit_s` as cancelled.
 
         Those that wait for results are parked where they are kept, for the next process to go on with; else they end at
-        once. Where somebody runs a call, they have the same time as the others.
+        once. Where somebody runs a call, they have the same time as the others, for its result to come; the step behind
+        it is the next process's.
         """
         self.begin_drain()
         for stream in self._table.live:
             self._waits(stream)
         if live := self._table.live:
             log.info("draining", streams=len(live), limit_s=limit_s)
-            await asyncio.wait([stream.task for stream in live if stream.task], timeout=limit_s)
+            try:
+                async with asyncio.timeout(limit_s):
+                    while any(map(self._is_waited_for, self._table.live)):
+                        self._calmer.clear()
+                        await self._calmer.wait()
+            except TimeoutError:
+                pass
         await self.aclose()
 
     async def aclose(self) -> None:
-        """End every stream now, and wait for the ends to be written and the answers to be stored, each within its
-        budget."""
+        """End every stream now, or park it, and wait for the ends to be written and the answers to be stored, each
+        within its budget."""
         self.begin_drain()
         for stream in self._table.live:
-            if stream.status == "waiting" and self._keeps(stream):
+            if self._keeps(stream) and stream.can_park:
                 stream.park()
-            else:
+            elif not stream.is_parked:
                 stream.cancel("draining")
         if tasks := [stream.task for stream in self._table.live if stream.task]:
             _, pending = await asyncio.wait(tasks, timeout=self._close_limit_s)
@@ -423,12 +433,18 @@ class SessionManager:
 
     def _waits(self, stream: Stream) -> None:
         """A server that stops waits for nobody who runs nothing."""
-        if not self._draining or stream.status != "waiting" or not stream.takes_more or stream.exchange.has_claimed:
-            return
-        if self._keeps(stream):
-            stream.park()
-        else:
-            stream.cancel("draining")
+        if self._draining:
+            if stream.can_park and not stream.has_claimed and not self._keeps(stream):
+                stream.cancel("draining")
+            self._calmer.set()
+
+    def _is_waited_for(self, stream: Stream) -> bool:
+        """Whether a server that stops waits for the stream."""
+        is_left = self._keeps(stream) and (stream.is_parked or (stream.can_park and not stream.has_claimed))
+        return not is_left
+
+    def _may_go_on(self, stream: Stream) -> bool:
+        return not (self._draining and self._keeps(stream))
 
     def _ended(self, stream: Stream) -> None:
         """Give back what the stream took; called by its owner task at its very end."""
@@ -443,14 +459,15 @@ class SessionManager:
             self._table.refuse(stream)
         else:
             self._table.end(stream)
+        self._calmer.set()
 
     def _parked(self, stream: Stream) -> None:
-        """The stream stopped without an end; it is kept, and this process knows it no longer."""
+        """The stream stopped without an end; it is kept, and here it is only looked at."""
         self._slots.pop(stream).release()
         self._stream_files.pop(stream).release()
         self._quota.leave(stream.identity.principal)
         self._occupancy.leave(stream)
-        self._table.refuse(stream)
+        self._calmer.set()
 
     def _recovered(self, streams: Sequence[KeptStream | WaitingStream]) -> None:
         journaling = self._journaling
@@ -492,9 +509,9 @@ class SessionManager:
                 left.request.model_copy(update={"provider": record.provider, "model": record.model})
             )
             self._quota.enter(record.principal)
-        except (ValueError, ArcherError, DecodeError) as cause:
+        except ArcherError as cause:
             # It stays as it is kept: another start may find the provider, or the room.
-            log.error("stream_not_taken_up", stream_id=record.stream_id, cause=type(cause).__name__)  # noqa: TRY400
+            log.error("stream_not_taken_up", stream_id=record.stream_id, provider=record.provider, cause=str(cause))  # noqa: TRY400 - it says all
             return
         stream = Stream(
             StreamIdentity(
@@ -505,7 +522,7 @@ class SessionManager:
                 model=record.model,
                 request_id=record.request_id,
                 fingerprint=record.fingerprint,
-                on_disconnect="continue",
+                on_disconnect=left.request.on_disconnect or "continue",
                 reasoning_effort=route.reasoning_effort,
             ),
             self._rules,
@@ -515,6 +532,7 @@ class SessionManager:
         self._table.add(stream)
         slot = self._slots[stream] = self._gates[route.provider].unasked(record.principal)
         files = self._stream_files[stream] = StreamFiles(self._attachments.files)
+        files.hold(self._attachments.present(record.principal, left.said))
         self._occupancy.enter(stream)
         journaling.adopt(stream)
         turn = self._turn(stream, left.request, route, [], slot=slot, files=files, left=left.state)

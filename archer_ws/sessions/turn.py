@@ -251,7 +251,8 @@ class Turn:
         self._history = None if self._predecessors else stored.history
         # Only now: a request that is refused interrupts nothing.
         for predecessor in self._predecessors:
-            predecessor.cancel("interrupted")
+            if not predecessor.is_parked:
+                predecessor.cancel("interrupted")
 
     async def _keep_inline(self) -> None:
         """Sessions keep no base64: what came inline is a file from now on, and the message names it."""
@@ -295,11 +296,11 @@ class Turn:
         agent = self._orchestrator.pick(AgentTurn(self._request, self._route, (), ChatOptions()))
         if not await agent.go_on(self._request, calls, self._stream.exchange):
             return None
+        await self._stream.may_go_on()
         self._slot.take_again()
         if not self._slot.granted:
-            self._stream.set_queued()
-            self._stream.progress("queued", f"{self._route.provider} is busy with other requests")
-            await self._slot.wait()
+            await self._stream.wait_queued(f"{self._route.provider} is busy with other requests", self._slot.wait)
+            await self._stream.may_go_on()
         await self._stream.begin_step()
         self._stream.set_running()
         self._changes.changed(self._principal, self._request.session_id)
@@ -316,14 +317,14 @@ class Turn:
         self._own_tokens += estimate_tokens(self._said)
         self._media = {} if names_files(self._said) else self._media
 
-    async def keep(self, events: Sequence[ControlEvent]) -> None:
+    async def keep(self, events: Sequence[ControlEvent], *, with_state: bool) -> None:
         """Keep the next events of the log, where streams are kept, with what a restart needs to go on.
 
         Raises:
             StorageUnavailable, StorageFull: they are not kept.
         """
         if self._journaling is not None and self._request.session_id is not None:
-            await self._journaling.keep(self._stream, events, self._loop_state().text)
+            await self._journaling.keep(self._stream, events, lambda: self._loop_state().text, with_loop=with_state)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -343,6 +344,10 @@ class Turn:
         self._stream.set_waiting()
         self._changes.changed(self._principal, self._request.session_id)
 
+    def call_settled(self) -> None:
+        """A call has its result."""
+        self._stream.call_settled()
+
     def _loop_state(self) -> LoopState:
         stream = self._stream
         return LoopState.of(
@@ -353,7 +358,7 @@ class Turn:
             usage=stream.usage,
             history_dropped=stream.history_dropped,
             native=self._native.values(),
-            steered=stream.exchange.accepted,
+            steered=stream.exchange.to_keep,
         )
 
     async def open_shorter(self) -> AsyncGenerator[StreamChunk, None] | None:

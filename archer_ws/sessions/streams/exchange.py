@@ -10,7 +10,7 @@ end, also where who asked for it is gone.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -20,7 +20,7 @@ import structlog
 from archer_ws.core.clock import utc_now
 from archer_ws.core.deferred import afterwards
 from archer_ws.core.exceptions import ArcherError, ContentTooLarge, InvalidParams, Overloaded, ToolTimeout
-from archer_ws.core.limits import EXCHANGED_BYTES_MAX, STEERED_MAX
+from archer_ws.core.limits import EXCHANGED_BYTES_MAX, SETTLE_PAUSES_S, STEERED_MAX
 from archer_ws.llm_gateway.tools import ResultStatus, ToolCall
 from archer_ws.llm_gateway.types import ChatMessage
 from archer_ws.sessions.streams.calls import complete, result_event, update_event
@@ -28,7 +28,7 @@ from archer_ws.sessions.streams.events import CallName, ControlEvent, MakeEvent,
 from archer_ws.sessions.streams.log import StreamLog
 from archer_ws.sessions.streams.loop_state import LoopState
 from archer_ws.sessions.streams.open_call import CallResult, Holder, OpenCall
-from archer_ws.sessions.tool_models import ToolAnswer, ToolOutcome
+from archer_ws.sessions.tool_models import ToolAnswer
 
 log = structlog.get_logger(__name__)
 
@@ -36,8 +36,9 @@ log = structlog.get_logger(__name__)
 class Keeper(Protocol):
     """Where what is said is kept before it is acknowledged; and who else has to know."""
 
-    async def keep(self, events: Sequence[ControlEvent]) -> None:
-        """Keep the next events of the log, and all that a restart needs to go on.
+    async def keep(self, events: Sequence[ControlEvent], *, with_state: bool) -> None:
+        """Keep the next events of the log, and all that came before them; `with_state`: also what a restart needs to go
+        on beside the log, which has changed.
 
         Raises:
             StorageUnavailable, StorageFull: they are not kept.
@@ -53,11 +54,16 @@ class Keeper(Protocol):
     def told_to_wait(self) -> None:
         """Its calls are told."""
 
+    def call_settled(self) -> None:
+        """One of them has its result."""
+
 
 #: How long after a claim's end could not be kept it is tried again.
 _LAPSE_AGAIN_S = 5.0
+#: How often a deadline is compared with the clock on the wall while a stream waits: a machine that slept has lost hours
+#: that no timer of the loop has counted.
+CLOCK_LOOK_S = 5.0
 _ACCEPTED = ToolAnswer(outcome="accepted")
-_TAKEN = ToolAnswer(outcome="taken")
 
 
 class _Over(Exception):
@@ -84,10 +90,13 @@ class Exchange:
         #: Accepted, for the next step; and the ids of all that were ever accepted.
         self._steered: list[ChatMessage] = []
         self._accepted: dict[str, ChatMessage] = {}
-        #: Of those, which are not acknowledged yet.
-        self._unkept: set[str] = set()
+        #: Of those, which are not acknowledged yet, each with what is to be answered; and the one that is being kept.
+        self._unkept: dict[str, asyncio.Future[ToolAnswer]] = {}
+        self._is_keeping: str | None = None
         self._bytes = 0
         self._is_over = False
+        #: Whether the next step's beginning is being kept.
+        self._is_stepping = False
         self._order = asyncio.Lock()
         #: What was acknowledged, and is told behind the acknowledgement.
         self._untold: list[tuple[MakeEvent, Callable[[], None]]] = []
@@ -103,6 +112,11 @@ class Exchange:
         return bool(self._calls)
 
     @property
+    def can_park(self) -> bool:
+        """Whether a later process could go on from here: its calls are told, and the next step has not begun."""
+        return self.is_asking and not self._is_stepping
+
+    @property
     def has_claimed(self) -> bool:
         """Whether somebody runs one of the calls."""
         return any(call.claim is not None and call.result is None for call in self._calls.values())
@@ -113,9 +127,10 @@ class Exchange:
         return [message for message in self._steered if message.message_id not in self._unkept]
 
     @property
-    def accepted(self) -> Sequence[ChatMessage]:
-        """Every message that was ever accepted to be steered in."""
-        return list(self._accepted.values())
+    def to_keep(self) -> Sequence[ChatMessage]:
+        """Every message that was ever accepted to be steered in, and the one that is being accepted."""
+        unkept = self._unkept.keys() - {self._is_keeping}
+        return [message for message_id, message in self._accepted.items() if message_id not in unkept]
 
     async def quiet(self) -> None:
         """Wait until all that is being said is kept, or refused."""
@@ -141,39 +156,76 @@ class Exchange:
             if not self._calls:
                 await self._tell_calls(calls, refused, needs_approval, idempotent, timeout_s)
             self._keeper.told_to_wait()
-            assert self._deadline_at is not None
-            left_s = (self._deadline_at - utc_now()).total_seconds()
-            # Not awaited one by one: a cancel of this task would cancel the results that it waits for.
-            await asyncio.wait([call.done for call in self._calls.values()], timeout=max(0.0, left_s))
-            if late := sum(1 for call in self._calls.values() if call.result is None):
+            if late := await self._await_results():
                 raise ToolTimeout(
                     f"{late} of {len(self._calls)} calls had no result in time",
                     hint="Ask for more time with tool_timeout_s; a tool that fails should answer with status: error. "
                     "Results that come later can begin the session's next turn.",
                 )
 
+    async def _await_results(self) -> int:
+        """Wait for all results until the deadline; how many are missing then."""
+        assert self._deadline_at is not None
+        while open_calls := [call.done for call in self._calls.values() if call.result is None]:
+            left_s = (self._deadline_at - utc_now()).total_seconds()
+            if left_s <= 0:
+                break
+            # Not awaited one by one: a cancel of this task would cancel the results that it waits for.
+            await asyncio.wait(open_calls, timeout=min(left_s, CLOCK_LOOK_S), return_when=asyncio.FIRST_COMPLETED)
+        return len(open_calls)
+
+    async def tell(self, make: MakeEvent) -> None:
+        """Tell what nobody asked for, between two steps: kept first, or it is not told.
+
+        Else a stream that goes on after a restart would give its number to another event.
+        """
+        try:
+            async with self._order:
+                await self._keeper.keep(self._numbered([make]), with_state=False)
+                self._log.append(make)
+        except ArcherError as failure:
+            log.warning("event_not_told", stream_id=self._stream_id, cause=str(failure))
+
     async def begin_step(self) -> None:
         """The model is asked again; what was steered in is said now.
 
         It is kept before it is told: a stream that was found waiting after a restart would say again, under the same
-        numbers, what readers have seen otherwise.
+        numbers, what readers have seen otherwise. While the store is in trouble it is tried again, for about a minute.
 
         Raises:
             StorageUnavailable, StorageFull: it can't be kept.
         """
-        messages = [message for message in self._steered if message.message_id not in self._unkept]
-        told = [as_steered(message) for message in messages] or None
-
-        def make(seq: int) -> StreamStep:
-            return StreamStep(stream_id=self._stream_id, seq=seq, step=self.step + 1, messages=told)
-
-        async with self._order:
-            await self._keeper.keep(self._numbered([make]))
-            self._log.append(make)
+        for pause_s in SETTLE_PAUSES_S:
+            try:
+                messages = await self._keep_step()
+            except ArcherError as failure:
+                log.warning("step_not_begun_yet", stream_id=self._stream_id, cause=str(failure), next_try_s=pause_s)
+                await asyncio.sleep(pause_s)
+            else:
+                break
+        else:
+            messages = await self._keep_step()
         self.step += 1
         self._note_settled()
         self._calls = {}
         self._steered = [message for message in self._steered if message not in messages]
+
+    async def _keep_step(self) -> Sequence[ChatMessage]:
+        """Keep and tell that the step begins; what was steered in."""
+        async with self._order:
+            messages = self.steered
+            told = [as_steered(message) for message in messages] or None
+
+            def make(seq: int) -> StreamStep:
+                return StreamStep(stream_id=self._stream_id, seq=seq, step=self.step + 1, messages=told)
+
+            self._is_stepping = True
+            try:
+                await self._keeper.keep(self._numbered([make]), with_state=False)
+            finally:
+                self._is_stepping = False
+            self._log.append(make)
+        return messages
 
     def decide_end(self) -> None:
         """No further step comes."""
@@ -189,6 +241,13 @@ class Exchange:
             call.settle(result)
         self._note_settled()
         return [result_event(self._stream_id, call.call_id, result) for call in unanswered]
+
+    async def park(self) -> None:
+        """Stop, for a later process to go on: what is being said is still kept and answered, and no claim lapses."""
+        for call in self._calls.values():
+            call.let_go()
+        await self.quiet()
+        self._is_over = True
 
     def resume(
         self,
@@ -218,11 +277,13 @@ class Exchange:
 
     # What clients say. Each decides at once, so that the next frame finds it, and gives what to wait for.
 
-    def approve(self, call_id: str, *, approved: bool, reason: str | None) -> Awaitable[ToolAnswer]:
+    def approve(self, call_id: str, *, approved: bool, reason: str | None) -> "asyncio.Future[ToolAnswer]":
         """A person has said whether a call may run."""
         call = self._calls.get(call_id)
         if call is None or self._is_over:
             return self._not_open(call_id)
+        if call.pending() is not None:
+            return self._behind(call.pending, lambda: self.approve(call_id, approved=approved, reason=reason))
         if (settled := call.settling or call.result) is not None:
             return _now(ToolAnswer(outcome="already_answered", status=settled.status))
         if not call.needs_approval:
@@ -238,43 +299,44 @@ class Exchange:
         def undo() -> None:
             call.approved = False
 
-        return self._act(update_event(self._stream_id, call, "pending", approved=True), _ACCEPTED, undo=undo)
+        make = update_event(self._stream_id, call, "pending", approved=True)
+        return self._act(make, _ACCEPTED, call=call, undo=undo)
 
-    def claim(self, call_id: str, claim: str, *, holder: Holder | None, ttl_s: float) -> Awaitable[ToolAnswer]:
+    def claim(self, call_id: str, claim: str, *, holder: Holder | None, ttl_s: float) -> "asyncio.Future[ToolAnswer]":
         """A client is about to run a call."""
         call = self._calls.get(call_id)
         if call is None or self._is_over:
             return self._not_open(call_id)
+        if call.pending() is not None:
+            return self._behind(call.pending, lambda: self.claim(call_id, claim, holder=holder, ttl_s=ttl_s))
         if (refusal := call.refusal(claim=claim)) is not None:
             return _now(refusal)
         claimed = ToolAnswer(outcome="claimed")
-        if call.claim is not None:
-            call.hold(holder, ttl_s)
-            return _now(claimed) if call.is_claim_kept else self._when_kept(call, claim)
-        call.claim, call.is_claim_kept = claim, False
+        is_repeated = call.claim is not None
+        call.claim = claim
         call.hold(holder, ttl_s)
+        if is_repeated:
+            return _now(claimed)
+        make = update_event(self._stream_id, call, "running")
+        return self._act(make, claimed, call=call, undo=call.open_again)
 
-        def told() -> None:
-            call.is_claim_kept = True
-
-        return self._act(update_event(self._stream_id, call, "running"), claimed, undo=call.open_again, effect=told)
-
-    def answer(self, call_id: str, result: CallResult, *, claim: str | None) -> Awaitable[ToolAnswer]:
+    def answer(self, call_id: str, result: CallResult, *, claim: str | None) -> "asyncio.Future[ToolAnswer]":
         """A call has its result."""
         call = self._calls.get(call_id)
         if call is None or self._is_over:
             return self._not_open(call_id)
+        if call.pending() is not None:
+            return self._behind(call.pending, lambda: self.answer(call_id, result, claim=claim))
         if (refusal := call.refusal(claim=claim)) is not None:
             return _now(refusal)
-        self._take_room(len(result.content.encode()))
-        return self._settle(call, result)
+        return self._settle(call, result, self._take_room(len(result.content.encode())))
 
-    def steer(self, message: ChatMessage) -> Awaitable[ToolAnswer]:
+    def steer(self, message: ChatMessage) -> "asyncio.Future[ToolAnswer]":
         """A user's message for the next step."""
         message_id = message.message_id
         assert message_id is not None
         if message_id in self._unkept:
-            return asyncio.ensure_future(self._steered_again(message_id))
+            return self._behind(lambda: self._unkept.get(message_id), lambda: self.steer(message))
         if message_id in self._accepted:
             return _now(_ACCEPTED)
         if self._is_over:
@@ -285,23 +347,20 @@ class Exchange:
                 hint="Wait for its next step.",
                 retry_after_ms=1000,
             )
-        self._take_room(message.text_bytes)
+        give_back = self._take_room(message.text_bytes)
         self._accepted[message_id] = message
-        self._unkept.add(message_id)
         self._steered.append(message)
 
         def undo() -> None:
-            del self._accepted[message_id]
-            self._unkept.discard(message_id)
+            del self._accepted[message_id], self._unkept[message_id]
             self._steered.remove(message)
+            give_back()
 
-        return self._act(
-            None,
-            _ACCEPTED,
-            undo=undo,
-            effect=lambda: self._unkept.discard(message_id),
-            over="too_late",
-        )
+        def accepted() -> None:
+            del self._unkept[message_id]
+
+        self._unkept[message_id] = self._act(None, _ACCEPTED, steered=message_id, undo=undo, effect=accepted)
+        return self._unkept[message_id]
 
     # How it is kept and told.
 
@@ -344,22 +403,25 @@ class Exchange:
     async def _keep_if_possible(self, makes: Sequence[MakeEvent]) -> None:
         """Where nobody waits for an acknowledgement the stream goes on, and its journal has what could not be kept."""
         try:
-            await self._keeper.keep(self._numbered(makes))
+            await self._keeper.keep(self._numbered(makes), with_state=True)
         except ArcherError as failure:
             log.warning("calls_not_kept", stream_id=self._stream_id, cause=str(failure))
 
-    def _settle(self, call: OpenCall, result: CallResult) -> Awaitable[ToolAnswer]:
+    def _settle(
+        self, call: OpenCall, result: CallResult, give_back: Callable[[], None] = lambda: None
+    ) -> "asyncio.Future[ToolAnswer]":
         call.settling = result
 
         def undo() -> None:
             call.settling = None
+            give_back()
 
-        return self._act(
-            result_event(self._stream_id, call.call_id, result),
-            _ACCEPTED,
-            undo=undo,
-            effect=lambda: call.settle(result),
-        )
+        def settled() -> None:
+            call.settle(result)
+            self._keeper.call_settled()
+
+        make = result_event(self._stream_id, call.call_id, result)
+        return self._act(make, _ACCEPTED, call=call, undo=undo, effect=settled)
 
     def lapsed(self, call: OpenCall) -> None:
         """The claim is over, and there is no result: only what may run twice is open again.
@@ -368,7 +430,9 @@ class Exchange:
         """
         if call.settling is not None or call.result is not None or self._is_over:
             return
-        if call.idempotent:
+        if call.pending() is not None:
+            call.lapse_in(_LAPSE_AGAIN_S)
+        elif call.idempotent:
             claim = call.claim
             call.open_again()
 
@@ -376,72 +440,69 @@ class Exchange:
                 call.claim = claim
                 call.lapse_in(_LAPSE_AGAIN_S)
 
-            self._act(update_event(self._stream_id, call, "pending"), _ACCEPTED, undo=undo)
+            self._act(update_event(self._stream_id, call, "pending"), _ACCEPTED, call=call, undo=undo)
         else:
-            lost = call.settling = CallResult.unanswered("lost")
-
-            def undo_loss() -> None:
-                call.settling = None
-                call.lapse_in(_LAPSE_AGAIN_S)
-
-            self._act(
-                result_event(self._stream_id, call.call_id, lost),
-                _ACCEPTED,
-                undo=undo_loss,
-                effect=lambda: call.settle(lost),
-            )
+            self._settle(call, CallResult.unanswered("lost"), lambda: call.lapse_in(_LAPSE_AGAIN_S))
 
     def _act(
         self,
         make: MakeEvent | None,
         answer: ToolAnswer,
         *,
-        undo: Callable[[], None] = lambda: None,
+        undo: Callable[[], None],
         effect: Callable[[], None] = lambda: None,
-        over: ToolOutcome = "already_ended",
+        call: OpenCall | None = None,
+        steered: str | None = None,
     ) -> "asyncio.Future[ToolAnswer]":
-        """Keep what was decided, answer, and tell it behind the answer.
+        """Keep what was decided of a call or a steered message, answer, and tell it behind the answer.
 
         In a task of its own: who asked may go away, and what was decided is kept all the same.
         """
         answered: asyncio.Future[ToolAnswer] = asyncio.get_running_loop().create_future()
+        if call is not None:
+            call.being_kept = answered
 
         async def run() -> None:
             try:
-                await self._keep(make, effect)
+                await self._keep(make, effect, steered)
             except _Over:
-                _give(answered, ToolAnswer(outcome=over))
+                undo()
+                _give(answered, ToolAnswer(outcome="already_ended" if steered is None else "too_late"))
             except ArcherError as failure:
                 undo()
-                if not answered.done():
-                    answered.set_exception(failure)
-                    answered.exception()  # Who asked may be gone.
+                _refuse(answered, failure)
             else:
+                # Who asked is woken in the next turn of the loop, and answered there; the event comes behind it.
                 _give(answered, answer)
+                afterwards(self._tell_untold)
 
-        act = asyncio.create_task(run(), name=f"act {self._stream_id}")
-        self._acts.add(act)
-        act.add_done_callback(self._acts.discard)
+        self._run(run())
         return answered
 
-    async def _keep(self, make: MakeEvent | None, effect: Callable[[], None]) -> None:
+    def _run(self, act: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(act, name=f"act {self._stream_id}")
+        self._acts.add(task)
+        task.add_done_callback(self._acts.discard)
+
+    async def _keep(self, make: MakeEvent | None, effect: Callable[[], None], steered: str | None) -> None:
         await self._order.acquire()
+        self._is_keeping = steered
         try:
             if self._is_over:
                 raise _Over
-            await self._keeper.keep(self._numbered([make] if make is not None else []))
+            await self._keeper.keep(self._numbered([make] if make is not None else []), with_state=steered is not None)
             if self._is_over:
                 raise _Over
         except BaseException:
             self._order.release()
             raise
+        finally:
+            self._is_keeping = None
         if make is None:
             effect()
             self._order.release()
             return
-        # Who asked is woken in the next turn of the loop, and answered there; this comes in the one behind it.
         self._untold.append((make, effect))
-        afterwards(self._tell_untold)
 
     def _tell_untold(self) -> None:
         untold, self._untold = self._untold, []
@@ -450,21 +511,32 @@ class Exchange:
             effect()
             self._order.release()
 
-    async def _when_kept(self, call: OpenCall, claim: str) -> ToolAnswer:
-        """A claim that was repeated while it was being kept."""
-        await self.quiet()
-        return ToolAnswer(outcome="claimed") if call.claim == claim else call.refusal(claim=claim) or _TAKEN
+    def _behind(
+        self,
+        before: Callable[[], "asyncio.Future[ToolAnswer] | None"],
+        say: Callable[[], "asyncio.Future[ToolAnswer]"],
+    ) -> "asyncio.Future[ToolAnswer]":
+        """Say it when what was said before is kept or refused: only then is it known what holds."""
+        answered: asyncio.Future[ToolAnswer] = asyncio.get_running_loop().create_future()
 
-    async def _steered_again(self, message_id: str) -> ToolAnswer:
-        """A message that was repeated while it was being kept."""
-        await self.quiet()
-        is_kept = message_id in self._accepted and message_id not in self._unkept
-        return ToolAnswer(outcome="accepted" if is_kept else "too_late")
+        async def later() -> None:
+            while (pending := before()) is not None:
+                await asyncio.wait((pending,))
+            try:
+                said = say()
+            except ArcherError as refusal:
+                _refuse(answered, refusal)
+            else:
+                said.add_done_callback(lambda _: _copy(said, answered))
+                await asyncio.wait((said,))
+
+        self._run(later())
+        return answered
 
     def _numbered(self, makes: Sequence[MakeEvent]) -> list[ControlEvent]:
         return [make(seq) for seq, make in enumerate(makes, self._log.head_seq + 1)]
 
-    def _not_open(self, call_id: str) -> Awaitable[ToolAnswer]:
+    def _not_open(self, call_id: str) -> "asyncio.Future[ToolAnswer]":
         """What is said of a call that is not open, or of an earlier step."""
         status = self._settled.get(call_id)
         if self._is_over:
@@ -478,13 +550,19 @@ class Exchange:
             if call.result is not None:
                 self._settled[call.call_id] = call.result.status
 
-    def _take_room(self, size: int) -> None:
+    def _take_room(self, size: int) -> Callable[[], None]:
+        """Count this text; what gives its room back."""
         if self._bytes + size > EXCHANGED_BYTES_MAX:
             raise ContentTooLarge(
                 f"the results and messages of this stream would be more than {EXCHANGED_BYTES_MAX} bytes of text",
                 hint="Answer with less: the part that the model needs.",
             )
         self._bytes += size
+
+        def give_back() -> None:
+            self._bytes -= size
+
+        return give_back
 
 
 def as_steered(message: ChatMessage) -> SteeredMessage:
@@ -504,6 +582,21 @@ def _now(answer: ToolAnswer) -> "asyncio.Future[ToolAnswer]":
 def _give(answered: "asyncio.Future[ToolAnswer]", answer: ToolAnswer) -> None:
     if not answered.done():
         answered.set_result(answer)
+
+
+def _refuse(answered: "asyncio.Future[ToolAnswer]", refusal: BaseException) -> None:
+    if not answered.done():
+        answered.set_exception(refusal)
+        answered.exception()  # Who asked may be gone.
+
+
+def _copy(said: "asyncio.Future[ToolAnswer]", answered: "asyncio.Future[ToolAnswer]") -> None:
+    if said.cancelled():
+        answered.cancel()
+    elif (refusal := said.exception()) is not None:
+        _refuse(answered, refusal)
+    else:
+        _give(answered, said.result())
 
 
 def _after(seconds: float) -> datetime:

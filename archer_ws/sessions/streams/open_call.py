@@ -73,11 +73,11 @@ class OpenCall:
         "_lapse",
         "_on_lapse",
         "approved",
+        "being_kept",
         "call_id",
         "claim",
         "done",
         "idempotent",
-        "is_claim_kept",
         "needs_approval",
         "settling",
     )
@@ -90,7 +90,8 @@ class OpenCall:
         self.idempotent = idempotent
         self.approved = False
         self.claim: str | None = None
-        self.is_claim_kept = False
+        #: What is to be answered to what was said of it last.
+        self.being_kept: asyncio.Future[ToolAnswer] | None = None
         #: The result that is being kept; it is the first, unless keeping it fails.
         self.settling: CallResult | None = None
         self.done: asyncio.Future[CallResult] = asyncio.get_running_loop().create_future()
@@ -102,6 +103,10 @@ class OpenCall:
     def result(self) -> CallResult | None:
         """Its result, once it is kept and told."""
         return self.done.result() if self.done.done() else None
+
+    def pending(self) -> "asyncio.Future[ToolAnswer] | None":
+        """What is to be answered to what was said of it, while that is not kept yet, and may still be refused."""
+        return self.being_kept if self.being_kept is not None and not self.being_kept.done() else None
 
     @property
     def state(self) -> Literal["pending", "running"]:
@@ -120,7 +125,7 @@ class OpenCall:
 
     def hold(self, holder: Holder | None, ttl_s: float) -> None:
         """Its claim lasts while `holder` lives, or for so long."""
-        self._let_go()
+        self.let_go()
         if holder is None:
             self.lapse_in(ttl_s)
         elif holder.is_gone:
@@ -131,22 +136,23 @@ class OpenCall:
 
     def lapse_in(self, seconds: float) -> None:
         """Its claim is over then, unless it is renewed."""
-        self._let_go()
+        self.let_go()
         self._lapse = asyncio.get_running_loop().call_later(seconds, self._on_lapse, self)
 
     def open_again(self) -> None:
         """Nobody claims it."""
-        self._let_go()
+        self.let_go()
         self.claim = None
 
     def settle(self, result: CallResult) -> None:
         """It has its result."""
-        self._let_go()
+        self.let_go()
         self.settling = None
         if not self.done.done():
             self.done.set_result(result)
 
-    def _let_go(self) -> None:
+    def let_go(self) -> None:
+        """Its claim no longer lapses."""
         if self._lapse is not None:
             self._lapse.cancel()
             self._lapse = None

@@ -16,6 +16,10 @@ def _ignore(_: object) -> None:
     """For who need not be told."""
 
 
+def _always(_: object) -> bool:
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class StreamRules(Generic[S]):
     """Where a stream's log comes from, how long its waits are, and who is told what; times in seconds."""
@@ -32,7 +36,9 @@ class StreamRules(Generic[S]):
     on_unheld: Callable[[S], None] = _ignore
     #: Called once where it stops without an end, for a later process to go on with it.
     on_parked: Callable[[S], None] = _ignore
-    #: Called when it waits for results.
+    #: Called when it waits for results, and when one of them has come.
     on_waiting: Callable[[S], None] = _ignore
+    #: Whether one that has its results may ask the model again; else it is parked.
+    may_go_on: Callable[[S], bool] = _always
     #: Given a task that did not stop in time.
     on_orphan: Callable[[asyncio.Task[None]], None] = _ignore

@@ -13,7 +13,7 @@ exchange.py's, what stands in the end ending.py's; which streams exist is the ma
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Literal
 
@@ -21,7 +21,7 @@ import structlog
 
 from archer_ws.core.clock import utc_now
 from archer_ws.core.deferred import afterwards
-from archer_ws.core.exceptions import ArcherError, ContextTooLong, ToolTimeout
+from archer_ws.core.exceptions import ArcherError, ContextTooLong, Draining, ToolTimeout
 from archer_ws.core.lean_event import LeanEvent
 from archer_ws.core.limits import STREAM_OVERHEAD_BYTES
 from archer_ws.llm_gateway.types import CancelReason, ProgressPhase, StreamChunk, StreamStatus, TokenUsage
@@ -46,6 +46,15 @@ _NO_LOOP = Loop()
 
 #: How long a cancelled reader may take to close its connection (protocol section 6).
 STOP_GRACE_S = 2.0
+
+
+def parked() -> Draining:
+    """What is said to who asks something of a stream that is parked."""
+    return Draining(
+        "the stream goes on in the server that comes after this one",
+        hint="Connect again in a moment, and repeat it.",
+        retry_after_ms=1000,
+    )
 
 
 class Stream:
@@ -171,7 +180,12 @@ class Stream:
         """Ask for the end; the owner does the rest. Harmless to repeat: the first reason stays.
 
         An answer that is whole stays so; only its end waits no longer for the judgement of its form.
+
+        Raises:
+            Draining: it is parked.
         """
+        if self._is_parked:
+            raise parked()
         if self._outcome is not None:
             if self._judging is not None:
                 self._judging.cancel()
@@ -192,7 +206,23 @@ class Stream:
     @property
     def takes_more(self) -> bool:
         """Whether the application may still have its say: the end is not decided."""
-        return self._work is not None and self._outcome is None and not self._is_cancelling() and not self._is_read
+        is_decided = self._outcome is not None or self._is_cancelling() or self._is_parked
+        return self._work is not None and not is_decided and not self._is_read
+
+    @property
+    def is_parked(self) -> bool:
+        """Whether it goes on in a later process alone."""
+        return self._is_parked
+
+    @property
+    def can_park(self) -> bool:
+        """Whether a later process could go on from here."""
+        return self.takes_more and self._exchange is not None and self._exchange.can_park
+
+    @property
+    def has_claimed(self) -> bool:
+        """Whether somebody runs one of the calls that it waits for."""
+        return self._exchange is not None and self._exchange.has_claimed
 
     def go_on(self, work: Work, exchange: Exchange, usage: TokenUsage | None) -> None:
         """Begin where an earlier process left it waiting; `usage` is what its steps cost so far."""
@@ -207,9 +237,23 @@ class Stream:
         self._live_status = "waiting"
         self._rules.on_waiting(self)
 
-    def set_queued(self) -> None:
-        """It waits for its provider again."""
+    def call_settled(self) -> None:
+        """One of the calls that it waits for has its result."""
+        self._rules.on_waiting(self)
+
+    async def may_go_on(self) -> None:
+        """Return where the next step may begin; a server that is about to stop leaves it to the next one."""
+        if self.can_park and not self._rules.may_go_on(self):
+            self.park()
+            await asyncio.get_running_loop().create_future()
+
+    async def wait_queued(self, detail: str, wait: Callable[[], Awaitable[None]]) -> None:
+        """Wait for the provider again, between two steps."""
         self._live_status = "queued"
+        await self.exchange.tell(
+            lambda seq: StreamProgress(stream_id=self.stream_id, seq=seq, phase="queued", detail=detail)
+        )
+        await wait()
 
     def park(self) -> None:
         """Stop without an end: it is kept, and a later process goes on with it."""
@@ -240,7 +284,7 @@ class Stream:
     def _release(self, hold: Hold) -> None:
         """One holder less."""
         del self._holds[hold]
-        if self._holds:
+        if self._holds or self._is_parked:
             return
         if self._finished.is_set() or not self.is_live:
             self._rules.on_unheld(self)
@@ -280,6 +324,7 @@ class Stream:
             self._admitted.set()
             await self._generate(reader)
             if self._is_parked:
+                await self.exchange.park()
                 return
             intake.flush()
             self._close_exchange()
@@ -364,9 +409,7 @@ class Stream:
 
     def _stop_parked(self) -> None:
         """It has not ended: its readers come back for it."""
-        if self._exchange is not None:
-            self._exchange.end("cancelled")
-        self.task = self._decision = self._work = None
+        self.task = self._decision = self._work = self._exchange = None
         for hold in self.holds:
             hold.reader.stream_parked()
         self._rules.on_parked(self)
