@@ -413,6 +413,7 @@ class SessionManager:
             stream=stream,
             predecessors=predecessors,
             slot=slot,
+            gateway=self._gateway,
             orchestrator=self._orchestrator,
             store=self._store,
             settling=self._settling,

@@ -8,9 +8,11 @@ from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
-from archer_ws.agents.base import AgentTurn
+import structlog
+
+from archer_ws.agents.base import AgentTurn, Gateway
 from archer_ws.agents.orchestrator import Orchestrator
-from archer_ws.core.exceptions import Conflict, ContentTooLarge, InvalidParams
+from archer_ws.core.exceptions import ArcherError, Conflict, ContentTooLarge, InvalidParams, ProviderNotConfigured
 from archer_ws.core.limits import HISTORY_TOKENS_MAX, MEDIA_REQUEST_BYTES
 from archer_ws.llm_gateway.asking import conversation, options_of
 from archer_ws.llm_gateway.content import MediaPart
@@ -46,6 +48,8 @@ from archer_ws.sessions.windows import Windows
 
 if TYPE_CHECKING:
     from archer_ws.sessions.streams.stream import Stream
+
+log = structlog.get_logger(__name__)
 
 #: So many of a session's last messages are looked through for an answer that was just stored.
 _ANSWER_AMONG = 16
@@ -107,6 +111,7 @@ class Turn:
         stream: the stream it is for.
         predecessors: the session's streams that this one interrupts and waits for.
         slot: the right to call the provider; released by the manager.
+        gateway: knows which providers there are.
         settling: stores the answer, also where that takes longer than the stream.
         journaling: keeps the stream, where the store does.
         windows: how much the model's context holds.
@@ -128,6 +133,7 @@ class Turn:
         stream: "Stream",
         predecessors: Sequence["Stream"],
         slot: Slot,
+        gateway: Gateway,
         orchestrator: Orchestrator,
         store: SessionStore,
         settling: Settling,
@@ -147,6 +153,7 @@ class Turn:
         self._stream = stream
         self._predecessors: Sequence[Stream] = predecessors
         self._slot = slot
+        self._gateway = gateway
         self._orchestrator = orchestrator
         self._store = store
         self._settling = settling
@@ -297,6 +304,8 @@ class Turn:
         if not await agent.go_on(self._request, calls, self._stream.exchange):
             return None
         await self._stream.may_go_on()
+        if self._left is not None:
+            await self._look_for_provider()
         self._slot.take_again()
         if not self._slot.granted:
             await self._stream.wait_queued(f"{self._route.provider} is busy with other requests", self._slot.wait)
@@ -309,6 +318,16 @@ class Turn:
         await self._fit_history()
         await self._take_media()
         return self._run()
+
+    async def _look_for_provider(self) -> None:
+        """Keep the stream for a later process, where this one is not configured for its provider."""
+        try:
+            await self._gateway.prepare(self._route.provider)
+        except ProviderNotConfigured as missing:
+            log.error("stream_not_gone_on_with", provider=self._route.provider, cause=str(missing), hint=missing.hint)  # noqa: TRY400 - it says all
+            await self._stream.stay_parked()
+        except ArcherError:
+            pass  # Whoever asks it is told.
 
     def _take_said(self) -> None:
         """What the steps so far have said goes before the next one."""
@@ -333,7 +352,8 @@ class Turn:
         Raises:
             Overloaded: too many of the principal's do.
         """
-        self._quota.begin_waiting(self._principal)
+        # Those of an earlier process had their place.
+        self._quota.begin_waiting(self._principal, is_sure=self._left is not None)
         try:
             yield
         finally:

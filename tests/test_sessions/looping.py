@@ -8,6 +8,7 @@ import asyncio
 import json
 import shutil
 import sqlite3
+import threading
 from array import array
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -217,6 +218,33 @@ async def run(manager: SessionManager, call: StreamToolCall, said: Said, name: s
         return
     result = ToolResult(content=result_of(call_id), claim=claim)
     said.note("result", call_id, await calls.answer("me", ID, call_id, result))
+
+
+class FailingConnection(sqlite3.Connection):
+    """A disk that is full, or stands still, for as long as the test says."""
+
+    fails = fails_once = False
+    may_go_on = threading.Event()
+
+    def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+        if sql == "COMMIT":
+            self.may_go_on.wait(20)
+            if self.fails or self.fails_once:
+                type(self).fails_once = False
+                error = sqlite3.OperationalError("database or disk is full")
+                error.sqlite_errorcode = sqlite3.SQLITE_FULL
+                raise error
+        return super().execute(sql, parameters)
+
+
+def failing_connection() -> type[FailingConnection]:
+    """One of its own."""
+
+    class Own(FailingConnection):
+        may_go_on = threading.Event()
+
+    Own.may_go_on.set()
+    return Own
 
 
 # What a kill leaves.

@@ -244,8 +244,12 @@ class Stream:
     async def may_go_on(self) -> None:
         """Return where the next step may begin; a server that is about to stop leaves it to the next one."""
         if self.can_park and not self._rules.may_go_on(self):
-            self.park()
-            await asyncio.get_running_loop().create_future()
+            await self.stay_parked()
+
+    async def stay_parked(self) -> None:
+        """Park from within the reader, which goes no further: it is cancelled."""
+        self.park()
+        await asyncio.get_running_loop().create_future()
 
     async def wait_queued(self, detail: str, wait: Callable[[], Awaitable[None]]) -> None:
         """Wait for the provider again, between two steps."""
