@@ -248,20 +248,15 @@ def _chat(options: argparse.Namespace) -> int:
     text = options.text
     if text is None and not sys.stdin.isatty():
         text = sys.stdin.read()
-    if text is not None and not text.strip():
-        return _fail("there is no question: give one as an argument or on standard input", 2)
     models = [each for each in (options.model, *(options.compare or ())) if each]
-    if options.compare and (text is None or len(models) < 2):
-        lacking = "a question" if text is None else "another model: --model or a second --compare"
-        return _fail(f"--compare needs {lacking}", 2)
-    for path in (*options.image, *options.file):
-        try:
-            with Path(path).open("rb"):
-                pass
-        except OSError as error:
-            return _fail(f"{path} can't be read: {error.strerror or error}", 2)
-    from archer_ws.terminal.chat import ask, compare, converse, messages
+    misuse = _misuse_of_chat(options, text, models)
+    if misuse is not None:
+        return _fail(misuse, 2)
+    from archer_ws.client.errors import ClientError
+    from archer_ws.terminal.chat import ask, compare, converse, messages, tell
     from archer_ws.terminal.screen import Terminal
+    from archer_ws.terminal.tool_calls import AskedTools, can_ask
+    from archer_ws.terminal.tool_file import load_tools
 
     url = options.url or os.environ.get("ARCHER_URL") or DEFAULT_URL
     token = os.environ.get("ARCHER_TOKEN") or None
@@ -269,10 +264,35 @@ def _chat(options: argparse.Namespace) -> int:
     given["reasoning_effort"] = options.effort
     parameters = {name: value for name, value in given.items() if value is not None}
     terminal = Terminal(sys.stdout, sys.stderr, is_plain=options.plain)
+    tools = None
+    if options.tools:
+        try:
+            tools = AskedTools(load_tools(Path(options.tools)), terminal, can_ask=can_ask())
+        except ClientError as error:
+            tell(error, terminal)
+            return 2
     attached = {"images": options.image, "files": options.file}
     if text is None:
-        return converse(url, token, parameters, options.system, terminal, attached=attached)
+        return converse(url, token, parameters, options.system, terminal, attached=attached, tools=tools)
     request = {**parameters, **attached, "messages": messages(text, options.system)}
     if options.compare:
         return compare(url, token, request, models, terminal)
-    return ask(url, token, request, terminal)
+    return ask(url, token, request, terminal, tools)
+
+
+def _misuse_of_chat(options: argparse.Namespace, text: str | None, models: Sequence[str]) -> str | None:
+    """What is wrong with how it was called, if anything."""
+    if text is not None and not text.strip():
+        return "there is no question: give one as an argument or on standard input"
+    if options.compare and (text is None or len(models) < 2):
+        lacking = "a question" if text is None else "another model: --model or a second --compare"
+        return f"--compare needs {lacking}"
+    if options.compare and options.tools:
+        return "--tools runs the calls of one model: leave --compare out"
+    for path in (*options.image, *options.file):
+        try:
+            with Path(path).open("rb"):
+                pass
+        except OSError as error:
+            return f"{path} can't be read: {error.strerror or error}"
+    return None

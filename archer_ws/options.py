@@ -45,6 +45,7 @@ _CHAT_EXAMPLES = """examples:
   archer-ws chat --system "Answer in one sentence." < question.txt
   archer-ws chat --image photo.jpg "What is this?"
   archer-ws chat                                        a conversation, line by line
+  archer-ws chat --tools weather.py "Do I need an umbrella in Oslo?"
   archer-ws chat --compare ollama/llama3.2 --compare ollama/qwen3 "Why is the sky blue?"
 
 Ctrl-C stops an answer; what came of it stays. In a conversation the arrow keys bring earlier lines back, which are kept
@@ -174,6 +175,9 @@ def _take_chat_options(chat: argparse.ArgumentParser) -> None:
     )
     chat.add_argument(
         "--file", action="append", default=[], metavar="FILE", help="a document beside the (first) question; repeatable"
+    )
+    chat.add_argument(
+        "--tools", metavar="FILE.py", help="a Python file whose functions the model may call; you are asked before each"
     )
     chat.add_argument("--temperature", type=_finite, metavar="NUMBER", help="how much chance decides, 0 to 2")
     chat.add_argument(

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import signal
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -54,7 +54,7 @@ class Talking:
 
 
 @asynccontextmanager
-async def serving(answer: Talking, folder: Path, port: int = 0) -> AsyncIterator[Server]:
+async def serving(answer: Callable[[Exchange], Reply], folder: Path, port: int = 0) -> AsyncIterator[Server]:
     folder.mkdir(exist_ok=True)
     async with server(
         answer,

@@ -6,8 +6,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,8 @@ from archer_ws.server.announcement import Ready, ready_json, ready_text
 from tests.fakes.cutting_proxy import cutting_proxy
 from tests.fakes.ollama_api import ollama_error, ollama_stream
 from tests.fakes.scripted_server import Exchange, Reply, Wait, forever
-from tests.processes import ROOT, WAIT_LIMIT_S, Program, program, server
+from tests.processes import ROOT, WAIT_LIMIT_S, program, server
+from tests.terminals import on_terminal
 
 needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="another process can't be sent a signal there")
 
@@ -429,39 +429,3 @@ async def test_plain_answers_keep_their_marks_on_a_terminal(tmp_path: Path) -> N
     ):
         await screen.expect("It is **blue**.")
         assert await chat.ended() == 0
-
-
-class Screen:
-    """The other end of a program's terminal."""
-
-    def __init__(self, reader: asyncio.StreamReader, descriptor: int) -> None:
-        self._reader = reader
-        self._descriptor = descriptor
-
-    async def expect(self, text: str) -> None:
-        """Read until the text has come."""
-        async with asyncio.timeout(60):
-            await self._reader.readuntil(text.encode())
-
-    def type(self, keys: str) -> None:
-        os.write(self._descriptor, keys.encode())
-
-
-@asynccontextmanager
-async def on_terminal(*arguments: str, cwd: Path, **environment: str) -> AsyncIterator[tuple[Program, Screen]]:
-    """The program with a terminal for its standard input, output and errors."""
-    ours, theirs = os.openpty()
-    reader = asyncio.StreamReader()
-    loop = asyncio.get_running_loop()
-    transport, _ = await loop.connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(os.dup(ours), "rb", buffering=0)
-    )
-    try:
-        async with program(
-            *arguments, cwd=cwd, stdin=theirs, stdout=theirs, stderr=theirs, environment={"TERM": "dumb", **environment}
-        ) as running:
-            os.close(theirs)
-            yield running, Screen(reader, ours)
-    finally:
-        transport.close()
-        os.close(ours)

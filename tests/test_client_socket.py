@@ -199,7 +199,7 @@ async def test_a_reader_that_does_not_read_holds_up_nobody_and_costs_its_text_al
         for stream in idle:
             while stream.ended is None:
                 await client.ping()
-            assert len(stream._pending) <= 3  # started, text, ended: adjacent pieces are merged
+            assert len(stream._unread) <= 3  # started, text, ended: adjacent pieces are merged
             events = [event async for event in stream.events()]
             assert [type(event) for event in events] == [Started, Delta, Ended]
             assert stream.text == "".join(pieces)

@@ -14,10 +14,9 @@ from pydantic.fields import FieldInfo
 from archer_ws.config import Settings, variables_of
 from archer_ws.llm_gateway.types import ChatRequest
 from tests.conftest import Archer
-from tests.fakes.calling_log import UMBRELLA, UMBRELLA_LOG, WEATHER_LOG
-from tests.fakes.newer_server import newer_server
 from tests.fakes.ollama_api import ollama_stream
 from tests.fakes.pictures import PNG
+from tests.fakes.waiting_server import STARTED, calling, ending, resulting, saying, stepping, waiting_server
 
 LIMIT_S = 60
 ROOT = Path(__file__).parent.parent
@@ -66,15 +65,19 @@ def test_python_examples_are_python() -> None:
         ast.parse(example)
 
 
-async def test_the_python_example_of_tools_runs_the_call_and_sends_its_result() -> None:
+async def test_the_python_example_of_tools_runs_the_call_while_the_stream_waits() -> None:
     (example,) = (block for block in blocks("python") if "tools=" in block)
-    async with newer_server(log=WEATHER_LOG, later_log=UMBRELLA_LOG) as server:
+    async with waiting_server([STARTED]) as server:
         code = example.replace("http://127.0.0.1:8000", server.url)
         ran = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
+        request = await server.hears("chat/send")
+        await server.say(calling("c1", "get_weather", '{"city": "Oslo"}'))
+        result = await server.hears("tool/result")
+        await server.say(resulting("c1", result["content"]), stepping(), saying("Take one."), ending(steps=2))
         printed, _ = await asyncio.wait_for(ran.communicate(), LIMIT_S)
-    assert (ran.returncode, printed.decode()) == (0, UMBRELLA)
-    assert [message["role"] for message in server.request["messages"]] == ["user", "assistant", "tool"]
-    assert server.request["messages"][-1] == {"role": "tool", "call_id": "c1", "content": "4 °C and rain in Oslo"}
+    assert (ran.returncode, printed.decode()) == (0, "Take one.")
+    assert ChatRequest.model_validate(request).waits_for_results
+    assert (result["content"], result["status"]) == ("4 °C and rain in Oslo", "ok")
 
 
 async def test_the_shell_example_of_files_asks_about_the_file_that_it_uploads(archer: Archer) -> None:

@@ -4,13 +4,18 @@
         async for delta in archer.chat("Why is the sky blue?"):
             print(delta, end="", flush=True)
 
-It knows the protocol's messages and nothing else of the server. `archer` is what is called, `stream` one answer,
-`watching` conversations that change, `link` the connection and its mending, `requests` what waits on it, `dialling` one
-attempt to connect, `frames` and `events` the wire's form, `errors` what can go wrong.
+It knows the protocol's messages and nothing else of the server. `archer` is what is called, `stream` one answer
+(`so_far`: what it has told, `unread`: what of it waits to be read, `fold`: its messages), `conversations` those that
+the server keeps, `watching` how they change. `tools` are functions that a model may call, `running` which calls run,
+`call_run` one of them, `calling` and `results` how functions are called and what they give. `link` is the connection
+and its mending, `requests` what waits on it, `asking` one request, `dialling` one attempt to connect, `frames` and
+`events` the wire's form, `errors` what can go wrong.
 """
 
-from archer_ws.client.archer import Archer, Sessions, connect
+from archer_ws.client.archer import Archer, connect
 from archer_ws.client.backoff import Backoff
+from archer_ws.client.call_run import Approval, Approve
+from archer_ws.client.conversations import Sessions
 from archer_ws.client.errors import (
     ClientClosed,
     ClientError,
@@ -23,12 +28,28 @@ from archer_ws.client.errors import (
     StreamIncomplete,
     Unreachable,
 )
-from archer_ws.client.events import ArgumentsDelta, Delta, Ended, Progress, Started, StreamEvent, ToolCall, UnknownEvent
+from archer_ws.client.events import (
+    ArgumentsDelta,
+    Delta,
+    Ended,
+    Progress,
+    Started,
+    Step,
+    StreamEvent,
+    ToolCall,
+    ToolResult,
+    ToolUpdate,
+    UnknownEvent,
+)
+from archer_ws.client.results import File, Image
 from archer_ws.client.stream import ChatStream
+from archer_ws.client.tools import Tool, tool
 from archer_ws.client.uploads import Source, UploadedFile, UploadProgress
 from archer_ws.client.watching import SessionWatch
 
 __all__ = [
+    "Approval",
+    "Approve",
     "Archer",
     "ArgumentsDelta",
     "Backoff",
@@ -38,6 +59,8 @@ __all__ = [
     "ClosedByServer",
     "Delta",
     "Ended",
+    "File",
+    "Image",
     "NotArcher",
     "Progress",
     "Refused",
@@ -45,15 +68,20 @@ __all__ = [
     "Sessions",
     "Source",
     "Started",
+    "Step",
     "StreamError",
     "StreamEvent",
     "StreamFailed",
     "StreamForgotten",
     "StreamIncomplete",
+    "Tool",
     "ToolCall",
+    "ToolResult",
+    "ToolUpdate",
     "UnknownEvent",
     "Unreachable",
     "UploadProgress",
     "UploadedFile",
     "connect",
+    "tool",
 ]

@@ -1,43 +1,37 @@
 """What a program calls: a server, its chats, its sessions."""
 
 import asyncio
-import secrets
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from archer_ws import __version__
+from archer_ws.client.asking import ask, new_id, outcome_of, plain, without_none
 from archer_ws.client.backoff import Backoff
+from archer_ws.client.call_run import Approve
+from archer_ws.client.conversations import Sessions
 from archer_ws.client.dialling import Address
-from archer_ws.client.errors import ClientError, NotArcher, Refused
+from archer_ws.client.errors import ClientError
 from archer_ws.client.link import ConnectionState, Link
+from archer_ws.client.running import Running, StreamCalls
 from archer_ws.client.stream import ChatStream
+from archer_ws.client.tools import Offered, Tool, offer
 from archer_ws.client.uploads import OnProgress, Source, UploadedFile, Uploads, has_large_data, with_uploads
-from archer_ws.client.watching import SessionWatch
 from archer_ws.llm_gateway.formats import ResponseFormat
-from archer_ws.llm_gateway.tools import NamedTool, Tool
+from archer_ws.llm_gateway.tools import NamedTool
 from archer_ws.llm_gateway.types import ChatMessage
 from archer_ws.rpc.messages import PROTOCOL_VERSION, InitializeParams, ModelListResult, PeerInfo
-from archer_ws.sessions.models import (
-    DeletedSessions,
-    SearchPage,
-    Session,
-    SessionDetail,
-    SessionPage,
-    StreamInfo,
-    StreamPage,
-)
+from archer_ws.sessions.models import StreamInfo, StreamPage
 
 #: How long what waits may be without a connection, in seconds.
 GIVE_UP_AFTER_S = 60.0
 
 Messages = str | Sequence[ChatMessage | Mapping[str, Any]]
-Tools = Sequence[Tool | Mapping[str, Any]]
+Tools = Sequence[Offered]
 ToolChoice = Literal["auto", "none", "required"] | NamedTool | Mapping[str, str]
 Format = ResponseFormat | Mapping[str, Any]
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
-_Result = TypeVar("_Result", bound=BaseModel)
 
 
 def connect(
@@ -50,6 +44,8 @@ def connect(
     give_up_after_s: float = GIVE_UP_AFTER_S,
     backoff: Backoff | None = None,
     on_connection: Callable[[ConnectionState], None] | None = None,
+    tools: Tools = (),
+    approve: Approve | None = None,
 ) -> "Archer":
     """A client of the server at `url`; use it as an async context manager.
 
@@ -65,6 +61,8 @@ def connect(
         give_up_after_s: how long streams and requests wait while there is no connection, in seconds.
         backoff: how long to wait between attempts to connect; by default up to 0.5 s, doubling up to 20 s.
         on_connection: called with "connected" and "lost"; it must not block or raise.
+        tools: what models may call in all chats that name no tools of their own.
+        approve: who is asked where a call needs approval, as in `Archer.chat`.
 
     Raises:
         ClientError: the URL, the token or another value can't be used. On entering: Unreachable, NotArcher, Refused
@@ -83,19 +81,23 @@ def connect(
         raise ClientError(f"what was given for {fields} can't be used") from None
     address = Address(url)
     link = Link(address, hello, backoff or Backoff(), give_up_after_s, on_connection)
-    return Archer(link, Uploads(address, token, give_up_after_s))
+    return Archer(link, Uploads(address, token, give_up_after_s), tools, approve)
 
 
 class Archer:
     """A connected client; made by `connect`.
 
     Every method that waits raises Refused for the server's errors, and Unreachable, ClosedByServer or NotArcher where
-    there is no connection any more. Leaving the client's block leaves its streams to their `on_disconnect`.
+    there is no connection any more. Leaving the client's block leaves its streams to their `on_disconnect`, and breaks
+    off the calls that it runs.
     """
 
-    def __init__(self, link: Link, uploads: Uploads) -> None:
+    def __init__(self, link: Link, uploads: Uploads, tools: Tools = (), approve: Approve | None = None) -> None:
         self._link = link
         self._uploads = uploads
+        self._running = Running(link, uploads)
+        self._declarations, self._tools = offer(tools)
+        self._approve = approve
         #: Of requests whose files are on their way.
         self._preparing: set[asyncio.Task[None]] = set()
         self.sessions = Sessions(link)
@@ -108,6 +110,7 @@ class Archer:
         for preparing in self._preparing:
             preparing.cancel()
         await asyncio.gather(*self._preparing, return_exceptions=True)
+        await self._running.aclose()
         await self._link.aclose()
 
     def chat(
@@ -130,6 +133,10 @@ class Archer:
         tools: Tools | None = None,
         tool_choice: ToolChoice | None = None,
         parallel_tool_calls: bool | None = None,
+        on_tool_call: Literal["end", "wait"] | None = None,
+        max_steps: int | None = None,
+        tool_timeout_s: float | None = None,
+        approve: Approve | None = None,
         response_format: Format | None = None,
         reasoning_effort: Effort | None = None,
         images: Sequence[Source] = (),
@@ -158,10 +165,20 @@ class Archer:
                 when the connection is lost, too.
             on_busy: what to do when the session is answering already; `reject` by default.
             instructions: put before the whole conversation for this request, and never stored.
-            tools: what the model may call: name, description, and a JSON Schema of the arguments. You run the calls
-                (the stream's `tool_calls`), and send their results with the next request.
+            tools: what the model may call, in place of the connection's. Functions (see `Tool`) are run here within the
+                stream, which waits for their results and goes on. Of a declaration (a dict with name, description and
+                a JSON Schema of the arguments) you run the calls: where no tool is a function the stream ends with them
+                (its `tool_calls`), and their results go with the next request; elsewhere they are answered with
+                `answer`.
             tool_choice: whether it must call: auto (by default), none, required, or one tool by its name.
             parallel_tool_calls: whether it may make several calls at once.
+            on_tool_call: whether a call ends the stream, or it waits for the result; by default it waits where a tool
+                is a function.
+            max_steps: where it waits, the most answers of the model; 16 by default.
+            tool_timeout_s: where it waits, how long the calls of a step may take together; 600 s by default.
+            approve: who is asked, once, where a call needs approval: a function that is given the call and says whether
+                it may run, or `(False, why not)`. One that is not async is called in a thread. Without one, a call
+                waits until it is approved by `Archer.approve`, here or elsewhere.
             response_format: the form of the answer, `{"type": "json_object"}` or `json_schema` with a schema; the
                 stream's `format_valid` tells whether the answer has it.
             reasoning_effort: how much the model thinks, from `none` to `max`; the `Started` event tells what became of
@@ -172,8 +189,10 @@ class Archer:
 
         Raises:
             ValueError: a stream of that id is open on this client.
+            ClientError: a function can't be a tool.
         """
-        stream_id = _new_id("str") if stream_id is None else stream_id
+        declarations, handlers = (self._declarations, self._tools) if tools is None else offer(tools)
+        stream_id = new_id("str") if stream_id is None else stream_id
         given = {
             "messages": _messages(messages),
             "model": model,
@@ -189,14 +208,18 @@ class Archer:
             "on_disconnect": on_disconnect,
             "on_busy": on_busy,
             "instructions": instructions,
-            "tools": None if tools is None else [_plain(tool) for tool in tools],
-            "tool_choice": tool_choice if isinstance(tool_choice, str | None) else _plain(tool_choice),
+            "tools": declarations if declarations or tools is not None else None,
+            "tool_choice": tool_choice if isinstance(tool_choice, str | None) else plain(tool_choice),
             "parallel_tool_calls": parallel_tool_calls,
-            "response_format": None if response_format is None else _plain(response_format),
+            "on_tool_call": on_tool_call or ("wait" if handlers else None),
+            "max_steps": max_steps,
+            "tool_timeout_s": tool_timeout_s,
+            "response_format": None if response_format is None else plain(response_format),
             "reasoning_effort": reasoning_effort,
         }
-        request = _without_none(given)
-        stream = ChatStream(self._link, stream_id, request)
+        request = without_none(given)
+        calls = None if request.get("on_tool_call") != "wait" else self._calls(handlers, approve)
+        stream = ChatStream(self._link, stream_id, request, calls=calls)
         if not (images or files or has_large_data(request["messages"])):
             return self._open(stream)
         preparing = stream.open_with(with_uploads(self._uploads, request, images, files, on_upload))
@@ -219,20 +242,71 @@ class Archer:
         """
         return await self._uploads.send(source, media_type=media_type, on_progress=on_progress)
 
-    def resume(self, stream_id: str, after: int = 0) -> ChatStream:
+    def resume(
+        self, stream_id: str, after: int = 0, *, tools: Tools | None = None, approve: Approve | None = None
+    ) -> ChatStream:
         """A stream that is there already, from the event behind `after` (a `last_seq`) on.
 
+        Args:
+            stream_id: which.
+            after: the last event that is not wanted; 0 for all of it.
+            tools: functions, which take over the calls that are still open; by default the connection's. Calls for
+                which there is none are only shown. Of a stream that is read from `after` on, a call that was told
+                before is not known.
+            approve: who is asked where a call needs approval; by default the connection's.
+
         Raises:
-            ValueError: a stream of that id is open on this client.
+            ValueError: a stream of that id is open on this client; or tools are given with `after`.
+            ClientError: a function can't be a tool.
         """
-        return self._open(ChatStream(self._link, stream_id, None, after))
+        if tools and after:
+            raise ValueError("calls are open since before `after`, perhaps: leave it out, or the tools")
+        handlers = self._tools if tools is None else offer(tools)[1]
+        return self._open(ChatStream(self._link, stream_id, None, after, self._calls(handlers, approve)))
+
+    async def approve(self, stream_id: str, call_id: str, approved: bool, reason: str | None = None) -> str:
+        """Say whether a call that needs approval may run, by whoever has its function.
+
+        Args:
+            stream_id: which stream,
+            call_id: and which of its calls.
+            approved: False settles it: the model is told so.
+            reason: why not; the model is told.
+
+        Returns:
+            What the server says: accepted, already_answered, already_ended or not_found; a newer one may say others.
+        """
+        params = {"stream_id": stream_id, "call_id": call_id, "approved": approved, "reason": reason}
+        return outcome_of(await self._link.request("tool/approve", without_none(params)))
+
+    async def answer(
+        self,
+        stream_id: str,
+        call_id: str,
+        content: str | Sequence[Mapping[str, Any]],
+        status: Literal["ok", "error", "denied"] = "ok",
+    ) -> str:
+        """Answer a call that a stream waits for, and that no client has claimed.
+
+        Args:
+            stream_id: which stream,
+            call_id: and which of its calls.
+            content: what the model is told: a text, or parts.
+            status: how it ended.
+
+        Returns:
+            What the server says: accepted, taken (another client runs it), needs_approval, already_answered,
+            already_ended or not_found; a newer one may say others.
+        """
+        params = {"stream_id": stream_id, "call_id": call_id, "content": content, "status": status}
+        return outcome_of(await self._link.request("tool/result", params))
 
     async def streams(self, *, session_id: str | None = None, active: bool = False) -> list[StreamInfo]:
         """The streams that run or are still kept, the last accepted first; asked for page by page."""
-        params: dict[str, Any] = _without_none({"session_id": session_id, "active": active, "limit": _PAGE})
+        params: dict[str, Any] = without_none({"session_id": session_id, "active": active, "limit": _PAGE})
         streams: list[StreamInfo] = []
         while True:
-            page = await _ask(self._link, "stream/list", params, StreamPage)
+            page = await ask(self._link, "stream/list", params, StreamPage)
             streams += page.items
             if page.next_cursor is None:
                 return streams
@@ -240,7 +314,7 @@ class Archer:
 
     async def models(self, provider: str | None = None) -> ModelListResult:
         """The models that can be named, the default, and the providers that could not be asked."""
-        return await _ask(self._link, "model/list", _without_none({"provider": provider}), ModelListResult)
+        return await ask(self._link, "model/list", without_none({"provider": provider}), ModelListResult)
 
     async def ping(self) -> None:
         """Return when the server has answered."""
@@ -250,145 +324,15 @@ class Archer:
         self._link.open(stream)
         return stream
 
-
-class Sessions:
-    """The server's conversations."""
-
-    def __init__(self, link: Link) -> None:
-        self._link = link
-
-    async def create(
-        self, *, title: str | None = None, metadata: Mapping[str, Any] | None = None, session_id: str | None = None
-    ) -> Session:
-        """A new conversation, or the one with that id."""
-        # An id of our own makes repeating the request harmless.
-        params = {"session_id": session_id or _new_id("ses"), "title": title, "metadata": metadata}
-        return await _ask(self._link, "session/create", _without_none(params), Session)
-
-    async def get(self, session_id: str, *, limit: int | None = None, cursor: str | None = None) -> SessionDetail:
-        """One conversation with a page of its messages: the newest, or with a page's `next_cursor` those before it."""
-        params = _without_none({"session_id": session_id, "limit": limit, "cursor": cursor})
-        return await _ask(self._link, "session/get", params, SessionDetail)
-
-    async def list(
-        self,
-        *,
-        order: Literal["updated", "created"] | None = None,
-        archived: bool | None = None,
-        limit: int | None = None,
-        cursor: str | None = None,
-    ) -> SessionPage:
-        """A page of conversations, newest first by `order`; the last changed first where it is left out.
-
-        Args:
-            order: by what they are sorted.
-            archived: those alone that were put aside, or those alone that were not.
-            limit: how many at most, 1 to 200.
-            cursor: the page before's `next_cursor`.
-        """
-        params = {"order": order, "archived": archived, "limit": limit, "cursor": cursor}
-        return await _ask(self._link, "session/list", _without_none(params), SessionPage)
-
-    async def search(self, query: str, *, limit: int | None = None, cursor: str | None = None) -> SearchPage:
-        """A page of the messages that have all words of the query, the last stored first."""
-        params = {"query": query, "limit": limit, "cursor": cursor}
-        return await _ask(self._link, "session/search", _without_none(params), SearchPage)
-
-    async def update(
-        self,
-        session_id: str,
-        *,
-        title: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        archived: bool | None = None,
-        version: int | None = None,
-    ) -> Session:
-        """The conversation with what is given changed; with a version, if it still has that one.
-
-        Raises:
-            Refused: `conflict`, where it has another version.
-        """
-        change = _without_none({"title": title, "metadata": metadata, "archived": archived})
-        params = _without_none({"session_id": session_id, **change, "version": version})
-        try:
-            return await _ask(self._link, "session/update", params, Session)
-        except Refused as error:
-            # Sent a second time behind a lost connection, it may find its own work done.
-            if version is None or not (error.repeated and error.kind == "conflict"):
-                raise
-            found = await self._session(session_id)
-            is_done = found.version == version + 1 and all(
-                (getattr(found, name) or False if name == "archived" else getattr(found, name)) == value
-                for name, value in change.items()
-            )
-            if not is_done:
-                raise
-            return found
-
-    async def fork(self, session_id: str, *, before: str | None = None, new_session_id: str | None = None) -> Session:
-        """A new conversation with the messages of this one, up to (and without) the message `before`."""
-        new_id = new_session_id or _new_id("ses")
-        params = _without_none({"session_id": session_id, "before": before, "new_session_id": new_id})
-        try:
-            return await _ask(self._link, "session/fork", params, Session)
-        except Refused as error:
-            # Likewise; an id that was minted here is nobody else's.
-            if new_session_id is None and error.repeated and error.kind == "conflict":
-                return await self._session(new_id)
-            raise
-
-    def watch(self, session_id: str | None = None) -> SessionWatch:
-        """Conversations as they change, all of them or one: `async for change in watch`."""
-        return self._link.watch(session_id)
-
-    async def delete(self, session_id: str) -> None:
-        """End its streams and forget it."""
-        try:
-            await self._link.request("session/delete", {"session_id": session_id})
-        except Refused as error:
-            # Sent a second time behind a lost connection, it may find its own work done.
-            if not (error.repeated and error.kind == "session_not_found"):
-                raise
-
-    async def delete_all(self, *, confirm: Literal[True]) -> int:
-        """End the streams of all conversations and forget these, for good; how many there were."""
-        answer = await _ask(self._link, "session/delete_all", {"confirm": confirm}, DeletedSessions)
-        return answer.deleted
-
-    async def _session(self, session_id: str) -> Session:
-        return await _ask(self._link, "session/get", {"session_id": session_id, "limit": 1}, Session)
+    def _calls(self, handlers: Mapping[str, Tool[..., Any]], approve: Approve | None) -> StreamCalls | None:
+        return StreamCalls(self._running, handlers, approve or self._approve) if handlers else None
 
 
 #: The most items that a page may have (protocol section 10).
 _PAGE = 200
 
 
-async def _ask(link: Link, method: str, params: Mapping[str, Any], result: type[_Result]) -> _Result:
-    answer = await link.request(method, params)
-    try:
-        # What a newer server adds, such as parts of a message, is kept: in the model's `model_extra`.
-        return result.model_validate(answer, extra="allow")
-    except ValidationError:
-        raise NotArcher(
-            f"the server's answer to {method} is not of archer.v1", "Is it an Archer server of this age?"
-        ) from None
-
-
 def _messages(messages: Messages) -> list[dict[str, Any]]:
     if isinstance(messages, str):
         return [{"role": "user", "content": messages}]
-    return [_plain(each) for each in messages]
-
-
-def _plain(value: BaseModel | Mapping[str, Any]) -> dict[str, Any]:
-    return (
-        value.model_dump(mode="json", by_alias=True, exclude_none=True) if isinstance(value, BaseModel) else dict(value)
-    )
-
-
-def _without_none(params: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in params.items() if value is not None}
-
-
-def _new_id(prefix: str) -> str:
-    return f"{prefix}_{secrets.token_urlsafe(15)}"
+    return [plain(each) for each in messages]

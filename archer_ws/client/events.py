@@ -16,7 +16,10 @@ from archer_ws.sessions.streams.events import EVENTS, ControlEvent
 from archer_ws.sessions.streams.events import StreamEnded as Ended
 from archer_ws.sessions.streams.events import StreamProgress as Progress
 from archer_ws.sessions.streams.events import StreamStarted as Started
+from archer_ws.sessions.streams.events import StreamStep as Step
 from archer_ws.sessions.streams.events import StreamToolCall as ToolCall
+from archer_ws.sessions.streams.events import StreamToolResult as ToolResult
+from archer_ws.sessions.streams.events import StreamToolUpdate as ToolUpdate
 
 __all__ = [
     "ArgumentsDelta",
@@ -24,8 +27,11 @@ __all__ = [
     "Ended",
     "Progress",
     "Started",
+    "Step",
     "StreamEvent",
     "ToolCall",
+    "ToolResult",
+    "ToolUpdate",
     "UnknownEvent",
     "numbers_of",
     "parse_error",
@@ -42,7 +48,7 @@ _BARE = frozenset({"stream_id", "from", "seq", "reset"})
 class Delta:
     """A piece of the answer or of the model's reasoning; the other is empty.
 
-    `reset` says that the text and the calls you have are to be discarded first: the server's log was trimmed.
+    `reset` says that the text and the calls you have are to be discarded first: all of it comes again.
     """
 
     content: str = ""

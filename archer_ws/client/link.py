@@ -40,7 +40,7 @@ class Attachable(Protocol):
     def attaching(self) -> tuple[str, Mapping[str, Any]]:
         """The request that has its events delivered from where it is."""
 
-    def attached(self) -> None:
+    def attached(self, result: Any) -> None:
         """That request was answered: its events follow."""
 
     def detached(self) -> None:
@@ -313,7 +313,7 @@ class Link:
             stream.fail(error)
 
         method, params = stream.attaching()
-        return Call(method, params, lambda _: stream.attached(), failed, is_of_connection=True)
+        return Call(method, params, stream.attached, failed, is_of_connection=True)
 
     def _asking_to_watch(self, watch: SessionWatch) -> Call:
         params = {} if watch.session_id is None else {"session_id": watch.session_id}

@@ -1,17 +1,16 @@
 """One answer as it comes: its events in order, its text, its end.
 
-Owns the order (nothing lost, doubled or out of turn, protocol section 5) and what has come but was not read yet:
-adjacent pieces are merged, so a slow reader costs no more memory than the text; what this client does not know is kept
-as it came. The connection is link.py's.
+Owns the order: nothing lost, doubled or out of turn (protocol section 5). What this client does not know is kept as it
+came. What it has told so far is so_far.py's, the connection link.py's, and the calls that are run here running.py's.
 """
 
 import asyncio
-import io
-from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Coroutine, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from typing import Any
 
+from pydantic import BaseModel
+
+from archer_ws.client.asking import new_id, outcome_of, plain
 from archer_ws.client.errors import (
     ClientClosed,
     ClientError,
@@ -20,68 +19,41 @@ from archer_ws.client.errors import (
     StreamFailed,
     StreamForgotten,
     StreamIncomplete,
+    Unreachable,
 )
 from archer_ws.client.events import (
-    ArgumentsDelta,
-    CallName,
     Delta,
     Ended,
+    Step,
     StreamEvent,
-    TextOf,
-    ToolCall,
-    UnknownEvent,
     numbers_of,
     parse_event,
-    texts_of,
 )
 from archer_ws.client.link import Link, Taken
 from archer_ws.client.requests import Call
-from archer_ws.core.exceptions import FieldError
-from archer_ws.llm_gateway.tools import ToolCall as MadeCall
-from archer_ws.llm_gateway.types import ChatMessage, MessageRole, Refusal
-from archer_ws.sessions.streams.events import EVENTS, ControlEvent
+from archer_ws.client.running import StreamCalls
+from archer_ws.client.so_far import SoFar
+from archer_ws.llm_gateway.types import ChatMessage
+from archer_ws.sessions.streams.events import EVENTS
 
 _KNOWN_METHODS = frozenset(f"stream/{event.kind}" for event in EVENTS)
 #: So many gaps in a row are mended by asking again; then the server is at fault.
 GAPS_MAX = 3
 
 
-class _Text:
-    """All text of one kind, or all arguments of one call, and how much of it was read."""
-
-    def __init__(self) -> None:
-        self._buffer = io.StringIO()
-        self._read = 0
-
-    def append(self, text: str) -> None:
-        self._buffer.seek(0, io.SEEK_END)
-        self._buffer.write(text)
-
-    def next(self, length: int) -> str:
-        self._buffer.seek(self._read)
-        self._read += length
-        return self._buffer.read(length)
-
-    def whole(self) -> str:
-        return self._buffer.getvalue()
-
-
-@dataclass
-class _Piece:
-    """Text that has come and was not read: so many characters of its kind or call."""
-
-    kind: TextOf
-    length: int
-    reset: bool = False
-
-
-class ChatStream:
+class ChatStream(SoFar):
     """An answer; iterate it for its text, or `events()` for all that it tells. One reader at a time.
 
     It is asked for when it is made, whether or not it is read. `async for` ends normally when the answer is completed
-    or cancelled. Where the model calls tools, `tool_calls` has what to run, and `message` is what goes before the
-    results in the next request. Leaving the loop early leaves the answer running (it may be read on later); used as an
-    async context manager, leaving the block before the end cancels it.
+    or cancelled. Leaving the loop early leaves the answer running (it may be read on later); used as an async context
+    manager, leaving the block before the end cancels it.
+
+    A stream that waits for the results of calls has several steps: answers of the model, with calls in all but the
+    last. `async for` gives the text of all as it comes, with an empty line where a further step begins to speak;
+    `text`, `reasoning`, `tool_calls` and `message` are of the last step alone, and `messages` has everything.
+
+    Where it ends with calls instead, `tool_calls` has what to run, and `message` is what goes before the results in the
+    next request.
 
     Raises, while it is read:
         StreamFailed, StreamIncomplete, StreamForgotten: it came to no good end; `text` is what came.
@@ -89,10 +61,16 @@ class ChatStream:
         Unreachable, ClosedByServer, NotArcher, ClientClosed: there is no connection any more.
     """
 
-    def __init__(self, link: Link, stream_id: str, request: Mapping[str, Any] | None, after: int = 0) -> None:
+    def __init__(
+        self,
+        link: Link,
+        stream_id: str,
+        request: Mapping[str, Any] | None,
+        after: int = 0,
+        calls: StreamCalls | None = None,
+    ) -> None:
+        super().__init__()
         self.stream_id = stream_id
-        #: How it ended; None before.
-        self.ended: Ended | None = None
         #: The last event seen, to `resume` after it.
         self.last_seq = after
         self._link = link
@@ -100,9 +78,10 @@ class ChatStream:
         self._is_attached = False
         self._gaps = 0
         self._failure: ClientError | None = None
-        self._texts: defaultdict[TextOf, _Text] = defaultdict(_Text)
-        self._calls: dict[str, ToolCall] = {}
-        self._pending: deque[_Piece | ControlEvent | UnknownEvent] = deque()
+        #: Those that are run here.
+        self._calls = calls
+        #: For who reads the text alone: whether a step has said something, and whether a further one has begun.
+        self._has_spoken = self._is_next_step = False
         self._arrived = asyncio.Event()
         #: While the request is not known whole.
         self._preparing: asyncio.Task[None] | None = None
@@ -131,53 +110,12 @@ class ChatStream:
         """End it here, where the server has not heard of it."""
         if self._preparing is None:
             return False
-        self.ended = Ended(
-            stream_id=self.stream_id, seq=self.last_seq, status="cancelled", reason="client", text_bytes=0
+        self._take_event(
+            Ended(stream_id=self.stream_id, seq=self.last_seq, status="cancelled", reason="client", text_bytes=0)
         )
-        self._pending.append(self.ended)
         self._preparing.cancel()
         self._arrived.set()
         return True
-
-    @property
-    def text(self) -> str:
-        """The answer as far as it has come, read or not."""
-        return self._texts["content"].whole()
-
-    @property
-    def reasoning(self) -> str:
-        """The model's reasoning as far as it has come."""
-        return self._texts["reasoning"].whole()
-
-    @property
-    def tool_calls(self) -> list[ToolCall]:
-        """The calls to be run, in order; they come with the end, and only where the model ended its answer well."""
-        return list(self._calls.values())
-
-    @property
-    def format_valid(self) -> bool | None:
-        """Whether the answer is what `response_format` asked for; None before the end, and where that is not known."""
-        return self.ended.format_valid if self.ended is not None else None
-
-    @property
-    def format_errors(self) -> list[FieldError]:
-        """What is wrong with the answer's form: where in it, and what."""
-        return (self.ended.format_errors if self.ended is not None else None) or []
-
-    @property
-    def refusal(self) -> Refusal | None:
-        """That the model declined to answer, once the stream has ended so."""
-        return self.ended.refusal if self.ended is not None else None
-
-    @property
-    def message(self) -> ChatMessage:
-        """The answer as the next request has it in its messages, its calls included."""
-        # As the server told them: whether they may be sent back is the server's to say, which is asked next.
-        calls = [
-            MadeCall.model_construct(call_id=call.call_id, name=call.name, arguments=call.arguments)
-            for call in self.tool_calls
-        ]
-        return ChatMessage(role=MessageRole.ASSISTANT, content=self.text, tool_calls=calls or None)
 
     async def cancel(self) -> str:
         """End the generation; the stream still comes to its end, with the text so far.
@@ -191,15 +129,45 @@ class ChatStream:
         if self._cancel_unsent():
             return "cancelling"
         result = await self._link.request("stream/cancel", {"stream_id": self.stream_id})
-        return str(result.get("outcome", "")) if isinstance(result, dict) else ""
+        return outcome_of(result)
+
+    async def steer(
+        self,
+        message: str | ChatMessage | Mapping[str, Any] | Sequence[Mapping[str, Any]],
+        *,
+        message_id: str | None = None,
+    ) -> str:
+        """Put a user's message into the running stream: the model is told it in the next step, which comes for it.
+
+        Args:
+            message: its text, its parts, or the message.
+            message_id: its id, which makes repeating it harmless; where not given, the message's, or minted.
+
+        Returns:
+            What the server says: accepted, too_late (no further step comes), already_ended or not_found; a newer one
+            may say others. What no step came for in spite of that stands in the end's `unsteered`.
+
+        Raises:
+            ClientError: the server could not be told.
+        """
+        said = plain(message) if isinstance(message, BaseModel | Mapping) else {"content": message}
+        told = {name: said[name] for name in ("message_id", "content", "parts") if name in said}
+        params = {"stream_id": self.stream_id, "message_id": new_id("msg"), **told}
+        if message_id is not None:
+            params["message_id"] = message_id
+        return outcome_of(await self._link.request("stream/steer", params))
 
     def __aiter__(self) -> "ChatStream":
         return self
 
     async def __anext__(self) -> str:
         while (event := await self._next()) is not None:
-            if isinstance(event, Delta) and event.content:
-                return event.content
+            match event:
+                case Step():
+                    self._is_next_step = self._has_spoken
+                case Delta(content=text) if text:
+                    is_further, self._has_spoken, self._is_next_step = self._is_next_step, True, False
+                    return f"\n\n{text}" if is_further else text
         self._raise_bad_end()
         raise StopAsyncIteration
 
@@ -218,20 +186,14 @@ class ChatStream:
 
     async def _next(self) -> StreamEvent | None:
         """The next event, None behind the last."""
-        while not self._pending:
+        while not self._unread:
             if self._failure is not None:
                 raise self._failure
             if self.ended is not None:
                 return None
             self._arrived.clear()
             await self._arrived.wait()
-        first = self._pending.popleft()
-        if not isinstance(first, _Piece):
-            return first
-        text = self._texts[first.kind].next(first.length)
-        if isinstance(first.kind, CallName):
-            return ArgumentsDelta(text, *first.kind)
-        return Delta(**{first.kind: text}, reset=first.reset)
+        return self._unread.next()
 
     def _raise_bad_end(self) -> None:
         assert self.ended is not None
@@ -247,10 +209,17 @@ class ChatStream:
             return "chat/send", self._request
         return "stream/subscribe", {"stream_id": self.stream_id, "after": self.last_seq}
 
-    def attached(self) -> None:
+    def attached(self, result: Any = None) -> None:
         """Events follow."""
+        accepted = result if isinstance(result, dict) else {}
+        head, status = accepted.get("head_seq"), accepted.get("status")
         self._request = None
         self._is_attached = True
+        if isinstance(status, str):
+            self._status = status
+        if self._calls is not None:
+            self._calls.attached(head if type(head) is int else 0)
+            self._calls.read_to(self.last_seq)
 
     def detached(self) -> None:
         """What comes until it is attached anew belongs to an older attachment."""
@@ -260,6 +229,9 @@ class ChatStream:
         """Raise this once the text that came has been read."""
         if isinstance(error, Refused) and error.kind == "stream_not_found":
             error = StreamForgotten(self.stream_id, self.text, error.info, "")
+        if self._calls is not None and not isinstance(error, Unreachable):
+            # Without a connection they run on: who resumes the stream finds them.
+            self._calls.over()
         self._failure = error
         self._arrived.set()
 
@@ -278,15 +250,19 @@ class ChatStream:
             return "taken" if seq <= self.last_seq else self._gap()
         self.last_seq = seq
         self._gaps = 0
+        if is_reset:
+            self._reset()
+            if self._calls is not None:
+                self._calls.reset()
         if method == "stream/delta":
-            self._take_delta(params, is_reset=is_reset)
+            self._take_delta(params)
         else:
             event = parse_event(method, params)
-            self._pending.append(event)
-            if isinstance(event, ToolCall):
-                self._calls[event.call_id] = event
-            if isinstance(event, Ended):
-                self.ended = event
+            self._take_event(event)
+            if self._calls is not None:
+                self._calls.take(event)
+        if self._calls is not None:
+            self._calls.read_to(seq)
         self._arrived.set()
         return "over" if self.ended is not None else "taken"
 
@@ -297,39 +273,6 @@ class ChatStream:
             self.fail(NotArcher(f"the server leaves out events of stream {self.stream_id}", "Look into its log."))
             return "over"
         return "gap"
-
-    def _take_delta(self, params: Mapping[str, Any], *, is_reset: bool) -> None:
-        if is_reset:
-            # The calls stand behind the text, and so come again.
-            self._texts.clear()
-            self._calls.clear()
-            self._pending = deque(event for event in self._pending if not _is_text(event))
-            self._pending.append(_Piece("content", 0, reset=True))
-        texts = texts_of(params)
-        if texts is None:
-            self._pending.append(UnknownEvent("stream/delta", params))
-        for kind, text in texts or ():
-            if text:
-                self._append(kind, text)
-
-    def _append(self, kind: TextOf, text: str) -> None:
-        self._texts[kind].append(text)
-        last = self._pending[-1] if self._pending else None
-        if isinstance(last, _Piece) and (last.kind == kind or _can_become(last, kind)):
-            last.kind = kind
-            last.length += len(text)
-        else:
-            self._pending.append(_Piece(kind, len(text)))
-
-
-def _can_become(piece: _Piece, kind: TextOf) -> bool:
-    """Whether a piece that only says `reset` can say it with this text: arguments have no place for that."""
-    return piece.length == 0 and not isinstance(kind, CallName)
-
-
-def _is_text(event: _Piece | StreamEvent) -> bool:
-    """Whether a reset discards it."""
-    return isinstance(event, _Piece | ToolCall) or (isinstance(event, UnknownEvent) and event.method == "stream/delta")
 
 
 class _Events:

@@ -7,11 +7,16 @@ import type {
   ChatSendParams,
   ErrorInfo,
   Methods,
+  GivenStatus,
   Notifications,
+  Part,
   SessionChanged,
   StreamEnded,
+  StreamMessage,
   StreamStatus,
   StreamToolCall,
+  StreamToolResult,
+  ToolAnswer,
   UnknownEvent,
 } from "./archer.js";
 
@@ -54,6 +59,13 @@ export interface ConnectOptions {
   lingerMs?: number;
   /** Pauses between attempts: a random part of a ceiling from `firstMs` (500) that doubles up to `maxMs` (20,000). */
   backoff?: { firstMs?: number; maxMs?: number };
+  /**
+   * What the models of this client's streams may call, by name: offered with each request, and run here. `send` and
+   * `resume` take others in their place.
+   */
+  tools?: Tools;
+  /** Asks a person, for the calls of tools that need it. */
+  approve?: Approve;
   /** False: a socket of its own. */
   shared?: boolean;
   /** Where there is no global one (Node before 22): `import { WebSocket } from "ws"`. */
@@ -84,6 +96,65 @@ export type AnyNotification =
 interface Unmatched {
   method: string;
   params: never;
+}
+
+/** Tools by the names that the model calls them by: letters, digits, `_` and `-`, 64 at most. */
+export type Tools = Record<string, ToolHandler>;
+
+/** A tool: what the model is told of it, and what runs it here. */
+export interface ToolHandler {
+  /** What it does and when to use it. */
+  description?: string;
+  /** A JSON Schema of its arguments, `type: "object"`; they are checked by it before `run` gets them. */
+  parameters?: Record<string, unknown>;
+  /** As the protocol's `Tool.strict`. */
+  strict?: boolean;
+  /** Whether a person must agree to each call: see `approve`. */
+  needsApproval?: boolean;
+  /** Whether a call may run twice: then one whose runner was lost is run again, by whoever is there. */
+  idempotent?: boolean;
+  /**
+   * Run a call. What it returns is what the model is told: a string as it is; a Blob, or an array of parts, Blobs and
+   * strings, as parts (the Blobs are uploaded); anything else as JSON. What it throws, the model is told as an error.
+   * Left out: cards of yours show the call, and `answer` answers it.
+   */
+  run?(args: any, context: ToolContext): unknown;
+}
+
+export interface ToolContext {
+  /** Aborted when the result is of no use any more: the stream has ended or was left, the call is settled. */
+  signal: AbortSignal;
+  /** The call's id, the same for whoever runs it: an idempotency key. */
+  callId: string;
+  stream: ChatStream;
+}
+
+/**
+ * Whether a call may run: true, false, or false with the reason that the model is told; now or later. It is asked once
+ * for each call that needs approval and has a handler here, or is run by the server. `signal` is aborted when the
+ * answer is of no use any more, as another window's came first. What it throws denies the call. Without it, calls wait
+ * for `ArcherClient.approve`, from here or elsewhere.
+ */
+export type Approve = (
+  call: ToolCallState,
+  context: { signal: AbortSignal; stream: ChatStream },
+) => boolean | Approval | Promise<boolean | Approval>;
+
+export interface Approval {
+  approved: boolean;
+  reason?: string;
+}
+
+/**
+ * A call and where it stands, for cards. It is replaced by a new object whenever it moves.
+ * - needs_approval: a person must agree first
+ * - pending: open; nobody runs it
+ * - running: somebody does, here or elsewhere
+ * - settled: it has its `result`
+ */
+export interface ToolCallState extends StreamToolCall {
+  state: "needs_approval" | "pending" | "running" | "settled" | (string & {});
+  result?: Omit<StreamToolResult, "stream_id" | "seq" | "call_id">;
 }
 
 /** Methods that are called; chats are sent, streams resumed. */
@@ -126,6 +197,23 @@ export class ArcherClient {
   resume(streamId: string, options?: StreamOptions & { after?: number }): ChatStream;
 
   /**
+   * Say whether a call may run that needs approval; the first word counts, from whichever window. It may be repeated
+   * without harm, as may `answer`: behind a lost connection they are.
+   */
+  approve(streamId: string, callId: string, approved: boolean, reason?: string): Promise<ToolAnswer>;
+
+  /**
+   * Answer a call that a stream waits for, in place of its handler; the first answer counts. `result` is taken as what
+   * handlers return. Where the call is claimed, only with that claim.
+   */
+  answer(
+    streamId: string,
+    callId: string,
+    result: unknown,
+    options?: { status?: GivenStatus; claim?: string },
+  ): Promise<ToolAnswer>;
+
+  /**
    * Any other method. Without a connection it waits for one. When the connection is lost before the answer, what may
    * be repeated without harm is; the rest is rejected with the kind `connection_lost`.
    */
@@ -158,11 +246,21 @@ export interface StreamOptions {
    */
   detach?: boolean;
   /**
-   * Everything the stream tells, in order: started, progress, delta, tool_call, ended, and as it came whatever a newer
-   * server has beside them. Such an event counts: the stream goes on after it. The pieces of a call's arguments are
-   * deltas with `arguments`, `call_id` and `name`: to be shown, and not to be run before their `stream/tool_call`.
+   * Everything the stream tells, in order: started, progress, delta, tool_call, tool_update, tool_result, step, ended,
+   * and as it came whatever a newer server has beside them. Such an event counts: the stream goes on after it. The
+   * pieces of a call's arguments are deltas with `arguments`, `call_id` and `name`: to be shown, and not to be run
+   * before their `stream/tool_call`.
    */
   onEvent?: (event: StreamEvent) => void;
+  /**
+   * In place of the client's own: what runs the calls of this stream here. `send` offers them too, beside the request's
+   * own `tools`, and asks for `on_tool_call: "wait"` unless the request says otherwise. A call is claimed right before
+   * it runs, so of several windows with its handler one runs it, and no replay runs it again; several calls run side by
+   * side. `resume` takes over calls that are open. With `{}` the calls are only shown.
+   */
+  tools?: Tools;
+  /** In place of the client's own. */
+  approve?: Approve;
 }
 
 export interface SendOptions extends StreamOptions {
@@ -201,10 +299,15 @@ export interface UnknownStreamEvent {
   params: UnknownEvent;
 }
 
-/** New text, of the answer or of the model's visible reasoning. `reset`: discard what you have, this is all now. */
+/**
+ * New text, of the answer or of the model's visible reasoning. Where the stream waits for tools it has several answers:
+ * `step` stands between two of them, alone, with the number of the one that begins. `reset`: discard what you have,
+ * this is all now.
+ */
 export interface Delta {
   content?: string;
   reasoning?: string;
+  step?: number;
   reset?: true;
 }
 
@@ -217,7 +320,8 @@ export interface StreamEnd extends Omit<StreamEnded, "status"> {
 }
 
 /**
- * One answer. `for await` gives its text as it comes; each loop gives all of it, from the first character. A loop that
+ * One answer, or with tools several in a row, their calls run in between. `for await` gives the text of all of them as
+ * it comes; each loop gives all of it, from the first character. A loop that
  * falls behind gets larger pieces and holds up nobody. It ends when the answer is completed or cancelled, and throws
  * an ArcherError when it failed, is incomplete or was lost, behind the text that came. Leaving it cancels the stream,
  * unless `detach` says otherwise.
@@ -225,20 +329,38 @@ export interface StreamEnd extends Omit<StreamEnded, "status"> {
 export class ChatStream implements AsyncIterable<Delta> {
   private constructor();
   readonly streamId: string;
-  /** The answer so far. */
+  /** The last answer so far. */
   readonly text: string;
   readonly reasoning: string;
-  /** The calls to be run, in order; they come with the end, and only where the model ended its answer well. */
-  readonly toolCalls: StreamToolCall[];
-  /** The answer as the next request has it in its messages, before the results of its calls. */
+  /**
+   * All calls, in order, and where each stands. One comes when the model has ended its answer well; with
+   * `on_tool_call: "end"`, as it is where no handlers are given, they come with the end and are to be run by you.
+   */
+  readonly toolCalls: ToolCallState[];
+  /** The last answer as the next request has it in its messages, before the results of its calls. */
   readonly message: ChatMessage;
+  /**
+   * All that the stream has added to the conversation so far: answers with their calls, results, what was steered in,
+   * the last answer. The same as `stream/get` gives with `messages: true`, but for results that are told `truncated`.
+   */
+  readonly messages: StreamMessage[];
   /** The last event seen, to `resume` after it. */
   readonly seq: number;
+  /** `waiting`: for the results of calls. */
   readonly status: StreamStatus | "lost";
   /** Resolves with its end, also a bad one; never rejects. */
   readonly ended: Promise<StreamEnd>;
   /** End the generation. The stream still comes to its end, with the status `cancelled` and the text so far. */
   cancel(): Promise<CancelResult>;
+  /**
+   * Say something to the model while it works: it is told before its next step, and one comes. `outcome` is `accepted`,
+   * or `too_late` or `already_ended`: then send it as a message of its own. What the end kept out after all stands in
+   * `unsteered` of the end. Blobs among the parts are uploaded. The same `messageId` again is harmless.
+   */
+  steer(
+    content: string | readonly (string | Part | Blob)[],
+    options?: { messageId?: string; signal?: AbortSignal },
+  ): Promise<ToolAnswer>;
   [Symbol.asyncIterator](): AsyncIterableIterator<Delta>;
 }
 

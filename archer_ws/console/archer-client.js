@@ -9,8 +9,10 @@
 
 import { ArcherError, closed, notify } from "./archer-errors.js";
 import { Link } from "./archer-link.js";
+import { newId } from "./archer-requests.js";
 import { ChatStream, Log } from "./archer-stream.js";
-import { hasLargeData, upload, withUploads } from "./archer-upload.js";
+import { offering } from "./archer-tools.js";
+import { contentOf, hasLargeData, upload, withUploads } from "./archer-upload.js";
 
 export { ArcherError, ChatStream };
 
@@ -39,6 +41,8 @@ export function connect(options = {}) {
 export class ArcherClient {
   #shared;
   #lingerMs;
+  #tools;
+  #approve;
   #isClosed = false;
   /** @type {Set<ChatStream>} */
   #streams = new Set();
@@ -51,6 +55,8 @@ export class ArcherClient {
   constructor(options = {}) {
     this.#shared = share(options);
     this.#lingerMs = options.lingerMs ?? LINGER_MS;
+    this.#tools = options.tools ?? {};
+    this.#approve = options.approve;
     this.#shared.users.set(this, this.#listeners);
     clearTimeout(this.#shared.lingering);
     const { signal } = options;
@@ -71,7 +77,7 @@ export class ArcherClient {
     /** @type {{ stream_id?: string | null, messages: object[] }} */
     const params = typeof request === "string" ? { messages: [{ role: "user", content: request }] } : request;
     const streamId = params.stream_id ?? newId("str");
-    const asked = { ...params, stream_id: streamId };
+    const asked = offering({ ...params, stream_id: streamId }, options.tools ?? this.#tools);
     const { images = [], files = [] } = options;
     if (images.length > 0 || files.length > 0 || hasLargeData(asked)) return this.#sendWithFiles(asked, options);
     return this.#follow(streamId, JSON.stringify(asked), 0, options);
@@ -85,6 +91,17 @@ export class ArcherClient {
   /** @type {Client["resume"]} */
   resume(streamId, { after = 0, detach = true, ...options } = {}) {
     return this.#follow(streamId, undefined, after, { detach, ...options });
+  }
+
+  /** @type {Client["approve"]} */
+  approve(streamId, callId, approved, reason) {
+    return this.call("tool/approve", { stream_id: streamId, call_id: callId, approved, ...(reason && { reason }) });
+  }
+
+  /** @type {Client["answer"]} */
+  async answer(streamId, callId, given, { status = "ok", claim } = {}) {
+    const content = await contentOf(given, (blob) => this.upload(blob));
+    return this.call("tool/result", { stream_id: streamId, call_id: callId, content, status, ...(claim && { claim }) });
   }
 
   /** @type {Client["call"]} */
@@ -139,10 +156,9 @@ export class ArcherClient {
     const log = new Log(link, request.stream_id, "", 0);
     if (this.#isClosed) log.fail(closed("the client is closed"), "lost");
     else if (link.logOf(request.stream_id)) log.fail(conflict(request.stream_id), "failed");
-    const stream = new ChatStream(log, options);
-    this.#streams.add(stream);
+    const stream = this.#streamOf(log, options);
     const unwanted = new AbortController();
-    stream.ended.then(() => (this.#streams.delete(stream), unwanted.abort()));
+    stream.ended.then(() => unwanted.abort());
     const send = (/** @type {Blob} */ blob) => this.upload(blob, { signal: unwanted.signal, onProgress: onUpload });
     withUploads(request, send, images, files).then(
       (whole) => {
@@ -165,10 +181,19 @@ export class ArcherClient {
     const log = known && isSame ? known : new Log(link, streamId, request, after);
     if (this.#isClosed) log.fail(closed("the client is closed"), "lost");
     else if (known && !isSame) log.fail(conflict(streamId), "failed");
-    const stream = new ChatStream(log, options);
+    const stream = this.#streamOf(log, options);
+    if (log !== known && !log.end) link.open(log);
+    return stream;
+  }
+
+  /** @param {Log} log @param {StreamOptions} options */
+  #streamOf(log, options) {
+    const { tools = this.#tools, approve = this.#approve } = options;
+    /** @type {import("./archer-tools.js").Upload} */
+    const send = (blob, signal) => this.upload(blob, { signal });
+    const stream = new ChatStream(log, { ...options, tools, approve }, send);
     this.#streams.add(stream);
     stream.ended.then(() => this.#streams.delete(stream));
-    if (log !== known && !log.end) link.open(log);
     return stream;
   }
 }
@@ -275,10 +300,4 @@ function checked(url) {
   base.pathname = base.pathname.replace(/\/?(api\/v1\/ws)?\/?$/, "/");
   base.hash = "";
   return base;
-}
-
-/** Pages over plain http have no crypto.randomUUID. @param {string} prefix */
-function newId(prefix) {
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  return `${prefix}_${Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
 }

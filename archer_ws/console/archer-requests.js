@@ -10,10 +10,11 @@ import { ArcherError, refusal } from "./archer-errors.js";
  */
 
 // What the server takes however busy it is (section 8).
-const CONTROL = new Set(["stream/cancel", "ping"]);
+const CONTROL = new Set(["stream/cancel", "stream/steer", "tool/approve", "tool/claim", "tool/result", "ping"]);
 // What may be sent twice without harm; anything else is rejected when its answer is lost.
 const REPEATABLE = new Set(
-  `stream/cancel stream/get stream/list session/create session/get session/list session/search session/update session/delete session/delete_all
+  `stream/cancel stream/steer stream/get stream/list tool/approve tool/claim tool/result
+  session/create session/get session/list session/search session/update session/delete session/delete_all
   model/list provider/status ping rpc.discover`.split(/\s+/),
 );
 
@@ -31,6 +32,13 @@ export const newCall = (method, body, more = {}) => ({
   body,
   sends: 0,
 });
+
+/** An id of our own, so that what names it may be repeated. @param {string} prefix */
+export function newId(prefix) {
+  // Pages over plain http have no crypto.randomUUID.
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return `${prefix}_${Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
+}
 
 export class Requests {
   // Until the server has told its own (section 2).

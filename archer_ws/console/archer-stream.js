@@ -4,22 +4,27 @@
 // section 5). `ChatStream` is what a program holds; several may show one log, as one socket has one delivery a stream.
 // Connecting again and asking anew are archer-link.js's.
 
+import { Deltas } from "./archer-deltas.js";
 import { ArcherError, notify } from "./archer-errors.js";
+import { newId } from "./archer-requests.js";
+import { ToolRunner } from "./archer-tools.js";
+import { Transcript, named } from "./archer-transcript.js";
+import { contentOf } from "./archer-upload.js";
 
 /**
  * @typedef {import("./archer-client.d.ts").ChatStream} Stream
  * @typedef {import("./archer-client.d.ts").StreamEnd} StreamEnd
  * @typedef {import("./archer-client.d.ts").StreamOptions} StreamOptions
  * @typedef {import("./archer-client.d.ts").Delta} Delta
+ * @typedef {import("./archer-client.d.ts").ToolCallState} ToolCallState
  * @typedef {import("./archer-client.d.ts").StreamEvent} StreamEvent
  * @typedef {import("./archer.js").ChatMessage} ChatMessage
  * @typedef {import("./archer.js").StreamDelta} StreamDelta
- * @typedef {import("./archer.js").StreamToolCall} StreamToolCall
  * @typedef {import("./archer.js").UnknownEvent} UnknownEvent
  * @typedef {import("./archer.js").CancelResult} CancelResult
- * @typedef {"content" | "reasoning"} Kind
- * @typedef {{ resolve(result: IteratorResult<Delta>): void, reject(error: unknown): void }} Reader
- * @typedef {{ leave(log: Log): void, cancel(log: Log): Promise<CancelResult> }} Owner
+ * @typedef {import("./archer-deltas.js").Kind} Kind
+ * @typedef {import("./archer-tools.js").Upload} Upload
+ * @typedef {Pick<import("./archer-link.js").Link, "leave" | "cancel" | "ask" | "call">} Owner
  */
 
 // So many gaps in a row are mended by asking again; then the server is at fault.
@@ -28,10 +33,7 @@ const GAPS_MAX = 3;
 export class Log {
   /** @type {Set<ChatStream>} */
   views = new Set();
-  /** @type {Record<Kind, string>} */
-  texts = { content: "", reasoning: "" };
-  /** By their ids. @type {Map<string, StreamToolCall>} */
-  calls = new Map();
+  transcript = new Transcript();
   /** @type {StreamEnd | undefined} */
   end;
   /** @type {ArcherError | undefined} */
@@ -41,6 +43,11 @@ export class Log {
   isAccepted = false;
   status = "queued";
   #isAttached = false;
+  /** The last event that there was when it was attached. */
+  #headSeq = 0;
+  #accept = () => {};
+  /** Resolves when the server knows it, or never will. @type {Promise<void>} */
+  accepted = new Promise((resolve) => (this.#accept = resolve));
   #gaps = 0;
 
   /**
@@ -64,10 +71,19 @@ export class Log {
       : { method: "stream/subscribe", body: JSON.stringify({ stream_id: this.streamId, after: this.seq }) };
   }
 
-  /** @param {{ status?: string }} result */
+  /** @param {{ status?: string, head_seq?: number }} result */
   attached(result) {
     this.isAccepted = this.#isAttached = true;
     this.status = result?.status ?? this.status;
+    this.#headSeq = result?.head_seq ?? 0;
+    this.#accept();
+    for (const { tools } of this.views) tools?.repeat();
+    this.#look();
+  }
+
+  /** Whether all that has happened is known: what stands in a replay may be over further on. */
+  get isCurrent() {
+    return this.#isAttached && this.seq >= this.#headSeq;
   }
 
   /** What comes until it is attached anew belongs to an older delivery. */
@@ -90,16 +106,18 @@ export class Log {
     const isWhole = method === "stream/ended" && typeof params.content === "string";
     if (!this.#isAttached || !Number.isSafeInteger(seq)) return "taken";
     if (first !== this.seq + 1 && !reset && !isWhole) return seq <= this.seq ? "taken" : this.#gap();
+    const wasCurrent = this.isCurrent;
     this.seq = seq;
     this.#gaps = 0;
-    if (method === "stream/started") this.status = "running";
-    else if (method === "stream/delta") this.#append(params, reset);
-    else if (method === "stream/tool_call") this.calls.set(params.call_id, params);
-    else if (method === "stream/ended" && isWhole && !this.texts.content) this.#append(params, false);
-    for (const view of this.views) notify(view.onEvent, event);
-    if (method !== "stream/ended") return "taken";
-    this.finish(params, endError(params));
-    return "over";
+    this.#note(event, reset);
+    if (isWhole && !this.transcript.last.content) this.#append(params, false);
+    for (const view of [...this.views]) notify(view.onEvent, event);
+    if (method === "stream/ended") {
+      this.finish(params, endError(params));
+      return "over";
+    }
+    if (method !== "stream/delta" || !wasCurrent) this.#look();
+    return "taken";
   }
 
   /** @param {ArcherError} error why nothing more will come @param {"failed" | "lost"} status */
@@ -113,6 +131,7 @@ export class Log {
     this.end = end;
     this.error = error;
     this.status = end.status;
+    this.#accept();
     for (const view of [...this.views]) view.finish(end, error);
   }
 
@@ -124,16 +143,33 @@ export class Log {
     return "over";
   }
 
+  /** @param {StreamEvent} event @param {boolean} reset */
+  #note(event, reset) {
+    const { method, params } = event;
+    if (method === "stream/started") this.status = "running";
+    else if (method === "stream/delta") this.#append(params, reset);
+    else {
+      const { isWaiting } = this.transcript;
+      this.transcript.take(event);
+      if (this.transcript.isWaiting !== isWaiting) this.status = isWaiting ? "queued" : "waiting";
+      if (method !== "stream/step") return;
+      this.status = "running";
+      for (const view of this.views) view.begin(params.step);
+    }
+  }
+
+  /** Have the calls looked at. */
+  #look() {
+    for (const { tools } of [...this.views]) tools?.look();
+  }
+
   /** @param {Partial<Pick<StreamDelta, Kind>>} params @param {boolean} reset */
   #append(params, reset) {
-    if (reset) {
-      this.texts = { content: "", reasoning: "" };
-      this.calls.clear(); // They stand behind the text, and so come again.
-    }
+    if (reset) this.transcript.reset(); // Calls, results and steps stand behind the text, and so come again.
     for (const kind of /** @type {Kind[]} */ (["reasoning", "content"])) {
       const text = params[kind];
       if (typeof text !== "string" || !text) continue;
-      this.texts[kind] += text;
+      this.transcript.append(kind, text);
       for (const view of this.views) view.push(kind, text, reset);
       reset = false;
     }
@@ -154,7 +190,7 @@ function endError(end) {
  * @returns {StreamEnd}
  */
 export function localEnd(log, status, error) {
-  const text_bytes = new TextEncoder().encode(log.texts.content).length;
+  const text_bytes = new TextEncoder().encode(log.transcript.steps.map(({ content }) => content).join("")).length;
   const end = { stream_id: log.streamId, seq: log.seq, status, text_bytes };
   return error ? { ...end, error: error.info } : { ...end, reason: "client" };
 }
@@ -164,6 +200,7 @@ export class ChatStream {
   #log;
   #detach;
   #signal;
+  #upload;
   /** @type {Set<Deltas>} */
   #readers = new Set();
   /** @type {(end: StreamEnd) => void} */
@@ -171,18 +208,22 @@ export class ChatStream {
   /** @type {{ error?: unknown } | undefined} */
   #outcome;
 
-  /** @param {Log} log @param {StreamOptions} options */
-  constructor(log, { signal, detach = false, onEvent }) {
+  /** @param {Log} log @param {StreamOptions} options @param {Upload} upload */
+  constructor(log, { signal, detach = false, onEvent, tools = {}, approve }, upload) {
     this.#log = log;
     this.#detach = detach;
     this.#signal = signal;
+    this.#upload = upload;
     this.onEvent = onEvent;
+    const runs = approve !== undefined || Object.keys(tools).length > 0;
+    this.tools = runs ? new ToolRunner(this, log, tools, approve, upload) : undefined;
     /** @type {Promise<StreamEnd>} */
     this.ended = new Promise((resolve) => (this.#settle = resolve));
     log.views.add(this);
     if (log.end) this.finish(log.end, log.error);
     else if (signal?.aborted) this.#abort();
     else signal?.addEventListener("abort", this.#abort);
+    this.tools?.look();
   }
 
   get streamId() {
@@ -190,21 +231,26 @@ export class ChatStream {
   }
 
   get text() {
-    return this.#log.texts.content;
+    return this.#log.transcript.last.content;
   }
 
   get reasoning() {
-    return this.#log.texts.reasoning;
+    return this.#log.transcript.last.reasoning;
   }
 
+  /** @returns {ToolCallState[]} */
   get toolCalls() {
-    return [...this.#log.calls.values()];
+    return [...this.#log.transcript.calls.values()];
   }
 
   /** @returns {ChatMessage} */
   get message() {
-    const calls = this.toolCalls.map((call) => ({ call_id: call.call_id, name: call.name, arguments: call.arguments }));
+    const calls = this.#log.transcript.lastCalls.map(named);
     return { role: "assistant", content: this.text, ...(calls.length > 0 && { tool_calls: calls }) };
+  }
+
+  get messages() {
+    return this.#log.transcript.messages;
   }
 
   get seq() {
@@ -221,9 +267,17 @@ export class ChatStream {
     return told;
   }
 
+  /** @type {Stream["steer"]} */
+  async steer(content, { messageId = newId("msg"), signal } = {}) {
+    const params = { stream_id: this.streamId, message_id: messageId };
+    const said = await contentOf(content, (blob) => this.#upload(blob, signal));
+    await this.#log.accepted; // Before, the server knows no such stream.
+    return this.#log.link.call("stream/steer", JSON.stringify({ ...params, content: said }), signal);
+  }
+
   /** @returns {AsyncIterableIterator<Delta>} */
   [Symbol.asyncIterator]() {
-    const reader = new Deltas(this.#log.texts, () => this.#outcome, () => this.#left(reader));
+    const reader = new Deltas(this.#log.transcript.steps, () => this.#outcome, () => this.#left(reader));
     this.#readers.add(reader);
     return reader;
   }
@@ -233,8 +287,14 @@ export class ChatStream {
     for (const reader of this.#readers) reader.push(kind, text, reset);
   }
 
+  /** @param {number} step */
+  begin(step) {
+    for (const reader of this.#readers) reader.begin(step);
+  }
+
   /** @param {StreamEnd} end @param {ArcherError} [error] */
   finish(end, error) {
+    this.tools?.end();
     this.#signal?.removeEventListener("abort", this.#abort);
     this.#log.views.delete(this);
     this.#outcome ??= { error };
@@ -245,6 +305,8 @@ export class ChatStream {
   /** Stop following it here; the server goes on. @param {ArcherError} error */
   leave(error) {
     if (!this.#log.views.has(this)) return;
+    this.tools?.leave();
+    this.tools = undefined;
     this.finish(localEnd(this.#log, "lost", error), error);
     if (this.#log.views.size === 0) this.#log.link.leave(this.#log);
   }
@@ -262,84 +324,5 @@ export class ChatStream {
   #left(reader) {
     this.#readers.delete(reader);
     if (!this.#detach && !this.#outcome) this.cancel();
-  }
-}
-
-/** What has come and was not read by one loop: adjacent pieces are merged, so a slow reader costs its text alone. */
-class Deltas {
-  /** @type {{ kind: Kind, text: string, reset: boolean }[]} */
-  #pieces = [];
-  /** @type {Reader[]} */
-  #waiting = [];
-  #isOver = false;
-  #outcome;
-  #left;
-
-  /**
-   * @param {Record<Kind, string>} texts what came before
-   * @param {() => { error?: unknown } | undefined} outcome
-   * @param {() => void} left
-   */
-  constructor(texts, outcome, left) {
-    this.#outcome = outcome;
-    this.#left = left;
-    if (texts.reasoning) this.push("reasoning", texts.reasoning, false);
-    if (texts.content) this.push("content", texts.content, false);
-  }
-
-  [Symbol.asyncIterator]() {
-    return this;
-  }
-
-  /** @param {Kind} kind @param {string} text @param {boolean} reset */
-  push(kind, text, reset) {
-    if (reset) this.#pieces = [];
-    const last = this.#pieces.at(-1);
-    if (last?.kind === kind && !reset) last.text += text;
-    else this.#pieces.push({ kind, text, reset });
-    this.wake();
-  }
-
-  /** @returns {Promise<IteratorResult<Delta>>} */
-  next() {
-    return new Promise((resolve, reject) => {
-      this.#waiting.push({ resolve, reject });
-      this.wake();
-    });
-  }
-
-  /** @returns {Promise<IteratorResult<Delta>>} */
-  async return() {
-    if (!this.#isOver) {
-      this.#isOver = true;
-      this.#pieces = [];
-      this.#left();
-      this.wake();
-    }
-    return { done: true, value: undefined };
-  }
-
-  /** Forget what was not read: an abort is told at once. */
-  stop() {
-    this.#pieces = [];
-    this.wake();
-  }
-
-  wake() {
-    while (this.#waiting.length > 0) {
-      const piece = this.#pieces.shift();
-      const outcome = this.#outcome();
-      if (!piece && !outcome && !this.#isOver) return;
-      const { resolve, reject } = /** @type {Reader} */ (this.#waiting.shift());
-      if (piece) {
-        resolve({ done: false, value: { [piece.kind]: piece.text, ...(piece.reset && { reset: true }) } });
-      } else if (outcome?.error && !this.#isOver) {
-        this.#isOver = true;
-        reject(outcome.error);
-      } else {
-        this.#isOver = true;
-        resolve({ done: true, value: undefined });
-      }
-    }
   }
 }

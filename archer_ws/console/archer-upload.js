@@ -49,10 +49,7 @@ export async function withUploads(request, send, images, files) {
   for (const message of request.messages) messages.push(await withoutData(message, send));
   const parts = [];
   for (const image of images) parts.push({ type: "image", file_id: (await send(image)).file_id });
-  for (const file of files) {
-    const { file_id } = await send(file);
-    parts.push({ type: "file", file_id, ...(nameOf(file) && { filename: nameOf(file) }) });
-  }
+  for (const file of files) parts.push(documentOf((await send(file)).file_id, file));
   if (parts.length > 0) {
     const last = messages.pop();
     const content = last.content ?? [];
@@ -60,6 +57,41 @@ export async function withUploads(request, send, images, files) {
     messages.push({ ...last, content: [...said, ...parts] });
   }
   return { ...request, messages };
+}
+
+/**
+ * What a program gives as the content of a message: a text as it is; a Blob, or an array of parts, Blobs and texts, as
+ * parts, the Blobs uploaded; anything else as JSON.
+ * @param {unknown} given @param {(blob: Blob) => Promise<UploadedFile>} send
+ * @returns {Promise<import("./archer.js").Content>}
+ */
+export async function contentOf(given, send) {
+  if (typeof given === "string") return given;
+  const items = given instanceof Blob ? [given] : given;
+  const isMore = (/** @type {unknown} */ item) => item instanceof Blob || isPart(item);
+  const isSaid = (/** @type {unknown} */ item) => typeof item === "string" || isMore(item);
+  if (!Array.isArray(items) || !items.some(isMore) || !items.every(isSaid)) return JSON.stringify(given) ?? "";
+  const parts = [];
+  for (const item of items) parts.push(await partOf(item, send));
+  const message = { content: parts };
+  return hasLargeData({ messages: [message] }) ? (await withoutData(message, send)).content : parts;
+}
+
+/** @param {any} item @param {(blob: Blob) => Promise<UploadedFile>} send */
+async function partOf(item, send) {
+  if (typeof item === "string") return { type: "text", text: item };
+  if (!(item instanceof Blob)) return item;
+  const { file_id } = await send(item);
+  return item.type.startsWith("image/") ? { type: "image", file_id } : documentOf(file_id, item);
+}
+
+/** @param {string} file_id @param {Blob} file */
+const documentOf = (file_id, file) => ({ type: "file", file_id, ...(nameOf(file) && { filename: nameOf(file) }) });
+
+/** Whether it has what makes a part: an array of other objects is JSON. @param {any} item */
+function isPart(item) {
+  if (item?.type === "text") return typeof item.text === "string";
+  return (item?.type === "image" || item?.type === "file") && typeof (item.file_id ?? item.url) === "string";
 }
 
 /** Whether a request holds more base64 than may go over the socket with it. @param {any} request */

@@ -103,16 +103,13 @@ class Journaling:
         self._written[stream] = stream.log.head_seq
         self._await_next()
 
-    async def keep(
-        self, stream: Stream, events: Sequence[ControlEvent], loop: Callable[[], str], *, with_loop: bool
-    ) -> None:
+    async def keep(self, stream: Stream, events: Sequence[ControlEvent], loop: Callable[[], str] | None) -> None:
         """Keep the next events of a log before they stand in it, with what came before them.
 
         Args:
             stream: whose log.
             events: the next ones.
-            loop: gives what a restart needs beside the log, as JSON.
-            with_loop: whether that has changed.
+            loop: gives what a restart needs beside the log, as JSON; None where that has not changed.
 
         Raises:
             StorageUnavailable, StorageFull: they are not kept, or that is not known.
@@ -123,7 +120,7 @@ class Journaling:
                     # Two that write one log's pieces at a time would leave gaps between them.
                     await asyncio.wait((writing,))
                 if stream in self._written:
-                    await self._keep(stream, events, loop, with_loop=with_loop)
+                    await self._keep(stream, events, loop)
         except TimeoutError:
             raise StorageUnavailable(
                 f"the store of conversations did not answer within {self._limit_s:g} s",
@@ -131,10 +128,8 @@ class Journaling:
                 retry_after_ms=2000,
             ) from None
 
-    async def _keep(
-        self, stream: Stream, events: Sequence[ControlEvent], loop: Callable[[], str], *, with_loop: bool
-    ) -> None:
-        if with_loop:
+    async def _keep(self, stream: Stream, events: Sequence[ControlEvent], loop: Callable[[], str] | None) -> None:
+        if loop is not None:
             # Until it is written, whoever writes the log next writes this as well.
             self._loops[stream] = loop
         self._keeping[stream] = self._keeping.get(stream, 0) + 1
@@ -205,9 +200,6 @@ class Journaling:
                 hint="Its streams went with it. Create it anew, or leave session_id out.",
             )
         try:
-            if stream.log.ended is not None:
-                # What was kept to be told behind it, but the end came first.
-                pieces = [piece for piece in pieces if piece.last_seq < stream.log.ended.seq]
             if len(pieces) > _PIECES_AT_ONCE:  # Thousands take a while.
                 return await asyncio.to_thread(MemoryLog.of, pieces)
             return MemoryLog.of(pieces)

@@ -21,7 +21,6 @@ from archer_ws.core.exceptions import (
     StreamNotFound,
 )
 from archer_ws.core.ids import new_id
-from archer_ws.core.lean_event import LeanEvent
 from archer_ws.core.limits import PAGE_ITEMS_MAX, Limits
 from archer_ws.files.stored import StoredFile
 from archer_ws.llm_gateway.types import CancelReason, ChatRequest, Route
@@ -119,22 +118,21 @@ class SessionManager:
         self._slots: dict[Stream, Slot] = {}
         self._stream_files: dict[Stream, StreamFiles] = {}
         #: What clients say of the calls of running streams.
-        self.calls = ToolCalls(self._table.get, self._stream_files.get, self._attachments, limits.max_content_bytes)
+        self.calls = ToolCalls(self._known, self._stream_files.get, self._attachments, limits.max_content_bytes)
         self._occupancy = Occupancy()
         #: Who is told of conversations that change.
         self.changes = SessionChanges(self._store.get, self.active_in)
         self._orphans = Orphans()
         self._draining = False
-        #: Set whenever there may be less to wait for than before.
-        self._calmer = LeanEvent()
+        #: Streams that the next process goes on with.
+        self._left_behind: set[tuple[str, str]] = set()
         self._rules = StreamRules(
             new_log=new_log,
             grace_s=limits.grace_s,
             admit_limit_s=bounds.admit_limit_s,
             on_end=self._ended,
-            on_parked=self._parked,
+            on_left=self._left,
             on_waiting=self._waits,
-            may_go_on=self._may_go_on,
             on_unheld=self._table.unheld,
             on_orphan=self._orphans.adopt,
         )
@@ -258,8 +256,9 @@ class SessionManager:
 
         Raises:
             StreamNotFound: there is none, or it is another principal's.
+            Draining: the next process has it.
         """
-        stream = self._table.get(principal, stream_id)
+        stream = self._known(principal, stream_id)
         if stream is None:
             raise StreamNotFound(
                 f"there is no stream {stream_id!r}",
@@ -277,13 +276,26 @@ class SessionManager:
         return self.find(principal, stream_id)
 
     def cancel(self, principal: str, stream_id: str, reason: CancelReason = "client") -> CancelResult:
-        """Ask for a stream's end; harmless to repeat. An unknown id is remembered: its send will be born cancelled."""
-        stream = self._table.get(principal, stream_id)
+        """Ask for a stream's end; harmless to repeat. An unknown id is remembered: its send will be born cancelled.
+
+        Raises:
+            Draining: the next process has it.
+        """
+        stream = self._known(principal, stream_id)
         if stream is None:
             self._tombstones.add(principal, stream_id)
             return CancelResult(outcome="not_found")
         outcome = stream.cancel(reason)
         return CancelResult(outcome=outcome, status=stream.status)
+
+    def _known(self, principal: str, stream_id: str) -> Stream | None:
+        if (principal, stream_id) in self._left_behind:
+            raise Draining(
+                f"stream {stream_id!r} waits for this server's next start",
+                hint="Connect again in a moment.",
+                retry_after_ms=5000,
+            )
+        return self._table.get(principal, stream_id)
 
     def list_streams(
         self,
@@ -327,37 +339,32 @@ class SessionManager:
     async def drain(self, limit_s: float) -> None:
         """Refuse new requests, wait for the running streams, and end what is left after `limit_s` as cancelled.
 
-        Those that wait for results are parked where they are kept, for the next process to go on with; else they end at
-        once. Where somebody runs a call, they have the same time as the others, for its result to come; the step behind
-        it is the next process's.
+        Those that wait for results are parked where they are kept, for the next process to go on with: what is said of
+        their calls until then is kept, too. Others that wait end at once. Where somebody runs a call, both have the
+        same time as the others.
         """
         self.begin_drain()
         for stream in self._table.live:
             self._waits(stream)
         if live := self._table.live:
             log.info("draining", streams=len(live), limit_s=limit_s)
-            try:
-                async with asyncio.timeout(limit_s):
-                    while any(map(self._is_waited_for, self._table.live)):
-                        self._calmer.clear()
-                        await self._calmer.wait()
-            except TimeoutError:
-                pass
+            await asyncio.wait([stream.task for stream in live if stream.task], timeout=limit_s)
         await self.aclose()
 
     async def aclose(self) -> None:
-        """End every stream now, or park it, and wait for the ends to be written and the answers to be stored, each
-        within its budget."""
+        """End every stream now, and wait for the ends to be written and the answers to be stored, each within its
+        budget."""
         self.begin_drain()
         for stream in self._table.live:
-            if self._keeps(stream) and stream.can_park:
-                stream.park()
-            elif not stream.is_parked:
+            if stream.can_park and self._keeps(stream):
+                stream.park(at_once=True)
+            else:
                 stream.cancel("draining")
         if tasks := [stream.task for stream in self._table.live if stream.task]:
             _, pending = await asyncio.wait(tasks, timeout=self._close_limit_s)
             for task in pending:
                 task.cancel()
+        await asyncio.gather(*(stream.leave(self._close_limit_s) for stream in self._table.live if stream.is_parked))
         await self._settling.aclose()
         if self._journaling is not None:
             await self._journaling.aclose()
@@ -434,18 +441,12 @@ class SessionManager:
 
     def _waits(self, stream: Stream) -> None:
         """A server that stops waits for nobody who runs nothing."""
-        if self._draining:
-            if stream.can_park and not stream.has_claimed and not self._keeps(stream):
-                stream.cancel("draining")
-            self._calmer.set()
-
-    def _is_waited_for(self, stream: Stream) -> bool:
-        """Whether a server that stops waits for the stream."""
-        is_left = self._keeps(stream) and (stream.is_parked or (stream.can_park and not stream.has_claimed))
-        return not is_left
-
-    def _may_go_on(self, stream: Stream) -> bool:
-        return not (self._draining and self._keeps(stream))
+        if not self._draining or not stream.can_park:
+            return
+        if self._keeps(stream):
+            stream.park()
+        elif stream.status == "waiting" and not stream.exchange.has_claimed:
+            stream.cancel("draining")
 
     def _ended(self, stream: Stream) -> None:
         """Give back what the stream took; called by its owner task at its very end."""
@@ -460,15 +461,15 @@ class SessionManager:
             self._table.refuse(stream)
         else:
             self._table.end(stream)
-        self._calmer.set()
 
-    def _parked(self, stream: Stream) -> None:
-        """The stream stopped without an end; it is kept, and here it is only looked at."""
+    def _left(self, stream: Stream) -> None:
+        """The stream has no end; it is kept, and this process knows it no longer."""
         self._slots.pop(stream).release()
         self._stream_files.pop(stream).release()
         self._quota.leave(stream.identity.principal)
         self._occupancy.leave(stream)
-        self._calmer.set()
+        self._left_behind.add((stream.identity.principal, stream.stream_id))
+        self._table.refuse(stream)
 
     def _recovered(self, streams: Sequence[KeptStream | WaitingStream]) -> None:
         journaling = self._journaling
@@ -512,7 +513,9 @@ class SessionManager:
             self._quota.enter(record.principal)
         except ArcherError as cause:
             # It stays as it is kept: another start may find the provider, or the room.
-            log.error("stream_not_taken_up", stream_id=record.stream_id, provider=record.provider, cause=str(cause))  # noqa: TRY400 - it says all
+            log.error(  # noqa: TRY400 - it says all
+                "stream_not_taken_up", stream_id=record.stream_id, provider=record.provider, cause=str(cause)
+            )
             return
         stream = Stream(
             StreamIdentity(

@@ -11,7 +11,7 @@ from archer_ws.core.exceptions import ContentTooLarge
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole
 from archer_ws.sessions.attachments import Attachments, StreamFiles, has_inline
 from archer_ws.sessions.streams.open_call import CallResult, Holder
-from archer_ws.sessions.streams.stream import Stream, parked
+from archer_ws.sessions.streams.stream import Stream
 from archer_ws.sessions.tool_models import Approval, Steer, ToolAnswer, ToolOutcome, ToolResult
 
 
@@ -42,9 +42,8 @@ class ToolCalls:
 
         Raises:
             InvalidParams: it needs no approval.
-            Draining: the stream is parked; so all that clients say is refused then.
         """
-        stream = self._known(principal, stream_id)
+        stream = self._find(principal, stream_id)
         if stream is None or not stream.takes_more:
             return _gone(stream)
         return stream.exchange.approve(call_id, approved=said.approved, reason=said.reason)
@@ -53,7 +52,7 @@ class ToolCalls:
         self, principal: str, stream_id: str, call_id: str, claim: str, *, holder: Holder | None, ttl_s: float
     ) -> Awaitable[ToolAnswer]:
         """A client is about to run a call; the claim lasts while `holder` lives, or for `ttl_s`."""
-        stream = self._known(principal, stream_id)
+        stream = self._find(principal, stream_id)
         if stream is None or not stream.takes_more:
             return _gone(stream)
         return stream.exchange.claim(call_id, claim, holder=holder, ttl_s=ttl_s)
@@ -65,7 +64,7 @@ class ToolCalls:
             ContentTooLarge: it is too long.
             FileNotFound, Unsupported: a part names a file that is not there, or can't be taken.
         """
-        stream = self._known(principal, stream_id)
+        stream = self._find(principal, stream_id)
         if stream is None or not stream.takes_more:
             return _gone(stream)
         message = ChatMessage.model_construct(
@@ -77,6 +76,8 @@ class ToolCalls:
 
         async def with_files() -> ToolAnswer:
             kept = await self._kept(principal, stream, message)
+            if not stream.takes_more:  # It ended meanwhile.
+                return await _gone(stream)
             result = CallResult(said.status, kept.content, kept.parts)
             return await stream.exchange.answer(call_id, result, claim=said.claim)
 
@@ -90,7 +91,7 @@ class ToolCalls:
             FileNotFound, Unsupported: a part names a file that is not there, or can't be taken.
             Overloaded: too many wait for a step.
         """
-        stream = self._known(principal, stream_id)
+        stream = self._find(principal, stream_id)
         if stream is None or not stream.takes_more:
             return _gone(stream, "too_late" if stream is not None and stream.is_live else "already_ended")
         message = ChatMessage.model_construct(
@@ -101,20 +102,12 @@ class ToolCalls:
             return stream.exchange.steer(message)
 
         async def with_files() -> ToolAnswer:
-            return await stream.exchange.steer(await self._kept(principal, stream, message))
+            kept = await self._kept(principal, stream, message)
+            if not stream.takes_more:
+                return await _gone(stream, "too_late" if stream.is_live else "already_ended")
+            return await stream.exchange.steer(kept)
 
         return with_files()
-
-    def _known(self, principal: str, stream_id: str) -> Stream | None:
-        """The stream.
-
-        Raises:
-            Draining: it goes on in the next process, which takes what is said.
-        """
-        stream = self._find(principal, stream_id)
-        if stream is not None and stream.is_parked:
-            raise parked()
-        return stream
 
     def _check_size(self, message: ChatMessage) -> None:
         size = message.text_bytes

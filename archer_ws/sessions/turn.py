@@ -41,6 +41,7 @@ from archer_ws.sessions.storage.store import SessionStore
 from archer_ws.sessions.storage.values import StoredAnswer
 from archer_ws.sessions.streams.calls import as_tool_call
 from archer_ws.sessions.streams.events import ControlEvent
+from archer_ws.sessions.streams.exchange import Parked
 from archer_ws.sessions.streams.fold import messages_of
 from archer_ws.sessions.streams.gates import Slot, StreamQuota
 from archer_ws.sessions.streams.loop_state import LoopState
@@ -181,6 +182,8 @@ class Turn:
         self._quota = quota
         #: What the earlier steps said.
         self._said: list[ChatMessage] = []
+        #: By what it shows whether that has changed which a restart needs beside the log; None: it is to be kept.
+        self._kept_state: tuple[int, int, int] | None = None
         self._left = left
         if left is not None:
             self._again = list(left.again)
@@ -258,8 +261,7 @@ class Turn:
         self._history = None if self._predecessors else stored.history
         # Only now: a request that is refused interrupts nothing.
         for predecessor in self._predecessors:
-            if not predecessor.is_parked:
-                predecessor.cancel("interrupted")
+            predecessor.cancel("interrupted")
 
     async def _keep_inline(self) -> None:
         """Sessions keep no base64: what came inline is a file from now on, and the message names it."""
@@ -303,14 +305,16 @@ class Turn:
         agent = self._orchestrator.pick(AgentTurn(self._request, self._route, (), ChatOptions()))
         if not await agent.go_on(self._request, calls, self._stream.exchange):
             return None
-        await self._stream.may_go_on()
         if self._left is not None:
             await self._look_for_provider()
         self._slot.take_again()
-        if not self._slot.granted:
-            await self._stream.wait_queued(f"{self._route.provider} is busy with other requests", self._slot.wait)
-            await self._stream.may_go_on()
-        await self._stream.begin_step()
+        try:
+            if not self._slot.granted:
+                await self._stream.wait_place(f"{self._route.provider} is busy with other requests", self._slot.wait())
+            await self._stream.begin_step()
+        except Parked:
+            self._slot.release()
+            raise
         self._stream.set_running()
         self._changes.changed(self._principal, self._request.session_id)
         self._take_said()
@@ -320,12 +324,16 @@ class Turn:
         return self._run()
 
     async def _look_for_provider(self) -> None:
-        """Keep the stream for a later process, where this one is not configured for its provider."""
+        """Keep the stream for a later process, where this one is not configured for its provider.
+
+        Raises:
+            Parked: it is.
+        """
         try:
             await self._gateway.prepare(self._route.provider)
         except ProviderNotConfigured as missing:
             log.error("stream_not_gone_on_with", provider=self._route.provider, cause=str(missing), hint=missing.hint)  # noqa: TRY400 - it says all
-            await self._stream.stay_parked()
+            raise Parked from None
         except ArcherError:
             pass  # Whoever asks it is told.
 
@@ -336,14 +344,18 @@ class Turn:
         self._own_tokens += estimate_tokens(self._said)
         self._media = {} if names_files(self._said) else self._media
 
-    async def keep(self, events: Sequence[ControlEvent], *, with_state: bool) -> None:
+    async def keep(self, events: Sequence[ControlEvent]) -> None:
         """Keep the next events of the log, where streams are kept, with what a restart needs to go on.
 
         Raises:
             StorageUnavailable, StorageFull: they are not kept.
         """
         if self._journaling is not None and self._request.session_id is not None:
-            await self._journaling.keep(self._stream, events, lambda: self._loop_state().text, with_loop=with_state)
+            state = (self._stream.exchange.step, len(self._native), len(self._stream.exchange.accepted))
+            loop = None if state == self._kept_state else lambda: self._loop_state().text
+            self._kept_state = None
+            await self._journaling.keep(self._stream, events, loop)
+            self._kept_state = state
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -364,10 +376,6 @@ class Turn:
         self._stream.set_waiting()
         self._changes.changed(self._principal, self._request.session_id)
 
-    def call_settled(self) -> None:
-        """A call has its result."""
-        self._stream.call_settled()
-
     def _loop_state(self) -> LoopState:
         stream = self._stream
         return LoopState.of(
@@ -378,7 +386,7 @@ class Turn:
             usage=stream.usage,
             history_dropped=stream.history_dropped,
             native=self._native.values(),
-            steered=stream.exchange.to_keep,
+            steered=stream.exchange.accepted,
         )
 
     async def open_shorter(self) -> AsyncGenerator[StreamChunk, None] | None:
@@ -518,7 +526,9 @@ class Turn:
             return
         budget = await self._windows.ask(self._route)
         taken = self._history
-        if taken is None or (budget != self._budget and not _is_whole_within(taken, self._own_tokens, budget)):
+        # What was read with the turn was read for this budget; behind it steps of any length have come since.
+        is_other = budget != self._budget or bool(self._said)
+        if taken is None or (is_other and not _is_whole_within(taken, self._own_tokens, budget)):
             self._history = await self._read_history(budget)
 
     async def _read_history(self, budget: int | None) -> History:

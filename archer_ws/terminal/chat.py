@@ -17,6 +17,7 @@ from archer_ws.client.stream import ChatStream
 from archer_ws.terminal.columns import Columns
 from archer_ws.terminal.line_input import line_input
 from archer_ws.terminal.screen import Terminal, printable
+from archer_ws.terminal.tool_calls import AskedTools
 
 #: How a program ends that Ctrl-C ended: 128 + SIGINT.
 INTERRUPTED = 130
@@ -30,12 +31,15 @@ _HINTS = {
 }
 
 
-def ask(url: str, token: str | None, request: Mapping[str, Any], terminal: Terminal) -> int:
+def ask(
+    url: str, token: str | None, request: Mapping[str, Any], terminal: Terminal, tools: AskedTools | None = None
+) -> int:
     """Answer one request; the program's exit status. The generation ends with this program, however that ends."""
 
     async def run() -> bool:
-        async with _connect(url, token, terminal) as archer, archer.chat(**request, on_disconnect="cancel") as stream:
-            return await show(stream, terminal)
+        asked = {**request, **(tools.offered if tools is not None else {})}
+        async with _connect(url, token, terminal) as archer, archer.chat(**asked, on_disconnect="cancel") as stream:
+            return await show(stream, terminal, tools)
 
     return _run(run, terminal)
 
@@ -65,6 +69,7 @@ def converse(
     terminal: Terminal,
     *,
     attached: Mapping[str, Any],
+    tools: AskedTools | None = None,
 ) -> int:
     """Answer line after line in one session, until Ctrl-D or Ctrl-C at the prompt; the program's exit status.
 
@@ -72,10 +77,11 @@ def converse(
         parameters: what `Archer.chat` takes besides the messages.
         system: what the model is told first.
         attached: the pictures and documents that go with the first line, as `Archer.chat` takes them.
+        tools: what the model may call.
     """
     lines = line_input()
     with asyncio.Runner() as runner:
-        conversation = Conversation(url, token, parameters, system, terminal, attached=attached)
+        conversation = Conversation(url, token, parameters, system, terminal, attached=attached, tools=tools)
         try:
             runner.run(conversation.begin())
         except ClientError as error:
@@ -106,10 +112,12 @@ class Conversation:
         terminal: Terminal,
         *,
         attached: Mapping[str, Any],
+        tools: AskedTools | None,
     ) -> None:
         self._url = url
         self._token = token
-        self._parameters = parameters
+        self._parameters = {**parameters, **(tools.offered if tools is not None else {})}
+        self._tools = tools
         self._terminal = terminal
         self._system = system
         self._session_id: str | None = None
@@ -145,7 +153,7 @@ class Conversation:
             )
             try:
                 async with asked as stream:
-                    await show(stream, self._terminal)
+                    await show(stream, self._terminal, self._tools)
             except Refused as error:
                 if error.kind != "session_not_found":
                     raise
@@ -163,7 +171,7 @@ class Conversation:
         self._unsent = self._attached
 
 
-async def show(stream: ChatStream, terminal: Terminal) -> bool:
+async def show(stream: ChatStream, terminal: Terminal, tools: AskedTools | None = None) -> bool:
     """Show an answer as it comes; whether it is whole.
 
     Raises:
@@ -173,6 +181,8 @@ async def show(stream: ChatStream, terminal: Terminal) -> bool:
     try:
         async for event in stream.events():
             terminal.show(event)
+            if tools is not None:
+                tools.shown(event)
             if isinstance(event, Ended):
                 whole = _tell_end(event, terminal)
     finally:

@@ -3,20 +3,23 @@
 import os
 import shutil
 import sys
+import unicodedata
 from typing import TextIO
 
-from archer_ws.client.events import Delta, Progress, StreamEvent, ToolCall
+from archer_ws.client.events import Delta, Progress, Step, StreamEvent, ToolCall, ToolResult
 from archer_ws.terminal.columns import Columns
 from archer_ws.terminal.markdown import Markdown
 
 #: Columns narrower than this are no longer read with pleasure, in cells.
 COLUMN_WIDTH_MIN = 24
-#: So much of a call's arguments is shown, in characters: a line or two.
+#: So much of a call's arguments and of its result is shown, in characters: a line or two.
 CALL_CHARS_MAX = 120
 
 _DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
 #: C0 and C1 controls but tab and line feed: escape sequences begin with these.
 _CONTROLS = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160)])
+#: Unicode's categories of what is not seen: formats (as what turns the direction), controls, line ends.
+_UNSEEN = frozenset({"Cf", "Cc", "Zl", "Zp"})
 
 
 def printable(text: str) -> str:
@@ -28,6 +31,13 @@ def _one_line(text: str) -> str:
     """Its beginning, on one line."""
     text = " ".join(text.split())
     return text if len(text) <= CALL_CHARS_MAX else f"{text[: CALL_CHARS_MAX - 1]}…"
+
+
+def _whole(arguments: str) -> str:
+    """Arguments that a person must judge: all of them; what can't be seen, or turns the text around it, as a code."""
+    return "".join(
+        f"\\u{ord(each):04x}" if unicodedata.category(each) in _UNSEEN else each for each in " ".join(arguments.split())
+    )
 
 
 class Terminal:
@@ -50,6 +60,9 @@ class Terminal:
         self._in_reasoning = False
         self._at_line_start = True
         self._is_untouched = True
+        self._in_question = False
+        #: Their tools' names.
+        self._calls: dict[str, str] = {}
         #: What is on the screen of columns that grow: the first row that may change, and the rows from there on.
         self._drawn_from = 0
         self._drawn: list[str] = []
@@ -73,7 +86,14 @@ class Terminal:
             case Progress(phase=phase, detail=detail):
                 self.notice(f"[{phase}: {detail}]" if detail else f"[{phase}]")
             case ToolCall(name=name, arguments=arguments):
-                self.notice(f"[calls {name} {_one_line(arguments)}]")
+                self._calls[event.call_id] = name
+                self.notice(f"[calls {name} {_whole(arguments) if event.needs_approval else _one_line(arguments)}]")
+            case ToolResult(call_id=call_id, status=status):
+                told = _one_line(event.content or "")
+                name = self._calls.get(call_id, call_id)
+                self.notice(f"[{name}: {told}]" if status == "ok" else f"[{name}, {status}: {told}]")
+            case Step():
+                self.end_line()
 
     def end_line(self) -> None:
         """Leave the cursor at the start of a line, whatever was shown."""
@@ -86,10 +106,25 @@ class Terminal:
     def notice(self, text: str) -> None:
         """Say something that is not part of the answer."""
         self.end_line()
+        self.answered(is_line_over=False)
         # Rows above it are out of reach: those that may still change are shown again.
         self._drawn = []
         self._err.write(f"{printable(text)}\n")
         self._err.flush()
+
+    def question(self, text: str) -> None:
+        """Ask something; what a person types stands behind it."""
+        self.end_line()
+        self._drawn = []
+        self._err.write(printable(text))
+        self._err.flush()
+        self._in_question = True
+
+    def answered(self, *, is_line_over: bool) -> None:
+        """The question is answered, or need not be any more."""
+        if self._in_question and not is_line_over:
+            self._err.write("\n")
+        self._in_question = False
 
     def error(self, message: str, hint: str | None) -> None:
         """Say what went wrong, and what to do."""

@@ -33,7 +33,8 @@ TEXT = "one two three"
 UNKNOWN_SEQS = (2, 6, 10, 13)
 SEQS = tuple(int(params["seq"]) for _, params in LOG)
 
-_WELCOME = {
+#: What `initialize` is answered.
+WELCOME = {
     "protocol_version": 1,
     "server": {"name": "newer", "version": "9"},
     "connection_id": "c",
@@ -83,11 +84,11 @@ class NewerServer:
             request = json.loads(text)
             method, params = request["method"], request.get("params", {})
             if method == "initialize":
-                await _answer(connection, request, _WELCOME)
+                await answer(connection, request, WELCOME)
                 continue
             self.asked.append(method)
             if method not in ("chat/send", "stream/subscribe"):
-                await _answer(connection, request, self._results.get(method, {}))
+                await answer(connection, request, self._results.get(method, {}))
                 continue
             after = int(params.get("after", 0))
             if method == "stream/subscribe":
@@ -98,7 +99,7 @@ class NewerServer:
                 self.request = params
             head = self._log[-1][1]["seq"]
             accepted = {"provider": "p", "model": "m", "status": "running", "head_seq": head, "duplicate": False}
-            await _answer(connection, request, {"stream_id": params["stream_id"], **accepted})
+            await answer(connection, request, {"stream_id": params["stream_id"], **accepted})
             is_whole = params.get("stream") is False
             await self._tell(connection, params["stream_id"], after, is_whole=is_whole)
 
@@ -106,7 +107,7 @@ class NewerServer:
         self, connection: websockets.ServerConnection, stream_id: str, after: int, *, is_whole: bool
     ) -> None:
         # About the stream, and no event of its log.
-        await _notify(connection, "stream/looked_at", {"stream_id": stream_id, "by": "nobody"})
+        await notify(connection, "stream/looked_at", {"stream_id": stream_id, "by": "nobody"})
         for method, params in self._log:
             seq = params["seq"]
             if seq <= after or (is_whole and method == "stream/delta"):
@@ -115,18 +116,20 @@ class NewerServer:
                 self._left_out.remove(seq)
                 continue
             whole = {"content": TEXT} if is_whole and method == "stream/ended" else {}
-            await _notify(connection, method, {"stream_id": stream_id, **params, **whole})
+            await notify(connection, method, {"stream_id": stream_id, **params, **whole})
             if seq in self._cuts:
                 self._cuts.remove(seq)
                 await connection.close(_RESTARTING)
                 return
 
 
-async def _answer(connection: websockets.ServerConnection, request: dict[str, Any], result: dict[str, Any]) -> None:
+async def answer(connection: websockets.ServerConnection, request: dict[str, Any], result: dict[str, Any]) -> None:
+    """Answer a request."""
     await connection.send(json.dumps({"jsonrpc": "2.0", "id": request["id"], "result": result}))
 
 
-async def _notify(connection: websockets.ServerConnection, method: str, params: dict[str, Any]) -> None:
+async def notify(connection: websockets.ServerConnection, method: str, params: dict[str, Any]) -> None:
+    """Tell something."""
     await connection.send(json.dumps({"jsonrpc": "2.0", "method": method, "params": params}))
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.fakes.weather_model import asking_for_weather
 from tests.interop.javascript import Javascript
 from tests.interop.scripted_chat import IMPATIENT
 from tests.interop.test_rust_core import rust_core
@@ -104,3 +105,53 @@ async def test_rust_has_what_was_kept_when_the_server_was_killed_and_is_back(tmp
                 assert (end["status"], end["text"]) == ("incomplete", TEXT)
                 async with rust_core("follow", second.url, stream["stream_id"]) as following:
                     assert (await following.lines())[-1]["text"] == TEXT
+
+
+async def test_javascript_runs_a_call_that_was_approved_when_the_server_that_asked_was_killed_and_is_back(
+    js: Javascript, tmp_path: Path
+) -> None:
+    async with serving(asking_for_weather, tmp_path) as first:
+        await js.run(
+            f"""
+            kept.ran = [];
+            const run = ({{ city }}, {{ callId }}) => (kept.ran.push(callId), `rain in ${{city}}`);
+            const approve = () => (kept.ran.push("asked"), new Promise((resolve) => (kept.decide = resolve)));
+            const tools = {{ get_weather: {{ needsApproval: true, run }} }};
+            kept.archer = connect({IMPATIENT});
+            const {{ session_id }} = await kept.archer.call("session/create");
+            const messages = [{{ role: "user", content: "Oslo" }}];
+            kept.stream = kept.archer.send({{ session_id, messages }}, {{ tools, approve }});
+            while (!kept.decide) await new Promise((resolve) => setTimeout(resolve, 5));
+            """,
+            url=first.url,
+            options={},
+        )
+        await killed(first)
+        async with serving(asking_for_weather, tmp_path, port_of(first)):
+            seen = await js.run(
+                """
+                kept.decide(true);
+                for await (const _ of kept.stream);
+                const [call] = kept.stream.toolCalls;
+                const told = await kept.archer.call("stream/get", { stream_id: call.stream_id, messages: true });
+                const { text, messages } = kept.stream;
+                return { ran: kept.ran, text, shown: messages, told: told.messages, call };
+                """
+            )
+    assert seen["ran"] == ["asked", seen["call"]["call_id"]]
+    assert seen["text"] == "I heard: rain in Oslo"
+    assert seen["shown"] == seen["told"]
+
+
+async def test_rust_claims_no_call_twice_where_the_server_was_killed_while_it_ran(tmp_path: Path) -> None:
+    async with serving(asking_for_weather, tmp_path) as first:
+        await first.http.post("/api/v1/sessions", json={"session_id": "sky"})
+        async with rust_core("run", first.url, "nowhere", "free", "sky") as rust:
+            while "ran" not in await rust.line():
+                pass
+            await killed(first)
+            async with serving(asking_for_weather, tmp_path, port_of(first)):
+                lines = await rust.lines()
+    assert [line["status"] for line in lines if "result" in line] == ["lost"]
+    assert not [line for line in lines if "ran" in line]
+    assert "whoever ran the call was lost" in lines[-1]["text"]

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.calling_log import CALLS, LOG, RESET_LOG, RESET_TEXT, SEQS, TEXT, UMBRELLA, UMBRELLA_LOG, WEATHER_LOG
+from tests.fakes.calling_log import CALLS, LOG, RESET_LOG, RESET_TEXT, SEQS, TEXT
+from tests.fakes.exchange_server import FIRST, Call, exchange_server
 from tests.fakes.newer_server import newer_server, sse
 from tests.fakes.scripted_server import Exchange, Reply, scripted_server
 from tests.interop.javascript import Javascript
@@ -112,16 +113,22 @@ async def test_rust_has_each_call_once_over_http_behind_any_cut(cut: int) -> Non
     assert (end["status"], end["text"]) == ("completed", TEXT)
 
 
-async def test_the_readme_s_javascript_example_runs_the_call_and_sends_its_result(js: Javascript) -> None:
+@pytest.mark.parametrize(("agrees", "status"), [("true", "ok"), ("false", "denied")])
+async def test_the_readme_s_javascript_example_runs_the_call_where_the_person_agrees(
+    js: Javascript, agrees: str, status: str
+) -> None:
     (example,) = (block for block in blocks("js") if "getWeather" in block)
-    page = """
-        const { archer } = kept, shown = [];
-        const document = { body: { append: (text) => shown.push(text) } };
-        const getWeather = ({ city }) => `rain in ${city}`;
+    page = f"""
+        const {{ archer }} = kept, shown = [], asked = [];
+        const document = {{ body: {{ append: (text) => shown.push(text) }} }};
+        const getWeather = (city) => `rain in ${{city}}`;
+        const confirm = (question) => (asked.push(question), {agrees});
     """
-    async with newer_server(log=WEATHER_LOG, later_log=UMBRELLA_LOG) as server:
+    async with exchange_server(Call("c1", needs_approval=True)) as server:
         await connected(js, server.url)
-        assert await js.run(page + example + "return shown;") == [UMBRELLA]
-    asked = server.request["messages"]
-    assert [message["role"] for message in asked] == ["user", "assistant", "tool"]
-    assert asked[-1] == {"role": "tool", "call_id": "c1", "content": "rain in Oslo"}
+        seen = await js.run(page + example + "return { shown, asked };")
+    assert seen == {
+        "shown": [FIRST, "\n", f"c1 {status}"],
+        "asked": ['Run get_weather with {"city": "Oslo"}?'],
+    }
+    assert [result["content"] for result in server.asked_of("tool/result")] == ["rain in Oslo"] * (status == "ok")

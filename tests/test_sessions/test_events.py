@@ -39,7 +39,7 @@ def test_every_wire_has_the_fields_of_the_definition_and_the_client_reads_them_b
     told = as_fields(event)
     frame = json.loads(codec.encode_event(event))
     assert frame == {"jsonrpc": "2.0", "method": f"stream/{event.kind}", "params": told}
-    assert NOTIFICATIONS[frame["method"]].model_validate(frame["params"], strict=True, extra="forbid")
+    assert NOTIFICATIONS[frame["method"]].model_validate_json(json.dumps(told), strict=True, extra="forbid")
 
     assert parse_event(frame["method"], frame["params"]) == event
 

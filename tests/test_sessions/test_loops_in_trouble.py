@@ -65,8 +65,8 @@ async def running(tmp_path: Path) -> AsyncIterator[Running]:
 def changed(stream: Stream) -> list[object]:
     """All that what is said can change."""
     exchange = stream.exchange
-    calls = [(call.call_id, call.approved, call.claim, call.settling, call.result) for call in exchange._calls.values()]
-    return [stream.log.head_seq, calls, list(exchange.steered), list(exchange.to_keep), exchange._bytes]
+    calls = [(call.call_id, call.approved, call.claim, call.result) for call in exchange._calls.values()]
+    return [stream.log.head_seq, calls, list(exchange.steered), list(exchange.accepted), exchange.size_bytes]
 
 
 @pytest.mark.parametrize("name", SAYINGS)
@@ -132,18 +132,18 @@ async def test_who_comes_second_is_first_where_the_first_could_not_be_kept(runni
 
 
 async def test_a_step_that_can_t_be_kept_yet_is_begun_when_it_can(running: Running) -> None:
-    keep = running.stream.exchange._keep_step
+    keep = running.stream.exchange._begin_step
     tries = 0
 
-    async def keep_at_the_third() -> object:
+    async def keep_at_the_third() -> None:
         nonlocal tries
         tries += 1
         running.disk.fails = tries < 3
-        return await keep()
+        await keep()
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("archer_ws.sessions.streams.exchange.SETTLE_PAUSES_S", (0.01, 0.01, 0.01))
-        patched.setattr(running.stream.exchange, "_keep_step", keep_at_the_third)
+        patched.setattr(running.stream.exchange, "_begin_step", keep_at_the_third)
         stream = await work(running.manager, Said())
         await stream.wait_ended()
     assert tries >= 3

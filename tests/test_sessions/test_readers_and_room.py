@@ -22,6 +22,9 @@ class Reading:
     def stream_ended(self) -> None:
         """It is not through yet."""
 
+    def stream_parked(self) -> None:
+        """Its streams are not parked."""
+
     def position(self) -> float:
         return self.seq
 

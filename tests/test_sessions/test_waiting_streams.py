@@ -57,7 +57,7 @@ async def begin(store: SqliteStore, stream_id: str = "str_1") -> str:
 
 
 def its_end(status: Any = "completed", pieces: Sequence[LogPiece] = ()) -> LogEnd:
-    return LogEnd(status, utc_now(), lambda ids: json.dumps(list(ids)), pieces)
+    return LogEnd(99, status, utc_now(), lambda ids: json.dumps(list(ids)), pieces)
 
 
 class Ends:

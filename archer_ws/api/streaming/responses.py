@@ -63,8 +63,6 @@ class EventStreamResponse(Response):
         self._loop = asyncio.get_running_loop()
         self._sent_at = self._loop.time()
         self._beating: asyncio.TimerHandle | None = None
-        if stream.is_parked:
-            self.stream_parked()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send until the end is sent or the client has left."""

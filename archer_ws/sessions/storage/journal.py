@@ -44,8 +44,12 @@ class StreamRecord:
 
 @dataclass(frozen=True, slots=True)
 class LogEnd:
-    """A stream's last event, and what of its log was not written before."""
+    """A stream's last event, and what of its log was not written before.
 
+    What was put under its number or later never came to be told.
+    """
+
+    seq: int
     status: StreamStatus
     ended_at: datetime
     #: The event as JSON, with the ids of these messages of the stream, too.

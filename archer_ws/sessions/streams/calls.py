@@ -14,7 +14,7 @@ from archer_ws.sessions.streams.events import (
     StreamToolUpdate,
 )
 from archer_ws.sessions.streams.log import StreamLog
-from archer_ws.sessions.streams.open_call import CallResult, OpenCall
+from archer_ws.sessions.streams.open_call import CallResult
 from archer_ws.sessions.streams.scalars import ScalarEncoder, boundary
 
 
@@ -92,11 +92,11 @@ def complete(stream_id: str, call: CallName, *, needs_approval: bool, deadline_a
     return make
 
 
-def update_event(stream_id: str, call: OpenCall, state: CallState, *, approved: bool | None = None) -> MakeEvent:
+def update_event(stream_id: str, call_id: str, state: CallState, *, approved: bool | None = None) -> MakeEvent:
     """What tells that an open call has moved."""
 
     def make(seq: int) -> StreamToolUpdate:
-        return StreamToolUpdate(stream_id=stream_id, seq=seq, call_id=call.call_id, state=state, approved=approved)
+        return StreamToolUpdate(stream_id=stream_id, seq=seq, call_id=call_id, state=state, approved=approved)
 
     return make
 

@@ -19,6 +19,7 @@ from archer_ws.sessions.streams.events import (
     Delta,
     Event,
     MakeEvent,
+    SteeredMessage,
     StreamEnded,
     StreamStep,
     StreamToolCall,
@@ -51,8 +52,8 @@ class MemoryLog:
         #: Most streams have one reader, which is told of every token.
         self._sole_watcher: Watcher | None = None
         self._content_bytes = 0
-        #: Of the results in it.
-        self._result_bytes = 0
+        #: Of the results and the steered messages in it.
+        self._said_bytes = 0
         #: Which run is the first of the last step.
         self._step_run = 0
         self._full = False
@@ -80,7 +81,7 @@ class MemoryLog:
         call_runs = sum(map(len, self._call_runs.values()))
         events = 4 * (len(self._ends) + call_runs) + 12 * text_runs + CONTROL_EVENT_BYTES * len(self._control)
         said = _said_bytes(self.ended) if self.ended is not None else 0
-        return len(self._text) + events + self._result_bytes + said
+        return len(self._text) + events + self._said_bytes + said
 
     def append_text(self, kind: TextKind, text: bytes, call: CallName | None = None) -> None:
         """Add text (whole UTF-8 characters), with its call where it is arguments; empty text adds nothing.
@@ -177,8 +178,9 @@ class MemoryLog:
         self._control[event.seq] = event
         if isinstance(event, StreamStep):
             self._step_run = len(self._run_kinds)
+            self._said_bytes += _steered_bytes(event.messages)
         elif isinstance(event, StreamToolResult):
-            self._result_bytes += len((event.content or "").encode())
+            self._said_bytes += len((event.content or "").encode())
 
     def read(self, after: int, max_bytes: int = DELTA_BYTES_MAX) -> Event | None:
         """The next event after `after`, adjacent text of one kind and call merged up to `max_bytes`; None at the
@@ -286,12 +288,18 @@ def _told(event: ControlEvent) -> ControlEvent:
     return replace(event, content=text[: boundary(text, RESULT_TOLD_BYTES)].decode(), truncated=True)
 
 
+def _steered_bytes(messages: Sequence[SteeredMessage] | None) -> int:
+    return sum(CONTROL_EVENT_BYTES + len(message.content.encode()) for message in messages or ())
+
+
 def _said_bytes(end: StreamEnded) -> int:
     """What an end costs for what it says in words: a refusal may have kilobytes, and so may the findings of a judge."""
     refused = len((end.refusal.text or "").encode()) if end.refusal is not None else 0
+    unsteered = _steered_bytes(end.unsteered)
     named = sum(MESSAGE_ID_BYTES + len(each) for each in end.message_ids or ())
     return (
         refused
+        + unsteered
         + named
         + sum(
             FIELD_ERROR_BYTES + len(found.path.encode()) + len(found.message.encode())

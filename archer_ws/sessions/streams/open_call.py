@@ -1,13 +1,11 @@
 """One call that a stream waits for: who may run it, who runs it, and its result (protocol section 23).
 
-What is said of it is decided here in one step, with no await between look and write: the first word counts. That it is
-kept and told is exchange.py's.
+Its rules alone: in which order things are said of it, and that they are kept and told, is acts.py's.
 """
 
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from archer_ws.core.limits import CLAIM_S
 from archer_ws.llm_gateway.content import Part
@@ -73,13 +71,12 @@ class OpenCall:
         "_lapse",
         "_on_lapse",
         "approved",
-        "being_kept",
         "call_id",
         "claim",
-        "done",
+        "has_lapsed",
         "idempotent",
         "needs_approval",
-        "settling",
+        "result",
     )
 
     def __init__(
@@ -90,42 +87,41 @@ class OpenCall:
         self.idempotent = idempotent
         self.approved = False
         self.claim: str | None = None
-        #: What is to be answered to what was said of it last.
-        self.being_kept: asyncio.Future[ToolAnswer] | None = None
-        #: The result that is being kept; it is the first, unless keeping it fails.
-        self.settling: CallResult | None = None
-        self.done: asyncio.Future[CallResult] = asyncio.get_running_loop().create_future()
+        #: Whether the claim is over, and was not renewed since.
+        self.has_lapsed = False
+        #: Once it is kept and told.
+        self.result: CallResult | None = None
         self._holder: Holder | None = None
         self._lapse: asyncio.TimerHandle | None = None
         self._on_lapse = on_lapse
 
     @property
-    def result(self) -> CallResult | None:
-        """Its result, once it is kept and told."""
-        return self.done.result() if self.done.done() else None
+    def is_running(self) -> bool:
+        """Whether somebody has claimed it, and not answered yet."""
+        return self.claim is not None and self.result is None
 
-    def pending(self) -> "asyncio.Future[ToolAnswer] | None":
-        """What is to be answered to what was said of it, while that is not kept yet, and may still be refused."""
-        return self.being_kept if self.being_kept is not None and not self.being_kept.done() else None
-
-    @property
-    def state(self) -> Literal["pending", "running"]:
-        """Whether somebody runs it."""
-        return "pending" if self.claim is None else "running"
+    def answered(self) -> ToolAnswer | None:
+        """What is said of a call that has its result."""
+        return None if self.result is None else ToolAnswer(outcome="already_answered", status=self.result.status)
 
     def refusal(self, *, claim: str | None) -> ToolAnswer | None:
         """Why it can't be claimed or answered under that claim, or under none."""
-        if (settled := self.settling or self.result) is not None:
-            return ToolAnswer(outcome="already_answered", status=settled.status)
+        if (answered := self.answered()) is not None:
+            return answered
         if self.needs_approval and not self.approved:
             return ToolAnswer(outcome="needs_approval")
         if self.claim is not None and claim != self.claim:
             return ToolAnswer(outcome="taken")
         return None
 
+    def take(self, claim: str, holder: Holder | None, ttl_s: float) -> None:
+        """It is claimed."""
+        self.claim = claim
+        self.hold(holder, ttl_s)
+
     def hold(self, holder: Holder | None, ttl_s: float) -> None:
         """Its claim lasts while `holder` lives, or for so long."""
-        self.let_go()
+        self._let_go()
         if holder is None:
             self.lapse_in(ttl_s)
         elif holder.is_gone:
@@ -136,23 +132,27 @@ class OpenCall:
 
     def lapse_in(self, seconds: float) -> None:
         """Its claim is over then, unless it is renewed."""
-        self.let_go()
-        self._lapse = asyncio.get_running_loop().call_later(seconds, self._on_lapse, self)
+        self._let_go()
+        self._lapse = asyncio.get_running_loop().call_later(seconds, self.lapse)
+
+    def lapse(self) -> None:
+        """Its claim is over."""
+        self._let_go()
+        self.has_lapsed = True
+        self._on_lapse(self)
 
     def open_again(self) -> None:
         """Nobody claims it."""
-        self.let_go()
+        self._let_go()
         self.claim = None
 
     def settle(self, result: CallResult) -> None:
         """It has its result."""
-        self.let_go()
-        self.settling = None
-        if not self.done.done():
-            self.done.set_result(result)
+        self._let_go()
+        self.result = result
 
-    def let_go(self) -> None:
-        """Its claim no longer lapses."""
+    def _let_go(self) -> None:
+        self.has_lapsed = False
         if self._lapse is not None:
             self._lapse.cancel()
             self._lapse = None

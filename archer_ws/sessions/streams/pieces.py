@@ -65,7 +65,7 @@ def log_end(ended: StreamEnded, ended_at: datetime, pieces: Sequence[LogPiece]) 
         named = [*(ended.message_ids or ()), *message_ids]
         return as_json(replace(ended, message_ids=named or None)).decode()
 
-    return LogEnd(ended.status, ended_at, told, pieces)  # type: ignore[arg-type]
+    return LogEnd(ended.seq, ended.status, ended_at, told, pieces)  # type: ignore[arg-type]
 
 
 def whole(pieces: Sequence[LogPiece]) -> list[LogPiece]:

@@ -16,10 +16,6 @@ def _ignore(_: object) -> None:
     """For who need not be told."""
 
 
-def _always(_: object) -> bool:
-    return True
-
-
 @dataclass(frozen=True, slots=True)
 class StreamRules(Generic[S]):
     """Where a stream's log comes from, how long its waits are, and who is told what; times in seconds."""
@@ -34,11 +30,9 @@ class StreamRules(Generic[S]):
     on_end: Callable[[S], None] = _ignore
     #: Called when the last holder of an ended stream is gone.
     on_unheld: Callable[[S], None] = _ignore
-    #: Called once where it stops without an end, for a later process to go on with it.
-    on_parked: Callable[[S], None] = _ignore
-    #: Called when it waits for results, and when one of them has come.
+    #: Called once where the process stops and it has no end, for a later process to go on with it.
+    on_left: Callable[[S], None] = _ignore
+    #: Called when it waits for results.
     on_waiting: Callable[[S], None] = _ignore
-    #: Whether one that has its results may ask the model again; else it is parked.
-    may_go_on: Callable[[S], bool] = _always
     #: Given a task that did not stop in time.
     on_orphan: Callable[[asyncio.Task[None]], None] = _ignore

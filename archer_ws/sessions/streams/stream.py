@@ -6,6 +6,9 @@
        │       waiting
        └─────────┴──► cancelling ──► cancelled
 
+A stream that waits, and is kept, may be parked: its owner is done without an end, what is said of its calls is taken
+until the process leaves it, and a later process goes on with it.
+
 The owner task runs the provider's reader as its child and alone writes the end. Cancel and finish meet in one
 compare-and-set with no await between check and write: whoever comes first decides. What is generated, and what becomes
 of the answer, is the `Work`'s; what a chunk means is intake.py's; what the application says within the stream is
@@ -13,15 +16,15 @@ exchange.py's, what stands in the end ending.py's; which streams exist is the ma
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable
+from contextlib import aclosing, suppress
 from typing import Literal
 
 import structlog
 
 from archer_ws.core.clock import utc_now
 from archer_ws.core.deferred import afterwards
-from archer_ws.core.exceptions import ArcherError, ContextTooLong, Draining, ToolTimeout
+from archer_ws.core.exceptions import ArcherError, ContextTooLong, ToolTimeout
 from archer_ws.core.lean_event import LeanEvent
 from archer_ws.core.limits import STREAM_OVERHEAD_BYTES
 from archer_ws.llm_gateway.types import CancelReason, ProgressPhase, StreamChunk, StreamStatus, TokenUsage
@@ -31,7 +34,7 @@ from archer_ws.sessions.streams.calls import as_tool_call
 from archer_ws.sessions.streams.end_line import EndLine
 from archer_ws.sessions.streams.ending import Ending, Loop
 from archer_ws.sessions.streams.events import StreamProgress
-from archer_ws.sessions.streams.exchange import Exchange
+from archer_ws.sessions.streams.exchange import Exchange, Parked
 from archer_ws.sessions.streams.hold import Hold
 from archer_ws.sessions.streams.intake import Intake
 from archer_ws.sessions.streams.log import StreamLog
@@ -46,15 +49,6 @@ _NO_LOOP = Loop()
 
 #: How long a cancelled reader may take to close its connection (protocol section 6).
 STOP_GRACE_S = 2.0
-
-
-def parked() -> Draining:
-    """What is said to who asks something of a stream that is parked."""
-    return Draining(
-        "the stream goes on in the server that comes after this one",
-        hint="Connect again in a moment, and repeat it.",
-        retry_after_ms=1000,
-    )
 
 
 class Stream:
@@ -152,7 +146,8 @@ class Stream:
     def size_bytes(self) -> int:
         """What it costs in memory, about."""
         beside = self.logprobs.size_bytes if self.logprobs is not None else 0
-        return STREAM_OVERHEAD_BYTES + self.log.size_bytes + beside
+        said = self._exchange.size_bytes if self._exchange is not None else 0
+        return STREAM_OVERHEAD_BYTES + self.log.size_bytes + beside + said
 
     def start(self, work: Work) -> None:
         """Begin; the owner task inherits the caller's logging context."""
@@ -180,18 +175,15 @@ class Stream:
         """Ask for the end; the owner does the rest. Harmless to repeat: the first reason stays.
 
         An answer that is whole stays so; only its end waits no longer for the judgement of its form.
-
-        Raises:
-            Draining: it is parked.
         """
-        if self._is_parked:
-            raise parked()
         if self._outcome is not None:
             if self._judging is not None:
                 self._judging.cancel()
             return "already_ended"
         if self._cancel_reason is None:
             self._cancel_reason = reason
+            if self._is_parked and self._work is not None:
+                self.task = asyncio.create_task(self._end_parked(), name=f"stream {self.stream_id}")
             self._decide()
         return "cancelling"
 
@@ -206,23 +198,7 @@ class Stream:
     @property
     def takes_more(self) -> bool:
         """Whether the application may still have its say: the end is not decided."""
-        is_decided = self._outcome is not None or self._is_cancelling() or self._is_parked
-        return self._work is not None and not is_decided and not self._is_read
-
-    @property
-    def is_parked(self) -> bool:
-        """Whether it goes on in a later process alone."""
-        return self._is_parked
-
-    @property
-    def can_park(self) -> bool:
-        """Whether a later process could go on from here."""
-        return self.takes_more and self._exchange is not None and self._exchange.can_park
-
-    @property
-    def has_claimed(self) -> bool:
-        """Whether somebody runs one of the calls that it waits for."""
-        return self._exchange is not None and self._exchange.has_claimed
+        return self._work is not None and self._outcome is None and not self._is_cancelling() and not self._is_read
 
     def go_on(self, work: Work, exchange: Exchange, usage: TokenUsage | None) -> None:
         """Begin where an earlier process left it waiting; `usage` is what its steps cost so far."""
@@ -237,32 +213,47 @@ class Stream:
         self._live_status = "waiting"
         self._rules.on_waiting(self)
 
-    def call_settled(self) -> None:
-        """One of the calls that it waits for has its result."""
-        self._rules.on_waiting(self)
-
-    async def may_go_on(self) -> None:
-        """Return where the next step may begin; a server that is about to stop leaves it to the next one."""
-        if self.can_park and not self._rules.may_go_on(self):
-            await self.stay_parked()
-
-    async def stay_parked(self) -> None:
-        """Park from within the reader, which goes no further: it is cancelled."""
-        self.park()
-        await asyncio.get_running_loop().create_future()
-
-    async def wait_queued(self, detail: str, wait: Callable[[], Awaitable[None]]) -> None:
-        """Wait for the provider again, between two steps."""
+    async def wait_place(self, what: str, place: Awaitable[None]) -> None:
+        """It waits for its provider again (see Exchange.wait_place)."""
         self._live_status = "queued"
-        await self.exchange.tell(
-            lambda seq: StreamProgress(stream_id=self.stream_id, seq=seq, phase="queued", detail=detail)
-        )
-        await wait()
+        await self.exchange.wait_place(what, place)
 
-    def park(self) -> None:
-        """Stop without an end: it is kept, and a later process goes on with it."""
-        self._is_parked = True
-        self._decide()
+    @property
+    def can_park(self) -> bool:
+        """Whether a later process could go on from here: its calls are told, and the next step has not begun."""
+        return self.takes_more and self._exchange is not None and self._exchange.is_asking
+
+    @property
+    def is_parked(self) -> bool:
+        """Whether it waits for a later process."""
+        return self._is_parked
+
+    def park(self, *, at_once: bool = False) -> None:
+        """Begin no further step of a stream that waits: it is kept, and a later process goes on with it.
+
+        Its owner is done, and `task` with it, as soon as nobody runs a call, or at once.
+        """
+        self.exchange.park(at_once=at_once)
+
+    async def leave(self, limit_s: float) -> None:
+        """The process stops: nothing more is taken of a parked stream, and its readers come back for it.
+
+        What is being said is kept first, for `limit_s` seconds at most.
+        """
+        exchange = self._exchange
+        assert exchange is not None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                await exchange.quiet()
+        if not self._is_parked or self._is_cancelling():
+            return
+        exchange.end("cancelled")
+        self._work = None
+        if self._grace is not None:
+            self._grace.cancel()
+        for hold in self.holds:
+            hold.reader.stream_parked()
+        self._rules.on_left(self)
 
     def set_running(self) -> None:
         """The wait for a predecessor or a provider's slot is over."""
@@ -288,7 +279,7 @@ class Stream:
     def _release(self, hold: Hold) -> None:
         """One holder less."""
         del self._holds[hold]
-        if self._holds or self._is_parked:
+        if self._holds:
             return
         if self._finished.is_set() or not self.is_live:
             self._rules.on_unheld(self)
@@ -327,30 +318,47 @@ class Stream:
             reader = self._begin(work, intake)
             self._admitted.set()
             await self._generate(reader)
-            if self._is_parked:
-                await self.exchange.park()
-                return
-            intake.flush()
-            self._close_exchange()
-            if work.has_format:
-                await self._judge(work, intake)
-            if work.is_stored and not await self._settle(work, intake):
-                self.stored = False
+            if not self._is_parked:
+                await self._finish(work, intake)
         except Exception as cause:  # noqa: BLE001 - the edge of a generation: whatever breaks, its readers get an end
             self._outcome = Outcome.broken(cause)
         finally:
             # Reached on every way out, the loop's shutdown included: the end is written without another await.
-            if self._rejection is None and not self._is_parked:
-                self._write_end(work, intake)
-            if self._grace is not None:
-                self._grace.cancel()
             self._admitted.set()
-            self._finished.set()
-            if self._is_parked:
-                self._stop_parked()
-            else:
-                self._let_go()
-                self._rules.on_end(self)
+            if not self._is_parked:
+                self._over(work, intake)
+
+    async def _end_parked(self) -> None:
+        """A parked stream was cancelled."""
+        work, intake = self._work, self._intake
+        assert work is not None
+        assert intake is not None
+        self._outcome, self._is_parked = Outcome("cancelled", self._cancel_reason), False
+        try:
+            await self._finish(work, intake)
+        except Exception as cause:  # noqa: BLE001 - as above
+            self._outcome = Outcome.broken(cause)
+        finally:
+            self._over(work, intake)
+
+    async def _finish(self, work: Work, intake: Intake) -> None:
+        """The outcome is decided: judge and keep what it left."""
+        intake.flush()
+        self._close_exchange()
+        if work.has_format:
+            await self._judge(work, intake)
+        if work.is_stored and not await self._settle(work, intake):
+            self.stored = False
+
+    def _over(self, work: Work, intake: Intake) -> None:
+        """Write the end, and let go."""
+        if self._rejection is None:
+            self._write_end(work, intake)
+        if self._grace is not None:
+            self._grace.cancel()
+        self._finished.set()
+        self._let_go()
+        self._rules.on_end(self)
 
     async def _admit(self, work: Work) -> None:
         assert self._decision is not None
@@ -411,13 +419,6 @@ class Stream:
         for hold in self.holds:
             hold.reader.stream_ended()
 
-    def _stop_parked(self) -> None:
-        """It has not ended: its readers come back for it."""
-        self.task = self._decision = self._work = self._exchange = None
-        for hold in self.holds:
-            hold.reader.stream_parked()
-        self._rules.on_parked(self)
-
     def _begin(self, work: Work, intake: Intake) -> asyncio.Task[None] | None:
         """The reader; none where the stream was cancelled before."""
         if self._is_cancelling():
@@ -433,12 +434,12 @@ class Stream:
         reader.add_done_callback(self._decide)
         try:
             await self._decision
-            if self._is_parked:
-                await self._stop(reader)
-                return
             # The compare-and-set: from here on a cancel finds an outcome, or the outcome finds a cancel.
             if not self._is_cancelling():
-                self._outcome = Outcome.of(reader)
+                if not reader.cancelled() and isinstance(reader.exception(), Parked):
+                    self._is_parked, self._live_status = True, "waiting"
+                else:
+                    self._outcome = Outcome.of(reader)
                 return
             await self._stop(reader)
             self._outcome = Outcome("cancelled", self._cancel_reason)
@@ -491,6 +492,8 @@ class Stream:
             StorageUnavailable, StorageFull: that can't be kept.
         """
         await self.exchange.begin_step()
+        if self.exchange.is_late_to_park:
+            self.cancel("draining")
         if self._intake is not None:
             self._intake.next_step()
 

@@ -56,16 +56,13 @@ class Work(Protocol):
         It is asked of a stream that waits for results, or into which something was steered.
         """
 
-    async def keep(self, events: Sequence[ControlEvent], *, with_state: bool) -> None:
+    async def keep(self, events: Sequence[ControlEvent]) -> None:
         """See exchange.Keeper."""
 
     def waiting(self) -> AbstractContextManager[None]:
         """See exchange.Keeper."""
 
     def told_to_wait(self) -> None:
-        """See exchange.Keeper."""
-
-    def call_settled(self) -> None:
         """See exchange.Keeper."""
 
     def needs_approval(self, tool: str) -> bool:

@@ -87,6 +87,7 @@ def _put_pieces(connection: sqlite3.Connection, pk: int, pieces: Sequence[LogPie
 
 def _end(connection: sqlite3.Connection, pk: int, its_end: LogEnd, message_ids: Sequence[str]) -> str:
     ended = its_end.ended(message_ids)
+    connection.execute("DELETE FROM chunk WHERE stream_pk = ? AND first_seq >= ?", (pk, its_end.seq))
     connection.execute(
         "UPDATE stream SET status = ?, ended_at = ?, ended = ?, waiting = NULL WHERE pk = ?",
         (its_end.status, microseconds(its_end.ended_at), ended, pk),

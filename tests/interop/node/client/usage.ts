@@ -2,7 +2,7 @@
 
 import { WebSocket } from "ws";
 import { ArcherClient, ArcherError, ChatStream, connect } from "./archer-client.js";
-import type { ChatMessage, ChatSendParams, Delta, StreamEnd, StreamEvent, State, UnknownStreamEvent } from "./archer-client.js";
+import type { Approve, ChatMessage, ChatSendParams, Delta, StreamEnd, StreamEvent, State, Tools, UnknownStreamEvent } from "./archer-client.js";
 
 const archer: ArcherClient = connect();
 connect({ url: new URL("https://example.com/archer"), token: "t", signal: AbortSignal.timeout(1000) });
@@ -33,6 +33,27 @@ const results: ChatMessage[] = asked.toolCalls.map(({ call_id }) => ({ role: "to
 archer.send({ messages: [...request.messages, asked.message, ...results] });
 // @ts-expect-error it is not ours to set
 asked.toolCalls = [];
+const tools: Tools = {
+  get_weather: { parameters: { type: "object" }, idempotent: true, run: ({ city }: { city: string }) => `rain in ${city}` },
+  take_photo: { needsApproval: true, run: async (_, { signal, callId, stream }) => (await fetch(`${stream.streamId}/${callId}`, { signal })).blob() },
+  pick_date: { description: "Shown as a calendar." },
+};
+const approve: Approve = async ({ name }, { signal }) => (signal.aborted ? false : { approved: name !== "x", reason: "no" });
+connect({ tools, approve });
+const running = archer.send("Rain?", { tools, approve });
+archer.resume(running.streamId, { tools: {} });
+for (const { call_id, state, result } of running.toolCalls) {
+  if (state === "needs_approval") await archer.approve(running.streamId, call_id, false, "not now");
+  else if (state === "pending") await archer.answer(running.streamId, call_id, { date: "2026-12-24" }, { status: "ok" });
+  else console.log(result?.status, result?.content);
+}
+const steered = await running.steer(["Like this:", new Blob()], { messageId: "m1" });
+console.log(steered.outcome, running.messages.at(-1)?.result_status);
+for await (const { content = "", step } of running) console.log(step?.toFixed(), content);
+// @ts-expect-error a handler is a function
+connect({ tools: { get_weather: { run: "rain" } } });
+// @ts-expect-error it must say whether
+archer.send("Rain?", { approve: () => "yes" });
 function show(event: StreamEvent): string | undefined {
   switch (event.method) {
     case "stream/delta":

@@ -9,11 +9,16 @@
 //! rust_core resume URL STREAM_ID [AFTER]
 //! rust_core events URL QUESTION [SESSION_ID]  event by event, those of a newer server too
 //! rust_core call URL QUESTION TOOL     asked with a tool: the calls, and the message to send back with their results
+//! rust_core run URL QUESTION [PERSON [SESSION_ID]]  its calls run here, as far as the person of weather.rs agrees
+//! rust_core run-detach URL QUESTION    let go of once a call runs
+//! rust_core take URL STREAM_ID         so do those of a stream that is there
 //! rust_core follow URL STREAM_ID       the same over HTTP, over as many connections as it takes
 //! rust_core rest URL QUESTION          over HTTP: whole, as events, cancelled
 //! ```
 //!
 //! `URL` is the sidecar's, such as `http://127.0.0.1:8000`; the token, where it needs one, is in `ARCHER_TOKEN`.
+
+mod weather;
 
 use std::error::Error;
 use std::pin::pin;
@@ -57,12 +62,21 @@ async fn run() -> Result<(), Failure> {
         ["resume", url, stream_id] => resume(url, stream_id, 0).await,
         ["resume", url, stream_id, after] => resume(url, stream_id, after.parse()?).await,
         ["events", url, question] => events(url, asking(question)).await,
-        ["events", url, question, session_id] => {
-            let mut params = asking(question);
-            params.session_id = Some(session_id.to_string());
-            events(url, params).await
-        }
+        ["events", url, question, session_id] => events(url, asking_in(question, session_id)).await,
         ["call", url, question, tool] => call(url, question, tool).await,
+        ["run", url, question] => run_tools(url, asking(question), "free").await,
+        ["run", url, question, person] => run_tools(url, asking(question), person).await,
+        ["run", url, question, person, session_id] => {
+            run_tools(url, asking_in(question, session_id), person).await
+        }
+        ["run-detach", url, question] => run_detached(url, question).await,
+        ["take", url, stream_id] => {
+            let stream = connect(url)
+                .await?
+                .resume_with(stream_id, 0, weather::tools("free"))
+                .await?;
+            show_tools(stream).await
+        }
         ["follow", url, stream_id] => follow(url, stream_id).await,
         ["rest", url, question] => over_http(url, question).await,
         _ => Err("see the commands at the top of main.rs".into()),
@@ -177,6 +191,47 @@ async fn call(url: &str, question: &str, tool: &str) -> Result<(), Failure> {
     Ok(())
 }
 
+async fn run_tools(url: &str, params: ChatSendParams, person: &str) -> Result<(), Failure> {
+    let client = connect(url).await?;
+    show_tools(client.send_with(params, weather::tools(person)).await?).await
+}
+
+async fn run_detached(url: &str, question: &str) -> Result<(), Failure> {
+    let client = connect(url).await?;
+    let mut stream = client
+        .send_with(asking(question), weather::tools("free"))
+        .await?;
+    while let Some(event) = stream.next().await {
+        if let Event::ToolUpdate(it) = event? {
+            stream.detach();
+            let mut state = client.call(StreamGetParams::new(&it.stream_id)).await?;
+            while state.status == StreamStatus::Waiting {
+                state = client.call(StreamGetParams::new(&it.stream_id)).await?;
+            }
+            break;
+        }
+    }
+    Ok(())
+}
+
+async fn show_tools(mut stream: ChatStream) -> Result<(), Failure> {
+    let mut text = String::new();
+    while let Some(event) = stream.next().await {
+        match event? {
+            Event::Content(piece) => text.push_str(&piece),
+            Event::Step(it) => {
+                tell(&json!({"step": it.step, "before": text}));
+                text.clear();
+            }
+            Event::ToolCall(it) => tell(&json!({"call": it.call_id})),
+            Event::ToolResult(it) => tell(&json!({"result": it.call_id, "status": it.status})),
+            Event::Ended(it) => tell_text(stream.stream_id(), &text, &it.status, it.text_bytes),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 async fn follow(url: &str, stream_id: &str) -> Result<(), Failure> {
     let rest = Rest::new(url, std::env::var("ARCHER_TOKEN").ok());
     let (mut text, mut seen, mut seen_before) = (String::new(), 0, None);
@@ -254,6 +309,13 @@ fn asking(question: &str) -> ChatSendParams {
     ChatSendParams {
         max_tokens: Some(MAX_TOKENS),
         ..ChatSendParams::new(vec![user(question)])
+    }
+}
+
+fn asking_in(question: &str, session_id: &str) -> ChatSendParams {
+    ChatSendParams {
+        session_id: Some(session_id.into()),
+        ..asking(question)
     }
 }
 

@@ -1,15 +1,17 @@
 //! How a client writes requests and reads what comes.
 
 use crate::archer::{
-    CallError, CancelOutcome, ChatMessage, ChatSendParams, ChatSendResult, Content, ErrorKind,
-    InitializeParams, MessageRole, NamedTool, Notification, OnBusy, Part, Request, RequestId,
-    ServerMessage, SessionListParams, StreamCancelParams, StreamStatus, StreamSubscribeParams,
-    TextPart, Tool, ToolCall, ToolChoice, PROTOCOL_VERSION,
+    CallError, CallState, CancelOutcome, ChatMessage, ChatSendParams, ChatSendResult, Content,
+    ErrorKind, GivenStatus, InitializeParams, MessageRole, NamedTool, Notification, OnBusy,
+    OnToolCall, Part, Request, RequestId, ServerMessage, SessionListParams, StreamCancelParams,
+    StreamStatus, StreamSteerParams, StreamSubscribeParams, TextPart, Tool, ToolApproveParams,
+    ToolCall, ToolChoice, ToolClaimParams, ToolOutcome, ToolResultParams, PROTOCOL_VERSION,
 };
 
 pub fn check() {
     requests_are_written_as_the_server_takes_them();
     tools_and_parts_are_written_as_the_server_takes_them();
+    what_is_said_of_calls_is_written_as_the_server_takes_it();
     parts_of_tomorrow_are_kept();
     results_are_read_by_the_type_of_their_params();
     errors_are_told();
@@ -76,6 +78,37 @@ fn tools_and_parts_are_written_as_the_server_takes_them() {
         serde_json::to_string(&ToolChoice::Required).expect("JSON"),
         r#""required""#
     );
+}
+
+fn what_is_said_of_calls_is_written_as_the_server_takes_it() {
+    let request = ChatSendParams {
+        on_tool_call: Some(OnToolCall::Wait),
+        tool_timeout_s: Some(30.0),
+        ..ChatSendParams::new(vec![])
+    };
+    assert!(written(request).contains(r#""on_tool_call":"wait","tool_timeout_s":30.0"#));
+    assert!(written(ToolApproveParams::new(true, "sky-2", "c1"))
+        .contains(r#""params":{"approved":true,"stream_id":"sky-2","call_id":"c1"}"#));
+    assert!(written(ToolClaimParams::new("sky-2", "c1", "tab-1"))
+        .contains(r#""params":{"stream_id":"sky-2","call_id":"c1","claim":"tab-1"}"#));
+    let result = ToolResultParams {
+        status: Some(GivenStatus::Error),
+        claim: Some("tab-1".into()),
+        ..ToolResultParams::new("no such city", "sky-2", "c1")
+    };
+    assert!(written(result)
+        .contains(r#"{"content":"no such city","status":"error","claim":"tab-1","stream_id""#));
+    assert!(written(StreamSteerParams::new("s1", "In Celsius.", "sky-2"))
+        .contains(r#""method":"stream/steer","params":{"message_id":"s1","content":"In Celsius.""#));
+    let taken = response(r#"{"jsonrpc":"2.0","id":7,"result":{"outcome":"taken"}}"#);
+    let answer = taken.result::<ToolClaimParams>().expect("an answer");
+    assert_eq!((answer.outcome, answer.status), (ToolOutcome::Taken, None));
+    match notification(
+        r#"{"jsonrpc":"2.0","method":"stream/tool_update","params":{"stream_id":"a","seq":4,"call_id":"c1","state":"running"}}"#,
+    ) {
+        Notification::StreamToolUpdate(it) => assert_eq!(it.state, CallState::Running),
+        other => panic!("{other:?}"),
+    }
 }
 
 fn parts_of_tomorrow_are_kept() {

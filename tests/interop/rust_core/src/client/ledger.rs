@@ -9,6 +9,7 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 use tokio_tungstenite::tungstenite::Message;
 
+use super::runner::Feed;
 use super::stream::{Event, Inbox};
 use super::{Error, Ids, Numbered};
 use crate::archer::{
@@ -28,13 +29,12 @@ pub(super) enum Command {
         request: Numbered,
         reply: Reply,
     },
-    /// A request whose result attaches a stream: its events after `after` go to the inbox.
+    /// A request whose result attaches a stream.
     Open {
         request: Numbered,
         reply: Reply,
         stream_id: String,
-        after: u64,
-        inbox: Arc<Inbox>,
+        attached: Attached,
     },
     /// The reader is gone.
     LetGo {
@@ -65,11 +65,54 @@ struct Unanswered {
     awaited: Awaited,
 }
 
-struct Attached {
+/// Where a stream's events go, and what has gone there.
+#[derive(Debug)]
+pub(super) struct Attached {
     last_seq: u64,
     /// Since the last event that was in its place.
     gaps: u32,
     inbox: Arc<Inbox>,
+    /// Of whoever runs its calls.
+    feed: Option<Feed>,
+}
+
+impl Attached {
+    /// The events after `after` go to the inbox.
+    pub(super) fn new(after: u64, inbox: Arc<Inbox>, feed: Option<Feed>) -> Self {
+        Self {
+            last_seq: after,
+            gaps: 0,
+            inbox,
+            feed,
+        }
+    }
+
+    /// The server will tell its events, as this result of a request says.
+    fn begins(&mut self, result: &Value) {
+        if let Some(feed) = &mut self.feed {
+            feed.attached(result["head_seq"].as_u64().unwrap_or(0), self.last_seq);
+        }
+    }
+
+    fn push(&mut self, event: Event) {
+        if let Some(feed) = &mut self.feed {
+            feed.told(&event);
+        }
+        self.inbox.push(event);
+    }
+
+    /// The events up to this one have come.
+    fn advance(&mut self, seq: u64) {
+        self.last_seq = seq;
+        self.gaps = 0;
+    }
+
+    /// All of them were told.
+    fn told(&mut self) {
+        if let Some(feed) = &mut self.feed {
+            feed.passed(self.last_seq);
+        }
+    }
 }
 
 pub(super) struct Ledger {
@@ -122,23 +165,15 @@ impl Ledger {
                 request,
                 reply,
                 stream_id,
-                after,
-                inbox,
-            } => {
-                let attached = Attached {
-                    last_seq: after,
-                    gaps: 0,
-                    inbox,
-                };
-                self.ask(
-                    request,
-                    Awaited::Attach {
-                        reply,
-                        stream_id,
-                        attached,
-                    },
-                );
-            }
+                attached,
+            } => self.ask(
+                request,
+                Awaited::Attach {
+                    reply,
+                    stream_id,
+                    attached,
+                },
+            ),
             Command::LetGo {
                 stream_id,
                 inbox,
@@ -227,10 +262,11 @@ impl Ledger {
                 Awaited::Attach {
                     reply,
                     stream_id,
-                    attached,
+                    mut attached,
                 },
                 Ok(result),
             ) if !reply.is_closed() => {
+                attached.begins(&result);
                 if let Some(former) = self.streams.insert(stream_id, attached) {
                     former.inbox.fail(Error::Replaced);
                 }
@@ -242,7 +278,12 @@ impl Ledger {
                     attached.inbox.fail(error);
                 }
             }
-            (Awaited::Reattach { .. }, Ok(_)) | (Awaited::Nothing, _) => {}
+            (Awaited::Reattach { stream_id }, Ok(result)) => {
+                if let Some(attached) = self.streams.get_mut(&stream_id) {
+                    attached.begins(&result);
+                }
+            }
+            (Awaited::Nothing, _) => {}
         }
     }
 
@@ -262,11 +303,11 @@ impl Ledger {
             return;
         }
         let is_last = matches!(notification, Notification::StreamEnded(_));
-        if let (Some(attached), Some(event)) = (
-            self.streams.get(&stream_id),
-            Event::of(notification, seq, frame),
-        ) {
-            attached.inbox.push(event);
+        if let Some(attached) = self.streams.get_mut(&stream_id) {
+            if let Some(event) = Event::of(notification, seq, frame) {
+                attached.push(event);
+            }
+            attached.told();
         }
         if is_last {
             self.streams.remove(&stream_id);
@@ -276,7 +317,7 @@ impl Ledger {
     fn reset(&mut self, stream_id: &str, from: u64) {
         if let Some(attached) = self.streams.get_mut(stream_id) {
             attached.last_seq = from.saturating_sub(1);
-            attached.inbox.push(Event::Reset);
+            attached.push(Event::Reset);
         }
     }
 
@@ -286,8 +327,7 @@ impl Ledger {
             return false;
         };
         if from == attached.last_seq + 1 {
-            attached.last_seq = seq;
-            attached.gaps = 0;
+            attached.advance(seq);
             return true;
         }
         if from > attached.last_seq {

@@ -9,7 +9,9 @@ mod backoff;
 mod connection;
 mod error;
 mod ledger;
+mod runner;
 mod stream;
+mod tools;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -20,11 +22,12 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::archer::{ChatSendParams, ChatSendResult, Method, Request, StreamSubscribeParams};
 use connection::Connection;
-use ledger::Command;
+use ledger::{Attached, Command};
 use stream::Inbox;
 
 pub use error::Error;
 pub use stream::{Answer, ArgumentsDelta, ChatStream, Event, UnknownEvent};
+pub use tools::{Approval, ToolContext, ToolError, ToolHandler, Tools};
 
 /// Where the server is, and how to show who is asking.
 #[derive(Clone, Debug)]
@@ -108,20 +111,44 @@ impl Client {
 
     /// Start a stream. Without a `stream_id` it gets one here: with it, sending again after a loss joins the stream
     /// that may have begun, instead of paying for another.
-    pub async fn send(&self, mut params: ChatSendParams) -> Result<ChatStream, Error> {
-        let stream_id = params.stream_id.get_or_insert_with(new_stream_id).clone();
-        let (stream, answer) = self.open(stream_id, params, 0)?;
+    pub async fn send(&self, params: ChatSendParams) -> Result<ChatStream, Error> {
+        self.send_with(params, Tools::new()).await
+    }
+
+    /// The same with tools: they are offered, and calls of them run here while the stream waits. Each is claimed right
+    /// before, so that of several clients one runs it, and no loss of the connection has it run twice.
+    pub async fn send_with(
+        &self,
+        mut params: ChatSendParams,
+        tools: Tools,
+    ) -> Result<ChatStream, Error> {
+        let stream_id = params
+            .stream_id
+            .get_or_insert_with(|| new_id("rs-"))
+            .clone();
+        tools.offer(&mut params);
+        let (stream, answer) = self.open(stream_id, params, 0, tools)?;
         let accepted: ChatSendResult = result_of(answer).await?;
         Ok(stream.accepted(accepted.provider, accepted.model))
     }
 
     /// Read a stream that runs or has ended, from the event after `after` (0: from the start), whoever started it.
     pub async fn resume(&self, stream_id: &str, after: u64) -> Result<ChatStream, Error> {
+        self.resume_with(stream_id, after, Tools::new()).await
+    }
+
+    /// The same with tools: calls that are open, and stand behind `after`, run here unless somebody else runs them.
+    pub async fn resume_with(
+        &self,
+        stream_id: &str,
+        after: u64,
+        tools: Tools,
+    ) -> Result<ChatStream, Error> {
         let params = StreamSubscribeParams {
             after,
             ..StreamSubscribeParams::new(stream_id)
         };
-        let (stream, answer) = self.open(stream_id.to_owned(), params, after)?;
+        let (stream, answer) = self.open(stream_id.to_owned(), params, after, tools)?;
         answer.await.unwrap_or(Err(Error::Closed))?;
         Ok(stream)
     }
@@ -131,17 +158,19 @@ impl Client {
         stream_id: String,
         params: M,
         after: u64,
+        tools: Tools,
     ) -> Result<(ChatStream, Outcome), Error> {
         let (reply, answer) = oneshot::channel();
         let inbox = Arc::new(Inbox::default());
         let request = self.ids.request(params)?;
         let stream = ChatStream::new(stream_id.clone(), Arc::clone(&inbox), self.clone());
+        let feed =
+            (!tools.is_empty()).then(|| runner::start(self.clone(), stream_id.clone(), tools));
         self.put(Command::Open {
             request,
             reply,
             stream_id,
-            after,
-            inbox,
+            attached: Attached::new(after, inbox, feed),
         })?;
         Ok((stream, answer))
     }
@@ -158,8 +187,8 @@ async fn result_of<T: DeserializeOwned>(answer: Outcome) -> Result<T, Error> {
     Ok(serde_json::from_value(value)?)
 }
 
-fn new_stream_id() -> String {
-    let mut id = String::from("rs-");
+fn new_id(prefix: &str) -> String {
+    let mut id = String::from(prefix);
     id.extend(std::iter::repeat_with(fastrand::alphanumeric).take(22)); // 131 bits
     id
 }

@@ -13,7 +13,8 @@ use super::ledger::Command;
 use super::{Client, Error};
 use crate::archer::{
     CancelResult, ChatMessage, MessageRole, Notification, StreamCancelParams, StreamEnded,
-    StreamProgress, StreamStarted, StreamToolCall, ToolCall,
+    StreamProgress, StreamStarted, StreamStep, StreamToolCall, StreamToolResult, StreamToolUpdate,
+    ToolCall,
 };
 
 /// What a delta has beside its text.
@@ -33,14 +34,21 @@ pub enum Event {
     Reasoning(String),
     /// A piece of a call's arguments, as the model writes them: to be shown. What is to be run is a `ToolCall`.
     Arguments(ArgumentsDelta),
-    /// A call is complete: run it, and send its result with the next request.
+    /// A call is complete. It runs where the stream was given [`Tools`](super::Tools) that have it; without
+    /// `on_tool_call: wait` the stream ends now: run it, and send its result with the next request.
     ToolCall(StreamToolCall),
+    /// An open call has moved.
+    ToolUpdate(StreamToolUpdate),
+    /// A call has its result.
+    ToolResult(StreamToolResult),
+    /// All have: the model is asked again, and another answer begins.
+    Step(StreamStep),
     /// The server no longer has the beginning: discard the text and the calls you have.
     Reset,
     /// What these types do not know: an event of a newer server, or text of another kind.
     Unknown(UnknownEvent),
     /// The end, always last.
-    Ended(StreamEnded),
+    Ended(Box<StreamEnded>),
 }
 
 impl Event {
@@ -65,7 +73,10 @@ impl Event {
                 },
             },
             Notification::StreamToolCall(it) => Some(Self::ToolCall(it)),
-            Notification::StreamEnded(it) => Some(Self::Ended(it)),
+            Notification::StreamToolUpdate(it) => Some(Self::ToolUpdate(it)),
+            Notification::StreamToolResult(it) => Some(Self::ToolResult(it)),
+            Notification::StreamStep(it) => Some(Self::Step(it)),
+            Notification::StreamEnded(it) => Some(Self::Ended(Box::new(it))),
             Notification::Unknown { method, params } => Some(Self::Unknown(UnknownEvent {
                 method,
                 seq,
@@ -89,7 +100,7 @@ pub struct ArgumentsDelta {
     pub arguments: String,
 }
 
-/// An answer that has ended.
+/// An answer that has ended: the last one, where the stream waited for tools.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Answer {
@@ -210,7 +221,7 @@ impl ChatStream {
             match event? {
                 Event::Content(piece) => text.push_str(&piece),
                 Event::ToolCall(call) => tool_calls.push(call),
-                Event::Reset => {
+                Event::Reset | Event::Step(_) => {
                     text.clear();
                     tool_calls.clear();
                 }
@@ -218,13 +229,15 @@ impl ChatStream {
                     return Ok(Answer {
                         text,
                         tool_calls,
-                        ended,
+                        ended: *ended,
                     });
                 }
                 Event::Started(_)
                 | Event::Progress(_)
                 | Event::Reasoning(_)
                 | Event::Arguments(_)
+                | Event::ToolUpdate(_)
+                | Event::ToolResult(_)
                 | Event::Unknown(_) => {}
             }
         }

@@ -1,0 +1,87 @@
+"""A stream's messages, made of its events: what the server's own fold gives, and what a session keeps. Pure.
+
+A step is one answer of the model, with its calls; behind it stand the results, in the order of the calls, and what was
+steered in.
+"""
+
+from archer_ws.client.events import Step, ToolCall, ToolResult
+from archer_ws.llm_gateway.tools import ToolCall as MadeCall
+from archer_ws.llm_gateway.types import MessageRole, Refusal
+from archer_ws.sessions.models import StreamMessage
+
+
+class Fold:
+    """The messages of the steps that are over, and the calls of the one that runs."""
+
+    def __init__(self) -> None:
+        self.step = 1
+        self._done: list[StreamMessage] = []
+        self._calls: dict[str, ToolCall] = {}
+        self._results: dict[str, ToolResult] = {}
+
+    @property
+    def calls(self) -> list[ToolCall]:
+        """The step's calls, in order."""
+        return list(self._calls.values())
+
+    @property
+    def made_calls(self) -> list[MadeCall]:
+        """They as a message has them."""
+        return [
+            MadeCall.model_construct(call_id=call.call_id, name=call.name, arguments=call.arguments)
+            for call in self._calls.values()
+        ]
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the stream waits for results (protocol section 23: only then a call has a deadline)."""
+        return any(call.deadline_at is not None for call in self._calls.values())
+
+    def take_call(self, call: ToolCall) -> None:
+        """The model has made a call."""
+        self._calls[call.call_id] = call
+
+    def take_result(self, result: ToolResult) -> None:
+        """A call has its result."""
+        self._results[result.call_id] = result
+
+    def begin_step(self, step: Step, content: str, reasoning: str) -> None:
+        """The next step begins; the texts are those of the last one."""
+        steered = [
+            StreamMessage.model_construct(
+                role=MessageRole.USER, content=each.content, parts=each.parts, message_id=each.message_id
+            )
+            for each in step.messages or ()
+        ]
+        self._done = [*self.messages(content, reasoning), *steered]
+        self.step = step.step
+        self._calls, self._results = {}, {}
+
+    def messages(self, content: str, reasoning: str, refusal: Refusal | None = None) -> list[StreamMessage]:
+        """All messages so far; the texts are those of the step that runs, and the refusal is the end's."""
+        calls = self.made_calls
+        answer = StreamMessage.model_construct(
+            role=MessageRole.ASSISTANT,
+            content=content,
+            reasoning=reasoning or None,
+            tool_calls=calls or None,
+            refusal=refusal,
+        )
+        # An answer that says nothing is no message.
+        said = [answer] if content or calls or refusal is not None else []
+        return [*self._done, *said, *map(_result, self._in_order())]
+
+    def _in_order(self) -> list[ToolResult]:
+        """The results, in the order of the calls; those of calls that were not told here come last."""
+        places = {call_id: place for place, call_id in enumerate(self._calls)}
+        return sorted(self._results.values(), key=lambda result: places.get(result.call_id, len(places)))
+
+
+def _result(result: ToolResult) -> StreamMessage:
+    return StreamMessage.model_construct(
+        role=MessageRole.TOOL,
+        content=result.content or "",
+        parts=result.parts,
+        call_id=result.call_id,
+        result_status=result.status,  # type: ignore[arg-type] # one of a newer server is told as it came
+    )

@@ -1,0 +1,70 @@
+"""What a tool gives back, as the model is told it: text, JSON, or pictures and documents, which are uploaded."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel
+from pydantic_core import PydanticSerializationError, to_json
+
+from archer_ws.client.uploads import Source, Uploads, filename_of
+from archer_ws.llm_gateway.content import FilePart, ImagePart, TextPart
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A picture for the model: a path, bytes, or a file opened for reading bytes. Given back alone or in a list."""
+
+    source: Source
+    detail: Literal["low", "high", "auto"] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A document for the model, likewise; its name is the file's unless given."""
+
+    source: Source
+    filename: str | None = None
+
+
+_Part = Image | File | TextPart | ImagePart | FilePart
+
+
+async def content_of(value: Any, uploads: Uploads) -> str | list[dict[str, Any]]:
+    """A text as it is; parts, uploaded; and whatever else as JSON: dicts, lists, dataclasses, Pydantic models, None.
+
+    Raises:
+        ValueError: it can't be said as JSON.
+        OSError: a file can't be read.
+        ClientError: it can't be sent.
+    """
+    match value:
+        case str():
+            return value
+        case Image() | File() | TextPart() | ImagePart() | FilePart():
+            return [await _part(value, uploads)]
+        case list() | tuple() if _has_parts(value):
+            return [await _part(each, uploads) for each in value]
+    try:
+        return to_json(value).decode()
+    except PydanticSerializationError as error:
+        raise ValueError(f"what it gave can't be said as JSON: {error}") from None
+
+
+def _has_parts(values: Sequence[Any]) -> bool:
+    return any(isinstance(each, _Part) for each in values) and all(isinstance(each, str | _Part) for each in values)
+
+
+async def _part(part: str | _Part, uploads: Uploads) -> dict[str, Any]:
+    match part:
+        case str():
+            return {"type": "text", "text": part}
+        case Image(source=source, detail=detail):
+            sent = await uploads.send(source)
+            return {"type": "image", "file_id": sent.file_id, **({"detail": detail} if detail else {})}
+        case File(source=source):
+            name = part.filename or filename_of(source)
+            sent = await uploads.send(source)
+            return {"type": "file", "file_id": sent.file_id, **({"filename": name} if name else {})}
+        case BaseModel():
+            return part.model_dump(mode="json", exclude_none=True)

@@ -1,0 +1,126 @@
+"""The calls of a stream that waits for their results, run here: approval, claim, run, answer (protocol section 23).
+
+Owns which calls are run, each once, whatever is lost or told again, and when a run is broken off. A call is taken up
+once its stream's replay is read to its head: what is answered further on in it never begins. What a run does is
+call_run.py's.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from archer_ws.client.call_run import Approve, CallRun
+from archer_ws.client.events import Ended, StreamEvent, ToolCall, ToolResult, ToolUpdate
+from archer_ws.client.link import Link
+from archer_ws.client.tools import Tool
+from archer_ws.client.uploads import Uploads
+
+#: How long functions that were cancelled may hold up closing, in seconds.
+CLOSE_LIMIT_S = 1.0
+
+
+class Running:
+    """All calls that one client runs, or has to answer.
+
+    Args:
+        link: what carries what is said of them.
+        uploads: what carries the files that they give.
+    """
+
+    def __init__(self, link: Link, uploads: Uploads) -> None:
+        self._link = link
+        self._uploads = uploads
+        self._runs: dict[tuple[str, str], CallRun] = {}
+        self._ending: set[asyncio.Task[None]] = set()
+
+    def take_up(self, call: ToolCall, tool: Tool[..., Any], approve: Approve | None) -> None:
+        """Run a call, or go on with it on this connection."""
+        key = call.stream_id, call.call_id
+        if key not in self._runs:
+            self._runs[key] = CallRun(
+                call, tool, approve, link=self._link, uploads=self._uploads, break_off=self._break_off
+            )
+        self._runs[key].go_on()
+
+    def update(self, update: ToolUpdate) -> None:
+        """A call has moved."""
+        run = self._runs.get((update.stream_id, update.call_id))
+        if run is not None:
+            run.updated(update)
+
+    def settle(self, stream_id: str, call_id: str) -> None:
+        """A call is answered, or its stream is over: break off what runs."""
+        run = self._runs.pop((stream_id, call_id), None)
+        if run is not None:
+            run.settle()
+
+    async def aclose(self) -> None:
+        """Break off everything."""
+        for key in list(self._runs):
+            self.settle(*key)
+        if self._ending:
+            await asyncio.wait(self._ending, timeout=CLOSE_LIMIT_S)
+
+    def _break_off(self, task: asyncio.Task[None]) -> None:
+        """Cancel what runs; closing waits for its end."""
+        if not task.done():
+            task.cancel()
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
+
+
+class StreamCalls:
+    """The calls of one stream for which there are functions here.
+
+    Args:
+        running: what runs them.
+        tools: the functions, by the names of their tools.
+        approve: who is asked where a call needs approval; None: whoever approves over the wire.
+    """
+
+    def __init__(self, running: Running, tools: Mapping[str, Tool[..., Any]], approve: Approve | None) -> None:
+        self._running = running
+        self._tools = tools
+        self._approve = approve
+        self._open: dict[str, ToolCall] = {}
+        #: Those taken up on this connection.
+        self._taken_up: set[str] = set()
+        #: Up to here the log is a replay, and may have answers; None before anything is delivered.
+        self._head: int | None = None
+
+    def attached(self, head: int) -> None:
+        """Events follow, on a new connection perhaps; up to `head` they are a replay."""
+        self._head = head
+        self._taken_up.clear()
+
+    def take(self, event: StreamEvent) -> None:
+        """An event, in order."""
+        match event:
+            case ToolCall(by="client") if event.name in self._tools:
+                self._open[event.call_id] = event
+            case ToolUpdate():
+                self._running.update(event)
+            case ToolResult():
+                self._open.pop(event.call_id, None)
+                self._running.settle(event.stream_id, event.call_id)
+            case Ended():
+                self.over()
+
+    def read_to(self, seq: int) -> None:
+        """The log is read up to here: take up what is open, if this is no replay any more."""
+        if self._head is None or seq < self._head:
+            return
+        for call_id, call in self._open.items():
+            if call_id not in self._taken_up:
+                self._taken_up.add(call_id)
+                self._running.take_up(call, self._tools[call.name], self._approve)
+
+    def reset(self) -> None:
+        """All calls are told anew."""
+        self._open.clear()
+
+    def over(self) -> None:
+        """The stream has ended, or is lost for good."""
+        for call in self._open.values():
+            self._running.settle(call.stream_id, call.call_id)
+        self._open.clear()

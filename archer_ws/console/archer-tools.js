@@ -1,0 +1,233 @@
+// Running the calls that a stream waits for: asking, claiming, running, answering (protocol section 23).
+//
+// Nothing here is told when to begin: whenever the stream has moved, the calls are looked at, and what each needs is
+// done. So a replay, a reset and a lost connection need nothing of their own. Where a call stands, archer-transcript.js
+// says.
+
+import { notify } from "./archer-errors.js";
+import { newId } from "./archer-requests.js";
+import { contentOf } from "./archer-upload.js";
+
+/**
+ * @typedef {import("./archer-client.d.ts").ChatStream} Stream
+ * @typedef {import("./archer-client.d.ts").Tools} Tools
+ * @typedef {import("./archer-client.d.ts").Approve} Approve
+ * @typedef {import("./archer-client.d.ts").ToolCallState} ToolCallState
+ * @typedef {import("./archer-client.d.ts").UploadedFile} UploadedFile
+ * @typedef {import("./archer-errors.js").ArcherError} ArcherError
+ * @typedef {import("./archer-stream.js").Log} Log
+ * @typedef {(blob: Blob, signal?: AbortSignal) => Promise<UploadedFile>} Upload
+ * `taken`: another client's claim holds it, and that it does is still to be told by an event.
+ * @typedef {{ call: ToolCallState, claim: string, phase: "claiming" | "running" | "answering" | "taken" | "over",
+ *   unwanted: AbortController, answer: { content: unknown, status: "ok" | "error" } | undefined }} Run
+ * @typedef {{ unwanted: AbortController, answer: { approved: boolean, reason?: string } | undefined,
+ *   isTold: boolean }} Question
+ */
+
+const RETRY_MS = 1000;
+
+/**
+ * The request with these tools offered; those that it offers itself stay as they are.
+ * @param {any} request @param {Tools} tools
+ */
+export function offering(request, tools) {
+  const given = request.tools ?? [];
+  const isGiven = (/** @type {string} */ name) => given.some((/** @type {any} */ tool) => tool.name === name);
+  const added = Object.entries(tools).filter(([name]) => !isGiven(name));
+  if (Object.keys(tools).length === 0) return request;
+  const declared = added.map(([name, { description, parameters, strict, needsApproval, idempotent }]) => ({
+    ...{ name, description, parameters, strict, idempotent },
+    needs_approval: needsApproval,
+  }));
+  return { ...request, tools: [...given, ...declared], on_tool_call: request.on_tool_call ?? "wait" };
+}
+
+export class ToolRunner {
+  #stream;
+  #log;
+  #tools;
+  #approve;
+  #upload;
+  /** By the ids of the calls. @type {Map<string, Run>} */
+  #runs = new Map();
+  /** @type {Map<string, Question>} */
+  #questions = new Map();
+  #isLeft = false;
+
+  /**
+   * @param {Stream} stream @param {Log} log @param {Tools} tools
+   * @param {Approve | undefined} approve @param {Upload} upload
+   */
+  constructor(stream, log, tools, approve, upload) {
+    this.#stream = stream;
+    this.#log = log;
+    this.#tools = tools;
+    this.#approve = approve;
+    this.#upload = upload;
+  }
+
+  /** The stream has moved: begin what is to be begun, and end what is settled. */
+  look() {
+    for (const call of this.#log.transcript.calls.values()) {
+      if (call.state === "settled") this.#settled(call.call_id);
+      // A call whose result stands further on in a replay is none to be run.
+      else if (this.#log.isCurrent && !this.#isLeft) this.#move(call);
+    }
+  }
+
+  /** Its events come over another connection: say again what was not acknowledged, and hold the claims there. */
+  repeat() {
+    for (const run of this.#runs.values()) this.#send(run);
+    for (const [callId, question] of this.#questions) this.#tell(callId, question);
+  }
+
+  /** The stream has ended. */
+  end() {
+    for (const callId of new Set([...this.#runs.keys(), ...this.#questions.keys()])) this.#settled(callId);
+  }
+
+  /** Nobody here follows the stream any more. What a handler still gives is sent, as its claim keeps others off. */
+  leave() {
+    this.#isLeft = true;
+    const begun = [...this.#runs.values(), ...this.#questions.values()];
+    for (const { unwanted } of begun) abort(unwanted, "the stream was left");
+  }
+
+  /** @param {string} callId */
+  #settled(callId) {
+    const run = this.#runs.get(callId);
+    const question = this.#questions.get(callId);
+    if (run) run.phase = "over";
+    if (question) question.isTold = true;
+    for (const each of [run, question]) if (each) abort(each.unwanted, "the call is settled");
+  }
+
+  /** @param {ToolCallState} call */
+  #move(call) {
+    const tool = this.#toolOf(call);
+    const question = this.#questions.get(call.call_id);
+    if (call.state === "needs_approval") {
+      if (this.#approve && !question && (tool || call.by !== "client")) this.#ask(call, this.#approve);
+      return;
+    }
+    if (question) abort(question.unwanted, "it was answered elsewhere");
+    let run = this.#runs.get(call.call_id);
+    // Should that claim lapse, and the call be open again, it is tried anew.
+    if (run?.phase === "taken" && call.state === "running") this.#runs.delete(call.call_id);
+    if (run || !tool?.run || call.state !== "pending") return;
+    run = { call, claim: newId("clm"), phase: "claiming", unwanted: new AbortController(), answer: undefined };
+    this.#runs.set(call.call_id, run);
+    this.#send(run);
+  }
+
+  /** Its handler, where the stream waits for a client to run it. @param {ToolCallState} call */
+  #toolOf({ name, by, deadline_at }) {
+    return by === "client" && deadline_at && Object.hasOwn(this.#tools, name) ? this.#tools[name] : undefined;
+  }
+
+  /** @param {ToolCallState} call @param {Approve} approve */
+  async #ask(call, approve) {
+    /** @type {Question} */
+    const question = { unwanted: new AbortController(), answer: undefined, isTold: false };
+    this.#questions.set(call.call_id, question);
+    const { signal } = question.unwanted;
+    try {
+      const said = await approve(call, { signal, stream: this.#stream });
+      const { approved, reason } = typeof said === "object" && said ? said : { approved: said, reason: undefined };
+      question.answer = { approved: approved === true, ...(reason && { reason }) };
+    } catch (error) {
+      if (signal.aborted) return;
+      report(error);
+      question.answer = { approved: false, reason: `nobody could be asked: ${messageOf(error)}` };
+    }
+    if (!signal.aborted) this.#tell(call.call_id, question);
+  }
+
+  /** @param {string} callId @param {Question} question */
+  #tell(callId, question) {
+    const { answer, unwanted } = question;
+    if (!answer || question.isTold || unwanted.signal.aborted) return;
+    const told = () => (question.isTold = true);
+    this.#say("tool/approve", callId, answer, told, () => this.#tell(callId, question));
+  }
+
+  /** What a run has to say by now, again where it was said before. @param {Run} run */
+  #send(run) {
+    const { call_id } = run.call;
+    const { claim, phase, answer } = run;
+    const again = () => this.#send(run);
+    if (phase === "claiming" || phase === "running") {
+      this.#say("tool/claim", call_id, { claim }, ({ outcome }) => this.#claimed(run, outcome), again);
+    } else if (phase === "answering" && answer) {
+      const over = () => (run.phase = "over");
+      this.#say("tool/result", call_id, { ...answer, claim }, over, again, (error) => this.#unsendable(run, error));
+    }
+  }
+
+  /** @param {Run} run @param {string} outcome */
+  #claimed(run, outcome) {
+    if (run.phase !== "claiming" && run.phase !== "running") return;
+    if (outcome === "claimed") {
+      if (run.phase === "claiming") this.#run(run);
+      return;
+    }
+    abort(run.unwanted, "another client runs it");
+    // The rest is told by events.
+    const isOpen = outcome === "taken" && this.#log.transcript.calls.get(run.call.call_id)?.state !== "running";
+    run.phase = isOpen ? "taken" : "over";
+    if (outcome === "taken" && !isOpen) this.#runs.delete(run.call.call_id);
+  }
+
+  /** @param {Run} run */
+  async #run(run) {
+    const { call, unwanted } = run;
+    const { signal } = unwanted;
+    run.phase = "running";
+    /** @type {Run["answer"]} */
+    let answer;
+    try {
+      signal.throwIfAborted();
+      const context = { signal, callId: call.call_id, stream: this.#stream };
+      const given = await this.#tools[call.name]?.run?.(JSON.parse(call.arguments), context);
+      answer = { content: await contentOf(given, (blob) => this.#upload(blob, signal)), status: "ok" };
+    } catch (error) {
+      answer = { content: messageOf(error), status: "error" };
+    }
+    if (run.phase !== "running") return;
+    run.answer = answer;
+    run.phase = "answering";
+    this.#send(run);
+  }
+
+  /** The server does not take what a handler gave: the model is told. @param {Run} run @param {ArcherError} error */
+  #unsendable(run, error) {
+    if (run.answer?.status === "error" || run.phase !== "answering") return report(error);
+    run.answer = { content: `its result could not be sent: ${error.message}`, status: "error" };
+    this.#send(run);
+  }
+
+  /**
+   * @param {string} method @param {string} call_id @param {object} more
+   * @param {(result: import("./archer.js").ToolAnswer) => void} answered
+   * @param {() => void} again @param {(error: ArcherError) => void} refused
+   */
+  #say(method, call_id, more, answered, again, refused = report) {
+    const params = { stream_id: this.#log.streamId, call_id, ...more };
+    this.#log.link.ask(method, params, answered, (error) => {
+      if (error.retryable) setTimeout(again, error.retryAfterMs ?? RETRY_MS);
+      else refused(error);
+    });
+  }
+}
+
+/** @param {unknown} error */
+const report = (error) =>
+  notify(() => {
+    throw error;
+  });
+
+/** @param {AbortController} unwanted @param {string} why */
+const abort = (unwanted, why) => unwanted.abort(new DOMException(why, "AbortError"));
+
+/** @param {unknown} error */
+const messageOf = (error) => (error instanceof Error ? error.message || error.name : String(error));

@@ -1,0 +1,100 @@
+// What a stream's events make: the messages of its steps, and where each of their calls stands.
+//
+// Pure: what is to be done about a call is archer-tools.js's, the order of the events archer-stream.js's.
+
+/**
+ * @typedef {import("./archer-client.d.ts").StreamEvent} StreamEvent
+ * @typedef {import("./archer-client.d.ts").ToolCallState} ToolCallState
+ * @typedef {import("./archer.js").StreamDelta} StreamDelta
+ * @typedef {import("./archer.js").StreamMessage} StreamMessage
+ * @typedef {import("./archer.js").SteeredMessage} SteeredMessage
+ * `calls`: their ids, in order. `steered`: what a person said before this step.
+ * @typedef {{ number: number, steered: readonly SteeredMessage[], reasoning: string, content: string,
+ *   calls: string[], refusal: import("./archer.js").Refusal | null | undefined }} Step
+ */
+
+export class Transcript {
+  /** From the first event seen; the last one is the running one. @type {Step[]} */
+  steps = [newStep(1)];
+  /** By their ids, in order; one that moves is replaced by a new object. @type {Map<string, ToolCallState>} */
+  calls = new Map();
+
+  get last() {
+    return /** @type {Step} */ (this.steps.at(-1));
+  }
+
+  /** Whether the stream waits for the result of a call. */
+  get isWaiting() {
+    return [...this.calls.values()].some((call) => call.deadline_at && call.state !== "settled");
+  }
+
+  /** The calls of the last step. */
+  get lastCalls() {
+    return this.#callsOf(this.last);
+  }
+
+  /** The same as `stream/get` with `messages: true`. @returns {StreamMessage[]} */
+  get messages() {
+    return this.steps.flatMap((step) => [
+      ...step.steered.map((message) => /** @type {StreamMessage} */ ({ role: "user", ...message })),
+      ...answerOf(step, this.#callsOf(step)),
+      ...this.#callsOf(step).flatMap(resultOf),
+    ]);
+  }
+
+  /** What was told is taken back. */
+  reset() {
+    this.steps = [newStep(1)];
+    this.calls.clear();
+  }
+
+  /** @param {"reasoning" | "content"} kind @param {string} text */
+  append(kind, text) {
+    this.last[kind] += text;
+  }
+
+  /** An event that is no text. @param {StreamEvent} event */
+  take({ method, params }) {
+    if (method === "stream/tool_call") {
+      if (!this.calls.has(params.call_id)) this.last.calls.push(params.call_id);
+      this.calls.set(params.call_id, { ...params, state: params.needs_approval ? "needs_approval" : "pending" });
+    } else if (method === "stream/tool_update") {
+      const call = this.calls.get(params.call_id);
+      if (call) this.calls.set(params.call_id, { ...call, state: params.state });
+    } else if (method === "stream/tool_result") {
+      const { call_id, stream_id, seq, ...result } = params;
+      const call = this.calls.get(call_id);
+      if (call) this.calls.set(call_id, { ...call, state: "settled", result });
+    } else if (method === "stream/step") {
+      this.steps.push(newStep(params.step, params.messages ?? []));
+    } else if (method === "stream/ended") {
+      this.last.refusal = params.refusal;
+    }
+  }
+
+  /** @param {Step} step */
+  #callsOf(step) {
+    return step.calls.map((id) => /** @type {ToolCallState} */ (this.calls.get(id)));
+  }
+}
+
+/** @param {number} number @param {readonly SteeredMessage[]} [steered] @returns {Step} */
+const newStep = (number, steered = []) =>
+  ({ number, steered, reasoning: "", content: "", calls: [], refusal: undefined });
+
+/** A call as messages name it. @param {ToolCallState} call */
+export const named = ({ call_id, name, arguments: json }) => ({ call_id, name, arguments: json });
+
+/** @param {Step} step @param {ToolCallState[]} calls @returns {StreamMessage[]} */
+function answerOf({ content, reasoning, refusal }, calls) {
+  if (!content && calls.length === 0 && !refusal) return [];
+  const called = calls.length > 0 && { tool_calls: calls.map(named) };
+  return [{ role: "assistant", content, ...(reasoning && { reasoning }), ...called, ...(refusal && { refusal }) }];
+}
+
+/** @param {ToolCallState} call @returns {StreamMessage[]} */
+function resultOf({ call_id, result }) {
+  if (!result) return [];
+  const { status, content, parts } = result;
+  return [{ role: "tool", content: content ?? "", ...(parts && { parts }), call_id, result_status: status }];
+}

@@ -1,0 +1,382 @@
+"""Streams that wait for results, over a store in a file: acknowledged is kept, and a later process goes on."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from archer_ws.agents.orchestrator import Orchestrator
+from archer_ws.agents.tool_loop import ToolLoopAgent
+from archer_ws.core.exceptions import Draining, StorageUnavailable
+from archer_ws.core.limits import Limits
+from archer_ws.llm_gateway.types import ChatRequest
+from archer_ws.sessions.format_judge import FormatJudge
+from archer_ws.sessions.manager import SessionManager
+from archer_ws.sessions.storage.journal import LogPart
+from archer_ws.sessions.storage.sqlite.store import SqliteStore
+from archer_ws.sessions.streams.gates import ManagerLimits, ProviderGate, StreamQuota
+from archer_ws.sessions.streams.memory_log import MemoryLog
+from archer_ws.sessions.streams.stream import Stream
+from archer_ws.sessions.tool_models import Approval, Steer, ToolAnswer, ToolResult
+from tests.fakes.calls import CALLS_MADE, TOOLS, piece
+from tests.fakes.scripted_gateway import Call, ScriptedGateway
+from tests.fakes.sqlite_files import sqlite_store
+from tests.test_sessions.test_manager import ended, events
+
+WEATHER = piece("call1", "get_weather", '{"city": "Oslo"}')
+SECOND = piece("call2", "get_weather", '{"city": "Lima"}')
+DELETE = piece("call3", "delete_file", "{}")
+LIMIT_S = 20
+
+
+class Disk:
+    """The journal's disk: it is slow, or fails, where what a stream goes on with is to be kept."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        self.fails: list[Exception] = []
+        self.may_go_on = asyncio.Event()
+        self.may_go_on.set()
+        self.is_asked = asyncio.Event()
+        put = store.journal.put
+
+        async def troubled(parts: Any, forgotten: Any = ()) -> None:
+            if any(part.loop is not None or _said_in(part) for part in parts):
+                self.is_asked.set()
+                await self.may_go_on.wait()
+                if self.fails:
+                    raise self.fails.pop(0)
+            await put(parts, forgotten)
+
+        store.journal.put = troubled  # type: ignore[method-assign]
+
+    def hold(self) -> None:
+        self.may_go_on.clear()
+        self.is_asked.clear()
+
+
+def _said_in(part: LogPart) -> bool:
+    return any(each.kind in {"tool_update", "tool_result"} for each in part.pieces)
+
+
+class Process:
+    """A server of these objects."""
+
+    def __init__(self, folder: Path, gateway: ScriptedGateway, concurrency: int) -> None:
+        self.gateway = gateway
+        self.store = sqlite_store(folder)
+        judge = FormatJudge()
+        self.gate = ProviderGate("ollama", concurrency=concurrency, queue=100)
+        self.quota = StreamQuota(max_streams=100, max_per_principal=100)
+        self.disk = Disk(self.store)
+        self.manager = SessionManager(
+            new_log=MemoryLog,
+            judge=judge,
+            gateway=gateway,
+            orchestrator=Orchestrator(gateway, [ToolLoopAgent(gateway, judge.judge_by)]),
+            store=self.store,
+            quota=self.quota,
+            gates={"ollama": self.gate},
+            limits=ManagerLimits(),
+            bounds=Limits(journal_every_s=0.01, settle_pauses_s=(0.0, 0.05)),
+        )
+
+    async def waiting(self, *calls: Any, **fields: Any) -> Stream:
+        """A stream that waits for the results of these calls."""
+        call, stream = await self.asked(**fields)
+        call.say("Let me look.", *calls, CALLS_MADE)
+        call.finish("tool_calls")
+        await until(stream, "waiting")
+        return stream
+
+    async def asked(self, **fields: Any) -> tuple[Call, Stream]:
+        number = len(self.gateway.calls)
+        request = ChatRequest.model_validate(
+            {
+                "session_id": "talk",
+                "stream_id": "s",
+                "messages": [{"role": "user", "content": "What is the weather?"}],
+                "tools": TOOLS,
+                "on_tool_call": "wait",
+                **fields,
+            }
+        )
+        attachment = await self.manager.start("me", request, request_id="req_1", on_disconnect="cancel")
+        return await self.gateway.call(number), attachment.stream
+
+    def result(self, call_id: str, content: str = "rain", **fields: Any) -> Awaitable[ToolAnswer]:
+        return self.manager.calls.answer("me", "s", call_id, ToolResult(content=content, **fields))
+
+    def claim(self, call_id: str, claim: str) -> Awaitable[ToolAnswer]:
+        return self.manager.calls.claim("me", "s", call_id, claim, holder=None, ttl_s=60)
+
+    def steer(self, message_id: str, content: str) -> Awaitable[ToolAnswer]:
+        return self.manager.calls.steer("me", "s", Steer(message_id=message_id, content=content))
+
+
+@asynccontextmanager
+async def process(folder: Path, gateway: ScriptedGateway, *, concurrency: int = 100) -> AsyncIterator[Process]:
+    """A process from its start on; at the end it is left as a kill leaves it."""
+    running = Process(folder, gateway, concurrency)
+    await running.store.open()
+    await running.manager.recover()
+    if await running.store.principals() == []:
+        await running.store.create("me", "talk", None, None)
+    try:
+        yield running
+    finally:
+        await running.store.aclose()
+        running.disk.may_go_on.set()
+        await running.manager.aclose()
+
+
+async def until(stream: Stream, status: str) -> None:
+    async with asyncio.timeout(LIMIT_S):
+        while stream.status != status:  # noqa: ASYNC110 - the store's thread brings it about
+            await asyncio.sleep(0.002)
+
+
+async def drained(manager: SessionManager, limit_s: float = LIMIT_S) -> None:
+    async with asyncio.timeout(LIMIT_S):
+        await manager.drain(limit_s)
+
+
+def kinds(stream: Stream) -> list[str]:
+    return [event.kind for event in events(stream) if event.kind not in {"content", "arguments"}]
+
+
+async def test_a_result_that_is_repeated_while_it_is_being_kept_is_taken_where_the_first_could_not_be(
+    tmp_path: Path, gateway: ScriptedGateway
+) -> None:
+    async with process(tmp_path, gateway) as at:
+        await at.waiting(WEATHER)
+        at.disk.hold()
+        at.disk.fails.append(StorageUnavailable("slow", hint="wait"))
+        first = asyncio.ensure_future(at.result("call1"))
+        await at.disk.is_asked.wait()
+        again = asyncio.ensure_future(at.result("call1"))
+        await asyncio.sleep(0)
+        assert not again.done(), "whether it is answered is not known yet"
+        at.disk.may_go_on.set()
+        with pytest.raises(StorageUnavailable):
+            await first
+        assert (await again).outcome == "accepted"
+        assert (await gateway.call(1)).messages[-1].content == "rain"
+
+
+async def test_what_is_repeated_while_it_is_being_kept_gets_the_same_answer(
+    tmp_path: Path, gateway: ScriptedGateway
+) -> None:
+    async with process(tmp_path, gateway) as at:
+        await at.waiting(WEATHER)
+        for say in (partial(at.claim, "call1", "mine"), partial(at.steer, "m1", "In French")):
+            at.disk.hold()
+            twice = [asyncio.ensure_future(say()) for _ in range(2)]
+            await at.disk.is_asked.wait()
+            at.disk.may_go_on.set()
+            first, second = await asyncio.gather(*twice)
+            assert first == second
+
+
+async def test_a_claim_behind_an_approval_that_could_not_be_kept_is_refused(
+    tmp_path: Path, gateway: ScriptedGateway
+) -> None:
+    async with process(tmp_path, gateway) as at:
+        await at.waiting(DELETE)
+        at.disk.fails.append(StorageUnavailable("slow", hint="wait"))
+        approved = asyncio.ensure_future(at.manager.calls.approve("me", "s", "call3", Approval(approved=True)))
+        claimed = asyncio.ensure_future(at.claim("call3", "mine"))
+        with pytest.raises(StorageUnavailable):
+            await approved
+        assert (await claimed).outcome == "needs_approval"
+
+
+async def test_a_message_whose_steering_could_not_be_kept_is_not_said_and_may_come_again(
+    tmp_path: Path, gateway: ScriptedGateway
+) -> None:
+    async with process(tmp_path, gateway) as at:
+        call, _ = await at.asked()
+        at.disk.fails.append(StorageUnavailable("slow", hint="wait"))
+        with pytest.raises(StorageUnavailable):
+            await at.steer("m1", "In French")
+        assert (await at.steer("m2", "Briefly")).outcome == "accepted"
+        call.say("Rain")
+        call.finish()
+        again = await gateway.call(1)
+        assert [message.content for message in again.messages[-2:]] == ["Rain", "Briefly"]
+
+
+async def test_a_defect_while_something_is_being_kept_is_an_error_and_nothing_stays_blocked(
+    tmp_path: Path, gateway: ScriptedGateway
+) -> None:
+    async with process(tmp_path, gateway) as at:
+        await at.waiting(WEATHER)
+        at.disk.fails.append(RuntimeError("a defect"))
+        with pytest.raises(RuntimeError, match="a defect"):
+            await asyncio.wait_for(at.result("call1"), LIMIT_S)
+        assert (await at.result("call1")).outcome == "accepted"
+
+
+async def test_room_that_a_refused_result_took_is_given_back(
+    tmp_path: Path, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("archer_ws.sessions.streams.exchange.EXCHANGED_BYTES_MAX", 1000)
+    async with process(tmp_path, gateway) as at:
+        await at.waiting(WEATHER, SECOND)
+        for _ in range(3):
+            at.disk.fails.append(StorageUnavailable("slow", hint="wait"))
+            with pytest.raises(StorageUnavailable):
+                await at.result("call1", "x" * 600)
+        assert (await at.result("call1", "x" * 600)).outcome == "accepted"
+
+
+async def test_calls_that_were_being_kept_as_a_cancel_came_are_nowhere_afterwards(
+    tmp_path: Path, gateway: ScriptedGateway
+) -> None:
+    async with process(tmp_path, gateway) as at:
+        call, stream = await at.asked()
+        at.disk.hold()
+        call.say("Let me look.", WEATHER, SECOND, CALLS_MADE)
+        call.finish("tool_calls")
+        await at.disk.is_asked.wait()
+        at.disk.may_go_on.set()
+        await asyncio.sleep(0)  # It is handed to the store's thread.
+        at.manager.cancel("me", "s")
+        await ended(stream)
+        before = events(stream)
+        assert "tool_call" not in kinds(stream)
+    async with process(tmp_path, gateway) as at:
+        again = at.manager.find("me", "s")
+        await again.wait_admitted()
+        assert events(again) == before
+        assert list(again.log.events()) == list(stream.log.events())
+
+
+async def test_a_server_that_stops_parks_what_waits_and_the_next_one_goes_on(
+    tmp_path: Path, gateway: ScriptedGateway
+) -> None:
+    async with process(tmp_path, gateway) as at:
+        stream = await at.waiting(WEATHER, SECOND)
+        assert (await at.result("call2", "sun in Lima")).outcome == "accepted"
+        await drained(at.manager)
+        assert stream.log.ended is None
+        assert (at.manager.running, at.gate.free, at.quota._waiting) == (0, 100, {})
+        for say in (partial(at.result, "call1"), partial(at.steer, "m1", "Briefly")):
+            with pytest.raises(Draining):
+                await say()
+        with pytest.raises(Draining):
+            at.manager.cancel("me", "s")
+        with pytest.raises(Draining):
+            at.manager.find("me", "s")
+        told = events(stream)
+    async with process(tmp_path, gateway) as at:
+        again = at.manager.find("me", "s")
+        assert again.status == "waiting"
+        assert events(again) == told
+        assert (await at.result("call1", "rain in Oslo")).outcome == "accepted"
+        call = await gateway.call(1)
+        assert [message.content for message in call.messages[-2:]] == ["rain in Oslo", "sun in Lima"]
+        call.say("Rain there, sun here.")
+        call.finish()
+        await ended(again)
+        stored = await at.store.messages("me", "talk")
+        assert [message.role.value for message in stored] == ["user", "assistant", "tool", "tool", "assistant"]
+
+
+async def test_a_parked_stream_takes_results_until_its_process_is_gone_and_begins_no_step(
+    tmp_path: Path, gateway: ScriptedGateway
+) -> None:
+    async with process(tmp_path, gateway) as at:
+        stream = await at.waiting(WEATHER)
+        other, running = await at.asked(session_id=None, stream_id="other", on_tool_call="end")
+        draining = asyncio.create_task(at.manager.drain(LIMIT_S))
+        async with asyncio.timeout(LIMIT_S):
+            while not stream.is_parked:  # noqa: ASYNC110 - nothing tells of it
+                await asyncio.sleep(0.002)
+        assert (stream.status, at.manager.find("me", "s")) == ("waiting", stream)
+        assert (await at.result("call1")).outcome == "accepted"
+        assert (await at.result("call1")).outcome == "already_answered"
+        other.finish()
+        await ended(running)
+        await draining
+        assert len(gateway.calls) == 2
+        assert kinds(stream)[-1] == "tool_result"
+    async with process(tmp_path, gateway) as at:
+        assert (await gateway.call(2)).messages[-1].content == "rain"
+
+
+async def test_a_cancel_ends_a_parked_stream(tmp_path: Path, gateway: ScriptedGateway) -> None:
+    async with process(tmp_path, gateway) as at:
+        stream = await at.waiting(WEATHER)
+        _, running = await at.asked(session_id=None, stream_id="other", on_tool_call="end")
+        draining = asyncio.create_task(at.manager.drain(LIMIT_S))
+        async with asyncio.timeout(LIMIT_S):
+            while not stream.is_parked:  # noqa: ASYNC110 - nothing tells of it
+                await asyncio.sleep(0.002)
+        assert at.manager.cancel("me", "s").outcome == "cancelling"
+        assert at.manager.cancel("me", "s").outcome == "cancelling"
+        await ended(stream)
+        assert (stream.status, kinds(stream)[-2:]) == ("cancelled", ["tool_result", "ended"])
+        at.manager.cancel("me", "other")
+        await ended(running)
+        await draining
+        assert at.manager.running == 0
+    async with process(tmp_path, gateway) as at:
+        assert at.manager.find("me", "s").status == "cancelled"
+        stored = await at.store.messages("me", "talk")
+        assert [message.result_status for message in stored if message.call_id] == ["cancelled"]
+
+
+async def test_a_server_that_stops_waits_for_who_runs_a_call(tmp_path: Path, gateway: ScriptedGateway) -> None:
+    async with process(tmp_path, gateway) as at:
+        stream = await at.waiting(WEATHER)
+        assert (await at.claim("call1", "mine")).outcome == "claimed"
+        draining = asyncio.create_task(at.manager.drain(LIMIT_S))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert not stream.is_parked
+        assert (await at.result("call1", claim="mine")).outcome == "accepted"
+        async with asyncio.timeout(LIMIT_S):
+            await draining
+        assert len(gateway.calls) == 1
+    async with process(tmp_path, gateway) as at:
+        assert (await gateway.call(1)).messages[-1].content == "rain"
+
+
+async def test_a_claim_of_a_process_that_is_gone_is_lost_and_an_idempotent_call_open_again(
+    tmp_path: Path, gateway: ScriptedGateway
+) -> None:
+    tools = [{**TOOLS[0], "name": name, "idempotent": name == "read"} for name in ("read", "write")]
+    calls = [piece(f"c-{name}", name, "{}") for name in ("read", "write")]
+    async with process(tmp_path, gateway) as at:
+        await at.waiting(*calls, tools=tools)
+        assert (await at.claim("c-read", "mine")).outcome == "claimed"
+        assert (await at.claim("c-write", "mine")).outcome == "claimed"
+    async with process(tmp_path, gateway) as at:
+        stream = at.manager.find("me", "s")
+        async with asyncio.timeout(LIMIT_S):
+            while kinds(stream)[-2:] != ["tool_update", "tool_result"]:  # noqa: ASYNC110 - the store's thread
+                await asyncio.sleep(0.002)
+        assert (await at.result("c-write")).status == "lost"
+        assert (await at.claim("c-read", "other")).outcome == "claimed"
+        assert (await at.result("c-read", claim="other")).outcome == "accepted"
+        call = await gateway.call(1)
+        assert [message.status for message in call.messages[-2:]] == ["ok", "lost"]
+
+
+async def test_a_deadline_that_passed_while_no_process_was_there_ends_the_stream_at_once(
+    tmp_path: Path, gateway: ScriptedGateway
+) -> None:
+    async with process(tmp_path, gateway) as at:
+        await at.waiting(WEATHER, tool_timeout_s=0.3)
+        await drained(at.manager)
+    await asyncio.sleep(0.3)  # It is the clock's.
+    async with process(tmp_path, gateway) as at:
+        stream = at.manager.find("me", "s")
+        await ended(stream)
+        assert stream.log.ended is not None
+        assert stream.log.ended.error is not None
+        assert (stream.status, stream.log.ended.error.kind) == ("incomplete", "tool_timeout")
