@@ -6,6 +6,7 @@ manager's.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 import structlog
@@ -60,6 +61,8 @@ class Journaling:
         self._limit_s = bounds.store_limit_s
         self._on_recovered = on_recovered
         self._is_recovering = False
+        #: Whether the ended streams of earlier processes are known; and whether all are, those that go on, too.
+        self._has_told, self.has_found = True, True
         #: Up to which event each was written.
         self._written: dict[Stream, int] = {}
         #: Those that the writing task is writing, and those whose next events are being kept: no stream is in both.
@@ -70,12 +73,14 @@ class Journaling:
         self._forgotten: set[StreamKey] = set()
         self._alarm = Alarm(self._strike)
         self._writing: asyncio.Task[None] | None = None
+        self._began = 0.0
         self._in_trouble = False
         self._is_closed = False
+        self._withdrawing: set[asyncio.Task[None]] = set()
 
     async def recover(self) -> None:
         """End what earlier processes left; later, where the disk does not take that now."""
-        self._is_recovering = True
+        self._is_recovering, self._has_told, self.has_found = True, False, False
         await self._write()
         self._await_next()
 
@@ -163,9 +168,22 @@ class Journaling:
         return log_end(ended, stream.ended_at, [*pieces, *map(event_piece, last[:-1])])
 
     def over(self, stream: Stream) -> None:
-        """The stream has ended, or was refused: then nothing of it is kept."""
+        """The stream has ended, or was refused: then nothing of it is kept, nor of its turn.
+
+        It may have been refused because the store took too long, which stores it all the same: whoever asks again, as
+        he was told to, would have asked twice.
+        """
         if stream.log.ended is None and self._let_go(stream):
-            self.forget(stream)
+            # At once: so it comes behind what it undoes, and before whatever is asked next.
+            withdrawing = asyncio.create_task(self._withdraw(stream), name="withdrawal")
+            self._withdrawing.add(withdrawing)
+            withdrawing.add_done_callback(self._withdrawing.discard)
+
+    async def _withdraw(self, stream: Stream) -> None:
+        try:
+            await self._journal.withdraw(_key(stream), stream.identity.request_id)
+        except ArcherError as failure:
+            log.warning("refused_request_not_withdrawn", stream_id=stream.stream_id, cause=str(failure))
 
     def _let_go(self, stream: Stream) -> bool:
         """Nothing more is written of the stream; whether it was kept."""
@@ -223,10 +241,11 @@ class Journaling:
         self._is_closed = True
         self._alarm.cancel()
 
-    def _await_next(self) -> None:
+    def _await_next(self, took_s: float = 0.0) -> None:
         has_more = self._written or self._forgotten or self._is_recovering
         if has_more and not self._is_writing and not self._is_closed:
-            self._alarm.set(self._every_s)
+            # From beginning to beginning, but for a disk that takes longer than that.
+            self._alarm.set(max(self._every_s - took_s, self._every_s / 2))
 
     @property
     def _is_writing(self) -> bool:
@@ -234,20 +253,19 @@ class Journaling:
         return self._writing is not None and not self._writing.done()
 
     def _strike(self) -> None:
+        self._began = time.monotonic()
         self._writing = asyncio.create_task(self._write(), name="journal")
         self._writing.add_done_callback(self._after_writing)
 
     def _after_writing(self, _: object) -> None:
         self._writing = None
-        self._await_next()
+        self._await_next(time.monotonic() - self._began)
 
     async def _write(self) -> None:
         """Write what is new. What can't be written now is asked for again the next time."""
         try:
             if self._is_recovering:
-                kept = await self._journal.recover(_end_lost)
-                self._is_recovering = False
-                self._on_recovered(kept)
+                await self._recover()
             await self._put()
         except ArcherError as failure:
             self._in_commit.clear()
@@ -259,6 +277,22 @@ class Journaling:
                 self._in_trouble = False
                 log.info("streams_written_again")
 
+    async def _recover(self) -> None:
+        try:
+            kept = await self._journal.recover(_end_lost)
+        except ArcherError:
+            if not self._has_told:
+                # A full disk can be read: nobody waits for room to have what he was reading.
+                found = await self._journal.recover(_end_unstored, writes=False)
+                ended = [each for each in found if isinstance(each, KeptStream)]
+                self._has_told, self.has_found = True, len(ended) == len(found)
+                self._on_recovered(ended)
+            raise
+        if self._has_told:
+            kept = [each for each in kept if isinstance(each, WaitingStream)]
+        self._is_recovering, self._has_told, self.has_found = False, True, True
+        self._on_recovered(kept)
+
     async def _put(self) -> None:
         forgotten = frozenset(self._forgotten)
         parts: dict[Stream, LogPart] = {}
@@ -268,7 +302,9 @@ class Journaling:
             ended = stream.log.ended
             if stream in self._written and stream.log.head_seq > written and stream not in self._keeping:
                 self._in_commit.add(stream)
-                pieces = await _new(stream, written)
+                pieces = stream.log.pieces(written, _PIECES_AT_ONCE)
+                if len(pieces) == _PIECES_AT_ONCE:
+                    pieces += await _new(stream, pieces[-1].last_seq)
                 end = log_end(ended, stream.ended_at, ()) if ended is not None else None
                 owed = self._loops.get(stream)
                 parts[stream] = LogPart(_key(stream), pieces, end, owed() if owed is not None else None)
@@ -312,6 +348,12 @@ async def _new(stream: Stream, after: int) -> list[LogPiece]:
 
 def _end_lost(record: StreamRecord, pieces: Sequence[LogPiece], loop: str | None) -> tuple[StoredAnswer, LogEnd] | None:
     return end_lost(record, pieces, loop, utc_now())
+
+
+def _end_unstored(
+    record: StreamRecord, pieces: Sequence[LogPiece], loop: str | None
+) -> tuple[StoredAnswer, LogEnd] | None:
+    return end_lost(record, pieces, loop, utc_now(), stored=False)
 
 
 def _key(stream: Stream) -> StreamKey:

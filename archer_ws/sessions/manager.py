@@ -17,6 +17,7 @@ from archer_ws.agents.orchestrator import Orchestrator
 from archer_ws.core.exceptions import (
     ArcherError,
     Draining,
+    StorageUnavailable,
     StreamIdConflict,
     StreamNotFound,
 )
@@ -185,6 +186,7 @@ class SessionManager:
             InvalidParams: the request can't be served as it is.
             ContentTooLarge: the messages are.
             FileNotFound: a message names a file that is not there.
+            StorageUnavailable: whether its id is known can't be told yet.
             SessionBusy: the session runs a stream, and `on_busy` is not `interrupt`.
             Overloaded: too many streams run or wait.
         """
@@ -199,6 +201,8 @@ class SessionManager:
                         stream_id=request.stream_id,
                     )
                 return Attachment(known, known.hold(), duplicate=True)
+            if request.session_id is not None:
+                self._check_found()
         if self._draining:
             raise Draining(
                 "the server is about to stop and takes no new requests",
@@ -272,8 +276,13 @@ class SessionManager:
 
         Raises:
             StreamNotFound: as `find`.
+            StorageUnavailable: it may be one of an earlier process, and those can't be read yet.
         """
-        return self.find(principal, stream_id)
+        try:
+            return self.find(principal, stream_id)
+        except StreamNotFound:
+            self._check_found()
+            raise
 
     def cancel(self, principal: str, stream_id: str, reason: CancelReason = "client") -> CancelResult:
         """Ask for a stream's end; harmless to repeat. An unknown id is remembered: its send will be born cancelled.
@@ -332,6 +341,10 @@ class SessionManager:
         """Wait while the session is being deleted: what is made under its id meanwhile would go with it."""
         await self._occupancy.deletion_over(principal, session_id)
 
+    def session_gone(self, principal: str, session_id: str | None = None) -> None:
+        """A session was deleted, or all of the principal's: its ended streams are found no more."""
+        self._table.drop_session(principal, session_id)
+
     def begin_drain(self) -> None:
         """Refuse new requests from now on; running streams go on."""
         self._draining = True
@@ -371,6 +384,15 @@ class SessionManager:
         self._orphans.cancel()
         self.changes.close()
         self._table.close()
+
+    def _check_found(self) -> None:
+        """Refuse what depends on the streams of an earlier process while it is not known which there are."""
+        if self._journaling is not None and not self._journaling.has_found:
+            raise StorageUnavailable(
+                "the streams of before the restart can't be read yet",
+                hint="Try again in a moment.",
+                retry_after_ms=1000,
+            )
 
     def _reserve(self, principal: str, route: Route) -> Slot:
         self._quota.enter(principal)

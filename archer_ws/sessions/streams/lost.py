@@ -41,9 +41,10 @@ LOST_GAP = 1_000_000
 
 
 def end_lost(
-    record: StreamRecord, pieces: Sequence[LogPiece], loop: str | None, now: datetime
+    record: StreamRecord, pieces: Sequence[LogPiece], loop: str | None, now: datetime, *, stored: bool | None = None
 ) -> tuple[StoredAnswer, LogEnd] | None:
     """The answer and the end of a stream whose process was lost; None where it waits for results, and goes on.
+    `stored`: what the end says of that.
 
     Of what can't be read it takes the beginning, and it does not go on: one damaged stream must not keep the others
     from coming back.
@@ -66,6 +67,7 @@ def end_lost(
         status="incomplete",
         text_bytes=stream_log.content_bytes,
         error=error,
+        stored=stored,
         steps=len(steps) + 1 if steps else None,
         unsteered=told_unsteered(state.unsteered(_steered_in(steps))),
     )
