@@ -27,8 +27,8 @@ from archer_ws.rpc.codec import (
 )
 from archer_ws.rpc.context import Context, Peer
 from archer_ws.rpc.dispatcher import Dispatcher, note_failure
-from archer_ws.rpc.errors import defect
 from archer_ws.rpc.messages import CloseReason, ServerDraining
+from archer_ws.rpc.method_errors import defect
 from archer_ws.rpc.requests import id_in_use
 from archer_ws.rpc.services import RpcServices
 
