@@ -20,7 +20,7 @@ from archer_ws.agents.tool_loop import ToolLoopAgent
 from archer_ws.api.dependencies import Services
 from archer_ws.api.http.access_log import RequestLog
 from archer_ws.api.http.cors import LeanCORS
-from archer_ws.api.http.errors import install_error_handlers
+from archer_ws.api.http.error_handlers import install_error_handlers
 from archer_ws.api.http.head_requests import HeadAsGet
 from archer_ws.api.http.request_body import BodyLimit
 from archer_ws.api.http.scope import FILES_PATH

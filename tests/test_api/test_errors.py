@@ -12,7 +12,7 @@ from starlette.types import Scope
 
 from archer_ws.api.http.access_log import RequestLog
 from archer_ws.api.http.error_forms import ErrorForm, error_json, error_response
-from archer_ws.api.http.errors import install_error_handlers, refuse
+from archer_ws.api.http.error_handlers import install_error_handlers, refuse
 from archer_ws.api.security.credentials import CredentialGuard
 from archer_ws.core.exceptions import (
     ArcherError,

@@ -1,7 +1,7 @@
 """The error answers of the routes as OpenAPI describes them: which kinds, under which status, each with an example.
 
 The kinds and their statuses are the exception tree's (core/exceptions.py). A route names the exceptions it can give:
-`responses=error_answers(*GUARDED, StreamNotFound)`. What the answers look like is made in errors.py.
+`responses=error_answers(*GUARDED, StreamNotFound)`. What the answers look like is made in http/error_handlers.py.
 """
 
 from typing import Any
