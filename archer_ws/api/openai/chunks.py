@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from archer_ws.api.openai.errors import error_of_end, openai_error
+from archer_ws.api.openai.error_object import error_of_end, openai_error
 from archer_ws.api.openai.logprobs import Logprobs, SaidToken
 from archer_ws.api.streaming.sse import DONE
 from archer_ws.llm_gateway.types import ChatResponse, Refusal, TokenUsage

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from archer_ws.api.http.error_forms import ErrorBody
-from archer_ws.api.openai.errors import OpenAIErrorBody
+from archer_ws.api.openai.error_object import OpenAIErrorBody
 from archer_ws.api.openapi.success_answers import STREAM_ID_HEADER, reference
 from archer_ws.core.exceptions import (
     ArcherError,

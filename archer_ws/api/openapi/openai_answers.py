@@ -1,11 +1,11 @@
 """The answers of the OpenAI-compatible routes as OpenAPI describes them: examples and headers, errors and events.
 
-Which kinds a route gives and what they say is error_answers.py's; the form they have here is openai/errors.py's.
+Which kinds a route gives and what they say is error_answers.py's; the form they have here is openai/error_object.py's.
 """
 
 from typing import Any
 
-from archer_ws.api.openai.errors import OpenAIErrorBody, openai_error, openai_status
+from archer_ws.api.openai.error_object import OpenAIErrorBody, openai_error, openai_status
 from archer_ws.api.openai.ignored import HEADER
 from archer_ws.api.openapi.error_answers import EXAMPLES
 from archer_ws.api.openapi.success_answers import STREAM_ID_HEADER

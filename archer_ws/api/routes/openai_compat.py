@@ -1,7 +1,7 @@
 """OpenAI's API, as far as chat goes: the official SDKs, and what is built on them, work by changing the base URL.
 
 The same streams as everywhere else: `X-Stream-ID` (and the answer's `id`) is what `/api/v1/streams` takes. Any API key
-will do where no token is configured; where one is, it is the key. Errors get OpenAI's form by openai/errors.py.
+will do where no token is configured; where one is, it is the key. Errors get OpenAI's form by openai/error_object.py.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from archer_ws.api.dependencies import Principal, RequestId, Services, ServicesD
 from archer_ws.api.http.generation_route import GenerationRoute
 from archer_ws.api.http.spooled_body import with_files
 from archer_ws.api.openai.chunks import ChatCompletion, completion
-from archer_ws.api.openai.errors import error_of_end, openai_error_response
+from archer_ws.api.openai.error_object import error_of_end, openai_error_response
 from archer_ws.api.openai.ignored import ignored_header
 from archer_ws.api.openai.requests import CompletionRequest, chat_request
 from archer_ws.api.openai.scored_chunks import encoder_of

@@ -1,6 +1,6 @@
 """Our errors in the forms of Anthropic's and Ollama's APIs, for their clients that came to a wrong address.
 
-OpenAI's, which is served, is openai/errors.py's.
+OpenAI's, which is served, is openai/error_object.py's.
 """
 
 from collections.abc import Mapping
