@@ -20,8 +20,8 @@ from archer_ws.api.openai.error_object import error_of_end, openai_error_respons
 from archer_ws.api.openai.ignored import ignored_header
 from archer_ws.api.openai.requests import CompletionRequest, chat_request
 from archer_ws.api.openai.scored_chunks import encoder_of
-from archer_ws.api.openapi.error_answers import BODY, GENERATION, GUARDED, PROVIDER
-from archer_ws.api.openapi.openai_answers import COMPLETION_ANSWER, openai_error_answers
+from archer_ws.api.openapi.error_responses import BODY, GENERATION, GUARDED, PROVIDER
+from archer_ws.api.openapi.openai_compat_responses import COMPLETION_ANSWER, openai_error_responses
 from archer_ws.api.signposts.dialects import PREFIX
 from archer_ws.api.streaming.responses import EventStreamResponse, WholeAnswerResponse, until_text
 from archer_ws.core.exceptions import Draining, InvalidParams, ModelNotFound, Overloaded
@@ -134,7 +134,7 @@ class ModelList(BaseModel):
     response_model=ChatCompletion,
     operation_id="createOpenAIChatCompletion",
     summary="Answer the messages, in OpenAI's form",
-    responses={200: COMPLETION_ANSWER, **openai_error_answers(*_NOT_ACCEPTED, *GENERATION, cancellable=True)},
+    responses={200: COMPLETION_ANSWER, **openai_error_responses(*_NOT_ACCEPTED, *GENERATION, cancellable=True)},
 )
 async def create_completion(
     body: Annotated[CompletionRequest, Body(openapi_examples=EXAMPLES)],
@@ -163,7 +163,7 @@ async def create_completion(
     "/models",
     operation_id="listOpenAIModels",
     summary="The models of every provider, in OpenAI's form",
-    responses=openai_error_answers(*GUARDED),
+    responses=openai_error_responses(*GUARDED),
 )
 async def list_models(services: ServicesDep) -> ModelList:
     """The models of every provider that answers, as `provider/name`."""
@@ -174,7 +174,7 @@ async def list_models(services: ServicesDep) -> ModelList:
     "/models/{model_id:path}",
     operation_id="retrieveOpenAIModel",
     summary="One model, in OpenAI's form",
-    responses=openai_error_answers(*GUARDED, InvalidParams, *PROVIDER),
+    responses=openai_error_responses(*GUARDED, InvalidParams, *PROVIDER),
 )
 async def retrieve_model(
     services: ServicesDep,
