@@ -9,7 +9,7 @@ from archer_ws.api.http.spooled_body import with_files
 from archer_ws.api.openapi.error_responses import BODY, GENERATION, GUARDED, error_responses
 from archer_ws.api.openapi.success_responses import success_response
 from archer_ws.api.signposts.own_route import OwnGenerationRoute
-from archer_ws.api.streaming.responses import EventStreamResponse, WholeAnswerResponse, whole_answer
+from archer_ws.api.streaming.responses import EventStreamResponse, WholeCompletionResponse, whole_completion
 from archer_ws.core.exceptions import (
     Conflict,
     Draining,
@@ -99,7 +99,7 @@ async def complete(
     if not body.stream:
         _check_needs_no_events(body)
     attachment = await services.manager.start(principal, asked, request_id=request_id, on_disconnect="cancel")
-    return _events(attachment, services) if body.stream else WholeAnswerResponse(attachment, whole_answer)
+    return _events(attachment, services) if body.stream else WholeCompletionResponse(attachment, whole_completion)
 
 
 @router.post(

@@ -23,7 +23,7 @@ from archer_ws.api.openai.scored_chunks import encoder_of
 from archer_ws.api.openapi.error_responses import BODY, GENERATION, GUARDED, PROVIDER
 from archer_ws.api.openapi.openai_compat_responses import COMPLETION_ANSWER, openai_error_responses
 from archer_ws.api.signposts.dialects import PREFIX
-from archer_ws.api.streaming.responses import EventStreamResponse, WholeAnswerResponse, until_text
+from archer_ws.api.streaming.responses import EventStreamResponse, WholeCompletionResponse, until_text
 from archer_ws.core.exceptions import Draining, InvalidParams, ModelNotFound, Overloaded
 from archer_ws.llm_gateway.types import ChatMessage, ChatRequest, MessageRole, ModelInfo
 from archer_ws.sessions.manager import Attachment
@@ -156,7 +156,7 @@ async def create_completion(
     if body.stream:
         silence_s = services.limits.events_keep_alive_s
         return await _chunks(attachment, request, headers, include_usage=body.include_usage, silence_s=silence_s)
-    return WholeAnswerResponse(attachment, partial(_whole, headers))
+    return WholeCompletionResponse(attachment, partial(_whole, headers))
 
 
 @router.get(

@@ -154,7 +154,7 @@ def _headers(stream: Stream) -> dict[str, str]:
     return {"X-Stream-ID": stream.stream_id, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
-class WholeAnswerResponse(Response):
+class WholeCompletionResponse(Response):
     """What `answer` makes of a stream once it has ended.
 
     If the client leaves before, the hold is given up at once.
@@ -188,7 +188,7 @@ class WholeAnswerResponse(Response):
         return self._answer(stream)
 
 
-def whole_answer(stream: Stream) -> Response:
+def whole_completion(stream: Stream) -> Response:
     """The answer as JSON. One that failed or is incomplete has its error's status and, beside `error`, the text that
     came."""
     answer = chat_response(stream)
