@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fastapi import APIRouter, HTTPException, Request, Response
 
-from archer_ws.api.http.file_answer import answer_with_file
+from archer_ws.api.http.file_response import file_response
 
 router = APIRouter(prefix="/console", include_in_schema=False)
 
@@ -31,4 +31,4 @@ def file(name: str, request: Request) -> Response:
     path = next((path for path in DIRECTORY.iterdir() if path.name == name), None)
     if media_type is None or path is None:
         raise HTTPException(404)
-    return answer_with_file(path.read_bytes(), media_type, request)
+    return file_response(path.read_bytes(), media_type, request)

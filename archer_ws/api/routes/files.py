@@ -9,7 +9,7 @@ from pydantic.config import JsonDict
 from starlette.responses import StreamingResponse
 
 from archer_ws.api.dependencies import Principal, ServicesDep
-from archer_ws.api.http.file_answer import names_tag
+from archer_ws.api.http.file_response import names_tag
 from archer_ws.api.http.head_requests import asked_method
 from archer_ws.api.http.request_body import JsonRoute, declared_length
 from archer_ws.api.http.scope import FILES_PATH

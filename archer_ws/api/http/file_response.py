@@ -5,7 +5,7 @@ from hashlib import sha256
 from fastapi import Request, Response
 
 
-def answer_with_file(content: bytes, media_type: str, request: Request) -> Response:
+def file_response(content: bytes, media_type: str, request: Request) -> Response:
     """The file, or that the browser has it already: so page and server are of one age.
 
     Args:
