@@ -34,7 +34,7 @@ def close_text(reason: CloseReason, detail: str | None = None) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Peer:
+class Handshake:
     """Who is at the other end, as far as the handshake told.
 
     `principal` is None where a credential is still due; `credentials` tells whom a token stands for. `admit` is called
@@ -52,10 +52,10 @@ class Context:
     Args:
         channel: where the writer sends to.
         services: what the methods work on.
-        peer: who it is.
+        handshake: who is at the other end.
     """
 
-    def __init__(self, channel: Channel, services: RpcServices, peer: Peer) -> None:
+    def __init__(self, channel: Channel, services: RpcServices, handshake: Handshake) -> None:
         self.connection_id = new_id("con")
         self.services = services
         self.writer = Writer(channel, on_ended=self.let_go, heartbeat_s=services.limits.heartbeat_s)
@@ -65,8 +65,8 @@ class Context:
         #: Whether any request has come: `initialize` must be the first.
         self.has_spoken = False
         self.is_closing = False
-        self._peer = peer
-        self._principal = peer.principal
+        self._handshake = handshake
+        self._principal = handshake.principal
         self._holds: dict[Stream, Hold] = {}
         self._watching: Watching | None = None
         #: The calls that are claimed over this connection.
@@ -97,7 +97,7 @@ class Context:
             Unauthenticated: it stands for nobody; the connection closes behind the answer.
             Overloaded: the principal has as many connections as it may; likewise.
         """
-        principal = self._peer.credentials(token)
+        principal = self._handshake.credentials(token)
         if principal is None:
             # Behind the answer, which is put as soon as this is raised.
             asyncio.get_running_loop().call_soon(self.close, "unauthorized")
@@ -105,7 +105,7 @@ class Context:
                 "the token is not one this server knows",
                 hint="Send the token of the server's setting AUTH_TOKEN or AUTH_TOKENS.",
             )
-        if no_room := self._peer.admit(principal):
+        if no_room := self._handshake.admit(principal):
             asyncio.get_running_loop().call_soon(partial(self.close, "connection_limit", detail=no_room))
             raise Overloaded(no_room, hint="Close some connections first.", retry_after_ms=5000)
         self._principal = principal

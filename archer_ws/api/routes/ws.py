@@ -81,9 +81,9 @@ class SocketEndpoint:
             return
         place = services.sockets.quota.enter()
         try:
-            peer = await accept(websocket, services.tickets, services.credentials, place)
-            if peer is not None:
-                connection = Connection(SocketChannel(websocket), services.rpc, services.dispatcher, peer)
+            handshake = await accept(websocket, services.tickets, services.credentials, place)
+            if handshake is not None:
+                connection = Connection(SocketChannel(websocket), services.rpc, services.dispatcher, handshake)
                 await services.sockets.serve(connection)
         finally:
             place.leave()
