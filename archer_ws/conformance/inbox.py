@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from archer_ws.conformance.failing import Failed, shown
 from archer_ws.conformance.ledger import Ledger, Rule
 from archer_ws.conformance.methods import CHAT_SEND, STREAM_SUBSCRIBE, STREAM_UNSUBSCRIBE, Method, Misfit
-from archer_ws.conformance.outcome import Failed, shown
 from archer_ws.conformance.told import Told
 from archer_ws.conformance.wire import (
     ErrorBody,

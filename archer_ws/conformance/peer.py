@@ -15,6 +15,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from archer_ws.client.dialling import close
+from archer_ws.conformance.failing import Failed, Skipped, expect, shown
 from archer_ws.conformance.inbox import Inbox, Request
 from archer_ws.conformance.ledger import Ledger, Rule
 from archer_ws.conformance.methods import (
@@ -27,7 +28,6 @@ from archer_ws.conformance.methods import (
     STREAM_SUBSCRIBE,
     Method,
 )
-from archer_ws.conformance.outcome import Failed, Skipped, expect, shown
 from archer_ws.conformance.told import Told
 from archer_ws.conformance.wire import RequestId, Response
 from archer_ws.core.exceptions import ErrorInfo

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from archer_ws.conformance.bench import Bench
+from archer_ws.conformance.failing import Failed, Skipped, expect
 from archer_ws.conformance.inbox import Request
 from archer_ws.conformance.methods import (
     CHAT_SEND,
@@ -17,7 +18,6 @@ from archer_ws.conformance.methods import (
     Method,
     Shape,
 )
-from archer_ws.conformance.outcome import Failed, Skipped, expect
 from archer_ws.conformance.peer import Peer
 from archer_ws.conformance.registry import check
 from archer_ws.core.exceptions import ErrorInfo
