@@ -63,7 +63,7 @@ class Connection:
                 await self._read(tasks)
                 tasks.cancel_scope.cancel()
         finally:
-            self.context.let_all_go()
+            self.context.release_all()
 
     def notify_draining(self, remaining_ms: int) -> None:
         """Tell the peer that the server is about to stop."""

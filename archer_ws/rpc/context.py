@@ -58,7 +58,7 @@ class Context:
     def __init__(self, channel: Channel, services: RpcServices, handshake: Handshake) -> None:
         self.connection_id = new_id("con")
         self.services = services
-        self.writer = Writer(channel, on_ended=self.let_go, heartbeat_s=services.limits.heartbeat_s)
+        self.writer = Writer(channel, on_ended=self.release, heartbeat_s=services.limits.heartbeat_s)
         #: What is being served.
         self.requests = Requests(self.connection_id, services.limits.max_requests)
         self.is_initialized = False
@@ -144,21 +144,21 @@ class Context:
             self.hold(stream, stream.hold())
         self.writer.attach(stream, after, is_whole=is_whole)
         if not self.writer.delivers(stream.stream_id):
-            self.let_go(stream)
+            self.release(stream)
 
     def stop_delivering(self, stream_id: str) -> None:
         """Send no more of the stream; it is still held while it runs."""
         stream = self.writer.detach(stream_id)
         if stream is not None and not stream.is_live:
-            self.let_go(stream)
+            self.release(stream)
 
-    def let_go(self, stream: Stream) -> None:
+    def release(self, stream: Stream) -> None:
         """Give up the hold on a stream of which nothing is to be delivered any more."""
         hold = self._holds.pop(stream, None)
         if hold is not None:
             hold.release()
 
-    def let_all_go(self) -> None:
+    def release_all(self) -> None:
         """Deliver nothing more, and give up every hold: the connection is over."""
         self.writer.detach_all()
         self.claims.gone()
@@ -172,7 +172,7 @@ class Context:
         """Deliver nothing more of the stream, and close: the peer does not read, and memory is short."""
         log.warning("reader_cut_off", stream_id=stream.stream_id)
         self.writer.detach(stream.stream_id)
-        self.let_go(stream)
+        self.release(stream)
         self.close("slow_reader")
 
     def close(self, reason: CloseReason, *, after_streams: bool = False, detail: str | None = None) -> None:
@@ -197,7 +197,7 @@ class _Delivery:
     def stream_ended(self) -> None:
         """Let go, unless events are still to be delivered; with the last of them the connection lets go by itself."""
         if not self._context.writer.delivers(self._stream.stream_id):
-            self._context.let_go(self._stream)
+            self._context.release(self._stream)
 
     def stream_parked(self) -> None:
         """The connection is about to be closed: its client comes back for more."""

@@ -90,14 +90,14 @@ class EventStreamResponse(Response):
 
     def stream_parked(self) -> None:
         """End as a broken connection does: its client comes back for more."""
-        self._let_go()
+        self._release()
 
     def cut_off(self) -> None:
         """Keep nothing of the stream: what waits to be sent may never be."""
         log.warning("reader_cut_off", stream_id=self.headers["x-stream-id"])
-        self._let_go()
+        self._release()
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         self._unwatch()
         self._log, self._unwatch, self._encode = None, lambda: None, lambda _: b""
         self._more.set()
