@@ -235,6 +235,10 @@ class Settings(BaseSettings):
     )
     drain_s: SecondsOrZero = Field(30, description="How long running streams may go on after a stop signal")
 
+    console: Annotated[Flag, PrefixedOnly()] = Field(
+        True, description="Whether browsers find the chat page at / and /console; false: a page that says what this is"
+    )
+
     log_level: LogLevel = Field("INFO", description="The least severe message that is logged")
     log_format: Literal["json", "console"] = Field("console", description="One JSON object a line, or lines for people")
 

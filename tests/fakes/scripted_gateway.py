@@ -61,6 +61,8 @@ class ScriptedGateway:
         self.calls: list[Call] = []
         self.window = context_window
         self.ignores_cancel = False
+        #: Why no provider can serve.
+        self.unconfigured: ArcherError | None = None
         self._arrival = asyncio.Condition()
 
     async def call(self, number: int = 0) -> Call:
@@ -95,6 +97,10 @@ class ScriptedGateway:
 
     def limits(self, route: Route) -> ModelLimits | None:
         return None
+
+    async def prepare(self, provider: str | None = None) -> None:
+        if self.unconfigured is not None:
+            raise self.unconfigured
 
     async def context_window(self, route: Route) -> int | None:
         return self.window
