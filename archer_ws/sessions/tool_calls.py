@@ -101,13 +101,13 @@ class ToolCalls:
         )
         self._check_size(message)
         if message.parts is None:
-            return stream.exchange.steer(message)
+            return stream.exchange.steering.steer(message)
 
         async def with_files() -> ToolAnswer:
             kept = await self._kept(principal, stream, message)
             if not stream.takes_more:
                 return await _gone(stream, "too_late" if stream.is_live else "already_ended")
-            return await stream.exchange.steer(kept)
+            return await stream.exchange.steering.steer(kept)
 
         return with_files()
 

@@ -242,7 +242,7 @@ async def test_the_request_is_kept_once_for_all_that_is_said_in_a_step(
 async def test_room_that_a_refused_result_took_is_given_back(
     tmp_path: Path, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("archer_ws.sessions.streams.exchange.EXCHANGED_BYTES_MAX", 1000)
+    monkeypatch.setattr("archer_ws.sessions.streams.acts.EXCHANGED_BYTES_MAX", 1000)
     async with process(tmp_path, gateway) as at:
         await at.waiting(WEATHER, SECOND)
         for _ in range(3):
