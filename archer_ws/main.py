@@ -287,6 +287,7 @@ def _wire(settings: Settings, limits: Limits) -> Services:
     methods = archer_v1()
     return Services(
         version=settings.app_version,
+        has_console=settings.console,
         router=router,
         readiness=Readiness(router),
         manager=manager,

@@ -221,7 +221,7 @@ def routes_in_code() -> dict[str, set[str]]:
     # What the document leaves out.
     routes[f"GET {socket_route.path}"] = set()
     for module in (console, pages):
-        routes |= {f"GET {getattr(route, 'path', '')}": set() for route in module.router.routes}
+        routes |= {f"GET {getattr(route, 'path_format', '')}": set() for route in module.router.routes}
     return routes
 
 

@@ -89,7 +89,7 @@ class Shouting:
     def claims(self, scope: Scope) -> bool:
         return any(name == b"x-shouting" for name, _ in scope["headers"])
 
-    def answer(
+    def response(
         self, error: ArcherError, request_id: str, *, status: int | None, headers: Mapping[str, str]
     ) -> JSONResponse:
         info = error.info(request_id)

@@ -62,8 +62,8 @@ class CredentialGuard:
 
     For files a ticket is as good as a token, once: pages that hold no token get one over their socket.
 
-    What tells of health needs none, nor do the page at `/` and the console's files. A WebSocket always passes: it may
-    still show its credential in the first message or as a ticket. Its `principal` is then None, and
+    What tells of health needs none, nor do the page at `/` and `/console`, and the console's files. A WebSocket always
+    passes: it may still show its credential in the first message or as a ticket. Its `principal` is then None, and
     `credential_refused` tells whether its header was wrong or absent.
     """
 
