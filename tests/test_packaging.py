@@ -30,7 +30,7 @@ SERVICES: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_tex
 
 #: Where each list of requirements is pinned.
 LISTS: dict[str, list[str]] = {
-    "requirements.txt": PROJECT["project"]["dependencies"],
+    "requirements.txt": PROJECT["project"]["dependencies"] + PROJECT["project"]["optional-dependencies"]["server"],
     "requirements-local.txt": PROJECT["project"]["optional-dependencies"]["local"]
     + PROJECT["dependency-groups"]["demo-model"],
     "requirements-extras.txt": PROJECT["project"]["optional-dependencies"]["hub"]
@@ -102,7 +102,7 @@ def test_every_requirement_has_exactly_one_pin_that_fits_on_every_platform(file:
 
 def test_every_list_of_requirements_is_pinned_somewhere() -> None:
     known = set(PROJECT["dependency-groups"]) | set(PROJECT["project"]["optional-dependencies"])
-    assert known == {"dev", "sdks", "sdks-older", "ci", "demo-model", "local", "hub", "chat"}
+    assert known == {"dev", "sdks", "sdks-older", "ci", "demo-model", "local", "hub", "chat", "server", "client"}
 
 
 @pytest.mark.parametrize("file", LISTS)
