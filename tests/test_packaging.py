@@ -21,12 +21,16 @@ from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from archer_ws import __version__
 from archer_ws.config import Settings
 
 ROOT = Path(__file__).parent.parent
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 DOCKERFILE = (ROOT / "Dockerfile").read_text("utf-8")
 SERVICES: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))["services"]
+
+#: The Rust client's crate, and the JavaScript client's npm package.
+CRATE, NPM_PACKAGE = ROOT / "archer_ws" / "client" / "rust", ROOT / "archer_ws" / "console"
 
 #: Where each list of requirements is pinned.
 LISTS: dict[str, list[str]] = {
@@ -174,6 +178,8 @@ def test_every_file_of_the_package_is_shipped() -> None:
     assert files
     for path in files:
         relative = path.relative_to(package).as_posix()
+        if path.is_relative_to(CRATE):  # a package of its own
+            continue
         assert any(fnmatch(relative, pattern) for pattern in patterns), f"{relative} is in no package-data pattern"
 
 
@@ -184,6 +190,15 @@ def test_the_license_is_named_and_its_text_goes_into_every_build() -> None:
     assert text.split()[:4] == ["Apache", "License", "Version", "2.0,"]
     assert "END OF TERMS AND CONDITIONS" in text
     assert any("LICENSE" in copy.split() for copy in instructions("COPY"))
+
+
+def test_the_clients_packages_have_the_servers_version_and_license() -> None:
+    crate = tomllib.loads((CRATE / "Cargo.toml").read_text("utf-8"))["package"]
+    npm_package = json.loads((NPM_PACKAGE / "package.json").read_text("utf-8"))
+    for package in (crate, npm_package):
+        assert (package["version"], package["license"]) == (__version__, PROJECT["project"]["license"])
+    for folder in (CRATE, NPM_PACKAGE):  # npm and cargo pack what stands in the folder
+        assert (folder / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
 
 
 def instructions(keyword: str, text: str = DOCKERFILE) -> list[str]:
