@@ -5,7 +5,7 @@ streams/exchange.py. Everything is harmless to repeat.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from archer_ws.core.exceptions import ContentTooLarge
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole
@@ -123,15 +123,18 @@ class ToolCalls:
         found = self._attachments.named(principal, [message])
         if files is not None:
             files.hold(found)
-        if not has_inline([message]):
-            return message
-        named, hold = await self._attachments.with_files(principal, [message])
-        if hold is not None:
-            # The stream may have ended meanwhile: then nobody holds it any more.
-            if (files := self._files(stream)) is not None:
-                files.add(hold)
-            else:
-                hold.release()
+        named: Sequence[ChatMessage] = [message]
+        if has_inline(named):
+            named, hold = await self._attachments.with_files(principal, named)
+            if hold is not None:
+                # The stream may have ended meanwhile: then nobody holds it any more.
+                if (files := self._files(stream)) is not None:
+                    files.add(hold)
+                else:
+                    hold.release()
+        if stream.identity.session_id is not None:
+            # It is kept with the stream, which may go on in a later process.
+            self._attachments.stored(principal, named)
         return named[0]
 
 
