@@ -95,6 +95,7 @@ class Exchange:
         self._answered: asyncio.Future[None] | None = None
         self._parking: Literal["soon", "at once"] | None = None
         self._parked = asyncio.Event()
+        self._on_idle: Callable[[], object] | None = None
         #: Accepted, for the next step; all that were ever accepted, by their ids; and the one that is being kept.
         self._steered: list[ChatMessage] = []
         self._accepted: dict[str, ChatMessage] = {}
@@ -181,6 +182,11 @@ class Exchange:
         self._parking = "at once" if at_once else "soon"
         self._look()
         self._parked.set()
+
+    def when_idle(self, end: Callable[[], object]) -> None:
+        """Call `end` as soon as its step waits, and nobody runs a call."""
+        self._on_idle = end
+        self._look()
 
     async def wait_place(self, what: str, place: Awaitable[None]) -> None:
         """Wait between two steps, and tell for what.
@@ -431,6 +437,8 @@ class Exchange:
         is_parked = self._parking == "at once" or (self._parking == "soon" and not self.has_claimed)
         if is_parked or not self._unanswered():
             self._answered.set_result(None)
+        elif self._on_idle is not None and not self.has_claimed:
+            self._on_idle()
 
     def _unanswered(self) -> list[OpenCall]:
         return [call for call in self._calls.values() if call.result is None]
