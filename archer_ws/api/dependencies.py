@@ -26,6 +26,8 @@ class Services:
     """The one of each that every endpoint shares."""
 
     version: str
+    #: Whether people find the console at `/`.
+    has_console: bool
     router: LLMRouter
     readiness: Readiness
     manager: SessionManager

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from archer_ws.api.openai.errors import openai_status
+from archer_ws.api.openai.error_object import openai_status
 from archer_ws.api.routes import console, pages
 from archer_ws.api.routes.ws import socket_route
 from archer_ws.core.exceptions import ArcherError
@@ -221,7 +221,7 @@ def routes_in_code() -> dict[str, set[str]]:
     # What the document leaves out.
     routes[f"GET {socket_route.path}"] = set()
     for module in (console, pages):
-        routes |= {f"GET {getattr(route, 'path', '')}": set() for route in module.router.routes}
+        routes |= {f"GET {getattr(route, 'path_format', '')}": set() for route in module.router.routes}
     return routes
 
 

@@ -15,6 +15,8 @@ class Call:
     route: Route
     messages: list[ChatMessage]
     options: ChatOptions
+    #: Which stream asks.
+    stream_id: str | None = None
     closed: asyncio.Event = field(default_factory=asyncio.Event)
     ignores_cancel: bool = False
     _said: asyncio.Queue[StreamChunk | ArcherError | Exception | None] = field(default_factory=asyncio.Queue)
@@ -84,6 +86,7 @@ class ScriptedGateway:
             route or self.resolve(request),
             list(messages if messages is not None else request.messages),
             options or ChatOptions(),
+            request.stream_id,
             ignores_cancel=self.ignores_cancel,
         )
         async with self._arrival:

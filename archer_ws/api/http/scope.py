@@ -34,8 +34,8 @@ def is_console_file(scope: Scope) -> bool:
 
 
 def is_front_page(scope: Scope) -> bool:
-    """Whether this asks what this server is, at `/`."""
-    return scope.get("method") in {"GET", "HEAD"} and path_of(scope) in {"", "/"}
+    """Whether this asks for the page at `/` or `/console`."""
+    return scope.get("method") in {"GET", "HEAD"} and path_of(scope) in {"", "/", "/console"}
 
 
 def is_file(scope: Scope) -> bool:

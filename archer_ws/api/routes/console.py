@@ -1,13 +1,16 @@
-"""The files of console/ as they are: the JavaScript client and its types, which pages import from here.
+"""The files of console/ as they are: the JavaScript client and its types, which pages import from here, and `app/`, the
+page for people (pages.py has its HTML).
 
 Whoever may reach this server may read them without a credential: a page's `import` can't send one (scope.py).
 """
 
+from functools import cache, lru_cache
 from pathlib import Path
 
 from fastapi import APIRouter, HTTPException, Request, Response
 
-from archer_ws.api.http.file_answer import answer_with_file
+from archer_ws.api.dependencies import ServicesDep
+from archer_ws.api.http.file_response import file_response
 
 router = APIRouter(prefix="/console", include_in_schema=False)
 
@@ -17,18 +20,27 @@ DIRECTORY = Path(__file__).parents[2] / "console"
 MEDIA_TYPES = {
     ".d.ts": "text/plain",
     ".js": "text/javascript",
-    ".html": "text/html",
     ".css": "text/css",
     ".svg": "image/svg+xml",
 }
 
 
-@router.get("/{name}")
-def file(name: str, request: Request) -> Response:
+@router.get("/{name:path}")
+async def file(name: str, request: Request, services: ServicesDep) -> Response:
     """One file; kept by browsers, but asked for anew each time, so that page and server are of one age."""
     media_type = next((kind for end, kind in MEDIA_TYPES.items() if name.endswith(end)), None)
-    # A name out of the directory's own list cannot lead out of it, however it is written.
-    path = next((path for path in DIRECTORY.iterdir() if path.name == name), None)
-    if media_type is None or path is None:
+    path = _files().get(name)
+    if media_type is None or path is None or (name.startswith("app/") and not services.has_console):
         raise HTTPException(404)
-    return answer_with_file(path.read_bytes(), media_type, request)
+    return file_response(_content(path, path.stat().st_mtime_ns), media_type, request)
+
+
+@cache
+def _files() -> dict[str, Path]:
+    """By the names they have here: a name out of this list can't lead out of the directory, however it is written."""
+    return {path.relative_to(DIRECTORY).as_posix(): path for path in DIRECTORY.rglob("*") if path.is_file()}
+
+
+@lru_cache(256)
+def _content(path: Path, _changed_ns: int) -> bytes:
+    return path.read_bytes()

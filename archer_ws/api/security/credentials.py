@@ -11,7 +11,7 @@ from contextlib import suppress
 import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from archer_ws.api.http.errors import refuse
+from archer_ws.api.http.error_handlers import refuse
 from archer_ws.api.http.scope import header_values, is_console_file, is_file, is_front_page, is_health, state
 from archer_ws.api.security.seats import seat_of
 from archer_ws.api.security.tickets import TicketOffice
@@ -62,8 +62,8 @@ class CredentialGuard:
 
     For files a ticket is as good as a token, once: pages that hold no token get one over their socket.
 
-    What tells of health needs none, nor do the page at `/` and the console's files. A WebSocket always passes: it may
-    still show its credential in the first message or as a ticket. Its `principal` is then None, and
+    What tells of health needs none, nor do the page at `/` and `/console`, and the console's files. A WebSocket always
+    passes: it may still show its credential in the first message or as a ticket. Its `principal` is then None, and
     `credential_refused` tells whether its header was wrong or absent.
     """
 
