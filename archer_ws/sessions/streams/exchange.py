@@ -197,16 +197,15 @@ class Exchange:
         Raises:
             Parked: the process stops.
         """
-        waiting = asyncio.ensure_future(place)
+        waiting, parked = asyncio.ensure_future(place), asyncio.ensure_future(self._parked.wait())
         try:
             await self._tell_queued(what)
-            parked = asyncio.ensure_future(self._parked.wait())
             await asyncio.wait((waiting, parked), return_when=asyncio.FIRST_COMPLETED)
-            parked.cancel()
             if not waiting.done():
                 raise Parked
         finally:
             waiting.cancel()
+            parked.cancel()
 
     async def _tell_queued(self, what: str) -> None:
         def make(seq: int) -> StreamProgress:
