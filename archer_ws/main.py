@@ -333,11 +333,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             hint="archer-ws serve has them all",
         )
     await services.store.open()
-    # Behind the store, which waits for an earlier process to let go of the folder.
+    # Behind the store, which waits for an earlier process to let go of the folder; before the streams that go on, whose
+    # results name files.
     if services.store.trouble is None:
         # Otherwise they meet the same, and are tried again by the sweep.
         await asyncio.to_thread(services.files.open_now)
-    # Behind the files: streams that go on name some.
     await services.manager.recover()
     log.info("conversations_kept", **services.store.place)
     preparing = asyncio.create_task(_prepare(services))

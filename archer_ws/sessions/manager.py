@@ -467,8 +467,8 @@ class SessionManager:
             return
         if self._keeps(stream):
             stream.park()
-        elif stream.status == "waiting" and not stream.exchange.has_claimed:
-            stream.cancel("draining")
+        elif stream.status == "waiting":
+            stream.exchange.when_idle(lambda: stream.cancel("draining"))
 
     def _ended(self, stream: Stream) -> None:
         """Give back what the stream took; called by its owner task at its very end."""

@@ -95,6 +95,7 @@ class Exchange:
         self._answered: asyncio.Future[None] | None = None
         self._parking: Literal["soon", "at once"] | None = None
         self._parked = asyncio.Event()
+        self._on_idle: Callable[[], object] | None = None
         #: The messages that are steered in.
         self.steering = Steering(self._acts)
         #: Of the calls of all steps.
@@ -173,6 +174,11 @@ class Exchange:
         self._look()
         self._parked.set()
 
+    def when_idle(self, end: Callable[[], object]) -> None:
+        """Call `end` as soon as its step waits, and nobody runs a call."""
+        self._on_idle = end
+        self._look()
+
     async def wait_place(self, what: str, place: Awaitable[None]) -> None:
         """Wait between two steps, and tell for what.
 
@@ -182,16 +188,15 @@ class Exchange:
         Raises:
             Parked: the process stops.
         """
-        waiting = asyncio.ensure_future(place)
+        waiting, parked = asyncio.ensure_future(place), asyncio.ensure_future(self._parked.wait())
         try:
             await self._tell_queued(what)
-            parked = asyncio.ensure_future(self._parked.wait())
             await asyncio.wait((waiting, parked), return_when=asyncio.FIRST_COMPLETED)
-            parked.cancel()
             if not waiting.done():
                 raise Parked
         finally:
             waiting.cancel()
+            parked.cancel()
 
     async def _tell_queued(self, what: str) -> None:
         def make(seq: int) -> StreamProgress:
@@ -388,6 +393,8 @@ class Exchange:
         is_parked = self._parking == "at once" or (self._parking == "soon" and not self.has_claimed)
         if is_parked or not self._unanswered():
             self._answered.set_result(None)
+        elif self._on_idle is not None and not self.has_claimed:
+            self._on_idle()
 
     def _unanswered(self) -> list[OpenCall]:
         return [call for call in self._calls.values() if call.result is None]
