@@ -487,7 +487,7 @@ class SessionManager:
     def _left(self, stream: Stream) -> None:
         """The stream has no end; it is kept, and this process knows it no longer."""
         self._slots.pop(stream).release()
-        self._stream_files.pop(stream).release()
+        self._stream_files.pop(stream).leave()
         self._quota.leave(stream.identity.principal)
         self._occupancy.leave(stream)
         self._left_behind.add((stream.identity.principal, stream.stream_id))
