@@ -19,8 +19,9 @@ import { replayListeners } from "./wire.js";
  *   approved?: boolean, deadlineAt?: string, state: string, status?: string, result?: string, isTruncated?: boolean }} Call
  * Where the connection was lost: behind so many characters of the step; `replayed` events came once it was back.
  * @typedef {{ chars: number, atMs: number, backMs?: number, replayed: number }} Seam
- * An event of the log, in brief: for the timeline. `chars`: how much text it brought.
- * @typedef {{ atMs: number, method: string, seq: number, from: number, chars: number }} Moment
+ * An event of the log, in brief, or what became of its following: `cut`, behind `seq`, and `resumed`, the events from
+ * `from` to `seq` come. `chars`: how much text it brought; `what`: which text, or what a person would look for.
+ * @typedef {{ atMs: number, method: string, seq: number, from: number, chars: number, what: string }} Moment
  * @typedef {Pick<StreamEnd, "finish_reason" | "usage" | "history_dropped" | "stored" | "refusal" | "format_valid" |
  *   "format_errors" | "reason" | "error" | "message_ids">} Outcome
  */
@@ -33,7 +34,7 @@ const running = new Set();
 
 lossListeners.add(() => running.forEach((answer) => answer.cut()));
 replayListeners.add(({ streamId, after, headSeq }) => {
-  for (const answer of running) if (answer.streamId === streamId) answer.mended(Math.max(0, headSeq - after));
+  for (const answer of running) if (answer.streamId === streamId) answer.mended(after, headSeq);
 });
 
 /** One message of the model's: its text, and the calls behind it. */
@@ -138,6 +139,19 @@ export class Answer {
     return made;
   }
 
+  /**
+   * The events of its log, from the server: of an answer that nobody followed here. Their times are when they were read.
+   * @param {import("../../archer-client.d.ts").ArcherClient} now
+   * @returns {Promise<Moment[] | undefined>} nothing, where the server keeps it no more
+   */
+  async readLog(now) {
+    /** @type {Moment[]} */
+    const moments = [];
+    const onEvent = (/** @type {StreamEvent} */ event) => void moments.push(momentOf(event));
+    const { status } = await now.resume(this.streamId, { onEvent, tools: {} }).ended;
+    return status === "lost" ? undefined : moments;
+  }
+
   /** End it, at the provider too. */
   stop() {
     if (this.stream) this.stream.cancel();
@@ -161,11 +175,16 @@ export class Answer {
   /** The connection is lost. */
   cut() {
     const step = this.lastStep;
-    step.seams.value = [...step.seams.peek(), { chars: step.text.length, atMs: performance.now(), replayed: 0 }];
+    const atMs = performance.now();
+    step.seams.value = [...step.seams.peek(), { chars: step.text.length, atMs, replayed: 0 }];
+    const { seq = 0 } = this.stream ?? {};
+    this.#note({ atMs, method: "cut", seq, from: seq, chars: 0, what: "" });
   }
 
-  /** @param {number} replayed how many events come now that were missed */
-  mended(replayed) {
+  /** The events behind `after` come now. @param {number} after @param {number} headSeq the last of the log so far */
+  mended(after, headSeq) {
+    const replayed = Math.max(0, headSeq - after);
+    this.#note({ atMs: performance.now(), method: "resumed", seq: headSeq, from: after + 1, chars: 0, what: "" });
     for (const step of this.steps.peek()) {
       step.seams.value = step.seams
         .peek()
@@ -174,16 +193,22 @@ export class Answer {
   }
 
   /** @param {StreamEvent} event */
-  #take({ method, params }) {
-    const now = performance.now();
-    const { seq = 0, from = seq } = /** @type {{ seq?: number, from?: number }} */ (params);
-    const text = method === "stream/delta" ? (params.content ?? params.reasoning ?? params.arguments ?? "") : "";
-    if (this.moments.length < MOMENTS_MAX) {
-      this.moments.push({ atMs: now, method, seq, from, chars: text.length });
-    }
-    if (method === "stream/delta") this.#append(params, text, seq - from + 1, now);
-    else this.#told(method, params);
+  #take(event) {
+    const { method, params } = event;
+    const moment = momentOf(event);
+    this.#note(moment);
+    if (method === "stream/delta") {
+      this.#append(params, textOf(params), moment.seq - moment.from + 1, moment.atMs);
+    } else this.#told(method, params);
     this.#beatSoon();
+  }
+
+  /** @param {Moment} moment */
+  #note(moment) {
+    const last = this.moments.at(-1);
+    const isMore = last?.method === "stream/delta" && moment.method === last.method && moment.what === last.what;
+    if (this.moments.length < MOMENTS_MAX || !isMore) this.moments.push(moment);
+    else Object.assign(last, { seq: moment.seq, chars: last.chars + moment.chars });
   }
 
   /** @param {string} method @param {any} params */
@@ -326,4 +351,27 @@ function settle(step, message) {
   const callId = message.call_id ?? "";
   if (!step.calls.peek().some((call) => call.callId === callId)) return;
   step.change(callId, { status: message.result_status ?? "ok", result: message.content });
+}
+
+/** @param {StreamEvent} event @returns {Moment} */
+function momentOf({ method, params }) {
+  const { seq = 0, from = seq } = /** @type {{ seq?: number, from?: number }} */ (params);
+  const chars = method === "stream/delta" ? textOf(params).length : 0;
+  return { atMs: performance.now(), method, seq, from, chars, what: brief(method, params) };
+}
+
+/** @param {any} delta @returns {string} */
+function textOf({ content, reasoning, arguments: given }) {
+  return content ?? reasoning ?? given ?? "";
+}
+
+/** @param {string} method @param {any} params */
+function brief(method, params) {
+  if (method === "stream/delta") {
+    if (params.call_id) return "arguments";
+    return params.reset ? "reset" : params.reasoning ? "reasoning" : "content";
+  }
+  const { phase, detail, name, call_id, state, status, provider, model } = params;
+  const told = { "stream/started": [provider, model], "stream/progress": [phase, detail] }[method];
+  return (told ?? [name ?? call_id, state ?? status]).filter(Boolean).join(" ");
 }
