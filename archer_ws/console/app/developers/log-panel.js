@@ -10,7 +10,7 @@ import { entriesOf } from "./timeline.js";
 
 /**
  * @typedef {import("../state/answers.js").Answer} Answer
- * @typedef {import("../state/answers.js").Moment} Moment
+ * @typedef {import("../state/moments.js").Moment} Moment
  * @typedef {import("./timeline.js").Entry} Entry
  */
 

@@ -2,7 +2,7 @@
 
 /**
  * `pieces` and `chars`: of text; `lastMs`: when its last piece came.
- * @typedef {import("../state/answers.js").Moment} Moment
+ * @typedef {import("../state/moments.js").Moment} Moment
  * @typedef {{ kind: string, what: string, from: number, seq: number, atMs: number, lastMs: number, pieces: number,
  *   chars: number }} Entry
  */
