@@ -175,7 +175,9 @@ class Settings(BaseSettings):
     connect_timeout_s: Seconds = Field(5, description="How long connecting to a provider may take")
     first_token_timeout_s: Seconds = Field(60, description="How long the first text may take, from the request on")
     idle_timeout_s: Seconds = Field(60, description="How long a provider may pause between two pieces of text")
-    total_timeout_s: Seconds = Field(900, description="How long a whole answer may take")
+    total_timeout_s: Seconds = Field(
+        900, description="How long a whole answer may take, of a stream with several each of them"
+    )
     model_load_timeout_s: Seconds = Field(
         300, description="How long the first text may take where a model is loaded first"
     )

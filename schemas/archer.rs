@@ -23,7 +23,7 @@ pub const PROTOCOL_VERSION: i64 = 1;
 /// The WebSocket subprotocol to offer.
 pub const SUBPROTOCOL: &str = "archer.v1";
 /// The `schema_hash` of the server that these types were made for.
-pub const SCHEMA_HASH: &str = "b23b575be8660901";
+pub const SCHEMA_HASH: &str = "6dbb2fe982ade87f";
 
 /// The params of a method, which know its name and what it gives.
 pub trait Method: Serialize {
@@ -343,6 +343,26 @@ pub struct ActiveStream {
     pub stream_id: String,
     /// Where it stands.
     pub status: StreamStatus,
+}
+
+/// Whether a call may run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Approval {
+    /// False: it does not run, and the model is told so.
+    pub approved: bool,
+    /// Why not; the model is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+impl Approval {
+    /// With what must be given, and nothing else.
+    pub fn new(approved: bool) -> Self {
+        Self {
+            approved,
+            reason: None,
+        }
+    }
 }
 
 /// Who runs a tool call and gives its result. It may grow.
@@ -918,6 +938,30 @@ pub struct ChatSendResult {
     pub duplicate: bool,
 }
 
+/// That a client is about to run a call.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Claim {
+    /// Yours, minted for this run: whoever shows it may answer the call.
+    pub claim: String,
+    /// How long the claim lasts, in seconds; repeating it renews it. Default: 60.0.
+    #[serde(default = "default_claim_ttl_s")]
+    pub ttl_s: f64,
+}
+
+impl Claim {
+    /// With what must be given, and nothing else.
+    pub fn new(claim: impl Into<String>) -> Self {
+        Self {
+            claim: claim.into(),
+            ttl_s: 60.0,
+        }
+    }
+}
+
+fn default_claim_ttl_s() -> f64 {
+    60.0
+}
+
 /// A string, or a list of parts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -983,7 +1027,7 @@ pub struct EndedEvent {
     /// What it cost, in tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<TokenUsage>,
-    /// The length of the whole answer, in bytes of UTF-8.
+    /// The length of the whole answer, in bytes of UTF-8: of all steps' text.
     pub text_bytes: u64,
     /// Messages of the session left out to fit the model's context.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -1863,7 +1907,7 @@ impl PeerInfo {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct PingParams {}
 
-/// `event: progress`: what happens before the first text.
+/// `event: progress`: what happens before the first text of a step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ProgressEvent {
@@ -2573,6 +2617,30 @@ pub struct StartedEvent {
     pub content: String,
 }
 
+/// A user's message for a stream that runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Steer {
+    /// Yours, minted for this message: repeating it is harmless.
+    pub message_id: String,
+    /// What the model is told: a text, or parts.
+    pub content: Content,
+    /// All that it says, in order, where that is more than text: `content` is its text then. As it
+    /// is received; what is sent may be a list as `content`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parts: Option<Vec<Part>>,
+}
+
+impl Steer {
+    /// With what must be given, and nothing else.
+    pub fn new(message_id: impl Into<String>, content: impl Into<Content>) -> Self {
+        Self {
+            message_id: message_id.into(),
+            content: content.into(),
+            parts: None,
+        }
+    }
+}
+
 /// A user's message that was put into a running stream.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -2768,12 +2836,12 @@ pub struct StreamEnded {
     /// What it cost, in tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<TokenUsage>,
-    /// The length of the whole answer, in bytes of UTF-8.
+    /// The length of the whole answer, in bytes of UTF-8: of all steps' text.
     pub text_bytes: u64,
     /// Messages of the session left out to fit the model's context.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history_dropped: Option<u64>,
-    /// The whole answer, where the request said `stream: false`.
+    /// The whole answer, where the request said `stream: false`: that of the last step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
     /// Why it failed or is incomplete.
@@ -2943,7 +3011,7 @@ pub struct StreamPage {
     pub next_cursor: Option<String>,
 }
 
-/// What happens before the first text.
+/// What happens before the first text of a step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StreamProgress {
@@ -3522,6 +3590,35 @@ impl ToolOutcome {
 impl fmt::Display for ToolOutcome {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.as_str())
+    }
+}
+
+/// What came of a call.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ToolResult {
+    /// What the model is told: a text, or parts.
+    pub content: Content,
+    /// All that it says, in order, where that is more than text: `content` is its text then. As it
+    /// is received; what is sent may be a list as `content`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parts: Option<Vec<Part>>,
+    /// How the call ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<GivenStatus>,
+    /// The claim that you run it under, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim: Option<String>,
+}
+
+impl ToolResult {
+    /// With what must be given, and nothing else.
+    pub fn new(content: impl Into<Content>) -> Self {
+        Self {
+            content: content.into(),
+            parts: None,
+            status: None,
+            claim: None,
+        }
     }
 }
 

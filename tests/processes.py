@@ -78,11 +78,12 @@ async def program(
     stdin: int = DEVNULL,
     stdout: int = PIPE,
     stderr: int = PIPE,
+    module: str = "archer_ws",
 ) -> AsyncIterator[Program]:
-    """`archer-ws` with these arguments; killed at the end where it still runs."""
+    """`archer-ws` with these arguments, or another module that is it; killed at the end where it still runs."""
     with tempfile.TemporaryDirectory(prefix="archer-data-", ignore_cleanup_errors=True) as data:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "archer_ws", *arguments),
+            *(sys.executable, "-m", module, *arguments),
             cwd=cwd,
             stdin=stdin,
             stdout=stdout,
@@ -133,6 +134,7 @@ async def server(
     cwd: Path,
     stdin: int = DEVNULL,
     capabilities: list[str] | None = None,
+    module: str = "archer_ws",
     **environment: str,
 ) -> AsyncIterator[Server]:
     """`archer-ws serve --ready-json` on a free port, before an Ollama that answers chats so; `capabilities` is what it
@@ -154,7 +156,11 @@ async def server(
     async with (
         scripted_server(responder=responder) as ollama,
         program(
-            *arguments, cwd=cwd, stdin=stdin, environment={"ARCHER_OLLAMA_HOST": ollama.url, **environment}
+            *arguments,
+            cwd=cwd,
+            stdin=stdin,
+            module=module,
+            environment={"ARCHER_OLLAMA_HOST": ollama.url, **environment},
         ) as running,
     ):
         ready = json.loads(await running.line())

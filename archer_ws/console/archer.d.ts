@@ -166,6 +166,14 @@ export interface ActiveStream {
   status: StreamStatus;
 }
 
+/** Whether a call may run. */
+export interface Approval {
+  /** False: it does not run, and the model is told so. */
+  approved: boolean;
+  /** Why not; the model is told. */
+  reason?: string | null;
+}
+
 /** Who runs a tool call and gives its result. It may grow. */
 export type CallRunner = "client" | "server" | (string & {});
 
@@ -434,6 +442,14 @@ export interface ChatSendResult {
   duplicate: boolean;
 }
 
+/** That a client is about to run a call. */
+export interface Claim {
+  /** Yours, minted for this run: whoever shows it may answer the call. */
+  claim: string;
+  /** How long the claim lasts, in seconds; repeating it renews it. Default: 60.0. */
+  ttl_s?: number | null;
+}
+
 /** A string, or a list of parts. */
 export type Content = string | Part[];
 
@@ -465,7 +481,7 @@ export interface EndedEvent {
   finish_reason?: FinishReason | null;
   /** What it cost, in tokens. */
   usage?: TokenUsage | null;
-  /** The length of the whole answer, in bytes of UTF-8. */
+  /** The length of the whole answer, in bytes of UTF-8: of all steps' text. */
   text_bytes: number;
   /** Messages of the session left out to fit the model's context. */
   history_dropped?: number | null;
@@ -852,7 +868,7 @@ export interface PeerInfo {
 /** A method that needs nothing. */
 export type PingParams = Record<string, never>;
 
-/** `event: progress`: what happens before the first text. */
+/** `event: progress`: what happens before the first text of a step. */
 export interface ProgressEvent {
   /** The stream it is about. */
   stream_id: string;
@@ -1180,6 +1196,19 @@ export interface StartedEvent {
   finish_reason: null;
 }
 
+/** A user's message for a stream that runs. */
+export interface Steer {
+  /** Yours, minted for this message: repeating it is harmless. */
+  message_id: string;
+  /** What the model is told: a text, or parts. */
+  content: Content;
+  /**
+   * All that it says, in order, where that is more than text: `content` is its text then. As it is received; what
+   * is sent may be a list as `content`.
+   */
+  parts?: Part[] | null;
+}
+
 /** A user's message that was put into a running stream. */
 export interface SteeredMessage {
   /** Its id, from who sent it. */
@@ -1320,11 +1349,11 @@ export interface StreamEnded {
   finish_reason?: FinishReason | null;
   /** What it cost, in tokens. */
   usage?: TokenUsage | null;
-  /** The length of the whole answer, in bytes of UTF-8. */
+  /** The length of the whole answer, in bytes of UTF-8: of all steps' text. */
   text_bytes: number;
   /** Messages of the session left out to fit the model's context. */
   history_dropped?: number | null;
-  /** The whole answer, where the request said `stream: false`. */
+  /** The whole answer, where the request said `stream: false`: that of the last step. */
   content?: string | null;
   /** Why it failed or is incomplete. */
   error?: ErrorInfo | null;
@@ -1429,7 +1458,7 @@ export interface StreamPage {
   next_cursor?: string | null;
 }
 
-/** What happens before the first text. */
+/** What happens before the first text of a step. */
 export interface StreamProgress {
   /** The stream it is about. */
   stream_id: string;
@@ -1750,6 +1779,21 @@ export type ToolOutcome =
   | "too_late"
   | "not_found"
   | (string & {});
+
+/** What came of a call. */
+export interface ToolResult {
+  /** What the model is told: a text, or parts. */
+  content: Content;
+  /**
+   * All that it says, in order, where that is more than text: `content` is its text then. As it is received; what
+   * is sent may be a list as `content`.
+   */
+  parts?: Part[] | null;
+  /** How the call ended. */
+  status?: GivenStatus | null;
+  /** The claim that you run it under, if any. */
+  claim?: string | null;
+}
 
 /** `event: tool_result`: a call has its result, from whoever ran it; nothing of it changes any more. */
 export interface ToolResultEvent {

@@ -160,7 +160,9 @@ class StreamGetParams(StreamIdParams):
     """One stream, and whether its messages are wanted."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"stream_id": "sky-2"}, {"stream_id": "sky-2", "messages": True}]}
+        json_schema_extra={
+            "examples": [{"stream_id": "sky-2"}, {"stream_id": "sky-2", "messages": True, "cursor": "5"}]
+        }
     )
 
     messages: bool = Field(default=False, description="True: with the messages that it made, as far as they go.")

@@ -27,8 +27,11 @@ events of a stream. An error's `message` here is its `data.kind`. Enumerations i
 unknown notifications. In what clients send, null means missing, and so do params that are an empty array. Batches are \
 not supported: each request of one is answered -32600 under its own id, and nothing of it is done."""
 
-#: What each method may be refused with, beside what every request may.
+#: What whatever is stored may be refused with.
 _STORED = (exceptions.StorageFull, exceptions.StorageUnavailable)
+#: What a result or a steered message may be refused with.
+_SAID = (exceptions.ContentTooLarge, exceptions.FileNotFound, exceptions.Unsupported)
+#: What each method may be refused with, beside what every request may.
 _ERRORS: dict[str, tuple[type[ArcherError], ...]] = {
     "initialize": (
         exceptions.AlreadyInitialized,
@@ -54,7 +57,12 @@ _ERRORS: dict[str, tuple[type[ArcherError], ...]] = {
         exceptions.StreamNotFound,
         exceptions.TooManyStreams,
     ),
-    "stream/get": (exceptions.StreamNotFound,),
+    # Its messages are those of a stream that was accepted, and may have to be read from the disk.
+    "stream/get": (exceptions.SessionNotFound, *_STORED, exceptions.StreamNotFound),
+    "tool/approve": _STORED,
+    "tool/claim": _STORED,
+    "tool/result": (*_SAID, *_STORED),
+    "stream/steer": (*_SAID, *_STORED, exceptions.Overloaded),
     "session/create": _STORED,
     "session/list": (exceptions.StorageUnavailable,),
     "session/get": (exceptions.SessionNotFound, exceptions.StorageUnavailable),

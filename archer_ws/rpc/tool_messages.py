@@ -5,7 +5,7 @@ from pydantic.config import JsonDict
 
 from archer_ws.core.wire_model import Identifier, WireModel
 from archer_ws.llm_gateway.tools import CallId
-from archer_ws.sessions.tool_models import Approval, Steer, ToolResult
+from archer_ws.sessions.tool_models import RESULTS, STEERS, Approval, Steer, ToolResult
 
 _CALL: JsonDict = {"stream_id": "sky-2", "call_id": "k3Zq9TxB1"}
 _STREAM = Field(description="The stream's id.")
@@ -41,14 +41,7 @@ class ClaimParams(WireModel):
 class ResultParams(ToolResult):
     """What came of which call."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {**_CALL, "content": "4 degrees, light rain"},
-                {**_CALL, "content": "There is no such city.", "status": "error", "claim": "tab-7f3a"},
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [{**_CALL, **result} for result in RESULTS]})
 
     stream_id: Identifier = _STREAM
     call_id: CallId = _CALL_ID
@@ -57,10 +50,6 @@ class ResultParams(ToolResult):
 class SteerParams(Steer):
     """A user's message for which stream."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [{"stream_id": "sky-2", "message_id": "steer-1", "content": "In Celsius, please."}]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [{"stream_id": "sky-2", **steer} for steer in STEERS]})
 
     stream_id: Identifier = _STREAM

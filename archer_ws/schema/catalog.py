@@ -32,6 +32,7 @@ from archer_ws.sessions.models import (
     StreamInfo,
     StreamPage,
 )
+from archer_ws.sessions.tool_models import Approval, Claim, Steer, ToolAnswer, ToolResult
 
 
 class ModelInfos(RootModel[list[ModelInfo]]):
@@ -57,7 +58,17 @@ class ModelInfos(RootModel[list[ModelInfo]]):
 REGISTRY = archer_v1()
 METHODS: tuple[Method, ...] = tuple(REGISTRY.all())
 #: Bodies of requests over HTTP.
-REST_REQUESTS: tuple[type[BaseModel], ...] = (ChatRequest, SessionCreate, SessionUpdate, SessionFork, TicketRequest)
+REST_REQUESTS: tuple[type[BaseModel], ...] = (
+    ChatRequest,
+    Approval,
+    Claim,
+    ToolResult,
+    Steer,
+    SessionCreate,
+    SessionUpdate,
+    SessionFork,
+    TicketRequest,
+)
 #: Bodies of answers over HTTP, and the data of server-sent events.
 REST_ANSWERS: tuple[type[BaseModel], ...] = (
     ChatResponse,
@@ -66,6 +77,7 @@ REST_ANSWERS: tuple[type[BaseModel], ...] = (
     StreamInfo,
     StreamPage,
     CancelResult,
+    ToolAnswer,
     Session,
     SessionDetail,
     SessionPage,

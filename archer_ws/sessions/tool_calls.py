@@ -7,12 +7,14 @@ streams/exchange.py. Everything is harmless to repeat.
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from archer_ws.core.exceptions import ContentTooLarge
+from archer_ws.core.exceptions import ContentTooLarge, RequestError
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole
 from archer_ws.sessions.attachments import Attachments, StreamFiles, has_inline
 from archer_ws.sessions.streams.open_call import CallResult, Holder
 from archer_ws.sessions.streams.stream import Stream
 from archer_ws.sessions.tool_models import Approval, Steer, ToolAnswer, ToolOutcome, ToolResult
+
+_FIRST = "messages.0."
 
 
 class ToolCalls:
@@ -120,12 +122,15 @@ class ToolCalls:
     async def _kept(self, principal: str, stream: Stream, message: ChatMessage) -> ChatMessage:
         """The message with files in place of inline data, which the stream holds from now on."""
         files = self._files(stream)
-        found = self._attachments.named(principal, [message])
-        if files is not None:
-            files.hold(found)
-        if not has_inline([message]):
-            return message
-        named, hold = await self._attachments.with_files(principal, [message])
+        try:
+            found = self._attachments.named(principal, [message])
+            if files is not None:
+                files.hold(found)
+            if not has_inline([message]):
+                return message
+            named, hold = await self._attachments.with_files(principal, [message])
+        except RequestError as error:
+            raise _in_its_request(error) from None
         if hold is not None:
             # The stream may have ended meanwhile: then nobody holds it any more.
             if (files := self._files(stream)) is not None:
@@ -133,6 +138,15 @@ class ToolCalls:
             else:
                 hold.release()
         return named[0]
+
+
+def _in_its_request(error: RequestError) -> RequestError:
+    """What is wrong with the message, which stands in its request alone, and not in a list."""
+    return type(error)(
+        error.message.removeprefix(_FIRST),
+        hint=error.hint,
+        errors=[each.model_copy(update={"path": each.path.removeprefix(_FIRST)}) for each in error.errors],
+    )
 
 
 def _gone(stream: Stream | None, outcome: ToolOutcome = "already_ended") -> "asyncio.Future[ToolAnswer]":

@@ -14,11 +14,12 @@ HALF, TEXT = "".join(PIECES[:20]).strip(), "".join(PIECES).strip()
 class ScriptedModel:
     """By the question's first word. `hold`: half of the text, and the rest when `go` is set; `never`: half of it and no
     more; `think`: reasoning first; `fail`: an error; `say`: what follows; `roll` and `time`: calls of the page's tools,
-    and then what came of them; others: all of the text.
+    and then what came of them; `long`: what stands there; others: all of the text.
     """
 
     def __init__(self) -> None:
         self.go = asyncio.Event()
+        self.long = ""
 
     def __call__(self, exchange: Exchange) -> Reply:
         body = exchange.json()
@@ -34,9 +35,14 @@ class ScriptedModel:
             "fail": lambda: ollama_error("out of memory"),
             "roll": lambda: calling("Let me roll. ", MadeCall("roll_dice", f'{{"count": {rest}}}')),
             "time": lambda: calling("", MadeCall("current_time", "{}")),
-            "say": lambda: ollama_stream(*(rest[start : start + 7] for start in range(0, len(rest), 7))),
+            "say": lambda: ollama_stream(*cut(rest, 7)),
+            "long": lambda: ollama_stream(*cut(self.long, 24)),
         }
         return answers.get(first, lambda: ollama_stream(*PIECES))()
+
+
+def cut(text: str, size: int) -> list[str]:
+    return [text[start : start + size] for start in range(0, len(text), size)]
 
 
 def thinking(text: str) -> bytes:

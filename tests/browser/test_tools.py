@@ -80,6 +80,25 @@ async def test_a_call_waits_over_a_reload_and_is_the_same_in_every_window(browse
         assert again == results[0]
 
 
+async def test_what_is_said_meanwhile_is_told_before_the_next_step_and_stays_in_its_place(console: Console) -> None:
+    seen = await console.run(
+        ROLL
+        + """
+        await ask("Make it quick.");
+        await has("told before its next step");
+        await page.getByRole("button", { name: "Approve" }).click();
+        await ended();
+        const live = [await texts(shown.locator(".steered")), await said(), await answers()];
+        await page.reload();
+        await ended();
+        return [live, [await texts(shown.locator(".steered")), await said(), await answers()]];
+        """
+    )
+    live, stored = seen
+    assert live[:2] == [["Make it quick."], ["roll 2"]]
+    assert live == stored
+
+
 async def test_stopping_ends_what_waits(console: Console) -> None:
     seen = await console.run(
         ROLL

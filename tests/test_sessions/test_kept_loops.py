@@ -16,6 +16,7 @@ from archer_ws.core.limits import Limits
 from archer_ws.llm_gateway.types import ChatRequest
 from archer_ws.sessions.format_judge import FormatJudge
 from archer_ws.sessions.manager import SessionManager
+from archer_ws.sessions.storage.journal import LogPart
 from archer_ws.sessions.storage.sqlite.store import SqliteStore
 from archer_ws.sessions.streams.gates import ManagerLimits, ProviderGate, StreamQuota
 from archer_ws.sessions.streams.memory_log import MemoryLog
@@ -43,7 +44,7 @@ class Disk:
         put = store.journal.put
 
         async def troubled(parts: Any, forgotten: Any = ()) -> None:
-            if any(part.loop is not None for part in parts):
+            if any(part.loop is not None or _said_in(part) for part in parts):
                 self.is_asked.set()
                 await self.may_go_on.wait()
                 if self.fails:
@@ -55,6 +56,10 @@ class Disk:
     def hold(self) -> None:
         self.may_go_on.clear()
         self.is_asked.clear()
+
+
+def _said_in(part: LogPart) -> bool:
+    return any(each.kind in {"tool_update", "tool_result"} for each in part.pieces)
 
 
 class Process:

@@ -10,6 +10,7 @@ from pydantic.config import JsonDict
 
 from archer_ws.llm_gateway.examples import UNAVAILABLE
 from archer_ws.llm_gateway.types import FinishReasonText, StreamChunk
+from archer_ws.sessions.streams.event_examples import STEERED
 from archer_ws.sessions.streams.events import (
     EVENTS,
     ControlEvent,
@@ -92,6 +93,16 @@ _EXAMPLES: dict[type[ControlEvent], list[JsonDict]] = {
             "content": "",
             "finish_reason": "stop",
             "stream_id": "sky-1",
+            "seq": 31,
+            "status": "completed",
+            "text_bytes": 46,
+            "steps": 3,
+            "unsteered": [STEERED],
+        },
+        {
+            "content": "",
+            "finish_reason": "stop",
+            "stream_id": "sky-1",
             "seq": 3,
             "status": "completed",
             "text_bytes": 35,
@@ -136,7 +147,8 @@ def _as_data(event: type[ControlEvent]) -> type[BaseModel]:
         event,
         name=f"{event.__name__.removeprefix('Stream')}Event",
         description=_DESCRIPTIONS.get(event, f"`event: {event.kind}`: {said[:1].lower()}{said[1:]}"),
-        examples=_EXAMPLES.get(event) or [_beside_a_chunk(example) for example in event.examples],
+        examples=_EXAMPLES.get(event)
+        or [_beside_a_chunk(example, has_text=event is StreamToolResult) for example in event.examples],
         replaced={
             # A result has its own text there; all else only stands beside a chunk's fields.
             "content": (_Result if event is StreamToolResult else _Empty, ...),
@@ -145,8 +157,8 @@ def _as_data(event: type[ControlEvent]) -> type[BaseModel]:
     )
 
 
-def _beside_a_chunk(example: JsonDict) -> JsonDict:
-    return {"finish_reason": None, **example, "content": ""}
+def _beside_a_chunk(example: JsonDict, *, has_text: bool) -> JsonDict:
+    return {"finish_reason": None, **example, **({} if has_text else {"content": ""})}
 
 
 #: By the event's name; plain text has none.

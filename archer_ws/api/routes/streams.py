@@ -69,7 +69,8 @@ async def list_streams(
     summary="One stream's state",
     responses={
         200: success_answer("Its state, not its text", example=_STREAM),
-        **error_answers(*GUARDED, InvalidParams, StreamNotFound),
+        # The latter three where its messages are asked for: of one that waits to be accepted, or is read from the disk.
+        **error_answers(*GUARDED, InvalidParams, StreamNotFound, SessionNotFound, StorageFull, StorageUnavailable),
     },
 )
 async def get_stream(

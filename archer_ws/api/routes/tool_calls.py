@@ -2,7 +2,8 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Body, Path
+from fastapi.openapi.models import Example
 
 from archer_ws.api.dependencies import Principal, ServicesDep
 from archer_ws.api.openapi.error_answers import BODY, GUARDED, error_answers
@@ -24,6 +25,28 @@ router = APIRouter(prefix="/api/v1/streams/{stream_id}", tags=["streams"])
 StreamId = Annotated[str, Path(pattern=ID_PATTERN, description="The stream's id", examples=["sky-1"])]
 OfCall = Annotated[CallId, Path(description="The call's id", examples=["k3Zq9TxB1"])]
 
+APPROVAL_EXAMPLES: dict[str, Example] = {
+    "agreed": {"summary": "It may run", "value": {"approved": True}},
+    "denied": {"summary": "It may not", "value": {"approved": False, "reason": "not that file"}},
+}
+CLAIM_EXAMPLES: dict[str, Example] = {
+    "claim": {"summary": "For a job of five minutes", "value": {"claim": "job-1", "ttl_s": 300}},
+}
+RESULT_EXAMPLES: dict[str, Example] = {
+    "ok": {"summary": "What came of it", "value": {"content": "4 degrees, light rain"}},
+    "error": {
+        "summary": "It failed, under a claim",
+        "value": {"content": "There is no such city.", "status": "error", "claim": "job-1"},
+    },
+}
+STEER_EXAMPLES: dict[str, Example] = {
+    "text": {"summary": "A wish", "value": {"message_id": "steer-1", "content": "In Celsius, please."}},
+}
+ApprovalBody = Annotated[Approval, Body(openapi_examples=APPROVAL_EXAMPLES)]
+ClaimBody = Annotated[Claim, Body(openapi_examples=CLAIM_EXAMPLES)]
+ResultBody = Annotated[ToolResult, Body(openapi_examples=RESULT_EXAMPLES)]
+SteerBody = Annotated[Steer, Body(openapi_examples=STEER_EXAMPLES)]
+
 _STORING = (StorageFull, StorageUnavailable)
 _SAYING = (ContentTooLarge, FileNotFound, Unsupported)
 
@@ -38,7 +61,7 @@ _SAYING = (ContentTooLarge, FileNotFound, Unsupported)
     },
 )
 async def approve_call(
-    body: Approval, services: ServicesDep, principal: Principal, stream_id: StreamId, call_id: OfCall
+    body: ApprovalBody, services: ServicesDep, principal: Principal, stream_id: StreamId, call_id: OfCall
 ) -> ToolAnswer:
     """Say whether a call that needs approval may run: until then nobody can claim or answer it. The first word counts;
     the model is told a denial, with its reason."""
@@ -55,7 +78,7 @@ async def approve_call(
     },
 )
 async def claim_call(
-    body: Claim, services: ServicesDep, principal: Principal, stream_id: StreamId, call_id: OfCall
+    body: ClaimBody, services: ServicesDep, principal: Principal, stream_id: StreamId, call_id: OfCall
 ) -> ToolAnswer:
     """Take a call right before you run it, so that nobody else does. You mint the claim; repeating it renews it."""
     return await services.manager.calls.claim(principal, stream_id, call_id, body.claim, holder=None, ttl_s=body.ttl_s)
@@ -71,7 +94,7 @@ async def claim_call(
     },
 )
 async def answer_call(
-    body: ToolResult, services: ServicesDep, principal: Principal, stream_id: StreamId, call_id: OfCall
+    body: ResultBody, services: ServicesDep, principal: Principal, stream_id: StreamId, call_id: OfCall
 ) -> ToolAnswer:
     """Give a call its result; the first one counts. When the last call of the step has one, the answer goes on."""
     return await services.manager.calls.answer(principal, stream_id, call_id, body)
@@ -86,6 +109,6 @@ async def answer_call(
         **error_answers(*GUARDED, *BODY, *_SAYING, *_STORING, Overloaded),
     },
 )
-async def steer_stream(body: Steer, services: ServicesDep, principal: Principal, stream_id: StreamId) -> ToolAnswer:
+async def steer_stream(body: SteerBody, services: ServicesDep, principal: Principal, stream_id: StreamId) -> ToolAnswer:
     """Put a user's message into a running stream: a further step will come, in which the model sees it."""
     return await services.manager.calls.steer(principal, stream_id, body)

@@ -10,7 +10,7 @@ In which order that is said, kept, answered and told is acts.py's.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Literal, Protocol
@@ -19,12 +19,19 @@ import structlog
 
 from archer_ws.core.clock import utc_now
 from archer_ws.core.exceptions import ArcherError, ContentTooLarge, InvalidParams, Overloaded, ToolTimeout
-from archer_ws.core.limits import EXCHANGED_BYTES_MAX, STEERED_MAX
+from archer_ws.core.limits import EXCHANGED_BYTES_MAX, SETTLE_PAUSES_S, STEERED_MAX
 from archer_ws.llm_gateway.tools import ResultStatus, ToolCall
 from archer_ws.llm_gateway.types import ChatMessage
 from archer_ws.sessions.streams.acts import Act, Acts
 from archer_ws.sessions.streams.calls import complete, result_event, update_event
-from archer_ws.sessions.streams.events import CallName, ControlEvent, MakeEvent, SteeredMessage, StreamStep
+from archer_ws.sessions.streams.events import (
+    CallName,
+    ControlEvent,
+    MakeEvent,
+    SteeredMessage,
+    StreamProgress,
+    StreamStep,
+)
 from archer_ws.sessions.streams.log import StreamLog
 from archer_ws.sessions.streams.loop_state import LoopState
 from archer_ws.sessions.streams.open_call import CallResult, Holder, OpenCall
@@ -56,6 +63,9 @@ class Keeper(Protocol):
 
 #: How long after a claim's end could not be kept it is tried again.
 _LAPSE_AGAIN_S = 5.0
+#: How often a deadline is compared with the clock on the wall while a stream waits: a machine that slept has lost hours
+#: that no timer of the loop has counted.
+CLOCK_LOOK_S = 5.0
 _ACCEPTED, _CLAIMED = ToolAnswer(outcome="accepted"), ToolAnswer(outcome="claimed")
 
 
@@ -84,6 +94,7 @@ class Exchange:
         #: Done once there is no more to wait for.
         self._answered: asyncio.Future[None] | None = None
         self._parking: Literal["soon", "at once"] | None = None
+        self._parked = asyncio.Event()
         #: Accepted, for the next step; all that were ever accepted, by their ids; and the one that is being kept.
         self._steered: list[ChatMessage] = []
         self._accepted: dict[str, ChatMessage] = {}
@@ -147,9 +158,7 @@ class Exchange:
             self._look()
             if not self._answered.done():
                 self._keeper.told_to_wait()
-            assert self._deadline_at is not None
-            left_s = (self._deadline_at - utc_now()).total_seconds()
-            await asyncio.wait((self._answered,), timeout=max(0.0, left_s))
+            await self._until_deadline(self._answered)
             async with self._acts.order:
                 pass  # The last result is told: nothing may take the number under which it was kept.
             late = self._unanswered()
@@ -162,21 +171,73 @@ class Exchange:
                     "Results that come later can begin the session's next turn.",
                 )
 
+    async def _until_deadline(self, answered: "asyncio.Future[None]") -> None:
+        assert self._deadline_at is not None
+        while not answered.done() and (left_s := (self._deadline_at - utc_now()).total_seconds()) > 0:
+            await asyncio.wait((answered,), timeout=min(left_s, CLOCK_LOOK_S))
+
     def park(self, *, at_once: bool) -> None:
         """Begin no further step; while somebody runs a call, go on waiting for it, unless it is `at_once`."""
         self._parking = "at once" if at_once else "soon"
         self._look()
+        self._parked.set()
+
+    async def wait_place(self, what: str, place: Awaitable[None]) -> None:
+        """Wait between two steps, and tell for what.
+
+        It is kept before it is told, or not told: else a stream that goes on after a restart would give its number to
+        another event.
+
+        Raises:
+            Parked: the process stops.
+        """
+        waiting = asyncio.ensure_future(place)
+        try:
+            await self._tell_queued(what)
+            parked = asyncio.ensure_future(self._parked.wait())
+            await asyncio.wait((waiting, parked), return_when=asyncio.FIRST_COMPLETED)
+            parked.cancel()
+            if not waiting.done():
+                raise Parked
+        finally:
+            waiting.cancel()
+
+    async def _tell_queued(self, what: str) -> None:
+        def make(seq: int) -> StreamProgress:
+            return StreamProgress(stream_id=self._stream_id, seq=seq, phase="queued", detail=what)
+
+        async with self._acts.order:
+            try:
+                await self._acts.keep([make])
+            except ArcherError as failure:
+                log.warning("wait_not_told", stream_id=self._stream_id, cause=str(failure))
+            else:
+                self._log.append(make)
 
     async def begin_step(self) -> None:
         """The model is asked again; what was steered in is said now.
 
         It is kept before it is told: a stream that was found waiting after a restart would say again, under the same
-        numbers, what readers have seen otherwise.
+        numbers, what readers have seen otherwise. While the store is in trouble it is tried again, for about a minute.
 
         Raises:
             StorageUnavailable, StorageFull: it can't be kept.
             Parked: it is to begin in a later process.
         """
+        for pause_s in SETTLE_PAUSES_S:
+            try:
+                return await self._begin_step()
+            except ArcherError as failure:
+                log.warning("step_not_begun_yet", stream_id=self._stream_id, cause=str(failure), next_try_s=pause_s)
+                await self._pause(pause_s)
+        return await self._begin_step()
+
+    async def _pause(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._parked.wait()
+
+    async def _begin_step(self) -> None:
         async with self._acts.order:
             if self._parking and self._calls:
                 raise Parked
@@ -191,6 +252,11 @@ class Exchange:
             self._note_settled()
             self._calls = {}
             self._steered = []
+
+    @property
+    def is_late_to_park(self) -> bool:
+        """Whether it was to be parked at once, while its next step began."""
+        return self._parking == "at once" and not self._calls
 
     def decide_end(self) -> None:
         """No further step comes."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from tests.browser.markdown.corpora import large
 from tests.browser.markdown.page import MarkdownPage, markdown_page
+from tests.browser.tracing import Tasks, traced
 from tests.interop.browser import chromium
 from tests.interop.javascript import javascript
 
@@ -30,33 +31,19 @@ async def measured(names: list[str], per_frame: int) -> None:
             if names and name not in names:
                 continue
             for way, step in (("", per_frame), (", at once", len(text))):
-                told = await traced(page, text, step, scrolled=not way)
-                print(line(name + way, told), flush=True)
+                told, tasks = await smoothness(page, text, step, scrolled=not way)
+                print(line(name + way, told, tasks), flush=True)
 
 
-async def traced(page: MarkdownPage, text: str, step: int, scrolled: bool) -> dict[str, Any]:
-    """What the page tells of itself, and what a trace has of its tasks, in the thread's own time."""
-    start = "await kept.browser.startTracing(page, { categories: ['toplevel'] });"
-    await page.browser.control("page", start)
+async def smoothness(page: MarkdownPage, text: str, step: int, scrolled: bool) -> tuple[dict[str, Any], Tasks]:
+    """What the page tells of itself, and what a trace has of its tasks."""
     code = "return await tests.smoothness(text, step, scrolled);"
-    told = await page.run(code, text=text, step=step, scrolled=scrolled)
-    tasks = await page.browser.control(
-        "page",
-        """
-        const { traceEvents } = JSON.parse(await kept.browser.stopTracing());
-        const threads = traceEvents.filter(({ args }) => args?.name === "CrRendererMain");
-        const isOurs = ({ pid, tid }) => threads.some((thread) => thread.pid === pid && thread.tid === tid);
-        const tasks = traceEvents.filter((event) => /RunTask/.test(event.name) && event.tdur && isOurs(event));
-        tasks.sort((one, other) => other.tdur - one.tdur);
-        return { cpu: tasks[0].tdur / 1000, over: tasks.filter(({ tdur }) => tdur > 50000).length };
-        """,
-    )
-    return {**told, **tasks}
+    return await traced(page.browser, "page", lambda: page.run(code, text=text, step=step, scrolled=scrolled))
 
 
-def line(name: str, told: dict[str, Any]) -> str:
+def line(name: str, told: dict[str, Any], tasks: Tasks) -> str:
     return (
-        f"{name:28} {told['cpu']:6.0f} ms {told['over']:7} {told['longestTask']:4.0f} ms {told['longTasks']:7}"
+        f"{name:28} {tasks.longest_ms:6.0f} ms {tasks.long:7} {told['longestTask']:4.0f} ms {told['longTasks']:7}"
         f" {told['longestFrame']:4.0f} ms {told['seconds']:5.1f} s {told['elements']:8}"
     )
 

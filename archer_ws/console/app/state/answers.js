@@ -5,6 +5,7 @@
 
 import { signal } from "../vendor/signals.js";
 import { lossListeners } from "./connection.js";
+import { Step, settle, storedStep } from "./steps.js";
 import { replayListeners } from "./wire.js";
 
 /**
@@ -13,12 +14,6 @@ import { replayListeners } from "./wire.js";
  * @typedef {import("../../archer-client.d.ts").StreamEnd} StreamEnd
  * @typedef {import("../../archer.js").StoredMessage} StoredMessage
  * @typedef {import("../../archer.js").ErrorInfo} ErrorInfo
- * A call of a tool. `isComplete`: its arguments are there; before, they come piece by piece. `state`: pending (nobody
- * runs it yet) or running; `status`: how it ended.
- * @typedef {{ callId: string, name: string, arguments: string, isComplete: boolean, by: string, needsApproval: boolean,
- *   approved?: boolean, deadlineAt?: string, state: string, status?: string, result?: string, isTruncated?: boolean }} Call
- * Where the connection was lost: behind so many characters of the step; `replayed` events came once it was back.
- * @typedef {{ chars: number, atMs: number, backMs?: number, replayed: number }} Seam
  * An event of the log, in brief: for the timeline. `chars`: how much text it brought.
  * @typedef {{ atMs: number, method: string, seq: number, from: number, chars: number }} Moment
  * @typedef {Pick<StreamEnd, "finish_reason" | "usage" | "history_dropped" | "stored" | "refusal" | "format_valid" |
@@ -36,31 +31,6 @@ replayListeners.add(({ streamId, after, headSeq }) => {
   for (const answer of running) if (answer.streamId === streamId) answer.mended(Math.max(0, headSeq - after));
 });
 
-/** One message of the model's: its text, and the calls behind it. */
-export class Step {
-  text = "";
-  reasoning = "";
-  /** Grows when there is more text. */
-  revision = signal(0);
-  calls = signal(/** @type {Call[]} */ ([]));
-  seams = signal(/** @type {Seam[]} */ ([]));
-  /** The id of the stored message, where it is known. @type {string | undefined} */
-  messageId;
-
-  /** @param {string} callId @param {Partial<Call>} change */
-  change(callId, change) {
-    const known = this.calls.peek().some((call) => call.callId === callId);
-    /** @type {Call} */
-    const fresh = {
-      ...{ callId, name: "", arguments: "", isComplete: false, by: "client", needsApproval: false, state: "pending" },
-      ...change,
-    };
-    this.calls.value = known
-      ? this.calls.peek().map((call) => (call.callId === callId ? { ...call, ...change } : call))
-      : [...this.calls.peek(), fresh];
-  }
-}
-
 export class Answer {
   steps = signal([new Step()]);
   status = signal(/** @type {string} */ ("queued"));
@@ -68,6 +38,8 @@ export class Answer {
   progress = signal(/** @type {{ phase: string, detail?: string } | undefined} */ (undefined));
   outcome = signal(/** @type {Outcome} */ ({}));
   source = signal(/** @type {{ provider?: string, model?: string, effort?: string }} */ ({}));
+  /** What was said to it here, and is told the model before its next step. */
+  steered = signal(/** @type {{ id: string, text: string }[]} */ ([]));
   /** When it was asked for, its first text and its last, as performance.now() counts, and how many pieces came. */
   times = { askedMs: /** @type {number | undefined} */ (undefined), firstMs: 0, lastMs: 0, pieces: 0 };
   /** @type {Moment[]} */
@@ -126,9 +98,15 @@ export class Answer {
     const last = /** @type {StoredMessage} */ (messages.at(-1));
     const made = new Answer(last.stream_id ?? last.message_id, messages[0].created_at);
     const steps = [];
+    /** @type {string[]} */
+    let steered = [];
     for (const message of messages) {
-      if (message.role === "assistant") steps.push(storedStep(message));
-      else for (const step of steps) settle(step, message);
+      if (message.role === "tool") for (const step of steps) settle(step, message);
+      else if (message.role === "user") steered.push(message.content);
+      else {
+        steps.push(Object.assign(storedStep(message), { steered }));
+        steered = [];
+      }
     }
     made.steps.value = steps.length > 0 ? steps : [new Step()];
     const { status, provider, model, finish_reason, usage, error, refusal } = messages.findLast(isAnswer) ?? last;
@@ -216,8 +194,15 @@ export class Answer {
         break;
       case "stream/step":
         this.status.value = "running";
-        this.steps.value = [...this.steps.peek(), new Step()];
+        this.steps.value = [...this.steps.peek(), this.#nextStep(params.messages ?? [])];
     }
+  }
+
+  /** @param {import("../../archer.js").SteeredMessage[]} messages what was said to the model before it */
+  #nextStep(messages) {
+    const told = new Set(messages.map(({ message_id }) => message_id));
+    this.steered.value = this.steered.peek().filter(({ id }) => !told.has(id));
+    return Object.assign(new Step(), { steered: messages.map(({ content }) => content) });
   }
 
   /** @param {string} callId */
@@ -306,24 +291,4 @@ export class Answer {
 /** @param {StoredMessage} message */
 function isAnswer({ role }) {
   return role === "assistant";
-}
-
-/** @param {StoredMessage} message */
-function storedStep(message) {
-  const step = new Step();
-  step.messageId = message.message_id;
-  step.text = message.content;
-  step.reasoning = message.reasoning ?? "";
-  for (const call of message.tool_calls ?? []) {
-    step.change(call.call_id, { name: call.name, arguments: call.arguments ?? "{}", isComplete: true });
-  }
-  step.revision.value = 1;
-  return step;
-}
-
-/** @param {Step} step @param {StoredMessage} message a call's result */
-function settle(step, message) {
-  const callId = message.call_id ?? "";
-  if (!step.calls.peek().some((call) => call.callId === callId)) return;
-  step.change(callId, { status: message.result_status ?? "ok", result: message.content });
 }

@@ -8,6 +8,7 @@ import { computed, signal } from "../vendor/signals.js";
 import { Answer } from "./answers.js";
 import { client } from "./connection.js";
 import { newId } from "./ids.js";
+import { grouped, isOfModel, isRunning, messageOf, saidItem, titleOf } from "./items.js";
 import { kept } from "./kept.js";
 import { whenKnown } from "./models.js";
 import { requestFields, settingsOf } from "./settings.js";
@@ -16,15 +17,12 @@ import { offered, tools } from "./tools.js";
 /**
  * @typedef {import("../../archer.js").StoredMessage} StoredMessage
  * @typedef {import("../../archer.js").SessionChanged} SessionChanged
- * @typedef {import("../../archer.js").Part} Part
- * What was asked: text, and the pictures and files beside it.
- * @typedef {{ text: string, parts: Part[] }} Said
- * @typedef {{ kind: "said", id: string, role: string, said: Said, createdAt: string, isLocal: boolean }} SaidItem
- * @typedef {{ kind: "answer", id: string, answer: Answer, afterId?: string, isLocal: boolean }} AnswerItem
- * @typedef {SaidItem | AnswerItem} Item
+ * @typedef {import("./items.js").Said} Said
+ * @typedef {import("./items.js").SaidItem} SaidItem
+ * @typedef {import("./items.js").AnswerItem} AnswerItem
+ * @typedef {import("./items.js").Item} Item
  */
 
-const TITLE_CHARS = 60;
 const PAGE = 200;
 
 export class Conversation {
@@ -119,6 +117,18 @@ export class Conversation {
 
   stop() {
     this.running?.stop();
+  }
+
+  /** Say something to the answer that is coming; false where it is too late for that. @param {string} text */
+  async steer(text) {
+    const answer = this.running;
+    if (!answer?.stream) return false;
+    const id = newId("msg");
+    answer.steered.value = [...answer.steered.peek(), { id, text }];
+    const { outcome } = await answer.stream.steer(text, { messageId: id });
+    if (outcome === "accepted") return true;
+    answer.steered.value = answer.steered.peek().filter((each) => each.id !== id);
+    return false;
   }
 
   /** The id of the message behind that item: a branch with it ends there. @param {Item} item */
@@ -241,7 +251,7 @@ export class Conversation {
     const known = new Set();
     for (const group of grouped(this.#stored)) {
       const [first] = group;
-      if (first.role !== "assistant" && first.role !== "tool") {
+      if (!isOfModel(first)) {
         items.push(saidItem(first));
         known.add(first.message_id);
         continue;
@@ -263,42 +273,4 @@ export class Conversation {
     }
     this.items.value = items;
   }
-}
-
-/** @param {Item} item @returns {item is AnswerItem} */
-function isRunning(item) {
-  return item.kind === "answer" && item.answer.isRunning;
-}
-
-/** Messages of one answer together. @param {StoredMessage[]} messages */
-function grouped(messages) {
-  /** @type {StoredMessage[][]} */
-  const groups = [];
-  for (const message of messages) {
-    const last = groups.at(-1)?.at(-1);
-    const isOfModel = message.role === "assistant" || message.role === "tool";
-    const isSame = isOfModel && last && last.role !== "user" && last.role !== "system" && last.stream_id === message.stream_id;
-    if (isSame) groups.at(-1)?.push(message);
-    else groups.push([message]);
-  }
-  return groups;
-}
-
-/** @param {StoredMessage} message @returns {SaidItem} */
-function saidItem({ message_id, role, content, parts, created_at }) {
-  const others = (parts ?? []).filter(({ type }) => type !== "text");
-  return { kind: "said", id: message_id, role, said: { text: content, parts: others }, createdAt: created_at, isLocal: false };
-}
-
-/** @param {SaidItem} item @returns {import("../../archer.js").ChatMessage} */
-function messageOf({ id, said: { text, parts } }) {
-  /** @type {Part[]} */
-  const all = [...(text ? [/** @type {Part} */ ({ type: "text", text })] : []), ...parts];
-  return { role: "user", content: parts.length > 0 ? all : text, message_id: id };
-}
-
-/** @param {string} text */
-function titleOf(text) {
-  const line = text.trim().split(/\s*\n/)[0].replace(/\s+/g, " ");
-  return line.length <= TITLE_CHARS ? line : `${line.slice(0, TITLE_CHARS).trimEnd()}…`;
 }

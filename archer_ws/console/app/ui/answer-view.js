@@ -14,9 +14,9 @@ import { ToolCard } from "./tool-card.js";
 
 /**
  * @typedef {import("../state/answers.js").Answer} Answer
- * @typedef {import("../state/answers.js").Step} Step
+ * @typedef {import("../state/steps.js").Step} Step
  * @typedef {import("../state/conversation.js").Conversation} Conversation
- * @typedef {import("../state/conversation.js").AnswerItem} AnswerItem
+ * @typedef {import("../state/items.js").AnswerItem} AnswerItem
  */
 
 /** @param {{ item: AnswerItem, conversation: Conversation, isLast: boolean }} props */
@@ -45,6 +45,10 @@ export function AnswerView({ item, conversation, isLast }) {
         ${isRunning && html`<${Progress} answer=${answer} />`}
       </header>
       ${answer.steps.value.map((step, index) => html`<${StepView} key=${index} answer=${answer} step=${step} />`)}
+      ${answer.steered.value.map(
+        ({ id, text }) =>
+          html`<p class="steered" key=${id}><span dir="auto">${text}</span> <small>${isRunning ? strings.chat.steering : strings.chat.unsteered}</small></p>`,
+      )}
       ${error && html`<${ErrorCard} error=${error} isTextKept=${answer.text !== ""}>${isLast && again}<//>`}
       ${!isRunning && html`<${OutcomeLine} answer=${answer} />`}
       ${!isRunning &&
@@ -75,6 +79,7 @@ function StepView({ answer, step }) {
   const isLast = step === answer.steps.value.at(-1);
   const isWritten = answer.isRunning && isLast;
   return html`
+    ${step.steered.map((text) => html`<p class="steered" dir="auto">${text}</p>`)}
     <div class="step" data-written=${isWritten && answer.status.value !== "waiting"}>
       <${Rail} step=${step} />
       <${StepText} step=${step} isWritten=${isWritten} />

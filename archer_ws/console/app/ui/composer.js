@@ -28,8 +28,16 @@ export function Composer({ conversation }) {
     file.remove();
     files.value = files.value.filter((each) => each !== file);
   };
+  const steer = async () => {
+    if (!text.trim() || files.value.length > 0) return;
+    conversation.draft.value = "";
+    // What came too late stays to be asked next.
+    const isTaken = await conversation.steer(text.trim()).catch(() => false);
+    if (!isTaken && !conversation.draft.peek()) conversation.draft.value = text;
+  };
   const send = () => {
-    if (isBusy || isSending || (!text.trim() && files.value.length === 0)) return;
+    if (isBusy) return void steer();
+    if (isSending || (!text.trim() && files.value.length === 0)) return;
     // What the server has no more can't go on; the question begins another.
     const asked = conversation.isGone ? begin() : conversation;
     asked.ask({ text: text.trim(), parts: files.value.map(({ part }) => part) });
@@ -57,6 +65,8 @@ export function Composer({ conversation }) {
     isDropping.value = false;
     add(event.dataTransfer?.files ?? []);
   };
+  const { drop, steerPlaceholder } = strings.composer;
+  const placeholder = isDropping.value ? drop : isBusy ? steerPlaceholder : strings.composer.placeholder;
   return html`
     <div class="composer" data-dropping=${isDropping.value} onDragOver=${dragged} onDrop=${dropped}
       onDragLeave=${() => (isDropping.value = false)}>
@@ -65,7 +75,7 @@ export function Composer({ conversation }) {
         ${files.value.map((file) => html`<${AttachmentView} key=${file.url || file.file.name} file=${file} onRemove=${() => remove(file)} />`)}
       </ul>`}
       <textarea ref=${field} rows="1" dir="auto" aria-label=${strings.composer.label} title=${strings.composer.hint}
-        placeholder=${isDropping.value ? strings.composer.drop : strings.composer.placeholder} value=${text}
+        placeholder=${placeholder} value=${text}
         onInput=${(/** @type {any} */ event) => (conversation.draft.value = event.target.value)} onKeyDown=${keys}
         onPaste=${pasted}></textarea>
       <div class="tools">
@@ -77,7 +87,10 @@ export function Composer({ conversation }) {
         <${SettingsPanel} sessionId=${conversation.id} />
         <span class="space"></span>
         ${isBusy
-          ? html`<button type="button" class="stop" title=${strings.composer.stopHint} onClick=${() => conversation.stop()}><${Icon} name="stop" /> ${strings.composer.stop}</button>`
+          ? html`${text.trim() &&
+              html`<button type="button" class="quiet icon-only" aria-label=${strings.composer.steer} title=${strings.composer.steer}
+                onClick=${steer}><${Icon} name="send" /></button>`}
+              <button type="button" class="stop" title=${strings.composer.stopHint} onClick=${() => conversation.stop()}><${Icon} name="stop" /> ${strings.composer.stop}</button>`
           : html`<button type="button" class="primary icon-only send" onClick=${send} aria-label=${strings.composer.send} title=${strings.composer.send}
               disabled=${isSending || (!text.trim() && files.value.length === 0)}><${Icon} name="send" /></button>`}
       </div>

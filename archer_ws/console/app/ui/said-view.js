@@ -11,7 +11,7 @@ import { PartView } from "./part-view.js";
 
 /**
  * @typedef {import("../state/conversation.js").Conversation} Conversation
- * @typedef {import("../state/conversation.js").SaidItem} SaidItem
+ * @typedef {import("../state/items.js").SaidItem} SaidItem
  */
 
 /** @param {{ item: SaidItem, conversation: Conversation }} props */

@@ -8,7 +8,7 @@ import { html } from "./html.js";
 import { Icon } from "./icons.js";
 
 /**
- * @typedef {import("../state/answers.js").Step} Step
+ * @typedef {import("../state/steps.js").Step} Step
  * @typedef {typeof import("../markdown/markdown-view.js")} Markdown
  */
 

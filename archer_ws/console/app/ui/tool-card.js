@@ -9,7 +9,7 @@ import { Icon } from "./icons.js";
 
 /**
  * @typedef {import("../state/answers.js").Answer} Answer
- * @typedef {import("../state/answers.js").Call} Call
+ * @typedef {import("../state/steps.js").Call} Call
  */
 
 const LINE_CHARS = 70;
