@@ -20,12 +20,12 @@ from archer_ws.agents.tool_loop import ToolLoopAgent
 from archer_ws.api.dependencies import Services
 from archer_ws.api.http.access_log import RequestLog
 from archer_ws.api.http.cors import LeanCORS
-from archer_ws.api.http.errors import install_error_handlers
+from archer_ws.api.http.error_handlers import install_error_handlers
 from archer_ws.api.http.head_requests import HeadAsGet
 from archer_ws.api.http.request_body import BodyLimit
 from archer_ws.api.http.scope import FILES_PATH
 from archer_ws.api.http.trailing_slashes import TrailingSlashes
-from archer_ws.api.openai.errors import OpenAIErrors
+from archer_ws.api.openai.error_object import OpenAIErrors
 from archer_ws.api.openapi.document import TITLE, install_openapi
 from archer_ws.api.routes import (
     chat,

@@ -22,7 +22,7 @@ from archer_ws.api.socket_quota import SocketPlace, SocketQuota
 from archer_ws.core.exceptions import Draining
 from archer_ws.rpc.channel import ChannelClosed
 from archer_ws.rpc.connection import Connection
-from archer_ws.rpc.context import Peer, close_text
+from archer_ws.rpc.context import Handshake, close_text
 from archer_ws.rpc.messages import CLOSE_CODES, SUBPROTOCOL, CloseReason
 
 log = structlog.get_logger(__name__)
@@ -148,7 +148,7 @@ class OpenSockets:
 
 async def accept(
     websocket: WebSocket, tickets: TicketOffice, credentials: Credentials, place: SocketPlace
-) -> Peer | None:
+) -> Handshake | None:
     """Finish the handshake: who is at the other end, or None where the socket was closed.
 
     A wrong header or ticket, or one socket too many, is answered by a close behind the handshake, so that a browser
@@ -180,7 +180,7 @@ async def accept(
         log.info("socket_refused", reason=refusal)
         await SocketChannel(websocket).close(CLOSE_CODES[refusal], close_text(refusal, no_room))
         return None
-    return Peer(principal, credentials.principal_of, admit)
+    return Handshake(principal, credentials.principal_of, admit)
 
 
 def draining_response(websocket: WebSocket) -> Response:

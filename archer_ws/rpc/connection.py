@@ -25,10 +25,10 @@ from archer_ws.rpc.codec import (
     encode_errors,
     encode_notification,
 )
-from archer_ws.rpc.context import Context, Peer
+from archer_ws.rpc.context import Context, Handshake
 from archer_ws.rpc.dispatcher import Dispatcher, note_failure
-from archer_ws.rpc.errors import defect
 from archer_ws.rpc.messages import CloseReason, ServerDraining
+from archer_ws.rpc.method_errors import defect
 from archer_ws.rpc.requests import id_in_use
 from archer_ws.rpc.services import RpcServices
 
@@ -43,11 +43,11 @@ class Connection:
         channel: carries the messages.
         services: what the methods work on.
         dispatcher: the methods.
-        peer: who it is.
+        handshake: who is at the other end.
     """
 
-    def __init__(self, channel: Channel, services: RpcServices, dispatcher: Dispatcher, peer: Peer) -> None:
-        self.context = Context(channel, services, peer)
+    def __init__(self, channel: Channel, services: RpcServices, dispatcher: Dispatcher, handshake: Handshake) -> None:
+        self.context = Context(channel, services, handshake)
         self._channel = channel
         self._dispatcher = dispatcher
         self._init_timeout_s = services.limits.init_timeout_s
@@ -63,7 +63,7 @@ class Connection:
                 await self._read(tasks)
                 tasks.cancel_scope.cancel()
         finally:
-            self.context.let_all_go()
+            self.context.release_all()
 
     def notify_draining(self, remaining_ms: int) -> None:
         """Tell the peer that the server is about to stop."""

@@ -34,7 +34,7 @@ def close_text(reason: CloseReason, detail: str | None = None) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Peer:
+class Handshake:
     """Who is at the other end, as far as the handshake told.
 
     `principal` is None where a credential is still due; `credentials` tells whom a token stands for. `admit` is called
@@ -52,21 +52,21 @@ class Context:
     Args:
         channel: where the writer sends to.
         services: what the methods work on.
-        peer: who it is.
+        handshake: who is at the other end.
     """
 
-    def __init__(self, channel: Channel, services: RpcServices, peer: Peer) -> None:
+    def __init__(self, channel: Channel, services: RpcServices, handshake: Handshake) -> None:
         self.connection_id = new_id("con")
         self.services = services
-        self.writer = Writer(channel, on_ended=self.let_go, heartbeat_s=services.limits.heartbeat_s)
+        self.writer = Writer(channel, on_ended=self.release, heartbeat_s=services.limits.heartbeat_s)
         #: What is being served.
         self.requests = Requests(self.connection_id, services.limits.max_requests)
         self.is_initialized = False
         #: Whether any request has come: `initialize` must be the first.
         self.has_spoken = False
         self.is_closing = False
-        self._peer = peer
-        self._principal = peer.principal
+        self._handshake = handshake
+        self._principal = handshake.principal
         self._holds: dict[Stream, Hold] = {}
         self._watching: Watching | None = None
         #: The calls that are claimed over this connection.
@@ -97,7 +97,7 @@ class Context:
             Unauthenticated: it stands for nobody; the connection closes behind the answer.
             Overloaded: the principal has as many connections as it may; likewise.
         """
-        principal = self._peer.credentials(token)
+        principal = self._handshake.credentials(token)
         if principal is None:
             # Behind the answer, which is put as soon as this is raised.
             asyncio.get_running_loop().call_soon(self.close, "unauthorized")
@@ -105,7 +105,7 @@ class Context:
                 "the token is not one this server knows",
                 hint="Send the token of the server's setting AUTH_TOKEN or AUTH_TOKENS.",
             )
-        if no_room := self._peer.admit(principal):
+        if no_room := self._handshake.admit(principal):
             asyncio.get_running_loop().call_soon(partial(self.close, "connection_limit", detail=no_room))
             raise Overloaded(no_room, hint="Close some connections first.", retry_after_ms=5000)
         self._principal = principal
@@ -144,21 +144,21 @@ class Context:
             self.hold(stream, stream.hold())
         self.writer.attach(stream, after, is_whole=is_whole)
         if not self.writer.delivers(stream.stream_id):
-            self.let_go(stream)
+            self.release(stream)
 
     def stop_delivering(self, stream_id: str) -> None:
         """Send no more of the stream; it is still held while it runs."""
         stream = self.writer.detach(stream_id)
         if stream is not None and not stream.is_live:
-            self.let_go(stream)
+            self.release(stream)
 
-    def let_go(self, stream: Stream) -> None:
+    def release(self, stream: Stream) -> None:
         """Give up the hold on a stream of which nothing is to be delivered any more."""
         hold = self._holds.pop(stream, None)
         if hold is not None:
             hold.release()
 
-    def let_all_go(self) -> None:
+    def release_all(self) -> None:
         """Deliver nothing more, and give up every hold: the connection is over."""
         self.writer.detach_all()
         self.claims.gone()
@@ -172,7 +172,7 @@ class Context:
         """Deliver nothing more of the stream, and close: the peer does not read, and memory is short."""
         log.warning("reader_cut_off", stream_id=stream.stream_id)
         self.writer.detach(stream.stream_id)
-        self.let_go(stream)
+        self.release(stream)
         self.close("slow_reader")
 
     def close(self, reason: CloseReason, *, after_streams: bool = False, detail: str | None = None) -> None:
@@ -197,7 +197,7 @@ class _Delivery:
     def stream_ended(self) -> None:
         """Let go, unless events are still to be delivered; with the last of them the connection lets go by itself."""
         if not self._context.writer.delivers(self._stream.stream_id):
-            self._context.let_go(self._stream)
+            self._context.release(self._stream)
 
     def stream_parked(self) -> None:
         """The connection is about to be closed: its client comes back for more."""

@@ -10,7 +10,7 @@ from archer_ws.core.exceptions import ArcherError, MethodNotFound, NotInitialize
 from archer_ws.core.rare_line import RareLine
 from archer_ws.rpc.codec import Call, encode_error, encode_result
 from archer_ws.rpc.context import Context
-from archer_ws.rpc.errors import defect, params_error
+from archer_ws.rpc.method_errors import defect, params_error
 from archer_ws.rpc.registry import Method, Registry, Reply
 
 log = structlog.get_logger(__name__)

@@ -70,7 +70,7 @@ REST_REQUESTS: tuple[type[BaseModel], ...] = (
     TicketRequest,
 )
 #: Bodies of answers over HTTP, and the data of server-sent events.
-REST_ANSWERS: tuple[type[BaseModel], ...] = (
+REST_RESPONSES: tuple[type[BaseModel], ...] = (
     ChatResponse,
     StreamChunk,
     *EVENT_MODELS.values(),
@@ -111,7 +111,7 @@ def definitions() -> Definitions:
     return Definitions(
         taken=schemas_of([*(method.params for method in METHODS), *REST_REQUESTS], Wire.CLIENT),
         socket=schemas_of([*(method.result for method in METHODS), *NOTIFICATIONS.values(), ErrorObject], Wire.SOCKET),
-        rest=schemas_of(REST_ANSWERS, Wire.REST),
+        rest=schemas_of(REST_RESPONSES, Wire.REST),
     )
 
 

@@ -137,7 +137,7 @@ class BoundedBodyProtocol(WatchedHttpProtocol):
         if cycle is not None:
             self._may_be_kept = cycle.keep_alive
             cycle.keep_alive = False
-            cycle.transport = cast(asyncio.Transport, _AnswerTransport(self.transport, self._close_behind_answer))
+            cycle.transport = cast(asyncio.Transport, _ResponseTransport(self.transport, self._close_behind_answer))
 
     def _look_at_body(self) -> None:
         came = self._body_bytes - self._seen_body_bytes
@@ -185,7 +185,7 @@ class BoundedBodyProtocol(WatchedHttpProtocol):
             self._body_timer = None
 
 
-class _AnswerTransport:
+class _ResponseTransport:
     """What uvicorn answers an incomplete request with: closing it is ours."""
 
     __slots__ = ("abort", "close", "is_closing", "write")

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from archer_ws.api.openai.errors import openai_status
+from archer_ws.api.openai.error_object import openai_status
 from archer_ws.api.routes import console, pages
 from archer_ws.api.routes.ws import socket_route
 from archer_ws.core.exceptions import ArcherError

@@ -29,7 +29,7 @@ class ErrorForm(Protocol):
     def claims(self, scope: Scope) -> bool:
         """Whether the answer to this request must have this form, where it is an error."""
 
-    def answer(
+    def response(
         self, error: ArcherError, request_id: str, *, status: int | None, headers: Mapping[str, str]
     ) -> JSONResponse:
         """The answer; `status` overrides the one that the form has for the error's kind."""
@@ -60,7 +60,7 @@ class OwnErrors:
         """Always."""
         return True
 
-    def answer(
+    def response(
         self, error: ArcherError, request_id: str, *, status: int | None, headers: Mapping[str, str]
     ) -> JSONResponse:
         """An ErrorBody."""
@@ -77,11 +77,11 @@ def form_of(scope: Scope) -> ErrorForm:
     return next((form for form in forms if form.claims(scope)), _OWN)
 
 
-def answer_with(
+def formed_response(
     error: ArcherError, scope: Scope, *, status: int | None = None, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
     """The answer for an error in the form of the API that the request is made for."""
-    return form_of(scope).answer(error, request_id(scope), status=status, headers=headers or {})
+    return form_of(scope).response(error, request_id(scope), status=status, headers=headers or {})
 
 
 def error_response(

@@ -30,7 +30,7 @@ _BACKSLASH = ord("\\")
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
+class DataBegun:
     """A data URL's data begins: its type, and the base64 that stays for it."""
 
     media_type: str
@@ -38,7 +38,7 @@ class Begun:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class DataEnded:
     """The data is whole: the base64 that stands for it, the beginning with a mark behind it."""
 
     stays: str
@@ -63,7 +63,7 @@ class Data:
     data: bytes
 
 
-Found: TypeAlias = Begun | Data | Ended | GivenBack | Json
+Found: TypeAlias = DataBegun | Data | DataEnded | GivenBack | Json
 
 
 class InlineData:
@@ -131,7 +131,7 @@ class InlineData:
             assert self._media_type is not None
             self._tell(found, text[:STAYS_CHARS])
             self._stays = text[:STAYS_CHARS].decode("latin-1")
-            found.append(Begun(self._media_type, self._stays))
+            found.append(DataBegun(self._media_type, self._stays))
         # Padding is told from a sign in the middle by what follows: the last four wait.
         whole = len(text) if is_last else max(0, len(text) - 4) // 4 * 4
         data = _decoded(text[:whole], is_last=is_last)
@@ -145,7 +145,7 @@ class InlineData:
             return False
         mark = f"{self._mark}{self._taken:04d}"
         self._tell(found, mark.encode())
-        found.append(Ended(self._stays + mark))
+        found.append(DataEnded(self._stays + mark))
         self._media_type, self._unread = None, self._unread[quote:]
         self._taken += 1
         self._put(found, 1)

@@ -13,7 +13,7 @@ from typing import Any
 
 from fastapi import Request
 
-from archer_ws.api.http.inline_data import Begun, Data, Ended, GivenBack, InlineData, Json
+from archer_ws.api.http.inline_data import Data, DataBegun, DataEnded, GivenBack, InlineData, Json
 from archer_ws.api.http.request_body import body_too_large, declared_length
 from archer_ws.api.http.scope import state
 from archer_ws.core.exceptions import FieldError, RequestError
@@ -146,12 +146,12 @@ class _Spool:
             match each:
                 case Json(text):
                     self._put(text)
-                case Begun(media_type, stays):
+                case DataBegun(media_type, stays):
                     self._upload = self._files.upload(self._principal, media_type, is_passing=True)
                     self._stays = stays
                 case Data(data) if self._upload is not None:
                     await self._of_file(self._upload.write(data))
-                case Ended(stays) if self._upload is not None:
+                case DataEnded(stays) if self._upload is not None:
                     kept = await self._of_file(self._upload.finish())
                     self._upload = None
                     self.taken.kept[stays] = kept

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from archer_ws.api.openai.errors import error_of_end, openai_error
+from archer_ws.api.openai.error_object import error_of_end, openai_error
 from archer_ws.api.openai.logprobs import Logprobs, SaidToken
 from archer_ws.api.streaming.sse import DONE
 from archer_ws.llm_gateway.types import ChatResponse, Refusal, TokenUsage
@@ -23,28 +23,28 @@ _MARK = "\0"
 _ENCODED_MARK = json.dumps(_MARK).encode()
 
 
-class AnsweredFunction(BaseModel):
+class ChoiceFunction(BaseModel):
     """Which function the model calls, and with what."""
 
     name: str
     arguments: str = Field(description="JSON text of an object, as the model wrote it; `{}` for none.")
 
 
-class AnsweredCall(BaseModel):
+class ChoiceToolCall(BaseModel):
     """A call that the model made."""
 
     id: str = Field(description="To be sent back as the result's `tool_call_id`.")
     type: Literal["function"] = "function"
-    function: AnsweredFunction
+    function: ChoiceFunction
 
 
-class AnswerMessage(BaseModel):
+class ChoiceMessage(BaseModel):
     """What the model said, and the calls that it made."""
 
     role: Literal["assistant"] = "assistant"
     content: str | None = Field(description="The text; null where there are calls or a refusal alone.")
     refusal: str | None = Field(default=None, description="Why the model declined to answer.")
-    tool_calls: list[AnsweredCall] | None = Field(
+    tool_calls: list[ChoiceToolCall] | None = Field(
         default=None, exclude_if=lambda calls: calls is None, description="The calls, in order: run them."
     )
     reasoning_content: str | None = Field(
@@ -56,7 +56,7 @@ class Choice(BaseModel):
     """The one answer."""
 
     index: int = 0
-    message: AnswerMessage
+    message: ChoiceMessage
     logprobs: Logprobs | None = Field(default=None, description="Where the request asked, and the provider told them.")
     finish_reason: str = Field(description="stop, length, tool_calls or content_filter.")
 
@@ -125,12 +125,12 @@ class ChatCompletion(BaseModel):
 def completion(answer: ChatResponse, logprobs: Sequence[Any] = ()) -> ChatCompletion:
     """A completed answer as OpenAI's, with what is told of its tokens."""
     calls = [
-        AnsweredCall(id=call.call_id, function=AnsweredFunction(name=call.name, arguments=call.arguments))
+        ChoiceToolCall(id=call.call_id, function=ChoiceFunction(name=call.name, arguments=call.arguments))
         for call in answer.tool_calls or ()
     ]
     refusal = _refusal(answer.refusal)
     declined = None if answer.content or calls else answer.refusal
-    message = AnswerMessage(
+    message = ChoiceMessage(
         content=answer.content or (None if calls or refusal else ""),
         refusal=refusal,
         tool_calls=calls or None,

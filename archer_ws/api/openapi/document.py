@@ -1,7 +1,7 @@
 """The OpenAPI document: what FastAPI makes of the routes, and what it can't know.
 
 That is: the credential, the headers of every answer, the events of a stream, the socket, what the tags are about. The
-routes describe themselves (routes/), their errors come from error_answers.py. Nothing in the document depends on the
+routes describe themselves (routes/), their errors come from error_responses.py. Nothing in the document depends on the
 machine it is made on; only a title and a version of its own may be given to an application.
 """
 

@@ -6,10 +6,10 @@ from fastapi import APIRouter, Body, Request, Response
 
 from archer_ws.api.dependencies import Principal, RequestId, Services, ServicesDep
 from archer_ws.api.http.spooled_body import with_files
-from archer_ws.api.openapi.error_answers import BODY, GENERATION, GUARDED, error_answers
-from archer_ws.api.openapi.success_answers import success_answer
+from archer_ws.api.openapi.error_responses import BODY, GENERATION, GUARDED, error_responses
+from archer_ws.api.openapi.success_responses import success_response
 from archer_ws.api.signposts.own_route import OwnGenerationRoute
-from archer_ws.api.streaming.responses import EventStreamResponse, WholeAnswerResponse, whole_answer
+from archer_ws.api.streaming.responses import EventStreamResponse, WholeCompletionResponse, whole_completion
 from archer_ws.core.exceptions import (
     Conflict,
     Draining,
@@ -78,13 +78,13 @@ ChatBody = Annotated[ChatRequest, Body(openapi_examples=EXAMPLES)]
     operation_id="createChatCompletion",
     summary="Answer the messages",
     responses={
-        200: success_answer(
+        200: success_response(
             "The answer (`ChatResponse`), or with `stream: true` its events. A cancelled answer is one too.",
             example=ANSWER_EXAMPLE,
             stream_id=True,
             events=True,
         ),
-        **error_answers(*NOT_ACCEPTED, *GENERATION, generated=ChatResponse),
+        **error_responses(*NOT_ACCEPTED, *GENERATION, generated=ChatResponse),
     },
 )
 async def complete(
@@ -99,7 +99,7 @@ async def complete(
     if not body.stream:
         _check_needs_no_events(body)
     attachment = await services.manager.start(principal, asked, request_id=request_id, on_disconnect="cancel")
-    return _events(attachment, services) if body.stream else WholeAnswerResponse(attachment, whole_answer)
+    return _events(attachment, services) if body.stream else WholeCompletionResponse(attachment, whole_completion)
 
 
 @router.post(
@@ -109,8 +109,8 @@ async def complete(
     operation_id="streamChatCompletion",
     summary="Answer the messages as events",
     responses={
-        200: success_answer("The answer's events.", stream_id=True, events=True),
-        **error_answers(*NOT_ACCEPTED),
+        200: success_response("The answer's events.", stream_id=True, events=True),
+        **error_responses(*NOT_ACCEPTED),
     },
 )
 async def complete_streaming(

@@ -10,7 +10,7 @@ from pathlib import Path
 from fastapi import APIRouter, HTTPException, Request, Response
 
 from archer_ws.api.dependencies import ServicesDep
-from archer_ws.api.http.file_answer import answer_with_file
+from archer_ws.api.http.file_response import file_response
 
 router = APIRouter(prefix="/console", include_in_schema=False)
 
@@ -32,7 +32,7 @@ async def file(name: str, request: Request, services: ServicesDep) -> Response:
     path = _files().get(name)
     if media_type is None or path is None or (name.startswith("app/") and not services.has_console):
         raise HTTPException(404)
-    return answer_with_file(_content(path, path.stat().st_mtime_ns), media_type, request)
+    return file_response(_content(path, path.stat().st_mtime_ns), media_type, request)
 
 
 @cache

@@ -9,12 +9,12 @@ from pydantic.config import JsonDict
 from starlette.responses import StreamingResponse
 
 from archer_ws.api.dependencies import Principal, ServicesDep
-from archer_ws.api.http.file_answer import names_tag
+from archer_ws.api.http.file_response import names_tag
 from archer_ws.api.http.head_requests import asked_method
 from archer_ws.api.http.request_body import JsonRoute, declared_length
 from archer_ws.api.http.scope import FILES_PATH
-from archer_ws.api.openapi.error_answers import GUARDED, error_answers
-from archer_ws.api.openapi.success_answers import success_answer
+from archer_ws.api.openapi.error_responses import GUARDED, error_responses
+from archer_ws.api.openapi.success_responses import success_response
 from archer_ws.core.exceptions import (
     Conflict,
     ContentTooLarge,
@@ -73,9 +73,9 @@ class UploadedFile(BaseModel):
     summary="Upload a file",
     openapi_extra=_BODY,
     responses={
-        201: success_answer("It is kept", example=_FILE),
-        200: {"model": UploadedFile, **success_answer("It was kept already, and is for longer now", example=_FILE)},
-        **error_answers(*GUARDED, Unsupported, InvalidParams, ContentTooLarge, StorageFull, StorageUnavailable),
+        201: success_response("It is kept", example=_FILE),
+        200: {"model": UploadedFile, **success_response("It was kept already, and is for longer now", example=_FILE)},
+        **error_responses(*GUARDED, Unsupported, InvalidParams, ContentTooLarge, StorageFull, StorageUnavailable),
     },
 )
 async def upload_file(
@@ -108,7 +108,7 @@ async def upload_file(
             "content": {"*/*": _BYTES},
         },
         304: {"description": "You have it: `If-None-Match` names its ETag"},
-        **error_answers(*GUARDED, InvalidParams, FileNotFound, StorageUnavailable),
+        **error_responses(*GUARDED, InvalidParams, FileNotFound, StorageUnavailable),
     },
 )
 async def read_file(request: Request, services: ServicesDep, principal: Principal, file_id: FileId) -> Response:
@@ -144,7 +144,7 @@ async def read_file(request: Request, services: ServicesDep, principal: Principa
     operation_id="deleteFile",
     summary="Forget a file",
     response_description="It is forgotten",
-    responses=error_answers(*GUARDED, InvalidParams, FileNotFound, Conflict, StorageUnavailable),
+    responses=error_responses(*GUARDED, InvalidParams, FileNotFound, Conflict, StorageUnavailable),
 )
 async def delete_file(services: ServicesDep, principal: Principal, file_id: FileId) -> None:
     """Forget a file that no stored message and no running stream names."""

@@ -7,8 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
 from archer_ws.api.dependencies import ServicesDep
-from archer_ws.api.openapi.error_answers import error_answers
-from archer_ws.api.openapi.success_answers import success_answer
+from archer_ws.api.openapi.error_responses import error_responses
+from archer_ws.api.openapi.success_responses import success_response
 from archer_ws.core.exceptions import Forbidden, InternalError
 from archer_ws.core.wire_model import optional
 from archer_ws.llm_gateway.examples import OLLAMA_IS_AWAY, START_OLLAMA
@@ -16,8 +16,8 @@ from archer_ws.llm_gateway.types import ProviderStatus
 
 router = APIRouter(tags=["health"])
 
-_DEFECT = error_answers(InternalError)
-_GUARDED = error_answers(Forbidden, InternalError)
+_DEFECT = error_responses(InternalError)
+_GUARDED = error_responses(Forbidden, InternalError)
 _READY: JsonDict = {"status": "ready", "provider": "ollama", "latency_ms": 3.1}
 _NOT_READY: JsonDict = {
     "status": "not_ready",
@@ -79,7 +79,7 @@ class ReadinessReport(BaseModel):
     "/health",
     operation_id="getHealth",
     summary="Whether the process answers",
-    responses={200: success_answer("It does.", example={"status": "healthy", "version": "0.1.0"}), **_DEFECT},
+    responses={200: success_response("It does.", example={"status": "healthy", "version": "0.1.0"}), **_DEFECT},
 )
 async def health(services: ServicesDep) -> Health:
     """The process answers; no provider is asked."""
@@ -90,7 +90,7 @@ async def health(services: ServicesDep) -> Health:
     "/health/live",
     operation_id="getLiveness",
     summary="Whether the event loop turns",
-    responses={200: success_answer("It does.", example={"status": "alive"}), **_DEFECT},
+    responses={200: success_response("It does.", example={"status": "alive"}), **_DEFECT},
 )
 async def live() -> Liveness:
     """The event loop turns; no provider is asked."""
@@ -102,7 +102,7 @@ async def live() -> Liveness:
     operation_id="getReadiness",
     summary="Whether chats can be served",
     responses={
-        200: success_answer("They can.", example=_READY),
+        200: success_response("They can.", example=_READY),
         503: {
             "model": ReadinessReport,
             "description": "Not ready, with the reason and what to do",
@@ -137,7 +137,7 @@ async def ready(services: ServicesDep, response: Response) -> ReadinessReport:
     "/health/providers",
     operation_id="getProviderStates",
     summary="The state of every provider",
-    responses={200: success_answer("By the provider's name.", example=_PROVIDERS), **_GUARDED},
+    responses={200: success_response("By the provider's name.", example=_PROVIDERS), **_GUARDED},
 )
 async def providers(request: Request, services: ServicesDep) -> dict[str, ProviderStatus]:
     """The state of every provider, all asked side by side, at most every few seconds.

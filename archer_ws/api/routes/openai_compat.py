@@ -1,7 +1,7 @@
 """OpenAI's API, as far as chat goes: the official SDKs, and what is built on them, work by changing the base URL.
 
 The same streams as everywhere else: `X-Stream-ID` (and the answer's `id`) is what `/api/v1/streams` takes. Any API key
-will do where no token is configured; where one is, it is the key. Errors get OpenAI's form by openai/errors.py.
+will do where no token is configured; where one is, it is the key. Errors get OpenAI's form by openai/error_object.py.
 """
 
 from collections.abc import Mapping
@@ -16,14 +16,14 @@ from archer_ws.api.dependencies import Principal, RequestId, Services, ServicesD
 from archer_ws.api.http.generation_route import GenerationRoute
 from archer_ws.api.http.spooled_body import with_files
 from archer_ws.api.openai.chunks import ChatCompletion, completion
-from archer_ws.api.openai.errors import error_of_end, openai_error_response
+from archer_ws.api.openai.error_object import error_of_end, openai_error_response
 from archer_ws.api.openai.ignored import ignored_header
 from archer_ws.api.openai.requests import CompletionRequest, chat_request
 from archer_ws.api.openai.scored_chunks import encoder_of
-from archer_ws.api.openapi.error_answers import BODY, GENERATION, GUARDED, PROVIDER
-from archer_ws.api.openapi.openai_answers import COMPLETION_ANSWER, openai_error_answers
+from archer_ws.api.openapi.error_responses import BODY, GENERATION, GUARDED, PROVIDER
+from archer_ws.api.openapi.openai_compat_responses import COMPLETION_ANSWER, openai_error_responses
 from archer_ws.api.signposts.dialects import PREFIX
-from archer_ws.api.streaming.responses import EventStreamResponse, WholeAnswerResponse, until_text
+from archer_ws.api.streaming.responses import EventStreamResponse, WholeCompletionResponse, until_text
 from archer_ws.core.exceptions import Draining, InvalidParams, ModelNotFound, Overloaded
 from archer_ws.llm_gateway.types import ChatMessage, ChatRequest, MessageRole, ModelInfo
 from archer_ws.sessions.manager import Attachment
@@ -134,7 +134,7 @@ class ModelList(BaseModel):
     response_model=ChatCompletion,
     operation_id="createOpenAIChatCompletion",
     summary="Answer the messages, in OpenAI's form",
-    responses={200: COMPLETION_ANSWER, **openai_error_answers(*_NOT_ACCEPTED, *GENERATION, cancellable=True)},
+    responses={200: COMPLETION_ANSWER, **openai_error_responses(*_NOT_ACCEPTED, *GENERATION, cancellable=True)},
 )
 async def create_completion(
     body: Annotated[CompletionRequest, Body(openapi_examples=EXAMPLES)],
@@ -156,14 +156,14 @@ async def create_completion(
     if body.stream:
         silence_s = services.limits.events_keep_alive_s
         return await _chunks(attachment, request, headers, include_usage=body.include_usage, silence_s=silence_s)
-    return WholeAnswerResponse(attachment, partial(_whole, headers))
+    return WholeCompletionResponse(attachment, partial(_whole, headers))
 
 
 @router.get(
     "/models",
     operation_id="listOpenAIModels",
     summary="The models of every provider, in OpenAI's form",
-    responses=openai_error_answers(*GUARDED),
+    responses=openai_error_responses(*GUARDED),
 )
 async def list_models(services: ServicesDep) -> ModelList:
     """The models of every provider that answers, as `provider/name`."""
@@ -174,7 +174,7 @@ async def list_models(services: ServicesDep) -> ModelList:
     "/models/{model_id:path}",
     operation_id="retrieveOpenAIModel",
     summary="One model, in OpenAI's form",
-    responses=openai_error_answers(*GUARDED, InvalidParams, *PROVIDER),
+    responses=openai_error_responses(*GUARDED, InvalidParams, *PROVIDER),
 )
 async def retrieve_model(
     services: ServicesDep,

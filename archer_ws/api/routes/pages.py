@@ -17,7 +17,7 @@ from fastapi.responses import JSONResponse, RedirectResponse
 
 from archer_ws.api.dependencies import ServicesDep
 from archer_ws.api.http.accept import weights
-from archer_ws.api.http.file_answer import answer_with_file
+from archer_ws.api.http.file_response import file_response
 from archer_ws.api.http.module_graph import modules_of
 from archer_ws.api.http.scope import SOCKET_PATH
 from archer_ws.api.signposts.dialects import PREFIX as OPENAI_PREFIX
@@ -110,7 +110,7 @@ async def docs_file(name: str, request: Request) -> Response:
     if name not in _DOCS_FILES:
         raise HTTPException(404)
     folder, media_type = _DOCS_FILES[name]
-    return answer_with_file(_bytes(folder / name), media_type, request)
+    return file_response(_bytes(folder / name), media_type, request)
 
 
 @router.get("/redoc")

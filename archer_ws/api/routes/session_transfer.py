@@ -11,8 +11,8 @@ from starlette.types import Receive, Scope, Send
 
 from archer_ws.api.dependencies import Principal, RequestId, ServicesDep
 from archer_ws.api.http.head_requests import asked_method
-from archer_ws.api.openapi.error_answers import GUARDED, error_answers
-from archer_ws.api.openapi.success_answers import success_answer
+from archer_ws.api.openapi.error_responses import GUARDED, error_responses
+from archer_ws.api.openapi.success_responses import success_response
 from archer_ws.api.streaming.responses import client_departure
 from archer_ws.core.exceptions import ArcherError, Overloaded, StorageUnavailable
 from archer_ws.sessions.importing import IMPORT_LINE_BYTES_MAX
@@ -92,7 +92,7 @@ async def _begun(blocks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     summary="Export your conversations",
     responses={
         200: {"description": "All of them, the oldest first: one JSON object a line", "content": _LINES},
-        **error_answers(*GUARDED, StorageUnavailable),
+        **error_responses(*GUARDED, StorageUnavailable),
     },
 )
 async def export_sessions(request: Request, services: ServicesDep, principal: Principal) -> Response:
@@ -107,11 +107,11 @@ async def export_sessions(request: Request, services: ServicesDep, principal: Pr
     operation_id="importSessions",
     summary="Import conversations",
     responses={
-        200: success_answer(
+        200: success_response(
             "What became of the lines: each is stored as a whole or not at all",
             example={"imported": 12, "failed": 0, "failures": []},
         ),
-        **error_answers(*GUARDED, Overloaded),
+        **error_responses(*GUARDED, Overloaded),
     },
     openapi_extra={"requestBody": {"required": True, "content": _LINES}},
 )

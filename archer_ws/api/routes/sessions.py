@@ -12,8 +12,8 @@ from fastapi.openapi.models import Example
 from archer_ws.api.dependencies import Principal, ServicesDep
 from archer_ws.api.http.entity_tags import IfMatch, set_tag, version_for
 from archer_ws.api.http.request_body import JsonRoute
-from archer_ws.api.openapi.error_answers import BODY, GUARDED, error_answers
-from archer_ws.api.openapi.success_answers import success_answer
+from archer_ws.api.openapi.error_responses import BODY, GUARDED, error_responses
+from archer_ws.api.openapi.success_responses import success_response
 from archer_ws.core.exceptions import (
     Conflict,
     FieldError,
@@ -101,9 +101,9 @@ FORK_EXAMPLES: dict[str, Example] = {
     operation_id="createSession",
     summary="Begin a conversation",
     responses={
-        201: success_answer("The new conversation", example={**_SESSION, "message_count": 0}, tag=True),
-        200: {"model": Session, **success_answer("It existed already, and is as it was", example=_SESSION, tag=True)},
-        **error_answers(*GUARDED, *BODY, Overloaded, StorageFull, StorageUnavailable),
+        201: success_response("The new conversation", example={**_SESSION, "message_count": 0}, tag=True),
+        200: {"model": Session, **success_response("It existed already, and is as it was", example=_SESSION, tag=True)},
+        **error_responses(*GUARDED, *BODY, Overloaded, StorageFull, StorageUnavailable),
     },
 )
 async def create_session(
@@ -124,8 +124,8 @@ async def create_session(
     operation_id="listSessions",
     summary="Your conversations",
     responses={
-        200: success_answer("Some of them, and where the others begin", example={"items": [_SESSION]}),
-        **error_answers(*GUARDED, InvalidParams, StorageUnavailable),
+        200: success_response("Some of them, and where the others begin", example={"items": [_SESSION]}),
+        **error_responses(*GUARDED, InvalidParams, StorageUnavailable),
     },
 )
 async def list_sessions(
@@ -148,8 +148,8 @@ async def list_sessions(
     operation_id="deleteAllSessions",
     summary="Forget all conversations",
     responses={
-        200: success_answer("How many there were", example={"deleted": 12}),
-        **error_answers(*GUARDED, InvalidParams, StorageFull, StorageUnavailable),
+        200: success_response("How many there were", example={"deleted": 12}),
+        **error_responses(*GUARDED, InvalidParams, StorageFull, StorageUnavailable),
     },
 )
 async def delete_all_sessions(
@@ -175,8 +175,8 @@ async def delete_all_sessions(
     operation_id="searchSessions",
     summary="Search your conversations",
     responses={
-        200: success_answer("Some of the messages, and where the others begin", example={"items": [_FOUND]}),
-        **error_answers(*GUARDED, InvalidParams, StorageUnavailable),
+        200: success_response("Some of the messages, and where the others begin", example={"items": [_FOUND]}),
+        **error_responses(*GUARDED, InvalidParams, StorageUnavailable),
     },
 )
 async def search_sessions(
@@ -199,10 +199,10 @@ async def search_sessions(
     operation_id="getSession",
     summary="One conversation",
     responses={
-        200: success_answer(
+        200: success_response(
             "With its newest messages, or older ones, and its running streams", example=_DETAIL, tag=True
         ),
-        **error_answers(*GUARDED, InvalidParams, SessionNotFound, StorageUnavailable),
+        **error_responses(*GUARDED, InvalidParams, SessionNotFound, StorageUnavailable),
     },
 )
 async def get_session(
@@ -226,8 +226,8 @@ async def get_session(
     operation_id="updateSession",
     summary="Change a conversation",
     responses={
-        200: success_answer("As it is now", example={**_SESSION, "title": "Blue skies"}, tag=True),
-        **error_answers(*GUARDED, *BODY, Conflict, SessionNotFound, Overloaded, StorageFull, StorageUnavailable),
+        200: success_response("As it is now", example={**_SESSION, "title": "Blue skies"}, tag=True),
+        **error_responses(*GUARDED, *BODY, Conflict, SessionNotFound, Overloaded, StorageFull, StorageUnavailable),
     },
 )
 async def update_session(
@@ -255,8 +255,8 @@ async def update_session(
     operation_id="forkSession",
     summary="Copy a conversation",
     responses={
-        201: success_answer("The new conversation", example={**_SESSION, "session_id": "sky-otherwise"}, tag=True),
-        **error_answers(*GUARDED, *BODY, Conflict, SessionNotFound, Overloaded, StorageFull, StorageUnavailable),
+        201: success_response("The new conversation", example={**_SESSION, "session_id": "sky-otherwise"}, tag=True),
+        **error_responses(*GUARDED, *BODY, Conflict, SessionNotFound, Overloaded, StorageFull, StorageUnavailable),
     },
 )
 async def fork_session(
@@ -276,7 +276,7 @@ async def fork_session(
     operation_id="deleteSession",
     summary="Forget a conversation",
     response_description="It is forgotten",
-    responses=error_answers(*GUARDED, InvalidParams, Conflict, SessionNotFound, StorageFull, StorageUnavailable),
+    responses=error_responses(*GUARDED, InvalidParams, Conflict, SessionNotFound, StorageFull, StorageUnavailable),
 )
 async def delete_session(
     services: ServicesDep, principal: Principal, session_id: SessionId, if_match: IfMatch = None

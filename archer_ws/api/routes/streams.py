@@ -6,8 +6,8 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response
 
 from archer_ws.api.dependencies import Principal, ServicesDep
 from archer_ws.api.http.head_requests import asked_method
-from archer_ws.api.openapi.error_answers import GUARDED, error_answers
-from archer_ws.api.openapi.success_answers import success_answer
+from archer_ws.api.openapi.error_responses import GUARDED, error_responses
+from archer_ws.api.openapi.success_responses import success_response
 from archer_ws.api.streaming.responses import EventStreamResponse, event_stream_head
 from archer_ws.core.exceptions import (
     FieldError,
@@ -46,8 +46,8 @@ _STREAM = {
     operation_id="listStreams",
     summary="Your streams",
     responses={
-        200: success_answer("Some of them, and where the others begin", example={"items": [_STREAM]}),
-        **error_answers(*GUARDED, InvalidParams),
+        200: success_response("Some of them, and where the others begin", example={"items": [_STREAM]}),
+        **error_responses(*GUARDED, InvalidParams),
     },
 )
 async def list_streams(
@@ -68,9 +68,9 @@ async def list_streams(
     operation_id="getStream",
     summary="One stream's state",
     responses={
-        200: success_answer("Its state, not its text", example=_STREAM),
+        200: success_response("Its state, not its text", example=_STREAM),
         # The latter three where its messages are asked for: of one that waits to be accepted, or is read from the disk.
-        **error_answers(*GUARDED, InvalidParams, StreamNotFound, SessionNotFound, StorageFull, StorageUnavailable),
+        **error_responses(*GUARDED, InvalidParams, StreamNotFound, SessionNotFound, StorageFull, StorageUnavailable),
     },
 )
 async def get_stream(
@@ -91,8 +91,8 @@ async def get_stream(
     operation_id="cancelStream",
     summary="Cancel a stream",
     responses={
-        200: success_answer("What the cancel found", example={"outcome": "cancelling", "status": "cancelling"}),
-        **error_answers(*GUARDED, InvalidParams),
+        200: success_response("What the cancel found", example={"outcome": "cancelling", "status": "cancelling"}),
+        **error_responses(*GUARDED, InvalidParams),
     },
 )
 async def cancel_stream(services: ServicesDep, principal: Principal, stream_id: StreamId) -> CancelResult:
@@ -107,10 +107,10 @@ async def cancel_stream(services: ServicesDep, principal: Principal, stream_id: 
     operation_id="followStream",
     summary="Resume or watch a stream",
     responses={
-        200: success_answer("The stream's events.", stream_id=True, events=True),
+        200: success_response("The stream's events.", stream_id=True, events=True),
         204: {"description": "You have seen the end already"},
         # As it may still be waiting to be accepted, and then be refused.
-        **error_answers(
+        **error_responses(
             *GUARDED, InvalidParams, StreamNotFound, SessionNotFound, Overloaded, StorageFull, StorageUnavailable
         ),
     },

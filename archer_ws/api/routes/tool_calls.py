@@ -6,8 +6,8 @@ from fastapi import APIRouter, Body, Path
 from fastapi.openapi.models import Example
 
 from archer_ws.api.dependencies import Principal, ServicesDep
-from archer_ws.api.openapi.error_answers import BODY, GUARDED, error_answers
-from archer_ws.api.openapi.success_answers import success_answer
+from archer_ws.api.openapi.error_responses import BODY, GUARDED, error_responses
+from archer_ws.api.openapi.success_responses import success_response
 from archer_ws.core.exceptions import (
     ContentTooLarge,
     FileNotFound,
@@ -56,8 +56,8 @@ _SAYING = (ContentTooLarge, FileNotFound, Unsupported)
     operation_id="approveToolCall",
     summary="Say whether a call may run",
     responses={
-        200: success_answer("What became of it", example={"outcome": "accepted"}),
-        **error_answers(*GUARDED, *BODY, *_STORING),
+        200: success_response("What became of it", example={"outcome": "accepted"}),
+        **error_responses(*GUARDED, *BODY, *_STORING),
     },
 )
 async def approve_call(
@@ -73,8 +73,8 @@ async def approve_call(
     operation_id="claimToolCall",
     summary="Take a call before you run it",
     responses={
-        200: success_answer("What became of it", example={"outcome": "claimed"}),
-        **error_answers(*GUARDED, *BODY, *_STORING),
+        200: success_response("What became of it", example={"outcome": "claimed"}),
+        **error_responses(*GUARDED, *BODY, *_STORING),
     },
 )
 async def claim_call(
@@ -89,8 +89,8 @@ async def claim_call(
     operation_id="answerToolCall",
     summary="Answer a call that a stream waits for",
     responses={
-        200: success_answer("What became of it", example={"outcome": "accepted"}),
-        **error_answers(*GUARDED, *BODY, *_SAYING, *_STORING),
+        200: success_response("What became of it", example={"outcome": "accepted"}),
+        **error_responses(*GUARDED, *BODY, *_SAYING, *_STORING),
     },
 )
 async def answer_call(
@@ -105,8 +105,8 @@ async def answer_call(
     operation_id="steerStream",
     summary="Put a user's message into a running stream",
     responses={
-        200: success_answer("What became of it", example={"outcome": "accepted"}),
-        **error_answers(*GUARDED, *BODY, *_SAYING, *_STORING, Overloaded),
+        200: success_response("What became of it", example={"outcome": "accepted"}),
+        **error_responses(*GUARDED, *BODY, *_SAYING, *_STORING, Overloaded),
     },
 )
 async def steer_stream(body: SteerBody, services: ServicesDep, principal: Principal, stream_id: StreamId) -> ToolAnswer:

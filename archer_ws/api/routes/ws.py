@@ -11,8 +11,8 @@ from starlette.types import Receive, Scope, Send
 from archer_ws.api.dependencies import Principal, Services, ServicesDep
 from archer_ws.api.http.request_body import JsonRoute
 from archer_ws.api.http.scope import SOCKET_PATH
-from archer_ws.api.openapi.error_answers import BODY, GUARDED, error_answers
-from archer_ws.api.openapi.success_answers import success_answer
+from archer_ws.api.openapi.error_responses import BODY, GUARDED, error_responses
+from archer_ws.api.openapi.success_responses import success_response
 from archer_ws.api.socket import SocketChannel, accept, draining_response
 from archer_ws.core.wire_model import WireModel, optional
 from archer_ws.core.wire_types import Count
@@ -51,7 +51,7 @@ _TICKET = {"ticket": "kq0X1cV5m0lLzV2kq5sHkqv0mS3yq2nQ0cFh8Wc1x2E", "expires_in_
     "/tickets",
     operation_id="createSocketTicket",
     summary="A ticket for the WebSocket",
-    responses={200: success_answer("Use it at once", example=_TICKET), **error_answers(*GUARDED, *BODY)},
+    responses={200: success_response("Use it at once", example=_TICKET), **error_responses(*GUARDED, *BODY)},
 )
 async def create_ticket(
     services: ServicesDep,
@@ -81,9 +81,9 @@ class SocketEndpoint:
             return
         place = services.sockets.quota.enter()
         try:
-            peer = await accept(websocket, services.tickets, services.credentials, place)
-            if peer is not None:
-                connection = Connection(SocketChannel(websocket), services.rpc, services.dispatcher, peer)
+            handshake = await accept(websocket, services.tickets, services.credentials, place)
+            if handshake is not None:
+                connection = Connection(SocketChannel(websocket), services.rpc, services.dispatcher, handshake)
                 await services.sockets.serve(connection)
         finally:
             place.leave()

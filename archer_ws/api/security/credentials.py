@@ -11,7 +11,7 @@ from contextlib import suppress
 import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from archer_ws.api.http.errors import refuse
+from archer_ws.api.http.error_handlers import refuse
 from archer_ws.api.http.scope import header_values, is_console_file, is_file, is_front_page, is_health, state
 from archer_ws.api.security.seats import seat_of
 from archer_ws.api.security.tickets import TicketOffice

@@ -11,7 +11,7 @@ from collections.abc import Collection
 import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from archer_ws.api.http.errors import refuse
+from archer_ws.api.http.error_handlers import refuse
 from archer_ws.api.http.scope import header_values, is_probe
 from archer_ws.core.exceptions import Forbidden
 

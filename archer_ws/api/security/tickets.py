@@ -22,7 +22,7 @@ class TicketMisplaced(Unauthenticated):
 
 
 @dataclass(frozen=True, slots=True)
-class Ticket:
+class IssuedTicket:
     """What a browser shows in place of a credential: `token` is URL-safe, and good once within `expires_in_s`."""
 
     token: str
@@ -52,7 +52,7 @@ class TicketOffice:
         # Oldest first, and so soonest expired first.
         self._outstanding: OrderedDict[str, _Issued] = OrderedDict()
 
-    def issue(self, principal: str, origin: str | None) -> Ticket:
+    def issue(self, principal: str, origin: str | None) -> IssuedTicket:
         """A new ticket for the principal, to be shown by a page of `origin` (None: by what is no page)."""
         now = self._clock()
         while self._outstanding and next(iter(self._outstanding.values())).expires_at <= now:
@@ -66,7 +66,7 @@ class TicketOffice:
         # 256 random bits: looking one up in a table tells nothing that could be guessed from.
         token = secrets.token_urlsafe(32)
         self._outstanding[token] = _Issued(principal, origin, now + self._lifetime_s)
-        return Ticket(token, self._lifetime_s)
+        return IssuedTicket(token, self._lifetime_s)
 
     def redeem(self, token: str, origin: str | None) -> str:
         """The principal the ticket was issued to; it is used up, whatever comes of it.

@@ -1,6 +1,6 @@
 """Our errors in the forms of Anthropic's and Ollama's APIs, for their clients that came to a wrong address.
 
-OpenAI's, which is served, is openai/errors.py's.
+OpenAI's, which is served, is openai/error_object.py's.
 """
 
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ class AnthropicErrors:
         """Whether such a client asks."""
         return dialect_of(scope) is Dialect.ANTHROPIC
 
-    def answer(
+    def response(
         self, error: ArcherError, request_id: str, *, status: int | None, headers: Mapping[str, str]
     ) -> JSONResponse:
         """Their error object."""
@@ -49,7 +49,7 @@ class OllamaErrors:
         """Whether such a client asks."""
         return dialect_of(scope) is Dialect.OLLAMA
 
-    def answer(
+    def response(
         self, error: ArcherError, request_id: str, *, status: int | None, headers: Mapping[str, str]
     ) -> JSONResponse:
         """A text."""

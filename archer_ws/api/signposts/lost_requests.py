@@ -3,9 +3,9 @@
 from starlette.requests import Request
 
 from archer_ws.api.http.scope import path_of
-from archer_ws.api.signposts.answers import no_such_path
 from archer_ws.api.signposts.dialects import Dialect, is_familiar, note_dialect
 from archer_ws.api.signposts.foreign_chats import is_foreign_request
+from archer_ws.api.signposts.no_such_path import no_such_path
 from archer_ws.core.exceptions import MethodNotFound
 
 

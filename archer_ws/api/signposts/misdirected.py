@@ -6,10 +6,10 @@ or nonsense, out of an answer that looks like a success and that the model has b
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from archer_ws.api.http.errors import refuse
+from archer_ws.api.http.error_handlers import refuse
 from archer_ws.api.http.scope import header_values, is_health, path_of
-from archer_ws.api.signposts.answers import no_such_path, no_such_socket
 from archer_ws.api.signposts.dialects import Dialect, dialect_of_caller, is_below_v1, is_responses
+from archer_ws.api.signposts.no_such_path import no_such_path, no_such_socket
 
 _UPGRADE_REQUIRED = 426
 #: What to speak instead (RFC 9110, section 15.5.22).

@@ -7,9 +7,9 @@ from pydantic import BaseModel
 from starlette.types import Scope
 
 from archer_ws.api.http.generation_route import GenerationRoute
-from archer_ws.api.signposts.answers import no_such_path
 from archer_ws.api.signposts.dialects import Dialect, note_dialect
 from archer_ws.api.signposts.foreign_chats import has_foreign_messages, is_foreign_chat
+from archer_ws.api.signposts.no_such_path import no_such_path
 
 
 class OwnGenerationRoute(GenerationRoute):

@@ -90,14 +90,14 @@ class EventStreamResponse(Response):
 
     def stream_parked(self) -> None:
         """End as a broken connection does: its client comes back for more."""
-        self._let_go()
+        self._release()
 
     def cut_off(self) -> None:
         """Keep nothing of the stream: what waits to be sent may never be."""
         log.warning("reader_cut_off", stream_id=self.headers["x-stream-id"])
-        self._let_go()
+        self._release()
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         self._unwatch()
         self._log, self._unwatch, self._encode = None, lambda: None, lambda _: b""
         self._more.set()
@@ -154,7 +154,7 @@ def _headers(stream: Stream) -> dict[str, str]:
     return {"X-Stream-ID": stream.stream_id, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
-class WholeAnswerResponse(Response):
+class WholeCompletionResponse(Response):
     """What `answer` makes of a stream once it has ended.
 
     If the client leaves before, the hold is given up at once.
@@ -188,7 +188,7 @@ class WholeAnswerResponse(Response):
         return self._answer(stream)
 
 
-def whole_answer(stream: Stream) -> Response:
+def whole_completion(stream: Stream) -> Response:
     """The answer as JSON. One that failed or is incomplete has its error's status and, beside `error`, the text that
     came."""
     answer = chat_response(stream)

@@ -34,7 +34,7 @@ async def _accepted(context: Context, attachment: Attachment, *, is_whole: bool)
     try:
         await stream.wait_admitted()
     except ArcherError:
-        context.let_go(stream)
+        context.release(stream)
         raise
     identity = stream.identity
     return Reply(

@@ -49,12 +49,12 @@ async def _subscribed(context: Context, stream: Stream, after: int, *, is_new: b
         await stream.wait_admitted()
     except ArcherError:
         if is_new:
-            context.let_go(stream)
+            context.release(stream)
         raise
     head_seq = stream.log.head_seq
     if after > head_seq:
         if is_new:
-            context.let_go(stream)
+            context.release(stream)
         message = f"the stream has only {head_seq} events so far"
         raise InvalidParams(
             "after is past the newest event",

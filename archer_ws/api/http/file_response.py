@@ -17,7 +17,7 @@ GZIP_FROM_BYTES = 1024
 _KEPT_MAX = 256
 
 
-def answer_with_file(content: bytes, media_type: str, request: Request) -> Response:
+def file_response(content: bytes, media_type: str, request: Request) -> Response:
     """The file, or that the browser has it already: so page and server are of one age.
 
     Args:

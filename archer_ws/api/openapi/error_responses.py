@@ -1,7 +1,7 @@
 """The error answers of the routes as OpenAPI describes them: which kinds, under which status, each with an example.
 
 The kinds and their statuses are the exception tree's (core/exceptions.py). A route names the exceptions it can give:
-`responses=error_answers(*GUARDED, StreamNotFound)`. What the answers look like is made in errors.py.
+`responses=error_responses(*GUARDED, StreamNotFound)`. What the answers look like is made in http/error_handlers.py.
 """
 
 from typing import Any
@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from archer_ws.api.http.error_forms import ErrorBody
-from archer_ws.api.openai.errors import OpenAIErrorBody
-from archer_ws.api.openapi.success_answers import STREAM_ID_HEADER, reference
+from archer_ws.api.openai.error_object import OpenAIErrorBody
+from archer_ws.api.openapi.success_responses import STREAM_ID_HEADER, reference
 from archer_ws.core.exceptions import (
     ArcherError,
     Conflict,
@@ -146,7 +146,7 @@ _WWW_AUTHENTICATE = {
 }
 
 
-def error_answers(
+def error_responses(
     *errors: type[ArcherError], generated: type[BaseModel] | None = None
 ) -> dict[int | str, dict[str, Any]]:
     """A route's `responses` for these errors: one for each status, with an example for each kind.

@@ -1,6 +1,6 @@
 """The success answers of the routes as OpenAPI describes them: examples, headers, and events.
 
-The error answers are error_answers.py's.
+The error answers are error_responses.py's.
 """
 
 from typing import Any
@@ -81,7 +81,7 @@ EVENT_STREAM_CONTENT = {
 }
 
 
-def success_answer(
+def success_response(
     description: str, *, example: Any = None, stream_id: bool = False, events: bool = False, tag: bool = False
 ) -> dict[str, Any]:
     """A route's response that is a success.

@@ -1,14 +1,15 @@
-"""The answers of the OpenAI-compatible routes as OpenAPI describes them: examples and headers, errors and events.
+"""The responses of the OpenAI-compatible routes as OpenAPI describes them: examples, headers, errors and events.
 
-Which kinds a route gives and what they say is error_answers.py's; the form they have here is openai/errors.py's.
+error_responses.py decides which error kinds a route returns and what they say; openai/error_object.py gives them
+OpenAI's form.
 """
 
 from typing import Any
 
-from archer_ws.api.openai.errors import OpenAIErrorBody, openai_error, openai_status
+from archer_ws.api.openai.error_object import OpenAIErrorBody, openai_error, openai_status
 from archer_ws.api.openai.ignored import HEADER
-from archer_ws.api.openapi.error_answers import EXAMPLES
-from archer_ws.api.openapi.success_answers import STREAM_ID_HEADER
+from archer_ws.api.openapi.error_responses import EXAMPLES
+from archer_ws.api.openapi.success_responses import STREAM_ID_HEADER
 from archer_ws.api.streaming.sse import MEDIA_TYPE
 from archer_ws.core.exceptions import ArcherError, ErrorInfo
 
@@ -55,7 +56,7 @@ COMPLETION_ANSWER: dict[str, Any] = {
 }
 
 
-def openai_error_answers(*errors: type[ArcherError], cancellable: bool = False) -> dict[int | str, dict[str, Any]]:
+def openai_error_responses(*errors: type[ArcherError], cancellable: bool = False) -> dict[int | str, dict[str, Any]]:
     """A route's `responses` for these errors: one for each status, with an example for each kind.
 
     `cancellable`: somebody else can cancel what it waits for.

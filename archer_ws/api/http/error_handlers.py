@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from archer_ws.api.http.allowed_methods import allowed_methods
-from archer_ws.api.http.error_forms import ErrorForm, answer_with, form_of
+from archer_ws.api.http.error_forms import ErrorForm, form_of, formed_response
 from archer_ws.api.http.head_requests import asked_method
 from archer_ws.api.http.scope import is_json
 from archer_ws.api.security.seats import seat_of
@@ -80,7 +80,7 @@ async def refuse(
         # All such a server offers: closed before acceptance, the client sees a bare 403 (ASGI specification).
         await send({"type": "websocket.close", "code": 1008})
         return
-    answer = answer_with(error, scope, status=status, headers=headers)
+    answer = formed_response(error, scope, status=status, headers=headers)
     seat = seat_of(scope)
     if seat is not None and seat.is_guest and isinstance(error, Unauthenticated | Forbidden):
         # Who was let in before may try again; a connection that was only ever refused is not kept.
@@ -142,7 +142,7 @@ class ErrorBoundary:
 
 
 def _defect(scope: Scope) -> JSONResponse:
-    return answer_with(InternalError(_INTERNAL_MESSAGE, hint=_INTERNAL_HINT), scope)
+    return formed_response(InternalError(_INTERNAL_MESSAGE, hint=_INTERNAL_HINT), scope)
 
 
 def _answer_defect(request: Request, _error: Exception) -> Response:
@@ -155,7 +155,7 @@ def _answer_nobody(_request: Request, _error: Exception) -> Response:
 
 def _answer_archer_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ArcherError)
-    return answer_with(error, request.scope)
+    return formed_response(error, request.scope)
 
 
 def _http_exceptions(lost: LostRequest) -> Callable[[Request, Exception], Coroutine[Any, Any, Response]]:
@@ -165,16 +165,16 @@ def _http_exceptions(lost: LostRequest) -> Callable[[Request, Exception], Corout
         assert isinstance(error, HTTPException)
         scope = request.scope
         if error.status_code == 404:
-            return answer_with(await lost(request), scope, status=404, headers=error.headers)
+            return formed_response(await lost(request), scope, status=404, headers=error.headers)
         if isinstance(error.__cause__, ClientDisconnect):
             return _answer_nobody(request, error)
         if isinstance(error.__cause__, ArcherError):
             # FastAPI wraps what reading a body raised in a 400 of its own: our reason says more.
-            return answer_with(error.__cause__, scope)
+            return formed_response(error.__cause__, scope)
         headers = error.headers
         if error.status_code == 405:
             headers = {**(headers or {}), "Allow": allowed_methods(scope)}
-        return answer_with(_from_http_exception(error, scope), scope, status=error.status_code, headers=headers)
+        return formed_response(_from_http_exception(error, scope), scope, status=error.status_code, headers=headers)
 
     return answer
 
@@ -198,7 +198,7 @@ def _from_http_exception(error: HTTPException, scope: Scope) -> ArcherError:
 
 def _answer_validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return answer_with(_from_validation_error(error, request), request.scope)
+    return formed_response(_from_validation_error(error, request), request.scope)
 
 
 def _from_validation_error(error: RequestValidationError, request: Request) -> ArcherError:

@@ -69,7 +69,7 @@ class OpenAIErrors:
         """Whether such a client asks, or anybody below `/v1`."""
         return dialect_of(scope) is Dialect.OPENAI
 
-    def answer(
+    def response(
         self, error: ArcherError, request_id: str, *, status: int | None, headers: Mapping[str, str]
     ) -> JSONResponse:
         """Their error object."""
