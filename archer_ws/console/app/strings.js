@@ -90,6 +90,13 @@ export const strings = {
     },
   },
 
+  developers: {
+    open: "Developers",
+    openHint: "Frames, plots, the log and the request, for developers (Alt I)",
+    error: "All of it",
+    failed: "The developers' part could not be loaded.",
+  },
+
   token: {
     title: "This server wants a token",
     text: "It is what the server was started with, in AUTH_TOKEN or AUTH_TOKENS. It stays in this tab, and is gone with it.",
@@ -363,6 +370,7 @@ export const strings = {
       ["Alt 1 … 9", "the tab of that number"],
       ["Ctrl K", "search all messages"],
       ["Alt X", "cut the connection"],
+      ["Alt I", "the developers' part"],
       ["?", "this list"],
     ],
     close: "Close",

@@ -8,6 +8,7 @@ import { strings } from "../strings.js";
 import { Announcer } from "./announcer.js";
 import { Bar } from "./bar.js";
 import { ConnectionStory } from "./connection-state.js";
+import { DevelopersPlace } from "./developers-place.js";
 import { Dialogs } from "./dialogs.js";
 import { html } from "./html.js";
 import { onKey } from "./keys.js";
@@ -39,6 +40,7 @@ export function App({ name }) {
         <${ConnectionStory} />
         <${Panes} />
       </div>
+      <${DevelopersPlace} />
     </div>
     <${Dialogs} />
     <${Announcer} />

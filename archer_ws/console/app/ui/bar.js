@@ -1,6 +1,7 @@
 // The line above the conversations: their tabs, and the truth about the connection.
 
 import { begin, close, conversation, isSideBySide, openIds, shownId, titles } from "../state/conversations.js";
+import { isDrawerOpen } from "../state/developers.js";
 import { strings } from "../strings.js";
 import { ConnectionState } from "./connection-state.js";
 import { html } from "./html.js";
@@ -28,6 +29,9 @@ export function Bar({ onMenu }) {
       html`<button type="button" class="quiet icon-only only-wide" aria-label=${strings.tabs.beside} title=${strings.tabs.beside}
         aria-pressed=${isSideBySide.value} onClick=${beside}><${Icon} name="columns" /></button>`}
       <${ConnectionState} />
+      <button type="button" id="developers-button" class="quiet icon-only" aria-label=${strings.developers.open}
+        title=${strings.developers.openHint} aria-expanded=${isDrawerOpen.value}
+        onClick=${() => (isDrawerOpen.value = !isDrawerOpen.value)}><${Icon} name="braces" /></button>
     </header>
   `;
 }

@@ -23,6 +23,10 @@ const PATHS = {
   fold: "M9 6l6 6-6 6",
   file: "M6 3h8l4 4v14H6zM14 3v4h4",
   tool: "M14.5 6.5a4 4 0 0 0-5 5L4 17l3 3 5.5-5.5a4 4 0 0 0 5-5L15 12l-3-3z",
+  braces: "M8 4c-3 0-3 2-3 4s0 3-2 4c2 1 2 2 2 4s0 4 3 4M16 4c3 0 3 2 3 4s0 3 2 4c-2 1-2 2-2 4s0 4-3 4",
+  pause: "M9 6v12M15 6v12",
+  play: "M8 5l11 7-11 7z",
+  clear: "M5 7h14M10 7V4h4v3M7 7l1 13h8l1-13",
   info: "M12 21a9 9 0 1 0 0-18 9 9 0 0 0 0 18ZM12 11v5M12 8h.01",
   keyboard: "M3 7h18v10H3zM7 10h.01M11 10h.01M15 10h.01M8 14h8",
 };
