@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from tests.browser.console import HELPERS
-from tests.browser.screenshots.talk import DICE, LOST_MODEL, SKY, STORY, Talker, earlier
+from tests.browser.screenshots.talk import DICE, LOST_MODEL, SKY, STORY, earlier
 from tests.fakes.cutting_proxy import CuttingProxy
 from tests.interop.browser import Browser
 from tests.interop.javascript import Javascript
 from tests.processes import Server
 
-#: The page's clock stands still. What it measures passes by what comes: 140 ms to an answer's beginning, 37 ms a token.
+#: The page's clock stands still. What it measures passes by what comes: 140 ms to an answer's beginning, 6 ms a character.
 _STILL_CLOCK = """
     let now = 1000;
     const Socket = WebSocket;
@@ -23,12 +23,17 @@ _STILL_CLOCK = """
             this.addEventListener("message", ({ data }) => {
                 const { method, params } = JSON.parse(data);
                 if (method === "stream/started") now += 140;
-                if (method === "stream/delta") now += 37 * (params.seq - (params.from ?? params.seq) + 1);
+                if (method === "stream/delta") now += 6 * (params.content ?? "").length;
             });
         }
     };
     performance.now = () => now;
     Date.now = () => START;
+    Object.defineProperty(performance, "timeOrigin", { value: Date.parse("2026-01-05T10:24:00") });
+    // Ids are the same each time.
+    let last = 1;
+    const draw = () => (last = (last * 48271) % 2147483647) & 255;
+    crypto.getRandomValues = (array) => array.map(draw);
 """
 DESK, WIDE, PHONE = (1280, 800), (1440, 900), (390, 844)
 
@@ -41,8 +46,9 @@ class Studio:
     browser: Browser
     sidecar: Server
     proxy: CuttingProxy
-    model: Talker
     scale: float
+    #: Whether all pictures are dark.
+    is_dark: bool
 
     async def open(
         self, size: tuple[int, int] = DESK, *, is_dark: bool = False, is_new: bool = False, url: str = ""
@@ -60,12 +66,13 @@ class Studio:
             await kept.context.close();
             const isPhone = width < 600;
             kept.context = await kept.browser.newContext({
-                viewport: { width, height }, deviceScaleFactor: scale, colorScheme: dark ? "dark" : "light",
+                viewport: { width, height }, deviceScaleFactor: scale, colorScheme,
                 reducedMotion: "reduce", locale: "en-GB", isMobile: isPhone, hasTouch: isPhone,
             });
             await kept.context.addInitScript(clock);
             """,
-            **{"width": width, "height": height, "dark": is_dark, "scale": self.scale},
+            **{"width": width, "height": height, "scale": self.scale},
+            colorScheme="dark" if is_dark or self.is_dark else "light",
             clock=_STILL_CLOCK.replace("START", str(int(datetime.now().timestamp() * 1000))),
         )
         await self.browser.open("console", url or self.sidecar.url)
@@ -141,6 +148,7 @@ async def three_streams(studio: Studio, path: Path) -> None:
 async def tool_call(studio: Studio, path: Path) -> None:
     await studio.open()
     await studio.ask(DICE, "needs your approval")
+    await _listed(studio, "Roll two dice")
     await studio.shoot(path)
 
 
@@ -148,18 +156,53 @@ async def error(studio: Studio, path: Path) -> None:
     await studio.open()
     await _sky(studio)
     await studio.ask(LOST_MODEL, "not found")
+    # Each request has another id.
+    await studio.run("""
+        await page.locator(".error .names code").last().evaluate((code) => (code.textContent = "con_Vb3kT9wXqLzR.14"));
+        await page.evaluate(() => document.querySelector(".pane .scroller").scrollTo(0, 1e6));
+    """)
     await studio.shoot(path)
 
 
 async def reconnecting(studio: Studio, path: Path) -> None:
     await studio.open(url=studio.proxy.url)
     await studio.ask(STORY, "and the wall")
+    await _listed(studio, "Write a story")
     # Nobody refuses the next connection, and nobody answers it.
     studio.proxy.passes.clear()
     studio.proxy.cut()
     await studio.run("await connected('connecting'); await has('Reconnecting…');")
     await studio.shoot(path)
     studio.proxy.passes.set()
+
+
+async def drawer(studio: Studio, path: Path) -> None:
+    await studio.open(WIDE)
+    await _sky(studio)
+    await _open_drawer(studio, "Frames")
+    await studio.run("await page.locator('.developers .row-of').last().click();")
+    await studio.shoot(path)
+
+
+async def drawer_log(studio: Studio, path: Path) -> None:
+    await studio.open(WIDE)
+    await _sky(studio)
+    await _open_drawer(studio, "Log")
+    await studio.shoot(path)
+
+
+async def drawer_plots(studio: Studio, path: Path) -> None:
+    await studio.open(WIDE)
+    await _sky(studio)
+    await _open_drawer(studio, "Plots")
+    await studio.shoot(path)
+
+
+async def drawer_phone(studio: Studio, path: Path) -> None:
+    await studio.open(PHONE)
+    await _sky(studio)
+    await _open_drawer(studio, "Request")
+    await studio.shoot(path)
 
 
 async def models(studio: Studio, path: Path) -> None:
@@ -180,10 +223,24 @@ async def settings(studio: Studio, path: Path) -> None:
 
 
 async def _sky(studio: Studio) -> None:
-    await studio.ask(SKY, "Sunlight")
-    studio.model.go.set()
-    await studio.run("await has('tokens/s');")
-    await studio.run("await page.locator('.row', { hasText: 'Why is the sky' }).waitFor({ state: 'attached' });")
+    await studio.ask(SKY, "tokens/s")
+    await _listed(studio, "Why is the sky")
+
+
+async def _open_drawer(studio: Studio, tab: str) -> None:
+    await studio.run(
+        """
+        await page.locator("#developers-button").click();
+        await page.getByRole("tab", { name: tab }).click();
+        await page.mouse.move(0, 0);
+        """,
+        tab=tab,
+    )
+
+
+async def _listed(studio: Studio, title: str) -> None:
+    """Wait until the list has the conversation; on a phone it is there, if not in sight."""
+    await studio.run("await page.locator('.row', { hasText }).waitFor({ state: 'attached' });", hasText=title)
 
 
 #: By the pictures' names.
@@ -198,6 +255,10 @@ SCENES: dict[str, Callable[[Studio, Path], Awaitable[None]]] = {
     "tool-call": tool_call,
     "error": error,
     "reconnecting": reconnecting,
+    "drawer": drawer,
+    "drawer-log": drawer_log,
+    "drawer-plots": drawer_plots,
+    "drawer-phone": drawer_phone,
     "models": models,
     "settings": settings,
 }

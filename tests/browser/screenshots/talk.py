@@ -6,18 +6,18 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-from tests.fakes.ollama_api import ollama_error, ollama_stream
-from tests.fakes.scripted_server import Exchange, Reply, Wait, forever
+from tests.fakes.ollama_api import ollama_end, ollama_error, ollama_line
+from tests.fakes.scripted_server import Exchange, Reply, Step, Wait, forever
 from tests.fakes.tool_dialects import MadeCall
 from tests.fakes.tools_ollama import answer
 
 MODEL = "llama3.2:latest"
+PACE_S = 0.012
 
 SKY = "Why is the sky blue? With numbers, please."
 SKY_ANSWER = """\
-Sunlight holds every colour, and air does not treat them alike. Molecules are far smaller than a wavelength of light, \
-and such small things scatter short waves much more than long ones (**Rayleigh scattering**): the strength grows with \
-the *fourth power* of the frequency.
+Molecules of air are far smaller than a wavelength of light, and such small things scatter short waves much more than \
+long ones (**Rayleigh scattering**): the strength grows with the *fourth power* of the frequency.
 
 | Colour | Wavelength | Scattered, red = 1 |
 | :--- | ---: | ---: |
@@ -25,7 +25,7 @@ the *fourth power* of the frequency.
 | Green | 530 nm | 3.0 |
 | Blue | 470 nm | 4.9 |
 
-So blue light reaches you from *everywhere*, red almost only from the sun itself. To work it out:
+So blue light reaches you from *everywhere*, red almost only from the sun:
 
 ```python
 def scattered(nm: float, reference: float = 700) -> float:
@@ -34,7 +34,7 @@ def scattered(nm: float, reference: float = 700) -> float:
 print(f"{scattered(470):.1f}")  # 4.9
 ```
 
-In the evening the light comes through so much air that the blue is gone before it reaches you, and the sun looks red.\
+The sun itself looks red in the evening, when the blue is gone before it reaches you.\
 """
 THREE = (
     "Write a poem about the sea, in twelve lines.",
@@ -79,7 +79,7 @@ which had been a line, became a wall, and the wall
 DICE = "Roll two dice for me, and tell me what they show."
 #: Whose answers are still being written.
 UNFINISHED = {*THREE, STORY}
-LOST_MODEL = "Summarise the attached report in three sentences."
+LOST_MODEL = "And why is the sea blue?"
 EARLIER = (
     (0, "Rename a branch in Git"),
     (0, "Notes for Thursday's talk"),
@@ -95,10 +95,6 @@ EARLIER = (
 class Talker:
     """A model that answers the questions above; some of them as far as it is written, and then no further."""
 
-    def __init__(self) -> None:
-        #: Once it is set, answers go on behind their first word.
-        self.go = asyncio.Event()
-
     def __call__(self, exchange: Exchange) -> Reply:
         question = exchange.json()["messages"][-1]["content"]
         if question == DICE:
@@ -108,10 +104,18 @@ class Talker:
             return ollama_error(f'model "{MODEL}" not found, try pulling it first', 404)
         texts = {SKY: SKY_ANSWER, STORY: STORY_ANSWER, **dict(zip(THREE, (POEM, RAINBOW, SOUP), strict=True))}
         words = re.findall(r"\s*\S+\s?", texts[question])
-        if question in UNFINISHED:
-            return ollama_stream(*words, forever())
-        # In two parts, so that there is a time between them.
-        return ollama_stream(words[0], Wait(self.go), *words[1:], prompt_tokens=38)
+        end = forever() if question in UNFINISHED else ollama_end(prompt_tokens=38, completion_tokens=len(words))
+        return Reply(paced(words, end), content_type="application/x-ndjson")
+
+
+def paced(words: list[str], end: Step) -> Iterator[Step]:
+    """The words, one by one, as a model has them."""
+    for word in words:
+        yield ollama_line(word)
+        passed = asyncio.Event()
+        asyncio.get_running_loop().call_later(PACE_S, passed.set)
+        yield Wait(passed)
+    yield end
 
 
 def earlier(now: datetime) -> Iterator[str]:
