@@ -1,6 +1,6 @@
 """The params and results of every archer.v1 method, and the params of every notification (protocol sections 3 and 4).
 
-What the socket shares with REST (requests, sessions, stream states, the events of streams) is defined with what it
+What the socket shares with REST (requests, sessions, stream states, the events of streams) is defined next to what it
 describes.
 """
 
@@ -33,37 +33,38 @@ from archer_ws.sessions.streams.events import EVENTS, model_of
 
 PROTOCOL_VERSION = 1
 SUBPROTOCOL = "archer.v1"
-#: What `initialize` tells that there is, since the version stays.
+#: The capabilities that `initialize` names: what was added since the first version without changing its number.
 CAPABILITIES = ("files", "formats", "sessions", "tools", "watch")
-#: And what it can where conversations are kept on a disk: streams of sessions outlive it (protocol section 26).
+#: The capability of a server that stores conversations on a disk: streams of sessions survive a restart (protocol
+#: section 26).
 DURABLE = "durable"
 
 
 PageLimit = Annotated[int, Field(ge=1, le=PAGE_ITEMS_MAX)]
 Cursor = Annotated[str | None, Field(max_length=64)]
-_CURSOR = "The `next_cursor` of the page before; without it, the first page."
+_CURSOR = "The `next_cursor` of the previous page; without it, the first page."
 
 
 class NoParams(WireModel):
-    """A method that needs nothing."""
+    """The params of a method that needs none."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{}]})
 
 
 class Nothing(BaseModel):
-    """A result that says only that it was done."""
+    """An empty result: the method succeeded."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{}]})
 
 
 class ErrorObject(BaseModel):
-    """JSON-RPC's error: what a response has in place of a result."""
+    """JSON-RPC's error object, which a response has instead of a result."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [*ERRORS]})
 
-    code: int = Field(description="JSON-RPC's number for the error; `data.kind` says the same in words.")
+    code: int = Field(description="JSON-RPC's number for the error; `data.kind` is the same as a word.")
     message: str = Field(description="What happened, for a person.")
-    data: ErrorInfo = Field(description="The error as every transport tells it.")
+    data: ErrorInfo = Field(description="The error, in the same form on every transport.")
 
 
 class PeerInfo(WireModel):
@@ -80,72 +81,73 @@ class InitializeParams(WireModel):
 
     model_config = ConfigDict(json_schema_extra={"examples": [*INITIALIZE_PARAMS]})
 
-    protocol_version: int = Field(description="The version you speak: 1.")
+    protocol_version: int = Field(description="The protocol version that you use: 1.")
     client: PeerInfo | None = Field(default=None, description="Who you are, for the server's log.")
     token: Annotated[str | None, Field(max_length=4096)] = Field(
-        default=None, description="The credential, where the server asks for one and no header or ticket showed it."
+        default=None, description="The credential, if the server needs one and no header or ticket carried it."
     )
     coalesce_ms: Annotated[int, Field(ge=0, le=1000)] = Field(
-        default=0, description="Gather a stream's later deltas for so long, in milliseconds; the first goes at once."
+        default=0,
+        description="Merge a stream's deltas for this long, in milliseconds; the first delta is sent at once.",
     )
 
 
 class Limits(BaseModel):
-    """What one connection may do."""
+    """The limits of one connection."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [*LIMITS]})
 
     max_frame_bytes: Count = Field(description="The longest message the server reads, in bytes.")
     max_content_bytes: Count = Field(description="The most text all messages of a request may have, in bytes of UTF-8.")
-    max_requests: Count = Field(description="How many requests may wait for their answers at a time.")
+    max_requests: Count = Field(description="How many requests may wait for their responses at a time.")
     max_streams: Count = Field(description="How many running streams may be attached at a time.")
 
 
 class InitializeResult(BaseModel):
-    """Who answers, and within which limits."""
+    """The server and its limits."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [*INITIALIZE_RESULTS]})
 
-    protocol_version: int = Field(description="The version spoken here: 1.")
-    server: PeerInfo = Field(description="Who answers.")
-    connection_id: str = Field(description="Names this connection in the server's log.")
-    heartbeat_ms: Count = Field(description="After so much silence a heartbeat comes, in milliseconds.")
-    limits: Limits = Field(description="What this connection may do.")
-    capabilities: list[str] | None = optional("What this server can beyond the first version's chats; it may grow.")
-    schema_hash: str = Field(description="Names the version of the OpenRPC document that rpc.discover gives.")
+    protocol_version: int = Field(description="The protocol version that the server uses: 1.")
+    server: PeerInfo = Field(description="The server.")
+    connection_id: str = Field(description="The id of this connection in the server's log.")
+    heartbeat_ms: Count = Field(description="After this much silence the server sends a heartbeat, in milliseconds.")
+    limits: Limits = Field(description="The limits of this connection.")
+    capabilities: list[str] | None = optional("What this server supports beyond the first version; more may be added.")
+    schema_hash: str = Field(description="The version of the OpenRPC document that rpc.discover returns.")
 
 
 class TicketResult(BaseModel):
-    """Good once, as the Bearer token of a request to `/api/v1/files` or below it."""
+    """Valid once, as the Bearer token of a request to `/api/v1/files` or below it."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [*TICKETS]})
 
-    ticket: str = Field(description="What to send in place of a token.")
-    expires_in_s: Count = Field(description="How long it can be used, in seconds.")
+    ticket: str = Field(description="The ticket, to be sent instead of a token.")
+    expires_in_s: Count = Field(description="How long it is valid, in seconds.")
 
 
 class ChatSendParams(ChatRequest):
-    """A ChatRequest whose `stream` defaults to true: the deltas come as notifications."""
+    """A ChatRequest whose `stream` defaults to true: the deltas are sent as notifications."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [*CHAT_REQUESTS], **EMPTY_ONLY_TO_ASK_AGAIN})
 
     stream: bool = Field(
-        default=True, description="Send the text as deltas; false: send it whole, with the stream's end."
+        default=True, description="True: send the text as deltas. False: send all of it with the stream's end."
     )
 
 
 class ChatSendResult(BaseModel):
-    """The request is accepted; `duplicate` if it joined a stream that was there."""
+    """The request is accepted; `duplicate` if it joined an existing stream."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [*CHAT_SEND_RESULTS]})
 
     stream_id: str = Field(description="The stream's id: yours, or the server's.")
     session_id: str | None = optional("The conversation the stream belongs to.")
-    provider: str = Field(description="The provider that will answer.")
-    model: str = Field(description="The model that will answer.")
+    provider: str = Field(description="The provider that is asked.")
+    model: str = Field(description="The model that is asked.")
     status: StreamStatus = Field(description="The stream's state.")
-    head_seq: Count = Field(description="Its newest event's number; the events up to it are replay.")
-    duplicate: bool = Field(description="Whether the stream was there already, and you joined it.")
+    head_seq: Count = Field(description="The number of its newest event; the events up to it are a replay.")
+    duplicate: bool = Field(description="Whether the stream existed already, and you joined it.")
 
 
 class StreamIdParams(WireModel):
@@ -157,7 +159,7 @@ class StreamIdParams(WireModel):
 
 
 class StreamGetParams(StreamIdParams):
-    """One stream, and whether its messages are wanted."""
+    """One stream, and whether to include its messages."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -165,12 +167,12 @@ class StreamGetParams(StreamIdParams):
         }
     )
 
-    messages: bool = Field(default=False, description="True: with the messages that it made, as far as they go.")
+    messages: bool = Field(default=False, description="True: include the messages that it has produced so far.")
     cursor: Cursor = Field(default=None, description=_CURSOR)
 
 
 class SubscribeParams(WireModel):
-    """The stream, and the last event you have seen of it."""
+    """The stream, and the last event of it that you have seen."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"stream_id": "sky-2"}, {"stream_id": "sky-2", "after": 0}]}
@@ -183,24 +185,24 @@ class SubscribeParams(WireModel):
 
 
 class SubscribeResult(BaseModel):
-    """The events up to `head_seq` are replay."""
+    """The events up to `head_seq` are a replay."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [*SUBSCRIBE_RESULTS]})
 
     stream_id: str = Field(description="The stream's id.")
     status: StreamStatus = Field(description="The stream's state.")
-    head_seq: Count = Field(description="Its newest event's number; the events up to it are replay.")
+    head_seq: Count = Field(description="The number of its newest event; the events up to it are a replay.")
 
 
 class StreamListParams(WireModel):
-    """A page of streams, newest first: of all, of one session, running only."""
+    """A page of streams, newest first: all of them, those of one session, or only running ones."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{}, {"session_id": "sky", "active": True}, {"limit": 20, "cursor": "7"}]}
     )
 
     session_id: Identifier | None = Field(default=None, description="Only the streams of this conversation.")
-    active: bool = Field(default=False, description="Only those that have not ended.")
+    active: bool = Field(default=False, description="Only streams that have not ended.")
     limit: PageLimit = Field(default=50, description="How many at most, 1 to 200.")
     cursor: Cursor = Field(default=None, description=_CURSOR)
 
@@ -229,12 +231,12 @@ class SessionGetParams(WireModel):
     limit: PageLimit = Field(default=PAGE_ITEMS_MAX, description="How many messages at most, 1 to 200.")
     cursor: Cursor = Field(
         default=None,
-        description="The `next_cursor` of the page that you have, for older messages; without it, the newest.",
+        description="The `next_cursor` of a page that you have, for older messages; without it, the newest.",
     )
 
 
 class SessionListParams(WireModel):
-    """A page of sessions, the last changed first."""
+    """A page of sessions, the most recently changed first."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -247,44 +249,48 @@ class SessionListParams(WireModel):
     )
 
     order: ListOrder | None = Field(
-        default=None, description="By what they are sorted, newest first; missing: as the cursor's list, or `updated`."
+        default=None,
+        description="The time to sort by, newest first; without it, the order of the cursor's list, or `updated`.",
     )
     archived: bool | None = Field(
-        default=None, description="True: those alone that were put aside; false: those that were not."
+        default=None, description="True: only archived ones; false: only those that are not archived."
     )
     limit: PageLimit = Field(default=50, description="How many at most, 1 to 200.")
     cursor: Cursor = Field(default=None, description=_CURSOR)
 
 
 class SessionDeleteParams(SessionIdParams):
-    """Which session to forget."""
+    """Which session to delete."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"session_id": "sky"}, {"session_id": "sky", "version": 3}]}
     )
 
     version: Version | None = Field(
-        default=None, description="What `version` it must have; where it has another, it stays: `conflict`."
+        default=None,
+        description="The `version` that it must have; with any other, nothing is deleted and the error is `conflict`.",
     )
 
 
 class SessionDeleteAllParams(WireModel):
-    """That all of them shall go."""
+    """Confirms that all sessions are to be deleted."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"confirm": True}]})
 
-    confirm: Literal[True] = Field(description="True, so that it does not happen by mistake.")
+    confirm: Literal[True] = Field(description="Must be true, so that it does not happen by mistake.")
 
     @model_validator(mode="before")
     @classmethod
     def _is_confirmed(cls, given: Any) -> Any:
         if isinstance(given, dict) and given.get("confirm") is not True:
-            raise wrong("must be true", "confirm", "Send confirm: true to forget all of your conversations for good.")
+            raise wrong(
+                "must be true", "confirm", "Send confirm: true to delete all of your conversations permanently."
+            )
         return given
 
 
 class SessionForkParams(SessionFork):
-    """Which session to copy, how much of it, and the copy's id."""
+    """Which session to copy, up to which message, and the copy's id."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -299,14 +305,14 @@ class SessionForkParams(SessionFork):
 
 
 class SessionSearchParams(WireModel):
-    """What to look for in the messages."""
+    """What to search for in the messages."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"query": "blue light"}, {"query": "sky", "limit": 20, "cursor": "71"}]}
     )
 
     query: Query = Field(
-        description="Up to 16 words, 1,000 characters: messages that have all of them, whatever their case and "
+        description="Up to 16 words and 1,000 characters. Finds messages that contain all of them, ignoring case and "
         "accents; the last one may be the beginning of a word."
     )
     limit: PageLimit = Field(default=50, description="How many at most, 1 to 200.")
@@ -314,15 +320,15 @@ class SessionSearchParams(WireModel):
 
 
 class SessionWatchParams(WireModel):
-    """Which session to watch, or none for all."""
+    """Which session to watch, or none for all of them."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{}, {"session_id": "sky"}]})
 
-    session_id: Identifier | None = Field(default=None, description="Only this conversation; missing: all.")
+    session_id: Identifier | None = Field(default=None, description="Only this conversation; without it, all of them.")
 
 
 class SessionUpdateParams(SessionUpdate):
-    """What to change of which session; fields left out (or null) stay."""
+    """Which session to change, and what; fields that are missing or null keep their values."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [*SESSION_UPDATES]})
 
@@ -340,7 +346,7 @@ class ModelListParams(WireModel):
 
 
 class DefaultModel(BaseModel):
-    """Where a request goes that names nothing."""
+    """The model of a request that names none."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"provider": "ollama", "model": "llama3.2"}]})
 
@@ -349,12 +355,12 @@ class DefaultModel(BaseModel):
 
 
 class ModelListResult(BaseModel):
-    """The models that can be named, and the providers that could not be asked."""
+    """The available models, and the providers that could not be asked."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [*MODEL_LISTS]})
 
     items: list[ModelInfo] = Field(description="The models.")
-    default: DefaultModel = Field(description="What answers a request that names no model.")
+    default: DefaultModel = Field(description="The default provider and model.")
     unavailable: list[ProviderStatus] = Field(description="The providers that could not be asked, with the reason.")
 
 
@@ -371,18 +377,18 @@ class OpenRpcDocument(RootModel[dict[str, Any]]):
 
 
 class Heartbeat(BaseModel):
-    """The connection lives, though nothing else was to be said."""
+    """Sent after a silence, so that the client knows that the connection is alive."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{}]})
 
 
 class ServerDraining(BaseModel):
-    """The server stops: running streams have so long."""
+    """The server is about to stop."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"remaining_ms": 30000}]})
 
     remaining_ms: Count = Field(
-        description="What running streams have left before they are cancelled, in milliseconds."
+        description="How long running streams may go on before they are cancelled, in milliseconds."
     )
 
 
@@ -394,7 +400,7 @@ NOTIFICATIONS: dict[str, type[BaseModel]] = {
     "session/changed": SessionChanged,
 }
 
-#: How the socket may be closed by us (protocol section 11).
+#: The reasons for which the server closes a socket (protocol section 11).
 CloseReason = Literal[
     "draining",
     "slow_reader",
