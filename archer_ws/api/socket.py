@@ -21,9 +21,10 @@ from archer_ws.api.security.tickets import TicketGone, TicketMisplaced, TicketOf
 from archer_ws.api.socket_quota import SocketPlace, SocketQuota
 from archer_ws.core.exceptions import Draining
 from archer_ws.rpc.channel import ChannelClosed
+from archer_ws.rpc.close_reasons import CLOSE_CODES, CloseReason, close_text
 from archer_ws.rpc.connection import Connection
-from archer_ws.rpc.context import Handshake, close_text
-from archer_ws.rpc.messages import CLOSE_CODES, SUBPROTOCOL, CloseReason
+from archer_ws.rpc.context import Handshake
+from archer_ws.rpc.messages import SUBPROTOCOL
 
 log = structlog.get_logger(__name__)
 

@@ -16,6 +16,7 @@ import structlog
 from archer_ws.core.limits import BAD_MESSAGES_MAX, BAD_MESSAGES_WINDOW_S
 from archer_ws.core.rare_line import RareLine
 from archer_ws.rpc.channel import Channel, ChannelClosed
+from archer_ws.rpc.close_reasons import CloseReason
 from archer_ws.rpc.codec import (
     BadBatch,
     BadMessage,
@@ -27,7 +28,7 @@ from archer_ws.rpc.codec import (
 )
 from archer_ws.rpc.context import Context, Handshake
 from archer_ws.rpc.dispatcher import Dispatcher, note_failure
-from archer_ws.rpc.messages import CloseReason, ServerDraining
+from archer_ws.rpc.messages import ServerDraining
 from archer_ws.rpc.method_errors import defect
 from archer_ws.rpc.requests import id_in_use
 from archer_ws.rpc.services import RpcServices

@@ -13,7 +13,7 @@ import structlog
 from archer_ws.core.exceptions import Overloaded, TooManyStreams, Unauthenticated
 from archer_ws.core.ids import new_id
 from archer_ws.rpc.channel import Channel
-from archer_ws.rpc.messages import CLOSE_CODES, CloseReason
+from archer_ws.rpc.close_reasons import CLOSE_CODES, CloseReason, close_text
 from archer_ws.rpc.requests import Requests
 from archer_ws.rpc.services import RpcServices
 from archer_ws.rpc.watching import Watching
@@ -23,14 +23,6 @@ from archer_ws.sessions.streams.open_call import Holder
 from archer_ws.sessions.streams.stream import Stream
 
 log = structlog.get_logger(__name__)
-
-#: The longest reason of a close frame in bytes (RFC 6455, section 5.5); ours are ASCII.
-CLOSE_TEXT_CHARS = 123
-
-
-def close_text(reason: CloseReason, detail: str | None = None) -> str:
-    """The reason of a close frame: the reason's name, and as much of the detail as fits."""
-    return f"{reason}: {detail}"[:CLOSE_TEXT_CHARS] if detail else reason
 
 
 @dataclass(frozen=True, slots=True)

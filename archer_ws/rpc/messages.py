@@ -4,13 +4,13 @@ What the socket shares with REST (requests, sessions, stream states, the events 
 describes.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
+from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from archer_ws.core.exceptions import ErrorInfo
 from archer_ws.core.limits import PAGE_ITEMS_MAX
-from archer_ws.core.wire_model import Identifier, WireModel, optional, wrong
+from archer_ws.core.wire_model import Identifier, WireModel, optional
 from archer_ws.core.wire_types import Count
 from archer_ws.llm_gateway.examples import CHAT_REQUESTS
 from archer_ws.llm_gateway.types import EMPTY_ONLY_TO_ASK_AGAIN, ChatRequest, ModelInfo, ProviderStatus, StreamStatus
@@ -24,11 +24,10 @@ from archer_ws.rpc.examples import (
     OPENRPC_DOCUMENTS,
     PEERS,
     PROVIDERS,
-    SESSION_UPDATES,
     SUBSCRIBE_RESULTS,
     TICKETS,
 )
-from archer_ws.sessions.models import ListOrder, Query, SessionChanged, SessionFork, SessionUpdate, Version
+from archer_ws.sessions.models import SessionChanged
 from archer_ws.sessions.streams.events import EVENTS, model_of
 
 PROTOCOL_VERSION = 1
@@ -42,7 +41,7 @@ DURABLE = "durable"
 
 PageLimit = Annotated[int, Field(ge=1, le=PAGE_ITEMS_MAX)]
 Cursor = Annotated[str | None, Field(max_length=64)]
-_CURSOR = "The `next_cursor` of the previous page; without it, the first page."
+CURSOR_DESCRIPTION = "The `next_cursor` of the previous page; without it, the first page."
 
 
 class NoParams(WireModel):
@@ -168,7 +167,7 @@ class StreamGetParams(StreamIdParams):
     )
 
     messages: bool = Field(default=False, description="True: include the messages that it has produced so far.")
-    cursor: Cursor = Field(default=None, description=_CURSOR)
+    cursor: Cursor = Field(default=None, description=CURSOR_DESCRIPTION)
 
 
 class SubscribeParams(WireModel):
@@ -204,135 +203,7 @@ class StreamListParams(WireModel):
     session_id: Identifier | None = Field(default=None, description="Only the streams of this conversation.")
     active: bool = Field(default=False, description="Only streams that have not ended.")
     limit: PageLimit = Field(default=50, description="How many at most, 1 to 200.")
-    cursor: Cursor = Field(default=None, description=_CURSOR)
-
-
-class SessionIdParams(WireModel):
-    """One session."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [{"session_id": "sky"}]})
-
-    session_id: Identifier = Field(description="The conversation's id.")
-
-
-class SessionGetParams(WireModel):
-    """One session, and which of its messages: the newest, or those before a page that you have."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {"session_id": "sky"},
-                {"session_id": "sky", "limit": 20, "cursor": "msg_9mK3vQx0bTzLw2RfY7cN"},
-            ]
-        }
-    )
-
-    session_id: Identifier = Field(description="The conversation's id.")
-    limit: PageLimit = Field(default=PAGE_ITEMS_MAX, description="How many messages at most, 1 to 200.")
-    cursor: Cursor = Field(
-        default=None,
-        description="The `next_cursor` of a page that you have, for older messages; without it, the newest.",
-    )
-
-
-class SessionListParams(WireModel):
-    """A page of sessions, the most recently changed first."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {},
-                {"limit": 20, "cursor": "1795688132000000-20"},
-                {"order": "created", "archived": False, "cursor": "20"},
-            ]
-        }
-    )
-
-    order: ListOrder | None = Field(
-        default=None,
-        description="The time to sort by, newest first; without it, the order of the cursor's list, or `updated`.",
-    )
-    archived: bool | None = Field(
-        default=None, description="True: only archived ones; false: only those that are not archived."
-    )
-    limit: PageLimit = Field(default=50, description="How many at most, 1 to 200.")
-    cursor: Cursor = Field(default=None, description=_CURSOR)
-
-
-class SessionDeleteParams(SessionIdParams):
-    """Which session to delete."""
-
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"session_id": "sky"}, {"session_id": "sky", "version": 3}]}
-    )
-
-    version: Version | None = Field(
-        default=None,
-        description="The `version` that it must have; with any other, nothing is deleted and the error is `conflict`.",
-    )
-
-
-class SessionDeleteAllParams(WireModel):
-    """Confirms that all sessions are to be deleted."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [{"confirm": True}]})
-
-    confirm: Literal[True] = Field(description="Must be true, so that it does not happen by mistake.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _is_confirmed(cls, given: Any) -> Any:
-        if isinstance(given, dict) and given.get("confirm") is not True:
-            raise wrong(
-                "must be true", "confirm", "Send confirm: true to delete all of your conversations permanently."
-            )
-        return given
-
-
-class SessionForkParams(SessionFork):
-    """Which session to copy, up to which message, and the copy's id."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {"session_id": "sky"},
-                {"session_id": "sky", "before": "msg_9mK3vQx0bTzLw2RfY7cN", "new_session_id": "sky-otherwise"},
-            ]
-        }
-    )
-
-    session_id: Identifier = Field(description="The conversation's id.")
-
-
-class SessionSearchParams(WireModel):
-    """What to search for in the messages."""
-
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"query": "blue light"}, {"query": "sky", "limit": 20, "cursor": "71"}]}
-    )
-
-    query: Query = Field(
-        description="Up to 16 words and 1,000 characters. Finds messages that contain all of them, ignoring case and "
-        "accents; the last one may be the beginning of a word."
-    )
-    limit: PageLimit = Field(default=50, description="How many at most, 1 to 200.")
-    cursor: Cursor = Field(default=None, description=_CURSOR)
-
-
-class SessionWatchParams(WireModel):
-    """Which session to watch, or none for all of them."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [{}, {"session_id": "sky"}]})
-
-    session_id: Identifier | None = Field(default=None, description="Only this conversation; without it, all of them.")
-
-
-class SessionUpdateParams(SessionUpdate):
-    """Which session to change, and what; fields that are missing or null keep their values."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [*SESSION_UPDATES]})
-
-    session_id: Identifier = Field(description="The conversation's id.")
+    cursor: Cursor = Field(default=None, description=CURSOR_DESCRIPTION)
 
 
 class ModelListParams(WireModel):
@@ -398,24 +269,4 @@ NOTIFICATIONS: dict[str, type[BaseModel]] = {
     "$/heartbeat": Heartbeat,
     "server/draining": ServerDraining,
     "session/changed": SessionChanged,
-}
-
-#: The reasons for which the server closes a socket (protocol section 11).
-CloseReason = Literal[
-    "draining",
-    "slow_reader",
-    "credential_expired",
-    "init_timeout",
-    "unauthorized",
-    "protocol_violation",
-    "connection_limit",
-]
-CLOSE_CODES: dict[CloseReason, int] = {
-    "draining": 4000,
-    "slow_reader": 4002,
-    "credential_expired": 4003,
-    "init_timeout": 4500,
-    "unauthorized": 4501,
-    "protocol_violation": 4504,
-    "connection_limit": 4505,
 }

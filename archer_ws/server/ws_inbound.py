@@ -18,7 +18,7 @@ from websockets.frames import CloseCode, Frame
 from archer_ws.api.security.seats import SEAT, Seat
 from archer_ws.core.limits import IDLE_FRAMES_WINDOW_S, WS_LINGER_S, WS_SLICE_BYTES, Limits
 from archer_ws.core.rare_line import RareLine
-from archer_ws.rpc.messages import CLOSE_CODES
+from archer_ws.rpc.close_reasons import CLOSE_CODES
 
 #: The loggers of uvicorn and websockets: at INFO they log every socket with its query string, which may hold secrets.
 _wire_log = logging.getLogger(f"{__name__}.wire")

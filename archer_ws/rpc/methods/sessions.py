@@ -1,8 +1,9 @@
 """session/…: the conversations, as over REST."""
 
 from archer_ws.rpc.context import Context
-from archer_ws.rpc.messages import (
-    Nothing,
+from archer_ws.rpc.messages import Nothing
+from archer_ws.rpc.registry import Method, Reply
+from archer_ws.rpc.session_messages import (
     SessionDeleteAllParams,
     SessionDeleteParams,
     SessionForkParams,
@@ -11,7 +12,6 @@ from archer_ws.rpc.messages import (
     SessionSearchParams,
     SessionUpdateParams,
 )
-from archer_ws.rpc.registry import Method, Reply
 from archer_ws.sessions.models import DeletedSessions, SearchPage, Session, SessionCreate, SessionDetail, SessionPage
 
 

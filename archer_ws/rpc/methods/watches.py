@@ -4,8 +4,9 @@ from collections.abc import Awaitable
 from functools import partial
 
 from archer_ws.rpc.context import Context
-from archer_ws.rpc.messages import Nothing, SessionWatchParams
+from archer_ws.rpc.messages import Nothing
 from archer_ws.rpc.registry import Method, Reply
+from archer_ws.rpc.session_messages import SessionWatchParams
 
 
 def watch(context: Context, params: SessionWatchParams) -> Reply | Awaitable[Reply]:
