@@ -1021,7 +1021,7 @@ pub struct EndedEvent {
     /// Who cancelled it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<CancelReason>,
-    /// Why the model stopped; null where it did not.
+    /// Why the model stopped; null if it did not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finish_reason: Option<FinishReason>,
     /// What it cost, in tokens.
@@ -1065,7 +1065,7 @@ pub struct EndedEvent {
     pub unsteered: Option<Vec<SteeredMessage>>,
 }
 
-/// The body of every answer that is not a success.
+/// The body of every response that is not a success.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ErrorBody {
@@ -1466,7 +1466,7 @@ impl fmt::Display for GivenStatus {
     }
 }
 
-/// The process answers.
+/// The process responds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Health {
@@ -1647,7 +1647,7 @@ pub struct Limits {
     pub max_streams: u64,
 }
 
-/// The event loop turns.
+/// The event loop responds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Liveness {
@@ -1995,7 +1995,7 @@ pub struct ProviderStatus {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ProviderStatusParams {}
 
-/// Whether chats can be served by the default provider, and if not, why and what to do.
+/// Whether the default provider can serve chats; if not, why and what to do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ReadinessReport {
@@ -2003,7 +2003,7 @@ pub struct ReadinessReport {
     pub status: ReadinessReportStatus,
     /// The default provider.
     pub provider: String,
-    /// How long the provider's answer to the probe took, in milliseconds.
+    /// How long the provider's response to the probe took, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency_ms: Option<f64>,
     /// Why not.
@@ -2596,7 +2596,7 @@ pub struct SessionWatchParams {
     pub session_id: Option<String>,
 }
 
-/// `event: started`: the provider answered.
+/// `event: started`: the provider has begun to respond.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StartedEvent {
@@ -3260,8 +3260,8 @@ pub struct SubscribeResult {
     pub head_seq: u64,
 }
 
-/// A plain message: a piece of the answer's text, of the model's visible reasoning, or of a call's
-/// arguments.
+/// A plain message: a piece of the completion's text, of the model's visible reasoning, or of a
+/// call's arguments.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct TextEvent {
@@ -3309,13 +3309,13 @@ impl TextPart {
     }
 }
 
-/// Good for one handshake: offer the subprotocol `archer.ticket.<ticket>` beside `archer.v1`.
+/// Valid for one handshake: offer the subprotocol `archer.ticket.<ticket>` beside `archer.v1`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Ticket {
-    /// The ticket, already fit for a subprotocol's name.
+    /// The ticket, in characters that a subprotocol's name may have.
     pub ticket: String,
-    /// How long it can be used, in seconds.
+    /// How long it is valid, in seconds.
     pub expires_in_s: u64,
 }
 
@@ -3323,10 +3323,10 @@ pub struct Ticket {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct TicketCreateParams {}
 
-/// For which origin.
+/// The origin that the ticket is for.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct TicketRequest {
-    /// The page's origin, which alone may use the ticket.
+    /// The page's origin; only pages of this origin can use the ticket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<String>,
 }
@@ -3637,7 +3637,7 @@ pub struct ToolResultEvent {
     pub call_id: String,
     /// How it ended.
     pub status: ResultStatus,
-    /// What the model is told of the call: the first 64 KiB of its text.
+    /// The first 64 KiB of the result's text.
     pub content: String,
     /// All that it says, in order, where that is more than text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -3702,15 +3702,15 @@ pub struct ToolUpdateEvent {
     pub content: String,
 }
 
-/// A kept file: name its `file_id` in a message's part.
+/// A stored file: refer to its `file_id` in a message's part.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct UploadedFile {
     /// Its id: the same for the same bytes and type.
     pub file_id: String,
-    /// Its type, as its first bytes show it.
+    /// Its media type, according to its first bytes.
     pub media_type: String,
-    /// How long it is.
+    /// Its size in bytes.
     pub bytes: u64,
 }
 

@@ -477,7 +477,7 @@ export interface EndedEvent {
   status: StreamStatus;
   /** Who cancelled it. */
   reason?: CancelReason | null;
-  /** Why the model stopped; null where it did not. */
+  /** Why the model stopped; null if it did not. */
   finish_reason?: FinishReason | null;
   /** What it cost, in tokens. */
   usage?: TokenUsage | null;
@@ -508,7 +508,7 @@ export interface EndedEvent {
   unsteered?: SteeredMessage[] | null;
 }
 
-/** The body of every answer that is not a success. */
+/** The body of every response that is not a success. */
 export interface ErrorBody {
   /** What went wrong. */
   error: ErrorInfo;
@@ -659,7 +659,7 @@ export interface FoundMessage {
 /** How a call ended, as its runner tells it. */
 export type GivenStatus = "ok" | "error" | "denied";
 
-/** The process answers. */
+/** The process responds. */
 export interface Health {
   /** That it answers. */
   status: string;
@@ -759,7 +759,7 @@ export interface Limits {
   max_streams: number;
 }
 
-/** The event loop turns. */
+/** The event loop responds. */
 export interface Liveness {
   /** That it turns. */
   status: string;
@@ -880,7 +880,7 @@ export interface ProgressEvent {
   detail?: string | null;
   /** Empty: only plain messages have text. */
   content: string;
-  /** Null: only the end has one. */
+  /** Null: only the end has a finish_reason. */
   finish_reason: null;
 }
 
@@ -911,13 +911,13 @@ export interface ProviderStatus {
 /** The params of a method that needs none. */
 export type ProviderStatusParams = Record<string, never>;
 
-/** Whether chats can be served by the default provider, and if not, why and what to do. */
+/** Whether the default provider can serve chats; if not, why and what to do. */
 export interface ReadinessReport {
   /** Whether chats can be served. */
   status: ReadinessReportStatus;
   /** The default provider. */
   provider: string;
-  /** How long the provider's answer to the probe took, in milliseconds. */
+  /** How long the provider's response to the probe took, in milliseconds. */
   latency_ms?: number | null;
   /** Why not. */
   reason?: string | null;
@@ -1176,7 +1176,7 @@ export interface SessionWatchParams {
   session_id?: string | null;
 }
 
-/** `event: started`: the provider answered. */
+/** `event: started`: the provider has begun to respond. */
 export interface StartedEvent {
   /** The stream it is about. */
   stream_id: string;
@@ -1192,7 +1192,7 @@ export interface StartedEvent {
   reasoning_effort?: ReasoningEffort | (string & {}) | null;
   /** Empty: only plain messages have text. */
   content: string;
-  /** Null: only the end has one. */
+  /** Null: only the end has a finish_reason. */
   finish_reason: null;
 }
 
@@ -1231,7 +1231,7 @@ export interface StepEvent {
   messages?: SteeredMessage[] | null;
   /** Empty: only plain messages have text. */
   content: string;
-  /** Null: only the end has one. */
+  /** Null: only the end has a finish_reason. */
   finish_reason: null;
 }
 
@@ -1604,7 +1604,7 @@ export interface SubscribeResult {
   head_seq: number;
 }
 
-/** A plain message: a piece of the answer's text, of the model's visible reasoning, or of a call's arguments. */
+/** A plain message: a piece of the completion's text, of the model's visible reasoning, or of a call's arguments. */
 export interface TextEvent {
   /** A piece of the answer; empty where the event brings none. */
   content: string;
@@ -1634,20 +1634,20 @@ export interface TextPart {
   text: string;
 }
 
-/** Good for one handshake: offer the subprotocol `archer.ticket.<ticket>` beside `archer.v1`. */
+/** Valid for one handshake: offer the subprotocol `archer.ticket.<ticket>` beside `archer.v1`. */
 export interface Ticket {
-  /** The ticket, already fit for a subprotocol's name. */
+  /** The ticket, in characters that a subprotocol's name may have. */
   ticket: string;
-  /** How long it can be used, in seconds. */
+  /** How long it is valid, in seconds. */
   expires_in_s: number;
 }
 
 /** The params of a method that needs none. */
 export type TicketCreateParams = Record<string, never>;
 
-/** For which origin. */
+/** The origin that the ticket is for. */
 export interface TicketRequest {
-  /** The page's origin, which alone may use the ticket. */
+  /** The page's origin; only pages of this origin can use the ticket. */
   origin?: string | null;
 }
 
@@ -1748,7 +1748,7 @@ export interface ToolCallEvent {
   deadline_at?: string | null;
   /** Empty: only plain messages have text. */
   content: string;
-  /** Null: only the end has one. */
+  /** Null: only the end has a finish_reason. */
   finish_reason: null;
 }
 
@@ -1805,13 +1805,13 @@ export interface ToolResultEvent {
   call_id: string;
   /** How it ended. */
   status: ResultStatus | (string & {});
-  /** What the model is told of the call: the first 64 KiB of its text. */
+  /** The first 64 KiB of the result's text. */
   content: string;
   /** All that it says, in order, where that is more than text. */
   parts?: Part[] | null;
   /** True: there is more text than told here; the messages have it all. */
   truncated?: boolean | null;
-  /** Null: only the end has one. */
+  /** Null: only the end has a finish_reason. */
   finish_reason: null;
 }
 
@@ -1848,16 +1848,16 @@ export interface ToolUpdateEvent {
   approved?: boolean | null;
   /** Empty: only plain messages have text. */
   content: string;
-  /** Null: only the end has one. */
+  /** Null: only the end has a finish_reason. */
   finish_reason: null;
 }
 
-/** A kept file: name its `file_id` in a message's part. */
+/** A stored file: refer to its `file_id` in a message's part. */
 export interface UploadedFile {
   /** Its id: the same for the same bytes and type. */
   file_id: string;
-  /** Its type, as its first bytes show it. */
+  /** Its media type, according to its first bytes. */
   media_type: string;
-  /** How long it is. */
+  /** Its size in bytes. */
   bytes: number;
 }
