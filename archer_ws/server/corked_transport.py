@@ -53,7 +53,7 @@ class CorkedTransport:
         self._pieces, self._size = [], 0
         transport = self._transport
         if self._has_ended or transport.is_closing():
-            return  # Behind a close nothing is said any more, and a transport takes nothing behind its end.
+            return  # Nothing may be written after a close, and a transport accepts nothing after write_eof.
         if transport.get_write_buffer_size():
             self._on_backlog()
         transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))

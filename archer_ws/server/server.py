@@ -242,7 +242,7 @@ def _give_large_blocks_back() -> None:
     logs of 4 MB were dropped, the process still held 150 MB.
     """
     if sys.platform == "linux":
-        with suppress(OSError, AttributeError):  # Another C library.
+        with suppress(OSError, AttributeError):  # The C library is not glibc.
             ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES)
 
 

@@ -18,7 +18,7 @@ from websockets.frames import CloseCode, Frame
 from archer_ws.api.security.seats import SEAT, Seat
 from archer_ws.core.limits import IDLE_FRAMES_WINDOW_S, WS_LINGER_S, WS_SLICE_BYTES, Limits
 from archer_ws.core.rare_line import RareLine
-from archer_ws.rpc.messages import CLOSE_CODES
+from archer_ws.rpc.close_reasons import CLOSE_CODES
 
 #: The loggers of uvicorn and websockets: at INFO they log every socket with its query string, which may hold secrets.
 _wire_log = logging.getLogger(f"{__name__}.wire")
@@ -78,7 +78,7 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
     def shutdown(self) -> None:
         """The server stops: close, unless closing has begun."""
         if self.transport.is_closing():
-            return  # uvicorn would raise for a close behind the peer's own.
+            return  # uvicorn would raise for a close after the peer's own.
         super().shutdown()
 
     def data_received(self, data: bytes) -> None:
@@ -207,7 +207,7 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
         if self._is_lingering:
             return
         close = self.conn.close_sent
-        assert close is not None  # Frames are parsed only between the handshake and the end.
+        assert close is not None  # Frames are only parsed between the handshake and the close.
         if not self.close_sent:
             _violation.write(code=int(close.code), peer=self.client[0] if self.client else None)
             self.queue.put_nowait({"type": "websocket.disconnect", "code": close.code, "reason": close.reason})
