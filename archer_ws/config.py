@@ -155,7 +155,9 @@ class Settings(BaseSettings):
     connect_timeout_s: Seconds = Field(5, description="The time limit for connecting to a provider")
     first_token_timeout_s: Seconds = Field(60, description="The time limit from the request to the first text")
     idle_timeout_s: Seconds = Field(60, description="The time limit between two pieces of text")
-    total_timeout_s: Seconds = Field(900, description="The time limit for a whole completion")
+    total_timeout_s: Seconds = Field(
+        900, description="The time limit for a completion; in a stream with several steps, for each"
+    )
     model_load_timeout_s: Seconds = Field(
         300, description="The time limit for the first text if a model is loaded first"
     )
@@ -216,6 +218,10 @@ class Settings(BaseSettings):
         256 * _MIB, description="The limit of bytes of all stored conversations together; in a file 4 GiB unless set"
     )
     drain_s: SecondsOrZero = Field(30, description="How long running streams may continue after a stop signal")
+
+    console: Annotated[Flag, PrefixedOnly()] = Field(
+        True, description="Whether / and /console show the chat page to browsers; false: a page that says what this is"
+    )
 
     log_level: LogLevel = Field("INFO", description="The lowest level of messages that are logged")
     log_format: Literal["json", "console"] = Field("console", description="One JSON object a line, or lines for people")

@@ -78,11 +78,12 @@ async def program(
     stdin: int = DEVNULL,
     stdout: int = PIPE,
     stderr: int = PIPE,
+    module: str = "archer_ws",
 ) -> AsyncIterator[Program]:
-    """`archer-ws` with these arguments; killed at the end where it still runs."""
+    """`archer-ws` with these arguments, or another module that is it; killed at the end where it still runs."""
     with tempfile.TemporaryDirectory(prefix="archer-data-", ignore_cleanup_errors=True) as data:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "archer_ws", *arguments),
+            *(sys.executable, "-m", module, *arguments),
             cwd=cwd,
             stdin=stdin,
             stdout=stdout,
@@ -132,9 +133,12 @@ async def server(
     *options: str,
     cwd: Path,
     stdin: int = DEVNULL,
+    capabilities: list[str] | None = None,
+    module: str = "archer_ws",
     **environment: str,
 ) -> AsyncIterator[Server]:
-    """`archer-ws serve --ready-json` on a free port, before an Ollama that answers chats so."""
+    """`archer-ws serve --ready-json` on a free port, before an Ollama that answers chats so; `capabilities` is what it
+    says of its model."""
     chats: asyncio.Queue[Exchange] = asyncio.Queue()
 
     def answer_chat(exchange: Exchange) -> Reply:
@@ -142,13 +146,21 @@ async def server(
         return answer if isinstance(answer, Reply) else answer(exchange)
 
     responder = ollama_server(
-        {"/api/chat": answer_chat, "/api/show": ollama_show(4096), "/api/tags": ollama_tags("llama3.2:latest")}
+        {
+            "/api/chat": answer_chat,
+            "/api/show": ollama_show(4096, capabilities=capabilities),
+            "/api/tags": ollama_tags("llama3.2:latest"),
+        }
     )
     arguments = ("serve", "--host", "127.0.0.1", "--port", "0", "--ready-json", *options)
     async with (
         scripted_server(responder=responder) as ollama,
         program(
-            *arguments, cwd=cwd, stdin=stdin, environment={"ARCHER_OLLAMA_HOST": ollama.url, **environment}
+            *arguments,
+            cwd=cwd,
+            stdin=stdin,
+            module=module,
+            environment={"ARCHER_OLLAMA_HOST": ollama.url, **environment},
         ) as running,
     ):
         ready = json.loads(await running.line())

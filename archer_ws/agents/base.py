@@ -31,6 +31,13 @@ class Gateway(Protocol):
     ) -> AsyncGenerator[StreamChunk, None]:
         """The completion as it is generated. Closing the generator closes the connection to the provider."""
 
+    async def prepare(self, provider: str | None = None) -> None:
+        """Make a provider (by default the default one) ready to answer.
+
+        Raises:
+            ProviderFailure: it can't serve as configured.
+        """
+
     async def context_window(self, route: Route) -> int | None:
         """The context of a route's model in tokens; None if it is unknown."""
 

@@ -172,6 +172,8 @@ export class ArcherClient {
   readonly state: State;
   /** Why there is no connection. */
   readonly error: ArcherError | undefined;
+  /** When it tries to connect again, as `Date.now()` counts; undefined while it tries, is connected, or waits for a network. */
+  readonly retryAt: number | undefined;
 
   /**
    * Ask for an answer: a text, or a request with all its fields. It begins at once, whether or not it is read, and is
@@ -314,6 +316,10 @@ export interface Delta {
 /**
  * How a stream ended. Where the server could not tell, the client does: `failed`, the request was not accepted;
  * `lost`, it can't be followed any more (the server has forgotten it, or the client was closed), and may have gone on.
+ *
+ * Where the server itself was lost while it answered, and is back: `incomplete`, with an `error` of kind `worker_lost`
+ * that is `retryable`. The stream's `text` is what was kept, and `message_ids` begins with the question's: sent again with
+ * that as `replace_from`, the question is answered anew in the place of what was lost.
  */
 export interface StreamEnd extends Omit<StreamEnded, "status"> {
   status: StreamStatus | "lost";

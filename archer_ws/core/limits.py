@@ -189,9 +189,10 @@ NATIVE_CACHE_S = 3600.0
 
 # Streams that are stored on a disk.
 
-#: The interval at which the new events of all running streams are written, in one commit; a kill loses at most this
-#: much, in seconds. Four times as often would double the cost of a token, and write seven times as many bytes.
-JOURNAL_EVERY_S = 1.0
+#: The interval at which the new events of all running streams are written, in one commit, in seconds: with the time of
+#: the write, a kill loses at most a second. Four times as often would double the cost of a token, and write seven times
+#: as many bytes.
+JOURNAL_EVERY_S = 0.8
 
 # A store that is slow, hangs or fails.
 

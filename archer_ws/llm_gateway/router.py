@@ -224,14 +224,15 @@ class LLMRouter:
             partial(self._explained, route),
         )
 
-    async def prepare(self) -> None:
-        """Prepare the default provider: import its SDK, load its model.
+    async def prepare(self, provider: str | None = None) -> None:
+        """Prepare a provider, by default the default one: import its SDK, load its model.
 
         Raises:
+            InvalidParams: there is no such provider.
             ProviderFailure: it can't serve with this configuration.
         """
-        provider = self.default_provider
-        await isolated(provider, lambda: self.get_adapter(provider).prepare())
+        name = provider or self.default_provider
+        await isolated(name, lambda: self.get_adapter(name).prepare())
 
     async def context_window(self, route: Route) -> int | None:
         """The context of a route's model in tokens; None if it is unknown."""

@@ -169,6 +169,7 @@ class Conversations:
             try:
                 await self._store.delete(principal, session_id)
                 is_done = True
+                self._manager.session_gone(principal, session_id)
             finally:
                 self._changes.deleted(principal, session, is_certain=is_done)
         if self._attachments is not None:
@@ -183,6 +184,7 @@ class Conversations:
             try:
                 count = await self._store.delete_all(principal)
                 is_done = True
+                self._manager.session_gone(principal)
             finally:
                 for session in gone:
                     self._changes.deleted(principal, session, is_certain=is_done)

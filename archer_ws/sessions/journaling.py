@@ -6,6 +6,7 @@ manager's.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 import structlog
@@ -60,20 +61,26 @@ class Journaling:
         self._limit_s = bounds.store_limit_s
         self._on_recovered = on_recovered
         self._is_recovering = False
+        #: Whether the ended streams of earlier processes are known; and whether all are, those that go on, too.
+        self._has_told, self.has_found = True, True
         #: Up to which event each was written.
         self._written: dict[Stream, int] = {}
         #: Those that the writing task is writing, and those whose next events are being kept: no stream is in both.
         self._in_commit: set[Stream] = set()
         self._keeping: dict[Stream, int] = {}
+        #: What of their state beside the log is not written yet.
+        self._loops: dict[Stream, Callable[[], str]] = {}
         self._forgotten: set[StreamKey] = set()
         self._alarm = Alarm(self._strike)
         self._writing: asyncio.Task[None] | None = None
+        self._began = 0.0
         self._in_trouble = False
         self._is_closed = False
+        self._withdrawing: set[asyncio.Task[None]] = set()
 
     async def recover(self) -> None:
         """End what earlier processes left; later, where the disk does not take that now."""
-        self._is_recovering = True
+        self._is_recovering, self._has_told, self.has_found = True, False, False
         await self._write()
         self._await_next()
 
@@ -101,32 +108,47 @@ class Journaling:
         self._written[stream] = stream.log.head_seq
         self._await_next()
 
-    async def keep(self, stream: Stream, events: Sequence[ControlEvent], loop: str) -> None:
-        """Keep the next events of a log before they stand in it, with what came before them, and what a restart needs.
+    async def keep(self, stream: Stream, events: Sequence[ControlEvent], loop: Callable[[], str] | None) -> None:
+        """Keep the next events of a log before they stand in it, with what came before them.
+
+        Args:
+            stream: whose log.
+            events: the next ones.
+            loop: gives what a restart needs beside the log, as JSON; None where that has not changed.
 
         Raises:
             StorageUnavailable, StorageFull: they are not kept, or that is not known.
         """
-        while stream in self._in_commit and (writing := self._writing) is not None:
-            # Two that write one log's pieces at a time would leave gaps between them.
-            await asyncio.wait((writing,))
-        if stream not in self._written:
-            return
-        self._keeping[stream] = self._keeping.get(stream, 0) + 1
         try:
-            written = self._written[stream]
-            pieces = await _new(stream, written)
-            part = LogPart(_key(stream), [*pieces, *map(event_piece, events)], loop=loop)
             async with asyncio.timeout(self._limit_s):
-                await self._journal.put([part])
-            if pieces and stream in self._written:
-                self._written[stream] = max(self._written[stream], pieces[-1].last_seq)
+                while stream in self._in_commit and (writing := self._writing) is not None:
+                    # Two that write one log's pieces at a time would leave gaps between them.
+                    await asyncio.wait((writing,))
+                if stream in self._written:
+                    await self._keep(stream, events, loop)
         except TimeoutError:
             raise StorageUnavailable(
                 f"the store of conversations did not answer within {self._limit_s:g} s",
                 hint="Try again in a moment; repeating it is harmless.",
                 retry_after_ms=2000,
             ) from None
+
+    async def _keep(self, stream: Stream, events: Sequence[ControlEvent], loop: Callable[[], str] | None) -> None:
+        if loop is not None:
+            # Until it is written, whoever writes the log next writes this as well.
+            self._loops[stream] = loop
+        self._keeping[stream] = self._keeping.get(stream, 0) + 1
+        try:
+            written, owed = self._written[stream], self._loops.get(stream)
+            pieces = await _new(stream, written)
+            part = LogPart(
+                _key(stream), [*pieces, *map(event_piece, events)], loop=owed() if owed is not None else None
+            )
+            await self._journal.put([part])
+            if pieces and stream in self._written:
+                self._written[stream] = max(self._written[stream], pieces[-1].last_seq)
+            if owed is not None and self._loops.get(stream) is owed:
+                del self._loops[stream]
         finally:
             self._keeping[stream] -= 1
             if not self._keeping[stream]:
@@ -142,13 +164,31 @@ class Journaling:
         pieces = await _new(stream, self._written[stream])
         ended = last[-1]
         assert isinstance(ended, StreamEnded)
-        self._written.pop(stream, None)
+        self._let_go(stream)
         return log_end(ended, stream.ended_at, [*pieces, *map(event_piece, last[:-1])])
 
     def over(self, stream: Stream) -> None:
-        """The stream has ended, or was refused: then nothing of it is kept."""
-        if stream.log.ended is None and self._written.pop(stream, None) is not None:
-            self.forget(stream)
+        """The stream has ended, or was refused: then nothing of it is kept, nor of its turn.
+
+        It may have been refused because the store took too long, which stores it all the same: whoever asks again, as
+        he was told to, would have asked twice.
+        """
+        if stream.log.ended is None and self._let_go(stream):
+            # At once: so it comes behind what it undoes, and before whatever is asked next.
+            withdrawing = asyncio.create_task(self._withdraw(stream), name="withdrawal")
+            self._withdrawing.add(withdrawing)
+            withdrawing.add_done_callback(self._withdrawing.discard)
+
+    async def _withdraw(self, stream: Stream) -> None:
+        try:
+            await self._journal.withdraw(_key(stream), stream.identity.request_id)
+        except ArcherError as failure:
+            log.warning("refused_request_not_withdrawn", stream_id=stream.stream_id, cause=str(failure))
+
+    def _let_go(self, stream: Stream) -> bool:
+        """Nothing more is written of the stream; whether it was kept."""
+        self._loops.pop(stream, None)
+        return self._written.pop(stream, None) is not None
 
     def forget(self, stream: Stream) -> None:
         """Nobody can ask for the stream any more."""
@@ -201,10 +241,11 @@ class Journaling:
         self._is_closed = True
         self._alarm.cancel()
 
-    def _await_next(self) -> None:
+    def _await_next(self, took_s: float = 0.0) -> None:
         has_more = self._written or self._forgotten or self._is_recovering
         if has_more and not self._is_writing and not self._is_closed:
-            self._alarm.set(self._every_s)
+            # From beginning to beginning, but for a disk that takes longer than that.
+            self._alarm.set(max(self._every_s - took_s, self._every_s / 2))
 
     @property
     def _is_writing(self) -> bool:
@@ -212,20 +253,19 @@ class Journaling:
         return self._writing is not None and not self._writing.done()
 
     def _strike(self) -> None:
+        self._began = time.monotonic()
         self._writing = asyncio.create_task(self._write(), name="journal")
         self._writing.add_done_callback(self._after_writing)
 
     def _after_writing(self, _: object) -> None:
         self._writing = None
-        self._await_next()
+        self._await_next(time.monotonic() - self._began)
 
     async def _write(self) -> None:
         """Write what is new. What can't be written now is asked for again the next time."""
         try:
             if self._is_recovering:
-                kept = await self._journal.recover(_end_lost)
-                self._is_recovering = False
-                self._on_recovered(kept)
+                await self._recover()
             await self._put()
         except ArcherError as failure:
             self._in_commit.clear()
@@ -237,6 +277,22 @@ class Journaling:
                 self._in_trouble = False
                 log.info("streams_written_again")
 
+    async def _recover(self) -> None:
+        try:
+            kept = await self._journal.recover(_end_lost)
+        except ArcherError:
+            if not self._has_told:
+                # A full disk can be read: nobody waits for room to have what he was reading.
+                found = await self._journal.recover(_end_unstored, writes=False)
+                ended = [each for each in found if isinstance(each, KeptStream)]
+                self._has_told, self.has_found = True, len(ended) == len(found)
+                self._on_recovered(ended)
+            raise
+        if self._has_told:
+            kept = [each for each in kept if isinstance(each, WaitingStream)]
+        self._is_recovering, self._has_told, self.has_found = False, True, True
+        self._on_recovered(kept)
+
     async def _put(self) -> None:
         forgotten = frozenset(self._forgotten)
         parts: dict[Stream, LogPart] = {}
@@ -246,9 +302,12 @@ class Journaling:
             ended = stream.log.ended
             if stream in self._written and stream.log.head_seq > written and stream not in self._keeping:
                 self._in_commit.add(stream)
-                pieces = await _new(stream, written)
+                pieces = stream.log.pieces(written, _PIECES_AT_ONCE)
+                if len(pieces) == _PIECES_AT_ONCE:
+                    pieces += await _new(stream, pieces[-1].last_seq)
                 end = log_end(ended, stream.ended_at, ()) if ended is not None else None
-                parts[stream] = LogPart(_key(stream), pieces, end)
+                owed = self._loops.get(stream)
+                parts[stream] = LogPart(_key(stream), pieces, end, owed() if owed is not None else None)
                 size += sum(len(piece.text) for piece in pieces)
             if size > _BYTES_AT_ONCE:
                 await self._commit(parts, frozenset())
@@ -268,9 +327,11 @@ class Journaling:
         self._forgotten -= forgotten
         for stream, part in parts.items():
             if part.end is not None:
-                self._written.pop(stream, None)
-            elif stream in self._written and part.pieces:
-                self._written[stream] = part.pieces[-1].last_seq
+                self._let_go(stream)
+            elif stream in self._written:
+                self._written[stream] = part.pieces[-1].last_seq if part.pieces else self._written[stream]
+                if part.loop is not None:
+                    self._loops.pop(stream, None)
 
 
 async def _new(stream: Stream, after: int) -> list[LogPiece]:
@@ -287,6 +348,12 @@ async def _new(stream: Stream, after: int) -> list[LogPiece]:
 
 def _end_lost(record: StreamRecord, pieces: Sequence[LogPiece], loop: str | None) -> tuple[StoredAnswer, LogEnd] | None:
     return end_lost(record, pieces, loop, utc_now())
+
+
+def _end_unstored(
+    record: StreamRecord, pieces: Sequence[LogPiece], loop: str | None
+) -> tuple[StoredAnswer, LogEnd] | None:
+    return end_lost(record, pieces, loop, utc_now(), stored=False)
 
 
 def _key(stream: Stream) -> StreamKey:

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import structlog
-from msgspec import DecodeError
 
 from archer_ws.agents.base import Gateway
 from archer_ws.agents.orchestrator import Orchestrator
 from archer_ws.core.exceptions import (
     ArcherError,
     Draining,
+    StorageUnavailable,
     StreamIdConflict,
     StreamNotFound,
 )
@@ -186,6 +186,7 @@ class SessionManager:
             InvalidParams: the request can't be served as it is.
             ContentTooLarge: the messages are.
             FileNotFound: a message names a file that is not there.
+            StorageUnavailable: whether its id is known can't be told yet.
             SessionBusy: the session runs a stream, and `on_busy` is not `interrupt`.
             Overloaded: too many streams run or wait.
         """
@@ -200,6 +201,8 @@ class SessionManager:
                         stream_id=request.stream_id,
                     )
                 return Attachment(known, known.hold(), duplicate=True)
+            if request.session_id is not None:
+                self._check_found()
         if self._draining:
             raise Draining(
                 "the server is about to stop and takes no new requests",
@@ -273,8 +276,13 @@ class SessionManager:
 
         Raises:
             StreamNotFound: as `find`.
+            StorageUnavailable: it may be one of an earlier process, and those can't be read yet.
         """
-        return self.find(principal, stream_id)
+        try:
+            return self.find(principal, stream_id)
+        except StreamNotFound:
+            self._check_found()
+            raise
 
     def cancel(self, principal: str, stream_id: str, reason: CancelReason = "client") -> CancelResult:
         """Ask for a stream's end; harmless to repeat. An unknown id is remembered: its send will be born cancelled.
@@ -333,6 +341,10 @@ class SessionManager:
         """Wait while the session is being deleted: what is made under its id meanwhile would go with it."""
         await self._occupancy.deletion_over(principal, session_id)
 
+    def session_gone(self, principal: str, session_id: str | None = None) -> None:
+        """A session was deleted, or all of the principal's: its ended streams are found no more."""
+        self._table.drop_session(principal, session_id)
+
     def begin_drain(self) -> None:
         """Refuse new requests from now on; running streams go on."""
         self._draining = True
@@ -357,7 +369,7 @@ class SessionManager:
         budget."""
         self.begin_drain()
         for stream in self._table.live:
-            if stream.status == "waiting" and self._keeps(stream):
+            if stream.can_park and self._keeps(stream):
                 stream.park(at_once=True)
             else:
                 stream.cancel("draining")
@@ -372,6 +384,15 @@ class SessionManager:
         self._orphans.cancel()
         self.changes.close()
         self._table.close()
+
+    def _check_found(self) -> None:
+        """Refuse what depends on the streams of an earlier process while it is not known which there are."""
+        if self._journaling is not None and not self._journaling.has_found:
+            raise StorageUnavailable(
+                "the streams of before the restart can't be read yet",
+                hint="Try again in a moment.",
+                retry_after_ms=1000,
+            )
 
     def _reserve(self, principal: str, route: Route) -> Slot:
         self._quota.enter(principal)
@@ -421,6 +442,7 @@ class SessionManager:
             stream=stream,
             predecessors=predecessors,
             slot=slot,
+            gateway=self._gateway,
             orchestrator=self._orchestrator,
             store=self._store,
             settling=self._settling,
@@ -441,12 +463,12 @@ class SessionManager:
 
     def _waits(self, stream: Stream) -> None:
         """A server that stops waits for nobody who runs nothing."""
-        if not self._draining or stream.status != "waiting" or not stream.takes_more:
+        if not self._draining or not stream.can_park:
             return
         if self._keeps(stream):
             stream.park()
-        elif not stream.exchange.has_claimed:
-            stream.cancel("draining")
+        elif stream.status == "waiting":
+            stream.exchange.when_idle(lambda: stream.cancel("draining"))
 
     def _ended(self, stream: Stream) -> None:
         """Give back what the stream took; called by its owner task at its very end."""
@@ -465,7 +487,7 @@ class SessionManager:
     def _left(self, stream: Stream) -> None:
         """The stream has no end; it is kept, and this process knows it no longer."""
         self._slots.pop(stream).release()
-        self._stream_files.pop(stream).release()
+        self._stream_files.pop(stream).leave()
         self._quota.leave(stream.identity.principal)
         self._occupancy.leave(stream)
         self._left_behind.add((stream.identity.principal, stream.stream_id))
@@ -511,9 +533,11 @@ class SessionManager:
                 left.request.model_copy(update={"provider": record.provider, "model": record.model})
             )
             self._quota.enter(record.principal)
-        except (ValueError, ArcherError, DecodeError) as cause:
+        except ArcherError as cause:
             # It stays as it is kept: another start may find the provider, or the room.
-            log.error("stream_not_taken_up", stream_id=record.stream_id, cause=type(cause).__name__)  # noqa: TRY400
+            log.error(  # noqa: TRY400 - it says all
+                "stream_not_taken_up", stream_id=record.stream_id, provider=record.provider, cause=str(cause)
+            )
             return
         stream = Stream(
             StreamIdentity(
@@ -524,7 +548,7 @@ class SessionManager:
                 model=record.model,
                 request_id=record.request_id,
                 fingerprint=record.fingerprint,
-                on_disconnect="continue",
+                on_disconnect=left.request.on_disconnect or "continue",
                 reasoning_effort=route.reasoning_effort,
             ),
             self._rules,
@@ -534,6 +558,7 @@ class SessionManager:
         self._table.add(stream)
         slot = self._slots[stream] = self._gates[route.provider].unasked(record.principal)
         files = self._stream_files[stream] = StreamFiles(self._attachments.files)
+        files.hold(self._attachments.present(record.principal, left.said))
         self._occupancy.enter(stream)
         journaling.adopt(stream)
         turn = self._turn(stream, left.request, route, [], slot=slot, files=files, left=left.state)

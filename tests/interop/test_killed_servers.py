@@ -1,12 +1,15 @@
 """The JavaScript and the Rust client over a kill of the server and its next start: they mend it by themselves."""
 
 import asyncio
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.cut_logs import CUTS, cut_logs, lacking, seen_of
 from tests.fakes.weather_model import asking_for_weather
+from tests.interop.browser import Browser
 from tests.interop.javascript import Javascript
 from tests.interop.scripted_chat import IMPATIENT
 from tests.interop.test_rust_core import rust_core
@@ -82,6 +85,111 @@ async def test_javascript_has_what_was_kept_when_the_server_was_killed_and_is_ba
                 'kept.stream = connect({ url, WebSocket, shared: false }).resume("mine", { after: 17 })', url=second.url
             )
             assert await lost_in_javascript(js) == LOST
+
+
+#: Reads each log behind each event that may have been seen, and tells what it was given.
+READ_CUT_LOGS = """
+    const found = [];
+    for (const [name, seen] of places) {
+        const stream = archer.resume(`stream-${name}`, { after: seen });
+        let text = "", resets = 0, kind;
+        try {
+            for await (const delta of stream) {
+                if (delta.reset) [text, resets] = ["", resets + 1];
+                text += delta.content ?? "";
+            }
+        } catch (error) {
+            kind = error.kind;
+        }
+        const { status, seq, error, message_ids } = await stream.ended;
+        found.push({ text, whole: stream.text, resets, kind, status, seq, retryable: error.retryable, message_ids });
+    }
+    archer.close();
+    return found;
+"""
+
+
+def places() -> list[tuple[str, int]]:
+    return [(name, seen) for name, left in CUTS.items() for seen in seen_of(left) if seen < left.end]
+
+
+async def check_cut_logs(running: Server, found: list[dict[str, Any]]) -> None:
+    for (name, seen), each in zip(places(), found, strict=True):
+        left = CUTS[name]
+        lacks = lacking(name, left, seen)
+        session = (await running.http.get(f"/api/v1/sessions/{name}")).json()
+        assert each == {
+            **{"text": lacks, "whole": lacks, "resets": int(seen_of(left)[seen] == "ahead"), "kind": "worker_lost"},
+            **{"status": "incomplete", "seq": left.end, "retryable": True},
+            # By the first of these it is asked again.
+            "message_ids": [message["message_id"] for message in session["messages"]],
+        }
+
+
+async def test_a_log_cut_before_its_first_token_and_a_client_ahead_level_and_behind_in_javascript(
+    js: Javascript, tmp_path: Path
+) -> None:
+    async with cut_logs(tmp_path) as running:
+        code = f"const archer = connect({IMPATIENT}); {READ_CUT_LOGS}"
+        await check_cut_logs(running, await js.run(code, url=running.url, options={}, places=places()))
+
+
+@pytest.mark.browser
+async def test_a_log_cut_before_its_first_token_and_a_client_ahead_level_and_behind_in_a_browser(
+    browser: Browser, tmp_path: Path
+) -> None:
+    async with cut_logs(tmp_path) as running:
+        await browser.open("page", f"{running.url}/console/archer-client.js")  # A document of its origin.
+        client = 'const { connect } = await import("/console/archer-client.js"); const archer = connect();'
+        await check_cut_logs(running, await browser.run("page", client + READ_CUT_LOGS, places=places()))
+
+
+async def test_a_log_cut_before_its_first_token_and_a_client_ahead_level_and_behind_in_rust(tmp_path: Path) -> None:
+    async with cut_logs(tmp_path) as running:
+        for name, seen in places():
+            async with rust_core("resume", running.url, f"stream-{name}", str(seen)) as rust:
+                (end,) = await rust.lines()
+            assert (end["status"], end["text"]) == ("incomplete", lacking(name, CUTS[name], seen)), (name, seen)
+
+
+ASK_IN_PAGE = """
+    kept.archer ??= (await import("/console/archer-client.js")).connect({ backoff: { firstMs: 50, maxMs: 200 } });
+    const messages = [{ role: "user", content: question }];
+    // As a page offers it: the question anew, in the place of the one whose answer was lost.
+    const replace_from = kept.end?.message_ids[0];
+    kept.stream = kept.archer.send({ messages, session_id: "sky", ...(replace_from && { replace_from }) },
+        { detach: true }); // Leaving the loop is not meant to cancel it.
+    for await (const _ of kept.stream) if (kept.stream.text.length >= length) break;
+"""
+LOST_IN_PAGE = """
+    kept.end = await kept.stream.ended;
+    const { status, error } = kept.end;
+    return { status, text: kept.stream.text, kind: error.kind, retryable: error.retryable, hint: error.hint };
+"""
+
+
+@pytest.mark.browser
+async def test_a_page_keeps_what_it_shows_over_three_kills_and_asks_again_each_time(
+    browser: Browser, tmp_path: Path
+) -> None:
+    answer = Talking(PIECES)
+    async with AsyncExitStack() as stack:
+        running = await stack.enter_async_context(serving(answer, tmp_path))
+        await running.http.post("/api/v1/sessions", json={"session_id": "sky"})
+        await browser.open("page", f"{running.url}/console/archer-client.js")
+        for question in ("sky", "sea", "sun"):
+            text = written(question, PIECES)
+            await browser.run("page", ASK_IN_PAGE, question=question, length=len(text))
+            await until_on_disk(tmp_path, [piece(question, PIECES - 1)])
+            await killed(running)
+            running = await stack.enter_async_context(serving(answer, tmp_path, port_of(running)))
+
+            lost = await browser.run("page", LOST_IN_PAGE)
+
+            assert "replace_from" in lost.pop("hint")
+            assert lost == {"status": "incomplete", "text": text, "kind": "worker_lost", "retryable": True}
+        session = (await running.http.get("/api/v1/sessions/sky")).json()
+        assert [each["content"] for each in session["messages"]] == ["sun", text]
 
 
 async def test_rust_has_what_was_kept_when_the_server_was_killed_and_is_back(tmp_path: Path) -> None:

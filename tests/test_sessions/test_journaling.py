@@ -2,8 +2,10 @@
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from archer_ws.core.limits import Limits
 from archer_ws.llm_gateway.types import StreamChunk
 from archer_ws.sessions.format_judge import FormatJudge
 from archer_ws.sessions.manager import SessionManager
+from archer_ws.sessions.storage.sqlite.journal import SqliteJournal
 from archer_ws.sessions.storage.sqlite.store import SqliteStore
 from archer_ws.sessions.streams.gates import ManagerLimits, ProviderGate, StreamQuota
 from archer_ws.sessions.streams.memory_log import MemoryLog
@@ -35,9 +38,13 @@ class Connection(sqlite3.Connection):
 
     commits = 0
     fails = False
+    #: A commit waits for it.
+    may_go_on = threading.Event()
+    may_go_on.set()
 
     def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
         if sql == "COMMIT":
+            type(self).may_go_on.wait(LIMIT_S)
             type(self).commits += 1
             if type(self).fails:
                 error = sqlite3.OperationalError("database or disk is full")
@@ -49,7 +56,9 @@ class Connection(sqlite3.Connection):
 @pytest.fixture
 def connection() -> type[Connection]:
     class Counted(Connection):
-        pass
+        may_go_on = threading.Event()
+
+    Counted.may_go_on.set()
 
     return Counted
 
@@ -258,7 +267,7 @@ async def test_what_is_too_much_for_one_commit_is_written_in_several(
             await until_written(store, stream, 3)
 
 
-async def test_what_was_lost_is_ended_later_where_the_disk_is_full_at_the_start(
+async def test_what_was_lost_is_there_on_a_full_disk_and_is_ended_on_it_when_there_is_room(
     tmp_path: Path, gateway: ScriptedGateway, connection: type[Connection], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with process(tmp_path, gateway) as (manager, store):
@@ -272,12 +281,46 @@ async def test_what_was_lost_is_ended_later_where_the_disk_is_full_at_the_start(
 
     monkeypatch.setattr(SessionManager, "recover", recover_on_a_full_disk)
     async with process(tmp_path, gateway, factory=connection) as (manager, store):
-        with pytest.raises(StreamNotFound):
-            manager.find("me", "x")
+        found = (await start(manager, ask("Why?", session_id="s", stream_id="x"))).stream
+        told, end = events(found), found.log.ended
+        assert end is not None
+        assert (chat_response(found).content, end.status, end.stored) == ("a", "incomplete", False)
+        assert [each.content for each in await store.messages("me", "s")] == ["Why?"]
         connection.fails = False
-        await until_true(lambda: bool(manager.list_streams("me").items))
-        assert stream_info(manager.find("me", "x")).status == "incomplete"
+        async with asyncio.timeout(LIMIT_S):
+            while len(await store.messages("me", "s")) < 2:  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0.01)
         assert [each.content for each in await store.messages("me", "s")] == ["Why?", "a"]
+        # What was told stays so.
+        assert manager.find("me", "x") is found
+        assert events(found) == told
+    assert rows(tmp_path, "SELECT status, ended IS NOT NULL FROM stream") == [("incomplete", 1)]
+
+
+async def test_no_stream_is_said_to_be_unknown_while_those_of_before_can_not_be_read(
+    tmp_path: Path, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with process(tmp_path, gateway) as (manager, store):
+        stream = await said(manager, gateway, "a", stream_id="x")
+        await until_written(store, stream, 2)
+    recover, is_broken = SqliteJournal.recover, True
+
+    async def fail_at_first(journal: SqliteJournal, *given: Any, **how: Any) -> Any:
+        if is_broken:
+            raise StorageUnavailable("the disk fails")
+        return await recover(journal, *given, **how)
+
+    monkeypatch.setattr(SqliteJournal, "recover", fail_at_first)
+    async with process(tmp_path, gateway) as (manager, store):
+        with pytest.raises(StorageUnavailable, match="before the restart"):
+            await manager.locate("me", "x")
+        with pytest.raises(StorageUnavailable, match="before the restart"):
+            await start(manager, ask("Why?", session_id="s", stream_id="x"))
+        is_broken = False
+        await until_true(lambda: bool(manager.list_streams("me").items))
+        assert stream_info(await manager.locate("me", "x")).status == "incomplete"
+        with pytest.raises(StreamNotFound):
+            await manager.locate("me", "y")
 
 
 async def test_a_stream_of_this_process_is_not_taken_for_a_lost_one(tmp_path: Path, gateway: ScriptedGateway) -> None:
@@ -325,6 +368,30 @@ async def test_a_stream_that_was_refused_leaves_nothing(tmp_path: Path, gateway:
         with pytest.raises(Exception, match="no session"):
             await start(manager, ask(session_id="other", stream_id="x"))
     assert rows(tmp_path, "SELECT count(*) FROM stream") == [(0,)]
+
+
+async def test_a_question_that_was_refused_is_not_there_when_the_disk_has_taken_it_after_all(
+    tmp_path: Path, gateway: ScriptedGateway, connection: type[Connection], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.test_sessions.test_journaling.SOON", replace(SOON, store_limit_s=0.2, admit_limit_s=0.3))
+    async with process(tmp_path, gateway, factory=connection) as (manager, store):
+        call = asyncio.create_task(gateway.call())
+        first = (await start(manager, ask("Why?", session_id="s"))).stream
+        (await call).finish()
+        await ended(first)
+        connection.may_go_on.clear()
+        for _ in range(2):
+            with pytest.raises(StorageUnavailable):
+                await start(manager, ask("Why not?", session_id="s", stream_id="x"))
+        connection.may_go_on.set()
+
+        again = (await start(manager, ask("Why not?", session_id="s", stream_id="x"))).stream
+
+        assert again.status == "running"
+        assert [each.content for each in await store.messages("me", "s")] == ["Why?", "Why not?"]
+        assert (await store.get("me", "s")).message_count == 2
+    found = "SELECT stream_id FROM stream JOIN session ON session.pk = session_pk WHERE session_id = 's'"
+    assert [name for (name,) in rows(tmp_path, found)] == [first.stream_id, "x"]
 
 
 async def test_streams_go_from_the_disk_with_their_session(tmp_path: Path, gateway: ScriptedGateway) -> None:

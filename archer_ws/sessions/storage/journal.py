@@ -57,8 +57,7 @@ class LogEnd:
     pieces: Sequence[LogPiece]
 
 
-@dataclass(frozen=True, slots=True)
-class LogPart:
+class LogPart(NamedTuple):
     """What is new in a stream's log."""
 
     key: StreamKey
@@ -108,9 +107,13 @@ class StreamJournal(Protocol):
         ended, takes nothing.
         """
 
+    async def withdraw(self, key: StreamKey, request_id: str) -> None:
+        """Take out again what a request has stored that was refused before the store had done it: its stream, and its
+        messages, unless something stands behind them or they stand in the place of others."""
+
     async def load(self, key: StreamKey) -> list[LogPiece] | None:
         """A stream's log without its end, in order; None where there is no such stream."""
 
-    async def recover(self, end_lost: EndLost) -> list[KeptStream | WaitingStream]:
+    async def recover(self, end_lost: EndLost, *, writes: bool = True) -> list[KeptStream | WaitingStream]:
         """End what an earlier process left running, each with its answer in its session, but for what waits, and give
-        all of that process's streams, the oldest first."""
+        all of that process's streams, the oldest first. Without `writes` they are given as if that were done."""

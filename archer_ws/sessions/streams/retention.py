@@ -72,7 +72,7 @@ class StreamTable:
         self._live: dict[Key, Stream] = {}
         # In the order of their ends.
         self._ended: OrderedDict[Key, Ended] = OrderedDict()
-        # Too old to be found, but still being read.
+        # No longer to be found, but still being read.
         self._outlived: dict[Stream, Ended] = {}
         self._owned: dict[str, Owned] = {}
         self._count = 0
@@ -135,6 +135,14 @@ class StreamTable:
         ended = self._ended.get(_key(stream))
         if ended is not None and ended.stream is stream:
             self._forget(ended)
+
+    def drop_session(self, principal: str, session_id: str | None) -> None:
+        """The ended streams of a session went with it, those of all of a principal's sessions where none is named."""
+        owned = self._owned.get(principal)
+        for ended in list(owned.ended.values()) if owned else ():
+            its_session = ended.stream.identity.session_id
+            if its_session is not None and session_id in (None, its_session):
+                self._forget_unread(ended)
 
     def resized(self, stream: Stream) -> None:
         """An ended stream takes more than before, or less."""
@@ -246,10 +254,14 @@ class StreamTable:
             ended = next(iter(self._ended.values()))
             if ended.ended_at > oldest:
                 break
-            self._forget(ended)
-            if ended.stream.is_held:
-                self._outlived[ended.stream] = ended
-                self._ended_bytes += ended.size
+            self._forget_unread(ended)
+
+    def _forget_unread(self, ended: Ended) -> None:
+        """`_forget`, but count it for as long as it is read."""
+        self._forget(ended)
+        if ended.stream.is_held:
+            self._outlived[ended.stream] = ended
+            self._ended_bytes += ended.size
 
     def _forget(self, ended: Ended) -> None:
         """Find it no more, and count it no more."""

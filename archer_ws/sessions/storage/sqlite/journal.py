@@ -47,9 +47,16 @@ class SqliteJournal:
         """Keep what is new of running streams, and forget others: all of it, or nothing."""
 
         def job(connection: sqlite3.Connection) -> None:
-            for part in parts:
-                streams.put(connection, part)
+            streams.put(connection, parts)
             streams.forget(connection, forgotten)
+
+        await self._worker.run(job, writes=True)
+
+    async def withdraw(self, key: StreamKey, request_id: str) -> None:
+        """Take out again what a refused request has stored."""
+
+        def job(connection: sqlite3.Connection) -> None:
+            streams.withdraw(Transaction(connection, self._accounts, self._index), key, request_id)
 
         await self._worker.run(job, writes=True)
 
@@ -57,11 +64,12 @@ class SqliteJournal:
         """A stream's log without its end, in order; None where there is no such stream."""
         return await self._worker.run(lambda connection: streams.load(connection, key), writes=False)
 
-    async def recover(self, end_lost: EndLost) -> list[KeptStream | WaitingStream]:
-        """End what an earlier process left running, but for what waits, and give all of its streams."""
+    async def recover(self, end_lost: EndLost, *, writes: bool = True) -> list[KeptStream | WaitingStream]:
+        """End what an earlier process left running, but for what waits, and give all of its streams; without `writes`,
+        as if that were done."""
 
         def job(connection: sqlite3.Connection) -> list[KeptStream | WaitingStream]:
             at = Transaction(connection, self._accounts, self._index)
-            return streams.recover(at, end_lost, before=self._first, now=utc_now())
+            return streams.recover(at, end_lost, before=self._first, now=utc_now(), writes=writes)
 
-        return await self._worker.run(job, writes=True)
+        return await self._worker.run(job, writes=writes)

@@ -220,6 +220,31 @@ def begin_turn(
     return begin, [MessageRow(*row).as_message() for row in rows]
 
 
+def withdraw(at: Transaction, session: SessionRow, stream_id: str, last_id: str) -> None:
+    """Take out the turn of a stream that ends with a message, unless something stands behind it, or it stands where
+    others were: those would not come back."""
+    position, message_id = _last(at.connection, session)
+    if message_id != last_id:
+        return
+    rows = at.connection.execute(
+        f"SELECT pk, position, content, role, bytes FROM message WHERE {_VISIBLE} AND stream_id = ? "
+        f"AND ordinal IS NULL AND position > coalesce((SELECT max(position) FROM message WHERE {_VISIBLE} "
+        "AND (stream_id IS NOT ? OR ordinal IS NOT NULL)), 0)",
+        (session.pk, stream_id, session.pk, stream_id),
+    ).fetchall()
+    first = min((row[1] for row in rows), default=position + 1)
+    if at.connection.execute(
+        "SELECT 1 FROM message WHERE session_pk = ? AND hidden != 0 AND position >= ?", (session.pk, first)
+    ).fetchone():
+        return
+    for pk, _, content, *_ in rows:
+        at.index.remove(at.connection, pk, content)
+        at.connection.execute("DELETE FROM message WHERE pk = ?", (pk,))
+    system = sum(1 for row in rows if row[3] == MessageRole.SYSTEM)
+    gone = Counts(len(rows), system, size=sum(row[4] for row in rows))
+    _changed(at, session, utc_now(), Counts().without(gone))
+
+
 def append_answer(
     at: Transaction,
     session: SessionRow,

@@ -1,7 +1,7 @@
 """What is done with streams and their logs in an open file, each function within a transaction of its caller's."""
 
 import sqlite3
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -53,18 +53,26 @@ def begin(connection: sqlite3.Connection, session: SessionRow, record: StreamRec
     return made
 
 
-def put(connection: sqlite3.Connection, part: LogPart) -> None:
-    """Keep what is new of a running stream, and its end where that is told."""
-    principal, stream_id = part.key
-    row = connection.execute(
-        f"SELECT pk FROM stream WHERE {_OF_KEY} AND ended IS NULL", (stream_id, principal)
-    ).fetchone()
-    if row is not None:
-        _put_pieces(connection, row[0], part.pieces)
+def put(connection: sqlite3.Connection, parts: Sequence[LogPart]) -> None:
+    """Keep what is new of running streams, and their ends where those are told."""
+    # In one statement that looks each stream up by itself: of many streams there is a little each.
+    connection.executemany(
+        "INSERT OR REPLACE INTO chunk (stream_pk, first_seq, last_seq, kind, ends, text) "
+        f"SELECT pk, ?, ?, ?, ?, ? FROM stream WHERE {_OF_KEY} AND ended IS NULL",
+        [
+            (piece.first_seq, piece.last_seq, piece.kind, piece.ends, piece.text.decode(), stream_id, principal)
+            for (principal, stream_id), pieces, *_ in parts
+            for piece in pieces
+        ],
+    )
+    for part in parts:
         if part.loop is not None:
-            connection.execute("UPDATE stream SET waiting = ? WHERE pk = ?", (part.loop, row[0]))
+            principal, stream_id = part.key
+            connection.execute(
+                f"UPDATE stream SET waiting = ? WHERE {_OF_KEY} AND ended IS NULL", (part.loop, stream_id, principal)
+            )
         if part.end is not None:
-            _end(connection, row[0], part.end, ())
+            end(connection, part.key, part.end, ())
 
 
 def end(connection: sqlite3.Connection, key: StreamKey, its_end: LogEnd, message_ids: Sequence[str]) -> None:
@@ -102,6 +110,21 @@ def forget(connection: sqlite3.Connection, keys: Collection[StreamKey]) -> None:
     )
 
 
+def withdraw(at: Transaction, key: StreamKey, request_id: str) -> None:
+    """Take out the stream of a request that was refused, and its turn (see messages.withdraw)."""
+    principal, stream_id = key
+    row = at.connection.execute(
+        "SELECT stream.pk, session.session_id, after_id FROM stream JOIN session ON session.pk = stream.session_pk "
+        "WHERE stream_id = ? AND stream.principal_pk = (SELECT pk FROM principal WHERE name = ?) AND request_id = ? "
+        "AND ended IS NULL",
+        (stream_id, principal, request_id),
+    ).fetchone()
+    if row is not None:
+        pk, session_id, last = row
+        messages.withdraw(at, sessions.get(at.connection, principal, session_id), stream_id, last)
+        at.connection.execute("DELETE FROM stream WHERE pk = ?", (pk,))
+
+
 def load(connection: sqlite3.Connection, key: StreamKey) -> list[LogPiece] | None:
     """A stream's log without its end; None where there is no such stream."""
     principal, stream_id = key
@@ -117,35 +140,37 @@ def _pieces(connection: sqlite3.Connection, pk: int) -> list[LogPiece]:
 
 
 def recover(
-    at: Transaction, end_lost: EndLost, *, before: int | None, now: datetime
+    at: Transaction, end_lost: EndLost, *, before: int | None, now: datetime, writes: bool
 ) -> list[KeptStream | WaitingStream]:
-    """End what runs no more, of the streams with numbers below `before` (all, by default), and give these streams."""
+    """End what runs no more, of the streams with numbers below `before` (all, by default), and give these streams;
+    without `writes`, as if that were done."""
     connection = at.connection
-    connection.execute("DELETE FROM stream WHERE ended_at < ?", (microseconds(now) - _KEPT_US,))
+    if writes:
+        connection.execute("DELETE FROM stream WHERE ended_at < ?", (microseconds(now) - _KEPT_US,))
     last = 2**63 - 1 if before is None else before
     rows = connection.execute(f"{_RECORD} WHERE stream.pk < ? ORDER BY stream.pk", (last,)).fetchall()
-    return [kept for row in rows for kept in _kept(at, end_lost, row)]
+    return [_kept(at, end_lost, row, writes=writes) for row in rows]
 
 
-def _kept(at: Transaction, end_lost: EndLost, row: tuple[Any, ...]) -> Iterator[KeptStream | WaitingStream]:
+def _kept(at: Transaction, end_lost: EndLost, row: tuple[Any, ...], *, writes: bool) -> KeptStream | WaitingStream:
     pk, status, after, loop, ended_at, ended = row[0], *row[9:]
     known = (*row[1:8], moment_of(row[8]))
     record = StreamRecord(*known)
     if ended is not None:
-        yield KeptStream(record, status, moment_of(ended_at), ended)
-        return
+        return KeptStream(record, status, moment_of(ended_at), ended)
     pieces = _pieces(at.connection, pk)
     lost = end_lost(record, pieces, loop)
     if lost is None:
         # Its row goes on, as if this process had begun it.
-        yield WaitingStream(record, pieces, loop)
-        return
+        return WaitingStream(record, pieces, loop)
     answer, its_end = lost
     session = sessions.get(at.connection, record.principal, record.session_id)
-    messages.append_answer(at, session, answer, after=after, stream_id=record.stream_id)
+    if writes:
+        messages.append_answer(at, session, answer, after=after, stream_id=record.stream_id)
     stored = at.connection.execute(
         "SELECT message_id FROM message WHERE session_pk = ? AND stream_id = ? AND hidden = 0 ORDER BY position",
         (session.pk, record.stream_id),
     )
-    ended = _end(at.connection, pk, its_end, [message_id for (message_id,) in stored])
-    yield KeptStream(record, its_end.status, its_end.ended_at, ended)
+    message_ids = [message_id for (message_id,) in stored]
+    ended = _end(at.connection, pk, its_end, message_ids) if writes else its_end.ended(message_ids)
+    return KeptStream(record, its_end.status, its_end.ended_at, ended)
