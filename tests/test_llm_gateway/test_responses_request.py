@@ -483,7 +483,7 @@ def test_by_chat_completions_alone_such_a_model_takes_no_tools(model: str) -> No
     with pytest.raises(Unsupported) as refused:
         adapter.stream_chat(QUESTION, model, options=ChatOptions(tools=(NOW,)))
     assert [each.path for each in refused.value.errors or ()] == ["tools"]
-    named = (refused.value.hint or "").split("Name a model that does, ")[1].split(" ")[0]
+    named = (refused.value.hint or "").split("Choose a model that does, such as ")[1].split(";")[0]
     assert "tools" in adapter._body(QUESTION, named, None, None, ChatOptions(tools=(NOW,)))
     assert "tools" not in adapter._body(QUESTION, model, None, None, ChatOptions(tools=(NOW,), tool_choice="none"))
 
