@@ -125,7 +125,7 @@ def without_secrets(text: str) -> str:
     return text if pattern is None else pattern.sub(MASK, text)
 
 
-class AnswerScrubber:
+class TextScrubber:
     """Masks known secrets in a text that comes in pieces, even if one is split over several pieces.
 
     Only keys that can't be mistaken for words are searched for: a completion may well mention `lm-studio`, which some

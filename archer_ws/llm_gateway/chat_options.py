@@ -77,6 +77,6 @@ class Route:
     reasoning_effort: ReasoningEffort | None = None
 
     @property
-    def answer_tokens(self) -> int | None:
+    def completion_tokens_max(self) -> int | None:
         """The limit of the completion in tokens, if known."""
         return self.max_tokens or self.model_max_tokens

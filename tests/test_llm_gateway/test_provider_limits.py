@@ -7,7 +7,8 @@ import pytest
 
 from archer_ws.core import limits
 from archer_ws.llm_gateway.decoding import framing
-from archer_ws.llm_gateway.decoding.framing import EventDecoder, LineTooLong, decode_json
+from archer_ws.llm_gateway.decoding.framing import EventDecoder
+from archer_ws.llm_gateway.decoding.json_documents import LineTooLong, decode_json
 from tests.fakes import openai_api as api
 from tests.fakes.dialects import (
     ANTHROPIC,

@@ -19,16 +19,9 @@ from archer_ws.llm_gateway.decoding.completion import BrokenOff, ErrorReported, 
 from archer_ws.llm_gateway.decoding.content_parts import Parts
 from archer_ws.llm_gateway.decoding.error_bodies import is_error
 from archer_ws.llm_gateway.decoding.finish_reasons import finish_reason_of, reason_with_calls
-from archer_ws.llm_gateway.decoding.framing import (
-    BARE_JSON,
-    EventDecoder,
-    LineTooLong,
-    ServerEvent,
-    decode_json,
-    is_sign_of_life,
-    is_web_page,
-)
+from archer_ws.llm_gateway.decoding.framing import BARE_JSON, EventDecoder, ServerEvent
 from archer_ws.llm_gateway.decoding.gathered import Gathered, Kind, chunk_of
+from archer_ws.llm_gateway.decoding.json_documents import LineTooLong, decode_json, is_sign_of_life, is_web_page
 from archer_ws.llm_gateway.decoding.refusals import refusal_of
 from archer_ws.llm_gateway.native_turns import NativeBlocks
 from archer_ws.llm_gateway.types import FinishReason, StreamChunk

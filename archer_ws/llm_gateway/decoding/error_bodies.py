@@ -9,7 +9,8 @@ import re
 from dataclasses import dataclass, field
 
 from archer_ws.core.limits import PROVIDER_NESTING
-from archer_ws.llm_gateway.decoding.framing import EventDecoder, LineTooLong, decode_json
+from archer_ws.llm_gateway.decoding.framing import EventDecoder
+from archer_ws.llm_gateway.decoding.json_documents import LineTooLong, decode_json
 
 #: The fields that contain a nested error, and those with its message; the most informative first.
 _INNER = ("error", "errors", "detail", "details", "exception", "base_resp", "failure")

@@ -3,16 +3,12 @@
 Pure: bytes in, lines or events out. The adapters decide what the data means.
 """
 
-import json
 from collections.abc import Iterable
 from itertools import repeat
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-import msgspec
-from pydantic_core import from_json
-
-from archer_ws.core.json_values import has_more_values
-from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES, PROVIDER_DOCUMENT_VALUES
+from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
+from archer_ws.llm_gateway.decoding.json_documents import LARGE_BYTES, LineTooLong, is_whole_json, refuse_many_values
 
 #: One server-sent event: its name, empty if the provider gave none, and its data.
 ServerEvent: TypeAlias = tuple[str, bytes]
@@ -23,68 +19,7 @@ BARE_JSON = "application/json"
 _LINE_COSTS = 64
 #: The number of pieces of a line that are kept before they are joined: each costs a short line's memory.
 _MOST_PIECES = 4096
-_LONGEST_SIGN = 16
-_SIGNS_OF_LIFE = frozenset({b"ping", b"pong", b"heartbeat", b"keep-alive", b"keepalive", b"keep_alive"})
-#: Documents up to this size are decoded in about 30 ms, whatever their content.
-_LARGE_BYTES = 64 * 1024
 _BOM = b"\xef\xbb\xbf"
-_SKIP: msgspec.json.Decoder[msgspec.Raw] = msgspec.json.Decoder(msgspec.Raw)
-
-
-class LineTooLong(ValueError):
-    """A line, an event or another document exceeded its limit in bytes, or PROVIDER_DOCUMENT_VALUES."""
-
-
-def decode_json(data: bytes) -> Any:
-    """A JSON document from UTF-8 bytes, decoded as tolerantly as possible.
-
-    Lone surrogates in escapes are kept, since a stream may split a pair. A byte that is not UTF-8 becomes U+FFFD, as
-    the HTML standard decodes event streams. Texts may contain control characters, and zero bytes may surround the
-    document.
-
-    Raises:
-        ValueError: it is not JSON, or nested too deeply; LineTooLong, a subclass, if it has too many values.
-    """
-    if len(data) > _LARGE_BYTES:
-        _refuse_many_values(data)
-    try:
-        # Takes a third of the time of `json`, but is strict about all of these.
-        return from_json(data, cache_strings="keys")
-    except ValueError:
-        try:
-            return json.loads(data.decode("utf-8", "replace").strip("\0\ufeff \t\r\n"), strict=False)
-        except RecursionError as error:
-            raise ValueError("JSON nested too deeply") from error
-
-
-def _refuse_many_values(data: bytes) -> None:
-    """Raise LineTooLong if a document has too many values, and so would take long to decode for its size."""
-    if has_more_values(data, PROVIDER_DOCUMENT_VALUES):
-        raise LineTooLong(f"JSON of more than {PROVIDER_DOCUMENT_VALUES} values")
-
-
-def is_whole_json(data: bytes) -> bool:
-    """Whether the data is a complete JSON object or list."""
-    if data[:1] + data[-1:] not in (b"{}", b"[]"):
-        return False
-    try:
-        _SKIP.decode(data)
-    except (msgspec.DecodeError, ValueError, RecursionError):
-        try:
-            decode_json(data)
-        except ValueError:
-            return False
-    return True
-
-
-def is_sign_of_life(data: bytes) -> bool:
-    """Whether data that is not JSON is only a sign of life, like a comment."""
-    return len(data) < _LONGEST_SIGN and data.strip().lower() in _SIGNS_OF_LIFE
-
-
-def is_web_page(beginning: bytes) -> bool:
-    """Whether a body begins like a web page, so that its end need not be awaited."""
-    return beginning.lstrip(_BOM + b" \t\r\n")[:1] == b"<"
 
 
 class LineDecoder:
@@ -124,9 +59,9 @@ class LineDecoder:
             data = b"".join((*self._rest, data))
             self._rest, self._rest_bytes = [], 0
         lines = data.splitlines()
-        if len(lines[0]) > _LARGE_BYTES:
+        if len(lines[0]) > LARGE_BYTES:
             # The other lines came in this read, whose size is limited.
-            _refuse_many_values(lines[0])
+            refuse_many_values(lines[0])
         if data[-1] in b"\r\n":
             self._skip_lf = data[-1] == 0x0D
         else:
@@ -231,8 +166,8 @@ class EventDecoder:
         lines = data[6:end].split(b"\n\ndata: ")
         if data.count(b"\n") != 2 * len(lines):
             return None
-        if len(lines[0]) > _LARGE_BYTES:
-            _refuse_many_values(lines[0])
+        if len(lines[0]) > LARGE_BYTES:
+            refuse_many_values(lines[0])
         self._begun = data[end + 2 :]
         self._at_start = False
         # One pair object is reused: the garbage collector would have to check thousands of live ones.
@@ -335,8 +270,8 @@ class EventDecoder:
         event = self._event if self._next_event is None else self._next_event
         self._next_event = None
         data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
-        if len(self._data) > 1 and len(data) > _LARGE_BYTES:
-            _refuse_many_values(data)
+        if len(self._data) > 1 and len(data) > LARGE_BYTES:
+            refuse_many_values(data)
         events.append((event, data))
         self._data = []
 

@@ -5,7 +5,7 @@ from typing import Any
 from archer_ws.core.limits import PROVIDER_MODELS
 from archer_ws.llm_gateway.decoding.completion import ErrorReported, TooLarge, Unreadable
 from archer_ws.llm_gateway.decoding.error_bodies import is_error
-from archer_ws.llm_gateway.decoding.framing import LineTooLong, decode_json
+from archer_ws.llm_gateway.decoding.json_documents import LineTooLong, decode_json
 
 #: The fields that may contain the list: OpenAI and Anthropic, Ollama and Google, others.
 _LISTS = ("data", "models", "items", "results", "model_list")

@@ -17,7 +17,7 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 from archer_ws.core.limits import CALL_ARGUMENTS_BYTES, PROVIDER_CALLS
-from archer_ws.core.secrets import AnswerScrubber
+from archer_ws.core.secrets import TextScrubber
 from archer_ws.llm_gateway.decoding.completion import TooLarge, Unreadable
 
 _ALPHABET = string.ascii_letters + string.digits
@@ -214,7 +214,7 @@ def _safe_name(name: str) -> str:
     Models invent names (`functions.get_weather`, two words). A client must be able to send such a call back with its
     result, and every provider must accept it in a history. The name may repeat a key, like any text.
     """
-    scrubber = AnswerScrubber()
+    scrubber = TextScrubber()
     return _NOT_IN_NAMES.sub("_", scrubber.feed(name[:_NAME_CHARS_READ]) + scrubber.rest())[:_NAME_CHARS]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
-from archer_ws.llm_gateway.decoding.framing import decode_json
+from archer_ws.llm_gateway.decoding.json_documents import decode_json
 from archer_ws.llm_gateway.failures import ProviderIdentity, failure_from_transport, unreadable
 from archer_ws.llm_gateway.format_refusals import of_the_format
 from archer_ws.llm_gateway.ollama.failures import failure_from_break, failure_from_response

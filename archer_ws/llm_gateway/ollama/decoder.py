@@ -17,8 +17,8 @@ from archer_ws.llm_gateway.decoding.completion import BrokenOff, Completion, Unr
 from archer_ws.llm_gateway.decoding.content_parts import Parts
 from archer_ws.llm_gateway.decoding.error_bodies import is_error
 from archer_ws.llm_gateway.decoding.finish_reasons import reason_with_calls
-from archer_ws.llm_gateway.decoding.framing import (
-    LineDecoder,
+from archer_ws.llm_gateway.decoding.framing import LineDecoder
+from archer_ws.llm_gateway.decoding.json_documents import (
     LineTooLong,
     decode_json,
     is_sign_of_life,

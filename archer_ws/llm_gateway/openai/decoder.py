@@ -16,15 +16,9 @@ from archer_ws.llm_gateway.decoding.alike import AlikeEvents
 from archer_ws.llm_gateway.decoding.completion import BrokenOff, ErrorReported, Unreadable
 from archer_ws.llm_gateway.decoding.error_bodies import is_error
 from archer_ws.llm_gateway.decoding.finish_reasons import finish_reason_of, reason_with_calls
-from archer_ws.llm_gateway.decoding.framing import (
-    BARE_JSON,
-    EventDecoder,
-    LineTooLong,
-    decode_json,
-    is_sign_of_life,
-    is_web_page,
-)
+from archer_ws.llm_gateway.decoding.framing import BARE_JSON, EventDecoder
 from archer_ws.llm_gateway.decoding.gathered import Gathered, Kind, chunk_of
+from archer_ws.llm_gateway.decoding.json_documents import LineTooLong, decode_json, is_sign_of_life, is_web_page
 from archer_ws.llm_gateway.decoding.refusals import RefusalText, reason_of_refusal
 from archer_ws.llm_gateway.decoding.token_counts import usage_of
 from archer_ws.llm_gateway.decoding.tool_calls import ToolCallAssembler

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from archer_ws.llm_gateway.decoding.framing import decode_json
+from archer_ws.llm_gateway.decoding.json_documents import decode_json
 
 #: The two names of the completion's limit; a server may know only one.
 MAX_TOKENS_NAMES = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}

@@ -1,6 +1,6 @@
 """Masks the keys that providers are sent in the completions that they return."""
 
-from archer_ws.core.secrets import AnswerScrubber
+from archer_ws.core.secrets import TextScrubber
 from archer_ws.llm_gateway.types import StreamChunk
 
 
@@ -8,10 +8,10 @@ class ChunkScrubber:
     """Masks known secrets in the chunks of one completion, even if one is split over several chunks."""
 
     def __init__(self) -> None:
-        self._content = AnswerScrubber()
-        self._reasoning = AnswerScrubber()
+        self._content = TextScrubber()
+        self._reasoning = TextScrubber()
         #: By a call's id: the tool's name, and the scrubber of its arguments.
-        self._calls: dict[str | None, tuple[str | None, AnswerScrubber]] = {}
+        self._calls: dict[str | None, tuple[str | None, TextScrubber]] = {}
 
     def clean(self, chunk: StreamChunk) -> None:
         """Mask secrets in the chunk; the end of its text may be held back for the next chunk, but not after the last
@@ -58,7 +58,7 @@ class ChunkScrubber:
             chunk.content = self._content.rest()
         call = self._calls.get(chunk.call_id)
         if call is None:
-            call = self._calls[chunk.call_id] = (chunk.name, AnswerScrubber())
+            call = self._calls[chunk.call_id] = (chunk.name, TextScrubber())
         scrubber = call[1]
         if (shown := scrubber.feed(arguments)) is not arguments:
             chunk.arguments = shown
@@ -68,5 +68,5 @@ class ChunkScrubber:
 
 def without_secrets_in(text: str) -> str:
     """The text of a whole completion, masked like the chunks of a stream."""
-    scrubber = AnswerScrubber()
+    scrubber = TextScrubber()
     return scrubber.feed(text) + scrubber.rest()
