@@ -31,6 +31,8 @@ not supported: each request of one is answered -32600 under its own id, and noth
 _STORED = (exceptions.StorageFull, exceptions.StorageUnavailable)
 #: What a result or a steered message may be refused with.
 _SAID = (exceptions.ContentTooLarge, exceptions.FileNotFound, exceptions.Unsupported)
+#: What is said of a stream that the server left to its next start is refused with that.
+_OF_STREAM = (exceptions.Draining,)
 #: What each method may be refused with, beside what every request may.
 _ERRORS: dict[str, tuple[type[ArcherError], ...]] = {
     "initialize": (
@@ -52,17 +54,19 @@ _ERRORS: dict[str, tuple[type[ArcherError], ...]] = {
     ),
     # Who subscribes before the request is accepted learns that it was refused.
     "stream/subscribe": (
+        *_OF_STREAM,
         exceptions.SessionNotFound,
         *_STORED,
         exceptions.StreamNotFound,
         exceptions.TooManyStreams,
     ),
     # Its messages are those of a stream that was accepted, and may have to be read from the disk.
-    "stream/get": (exceptions.SessionNotFound, *_STORED, exceptions.StreamNotFound),
-    "tool/approve": _STORED,
-    "tool/claim": _STORED,
-    "tool/result": (*_SAID, *_STORED),
-    "stream/steer": (*_SAID, *_STORED, exceptions.Overloaded),
+    "stream/cancel": _OF_STREAM,
+    "stream/get": (*_OF_STREAM, exceptions.SessionNotFound, *_STORED, exceptions.StreamNotFound),
+    "tool/approve": (*_OF_STREAM, *_STORED),
+    "tool/claim": (*_OF_STREAM, *_STORED),
+    "tool/result": (*_SAID, *_OF_STREAM, *_STORED),
+    "stream/steer": (*_SAID, *_OF_STREAM, *_STORED, exceptions.Overloaded),
     "session/create": _STORED,
     "session/list": (exceptions.StorageUnavailable,),
     "session/get": (exceptions.SessionNotFound, exceptions.StorageUnavailable),
