@@ -334,11 +334,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             hint="archer-ws serve has them all",
         )
     await services.store.open()
-    await services.manager.recover()
-    # After the store, which waits until an earlier process has released the folder.
+    # After the store, which waits until an earlier process has released the folder; before the streams that go on,
+    # whose results name files.
     if services.store.trouble is None:
         # Otherwise the sweep meets the same error, and retries later.
         await asyncio.to_thread(services.files.open_now)
+    await services.manager.recover()
     log.info("conversations_kept", **services.store.place)
     preparing = asyncio.create_task(_prepare(services))
     app.state.preparing = preparing

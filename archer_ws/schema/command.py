@@ -1,8 +1,8 @@
 """`archer-ws schema`: writes the generated files, or reports how they differ.
 
-In a checkout the TypeScript is also the console's `archer.d.ts`, which the app serves beside its JavaScript client.
-Other files in the directory are left alone; a schema that this program wrote, by its `$id`, and no longer generates is
-removed.
+In a checkout the types are also written where clients have them: the TypeScript beside the JavaScript client, the Rust
+in its crate. Other files in the directory are left alone; a schema that this program wrote, by its `$id`, and no longer
+generates is removed.
 """
 
 import json
@@ -11,11 +11,15 @@ from collections.abc import Iterator
 from difflib import unified_diff
 from pathlib import Path
 
-from archer_ws.schema.documents import ID_PREFIX, TYPESCRIPT, documents
+from archer_ws.schema.documents import ID_PREFIX, RUST, TYPESCRIPT, documents
 
 #: How many lines of differences are printed: the command that fixes them is the same.
 DIFF_LINES_MAX = 100
-_CONSOLE = Path("archer_ws", "console", "archer.d.ts")
+#: Where clients have their types, and which document each is.
+_CLIENTS = {
+    Path("archer_ws", "console", "archer.d.ts"): TYPESCRIPT,
+    Path("archer_ws", "client", "rust", "src", "types.rs"): RUST,
+}
 
 
 def write(directory: Path) -> int:
@@ -58,9 +62,10 @@ def mending_command(directory: Path) -> str:
 def _wanted(directory: Path) -> dict[Path, str]:
     texts = documents()
     wanted = {directory / path: text for path, text in texts.items()}
-    console = directory.parent / _CONSOLE
-    if console.parent.is_dir():
-        wanted[console] = texts[TYPESCRIPT]
+    for place, document in _CLIENTS.items():
+        path = directory.parent / place
+        if path.parent.is_dir():
+            wanted[path] = texts[document]
     return wanted
 
 

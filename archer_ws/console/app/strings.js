@@ -90,6 +90,13 @@ export const strings = {
     },
   },
 
+  developers: {
+    open: "Developers",
+    openHint: "Frames, plots, the log and the request, for developers (Alt I)",
+    error: "All of it",
+    failed: "The developers' part could not be loaded.",
+  },
+
   token: {
     title: "This server wants a token",
     text: "It is what the server was started with, in AUTH_TOKEN or AUTH_TOKENS. It stays in this tab, and is gone with it.",
@@ -196,7 +203,7 @@ export const strings = {
   outcome: {
     tokens: (/** @type {number} */ count) => plural(count, "token"),
     estimated: "estimated",
-    prompt: (/** @type {number} */ count) => `${NUMBER.format(count)} in`,
+    prompt: (/** @type {number} */ count) => `${NUMBER.format(count)} in the prompt`,
     cached: (/** @type {number} */ count) => `${NUMBER.format(count)} of them cached`,
     reasoning: (/** @type {number} */ count) => `${NUMBER.format(count)} thought`,
     first: (/** @type {number} */ ms) => `first after ${duration(ms)}`,
@@ -302,12 +309,13 @@ export const strings = {
     label: "Settings",
     title: "How it is asked",
     temperature: "Temperature",
-    temperatureHint: "0 to 2; empty: the server's",
-    maxTokens: "Most tokens",
-    maxTokensHint: "empty: the server's",
-    effort: "Effort of thinking",
+    temperatureHint: "0 to 2",
+    maxTokens: "Maximum tokens",
+    maxTokensHint: "of each answer",
+    unset: "default",
+    effort: "Reasoning effort",
     effortDefault: "as the model likes",
-    effortNone: "This model takes none.",
+    effortNone: "This model has none",
     system: "System prompt",
     systemHint: "Put before the conversation, and not stored with it.",
     schema: "JSON schema of the answer",
@@ -316,7 +324,7 @@ export const strings = {
     tools: "Offer this page's tools",
     toolsHint: "current_time, and roll_dice, which asks you first",
     changed: (/** @type {number} */ count) => plural(count, "setting"),
-    reset: "All as the server has it",
+    reset: "Reset to the server's defaults",
   },
 
   tools: {
@@ -341,7 +349,7 @@ export const strings = {
       cancelled: "cancelled",
       lost: "lost",
     }),
-    until: (/** @type {number} */ ms) => `${duration(ms)} left`,
+    until: (/** @type {number} */ ms) => `${ms > 90_000 ? `${Math.round(ms / 60_000)} min` : duration(ms)} left`,
   },
 
   announce: {
@@ -363,6 +371,7 @@ export const strings = {
       ["Alt 1 … 9", "the tab of that number"],
       ["Ctrl K", "search all messages"],
       ["Alt X", "cut the connection"],
+      ["Alt I", "the developers' part"],
       ["?", "this list"],
     ],
     close: "Close",

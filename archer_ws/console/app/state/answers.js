@@ -6,6 +6,7 @@
 import { signal } from "../vendor/signals.js";
 import { lossListeners } from "./connection.js";
 import { Step, settle, storedStep } from "./steps.js";
+import { momentOf, note, textOf } from "./moments.js";
 import { replayListeners } from "./wire.js";
 
 /**
@@ -14,13 +15,11 @@ import { replayListeners } from "./wire.js";
  * @typedef {import("../../archer-client.d.ts").StreamEnd} StreamEnd
  * @typedef {import("../../archer.js").StoredMessage} StoredMessage
  * @typedef {import("../../archer.js").ErrorInfo} ErrorInfo
- * An event of the log, in brief: for the timeline. `chars`: how much text it brought.
- * @typedef {{ atMs: number, method: string, seq: number, from: number, chars: number }} Moment
+ * @typedef {import("./moments.js").Moment} Moment
  * @typedef {Pick<StreamEnd, "finish_reason" | "usage" | "history_dropped" | "stored" | "refusal" | "format_valid" |
  *   "format_errors" | "reason" | "error" | "message_ids">} Outcome
  */
 
-const MOMENTS_MAX = 20_000;
 const ENDED = new Set(["completed", "cancelled", "incomplete", "failed", "lost"]);
 
 /** Those that run in this page. @type {Set<Answer>} */
@@ -28,7 +27,7 @@ const running = new Set();
 
 lossListeners.add(() => running.forEach((answer) => answer.cut()));
 replayListeners.add(({ streamId, after, headSeq }) => {
-  for (const answer of running) if (answer.streamId === streamId) answer.mended(Math.max(0, headSeq - after));
+  for (const answer of running) if (answer.streamId === streamId) answer.mended(after, headSeq);
 });
 
 export class Answer {
@@ -116,6 +115,19 @@ export class Answer {
     return made;
   }
 
+  /**
+   * The events of its log, from the server: of an answer that nobody followed here. Their times are when they were read.
+   * @param {import("../../archer-client.d.ts").ArcherClient} now
+   * @returns {Promise<Moment[] | undefined>} nothing, where the server keeps it no more
+   */
+  async readLog(now) {
+    /** @type {Moment[]} */
+    const moments = [];
+    const onEvent = (/** @type {StreamEvent} */ event) => void moments.push(momentOf(event));
+    const { status } = await now.resume(this.streamId, { onEvent, tools: {} }).ended;
+    return status === "lost" ? undefined : moments;
+  }
+
   /** End it, at the provider too. */
   stop() {
     if (this.stream) this.stream.cancel();
@@ -139,11 +151,16 @@ export class Answer {
   /** The connection is lost. */
   cut() {
     const step = this.lastStep;
-    step.seams.value = [...step.seams.peek(), { chars: step.text.length, atMs: performance.now(), replayed: 0 }];
+    const atMs = performance.now();
+    step.seams.value = [...step.seams.peek(), { chars: step.text.length, atMs, replayed: 0 }];
+    const { seq = 0 } = this.stream ?? {};
+    note(this.moments, { atMs, method: "cut", seq, from: seq, chars: 0, what: "" });
   }
 
-  /** @param {number} replayed how many events come now that were missed */
-  mended(replayed) {
+  /** The events behind `after` come now. @param {number} after @param {number} headSeq the last of the log so far */
+  mended(after, headSeq) {
+    const replayed = Math.max(0, headSeq - after);
+    note(this.moments, { atMs: performance.now(), method: "resumed", seq: headSeq, from: after + 1, chars: 0, what: "" });
     for (const step of this.steps.peek()) {
       step.seams.value = step.seams
         .peek()
@@ -152,15 +169,13 @@ export class Answer {
   }
 
   /** @param {StreamEvent} event */
-  #take({ method, params }) {
-    const now = performance.now();
-    const { seq = 0, from = seq } = /** @type {{ seq?: number, from?: number }} */ (params);
-    const text = method === "stream/delta" ? (params.content ?? params.reasoning ?? params.arguments ?? "") : "";
-    if (this.moments.length < MOMENTS_MAX) {
-      this.moments.push({ atMs: now, method, seq, from, chars: text.length });
-    }
-    if (method === "stream/delta") this.#append(params, text, seq - from + 1, now);
-    else this.#told(method, params);
+  #take(event) {
+    const { method, params } = event;
+    const moment = momentOf(event);
+    note(this.moments, moment);
+    if (method === "stream/delta") {
+      this.#append(params, textOf(params), moment.seq - moment.from + 1, moment.atMs);
+    } else this.#told(method, params);
     this.#beatSoon();
   }
 

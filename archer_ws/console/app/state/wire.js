@@ -3,22 +3,29 @@
 // Keeps the newest frames for the developers' drawer, counts what a resume replays, and can cut the connection.
 
 const FRAMES_MAX = 2000;
-// Of one frame; the rest of it is not kept.
-const FRAME_CHARS_MAX = 16_384;
+// Of one entry; the rest of a longer frame is not kept.
+export const FRAME_CHARS_MAX = 16_384;
+// How the server writes the frames that may come a thousand times a second. Others take places of their own.
+const TEXT = /^\{"jsonrpc":"2\.0","method":"stream\/delta","params":\{"stream_id":"([^"]+)"/;
 
 /**
- * `text`: its beginning where it is long; `chars`: how long it is.
- * @typedef {{ n: number, at: number, isOut: boolean, text: string, chars: number }} Frame
+ * A frame, or the pieces of one stream's text that came with nothing but text between them: a line for each of `count`.
+ * `text`: its beginning where it is long; `chars`: how long it is; `streamId`: whose text it is; times as
+ * performance.now() counts.
+ * @typedef {{ n: number, at: number, lastAt: number, isOut: boolean, text: string, chars: number, count: number,
+ *   streamId?: string }} Frame
  * @typedef {{ streamId: string, after: number, headSeq: number }} Replay
  */
 
 /** The newest last. @type {Frame[]} */
 export const frames = [];
-/** Told of each frame. @type {Set<(frame: Frame) => void>} */
+/** Told of each frame that comes or goes. @type {Set<() => void>} */
 export const frameListeners = new Set();
 /** Told of each stream that is taken up again: the events behind `after` up to `headSeq` come once more, or late. */
 export const replayListeners = /** @type {Set<(replay: Replay) => void>} */ (new Set());
 
+/** The entries that further text is added to, by their streams. @type {Map<string, Frame>} */
+const gathering = new Map();
 let count = 0;
 let downUntil = 0;
 /** @type {TappedSocket | undefined} */
@@ -69,13 +76,36 @@ function answered(data) {
   for (const listener of replayListeners) listener(replay);
 }
 
+/** Add no more text to what is there. */
+export function seal() {
+  gathering.clear();
+}
+
+export function forgetFrames() {
+  frames.length = 0;
+  seal();
+}
+
 /** @param {string} data @param {boolean} isOut */
 function record(data, isOut) {
-  const text = data.length > FRAME_CHARS_MAX ? data.slice(0, FRAME_CHARS_MAX) : data;
-  const frame = { n: ++count, at: performance.now(), isOut, text: withoutToken(text), chars: data.length };
-  frames.push(frame);
-  if (frames.length > FRAMES_MAX) frames.splice(0, frames.length - FRAMES_MAX);
-  for (const listener of frameListeners) listener(frame);
+  const at = performance.now();
+  const streamId = isOut ? undefined : TEXT.exec(data)?.[1];
+  const open = streamId === undefined ? undefined : gathering.get(streamId);
+  if (streamId === undefined) seal();
+  if (open && count - open.n < FRAMES_MAX && open.chars + data.length < FRAME_CHARS_MAX) {
+    open.text += `\n${data}`;
+    open.chars += data.length;
+    open.count++;
+    open.lastAt = at;
+  } else {
+    const kept = data.length > FRAME_CHARS_MAX ? data.slice(0, FRAME_CHARS_MAX) : data;
+    const text = isOut ? withoutToken(kept) : kept;
+    const frame = { n: ++count, at, lastAt: at, isOut, text, chars: data.length, count: 1, streamId };
+    frames.push(frame);
+    if (frames.length > FRAMES_MAX) frames.shift();
+    if (streamId !== undefined) gathering.set(streamId, frame);
+  }
+  for (const listener of frameListeners) listener();
 }
 
 /** A ticket or token in a frame is shown to nobody. @param {string} text */

@@ -2,12 +2,13 @@
 
 import { signal } from "../vendor/signals.js";
 import { useEffect } from "../vendor/preact-hooks.js";
-import { shownId, titles } from "../state/conversations.js";
+import { shownId, titleOfConversation } from "../state/conversations.js";
 import { tokenWanted } from "../state/server.js";
 import { strings } from "../strings.js";
 import { Announcer } from "./announcer.js";
 import { Bar } from "./bar.js";
 import { ConnectionStory } from "./connection-state.js";
+import { DevelopersPlace } from "./developers-place.js";
 import { Dialogs } from "./dialogs.js";
 import { html } from "./html.js";
 import { onKey } from "./keys.js";
@@ -24,7 +25,7 @@ export function App({ name }) {
     addEventListener("keydown", onKey);
     return () => removeEventListener("keydown", onKey);
   }, []);
-  const title = titles.value.get(shownId.value);
+  const title = titleOfConversation(shownId.value);
   useEffect(() => void (document.title = title ? `${title} – ${name}` : name), [title]);
   if (tokenWanted.value) return html`<${TokenForm} name=${name} />`;
   const hideList = () => (isListShown.value = false);
@@ -39,6 +40,7 @@ export function App({ name }) {
         <${ConnectionStory} />
         <${Panes} />
       </div>
+      <${DevelopersPlace} />
     </div>
     <${Dialogs} />
     <${Announcer} />

@@ -1,5 +1,6 @@
 // What went wrong, as the server says it: what happened, what to do, and by which names to look for it.
 
+import { showError } from "../state/developers.js";
 import { strings } from "../strings.js";
 import { html } from "./html.js";
 
@@ -20,7 +21,8 @@ export function ErrorCard({ error, isTextKept = false, children }) {
       ${error.hint && html`<p class="hint" dir="auto">${error.hint}</p>`}
       ${error.retry_after_ms != null && html`<p>${errors.retryIn(error.retry_after_ms)}</p>`}
       ${children && html`<p class="choices">${children}</p>`}
-      <p class="names">${names.map(([name, value]) => html`<span>${name} <code>${value}</code></span> `)}</p>
+      <p class="names">${names.map(([name, value]) => html`<span>${name} <code>${value}</code></span> `)}
+        <button type="button" class="link" onClick=${() => showError(error)}>${strings.developers.error}</button></p>
     </section>
   `;
 }

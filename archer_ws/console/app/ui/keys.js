@@ -2,6 +2,7 @@
 
 import { cutConnection } from "../state/connection.js";
 import { begin, conversation, openIds, shownId } from "../state/conversations.js";
+import { isDrawerOpen } from "../state/developers.js";
 import { isListShown } from "./app.js";
 import { areKeysShown } from "./dialogs.js";
 
@@ -17,6 +18,7 @@ function withAlt({ code }) {
   if (code === "KeyN") begin();
   else if (code === "KeyB") begin({ beside: true });
   else if (code === "KeyX") cutConnection();
+  else if (code === "KeyI") isDrawerOpen.value = !isDrawerOpen.peek();
   else if (/^Digit[1-9]$/.test(code)) {
     const id = openIds.peek()[Number(code.slice(5)) - 1];
     if (id) shownId.value = id;
