@@ -1722,7 +1722,7 @@ pub struct ModelInfo {
     pub limits: Option<ModelLimits>,
 }
 
-/// The models that can be named.
+/// The available models.
 pub type ModelInfos = Vec<ModelInfo>;
 
 /// How much a request may hold for a model, where its provider says so.
