@@ -1,5 +1,6 @@
 """The React hook in headless Chromium against the real server: StrictMode, reloads, unmounting, errors."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +14,8 @@ from tests.processes import Server, server
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 
+#: Less than the provider's pauses may last.
+LEFT_WITHIN_S = 30
 #: How esbuild is told which React it is.
 REACTS = {"19": (), "18": ("--alias:react=react-18", "--alias:react-dom=react-dom-18")}
 
@@ -157,7 +160,8 @@ async def test_unmounting_cancels_the_answer(browser: Browser, answers: Answers,
         await page.until("text", HALF)
         exchange = await page.sidecar.next_chat()
         await page.click("toggle")
-        await exchange.client_left.wait()
+        async with asyncio.timeout(LEFT_WITHIN_S):
+            await exchange.client_left.wait()
 
 
 async def test_with_a_storage_key_the_answer_goes_on_and_the_next_mount_resumes_it(
