@@ -101,12 +101,12 @@ def _sessions(options: argparse.Namespace) -> int:
     _use_question_marks(sys.stdout, sys.stderr)
     if options.url is not None and options.data_dir is not None:
         return _fail("--url asks a running server, --data-dir a stopped one's file: give one of them", 2)
-    from archer_ws.terminal.conversations.command import Place, run
+    from archer_ws.terminal.conversations.command import ConversationPlace, run
 
     url = options.url or os.environ.get("ARCHER_URL") or DEFAULT_URL
     token = os.environ.get("ARCHER_TOKEN") or None
     folder = None if options.data_dir is None else Path(options.data_dir)
-    return run(options, Place(url, token, folder, options.principal))
+    return run(options, ConversationPlace(url, token, folder, options.principal))
 
 
 def _doctor(options: argparse.Namespace) -> int:

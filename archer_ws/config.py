@@ -175,7 +175,9 @@ class Settings(BaseSettings):
     connect_timeout_s: Seconds = Field(5, description="How long connecting to a provider may take")
     first_token_timeout_s: Seconds = Field(60, description="How long the first text may take, from the request on")
     idle_timeout_s: Seconds = Field(60, description="How long a provider may pause between two pieces of text")
-    total_timeout_s: Seconds = Field(900, description="How long a whole answer may take")
+    total_timeout_s: Seconds = Field(
+        900, description="How long a whole answer may take, of a stream with several each of them"
+    )
     model_load_timeout_s: Seconds = Field(
         300, description="How long the first text may take where a model is loaded first"
     )
@@ -232,6 +234,10 @@ class Settings(BaseSettings):
         256 * _MIB, description="The most bytes that all stored conversations take together; in a file 4 GiB unless set"
     )
     drain_s: SecondsOrZero = Field(30, description="How long running streams may go on after a stop signal")
+
+    console: Annotated[Flag, PrefixedOnly()] = Field(
+        True, description="Whether browsers find the chat page at / and /console; false: a page that says what this is"
+    )
 
     log_level: LogLevel = Field("INFO", description="The least severe message that is logged")
     log_format: Literal["json", "console"] = Field("console", description="One JSON object a line, or lines for people")

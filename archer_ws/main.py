@@ -20,12 +20,12 @@ from archer_ws.agents.tool_loop import ToolLoopAgent
 from archer_ws.api.dependencies import Services
 from archer_ws.api.http.access_log import RequestLog
 from archer_ws.api.http.cors import LeanCORS
-from archer_ws.api.http.errors import install_error_handlers
+from archer_ws.api.http.error_handlers import install_error_handlers
 from archer_ws.api.http.head_requests import HeadAsGet
 from archer_ws.api.http.request_body import BodyLimit
 from archer_ws.api.http.scope import FILES_PATH
 from archer_ws.api.http.trailing_slashes import TrailingSlashes
-from archer_ws.api.openai.errors import OpenAIErrors
+from archer_ws.api.openai.error_object import OpenAIErrors
 from archer_ws.api.openapi.document import TITLE, install_openapi
 from archer_ws.api.routes import (
     chat,
@@ -287,6 +287,7 @@ def _wire(settings: Settings, limits: Limits) -> Services:
     methods = archer_v1()
     return Services(
         version=settings.app_version,
+        has_console=settings.console,
         router=router,
         readiness=Readiness(router),
         manager=manager,
@@ -332,11 +333,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             hint="archer-ws serve has them all",
         )
     await services.store.open()
-    await services.manager.recover()
-    # Behind the store, which waits for an earlier process to let go of the folder.
+    # Behind the store, which waits for an earlier process to let go of the folder; before the streams that go on, whose
+    # results name files.
     if services.store.trouble is None:
         # Otherwise they meet the same, and are tried again by the sweep.
         await asyncio.to_thread(services.files.open_now)
+    await services.manager.recover()
     log.info("conversations_kept", **services.store.place)
     preparing = asyncio.create_task(_prepare(services))
     app.state.preparing = preparing

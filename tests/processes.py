@@ -133,10 +133,12 @@ async def server(
     *options: str,
     cwd: Path,
     stdin: int = DEVNULL,
+    capabilities: list[str] | None = None,
     module: str = "archer_ws",
     **environment: str,
 ) -> AsyncIterator[Server]:
-    """`archer-ws serve --ready-json` on a free port, before an Ollama that answers chats so."""
+    """`archer-ws serve --ready-json` on a free port, before an Ollama that answers chats so; `capabilities` is what it
+    says of its model."""
     chats: asyncio.Queue[Exchange] = asyncio.Queue()
 
     def answer_chat(exchange: Exchange) -> Reply:
@@ -144,7 +146,11 @@ async def server(
         return answer if isinstance(answer, Reply) else answer(exchange)
 
     responder = ollama_server(
-        {"/api/chat": answer_chat, "/api/show": ollama_show(4096), "/api/tags": ollama_tags("llama3.2:latest")}
+        {
+            "/api/chat": answer_chat,
+            "/api/show": ollama_show(4096, capabilities=capabilities),
+            "/api/tags": ollama_tags("llama3.2:latest"),
+        }
     )
     arguments = ("serve", "--host", "127.0.0.1", "--port", "0", "--ready-json", *options)
     async with (

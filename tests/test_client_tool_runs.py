@@ -313,6 +313,21 @@ async def test_a_result_that_the_server_does_not_take_becomes_an_error(server: W
     assert second["content"] == "The tool's result could not be sent: no such file"
 
 
+@pytest.mark.parametrize("kind", ["storage_unavailable", "draining"])
+async def test_what_a_server_can_t_take_at_present_is_said_again_as_it_was(server: WaitingServer, kind: str) -> None:
+    data = {"kind": kind, "message": "not now", "retryable": True, "retry_after_ms": 1, "request_id": "req_1"}
+    refusal = {"code": -32046, "message": "not now", "data": data}
+    for method in ("tool/claim", "tool/result"):
+        server.outcomes[method] += [refusal, refusal]
+    async with impatient(server.url, tools=[get_weather]) as archer:
+        archer.chat("Rain?")
+        await server.hears("chat/send")
+        await server.say(calling("c1", "get_weather", OSLO))
+        await server.hears("tool/result", 3)
+    for method in ("tool/claim", "tool/result"):
+        assert server.asked_of(method) == 3 * [server.asked_of(method)[0]]
+
+
 async def test_a_result_that_is_larger_than_a_frame_becomes_an_error(server: WaitingServer) -> None:
     def large() -> str:
         return "x" * 2**21

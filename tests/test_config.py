@@ -83,6 +83,7 @@ SPECIFIED: dict[str, object] = {
     "session_idle_ttl_s": 86_400,
     "session_bytes_max": 256 * 1024 * 1024,
     "drain_s": 30,
+    "console": True,
 }
 
 

@@ -183,6 +183,18 @@ def test_every_file_of_the_package_is_shipped() -> None:
         assert any(fnmatch(relative, pattern) for pattern in patterns), f"{relative} is in no package-data pattern"
 
 
+def test_vendored_modules_are_as_they_are_pinned_and_their_types_are_of_the_same_version() -> None:
+    checked = subprocess.run([sys.executable, ROOT / ".ci" / "vendor", "--check"], capture_output=True, check=False)
+    assert checked.returncode == 0, checked.stdout.decode()
+    folder = ROOT / "archer_ws" / "console" / "app" / "vendor"
+    vendored = json.loads((folder / "vendor.json").read_text("utf-8"))["packages"]
+    node = json.loads((ROOT / "tests" / "interop" / "node" / "package.json").read_text("utf-8"))["devDependencies"]
+    for name, package in vendored.items():
+        assert package["version"] == node.get(name, node["highlight.js"]), name
+        assert any(target.startswith("LICENSE.") for target in package["files"].values()), name
+        assert package["integrity"].startswith("sha512-"), name
+
+
 def test_the_license_is_named_and_its_text_goes_into_every_build() -> None:
     assert PROJECT["project"]["license"] == "Apache-2.0"
     assert PROJECT["project"]["license-files"] == ["LICENSE"]

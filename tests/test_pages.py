@@ -10,6 +10,7 @@ from tests.benchmarks.speed.report import SECTIONS
 ROOT = Path(__file__).parent.parent
 PAGES = [
     "archer_ws/README.md",
+    "archer_ws/console/app/README.md",
     "archer_ws/DECISIONS.md",
     "archer_ws/llm_gateway/README.md",
     "tests/README.md",

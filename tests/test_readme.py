@@ -6,21 +6,30 @@ import json
 import re
 import sys
 from base64 import b64decode
+from datetime import datetime, timedelta
 from pathlib import Path
 
-from pydantic import SecretStr
+import httpx
+import websockets
+from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from archer_ws.config import Settings, variables_of
 from archer_ws.llm_gateway.types import ChatRequest
+from archer_ws.sessions.tool_models import Claim, ToolResult
 from tests.conftest import Archer
 from tests.fakes.ollama_api import ollama_stream
 from tests.fakes.pictures import PNG
+from tests.fakes.scripted_server import Exchange, Reply
+from tests.fakes.sse_reader import read_events
+from tests.fakes.tool_dialects import MadeCall
+from tests.fakes.tools_ollama import OLLAMA
 from tests.fakes.waiting_server import STARTED, calling, ending, resulting, saying, stepping, waiting_server
 
 LIMIT_S = 60
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
+AS_JSON = {"Content-Type": "application/json"}
 
 
 def settings_table() -> str:
@@ -118,10 +127,79 @@ asyncio.run(main())
 
 
 def test_requests_in_shell_examples_are_valid() -> None:
-    bodies = re.findall(r"-d '(\{.*?\})'", "\n".join(blocks("sh")), re.DOTALL)
-    assert bodies
-    for body in bodies:
-        ChatRequest.model_validate(json.loads(body))
+    posts = re.findall(r"curl (?:-N )?(\S+) .*?-d '(\{.*?\})'", "\n".join(blocks("sh")), re.DOTALL)
+    assert posts
+    for url, body in posts:
+        bodies: dict[str, type[BaseModel]] = {"claim": Claim, "result": ToolResult}
+        bodies.get(url.rpartition("/")[2], ChatRequest).model_validate(json.loads(body))
+
+
+async def test_the_shell_examples_of_a_stream_that_waits_answer_its_call(archer: Archer) -> None:
+    archer.answer(asking_for_the_weather)
+    (asking,) = (block for block in blocks("sh") if '"on_tool_call": "wait"' in block)
+    (answering,) = (block for block in blocks("sh") if "$call/" in block)
+    path = re.findall(r"^call=http://127.0.0.1:8000(\S+)/k3Zq9TxB1$", answering, re.MULTILINE)[0]
+    said = re.findall(r"^curl \$call(/\S+) .* -d '(.*)'$", answering, re.MULTILINE)
+    (request,) = re.findall(r"-d '(\{.*\})'", asking, re.DOTALL)
+    names, outcomes = [], []
+    url = f"http://{archer.address}/api/v1/chat/completions/stream"
+    async with (
+        asyncio.timeout(LIMIT_S),
+        httpx.AsyncClient() as client,
+        client.stream("POST", url, content=request, headers=AS_JSON) as events,
+    ):
+        async for event in read_events(events):
+            names.append(event.event)
+            if event.event == "tool_call":
+                for last, body in said:
+                    call = f"{path}/{event.json['call_id']}{last}"
+                    answer = await archer.http.post(call, content=body, headers=AS_JSON)
+                    outcomes.append(answer.json()["outcome"])
+    assert outcomes == ["claimed", "accepted"]
+    assert [name for name in names if name is not None] == [
+        "started",
+        "tool_call",
+        "tool_update",
+        "tool_result",
+        "step",
+        "ended",
+    ]
+
+
+async def test_the_frames_of_a_stream_that_waits_are_what_comes(archer: Archer) -> None:
+    archer.answer(asking_for_the_weather)
+    (block,) = (
+        frames for frames in re.findall(r"^```\n(→.*?)^```$", README, re.DOTALL | re.MULTILINE) if "wait" in frames
+    )
+    call_id = "k3Zq9TxB1"
+    async with (
+        asyncio.timeout(LIMIT_S),
+        websockets.connect(f"ws://{archer.address}/api/v1/ws", proxy=None) as socket,
+    ):
+        for line in block.splitlines():
+            direction, frame = line[0], line[2:].replace("k3Zq9TxB1", call_id)
+            if direction == "→":
+                await socket.send(frame)
+                continue
+            shown = json.loads(frame.replace(",…", ""))
+            while True:
+                came = json.loads(await socket.recv())
+                if came.get("method", came.get("id")) == shown.get("method", shown.get("id")):
+                    break
+            if shown.get("method") == "stream/tool_call":
+                call_id = came["params"]["call_id"]
+                shown["params"] |= {"call_id": call_id, "deadline_at": came["params"]["deadline_at"]}
+                assert datetime.fromisoformat(came["params"]["deadline_at"]).utcoffset() == timedelta(0)
+                assert came["params"]["deadline_at"].endswith("Z")
+            told = came.get("params", came.get("result"))
+            assert told == (told | shown.get("params", shown.get("result")))
+
+
+def asking_for_the_weather(exchange: Exchange) -> Reply:
+    """Ollama, whose model calls once and then answers."""
+    if any(message["role"] == "tool" for message in exchange.json()["messages"]):
+        return ollama_stream("Take one along.")
+    return Reply(OLLAMA.answer(MadeCall("get_weather", '{"city": "Oslo"}')), content_type="application/x-ndjson")
 
 
 def test_relative_links_lead_to_files() -> None:

@@ -30,6 +30,13 @@ class Gateway(Protocol):
     ) -> AsyncGenerator[StreamChunk, None]:
         """The answer as it comes; closing the generator closes the upstream connection."""
 
+    async def prepare(self, provider: str | None = None) -> None:
+        """Make a provider (by default the default one) ready to answer.
+
+        Raises:
+            ProviderFailure: it can't serve as configured.
+        """
+
     async def context_window(self, route: Route) -> int | None:
         """The context of a route's model in tokens, or None when unknown."""
 

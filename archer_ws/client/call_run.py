@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from archer_ws.client.asking import new_id, outcome_of
 from archer_ws.client.calling import called
-from archer_ws.client.errors import ClientClosed, ClientError, ClosedByServer, NotArcher, Unreachable
+from archer_ws.client.errors import ClientClosed, ClientError, ClosedByServer, NotArcher, Refused, Unreachable
 from archer_ws.client.events import ToolCall, ToolUpdate
 from archer_ws.client.link import Link
 from archer_ws.client.requests import Call
@@ -26,6 +26,8 @@ _log = logging.getLogger(__name__)
 Approval: TypeAlias = bool | tuple[bool, str | None]
 Approve: TypeAlias = Callable[[ToolCall], Approval | Awaitable[Approval]]
 
+#: How long is waited before something is said again that could not be taken, where the server does not say.
+_RETRY_MS = 1000
 #: The longest reason that the server takes, in characters.
 _REASON_CHARS_MAX = 10_000
 #: There is no connection, and so nothing was said.
@@ -217,7 +219,14 @@ class CallRun:
             await self._say("tool/result", {**self._answer, **claim})
 
     async def _say(self, method: str, params: Mapping[str, Any]) -> str:
-        return outcome_of(await self._link.request(method, {**self._told, **params}))
+        while True:
+            try:
+                return outcome_of(await self._link.request(method, {**self._told, **params}))
+            except Refused as refused:
+                # A server whose disk is slow, or that stops; the one that comes after it takes what is said.
+                if not refused.info.retryable:
+                    raise
+                await asyncio.sleep((refused.info.retry_after_ms or _RETRY_MS) / 1000)
 
 
 async def _verdict(approve: Approve, call: ToolCall) -> tuple[bool, str | None]:

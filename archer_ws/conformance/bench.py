@@ -12,8 +12,8 @@ from websockets.typing import Origin, Subprotocol
 
 from archer_ws.client.dialling import CLOSE_LIMIT_S, MESSAGE_BYTES_MAX, Address
 from archer_ws.client.errors import ClientError
+from archer_ws.conformance.failing import Failed, Skipped
 from archer_ws.conformance.methods import INITIALIZE, SESSION_CREATE, SESSION_DELETE, STREAM_CANCEL
-from archer_ws.conformance.outcome import Failed, Skipped
 from archer_ws.conformance.peer import Peer, Trial
 from archer_ws.rpc.messages import PROTOCOL_VERSION, SUBPROTOCOL, InitializeResult, Limits
 from archer_ws.sessions.models import Session

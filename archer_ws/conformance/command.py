@@ -76,16 +76,16 @@ async def _conform(
     table = Table(sys.stdout)
     if not options.as_json:
         table.head(target)
-    outcomes = await run(
+    results = await run(
         target,
         checks,
         timeout_s=options.timeout_s,
         quiet_s=quiet_s,
-        on_outcome=(lambda _: None) if options.as_json else table.row,
+        on_result=(lambda _: None) if options.as_json else table.row,
     )
     if options.as_json:
-        sys.stdout.write(f"{as_json(target, outcomes)}\n")
+        sys.stdout.write(f"{as_json(target, results)}\n")
     else:
-        table.foot(outcomes)
+        table.foot(results)
     bad = {"failed", "skipped"} if options.is_strict else {"failed"}
-    return 1 if any(outcome.state in bad for outcome in outcomes) else 0
+    return 1 if any(result.state in bad for result in results) else 0

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from archer_ws.conformance.failing import Failed, shown
 from archer_ws.conformance.ledger import Ledger, Rule
-from archer_ws.conformance.methods import CHAT_SEND, STREAM_SUBSCRIBE, STREAM_UNSUBSCRIBE, Method, Misfit
-from archer_ws.conformance.outcome import Failed, shown
+from archer_ws.conformance.methods import CHAT_SEND, STREAM_SUBSCRIBE, STREAM_UNSUBSCRIBE, ExpectedMethod, Misfit
 from archer_ws.conformance.told import Told
 from archer_ws.conformance.wire import (
-    ErrorBody,
     Notification,
+    ReceivedError,
     RequestId,
     Response,
     StreamEvent,
@@ -34,7 +34,7 @@ UNADDRESSED_MAX = 1000
 class Request(Generic[T]):
     """A request that was sent, and what it was answered."""
 
-    method: Method[T]
+    method: ExpectedMethod[T]
     id: RequestId
     params: Mapping[str, Any]
     response: Response | None = None
@@ -50,7 +50,7 @@ class Inbox:
 
     def __init__(self, ledger: Ledger) -> None:
         #: Errors answered to nobody: with `id: null`.
-        self.unaddressed: list[ErrorBody] = []
+        self.unaddressed: list[ReceivedError] = []
         #: Why nothing that comes can be trusted any more.
         self.problem: Failed | None = None
         #: What was told of conversations that are watched.

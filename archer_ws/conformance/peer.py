@@ -15,6 +15,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from archer_ws.client.dialling import close
+from archer_ws.conformance.failing import Failed, Skipped, expect, shown
 from archer_ws.conformance.inbox import Inbox, Request
 from archer_ws.conformance.ledger import Ledger, Rule
 from archer_ws.conformance.methods import (
@@ -25,9 +26,8 @@ from archer_ws.conformance.methods import (
     PING,
     STREAM_GET,
     STREAM_SUBSCRIBE,
-    Method,
+    ExpectedMethod,
 )
-from archer_ws.conformance.outcome import Failed, Skipped, expect, shown
 from archer_ws.conformance.told import Told
 from archer_ws.conformance.wire import RequestId, Response
 from archer_ws.core.exceptions import ErrorInfo
@@ -76,7 +76,9 @@ class Peer:
         """Send a frame of JSON."""
         await self.send(json.dumps(value))
 
-    async def request(self, method: Method[T], *, identity: RequestId | None = None, **params: Any) -> Request[T]:
+    async def request(
+        self, method: ExpectedMethod[T], *, identity: RequestId | None = None, **params: Any
+    ) -> Request[T]:
         """Send a request, and wait for nothing."""
         if identity is None:
             self._last_id += 1
@@ -88,7 +90,7 @@ class Peer:
         await self.send_json({"jsonrpc": "2.0", "id": identity, "method": method.name, "params": params})
         return request
 
-    async def call(self, method: Method[T], **params: Any) -> T:
+    async def call(self, method: ExpectedMethod[T], **params: Any) -> T:
         """A request's result."""
         return await self.result(await self.request(method, **params))
 
@@ -108,7 +110,7 @@ class Peer:
         assert request.result is not None
         return request.result
 
-    async def refused(self, method: Method[Any], kind: str, **params: Any) -> ErrorInfo:
+    async def refused(self, method: ExpectedMethod[Any], kind: str, **params: Any) -> ErrorInfo:
         """The error of a request that must be refused so."""
         return await self.refusal(await self.request(method, **params), kind)
 

@@ -10,10 +10,10 @@ from websockets.exceptions import ConnectionClosed
 from archer_ws.client.dialling import Address, closing_error, dial
 from archer_ws.client.errors import ClientError, NotArcher
 from archer_ws.conformance.bench import Bench, Target, hello
+from archer_ws.conformance.failing import Failed, Skipped, shown
 from archer_ws.conformance.inbox import Request
 from archer_ws.conformance.ledger import Ledger
 from archer_ws.conformance.methods import CHAT_SEND, INABILITIES, INITIALIZE, PING
-from archer_ws.conformance.outcome import Failed, Skipped, shown
 from archer_ws.conformance.peer import Peer, Trial
 from archer_ws.conformance.told import Told
 from archer_ws.conformance.wire import Response

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeAlias
 
-from archer_ws.conformance.methods import CODES, OWN_KINDS, RETRYABLE, Misfit, Shape
+from archer_ws.conformance.methods import CODES, OWN_KINDS, RETRYABLE, Misfit, ResultShape
 from archer_ws.core.exceptions import ErrorInfo
 from archer_ws.rpc.messages import NOTIFICATIONS
 from archer_ws.sessions.streams.events import (
@@ -24,17 +24,17 @@ RequestId = str | int
 SAFE_INTEGER = 2**53 - 1
 _SNAKE_CASE = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 _RFC_3339_UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]00:00)")
-_SHAPES: dict[str, Shape[Any]] = {
-    method: Shape(model)
+_SHAPES: dict[str, ResultShape[Any]] = {
+    method: ResultShape(model)
     for method, model in {**NOTIFICATIONS, **{f"stream/{event.kind}": event for event in EVENTS}}.items()
 }
 #: What a delta has beside its text.
 _BARE_DELTA = frozenset({"stream_id", "from", "seq", "reset"})
-_ERROR_INFO: Shape[ErrorInfo] = Shape(ErrorInfo)
+_ERROR_INFO: ResultShape[ErrorInfo] = ResultShape(ErrorInfo)
 
 
 @dataclass(frozen=True, slots=True)
-class ErrorBody:
+class ReceivedError:
     """The error of a response."""
 
     code: int
@@ -47,7 +47,7 @@ class Response:
 
     id: RequestId | None
     result: Any = None
-    error: ErrorBody | None = None
+    error: ReceivedError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ def faults_of_result(value: Any, *, has_free_names: bool) -> list[str]:
     return list(_faults(value, "result", has_free_names=has_free_names))
 
 
-def faults_of_error(error: ErrorBody) -> list[str]:
+def faults_of_error(error: ReceivedError) -> list[str]:
     """Where an error differs from the protocol's table (section 11)."""
     info = error.info
     faults = []
@@ -164,7 +164,7 @@ def _unknown_event(method: str, params: dict[str, Any]) -> UnknownEvent | None:
     return UnknownEvent(method, stream_id, first if type(first) is int else seq, seq)
 
 
-def _error(error: Any) -> ErrorBody:
+def _error(error: Any) -> ReceivedError:
     if not isinstance(error, dict) or not is_request_id(error.get("code")) or not isinstance(error.get("message"), str):
         raise Misfit("an error without a code and a message")
     if not isinstance(error["code"], int):
@@ -175,7 +175,7 @@ def _error(error: Any) -> ErrorBody:
         raise Misfit(f"error.data: {misfit}") from None
     if faults := list(_faults(error["data"], "error.data")):
         raise Misfit(faults[0])
-    return ErrorBody(error["code"], info)
+    return ReceivedError(error["code"], info)
 
 
 def _faults(value: Any, path: str, *, has_free_names: bool = False) -> Iterator[str]:

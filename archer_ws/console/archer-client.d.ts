@@ -172,6 +172,8 @@ export class ArcherClient {
   readonly state: State;
   /** Why there is no connection. */
   readonly error: ArcherError | undefined;
+  /** When it tries to connect again, as `Date.now()` counts; undefined while it tries, is connected, or waits for a network. */
+  readonly retryAt: number | undefined;
 
   /**
    * Ask for an answer: a text, or a request with all its fields. It begins at once, whether or not it is read, and is

@@ -72,6 +72,10 @@ export class ArcherClient {
     return this.#shared.link.error;
   }
 
+  get retryAt() {
+    return this.#isClosed ? undefined : this.#shared.link.retryAt;
+  }
+
   /** @type {Client["send"]} */
   send(request, options = {}) {
     /** @type {{ stream_id?: string | null, messages: object[] }} */

@@ -32,6 +32,8 @@ export class Link {
   state = "connecting";
   /** Why there is no connection. @type {ArcherError | undefined} */
   error;
+  /** When the next attempt comes, as Date.now() counts; undefined where none is waited for. @type {number | undefined} */
+  retryAt;
   /** Told of each change of state. */
   onState = () => {};
   /** Told of each notification. @type {(message: import("./archer-client.d.ts").AnyNotification) => void} */
@@ -175,6 +177,7 @@ export class Link {
     const attempt = ++this.#attempt;
     const { ticket, socketUrl, url, WebSocket } = this.#options;
     this.#isDialling = true;
+    this.retryAt = undefined;
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => this.#lose(unreachable(`${url} did not answer in time`)), OPEN_LIMIT_MS);
     this.#setState("connecting");
@@ -328,9 +331,12 @@ export class Link {
   /** @param {number} [pauseMs] by default full jitter (section 11) */
   #wait(pauseMs) {
     clearTimeout(this.#timer);
+    this.retryAt = undefined;
     if (this.#isOffline()) return this.#setState("offline");
+    const delayMs = pauseMs ?? Math.random() * this.#ceilingMs;
+    this.retryAt = Date.now() + delayMs;
     this.#setState("connecting");
-    this.#timer = setTimeout(() => this.#dial(), pauseMs ?? Math.random() * this.#ceilingMs);
+    this.#timer = setTimeout(() => this.#dial(), delayMs);
     if (pauseMs === undefined) this.#ceilingMs = Math.min(2 * this.#ceilingMs, this.#options.backoff.maxMs);
   }
 
@@ -344,6 +350,7 @@ export class Link {
   #hangUp(error) {
     this.#attempt++;
     this.#isDialling = this.#isReady = false;
+    this.retryAt = undefined;
     clearTimeout(this.#timer);
     clearInterval(this.#ticker);
     this.#trust();

@@ -82,6 +82,14 @@ CHAT_REQUESTS: list[JsonDict] = [
         "on_tool_call": "end",
     },
     {
+        "messages": [{"role": "user", "content": "Do I need an umbrella in Oslo?"}],
+        "tools": [{"name": "get_weather", "description": "The weather in a city, now."}],
+        "stream": True,
+        "on_tool_call": "wait",
+        "max_steps": 8,
+        "tool_timeout_s": 120,
+    },
+    {
         "messages": [
             {"role": "user", "content": [{"type": "text", "text": "Do I need an umbrella in Oslo?"}]},
             {"role": "assistant", "content": "", "tool_calls": [_CALL]},
@@ -140,6 +148,7 @@ CHAT_RESPONSES: list[JsonDict] = [
         "history_dropped": 2,
         "stored": False,
         "message_ids": ["msg_9mK3vQx0bTzLw2RfY7cN"],
+        "steps": 2,
     },
     {
         "id": "oslo-1",

@@ -222,14 +222,15 @@ class LLMRouter:
             partial(self._explained, route),
         )
 
-    async def prepare(self) -> None:
-        """Make the default provider ready to answer: import its SDK, load its model.
+    async def prepare(self, provider: str | None = None) -> None:
+        """Make a provider (by default the default one) ready to answer: import its SDK, load its model.
 
         Raises:
+            InvalidParams: there is no such provider.
             ProviderFailure: it can't serve as configured.
         """
-        provider = self.default_provider
-        await told_apart(provider, lambda: self.get_adapter(provider).prepare())
+        name = provider or self.default_provider
+        await told_apart(name, lambda: self.get_adapter(name).prepare())
 
     async def context_window(self, route: Route) -> int | None:
         """The context of a route's model in tokens, or None when unknown."""

@@ -32,6 +32,7 @@ from archer_ws.sessions.models import (
     StreamInfo,
     StreamPage,
 )
+from archer_ws.sessions.tool_models import Approval, Claim, Steer, ToolAnswer, ToolResult
 
 
 class ModelInfos(RootModel[list[ModelInfo]]):
@@ -57,15 +58,26 @@ class ModelInfos(RootModel[list[ModelInfo]]):
 REGISTRY = archer_v1()
 METHODS: tuple[Method, ...] = tuple(REGISTRY.all())
 #: Bodies of requests over HTTP.
-REST_REQUESTS: tuple[type[BaseModel], ...] = (ChatRequest, SessionCreate, SessionUpdate, SessionFork, TicketRequest)
+REST_REQUESTS: tuple[type[BaseModel], ...] = (
+    ChatRequest,
+    Approval,
+    Claim,
+    ToolResult,
+    Steer,
+    SessionCreate,
+    SessionUpdate,
+    SessionFork,
+    TicketRequest,
+)
 #: Bodies of answers over HTTP, and the data of server-sent events.
-REST_ANSWERS: tuple[type[BaseModel], ...] = (
+REST_RESPONSES: tuple[type[BaseModel], ...] = (
     ChatResponse,
     StreamChunk,
     *EVENT_MODELS.values(),
     StreamInfo,
     StreamPage,
     CancelResult,
+    ToolAnswer,
     Session,
     SessionDetail,
     SessionPage,
@@ -99,7 +111,7 @@ def definitions() -> Definitions:
     return Definitions(
         taken=schemas_of([*(method.params for method in METHODS), *REST_REQUESTS], Wire.CLIENT),
         socket=schemas_of([*(method.result for method in METHODS), *NOTIFICATIONS.values(), ErrorObject], Wire.SOCKET),
-        rest=schemas_of(REST_ANSWERS, Wire.REST),
+        rest=schemas_of(REST_RESPONSES, Wire.REST),
     )
 
 

@@ -19,7 +19,7 @@ from archer_ws.schema.catalog import METHODS, type_name
 from archer_ws.schema.shapes import (
     Alias,
     Arm,
-    Choice,
+    Enumeration,
     Field,
     ListOf,
     MapOf,
@@ -112,8 +112,8 @@ def _methods() -> Iterator[str]:
 
 def _declaration(shape: Shape, unions: Set[str]) -> Iterator[str]:
     match shape:
-        case Choice():
-            yield from _choice(shape)
+        case Enumeration():
+            yield from _enumeration(shape)
         case Union():
             yield from _union(shape)
         case Alias():
@@ -123,25 +123,25 @@ def _declaration(shape: Shape, unions: Set[str]) -> Iterator[str]:
             yield from _structure(shape, unions)
 
 
-def _choice(choice: Choice) -> Iterator[str]:
-    yield from _comment(choice.description, "")
+def _enumeration(enumeration: Enumeration) -> Iterator[str]:
+    yield from _comment(enumeration.description, "")
     yield "#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]\n"
-    if choice.is_open:
+    if enumeration.is_open:
         yield "#[non_exhaustive]\n"
-    yield f"pub enum {choice.name} {{\n"
-    for value in choice.values:
+    yield f"pub enum {enumeration.name} {{\n"
+    for value in enumeration.values:
         yield f'    /// `{value}`\n    #[serde(rename = "{value}")]\n    {type_name(value)},\n'
-    if choice.is_open:
+    if enumeration.is_open:
         yield "    /// A value of a newer server.\n    #[serde(untagged)]\n    Unknown(String),\n"
     yield "}\n\n"
-    yield f"impl {choice.name} {{\n    /// The text on the wire.\n"
+    yield f"impl {enumeration.name} {{\n    /// The text on the wire.\n"
     yield "    pub fn as_str(&self) -> &str {\n        match self {\n"
-    for value in choice.values:
+    for value in enumeration.values:
         yield f'            Self::{type_name(value)} => "{value}",\n'
-    if choice.is_open:
+    if enumeration.is_open:
         yield "            Self::Unknown(text) => text,\n"
     yield "        }\n    }\n}\n\n"
-    yield f"impl fmt::Display for {choice.name} {{\n"
+    yield f"impl fmt::Display for {enumeration.name} {{\n"
     yield "    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {\n"
     yield "        formatter.write_str(self.as_str())\n    }\n}\n"
 

@@ -78,7 +78,7 @@ class Structure:
 
 
 @dataclass(frozen=True)
-class Choice:
+class Enumeration:
     """One of some texts; open: others may come from newer servers."""
 
     name: str
@@ -119,7 +119,7 @@ class Alias:
     type: Type
 
 
-Shape: TypeAlias = Structure | Choice | Union | Alias
+Shape: TypeAlias = Structure | Enumeration | Union | Alias
 
 
 def shapes_of(definitions: Definitions) -> dict[str, Shape]:
@@ -180,7 +180,7 @@ class _Reader:
         if "properties" in schema or (schema.get("type") == "object" and "additionalProperties" not in schema):
             shape = Structure(name, description, self._fields(name, schema), self._is_sent)
         elif "enum" in schema or KNOWN_VALUES in schema:
-            shape = self._choice(name, schema)
+            shape = self._enumeration(name, schema)
         elif "anyOf" in schema:
             shape = self._union(name, schema)
         else:
@@ -202,8 +202,8 @@ class _Reader:
             )
         return tuple(fields)
 
-    def _choice(self, name: str, schema: Schema) -> Choice:
-        return Choice(
+    def _enumeration(self, name: str, schema: Schema) -> Enumeration:
+        return Enumeration(
             name, schema.get("description", ""), _values_of(schema), is_sent=self._is_sent, is_open=not self._is_sent
         )
 
@@ -267,7 +267,7 @@ def _merged(one: Shape, other: Shape) -> Shape:
                 for field, twin in zip(one.fields, other.fields, strict=True)
             )
             return replace(one, fields=fields, is_sent=one.is_sent or other.is_sent)
-        case Choice(), Choice():
+        case Enumeration(), Enumeration():
             return replace(one, is_sent=one.is_sent or other.is_sent, is_open=one.is_open or other.is_open)
         case _:
             assert one == other, f"two different shapes are called {one.name}"

@@ -13,7 +13,7 @@ from archer_ws.rpc.messages import NOTIFICATIONS, PROTOCOL_VERSION, SUBPROTOCOL
 from archer_ws.schema.catalog import METHODS, type_name
 from archer_ws.schema.shapes import (
     Alias,
-    Choice,
+    Enumeration,
     Field,
     ListOf,
     MapOf,
@@ -168,7 +168,7 @@ def _map(name: str, description: str, lines: Iterable[str]) -> str:
 def _declaration(shape: Shape, shapes: Mapping[str, Shape]) -> Iterator[str]:
     yield from _comment(shape.description, "")
     match shape:
-        case Choice():
+        case Enumeration():
             values = [f'"{value}"' for value in shape.values]
             if not shape.is_sent:
                 values.append("(string & {})")
@@ -212,7 +212,7 @@ def _field(structure: Structure, field: Field, shapes: Mapping[str, Shape]) -> I
     told = _type(field.type)
     if isinstance(field.type, Named):
         shape = shapes[field.type.name]
-        if isinstance(shape, Choice) and shape.is_open and shape.is_sent and not structure.is_sent:
+        if isinstance(shape, Enumeration) and shape.is_open and shape.is_sent and not structure.is_sent:
             told += " | (string & {})"
     yield f"  {field.name}{'' if field.is_required else '?'}: {told}{'' if field.is_required else ' | null'};\n"
 

@@ -79,7 +79,7 @@ class Attachments:
 
     def media_bytes(self, principal: str, messages: Sequence[ChatMessage]) -> int:
         """What the files that messages name take in memory, as a request has them."""
-        return sum(_encoded_bytes(file) for file in self._present(principal, messages))
+        return sum(_encoded_bytes(file) for file in self.present(principal, messages))
 
     def shown(self, principal: str, message: ChatMessage) -> Shown:
         """What the pictures and files of a message take of a request; those that are gone, nothing."""
@@ -100,7 +100,7 @@ class Attachments:
         Raises:
             StorageUnavailable: the disk fails.
         """
-        files = self._present(principal, messages)
+        files = self.present(principal, messages)
         held.hold(files)
         held.add(await self._room.take(sum(map(_encoded_bytes, files))))
         media: dict[str, Media] = {}
@@ -111,7 +111,7 @@ class Attachments:
                 media[file.file_id] = Media(file.media_type, encoded, file.size)
         return media
 
-    def _present(self, principal: str, messages: Sequence[ChatMessage]) -> list[StoredFile]:
+    def present(self, principal: str, messages: Sequence[ChatMessage]) -> list[StoredFile]:
         """The files that messages name, each once; but for those that are gone, of which the log tells."""
         found: dict[str, StoredFile] = {}
         for message in messages:
@@ -252,6 +252,13 @@ class StreamFiles:
     def free_later(self, held: bytearray) -> None:
         """Empty it when the stream is over, whoever still has it: the frames of a failure live until a collection."""
         self._bytes.append(held)
+
+    def leave(self) -> None:
+        """A later process goes on with the stream: what came inline for it stays until then."""
+        for hold in self._holds:
+            if isinstance(hold, FileHold):
+                hold.keep()
+        self.release()
 
     def release(self) -> None:
         """The stream is over."""

@@ -68,6 +68,8 @@ class Journaling:
         #: Those that the writing task is writing, and those whose next events are being kept: no stream is in both.
         self._in_commit: set[Stream] = set()
         self._keeping: dict[Stream, int] = {}
+        #: What of their state beside the log is not written yet.
+        self._loops: dict[Stream, Callable[[], str]] = {}
         self._forgotten: set[StreamKey] = set()
         self._alarm = Alarm(self._strike)
         self._writing: asyncio.Task[None] | None = None
@@ -106,32 +108,47 @@ class Journaling:
         self._written[stream] = stream.log.head_seq
         self._await_next()
 
-    async def keep(self, stream: Stream, events: Sequence[ControlEvent], loop: str) -> None:
-        """Keep the next events of a log before they stand in it, with what came before them, and what a restart needs.
+    async def keep(self, stream: Stream, events: Sequence[ControlEvent], loop: Callable[[], str] | None) -> None:
+        """Keep the next events of a log before they stand in it, with what came before them.
+
+        Args:
+            stream: whose log.
+            events: the next ones.
+            loop: gives what a restart needs beside the log, as JSON; None where that has not changed.
 
         Raises:
             StorageUnavailable, StorageFull: they are not kept, or that is not known.
         """
-        while stream in self._in_commit and (writing := self._writing) is not None:
-            # Two that write one log's pieces at a time would leave gaps between them.
-            await asyncio.wait((writing,))
-        if stream not in self._written:
-            return
-        self._keeping[stream] = self._keeping.get(stream, 0) + 1
         try:
-            written = self._written[stream]
-            pieces = await _new(stream, written)
-            part = LogPart(_key(stream), [*pieces, *map(event_piece, events)], loop=loop)
             async with asyncio.timeout(self._limit_s):
-                await self._journal.put([part])
-            if pieces and stream in self._written:
-                self._written[stream] = max(self._written[stream], pieces[-1].last_seq)
+                while stream in self._in_commit and (writing := self._writing) is not None:
+                    # Two that write one log's pieces at a time would leave gaps between them.
+                    await asyncio.wait((writing,))
+                if stream in self._written:
+                    await self._keep(stream, events, loop)
         except TimeoutError:
             raise StorageUnavailable(
                 f"the store of conversations did not answer within {self._limit_s:g} s",
                 hint="Try again in a moment; repeating it is harmless.",
                 retry_after_ms=2000,
             ) from None
+
+    async def _keep(self, stream: Stream, events: Sequence[ControlEvent], loop: Callable[[], str] | None) -> None:
+        if loop is not None:
+            # Until it is written, whoever writes the log next writes this as well.
+            self._loops[stream] = loop
+        self._keeping[stream] = self._keeping.get(stream, 0) + 1
+        try:
+            written, owed = self._written[stream], self._loops.get(stream)
+            pieces = await _new(stream, written)
+            part = LogPart(
+                _key(stream), [*pieces, *map(event_piece, events)], loop=owed() if owed is not None else None
+            )
+            await self._journal.put([part])
+            if pieces and stream in self._written:
+                self._written[stream] = max(self._written[stream], pieces[-1].last_seq)
+            if owed is not None and self._loops.get(stream) is owed:
+                del self._loops[stream]
         finally:
             self._keeping[stream] -= 1
             if not self._keeping[stream]:
@@ -147,7 +164,7 @@ class Journaling:
         pieces = await _new(stream, self._written[stream])
         ended = last[-1]
         assert isinstance(ended, StreamEnded)
-        self._written.pop(stream, None)
+        self._let_go(stream)
         return log_end(ended, stream.ended_at, [*pieces, *map(event_piece, last[:-1])])
 
     def over(self, stream: Stream) -> None:
@@ -156,7 +173,7 @@ class Journaling:
         It may have been refused because the store took too long, which stores it all the same: whoever asks again, as
         he was told to, would have asked twice.
         """
-        if stream.log.ended is None and self._written.pop(stream, None) is not None:
+        if stream.log.ended is None and self._let_go(stream):
             # At once: so it comes behind what it undoes, and before whatever is asked next.
             withdrawing = asyncio.create_task(self._withdraw(stream), name="withdrawal")
             self._withdrawing.add(withdrawing)
@@ -167,6 +184,11 @@ class Journaling:
             await self._journal.withdraw(_key(stream), stream.identity.request_id)
         except ArcherError as failure:
             log.warning("refused_request_not_withdrawn", stream_id=stream.stream_id, cause=str(failure))
+
+    def _let_go(self, stream: Stream) -> bool:
+        """Nothing more is written of the stream; whether it was kept."""
+        self._loops.pop(stream, None)
+        return self._written.pop(stream, None) is not None
 
     def forget(self, stream: Stream) -> None:
         """Nobody can ask for the stream any more."""
@@ -284,7 +306,8 @@ class Journaling:
                 if len(pieces) == _PIECES_AT_ONCE:
                     pieces += await _new(stream, pieces[-1].last_seq)
                 end = log_end(ended, stream.ended_at, ()) if ended is not None else None
-                parts[stream] = LogPart(_key(stream), pieces, end)
+                owed = self._loops.get(stream)
+                parts[stream] = LogPart(_key(stream), pieces, end, owed() if owed is not None else None)
                 size += sum(len(piece.text) for piece in pieces)
             if size > _BYTES_AT_ONCE:
                 await self._commit(parts, frozenset())
@@ -304,9 +327,11 @@ class Journaling:
         self._forgotten -= forgotten
         for stream, part in parts.items():
             if part.end is not None:
-                self._written.pop(stream, None)
-            elif stream in self._written and part.pieces:
-                self._written[stream] = part.pieces[-1].last_seq
+                self._let_go(stream)
+            elif stream in self._written:
+                self._written[stream] = part.pieces[-1].last_seq if part.pieces else self._written[stream]
+                if part.loop is not None:
+                    self._loops.pop(stream, None)
 
 
 async def _new(stream: Stream, after: int) -> list[LogPiece]:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import structlog
-from msgspec import DecodeError
 
 from archer_ws.agents.base import Gateway
 from archer_ws.agents.orchestrator import Orchestrator
@@ -370,7 +369,7 @@ class SessionManager:
         budget."""
         self.begin_drain()
         for stream in self._table.live:
-            if stream.status == "waiting" and self._keeps(stream):
+            if stream.can_park and self._keeps(stream):
                 stream.park(at_once=True)
             else:
                 stream.cancel("draining")
@@ -443,6 +442,7 @@ class SessionManager:
             stream=stream,
             predecessors=predecessors,
             slot=slot,
+            gateway=self._gateway,
             orchestrator=self._orchestrator,
             store=self._store,
             settling=self._settling,
@@ -463,12 +463,12 @@ class SessionManager:
 
     def _waits(self, stream: Stream) -> None:
         """A server that stops waits for nobody who runs nothing."""
-        if not self._draining or stream.status != "waiting" or not stream.takes_more:
+        if not self._draining or not stream.can_park:
             return
         if self._keeps(stream):
             stream.park()
-        elif not stream.exchange.has_claimed:
-            stream.cancel("draining")
+        elif stream.status == "waiting":
+            stream.exchange.when_idle(lambda: stream.cancel("draining"))
 
     def _ended(self, stream: Stream) -> None:
         """Give back what the stream took; called by its owner task at its very end."""
@@ -487,7 +487,7 @@ class SessionManager:
     def _left(self, stream: Stream) -> None:
         """The stream has no end; it is kept, and this process knows it no longer."""
         self._slots.pop(stream).release()
-        self._stream_files.pop(stream).release()
+        self._stream_files.pop(stream).leave()
         self._quota.leave(stream.identity.principal)
         self._occupancy.leave(stream)
         self._left_behind.add((stream.identity.principal, stream.stream_id))
@@ -533,9 +533,11 @@ class SessionManager:
                 left.request.model_copy(update={"provider": record.provider, "model": record.model})
             )
             self._quota.enter(record.principal)
-        except (ValueError, ArcherError, DecodeError) as cause:
+        except ArcherError as cause:
             # It stays as it is kept: another start may find the provider, or the room.
-            log.error("stream_not_taken_up", stream_id=record.stream_id, cause=type(cause).__name__)  # noqa: TRY400
+            log.error(  # noqa: TRY400 - it says all
+                "stream_not_taken_up", stream_id=record.stream_id, provider=record.provider, cause=str(cause)
+            )
             return
         stream = Stream(
             StreamIdentity(
@@ -546,7 +548,7 @@ class SessionManager:
                 model=record.model,
                 request_id=record.request_id,
                 fingerprint=record.fingerprint,
-                on_disconnect="continue",
+                on_disconnect=left.request.on_disconnect or "continue",
                 reasoning_effort=route.reasoning_effort,
             ),
             self._rules,
@@ -556,6 +558,7 @@ class SessionManager:
         self._table.add(stream)
         slot = self._slots[stream] = self._gates[route.provider].unasked(record.principal)
         files = self._stream_files[stream] = StreamFiles(self._attachments.files)
+        files.hold(self._attachments.present(record.principal, left.said))
         self._occupancy.enter(stream)
         journaling.adopt(stream)
         turn = self._turn(stream, left.request, route, [], slot=slot, files=files, left=left.state)

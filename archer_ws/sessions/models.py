@@ -113,6 +113,26 @@ _RESULT: JsonDict = {
     "call_id": "k3Zq9TxB1",
     "result_status": "error",
 }
+#: What a stream of two steps made, with a message that was steered in between them.
+_MADE: list[JsonDict] = [
+    {
+        "role": "assistant",
+        "content": "",
+        "tool_calls": [{"call_id": "k3Zq9TxB1", "name": "get_weather", "arguments": '{"city": "Oslo"}'}],
+    },
+    {"role": "tool", "content": "4 degrees, light rain", "call_id": "k3Zq9TxB1", "result_status": "ok"},
+    {
+        "role": "user",
+        "content": "In Fahrenheit, please.",
+        "message_id": "steer-1",
+        "parts": [
+            {"type": "text", "text": "In Fahrenheit, please."},
+            {"type": "image", "file_id": "file_Zq0wXyNn2m1p"},
+        ],
+    },
+    {"role": "assistant", "content": "It is 39 degrees in Oslo.", "reasoning": "4 degrees are 39."},
+]
+_MADE_REFUSAL: JsonDict = {"role": "assistant", "content": "", "refusal": {"text": "I can't help with that."}}
 _SESSION: JsonDict = {
     "session_id": "sky",
     "title": "Sky questions",
@@ -149,6 +169,7 @@ _COMPLETED: JsonDict = {
     "ended_at": "2026-11-22T10:16:02Z",
     "usage": {"prompt_tokens": 14, "completion_tokens": 11, "total_tokens": 25},
 }
+_WITH_MESSAGES: JsonDict = {**_COMPLETED, "messages": [*_MADE, _MADE_REFUSAL], "next_cursor": "5"}
 _FAILED: JsonDict = {
     **_RUNNING,
     "stream_id": "sky-3",
@@ -434,25 +455,7 @@ class ExportedSession(_SessionHead):
 class StreamMessage(BaseModel):
     """A message that a stream made: what its session has of it as well, once it has ended."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "role": "assistant",
-                    "content": "",
-                    "tool_calls": [{"call_id": "k3Zq9TxB1", "name": "get_weather", "arguments": '{"city": "Oslo"}'}],
-                },
-                {
-                    "role": "tool",
-                    "content": "4 degrees, light rain",
-                    "call_id": "k3Zq9TxB1",
-                    "result_status": "ok",
-                },
-                {"role": "user", "content": "In Fahrenheit, please.", "message_id": "steer-1"},
-                {"role": "assistant", "content": "It is 39 degrees in Oslo.", "reasoning": "4 degrees are 39."},
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [*_MADE, _MADE_REFUSAL]})
 
     role: MessageRole = Field(description="Who said it.")
     content: str = Field(description="Its text.")
@@ -481,7 +484,7 @@ class StreamMessage(BaseModel):
 class StreamInfo(BaseModel):
     """A stream from outside: its state, not its text."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [_RUNNING, _COMPLETED, _FAILED]})
+    model_config = ConfigDict(json_schema_extra={"examples": [_RUNNING, _COMPLETED, _FAILED, _WITH_MESSAGES]})
 
     stream_id: str = Field(description="The stream's id.")
     session_id: str | None = optional("The conversation it belongs to.")

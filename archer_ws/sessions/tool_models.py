@@ -3,6 +3,7 @@
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.config import JsonDict
 
 from archer_ws.core.limits import CLAIM_MAX_S, CLAIM_S
 from archer_ws.core.wire_model import Identifier, Text, WireModel, optional
@@ -28,6 +29,18 @@ GivenStatus = Annotated[
     Literal["ok", "error", "denied"], Enumeration("GivenStatus", "How a call ended, as its runner tells it.")
 ]
 Reason = Annotated[Text, Field(max_length=10_000)]
+
+_PICTURE: JsonDict = {"type": "image", "file_id": "file_Zq0wXyNn2m1p"}
+RESULTS: list[JsonDict] = [
+    {"content": "4 degrees, light rain"},
+    {"content": "There is no such city.", "status": "error", "claim": "tab-7f3a"},
+    {"content": [{"type": "text", "text": "The street, now."}, _PICTURE]},
+    {"content": "", "parts": [_PICTURE]},
+]
+STEERS: list[JsonDict] = [
+    {"message_id": "steer-1", "content": "In Celsius, please."},
+    {"message_id": "steer-2", "content": "This city.", "parts": [{"type": "text", "text": "This city."}, _PICTURE]},
+]
 
 
 class ToolAnswer(BaseModel):
@@ -77,14 +90,7 @@ class Claim(WireModel):
 class ToolResult(WireModel):
     """What came of a call."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {"content": "4 degrees, light rain"},
-                {"content": "There is no such city.", "status": "error", "claim": "tab-7f3a"},
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [*RESULTS]})
 
     content: Content = Field(description="What the model is told: a text, or parts.")
     parts: Parts | None = optional(
@@ -103,9 +109,7 @@ class ToolResult(WireModel):
 class Steer(WireModel):
     """A user's message for a stream that runs."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"message_id": "steer-1", "content": "In Celsius, please."}]}
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [*STEERS]})
 
     message_id: Identifier = Field(description="Yours, minted for this message: repeating it is harmless.")
     content: Content = Field(description="What the model is told: a text, or parts.")

@@ -8,9 +8,11 @@ from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
-from archer_ws.agents.base import AgentTurn
+import structlog
+
+from archer_ws.agents.base import AgentTurn, Gateway
 from archer_ws.agents.orchestrator import Orchestrator
-from archer_ws.core.exceptions import Conflict, ContentTooLarge, InvalidParams
+from archer_ws.core.exceptions import ArcherError, Conflict, ContentTooLarge, InvalidParams, ProviderNotConfigured
 from archer_ws.core.limits import HISTORY_TOKENS_MAX, MEDIA_REQUEST_BYTES
 from archer_ws.llm_gateway.asking import conversation, options_of
 from archer_ws.llm_gateway.content import MediaPart
@@ -47,6 +49,8 @@ from archer_ws.sessions.windows import Windows
 
 if TYPE_CHECKING:
     from archer_ws.sessions.streams.stream import Stream
+
+log = structlog.get_logger(__name__)
 
 #: So many of a session's last messages are looked through for an answer that was just stored.
 _ANSWER_AMONG = 16
@@ -108,6 +112,7 @@ class Turn:
         stream: the stream it is for.
         predecessors: the session's streams that this one interrupts and waits for.
         slot: the right to call the provider; released by the manager.
+        gateway: knows which providers there are.
         settling: stores the answer, also where that takes longer than the stream.
         journaling: keeps the stream, where the store does.
         windows: how much the model's context holds.
@@ -129,6 +134,7 @@ class Turn:
         stream: "Stream",
         predecessors: Sequence["Stream"],
         slot: Slot,
+        gateway: Gateway,
         orchestrator: Orchestrator,
         store: SessionStore,
         settling: Settling,
@@ -148,6 +154,7 @@ class Turn:
         self._stream = stream
         self._predecessors: Sequence[Stream] = predecessors
         self._slot = slot
+        self._gateway = gateway
         self._orchestrator = orchestrator
         self._store = store
         self._settling = settling
@@ -175,6 +182,8 @@ class Turn:
         self._quota = quota
         #: What the earlier steps said.
         self._said: list[ChatMessage] = []
+        #: By what it shows whether that has changed which a restart needs beside the log; None: it is to be kept.
+        self._kept_state: tuple[int, int, int] | None = None
         self._left = left
         if left is not None:
             self._again = list(left.again)
@@ -296,12 +305,12 @@ class Turn:
         agent = self._orchestrator.pick(AgentTurn(self._request, self._route, (), ChatOptions()))
         if not await agent.go_on(self._request, calls, self._stream.exchange):
             return None
+        if self._left is not None:
+            await self._look_for_provider()
         self._slot.take_again()
-        if not self._slot.granted:
-            self._stream.set_queued()
-            self._stream.progress("queued", f"{self._route.provider} is busy with other requests")
-            await self._slot.wait()
         try:
+            if not self._slot.granted:
+                await self._stream.wait_place(f"{self._route.provider} is busy with other requests", self._slot.wait())
             await self._stream.begin_step()
         except Parked:
             self._slot.release()
@@ -313,6 +322,20 @@ class Turn:
         await self._fit_history()
         await self._take_media()
         return self._run()
+
+    async def _look_for_provider(self) -> None:
+        """Keep the stream for a later process, where this one is not configured for its provider.
+
+        Raises:
+            Parked: it is.
+        """
+        try:
+            await self._gateway.prepare(self._route.provider)
+        except ProviderNotConfigured as missing:
+            log.error("stream_not_gone_on_with", provider=self._route.provider, cause=str(missing), hint=missing.hint)  # noqa: TRY400 - it says all
+            raise Parked from None
+        except ArcherError:
+            pass  # Whoever asks it is told.
 
     def _take_said(self) -> None:
         """What the steps so far have said goes before the next one."""
@@ -328,7 +351,11 @@ class Turn:
             StorageUnavailable, StorageFull: they are not kept.
         """
         if self._journaling is not None and self._request.session_id is not None:
-            await self._journaling.keep(self._stream, events, self._loop_state().text)
+            state = (self._stream.exchange.step, len(self._native), len(self._stream.exchange.steering.accepted))
+            loop = None if state == self._kept_state else lambda: self._loop_state().text
+            self._kept_state = None
+            await self._journaling.keep(self._stream, events, loop)
+            self._kept_state = state
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -337,7 +364,8 @@ class Turn:
         Raises:
             Overloaded: too many of the principal's do.
         """
-        self._quota.begin_waiting(self._principal)
+        # Those of an earlier process had their place.
+        self._quota.begin_waiting(self._principal, is_sure=self._left is not None)
         try:
             yield
         finally:
@@ -358,7 +386,7 @@ class Turn:
             usage=stream.usage,
             history_dropped=stream.history_dropped,
             native=self._native.values(),
-            steered=stream.exchange.accepted,
+            steered=stream.exchange.steering.accepted,
         )
 
     async def open_shorter(self) -> AsyncGenerator[StreamChunk, None] | None:

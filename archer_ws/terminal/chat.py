@@ -81,7 +81,7 @@ def converse(
     """
     lines = line_input()
     with asyncio.Runner() as runner:
-        conversation = Conversation(url, token, parameters, system, terminal, attached=attached, tools=tools)
+        conversation = ChatSession(url, token, parameters, system, terminal, attached=attached, tools=tools)
         try:
             runner.run(conversation.begin())
         except ClientError as error:
@@ -97,7 +97,7 @@ def converse(
     return 0
 
 
-class Conversation:
+class ChatSession:
     """A session of the server, made anew when the server has forgotten it.
 
     Each turn has a connection of its own: while a person thinks, nobody would answer the server's pings.
@@ -294,7 +294,7 @@ def _tell_end(end: Ended, terminal: Terminal) -> bool:
     return False
 
 
-def _run_turn(runner: asyncio.Runner, conversation: Conversation, line: str, terminal: Terminal) -> None:
+def _run_turn(runner: asyncio.Runner, conversation: ChatSession, line: str, terminal: Terminal) -> None:
     try:
         runner.run(conversation.turn(line))
     except KeyboardInterrupt:

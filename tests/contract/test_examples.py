@@ -17,6 +17,8 @@ from tests.fakes.rpc_peer import RpcPeer, SocketTransport
 
 #: What the examples speak of: a session with this message, a stream of it, and a token.
 SESSION, MESSAGE, STREAM, TOKEN = "sky", "msg_9mK3vQx0bTzLw2RfY7cN", "sky-2", "the-token-of-AUTH_TOKEN"
+#: A call, of which there is none: what is said of it is answered all the same.
+CALL = "k3Zq9TxB1"
 #: And this file, which is a picture as far as its first bytes tell.
 FILE, PICTURE = "file_Zq0wXyNn2m1p", b"\x89PNG\r\n\x1a\n"
 
@@ -45,7 +47,7 @@ async def told_of(archer: Archer, example: Any) -> AsyncIterator[None]:
     """What the example speaks of is there, but for what it makes itself."""
     archer.answer(ollama_stream("Because", "."))
     asked = {"messages": [{"role": "user", "content": "Why?"}], "session_id": SESSION, "stream_id": STREAM}
-    if example.get("stream_id") == STREAM and "messages" in example:
+    if example.get("stream_id") == STREAM and isinstance(example.get("messages"), list):
         asked["stream_id"] = "sky-1"
     (await archer.http.post("/api/v1/sessions", json={"session_id": SESSION})).raise_for_status()
     (await archer.http.post("/api/v1/chat/completions", json=asked)).raise_for_status()
@@ -103,7 +105,7 @@ async def test_a_requests_example_is_accepted(
     start_archer: StartArcher, method: str, path: str, body: dict[str, Any]
 ) -> None:
     async with start_archer() as archer, told_of(archer, body):
-        path = path.replace("{session_id}", SESSION)
+        path = path.format(session_id=SESSION, stream_id=STREAM, call_id=CALL)
         if str(body.get("model", "")).startswith("local/"):
             body = {**body, "model": body["model"].replace("local/", "ollama/")}
         response = await archer.http.request(method, path, json=body)

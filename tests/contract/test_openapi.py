@@ -10,8 +10,15 @@ import pytest
 from fastapi.routing import APIRoute, iter_route_contexts
 from openapi_spec_validator import validate
 
-from archer_ws.api.openapi.error_answers import EXAMPLES
-from archer_ws.core.exceptions import AlreadyInitialized, NotInitialized, TooManyStreams, UnsupportedVersion
+from archer_ws.api.openapi.error_responses import EXAMPLES
+from archer_ws.core.exceptions import (
+    AlreadyInitialized,
+    MaxStepsExceeded,
+    NotInitialized,
+    ToolTimeout,
+    TooManyStreams,
+    UnsupportedVersion,
+)
 from archer_ws.main import create_app, openapi_document
 from tests.conftest import MakeSettings
 from tests.fakes.strict_schemas import CODE_OF_KIND, strict
@@ -21,6 +28,8 @@ METHODS = ("get", "put", "post", "patch", "delete")
 #: What only a socket is told.
 OF_SOCKETS = {error.kind for error in (AlreadyInitialized, NotInitialized, TooManyStreams, UnsupportedVersion)}
 OF_SOCKETS |= {"invalid_request", "method_not_found"}
+#: What only an end tells: a stream that waits for results is not answered as a whole.
+OF_ENDS = {error.kind for error in (MaxStepsExceeded, ToolTimeout)}
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +144,7 @@ def test_each_kind_of_error_has_an_example_under_its_own_status(document: dict[s
                 assert str(EXAMPLES[name].http_status) == status, (method, path, status)
                 assert error["hint"], name
                 found.add(name)
-    assert found == set(CODE_OF_KIND) - OF_SOCKETS
+    assert found == set(CODE_OF_KIND) - OF_SOCKETS - OF_ENDS
 
 
 def test_fastapis_own_error_is_nowhere(document: dict[str, Any]) -> None:

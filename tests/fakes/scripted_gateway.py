@@ -15,6 +15,8 @@ class Call:
     route: Route
     messages: list[ChatMessage]
     options: ChatOptions
+    #: Which stream asks.
+    stream_id: str | None = None
     closed: asyncio.Event = field(default_factory=asyncio.Event)
     ignores_cancel: bool = False
     _said: asyncio.Queue[StreamChunk | ArcherError | Exception | None] = field(default_factory=asyncio.Queue)
@@ -59,6 +61,8 @@ class ScriptedGateway:
         self.calls: list[Call] = []
         self.window = context_window
         self.ignores_cancel = False
+        #: Why no provider can serve.
+        self.unconfigured: ArcherError | None = None
         self._arrival = asyncio.Condition()
 
     async def call(self, number: int = 0) -> Call:
@@ -82,6 +86,7 @@ class ScriptedGateway:
             route or self.resolve(request),
             list(messages if messages is not None else request.messages),
             options or ChatOptions(),
+            request.stream_id,
             ignores_cancel=self.ignores_cancel,
         )
         async with self._arrival:
@@ -92,6 +97,10 @@ class ScriptedGateway:
 
     def limits(self, route: Route) -> ModelLimits | None:
         return None
+
+    async def prepare(self, provider: str | None = None) -> None:
+        if self.unconfigured is not None:
+            raise self.unconfigured
 
     async def context_window(self, route: Route) -> int | None:
         return self.window

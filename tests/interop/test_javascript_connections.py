@@ -103,6 +103,24 @@ async def test_a_server_that_has_gone_silent_is_left_for_a_new_connection(js: Ja
     assert "has gone silent" in seen["states"][0][2]
 
 
+async def test_it_tells_when_it_tries_again(js: Javascript) -> None:
+    async with cutting_proxy("127.0.0.1:1") as proxy:
+        proxy.accepts = False
+        seen = await js.run(
+            """
+            const archer = connect({ url, WebSocket, shared: false, backoff: { firstMs: 60_000, maxMs: 60_000 } });
+            const atFirst = archer.retryAt ?? null;
+            while (archer.retryAt === undefined) await new Promise((soon) => setTimeout(soon, 5));
+            const inMs = archer.retryAt - Date.now();
+            archer.close();
+            return { atFirst, inMs, closed: archer.retryAt ?? null };
+            """,
+            url=proxy.url,
+        )
+    assert (seen["atFirst"], seen["closed"]) == (None, None)
+    assert 0 <= seen["inMs"] <= 60_000
+
+
 async def test_heartbeats_keep_a_silent_connection(js: Javascript) -> None:
     asked: list[str] = []
     beats = 0

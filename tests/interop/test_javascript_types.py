@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,11 @@ def compiled(directory: Path, *files: str, **options: object) -> str:
     for path in [*DIRECTORY.glob("archer*"), *(NODE_PROJECT / "client").glob("*.ts*")]:
         shutil.copy(path, directory)
     (directory / "node_modules").symlink_to(NODE_PROJECT / "node_modules")
-    settings = {"compilerOptions": {**OPTIONS, **options}, "files": files}
+    return checked(directory, files, **{**OPTIONS, **options})
+
+
+def checked(directory: Path, files: Sequence[str], **options: object) -> str:
+    settings = {"compilerOptions": options, "files": files}
     (directory / "tsconfig.json").write_text(json.dumps(settings), "utf-8")
     tsc = NODE_PROJECT / "node_modules/typescript/bin/tsc"
     done = subprocess.run(
@@ -46,6 +51,15 @@ def test_the_code_does_what_its_types_say(tmp_path: Path) -> None:
     modules = sorted(path.name for path in DIRECTORY.glob("archer-*.js"))
     assert "archer-client.js" in modules
     assert compiled(tmp_path, *modules, allowJs=True, checkJs=True) == ""
+
+
+def test_the_consoles_code_is_of_the_types_that_it_says(tmp_path: Path) -> None:
+    shutil.copytree(DIRECTORY, tmp_path / "console")
+    (tmp_path / "node_modules").symlink_to(NODE_PROJECT / "node_modules")
+    options = {**OPTIONS, "target": "es2023", "lib": ["es2023", "dom", "dom.iterable"], "skipLibCheck": True}
+    files = [path.as_posix() for path in (tmp_path / "console" / "app").rglob("*.js") if "vendor" not in path.parts]
+    assert any(file.endswith("main.js") for file in files)
+    assert checked(tmp_path, files, **options, allowJs=True, checkJs=True) == ""
 
 
 def test_a_program_can_be_written_with_them_and_mistakes_are_found(tmp_path: Path) -> None:

@@ -65,6 +65,9 @@ class RecordingGateway:
     def limits(self, route: Route) -> ModelLimits | None:
         return None
 
+    async def prepare(self, provider: str | None = None) -> None:
+        """It is ready."""
+
     async def context_window(self, route: Route) -> int | None:
         return None
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 
 import httpx
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from archer_ws.api.routes.console import DIRECTORY
 from tests.conftest import Archer, StartArcher
 
-JAVASCRIPT = sorted(path.name for path in DIRECTORY.glob("*.js"))
+JAVASCRIPT = sorted(path.relative_to(DIRECTORY).as_posix() for path in DIRECTORY.rglob("*.js"))
 
 
 async def get(archer: Archer, name: str, **headers: str) -> httpx.Response:
@@ -17,7 +18,7 @@ async def get(archer: Archer, name: str, **headers: str) -> httpx.Response:
 
 
 async def test_every_module_is_served_as_javascript_as_it_is(archer: Archer) -> None:
-    assert "archer-client.js" in JAVASCRIPT
+    assert {"archer-client.js", "app/main.js", "app/vendor/highlight/json.js"} <= set(JAVASCRIPT)
     for name in JAVASCRIPT:
         answer = await get(archer, name)
         assert (answer.status_code, answer.headers["content-type"]) == (200, "text/javascript; charset=utf-8")
@@ -42,9 +43,31 @@ async def test_a_browser_asks_anew_each_time_and_gets_only_what_has_changed(arch
     assert (await get(archer, "archer-link.js")).headers["etag"] != tag
 
 
+async def test_a_client_that_takes_gzip_gets_it_and_a_version_of_its_own(archer: Archer) -> None:
+    plain = await get(archer, "archer-client.js", accept_encoding="br;q=1, gzip;q=0.0")
+    packed = await get(archer, "archer-client.js", accept_encoding="br, gzip")
+    assert ("content-encoding" in plain.headers, packed.headers["content-encoding"]) == (False, "gzip")
+    assert int(packed.headers["content-length"]) < len(plain.content) / 2
+    assert packed.content == plain.content
+    assert packed.headers["etag"] != plain.headers["etag"]
+    assert all("Accept-Encoding" in answer.headers["vary"] for answer in (plain, packed))
+    again = await get(archer, "archer-client.js", accept_encoding="gzip", if_none_match=packed.headers["etag"])
+    assert again.status_code == 304
+
+
+async def test_what_a_page_needs_before_it_is_drawn_is_named_in_its_head(archer: Archer) -> None:
+    page = (await archer.http.get("/console")).text
+    named = re.findall(r'<link rel="modulepreload" href="console/([^"]+)">', page)
+    assert {"app/main.js", "app/ui/app.js", "app/vendor/preact.js", "archer-link.js"} <= set(named)
+    assert len(named) == len(set(named))
+    assert not [name for name in named if not (DIRECTORY / name).is_file()]
+    # What is imported when it is needed is not asked for before.
+    assert not [name for name in named if "markdown" in name]
+
+
 async def test_head_tells_the_length_and_sends_nothing(archer: Archer) -> None:
     async with asyncio.timeout(10):
-        answer = await archer.http.head("/console/archer-client.js")
+        answer = await archer.http.head("/console/archer-client.js", headers={"Accept-Encoding": "identity"})
     assert int(answer.headers["content-length"]) == (DIRECTORY / "archer-client.js").stat().st_size
     assert answer.content == b""
 
@@ -52,7 +75,6 @@ async def test_head_tells_the_length_and_sends_nothing(archer: Archer) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "",
         "missing.js",
         "../cli.py",
         "..%2fcli.py",
@@ -62,6 +84,14 @@ async def test_head_tells_the_length_and_sends_nothing(archer: Archer) -> None:
         "archer-client.js%00",
         "ARCHER-CLIENT.JS",
         "__init__.py",
+        "app",
+        "app/",
+        "app/index.html",
+        "app/vendor/vendor.json",
+        "app/vendor/LICENSE.preact",
+        "app/../../cli.py",
+        "app%2f..%2f..%2fcli.py",
+        "app//main.js",
     ],
 )
 async def test_nothing_but_the_directorys_own_files_is_served(archer: Archer, name: str) -> None:
@@ -85,5 +115,5 @@ async def test_a_page_needs_no_credential_to_import_but_must_be_of_a_known_origi
         assert (await get(archer, "archer-client.js", origin="http://evil.com")).status_code == 403
         assert (await get(archer, "archer-client.js", host="evil.com")).status_code == 403
         assert (await archer.http.post("/console/archer-client.js")).status_code == 401
-        for path in ("/consoles", "/console", "/api/v1/models", "/api/v1/console/archer-client.js"):
+        for path in ("/consoles", "/api/v1/models", "/api/v1/console/archer-client.js"):
             assert (await archer.http.get(path)).status_code == 401

@@ -31,15 +31,39 @@ async def page(archer: Archer, path: str = "/", **headers: str) -> httpx.Respons
     return await archer.http.get(path, headers={"Accept": BROWSER, **headers})
 
 
-async def test_a_browser_gets_a_page_with_where_things_are_and_each_link_leads_there(archer: Archer) -> None:
-    answer = await page(archer)
-    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
-    links = [link for link in Links(answer.text).found if not link.startswith("data:")]
-    assert {"docs", "openapi.json", "health/ready", "health/providers", "console/archer-client.js"} <= set(links)
-    for link in links:
-        assert (await page(archer, f"/{link}")).status_code in {200, 503}, link
-    assert f"ws://{archer.address}/api/v1/ws" in answer.text
-    assert f"http://{archer.address}/v1" in answer.text
+@pytest.mark.parametrize("console", [True, False])
+async def test_a_browser_gets_a_page_with_where_things_are_and_each_link_leads_there(
+    start_archer: StartArcher, console: bool
+) -> None:
+    async with start_archer(console=console) as archer:
+        answer = await page(archer)
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
+        links = [link for link in Links(answer.text).found if not link.startswith("data:")]
+        assert {"docs", "openapi.json", "health/ready", "health/providers", "console/archer-client.js"} <= set(links)
+        assert ("console/app/main.js" in links) is console
+        for link in links:
+            assert (await page(archer, f"/{link}")).status_code in {200, 503}, link
+
+
+async def test_without_the_console_the_page_says_what_this_is_and_none_of_its_files_are_there(
+    start_archer: StartArcher,
+) -> None:
+    async with start_archer(console=False) as archer:
+        text = (await page(archer)).text
+        assert f"ws://{archer.address}/api/v1/ws" in text
+        assert f"http://{archer.address}/v1" in text
+        for path in ("/console", "/console/", "/console/app/main.js", "/console/app/style/base.css"):
+            assert (await page(archer, path)).status_code == 404, path
+        assert (await page(archer, "/console/archer-client.js")).status_code == 200
+
+
+async def test_the_console_has_an_address_of_its_own_for_any_client_and_its_links_are_the_same_there(
+    archer: Archer,
+) -> None:
+    own = await archer.http.get("/console")
+    assert own.text == (await page(archer)).text
+    slashed = await archer.http.get("/console/")
+    assert (slashed.status_code, slashed.next_request and slashed.next_request.url.path) == (307, "/console")
 
 
 @pytest.mark.parametrize(
@@ -65,13 +89,31 @@ async def test_head_tells_the_length_and_sends_nothing(archer: Archer, accept: s
 
 
 async def test_the_page_needs_no_credential_and_says_that_the_rest_does(start_archer: StartArcher) -> None:
-    async with start_archer(auth_token="t0ken") as archer:
+    async with start_archer(auth_token="t0ken", console=False) as archer:
         answer = await page(archer)
         assert answer.status_code == 200
         assert "ARCHER_TOKEN" in answer.text
         assert (await archer.http.get("/")).json()["needs_token"] is True
         assert (await archer.http.post("/")).status_code == 401
         assert (await page(archer, "/docs")).status_code == 401
+
+
+async def test_the_console_needs_no_credential_and_neither_do_its_files(start_archer: StartArcher) -> None:
+    async with start_archer(auth_token="t0ken") as archer:
+        for path in ("/", "/console", "/console/app/main.js"):
+            assert (await page(archer, path)).status_code == 200, path
+        for path in ("/", "/console", "/console/app/main.js"):
+            assert (await archer.http.post(path)).status_code == 401, path
+
+
+async def test_the_consoles_policy_lets_nothing_in_but_its_own_files(archer: Archer) -> None:
+    policy = (await page(archer)).headers["content-security-policy"]
+    rules = dict(part.strip().partition(" ")[::2] for part in policy.split(";"))
+    assert {rules[name] for name in ("script-src", "style-src", "connect-src")} == {"'self'"}
+    none = {name for name, value in rules.items() if value == "'none'"}
+    assert none == {"default-src", "object-src", "base-uri", "form-action", "frame-ancestors"}
+    text = (await page(archer)).text
+    assert not re.search(r"<style|\son\w+=|style=|<script(?![^>]* src=)", text)
 
 
 async def test_the_page_is_not_shown_under_a_foreign_name(archer: Archer) -> None:

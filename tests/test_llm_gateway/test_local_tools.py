@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archer_ws.core.exceptions import Unsupported
+from archer_ws.llm_gateway.asking import later_step
 from archer_ws.llm_gateway.base import Timeouts
 from archer_ws.llm_gateway.catalog import load_catalog
 from archer_ws.llm_gateway.decoding.answers import folded
@@ -202,6 +203,17 @@ async def test_calls_and_results_are_told_in_words_to_a_template_that_has_no_pla
         {"role": "assistant", "content": 'I look.\nCall of get_weather: {"city": "Oslo"}\nCall of now: {}'},
         {"role": "user", "content": "Result of get_weather: cold\n\nResult of now: Error: no clock"},
     ]
+
+
+async def test_a_step_behind_a_forced_call_goes_without_tools_to_a_template_that_knows_none() -> None:
+    """Protocol section 23, rule 5: the call was made, and its result stands in the messages as plain text."""
+    for forced in (ANY_CALL, WEATHER_ALONE):
+        body = await body_of(LOOP, later_step(forced), knows_tools=False)
+        assert body.keys().isdisjoint({"tools", "tool_choice", "response_format"})
+        assert "cold" in json.dumps(body["messages"])
+        assert {message["role"] for message in body["messages"]} == {"user", "assistant"}
+    asked = await body_of(LOOP, later_step(ANY_CALL), knows_tools=True)
+    assert ("tools" in asked, "tool_choice" in asked, "response_format" in asked) == (True, False, False)
 
 
 async def test_what_a_forced_call_needs_to_know_joins_the_system_message_there_is() -> None:

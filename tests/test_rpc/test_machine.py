@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
 from archer_ws.agents.orchestrator import Orchestrator
+from archer_ws.agents.tool_loop import ToolLoopAgent
 from archer_ws.core.exceptions import ProviderUnavailable, UpstreamTruncated
 from archer_ws.llm_gateway.types import ChatOptions, StreamChunk
 from archer_ws.rpc.channel import memory_channel
 from archer_ws.rpc.connection import Connection
-from archer_ws.rpc.context import Peer
+from archer_ws.rpc.context import Handshake
 from archer_ws.rpc.dispatcher import Dispatcher
 from archer_ws.rpc.openrpc import describe
 from archer_ws.rpc.services import RpcServices
@@ -28,11 +29,12 @@ from archer_ws.sessions.conversations import Conversations
 from archer_ws.sessions.format_judge import FormatJudge
 from archer_ws.sessions.manager import SessionManager
 from archer_ws.sessions.storage.memory import MemoryStore
+from archer_ws.sessions.streams.events import StreamStep
 from archer_ws.sessions.streams.gates import ManagerLimits, ProviderGate, StreamQuota
 from archer_ws.sessions.streams.memory_log import MemoryLog
 from archer_ws.sessions.streams.stream import Stream
 from tests.fakes.calls import piece
-from tests.fakes.rpc_peer import MemoryTransport, RpcPeer
+from tests.fakes.rpc_peer import MemoryTransport, RpcPeer, Seen
 from tests.fakes.scripted_gateway import Call, ScriptedGateway
 from tests.test_rpc.conftest import METHODS, OneModel
 
@@ -40,8 +42,13 @@ T = TypeVar("T")
 
 #: Room for a few streams: ended ones have to go all the time.
 RETAINED_BYTES_MAX = 40_000
-HELLO = [{"role": "user", "content": "hello"}]
+CONCURRENCY = 2
 ENDED = {"completed", "cancelled", "incomplete", "failed"}
+
+
+def steps_in(stream: Stream) -> int:
+    """How many steps were told."""
+    return sum(isinstance(event, StreamStep) for event in stream.log.events())
 
 
 class Client:
@@ -63,19 +70,23 @@ class ArcherMachine(RuleBasedStateMachine):
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.gateway = ScriptedGateway()
-        self.said: dict[str, str] = {}
+        self.names_sent: list[str] = []
+        #: The text of each of the provider's calls.
+        self.said: dict[int, str] = {}
         self.open: list[Client] = []
         self.connections: list[asyncio.Task[None]] = []
         self.count = 0
-        store = MemoryStore()
+        store, judge = MemoryStore(), FormatJudge()
+        self.quota = StreamQuota(max_streams=100, max_per_principal=100)
+        self.gate = ProviderGate("ollama", concurrency=CONCURRENCY, queue=100)
         self.manager = SessionManager(
             new_log=MemoryLog,
-            judge=FormatJudge(),
+            judge=judge,
             gateway=self.gateway,
-            orchestrator=Orchestrator(self.gateway),
+            orchestrator=Orchestrator(self.gateway, [ToolLoopAgent(self.gateway, judge.judge_by)]),
             store=store,
-            quota=StreamQuota(max_streams=100, max_per_principal=100),
-            gates={"ollama": ProviderGate("ollama", concurrency=2, queue=100)},
+            quota=self.quota,
+            gates={"ollama": self.gate},
             limits=ManagerLimits(retained_bytes_max=RETAINED_BYTES_MAX),
         )
         self.streams: weakref.WeakSet[Stream] = weakref.WeakSet()
@@ -113,9 +124,13 @@ class ArcherMachine(RuleBasedStateMachine):
 
         self.run(idle())
 
-    def calls(self) -> dict[str, Call]:
-        """The provider's calls by the text that asked for them, which is the stream's id."""
-        return {call.messages[-1].content: call for call in self.gateway.calls}
+    def asked(self, name: str) -> list[Call]:
+        """The provider's calls of a stream, one for each step."""
+        return [call for call in self.gateway.calls if call.stream_id == name]
+
+    def answering(self, name: str) -> Call | None:
+        """The one that can speak now."""
+        return next((call for call in reversed(self.asked(name)) if not call.closed.is_set()), None)
 
     @initialize(target=clients)
     def first(self) -> Any:
@@ -132,8 +147,8 @@ class ArcherMachine(RuleBasedStateMachine):
     def _connect(self) -> Client:
         async def connect() -> Client:
             ours, theirs = memory_channel(capacity=4)
-            peer = Peer("me", lambda _: None)
-            connection = Connection(ours, self.services, Dispatcher(METHODS), peer)
+            handshake = Handshake("me", lambda _: None)
+            connection = Connection(ours, self.services, Dispatcher(METHODS), handshake)
             self.connections.append(asyncio.create_task(connection.run()))
             return Client(RpcPeer(MemoryTransport(theirs)), connection)
 
@@ -143,13 +158,16 @@ class ArcherMachine(RuleBasedStateMachine):
 
     @rule(target=names, client=clients, leave=st.sampled_from(["continue", "cancel"]), talks=st.booleans())
     def send(self, client: Client, leave: str, talks: bool) -> str:
-        name = f"s{self.count}"
-        self.count += 1
-        self.said[name] = ""
-        params: dict[str, Any] = {"on_disconnect": leave, "messages": [{"role": "user", "content": name}]}
+        params: dict[str, Any] = {"on_disconnect": leave}
         if talks:
             params |= {"session_id": "talk", "on_busy": "interrupt"}
-        self._request(client, "chat/send", stream_id=name, **params)
+        return self._send(client, **params)
+
+    def _send(self, client: Client, **params: Any) -> str:
+        name = f"s{self.count}"
+        self.count += 1
+        self.names_sent.append(name)
+        self._request(client, "chat/send", stream_id=name, messages=[{"role": "user", "content": name}], **params)
         client.attached[name] = 0
         return name
 
@@ -163,25 +181,25 @@ class ArcherMachine(RuleBasedStateMachine):
         kind=st.sampled_from(["content", "content", "reasoning", "call1", "call2"]),
     )
     def say(self, name: str, text: str, kind: str) -> None:
-        call = self.calls().get(name)
+        call = self.answering(name)
         if call is None:
             return
         if kind == "content":
             call.say(text)
-            self.said[name] += text
+            self.said[id(call)] = self.said.get(id(call), "") + text
         elif kind == "reasoning":
             call.say(StreamChunk(content="", reasoning=text))
         else:
-            call.say(piece(kind, "get_weather", text))
+            call.say(piece(f"{kind}-{len(self.asked(name))}", "get_weather", text))
 
     @rule(name=names, finish_reason=st.sampled_from(["stop", "tool_calls"]))
     def finish(self, name: str, finish_reason: str) -> None:
-        if call := self.calls().get(name):
+        if call := self.answering(name):
             call.finish(finish_reason)
 
     @rule(name=names, truncated=st.booleans())
     def fail(self, name: str, truncated: bool) -> None:
-        if call := self.calls().get(name):
+        if call := self.answering(name):
             call.fail(UpstreamTruncated("cut") if truncated else ProviderUnavailable("away"))
 
     @rule(client=consumes(clients))
@@ -221,7 +239,11 @@ class ArcherMachine(RuleBasedStateMachine):
         if table._ended:
             oldest = next(iter(table._ended.values()))
             oldest.ended_at -= table._retention_s
-            table.expire()
+
+            async def expire() -> None:
+                table.expire()
+
+            self.run(expire())
 
     @rule(steps=st.integers(0, 12))
     def steps(self, steps: int) -> None:
@@ -233,7 +255,8 @@ class ArcherMachine(RuleBasedStateMachine):
             for name, seen in client.peer.streams.items():
                 stream = self.manager._table.get("me", name)
                 if stream is not None:
-                    assert stream.log.text("content").startswith(seen.content)
+                    if seen.methods.count("stream/step") == steps_in(stream):
+                        assert stream.log.text("content").startswith(seen.content)
                     assert seen.head <= stream.log.head_seq
 
     @invariant()
@@ -297,16 +320,17 @@ class ArcherMachine(RuleBasedStateMachine):
             stream.cancel("client")
         for stream in self.manager._table.live:
             await stream.wait_ended()
-        for name in self.said:
+        for name in self.names_sent:
             known = self.manager._table.get("me", name)
             if known is None:
                 continue  # forgotten, or its send never arrived because the client dropped first
             assert known.status in ENDED
             text = known.log.text("content")
-            assert self.said[name].startswith(text)
-            if known.status == "completed":
-                call = self.calls()[name]
-                assert call.closed.is_set()
+            calls = self.asked(name)
+            # A step may have been told whose call never began.
+            has_begun = len(calls) == steps_in(known) + 1
+            assert (self.said.get(id(calls[-1]), "") if has_begun else "").startswith(text)
+            assert has_begun or known.status != "completed"
             for client in self.open:
                 if name in client.attached:
                     seen = await client.peer.ended(name, timeout_s=5)
@@ -314,13 +338,18 @@ class ArcherMachine(RuleBasedStateMachine):
                     assert seen.ended["status"] == known.status
                     assert seen.content == text
                     assert seen.arguments == {call: known.log.arguments(call) for call in seen.arguments}
-                    assert sum(map(len, seen.arguments.values())) == len(known.log.text("arguments"))
-                    made = known.finish_reason == "tool_calls" and known.status == "completed"
-                    assert {call["call_id"]: call["arguments"] for call in seen.calls} == (
-                        seen.arguments if made else {}
-                    )
+                    self._check_calls(known, seen)
         assert self.manager.running == 0
+        assert self.gate.free == CONCURRENCY
+        assert self.quota._running.taken == 0
+        assert not self.quota._waiting
         assert all(call.closed.is_set() for call in self.gateway.calls), "a provider's connection was left open"
+
+    def _check_calls(self, known: Stream, seen: Seen) -> None:
+        """What a reader of the whole was told of the calls."""
+        assert sum(map(len, seen.arguments.values())) == len(known.log.text("arguments"))
+        made = known.finish_reason == "tool_calls" and known.status == "completed"
+        assert {call["call_id"]: call["arguments"] for call in seen.calls} == (seen.arguments if made else {})
 
     async def _stop(self) -> None:
         for client in self.open:

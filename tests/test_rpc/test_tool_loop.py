@@ -255,6 +255,23 @@ async def test_the_messages_of_a_stream_equal_those_of_its_session(server: Serve
     assert seen.ended["message_ids"] == [message["message_id"] for message in stored]
 
 
+async def test_what_is_wrong_with_a_result_or_a_steered_message_is_told_by_its_own_path(server: Server) -> None:
+    peer = await server.connect()
+    await waiting(server, peer)
+    parts = [{"type": "text", "text": "This."}, {"type": "image", "file_id": "file_nowhere"}]
+    said: list[tuple[str, dict[str, Any]]] = [
+        ("tool/result", {"call_id": "call1", "content": parts}),
+        ("tool/result", {"call_id": "call1", "content": "This.", "parts": parts}),
+        ("stream/steer", {"message_id": "m1", "content": parts}),
+    ]
+    paths = []
+    for method, params in said:
+        with pytest.raises(RpcError, match="there is no file") as refused:
+            await peer.call(method, stream_id="s", **params)
+        paths += [each["path"] for each in refused.value.data["errors"]]
+    assert paths == ["content.1.file_id", "parts.1.file_id", "content.1.file_id"]
+
+
 def _said(message: dict[str, Any]) -> dict[str, Any]:
     names = ("role", "content", "parts", "tool_calls", "call_id", "result_status", "reasoning")
     return {name: message[name] for name in names if name in message}

@@ -1,4 +1,7 @@
-"""A path with slashes at its end is the same route: a redirect would lose the bodies of those who do not follow it."""
+"""A path with slashes at its end is the same route: a redirect would lose the bodies of those who do not follow it.
+
+`scope["slashed"]` tells that there were any, for pages whose links are relative.
+"""
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -22,4 +25,4 @@ def _without(scope: Scope) -> Scope:
     if path == root:
         path += "/"
     raw_path = scope.get("raw_path")
-    return {**scope, "path": path, **({"raw_path": raw_path.rstrip(b"/") or b"/"} if raw_path else {})}
+    return {**scope, "path": path, "slashed": True, **({"raw_path": raw_path.rstrip(b"/") or b"/"} if raw_path else {})}

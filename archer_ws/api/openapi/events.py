@@ -1,6 +1,6 @@
-"""What the data of server-sent events holds (protocol section 10), for the documents and whoever checks against them.
+"""The data of server-sent events (protocol section 10), for the documents and for tests that check against them.
 
-The fields are those of the events' definitions, beside a chunk's.
+The fields are those of the events' definitions, added to a chunk's.
 """
 
 from typing import Annotated, Literal
@@ -10,6 +10,7 @@ from pydantic.config import JsonDict
 
 from archer_ws.llm_gateway.examples import UNAVAILABLE
 from archer_ws.llm_gateway.types import FinishReasonText, StreamChunk
+from archer_ws.sessions.streams.event_examples import STEERED
 from archer_ws.sessions.streams.events import (
     EVENTS,
     ControlEvent,
@@ -21,13 +22,13 @@ from archer_ws.sessions.streams.events import (
 )
 
 _Empty = Annotated[Literal[""], Field(description="Empty: only plain messages have text.")]
-_Result = Annotated[str, Field(description="What the model is told of the call: the first 64 KiB of its text.")]
-_Null = Annotated[None, Field(description="Null: only the end has one.")]
-_WhyItStopped = Annotated[FinishReasonText | None, Field(description="Why the model stopped; null where it did not.")]
+_Result = Annotated[str, Field(description="The first 64 KiB of the result's text.")]
+_Null = Annotated[None, Field(description="Null: only the end has a finish_reason.")]
+_WhyItStopped = Annotated[FinishReasonText | None, Field(description="Why the model stopped; null if it did not.")]
 
 
 class TextEvent(StreamChunk):
-    """A plain message: a piece of the answer's text, of the model's visible reasoning, or of a call's arguments."""
+    """A plain message: a piece of the completion's text, of the model's visible reasoning, or of a call's arguments."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -47,9 +48,9 @@ class TextEvent(StreamChunk):
     )
 
 
-#: What is said of an event here where that is not what its definition says, and examples that are not the socket's.
+#: Descriptions and examples that differ from those of the event's definition.
 _DESCRIPTIONS: dict[type[ControlEvent], str] = {
-    StreamStarted: "`event: started`: the provider answered.",
+    StreamStarted: "`event: started`: the provider has begun to respond.",
     StreamEnded: "`event: ended`, the last one; after it comes `data: [DONE]`.",
 }
 _EXAMPLES: dict[type[ControlEvent], list[JsonDict]] = {
@@ -87,6 +88,16 @@ _EXAMPLES: dict[type[ControlEvent], list[JsonDict]] = {
             "history_dropped": 2,
             "stored": False,
             "message_ids": ["msg_9mK3vQx0bTzLw2RfY7cN"],
+        },
+        {
+            "content": "",
+            "finish_reason": "stop",
+            "stream_id": "sky-1",
+            "seq": 31,
+            "status": "completed",
+            "text_bytes": 46,
+            "steps": 3,
+            "unsteered": [STEERED],
         },
         {
             "content": "",
@@ -130,26 +141,27 @@ _EXAMPLES: dict[type[ControlEvent], list[JsonDict]] = {
 
 
 def _as_data(event: type[ControlEvent]) -> type[BaseModel]:
-    """The data of `event: KIND`."""
+    """The model of the data of `event: KIND`."""
     said = event.__doc__ or ""
     return model_of(
         event,
         name=f"{event.__name__.removeprefix('Stream')}Event",
         description=_DESCRIPTIONS.get(event, f"`event: {event.kind}`: {said[:1].lower()}{said[1:]}"),
-        examples=_EXAMPLES.get(event) or [_beside_a_chunk(example) for example in event.examples],
+        examples=_EXAMPLES.get(event)
+        or [_beside_a_chunk(example, has_text=event is StreamToolResult) for example in event.examples],
         replaced={
-            # A result has its own text there; all else only stands beside a chunk's fields.
+            # A tool result's own text is in `content`; for every other event it is empty.
             "content": (_Result if event is StreamToolResult else _Empty, ...),
             "finish_reason": (_WhyItStopped if event is StreamEnded else _Null, ...),
         },
     )
 
 
-def _beside_a_chunk(example: JsonDict) -> JsonDict:
-    return {"finish_reason": None, **example, "content": ""}
+def _beside_a_chunk(example: JsonDict, *, has_text: bool) -> JsonDict:
+    return {"finish_reason": None, **example, **({} if has_text else {"content": ""})}
 
 
-#: By the event's name; plain text has none.
+#: By the event's name; plain text has no name.
 EVENT_MODELS: dict[str, type[BaseModel]] = {
     "message": TextEvent,
     **{event.kind: _as_data(event) for event in EVENTS if issubclass(event, ControlEvent)},

@@ -1,6 +1,7 @@
 """One answer and many: acceptance, events, text, and a stream from outside (protocol sections 3 to 5)."""
 
 from archer_ws.conformance.bench import Bench, new_id
+from archer_ws.conformance.failing import Skipped, expect
 from archer_ws.conformance.methods import (
     CHAT_SEND,
     ENDED_STATUSES,
@@ -10,7 +11,6 @@ from archer_ws.conformance.methods import (
     STREAM_LIST,
     STREAM_SUBSCRIBE,
 )
-from archer_ws.conformance.outcome import Skipped, expect
 from archer_ws.conformance.registry import check
 from archer_ws.sessions.streams.events import as_fields
 

@@ -7,6 +7,7 @@ watches (section 26).
 from collections.abc import Callable
 
 from archer_ws.conformance.bench import Bench, new_id
+from archer_ws.conformance.failing import Skipped, expect
 from archer_ws.conformance.methods import (
     SESSION_DELETE,
     SESSION_DELETE_ALL,
@@ -19,7 +20,6 @@ from archer_ws.conformance.methods import (
     SESSION_WATCH,
     STREAM_CANCEL,
 )
-from archer_ws.conformance.outcome import Skipped, expect
 from archer_ws.conformance.peer import Peer
 from archer_ws.conformance.registry import check
 from archer_ws.sessions.models import SessionChanged

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 from archer_ws.client.dialling import SOCKET_PATH
 from archer_ws.conformance.bench import Bench
+from archer_ws.conformance.failing import Failed, Skipped, expect, shown
 from archer_ws.conformance.methods import STREAM_GET
-from archer_ws.conformance.outcome import Failed, Skipped, expect, shown
 from archer_ws.conformance.registry import check
 
 #: How long one answer may take, in seconds; everything asked for here is there already.

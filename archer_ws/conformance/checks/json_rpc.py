@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from archer_ws.conformance.bench import Bench
+from archer_ws.conformance.failing import Failed, Skipped, expect
 from archer_ws.conformance.inbox import Request
 from archer_ws.conformance.methods import (
     CHAT_SEND,
@@ -14,10 +15,9 @@ from archer_ws.conformance.methods import (
     PROVIDER_STATUS,
     STREAM_GET,
     STREAM_SUBSCRIBE,
-    Method,
-    Shape,
+    ExpectedMethod,
+    ResultShape,
 )
-from archer_ws.conformance.outcome import Failed, Skipped, expect
 from archer_ws.conformance.peer import Peer
 from archer_ws.conformance.registry import check
 from archer_ws.core.exceptions import ErrorInfo
@@ -28,7 +28,7 @@ _BORNE_MAX = 10
 #: No check sends frames larger than this, in bytes: a server that allows more is not checked.
 _FRAME_BYTES_MAX = 32 * 1024 * 1024
 
-_NO_SUCH_METHOD: Method[Any] = Method("conformance/none", Shape(Any))
+_NO_SUCH_METHOD: ExpectedMethod[Any] = ExpectedMethod("conformance/none", ResultShape(Any))
 
 
 @check(section="3")
@@ -52,7 +52,7 @@ async def bad_params_are_told_by_path(bench: Bench) -> None:
     """Bad params get -32602, with the path of each."""
     peer = await bench.connect()
     hello = [{"role": "user", "content": "hello"}]
-    bad: list[tuple[Method[Any], dict[str, Any], str]] = [
+    bad: list[tuple[ExpectedMethod[Any], dict[str, Any], str]] = [
         (STREAM_GET, {}, "stream_id"),
         (STREAM_SUBSCRIBE, {"stream_id": "x", "after": -1}, "after"),
         (CHAT_SEND, {}, "messages"),

@@ -1,8 +1,8 @@
 """What one connection may have, and what is never refused (protocol section 8)."""
 
 from archer_ws.conformance.bench import Bench, new_id
+from archer_ws.conformance.failing import Skipped, expect
 from archer_ws.conformance.methods import CHAT_SEND, PING, SESSION_GET, STREAM_CANCEL, STREAM_SUBSCRIBE
-from archer_ws.conformance.outcome import Skipped, expect
 from archer_ws.conformance.registry import check
 from archer_ws.conformance.told import Told
 

@@ -6,6 +6,7 @@ Each does something of its own as well, so that it says something alone, too.
 from typing import Any
 
 from archer_ws.conformance.bench import Bench, new_id
+from archer_ws.conformance.failing import Failed
 from archer_ws.conformance.inbox import Request
 from archer_ws.conformance.ledger import Rule
 from archer_ws.conformance.methods import (
@@ -18,7 +19,6 @@ from archer_ws.conformance.methods import (
     STREAM_LIST,
     STREAM_SUBSCRIBE,
 )
-from archer_ws.conformance.outcome import Failed
 from archer_ws.conformance.registry import check
 
 

@@ -3,6 +3,7 @@
 import asyncio
 
 from archer_ws.conformance.bench import Bench
+from archer_ws.conformance.failing import Skipped, expect
 from archer_ws.conformance.methods import (
     ENDED_STATUSES,
     LIVE_STATUSES,
@@ -11,7 +12,6 @@ from archer_ws.conformance.methods import (
     STREAM_SUBSCRIBE,
     STREAM_UNSUBSCRIBE,
 )
-from archer_ws.conformance.outcome import Skipped, expect
 from archer_ws.conformance.peer import Peer
 from archer_ws.conformance.registry import check
 from archer_ws.conformance.told import REPLAYED_BYTES_MAX, Told

@@ -1,6 +1,7 @@
 """Conversations: what is stored, what is replaced, one stream at a time (protocol section 10)."""
 
 from archer_ws.conformance.bench import Bench, new_id
+from archer_ws.conformance.failing import Failed, Skipped, expect
 from archer_ws.conformance.methods import (
     CHAT_SEND,
     SESSION_DELETE,
@@ -11,7 +12,6 @@ from archer_ws.conformance.methods import (
     STREAM_GET,
     STREAM_LIST,
 )
-from archer_ws.conformance.outcome import Failed, Skipped, expect
 from archer_ws.conformance.registry import check
 
 #: So many pages are looked through for sessions that were just made: others may make some meanwhile.

@@ -7,8 +7,8 @@ What a model calls can't be had for the asking; calls are watched wherever they 
 from typing import Any
 
 from archer_ws.conformance.bench import Bench
+from archer_ws.conformance.failing import expect
 from archer_ws.conformance.methods import CHAT_SEND, SESSION_GET
-from archer_ws.conformance.outcome import expect
 from archer_ws.conformance.registry import check
 
 _WHAT = {"type": "text", "text": "What is this?"}

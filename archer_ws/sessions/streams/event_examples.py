@@ -51,9 +51,14 @@ TOOL_CALLS: list[JsonDict] = [
     },
 ]
 STEERED: JsonDict = {"message_id": "steer-1", "content": "In Celsius, please."}
+SHOWN: JsonDict = {
+    "message_id": "steer-2",
+    "content": "This city.",
+    "parts": [{"type": "text", "text": "This city."}, {"type": "image", "file_id": "file_Zq0wXyNn2m1p"}],
+}
 STEPS_BEGUN: list[JsonDict] = [
     {"stream_id": "sky-2", "seq": 18, "step": 2},
-    {"stream_id": "sky-2", "seq": 18, "step": 2, "messages": [STEERED]},
+    {"stream_id": "sky-2", "seq": 18, "step": 2, "messages": [STEERED, SHOWN]},
 ]
 TOOL_UPDATES: list[JsonDict] = [
     {"stream_id": "sky-2", "seq": 16, "call_id": "w8LmQ2rVx", "state": "pending", "approved": True},
@@ -68,6 +73,14 @@ TOOL_RESULTS: list[JsonDict] = [
         "status": "ok",
         "content": "",
         "parts": [{"type": "image", "file_id": "file_Zq0wXyNn2m1p"}],
+    },
+    {
+        "stream_id": "sky-2",
+        "seq": 17,
+        "call_id": "k3Zq9TxB1",
+        "status": "ok",
+        "content": "Oslo, 1 January: -4 degrees, snow",
+        "truncated": True,
     },
     {
         "stream_id": "sky-2",

@@ -45,6 +45,7 @@ from archer_ws.sessions.streams.event_examples import (
     DELTAS,
     ENDED,
     PROGRESS,
+    SHOWN,
     STARTED,
     STEERED,
     STEPS_BEGUN,
@@ -80,7 +81,7 @@ ResultStatusText = Annotated[str, opened(ResultStatus)]
 class SteeredMessage(BaseModel):
     """A user's message that was put into a running stream."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [STEERED]})
+    model_config = ConfigDict(json_schema_extra={"examples": [STEERED, SHOWN]})
 
     message_id: str = Field(description="Its id, from who sent it.")
     content: str = Field(description="Its text.")
@@ -117,7 +118,7 @@ class StreamStarted(ControlEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamProgress(ControlEvent):
-    """What happens before the first text."""
+    """What happens before the first text of a step."""
 
     kind = "progress"
     examples = PROGRESS
@@ -165,7 +166,7 @@ class StreamToolCall(ControlEvent):
     needs_approval: Annotated[bool | None, optional("True: a person must agree first, as the request said.")] = None
     deadline_at: Annotated[
         datetime | None,
-        optional("When its result must be there, RFC 3339 in UTC; only where the stream waits for it.", strict=False),
+        optional("When its result must be there, RFC 3339 in UTC; only where the stream waits for it."),
     ] = None
 
 
@@ -224,12 +225,16 @@ class StreamEnded(ControlEvent):
         FinishReasonText | None, optional("Why the model stopped; absent where it did not say.")
     ] = None
     usage: Annotated[TokenUsage | None, optional("What it cost, in tokens.")] = None
-    text_bytes: Annotated[Count, Field(description="The length of the whole answer, in bytes of UTF-8.")]
+    text_bytes: Annotated[
+        Count, Field(description="The length of the whole answer, in bytes of UTF-8: of all steps' text.")
+    ]
     history_dropped: Annotated[
         Count | None, optional("Messages of the session left out to fit the model's context.")
     ] = None
     #: Never in the log, which has the text: added where it is sent.
-    content: Annotated[str | None, optional("The whole answer, where the request said `stream: false`.")] = None
+    content: Annotated[
+        str | None, optional("The whole answer, where the request said `stream: false`: that of the last step.")
+    ] = None
     error: Annotated[ErrorInfo | None, optional("Why it failed or is incomplete.")] = None
     stored: Annotated[bool | None, optional(NOT_STORED)] = None
     message_ids: Annotated[list[str] | None, optional(MESSAGE_IDS)] = None

@@ -71,14 +71,14 @@ class StreamQuota:
         """Count one stream less."""
         self._running.take(principal, -1)
 
-    def begin_waiting(self, principal: str) -> None:
-        """Count one more that waits for results.
+    def begin_waiting(self, principal: str, *, is_sure: bool = False) -> None:
+        """Count one more that waits for results; one that is sure of its place is not refused.
 
         Raises:
             Overloaded: that would be one too many.
         """
         waiting = self._waiting.get(principal, 0)
-        if waiting >= WAITING_STREAMS_MAX:
+        if waiting >= WAITING_STREAMS_MAX and not is_sure:
             raise Overloaded(
                 f"{waiting} of your streams wait for the results of calls, the most one principal may have",
                 hint="Answer some of their calls, or cancel some of them.",

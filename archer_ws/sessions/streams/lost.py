@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from datetime import datetime
 
 import structlog
+from msgspec import DecodeError
 
 from archer_ws.core.clock import utc_now
 from archer_ws.core.exceptions import WorkerLost
 from archer_ws.core.ids import new_id
 from archer_ws.llm_gateway.content import Part
 from archer_ws.llm_gateway.tools import ResultStatus
-from archer_ws.llm_gateway.types import ChatRequest, MessageRole
+from archer_ws.llm_gateway.types import ChatMessage, ChatRequest, MessageRole
 from archer_ws.sessions.storage.journal import LogEnd, LogPiece, StreamRecord
 from archer_ws.sessions.storage.values import StoredAnswer
 from archer_ws.sessions.streams.ending import earlier_messages, told_unsteered
@@ -45,10 +46,11 @@ def end_lost(
     """The answer and the end of a stream whose process was lost; None where it waits for results, and goes on.
     `stored`: what the end says of that.
 
-    Of what can't be read it takes the beginning: one damaged stream must not keep the others from coming back.
+    Of what can't be read it takes the beginning, and it does not go on: one damaged stream must not keep the others
+    from coming back.
     """
     stream_log, state = _log_of(record, pieces), _state_of(record, loop)
-    if state.request is not None and stream_log.tool_calls():
+    if state.request is not None and stream_log.tool_calls() and _can_go_on(record, pieces, loop):
         return None
     messages = messages_of(stream_log.events())
     content, reasoning = stream_log.text("content"), stream_log.text("reasoning") or None
@@ -89,15 +91,23 @@ class LeftWaiting:
         loop: what was kept beside it (LoopState).
 
     Raises:
-        ValueError: what was kept of it can't be read.
+        ValueError, KeyError, msgspec.DecodeError: what was kept of it can't be read.
     """
 
     def __init__(self, pieces: Sequence[LogPiece], loop: str) -> None:
         self.log = MemoryLog.of(pieces)
+        if self.log.head_seq != (pieces[-1].last_seq if pieces else 0):
+            raise ValueError("the log has a gap")
         self.state = LoopState.model_validate_json(loop)
         self.state.native_turns()  # It is looked at now, and not in the middle.
         assert self.state.request is not None
         self.request = ChatRequest.model_validate(self.state.request)
+
+    @property
+    def said(self) -> list[ChatMessage]:
+        """What the application has said within the stream, which may name files."""
+        results = [message for message in messages_of(self.log.events()) if message.role is MessageRole.TOOL]
+        return [*(message.as_chat() for message in results), *self.state.steered]
 
     def exchange(self, stream_id: str, keeper: Keeper) -> Exchange:
         """Where its calls stand: a claimed one is lost (or open, if it is idempotent), an answered one keeps its
@@ -132,6 +142,15 @@ class LeftWaiting:
                         calls[event.call_id].settle(CallResult(status, event.content or "", parts or None))
         exchange.resume(list(calls.values()), deadline_at, settled, self.state, _steered_in(steps))
         return exchange
+
+
+def _can_go_on(record: StreamRecord, pieces: Sequence[LogPiece], loop: str | None) -> bool:
+    try:
+        LeftWaiting(pieces, loop or "")
+    except (ValueError, KeyError, DecodeError) as cause:
+        log.error("stream_damaged", stream_id=record.stream_id, cause=type(cause).__name__)  # noqa: TRY400 - as below
+        return False
+    return True
 
 
 def _log_of(record: StreamRecord, pieces: Sequence[LogPiece]) -> MemoryLog:

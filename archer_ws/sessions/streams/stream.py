@@ -16,7 +16,7 @@ exchange.py's, what stands in the end ending.py's; which streams exist is the ma
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing, suppress
 from typing import Literal
 
@@ -213,9 +213,15 @@ class Stream:
         self._live_status = "waiting"
         self._rules.on_waiting(self)
 
-    def set_queued(self) -> None:
-        """It waits for its provider again."""
+    async def wait_place(self, what: str, place: Awaitable[None]) -> None:
+        """It waits for its provider again (see Exchange.wait_place)."""
         self._live_status = "queued"
+        await self.exchange.wait_place(what, place)
+
+    @property
+    def can_park(self) -> bool:
+        """Whether a later process could go on from here: its calls are told, and the next step has not begun."""
+        return self.takes_more and self._exchange is not None and self._exchange.is_asking
 
     @property
     def is_parked(self) -> bool:
@@ -486,6 +492,8 @@ class Stream:
             StorageUnavailable, StorageFull: that can't be kept.
         """
         await self.exchange.begin_step()
+        if self.exchange.is_late_to_park:
+            self.cancel("draining")
         if self._intake is not None:
             self._intake.next_step()
 

@@ -28,7 +28,7 @@ _Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ConversationPlace:
     """Where the conversations are: at a server, or where `folder` is given in a file."""
 
     url: str
@@ -41,7 +41,7 @@ class _CalledWronglyError(Exception):
     """What is wrong with the options, for a person."""
 
 
-def run(options: argparse.Namespace, place: Place) -> int:
+def run(options: argparse.Namespace, place: ConversationPlace) -> int:
     """Do what the options say; the exit status."""
     try:
         _check(options, place)
@@ -60,7 +60,7 @@ def run(options: argparse.Namespace, place: Place) -> int:
         return _fail(f"{error.filename or 'a file'}: {error.strerror}", None, 1)
 
 
-def _check(options: argparse.Namespace, place: Place) -> None:
+def _check(options: argparse.Namespace, place: ConversationPlace) -> None:
     if place.principal is not None and place.folder is None:
         raise _CalledWronglyError("--principal goes with --data-dir: a server knows whose you are by ARCHER_TOKEN")
     if options.action == "backup" and place.folder is None:
@@ -74,7 +74,7 @@ def _check(options: argparse.Namespace, place: Place) -> None:
             raise _CalledWronglyError("delete --all forgets all conversations for good: add --yes if that is meant")
 
 
-def _open(place: Place) -> Source:
+def _open(place: ConversationPlace) -> Source:
     if place.folder is None:
         from archer_ws.terminal.conversations.served import ServedConversations
 

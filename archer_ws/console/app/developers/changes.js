@@ -1,0 +1,30 @@
+// Draws a part anew when frames came, a few times a second at most; nothing runs while no part is shown.
+
+import { useEffect, useReducer } from "../vendor/preact-hooks.js";
+import { frameListeners } from "../state/wire.js";
+
+/**
+ * @param {number} ms how long changes are gathered
+ * @param {() => boolean} [isMoving] whether it changes also without frames
+ */
+export function useChanges(ms, isMoving) {
+  const [, draw] = useReducer((/** @type {number} */ count) => count + 1, 0);
+  useEffect(() => {
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    let timer;
+    const soon = () => {
+      timer ??= setTimeout(() => {
+        timer = undefined;
+        draw(undefined);
+        if (isMoving?.()) soon();
+      }, ms);
+    };
+    frameListeners.add(soon);
+    if (isMoving?.()) soon();
+    return () => {
+      frameListeners.delete(soon);
+      clearTimeout(timer);
+    };
+  }, [ms]);
+  return () => draw(undefined);
+}

@@ -1,0 +1,56 @@
+// What a conversation asked last, as a request that anybody else may make.
+
+import { settingsOf, requestFields } from "../state/settings.js";
+import { offered } from "../state/tools.js";
+
+/**
+ * @typedef {import("../state/conversation.js").Conversation} Conversation
+ * @typedef {import("../state/conversation.js").SaidItem} SaidItem
+ * @typedef {import("../state/answers.js").Answer} Answer
+ * @typedef {import("../../archer.js").ChatMessage} ChatMessage
+ */
+
+/**
+ * Without the ids of what was asked: with them it would join that. `isStored`: within the conversation that the server
+ * keeps; otherwise all that was said before is in it.
+ * @param {Conversation} conversation @param {{ isStored: boolean, example: string }} how `example`: where nothing was asked
+ */
+export function requestOf(conversation, { isStored, example }) {
+  const settings = settingsOf(conversation.id);
+  const items = conversation.items.value;
+  const lastAt = items.findLastIndex(({ kind }) => kind === "said");
+  const asked = /** @type {SaidItem | undefined} */ (items[lastAt]);
+  const tools = Object.entries(offered(settings)).map(([name, { description, parameters }]) => ({ name, description, parameters }));
+  const before = items.slice(0, Math.max(0, lastAt));
+  const history = before.flatMap((item) => (item.kind === "answer" ? answerMessages(item.answer) : [saidMessage(item)]));
+  const question = asked ? saidMessage(asked) : { role: /** @type {const} */ ("user"), content: example };
+  return {
+    ...(isStored && { session_id: conversation.id }),
+    ...requestFields(settings),
+    messages: isStored ? [question] : [...history, question],
+    ...(tools.length > 0 && { tools }),
+  };
+}
+
+/** @param {SaidItem} item @returns {ChatMessage} */
+function saidMessage({ role, said: { text, parts } }) {
+  const content = parts.length === 0 ? text : [...(text ? [{ type: "text", text }] : []), ...parts];
+  return /** @type {ChatMessage} */ ({ role, content });
+}
+
+/** Its texts, its calls and what came of them; a call that nothing came of is none. @param {Answer} answer */
+function answerMessages(answer) {
+  /** @type {ChatMessage[]} */
+  const messages = [];
+  for (const step of answer.steps.value) {
+    const calls = step.calls.value.filter(({ status }) => status !== undefined);
+    if (!step.text && calls.length === 0) continue;
+    const tool_calls = calls.map(({ callId, name, arguments: given }) => ({ call_id: callId, name, arguments: given }));
+    messages.push({ role: "assistant", content: step.text, ...(calls.length > 0 && { tool_calls }) });
+    for (const { callId, result = "", status } of calls) {
+      const how = /** @type {import("../../archer.js").ResultStatus} */ (status);
+      messages.push({ role: "tool", call_id: callId, content: result, ...(status !== "ok" && { status: how }) });
+    }
+  }
+  return messages;
+}

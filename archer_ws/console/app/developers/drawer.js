@@ -1,0 +1,57 @@
+// The developers' drawer: at the right, or below where there is little room. Only the chosen tab's part exists.
+
+import { useEffect, useRef } from "../vendor/preact-hooks.js";
+import { drawerTab, isDrawerOpen, shownError } from "../state/developers.js";
+import { html } from "../ui/html.js";
+import { Icon } from "../ui/icons.js";
+import { ErrorsPanel } from "./errors-panel.js";
+import { FramesPanel } from "./frames-panel.js";
+import { LogPanel } from "./log-panel.js";
+import { PlotsPanel } from "./plots-panel.js";
+import { RequestPanel } from "./request-panel.js";
+import { strings } from "./strings.js";
+
+/** @type {Record<string, () => unknown>} */
+const PANELS = { frames: FramesPanel, log: LogPanel, plots: PlotsPanel, request: RequestPanel, errors: ErrorsPanel };
+const IDS = Object.keys(PANELS);
+
+/** @param {{ isFocused: boolean }} props whether the focus comes to it as it opens */
+export function Drawer({ isFocused }) {
+  const box = useRef(/** @type {HTMLElement | null} */ (null));
+  const chosen = drawerTab.value in PANELS ? drawerTab.value : IDS[0];
+  const focusTab = () => /** @type {HTMLElement | null} */ (box.current?.querySelector("[aria-selected=true][role=tab]"))?.focus();
+  useEffect(() => {
+    if (isFocused) focusTab();
+    const button = document.getElementById("developers-button");
+    const drawer = box.current;
+    return () => {
+      if (!drawer || drawer.contains(document.activeElement) || document.activeElement === document.body) button?.focus();
+    };
+  }, []);
+  useEffect(() => void (shownError.value && focusTab()), [shownError.value]);
+  const keys = (/** @type {KeyboardEvent} */ event) => {
+    const at = IDS.indexOf(chosen);
+    const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: IDS.length - 1 }[event.key];
+    if (to === undefined || event.altKey) return;
+    event.preventDefault();
+    drawerTab.value = IDS[(to + IDS.length) % IDS.length];
+    requestAnimationFrame(focusTab);
+  };
+  return html`
+    <aside ref=${box} class="developers" aria-label=${strings.title}>
+      <header>
+        <div role="tablist" aria-label=${strings.title} onKeyDown=${keys}>
+          ${IDS.map(
+            (id) => html`<button key=${id} type="button" role="tab" id=${`tab-${id}`} aria-selected=${id === chosen} aria-controls="developers-panel"
+              tabindex=${id === chosen ? 0 : -1} onClick=${() => (drawerTab.value = id)}>${strings.tabs[/** @type {keyof typeof strings.tabs} */ (id)]}</button>`,
+          )}
+        </div>
+        <button type="button" class="quiet icon-only" aria-label=${strings.close} title=${strings.close}
+          onClick=${() => (isDrawerOpen.value = false)}><${Icon} name="close" /></button>
+      </header>
+      <div id="developers-panel" class="panel" role="tabpanel" aria-labelledby=${`tab-${chosen}`} data-panel=${chosen}>
+        <${PANELS[chosen]} />
+      </div>
+    </aside>
+  `;
+}

@@ -1,0 +1,82 @@
+// What a frame is, found out once and only when somebody looks: its method, its stream, and what it says in brief.
+
+/**
+ * `method`: of an answer, that of its request; empty where it can't be told. `error`: the kind of one.
+ * @typedef {import("../state/wire.js").Frame} Frame
+ * @typedef {{ method: string, streamId: string, isAnswer: boolean, error: string, seq?: number, from?: number }} Facts
+ */
+
+const REQUESTS_MAX = 1000;
+
+/** @type {WeakMap<Frame, Facts>} */
+const known = new WeakMap();
+/** Requests without an answer, by their ids. @type {Map<unknown, { method: string, streamId: string }>} */
+const asked = new Map();
+/** @type {WeakMap<Frame, { count: number, text: string, fits: boolean }>} */
+const matches = new WeakMap();
+
+/** To be called for all frames in their order: an answer does not say to what. @param {Frame} frame */
+export function factsOf(frame) {
+  let facts = known.get(frame);
+  if (!facts) {
+    facts = found(frame);
+    known.set(frame, facts);
+  }
+  return facts;
+}
+
+/** Whether that stands in it, capital letters or not. @param {Frame} frame @param {string} text in small letters */
+export function includes(frame, text) {
+  const { count } = frame;
+  const last = matches.get(frame);
+  if (last && last.count === count && last.text === text) return last.fits;
+  const fits = frame.text.toLowerCase().includes(text);
+  matches.set(frame, { count, text, fits });
+  return fits;
+}
+
+/** @param {Frame} frame @returns {Facts} */
+function found(frame) {
+  if (frame.streamId !== undefined) {
+    return { method: "stream/delta", streamId: frame.streamId, isAnswer: false, error: "" };
+  }
+  const { id, method, params, result, error } = parsed(frame);
+  const streamId = params?.stream_id ?? result?.stream_id ?? error?.data?.stream_id ?? "";
+  if (method !== undefined) {
+    if (frame.isOut && id !== undefined) {
+      if (asked.size >= REQUESTS_MAX) asked.clear();
+      asked.set(id, { method, streamId });
+    }
+    return { method, streamId, isAnswer: false, error: "", seq: params?.seq, from: params?.from };
+  }
+  const request = asked.get(id);
+  asked.delete(id);
+  return {
+    ...{ method: request?.method ?? "", streamId: streamId || (request?.streamId ?? ""), isAnswer: true },
+    error: error ? (error.data?.kind ?? String(error.code)) : "",
+  };
+}
+
+/** What can't be read, as it is too long, is looked through. @param {Frame} frame @returns {any} */
+function parsed({ text }) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    const field = (/** @type {string} */ name) => new RegExp(`"${name}":\\s*"?([^",}]+)`).exec(text)?.[1];
+    const id = field("id");
+    return { id: id && Number(id), method: field("method"), params: { stream_id: field("stream_id") } };
+  }
+}
+
+/**
+ * The text of one line: from `from`, and as far as it came. A gathered one, of its first piece and its last.
+ * @param {Frame} frame @returns {{ from?: number, seq?: number }}
+ */
+export function seqsOf(frame) {
+  if (frame.streamId === undefined) return factsOf(frame);
+  const { text } = frame;
+  const first = /"seq":(\d+)(?:,"from":(\d+))?/.exec(text);
+  const last = /"seq":(\d+)/.exec(text.slice(text.lastIndexOf("\n") + 1));
+  if (!first || !last) return {};
+  return { from: Number(first[2] ?? first[1]), seq: Number(last[1]) };
+}

@@ -1,0 +1,98 @@
+// The log of one answer's stream as a timeline, with the events' numbers, and where it was lost and taken up again.
+
+import { useSignal } from "../vendor/signals.js";
+import { client } from "../state/connection.js";
+import { conversation, shownId } from "../state/conversations.js";
+import { html } from "../ui/html.js";
+import { useChanges } from "./changes.js";
+import { strings } from "./strings.js";
+import { entriesOf } from "./timeline.js";
+
+/**
+ * @typedef {import("../state/answers.js").Answer} Answer
+ * @typedef {import("../state/moments.js").Moment} Moment
+ * @typedef {import("./timeline.js").Entry} Entry
+ */
+
+const GATHER_MS = 250;
+// A log of more entries than this is one of tools; its end is what is looked for.
+const ENTRIES_MAX = 500;
+
+export function LogPanel() {
+  const says = strings.log;
+  useChanges(GATHER_MS);
+  const chosen = useSignal("");
+  const answers = conversation(shownId.value).items.value.flatMap((item) => (item.kind === "answer" ? [item.answer] : []));
+  const answer = answers.find(({ streamId }) => streamId === chosen.value) ?? answers.at(-1);
+  if (!answer) return html`<p class="empty">${says.none}</p>`;
+  return html`
+    <div class="log">
+      <label class="pick-answer">${says.answer}
+        <select value=${answer.streamId} onChange=${(/** @type {any} */ { target }) => (chosen.value = target.value)}>
+          ${answers.map((each, index) => html`<option key=${each.streamId} value=${each.streamId}>${index + 1}: ${each.streamId}</option>`)}
+        </select>
+      </label>
+      <${Log} key=${answer.streamId} answer=${answer} />
+    </div>
+  `;
+}
+
+/** @param {{ answer: Answer }} props */
+function Log({ answer }) {
+  const says = strings.log;
+  /** Read anew from the server, as nobody followed it here. @type {import("../vendor/signals.js").Signal<Moment[] | undefined>} */
+  const read = useSignal(undefined);
+  const note = useSignal("");
+  // Redrawn by a beat only between frames' changes: the end of an answer comes without one.
+  const isEnded = !answer.isRunning;
+  const moments = answer.moments.length > 0 ? answer.moments : read.value;
+  if (!moments) {
+    return html`<p class="empty">${says.stored}</p>
+      <p class="choices start">${note.value || html`<button type="button" disabled=${!isEnded}
+        onClick=${() => readLog(answer, read, note)}>${says.read}</button>`}</p>`;
+  }
+  const entries = entriesOf(moments);
+  const isTimed = moments === answer.moments;
+  const beginMs = answer.times.askedMs ?? moments[0].atMs;
+  const shown = entries.slice(-ENTRIES_MAX);
+  return html`
+    ${shown.length < entries.length && html`<p class="soft">${says.entries(shown.length, entries.length)}</p>`}
+    <ol class="timeline">
+      ${answer.times.askedMs !== undefined && shown.length === entries.length &&
+      html`<li data-kind="asked"><b>${says.kinds.asked}</b> <time>${strings.clock(beginMs)}</time></li>`}
+      ${shown.map((entry, index) => html`<${EntryView} key=${index} entry=${entry} count=${entry.seq}
+        offset=${isTimed ? strings.offset(entry.atMs - beginMs) : ""} isTimed=${isTimed} />`)}
+    </ol>
+  `;
+}
+
+/** @param {{ entry: Entry, offset: string, isTimed: boolean }} props */
+function EntryView({ entry, offset, isTimed }) {
+  const says = strings.log;
+  const { kind, what, from, seq } = entry;
+  const isText = kind === "stream/delta";
+  const isEvent = kind !== "cut" && kind !== "resumed";
+  const detail = isText
+    ? says.text(entry.pieces, entry.chars, isTimed ? entry.lastMs - entry.atMs : 0)
+    : { cut: says.cut(seq), resumed: says.resumed(from, seq) }[kind] ?? what;
+  return html`
+    <li data-kind=${kind.replace("stream/", "")} data-what=${isText ? what : undefined}>
+      <b>${(isText ? says.texts[what] : says.kinds[kind]) ?? kind}</b>
+      ${isEvent && seq > 0 && html` <code>${says.seq(from, seq)}</code>`}
+      ${offset && html` <time>${offset}</time>`}
+      ${detail && html`<div class="soft" dir="auto">${detail}</div>`}
+    </li>
+  `;
+}
+
+/**
+ * @param {Answer} answer @param {import("../vendor/signals.js").Signal<Moment[] | undefined>} read
+ * @param {import("../vendor/signals.js").Signal<string>} note
+ */
+async function readLog(answer, read, note) {
+  note.value = strings.log.reading;
+  const now = client.peek();
+  const moments = now && (await answer.readLog(now));
+  if (moments) read.value = moments;
+  note.value = moments ? "" : strings.log.forgotten;
+}

@@ -1,0 +1,16 @@
+// Where the page begins: it draws itself, and connects.
+
+import { h, render } from "./vendor/preact.js";
+import { start } from "./state/connection.js";
+import { begin, openIds, shownId } from "./state/conversations.js";
+import { App } from "./ui/app.js";
+import { loadMarkdown } from "./ui/step-text.js";
+
+const root = /** @type {HTMLElement} */ (document.getElementById("app"));
+if (openIds.value.length === 0) begin();
+else if (!openIds.value.includes(shownId.value)) shownId.value = openIds.value[0];
+root.replaceChildren();
+render(h(App, { name: root.dataset.name ?? "" }), root);
+start();
+// Behind the first screen.
+requestAnimationFrame(() => setTimeout(loadMarkdown));

@@ -1,0 +1,138 @@
+// What stands in a paragraph, as nodes: made one by one from the parser's tokens, so that no text is ever read as HTML.
+
+import { linkTarget, pictureSource } from "./addresses.js";
+import { appendText } from "./characters.js";
+
+/**
+ * @typedef {import("./parser.js").Token} Token
+ * @typedef {{ loadImage: (host: string) => string, showImage: string, copyCode: string, done: string, open: string }} Strings
+ * @typedef {{ strings: Strings, allowRemoteImages: boolean, wantedImages: Set<string>,
+ *   onCopy: (text: string, button: HTMLButtonElement) => void }} Context
+ */
+
+// The browser's layout goes one level down for each; nobody sees more than three.
+const DEPTH_MAX = 12;
+const SHOWN_CHARS_MAX = 200;
+/** @type {Record<string, string>} */
+const MARKS = { strong_open: "strong", em_open: "em", s_open: "s" };
+
+/**
+ * @param {readonly Token[]} tokens @param {Context} context
+ * @returns {DocumentFragment}
+ */
+export function inlineNodes(tokens, context) {
+  const root = document.createDocumentFragment();
+  // Where text goes to; a mark that makes no element of its own stands for the one around it.
+  /** @type {Node[]} */
+  const path = [root];
+  for (const token of tokens) {
+    const parent = path[path.length - 1];
+    if (token.nesting < 0) {
+      if (path.length > 1) path.pop();
+    } else if (token.nesting > 0) {
+      const element = path.length <= DEPTH_MAX ? opened(token) : undefined;
+      path.push(element ? parent.appendChild(element) : parent);
+    } else {
+      appendLeaf(parent, token, context);
+    }
+  }
+  return root;
+}
+
+/** @param {Token} token */
+function opened(token) {
+  if (token.type === "link_open") return link(token);
+  return token.type in MARKS ? document.createElement(MARKS[token.type]) : undefined;
+}
+
+/** @param {Token} token */
+function link(token) {
+  const address = String(token.attrGet("href") ?? "");
+  const target = linkTarget(address);
+  const element = target ? anchor(target.href) : document.createElement("span");
+  if (!target) element.className = "md-no-link";
+  // Of a link that leads elsewhere than its text says, this is where one sees it.
+  element.title = [token.attrGet("title"), target?.href ?? address].filter(Boolean).join("\n");
+  return element;
+}
+
+/** @param {string} address */
+function anchor(address) {
+  const element = document.createElement("a");
+  element.href = address;
+  element.target = "_blank";
+  element.rel = "noopener noreferrer";
+  return element;
+}
+
+/** @param {Node} parent @param {Token} token @param {Context} context */
+function appendLeaf(parent, token, context) {
+  switch (token.type) {
+    case "softbreak":
+      return appendText(parent, "\n");
+    case "hardbreak":
+      return void parent.appendChild(document.createElement("br"));
+    case "code_inline": {
+      const code = document.createElement("code");
+      code.dir = "ltr";
+      appendText(code, token.content, true);
+      return void parent.appendChild(code);
+    }
+    case "image":
+      return void parent.appendChild(image(token, context));
+    default:
+      return appendText(parent, token.content);
+  }
+}
+
+/** @param {Token} token @param {Context} context */
+function image(token, context) {
+  const address = String(token.attrGet("src") ?? "");
+  const description = plain(token.children ?? []);
+  const source = pictureSource(address);
+  if (!source) {
+    const span = document.createElement("span");
+    span.className = "md-no-image";
+    span.title = address.slice(0, SHOWN_CHARS_MAX);
+    appendText(span, description || address.slice(0, SHOWN_CHARS_MAX));
+    return span;
+  }
+  if (context.wantedImages.has(source.address) || (source.host && context.allowRemoteImages)) {
+    return picture(source.address, description);
+  }
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "md-image";
+  appendText(button, source.host ? context.strings.loadImage(source.host) : context.strings.showImage);
+  const note = document.createElement("span");
+  note.className = "md-image-address";
+  appendText(note, [description, source.host && source.address].filter(Boolean).join(": "));
+  button.append(note);
+  button.title = source.host ? source.address : "";
+  button.addEventListener("click", () => {
+    context.wantedImages.add(source.address);
+    button.replaceWith(picture(source.address, description));
+  });
+  return button;
+}
+
+/** @param {string} address @param {string} description */
+function picture(address, description) {
+  const img = document.createElement("img");
+  img.referrerPolicy = "no-referrer";
+  img.decoding = "async";
+  img.alt = description;
+  // Nothing there, or a page whose policy has pictures of its own server alone.
+  img.addEventListener("error", () => {
+    const element = anchor(address);
+    appendText(element, description || address.slice(0, SHOWN_CHARS_MAX));
+    img.replaceWith(element);
+  });
+  img.src = address;
+  return img;
+}
+
+/** @param {readonly Token[]} tokens @returns {string} */
+function plain(tokens) {
+  return tokens.map((token) => (token.children ? plain(token.children) : /break$/.test(token.type) ? " " : token.content)).join("");
+}

@@ -1,0 +1,213 @@
+// Blocks as elements, and how an element becomes what its block has become: only what differs is touched, so that nothing
+// flickers, and a selection or a loaded picture stays where it is.
+
+import { CodeView } from "./code.js";
+import { LeafView } from "./leaf.js";
+import { TableView } from "./table.js";
+
+/**
+ * @typedef {import("./blocks.js").Block} Block
+ * @typedef {import("./blocks.js").Item} Item
+ * @typedef {import("./blocks.js").List} List
+ * @typedef {import("./blocks.js").Quote} Quote
+ * @typedef {import("./inline.js").Context & { definitions: import("./definitions.js").Definitions,
+ *   highlighted: (code: CodeView) => void }} ViewContext
+ *
+ * A block on the page. `update` makes it be another one, or returns false if it can't; with `isAll` false, the children
+ * behind those that are given stay as they are.
+ * @typedef {{ element: HTMLElement, update(block: Block, isAll: boolean): boolean, settle(): void,
+ *   settleChildren?: (count: number) => void }} View
+ */
+
+/** The views that stand in an element and may change, in order; what was settled stands before them. */
+export class Children {
+  /** @type {View[]} */
+  #open = [];
+  #parent;
+  #context;
+
+  /** @param {HTMLElement} parent @param {ViewContext} context */
+  constructor(parent, context) {
+    this.#parent = parent;
+    this.#context = context;
+  }
+
+  /**
+   * @param {readonly Block[]} blocks
+   * @param {boolean} isAll no others stay behind them
+   * @param {boolean} [isWhole] nor children behind those of the blocks
+   */
+  patch(blocks, isAll, isWhole = true) {
+    blocks.forEach((block, index) => {
+      const old = /** @type {View | undefined} */ (this.#open[index]);
+      if (old?.update(block, isWhole)) return;
+      const made = viewOf(block, this.#context);
+      if (old) old.element.replaceWith(made.element);
+      else this.#parent.append(made.element);
+      this.#open[index] = made;
+      // Where the first part of its rows is laid out, the width of its columns can be seen.
+      if (made instanceof TableView) made.update(block, true);
+    });
+    if (isAll) for (const view of this.#open.splice(blocks.length)) view.element.remove();
+  }
+
+  /** @param {number} [count] of the first ones; all */
+  settle(count = this.#open.length) {
+    for (const view of this.#open.splice(0, count)) view.settle();
+  }
+
+  /** @param {number} count */
+  settleChildren(count) {
+    this.#open[0]?.settleChildren?.(count);
+  }
+
+  /** @param {string} text */
+  extendCode(text) {
+    const view = this.#open[0];
+    if (view instanceof CodeView) view.append(text);
+  }
+}
+
+/** @param {Block} block @param {ViewContext} context @returns {View} */
+function viewOf(block, context) {
+  switch (block.kind) {
+    case "leaf":
+      return new LeafView(block, context);
+    case "item":
+      return new ItemView(block, context);
+    case "list":
+      return new ListView(block, context);
+    case "quote":
+      return new QuoteView(block, context);
+    case "table":
+      return new TableView(block, (leaf) => new LeafView(leaf, context));
+    case "code":
+      return new CodeView(block, context);
+    default:
+      return new RuleView();
+  }
+}
+
+/** @implements {View} */
+class ItemView {
+  #task;
+  #children;
+
+  /** @param {Item} block @param {ViewContext} context */
+  constructor(block, context) {
+    this.#task = block.task;
+    this.element = document.createElement("li");
+    if (block.task !== undefined) {
+      this.element.className = "md-to-do";
+      this.element.append(box(block.task, context));
+    }
+    this.#children = new Children(this.element, context);
+    this.#children.patch(block.children, true);
+  }
+
+  /** @param {Block} block @param {boolean} isAll */
+  update(block, isAll) {
+    if (block.kind !== "item" || block.task !== this.#task) return false;
+    this.#children.patch(block.children, isAll);
+    return true;
+  }
+
+  settle() {
+    this.#children.settle();
+  }
+}
+
+/** @param {boolean} isDone @param {ViewContext} context */
+function box(isDone, { strings }) {
+  const element = document.createElement("input");
+  element.type = "checkbox";
+  element.className = "md-task";
+  element.disabled = true;
+  element.toggleAttribute("checked", isDone);
+  element.ariaLabel = isDone ? strings.done : strings.open;
+  return element;
+}
+
+/** @implements {View} */
+class ListView {
+  #block;
+  #children;
+  #hasSettled = false;
+  #isLoose = false;
+
+  /** @param {List} block @param {ViewContext} context */
+  constructor(block, context) {
+    this.#block = block;
+    const element = document.createElement(block.ordered ? "ol" : "ul");
+    if (element instanceof HTMLOListElement && block.start !== 1) element.start = block.start;
+    element.dir = "auto";
+    this.element = /** @type {HTMLElement} */ (element);
+    this.#children = new Children(this.element, context);
+    this.#patch(block, true);
+  }
+
+  /** @param {Block} block @param {boolean} isAll */
+  update(block, isAll) {
+    if (block.kind !== "list" || block.ordered !== this.#block.ordered || block.mark !== this.#block.mark) return false;
+    // Items that follow settled ones have a number of their own in the text, which counts for nothing.
+    if (!this.#hasSettled && block.start !== this.#block.start) return false;
+    this.#patch(block, isAll);
+    return true;
+  }
+
+  settle() {
+    this.#children.settle();
+  }
+
+  /** @param {number} count */
+  settleChildren(count) {
+    if (count === 0) return;
+    this.#hasSettled = true;
+    this.#isLoose ||= this.#block.loose;
+    this.#children.settle(count);
+  }
+
+  /** @param {List} block @param {boolean} isAll */
+  #patch(block, isAll) {
+    this.#block = block;
+    this.element.classList.toggle("md-loose", this.#isLoose || block.loose);
+    if (!this.element.classList.length) this.element.removeAttribute("class");
+    this.#children.patch(block.children, isAll);
+  }
+}
+
+/** @implements {View} */
+class QuoteView {
+  #children;
+
+  /** @param {Quote} block @param {ViewContext} context */
+  constructor(block, context) {
+    this.element = document.createElement("blockquote");
+    this.element.dir = "auto";
+    this.#children = new Children(this.element, context);
+    this.#children.patch(block.children, true);
+  }
+
+  /** @param {Block} block @param {boolean} isAll */
+  update(block, isAll) {
+    if (block.kind !== "quote") return false;
+    this.#children.patch(block.children, isAll);
+    return true;
+  }
+
+  settle() {
+    this.#children.settle();
+  }
+}
+
+/** @implements {View} */
+class RuleView {
+  element = document.createElement("hr");
+
+  /** @param {Block} block */
+  update(block) {
+    return block.kind === "rule";
+  }
+
+  settle() {}
+}

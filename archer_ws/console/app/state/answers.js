@@ -1,0 +1,309 @@
+// One answer as the page shows it: its steps of text, thinking and calls, how it ended, and how fast it came.
+//
+// The same object whether it is read from a running stream, taken up again, or made of stored messages. Text is gathered
+// between two frames of the screen, however many pieces it comes in.
+
+import { signal } from "../vendor/signals.js";
+import { lossListeners } from "./connection.js";
+import { Step, settle, storedStep } from "./steps.js";
+import { momentOf, note, textOf } from "./moments.js";
+import { replayListeners } from "./wire.js";
+
+/**
+ * @typedef {import("../../archer-client.d.ts").ChatStream} ChatStream
+ * @typedef {import("../../archer-client.d.ts").StreamEvent} StreamEvent
+ * @typedef {import("../../archer-client.d.ts").StreamEnd} StreamEnd
+ * @typedef {import("../../archer.js").StoredMessage} StoredMessage
+ * @typedef {import("../../archer.js").ErrorInfo} ErrorInfo
+ * @typedef {import("./moments.js").Moment} Moment
+ * @typedef {Pick<StreamEnd, "finish_reason" | "usage" | "history_dropped" | "stored" | "refusal" | "format_valid" |
+ *   "format_errors" | "reason" | "error" | "message_ids">} Outcome
+ */
+
+const ENDED = new Set(["completed", "cancelled", "incomplete", "failed", "lost"]);
+
+/** Those that run in this page. @type {Set<Answer>} */
+const running = new Set();
+
+lossListeners.add(() => running.forEach((answer) => answer.cut()));
+replayListeners.add(({ streamId, after, headSeq }) => {
+  for (const answer of running) if (answer.streamId === streamId) answer.mended(after, headSeq);
+});
+
+export class Answer {
+  steps = signal([new Step()]);
+  status = signal(/** @type {string} */ ("queued"));
+  /** What it does before its first text: a phase and its detail. */
+  progress = signal(/** @type {{ phase: string, detail?: string } | undefined} */ (undefined));
+  outcome = signal(/** @type {Outcome} */ ({}));
+  source = signal(/** @type {{ provider?: string, model?: string, effort?: string }} */ ({}));
+  /** What was said to it here, and is told the model before its next step. */
+  steered = signal(/** @type {{ id: string, text: string }[]} */ ([]));
+  /** When it was asked for, its first text and its last, as performance.now() counts, and how many pieces came. */
+  times = { askedMs: /** @type {number | undefined} */ (undefined), firstMs: 0, lastMs: 0, pieces: 0 };
+  /** @type {Moment[]} */
+  moments = [];
+  /** Grows about each frame while it comes: for plots and rates. */
+  beat = signal(0);
+  /** What it was asked with, where that was done here. @type {import("../../archer.js").ChatSendParams | undefined} */
+  request;
+  /** Its stream, while it is followed here. @type {ChatStream | undefined} */
+  stream;
+  /** Text of the calls' arguments, until the next frame. @type {Map<string, string>} */
+  #pieces = new Map();
+  #frame = 0;
+  #isReplaying = false;
+
+  /** @param {string} streamId @param {string} [createdAt] RFC 3339 */
+  constructor(streamId, createdAt = new Date().toISOString()) {
+    this.streamId = streamId;
+    this.createdAt = createdAt;
+  }
+
+  get isRunning() {
+    return !ENDED.has(this.status.value);
+  }
+
+  get lastStep() {
+    return /** @type {Step} */ (this.steps.peek().at(-1));
+  }
+
+  /** The text of all steps. */
+  get text() {
+    return this.steps.peek().map(({ text }) => text).filter(Boolean).join("\n\n");
+  }
+
+  /** Where the server keeps it: what `replace_from` takes. */
+  get messageId() {
+    return this.steps.peek().find(({ messageId }) => messageId)?.messageId;
+  }
+
+  /**
+   * Follow a stream: one that was just asked for, or one that runs already, whose beginning nobody here has timed.
+   * @param {(onEvent: (event: StreamEvent) => void) => ChatStream} open
+   * @param {{ isNew: boolean }} how
+   */
+  follow(open, { isNew }) {
+    running.add(this);
+    if (isNew) this.times.askedMs = performance.now();
+    else this.#isReplaying = true;
+    this.stream = open((event) => this.#take(event));
+    this.stream.ended.then((end) => this.#finish(end));
+    return this;
+  }
+
+  /** @param {StoredMessage[]} messages those of one stream @returns {Answer} */
+  static stored(messages) {
+    const last = /** @type {StoredMessage} */ (messages.at(-1));
+    const made = new Answer(last.stream_id ?? last.message_id, messages[0].created_at);
+    const steps = [];
+    /** @type {string[]} */
+    let steered = [];
+    for (const message of messages) {
+      if (message.role === "tool") for (const step of steps) settle(step, message);
+      else if (message.role === "user") steered.push(message.content);
+      else {
+        steps.push(Object.assign(storedStep(message), { steered }));
+        steered = [];
+      }
+    }
+    made.steps.value = steps.length > 0 ? steps : [new Step()];
+    const { status, provider, model, finish_reason, usage, error, refusal } = messages.findLast(isAnswer) ?? last;
+    made.status.value = status;
+    made.source.value = { provider: provider ?? undefined, model: model ?? undefined };
+    made.outcome.value = { finish_reason, usage, error, refusal };
+    return made;
+  }
+
+  /**
+   * The events of its log, from the server: of an answer that nobody followed here. Their times are when they were read.
+   * @param {import("../../archer-client.d.ts").ArcherClient} now
+   * @returns {Promise<Moment[] | undefined>} nothing, where the server keeps it no more
+   */
+  async readLog(now) {
+    /** @type {Moment[]} */
+    const moments = [];
+    const onEvent = (/** @type {StreamEvent} */ event) => void moments.push(momentOf(event));
+    const { status } = await now.resume(this.streamId, { onEvent, tools: {} }).ended;
+    return status === "lost" ? undefined : moments;
+  }
+
+  /** End it, at the provider too. */
+  stop() {
+    if (this.stream) this.stream.cancel();
+    else this.status.value = "cancelled"; // It was not asked for yet.
+  }
+
+  /** It could not even be asked for. @param {import("../../archer-client.d.ts").ArcherError} error */
+  fail(error) {
+    this.outcome.value = { error: error.info };
+    this.status.value = "failed";
+  }
+
+  /** The ids of its messages, as the server stored them. @param {StoredMessage[]} messages those of this stream */
+  adopt(messages) {
+    const ids = messages.filter(isAnswer).map(({ message_id }) => message_id);
+    this.steps.peek().forEach((step, index) => (step.messageId = ids[index]));
+    const error = messages.findLast(isAnswer)?.error;
+    if (error && !this.outcome.peek().error) this.outcome.value = { ...this.outcome.peek(), error };
+  }
+
+  /** The connection is lost. */
+  cut() {
+    const step = this.lastStep;
+    const atMs = performance.now();
+    step.seams.value = [...step.seams.peek(), { chars: step.text.length, atMs, replayed: 0 }];
+    const { seq = 0 } = this.stream ?? {};
+    note(this.moments, { atMs, method: "cut", seq, from: seq, chars: 0, what: "" });
+  }
+
+  /** The events behind `after` come now. @param {number} after @param {number} headSeq the last of the log so far */
+  mended(after, headSeq) {
+    const replayed = Math.max(0, headSeq - after);
+    note(this.moments, { atMs: performance.now(), method: "resumed", seq: headSeq, from: after + 1, chars: 0, what: "" });
+    for (const step of this.steps.peek()) {
+      step.seams.value = step.seams
+        .peek()
+        .map((seam) => (seam.backMs === undefined ? { ...seam, backMs: performance.now(), replayed } : seam));
+    }
+  }
+
+  /** @param {StreamEvent} event */
+  #take(event) {
+    const { method, params } = event;
+    const moment = momentOf(event);
+    note(this.moments, moment);
+    if (method === "stream/delta") {
+      this.#append(params, textOf(params), moment.seq - moment.from + 1, moment.atMs);
+    } else this.#told(method, params);
+    this.#beatSoon();
+  }
+
+  /** @param {string} method @param {any} params */
+  #told(method, params) {
+    this.#flush();
+    const { call_id } = params;
+    switch (method) {
+      case "stream/started":
+        this.status.value = "running";
+        this.progress.value = undefined;
+        this.source.value = { provider: params.provider, model: params.model, effort: params.reasoning_effort };
+        break;
+      case "stream/progress":
+        this.progress.value = { phase: params.phase, detail: params.detail };
+        break;
+      case "stream/tool_call":
+        this.lastStep.change(call_id, {
+          ...{ name: params.name, arguments: params.arguments, isComplete: true, by: params.by },
+          ...{ needsApproval: params.needs_approval === true, deadlineAt: params.deadline_at },
+        });
+        if (params.deadline_at) this.status.value = "waiting";
+        break;
+      case "stream/tool_update":
+        this.#stepOf(call_id).change(call_id, { state: params.state, approved: params.approved });
+        break;
+      case "stream/tool_result":
+        this.#stepOf(call_id).change(call_id, {
+          ...{ status: params.status, result: params.content ?? "", isTruncated: params.truncated === true },
+        });
+        break;
+      case "stream/step":
+        this.status.value = "running";
+        this.steps.value = [...this.steps.peek(), this.#nextStep(params.messages ?? [])];
+    }
+  }
+
+  /** @param {import("../../archer.js").SteeredMessage[]} messages what was said to the model before it */
+  #nextStep(messages) {
+    const told = new Set(messages.map(({ message_id }) => message_id));
+    this.steered.value = this.steered.peek().filter(({ id }) => !told.has(id));
+    return Object.assign(new Step(), { steered: messages.map(({ content }) => content) });
+  }
+
+  /** @param {string} callId */
+  #stepOf(callId) {
+    const has = (/** @type {Step} */ step) => step.calls.peek().some((call) => call.callId === callId);
+    return this.steps.peek().findLast(has) ?? this.lastStep;
+  }
+
+  /** @param {any} params @param {string} text @param {number} pieces @param {number} now */
+  #append(params, text, pieces, now) {
+    if (params.reset) this.#reset();
+    const step = this.lastStep;
+    if (params.call_id && typeof params.arguments === "string") {
+      this.#pieces.set(params.call_id, (this.#pieces.get(params.call_id) ?? "") + text);
+      if (!step.calls.peek().some(({ callId }) => callId === params.call_id)) {
+        step.change(params.call_id, { name: params.name ?? "" });
+      }
+    } else if (typeof params.reasoning === "string" && params.reasoning) step.reasoning += text;
+    else step.text += text;
+    if (!text) return;
+    this.times.firstMs ||= now;
+    this.times.lastMs = now;
+    this.times.pieces += pieces;
+  }
+
+  #reset() {
+    this.#pieces.clear();
+    this.steps.value = [new Step()];
+    this.times.pieces = 0;
+  }
+
+  #beatSoon() {
+    if (this.#frame !== 0) return;
+    // A page that nobody sees gets no frames; what has come is shown when it is looked at.
+    this.#frame = requestAnimationFrame(() => {
+      this.#frame = 0;
+      this.#flush();
+      this.beat.value++;
+    });
+  }
+
+  #flush() {
+    const step = this.lastStep;
+    for (const [callId, text] of this.#pieces) {
+      const known = step.calls.peek().find((call) => call.callId === callId);
+      step.change(callId, { arguments: (known?.arguments ?? "") + text });
+    }
+    this.#pieces.clear();
+    step.revision.value = step.text.length + step.reasoning.length;
+  }
+
+  /** @param {StreamEnd} end */
+  #finish(end) {
+    running.delete(this);
+    cancelAnimationFrame(this.#frame);
+    this.#frame = 0;
+    this.#flush();
+    const { finish_reason, usage, history_dropped, stored, refusal, format_valid, format_errors, reason, error } = end;
+    this.outcome.value = {
+      ...{ finish_reason, usage, history_dropped, stored, refusal, format_valid, format_errors, reason, error },
+      message_ids: end.message_ids,
+    };
+    this.progress.value = undefined;
+    this.status.value = end.status;
+    this.beat.value++;
+  }
+
+  /**
+   * How fast it came: ms to the first text (of an answer that was asked for here), and tokens a second from then on.
+   * @returns {{ firstMs?: number, perSecond?: number, tokens?: number }}
+   */
+  get speed() {
+    const { askedMs, firstMs, lastMs, pieces } = this.times;
+    const usage = this.outcome.value.usage;
+    const tokens = usage?.completion_tokens ?? (pieces || undefined);
+    if (!firstMs) return { tokens };
+    const seconds = (lastMs - firstMs) / 1000;
+    const isTimed = seconds > 0.05 && !this.#isReplaying && tokens !== undefined;
+    return {
+      ...{ tokens, perSecond: isTimed ? tokens / seconds : undefined },
+      ...(askedMs !== undefined && { firstMs: firstMs - askedMs }),
+    };
+  }
+}
+
+/** @param {StoredMessage} message */
+function isAnswer({ role }) {
+  return role === "assistant";
+}

@@ -1,0 +1,204 @@
+// The conversations that the server keeps: their list, search, and which are open here.
+
+import { computed, signal } from "../vendor/signals.js";
+import { client, openListeners } from "./connection.js";
+import { Conversation } from "./conversation.js";
+import { newId } from "./ids.js";
+import { kept } from "./kept.js";
+import { copySettings } from "./settings.js";
+
+/**
+ * @typedef {import("../../archer.js").Session} Session
+ * @typedef {import("../../archer.js").SessionChanged} SessionChanged
+ * @typedef {import("../../archer.js").FoundMessage} FoundMessage
+ */
+
+const PAGE = 50;
+// How long what was not known of a conversation that changed may be gathered before it is asked for.
+const REREAD_MS = 150;
+const TITLE_CHARS_MAX = 512;
+
+/** The last changed first; undefined until they were read. */
+export const sessions = signal(/** @type {Session[] | undefined} */ (undefined));
+export const hasMore = signal(false);
+export const query = signal("");
+/** What a search found; undefined where nothing is looked for. */
+export const found = signal(/** @type {FoundMessage[] | undefined} */ (undefined));
+
+/** The ids of the open ones, in the order of their tabs; the shown one; and whether they stand side by side. */
+export const openIds = kept(sessionStorage, "archer.open", /** @type {string[]} */ ([]));
+export const shownId = kept(sessionStorage, "archer.shown", "");
+export const isSideBySide = kept(sessionStorage, "archer.beside", false);
+
+/** @type {Map<string, Conversation>} */
+const conversations = new Map();
+let cursor = /** @type {string | null | undefined} */ (undefined);
+let reread = 0;
+/** @type {AbortController | undefined} */
+let searching;
+
+export const titles = computed(() => new Map((sessions.value ?? []).map((each) => [each.session_id, each.title])));
+
+/** What a conversation is called; empty where it has no name yet. @param {string} id */
+export function titleOfConversation(id) {
+  return titles.value.has(id) ? titles.value.get(id) : conversation(id).firstTitle.value;
+}
+
+/** @param {string} id */
+export function conversation(id) {
+  let made = conversations.get(id);
+  if (!made) {
+    made = new Conversation(id);
+    conversations.set(id, made);
+  }
+  return made;
+}
+
+/** Show it, in a tab of its own. @param {string} id */
+export function show(id) {
+  if (!openIds.peek().includes(id)) {
+    // An empty new one gives its place.
+    const kept = openIds.peek().filter((each) => each === id || !conversation(each).isBlank);
+    openIds.value = [...kept, id];
+  }
+  shownId.value = id;
+}
+
+/** A new one, not at the server before its first message. @param {{ beside?: boolean }} [where] */
+export function begin({ beside = false } = {}) {
+  const id = newId("ses");
+  conversation(id).isNew.value = true;
+  if (shownId.peek()) copySettings(shownId.peek(), id);
+  if (beside) {
+    openIds.value = [...openIds.peek(), id];
+    shownId.value = id;
+  } else show(id);
+  return conversation(id);
+}
+
+/** Close its tab; nothing ends by that. @param {string} id */
+export function close(id) {
+  const before = openIds.peek();
+  const rest = before.filter((each) => each !== id);
+  if (shownId.peek() === id) shownId.value = rest[Math.max(0, before.indexOf(id) - 1)] ?? "";
+  openIds.value = rest;
+  if (rest.length === 0) begin();
+}
+
+/** @param {string} id @param {string} title */
+export async function rename(id, title) {
+  const session = await call("session/update", { session_id: id, title: title.slice(0, TITLE_CHARS_MAX) });
+  put(session);
+}
+
+/** @param {string} id */
+export async function remove(id) {
+  await call("session/delete", { session_id: id });
+  if (openIds.peek().includes(id)) close(id);
+  conversations.delete(id);
+  gone(id);
+}
+
+/** A new conversation with what stands before that message; all, without one. @param {string} id @param {string} [before] */
+export async function fork(id, before) {
+  const made = await call("session/fork", { session_id: id, before, new_session_id: newId("ses") });
+  copySettings(id, made.session_id);
+  put(made);
+  show(made.session_id);
+  return conversation(made.session_id);
+}
+
+/** @param {string} text */
+export async function search(text) {
+  query.value = text;
+  searching?.abort();
+  if (!text.trim()) {
+    found.value = undefined;
+    return;
+  }
+  searching = new AbortController();
+  const { signal } = searching;
+  try {
+    const page = await client.peek()?.call("session/search", { query: text, limit: PAGE }, { signal });
+    if (!signal.aborted) found.value = page?.items ?? [];
+  } catch {
+    if (!signal.aborted) found.value = [];
+  }
+}
+
+export async function readMore() {
+  const page = await call("session/list", { order: "updated", archived: false, limit: PAGE, cursor });
+  merge(page.items);
+  cursor = page.next_cursor;
+  hasMore.value = cursor != null;
+}
+
+/** @param {Session} session */
+export function put(session) {
+  merge([session]);
+}
+
+async function readFirst() {
+  cursor = undefined;
+  const page = await call("session/list", { order: "updated", archived: false, limit: PAGE });
+  const listed = new Set(page.items.map(({ session_id }) => session_id));
+  // Older ones that were read before stay; what the first page should have and has not is gone.
+  const oldest = page.items.at(-1)?.updated_at ?? "";
+  const older = page.next_cursor == null ? [] : (sessions.peek() ?? []).filter((each) => each.updated_at < oldest);
+  sessions.value = [];
+  merge([...page.items, ...older.filter(({ session_id }) => !listed.has(session_id))]);
+  cursor = page.next_cursor;
+  hasMore.value = cursor != null;
+}
+
+/** @param {Session[]} more */
+function merge(more) {
+  const byId = new Map((sessions.peek() ?? []).map((each) => [each.session_id, each]));
+  for (const each of more) byId.set(each.session_id, { ...byId.get(each.session_id), ...each });
+  sessions.value = [...byId.values()].sort((one, other) => (one.updated_at < other.updated_at ? 1 : -1));
+}
+
+/** @param {SessionChanged} change */
+function changed(change) {
+  const { session_id, deleted } = change;
+  if (deleted) return gone(session_id);
+  const known = sessions.peek()?.find((each) => each.session_id === session_id);
+  if (known) merge([{ ...known, ...change, title: change.title ?? known.title }]);
+  conversations.get(session_id)?.changed(change);
+  // Its preview and length are not told.
+  if (known && known.version === change.version) return;
+  clearTimeout(reread);
+  reread = window.setTimeout(() => readFirst().catch(() => {}), REREAD_MS);
+}
+
+/** @param {string} id */
+function gone(id) {
+  if (sessions.peek()) sessions.value = sessions.peek()?.filter(({ session_id }) => session_id !== id);
+  const open = conversations.get(id);
+  if (!open) return;
+  if (open.hasText) open.gone();
+  else close(id);
+}
+
+/**
+ * @template {import("../../archer-client.d.ts").CallableMethod} M
+ * @param {M} method @param {import("../../archer.js").ParamsOf<M>} params
+ */
+async function call(method, params) {
+  const asked = client.peek();
+  if (!asked) throw new Error("there is no client yet");
+  return /** @type {Promise<import("../../archer.js").ResultOf<M>>} */ (
+    /** @type {any} */ (asked).call(method, params)
+  );
+}
+
+/** @type {import("../../archer-client.d.ts").ArcherClient | undefined} */
+let watched;
+openListeners.add((now) => {
+  if (watched !== now) {
+    watched = now;
+    now.watch(changed);
+  }
+  readFirst().catch(() => {});
+  for (const id of openIds.peek()) conversation(id).refresh();
+});

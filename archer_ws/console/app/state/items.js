@@ -1,0 +1,58 @@
+// What a conversation shows, one thing below the other: what was said, and answers. Made of messages, and made into them.
+
+/**
+ * @typedef {import("../../archer.js").StoredMessage} StoredMessage
+ * @typedef {import("../../archer.js").Part} Part
+ * @typedef {import("./answers.js").Answer} Answer
+ * What was asked: text, and the pictures and files beside it.
+ * @typedef {{ text: string, parts: Part[] }} Said
+ * @typedef {{ kind: "said", id: string, role: string, said: Said, createdAt: string, isLocal: boolean }} SaidItem
+ * @typedef {{ kind: "answer", id: string, answer: Answer, afterId?: string, isLocal: boolean }} AnswerItem
+ * @typedef {SaidItem | AnswerItem} Item
+ */
+
+const TITLE_CHARS = 60;
+
+/** @param {Item} item @returns {item is AnswerItem} */
+export function isRunning(item) {
+  return item.kind === "answer" && item.answer.isRunning;
+}
+
+/**
+ * Messages of one answer together, with what was steered in while it came.
+ * @param {StoredMessage[]} messages
+ */
+export function grouped(messages) {
+  /** @type {StoredMessage[][]} */
+  const groups = [];
+  for (const message of messages) {
+    const [first] = groups.at(-1) ?? [];
+    if (first && isOfModel(first) && first.stream_id === message.stream_id) groups.at(-1)?.push(message);
+    else groups.push([message]);
+  }
+  return groups;
+}
+
+/** @param {StoredMessage} message */
+export function isOfModel({ role }) {
+  return role === "assistant" || role === "tool";
+}
+
+/** @param {StoredMessage} message @returns {SaidItem} */
+export function saidItem({ message_id, role, content, parts, created_at }) {
+  const others = (parts ?? []).filter(({ type }) => type !== "text");
+  return { kind: "said", id: message_id, role, said: { text: content, parts: others }, createdAt: created_at, isLocal: false };
+}
+
+/** @param {SaidItem} item @returns {import("../../archer.js").ChatMessage} */
+export function messageOf({ id, said: { text, parts } }) {
+  /** @type {Part[]} */
+  const all = [...(text ? [/** @type {Part} */ ({ type: "text", text })] : []), ...parts];
+  return { role: "user", content: parts.length > 0 ? all : text, message_id: id };
+}
+
+/** @param {string} text */
+export function titleOf(text) {
+  const line = text.trim().split(/\s*\n/)[0].replace(/\s+/g, " ");
+  return line.length <= TITLE_CHARS ? line : `${line.slice(0, TITLE_CHARS).trimEnd()}…`;
+}

@@ -1,0 +1,78 @@
+// The server that this page came from: what it says of itself, and the token that it may want.
+//
+// The token is kept in sessionStorage alone: it ends with the tab. The socket is shown a ticket made with it.
+
+import { ArcherError } from "../../archer-client.js";
+import { signal } from "../vendor/signals.js";
+
+/**
+ * What `GET /` says to a program.
+ * @typedef {{ name: string, version: string, docs: string, openapi: string, health: string, providers: string,
+ *   chat: string, socket: { url: string, subprotocol: string }, openai_base_url: string, javascript_client: string,
+ *   needs_token: boolean }} Facts
+ */
+
+const TOKEN_KEY = "archer.token";
+
+/** Where the server's paths begin, whatever a proxy puts before them. */
+export const base = new URL("../../../", import.meta.url);
+/** @type {import("../vendor/signals.js").Signal<Facts | undefined>} */
+export const facts = signal(undefined);
+export const token = signal(sessionStorage.getItem(TOKEN_KEY) ?? "");
+/** Why a token is asked for: none yet, or the one there was is not known. */
+export const tokenWanted = signal(/** @type {"missing" | "refused" | undefined} */ (undefined));
+
+/** Ask the server what it is. Rejects where it can't be reached. */
+export async function readFacts() {
+  const answer = await fetch(base, { headers: { accept: "application/json" }, cache: "no-store" });
+  if (!answer.ok) throw await errorOf(answer);
+  facts.value = await answer.json();
+}
+
+/** @param {string} value */
+export function setToken(value) {
+  token.value = value;
+  if (value) sessionStorage.setItem(TOKEN_KEY, value);
+  else sessionStorage.removeItem(TOKEN_KEY);
+}
+
+/**
+ * A request to one of the server's routes, with the credential where there is one. Rejects with an ArcherError.
+ * @param {string} path relative to the server's root @param {RequestInit} [init]
+ */
+export async function request(path, init = {}) {
+  const headers = new Headers(init.headers);
+  if (token.value) headers.set("authorization", `Bearer ${token.value}`);
+  let answer;
+  try {
+    answer = await fetch(new URL(path, base), { ...init, headers });
+  } catch (cause) {
+    if (init.signal?.aborted) throw cause;
+    throw new ArcherError({ kind: "unreachable", message: `${base} can't be reached`, retryable: true }, { cause });
+  }
+  if (!answer.ok) throw await errorOf(answer);
+  return answer;
+}
+
+/** A ticket for the socket; a token that the server does not know stops the client, and is asked for anew. */
+export async function ticket() {
+  try {
+    const body = JSON.stringify({ origin: location.origin });
+    const answer = await request("api/v1/ws/tickets", {
+      ...{ method: "POST", body, headers: { "content-type": "application/json" } },
+    });
+    return (await answer.json()).ticket;
+  } catch (error) {
+    if (error instanceof ArcherError && error.kind === "unauthenticated") tokenWanted.value = "refused";
+    throw error;
+  }
+}
+
+/** @param {Response} answer */
+async function errorOf(answer) {
+  const info = await answer.json().then(
+    (body) => body?.error,
+    () => undefined,
+  );
+  return new ArcherError({ message: `the server answered ${answer.status}`, ...info }, { code: answer.status });
+}

@@ -1,0 +1,54 @@
+// What is asked of a model: by conversation, kept in this browser; a new one begins with what was set last.
+
+import { kept } from "./kept.js";
+
+/**
+ * Empty texts and absent fields: the server's defaults. `schema`: JSON Schema as text.
+ * @typedef {{ model?: import("./models.js").ModelName, temperature?: number, maxTokens?: number, effort?: string,
+ *   system: string, schema: string, tools: boolean }} ChatSettings
+ */
+
+const CONVERSATIONS_MAX = 200;
+
+/** @type {ChatSettings} */
+const INITIAL = { system: "", schema: "", tools: true };
+
+const bySession = kept(localStorage, "archer.settings", /** @type {Record<string, ChatSettings>} */ ({}));
+const last = kept(localStorage, "archer.settings.last", INITIAL);
+
+/** @param {string} sessionId */
+export function settingsOf(sessionId) {
+  return bySession.value[sessionId] ?? last.value;
+}
+
+/** @param {string} sessionId @param {Partial<ChatSettings>} change */
+export function changeSettings(sessionId, change) {
+  const changed = { ...settingsOf(sessionId), ...change };
+  const others = Object.entries(bySession.value).filter(([id]) => id !== sessionId);
+  bySession.value = Object.fromEntries([...others.slice(1 - CONVERSATIONS_MAX), [sessionId, changed]]);
+  // A system prompt and a schema belong to their conversation.
+  last.value = { ...changed, system: "", schema: "" };
+}
+
+/** @param {string} from @param {string} to */
+export function copySettings(from, to) {
+  changeSettings(to, settingsOf(from));
+}
+
+/**
+ * The fields of a request that say it.
+ * @param {ChatSettings} settings
+ * @returns {Partial<import("../../archer.js").ChatSendParams>}
+ */
+export function requestFields({ model, temperature, maxTokens, effort, system, schema }) {
+  return {
+    ...(model && { provider: model.provider, model: model.model }),
+    ...(temperature !== undefined && { temperature }),
+    ...(maxTokens !== undefined && { max_tokens: maxTokens }),
+    ...(effort && { reasoning_effort: /** @type {import("../../archer.js").ReasoningEffort} */ (effort) }),
+    ...(system.trim() && { instructions: system }),
+    ...(schema.trim() && {
+      response_format: { type: "json_schema", json_schema: { name: "answer", schema: JSON.parse(schema) } },
+    }),
+  };
+}

@@ -1,0 +1,119 @@
+// Where a question is written: its text, pictures and files, the model, and how it is asked.
+
+import { useEffect, useRef } from "../vendor/preact-hooks.js";
+import { useSignal } from "../vendor/signals.js";
+import { begin } from "../state/conversations.js";
+import { Attachment } from "../state/files.js";
+import { strings } from "../strings.js";
+import { html } from "./html.js";
+import { Icon } from "./icons.js";
+import { ModelPicker } from "./model-picker.js";
+import { SettingsPanel } from "./settings-panel.js";
+
+/** @param {{ conversation: import("../state/conversation.js").Conversation }} props */
+export function Composer({ conversation }) {
+  const files = useSignal(/** @type {Attachment[]} */ ([]));
+  const isDropping = useSignal(false);
+  const field = useRef(/** @type {HTMLTextAreaElement | null} */ (null));
+  const picker = useRef(/** @type {HTMLInputElement | null} */ (null));
+  const text = conversation.draft.value;
+  const isBusy = conversation.isBusy.value;
+  const isSending = files.value.some((each) => each.state.value !== "sent");
+  useEffect(() => void (conversation.isBlank && field.current?.focus({ preventScroll: true })), [conversation.id]);
+  const add = (/** @type {Iterable<File>} */ given) => {
+    files.value = [...files.value, ...Array.from(given, (file) => new Attachment(file))];
+    field.current?.focus();
+  };
+  const remove = (/** @type {Attachment} */ file) => {
+    file.remove();
+    files.value = files.value.filter((each) => each !== file);
+  };
+  const steer = async () => {
+    if (!text.trim() || files.value.length > 0) return;
+    conversation.draft.value = "";
+    // What came too late stays to be asked next.
+    const isTaken = await conversation.steer(text.trim()).catch(() => false);
+    if (!isTaken && !conversation.draft.peek()) conversation.draft.value = text;
+  };
+  const send = () => {
+    if (isBusy) return void steer();
+    if (isSending || (!text.trim() && files.value.length === 0)) return;
+    // What the server has no more can't go on; the question begins another.
+    const asked = conversation.isGone ? begin() : conversation;
+    asked.ask({ text: text.trim(), parts: files.value.map(({ part }) => part) });
+    conversation.draft.value = "";
+    files.value = [];
+  };
+  const keys = (/** @type {KeyboardEvent} */ event) => {
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+    event.preventDefault();
+    send();
+  };
+  const pasted = (/** @type {ClipboardEvent} */ event) => {
+    const given = event.clipboardData?.files ?? [];
+    if (given.length === 0) return;
+    event.preventDefault();
+    add(given);
+  };
+  const dragged = (/** @type {DragEvent} */ event) => {
+    if (!event.dataTransfer?.types.includes("Files")) return;
+    event.preventDefault();
+    isDropping.value = true;
+  };
+  const dropped = (/** @type {DragEvent} */ event) => {
+    event.preventDefault();
+    isDropping.value = false;
+    add(event.dataTransfer?.files ?? []);
+  };
+  const { drop, steerPlaceholder } = strings.composer;
+  const placeholder = isDropping.value ? drop : isBusy ? steerPlaceholder : strings.composer.placeholder;
+  return html`
+    <div class="composer" data-dropping=${isDropping.value} onDragOver=${dragged} onDrop=${dropped}
+      onDragLeave=${() => (isDropping.value = false)}>
+      ${files.value.length > 0 &&
+      html`<ul class="attachments">
+        ${files.value.map((file) => html`<${AttachmentView} key=${file.url || file.file.name} file=${file} onRemove=${() => remove(file)} />`)}
+      </ul>`}
+      <textarea ref=${field} rows="1" dir="auto" aria-label=${strings.composer.label} title=${strings.composer.hint}
+        placeholder=${placeholder} value=${text}
+        onInput=${(/** @type {any} */ event) => (conversation.draft.value = event.target.value)} onKeyDown=${keys}
+        onPaste=${pasted}></textarea>
+      <div class="tools">
+        <input ref=${picker} type="file" multiple hidden
+          onChange=${(/** @type {any} */ { target }) => (add(target.files), (target.value = ""))} />
+        <button type="button" class="quiet icon-only" aria-label=${strings.composer.attach} title=${strings.composer.attach}
+          onClick=${() => picker.current?.click()}><${Icon} name="clip" /></button>
+        <${ModelPicker} sessionId=${conversation.id} />
+        <${SettingsPanel} sessionId=${conversation.id} />
+        <span class="space"></span>
+        ${isBusy
+          ? html`${text.trim() &&
+              html`<button type="button" class="quiet icon-only" aria-label=${strings.composer.steer} title=${strings.composer.steer}
+                onClick=${steer}><${Icon} name="send" /></button>`}
+              <button type="button" class="stop" title=${strings.composer.stopHint} onClick=${() => conversation.stop()}><${Icon} name="stop" /> ${strings.composer.stop}</button>`
+          : html`<button type="button" class="primary icon-only send" onClick=${send} aria-label=${strings.composer.send} title=${strings.composer.send}
+              disabled=${isSending || (!text.trim() && files.value.length === 0)}><${Icon} name="send" /></button>`}
+      </div>
+    </div>
+  `;
+}
+
+/** @param {{ file: Attachment, onRemove: () => void }} props */
+function AttachmentView({ file, onRemove }) {
+  const { name, size } = file.file;
+  const state = file.state.value;
+  const percent = size === 0 ? 100 : Math.floor((100 * file.sentBytes.value) / size);
+  return html`
+    <li class="chip" data-state=${state} title=${file.error.value || name}>
+      ${file.isImage ? html`<img src=${file.url} alt="" />` : html`<${Icon} name="file" />`}
+      <span class="name" dir="auto">${name || strings.chat.picture}</span>
+      ${state === "sending" && html`<progress max="100" value=${percent} aria-label=${strings.composer.uploading(percent)} />`}
+      ${state === "failed" &&
+      html`<span class="wrong" role="alert">${strings.composer.failed}: ${file.error.value}</span>
+        <button type="button" class="quiet" onClick=${() => file.send()}>${strings.composer.again}</button>`}
+      <button type="button" class="quiet icon-only" aria-label=${strings.composer.remove(name)} onClick=${onRemove}>
+        <${Icon} name="close" />
+      </button>
+    </li>
+  `;
+}

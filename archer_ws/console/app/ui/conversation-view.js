@@ -1,0 +1,90 @@
+// One conversation on the screen: what was said, the answers, and where the next question is written.
+
+import { useEffect, useRef, useState } from "../vendor/preact-hooks.js";
+import { conversation, isSideBySide, shownId, titleOfConversation } from "../state/conversations.js";
+import { isOpen } from "../state/connection.js";
+import { strings } from "../strings.js";
+import { AnswerView } from "./answer-view.js";
+import { Composer } from "./composer.js";
+import { ErrorCard } from "./error-card.js";
+import { html } from "./html.js";
+import { Icon } from "./icons.js";
+import { SaidView } from "./said-view.js";
+import { Welcome } from "./welcome.js";
+
+// So near to the end, the reader follows what comes.
+const NEAR_END_PX = 64;
+
+/** @param {{ id: string }} props */
+export function ConversationView({ id }) {
+  const shown = conversation(id);
+  const items = shown.items.value;
+  const scroller = useRef(/** @type {HTMLElement | null} */ (null));
+  const [isAway, setAway] = useState(false);
+  useEffect(() => void shown.refresh(), [id, isOpen.value]);
+  useEffect(() => follow(/** @type {HTMLElement} */ (scroller.current), () => shown.hasText, setAway), [id]);
+  const toEnd = () => scroller.current?.scrollTo({ top: scroller.current.scrollHeight, behavior: "smooth" });
+  const title = titleOfConversation(id) || strings.list.new;
+  const isWelcome = items.length === 0 && shown.isNew.value;
+  return html`
+    <section class="pane" id=${`pane-${id}`} aria-label=${strings.chat.label(title)} data-shown=${shownId.value === id} onFocusIn=${() => (shownId.value = id)}>
+      ${isSideBySide.value && html`<h2 class="pane-title" dir="auto">${title}</h2>`}
+      <div class="scroller" ref=${scroller} tabindex="0" role="log" aria-live="off" aria-label=${strings.chat.label(title)}>
+        <div class="column">
+          ${isWelcome && html`<${Welcome} id=${id} />`}
+          ${shown.isReading.value && items.length === 0 && html`<p class="empty">${strings.chat.reading}</p>`}
+          ${shown.hasOlder.value &&
+          html`<button type="button" class="quiet" onClick=${() => shown.readOlder()}>${strings.chat.older}</button>`}
+          ${items.map((item) =>
+            item.kind === "said"
+              ? html`<${SaidView} key=${item.id} item=${item} conversation=${shown} />`
+              : html`<${AnswerView} key=${item.id} item=${item} conversation=${shown} isLast=${item === items.at(-1)} />`,
+          )}
+          ${shown.trouble.value && html`<${Trouble} error=${shown.trouble.value} />`}
+        </div>
+      </div>
+      ${isAway &&
+      html`<button type="button" class="to-end" aria-label=${strings.chat.toEnd} title=${strings.chat.toEnd} onClick=${toEnd}>
+        <${Icon} name="down" />
+      </button>`}
+      <${Composer} conversation=${shown} />
+    </section>
+  `;
+}
+
+/** @param {{ error: import("../../archer-client.d.ts").ArcherError }} props */
+function Trouble({ error }) {
+  const { gone, goneHint } = strings.chat;
+  const info = error.kind === "session_not_found" ? { ...error.info, message: gone, hint: goneHint } : error.info;
+  return html`<${ErrorCard} error=${info} />`;
+}
+
+/**
+ * Stay at the end while it grows, as long as the reader is there.
+ * @param {HTMLElement} scroller @param {() => boolean} hasText @param {(isAway: boolean) => void} tell
+ */
+function follow(scroller, hasText, tell) {
+  let isAtEnd = true;
+  let topBefore = 0;
+  const scrolled = () => {
+    const { scrollHeight, scrollTop, clientHeight } = scroller;
+    // Who reads further up has scrolled up; what has only grown since is followed.
+    if (scrollHeight - scrollTop - clientHeight < NEAR_END_PX) isAtEnd = true;
+    else if (scrollTop < topBefore) isAtEnd = false;
+    topBefore = scrollTop;
+    tell(!isAtEnd && hasText());
+  };
+  const grown = new ResizeObserver(() => {
+    // What greets a first visit is read from its beginning.
+    if (!hasText()) return;
+    if (isAtEnd) scroller.scrollTop = scroller.scrollHeight;
+    else scrolled();
+  });
+  grown.observe(/** @type {Element} */ (scroller.firstElementChild));
+  grown.observe(scroller);
+  scroller.addEventListener("scroll", scrolled, { passive: true });
+  return () => {
+    grown.disconnect();
+    scroller.removeEventListener("scroll", scrolled);
+  };
+}

@@ -1,0 +1,55 @@
+// The keys that work anywhere on the page.
+
+import { cutConnection } from "../state/connection.js";
+import { begin, conversation, openIds, shownId } from "../state/conversations.js";
+import { isDrawerOpen } from "../state/developers.js";
+import { isListShown } from "./app.js";
+import { areKeysShown } from "./dialogs.js";
+
+/** @param {KeyboardEvent} event */
+export function onKey(event) {
+  if (event.defaultPrevented || document.querySelector("dialog[open], :popover-open")) return;
+  const done = event.altKey && !event.ctrlKey && !event.metaKey ? withAlt(event) : plain(event);
+  if (done) event.preventDefault();
+}
+
+/** By the key's place, as Alt makes other signs of many. @param {KeyboardEvent} event */
+function withAlt({ code }) {
+  if (code === "KeyN") begin();
+  else if (code === "KeyB") begin({ beside: true });
+  else if (code === "KeyX") cutConnection();
+  else if (code === "KeyI") isDrawerOpen.value = !isDrawerOpen.peek();
+  else if (/^Digit[1-9]$/.test(code)) {
+    const id = openIds.peek()[Number(code.slice(5)) - 1];
+    if (id) shownId.value = id;
+  } else return false;
+  return true;
+}
+
+/** @param {KeyboardEvent} event */
+function plain(event) {
+  if (event.key === "Escape") {
+    const shown = conversation(shownId.peek());
+    if (!shown.running) return false;
+    shown.stop();
+    return true;
+  }
+  if (event.key === "k" && (event.ctrlKey || event.metaKey)) {
+    isListShown.value = true;
+    const focus = () => /** @type {HTMLElement | null} */ (document.querySelector("#search"))?.focus();
+    // At once, so that what is typed next goes there; on a narrow screen once the list is shown.
+    focus();
+    requestAnimationFrame(focus);
+    return true;
+  }
+  if (event.key === "?" && !isWriting(event.target)) {
+    areKeysShown.value = true;
+    return true;
+  }
+  return false;
+}
+
+/** @param {EventTarget | null} target */
+function isWriting(target) {
+  return target instanceof HTMLElement && (target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName));
+}

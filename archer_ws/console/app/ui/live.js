@@ -1,0 +1,10 @@
+// The dot of a conversation in which an answer is coming, or waits for somebody.
+
+import { strings } from "../strings.js";
+import { html } from "./html.js";
+
+/** @param {{ isWaiting: boolean }} props */
+export function Live({ isWaiting }) {
+  const label = isWaiting ? strings.list.waiting : strings.list.running;
+  return html`<span class="live" role="img" data-waiting=${isWaiting} aria-label=${label} title=${label}></span>`;
+}

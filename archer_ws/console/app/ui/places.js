@@ -1,0 +1,32 @@
+// Where things are: what a person who develops against this server needs first.
+
+import { base, facts } from "../state/server.js";
+import { strings } from "../strings.js";
+import { CopyButton } from "./copy-button.js";
+import { html } from "./html.js";
+
+export function Places() {
+  const told = facts.value;
+  if (!told) return null;
+  const links = [
+    ["docs", strings.places.docs],
+    ["health/ready", strings.places.health],
+    ["health/providers", strings.places.providers],
+    ["openapi.json", strings.places.openapi],
+  ];
+  const texts = [
+    [told.socket.url, strings.places.socket],
+    [told.openai_base_url, strings.places.openai],
+    [told.javascript_client, strings.places.client],
+  ];
+  return html`
+    <dl class="places">
+      ${links.map(
+        ([path, what]) => html`<dt><a href=${new URL(path, base)} target="_blank" rel="noopener">/${path}</a></dt><dd>${what}</dd>`,
+      )}
+      ${texts.map(
+        ([address, what]) => html`<dt><code>${address}</code> <${CopyButton} text=${() => address} /></dt><dd>${what}</dd>`,
+      )}
+    </dl>
+  `;
+}

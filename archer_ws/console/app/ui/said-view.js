@@ -1,0 +1,72 @@
+// What was asked: the words, the pictures and files beside them, and asking otherwise.
+
+import { useState } from "../vendor/preact-hooks.js";
+import { fork } from "../state/conversations.js";
+import { strings } from "../strings.js";
+import { announce } from "./announcer.js";
+import { CopyButton } from "./copy-button.js";
+import { html } from "./html.js";
+import { Icon } from "./icons.js";
+import { PartView } from "./part-view.js";
+
+/**
+ * @typedef {import("../state/conversation.js").Conversation} Conversation
+ * @typedef {import("../state/items.js").SaidItem} SaidItem
+ */
+
+/** @param {{ item: SaidItem, conversation: Conversation }} props */
+export function SaidView({ item, conversation }) {
+  const [isEdited, setEdited] = useState(false);
+  const { text, parts } = item.said;
+  const who = item.role === "system" ? strings.chat.system : strings.chat.said;
+  if (isEdited) return html`<${Editor} item=${item} conversation=${conversation} onDone=${() => setEdited(false)} />`;
+  // A branch ends before the question, which waits there to be asked.
+  const branch = async () => {
+    try {
+      const made = await fork(conversation.id, item.isLocal ? undefined : item.id);
+      made.draft.value = text;
+    } catch (error) {
+      announce(/** @type {Error} */ (error).message);
+    }
+  };
+  return html`
+    <article class="said" aria-label=${who}>
+      ${parts.length > 0 && html`<div class="parts">${parts.map((part) => html`<${PartView} part=${part} />`)}</div>`}
+      ${text && html`<p class="words" dir="auto">${text}</p>`}
+      <div class="actions">
+        <button type="button" class="quiet icon-only" aria-label=${strings.chat.edit} title=${strings.chat.edit}
+          disabled=${conversation.isBusy.value} onClick=${() => setEdited(true)}><${Icon} name="edit" /></button>
+        <button type="button" class="quiet icon-only" aria-label=${strings.chat.branch} title=${strings.chat.branch}
+          onClick=${branch}><${Icon} name="branch" /></button>
+        <${CopyButton} text=${() => text} />
+      </div>
+    </article>
+  `;
+}
+
+/** @param {{ item: SaidItem, conversation: Conversation, onDone: () => void }} props */
+function Editor({ item, conversation, onDone }) {
+  const [text, setText] = useState(item.said.text);
+  const submit = (/** @type {Event} */ event) => {
+    event.preventDefault();
+    onDone();
+    conversation.askOtherwise(item, { ...item.said, text });
+  };
+  const keys = (/** @type {KeyboardEvent} */ event) => {
+    if (event.key === "Escape") onDone();
+    else if (event.key === "Enter" && !event.shiftKey && !event.isComposing) submit(event);
+    else return;
+    event.preventDefault();
+  };
+  return html`
+    <form class="said editor" onSubmit=${submit}>
+      <textarea dir="auto" aria-label=${strings.chat.editLabel} value=${text} autofocus
+        ref=${(/** @type {HTMLElement | null} */ field) => field && field !== document.activeElement && field.focus()}
+        onInput=${(/** @type {any} */ event) => setText(event.target.value)} onKeyDown=${keys}></textarea>
+      <p class="choices">
+        <button type="button" class="quiet" onClick=${onDone}>${strings.chat.cancel}</button>
+        <button class="primary" disabled=${!text.trim()}>${strings.chat.send}</button>
+      </p>
+    </form>
+  `;
+}

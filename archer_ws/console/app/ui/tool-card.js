@@ -1,0 +1,94 @@
+// A call of a tool: what the model wants run, approving or denying it, who runs it, and what came of it.
+
+import { useEffect, useState } from "../vendor/preact-hooks.js";
+import { client } from "../state/connection.js";
+import { strings } from "../strings.js";
+import { announce } from "./announcer.js";
+import { html } from "./html.js";
+import { Icon } from "./icons.js";
+
+/**
+ * @typedef {import("../state/answers.js").Answer} Answer
+ * @typedef {import("../state/steps.js").Call} Call
+ */
+
+const LINE_CHARS = 70;
+
+/** @param {{ answer: Answer, call: Call }} props */
+export function ToolCard({ answer, call }) {
+  const state = stateOf(call, answer);
+  const isAsking = state === "approval";
+  useEffect(() => void (isAsking && announce(strings.announce.approval(call.name))), [isAsking]);
+  return html`
+    <section class="tool" data-state=${state} aria-label=${call.name}>
+      <header>
+        <${Icon} name="tool" /><code class="name">${call.name}</code>
+        <span class="by">${strings.tools.by[call.by] ?? call.by}</span>
+        <span class="state">${strings.tools.states[state] ?? state}</span>
+      </header>
+      <pre class="arguments" dir="ltr" aria-label=${strings.tools.arguments} tabindex="0">${pretty(call.arguments)}</pre>
+      ${isAsking && html`<${Approval} answer=${answer} call=${call} />`}
+      ${call.result && html`<pre class="result" dir="auto" aria-label=${strings.tools.result} tabindex="0">${pretty(call.result)}</pre>`}
+      ${call.isTruncated && html`<p class="note">${strings.tools.truncated}</p>`}
+    </section>
+  `;
+}
+
+/** @param {{ answer: Answer, call: Call }} props */
+function Approval({ answer, call }) {
+  const [reason, setReason] = useState("");
+  const [isSent, setSent] = useState(false);
+  const decide = async (/** @type {boolean} */ approved) => {
+    setSent(true);
+    try {
+      await client.peek()?.approve(answer.streamId, call.callId, approved, reason.trim() || undefined);
+    } catch (error) {
+      announce(/** @type {Error} */ (error).message);
+      setSent(false);
+    }
+  };
+  return html`
+    <div class="approval">
+      <button type="button" class="primary" disabled=${isSent} onClick=${() => decide(true)}>${strings.tools.approve}</button>
+      <button type="button" disabled=${isSent} onClick=${() => decide(false)}>${strings.tools.deny}</button>
+      <input dir="auto" aria-label=${strings.tools.reason} placeholder=${strings.tools.reason} value=${reason} disabled=${isSent}
+        onInput=${(/** @type {any} */ { target }) => setReason(target.value)}
+        onKeyDown=${(/** @type {KeyboardEvent} */ event) => event.key === "Enter" && decide(false)} />
+      ${call.deadlineAt && html`<${Remaining} until=${call.deadlineAt} />`}
+    </div>
+  `;
+}
+
+/** How long the stream waits. @param {{ until: string }} props */
+function Remaining({ until }) {
+  const [now, setNow] = useState(Date.now());
+  useEffect(() => {
+    const ticker = setInterval(() => setNow(Date.now()), 1000);
+    return () => clearInterval(ticker);
+  }, []);
+  return html`<span class="detail">${strings.tools.until(Math.max(0, Date.parse(until) - now))}</span>`;
+}
+
+/** @param {Call} call @param {Answer} answer */
+function stateOf(call, answer) {
+  if (call.status) return call.status;
+  if (!call.isComplete) return answer.isRunning ? "writing" : "cancelled";
+  if (call.needsApproval && call.approved !== true && call.state !== "running" && answer.isRunning) return "approval";
+  return call.state;
+}
+
+/**
+ * JSON on one line, or set out on several where that is too long. What is none stays as it is, and so does what reading
+ * it would change: large integers, names that stand twice.
+ * @param {string} text
+ */
+function pretty(text) {
+  const dense = text.replace(/("(?:[^"\\]|\\.)*")|\s+/g, "$1");
+  try {
+    const value = JSON.parse(text);
+    if (JSON.stringify(value) !== dense) return text;
+    return dense.length <= LINE_CHARS ? dense : JSON.stringify(value, null, 2);
+  } catch {
+    return text;
+  }
+}

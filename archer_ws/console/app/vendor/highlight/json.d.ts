@@ -1,0 +1,1 @@
+export { default } from "highlight.js/lib/languages/json";

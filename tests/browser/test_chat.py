@@ -1,0 +1,205 @@
+"""Chatting in the console: asking, stopping, asking again and otherwise, branches; over reloads and lost servers."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tests.browser.console import LOST_SERVER, Console
+from tests.browser.scripted_model import HALF, TEXT, ScriptedModel
+from tests.interop.browser import Browser
+from tests.lost_servers import LIMIT_S, killed, port_of, until_on_disk
+from tests.processes import Server, server
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
+
+
+async def test_a_question_is_answered_and_the_conversation_is_in_the_list(console: Console) -> None:
+    seen = await console.run("""
+        await ask("Why?");
+        await ended();
+        await page.locator(".row").getByText("Why?").waitFor();
+        const figures = await answer().locator(".figures").innerText();
+        return { answers: await answers(), said: await said(), figures };
+    """)
+    assert (seen["said"], seen["answers"]) == (["Why?"], [TEXT])
+    assert "40 tokens" in seen["figures"]
+    assert "11 in" in seen["figures"]
+    assert "first after" in seen["figures"]
+
+
+async def test_escape_stops_the_answer_at_the_provider(console: Console, sidecar: Server) -> None:
+    await console.run("await ask('never'); await has(half);", half=HALF)
+    exchange = await sidecar.next_chat()
+    seen = await console.run("""
+        await page.keyboard.press("Escape");
+        await ended();
+        return [await answers(), await answer().innerText()];
+    """)
+    assert seen[0] == [HALF]
+    assert "You stopped it." in seen[1]
+    async with asyncio.timeout(LIMIT_S):
+        await exchange.client_left.wait()
+
+
+async def test_a_reload_in_mid_answer_shows_it_again_and_it_goes_on(
+    console: Console, model: ScriptedModel, sidecar: Server
+) -> None:
+    await console.run("await ask('hold'); await has(half);", half=HALF)
+    await console.run("await page.reload(); await has(half);", half=HALF)
+    model.go.set()
+    assert await console.run("await ended(); return answers();") == [TEXT]
+    assert sidecar.chats.qsize() == 1
+
+
+async def test_asking_again_takes_the_place_of_the_answer(console: Console) -> None:
+    seen = await console.run("""
+        await ask("say one");
+        await ended();
+        await answer().getByLabel("Ask again").click();
+        await page.waitForFunction(() => document.querySelectorAll('.answer[aria-busy="false"]').length === 1);
+        await ended();
+        await page.reload();
+        await ended();
+        return [await said(), await answers()];
+    """)
+    assert seen == [["say one"], ["one"]]
+
+
+async def test_a_question_can_be_put_otherwise_and_what_followed_is_gone(console: Console) -> None:
+    seen = await console.run("""
+        for (const text of ["say one", "say two"]) { await ask(text); await ended(); await has(text.slice(4)); }
+        await shown.locator(".said").first().hover();
+        await shown.locator(".said").first().getByLabel("Edit").click();
+        await page.getByLabel("What to ask instead").fill("say three");
+        await page.keyboard.press("Enter");
+        await has("three");
+        await ended();
+        await page.reload();
+        await ended();
+        return [await said(), await answers()];
+    """)
+    assert seen == [["say three"], ["three"]]
+
+
+async def test_a_branch_has_what_came_before_and_the_first_conversation_stays(console: Console) -> None:
+    seen = await console.run("""
+        for (const text of ["say one", "say two"]) { await ask(text); await has(text); await ended(); }
+        await page.waitForFunction(() => document.querySelectorAll('.answer[aria-busy="false"]').length === 2);
+        await page.locator(".row").first().waitFor();
+        await answer(0).hover();
+        await answer(0).getByLabel("Branch from here").click();
+        await page.waitForFunction(() => document.querySelectorAll(".row").length === 2);
+        await page.waitForFunction(() => document.querySelectorAll(".answer").length === 1);
+        const branch = [await said(), await answers()];
+        await ask("say three");
+        await has("three");
+        await ended();
+        const grown = await said();
+        await page.locator(".tab .face").first().click();
+        await has("say two");
+        return { branch, grown, first: await said() };
+    """)
+    assert seen["branch"] == [["say one"], ["one"]]
+    assert seen["grown"] == ["say one", "say three"]
+    assert seen["first"] == ["say one", "say two"]
+
+
+async def test_what_of_the_history_did_not_fit_the_models_context_is_told(console: Console) -> None:
+    seen = await console.run("""
+        for (const word of ["one", "two"]) {
+            await ask(`say ${word} ${"and more of it ".repeat(700)}`);
+            await shown.locator('.answer[aria-busy="false"] .text').filter({ hasText: word }).waitFor();
+        }
+        await ask("say three");
+        await has("did not fit");
+        await ended();
+        return answer().innerText();
+    """)
+    assert "did not fit the model's context and were left out." in seen
+
+
+async def test_thinking_is_folded_and_can_be_read(console: Console) -> None:
+    seen = await console.run("""
+        await ask("think");
+        await ended();
+        const thoughts = answer().locator(".thoughts");
+        const before = await thoughts.innerText();
+        await thoughts.locator("summary").click();
+        return [before, await thoughts.innerText(), await answers()];
+    """)
+    assert "Let me see." not in seen[0]
+    assert "Let me see. Yes." in seen[1]
+    assert seen[2] == ["It is so."]
+
+
+async def test_a_failure_says_what_happened_and_offers_to_ask_again(console: Console) -> None:
+    seen = await console.run("""
+        await ask("fail");
+        await answer().locator(".error").waitFor();
+        const text = await answer().locator(".error").innerText();
+        await answer().getByRole("button", { name: "Ask again" }).first().click();
+        await page.waitForFunction(() => document.querySelectorAll(".answer .error").length === 1);
+        return [text, await said()];
+    """)
+    assert "out of memory" in seen[0]
+    assert "provider_error" in seen[0]
+    assert seen[1] == ["fail"]
+
+
+async def test_a_server_started_anew_without_a_store_leaves_what_is_shown_and_the_question_can_be_asked_again(
+    browser: Browser, model: ScriptedModel, tmp_path: Path
+) -> None:
+    async with server(model, cwd=tmp_path, ARCHER_STORE="memory") as first, Console(browser, first.url) as console:
+        console.expected += LOST_SERVER
+        await console.run("await ask('never'); await has(half);", half=HALF)
+        await killed(first)
+        await console.run("await connected('connecting');")
+        async with server(model, *("--port", str(port_of(first))), cwd=tmp_path, ARCHER_STORE="memory") as second:
+            seen = await console.run(
+                """
+                    await has("not at the server any more");
+                    const left = [await said(), await answers()];
+                    await answer().getByRole("button", { name: "Ask again" }).first().click();
+                    await page.waitForFunction(() => document.querySelectorAll(".tab").length === 2);
+                    await has(half);
+                    return [left, await said(), await answers()];
+                    """,
+                half=HALF,
+            )
+            await second.next_chat()
+    assert seen[0] == [["never"], [HALF]]
+    assert seen[1:] == [["never"], [HALF]]
+
+
+async def test_after_a_killed_server_the_kept_text_is_there_and_the_page_says_what_happened(
+    browser: Browser, model: ScriptedModel, tmp_path: Path
+) -> None:
+    kept = str(tmp_path / "kept")
+    async with server(model, cwd=tmp_path, ARCHER_DATA_DIR=kept) as first, Console(browser, first.url) as console:
+        console.expected.append("WebSocket connection to")
+        console.expected.append("ERR_CONNECTION_REFUSED")
+        await console.run("await ask('never'); await has(half);", half=HALF)
+        async with asyncio.timeout(LIMIT_S):
+            await until_on_disk(tmp_path, ["word19 "])
+        await killed(first)
+        await console.run("await connected('connecting');")
+        model.go.set()
+        async with server(model, *("--port", str(port_of(first))), cwd=tmp_path, ARCHER_DATA_DIR=kept):
+            seen = await console.run(
+                """
+                    await answer().locator(".error").waitFor({ timeout: 30_000 });
+                    const told = await answer().locator(".error").innerText();
+                    const left = await answers();
+                    await page.reload();
+                    await answer().locator(".error").waitFor();
+                    const reloaded = [await said(), await answers()];
+                    await answer().getByRole("button", { name: "Ask again" }).first().click();
+                    await page.waitForFunction(() => document.querySelectorAll(".answer .error").length === 0);
+                    return { told, left, reloaded };
+                    """
+            )
+    assert "The server was lost while it answered" in seen["told"]
+    assert "worker_lost" in seen["told"]
+    assert seen["left"] == [HALF]
+    assert seen["reloaded"] == [["never"], [HALF]]

@@ -1,0 +1,158 @@
+"""The console's connection: one for all conversations, always told of, cut and mended without a lost word."""
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.browser.console import LOST_SERVER, Console
+from tests.browser.scripted_model import HALF, TEXT, ScriptedModel
+from tests.fakes.cutting_proxy import CuttingProxy
+from tests.interop.browser import Browser
+from tests.processes import Server, server
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
+
+
+async def test_the_button_cuts_the_connection_and_the_answer_goes_on_where_it_was(
+    console: Console, model: ScriptedModel, sidecar: Server
+) -> None:
+    await console.run("await ask('hold'); await has(half);", half=HALF)
+    cut = await console.run("""
+        await page.getByRole("button", { name: "Cut the connection" }).click();
+        await connected("connecting");
+        await page.waitForFunction(() => /Reconnecting/.test(document.querySelector(".connection").innerText));
+        return page.locator(".story").innerText();
+    """)
+    model.go.set()
+    mended = await console.run("""
+        await connected();
+        await ended();
+        return { story: await page.locator(".story").innerText(), answers: await answers(),
+            seams: await answer().locator(".rail i").count(), told: await answer().innerText(),
+            state: await page.locator(".connection").innerText() };
+    """)
+    assert "You cut the connection." in cut
+    assert mended["answers"] == [TEXT]
+    assert "1 answer was taken up where it stood" in mended["story"]
+    assert mended["seams"] == 1
+    assert "Survived 1 lost connection" in mended["told"]
+    assert "Resumed" in mended["state"]
+    assert sidecar.chats.qsize() == 1
+
+
+async def test_many_conversations_go_over_one_socket_and_stopping_one_leaves_the_others(
+    browser: Browser, proxy: CuttingProxy, model: ScriptedModel
+) -> None:
+    # Another port than the server's own makes another origin, and so these pages' addresses are all the proxy's.
+    async with Console(browser, proxy.url) as console:
+        sockets = await console.run("""
+            kept.sockets = 0;
+            page.on("websocket", () => kept.sockets++);
+            await page.reload();
+            await connected();
+            for (const number of [1, 2, 3]) {
+                if (number > 1) await page.getByRole("button", { name: "Another beside it" }).click();
+                await page.locator(".pane").nth(number - 1).and(shown).waitFor();
+                await ask(`hold ${number}`);
+                await shown.locator('.answer[aria-busy="true"] .text').filter({ hasText: "word19" }).waitFor();
+            }
+            const panes = page.locator(".pane");
+            await panes.nth(1).getByRole("button", { name: "Stop" }).click();
+            await panes.nth(1).locator('.answer[aria-busy="false"]').waitFor();
+            return [kept.sockets, await panes.count(), await page.locator('.answer[aria-busy="true"]').count()];
+        """)
+        model.go.set()
+        ends = await console.run("""
+            await page.waitForFunction(() => document.querySelectorAll('.answer[aria-busy="false"]').length === 3);
+            return texts(page.locator(".answer .text"));
+        """)
+    assert sockets == [1, 3, 2]
+    assert ends == [TEXT, HALF, TEXT]
+
+
+async def test_three_tabs_show_each_others_answers(browser: Browser, sidecar: Server, model: ScriptedModel) -> None:
+    async with (
+        Console(browser, sidecar.url, "one") as one,
+        Console(browser, sidecar.url, "two") as two,
+        Console(browser, sidecar.url, "three") as three,
+    ):
+        await one.run("await ask('hold on'); await has(half);", half=HALF)
+        for other in (two, three):
+            await other.run(
+                "await page.locator('.row .entry').getByText('hold on').click(); await has(half);", half=HALF
+            )
+        model.go.set()
+        for each in (one, two, three):
+            assert await each.run("await ended(); return answers();") == [TEXT]
+        await two.run("await ask('say more'); await ended(); await has('more');")
+        for each in (one, three):
+            await each.run("await shown.locator('.answer').nth(1).waitFor(); await ended();")
+            assert await each.run("return answers();") == [TEXT, "more"]
+    assert sidecar.chats.qsize() == 2
+
+
+async def test_without_a_network_it_says_so_and_goes_on_with_it(
+    browser: Browser, tmp_path: Path, model: ScriptedModel
+) -> None:
+    # Not this machine's own name: a server on loopback is there without any network.
+    async with server(model, cwd=tmp_path, ALLOWED_HOSTS=json.dumps(["127.0.0.1", "sidecar.test"])) as sidecar:
+        url = sidecar.url.replace("127.0.0.1", "sidecar.test")
+        async with Console(browser, url) as console:
+            console.expected.append("ERR_INTERNET_DISCONNECTED")
+            await console.run("await ask('hold'); await has(half);", half=HALF)
+            # Chromium keeps sockets that stand; the cut is what the network's end does to them.
+            state = await console.run("""
+                await context.setOffline(true);
+                await page.keyboard.press("Alt+x");
+                await connected("offline");
+                return page.locator(".connection").innerText();
+            """)
+            assert "No network" in state
+            model.go.set()
+            assert await console.run("await context.setOffline(false); await ended(); return answers();") == [TEXT]
+
+
+async def test_a_server_that_stops_says_so_before(browser: Browser, tmp_path: Path, model: ScriptedModel) -> None:
+    async with server(model, cwd=tmp_path) as sidecar, Console(browser, sidecar.url) as console:
+        console.expected += LOST_SERVER
+        await console.run("await ask('hold'); await has(half);", half=HALF)
+        sidecar.program.send_signal(signal.SIGTERM)
+        await console.run("await connected('draining'); await has('The server is stopping');")
+        model.go.set()
+        assert await console.run("await ended(); return answers();") == [TEXT]
+        await console.run("await has('The server stopped, as it had said.');")
+
+
+async def test_a_token_is_asked_for_kept_in_the_tab_alone_and_never_in_a_frame(
+    browser: Browser, tmp_path: Path, model: ScriptedModel
+) -> None:
+    async with (
+        server(model, cwd=tmp_path, AUTH_TOKEN="s3cret-of-mine") as sidecar,
+        Console(browser, sidecar.url, until="form.card") as console,
+    ):
+        console.expected.append("401")
+        seen = await console.run("""
+            kept.frames = [];
+            page.on("websocket", (socket) => {
+                socket.on("framesent", ({ payload }) => kept.frames.push(String(payload)));
+            });
+            await page.getByLabel("Token").fill("wrong");
+            await page.keyboard.press("Enter");
+            await has("does not know that token");
+            await page.getByLabel("Token").fill("s3cret-of-mine");
+            await page.keyboard.press("Enter");
+            await connected();
+            await ask("say welcome");
+            await ended();
+            await page.reload();
+            await connected();
+            await ended();
+            const stores = () => [JSON.stringify(localStorage), JSON.stringify(sessionStorage), document.cookie];
+            return { answers: await answers(), frames: kept.frames, stored: await page.evaluate(stores) };
+        """)
+    assert seen["answers"] == ["welcome"]
+    assert "s3cret" not in "".join(seen["frames"])
+    local, session, cookie = seen["stored"]
+    assert ("s3cret" in local, "s3cret" in session, cookie) == (False, True, "")

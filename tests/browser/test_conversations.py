@@ -1,0 +1,124 @@
+"""The console's list of conversations: renamed, searched, exported, deleted, and the same in every window."""
+
+import json
+
+import pytest
+
+from tests.browser.console import Console
+from tests.interop.browser import Browser
+from tests.processes import Server
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
+
+#: Chooses from the menu of the first conversation in the list.
+CHOOSE = """
+    const choose = async (item) => {
+        await page.locator(".row").first().hover();
+        await page.locator(".row").first().getByRole("button", { name: /What to do/ }).click();
+        await page.getByRole("menuitem", { name: item, exact: true }).click();
+    };
+    const downloaded = async (item) => {
+        const [file] = await Promise.all([page.waitForEvent("download"), choose(item)]);
+        const chunks = [];
+        for await (const chunk of await file.createReadStream()) chunks.push(chunk);
+        return [file.suggestedFilename(), Buffer.concat(chunks).toString()];
+    };
+"""
+TALK = """
+    await ask("say **blue** light scatters");
+    await ended();
+    await page.locator(".row").first().waitFor();
+"""
+
+
+async def test_a_conversation_is_renamed_and_then_deleted_in_every_window(browser: Browser, sidecar: Server) -> None:
+    async with Console(browser, sidecar.url, "one") as one, Console(browser, sidecar.url, "two") as two:
+        await one.run(TALK)
+        await one.run(
+            CHOOSE
+            + """
+            await choose("Rename");
+            await page.getByLabel("New name").fill("The sky");
+            await page.keyboard.press("Enter");
+            """
+        )
+        for each in (one, two):
+            await each.run("await page.locator('.row').getByText('The sky').waitFor();")
+        await one.run(CHOOSE + "await choose('Delete'); await page.getByRole('button', { name: 'Delete' }).click();")
+        for each in (one, two):
+            await each.run("await page.waitForFunction(() => !document.querySelector('.row'));")
+        assert (await sidecar.http.get("/api/v1/sessions")).json()["items"] == []
+        # The deleted one was shown: an empty one has its place.
+        assert await one.run("await page.locator('.welcome').waitFor(); return said();") == []
+
+
+async def test_words_in_any_message_are_found_and_lead_to_their_conversation(console: Console) -> None:
+    seen = await console.run(
+        TALK
+        + """
+        await page.keyboard.press("Alt+n");
+        await page.locator(".welcome").waitFor();
+        await page.keyboard.press("Control+k");
+        await page.keyboard.type("scatters blue");
+        await has("2 messages");
+        const hit = page.locator(".sidebar .list .entry").first();
+        const listed = await texts(page.locator(".sidebar .list .entry"));
+        await hit.click();
+        await ended();
+        const found = await answers();
+        await page.keyboard.press("Control+k");
+        await page.keyboard.press("Control+a");
+        await page.keyboard.type("nowhere");
+        await has("No message has all words of");
+        return { listed, found };
+        """
+    )
+    assert len(seen["listed"]) == 2
+    assert all("scatters" in each for each in seen["listed"])
+    assert "light scatters" in seen["found"][0]
+
+
+async def test_a_conversation_is_exported_to_be_read_and_to_be_imported_again(
+    console: Console, sidecar: Server
+) -> None:
+    name, text = await console.run(TALK + CHOOSE + "return downloaded('Export as Markdown');")
+    assert name == "say-blue-light-scatters.md"
+    assert "## user" in text
+    assert "**blue** light scatters" in text
+    name, text = await console.run(CHOOSE + "return downloaded('Export as JSON');")
+    assert name == "say-blue-light-scatters.json"
+    await sidecar.http.delete("/api/v1/sessions", params={"all": "true"})
+    line = json.dumps(json.loads(text))
+    imported = await sidecar.http.post(
+        "/api/v1/sessions/import", content=line, headers={"content-type": "application/jsonl"}
+    )
+    assert imported.json()["imported"] == 1, imported.text
+
+
+async def test_a_deleted_conversation_that_is_read_here_stays_readable_and_says_so(
+    browser: Browser, sidecar: Server
+) -> None:
+    async with Console(browser, sidecar.url) as console:
+        await console.run(TALK)
+        await sidecar.http.delete("/api/v1/sessions", params={"all": "true"})
+        seen = await console.run("await has('not at the server any more'); return answers();")
+        assert "light scatters" in seen[0]
+
+
+async def test_the_open_conversations_are_there_again_after_a_reload(console: Console) -> None:
+    seen = await console.run(
+        TALK
+        + """
+        await page.keyboard.press("Alt+b");
+        await page.waitForFunction(() => document.querySelectorAll(".tab").length === 2);
+        await ask("say two");
+        await ended();
+        await page.getByRole("button", { name: "Side by side" }).click();
+        await page.reload();
+        await page.waitForFunction(() => document.querySelectorAll('.answer[aria-busy="false"]').length === 2);
+        const beside = await page.locator(".pane").count();
+        await page.keyboard.press("Alt+1");
+        return [beside, await said()];
+        """
+    )
+    assert seen == [2, ["say **blue** light scatters"]]

@@ -1,0 +1,253 @@
+"""Tools that the client runs inside of a running answer, over HTTP: events come as server-sent events, what is said of
+calls goes by POST; and what the providers are asked in later steps."""
+
+import json
+from base64 import b64decode
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.conftest import Archer, StartArcher
+from tests.fakes import anthropic_api, thinking_anthropic, thinking_responses, tools_anthropic
+from tests.fakes.calls import CALLS_MADE, TOOLS, piece
+from tests.fakes.pictures import PNG_URL, image, text
+from tests.fakes.scripted_adapter import ScriptedAdapter
+from tests.fakes.scripted_server import Exchange, Reply
+from tests.fakes.sse_reader import Received, read_events
+from tests.fakes.thinking_anthropic import ThinkingAnthropic
+from tests.fakes.thinking_responses import ThinkingResponses
+from tests.fakes.tool_dialects import MadeCall
+from tests.test_api.test_native_turns import TOOLS as NATIVE_TOOLS
+from tests.test_api.test_native_turns import in_session, running
+from tests.test_api.test_tool_calls import CHAT, play
+
+WEATHER = piece("call1", "get_weather", '{"city": "Oslo"}')
+QUESTION = {"role": "user", "content": "What is the weather?"}
+ASKED = {"messages": [QUESTION], "tools": TOOLS, "on_tool_call": "wait", "stream_id": "s"}
+CALL = "/api/v1/streams/s/tool_calls/call1"
+
+
+PICTURE = b64decode(PNG_URL.partition(",")[2])
+
+
+class CallingClaude:
+    """An Anthropic whose model calls once, and answers."""
+
+    def __init__(self, calls: int = 1) -> None:
+        self._calls = [MadeCall("get_weather", "{}")] * calls
+        self.requests: list[dict[str, Any]] = []
+
+    def __call__(self, exchange: Exchange) -> Reply:
+        self.requests.append(exchange.json())
+        if len(self.requests) > 1:
+            return anthropic_api.text_stream(["I see."])
+        return anthropic_api.stream(*tools_anthropic.answer(*self._calls))
+
+
+class Events:
+    """A stream's events as they come."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self._events = read_events(response)
+        self.seen: list[Received] = []
+
+    async def all(self) -> AsyncIterator[Received]:
+        async for event in self._events:
+            if event.data != "[DONE]":
+                self.seen.append(event)
+                yield event
+
+    async def until(self, kind: str) -> dict[str, Any]:
+        async for event in self.all():
+            if event.event == kind:
+                return dict(event.json)
+        raise AssertionError(f"no {kind} came")
+
+    @property
+    def kinds(self) -> list[str]:
+        return [event.event for event in self.seen if event.event is not None]
+
+
+@asynccontextmanager
+async def following(archer: Archer, **fields: Any) -> AsyncIterator[Events]:
+    async with archer.http.stream("POST", f"{CHAT}/stream", json={**ASKED, **fields}) as response:
+        assert response.status_code == 200, await response.aread()
+        yield Events(response)
+
+
+async def said(archer: Archer, path: str, **body: Any) -> dict[str, Any]:
+    answer = await archer.http.post(path, json=body)
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())
+
+
+def looped(archer: Archer) -> ScriptedAdapter:
+    """A model that calls once, and answers."""
+    return play(archer, ["Let me look.", WEATHER, CALLS_MADE], ["It rains."])
+
+
+async def test_events_go_on_behind_results_that_come_by_post(archer: Archer) -> None:
+    adapter = looped(archer)
+    async with following(archer) as events:
+        call = await events.until("tool_call")
+        assert (call["name"], json.loads(call["arguments"])) == ("get_weather", {"city": "Oslo"})
+        assert await said(archer, f"{CALL}/claim", claim="mine", ttl_s=30) == {"outcome": "claimed"}
+        assert await said(archer, f"{CALL}/result", content="rain") == {"outcome": "taken"}
+        assert await said(archer, "/api/v1/streams/s/steer", message_id="m1", content="Briefly") == {
+            "outcome": "accepted"
+        }
+        assert await said(archer, f"{CALL}/result", content="rain", claim="mine") == {"outcome": "accepted"}
+        ended = await events.until("ended")
+    assert (ended["status"], ended["steps"]) == ("completed", 2)
+    assert events.kinds == ["started", "tool_call", "tool_update", "tool_result", "step", "ended"]
+    assert await said(archer, f"{CALL}/result", content="sun") == {"outcome": "already_ended"}
+    asked = adapter.asked[1]["messages"]
+    assert [message.content for message in asked] == ["What is the weather?", "Let me look.", "rain", "Briefly"]
+
+
+async def test_an_approval_goes_by_post_and_a_denial_is_told_to_the_model(archer: Archer) -> None:
+    adapter = play(archer, [piece("call1", "delete_file", "{}"), CALLS_MADE], ["As you like."])
+    async with following(archer) as events:
+        assert (await events.until("tool_call"))["needs_approval"] is True
+        assert (await said(archer, f"{CALL}/result", content="done"))["outcome"] == "needs_approval"
+        assert (await said(archer, f"{CALL}/approval", approved=False, reason="not that"))["outcome"] == "accepted"
+        assert (await events.until("tool_result"))["status"] == "denied"
+        await events.until("ended")
+    assert adapter.asked[1]["messages"][-1].content == "The call was denied: not that"
+
+
+async def test_a_client_that_left_comes_back_to_the_open_call(archer: Archer) -> None:
+    looped(archer)
+    async with following(archer) as events:
+        await events.until("tool_call")
+        last = events.seen[-1].id
+    headers = {"last-event-id": str(int(last or 0) - 1)}
+    async with archer.http.stream("GET", "/api/v1/streams/s/events", headers=headers) as response:
+        again = Events(response)
+        assert (await again.until("tool_call"))["call_id"] == "call1"
+        assert await said(archer, f"{CALL}/result", content="rain") == {"outcome": "accepted"}
+        assert (await again.until("ended"))["status"] == "completed"
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1/chat/completions"])
+async def test_who_waits_for_a_whole_answer_is_told_of_no_calls_and_may_not_ask_for_it(
+    archer: Archer, path: str
+) -> None:
+    body = {**ASKED, "model": "m"} if path == CHAT else {"messages": [QUESTION], "model": "m", "on_tool_call": "wait"}
+    play(archer, ["Hello."])
+    answer = await archer.http.post(path, json=body)
+    if path == CHAT:
+        error = answer.json()["error"]
+        assert (answer.status_code, error["errors"][0]["path"]) == (422, "on_tool_call")
+        assert "tool_calls/{call_id}/result" in error["hint"]
+    else:
+        assert answer.status_code in {200, 400, 422}, "a field of ours: never a stream that waits for nobody"
+        assert (await archer.http.get("/api/v1/streams", params={"active": "true"})).json()["items"] == []
+
+
+async def test_a_result_may_be_megabytes_and_is_told_in_part(archer: Archer) -> None:
+    adapter = looped(archer)
+    content = "x" * (4 * 1024 * 1024)
+    async with following(archer) as events:
+        await events.until("tool_call")
+        refused = await archer.http.post(f"{CALL}/result", json={"content": content + "x"})
+        assert (refused.status_code, refused.json()["error"]["kind"]) == (413, "content_too_large")
+        assert await said(archer, f"{CALL}/result", content=content) == {"outcome": "accepted"}
+        told = await events.until("tool_result")
+        assert (told["truncated"], len(told["content"])) == (True, 64 * 1024)
+        await events.until("ended")
+    assert adapter.asked[1]["messages"][-1].content == content
+
+
+@pytest.mark.parametrize("is_inline", [True, False], ids=["inline", "by file_id"])
+async def test_a_picture_in_a_result_is_a_file_in_events_and_history_and_goes_to_the_model(
+    start_archer: StartArcher, is_inline: bool
+) -> None:
+    provider = CallingClaude()
+    async with running(start_archer, provider) as (archer, _):
+        session = await in_session(archer)
+        if is_inline:
+            part = image()
+        else:
+            headers = {"content-type": "image/png"}
+            uploaded = await archer.http.post("/api/v1/files", content=PICTURE, headers=headers)
+            part = {"type": "image", "file_id": uploaded.json()["file_id"]}
+        fields = {"model": "anthropic/claude-fable-5-1", "tools": NATIVE_TOOLS, **session}
+        async with following(archer, **fields) as events:
+            call = await events.until("tool_call")
+            path = f"/api/v1/streams/s/tool_calls/{call['call_id']}/result"
+            assert await said(archer, path, content=[text("A map:"), part]) == {"outcome": "accepted"}
+            told = await events.until("tool_result")
+            assert [each["type"] for each in told["parts"]] == ["text", "image"]
+            assert (told["parts"][1].get("url"), bool(told["parts"][1]["file_id"])) == (None, True)
+            await events.until("ended")
+        (blocks,) = [block["content"] for block in provider.requests[1]["messages"][-1]["content"]]
+        assert [block["type"] for block in blocks] == ["text", "image"]
+        assert blocks[1]["source"]["data"] == PNG_URL.partition(",")[2]
+        stored = (await archer.http.get(f"/api/v1/sessions/{session['session_id']}")).json()["messages"]
+        assert stored[2]["parts"] == told["parts"]
+        file_id = told["parts"][1]["file_id"]
+        assert (await archer.http.delete(f"/api/v1/files/{file_id}")).status_code == 409
+
+
+async def test_a_picture_in_a_result_is_kept_over_a_restart_for_the_step_that_it_is_for(
+    start_archer: StartArcher, tmp_path: Path
+) -> None:
+    provider = CallingClaude(calls=2)
+    kept: dict[str, Any] = {"store": "sqlite", "data_dir": str(tmp_path)}
+    async with running(start_archer, provider, **kept) as (archer, _):
+        session = await in_session(archer)
+        fields = {"model": "anthropic/claude-fable-5-1", "tools": NATIVE_TOOLS, **session}
+        async with following(archer, **fields) as events:
+            paths = [
+                f"/api/v1/streams/s/tool_calls/{(await events.until('tool_call'))['call_id']}/result" for _ in range(2)
+            ]
+            assert await said(archer, paths[1], content=[text("A map:"), image()]) == {"outcome": "accepted"}
+            file_id = (await events.until("tool_result"))["parts"][1]["file_id"]
+    async with running(start_archer, provider, **kept) as (archer, _):
+        assert (await archer.http.get("/api/v1/streams/s")).json()["status"] == "waiting"
+        assert (await archer.http.delete(f"/api/v1/files/{file_id}")).status_code == 409
+        assert await said(archer, paths[0], content="rain") == {"outcome": "accepted"}
+        async with archer.http.stream("GET", "/api/v1/streams/s/events") as response:
+            assert (await Events(response).until("ended"))["status"] == "completed"
+        rain, seen = [block["content"] for block in provider.requests[1]["messages"][-1]["content"]]
+        assert "rain" in json.dumps(rain)
+        assert [block["type"] for block in seen] == ["text", "image"]
+
+
+async def looped_to_the_end(archer: Archer, model: str, **fields: Any) -> dict[str, Any]:
+    """A whole answer in one stream, each call with its result."""
+    async with following(archer, model=model, tools=NATIVE_TOOLS, **fields) as events:
+        async for event in events.all():
+            if event.event == "tool_call":
+                path = f"/api/v1/streams/s/tool_calls/{event.json['call_id']}/result"
+                assert await said(archer, path, content="7 degrees") == {"outcome": "accepted"}
+        return dict(events.seen[-1].json)
+
+
+@pytest.mark.parametrize("has_session", [True, False], ids=["session", "stateless"])
+async def test_claude_s_thoughts_go_back_byte_for_byte_within_the_stream(
+    start_archer: StartArcher, has_session: bool
+) -> None:
+    claude = ThinkingAnthropic()
+    async with running(start_archer, claude) as (archer, _):
+        fields = await in_session(archer) if has_session else {}
+        ended = await looped_to_the_end(archer, "anthropic/claude-fable-5-1", **fields)
+        assert (ended["status"], ended["steps"]) == ("completed", thinking_anthropic.STEPS)
+        assert claude.refusals == []
+        assert claude.thoughts_in(2) == ["thinking", "redacted_thinking", "thinking"] * 2
+
+
+@pytest.mark.parametrize("has_session", [True, False], ids=["session", "stateless"])
+async def test_openai_s_sealed_thoughts_go_back_within_the_stream(start_archer: StartArcher, has_session: bool) -> None:
+    provider = ThinkingResponses()
+    async with running(start_archer, provider, openai_api="responses") as (archer, _):
+        fields = await in_session(archer) if has_session else {}
+        ended = await looped_to_the_end(archer, "openai/gpt-5.4", reasoning_effort="high", **fields)
+        assert (ended["status"], ended["steps"]) == ("completed", thinking_responses.STEPS)
+        assert provider.refusals == []
+        assert len(provider.thoughts_in(2)) == 2

@@ -1,0 +1,150 @@
+"""What clients say of calls, and the store in trouble: acknowledged means kept, and what is refused changed nothing."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from archer_ws.core.exceptions import StorageFull, StorageUnavailable
+from archer_ws.core.limits import Limits
+from archer_ws.sessions.manager import SessionManager
+from archer_ws.sessions.streams.stream import Stream
+from archer_ws.sessions.tool_models import Approval, Steer, ToolAnswer, ToolResult
+from tests.fakes.scripted_gateway import ScriptedGateway
+from tests.test_sessions.looping import (
+    ID,
+    FailingConnection,
+    Model,
+    Said,
+    failing_connection,
+    process,
+    request,
+    until,
+    work,
+)
+
+Say = Callable[[SessionManager], Awaitable[ToolAnswer]]
+SAYINGS: dict[str, Say] = {
+    "approve": lambda manager: manager.calls.approve("me", ID, "d1", Approval(approved=True)),
+    "deny": lambda manager: manager.calls.approve("me", ID, "d1", Approval(approved=False, reason="no")),
+    "claim": lambda manager: manager.calls.claim("me", ID, "w1", "mine", holder=None, ttl_s=60),
+    "result": lambda manager: manager.calls.answer("me", ID, "w1", ToolResult(content="rain")),
+    "steer": lambda manager: manager.calls.steer("me", ID, Steer(message_id="m1", content="In Celsius.")),
+}
+#: Once it was acknowledged: what the same word is answered again.
+AGAIN = {"approve": "accepted", "deny": "already_answered", "claim": "claimed", "result": "already_answered"}
+QUICK = Limits(journal_every_s=0.01, store_limit_s=0.5, settle_pauses_s=(0.0,))
+
+
+class Running:
+    """A stream that waits, and its disk."""
+
+    def __init__(self, folder: Path, disk: type[FailingConnection]) -> None:
+        self.folder = folder
+        self.disk = disk
+        self.manager: SessionManager
+        self.stream: Stream
+
+
+@pytest.fixture
+async def running(tmp_path: Path) -> AsyncIterator[Running]:
+    found = Running(tmp_path, failing_connection())
+    gateway = ScriptedGateway()
+    async with process(tmp_path, gateway, factory=found.disk, bounds=QUICK) as (found.manager, store):
+        model = Model(gateway)
+        await store.create("me", "s", None, None)
+        asked = await found.manager.start("me", request(), request_id="r", on_disconnect="continue")
+        found.stream = asked.stream
+        await until(lambda: found.stream.status == "waiting")
+        yield found
+        found.disk.may_go_on.set()
+        await model.aclose()
+
+
+def changed(stream: Stream) -> list[object]:
+    """All that what is said can change."""
+    exchange = stream.exchange
+    calls = [(call.call_id, call.approved, call.claim, call.result) for call in exchange._calls.values()]
+    return [stream.log.head_seq, calls, list(exchange.steered), list(exchange.steering.accepted), exchange.size_bytes]
+
+
+@pytest.mark.parametrize("name", SAYINGS)
+async def test_on_a_full_disk_it_is_refused_and_changes_nothing_and_may_be_repeated(
+    running: Running, name: str
+) -> None:
+    before = changed(running.stream)
+    running.disk.fails = True
+    for _ in range(2):
+        with pytest.raises(StorageFull):
+            await SAYINGS[name](running.manager)
+        assert changed(running.stream) == before
+    running.disk.fails = False
+    assert (await SAYINGS[name](running.manager)).outcome in {"accepted", "claimed"}
+
+
+@pytest.mark.parametrize("name", SAYINGS)
+async def test_on_a_disk_that_stands_still_it_is_refused_in_time_and_changes_nothing(
+    running: Running, name: str
+) -> None:
+    before = changed(running.stream)
+    running.disk.may_go_on.clear()
+    with pytest.raises(StorageUnavailable):
+        await SAYINGS[name](running.manager)
+    assert changed(running.stream) == before
+    running.disk.may_go_on.set()
+    assert (await SAYINGS[name](running.manager)).outcome in {"accepted", "claimed"}
+
+
+async def test_on_a_disk_that_stands_still_while_the_journal_writes_it_is_refused_in_time(running: Running) -> None:
+    journaling = running.manager._journaling
+    assert journaling is not None
+    running.disk.may_go_on.clear()
+    # More to write, which the journal begins with and does not end.
+    running.stream.progress("retrying", "something to write")
+    await until(lambda: running.stream in journaling._in_commit)
+    with pytest.raises(StorageUnavailable):
+        await SAYINGS["claim"](running.manager)
+
+
+@pytest.mark.parametrize("name", [name for name in SAYINGS if name != "steer"])
+async def test_who_says_the_same_meanwhile_hears_only_what_is_kept(running: Running, name: str) -> None:
+    running.disk.may_go_on.clear()
+    first, second = (asyncio.ensure_future(SAYINGS[name](running.manager)) for _ in range(2))
+    await asyncio.sleep(0.02)
+    assert not first.done()
+    assert not second.done()
+    running.disk.may_go_on.set()
+    assert (await first).outcome in {"accepted", "claimed"}
+    assert (await second).outcome == AGAIN[name]
+
+
+async def test_who_comes_second_is_first_where_the_first_could_not_be_kept(running: Running) -> None:
+    running.disk.fails_once = True
+    calls = running.manager.calls
+    first = calls.answer("me", ID, "w1", ToolResult(content="rain"))
+    second = calls.answer("me", ID, "w1", ToolResult(content="sun"))
+    third = calls.answer("me", ID, "w1", ToolResult(content="snow"))
+    with pytest.raises(StorageFull):
+        await first
+    assert await second == ToolAnswer(outcome="accepted")
+    assert await third == ToolAnswer(outcome="already_answered", status="ok")
+
+
+async def test_a_step_that_can_t_be_kept_yet_is_begun_when_it_can(running: Running) -> None:
+    keep = running.stream.exchange._begin_step
+    tries = 0
+
+    async def keep_at_the_third() -> None:
+        nonlocal tries
+        tries += 1
+        running.disk.fails = tries < 3
+        await keep()
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("archer_ws.sessions.streams.exchange.SETTLE_PAUSES_S", (0.01, 0.01, 0.01))
+        patched.setattr(running.stream.exchange, "_begin_step", keep_at_the_third)
+        stream = await work(running.manager, Said())
+        await stream.wait_ended()
+    assert tries >= 3
+    assert stream.status == "completed"
