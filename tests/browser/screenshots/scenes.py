@@ -180,7 +180,7 @@ async def drawer(studio: Studio, path: Path) -> None:
     await studio.open(WIDE)
     await _sky(studio)
     await _open_drawer(studio, "Frames")
-    await studio.run("await page.locator('.developers .row-of').last().click();")
+    await studio.run("await page.locator('.developers .row-of', { hasText: 'stream/ended' }).click();")
     await studio.shoot(path)
 
 
