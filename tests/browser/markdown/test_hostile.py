@@ -77,14 +77,18 @@ async def test_a_picture_of_another_host_is_a_link_that_says_where_to_and_asks_n
         view.append(`![a map](${address}) and [![a map](${address})](https://example.org/map)`);
         view.end();
         await view.whenIdle();
-        const links = [...element.querySelectorAll("a")].map(({ href, textContent, target, rel }) => [href, textContent, target, rel]);
+        const told = ({ href, textContent, target, rel }) => [href, textContent, target, rel];
+        const links = [...element.querySelectorAll("a")].map(told);
         return { links, others: element.querySelectorAll("img, button, a a").length };
         """,
         address=address,
     )
     host = address.split("/")[2]
     there = [address, f"Open image at {host}a map: {address}", "_blank", "noopener noreferrer"]
-    assert seen == {"links": [there, ["https://example.org/map", "a map", "_blank", "noopener noreferrer"]], "others": 0}
+    assert seen == {
+        "links": [there, ["https://example.org/map", "a map", "_blank", "noopener noreferrer"]],
+        "others": 0,
+    }
     assert page.stranger.exchanges == []
 
 
