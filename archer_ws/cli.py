@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from archer_ws.options import Command
 from archer_ws.options import parser as make_parser
 from archer_ws.server.announcement import DEFAULT_URL, Ready, ready_json, ready_text
 
@@ -57,16 +58,30 @@ def _without_command(options: argparse.Namespace) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     commands = {
-        "serve": _serve,
+        "serve": _with_server(_serve),
         "chat": _chat,
-        "sessions": _sessions,
-        "doctor": _doctor,
+        "sessions": _with_server(_sessions),
+        "doctor": _with_server(_doctor),
         "conformance": _conformance,
-        "schema": _schema,
+        "schema": _with_server(_schema),
     }
     parser = make_parser(commands)
     parser.set_defaults(run=_without_command)
     return parser
+
+
+def _with_server(command: Command) -> Command:
+    """The command, which says what to install where it needs packages that the client does without."""
+
+    def run(options: argparse.Namespace) -> int:
+        try:
+            return command(options)
+        except ModuleNotFoundError as missing:
+            if (missing.name or "").partition(".")[0] in {"", "archer_ws"}:  # ours: a defect
+                raise
+            return _fail(f'this needs the server\'s packages: pip install "archer-ws[server]" ({missing})', 1)
+
+    return run
 
 
 def _fail(message: str, status: int) -> int:

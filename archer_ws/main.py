@@ -333,11 +333,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             hint="archer-ws serve has them all",
         )
     await services.store.open()
-    await services.manager.recover()
-    # Behind the store, which waits for an earlier process to let go of the folder.
+    # Behind the store, which waits for an earlier process to let go of the folder; before the streams that go on, whose
+    # results name files.
     if services.store.trouble is None:
         # Otherwise they meet the same, and are tried again by the sweep.
         await asyncio.to_thread(services.files.open_now)
+    await services.manager.recover()
     log.info("conversations_kept", **services.store.place)
     preparing = asyncio.create_task(_prepare(services))
     app.state.preparing = preparing

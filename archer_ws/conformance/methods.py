@@ -12,13 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from archer_ws.llm_gateway.types import ProviderStatus
-from archer_ws.rpc.messages import (
-    ChatSendResult,
-    InitializeResult,
-    ModelListResult,
-    Nothing,
-    SubscribeResult,
-)
+from archer_ws.rpc.messages import ChatSendResult, InitializeResult, ModelListResult, Nothing, SubscribeResult
 from archer_ws.sessions.models import (
     CancelResult,
     DeletedSessions,

@@ -1,4 +1,4 @@
-"""Which of our errors a failed method call is."""
+"""Which error a failed method call is answered with."""
 
 from pydantic import ValidationError
 
@@ -7,13 +7,13 @@ from archer_ws.core.wire_model import request_error
 
 
 def params_error(error: ValidationError) -> RequestError:
-    """What is wrong with a method's params, by path; never the values, which may be prompts or keys."""
+    """What is wrong with a method's params, by path; never their values, which may be prompts or keys."""
     found = error.errors(include_url=False, include_input=False)
     return request_error(found, whole="params", hint="Correct what `errors` names.")
 
 
 def defect() -> ArcherError:
-    """What a client sees of a defect of ours; the log has the rest."""
+    """The error for a defect of ours; the details are in the log only."""
     return InternalError(
         "something went wrong inside the server", hint="The server's log has the details under this request_id."
     )

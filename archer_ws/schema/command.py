@@ -1,6 +1,7 @@
 """`archer-ws schema`: write the generated files, or say what differs from them.
 
-In a checkout the TypeScript is also the console's `archer.d.ts`, which the app serves beside its JavaScript client.
+In a checkout the types also stand where clients have them: the TypeScript beside the JavaScript client, the Rust in
+its crate.
 Files that are not ours are left alone; a schema that was ours, by its `$id`, and is no longer made is removed.
 """
 
@@ -10,11 +11,15 @@ from collections.abc import Iterator
 from difflib import unified_diff
 from pathlib import Path
 
-from archer_ws.schema.documents import ID_PREFIX, TYPESCRIPT, documents
+from archer_ws.schema.documents import ID_PREFIX, RUST, TYPESCRIPT, documents
 
 #: The most lines of differences that are shown: what to do about them is the same command.
 DIFF_LINES_MAX = 100
-_CONSOLE = Path("archer_ws", "console", "archer.d.ts")
+#: Where clients have their types, and which of the documents they are.
+_CLIENTS = {
+    Path("archer_ws", "console", "archer.d.ts"): TYPESCRIPT,
+    Path("archer_ws", "client", "rust", "src", "types.rs"): RUST,
+}
 
 
 def write(directory: Path) -> int:
@@ -57,9 +62,10 @@ def mending_command(directory: Path) -> str:
 def _wanted(directory: Path) -> dict[Path, str]:
     texts = documents()
     wanted = {directory / path: text for path, text in texts.items()}
-    console = directory.parent / _CONSOLE
-    if console.parent.is_dir():
-        wanted[console] = texts[TYPESCRIPT]
+    for place, document in _CLIENTS.items():
+        path = directory.parent / place
+        if path.parent.is_dir():
+            wanted[path] = texts[document]
     return wanted
 
 

@@ -17,6 +17,7 @@ from archer_ws.schema.typescript import typescript
 #: What the `$id` of every schema begins with; a name, no address.
 ID_PREFIX = "urn:archer:v1:"
 TYPESCRIPT = "archer.ts"
+RUST = "archer.rs"
 
 
 def documents() -> dict[str, str]:
@@ -28,7 +29,7 @@ def documents() -> dict[str, str]:
     texts["openrpc.json"] = _json(described.document)
     texts["openapi.json"] = _json(openapi_document())
     texts[TYPESCRIPT] = typescript(shapes)
-    texts["archer.rs"] = rust(shapes, described.hash)
+    texts[RUST] = rust(shapes, described.hash)
     return dict(sorted(texts.items()))
 
 

@@ -239,7 +239,11 @@ class ArcherMachine(RuleBasedStateMachine):
         if table._ended:
             oldest = next(iter(table._ended.values()))
             oldest.ended_at -= table._retention_s
-            table.expire()
+
+            async def expire() -> None:
+                table.expire()
+
+            self.run(expire())
 
     @rule(steps=st.integers(0, 12))
     def steps(self, steps: int) -> None:

@@ -66,7 +66,7 @@ def changed(stream: Stream) -> list[object]:
     """All that what is said can change."""
     exchange = stream.exchange
     calls = [(call.call_id, call.approved, call.claim, call.result) for call in exchange._calls.values()]
-    return [stream.log.head_seq, calls, list(exchange.steered), list(exchange.accepted), exchange.size_bytes]
+    return [stream.log.head_seq, calls, list(exchange.steered), list(exchange.steering.accepted), exchange.size_bytes]
 
 
 @pytest.mark.parametrize("name", SAYINGS)

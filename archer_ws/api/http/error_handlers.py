@@ -1,8 +1,8 @@
-"""From exceptions to HTTP answers: whatever goes wrong is told as one of our kinds (protocol sections 1 and 11).
+"""From exceptions to HTTP responses: every failure becomes one of our error kinds (protocol sections 1 and 11).
 
-In whose form it is told is error_forms.py's.
+error_forms.py decides the form of the response.
 
-One failure makes one log entry: who swallows an exception logs it, and what is raised on is logged by the server.
+Each failure is logged once: code that swallows an exception logs it, and the server logs what is raised further.
 """
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -39,18 +39,19 @@ from archer_ws.core.wire_model import request_error
 
 log = structlog.get_logger(__name__)
 
-#: The most characters of a URL's path that an answer repeats.
+#: How much of a URL's path is repeated in a response, in characters.
 _MAX_PATH_CHARS = 200
-#: nginx's "client closed request": nobody reads this answer, but the request log has a status to show.
+#: nginx's "client closed request": nobody reads this response, but the request log needs a status.
 _CLIENT_CLOSED_REQUEST = 499
 _JSON_HINT = "Send valid JSON in UTF-8."
 _INTERNAL_MESSAGE = "something went wrong inside the server"
 _INTERNAL_HINT = "The server's log has the details under this request_id."
 
-#: What a request that no route takes is told; it may read the request's body.
+#: Makes the error for a request that no route matches; it may read the request's body.
 LostRequest = Callable[[Request], Awaitable[ArcherError]]
 
-#: The nearest of our kinds for statuses that FastAPI or Starlette raise; FastAPI's 400 is a body it could not read.
+#: The closest of our kinds for statuses that FastAPI or Starlette raise; FastAPI's 400 is a body that it could not
+#: read.
 _KIND_OF_STATUS: Mapping[int, type[ArcherError]] = {
     400: ParseError,
     401: Unauthenticated,
@@ -74,30 +75,31 @@ async def refuse(
     status: int | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> None:
-    """Answer for the application with an error: over HTTP, or to a WebSocket handshake before the upgrade. `status`
-    overrides the error's own."""
+    """Respond with an error in place of the application: over HTTP, or to a WebSocket handshake before the upgrade.
+    `status` overrides the error's own."""
     if scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
-        # All such a server offers: closed before acceptance, the client sees a bare 403 (ASGI specification).
+        # Such a server offers nothing else: closed before it is accepted, the handshake is answered with a bare 403
+        # (ASGI specification).
         await send({"type": "websocket.close", "code": 1008})
         return
     answer = formed_response(error, scope, status=status, headers=headers)
     seat = seat_of(scope)
     if seat is not None and seat.is_guest and isinstance(error, Unauthenticated | Forbidden):
-        # Who was let in before may try again; a connection that was only ever refused is not kept.
+        # A connection that has been authenticated before may try again; one that was only ever refused is closed.
         answer.headers["Connection"] = "close"
     await answer(scope, receive, send)
 
 
 def install_error_handlers(app: FastAPI, *, forms: Sequence[ErrorForm] = (), lost: LostRequest | None = None) -> None:
-    """Answer for every failure of `app`.
+    """Register handlers for every failure of `app`.
 
-    Call it before other middleware is added: the boundary for unexpected errors must be the innermost, so that CORS
-    headers reach its answers and a page can read them.
+    Call it before other middleware is added: the boundary for unexpected errors must be the innermost, so that its
+    responses get CORS headers and a page can read them.
 
     Args:
-        app: whose.
-        forms: those that errors may have beside our own; the first that claims a request has it.
-        lost: what is said to a request that no route takes; by default just that.
+        app: the application.
+        forms: the forms that errors may have beside our own; the first that claims a request is used.
+        lost: makes the error for a request that no route matches; by default a plain one.
     """
     app.state.error_forms = tuple(forms)
     app.add_middleware(ErrorBoundary)
@@ -105,15 +107,15 @@ def install_error_handlers(app: FastAPI, *, forms: Sequence[ErrorForm] = (), los
     app.add_exception_handler(RequestValidationError, _answer_validation_error)
     app.add_exception_handler(HTTPException, _http_exceptions(lost or _no_such_path))
     app.add_exception_handler(ClientDisconnect, _answer_nobody)
-    # Starlette raises the exception on after this answer, so the server logs it: what fails in middleware ends here.
+    # Starlette raises the exception again after this response, so the server logs it; failures of middleware end here.
     app.add_exception_handler(Exception, _answer_defect)
 
 
 class ErrorBoundary:
-    """Answers 500 for what no handler took, and logs it.
+    """Responds with 500 to an exception that no handler accepted, and logs it.
 
-    Once a response has begun there is nothing left to answer: the exception goes on, and the server logs it and cuts
-    the connection, which tells the client that the response is not whole.
+    If the response has begun, an error cannot be sent any more: the exception is raised further, and the server logs it
+    and aborts the connection, which shows the client that the response is incomplete.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -126,7 +128,7 @@ class ErrorBoundary:
             return
         started = False
 
-        # Not a coroutine of its own: a chunk passes at the price of a function call.
+        # Not a coroutine: so a chunk costs only a function call.
         def noting_start(message: Message) -> Awaitable[None]:
             nonlocal started
             started = True
@@ -159,7 +161,7 @@ def _answer_archer_error(request: Request, error: Exception) -> Response:
 
 
 def _http_exceptions(lost: LostRequest) -> Callable[[Request, Exception], Coroutine[Any, Any, Response]]:
-    """The handler of what FastAPI and Starlette raise."""
+    """The handler for exceptions of FastAPI and Starlette."""
 
     async def answer(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -169,7 +171,7 @@ def _http_exceptions(lost: LostRequest) -> Callable[[Request, Exception], Corout
         if isinstance(error.__cause__, ClientDisconnect):
             return _answer_nobody(request, error)
         if isinstance(error.__cause__, ArcherError):
-            # FastAPI wraps what reading a body raised in a 400 of its own: our reason says more.
+            # FastAPI wraps an exception from reading the body in its own 400; our own error says more.
             return formed_response(error.__cause__, scope)
         headers = error.headers
         if error.status_code == 405:
@@ -218,7 +220,7 @@ def _from_validation_error(error: RequestValidationError, request: Request) -> A
 
 
 def _whole_body_error(what: str, request: Request) -> ArcherError | None:
-    """What to say where the body as a whole is the trouble: pydantic's words for these help nobody."""
+    """The message when the whole body is wrong: pydantic's own messages for these cases help nobody."""
     if what == "missing":
         message, hint = "the request has no body", "Send a JSON object with Content-Type: application/json."
     elif not is_json(request.headers.get("content-type", "")):

@@ -1,6 +1,7 @@
-"""Answers that are files of this package.
+"""Responses that are files of this package.
 
-Browsers keep them, but ask anew each time (RFC 9110, section 13.1.2); who takes gzip gets it (section 12.5.3).
+Browsers cache them and revalidate each time (RFC 9110, section 13.1.2); clients that accept gzip get it (section
+12.5.3).
 """
 
 import gzip
@@ -11,25 +12,26 @@ from fastapi import Request, Response
 
 from archer_ws.api.http.accept import weights
 
-#: Shorter ones gain nothing: head and content go in one packet.
+#: Compressing shorter files gains nothing: head and content fit into one packet.
 GZIP_FROM_BYTES = 1024
-#: As many files as a page and `/docs` have, and some; each is compressed and named once.
+#: More than a page and `/docs` have; each is compressed and hashed once.
 _KEPT_MAX = 256
 
 
 def file_response(content: bytes, media_type: str, request: Request) -> Response:
-    """The file, or that the browser has it already: so page and server are of one age.
+    """The file, or 304 if the browser has this version: so a page never runs with files of another version of the
+    server.
 
     Args:
         content: the file's bytes; they are UTF-8.
         media_type: without a charset.
-        request: may name the version that the browser has, and the codings that it takes.
+        request: may name the version that the browser has, and the codings that it accepts.
     """
     digest = _digest(content)
     is_packed = (
         len(content) >= GZIP_FROM_BYTES and weights(request.headers.get("accept-encoding", "")).get("gzip", 0) > 0
     )
-    # Each coding is a version of its own, with a tag of its own (RFC 9110, section 8.8.3.3).
+    # Each coding is a representation with a tag of its own (RFC 9110, section 8.8.3.3).
     tag = f'"{digest}-gzip"' if is_packed else f'"{digest}"'
     headers = {
         "ETag": tag,
@@ -46,12 +48,12 @@ def file_response(content: bytes, media_type: str, request: Request) -> Response
 
 
 def names_tag(request: Request, tag: str) -> bool:
-    """Whether a request's If-None-Match names the tag, or whatever there is."""
+    """Whether a request's If-None-Match contains the tag or `*`."""
     return bool({tag, "*"} & _tags(request.headers.get("if-none-match", "")))
 
 
 def _tags(if_none_match: str) -> set[str]:
-    """The tags a client knows; a proxy may have made a weak one of ours."""
+    """The tags in the header; a proxy may have made one of ours weak."""
     return {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}
 
 

@@ -1,7 +1,7 @@
-"""Our errors as OpenAI's API tells them: their object, status and headers, and the form of all errors below `/v1`.
+"""Our errors in the form of OpenAI's API: its error object, status and headers, for all errors below `/v1`.
 
-`message` holds what happened and what to do. `code` is OpenAI's word where it has one, else our kind. The types follow
-the status. Its SDKs try 408, 409, 429 and 5xx again on their own, and obey `x-should-retry: false`.
+`message` has what happened and what to do. `code` is OpenAI's word if it has one, else our kind. The type follows from
+the status. OpenAI's SDKs retry 408, 409, 429 and 5xx by themselves, and obey `x-should-retry: false`.
 """
 
 from collections.abc import Mapping
@@ -18,13 +18,13 @@ from archer_ws.api.signposts.foreign_errors import sentences
 from archer_ws.core.exceptions import ArcherError, Draining, ErrorInfo, http_status
 from archer_ws.sessions.streams.events import StreamEnded
 
-#: nginx's and Google's status for a request that was cancelled: no SDK tries it again.
+#: nginx's and Google's status for a cancelled request: no SDK retries it.
 CANCELLED_STATUS = 499
-#: When a server that stops is likely to be back, in milliseconds.
+#: When a stopping server is likely to be back, in milliseconds.
 _DRAINING_RETRY_MS = 5000
 
-#: Where OpenAI answers with another status than our protocol. A missing key is 503 there; but clients try a 5xx again,
-#: and no time brings a key.
+#: Statuses that differ from our protocol's. A missing key is 503 there; but clients retry a 5xx, and waiting does not
+#: bring a key.
 _STATUS: Mapping[str, int] = {
     "invalid_params": 400,
     "provider_not_configured": 400,
@@ -41,7 +41,7 @@ _CODE: Mapping[str, str] = {
     "provider_rate_limited": "rate_limit_exceeded",
     "too_many_streams": "rate_limit_exceeded",
 }
-#: What an error is about where its own places do not tell.
+#: The `param` of errors that name no field themselves.
 _PARAM: Mapping[str, str] = {"model_not_found": "model", "context_too_long": "messages"}
 
 
@@ -49,42 +49,42 @@ class OpenAIError(BaseModel):
     """OpenAI's error object."""
 
     message: str = Field(description="What happened, and what to do.")
-    type: str = Field(description="A class of errors, by its status.")
-    param: str | None = Field(description="The parameter it is about.")
-    code: str | None = Field(description="What to switch on.")
+    type: str = Field(description="The class of errors, by the status.")
+    param: str | None = Field(description="The parameter that the error is about.")
+    code: str | None = Field(description="The error's code, for programs.")
 
 
 class OpenAIErrorBody(BaseModel):
-    """The body of every answer below `/v1` that is not a success, and a stream's last event where it failed."""
+    """The body of every response below `/v1` that is not a success, and the last event of a stream that failed."""
 
     error: OpenAIError
 
 
 class OpenAIErrors:
-    """The form of errors for clients of OpenAI's API, wherever they ask."""
+    """The form of errors for clients of OpenAI's API, at whatever path."""
 
     places = "param"
 
     def claims(self, scope: Scope) -> bool:
-        """Whether such a client asks, or anybody below `/v1`."""
+        """Whether a client of OpenAI's API sent the request, or its path is below `/v1`."""
         return dialect_of(scope) is Dialect.OPENAI
 
     def response(
         self, error: ArcherError, request_id: str, *, status: int | None, headers: Mapping[str, str]
     ) -> JSONResponse:
-        """Their error object."""
+        """The response with OpenAI's error object."""
         return openai_error_response(error.info(request_id), status=status, headers=headers)
 
 
 def openai_error_response(
     info: ErrorInfo, *, status: int | None = None, was_retried: bool = False, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
-    """The HTTP answer for an error.
+    """The HTTP response for an error.
 
     Args:
         info: what went wrong.
-        status: overrides what its kind says.
-        was_retried: whether the server has tried again before it gave up.
+        status: overrides the status of its kind.
+        was_retried: whether the server has retried already.
         headers: further header fields.
     """
     status = status or openai_status(info.kind)
@@ -93,7 +93,7 @@ def openai_error_response(
 
 
 def openai_error(info: ErrorInfo, *, status: int | None = None) -> dict[str, Any]:
-    """The body for an error; `status` overrides what its kind says."""
+    """The body for an error; `status` overrides the status of its kind."""
     status = status or openai_status(info.kind)
     default_type = "server_error" if status >= 500 else "invalid_request_error"
     kind = "insufficient_quota" if info.kind == "provider_quota" else _TYPE_OF_STATUS.get(status, default_type)
@@ -107,15 +107,15 @@ def openai_error(info: ErrorInfo, *, status: int | None = None) -> dict[str, Any
 
 
 def openai_status(kind: str) -> int:
-    """The status that OpenAI's API has for a kind."""
+    """The status of a kind in OpenAI's API."""
     return _STATUS.get(kind) or http_status(kind)
 
 
 def retry_headers(info: ErrorInfo, status: int, *, was_retried: bool = False) -> dict[str, str]:
-    """What tells OpenAI's SDKs whether to try again, and when.
+    """The headers that tell OpenAI's SDKs whether to retry, and when.
 
-    Not where the server has tried again by itself: two layers that retry multiply, and the caller has waited through
-    our pauses already.
+    They say not to after the server has retried by itself: two layers of retries multiply, and the client has already
+    waited through ours.
     """
     if status in {408, 409, 429} or status >= 500:
         if was_retried or not info.retryable:
@@ -126,9 +126,9 @@ def retry_headers(info: ErrorInfo, status: int, *, was_retried: bool = False) ->
 
 
 def error_of_end(ended: StreamEnded, *, stream_id: str, request_id: str) -> ErrorInfo | None:
-    """Why an ended stream must not look like a whole answer; None where it is one.
+    """Why an ended stream is not a whole completion; None if it is one.
 
-    OpenAI's API knows no cancelled answer: told as `stop`, half a text would pass for a whole one.
+    OpenAI's API has no cancelled completion: with `stop`, half a text would pass for a whole one.
     """
     if ended.error is not None:
         return ended.error
@@ -136,14 +136,14 @@ def error_of_end(ended: StreamEnded, *, stream_id: str, request_id: str) -> Erro
         return None
     if ended.reason == "draining":
         stopped = Draining(
-            "the server stopped before the answer was whole",
+            "the server stopped before the completion was whole",
             hint="Send the request again in a moment.",
             retry_after_ms=_DRAINING_RETRY_MS,
         )
         return stopped.info(request_id, stream_id=stream_id)
     return ErrorInfo(
         kind="cancelled",
-        message="the answer was cancelled before it was whole",
+        message="the stream was cancelled before the completion was whole",
         hint=f"Somebody asked for the end of stream {stream_id}.",
         retryable=False,
         request_id=request_id,

@@ -1,7 +1,7 @@
-"""The error answers of the routes as OpenAPI describes them: which kinds, under which status, each with an example.
+"""The error responses of the routes as OpenAPI describes them: their kinds under each status, each with an example.
 
-The kinds and their statuses are the exception tree's (core/exceptions.py). A route names the exceptions it can give:
-`responses=error_responses(*GUARDED, StreamNotFound)`. What the answers look like is made in http/error_handlers.py.
+The exception tree (core/exceptions.py) has the kinds and their statuses. A route names the exceptions that it can
+raise: `responses=error_responses(*GUARDED, StreamNotFound)`. http/error_handlers.py makes the responses.
 """
 
 from typing import Any
@@ -48,11 +48,11 @@ from archer_ws.core.exceptions import (
 )
 from archer_ws.llm_gateway.examples import OLLAMA_IS_AWAY, START_OLLAMA
 
-#: What every route may give but the health probes, which pass the guards.
+#: The errors of every route except the health probes, which pass the guards.
 GUARDED = (Unauthenticated, Forbidden, InternalError)
-#: What a route that takes a JSON body may give beside that.
+#: The further errors of a route with a JSON body.
 BODY = (ParseError, ContentTooLarge, InvalidParams)
-#: What asking a provider for anything may give.
+#: The errors of any request to a provider.
 PROVIDER = (
     ProviderError,
     ProviderTimeout,
@@ -63,7 +63,7 @@ PROVIDER = (
     ProviderQuota,
     ModelNotFound,
 )
-#: What a generation may end with.
+#: The errors that a generation may end with.
 GENERATION = (
     *PROVIDER,
     InvalidParams,
@@ -96,7 +96,7 @@ _ERRORS: tuple[ArcherError, ...] = (
         errors=[FieldError(path="messages.0.message_id", message="the session has a message 'msg-7'")],
     ),
     FileNotFound("there is no file 'file_4b1d0c2f'", hint="Upload it (POST /api/v1/files)."),
-    StorageFull("your files take all the room that they may", hint="DELETE files that are no longer needed."),
+    StorageFull("your files use all the space that they may", hint="DELETE files that are no longer needed."),
     SessionNotFound("there is no session 'sky'", hint="Create it first: POST /api/v1/sessions."),
     SessionBusy(
         "the session is busy with stream 'sky-1'",
@@ -124,19 +124,19 @@ _ERRORS: tuple[ArcherError, ...] = (
         hint="Send text alone.",
         errors=[FieldError(path="messages.0.content.1", message="llama3.2 takes no pictures")],
     ),
-    UpstreamTruncated("openai's answer stopped without an end", hint="Send the request again.", provider="openai"),
+    UpstreamTruncated("openai's response broke off before its end", hint="Send the request again.", provider="openai"),
     WorkerLost(
-        "the server was lost while it answered",
-        hint="The text that came until then is kept. To have it answered anew, ask again with replace_from.",
+        "the server was lost during the generation",
+        hint="The text up to then is stored. To generate it anew, send the request again with replace_from.",
         stream_id="sky-1",
     ),
-    OutputTooLong("the answer passed the most a stream may hold", hint="Ask for less with max_tokens."),
+    OutputTooLong("the completion exceeds what a stream may hold", hint="Limit it with max_tokens."),
     InternalError("something went wrong inside the server", hint="Its log has the details under this request_id."),
 )
 EXAMPLES = {error.kind: error for error in _ERRORS}
 
 _RETRY_AFTER = {
-    "description": "When to try again, in whole seconds, where that is known: `retry_after_ms` rounded up.",
+    "description": "When to retry, in whole seconds, if known: `retry_after_ms` rounded up.",
     "schema": {"type": "integer", "minimum": 0},
 }
 _WWW_AUTHENTICATE = {
@@ -151,8 +151,8 @@ def error_responses(
 ) -> dict[int | str, dict[str, Any]]:
     """A route's `responses` for these errors: one for each status, with an example for each kind.
 
-    Where a route waits for a whole generation, one that failed is answered with `generated`: the error, and beside it
-    the text that came. `MethodNotFound` is for clients of OpenAI's API that came to a route of ours, in their form.
+    If a route waits for a whole generation, a failed one is answered with `generated`: the error, and beside it the
+    text that was generated. `MethodNotFound` is for clients of OpenAI's API at a route of ours, in their form.
     """
     by_status: dict[int | str, list[type[ArcherError]]] = {}
     for error in sorted(set(errors), key=lambda each: (each.http_status, each.kind)):
@@ -174,7 +174,7 @@ def _answer(errors: list[type[ArcherError]], generated: type[BaseModel] | None) 
         headers["WWW-Authenticate"] = _WWW_AUTHENTICATE
     return {
         "description": "; or ".join(_said(error) for error in errors),
-        # Spelled out: FastAPI would give a model the media type of the route's success, which may be events.
+        # Written out: FastAPI would use the media type of the route's success, which may be events.
         "content": {
             "application/json": {
                 "schema": schema,
@@ -186,7 +186,7 @@ def _answer(errors: list[type[ArcherError]], generated: type[BaseModel] | None) 
 
 
 def _said(error: type[ArcherError]) -> str:
-    return f"`{error.kind}`" + (", which may pass" if error.retryable else "")
+    return f"`{error.kind}`" + (", which may be temporary" if error.retryable else "")
 
 
 def _example(error: type[ArcherError]) -> dict[str, Any]:

@@ -21,34 +21,34 @@ _CHOICES = (
     '{"index":0,"delta":{},"logprobs":null,"finish_reason":"stop"}',
 )
 _IGNORED_HEADER = {
-    "description": "The names of what the request has and the model does not get, by commas: fields that change "
-    "nothing, and parameters that the model does not take.",
+    "description": "The fields of the request that the model does not get, separated by commas: fields without an "
+    "effect, and parameters that the model does not accept.",
     "schema": {"type": "string"},
 }
 _HEADERS = {
     "X-Should-Retry": {
-        "description": "`false` where OpenAI's SDKs would try again, and it would not help, or the server has done so.",
+        "description": "`false` if a retry by OpenAI's SDKs would not help, or the server has retried already.",
         "schema": {"type": "string", "const": "false"},
     },
-    "Retry-After": {"description": "When to try again, in whole seconds.", "schema": {"type": "integer", "minimum": 0}},
+    "Retry-After": {"description": "When to retry, in whole seconds.", "schema": {"type": "integer", "minimum": 0}},
     "Retry-After-Ms": {"description": "The same, in milliseconds.", "schema": {"type": "integer", "minimum": 0}},
     HEADER: _IGNORED_HEADER,
 }
 _CANCELLED = ErrorInfo(
     kind="cancelled",
-    message="the answer was cancelled before it was whole",
+    message="the stream was cancelled before the completion was whole",
     hint="Somebody asked for the end of stream str_1.",
     retryable=False,
     request_id=_REQUEST_ID,
 )
 
-COMPLETION_ANSWER: dict[str, Any] = {
-    "description": "The answer, or with `stream: true` its chunks. A stream that failed or was cancelled ends with an "
-    "event whose data is an error, and without `[DONE]`.",
+COMPLETION_RESPONSE: dict[str, Any] = {
+    "description": "The completion, or with `stream: true` its chunks. A stream that failed or was cancelled ends with "
+    "an event whose data is an error, and without `[DONE]`.",
     "headers": {"X-Stream-ID": STREAM_ID_HEADER, HEADER: _IGNORED_HEADER},
     "content": {
         MEDIA_TYPE: {
-            # One event's, as OpenAPI 3.1's tools have it.
+            # The schema of one event, as OpenAPI 3.1's tools expect.
             "schema": {"type": "object", "properties": {"data": {"type": "string"}}, "required": ["data"]},
             "example": "".join(f"data: {_CHUNK % choice}\n\n" for choice in _CHOICES) + "data: [DONE]\n\n",
         }
@@ -59,7 +59,7 @@ COMPLETION_ANSWER: dict[str, Any] = {
 def openai_error_responses(*errors: type[ArcherError], cancellable: bool = False) -> dict[int | str, dict[str, Any]]:
     """A route's `responses` for these errors: one for each status, with an example for each kind.
 
-    `cancellable`: somebody else can cancel what it waits for.
+    `cancellable`: whether another client can cancel the stream that the route waits for.
     """
     examples = [EXAMPLES[error.kind].info(_REQUEST_ID) for error in errors]
     if cancellable:

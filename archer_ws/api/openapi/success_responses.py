@@ -1,6 +1,6 @@
-"""The success answers of the routes as OpenAPI describes them: examples, headers, and events.
+"""The success responses of the routes as OpenAPI describes them: examples, headers, and events.
 
-The error answers are error_responses.py's.
+error_responses.py has the errors.
 """
 
 from typing import Any
@@ -13,18 +13,18 @@ from archer_ws.core.ids import ID_PATTERN
 
 
 def reference(model: type[BaseModel]) -> dict[str, Any]:
-    """The schema that is this model's, among the document's components."""
+    """A reference to this model's schema in the document's components."""
     return {"$ref": f"#/components/schemas/{model.__name__}"}
 
 
-#: A header of the answers that belong to a stream.
+#: A header of responses about a stream.
 STREAM_ID_HEADER: dict[str, Any] = {
-    "description": "The stream's id: with it the stream can be cancelled and resumed. It comes before the body.",
+    "description": "The stream's id, for cancelling and resuming it; known before the body arrives.",
     "required": True,
     "schema": {"type": "string", "pattern": ID_PATTERN},
     "example": "sky-1",
 }
-#: A header of the answers that tell of one session.
+#: A header of responses about one session.
 TAG_HEADER: dict[str, Any] = {
     "description": "The session's `version`, for `If-Match`.",
     "required": True,
@@ -53,19 +53,19 @@ def _event(name: str, model: type[BaseModel]) -> dict[str, Any]:
         "type": "object",
         "properties": {
             "event": {"const": name},
-            "id": {"type": "string", "description": "The last seq in it: where to resume."},
+            "id": {"type": "string", "description": "The last seq in it, from which a client resumes."},
             "data": {"type": "string", "contentMediaType": "application/json", "contentSchema": reference(model)},
         },
-        # What has no name is a `message`.
+        # An event without a name is a `message`.
         "required": ["data", "id"] if name == "message" else ["event", "data", "id"],
     }
 
 
-#: The content of an answer that is a stream's events. The schema is one event's, as OpenAPI 3.1's tools have it.
+#: The content of a response that is a stream's events. The schema is one event's, as OpenAPI 3.1's tools expect.
 EVENT_STREAM_CONTENT = {
     MEDIA_TYPE: {
         "schema": {
-            "description": "A server-sent event; a comment comes after every 15 s of silence.",
+            "description": "A server-sent event; after every 15 s of silence a comment is sent.",
             "anyOf": [
                 *(_event(name, model) for name, model in EVENT_MODELS.items()),
                 {
@@ -86,8 +86,8 @@ def success_response(
 ) -> dict[str, Any]:
     """A route's response that is a success.
 
-    `stream_id`: it carries X-Stream-ID. `tag`: it carries ETag. `events`: its body is a stream's events, or may be
-    where there is an `example` of JSON too.
+    `stream_id`: it has X-Stream-ID. `tag`: it has ETag. `events`: its body is a stream's events, or may be if there is
+    also an `example` of JSON.
     """
     content: dict[str, Any] = {}
     if example is not None:

@@ -47,7 +47,7 @@ _PROVIDERS = {
 
 
 class Health(BaseModel):
-    """The process answers."""
+    """The process responds."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"status": "healthy", "version": "0.1.0"}]})
 
@@ -56,7 +56,7 @@ class Health(BaseModel):
 
 
 class Liveness(BaseModel):
-    """The event loop turns."""
+    """The event loop responds."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"status": "alive"}]})
 
@@ -64,13 +64,13 @@ class Liveness(BaseModel):
 
 
 class ReadinessReport(BaseModel):
-    """Whether chats can be served by the default provider, and if not, why and what to do."""
+    """Whether the default provider can serve chats; if not, why and what to do."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_READY, _NOT_READY, _DRAINING]})
 
     status: Literal["ready", "not_ready", "draining"] = Field(description="Whether chats can be served.")
     provider: str = Field(description="The default provider.")
-    latency_ms: float | None = optional("How long the provider's answer to the probe took, in milliseconds.")
+    latency_ms: float | None = optional("How long the provider's response to the probe took, in milliseconds.")
     reason: str | None = optional("Why not.")
     hint: str | None = optional("What to do about it.")
 
@@ -78,22 +78,22 @@ class ReadinessReport(BaseModel):
 @router.get(
     "/health",
     operation_id="getHealth",
-    summary="Whether the process answers",
+    summary="Whether the process responds",
     responses={200: success_response("It does.", example={"status": "healthy", "version": "0.1.0"}), **_DEFECT},
 )
 async def health(services: ServicesDep) -> Health:
-    """The process answers; no provider is asked."""
+    """The process responds; no provider is asked."""
     return Health(version=services.version)
 
 
 @router.get(
     "/health/live",
     operation_id="getLiveness",
-    summary="Whether the event loop turns",
+    summary="Whether the event loop responds",
     responses={200: success_response("It does.", example={"status": "alive"}), **_DEFECT},
 )
 async def live() -> Liveness:
-    """The event loop turns; no provider is asked."""
+    """The event loop responds; no provider is asked."""
     return Liveness()
 
 
@@ -116,7 +116,7 @@ async def live() -> Liveness:
     },
 )
 async def ready(services: ServicesDep, response: Response) -> ReadinessReport:
-    """Whether the default provider can serve, and conversations be stored; 503 with the reason where they can't."""
+    """Whether the default provider can serve chats and conversations can be stored; 503 with the reason if not."""
     provider = services.router.default_provider
     if services.manager.is_draining:
         response.status_code = 503
@@ -140,9 +140,9 @@ async def ready(services: ServicesDep, response: Response) -> ReadinessReport:
     responses={200: success_response("By the provider's name.", example=_PROVIDERS), **_GUARDED},
 )
 async def providers(request: Request, services: ServicesDep) -> dict[str, ProviderStatus]:
-    """The state of every provider, all asked side by side, at most every few seconds.
+    """The state of every provider. All are asked concurrently, at most once every few seconds.
 
-    Where credentials are configured, who shows none learns only which providers are available.
+    If credentials are configured, a client without one only learns which providers are available.
     """
     states = await services.router.health_check_all()
     if request.state.principal is not None:

@@ -1,4 +1,4 @@
-"""The models that can be named in a request."""
+"""The models that a request can name."""
 
 from typing import Annotated
 
@@ -33,7 +33,7 @@ _MODELS = success_response(
     responses={200: _MODELS, **error_responses(*GUARDED)},
 )
 async def list_models(services: ServicesDep) -> list[ModelInfo]:
-    """The models of every provider that answers; `/health/providers` tells why one is missing."""
+    """The models of every provider that responds; `/health/providers` tells why one is missing."""
     return await services.router.list_all_models()
 
 

@@ -1,4 +1,5 @@
-"""The socket, and tickets for browsers, which cannot send a credential with its handshake (protocol section 2)."""
+"""The socket, and tickets for browsers, which cannot send a credential in the WebSocket handshake (protocol section
+2)."""
 
 from typing import Annotated
 
@@ -22,27 +23,27 @@ router = APIRouter(prefix=SOCKET_PATH, route_class=JsonRoute, tags=["socket"])
 
 
 class TicketRequest(WireModel):
-    """For which origin."""
+    """The origin that the ticket is for."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"origin": "http://localhost:1420"}, {}]})
 
-    origin: str | None = optional("The page's origin, which alone may use the ticket.", max_length=256)
+    origin: str | None = optional("The page's origin; only pages of this origin can use the ticket.", max_length=256)
 
 
 class Ticket(BaseModel):
-    """Good for one handshake: offer the subprotocol `archer.ticket.<ticket>` beside `archer.v1`."""
+    """Valid for one handshake: offer the subprotocol `archer.ticket.<ticket>` beside `archer.v1`."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"ticket": "kq0X1cV5m0lLzV2kq5sHkqv0mS3yq2nQ0cFh8Wc1x2E", "expires_in_s": 30}]}
     )
 
-    ticket: str = Field(description="The ticket, already fit for a subprotocol's name.")
-    expires_in_s: Count = Field(description="How long it can be used, in seconds.")
+    ticket: str = Field(description="The ticket, in characters that a subprotocol's name may have.")
+    expires_in_s: Count = Field(description="How long it is valid, in seconds.")
 
 
 EXAMPLES: dict[str, Example] = {
     "page": {"summary": "For a page", "value": {"origin": "http://localhost:1420"}},
-    "program": {"summary": "For what is no page", "value": {}},
+    "program": {"summary": "For a program that is not a page", "value": {}},
 }
 _TICKET = {"ticket": "kq0X1cV5m0lLzV2kq5sHkqv0mS3yq2nQ0cFh8Wc1x2E", "expires_in_s": 30}
 
@@ -69,11 +70,11 @@ async def create_ticket(
 class SocketEndpoint:
     """archer.v1: many streams over one connection.
 
-    An ASGI application by itself: FastAPI's WebSocket routes keep three exit stacks for each connection.
+    A plain ASGI application: FastAPI's WebSocket routes keep three exit stacks for each connection.
     """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection to its end."""
+        """Serve one connection until it is closed."""
         websocket = WebSocket(scope, receive, send)
         services: Services = websocket.app.state.services
         if services.manager.is_draining:

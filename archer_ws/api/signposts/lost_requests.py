@@ -1,4 +1,6 @@
-"""What is said where no route is: by its body, a chat of OpenAI's form is known also where its path tells nothing."""
+"""The error for a request that no route matches: a chat in OpenAI's form is recognised by its body where the path tells
+nothing.
+"""
 
 from starlette.requests import Request
 
@@ -10,7 +12,7 @@ from archer_ws.core.exceptions import MethodNotFound
 
 
 async def lost_request(request: Request) -> MethodNotFound:
-    """The error for a request that no route takes; its form is settled by this too."""
+    """The error for a request that no route matches; this also decides the error's form."""
     if is_familiar(path_of(request.scope)) and await is_foreign_request(request):
         note_dialect(request.scope, Dialect.OPENAI)
     return no_such_path(request.scope)

@@ -1,6 +1,7 @@
-"""What is said about a path that leads nowhere, or to an API that the client does not speak. Pure.
+"""The errors for a path that does not exist, or that belongs to an API which the client does not use. Pure.
 
-What to do stands in `message`, or in the hint that the form of the client's own API joins to it: most show no more.
+What to do is in `message`, or in the hint, which the form of the client's API appends to it: most clients show only
+that.
 """
 
 import re
@@ -21,14 +22,14 @@ from archer_ws.api.signposts.dialects import (
 )
 from archer_ws.core.exceptions import MethodNotFound
 
-#: The most characters of a path that an answer repeats.
+#: How much of a path is repeated in a response, in characters.
 _MAX_PATH_CHARS = 200
-#: A base URL that was given its end twice, or the whole path.
+#: A base URL whose end was given twice, or with the whole path.
 _DOUBLED = re.compile(rf"{PREFIX}/.*(?:{PREFIX}|/chat/completions)/.*")
 
 
 def no_such_path(scope: Scope) -> MethodNotFound:
-    """The error for a path that leads nowhere, or to what this client would misread."""
+    """The error for a path that does not exist, or whose response this client would misread."""
     match dialect_of(scope):
         case Dialect.OPENAI:
             return _for_openai(scope)
@@ -46,7 +47,7 @@ def no_such_path(scope: Scope) -> MethodNotFound:
 
 
 def no_such_socket(scope: Scope) -> MethodNotFound:
-    """The error for a WebSocket where OpenAI has one, and we have not."""
+    """The error for a WebSocket at a path where OpenAI has one and this server has not."""
     return MethodNotFound(
         f"{_path(scope)} is not served over a WebSocket: send the request by POST",
         hint=f"Chat completions are at POST {PREFIX}/chat/completions: the base URL here is {base_url(scope)}.",

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio_tungstenite::tungstenite;
 
-use crate::archer::{CallError, ErrorInfo};
+use crate::types::{CallError, ErrorInfo};
 
 /// Why a call or a stream failed.
 #[derive(Clone, Debug)]

@@ -1,9 +1,5 @@
-//! A client of archer.v1 that keeps one WebSocket, runs any number of streams over it, and loses none of their text
-//! when the connection drops.
-//!
-//! A [`Client`] is a cheap handle; a task of its own ([`connection`]) keeps the socket, reconnects with backoff, sends
-//! unanswered requests again and has every running stream go on after the last event seen. A [`ChatStream`] is read at
-//! the caller's pace: what comes meanwhile is kept, and a slow reader holds up no other.
+//! What a program calls: [`Client`], and the parts behind it. `connection` is the task that keeps the socket, `ledger`
+//! what its frames mean, `stream` one stream as its reader sees it, `tools` and `runner` the calls that run here.
 
 mod backoff;
 mod connection;
@@ -20,7 +16,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::archer::{ChatSendParams, ChatSendResult, Method, Request, StreamSubscribeParams};
+use crate::types::{ChatSendParams, ChatSendResult, Method, Request, StreamSubscribeParams};
 use connection::Connection;
 use ledger::{Attached, Command};
 use stream::Inbox;

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::ledger::Command;
 use super::{Client, Error};
-use crate::archer::{
+use crate::types::{
     CancelResult, ChatMessage, MessageRole, Notification, StreamCancelParams, StreamEnded,
     StreamProgress, StreamStarted, StreamStep, StreamToolCall, StreamToolResult, StreamToolUpdate,
     ToolCall,

@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::Message;
 use super::runner::Feed;
 use super::stream::{Event, Inbox};
 use super::{Error, Ids, Numbered};
-use crate::archer::{
+use crate::types::{
     Method, Notification, RequestId, Response, ServerMessage, StreamCancelParams,
     StreamSubscribeParams, StreamUnsubscribeParams,
 };

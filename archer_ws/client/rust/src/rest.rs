@@ -7,7 +7,7 @@ use futures_util::{Stream, StreamExt};
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 
-use crate::archer::{
+use crate::types::{
     CancelResult, ChatRequest, ChatResponse, EndedEvent, ErrorBody, ErrorInfo, TextEvent,
     ToolCallEvent,
 };

@@ -17,7 +17,7 @@ use tokio::time::{sleep, timeout};
 use super::stream::Event;
 use super::tools::{Approval, Runnable, ToolContext, ToolError, Tools};
 use super::{Client, Error};
-use crate::archer::{
+use crate::types::{
     CallRunner, CallState, Content, GivenStatus, Method, StreamToolCall, ToolAnswer,
     ToolApproveParams, ToolClaimParams, ToolOutcome, ToolResultParams,
 };

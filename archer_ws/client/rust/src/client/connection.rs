@@ -19,7 +19,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_conf
 use super::backoff::Backoff;
 use super::ledger::{Command, Ledger};
 use super::{Config, Error, Ids};
-use crate::archer::{
+use crate::types::{
     InitializeParams, InitializeResult, PROTOCOL_VERSION, PeerInfo, SUBPROTOCOL, ServerMessage,
 };
 

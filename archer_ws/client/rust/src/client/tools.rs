@@ -11,7 +11,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 
-use crate::archer::{ChatSendParams, Content, OnToolCall, StreamToolCall, Tool};
+use crate::types::{ChatSendParams, Content, OnToolCall, StreamToolCall, Tool};
 
 /// Why a tool has no result; the model is told its text.
 pub type ToolError = Box<dyn Error + Send + Sync>;
