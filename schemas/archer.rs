@@ -23,7 +23,7 @@ pub const PROTOCOL_VERSION: i64 = 1;
 /// The WebSocket subprotocol to offer.
 pub const SUBPROTOCOL: &str = "archer.v1";
 /// The `schema_hash` of the server that these types were made for.
-pub const SCHEMA_HASH: &str = "ad315e51a1c18fc8";
+pub const SCHEMA_HASH: &str = "54c93ff0bfaa9a10";
 
 /// The params of a method, which know its name and what it gives.
 pub trait Method: Serialize {
@@ -1719,7 +1719,7 @@ pub struct ModelInfo {
     pub limits: Option<ModelLimits>,
 }
 
-/// The models that can be named.
+/// The available models.
 pub type ModelInfos = Vec<ModelInfo>;
 
 /// The limits of a request for a model, if its provider has any.

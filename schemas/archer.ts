@@ -789,7 +789,7 @@ export interface ModelInfo {
   limits?: ModelLimits | null;
 }
 
-/** The models that can be named. */
+/** The available models. */
 export type ModelInfos = ModelInfo[];
 
 /** The limits of a request for a model, if its provider has any. */
