@@ -93,7 +93,7 @@ export const strings = {
   developers: {
     open: "Developers",
     openHint: "Frames, plots, the log and the request, for developers (Alt I)",
-    error: "All of it",
+    error: "In full",
     failed: "The developers' part could not be loaded.",
   },
 
