@@ -19,7 +19,10 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 
 TOKEN = "s3cret-of-mine"
 #: What shells, JavaScript and Python each take for something else, where it is not quoted as they want it.
-HARD = "It's \"$HOME\" `id` $(id) ${x} \\ \\n \\\\ 'a' !! %s #{y} \u2028 </script> é 🙂 {\"a\": [null, true]}\nand a second line"
+HARD = (
+    "It's \"$HOME\" `id` $(id) ${x} \\ \\n \\\\ 'a' !! %s #{y} \u2028 </script> é 🙂"
+    '{"a": [null, true]}\nand a second line'
+)
 CODE = """
     await page.keyboard.press("Alt+i");
     const drawer = page.getByRole("complementary", { name: "Developers" });
@@ -122,9 +125,7 @@ async def test_within_the_conversation_it_asks_there_and_brings_the_question_alo
     console: Console, sidecar: Server
 ) -> None:
     await talk(sidecar)
-    code = await console.run(
-        CODE + "await drawer.getByLabel('Within this conversation').check(); return pick('curl');"
-    )
+    code = await console.run(CODE + "await drawer.getByLabel('Within this conversation').check(); return pick('curl');")
     assert "session_id" in code
     assert "stream_id" not in code
     assert "say before" not in code
@@ -180,10 +181,10 @@ async def _run_in_page(browser: Browser, url: str, code: str) -> list[str]:
             printed.push(message.text());
             if (message.text() === "completed") resolve();
         }));
-        await page.addScriptTag({ type: "module", content: code });
+        await page.addScriptTag({ type: "module", content: module });
         await done;
         return printed;
         """,
-        code=code,
+        module=code,
     )
     return printed
