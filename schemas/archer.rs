@@ -23,7 +23,7 @@ pub const PROTOCOL_VERSION: i64 = 1;
 /// The WebSocket subprotocol to offer.
 pub const SUBPROTOCOL: &str = "archer.v1";
 /// The `schema_hash` of the server that these types were made for.
-pub const SCHEMA_HASH: &str = "6dbb2fe982ade87f";
+pub const SCHEMA_HASH: &str = "3b47f1a28459a179";
 
 /// The params of a method, which know its name and what it gives.
 pub trait Method: Serialize {
@@ -794,7 +794,7 @@ pub struct ChatResponse {
     pub steps: Option<u64>,
 }
 
-/// A ChatRequest whose `stream` defaults to true: the deltas come as notifications.
+/// A ChatRequest whose `stream` defaults to true: the deltas are sent as notifications.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ChatSendParams {
     /// The conversation so far, the new turn last; with `session_id` the new turn alone. Empty only
@@ -810,7 +810,7 @@ pub struct ChatSendParams {
     /// The most tokens of the answer; the configured default where it is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_tokens: Option<u64>,
-    /// Send the text as deltas; false: send it whole, with the stream's end. Default: true.
+    /// True: send the text as deltas. False: send all of it with the stream's end. Default: true.
     #[serde(default = "default_chatsendparams_stream")]
     pub stream: bool,
     /// The provider; without it, the one the model's name belongs to, or the default.
@@ -917,7 +917,7 @@ fn default_chatsendparams_stream() -> bool {
     true
 }
 
-/// The request is accepted; `duplicate` if it joined a stream that was there.
+/// The request is accepted; `duplicate` if it joined an existing stream.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ChatSendResult {
@@ -926,15 +926,15 @@ pub struct ChatSendResult {
     /// The conversation the stream belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_id: Option<String>,
-    /// The provider that will answer.
+    /// The provider that is asked.
     pub provider: String,
-    /// The model that will answer.
+    /// The model that is asked.
     pub model: String,
     /// The stream's state.
     pub status: StreamStatus,
-    /// Its newest event's number; the events up to it are replay.
+    /// The number of its newest event; the events up to it are a replay.
     pub head_seq: u64,
-    /// Whether the stream was there already, and you joined it.
+    /// Whether the stream existed already, and you joined it.
     pub duplicate: bool,
 }
 
@@ -990,7 +990,7 @@ impl From<Vec<Part>> for Content {
     }
 }
 
-/// Where a request goes that names nothing.
+/// The model of a request that names none.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct DefaultModel {
@@ -1021,7 +1021,7 @@ pub struct EndedEvent {
     /// Who cancelled it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<CancelReason>,
-    /// Why the model stopped; null where it did not.
+    /// Why the model stopped; null if it did not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finish_reason: Option<FinishReason>,
     /// What it cost, in tokens.
@@ -1065,7 +1065,7 @@ pub struct EndedEvent {
     pub unsteered: Option<Vec<SteeredMessage>>,
 }
 
-/// The body of every answer that is not a success.
+/// The body of every response that is not a success.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ErrorBody {
@@ -1281,15 +1281,15 @@ impl fmt::Display for ErrorKind {
     }
 }
 
-/// JSON-RPC's error: what a response has in place of a result.
+/// JSON-RPC's error object, which a response has instead of a result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ErrorObject {
-    /// JSON-RPC's number for the error; `data.kind` says the same in words.
+    /// JSON-RPC's number for the error; `data.kind` is the same as a word.
     pub code: i64,
     /// What happened, for a person.
     pub message: String,
-    /// The error as every transport tells it.
+    /// The error, in the same form on every transport.
     pub data: ErrorInfo,
 }
 
@@ -1466,7 +1466,7 @@ impl fmt::Display for GivenStatus {
     }
 }
 
-/// The process answers.
+/// The process responds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Health {
@@ -1476,7 +1476,7 @@ pub struct Health {
     pub version: String,
 }
 
-/// The connection lives, though nothing else was to be said.
+/// Sent after a silence, so that the client knows that the connection is alive.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Heartbeat {}
@@ -1559,15 +1559,15 @@ pub struct ImportResult {
 /// Optional; before any other request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct InitializeParams {
-    /// The version you speak: 1.
+    /// The protocol version that you use: 1.
     pub protocol_version: i64,
     /// Who you are, for the server's log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<PeerInfo>,
-    /// The credential, where the server asks for one and no header or ticket showed it.
+    /// The credential, if the server needs one and no header or ticket carried it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
-    /// Gather a stream's later deltas for so long, in milliseconds; the first goes at once.
+    /// Merge a stream's deltas for this long, in milliseconds; the first delta is sent at once.
     /// Default: 0.
     #[serde(default)]
     pub coalesce_ms: u64,
@@ -1585,24 +1585,24 @@ impl InitializeParams {
     }
 }
 
-/// Who answers, and within which limits.
+/// The server and its limits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct InitializeResult {
-    /// The version spoken here: 1.
+    /// The protocol version that the server uses: 1.
     pub protocol_version: i64,
-    /// Who answers.
+    /// The server.
     pub server: PeerInfo,
-    /// Names this connection in the server's log.
+    /// The id of this connection in the server's log.
     pub connection_id: String,
-    /// After so much silence a heartbeat comes, in milliseconds.
+    /// After this much silence the server sends a heartbeat, in milliseconds.
     pub heartbeat_ms: u64,
-    /// What this connection may do.
+    /// The limits of this connection.
     pub limits: Limits,
-    /// What this server can beyond the first version's chats; it may grow.
+    /// What this server supports beyond the first version; more may be added.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capabilities: Option<Vec<String>>,
-    /// Names the version of the OpenRPC document that rpc.discover gives.
+    /// The version of the OpenRPC document that rpc.discover returns.
     pub schema_hash: String,
 }
 
@@ -1633,7 +1633,7 @@ impl JsonSchemaFormat {
     }
 }
 
-/// What one connection may do.
+/// The limits of one connection.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Limits {
@@ -1641,13 +1641,13 @@ pub struct Limits {
     pub max_frame_bytes: u64,
     /// The most text all messages of a request may have, in bytes of UTF-8.
     pub max_content_bytes: u64,
-    /// How many requests may wait for their answers at a time.
+    /// How many requests may wait for their responses at a time.
     pub max_requests: u64,
     /// How many running streams may be attached at a time.
     pub max_streams: u64,
 }
 
-/// The event loop turns.
+/// The event loop responds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Liveness {
@@ -1722,7 +1722,7 @@ pub struct ModelInfo {
     pub limits: Option<ModelLimits>,
 }
 
-/// The models that can be named.
+/// The available models.
 pub type ModelInfos = Vec<ModelInfo>;
 
 /// How much a request may hold for a model, where its provider says so.
@@ -1748,13 +1748,13 @@ pub struct ModelListParams {
     pub provider: Option<String>,
 }
 
-/// The models that can be named, and the providers that could not be asked.
+/// The available models, and the providers that could not be asked.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ModelListResult {
     /// The models.
     pub items: Vec<ModelInfo>,
-    /// What answers a request that names no model.
+    /// The default provider and model.
     pub default: DefaultModel,
     /// The providers that could not be asked, with the reason.
     pub unavailable: Vec<ProviderStatus>,
@@ -1776,7 +1776,7 @@ impl NamedTool {
     }
 }
 
-/// A result that says only that it was done.
+/// An empty result: the method succeeded.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Nothing {}
@@ -1903,7 +1903,7 @@ impl PeerInfo {
     }
 }
 
-/// A method that needs nothing.
+/// The params of a method that needs none.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct PingParams {}
 
@@ -1991,11 +1991,11 @@ pub struct ProviderStatus {
     pub configured: Option<bool>,
 }
 
-/// A method that needs nothing.
+/// The params of a method that needs none.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ProviderStatusParams {}
 
-/// Whether chats can be served by the default provider, and if not, why and what to do.
+/// Whether the default provider can serve chats; if not, why and what to do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ReadinessReport {
@@ -2003,7 +2003,7 @@ pub struct ReadinessReport {
     pub status: ReadinessReportStatus,
     /// The default provider.
     pub provider: String,
-    /// How long the provider's answer to the probe took, in milliseconds.
+    /// How long the provider's response to the probe took, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency_ms: Option<f64>,
     /// Why not.
@@ -2182,7 +2182,7 @@ impl fmt::Display for ResultStatus {
     }
 }
 
-/// A method that needs nothing.
+/// The params of a method that needs none.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct RpcDiscoverParams {}
 
@@ -2197,11 +2197,11 @@ pub struct SearchPage {
     pub next_cursor: Option<String>,
 }
 
-/// The server stops: running streams have so long.
+/// The server is about to stop.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ServerDraining {
-    /// What running streams have left before they are cancelled, in milliseconds.
+    /// How long running streams may go on before they are cancelled, in milliseconds.
     pub remaining_ms: u64,
 }
 
@@ -2290,10 +2290,10 @@ pub struct SessionCreateParams {
     pub metadata: Option<Map<String, Value>>,
 }
 
-/// That all of them shall go.
+/// Confirms that all sessions are to be deleted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SessionDeleteAllParams {
-    /// True, so that it does not happen by mistake.
+    /// Must be true, so that it does not happen by mistake.
     pub confirm: bool,
 }
 
@@ -2306,12 +2306,13 @@ impl SessionDeleteAllParams {
     }
 }
 
-/// Which session to forget.
+/// Which session to delete.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SessionDeleteParams {
     /// The conversation's id.
     pub session_id: String,
-    /// What `version` it must have; where it has another, it stays: `conflict`.
+    /// The `version` that it must have; with any other, nothing is deleted and the error is
+    /// `conflict`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<u64>,
 }
@@ -2378,7 +2379,7 @@ pub struct SessionFork {
     pub new_session_id: Option<String>,
 }
 
-/// Which session to copy, how much of it, and the copy's id.
+/// Which session to copy, up to which message, and the copy's id.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SessionForkParams {
     /// Copy the messages before this one; all, where it is missing.
@@ -2410,7 +2411,7 @@ pub struct SessionGetParams {
     /// How many messages at most, 1 to 200. Default: 200.
     #[serde(default = "default_sessiongetparams_limit")]
     pub limit: u64,
-    /// The `next_cursor` of the page that you have, for older messages; without it, the newest.
+    /// The `next_cursor` of a page that you have, for older messages; without it, the newest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
 }
@@ -2430,19 +2431,19 @@ fn default_sessiongetparams_limit() -> u64 {
     200
 }
 
-/// A page of sessions, the last changed first.
+/// A page of sessions, the most recently changed first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SessionListParams {
-    /// By what they are sorted, newest first; missing: as the cursor's list, or `updated`.
+    /// The time to sort by, newest first; without it, the order of the cursor's list, or `updated`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order: Option<SessionOrder>,
-    /// True: those alone that were put aside; false: those that were not.
+    /// True: only archived ones; false: only those that are not archived.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archived: Option<bool>,
     /// How many at most, 1 to 200. Default: 50.
     #[serde(default = "default_sessionlistparams_limit")]
     pub limit: u64,
-    /// The `next_cursor` of the page before; without it, the first page.
+    /// The `next_cursor` of the previous page; without it, the first page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
 }
@@ -2501,16 +2502,16 @@ pub struct SessionPage {
     pub next_cursor: Option<String>,
 }
 
-/// What to look for in the messages.
+/// What to search for in the messages.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SessionSearchParams {
-    /// Up to 16 words, 1,000 characters: messages that have all of them, whatever their case and
-    /// accents; the last one may be the beginning of a word.
+    /// Up to 16 words and 1,000 characters. Finds messages that contain all of them, ignoring case
+    /// and accents; the last one may be the beginning of a word.
     pub query: String,
     /// How many at most, 1 to 200. Default: 50.
     #[serde(default = "default_sessionsearchparams_limit")]
     pub limit: u64,
-    /// The `next_cursor` of the page before; without it, the first page.
+    /// The `next_cursor` of the previous page; without it, the first page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
 }
@@ -2530,10 +2531,10 @@ fn default_sessionsearchparams_limit() -> u64 {
     50
 }
 
-/// Which session to watch, or none for all.
+/// Which session to watch, or none for all of them.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct SessionUnwatchParams {
-    /// Only this conversation; missing: all.
+    /// Only this conversation; without it, all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_id: Option<String>,
 }
@@ -2555,7 +2556,7 @@ pub struct SessionUpdate {
     pub version: Option<u64>,
 }
 
-/// What to change of which session; fields left out (or null) stay.
+/// Which session to change, and what; fields that are missing or null keep their values.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SessionUpdateParams {
     /// The new name for people, at most 512 characters.
@@ -2587,15 +2588,15 @@ impl SessionUpdateParams {
     }
 }
 
-/// Which session to watch, or none for all.
+/// Which session to watch, or none for all of them.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct SessionWatchParams {
-    /// Only this conversation; missing: all.
+    /// Only this conversation; without it, all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_id: Option<String>,
 }
 
-/// `event: started`: the provider answered.
+/// `event: started`: the provider has begun to respond.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StartedEvent {
@@ -2875,15 +2876,15 @@ pub struct StreamEnded {
     pub unsteered: Option<Vec<SteeredMessage>>,
 }
 
-/// One stream, and whether its messages are wanted.
+/// One stream, and whether to include its messages.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StreamGetParams {
     /// The stream's id.
     pub stream_id: String,
-    /// True: with the messages that it made, as far as they go. Default: false.
+    /// True: include the messages that it has produced so far. Default: false.
     #[serde(default)]
     pub messages: bool,
-    /// The `next_cursor` of the page before; without it, the first page.
+    /// The `next_cursor` of the previous page; without it, the first page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
 }
@@ -2937,19 +2938,19 @@ pub struct StreamInfo {
     pub next_cursor: Option<String>,
 }
 
-/// A page of streams, newest first: of all, of one session, running only.
+/// A page of streams, newest first: all of them, those of one session, or only running ones.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StreamListParams {
     /// Only the streams of this conversation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_id: Option<String>,
-    /// Only those that have not ended. Default: false.
+    /// Only streams that have not ended. Default: false.
     #[serde(default)]
     pub active: bool,
     /// How many at most, 1 to 200. Default: 50.
     #[serde(default = "default_streamlistparams_limit")]
     pub limit: u64,
-    /// The `next_cursor` of the page before; without it, the first page.
+    /// The `next_cursor` of the previous page; without it, the first page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
 }
@@ -3104,7 +3105,7 @@ impl fmt::Display for StreamStatus {
     }
 }
 
-/// A user's message for which stream.
+/// A user's message for a running stream.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StreamSteerParams {
     /// Yours, minted for this message: repeating it is harmless.
@@ -3146,7 +3147,7 @@ pub struct StreamStep {
     pub messages: Option<Vec<SteeredMessage>>,
 }
 
-/// The stream, and the last event you have seen of it.
+/// The stream, and the last event of it that you have seen.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StreamSubscribeParams {
     /// The stream's id.
@@ -3247,7 +3248,7 @@ impl StreamUnsubscribeParams {
     }
 }
 
-/// The events up to `head_seq` are replay.
+/// The events up to `head_seq` are a replay.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SubscribeResult {
@@ -3255,12 +3256,12 @@ pub struct SubscribeResult {
     pub stream_id: String,
     /// The stream's state.
     pub status: StreamStatus,
-    /// Its newest event's number; the events up to it are replay.
+    /// The number of its newest event; the events up to it are a replay.
     pub head_seq: u64,
 }
 
-/// A plain message: a piece of the answer's text, of the model's visible reasoning, or of a call's
-/// arguments.
+/// A plain message: a piece of the completion's text, of the model's visible reasoning, or of a
+/// call's arguments.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct TextEvent {
@@ -3308,35 +3309,35 @@ impl TextPart {
     }
 }
 
-/// Good for one handshake: offer the subprotocol `archer.ticket.<ticket>` beside `archer.v1`.
+/// Valid for one handshake: offer the subprotocol `archer.ticket.<ticket>` beside `archer.v1`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Ticket {
-    /// The ticket, already fit for a subprotocol's name.
+    /// The ticket, in characters that a subprotocol's name may have.
     pub ticket: String,
-    /// How long it can be used, in seconds.
+    /// How long it is valid, in seconds.
     pub expires_in_s: u64,
 }
 
-/// A method that needs nothing.
+/// The params of a method that needs none.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct TicketCreateParams {}
 
-/// For which origin.
+/// The origin that the ticket is for.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct TicketRequest {
-    /// The page's origin, which alone may use the ticket.
+    /// The page's origin; only pages of this origin can use the ticket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<String>,
 }
 
-/// Good once, as the Bearer token of a request to `/api/v1/files` or below it.
+/// Valid once, as the Bearer token of a request to `/api/v1/files` or below it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct TicketResult {
-    /// What to send in place of a token.
+    /// The ticket, to be sent instead of a token.
     pub ticket: String,
-    /// How long it can be used, in seconds.
+    /// How long it is valid, in seconds.
     pub expires_in_s: u64,
 }
 
@@ -3411,7 +3412,7 @@ pub struct ToolAnswer {
     pub status: Option<ResultStatus>,
 }
 
-/// Whether which call may run.
+/// Whether a call may run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ToolApproveParams {
     /// False: it does not run, and the model is told so.
@@ -3514,15 +3515,16 @@ impl From<NamedTool> for ToolChoice {
     }
 }
 
-/// That the client is about to run a call.
+/// The client is about to run a call.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ToolClaimParams {
     /// The stream's id.
     pub stream_id: String,
     /// Which of its calls.
     pub call_id: String,
-    /// Yours, minted for this run: whoever shows it may answer the call. It lasts while the socket
-    /// lives that last used it, and 60 s more: come back with the same one.
+    /// An id that you mint for this run: only whoever sends it may send the call's result. It lasts
+    /// as long as the socket that last used it, and 60 s more; after a reconnect, use the same one
+    /// again.
     pub claim: String,
 }
 
@@ -3635,7 +3637,7 @@ pub struct ToolResultEvent {
     pub call_id: String,
     /// How it ended.
     pub status: ResultStatus,
-    /// What the model is told of the call: the first 64 KiB of its text.
+    /// The first 64 KiB of the result's text.
     pub content: String,
     /// All that it says, in order, where that is more than text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -3645,7 +3647,7 @@ pub struct ToolResultEvent {
     pub truncated: Option<bool>,
 }
 
-/// What came of which call.
+/// The result of a call.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ToolResultParams {
     /// What the model is told: a text, or parts.
@@ -3700,15 +3702,15 @@ pub struct ToolUpdateEvent {
     pub content: String,
 }
 
-/// A kept file: name its `file_id` in a message's part.
+/// A stored file: refer to its `file_id` in a message's part.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct UploadedFile {
     /// Its id: the same for the same bytes and type.
     pub file_id: String,
-    /// Its type, as its first bytes show it.
+    /// Its media type, according to its first bytes.
     pub media_type: String,
-    /// How long it is.
+    /// Its size in bytes.
     pub bytes: u64,
 }
 

@@ -21,6 +21,7 @@ from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from archer_ws import __version__
 from archer_ws.config import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -28,9 +29,12 @@ PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf
 DOCKERFILE = (ROOT / "Dockerfile").read_text("utf-8")
 SERVICES: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))["services"]
 
+#: The Rust client's crate, and the JavaScript client's npm package.
+CRATE, NPM_PACKAGE = ROOT / "archer_ws" / "client" / "rust", ROOT / "archer_ws" / "console"
+
 #: Where each list of requirements is pinned.
 LISTS: dict[str, list[str]] = {
-    "requirements.txt": PROJECT["project"]["dependencies"],
+    "requirements.txt": PROJECT["project"]["dependencies"] + PROJECT["project"]["optional-dependencies"]["server"],
     "requirements-local.txt": PROJECT["project"]["optional-dependencies"]["local"]
     + PROJECT["dependency-groups"]["demo-model"],
     "requirements-extras.txt": PROJECT["project"]["optional-dependencies"]["hub"]
@@ -102,7 +106,7 @@ def test_every_requirement_has_exactly_one_pin_that_fits_on_every_platform(file:
 
 def test_every_list_of_requirements_is_pinned_somewhere() -> None:
     known = set(PROJECT["dependency-groups"]) | set(PROJECT["project"]["optional-dependencies"])
-    assert known == {"dev", "sdks", "sdks-older", "ci", "demo-model", "local", "hub", "chat"}
+    assert known == {"dev", "sdks", "sdks-older", "ci", "demo-model", "local", "hub", "chat", "server", "client"}
 
 
 @pytest.mark.parametrize("file", LISTS)
@@ -174,6 +178,8 @@ def test_every_file_of_the_package_is_shipped() -> None:
     assert files
     for path in files:
         relative = path.relative_to(package).as_posix()
+        if path.is_relative_to(CRATE):  # a package of its own
+            continue
         assert any(fnmatch(relative, pattern) for pattern in patterns), f"{relative} is in no package-data pattern"
 
 
@@ -196,6 +202,15 @@ def test_the_license_is_named_and_its_text_goes_into_every_build() -> None:
     assert text.split()[:4] == ["Apache", "License", "Version", "2.0,"]
     assert "END OF TERMS AND CONDITIONS" in text
     assert any("LICENSE" in copy.split() for copy in instructions("COPY"))
+
+
+def test_the_clients_packages_have_the_servers_version_and_license() -> None:
+    crate = tomllib.loads((CRATE / "Cargo.toml").read_text("utf-8"))["package"]
+    npm_package = json.loads((NPM_PACKAGE / "package.json").read_text("utf-8"))
+    for package in (crate, npm_package):
+        assert (package["version"], package["license"]) == (__version__, PROJECT["project"]["license"])
+    for folder in (CRATE, NPM_PACKAGE):  # npm and cargo pack what stands in the folder
+        assert (folder / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
 
 
 def instructions(keyword: str, text: str = DOCKERFILE) -> list[str]:

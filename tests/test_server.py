@@ -404,10 +404,10 @@ async def test_connections_that_cannot_be_accepted_make_one_line_and_no_tracebac
     failure = {"message": "socket.accept() out of system resource", "exception": OSError(24, "Too many open files")}
     with capture_logs() as lines:
         for _ in range(2000):
-            api_server._tell_of_loop(loop, failure)
+            api_server._handle_loop_error(loop, failure)
     assert [line["event"] for line in lines] == ["accept_failed"]
     assert not [record for record in caplog.records if record.exc_info]
-    api_server._tell_of_loop(loop, {"message": "anything else", "exception": ValueError("x")})
+    api_server._handle_loop_error(loop, {"message": "anything else", "exception": ValueError("x")})
     assert [record for record in caplog.records if record.exc_info]
 
 

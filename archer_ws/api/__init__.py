@@ -1,5 +1,6 @@
-"""The HTTP and WebSocket edge: the one place that knows FastAPI. Routes call the session manager and nothing deeper.
+"""The HTTP and WebSocket edge, and the only place that uses FastAPI. Routes call the session manager and nothing below
+it.
 
 The middleware, outermost first: `RequestLog`, `HostAndOriginGuard`, Starlette's `CORSMiddleware`, `CredentialGuard`,
-`BodyLimit`, and the error boundary, which `install_error_handlers` adds and which must be added first for that.
+`BodyLimit`, and the error boundary, which `install_error_handlers` adds and which must therefore be added first.
 """

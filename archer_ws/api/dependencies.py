@@ -1,4 +1,4 @@
-"""What routes get: the objects that main wired, and who is asking."""
+"""What routes receive: the objects that main.py wired, and the request's principal."""
 
 from dataclasses import dataclass
 from typing import Annotated, cast
@@ -23,7 +23,7 @@ from archer_ws.sessions.storage.store import SessionStore
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The one of each that every endpoint shares."""
+    """The objects that every endpoint shares."""
 
     version: str
     #: Whether people find the console at `/`.
@@ -51,12 +51,12 @@ async def get_services(request: Request) -> Services:
 
 
 async def get_principal(request: Request) -> str:
-    """Whoever the request's credential stands for."""
+    """The principal that the request's credential stands for."""
     return cast(str, request.state.principal)
 
 
 async def get_request_id(request: Request) -> str:
-    """The id of this request, as its answer carries it."""
+    """The id of this request, as its response carries it."""
     return cast(str, request.state.request_id)
 
 

@@ -1,6 +1,6 @@
-"""The WebSocket edge: a Starlette WebSocket as a channel, the handshake's credential, and all open sockets.
+"""The WebSocket edge: a Starlette WebSocket as a channel, the handshake's credential, and the set of open sockets.
 
-What is said over a socket is rpc/'s; whether its Host and Origin may come here was decided before (in security/).
+The messages are rpc/'s. Host and Origin have been checked before (security/).
 """
 
 import asyncio
@@ -21,24 +21,25 @@ from archer_ws.api.security.tickets import TicketGone, TicketMisplaced, TicketOf
 from archer_ws.api.socket_quota import SocketPlace, SocketQuota
 from archer_ws.core.exceptions import Draining
 from archer_ws.rpc.channel import ChannelClosed
+from archer_ws.rpc.close_reasons import CLOSE_CODES, CloseReason, close_text
 from archer_ws.rpc.connection import Connection
-from archer_ws.rpc.context import Peer, close_text
-from archer_ws.rpc.messages import CLOSE_CODES, SUBPROTOCOL, CloseReason
+from archer_ws.rpc.context import Handshake
+from archer_ws.rpc.messages import SUBPROTOCOL
 
 log = structlog.get_logger(__name__)
 
 DIRECT_SENDER = "archer.direct_sender"
 TICKET_PREFIX = "archer.ticket."
 _SENT_BEHIND_CLOSE = "after sending 'websocket.close'"
-#: RFC 6455, section 7.4.1: a type of data that the endpoint can't accept.
+#: RFC 6455, section 7.4.1: a type of data that the endpoint cannot accept.
 UNSUPPORTED_DATA = 1003
 
 
 class DirectSender(Protocol):
-    """What our server's protocol is for its sockets, as an ASGI extension by the name of `DIRECT_SENDER`."""
+    """What our server's WebSocket protocol offers as the ASGI extension `DIRECT_SENDER`."""
 
     def try_send_text(self, text: str) -> bool:
-        """Send a message now; False where it can't be now, or not at all."""
+        """Send a message now; False if that would wait, or is impossible."""
 
 
 class SocketChannel:
@@ -47,8 +48,8 @@ class SocketChannel:
     def __init__(self, websocket: WebSocket) -> None:
         self._websocket = websocket
         direct: DirectSender | None = websocket.scope.get("extensions", {}).get(DIRECT_SENDER)
-        #: Hands a message to the transport; False where that has to wait, or where the server is not our own. Under our
-        #: own messages go past the layers of ASGI, which cost as much as all else of a token's way out.
+        #: Hands a message to the transport; False if that has to wait, or under another server than ours. Under our
+        #: own, messages bypass the layers of ASGI, which cost as much as everything else in sending a token.
         self.try_send: Callable[[str], bool] = direct.try_send_text if direct else _never
 
     async def receive(self) -> str:
@@ -74,7 +75,7 @@ class SocketChannel:
         await self._send({"type": "websocket.send", "text": text})
 
     async def close(self, code: int, reason: str) -> None:
-        """Close with a code; harmless where it is closed."""
+        """Close with a code; does nothing if it is closed."""
         with suppress(ChannelClosed):
             await self._send({"type": "websocket.close", "code": code, "reason": reason})
 
@@ -86,7 +87,8 @@ class SocketChannel:
         except WebSocketDisconnect:
             raise ChannelClosed from None
         except RuntimeError as error:
-            # uvicorn's own protocol, where it closed the connection itself; ours tells of that as ASGI wants it.
+            # uvicorn's own protocol raises this if it has closed the connection itself; ours reports that by ASGI's
+            # rules.
             if _SENT_BEHIND_CLOSE not in str(error):
                 raise
             raise ChannelClosed from None
@@ -97,7 +99,7 @@ def _never(_text: str) -> bool:
 
 
 class OpenSockets:
-    """Every connection that is being served, so that all can be told and closed when the server stops.
+    """Every connection that is being served, so that all can be notified and closed when the server stops.
 
     Args:
         quota: how many there may be.
@@ -115,7 +117,7 @@ class OpenSockets:
         return len(self._connections)
 
     async def serve(self, connection: Connection) -> None:
-        """Serve a connection to its end."""
+        """Serve a connection until it is closed."""
         self._connections.add(connection)
         self._all_left.clear()
         if self._closing is not None:
@@ -128,14 +130,14 @@ class OpenSockets:
                 self._all_left.set()
 
     def notify_draining(self, remaining_ms: int) -> None:
-        """Tell every peer that the server is about to stop."""
+        """Notify every peer that the server is about to stop."""
         for connection in self._connections:
             connection.notify_draining(remaining_ms)
 
     async def close_all(self, reason: CloseReason, limit_s: float) -> None:
-        """Close every connection once its streams' events have been sent, and wait for that, at most `limit_s`.
+        """Close every connection after its streams' events have been sent, and wait for that, at most `limit_s`.
 
-        Those whose peers do not read are left over; whoever comes from now on is closed at once.
+        Connections whose peers do not read are left over. A connection that is made from now on is closed at once.
         """
         self._closing = reason
         for connection in self._connections:
@@ -148,11 +150,11 @@ class OpenSockets:
 
 async def accept(
     websocket: WebSocket, tickets: TicketOffice, credentials: Credentials, place: SocketPlace
-) -> Peer | None:
-    """Finish the handshake: who is at the other end, or None where the socket was closed.
+) -> Handshake | None:
+    """Finish the handshake: who the client is, or None if the socket was closed.
 
-    A wrong header or ticket, or one socket too many, is answered by a close behind the handshake, so that a browser
-    can read why.
+    A wrong header or ticket, or one socket too many, is answered with a close after the handshake, so that a browser
+    can read the reason.
     """
     offered: list[str] = websocket.scope.get("subprotocols", [])
     principal: str | None = websocket.state.principal
@@ -180,7 +182,7 @@ async def accept(
         log.info("socket_refused", reason=refusal)
         await SocketChannel(websocket).close(CLOSE_CODES[refusal], close_text(refusal, no_room))
         return None
-    return Peer(principal, credentials.principal_of, admit)
+    return Handshake(principal, credentials.principal_of, admit)
 
 
 def draining_response(websocket: WebSocket) -> Response:

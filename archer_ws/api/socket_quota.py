@@ -1,4 +1,4 @@
-"""How many sockets may be open, in all and of one principal (settings ARCHER_MAX_SOCKETS, …_PER_PRINCIPAL)."""
+"""How many sockets may be open, in total and per principal (settings ARCHER_MAX_SOCKETS, …_PER_PRINCIPAL)."""
 
 from collections import Counter
 
@@ -7,8 +7,8 @@ class SocketQuota:
     """Counts the open sockets.
 
     Args:
-        most: in all.
-        most_per_principal: of one principal; one alone can't take all places.
+        most: in total.
+        most_per_principal: per principal, so that one alone cannot take all places.
     """
 
     def __init__(self, most: int, most_per_principal: int) -> None:
@@ -18,7 +18,7 @@ class SocketQuota:
         self._by_principal: Counter[str] = Counter()
 
     def enter(self) -> "SocketPlace":
-        """Count one more, whoever's it is; what is wrong with it is the place's to tell."""
+        """Count one more socket of any principal; the place that it returns tells whether there is room."""
         self._open += 1
         return SocketPlace(self)
 
@@ -32,14 +32,14 @@ class SocketQuota:
 
 
 class SocketPlace:
-    """One open socket's place; `leave` must follow."""
+    """The place of one open socket; `leave` must follow."""
 
     def __init__(self, quota: SocketQuota) -> None:
         self._quota = quota
         self._principal: str | None = None
 
     def admit(self, principal: str) -> str | None:
-        """Count the socket as this principal's; or why there is no room for it."""
+        """Count the socket as this principal's; returns why there is no room for it, or None."""
         if why := self._quota._why_full(principal):
             return why
         self._principal = principal

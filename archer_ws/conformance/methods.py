@@ -1,6 +1,6 @@
-"""Every method with what its result must look like, and the table of errors (protocol sections 3 and 11).
+"""Every method with the expected form of its result, and the table of errors (protocol sections 3 and 11).
 
-The tables are written from the protocol's page and not taken from the server's: those are what is checked.
+The tables are copied from the protocol's page and not taken from the server's code, which is what is checked.
 """
 
 import json
@@ -12,13 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from archer_ws.llm_gateway.types import ProviderStatus
-from archer_ws.rpc.messages import (
-    ChatSendResult,
-    InitializeResult,
-    ModelListResult,
-    Nothing,
-    SubscribeResult,
-)
+from archer_ws.rpc.messages import ChatSendResult, InitializeResult, ModelListResult, Nothing, SubscribeResult
 from archer_ws.sessions.models import (
     CancelResult,
     DeletedSessions,
@@ -37,15 +31,15 @@ class Misfit(Exception):
     """A value that does not fit its schema."""
 
 
-class Shape(Generic[T]):
-    """What a value must look like; strict: no number for a text, no text for a number, no other spelling of a name."""
+class ResultShape(Generic[T]):
+    """The expected form of a value; strict: no conversions between texts and numbers, no other spelling of a name."""
 
     def __init__(self, model: Any) -> None:
         self._adapter: TypeAdapter[T] = TypeAdapter(model)
 
     def fit(self, value: Any) -> T:
-        """The value as its model. It may have grown (protocol section 1): unknown members of enumerations stay as they
-        are, unknown fields are left out.
+        """The value as its model. A newer server may have added to it (protocol section 1): unknown members of
+        enumerations stay unchanged, unknown fields are left out.
 
         Raises:
             Misfit: it does not fit.
@@ -74,7 +68,7 @@ def _is_unknown_member(problem: ErrorDetails) -> bool:
 
 
 def _some_member(problem: ErrorDetails) -> str:
-    """One that the model knows: Pydantic lists them as `'a', 'b' or 'c'`."""
+    """A member that the model knows: Pydantic lists them as `'a', 'b' or 'c'`."""
     return str(problem["ctx"]["expected"]).split("'")[1]
 
 
@@ -89,40 +83,42 @@ def _put(inside: Any, path: tuple[str | int, ...], value: Any) -> None:
 
 
 @dataclass(frozen=True)
-class Method(Generic[T]):
-    """A method, and the shape of its result. `has_free_names`: the result's own names are not the protocol's."""
+class ExpectedMethod(Generic[T]):
+    """A method, and the form of its result. `has_free_names`: the names in the result are not the protocol's."""
 
     name: str
-    result: Shape[T]
+    result: ResultShape[T]
     has_free_names: bool = False
 
 
-INITIALIZE: Method[InitializeResult] = Method("initialize", Shape(InitializeResult))
-PING: Method[Nothing] = Method("ping", Shape(Nothing))
-CHAT_SEND: Method[ChatSendResult] = Method("chat/send", Shape(ChatSendResult))
-STREAM_CANCEL: Method[CancelResult] = Method("stream/cancel", Shape(CancelResult))
-STREAM_SUBSCRIBE: Method[SubscribeResult] = Method("stream/subscribe", Shape(SubscribeResult))
-STREAM_UNSUBSCRIBE: Method[Nothing] = Method("stream/unsubscribe", Shape(Nothing))
-STREAM_GET: Method[StreamInfo] = Method("stream/get", Shape(StreamInfo))
-STREAM_LIST: Method[StreamPage] = Method("stream/list", Shape(StreamPage))
-SESSION_CREATE: Method[Session] = Method("session/create", Shape(Session))
-SESSION_GET: Method[SessionDetail] = Method("session/get", Shape(SessionDetail))
-SESSION_LIST: Method[SessionPage] = Method("session/list", Shape(SessionPage))
-SESSION_UPDATE: Method[Session] = Method("session/update", Shape(Session))
-SESSION_SEARCH: Method[SearchPage] = Method("session/search", Shape(SearchPage))
-SESSION_FORK: Method[Session] = Method("session/fork", Shape(Session))
-SESSION_DELETE: Method[Nothing] = Method("session/delete", Shape(Nothing))
-SESSION_DELETE_ALL: Method[DeletedSessions] = Method("session/delete_all", Shape(DeletedSessions))
-SESSION_WATCH: Method[Nothing] = Method("session/watch", Shape(Nothing))
-SESSION_UNWATCH: Method[Nothing] = Method("session/unwatch", Shape(Nothing))
-MODEL_LIST: Method[ModelListResult] = Method("model/list", Shape(ModelListResult))
-PROVIDER_STATUS: Method[dict[str, ProviderStatus]] = Method(
-    "provider/status", Shape(dict[str, ProviderStatus]), has_free_names=True
+INITIALIZE: ExpectedMethod[InitializeResult] = ExpectedMethod("initialize", ResultShape(InitializeResult))
+PING: ExpectedMethod[Nothing] = ExpectedMethod("ping", ResultShape(Nothing))
+CHAT_SEND: ExpectedMethod[ChatSendResult] = ExpectedMethod("chat/send", ResultShape(ChatSendResult))
+STREAM_CANCEL: ExpectedMethod[CancelResult] = ExpectedMethod("stream/cancel", ResultShape(CancelResult))
+STREAM_SUBSCRIBE: ExpectedMethod[SubscribeResult] = ExpectedMethod("stream/subscribe", ResultShape(SubscribeResult))
+STREAM_UNSUBSCRIBE: ExpectedMethod[Nothing] = ExpectedMethod("stream/unsubscribe", ResultShape(Nothing))
+STREAM_GET: ExpectedMethod[StreamInfo] = ExpectedMethod("stream/get", ResultShape(StreamInfo))
+STREAM_LIST: ExpectedMethod[StreamPage] = ExpectedMethod("stream/list", ResultShape(StreamPage))
+SESSION_CREATE: ExpectedMethod[Session] = ExpectedMethod("session/create", ResultShape(Session))
+SESSION_GET: ExpectedMethod[SessionDetail] = ExpectedMethod("session/get", ResultShape(SessionDetail))
+SESSION_LIST: ExpectedMethod[SessionPage] = ExpectedMethod("session/list", ResultShape(SessionPage))
+SESSION_UPDATE: ExpectedMethod[Session] = ExpectedMethod("session/update", ResultShape(Session))
+SESSION_SEARCH: ExpectedMethod[SearchPage] = ExpectedMethod("session/search", ResultShape(SearchPage))
+SESSION_FORK: ExpectedMethod[Session] = ExpectedMethod("session/fork", ResultShape(Session))
+SESSION_DELETE: ExpectedMethod[Nothing] = ExpectedMethod("session/delete", ResultShape(Nothing))
+SESSION_DELETE_ALL: ExpectedMethod[DeletedSessions] = ExpectedMethod("session/delete_all", ResultShape(DeletedSessions))
+SESSION_WATCH: ExpectedMethod[Nothing] = ExpectedMethod("session/watch", ResultShape(Nothing))
+SESSION_UNWATCH: ExpectedMethod[Nothing] = ExpectedMethod("session/unwatch", ResultShape(Nothing))
+MODEL_LIST: ExpectedMethod[ModelListResult] = ExpectedMethod("model/list", ResultShape(ModelListResult))
+PROVIDER_STATUS: ExpectedMethod[dict[str, ProviderStatus]] = ExpectedMethod(
+    "provider/status", ResultShape(dict[str, ProviderStatus]), has_free_names=True
 )
-DISCOVER: Method[dict[str, Any]] = Method("rpc.discover", Shape(dict[str, Any]), has_free_names=True)
+DISCOVER: ExpectedMethod[dict[str, Any]] = ExpectedMethod(
+    "rpc.discover", ResultShape(dict[str, Any]), has_free_names=True
+)
 
-#: Those that every server has; the others come with a capability.
-METHODS: tuple[Method[Any], ...] = (
+#: The methods that every server has; the others belong to a capability.
+METHODS: tuple[ExpectedMethod[Any], ...] = (
     INITIALIZE, PING, CHAT_SEND, STREAM_CANCEL, STREAM_SUBSCRIBE, STREAM_UNSUBSCRIBE, STREAM_GET, STREAM_LIST,
     SESSION_CREATE, SESSION_GET, SESSION_LIST, SESSION_UPDATE, SESSION_DELETE, MODEL_LIST, PROVIDER_STATUS, DISCOVER,
 )  # fmt: skip
@@ -163,14 +159,14 @@ CODES = {
     "conflict": -32048,
     "not_found": -32049,
 }
-#: What stands behind the server, not the server, causes these; of them, the cause decides about trying again.
+#: Errors caused by the provider, not by the server; the cause decides whether a retry makes sense.
 _PROVIDER_KINDS = frozenset(
     kind for kind, code in CODES.items() if -32041 <= code <= -32030 and kind not in {"draining", "output_too_long"}
 )
 OWN_KINDS = frozenset(CODES) - _PROVIDER_KINDS
-#: Of its own errors, those that may be tried again.
+#: The server's own errors that may be retried.
 RETRYABLE = frozenset({"overloaded", "too_many_streams", "session_busy", "draining", "storage_unavailable"})
-#: What a request may be answered that says nothing about the protocol.
+#: Errors that say nothing about whether the server follows the protocol.
 INABILITIES = _PROVIDER_KINDS | {"overloaded", "draining"}
 
 LIVE_STATUSES = frozenset({"queued", "running", "cancelling"})

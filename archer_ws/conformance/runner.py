@@ -1,4 +1,4 @@
-"""Asks the checks: side by side where they don't disturb each other, each with a time limit."""
+"""Runs the checks: concurrently where they do not disturb each other, each with a time limit."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -8,19 +8,19 @@ from typing import Literal
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
 from archer_ws.conformance.bench import Bench, Target
+from archer_ws.conformance.failing import Failed, Skipped
 from archer_ws.conformance.ledger import Ledger
-from archer_ws.conformance.outcome import Failed, Skipped
 from archer_ws.conformance.peer import Trial
 from archer_ws.conformance.registry import Check
 
-#: So many checks run at once: more would only wait for a model that serves few at once.
+#: How many checks run at once: more would only wait for a model that serves few at once.
 SIDE_BY_SIDE = 4
 
 State = Literal["ok", "failed", "skipped"]
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class CheckResult:
     """How a check ended, and after how many ms; `expected` and `came` of a failed one, `reason` of a skipped one."""
 
     check: Check
@@ -37,28 +37,28 @@ async def run(
     *,
     timeout_s: float,
     quiet_s: float,
-    on_outcome: Callable[[Outcome], None],
-) -> list[Outcome]:
-    """The outcomes, in the order of the checks.
+    on_result: Callable[[CheckResult], None],
+) -> list[CheckResult]:
+    """The results, in the order of the checks.
 
     Args:
         target: the server.
-        checks: what to ask.
+        checks: the checks to run.
         timeout_s: how long each may take, in seconds.
-        quiet_s: how long silence must last to count as an answer, in seconds.
-        on_outcome: told each outcome, in the order of the checks, as soon as that is known.
+        quiet_s: how long silence must last to count as a response, in seconds.
+        on_result: called with each result, in the order of the checks, as soon as possible.
     """
     ledger = Ledger()
-    outcomes: dict[Check, Outcome] = {}
+    results: dict[Check, CheckResult] = {}
     told = 0
     gate = asyncio.Semaphore(SIDE_BY_SIDE)
 
     async def settle(check: Check) -> None:
         nonlocal told
         async with gate:
-            outcomes[check] = await _ask(target, check, Trial(ledger, quiet_s), timeout_s)
-        while told < len(checks) and checks[told] in outcomes:
-            on_outcome(outcomes[checks[told]])
+            results[check] = await _ask(target, check, Trial(ledger, quiet_s), timeout_s)
+        while told < len(checks) and checks[told] in results:
+            on_result(results[checks[told]])
             told += 1
 
     async with asyncio.TaskGroup() as tasks:
@@ -69,10 +69,10 @@ async def run(
         for check in checks:
             if check.when == when:
                 await settle(check)
-    return [outcomes[check] for check in checks]
+    return [results[check] for check in checks]
 
 
-async def _ask(target: Target, check: Check, trial: Trial, timeout_s: float) -> Outcome:
+async def _ask(target: Target, check: Check, trial: Trial, timeout_s: float) -> CheckResult:
     loop = asyncio.get_running_loop()
     began = loop.time()
     bench = Bench(target, trial)
@@ -83,11 +83,11 @@ async def _ask(target: Target, check: Check, trial: Trial, timeout_s: float) -> 
         await bench.tidy()
     match problem:
         case None:
-            return Outcome(check, "ok", ms)
+            return CheckResult(check, "ok", ms)
         case Skipped(reason=reason):
-            return Outcome(check, "skipped", ms, reason=reason)
+            return CheckResult(check, "skipped", ms, reason=reason)
         case Failed(expected=expected, came=came):
-            return Outcome(check, "failed", ms, expected=expected, came=came)
+            return CheckResult(check, "failed", ms, expected=expected, came=came)
 
 
 async def _problem_of(check: Check, bench: Bench, timeout_s: float) -> Failed | Skipped | None:

@@ -7,55 +7,55 @@
 export interface Methods {
   /** Optional, before any other request: the version, a credential, the limits. */
   "initialize": { params: InitializeParams; result: InitializeResult };
-  /** The connection lives. */
+  /** The connection responds. */
   "ping": { params: PingParams; result: Nothing };
-  /** The models that can be named. */
+  /** The available models. */
   "model/list": { params: ModelListParams; result: ModelListResult };
   /** The state of every provider. */
   "provider/status": { params: ProviderStatusParams; result: ProviderStates };
-  /** A ticket, good once as the Bearer token of a request to /api/v1/files. */
+  /** A ticket, valid once as the Bearer token of a request to /api/v1/files. */
   "ticket/create": { params: TicketCreateParams; result: TicketResult };
   /** This API's OpenRPC document. */
   "rpc.discover": { params: RpcDiscoverParams; result: OpenRpcDocument };
-  /** Start an answer, or join the one that has the same stream_id and parameters. */
+  /** Start a stream, or join the one that has the same stream_id and parameters. */
   "chat/send": { params: ChatSendParams; result: ChatSendResult };
-  /** Cancel a stream; harmless to repeat, and for an id nobody knows. */
+  /** Cancel a stream; harmless to repeat, and harmless for an unknown id. */
   "stream/cancel": { params: StreamCancelParams; result: CancelResult };
-  /** Deliver a stream's events after the last seen. */
+  /** Deliver a stream's events after the last one that you have seen. */
   "stream/subscribe": { params: StreamSubscribeParams; result: SubscribeResult };
-  /** Stop delivery, nothing else. */
+  /** Stop delivery; the stream itself goes on. */
   "stream/unsubscribe": { params: StreamUnsubscribeParams; result: Nothing };
   /** One stream's state. */
   "stream/get": { params: StreamGetParams; result: StreamInfo };
-  /** Your streams, running or kept, newest first. */
+  /** Your streams, running or retained, newest first. */
   "stream/list": { params: StreamListParams; result: StreamPage };
-  /** Say whether a call that needs approval may run; the first word counts. */
+  /** Decide whether a call that needs approval may run; the first decision counts. */
   "tool/approve": { params: ToolApproveParams; result: ToolAnswer };
-  /** Take a call before you run it, so that nobody else does; harmless to repeat. */
+  /** Claim a call before you run it, so that nobody else does; harmless to repeat. */
   "tool/claim": { params: ToolClaimParams; result: ToolAnswer };
-  /** Answer a call that a stream waits for; the first answer counts. */
+  /** Send the result of a call that a stream waits for; the first result counts. */
   "tool/result": { params: ToolResultParams; result: ToolAnswer };
   /** Put a user's message into a running stream, for its next step. */
   "stream/steer": { params: StreamSteerParams; result: ToolAnswer };
   /** A new conversation, or the one with that session_id. */
   "session/create": { params: SessionCreateParams; result: Session };
-  /** One conversation with its newest messages, or older ones. */
+  /** One conversation with a page of its messages: the newest, or older ones. */
   "session/get": { params: SessionGetParams; result: SessionDetail };
-  /** Your conversations, the last changed first. */
+  /** Your conversations, the most recently changed first. */
   "session/list": { params: SessionListParams; result: SessionPage };
-  /** The messages that have all words of a query. */
+  /** The messages that contain all words of a query. */
   "session/search": { params: SessionSearchParams; result: SearchPage };
-  /** Change the title or the metadata, or put it aside. */
+  /** Change the title or the metadata, or archive it. */
   "session/update": { params: SessionUpdateParams; result: Session };
   /** A new conversation with the first messages of this one. */
   "session/fork": { params: SessionForkParams; result: Session };
-  /** End its streams and forget it. */
+  /** End its streams and delete it. */
   "session/delete": { params: SessionDeleteParams; result: Nothing };
-  /** End the streams of all your conversations and forget these. */
+  /** End the streams of all your conversations and delete them. */
   "session/delete_all": { params: SessionDeleteAllParams; result: DeletedSessions };
-  /** Be told of your conversations as they change (session/changed): of one, or of all. */
+  /** Get a notification (session/changed) whenever a conversation changes: one, or any of yours. */
   "session/watch": { params: SessionWatchParams; result: Nothing };
-  /** Be told no more of that one, or of any. */
+  /** Stop watching that conversation, or all. */
   "session/unwatch": { params: SessionUnwatchParams; result: Nothing };
 }
 
@@ -348,7 +348,7 @@ export interface ChatResponse {
   steps?: number | null;
 }
 
-/** A ChatRequest whose `stream` defaults to true: the deltas come as notifications. */
+/** A ChatRequest whose `stream` defaults to true: the deltas are sent as notifications. */
 export interface ChatSendParams {
   /**
    * The conversation so far, the new turn last; with `session_id` the new turn alone. Empty only where
@@ -361,7 +361,7 @@ export interface ChatSendParams {
   temperature?: number | null;
   /** The most tokens of the answer; the configured default where it is missing. */
   max_tokens?: number | null;
-  /** Send the text as deltas; false: send it whole, with the stream's end. Default: true. */
+  /** True: send the text as deltas. False: send all of it with the stream's end. Default: true. */
   stream?: boolean | null;
   /** The provider; without it, the one the model's name belongs to, or the default. */
   provider?: string | null;
@@ -424,21 +424,21 @@ export interface ChatSendParams {
   reasoning_effort?: ReasoningEffort | null;
 }
 
-/** The request is accepted; `duplicate` if it joined a stream that was there. */
+/** The request is accepted; `duplicate` if it joined an existing stream. */
 export interface ChatSendResult {
   /** The stream's id: yours, or the server's. */
   stream_id: string;
   /** The conversation the stream belongs to. */
   session_id?: string | null;
-  /** The provider that will answer. */
+  /** The provider that is asked. */
   provider: string;
-  /** The model that will answer. */
+  /** The model that is asked. */
   model: string;
   /** The stream's state. */
   status: StreamStatus;
-  /** Its newest event's number; the events up to it are replay. */
+  /** The number of its newest event; the events up to it are a replay. */
   head_seq: number;
-  /** Whether the stream was there already, and you joined it. */
+  /** Whether the stream existed already, and you joined it. */
   duplicate: boolean;
 }
 
@@ -453,7 +453,7 @@ export interface Claim {
 /** A string, or a list of parts. */
 export type Content = string | Part[];
 
-/** Where a request goes that names nothing. */
+/** The model of a request that names none. */
 export interface DefaultModel {
   /** The default provider. */
   provider: string;
@@ -477,7 +477,7 @@ export interface EndedEvent {
   status: StreamStatus;
   /** Who cancelled it. */
   reason?: CancelReason | null;
-  /** Why the model stopped; null where it did not. */
+  /** Why the model stopped; null if it did not. */
   finish_reason?: FinishReason | null;
   /** What it cost, in tokens. */
   usage?: TokenUsage | null;
@@ -508,7 +508,7 @@ export interface EndedEvent {
   unsteered?: SteeredMessage[] | null;
 }
 
-/** The body of every answer that is not a success. */
+/** The body of every response that is not a success. */
 export interface ErrorBody {
   /** What went wrong. */
   error: ErrorInfo;
@@ -582,13 +582,13 @@ export type ErrorKind =
   | "parse_error"
   | (string & {});
 
-/** JSON-RPC's error: what a response has in place of a result. */
+/** JSON-RPC's error object, which a response has instead of a result. */
 export interface ErrorObject {
-  /** JSON-RPC's number for the error; `data.kind` says the same in words. */
+  /** JSON-RPC's number for the error; `data.kind` is the same as a word. */
   code: number;
   /** What happened, for a person. */
   message: string;
-  /** The error as every transport tells it. */
+  /** The error, in the same form on every transport. */
   data: ErrorInfo;
 }
 
@@ -659,7 +659,7 @@ export interface FoundMessage {
 /** How a call ended, as its runner tells it. */
 export type GivenStatus = "ok" | "error" | "denied";
 
-/** The process answers. */
+/** The process responds. */
 export interface Health {
   /** That it answers. */
   status: string;
@@ -667,7 +667,7 @@ export interface Health {
   version: string;
 }
 
-/** The connection lives, though nothing else was to be said. */
+/** Sent after a silence, so that the client knows that the connection is alive. */
 export type Heartbeat = Record<string, unknown>;
 
 /** How closely the model looks at a picture. */
@@ -707,31 +707,31 @@ export interface ImportResult {
 
 /** Optional; before any other request. */
 export interface InitializeParams {
-  /** The version you speak: 1. */
+  /** The protocol version that you use: 1. */
   protocol_version: number;
   /** Who you are, for the server's log. */
   client?: PeerInfo | null;
-  /** The credential, where the server asks for one and no header or ticket showed it. */
+  /** The credential, if the server needs one and no header or ticket carried it. */
   token?: string | null;
-  /** Gather a stream's later deltas for so long, in milliseconds; the first goes at once. Default: 0. */
+  /** Merge a stream's deltas for this long, in milliseconds; the first delta is sent at once. Default: 0. */
   coalesce_ms?: number | null;
 }
 
-/** Who answers, and within which limits. */
+/** The server and its limits. */
 export interface InitializeResult {
-  /** The version spoken here: 1. */
+  /** The protocol version that the server uses: 1. */
   protocol_version: number;
-  /** Who answers. */
+  /** The server. */
   server: PeerInfo;
-  /** Names this connection in the server's log. */
+  /** The id of this connection in the server's log. */
   connection_id: string;
-  /** After so much silence a heartbeat comes, in milliseconds. */
+  /** After this much silence the server sends a heartbeat, in milliseconds. */
   heartbeat_ms: number;
-  /** What this connection may do. */
+  /** The limits of this connection. */
   limits: Limits;
-  /** What this server can beyond the first version's chats; it may grow. */
+  /** What this server supports beyond the first version; more may be added. */
   capabilities?: string[] | null;
-  /** Names the version of the OpenRPC document that rpc.discover gives. */
+  /** The version of the OpenRPC document that rpc.discover returns. */
   schema_hash: string;
 }
 
@@ -747,19 +747,19 @@ export interface JsonSchemaFormat {
   description?: string | null;
 }
 
-/** What one connection may do. */
+/** The limits of one connection. */
 export interface Limits {
   /** The longest message the server reads, in bytes. */
   max_frame_bytes: number;
   /** The most text all messages of a request may have, in bytes of UTF-8. */
   max_content_bytes: number;
-  /** How many requests may wait for their answers at a time. */
+  /** How many requests may wait for their responses at a time. */
   max_requests: number;
   /** How many running streams may be attached at a time. */
   max_streams: number;
 }
 
-/** The event loop turns. */
+/** The event loop responds. */
 export interface Liveness {
   /** That it turns. */
   status: string;
@@ -788,7 +788,7 @@ export interface ModelInfo {
   limits?: ModelLimits | null;
 }
 
-/** The models that can be named. */
+/** The available models. */
 export type ModelInfos = ModelInfo[];
 
 /** How much a request may hold for a model, where its provider says so. */
@@ -807,11 +807,11 @@ export interface ModelListParams {
   provider?: string | null;
 }
 
-/** The models that can be named, and the providers that could not be asked. */
+/** The available models, and the providers that could not be asked. */
 export interface ModelListResult {
   /** The models. */
   items: ModelInfo[];
-  /** What answers a request that names no model. */
+  /** The default provider and model. */
   default: DefaultModel;
   /** The providers that could not be asked, with the reason. */
   unavailable: ProviderStatus[];
@@ -823,7 +823,7 @@ export interface NamedTool {
   name: string;
 }
 
-/** A result that says only that it was done. */
+/** An empty result: the method succeeded. */
 export type Nothing = Record<string, unknown>;
 
 /** What a request does to a session that runs a stream. */
@@ -865,7 +865,7 @@ export interface PeerInfo {
   version: string;
 }
 
-/** A method that needs nothing. */
+/** The params of a method that needs none. */
 export type PingParams = Record<string, never>;
 
 /** `event: progress`: what happens before the first text of a step. */
@@ -880,7 +880,7 @@ export interface ProgressEvent {
   detail?: string | null;
   /** Empty: only plain messages have text. */
   content: string;
-  /** Null: only the end has one. */
+  /** Null: only the end has a finish_reason. */
   finish_reason: null;
 }
 
@@ -908,16 +908,16 @@ export interface ProviderStatus {
   configured?: boolean | null;
 }
 
-/** A method that needs nothing. */
+/** The params of a method that needs none. */
 export type ProviderStatusParams = Record<string, never>;
 
-/** Whether chats can be served by the default provider, and if not, why and what to do. */
+/** Whether the default provider can serve chats; if not, why and what to do. */
 export interface ReadinessReport {
   /** Whether chats can be served. */
   status: ReadinessReportStatus;
   /** The default provider. */
   provider: string;
-  /** How long the provider's answer to the probe took, in milliseconds. */
+  /** How long the provider's response to the probe took, in milliseconds. */
   latency_ms?: number | null;
   /** Why not. */
   reason?: string | null;
@@ -950,7 +950,7 @@ export interface ResponseFormat {
 /** How a tool's run ended. */
 export type ResultStatus = "ok" | "error" | "denied" | "timeout" | "cancelled" | "lost";
 
-/** A method that needs nothing. */
+/** The params of a method that needs none. */
 export type RpcDiscoverParams = Record<string, never>;
 
 /** Some messages that a search found, the last stored first. */
@@ -961,9 +961,9 @@ export interface SearchPage {
   next_cursor?: string | null;
 }
 
-/** The server stops: running streams have so long. */
+/** The server is about to stop. */
 export interface ServerDraining {
-  /** What running streams have left before they are cancelled, in milliseconds. */
+  /** How long running streams may go on before they are cancelled, in milliseconds. */
   remaining_ms: number;
 }
 
@@ -1027,17 +1027,17 @@ export interface SessionCreateParams {
   metadata?: Record<string, unknown> | null;
 }
 
-/** That all of them shall go. */
+/** Confirms that all sessions are to be deleted. */
 export interface SessionDeleteAllParams {
-  /** True, so that it does not happen by mistake. */
+  /** Must be true, so that it does not happen by mistake. */
   confirm: boolean;
 }
 
-/** Which session to forget. */
+/** Which session to delete. */
 export interface SessionDeleteParams {
   /** The conversation's id. */
   session_id: string;
-  /** What `version` it must have; where it has another, it stays: `conflict`. */
+  /** The `version` that it must have; with any other, nothing is deleted and the error is `conflict`. */
   version?: number | null;
 }
 
@@ -1082,7 +1082,7 @@ export interface SessionFork {
   new_session_id?: string | null;
 }
 
-/** Which session to copy, how much of it, and the copy's id. */
+/** Which session to copy, up to which message, and the copy's id. */
 export interface SessionForkParams {
   /** Copy the messages before this one; all, where it is missing. */
   before?: string | null;
@@ -1098,19 +1098,19 @@ export interface SessionGetParams {
   session_id: string;
   /** How many messages at most, 1 to 200. Default: 200. */
   limit?: number | null;
-  /** The `next_cursor` of the page that you have, for older messages; without it, the newest. */
+  /** The `next_cursor` of a page that you have, for older messages; without it, the newest. */
   cursor?: string | null;
 }
 
-/** A page of sessions, the last changed first. */
+/** A page of sessions, the most recently changed first. */
 export interface SessionListParams {
-  /** By what they are sorted, newest first; missing: as the cursor's list, or `updated`. */
+  /** The time to sort by, newest first; without it, the order of the cursor's list, or `updated`. */
   order?: SessionOrder | null;
-  /** True: those alone that were put aside; false: those that were not. */
+  /** True: only archived ones; false: only those that are not archived. */
   archived?: boolean | null;
   /** How many at most, 1 to 200. Default: 50. */
   limit?: number | null;
-  /** The `next_cursor` of the page before; without it, the first page. */
+  /** The `next_cursor` of the previous page; without it, the first page. */
   cursor?: string | null;
 }
 
@@ -1125,22 +1125,22 @@ export interface SessionPage {
   next_cursor?: string | null;
 }
 
-/** What to look for in the messages. */
+/** What to search for in the messages. */
 export interface SessionSearchParams {
   /**
-   * Up to 16 words, 1,000 characters: messages that have all of them, whatever their case and accents; the last
-   * one may be the beginning of a word.
+   * Up to 16 words and 1,000 characters. Finds messages that contain all of them, ignoring case and accents; the
+   * last one may be the beginning of a word.
    */
   query: string;
   /** How many at most, 1 to 200. Default: 50. */
   limit?: number | null;
-  /** The `next_cursor` of the page before; without it, the first page. */
+  /** The `next_cursor` of the previous page; without it, the first page. */
   cursor?: string | null;
 }
 
-/** Which session to watch, or none for all. */
+/** Which session to watch, or none for all of them. */
 export interface SessionUnwatchParams {
-  /** Only this conversation; missing: all. */
+  /** Only this conversation; without it, all of them. */
   session_id?: string | null;
 }
 
@@ -1156,7 +1156,7 @@ export interface SessionUpdate {
   version?: number | null;
 }
 
-/** What to change of which session; fields left out (or null) stay. */
+/** Which session to change, and what; fields that are missing or null keep their values. */
 export interface SessionUpdateParams {
   /** The new name for people, at most 512 characters. */
   title?: string | null;
@@ -1170,13 +1170,13 @@ export interface SessionUpdateParams {
   session_id: string;
 }
 
-/** Which session to watch, or none for all. */
+/** Which session to watch, or none for all of them. */
 export interface SessionWatchParams {
-  /** Only this conversation; missing: all. */
+  /** Only this conversation; without it, all of them. */
   session_id?: string | null;
 }
 
-/** `event: started`: the provider answered. */
+/** `event: started`: the provider has begun to respond. */
 export interface StartedEvent {
   /** The stream it is about. */
   stream_id: string;
@@ -1192,7 +1192,7 @@ export interface StartedEvent {
   reasoning_effort?: ReasoningEffort | (string & {}) | null;
   /** Empty: only plain messages have text. */
   content: string;
-  /** Null: only the end has one. */
+  /** Null: only the end has a finish_reason. */
   finish_reason: null;
 }
 
@@ -1231,7 +1231,7 @@ export interface StepEvent {
   messages?: SteeredMessage[] | null;
   /** Empty: only plain messages have text. */
   content: string;
-  /** Null: only the end has one. */
+  /** Null: only the end has a finish_reason. */
   finish_reason: null;
 }
 
@@ -1376,13 +1376,13 @@ export interface StreamEnded {
   unsteered?: SteeredMessage[] | null;
 }
 
-/** One stream, and whether its messages are wanted. */
+/** One stream, and whether to include its messages. */
 export interface StreamGetParams {
   /** The stream's id. */
   stream_id: string;
-  /** True: with the messages that it made, as far as they go. Default: false. */
+  /** True: include the messages that it has produced so far. Default: false. */
   messages?: boolean | null;
-  /** The `next_cursor` of the page before; without it, the first page. */
+  /** The `next_cursor` of the previous page; without it, the first page. */
   cursor?: string | null;
 }
 
@@ -1416,15 +1416,15 @@ export interface StreamInfo {
   next_cursor?: string | null;
 }
 
-/** A page of streams, newest first: of all, of one session, running only. */
+/** A page of streams, newest first: all of them, those of one session, or only running ones. */
 export interface StreamListParams {
   /** Only the streams of this conversation. */
   session_id?: string | null;
-  /** Only those that have not ended. Default: false. */
+  /** Only streams that have not ended. Default: false. */
   active?: boolean | null;
   /** How many at most, 1 to 200. Default: 50. */
   limit?: number | null;
-  /** The `next_cursor` of the page before; without it, the first page. */
+  /** The `next_cursor` of the previous page; without it, the first page. */
   cursor?: string | null;
 }
 
@@ -1501,7 +1501,7 @@ export type StreamStatus =
   | "failed"
   | (string & {});
 
-/** A user's message for which stream. */
+/** A user's message for a running stream. */
 export interface StreamSteerParams {
   /** Yours, minted for this message: repeating it is harmless. */
   message_id: string;
@@ -1528,7 +1528,7 @@ export interface StreamStep {
   messages?: SteeredMessage[] | null;
 }
 
-/** The stream, and the last event you have seen of it. */
+/** The stream, and the last event of it that you have seen. */
 export interface StreamSubscribeParams {
   /** The stream's id. */
   stream_id: string;
@@ -1594,17 +1594,17 @@ export interface StreamUnsubscribeParams {
   stream_id: string;
 }
 
-/** The events up to `head_seq` are replay. */
+/** The events up to `head_seq` are a replay. */
 export interface SubscribeResult {
   /** The stream's id. */
   stream_id: string;
   /** The stream's state. */
   status: StreamStatus;
-  /** Its newest event's number; the events up to it are replay. */
+  /** The number of its newest event; the events up to it are a replay. */
   head_seq: number;
 }
 
-/** A plain message: a piece of the answer's text, of the model's visible reasoning, or of a call's arguments. */
+/** A plain message: a piece of the completion's text, of the model's visible reasoning, or of a call's arguments. */
 export interface TextEvent {
   /** A piece of the answer; empty where the event brings none. */
   content: string;
@@ -1634,28 +1634,28 @@ export interface TextPart {
   text: string;
 }
 
-/** Good for one handshake: offer the subprotocol `archer.ticket.<ticket>` beside `archer.v1`. */
+/** Valid for one handshake: offer the subprotocol `archer.ticket.<ticket>` beside `archer.v1`. */
 export interface Ticket {
-  /** The ticket, already fit for a subprotocol's name. */
+  /** The ticket, in characters that a subprotocol's name may have. */
   ticket: string;
-  /** How long it can be used, in seconds. */
+  /** How long it is valid, in seconds. */
   expires_in_s: number;
 }
 
-/** A method that needs nothing. */
+/** The params of a method that needs none. */
 export type TicketCreateParams = Record<string, never>;
 
-/** For which origin. */
+/** The origin that the ticket is for. */
 export interface TicketRequest {
-  /** The page's origin, which alone may use the ticket. */
+  /** The page's origin; only pages of this origin can use the ticket. */
   origin?: string | null;
 }
 
-/** Good once, as the Bearer token of a request to `/api/v1/files` or below it. */
+/** Valid once, as the Bearer token of a request to `/api/v1/files` or below it. */
 export interface TicketResult {
-  /** What to send in place of a token. */
+  /** The ticket, to be sent instead of a token. */
   ticket: string;
-  /** How long it can be used, in seconds. */
+  /** How long it is valid, in seconds. */
   expires_in_s: number;
 }
 
@@ -1703,7 +1703,7 @@ export interface ToolAnswer {
   status?: ResultStatus | (string & {}) | null;
 }
 
-/** Whether which call may run. */
+/** Whether a call may run. */
 export interface ToolApproveParams {
   /** False: it does not run, and the model is told so. */
   approved: boolean;
@@ -1748,22 +1748,22 @@ export interface ToolCallEvent {
   deadline_at?: string | null;
   /** Empty: only plain messages have text. */
   content: string;
-  /** Null: only the end has one. */
+  /** Null: only the end has a finish_reason. */
   finish_reason: null;
 }
 
 /** Whether the model must call a tool, and which. */
 export type ToolChoice = "auto" | "none" | "required" | NamedTool;
 
-/** That the client is about to run a call. */
+/** The client is about to run a call. */
 export interface ToolClaimParams {
   /** The stream's id. */
   stream_id: string;
   /** Which of its calls. */
   call_id: string;
   /**
-   * Yours, minted for this run: whoever shows it may answer the call. It lasts while the socket lives that last
-   * used it, and 60 s more: come back with the same one.
+   * An id that you mint for this run: only whoever sends it may send the call's result. It lasts as long as the
+   * socket that last used it, and 60 s more; after a reconnect, use the same one again.
    */
   claim: string;
 }
@@ -1805,17 +1805,17 @@ export interface ToolResultEvent {
   call_id: string;
   /** How it ended. */
   status: ResultStatus | (string & {});
-  /** What the model is told of the call: the first 64 KiB of its text. */
+  /** The first 64 KiB of the result's text. */
   content: string;
   /** All that it says, in order, where that is more than text. */
   parts?: Part[] | null;
   /** True: there is more text than told here; the messages have it all. */
   truncated?: boolean | null;
-  /** Null: only the end has one. */
+  /** Null: only the end has a finish_reason. */
   finish_reason: null;
 }
 
-/** What came of which call. */
+/** The result of a call. */
 export interface ToolResultParams {
   /** What the model is told: a text, or parts. */
   content: Content;
@@ -1848,16 +1848,16 @@ export interface ToolUpdateEvent {
   approved?: boolean | null;
   /** Empty: only plain messages have text. */
   content: string;
-  /** Null: only the end has one. */
+  /** Null: only the end has a finish_reason. */
   finish_reason: null;
 }
 
-/** A kept file: name its `file_id` in a message's part. */
+/** A stored file: refer to its `file_id` in a message's part. */
 export interface UploadedFile {
   /** Its id: the same for the same bytes and type. */
   file_id: string;
-  /** Its type, as its first bytes show it. */
+  /** Its media type, according to its first bytes. */
   media_type: string;
-  /** How long it is. */
+  /** Its size in bytes. */
   bytes: number;
 }

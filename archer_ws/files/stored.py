@@ -39,6 +39,11 @@ class FileHold:
         self._let_go = let_go
         self._held = held
 
+    def keep(self) -> None:
+        """None of them goes before its time is over, whoever lets go of it."""
+        for file in self._held:
+            file.is_passing = False
+
     def release(self) -> None:
         """They may go when their time is over."""
         held, self._held = self._held, []

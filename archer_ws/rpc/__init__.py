@@ -1,4 +1,4 @@
-"""JSON-RPC 2.0 and the archer.v1 methods over any channel of text messages. No web framework here, and no provider.
+"""JSON-RPC 2.0 and the archer.v1 methods over any channel of text messages. No web framework and no provider here.
 
-"Protocol section N", here and all over the package, is section N of schemas/PROTOCOL.md.
+"Protocol section N" in this package means section N of schemas/PROTOCOL.md.
 """

@@ -1,39 +1,40 @@
-"""The seam between the protocol and what carries it: a channel of text messages."""
+"""The seam between the protocol and its transport: a channel of text messages."""
 
 import asyncio
 from typing import Protocol
 
 
 class ChannelClosed(Exception):
-    """The peer is gone, or the channel was closed; nothing more comes or goes."""
+    """The peer is gone, or the channel was closed; nothing more can be sent or received."""
 
 
 class Channel(Protocol):
-    """Text messages both ways. A WebSocket is one; `memory_channel` makes two that are joined."""
+    """Text messages in both directions. A WebSocket is one; `memory_channel` makes two that are connected."""
 
     async def receive(self) -> str:
         """The next message.
 
         Raises:
-            ChannelClosed: there will be none.
+            ChannelClosed: there will be no more.
         """
 
     def try_send(self, text: str) -> bool:
-        """Hand a message to the transport where that needs no waiting; else False, and `send` does it."""
+        """Hand a message to the transport if that needs no waiting; False if it does, and `send` must be used."""
 
     async def send(self, text: str) -> None:
-        """Hand a message to the transport, and wait while it can take no more.
+        """Hand a message to the transport, waiting while its buffer is full.
 
         Raises:
             ChannelClosed: the peer is gone.
         """
 
     async def close(self, code: int, reason: str) -> None:
-        """End the channel with a WebSocket close code; harmless where it is closed."""
+        """Close the channel with a WebSocket close code; does nothing if it is closed."""
 
 
 class MemoryChannel:
-    """One end of a channel within this process; holds at most `capacity` messages that the other end has not taken."""
+    """One end of a channel within this process; holds at most `capacity` messages that the other end has not
+    received."""
 
     def __init__(self, capacity: int) -> None:
         self._incoming: asyncio.Queue[str | None] = asyncio.Queue(capacity)
@@ -43,10 +44,10 @@ class MemoryChannel:
         self.closed_with: tuple[int, str] | None = None
 
     async def receive(self) -> str:
-        """The next message; what the peer sent before it closed still comes.
+        """The next message; what the peer sent before it closed still arrives.
 
         Raises:
-            ChannelClosed: there will be none.
+            ChannelClosed: there will be no more.
         """
         if self._incoming.empty() and self._closed.is_set():
             raise ChannelClosed
@@ -62,11 +63,11 @@ class MemoryChannel:
             closing.cancel()
 
     def try_send(self, text: str) -> bool:
-        """False: a message always waits for its turn."""
+        """False: `send` is always used."""
         return False
 
     async def send(self, text: str) -> None:
-        """Give the peer a message; waits while it holds `capacity` already.
+        """Send the peer a message; waits while the peer has `capacity` unread messages.
 
         Raises:
             ChannelClosed: the channel is closed.
@@ -84,7 +85,7 @@ class MemoryChannel:
             closing.cancel()
 
     async def close(self, code: int, reason: str) -> None:
-        """End the channel for both ends."""
+        """Close the channel for both ends."""
         for end in (self, self._peer):
             if end.closed_with is None:
                 end.closed_with = (code, reason)
@@ -92,7 +93,7 @@ class MemoryChannel:
 
 
 def memory_channel(capacity: int = 16) -> tuple[MemoryChannel, MemoryChannel]:
-    """Two ends of one channel."""
+    """The two ends of one channel."""
     ours, theirs = MemoryChannel(capacity), MemoryChannel(capacity)
     ours._peer, theirs._peer = theirs, ours
     return ours, theirs

@@ -1,4 +1,5 @@
-"""Text frames to requests, and responses and notifications to text frames (protocol section 3). Pure."""
+"""Decodes text frames into requests, and encodes responses and notifications as text frames (protocol section 3).
+Pure."""
 
 import json
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from archer_ws.core.strict_json import decode_json
 from archer_ws.sessions.streams.events import ControlEvent, Delta, as_json, call_fields
 
 SAFE_INTEGER = 2**53 - 1
-#: So many entries of a batch are answered each by itself; an error may be fifty times as long as its request.
+#: The most entries of a batch that each get their own error; an error may be fifty times as long as its request.
 BATCH_MAX = 256
 
 RequestId = str | int
@@ -21,7 +22,7 @@ RequestId = str | int
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request, or with no id a notification."""
+    """A request, or a notification if `id` is None."""
 
     id: RequestId | None
     method: str
@@ -29,7 +30,7 @@ class Call:
 
 
 class BadMessage(Exception):
-    """A frame that is no request: `error` is what to answer, under `id` where one could be read."""
+    """A frame that is not a valid request: `error` is the response, under `id` if one could be read."""
 
     def __init__(self, error: ArcherError, id: RequestId | None = None) -> None:  # noqa: A002 - JSON-RPC's name
         super().__init__(error.message)
@@ -38,7 +39,8 @@ class BadMessage(Exception):
 
 
 class BadBatch(Exception):
-    """A frame that is a batch: `refusals` is what to answer, in one array; nothing where all are notifications."""
+    """A frame that is a batch: `refusals` are the errors of the response array; empty if all entries are
+    notifications."""
 
     def __init__(self, refusals: list[BadMessage]) -> None:
         super().__init__("batches are not supported")
@@ -49,15 +51,16 @@ def decode_call(text: str) -> Call:
     """The request in a frame.
 
     Raises:
-        BadMessage: it is not JSON, no request, or its text has a lone surrogate.
-        BadBatch: it is a batch.
+        BadMessage: the frame is not JSON, not a request, or its text has a lone surrogate.
+        BadBatch: the frame is a batch.
     """
     unreadable: InvalidParams | None = None
     try:
-        # What UTF-8 cannot carry never comes over a wire; an in-memory channel's junk must not raise here either.
+        # A lone surrogate never arrives over a wire, but it may over an in-memory channel; it must not raise here
+        # either.
         message = decode_json(text.encode("utf-8", "replace"))
     except InvalidParams as error:
-        # It is JSON, and may well be a request whose answer can be told by its id.
+        # It is JSON, and probably a request whose id can be read for the response.
         unreadable, message = error, json.loads(text.removeprefix("\ufeff"))
     except ArcherError as error:
         raise BadMessage(error) from None
@@ -87,7 +90,7 @@ def _call(message: Any) -> Call:
         )
     params = message.get("params")
     if params is None or params == []:
-        # Some clients send an empty array wherever there is nothing to send.
+        # Some clients send an empty array when a request has no params.
         params = {}
     if not isinstance(params, dict):
         raise BadMessage(InvalidParams("params must be an object", hint="Give every parameter by its name."), identity)
@@ -95,7 +98,7 @@ def _call(message: Any) -> Call:
 
 
 def _refuse_batch(entries: list[Any]) -> NoReturn:
-    """Raise what a batch is answered: an error for each of its requests (JSON-RPC 2.0, section 6)."""
+    """Raise the response to a batch: an error for each of its requests (JSON-RPC 2.0, section 6)."""
     if not entries or len(entries) > BATCH_MAX:
         raise BadMessage(InvalidRequest("batches are not supported", hint="Send one request a frame."))
     refusals: list[BadMessage] = []
@@ -116,7 +119,7 @@ def _refuse_batch(entries: list[Any]) -> NoReturn:
 
 
 def _id_of(message: Any) -> RequestId | None:
-    """The id where it is one that the protocol allows."""
+    """The message's id, if it is one that the protocol allows."""
     match message:
         case {"id": bool()}:
             return None
@@ -158,18 +161,18 @@ def encode_errors(refusals: list[BadMessage], request_id: str) -> str:
 
 
 def encode_notification(method: str, params: BaseModel) -> str:
-    """A notification of the server's."""
+    """A notification from the server."""
     body = params.model_dump_json(exclude_none=True, by_alias=True)
     return f'{{"jsonrpc":"2.0","method":"{method}","params":{body}}}'
 
 
 def delta_prefix(stream_id: str) -> str:
-    """The part of a stream's delta frames that is always the same."""
+    """The constant beginning of a stream's delta frames."""
     return f'{{"jsonrpc":"2.0","method":"stream/delta","params":{{"stream_id":"{stream_id}","from":'
 
 
 def encode_delta(prefix: str, delta: Delta) -> str:
-    """A delta's frame. Written out by hand: it is made for every token."""
+    """A delta's frame, written by hand because it is encoded for every token."""
     text = encode_basestring(delta.text.decode())
     reset = ',"reset":true' if delta.reset else ""
     if delta.call is None:
@@ -178,5 +181,5 @@ def encode_delta(prefix: str, delta: Delta) -> str:
 
 
 def encode_event(event: ControlEvent) -> str:
-    """The frame of an event that is not text."""
+    """The frame of an event that is not a delta."""
     return f'{{"jsonrpc":"2.0","method":"stream/{event.kind}","params":{as_json(event).decode()}}}'

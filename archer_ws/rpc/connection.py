@@ -1,9 +1,9 @@
-"""One connection: its reader, its writer, its requests' tasks, and the streams it holds.
+"""One connection: its reader, its writer, its requests' tasks, and its holds on streams.
 
-It owns these tasks as one group, and takes them down in this order: the reader or the writer ends (the peer left, or a
-close was sent); the requests' tasks are cancelled; deliveries stop; the holds are released, which lets each stream's
-`on_disconnect` decide. It knows nothing of what carries the messages (channel.py), and leaves the methods to
-rpc/methods, which see of it what context.py shows.
+It owns these tasks as one group and ends them in this order: the reader or the writer ends (the peer left, or a close
+was sent); the requests' tasks are cancelled; deliveries stop; the holds are released, after which each stream's
+`on_disconnect` decides. It does not know the transport (channel.py). The methods are in rpc/methods and see the
+connection through context.py.
 """
 
 import time
@@ -16,6 +16,7 @@ import structlog
 from archer_ws.core.limits import BAD_MESSAGES_MAX, BAD_MESSAGES_WINDOW_S
 from archer_ws.core.rare_line import RareLine
 from archer_ws.rpc.channel import Channel, ChannelClosed
+from archer_ws.rpc.close_reasons import CloseReason
 from archer_ws.rpc.codec import (
     BadBatch,
     BadMessage,
@@ -25,10 +26,10 @@ from archer_ws.rpc.codec import (
     encode_errors,
     encode_notification,
 )
-from archer_ws.rpc.context import Context, Peer
+from archer_ws.rpc.context import Context, Handshake
 from archer_ws.rpc.dispatcher import Dispatcher, note_failure
-from archer_ws.rpc.errors import defect
-from archer_ws.rpc.messages import CloseReason, ServerDraining
+from archer_ws.rpc.messages import ServerDraining
+from archer_ws.rpc.method_errors import defect
 from archer_ws.rpc.requests import id_in_use
 from archer_ws.rpc.services import RpcServices
 
@@ -37,17 +38,17 @@ _violation = RareLine("protocol_violation")
 
 
 class Connection:
-    """One peer's connection.
+    """One client's connection.
 
     Args:
         channel: carries the messages.
         services: what the methods work on.
         dispatcher: the methods.
-        peer: who it is.
+        handshake: who the client is.
     """
 
-    def __init__(self, channel: Channel, services: RpcServices, dispatcher: Dispatcher, peer: Peer) -> None:
-        self.context = Context(channel, services, peer)
+    def __init__(self, channel: Channel, services: RpcServices, dispatcher: Dispatcher, handshake: Handshake) -> None:
+        self.context = Context(channel, services, handshake)
         self._channel = channel
         self._dispatcher = dispatcher
         self._init_timeout_s = services.limits.init_timeout_s
@@ -63,14 +64,14 @@ class Connection:
                 await self._read(tasks)
                 tasks.cancel_scope.cancel()
         finally:
-            self.context.let_all_go()
+            self.context.release_all()
 
     def notify_draining(self, remaining_ms: int) -> None:
-        """Tell the peer that the server is about to stop."""
+        """Notify the peer that the server is about to stop."""
         self.context.writer.put(encode_notification("server/draining", ServerDraining(remaining_ms=remaining_ms)))
 
     def close(self, reason: CloseReason, *, after_streams: bool = False) -> None:
-        """Close once all responses have been sent, and with `after_streams` all events that there are by then."""
+        """Close after all responses have been sent and, with `after_streams`, all events that exist by then."""
         self.context.close(reason, after_streams=after_streams)
 
     async def _write(self, scope: anyio.CancelScope) -> None:
@@ -79,7 +80,7 @@ class Connection:
         scope.cancel()
 
     async def _read(self, tasks: anyio.abc.TaskGroup) -> None:
-        """Read, parse, register, dispatch; only a full lane makes it wait (protocol section 3)."""
+        """Read, parse, register, dispatch; waits only while the lane is full (protocol section 3)."""
         while True:
             await self.context.writer.room()
             try:
@@ -90,7 +91,7 @@ class Connection:
                 self._take(text, tasks)
 
     def _take(self, text: str, tasks: anyio.abc.TaskGroup) -> None:
-        """Dispatch a frame's request, or answer what is none. Whatever a frame is, the connection lives on."""
+        """Dispatch a frame's request, or respond with an error. No frame ends the connection by itself."""
         try:
             call = decode_call(text)
             self._check_is_free(call.id)
@@ -98,7 +99,7 @@ class Connection:
             self._answer_bad_message(bad)
         except BadBatch as batch:
             self._answer_batch(batch.refusals)
-        except Exception:  # noqa: BLE001 - the reader's edge, as the dispatcher is the methods'; the line has it
+        except Exception:  # noqa: BLE001 - the outermost handler of the reader; the error is logged
             request_id = self.context.requests.next_name()
             _frame_defect.write(request_id=request_id, exc_info=True)
             self.context.writer.put(encode_error(None, defect(), request_id))
@@ -113,7 +114,7 @@ class Connection:
         answers: list[BadMessage] = []
         answered = set(self.context.requests.ids)
         for each in refusals:
-            # The one response under an id in use is another's.
+            # The only response under an id in use belongs to another request.
             answers.append(BadMessage(id_in_use()) if each.id in answered else each)
             if each.id is not None:
                 answered.add(each.id)
@@ -127,8 +128,8 @@ class Connection:
         try:
             self._check_is_free(bad.id)
         except BadMessage as taken:
-            bad = taken  # The one response under that id is another's.
-        is_call = bad.error.kind == "invalid_params"  # though a wrong one
+            bad = taken  # The only response under that id belongs to another request.
+        is_call = bad.error.kind == "invalid_params"  # a request, though with wrong params
         if is_call and bad.id is None:
             return  # Notifications are never answered (JSON-RPC 2.0, section 4.1).
         request_id = self.context.requests.next_name()

@@ -1,6 +1,6 @@
-"""What a method sees of its connection: who is asking, what it works on, and the streams that the peer is told of.
+"""What a method sees of its connection: the client's principal, the services, and the streams that the client receives.
 
-The methods change a connection by this alone. Its tasks and what comes over its channel are connection.py's.
+Methods change a connection only through this. connection.py has its tasks and reads its channel.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ import structlog
 from archer_ws.core.exceptions import Overloaded, TooManyStreams, Unauthenticated
 from archer_ws.core.ids import new_id
 from archer_ws.rpc.channel import Channel
-from archer_ws.rpc.messages import CLOSE_CODES, CloseReason
+from archer_ws.rpc.close_reasons import CLOSE_CODES, CloseReason, close_text
 from archer_ws.rpc.requests import Requests
 from archer_ws.rpc.services import RpcServices
 from archer_ws.rpc.watching import Watching
@@ -24,21 +24,13 @@ from archer_ws.sessions.streams.stream import Stream
 
 log = structlog.get_logger(__name__)
 
-#: The most a close frame's reason may have (RFC 6455, section 5.5), in bytes; ours are ASCII.
-CLOSE_TEXT_CHARS = 123
-
-
-def close_text(reason: CloseReason, detail: str | None = None) -> str:
-    """What a close frame says: the reason's name, and as much of the rest as there is room for."""
-    return f"{reason}: {detail}"[:CLOSE_TEXT_CHARS] if detail else reason
-
 
 @dataclass(frozen=True, slots=True)
-class Peer:
-    """Who is at the other end, as far as the handshake told.
+class Handshake:
+    """Who the client is, as far as the handshake told.
 
-    `principal` is None where a credential is still due; `credentials` tells whom a token stands for. `admit` is called
-    once for a principal that is told later; what it returns is why there is no room for it, if there is none.
+    `principal` is None if the client still has to send a credential; `credentials` returns the principal of a token.
+    `admit` is called once for a principal that is known later; it returns why there is no room for it, or None.
     """
 
     principal: str | None
@@ -50,72 +42,72 @@ class Context:
     """One connection, as its methods see it.
 
     Args:
-        channel: where the writer sends to.
+        channel: where the writer sends.
         services: what the methods work on.
-        peer: who it is.
+        handshake: who the client is.
     """
 
-    def __init__(self, channel: Channel, services: RpcServices, peer: Peer) -> None:
+    def __init__(self, channel: Channel, services: RpcServices, handshake: Handshake) -> None:
         self.connection_id = new_id("con")
         self.services = services
-        self.writer = Writer(channel, on_ended=self.let_go, heartbeat_s=services.limits.heartbeat_s)
-        #: What is being served.
+        self.writer = Writer(channel, on_ended=self.release, heartbeat_s=services.limits.heartbeat_s)
+        #: The requests that are being served.
         self.requests = Requests(self.connection_id, services.limits.max_requests)
         self.is_initialized = False
-        #: Whether any request has come: `initialize` must be the first.
+        #: Whether any request has been received: `initialize` must be the first.
         self.has_spoken = False
         self.is_closing = False
-        self._peer = peer
-        self._principal = peer.principal
+        self._handshake = handshake
+        self._principal = handshake.principal
         self._holds: dict[Stream, Hold] = {}
         self._watching: Watching | None = None
-        #: The calls that are claimed over this connection.
+        #: The tool calls that are claimed over this connection.
         self.claims = Holder()
 
     @property
     def is_authenticated(self) -> bool:
-        """Whether it is known who asks."""
+        """Whether the principal is known."""
         return self._principal is not None
 
     @property
     def principal(self) -> str:
-        """Who asks; the dispatcher lets no method that needs one run without."""
+        """The client's principal. The dispatcher runs no method that needs one without it."""
         assert self._principal is not None
         return self._principal
 
     @property
     def watching(self) -> Watching:
-        """What it watches of the principal's conversations."""
+        """Which of the principal's conversations this connection watches."""
         if self._watching is None:
             self._watching = Watching(self.principal, self.services.manager.changes, self.writer)
         return self._watching
 
     def authenticate(self, token: str) -> None:
-        """From now on the peer is the principal that the token stands for.
+        """Make the token's principal the principal of this connection.
 
         Raises:
-            Unauthenticated: it stands for nobody; the connection closes behind the answer.
-            Overloaded: the principal has as many connections as it may; likewise.
+            Unauthenticated: the token is unknown; the connection closes after the response.
+            Overloaded: the principal has the most connections it may have; the connection closes after the response.
         """
-        principal = self._peer.credentials(token)
+        principal = self._handshake.credentials(token)
         if principal is None:
-            # Behind the answer, which is put as soon as this is raised.
+            # After the response, which is queued as soon as this is raised.
             asyncio.get_running_loop().call_soon(self.close, "unauthorized")
             raise Unauthenticated(
                 "the token is not one this server knows",
                 hint="Send the token of the server's setting AUTH_TOKEN or AUTH_TOKENS.",
             )
-        if no_room := self._peer.admit(principal):
+        if no_room := self._handshake.admit(principal):
             asyncio.get_running_loop().call_soon(partial(self.close, "connection_limit", detail=no_room))
             raise Overloaded(no_room, hint="Close some connections first.", retry_after_ms=5000)
         self._principal = principal
 
     def check_room(self, stream: Stream | None = None) -> None:
-        """Refuse one more running stream on a connection that has all it may. One that has ended, or that is delivered
-        already, takes no room; None is one that is still to begin.
+        """Refuse one more running stream on a connection that has the most it may have. A stream that has ended, or
+        that is delivered already, needs no room; None stands for a stream that has not begun.
 
         Raises:
-            TooManyStreams: it has.
+            TooManyStreams: the connection has no room.
         """
         if stream is not None and (not stream.is_live or self.writer.delivers(stream.stream_id)):
             return
@@ -128,8 +120,10 @@ class Context:
             )
 
     def hold(self, stream: Stream, hold: Hold) -> bool:
-        """Keep the stream until it has ended and nothing of it is left to be delivered here, or this connection closes;
-        whether it was not kept before."""
+        """Hold the stream until it has ended and all of it has been delivered here, or until this connection closes.
+
+        Returns whether it was not held before.
+        """
         if stream in self._holds:
             hold.release()
             return False
@@ -138,28 +132,28 @@ class Context:
         return True
 
     def deliver(self, stream: Stream, after: int = 0, *, is_whole: bool = False) -> None:
-        """Send the stream's events after `after`, from now on and until the last one."""
+        """Send the stream's events after `after`, from now on up to the last one."""
         if stream not in self._holds:
-            # It ended while its delivery was being asked for: what is read is held, so that it counts.
+            # It ended while its delivery was being requested: hold it, so that this reader counts.
             self.hold(stream, stream.hold())
         self.writer.attach(stream, after, is_whole=is_whole)
         if not self.writer.delivers(stream.stream_id):
-            self.let_go(stream)
+            self.release(stream)
 
     def stop_delivering(self, stream_id: str) -> None:
-        """Send no more of the stream; it is still held while it runs."""
+        """Stop sending the stream's events; a running stream is still held."""
         stream = self.writer.detach(stream_id)
         if stream is not None and not stream.is_live:
-            self.let_go(stream)
+            self.release(stream)
 
-    def let_go(self, stream: Stream) -> None:
-        """Give up the hold on a stream of which nothing is to be delivered any more."""
+    def release(self, stream: Stream) -> None:
+        """Release the hold on a stream that has nothing more to deliver here."""
         hold = self._holds.pop(stream, None)
         if hold is not None:
             hold.release()
 
-    def let_all_go(self) -> None:
-        """Deliver nothing more, and give up every hold: the connection is over."""
+    def release_all(self) -> None:
+        """Stop all deliveries and release every hold: the connection is over."""
         self.writer.detach_all()
         self.claims.gone()
         if self._watching is not None:
@@ -169,16 +163,16 @@ class Context:
         self._holds.clear()
 
     def break_off(self, stream: Stream) -> None:
-        """Deliver nothing more of the stream, and close: the peer does not read, and memory is short."""
+        """Stop delivering the stream, and close: the peer does not read, and memory is short."""
         log.warning("reader_cut_off", stream_id=stream.stream_id)
         self.writer.detach(stream.stream_id)
-        self.let_go(stream)
+        self.release(stream)
         self.close("slow_reader")
 
     def close(self, reason: CloseReason, *, after_streams: bool = False, detail: str | None = None) -> None:
-        """Close once all responses have been sent, and with `after_streams` all events that there are by then.
+        """Close after all responses have been sent and, with `after_streams`, all events that exist by then.
 
-        `detail` goes into the close's reason, behind the reason's name.
+        `detail` follows the reason's name in the close frame.
         """
         if not self.is_closing:
             self.is_closing = True
@@ -186,7 +180,7 @@ class Context:
 
 
 class _Delivery:
-    """A stream's reader that is a connection."""
+    """A stream's reader (hold.py) that is a connection."""
 
     __slots__ = ("_context", "_stream")
 
@@ -195,15 +189,16 @@ class _Delivery:
         self._stream = stream
 
     def stream_ended(self) -> None:
-        """Let go, unless events are still to be delivered; with the last of them the connection lets go by itself."""
+        """Release the stream, unless events are still to be delivered; the writer releases it after the last one."""
         if not self._context.writer.delivers(self._stream.stream_id):
-            self._context.let_go(self._stream)
+            self._context.release(self._stream)
 
     def stream_parked(self) -> None:
-        """The connection is about to be closed: its client comes back for more."""
+        """Do nothing: the connection is about to close, and its client will subscribe again."""
 
     def position(self) -> float:
-        """When the connection last took a frame: it goes round its streams, so none of them tells by itself."""
+        """When the connection last sent a frame. It serves its streams in turn, so no single stream's position tells
+        whether it reads."""
         return self._context.writer.sent_at
 
     def cut_off(self) -> None:

@@ -1,4 +1,5 @@
-"""From a decoded call to its response: may it be made now, is it well formed, who serves it, what is answered."""
+"""From a decoded call to its response: checks whether it is allowed now and well-formed, runs its method, and
+responds."""
 
 from collections.abc import Awaitable
 
@@ -10,31 +11,32 @@ from archer_ws.core.exceptions import ArcherError, MethodNotFound, NotInitialize
 from archer_ws.core.rare_line import RareLine
 from archer_ws.rpc.codec import Call, encode_error, encode_result
 from archer_ws.rpc.context import Context
-from archer_ws.rpc.errors import defect, params_error
+from archer_ws.rpc.method_errors import defect, params_error
 from archer_ws.rpc.registry import Method, Registry, Reply
 
 log = structlog.get_logger(__name__)
 
-#: So many within ten seconds get a line each, over all connections: a client can fail as often as it likes.
+#: The most failed calls that are logged within ten seconds, over all connections: a client can fail as often as it
+#: likes.
 FAILED_CALLS_LOGGED = 100
 _failed = RareLine("call_failed", level="info", burst=FAILED_CALLS_LOGGED)
 
 
 def note_failure(method: str | None, error: ArcherError, request_id: str) -> None:
-    """The line that an error's `request_id` names."""
+    """Log the failure under the `request_id` that its error has."""
     _failed.write(method=method and method[:100], kind=error.kind, error=error.message, request_id=request_id)
 
 
 class Dispatcher:
-    """Serves calls by the registry's methods. One for all connections."""
+    """Serves calls with the registry's methods. One for all connections."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
 
     def dispatch(self, context: Context, call: Call, tasks: anyio.abc.TaskGroup) -> None:
-        """Begin the call synchronously; answer it now, or from a task of its own when it has to wait."""
+        """Begin the call synchronously; respond now, or from a task if it has to wait."""
         request_id = context.requests.next_name()
-        # For all lines about it, those of a stream that it begins too: tasks take over what is bound.
+        # Bound for all log lines about the call, also those of a stream that it begins: tasks inherit what is bound.
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             self._dispatch(context, call, request_id, tasks)
 

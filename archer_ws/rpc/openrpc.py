@@ -1,6 +1,6 @@
-"""The OpenRPC document of archer.v1, made from the messages' models (protocol section 12).
+"""The OpenRPC document of archer.v1, generated from the messages' models (protocol section 12).
 
-`rpc.discover` answers with it and `schema_hash` names it. Nothing in it is null: the socket never sends that.
+`rpc.discover` returns it, and `schema_hash` names its version. It contains no null: the socket never sends one.
 """
 
 import json
@@ -27,11 +27,13 @@ events of a stream. An error's `message` here is its `data.kind`. Enumerations i
 unknown notifications. In what clients send, null means missing, and so do params that are an empty array. Batches are \
 not supported: each request of one is answered -32600 under its own id, and nothing of it is done."""
 
-#: What whatever is stored may be refused with.
+#: The errors of whatever is stored.
 _STORED = (exceptions.StorageFull, exceptions.StorageUnavailable)
-#: What a result or a steered message may be refused with.
+#: The errors of a result or a steered message.
 _SAID = (exceptions.ContentTooLarge, exceptions.FileNotFound, exceptions.Unsupported)
-#: What each method may be refused with, beside what every request may.
+#: The error of every method about a stream that the server parked: it goes on after the next start.
+_OF_STREAM = (exceptions.Draining,)
+#: The errors of each method, beside those of every request.
 _ERRORS: dict[str, tuple[type[ArcherError], ...]] = {
     "initialize": (
         exceptions.AlreadyInitialized,
@@ -50,19 +52,21 @@ _ERRORS: dict[str, tuple[type[ArcherError], ...]] = {
         exceptions.TooManyStreams,
         exceptions.Unsupported,
     ),
-    # Who subscribes before the request is accepted learns that it was refused.
+    # A client that subscribes before the request is accepted learns that it was refused.
     "stream/subscribe": (
+        *_OF_STREAM,
         exceptions.SessionNotFound,
         *_STORED,
         exceptions.StreamNotFound,
         exceptions.TooManyStreams,
     ),
-    # Its messages are those of a stream that was accepted, and may have to be read from the disk.
-    "stream/get": (exceptions.SessionNotFound, *_STORED, exceptions.StreamNotFound),
-    "tool/approve": _STORED,
-    "tool/claim": _STORED,
-    "tool/result": (*_SAID, *_STORED),
-    "stream/steer": (*_SAID, *_STORED, exceptions.Overloaded),
+    "stream/cancel": _OF_STREAM,
+    # A stream has messages only once it is accepted, and they may have to be read from the disk.
+    "stream/get": (*_OF_STREAM, exceptions.SessionNotFound, *_STORED, exceptions.StreamNotFound),
+    "tool/approve": (*_OF_STREAM, *_STORED),
+    "tool/claim": (*_OF_STREAM, *_STORED),
+    "tool/result": (*_SAID, *_OF_STREAM, *_STORED),
+    "stream/steer": (*_SAID, *_OF_STREAM, *_STORED, exceptions.Overloaded),
     "session/create": _STORED,
     "session/list": (exceptions.StorageUnavailable,),
     "session/get": (exceptions.SessionNotFound, exceptions.StorageUnavailable),
@@ -87,7 +91,8 @@ def openrpc_document(registry: Registry) -> dict[str, Any]:
     results = [method.result for method in methods]
     taken = schemas_of((method.params for method in methods), Wire.CLIENT)
     given = schemas_of([*results, *NOTIFICATIONS.values(), ErrorInfo], Wire.SOCKET)
-    # What both sides send (a message's role) is closed in requests and open in answers: two schemas.
+    # What both sides send (a message's role) is a closed enumeration in requests and an open one in responses: two
+    # schemas.
     renamed = {name: f"{name}Output" for name, schema in given.items() if taken.get(name, schema) != schema}
     taken = {name: with_references(schema, _COMPONENTS, {}) for name, schema in taken.items()}
     given = {name: with_references(schema, _COMPONENTS, renamed) for name, schema in given.items()}
@@ -189,7 +194,7 @@ def _kinds_of(method: Method) -> list[str]:
 
 
 def _all_errors() -> Iterator[type[ArcherError]]:
-    """Every error that has a kind of its own."""
+    """Every error class that has a kind of its own."""
     waiting = ArcherError.__subclasses__()
     while waiting:
         error = waiting.pop()

@@ -1,4 +1,4 @@
-"""The table of methods: what each takes and gives, and which function serves it."""
+"""The table of methods: the params and result of each, and the function that serves it."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from archer_ws.rpc.context import Context
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A result, and what happens once it is on its way: deliveries begin only behind their response."""
+    """A result, and what to run once it is queued: deliveries begin only after their response."""
 
     result: BaseModel
     then: Callable[[], None] | None = None
 
 
-#: A method's function runs synchronously in the reader, so that the next frame finds what it registered; what must be
-#: waited for it returns as an awaitable, which runs as a task of the connection.
+#: A method's function runs synchronously in the reader, so that the next frame sees what it registered. Work that has
+#: to wait it returns as an awaitable, which runs as a task of the connection.
 Handler = Callable[[Context, Any], Reply | Awaitable[Reply]]
 
 
@@ -26,7 +26,7 @@ Handler = Callable[[Context, Any], Reply | Awaitable[Reply]]
 class Method:
     """One method.
 
-    `is_control`: never refused for too many requests (protocol section 8). `is_open`: allowed before the credential.
+    `is_control`: never refused for too many requests (protocol section 8). `is_open`: allowed before authentication.
     """
 
     name: str
@@ -49,5 +49,5 @@ class Registry:
         return self._methods.get(name)
 
     def all(self) -> list[Method]:
-        """Every method, in the order they were given."""
+        """Every method, in the order in which they were passed."""
         return list(self._methods.values())

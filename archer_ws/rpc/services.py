@@ -11,7 +11,7 @@ from archer_ws.sessions.manager import SessionManager
 
 
 class Models(Protocol):
-    """What the methods need of the router."""
+    """The part of the router that the methods use."""
 
     async def health_check_all(self) -> dict[str, ProviderStatus]:
         """The state of every provider."""
@@ -24,12 +24,12 @@ class Models(Protocol):
         """
 
     def default_route(self) -> tuple[str, str]:
-        """The provider and model of a request that names nothing."""
+        """The provider and model of a request that names neither."""
 
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """The OpenRPC document of the methods, and the short name of this version of it."""
+    """The OpenRPC document of the methods, and the hash that names its version."""
 
     document: dict[str, Any]
     hash: str
@@ -37,10 +37,10 @@ class Description:
 
 @dataclass(frozen=True, slots=True)
 class RpcServices:
-    """The one of each that every endpoint shares, and what `initialize` tells.
+    """The objects that every endpoint shares, and the values that `initialize` returns.
 
-    `issue_file_ticket(principal)` gives a ticket for a file's route, and how long it is good, in seconds. `describe`
-    gives what `rpc.discover` answers. It makes it once, which takes a quarter of a second.
+    `issue_file_ticket(principal)` returns a ticket for a file's route and its lifetime in seconds. `describe` returns
+    what `rpc.discover` answers with; it is computed once, which takes a quarter of a second.
     """
 
     manager: SessionManager

@@ -1,4 +1,6 @@
-"""The params of the methods that speak of calls (protocol section 23): what sessions/tool_models.py has, and whose."""
+"""The params of the methods about tool calls (protocol section 23): the models of sessions/tool_models.py, with the ids
+of the stream and the call.
+"""
 
 from pydantic import ConfigDict, Field
 from pydantic.config import JsonDict
@@ -13,7 +15,7 @@ _CALL_ID = Field(description="Which of its calls.")
 
 
 class ApproveParams(Approval):
-    """Whether which call may run."""
+    """Whether a call may run."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -26,20 +28,20 @@ class ApproveParams(Approval):
 
 
 class ClaimParams(WireModel):
-    """That the client is about to run a call."""
+    """The client is about to run a call."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{**_CALL, "claim": "tab-7f3a"}]})
 
     stream_id: Identifier = _STREAM
     call_id: CallId = _CALL_ID
     claim: Identifier = Field(
-        description="Yours, minted for this run: whoever shows it may answer the call. It lasts while the socket lives "
-        "that last used it, and 60 s more: come back with the same one."
+        description="An id that you mint for this run: only whoever sends it may send the call's result. It lasts as "
+        "long as the socket that last used it, and 60 s more; after a reconnect, use the same one again."
     )
 
 
 class ResultParams(ToolResult):
-    """What came of which call."""
+    """The result of a call."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{**_CALL, **result} for result in RESULTS]})
 
@@ -48,7 +50,7 @@ class ResultParams(ToolResult):
 
 
 class SteerParams(Steer):
-    """A user's message for which stream."""
+    """A user's message for a running stream."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"stream_id": "sky-2", **steer} for steer in STEERS]})
 

@@ -1,7 +1,7 @@
-"""What one connection watches of its principal's conversations, and how it is told of them.
+"""Which of its principal's conversations one connection watches, and how their changes are sent.
 
-Of each conversation one state at most waits to be sent, so that a peer that does not read costs no more than it has
-conversations, and holds up nobody.
+At most one state of each conversation waits to be sent, so a peer that does not read needs memory for no more than its
+conversations, and delays nobody.
 """
 
 from functools import partial
@@ -12,7 +12,7 @@ from archer_ws.rpc.writer import Writer
 from archer_ws.sessions.changes import SessionChanges, Watch
 from archer_ws.sessions.models import SessionChanged
 
-#: So many conversations may be watched one by one on a connection; who has more of them watches all.
+#: The most conversations that one connection watches one by one; a client with more watches all.
 WATCHED_MAX = 256
 
 CHANGED = "session/changed"
@@ -23,8 +23,8 @@ class Watching:
 
     Args:
         principal: whose conversations.
-        changes: tells of them.
-        writer: sends what is told.
+        changes: reports their changes.
+        writer: sends them.
     """
 
     def __init__(self, principal: str, changes: SessionChanges, writer: Writer) -> None:
@@ -36,7 +36,7 @@ class Watching:
         """Refuse one conversation more than may be watched one by one.
 
         Raises:
-            Overloaded: with what to do.
+            Overloaded: the limit is reached.
         """
         watched = self._watch.session_ids
         if session_id not in watched and len(watched) >= WATCHED_MAX:
@@ -47,7 +47,7 @@ class Watching:
             )
 
     def begin(self, session_id: str | None) -> None:
-        """Tell of the conversation from now on, or of all."""
+        """Watch the conversation from now on, or all of them if it is None."""
         if session_id is None:
             self._watch.wants_all = True
         elif len(self._watch.session_ids) < WATCHED_MAX:
@@ -55,7 +55,8 @@ class Watching:
         self._changes.add(self._watch)
 
     def end(self, session_id: str | None) -> None:
-        """Watch it no more; or all that is watched, where none is named. What waits to be sent of it is not."""
+        """Stop watching the conversation, or everything if it is None. States of it that wait to be sent are
+        dropped."""
         if session_id is None:
             self._watch.wants_all = False
             self._watch.session_ids.clear()

@@ -1,10 +1,10 @@
-"""What goes out on one connection: one writer that pulls from the logs of the attached streams at the peer's pace.
+"""What is sent on one connection: one writer, which reads the logs of the attached streams at the peer's pace.
 
-There is no queue of frames: each attached stream has a cursor, and adjacent text is merged when the peer is slow, so
-memory stays bounded by the logs. Responses, heartbeats and notices have a lane of their own that goes first; it is
-bounded by the reader, which stops reading while it is full. States, of which only the newest is of interest, come next,
-one for each thing that has any. The order of the protocol's promises (section 5) is made
-here: a lane's frame that was put before a stream was attached goes before all of that stream's events.
+There is no queue of frames. Each attached stream has a cursor, and adjacent text is merged when the peer is slow, so
+the logs limit the memory. Responses, heartbeats and notices have their own lane, which goes first; the reader limits
+it, since it stops reading while the lane is full. States, of which only the newest matters, come next, one for each
+thing that has one. This module keeps the protocol's promises of order (section 5): a frame that was put into the lane
+before a stream was attached is sent before all of that stream's events.
 """
 
 import asyncio
@@ -22,9 +22,9 @@ from archer_ws.sessions.streams.events import Delta, StreamEnded
 from archer_ws.sessions.streams.log import DELTA_BYTES_MAX
 from archer_ws.sessions.streams.stream import Stream
 
-#: After so many frames the writer lets others run: a socket that takes everything at once must not hold the loop.
+#: After this many frames the writer yields: a socket that accepts everything at once must not block the loop.
 FRAMES_PER_TURN = 16
-#: Likewise after so many deltas that are left out, each some microseconds: a whole answer may have 64 thousand.
+#: Likewise after this many skipped deltas, each some microseconds: a whole completion may have 64 thousand.
 SKIPS_PER_TURN = 512
 
 _HEARTBEAT = encode_notification("$/heartbeat", Heartbeat())
@@ -32,11 +32,11 @@ _HEARTBEAT = encode_notification("$/heartbeat", Heartbeat())
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """The end of the lane: close the channel once all before it is sent."""
+    """The end of the lane: close the channel once everything before it is sent."""
 
     code: int
     reason: str
-    #: Whether what the attached streams have to say goes first.
+    #: Whether the pending events of the attached streams are sent first.
     after_streams: bool
 
 
@@ -44,9 +44,9 @@ class Subscription:
     """One stream's delivery on one connection.
 
     Args:
-        stream: what is delivered.
-        after: the last event the client has.
-        is_whole: leave out the deltas, and give the whole text with the end.
+        stream: the stream.
+        after: the last event that the client has.
+        is_whole: skip the deltas, and send the whole text with the end.
     """
 
     __slots__ = ("cursor", "due", "is_queued", "is_whole", "prefix", "stream", "timer", "unwatch")
@@ -56,7 +56,7 @@ class Subscription:
         self.cursor = after
         self.is_whole = is_whole
         self.is_queued = False
-        #: When the next delta may go, where deltas are gathered (loop time).
+        #: When the next delta may be sent, if deltas are gathered (loop time).
         self.due = 0.0
         self.timer: asyncio.TimerHandle | None = None
         self.prefix = delta_prefix(stream.stream_id)
@@ -70,12 +70,12 @@ class Subscription:
 
 
 class Writer:
-    """The one task that sends on a connection.
+    """The only task that sends on a connection.
 
     Args:
-        channel: where to.
-        on_ended: told when a stream's end is about to be sent: nothing else of it is needed here then.
-        heartbeat_s: after so much silence a heartbeat goes out, in seconds.
+        channel: where to send.
+        on_ended: called when a stream's end is about to be sent: nothing else of it is needed here.
+        heartbeat_s: after this much silence a heartbeat is sent, in seconds.
     """
 
     def __init__(
@@ -91,12 +91,12 @@ class Writer:
         self._has_room.set()
         self._subscriptions: dict[str, Subscription] = {}
         self._ready: deque[Subscription] = deque()
-        #: Of each thing its newest state that was not sent yet, by what it is known by: what makes the frame.
+        #: By key, what makes the frame of the newest state that has not been sent.
         self._states: dict[str, Callable[[], str]] = {}
         self._wake = LeanEvent()
         #: Whether `run` waits, with nothing left to send.
         self._is_idle = False
-        #: When the last frame went out (loop time), and what looks at that now and then.
+        #: When the last frame was sent (loop time), and the timer that checks it.
         self._sent_at = 0.0
         self._heart: asyncio.TimerHandle | None = None
         #: How long a stream's later deltas are gathered, in seconds.
@@ -109,7 +109,7 @@ class Writer:
 
     @property
     def sent_at(self) -> float:
-        """When the channel last took a frame (loop time)."""
+        """When the channel last accepted a frame (loop time)."""
         return self._sent_at
 
     def delivers(self, stream_id: str) -> bool:
@@ -125,16 +125,16 @@ class Writer:
         self._wake.set()
 
     def put_state(self, key: str, frame: Callable[[], str]) -> None:
-        """Send a state, unless a newer one of the same thing comes before its turn does."""
+        """Send a state, unless a newer one with the same key replaces it first."""
         self._states[key] = frame
         self._wake.set()
 
     def keep_states(self, is_wanted: Callable[[str], bool]) -> None:
-        """Forget the states that nobody wants any more."""
+        """Drop the unsent states whose key is not wanted."""
         self._states = {key: frame for key, frame in self._states.items() if is_wanted(key)}
 
     def put_close(self, code: int, reason: str, *, after_streams: bool) -> None:
-        """Close the channel once everything in the lane is sent, and with `after_streams` every event there is."""
+        """Close the channel after everything in the lane is sent and, with `after_streams`, every event that exists."""
         self._lane.append(Close(code, reason, after_streams))
         self._wake.set()
 
@@ -143,7 +143,8 @@ class Writer:
         await self._has_room.wait()
 
     def attach(self, stream: Stream, after: int = 0, *, is_whole: bool = False) -> None:
-        """Deliver the stream's events after `after`, where any are to come; another delivery of it is replaced."""
+        """Deliver the stream's events after `after`, if any are to come; this replaces another delivery of the same
+        stream."""
         self.detach(stream.stream_id)
         ended = stream.log.ended
         if ended is not None and after >= ended.seq:
@@ -154,7 +155,7 @@ class Writer:
         self._mark(subscription)
 
     def detach(self, stream_id: str) -> Stream | None:
-        """Stop delivering the stream, and give it back; None where it is not delivered."""
+        """Stop delivering the stream, and return it; None if it is not being delivered."""
         subscription = self._subscriptions.pop(stream_id, None)
         if subscription is None:
             return None
@@ -225,7 +226,8 @@ class Writer:
         return isinstance(frame, Close) and frame.after_streams and bool(self._ready)
 
     def _beat(self) -> None:
-        """After long silence, have a heartbeat sent. One timer does: it is only looked at when it strikes."""
+        """After a long silence, send a heartbeat. One timer is enough: the time of the last frame is checked only when
+        it fires."""
         now = self._loop.time()
         if now - self._sent_at >= self._heartbeat_s:
             if not self._lane:
@@ -234,7 +236,7 @@ class Writer:
         self._heart = self._loop.call_at(self._sent_at + self._heartbeat_s, self._beat)
 
     def _next_of(self, subscription: Subscription) -> str | None:
-        """The next frame of a ready stream, where there is one; behind it comes what others have."""
+        """The next frame of a ready stream, if there is one; the stream then queues behind the others."""
         subscription.is_queued = False
         stream = subscription.stream
         event = stream.log.read(subscription.cursor)
@@ -242,7 +244,7 @@ class Writer:
             return None
         subscription.cursor = event.seq
         if isinstance(event, Delta):
-            # A full delta means that the peer lags: gathering more would only add to that.
+            # A full delta means that the peer lags: gathering would delay it further.
             self._mark(subscription, after_delta=len(event.text) < DELTA_BYTES_MAX // 2)
             return None if subscription.is_whole else encode_delta(subscription.prefix, event)
         if isinstance(event, StreamEnded):
@@ -255,9 +257,9 @@ class Writer:
         return encode_event(event)
 
     def _told_of_more(self, subscription: Subscription) -> None:
-        """The stream's log has grown: send a delta at once where that overtakes nothing, else queue the stream.
+        """The stream's log has grown: send a delta at once if nothing else waits, else queue the stream.
 
-        Waking the task for it would cost as much as the rest of its way out.
+        Waking the writer's task for a delta would cost as much as the rest of sending it.
         """
         if self._is_idle and not self._wake.is_set() and not self.coalesce_s and not subscription.is_whole:
             event = subscription.stream.log.read(subscription.cursor)
@@ -269,7 +271,7 @@ class Writer:
         self._mark(subscription)
 
     def _mark(self, subscription: Subscription, *, after_delta: bool = False) -> None:
-        """Queue the stream if it has something to send, an end before other streams' deltas."""
+        """Queue the stream if it has something to send; an end goes before other streams' deltas."""
         if after_delta and self.coalesce_s:
             subscription.due = asyncio.get_running_loop().time() + self.coalesce_s
         if subscription.is_queued or subscription.stream.log.head_seq <= subscription.cursor:
@@ -283,7 +285,7 @@ class Writer:
         self._wake.set()
 
     def _gathers(self, subscription: Subscription) -> bool:
-        """Whether the stream's deltas are still being gathered; if so, it will be marked when they are due."""
+        """Whether the stream's deltas are still being gathered; if so, a timer queues it when they are due."""
         if not self.coalesce_s or subscription.stream.log.ended is not None:
             return False
         loop = asyncio.get_running_loop()

@@ -1,10 +1,10 @@
-"""The shapes as Rust: serde structures and enumerations, which need serde and serde_json and nothing else.
+"""The shapes as Rust: serde structures and enumerations, which need only serde and serde_json.
 
-A field that is always sent is no Option. A field that a client may leave out is an Option, or where the server has a
-default for it the plain value with that default; `new` takes the fields that must be given. What the server alone sends
-may grow, and is `#[non_exhaustive]`; what clients write is not, since they build it by its fields. A tagged union keeps
-what it does not know, and its tag stands in no member's structure: serde writes it with the member. The text around the
-generated declarations is rust_frame.rs.
+A field that is always sent is not an Option. A field that a client may leave out is an Option, or, if the server has a
+default for it, a plain value with that default; `new` takes the required fields. What only the server sends may grow
+and is `#[non_exhaustive]`; what clients write is not, since they build it by its fields. A tagged union keeps unknown
+members, and its tag is not a field of its members' structures: serde writes it. rust_frame.rs has the text around the
+generated declarations.
 """
 
 import json
@@ -19,7 +19,7 @@ from archer_ws.schema.catalog import METHODS, type_name
 from archer_ws.schema.shapes import (
     Alias,
     Arm,
-    Choice,
+    Enumeration,
     Field,
     ListOf,
     MapOf,
@@ -42,13 +42,13 @@ _SCALARS = {
     "any": "Value",
 }
 _KEYWORDS = frozenset({"as", "box", "dyn", "enum", "fn", "impl", "in", "match", "mod", "move", "ref", "type", "use"})
-#: Seldom there, and larger than what it stands in: an event without one should be small.
+#: Rarely present, and larger than the structure around it: an event without one should be small.
 _BOXED = Named("ErrorInfo")
 _FRAME = Path(__file__).with_name("rust_frame.rs")
 
 
 def rust(shapes: Mapping[str, Shape], schema_hash: str) -> str:
-    """The file's text; `schema_hash` names the document that it belongs to."""
+    """The file's text; `schema_hash` names the document that it was generated from."""
     marks = {
         "SUBPROTOCOL": SUBPROTOCOL,
         "PROTOCOL_VERSION": str(PROTOCOL_VERSION),
@@ -112,8 +112,8 @@ def _methods() -> Iterator[str]:
 
 def _declaration(shape: Shape, unions: Set[str]) -> Iterator[str]:
     match shape:
-        case Choice():
-            yield from _choice(shape)
+        case Enumeration():
+            yield from _enumeration(shape)
         case Union():
             yield from _union(shape)
         case Alias():
@@ -123,25 +123,25 @@ def _declaration(shape: Shape, unions: Set[str]) -> Iterator[str]:
             yield from _structure(shape, unions)
 
 
-def _choice(choice: Choice) -> Iterator[str]:
-    yield from _comment(choice.description, "")
+def _enumeration(enumeration: Enumeration) -> Iterator[str]:
+    yield from _comment(enumeration.description, "")
     yield "#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]\n"
-    if choice.is_open:
+    if enumeration.is_open:
         yield "#[non_exhaustive]\n"
-    yield f"pub enum {choice.name} {{\n"
-    for value in choice.values:
+    yield f"pub enum {enumeration.name} {{\n"
+    for value in enumeration.values:
         yield f'    /// `{value}`\n    #[serde(rename = "{value}")]\n    {type_name(value)},\n'
-    if choice.is_open:
+    if enumeration.is_open:
         yield "    /// A value of a newer server.\n    #[serde(untagged)]\n    Unknown(String),\n"
     yield "}\n\n"
-    yield f"impl {choice.name} {{\n    /// The text on the wire.\n"
+    yield f"impl {enumeration.name} {{\n    /// The text on the wire.\n"
     yield "    pub fn as_str(&self) -> &str {\n        match self {\n"
-    for value in choice.values:
+    for value in enumeration.values:
         yield f'            Self::{type_name(value)} => "{value}",\n'
-    if choice.is_open:
+    if enumeration.is_open:
         yield "            Self::Unknown(text) => text,\n"
     yield "        }\n    }\n}\n\n"
-    yield f"impl fmt::Display for {choice.name} {{\n"
+    yield f"impl fmt::Display for {enumeration.name} {{\n"
     yield "    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {\n"
     yield "        formatter.write_str(self.as_str())\n    }\n}\n"
 

@@ -1,7 +1,7 @@
-"""The shapes as TypeScript: types alone, no code.
+"""The shapes as TypeScript: types only, no code.
 
-Open enumerations are unions that still complete in an editor (`"a" | "b" | (string & {})`). `Notification` is told
-apart by `method`, though the unknown one's may be any text: its params are `never` in the union, so that they vanish
+Open enumerations are unions that an editor can still complete (`"a" | "b" | (string & {})`). `Notification` is narrowed
+by `method`, although the unknown one's method may be any text: its params are `never` in the union, so they disappear
 from the type of `params` once `method` is compared. Tagged unions have an unknown member of the same kind.
 """
 
@@ -13,7 +13,7 @@ from archer_ws.rpc.messages import NOTIFICATIONS, PROTOCOL_VERSION, SUBPROTOCOL
 from archer_ws.schema.catalog import METHODS, type_name
 from archer_ws.schema.shapes import (
     Alias,
-    Choice,
+    Enumeration,
     Field,
     ListOf,
     MapOf,
@@ -168,7 +168,7 @@ def _map(name: str, description: str, lines: Iterable[str]) -> str:
 def _declaration(shape: Shape, shapes: Mapping[str, Shape]) -> Iterator[str]:
     yield from _comment(shape.description, "")
     match shape:
-        case Choice():
+        case Enumeration():
             values = [f'"{value}"' for value in shape.values]
             if not shape.is_sent:
                 values.append("(string & {})")
@@ -191,7 +191,7 @@ def _declaration(shape: Shape, shapes: Mapping[str, Shape]) -> Iterator[str]:
 
 
 def _member_fields(union: Union, shapes: Mapping[str, Shape]) -> list[str]:
-    """The fields that a tagged union's members have beside the tag, each once."""
+    """The fields of a tagged union's members beside the tag, each once."""
     members = [shapes[arm.type.name] for arm in union.arms if isinstance(arm.type, Named)]
     fields = (field.name for member in members if isinstance(member, Structure) for field in member.fields)
     return [name for name in dict.fromkeys(fields) if name != union.tag]
@@ -212,7 +212,7 @@ def _field(structure: Structure, field: Field, shapes: Mapping[str, Shape]) -> I
     told = _type(field.type)
     if isinstance(field.type, Named):
         shape = shapes[field.type.name]
-        if isinstance(shape, Choice) and shape.is_open and shape.is_sent and not structure.is_sent:
+        if isinstance(shape, Enumeration) and shape.is_open and shape.is_sent and not structure.is_sent:
             told += " | (string & {})"
     yield f"  {field.name}{'' if field.is_required else '?'}: {told}{'' if field.is_required else ' | null'};\n"
 

@@ -1,1 +1,1 @@
-"""uvicorn as `archer-ws serve` runs it: listening, bounds, keepalive, deadlines, draining. Knows no FastAPI."""
+"""uvicorn as `archer-ws serve` runs it: listening, limits, keepalive, deadlines, draining. Does not import FastAPI."""

@@ -1,4 +1,4 @@
-"""What a server tells whoever started it once it can be used: lines for a person, or one line of JSON for a program.
+"""What the server prints once it is ready: lines for a person, or one line of JSON for a program.
 
 Pure: facts in, text out.
 """
@@ -7,7 +7,7 @@ import json
 import os
 from dataclasses import dataclass
 
-#: Where `archer-ws chat` looks when it is told nothing.
+#: The URL that `archer-ws chat` uses by default.
 DEFAULT_URL = "http://127.0.0.1:8000"
 QUESTION = "Why is the sky blue?"
 
@@ -17,25 +17,25 @@ class Ready:
     """A server that listens, and whether its default provider can answer."""
 
     name: str
-    #: Where clients on this machine find it.
+    #: The URL for clients on this machine.
     url: str
     host: str
     port: int
     provider: str
     model: str
-    #: What keeps the provider from answering, and what to do; None when it can.
+    #: Why the provider cannot answer, and what to do; None when it can.
     reason: str | None = None
-    #: Whether the model is the small one that comes along.
+    #: Whether the model is the small demo model that this package brings along.
     is_demo: bool = False
     needs_token: bool = False
-    #: Whether the server answers requests that name the host of `url`.
+    #: Whether the server accepts requests whose Host is the host of `url`.
     host_is_allowed: bool = True
-    #: How the person calls this program: what is told to be typed can be pasted.
+    #: The command by which the person started this program, so that printed commands can be pasted.
     command: str = "archer-ws"
 
 
 def ready_text(ready: Ready) -> str:
-    """A few lines for a person: the address, a line to try, and what else is worth knowing."""
+    """The lines for a person: the address, a command to try, and what else is worth knowing."""
     if ready.reason is None:
         lines = [f"{ready.name} is ready at {ready.url} (provider {ready.provider}, model {ready.model})"]
     else:
@@ -60,7 +60,7 @@ def ready_text(ready: Ready) -> str:
 
 
 def ready_json(ready: Ready) -> str:
-    """One line for the program that started the server."""
+    """One line of JSON for the program that started the server."""
     event: dict[str, object] = {
         "event": "ready",
         "url": ready.url,

@@ -1,24 +1,24 @@
-"""A transport that hands on in one piece what is written within one turn of the event loop.
+"""A transport that joins everything written within one iteration of the event loop into a single write.
 
-A system call for each frame is most of what sending a token costs. Under load many frames of a connection come in one
-turn, those of its streams that had a token each; alone, a frame goes a few microseconds later.
+Most of the cost of sending a token is the system call for its frame. Under load a connection writes many frames in one
+iteration, one for each of its streams that received a token. A frame that is alone is sent a few microseconds later.
 """
 
 import asyncio
 from collections.abc import Callable
 from typing import Any
 
-#: So much is handed on at once: beyond it, joining saves nothing. In bytes.
+#: Above this size, what has gathered is written at once: joining more saves nothing. In bytes.
 CORK_BYTES_MAX = 64 * 1024
 
 
 class CorkedTransport:
-    """The transport's own methods, but for those that write or end writing.
+    """Passes every method through to the transport, except those that write or end writing.
 
     Args:
         transport: what to write to.
-        loop: whose turns count.
-        on_backlog: called before more is handed on while the transport has not got rid of what it was given before.
+        loop: the event loop whose iterations are meant.
+        on_backlog: called before each further write while the transport still has unsent data from earlier ones.
     """
 
     __slots__ = ("_has_ended", "_loop", "_on_backlog", "_pieces", "_size", "_transport")
@@ -37,7 +37,7 @@ class CorkedTransport:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
-        """Write with this turn's end, or at once where much has gathered."""
+        """Write at the end of this loop iteration, or at once when much has gathered."""
         if not self._pieces:
             self._loop.call_soon(self.flush)
         self._pieces.append(data)
@@ -46,30 +46,30 @@ class CorkedTransport:
             self.flush()
 
     def flush(self) -> None:
-        """Hand on what has gathered, if anything has."""
+        """Write what has gathered, if anything."""
         pieces = self._pieces
         if not pieces:
             return
         self._pieces, self._size = [], 0
         transport = self._transport
         if self._has_ended or transport.is_closing():
-            return  # Behind a close nothing is said any more, and a transport takes nothing behind its end.
+            return  # Nothing may be written after a close, and a transport accepts nothing after write_eof.
         if transport.get_write_buffer_size():
             self._on_backlog()
         transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
 
     def write_eof(self) -> None:
-        """End writing, behind what has gathered; what is written later is lost."""
+        """Write what has gathered, then end writing; later writes are dropped."""
         self.flush()
         self._has_ended = True
         self._transport.write_eof()
 
     def close(self) -> None:
-        """Close, behind what has gathered."""
+        """Write what has gathered, then close."""
         self.flush()
         self._transport.close()
 
     def abort(self) -> None:
-        """Cut; what has gathered is lost."""
+        """Abort the connection; what has gathered is dropped."""
         self._pieces, self._size = [], 0
         self._transport.abort()

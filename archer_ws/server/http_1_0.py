@@ -1,6 +1,7 @@
-"""uvicorn's HTTP/1.1, but a client of HTTP/1.0 gets no chunks: the body ends with the connection (RFC 9112, 6.1, 6.3).
+"""uvicorn's HTTP/1.1, except that an HTTP/1.0 client gets no chunked body: the end of the connection ends the body (RFC
+9112, sections 6.1 and 6.3).
 
-It may not know the coding, and would show the chunks' sizes as part of the text.
+Such a client may not know the chunked coding, and would show the chunk sizes as part of the text.
 """
 
 from collections.abc import Awaitable
@@ -13,7 +14,7 @@ class UnchunkedForOldClients(HttpToolsProtocol):
     """One connection."""
 
     def on_headers_complete(self) -> None:
-        """The request begins; what HTTP/1.0 does not know is not expected of it (RFC 9110, section 10.1.1)."""
+        """The request begins. HTTP/1.0 has no `Expect`, so it is ignored (RFC 9110, section 10.1.1)."""
         if self.parser.get_http_version() == "1.0":
             self.expect_100_continue = False
         super().on_headers_complete()
@@ -25,7 +26,8 @@ class UnchunkedForOldClients(HttpToolsProtocol):
 
 
 class _Unchunked:
-    """The application, for one request: a body without a length is written as it is. uvicorn closes behind it."""
+    """The application, for one request: a body without a length is written unchanged, and uvicorn closes the connection
+    after it."""
 
     def __init__(self, app: ASGIApp, cycle: RequestResponseCycle) -> None:
         self._app = app
@@ -33,8 +35,8 @@ class _Unchunked:
         self._has_length = True
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the application; one that breaks off in mid-body resets the connection, whose end would else look like
-        the body's."""
+        """Run the application. If it fails in mid-body, reset the connection: a normal close would look like the end of
+        the body."""
 
         def send_plain(message: Message) -> Awaitable[None]:
             self._prepare(message)
@@ -48,7 +50,8 @@ class _Unchunked:
             raise
 
     def _prepare(self, message: Message) -> None:
-        """Have uvicorn write a body to the connection's end: as the rest of a length, piece by piece."""
+        """Make uvicorn write the body up to the end of the connection, by announcing each piece as the rest of a
+        length."""
         if message["type"] == "http.response.start":
             self._has_length = any(name.lower() == b"content-length" for name, _ in message.get("headers", ()))
             if not self._has_length:

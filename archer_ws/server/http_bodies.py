@@ -1,9 +1,9 @@
-"""The inbound side of an HTTP connection behind a request's head: bodies, trailers, and what nobody waits for.
+"""The inbound side of an HTTP connection after a request's head: bodies, trailers, and data that nobody reads.
 
-A body may be slow, but not stand still. Trailer fields count for nothing (RFC 9110, section 6.5): they come when a
-request has been judged by its head, so that a token, a Host or an Origin there must not look like a header. Behind an
-answer that did not wait for the whole body the connection closes; what still comes is dropped, within bounds, so that
-the answer arrives.
+A body may be slow, but must not stop. Trailer fields are ignored (RFC 9110, section 6.5): they arrive when the request
+has already been judged by its head, so a token, a Host or an Origin in a trailer must not count as a header. When a
+response is sent before the whole body has arrived, the connection closes after the response; what still arrives is
+dropped, within limits, so that the client can read the response.
 """
 
 import asyncio
@@ -26,31 +26,31 @@ _refused = RareLine("request_refused")
 
 
 class BoundedBodyProtocol(WatchedHttpProtocol):
-    """One connection, whose requests' bodies cost bounded time and memory."""
+    """One connection, whose request bodies cost limited time and memory."""
 
-    #: Whether a head is whole and its request is not.
+    #: Whether a complete head has arrived, but not yet the complete request.
     _awaits_body = False
-    #: Bytes of the body so far, and at the last look.
+    #: Bytes of the body so far, and at the last check.
     _body_bytes = _seen_body_bytes = 0
-    #: Bytes since the body's last: lines of chunks, and trailers.
+    #: Bytes since the last byte of the body: chunk-size lines and trailers.
     _framing_bytes = 0
     _body_timer: asyncio.TimerHandle | None = None
-    #: Whether the answer to an incomplete request is sent, and all that comes is dropped.
+    #: Whether the response to an incomplete request has been sent, so that all further input is dropped.
     _drops_input = False
     _dropped_bytes = _seen_dropped_bytes = 0
-    #: How much that may be, and when it ends, by the loop's clock.
+    #: How many bytes are still dropped, and until when (loop time).
     _dropped_bytes_max = BODY_REST_BYTES
     _drops_until = 0.0
-    #: What uvicorn would make of the connection behind the answer, had the request been whole.
+    #: Whether uvicorn would have kept the connection alive after the response, had the request been complete.
     _may_be_kept = True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing is waited for any more."""
+        """Cancel all timers."""
         self._stop_body_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse; a request that stays incomplete is watched from now on."""
+        """Parse; start the progress check if the request is still incomplete."""
         if self._drops_input:
             self._dropped_bytes += len(data)
             if self._dropped_bytes > self._dropped_bytes_max:
@@ -75,12 +75,12 @@ class BoundedBodyProtocol(WatchedHttpProtocol):
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A field of the head; a trailer is dropped."""
+        """A field of the head; a trailer field is dropped."""
         if not self._awaits_body:
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """The head is whole; the body, if there is one, comes."""
+        """The head is complete; the body, if any, follows."""
         super().on_headers_complete()
         self._awaits_body = True
         self._body_bytes = self._framing_bytes = 0
@@ -93,7 +93,7 @@ class BoundedBodyProtocol(WatchedHttpProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """The request is whole."""
+        """The request is complete."""
         cycle, self._awaits_body = self._incomplete_cycle(), False
         if self._body_timer is not None:
             self._stop_body_timer()
@@ -102,19 +102,20 @@ class BoundedBodyProtocol(WatchedHttpProtocol):
         super().on_message_complete()
 
     def shutdown(self) -> None:
-        """The server stops: the connection closes behind its answer."""
+        """The server stops: close the connection after its response."""
         self._may_be_kept = False
         super().shutdown()
 
     def refuse(self, status: bytes, text: str) -> None:
-        """End the request that is incomplete: the client is told, unless its answer has begun, and the connection ends.
+        """End the incomplete request: send the client an error, unless its response has begun, and close the
+        connection.
 
-        `status` is its number with its reason phrase.
+        `status` is the status code with its reason phrase.
         """
         _refused.write(status=int(status[:3]), cause=text, peer=self.client[0] if self.client else None)
         cycle = self._incomplete_cycle()
         if self.pipeline or (cycle is not None and cycle.response_started):
-            # What is written now would be taken for a part of another answer.
+            # Bytes written now would be read as part of the response that has begun.
             self.transport.abort()
             return
         fields = b"Content-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nConnection: close\r\n" % len(text)
@@ -125,11 +126,12 @@ class BoundedBodyProtocol(WatchedHttpProtocol):
         self.transport.close()
 
     def _incomplete_cycle(self) -> RequestResponseCycle | None:
-        """The application's side of the request that is incomplete; there is none before the head is whole."""
+        """uvicorn's request cycle for the incomplete request; None before the head is complete."""
         return self.cycle if self._awaits_body and self.cycle is not None and self.cycle.scope is self.scope else None
 
     def _await_body(self) -> None:
-        """The head came without the whole body: hold the client to its progress, and close behind a hasty answer."""
+        """The head came without the whole body: check that the body makes progress, and close after an early
+        response."""
         self._seen_body_bytes = self._body_bytes
         self._stop_body_timer()
         self._body_timer = self.loop.call_later(self.limits.body_progress_window_s, self._look_at_body)
@@ -137,24 +139,24 @@ class BoundedBodyProtocol(WatchedHttpProtocol):
         if cycle is not None:
             self._may_be_kept = cycle.keep_alive
             cycle.keep_alive = False
-            cycle.transport = cast(asyncio.Transport, _AnswerTransport(self.transport, self._close_behind_answer))
+            cycle.transport = cast(asyncio.Transport, _ResponseTransport(self.transport, self._close_behind_answer))
 
     def _look_at_body(self) -> None:
         came = self._body_bytes - self._seen_body_bytes
         self._seen_body_bytes = self._body_bytes
         if came >= self.limits.body_progress_bytes or self.flow.read_paused:
-            # It moves, or the application does not take what there is.
+            # The body makes progress, or the application does not read what has arrived.
             self._body_timer = self.loop.call_later(self.limits.body_progress_window_s, self._look_at_body)
             return
         self._body_timer = None
         self.refuse(
             b"408 Request Timeout",
-            f"The request's body stands still: fewer than {self.limits.body_progress_bytes} bytes in "
+            f"The request's body makes no progress: fewer than {self.limits.body_progress_bytes} bytes in "
             f"{self.limits.body_progress_window_s:g} s.",
         )
 
     def _close_behind_answer(self) -> None:
-        """Close; where the request is not whole, its rest is read and dropped while it moves."""
+        """Close. If the request is incomplete, read and drop the rest while it makes progress."""
         self._stop_body_timer()
         if not self._awaits_body or self.transport.is_closing():
             self.transport.close()
@@ -185,8 +187,8 @@ class BoundedBodyProtocol(WatchedHttpProtocol):
             self._body_timer = None
 
 
-class _AnswerTransport:
-    """What uvicorn answers an incomplete request with: closing it is ours."""
+class _ResponseTransport:
+    """The transport that uvicorn gets for the response to an incomplete request: closing the connection is up to us."""
 
     __slots__ = ("abort", "close", "is_closing", "write")
 

@@ -1,8 +1,8 @@
-"""uvicorn's HTTP/1.1, with bounds on what a client may do.
+"""uvicorn's HTTP/1.1, with limits on what a client may do.
 
-uvicorn with httptools takes 50 MB of header fields, and waits for ever for a request that does not come. Here is what
-comes before a request is known; its body is http_bodies.py's, the answer http_stalls.py's, and how many connections
-there may be seats.py's.
+uvicorn with httptools accepts 50 MB of header fields, and waits forever for a request that does not come. This module
+limits what comes before a request is known; http_bodies.py limits the body, http_stalls.py watches the response, and
+seats.py limits the number of connections.
 """
 
 import asyncio
@@ -17,24 +17,24 @@ _unreadable = RareLine("request_unreadable")
 
 
 class BoundedHeadProtocol(SeatedHttpProtocol, UpgradeOffers, UnchunkedForOldClients):
-    """One connection; closed when a request's head is too long in bytes or in time."""
+    """One connection; closed when a request's head is too large or takes too long."""
 
     _head_deadline: asyncio.TimerHandle | None = None
     _head_bytes = 0
     _is_websocket = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
-        """Begin to wait for the first request."""
+        """Start waiting for the first request."""
         super().connection_made(transport)
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing is waited for any more."""
+        """Cancel all timers."""
         self._head_arrived()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse, piece by piece, so that no bound is passed by much."""
+        """Parse slice by slice, so that a limit is exceeded by one slice at most."""
         if len(data) <= HTTP_SLICE_BYTES:
             self._take_slice(data)
             return
@@ -44,7 +44,7 @@ class BoundedHeadProtocol(SeatedHttpProtocol, UpgradeOffers, UnchunkedForOldClie
             self._take_slice(data[start : start + HTTP_SLICE_BYTES])
 
     def _take_slice(self, data: bytes) -> None:
-        """What comes while a head is incomplete counts as its."""
+        """Parse one slice. Bytes that arrive while a head is incomplete count towards that head's size."""
         belongs_to_head = self._head_deadline is not None
         super().data_received(data)
         if belongs_to_head and self._head_deadline is not None:
@@ -59,21 +59,22 @@ class BoundedHeadProtocol(SeatedHttpProtocol, UpgradeOffers, UnchunkedForOldClie
             self._await_head()
 
     def on_headers_complete(self) -> None:
-        """The head is whole; from here on the application judges."""
+        """The head is complete; from here on the application decides."""
         self._head_arrived()
         if self.parser.get_http_version() == "0.9":
-            # It has no header fields, so neither Host nor credential; llhttp takes it, and even with fields.
+            # HTTP/0.9 has no header fields, so neither a Host nor a credential; llhttp accepts it, even with header
+            # fields.
             self.send_400_response("HTTP/0.9 is not spoken here: send HTTP/1.1.")
             raise ValueError
         super().on_headers_complete()
 
     def handle_websocket_upgrade(self) -> None:
-        """The WebSocket takes over; what came with its handshake is no HTTP."""
+        """The WebSocket protocol takes over; bytes after the handshake are not HTTP."""
         self._is_websocket = True
         super().handle_websocket_upgrade()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is no HTTP/1; uvicorn's own line of it would come as often as a client likes."""
+        """Refuse what is not HTTP/1. uvicorn would log a line each time, as often as a client likes."""
         if not self.transport.is_closing():
             _unreadable.write(cause=msg, peer=self.client[0] if self.client else None)
             super().send_400_response(msg)

@@ -1,4 +1,4 @@
-"""The place of an HTTP connection among all (seats.py): taken when it is made, and told to the application."""
+"""A connection's seat (seats.py): taken when the connection is made, and passed to the application."""
 
 import asyncio
 from typing import Any
@@ -20,7 +20,7 @@ class SeatedHttpProtocol(BoundedBodyProtocol):
     _extensions: dict[str, Any] | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
-        """Take a place, or be told that there is none."""
+        """Take a seat, or close the connection if there is none."""
         super().connection_made(transport)
         seats: Seats | None = getattr(self.server_state, "seats", None)
         if seats is None:
@@ -33,19 +33,19 @@ class SeatedHttpProtocol(BoundedBodyProtocol):
             self._extensions = {SEAT: self._seat}
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The place is free."""
+        """Free the seat."""
         if self._seat is not None:
             self._seat.leave()
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
-        """A request, which tells whose connection it came over."""
+        """A request begins; its scope gets the connection's seat."""
         super().on_message_begin()
         if self._extensions is not None:
             self.scope["extensions"] = self._extensions
 
     def handle_websocket_upgrade(self) -> None:
-        """The place goes with the connection."""
+        """The WebSocket protocol takes over the seat with the connection."""
         super().handle_websocket_upgrade()
         successor: Any = self.transport.get_protocol()
         if successor is not self and self._seat is not None:

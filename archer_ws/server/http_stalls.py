@@ -1,7 +1,8 @@
-"""The outbound side of an HTTP connection: a client that takes nothing is cut, as a socket's is (protocol section 8).
+"""The outbound side of an HTTP connection: a client that reads nothing is disconnected, as on a socket (protocol
+section 8).
 
-Its answer, the stream that it follows and that stream's log would else be kept for as long as it likes. Looked at from
-a timer alone: a chunk costs nothing more.
+Otherwise its response, the stream that it follows and that stream's log would be kept for as long as it likes. The
+check runs from a timer only, so that sending a chunk costs nothing more.
 """
 
 import asyncio
@@ -17,27 +18,29 @@ _stalled = RareLine("response_stalled")
 
 
 class WatchedHttpProtocol(HttpToolsProtocol):
-    """One connection; cut when its peer takes no byte for `limits.write_deadline_s` while some wait.
+    """One connection; aborted when its peer reads no byte for `limits.write_deadline_s` while some wait.
 
-    Bytes that trickle are progress. A client that stops is late by its own buffer: only what the system's buffers do
-    not take waits here.
+    A slow trickle of bytes counts as progress. The check starts only when the system's buffers are full, so a client
+    that stops reading is noticed later by the size of those buffers.
     """
 
-    #: Of all of this package's HTTP; a server's own class has its own (uvicorn makes the instances).
+    #: The limits of every HTTP connection of this package. A server with other limits has its own subclass, since
+    #: uvicorn creates the instances.
     limits = Limits()
 
     _look_timer: asyncio.TimerHandle | None = None
     _progress: PeerProgress | None = None
-    #: What the peer had taken, and since when no more (loop time); None where nothing waited at the last look.
+    #: How much the peer had read at the last check, and since when it has read no more (loop time); None where nothing
+    #: was waiting.
     _standing: tuple[int, float] | None = None
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing is watched any more."""
+        """Stop watching."""
         self._stop_looking()
         super().connection_lost(exc)
 
     def handle_websocket_upgrade(self) -> None:
-        """The WebSocket watches for itself."""
+        """Stop watching: the WebSocket protocol has its own check."""
         self._stop_looking()
         super().handle_websocket_upgrade()
 
@@ -47,7 +50,7 @@ class WatchedHttpProtocol(HttpToolsProtocol):
         self._look()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        """A request begins: from now on something may wait."""
+        """A request begins: from now on there may be data to send."""
         super()._start_asgi_task(cycle, app)
         if self._look_timer is None:
             self._look_timer = self.loop.call_later(self.limits.look_every_s, self._look)

@@ -1,6 +1,7 @@
 """What a server needs of the operating system: its sockets, and enough file descriptors.
 
-The sockets are bound here, not by uvicorn, so that a wrong address is told in words before anything slow begins.
+The sockets are bound here, not by uvicorn, so that a wrong address is reported in plain words before anything slow
+begins.
 """
 
 import errno
@@ -9,9 +10,9 @@ import os
 import socket
 import sys
 
-#: Connections that may wait to be accepted.
+#: How many connections may wait to be accepted.
 BACKLOG = 2048
-#: Where the hard limit is "unlimited", kernels still refuse some numbers: the next one down is tried.
+#: Where the hard limit is "unlimited", kernels still refuse some numbers: then the next lower one is tried.
 _FILE_LIMITS = (1_048_576, 65_536, 10_240)
 
 
@@ -20,10 +21,10 @@ class AddressUnavailable(Exception):
 
 
 def bind(host: str, port: int) -> list[socket.socket]:
-    """Sockets that listen at every address of `host`, all with the same port; port 0 takes a free one.
+    """Sockets that listen at every address of `host`, all on the same port; port 0 picks a free one.
 
     Raises:
-        AddressUnavailable: there is no such address, or somebody else has it.
+        AddressUnavailable: the address does not exist, or another process has it.
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -43,7 +44,7 @@ def bind(host: str, port: int) -> list[socket.socket]:
             for each in listening:
                 each.close()
             if listening and not port:
-                # Free at the first address, taken at the next: another free one will do.
+                # The port is free at the first address and taken at the next: try another one.
                 return bind(host, port)
             raise _unavailable(host, port, error) from error
     if not listening:
@@ -52,13 +53,13 @@ def bind(host: str, port: int) -> list[socket.socket]:
 
 
 def client_url(host: str, port: int) -> str:
-    """Where clients on this machine find a server that listens on `host`."""
+    """The URL at which clients on this machine find a server that listens on `host`."""
     reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"http://{_at(reachable, port)}"
 
 
 def raise_file_limit() -> None:
-    """Let this process have as many descriptors as the system allows: each connection and each stream takes some."""
+    """Allow this process as many file descriptors as the system permits: each connection and each stream needs some."""
     if sys.platform == "win32":
         return
     import resource
@@ -90,13 +91,14 @@ def _listen(family: int, address: tuple[object, ...]) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         if os.name == "posix":
-            # A port whose last connections are in TIME_WAIT is free. Elsewhere this option shares a port in use.
+            # Allows a port whose last connections are in TIME_WAIT. On Windows this option would share a port that is
+            # in use.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
-            # IPv4 has a socket of its own where the name stands for both.
+            # If the name stands for both families, IPv4 has its own socket.
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind(address)
-        # At once: until somebody listens, two processes can be bound to one port.
+        # Listen at once: until one process listens, two processes can be bound to one port.
         sock.listen(BACKLOG)
     except OSError:
         sock.close()

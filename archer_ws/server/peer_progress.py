@@ -1,7 +1,7 @@
-"""How much of what was written to a connection its peer has taken.
+"""How much of what was written to a connection its peer has received.
 
-On Linux the kernel tells exactly (TCP_INFO), so that what waits in its own buffer counts as not taken. Elsewhere only
-the transport's buffer is known, and what has left it counts as taken.
+On Linux the kernel reports this exactly (TCP_INFO), so data in the kernel's own buffer counts as not received. On other
+systems only the transport's buffer is known, and what has left it counts as received.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-#: linux/tcp.h: where tcpi_bytes_acked (u64) stands in struct tcp_info.
+#: The offset of tcpi_bytes_acked (u64) in struct tcp_info (linux/tcp.h).
 _BYTES_ACKED_AT = 120
 
 
@@ -20,7 +20,7 @@ _BYTES_ACKED_AT = 120
 class Progress:
     """A connection's outbound side at one moment, in bytes.
 
-    `taken` only ever grows; its zero is arbitrary. `resilience/wait_limit.py` is what the peer has not taken yet.
+    `taken` only ever grows; its zero is arbitrary. `waiting` is what the peer has not received yet.
     """
 
     taken: int
@@ -28,7 +28,7 @@ class Progress:
 
 
 class PeerProgress:
-    """Watches one connection's outbound side; asking costs two system calls."""
+    """Watches one connection's outbound side; each sample costs two system calls."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
@@ -38,13 +38,13 @@ class PeerProgress:
         self._buffered = 0
 
     def sample(self) -> Progress:
-        """What the peer has taken by now, and what waits."""
+        """How much the peer has received by now, and how much waits."""
         buffered = self._transport.get_write_buffer_size()
         if self._is_exact:
             try:
                 taken, in_kernel = _kernel_sample(self._socket)
             except (OSError, ValueError, struct.error, AttributeError):
-                # Not TCP, closed, or a sandbox without the call.
+                # Not TCP, already closed, or a sandbox that forbids the call.
                 self._is_exact = False
             else:
                 return Progress(taken, in_kernel + buffered)
@@ -67,14 +67,14 @@ def _kernel_sample(connection: Any) -> tuple[int, int]:
 
 
 def bound_send_buffer(transport: asyncio.Transport, size: int) -> None:
-    """Keep the kernel from buffering more than about `size` bytes for a peer that does not read."""
+    """Limit what the kernel buffers for a peer that does not read to about `size` bytes."""
     connection: Any = transport.get_extra_info("socket")
     if connection is not None and connection.family in {socket.AF_INET, socket.AF_INET6}:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
 
 
 def cut(transport: asyncio.Transport) -> None:
-    """Abort the connection, and have the kernel drop what it still holds for it rather than try on for minutes."""
+    """Abort the connection, and make the kernel drop its unsent data instead of retrying for minutes."""
     connection: Any = transport.get_extra_info("socket")
     if sys.platform != "win32" and connection is not None:
         with suppress(OSError):  # It is closed already.

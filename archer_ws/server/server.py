@@ -1,8 +1,8 @@
-"""Our uvicorn server: the wire's settings, telling when the server can serve, and draining.
+"""Our uvicorn server: its socket and protocol settings, reporting when it is ready, and draining.
 
-uvicorn's own shutdown comes last, when the streams have ended: until then the listener answers, readiness with 503 and
-new chats with `draining` (protocol section 9). Which streams run, and what ends them, is the session manager's; what is
-printed is the command line's.
+uvicorn's own shutdown runs last, after the streams have ended. Until then the listener stays open: readiness answers
+503, and new chats are refused with `draining` (protocol section 9). The session manager knows which streams run and
+ends them; the command line prints.
 """
 
 import asyncio
@@ -38,13 +38,16 @@ from archer_ws.server.ws_protocol import WatchedWebSocketProtocol
 
 log = structlog.get_logger(__name__)
 
-#: How long clients may take to read the ends of their streams when there is no time left; else `Limits.flush_s`.
+#: How long clients may take to read the ends of their streams when no time is left to drain; otherwise
+#: `Limits.flush_s`.
 HURRIED_FLUSH_S = 0.2
-#: New objects before the young ones are looked at, and how many of such looks make one at the older generations.
+#: The garbage collector's thresholds: new objects before a collection of the youngest generation, and collections of
+#: one generation before one of the next.
 GC_THRESHOLDS = (50_000, 20, 20)
-#: glibc's malloc.h; and from which size on a block has pages of its own, in bytes (glibc's own beginning).
+#: M_MMAP_THRESHOLD of glibc's malloc.h, and the size from which a block has its own pages, in bytes (glibc's initial
+#: value).
 _M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES = -3, 128 * 1024
-#: How long uvicorn's shutdown may take after that: closing the adapters, and the local model's process.
+#: How long uvicorn's shutdown may take after that, which closes the adapters and the local model's process.
 SHUTDOWN_LIMIT_S = 10.0
 
 
@@ -52,7 +55,7 @@ _accept_failed = RareLine("accept_failed")
 
 
 class _State(uvicorn.server.ServerState):
-    """What uvicorn's connections share, and the places that there are for them."""
+    """The state that uvicorn's connections share, with the seats for connections."""
 
     def __init__(self, seats: Seats) -> None:
         super().__init__()
@@ -60,18 +63,18 @@ class _State(uvicorn.server.ServerState):
 
 
 class ArcherServer(uvicorn.Server):
-    """Serves the application until it is told to stop, then drains.
+    """Serves the application until it is asked to stop, then drains.
 
-    The first SIGTERM, SIGINT, SIGHUP or `request_stop` drains: running streams get `drain_s`. The second ends what is
-    left at once.
+    The first SIGTERM, SIGINT, SIGHUP or `request_stop` starts draining: running streams may go on for `drain_s`. A
+    second one ends at once what is left.
 
     Args:
         app: made by `create_app`.
         drain_s: how long running streams may go on after the first request to stop, in seconds.
-        on_ready: called once, when the default provider can answer (None) or it is known why not (what, and what to
-            do); not when the server is stopped before.
+        on_ready: called once: with None when the default provider can answer, else with what is wrong and what to do.
+            Not called if the server is stopped before.
         watch_stdin: whether the end of standard input is a request to stop.
-        limits: what clients may do, and how long.
+        limits: what clients may do, and for how long.
     """
 
     def __init__(
@@ -84,7 +87,7 @@ class ArcherServer(uvicorn.Server):
         limits: Limits = Limits(),
     ) -> None:
         super().__init__(_config(app, limits))
-        #: The places for connections.
+        #: The seats for connections.
         self.seats = Seats(descriptor_limit())
         self.server_state = _State(self.seats)
         self._app = app
@@ -100,11 +103,12 @@ class ArcherServer(uvicorn.Server):
 
     @property
     def was_hurried(self) -> bool:
-        """Whether the server was told to stop a second time, and ended without draining to the end."""
+        """Whether the server was asked to stop a second time, and so ended before draining was complete."""
         return len(self._stopping) > 1
 
     def request_stop(self, cause: str) -> None:
-        """Drain and stop, a second time at once; from a signal handler or any thread, while `serve` runs."""
+        """Drain and stop; called a second time, stop at once. May be called from a signal handler or any thread while
+        `serve` runs."""
         if self._loop is not None:
             with suppress(RuntimeError):  # The loop has just been closed.
                 self._loop.call_soon_threadsafe(self._stop, cause)
@@ -113,16 +117,16 @@ class ArcherServer(uvicorn.Server):
         """Serve until stopped; returns normally after draining, whatever the signal was."""
         self._loop = asyncio.get_running_loop()
         _give_large_blocks_back()
-        self._loop.set_exception_handler(_tell_of_loop)
-        logging.getLogger("uvicorn.error").addFilter(_is_told_elsewhere)
+        self._loop.set_exception_handler(_handle_loop_error)
+        logging.getLogger("uvicorn.error").addFilter(_is_not_invalid_http)
         if self._watch_stdin:
-            # A daemon: nothing can wake it from its read.
+            # A daemon thread: nothing can interrupt its read.
             threading.Thread(target=self._await_stdin_end, name="stdin", daemon=True).start()
         await super().serve(sockets)
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
-        """As uvicorn's, but a signal that was obeyed is not raised again: the exit status is the caller's to choose."""
+        """As uvicorn's, but a handled signal is not raised again: the caller chooses the exit status."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -138,14 +142,15 @@ class ArcherServer(uvicorn.Server):
         self.request_stop(signal.Signals(sig).name)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen; then tell when the provider is ready, without keeping clients waiting."""
+        """Listen; then report when the provider is ready, without making clients wait for it."""
         await super().startup(sockets)
-        # uvicorn says so only of sockets of its own. Until the provider is ready, which may take minutes, it is all.
+        # uvicorn logs this only for sockets that it bound itself. Until the provider is ready, which may take minutes,
+        # it is the only line.
         log.info("listening", addresses=[f"{at[0]} port {at[1]}" for at in (s.getsockname() for s in sockets or ())])
         self._announcing = asyncio.create_task(self._announce())
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Close the listener, the connections and the application, in bounded time."""
+        """Close the listener, the connections and the application, within a time limit."""
         if self._announcing is not None:
             self._announcing.cancel()
             await asyncio.gather(self._announcing, return_exceptions=True)
@@ -180,18 +185,18 @@ class ArcherServer(uvicorn.Server):
             self.should_exit = True
 
     async def _hurry(self) -> None:
-        # Every stream ends, so that `drain` returns as well.
+        # Every stream ends, so `drain` returns as well.
         await self._services.manager.aclose()
         await asyncio.sleep(HURRIED_FLUSH_S)
         self._abort_connections()
 
     def _abort_connections(self) -> None:
-        """Cut what is left: clients that do not read, or that have not finished their requests."""
+        """Abort the remaining connections: clients that do not read, or that have not finished their requests."""
         for connection in list(self.server_state.connections):
             connection.transport.abort()
 
     def _cut_sockets(self) -> None:
-        """Cut the sockets that could not be closed: what their peers have not read by now must not hold up the stop."""
+        """Abort the sockets that could not be closed: unread data of their peers must not delay the stop."""
         for connection in list(self.server_state.connections):
             if isinstance(connection, WatchedWebSocketProtocol) and not connection.close_sent:
                 connection.transport.abort()
@@ -207,19 +212,20 @@ class ArcherServer(uvicorn.Server):
             log.error("preparation_failed", exc_info=error)
             reason: str | None = "the provider could not be made ready; the log has the details"
         else:
-            reason = preparing.result() or await self._what_the_probe_says()
+            reason = preparing.result() or await self._probe_result()
         if not self._stopping:
             self._on_ready(reason)
 
-    async def _what_the_probe_says(self) -> str | None:
-        """Prepared is not yet answering: another process, or a key, may be missing."""
+    async def _probe_result(self) -> str | None:
+        """Probe the provider. A prepared provider may still be unable to answer: another process, or a key, may be
+        missing."""
         status = await self._services.readiness.check()
         if status.available:
             return None
         return f"{status.error or 'the provider does not answer'}. {status.hint or ''}".strip()
 
     def _await_stdin_end(self) -> None:
-        # Not through sys.stdin's buffer: the interpreter can't exit while another thread is reading there.
+        # Read the descriptor, not sys.stdin: the interpreter can't exit while another thread reads from that buffer.
         try:
             descriptor = sys.stdin.fileno()
             while os.read(descriptor, 4096):
@@ -230,42 +236,43 @@ class ArcherServer(uvicorn.Server):
 
 
 def _give_large_blocks_back() -> None:
-    """Have glibc return what large blocks took as soon as they are freed; elsewhere the system decides.
+    """Make glibc return the memory of large blocks as soon as they are freed; on other systems this does nothing.
 
-    With its defaults it learns to keep blocks of up to 32 MB in its heap, where small ones that live on pin them down:
-    after 60 logs of 4 MB were dropped, the process kept 150 MB.
+    By default glibc learns to keep blocks of up to 32 MB in its heap, where small long-lived blocks pin them. After 60
+    logs of 4 MB were dropped, the process still held 150 MB.
     """
     if sys.platform == "linux":
-        with suppress(OSError, AttributeError):  # Another C library.
+        with suppress(OSError, AttributeError):  # The C library is not glibc.
             ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES)
 
 
 def _stop_signals() -> list[int]:
-    """uvicorn's, and a terminal's end, unless whoever started us wants that to be ignored (nohup)."""
+    """uvicorn's signals and SIGHUP, unless the parent process had SIGHUP ignored (nohup)."""
     numbers: list[int] = list(HANDLED_SIGNALS)
     if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         numbers.append(signal.SIGHUP)
     return numbers
 
 
-def _tell_of_loop(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """asyncio's own handler, but for connections that can't be accepted: it would tell of each, with a traceback."""
+def _handle_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """asyncio's own exception handler, except for connections that can't be accepted: it would log each with a
+    traceback."""
     if isinstance(context.get("exception"), OSError) and "accept" in context.get("message", ""):
         _accept_failed.write(error=str(context["exception"]), hint="raise the limit of descriptors: ulimit -n")
     else:
         loop.default_exception_handler(context)
 
 
-def _is_told_elsewhere(record: logging.LogRecord) -> bool:
-    """Keep uvicorn's line for what is no HTTP away: clients can cause it at will, and ours comes seldom."""
+def _is_not_invalid_http(record: logging.LogRecord) -> bool:
+    """Drop uvicorn's log line for what is not HTTP: clients can cause it at will, and our own line is rate-limited."""
     return not str(record.msg).startswith("Invalid HTTP request received")
 
 
 def settle_garbage_collection() -> None:
-    """Look for garbage more rarely, and never again among what the start has left.
+    """Run the garbage collector more rarely, and never again over the objects that exist at the start.
 
-    Streams and connections are many and live long, and make hardly any cycles. With Python's defaults and 8,000
-    streams the collector took half the time, and stalled the loop for seconds (tests/benchmarks/soak.py shows it).
+    Streams and connections are many and long-lived, and hardly ever form cycles. With Python's defaults and 8,000
+    streams the collector took half of the time and stalled the loop for seconds (tests/benchmarks/soak.py shows it).
     """
     gc.collect()
     gc.freeze()
@@ -273,7 +280,7 @@ def settle_garbage_collection() -> None:
 
 
 def _http_protocol(app: FastAPI, bounds: Limits) -> type[BoundedHeadProtocol]:
-    """HTTP that knows where the application has sockets."""
+    """The HTTP protocol class that knows at which paths the application has WebSockets."""
     paths = frozenset(route.path for route in app.routes if isinstance(route, WebSocketRoute))
 
     class HttpProtocol(BoundedHeadProtocol):
@@ -284,7 +291,7 @@ def _http_protocol(app: FastAPI, bounds: Limits) -> type[BoundedHeadProtocol]:
 
 
 def websocket_protocol(bounds: Limits) -> type[WatchedWebSocketProtocol]:
-    """The sockets' protocol with other bounds than the table's."""
+    """The WebSocket protocol class with these limits instead of the defaults."""
 
     class WebSocketProtocol(WatchedWebSocketProtocol):
         limits = bounds
@@ -301,7 +308,7 @@ def _config(app: FastAPI, limits: Limits) -> uvicorn.Config:
         server_header=False,
         http=_http_protocol(app, limits),
         timeout_keep_alive=KEEP_ALIVE_S,
-        # A net under our own bound: it cancels what still runs, which leaves tracebacks in the log.
+        # A fallback behind our own time limit: it cancels what still runs, which leaves tracebacks in the log.
         timeout_graceful_shutdown=math.ceil(limits.flush_s) + 2,
         ws=websocket_protocol(limits),
         ws_max_size=MAX_FRAME_BYTES,

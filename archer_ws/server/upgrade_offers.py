@@ -1,11 +1,11 @@
-"""uvicorn's HTTP/1.1, but an upgrade that is offered and not taken is ignored (RFC 9110, section 7.8).
+"""uvicorn's HTTP/1.1, except that an upgrade which is offered but not accepted is ignored (RFC 9110, section 7.8).
 
-Every Java HttpClient offers HTTP/2 with its requests to http:// URLs, and so does `curl --http2`. llhttp takes all that
-follows the head of such a request for the other protocol's: the body would be lost, and the connection with it. So
-the head is read a second time without the offer, by a parser of its own, and the request begins only then. A request
-that offers nothing costs one look more.
+Every Java HttpClient offers HTTP/2 with its requests to http:// URLs, and so does `curl --http2`. llhttp treats
+everything after the head of such a request as the other protocol: the body would be lost, and the connection with it.
+So the head is parsed a second time without the offer, by a second parser, and the request begins only then. A request
+without an offer costs one extra check.
 
-What this server can't speak at all, CONNECT and HTTP/2 by prior knowledge, is refused in words.
+What this server cannot speak at all, CONNECT and HTTP/2 with prior knowledge, is refused with an explanation.
 """
 
 from urllib.parse import unquote
@@ -13,30 +13,30 @@ from urllib.parse import unquote
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-#: How long a client that was refused may go on sending, so that it reads why before a reset. In seconds.
+#: How long a refused client may go on sending, so that it reads the reason before a reset. In seconds.
 LINGER_S = 1.0
 
 _INVALID = "Invalid HTTP request received."
 _NO_PROXY = "This server is no proxy: CONNECT is not served here."
 _NO_HTTP_2 = "HTTP/2 is not served here without TLS: speak HTTP/1.1 (of curl, --http1.1)."
-#: llhttp takes both names for one.
+#: llhttp accepts both names for the header field.
 _CONNECTION = frozenset({b"connection", b"proxy-connection"})
 
 
 class UpgradeOffers(HttpToolsProtocol):
-    """One connection. The one offer that is taken is a WebSocket's, by GET, at a path where a socket is."""
+    """One connection. The only offer that is accepted is a WebSocket's, by GET, at a path that has a socket."""
 
-    #: The paths that have a socket; None where only the application knows.
+    #: The paths that have a socket; None if only the application knows.
     socket_paths: frozenset[str] | None = None
 
     _is_over = False
 
     def data_received(self, data: bytes) -> None:
-        """Parse; as uvicorn does, but past the heads that offer an upgrade."""
+        """Parse as uvicorn does, and go on after heads that offer an upgrade."""
         self._unset_keepalive_if_required()
         rest = memoryview(data)
         try:
-            # A loop: thousands of such requests may come in one read.
+            # A loop, not recursion: thousands of such requests may come in one read.
             while rest and not self._is_over:
                 rest = self._parse(rest)
         except httptools.HttpParserError:
@@ -47,10 +47,10 @@ class UpgradeOffers(HttpToolsProtocol):
                 self.send_400_response(_INVALID)
 
     def _parse(self, data: memoryview) -> memoryview:
-        """What is left behind a head that was stopped at.
+        """Parse up to the end of the data or of a head that offers an upgrade; return the bytes after that head.
 
         Raises:
-            httptools.HttpParserError: it is no HTTP/1.
+            httptools.HttpParserError: it is not HTTP/1.
         """
         try:
             self.parser.feed_data(data)
@@ -72,8 +72,8 @@ class UpgradeOffers(HttpToolsProtocol):
         self.parser.feed_data(head)
 
     def _head_without_offer(self) -> bytes:
-        """The request's head, its Connection reduced to what it says of the connection: without a word there, the
-        Upgrade field is none of llhttp's business, and an application may look at it."""
+        """The request's head without `upgrade` in Connection. Without that word llhttp ignores the Upgrade field, which
+        the application may still read."""
         version = self.parser.get_http_version().encode()
         lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)]
         for name, value in self.headers:
@@ -84,12 +84,12 @@ class UpgradeOffers(HttpToolsProtocol):
         return b"\r\n".join([*lines, b"", b""])
 
     def on_headers_complete(self) -> None:
-        """The head is whole: the request begins, unless the head is to be read again."""
+        """The head is complete: the request begins, unless the head is to be parsed again."""
         if not self._is_untaken_offer():
             super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        """The body is whole; behind a head to be read again nothing has begun."""
+        """The body is complete; if the head is to be parsed again, no request has begun."""
         if not self._is_untaken_offer():
             super().on_message_complete()
 
@@ -113,7 +113,7 @@ class UpgradeOffers(HttpToolsProtocol):
         return (path.rstrip("/") or "/") in self.socket_paths
 
     def _refuse(self, status: int, reason: str) -> None:
-        """Say why, and close; where an answer is under way, close behind it."""
+        """Send the reason and close; if a response is being sent, close after it."""
         self._is_over = True
         self.logger.warning(reason)
         if self.cycle is not None and not self.cycle.response_complete:
@@ -122,7 +122,7 @@ class UpgradeOffers(HttpToolsProtocol):
         fields = f"content-type: text/plain; charset=utf-8\r\ncontent-length: {len(reason)}\r\nconnection: close\r\n"
         allow = "allow: GET, HEAD, POST, PATCH, DELETE\r\n" if status == 405 else ""
         self.transport.write(STATUS_LINE[status] + f"{fields}{allow}\r\n{reason}".encode())
-        # Closed with input unread, TCP would reset the connection, and the client might never see the reason.
+        # If the connection closed with input unread, TCP would reset it, and the client might never see the reason.
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.loop.call_later(LINGER_S, self.transport.close)

@@ -1,8 +1,8 @@
-"""uvicorn's WebSocket, with bounds on what a peer may send (protocol sections 2 and 8).
+"""uvicorn's WebSocket, with limits on what a peer may send (protocol sections 2 and 8).
 
-Frames are parsed in slices, so that no peer holds up the loop or fills memory with thousands of tiny ones. Whoever
-breaks RFC 6455 is closed with its code and one line in the log. What the messages say is not looked at here; peers that
-do not read or do not answer are ws_protocol.py's.
+Frames are parsed in slices, so that no peer blocks the loop or fills memory with thousands of tiny frames. A peer that
+breaks RFC 6455 is closed with the matching code and one log line. This module does not look into messages;
+ws_protocol.py handles peers that do not read or do not answer pings.
 """
 
 import asyncio
@@ -18,16 +18,17 @@ from websockets.frames import CloseCode, Frame
 from archer_ws.api.security.seats import SEAT, Seat
 from archer_ws.core.limits import IDLE_FRAMES_WINDOW_S, WS_LINGER_S, WS_SLICE_BYTES, Limits
 from archer_ws.core.rare_line import RareLine
-from archer_ws.rpc.messages import CLOSE_CODES
+from archer_ws.rpc.close_reasons import CLOSE_CODES
 
-#: uvicorn's and websockets': at INFO they tell of every socket, and with its query string, which may hold secrets.
+#: The loggers of uvicorn and websockets: at INFO they log every socket with its query string, which may hold secrets.
 _wire_log = logging.getLogger(f"{__name__}.wire")
 _wire_log.setLevel(logging.WARNING)
 
 _violation = RareLine("websocket_violation")
 
 
-#: What a message that is too long is told, with where to put a picture: within the 123 bytes of a close's reason.
+#: The close reason for a message that is too long, with where to send a picture instead; a close reason has 123 bytes
+#: at most.
 _TOO_LONG = "messages have 1 MiB at most: send files to POST /api/v1/files, and name their file_id"
 
 
@@ -36,12 +37,13 @@ def _fail(fail: Callable[[int, str], None], code: int, reason: str = "") -> None
 
 
 class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
-    """One WebSocket connection; what comes in costs bounded time and memory.
+    """One WebSocket connection; its input costs limited time and memory.
 
-    Whoever overrides `send` calls `_parse_soon` behind it: an answered handshake and a close let waiting input go on.
+    A subclass that overrides `send` must call `_parse_soon` after it: an answered handshake or a close lets waiting
+    input go on.
     """
 
-    #: A server's own class has its own (uvicorn makes the instances).
+    #: A server with other limits has its own subclass, since uvicorn creates the instances.
     limits = Limits()
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -58,14 +60,14 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
         self._seat: Seat | None = None
 
     def take_seat(self, seat: Seat) -> None:
-        """The HTTP side hands over its place among the connections, for the application to see as well."""
+        """Take over the HTTP connection's seat, and put it into the scope for the application."""
         self._seat = seat
         scope: dict[str, Any] | None = getattr(self, "scope", None)
         if scope is not None:
             scope["extensions"][SEAT] = seat
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """It is over: nothing is parsed any more."""
+        """The connection is gone: stop parsing."""
         if self._seat is not None:
             self._seat.leave()
         if self._parsing is not None:
@@ -74,13 +76,14 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
         super().connection_lost(exc)
 
     def shutdown(self) -> None:
-        """The server stops: close, where that has not begun."""
+        """The server stops: close, unless closing has begun."""
         if self.transport.is_closing():
-            return  # uvicorn would raise for a close behind the peer's own.
+            return  # uvicorn would raise for a close after the peer's own.
         super().shutdown()
 
     def data_received(self, data: bytes) -> None:
-        """Parse, a slice a turn; and nothing before the handshake is answered, for which a client has to wait."""
+        """Parse one slice per loop iteration; nothing before the handshake is answered, for which a client has to
+        wait."""
         if self._is_lingering:
             return
         if not self.handshake_initiated:
@@ -95,7 +98,7 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
             self._parse_soon()
 
     def _parse_soon(self) -> None:
-        """Parse the next slice, once the application has taken the messages of the last one."""
+        """Parse the next slice, once the application has received the messages of the last one."""
         is_due = self.handshake_complete and (self.close_sent or self.queue.empty())
         if self._unparsed and is_due and self._parsing is None:
             self._parsing = self.loop.call_soon(self._parse_slice)
@@ -115,7 +118,7 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
             self._resume_reading()
 
     async def receive(self) -> ASGIReceiveEvent:
-        """The next message for the application; only when it has all is more read."""
+        """The next message for the application; more is parsed only when it has received them all."""
         message = await self.queue.get()
         if self._unparsed:
             self._parse_soon()
@@ -134,19 +137,19 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
             self.transport.resume_reading()
 
     def handle_text(self, event: Frame) -> None:
-        """A text message, or its beginning."""
+        """A text message, or its first fragment."""
         self.curr_msg_data_type = "text"
         self._begin_message(event)
 
     def handle_bytes(self, event: Frame) -> None:
-        """A binary message, or its beginning."""
+        """A binary message, or its first fragment."""
         self.curr_msg_data_type = "bytes"
         self._begin_message(event)
 
     def _begin_message(self, event: Frame) -> None:
         if self._is_lingering:
             return
-        # A growing buffer: a list of a million fragments of a byte takes 60 times their size.
+        # One growing buffer: a list of a million one-byte fragments would need 60 times their size.
         self.frames = [event.data if event.fin else bytearray(event.data)]  # type: ignore[list-item]  # bytes-like
         if event.fin:
             self.send_receive_event_to_app()
@@ -162,7 +165,7 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
             self._count_idle_frame()
 
     def send_receive_event_to_app(self) -> None:
-        """Give the application a message; one that is no UTF-8 closes the connection."""
+        """Pass a message to the application; one that is not valid UTF-8 closes the connection."""
         data = self.frames[0]
         self.frames = []
         if self.close_sent:
@@ -180,7 +183,7 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
         self._pause_reading()
 
     def handle_ping(self) -> None:
-        """Answer; to a peer that does not read, only the last ping (RFC 6455, section 5.5.3)."""
+        """Answer the ping; for a peer that does not read, only the last one (RFC 6455, section 5.5.3)."""
         if self._is_lingering:
             return
         self._count_idle_frame()
@@ -200,11 +203,11 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
             self.handle_parser_exception()
 
     def handle_parser_exception(self) -> None:
-        """The peer broke the protocol: tell it why, and read on for a moment."""
+        """The peer broke the protocol: send it the reason, and go on reading for a moment."""
         if self._is_lingering:
             return
         close = self.conn.close_sent
-        assert close is not None  # Frames are parsed only between the handshake and the end.
+        assert close is not None  # Frames are only parsed between the handshake and the close.
         if not self.close_sent:
             _violation.write(code=int(close.code), peer=self.client[0] if self.client else None)
             self.queue.put_nowait({"type": "websocket.disconnect", "code": close.code, "reason": close.reason})
@@ -212,7 +215,7 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
         self._unparsed.clear()
         self.frames = []
         self.transport.write(b"".join(self.conn.data_to_send()))
-        # Closed with input unread, TCP would reset the connection, and the peer might never see the close's code.
+        # If the connection closed with input unread, TCP would reset it, and the peer might never see the close code.
         if self.transport.can_write_eof():
             self.transport.write_eof()
         if self.read_paused:
@@ -222,7 +225,8 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
         self.close_timer = self.loop.call_later(WS_LINGER_S, self.transport.close)
 
     def _refuse_handshake(self) -> None:
-        """What the HTTP side let through and the WebSocket side does not: uvicorn would leave it without an answer."""
+        """Refuse a handshake that passed the HTTP side and not the WebSocket side; uvicorn would leave it without a
+        response."""
         answer = b"".join(self.conn.data_to_send())
         self.transport.write(answer or b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
         self.handshake_complete = self.close_sent = True

@@ -1,7 +1,8 @@
-"""The WebSocket of `archer-ws serve`: a peer that does not read, or does not answer, is let go (protocol section 8).
+"""The WebSocket of `archer-ws serve`: a peer that does not read, or does not answer pings, is disconnected (protocol
+section 8).
 
-One that takes no byte for `limits.write_deadline_s` while some wait is cut, and one that does not answer a ping is
-closed, unless it is only slow. What a peer may send is bounded in ws_inbound.py.
+A peer that reads no byte for `limits.write_deadline_s` while some wait is aborted. A peer that does not answer a ping
+is closed, unless it is only slow. ws_inbound.py limits what a peer may send.
 """
 
 import asyncio
@@ -20,11 +21,11 @@ from archer_ws.server.corked_transport import CorkedTransport
 from archer_ws.server.peer_progress import PeerProgress, Progress, bound_send_buffer, cut
 from archer_ws.server.ws_inbound import BoundedWebSocketProtocol
 
-#: A ping goes into the stream of messages at least every so many bytes, between two of them: its pong tells that the
-#: peer has read so far. TCP alone does not: a system that has buffered 100 KB for a program that reads 1 KB/s may
-#: acknowledge nothing for minutes. A peer that slow answers each of these within the deadlines.
+#: A ping is sent between messages at least every so many bytes; its pong shows that the peer has read up to there. TCP
+#: alone does not show it: a system that has buffered 100 KB for a program that reads 1 KB/s may acknowledge nothing for
+#: minutes. A peer that slow still answers each of these pings within the deadlines.
 MARK_EVERY_BYTES = 16 * 1024
-#: The length of such a ping's payload, its number; uvicorn's own pings have 4 bytes.
+#: The length of such a ping's payload, which is its number; uvicorn's own pings have 4 bytes.
 MARK_BYTES = 6
 _OPEN = State.OPEN  # looking it up there costs as much as comparing with it
 _stalled = RareLine("websocket_stalled")
@@ -32,7 +33,7 @@ _silent = RareLine("websocket_silent")
 
 
 def text_frame(text: str) -> bytes:
-    """A whole text message of a server: final, not masked (RFC 6455, section 5.2)."""
+    """A whole text message from a server: final, not masked (RFC 6455, section 5.2)."""
     payload = text.encode()
     size = len(payload)
     if size < 126:
@@ -51,33 +52,33 @@ class WatchedWebSocketProtocol(BoundedWebSocketProtocol):
         self._look_timer: asyncio.TimerHandle | None = None
         self._taken = 0
         self._taken_at = 0.0
-        #: What the peer had taken when it was last asked for a pong.
+        #: How much the peer had received when it was last sent a ping.
         self._ping_taken = 0
-        #: When it last answered any ping (loop time).
+        #: When the peer last answered any ping (loop time).
         self._answered_at = 0.0
         self._unmarked_bytes = 0
         self._marks_sent = self._marks_answered = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
-        """The HTTP side hands over a connection that asks for an upgrade."""
+        """The HTTP protocol hands over a connection that asks for an upgrade."""
         corked = cast(asyncio.Transport, CorkedTransport(transport, self.loop, self._watch))
         super().connection_made(corked)
         bound_send_buffer(transport, SEND_BUFFER_BYTES)
         self._progress = PeerProgress(corked)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """It is over: nothing is watched any more."""
+        """The connection is gone: stop watching."""
         if self._look_timer is not None:
             self._look_timer.cancel()
         super().connection_lost(exc)
 
     def handle_close(self, event: Frame) -> None:
-        """The peer's close, or its answer to ours."""
+        """The peer's close, or its reply to ours."""
         super().handle_close(event)
         self._watch()
 
     def handle_parser_exception(self) -> None:
-        """The peer is closed for junk; it is to read that in time."""
+        """The peer is closed for invalid frames; it must read the close within the deadline."""
         super().handle_parser_exception()
         self._watch()
 
@@ -102,7 +103,8 @@ class WatchedWebSocketProtocol(BoundedWebSocketProtocol):
         """Send the application's message; waits while the peer lags.
 
         Raises:
-            ClientDisconnected: the connection is closed, by whoever; what begins the close's answer is no message.
+            ClientDisconnected: the connection is closed, by either side. Not raised for the start of a close's HTTP
+                response, which is no message.
         """
         if self.close_sent and self.handshake_complete and self.initial_response is None:
             raise ClientDisconnected
@@ -114,7 +116,7 @@ class WatchedWebSocketProtocol(BoundedWebSocketProtocol):
             self._parse_soon()
 
     def handle_connect(self, event: Request) -> None:
-        """The handshake: the application begins, and may send past ASGI."""
+        """The handshake: the application starts, and may send past ASGI (try_send_text)."""
         super().handle_connect(event)
         if not self.handshake_complete:
             extensions: dict[str, Any] | None = self.scope["extensions"]
@@ -122,7 +124,7 @@ class WatchedWebSocketProtocol(BoundedWebSocketProtocol):
             extensions[DIRECT_SENDER] = self
 
     def try_send_text(self, text: str) -> bool:
-        """Send a message as `send` would, but at once; False where `send` would wait, or raise."""
+        """Send a message as `send` would, but at once; False where `send` would wait or raise."""
         if not self.writable.is_set() or self.conn.state is not _OPEN or self.close_sent or self.disconnected:
             return False
         frame = text_frame(text)
@@ -131,7 +133,7 @@ class WatchedWebSocketProtocol(BoundedWebSocketProtocol):
         return True
 
     def _mark(self, size: int) -> None:
-        """Put a ping before a message of so many bytes, about, that ends a stretch of `MARK_EVERY_BYTES`."""
+        """Send a ping before a message of about this many bytes, if it completes a stretch of `MARK_EVERY_BYTES`."""
         before = self._unmarked_bytes
         self._unmarked_bytes = before + size
         if before and before + size > MARK_EVERY_BYTES and self.conn.state is State.OPEN and not self.close_sent:
@@ -146,7 +148,7 @@ class WatchedWebSocketProtocol(BoundedWebSocketProtocol):
         self._watch()
 
     def _watch(self) -> None:
-        """Hold the peer to the write deadline from now on, until nothing waits."""
+        """Apply the write deadline to the peer until nothing waits."""
         if self._look_timer is None and not self.disconnected:
             sample = self._progress.sample()
             if sample.waiting:
@@ -169,13 +171,13 @@ class WatchedWebSocketProtocol(BoundedWebSocketProtocol):
             self._look_timer = self.loop.call_later(self.limits.look_every_s, self._look)
 
     def send_keepalive_ping(self) -> None:
-        """Ping; what lies in the kernel's buffer alone is noticed here."""
+        """Ping; this also notices data that waits only in the kernel's buffer."""
         self._watch()
         super().send_keepalive_ping()
         self._ping_taken = self._progress.sample().taken
 
     def keepalive_timeout(self) -> None:
-        """No pong yet: close, unless the peer is only slow, or it is us who do not read."""
+        """No pong yet: close, unless the peer is only slow, or we are the side that does not read."""
         self.pong_timer = None
         if self.close_sent or self.transport.is_closing():
             return
@@ -191,10 +193,10 @@ class WatchedWebSocketProtocol(BoundedWebSocketProtocol):
             super().keepalive_timeout()
 
     def _pong_delay(self, sample: Progress) -> float:
-        """How much longer the pong may take, in seconds; 0 where the peer has to be given up."""
+        """How much longer the pong may take, in seconds; 0 if the peer is to be disconnected."""
         timeout_s = self.ping_timeout or 0.0
         if self.read_paused:
-            # The pong may be among what we do not read; whether the peer reads is the write deadline's to judge.
+            # The pong may be in the input that we have not read; the write deadline decides whether the peer reads.
             return timeout_s
         if sample.waiting and sample.taken != self._ping_taken:
             return timeout_s

@@ -253,6 +253,13 @@ class StreamFiles:
         """Empty it when the stream is over, whoever still has it: the frames of a failure live until a collection."""
         self._bytes.append(held)
 
+    def leave(self) -> None:
+        """A later process goes on with the stream: what came inline for it stays until then."""
+        for hold in self._holds:
+            if isinstance(hold, FileHold):
+                hold.keep()
+        self.release()
+
     def release(self) -> None:
         """The stream is over."""
         for each in self._bytes:

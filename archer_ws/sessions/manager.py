@@ -467,8 +467,8 @@ class SessionManager:
             return
         if self._keeps(stream):
             stream.park()
-        elif stream.status == "waiting" and not stream.exchange.has_claimed:
-            stream.cancel("draining")
+        elif stream.status == "waiting":
+            stream.exchange.when_idle(lambda: stream.cancel("draining"))
 
     def _ended(self, stream: Stream) -> None:
         """Give back what the stream took; called by its owner task at its very end."""
@@ -487,7 +487,7 @@ class SessionManager:
     def _left(self, stream: Stream) -> None:
         """The stream has no end; it is kept, and this process knows it no longer."""
         self._slots.pop(stream).release()
-        self._stream_files.pop(stream).release()
+        self._stream_files.pop(stream).leave()
         self._quota.leave(stream.identity.principal)
         self._occupancy.leave(stream)
         self._left_behind.add((stream.identity.principal, stream.stream_id))

@@ -5,7 +5,7 @@ streams/exchange.py. Everything is harmless to repeat.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from archer_ws.core.exceptions import ContentTooLarge, RequestError
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole
@@ -101,13 +101,13 @@ class ToolCalls:
         )
         self._check_size(message)
         if message.parts is None:
-            return stream.exchange.steer(message)
+            return stream.exchange.steering.steer(message)
 
         async def with_files() -> ToolAnswer:
             kept = await self._kept(principal, stream, message)
             if not stream.takes_more:
                 return await _gone(stream, "too_late" if stream.is_live else "already_ended")
-            return await stream.exchange.steer(kept)
+            return await stream.exchange.steering.steer(kept)
 
         return with_files()
 
@@ -122,21 +122,24 @@ class ToolCalls:
     async def _kept(self, principal: str, stream: Stream, message: ChatMessage) -> ChatMessage:
         """The message with files in place of inline data, which the stream holds from now on."""
         files = self._files(stream)
+        named: Sequence[ChatMessage] = [message]
         try:
-            found = self._attachments.named(principal, [message])
+            found = self._attachments.named(principal, named)
             if files is not None:
                 files.hold(found)
-            if not has_inline([message]):
-                return message
-            named, hold = await self._attachments.with_files(principal, [message])
+            if has_inline(named):
+                named, hold = await self._attachments.with_files(principal, named)
+                if hold is not None:
+                    # The stream may have ended meanwhile: then nobody holds it any more.
+                    if (files := self._files(stream)) is not None:
+                        files.add(hold)
+                    else:
+                        hold.release()
         except RequestError as error:
             raise _in_its_request(error) from None
-        if hold is not None:
-            # The stream may have ended meanwhile: then nobody holds it any more.
-            if (files := self._files(stream)) is not None:
-                files.add(hold)
-            else:
-                hold.release()
+        if stream.identity.session_id is not None:
+            # They are kept with the stream, which may go on in a later process.
+            self._attachments.stored(principal, named)
         return named[0]
 
 

@@ -351,7 +351,7 @@ class Turn:
             StorageUnavailable, StorageFull: they are not kept.
         """
         if self._journaling is not None and self._request.session_id is not None:
-            state = (self._stream.exchange.step, len(self._native), len(self._stream.exchange.accepted))
+            state = (self._stream.exchange.step, len(self._native), len(self._stream.exchange.steering.accepted))
             loop = None if state == self._kept_state else lambda: self._loop_state().text
             self._kept_state = None
             await self._journaling.keep(self._stream, events, loop)
@@ -386,7 +386,7 @@ class Turn:
             usage=stream.usage,
             history_dropped=stream.history_dropped,
             native=self._native.values(),
-            steered=stream.exchange.accepted,
+            steered=stream.exchange.steering.accepted,
         )
 
     async def open_shorter(self) -> AsyncGenerator[StreamChunk, None] | None:

@@ -34,7 +34,7 @@ async def test_what_is_set_is_what_the_provider_is_asked(console: Console, sidec
         await shown.getByRole("button", { name: "Settings" }).click();
         const panel = page.locator(".settings");
         await panel.getByLabel("Temperature").fill("0.2");
-        await panel.getByLabel("Most tokens").fill("77");
+        await panel.getByLabel("Maximum tokens").fill("77");
         await panel.getByLabel("System prompt").fill("Be brief.");
         await panel.getByLabel("JSON schema of the answer").fill("{ no JSON");
         await panel.getByText("This is not JSON").waitFor();

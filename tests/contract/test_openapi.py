@@ -10,7 +10,7 @@ import pytest
 from fastapi.routing import APIRoute, iter_route_contexts
 from openapi_spec_validator import validate
 
-from archer_ws.api.openapi.error_answers import EXAMPLES
+from archer_ws.api.openapi.error_responses import EXAMPLES
 from archer_ws.core.exceptions import (
     AlreadyInitialized,
     MaxStepsExceeded,

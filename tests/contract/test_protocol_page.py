@@ -14,12 +14,13 @@ from typing import Any
 
 import pytest
 
-from archer_ws.api.openai.errors import openai_status
+from archer_ws.api.openai.error_object import openai_status
 from archer_ws.api.routes import console, pages
 from archer_ws.api.routes.ws import socket_route
 from archer_ws.core.exceptions import ArcherError
 from archer_ws.main import openapi_document
-from archer_ws.rpc.messages import CLOSE_CODES, NOTIFICATIONS
+from archer_ws.rpc.close_reasons import CLOSE_CODES
+from archer_ws.rpc.messages import NOTIFICATIONS
 from archer_ws.schema.catalog import METHODS, definitions
 
 ROOT = Path(__file__).parents[2]

@@ -17,7 +17,7 @@ from archer_ws.rpc import writer
 from archer_ws.rpc.channel import memory_channel
 from archer_ws.rpc.codec import encode_event
 from archer_ws.rpc.connection import Connection
-from archer_ws.rpc.context import Peer
+from archer_ws.rpc.context import Handshake
 from archer_ws.sessions.manager import SessionManager
 from archer_ws.sessions.streams.events import ControlEvent, as_fields
 from archer_ws.sessions.views import chat_response
@@ -66,7 +66,9 @@ async def test_a_memory_channels_frames_are_seen(archer: Archer, recorder: Recor
     before = Counter(recorder.seen)
     services = archer.app.state.services
     ours, theirs = memory_channel()
-    running = asyncio.create_task(Connection(ours, services.rpc, services.dispatcher, Peer("me", lambda _: None)).run())
+    running = asyncio.create_task(
+        Connection(ours, services.rpc, services.dispatcher, Handshake("me", lambda _: None)).run()
+    )
     peer = RpcPeer(MemoryTransport(theirs))
     assert await peer.call("ping") == {}
     await peer.close()

@@ -103,8 +103,10 @@ class RpcPeer:
     #: What all peers of this process have read: the recorder must have seen as many.
     frames_in_all = 0
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Transport, *, is_recorded: bool = True) -> None:
+        """`is_recorded`: whether the server is in this process."""
         self.transport = transport
+        self._is_recorded = is_recorded
         self.streams: dict[str, Seen] = {}
         self.others: list[dict[str, Any]] = []
         self.unmatched: list[dict[str, Any]] = []
@@ -162,7 +164,7 @@ class RpcPeer:
         try:
             while True:
                 text = await self.transport.recv()
-                RpcPeer.frames_in_all += 1
+                RpcPeer.frames_in_all += self._is_recorded
                 told = json.loads(text)
                 # The responses to a batch come in one array.
                 frames = told if isinstance(told, list) else [told]

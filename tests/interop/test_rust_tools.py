@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.exchange_server import FIRST, Call, exchange_server
-from tests.interop.test_rust_core import RustCore, rust_core
+from tests.interop.test_rust_core import RustCore, ends, rust_core
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(600)]
 
@@ -82,7 +82,8 @@ async def test_a_handler_is_dropped_when_its_call_is_settled_elsewhere() -> None
         await server.settle("c1", "timeout")
         lines = await rust.lines()
     assert {"dropped": "c1"} in lines
-    assert lines[-1]["text"] == "c1 timeout"
+    (end,) = ends(lines).values()
+    assert end["text"] == "c1 timeout"
     assert not server.asked_of("tool/result")
 
 

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from archer_ws.api.http.access_log import RequestLog
-from archer_ws.api.http.errors import install_error_handlers
+from archer_ws.api.http.error_handlers import install_error_handlers
 from tests.test_api.conftest import Serve
 
 SECRET = "the user's secret prompt"

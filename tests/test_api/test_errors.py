@@ -12,7 +12,7 @@ from starlette.types import Scope
 
 from archer_ws.api.http.access_log import RequestLog
 from archer_ws.api.http.error_forms import ErrorForm, error_json, error_response
-from archer_ws.api.http.errors import install_error_handlers, refuse
+from archer_ws.api.http.error_handlers import install_error_handlers, refuse
 from archer_ws.api.security.credentials import CredentialGuard
 from archer_ws.core.exceptions import (
     ArcherError,
@@ -89,7 +89,7 @@ class Shouting:
     def claims(self, scope: Scope) -> bool:
         return any(name == b"x-shouting" for name, _ in scope["headers"])
 
-    def answer(
+    def response(
         self, error: ArcherError, request_id: str, *, status: int | None, headers: Mapping[str, str]
     ) -> JSONResponse:
         info = error.info(request_id)

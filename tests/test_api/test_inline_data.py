@@ -10,9 +10,9 @@ import pytest
 from archer_ws.api.http.inline_data import (
     STAYS_CHARS,
     TAKEN_MAX,
-    Begun,
     Data,
-    Ended,
+    DataBegun,
+    DataEnded,
     Found,
     GivenBack,
     InlineData,
@@ -39,11 +39,11 @@ class Reading:
             match each:
                 case Json(text):
                     self.json += text
-                case Begun(_, stays):
+                case DataBegun(_, stays):
                     self._stays, self._data = stays, b""
                 case Data(data):
                     self._data += data
-                case Ended(stays):
+                case DataEnded(stays):
                     assert stays.startswith(self._stays)
                     assert stays not in self.files
                     self.files[stays] = self._data

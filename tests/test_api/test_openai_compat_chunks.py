@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from archer_ws.api.openai.chunks import ChunkEncoder
-from archer_ws.api.openai.errors import (
+from archer_ws.api.openai.error_object import (
     error_of_end,
     openai_error,
     openai_error_response,

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from archer_ws.api.openai.errors import openai_error
+from archer_ws.api.openai.error_object import openai_error
 from archer_ws.api.openai.requests import CompletionRequest, chat_request
 from archer_ws.core.exceptions import InvalidParams, Unsupported
 from archer_ws.llm_gateway.types import ChatRequest

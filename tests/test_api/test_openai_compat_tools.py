@@ -8,7 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
 from archer_ws.api.openai.chunks import completion
-from archer_ws.api.openai.errors import openai_error
+from archer_ws.api.openai.error_object import openai_error
 from archer_ws.api.openai.ignored import HEADER, ignored_header
 from archer_ws.api.openai.requests import CompletionRequest, chat_request
 from archer_ws.core.exceptions import ArcherError, FieldError, InvalidParams, Unsupported

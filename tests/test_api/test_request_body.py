@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
 
-from archer_ws.api.http.errors import install_error_handlers
+from archer_ws.api.http.error_handlers import install_error_handlers
 from archer_ws.api.http.request_body import BodyLimit, JsonRoute
 from archer_ws.core.exceptions import InvalidParams, ParseError
 from archer_ws.core.limits import REQUEST_VALUES_MAX

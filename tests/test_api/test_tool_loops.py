@@ -5,6 +5,7 @@ import json
 from base64 import b64decode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -36,14 +37,15 @@ PICTURE = b64decode(PNG_URL.partition(",")[2])
 class CallingClaude:
     """An Anthropic whose model calls once, and answers."""
 
-    def __init__(self) -> None:
+    def __init__(self, calls: int = 1) -> None:
+        self._calls = [MadeCall("get_weather", "{}")] * calls
         self.requests: list[dict[str, Any]] = []
 
     def __call__(self, exchange: Exchange) -> Reply:
         self.requests.append(exchange.json())
         if len(self.requests) > 1:
             return anthropic_api.text_stream(["I see."])
-        return anthropic_api.stream(*tools_anthropic.answer(MadeCall("get_weather", "{}")))
+        return anthropic_api.stream(*tools_anthropic.answer(*self._calls))
 
 
 class Events:
@@ -190,6 +192,31 @@ async def test_a_picture_in_a_result_is_a_file_in_events_and_history_and_goes_to
         assert stored[2]["parts"] == told["parts"]
         file_id = told["parts"][1]["file_id"]
         assert (await archer.http.delete(f"/api/v1/files/{file_id}")).status_code == 409
+
+
+async def test_a_picture_in_a_result_is_kept_over_a_restart_for_the_step_that_it_is_for(
+    start_archer: StartArcher, tmp_path: Path
+) -> None:
+    provider = CallingClaude(calls=2)
+    kept: dict[str, Any] = {"store": "sqlite", "data_dir": str(tmp_path)}
+    async with running(start_archer, provider, **kept) as (archer, _):
+        session = await in_session(archer)
+        fields = {"model": "anthropic/claude-fable-5-1", "tools": NATIVE_TOOLS, **session}
+        async with following(archer, **fields) as events:
+            paths = [
+                f"/api/v1/streams/s/tool_calls/{(await events.until('tool_call'))['call_id']}/result" for _ in range(2)
+            ]
+            assert await said(archer, paths[1], content=[text("A map:"), image()]) == {"outcome": "accepted"}
+            file_id = (await events.until("tool_result"))["parts"][1]["file_id"]
+    async with running(start_archer, provider, **kept) as (archer, _):
+        assert (await archer.http.get("/api/v1/streams/s")).json()["status"] == "waiting"
+        assert (await archer.http.delete(f"/api/v1/files/{file_id}")).status_code == 409
+        assert await said(archer, paths[0], content="rain") == {"outcome": "accepted"}
+        async with archer.http.stream("GET", "/api/v1/streams/s/events") as response:
+            assert (await Events(response).until("ended"))["status"] == "completed"
+        rain, seen = [block["content"] for block in provider.requests[1]["messages"][-1]["content"]]
+        assert "rain" in json.dumps(rain)
+        assert [block["type"] for block in seen] == ["text", "image"]
 
 
 async def looped_to_the_end(archer: Archer, model: str, **fields: Any) -> dict[str, Any]:

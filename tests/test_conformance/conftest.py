@@ -11,7 +11,7 @@ import pytest
 from archer_ws.client.dialling import Address
 from archer_ws.conformance.probe import probe
 from archer_ws.conformance.registry import all_checks
-from archer_ws.conformance.runner import Outcome, run
+from archer_ws.conformance.runner import CheckResult, run
 from archer_ws.core.limits import Limits
 from archer_ws.main import create_app
 from archer_ws.server.server import ArcherServer
@@ -94,11 +94,11 @@ async def conform(
     token: str | None = None,
     quiet_s: float = PATIENT_S,
     timeout_s: float = LIMIT_S,
-) -> list[Outcome]:
-    """The outcomes of these checks, or all, at the server there; asked by way of another address if that is given."""
+) -> list[CheckResult]:
+    """The results of these checks, or all, at the server there; asked by way of another address if that is given."""
     checks = [check for check in all_checks() if not names or check.name in names]
     needs_answers = any(check.needs_answers for check in checks)
     target = await probe(address, token, {}, timeout_s=LIMIT_S, quiet_s=PATIENT_S, needs_answers=needs_answers)
     if through is not None:
         target = dataclasses.replace(target, address=Address(through))
-    return await run(target, checks, timeout_s=timeout_s, quiet_s=quiet_s, on_outcome=lambda _: None)
+    return await run(target, checks, timeout_s=timeout_s, quiet_s=quiet_s, on_result=lambda _: None)

@@ -364,15 +364,15 @@ BROKEN: dict[str, tuple[str, Callable[[], Honest]]] = {
 async def test_it_is_not_the_proxy_that_is_found_out(start_server: StartServer) -> None:
     names = {name for name, _ in BROKEN.values()}
     async with start_server(auth_token=TOKEN) as address, meddler(address, Honest) as url:
-        outcomes = await conform(address, *names, through=url, token=TOKEN)
-    assert [outcome for outcome in outcomes if outcome.state != "ok"] == []
+        results = await conform(address, *names, through=url, token=TOKEN)
+    assert [result for result in results if result.state != "ok"] == []
 
 
 async def test_a_server_whose_model_calls_tools_passes(start_server: StartServer) -> None:
     async with start_server(auth_token=TOKEN) as address, meddler(address, calling(lambda events: events)) as url:
         names = ("calls_are_whole", "events_come_in_order", "messages_fit", "an_answer_takes_its_course")
-        outcomes = await conform(address, *names, through=url, token=TOKEN)
-    assert [outcome for outcome in outcomes if outcome.state != "ok"] == []
+        results = await conform(address, *names, through=url, token=TOKEN)
+    assert [result for result in results if result.state != "ok"] == []
 
 
 class IsNewer(Honest):
@@ -395,24 +395,24 @@ async def test_a_newer_server_is_not_a_broken_one(start_server: StartServer) -> 
         start_server(auth_token=TOKEN, provider_concurrency={"ollama": 1}) as address,
         meddler(address, IsNewer) as url,
     ):
-        outcomes = await conform(address, *names, through=url, token=TOKEN)
-    assert [outcome for outcome in outcomes if outcome.state == "failed"] == []
+        results = await conform(address, *names, through=url, token=TOKEN)
+    assert [result for result in results if result.state == "failed"] == []
 
 
 async def test_a_server_whose_logs_have_events_that_nobody_knows_passes(start_server: StartServer) -> None:
     # What these two ask for does not come through a proxy of frames.
     names = [check.name for check in all_checks() if check.theme not in {"connecting", "http"}]
     async with start_server(auth_token=TOKEN) as address, meddler(address, newer()) as url:
-        outcomes = await conform(address, *names, through=url, token=TOKEN)
-    assert [outcome for outcome in outcomes if outcome.state != "ok"] == []
+        results = await conform(address, *names, through=url, token=TOKEN)
+    assert [result for result in results if result.state != "ok"] == []
 
 
 @pytest.mark.parametrize(("name", "broken"), BROKEN.values(), ids=BROKEN)
 async def test_a_broken_server_is_found_out(name: str, broken: Callable[[], Honest], start_server: StartServer) -> None:
     async with start_server(auth_token=TOKEN) as address, meddler(address, broken) as url:
-        (outcome,) = await conform(
+        (result,) = await conform(
             address, name, through=url, token=TOKEN, quiet_s=IMPATIENT_S, timeout_s=4 * IMPATIENT_S
         )
-    assert outcome.state == "failed", outcome
-    assert outcome.expected
-    assert outcome.came
+    assert result.state == "failed", result
+    assert result.expected
+    assert result.came

@@ -12,9 +12,9 @@ from tests.test_conformance.conftest import TOKEN, StartServer, conform
 async def test_our_server_passes_every_check_and_nothing_is_left_behind(start_server: StartServer) -> None:
     headers = {"Authorization": f"Bearer {TOKEN}"}
     async with start_server(auth_token=TOKEN) as address:
-        outcomes = await conform(address, token=TOKEN)
-        assert [outcome for outcome in outcomes if outcome.state != "ok"] == []
-        assert [outcome.check for outcome in outcomes] == list(all_checks())
+        results = await conform(address, token=TOKEN)
+        assert [result for result in results if result.state != "ok"] == []
+        assert [result.check for result in results] == list(all_checks())
         async with httpx.AsyncClient(base_url=f"http://{address}/api/v1", headers=headers, trust_env=False) as http:
             assert (await http.get("/sessions")).json()["items"] == []
             assert (await http.get("/streams", params={"active": True})).json()["items"] == []
@@ -23,8 +23,8 @@ async def test_our_server_passes_every_check_and_nothing_is_left_behind(start_se
 async def test_without_a_token_the_checks_of_tokens_are_skipped(start_server: StartServer) -> None:
     names = ("credential_is_needed", "wrong_tokens_are_refused", "wrong_headers_are_closed")
     async with start_server() as address:
-        outcomes = await conform(address, *names, "initialize_is_optional")
-    assert [(outcome.check.name, outcome.state) for outcome in outcomes] == [
+        results = await conform(address, *names, "initialize_is_optional")
+    assert [(result.check.name, result.state) for result in results] == [
         ("initialize_is_optional", "ok"),
         *((name, "skipped") for name in names),
     ]
@@ -39,8 +39,8 @@ async def test_behind_a_provider_that_serves_two_at_a_time_nothing_fails(start_s
         "streams_are_limited",
     )
     async with start_server(provider_concurrency={"ollama": 2}) as address:
-        outcomes = await conform(address, *names)
-    assert [outcome for outcome in outcomes if outcome.state == "failed"] == []
+        results = await conform(address, *names)
+    assert [result for result in results if result.state == "failed"] == []
 
 
 async def test_the_limits_are_those_that_the_server_tells(start_server: StartServer) -> None:
@@ -48,19 +48,19 @@ async def test_the_limits_are_those_that_the_server_tells(start_server: StartSer
         start_server(limits=Limits(max_streams=3, max_requests=2)) as address,
         start_server(limits=Limits(max_streams=4)) as generous,
     ):
-        outcomes = await conform(address, "streams_are_limited", "bursts_are_answered")
-        assert [outcome.state for outcome in outcomes] == ["ok", "ok"]
+        results = await conform(address, "streams_are_limited", "bursts_are_answered")
+        assert [result.state for result in results] == ["ok", "ok"]
         # One tells of its limits, and the other, which has less, is asked for what was told.
-        (outcome,) = await conform(generous, "streams_are_limited", through=f"ws://{address}/api/v1/ws")
-    assert outcome.state == "failed"
-    assert "too_many_streams" in (outcome.came or "")
+        (result,) = await conform(generous, "streams_are_limited", through=f"ws://{address}/api/v1/ws")
+    assert result.state == "failed"
+    assert "too_many_streams" in (result.came or "")
 
 
 async def test_an_answer_that_is_too_short_is_skipped_and_not_failed(start_server: StartServer) -> None:
     async with start_server(tokens_max=1) as address:
-        outcomes = await conform(address)
-    assert [outcome for outcome in outcomes if outcome.state == "failed"] == []
-    skipped = {outcome.check.name: outcome.reason for outcome in outcomes if outcome.state == "skipped"}
+        results = await conform(address)
+    assert [result for result in results if result.state == "failed"] == []
+    skipped = {result.check.name: result.reason for result in results if result.state == "skipped"}
     assert "too short" in (skipped["cuts_lose_nothing"] or "")
 
 
@@ -73,6 +73,6 @@ async def test_a_provider_that_fails_is_told_before_anything_is_checked(start_se
 async def test_without_a_provider_the_rest_can_be_checked(start_server: StartServer) -> None:
     names = [check.name for check in all_checks() if not check.needs_answers]
     async with start_server(tokens_max=0) as address:
-        outcomes = await conform(address, *names)
-    assert len(outcomes) > 20
-    assert [outcome for outcome in outcomes if outcome.state == "failed"] == []
+        results = await conform(address, *names)
+    assert len(results) > 20
+    assert [result for result in results if result.state == "failed"] == []

@@ -19,7 +19,7 @@ from archer_ws.core.limits import Limits
 from archer_ws.llm_gateway.types import ModelInfo, ProviderStatus
 from archer_ws.rpc.channel import memory_channel
 from archer_ws.rpc.connection import Connection
-from archer_ws.rpc.context import Peer
+from archer_ws.rpc.context import Handshake
 from archer_ws.rpc.dispatcher import Dispatcher
 from archer_ws.rpc.methods import archer_v1
 from archer_ws.rpc.openrpc import describe
@@ -99,8 +99,8 @@ class Server:
         self.services = replace(self.services, limits=Limits(**bounds))
 
     def make_connection(self, channel: Any) -> Connection:
-        peer = Peer(self.principal, lambda token: "me" if token == "right" else None)
-        connection = Connection(channel, self.services, Dispatcher(METHODS), peer)
+        handshake = Handshake(self.principal, lambda token: "me" if token == "right" else None)
+        connection = Connection(channel, self.services, Dispatcher(METHODS), handshake)
         self.connections.append(connection)
         return connection
 

@@ -21,7 +21,7 @@ from archer_ws.core.exceptions import ProviderUnavailable, UpstreamTruncated
 from archer_ws.llm_gateway.types import ChatOptions, StreamChunk
 from archer_ws.rpc.channel import memory_channel
 from archer_ws.rpc.connection import Connection
-from archer_ws.rpc.context import Peer
+from archer_ws.rpc.context import Handshake
 from archer_ws.rpc.dispatcher import Dispatcher
 from archer_ws.rpc.openrpc import describe
 from archer_ws.rpc.services import RpcServices
@@ -147,8 +147,8 @@ class ArcherMachine(RuleBasedStateMachine):
     def _connect(self) -> Client:
         async def connect() -> Client:
             ours, theirs = memory_channel(capacity=4)
-            peer = Peer("me", lambda _: None)
-            connection = Connection(ours, self.services, Dispatcher(METHODS), peer)
+            handshake = Handshake("me", lambda _: None)
+            connection = Connection(ours, self.services, Dispatcher(METHODS), handshake)
             self.connections.append(asyncio.create_task(connection.run()))
             return Client(RpcPeer(MemoryTransport(theirs)), connection)
 
@@ -239,7 +239,11 @@ class ArcherMachine(RuleBasedStateMachine):
         if table._ended:
             oldest = next(iter(table._ended.values()))
             oldest.ended_at -= table._retention_s
-            table.expire()
+
+            async def expire() -> None:
+                table.expire()
+
+            self.run(expire())
 
     @rule(steps=st.integers(0, 12))
     def steps(self, steps: int) -> None:

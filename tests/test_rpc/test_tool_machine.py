@@ -3,13 +3,17 @@
 
 import asyncio
 from collections import Counter
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, rule
 
+from archer_ws.client import ChatStream
+from archer_ws.client.link import Link
 from archer_ws.llm_gateway.tools import is_json_object
+from archer_ws.sessions.models import StreamMessage
 from archer_ws.sessions.streams.events import (
     StreamEnded,
     StreamStep,
@@ -249,6 +253,23 @@ class ToolMachine(ArcherMachine):
             ids = [each.call_id for each in known.log.events() if isinstance(each, StreamToolCall)]
             told = [each["call_id"] for each in seen.calls]
             assert told == ids[len(ids) - len(told) :]
+            asked = await client.peer.call("stream/get", stream_id=name, messages=True)
+            assert asked["messages"] == _as_json(folded)
+            assert _as_json(_client_s(client, name).messages) == _as_json(folded)
+
+
+def _client_s(client: Client, name: str) -> ChatStream:
+    """What our client makes of what came over the connection."""
+    stream = ChatStream(cast(Link, None), name, None)
+    stream.attached()
+    for frame in client.peer.frames:
+        if frame.get("params", {}).get("stream_id") == name:
+            stream.take(frame["method"], frame["params"])
+    return stream
+
+
+def _as_json(messages: Sequence[StreamMessage]) -> list[dict[str, Any]]:
+    return [message.model_dump(mode="json", exclude_none=True) for message in messages]
 
 
 def _outcome(answer: asyncio.Future[Any]) -> str | None:

@@ -13,7 +13,7 @@ from archer_ws.core.exceptions import ArcherError
 from archer_ws.core.wire_types import KNOWN_VALUES
 from archer_ws.llm_gateway.types import ChatRequest
 from archer_ws.rpc.messages import NOTIFICATIONS, ErrorObject
-from archer_ws.schema.catalog import METHODS, REST_ANSWERS, REST_REQUESTS, definitions, file_name
+from archer_ws.schema.catalog import METHODS, REST_REQUESTS, REST_RESPONSES, definitions, file_name
 from archer_ws.schema.documents import ID_PREFIX, json_schemas
 from tests.fakes.strict_schemas import strict
 
@@ -46,7 +46,7 @@ def models() -> Iterator[tuple[str, type[BaseModel]]]:
     for name, model in NOTIFICATIONS.items():
         yield f"messages/{file_name(name)}.json", model
     yield "messages/error.json", ErrorObject
-    for model in REST_ANSWERS:
+    for model in REST_RESPONSES:
         yield f"rest/{re.sub(r'(?<!^)(?=[A-Z])', '_', model.__name__).lower()}.json", model
 
 
@@ -186,7 +186,7 @@ def test_over_rest_what_the_specification_names_is_always_there() -> None:
     assert over_socket == ["id", "name", "provider", "supports_streaming"]
 
 
-@pytest.mark.parametrize("model", REST_ANSWERS)
+@pytest.mark.parametrize("model", REST_RESPONSES)
 def test_an_answer_as_it_is_sent_fits_its_schema(model: type[BaseModel]) -> None:
     schema = definitions().rest[model.__name__]
     whole = {**schema, "$defs": dict(definitions().rest)}

@@ -41,10 +41,13 @@ class Disk:
         self.may_go_on = asyncio.Event()
         self.may_go_on.set()
         self.is_asked = asyncio.Event()
+        #: What was kept for a restart, one after another.
+        self.loops: list[str] = []
         put = store.journal.put
 
         async def troubled(parts: Any, forgotten: Any = ()) -> None:
             if any(part.loop is not None or _said_in(part) for part in parts):
+                self.loops += [part.loop for part in parts if part.loop is not None]
                 self.is_asked.set()
                 await self.may_go_on.wait()
                 if self.fails:
@@ -220,10 +223,26 @@ async def test_a_defect_while_something_is_being_kept_is_an_error_and_nothing_st
         assert (await at.result("call1")).outcome == "accepted"
 
 
+async def test_the_request_is_kept_once_for_all_that_is_said_in_a_step(
+    tmp_path: Path, gateway: ScriptedGateway
+) -> None:
+    async with process(tmp_path, gateway) as at:
+        await at.waiting(WEATHER, SECOND, messages=[{"role": "user", "content": "x" * 100_000}])
+        assert (await at.claim("call1", "mine")).outcome == "claimed"
+        assert (await at.result("call1", claim="mine")).outcome == "accepted"
+        assert [len(loop) > 100_000 for loop in at.disk.loops] == [True]
+        assert (await at.steer("m1", "Briefly")).outcome == "accepted"
+        assert (await at.result("call2")).outcome == "accepted"
+        await gateway.call(1)
+        assert [("Briefly" in loop) for loop in at.disk.loops] == [False, True]
+    async with process(tmp_path, gateway) as at:
+        assert at.manager.find("me", "s").status == "incomplete"
+
+
 async def test_room_that_a_refused_result_took_is_given_back(
     tmp_path: Path, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("archer_ws.sessions.streams.exchange.EXCHANGED_BYTES_MAX", 1000)
+    monkeypatch.setattr("archer_ws.sessions.streams.acts.EXCHANGED_BYTES_MAX", 1000)
     async with process(tmp_path, gateway) as at:
         await at.waiting(WEATHER, SECOND)
         for _ in range(3):

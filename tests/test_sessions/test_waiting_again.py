@@ -16,6 +16,7 @@ from archer_ws.sessions.manager import SessionManager
 from archer_ws.sessions.storage.sqlite.store import SqliteStore
 from archer_ws.sessions.streams import exchange
 from archer_ws.sessions.streams.events import StreamEnded
+from archer_ws.sessions.streams.gates import ProviderGate
 from archer_ws.sessions.streams.stream import Stream
 from archer_ws.sessions.tool_models import Approval, Steer, ToolResult
 from tests.fakes.scripted_gateway import ScriptedGateway
@@ -452,3 +453,22 @@ async def test_the_state_that_could_not_be_written_is_written_with_what_follows(
         stream = manager.find("me", ID)
         assert stream.log.head_seq == head
         assert (await ended(await work(manager, Said()))).usage is not None
+
+
+async def test_a_stream_whose_step_waits_for_a_busy_provider_is_parked_where_the_server_stops(life: Life) -> None:
+    gate = ProviderGate("ollama", concurrency=1, queue=10)
+    async with life.process(gate=gate) as manager:
+        stream = await life.begin(manager)
+        slot = gate.reserve("another")
+        await approve(manager, "d1")
+        for call_id in ("w1", "d1", "i1"):
+            assert await answer(manager, call_id) == "accepted"
+        await until(lambda: stream.status == "queued")
+        await drained(manager)
+        assert stream.is_parked
+        slot.release()
+    async with life.process() as manager:
+        stream = await work(manager, Said())
+        assert life.model is not None
+        assert life.model.steps == [2, 3]
+        assert (await ended(stream)).status == "completed"

@@ -1,1 +1,1 @@
-"""What every HTTP request meets: its log line, its body, its route, the form of its error."""
+"""What every HTTP request passes through: its log line, its body, its route, the form of its error."""

@@ -1,8 +1,8 @@
-"""What a client says that it takes, in `Accept` or `Accept-Encoding` (RFC 9110, section 12.4.2)."""
+"""What a client accepts, according to `Accept` or `Accept-Encoding` (RFC 9110, section 12.4.2)."""
 
 
 def weights(header: str) -> dict[str, float]:
-    """How much each named value is wanted, from 0 (not at all) to 1; names in lower case."""
+    """The weight of each named value, from 0 (not acceptable) to 1; names in lower case."""
     found: dict[str, float] = {}
     for entry in header.lower().split(","):
         name, *parameters = (part.strip() for part in entry.split(";"))

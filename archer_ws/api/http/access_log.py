@@ -1,7 +1,7 @@
-"""Middleware around all that answers: gives each request its id, and writes one line about it when it is over.
+"""Middleware around the whole application: gives each request its id, and logs one line when it is over.
 
 The line has the method, the path without its query (which may hold secrets), the status and the duration. It never has
-headers or bodies; what happened inside is told by whoever knows, under the same `request_id`.
+headers or bodies. Whatever happens inside logs its own lines under the same `request_id`.
 """
 
 import time
@@ -16,29 +16,29 @@ from archer_ws.core.deferred import afterwards
 
 log = structlog.get_logger(__name__)
 
-#: The most of a path that is logged, in characters: a server takes paths of 64 KiB.
+#: How much of a path is logged, in characters: a server accepts paths of 64 KiB.
 _MAX_PATH_CHARS = 256
 _STARTS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
 
 
 class RequestLog:
-    """Binds `request_id` for logs and `request.state`, sends it as `X-Request-ID`, and writes the line.
+    """Binds `request_id` for logs and `request.state`, sends it as `X-Request-ID`, and logs the line.
 
-    Health probes are logged at DEBUG, everything else at INFO. A WebSocket's line comes when it is closed.
+    Health probes are logged at DEBUG, everything else at INFO. A WebSocket's line is logged when it is closed.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the application; an exception of its own passes on to the server, with the line written."""
+        """Run the application. If it raises, log the line and pass the exception on to the server."""
         if scope["type"] not in {"http", "websocket"}:
             await self._app(scope, receive, send)
             return
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request_id(scope))
         exchange = _Exchange(scope, receive, send)
-        # A socket's frames are not ours to count: only its handshake is looked at.
+        # Of a WebSocket only the handshake is observed, not its frames.
         watched = exchange.receive if scope["type"] == "http" else receive
         try:
             await self._app(scope, watched, exchange.send)
@@ -51,7 +51,7 @@ class RequestLog:
 
 
 class _Exchange:
-    """What passes between the application and the server for one request."""
+    """Observes what passes between the application and the server for one request."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._scope = scope
@@ -70,7 +70,7 @@ class _Exchange:
         return message
 
     def send(self, message: Message) -> Awaitable[None]:
-        # Not a coroutine of its own: a chunk of a stream passes at the price of a function call.
+        # Not a coroutine: so a chunk of a stream costs only a function call.
         kind = message["type"]
         if kind == "http.response.body":
             if not message.get("more_body", False):
@@ -78,7 +78,7 @@ class _Exchange:
         elif kind in _STARTS:
             return self._send(self._started(message))
         elif kind == "websocket.close" and self._status is None:
-            # Closed before it was accepted: the server answers the handshake so (ASGI specification).
+            # Closed before it was accepted: the server rejects the handshake with this status (ASGI specification).
             self._status = 403
         return self._send(message)
 
@@ -90,13 +90,13 @@ class _Exchange:
         return {**message, "headers": headers}
 
     def failed(self) -> None:
-        """The application raised: the server, or what stands around us, answers 500 or cuts the connection."""
+        """The application raised: the server, or a middleware around this one, sends 500 or aborts the connection."""
         self._broke_off = self._status is not None
         if self._status is None:
             self._status = 500
 
     def finish(self) -> None:
-        """It is over; the line comes behind the answer."""
+        """The request is over; the line is logged after the response."""
         if self._ended is None:
             self._ended = time.perf_counter()
         duration_ms = round((self._ended - self._began) * 1000, 1)

@@ -1,4 +1,6 @@
-"""Which methods a path takes (RFC 9110, section 10.2.1): of all its routes, where a framework tells the first one's."""
+"""The methods that a path supports (RFC 9110, section 10.2.1): those of all its routes. Starlette would name only the
+first one's.
+"""
 
 from starlette.routing import BaseRoute, Match
 from starlette.types import Scope

@@ -1,4 +1,4 @@
-"""CORS for pages of the allowed origins, at next to nothing for all others."""
+"""CORS for pages of the allowed origins, at nearly no cost for all other requests."""
 
 from collections.abc import Awaitable
 
@@ -7,8 +7,11 @@ from starlette.types import Message, Receive, Scope, Send
 
 
 class LeanCORS(CORSMiddleware):
-    """Starlette's, for requests of pages. Of what programs ask, which send no Origin, it tells caches that the answer
-    would be another for a page, as Starlette's does; but without looking at each chunk in a coroutine."""
+    """Starlette's CORS middleware, applied only to requests that have an Origin.
+
+    A request without an Origin comes from a program. Its response still gets `Vary: Origin`, as from Starlette's, but
+    without passing each chunk through a coroutine.
+    """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application."""
@@ -23,7 +26,7 @@ class LeanCORS(CORSMiddleware):
 
 
 def _varying(start: Message) -> Message:
-    """The head of an answer that says it depends on Origin, too."""
+    """The message that starts a response, with Origin added to `Vary`."""
     headers = list(start.get("headers", ()))
     known = [value for name, value in headers if name == b"vary"]
     others = [(name, value) for name, value in headers if name != b"vary"] if known else headers

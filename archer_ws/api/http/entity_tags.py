@@ -1,7 +1,8 @@
-"""A session's version as an entity tag (RFC 9110, 8.8.3 and 13.1.1): `ETag` in answers, `If-Match` in requests.
+"""A session's version as an entity tag (RFC 9110, sections 8.8.3 and 13.1.1): `ETag` in responses, `If-Match` in
+requests.
 
-A tag names the state and not the bytes, so that one which a proxy has made weak (as nginx does where it compresses)
-means the same. What does not match is a `conflict` (409), as a stale `version` in a body is: a kind has one status.
+A tag names the state and not the bytes, so a tag that a proxy made weak (nginx does when it compresses) means the same.
+A tag that does not match is a `conflict` (409), like a stale `version` in a body: each kind has one status.
 """
 
 import re
@@ -17,7 +18,10 @@ _Session = TypeVar("_Session", bound=Session)
 
 IfMatch = Annotated[
     str | None,
-    Header(max_length=1024, description="The ETag of an answer: do it only if the session is still as that one told"),
+    Header(
+        max_length=1024,
+        description="The ETag of an earlier response: change the session only if it has not changed since",
+    ),
 ]
 #: `etagc` of RFC 9110: any visible character but the quote.
 _TAG = re.compile(r'(?:W/)?"([\x21\x23-\x7e\x80-\xff]*)"', re.ASCII)
@@ -26,22 +30,22 @@ _PATH = "header.if-match"
 
 
 def set_tag(response: Response, session: _Session) -> _Session:
-    """The session, with its tag in the answer."""
+    """The session, with its tag set on the response."""
     response.headers["ETag"] = f'"{session.version or 0}"'
     return session
 
 
 async def version_for(if_match: str | None, given: int | None, current: Callable[[], Awaitable[int]]) -> int | None:
-    """The one version that a change may find, by the header and by what the body names; None where any will do.
+    """The version that the session must have for a change, from the header and the body; None if any version will do.
 
     Args:
         if_match: the header field.
         given: the body's version.
-        current: asks for the session's version.
+        current: returns the session's version.
 
     Raises:
-        InvalidParams: the header is none.
-        Conflict: it names no version of ours, or another than the body.
+        InvalidParams: the header is not valid.
+        Conflict: the header names no version of ours, or another than the body.
     """
     if if_match is None or if_match.strip() == "*":
         return given
@@ -59,14 +63,14 @@ async def version_for(if_match: str | None, given: int | None, current: Callable
 
 
 def _versions(if_match: str) -> set[int]:
-    """The versions that a list of tags names; a tag that is none of ours names none."""
+    """The versions in a list of tags; tags that this server did not make are ignored."""
     tags = [each.strip() for each in if_match.split(",")]
     found = [_TAG.fullmatch(tag) for tag in tags if tag]
     if not found or not all(found):
-        message = 'must be "*" or entity tags in quotes, as answers have them in ETag'
+        message = 'must be "*" or entity tags in quotes, as in the ETag of a response'
         raise InvalidParams(
             f"{_PATH}: {message}",
-            hint='Send the ETag as it came, quotes included: If-Match: "3".',
+            hint='Send the ETag unchanged, with its quotes: If-Match: "3".',
             errors=[FieldError(path=_PATH, message=message)],
         )
     return {int(tag[1]) for tag in found if tag and _VERSION.fullmatch(tag[1])}
@@ -75,6 +79,6 @@ def _versions(if_match: str) -> set[int]:
 def _conflict(message: str) -> Conflict:
     return Conflict(
         f"{_PATH}: {message}",
-        hint="GET the session, look at what has changed, and send the request again with that answer's ETag.",
+        hint="GET the session, check what has changed, and send the request again with the ETag of that response.",
         errors=[FieldError(path=_PATH, message=message)],
     )

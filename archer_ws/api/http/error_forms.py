@@ -1,7 +1,7 @@
-"""In whose form an error is told: our own, or that of the API that a client speaks.
+"""The form of an error response: our own, or that of the API that the client uses.
 
-Our own is here (protocol section 11). The others are the application's (`app.state.error_forms`, from main): a dialect
-brings its form, and nothing in this room knows which there are.
+Our own form is here (protocol section 11). The others belong to the application (`app.state.error_forms`, set by
+main.py): each dialect brings its form, and this room does not know which there are.
 """
 
 import json
@@ -19,24 +19,24 @@ from archer_ws.llm_gateway.examples import UNAVAILABLE
 
 
 class ErrorForm(Protocol):
-    """How the clients of one API are told of errors.
+    """How the clients of one API receive errors.
 
-    `places` is the name under which an answer of this form tells what is wrong with a request, for hints.
+    `places` is the field of the response that lists what is wrong with a request, for use in hints.
     """
 
     places: str
 
     def claims(self, scope: Scope) -> bool:
-        """Whether the answer to this request must have this form, where it is an error."""
+        """Whether an error response to this request must have this form."""
 
-    def answer(
+    def response(
         self, error: ArcherError, request_id: str, *, status: int | None, headers: Mapping[str, str]
     ) -> JSONResponse:
-        """The answer; `status` overrides the one that the form has for the error's kind."""
+        """The response; `status` overrides the form's status for the error's kind."""
 
 
 class ErrorBody(BaseModel):
-    """The body of every answer that is not a success."""
+    """The body of every response that is not a success."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"error": UNAVAILABLE}]})
 
@@ -44,7 +44,7 @@ class ErrorBody(BaseModel):
 
 
 class ErrorResponse(JSONResponse):
-    """JSON that can always be sent: what UTF-8 cannot carry becomes a question mark instead of another error."""
+    """JSON that can always be sent: lone surrogates become question marks instead of another error."""
 
     def render(self, content: Any) -> bytes:
         """The body's bytes."""
@@ -52,7 +52,7 @@ class ErrorResponse(JSONResponse):
 
 
 class OwnErrors:
-    """Our own form, which claims whatever no other does."""
+    """Our own form, used when no other form claims the request."""
 
     places = "errors"
 
@@ -60,7 +60,7 @@ class OwnErrors:
         """Always."""
         return True
 
-    def answer(
+    def response(
         self, error: ArcherError, request_id: str, *, status: int | None, headers: Mapping[str, str]
     ) -> JSONResponse:
         """An ErrorBody."""
@@ -71,29 +71,29 @@ _OWN = OwnErrors()
 
 
 def form_of(scope: Scope) -> ErrorForm:
-    """The form that errors of this request have: the first of the application's that claims it, else our own."""
+    """The form of errors for this request: the first of the application's forms that claims it, else our own."""
     app = scope.get("app")
     forms: Sequence[ErrorForm] = getattr(app.state, "error_forms", ()) if app is not None else ()
     return next((form for form in forms if form.claims(scope)), _OWN)
 
 
-def answer_with(
+def formed_response(
     error: ArcherError, scope: Scope, *, status: int | None = None, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
-    """The answer for an error in the form of the API that the request is made for."""
-    return form_of(scope).answer(error, request_id(scope), status=status, headers=headers or {})
+    """The response for an error, in the form of the API that the request is made for."""
+    return form_of(scope).response(error, request_id(scope), status=status, headers=headers or {})
 
 
 def error_response(
     error: ArcherError, request_id: str, *, status: int | None = None, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
-    """The answer in our own form; `status` overrides the kind's own where a kind has several."""
+    """The response in our own form; `status` overrides the kind's status if it can have several."""
     info = error.info(request_id)
     return error_json(ErrorBody(error=info).model_dump(), info, status or error.http_status, headers or {})
 
 
 def error_json(body: Mapping[str, Any], info: ErrorInfo, status: int, headers: Mapping[str, str]) -> JSONResponse:
-    """A body of any form, with the header fields that belong to the error in every form."""
+    """A response with a body of any form, and the header fields that errors have in every form."""
     answer = ErrorResponse(body, status_code=status, headers=dict(headers))
     answer.headers["X-Request-ID"] = info.request_id
     if info.retry_after_ms is not None:

@@ -1,10 +1,10 @@
 """The routes that begin a generation, served without FastAPI's own handler.
 
-FastAPI documents them as any others. Its handler resolves dependencies, parses headers as e-mail's, and keeps stacks
-of contexts, which together take as long as everything else that the sidecar does before it asks the provider.
+FastAPI documents them like any other route. Its handler resolves dependencies, parses headers with the e-mail package
+and keeps stacks of contexts; together that takes as long as everything else before the provider is asked.
 
-What only that handler would obey is refused when the route is made, and not ignored: a dependency that never runs may
-be the one that guards.
+Options that only FastAPI's handler would obey raise an error when the route is created. Ignoring them would be
+dangerous: a dependency that never runs may be the one that guards the route.
 """
 
 import inspect
@@ -23,14 +23,14 @@ from archer_ws.api.dependencies import Principal, RequestId, ServicesDep
 from archer_ws.api.http.scope import header_values, is_json, state
 from archer_ws.api.http.spooled_body import InlineFiles, parsed, read_body
 
-#: What an endpoint gets beside its `body`.
+#: The arguments of an endpoint beside its `body`.
 _GIVEN: Mapping[str, Any] = {
     "request": Request,
     "services": ServicesDep,
     "principal": Principal,
     "request_id": RequestId,
 }
-#: A route's options that say where it is and what the document tells of it; FastAPI's handler has all others.
+#: The route options about its path and its documentation, which work here; all others need FastAPI's handler.
 _OBEYED = frozenset({
     "response_model", "status_code", "tags", "summary", "description", "response_description", "responses",
     "deprecated", "name", "methods", "operation_id", "include_in_schema", "response_class", "callbacks",
@@ -40,14 +40,14 @@ _DEFAULTS = {name: option.default for name, option in inspect.signature(APIRoute
 
 
 class GenerationRoute(APIRoute):
-    """A route whose endpoint takes `body` (a model), `request`, `services`, `principal` and `request_id`, and gives a
-    response. Bodies are held to what `JsonRoute` holds them to, and their errors are the same.
+    """A route whose endpoint accepts `body` (a model), `request`, `services`, `principal` and `request_id`, and returns
+    a response. Bodies are checked as `JsonRoute` checks them, with the same errors.
 
-    Its router's routes must be added to the application's themselves (`app.router.routes.extend(router.routes)`): an
+    The routes of its router must be added to the application directly (`app.router.routes.extend(router.routes)`): an
     included router serves with FastAPI's handler.
 
     Raises:
-        TypeError: an option or a parameter that would be ignored.
+        TypeError: an option or a parameter would be ignored.
     """
 
     def __init__(self, path: str, endpoint: Callable[..., Coroutine[Any, Any, Response]], **options: Any) -> None:
@@ -55,11 +55,11 @@ class GenerationRoute(APIRoute):
         super().__init__(path, endpoint, **options)
         self._answer = endpoint
         self._form: type[BaseModel] = get_type_hints(endpoint)["body"]
-        # In place of FastAPI's; what goes wrong in it is the application's handlers' all the same.
+        # Replaces FastAPI's handler; the application's exception handlers apply as usual.
         self.app = self._serve
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """FastAPI's, which is never called.
+        """FastAPI's hook, which is never called unless the router was included.
 
         Raises:
             TypeError: the router was included.
@@ -90,17 +90,17 @@ class GenerationRoute(APIRoute):
         await response(scope, receive, send)
 
     async def _validated(self, body: bytes, taken: InlineFiles, scope: Scope) -> BaseModel:
-        """The body as the route's form has it.
+        """The body as the route's model.
 
         Raises:
-            RequestValidationError: there is none, or it is not so.
+            RequestValidationError: there is no body, or it does not fit the model.
             ArcherError: it is not JSON.
         """
         if not body:
             raise RequestValidationError(
                 [{"type": "missing", "loc": ("body",), "msg": "Field required", "input": None}]
             )
-        # Bytes are no model: what is not said to be JSON is refused as that.
+        # Bytes never fit the model, so a body that is not declared as JSON is refused.
         if not _is_said_to_be_json(scope):
             return self.parsed(body, scope)
         files = scope["app"].state.services.files
@@ -108,10 +108,10 @@ class GenerationRoute(APIRoute):
         return model
 
     def parsed(self, value: Any, _scope: Scope) -> BaseModel:
-        """The decoded body as the route's form has it; a route may refuse it for other reasons too.
+        """The decoded body as the route's model; a subclass may refuse it for other reasons too.
 
         Raises:
-            RequestValidationError: it is not so.
+            RequestValidationError: it does not fit the model.
         """
         try:
             return self._form.model_validate(value)
@@ -143,9 +143,9 @@ def _refuse_ignored(path: str, endpoint: Callable[..., Any], options: Mapping[st
         raise TypeError(f"the body of {path} is the whole body: embed would be ignored")
     answer = hints.get("return")
     if not (inspect.isclass(answer) and issubclass(answer, Response)):
-        raise TypeError(f"the endpoint of {path} must give a Response: what else it gave would not be encoded")
+        raise TypeError(f"the endpoint of {path} must return a Response: nothing else would be encoded")
 
 
 def _is_set(name: str, value: Any) -> bool:
-    """Whether an option asks for anything: routers hand on all, most at their defaults."""
+    """Whether an option is set: routers pass all options, most with their defaults."""
     return not (value == _DEFAULTS.get(name) or value == [] or isinstance(value, DefaultPlaceholder))

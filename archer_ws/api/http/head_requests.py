@@ -1,7 +1,7 @@
-"""HEAD wherever GET is (RFC 9110, section 9.1): the same status and header fields, and no body.
+"""HEAD wherever there is GET (RFC 9110, section 9.1): the same status and header fields, and no body.
 
-The routes are written for GET alone; this runs them for HEAD too. A route whose answer takes time or holds something
-asks `asked_method`, and gives the head without it.
+Routes are written for GET only; this runs them for HEAD too. A route whose response takes time or holds a resource
+checks `asked_method`, and returns the head alone.
 """
 
 from collections.abc import Awaitable
@@ -12,19 +12,19 @@ _ASKED = "archer.asked_method"
 
 
 def asked_method(scope: Scope) -> str:
-    """The method as the client has it."""
+    """The method that the client sent."""
     method: str = scope.get(_ASKED, scope["method"])
     return method
 
 
 class HeadAsGet:
-    """Has the application answer HEAD as GET; what is outside it sees the request as it came."""
+    """Makes the application serve HEAD as GET; middleware outside of it sees the original method."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the application; of its answer to HEAD the body is left out."""
+        """Run the application; drop the body of its response to HEAD."""
         if scope["type"] != "http" or scope["method"] != "HEAD":
             await self._app(scope, receive, send)
             return

@@ -1,13 +1,13 @@
 """Which ES modules a page needs before it is drawn.
 
-Its head tells them, so that a browser asks for all at once, and not for one level of imports after the other.
+The page's head lists them, so that a browser requests all at once instead of one level of imports after the other.
 """
 
 import re
 from pathlib import Path
 
 #: `import … from "./x.js"`, `export … from "./x.js"` and `import "./x.js"`, on lines of their own or, in minified
-#: files, without spaces; what is imported later, by `import()`, is none.
+#: files, without spaces. Dynamic imports, by `import()`, are not matched.
 _IMPORT = re.compile(
     r"""^(?:import|export)\s*(?:[\w$*{][^"'();]*?\bfrom\s*)?["'](\.[^"']+\.js)["']|from["'](\.[^"']+\.js)["']""",
     re.MULTILINE,
@@ -15,7 +15,7 @@ _IMPORT = re.compile(
 
 
 def modules_of(entry: Path) -> list[Path]:
-    """The modules that this one imports, and those import, itself first; each once.
+    """The modules that this one imports, directly or indirectly, itself first; each once.
 
     Args:
         entry: the file of the first module.

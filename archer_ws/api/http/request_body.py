@@ -1,7 +1,7 @@
-"""What a request's body may be: how large, and which JSON.
+"""Limits on a request's body: its size, and which JSON it may be.
 
-`BodyLimit` is middleware; `JsonRoute` is the route class of every router whose routes take a body:
-`APIRouter(route_class=JsonRoute)`; but for those that begin generations (generation_route.py).
+`BodyLimit` is middleware. `JsonRoute` is the route class of every router whose routes have a body
+(`APIRouter(route_class=JsonRoute)`), except those that begin generations (generation_route.py).
 """
 
 from collections.abc import Callable, Coroutine, Mapping
@@ -12,7 +12,7 @@ from fastapi.routing import APIRoute
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from archer_ws.api.http.errors import refuse
+from archer_ws.api.http.error_handlers import refuse
 from archer_ws.api.http.scope import header_values, path_of
 from archer_ws.core.exceptions import ContentTooLarge
 from archer_ws.core.strict_json import decode_json
@@ -21,9 +21,8 @@ from archer_ws.core.strict_json import decode_json
 class BodyLimit:
     """Refuses bodies above `max_bytes` with 413; `larger` has the paths whose bodies may be longer.
 
-    A declared length is judged before anything is read, and the server holds the client to it. A chunked body is
-    counted while the application reads it, which then fails with `ContentTooLarge`. Sending is never touched, and
-    disconnects pass as they come.
+    A declared length is checked before anything is read, and the server enforces it. A chunked body is counted while
+    the application reads it; reading then raises `ContentTooLarge`. Responses and disconnects pass unchanged.
     """
 
     def __init__(self, app: ASGIApp, max_bytes: int, larger: Mapping[str, int] | None = None) -> None:
@@ -32,7 +31,7 @@ class BodyLimit:
         self._larger = larger or {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Judge an http request; other scopes pass."""
+        """Check an http request; other scopes pass."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -47,7 +46,7 @@ class BodyLimit:
 
 
 def body_too_large(most: int) -> ContentTooLarge:
-    """What is said of a longer body."""
+    """The error for a body above the limit."""
     return ContentTooLarge(
         f"the body is larger than {most} bytes",
         hint="Send less text, or raise MAX_CONTENT_BYTES on the server. Pictures and documents go to "
@@ -56,7 +55,7 @@ def body_too_large(most: int) -> ContentTooLarge:
 
 
 def _counting(receive: Receive, most: int) -> Receive:
-    """`receive`, which fails where more comes."""
+    """`receive`, which raises when more than the limit arrives."""
     seen = 0
 
     async def counted() -> Message:
@@ -71,21 +70,21 @@ def _counting(receive: Receive, most: int) -> Receive:
 
 
 def declared_length(scope: Scope) -> int | None:
-    """The body's length, as its head says it; None where it is not told, or not well."""
+    """The body's Content-Length; None if it is missing or not a number."""
     values = header_values(scope, b"content-length")
-    # Anything else is the server's to refuse; uncounted it does not pass here.
+    # The server refuses other values; here the body counts as one without a length.
     return int(values[0]) if len(values) == 1 and values[0].isdigit() and len(values[0]) < 20 else None
 
 
 class JsonRoute(APIRoute):
-    """A route that reads its JSON strictly.
+    """A route that parses JSON strictly.
 
-    `json.loads`, which FastAPI uses, takes lone surrogates, NaN, UTF-16 and thousands of nested lists; each of them
-    breaks later, where it can only be a 500.
+    `json.loads`, which FastAPI uses, accepts lone surrogates, NaN, UTF-16 and thousands of nested lists; each of them
+    fails later, where only a 500 is left.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The handler, given a request that decodes JSON our way."""
+        """The handler, which gets a request that decodes JSON strictly."""
         handle = super().get_route_handler()
 
         async def handle_strictly(request: Request) -> Response:

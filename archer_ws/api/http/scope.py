@@ -1,4 +1,4 @@
-"""What the middleware reads off an ASGI scope, http and websocket alike."""
+"""What the middleware reads from an ASGI scope, http and websocket alike."""
 
 from typing import Any
 
@@ -6,25 +6,26 @@ from starlette.types import Scope
 
 from archer_ws.core.ids import is_valid_id, new_id
 
-#: Where the socket is.
+#: The path of the socket.
 SOCKET_PATH = "/api/v1/ws"
-#: Where files are.
+#: The path of files.
 FILES_PATH = "/api/v1/files"
 
 
 def header_values(scope: Scope, name: bytes) -> list[bytes]:
-    """All values of a header; `name` in lower case, as ASGI servers send them."""
+    """All values of a header; `name` in lower case, as ASGI servers send it."""
     return [value for key, value in scope["headers"] if key == name]
 
 
 def is_health(scope: Scope) -> bool:
-    """Whether this is `/health` or anything below it, wherever the application is mounted."""
+    """Whether the path is `/health` or below it, wherever the application is mounted."""
     path = path_of(scope)
     return path == "/health" or path.startswith("/health/")
 
 
 def is_probe(scope: Scope) -> bool:
-    """Whether this is a health probe that says nothing of the providers' accounts, and so may come from anywhere."""
+    """Whether this is a health probe that reveals nothing about the providers' accounts, and so may come from
+    anywhere."""
     return is_health(scope) and path_of(scope) != "/health/providers"
 
 

@@ -1,7 +1,7 @@
-"""Bodies that may hold pictures and documents as base64: their data goes to files while it comes.
+"""Bodies that may hold pictures and documents as base64: their data is written to files while it arrives.
 
-What is left is JSON of the size that text has, parsed in a thread where it is long. Unmodified SDKs send photos so;
-parsed whole, one of 30 MB would hold up every stream for a tenth of a second, and take its size four times.
+What is left is JSON of the size that text has, parsed in a thread if it is long. Unmodified SDKs send photos this way;
+parsing a whole body of 30 MB would block every stream for a tenth of a second, and need four times its size.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from typing import Any
 
 from fastapi import Request
 
-from archer_ws.api.http.inline_data import Begun, Data, Ended, GivenBack, InlineData, Json
+from archer_ws.api.http.inline_data import Data, DataBegun, DataEnded, GivenBack, InlineData, Json
 from archer_ws.api.http.request_body import body_too_large, declared_length
 from archer_ws.api.http.scope import state
 from archer_ws.core.exceptions import FieldError, RequestError
@@ -26,24 +26,24 @@ from archer_ws.llm_gateway.content import MediaPart
 from archer_ws.llm_gateway.inline_media import with_file_ids
 from archer_ws.llm_gateway.types import ChatRequest
 
-#: Longer JSON is parsed in a thread. What fits a frame comes over the socket as it is, and the same request must have
-#: the same fingerprint over both: its data stays inline.
+#: JSON above this size is parsed in a thread. Data that fits into a frame stays inline: over the socket it does too,
+#: and the same request must have the same fingerprint over both.
 _LONG_BYTES = MAX_FRAME_BYTES
 _BASE64 = ";base64,"
 
 
 @dataclass(slots=True)
 class InlineFiles:
-    """What was taken out of one body, by the base64 that stayed for it."""
+    """The files that were taken out of one body, by the base64 that stayed for each."""
 
     kept: dict[str, Kept] = field(default_factory=dict)
 
     def of(self, url: str) -> Kept | None:
-        """What was at that URL."""
+        """The file for that URL."""
         return self.kept.get(url.partition(_BASE64)[2]) if self.kept else None
 
     def release(self) -> None:
-        """The request is on its way, or was refused: who needs the files holds them."""
+        """The request has started or was refused: whoever needs the files holds them by now."""
         for each in self.kept.values():
             each.hold.release()
 
@@ -51,12 +51,12 @@ class InlineFiles:
 async def read_body(
     request: Request, files: Files, principal: str, max_content_bytes: int
 ) -> tuple[bytes, InlineFiles]:
-    """The body, and what was taken out of it; the caller releases that.
+    """The body, and the files that were taken out of it; the caller must release them.
 
     Raises:
         ContentTooLarge: there is too much text, or a file is too long.
-        Unsupported, InvalidParams: a file can't be taken.
-        Overloaded, StorageFull, StorageUnavailable: it can't be kept.
+        Unsupported, InvalidParams: a file is not accepted.
+        Overloaded, StorageFull, StorageUnavailable: a file cannot be stored.
     """
     declared = declared_length(request.scope)
     if declared is not None and declared <= _LONG_BYTES:
@@ -85,7 +85,7 @@ async def read_body(
 
 
 async def parsed(body: bytes, taken: InlineFiles, files: Files, parse: Callable[[Any], Any]) -> Any:
-    """What `parse` makes of the body's JSON.
+    """The body's JSON, passed through `parse`.
 
     Raises:
         ArcherError: it is not JSON, or whatever `parse` raises.
@@ -100,7 +100,7 @@ async def parsed(body: bytes, taken: InlineFiles, files: Files, parse: Callable[
 
 
 def with_files(request: Request, body: ChatRequest) -> ChatRequest:
-    """The chat request with files in place of what stayed of their data."""
+    """The chat request, with the files in place of what stayed of their data."""
     taken: InlineFiles | None = state(request.scope).get("inline_files")
     if taken is None or not taken.kept:
         return body
@@ -126,17 +126,17 @@ class _Spool:
         self.taken = InlineFiles()
 
     async def feed(self, data: bytes) -> None:
-        """The body's next bytes."""
-        # Decoded in a thread: of many bodies at once, the loop would do nothing else.
+        """Read the body's next bytes."""
+        # Decoded in a thread: with many bodies at once, the loop would do nothing else.
         await self._take(await self._files.in_thread(partial(self._scan.feed, data)))
 
     async def end(self) -> bytes:
-        """The JSON that is left."""
+        """The remaining JSON."""
         await self._take(self._scan.end())
         return b"".join(self._text)
 
     def discard(self) -> None:
-        """Leave nothing behind."""
+        """Delete all files of this body."""
         if self._upload is not None:
             self._upload.close()
         self.taken.release()
@@ -146,12 +146,12 @@ class _Spool:
             match each:
                 case Json(text):
                     self._put(text)
-                case Begun(media_type, stays):
+                case DataBegun(media_type, stays):
                     self._upload = self._files.upload(self._principal, media_type, is_passing=True)
                     self._stays = stays
                 case Data(data) if self._upload is not None:
                     await self._of_file(self._upload.write(data))
-                case Ended(stays) if self._upload is not None:
+                case DataEnded(stays) if self._upload is not None:
                     kept = await self._of_file(self._upload.finish())
                     self._upload = None
                     self.taken.kept[stays] = kept
@@ -181,7 +181,7 @@ class _Spool:
 
 
 def _misplaced(value: Any, taken: InlineFiles) -> list[tuple[Any, Any, Kept]]:
-    """The places of what was taken for data and stands where none does: the list or object, and the key."""
+    """Where data was taken out although no data URL belongs there: the list or object, and the key."""
     found = []
     well_placed = _url_places(value)
     waiting = [value]
@@ -197,7 +197,7 @@ def _misplaced(value: Any, taken: InlineFiles) -> list[tuple[Any, Any, Kept]]:
 
 
 def _url_places(value: Any) -> set[tuple[int, str]]:
-    """Where data URLs stand in messages, ours and OpenAI's, by the object and the key; elsewhere they are text."""
+    """Where messages have data URLs, ours and OpenAI's, by the object and the key; elsewhere they are text."""
     found = set()
     for message in _list_in(value, "messages"):
         for part in [*_list_in(message, "content"), *_list_in(message, "parts")]:
@@ -213,7 +213,7 @@ def _list_in(value: Any, name: str) -> list[Any]:
 
 
 async def _whole(files: Files, stayed: str, kept: Kept) -> str:
-    """The text again that was taken for data."""
+    """The text with the data put back that was taken out of it."""
     head, _, _ = stayed.partition(_BASE64)
     content = b"".join([piece async for piece in files.pieces(kept.file)])
     return f"{head}{_BASE64}{b64encode(content).decode()}"

@@ -1,1 +1,1 @@
-"""OpenAI's dialect: reading its requests, writing its answers and errors."""
+"""OpenAI's dialect: reads its requests, writes its responses and errors."""

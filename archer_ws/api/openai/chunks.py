@@ -1,7 +1,7 @@
-"""Our answers as OpenAI's: a whole `chat.completion`, or a stream of `chat.completion.chunk`s. Pure.
+"""Our completions in OpenAI's form: a whole `chat.completion`, or a stream of `chat.completion.chunk`s. Pure.
 
-A stream that did not end `completed` ends with an `error` event and no `[DONE]`: OpenAI's SDKs raise the one, and the
-lack of the other tells everybody else.
+A stream that did not end `completed` ends with an `error` event and without `[DONE]`: OpenAI's SDKs raise the error,
+and the missing `[DONE]` shows every other client that the completion is not whole.
 """
 
 import json
@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from archer_ws.api.openai.errors import error_of_end, openai_error
+from archer_ws.api.openai.error_object import error_of_end, openai_error
 from archer_ws.api.openai.logprobs import Logprobs, SaidToken
 from archer_ws.api.streaming.sse import DONE
 from archer_ws.llm_gateway.types import ChatResponse, Refusal, TokenUsage
@@ -23,29 +23,29 @@ _MARK = "\0"
 _ENCODED_MARK = json.dumps(_MARK).encode()
 
 
-class AnsweredFunction(BaseModel):
-    """Which function the model calls, and with what."""
+class ChoiceFunction(BaseModel):
+    """The function that the model calls, and its arguments."""
 
     name: str
     arguments: str = Field(description="JSON text of an object, as the model wrote it; `{}` for none.")
 
 
-class AnsweredCall(BaseModel):
+class ChoiceToolCall(BaseModel):
     """A call that the model made."""
 
-    id: str = Field(description="To be sent back as the result's `tool_call_id`.")
+    id: str = Field(description="The call's id, which its result has as `tool_call_id`.")
     type: Literal["function"] = "function"
-    function: AnsweredFunction
+    function: ChoiceFunction
 
 
-class AnswerMessage(BaseModel):
-    """What the model said, and the calls that it made."""
+class ChoiceMessage(BaseModel):
+    """The model's message, and the calls that it made."""
 
     role: Literal["assistant"] = "assistant"
-    content: str | None = Field(description="The text; null where there are calls or a refusal alone.")
+    content: str | None = Field(description="The text; null if there are only calls or a refusal.")
     refusal: str | None = Field(default=None, description="Why the model declined to answer.")
-    tool_calls: list[AnsweredCall] | None = Field(
-        default=None, exclude_if=lambda calls: calls is None, description="The calls, in order: run them."
+    tool_calls: list[ChoiceToolCall] | None = Field(
+        default=None, exclude_if=lambda calls: calls is None, description="The calls to run, in order."
     )
     reasoning_content: str | None = Field(
         default=None, exclude_if=lambda text: text is None, description="The model's visible reasoning."
@@ -53,28 +53,30 @@ class AnswerMessage(BaseModel):
 
 
 class Choice(BaseModel):
-    """The one answer."""
+    """The only choice."""
 
     index: int = 0
-    message: AnswerMessage
-    logprobs: Logprobs | None = Field(default=None, description="Where the request asked, and the provider told them.")
+    message: ChoiceMessage
+    logprobs: Logprobs | None = Field(
+        default=None, description="Present if the request asked for them and the provider returned them."
+    )
     finish_reason: str = Field(description="stop, length, tool_calls or content_filter.")
 
 
 class PromptDetails(BaseModel):
-    """Of the prompt's tokens."""
+    """Details of the prompt's tokens."""
 
     cached_tokens: int = 0
 
 
 class CompletionDetails(BaseModel):
-    """Of the answer's tokens."""
+    """Details of the completion's tokens."""
 
     reasoning_tokens: int = 0
 
 
 class Usage(BaseModel):
-    """Tokens used."""
+    """How many tokens were used."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -84,7 +86,7 @@ class Usage(BaseModel):
 
 
 class ChatCompletion(BaseModel):
-    """A whole answer; `id` is the stream id."""
+    """A whole completion; `id` is the stream's id."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -117,20 +119,20 @@ class ChatCompletion(BaseModel):
     id: str
     object: Literal["chat.completion"] = "chat.completion"
     created: int = Field(description="Seconds since 1970.")
-    model: str = Field(description="The model that answered, as its provider calls it.")
+    model: str = Field(description="The model that generated it, by its provider's name.")
     choices: list[Choice]
     usage: Usage | None
 
 
 def completion(answer: ChatResponse, logprobs: Sequence[Any] = ()) -> ChatCompletion:
-    """A completed answer as OpenAI's, with what is told of its tokens."""
+    """A completed ChatResponse in OpenAI's form, with the log probabilities of its tokens."""
     calls = [
-        AnsweredCall(id=call.call_id, function=AnsweredFunction(name=call.name, arguments=call.arguments))
+        ChoiceToolCall(id=call.call_id, function=ChoiceFunction(name=call.name, arguments=call.arguments))
         for call in answer.tool_calls or ()
     ]
     refusal = _refusal(answer.refusal)
     declined = None if answer.content or calls else answer.refusal
-    message = AnswerMessage(
+    message = ChoiceMessage(
         content=answer.content or (None if calls or refusal else ""),
         refusal=refusal,
         tool_calls=calls or None,
@@ -152,13 +154,13 @@ def completion(answer: ChatResponse, logprobs: Sequence[Any] = ()) -> ChatComple
 
 
 class ChunkEncoder:
-    """A stream's events as chunks.
+    """Encodes a stream's events as chunks.
 
-    What is the same in all of them is encoded once: a token costs its own text's encoding and one joining.
+    The parts that are the same in all chunks are encoded once: a token costs the encoding of its text and one join.
 
     Args:
-        stream: whose events they are.
-        include_usage: whether a chunk with the tokens comes last (and every other one says `"usage": null`).
+        stream: whose events are encoded.
+        include_usage: whether the last chunk has the token counts (and every other one `"usage": null`).
     """
 
     def __init__(self, stream: Stream, *, include_usage: bool) -> None:
@@ -173,15 +175,15 @@ class ChunkEncoder:
         }
         self._around_content = self._around({"content": _MARK})
         self._around_reasoning = self._around({"reasoning_content": _MARK})
-        #: By a call's id, once its first piece is sent. Its place among the calls is its index.
+        #: The calls whose first piece has been sent, by id. A call's position here is its index.
         self._around_calls: dict[str, tuple[bytes, bytes]] = {}
-        #: Of the last piece's call: most pieces are of the same.
+        #: The constant part of the last piece's call: most pieces belong to the same call as the one before.
         self._call: CallName | None = None
         self._around_call = self._around_content
         self._began = False
 
     def __call__(self, event: Event) -> bytes:
-        """The event's bytes on the wire; none for what OpenAI's API has no word for."""
+        """The event's bytes on the wire; empty for an event that OpenAI's API does not have."""
         match event:
             case Delta():
                 if event.kind == "content":
@@ -196,10 +198,10 @@ class ChunkEncoder:
             case StreamEnded():
                 return self._end(event)
             case _:
-                return b""  # OpenAI's API has nothing like it; of a complete call, the pieces are sent.
+                return b""  # OpenAI's API has no such event; of a complete call, its pieces have been sent.
 
     def _around_other(self, delta: Delta) -> tuple[bytes, bytes]:
-        """What stands before and after reasoning, or arguments of another call than the last piece's."""
+        """The bytes before and after reasoning, or after arguments of another call than the last piece's."""
         if delta.call is None:
             return self._around_reasoning
         call_id, name = delta.call
@@ -207,7 +209,7 @@ class ChunkEncoder:
         if known is not None:
             self._call, self._around_call = delta.call, known
             return known
-        # The first piece of a call says which it is; the others, only its index.
+        # The first piece of a call has its id and name; later ones only its index.
         index = len(self._around_calls)
         others = self._around({"tool_calls": [{"index": index, "function": {"arguments": _MARK}}]})
         self._around_calls[call_id] = self._around_call = others
@@ -216,7 +218,7 @@ class ChunkEncoder:
         return self._around({"tool_calls": [{"index": index, "id": call_id, "type": "function", "function": function}]})
 
     def _around(self, delta: dict[str, Any]) -> tuple[bytes, bytes]:
-        # The last one: what clients named stands before it.
+        # The last match: texts that clients chose come before it.
         before, _, after = self._chunk(delta, None).rpartition(_ENCODED_MARK)
         return before, after
 
@@ -239,7 +241,7 @@ class ChunkEncoder:
         return b"".join((*pieces, DONE))
 
     def _last(self, finish_reason: str) -> bytes:
-        """The chunk that says why the model stopped."""
+        """The chunk with the finish_reason."""
         return self._chunk({}, finish_reason)
 
     def _chunk(self, delta: dict[str, Any], finish_reason: str | None, tokens: Sequence[Any] = ()) -> bytes:
@@ -254,21 +256,21 @@ def _event(data: dict[str, Any]) -> bytes:
 
 
 def _refusal(refusal: Refusal | None) -> str | None:
-    """A refusal in OpenAI's form, which is text: some providers tell no more than its category, or less."""
+    """A refusal in OpenAI's form, which is text: some providers report only its category, or not even that."""
     if refusal is None:
         return None
     return refusal.text or f"The model refused to answer{f' ({refusal.category})' if refusal.category else ''}."
 
 
 def _reason(finish_reason: str | None, declined: Refusal | None) -> str:
-    """Why the model stopped, in OpenAI's words.
+    """The finish_reason in OpenAI's words.
 
-    A refusal in words, in place of an answer, ends with `stop` there: at `content_filter` its SDKs' parsers raise an
-    error, and what the model said is lost (https://developers.openai.com/api/docs/guides/structured-outputs#refusals).
+    A refusal in words ends with `stop` there: at `content_filter` its SDKs' parsers raise an error, and the model's
+    words are lost (https://developers.openai.com/api/docs/guides/structured-outputs#refusals).
 
     Args:
         finish_reason: in our words.
-        declined: the refusal, where there is nothing else.
+        declined: the refusal, if the message has nothing else.
     """
     if finish_reason == "content_filter" and declined is not None and declined.text:
         return "stop"

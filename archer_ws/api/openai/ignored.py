@@ -1,7 +1,7 @@
-"""What a request has and the model does not get, as the header field `X-Archer-Ignored` names it. Pure.
+"""The fields of a request that the model does not get, listed in the response header `X-Archer-Ignored`. Pure.
 
-What would change the answer is refused (requests.py). The rest is left out, and told here: to whoever wonders why
-a field does nothing.
+requests.py refuses fields that would change the completion. The others are left out, and listed here for a client that
+wonders why a field has no effect.
 """
 
 import re
@@ -10,16 +10,16 @@ from collections.abc import Collection
 from archer_ws.api.openai.requests import CompletionRequest, demands_call
 
 HEADER = "X-Archer-Ignored"
-#: A field's names are the client's own: what goes into a header is bounded in letters, length and number.
+#: Clients choose field names, so the characters, length and number that go into a header are limited.
 _NAME, _NAMES_MAX = re.compile(r"[A-Za-z0-9_.-]{1,64}"), 32
 
 
 def ignored_header(body: CompletionRequest, refused: Collection[str]) -> dict[str, str]:
-    """The header field; none where all was sent on.
+    """The header field; empty if every field was used.
 
     Args:
         body: the request.
-        refused: the parameters (in our names) that its model does not take.
+        refused: the parameters (in our names) that its model does not accept.
     """
     bound = "max_tokens" if body.max_completion_tokens is None else "max_completion_tokens"
     names = [*_not_sent(body), *(bound if name == "max_tokens" else name for name in sorted(refused))]
@@ -28,7 +28,7 @@ def ignored_header(body: CompletionRequest, refused: Collection[str]) -> dict[st
 
 
 def _not_sent(body: CompletionRequest) -> list[str]:
-    """The fields that no provider is told of."""
+    """The fields that no provider gets."""
     names = list(body.model_extra or ())
     if body.max_tokens is not None and body.max_completion_tokens is not None:
         names.append("max_tokens")

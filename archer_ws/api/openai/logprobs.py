@@ -1,24 +1,26 @@
-"""The probabilities of an answer's tokens, as OpenAI's API tells them. Pure."""
+"""The log probabilities of a completion's tokens, in the form of OpenAI's API. Pure."""
 
 from pydantic import BaseModel, Field
 
 
 class LikelyToken(BaseModel):
-    """A token that might have been said."""
+    """A token that the model considered."""
 
     token: str
     logprob: float = Field(description="The natural logarithm of its probability.")
-    bytes: list[int] | None = Field(description="Its UTF-8, where the provider tells it.")
+    bytes: list[int] | None = Field(description="Its bytes of UTF-8, if the provider returns them.")
 
 
 class SaidToken(LikelyToken):
-    """A token that was said."""
+    """A token of the completion."""
 
-    top_logprobs: list[LikelyToken] = Field(description="The likeliest in its place; as many as were asked for.")
+    top_logprobs: list[LikelyToken] = Field(
+        description="The most likely tokens at its position, as many as the request asked for."
+    )
 
 
 class Logprobs(BaseModel):
-    """The probabilities of the answer's tokens."""
+    """The log probabilities of the completion's tokens."""
 
     content: list[SaidToken]
     refusal: None = None

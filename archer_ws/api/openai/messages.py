@@ -1,4 +1,4 @@
-"""The messages of OpenAI's chat requests as ours. Pure."""
+"""The messages of OpenAI's chat requests, converted to ours. Pure."""
 
 from typing import Annotated, Any, NoReturn
 
@@ -8,7 +8,7 @@ from archer_ws.api.openai.tools import MessageToolCall
 from archer_ws.core.exceptions import FieldError, InvalidParams, Unsupported
 from archer_ws.core.wire_model import Text, WireModel
 
-TEXT_ONLY = "Leave it out: answers are text."
+TEXT_ONLY = "Leave it out: completions are text."
 _PARTS = "Send parts of the types text, image_url and file."
 _NOT_SAID = "data:application/octet-stream;base64,"
 
@@ -17,14 +17,14 @@ class ImageUrl(WireModel):
     """Where a picture is."""
 
     url: Annotated[str, Field(description="`data:<media type>;base64,…` or `https://…`.")]
-    detail: Annotated[str | None, Field(description="How closely the model looks: low, high or auto.")] = None
+    detail: Annotated[str | None, Field(description="The level of detail: low, high or auto.")] = None
 
 
 class FileData(WireModel):
     """A document: its data, or the id of an uploaded file."""
 
     file_data: Annotated[str | None, Field(description="A data URL, or base64 alone.")] = None
-    file_id: Annotated[str | None, Field(description="What POST /api/v1/files gave.")] = None
+    file_id: Annotated[str | None, Field(description="The `file_id` that POST /api/v1/files returned.")] = None
     filename: str | None = None
 
 
@@ -54,19 +54,20 @@ Content = Annotated[
 
 
 class CompletionMessage(WireModel):
-    """A message as OpenAI's API has it."""
+    """A message in the form of OpenAI's API."""
 
     role: Annotated[str, Field(description="system, developer (as system), user, assistant or tool.")]
     content: Annotated[
-        Content, Field(description="Text, or parts: text, pictures and files; none beside `tool_calls`.")
+        Content,
+        Field(description="A text, or parts: text, pictures and files. May be missing if there are `tool_calls`."),
     ] = None
     name: str | None = None
-    refusal: Annotated[Text | None, Field(description="What an assistant said instead of an answer.")] = None
-    tool_calls: Annotated[
-        list[MessageToolCall] | None, Field(description="The calls that an assistant's message makes.")
-    ] = None
-    tool_call_id: Annotated[str | None, Field(description="Which call a tool's message is the result of.")] = None
-    function_call: Annotated[Any, Field(description="Not served: send `tool_calls`.")] = None
+    refusal: Annotated[Text | None, Field(description="The refusal in an assistant's message.")] = None
+    tool_calls: Annotated[list[MessageToolCall] | None, Field(description="The calls in an assistant's message.")] = (
+        None
+    )
+    tool_call_id: Annotated[str | None, Field(description="The call whose result a tool's message is.")] = None
+    function_call: Annotated[Any, Field(description="Not supported: send `tool_calls`.")] = None
     audio: Annotated[Any, Field(description="Not served.")] = None
 
 
@@ -74,12 +75,12 @@ def chat_message(message: CompletionMessage, path: str) -> dict[str, Any]:
     """The fields of our ChatMessage.
 
     Args:
-        message: as it was sent.
+        message: the message of the request.
         path: its place in the request, for errors.
 
     Raises:
-        Unsupported: something in it would change the answer, and is not served.
-        InvalidParams: it has nothing to say, or does not name its call.
+        Unsupported: a field of it would change the completion, and is not supported.
+        InvalidParams: it has no content, or does not name its call.
     """
     if message.role == "function":
         refuse(f"{path}.role", "function is not supported", "Send a message with the role tool, and its tool_call_id.")
@@ -131,12 +132,12 @@ def _part(part: ContentPart, place: str) -> dict[str, Any]:
 
 
 def _data_url(data: str | None) -> str | None:
-    """What a file holds as a URL; where base64 stands alone, its first bytes say what it is."""
+    """A file's data as a URL; if it is only base64, its first bytes show its type."""
     return data if not data or ":" in data[:8] else _NOT_SAID + data
 
 
 def refuse(path: str, reason: str, advice: str) -> NoReturn:
-    """Say that something is not served, and what to do instead."""
+    """Raise that something is not supported, with what to do instead."""
     raise Unsupported(f"{path}: {reason}", hint=advice, errors=[FieldError(path=path, message=reason)])
 
 

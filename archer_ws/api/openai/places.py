@@ -1,20 +1,20 @@
-"""Where something stands in a request: our paths as OpenAI's API has them. Pure.
+"""Converts the path of a field in our request to its path in OpenAI's. Pure.
 
-What checks a request behind the edge (its ranges, an adapter that can't do something) names our fields; whoever sent
-OpenAI's must find the place in what he sent.
+Checks behind the edge (ranges, an adapter that does not support a field) name our fields; a client that sent OpenAI's
+form must find the field in its own request.
 """
 
 import re
 
 from archer_ws.core.exceptions import ErrorInfo
 
-#: Our path, and OpenAI's; paths that are OpenAI's already fit none of them.
+#: Our path, and OpenAI's; paths that are already OpenAI's match none of them.
 _RENAMED: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"^(tools\.\d+)\.(name|description|parameters|strict)\b"), r"\1.function.\2"),
     (re.compile(r"^(messages\.\d+\.tool_calls\.\d+)\.(name|arguments)\b"), r"\1.function.\2"),
     (re.compile(r"^(messages\.\d+\.tool_calls\.\d+)\.call_id\b"), r"\1.id"),
     (re.compile(r"^(messages\.\d+)\.call_id\b"), r"\1.tool_call_id"),
-    # What a part of ours has beside its type, stands one deeper there, and not in one place for all parts.
+    # The fields of our parts are one level deeper there, at a place that depends on the part's type.
     (re.compile(r"^(messages\.\d+\.content\.\d+)\.(url|file_id|filename|detail)$"), r"\1"),
     (re.compile(r"^tool_choice\.name\b"), "tool_choice.function.name"),
 )
@@ -22,7 +22,7 @@ _INDEX = re.compile(r"\.(\d+)(?=\.|$)")
 
 
 def openai_place(path: str) -> str:
-    """A path of ours in OpenAI's names, still with dots: `messages.1.tool_calls.0.function.arguments`."""
+    """Our path in OpenAI's names, still with dots: `messages.1.tool_calls.0.function.arguments`."""
     for ours, theirs in _RENAMED:
         path, found = ours.subn(theirs, path, count=1)
         if found:
@@ -31,12 +31,12 @@ def openai_place(path: str) -> str:
 
 
 def as_param(path: str) -> str:
-    """The same as OpenAI's errors write it in `param`: `messages[1].tool_calls[0].function.arguments`."""
+    """The same path as OpenAI's errors write it in `param`: `messages[1].tool_calls[0].function.arguments`."""
     return _INDEX.sub(r"[\1]", openai_place(path))
 
 
 def in_openai_places(info: ErrorInfo) -> ErrorInfo:
-    """The error with its places in OpenAI's names, also where its message begins with the first of them."""
+    """The error with its paths in OpenAI's names, also at the beginning of its message."""
     if not info.errors:
         return info
     first = info.errors[0].path

@@ -1,8 +1,7 @@
-"""OpenAI's chat requests as ours. Pure.
+"""OpenAI's chat requests, converted to ours. Pure.
 
-What OpenAI's API takes and this server does not serve is refused where it would change the answer. What would not
-(`user`, `metadata`, `store`, `service_tier`, …) is left out, and named by ignored.py. Ranges are ChatRequest's to
-check.
+A field of OpenAI's API that this server does not support is refused if it would change the completion. Other fields
+(`user`, `metadata`, `store`, `service_tier`, …) are left out, and ignored.py lists them. ChatRequest checks ranges.
 """
 
 from collections.abc import Callable
@@ -25,7 +24,7 @@ def _as_list(stop: Any) -> Any:
     return [stop] if isinstance(stop, str) else stop
 
 
-#: More of these nobody sends: each that is wrong has its error.
+#: Nobody sends more entries than this, and each wrong one produces an error.
 _TEXTS_MAX = 256
 Stop = Annotated[
     list[str] | None,
@@ -35,16 +34,19 @@ Stop = Annotated[
 
 
 class StreamOptions(WireModel):
-    """How a stream is told."""
+    """Options of a stream."""
 
-    include_usage: Annotated[bool, Field(description="A last chunk without choices, with the tokens used.")] = False
+    include_usage: Annotated[bool, Field(description="Add a last chunk without choices, with the token counts.")] = (
+        False
+    )
 
 
 class CompletionRequest(WireModel):
-    """A request as OpenAI's API has it. Fields that are not listed are left out, and named in `X-Archer-Ignored`."""
+    """A request in the form of OpenAI's API. Fields that are not listed are left out, and named in
+    `X-Archer-Ignored`."""
 
     model_config = ConfigDict(
-        # Their names are told; what they say is looked at by nobody.
+        # Only the names of extra fields are reported; their values are not read.
         extra="allow",
         json_schema_extra={
             "examples": [
@@ -58,7 +60,7 @@ class CompletionRequest(WireModel):
 
     messages: list[CompletionMessage]
     model: Annotated[
-        str | None, Field(description="A name, or provider/name as GET /v1/models lists them; absent: the default.")
+        str | None, Field(description="A name, or provider/name as in GET /v1/models; by default the default model.")
     ] = None
     stream: bool = False
     stream_options: StreamOptions | None = None
@@ -68,17 +70,19 @@ class CompletionRequest(WireModel):
     top_p: float | None = None
     stop: Stop = None
     seed: int | None = None
-    tools: Annotated[list[FunctionTool] | None, Field(max_length=TOOLS_MAX, description="What the model may call.")] = (
-        None
-    )
+    tools: Annotated[
+        list[FunctionTool] | None, Field(max_length=TOOLS_MAX, description="The tools that the model may call.")
+    ] = None
     tool_choice: Annotated[
-        Choice | None, Field(description="Whether it must call: auto (by default), none, required, or one function.")
+        Choice | None,
+        Field(description="Whether it must call a tool: auto (the default), none, required, or one function."),
     ] = None
     parallel_tool_calls: Annotated[
-        bool | None, Field(description="Whether it may make several calls at once; absent: the provider's default.")
+        bool | None, Field(description="Whether it may make several calls at once; by default as the provider does.")
     ] = None
     response_format: Annotated[
-        ResponseFormat | None, Field(description="The form of the answer: text (by default), json_object, json_schema.")
+        ResponseFormat | None,
+        Field(description="The form of the completion: text (the default), json_object, json_schema."),
     ] = None
 
     reasoning_effort: Annotated[
@@ -86,21 +90,26 @@ class CompletionRequest(WireModel):
         Field(description="How much the model thinks; a level that it lacks becomes the next lower one."),
     ] = None
     presence_penalty: Annotated[
-        float | None, Field(ge=-2, le=2, description="Refused where the model has no such parameter, as the next.")
+        float | None,
+        Field(ge=-2, le=2, description="Refused if the model has no such parameter; so is frequency_penalty."),
     ] = None
     frequency_penalty: Annotated[float | None, Field(ge=-2, le=2)] = None
     logprobs: Annotated[
-        bool | None, Field(description="Whether the tokens' probabilities are told; refused where they can't be.")
+        bool | None,
+        Field(description="Whether to return the tokens' log probabilities; refused if the provider has none."),
     ] = None
     top_logprobs: Annotated[
-        int | None, Field(ge=0, le=20, description="How many likely tokens beside each; needs `logprobs`.")
+        int | None,
+        Field(ge=0, le=20, description="How many likely tokens to return for each position; needs `logprobs`."),
     ] = None
 
-    n: Annotated[int | None, Field(description="1 alone is served.")] = None
-    logit_bias: Annotated[dict[str, Any] | None, Field(description="Empty alone is served.")] = None
-    modalities: Annotated[list[str] | None, Field(max_length=_TEXTS_MAX, description="`text` alone is served.")] = None
-    functions: Annotated[list[Any] | None, Field(description="Not served: send `tools`.")] = None
-    function_call: Annotated[Any, Field(description="Not served: send `tool_choice`.")] = None
+    n: Annotated[int | None, Field(description="Only 1 is supported.")] = None
+    logit_bias: Annotated[dict[str, Any] | None, Field(description="Only an empty object is supported.")] = None
+    modalities: Annotated[list[str] | None, Field(max_length=_TEXTS_MAX, description="Only `text` is supported.")] = (
+        None
+    )
+    functions: Annotated[list[Any] | None, Field(description="Not supported: send `tools`.")] = None
+    function_call: Annotated[Any, Field(description="Not supported: send `tool_choice`.")] = None
     audio: Annotated[Any, Field(description="Not served.")] = None
     web_search_options: Annotated[Any, Field(description="Not served.")] = None
 
@@ -112,30 +121,31 @@ class CompletionRequest(WireModel):
 
     @property
     def include_usage(self) -> bool:
-        """Whether a stream ends with its tokens."""
+        """Whether a stream ends with its token counts."""
         return self.stream_options is not None and self.stream_options.include_usage
 
 
-#: The parameters that change the answer: which of their values change nothing, and what to do instead of the others.
+#: The parameters that change the completion: which of their values change nothing, and what to do instead of the
+#: others.
 _SERVED: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
-    ("n", lambda n: n == 1, "Leave it out, and ask several times for several answers."),
+    ("n", lambda n: n == 1, "Leave it out, and send several requests for several completions."),
     ("logit_bias", lambda bias: not bias, "Leave it out."),
     ("modalities", lambda modalities: set(modalities) <= {"text"}, TEXT_ONLY),
     ("functions", lambda functions: not functions, 'Send `tools`: [{"type": "function", "function": {…}}].'),
     ("function_call", lambda choice: choice in ("none", "auto"), "Send `tool_choice`."),
     ("audio", lambda _: False, TEXT_ONLY),
-    ("web_search_options", lambda _: False, "Leave it out: answers come from the model alone."),
+    ("web_search_options", lambda _: False, "Leave it out: completions come from the model alone."),
 )
 
 
 def chat_request(body: CompletionRequest) -> ChatRequest:
-    """The request as every transport has it.
+    """The request in the form that every transport uses.
 
     Raises:
-        Unsupported: something in it would change the answer, and is not served.
-        InvalidParams: a message has nothing to say, or does not name its call.
-        pydantic.ValidationError: a value is out of range. Its places are ours, but for the messages' and tools' inner
-            ones (see places.py) the body's.
+        Unsupported: a field of it would change the completion, and is not supported.
+        InvalidParams: a message has no content, or does not name its call.
+        pydantic.ValidationError: a value is out of range. Its paths are ours, except the inner ones of messages and
+            tools, which are the body's (see places.py).
     """
     for name, is_served, advice in _SERVED:
         value = getattr(body, name)
@@ -172,7 +182,7 @@ def _extras(body: CompletionRequest) -> Extras:
             hint=advice,
             errors=[FieldError(path="top_logprobs", message=f"needs logprobs. {advice}")],
         )
-    # A penalty of 0 is none.
+    # A penalty of 0 has no effect.
     extras = Extras(
         presence_penalty=body.presence_penalty or None,
         frequency_penalty=body.frequency_penalty or None,
@@ -182,5 +192,5 @@ def _extras(body: CompletionRequest) -> Extras:
 
 
 def demands_call(body: CompletionRequest) -> bool:
-    """Whether the model must make a call: without tools that is a mistake, and nothing to leave out."""
+    """Whether the model must make a call: without tools that is an error, not a field to leave out."""
     return body.tool_choice not in (None, "auto", "none")

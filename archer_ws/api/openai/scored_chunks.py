@@ -1,4 +1,4 @@
-"""The chunks of a stream whose tokens have probabilities. Pure: what it takes from the stream is told once."""
+"""The chunks of a stream whose tokens have log probabilities. Pure: reads the stream's request once."""
 
 from archer_ws.api.openai.chunks import ChunkEncoder
 from archer_ws.sessions.streams.events import Delta, Event
@@ -7,14 +7,14 @@ from archer_ws.sessions.streams.stream import Stream
 
 
 def encoder_of(stream: Stream, *, include_usage: bool) -> ChunkEncoder:
-    """What makes the chunks of this stream."""
+    """The encoder for the chunks of this stream."""
     if stream.logprobs is None:
         return ChunkEncoder(stream, include_usage=include_usage)
     return ScoredChunkEncoder(stream, stream.logprobs, include_usage=include_usage)
 
 
 class ScoredChunkEncoder(ChunkEncoder):
-    """The chunks of a stream whose tokens have probabilities: they stand with the text that they are of."""
+    """The chunks of a stream whose tokens have log probabilities, each with the text that they belong to."""
 
     def __init__(self, stream: Stream, logprobs: TokenLogprobs, *, include_usage: bool) -> None:
         super().__init__(stream, include_usage=include_usage)

@@ -1,7 +1,6 @@
-"""Tools, calls and choices as OpenAI's chat requests have them: nested below `function`. Pure.
+"""Tools, calls and choices in the form of OpenAI's chat requests: nested below `function`. Pure.
 
-Names, sizes and schemas are held to what every transport holds them to (llm_gateway/tools.py); here stands what is
-OpenAI's form alone.
+llm_gateway/tools.py checks names, sizes and schemas for every transport; this module has only OpenAI's form.
 """
 
 from typing import Annotated, Any, Literal
@@ -21,45 +20,50 @@ def _as_text(arguments: Any) -> Any:
 
 
 class ToolFunction(WireModel):
-    """What a tool is: its name, what it is for, and what it takes."""
+    """A tool's name, description and parameters."""
 
     name: Annotated[str, Field(description="Its name, unique in the request.")]
-    description: Annotated[Text | None, Field(description="What it does and when to call it, for the model.")] = None
-    parameters: Annotated[
-        dict[str, Any] | None, Field(description="JSON Schema of its arguments, an object; absent: it has none.")
+    description: Annotated[
+        Text | None, Field(description="What it does and when to call it; the model reads this.")
     ] = None
-    strict: Annotated[bool | None, Field(description="Whether arguments must match, where the provider can.")] = None
+    parameters: Annotated[
+        dict[str, Any] | None,
+        Field(description="JSON Schema of its arguments, an object; without it, the tool has none."),
+    ] = None
+    strict: Annotated[
+        bool | None, Field(description="Whether arguments must match the schema, if the provider supports that.")
+    ] = None
 
 
 class FunctionTool(WireModel):
-    """A tool: functions alone are served."""
+    """A tool; only functions are supported."""
 
-    type: Annotated[str, Field(description="`function` alone is served.")] = "function"
+    type: Annotated[str, Field(description="Only `function` is supported.")] = "function"
     function: ToolFunction
 
     @model_validator(mode="before")
     @classmethod
     def _functions_alone(cls, given: Any) -> Any:
         if isinstance(given, dict):
-            _check_type(given, "is not a type of tool that is served")
+            _check_type(given, "is not a supported type of tool")
             if "name" in given and "function" not in given:
                 raise wrong("is missing: the tool has the Responses API's flat form", "function", _NESTED_TOOL)
         return given
 
     def as_ours(self) -> dict[str, Any]:
-        """The same as a Tool's fields."""
+        """The fields of our Tool."""
         function = self.function
         return {
             "name": function.name,
             "description": function.description,
-            # As it is: a null in a schema means something.
+            # Unchanged: a null in a schema has a meaning.
             "parameters": function.parameters,
             "strict": function.strict,
         }
 
 
 class CalledFunction(WireModel):
-    """Which function was called, and with what."""
+    """The function that was called, and its arguments."""
 
     name: Annotated[str, Field(description="Which tool.")]
     arguments: Annotated[
@@ -70,48 +74,48 @@ class CalledFunction(WireModel):
 class MessageToolCall(WireModel):
     """A call that the model made."""
 
-    id: Annotated[str, Field(description="Names the call; its result's `tool_call_id` is the same.")]
-    type: Annotated[str, Field(description="`function` alone is served.")] = "function"
+    id: Annotated[str, Field(description="The call's id, which its result has as `tool_call_id`.")]
+    type: Annotated[str, Field(description="Only `function` is supported.")] = "function"
     function: CalledFunction
 
     @model_validator(mode="before")
     @classmethod
     def _functions_alone(cls, given: Any) -> Any:
         if isinstance(given, dict):
-            _check_type(given, "is not a type of call that is served")
+            _check_type(given, "is not a supported type of call")
         return given
 
     def as_ours(self) -> dict[str, Any]:
-        """The same as a ToolCall's fields."""
+        """The fields of our ToolCall."""
         return {"call_id": self.id, "name": self.function.name, "arguments": self.function.arguments}
 
 
 class ChosenFunction(WireModel):
-    """The name of the one tool that must be called."""
+    """The name of the tool that must be called."""
 
     name: Annotated[str, Field(description="One of `tools`.")]
 
 
 class NamedChoice(WireModel):
-    """That one tool must be called."""
+    """The choice of one tool that must be called."""
 
     type: Literal["function"]
     function: ChosenFunction
 
 
 def _readable_choice(given: Any) -> Any:
-    """One error in plain words, in place of one for each form that it might have had."""
+    """One error in plain words, instead of one for each form that the choice might have."""
     match given:
         case "auto" | "none" | "required" | NamedChoice() | {"type": "function", "function": {"name": str()}}:
             return given
         case {"type": "allowed_tools"}:
             raise unsupported(
                 "choosing among some of the tools is not supported",
-                'Offer those tools alone, and send "auto" or "required".',
+                'Send only those tools, with "auto" or "required".',
                 "type",
             )
         case {"type": "custom"}:
-            raise unsupported("is not a type of tool that is served", "Choose a function.", "type")
+            raise unsupported("is not a supported type of tool", "Choose a function.", "type")
         case {"name": str()}:
             raise wrong("is missing: the choice has the Responses API's flat form", "function", _NESTED_CHOICE)
     raise wrong("should be auto, none, required, or a function's name", "", _NESTED_CHOICE)
@@ -121,7 +125,7 @@ Choice = Annotated[Literal["auto", "none", "required"] | NamedChoice, BeforeVali
 
 
 def choice_as_ours(choice: str | NamedChoice | None) -> Any:
-    """The same as ChatRequest's `tool_choice`."""
+    """The value of our ChatRequest's `tool_choice`."""
     return {"name": choice.function.name} if isinstance(choice, NamedChoice) else choice
 
 

@@ -1,8 +1,8 @@
-"""The OpenAPI document: what FastAPI makes of the routes, and what it can't know.
+"""The OpenAPI document: what FastAPI generates from the routes, completed by what it cannot know.
 
-That is: the credential, the headers of every answer, the events of a stream, the socket, what the tags are about. The
-routes describe themselves (routes/), their errors come from error_answers.py. Nothing in the document depends on the
-machine it is made on; only a title and a version of its own may be given to an application.
+That is: the credential, the headers of every response, the events of a stream, the socket, the descriptions of tags.
+The routes describe themselves (routes/), and error_responses.py describes their errors. The document does not depend on
+the machine; only the application's title and version may be changed.
 """
 
 from collections.abc import Sequence
@@ -25,26 +25,26 @@ DESCRIPTION = """Many concurrent chat streams between an application and languag
 mid-stream and resumable after a dropped connection. Every endpoint shares one session manager over one router.
 
 Beside these routes there is a WebSocket at `/api/v1/ws` (subprotocol `archer.v1`, JSON-RPC 2.0), which carries many
-streams over one connection. OpenAPI can't describe it: `rpc.discover` answers with its OpenRPC document.
+streams over one connection. OpenAPI can't describe it: `rpc.discover` returns its OpenRPC document.
 
 Errors are one object everywhere, `ErrorInfo`: switch on `kind`. Enumerations may grow, and objects may get fields:
 ignore what you do not know.
 """
 _TAGS = [
-    {"name": "chat", "description": "Answers to messages, whole or as events."},
-    {"name": "streams", "description": "Generations from outside: look, cancel, resume."},
-    {"name": "sessions", "description": "Conversations that the server remembers."},
-    {"name": "files", "description": "Pictures and documents that messages name."},
-    {"name": "models", "description": "What can be named in a request."},
-    {"name": "openai", "description": "OpenAI's API, for its SDKs and what is built on them: base URL `…/v1`."},
+    {"name": "chat", "description": "Chat completions, whole or as events."},
+    {"name": "streams", "description": "Running and ended streams: inspect, cancel, resume."},
+    {"name": "sessions", "description": "Conversations that the server stores."},
+    {"name": "files", "description": "Pictures and documents that messages refer to."},
+    {"name": "models", "description": "The models that a request can name."},
+    {"name": "openai", "description": "OpenAI's API, for its SDKs and programs built on them: base URL `…/v1`."},
     {"name": "socket", "description": "Tickets for browsers, for the WebSocket at `/api/v1/ws`."},
-    {"name": "health", "description": "Liveness and readiness; without a credential."},
+    {"name": "health", "description": "Liveness and readiness; needs no credential."},
 ]
 _REF = "#/components/schemas/"
 _METHODS = frozenset({"get", "put", "post", "delete", "options", "head", "patch", "trace"})
 
 _REQUEST_ID_HEADER = {
-    "description": "The request's id: the one you sent as `X-Request-ID`, where it has an id's form, or a new one.",
+    "description": "The request's id: your `X-Request-ID` if it has the form of an id, else a new one.",
     "required": True,
     "schema": {"type": "string", "pattern": ID_PATTERN},
     "example": "req_9mK3vQx0bTzLw2RfY7cN",
@@ -52,7 +52,8 @@ _REQUEST_ID_HEADER = {
 
 
 def install_openapi(app: FastAPI, routers: Sequence[APIRouter]) -> None:
-    """Make `app.openapi()`, and so `/openapi.json` and `/docs`, give the document; these routers are what `app` has."""
+    """Make `app.openapi()`, and so `/openapi.json` and `/docs`, return the document; `routers` are the routers of
+    `app`."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -82,10 +83,10 @@ def _document(app: FastAPI, routers: Sequence[APIRouter]) -> dict[str, Any]:
         "bearer": {
             "type": "http",
             "scheme": "bearer",
-            "description": "Where the server's setting AUTH_TOKEN or AUTH_TOKENS is set.",
+            "description": "Needed if the server's setting AUTH_TOKEN or AUTH_TOKENS is set.",
         }
     }
-    # Either will do: which of them, the server's settings say.
+    # Either is possible: the server's settings decide which.
     document["security"] = [{"bearer": []}, {}]
     for path, item in document["paths"].items():
         for method, operation in item.items():
@@ -96,7 +97,8 @@ def _document(app: FastAPI, routers: Sequence[APIRouter]) -> dict[str, Any]:
 
 
 def _schemas(document: dict[str, Any], routes: Sequence[APIRoute]) -> dict[str, Any]:
-    """FastAPI's schemas of what clients send, and the protocol's of what we send: they tell what is always there."""
+    """FastAPI's schemas of what clients send, and the protocol's schemas of what we send, which mark the fields that
+    are always present."""
     fastapis: dict[str, Any] = document["components"]["schemas"]
     sent: list[type[BaseModel]] = [ErrorBody, *EVENT_MODELS.values()]
     for route in routes:
@@ -110,7 +112,8 @@ def _schemas(document: dict[str, Any], routes: Sequence[APIRoute]) -> dict[str, 
 
 
 def _restore_what_routes_say(paths: dict[str, Any], routes: Sequence[APIRoute]) -> None:
-    """FastAPI drops what is null, in examples too, where it means something, and has events as one string."""
+    """Restore what FastAPI loses: nulls in examples, where they have a meaning, and the schemas of events, which it
+    replaces with one string."""
     for route in routes:
         for method in (route.methods or ()) if route.include_in_schema else ():
             responses = paths[route.path_format][method.lower()]["responses"]
@@ -127,7 +130,7 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _names_below(holder: Any, schemas: dict[str, Any]) -> set[str]:
-    """The schemas that these refer to, and those that they refer to."""
+    """The names of all schemas that are referred to, directly or indirectly."""
     found: set[str] = set()
     waiting = list(references(holder))
     while waiting:
@@ -144,7 +147,7 @@ def _complete(operation: dict[str, Any], *, is_open: bool) -> None:
     for status, response in list(operation["responses"].items()):
         content = response.get("content", {})
         if content.get("application/json", {}).get("schema", {}).get("$ref", "").endswith("/HTTPValidationError"):
-            # Our own errors are described by each route; this one is never given.
+            # Each route describes our own errors; this one is never sent.
             del operation["responses"][status]
             continue
         response.setdefault("headers", {})["X-Request-ID"] = {"$ref": "#/components/headers/X-Request-ID"}

@@ -1,6 +1,6 @@
-"""What the data of server-sent events holds (protocol section 10), for the documents and whoever checks against them.
+"""The data of server-sent events (protocol section 10), for the documents and for tests that check against them.
 
-The fields are those of the events' definitions, beside a chunk's.
+The fields are those of the events' definitions, added to a chunk's.
 """
 
 from typing import Annotated, Literal
@@ -22,13 +22,13 @@ from archer_ws.sessions.streams.events import (
 )
 
 _Empty = Annotated[Literal[""], Field(description="Empty: only plain messages have text.")]
-_Result = Annotated[str, Field(description="What the model is told of the call: the first 64 KiB of its text.")]
-_Null = Annotated[None, Field(description="Null: only the end has one.")]
-_WhyItStopped = Annotated[FinishReasonText | None, Field(description="Why the model stopped; null where it did not.")]
+_Result = Annotated[str, Field(description="The first 64 KiB of the result's text.")]
+_Null = Annotated[None, Field(description="Null: only the end has a finish_reason.")]
+_WhyItStopped = Annotated[FinishReasonText | None, Field(description="Why the model stopped; null if it did not.")]
 
 
 class TextEvent(StreamChunk):
-    """A plain message: a piece of the answer's text, of the model's visible reasoning, or of a call's arguments."""
+    """A plain message: a piece of the completion's text, of the model's visible reasoning, or of a call's arguments."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -48,9 +48,9 @@ class TextEvent(StreamChunk):
     )
 
 
-#: What is said of an event here where that is not what its definition says, and examples that are not the socket's.
+#: Descriptions and examples that differ from those of the event's definition.
 _DESCRIPTIONS: dict[type[ControlEvent], str] = {
-    StreamStarted: "`event: started`: the provider answered.",
+    StreamStarted: "`event: started`: the provider has begun to respond.",
     StreamEnded: "`event: ended`, the last one; after it comes `data: [DONE]`.",
 }
 _EXAMPLES: dict[type[ControlEvent], list[JsonDict]] = {
@@ -141,7 +141,7 @@ _EXAMPLES: dict[type[ControlEvent], list[JsonDict]] = {
 
 
 def _as_data(event: type[ControlEvent]) -> type[BaseModel]:
-    """The data of `event: KIND`."""
+    """The model of the data of `event: KIND`."""
     said = event.__doc__ or ""
     return model_of(
         event,
@@ -150,7 +150,7 @@ def _as_data(event: type[ControlEvent]) -> type[BaseModel]:
         examples=_EXAMPLES.get(event)
         or [_beside_a_chunk(example, has_text=event is StreamToolResult) for example in event.examples],
         replaced={
-            # A result has its own text there; all else only stands beside a chunk's fields.
+            # A tool result's own text is in `content`; for every other event it is empty.
             "content": (_Result if event is StreamToolResult else _Empty, ...),
             "finish_reason": (_WhyItStopped if event is StreamEnded else _Null, ...),
         },
@@ -161,7 +161,7 @@ def _beside_a_chunk(example: JsonDict, *, has_text: bool) -> JsonDict:
     return {"finish_reason": None, **example, **({} if has_text else {"content": ""})}
 
 
-#: By the event's name; plain text has none.
+#: By the event's name; plain text has no name.
 EVENT_MODELS: dict[str, type[BaseModel]] = {
     "message": TextEvent,
     **{event.kind: _as_data(event) for event in EVENTS if issubclass(event, ControlEvent)},

@@ -1,1 +1,1 @@
-"""The HTTP routes, one module a subject. They translate; the work is the session manager's and the router's."""
+"""The HTTP routes, one module per subject. They translate; the session manager and the router do the work."""

@@ -1,4 +1,4 @@
-"""Chat completions: the whole answer as JSON, or as server-sent events."""
+"""Chat completions: the whole completion as JSON, or server-sent events."""
 
 from typing import Annotated
 
@@ -6,10 +6,10 @@ from fastapi import APIRouter, Body, Request, Response
 
 from archer_ws.api.dependencies import Principal, RequestId, Services, ServicesDep
 from archer_ws.api.http.spooled_body import with_files
-from archer_ws.api.openapi.error_answers import BODY, GENERATION, GUARDED, error_answers
-from archer_ws.api.openapi.success_answers import success_answer
+from archer_ws.api.openapi.error_responses import BODY, GENERATION, GUARDED, error_responses
+from archer_ws.api.openapi.success_responses import success_response
 from archer_ws.api.signposts.own_route import OwnGenerationRoute
-from archer_ws.api.streaming.responses import EventStreamResponse, WholeAnswerResponse, whole_answer
+from archer_ws.api.streaming.responses import EventStreamResponse, WholeCompletionResponse, whole_completion
 from archer_ws.core.exceptions import (
     Conflict,
     Draining,
@@ -39,7 +39,7 @@ EXAMPLES = {
         "value": {"session_id": "sky", "messages": [{"role": "user", "content": "And at sunset?"}]},
     },
     "cancellable": {
-        "summary": "A stream with an id of your own: cancel it by DELETE /api/v1/streams/{stream_id}",
+        "summary": "A stream with your own id: cancel it by DELETE /api/v1/streams/{stream_id}",
         "value": {"stream_id": "sky-1", "stream": True, "messages": [{"role": "user", "content": "Tell me more."}]},
     },
 }
@@ -53,7 +53,7 @@ ANSWER_EXAMPLE = {
     "created_at": "2026-11-01T12:00:00Z",
     "status": "completed",
 }
-#: Why a request is not accepted.
+#: The errors of a request that is not accepted.
 NOT_ACCEPTED = (
     *GUARDED,
     *BODY,
@@ -78,28 +78,28 @@ ChatBody = Annotated[ChatRequest, Body(openapi_examples=EXAMPLES)]
     operation_id="createChatCompletion",
     summary="Answer the messages",
     responses={
-        200: success_answer(
-            "The answer (`ChatResponse`), or with `stream: true` its events. A cancelled answer is one too.",
+        200: success_response(
+            "The completion (`ChatResponse`), or with `stream: true` its events. A cancelled one is a success too.",
             example=ANSWER_EXAMPLE,
             stream_id=True,
             events=True,
         ),
-        **error_answers(*NOT_ACCEPTED, *GENERATION, generated=ChatResponse),
+        **error_responses(*NOT_ACCEPTED, *GENERATION, generated=ChatResponse),
     },
 )
 async def complete(
     body: ChatBody, request: Request, services: ServicesDep, principal: Principal, request_id: RequestId
 ) -> Response:
-    """Answer the messages: whole, or as events with `stream: true`.
+    """Generate a completion: whole, or as events with `stream: true`.
 
-    The generation ends when the client goes away, unless the request says `on_disconnect: "continue"`. One that failed
-    or is incomplete has its error's status and, beside `error`, the text that came.
+    The generation ends when the client disconnects, unless the request has `on_disconnect: "continue"`. If it failed or
+    is incomplete, the response has its error's status and, beside `error`, the text that was generated.
     """
     asked = with_files(request, body)
     if not body.stream:
         _check_needs_no_events(body)
     attachment = await services.manager.start(principal, asked, request_id=request_id, on_disconnect="cancel")
-    return _events(attachment, services) if body.stream else WholeAnswerResponse(attachment, whole_answer)
+    return _events(attachment, services) if body.stream else WholeCompletionResponse(attachment, whole_completion)
 
 
 @router.post(
@@ -107,16 +107,16 @@ async def complete(
     status_code=200,
     response_class=EventStreamResponse,
     operation_id="streamChatCompletion",
-    summary="Answer the messages as events",
+    summary="Generate a completion, as events",
     responses={
-        200: success_answer("The answer's events.", stream_id=True, events=True),
-        **error_answers(*NOT_ACCEPTED),
+        200: success_response("The stream's events.", stream_id=True, events=True),
+        **error_responses(*NOT_ACCEPTED),
     },
 )
 async def complete_streaming(
     body: ChatBody, request: Request, services: ServicesDep, principal: Principal, request_id: RequestId
 ) -> Response:
-    """Answer the messages as events, whatever `stream` says. A failure after acceptance is told by the last event."""
+    """Generate a completion as events, whatever `stream` says. The last event reports a failure after acceptance."""
     asked = with_files(request, body)
     attachment = await services.manager.start(principal, asked, request_id=request_id, on_disconnect="cancel")
     return _events(attachment, services)
@@ -127,12 +127,12 @@ def _events(attachment: Attachment, services: Services) -> Response:
 
 
 def _check_needs_no_events(body: ChatRequest) -> None:
-    """Refuse to wait for results where nobody is told of the calls."""
+    """Refuse a request that waits for tool results without events that report the calls."""
     if body.waits_for_results:
-        what = 'a whole answer has no events that tell of the calls: "wait" needs a stream'
+        what = 'a whole completion has no events that report the calls: "wait" needs a stream'
         raise InvalidParams(
             f"on_tool_call: {what}",
-            hint="Send stream: true (or use the socket), and answer by POST …/tool_calls/{call_id}/result; or send "
+            hint="Send stream: true (or use the socket), and results to POST …/tool_calls/{call_id}/result; or send "
             'on_tool_call: "end".',
             errors=[FieldError(path="on_tool_call", message=what)],
         )

@@ -1,4 +1,4 @@
-"""Files: upload, read, delete (protocol section 20). The body of an upload is the file itself, as it is sent."""
+"""Files: upload, read, delete (protocol section 20). The body of an upload is the file itself."""
 
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
@@ -9,12 +9,12 @@ from pydantic.config import JsonDict
 from starlette.responses import StreamingResponse
 
 from archer_ws.api.dependencies import Principal, ServicesDep
-from archer_ws.api.http.file_answer import names_tag
+from archer_ws.api.http.file_response import names_tag
 from archer_ws.api.http.head_requests import asked_method
 from archer_ws.api.http.request_body import JsonRoute, declared_length
 from archer_ws.api.http.scope import FILES_PATH
-from archer_ws.api.openapi.error_answers import GUARDED, error_answers
-from archer_ws.api.openapi.success_answers import success_answer
+from archer_ws.api.openapi.error_responses import GUARDED, error_responses
+from archer_ws.api.openapi.success_responses import success_response
 from archer_ws.core.exceptions import (
     Conflict,
     ContentTooLarge,
@@ -40,13 +40,13 @@ FileId = Annotated[
 ]
 _BYTES: dict[str, Any] = {
     "schema": {"type": "string", "format": "binary"},
-    "examples": {"bytes": {"summary": "The file's bytes, as they are", "value": "GIF89a…"}},
+    "examples": {"bytes": {"summary": "The file's bytes, unchanged", "value": "GIF89a…"}},
 }
 _BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "description": "The file's bytes, with its type as Content-Type: a PNG, JPEG, GIF or WebP picture, a PDF, or "
-        "text in UTF-8. They are held to that type.",
+        "text in UTF-8. They are checked against that type.",
         "content": {
             **dict.fromkeys(("image/png", "image/jpeg", "image/gif", "image/webp", "application/pdf"), _BYTES),
             "text/plain": {"schema": {"type": "string"}, "examples": {"note": {"value": "Rayleigh scattering\n"}}},
@@ -57,13 +57,13 @@ _BODY: dict[str, Any] = {
 
 
 class UploadedFile(BaseModel):
-    """A kept file: name its `file_id` in a message's part."""
+    """A stored file: refer to its `file_id` in a message's part."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_FILE]})
 
     file_id: str = Field(description="Its id: the same for the same bytes and type.")
-    media_type: str = Field(description="Its type, as its first bytes show it.")
-    bytes: Count = Field(description="How long it is.")
+    media_type: str = Field(description="Its media type, according to its first bytes.")
+    bytes: Count = Field(description="Its size in bytes.")
 
 
 @router.post(
@@ -73,18 +73,21 @@ class UploadedFile(BaseModel):
     summary="Upload a file",
     openapi_extra=_BODY,
     responses={
-        201: success_answer("It is kept", example=_FILE),
-        200: {"model": UploadedFile, **success_answer("It was kept already, and is for longer now", example=_FILE)},
-        **error_answers(*GUARDED, Unsupported, InvalidParams, ContentTooLarge, StorageFull, StorageUnavailable),
+        201: success_response("It is kept", example=_FILE),
+        200: {
+            "model": UploadedFile,
+            **success_response("It was stored already, and its lifetime starts anew", example=_FILE),
+        },
+        **error_responses(*GUARDED, Unsupported, InvalidParams, ContentTooLarge, StorageFull, StorageUnavailable),
     },
 )
 async def upload_file(
     request: Request, services: ServicesDep, principal: Principal, response: Response
 ) -> UploadedFile:
-    """Keep the body as a file, and give the id that messages name it by.
+    """Store the body as a file, and return the id that messages refer to it by.
 
-    It is kept for a day after its last upload or use, and as long as a stored message names it. The same bytes of the
-    same type have the same id.
+    It is stored for a day after its last upload or use, and as long as a stored message refers to it. The same bytes of
+    the same type have the same id.
     """
     declared = request.headers.get("content-type", "")
     with services.files.upload(principal, declared, declared_length(request.scope)) as upload:
@@ -104,21 +107,21 @@ async def upload_file(
     response_class=StreamingResponse,
     responses={
         200: {
-            "description": "The file, as it was sent, with its type",
+            "description": "The file, unchanged, with its media type",
             "content": {"*/*": _BYTES},
         },
-        304: {"description": "You have it: `If-None-Match` names its ETag"},
-        **error_answers(*GUARDED, InvalidParams, FileNotFound, StorageUnavailable),
+        304: {"description": "You have it already: `If-None-Match` has its ETag"},
+        **error_responses(*GUARDED, InvalidParams, FileNotFound, StorageUnavailable),
     },
 )
 async def read_file(request: Request, services: ServicesDep, principal: Principal, file_id: FileId) -> Response:
-    """The file, to be saved: browsers never show it as a page of this server."""
+    """The file, as a download: browsers never show it as a page of this server."""
     file = services.files.find(principal, file_id)
     headers = {
         "ETag": f'"{file.file_id}"',
         "Cache-Control": "private, no-cache",
         "X-Content-Type-Options": "nosniff",
-        # Whatever a browser does with it nevertheless, it runs nothing.
+        # If a browser shows it nevertheless, this keeps it from running anything.
         "Content-Security-Policy": "default-src 'none'; sandbox",
         "Content-Disposition": f'attachment; filename="{file.file_id}.{extension_of(file.media_type)}"',
     }
@@ -130,7 +133,7 @@ async def read_file(request: Request, services: ServicesDep, principal: Principa
     pieces = services.files.pieces(file)
     hold = services.files.hold([file])
     try:
-        # Before the head goes out: what is gone is a 404.
+        # Read before the head is sent: a deleted file is a 404.
         first = await anext(pieces)
     except BaseException:
         hold.release()
@@ -144,10 +147,10 @@ async def read_file(request: Request, services: ServicesDep, principal: Principa
     operation_id="deleteFile",
     summary="Forget a file",
     response_description="It is forgotten",
-    responses=error_answers(*GUARDED, InvalidParams, FileNotFound, Conflict, StorageUnavailable),
+    responses=error_responses(*GUARDED, InvalidParams, FileNotFound, Conflict, StorageUnavailable),
 )
 async def delete_file(services: ServicesDep, principal: Principal, file_id: FileId) -> None:
-    """Forget a file that no stored message and no running stream names."""
+    """Delete a file that no stored message and no running stream refers to."""
     await services.attachments.delete(principal, file_id)
 
 

@@ -7,8 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
 from archer_ws.api.dependencies import ServicesDep
-from archer_ws.api.openapi.error_answers import error_answers
-from archer_ws.api.openapi.success_answers import success_answer
+from archer_ws.api.openapi.error_responses import error_responses
+from archer_ws.api.openapi.success_responses import success_response
 from archer_ws.core.exceptions import Forbidden, InternalError
 from archer_ws.core.wire_model import optional
 from archer_ws.llm_gateway.examples import OLLAMA_IS_AWAY, START_OLLAMA
@@ -16,8 +16,8 @@ from archer_ws.llm_gateway.types import ProviderStatus
 
 router = APIRouter(tags=["health"])
 
-_DEFECT = error_answers(InternalError)
-_GUARDED = error_answers(Forbidden, InternalError)
+_DEFECT = error_responses(InternalError)
+_GUARDED = error_responses(Forbidden, InternalError)
 _READY: JsonDict = {"status": "ready", "provider": "ollama", "latency_ms": 3.1}
 _NOT_READY: JsonDict = {
     "status": "not_ready",
@@ -47,7 +47,7 @@ _PROVIDERS = {
 
 
 class Health(BaseModel):
-    """The process answers."""
+    """The process responds."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"status": "healthy", "version": "0.1.0"}]})
 
@@ -56,7 +56,7 @@ class Health(BaseModel):
 
 
 class Liveness(BaseModel):
-    """The event loop turns."""
+    """The event loop responds."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"status": "alive"}]})
 
@@ -64,13 +64,13 @@ class Liveness(BaseModel):
 
 
 class ReadinessReport(BaseModel):
-    """Whether chats can be served by the default provider, and if not, why and what to do."""
+    """Whether the default provider can serve chats; if not, why and what to do."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_READY, _NOT_READY, _DRAINING]})
 
     status: Literal["ready", "not_ready", "draining"] = Field(description="Whether chats can be served.")
     provider: str = Field(description="The default provider.")
-    latency_ms: float | None = optional("How long the provider's answer to the probe took, in milliseconds.")
+    latency_ms: float | None = optional("How long the provider's response to the probe took, in milliseconds.")
     reason: str | None = optional("Why not.")
     hint: str | None = optional("What to do about it.")
 
@@ -78,22 +78,22 @@ class ReadinessReport(BaseModel):
 @router.get(
     "/health",
     operation_id="getHealth",
-    summary="Whether the process answers",
-    responses={200: success_answer("It does.", example={"status": "healthy", "version": "0.1.0"}), **_DEFECT},
+    summary="Whether the process responds",
+    responses={200: success_response("It does.", example={"status": "healthy", "version": "0.1.0"}), **_DEFECT},
 )
 async def health(services: ServicesDep) -> Health:
-    """The process answers; no provider is asked."""
+    """The process responds; no provider is asked."""
     return Health(version=services.version)
 
 
 @router.get(
     "/health/live",
     operation_id="getLiveness",
-    summary="Whether the event loop turns",
-    responses={200: success_answer("It does.", example={"status": "alive"}), **_DEFECT},
+    summary="Whether the event loop responds",
+    responses={200: success_response("It does.", example={"status": "alive"}), **_DEFECT},
 )
 async def live() -> Liveness:
-    """The event loop turns; no provider is asked."""
+    """The event loop responds; no provider is asked."""
     return Liveness()
 
 
@@ -102,7 +102,7 @@ async def live() -> Liveness:
     operation_id="getReadiness",
     summary="Whether chats can be served",
     responses={
-        200: success_answer("They can.", example=_READY),
+        200: success_response("They can.", example=_READY),
         503: {
             "model": ReadinessReport,
             "description": "Not ready, with the reason and what to do",
@@ -116,7 +116,7 @@ async def live() -> Liveness:
     },
 )
 async def ready(services: ServicesDep, response: Response) -> ReadinessReport:
-    """Whether the default provider can serve, and conversations be stored; 503 with the reason where they can't."""
+    """Whether the default provider can serve chats and conversations can be stored; 503 with the reason if not."""
     provider = services.router.default_provider
     if services.manager.is_draining:
         response.status_code = 503
@@ -137,12 +137,12 @@ async def ready(services: ServicesDep, response: Response) -> ReadinessReport:
     "/health/providers",
     operation_id="getProviderStates",
     summary="The state of every provider",
-    responses={200: success_answer("By the provider's name.", example=_PROVIDERS), **_GUARDED},
+    responses={200: success_response("By the provider's name.", example=_PROVIDERS), **_GUARDED},
 )
 async def providers(request: Request, services: ServicesDep) -> dict[str, ProviderStatus]:
-    """The state of every provider, all asked side by side, at most every few seconds.
+    """The state of every provider. All are asked concurrently, at most once every few seconds.
 
-    Where credentials are configured, who shows none learns only which providers are available.
+    If credentials are configured, a client without one only learns which providers are available.
     """
     states = await services.router.health_check_all()
     if request.state.principal is not None:

@@ -1,18 +1,18 @@
-"""The models that can be named in a request."""
+"""The models that a request can name."""
 
 from typing import Annotated
 
 from fastapi import APIRouter, Path
 
 from archer_ws.api.dependencies import ServicesDep
-from archer_ws.api.openapi.error_answers import GUARDED, PROVIDER, error_answers
-from archer_ws.api.openapi.success_answers import success_answer
+from archer_ws.api.openapi.error_responses import GUARDED, PROVIDER, error_responses
+from archer_ws.api.openapi.success_responses import success_response
 from archer_ws.core.exceptions import NotFound
 from archer_ws.llm_gateway.types import ModelInfo
 
 router = APIRouter(prefix="/api/v1", tags=["models"])
 
-_MODELS = success_answer(
+_MODELS = success_response(
     "The models.",
     example=[
         {
@@ -30,10 +30,10 @@ _MODELS = success_answer(
     "/models",
     operation_id="listModels",
     summary="The models of every provider",
-    responses={200: _MODELS, **error_answers(*GUARDED)},
+    responses={200: _MODELS, **error_responses(*GUARDED)},
 )
 async def list_models(services: ServicesDep) -> list[ModelInfo]:
-    """The models of every provider that answers; `/health/providers` tells why one is missing."""
+    """The models of every provider that responds; `/health/providers` tells why one is missing."""
     return await services.router.list_all_models()
 
 
@@ -41,7 +41,7 @@ async def list_models(services: ServicesDep) -> list[ModelInfo]:
     "/models/{provider}",
     operation_id="listProviderModels",
     summary="One provider's models",
-    responses={200: _MODELS, **error_answers(*GUARDED, NotFound, *PROVIDER)},
+    responses={200: _MODELS, **error_responses(*GUARDED, NotFound, *PROVIDER)},
 )
 async def list_provider_models(
     services: ServicesDep, provider: Annotated[str, Path(examples=["ollama"])]

@@ -1,7 +1,8 @@
-"""OpenAI's API, as far as chat goes: the official SDKs, and what is built on them, work by changing the base URL.
+"""OpenAI's API for chat: the official SDKs, and programs built on them, work after changing the base URL.
 
-The same streams as everywhere else: `X-Stream-ID` (and the answer's `id`) is what `/api/v1/streams` takes. Any API key
-will do where no token is configured; where one is, it is the key. Errors get OpenAI's form by openai/errors.py.
+The streams are the same as everywhere else: `/api/v1/streams` accepts `X-Stream-ID` (and the completion's `id`). If no
+token is configured, any API key is accepted; otherwise the key is the token. openai/error_object.py gives errors
+OpenAI's form.
 """
 
 from collections.abc import Mapping
@@ -16,14 +17,14 @@ from archer_ws.api.dependencies import Principal, RequestId, Services, ServicesD
 from archer_ws.api.http.generation_route import GenerationRoute
 from archer_ws.api.http.spooled_body import with_files
 from archer_ws.api.openai.chunks import ChatCompletion, completion
-from archer_ws.api.openai.errors import error_of_end, openai_error_response
+from archer_ws.api.openai.error_object import error_of_end, openai_error_response
 from archer_ws.api.openai.ignored import ignored_header
 from archer_ws.api.openai.requests import CompletionRequest, chat_request
 from archer_ws.api.openai.scored_chunks import encoder_of
-from archer_ws.api.openapi.error_answers import BODY, GENERATION, GUARDED, PROVIDER
-from archer_ws.api.openapi.openai_answers import COMPLETION_ANSWER, openai_error_answers
+from archer_ws.api.openapi.error_responses import BODY, GENERATION, GUARDED, PROVIDER
+from archer_ws.api.openapi.openai_compat_responses import COMPLETION_RESPONSE, openai_error_responses
 from archer_ws.api.signposts.dialects import PREFIX
-from archer_ws.api.streaming.responses import EventStreamResponse, WholeAnswerResponse, until_text
+from archer_ws.api.streaming.responses import EventStreamResponse, WholeCompletionResponse, until_text
 from archer_ws.core.exceptions import Draining, InvalidParams, ModelNotFound, Overloaded
 from archer_ws.llm_gateway.types import ChatMessage, ChatRequest, MessageRole, ModelInfo
 from archer_ws.sessions.manager import Attachment
@@ -52,7 +53,7 @@ EXAMPLES: dict[str, Any] = {
         },
     },
     "stream": {
-        "summary": "A stream that ends with its tokens",
+        "summary": "A stream that ends with its token counts",
         "value": {
             "messages": [
                 {"role": "developer", "content": "Be brief."},
@@ -71,7 +72,7 @@ EXAMPLES: dict[str, Any] = {
         },
     },
     "result": {
-        "summary": "What the tool said",
+        "summary": "The tool's result",
         "value": {
             "messages": [
                 {"role": "user", "content": "What is the weather in Oslo?"},
@@ -92,12 +93,12 @@ EXAMPLES: dict[str, Any] = {
         },
     },
 }
-#: Why a request is not accepted.
+#: The errors of a request that is not accepted.
 _NOT_ACCEPTED = (*GUARDED, *BODY, Overloaded, Draining)
 
 
 class Model(BaseModel):
-    """A model; its id works in a request."""
+    """A model; a request can name its id."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -107,12 +108,12 @@ class Model(BaseModel):
 
     id: str = Field(description="provider/name")
     object: Literal["model"] = "model"
-    created: int = Field(default=0, description="0: providers do not tell.")
+    created: int = Field(default=0, description="Always 0: providers do not report it.")
     owned_by: str = Field(description="The provider.")
 
 
 class ModelList(BaseModel):
-    """Every model that can be had now."""
+    """Every model that is available now."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -133,8 +134,8 @@ class ModelList(BaseModel):
     "/chat/completions",
     response_model=ChatCompletion,
     operation_id="createOpenAIChatCompletion",
-    summary="Answer the messages, in OpenAI's form",
-    responses={200: COMPLETION_ANSWER, **openai_error_answers(*_NOT_ACCEPTED, *GENERATION, cancellable=True)},
+    summary="Generate a completion, in OpenAI's form",
+    responses={200: COMPLETION_RESPONSE, **openai_error_responses(*_NOT_ACCEPTED, *GENERATION, cancellable=True)},
 )
 async def create_completion(
     body: Annotated[CompletionRequest, Body(openapi_examples=EXAMPLES)],
@@ -143,10 +144,10 @@ async def create_completion(
     principal: Principal,
     request_id: RequestId,
 ) -> Response:
-    """Answer the messages, whole or with `stream: true` in chunks.
+    """Generate a completion, whole or with `stream: true` in chunks.
 
-    The generation ends when the client goes away. An answer that failed or was cancelled is an error, also where some
-    of it had come. Nothing is added to the request: where it names no `temperature` and no bound, the model's own hold.
+    The generation ends when the client disconnects. A completion that failed or was cancelled is an error, even if some
+    text was generated. Nothing is added to the request: without `temperature` or a token limit, the model's own apply.
     """
     asked = with_files(request, _chat_request(body))
     attachment = await services.manager.start(
@@ -156,17 +157,17 @@ async def create_completion(
     if body.stream:
         silence_s = services.limits.events_keep_alive_s
         return await _chunks(attachment, request, headers, include_usage=body.include_usage, silence_s=silence_s)
-    return WholeAnswerResponse(attachment, partial(_whole, headers))
+    return WholeCompletionResponse(attachment, partial(_whole, headers))
 
 
 @router.get(
     "/models",
     operation_id="listOpenAIModels",
     summary="The models of every provider, in OpenAI's form",
-    responses=openai_error_answers(*GUARDED),
+    responses=openai_error_responses(*GUARDED),
 )
 async def list_models(services: ServicesDep) -> ModelList:
-    """The models of every provider that answers, as `provider/name`."""
+    """The models of every provider that responds, as `provider/name`."""
     return ModelList(data=[_model(info) for info in await services.router.list_all_models()])
 
 
@@ -174,13 +175,13 @@ async def list_models(services: ServicesDep) -> ModelList:
     "/models/{model_id:path}",
     operation_id="retrieveOpenAIModel",
     summary="One model, in OpenAI's form",
-    responses=openai_error_answers(*GUARDED, InvalidParams, *PROVIDER),
+    responses=openai_error_responses(*GUARDED, InvalidParams, *PROVIDER),
 )
 async def retrieve_model(
     services: ServicesDep,
     model_id: Annotated[str, Path(min_length=1, max_length=256, examples=["local/SmolLM2-135M-Instruct"])],
 ) -> Model:
-    """One model, by an id of the list or by whatever a request may name; its own slashes stay as they are."""
+    """One model, by an id of the list or by any name that a request may use; slashes in it need no escaping."""
     return _model(await _find(services, model_id))
 
 
@@ -188,7 +189,7 @@ def _chat_request(body: CompletionRequest) -> ChatRequest:
     try:
         return chat_request(body)
     except ValidationError as error:
-        # The error's form knows OpenAI's names for our places, but not which of two a field was given by.
+        # The error's form knows OpenAI's names for our fields, but not which of two names the request used.
         bound = ("max_tokens",) if body.max_completion_tokens is None else ("max_completion_tokens",)
         raise RequestValidationError(
             [
@@ -201,7 +202,7 @@ def _chat_request(body: CompletionRequest) -> ChatRequest:
 async def _chunks(
     attachment: Attachment, request: Request, headers: Mapping[str, str], *, include_usage: bool, silence_s: float
 ) -> Response:
-    """The stream, or its error where it failed before a text: SDKs and proxies act on the status.
+    """The stream; or its error if it failed before the first text, since SDKs and proxies act on the status.
 
     So the head waits for the first text, but not for long: the connection would look dead.
     """
@@ -225,7 +226,7 @@ def _whole(headers: Mapping[str, str], stream: Stream) -> Response:
 
 
 def _error_of(stream: Stream, headers: Mapping[str, str]) -> Response | None:
-    """The answer for a stream that has ended without a whole answer."""
+    """The error response for a stream that ended without a whole completion."""
     ended = stream.log.ended
     error = ended and error_of_end(ended, stream_id=stream.stream_id, request_id=stream.identity.request_id)
     if not error:
@@ -235,7 +236,7 @@ def _error_of(stream: Stream, headers: Mapping[str, str]) -> Response | None:
 
 
 def _was_retried(stream_log: StreamLog) -> bool:
-    """Whether the provider was asked more than once: that happens, and is told, before the first text alone."""
+    """Whether the provider was asked more than once. Retries happen, and are reported, only before the first text."""
     seq = 0
     while isinstance(event := stream_log.read(seq), ControlEvent):
         if isinstance(event, StreamProgress) and event.phase == "retrying":
@@ -249,7 +250,7 @@ def _model(info: ModelInfo) -> Model:
 
 
 async def _find(services: Services, model_id: str) -> ModelInfo:
-    """The model that a request naming `model_id` would get.
+    """The model that a request naming `model_id` would use.
 
     Raises:
         ModelNotFound: its provider does not list it.
@@ -257,13 +258,13 @@ async def _find(services: Services, model_id: str) -> ModelInfo:
     """
     probe = [ChatMessage(role=MessageRole.USER, content="?")]
     route = services.router.resolve(ChatRequest(messages=probe, model=model_id))
-    # Ollama names a model without its tag where that is `latest`.
+    # Ollama lists a model without its tag if that is `latest`.
     names = {route.model, f"{route.model}:latest"} if route.provider == "ollama" else {route.model}
     for info in await services.router.list_models(route.provider):
         if info.id in names:
             return info
     raise ModelNotFound(
         f"{route.provider} has no model {route.model!r}",
-        hint="GET /v1/models lists what there is.",
+        hint="GET /v1/models lists the models.",
         provider=route.provider,
     )

@@ -1,8 +1,8 @@
-"""What browsers see: `/`, the console (or, where that is switched off, a page that says what this is and where things
+"""The pages for browsers: `/`, the console (or, if that is switched off, a page that says what this is and where things
 are), and `/docs`, all routes in Swagger UI.
 
-Nothing in them is loaded from elsewhere: a server without the internet shows them as well, and nobody else learns of
-a visit. `/` needs no credential (scope.py): it tells nothing that health probes do not, and the console asks for one.
+Nothing in them is loaded from elsewhere: they work without internet access, and nobody else learns of a visit. `/`
+needs no credential (scope.py): it reveals nothing that health probes do not, and the console asks for one.
 """
 
 import base64
@@ -17,7 +17,7 @@ from fastapi.responses import JSONResponse, RedirectResponse
 
 from archer_ws.api.dependencies import ServicesDep
 from archer_ws.api.http.accept import weights
-from archer_ws.api.http.file_answer import answer_with_file
+from archer_ws.api.http.file_response import file_response
 from archer_ws.api.http.module_graph import modules_of
 from archer_ws.api.http.scope import SOCKET_PATH
 from archer_ws.api.signposts.dialects import PREFIX as OPENAI_PREFIX
@@ -29,7 +29,7 @@ router = APIRouter(include_in_schema=False)
 DIRECTORY = Path(__file__).parents[1] / "pages"
 SWAGGER_UI = DIRECTORY / "swagger-ui"
 CONSOLE = Path(__file__).parents[2] / "console"
-#: What the page at `/docs` loads, and as what.
+#: The files that `/docs` loads, with their media types.
 _DOCS_FILES = {
     "swagger-ui.css": (SWAGGER_UI, "text/css"),
     "swagger-ui-bundle.js": (SWAGGER_UI, "text/javascript"),
@@ -41,16 +41,16 @@ _DOCS_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src data:; connect-src 'self'; "
     + _NOTHING_ELSE
 )
-#: No script or style but the console's own files, and no connection but to this server: what a model says can't load
-#: anything, whatever becomes of it. `'self'` is the socket of the same host and port, too (Content Security Policy
-#: Level 3, section 6.7.2.8). Text becomes markup or a script nowhere (Trusted Types), but for the address of the one
-#: worker, which markdown/highlighting.js names.
+#: Allows no script or style except the console's own files, and no connection except to this server: a model's text
+#: cannot load anything, whatever becomes of it. `'self'` includes the socket of the same host and port (Content
+#: Security Policy Level 3, section 6.7.2.8). Text cannot become markup or a script (Trusted Types), except for the
+#: address of the one worker, which markdown/highlighting.js names.
 _CONSOLE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
     "object-src 'none'; require-trusted-types-for 'script'; trusted-types archer-highlight; " + _NOTHING_ELSE
 )
 _TOKEN_NOTE = (
-    '<p class="note">This server wants a token: set <code>ARCHER_TOKEN</code> for the chat, and send the header '
+    '<p class="note">This server needs a token: set <code>ARCHER_TOKEN</code> for the chat, and send the header '
     "<code>Authorization: Bearer …</code> with every other request. Health and this page need none.</p>"
 )
 
@@ -90,7 +90,7 @@ async def front(request: Request, services: ServicesDep) -> Response:
 
 @router.get("/console")
 async def console(request: Request, services: ServicesDep) -> Response:
-    """The console, where `/` is somebody else's: behind a proxy, say."""
+    """The console at its own path, for example when a proxy serves another page at `/`."""
     if not services.has_console:
         raise HTTPException(404)
     if request.scope.get("slashed"):
@@ -100,28 +100,28 @@ async def console(request: Request, services: ServicesDep) -> Response:
 
 @router.get("/docs")
 async def docs(request: Request) -> Response:
-    """All routes, to read and to try."""
+    """All routes, to read and to try out."""
     return _page(Template(_text("docs.html")).substitute(name=html.escape(request.app.title)), _DOCS_POLICY)
 
 
 @router.get("/docs/{name}")
 async def docs_file(name: str, request: Request) -> Response:
-    """What the page of all routes loads."""
+    """A file that `/docs` loads."""
     if name not in _DOCS_FILES:
         raise HTTPException(404)
     folder, media_type = _DOCS_FILES[name]
-    return answer_with_file(_bytes(folder / name), media_type, request)
+    return file_response(_bytes(folder / name), media_type, request)
 
 
 @router.get("/redoc")
 async def redoc() -> Response:
-    """Where FastAPI's other page of all routes was."""
+    """Redirects from the path of FastAPI's other documentation page."""
     return RedirectResponse("docs")
 
 
 @cache
 def _modules() -> str:
-    """What is asked for beside the page itself."""
+    """The modules that the page needs, for preloading."""
     names = (path.relative_to(CONSOLE.resolve()).as_posix() for path in modules_of((CONSOLE / "app/main.js").resolve()))
     return "\n".join(f'<link rel="modulepreload" href="console/{name}">' for name in names)
 
@@ -133,7 +133,8 @@ def _console_page(request: Request) -> Response:
 
 
 def _wants_html(accept: str) -> bool:
-    """Whether a page is asked for by name, and no less than JSON (RFC 9110, section 12.5.1); `*/*` is a program's."""
+    """Whether Accept names HTML, with no less weight than JSON (RFC 9110, section 12.5.1); `*/*` comes from a
+    program."""
     wanted = weights(accept)
     html_weight = wanted.get("text/html", 0.0)
     return html_weight > 0 and html_weight >= wanted.get("application/json", 0.0)
@@ -144,6 +145,8 @@ def _page(text: str, policy: str) -> Response:
         "Content-Security-Policy": policy,
         "X-Content-Type-Options": "nosniff",
         "Referrer-Policy": "no-referrer",
+        # No host that a link names is looked up before somebody follows it.
+        "X-DNS-Prefetch-Control": "off",
         "Cache-Control": "no-cache",
         "Vary": "Accept",
     }
@@ -151,7 +154,7 @@ def _page(text: str, policy: str) -> Response:
 
 
 def _hash(style: str) -> str:
-    """How a policy names an inline style (Content Security Policy Level 3, section 2.3.1)."""
+    """The hash of an inline style for a policy (Content Security Policy Level 3, section 2.3.1)."""
     return f"sha256-{base64.b64encode(sha256(style.encode()).digest()).decode()}"
 
 

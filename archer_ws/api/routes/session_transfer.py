@@ -1,4 +1,4 @@
-"""Whole conversations out of the store and into it, as JSON Lines: one conversation a line."""
+"""Export and import of whole conversations as JSON Lines: one conversation per line."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,8 +11,8 @@ from starlette.types import Receive, Scope, Send
 
 from archer_ws.api.dependencies import Principal, RequestId, ServicesDep
 from archer_ws.api.http.head_requests import asked_method
-from archer_ws.api.openapi.error_answers import GUARDED, error_answers
-from archer_ws.api.openapi.success_answers import success_answer
+from archer_ws.api.openapi.error_responses import GUARDED, error_responses
+from archer_ws.api.openapi.success_responses import success_response
 from archer_ws.api.streaming.responses import client_departure
 from archer_ws.core.exceptions import ArcherError, Overloaded, StorageUnavailable
 from archer_ws.sessions.importing import IMPORT_LINE_BYTES_MAX
@@ -34,9 +34,9 @@ _LINES = {MEDIA_TYPE: {"schema": {"type": "string"}, "example": _LINE}}
 
 
 class ExportResponse(Response):
-    """An export as it is made, at its reader's pace; one block of it is in memory, and one conversation.
+    """An export, sent at its reader's pace; at most one block and one conversation of it are in memory.
 
-    Where the store fails in its middle, the answer ends without being complete and its connection is closed.
+    If the store fails during the export, the response ends incomplete and its connection is closed.
     """
 
     media_type = MEDIA_TYPE
@@ -45,12 +45,12 @@ class ExportResponse(Response):
         super().__init__(
             headers={"Cache-Control": "no-store", "Content-Disposition": 'attachment; filename="conversations.jsonl"'}
         )
-        # Set by Response for its (empty) body.
+        # Set by Response for its empty body.
         del self.headers["content-length"]
         self._blocks = blocks
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send all, or until the client has left."""
+        """Send everything, or until the client has disconnected."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         if self._blocks is not None and not await self._send(self._blocks, receive, send):
             return
@@ -64,7 +64,7 @@ class ExportResponse(Response):
                     return False
                 await send({"type": "http.response.body", "body": block, "more_body": True})
         except ArcherError as error:
-            log.error("export_cut_off", cause=str(error))  # noqa: TRY400 - a traceback tells nothing
+            log.error("export_cut_off", cause=str(error))  # noqa: TRY400 - a traceback adds nothing
             return False
         finally:
             departure.cancel()
@@ -73,7 +73,7 @@ class ExportResponse(Response):
 
 
 async def _begun(blocks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The blocks, of which the first is there already: what fails at once is still an error's answer."""
+    """The blocks, with the first one already read: a failure before it can still be sent as an error."""
     first = await anext(blocks, b"")
 
     async def all_blocks() -> AsyncIterator[bytes]:
@@ -91,12 +91,12 @@ async def _begun(blocks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     operation_id="exportSessions",
     summary="Export your conversations",
     responses={
-        200: {"description": "All of them, the oldest first: one JSON object a line", "content": _LINES},
-        **error_answers(*GUARDED, StorageUnavailable),
+        200: {"description": "All of them, the oldest first: one JSON object per line", "content": _LINES},
+        **error_responses(*GUARDED, StorageUnavailable),
     },
 )
 async def export_sessions(request: Request, services: ServicesDep, principal: Principal) -> Response:
-    """All your conversations with all their messages, as JSON Lines: one conversation (`ExportedSession`) a line."""
+    """All your conversations with all their messages, as JSON Lines: one conversation (`ExportedSession`) per line."""
     if asked_method(request.scope) == "HEAD":
         return ExportResponse(None)
     return ExportResponse(await _begun(exported_blocks(services.conversations.export(principal))))
@@ -107,20 +107,20 @@ async def export_sessions(request: Request, services: ServicesDep, principal: Pr
     operation_id="importSessions",
     summary="Import conversations",
     responses={
-        200: success_answer(
-            "What became of the lines: each is stored as a whole or not at all",
+        200: success_response(
+            "The result for each line: it is stored completely or not at all",
             example={"imported": 12, "failed": 0, "failures": []},
         ),
-        **error_answers(*GUARDED, Overloaded),
+        **error_responses(*GUARDED, Overloaded),
     },
     openapi_extra={"requestBody": {"required": True, "content": _LINES}},
 )
 async def import_sessions(
     request: Request, services: ServicesDep, principal: Principal, request_id: RequestId
 ) -> ImportResult:
-    """Store the conversations of an export, one a line of at most 16 MiB; each keeps its ids and times.
+    """Store the conversations of an export, one per line of at most 16 MiB; each keeps its ids and times.
 
-    A line that is wrong, or whose `session_id` is taken, is told of by its number, and keeps nobody from the next.
+    A line that is invalid, or whose `session_id` is taken, is reported by its number; the other lines are still stored.
     """
     async with aclosing(lines_of(request.stream(), IMPORT_LINE_BYTES_MAX)) as lines:
         return await services.conversations.import_lines(principal, lines, request_id)

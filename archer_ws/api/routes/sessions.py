@@ -1,6 +1,7 @@
 """Conversations: create, list, search, read, change, copy, delete.
 
-Whole conversations in and out are session_transfer.py's; a session's version as an entity tag is entity_tags.py's.
+session_transfer.py exports and imports whole conversations; entity_tags.py turns a session's version into an entity
+tag.
 """
 
 from functools import partial
@@ -12,8 +13,8 @@ from fastapi.openapi.models import Example
 from archer_ws.api.dependencies import Principal, ServicesDep
 from archer_ws.api.http.entity_tags import IfMatch, set_tag, version_for
 from archer_ws.api.http.request_body import JsonRoute
-from archer_ws.api.openapi.error_answers import BODY, GUARDED, error_answers
-from archer_ws.api.openapi.success_answers import success_answer
+from archer_ws.api.openapi.error_responses import BODY, GUARDED, error_responses
+from archer_ws.api.openapi.success_responses import success_response
 from archer_ws.core.exceptions import (
     Conflict,
     FieldError,
@@ -78,13 +79,13 @@ _DETAIL = {
     "active_streams": ["sky-1"],
 }
 CREATE_EXAMPLES: dict[str, Example] = {
-    "named": {"summary": "With an id of your own", "value": {"session_id": "sky", "title": "Sky questions"}},
-    "empty": {"summary": "The server mints the id", "value": {}},
+    "named": {"summary": "With your own id", "value": {"session_id": "sky", "title": "Sky questions"}},
+    "empty": {"summary": "With an id from the server", "value": {}},
 }
 UPDATE_EXAMPLES: dict[str, Example] = {
     "title": {"summary": "Another title", "value": {"title": "Blue skies"}},
-    "metadata": {"summary": "Whatever you keep with it", "value": {"metadata": {"pinned": True}}},
-    "archived": {"summary": "Put it aside, if nobody has changed it", "value": {"archived": True, "version": 3}},
+    "metadata": {"summary": "With your own metadata", "value": {"metadata": {"pinned": True}}},
+    "archived": {"summary": "Archive it, unless somebody has changed it", "value": {"archived": True, "version": 3}},
 }
 FORK_EXAMPLES: dict[str, Example] = {
     "whole": {"summary": "All of its messages", "value": {}},
@@ -101,9 +102,9 @@ FORK_EXAMPLES: dict[str, Example] = {
     operation_id="createSession",
     summary="Begin a conversation",
     responses={
-        201: success_answer("The new conversation", example={**_SESSION, "message_count": 0}, tag=True),
-        200: {"model": Session, **success_answer("It existed already, and is as it was", example=_SESSION, tag=True)},
-        **error_answers(*GUARDED, *BODY, Overloaded, StorageFull, StorageUnavailable),
+        201: success_response("The new conversation", example={**_SESSION, "message_count": 0}, tag=True),
+        200: {"model": Session, **success_response("It existed already, and is unchanged", example=_SESSION, tag=True)},
+        **error_responses(*GUARDED, *BODY, Overloaded, StorageFull, StorageUnavailable),
     },
 )
 async def create_session(
@@ -124,8 +125,8 @@ async def create_session(
     operation_id="listSessions",
     summary="Your conversations",
     responses={
-        200: success_answer("Some of them, and where the others begin", example={"items": [_SESSION]}),
-        **error_answers(*GUARDED, InvalidParams, StorageUnavailable),
+        200: success_response("A page of them, and the cursor of the next", example={"items": [_SESSION]}),
+        **error_responses(*GUARDED, InvalidParams, StorageUnavailable),
     },
 )
 async def list_sessions(
@@ -133,13 +134,18 @@ async def list_sessions(
     principal: Principal,
     *,
     order: Annotated[
-        ListOrder | None, Query(description="Newest first by what; none: as the cursor's list, or `updated`")
+        ListOrder | None,
+        Query(
+            description="The time to sort by, newest first; without it, the order of the cursor's list, or `updated`"
+        ),
     ] = None,
-    archived: Annotated[bool | None, Query(description="Those alone that were put aside, or were not")] = None,
-    limit: Annotated[int, Query(ge=1, le=PAGE_MAX, description="The most to give")] = 50,
-    cursor: Annotated[str | None, Query(max_length=64, description="The page before's `next_cursor`")] = None,
+    archived: Annotated[
+        bool | None, Query(description="True: only archived ones; false: only those that are not")
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=PAGE_MAX, description="How many at most")] = 50,
+    cursor: Annotated[str | None, Query(max_length=64, description="The `next_cursor` of the previous page")] = None,
 ) -> SessionPage:
-    """Your conversations, the last changed first."""
+    """Your conversations, the most recently changed first."""
     return await services.conversations.page(principal, limit, cursor, order=order, archived=archived)
 
 
@@ -148,46 +154,48 @@ async def list_sessions(
     operation_id="deleteAllSessions",
     summary="Forget all conversations",
     responses={
-        200: success_answer("How many there were", example={"deleted": 12}),
-        **error_answers(*GUARDED, InvalidParams, StorageFull, StorageUnavailable),
+        200: success_response("How many were deleted", example={"deleted": 12}),
+        **error_responses(*GUARDED, InvalidParams, StorageFull, StorageUnavailable),
     },
 )
 async def delete_all_sessions(
     services: ServicesDep,
     principal: Principal,
     *,
-    everything: Annotated[bool, Query(alias="all", description="True, so that it does not happen by mistake")] = False,
+    everything: Annotated[
+        bool, Query(alias="all", description="Must be true, so that it does not happen by mistake")
+    ] = False,
 ) -> DeletedSessions:
-    """End the streams of all your conversations and forget these, for good."""
+    """End the streams of all your conversations and delete them permanently."""
     if not everything:
         raise InvalidParams(
             "query.all: must be true",
-            hint="DELETE /api/v1/sessions?all=true forgets all of your conversations for good; "
-            "DELETE /api/v1/sessions/{session_id} forgets one.",
+            hint="DELETE /api/v1/sessions?all=true deletes all of your conversations permanently; "
+            "DELETE /api/v1/sessions/{session_id} deletes one.",
             errors=[FieldError(path="query.all", message="must be true")],
         )
     return DeletedSessions(deleted=await services.conversations.delete_all(principal))
 
 
-# Before the routes of one session: `search` is no session's id.
+# Declared before the routes of one session: `search` is not a session's id.
 @router.get(
     "/search",
     operation_id="searchSessions",
     summary="Search your conversations",
     responses={
-        200: success_answer("Some of the messages, and where the others begin", example={"items": [_FOUND]}),
-        **error_answers(*GUARDED, InvalidParams, StorageUnavailable),
+        200: success_response("A page of the messages, and the cursor of the next", example={"items": [_FOUND]}),
+        **error_responses(*GUARDED, InvalidParams, StorageUnavailable),
     },
 )
 async def search_sessions(
     services: ServicesDep,
     principal: Principal,
     *,
-    q: Annotated[SearchQuery, Query(description="Words that the messages must have, up to 16")],
-    limit: Annotated[int, Query(ge=1, le=PAGE_MAX, description="The most to give")] = 50,
-    cursor: Annotated[str | None, Query(max_length=64, description="The page before's `next_cursor`")] = None,
+    q: Annotated[SearchQuery, Query(description="Words that the messages must contain, up to 16")],
+    limit: Annotated[int, Query(ge=1, le=PAGE_MAX, description="How many at most")] = 50,
+    cursor: Annotated[str | None, Query(max_length=64, description="The `next_cursor` of the previous page")] = None,
 ) -> SearchPage:
-    """The messages that have all words of `q`, the last stored first."""
+    """The messages that contain all words of `q`, the last stored first."""
     try:
         return await services.conversations.search(principal, q, limit, cursor)
     except InvalidParams as error:
@@ -199,10 +207,8 @@ async def search_sessions(
     operation_id="getSession",
     summary="One conversation",
     responses={
-        200: success_answer(
-            "With its newest messages, or older ones, and its running streams", example=_DETAIL, tag=True
-        ),
-        **error_answers(*GUARDED, InvalidParams, SessionNotFound, StorageUnavailable),
+        200: success_response("With a page of its messages and its running streams", example=_DETAIL, tag=True),
+        **error_responses(*GUARDED, InvalidParams, SessionNotFound, StorageUnavailable),
     },
 )
 async def get_session(
@@ -211,12 +217,16 @@ async def get_session(
     response: Response,
     session_id: SessionId,
     *,
-    limit: Annotated[int, Query(ge=1, le=PAGE_MAX, description="The most messages to give")] = PAGE_MAX,
+    limit: Annotated[int, Query(ge=1, le=PAGE_MAX, description="How many messages at most")] = PAGE_MAX,
     cursor: Annotated[
-        str | None, Query(max_length=64, description="A page's `next_cursor`, for older messages; none: the newest")
+        str | None,
+        Query(
+            max_length=64,
+            description="The `next_cursor` of a page that you have, for older messages; without it, the newest",
+        ),
     ] = None,
 ) -> SessionDetail:
-    """One conversation with its running streams and a page of its messages, oldest first: the newest ones, or with
+    """One conversation with its running streams and a page of its messages, oldest first: the newest messages, or with
     `cursor` older ones."""
     return set_tag(response, await services.conversations.get(principal, session_id, limit=limit, cursor=cursor))
 
@@ -226,8 +236,8 @@ async def get_session(
     operation_id="updateSession",
     summary="Change a conversation",
     responses={
-        200: success_answer("As it is now", example={**_SESSION, "title": "Blue skies"}, tag=True),
-        **error_answers(*GUARDED, *BODY, Conflict, SessionNotFound, Overloaded, StorageFull, StorageUnavailable),
+        200: success_response("Its new state", example={**_SESSION, "title": "Blue skies"}, tag=True),
+        **error_responses(*GUARDED, *BODY, Conflict, SessionNotFound, Overloaded, StorageFull, StorageUnavailable),
     },
 )
 async def update_session(
@@ -239,9 +249,9 @@ async def update_session(
     change: Annotated[SessionUpdate, Body(openapi_examples=UPDATE_EXAMPLES)],
     if_match: IfMatch = None,
 ) -> Session:
-    """Change the title or the metadata, or put it aside; what is left out stays.
+    """Change the title or the metadata, or archive it; missing fields keep their values.
 
-    With `version`, or the ETag of an answer in `If-Match`, it changes that state of it or nothing.
+    With `version`, or the ETag of a response in `If-Match`, the change is made only if that is still its state.
     """
     conversations = services.conversations
     version = await version_for(if_match, change.version, partial(conversations.version_of, principal, session_id))
@@ -255,8 +265,8 @@ async def update_session(
     operation_id="forkSession",
     summary="Copy a conversation",
     responses={
-        201: success_answer("The new conversation", example={**_SESSION, "session_id": "sky-otherwise"}, tag=True),
-        **error_answers(*GUARDED, *BODY, Conflict, SessionNotFound, Overloaded, StorageFull, StorageUnavailable),
+        201: success_response("The new conversation", example={**_SESSION, "session_id": "sky-otherwise"}, tag=True),
+        **error_responses(*GUARDED, *BODY, Conflict, SessionNotFound, Overloaded, StorageFull, StorageUnavailable),
     },
 )
 async def fork_session(
@@ -266,7 +276,7 @@ async def fork_session(
     session_id: SessionId,
     wanted: Annotated[SessionFork | None, Body(openapi_examples=FORK_EXAMPLES)] = None,
 ) -> Session:
-    """A new conversation with the messages of this one: all of them, or those before one."""
+    """A new conversation with the messages of this one: all of them, or those before a certain one."""
     return set_tag(response, await services.conversations.fork(principal, session_id, wanted or SessionFork()))
 
 
@@ -276,12 +286,12 @@ async def fork_session(
     operation_id="deleteSession",
     summary="Forget a conversation",
     response_description="It is forgotten",
-    responses=error_answers(*GUARDED, InvalidParams, Conflict, SessionNotFound, StorageFull, StorageUnavailable),
+    responses=error_responses(*GUARDED, InvalidParams, Conflict, SessionNotFound, StorageFull, StorageUnavailable),
 )
 async def delete_session(
     services: ServicesDep, principal: Principal, session_id: SessionId, if_match: IfMatch = None
 ) -> None:
-    """End its streams and forget it; with the ETag of an answer in `If-Match`, if it is still as that answer told."""
+    """End its streams and delete it; with the ETag of a response in `If-Match`, only if it has not changed since."""
     conversations = services.conversations
     version = await version_for(if_match, None, partial(conversations.version_of, principal, session_id))
     await conversations.delete(principal, session_id, version=version)

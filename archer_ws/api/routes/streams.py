@@ -1,4 +1,4 @@
-"""Streams from outside: list, look, cancel, resume."""
+"""Running and ended streams: list, inspect, cancel, resume."""
 
 from typing import Annotated
 
@@ -6,8 +6,8 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response
 
 from archer_ws.api.dependencies import Principal, ServicesDep
 from archer_ws.api.http.head_requests import asked_method
-from archer_ws.api.openapi.error_answers import GUARDED, error_answers
-from archer_ws.api.openapi.success_answers import success_answer
+from archer_ws.api.openapi.error_responses import GUARDED, error_responses
+from archer_ws.api.openapi.success_responses import success_response
 from archer_ws.api.streaming.responses import EventStreamResponse, event_stream_head
 from archer_ws.core.exceptions import (
     FieldError,
@@ -46,20 +46,20 @@ _STREAM = {
     operation_id="listStreams",
     summary="Your streams",
     responses={
-        200: success_answer("Some of them, and where the others begin", example={"items": [_STREAM]}),
-        **error_answers(*GUARDED, InvalidParams),
+        200: success_response("A page of them, and the cursor of the next", example={"items": [_STREAM]}),
+        **error_responses(*GUARDED, InvalidParams),
     },
 )
 async def list_streams(
     services: ServicesDep,
     principal: Principal,
     *,
-    session_id: Annotated[Identifier | None, Query(description="Of this session only")] = None,
+    session_id: Annotated[Identifier | None, Query(description="Only of this session")] = None,
     active: Annotated[bool, Query(description="Those running only")] = False,
-    limit: Annotated[int, Query(ge=1, le=PAGE_ITEMS_MAX, description="The most to give")] = 50,
-    cursor: Annotated[str | None, Query(max_length=64, description="The page before's `next_cursor`")] = None,
+    limit: Annotated[int, Query(ge=1, le=PAGE_ITEMS_MAX, description="How many at most")] = 50,
+    cursor: Annotated[str | None, Query(max_length=64, description="The `next_cursor` of the previous page")] = None,
 ) -> StreamPage:
-    """Your streams, running or still kept, newest first."""
+    """Your streams, running or still retained, newest first."""
     return services.manager.list_streams(principal, session_id=session_id, active=active, limit=limit, cursor=cursor)
 
 
@@ -68,9 +68,9 @@ async def list_streams(
     operation_id="getStream",
     summary="One stream's state",
     responses={
-        200: success_answer("Its state, not its text", example=_STREAM),
-        # The latter three where its messages are asked for: of one that waits to be accepted, or is read from the disk.
-        **error_answers(*GUARDED, InvalidParams, StreamNotFound, SessionNotFound, StorageFull, StorageUnavailable),
+        200: success_response("Its state, not its text", example=_STREAM),
+        # The last three only if messages are requested of a stream that waits for acceptance or is read from the disk.
+        **error_responses(*GUARDED, InvalidParams, StreamNotFound, SessionNotFound, StorageFull, StorageUnavailable),
     },
 )
 async def get_stream(
@@ -78,10 +78,10 @@ async def get_stream(
     principal: Principal,
     stream_id: StreamId,
     *,
-    messages: Annotated[bool, Query(description="With the messages that it made, as far as they go")] = False,
-    cursor: Annotated[str | None, Query(max_length=64, description="The page before's `next_cursor`")] = None,
+    messages: Annotated[bool, Query(description="Include the messages that it has produced so far")] = False,
+    cursor: Annotated[str | None, Query(max_length=64, description="The `next_cursor` of the previous page")] = None,
 ) -> StreamInfo:
-    """One stream's state; with `messages` also what it has said, and the calls and results in it."""
+    """One stream's state; with `messages` also what it has produced so far, with its calls and results."""
     stream = await services.manager.locate(principal, stream_id)
     return await stream_messages(stream, cursor) if messages else stream_info(stream)
 
@@ -91,12 +91,12 @@ async def get_stream(
     operation_id="cancelStream",
     summary="Cancel a stream",
     responses={
-        200: success_answer("What the cancel found", example={"outcome": "cancelling", "status": "cancelling"}),
-        **error_answers(*GUARDED, InvalidParams),
+        200: success_response("The outcome of the cancel", example={"outcome": "cancelling", "status": "cancelling"}),
+        **error_responses(*GUARDED, InvalidParams),
     },
 )
 async def cancel_stream(services: ServicesDep, principal: Principal, stream_id: StreamId) -> CancelResult:
-    """Cancel a stream, from whatever connection; harmless to repeat, and for an id nobody knows."""
+    """Cancel a stream, from any connection; harmless to repeat, and harmless for an unknown id."""
     return services.manager.cancel(principal, stream_id)
 
 
@@ -107,10 +107,10 @@ async def cancel_stream(services: ServicesDep, principal: Principal, stream_id: 
     operation_id="followStream",
     summary="Resume or watch a stream",
     responses={
-        200: success_answer("The stream's events.", stream_id=True, events=True),
-        204: {"description": "You have seen the end already"},
-        # As it may still be waiting to be accepted, and then be refused.
-        **error_answers(
+        200: success_response("The stream's events.", stream_id=True, events=True),
+        204: {"description": "You have received its end already"},
+        # It may still be waiting for acceptance, and then be refused.
+        **error_responses(
             *GUARDED, InvalidParams, StreamNotFound, SessionNotFound, Overloaded, StorageFull, StorageUnavailable
         ),
     },
@@ -121,10 +121,11 @@ async def follow_stream(
     principal: Principal,
     stream_id: StreamId,
     *,
-    after: Annotated[int | None, Query(ge=0, description="The last seq you have seen")] = None,
-    last_event_id: Annotated[str | None, Header(description="Sent by browsers; wins over `after`")] = None,
+    after: Annotated[int | None, Query(ge=0, description="The last seq that you have seen")] = None,
+    last_event_id: Annotated[str | None, Header(description="Sent by browsers; overrides `after`")] = None,
 ) -> Response:
-    """The stream's events after the last one you have seen: resumes a broken connection, or watches from the start."""
+    """The stream's events after the last one that you have seen: for resuming after a broken connection, or for reading
+    from the start."""
     stream = await services.manager.locate(principal, stream_id)
     is_head = asked_method(request.scope) == "HEAD"
     if not is_head:
@@ -150,7 +151,7 @@ def _seq(last_event_id: str) -> int:
     if last_event_id.isascii() and last_event_id.isdigit() and len(last_event_id) < 16:
         return int(last_event_id)
     raise InvalidParams(
-        "Last-Event-ID is not an id that this server gave",
+        "Last-Event-ID is not an id of this server",
         hint="Send the last event's id, a number.",
         errors=[FieldError(path="Last-Event-ID", message="must be a number")],
     )

@@ -1,4 +1,6 @@
-"""What is said of the calls that a stream waits for, and what is steered into one, over HTTP (protocol section 23)."""
+"""Approvals, claims and results of the calls that a stream waits for, and messages steered into a stream, over HTTP
+(protocol section 23).
+"""
 
 from typing import Annotated
 
@@ -6,8 +8,8 @@ from fastapi import APIRouter, Body, Path
 from fastapi.openapi.models import Example
 
 from archer_ws.api.dependencies import Principal, ServicesDep
-from archer_ws.api.openapi.error_answers import BODY, GUARDED, error_answers
-from archer_ws.api.openapi.success_answers import success_answer
+from archer_ws.api.openapi.error_responses import BODY, GUARDED, error_responses
+from archer_ws.api.openapi.success_responses import success_response
 from archer_ws.core.exceptions import (
     ContentTooLarge,
     FileNotFound,
@@ -33,9 +35,9 @@ CLAIM_EXAMPLES: dict[str, Example] = {
     "claim": {"summary": "For a job of five minutes", "value": {"claim": "job-1", "ttl_s": 300}},
 }
 RESULT_EXAMPLES: dict[str, Example] = {
-    "ok": {"summary": "What came of it", "value": {"content": "4 degrees, light rain"}},
+    "ok": {"summary": "A result", "value": {"content": "4 degrees, light rain"}},
     "error": {
-        "summary": "It failed, under a claim",
+        "summary": "A failure, under a claim",
         "value": {"content": "There is no such city.", "status": "error", "claim": "job-1"},
     },
 }
@@ -54,49 +56,49 @@ _SAYING = (ContentTooLarge, FileNotFound, Unsupported)
 @router.post(
     "/tool_calls/{call_id}/approval",
     operation_id="approveToolCall",
-    summary="Say whether a call may run",
+    summary="Decide whether a call may run",
     responses={
-        200: success_answer("What became of it", example={"outcome": "accepted"}),
-        **error_answers(*GUARDED, *BODY, *_STORING),
+        200: success_response("The outcome", example={"outcome": "accepted"}),
+        **error_responses(*GUARDED, *BODY, *_STORING),
     },
 )
 async def approve_call(
     body: ApprovalBody, services: ServicesDep, principal: Principal, stream_id: StreamId, call_id: OfCall
 ) -> ToolAnswer:
-    """Say whether a call that needs approval may run: until then nobody can claim or answer it. The first word counts;
-    the model is told a denial, with its reason."""
+    """Decide whether a call that needs approval may run: until then nobody can claim it or send its result. The first
+    decision counts; the model is told of a denial, with its reason."""
     return await services.manager.calls.approve(principal, stream_id, call_id, body)
 
 
 @router.post(
     "/tool_calls/{call_id}/claim",
     operation_id="claimToolCall",
-    summary="Take a call before you run it",
+    summary="Claim a call before you run it",
     responses={
-        200: success_answer("What became of it", example={"outcome": "claimed"}),
-        **error_answers(*GUARDED, *BODY, *_STORING),
+        200: success_response("The outcome", example={"outcome": "claimed"}),
+        **error_responses(*GUARDED, *BODY, *_STORING),
     },
 )
 async def claim_call(
     body: ClaimBody, services: ServicesDep, principal: Principal, stream_id: StreamId, call_id: OfCall
 ) -> ToolAnswer:
-    """Take a call right before you run it, so that nobody else does. You mint the claim; repeating it renews it."""
+    """Claim a call right before you run it, so that nobody else does. You mint the claim; repeating it renews it."""
     return await services.manager.calls.claim(principal, stream_id, call_id, body.claim, holder=None, ttl_s=body.ttl_s)
 
 
 @router.post(
     "/tool_calls/{call_id}/result",
     operation_id="answerToolCall",
-    summary="Answer a call that a stream waits for",
+    summary="Send the result of a call that a stream waits for",
     responses={
-        200: success_answer("What became of it", example={"outcome": "accepted"}),
-        **error_answers(*GUARDED, *BODY, *_SAYING, *_STORING),
+        200: success_response("The outcome", example={"outcome": "accepted"}),
+        **error_responses(*GUARDED, *BODY, *_SAYING, *_STORING),
     },
 )
 async def answer_call(
     body: ResultBody, services: ServicesDep, principal: Principal, stream_id: StreamId, call_id: OfCall
 ) -> ToolAnswer:
-    """Give a call its result; the first one counts. When the last call of the step has one, the answer goes on."""
+    """Send a call's result; the first one counts. When the last call of the step has one, the stream goes on."""
     return await services.manager.calls.answer(principal, stream_id, call_id, body)
 
 
@@ -105,10 +107,10 @@ async def answer_call(
     operation_id="steerStream",
     summary="Put a user's message into a running stream",
     responses={
-        200: success_answer("What became of it", example={"outcome": "accepted"}),
-        **error_answers(*GUARDED, *BODY, *_SAYING, *_STORING, Overloaded),
+        200: success_response("The outcome", example={"outcome": "accepted"}),
+        **error_responses(*GUARDED, *BODY, *_SAYING, *_STORING, Overloaded),
     },
 )
 async def steer_stream(body: SteerBody, services: ServicesDep, principal: Principal, stream_id: StreamId) -> ToolAnswer:
-    """Put a user's message into a running stream: a further step will come, in which the model sees it."""
+    """Put a user's message into a running stream: a further step follows, in which the model sees it."""
     return await services.manager.calls.steer(principal, stream_id, body)

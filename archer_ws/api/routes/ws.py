@@ -1,4 +1,5 @@
-"""The socket, and tickets for browsers, which cannot send a credential with its handshake (protocol section 2)."""
+"""The socket, and tickets for browsers, which cannot send a credential in the WebSocket handshake (protocol section
+2)."""
 
 from typing import Annotated
 
@@ -11,8 +12,8 @@ from starlette.types import Receive, Scope, Send
 from archer_ws.api.dependencies import Principal, Services, ServicesDep
 from archer_ws.api.http.request_body import JsonRoute
 from archer_ws.api.http.scope import SOCKET_PATH
-from archer_ws.api.openapi.error_answers import BODY, GUARDED, error_answers
-from archer_ws.api.openapi.success_answers import success_answer
+from archer_ws.api.openapi.error_responses import BODY, GUARDED, error_responses
+from archer_ws.api.openapi.success_responses import success_response
 from archer_ws.api.socket import SocketChannel, accept, draining_response
 from archer_ws.core.wire_model import WireModel, optional
 from archer_ws.core.wire_types import Count
@@ -22,27 +23,27 @@ router = APIRouter(prefix=SOCKET_PATH, route_class=JsonRoute, tags=["socket"])
 
 
 class TicketRequest(WireModel):
-    """For which origin."""
+    """The origin that the ticket is for."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"origin": "http://localhost:1420"}, {}]})
 
-    origin: str | None = optional("The page's origin, which alone may use the ticket.", max_length=256)
+    origin: str | None = optional("The page's origin; only pages of this origin can use the ticket.", max_length=256)
 
 
 class Ticket(BaseModel):
-    """Good for one handshake: offer the subprotocol `archer.ticket.<ticket>` beside `archer.v1`."""
+    """Valid for one handshake: offer the subprotocol `archer.ticket.<ticket>` beside `archer.v1`."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"ticket": "kq0X1cV5m0lLzV2kq5sHkqv0mS3yq2nQ0cFh8Wc1x2E", "expires_in_s": 30}]}
     )
 
-    ticket: str = Field(description="The ticket, already fit for a subprotocol's name.")
-    expires_in_s: Count = Field(description="How long it can be used, in seconds.")
+    ticket: str = Field(description="The ticket, in characters that a subprotocol's name may have.")
+    expires_in_s: Count = Field(description="How long it is valid, in seconds.")
 
 
 EXAMPLES: dict[str, Example] = {
     "page": {"summary": "For a page", "value": {"origin": "http://localhost:1420"}},
-    "program": {"summary": "For what is no page", "value": {}},
+    "program": {"summary": "For a program that is not a page", "value": {}},
 }
 _TICKET = {"ticket": "kq0X1cV5m0lLzV2kq5sHkqv0mS3yq2nQ0cFh8Wc1x2E", "expires_in_s": 30}
 
@@ -51,7 +52,7 @@ _TICKET = {"ticket": "kq0X1cV5m0lLzV2kq5sHkqv0mS3yq2nQ0cFh8Wc1x2E", "expires_in_
     "/tickets",
     operation_id="createSocketTicket",
     summary="A ticket for the WebSocket",
-    responses={200: success_answer("Use it at once", example=_TICKET), **error_answers(*GUARDED, *BODY)},
+    responses={200: success_response("Use it at once", example=_TICKET), **error_responses(*GUARDED, *BODY)},
 )
 async def create_ticket(
     services: ServicesDep,
@@ -69,11 +70,11 @@ async def create_ticket(
 class SocketEndpoint:
     """archer.v1: many streams over one connection.
 
-    An ASGI application by itself: FastAPI's WebSocket routes keep three exit stacks for each connection.
+    A plain ASGI application: FastAPI's WebSocket routes keep three exit stacks for each connection.
     """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection to its end."""
+        """Serve one connection until it is closed."""
         websocket = WebSocket(scope, receive, send)
         services: Services = websocket.app.state.services
         if services.manager.is_draining:
@@ -81,9 +82,9 @@ class SocketEndpoint:
             return
         place = services.sockets.quota.enter()
         try:
-            peer = await accept(websocket, services.tickets, services.credentials, place)
-            if peer is not None:
-                connection = Connection(SocketChannel(websocket), services.rpc, services.dispatcher, peer)
+            handshake = await accept(websocket, services.tickets, services.credentials, place)
+            if handshake is not None:
+                connection = Connection(SocketChannel(websocket), services.rpc, services.dispatcher, handshake)
                 await services.sockets.serve(connection)
         finally:
             place.leave()

@@ -1,1 +1,1 @@
-"""Who may come in: hosts and origins, credentials, tickets."""
+"""Which requests are allowed: hosts and origins, credentials, tickets."""

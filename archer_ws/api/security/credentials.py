@@ -1,6 +1,6 @@
-"""Who is asking: the configured tokens, and the guard that finds the one a request shows (protocol section 2).
+"""Authentication: the configured tokens, and the guard that finds a request's principal (protocol section 2).
 
-What a principal may do is not decided here.
+What a principal may do is decided elsewhere.
 """
 
 import hmac
@@ -11,7 +11,7 @@ from contextlib import suppress
 import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from archer_ws.api.http.errors import refuse
+from archer_ws.api.http.error_handlers import refuse
 from archer_ws.api.http.scope import header_values, is_console_file, is_file, is_front_page, is_health, state
 from archer_ws.api.security.seats import seat_of
 from archer_ws.api.security.tickets import TicketOffice
@@ -19,18 +19,18 @@ from archer_ws.core.exceptions import Unauthenticated
 
 log = structlog.get_logger(__name__)
 
-#: Who everybody is where no token is configured.
+#: The principal of every client if no token is configured.
 LOCAL_PRINCIPAL = "local"
 
 
 class Credentials:
-    """The configured tokens, and whose they are.
+    """The configured tokens and their principals.
 
     Args:
-        tokens: principal → token. Empty: no credential is needed, and everybody is `LOCAL_PRINCIPAL`.
+        tokens: principal → token. Empty: no credential is needed, and every client is `LOCAL_PRINCIPAL`.
 
     Raises:
-        ValueError: a token is empty, which an empty header would match.
+        ValueError: a token is empty; an empty header would match it.
     """
 
     def __init__(self, tokens: Mapping[str, str]) -> None:
@@ -41,13 +41,13 @@ class Credentials:
 
     @property
     def required(self) -> bool:
-        """Whether a credential is needed at all."""
+        """Whether a credential is needed."""
         return bool(self._tokens)
 
     def principal_of(self, token: str | bytes) -> str | None:
-        """Whose token this is, or None.
+        """The principal of this token, or None.
 
-        Every configured token is compared, each in constant time, so that how long it takes tells nothing of them.
+        Every configured token is compared, each in constant time, so that the duration reveals nothing about them.
         """
         given = token.encode("utf-8", "replace") if isinstance(token, str) else token
         found = None
@@ -58,13 +58,13 @@ class Credentials:
 
 
 class CredentialGuard:
-    """Finds the principal and puts it into `request.state.principal`; refuses HTTP without one with 401.
+    """Finds the principal and sets `request.state.principal`; refuses HTTP requests without one with 401.
 
-    For files a ticket is as good as a token, once: pages that hold no token get one over their socket.
+    For files a ticket is accepted like a token, once: pages without a token get one over their socket.
 
-    What tells of health needs none, nor do the page at `/` and `/console`, and the console's files. A WebSocket always
-    passes: it may still show its credential in the first message or as a ticket. Its `principal` is then None, and
-    `credential_refused` tells whether its header was wrong or absent.
+    Health probes, the page at `/` and the console's files need no credential. A WebSocket always passes, because it may
+    still send its credential in the first message or as a ticket: its `principal` is then None, and
+    `credential_refused` tells whether its header was wrong or missing.
     """
 
     def __init__(self, app: ASGIApp, tokens: Mapping[str, str], file_tickets: TicketOffice | None = None) -> None:
@@ -110,12 +110,12 @@ def _unauthenticated(wrong: bool) -> Unauthenticated:
     return Unauthenticated(
         "the credential is not one this server knows" if wrong else "this server needs a credential",
         hint="Send the header Authorization: Bearer TOKEN, with the token of the server's setting AUTH_TOKEN or "
-        "AUTH_TOKENS; for files a ticket of ticket/create, which is good once.",
+        "AUTH_TOKENS; for files also a ticket of ticket/create, which is valid once.",
     )
 
 
 def warn_if_exposed(host: str, tokens: Mapping[str, str]) -> None:
-    """Say so in the log where other machines can reach this server and no credential is needed."""
+    """Log a warning if other machines can reach this server and no credential is needed."""
     if tokens or _is_loopback(host):
         return
     log.warning(

@@ -1,7 +1,6 @@
-"""Which names and pages may call this server: Host and Origin are checked (protocol section 2), on the ASGI scope, for
-HTTP and WebSockets alike.
+"""Checks Host and Origin (protocol section 2) on the ASGI scope, for HTTP and WebSockets alike.
 
-This keeps out pages of other sites, and names rebound to this address (DNS rebinding). Who asks is credentials.py's.
+This keeps out pages of other sites, and names rebound to this address (DNS rebinding). credentials.py authenticates.
 """
 
 import ipaddress
@@ -11,32 +10,33 @@ from collections.abc import Collection
 import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from archer_ws.api.http.errors import refuse
+from archer_ws.api.http.error_handlers import refuse
 from archer_ws.api.http.scope import header_values, is_probe
 from archer_ws.core.exceptions import Forbidden
 
 log = structlog.get_logger(__name__)
 
-#: What Tauri's web views send as their origin, by platform. CORS must allow these as well.
+#: The origins of Tauri's web views, by platform. CORS must allow these as well.
 TAURI_ORIGINS = ("tauri://localhost", "http://tauri.localhost", "https://tauri.localhost")
 
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:/?#@\[\]]+)(?::(\d{1,5}))?")
 _HTTP_SCHEME = {"ws": "http", "wss": "https"}
 _DEFAULT_PORT = {"http": "80", "https": "443"}
-#: The most characters of a client's header that are repeated, in an answer or in a log.
+#: How much of a client's header is repeated in a response or in the log, in characters.
 _MAX_SHOWN_CHARS = 100
-#: The most distinct hosts and origins that get a line: a client can invent any number of them.
+#: The most distinct hosts and origins that are logged: a client can invent any number of them.
 _MAX_REPORTED = 1000
 
 
 class HostAndOriginGuard:
-    """Refuses with 403 what was sent to another name than ours, or by a page that may not call us.
+    """Refuses with 403 requests with a foreign Host, and requests of pages whose origin is not allowed.
 
-    Health probes pass: they come from machines that know an address and no name. What tells of the providers is none.
+    Health probes pass: they come from machines that know an address and no name. The page about the providers' states
+    is not one of them.
 
     Args:
-        app: what to guard.
-        allowed_hosts: names without a port, IPv6 in brackets, each written out.
+        app: the application.
+        allowed_hosts: names without a port, IPv6 in brackets, without wildcards.
         cors_origins: origins as browsers spell them, each exactly `scheme://host[:port]`.
     """
 
@@ -77,13 +77,13 @@ class HostAndOriginGuard:
         named = _shown(values[0])
         self._report("origin", named, "CORS_ORIGINS")
         if origin == "null":
-            hint = "Pages opened from a file and sandboxed frames have no origin: serve the page over http."
+            hint = "Pages opened from a file and sandboxed frames have no origin: serve the page over HTTP."
         else:
             hint = "If the page is yours, add its origin to the server's setting CORS_ORIGINS."
         return Forbidden(f"pages of the origin {named} may not use this server", hint=hint)
 
     def _report(self, what: str, value: str, setting: str) -> None:
-        """One line for each value: what a misconfigured page sends over and over must not fill the log."""
+        """Log each value once: what a misconfigured page sends repeatedly must not fill the log."""
         key = f"{what} {value}"
         if key not in self._reported and len(self._reported) < _MAX_REPORTED:
             self._reported.add(key)
@@ -91,7 +91,7 @@ class HostAndOriginGuard:
 
 
 def _plain_host(host: str) -> str:
-    """A host as it is compared: lower case, no trailing dot, IPv6 in brackets and in its shortest form."""
+    """A host in the form for comparison: lower case, no trailing dot, IPv6 in brackets and in its shortest form."""
     host = host.lower()
     if host.startswith("["):
         try:
@@ -102,9 +102,9 @@ def _plain_host(host: str) -> str:
 
 
 def _own_origin(scope: Scope) -> str:
-    """The origin of a page that came from here: browsers leave out a scheme's default port.
+    """The origin of a page that this server sent; browsers leave out a scheme's default port.
 
-    Only of use once the Host header has been judged: by itself it is whatever the client says.
+    Only valid once the Host header has been checked: on its own it is whatever the client sends.
     """
     scheme: str = scope["scheme"]
     scheme = _HTTP_SCHEME.get(scheme, scheme)

@@ -1,10 +1,10 @@
-"""How many connections there may be, and who goes first when there are more: a place always stays free for who shows a
-credential.
+"""How many connections there may be, and which are closed when there are more: there is always a free seat for a client
+with a credential.
 
-A connection is a guest until its request, handshake or first message has shown a credential; where none is needed,
-until it has sent a request. Guests have a part of all places (core/limits.py). One more costs the oldest of them its
-own, for who holds a token shows it at once. Where all places are taken by others than guests, who comes is answered
-503.
+A connection is a guest until its request, handshake or first message has shown a credential, or, where none is needed,
+until it has sent a request. Guests may have a part of all seats (core/limits.py). One guest more closes the oldest
+guest's connection, since a client that holds a token shows it at once. If connections that are not guests have all
+seats, a new connection gets 503.
 """
 
 import asyncio
@@ -14,9 +14,9 @@ from starlette.types import Scope
 from archer_ws.core.limits import CONNECTIONS_MAX, GUESTS_PART, RESERVED_DESCRIPTORS
 from archer_ws.core.rare_line import RareLine
 
-#: So many descriptors before the last there is a line in the log.
+#: A line is logged when fewer file descriptors than this are left.
 LAST_DESCRIPTORS = 16
-#: The ASGI extension that has the connection's seat, under our own server.
+#: The ASGI extension with the connection's seat, under our own server.
 SEAT = "archer.seat"
 
 _evicted = RareLine("guest_connection_cut")
@@ -25,7 +25,7 @@ _descriptors = RareLine("descriptors_run_out")
 
 
 class Seat:
-    """One connection's place."""
+    """One connection's seat."""
 
     __slots__ = ("_seats", "_transport", "is_guest")
 
@@ -35,17 +35,17 @@ class Seat:
         self.is_guest = True
 
     def vouch(self) -> None:
-        """The connection has shown a credential, or needs none: it is no guest any more."""
+        """The connection has shown a credential, or needs none: it is no longer a guest."""
         if self.is_guest:
             self.is_guest = False
             self._seats.let_in(self)
 
     def leave(self) -> None:
-        """The connection is gone."""
+        """The connection is closed."""
         self._seats.give_up(self)
 
     def cut(self) -> None:
-        """End the connection: another needs its place."""
+        """Close the connection: another needs its seat."""
         self._transport.abort()
 
 
@@ -53,8 +53,8 @@ class Seats:
     """Every connection of a server.
 
     Args:
-        descriptors: how many the system lets this process have; None where it does not say.
-        guests_part: the part of all places that guests may have.
+        descriptors: how many file descriptors this process may have; None if unknown.
+        guests_part: the part of all seats that guests may have.
     """
 
     def __init__(self, descriptors: int | None, guests_part: float = GUESTS_PART) -> None:
@@ -65,7 +65,7 @@ class Seats:
         self.resize(descriptors)
 
     def resize(self, descriptors: int | None) -> None:
-        """Count anew how many places there are; who has one keeps it."""
+        """Compute anew how many seats there are; existing connections keep theirs."""
         #: How many there are, at most.
         self.most = CONNECTIONS_MAX
         if descriptors is not None:
@@ -77,7 +77,7 @@ class Seats:
         return len(self._guests) + len(self._others)
 
     def take(self, transport: asyncio.Transport, peer: str | None) -> Seat | None:
-        """A guest's place; None where there is none, not even another guest's."""
+        """A guest's seat; None if there is none, not even another guest's."""
         self._warn_of_descriptors(transport)
         if len(self) >= self.most or len(self._guests) >= self._guests_most:
             oldest = next(iter(self._guests), None)
@@ -92,18 +92,19 @@ class Seats:
         return seat
 
     def let_in(self, seat: Seat) -> None:
-        """The guest is none any more; one who was cut meanwhile gets no place."""
+        """The connection is no longer a guest; one that was closed meanwhile gets no seat."""
         if seat in self._guests:
             del self._guests[seat]
             self._others.add(seat)
 
     def give_up(self, seat: Seat) -> None:
-        """Free the place, if it is still taken."""
+        """Free the seat, if it is still taken."""
         self._guests.pop(seat, None)
         self._others.discard(seat)
 
     def _warn_of_descriptors(self, transport: asyncio.Transport) -> None:
-        # The lowest free number is given out. Of a connection that can't be accepted nobody hears: uvloop closes it.
+        # The system assigns the lowest free descriptor. A connection that cannot be accepted is not reported: uvloop
+        # closes it.
         if self._last_descriptors is not None:
             descriptor = transport.get_extra_info("socket").fileno()
             if descriptor >= self._last_descriptors:

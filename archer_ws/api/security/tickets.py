@@ -1,7 +1,7 @@
-"""Tickets: what a browser shows in place of a credential, since it can set no header on a WebSocket.
+"""Tickets: what a browser sends instead of a credential, since it can set no header on a WebSocket.
 
 A page gets one by an ordinary request with its credential, and offers it as a subprotocol (protocol section 2). Pure:
-who redeems one, and how a refusal is told, is socket.py's.
+socket.py redeems tickets and reports refusals.
 """
 
 import secrets
@@ -14,16 +14,16 @@ from archer_ws.core.exceptions import Unauthenticated
 
 
 class TicketGone(Unauthenticated):
-    """The ticket is unknown, used or expired: a new one will do."""
+    """The ticket is unknown, used or expired: a new one will work."""
 
 
 class TicketMisplaced(Unauthenticated):
-    """The ticket is good, but for another origin; it is used up by this."""
+    """The ticket is valid for another origin; this attempt used it up."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ticket:
-    """What a browser shows in place of a credential: `token` is URL-safe, and good once within `expires_in_s`."""
+class IssuedTicket:
+    """What a browser sends instead of a credential: `token` is URL-safe, and valid once within `expires_in_s`."""
 
     token: str
     expires_in_s: int
@@ -40,8 +40,8 @@ class TicketOffice:
     """Issues and redeems tickets: single use, short-lived, bound to the origin they were issued for.
 
     Args:
-        lifetime_s: how long a ticket is good, in seconds.
-        limit: the most outstanding tickets; one more drops the oldest of the principal who has the most.
+        lifetime_s: how long a ticket is valid, in seconds.
+        limit: the most outstanding tickets; one more drops the oldest of the principal that has the most.
         clock: a monotonic clock, in seconds.
     """
 
@@ -49,11 +49,11 @@ class TicketOffice:
         self._lifetime_s = lifetime_s
         self._limit = limit
         self._clock = clock
-        # Oldest first, and so soonest expired first.
+        # Oldest first, so the first to expire come first.
         self._outstanding: OrderedDict[str, _Issued] = OrderedDict()
 
-    def issue(self, principal: str, origin: str | None) -> Ticket:
-        """A new ticket for the principal, to be shown by a page of `origin` (None: by what is no page)."""
+    def issue(self, principal: str, origin: str | None) -> IssuedTicket:
+        """A new ticket for the principal, for use by a page of `origin` (None: by a program that is no page)."""
         now = self._clock()
         while self._outstanding and next(iter(self._outstanding.values())).expires_at <= now:
             self._outstanding.popitem(last=False)
@@ -63,13 +63,13 @@ class TicketOffice:
             del self._outstanding[
                 next(token for token, issued in self._outstanding.items() if issued.principal == greediest)
             ]
-        # 256 random bits: looking one up in a table tells nothing that could be guessed from.
+        # 256 random bits: the time of a table lookup reveals nothing that would help guessing.
         token = secrets.token_urlsafe(32)
         self._outstanding[token] = _Issued(principal, origin, now + self._lifetime_s)
-        return Ticket(token, self._lifetime_s)
+        return IssuedTicket(token, self._lifetime_s)
 
     def redeem(self, token: str, origin: str | None) -> str:
-        """The principal the ticket was issued to; it is used up, whatever comes of it.
+        """The principal that the ticket was issued to; the ticket is used up in any case.
 
         Raises:
             TicketGone: unknown, used or expired.

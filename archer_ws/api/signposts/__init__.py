@@ -1,1 +1,1 @@
-"""Clients of other APIs at a wrong address: telling whose they are, and saying where to go."""
+"""Clients of other APIs that use a wrong address: recognises whose they are, and tells them the right one."""

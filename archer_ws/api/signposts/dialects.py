@@ -1,8 +1,8 @@
-"""Which API a request is made for, and where OpenAI's lies on this server. Pure: an ASGI scope in, answers out.
+"""Which API a request is made for, and the base URLs of this server's APIs. Pure: an ASGI scope in, values out.
 
-A client of another API may have been given the wrong address here. It shows its user what went wrong only where that
-stands in its own API's form, so the form of an error follows who asks. Told apart by what no client of our own API
-sends; all of that stands in the tables at the head of this file.
+A client of another API may have been given a wrong address. It shows its user an error only if that has its own API's
+form, so the form of an error follows the client. Clients are recognised by what no client of our own API sends; the
+tables at the head of this file have all of that.
 """
 
 import re
@@ -15,7 +15,7 @@ from archer_ws.api.http.scope import header_values, path_of, state
 
 
 class Dialect(Enum):
-    """Whose API a request is made for."""
+    """The API that a request is made for."""
 
     ARCHER = "archer"
     OPENAI = "openai"
@@ -23,64 +23,64 @@ class Dialect(Enum):
     OLLAMA = "ollama"
 
 
-#: Every route below this one speaks OpenAI's API, its errors included.
+#: Every route below this path has OpenAI's form, its errors included.
 PREFIX = "/v1"
 
 #: Header fields that only one API's clients send, by the beginnings of their names. Anthropic's come first: its SDKs
-#: have the same generator as OpenAI's.
+#: come from the same generator as OpenAI's.
 _FIELDS: tuple[tuple[bytes, Dialect], ...] = (
     (b"anthropic-", Dialect.ANTHROPIC),
     (b"x-stainless-", Dialect.OPENAI),
     (b"openai-", Dialect.OPENAI),
 )
 _FIELD_PREFIXES = tuple(prefix for prefix, _ in _FIELDS)
-#: What these clients call themselves, anywhere in User-Agent.
+#: The names of these clients, anywhere in User-Agent.
 _AGENTS: tuple[tuple[re.Pattern[bytes], Dialect], ...] = (
     (re.compile(rb"\bai-sdk/anthropic/|\banthropic/|\bclaude-cli/", re.I), Dialect.ANTHROPIC),
     (re.compile(rb"\bai-sdk/|\b(?:async)?(?:azure)?openai/|\blitellm/|\bcodex_", re.I), Dialect.OPENAI),
     (re.compile(rb"\bollama-(?:python|js)/|\bollama/", re.I), Dialect.OLLAMA),
 )
-#: What one API's clients alone ask for, behind whatever base URL they were given.
+#: Paths that only one API's clients request, after whatever base URL they were given.
 _PATHS: tuple[tuple[re.Pattern[str], Dialect], ...] = (
     (re.compile(r".*/messages(?:/count_tokens|/batches(?:/.*)?)?|.*/v1/complete"), Dialect.ANTHROPIC),
     (re.compile(r".*/api/(?:chat|generate|tags|show|ps|version|embed|embeddings|pull|push|copy)"), Dialect.OLLAMA),
     (re.compile(r".*/responses(?:/.*)?"), Dialect.OPENAI),
 )
-#: What others ask for as well that were made for OpenAI's API, or for ours.
+#: Paths that clients of OpenAI's API request, and clients of other APIs too.
 _FAMILIAR = re.compile(r".*/(?:chat/completions|completions|embeddings|models(?:/.*)?|moderations)")
-#: Our own API, where a session's or a provider's name may look like one of those.
+#: Our own API, where the name of a session or a provider may look like one of these paths.
 _OURS = re.compile(r"/api/v1/(?:chat|models|sessions|streams|ws|files)(?:/.*)?|/(?:health|console|docs)(?:/.*)?")
 
 
 def dialect_of(scope: Scope) -> Dialect:
-    """Whose form the answer to this request must have, where it is an error."""
+    """The form that an error response to this request must have."""
     told: Dialect | None = state(scope).get("dialect")
     path = path_of(scope)
     below_v1 = Dialect.OPENAI if is_below_v1(path) else None
-    # A library for many providers names itself, and asks each in its own way: then the path says more.
+    # A library for many providers sends its own name with each provider's requests: then the path decides.
     by_path = dialect_of_path(path)
     return told or _by_fields(scope) or by_path or _by_agent(scope) or below_v1 or Dialect.ARCHER
 
 
 def dialect_of_path(path: str) -> Dialect | None:
-    """Whose clients alone ask for such a path."""
+    """The only API whose clients request such a path, if there is one."""
     if _OURS.fullmatch(path):
         return None
     return next((dialect for pattern, dialect in _PATHS if pattern.fullmatch(path)), None)
 
 
 def dialect_of_caller(scope: Scope) -> Dialect:
-    """Whose client asks, as far as the header fields tell."""
+    """The API whose client sent the request, as far as the header fields show."""
     return _by_fields(scope) or _by_agent(scope) or Dialect.ARCHER
 
 
 def note_dialect(scope: Scope, dialect: Dialect) -> None:
-    """From now on errors of this request have that form: its body tells."""
+    """From now on errors of this request have that form, because of its body."""
     state(scope)["dialect"] = dialect
 
 
 def _by_fields(scope: Scope) -> Dialect | None:
-    # Nearly all requests have none of them, and are through with one look at each field.
+    # Nearly all requests have none of them, and need only one check per field.
     told = [name for name, _ in scope["headers"] if name.startswith(_FIELD_PREFIXES)]
     return next((dialect for prefix, dialect in _FIELDS for name in told if name.startswith(prefix)), None)
 
@@ -99,22 +99,22 @@ def is_below_v1(path: str) -> bool:
 
 
 def is_responses(path: str) -> bool:
-    """Whether a path is one of OpenAI's Responses API, behind whatever base URL."""
+    """Whether a path is one of OpenAI's Responses API, after whatever base URL."""
     return dialect_of_path(path) is Dialect.OPENAI
 
 
 def is_familiar(path: str) -> bool:
-    """Whether clients of OpenAI's API ask for such a path, among others."""
+    """Whether clients of OpenAI's API, among others, request such a path."""
     return _FAMILIAR.fullmatch(path) is not None and not _OURS.fullmatch(path)
 
 
 def base_url(scope: Scope) -> str:
-    """What a client of OpenAI's API must have as its base URL, seen from where this request was sent to."""
+    """The base URL of OpenAI's API on this server, as the sender of this request sees it."""
     return f"{_origin(scope)}{PREFIX}"
 
 
 def own_url(scope: Scope) -> str:
-    """Where our own API begins, seen from there."""
+    """The base URL of our own API, as the sender of this request sees it."""
     return f"{_origin(scope)}/api/v1"
 
 

@@ -1,7 +1,7 @@
-"""Chats that only clients of OpenAI's API send, told by their bodies.
+"""Recognises chat requests in OpenAI's form by their bodies.
 
-Our own API ignores fields that it does not know: such a client would be answered in a form that it misreads, after the
-model has been paid for. What no client of our own API sends stands in the tables at the head of this file.
+Our own API ignores unknown fields: such a client would get a response that it misreads, after the model was paid for.
+The tables at the head of this file have what no client of our own API sends.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ from archer_ws.core.strict_json import decode_json
 
 
 def _is_nested(name: str) -> Callable[[Any], bool]:
-    """Whether a tool, or the first of a list, has OpenAI's form: what it is stands below a key of its own."""
+    """Whether a tool, or the first of a list, has OpenAI's form: its fields are below a key of their own."""
 
     def judge(value: Any) -> bool:
         first = value[0] if isinstance(value, list) and value else value
@@ -29,7 +29,7 @@ def _is_any(_: Any) -> bool:
 
 
 def _has_foreign_parts(content: Any) -> bool:
-    """Whether there are parts as our own API has none: those of text are the same in both."""
+    """Whether there are parts that our own API does not have: parts of text are the same in both."""
     return isinstance(content, list) and any(
         isinstance(part, dict) and (part.get("type") in _FOREIGN_PARTS or isinstance(part.get("file"), dict))
         for part in content
@@ -37,7 +37,7 @@ def _has_foreign_parts(content: Any) -> bool:
 
 
 _FOREIGN_PARTS = ("image_url", "input_audio", "input_text", "input_image", "input_file", "output_text", "refusal")
-#: Fields of a chat that only clients of OpenAI's API send, with what their values must be for that.
+#: Fields that only clients of OpenAI's API send in a chat, with the test of their values.
 _CHAT_FIELDS: Mapping[str, Callable[[Any], bool]] = {
     "stream_options": _is_any,
     "max_completion_tokens": _is_any,
@@ -50,7 +50,7 @@ _CHAT_FIELDS: Mapping[str, Callable[[Any], bool]] = {
     "tools": _is_nested("function"),
     "tool_choice": _is_nested("function"),
 }
-#: The same of a message; looked for only where our own API does not take the request.
+#: The same for a message; checked only if our own API refuses the request.
 _MESSAGE_FIELDS: Mapping[str, Callable[[Any], bool]] = {
     "content": _has_foreign_parts,
     "role": lambda role: role in ("developer", "function"),
@@ -60,7 +60,7 @@ _MESSAGE_FIELDS: Mapping[str, Callable[[Any], bool]] = {
 
 
 async def is_foreign_request(request: Request) -> bool:
-    """Whether the body is such a chat; it is read for this."""
+    """Whether the request's body is such a chat; reads the body."""
     try:
         body = decode_json(await request.body()) if is_json(request.headers.get("content-type", "")) else None
     except (ArcherError, ClientDisconnect):
@@ -74,7 +74,7 @@ def is_foreign_chat(body: Any) -> bool:
 
 
 def has_foreign_messages(body: Any) -> bool:
-    """Whether a chat that our own API does not take has messages of OpenAI's form."""
+    """Whether a chat that our own API refuses has messages in OpenAI's form."""
     messages = body.get("messages") if isinstance(body, dict) else None
     return isinstance(messages, list) and any(
         isinstance(message, dict) and _has(message, _MESSAGE_FIELDS) for message in messages
@@ -82,5 +82,5 @@ def has_foreign_messages(body: Any) -> bool:
 
 
 def _has(given: Mapping[str, Any], fields: Mapping[str, Callable[[Any], bool]]) -> bool:
-    # Null is as good as missing.
+    # Null counts as missing.
     return any(given.get(name) is not None and is_foreign(given[name]) for name, is_foreign in fields.items())

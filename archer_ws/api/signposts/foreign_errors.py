@@ -1,6 +1,6 @@
-"""Our errors in the forms of Anthropic's and Ollama's APIs, for their clients that came to a wrong address.
+"""Our errors in the forms of Anthropic's and Ollama's APIs, for their clients that use a wrong address.
 
-OpenAI's, which is served, is openai/errors.py's.
+openai/error_object.py has the form of OpenAI's API, which this server supports.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from archer_ws.api.http.error_forms import error_json
 from archer_ws.api.signposts.dialects import Dialect, dialect_of
 from archer_ws.core.exceptions import ArcherError, ErrorInfo
 
-#: Anthropic's types by status (its documentation, "Errors"); others are `invalid_request_error` below 500.
+#: Anthropic's types by status (its documentation, "Errors"); other statuses below 500 are `invalid_request_error`.
 _ANTHROPIC_TYPES: Mapping[int, str] = {
     401: "authentication_error",
     403: "permission_error",
@@ -29,13 +29,13 @@ class AnthropicErrors:
     places = "message"
 
     def claims(self, scope: Scope) -> bool:
-        """Whether such a client asks."""
+        """Whether a client of Anthropic's API sent the request."""
         return dialect_of(scope) is Dialect.ANTHROPIC
 
-    def answer(
+    def response(
         self, error: ArcherError, request_id: str, *, status: int | None, headers: Mapping[str, str]
     ) -> JSONResponse:
-        """Their error object."""
+        """The response with Anthropic's error object."""
         info, status = error.info(request_id), status or error.http_status
         return error_json(anthropic_error(info, status), info, status, headers)
 
@@ -46,19 +46,19 @@ class OllamaErrors:
     places = "error"
 
     def claims(self, scope: Scope) -> bool:
-        """Whether such a client asks."""
+        """Whether a client of Ollama's API sent the request."""
         return dialect_of(scope) is Dialect.OLLAMA
 
-    def answer(
+    def response(
         self, error: ArcherError, request_id: str, *, status: int | None, headers: Mapping[str, str]
     ) -> JSONResponse:
-        """A text."""
+        """The response with Ollama's error text."""
         info = error.info(request_id)
         return error_json(ollama_error(info), info, status or error.http_status, headers)
 
 
 def anthropic_error(info: ErrorInfo, status: int) -> dict[str, Any]:
-    """The body of an error as Anthropic's API has it."""
+    """The body of an error in Anthropic's form."""
     default = "api_error" if status >= 500 else "invalid_request_error"
     kind = _ANTHROPIC_TYPES.get(status, default)
     return {
@@ -69,10 +69,10 @@ def anthropic_error(info: ErrorInfo, status: int) -> dict[str, Any]:
 
 
 def ollama_error(info: ErrorInfo) -> dict[str, Any]:
-    """The body of an error as Ollama's API has it: its clients expect text."""
+    """The body of an error in Ollama's form: its clients expect text."""
     return {"error": sentences(info)}
 
 
 def sentences(info: ErrorInfo) -> str:
-    """What happened and what to do, in one text."""
+    """What happened and what to do, as one text."""
     return f"{info.message.rstrip('.')}. {info.hint}" if info.hint else info.message

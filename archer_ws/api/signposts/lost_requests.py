@@ -1,16 +1,18 @@
-"""What is said where no route is: by its body, a chat of OpenAI's form is known also where its path tells nothing."""
+"""The error for a request that no route matches: a chat in OpenAI's form is recognised by its body where the path tells
+nothing.
+"""
 
 from starlette.requests import Request
 
 from archer_ws.api.http.scope import path_of
-from archer_ws.api.signposts.answers import no_such_path
 from archer_ws.api.signposts.dialects import Dialect, is_familiar, note_dialect
 from archer_ws.api.signposts.foreign_chats import is_foreign_request
+from archer_ws.api.signposts.no_such_path import no_such_path
 from archer_ws.core.exceptions import MethodNotFound
 
 
 async def lost_request(request: Request) -> MethodNotFound:
-    """The error for a request that no route takes; its form is settled by this too."""
+    """The error for a request that no route matches; this also decides the error's form."""
     if is_familiar(path_of(request.scope)) and await is_foreign_request(request):
         note_dialect(request.scope, Dialect.OPENAI)
     return no_such_path(request.scope)

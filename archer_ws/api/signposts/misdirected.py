@@ -1,33 +1,33 @@
-"""Keeps clients of other APIs from what they would misread.
+"""Refuses clients of other APIs at paths whose responses they would misread.
 
-`/api/v1/chat/completions` has the path that a client of OpenAI's API asks for, but another form: it would read nothing,
-or nonsense, out of an answer that looks like a success and that the model has been paid for.
+`/api/v1/chat/completions` has a path that clients of OpenAI's API request, but another form: such a client would read
+nothing, or nonsense, from a response that looks like a success and that the model was paid for.
 """
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from archer_ws.api.http.errors import refuse
+from archer_ws.api.http.error_handlers import refuse
 from archer_ws.api.http.scope import header_values, is_health, path_of
-from archer_ws.api.signposts.answers import no_such_path, no_such_socket
 from archer_ws.api.signposts.dialects import Dialect, dialect_of_caller, is_below_v1, is_responses
+from archer_ws.api.signposts.no_such_path import no_such_path, no_such_socket
 
 _UPGRADE_REQUIRED = 426
-#: What to speak instead (RFC 9110, section 15.5.22).
+#: The protocol to use instead (RFC 9110, section 15.5.22).
 _INSTEAD = {"Upgrade": "HTTP/1.1", "Connection": "Upgrade"}
 
 
 class MisdirectedClients:
-    """Answers 404 to a client of OpenAI's API outside `/v1`, by its header fields; bodies are the routes' to judge.
+    """Answers 404 to a client of OpenAI's API outside of `/v1`, by its header fields; the routes check bodies.
 
-    A WebSocket for OpenAI's Responses gets 426, at which its clients turn to POST at once; of anything else they try
-    again, for seconds.
+    A WebSocket for OpenAI's Responses API gets 426, after which its clients use POST at once; any other status they
+    retry for seconds.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on what is no such request."""
+        """Pass on every other request."""
         if scope["type"] not in {"http", "websocket"}:
             await self._app(scope, receive, send)
         elif _asks_for_socket(scope) and is_responses(path_of(scope)):
@@ -44,7 +44,8 @@ def _is_misdirected(scope: Scope) -> bool:
 
 
 def _asks_for_socket(scope: Scope) -> bool:
-    """Whether a WebSocket was asked for; our own server makes a plain GET of that where it has none."""
+    """Whether a WebSocket was requested; our own server turns such a request into a plain GET where it has no
+    socket."""
     if scope["type"] == "websocket":
         return True
     return scope["method"] == "GET" and any(value.lower() == b"websocket" for value in header_values(scope, b"upgrade"))

@@ -1,4 +1,4 @@
-"""The route of our own chats, at whose path clients of OpenAI's API knock when they were given a wrong base URL."""
+"""The route of our own chats, whose path clients of OpenAI's API request when they have a wrong base URL."""
 
 from typing import Any
 
@@ -7,21 +7,21 @@ from pydantic import BaseModel
 from starlette.types import Scope
 
 from archer_ws.api.http.generation_route import GenerationRoute
-from archer_ws.api.signposts.answers import no_such_path
 from archer_ws.api.signposts.dialects import Dialect, note_dialect
 from archer_ws.api.signposts.foreign_chats import has_foreign_messages, is_foreign_chat
+from archer_ws.api.signposts.no_such_path import no_such_path
 
 
 class OwnGenerationRoute(GenerationRoute):
-    """A route that tells such clients the right base URL: what only they send would be ignored here, and they would
-    misread the answer."""
+    """A route that tells such clients the right base URL: it would ignore the fields that only they send, and they
+    would misread the response."""
 
     def parsed(self, value: Any, scope: Scope) -> BaseModel:
-        """The body as the route's form has it.
+        """The body as the route's model.
 
         Raises:
-            RequestValidationError: it is not so.
-            MethodNotFound: it is a chat of OpenAI's form.
+            RequestValidationError: it does not fit the model.
+            MethodNotFound: it is a chat in OpenAI's form.
         """
         if is_foreign_chat(value):
             note_dialect(scope, Dialect.OPENAI)

@@ -1,1 +1,1 @@
-"""A stream's events as server-sent events and as whole answers."""
+"""A stream's events as server-sent events and as whole completions."""

@@ -1,7 +1,7 @@
-"""How HTTP follows a stream: as server-sent events, or waiting for the whole answer.
+"""How HTTP follows a stream: as server-sent events, or by waiting for the whole completion.
 
-Both watch for the client's leaving at every moment, and give up their hold on the stream when it goes; what that
-means for the stream is the stream's `on_disconnect`.
+Both watch all the time whether the client disconnects, and then release their hold on the stream; what that means for
+the stream is decided by its `on_disconnect`.
 """
 
 import asyncio
@@ -25,17 +25,16 @@ from archer_ws.sessions.views import chat_response
 
 log = structlog.get_logger(__name__)
 
-#: Events are gathered into one write up to about this size, in bytes: what has piled up goes out together.
+#: Events that wait are joined into one write of up to about this size, in bytes.
 WRITE_BYTES = 64 * 1024
 
 
 class EventStreamResponse(Response):
-    """A stream's events after `after`, to the end or until the client leaves.
+    """A stream's events after `after`, up to the end or until the client disconnects.
 
-    `encode` makes an event's bytes, or none where it is not told; by default as the protocol says. A client that takes
-    nothing while memory is short loses its hold on an ended stream (see retention.py): the response ends then without
-    being complete, as when a connection breaks, and its connection is closed. After `keep_alive_s` of silence a comment
-    goes out.
+    `encode` returns an event's bytes, empty if it is not sent; by default the protocol's form. When memory is short, a
+    client that reads nothing loses its hold on an ended stream (see retention.py): the response then ends incomplete,
+    as when a connection breaks, and its connection is closed. After `keep_alive_s` of silence a comment is sent.
     """
 
     media_type = MEDIA_TYPE
@@ -50,7 +49,7 @@ class EventStreamResponse(Response):
     ) -> None:
         stream = attachment.stream
         super().__init__(headers=_headers(stream))
-        # Set by Response for its (empty) body.
+        # Set by Response for its empty body.
         del self.headers["content-length"]
         self._log: StreamLog | None = stream.log
         self._hold = attachment.hold
@@ -65,7 +64,7 @@ class EventStreamResponse(Response):
         self._beating: asyncio.TimerHandle | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send until the end is sent or the client has left."""
+        """Send until the end is sent or the client has disconnected."""
         self._beat()
         if self._log is not None:
             self._unwatch = self._log.watch(self._more.set)
@@ -82,35 +81,35 @@ class EventStreamResponse(Response):
             self._hold.release()
 
     def stream_ended(self) -> None:
-        """The end is still to be sent."""
+        """Do nothing: the end is sent from the log."""
 
     def position(self) -> float:
         """The last event that was handed to the connection."""
         return self._cursor
 
     def stream_parked(self) -> None:
-        """End as a broken connection does: its client comes back for more."""
-        self._let_go()
+        """End like a broken connection: the client reconnects for more."""
+        self._release()
 
     def cut_off(self) -> None:
-        """Keep nothing of the stream: what waits to be sent may never be."""
+        """Release the stream's log: the events that wait to be sent may never be."""
         log.warning("reader_cut_off", stream_id=self.headers["x-stream-id"])
-        self._let_go()
+        self._release()
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         self._unwatch()
         self._log, self._unwatch, self._encode = None, lambda: None, lambda _: b""
         self._more.set()
 
     async def _send_events(self, send: Send, departure: asyncio.Task[None]) -> None:
-        """Send whenever there is more. A `send` that waits ends with the client's connection."""
+        """Send whenever there are more events. A `send` that waits ends with the client's connection."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         ended = False
         while not ended:
             self._more.clear()
             if departure.done() or self._log is None:
                 return
-            # Nothing new is what nearly every second look finds, since a block takes all there is.
+            # Nearly every second check finds nothing new, since a block contains all there is.
             block, ended = self._next_block(self._log) if self._cursor < self._log.head_seq else (b"", False)
             if not block and self._loop.time() >= self._sent_at + self._keep_alive_s:
                 block = KEEP_ALIVE
@@ -122,7 +121,7 @@ class EventStreamResponse(Response):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     def _beat(self) -> None:
-        """Look for silence now and then: a timer for each wait would cost a tenth of a token."""
+        """Check for silence now and then: a timer for each wait would cost a tenth of a token."""
         now, due = self._loop.time(), self._sent_at + self._keep_alive_s
         if now >= due:
             self._more.set()
@@ -130,7 +129,7 @@ class EventStreamResponse(Response):
         self._beating = self._loop.call_at(due, self._beat)
 
     def _next_block(self, stream_log: StreamLog) -> tuple[bytes, bool]:
-        """What can be sent now, and whether it holds the end."""
+        """What can be sent now, and whether it contains the end."""
         head = stream_log.head_seq
         pieces: list[bytes] = []
         size = 0
@@ -144,7 +143,7 @@ class EventStreamResponse(Response):
 
 
 def event_stream_head(stream: Stream) -> Response:
-    """What a stream's events begin with, for who asks for no more: it waits for nothing and holds nothing."""
+    """The head of an event stream, for HEAD: waits for nothing and holds nothing."""
     head = Response(headers=_headers(stream), media_type=MEDIA_TYPE)
     del head.headers["content-length"]
     return head
@@ -154,10 +153,10 @@ def _headers(stream: Stream) -> dict[str, str]:
     return {"X-Stream-ID": stream.stream_id, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
-class WholeAnswerResponse(Response):
-    """What `answer` makes of a stream once it has ended.
+class WholeCompletionResponse(Response):
+    """The response that `answer` makes of a stream once it has ended.
 
-    If the client leaves before, the hold is given up at once.
+    If the client disconnects before, the hold is released at once.
     """
 
     def __init__(self, attachment: Attachment, answer: Callable[[Stream], Response]) -> None:
@@ -167,12 +166,12 @@ class WholeAnswerResponse(Response):
         self._answer = answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Wait, and send."""
+        """Wait, then send."""
         ended_or_left = LeanEvent()
         try:
             departure = _departure(receive, ended_or_left.set)
             try:
-                # Before the watch for the client's leaving is taken down, which takes turns of the event loop.
+                # Send before the watch for a disconnect is ended, which takes several loop iterations.
                 await (await self._whole(ended_or_left))(scope, receive, send)
             finally:
                 await _taken_down(departure)
@@ -180,7 +179,8 @@ class WholeAnswerResponse(Response):
             self._hold.release()
 
     async def _whole(self, ended_or_left: LeanEvent) -> Response:
-        """The answer, once there is one. The stream is kept no longer: who does not read holds his answer alone."""
+        """The response, once the stream has ended. The stream is released then: a client that does not read holds only
+        its response."""
         stream, self._stream = self._stream, None
         assert stream is not None
         await _until(lambda: stream.log.ended is not None, stream.log, ended_or_left)
@@ -188,9 +188,9 @@ class WholeAnswerResponse(Response):
         return self._answer(stream)
 
 
-def whole_answer(stream: Stream) -> Response:
-    """The answer as JSON. One that failed or is incomplete has its error's status and, beside `error`, the text that
-    came."""
+def whole_completion(stream: Stream) -> Response:
+    """The completion as JSON. If it failed or is incomplete, the status is its error's, and beside `error` it has the
+    text that was generated."""
     answer = chat_response(stream)
     headers = {"X-Stream-ID": stream.stream_id}
     status = 200
@@ -202,9 +202,10 @@ def whole_answer(stream: Stream) -> Response:
 
 
 async def until_text(attachment: Attachment, receive: Receive, limit_s: float) -> None:
-    """Wait for the stream's first text or its end; for `limit_s` at most, in which a client may be left in silence.
+    """Wait for the stream's first text or its end, at most for `limit_s`, the longest that a client may get no head.
 
-    The hold stays, unless this is cancelled; also when the client leaves, which whoever follows the stream then sees.
+    The hold stays, except if this is cancelled; also when the client disconnects, which the stream's follower then
+    notices.
     """
     stream_log, come_or_left = attachment.stream.log, LeanEvent()
     try:
@@ -223,7 +224,7 @@ async def until_text(attachment: Attachment, receive: Receive, limit_s: float) -
 
 
 async def _until(has_come: Callable[[], bool], stream_log: StreamLog, woken: LeanEvent) -> None:
-    """Wait until the log has what is waited for, or another sets `woken`."""
+    """Wait until the log has what is waited for, or until something else sets `woken`."""
 
     def look() -> None:
         if has_come():
@@ -238,17 +239,18 @@ async def _until(has_come: Callable[[], bool], stream_log: StreamLog, woken: Lea
 
 
 def _departure(receive: Receive, tell: Callable[[], None]) -> asyncio.Task[None]:
-    """A task that is done when the client has left, and calls `tell` then; `_taken_down` must follow."""
+    """A task that ends when the client disconnects, and then calls `tell`; `_taken_down` must follow."""
     departure = asyncio.create_task(client_departure(receive))
     departure.add_done_callback(lambda _: tell())
     return departure
 
 
 async def _taken_down(departure: asyncio.Task[None]) -> None:
-    """Cancel the watch, and wait until it is over; what it raised is told by whoever reads or writes next.
+    """Cancel the watch for a disconnect and wait until it has ended. If it raised, the next read or write raises the
+    same.
 
-    Awaited as it stands, which costs a third less than gathering it: then a cancel of the caller's own must be told
-    from the one that was made here.
+    Awaited directly, which costs a third less than `gather`; so a cancel of the calling task must be told from the
+    cancel made here.
     """
     owner = asyncio.current_task()
     cancels = owner.cancelling() if owner else 0
@@ -258,7 +260,7 @@ async def _taken_down(departure: asyncio.Task[None]) -> None:
     except asyncio.CancelledError:
         if owner and owner.cancelling() > cancels:
             raise
-    except Exception:  # noqa: BLE001 - the connection's failure, which the response itself meets
+    except Exception:  # noqa: BLE001 - a failure of the connection, which the next send raises as well
         pass
 
 

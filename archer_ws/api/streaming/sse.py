@@ -1,8 +1,8 @@
 """Stream events as server-sent events (protocol section 10). Pure: events in, bytes out.
 
-Each event's `id` is the last seq in it, so that `Last-Event-ID` is where to go on; its data is a StreamChunk. Text
-comes as plain messages; all else are named events, with the socket's fields beside the chunk's. After the end comes
-`data: [DONE]`.
+Each event's `id` is the last seq in it, so `Last-Event-ID` is where to resume; its data is a StreamChunk. Text is sent
+as unnamed messages; all other events are named, with the socket's fields added to the chunk's. `data: [DONE]` follows
+the end.
 """
 
 import json
@@ -17,10 +17,10 @@ DONE = b"data: [DONE]\n\n"
 
 
 def encode_event(event: Event) -> bytes:
-    """The event's bytes on the wire; the end brings `[DONE]` with it."""
+    """The event's bytes on the wire; those of the end include `[DONE]`."""
     if isinstance(event, Delta):
-        # The constant parts are written out: this runs for every token. encode_basestring leaves non-ASCII characters
-        # as they are, and escapes every line break that could end an event.
+        # The constant parts are written by hand: this runs for every token. encode_basestring leaves non-ASCII
+        # characters unchanged, and escapes every line break that could end an event.
         text = encode_basestring(event.text.decode())
         reset = ',"reset":true' if event.reset else ""
         if event.kind == "content":

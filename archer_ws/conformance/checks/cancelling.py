@@ -1,8 +1,8 @@
 """Cancels at every moment, and races between cancels and ends (protocol section 6)."""
 
 from archer_ws.conformance.bench import Bench, new_id
+from archer_ws.conformance.failing import Skipped, expect
 from archer_ws.conformance.methods import CHAT_SEND, STREAM_CANCEL, STREAM_GET
-from archer_ws.conformance.outcome import Skipped, expect
 from archer_ws.conformance.peer import Peer
 from archer_ws.conformance.registry import check
 from archer_ws.conformance.told import Told

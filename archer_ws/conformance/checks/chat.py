@@ -1,6 +1,7 @@
-"""One answer and many: acceptance, events, text, and a stream from outside (protocol sections 3 to 5)."""
+"""One stream and many: acceptance, events, text, and a stream's state (protocol sections 3 to 5)."""
 
 from archer_ws.conformance.bench import Bench, new_id
+from archer_ws.conformance.failing import Skipped, expect
 from archer_ws.conformance.methods import (
     CHAT_SEND,
     ENDED_STATUSES,
@@ -10,7 +11,6 @@ from archer_ws.conformance.methods import (
     STREAM_LIST,
     STREAM_SUBSCRIBE,
 )
-from archer_ws.conformance.outcome import Skipped, expect
 from archer_ws.conformance.registry import check
 from archer_ws.sessions.streams.events import as_fields
 
@@ -44,7 +44,7 @@ async def the_server_mints_ids(bench: Bench) -> None:
 
 @check(section="4")
 async def an_answer_takes_its_course(bench: Bench) -> None:
-    """An answer is started, deltas, ended: completed."""
+    """A stream is started, deltas, ended: completed."""
     peer = await bench.connect()
     told = await peer.chat(bench.short())
     end = await peer.ended(told)

@@ -1,10 +1,10 @@
-"""The handshake, the credential and `initialize` (protocol sections 2 and 3). Nothing is asked of a model here."""
+"""The handshake, the credential and `initialize` (protocol sections 2 and 3). No model is asked."""
 
 from websockets.exceptions import InvalidStatus
 
 from archer_ws.conformance.bench import Bench, hello
+from archer_ws.conformance.failing import Failed, Skipped, expect
 from archer_ws.conformance.methods import INITIALIZE, PING, STREAM_LIST
-from archer_ws.conformance.outcome import Failed, Skipped, expect
 from archer_ws.conformance.registry import check
 from archer_ws.rpc.messages import PROTOCOL_VERSION, SUBPROTOCOL
 

@@ -93,7 +93,7 @@ export const strings = {
   developers: {
     open: "Developers",
     openHint: "Frames, plots, the log and the request, for developers (Alt I)",
-    error: "In full",
+    error: "Details",
     failed: "The developers' part could not be loaded.",
   },
 
@@ -148,7 +148,7 @@ export const strings = {
     socket: "The socket: JSON-RPC 2.0, subprotocol archer.v1",
     openai: "The base URL for OpenAI's SDKs",
     client: "The JavaScript client, which this page is made with",
-    openapi: "All of it, described for programs",
+    openapi: "All routes, described for programs",
     copy: "Copy",
     version: (/** @type {string} */ version) => `Version ${version}`,
   },
@@ -193,7 +193,7 @@ export const strings = {
   },
 
   markdown: {
-    loadImage: (/** @type {string} */ host) => `Picture at ${host}`,
+    openImage: (/** @type {string} */ host) => `Open the picture at ${host} in a new tab`,
     showImage: "Show the picture",
     copyCode: "Copy",
     done: "Done",
@@ -203,7 +203,7 @@ export const strings = {
   outcome: {
     tokens: (/** @type {number} */ count) => plural(count, "token"),
     estimated: "estimated",
-    prompt: (/** @type {number} */ count) => `${NUMBER.format(count)} in`,
+    prompt: (/** @type {number} */ count) => `${NUMBER.format(count)} in the prompt`,
     cached: (/** @type {number} */ count) => `${NUMBER.format(count)} of them cached`,
     reasoning: (/** @type {number} */ count) => `${NUMBER.format(count)} thought`,
     first: (/** @type {number} */ ms) => `first after ${duration(ms)}`,
@@ -309,12 +309,13 @@ export const strings = {
     label: "Settings",
     title: "How it is asked",
     temperature: "Temperature",
-    temperatureHint: "0 to 2; empty: the server's",
-    maxTokens: "Most tokens",
-    maxTokensHint: "empty: the server's",
-    effort: "Effort of thinking",
+    temperatureHint: "0 to 2",
+    maxTokens: "Maximum tokens",
+    maxTokensHint: "of each answer",
+    unset: "default",
+    effort: "Reasoning effort",
     effortDefault: "as the model likes",
-    effortNone: "This model takes none.",
+    effortNone: "This model has none",
     system: "System prompt",
     systemHint: "Put before the conversation, and not stored with it.",
     schema: "JSON schema of the answer",
@@ -323,7 +324,7 @@ export const strings = {
     tools: "Offer this page's tools",
     toolsHint: "current_time, and roll_dice, which asks you first",
     changed: (/** @type {number} */ count) => plural(count, "setting"),
-    reset: "All as the server has it",
+    reset: "Reset to the server's defaults",
   },
 
   tools: {
@@ -348,7 +349,7 @@ export const strings = {
       cancelled: "cancelled",
       lost: "lost",
     }),
-    until: (/** @type {number} */ ms) => `${duration(ms)} left`,
+    until: (/** @type {number} */ ms) => `${ms > 90_000 ? `${Math.round(ms / 60_000)} min` : duration(ms)} left`,
   },
 
   announce: {

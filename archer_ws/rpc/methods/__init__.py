@@ -1,4 +1,4 @@
-"""The archer.v1 methods: params to a manager's call. One module a subject."""
+"""The archer.v1 methods: each turns params into a call of the manager. One module per subject."""
 
 from archer_ws.rpc.methods import chat, sessions, streams, system, tools, watches
 from archer_ws.rpc.registry import Registry

@@ -10,7 +10,7 @@ from archer_ws.sessions.manager import Attachment
 
 
 def send(context: Context, params: ChatSendParams) -> Awaitable[Reply]:
-    """Register the stream at once, so that a cancel in the next frame finds it; answer when it is accepted."""
+    """Register the stream at once, so that a cancel in the next frame finds it; respond when it is accepted."""
     attachment = context.services.manager.register(
         context.principal,
         params,
@@ -34,7 +34,7 @@ async def _accepted(context: Context, attachment: Attachment, *, is_whole: bool)
     try:
         await stream.wait_admitted()
     except ArcherError:
-        context.let_go(stream)
+        context.release(stream)
         raise
     identity = stream.identity
     return Reply(
@@ -57,6 +57,6 @@ METHODS = (
         ChatSendParams,
         ChatSendResult,
         send,
-        "Start an answer, or join the one that has the same stream_id and parameters.",
+        "Start a stream, or join the one that has the same stream_id and parameters.",
     ),
 )

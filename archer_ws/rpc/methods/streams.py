@@ -19,12 +19,12 @@ from archer_ws.sessions.views import stream_info, stream_messages
 
 
 def cancel(context: Context, params: StreamIdParams) -> Reply:
-    """Cancel at once, whatever else is going on."""
+    """Cancel at once; never refused for load."""
     return Reply(context.services.manager.cancel(context.principal, params.stream_id))
 
 
 def subscribe(context: Context, params: SubscribeParams) -> Awaitable[Reply]:
-    """Hold the stream at once, so that it can't end for want of holders; deliver once it is accepted."""
+    """Hold the stream at once, so that it cannot end because nobody holds it; deliver once it is accepted."""
     try:
         stream = context.services.manager.find(context.principal, params.stream_id)
     except StreamNotFound:
@@ -33,7 +33,7 @@ def subscribe(context: Context, params: SubscribeParams) -> Awaitable[Reply]:
 
 
 async def _located(context: Context, params: SubscribeParams) -> Reply:
-    """Of a stream that is not in memory nothing can get lost meanwhile."""
+    """A stream that is not in memory cannot end meanwhile, so there is time to read it from the disk."""
     stream = await context.services.manager.locate(context.principal, params.stream_id)
     return await _held(context, stream, params.after)
 
@@ -49,12 +49,12 @@ async def _subscribed(context: Context, stream: Stream, after: int, *, is_new: b
         await stream.wait_admitted()
     except ArcherError:
         if is_new:
-            context.let_go(stream)
+            context.release(stream)
         raise
     head_seq = stream.log.head_seq
     if after > head_seq:
         if is_new:
-            context.let_go(stream)
+            context.release(stream)
         message = f"the stream has only {head_seq} events so far"
         raise InvalidParams(
             "after is past the newest event",
@@ -74,7 +74,7 @@ def unsubscribe(context: Context, params: StreamIdParams) -> Reply:
 
 
 async def get(context: Context, params: StreamGetParams) -> Reply:
-    """One stream's state, and its messages where they are asked for."""
+    """One stream's state, and its messages if they are requested."""
     stream = await context.services.manager.locate(context.principal, params.stream_id)
     if not params.messages:
         return Reply(stream_info(stream))
@@ -100,7 +100,7 @@ METHODS = (
         StreamIdParams,
         CancelResult,
         cancel,
-        "Cancel a stream; harmless to repeat, and for an id nobody knows.",
+        "Cancel a stream; harmless to repeat, and harmless for an unknown id.",
         is_control=True,
     ),
     Method(
@@ -108,9 +108,11 @@ METHODS = (
         SubscribeParams,
         SubscribeResult,
         subscribe,
-        "Deliver a stream's events after the last seen.",
+        "Deliver a stream's events after the last one that you have seen.",
     ),
-    Method("stream/unsubscribe", StreamIdParams, Nothing, unsubscribe, "Stop delivery, nothing else."),
+    Method("stream/unsubscribe", StreamIdParams, Nothing, unsubscribe, "Stop delivery; the stream itself goes on."),
     Method("stream/get", StreamGetParams, StreamInfo, get, "One stream's state."),
-    Method("stream/list", StreamListParams, StreamPage, list_streams, "Your streams, running or kept, newest first."),
+    Method(
+        "stream/list", StreamListParams, StreamPage, list_streams, "Your streams, running or retained, newest first."
+    ),
 )

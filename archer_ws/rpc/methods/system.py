@@ -25,10 +25,12 @@ from archer_ws.rpc.registry import Method, Reply
 def initialize(context: Context, params: InitializeParams) -> Reply:
     """Agree on the version, show a credential, learn the limits."""
     if context.is_initialized or context.has_spoken:
-        raise AlreadyInitialized("initialize comes once, before any other request", hint="Open a new connection.")
+        raise AlreadyInitialized(
+            "initialize may be sent only once, before any other request", hint="Open a new connection."
+        )
     if params.protocol_version != PROTOCOL_VERSION:
         raise UnsupportedVersion(
-            f"protocol version {params.protocol_version} is not spoken here",
+            f"protocol version {params.protocol_version} is not supported",
             hint=f"Send protocol_version {PROTOCOL_VERSION}.",
         )
     if params.token is not None:
@@ -55,12 +57,12 @@ def initialize(context: Context, params: InitializeParams) -> Reply:
 
 
 def ping(_context: Context, _params: NoParams) -> Reply:
-    """The connection and the event loop live."""
+    """The connection and the event loop respond."""
     return Reply(Nothing())
 
 
 async def list_models(context: Context, params: ModelListParams) -> Reply:
-    """The models that can be named, the default, and the providers that could not be asked."""
+    """The available models, the default, and the providers that could not be asked."""
     models = context.services.models
     items, unavailable = await models.listing(params.provider)
     provider, model = models.default_route()
@@ -74,7 +76,7 @@ async def provider_status(context: Context, _params: NoParams) -> Reply:
 
 
 def create_ticket(context: Context, _params: NoParams) -> Reply:
-    """What a page that holds no token shows where it uploads a file."""
+    """The ticket that a page without a token shows when it uploads a file."""
     ticket, expires_in_s = context.services.issue_file_ticket(context.principal)
     return Reply(TicketResult(ticket=ticket, expires_in_s=expires_in_s))
 
@@ -93,15 +95,15 @@ METHODS = (
         "Optional, before any other request: the version, a credential, the limits.",
         is_open=True,
     ),
-    Method("ping", NoParams, Nothing, ping, "The connection lives.", is_control=True),
-    Method("model/list", ModelListParams, ModelListResult, list_models, "The models that can be named."),
+    Method("ping", NoParams, Nothing, ping, "The connection responds.", is_control=True),
+    Method("model/list", ModelListParams, ModelListResult, list_models, "The available models."),
     Method("provider/status", NoParams, ProviderStates, provider_status, "The state of every provider."),
     Method(
         "ticket/create",
         NoParams,
         TicketResult,
         create_ticket,
-        "A ticket, good once as the Bearer token of a request to /api/v1/files.",
+        "A ticket, valid once as the Bearer token of a request to /api/v1/files.",
     ),
     Method("rpc.discover", NoParams, OpenRpcDocument, discover, "This API's OpenRPC document."),
 )

@@ -1,7 +1,8 @@
-"""tool/approve, tool/claim, tool/result and stream/steer: what a client says to a stream that goes on behind calls.
+"""tool/approve, tool/claim, tool/result and stream/steer: what a client sends to a stream that goes on after tool
+calls.
 
-Never refused for room, as a cancel is not. Each registers what it was told at once, so that the next frame finds it,
-and is answered when it is kept; the event that it causes comes behind the answer.
+Like a cancel, these are never refused for load. Each registers its message at once, so that the next frame finds it,
+and is answered when the message is stored; the event that it causes comes after the response.
 """
 
 from collections.abc import Awaitable
@@ -14,14 +15,14 @@ from archer_ws.sessions.tool_models import ToolAnswer
 
 
 def approve(context: Context, params: ApproveParams) -> Awaitable[Reply]:
-    """Say whether a call may run."""
+    """Decide whether a call may run."""
     return _answered(
         context.services.manager.calls.approve(context.principal, params.stream_id, params.call_id, params)
     )
 
 
 def claim(context: Context, params: ClaimParams) -> Awaitable[Reply]:
-    """Take a call; it is held for as long as the connection lives, and a while."""
+    """Claim a call; the claim lasts as long as the connection, and a while longer."""
     return _answered(
         context.services.manager.calls.claim(
             context.principal, params.stream_id, params.call_id, params.claim, holder=context.claims, ttl_s=CLAIM_S
@@ -30,7 +31,7 @@ def claim(context: Context, params: ClaimParams) -> Awaitable[Reply]:
 
 
 def result(context: Context, params: ResultParams) -> Awaitable[Reply]:
-    """Answer a call."""
+    """Send a call's result."""
     return _answered(context.services.manager.calls.answer(context.principal, params.stream_id, params.call_id, params))
 
 
@@ -49,7 +50,7 @@ METHODS = (
         ApproveParams,
         ToolAnswer,
         approve,
-        "Say whether a call that needs approval may run; the first word counts.",
+        "Decide whether a call that needs approval may run; the first decision counts.",
         is_control=True,
     ),
     Method(
@@ -57,7 +58,7 @@ METHODS = (
         ClaimParams,
         ToolAnswer,
         claim,
-        "Take a call before you run it, so that nobody else does; harmless to repeat.",
+        "Claim a call before you run it, so that nobody else does; harmless to repeat.",
         is_control=True,
     ),
     Method(
@@ -65,7 +66,7 @@ METHODS = (
         ResultParams,
         ToolAnswer,
         result,
-        "Answer a call that a stream waits for; the first answer counts.",
+        "Send the result of a call that a stream waits for; the first result counts.",
         is_control=True,
     ),
     Method(

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from archer_ws.core.deferred import afterwards
+from archer_ws.core.exceptions import ContentTooLarge
+from archer_ws.core.limits import EXCHANGED_BYTES_MAX
 from archer_ws.sessions.streams.events import ControlEvent, MakeEvent
 from archer_ws.sessions.streams.log import StreamLog
 from archer_ws.sessions.tool_models import ToolAnswer
@@ -51,6 +53,8 @@ class Acts:
         self.is_over = False
         #: Of what waits for its turn, or is being kept.
         self.pending_bytes = 0
+        #: Of all that was accepted.
+        self._taken_bytes = 0
         self._log = stream_log
         self._keep = keep
         self._name = name
@@ -67,7 +71,15 @@ class Acts:
         """Something of `size` bytes was said; `over` is what is answered where the end comes first.
 
         What `decide` raises, and what keeping it raises, is the answer's.
+
+        Raises:
+            ContentTooLarge: there is no room for so much, beside what was said before.
         """
+        if size and self._taken_bytes + self.pending_bytes + size > EXCHANGED_BYTES_MAX:
+            raise ContentTooLarge(
+                f"the results and messages of this stream would be more than {EXCHANGED_BYTES_MAX} bytes of text",
+                hint="Answer with less: the part that the model needs.",
+            )
         answered: asyncio.Future[ToolAnswer] = asyncio.get_running_loop().create_future()
         running = asyncio.create_task(self._run(decide, over, answered, size), name=self._name)
         self._running.add(running)
@@ -116,6 +128,7 @@ class Acts:
         if not isinstance(decided, Act):
             self.order.release()
             return
+        self._taken_bytes += size
         decided.effect()
         if decided.make is None:
             self.order.release()

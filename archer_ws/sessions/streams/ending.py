@@ -14,11 +14,11 @@ from archer_ws.sessions.models import StreamMessage
 from archer_ws.sessions.storage.values import EarlierMessage, StoredAnswer
 from archer_ws.sessions.streams.calls import as_tool_call, complete
 from archer_ws.sessions.streams.events import CallName, ControlEvent, MakeEvent, SteeredMessage, StreamEnded
-from archer_ws.sessions.streams.exchange import as_steered
 from archer_ws.sessions.streams.fold import messages_of
 from archer_ws.sessions.streams.intake import Intake
 from archer_ws.sessions.streams.log import StreamLog
 from archer_ws.sessions.streams.outcome import Outcome, final_usage
+from archer_ws.sessions.streams.steering import as_steered
 from archer_ws.sessions.streams.work import StreamIdentity, Work
 
 

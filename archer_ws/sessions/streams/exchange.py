@@ -5,7 +5,7 @@ messages that are steered in (protocol section 23).
                         ├── deadline, cancel ──► every open call gets its result, and the stream its end
                         └── park ──► what is said is kept, for a later process to go on with
 
-In which order that is said, kept, answered and told is acts.py's.
+In which order that is said, kept, answered and told is acts.py's, and what is steered in steering.py's.
 """
 
 import asyncio
@@ -18,8 +18,8 @@ from typing import Literal, Protocol
 import structlog
 
 from archer_ws.core.clock import utc_now
-from archer_ws.core.exceptions import ArcherError, ContentTooLarge, InvalidParams, Overloaded, ToolTimeout
-from archer_ws.core.limits import EXCHANGED_BYTES_MAX, SETTLE_PAUSES_S, STEERED_MAX
+from archer_ws.core.exceptions import ArcherError, InvalidParams, ToolTimeout
+from archer_ws.core.limits import SETTLE_PAUSES_S
 from archer_ws.llm_gateway.tools import ResultStatus, ToolCall
 from archer_ws.llm_gateway.types import ChatMessage
 from archer_ws.sessions.streams.acts import Act, Acts
@@ -28,13 +28,13 @@ from archer_ws.sessions.streams.events import (
     CallName,
     ControlEvent,
     MakeEvent,
-    SteeredMessage,
     StreamProgress,
     StreamStep,
 )
 from archer_ws.sessions.streams.log import StreamLog
 from archer_ws.sessions.streams.loop_state import LoopState
 from archer_ws.sessions.streams.open_call import CallResult, Holder, OpenCall
+from archer_ws.sessions.streams.steering import Steering, as_steered
 from archer_ws.sessions.tool_models import ToolAnswer
 
 log = structlog.get_logger(__name__)
@@ -95,12 +95,9 @@ class Exchange:
         self._answered: asyncio.Future[None] | None = None
         self._parking: Literal["soon", "at once"] | None = None
         self._parked = asyncio.Event()
-        #: Accepted, for the next step; all that were ever accepted, by their ids; and the one that is being kept.
-        self._steered: list[ChatMessage] = []
-        self._accepted: dict[str, ChatMessage] = {}
-        self._steering: ChatMessage | None = None
-        #: Of all results and messages that were accepted.
-        self._bytes = 0
+        self._on_idle: Callable[[], object] | None = None
+        #: The messages that are steered in.
+        self.steering = Steering(self._acts)
         #: Of the calls of all steps.
         self._settled: dict[str, ResultStatus] = {}
 
@@ -114,7 +111,7 @@ class Exchange:
     @property
     def size_bytes(self) -> int:
         """What was said and does not stand in the log."""
-        return self._acts.pending_bytes + sum(message.text_bytes for message in self._steered)
+        return self._acts.pending_bytes + self.steering.size_bytes
 
     @property
     def has_claimed(self) -> bool:
@@ -124,12 +121,7 @@ class Exchange:
     @property
     def steered(self) -> Sequence[ChatMessage]:
         """The messages that were accepted, and that no step has come for yet."""
-        return self._steered
-
-    @property
-    def accepted(self) -> Sequence[ChatMessage]:
-        """Every message that was ever accepted to be steered in, or is about to be: what a restart needs."""
-        return [*self._accepted.values(), *([self._steering] if self._steering is not None else ())]
+        return self.steering.waiting
 
     async def quiet(self) -> None:
         """Wait until all that is being said is kept, or refused."""
@@ -182,6 +174,11 @@ class Exchange:
         self._look()
         self._parked.set()
 
+    def when_idle(self, end: Callable[[], object]) -> None:
+        """Call `end` as soon as its step waits, and nobody runs a call."""
+        self._on_idle = end
+        self._look()
+
     async def wait_place(self, what: str, place: Awaitable[None]) -> None:
         """Wait between two steps, and tell for what.
 
@@ -191,16 +188,15 @@ class Exchange:
         Raises:
             Parked: the process stops.
         """
-        waiting = asyncio.ensure_future(place)
+        waiting, parked = asyncio.ensure_future(place), asyncio.ensure_future(self._parked.wait())
         try:
             await self._tell_queued(what)
-            parked = asyncio.ensure_future(self._parked.wait())
             await asyncio.wait((waiting, parked), return_when=asyncio.FIRST_COMPLETED)
-            parked.cancel()
             if not waiting.done():
                 raise Parked
         finally:
             waiting.cancel()
+            parked.cancel()
 
     async def _tell_queued(self, what: str) -> None:
         def make(seq: int) -> StreamProgress:
@@ -241,7 +237,7 @@ class Exchange:
         async with self._acts.order:
             if self._parking and self._calls:
                 raise Parked
-            told = [as_steered(message) for message in self._steered] or None
+            told = [as_steered(message) for message in self.steering.waiting] or None
 
             def make(seq: int) -> StreamStep:
                 return StreamStep(stream_id=self._stream_id, seq=seq, step=self.step + 1, messages=told)
@@ -251,7 +247,7 @@ class Exchange:
             self.step += 1
             self._note_settled()
             self._calls = {}
-            self._steered = []
+            self.steering.said()
 
     @property
     def is_late_to_park(self) -> bool:
@@ -292,8 +288,7 @@ class Exchange:
         self._calls = {call.call_id: call for call in calls}
         self._deadline_at = deadline_at
         self._settled = dict(settled)
-        self._accepted = {str(message.message_id): message for message in state.steered}
-        self._steered = [message for message in state.steered if message.message_id not in told]
+        self.steering.resume(state.steered, told)
         for call in calls:
             if call.is_running:
                 call.lapse()  # Its runner's connection went with the process.
@@ -348,39 +343,6 @@ class Exchange:
             return _now(answered)  # However often it comes: it waits for nothing, and takes no room.
         return self._act(call_id, decide, size=len(result.content.encode()))
 
-    def steer(self, message: ChatMessage) -> Awaitable[ToolAnswer]:
-        """A user's message for the next step."""
-        message_id = message.message_id
-        assert message_id is not None
-
-        def decide() -> Act | ToolAnswer:
-            if message_id in self._accepted:
-                return _ACCEPTED
-            if len(self._steered) >= STEERED_MAX:
-                raise Overloaded(
-                    f"{STEERED_MAX} messages wait to be steered into the stream, the most there may be",
-                    hint="Wait for its next step.",
-                    retry_after_ms=1000,
-                )
-            self._steering = message
-            return Act(_ACCEPTED, accept, undo=forget)
-
-        def accept() -> None:
-            self._accepted[message_id] = message
-            self._steered.append(message)
-            self._bytes += size
-            forget()
-
-        def forget() -> None:
-            self._steering = None
-
-        def over() -> ToolAnswer:
-            return _ACCEPTED if message_id in self._accepted else ToolAnswer(outcome="too_late")
-
-        size = message.text_bytes
-        self._check_room(size)
-        return self._acts.begin(decide, over=over, size=size)
-
     # How it is kept and told.
 
     async def _tell_calls(
@@ -431,6 +393,8 @@ class Exchange:
         is_parked = self._parking == "at once" or (self._parking == "soon" and not self.has_claimed)
         if is_parked or not self._unanswered():
             self._answered.set_result(None)
+        elif self._on_idle is not None and not self.has_claimed:
+            self._on_idle()
 
     def _unanswered(self) -> list[OpenCall]:
         return [call for call in self._calls.values() if call.result is None]
@@ -438,7 +402,6 @@ class Exchange:
     def _settling(self, call: OpenCall, result: CallResult) -> Act:
         def settle() -> None:
             call.settle(result)
-            self._bytes += len(result.content.encode())
             self._look()
 
         return Act(_ACCEPTED, settle, result_event(self._stream_id, call.call_id, result))
@@ -470,8 +433,6 @@ class Exchange:
     def _act(
         self, call_id: str, decide: Callable[[OpenCall], Act | ToolAnswer], *, size: int = 0
     ) -> Awaitable[ToolAnswer]:
-        self._check_room(size)
-
         def decide_of() -> Act | ToolAnswer:
             call = self._calls.get(call_id)
             return self._not_open(call_id) if call is None else decide(call)
@@ -489,21 +450,6 @@ class Exchange:
         for call in self._calls.values():
             if call.result is not None:
                 self._settled[call.call_id] = call.result.status
-
-    def _check_room(self, size: int) -> None:
-        if size and self._bytes + self._acts.pending_bytes + size > EXCHANGED_BYTES_MAX:
-            raise ContentTooLarge(
-                f"the results and messages of this stream would be more than {EXCHANGED_BYTES_MAX} bytes of text",
-                hint="Answer with less: the part that the model needs.",
-            )
-
-
-def as_steered(message: ChatMessage) -> SteeredMessage:
-    """The message as events have it."""
-    assert message.message_id is not None
-    return SteeredMessage(
-        message_id=message.message_id, content=message.content, parts=list(message.parts) if message.parts else None
-    )
 
 
 def _now(answer: ToolAnswer) -> "asyncio.Future[ToolAnswer]":

@@ -36,6 +36,11 @@ export class Conversation {
   hasOlder = signal(false);
   /** What is being written here: a reload keeps it. @type {import("../vendor/signals.js").Signal<string>} */
   draft;
+  /** What it is called until the list has its name: after the first question. */
+  firstTitle = computed(() => {
+    const first = this.items.value.find((item) => item.kind === "said");
+    return first?.kind === "said" ? titleOf(first.said.text) : "";
+  });
   /** Whether an answer is being written. */
   isBusy = computed(() => this.items.value.some((item) => item.kind === "answer" && item.answer.isRunning));
   /** Whether one waits for somebody: to approve a call, say. */

@@ -39,6 +39,11 @@ let searching;
 
 export const titles = computed(() => new Map((sessions.value ?? []).map((each) => [each.session_id, each.title])));
 
+/** What a conversation is called; empty where it has no name yet. @param {string} id */
+export function titleOfConversation(id) {
+  return titles.value.has(id) ? titles.value.get(id) : conversation(id).firstTitle.value;
+}
+
 /** @param {string} id */
 export function conversation(id) {
   let made = conversations.get(id);

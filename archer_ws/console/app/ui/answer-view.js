@@ -41,7 +41,7 @@ export function AnswerView({ item, conversation, isLast }) {
   return html`
     <article class="answer" data-status=${status} aria-label=${strings.chat.answer} aria-busy=${isRunning}>
       <header>
-        ${(model || !isRunning) && html`<span class="who">${model ?? strings.chat.answer}</span>`}
+        ${(model || !isRunning) && html`<span class="who">${model ?? error?.provider ?? strings.chat.answer}</span>`}
         ${isRunning && html`<${Progress} answer=${answer} />`}
       </header>
       ${answer.steps.value.map((step, index) => html`<${StepView} key=${index} answer=${answer} step=${step} />`)}
@@ -51,11 +51,12 @@ export function AnswerView({ item, conversation, isLast }) {
       )}
       ${error && html`<${ErrorCard} error=${error} isTextKept=${answer.text !== ""}>${isLast && again}<//>`}
       ${!isRunning && html`<${OutcomeLine} answer=${answer} />`}
-      ${!isRunning &&
+      ${!isRunning && (answer.text || !error) &&
       html`<div class="actions">
-        <${CopyButton} text=${() => answer.text} />
-        <button type="button" class="quiet icon-only" aria-label=${strings.chat.askAgain} title=${strings.chat.askAgain}
-          disabled=${conversation.isBusy.value} onClick=${askAgain}><${Icon} name="again" /></button>
+        ${answer.text && html`<${CopyButton} text=${() => answer.text} />`}
+        ${!(error && isLast) &&
+        html`<button type="button" class="quiet icon-only" aria-label=${strings.chat.askAgain} title=${strings.chat.askAgain}
+          disabled=${conversation.isBusy.value} onClick=${askAgain}><${Icon} name="again" /></button>`}
         <button type="button" class="quiet icon-only" aria-label=${strings.chat.branch} title=${strings.chat.branch}
           disabled=${item.isLocal && !message_ids} onClick=${branch}><${Icon} name="branch" /></button>
       </div>`}

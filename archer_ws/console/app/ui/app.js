@@ -2,7 +2,7 @@
 
 import { signal } from "../vendor/signals.js";
 import { useEffect } from "../vendor/preact-hooks.js";
-import { shownId, titles } from "../state/conversations.js";
+import { shownId, titleOfConversation } from "../state/conversations.js";
 import { tokenWanted } from "../state/server.js";
 import { strings } from "../strings.js";
 import { Announcer } from "./announcer.js";
@@ -25,7 +25,7 @@ export function App({ name }) {
     addEventListener("keydown", onKey);
     return () => removeEventListener("keydown", onKey);
   }, []);
-  const title = titles.value.get(shownId.value);
+  const title = titleOfConversation(shownId.value);
   useEffect(() => void (document.title = title ? `${title} – ${name}` : name), [title]);
   if (tokenWanted.value) return html`<${TokenForm} name=${name} />`;
   const hideList = () => (isListShown.value = false);

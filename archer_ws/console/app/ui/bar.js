@@ -1,6 +1,6 @@
 // The line above the conversations: their tabs, and the truth about the connection.
 
-import { begin, close, conversation, isSideBySide, openIds, shownId, titles } from "../state/conversations.js";
+import { begin, close, conversation, isSideBySide, openIds, shownId, titleOfConversation } from "../state/conversations.js";
 import { isDrawerOpen } from "../state/developers.js";
 import { strings } from "../strings.js";
 import { ConnectionState } from "./connection-state.js";
@@ -23,7 +23,7 @@ export function Bar({ onMenu }) {
       <nav class="tabs" aria-label=${strings.tabs.label}>
         <ul>${openIds.value.map((id) => html`<${Tab} key=${id} id=${id} />`)}</ul>
       </nav>
-      <button type="button" class="quiet icon-only" aria-label=${strings.tabs.another} title=${strings.tabs.another}
+      <button type="button" class="quiet icon-only only-wide" aria-label=${strings.tabs.another} title=${strings.tabs.another}
         onClick=${another}><${Icon} name="plus" /></button>
       ${openIds.value.length > 1 &&
       html`<button type="button" class="quiet icon-only only-wide" aria-label=${strings.tabs.beside} title=${strings.tabs.beside}
@@ -38,7 +38,7 @@ export function Bar({ onMenu }) {
 
 /** @param {{ id: string }} props */
 function Tab({ id }) {
-  const title = titles.value.get(id) || (conversation(id).isNew.value ? strings.list.new : strings.list.untitled);
+  const title = titleOfConversation(id) || (conversation(id).isNew.value ? strings.list.new : strings.list.untitled);
   const isShown = shownId.value === id;
   const isBusy = conversation(id).isBusy.value;
   return html`

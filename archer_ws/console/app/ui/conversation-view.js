@@ -1,7 +1,7 @@
 // One conversation on the screen: what was said, the answers, and where the next question is written.
 
 import { useEffect, useRef, useState } from "../vendor/preact-hooks.js";
-import { conversation, isSideBySide, shownId, titles } from "../state/conversations.js";
+import { conversation, isSideBySide, shownId, titleOfConversation } from "../state/conversations.js";
 import { isOpen } from "../state/connection.js";
 import { strings } from "../strings.js";
 import { AnswerView } from "./answer-view.js";
@@ -24,7 +24,7 @@ export function ConversationView({ id }) {
   useEffect(() => void shown.refresh(), [id, isOpen.value]);
   useEffect(() => follow(/** @type {HTMLElement} */ (scroller.current), () => shown.hasText, setAway), [id]);
   const toEnd = () => scroller.current?.scrollTo({ top: scroller.current.scrollHeight, behavior: "smooth" });
-  const title = titles.value.get(id) || strings.list.new;
+  const title = titleOfConversation(id) || strings.list.new;
   const isWelcome = items.length === 0 && shown.isNew.value;
   return html`
     <section class="pane" id=${`pane-${id}`} aria-label=${strings.chat.label(title)} data-shown=${shownId.value === id} onFocusIn=${() => (shownId.value = id)}>
@@ -65,9 +65,13 @@ function Trouble({ error }) {
  */
 function follow(scroller, hasText, tell) {
   let isAtEnd = true;
+  let topBefore = 0;
   const scrolled = () => {
     const { scrollHeight, scrollTop, clientHeight } = scroller;
-    isAtEnd = scrollHeight - scrollTop - clientHeight < NEAR_END_PX;
+    // Who reads further up has scrolled up; what has only grown since is followed.
+    if (scrollHeight - scrollTop - clientHeight < NEAR_END_PX) isAtEnd = true;
+    else if (scrollTop < topBefore) isAtEnd = false;
+    topBefore = scrollTop;
     tell(!isAtEnd && hasText());
   };
   const grown = new ResizeObserver(() => {

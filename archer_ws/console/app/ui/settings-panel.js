@@ -37,12 +37,12 @@ function Form({ sessionId }) {
     <h2>${says.title}</h2>
     <div class="pair">
       <label>${says.temperature}
-        <input type="number" min="0" max="2" step="0.1" inputmode="decimal" value=${settings.temperature ?? ""}
+        <input type="number" min="0" max="2" step="0.1" inputmode="decimal" placeholder=${says.unset} value=${settings.temperature ?? ""}
           onInput=${(/** @type {Event} */ event) => change({ temperature: number(event) })} />
         <small>${says.temperatureHint}</small>
       </label>
       <label>${says.maxTokens}
-        <input type="number" min="1" step="1" inputmode="numeric" value=${settings.maxTokens ?? ""}
+        <input type="number" min="1" step="1" inputmode="numeric" placeholder=${says.unset} value=${settings.maxTokens ?? ""}
           onInput=${(/** @type {Event} */ event) => change({ maxTokens: number(event) })} />
         <small>${says.maxTokensHint}</small>
       </label>

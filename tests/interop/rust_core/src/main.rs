@@ -25,14 +25,14 @@ use std::pin::pin;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use futures_util::future::try_join_all;
-use rust_core::archer::{
+use archer_ws::rest::{self, Rest};
+use archer_ws::types::{
     ChatMessage, ChatRequest, ChatSendParams, MessageRole, StreamEnded, StreamGetParams,
     StreamStatus, Tool, ToolChoice,
 };
-use rust_core::client::{ChatStream, Client, Config, Event};
-use rust_core::rest::{self, Rest};
+use archer_ws::{ChatStream, Client, Config, Event};
+use futures_util::StreamExt;
+use futures_util::future::try_join_all;
 use serde_json::{Value, json};
 
 type Failure = Box<dyn Error + Send + Sync>;

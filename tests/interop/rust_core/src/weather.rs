@@ -2,8 +2,8 @@
 
 use std::future::pending;
 
-use rust_core::archer::{Content, StreamToolCall, Tool};
-use rust_core::client::{Approval, ToolContext, ToolError, ToolHandler, Tools};
+use archer_ws::types::{Content, StreamToolCall, Tool};
+use archer_ws::{Approval, ToolContext, ToolError, ToolHandler, Tools};
 use serde_json::{Value, json};
 
 use crate::tell;

@@ -1,0 +1,80 @@
+"""The responses of the OpenAI-compatible routes as OpenAPI describes them: examples, headers, errors and events.
+
+error_responses.py decides which error kinds a route returns and what they say; openai/error_object.py gives them
+OpenAI's form.
+"""
+
+from typing import Any
+
+from archer_ws.api.openai.error_object import OpenAIErrorBody, openai_error, openai_status
+from archer_ws.api.openai.ignored import HEADER
+from archer_ws.api.openapi.error_responses import EXAMPLES
+from archer_ws.api.openapi.success_responses import STREAM_ID_HEADER
+from archer_ws.api.streaming.sse import MEDIA_TYPE
+from archer_ws.core.exceptions import ArcherError, ErrorInfo
+
+_REQUEST_ID = "req_9mK3vQx0bTzLw2RfY7cN"
+_CHUNK = '{"id":"str_1","object":"chat.completion.chunk","created":1790000000,"model":"llama3.2","choices":[%s]}'
+_CHOICES = (
+    '{"index":0,"delta":{"role":"assistant","content":"","refusal":null},"logprobs":null,"finish_reason":null}',
+    '{"index":0,"delta":{"content":"Because"},"logprobs":null,"finish_reason":null}',
+    '{"index":0,"delta":{},"logprobs":null,"finish_reason":"stop"}',
+)
+_IGNORED_HEADER = {
+    "description": "The fields of the request that the model does not get, separated by commas: fields without an "
+    "effect, and parameters that the model does not accept.",
+    "schema": {"type": "string"},
+}
+_HEADERS = {
+    "X-Should-Retry": {
+        "description": "`false` if a retry by OpenAI's SDKs would not help, or the server has retried already.",
+        "schema": {"type": "string", "const": "false"},
+    },
+    "Retry-After": {"description": "When to retry, in whole seconds.", "schema": {"type": "integer", "minimum": 0}},
+    "Retry-After-Ms": {"description": "The same, in milliseconds.", "schema": {"type": "integer", "minimum": 0}},
+    HEADER: _IGNORED_HEADER,
+}
+_CANCELLED = ErrorInfo(
+    kind="cancelled",
+    message="the stream was cancelled before the completion was whole",
+    hint="Somebody asked for the end of stream str_1.",
+    retryable=False,
+    request_id=_REQUEST_ID,
+)
+
+COMPLETION_RESPONSE: dict[str, Any] = {
+    "description": "The completion, or with `stream: true` its chunks. A stream that failed or was cancelled ends with "
+    "an event whose data is an error, and without `[DONE]`.",
+    "headers": {"X-Stream-ID": STREAM_ID_HEADER, HEADER: _IGNORED_HEADER},
+    "content": {
+        MEDIA_TYPE: {
+            # The schema of one event, as OpenAPI 3.1's tools expect.
+            "schema": {"type": "object", "properties": {"data": {"type": "string"}}, "required": ["data"]},
+            "example": "".join(f"data: {_CHUNK % choice}\n\n" for choice in _CHOICES) + "data: [DONE]\n\n",
+        }
+    },
+}
+
+
+def openai_error_responses(*errors: type[ArcherError], cancellable: bool = False) -> dict[int | str, dict[str, Any]]:
+    """A route's `responses` for these errors: one for each status, with an example for each kind.
+
+    `cancellable`: whether another client can cancel the stream that the route waits for.
+    """
+    examples = [EXAMPLES[error.kind].info(_REQUEST_ID) for error in errors]
+    if cancellable:
+        examples.append(_CANCELLED)
+    by_status: dict[int | str, list[ErrorInfo]] = {}
+    for info in sorted(examples, key=lambda each: (openai_status(each.kind), each.kind)):
+        by_status.setdefault(openai_status(info.kind), []).append(info)
+    return {status: _answer(same) for status, same in by_status.items()}
+
+
+def _answer(errors: list[ErrorInfo]) -> dict[str, Any]:
+    kinds = {info.kind: openai_error(info) for info in errors}
+    return {
+        "model": OpenAIErrorBody,
+        "description": "; or ".join(f"`{body['error']['code']}`" for body in kinds.values()),
+        "headers": _HEADERS,
+        "content": {"application/json": {"examples": {kind: {"value": body} for kind, body in kinds.items()}}},
+    }

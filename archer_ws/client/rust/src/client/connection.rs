@@ -1,0 +1,235 @@
+//! The task that keeps the socket: it dials, introduces itself, sends, reads, and begins again after a loss.
+//!
+//! What frames mean is the [`Ledger`]'s.
+
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt, StreamExt};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::http::HeaderValue;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
+
+use super::backoff::Backoff;
+use super::ledger::{Command, Ledger};
+use super::{Config, Error, Ids};
+use crate::types::{
+    InitializeParams, InitializeResult, PROTOCOL_VERSION, PeerInfo, SUBPROTOCOL, ServerMessage,
+};
+
+type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// The server's pings and heartbeats come at least this often; two may be late by this much before silence is a loss.
+const SILENCE_SLACK: Duration = Duration::from_secs(5);
+/// How long saying goodbye may take.
+const CLOSE_LIMIT: Duration = Duration::from_secs(2);
+
+/// Why serving a socket ended.
+enum Ending {
+    /// Nobody holds a handle any more.
+    Unused,
+    /// Dial again.
+    Lost,
+    /// Dialling again can't help.
+    Over(Error),
+}
+
+impl From<Error> for Ending {
+    fn from(error: Error) -> Self {
+        if error.is_passing() {
+            Self::Lost
+        } else {
+            Self::Over(error)
+        }
+    }
+}
+
+pub(super) struct Connection {
+    config: Config,
+    commands: mpsc::UnboundedReceiver<Command>,
+    ids: Ids,
+    ledger: Ledger,
+    backoff: Backoff,
+}
+
+impl Connection {
+    pub(super) fn new(
+        config: Config,
+        ids: Ids,
+        commands: mpsc::UnboundedReceiver<Command>,
+    ) -> Self {
+        Self {
+            backoff: Backoff::new(config.backoff_min, config.backoff_max),
+            config,
+            commands,
+            ledger: Ledger::new(ids.clone()),
+            ids,
+        }
+    }
+
+    /// Run until nobody needs it. `connected` is told how the first attempt went; if it failed, there is no second.
+    pub(super) async fn run(mut self, connected: oneshot::Sender<Result<(), Error>>) {
+        let ending = match self.dial().await {
+            Ok((socket, silence)) => {
+                let _ = connected.send(Ok(())); // a caller that gave up has dropped its handle too
+                self.serve(socket, silence).await
+            }
+            Err(error) => {
+                let _ = connected.send(Err(error));
+                return;
+            }
+        };
+        if let Ending::Over(error) = self.keep(ending).await {
+            self.commands.close();
+            while let Ok(command) = self.commands.try_recv() {
+                self.ledger.obey(command);
+            }
+            self.ledger.fail(&error);
+        }
+    }
+
+    async fn keep(&mut self, mut ending: Ending) -> Ending {
+        while matches!(ending, Ending::Lost) {
+            if self.pause().await.is_break() {
+                return Ending::Unused;
+            }
+            ending = match self.dial().await {
+                Ok((socket, silence)) => self.serve(socket, silence).await,
+                Err(error) => error.into(),
+            };
+        }
+        ending
+    }
+
+    /// Dial and introduce ourselves: the socket, and how long it may be silent.
+    async fn dial(&self) -> Result<(Socket, Duration), Error> {
+        timeout(self.config.connect_timeout, async {
+            let mut request = self.config.url.as_str().into_client_request()?;
+            request.headers_mut().insert(
+                "Sec-WebSocket-Protocol",
+                HeaderValue::from_static(SUBPROTOCOL),
+            );
+            let (mut socket, _) = connect_async_with_config(request, None, true).await?;
+            let hello = self.ids.request(InitializeParams {
+                client: Some(PeerInfo::new(
+                    env!("CARGO_PKG_NAME"),
+                    env!("CARGO_PKG_VERSION"),
+                )),
+                token: self.config.token.clone(),
+                ..InitializeParams::new(PROTOCOL_VERSION)
+            })?;
+            socket.send(Message::text(hello.text)).await?;
+            let welcome = read_welcome(&mut socket, hello.id).await?;
+            let heartbeat = Duration::from_millis(welcome.heartbeat_ms);
+            Ok((socket, heartbeat * 2 + SILENCE_SLACK))
+        })
+        .await
+        .unwrap_or(Err(Error::TimedOut))
+    }
+
+    async fn serve(&mut self, socket: Socket, silence: Duration) -> Ending {
+        let (sink, mut incoming) = socket.split();
+        let (outgoing, frames) = mpsc::unbounded_channel();
+        // A task of its own: while the server's buffers are full we must go on reading, or both would wait for ever.
+        let writer = tokio::spawn(write_all(sink, frames));
+        self.ledger.connected(outgoing);
+        let ending = self.exchange(&mut incoming, silence).await;
+        self.ledger.disconnected();
+        if matches!(ending, Ending::Unused) {
+            let _ = timeout(CLOSE_LIMIT, writer).await;
+        } else {
+            writer.abort();
+        }
+        ending
+    }
+
+    async fn exchange(&mut self, incoming: &mut SplitStream<Socket>, silence: Duration) -> Ending {
+        let mut deadline = Instant::now() + silence;
+        loop {
+            tokio::select! {
+                command = self.commands.recv() => match command {
+                    Some(command) => self.ledger.obey(command),
+                    None => return Ending::Unused,
+                },
+                message = incoming.next() => {
+                    deadline = Instant::now() + silence;
+                    match message {
+                        Some(Ok(Message::Text(text))) => {
+                            match self.ledger.take(&text) {
+                                Ok(true) => self.backoff.reset(),
+                                Ok(false) => {}
+                                Err(error) => return error.into(),
+                            }
+                        }
+                        Some(Ok(Message::Close(frame))) => return close_error(frame).into(),
+                        Some(Ok(_)) => {}
+                        Some(Err(_)) | None => return Ending::Lost,
+                    }
+                }
+                () = sleep_until(deadline) => return Ending::Lost,
+            }
+        }
+    }
+
+    /// Wait before the next attempt, taking commands meanwhile.
+    async fn pause(&mut self) -> ControlFlow<()> {
+        let until = Instant::now() + self.backoff.next_pause();
+        loop {
+            tokio::select! {
+                () = sleep_until(until) => return ControlFlow::Continue(()),
+                command = self.commands.recv() => match command {
+                    Some(command) => self.ledger.obey(command),
+                    None => return ControlFlow::Break(()),
+                },
+            }
+        }
+    }
+}
+
+async fn read_welcome(socket: &mut Socket, hello: i64) -> Result<InitializeResult, Error> {
+    while let Some(message) = socket.next().await {
+        match message? {
+            Message::Text(text) => {
+                if let ServerMessage::Response(response) = serde_json::from_str(&text)?
+                    && response.id == Some(hello.into())
+                {
+                    return Ok(response.result::<InitializeParams>()?);
+                }
+            }
+            Message::Close(frame) => return Err(close_error(frame)),
+            _ => {}
+        }
+    }
+    Err(Error::TimedOut)
+}
+
+async fn write_all(
+    mut sink: SplitSink<Socket, Message>,
+    mut frames: mpsc::UnboundedReceiver<Message>,
+) {
+    while let Some(frame) = frames.recv().await {
+        if sink.send(frame).await.is_err() {
+            return; // reading fails as well, and says so
+        }
+    }
+    let _ = sink.close().await;
+}
+
+fn close_error(frame: Option<CloseFrame>) -> Error {
+    match frame {
+        Some(it) => Error::ClosedFor {
+            code: it.code.into(),
+            reason: it.reason.to_string(),
+        },
+        None => Error::ClosedFor {
+            code: 1005,
+            reason: String::new(),
+        },
+    }
+}

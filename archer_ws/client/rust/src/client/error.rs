@@ -1,0 +1,101 @@
+//! What can go wrong, told apart by what the caller can do about it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use tokio_tungstenite::tungstenite;
+
+use crate::types::{CallError, ErrorInfo};
+
+/// Why a call or a stream failed.
+#[derive(Clone, Debug)]
+pub enum Error {
+    /// The server answered with an error: `kind` says which, `hint` what to do.
+    Refused(Box<ErrorInfo>),
+    /// The server closed the socket; with which code tells whether coming back makes sense.
+    ClosedFor { code: u16, reason: String },
+    /// The handshake was answered with this HTTP status: a wrong token (401) or address.
+    Handshake(u16),
+    /// There is no server, or not just now.
+    Unreachable(Arc<tungstenite::Error>),
+    /// Dialling or `initialize` took longer than `Config::connect_timeout`.
+    TimedOut,
+    /// What came is not archer.v1.
+    Protocol(String),
+    /// Another reader of this client took the stream over.
+    Replaced,
+    /// The client is closed.
+    Closed,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(info) => info.fmt(f),
+            Self::ClosedFor { code, reason } => {
+                write!(f, "the server closed the connection: {code} {reason}")
+            }
+            Self::Handshake(401) => {
+                f.write_str("the server wants a valid token: set Config::token")
+            }
+            Self::Handshake(status) => {
+                write!(f, "the handshake was answered with the status {status}")
+            }
+            Self::Unreachable(error) => write!(f, "no connection to the server: {error}"),
+            Self::TimedOut => f.write_str("the server took too long to answer"),
+            Self::Protocol(what) => write!(f, "this is no archer.v1: {what}"),
+            Self::Replaced => f.write_str("another reader took the stream over"),
+            Self::Closed => f.write_str("the client is closed"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<serde_json::Error> for Error {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Protocol(error.to_string())
+    }
+}
+
+impl From<ErrorInfo> for Error {
+    fn from(info: ErrorInfo) -> Self {
+        Self::Refused(Box::new(info))
+    }
+}
+
+impl From<CallError> for Error {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Refused(error) => error.data.into(),
+            CallError::Malformed(error) => error.into(),
+        }
+    }
+}
+
+impl From<tungstenite::Error> for Error {
+    fn from(error: tungstenite::Error) -> Self {
+        match error {
+            tungstenite::Error::Http(answer) => Self::Handshake(answer.status().as_u16()),
+            other => Self::Unreachable(Arc::new(other)),
+        }
+    }
+}
+
+impl Error {
+    /// Whether dialling again can help.
+    pub(super) fn is_passing(&self) -> bool {
+        match self {
+            Self::Unreachable(_) | Self::TimedOut => true,
+            Self::Handshake(status) => *status >= 500,
+            Self::Refused(info) => info.retryable,
+            Self::ClosedFor { code, .. } => may_reconnect(*code),
+            Self::Protocol(_) | Self::Replaced | Self::Closed => false,
+        }
+    }
+}
+
+/// Whether a close code says that one may come back (protocol section 11).
+fn may_reconnect(code: u16) -> bool {
+    matches!(code, 1001 | 1005 | 1006 | 1011 | 1012 | 1013 | 4000..=4499)
+}

@@ -1,0 +1,44 @@
+//! A client of archer.v1, the protocol of the Archer AI Engine: one WebSocket, any number of chat streams over it, and
+//! no text lost when the connection drops.
+//!
+//! ```no_run
+//! use archer_ws::types::{ChatMessage, ChatSendParams, MessageRole};
+//! use archer_ws::{Client, Config, Event};
+//! use futures_util::StreamExt;
+//!
+//! # async fn example() -> Result<(), archer_ws::Error> {
+//! let client = Client::connect(Config::new("ws://127.0.0.1:8000/api/v1/ws")).await?;
+//! let question = vec![ChatMessage::new(MessageRole::User, "Why is the sky blue?")];
+//! let mut stream = client.send(ChatSendParams::new(question)).await?;
+//! while let Some(event) = stream.next().await {
+//!     match event? {
+//!         Event::Content(text) => print!("{text}"),
+//!         Event::Ended(ended) => println!(" [{}]", ended.status),
+//!         _ => {}
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! - [`Client`] is a cheap handle. A task of its own keeps the socket: it reconnects with backoff, sends unanswered
+//!   requests again, and resumes every running stream after the last event seen.
+//! - [`ChatStream`] is read at the caller's pace: events that arrive meanwhile are buffered, and a slow reader holds up
+//!   no other. Dropping it cancels the generation; [`ChatStream::detach`] lets it run on, and [`Client::resume`] reads
+//!   it again, from any process.
+//! - [`Tools`] run the calls that a stream waits for. Each call is claimed first, so that it runs once.
+//! - [`Client::call`] reaches every other method: its params, out of [`types`], know the method's name and result.
+//! - [`types`] has the messages of the protocol, generated from the server's own models.
+//!
+//! Features: `rest` adds a client of the same streams over HTTP; `native-tls` adds `wss://` and `https://`.
+
+mod client;
+#[cfg(feature = "rest")]
+pub mod rest;
+#[allow(rustdoc::bare_urls)] // generated
+pub mod types;
+
+pub use client::{
+    Answer, Approval, ArgumentsDelta, ChatStream, Client, Config, Error, Event, ToolContext,
+    ToolError, ToolHandler, Tools, UnknownEvent,
+};
