@@ -130,7 +130,7 @@ def with_esbuild(directory: Path, page: str, *options: str) -> bytes:
     """The program with all that it imports, in one file."""
     esbuild = NODE_PROJECT / "node_modules" / ".bin" / "esbuild"
     defined = f"--define:process.env.NODE_ENV={json.dumps('development')}"
-    command = [esbuild, page, "--bundle", "--format=esm", "--jsx=automatic", "--jsx-dev", defined, *options]
+    command = [str(esbuild), page, "--bundle", "--format=esm", "--jsx=automatic", "--jsx-dev", defined, *options]
     return subprocess.run(command, cwd=directory, capture_output=True, timeout=60, check=True).stdout
 
 
