@@ -1,8 +1,8 @@
 """The command line: `archer-ws serve`, `chat`, `sessions`, `doctor`, `conformance` and `schema`.
 
-Owns what each command calls, what is printed when the server is ready, and the exit statuses: 0 done, 1 failed, 2
-called wrongly or wrong settings, 130 interrupted. The options are options.py's, serving server/server.py's, chatting
-terminal/chat.py's. Each command imports what it needs itself: a chat should not wait for the server's imports.
+This module has what each command calls, what is printed when the server is ready, and the exit statuses: 0 done, 1
+failed, 2 wrong usage or settings, 130 interrupted. options.py has the options. Each command imports what it needs
+itself, so that a chat does not wait for the server's imports.
 """
 
 import argparse
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; its exit status.
+    """Run the command line; returns the exit status.
 
     Raises:
-        SystemExit: for `--help`, `--version` and options that can't be understood.
+        SystemExit: for `--help`, `--version` and invalid options.
     """
     _open_standard_streams()
     options = _parser().parse_args(arguments)
@@ -37,15 +37,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # Whoever read our output has left (`| head`); at exit Python would flush it once more, and complain.
+        # The reader of our output has gone (`| head`); at exit Python would flush once more, and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return status
 
 
 def _open_standard_streams() -> None:
-    """Open those that whoever started us has closed: otherwise a connection may get their descriptor, and be written
-    to as such; and Python has None in their place."""
+    """Open the standard streams that the parent process has closed. Otherwise a connection may get their descriptor and
+    receive what is printed; and Python has None in their place."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - it stays open
@@ -91,7 +91,7 @@ def _fail(message: str, status: int) -> int:
 
 
 def _use_question_marks(*streams: object) -> None:
-    """Let what a terminal's encoding lacks become a question mark instead of a traceback."""
+    """Print question marks for characters that a terminal's encoding lacks, instead of failing."""
     for stream in streams:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
@@ -150,7 +150,7 @@ def _serve(options: argparse.Namespace) -> int:
 
     overrides = {"host": options.host, "port": options.port}
     try:
-        # First without the model: what is wrong with the rest shall not be told after a long transfer.
+        # First without the model: other wrong settings must not be reported only after a long download.
         settings = load_settings(**overrides, llm_provider=options.provider)
         if "store" not in settings.model_fields_set:
             overrides["store"] = "sqlite"
@@ -178,7 +178,7 @@ def _run_server(settings: "Settings", sockets: list[socket.socket], *, as_json: 
     from archer_ws.main import create_app
     from archer_ws.server.server import ArcherServer
 
-    # Named, they stand as they are: no host for tests is added.
+    # Passed explicitly, so the host for tests is not added.
     limits = Limits()
     app = create_app(settings.model_copy(update={"allowed_hosts": settings.allowed_hosts}), limits=limits)
     default_model = app.state.services.router.get_adapter().default_model
@@ -190,7 +190,7 @@ def _run_server(settings: "Settings", sockets: list[socket.socket], *, as_json: 
     except ArcherError as error:
         return _fail(f"{error.message}\n{error.hint or ''}".rstrip(), 1)
     log_stray_output()
-    # Called on the event loop: a standard output that nobody reads must not stop it.
+    # Called on the event loop: a standard output that nobody reads must not block it.
     output = LineWriter()
 
     def announce(reason: str | None) -> None:
@@ -223,7 +223,7 @@ def _ready(settings: "Settings", default_model: str, port: int, reason: str | No
 
 
 def _own_name() -> str:
-    """What the person types to call this program: with its path where it is on no search path."""
+    """The command that starts this program: with its path if it is not on the search path."""
     called = Path(sys.argv[0])
     if called.stem != "archer-ws":  # python -m archer_ws, or another program that has us inside
         return "archer-ws"
@@ -237,7 +237,7 @@ def _supervise_reloads(overrides: dict[str, str | None], sockets: list[socket.so
 
     from archer_ws.core.logging import configure_logging
 
-    # The children read the environment anew, and .env, so that a change there takes effect as well.
+    # The child processes read the environment and .env again, so that changes there take effect as well.
     os.environ.update({f"ARCHER_{name.upper()}": value for name, value in overrides.items() if value is not None})
     configure_logging()
     config = uvicorn.Config("archer_ws.main:app", reload=True, log_config=None)
@@ -246,7 +246,7 @@ def _supervise_reloads(overrides: dict[str, str | None], sockets: list[socket.so
 
 
 def serve_reloaded(sockets: list[socket.socket] | None) -> None:
-    """Serve in a child of the reload supervisor; running streams do not hold up the next start."""
+    """Serve in a child process of the reload supervisor; running streams do not delay the next start."""
     assert sockets is not None
     from archer_ws.config import SettingsError, load_settings
 
@@ -296,7 +296,7 @@ def _chat(options: argparse.Namespace) -> int:
 
 
 def _misuse_of_chat(options: argparse.Namespace, text: str | None, models: Sequence[str]) -> str | None:
-    """What is wrong with how it was called, if anything."""
+    """What is wrong with the usage, if anything."""
     if text is not None and not text.strip():
         return "there is no question: give one as an argument or on standard input"
     if options.compare and (text is None or len(models) < 2):

@@ -1,7 +1,7 @@
-"""The place where objects are wired together: settings in, an ASGI application out.
+"""Wires all objects together: settings in, an ASGI application out.
 
-`create_app(settings)` makes one; `app` is one from the environment, made when it is first asked for, so that
-`uvicorn archer_ws.main:app` works and importing this module costs and demands nothing.
+`create_app(settings)` makes one. `app` is made from the environment when it is first accessed, so that `uvicorn
+archer_ws.main:app` works, and importing this module needs no settings and takes no time.
 """
 
 import asyncio
@@ -73,13 +73,13 @@ from archer_ws.sessions.streams.memory_log import MemoryLog
 
 log = structlog.get_logger(__name__)
 
-#: Whose bodies may hold pictures and documents beside their text.
+#: The paths whose bodies may hold pictures and documents beside their text.
 GENERATION_PATHS = ("/api/v1/chat/completions", "/api/v1/chat/completions/stream", "/v1/chat/completions")
 #: The forms that errors may have beside our own.
 ERROR_FORMS = (OpenAIErrors(), AnthropicErrors(), OllamaErrors())
-#: What Starlette's (and so FastAPI's) TestClient names as its host.
+#: The host name that Starlette's (and so FastAPI's) TestClient sends.
 TEST_HOST = "testserver"
-#: How long the preparation of the provider lets the server come first: an import in a thread still slows the loop.
+#: How long preparing the provider waits for the server to start: even an import in a thread slows the loop.
 LISTEN_FIRST_S = 0.05
 
 
@@ -88,7 +88,7 @@ def create_app(settings: Settings | None = None, *, limits: Limits = Limits()) -
 
     Args:
         settings: what an owner may change.
-        limits: the bounds that no owner needs to change.
+        limits: the limits that no owner needs to change.
 
     Raises:
         SettingsError: a setting has a wrong value.
@@ -127,7 +127,8 @@ def create_app(settings: Settings | None = None, *, limits: Limits = Limits()) -
         allow_origins=[*settings.cors_origins, *TAURI_ORIGINS],
         allow_methods=["*"],
         allow_headers=["*"],
-        # Pages of a public address ask for this before they may call a private one; other origins are refused before.
+        # Browsers ask for this before a page of a public address may call a private one; other origins are refused
+        # before.
         allow_private_network=True,
         expose_headers=[
             *(
@@ -158,7 +159,7 @@ def openapi_document() -> dict[str, Any]:
 def _include_routes(app: FastAPI) -> None:
     generations = [chat.router, openai_compat.completions_router]
     for router in generations:
-        # Themselves, and first: routes are tried one by one, and those of an included router through four layers.
+        # Added directly, and first: routes are tried one by one, and those of an included router through four layers.
         app.router.routes.extend(router.routes)
     others = [
         module.router
@@ -183,16 +184,16 @@ def _include_routes(app: FastAPI) -> None:
 
 
 def _hosts(settings: Settings) -> list[str]:
-    """The hosts that were set; else the default ones, and the name that Starlette's TestClient sends.
+    """The configured hosts; else the default ones, and the name that Starlette's TestClient sends.
 
-    `archer-ws serve` sets them always: a network that means harm can let names of one label stand for this machine.
+    `archer-ws serve` always configures them: a hostile network can resolve a name without dots to this machine.
     """
     hosts = settings.allowed_hosts
     return hosts if "allowed_hosts" in settings.model_fields_set else [*hosts, TEST_HOST]
 
 
 def _tokens(settings: Settings) -> dict[str, str]:
-    """The configured credentials by principal; `auth_token` alone stands for everybody, as no token does."""
+    """The configured tokens by principal; `auth_token` belongs to the one principal that exists without a token too."""
     tokens = {name: token.get_secret_value() for name, token in settings.auth_tokens.items()}
     if settings.auth_token is not None:
         tokens.setdefault(LOCAL_PRINCIPAL, settings.auth_token.get_secret_value())
@@ -200,16 +201,16 @@ def _tokens(settings: Settings) -> dict[str, str]:
 
 
 def _large_bodies(settings: Settings) -> dict[str, int]:
-    """The most bytes of a body where it is a file, or may hold one as base64."""
+    """The largest body of each path whose bodies are files, or may hold files as base64."""
     text = settings.max_content_bytes + BODY_ALLOWANCE_BYTES
     inline = text + -(-settings.file_bytes_max // 3) * 4
-    # A file that is too long is told that by its own route, and what follows is read no further.
+    # The files' own route reports a file that is too long, and nothing more of it is read.
     unbounded = dict.fromkeys((FILES_PATH, session_transfer.IMPORT_PATH), maxsize)
     return {**unbounded, **dict.fromkeys(GENERATION_PATHS, inline)}
 
 
 def _files(settings: Settings) -> Files:
-    """The files, on a disk where conversations are, or if a directory is set."""
+    """The files: on a disk if conversations are stored there or a directory is set."""
     directory = settings.files_folder
     return Files(
         MemoryShelf() if directory is None else DiskShelf(directory),
@@ -217,7 +218,7 @@ def _files(settings: Settings) -> Files:
         principal_bytes_max=settings.files_bytes_per_principal,
         bytes_max=MEMORY_FILES_BYTES if directory is None else None,
         lifetime_s=settings.file_ttl_s,
-        # Beside conversations it has their troubles, which stop no server.
+        # A failing disk does not stop the server, as for conversations.
         is_needed=settings.files_dir is not None,
     )
 
@@ -333,10 +334,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             hint="archer-ws serve has them all",
         )
     await services.store.open()
-    # Behind the store, which waits for an earlier process to let go of the folder; before the streams that go on, whose
-    # results name files.
+    # After the store, which waits until an earlier process has released the folder; before the streams that go on,
+    # whose results name files.
     if services.store.trouble is None:
-        # Otherwise they meet the same, and are tried again by the sweep.
+        # Otherwise the sweep meets the same error, and retries later.
         await asyncio.to_thread(services.files.open_now)
     await services.manager.recover()
     log.info("conversations_kept", **services.store.place)
@@ -357,10 +358,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 async def _prepare(services: Services) -> str | None:
-    """Make the default provider ready; what keeps it from that, with what to do."""
+    """Make the default provider ready; returns what prevents that and what to do, or None."""
     await asyncio.sleep(LISTEN_FIRST_S)
     failure = await services.readiness.prepare()
-    # Every `initialize` tells it, and making it takes a quarter of a second, in which no stream would move.
+    # Every `initialize` needs the hash, and computing it takes a quarter of a second, in which no stream would move.
     await asyncio.to_thread(services.rpc.describe)
     return f"{failure.message}. {failure.hint or ''}".strip() if failure else None
 

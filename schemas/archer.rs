@@ -23,7 +23,7 @@ pub const PROTOCOL_VERSION: i64 = 1;
 /// The WebSocket subprotocol to offer.
 pub const SUBPROTOCOL: &str = "archer.v1";
 /// The `schema_hash` of the server that these types were made for.
-pub const SCHEMA_HASH: &str = "662e2ff1650f756f";
+pub const SCHEMA_HASH: &str = "3b47f1a28459a179";
 
 /// The params of a method, which know its name and what it gives.
 pub trait Method: Serialize {
@@ -1722,7 +1722,7 @@ pub struct ModelInfo {
     pub limits: Option<ModelLimits>,
 }
 
-/// The models that can be named.
+/// The available models.
 pub type ModelInfos = Vec<ModelInfo>;
 
 /// How much a request may hold for a model, where its provider says so.

@@ -788,7 +788,7 @@ export interface ModelInfo {
   limits?: ModelLimits | null;
 }
 
-/** The models that can be named. */
+/** The available models. */
 export type ModelInfos = ModelInfo[];
 
 /** How much a request may hold for a model, where its provider says so. */

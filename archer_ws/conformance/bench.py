@@ -1,4 +1,4 @@
-"""What a check works with: connections of its own, prompts, and the tidying up of what it made."""
+"""What a check works with: its own connections, prompts, and cleaning up of what it created."""
 
 import asyncio
 import secrets
@@ -18,7 +18,7 @@ from archer_ws.conformance.peer import Peer, Trial
 from archer_ws.rpc.messages import PROTOCOL_VERSION, SUBPROTOCOL, InitializeResult, Limits
 from archer_ws.sessions.models import Session
 
-#: How long tidying up may take at the most, in seconds.
+#: How long cleaning up may take at most, in seconds.
 TIDY_LIMIT_S = 10.0
 
 _SHORT = "Say hello in one short sentence."
@@ -40,12 +40,12 @@ class Target:
 
     @property
     def limits(self) -> Limits:
-        """What one connection may do."""
+        """The limits of one connection."""
         return self.greeting.limits
 
 
 class Bench:
-    """One check's workplace. Every connection is initialized, with the token where there is one, unless told not to.
+    """One check's workplace. Every connection is initialized, with the token if there is one, unless stated otherwise.
 
     Args:
         target: the server.
@@ -72,7 +72,7 @@ class Bench:
         compression: str | None = None,
         with_token: bool = True,
     ) -> Peer:
-        """A connection without `initialize`; the credential, where one is needed, goes into the handshake.
+        """A connection without `initialize`; the credential, if one is needed, is sent in the handshake.
 
         Raises:
             InvalidStatus: the server refuses the upgrade.
@@ -91,7 +91,7 @@ class Bench:
                 ping_interval=None,
                 close_timeout=CLOSE_LIMIT_S,
                 max_size=MESSAGE_BYTES_MAX,
-                # Deltas wait here, and not in the kernel, for a check that looks away.
+                # Deltas are buffered here, not in the kernel, while a check does not read.
                 max_queue=None,
             )
         except InvalidStatus:
@@ -103,11 +103,11 @@ class Bench:
         return peer
 
     def short(self, **more: Any) -> dict[str, Any]:
-        """The params of a chat that is soon answered."""
+        """The params of a chat with a short completion."""
         return self._chat(_SHORT, 16, more)
 
     def long(self, **more: Any) -> dict[str, Any]:
-        """The params of a chat whose answer takes its time."""
+        """The params of a chat with a long completion."""
         return self._chat(_LONG, 400, more)
 
     async def session(self, peer: Peer, **params: Any) -> Session:
@@ -117,13 +117,13 @@ class Bench:
         return await peer.call(SESSION_CREATE, **params)
 
     async def tidy(self) -> None:
-        """Leave nothing behind: cancel the streams, delete the sessions, close the connections."""
+        """Clean up: cancel the streams, delete the sessions, close the connections."""
         try:
             async with asyncio.timeout(min(TIDY_LIMIT_S, 2 * self.trial.quiet_s)):
                 if self.trial.streams or self.trial.sessions:
                     await self._undo()
         except (TimeoutError, Failed, Skipped, InvalidHandshake, ClientError):
-            pass  # It was the check's to find out what is wrong.
+            pass  # The check has reported what is wrong.
         finally:
             await asyncio.gather(*(peer.leave() for peer in self._peers))
 

@@ -1,4 +1,4 @@
-"""The tool calls that one attachment was told of, and whether they are as the protocol promises (section 22). Pure."""
+"""The tool calls that were reported to one attachment, and whether they follow the protocol (section 22). Pure."""
 
 from collections.abc import Iterator
 
@@ -6,20 +6,20 @@ from archer_ws.sessions.streams.events import StreamDelta, StreamEnded, StreamTo
 
 
 class Calls:
-    """What came of calls.
+    """The calls of one attachment.
 
     Args:
-        sees_all: whether it is told of the log from its first event on, deltas included.
+        sees_all: whether it gets the log from its first event on, deltas included.
     """
 
     def __init__(self, *, sees_all: bool) -> None:
         self._sees_all = sees_all
-        #: By call: the name and the arguments that its deltas had.
+        #: By call: the name and the arguments in its deltas.
         self._pieces: dict[str, tuple[str, str]] = {}
         self._made: list[str] = []
 
     def text(self, delta: StreamDelta) -> Iterator[str]:
-        """Note text; what is wrong with its place."""
+        """Record text; returns what is wrong with its position."""
         if delta.reset:
             self._pieces.clear()
             self._made.clear()
@@ -33,7 +33,7 @@ class Calls:
                 yield f"the arguments of {delta.call_id} are of {name}, then of {delta.name}"
 
     def call(self, call: StreamToolCall) -> Iterator[str]:
-        """Note a call; what is wrong with it."""
+        """Record a call; returns what is wrong with it."""
         if call.call_id in self._made:
             yield f"the call {call.call_id} came twice"
         self._made.append(call.call_id)
@@ -45,7 +45,7 @@ class Calls:
             yield f"the call {call.call_id} has the arguments {call.arguments!r}, its deltas {pieces!r}"
 
     def end(self, end: StreamEnded) -> Iterator[str]:
-        """What is wrong with an end behind these calls."""
+        """What is wrong with an end after these calls."""
         has_called = end.finish_reason == "tool_calls"
         if self._made and (end.status != "completed" or not has_called):
             yield f"behind calls the stream ended {end.status} with the finish_reason {end.finish_reason}"

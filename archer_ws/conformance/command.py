@@ -13,17 +13,17 @@ from archer_ws.conformance.runner import run
 from archer_ws.terminal.chat import INTERRUPTED
 from archer_ws.terminal.screen import Terminal
 
-#: How long silence must last before it counts as the server's answer, in seconds; never more than a check may take.
+#: How long silence must last before it counts as the server's response, in seconds; never more than a check may take.
 QUIET_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What was asked for.
+    """The options of a run.
 
     Attributes:
-        only: names of checks; all where it is empty.
-        is_strict: a check that could not be made counts as failed.
+        only: names of checks; empty for all.
+        is_strict: whether a skipped check counts as failed.
         timeout_s: how long each check may take, in seconds.
     """
 
@@ -34,7 +34,7 @@ class Options:
 
 
 def list_checks(*, json: bool) -> int:
-    """Show every check's name and title; the program's exit status."""
+    """Print every check's name and title; returns the exit status."""
     checks = all_checks()
     if json:
         sys.stdout.write(f"{titles_as_json(checks)}\n")
@@ -44,11 +44,11 @@ def list_checks(*, json: bool) -> int:
 
 
 def conform(url: str, token: str | None, route: Mapping[str, str], options: Options) -> int:
-    """Check the server; the program's exit status: 0 all passed, 1 something failed, 2 nothing could be checked.
+    """Check the server; returns the exit status: 0 all passed, 1 some failed, 2 nothing could be checked.
 
     Args:
-        url: where it is.
-        token: its token, where it needs one.
+        url: the server's address.
+        token: its token, if it needs one.
         route: the `provider` and `model` to chat with; empty for the server's default.
     """
     terminal = Terminal(sys.stdout, sys.stderr)

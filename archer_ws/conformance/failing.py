@@ -1,9 +1,9 @@
-"""How a check can end other than well: what was expected and what came, or why nothing could be said."""
+"""How a check ends other than well: what was expected and what came, or why the check could not be made."""
 
 import json
 from typing import Any
 
-#: The most of a server's words that is shown, in characters.
+#: How much of a server's text is shown, in characters.
 SHOWN_CHARS_MAX = 240
 
 
@@ -22,7 +22,7 @@ class Failed(Exception):
 
 
 class Skipped(Exception):
-    """This server, or this answer, gives no chance to see."""
+    """This server, or this completion, does not allow the check."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -30,7 +30,7 @@ class Skipped(Exception):
 
 
 def expect(holds: bool, expected: str, came: Any) -> None:
-    """Go on only if it holds.
+    """Go on only if the condition holds.
 
     Raises:
         Failed: it does not.
@@ -40,6 +40,6 @@ def expect(holds: bool, expected: str, came: Any) -> None:
 
 
 def shown(value: Any) -> str:
-    """A value for people: as JSON where it is no text, and not too long."""
+    """A value for people: as JSON unless it is text, and shortened."""
     text = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
     return text if len(text) <= SHOWN_CHARS_MAX else f"{text[:SHOWN_CHARS_MAX]}… ({len(text)} characters)"

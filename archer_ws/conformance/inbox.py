@@ -1,7 +1,7 @@
-"""What one connection has heard, frame by frame: which request each response is for, which stream each event is of.
+"""What one connection has received, frame by frame: the request of each response, the stream of each event.
 
-What breaks a promise that always holds goes into the ledger, whichever check the frame was for; a frame that cannot be
-read is a `problem` that the check meets at its next wait. Pure: peer.py does the reading and the waiting.
+Whatever breaks a rule that always holds goes into the ledger, whichever check the frame was for. A frame that cannot be
+read is a `problem`, which the check meets when it next waits. Pure: peer.py reads and waits.
 """
 
 from collections.abc import Mapping
@@ -26,13 +26,13 @@ from archer_ws.sessions.models import SessionChanged
 
 T = TypeVar("T")
 
-#: So many errors with `id: null` are kept: a server that floods us with them must not fill the memory.
+#: How many errors with `id: null` are kept: a server that floods us with them must not fill the memory.
 UNADDRESSED_MAX = 1000
 
 
 @dataclass
 class Request(Generic[T]):
-    """A request that was sent, and what it was answered."""
+    """A request that was sent, and its response."""
 
     method: ExpectedMethod[T]
     id: RequestId
@@ -42,39 +42,39 @@ class Request(Generic[T]):
 
 
 class Inbox:
-    """Everything that came.
+    """Everything that was received.
 
     Args:
         ledger: gets the breaches.
     """
 
     def __init__(self, ledger: Ledger) -> None:
-        #: Errors answered to nobody: with `id: null`.
+        #: Errors without a request: with `id: null`.
         self.unaddressed: list[ReceivedError] = []
-        #: Why nothing that comes can be trusted any more.
+        #: Why no further frame can be trusted.
         self.problem: Failed | None = None
-        #: What was told of conversations that are watched.
+        #: The notifications about watched conversations.
         self.changes: list[SessionChanged] = []
         self._ledger = ledger
-        #: By id; of two requests with one id the older is answered first.
+        #: By id; of two requests with the same id the older gets the first response.
         self._waiting: dict[RequestId, list[Request[Any]]] = {}
         self._told: dict[str, Told] = {}
         self._events: dict[str, list[str]] = {}
 
     def expect(self, request: Request[Any]) -> None:
-        """Note a request that is about to be sent."""
+        """Record a request that is about to be sent."""
         self._waiting.setdefault(request.id, []).append(request)
 
     def told(self, stream_id: str) -> Told:
-        """What the newest attachment to a stream has been told."""
+        """What the newest attachment to a stream has received."""
         return self._told[stream_id]
 
     def events_of(self, stream_id: str) -> list[str]:
-        """The methods of all events of a stream, known or not, to whichever attachment."""
+        """The methods of all events of a stream, known or not, of whichever attachment."""
         return self._events.get(stream_id, [])
 
     def take(self, frame: str | bytes) -> None:
-        """Note a frame."""
+        """Record a frame."""
         try:
             for message in parse(frame):
                 match message:

@@ -1,13 +1,13 @@
-"""The promises that hold for every frame of a run, whatever it was sent for, and the breaches that were seen."""
+"""The rules that hold for every frame of a run, whichever check it was sent for, and the breaches that were seen."""
 
 from enum import StrEnum
 
-#: The most breaches of one rule that are kept: the first ones tell the story.
+#: How many breaches of one rule are kept: the first ones are enough.
 KEPT_MAX = 3
 
 
 class Rule(StrEnum):
-    """What is watched all the time; a check of its own reports each (checks/ordering.py)."""
+    """A rule that is checked all the time; one check reports each (checks/ordering.py)."""
 
     FORM = "form"
     ERRORS = "errors"
@@ -19,14 +19,14 @@ class Rule(StrEnum):
 
 
 class Ledger:
-    """Which rules were broken, how often, and how the first breaches looked."""
+    """Which rules were broken, how often, and the first breaches of each."""
 
     def __init__(self) -> None:
         self._counts: dict[Rule, int] = {}
         self._breaches: dict[Rule, list[str]] = {}
 
     def note(self, rule: Rule, breach: str) -> None:
-        """Write a breach down."""
+        """Record a breach."""
         self._counts[rule] = self._counts.get(rule, 0) + 1
         kept = self._breaches.setdefault(rule, [])
         if len(kept) < KEPT_MAX and breach not in kept:

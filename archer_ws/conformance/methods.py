@@ -1,6 +1,6 @@
-"""Every method with what its result must look like, and the table of errors (protocol sections 3 and 11).
+"""Every method with the expected form of its result, and the table of errors (protocol sections 3 and 11).
 
-The tables are written from the protocol's page and not taken from the server's: those are what is checked.
+The tables are copied from the protocol's page and not taken from the server's code, which is what is checked.
 """
 
 import json
@@ -32,14 +32,14 @@ class Misfit(Exception):
 
 
 class ResultShape(Generic[T]):
-    """What a value must look like; strict: no number for a text, no text for a number, no other spelling of a name."""
+    """The expected form of a value; strict: no conversions between texts and numbers, no other spelling of a name."""
 
     def __init__(self, model: Any) -> None:
         self._adapter: TypeAdapter[T] = TypeAdapter(model)
 
     def fit(self, value: Any) -> T:
-        """The value as its model. It may have grown (protocol section 1): unknown members of enumerations stay as they
-        are, unknown fields are left out.
+        """The value as its model. A newer server may have added to it (protocol section 1): unknown members of
+        enumerations stay unchanged, unknown fields are left out.
 
         Raises:
             Misfit: it does not fit.
@@ -68,7 +68,7 @@ def _is_unknown_member(problem: ErrorDetails) -> bool:
 
 
 def _some_member(problem: ErrorDetails) -> str:
-    """One that the model knows: Pydantic lists them as `'a', 'b' or 'c'`."""
+    """A member that the model knows: Pydantic lists them as `'a', 'b' or 'c'`."""
     return str(problem["ctx"]["expected"]).split("'")[1]
 
 
@@ -84,7 +84,7 @@ def _put(inside: Any, path: tuple[str | int, ...], value: Any) -> None:
 
 @dataclass(frozen=True)
 class ExpectedMethod(Generic[T]):
-    """A method, and the shape of its result. `has_free_names`: the result's own names are not the protocol's."""
+    """A method, and the form of its result. `has_free_names`: the names in the result are not the protocol's."""
 
     name: str
     result: ResultShape[T]
@@ -117,7 +117,7 @@ DISCOVER: ExpectedMethod[dict[str, Any]] = ExpectedMethod(
     "rpc.discover", ResultShape(dict[str, Any]), has_free_names=True
 )
 
-#: Those that every server has; the others come with a capability.
+#: The methods that every server has; the others belong to a capability.
 METHODS: tuple[ExpectedMethod[Any], ...] = (
     INITIALIZE, PING, CHAT_SEND, STREAM_CANCEL, STREAM_SUBSCRIBE, STREAM_UNSUBSCRIBE, STREAM_GET, STREAM_LIST,
     SESSION_CREATE, SESSION_GET, SESSION_LIST, SESSION_UPDATE, SESSION_DELETE, MODEL_LIST, PROVIDER_STATUS, DISCOVER,
@@ -159,14 +159,14 @@ CODES = {
     "conflict": -32048,
     "not_found": -32049,
 }
-#: What stands behind the server, not the server, causes these; of them, the cause decides about trying again.
+#: Errors caused by the provider, not by the server; the cause decides whether a retry makes sense.
 _PROVIDER_KINDS = frozenset(
     kind for kind, code in CODES.items() if -32041 <= code <= -32030 and kind not in {"draining", "output_too_long"}
 )
 OWN_KINDS = frozenset(CODES) - _PROVIDER_KINDS
-#: Of its own errors, those that may be tried again.
+#: The server's own errors that may be retried.
 RETRYABLE = frozenset({"overloaded", "too_many_streams", "session_busy", "draining", "storage_unavailable"})
-#: What a request may be answered that says nothing about the protocol.
+#: Errors that say nothing about whether the server follows the protocol.
 INABILITIES = _PROVIDER_KINDS | {"overloaded", "draining"}
 
 LIVE_STATUSES = frozenset({"queued", "running", "cancelling"})

@@ -1,7 +1,7 @@
-"""One connection of a check: sends anything, has every frame read, and waits with words for what it waits for.
+"""One connection of a check: sends anything, reads every frame, and waits, with a text that says for what.
 
-No wait has a limit of its own but those for silence: the runner's limit on the whole check ends them, and
-`Trial.waiting_for` then tells what was lacking. What came is inbox.py's.
+Only waits for silence have their own time limit. The runner's limit on the whole check ends the others, and
+`Trial.waiting_for` then tells what was missing. inbox.py holds what was received.
 """
 
 import asyncio
@@ -38,9 +38,9 @@ T = TypeVar("T")
 
 @dataclass
 class Trial:
-    """One check's run: what it is up to, for the runner to tell and the bench to tidy up.
+    """One check's run: what it is doing, for the runner to report and the bench to clean up.
 
-    `quiet_s` is how long nothing must come before that counts as the server's answer, in seconds.
+    `quiet_s` is how long nothing must arrive before that counts as the server's response, in seconds.
     """
 
     ledger: Ledger
@@ -68,7 +68,7 @@ class Peer:
         self._reading = asyncio.create_task(self._read())
 
     async def send(self, frame: str | bytes) -> None:
-        """Send a frame, whatever it is; a connection closed meanwhile is seen by whoever waits for something."""
+        """Send any frame; if the connection was closed meanwhile, the next wait notices it."""
         with suppress(ConnectionClosed):
             await self.connection.send(frame)
 
@@ -79,7 +79,7 @@ class Peer:
     async def request(
         self, method: ExpectedMethod[T], *, identity: RequestId | None = None, **params: Any
     ) -> Request[T]:
-        """Send a request, and wait for nothing."""
+        """Send a request, without waiting."""
         if identity is None:
             self._last_id += 1
             identity = self._last_id
@@ -99,7 +99,7 @@ class Peer:
 
         Raises:
             Failed: it was refused.
-            Skipped: it was refused for what stands behind the server, or for its load.
+            Skipped: it was refused because of the provider or the load.
         """
         response = await self.response(request)
         if response.error is not None:
@@ -111,11 +111,11 @@ class Peer:
         return request.result
 
     async def refused(self, method: ExpectedMethod[Any], kind: str, **params: Any) -> ErrorInfo:
-        """The error of a request that must be refused so."""
+        """The error of a request that must be refused with this kind."""
         return await self.refusal(await self.request(method, **params), kind)
 
     async def refusal(self, request: Request[Any], kind: str) -> ErrorInfo:
-        """The error of a request that was sent and must be refused so."""
+        """The error of a request that was sent and must be refused with this kind."""
         return refusal_of(await self.response(request), kind)
 
     async def response(self, request: Request[Any]) -> Response:
@@ -132,14 +132,14 @@ class Peer:
         return refusal_of(Response(None, error=self.inbox.unaddressed.pop(0)), kind)
 
     async def still_serves(self) -> None:
-        """See that the socket lives; all that the server had to answer before has come then."""
+        """Check that the socket still works; everything that the server had to answer before has arrived then."""
         await self.call(PING)
 
     async def until(self, holds: Callable[[], bool], what: str) -> None:
-        """Wait until it holds, looking after every frame.
+        """Wait until the condition holds, checking after every frame.
 
         Raises:
-            Failed: the connection was closed, or a frame came that cannot be read.
+            Failed: the connection was closed, or a frame cannot be read.
         """
         self._trial.waiting_for = what
         while not holds():
@@ -151,7 +151,7 @@ class Peer:
             await self._changed.wait()
 
     async def until_quiet(self, holds: Callable[[], bool], what: str) -> bool:
-        """Whether it holds before it was quiet for `quiet_s`."""
+        """Whether the condition holds before nothing arrives for `quiet_s`."""
         try:
             async with asyncio.timeout(self._trial.quiet_s):
                 await self.until(holds, what)
@@ -160,7 +160,7 @@ class Peer:
         return True
 
     async def closes_with(self, code: int, why: str) -> None:
-        """See the connection closed by the server with this code."""
+        """Check that the server closes the connection with this code."""
         expected = f"a close with {code} for {why}"
         self._trial.waiting_for = expected
         try:
@@ -172,16 +172,16 @@ class Peer:
 
     @property
     def close_code(self) -> int:
-        """How the server closed the connection; 1006 where it said nothing."""
+        """The code with which the server closed the connection; 1006 without a close frame."""
         received = self.connection.protocol.close_rcvd
         return received.code if received is not None else 1006
 
     async def chat(self, params: Mapping[str, Any]) -> Told:
-        """Send a chat; what is told of it, from its acceptance on."""
+        """Send a chat; returns what is received of it, from its acceptance on."""
         return await self.accepted(await self.request(CHAT_SEND, **params))
 
     async def accepted(self, request: Request[Any]) -> Told:
-        """What is told of a chat that was sent, or of a stream subscribed to, from the response on."""
+        """What is received of a chat that was sent, or of a stream subscribed to, from the response on."""
         result = await self.result(request)
         self._trial.streams.add(result.stream_id)
         return self.inbox.told(result.stream_id)
@@ -191,11 +191,11 @@ class Peer:
         return await self.accepted(await self.request(STREAM_SUBSCRIBE, stream_id=stream_id, after=after))
 
     async def events(self, told: Told, count: int) -> None:
-        """Wait for so many events of a stream, or for its end."""
+        """Wait for this many events of a stream, or for its end."""
         await self.until(lambda: told.events >= count or told.ended is not None, f"{count} events of {told.stream_id}")
 
     async def deltas(self, told: Told, count: int, purpose: str) -> None:
-        """Wait for so many deltas of a stream that runs.
+        """Wait for this many deltas of a running stream.
 
         Raises:
             Skipped: it ended before.
@@ -209,7 +209,7 @@ class Peer:
         """The end of a stream.
 
         Raises:
-            Failed: the server says that it ended, and does not tell the end.
+            Failed: the server reports that it ended, and does not send the end.
             Skipped: the provider failed.
         """
         is_overdue = False
@@ -232,7 +232,7 @@ class Peer:
         return await self.until_quiet(lambda: told.events > events, _end_of(told))
 
     def drop(self) -> None:
-        """Break the TCP connection off, as a network does."""
+        """Abort the TCP connection, as a network failure does."""
         self.connection.transport.abort()
 
     async def leave(self) -> None:
@@ -254,7 +254,7 @@ class Peer:
 
 
 def refusal_of(response: Response, kind: str) -> ErrorInfo:
-    """The error of a response that must be one of this kind.
+    """The error of a response that must be an error of this kind.
 
     Raises:
         Failed: it is a result, or another error.

@@ -1,4 +1,5 @@
-"""Before the checks: is there an archer.v1 server, do we get in, what does it allow, does its provider answer?"""
+"""Before the checks: is there an archer.v1 server, does it let us in, what are its limits, does its provider
+respond?"""
 
 import asyncio
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ from archer_ws.conformance.wire import Response
 from archer_ws.core.exceptions import ErrorInfo
 from archer_ws.rpc.messages import InitializeResult
 
-#: How long the server may take for one answer, in seconds.
+#: How long the server may take for one response, in seconds.
 ANSWER_WITHIN_S = 10.0
 
 _TOKEN_HINT = "Set ARCHER_TOKEN to the server's AUTH_TOKEN."
@@ -38,7 +39,7 @@ async def probe(
     """The server, ready to be checked.
 
     Raises:
-        ClientError: there is none, or we don't get in, or answers are needed and its provider gives none.
+        ClientError: there is none, it does not let us in, or completions are needed and its provider returns none.
     """
     address = Address(url)
     needs_token = await _needs_token(address, quiet_s)
@@ -97,7 +98,7 @@ async def _answer(address: Address, peer: Peer, request: Request[Any]) -> Respon
 
 
 async def _try_the_provider(target: Target, timeout_s: float, quiet_s: float) -> None:
-    """Whatever else is wrong is for the checks to find; without answers they could say next to nothing."""
+    """Check only that the provider generates something: without completions, the checks could find next to nothing."""
     bench = Bench(target, Trial(Ledger(), quiet_s))
     try:
         async with asyncio.timeout(timeout_s):

@@ -9,17 +9,17 @@ from archer_ws.conformance.bench import Bench
 
 
 class Ask(Protocol):
-    """What a check does: raises Failed or Skipped where it does not turn out well."""
+    """What a check does: raises Failed or Skipped unless it passes."""
 
     __name__: str
 
     def __call__(self, bench: Bench, /) -> Coroutine[Any, Any, None]: ...
 
 
-#: Checks run side by side; `alone` those that take all a server has; `last` those that look back on the whole run.
+#: Checks run concurrently, except `alone`, which use all that a server has; `last` look at the frames of the whole run.
 When = Literal["any time", "alone", "last"]
 
-#: The themes, in the order in which they are shown.
+#: The subjects, in the order in which they are printed.
 THEMES = (
     "connecting",
     "json_rpc",
@@ -38,13 +38,13 @@ _WITHOUT_ANSWERS = frozenset({"connecting", "json_rpc", "tools"})
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A question to the server.
+    """A check of the server.
 
     Attributes:
         name: for `--only`.
         title: what holds, as a sentence.
         section: where the protocol says so.
-        ask: the question itself.
+        ask: the check itself.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Check:
 
     @property
     def needs_answers(self) -> bool:
-        """Whether a model must answer for it."""
+        """Whether a model must respond for it."""
         return self.theme not in _WITHOUT_ANSWERS
 
 
@@ -68,7 +68,7 @@ _checks: list[Check] = []
 
 
 def check(*, section: str, when: When = "any time") -> Callable[[Ask], Ask]:
-    """List the function as a check, by its own name; its docstring is the title."""
+    """Register the function as a check, under its own name; its docstring is the title."""
 
     def listed(ask: Ask) -> Ask:
         title = (ask.__doc__ or ask.__name__).removesuffix(".")
@@ -79,8 +79,8 @@ def check(*, section: str, when: When = "any time") -> Callable[[Ask], Ask]:
 
 
 def all_checks() -> tuple[Check, ...]:
-    """Every check, in the order in which they are shown."""
+    """Every check, in the order in which they are printed."""
     for theme in THEMES:
         import_module(f"archer_ws.conformance.checks.{theme}")
-    # Whoever imported a theme by itself must not change the order.
+    # The order must not depend on which module was imported first.
     return tuple(sorted(_checks, key=lambda check: THEMES.index(check.theme)))

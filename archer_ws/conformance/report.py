@@ -22,26 +22,26 @@ _PLAIN = "\x1b[0m"
 
 
 class Table:
-    """Rows as they become known, and the sum.
+    """The rows, printed as they become known, and the sums.
 
     Args:
-        out: where to; coloured only where it is a terminal that obeys, and NO_COLOR is not set.
+        out: where to print; coloured only on a terminal that supports it, and if NO_COLOR is not set.
     """
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
-        # Older Windows consoles show the sequences instead of obeying them.
+        # Older Windows consoles print escape sequences instead of obeying them.
         obeys = out.isatty() and (sys.platform != "win32" or "WT_SESSION" in os.environ)
         self._is_coloured = obeys and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
     def head(self, target: Target) -> None:
-        """Say what is checked."""
+        """Print what is checked."""
         server = target.greeting.server
         self._line(printable(f"{target.address.socket_url}: {server.name} {server.version}"))
         self._line("")
 
     def row(self, result: CheckResult) -> None:
-        """Show an result, and what went wrong."""
+        """Print a result, and what went wrong."""
         check = result.check
         word = f"{_WORDS[result.state]:<7}"
         if self._is_coloured:
@@ -55,14 +55,14 @@ class Table:
             self._details("", f"protocol section {check.section}; again: --only {check.name}")
 
     def foot(self, results: Sequence[CheckResult]) -> None:
-        """Show the sum."""
+        """Print the sums."""
         count = Counter(result.state for result in results)
         parts = [f"{count['ok']} passed", f"{count['failed']} failed", f"{count['skipped']} skipped"]
         self._line("")
         self._line(f"{len(results)} checks: {', '.join(parts)}")
 
     def titles(self, checks: Sequence[Check]) -> None:
-        """Show what could be checked."""
+        """Print the available checks."""
         for check in checks:
             self._line(f"{check.section:<4} {check.name}")
             self._details("", check.title)
@@ -97,7 +97,7 @@ def as_json(target: Target, results: Sequence[CheckResult]) -> str:
 
 
 def titles_as_json(checks: Sequence[Check]) -> str:
-    """What could be checked."""
+    """The available checks."""
     return json.dumps([_check_as_json(check) for check in checks], ensure_ascii=False, indent=2)
 
 

@@ -1,4 +1,4 @@
-"""Asks the checks: side by side where they don't disturb each other, each with a time limit."""
+"""Runs the checks: concurrently where they do not disturb each other, each with a time limit."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from archer_ws.conformance.ledger import Ledger
 from archer_ws.conformance.peer import Trial
 from archer_ws.conformance.registry import Check
 
-#: So many checks run at once: more would only wait for a model that serves few at once.
+#: How many checks run at once: more would only wait for a model that serves few at once.
 SIDE_BY_SIDE = 4
 
 State = Literal["ok", "failed", "skipped"]
@@ -43,10 +43,10 @@ async def run(
 
     Args:
         target: the server.
-        checks: what to ask.
+        checks: the checks to run.
         timeout_s: how long each may take, in seconds.
-        quiet_s: how long silence must last to count as an answer, in seconds.
-        on_result: told each result, in the order of the checks, as soon as that is known.
+        quiet_s: how long silence must last to count as a response, in seconds.
+        on_result: called with each result, in the order of the checks, as soon as possible.
     """
     ledger = Ledger()
     results: dict[Check, CheckResult] = {}

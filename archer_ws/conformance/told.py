@@ -1,4 +1,4 @@
-"""What one attachment was told of a stream, and whether it was told in the order the protocol promises. Pure."""
+"""What one attachment received of a stream, and whether it arrived in the order that the protocol promises. Pure."""
 
 from collections.abc import Iterator
 
@@ -15,7 +15,7 @@ from archer_ws.sessions.streams.events import (
     StreamToolCall,
 )
 
-#: The most text of one replayed delta (protocol section 7), in bytes.
+#: The longest text of one replayed delta (protocol section 7), in bytes.
 REPLAYED_BYTES_MAX = 16 * 1024
 
 
@@ -25,8 +25,8 @@ class Told:
     Args:
         stream_id: which stream.
         after: the last event that was known before.
-        is_whole: no deltas are due, and the whole text with the end.
-        accepted: the response to the send, where there was one.
+        is_whole: whether the whole text comes with the end, without deltas.
+        accepted: the response to the send, if there was one.
     """
 
     def __init__(
@@ -43,9 +43,9 @@ class Told:
         self.started: StreamStarted | None = None
         self.progress: list[StreamProgress] = []
         self.ended: StreamEnded | None = None
-        #: The names and numbers of the events that are no text: these come whole, and are known here or not.
+        #: The names and numbers of the events that are not text: these are never merged, and may be unknown here.
         self.landmarks: list[tuple[str, int]] = []
-        #: The names of what came, in its order.
+        #: The names of what was received, in order.
         self.kinds: list[str] = []
         self._accepted = accepted
         self._calls = Calls(sees_all=after == 0 and not is_whole)
@@ -57,7 +57,7 @@ class Told:
         return self._accepted
 
     def take(self, event: StreamEvent) -> list[tuple[Rule, str]]:
-        """Note an event; what is wrong with it."""
+        """Record an event; returns what is wrong with it."""
         faults = list(self._faults(event))
         self.last = event.seq
         self.events += 1

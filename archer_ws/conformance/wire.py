@@ -1,4 +1,4 @@
-"""A server's frame read strictly: what kind of message it is, and what about it is not the protocol's. Pure."""
+"""Reads a server's frame strictly: what kind of message it is, and what about it breaks the protocol. Pure."""
 
 import json
 import re
@@ -28,7 +28,7 @@ _SHAPES: dict[str, ResultShape[Any]] = {
     method: ResultShape(model)
     for method, model in {**NOTIFICATIONS, **{f"stream/{event.kind}": event for event in EVENTS}}.items()
 }
-#: What a delta has beside its text.
+#: The fields of a delta beside its text.
 _BARE_DELTA = frozenset({"stream_id", "from", "seq", "reset"})
 _ERROR_INFO: ResultShape[ErrorInfo] = ResultShape(ErrorInfo)
 
@@ -43,7 +43,7 @@ class ReceivedError:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A response; the shape of its result depends on the request."""
+    """A response; the form of its result depends on the request."""
 
     id: RequestId | None
     result: Any = None
@@ -52,7 +52,8 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class UnknownEvent:
-    """The events `first` to `seq` of a stream's log, which this command does not know (protocol section 5.6)."""
+    """The events `first` to `seq` of a stream's log, of a kind that this program does not know (protocol section
+    5.6)."""
 
     method: str
     stream_id: str
@@ -60,13 +61,13 @@ class UnknownEvent:
     seq: int
 
 
-#: What has a number in a stream's log.
+#: What is numbered in a stream's log.
 StreamEvent: TypeAlias = StreamStarted | StreamProgress | StreamDelta | StreamToolCall | StreamEnded | UnknownEvent
 
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """A notification; `params` is None where this command does not know the method, and it is no stream's event."""
+    """A notification; `params` is None if this program does not know the method, and it is not an event of a stream."""
 
     method: str
     params: Any
@@ -76,7 +77,7 @@ def parse(frame: str | bytes) -> list[Response | Notification]:
     """The messages in a frame: one, or the responses to a batch.
 
     Raises:
-        Misfit: it is none of the protocol's.
+        Misfit: it is not a message of the protocol.
     """
     if isinstance(frame, bytes):
         raise Misfit("a binary message")
@@ -108,14 +109,14 @@ def _message(message: Any) -> Response | Notification:
 
 
 def is_request_id(value: object) -> bool:
-    """Whether it can be a request's id."""
+    """Whether the value can be a request's id."""
     return isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool))
 
 
 def faults_of_result(value: Any, *, has_free_names: bool) -> list[str]:
-    """What breaks the rules for all data (protocol section 1) in a result whose shape is right."""
+    """What breaks the rules for all data (protocol section 1) in a result of the right form."""
     if has_free_names and isinstance(value, dict) and "openrpc" in value:
-        return []  # It is a document of another specification.
+        return []  # The result is a document of another specification.
     return list(_faults(value, "result", has_free_names=has_free_names))
 
 
@@ -153,7 +154,7 @@ def _notification(message: dict[str, Any]) -> Notification:
 
 
 def _has_unknown_text(delta: dict[str, Any]) -> bool:
-    """Whether a delta's text is of a kind that this command does not know."""
+    """Whether a delta's text is of a kind that this program does not know."""
     return not any(kind in delta for kind in TEXT_KINDS) and not delta.keys() <= _BARE_DELTA
 
 

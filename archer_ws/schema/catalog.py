@@ -1,4 +1,4 @@
-"""Which messages there are: the methods and notifications of the socket, and what REST and SSE carry."""
+"""All messages: the methods and notifications of the socket, and the bodies of REST and SSE."""
 
 import re
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ from archer_ws.sessions.tool_models import Approval, Claim, Steer, ToolAnswer, T
 
 
 class ModelInfos(RootModel[list[ModelInfo]]):
-    """The models that can be named."""
+    """The available models."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -69,7 +69,7 @@ REST_REQUESTS: tuple[type[BaseModel], ...] = (
     SessionFork,
     TicketRequest,
 )
-#: Bodies of answers over HTTP, and the data of server-sent events.
+#: Bodies of responses over HTTP, and the data of server-sent events.
 REST_RESPONSES: tuple[type[BaseModel], ...] = (
     ChatResponse,
     StreamChunk,
@@ -98,7 +98,7 @@ REST_RESPONSES: tuple[type[BaseModel], ...] = (
 
 @dataclass(frozen=True)
 class Definitions:
-    """Every schema by name, by who sends it over which transport."""
+    """Every schema by name, separately by sender and transport."""
 
     taken: Mapping[str, Schema]
     socket: Mapping[str, Schema]
@@ -116,10 +116,10 @@ def definitions() -> Definitions:
 
 
 def type_name(message: str) -> str:
-    """A method's name as the beginning of a type's: `chat/send` → ChatSend."""
+    """A method's name as the beginning of a type's name: `chat/send` → ChatSend."""
     return "".join(word.capitalize() for word in re.split(r"[^A-Za-z0-9]+", message))
 
 
 def file_name(message: str) -> str:
-    """A method's name in a file's: `chat/send` → chat_send, `$/heartbeat` → heartbeat."""
+    """A method's name as a file's name: `chat/send` → chat_send, `$/heartbeat` → heartbeat."""
     return re.sub(r"[^A-Za-z0-9]+", "_", message).strip("_")

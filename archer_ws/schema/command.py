@@ -1,8 +1,8 @@
-"""`archer-ws schema`: write the generated files, or say what differs from them.
+"""`archer-ws schema`: writes the generated files, or reports how they differ.
 
-In a checkout the types also stand where clients have them: the TypeScript beside the JavaScript client, the Rust in
-its crate.
-Files that are not ours are left alone; a schema that was ours, by its `$id`, and is no longer made is removed.
+In a checkout the types are also written where clients have them: the TypeScript beside the JavaScript client, the Rust
+in its crate. Other files in the directory are left alone; a schema that this program wrote, by its `$id`, and no longer
+generates is removed.
 """
 
 import json
@@ -13,9 +13,9 @@ from pathlib import Path
 
 from archer_ws.schema.documents import ID_PREFIX, RUST, TYPESCRIPT, documents
 
-#: The most lines of differences that are shown: what to do about them is the same command.
+#: How many lines of differences are printed: the command that fixes them is the same.
 DIFF_LINES_MAX = 100
-#: Where clients have their types, and which of the documents they are.
+#: Where clients have their types, and which document each is.
 _CLIENTS = {
     Path("archer_ws", "console", "archer.d.ts"): TYPESCRIPT,
     Path("archer_ws", "client", "rust", "src", "types.rs"): RUST,
@@ -23,7 +23,7 @@ _CLIENTS = {
 
 
 def write(directory: Path) -> int:
-    """Make the directory's files what they should be; the exit status."""
+    """Write the directory's files; returns the exit status."""
     changed = 0
     for path, text in _wanted(directory).items():
         if _read(path) == text and b"\r" not in path.read_bytes():
@@ -39,7 +39,7 @@ def write(directory: Path) -> int:
 
 
 def check(directory: Path) -> int:
-    """Say what differs, writing nothing; the exit status is 1 where something does."""
+    """Report differences without writing; the exit status is 1 if there are any."""
     lines = [line for difference in _differences(directory) for line in difference]
     if not lines:
         sys.stdout.write(f"{directory}: up to date\n")
@@ -55,7 +55,7 @@ def check(directory: Path) -> int:
 
 
 def mending_command(directory: Path) -> str:
-    """What to run when the check fails."""
+    """The command to run when the check fails."""
     return "archer-ws schema" + ("" if directory == Path("schemas") else f" {directory}")
 
 
@@ -92,7 +92,7 @@ def _difference(path: Path, found: str | None, wanted: str) -> list[str]:
 
 
 def _stale(directory: Path) -> list[Path]:
-    """Schemas that we made once and make no more."""
+    """Schemas that this program wrote once and no longer generates."""
     wanted = {directory / path for path in documents()}
     candidates = [path for folder in ("messages", "rest") for path in sorted((directory / folder).glob("*.json"))]
     return [path for path in candidates if path not in wanted and _is_ours(path)]
@@ -107,7 +107,7 @@ def _is_ours(path: Path) -> bool:
 
 
 def _read(path: Path) -> str | None:
-    """The file's text, its line ends as we write them; None where there is none."""
+    """The file's text with our line ends; None if it does not exist."""
     try:
         return path.read_text("utf-8")
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The files of schemas/ as texts, by their path there. Nothing of the machine is in them, and their order is fixed."""
+"""The files of schemas/ as texts, by path. They do not depend on the machine, and their order is fixed."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from archer_ws.schema.rust import rust
 from archer_ws.schema.shapes import shapes_of
 from archer_ws.schema.typescript import typescript
 
-#: What the `$id` of every schema begins with; a name, no address.
+#: The beginning of every schema's `$id`; a name, not an address.
 ID_PREFIX = "urn:archer:v1:"
 TYPESCRIPT = "archer.ts"
 RUST = "archer.rs"
@@ -43,7 +43,7 @@ def json_schemas(found: Definitions) -> dict[str, Schema]:
 
 
 def _messages(found: Definitions) -> Iterator[tuple[str, str, str, Mapping[str, Schema]]]:
-    """Each schema's path, title and name, and the definitions it stands in."""
+    """Each schema's path, title and name, and the definitions that it belongs to."""
     for method in METHODS:
         path = f"messages/{file_name(method.name)}"
         yield f"{path}.params", f"{type_name(method.name)}Params", method.params.__name__, found.taken
@@ -53,7 +53,7 @@ def _messages(found: Definitions) -> Iterator[tuple[str, str, str, Mapping[str, 
     yield "messages/error", ErrorObject.__name__, ErrorObject.__name__, found.socket
     given = _with_objects(found.rest, found.rest)
     for name in _with_objects(found.taken, [model.__name__ for model in REST_REQUESTS]):
-        # What stands in requests and answers alike has its file from the answers, where more is always there.
+        # A schema of both requests and responses gets its file from the responses, which always have more fields.
         if name not in given:
             yield f"rest/{_snake(name)}", name, name, found.taken
     for name in given:
@@ -61,13 +61,13 @@ def _messages(found: Definitions) -> Iterator[tuple[str, str, str, Mapping[str, 
 
 
 def _with_objects(origin: Mapping[str, Schema], names: Any) -> list[str]:
-    """The names, and those of the objects that they refer to; enumerations and unions stand in those alone."""
+    """The names, and those of the objects that they refer to; enumerations and unions have no files of their own."""
     inner = {name for name in _closure(origin, names) if origin[name].get("type") == "object"}
     return sorted(inner.union(name for name in names if origin[name].get("type") == "array"))
 
 
 def _whole(identity: str, title: str, name: str, origin: Mapping[str, Schema]) -> Schema:
-    """The schema on its own feet: with all it refers to."""
+    """The schema with everything that it refers to."""
     schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": identity,

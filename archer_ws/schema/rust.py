@@ -1,10 +1,10 @@
-"""The shapes as Rust: serde structures and enumerations, which need serde and serde_json and nothing else.
+"""The shapes as Rust: serde structures and enumerations, which need only serde and serde_json.
 
-A field that is always sent is no Option. A field that a client may leave out is an Option, or where the server has a
-default for it the plain value with that default; `new` takes the fields that must be given. What the server alone sends
-may grow, and is `#[non_exhaustive]`; what clients write is not, since they build it by its fields. A tagged union keeps
-what it does not know, and its tag stands in no member's structure: serde writes it with the member. The text around the
-generated declarations is rust_frame.rs.
+A field that is always sent is not an Option. A field that a client may leave out is an Option, or, if the server has a
+default for it, a plain value with that default; `new` takes the required fields. What only the server sends may grow
+and is `#[non_exhaustive]`; what clients write is not, since they build it by its fields. A tagged union keeps unknown
+members, and its tag is not a field of its members' structures: serde writes it. rust_frame.rs has the text around the
+generated declarations.
 """
 
 import json
@@ -42,13 +42,13 @@ _SCALARS = {
     "any": "Value",
 }
 _KEYWORDS = frozenset({"as", "box", "dyn", "enum", "fn", "impl", "in", "match", "mod", "move", "ref", "type", "use"})
-#: Seldom there, and larger than what it stands in: an event without one should be small.
+#: Rarely present, and larger than the structure around it: an event without one should be small.
 _BOXED = Named("ErrorInfo")
 _FRAME = Path(__file__).with_name("rust_frame.rs")
 
 
 def rust(shapes: Mapping[str, Shape], schema_hash: str) -> str:
-    """The file's text; `schema_hash` names the document that it belongs to."""
+    """The file's text; `schema_hash` names the document that it was generated from."""
     marks = {
         "SUBPROTOCOL": SUBPROTOCOL,
         "PROTOCOL_VERSION": str(PROTOCOL_VERSION),

@@ -1,11 +1,11 @@
-"""The messages as the shapes that the typed languages have in common: structures, choices of text, unions, aliases.
+"""The messages as shapes that the typed languages share: structures, enumerations of texts, unions, aliases.
 
-What the languages' files say is here; how they say it is typescript.py's and rust.py's. The shapes come from the JSON
-Schemas, so that no file can say what another does not. The socket's and REST's forms of an answer become one shape: a
-field that one of them may leave out, or give as null, may be absent.
+This module decides what the languages' files contain; typescript.py and rust.py write it. The shapes are made from the
+JSON Schemas, so the files cannot disagree. The socket's and REST's forms of a response become one shape: a field that
+one of them may leave out, or send as null, is optional.
 
-Why not a generator that exists: quicktype 26 and json-schema-to-typescript read our schemas, but make plain text of
-open enumerations, know neither a method's result nor an unknown notification, and need Node where pip is enough.
+Existing generators do not fit: quicktype 26 and json-schema-to-typescript read our schemas, but turn open enumerations
+into plain text, know neither a method's result nor an unknown notification, and need Node in addition to pip.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ class ListOf:
 
 @dataclass(frozen=True)
 class MapOf:
-    """Values of one type by text."""
+    """Values of one type, by text keys."""
 
     value: "Type"
 
@@ -47,7 +47,7 @@ class Named:
 
 @dataclass(frozen=True)
 class Word:
-    """One text, an arm of a union."""
+    """One fixed text, an arm of a union."""
 
     text: str
 
@@ -57,7 +57,7 @@ Type: TypeAlias = Scalar | ListOf | MapOf | Named | Word
 
 @dataclass(frozen=True)
 class Field:
-    """A structure's field. `default` is what the server takes where it is absent."""
+    """A structure's field. `default` is the server's value if it is missing."""
 
     name: str
     type: Type
@@ -79,7 +79,7 @@ class Structure:
 
 @dataclass(frozen=True)
 class Enumeration:
-    """One of some texts; open: others may come from newer servers."""
+    """One of several texts; open: newer servers may send others."""
 
     name: str
     description: str
@@ -90,7 +90,7 @@ class Enumeration:
 
 @dataclass(frozen=True)
 class Arm:
-    """One of a union's types, under the name it has there. `tag` is the text that tells it from the others."""
+    """One of a union's types, under its name there. `tag` is the text that identifies it."""
 
     name: str
     type: Type
@@ -99,9 +99,9 @@ class Arm:
 
 @dataclass(frozen=True)
 class Union:
-    """A value of one of some types: told apart by the field `tag`, or where that is None by what they are.
+    """A value of one of several types: identified by the field `tag`, or by its JSON type if that is None.
 
-    One with a tag is open: newer peers may have types that are not known here.
+    One with a tag is open: newer servers may send types that are unknown here.
     """
 
     name: str
@@ -138,7 +138,7 @@ def shapes_of(definitions: Definitions) -> dict[str, Shape]:
 
 
 def _tell_tag(shapes: dict[str, Shape], union: Union, arm: Arm) -> None:
-    """In a tagged union's structure, the tag is the one text that it may be."""
+    """In a tagged union's structure, the tag's type is its one possible text."""
     assert isinstance(arm.type, Named)
     assert arm.tag is not None
     structure = shapes[arm.type.name]
@@ -148,7 +148,7 @@ def _tell_tag(shapes: dict[str, Shape], union: Union, arm: Arm) -> None:
 
 
 def _tag_of(options: Sequence[Schema]) -> str | None:
-    """The field that tells objects apart: each has another, single text in it. None where there is no such field."""
+    """The field that identifies objects: each has another, single text in it. None if there is no such field."""
     fields: list[set[str]] = [set(option.get("properties", {})) for option in options]
     for name in sorted(set.intersection(*fields)):
         values = [_values_of(option["properties"][name]) for option in options]
@@ -158,7 +158,7 @@ def _tag_of(options: Sequence[Schema]) -> str | None:
 
 
 def _values_of(schema: Schema) -> tuple[str, ...]:
-    """The texts that an enumeration lists, be it closed or open."""
+    """The texts of an enumeration, closed or open."""
     return tuple(schema.get("enum") or schema.get(KNOWN_VALUES) or ())
 
 
@@ -174,7 +174,8 @@ class _Reader:
         self._is_sent = is_sent
 
     def read(self, name: str, schema: Schema) -> None:
-        """Add the shape of a schema, or merge it with what another direction or transport has under that name."""
+        """Add the shape of a schema, or merge it with the shape that another direction or transport has under that
+        name."""
         shape: Shape
         description = str(schema.get("description", ""))
         if "properties" in schema or (schema.get("type") == "object" and "additionalProperties" not in schema):
@@ -244,7 +245,7 @@ class _Reader:
 
 
 def _arm_name(kind: Type) -> str:
-    """What a type is called among others: `string` is Text, a list of Part is Parts."""
+    """The name of a type among others: `string` is Text, a list of Part is Parts."""
     match kind:
         case ListOf(item):
             return f"{_arm_name(item)}s"

@@ -1,7 +1,7 @@
-"""The shapes as TypeScript: types alone, no code.
+"""The shapes as TypeScript: types only, no code.
 
-Open enumerations are unions that still complete in an editor (`"a" | "b" | (string & {})`). `Notification` is told
-apart by `method`, though the unknown one's may be any text: its params are `never` in the union, so that they vanish
+Open enumerations are unions that an editor can still complete (`"a" | "b" | (string & {})`). `Notification` is narrowed
+by `method`, although the unknown one's method may be any text: its params are `never` in the union, so they disappear
 from the type of `params` once `method` is compared. Tagged unions have an unknown member of the same kind.
 """
 
@@ -191,7 +191,7 @@ def _declaration(shape: Shape, shapes: Mapping[str, Shape]) -> Iterator[str]:
 
 
 def _member_fields(union: Union, shapes: Mapping[str, Shape]) -> list[str]:
-    """The fields that a tagged union's members have beside the tag, each once."""
+    """The fields of a tagged union's members beside the tag, each once."""
     members = [shapes[arm.type.name] for arm in union.arms if isinstance(arm.type, Named)]
     fields = (field.name for member in members if isinstance(member, Structure) for field in member.fields)
     return [name for name in dict.fromkeys(fields) if name != union.tag]

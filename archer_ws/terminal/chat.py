@@ -98,9 +98,9 @@ def converse(
 
 
 class ChatSession:
-    """A session of the server, made anew when the server has forgotten it.
+    """A conversation stored by the server, begun anew when the server no longer has it.
 
-    Each turn has a connection of its own: while a person thinks, nobody would answer the server's pings.
+    Each turn has its own connection: while a person thinks, nothing here would answer the server's pings.
     """
 
     def __init__(
@@ -126,24 +126,24 @@ class ChatSession:
         self._unsent = attached
 
     async def begin(self) -> None:
-        """Make the session.
+        """Create the session.
 
         Raises:
-            ClientError: the server can't be reached, or gives none.
+            ClientError: the server can't be reached, or refuses.
         """
         async with _connect(self._url, self._token, self._terminal) as archer:
             await self._begin(archer)
 
     async def turn(self, line: str) -> None:
-        """Answer a line.
+        """Send a line and show the completion.
 
         Raises:
-            ClientError: there was no answer, or it broke off.
+            ClientError: there was no completion, or it broke off.
         """
         async with _connect(self._url, self._token, self._terminal) as archer:
             if self._session_id is None:
                 await self._begin(archer)
-            # An answer just cancelled may still be ending.
+            # A stream that was just cancelled may still be ending.
             asked = archer.chat(
                 messages(line, self._untold),
                 **self._parameters,
@@ -159,7 +159,7 @@ class ChatSession:
                     raise
                 self._session_id = None
                 raise ClientError(
-                    "the server has forgotten this conversation",
+                    "the server no longer has this conversation",
                     "Say it again: a new conversation begins with the next line.",
                 ) from error
         self._untold = None
@@ -172,10 +172,10 @@ class ChatSession:
 
 
 async def show(stream: ChatStream, terminal: Terminal, tools: AskedTools | None = None) -> bool:
-    """Show an answer as it comes; whether it is whole.
+    """Show a completion while it arrives; returns whether it is whole.
 
     Raises:
-        ClientError: there was no answer, or it broke off.
+        ClientError: there was no completion, or it broke off.
     """
     whole = False
     try:
@@ -191,13 +191,13 @@ async def show(stream: ChatStream, terminal: Terminal, tools: AskedTools | None 
 
 
 def messages(text: str, system: str | None) -> list[dict[str, Any]]:
-    """The messages of a turn; what a shell passed on that is not Unicode becomes question marks."""
+    """The messages of a turn; invalid Unicode from the shell becomes question marks."""
     said = [("system", system), ("user", text)] if system else [("user", text)]
     return [{"role": role, "content": content.encode("utf-8", "replace").decode()} for role, content in said]
 
 
 def tell(error: ClientError, terminal: Terminal) -> None:
-    """Say what went wrong, and what a person can do."""
+    """Print what went wrong, and what to do."""
     info = error.info if isinstance(error, Refused | StreamError) else None
     terminal.error(error.message, _HINTS.get(info.kind, error.hint) if info else error.hint)
 

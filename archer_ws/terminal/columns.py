@@ -1,12 +1,12 @@
-"""Several texts side by side that grow at their own pace. Pure: text in, rows out.
+"""Several texts side by side, each growing at its own pace. Pure: text in, rows out.
 
-A row is final once every column has gone beyond it; what follows is shown too, and shown anew as it changes.
+A row is final once every column is past it; the rows after it are shown too, and redrawn as they change.
 """
 
 import unicodedata
 from collections.abc import Sequence
 
-#: Between two columns.
+#: The text between two columns.
 _GAP = " │ "
 
 
@@ -14,7 +14,7 @@ class Columns:
     """The texts, wrapped.
 
     Args:
-        headings: one a column.
+        headings: one per column.
         width: of each column, in cells of the terminal.
     """
 
@@ -29,12 +29,12 @@ class Columns:
         self._columns[number].add(text)
 
     def end(self, number: int) -> None:
-        """Nothing more comes for it."""
+        """No more text follows in this column."""
         self._columns[number].has_ended = True
 
     @property
     def final_rows(self) -> int:
-        """How many rows can't change any more."""
+        """How many rows cannot change any more."""
         running = [column.final_rows for column in self._columns if not column.has_ended]
         return min(running) if running else self.height
 
@@ -55,12 +55,12 @@ class _Column:
         self.rows = [""]
         self.has_ended = False
         self._width = width
-        #: Cells of the last row.
+        #: The width of the last row, in cells.
         self._used = 0
 
     @property
     def final_rows(self) -> int:
-        # A word that grows may still move from the last row to the next.
+        # A growing word may still move from the last row to the next.
         return len(self.rows) - 1
 
     def add(self, text: str) -> None:
@@ -93,7 +93,7 @@ class _Column:
 
 
 def cells(text: str) -> int:
-    """How many cells of a terminal a text takes (Unicode Standard Annex 11)."""
+    """How many cells of a terminal a text occupies (Unicode Standard Annex 11)."""
     return sum(
         0 if unicodedata.combining(each) else 2 if unicodedata.east_asian_width(each) in "WF" else 1 for each in text
     )

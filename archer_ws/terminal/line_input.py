@@ -1,7 +1,7 @@
-"""A person's lines: with editing, and with the earlier ones at the arrow keys, kept from one conversation to the next.
+"""Reads a person's lines, with editing, and with a history that is kept between conversations.
 
-Owns: which of the ways to read a line is used (prompt_toolkit, an extra of this package; else readline, which comes
-with Python on most systems; else the terminal's own), and the file of earlier lines. Nothing else knows prompt_toolkit.
+This module chooses the way to read a line (prompt_toolkit, an extra of this package; else readline, which most Python
+installations have; else the terminal's own) and owns the history file. No other module imports prompt_toolkit.
 """
 
 import importlib.util
@@ -11,9 +11,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-#: Where earlier lines are kept: a file, or `off`.
+#: Where the history is stored: a file, or `off`.
 HISTORY_VARIABLE = "ARCHER_CHAT_HISTORY"
-#: The most earlier lines that readline keeps.
+#: How many lines of history readline keeps.
 _LINES_MAX = 1000
 
 
@@ -21,8 +21,8 @@ class LineInput:
     """How lines are read.
 
     Args:
-        read: the next line after a prompt; raises EOFError and KeyboardInterrupt as input() does.
-        keys: what the arrow keys do, for the line that says what can be done; empty where they do nothing.
+        read: returns the next line after a prompt; raises EOFError and KeyboardInterrupt like input().
+        keys: what the arrow keys do, for the help line; empty if they do nothing.
     """
 
     def __init__(self, read: Callable[[str], str], keys: str = "") -> None:
@@ -38,7 +38,7 @@ class LineInput:
 
 
 def line_input() -> LineInput:
-    """The best way that this terminal and this installation have."""
+    """The best way that this terminal and this installation offer."""
     is_dumb = os.environ.get("TERM", "") in {"", "dumb"} and sys.platform != "win32"
     history = history_file()
     if not is_dumb and sys.stdin.isatty() and sys.stdout.isatty():
@@ -50,7 +50,7 @@ def line_input() -> LineInput:
 
 
 def history_file() -> Path | None:
-    """The file of earlier lines, for this user's eyes alone; None where none is wanted, or it can't be written."""
+    """The history file, readable by this user only; None if none is wanted, or it can't be written."""
     given = os.environ.get(HISTORY_VARIABLE, "").strip()
     if given.lower() in {"off", "no", "none", "0", "false"}:
         return None
@@ -80,7 +80,7 @@ def _prompt_toolkit(history: Path | None) -> Callable[[str], str]:
 
     @keys.add("c-c")
     def give_up(event: KeyPressEvent) -> None:
-        # As in a shell: what was typed goes first, and only then we.
+        # As in a shell: the first Ctrl-C clears the line, the next one leaves.
         if event.current_buffer.text:
             event.current_buffer.reset()
         else:

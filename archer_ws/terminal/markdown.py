@@ -1,13 +1,13 @@
-"""Markdown for a terminal, as it comes: bold, italic, code, headings, lists and quotes get a look. Pure.
+"""Markdown on a terminal while it arrives: styles bold, italic, code, headings, lists and quotes. Pure.
 
-Soft: what is no markup for sure stays as it is, and nothing but the marks of what was recognised is left out. A piece
-of text is held back only while it may still become markup, and never longer than HELD_MAX characters or its line.
-The rules are CommonMark's (https://spec.commonmark.org), as far as a line at a time can follow them.
+Lenient: text that is not certainly markup stays unchanged, and only the marks of recognised markup are left out. Text
+is held back only while it may still become markup, at most HELD_MAX characters or to the end of its line. The rules are
+CommonMark's (https://spec.commonmark.org), as far as they can be applied line by line.
 """
 
 import re
 
-#: How much text may wait for the end of its markup, in characters: a pause that a reader would notice.
+#: How much text may wait for the end of its markup, in characters: more would be a noticeable pause.
 HELD_MAX = 160
 
 _RESET = "\x1b[0m"
@@ -15,17 +15,17 @@ _BOLD, _DIM, _ITALIC, _CODE = "\x1b[1m", "\x1b[2m", "\x1b[3m", "\x1b[36m"
 _RULE_CELLS = 24
 
 _FENCE = re.compile(r"( {0,3})(`{3,}|~{3,})(.*)")
-#: Headings, bullets and quotes: how the line looks, and what is shown in place of the mark.
+#: Headings, bullets and quotes: the style of the line, and what is shown instead of the mark.
 _BLOCKS = (
     (re.compile(r" {0,3}#{1,6}[ \t]+"), _BOLD, ""),
     (re.compile(r"([ \t]*)[-*+][ \t]+"), "", r"\1• "),
     (re.compile(r" {0,3}>[ \t]?"), _DIM, "│ "),
 )
 _RULE = re.compile(r" {0,3}([-*_])(?:[ \t]*\1){2,}[ \t]*")
-#: The beginning of a line that may still become one of these; longer ones are decided.
+#: The beginning of a line that may still become one of these; longer beginnings are decided.
 _UNDECIDED = re.compile(r"[ \t]{0,8}(?:#{1,6}[ \t]*|>|[-*+_](?:[ \t]*[-*_])*[ \t]*|`{1,2}|~{1,2}|[`~]{3,}.*)?")
 
-#: Spans, each with what it looks like: the first that fits is it.
+#: Spans with their styles; the first that matches is used.
 _SPANS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(`+)(?!`)(.+?)(?<!`)\1(?!`)"), _CODE),
     (re.compile(r"(\*\*\*)(?=[^\s*])([^*]*?[^\s*])\*\*\*(?!\*)"), _BOLD + _ITALIC),
@@ -35,28 +35,28 @@ _SPANS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(?<![\w_])(_)(?=[^\s_])([^_]*?[^\s_])_(?!\w)"), _ITALIC),
 )
 _OPENER = re.compile(r"`+|\*+|_+")
-#: What may be a span within another.
+#: What may be a span within another span.
 _WITHIN = re.compile(r"(`+)[^`]+\1|(\*{1,2})[^\s*][^*]*\2")
 
 
 class Markdown:
-    """One answer's text on its way to a terminal."""
+    """One completion's text on its way to a terminal."""
 
     def __init__(self) -> None:
         self._held = ""
-        #: What a line is styled with as a whole; None where its kind is not known yet.
+        #: The style of the whole line; None while its kind is not known.
         self._line: str | None = None
-        #: The mark that ends the block of code we are in.
+        #: The mark that ends the current code block.
         self._fence = ""
         self._last = ""
 
     def feed(self, text: str) -> str:
-        """More of the answer; what of it, and of what was held back, can be shown."""
+        """More of the completion; returns what can be shown of it and of the text held back."""
         self._held += text
         return self._flow(is_end=False)
 
     def end(self) -> str:
-        """Nothing more comes: the rest, as it is where it became no markup."""
+        """The text is complete; returns the rest, unchanged where it did not become markup."""
         shown = self._flow(is_end=True)
         style, self._line, self._fence, self._last = self._line, None, "", ""
         return shown + (_RESET if style else "")
@@ -80,13 +80,13 @@ class Markdown:
         return shown
 
     def _may_become_more(self, line: str) -> bool:
-        """Whether the kind of a line that begins like this is still open."""
+        """Whether the kind of a line with this beginning is still undecided."""
         if self._fence:
             return len(line) < HELD_MAX and bool(re.fullmatch(rf" {{0,3}}{re.escape(self._fence[0])}*[ \t]*", line))
         return len(line) < HELD_MAX and bool(_UNDECIDED.fullmatch(line))
 
     def _begin_line(self, line: str, *, is_whole: bool) -> tuple[str, str]:
-        """What a line's beginning is shown as, and what remains of it."""
+        """How a line's beginning is shown, and what remains of it."""
         fence = _FENCE.fullmatch(line) if is_whole else None
         if self._fence:
             self._line = _CODE
@@ -118,7 +118,7 @@ class Markdown:
             shown += self._literal(opener.start())
             mark = opener[0]
             span = self._span()
-            # A mark more behind it, and it would be another span.
+            # With one more mark after it, it would be another span.
             if span is not None and (is_whole or span.end() - len(self._last) < len(self._held)):
                 length = span.end() - len(self._last)
                 shown += _styled(self._held[:length]).replace(_RESET, _RESET + (self._line or ""))
@@ -130,14 +130,14 @@ class Markdown:
         return shown
 
     def _span(self) -> re.Match[str] | None:
-        """The span that the held text begins with, looked for with the letter before it."""
+        """The span at the beginning of the held text; the character before it matters."""
         text, start = self._last + self._held, len(self._last)
         if self._last == "\\":
             return None
         return next((found for pattern, _ in _SPANS if (found := pattern.match(text, start))), None)
 
     def _may_open(self, mark: str) -> bool:
-        """Whether a span may begin with the mark that the held text begins with."""
+        """Whether a span may begin with the mark at the beginning of the held text."""
         following = self._held[len(mark) : len(mark) + 1]
         if mark[0] == "`" or not following:
             return self._last != "\\"

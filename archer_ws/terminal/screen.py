@@ -1,4 +1,4 @@
-"""A terminal, or files in its place: where answers are shown, and what keeps them from steering it."""
+"""A terminal, or files in its place: shows completions, and keeps them from controlling the terminal."""
 
 import os
 import shutil
@@ -10,50 +10,51 @@ from archer_ws.client.events import Delta, Progress, Step, StreamEvent, ToolCall
 from archer_ws.terminal.columns import Columns
 from archer_ws.terminal.markdown import Markdown
 
-#: Columns narrower than this are no longer read with pleasure, in cells.
+#: Narrower columns are hard to read, in cells.
 COLUMN_WIDTH_MIN = 24
-#: So much of a call's arguments and of its result is shown, in characters: a line or two.
+#: How much of a call's arguments and of its result is shown, in characters: a line or two.
 CALL_CHARS_MAX = 120
 
 _DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
-#: C0 and C1 controls but tab and line feed: escape sequences begin with these.
+#: C0 and C1 controls except tab and line feed: escape sequences begin with these.
 _CONTROLS = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160)])
-#: Unicode's categories of what is not seen: formats (as what turns the direction), controls, line ends.
+#: Unicode's categories of invisible characters: formats (such as changes of direction), controls, line ends.
 _UNSEEN = frozenset({"Cf", "Cc", "Zl", "Zp"})
 
 
 def printable(text: str) -> str:
-    """The text without what could steer a terminal."""
+    """The text without characters that could control a terminal."""
     return text.translate(_CONTROLS)
 
 
 def _one_line(text: str) -> str:
-    """Its beginning, on one line."""
+    """The beginning of the text, on one line."""
     text = " ".join(text.split())
     return text if len(text) <= CALL_CHARS_MAX else f"{text[: CALL_CHARS_MAX - 1]}…"
 
 
 def _whole(arguments: str) -> str:
-    """Arguments that a person must judge: all of them; what can't be seen, or turns the text around it, as a code."""
+    """All of the arguments that a person must judge; invisible characters and those that change the direction are shown
+    as codes."""
     return "".join(
         f"\\u{ord(each):04x}" if unicodedata.category(each) in _UNSEEN else each for each in " ".join(arguments.split())
     )
 
 
 class Terminal:
-    """Where answers are shown.
+    """Where completions are shown.
 
     Args:
-        out: gets the answer's text, and on a terminal the reasoning, dimmed.
+        out: gets the completion's text and, on a terminal, the reasoning, dimmed.
         err: gets notices and errors.
-        is_plain: whether a terminal, too, gets answers as they are; elsewhere Markdown gets a look there.
+        is_plain: whether a terminal gets the text unchanged; otherwise Markdown is styled.
     """
 
     def __init__(self, out: TextIO, err: TextIO, *, is_plain: bool = False) -> None:
         self._out = out
         self._err = err
         self._is_tty = out.isatty()
-        # Older Windows consoles show the sequences instead of obeying them.
+        # Older Windows consoles print escape sequences instead of obeying them.
         self._dims = self._is_tty and (sys.platform != "win32" or "WT_SESSION" in os.environ)
         is_styled = self._dims and not is_plain and os.environ.get("TERM") != "dumb" and not os.environ.get("NO_COLOR")
         self._markdown = Markdown() if is_styled else None
@@ -61,14 +62,14 @@ class Terminal:
         self._at_line_start = True
         self._is_untouched = True
         self._in_question = False
-        #: Their tools' names.
+        #: The names of the calls' tools, by call id.
         self._calls: dict[str, str] = {}
-        #: What is on the screen of columns that grow: the first row that may change, and the rows from there on.
+        #: The rows of columns on the screen: the number of the first row that may change, and the rows from there on.
         self._drawn_from = 0
         self._drawn: list[str] = []
 
     def show(self, event: StreamEvent) -> None:
-        """Show a piece of an answer at once."""
+        """Show a piece of a completion at once."""
         match event:
             case Delta(content=content) if content:
                 if self._in_reasoning:
@@ -96,7 +97,7 @@ class Terminal:
                 self.end_line()
 
     def end_line(self) -> None:
-        """Leave the cursor at the start of a line, whatever was shown."""
+        """Move the cursor to the start of a line."""
         self._end_reasoning()
         if self._markdown is not None:
             self._write(self._markdown.end(), is_styled=True)
@@ -104,16 +105,16 @@ class Terminal:
             self._write("\n")
 
     def notice(self, text: str) -> None:
-        """Say something that is not part of the answer."""
+        """Print something that is not part of the completion."""
         self.end_line()
         self.answered(is_line_over=False)
-        # Rows above it are out of reach: those that may still change are shown again.
+        # Rows above a notice cannot be redrawn: those that may still change are printed again.
         self._drawn = []
         self._err.write(f"{printable(text)}\n")
         self._err.flush()
 
     def question(self, text: str) -> None:
-        """Ask something; what a person types stands behind it."""
+        """Print a question; the person types after it."""
         self.end_line()
         self._drawn = []
         self._err.write(printable(text))
@@ -121,33 +122,32 @@ class Terminal:
         self._in_question = True
 
     def answered(self, *, is_line_over: bool) -> None:
-        """The question is answered, or need not be any more."""
+        """The question has been answered, or is no longer needed."""
         if self._in_question and not is_line_over:
             self._err.write("\n")
         self._in_question = False
 
     def error(self, message: str, hint: str | None) -> None:
-        """Say what went wrong, and what to do."""
+        """Print what went wrong, and what to do."""
         self.notice(f"archer-ws: {message}")
         if hint:
             self.notice("\n".join(f"  {line}" for line in hint.splitlines()))
 
     def heading(self, text: str) -> None:
-        """Begin one of several answers."""
+        """Begin one of several completions."""
         self.end_line()
         self._write(f"{'' if self._is_untouched else chr(10)}## {text}\n\n")
 
     def column_width(self, count: int) -> int | None:
-        """How wide each of so many columns can be, in cells; None where they can't be drawn."""
+        """How wide each of this many columns can be, in cells; None if they do not fit."""
         size = shutil.get_terminal_size()
         width = (size.columns - 1 - 3 * (count - 1)) // count
         can_move = self._dims and os.environ.get("TERM") != "dumb"
         return width if can_move and width >= COLUMN_WIDTH_MIN and size.lines > 4 else None
 
     def redraw(self, columns: Columns) -> None:
-        """Show what has come; rows that scrolled off the screen can't be changed, so a column may run ahead of the
-        others by a screen only.
-        """
+        """Show what has arrived. Rows that scrolled off the screen cannot be changed, so a column may be ahead of the
+        others by at most one screen."""
         end = min(columns.height, columns.final_rows + shutil.get_terminal_size().lines - 2)
         rows = [columns.row(number) for number in range(self._drawn_from, end)]
         same = next((i for i, (a, b) in enumerate(zip(rows, self._drawn, strict=False)) if a != b), len(self._drawn))
@@ -160,13 +160,13 @@ class Terminal:
         self._drawn = rows[final:]
 
     def leave(self, columns: Columns) -> None:
-        """Show the rest of the columns, which ended."""
+        """Show the rest of the columns, which have ended."""
         while self._drawn_from < columns.final_rows:
             self.redraw(columns)
         self._drawn_from, self._drawn = 0, []
 
     def prompt(self) -> str:
-        """What to show before the person's line: nothing where standard output is a file."""
+        """The prompt for the person's line: empty if standard output is a file."""
         return "> " if self._is_tty else ""
 
     def _end_reasoning(self) -> None:
@@ -176,7 +176,8 @@ class Terminal:
         self._in_reasoning = False
 
     def _write(self, text: str, *, is_styled: bool = False) -> None:
-        """Write text of the answer; `is_styled`: it went through Markdown, whose sequences the terminal shall obey."""
+        """Write text of the completion; `is_styled`: it went through Markdown, whose escape sequences the terminal
+        should obey."""
         shown = printable(text) if self._is_tty and not is_styled else text
         if shown:
             self._out.write(shown)

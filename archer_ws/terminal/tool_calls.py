@@ -1,4 +1,4 @@
-"""Calls of tools in a chat: each is shown, and a person is asked before it runs."""
+"""Tool calls in a chat: each is shown, and a person is asked before it runs."""
 
 import asyncio
 import os
@@ -12,22 +12,22 @@ from archer_ws.client.events import StreamEvent, ToolCall
 from archer_ws.client.tools import Tool
 from archer_ws.terminal.screen import Terminal
 
-#: How often a Windows console is looked at for a key, in seconds.
+#: How often a Windows console is polled for a key, in seconds.
 _KEYS_EVERY_S = 0.05
 _NOBODY = "The user could not be asked: there is no terminal."
 
 
 class AskedTools:
-    """Tools that a model may call once a person has said so, call by call or for good.
+    """Tools whose calls run once a person has agreed, call by call or for the whole chat.
 
     Args:
         tools: the functions.
         terminal: where the person is asked.
-        can_ask: whether there is one who sees the question and can answer it.
+        can_ask: whether somebody sees the question and can answer it.
     """
 
     def __init__(self, tools: Sequence[Tool[..., Any]], terminal: Terminal, *, can_ask: bool) -> None:
-        #: What `Archer.chat` takes.
+        #: The keyword arguments for `Archer.chat`.
         self.offered: dict[str, Any] = {"tools": [each.with_approval() for each in tools], "approve": self._approve}
         self._terminal = terminal
         self._can_ask = can_ask
@@ -37,7 +37,7 @@ class AskedTools:
         self._shown: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
 
     def shown(self, event: StreamEvent) -> None:
-        """An event is on the screen: what it asks for may be spoken of."""
+        """An event is on the screen: questions about its calls may be printed."""
         if isinstance(event, ToolCall):
             self._shown[event.call_id].set()
 
@@ -61,7 +61,7 @@ class AskedTools:
         try:
             line = await _line()
         except asyncio.CancelledError:
-            # It was decided elsewhere, or is over.
+            # It was decided elsewhere, or the stream has ended.
             self._terminal.answered(is_line_over=False)
             raise
         self._terminal.answered(is_line_over=line is not None)
@@ -69,12 +69,12 @@ class AskedTools:
 
 
 def can_ask() -> bool:
-    """Whether questions are seen and can be answered."""
+    """Whether questions are visible and can be answered."""
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 async def _line() -> str | None:
-    """A person's next line; None at the end of input. Cancelled, it leaves the next line to others."""
+    """A person's next line; None at the end of input. If cancelled, the next line is left to other readers."""
     if sys.platform == "win32":
         return await _line_of_keys()
     loop = asyncio.get_running_loop()
@@ -86,7 +86,7 @@ async def _line() -> str | None:
             await ready.wait()
         finally:
             loop.remove_reader(fd)
-        # A terminal gives whole lines.
+        # A terminal returns whole lines.
         piece = os.read(fd, 4096)
         if not piece:
             return None
@@ -100,7 +100,7 @@ if sys.platform == "win32":
     async def _line_of_keys() -> str | None:
         typed = ""
         while not typed.endswith("\r"):
-            while not msvcrt.kbhit():  # noqa: ASYNC110 - a console tells nobody of its keys
+            while not msvcrt.kbhit():  # noqa: ASYNC110 - a console does not report its keys
                 await asyncio.sleep(_KEYS_EVERY_S)
             match msvcrt.getwche():
                 case "\x1a":

@@ -16,7 +16,8 @@ _EXAMPLE = 'def get_weather(city: str) -> str:\n    """The weather in a city, no
 
 
 def load_tools(path: Path) -> list[Tool[..., Any]]:
-    """What `TOOLS` lists in the file; without it, the tools and the public functions that the file defines itself.
+    """The functions that `TOOLS` lists in the file; without it, the tools and the public functions that the file
+    defines itself.
 
     Raises:
         ClientError: there are none, or the file can't be run.
@@ -48,14 +49,14 @@ def _is_offered(name: str, value: Any, module: ModuleType) -> bool:
 
 
 def _run(path: Path) -> ModuleType:
-    """The file's module; its neighbours can be imported from it."""
+    """The file as a module, which can import the files beside it."""
     if not path.is_file():
         raise ClientError(f"there is no file {path}", "Name a Python file whose functions the model may call.")
     spec = importlib.util.spec_from_file_location("archer_tools", path)
     if spec is None or spec.loader is None:
         raise ClientError(f"{path} is no Python file", "Give it a name that ends in .py.")
     module = importlib.util.module_from_spec(spec)
-    # Dataclasses and annotations look for their module there.
+    # Dataclasses and annotations look up their module there.
     sys.modules[spec.name] = module
     sys.path.insert(0, str(path.parent.resolve()))
     try:

@@ -124,7 +124,7 @@ def in_a_thread(
         (another_principal, "not as it has principal"),
         (no_model, "as a model"),
         (within, "embed"),
-        (no_response, "must give a Response"),
+        (no_response, "must return a Response"),
         (in_a_thread, "coroutine function"),
     ],
 )

@@ -1,1 +1,1 @@
-"""The questions, one module a theme."""
+"""The checks, one module per subject."""

@@ -1,4 +1,4 @@
-"""One answer and many: acceptance, events, text, and a stream from outside (protocol sections 3 to 5)."""
+"""One stream and many: acceptance, events, text, and a stream's state (protocol sections 3 to 5)."""
 
 from archer_ws.conformance.bench import Bench, new_id
 from archer_ws.conformance.failing import Skipped, expect
@@ -44,7 +44,7 @@ async def the_server_mints_ids(bench: Bench) -> None:
 
 @check(section="4")
 async def an_answer_takes_its_course(bench: Bench) -> None:
-    """An answer is started, deltas, ended: completed."""
+    """A stream is started, deltas, ended: completed."""
     peer = await bench.connect()
     told = await peer.chat(bench.short())
     end = await peer.ended(told)

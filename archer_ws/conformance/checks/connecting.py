@@ -1,4 +1,4 @@
-"""The handshake, the credential and `initialize` (protocol sections 2 and 3). Nothing is asked of a model here."""
+"""The handshake, the credential and `initialize` (protocol sections 2 and 3). No model is asked."""
 
 from websockets.exceptions import InvalidStatus
 

@@ -1,7 +1,6 @@
-"""Conversations as clients see them, where the server says that it has them: orders, versions, copies, searches and
-watches (section 26).
+"""Conversations, if the server has the capability: orders, versions, copies, searches and watches (section 26).
 
-`session/delete_all` is never asked for: what is there may be somebody's.
+`session/delete_all` is never sent with confirm: the conversations may be somebody's.
 """
 
 from collections.abc import Callable
@@ -63,7 +62,7 @@ async def stale_versions_conflict(bench: Bench) -> None:
 
 @check(section="26")
 async def sessions_are_put_aside(bench: Bench) -> None:
-    """archived puts a session aside, and takes it up again."""
+    """archived archives a session, and restores it."""
     _needs(bench, "sessions")
     peer = await bench.connect()
     session_id = (await bench.session(peer)).session_id
@@ -95,7 +94,7 @@ async def sessions_are_forked(bench: Bench) -> None:
 
 @check(section="26")
 async def messages_are_found(bench: Bench) -> None:
-    """session/search finds all words, whatever their case."""
+    """session/search finds all words, ignoring case."""
     _needs(bench, "sessions")
     peer = await bench.connect()
     session_id = (await bench.session(peer)).session_id
@@ -121,7 +120,7 @@ async def forgetting_all_is_confirmed(bench: Bench) -> None:
 
 @check(section="26")
 async def changes_are_told(bench: Bench) -> None:
-    """session/watch tells other connections how a session is."""
+    """session/watch notifies other connections of changes."""
     _needs(bench, "watch")
     watcher, writer = await bench.connect(), await bench.connect()
     await watcher.call(SESSION_WATCH)
@@ -138,7 +137,7 @@ async def changes_are_told(bench: Bench) -> None:
 
 @check(section="26")
 async def streams_are_told_to_watchers(bench: Bench) -> None:
-    """A watched session tells which streams run in it."""
+    """A watched session names the streams that run in it."""
     _needs(bench, "watch")
     watcher, writer = await bench.connect(), await bench.connect()
     session_id = (await bench.session(writer)).session_id
@@ -151,7 +150,7 @@ async def streams_are_told_to_watchers(bench: Bench) -> None:
     what = f"a session/changed of {session_id}: that its stream runs"
     if not await watcher.until_quiet(is_told, what):
         if told.ended is not None:
-            # It is state and no log: what begins and ends in a moment is told as it is by then.
+            # A notification carries the state, not a log: a stream that begins and ends at once may not appear in it.
             raise Skipped("the answer was too short to be told of while it ran")
         await watcher.until(is_told, what)
     await writer.call(STREAM_CANCEL, stream_id=told.stream_id)
@@ -161,7 +160,7 @@ async def streams_are_told_to_watchers(bench: Bench) -> None:
 
 @check(section="26")
 async def unwatched_is_silent(bench: Bench) -> None:
-    """After session/unwatch nothing more is told."""
+    """After session/unwatch there are no more notifications."""
     _needs(bench, "watch")
     peer = await bench.connect()
     session_id = (await bench.session(peer)).session_id

@@ -1,4 +1,4 @@
-"""The same streams over REST and SSE, where the server's HTTP side is reachable (protocol section 10)."""
+"""The same streams over REST and SSE, if the server's HTTP side is reachable (protocol section 10)."""
 
 import asyncio
 import json
@@ -15,13 +15,13 @@ from archer_ws.conformance.failing import Failed, Skipped, expect, shown
 from archer_ws.conformance.methods import STREAM_GET
 from archer_ws.conformance.registry import check
 
-#: How long one answer may take, in seconds; everything asked for here is there already.
+#: How long one response may take, in seconds; everything that is requested here exists already.
 _ANSWER_WITHIN_S = 10.0
 
 
 @check(section="5.5")
 async def sse_has_the_same_text(bench: Bench) -> None:
-    """SSE replays the same text, behind which is [DONE]."""
+    """SSE replays the same text, followed by [DONE]."""
     peer = await bench.connect()
     told = await peer.chat(bench.short())
     end = await peer.ended(told)
@@ -38,7 +38,7 @@ async def sse_has_the_same_text(bench: Bench) -> None:
 
 @check(section="10")
 async def rest_tells_the_same(bench: Bench) -> None:
-    """REST tells of a stream what stream/get tells."""
+    """REST reports the same about a stream as stream/get."""
     peer = await bench.connect()
     told = await peer.chat(bench.short())
     await peer.ended(told)
@@ -50,11 +50,11 @@ async def rest_tells_the_same(bench: Bench) -> None:
 
 
 def _get(bench: Bench, path: str) -> bytes:
-    """The body of an answer of the HTTP side.
+    """The body of a response of the HTTP side.
 
     Raises:
-        Skipped: nothing answers there.
-        Failed: it answers with an error.
+        Skipped: there is no response.
+        Failed: the response is an error.
     """
     address = bench.target.address
     socket = urlsplit(address.socket_url)

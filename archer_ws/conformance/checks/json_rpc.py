@@ -1,4 +1,4 @@
-"""Frames that are requests, and frames that are none (protocol sections 1 to 3). Nothing is asked of a model here."""
+"""Frames that are requests, and frames that are not (protocol sections 1 to 3). No model is asked."""
 
 import json
 from typing import Any
@@ -23,9 +23,9 @@ from archer_ws.conformance.registry import check
 from archer_ws.core.exceptions import ErrorInfo
 from archer_ws.rpc.messages import NOTIFICATIONS
 
-#: So many frames a minute that are no requests are borne.
+#: How many invalid frames per minute a server accepts.
 _BORNE_MAX = 10
-#: No check sends frames larger than this, in bytes: a server that allows more is not checked.
+#: The largest frame that a check sends, in bytes: a server with a higher limit is not checked.
 _FRAME_BYTES_MAX = 32 * 1024 * 1024
 
 _NO_SUCH_METHOD: ExpectedMethod[Any] = ExpectedMethod("conformance/none", ResultShape(Any))
@@ -136,9 +136,9 @@ async def ids_keep_their_type(bench: Bench) -> None:
 
 @check(section="3")
 async def ids_in_flight_are_refused(bench: Bench) -> None:
-    """An id that is in flight on this socket gets -32600."""
+    """An id that is in use on this socket gets -32600."""
     peer = await bench.connect()
-    # It asks the providers, which takes a moment; both are sent before anything is read.
+    # This method asks the providers, which takes a moment; both requests are sent before anything is read.
     first, second = [await peer.request(PROVIDER_STATUS, identity="twin") for _ in range(2)]
     await peer.result(first)
     await peer.until(
@@ -183,7 +183,7 @@ async def empty_arrays_are_no_params(bench: Bench) -> None:
 
 @check(section="3")
 async def other_json_is_refused(bench: Bench) -> None:
-    """JSON that is no request gets -32600."""
+    """JSON that is not a request gets -32600."""
     peer = await bench.connect()
     for value in (42, "ping", {}, {"jsonrpc": "2.0"}, {"method": "ping"}, {"jsonrpc": "1.0", "method": "ping"}):
         await peer.send_json(value)
@@ -217,7 +217,7 @@ async def larger_frames_are_closed(bench: Bench) -> None:
 
 @check(section="3")
 async def too_many_bad_frames_are_closed(bench: Bench) -> None:
-    """Ten bad frames are borne, the eleventh closes with 4504."""
+    """Ten bad frames are accepted, the eleventh closes with 4504."""
     peer = await bench.connect()
     for number in range(_BORNE_MAX):
         await peer.send("{")
@@ -238,7 +238,7 @@ async def unknown_notifications_are_ignored(bench: Bench) -> None:
 
 @check(section="3")
 async def notifications_are_not_answered(bench: Bench) -> None:
-    """A request without an id is not answered."""
+    """A request without an id gets no response."""
     peer = await bench.connect()
     await peer.send_json({"jsonrpc": "2.0", "method": "ping"})
     await peer.send_json({"jsonrpc": "2.0", "method": "stream/get", "params": {"stream_id": "conformance-none"}})
@@ -263,7 +263,7 @@ async def discover_lists_everything(bench: Bench) -> None:
 
 @check(section="3")
 async def models_are_listed(bench: Bench) -> None:
-    """model/list tells the default and the models."""
+    """model/list returns the default and the models."""
     peer = await bench.connect()
     listing = await peer.call(MODEL_LIST)
     expect(bool(listing.default.provider and listing.default.model), "a default", listing.default.model_dump())
@@ -275,7 +275,7 @@ async def models_are_listed(bench: Bench) -> None:
 
 @check(section="3")
 async def providers_tell_their_state(bench: Bench) -> None:
-    """provider/status tells each provider's state by its name."""
+    """provider/status returns each provider's state by name."""
     peer = await bench.connect()
     states = await peer.call(PROVIDER_STATUS)
     expect(bool(states), "at least one provider", sorted(states))
@@ -295,7 +295,7 @@ def _names(info: ErrorInfo, path: str) -> None:
 
 
 def _padded(bench: Bench, more: int) -> str:
-    """A notification of ping whose frame has `more` bytes than the server takes."""
+    """A `ping` notification whose frame is `more` bytes above the server's limit."""
     size = bench.target.limits.max_frame_bytes + more
     if size > _FRAME_BYTES_MAX:
         raise Skipped(f"this server takes frames of {size - more} bytes, more than are sent here")

@@ -1,4 +1,4 @@
-"""What one connection may have, and what is never refused (protocol section 8)."""
+"""The limits of one connection, and what is never refused (protocol section 8)."""
 
 from archer_ws.conformance.bench import Bench, new_id
 from archer_ws.conformance.failing import Skipped, expect
@@ -6,7 +6,7 @@ from archer_ws.conformance.methods import CHAT_SEND, PING, SESSION_GET, STREAM_C
 from archer_ws.conformance.registry import check
 from archer_ws.conformance.told import Told
 
-#: A server that allows more is not filled: it may cost money.
+#: A server with a higher limit is not filled: it may cost money.
 _STREAMS_MAX = 128
 _REQUESTS_MAX = 1024
 

@@ -1,6 +1,7 @@
-"""What holds for every frame of the whole run: these checks look back on all the others (protocol sections 1, 3, 5).
+"""What holds for every frame of the whole run: these checks look at the frames of all others (protocol sections 1, 3,
+5).
 
-Each does something of its own as well, so that it says something alone, too.
+Each also runs a stream of its own, so that it has something to check when it runs alone.
 """
 
 from typing import Any
@@ -72,7 +73,7 @@ async def responses_come_first(bench: Bench) -> None:
 
 @check(section="5.3", when="last")
 async def events_come_in_order(bench: Bench) -> None:
-    """A stream's events come in order, none lost, none doubled."""
+    """A stream's events come in order, none lost, none twice."""
     peer, other = await bench.connect(), await bench.connect()
     told = await peer.chat(bench.short())
     follower = await other.subscribe(told.stream_id)

@@ -1,4 +1,4 @@
-"""Leaving, coming back, and reading on (protocol section 7)."""
+"""Disconnecting, reconnecting, and reading on (protocol section 7)."""
 
 import asyncio
 
@@ -18,16 +18,16 @@ from archer_ws.conformance.told import REPLAYED_BYTES_MAX, Told
 from archer_ws.sessions.models import StreamInfo
 from archer_ws.sessions.streams.events import as_fields, as_json
 
-#: How often a stream is looked at that nobody may hold meanwhile, in seconds.
+#: How often a stream is polled that nobody may hold meanwhile, in seconds.
 _LOOK_EVERY_S = 0.05
-#: After so many looks a server has had the time to see that a connection was reset.
+#: After this many polls a server has had time to notice that a connection was reset.
 _LOOKS_TO_NOTICE = 10
 _CUTS = 3
 
 
 @check(section="7")
 async def cuts_lose_nothing(bench: Bench) -> None:
-    """After broken connections, the text is that of a replay."""
+    """After broken connections, the text equals that of a replay."""
     peer, other = await bench.connect(), await bench.connect()
     told = await peer.chat(bench.long())
     content, reasoning = "", ""
@@ -50,7 +50,7 @@ async def cuts_lose_nothing(bench: Bench) -> None:
 
 @check(section="7")
 async def replays_are_whole(bench: Bench) -> None:
-    """A replay tells all that was told, from start to end."""
+    """A replay has everything that was sent, from start to end."""
     peer, other = await bench.connect(), await bench.connect()
     told = await peer.chat(bench.short())
     end = await peer.ended(told)
@@ -67,7 +67,7 @@ async def replays_are_whole(bench: Bench) -> None:
 
 @check(section="7")
 async def any_event_is_a_place_to_go_on(bench: Bench) -> None:
-    """A subscribe from each event on gives the rest of the text."""
+    """A subscribe after each event returns the rest of the text."""
     peer, other = await bench.connect(), await bench.connect()
     told = await peer.chat(bench.short())
     # What was known after each event, while it was told one by one.
@@ -83,7 +83,7 @@ async def any_event_is_a_place_to_go_on(bench: Bench) -> None:
 
 @check(section="5.6")
 async def whatever_has_a_number_is_an_event(bench: Bench) -> None:
-    """What comes behind an event is the same, known here or not."""
+    """What follows an event is the same, whether known here or not."""
     peer, other = await bench.connect(), await bench.connect()
     told = await peer.chat(bench.short())
     end = await peer.ended(told)
@@ -108,7 +108,7 @@ async def nobody_is_ahead_of_the_log(bench: Bench) -> None:
 
 @check(section="7")
 async def nothing_comes_behind_the_end(bench: Bench) -> None:
-    """A subscribe at the newest event of an ended stream is silent."""
+    """A subscribe at the last event of an ended stream is silent."""
     peer, other = await bench.connect(), await bench.connect()
     told = await peer.chat(bench.short())
     end = await peer.ended(told)
@@ -159,7 +159,7 @@ async def unsubscribing_is_not_leaving(bench: Bench) -> None:
 
 @check(section="7")
 async def the_last_holder_cancels(bench: Bench) -> None:
-    """on_disconnect cancel: the last holder's leaving cancels."""
+    """on_disconnect cancel: the last holder's disconnect cancels."""
     peer, other = await bench.connect(), await bench.connect()
     told = await peer.chat(bench.long(on_disconnect="cancel"))
     await peer.deltas(told, 1, "be left")
@@ -199,7 +199,7 @@ async def followers_get_the_same(bench: Bench) -> None:
 
 
 async def _over(bench: Bench, peer: Peer, told: Told) -> tuple[StreamInfo, int]:
-    """A stream once it has ended, looked at without holding it; and how often it was seen alive."""
+    """A stream once it has ended, polled without holding it; and how often it was seen running."""
     looks = 0
     while (info := await peer.call(STREAM_GET, stream_id=told.stream_id)).status not in ENDED_STATUSES:
         looks += 1

@@ -14,7 +14,7 @@ from archer_ws.conformance.methods import (
 )
 from archer_ws.conformance.registry import check
 
-#: So many pages are looked through for sessions that were just made: others may make some meanwhile.
+#: How many pages are searched for sessions that were just created: others may create some meanwhile.
 _PAGES_MAX = 50
 
 
@@ -34,7 +34,7 @@ async def sessions_are_made(bench: Bench) -> None:
 
 @check(section="10")
 async def turns_are_stored(bench: Bench) -> None:
-    """A turn is stored: the question, the answer, its stream."""
+    """A turn is stored: the question, the completion, its stream."""
     peer = await bench.connect()
     session_id = (await bench.session(peer)).session_id
     told = await peer.chat(bench.short(session_id=session_id))
@@ -67,7 +67,7 @@ async def text_parts_are_one_text(bench: Bench) -> None:
 
 @check(section="10")
 async def partial_answers_are_stored(bench: Bench) -> None:
-    """A cancelled answer is stored with its text and status."""
+    """A cancelled completion is stored with its text and status."""
     peer = await bench.connect()
     session_id = (await bench.session(peer)).session_id
     told = await peer.chat(bench.long(session_id=session_id))
@@ -101,7 +101,7 @@ async def busy_sessions_refuse(bench: Bench) -> None:
 
 @check(section="10")
 async def interrupts_take_over(bench: Bench) -> None:
-    """on_busy interrupt ends the running answer for the new one."""
+    """on_busy interrupt ends the running stream for the new one."""
     peer = await bench.connect()
     session_id = (await bench.session(peer)).session_id
     old = await peer.chat(bench.long(session_id=session_id))
@@ -118,7 +118,7 @@ async def interrupts_take_over(bench: Bench) -> None:
 
 @check(section="10")
 async def turns_are_replaced(bench: Bench) -> None:
-    """replace_from drops that message and what follows."""
+    """replace_from removes that message and all that follow."""
     peer = await bench.connect()
     session_id = (await bench.session(peer)).session_id
     for _ in range(2):
@@ -163,7 +163,7 @@ async def sessions_are_changed(bench: Bench) -> None:
 
 @check(section="10")
 async def sessions_are_listed_by_page(bench: Bench) -> None:
-    """session/list gives every session once, page by page."""
+    """session/list returns every session once, page by page."""
     peer = await bench.connect()
     made = {(await bench.session(peer)).session_id for _ in range(5)}
     seen: list[str] = []
@@ -181,7 +181,7 @@ async def sessions_are_listed_by_page(bench: Bench) -> None:
 
 @check(section="10")
 async def sessions_are_deleted(bench: Bench) -> None:
-    """session/delete ends its streams and forgets it."""
+    """session/delete ends its streams and deletes it."""
     peer = await bench.connect()
     session_id = (await bench.session(peer)).session_id
     told = await peer.chat(bench.long(session_id=session_id))

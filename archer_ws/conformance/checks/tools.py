@@ -1,7 +1,7 @@
-"""Parts, tools and formats as they are asked for: what is not served or does not fit is refused with its path (sections
-20, 21 and 25).
+"""Parts, tools and formats of requests: what is unsupported or does not fit is refused with its path (sections 20, 21
+and 25).
 
-What a model calls can't be had for the asking; calls are watched wherever they come (checks/ordering.py).
+A check cannot make a model call a tool; calls are checked wherever they occur (checks/ordering.py).
 """
 
 from typing import Any

@@ -1,5 +1,5 @@
-"""`archer-ws sessions`: stored conversations, of a running server or in a file of a stopped one.
+"""`archer-ws sessions`: stored conversations, of a running server or in the file of a stopped one.
 
-`command` is what each subcommand does, `source` what it needs of either place, `served` and `kept` the two places,
-`showing` how people see it.
+`command` has the actions, `source` their interface to the conversations, `served` and `kept` its two implementations,
+`showing` the output for people.
 """

@@ -1,6 +1,6 @@
-"""What each `archer-ws sessions ACTION` does, and its exit status: 0 done, 1 something was not, 2 called wrongly.
+"""The actions of `archer-ws sessions ACTION`, and their exit statuses: 0 done, 1 partly or not done, 2 wrong usage.
 
-What was asked for goes to standard output, everything else to standard error.
+Requested output goes to standard output, everything else to standard error.
 """
 
 import argparse
@@ -29,7 +29,7 @@ _Item = TypeVar("_Item")
 
 @dataclass(frozen=True, slots=True)
 class ConversationPlace:
-    """Where the conversations are: at a server, or where `folder` is given in a file."""
+    """Where the conversations are: at a server, or in a file if `folder` is set."""
 
     url: str
     token: str | None
@@ -42,7 +42,7 @@ class _CalledWronglyError(Exception):
 
 
 def run(options: argparse.Namespace, place: ConversationPlace) -> int:
-    """Do what the options say; the exit status."""
+    """Run the action that the options name; returns the exit status."""
     try:
         _check(options, place)
         source = _open(place)
@@ -62,16 +62,16 @@ def run(options: argparse.Namespace, place: ConversationPlace) -> int:
 
 def _check(options: argparse.Namespace, place: ConversationPlace) -> None:
     if place.principal is not None and place.folder is None:
-        raise _CalledWronglyError("--principal goes with --data-dir: a server knows whose you are by ARCHER_TOKEN")
+        raise _CalledWronglyError("--principal goes with --data-dir: a server knows the principal by ARCHER_TOKEN")
     if options.action == "backup" and place.folder is None:
         raise _CalledWronglyError(
-            "backup needs --data-dir, the folder of a stopped server; a running one gives its conversations by export"
+            "backup needs --data-dir, the folder of a stopped server; a running one returns its conversations by export"
         )
     if options.action == "delete":
         if options.all == bool(options.session_ids):
             raise _CalledWronglyError("delete needs the ids of conversations, or --all")
         if options.all and not options.yes:
-            raise _CalledWronglyError("delete --all forgets all conversations for good: add --yes if that is meant")
+            raise _CalledWronglyError("delete --all deletes all conversations permanently: add --yes if that is meant")
 
 
 def _open(place: ConversationPlace) -> Source:
@@ -120,7 +120,7 @@ def _export(source: Source, options: argparse.Namespace) -> int:
             sys.stdout.buffer.write(block)
         sys.stdout.buffer.flush()
         return 0
-    # Whole or not at all: half an export looks like one of fewer conversations.
+    # Written completely or not at all: half of an export looks like an export of fewer conversations.
     path = Path(options.file)
     unfinished = path.with_name(f"{path.name}.unfinished")
     try:
@@ -190,7 +190,7 @@ _ACTIONS = {
 
 
 def _first(items: Iterator[_Item], count: int) -> tuple[list[_Item], bool]:
-    """The first ones, and whether there are more."""
+    """The first items, and whether there are more."""
     shown = list(islice(items, count))
     return shown, next(items, None) is not None
 

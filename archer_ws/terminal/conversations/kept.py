@@ -1,4 +1,4 @@
-"""The conversations in the file of a server that does not run."""
+"""The conversations in the file of a stopped server."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Iterator
@@ -18,23 +18,23 @@ from archer_ws.sessions.storage.sqlite.folder import Folder
 from archer_ws.sessions.storage.sqlite.store import SqliteStore
 from archer_ws.terminal.conversations.source import HINTS, SourceError
 
-#: Whose conversations they are where the server has no tokens.
+#: The principal of all conversations of a server without tokens.
 LOCAL_PRINCIPAL = "local"
-#: No limits here: whoever has the file may put into it what its disk holds.
+#: No limits: the owner of the file may put into it whatever the disk holds.
 _NO_LIMIT = 2**62
 
 _Result = TypeVar("_Result")
 
 
 class KeptConversations:
-    """See Source.
+    """A Source over a file.
 
     Args:
         folder: the server's data folder.
-        principal: whose; None where there is one alone.
+        principal: whose conversations; None if there is only one principal.
 
     Raises:
-        SourceError: a server uses the file, it can't be opened, or it is not known whose are meant.
+        SourceError: a server uses the file, it can't be opened, or the principal is ambiguous.
     """
 
     def __init__(self, folder: Path, principal: str | None) -> None:
@@ -119,7 +119,8 @@ class KeptConversations:
         known = self._run(self._store.principals())
         if len(known) > 1:
             raise SourceError(
-                f"the conversations in this folder are of several: {', '.join(known)}", "Name one of them: --principal."
+                f"the conversations in this folder belong to several principals: {', '.join(known)}",
+                "Name one of them: --principal.",
             )
         return known[0] if known else LOCAL_PRINCIPAL
 

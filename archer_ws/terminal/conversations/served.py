@@ -26,7 +26,7 @@ from archer_ws.sessions.models import (
 )
 from archer_ws.terminal.conversations.source import HINTS, SourceError
 
-#: How long a server may be silent, in seconds: forgetting a large file's conversations takes some.
+#: How long a server may be silent, in seconds: deleting the conversations of a large file takes a while.
 SILENCE_LIMIT_S = 120.0
 _PAGE = 200
 _START = "Start it with archer-ws serve, or name its URL (--url); for a stopped server's file: --data-dir."
@@ -35,14 +35,14 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 
 class ServedConversations:
-    """See Source.
+    """A Source over a running server.
 
     Args:
-        url: where the server is, as the client takes it.
-        token: the credential, where the server needs one.
+        url: the server's URL, as for the client.
+        token: the credential, if the server needs one.
 
     Raises:
-        SourceError: the URL can't be used.
+        SourceError: the URL is invalid.
     """
 
     def __init__(self, url: str, token: str | None) -> None:
@@ -117,7 +117,7 @@ class ServedConversations:
         )
 
     def close(self) -> None:
-        """Each request has a connection of its own."""
+        """Nothing to do: each request has its own connection."""
 
     def _query(self, path: str, query: Mapping[str, str], cursor: str | None) -> str:
         return f"{path}?{urlencode({**query, 'limit': str(_PAGE), **({'cursor': cursor} if cursor else {})})}"
@@ -131,17 +131,17 @@ class ServedConversations:
         try:
             return model.model_validate_json(answer.read())
         except ValidationError:
-            raise SourceError(f"{self._url} does not answer as an Archer server of this age does") from None
+            raise SourceError(f"{self._url} does not respond as an Archer server of this version does") from None
         except (http.client.HTTPException, OSError) as error:
-            raise SourceError(f"the answer of {self._url} was cut off ({error})", "Try again.") from None
+            raise SourceError(f"the response of {self._url} was cut off ({error})", "Try again.") from None
         finally:
             connection.close()
 
     def _ask(
         self, method: str, path: str, body: Iterator[bytes] | None = None, headers: Mapping[str, str] | None = None
     ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
-        """The answer's head, where it is a success."""
-        # Never over a proxy of the surroundings: nearly every server is on this machine.
+        """The response's head, if it is a success."""
+        # Never through the environment's proxy: nearly every server is on this machine.
         connection = (
             http.client.HTTPConnection(self._host, self._port, timeout=SILENCE_LIMIT_S)
             if self._tls is None
@@ -152,7 +152,7 @@ class ServedConversations:
         except OSError as error:
             raise SourceError(f"no server answers at {self._url} ({error.strerror or error})", _START) from None
         try:
-            # It may have answered before it read all.
+            # The server may have responded before it read the whole body.
             with suppress(BrokenPipeError, ConnectionResetError):
                 connection.request(
                     method,

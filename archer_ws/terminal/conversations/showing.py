@@ -1,6 +1,6 @@
-"""Conversations as people read them on a terminal. Pure: values in, lines out.
+"""Conversations as text for people on a terminal. Pure: values in, lines out.
 
-What clients and models wrote can't steer the terminal: control characters are left out.
+Text of clients and models cannot control the terminal: control characters are left out.
 """
 
 from collections.abc import Iterable, Iterator
@@ -9,12 +9,12 @@ from datetime import datetime
 from archer_ws.sessions.models import FoundMessage, ImportResult, Session, StoredMessage
 from archer_ws.terminal.screen import printable
 
-#: Characters of a title or preview in a list.
+#: How long a title or preview in a list may be, in characters.
 _TEXT_CHARS = 60
 
 
 def session_lines(sessions: Iterable[Session]) -> Iterator[str]:
-    """A line for each: when it changed, how many messages it has, its id, its title or how it ends."""
+    """One line each: when it changed, how many messages it has, its id, and its title or its last words."""
     for session in sessions:
         said = one_line(session.title or session.preview or "")
         marks = " (archived)" if session.archived else ""
@@ -23,7 +23,7 @@ def session_lines(sessions: Iterable[Session]) -> Iterator[str]:
 
 
 def conversation_lines(session: Session, messages: Iterable[StoredMessage]) -> Iterator[str]:
-    """Its title, and each message below who said it."""
+    """Its title, and each message under its role."""
     yield one_line(session.title or session.session_id, None)
     for message in messages:
         who = message.name or (message.model if message.role.value == "assistant" else None)
@@ -43,14 +43,14 @@ def conversation_lines(session: Session, messages: Iterable[StoredMessage]) -> I
 
 
 def found_lines(found: Iterable[FoundMessage]) -> Iterator[str]:
-    """A line for each: when it was said, in which conversation, by whom, the text around the words."""
+    """One line each: the time, the conversation, the role, and the text around the words."""
     for message in found:
         said = one_line(message.snippet, None)
         yield f"{_when(message.created_at)}  {message.session_id}  {message.role.value}: {said}"
 
 
 def import_lines_told(result: ImportResult) -> Iterator[str]:
-    """What became of an import, and what is wrong with which line."""
+    """The result of an import, and what is wrong with which line."""
     yield f"{_count(result.imported)} imported"
     for failure in result.failures:
         whose = f" ({failure.session_id})" if failure.session_id else ""
@@ -61,12 +61,12 @@ def import_lines_told(result: ImportResult) -> Iterator[str]:
 
 
 def deleted_told(count: int) -> str:
-    """What was forgotten."""
+    """What was deleted."""
     return f"{_count(count)} deleted"
 
 
 def one_line(text: str, chars: int | None = _TEXT_CHARS) -> str:
-    """The text on one line, without what steers a terminal; cut where it is longer, which three dots tell."""
+    """The text on one line, without control characters; shortened with an ellipsis."""
     flat = " ".join(printable(text).split())
     return flat if chars is None or len(flat) <= chars else f"{flat[: chars - 1].rstrip()}…"
 

@@ -1,4 +1,4 @@
-"""Where `archer-ws sessions` finds conversations: what it needs of a server and of a file alike."""
+"""The interface of `archer-ws sessions` to conversations, the same for a server and a file."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import BinaryIO, Protocol
 
 from archer_ws.sessions.models import FoundMessage, ImportResult, Session, StoredMessage
 
-#: What a person can do about an error whose own hint is for programs.
+#: Hints for people, in place of error hints that are for programs.
 HINTS = {
     "unauthenticated": "Set ARCHER_TOKEN to the server's AUTH_TOKEN.",
     "session_not_found": "archer-ws sessions list shows the conversations with their ids.",
@@ -14,7 +14,7 @@ HINTS = {
 
 
 class SourceError(Exception):
-    """It can't be done; what happened, and what to do about it."""
+    """It failed: what happened, and what to do about it."""
 
     def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message)
@@ -23,16 +23,16 @@ class SourceError(Exception):
 
 
 class Source(Protocol):
-    """Conversations of one principal. Everything may raise SourceError."""
+    """Conversations of one principal. Every method may raise SourceError."""
 
     def sessions(self, archived: bool | None) -> Iterator[Session]:
-        """All of them, the last changed first, asked for page by page."""
+        """All of them, the most recently changed first, read page by page."""
 
     def session(self, session_id: str) -> tuple[Session, list[StoredMessage]]:
         """One with all its messages, oldest first."""
 
     def found(self, query: str) -> Iterator[FoundMessage]:
-        """The messages that have all words of the query, the last stored first."""
+        """The messages that contain all words of the query, the last stored first."""
 
     def export(self) -> Iterator[bytes]:
         """All of them as JSON Lines, in blocks."""
@@ -41,13 +41,13 @@ class Source(Protocol):
         """Store the conversations of an export."""
 
     def delete(self, session_id: str) -> None:
-        """Forget one."""
+        """Delete one."""
 
     def delete_all(self) -> int:
-        """Forget all; how many there were."""
+        """Delete all; returns how many there were."""
 
     def backup(self, path: Path) -> None:
-        """Write all that is stored, of everybody, to a new file."""
+        """Write everything that is stored, of all principals, to a new file."""
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Release everything."""
