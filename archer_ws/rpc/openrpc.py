@@ -31,6 +31,8 @@ not supported: each request of one is answered -32600 under its own id, and noth
 _STORED = (exceptions.StorageFull, exceptions.StorageUnavailable)
 #: The errors of a result or a steered message.
 _SAID = (exceptions.ContentTooLarge, exceptions.FileNotFound, exceptions.Unsupported)
+#: The error of every method about a stream that the server parked: it goes on after the next start.
+_OF_STREAM = (exceptions.Draining,)
 #: The errors of each method, beside those of every request.
 _ERRORS: dict[str, tuple[type[ArcherError], ...]] = {
     "initialize": (
@@ -52,17 +54,19 @@ _ERRORS: dict[str, tuple[type[ArcherError], ...]] = {
     ),
     # A client that subscribes before the request is accepted learns that it was refused.
     "stream/subscribe": (
+        *_OF_STREAM,
         exceptions.SessionNotFound,
         *_STORED,
         exceptions.StreamNotFound,
         exceptions.TooManyStreams,
     ),
+    "stream/cancel": _OF_STREAM,
     # A stream has messages only once it is accepted, and they may have to be read from the disk.
-    "stream/get": (exceptions.SessionNotFound, *_STORED, exceptions.StreamNotFound),
-    "tool/approve": _STORED,
-    "tool/claim": _STORED,
-    "tool/result": (*_SAID, *_STORED),
-    "stream/steer": (*_SAID, *_STORED, exceptions.Overloaded),
+    "stream/get": (*_OF_STREAM, exceptions.SessionNotFound, *_STORED, exceptions.StreamNotFound),
+    "tool/approve": (*_OF_STREAM, *_STORED),
+    "tool/claim": (*_OF_STREAM, *_STORED),
+    "tool/result": (*_SAID, *_OF_STREAM, *_STORED),
+    "stream/steer": (*_SAID, *_OF_STREAM, *_STORED, exceptions.Overloaded),
     "session/create": _STORED,
     "session/list": (exceptions.StorageUnavailable,),
     "session/get": (exceptions.SessionNotFound, exceptions.StorageUnavailable),

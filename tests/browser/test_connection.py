@@ -156,3 +156,36 @@ async def test_a_token_is_asked_for_kept_in_the_tab_alone_and_never_in_a_frame(
     assert "s3cret" not in "".join(seen["frames"])
     local, session, cookie = seen["stored"]
     assert ("s3cret" in local, "s3cret" in session, cookie) == (False, True, "")
+
+
+async def test_what_is_stopped_in_one_tab_is_stopped_in_all(browser: Browser, sidecar: Server) -> None:
+    async with (
+        Console(browser, sidecar.url, "one") as one,
+        Console(browser, sidecar.url, "two") as two,
+        Console(browser, sidecar.url, "three") as three,
+    ):
+        await one.run("await ask('never'); await has(half);", half=HALF)
+        for other in (two, three):
+            await other.run("await page.locator('.row .entry').getByText('never').click(); await has(half);", half=HALF)
+        await two.run("await page.keyboard.press('Escape'); await ended();")
+        for each in (one, two, three):
+            seen = await each.run("await ended(); return [await answers(), await answer().innerText()];")
+            assert seen[0] == [HALF]
+            assert "You stopped it." in seen[1]
+
+
+async def test_a_page_that_slept_has_all_of_the_answer_when_it_wakes(
+    console: Console, model: ScriptedModel, sidecar: Server
+) -> None:
+    await console.run("await ask('hold'); await has(half);", half=HALF)
+    sleep = """
+        kept.devtools ??= await context.newCDPSession(page);
+        await kept.devtools.send("Page.setWebLifecycleState", { state });
+    """
+    (session,) = (await sidecar.http.get("/api/v1/sessions")).json()["items"]
+    stream_id = session["active"][0]["stream_id"]
+    await console.run(sleep, state="frozen")
+    model.go.set()
+    # Its events end with it.
+    await sidecar.http.get(f"/api/v1/streams/{stream_id}/events")
+    assert await console.run(sleep + "await ended(); return answers();", state="active") == [TEXT]

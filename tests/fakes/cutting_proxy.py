@@ -59,6 +59,11 @@ class CuttingProxy:
         async with asyncio.timeout(10), self._arrival:
             await self._arrival.wait_for(lambda: self.connections >= count)
 
+    async def all_closed(self) -> None:
+        """Wait until no connection is open."""
+        async with asyncio.timeout(10), self._arrival:
+            await self._arrival.wait_for(lambda: not self._open)
+
     async def __aenter__(self) -> "CuttingProxy":
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         return self
@@ -100,6 +105,8 @@ class CuttingProxy:
             for each in writers:
                 each.transport.abort()
             self._tasks.discard(task)
+            async with self._arrival:
+                self._arrival.notify_all()
 
     async def _forward(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, limit: int | None, counter: str

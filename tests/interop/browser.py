@@ -115,11 +115,26 @@ def own_copy() -> dict[str, Reply]:
     return {f"/console/{path.name}": script(path.read_bytes()) for path in DIRECTORY.glob("archer-*.js")}
 
 
-def bundled(directory: Path, page: str) -> bytes:
-    """A program of client/*.tsx, with the client and React, in one file."""
+def bundled(directory: Path, page: str, *options: str) -> bytes:
+    """A program of client/*.tsx, with the client (also by its package's name) and React, in one file."""
     for path in [*DIRECTORY.glob("archer*"), *(NODE_PROJECT / "client").glob("*.tsx")]:
         shutil.copy(path, directory)
-    (directory / "node_modules").symlink_to(NODE_PROJECT / "node_modules")
+    (directory / "node_modules").mkdir()
+    for path in (NODE_PROJECT / "node_modules").iterdir():
+        (directory / "node_modules" / path.name).symlink_to(path)
+    (directory / "node_modules" / "archer-ws").symlink_to(DIRECTORY)
+    return with_esbuild(directory, page, "--preserve-symlinks", *options)
+
+
+def with_esbuild(directory: Path, page: str, *options: str) -> bytes:
+    """The program with all that it imports, in one file."""
+    esbuild = NODE_PROJECT / "node_modules" / ".bin" / "esbuild"
     defined = f"--define:process.env.NODE_ENV={json.dumps('development')}"
-    command = ["node_modules/.bin/esbuild", page, "--bundle", "--format=esm", "--jsx=automatic", "--jsx-dev", defined]
+    command = [str(esbuild), page, "--bundle", "--format=esm", "--jsx=automatic", "--jsx-dev", defined, *options]
     return subprocess.run(command, cwd=directory, capture_output=True, timeout=60, check=True).stdout
+
+
+def page_of(code: bytes) -> dict[str, Reply]:
+    """The files of a page that runs this program."""
+    html = b'<!doctype html><meta charset=utf-8><div id=root></div><script type=module src="/page.js"></script>'
+    return {"/": Reply([html], content_type="text/html"), "/page.js": script(code)}

@@ -24,6 +24,7 @@ OPTIONS = {
     "lib": ["es2022", "dom", "dom.iterable"],
     "jsx": "react-jsx",
     "types": [],
+    "paths": {"archer-ws": ["./archer-client.d.ts"], "archer-ws/react": ["./archer-react.d.ts"]},
 }
 
 
@@ -65,10 +66,14 @@ def test_a_program_can_be_written_with_them_and_mistakes_are_found(tmp_path: Pat
     assert compiled(tmp_path, "usage.ts") == ""
 
 
-def test_everything_that_is_exported_is_typed_and_the_other_way_round() -> None:
-    types = (DIRECTORY / "archer-client.d.ts").read_text("utf-8")
-    client = (DIRECTORY / "archer-client.js").as_uri()
-    code = f"console.log(JSON.stringify(Object.keys(await import({json.dumps(client)}))))"
+@pytest.mark.parametrize("name", ["archer-client", "archer-react"])
+def test_everything_that_is_exported_is_typed_and_the_other_way_round(tmp_path: Path, name: str) -> None:
+    types = (DIRECTORY / f"{name}.d.ts").read_text("utf-8")
+    for path in [*DIRECTORY.glob("archer*.js"), DIRECTORY / "package.json"]:
+        shutil.copy(path, tmp_path)
+    (tmp_path / "node_modules").symlink_to(NODE_PROJECT / "node_modules")
+    module = (tmp_path / f"{name}.js").as_uri()
+    code = f"console.log(JSON.stringify(Object.keys(await import({json.dumps(module)}))))"
     done = subprocess.run(["node", "--input-type=module", "-e", code], capture_output=True, timeout=60, check=True)
     assert sorted(json.loads(done.stdout)) == sorted(
         re.findall(r"^export (?:class|function) (\w+)", types, re.MULTILINE)
@@ -79,14 +84,18 @@ def test_the_client_needs_nothing_but_its_own_files() -> None:
     for path in DIRECTORY.glob("archer-*.js"):
         imported = re.findall(r"""(?:from|import)\s*\(?["']([^"']+)["']""", path.read_text("utf-8"))
         code = [name for name in imported if not name.endswith((".d.ts", "/archer.js", "archer-client.js"))]
+        if path.name == "archer-react.js":
+            code.remove("react")
         assert all((DIRECTORY / name.removeprefix("./")).is_file() for name in code), path.name
 
 
-def test_the_hook_and_a_page_that_uses_it_fit_react(tmp_path: Path) -> None:
-    assert compiled(tmp_path, "use-archer.tsx", "strict-page.tsx") == ""
+def test_the_pages_that_use_it_fit_react(tmp_path: Path) -> None:
+    assert compiled(tmp_path, "strict-page.tsx", "use-chat-page.tsx", "conversation.tsx") == ""
 
 
-@pytest.mark.parametrize("name", ["use-archer.tsx", "page.html"])
-def test_what_the_readme_shows_is_what_is_tested(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "readme"), [("page.html", ROOT / "README.md"), ("conversation.tsx", DIRECTORY / "README.md")]
+)
+def test_what_a_readme_shows_is_what_is_tested(name: str, readme: Path) -> None:
     shown = (NODE_PROJECT / "client" / name).read_text("utf-8")
-    assert f"```{name.rpartition('.')[2]}\n{shown}```" in (ROOT / "README.md").read_text("utf-8")
+    assert f"```{name.rpartition('.')[2]}\n{shown}```" in readme.read_text("utf-8")

@@ -113,6 +113,7 @@ async def test_the_consoles_policy_lets_nothing_in_but_its_own_files(archer: Arc
     none = {name for name, value in rules.items() if value == "'none'"}
     assert none == {"default-src", "object-src", "base-uri", "form-action", "frame-ancestors"}
     text = (await page(archer)).text
+    assert (await page(archer)).headers["x-dns-prefetch-control"] == "off"
     assert not re.search(r"<style|\son\w+=|style=|<script(?![^>]* src=)", text)
 
 

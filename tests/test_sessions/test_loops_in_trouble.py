@@ -8,6 +8,7 @@ import pytest
 
 from archer_ws.core.exceptions import StorageFull, StorageUnavailable
 from archer_ws.core.limits import Limits
+from archer_ws.sessions.journaling import Journaling
 from archer_ws.sessions.manager import SessionManager
 from archer_ws.sessions.streams.stream import Stream
 from archer_ws.sessions.tool_models import Approval, Steer, ToolAnswer, ToolResult
@@ -34,7 +35,7 @@ SAYINGS: dict[str, Say] = {
 }
 #: Once it was acknowledged: what the same word is answered again.
 AGAIN = {"approve": "accepted", "deny": "already_answered", "claim": "claimed", "result": "already_answered"}
-QUICK = Limits(journal_every_s=0.01, store_limit_s=0.5, settle_pauses_s=(0.0,))
+QUICK = Limits(journal_every_s=0.01, settle_pauses_s=(0.0,))
 
 
 class Running:
@@ -45,6 +46,20 @@ class Running:
         self.disk = disk
         self.manager: SessionManager
         self.stream: Stream
+
+    @property
+    def journaling(self) -> Journaling:
+        assert self.manager._journaling is not None
+        return self.manager._journaling
+
+    def stand_still(self) -> None:
+        """The disk takes nothing for now, and nobody waits long for it."""
+        self.disk.may_go_on.clear()
+        self.journaling._limit_s = 0.2
+
+    def go_on(self) -> None:
+        self.disk.may_go_on.set()
+        self.journaling._limit_s = QUICK.store_limit_s
 
 
 @pytest.fixture
@@ -88,21 +103,19 @@ async def test_on_a_disk_that_stands_still_it_is_refused_in_time_and_changes_not
     running: Running, name: str
 ) -> None:
     before = changed(running.stream)
-    running.disk.may_go_on.clear()
+    running.stand_still()
     with pytest.raises(StorageUnavailable):
         await SAYINGS[name](running.manager)
     assert changed(running.stream) == before
-    running.disk.may_go_on.set()
+    running.go_on()
     assert (await SAYINGS[name](running.manager)).outcome in {"accepted", "claimed"}
 
 
 async def test_on_a_disk_that_stands_still_while_the_journal_writes_it_is_refused_in_time(running: Running) -> None:
-    journaling = running.manager._journaling
-    assert journaling is not None
-    running.disk.may_go_on.clear()
+    running.stand_still()
     # More to write, which the journal begins with and does not end.
     running.stream.progress("retrying", "something to write")
-    await until(lambda: running.stream in journaling._in_commit)
+    await until(lambda: running.stream in running.journaling._in_commit)
     with pytest.raises(StorageUnavailable):
         await SAYINGS["claim"](running.manager)
 

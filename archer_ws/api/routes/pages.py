@@ -145,6 +145,8 @@ def _page(text: str, policy: str) -> Response:
         "Content-Security-Policy": policy,
         "X-Content-Type-Options": "nosniff",
         "Referrer-Policy": "no-referrer",
+        # No host that a link names is looked up before somebody follows it.
+        "X-DNS-Prefetch-Control": "off",
         "Cache-Control": "no-cache",
         "Vary": "Accept",
     }

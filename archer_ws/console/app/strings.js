@@ -93,7 +93,7 @@ export const strings = {
   developers: {
     open: "Developers",
     openHint: "Frames, plots, the log and the request, for developers (Alt I)",
-    error: "All of it",
+    error: "Details",
     failed: "The developers' part could not be loaded.",
   },
 
@@ -148,7 +148,7 @@ export const strings = {
     socket: "The socket: JSON-RPC 2.0, subprotocol archer.v1",
     openai: "The base URL for OpenAI's SDKs",
     client: "The JavaScript client, which this page is made with",
-    openapi: "All of it, described for programs",
+    openapi: "All routes, described for programs",
     copy: "Copy",
     version: (/** @type {string} */ version) => `Version ${version}`,
   },
@@ -193,7 +193,7 @@ export const strings = {
   },
 
   markdown: {
-    loadImage: (/** @type {string} */ host) => `Picture at ${host}`,
+    openImage: (/** @type {string} */ host) => `Open the picture at ${host} in a new tab`,
     showImage: "Show the picture",
     copyCode: "Copy",
     done: "Done",

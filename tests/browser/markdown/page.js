@@ -8,7 +8,7 @@ import { parseBlocks } from "/console/app/markdown/parser.js";
 import { Children } from "/console/app/markdown/rendered.js";
 
 const strings = {
-  loadImage: (host) => `Load image from ${host}`,
+  openImage: (host) => `Open image at ${host}`,
   showImage: "Show image",
   copyCode: "Copy",
   done: "Done",
@@ -49,7 +49,7 @@ async function plainly(text) {
   const colours = [];
   const highlighted = (code) =>
     colours.push(highlight(code.language, code.content).then((runs) => runs && [...coloured(code.slices, runs)]));
-  const context = { strings, onCopy() {}, allowRemoteImages: false, wantedImages: new Set(), definitions, highlighted };
+  const context = { strings, onCopy() {}, wantedImages: new Set(), definitions, highlighted };
   text = text.replace(/\r\n?/g, "\n").replaceAll("\0", "\ufffd");
   const { tokens, references } = parseBlocks(text);
   definitions.show(references);

@@ -10,6 +10,8 @@ from tests.browser.markdown.page import MarkdownPage
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 
 TEXTS = sorted((Path(__file__).parent / "hostile").glob("*.md"))
+#: In base64.
+PIXEL = "R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
 #: All that an answer may consist of.
 TAGS = {
     *("a", "blockquote", "br", "button", "code", "div", "em", "h3", "h4", "h5", "h6", "hr", "input", "li", "ol", "p"),
@@ -67,51 +69,49 @@ async def test_nothing_runs_and_nobody_is_asked(page: MarkdownPage, path: Path, 
     assert page.stranger.exchanges == []
 
 
-async def test_a_picture_is_loaded_once_somebody_wants_it_and_stays_as_the_answer_goes_on(page: MarkdownPage) -> None:
+async def test_a_picture_of_another_host_is_a_link_that_says_where_to_and_asks_nobody(page: MarkdownPage) -> None:
     address = f"{page.stranger.url}/a.png".replace("127.0.0.1", "pictures.test")
     seen = await page.run(
         """
         const { element, view } = tests.fresh();
-        view.append(`![a map](${address}) and`);
+        view.append(`![a map](${address}) and [![a map](${address})](https://example.org/map)`);
+        view.end();
         await view.whenIdle();
-        const button = element.querySelector("button");
-        const shown = button.textContent;
-        const asked = performance.getEntriesByType("resource").length;
-        button.click();
-        const img = element.querySelector("img");
-        view.append(" more\\n\\nand more");
-        await view.whenIdle();
-        return { shown, alt: img.alt, policy: img.referrerPolicy, isThere: img === element.querySelector("img") };
+        const told = ({ href, textContent, target, rel }) => [href, textContent, target, rel];
+        const links = [...element.querySelectorAll("a")].map(told);
+        return { links, others: element.querySelectorAll("img, button, a a").length };
         """,
         address=address,
     )
     host = address.split("/")[2]
-    assert seen["shown"] == f"Load image from {host}a map: {address}"
-    assert (seen["alt"], seen["policy"], seen["isThere"]) == ("a map", "no-referrer", True)
-    exchange = await page.stranger.exchange()
-    assert (exchange.path, exchange.headers.get("referer")) == ("/a.png", None)
+    there = [address, f"Open image at {host}a map: {address}", "_blank", "noopener noreferrer"]
+    assert seen == {
+        "links": [there, ["https://example.org/map", "a map", "_blank", "noopener noreferrer"]],
+        "others": 0,
+    }
+    assert page.stranger.exchanges == []
 
 
-async def test_a_picture_that_is_not_there_becomes_a_link(page: MarkdownPage) -> None:
-    address = f"{page.stranger.url}/a.png"
+async def test_a_picture_in_the_text_stays_as_the_answer_goes_on_once_it_is_wanted(page: MarkdownPage) -> None:
     seen = await page.run(
         """
         const { element, view } = tests.fresh();
-        view.append(`![a map](${address})`);
+        view.append(`![dot](data:image/gif;base64,${pixel}) and ![none](data:image/gif;base64,AAAA)`);
         await view.whenIdle();
-        element.querySelector("button").click();
-        await new Promise((resolve) => element.querySelector("img").addEventListener("error", resolve));
-        const { href, textContent } = element.querySelector("a");
-        return { href, textContent };
+        for (const button of element.querySelectorAll("button")) button.click();
+        const [img, broken] = element.querySelectorAll("img");
+        await new Promise((resolve) => broken.addEventListener("error", resolve));
+        view.append(" more\\n\\nand more");
+        await view.whenIdle();
+        return [img.alt, img === element.querySelector("img"), element.querySelector(".md-no-image").textContent];
         """,
-        address=address,
+        pixel=PIXEL,
     )
-    assert seen == {"href": address, "textContent": "a map"}
+    assert seen == ["dot", True, "none"]
 
 
 async def test_a_small_picture_in_the_text_needs_a_click_and_asks_nobody(page: MarkdownPage) -> None:
-    pixel = "R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
-    html = await page.shown(f"![dot](data:image/gif;base64,{pixel})")
+    html = await page.shown(f"![dot](data:image/gif;base64,{PIXEL})")
     assert "Show image" in html
     assert "<img" not in html
 

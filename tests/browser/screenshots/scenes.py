@@ -13,7 +13,7 @@ from tests.interop.browser import Browser
 from tests.interop.javascript import Javascript
 from tests.processes import Server
 
-#: The page's clock stands still. What it measures passes by what comes: 140 ms to an answer's beginning, 6 ms a character.
+#: The page's clock stands still; it goes on by what comes: 140 ms to an answer's beginning, 6 ms a character.
 _STILL_CLOCK = """
     let now = 1000;
     const Socket = WebSocket;
@@ -53,7 +53,7 @@ class Studio:
     async def open(
         self, size: tuple[int, int] = DESK, *, is_dark: bool = False, is_new: bool = False, url: str = ""
     ) -> None:
-        """The page, connected, in a browser of its own, as somebody sees it for the first time or who has talked before."""
+        """The page, connected, as somebody sees it for the first time (`is_new`) or who has talked before."""
         if not is_new:
             lines = "\n".join(earlier(datetime.now().astimezone()))
             sent = await self.sidecar.http.post(
@@ -180,7 +180,7 @@ async def drawer(studio: Studio, path: Path) -> None:
     await studio.open(WIDE)
     await _sky(studio)
     await _open_drawer(studio, "Frames")
-    await studio.run("await page.locator('.developers .row-of').last().click();")
+    await studio.run("await page.locator('.developers .row-of', { hasText: 'stream/ended' }).click();")
     await studio.shoot(path)
 
 

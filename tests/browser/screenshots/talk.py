@@ -22,19 +22,16 @@ long ones (**Rayleigh scattering**): the strength grows with the *fourth power* 
 | Colour | Wavelength | Scattered, red = 1 |
 | :--- | ---: | ---: |
 | Red | 700 nm | 1.0 |
-| Green | 530 nm | 3.0 |
 | Blue | 470 nm | 4.9 |
 
 So blue light reaches you from *everywhere*, red almost only from the sun:
 
 ```python
 def scattered(nm: float, reference: float = 700) -> float:
-    return (reference / nm) ** 4
-
-print(f"{scattered(470):.1f}")  # 4.9
+    return (reference / nm) ** 4  # of 470: 4.9
 ```
 
-The sun itself looks red in the evening, when the blue is gone before it reaches you.\
+In the evening the blue is gone on its way to you, and the sun looks red.\
 """
 THREE = (
     "Write a poem about the sea, in twelve lines.",

@@ -29,7 +29,7 @@ export const strings = {
   frames: {
     list: "Frames of the socket, the newest last",
     filter: "Filter",
-    filterHint: "Text in a frame",
+    filterHint: "Text",
     method: "Method",
     anyMethod: "All methods",
     stream: "Stream",
@@ -95,7 +95,7 @@ export const strings = {
     rate: "Tokens per second",
     rateNote: "pieces of text, all open conversations, the last minute",
     now: (/** @type {number} */ value) => `now ${page.number(value)}`,
-    most: (/** @type {string} */ value) => `most ${value}`,
+    most: (/** @type {string} */ value) => `max ${value}`,
     ago: (/** @type {number} */ seconds) => `${seconds} s ago`,
     nowAxis: "now",
     first: "Time to first token",

@@ -5,8 +5,8 @@ import { appendText } from "./characters.js";
 
 /**
  * @typedef {import("./parser.js").Token} Token
- * @typedef {{ loadImage: (host: string) => string, showImage: string, copyCode: string, done: string, open: string }} Strings
- * @typedef {{ strings: Strings, allowRemoteImages: boolean, wantedImages: Set<string>,
+ * @typedef {{ openImage: (host: string) => string, showImage: string, copyCode: string, done: string, open: string }} Strings
+ * @typedef {{ strings: Strings, wantedImages: Set<string>,
  *   onCopy: (text: string, button: HTMLButtonElement) => void }} Context
  */
 
@@ -79,57 +79,67 @@ function appendLeaf(parent, token, context) {
       return void parent.appendChild(code);
     }
     case "image":
-      return void parent.appendChild(image(token, context));
+      return void parent.appendChild(image(parent, token, context));
     default:
       return appendText(parent, token.content);
   }
 }
 
-/** @param {Token} token @param {Context} context */
-function image(token, context) {
+/**
+ * Of another host a picture is a link, as the page's policy lets none in; one in the address itself waits for a click.
+ * @param {Node} parent @param {Token} token @param {Context} context
+ */
+function image(parent, token, context) {
   const address = String(token.attrGet("src") ?? "");
   const description = plain(token.children ?? []);
   const source = pictureSource(address);
-  if (!source) {
-    const span = document.createElement("span");
-    span.className = "md-no-image";
-    span.title = address.slice(0, SHOWN_CHARS_MAX);
-    appendText(span, description || address.slice(0, SHOWN_CHARS_MAX));
-    return span;
+  // What stands in a link leads where the link does.
+  const isInLink = parent instanceof Element && parent.closest("a") !== null;
+  if (!source || (source.host && isInLink)) return noPicture(address, description);
+  if (source.host) {
+    const link = anchor(source.address);
+    return labelled(link, context.strings.openImage(source.host), `${description ? `${description}: ` : ""}${source.address}`);
   }
-  if (context.wantedImages.has(source.address) || (source.host && context.allowRemoteImages)) {
-    return picture(source.address, description);
-  }
+  if (context.wantedImages.has(address)) return picture(address, description);
   const button = document.createElement("button");
   button.type = "button";
-  button.className = "md-image";
-  appendText(button, source.host ? context.strings.loadImage(source.host) : context.strings.showImage);
-  const note = document.createElement("span");
-  note.className = "md-image-address";
-  appendText(note, [description, source.host && source.address].filter(Boolean).join(": "));
-  button.append(note);
-  button.title = source.host ? source.address : "";
-  button.addEventListener("click", () => {
-    context.wantedImages.add(source.address);
-    button.replaceWith(picture(source.address, description));
+  button.addEventListener("click", (event) => {
+    event.preventDefault();
+    context.wantedImages.add(address);
+    button.replaceWith(picture(address, description));
   });
-  return button;
+  return labelled(button, context.strings.showImage, description);
+}
+
+/** @param {HTMLElement} element @param {string} label @param {string} note */
+function labelled(element, label, note) {
+  element.className = "md-image";
+  appendText(element, label);
+  const line = document.createElement("span");
+  line.className = "md-image-address";
+  appendText(line, note);
+  element.append(line);
+  element.title = note;
+  return element;
 }
 
 /** @param {string} address @param {string} description */
 function picture(address, description) {
   const img = document.createElement("img");
-  img.referrerPolicy = "no-referrer";
   img.decoding = "async";
   img.alt = description;
-  // Nothing there, or a page whose policy has pictures of its own server alone.
-  img.addEventListener("error", () => {
-    const element = anchor(address);
-    appendText(element, description || address.slice(0, SHOWN_CHARS_MAX));
-    img.replaceWith(element);
-  });
+  img.addEventListener("error", () => img.replaceWith(noPicture(address, description)));
   img.src = address;
   return img;
+}
+
+/** @param {string} address @param {string} description */
+function noPicture(address, description) {
+  const span = document.createElement("span");
+  span.className = "md-no-image";
+  span.title = address.slice(0, SHOWN_CHARS_MAX);
+  appendText(span, description || address.slice(0, SHOWN_CHARS_MAX));
+  return span;
 }
 
 /** @param {readonly Token[]} tokens @returns {string} */

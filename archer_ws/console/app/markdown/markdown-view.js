@@ -12,10 +12,8 @@ import { Children } from "./rendered.js";
  * @typedef {import("./inline.js").Strings} Strings
  * @typedef {import("./code.js").CodeView} CodeView
  *
- * `onCopy`: somebody wants a block of code; its button is there to say that it is copied. `allowRemoteImages`: pictures
- * of other hosts are loaded unasked.
- * @typedef {{ strings: Strings, onCopy?: (text: string, button: HTMLButtonElement) => void,
- *   allowRemoteImages?: boolean }} MarkdownOptions
+ * `onCopy`: somebody wants a block of code; its button is there to say that it is copied.
+ * @typedef {{ strings: Strings, onCopy?: (text: string, button: HTMLButtonElement) => void }} MarkdownOptions
  *
  * @typedef {object} MarkdownView
  * @property {(text: string) => void} append more of the answer
@@ -63,9 +61,9 @@ class View {
   #waiting = [];
 
   /** @param {HTMLElement} element @param {MarkdownOptions} options */
-  constructor(element, { strings, onCopy = () => {}, allowRemoteImages = false }) {
+  constructor(element, { strings, onCopy = () => {} }) {
     this.#element = element;
-    this.#context = { strings, onCopy, allowRemoteImages, wantedImages: new Set() };
+    this.#context = { strings, onCopy, wantedImages: new Set() };
     element.classList.add("md");
     this.#growing = this.#begin();
   }

@@ -36,7 +36,10 @@ function plain(event) {
   }
   if (event.key === "k" && (event.ctrlKey || event.metaKey)) {
     isListShown.value = true;
-    requestAnimationFrame(() => /** @type {HTMLElement | null} */ (document.querySelector("#search"))?.focus());
+    const focus = () => /** @type {HTMLElement | null} */ (document.querySelector("#search"))?.focus();
+    // At once, so that what is typed next goes there; on a narrow screen once the list is shown.
+    focus();
+    requestAnimationFrame(focus);
     return true;
   }
   if (event.key === "?" && !isWriting(event.target)) {

@@ -1,0 +1,272 @@
+// A React hook over the client: one chat, its messages and the answer as it comes, which outlives the page's reload.
+//
+// Works with React 18 and 19; what it promises is written in archer-react.d.ts. `Chat` owns the state, and React reads
+// it by useSyncExternalStore. The connection and the order of events are the client's.
+
+import { useEffect, useMemo, useState, useSyncExternalStore } from "react";
+import { connect } from "./archer-client.js";
+
+/**
+ * @typedef {import("./archer-client.d.ts").ArcherClient} ArcherClient
+ * @typedef {import("./archer-client.d.ts").ArcherError} ArcherError
+ * @typedef {import("./archer-client.d.ts").ChatMessage} ChatMessage
+ * @typedef {import("./archer-client.d.ts").ChatStream} ChatStream
+ * @typedef {import("./archer-client.d.ts").ResultStatus} ResultStatus
+ * @typedef {import("./archer-client.d.ts").StreamEnd} StreamEnd
+ * @typedef {import("./archer-client.d.ts").StreamMessage} StreamMessage
+ * @typedef {import("./archer-react.d.ts").ChatState} ChatState
+ * @typedef {import("./archer-react.d.ts").UseChatOptions} UseChatOptions
+ * What a tab remembers of a chat; `streamId` while an answer runs.
+ * @typedef {{ messages: ChatMessage[], streamId?: string }} Stored
+ */
+
+// StrictMode, Fast Refresh and Activity unmount a component and mount it again: within this time nothing is closed.
+const LINGER_MS = 1000;
+// Text that arrives within this time is rendered once.
+const RENDER_EVERY_MS = 16;
+
+/** @type {ChatState} */
+const EMPTY = {
+  messages: [],
+  status: "ready",
+  connection: "connecting",
+  text: "",
+  reasoning: "",
+  toolCalls: [],
+  error: undefined,
+  ended: undefined,
+  stream: undefined,
+  client: undefined,
+};
+
+/** @type {typeof import("./archer-react.d.ts").useChat} */
+export function useChat(options = {}) {
+  const [chat] = useState(() => new Chat(options));
+  useEffect(() => {
+    chat.options = options;
+  });
+  const { token, storageKey } = options;
+  const url = options.url && String(options.url);
+  const ticket = options.ticket instanceof URL ? options.ticket.href : options.ticket;
+  useEffect(() => chat.open({ url, token, ticket, storageKey }), [chat, url, token, ticket, storageKey]);
+  const state = useSyncExternalStore(chat.subscribe, chat.state, () => EMPTY);
+  return useMemo(() => ({ ...state, ...chat.actions }), [chat, state]);
+}
+
+class Chat {
+  #state = EMPTY;
+  /** @type {Set<() => void>} */
+  #listeners = new Set();
+  /** What the connection was made with, as JSON. */
+  #opened = "";
+  /** @type {ArcherClient | undefined} */
+  #client;
+  /** @type {string | undefined} */
+  #storageKey;
+  /** The conversation, without the running answer. @type {ChatMessage[]} */
+  #messages;
+  /** The running answer, or the last one. @type {ChatStream | undefined} */
+  #stream;
+  /** @type {StreamEnd | undefined} */
+  #ended;
+  /** @type {ArcherError | undefined} */
+  #error;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #closing;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #rendering;
+
+  /** @param {UseChatOptions} options */
+  constructor(options) {
+    this.options = options;
+    this.#messages = options.initialMessages ?? [];
+    this.#state = { ...EMPTY, messages: this.#messages };
+  }
+
+  subscribe = (/** @type {() => void} */ listener) => {
+    this.#listeners.add(listener);
+    return () => void this.#listeners.delete(listener);
+  };
+
+  state = () => this.#state;
+
+  /**
+   * Connect, as the effect of a mount; returns what ends it.
+   * @param {Pick<UseChatOptions, "url" | "token" | "ticket" | "storageKey">} given
+   */
+  open({ storageKey, ...address }) {
+    const ticket = typeof address.ticket === "function" ? "a function" : address.ticket;
+    const key = JSON.stringify([address.url, address.token, ticket, storageKey]);
+    clearTimeout(this.#closing);
+    if (this.#opened !== key) {
+      this.#close();
+      if (this.#opened && this.#storageKey !== storageKey) this.#forget();
+      this.#opened = key;
+      this.#storageKey = storageKey;
+      this.#connect(address);
+    }
+    return () => {
+      this.#closing = setTimeout(() => {
+        this.#close();
+        this.#opened = "";
+      }, LINGER_MS);
+    };
+  }
+
+  /** @param {Pick<UseChatOptions, "url" | "token" | "ticket">} address */
+  #connect(address) {
+    let client;
+    try {
+      client = connect(address);
+    } catch (error) {
+      this.#error = /** @type {ArcherError} */ (error);
+      this.#render();
+      return;
+    }
+    this.#client = client;
+    client.on("state", () => this.#render());
+    const stored = this.#stored();
+    if (stored) {
+      this.#messages = stored.messages;
+      if (stored.streamId) this.#follow(client.resume(stored.streamId, this.#following()));
+    }
+    this.#render();
+  }
+
+  /** Disconnect. A running answer goes on where the next mount can resume it, and is cancelled where none can. */
+  #close() {
+    const stream = this.#isRunning ? this.#stream : undefined;
+    if (stream && !this.#storageKey) {
+      this.#messages = this.#conversation();
+      stream.cancel().catch(() => {});
+    }
+    if (stream) this.#stream = undefined;
+    this.#client?.close();
+    this.#client = undefined;
+    this.#render();
+  }
+
+  #forget() {
+    this.#messages = this.options.initialMessages ?? [];
+    this.#stream = this.#ended = this.#error = undefined;
+  }
+
+  get #isRunning() {
+    return this.#stream !== undefined && this.#ended === undefined;
+  }
+
+  actions = {
+    /** @type {import("./archer-react.d.ts").Chat["send"]} */
+    send: (content) => {
+      if (!this.#client || this.#isRunning) return false;
+      const { request } = this.options;
+      /** @type {ChatMessage} */
+      const message = { role: "user", content };
+      this.#messages = [...this.#messages, message];
+      // A conversation that the server keeps needs what is new alone.
+      const messages = request?.session_id ? [message] : this.#messages.map(sendable);
+      this.#follow(this.#client.send({ ...request, messages }, this.#following()));
+      return true;
+    },
+    cancel: () => {
+      if (this.#isRunning) this.#stream?.cancel().catch(() => {}); // the stream's end tells it as well
+    },
+    /** @type {import("./archer-react.d.ts").Chat["setMessages"]} */
+    setMessages: (messages) => {
+      if (this.#isRunning) this.#stream?.cancel().catch(() => {});
+      this.#messages = [...messages];
+      this.#stream = this.#ended = this.#error = undefined;
+      this.#store();
+      this.#render();
+    },
+  };
+
+  /** @returns {import("./archer-client.d.ts").StreamOptions} */
+  #following() {
+    const { tools, approve } = this.options;
+    // Leaving is never a cancel: a reload leaves, too.
+    return { detach: true, tools, approve, onEvent: () => this.#renderSoon() };
+  }
+
+  /** @param {ChatStream} stream */
+  async #follow(stream) {
+    this.#stream = stream;
+    this.#ended = this.#error = undefined;
+    this.#store();
+    this.#render();
+    /** @type {ArcherError | undefined} */
+    let error;
+    try {
+      for await (const _ of stream); // each event is rendered by itself; this tells the error
+    } catch (problem) {
+      error = /** @type {ArcherError} */ (problem);
+    }
+    const ended = await stream.ended;
+    if (this.#stream !== stream) return; // left, or taken back by setMessages
+    this.#messages = this.#conversation();
+    this.#ended = ended;
+    this.#error = error;
+    this.#store();
+    this.#render();
+  }
+
+  /** The conversation with the answer so far. @returns {ChatMessage[]} */
+  #conversation() {
+    if (!this.#stream || !this.#isRunning) return this.#messages;
+    return [...this.#messages, .../** @type {ChatMessage[]} */ (this.#stream.messages)];
+  }
+
+  #renderSoon() {
+    this.#rendering ??= setTimeout(() => this.#render(), RENDER_EVERY_MS);
+  }
+
+  #render() {
+    clearTimeout(this.#rendering);
+    this.#rendering = undefined;
+    const stream = this.#stream;
+    const connection = this.#client?.state ?? "connecting";
+    this.#state = {
+      messages: this.#conversation(),
+      status: this.#isRunning && stream ? stream.status : "ready",
+      connection,
+      text: stream?.text ?? "",
+      reasoning: stream?.reasoning ?? "",
+      toolCalls: stream?.toolCalls ?? [],
+      error: this.#error ?? (connection === "closed" ? this.#client?.error : undefined),
+      ended: this.#ended,
+      stream,
+      client: this.#client,
+    };
+    for (const listener of [...this.#listeners]) listener();
+  }
+
+  /** @returns {Stored | undefined} */
+  #stored() {
+    if (!this.#storageKey) return undefined;
+    try {
+      const stored = JSON.parse(sessionStorage.getItem(this.#storageKey) ?? "null");
+      return Array.isArray(stored?.messages) ? stored : undefined;
+    } catch {
+      return undefined; // no storage here, or another program's value
+    }
+  }
+
+  #store() {
+    if (!this.#storageKey) return;
+    /** @type {Stored} */
+    const stored = { messages: this.#messages, ...(this.#isRunning && { streamId: this.#stream?.streamId }) };
+    try {
+      sessionStorage.setItem(this.#storageKey, JSON.stringify(stored));
+    } catch {
+      // No storage here, or it is full: a reload then finds what was stored before.
+    }
+  }
+}
+
+/**
+ * A message of an earlier answer as requests have it.
+ * @param {ChatMessage & Partial<Pick<StreamMessage, "reasoning" | "refusal" | "result_status">>} message
+ */
+function sendable({ reasoning, refusal, result_status, ...message }) {
+  return result_status ? { ...message, status: /** @type {ResultStatus} */ (result_status) } : message;
+}

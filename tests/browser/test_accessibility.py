@@ -1,0 +1,211 @@
+"""The console for everybody: axe finds nothing serious, no mouse is needed, nothing moves where that is not wanted, and
+screen readers are told what happens, not each piece of it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.browser.console import Console
+from tests.browser.scripted_model import HALF, TEXT, ScriptedModel
+from tests.interop.browser import Browser
+from tests.interop.javascript import NODE_PROJECT
+from tests.processes import Server, server
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
+
+AXE = NODE_PROJECT / "node_modules" / "axe-core" / "axe.min.js"
+RUN_AXE = """
+    await page.evaluate(source);
+    const { violations } = await page.evaluate(() => axe.run(document, { resultTypes: ["violations"] }));
+    return violations
+        .filter(({ impact }) => impact === "serious" || impact === "critical")
+        .map(({ id, nodes }) => [id, ...nodes.map(({ html, failureSummary }) => `${html} ${failureSummary}`)]);
+"""
+MARKDOWN = "\n\n".join(
+    [
+        *("# Sky", "- [x] a [link](https://example.org)", "> said", "| a | b |\n| - | -: |\n| 1 | 2 |"),
+        *("```python\nx = 1  # one\n```", "![map](https://example.org/map.png)"),
+    ]
+)
+#: How the page comes to look so.
+STATES = {
+    "first visit": "await page.locator('.welcome').waitFor();",
+    "chat": f"await ask({json.dumps(f'say {MARKDOWN}')}); await ended(); await drawn(); await page.locator('.row').waitFor();",
+    "tool card": "await ask('roll 2'); await page.locator('.tool[data-state=approval]').waitFor();",
+    "error": "await ask('fail'); await answer().locator('.error').waitFor();",
+    "settings": """
+        await shown.getByRole('button', { name: 'Settings' }).click();
+        await page.getByLabel('Temperature').waitFor();
+    """,
+    "models": """
+        await shown.getByRole('button', { name: 'Model' }).click();
+        await page.locator('.models h3[data-available=false]').first().waitFor();
+    """,
+    "drawer": """
+        await ask('say one');
+        await ended();
+        await page.locator('#developers-button').click();
+        await page.locator('.developers .row-of').first().click();
+    """,
+}
+
+
+@pytest.fixture
+async def sidecar(tmp_path: Path, model: ScriptedModel) -> Any:
+    """A server whose model calls tools."""
+    async with server(model, cwd=tmp_path, capabilities=["completion", "tools"]) as running:
+        yield running
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("state", STATES)
+async def test_axe_finds_nothing_serious(console: Console, state: str, scheme: str) -> None:
+    # What moves or fades is looked at once it stands still.
+    await console.run("await page.emulateMedia({ colorScheme, reducedMotion: 'reduce' });", colorScheme=scheme)
+    await console.run(STATES[state])
+    assert await console.run(RUN_AXE, source=AXE.read_text("utf-8")) == []
+
+
+async def test_a_whole_chat_needs_no_mouse(console: Console, sidecar: Server) -> None:
+    seen = await console.run(
+        """
+        // The field has the focus from the beginning.
+        const write = async (text) => { await page.keyboard.type(text); await page.keyboard.press("Enter"); };
+        const focused = () => page.evaluate(() => {
+            const { activeElement } = document;
+            return activeElement.getAttribute("aria-label") ?? activeElement.innerText;
+        });
+        const tabTo = async (name, key = "Tab") => {
+            for (let step = 0; step < 60; step++) {
+                if ((await focused()).includes(name)) return;
+                await page.keyboard.press(key);
+            }
+            throw new Error(`${name} can't be reached`);
+        };
+        await write("say one");
+        await ended();
+        await tabTo("Model: ");
+        await page.keyboard.press("Enter");
+        await page.locator(".models .option").nth(1).waitFor();
+        await page.keyboard.press("Escape");
+        await page.waitForFunction(() => document.activeElement.getAttribute("aria-label")?.startsWith("Model"));
+        await tabTo("Your message", "Shift+Tab");
+        await write("roll 1");
+        await page.locator(".tool[data-state=approval]").waitFor();
+        await tabTo("Approve", "Shift+Tab");
+        await page.keyboard.press("Enter");
+        await has("It says: ");
+        await tabTo("Your message");
+        await write("never");
+        await has(half);
+        await page.keyboard.press("Escape");
+        await has("You stopped it.");
+        // A line break of one's own.
+        await page.keyboard.type("say two");
+        await page.keyboard.press("Shift+Enter");
+        await page.keyboard.type("lines");
+        await page.keyboard.press("Enter");
+        await page.waitForFunction(() => document.querySelectorAll(".said").length === 4);
+        await ended(3);
+        return (await said()).at(-1);
+        """,
+        half=HALF,
+    )
+    assert seen == "say two lines"
+
+
+async def test_screen_readers_are_told_of_beginning_and_end_and_not_of_each_token(
+    console: Console, model: ScriptedModel
+) -> None:
+    await console.run("""
+        await page.evaluate(() => {
+            window.told = [];
+            const status = document.querySelector("p[role=status].unseen");
+            const tell = () => window.told.push(status.textContent.trim());
+            new MutationObserver(tell).observe(status, { childList: true, characterData: true, subtree: true });
+        });
+        await ask("hold");
+    """)
+    await console.run("await has(half);", half=HALF)
+    model.go.set()
+    told = await console.run("await ended(); await drawn(); return page.evaluate(() => window.told);")
+    assert told == ["The answer is coming.", "The answer is there: 40 words."]
+    # The text itself is in no live region.
+    lives = await console.run("""
+        return page.evaluate(() => {
+            const isLive = (element) => element.closest("[aria-live]")?.getAttribute("aria-live") !== "off";
+            return [...document.querySelectorAll(".answer .text")].filter(isLive).length;
+        });
+    """)
+    assert lives == 0
+
+
+async def test_at_twice_the_size_nothing_scrolls_sideways(browser: Browser, sidecar: Server) -> None:
+    async with Console(browser, sidecar.url) as console:
+        for width in (640, 390, 320):
+            wide = await console.run(
+                """
+                // 200 % of a window is as many of its pixels for each of the page's.
+                await page.setViewportSize({ width, height: 480 });
+                const told = [];
+                const look = async (name) => {
+                    const over = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+                    if (over > 0) told.push(`${name}: ${over} px`);
+                };
+                await look("before");
+                await ask(text);
+                await ended();
+                await drawn();
+                await look("chat");
+                await page.locator("#developers-button").click();
+                await page.locator(".developers").waitFor();
+                await look("drawer");
+                await page.locator("#developers-button").click();
+                return told;
+                """,
+                width=width,
+                text="say "
+                + "a-word-without-any-space-in-it" * 8
+                + "\n\n| "
+                + " | ".join(["column"] * 12)
+                + " |\n"
+                + "| - " * 12
+                + "|",
+            )
+            assert wide == [], width
+
+
+async def test_nothing_moves_where_less_motion_is_wanted(console: Console) -> None:
+    moving = await console.run(
+        """
+        await page.emulateMedia({ reducedMotion: "reduce" });
+        await ask("never");
+        await has(half);
+        await page.evaluate(() => new Promise((next) => requestAnimationFrame(() => requestAnimationFrame(next))));
+        return page.evaluate(() => document.getAnimations()
+            .filter(({ playState, effect }) => playState === "running" && effect.getComputedTiming().endTime > 50)
+            .map(({ animationName, transitionProperty }) => animationName ?? transitionProperty));
+        """,
+        half=HALF,
+    )
+    assert moving == []
+
+
+async def test_what_is_written_from_right_to_left_stands_so(console: Console) -> None:
+    seen = await console.run("""
+        await ask("say שלום עולם");
+        await ended();
+        await ask("مرحبا بالعالم");
+        await page.waitForFunction(() => document.querySelectorAll('.answer[aria-busy="false"]').length === 2);
+        await drawn();
+        const direction = (element) => getComputedStyle(element).direction;
+        return [
+            await answer(0).locator(".text p").evaluate(direction),
+            await shown.locator(".said .words").last().evaluate(direction),
+            await answer(1).locator(".text p").evaluate(direction),
+        ];
+    """)
+    assert seen == ["rtl", "rtl", "ltr"]
+    assert TEXT in (await console.run("return answers();"))

@@ -1,0 +1,109 @@
+"""What the console lets nobody do: a model's text, a page of another site, a picture of another host."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.browser.console import Console
+from tests.browser.markdown.test_hostile import TEXTS
+from tests.browser.scripted_model import ScriptedModel
+from tests.fakes.scripted_server import Reply, scripted_server
+from tests.interop.browser import Browser, pages
+from tests.processes import Server, server
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
+
+
+async def test_what_a_hostile_model_says_runs_nothing_and_asks_nobody(console: Console) -> None:
+    # Console itself fails the test where the page complained (of its policy, too) or asked anybody else.
+    for path in TEXTS:
+        seen = await console.run(
+            """
+            const before = await shown.locator(".answer").count();
+            await ask("say " + text);
+            await ended(before);
+            await drawn();
+            return page.evaluate(() => {
+                const wrong = document.querySelectorAll(".answer :is(iframe, object, embed, form, script, style, img)");
+                const links = [...document.querySelectorAll(".answer a")];
+                const odd = links.filter(({ protocol }) => !/^(https?|mailto):$/.test(protocol));
+                return [window.ran ?? null, wrong.length, odd.length];
+            });
+            """,
+            text=path.read_text("utf-8"),
+        )
+        assert seen == [None, 0, 0], path.name
+
+
+async def test_a_title_and_a_question_are_text(console: Console) -> None:
+    await console.run("""
+        await ask('<img src=x onerror="window.ran = 1">');
+        await ended();
+        await page.locator(".row").waitFor();
+        if (await page.evaluate(() => window.ran)) throw new Error("it ran");
+    """)
+
+
+async def test_a_picture_of_another_host_opens_in_a_tab_of_its_own_and_says_so(
+    console: Console,
+) -> None:
+    async with scripted_server(responder=lambda _: Reply([b"<p>there"], content_type="text/html")) as stranger:
+        seen = await console.run(
+            """
+            await ask(`say ![a map](${address})`);
+            await ended();
+            await drawn();
+            const words = await answer().locator(".md-image").innerText();
+            const [tab] = await Promise.all([context.waitForEvent("page"), answer().locator(".md-image").click()]);
+            await tab.waitForLoadState();
+            return [words, tab.url(), await tab.evaluate(() => [document.referrer, window.opener])];
+            """,
+            address=f"{stranger.url}/map.png",
+        )
+    host = stranger.url.removeprefix("http://")
+    assert f"Open the picture at {host} in a new tab" in seen[0]
+    assert seen[1:] == [f"{stranger.url}/map.png", ["", None]]
+
+
+async def test_a_page_of_another_site_reaches_nothing(browser: Browser, sidecar: Server) -> None:
+    async with pages() as elsewhere:
+        await browser.open("elsewhere", elsewhere.url)
+        seen = await browser.run(
+            "elsewhere",
+            """
+            const failed = (work) => work().then(String, (error) => error.name);
+            const socket = new WebSocket(url.replace("http", "ws") + "/api/v1/ws", ["archer.v1"]);
+            const opened = await new Promise((tell) => {
+                socket.onopen = () => tell("open");
+                socket.onclose = () => tell("refused");
+            });
+            const frame = document.body.appendChild(document.createElement("iframe"));
+            const shown = await new Promise((tell) => {
+                frame.onload = () => tell(frame.contentDocument === null ? "nothing of it" : "an empty page");
+                frame.src = url;
+            });
+            return {
+                opened, shown,
+                sessions: await failed(() => fetch(url + "/api/v1/sessions")),
+                module: await failed(() => import(url + "/console/app/main.js")),
+            };
+            """,
+            url=sidecar.url,
+        )
+    assert seen["opened"] == "refused"
+    assert (seen["sessions"], seen["module"]) == ("TypeError", "TypeError")
+
+
+async def test_where_it_is_switched_off_browsers_see_a_page_that_runs_nothing(
+    browser: Browser, tmp_path: Path, model: ScriptedModel
+) -> None:
+    async with server(model, cwd=tmp_path, ARCHER_CONSOLE="false") as sidecar:
+        await browser.open("front", sidecar.url)
+        seen = await browser.control(
+            "front",
+            """
+            const answer = await page.request.get(`${page.url()}console`);
+            return [await page.locator("script").count(), await page.locator("h1").innerText(), answer.status()];
+            """,
+        )
+    assert seen == [0, "Archer AI Engine", 404]

@@ -1,0 +1,188 @@
+"""The React hook in headless Chromium against the real server: StrictMode, reloads, unmounting, errors."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.cutting_proxy import CuttingProxy, cutting_proxy
+from tests.interop.browser import Browser, bundled, page_of, pages
+from tests.interop.scripted_chat import HALF, TEXT, Answers, address_of
+from tests.processes import Server, server
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
+
+#: Less than the provider's pauses may last.
+LEFT_WITHIN_S = 30
+#: How esbuild is told which React it is.
+REACTS = {"19": (), "18": ("--alias:react=react-18", "--alias:react-dom=react-dom-18")}
+
+
+class Page:
+    """The page of use-chat-page.tsx in a tab, and the server behind it."""
+
+    def __init__(self, browser: Browser, sidecar: Server, proxy: CuttingProxy, url: str) -> None:
+        self._browser = browser
+        self._url = url
+        self.sidecar = sidecar
+        self.proxy = proxy
+
+    async def open(self, *, connection: str = "open", **query: str) -> None:
+        given = "".join(f"&{name}={value}" for name, value in query.items())
+        await self._browser.open("page", f"{self._url}/?archer={self.proxy.url}{given}")
+        await self.until("connection", connection)
+
+    async def click(self, *ids: str) -> None:
+        for each in ids:
+            await self._browser.control("page", "await page.click(`#${id}`)", id=each)
+
+    async def until(self, element: str, text: str) -> None:
+        await self._browser.control(
+            "page",
+            "await page.waitForFunction(([id, text]) => document.getElementById(id)?.textContent === text, [id, text])",
+            id=element,
+            text=text,
+        )
+
+    async def reload(self) -> None:
+        await self._browser.control("page", "await page.reload()")
+
+    async def messages(self) -> list[str]:
+        found: list[str] = await self._browser.control(
+            "page", "return page.$$eval('#messages li', (items) => items.map((item) => item.textContent));"
+        )
+        return found
+
+    async def text_of(self, element: str) -> str:
+        found: str = await self._browser.control("page", "return page.textContent(`#${id}`)", id=element)
+        return found
+
+
+@asynccontextmanager
+async def chat_page(
+    browser: Browser, answers: Answers, folder: Path, *esbuild: str, allowed: bool = True
+) -> AsyncIterator[Page]:
+    (folder / "bundle").mkdir()
+    files = page_of(bundled(folder / "bundle", "use-chat-page.tsx", *esbuild))
+    async with pages(files) as site:
+        origin = site.url if allowed else "http://elsewhere.test"
+        async with (
+            server(answers, cwd=folder, CORS_ORIGINS=origin) as sidecar,
+            cutting_proxy(address_of(sidecar)) as proxy,
+        ):
+            yield Page(browser, sidecar, proxy, site.url)
+
+
+@pytest.mark.parametrize("react", REACTS)
+async def test_a_chat_goes_on_over_several_turns_and_is_cancelled(
+    browser: Browser, answers: Answers, tmp_path: Path, react: str
+) -> None:
+    async with chat_page(browser, answers, tmp_path, *REACTS[react]) as page:
+        await page.open()
+        await page.click("ask")
+        await page.until("ended", "completed")
+        await page.until("status", "ready")
+        await page.click("never")
+        await page.until("text", HALF)
+        assert await page.text_of("status") == "running"
+        await page.click("ask")  # nothing is sent while an answer runs
+        await page.click("cancel")
+        await page.until("ended", "cancelled")
+        told = ["user: Why?", f"assistant: {TEXT}", "user: never", f"assistant: {HALF}"]
+        assert await page.messages() == told
+        first, second = [await page.sidecar.next_chat() for _ in range(2)]
+        assert [each["content"] for each in second.json()["messages"]] == ["Why?", TEXT, "never"]
+        assert second.json()["options"]["num_predict"] == 50
+        assert first.json()["messages"] == second.json()["messages"][:1]
+        assert page.sidecar.chats.empty()
+        assert page.proxy.connections == 1, "StrictMode mounts twice"
+        await page.click("clear")
+        await page.until("messages", "")
+        await page.until("status", "ready")
+
+
+@pytest.mark.parametrize("react", REACTS)
+async def test_a_component_that_asks_when_it_is_mounted_asks_once(
+    browser: Browser, answers: Answers, tmp_path: Path, react: str
+) -> None:
+    async with chat_page(browser, answers, tmp_path, *REACTS[react]) as page:
+        await page.open(ask="1")
+        await page.until("text", HALF)
+        answers.go.set()
+        await page.until("ended", "completed")
+        assert await page.messages() == ["user: hold", f"assistant: {TEXT}"]
+        await page.sidecar.next_chat()
+        assert page.sidecar.chats.empty()
+
+
+async def test_a_reload_shows_the_messages_again_and_resumes_the_answer(
+    browser: Browser, answers: Answers, tmp_path: Path
+) -> None:
+    async with chat_page(browser, answers, tmp_path) as page:
+        await page.open(storage="chat")
+        await page.click("ask")
+        await page.until("ended", "completed")
+        await page.click("hold")
+        await page.until("text", HALF)
+        running = await page.text_of("stream")
+        await page.reload()
+        await page.until("text", HALF)
+        assert await page.text_of("stream") == running
+        asked = ["user: Why?", f"assistant: {TEXT}", "user: hold"]
+        assert await page.messages() == [*asked, f"assistant: {HALF}"]
+        answers.go.set()
+        await page.until("ended", "completed")
+        await page.reload()
+        await page.until("connection", "open")
+        assert await page.messages() == [*asked, f"assistant: {TEXT}"]
+        assert await page.text_of("status") == "ready"
+        assert page.sidecar.chats.qsize() == 2, "nothing was asked again"
+
+
+async def test_a_lost_connection_loses_nothing(browser: Browser, answers: Answers, tmp_path: Path) -> None:
+    async with chat_page(browser, answers, tmp_path) as page:
+        await page.open()
+        await page.click("hold")
+        await page.until("text", HALF)
+        page.proxy.cut()
+        await page.proxy.connected(2)
+        answers.go.set()
+        await page.until("text", TEXT)
+        await page.until("error", "")
+
+
+async def test_unmounting_cancels_the_answer(browser: Browser, answers: Answers, tmp_path: Path) -> None:
+    async with chat_page(browser, answers, tmp_path) as page:
+        await page.open()
+        await page.click("never")
+        await page.until("text", HALF)
+        exchange = await page.sidecar.next_chat()
+        await page.click("toggle")
+        async with asyncio.timeout(LEFT_WITHIN_S):
+            await exchange.client_left.wait()
+
+
+async def test_with_a_storage_key_the_answer_goes_on_and_the_next_mount_resumes_it(
+    browser: Browser, answers: Answers, tmp_path: Path
+) -> None:
+    async with chat_page(browser, answers, tmp_path) as page:
+        await page.open(storage="chat")
+        await page.click("hold")
+        await page.until("text", HALF)
+        await page.click("toggle")
+        await page.proxy.all_closed()
+        answers.go.set()
+        await page.click("toggle")
+        await page.until("text", TEXT)
+        await page.until("ended", "completed")
+        assert await page.messages() == ["user: hold", f"assistant: {TEXT}"]
+        await page.sidecar.next_chat()
+        assert page.sidecar.chats.empty()
+
+
+async def test_a_page_that_is_not_let_in_is_told(browser: Browser, answers: Answers, tmp_path: Path) -> None:
+    async with chat_page(browser, answers, tmp_path, allowed=False) as page:
+        await page.open(connection="closed")
+        await page.until("error", "forbidden")
