@@ -24,8 +24,7 @@ from archer_ws.core.limits import (
 )
 from archer_ws.core.wire_model import Identifier, Text, WireModel, optional, unsupported, wrong
 from archer_ws.core.wire_types import Count, Enumeration
-from archer_ws.llm_gateway.content import MEDIA_PARTS_MAX, Content, MediaPart, Parts, TextPart, with_parts
-from archer_ws.llm_gateway.examples import (
+from archer_ws.examples.chat import (
     CHAT_MESSAGES,
     CHAT_REQUESTS,
     CHAT_RESPONSES,
@@ -34,6 +33,7 @@ from archer_ws.llm_gateway.examples import (
     STREAM_CHUNKS,
     TOKEN_USAGES,
 )
+from archer_ws.llm_gateway.content import MEDIA_PARTS_MAX, Content, MediaPart, Parts, TextPart, with_parts
 from archer_ws.llm_gateway.extras import NO_EXTRAS, Extras, TakeLogprobs
 from archer_ws.llm_gateway.formats import ResponseFormat
 from archer_ws.llm_gateway.media import Media
