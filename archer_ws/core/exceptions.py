@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from archer_ws.core.secrets import scrubbed
 from archer_ws.core.wire_types import Count, Enumeration
+from archer_ws.examples.errors import ERRORS, FIELD_ERROR
 
 
 def _is_none(value: object) -> bool:
@@ -34,11 +35,7 @@ def _is_none(value: object) -> bool:
 class FieldError(BaseModel):
     """One error in a request: its place, and what is wrong."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [{"path": "messages.0.role", "message": "Input should be 'system', 'user' or 'assistant'"}]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [FIELD_ERROR]})
 
     path: str = Field(description="The field, as names and indices joined by dots.")
     message: str = Field(description="What is wrong with it, for a person; never the value itself.")
@@ -67,32 +64,7 @@ class ErrorInfo(BaseModel):
     Clients switch on `kind`; `message` and `hint` are for people.
     """
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "kind": "provider_rate_limited",
-                    "message": "openai answered 429: too many requests",
-                    "hint": "Wait a little, or ask for a higher limit.",
-                    "retryable": True,
-                    "retry_after_ms": 2000,
-                    "request_id": "con_Zq0wXyNn2m1pS8dQ4hKt.7",
-                    "stream_id": "sky-1",
-                    "provider": "openai",
-                },
-                {
-                    "kind": "invalid_params",
-                    "message": "messages.0.role: Input should be 'system', 'user' or 'assistant'",
-                    "hint": "Correct what `errors` names.",
-                    "retryable": False,
-                    "request_id": "con_Zq0wXyNn2m1pS8dQ4hKt.8",
-                    "errors": [
-                        {"path": "messages.0.role", "message": "Input should be 'system', 'user' or 'assistant'"}
-                    ],
-                },
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [*ERRORS]})
 
     kind: ErrorKind = Field(description="What went wrong, for programs: switch on this.")
     message: str = Field(description="What happened, for a person.")

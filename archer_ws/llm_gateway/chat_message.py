@@ -9,10 +9,10 @@ from archer_ws.core.limits import (
     PROVIDER_CALLS,
 )
 from archer_ws.core.wire_model import Identifier, WireModel, optional, unsupported, wrong
-from archer_ws.llm_gateway.content import Content, MediaPart, Parts, TextPart, with_parts
-from archer_ws.llm_gateway.examples import (
+from archer_ws.examples.chat import (
     CHAT_MESSAGES,
 )
+from archer_ws.llm_gateway.content import Content, MediaPart, Parts, TextPart, with_parts
 from archer_ws.llm_gateway.tools import CallId, ResultStatus, ToolCall
 
 

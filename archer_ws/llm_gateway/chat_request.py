@@ -13,12 +13,12 @@ from archer_ws.core.limits import (
     TOOL_TIMEOUT_S,
 )
 from archer_ws.core.wire_model import Identifier, Text, WireModel, wrong
+from archer_ws.examples.chat import (
+    CHAT_REQUESTS,
+)
 from archer_ws.llm_gateway.chat_message import ChatMessage
 from archer_ws.llm_gateway.content import MEDIA_PARTS_MAX, MediaPart
 from archer_ws.llm_gateway.enumerations import OnBusy, OnDisconnect, OnToolCall, ReasoningEffort
-from archer_ws.llm_gateway.examples import (
-    CHAT_REQUESTS,
-)
 from archer_ws.llm_gateway.extras import NO_EXTRAS, Extras
 from archer_ws.llm_gateway.formats import ResponseFormat
 from archer_ws.llm_gateway.not_served import refuse_not_served

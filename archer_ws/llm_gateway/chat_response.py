@@ -7,13 +7,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from archer_ws.core.exceptions import ErrorInfo, FieldError
 from archer_ws.core.wire_model import optional
 from archer_ws.core.wire_types import Count
-from archer_ws.llm_gateway.enumerations import CancelReason, FinishReasonText, StreamStatus
-from archer_ws.llm_gateway.examples import (
+from archer_ws.examples.chat import (
     CHAT_RESPONSES,
     REFUSALS,
     STREAM_CHUNKS,
     TOKEN_USAGES,
 )
+from archer_ws.llm_gateway.enumerations import CancelReason, FinishReasonText, StreamStatus
 from archer_ws.llm_gateway.tools import ToolCall
 
 

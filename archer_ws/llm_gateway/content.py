@@ -25,6 +25,7 @@ from pydantic_core import CoreSchema, core_schema
 from archer_ws.core.media_types import IMAGES, UnsupportedMediaType
 from archer_ws.core.wire_model import Text, WireModel, optional, unsupported, wrong
 from archer_ws.core.wire_types import MEANING, Enumeration
+from archer_ws.examples.chat import FILE_PARTS, IMAGE_PARTS, TEXT_PARTS
 from archer_ws.llm_gateway.media_urls import WrongUrl, checked_url, inline_size, is_inline, split_inline
 
 #: The limit of parts in one message: a thousand snippets of text may be intended.
@@ -52,7 +53,7 @@ ImageDetail = Annotated[
 class TextPart(BaseModel):
     """Text."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"type": "text", "text": "What is this?"}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [*TEXT_PARTS]})
 
     type: Literal["text"] = Field(description="What the part is.")
     text: Text = Field(description="The text: whole Unicode characters.")
@@ -156,14 +157,7 @@ class MediaPart(WireModel):
 class ImagePart(MediaPart):
     """A picture: by the id of an uploaded file, or by its URL (`data:` with base64, or `https:`)."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {"type": "image", "url": "https://example.com/cat.jpg", "detail": "low"},
-                {"type": "image", "file_id": "file_Zq0wXyNn2m1p"},
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [*IMAGE_PARTS]})
 
     type: Literal["image"] = Field(description="What the part is.")
     detail: ImageDetail | None = optional("The detail in which the model sees it.")
@@ -176,14 +170,7 @@ class ImagePart(MediaPart):
 class FilePart(MediaPart):
     """A document: by the id of an uploaded file, or by its URL (`data:` with base64, or `https:`)."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {"type": "file", "file_id": "file_Zq0wXyNn2m1p", "filename": "report.pdf"},
-                {"type": "file", "url": "https://example.com/report.pdf"},
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [*FILE_PARTS]})
 
     type: Literal["file"] = Field(description="What the part is.")
     filename: Filename | None = optional("Its name, for people and for the model: at most 255 characters.")

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from archer_ws.core.judging.engine import SchemaRefused, accept
 from archer_ws.core.wire_model import Text, WireModel, wrong
 from archer_ws.core.wire_types import Enumeration
+from archer_ws.examples.chat import CITY_SCHEMA
 from archer_ws.llm_gateway.schema_bounds import bounded_schema
 from archer_ws.llm_gateway.tools import TOOL_NAME_PATTERN
 
@@ -15,18 +16,8 @@ FormatType = Annotated[
     Literal["text", "json_object", "json_schema"],
     Enumeration("FormatType", "The form of the completion."),
 ]
-_SCHEMA_EXAMPLE: dict[str, Any] = {
-    "name": "city",
-    "description": "A city and its people.",
-    "schema": {
-        "type": "object",
-        "properties": {"name": {"type": "string"}, "people": {"type": "integer"}},
-        "required": ["name", "people"],
-        "additionalProperties": False,
-    },
-    "strict": True,
-}
-_SCHEMA_ADVICE = f"Send the schema nested: {json.dumps({'type': 'json_schema', 'json_schema': _SCHEMA_EXAMPLE})}"
+
+_SCHEMA_ADVICE = f"Send the schema nested: {json.dumps({'type': 'json_schema', 'json_schema': CITY_SCHEMA})}"
 
 
 def _usable(schema: dict[str, Any]) -> dict[str, Any]:
@@ -43,7 +34,7 @@ def _usable(schema: dict[str, Any]) -> dict[str, Any]:
 class JsonSchemaFormat(WireModel):
     """A JSON Schema for the completion."""
 
-    model_config = ConfigDict(populate_by_name=True, json_schema_extra={"examples": [_SCHEMA_EXAMPLE]})
+    model_config = ConfigDict(populate_by_name=True, json_schema_extra={"examples": [CITY_SCHEMA]})
 
     name: Annotated[str, Field(pattern=TOOL_NAME_PATTERN)] = Field(description="Its name; some providers show it.")
     # `schema` is a method of pydantic's models.
@@ -58,7 +49,7 @@ class JsonSchemaFormat(WireModel):
 class ResponseFormat(WireModel):
     """The form that the completion must have."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"type": "json_schema", "json_schema": _SCHEMA_EXAMPLE}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [{"type": "json_schema", "json_schema": CITY_SCHEMA}]})
 
     type: FormatType = Field(description="The form.")
     json_schema: JsonSchemaFormat | None = Field(default=None, description="The schema, for `json_schema` only.")

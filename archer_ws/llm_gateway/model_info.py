@@ -4,12 +4,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from archer_ws.core.wire_model import optional
 from archer_ws.core.wire_types import Count
+from archer_ws.examples.chat import (
+    PROVIDER_STATES,
+)
 from archer_ws.llm_gateway.enumerations import (
     Capability,
     ReasoningEffort,
-)
-from archer_ws.llm_gateway.examples import (
-    PROVIDER_STATES,
 )
 
 

@@ -9,6 +9,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from archer_ws.core.wire_model import Text, WireModel, unsupported, wrong
 from archer_ws.core.wire_types import Enumeration
+from archer_ws.examples.chat import TOOLS
+from archer_ws.examples.story import CALL
 from archer_ws.llm_gateway.schema_bounds import bounded_schema
 
 #: The form of names that every provider accepts.
@@ -26,11 +28,7 @@ CallId = Annotated[Text, Field(min_length=1, max_length=CALL_ID_CHARS_MAX)]
 class ToolCall(WireModel):
     """A call that a model made: the application runs it, and sends it back with its result."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [{"call_id": "k3Zq9TxB1", "name": "get_weather", "arguments": '{"city": "Oslo"}'}]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [CALL]})
 
     call_id: CallId = Field(description="The call's id; its result has the same id.")
     name: ToolName = Field(description="Which tool.")
@@ -70,20 +68,7 @@ def _schema_of_object(schema: dict[str, Any] | None) -> dict[str, Any] | None:
 class Tool(WireModel):
     """A function that the model may call; the application runs it."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "name": "get_weather",
-                    "description": "The weather in a city, now.",
-                    "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
-                    "strict": True,
-                    "idempotent": True,
-                    "needs_approval": False,
-                }
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [*TOOLS]})
 
     name: ToolName = Field(description="Its name, unique in the request.")
     description: Text | None = Field(default=None, description="What it does and when to call it, for the model.")

@@ -23,7 +23,7 @@ pub const PROTOCOL_VERSION: i64 = 1;
 /// The WebSocket subprotocol to offer.
 pub const SUBPROTOCOL: &str = "archer.v1";
 /// The `schema_hash` of the server that these types were made for.
-pub const SCHEMA_HASH: &str = "54c93ff0bfaa9a10";
+pub const SCHEMA_HASH: &str = "5a23b8613c10a3c1";
 
 /// The params of a method, which know its name and what it gives.
 pub trait Method: Serialize {
