@@ -12,21 +12,25 @@ from archer_ws.core.exceptions import ErrorInfo
 from archer_ws.core.limits import PAGE_ITEMS_MAX
 from archer_ws.core.wire_model import Identifier, WireModel, optional
 from archer_ws.core.wire_types import Count
-from archer_ws.llm_gateway.examples import CHAT_REQUESTS
-from archer_ws.llm_gateway.types import EMPTY_ONLY_TO_ASK_AGAIN, ChatRequest, ModelInfo, ProviderStatus, StreamStatus
-from archer_ws.rpc.examples import (
+from archer_ws.examples.chat import CHAT_REQUESTS, PROVIDERS
+from archer_ws.examples.connection import (
     CHAT_SEND_RESULTS,
+    CLIENT,
+    DEFAULT_MODEL,
     ERRORS,
     INITIALIZE_PARAMS,
     INITIALIZE_RESULTS,
     LIMITS,
     MODEL_LISTS,
     OPENRPC_DOCUMENTS,
-    PEERS,
-    PROVIDERS,
+    STREAM_GETS,
+    STREAM_IDS,
+    STREAM_LISTS,
     SUBSCRIBE_RESULTS,
-    TICKETS,
+    SUBSCRIBES,
 )
+from archer_ws.examples.story import PROVIDER, TICKET_RESULT
+from archer_ws.llm_gateway.types import EMPTY_ONLY_TO_ASK_AGAIN, ChatRequest, ModelInfo, ProviderStatus, StreamStatus
 from archer_ws.sessions.models import SessionChanged
 from archer_ws.sessions.streams.events import EVENTS, model_of
 
@@ -69,7 +73,7 @@ class ErrorObject(BaseModel):
 class PeerInfo(WireModel):
     """A program and its version."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [*PEERS]})
+    model_config = ConfigDict(json_schema_extra={"examples": [CLIENT]})
 
     name: Annotated[str, Field(max_length=128)] = Field(description="The program's name.")
     version: Annotated[str, Field(max_length=64)] = Field(description="The program's version.")
@@ -94,7 +98,7 @@ class InitializeParams(WireModel):
 class Limits(BaseModel):
     """The limits of one connection."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [*LIMITS]})
+    model_config = ConfigDict(json_schema_extra={"examples": [LIMITS]})
 
     max_frame_bytes: Count = Field(description="The longest message the server reads, in bytes.")
     max_content_bytes: Count = Field(description="The most text all messages of a request may have, in bytes of UTF-8.")
@@ -119,7 +123,7 @@ class InitializeResult(BaseModel):
 class TicketResult(BaseModel):
     """Valid once, as the Bearer token of a request to `/api/v1/files` or below it."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [*TICKETS]})
+    model_config = ConfigDict(json_schema_extra={"examples": [TICKET_RESULT]})
 
     ticket: str = Field(description="The ticket, to be sent instead of a token.")
     expires_in_s: Count = Field(description="How long it is valid, in seconds.")
@@ -152,7 +156,7 @@ class ChatSendResult(BaseModel):
 class StreamIdParams(WireModel):
     """One stream."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"stream_id": "sky-2"}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [*STREAM_IDS]})
 
     stream_id: Identifier = Field(description="The stream's id.")
 
@@ -160,11 +164,7 @@ class StreamIdParams(WireModel):
 class StreamGetParams(StreamIdParams):
     """One stream, and whether to include its messages."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [{"stream_id": "sky-2"}, {"stream_id": "sky-2", "messages": True, "cursor": "5"}]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [*STREAM_GETS]})
 
     messages: bool = Field(default=False, description="True: include the messages that it has produced so far.")
     cursor: Cursor = Field(default=None, description=CURSOR_DESCRIPTION)
@@ -173,9 +173,7 @@ class StreamGetParams(StreamIdParams):
 class SubscribeParams(WireModel):
     """The stream, and the last event of it that you have seen."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"stream_id": "sky-2"}, {"stream_id": "sky-2", "after": 0}]}
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [*SUBSCRIBES]})
 
     stream_id: Identifier = Field(description="The stream's id.")
     after: Annotated[int, Field(ge=0, le=2**53 - 1)] = Field(
@@ -196,9 +194,7 @@ class SubscribeResult(BaseModel):
 class StreamListParams(WireModel):
     """A page of streams, newest first: all of them, those of one session, or only running ones."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{}, {"session_id": "sky", "active": True}, {"limit": 20, "cursor": "7"}]}
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [*STREAM_LISTS]})
 
     session_id: Identifier | None = Field(default=None, description="Only the streams of this conversation.")
     active: bool = Field(default=False, description="Only streams that have not ended.")
@@ -209,7 +205,7 @@ class StreamListParams(WireModel):
 class ModelListParams(WireModel):
     """The models of one provider, or of all."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{}, {"provider": "ollama"}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [{}, {"provider": PROVIDER}]})
 
     provider: Annotated[str | None, Field(max_length=64)] = Field(
         default=None, description="Only this provider's models."
@@ -219,7 +215,7 @@ class ModelListParams(WireModel):
 class DefaultModel(BaseModel):
     """The model of a request that names none."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"provider": "ollama", "model": "llama3.2"}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [DEFAULT_MODEL]})
 
     provider: str = Field(description="The default provider.")
     model: str = Field(description="Its default model.")
@@ -238,7 +234,7 @@ class ModelListResult(BaseModel):
 class ProviderStates(RootModel[dict[str, ProviderStatus]]):
     """Every provider's state, by its name."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [*PROVIDERS]})
+    model_config = ConfigDict(json_schema_extra={"examples": [PROVIDERS]})
 
 
 class OpenRpcDocument(RootModel[dict[str, Any]]):

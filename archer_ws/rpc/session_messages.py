@@ -6,7 +6,16 @@ from pydantic import ConfigDict, Field, model_validator
 
 from archer_ws.core.limits import PAGE_ITEMS_MAX
 from archer_ws.core.wire_model import Identifier, WireModel, wrong
-from archer_ws.rpc.examples import SESSION_UPDATES
+from archer_ws.examples.connection import (
+    SESSION_CHANGES,
+    SESSION_DELETES,
+    SESSION_FORKS,
+    SESSION_GETS,
+    SESSION_IDS,
+    SESSION_LISTS,
+    SESSION_SEARCHES,
+    SESSION_WATCHES,
+)
 from archer_ws.rpc.messages import CURSOR_DESCRIPTION, Cursor, PageLimit
 from archer_ws.sessions.models import ListOrder, Query, SessionFork, SessionUpdate, Version
 
@@ -14,7 +23,7 @@ from archer_ws.sessions.models import ListOrder, Query, SessionFork, SessionUpda
 class SessionIdParams(WireModel):
     """One session."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"session_id": "sky"}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [*SESSION_IDS]})
 
     session_id: Identifier = Field(description="The conversation's id.")
 
@@ -22,14 +31,7 @@ class SessionIdParams(WireModel):
 class SessionGetParams(WireModel):
     """One session, and which of its messages: the newest, or those before a page that you have."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {"session_id": "sky"},
-                {"session_id": "sky", "limit": 20, "cursor": "msg_9mK3vQx0bTzLw2RfY7cN"},
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [*SESSION_GETS]})
 
     session_id: Identifier = Field(description="The conversation's id.")
     limit: PageLimit = Field(default=PAGE_ITEMS_MAX, description="How many messages at most, 1 to 200.")
@@ -42,15 +44,7 @@ class SessionGetParams(WireModel):
 class SessionListParams(WireModel):
     """A page of sessions, the most recently changed first."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {},
-                {"limit": 20, "cursor": "1795688132000000-20"},
-                {"order": "created", "archived": False, "cursor": "20"},
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [*SESSION_LISTS]})
 
     order: ListOrder | None = Field(
         default=None,
@@ -66,9 +60,7 @@ class SessionListParams(WireModel):
 class SessionDeleteParams(SessionIdParams):
     """Which session to delete."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"session_id": "sky"}, {"session_id": "sky", "version": 3}]}
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [*SESSION_DELETES]})
 
     version: Version | None = Field(
         default=None,
@@ -96,14 +88,7 @@ class SessionDeleteAllParams(WireModel):
 class SessionForkParams(SessionFork):
     """Which session to copy, up to which message, and the copy's id."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {"session_id": "sky"},
-                {"session_id": "sky", "before": "msg_9mK3vQx0bTzLw2RfY7cN", "new_session_id": "sky-otherwise"},
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [*SESSION_FORKS]})
 
     session_id: Identifier = Field(description="The conversation's id.")
 
@@ -111,9 +96,7 @@ class SessionForkParams(SessionFork):
 class SessionSearchParams(WireModel):
     """What to search for in the messages."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"query": "blue light"}, {"query": "sky", "limit": 20, "cursor": "71"}]}
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [*SESSION_SEARCHES]})
 
     query: Query = Field(
         description="Up to 16 words and 1,000 characters. Finds messages that contain all of them, ignoring case and "
@@ -126,7 +109,7 @@ class SessionSearchParams(WireModel):
 class SessionWatchParams(WireModel):
     """Which session to watch, or none for all of them."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{}, {"session_id": "sky"}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [*SESSION_WATCHES]})
 
     session_id: Identifier | None = Field(default=None, description="Only this conversation; without it, all of them.")
 
@@ -134,6 +117,6 @@ class SessionWatchParams(WireModel):
 class SessionUpdateParams(SessionUpdate):
     """Which session to change, and what; fields that are missing or null keep their values."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [*SESSION_UPDATES]})
+    model_config = ConfigDict(json_schema_extra={"examples": [*SESSION_CHANGES]})
 
     session_id: Identifier = Field(description="The conversation's id.")

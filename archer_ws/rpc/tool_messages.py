@@ -3,13 +3,13 @@ of the stream and the call.
 """
 
 from pydantic import ConfigDict, Field
-from pydantic.config import JsonDict
 
 from archer_ws.core.wire_model import Identifier, WireModel
+from archer_ws.examples.story import OSLO_STREAM_ID
+from archer_ws.examples.tool_calls import APPROVALS, CLAIMS, OF_CALL, RESULTS, STEERS
 from archer_ws.llm_gateway.tools import CallId
-from archer_ws.sessions.tool_models import RESULTS, STEERS, Approval, Steer, ToolResult
+from archer_ws.sessions.tool_models import Approval, Steer, ToolResult
 
-_CALL: JsonDict = {"stream_id": "sky-2", "call_id": "k3Zq9TxB1"}
 _STREAM = Field(description="The stream's id.")
 _CALL_ID = Field(description="Which of its calls.")
 
@@ -17,11 +17,7 @@ _CALL_ID = Field(description="Which of its calls.")
 class ApproveParams(Approval):
     """Whether a call may run."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [{**_CALL, "approved": True}, {**_CALL, "approved": False, "reason": "not that file"}]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [{**OF_CALL, **approval} for approval in APPROVALS]})
 
     stream_id: Identifier = _STREAM
     call_id: CallId = _CALL_ID
@@ -30,7 +26,7 @@ class ApproveParams(Approval):
 class ClaimParams(WireModel):
     """The client is about to run a call."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{**_CALL, "claim": "tab-7f3a"}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [{**OF_CALL, **CLAIMS[0]}]})
 
     stream_id: Identifier = _STREAM
     call_id: CallId = _CALL_ID
@@ -43,7 +39,7 @@ class ClaimParams(WireModel):
 class ResultParams(ToolResult):
     """The result of a call."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{**_CALL, **result} for result in RESULTS]})
+    model_config = ConfigDict(json_schema_extra={"examples": [{**OF_CALL, **result} for result in RESULTS]})
 
     stream_id: Identifier = _STREAM
     call_id: CallId = _CALL_ID
@@ -52,6 +48,8 @@ class ResultParams(ToolResult):
 class SteerParams(Steer):
     """A user's message for a running stream."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"stream_id": "sky-2", **steer} for steer in STEERS]})
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"stream_id": OSLO_STREAM_ID, **steer} for steer in STEERS]}
+    )
 
     stream_id: Identifier = _STREAM

@@ -13,6 +13,7 @@ from archer_ws.api.routes.files import UploadedFile
 from archer_ws.api.routes.health import Health, Liveness, ReadinessReport
 from archer_ws.api.routes.ws import Ticket, TicketRequest
 from archer_ws.core.json_schema import Schema, Wire, schemas_of
+from archer_ws.examples.chat import MODEL_INFO
 from archer_ws.llm_gateway.types import ChatRequest, ChatResponse, ModelInfo, StreamChunk
 from archer_ws.rpc.messages import NOTIFICATIONS, ErrorObject, ProviderStates
 from archer_ws.rpc.methods import archer_v1
@@ -38,21 +39,7 @@ from archer_ws.sessions.tool_models import Approval, Claim, Steer, ToolAnswer, T
 class ModelInfos(RootModel[list[ModelInfo]]):
     """The available models."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                [
-                    {
-                        "id": "llama3.2",
-                        "name": "Llama 3.2",
-                        "provider": "ollama",
-                        "context_window": 131072,
-                        "supports_streaming": True,
-                    }
-                ]
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [[MODEL_INFO]]})
 
 
 REGISTRY = archer_v1()

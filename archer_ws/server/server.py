@@ -6,7 +6,6 @@ ends them; the command line prints.
 """
 
 import asyncio
-import ctypes
 import gc
 import logging
 import math
@@ -44,9 +43,6 @@ HURRIED_FLUSH_S = 0.2
 #: The garbage collector's thresholds: new objects before a collection of the youngest generation, and collections of
 #: one generation before one of the next.
 GC_THRESHOLDS = (50_000, 20, 20)
-#: M_MMAP_THRESHOLD of glibc's malloc.h, and the size from which a block has its own pages, in bytes (glibc's initial
-#: value).
-_M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES = -3, 128 * 1024
 #: How long uvicorn's shutdown may take after that, which closes the adapters and the local model's process.
 SHUTDOWN_LIMIT_S = 10.0
 
@@ -116,7 +112,7 @@ class ArcherServer(uvicorn.Server):
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve until stopped; returns normally after draining, whatever the signal was."""
         self._loop = asyncio.get_running_loop()
-        _give_large_blocks_back()
+        return_large_blocks()
         self._loop.set_exception_handler(_handle_loop_error)
         logging.getLogger("uvicorn.error").addFilter(_is_not_invalid_http)
         if self._watch_stdin:
@@ -204,7 +200,6 @@ class ArcherServer(uvicorn.Server):
     async def _announce(self) -> None:
         preparing: asyncio.Task[str | None] = self._app.state.preparing
         await asyncio.wait({preparing})
-        return_large_blocks()
         settle_garbage_collection()
         if preparing.cancelled():
             return
@@ -233,17 +228,6 @@ class ArcherServer(uvicorn.Server):
         except (OSError, ValueError, AttributeError):
             log.warning("stdin_unreadable", hint="--exit-with-parent needs a standard input that the parent keeps open")
         self.request_stop("end of standard input")
-
-
-def _give_large_blocks_back() -> None:
-    """Make glibc return the memory of large blocks as soon as they are freed; on other systems this does nothing.
-
-    By default glibc learns to keep blocks of up to 32 MB in its heap, where small long-lived blocks pin them. After 60
-    logs of 4 MB were dropped, the process still held 150 MB.
-    """
-    if sys.platform == "linux":
-        with suppress(OSError, AttributeError):  # The C library is not glibc.
-            ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES)
 
 
 def _stop_signals() -> list[int]:

@@ -5,14 +5,30 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-from pydantic.config import JsonDict
 from pydantic_core import from_json
 
 from archer_ws.core.exceptions import ErrorInfo
 from archer_ws.core.wire_model import Identifier, Text, WireModel, optional
 from archer_ws.core.wire_types import Count, Enumeration
+from archer_ws.examples.sessions import (
+    ACTIVE,
+    ARCHIVED,
+    CHANGES,
+    COMPLETED,
+    EXPORTED_SESSION,
+    FORK,
+    FOUND,
+    IMPORT_FAILURE,
+    RUNNING,
+    SESSION,
+    SESSION_CREATES,
+    SESSION_DETAILS,
+    SESSION_UPDATES,
+    STORED_MESSAGES,
+    STREAM_MESSAGES,
+    STREAMS,
+)
 from archer_ws.llm_gateway.content import AnyParts, Part
-from archer_ws.llm_gateway.examples import UNAVAILABLE
 from archer_ws.llm_gateway.tools import ResultStatus, ToolCall
 from archer_ws.llm_gateway.types import ChatMessage, FinishReasonText, MessageRole, Refusal, StreamStatus, TokenUsage
 
@@ -56,137 +72,10 @@ Title = Annotated[Text, Field(max_length=512)]
 Metadata = Annotated[dict[str, Any], AfterValidator(_bounded)]
 
 
-_QUESTION: JsonDict = {
-    "message_id": "msg_9mK3vQx0bTzLw2RfY7cN",
-    "role": "user",
-    "content": "Why is the sky blue?",
-    "name": "ada",
-    "stream_id": "sky-1",
-    "status": "completed",
-    "created_at": "2026-11-22T10:15:30Z",
-}
-_SHOWING: JsonDict = {
-    **_QUESTION,
-    "message_id": "msg_H7dKe3WpRz0sLq5JtVb8",
-    "content": "What is this?",
-    "parts": [{"type": "text", "text": "What is this?"}, {"type": "image", "file_id": "file_Zq0wXyNn2m1p"}],
-}
-_ANSWER: JsonDict = {
-    **{field: value for field, value in _QUESTION.items() if field != "name"},
-    "message_id": "msg_Zq0wXyNn2m1pS8dQ4hKt",
-    "role": "assistant",
-    "content": "Because air scatters blue light more than red.",
-    "created_at": "2026-11-22T10:15:32Z",
-    "parent_id": "msg_9mK3vQx0bTzLw2RfY7cN",
-    "provider": "ollama",
-    "model": "llama3.2",
-    "finish_reason": "stop",
-    "reasoning": "Rayleigh scattering explains it.",
-    "usage": {"prompt_tokens": 14, "completion_tokens": 11, "total_tokens": 25},
-}
-_CUT_OFF: JsonDict = {
-    **{field: value for field, value in _ANSWER.items() if field != "finish_reason"},
-    "message_id": "msg_Lk3JhGf4DsAq5WeRtY6u",
-    "content": "Because air scat",
-    "status": "failed",
-    "error": UNAVAILABLE,
-}
-_CALLING: JsonDict = {
-    **_ANSWER,
-    "finish_reason": "tool_calls",
-    "message_id": "msg_Pa7RwTe2UqXn5cVbM1sD",
-    "content": "",
-    "tool_calls": [{"call_id": "k3Zq9TxB1", "name": "get_weather", "arguments": '{"city": "Oslo"}'}],
-}
-_REFUSED: JsonDict = {
-    **_ANSWER,
-    "message_id": "msg_B2nMx7QwEr5tYu9ZaSd1",
-    "content": "",
-    "refusal": {"text": "I can't help with that."},
-}
-_RESULT: JsonDict = {
-    **{field: value for field, value in _QUESTION.items() if field != "name"},
-    "message_id": "msg_T4yGh8JkLo0iUv6ZxEw3",
-    "parent_id": "msg_Pa7RwTe2UqXn5cVbM1sD",
-    "role": "tool",
-    "content": "There is no such city.",
-    "call_id": "k3Zq9TxB1",
-    "result_status": "error",
-}
-#: What a stream of two steps made, with a message that was steered in between them.
-_MADE: list[JsonDict] = [
-    {
-        "role": "assistant",
-        "content": "",
-        "tool_calls": [{"call_id": "k3Zq9TxB1", "name": "get_weather", "arguments": '{"city": "Oslo"}'}],
-    },
-    {"role": "tool", "content": "4 degrees, light rain", "call_id": "k3Zq9TxB1", "result_status": "ok"},
-    {
-        "role": "user",
-        "content": "In Fahrenheit, please.",
-        "message_id": "steer-1",
-        "parts": [
-            {"type": "text", "text": "In Fahrenheit, please."},
-            {"type": "image", "file_id": "file_Zq0wXyNn2m1p"},
-        ],
-    },
-    {"role": "assistant", "content": "It is 39 degrees in Oslo.", "reasoning": "4 degrees are 39."},
-]
-_MADE_REFUSAL: JsonDict = {"role": "assistant", "content": "", "refusal": {"text": "I can't help with that."}}
-_SESSION: JsonDict = {
-    "session_id": "sky",
-    "title": "Sky questions",
-    "metadata": {"pinned": True},
-    "created_at": "2026-11-22T10:15:00Z",
-    "updated_at": "2026-11-22T10:15:32Z",
-    "message_count": 2,
-    "version": 3,
-    "preview": "Because air scatters blue light more than red.",
-    "active": [{"stream_id": "sky-2", "status": "running"}],
-}
-_EXPORTED: JsonDict = {field: value for field, value in _SESSION.items() if field != "active"}
-_FOUND: JsonDict = {
-    "session_id": "sky",
-    "message_id": "msg_Zq0wXyNn2m1pS8dQ4hKt",
-    "role": "assistant",
-    "snippet": "Because air scatters blue light more than red.",
-    "created_at": "2026-11-22T10:15:32Z",
-}
-_RUNNING: JsonDict = {
-    "stream_id": "sky-2",
-    "session_id": "sky",
-    "provider": "ollama",
-    "model": "llama3.2",
-    "status": "running",
-    "head_seq": 7,
-    "created_at": "2026-11-22T10:16:00Z",
-    "text_bytes": 23,
-}
-_COMPLETED: JsonDict = {
-    **_RUNNING,
-    "stream_id": "sky-1",
-    "status": "completed",
-    "ended_at": "2026-11-22T10:16:02Z",
-    "usage": {"prompt_tokens": 14, "completion_tokens": 11, "total_tokens": 25},
-}
-_WITH_MESSAGES: JsonDict = {**_COMPLETED, "messages": [*_MADE, _MADE_REFUSAL], "next_cursor": "5"}
-_FAILED: JsonDict = {
-    **_RUNNING,
-    "stream_id": "sky-3",
-    "status": "failed",
-    "ended_at": "2026-11-22T10:16:01Z",
-    "error": UNAVAILABLE,
-}
-
-
 class SessionCreate(WireModel):
     """A new conversation; creating one that exists gives the existing one, so that a client may repeat the call."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [{"title": "Sky questions"}, {"session_id": "sky", "metadata": {"pinned": True}}]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [*SESSION_CREATES]})
 
     session_id: NewSessionId | None = Field(
         default=None,
@@ -201,11 +90,7 @@ class SessionCreate(WireModel):
 class SessionUpdate(WireModel):
     """What to change; fields left out (or null) stay."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [{"title": "Blue skies"}, {"metadata": {"pinned": False}}, {"archived": True, "version": 3}]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [*SESSION_UPDATES]})
 
     title: Title | None = Field(default=None, description="The new name for people, at most 512 characters.")
     metadata: Metadata | None = Field(
@@ -221,9 +106,7 @@ class SessionUpdate(WireModel):
 class SessionFork(WireModel):
     """Which of a conversation's messages to copy into a new one, and the new one's id."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{}, {"before": "msg_9mK3vQx0bTzLw2RfY7cN", "new_session_id": "sky-otherwise"}]}
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [{}, FORK]})
 
     before: Identifier | None = Field(
         default=None, description="Copy the messages before this one; all, where it is missing."
@@ -236,7 +119,7 @@ class SessionFork(WireModel):
 class ActiveStream(BaseModel):
     """A stream of a conversation whose end is still to be told."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"stream_id": "sky-2", "status": "running"}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [ACTIVE]})
 
     stream_id: str = Field(description="The stream's id.")
     status: StreamStatus = Field(description="Where it stands.")
@@ -245,9 +128,7 @@ class ActiveStream(BaseModel):
 class StoredMessage(BaseModel):
     """One message of a conversation; `status` is that of the stream that made it, `completed` for the user's own."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [_QUESTION, _SHOWING, _ANSWER, _CUT_OFF, _CALLING, _REFUSED, _RESULT]}
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [*STORED_MESSAGES]})
 
     message_id: str = Field(description="The message's id: what `replace_from` takes.")
     role: MessageRole = Field(description="Who said it.")
@@ -300,7 +181,7 @@ class _SessionHead(BaseModel):
 class Session(_SessionHead):
     """A conversation, without its messages."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [_SESSION, {**_SESSION, "archived": True}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [SESSION, ARCHIVED]})
 
     active: list[ActiveStream] | None = optional("Its running streams.")
 
@@ -309,21 +190,7 @@ class SessionDetail(Session):
     """A conversation with a page of its messages (the newest, unless a cursor said otherwise) and the ids of its
     running streams."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {**_SESSION, "messages": [_SHOWING, _ANSWER], "active_streams": ["sky-2"]},
-                {
-                    **_SESSION,
-                    "archived": True,
-                    "message_count": 460,
-                    "messages": [_QUESTION, _ANSWER],
-                    "active_streams": [],
-                    "next_cursor": "msg_9mK3vQx0bTzLw2RfY7cN",
-                },
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [*SESSION_DETAILS]})
 
     messages: list[StoredMessage] = Field(description="The messages of this page, oldest first.")
     active_streams: list[str] = Field(description="The ids of its running streams.")
@@ -336,9 +203,7 @@ class SessionPage(BaseModel):
     """Some sessions, the last changed (or created) first; pass `next_cursor` as `cursor` for those that follow."""
 
     model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [{"items": [_SESSION, {**_SESSION, "archived": True}], "next_cursor": "20"}, {"items": []}]
-        }
+        json_schema_extra={"examples": [{"items": [SESSION, ARCHIVED], "next_cursor": "20"}, {"items": []}]}
     )
 
     items: list[Session] = Field(description="The sessions of this page.")
@@ -348,7 +213,7 @@ class SessionPage(BaseModel):
 class FoundMessage(BaseModel):
     """A message that a search found."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [_FOUND]})
+    model_config = ConfigDict(json_schema_extra={"examples": [FOUND]})
 
     session_id: str = Field(description="The conversation it stands in.")
     message_id: str = Field(description="The message's id.")
@@ -360,7 +225,7 @@ class FoundMessage(BaseModel):
 class SearchPage(BaseModel):
     """Some messages that a search found, the last stored first."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"items": [_FOUND], "next_cursor": "71"}, {"items": []}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [{"items": [FOUND], "next_cursor": "71"}, {"items": []}]})
 
     items: list[FoundMessage] = Field(description="The messages of this page.")
     next_cursor: str | None = optional("What to pass as `cursor` for the next page; absent on the last one.")
@@ -369,26 +234,7 @@ class SearchPage(BaseModel):
 class SessionChanged(BaseModel):
     """How a conversation is by now: the newest state and no log, so that one may be left out for a newer."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "session_id": "sky",
-                    "version": 3,
-                    "updated_at": "2026-11-22T10:15:32Z",
-                    "title": "Sky questions",
-                    "active": [{"stream_id": "sky-2", "status": "running"}],
-                },
-                {
-                    "session_id": "sky",
-                    "version": 4,
-                    "updated_at": "2026-11-22T10:20:00Z",
-                    "deleted": True,
-                    "active": [],
-                },
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [*CHANGES]})
 
     session_id: str = Field(description="The conversation's id.")
     version: Count = Field(description="Its version; of a deleted one the last that is known.")
@@ -409,23 +255,7 @@ class DeletedSessions(BaseModel):
 class ImportFailure(BaseModel):
     """A line of an import that was not taken; nothing of it is stored."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "line": 3,
-                    "session_id": "sky",
-                    "error": {
-                        "kind": "conflict",
-                        "message": "session_id: there is a session 'sky'",
-                        "hint": "Delete that one first, or give the line another session_id.",
-                        "retryable": False,
-                        "request_id": "req_Zq0wXyNn2m1pS8dQ4hKt",
-                    },
-                }
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [IMPORT_FAILURE]})
 
     line: Count = Field(description="Which line, from 1; empty ones count.")
     session_id: str | None = optional("Which conversation, where that could be read.")
@@ -445,9 +275,7 @@ class ImportResult(BaseModel):
 class ExportedSession(_SessionHead):
     """A whole conversation: what an export has in each line, and an import takes."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{**_EXPORTED, "archived": True, "messages": [_QUESTION, _ANSWER]}]}
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [EXPORTED_SESSION]})
 
     messages: list[StoredMessage] = Field(description="All its messages, oldest first.")
 
@@ -455,7 +283,7 @@ class ExportedSession(_SessionHead):
 class StreamMessage(BaseModel):
     """A message that a stream made: what its session has of it as well, once it has ended."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [*_MADE, _MADE_REFUSAL]})
+    model_config = ConfigDict(json_schema_extra={"examples": [*STREAM_MESSAGES]})
 
     role: MessageRole = Field(description="Who said it.")
     content: str = Field(description="Its text.")
@@ -484,7 +312,7 @@ class StreamMessage(BaseModel):
 class StreamInfo(BaseModel):
     """A stream from outside: its state, not its text."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [_RUNNING, _COMPLETED, _FAILED, _WITH_MESSAGES]})
+    model_config = ConfigDict(json_schema_extra={"examples": [*STREAMS]})
 
     stream_id: str = Field(description="The stream's id.")
     session_id: str | None = optional("The conversation it belongs to.")
@@ -507,7 +335,7 @@ class StreamPage(BaseModel):
     """Some of the principal's streams, running or still kept, the last accepted first."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"items": [_RUNNING, _COMPLETED]}, {"items": [_RUNNING], "next_cursor": "7"}]}
+        json_schema_extra={"examples": [{"items": [RUNNING, COMPLETED]}, {"items": [RUNNING], "next_cursor": "7"}]}
     )
 
     items: list[StreamInfo] = Field(description="The streams of this page.")

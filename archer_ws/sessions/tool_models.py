@@ -3,11 +3,11 @@
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from pydantic.config import JsonDict
 
 from archer_ws.core.limits import CLAIM_MAX_S, CLAIM_S
 from archer_ws.core.wire_model import Identifier, Text, WireModel, optional
 from archer_ws.core.wire_types import Enumeration
+from archer_ws.examples.tool_calls import APPROVALS, CLAIMS, RESULTS, STEERS
 from archer_ws.llm_gateway.content import Content, Parts, with_parts
 from archer_ws.llm_gateway.tools import ResultStatus
 
@@ -29,18 +29,6 @@ GivenStatus = Annotated[
     Literal["ok", "error", "denied"], Enumeration("GivenStatus", "How a call ended, as its runner tells it.")
 ]
 Reason = Annotated[Text, Field(max_length=10_000)]
-
-_PICTURE: JsonDict = {"type": "image", "file_id": "file_Zq0wXyNn2m1p"}
-RESULTS: list[JsonDict] = [
-    {"content": "4 degrees, light rain"},
-    {"content": "There is no such city.", "status": "error", "claim": "tab-7f3a"},
-    {"content": [{"type": "text", "text": "The street, now."}, _PICTURE]},
-    {"content": "", "parts": [_PICTURE]},
-]
-STEERS: list[JsonDict] = [
-    {"message_id": "steer-1", "content": "In Celsius, please."},
-    {"message_id": "steer-2", "content": "This city.", "parts": [{"type": "text", "text": "This city."}, _PICTURE]},
-]
 
 
 class ToolAnswer(BaseModel):
@@ -68,9 +56,7 @@ class ToolAnswer(BaseModel):
 class Approval(WireModel):
     """Whether a call may run."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"approved": True}, {"approved": False, "reason": "not that file"}]}
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [*APPROVALS]})
 
     approved: bool = Field(description="False: it does not run, and the model is told so.")
     reason: Reason | None = Field(default=None, description="Why not; the model is told.")
@@ -79,7 +65,7 @@ class Approval(WireModel):
 class Claim(WireModel):
     """That a client is about to run a call."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"claim": "tab-7f3a"}, {"claim": "job-1", "ttl_s": 300}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [*CLAIMS]})
 
     claim: Identifier = Field(description="Yours, minted for this run: whoever shows it may answer the call.")
     ttl_s: Annotated[float, Field(gt=0, le=CLAIM_MAX_S)] = Field(

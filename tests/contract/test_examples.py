@@ -8,6 +8,15 @@ import pytest
 import websockets
 
 from archer_ws.core.ids import new_id
+from archer_ws.examples.story import (
+    CALL_ID,
+    FILE_ID,
+    QUESTION_ID,
+    SESSION_ID,
+    SKY_STREAM_ID,
+    SUNSET_STREAM_ID,
+    TOKEN,
+)
 from archer_ws.main import openapi_document
 from archer_ws.rpc.methods import archer_v1
 from archer_ws.rpc.openrpc import openrpc_document
@@ -15,12 +24,8 @@ from tests.conftest import Archer, StartArcher
 from tests.fakes.ollama_api import ollama_stream
 from tests.fakes.rpc_peer import RpcPeer, SocketTransport
 
-#: What the examples speak of: a session with this message, a stream of it, and a token.
-SESSION, MESSAGE, STREAM, TOKEN = "sky", "msg_9mK3vQx0bTzLw2RfY7cN", "sky-2", "the-token-of-AUTH_TOKEN"
-#: A call, of which there is none: what is said of it is answered all the same.
-CALL = "k3Zq9TxB1"
-#: And this file, which is a picture as far as its first bytes tell.
-FILE, PICTURE = "file_Zq0wXyNn2m1p", b"\x89PNG\r\n\x1a\n"
+#: What the file of the examples holds: a picture as far as its first bytes show.
+PICTURE = b"\x89PNG\r\n\x1a\n"
 
 CALLS = [
     pytest.param(
@@ -46,10 +51,12 @@ POSTS = [
 async def told_of(archer: Archer, example: Any) -> AsyncIterator[None]:
     """What the example speaks of is there, but for what it makes itself."""
     archer.answer(ollama_stream("Because", "."))
-    asked = {"messages": [{"role": "user", "content": "Why?"}], "session_id": SESSION, "stream_id": STREAM}
-    if example.get("stream_id") == STREAM and isinstance(example.get("messages"), list):
-        asked["stream_id"] = "sky-1"
-    (await archer.http.post("/api/v1/sessions", json={"session_id": SESSION})).raise_for_status()
+    begins_a_stream = isinstance(example.get("messages"), list)
+    stream_id = SUNSET_STREAM_ID if begins_a_stream else example.get("stream_id", SUNSET_STREAM_ID)
+    if example.get("stream_id") == stream_id and begins_a_stream:
+        stream_id = SKY_STREAM_ID
+    asked = {"messages": [{"role": "user", "content": "Why?"}], "session_id": SESSION_ID, "stream_id": stream_id}
+    (await archer.http.post("/api/v1/sessions", json={"session_id": SESSION_ID})).raise_for_status()
     (await archer.http.post("/api/v1/chat/completions", json=asked)).raise_for_status()
     (await archer.http.post("/api/v1/files", content=PICTURE)).raise_for_status()
     yield
@@ -58,8 +65,8 @@ async def told_of(archer: Archer, example: Any) -> AsyncIterator[None]:
 @pytest.fixture(autouse=True)
 def _the_examples_message(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first message that is stored gets the id that examples speak of, and so does a file."""
-    monkeypatch.setattr("archer_ws.files.writing.id_of", lambda _: FILE)
-    minted = [MESSAGE]
+    monkeypatch.setattr("archer_ws.files.writing.id_of", lambda _: FILE_ID)
+    minted = [QUESTION_ID]
     monkeypatch.setattr(
         "archer_ws.sessions.storage.conversation.new_id",
         lambda prefix: minted.pop() if prefix == "msg" and minted else new_id(prefix),
@@ -105,7 +112,7 @@ async def test_a_requests_example_is_accepted(
     start_archer: StartArcher, method: str, path: str, body: dict[str, Any]
 ) -> None:
     async with start_archer() as archer, told_of(archer, body):
-        path = path.format(session_id=SESSION, stream_id=STREAM, call_id=CALL)
+        path = path.format(session_id=SESSION_ID, stream_id=SUNSET_STREAM_ID, call_id=CALL_ID)
         if str(body.get("model", "")).startswith("local/"):
             body = {**body, "model": body["model"].replace("local/", "ollama/")}
         response = await archer.http.request(method, path, json=body)

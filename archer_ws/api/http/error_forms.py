@@ -15,7 +15,7 @@ from starlette.types import Scope
 
 from archer_ws.api.http.scope import request_id
 from archer_ws.core.exceptions import ArcherError, ErrorInfo
-from archer_ws.llm_gateway.examples import UNAVAILABLE
+from archer_ws.examples.story import UNAVAILABLE
 
 
 class ErrorForm(Protocol):

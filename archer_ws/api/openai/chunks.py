@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from archer_ws.api.openai.error_object import error_of_end, openai_error
 from archer_ws.api.openai.logprobs import Logprobs, SaidToken
 from archer_ws.api.streaming.sse import DONE
+from archer_ws.examples.openai import COMPLETION_OBJECT
 from archer_ws.llm_gateway.types import ChatResponse, Refusal, TokenUsage
 from archer_ws.sessions.streams.events import CallName, Delta, Event, StreamEnded, StreamStarted
 from archer_ws.sessions.streams.stream import Stream
@@ -88,33 +89,7 @@ class Usage(BaseModel):
 class ChatCompletion(BaseModel):
     """A whole completion; `id` is the stream's id."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "id": "str_1",
-                    "object": "chat.completion",
-                    "created": 1790000000,
-                    "model": "llama3.2",
-                    "choices": [
-                        {
-                            "index": 0,
-                            "message": {"role": "assistant", "content": "Because", "refusal": None},
-                            "logprobs": None,
-                            "finish_reason": "stop",
-                        }
-                    ],
-                    "usage": {
-                        "prompt_tokens": 11,
-                        "completion_tokens": 1,
-                        "total_tokens": 12,
-                        "prompt_tokens_details": {"cached_tokens": 0},
-                        "completion_tokens_details": {"reasoning_tokens": 0},
-                    },
-                }
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [COMPLETION_OBJECT]})
 
     id: str
     object: Literal["chat.completion"] = "chat.completion"

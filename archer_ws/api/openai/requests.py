@@ -13,6 +13,7 @@ from archer_ws.api.openai.messages import TEXT_ONLY, CompletionMessage, chat_mes
 from archer_ws.api.openai.tools import Choice, FunctionTool, choice_as_ours
 from archer_ws.core.exceptions import FieldError, InvalidParams
 from archer_ws.core.wire_model import WireModel
+from archer_ws.examples.openai import PLAIN
 from archer_ws.llm_gateway.extras import NO_EXTRAS, Extras
 from archer_ws.llm_gateway.formats import ResponseFormat
 from archer_ws.llm_gateway.request_size import refuse_too_many
@@ -48,14 +49,7 @@ class CompletionRequest(WireModel):
     model_config = ConfigDict(
         # Only the names of extra fields are reported; their values are not read.
         extra="allow",
-        json_schema_extra={
-            "examples": [
-                {
-                    "model": "local/SmolLM2-135M-Instruct",
-                    "messages": [{"role": "user", "content": "Why is the sky blue?"}],
-                }
-            ]
-        },
+        json_schema_extra={"examples": [PLAIN]},
     )
 
     messages: list[CompletionMessage]

@@ -19,6 +19,7 @@ from archer_ws.api.http.error_forms import ErrorBody
 from archer_ws.api.openapi.events import EVENT_MODELS
 from archer_ws.core.ids import ID_PATTERN
 from archer_ws.core.json_schema import Wire, references, schemas_of, with_references
+from archer_ws.examples.story import REQUEST_ID
 
 TITLE = "Archer AI Engine"
 DESCRIPTION = """Many concurrent chat streams between an application and language models, each cancellable in
@@ -47,7 +48,7 @@ _REQUEST_ID_HEADER = {
     "description": "The request's id: your `X-Request-ID` if it has the form of an id, else a new one.",
     "required": True,
     "schema": {"type": "string", "pattern": ID_PATTERN},
-    "example": "req_9mK3vQx0bTzLw2RfY7cN",
+    "example": REQUEST_ID,
 }
 
 

@@ -46,7 +46,17 @@ from archer_ws.core.exceptions import (
     UpstreamTruncated,
     WorkerLost,
 )
-from archer_ws.llm_gateway.examples import OLLAMA_IS_AWAY, START_OLLAMA
+from archer_ws.examples.story import (
+    FILE_ID,
+    NO_KEY,
+    OLLAMA_IS_AWAY,
+    REQUEST_ID,
+    SESSION_ID,
+    SET_KEY,
+    SKY_STREAM_ID,
+    START_OLLAMA,
+    SUNSET_STREAM_ID,
+)
 
 #: The errors of every route except the health probes, which pass the guards.
 GUARDED = (Unauthenticated, Forbidden, InternalError)
@@ -76,7 +86,7 @@ GENERATION = (
     InternalError,
 )
 
-_REQUEST_ID = "req_9mK3vQx0bTzLw2RfY7cN"
+
 _ERRORS: tuple[ArcherError, ...] = (
     ParseError("the body is not valid JSON: EOF while parsing an object at line 1 column 14", hint="Send valid JSON."),
     InvalidParams(
@@ -88,20 +98,24 @@ _ERRORS: tuple[ArcherError, ...] = (
     Unauthenticated("this server needs a credential", hint="Send the header Authorization: Bearer TOKEN."),
     Forbidden("pages of the origin https://elsewhere.example may not use this server", hint="Add it to CORS_ORIGINS."),
     NotFound("there is no provider 'zebra'", hint="Use one of: ollama, openai, anthropic, local."),
-    StreamNotFound("there is no stream 'sky-1'", hint="It never was, or its log was forgotten.", stream_id="sky-1"),
-    StreamIdConflict("stream 'sky-1' exists with other parameters", hint="Mint a fresh stream_id.", stream_id="sky-1"),
+    StreamNotFound("there is no stream 'sky-9'", hint="It never existed, or its log was deleted.", stream_id="sky-9"),
+    StreamIdConflict(
+        f"stream '{SKY_STREAM_ID}' exists with other parameters",
+        hint="Mint a fresh stream_id.",
+        stream_id=SKY_STREAM_ID,
+    ),
     Conflict(
         "messages.0.message_id: the session has a message 'msg-7'",
         hint="Mint a fresh id for each message.",
         errors=[FieldError(path="messages.0.message_id", message="the session has a message 'msg-7'")],
     ),
-    FileNotFound("there is no file 'file_4b1d0c2f'", hint="Upload it (POST /api/v1/files)."),
+    FileNotFound(f"there is no file '{FILE_ID}'", hint="Upload it (POST /api/v1/files)."),
     StorageFull("your files use all the space that they may", hint="DELETE files that are no longer needed."),
-    SessionNotFound("there is no session 'sky'", hint="Create it first: POST /api/v1/sessions."),
+    SessionNotFound(f"there is no session '{SESSION_ID}'", hint="Create it first: POST /api/v1/sessions."),
     SessionBusy(
-        "the session is busy with stream 'sky-1'",
+        f"the session is busy with stream '{SUNSET_STREAM_ID}'",
         hint='Wait for it to end, cancel it, or send with on_busy "interrupt".',
-        stream_id="sky-1",
+        stream_id=SUNSET_STREAM_ID,
         retry_after_ms=1000,
     ),
     Overloaded("1000 streams are running, the most there may be", hint="Wait for some to end.", retry_after_ms=1000),
@@ -114,7 +128,7 @@ _ERRORS: tuple[ArcherError, ...] = (
     ProviderTimeout("openai did not answer in time", hint="Try again, or raise the time-outs.", provider="openai"),
     ProviderRateLimited("openai limits the rate", hint="Wait.", retry_after_ms=20_000, provider="openai"),
     ProviderUnavailable(OLLAMA_IS_AWAY, hint=START_OLLAMA, provider="ollama"),
-    ProviderNotConfigured("no API key for openai", hint="Set OPENAI_API_KEY.", provider="openai"),
+    ProviderNotConfigured(NO_KEY, hint=SET_KEY, provider="openai"),
     ProviderAuth("openai refuses the API key", hint="Check OPENAI_API_KEY.", provider="openai"),
     ProviderQuota("the openai account is used up", hint="Check its plan and billing.", provider="openai"),
     ModelNotFound("ollama has no model 'llama9'", hint="Run: ollama pull llama9", provider="ollama"),
@@ -128,7 +142,7 @@ _ERRORS: tuple[ArcherError, ...] = (
     WorkerLost(
         "the server was lost during the generation",
         hint="The text up to then is stored. To generate it anew, send the request again with replace_from.",
-        stream_id="sky-1",
+        stream_id=SKY_STREAM_ID,
     ),
     OutputTooLong("the completion exceeds what a stream may hold", hint="Limit it with max_tokens."),
     InternalError("something went wrong inside the server", hint="Its log has the details under this request_id."),
@@ -193,5 +207,5 @@ def _example(error: type[ArcherError]) -> dict[str, Any]:
     example = EXAMPLES[error.kind]
     return {
         "summary": f"{example.message[0].upper()}{example.message[1:]}",
-        "value": ErrorBody(error=example.info(_REQUEST_ID)).model_dump(mode="json"),
+        "value": ErrorBody(error=example.info(REQUEST_ID)).model_dump(mode="json"),
     }

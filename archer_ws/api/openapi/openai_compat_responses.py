@@ -4,6 +4,7 @@ error_responses.py decides which error kinds a route returns and what they say; 
 OpenAI's form.
 """
 
+import json
 from typing import Any
 
 from archer_ws.api.openai.error_object import OpenAIErrorBody, openai_error, openai_status
@@ -12,14 +13,9 @@ from archer_ws.api.openapi.error_responses import EXAMPLES
 from archer_ws.api.openapi.success_responses import STREAM_ID_HEADER
 from archer_ws.api.streaming.sse import MEDIA_TYPE
 from archer_ws.core.exceptions import ArcherError, ErrorInfo
+from archer_ws.examples.openai import CHUNKS
+from archer_ws.examples.story import REQUEST_ID, SKY_STREAM_ID
 
-_REQUEST_ID = "req_9mK3vQx0bTzLw2RfY7cN"
-_CHUNK = '{"id":"str_1","object":"chat.completion.chunk","created":1790000000,"model":"llama3.2","choices":[%s]}'
-_CHOICES = (
-    '{"index":0,"delta":{"role":"assistant","content":"","refusal":null},"logprobs":null,"finish_reason":null}',
-    '{"index":0,"delta":{"content":"Because"},"logprobs":null,"finish_reason":null}',
-    '{"index":0,"delta":{},"logprobs":null,"finish_reason":"stop"}',
-)
 _IGNORED_HEADER = {
     "description": "The fields of the request that the model does not get, separated by commas: fields without an "
     "effect, and parameters that the model does not accept.",
@@ -37,9 +33,9 @@ _HEADERS = {
 _CANCELLED = ErrorInfo(
     kind="cancelled",
     message="the stream was cancelled before the completion was whole",
-    hint="Somebody asked for the end of stream str_1.",
+    hint=f"Somebody asked for the end of stream {SKY_STREAM_ID}.",
     retryable=False,
-    request_id=_REQUEST_ID,
+    request_id=REQUEST_ID,
 )
 
 COMPLETION_RESPONSE: dict[str, Any] = {
@@ -50,7 +46,7 @@ COMPLETION_RESPONSE: dict[str, Any] = {
         MEDIA_TYPE: {
             # The schema of one event, as OpenAPI 3.1's tools expect.
             "schema": {"type": "object", "properties": {"data": {"type": "string"}}, "required": ["data"]},
-            "example": "".join(f"data: {_CHUNK % choice}\n\n" for choice in _CHOICES) + "data: [DONE]\n\n",
+            "example": "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in CHUNKS) + "data: [DONE]\n\n",
         }
     },
 }
@@ -61,7 +57,7 @@ def openai_error_responses(*errors: type[ArcherError], cancellable: bool = False
 
     `cancellable`: whether another client can cancel the stream that the route waits for.
     """
-    examples = [EXAMPLES[error.kind].info(_REQUEST_ID) for error in errors]
+    examples = [EXAMPLES[error.kind].info(REQUEST_ID) for error in errors]
     if cancellable:
         examples.append(_CANCELLED)
     by_status: dict[int | str, list[ErrorInfo]] = {}

@@ -3,6 +3,7 @@
 error_responses.py has the errors.
 """
 
+import json
 from typing import Any
 
 from pydantic import BaseModel
@@ -10,6 +11,8 @@ from pydantic import BaseModel
 from archer_ws.api.openapi.events import EVENT_MODELS
 from archer_ws.api.streaming.sse import MEDIA_TYPE
 from archer_ws.core.ids import ID_PATTERN
+from archer_ws.examples.events import SSE_STREAM
+from archer_ws.examples.story import SKY_STREAM_ID
 
 
 def reference(model: type[BaseModel]) -> dict[str, Any]:
@@ -22,7 +25,7 @@ STREAM_ID_HEADER: dict[str, Any] = {
     "description": "The stream's id, for cancelling and resuming it; known before the body arrives.",
     "required": True,
     "schema": {"type": "string", "pattern": ID_PATTERN},
-    "example": "sky-1",
+    "example": SKY_STREAM_ID,
 }
 #: A header of responses about one session.
 TAG_HEADER: dict[str, Any] = {
@@ -31,20 +34,13 @@ TAG_HEADER: dict[str, Any] = {
     "schema": {"type": "string", "pattern": '^"[0-9]+"$'},
     "example": '"3"',
 }
-_EVENTS_EXAMPLE = """event: started
-id: 1
-data: {"content": "", "finish_reason": null, "stream_id": "sky-1", "seq": 1, "provider": "ollama", "model": "llama3.2"}
-
-id: 2
-data: {"content":"Because","finish_reason":null}
-
-event: ended
-id: 3
-data: {"content": "", "finish_reason": "stop", "stream_id": "sky-1", "seq": 3, "status": "completed", "text_bytes": 7}
-
-data: [DONE]
-
-"""
+_EVENTS_EXAMPLE = (
+    "".join(
+        f"{f'event: {name}{chr(10)}' if name else ''}id: {seq}\ndata: {json.dumps(data)}\n\n"
+        for name, seq, data in SSE_STREAM
+    )
+    + "data: [DONE]\n\n"
+)
 
 
 def _event(name: str, model: type[BaseModel]) -> dict[str, Any]:

@@ -24,35 +24,22 @@ from archer_ws.core.exceptions import (
     StorageUnavailable,
     StreamIdConflict,
 )
+from archer_ws.examples.chat import COMPLETED_RESPONSE, PLAIN_REQUEST, SUNSET_REQUEST
+from archer_ws.examples.story import SKY_STREAM_ID
 from archer_ws.llm_gateway.types import ChatRequest, ChatResponse
 from archer_ws.sessions.manager import Attachment
 
 router = APIRouter(prefix="/api/v1/chat", route_class=OwnGenerationRoute, tags=["chat"])
 
 EXAMPLES = {
-    "plain": {
-        "summary": "A question",
-        "value": {"messages": [{"role": "user", "content": "Why is the sky blue?"}], "max_tokens": 100},
-    },
-    "session": {
-        "summary": "The next turn of a stored conversation",
-        "value": {"session_id": "sky", "messages": [{"role": "user", "content": "And at sunset?"}]},
-    },
+    "plain": {"summary": "A question", "value": {**PLAIN_REQUEST, "max_tokens": 100}},
+    "session": {"summary": "The next turn of a stored conversation", "value": SUNSET_REQUEST},
     "cancellable": {
         "summary": "A stream with your own id: cancel it by DELETE /api/v1/streams/{stream_id}",
-        "value": {"stream_id": "sky-1", "stream": True, "messages": [{"role": "user", "content": "Tell me more."}]},
+        "value": {**PLAIN_REQUEST, "stream_id": SKY_STREAM_ID, "stream": True},
     },
 }
-ANSWER_EXAMPLE = {
-    "id": "sky-1",
-    "content": "Because air scatters blue light most.",
-    "model": "llama3.2",
-    "provider": "ollama",
-    "finish_reason": "stop",
-    "usage": {"prompt_tokens": 14, "completion_tokens": 8, "total_tokens": 22},
-    "created_at": "2026-11-01T12:00:00Z",
-    "status": "completed",
-}
+
 #: The errors of a request that is not accepted.
 NOT_ACCEPTED = (
     *GUARDED,
@@ -80,7 +67,7 @@ ChatBody = Annotated[ChatRequest, Body(openapi_examples=EXAMPLES)]
     responses={
         200: success_response(
             "The completion (`ChatResponse`), or with `stream: true` its events. A cancelled one is a success too.",
-            example=ANSWER_EXAMPLE,
+            example=COMPLETED_RESPONSE,
             stream_id=True,
             events=True,
         ),

@@ -5,7 +5,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
-from pydantic.config import JsonDict
 from starlette.responses import StreamingResponse
 
 from archer_ws.api.dependencies import Principal, ServicesDep
@@ -25,19 +24,15 @@ from archer_ws.core.exceptions import (
     Unsupported,
 )
 from archer_ws.core.wire_types import Count
+from archer_ws.examples.chat import UPLOADED
+from archer_ws.examples.story import FILE_ID
 from archer_ws.files.file_types import extension_of
 from archer_ws.files.stored import FileHold
 
 router = APIRouter(prefix=FILES_PATH, route_class=JsonRoute, tags=["files"])
 
-_FILE: JsonDict = {
-    "file_id": "file_4b1d0c2f9a6e8d7350e1f2a4c6b8d90e1f2a3b4c",
-    "media_type": "image/png",
-    "bytes": 34567,
-}
-FileId = Annotated[
-    str, Path(max_length=128, description="The file's id", examples=["file_4b1d0c2f9a6e8d7350e1f2a4c6b8d90e1f2a3b4c"])
-]
+
+FileId = Annotated[str, Path(max_length=128, description="The file's id", examples=[FILE_ID])]
 _BYTES: dict[str, Any] = {
     "schema": {"type": "string", "format": "binary"},
     "examples": {"bytes": {"summary": "The file's bytes, unchanged", "value": "GIF89a…"}},
@@ -59,7 +54,7 @@ _BODY: dict[str, Any] = {
 class UploadedFile(BaseModel):
     """A stored file: refer to its `file_id` in a message's part."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [_FILE]})
+    model_config = ConfigDict(json_schema_extra={"examples": [UPLOADED]})
 
     file_id: str = Field(description="Its id: the same for the same bytes and type.")
     media_type: str = Field(description="Its media type, according to its first bytes.")
@@ -73,10 +68,10 @@ class UploadedFile(BaseModel):
     summary="Upload a file",
     openapi_extra=_BODY,
     responses={
-        201: success_response("It is kept", example=_FILE),
+        201: success_response("It is kept", example=UPLOADED),
         200: {
             "model": UploadedFile,
-            **success_response("It was stored already, and its lifetime starts anew", example=_FILE),
+            **success_response("It was stored already, and its lifetime starts anew", example=UPLOADED),
         },
         **error_responses(*GUARDED, Unsupported, InvalidParams, ContentTooLarge, StorageFull, StorageUnavailable),
     },

@@ -4,52 +4,26 @@ from typing import Literal
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
-from pydantic.config import JsonDict
 
 from archer_ws.api.dependencies import ServicesDep
 from archer_ws.api.openapi.error_responses import error_responses
 from archer_ws.api.openapi.success_responses import success_response
 from archer_ws.core.exceptions import Forbidden, InternalError
 from archer_ws.core.wire_model import optional
-from archer_ws.llm_gateway.examples import OLLAMA_IS_AWAY, START_OLLAMA
+from archer_ws.examples.chat import PROVIDERS
+from archer_ws.examples.health import ALIVE, DRAINING, HEALTHY, NOT_READY, READY
 from archer_ws.llm_gateway.types import ProviderStatus
 
 router = APIRouter(tags=["health"])
 
 _DEFECT = error_responses(InternalError)
 _GUARDED = error_responses(Forbidden, InternalError)
-_READY: JsonDict = {"status": "ready", "provider": "ollama", "latency_ms": 3.1}
-_NOT_READY: JsonDict = {
-    "status": "not_ready",
-    "provider": "ollama",
-    "reason": OLLAMA_IS_AWAY,
-    "hint": START_OLLAMA,
-}
-_DRAINING: JsonDict = {"status": "draining", "provider": "ollama", "reason": "the server is about to stop"}
-_PROVIDERS = {
-    "ollama": {
-        "provider": "ollama",
-        "available": True,
-        "latency_ms": 3.1,
-        "error": None,
-        "models": ["llama3.2:latest"],
-    },
-    "openai": {
-        "provider": "openai",
-        "available": False,
-        "latency_ms": None,
-        "error": "no API key for openai",
-        "models": [],
-        "hint": "Set OPENAI_API_KEY.",
-        "configured": False,
-    },
-}
 
 
 class Health(BaseModel):
     """The process responds."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"status": "healthy", "version": "0.1.0"}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [HEALTHY]})
 
     status: Literal["healthy"] = Field(default="healthy", description="That it answers.")
     version: str = Field(description="The server's version.")
@@ -58,7 +32,7 @@ class Health(BaseModel):
 class Liveness(BaseModel):
     """The event loop responds."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"status": "alive"}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [ALIVE]})
 
     status: Literal["alive"] = Field(default="alive", description="That it turns.")
 
@@ -66,7 +40,7 @@ class Liveness(BaseModel):
 class ReadinessReport(BaseModel):
     """Whether the default provider can serve chats; if not, why and what to do."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [_READY, _NOT_READY, _DRAINING]})
+    model_config = ConfigDict(json_schema_extra={"examples": [READY, NOT_READY, DRAINING]})
 
     status: Literal["ready", "not_ready", "draining"] = Field(description="Whether chats can be served.")
     provider: str = Field(description="The default provider.")
@@ -79,7 +53,7 @@ class ReadinessReport(BaseModel):
     "/health",
     operation_id="getHealth",
     summary="Whether the process responds",
-    responses={200: success_response("It does.", example={"status": "healthy", "version": "0.1.0"}), **_DEFECT},
+    responses={200: success_response("It does.", example=HEALTHY), **_DEFECT},
 )
 async def health(services: ServicesDep) -> Health:
     """The process responds; no provider is asked."""
@@ -90,7 +64,7 @@ async def health(services: ServicesDep) -> Health:
     "/health/live",
     operation_id="getLiveness",
     summary="Whether the event loop responds",
-    responses={200: success_response("It does.", example={"status": "alive"}), **_DEFECT},
+    responses={200: success_response("It does.", example=ALIVE), **_DEFECT},
 )
 async def live() -> Liveness:
     """The event loop responds; no provider is asked."""
@@ -102,13 +76,13 @@ async def live() -> Liveness:
     operation_id="getReadiness",
     summary="Whether chats can be served",
     responses={
-        200: success_response("They can.", example=_READY),
+        200: success_response("They can.", example=READY),
         503: {
             "model": ReadinessReport,
             "description": "Not ready, with the reason and what to do",
             "content": {
                 "application/json": {
-                    "examples": {"not_ready": {"value": _NOT_READY}, "draining": {"value": _DRAINING}},
+                    "examples": {"not_ready": {"value": NOT_READY}, "draining": {"value": DRAINING}},
                 }
             },
         },
@@ -137,7 +111,7 @@ async def ready(services: ServicesDep, response: Response) -> ReadinessReport:
     "/health/providers",
     operation_id="getProviderStates",
     summary="The state of every provider",
-    responses={200: success_response("By the provider's name.", example=_PROVIDERS), **_GUARDED},
+    responses={200: success_response("By the provider's name.", example=PROVIDERS), **_GUARDED},
 )
 async def providers(request: Request, services: ServicesDep) -> dict[str, ProviderStatus]:
     """The state of every provider. All are asked concurrently, at most once every few seconds.

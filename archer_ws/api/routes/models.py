@@ -8,21 +8,15 @@ from archer_ws.api.dependencies import ServicesDep
 from archer_ws.api.openapi.error_responses import GUARDED, PROVIDER, error_responses
 from archer_ws.api.openapi.success_responses import success_response
 from archer_ws.core.exceptions import NotFound
+from archer_ws.examples.chat import MODEL_INFO
+from archer_ws.examples.story import PROVIDER as OLLAMA
 from archer_ws.llm_gateway.types import ModelInfo
 
 router = APIRouter(prefix="/api/v1", tags=["models"])
 
 _MODELS = success_response(
     "The models.",
-    example=[
-        {
-            "id": "llama3.2:latest",
-            "name": "llama3.2:latest",
-            "provider": "ollama",
-            "context_window": 131_072,
-            "supports_streaming": True,
-        }
-    ],
+    example=[MODEL_INFO],
 )
 
 
@@ -44,7 +38,7 @@ async def list_models(services: ServicesDep) -> list[ModelInfo]:
     responses={200: _MODELS, **error_responses(*GUARDED, NotFound, *PROVIDER)},
 )
 async def list_provider_models(
-    services: ServicesDep, provider: Annotated[str, Path(examples=["ollama"])]
+    services: ServicesDep, provider: Annotated[str, Path(examples=[OLLAMA])]
 ) -> list[ModelInfo]:
     """One provider's models."""
     known = services.router.providers

@@ -26,6 +26,7 @@ from archer_ws.api.openapi.openai_compat_responses import COMPLETION_RESPONSE, o
 from archer_ws.api.signposts.dialects import PREFIX
 from archer_ws.api.streaming.responses import EventStreamResponse, WholeCompletionResponse, until_text
 from archer_ws.core.exceptions import Draining, InvalidParams, ModelNotFound, Overloaded
+from archer_ws.examples.openai import MODEL_ID, MODEL_OBJECT, PLAIN, STREAMED, WITH_RESULT, WITH_TOOL
 from archer_ws.llm_gateway.types import ChatMessage, ChatRequest, MessageRole, ModelInfo
 from archer_ws.sessions.manager import Attachment
 from archer_ws.sessions.streams.events import ControlEvent, StreamProgress
@@ -36,62 +37,12 @@ from archer_ws.sessions.views import chat_response
 router = APIRouter(prefix=PREFIX, tags=["openai"])
 completions_router = APIRouter(prefix=PREFIX, route_class=GenerationRoute, tags=["openai"])
 
-_WEATHER = {
-    "type": "function",
-    "function": {
-        "name": "get_weather",
-        "description": "The weather in a city, now.",
-        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
-    },
-}
+
 EXAMPLES: dict[str, Any] = {
-    "plain": {
-        "summary": "A question",
-        "value": {
-            "model": "local/SmolLM2-135M-Instruct",
-            "messages": [{"role": "user", "content": "Why is the sky blue?"}],
-        },
-    },
-    "stream": {
-        "summary": "A stream that ends with its token counts",
-        "value": {
-            "messages": [
-                {"role": "developer", "content": "Be brief."},
-                {"role": "user", "content": [{"type": "text", "text": "Why is the sky blue?"}]},
-            ],
-            "max_completion_tokens": 100,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-        },
-    },
-    "tool": {
-        "summary": "A tool that the model may call",
-        "value": {
-            "messages": [{"role": "user", "content": "What is the weather in Oslo?"}],
-            "tools": [_WEATHER],
-        },
-    },
-    "result": {
-        "summary": "The tool's result",
-        "value": {
-            "messages": [
-                {"role": "user", "content": "What is the weather in Oslo?"},
-                {
-                    "role": "assistant",
-                    "content": None,
-                    "tool_calls": [
-                        {
-                            "id": "k3Zq9TxB1",
-                            "type": "function",
-                            "function": {"name": "get_weather", "arguments": '{"city": "Oslo"}'},
-                        }
-                    ],
-                },
-                {"role": "tool", "tool_call_id": "k3Zq9TxB1", "content": "Rain, 4 °C."},
-            ],
-            "tools": [_WEATHER],
-        },
-    },
+    "plain": {"summary": "A question", "value": PLAIN},
+    "stream": {"summary": "A stream that ends with its token counts", "value": STREAMED},
+    "tool": {"summary": "A tool that the model may call", "value": WITH_TOOL},
+    "result": {"summary": "The tool's result", "value": WITH_RESULT},
 }
 #: The errors of a request that is not accepted.
 _NOT_ACCEPTED = (*GUARDED, *BODY, Overloaded, Draining)
@@ -100,11 +51,7 @@ _NOT_ACCEPTED = (*GUARDED, *BODY, Overloaded, Draining)
 class Model(BaseModel):
     """A model; a request can name its id."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [{"id": "ollama/llama3.2:latest", "object": "model", "created": 0, "owned_by": "ollama"}]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [MODEL_OBJECT]})
 
     id: str = Field(description="provider/name")
     object: Literal["model"] = "model"
@@ -115,16 +62,7 @@ class Model(BaseModel):
 class ModelList(BaseModel):
     """Every model that is available now."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "object": "list",
-                    "data": [{"id": "ollama/llama3.2:latest", "object": "model", "created": 0, "owned_by": "ollama"}],
-                }
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [{"object": "list", "data": [MODEL_OBJECT]}]})
 
     object: Literal["list"] = "list"
     data: list[Model]
@@ -179,7 +117,7 @@ async def list_models(services: ServicesDep) -> ModelList:
 )
 async def retrieve_model(
     services: ServicesDep,
-    model_id: Annotated[str, Path(min_length=1, max_length=256, examples=["local/SmolLM2-135M-Instruct"])],
+    model_id: Annotated[str, Path(min_length=1, max_length=256, examples=[MODEL_ID])],
 ) -> Model:
     """One model, by an id of the list or by any name that a request may use; slashes in it need no escaping."""
     return _model(await _find(services, model_id))

@@ -1,6 +1,7 @@
 """Export and import of whole conversations as JSON Lines: one conversation per line."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
@@ -15,6 +16,7 @@ from archer_ws.api.openapi.error_responses import GUARDED, error_responses
 from archer_ws.api.openapi.success_responses import success_response
 from archer_ws.api.streaming.responses import client_departure
 from archer_ws.core.exceptions import ArcherError, Overloaded, StorageUnavailable
+from archer_ws.examples.sessions import EXPORTED_SESSION
 from archer_ws.sessions.importing import IMPORT_LINE_BYTES_MAX
 from archer_ws.sessions.json_lines import MEDIA_TYPE, exported_blocks, lines_of
 from archer_ws.sessions.models import ImportResult
@@ -25,11 +27,7 @@ IMPORT_PATH = "/api/v1/sessions/import"
 
 router = APIRouter(prefix="/api/v1/sessions", tags=["sessions"])
 
-_LINE = (
-    '{"session_id":"sky","created_at":"2026-11-01T12:00:00Z","updated_at":"2026-11-01T12:00:09Z","message_count":1,'
-    '"version":3,"messages":[{"message_id":"msg_3fQb1xWc9LzR0aKpVtEy","role":"user","content":"Why is the sky blue?",'
-    '"status":"completed","created_at":"2026-11-01T12:00:09Z"}]}\n'
-)
+_LINE = json.dumps(EXPORTED_SESSION) + "\n"
 _LINES = {MEDIA_TYPE: {"schema": {"type": "string"}, "example": _LINE}}
 
 

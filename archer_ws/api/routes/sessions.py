@@ -25,6 +25,19 @@ from archer_ws.core.exceptions import (
     StorageUnavailable,
 )
 from archer_ws.core.ids import ID_PATTERN
+from archer_ws.examples.sessions import (
+    ARCHIVING,
+    EMPTY_SESSION,
+    FORK,
+    FORKED,
+    FOUND,
+    NAMED_SESSION,
+    RENAMED,
+    SESSION,
+    SESSION_DETAILS,
+    UNPINNED,
+)
+from archer_ws.examples.story import SESSION_ID
 from archer_ws.sessions.models import (
     DeletedSessions,
     ListOrder,
@@ -44,54 +57,23 @@ from archer_ws.sessions.storage.refusals import renamed
 
 router = APIRouter(prefix="/api/v1/sessions", route_class=JsonRoute, tags=["sessions"])
 
-SessionId = Annotated[str, Path(pattern=ID_PATTERN, description="The session's id", examples=["sky"])]
+SessionId = Annotated[str, Path(pattern=ID_PATTERN, description="The session's id", examples=[SESSION_ID])]
 
-_SESSION = {
-    "session_id": "sky",
-    "title": "Sky questions",
-    "metadata": {"pinned": True},
-    "created_at": "2026-11-01T12:00:00Z",
-    "updated_at": "2026-11-01T12:00:09Z",
-    "message_count": 1,
-    "version": 3,
-    "preview": "Why is the sky blue?",
-    "active": [{"stream_id": "sky-1", "status": "running"}],
-}
-_FOUND = {
-    "session_id": "sky",
-    "message_id": "msg_3fQb1xWc9LzR0aKpVtEy",
-    "role": "user",
-    "snippet": "Why is the sky blue?",
-    "created_at": "2026-11-01T12:00:09Z",
-}
-_DETAIL = {
-    **_SESSION,
-    "messages": [
-        {
-            "message_id": "msg_3fQb1xWc9LzR0aKpVtEy",
-            "role": "user",
-            "content": "Why is the sky blue?",
-            "stream_id": "sky-1",
-            "status": "completed",
-            "created_at": "2026-11-01T12:00:09Z",
-        }
-    ],
-    "active_streams": ["sky-1"],
-}
+
 CREATE_EXAMPLES: dict[str, Example] = {
-    "named": {"summary": "With your own id", "value": {"session_id": "sky", "title": "Sky questions"}},
+    "named": {"summary": "With your own id", "value": NAMED_SESSION},
     "empty": {"summary": "With an id from the server", "value": {}},
 }
 UPDATE_EXAMPLES: dict[str, Example] = {
-    "title": {"summary": "Another title", "value": {"title": "Blue skies"}},
-    "metadata": {"summary": "With your own metadata", "value": {"metadata": {"pinned": True}}},
-    "archived": {"summary": "Archive it, unless somebody has changed it", "value": {"archived": True, "version": 3}},
+    "title": {"summary": "Another title", "value": RENAMED},
+    "metadata": {"summary": "With your own metadata", "value": UNPINNED},
+    "archived": {"summary": "Archive it, unless somebody has changed it", "value": ARCHIVING},
 }
 FORK_EXAMPLES: dict[str, Example] = {
     "whole": {"summary": "All of its messages", "value": {}},
     "before": {
         "summary": "Those before one",
-        "value": {"before": "msg_9mK3vQx0bTzLw2RfY7cN", "new_session_id": "sky-otherwise"},
+        "value": FORK,
     },
 }
 
@@ -102,8 +84,8 @@ FORK_EXAMPLES: dict[str, Example] = {
     operation_id="createSession",
     summary="Begin a conversation",
     responses={
-        201: success_response("The new conversation", example={**_SESSION, "message_count": 0}, tag=True),
-        200: {"model": Session, **success_response("It existed already, and is unchanged", example=_SESSION, tag=True)},
+        201: success_response("The new conversation", example=EMPTY_SESSION, tag=True),
+        200: {"model": Session, **success_response("It existed already, and is unchanged", example=SESSION, tag=True)},
         **error_responses(*GUARDED, *BODY, Overloaded, StorageFull, StorageUnavailable),
     },
 )
@@ -125,7 +107,7 @@ async def create_session(
     operation_id="listSessions",
     summary="Your conversations",
     responses={
-        200: success_response("A page of them, and the cursor of the next", example={"items": [_SESSION]}),
+        200: success_response("A page of them, and the cursor of the next", example={"items": [SESSION]}),
         **error_responses(*GUARDED, InvalidParams, StorageUnavailable),
     },
 )
@@ -183,7 +165,7 @@ async def delete_all_sessions(
     operation_id="searchSessions",
     summary="Search your conversations",
     responses={
-        200: success_response("A page of the messages, and the cursor of the next", example={"items": [_FOUND]}),
+        200: success_response("A page of the messages, and the cursor of the next", example={"items": [FOUND]}),
         **error_responses(*GUARDED, InvalidParams, StorageUnavailable),
     },
 )
@@ -207,7 +189,9 @@ async def search_sessions(
     operation_id="getSession",
     summary="One conversation",
     responses={
-        200: success_response("With a page of its messages and its running streams", example=_DETAIL, tag=True),
+        200: success_response(
+            "With a page of its messages and its running streams", example=SESSION_DETAILS[0], tag=True
+        ),
         **error_responses(*GUARDED, InvalidParams, SessionNotFound, StorageUnavailable),
     },
 )
@@ -236,7 +220,7 @@ async def get_session(
     operation_id="updateSession",
     summary="Change a conversation",
     responses={
-        200: success_response("Its new state", example={**_SESSION, "title": "Blue skies"}, tag=True),
+        200: success_response("Its new state", example={**SESSION, **RENAMED}, tag=True),
         **error_responses(*GUARDED, *BODY, Conflict, SessionNotFound, Overloaded, StorageFull, StorageUnavailable),
     },
 )
@@ -265,7 +249,11 @@ async def update_session(
     operation_id="forkSession",
     summary="Copy a conversation",
     responses={
-        201: success_response("The new conversation", example={**_SESSION, "session_id": "sky-otherwise"}, tag=True),
+        201: success_response(
+            "The new conversation",
+            example=FORKED,
+            tag=True,
+        ),
         **error_responses(*GUARDED, *BODY, Conflict, SessionNotFound, Overloaded, StorageFull, StorageUnavailable),
     },
 )

@@ -21,24 +21,15 @@ from archer_ws.core.exceptions import (
 from archer_ws.core.ids import ID_PATTERN
 from archer_ws.core.limits import PAGE_ITEMS_MAX
 from archer_ws.core.wire_model import Identifier
+from archer_ws.examples.sessions import RUNNING
+from archer_ws.examples.story import SKY_STREAM_ID
 from archer_ws.sessions.manager import Attachment
 from archer_ws.sessions.models import CancelResult, StreamInfo, StreamPage
 from archer_ws.sessions.views import stream_info, stream_messages
 
 router = APIRouter(prefix="/api/v1/streams", tags=["streams"])
 
-StreamId = Annotated[str, Path(pattern=ID_PATTERN, description="The stream's id", examples=["sky-1"])]
-
-_STREAM = {
-    "stream_id": "sky-1",
-    "session_id": "sky",
-    "provider": "ollama",
-    "model": "llama3.2",
-    "status": "running",
-    "head_seq": 12,
-    "created_at": "2026-11-01T12:00:00Z",
-    "text_bytes": 61,
-}
+StreamId = Annotated[str, Path(pattern=ID_PATTERN, description="The stream's id", examples=[SKY_STREAM_ID])]
 
 
 @router.get(
@@ -46,7 +37,7 @@ _STREAM = {
     operation_id="listStreams",
     summary="Your streams",
     responses={
-        200: success_response("A page of them, and the cursor of the next", example={"items": [_STREAM]}),
+        200: success_response("A page of them, and the cursor of the next", example={"items": [RUNNING]}),
         **error_responses(*GUARDED, InvalidParams),
     },
 )
@@ -68,7 +59,7 @@ async def list_streams(
     operation_id="getStream",
     summary="One stream's state",
     responses={
-        200: success_response("Its state, not its text", example=_STREAM),
+        200: success_response("Its state, not its text", example=RUNNING),
         # The last three only if messages are requested of a stream that waits for acceptance or is read from the disk.
         **error_responses(*GUARDED, InvalidParams, StreamNotFound, SessionNotFound, StorageFull, StorageUnavailable),
     },

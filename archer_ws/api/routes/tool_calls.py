@@ -19,30 +19,33 @@ from archer_ws.core.exceptions import (
     Unsupported,
 )
 from archer_ws.core.ids import ID_PATTERN
+from archer_ws.examples.events import STEERED
+from archer_ws.examples.story import CALL_ID, OSLO_STREAM_ID
+from archer_ws.examples.tool_calls import AGREED, DENIED, ERROR_RESULT, LONG_CLAIM, OK_RESULT
 from archer_ws.llm_gateway.tools import CallId
 from archer_ws.sessions.tool_models import Approval, Claim, Steer, ToolAnswer, ToolResult
 
 router = APIRouter(prefix="/api/v1/streams/{stream_id}", tags=["streams"])
 
-StreamId = Annotated[str, Path(pattern=ID_PATTERN, description="The stream's id", examples=["sky-1"])]
-OfCall = Annotated[CallId, Path(description="The call's id", examples=["k3Zq9TxB1"])]
+StreamId = Annotated[str, Path(pattern=ID_PATTERN, description="The stream's id", examples=[OSLO_STREAM_ID])]
+OfCall = Annotated[CallId, Path(description="The call's id", examples=[CALL_ID])]
 
 APPROVAL_EXAMPLES: dict[str, Example] = {
-    "agreed": {"summary": "It may run", "value": {"approved": True}},
-    "denied": {"summary": "It may not", "value": {"approved": False, "reason": "not that file"}},
+    "agreed": {"summary": "It may run", "value": AGREED},
+    "denied": {"summary": "It may not", "value": DENIED},
 }
 CLAIM_EXAMPLES: dict[str, Example] = {
-    "claim": {"summary": "For a job of five minutes", "value": {"claim": "job-1", "ttl_s": 300}},
+    "claim": {"summary": "For a job of five minutes", "value": LONG_CLAIM},
 }
 RESULT_EXAMPLES: dict[str, Example] = {
-    "ok": {"summary": "A result", "value": {"content": "4 degrees, light rain"}},
+    "ok": {"summary": "A result", "value": OK_RESULT},
     "error": {
         "summary": "A failure, under a claim",
-        "value": {"content": "There is no such city.", "status": "error", "claim": "job-1"},
+        "value": ERROR_RESULT,
     },
 }
 STEER_EXAMPLES: dict[str, Example] = {
-    "text": {"summary": "A wish", "value": {"message_id": "steer-1", "content": "In Celsius, please."}},
+    "text": {"summary": "A wish", "value": STEERED},
 }
 ApprovalBody = Annotated[Approval, Body(openapi_examples=APPROVAL_EXAMPLES)]
 ClaimBody = Annotated[Claim, Body(openapi_examples=CLAIM_EXAMPLES)]

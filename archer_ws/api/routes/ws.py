@@ -17,6 +17,7 @@ from archer_ws.api.openapi.success_responses import success_response
 from archer_ws.api.socket import SocketChannel, accept, draining_response
 from archer_ws.core.wire_model import WireModel, optional
 from archer_ws.core.wire_types import Count
+from archer_ws.examples.story import TICKET_RESULT
 from archer_ws.rpc.connection import Connection
 
 router = APIRouter(prefix=SOCKET_PATH, route_class=JsonRoute, tags=["socket"])
@@ -33,9 +34,7 @@ class TicketRequest(WireModel):
 class Ticket(BaseModel):
     """Valid for one handshake: offer the subprotocol `archer.ticket.<ticket>` beside `archer.v1`."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"ticket": "kq0X1cV5m0lLzV2kq5sHkqv0mS3yq2nQ0cFh8Wc1x2E", "expires_in_s": 30}]}
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [TICKET_RESULT]})
 
     ticket: str = Field(description="The ticket, in characters that a subprotocol's name may have.")
     expires_in_s: Count = Field(description="How long it is valid, in seconds.")
@@ -45,14 +44,13 @@ EXAMPLES: dict[str, Example] = {
     "page": {"summary": "For a page", "value": {"origin": "http://localhost:1420"}},
     "program": {"summary": "For a program that is not a page", "value": {}},
 }
-_TICKET = {"ticket": "kq0X1cV5m0lLzV2kq5sHkqv0mS3yq2nQ0cFh8Wc1x2E", "expires_in_s": 30}
 
 
 @router.post(
     "/tickets",
     operation_id="createSocketTicket",
     summary="A ticket for the WebSocket",
-    responses={200: success_response("Use it at once", example=_TICKET), **error_responses(*GUARDED, *BODY)},
+    responses={200: success_response("Use it at once", example=TICKET_RESULT), **error_responses(*GUARDED, *BODY)},
 )
 async def create_ticket(
     services: ServicesDep,

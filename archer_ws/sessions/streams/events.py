@@ -23,6 +23,18 @@ from pydantic.config import JsonDict
 from archer_ws.core.exceptions import ErrorInfo, FieldError
 from archer_ws.core.wire_model import optional
 from archer_ws.core.wire_types import Count, Enumeration, Seq, opened
+from archer_ws.examples.events import (
+    DELTAS,
+    ENDED,
+    PROGRESS,
+    SHOWN,
+    STARTED,
+    STEERED,
+    STEPS_BEGUN,
+    TOOL_CALLS,
+    TOOL_RESULTS,
+    TOOL_UPDATES,
+)
 from archer_ws.llm_gateway.content import AnyParts
 from archer_ws.llm_gateway.tools import ResultStatus
 from archer_ws.llm_gateway.types import (
@@ -40,18 +52,6 @@ from archer_ws.llm_gateway.types import (
     Refusal,
     StreamStatus,
     TokenUsage,
-)
-from archer_ws.sessions.streams.event_examples import (
-    DELTAS,
-    ENDED,
-    PROGRESS,
-    SHOWN,
-    STARTED,
-    STEERED,
-    STEPS_BEGUN,
-    TOOL_CALLS,
-    TOOL_RESULTS,
-    TOOL_UPDATES,
 )
 
 #: What a stream's text is: the field of a delta that carries it.
