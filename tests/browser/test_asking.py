@@ -29,6 +29,20 @@ async def test_the_picker_shows_each_providers_models_and_of_a_missing_one_why_a
     assert "OPENAI_API_KEY" in seen
 
 
+async def test_a_panel_that_grows_stays_within_the_window(console: Console) -> None:
+    within = await console.run("""
+        await shown.getByRole("button", { name: "Model" }).click();
+        await page.locator(".models .option").nth(1).waitFor();
+        return page.locator(".models").evaluate(async (panel) => {
+            panel.append(Object.assign(document.createElement("p"), { textContent: "more ".repeat(300) }));
+            for (let frame = 0; frame < 3; frame++) await new Promise((next) => requestAnimationFrame(next));
+            const { top, bottom } = panel.getBoundingClientRect();
+            return [top >= 0, bottom <= innerHeight];
+        });
+    """)
+    assert within == [True, True]
+
+
 async def test_what_is_set_is_what_the_provider_is_asked(console: Console, sidecar: Server) -> None:
     await console.run("""
         await shown.getByRole("button", { name: "Settings" }).click();

@@ -1,6 +1,6 @@
 // A button that opens a menu or a panel above the page; Esc and a click elsewhere close it, and the focus goes back.
 
-import { useId, useRef, useState } from "../vendor/preact-hooks.js";
+import { useId, useLayoutEffect, useRef, useState } from "../vendor/preact-hooks.js";
 import { html } from "./html.js";
 import { Icon } from "./icons.js";
 
@@ -26,9 +26,17 @@ export function Popover({ label, face, kind = "quiet", role, panel = "", onOpen,
     setOpen(opens);
     if (opens) {
       onOpen?.();
-      requestAnimationFrame(() => button.current && box.current && place(button.current, box.current));
+      requestAnimationFrame(() => box.current && focusFirst(box.current));
     }
   };
+  // What is in it may come later than the box, and be larger than there is room where it stands.
+  useLayoutEffect(() => {
+    if (!isOpen || !button.current || !box.current) return undefined;
+    const [from, placed] = [button.current, box.current];
+    const grown = new ResizeObserver(() => place(from, placed));
+    grown.observe(placed);
+    return () => grown.disconnect();
+  }, [isOpen]);
   return html`
     <button type="button" ref=${button} class=${kind} aria-label=${label} title=${label} popovertarget=${id}
       aria-haspopup=${role ?? "dialog"} aria-expanded=${isOpen}>${face}</button>
@@ -66,6 +74,10 @@ function place(button, box) {
   const left = Math.min(from.left, innerWidth - offsetWidth - MARGIN_PX);
   box.style.left = `${Math.max(MARGIN_PX, left)}px`;
   box.style.top = `${Math.max(MARGIN_PX, isBelow ? Math.min(below, innerHeight - offsetHeight - MARGIN_PX) : above)}px`;
+}
+
+/** @param {HTMLElement} box */
+function focusFirst(box) {
   const first = box.querySelector("[autofocus], button, input, select, textarea");
   if (first instanceof HTMLElement) first.focus({ preventScroll: true });
 }
