@@ -21,7 +21,7 @@ LOOK = """
 
 @pytest.mark.parametrize(
     ("path", "until"),
-    [("/", "Cut the connection"), ("/docs", "Answer the messages as events"), ("/redoc", "Cancel a stream")],
+    [("/", "Cut the connection"), ("/docs", "Generate a completion, as events"), ("/redoc", "Cancel a stream")],
 )
 async def test_a_page_is_drawn_from_this_server_alone(browser: Browser, sidecar: Server, path: str, until: str) -> None:
     await browser.open("page", "about:blank")
