@@ -1,7 +1,7 @@
-"""How a setting's text is read: lists, pairs, origins, host names, addresses, tokens.
+"""Parses the texts of settings: lists, pairs, origins, host names, addresses, tokens.
 
-Pure functions that return the normalised value or raise a ValueError saying what is wrong. They know no setting by
-name, and their messages never hold a token. `config` uses them; nobody else does.
+Pure functions: each returns the normalised value, or raises a ValueError that says what is wrong. They do not know the
+settings' names, and their messages never contain a token. Only `config` uses them.
 """
 
 import contextlib
@@ -11,52 +11,60 @@ import re
 from collections.abc import Iterable
 from urllib.parse import SplitResult, urlsplit
 
-#: The user and password in a URL: up to the last @ before the path; and where what follows a colon is no port, up to
-#: the very last, since a password may hold a slash that should have been written as %2F.
+#: The user and password in a URL: up to the last @ before the path. If the text after the colon is not a port, up to
+#: the very last @: a password may contain a slash that should have been written as %2F.
 _USER = re.compile(r"//(?:[^/\s]*|[^/@\s:\[]*:(?!\d*(?:/|$)).*)@", re.DOTALL)
 
 
 def parse_list(value: object) -> object:
-    """A JSON array, or items separated by commas; what is not text is handed on."""
+    """A JSON array, or items separated by commas; a value that is not text is returned as it is."""
     if not isinstance(value, str):
         return value
-    if value.startswith("["):  # so does an IPv6 address
+    if value.startswith("["):  # an IPv6 address starts with a bracket, too
         with contextlib.suppress(ValueError):
             return json.loads(value)
     return [item.strip() for item in value.split(",") if item.strip()]
 
 
 def parse_pairs(value: object) -> object:
-    """A JSON object, or `name=text,name2=text2`; what is not text is handed on."""
+    """A JSON object, or `name=text,name2=text2`; a value that is not text is returned as it is."""
     if not isinstance(value, str):
         return value
     if value.startswith("{"):
         try:
             return json.loads(value)
         except ValueError:
-            raise ValueError("it is not valid JSON") from None  # the cause holds the value, which may be a secret
+            raise ValueError("it is not valid JSON") from None  # the cause contains the value, which may be a secret
     pairs = [item.partition("=") for item in value.split(",") if item.strip()]
     if not all(equals for _, equals, _ in pairs):
         raise ValueError("an entry has no '='")
     mapping = {name.strip(): text.strip() for name, _, text in pairs}
     if len(mapping) < len(pairs):
-        raise ValueError("a name stands there twice")
+        raise ValueError("a name is given twice")
     return mapping
 
 
 def unique(values: Iterable[str]) -> list[str]:
-    """The values in their order, each once."""
+    """The values in their order, without repetitions."""
     return list(dict.fromkeys(values))
 
 
 def check_token(token: str) -> None:
-    """Whether an Authorization header can carry the token as it is."""
+    """Refuse a token that an Authorization header can't carry unchanged.
+
+    Raises:
+        ValueError: it is empty, or has other characters than visible ASCII.
+    """
     if not re.fullmatch(r"[!-~]+", token):
-        raise ValueError("a token is empty, or has spaces or letters outside ASCII")
+        raise ValueError("a token is empty, or has spaces or characters outside ASCII")
 
 
 def check_principal(name: str) -> None:
-    """Whether the name can stand for a principal in logs and limits."""
+    """Refuse a name that can't stand for a principal in logs and limits.
+
+    Raises:
+        ValueError: it is too long, or has other characters than letters, digits, dots, dashes and underscores.
+    """
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name):
         raise ValueError("a name is not 1 to 64 letters, digits, dots, dashes or underscores")
 
@@ -68,7 +76,7 @@ def parse_origin(value: str) -> str:
         ValueError: it is a pattern, or more or less than `scheme://host[:port]`.
     """
     if "*" in value:
-        raise ValueError("which pages may call is a security boundary, so each origin is written out, without *")
+        raise ValueError("origins are a security boundary: write out each one, without *")
     parts = _split(value)
     netloc = parts.netloc.lower()
     if value.lower() != f"{parts.scheme}://{netloc}":
@@ -76,13 +84,13 @@ def parse_origin(value: str) -> str:
             f"{without_password(value)} has more than scheme://host:port (no path, not even a trailing slash)"
         )
     if "@" in netloc or not value.isascii():
-        raise ValueError(f"{without_password(value)} has a user name, or letters outside ASCII")
+        raise ValueError(f"{without_password(value)} has a user name, or characters outside ASCII")
     default_port = {"http": ":80", "https": ":443"}.get(parts.scheme, ":")
     return f"{parts.scheme}://{netloc.removesuffix(default_port).removesuffix(':')}"
 
 
 def parse_host(value: str) -> str:
-    """A host as a Host header has it before the port: lower case, IPv6 in brackets."""
+    """A host as in a Host header, without the port: lower case, IPv6 in brackets."""
     host = value.lower()
     with contextlib.suppress(ValueError):
         address = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
@@ -98,9 +106,9 @@ def parse_http_url(value: str) -> str:
 
 
 def parse_ollama_host(value: str) -> str:
-    """The address as Ollama's own client reads OLLAMA_HOST: http and port 11434 unless a scheme or a port is written.
+    """The address as Ollama's own client reads OLLAMA_HOST: http and port 11434 unless a scheme or a port is given.
 
-    What a server listens on (`0.0.0.0`, `[::]`) becomes what a client can connect to.
+    An address that a server listens on (`0.0.0.0`, `[::]`) becomes one that a client can connect to.
     """
     text = value.strip("\"' ")
     bare = "://" not in text
@@ -120,7 +128,7 @@ def parse_ollama_host(value: str) -> str:
 
 
 def without_password(value: object) -> object:
-    """A URL without the user and password it may carry: neither a log nor an error may show them."""
+    """A URL without the user and password it may contain: neither a log nor an error may show them."""
     return _USER.sub("//***@", value) if isinstance(value, str) else value
 
 
@@ -129,17 +137,17 @@ def _http_parts(value: str) -> SplitResult:
     if parts.scheme not in {"http", "https"}:
         raise ValueError("it does not start with http:// or https://")
     if parts.query or parts.fragment:
-        raise ValueError("it goes on after ? or #")
+        raise ValueError("it has a query (?) or a fragment (#)")
     return parts
 
 
 def _split(value: str) -> SplitResult:
-    """The parts of a URL whose host and port can be used."""
+    """The parts of a URL whose host and port are valid."""
     try:
         parts = urlsplit(value)
         usable = bool(parts.hostname) and not re.search(r"\s", value) and parts.port != 0
     except ValueError:
         usable = False
     if not usable:
-        raise ValueError(f"the host or port of {without_password(value)} can't be read")
+        raise ValueError(f"the host or port of {without_password(value)} is not valid")
     return parts

@@ -1,7 +1,7 @@
 """What `archer-ws serve --model` names: a provider's model, a GGUF file, or a model on a hub, which is fetched first.
 
-Owns: telling them apart, the progress bar, and refusing what can't work before the server starts. The file's own rules
-are local/model.py's, the hub's local/hub.py's.
+Owns: distinguishing the three, the progress bar, and refusing what can't work before the server starts. local/model.py
+checks the file, local/hub.py handles the hub.
 """
 
 import re
@@ -15,25 +15,25 @@ from archer_ws.core.exceptions import ProviderFailure
 from archer_ws.llm_gateway.local.hub import PREFIX, fetch, size_text
 from archer_ws.llm_gateway.local.model import check_gguf, model_name
 
-#: How often the bar is drawn anew at most, in seconds.
+#: The shortest time between two updates of the bar, in seconds.
 _REDRAW_S = 0.1
 _BAR_CELLS = 30
 
 
 class ModelOptionError(Exception):
-    """What `--model` (or LOCAL_MODEL_PATH) names can't be used; the message has what to do in its second line."""
+    """The model that `--model` (or LOCAL_MODEL_PATH) names can't be used; the message's second line says what to do."""
 
 
 def settings_for(model: str | None, provider: str | None, local_model_path: str | None = None) -> dict[str, str | None]:
-    """The settings that `--model` and `--provider` stand for; fetches what is on a hub.
+    """The settings that `--model` and `--provider` stand for. A model on a hub is fetched.
 
     Args:
-        model: as given.
-        provider: as given.
-        local_model_path: the setting of that name where it counts; it may also name a model on a hub.
+        model: the option's value.
+        provider: the option's value.
+        local_model_path: the setting of that name, if it applies; it may also name a model on a hub.
 
     Raises:
-        ModelOptionError: there is no such file, it is no GGUF, or it can't be fetched.
+        ModelOptionError: the file does not exist, is not GGUF, or can't be fetched.
     """
     if model is not None and model.startswith(PREFIX):
         _require_local(model, provider)
@@ -47,7 +47,7 @@ def settings_for(model: str | None, provider: str | None, local_model_path: str 
 
 
 def names_a_file(model: str, provider: str | None) -> bool:
-    """Whether this is a path and no model's name: names have slashes, too (`hf.co/owner/repo`), and the like."""
+    """Whether this is a path and not a model's name, which may have slashes, too (`hf.co/owner/repo`)."""
     if model.lower().endswith(".gguf") or re.match(r"(~|\.{1,2})?[/\\]|[A-Za-z]:[/\\]", model):
         return True
     return (provider or "").lower() == "local" and Path(model).expanduser().exists()
@@ -57,7 +57,7 @@ def settings_of_file(model: str, provider: str | None) -> dict[str, str | None]:
     """The settings for a GGUF file.
 
     Raises:
-        ModelOptionError: there is no such file, it is no GGUF, or another provider was named.
+        ModelOptionError: the file does not exist, is not GGUF, or another provider was named.
     """
     _require_local(model, provider)
     path = Path(model).expanduser().absolute()
@@ -72,11 +72,11 @@ def settings_of_file(model: str, provider: str | None) -> dict[str, str | None]:
 
 
 def fetch_with_bar(name: str) -> Path:
-    """The file of a model on a hub, fetched where it is not there yet, with a bar on standard error.
+    """The file of a model on a hub, fetched if it is not on this machine, with a progress bar on standard error.
 
     Raises:
-        ModelOptionError: it can't be had.
-        KeyboardInterrupt: the person stopped it; what came is kept.
+        ModelOptionError: it can't be fetched.
+        KeyboardInterrupt: the user stopped it; the part that was fetched is kept.
     """
     bar = Bar(sys.stderr)
     try:
@@ -84,14 +84,14 @@ def fetch_with_bar(name: str) -> Path:
     except ProviderFailure as failure:
         raise _error(failure) from failure
     except KeyboardInterrupt:
-        bar.note("stopped: what came is kept, and the same command goes on from there")
+        bar.note("stopped: the part that was fetched is kept, and the same command continues from there")
         raise
     finally:
         bar.end()
 
 
 class Bar:
-    """A line that grows on a terminal, and a line for every tenth elsewhere."""
+    """A progress bar on a terminal; elsewhere, a line for each tenth."""
 
     def __init__(self, out: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._out = out
@@ -104,7 +104,7 @@ class Bar:
         self._is_open = False
 
     def show(self, file: str, done: int, total: int) -> None:
-        """So many bytes of the file are there."""
+        """Show that so many bytes of the file were fetched."""
         now = self._clock()
         if file != self._file:
             self.end()
@@ -122,13 +122,13 @@ class Bar:
             self._out.flush()
 
     def note(self, text: str) -> None:
-        """A line of its own."""
+        """Write a line of its own."""
         self.end()
         self._out.write(f"archer-ws: {text}\n")
         self._out.flush()
 
     def end(self) -> None:
-        """Nothing more comes into the line."""
+        """End the line of the bar."""
         if self._is_open:
             self._out.write("\n")
             self._is_open = False

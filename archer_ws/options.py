@@ -1,7 +1,7 @@
-"""The command line's options and its help pages. Pure: what a command does is cli.py's.
+"""The command line's options and its help pages. Pure: cli.py runs the commands.
 
-What a help page says is read by people who have never seen this program: each option says what it does, and in
-brackets the setting it stands for and what holds without it.
+Readers of a help page have never seen this program: each option says what it does, and in brackets the setting that it
+stands for and the default.
 """
 
 import argparse
@@ -95,7 +95,7 @@ this version, whatever its settings."""
 
 
 def parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
-    """The parser; each command's function is in `run` of what it returns."""
+    """The parser. In its result, `run` is the command's function."""
     top = _command(
         argparse.ArgumentParser(prog="archer-ws"),
         "A server that stands between your programs and language models, and a client for it.",

@@ -23,7 +23,7 @@ pub const PROTOCOL_VERSION: i64 = 1;
 /// The WebSocket subprotocol to offer.
 pub const SUBPROTOCOL: &str = "archer.v1";
 /// The `schema_hash` of the server that these types were made for.
-pub const SCHEMA_HASH: &str = "1934f531f058d229";
+pub const SCHEMA_HASH: &str = "5a23b8613c10a3c1";
 
 /// The params of a method, which know its name and what it gives.
 pub trait Method: Serialize {
@@ -516,7 +516,7 @@ pub struct CancelResult {
     pub status: Option<StreamStatus>,
 }
 
-/// What a model can beyond text. It may grow.
+/// A capability of a model beyond text. It may grow.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Capability {
@@ -563,28 +563,28 @@ impl fmt::Display for Capability {
 /// One message of a chat.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ChatMessage {
-    /// Who says it; `tool` for the result of a call.
+    /// The author; `tool` for a tool result.
     pub role: MessageRole,
     /// The text, or parts, whose texts are joined by line breaks. May be missing beside
     /// `tool_calls`.
     pub content: Content,
-    /// All that it says, in order, where that is more than text: `content` is its text then. As it
-    /// is received; what is sent may be a list as `content`.
+    /// The whole content, in order, if it is more than text: `content` is then its text. Clients
+    /// receive it in this form, and may send a list as `content`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parts: Option<Vec<Part>>,
-    /// Which of several speakers of that role; not every provider is told.
+    /// The name of one of several authors with this role; some providers ignore it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// An id of your own for the message, unique in its session; the server's if missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message_id: Option<String>,
-    /// The calls that the model made in this message (assistant alone).
+    /// The calls that the model made in this message (only for assistant).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_calls: Option<Vec<ToolCall>>,
-    /// Which call this is the result of (tool alone).
+    /// The call of this result (only for tool).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call_id: Option<String>,
-    /// How the call ended (tool alone): ok by default.
+    /// How the call ended (only for tool): ok by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<ResultStatus>,
 }
@@ -613,31 +613,31 @@ impl ChatMessage {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ChatRequest {
     /// The conversation so far, the new turn last; with `session_id` the new turn alone. Empty only
-    /// where `replace_from` names an answer: its turn is asked again. With their parts and calls at
+    /// where `replace_from` names a completion: its turn is asked again. With parts and calls, at
     /// most 10,000.
     pub messages: Vec<ChatMessage>,
     /// The model, also as `provider/model`; the configured default where it is missing or empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// How much chance decides, 0 to 2; the configured default where it is missing.
+    /// The randomness of the completion, 0 to 2; the configured default if missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub temperature: Option<f64>,
-    /// The most tokens of the answer; the configured default where it is missing.
+    /// The limit of the completion, in tokens; the configured default if missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_tokens: Option<u64>,
-    /// Give the answer as it comes, instead of whole at its end. Default: false.
+    /// Send the completion as it is generated, instead of whole at its end. Default: false.
     #[serde(default)]
     pub stream: bool,
-    /// The provider; without it, the one the model's name belongs to, or the default.
+    /// The provider; if missing, the one that the model's name belongs to, or the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider: Option<String>,
-    /// Texts at which the model stops; they are not part of the answer. Empty ones are left out.
+    /// Texts at which the model stops; they are not part of the completion. Empty ones are ignored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop: Option<Vec<String>>,
-    /// Choose among the likeliest tokens that make up this share, above 0 to 1.
+    /// Sample from the most likely tokens with this total probability, above 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub top_p: Option<f64>,
-    /// Makes chance repeatable, where the provider can.
+    /// Makes sampling repeatable, if the provider supports it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<i64>,
     /// An id of your own for the stream, and the idempotency key; the server's if missing.
@@ -646,12 +646,12 @@ pub struct ChatRequest {
     /// The conversation this turn belongs to; without it nothing is stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_id: Option<String>,
-    /// Drop this stored message and what follows before the turn (an edit, or with the answer's id
-    /// and no `messages` a retry); needs `session_id`.
+    /// Drop this stored message and later ones before the turn (an edit, or with the completion's
+    /// id and no `messages` a retry); needs `session_id`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replace_from: Option<String>,
     /// The `version` that the conversation must have, so that nothing is replaced that you have not
-    /// seen; where it has another: `conflict`. Needs `session_id`.
+    /// seen; if it has another one: `conflict`. Needs `session_id`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_version: Option<u64>,
     /// What to do when the last connection that holds the stream is gone: by default continue on
@@ -661,10 +661,10 @@ pub struct ChatRequest {
     /// What to do where the session runs a stream already: reject by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_busy: Option<OnBusy>,
-    /// Put before the whole conversation for this request; never stored.
+    /// Instructions before the whole conversation, for this request only; never stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instructions: Option<String>,
-    /// What the model may call.
+    /// The tools that the model may call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tools: Option<Vec<Tool>>,
     /// Whether it must call: auto (by default), none, required, or one by its name.
@@ -678,20 +678,20 @@ pub struct ChatRequest {
     /// them all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_tool_call: Option<OnToolCall>,
-    /// With `wait`: the most answers of the model in this stream, 16 if missing. Where the last of
-    /// them calls tools, the stream ends incomplete.
+    /// With `wait`: the limit of steps of the model in this stream, 16 if missing. If the last one
+    /// calls tools, the stream ends incomplete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_steps: Option<u64>,
-    /// With `wait`: how long the calls of a step may take together, in seconds, 600 if missing, a
+    /// With `wait`: the time limit for the calls of a step together, in seconds, 600 if missing, a
     /// day at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_timeout_s: Option<f64>,
-    /// The form that the answer shall have: text (by default), JSON, or JSON by a schema. The
-    /// provider is told, and the whole answer is judged by it.
+    /// The format of the completion: text (by default), JSON, or JSON by a schema. It is sent to
+    /// the provider, and the whole completion is checked against it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub response_format: Option<ResponseFormat>,
-    /// How much the model shall think before it answers; its own default if missing. A level that
-    /// it does not have becomes the next lower one, else its lowest.
+    /// How much the model should think; its own default if missing. A level that the model does not
+    /// have becomes the next lower one, else its lowest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reasoning_effort: Option<ReasoningEffort>,
 }
@@ -728,19 +728,19 @@ impl ChatRequest {
     }
 }
 
-/// A whole answer; `id` is the stream id.
+/// A whole completion; `id` is the stream id.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ChatResponse {
     /// The stream's id.
     pub id: String,
-    /// The answer's text; what came of it, if it did not complete.
+    /// The completion's text; the part that came, if it is incomplete.
     pub content: String,
-    /// The model that answered.
+    /// The model that generated it.
     pub model: String,
-    /// The provider that answered.
+    /// The model's provider.
     pub provider: String,
-    /// Why the model stopped; none where it did not say.
+    /// Why the model stopped; none if it did not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finish_reason: Option<FinishReason>,
     /// What it cost, in tokens.
@@ -754,7 +754,7 @@ pub struct ChatResponse {
     /// Who cancelled it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<CancelReason>,
-    /// The conversation this answer was stored in.
+    /// The conversation in which it was stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_id: Option<String>,
     /// The model's visible reasoning.
@@ -763,33 +763,32 @@ pub struct ChatResponse {
     /// The calls that the model made, complete, in order: run them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_calls: Option<Vec<ToolCall>>,
-    /// The model declined to answer.
+    /// The model declined to respond.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<Refusal>,
-    /// Whether the whole answer is what `response_format` asked for; absent where nothing was asked
-    /// for, the model stopped to call tools, the answer did not complete, or it could not be judged
-    /// within 2 s.
+    /// Whether the whole completion has the requested `response_format`; absent if none was
+    /// requested, the model stopped to call tools, the completion is incomplete, or it could not be
+    /// checked within 2 s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format_valid: Option<bool>,
-    /// What is wrong with the answer's form: up to 20, with paths into the answer, "" for all of
-    /// it.
+    /// The format errors: up to 20, with paths in the completion, "" for all of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format_errors: Option<Vec<FieldError>>,
-    /// Why the answer failed or is incomplete.
+    /// Why it failed or is incomplete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Box<ErrorInfo>>,
     /// Messages of the session left out to fit the model's context.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history_dropped: Option<u64>,
-    /// False where the answer could not be kept in its session in time: the next turn may not know
-    /// of it.
+    /// False if the completion could not be stored in its session in time: the next turn may not
+    /// have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stored: Option<bool>,
-    /// The ids of the messages that this stream stored in its session: the turn's own, and the
-    /// answer's.
+    /// The ids of the messages that this stream stored in its session: the turn's, and the
+    /// completion's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message_ids: Option<Vec<String>>,
-    /// How many answers of the model it took; absent for one.
+    /// The number of steps of the model; absent for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steps: Option<u64>,
 }
@@ -798,31 +797,31 @@ pub struct ChatResponse {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ChatSendParams {
     /// The conversation so far, the new turn last; with `session_id` the new turn alone. Empty only
-    /// where `replace_from` names an answer: its turn is asked again. With their parts and calls at
+    /// where `replace_from` names a completion: its turn is asked again. With parts and calls, at
     /// most 10,000.
     pub messages: Vec<ChatMessage>,
     /// The model, also as `provider/model`; the configured default where it is missing or empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// How much chance decides, 0 to 2; the configured default where it is missing.
+    /// The randomness of the completion, 0 to 2; the configured default if missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub temperature: Option<f64>,
-    /// The most tokens of the answer; the configured default where it is missing.
+    /// The limit of the completion, in tokens; the configured default if missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_tokens: Option<u64>,
     /// True: send the text as deltas. False: send all of it with the stream's end. Default: true.
     #[serde(default = "default_chatsendparams_stream")]
     pub stream: bool,
-    /// The provider; without it, the one the model's name belongs to, or the default.
+    /// The provider; if missing, the one that the model's name belongs to, or the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider: Option<String>,
-    /// Texts at which the model stops; they are not part of the answer. Empty ones are left out.
+    /// Texts at which the model stops; they are not part of the completion. Empty ones are ignored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop: Option<Vec<String>>,
-    /// Choose among the likeliest tokens that make up this share, above 0 to 1.
+    /// Sample from the most likely tokens with this total probability, above 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub top_p: Option<f64>,
-    /// Makes chance repeatable, where the provider can.
+    /// Makes sampling repeatable, if the provider supports it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<i64>,
     /// An id of your own for the stream, and the idempotency key; the server's if missing.
@@ -831,12 +830,12 @@ pub struct ChatSendParams {
     /// The conversation this turn belongs to; without it nothing is stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_id: Option<String>,
-    /// Drop this stored message and what follows before the turn (an edit, or with the answer's id
-    /// and no `messages` a retry); needs `session_id`.
+    /// Drop this stored message and later ones before the turn (an edit, or with the completion's
+    /// id and no `messages` a retry); needs `session_id`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replace_from: Option<String>,
     /// The `version` that the conversation must have, so that nothing is replaced that you have not
-    /// seen; where it has another: `conflict`. Needs `session_id`.
+    /// seen; if it has another one: `conflict`. Needs `session_id`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_version: Option<u64>,
     /// What to do when the last connection that holds the stream is gone: by default continue on
@@ -846,10 +845,10 @@ pub struct ChatSendParams {
     /// What to do where the session runs a stream already: reject by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_busy: Option<OnBusy>,
-    /// Put before the whole conversation for this request; never stored.
+    /// Instructions before the whole conversation, for this request only; never stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instructions: Option<String>,
-    /// What the model may call.
+    /// The tools that the model may call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tools: Option<Vec<Tool>>,
     /// Whether it must call: auto (by default), none, required, or one by its name.
@@ -863,20 +862,20 @@ pub struct ChatSendParams {
     /// them all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_tool_call: Option<OnToolCall>,
-    /// With `wait`: the most answers of the model in this stream, 16 if missing. Where the last of
-    /// them calls tools, the stream ends incomplete.
+    /// With `wait`: the limit of steps of the model in this stream, 16 if missing. If the last one
+    /// calls tools, the stream ends incomplete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_steps: Option<u64>,
-    /// With `wait`: how long the calls of a step may take together, in seconds, 600 if missing, a
+    /// With `wait`: the time limit for the calls of a step together, in seconds, 600 if missing, a
     /// day at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_timeout_s: Option<f64>,
-    /// The form that the answer shall have: text (by default), JSON, or JSON by a schema. The
-    /// provider is told, and the whole answer is judged by it.
+    /// The format of the completion: text (by default), JSON, or JSON by a schema. It is sent to
+    /// the provider, and the whole completion is checked against it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub response_format: Option<ResponseFormat>,
-    /// How much the model shall think before it answers; its own default if missing. A level that
-    /// it does not have becomes the next lower one, else its lowest.
+    /// How much the model should think; its own default if missing. A level that the model does not
+    /// have becomes the next lower one, else its lowest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reasoning_effort: Option<ReasoningEffort>,
 }
@@ -1037,27 +1036,26 @@ pub struct EndedEvent {
     /// Why it failed or is incomplete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Box<ErrorInfo>>,
-    /// False where the answer could not be kept in its session in time: the next turn may not know
-    /// of it.
+    /// False if the completion could not be stored in its session in time: the next turn may not
+    /// have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stored: Option<bool>,
-    /// The ids of the messages that this stream stored in its session: the turn's own, and the
-    /// answer's.
+    /// The ids of the messages that this stream stored in its session: the turn's, and the
+    /// completion's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message_ids: Option<Vec<String>>,
-    /// The model declined to answer.
+    /// The model declined to respond.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<Refusal>,
-    /// Whether the whole answer is what `response_format` asked for; absent where nothing was asked
-    /// for, the model stopped to call tools, the answer did not complete, or it could not be judged
-    /// within 2 s.
+    /// Whether the whole completion has the requested `response_format`; absent if none was
+    /// requested, the model stopped to call tools, the completion is incomplete, or it could not be
+    /// checked within 2 s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format_valid: Option<bool>,
-    /// What is wrong with the answer's form: up to 20, with paths into the answer, "" for all of
-    /// it.
+    /// The format errors: up to 20, with paths in the completion, "" for all of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format_errors: Option<Vec<FieldError>>,
-    /// How many answers of the model it took; absent for one.
+    /// The number of steps of the model; absent for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steps: Option<u64>,
     /// Messages that were accepted to be steered in, and that no step came for: send them again.
@@ -1073,8 +1071,8 @@ pub struct ErrorBody {
     pub error: ErrorInfo,
 }
 
-/// The error object of every transport: JSON-RPC's `error.data`, an HTTP answer's or a stream end's
-/// `error`.
+/// The error object of every transport: `error.data` in JSON-RPC, `error` in an HTTP response and
+/// at a stream's end.
 ///
 /// Clients switch on `kind`; `message` and `hint` are for people.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -1094,7 +1092,7 @@ pub struct ErrorInfo {
     pub retry_after_ms: Option<u64>,
     /// Names the request in the server's log.
     pub request_id: String,
-    /// The stream it is about; with session_busy, the one that runs.
+    /// The stream it is about; with session_busy, the running one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream_id: Option<String>,
     /// The provider that caused it.
@@ -1324,7 +1322,7 @@ pub struct ExportedSession {
     pub messages: Vec<StoredMessage>,
 }
 
-/// One thing that is wrong with a request: where, and what.
+/// One error in a request: its place, and what is wrong.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct FieldError {
@@ -1388,7 +1386,7 @@ impl fmt::Display for FinishReason {
     }
 }
 
-/// The form that an answer shall have.
+/// The form of the completion.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum FormatType {
     /// `text`
@@ -1481,7 +1479,7 @@ pub struct Health {
 #[non_exhaustive]
 pub struct Heartbeat {}
 
-/// How closely the model looks at a picture.
+/// The detail in which the model sees a picture.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum ImageDetail {
@@ -1526,7 +1524,7 @@ pub struct ImagePart {
     /// Where it is, if not in a file: `data:<media type>;base64,…` or `https://…`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
-    /// How closely the model looks.
+    /// The detail in which the model sees it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<ImageDetail>,
 }
@@ -1606,17 +1604,17 @@ pub struct InitializeResult {
     pub schema_hash: String,
 }
 
-/// A JSON Schema for the answer.
+/// A JSON Schema for the completion.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JsonSchemaFormat {
     /// Its name; some providers show it.
     pub name: String,
     /// JSON Schema, draft 2020-12 unless `$schema` says otherwise; references stay inside it.
     pub schema: Map<String, Value>,
-    /// Whether the answer must match, where the provider can.
+    /// Whether it must match, if the provider supports that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strict: Option<bool>,
-    /// What the answer is for, for the model.
+    /// The purpose of the completion, for the model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
 }
@@ -1655,7 +1653,7 @@ pub struct Liveness {
     pub status: String,
 }
 
-/// Who says a message.
+/// The author of a message.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum MessageRole {
@@ -1705,19 +1703,18 @@ pub struct ModelInfo {
     pub name: String,
     /// What to send as `provider`.
     pub provider: String,
-    /// The most tokens of prompt and answer together, where it is known.
+    /// The limit of prompt and completion together, in tokens, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context_window: Option<u64>,
-    /// Whether its answers come piece by piece.
+    /// Whether its completions are streamed.
     pub supports_streaming: bool,
-    /// What it can beyond text; absent where that is not known.
+    /// Its capabilities beyond text; absent if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capabilities: Option<Vec<Capability>>,
-    /// What `reasoning_effort` may be, the least first; empty where it takes none, absent where
-    /// that is not known.
+    /// The values of `reasoning_effort`, the lowest first; empty if it has none, absent if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reasoning_efforts: Option<Vec<ReasoningEffort>>,
-    /// How much of what it can; absent where nothing is known.
+    /// The limits of its requests; absent if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<ModelLimits>,
 }
@@ -1725,17 +1722,17 @@ pub struct ModelInfo {
 /// The available models.
 pub type ModelInfos = Vec<ModelInfo>;
 
-/// How much a request may hold for a model, where its provider says so.
+/// The limits of a request for a model, if its provider has any.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ModelLimits {
-    /// The most bytes of one picture, before base64.
+    /// The limit of one picture, in bytes before base64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_bytes: Option<u64>,
-    /// The most pictures of one request, the session's history included.
+    /// The limit of pictures in one request, including the session's history.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images: Option<u64>,
-    /// The most bytes of all pictures and files of one request, as base64.
+    /// The limit of all pictures and files of one request, in bytes of base64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_bytes: Option<u64>,
 }
@@ -1808,7 +1805,7 @@ impl fmt::Display for OnBusy {
     }
 }
 
-/// What becomes of a stream when the last connection that holds it is gone.
+/// What happens to a stream when the last connection that holds it is gone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum OnDisconnect {
     /// `continue`
@@ -1967,26 +1964,26 @@ impl fmt::Display for ProgressPhase {
 /// Every provider's state, by its name.
 pub type ProviderStates = BTreeMap<String, ProviderStatus>;
 
-/// Whether a provider answers, and how fast.
+/// Whether a provider responds, and how fast.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ProviderStatus {
     /// The provider's name.
     pub provider: String,
-    /// Whether it answered.
+    /// Whether it responded.
     pub available: bool,
-    /// How long its answer took, in milliseconds.
+    /// How long its response took, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency_ms: Option<f64>,
     /// What is wrong with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// The ids of its models; none where it was not asked for them.
+    /// The ids of its models; empty if they were not requested.
     pub models: Vec<String>,
     /// What to do about the error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
-    /// False where a key or a package is missing.
+    /// False if a key or a package is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub configured: Option<bool>,
 }
@@ -2050,7 +2047,7 @@ impl fmt::Display for ReadinessReportStatus {
     }
 }
 
-/// How much a model thinks before it answers, in this order. It may grow.
+/// How much a model thinks before it responds, in this order. It may grow.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum ReasoningEffort {
@@ -2102,19 +2099,19 @@ impl fmt::Display for ReasoningEffort {
     }
 }
 
-/// The model declined to answer; what it gave of reasons.
+/// The model declined to respond; its reasons, if it gave any.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Refusal {
-    /// What the model, or its provider, said instead of an answer.
+    /// What the model, or its provider, said instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
-    /// What kind of request the provider took it for, in its own words.
+    /// The provider's category for the request, in its own words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub category: Option<String>,
 }
 
-/// The form that the answer shall have.
+/// The form that the completion must have.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ResponseFormat {
     /// The form.
@@ -2748,21 +2745,21 @@ impl StreamCancelParams {
     }
 }
 
-/// A piece of an answer, as an adapter yields it and as the data of a server-sent event.
+/// A piece of a completion, as an adapter yields it and as the data of a server-sent event.
 ///
-/// One of `content`, `reasoning` and `arguments` has text. All may be empty: the provider answered
-/// or is alive, without
-/// text yet. With `arguments` stand the call's `call_id` and `name`; a call that takes none has one
-/// piece `{}`.
-/// `finish_reason` comes at most once, with or after the last text, and a `refusal` with it;
-/// `usage` whenever the
-/// provider tells it, the newest replacing the older.
+/// At most one of `content`, `reasoning` and `arguments` has text. If none has, the provider has
+/// responded or is alive,
+/// but sent no text yet. With `arguments` come the call's `call_id` and `name`; a call without
+/// arguments has one piece
+/// `{}`. `finish_reason` comes at most once, with or after the last text, and a `refusal` with it;
+/// `usage` comes
+/// whenever the provider reports it, and replaces the earlier one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StreamChunk {
-    /// A piece of the answer; empty where the event brings none.
+    /// A piece of the text; empty if the event has none.
     pub content: String,
-    /// Why the model stopped; none before it did.
+    /// Why the model stopped; none before that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finish_reason: Option<FinishReason>,
     /// A piece of the model's visible reasoning.
@@ -2774,16 +2771,16 @@ pub struct StreamChunk {
     /// A piece of the JSON text of a tool call's arguments.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arguments: Option<String>,
-    /// Which call the arguments are of.
+    /// The call of the arguments.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call_id: Option<String>,
-    /// Which tool is called.
+    /// The tool of the call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// The model declined to answer.
+    /// The model declined to respond.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<Refusal>,
-    /// True: discard the text and the calls you have; all of it comes again from the first on.
+    /// True: discard the text and the calls received so far; all of it is sent again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reset: Option<bool>,
 }
@@ -2813,7 +2810,7 @@ pub struct StreamDelta {
     /// Which tool is called.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// True: discard the text and the calls you have; all of it comes again from the first on.
+    /// True: discard the text and the calls received so far; all of it is sent again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reset: Option<bool>,
 }
@@ -2848,27 +2845,26 @@ pub struct StreamEnded {
     /// Why it failed or is incomplete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Box<ErrorInfo>>,
-    /// False where the answer could not be kept in its session in time: the next turn may not know
-    /// of it.
+    /// False if the completion could not be stored in its session in time: the next turn may not
+    /// have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stored: Option<bool>,
-    /// The ids of the messages that this stream stored in its session: the turn's own, and the
-    /// answer's.
+    /// The ids of the messages that this stream stored in its session: the turn's, and the
+    /// completion's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message_ids: Option<Vec<String>>,
-    /// The model declined to answer.
+    /// The model declined to respond.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<Refusal>,
-    /// Whether the whole answer is what `response_format` asked for; absent where nothing was asked
-    /// for, the model stopped to call tools, the answer did not complete, or it could not be judged
-    /// within 2 s.
+    /// Whether the whole completion has the requested `response_format`; absent if none was
+    /// requested, the model stopped to call tools, the completion is incomplete, or it could not be
+    /// checked within 2 s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format_valid: Option<bool>,
-    /// What is wrong with the answer's form: up to 20, with paths into the answer, "" for all of
-    /// it.
+    /// The format errors: up to 20, with paths in the completion, "" for all of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format_errors: Option<Vec<FieldError>>,
-    /// How many answers of the model it took; absent for one.
+    /// The number of steps of the model; absent for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steps: Option<u64>,
     /// Messages that were accepted to be steered in, and that no step came for: send them again.
@@ -3265,9 +3261,9 @@ pub struct SubscribeResult {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct TextEvent {
-    /// A piece of the answer; empty where the event brings none.
+    /// A piece of the text; empty if the event has none.
     pub content: String,
-    /// Why the model stopped; none before it did.
+    /// Why the model stopped; none before that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finish_reason: Option<FinishReason>,
     /// A piece of the model's visible reasoning.
@@ -3279,16 +3275,16 @@ pub struct TextEvent {
     /// A piece of the JSON text of a tool call's arguments.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arguments: Option<String>,
-    /// Which call the arguments are of.
+    /// The call of the arguments.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call_id: Option<String>,
-    /// Which tool is called.
+    /// The tool of the call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// The model declined to answer.
+    /// The model declined to respond.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<Refusal>,
-    /// True: discard the text and the calls you have; all of it comes again from the first on.
+    /// True: discard the text and the calls received so far; all of it is sent again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reset: Option<bool>,
 }
@@ -3341,17 +3337,17 @@ pub struct TicketResult {
     pub expires_in_s: u64,
 }
 
-/// Tokens as the provider counted them; `estimated` where it did not (a cancelled stream).
+/// Tokens as the provider counted them; `estimated` if it did not (a cancelled stream).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct TokenUsage {
-    /// Tokens of what was sent to the model.
+    /// Tokens of the prompt.
     pub prompt_tokens: u64,
-    /// Tokens of what the model said, its reasoning included.
+    /// Tokens of the completion, including reasoning.
     pub completion_tokens: u64,
     /// Both together, as the provider bills them.
     pub total_tokens: u64,
-    /// True when the figures are ours: UTF-8 bytes / 4, or chunks seen.
+    /// True if the counts are estimated by the server: UTF-8 bytes / 4, or chunks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimated: Option<bool>,
     /// Of the prompt's tokens, those read from the provider's cache.
@@ -3370,7 +3366,7 @@ pub struct Tool {
     /// What it does and when to call it, for the model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// JSON Schema of its arguments, an object; missing: it has none.
+    /// JSON Schema of its arguments, an object; it has none if missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parameters: Option<Map<String, Value>>,
     /// Whether arguments must match, where the provider can.
@@ -3438,10 +3434,10 @@ impl ToolApproveParams {
     }
 }
 
-/// A call that a model made: to be run by the application, and sent back with its result.
+/// A call that a model made: the application runs it, and sends it back with its result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ToolCall {
-    /// Names the call; its result carries the same id.
+    /// The call's id; its result has the same id.
     pub call_id: String,
     /// Which tool.
     pub name: String,

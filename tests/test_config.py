@@ -9,15 +9,9 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 import archer_ws
-from archer_ws.config import (
-    Provider,
-    Settings,
-    SettingsError,
-    allowed_values,
-    load_settings,
-    service_variables,
-    variables_of,
-)
+from archer_ws.config import Settings, SettingsError, load_settings, service_variables
+from archer_ws.config_fields import Provider, allowed_values
+from archer_ws.config_sources import variables_of
 
 ROOT = Path(__file__).parent.parent
 
@@ -230,7 +224,7 @@ def test_base_urls_must_be_http_and_lose_their_trailing_slash(monkeypatch: pytes
     assert load_settings(openai_base_url="http://127.0.0.1:1/v1/").openai_base_url == "http://127.0.0.1:1/v1"
     line = complaint(monkeypatch, "ANTHROPIC_BASE_URL", "localhost:99")
     assert line == (
-        "ANTHROPIC_BASE_URL=localhost:99 can't be used: the host or port of localhost:99 can't be read. "
+        "ANTHROPIC_BASE_URL=localhost:99 can't be used: the host or port of localhost:99 is not valid. "
         "Allowed: a URL like https://host/v1 (ARCHER_ANTHROPIC_BASE_URL, where set, is used instead)"
     )
 

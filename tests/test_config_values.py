@@ -73,10 +73,10 @@ def test_an_origin_is_spelled_as_browsers_spell_it(text: str, origin: str) -> No
         ("http://a.example/", "trailing slash"),
         ("http://a.example/app", "trailing slash"),
         ("http://a.example?x", "more than scheme"),
-        ("a.example", "can't be read"),
-        ("null", "can't be read"),
-        ("file://", "can't be read"),
-        ("http://a.example:x", "can't be read"),
+        ("a.example", "is not valid"),
+        ("null", "is not valid"),
+        ("file://", "is not valid"),
+        ("http://a.example:x", "is not valid"),
         ("http://ä.example", "outside ASCII"),
         ("http://me@a.example", "user name"),
     ],
@@ -117,14 +117,14 @@ def test_ollama_host_is_read_as_ollamas_client_reads_it(given: str, url: str) ->
     "given", ["ftp://myhost", "my host", "myhost:70000", "myhost:x", "http://", "http://a?b", ":0"]
 )
 def test_an_ollama_host_that_cannot_be_reached_is_refused(given: str) -> None:
-    with pytest.raises(ValueError, match=r"can't be read|http://|after \?"):
+    with pytest.raises(ValueError, match=r"is not valid|http://|query"):
         parse_ollama_host(given)
 
 
 def test_an_http_url_loses_its_trailing_slash_and_has_a_host() -> None:
     assert parse_http_url("http://127.0.0.1:1/v1/") == "http://127.0.0.1:1/v1"
     for wrong in ("localhost:99", "/v1", "ws://a", "http://a/#x", "http://a:0"):
-        with pytest.raises(ValueError, match=r"can't be read|http://|after \?"):
+        with pytest.raises(ValueError, match=r"is not valid|http://|query"):
             parse_http_url(wrong)
 
 

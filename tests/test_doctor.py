@@ -208,9 +208,9 @@ async def test_other_programs_variable_for_authorities_is_told_not_to_count(set_
 @pytest.mark.parametrize(
     ("proxy", "what"),
     [
-        ("http://me:s3cret-word@127.0.0.1:{port}", "takes no connection"),
-        ("socks5://127.0.0.1:{port}", "of a kind that can't be used (socks5)"),
-        ("http://", "is no address"),
+        ("http://me:s3cret-word@127.0.0.1:{port}", "accepts no connection"),
+        ("socks5://127.0.0.1:{port}", "an unsupported scheme (socks5)"),
+        ("http://", "is not an address"),
     ],
 )
 async def test_a_proxy_that_can_t_be_used_is_told_without_its_password(
@@ -277,9 +277,9 @@ async def test_where_conversations_would_be_kept_is_looked_at_and_not_made(
 
     store = sqlite_store(folder)
     await store.open()
-    assert f"process {os.getpid()} uses now" in await the_word_on_conversations()
+    assert f"process {os.getpid()} is using" in await the_word_on_conversations()
     await store.aclose()
-    assert "uses now" not in await the_word_on_conversations()
+    assert "is using" not in await the_word_on_conversations()
 
     file = folder / "archer.db"
     file.chmod(0o644)
@@ -291,12 +291,12 @@ async def test_where_conversations_would_be_kept_is_looked_at_and_not_made(
     assert "another program" in await the_problem("conversations")
     file.write_text("no database at all")
     assert "kept aside" not in await the_word_on_conversations()
-    assert "keep it aside" in await the_warning("conversations")
+    assert "move it aside" in await the_warning("conversations")
 
     set_variable("ARCHER_DATA_DIR", str(file / "below"))
-    assert "is no folder" in await the_problem("conversations")
+    assert "is not a folder" in await the_problem("conversations")
     set_variable("ARCHER_STORE", "memory")
-    assert "in memory alone" in await the_word_on_conversations()
+    assert "in memory only" in await the_word_on_conversations()
 
 
 async def the_word_on_conversations() -> str:

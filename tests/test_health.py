@@ -118,4 +118,4 @@ async def test_a_stuck_provider_does_not_make_readiness_hang(archer: Archer) -> 
     async with asyncio.timeout(8):
         response = await archer.http.get("/health/ready")
     assert response.status_code == 503
-    assert "did not answer" in response.json()["reason"]
+    assert "did not respond" in response.json()["reason"]

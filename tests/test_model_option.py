@@ -111,7 +111,7 @@ async def test_a_fetch_that_was_stopped_goes_on_in_the_next_run(tmp_path: Path) 
                     await asyncio.to_thread(hub.closing.wait, 0.1)
             stopped.send_signal(signal.SIGINT)
             assert await stopped.ended() == 130
-            assert "what came is kept" in await stopped.errors()
+            assert "the part that was fetched is kept" in await stopped.errors()
         async with program(*arguments, cwd=tmp_path, environment=environment) as running:
             async with asyncio.timeout(60):
                 while not list(tmp_path.rglob("slow.gguf")):

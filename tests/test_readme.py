@@ -14,7 +14,8 @@ import websockets
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from archer_ws.config import Settings, variables_of
+from archer_ws.config import Settings
+from archer_ws.config_sources import variables_of
 from archer_ws.llm_gateway.types import ChatRequest
 from archer_ws.sessions.tool_models import Claim, ToolResult
 from tests.conftest import Archer

@@ -1,1 +1,2 @@
-"""What turns a conversation's turn into an answer: the one agent there is asks the model straight away."""
+"""Agents turn a user's turn into completions. Two exist: DirectAgent calls the model once, ToolLoopAgent until no call
+is left."""

@@ -1,4 +1,4 @@
-"""The seam between the session manager and whatever makes answers."""
+"""The seam between the session manager and the code that generates completions."""
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -11,10 +11,11 @@ from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, ChatRequest, M
 
 
 class Gateway(Protocol):
-    """What agents and the session manager need of the router."""
+    """What agents and the session manager need from the router."""
 
     def resolve(self, request: ChatRequest, *, with_defaults: bool = True) -> Route:
-        """The provider and model a request goes to, with the configured defaults for what it left open, or without.
+        """The provider and model for a request, with or without the configured defaults for what the request leaves
+        open.
 
         Raises:
             InvalidParams: there is no such provider.
@@ -28,7 +29,7 @@ class Gateway(Protocol):
         messages: Sequence[ChatMessage] | None = None,
         options: ChatOptions | None = None,
     ) -> AsyncGenerator[StreamChunk, None]:
-        """The answer as it comes; closing the generator closes the upstream connection."""
+        """The completion as it is generated. Closing the generator closes the connection to the provider."""
 
     async def prepare(self, provider: str | None = None) -> None:
         """Make a provider (by default the default one) ready to answer.
@@ -38,29 +39,30 @@ class Gateway(Protocol):
         """
 
     async def context_window(self, route: Route) -> int | None:
-        """The context of a route's model in tokens, or None when unknown."""
+        """The context of a route's model in tokens; None if it is unknown."""
 
     def limits(self, route: Route) -> ModelLimits | None:
-        """How many pictures, and how much of them, a request may hold for a route's model, or None when unknown."""
+        """The number and size of the pictures that a request may have for a route's model; None if they are unknown."""
 
 
 class Exchange(Protocol):
-    """What an agent may say to the application between two steps, through the stream that it answers in."""
+    """What an agent can ask of the application between two steps of its stream."""
 
     @property
     def step(self) -> int:
-        """Which step has just ended, from 1."""
+        """The number of the step that has just ended, from 1."""
 
     @property
     def is_asking(self) -> bool:
-        """Whether the step's calls were told already: by a process before this one."""
+        """Whether the step's calls were already sent to the application, by a process before this one."""
 
     @property
     def steered(self) -> Sequence[ChatMessage]:
-        """Messages of the user's that wait for a next step."""
+        """The user's messages that wait for the next step."""
 
     async def quiet(self) -> None:
-        """Wait until all that is being said is taken or refused; what comes later finds the decision made."""
+        """Wait until each message being received has been accepted or refused. Messages received later apply after the
+        decision."""
 
     async def ask(
         self,
@@ -71,24 +73,26 @@ class Exchange(Protocol):
         idempotent: Callable[[str], bool],
         timeout_s: float,
     ) -> None:
-        """Tell the calls, and wait until each has its result.
+        """Send the calls to the application, and wait until each one has its result.
 
         Args:
-            calls: of the step, in its order.
-            refused: what is wrong with some, by their ids: they reach nobody, and the model is told.
+            calls: the step's calls, in its order.
+            refused: what is wrong with some of them, by their ids: these do not reach the application, but the model
+                gets the reason as the result.
             needs_approval: whether a person must agree before the tool of that name runs.
-            idempotent: whether it may be run twice.
-            timeout_s: for all of them together.
+            idempotent: whether the tool of that name may run twice.
+            timeout_s: the time limit for all calls together.
 
         Raises:
-            ToolTimeout: not all results came in time.
+            ToolTimeout: some results did not come in time.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class AgentTurn:
-    """One step of a turn to answer: the request, where it goes, and all messages, with the session's history before
-    them and what the turn's earlier steps said behind."""
+    """One step of a turn: the request, its route, and all messages: the session's history, the turn's messages, and
+    what the turn's earlier steps said.
+    """
 
     request: ChatRequest
     route: Route
@@ -105,30 +109,32 @@ class Agent(ABC):
 
     @abstractmethod
     def run(self, turn: AgentTurn) -> AsyncGenerator[StreamChunk, None]:
-        """The step's answer as it comes. The caller closes the generator; whatever it opened must close with it.
+        """The step's completion as it is generated. The caller closes the generator, which then closes all that it
+        opened.
 
         Raises:
-            ProviderFailure: the provider refused, broke or is not there.
+            ProviderFailure: the provider refused the request, broke off or can't be reached.
         """
 
     async def go_on(self, request: ChatRequest, calls: Sequence[ToolCall], exchange: Exchange) -> bool:
-        """Whether another step follows a step that ended well; this one says so where the user has said more.
+        """Whether another step follows a step that ended well. This default says yes if the user has sent more
+        messages.
 
         Args:
-            request: the turn's.
-            calls: that the step ended with, complete.
-            exchange: to ask the application with.
+            request: the turn's request.
+            calls: the calls that the step ended with, complete.
+            exchange: asks the application.
         """
         await exchange.quiet()
         return not calls and bool(exchange.steered)
 
     def accepts(self, turn: AgentTurn) -> bool:
-        """Whether this agent wants the turn; the first in the orchestrator's order gets it."""
+        """Whether this agent takes the turn. The first agent in the orchestrator's order that does so gets it."""
         return False
 
 
 class DirectAgent(Agent):
-    """Hands the turn to the model as it is, at no cost per chunk: the router's own generator is returned."""
+    """Passes the turn to the model unchanged. It returns the router's own generator, so it costs nothing per chunk."""
 
     name = "direct"
 
@@ -136,10 +142,10 @@ class DirectAgent(Agent):
         self._gateway = gateway
 
     def run(self, turn: AgentTurn) -> AsyncGenerator[StreamChunk, None]:
-        """The model's answer."""
+        """The model's completion."""
         options = turn.options if turn.step == 1 else later_step(turn.options)
         return self._gateway.stream_chat(turn.request, route=turn.route, messages=turn.messages, options=options)
 
     def accepts(self, turn: AgentTurn) -> bool:
-        """Every turn."""
+        """Accepts every turn."""
         return True

@@ -1,4 +1,4 @@
-"""Picks the agent that answers a turn."""
+"""Picks the agent for a turn."""
 
 from collections.abc import AsyncGenerator, Sequence
 
@@ -7,20 +7,20 @@ from archer_ws.llm_gateway.types import StreamChunk
 
 
 class Orchestrator:
-    """Gives each turn to the first agent that accepts it, and to the model itself where none does.
+    """Gives each turn to the first agent that accepts it, or else to the model directly.
 
     Args:
         gateway: reaches the models.
-        agents: asked in order.
+        agents: asked in this order.
     """
 
     def __init__(self, gateway: Gateway, agents: Sequence[Agent] = ()) -> None:
         self._agents = (*agents, DirectAgent(gateway))
 
     def pick(self, turn: AgentTurn) -> Agent:
-        """The agent that answers the turn."""
+        """The agent for the turn."""
         return next(agent for agent in self._agents if agent.accepts(turn))
 
     def run(self, turn: AgentTurn) -> AsyncGenerator[StreamChunk, None]:
-        """The chosen agent's own generator: the caller closes it."""
+        """The generator of the chosen agent. The caller closes it."""
         return self.pick(turn).run(turn)

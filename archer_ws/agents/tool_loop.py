@@ -1,4 +1,5 @@
-"""Asks the model, has the application run what it calls, and asks again, within one stream (protocol section 23)."""
+"""Runs the tool loop in one stream: ask the model, have the application run its calls, ask again (protocol section
+23)."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
@@ -9,21 +10,22 @@ from archer_ws.core.limits import MAX_STEPS, TOOL_TIMEOUT_S
 from archer_ws.llm_gateway.tools import Tool, ToolCall, is_json_object
 from archer_ws.llm_gateway.types import ChatRequest
 
-#: What is wrong with a text by a JSON Schema; None where that could not be found out in time.
+#: Returns what is wrong with a text by a JSON Schema; None if it could not be checked in time.
 Judge = Callable[[str, Mapping[str, Any]], Awaitable[Sequence[FieldError] | None]]
 
-#: So many of the errors in a call's arguments are told to the model: it corrects them one after another anyway.
+#: The number of errors in a call's arguments that the model is told: it corrects them one after another anyway.
 _ERRORS_TOLD = 5
 
 
 class ToolLoopAgent(DirectAgent):
-    """Goes on behind calls until an answer has none.
+    """Continues after calls until a completion has none.
 
-    A call that could do only harm reaches nobody: the model is told at once what is wrong with it.
+    A call with wrong arguments, or of a tool that was not offered, does not reach the application. The model gets the
+    reason as its result at once.
 
     Args:
         gateway: reaches the models.
-        judge: judges arguments by their tool's schema.
+        judge: checks arguments against their tool's schema.
     """
 
     name = "tool_loop"
@@ -33,15 +35,15 @@ class ToolLoopAgent(DirectAgent):
         self._judge = judge
 
     def accepts(self, turn: AgentTurn) -> bool:
-        """Turns whose application waits for calls."""
+        """Accepts turns whose stream waits for tool results."""
         return turn.request.waits_for_results
 
     async def go_on(self, request: ChatRequest, calls: Sequence[ToolCall], exchange: Exchange) -> bool:
-        """Have the calls answered; without calls, as every agent.
+        """Wait for the results of the calls; without calls, decide as every agent does.
 
         Raises:
             MaxStepsExceeded: the step was the last that the request allows.
-            ToolTimeout: not all results came in time.
+            ToolTimeout: some results did not come in time.
         """
         if not calls:
             return await super().go_on(request, calls, exchange)
@@ -49,7 +51,7 @@ class ToolLoopAgent(DirectAgent):
         if exchange.step >= most:
             raise MaxStepsExceeded(
                 f"the model called tools in the last of {most} steps",
-                hint="Raise max_steps, or ask again: the calls of the last step were not told, and did not run.",
+                hint="Raise max_steps, or ask again: the calls of the last step were not reported, and did not run.",
             )
         offered = {tool.name: tool for tool in request.tools or ()}
         await exchange.ask(
@@ -62,7 +64,7 @@ class ToolLoopAgent(DirectAgent):
         return True
 
     async def _refused(self, calls: Sequence[ToolCall], offered: Mapping[str, Tool]) -> dict[str, str]:
-        """What is wrong with which calls, by their ids, as the model is told."""
+        """What is wrong with calls, by their ids, in the words for the model. Correct calls are left out."""
         wrong = [(call.call_id, await self._what_is_wrong(call, offered.get(call.name))) for call in calls]
         return {call_id: what for call_id, what in wrong if what is not None}
 

@@ -194,29 +194,29 @@ export interface CancelResult {
   status?: StreamStatus | null;
 }
 
-/** What a model can beyond text. It may grow. */
+/** A capability of a model beyond text. It may grow. */
 export type Capability = "tools" | "vision" | "files" | "json_schema" | "reasoning" | (string & {});
 
 /** One message of a chat. */
 export interface ChatMessage {
-  /** Who says it; `tool` for the result of a call. */
+  /** The author; `tool` for a tool result. */
   role: MessageRole;
   /** The text, or parts, whose texts are joined by line breaks. May be missing beside `tool_calls`. */
   content: Content;
   /**
-   * All that it says, in order, where that is more than text: `content` is its text then. As it is received; what
-   * is sent may be a list as `content`.
+   * The whole content, in order, if it is more than text: `content` is then its text. Clients receive it in this
+   * form, and may send a list as `content`.
    */
   parts?: Part[] | null;
-  /** Which of several speakers of that role; not every provider is told. */
+  /** The name of one of several authors with this role; some providers ignore it. */
   name?: string | null;
   /** An id of your own for the message, unique in its session; the server's if missing. */
   message_id?: string | null;
-  /** The calls that the model made in this message (assistant alone). */
+  /** The calls that the model made in this message (only for assistant). */
   tool_calls?: ToolCall[] | null;
-  /** Which call this is the result of (tool alone). */
+  /** The call of this result (only for tool). */
   call_id?: string | null;
-  /** How the call ended (tool alone): ok by default. */
+  /** How the call ended (only for tool): ok by default. */
   status?: ResultStatus | null;
 }
 
@@ -229,37 +229,37 @@ export interface ChatMessage {
 export interface ChatRequest {
   /**
    * The conversation so far, the new turn last; with `session_id` the new turn alone. Empty only where
-   * `replace_from` names an answer: its turn is asked again. With their parts and calls at most 10,000.
+   * `replace_from` names a completion: its turn is asked again. With parts and calls, at most 10,000.
    */
   messages: ChatMessage[];
   /** The model, also as `provider/model`; the configured default where it is missing or empty. */
   model?: string | null;
-  /** How much chance decides, 0 to 2; the configured default where it is missing. */
+  /** The randomness of the completion, 0 to 2; the configured default if missing. */
   temperature?: number | null;
-  /** The most tokens of the answer; the configured default where it is missing. */
+  /** The limit of the completion, in tokens; the configured default if missing. */
   max_tokens?: number | null;
-  /** Give the answer as it comes, instead of whole at its end. Default: false. */
+  /** Send the completion as it is generated, instead of whole at its end. Default: false. */
   stream?: boolean | null;
-  /** The provider; without it, the one the model's name belongs to, or the default. */
+  /** The provider; if missing, the one that the model's name belongs to, or the default. */
   provider?: string | null;
-  /** Texts at which the model stops; they are not part of the answer. Empty ones are left out. */
+  /** Texts at which the model stops; they are not part of the completion. Empty ones are ignored. */
   stop?: string[] | null;
-  /** Choose among the likeliest tokens that make up this share, above 0 to 1. */
+  /** Sample from the most likely tokens with this total probability, above 0 to 1. */
   top_p?: number | null;
-  /** Makes chance repeatable, where the provider can. */
+  /** Makes sampling repeatable, if the provider supports it. */
   seed?: number | null;
   /** An id of your own for the stream, and the idempotency key; the server's if missing. */
   stream_id?: string | null;
   /** The conversation this turn belongs to; without it nothing is stored. */
   session_id?: string | null;
   /**
-   * Drop this stored message and what follows before the turn (an edit, or with the answer's id and no `messages`
-   * a retry); needs `session_id`.
+   * Drop this stored message and later ones before the turn (an edit, or with the completion's id and no
+   * `messages` a retry); needs `session_id`.
    */
   replace_from?: string | null;
   /**
-   * The `version` that the conversation must have, so that nothing is replaced that you have not seen; where it
-   * has another: `conflict`. Needs `session_id`.
+   * The `version` that the conversation must have, so that nothing is replaced that you have not seen; if it has
+   * another one: `conflict`. Needs `session_id`.
    */
   session_version?: number | null;
   /**
@@ -269,9 +269,9 @@ export interface ChatRequest {
   on_disconnect?: OnDisconnect | null;
   /** What to do where the session runs a stream already: reject by default. */
   on_busy?: OnBusy | null;
-  /** Put before the whole conversation for this request; never stored. */
+  /** Instructions before the whole conversation, for this request only; never stored. */
   instructions?: string | null;
-  /** What the model may call. */
+  /** The tools that the model may call. */
   tools?: Tool[] | null;
   /** Whether it must call: auto (by default), none, required, or one by its name. */
   tool_choice?: ToolChoice | null;
@@ -283,35 +283,35 @@ export interface ChatRequest {
    */
   on_tool_call?: OnToolCall | null;
   /**
-   * With `wait`: the most answers of the model in this stream, 16 if missing. Where the last of them calls tools,
-   * the stream ends incomplete.
+   * With `wait`: the limit of steps of the model in this stream, 16 if missing. If the last one calls tools, the
+   * stream ends incomplete.
    */
   max_steps?: number | null;
-  /** With `wait`: how long the calls of a step may take together, in seconds, 600 if missing, a day at most. */
+  /** With `wait`: the time limit for the calls of a step together, in seconds, 600 if missing, a day at most. */
   tool_timeout_s?: number | null;
   /**
-   * The form that the answer shall have: text (by default), JSON, or JSON by a schema. The provider is told, and
-   * the whole answer is judged by it.
+   * The format of the completion: text (by default), JSON, or JSON by a schema. It is sent to the provider, and
+   * the whole completion is checked against it.
    */
   response_format?: ResponseFormat | null;
   /**
-   * How much the model shall think before it answers; its own default if missing. A level that it does not have
-   * becomes the next lower one, else its lowest.
+   * How much the model should think; its own default if missing. A level that the model does not have becomes the
+   * next lower one, else its lowest.
    */
   reasoning_effort?: ReasoningEffort | null;
 }
 
-/** A whole answer; `id` is the stream id. */
+/** A whole completion; `id` is the stream id. */
 export interface ChatResponse {
   /** The stream's id. */
   id: string;
-  /** The answer's text; what came of it, if it did not complete. */
+  /** The completion's text; the part that came, if it is incomplete. */
   content: string;
-  /** The model that answered. */
+  /** The model that generated it. */
   model: string;
-  /** The provider that answered. */
+  /** The model's provider. */
   provider: string;
-  /** Why the model stopped; none where it did not say. */
+  /** Why the model stopped; none if it did not say. */
   finish_reason?: FinishReason | null;
   /** What it cost, in tokens. */
   usage?: TokenUsage | null;
@@ -321,30 +321,30 @@ export interface ChatResponse {
   status?: StreamStatus | null;
   /** Who cancelled it. */
   reason?: CancelReason | null;
-  /** The conversation this answer was stored in. */
+  /** The conversation in which it was stored. */
   session_id?: string | null;
   /** The model's visible reasoning. */
   reasoning?: string | null;
   /** The calls that the model made, complete, in order: run them. */
   tool_calls?: ToolCall[] | null;
-  /** The model declined to answer. */
+  /** The model declined to respond. */
   refusal?: Refusal | null;
   /**
-   * Whether the whole answer is what `response_format` asked for; absent where nothing was asked for, the model
-   * stopped to call tools, the answer did not complete, or it could not be judged within 2 s.
+   * Whether the whole completion has the requested `response_format`; absent if none was requested, the model
+   * stopped to call tools, the completion is incomplete, or it could not be checked within 2 s.
    */
   format_valid?: boolean | null;
-  /** What is wrong with the answer's form: up to 20, with paths into the answer, "" for all of it. */
+  /** The format errors: up to 20, with paths in the completion, "" for all of it. */
   format_errors?: FieldError[] | null;
-  /** Why the answer failed or is incomplete. */
+  /** Why it failed or is incomplete. */
   error?: ErrorInfo | null;
   /** Messages of the session left out to fit the model's context. */
   history_dropped?: number | null;
-  /** False where the answer could not be kept in its session in time: the next turn may not know of it. */
+  /** False if the completion could not be stored in its session in time: the next turn may not have it. */
   stored?: boolean | null;
-  /** The ids of the messages that this stream stored in its session: the turn's own, and the answer's. */
+  /** The ids of the messages that this stream stored in its session: the turn's, and the completion's. */
   message_ids?: string[] | null;
-  /** How many answers of the model it took; absent for one. */
+  /** The number of steps of the model; absent for one. */
   steps?: number | null;
 }
 
@@ -352,37 +352,37 @@ export interface ChatResponse {
 export interface ChatSendParams {
   /**
    * The conversation so far, the new turn last; with `session_id` the new turn alone. Empty only where
-   * `replace_from` names an answer: its turn is asked again. With their parts and calls at most 10,000.
+   * `replace_from` names a completion: its turn is asked again. With parts and calls, at most 10,000.
    */
   messages: ChatMessage[];
   /** The model, also as `provider/model`; the configured default where it is missing or empty. */
   model?: string | null;
-  /** How much chance decides, 0 to 2; the configured default where it is missing. */
+  /** The randomness of the completion, 0 to 2; the configured default if missing. */
   temperature?: number | null;
-  /** The most tokens of the answer; the configured default where it is missing. */
+  /** The limit of the completion, in tokens; the configured default if missing. */
   max_tokens?: number | null;
   /** True: send the text as deltas. False: send all of it with the stream's end. Default: true. */
   stream?: boolean | null;
-  /** The provider; without it, the one the model's name belongs to, or the default. */
+  /** The provider; if missing, the one that the model's name belongs to, or the default. */
   provider?: string | null;
-  /** Texts at which the model stops; they are not part of the answer. Empty ones are left out. */
+  /** Texts at which the model stops; they are not part of the completion. Empty ones are ignored. */
   stop?: string[] | null;
-  /** Choose among the likeliest tokens that make up this share, above 0 to 1. */
+  /** Sample from the most likely tokens with this total probability, above 0 to 1. */
   top_p?: number | null;
-  /** Makes chance repeatable, where the provider can. */
+  /** Makes sampling repeatable, if the provider supports it. */
   seed?: number | null;
   /** An id of your own for the stream, and the idempotency key; the server's if missing. */
   stream_id?: string | null;
   /** The conversation this turn belongs to; without it nothing is stored. */
   session_id?: string | null;
   /**
-   * Drop this stored message and what follows before the turn (an edit, or with the answer's id and no `messages`
-   * a retry); needs `session_id`.
+   * Drop this stored message and later ones before the turn (an edit, or with the completion's id and no
+   * `messages` a retry); needs `session_id`.
    */
   replace_from?: string | null;
   /**
-   * The `version` that the conversation must have, so that nothing is replaced that you have not seen; where it
-   * has another: `conflict`. Needs `session_id`.
+   * The `version` that the conversation must have, so that nothing is replaced that you have not seen; if it has
+   * another one: `conflict`. Needs `session_id`.
    */
   session_version?: number | null;
   /**
@@ -392,9 +392,9 @@ export interface ChatSendParams {
   on_disconnect?: OnDisconnect | null;
   /** What to do where the session runs a stream already: reject by default. */
   on_busy?: OnBusy | null;
-  /** Put before the whole conversation for this request; never stored. */
+  /** Instructions before the whole conversation, for this request only; never stored. */
   instructions?: string | null;
-  /** What the model may call. */
+  /** The tools that the model may call. */
   tools?: Tool[] | null;
   /** Whether it must call: auto (by default), none, required, or one by its name. */
   tool_choice?: ToolChoice | null;
@@ -406,20 +406,20 @@ export interface ChatSendParams {
    */
   on_tool_call?: OnToolCall | null;
   /**
-   * With `wait`: the most answers of the model in this stream, 16 if missing. Where the last of them calls tools,
-   * the stream ends incomplete.
+   * With `wait`: the limit of steps of the model in this stream, 16 if missing. If the last one calls tools, the
+   * stream ends incomplete.
    */
   max_steps?: number | null;
-  /** With `wait`: how long the calls of a step may take together, in seconds, 600 if missing, a day at most. */
+  /** With `wait`: the time limit for the calls of a step together, in seconds, 600 if missing, a day at most. */
   tool_timeout_s?: number | null;
   /**
-   * The form that the answer shall have: text (by default), JSON, or JSON by a schema. The provider is told, and
-   * the whole answer is judged by it.
+   * The format of the completion: text (by default), JSON, or JSON by a schema. It is sent to the provider, and
+   * the whole completion is checked against it.
    */
   response_format?: ResponseFormat | null;
   /**
-   * How much the model shall think before it answers; its own default if missing. A level that it does not have
-   * becomes the next lower one, else its lowest.
+   * How much the model should think; its own default if missing. A level that the model does not have becomes the
+   * next lower one, else its lowest.
    */
   reasoning_effort?: ReasoningEffort | null;
 }
@@ -489,20 +489,20 @@ export interface EndedEvent {
   content: string;
   /** Why it failed or is incomplete. */
   error?: ErrorInfo | null;
-  /** False where the answer could not be kept in its session in time: the next turn may not know of it. */
+  /** False if the completion could not be stored in its session in time: the next turn may not have it. */
   stored?: boolean | null;
-  /** The ids of the messages that this stream stored in its session: the turn's own, and the answer's. */
+  /** The ids of the messages that this stream stored in its session: the turn's, and the completion's. */
   message_ids?: string[] | null;
-  /** The model declined to answer. */
+  /** The model declined to respond. */
   refusal?: Refusal | null;
   /**
-   * Whether the whole answer is what `response_format` asked for; absent where nothing was asked for, the model
-   * stopped to call tools, the answer did not complete, or it could not be judged within 2 s.
+   * Whether the whole completion has the requested `response_format`; absent if none was requested, the model
+   * stopped to call tools, the completion is incomplete, or it could not be checked within 2 s.
    */
   format_valid?: boolean | null;
-  /** What is wrong with the answer's form: up to 20, with paths into the answer, "" for all of it. */
+  /** The format errors: up to 20, with paths in the completion, "" for all of it. */
   format_errors?: FieldError[] | null;
-  /** How many answers of the model it took; absent for one. */
+  /** The number of steps of the model; absent for one. */
   steps?: number | null;
   /** Messages that were accepted to be steered in, and that no step came for: send them again. */
   unsteered?: SteeredMessage[] | null;
@@ -515,7 +515,8 @@ export interface ErrorBody {
 }
 
 /**
- * The error object of every transport: JSON-RPC's `error.data`, an HTTP answer's or a stream end's `error`.
+ * The error object of every transport: `error.data` in JSON-RPC, `error` in an HTTP response and at a stream's
+ * end.
  *
  * Clients switch on `kind`; `message` and `hint` are for people.
  */
@@ -532,7 +533,7 @@ export interface ErrorInfo {
   retry_after_ms?: number | null;
   /** Names the request in the server's log. */
   request_id: string;
-  /** The stream it is about; with session_busy, the one that runs. */
+  /** The stream it is about; with session_busy, the running one. */
   stream_id?: string | null;
   /** The provider that caused it. */
   provider?: string | null;
@@ -616,7 +617,7 @@ export interface ExportedSession {
   messages: StoredMessage[];
 }
 
-/** One thing that is wrong with a request: where, and what. */
+/** One error in a request: its place, and what is wrong. */
 export interface FieldError {
   /** The field, as names and indices joined by dots. */
   path: string;
@@ -639,7 +640,7 @@ export interface FilePart {
 /** Why a model stopped, normalised over providers. It may grow. */
 export type FinishReason = "stop" | "length" | "content_filter" | "tool_calls" | (string & {});
 
-/** The form that an answer shall have. */
+/** The form of the completion. */
 export type FormatType = "text" | "json_object" | "json_schema";
 
 /** A message that a search found. */
@@ -670,7 +671,7 @@ export interface Health {
 /** Sent after a silence, so that the client knows that the connection is alive. */
 export type Heartbeat = Record<string, unknown>;
 
-/** How closely the model looks at a picture. */
+/** The detail in which the model sees a picture. */
 export type ImageDetail = "low" | "high" | "auto";
 
 /** A picture: by the id of an uploaded file, or by its URL (`data:` with base64, or `https:`). */
@@ -681,7 +682,7 @@ export interface ImagePart {
   file_id?: string | null;
   /** Where it is, if not in a file: `data:<media type>;base64,…` or `https://…`. */
   url?: string | null;
-  /** How closely the model looks. */
+  /** The detail in which the model sees it. */
   detail?: ImageDetail | null;
 }
 
@@ -735,15 +736,15 @@ export interface InitializeResult {
   schema_hash: string;
 }
 
-/** A JSON Schema for the answer. */
+/** A JSON Schema for the completion. */
 export interface JsonSchemaFormat {
   /** Its name; some providers show it. */
   name: string;
   /** JSON Schema, draft 2020-12 unless `$schema` says otherwise; references stay inside it. */
   schema: Record<string, unknown>;
-  /** Whether the answer must match, where the provider can. */
+  /** Whether it must match, if the provider supports that. */
   strict?: boolean | null;
-  /** What the answer is for, for the model. */
+  /** The purpose of the completion, for the model. */
   description?: string | null;
 }
 
@@ -765,7 +766,7 @@ export interface Liveness {
   status: string;
 }
 
-/** Who says a message. */
+/** The author of a message. */
 export type MessageRole = "system" | "user" | "assistant" | "tool";
 
 /** A model that a request can name. */
@@ -776,28 +777,28 @@ export interface ModelInfo {
   name: string;
   /** What to send as `provider`. */
   provider: string;
-  /** The most tokens of prompt and answer together, where it is known. */
+  /** The limit of prompt and completion together, in tokens, if known. */
   context_window?: number | null;
-  /** Whether its answers come piece by piece. */
+  /** Whether its completions are streamed. */
   supports_streaming: boolean;
-  /** What it can beyond text; absent where that is not known. */
+  /** Its capabilities beyond text; absent if unknown. */
   capabilities?: Capability[] | null;
-  /** What `reasoning_effort` may be, the least first; empty where it takes none, absent where that is not known. */
+  /** The values of `reasoning_effort`, the lowest first; empty if it has none, absent if unknown. */
   reasoning_efforts?: ReasoningEffort[] | null;
-  /** How much of what it can; absent where nothing is known. */
+  /** The limits of its requests; absent if unknown. */
   limits?: ModelLimits | null;
 }
 
 /** The available models. */
 export type ModelInfos = ModelInfo[];
 
-/** How much a request may hold for a model, where its provider says so. */
+/** The limits of a request for a model, if its provider has any. */
 export interface ModelLimits {
-  /** The most bytes of one picture, before base64. */
+  /** The limit of one picture, in bytes before base64. */
   image_bytes?: number | null;
-  /** The most pictures of one request, the session's history included. */
+  /** The limit of pictures in one request, including the session's history. */
   images?: number | null;
-  /** The most bytes of all pictures and files of one request, as base64. */
+  /** The limit of all pictures and files of one request, in bytes of base64. */
   request_bytes?: number | null;
 }
 
@@ -829,7 +830,7 @@ export type Nothing = Record<string, unknown>;
 /** What a request does to a session that runs a stream. */
 export type OnBusy = "reject" | "interrupt";
 
-/** What becomes of a stream when the last connection that holds it is gone. */
+/** What happens to a stream when the last connection that holds it is gone. */
 export type OnDisconnect = "continue" | "cancel";
 
 /** What a call does to its stream. */
@@ -890,21 +891,21 @@ export type ProgressPhase = "queued" | "loading" | "retrying" | "fallback" | (st
 /** Every provider's state, by its name. */
 export type ProviderStates = Record<string, ProviderStatus>;
 
-/** Whether a provider answers, and how fast. */
+/** Whether a provider responds, and how fast. */
 export interface ProviderStatus {
   /** The provider's name. */
   provider: string;
-  /** Whether it answered. */
+  /** Whether it responded. */
   available: boolean;
-  /** How long its answer took, in milliseconds. */
+  /** How long its response took, in milliseconds. */
   latency_ms?: number | null;
   /** What is wrong with it. */
   error?: string | null;
-  /** The ids of its models; none where it was not asked for them. */
+  /** The ids of its models; empty if they were not requested. */
   models: string[];
   /** What to do about the error. */
   hint?: string | null;
-  /** False where a key or a package is missing. */
+  /** False if a key or a package is missing. */
   configured?: boolean | null;
 }
 
@@ -928,18 +929,18 @@ export interface ReadinessReport {
 /** Whether chats can be served. */
 export type ReadinessReportStatus = "ready" | "not_ready" | "draining" | (string & {});
 
-/** How much a model thinks before it answers, in this order. It may grow. */
+/** How much a model thinks before it responds, in this order. It may grow. */
 export type ReasoningEffort = "none" | "minimal" | "low" | "medium" | "high" | "xhigh" | "max";
 
-/** The model declined to answer; what it gave of reasons. */
+/** The model declined to respond; its reasons, if it gave any. */
 export interface Refusal {
-  /** What the model, or its provider, said instead of an answer. */
+  /** What the model, or its provider, said instead. */
   text?: string | null;
-  /** What kind of request the provider took it for, in its own words. */
+  /** The provider's category for the request, in its own words. */
   category?: string | null;
 }
 
-/** The form that the answer shall have. */
+/** The form that the completion must have. */
 export interface ResponseFormat {
   /** The form. */
   type: FormatType;
@@ -1284,18 +1285,19 @@ export interface StreamCancelParams {
 }
 
 /**
- * A piece of an answer, as an adapter yields it and as the data of a server-sent event.
+ * A piece of a completion, as an adapter yields it and as the data of a server-sent event.
  *
- * One of `content`, `reasoning` and `arguments` has text. All may be empty: the provider answered or is alive,
- * without
- * text yet. With `arguments` stand the call's `call_id` and `name`; a call that takes none has one piece `{}`.
- * `finish_reason` comes at most once, with or after the last text, and a `refusal` with it; `usage` whenever the
- * provider tells it, the newest replacing the older.
+ * At most one of `content`, `reasoning` and `arguments` has text. If none has, the provider has responded or is
+ * alive,
+ * but sent no text yet. With `arguments` come the call's `call_id` and `name`; a call without arguments has one
+ * piece
+ * `{}`. `finish_reason` comes at most once, with or after the last text, and a `refusal` with it; `usage` comes
+ * whenever the provider reports it, and replaces the earlier one.
  */
 export interface StreamChunk {
-  /** A piece of the answer; empty where the event brings none. */
+  /** A piece of the text; empty if the event has none. */
   content: string;
-  /** Why the model stopped; none before it did. */
+  /** Why the model stopped; none before that. */
   finish_reason?: FinishReason | null;
   /** A piece of the model's visible reasoning. */
   reasoning?: string | null;
@@ -1303,13 +1305,13 @@ export interface StreamChunk {
   usage?: TokenUsage | null;
   /** A piece of the JSON text of a tool call's arguments. */
   arguments?: string | null;
-  /** Which call the arguments are of. */
+  /** The call of the arguments. */
   call_id?: string | null;
-  /** Which tool is called. */
+  /** The tool of the call. */
   name?: string | null;
-  /** The model declined to answer. */
+  /** The model declined to respond. */
   refusal?: Refusal | null;
-  /** True: discard the text and the calls you have; all of it comes again from the first on. */
+  /** True: discard the text and the calls received so far; all of it is sent again. */
   reset?: boolean | null;
 }
 
@@ -1331,7 +1333,7 @@ export interface StreamDelta {
   call_id?: string | null;
   /** Which tool is called. */
   name?: string | null;
-  /** True: discard the text and the calls you have; all of it comes again from the first on. */
+  /** True: discard the text and the calls received so far; all of it is sent again. */
   reset?: boolean | null;
 }
 
@@ -1357,20 +1359,20 @@ export interface StreamEnded {
   content?: string | null;
   /** Why it failed or is incomplete. */
   error?: ErrorInfo | null;
-  /** False where the answer could not be kept in its session in time: the next turn may not know of it. */
+  /** False if the completion could not be stored in its session in time: the next turn may not have it. */
   stored?: boolean | null;
-  /** The ids of the messages that this stream stored in its session: the turn's own, and the answer's. */
+  /** The ids of the messages that this stream stored in its session: the turn's, and the completion's. */
   message_ids?: string[] | null;
-  /** The model declined to answer. */
+  /** The model declined to respond. */
   refusal?: Refusal | null;
   /**
-   * Whether the whole answer is what `response_format` asked for; absent where nothing was asked for, the model
-   * stopped to call tools, the answer did not complete, or it could not be judged within 2 s.
+   * Whether the whole completion has the requested `response_format`; absent if none was requested, the model
+   * stopped to call tools, the completion is incomplete, or it could not be checked within 2 s.
    */
   format_valid?: boolean | null;
-  /** What is wrong with the answer's form: up to 20, with paths into the answer, "" for all of it. */
+  /** The format errors: up to 20, with paths in the completion, "" for all of it. */
   format_errors?: FieldError[] | null;
-  /** How many answers of the model it took; absent for one. */
+  /** The number of steps of the model; absent for one. */
   steps?: number | null;
   /** Messages that were accepted to be steered in, and that no step came for: send them again. */
   unsteered?: SteeredMessage[] | null;
@@ -1606,9 +1608,9 @@ export interface SubscribeResult {
 
 /** A plain message: a piece of the completion's text, of the model's visible reasoning, or of a call's arguments. */
 export interface TextEvent {
-  /** A piece of the answer; empty where the event brings none. */
+  /** A piece of the text; empty if the event has none. */
   content: string;
-  /** Why the model stopped; none before it did. */
+  /** Why the model stopped; none before that. */
   finish_reason?: FinishReason | null;
   /** A piece of the model's visible reasoning. */
   reasoning?: string | null;
@@ -1616,13 +1618,13 @@ export interface TextEvent {
   usage?: TokenUsage | null;
   /** A piece of the JSON text of a tool call's arguments. */
   arguments?: string | null;
-  /** Which call the arguments are of. */
+  /** The call of the arguments. */
   call_id?: string | null;
-  /** Which tool is called. */
+  /** The tool of the call. */
   name?: string | null;
-  /** The model declined to answer. */
+  /** The model declined to respond. */
   refusal?: Refusal | null;
-  /** True: discard the text and the calls you have; all of it comes again from the first on. */
+  /** True: discard the text and the calls received so far; all of it is sent again. */
   reset?: boolean | null;
 }
 
@@ -1659,15 +1661,15 @@ export interface TicketResult {
   expires_in_s: number;
 }
 
-/** Tokens as the provider counted them; `estimated` where it did not (a cancelled stream). */
+/** Tokens as the provider counted them; `estimated` if it did not (a cancelled stream). */
 export interface TokenUsage {
-  /** Tokens of what was sent to the model. */
+  /** Tokens of the prompt. */
   prompt_tokens: number;
-  /** Tokens of what the model said, its reasoning included. */
+  /** Tokens of the completion, including reasoning. */
   completion_tokens: number;
   /** Both together, as the provider bills them. */
   total_tokens: number;
-  /** True when the figures are ours: UTF-8 bytes / 4, or chunks seen. */
+  /** True if the counts are estimated by the server: UTF-8 bytes / 4, or chunks. */
   estimated?: boolean | null;
   /** Of the prompt's tokens, those read from the provider's cache. */
   cached_tokens?: number | null;
@@ -1681,7 +1683,7 @@ export interface Tool {
   name: string;
   /** What it does and when to call it, for the model. */
   description?: string | null;
-  /** JSON Schema of its arguments, an object; missing: it has none. */
+  /** JSON Schema of its arguments, an object; it has none if missing. */
   parameters?: Record<string, unknown> | null;
   /** Whether arguments must match, where the provider can. */
   strict?: boolean | null;
@@ -1715,9 +1717,9 @@ export interface ToolApproveParams {
   call_id: string;
 }
 
-/** A call that a model made: to be run by the application, and sent back with its result. */
+/** A call that a model made: the application runs it, and sends it back with its result. */
 export interface ToolCall {
-  /** Names the call; its result carries the same id. */
+  /** The call's id; its result has the same id. */
   call_id: string;
   /** Which tool. */
   name: string;

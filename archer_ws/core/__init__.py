@@ -1,1 +1,1 @@
-"""What every layer may use: errors, logging, identifiers, time. Nothing here knows a provider or a transport."""
+"""What every layer may use: errors, logging, identifiers, time. No module here knows a provider or a transport."""

@@ -1,4 +1,4 @@
-"""What our child processes have in common: what they may see of our environment, and standing apart from a terminal."""
+"""What all our child processes share: the environment they get, and a process group of their own."""
 
 import re
 import subprocess
@@ -8,8 +8,8 @@ from typing import Any
 
 from archer_ws.core.secrets import scrubbed
 
-#: Words in the names of variables that hold credentials; a proxy's address holds its password. MYSQL_PWD, PGPASSWORD,
-#: SSHPASS.
+#: Words in the names of variables that contain credentials. PROXY: a proxy's address contains its password. PWD and
+#: PASS: MYSQL_PWD, PGPASSWORD, SSHPASS.
 _CREDENTIAL_NAME = re.compile(
     r"(^|_)(api)?(keys?|tokens?|secrets?|credentials?|pat|proxy)(_|$)|_pwd$|passw(or)?d|passphrase|pass(_|$)",
     re.IGNORECASE,
@@ -17,9 +17,9 @@ _CREDENTIAL_NAME = re.compile(
 
 
 def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """What a child may see of our environment: no credentials, neither by their names nor by what they hold.
+    """The environment of a child process: ours without credentials, recognised by a variable's name or by its value.
 
-    It runs native code on text from anywhere, and needs none of them.
+    The child runs native code on text from anywhere, and needs no credential.
     """
     return {
         name: value
@@ -29,7 +29,7 @@ def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def apart() -> dict[str, Any]:
-    """Popen's arguments for a process group of its own: a terminal's Ctrl-C is ours to handle."""
+    """Popen's arguments for a process group of its own, so that a terminal's Ctrl-C reaches us alone."""
     if sys.platform == "win32":
         return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
     else:  # noqa: RET505 - so that type checkers know it for one of two platforms

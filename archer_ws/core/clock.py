@@ -4,5 +4,5 @@ from datetime import UTC, datetime
 
 
 def utc_now() -> datetime:
-    """The present moment, timezone-aware."""
+    """The current time, timezone-aware."""
     return datetime.now(UTC)

@@ -1,21 +1,21 @@
-"""A log line for people, without colours: what structlog's ConsoleRenderer writes, at a tenth of its cost. Pure.
+"""A log line for people, without colours: the format of structlog's ConsoleRenderer at a tenth of its cost. Pure.
 
-Each request writes two lines, and the renderer, which puts each field together from styled pieces, took as long for
-them as all guards together. For a terminal, where there are colours and nobody counts, it is still the one.
+Each request writes two lines. The renderer joins each field from styled pieces, and took as long for two lines as all
+guards of a request together. On a terminal, where lines are coloured and few, the renderer is still used.
 """
 
 from structlog.typing import EventDict, WrappedLogger
 
-#: What the columns are padded to, in characters, so that lines stand under one another.
+#: The widths of the columns, in characters.
 _LEVEL_CHARS, _EVENT_CHARS = 9, 30
-#: A text with one of these is quoted.
+#: A text that contains one of these is quoted.
 _QUOTED = frozenset(" \t=\r\n\"'")
 _RULE = "=" * 79
 
 
 def console_line(_logger: WrappedLogger, _method: str, event_dict: EventDict) -> str:
-    """The time, the level, the event and the logger in columns; then all else as `key=value`; a stack and a traceback
-    below."""
+    """The time, level, event and logger in columns, then the other fields as `key=value`, then a stack and a
+    traceback."""
     take = event_dict.pop
     stack, traceback = take("stack", None), take("exception", None)
     take("exc_info", None)

@@ -1,16 +1,15 @@
-"""Work that nobody waits for, put behind what somebody does wait for."""
+"""Work that nobody waits for, run after the work that somebody waits for."""
 
 import asyncio
 from collections.abc import Callable
 
 
 def afterwards(work: Callable[[], object]) -> None:
-    """Call `work` once those who were woken in this turn of the event loop have had theirs, and what they and we wrote
-    has been sent.
+    """Run `work` two loop iterations later: after the tasks woken in this iteration have run, and their output was
+    sent.
 
-    A line in the log takes as long as a tenth of a whole request. Transports send at the end of a turn, so the work
-    begins in the turn after the next; it keeps the caller's logging context, and a loop that is about to close still
-    does it.
+    Writing a log line takes a tenth of the time of a whole request, and transports send at the end of an iteration.
+    `work` keeps the caller's logging context. A loop that is about to close still runs it.
     """
     loop = asyncio.get_running_loop()
     loop.call_soon(loop.call_soon, work)

@@ -13,9 +13,9 @@
     │   ├── ModelNotFound · ContextTooLong · UpstreamTruncated · OutputTooLong
     └── InternalError           ours
 
-Each class has the kind, code, HTTP status and retryability of the protocol's table of errors (section 11).
-Messages and hints are shown to users: they never hold a secret, a stack or a provider's raw body. Secrets are taken
-out of them here, whoever wrote them.
+Each class has the kind, code, HTTP status and retryability of the protocol's table of errors (section 11). Users see
+messages and hints: they never contain a secret, a stack or a provider's raw body. This module masks secrets in all of
+them, whoever wrote them.
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ def _is_none(value: object) -> bool:
 
 
 class FieldError(BaseModel):
-    """One thing that is wrong with a request: where, and what."""
+    """One error in a request: its place, and what is wrong."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [FIELD_ERROR]})
 
@@ -42,7 +42,7 @@ class FieldError(BaseModel):
 
 
 def _kinds() -> list[str]:
-    """Every kind an error may have, by its code."""
+    """All kinds of errors, in the order of their codes."""
     found: dict[str, int] = {}
     waiting: list[type[ArcherError]] = [ArcherError]
     while waiting:
@@ -52,14 +52,14 @@ def _kinds() -> list[str]:
     return sorted(found, key=lambda kind: -found[kind])
 
 
-#: Text, since a client's own copy of ErrorInfo must take the kinds of newer servers.
+#: Plain text, since a client's copy of ErrorInfo must accept the kinds of newer servers.
 ErrorKind = Annotated[
     str, Enumeration("ErrorKind", "What went wrong: the thing to switch on. It may grow.", values=_kinds)
 ]
 
 
 class ErrorInfo(BaseModel):
-    """The error object of every transport: JSON-RPC's `error.data`, an HTTP answer's or a stream end's `error`.
+    """The error object of every transport: `error.data` in JSON-RPC, `error` in an HTTP response and at a stream's end.
 
     Clients switch on `kind`; `message` and `hint` are for people.
     """
@@ -75,7 +75,7 @@ class ErrorInfo(BaseModel):
     )
     request_id: str = Field(description="Names the request in the server's log.")
     stream_id: str | None = Field(
-        default=None, exclude_if=_is_none, description="The stream it is about; with session_busy, the one that runs."
+        default=None, exclude_if=_is_none, description="The stream it is about; with session_busy, the running one."
     )
     provider: str | None = Field(default=None, exclude_if=_is_none, description="The provider that caused it.")
     errors: list[FieldError] | None = Field(
@@ -84,16 +84,16 @@ class ErrorInfo(BaseModel):
 
 
 class ArcherError(Exception):
-    """Base of all errors that may reach a client.
+    """The base of all errors that may reach a client.
 
     Args:
         message: what happened, for a person.
         hint: what to do about it.
-        retryable: overrides the class's answer where the cause decides (a provider's 400 against its 500).
+        retryable: overrides the class's value if the cause decides (a provider's 400 or its 500).
         retry_after_ms: when a retry makes sense, in milliseconds.
         provider: the provider that caused it.
         stream_id: the stream it is about.
-        errors: the places of a request that are wrong.
+        errors: the fields of the request that are wrong.
     """
 
     kind: ClassVar[str] = "internal_error"
@@ -124,7 +124,7 @@ class ArcherError(Exception):
         self.errors = tuple(errors)
 
     def info(self, request_id: str, *, stream_id: str | None = None) -> ErrorInfo:
-        """This error as clients see it."""
+        """This error in the form that clients get."""
         return ErrorInfo(
             kind=self.kind,
             message=self.message,
@@ -139,11 +139,11 @@ class ArcherError(Exception):
 
 
 class InternalError(ArcherError):
-    """A defect of ours; the log has the details."""
+    """A defect of this server; its log has the details."""
 
 
 class RequestError(ArcherError):
-    """The request can't be served as it is."""
+    """The request can't be served in this form."""
 
 
 class ParseError(RequestError):
@@ -163,7 +163,7 @@ class InvalidParams(RequestError):
 
 
 class Unsupported(RequestError):
-    """A field means something, and this server, model or provider can't do it; `errors` has the path."""
+    """The field is valid, but this server, model or provider does not support it; `errors` has its path."""
 
     kind, code, http_status = "unsupported", -32045, 400
 
@@ -173,7 +173,7 @@ class ContentTooLarge(RequestError):
 
 
 class NotInitialized(RequestError):
-    """The socket must show a credential before this request; over HTTP there is no such state."""
+    """The socket must send a credential before this request; HTTP has no such state."""
 
     kind, code, http_status = "not_initialized", -32002, 401
 
@@ -195,7 +195,7 @@ class Forbidden(RequestError):
 
 
 class NotFound(RequestError):
-    """What a path names is not there, and no kind of its own says more."""
+    """What a path names does not exist, and no other kind is more specific."""
 
     kind, code, http_status = "not_found", -32049, 404
 
@@ -205,7 +205,7 @@ class StreamNotFound(RequestError):
 
 
 class StreamIdConflict(RequestError):
-    """The stream id is taken by a request with other parameters."""
+    """A request with other parameters uses this stream id."""
 
     kind, code, http_status = "stream_id_conflict", -32021, 409
 
@@ -221,19 +221,19 @@ class SessionNotFound(RequestError):
 
 
 class FileNotFound(RequestError):
-    """There is no such file, or it is another principal's; in a request `errors` has the path of its id."""
+    """There is no such file, or it belongs to another principal; in a request, `errors` has the path of its id."""
 
     kind, code, http_status = "file_not_found", -32024, 404
 
 
 class Conflict(RequestError):
-    """What the request would make is there already, otherwise; `errors` has the path of what is taken."""
+    """What the request would create exists already, with other content; `errors` has the path of its name."""
 
     kind, code, http_status = "conflict", -32048, 409
 
 
 class CapacityError(ArcherError):
-    """One of our limits; trying again later can help."""
+    """A limit of this server is reached; a later retry may succeed."""
 
     retryable = True
 
@@ -251,29 +251,29 @@ class Draining(CapacityError):
 
 
 class StorageUnavailable(CapacityError):
-    """The store of conversations failed, or did not answer in time."""
+    """The store of conversations failed, or did not respond in time."""
 
     kind, code, http_status = "storage_unavailable", -32046, 503
 
 
 class StorageFull(CapacityError):
-    """There is no room for what was to be kept, on the disk or within the limit; what is stored can be read."""
+    """There is no room to store more, on the disk or within the limit. Stored data can still be read."""
 
     kind, code, http_status, retryable = "storage_full", -32047, 507, False
 
 
 class WorkerLost(CapacityError):
-    """The process that made an answer ended before it did: the text so far is kept, and told to be incomplete."""
+    """The process that ran a stream ended before the stream did. The text so far is kept and reported as incomplete."""
 
     kind, code, http_status = "worker_lost", -32044, 503
 
 
 class ProviderFailure(ArcherError):
-    """The provider could not, or would not, serve the request."""
+    """The provider could not serve the request, or refused it."""
 
 
 class ProviderError(ProviderFailure):
-    """The provider refused or broke; whether a retry helps depends on the cause."""
+    """The provider refused the request or failed; whether a retry helps depends on the cause."""
 
     kind, code, http_status = "provider_error", -32030, 502
 
@@ -287,7 +287,7 @@ class ProviderRateLimited(ProviderFailure):
 
 
 class ProviderUnavailable(ProviderFailure):
-    """Nothing answers there: refused, unresolvable, no TLS, or a crashed local model."""
+    """No connection: refused, unknown host, no TLS, or the local model crashed."""
 
     kind, code, http_status, retryable = "provider_unavailable", -32033, 503, True
 
@@ -301,7 +301,7 @@ class ContextTooLong(ProviderFailure):
 
 
 class UpstreamTruncated(ProviderFailure):
-    """The provider's stream stopped without its end marker: the text so far is kept, and told to be incomplete."""
+    """The provider's stream stopped without its end marker. The text so far is kept and reported as incomplete."""
 
     kind, code, http_status, retryable = "upstream_truncated", -32036, 502, True
 
@@ -313,7 +313,7 @@ class ProviderNotConfigured(ProviderFailure):
 
 
 class ProviderAuth(ProviderFailure):
-    """The provider refuses our credential."""
+    """The provider refused our credential."""
 
     kind, code, http_status = "provider_auth", -32038, 502
 
@@ -323,25 +323,25 @@ class ProviderQuota(ProviderFailure):
 
 
 class OutputTooLong(ProviderFailure):
-    """The answer passed the most text a stream's log may hold."""
+    """The completion exceeded the limit of text in a stream's log."""
 
     kind, code, http_status = "output_too_long", -32041, 502
 
 
 class ToolTimeout(ArcherError):
-    """The results of calls did not come in time: the stream ends incomplete."""
+    """Tool results did not come in time: the stream ends incomplete."""
 
     kind, code, http_status = "tool_timeout", -32042, 504
 
 
 class MaxStepsExceeded(ArcherError):
-    """The last step that a stream may have ended in calls: the stream ends incomplete."""
+    """The last step that the stream may have called tools: the stream ends incomplete."""
 
     kind, code, http_status = "max_steps_exceeded", -32043, 502
 
 
 def http_status(kind: str) -> int:
-    """The HTTP status of a kind, for what is no exception any more, as a stream's end; 500 for an unknown one."""
+    """The HTTP status of a kind, for errors that are data, as at a stream's end; 500 for an unknown kind."""
     return _STATUS_OF_KIND.get(kind, ArcherError.http_status)
 
 

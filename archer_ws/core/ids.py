@@ -1,9 +1,9 @@
-"""Identifiers: their form (protocol section 1) and how the server mints them."""
+"""Identifiers: their form (protocol section 1), and how the server generates them."""
 
 import re
 import secrets
 
-#: Stream, session and request ids: 1-64 of these characters. Clients may mint them.
+#: Stream, session and request ids: 1-64 of these characters. Clients may choose them.
 ID_PATTERN = r"^[A-Za-z0-9._-]{1,64}$"
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -14,5 +14,6 @@ def is_valid_id(value: str) -> bool:
 
 
 def new_id(prefix: str) -> str:
-    """A fresh id such as `str_9mK3…`, with 120 random bits: unguessable, so that it may serve as an idempotency key."""
+    """A new id such as `str_9mK3…`, with 120 random bits: it can't be guessed, so it can serve as an idempotency
+    key."""
     return f"{prefix}_{secrets.token_urlsafe(15)}"

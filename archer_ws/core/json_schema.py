@@ -1,13 +1,13 @@
-"""From models to JSON Schema that tells the truth about the wire (protocol section 1).
+"""JSON Schemas of the models, correct for each direction and transport of the wire (protocol section 1).
 
-Pydantic's own schemas say nothing of three things, which differ by direction and transport (`Wire`):
+Pydantic's own schemas leave out three facts that differ by direction and transport (`Wire`):
 
-- what clients send: null means missing, so every field that may be missing may be null;
-- what the server sends: which fields are always there, and that enumerations may grow: their values are listed under
-  `x-known-values`, any other text is as valid;
-- null: REST sends the specification's fields always, null where there is nothing to say; the socket never sends null.
+- what clients send: null means missing, so every optional field may be null;
+- what the server sends: which fields are always present, and that enumerations may grow: known values are listed in
+  `x-known-values`, and any other text is valid, too;
+- null: REST always sends the specification's fields, as null if there is no value; the socket never sends null.
 
-Which messages there are, and what the documents look like, is for those who ask.
+Callers decide which messages exist, and how the documents look.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,7 +23,7 @@ from archer_ws.core.wire_types import KNOWN_VALUES, MEANING
 
 Schema = dict[str, Any]
 
-#: What holds values, in which nothing is a schema.
+#: Keywords whose contents are values and not schemas.
 _VALUES = frozenset({"examples", "default", "enum", "const", "required", KNOWN_VALUES})
 _OTHER = "any other"
 _ORDER = ("$ref", "title", "description", "type", "properties", "required", _OTHER, "examples")
@@ -31,7 +31,7 @@ _NULL: Schema = {"type": "null"}
 
 
 class Wire(Enum):
-    """Who sends a message, and over which transport."""
+    """The sender of a message, and the transport."""
 
     CLIENT = "client"
     SOCKET = "socket"
@@ -44,7 +44,7 @@ class Wire(Enum):
 
 
 class _Generator(GenerateJsonSchema):
-    """Pydantic's, without titles made from field names, and with `required` for whatever is always sent."""
+    """Pydantic's generator, without titles made from field names; `required` lists the fields that are always sent."""
 
     wire: ClassVar[Wire]
 
@@ -75,7 +75,7 @@ _GENERATORS = {wire: type(f"_{wire.name.title()}Generator", (_Generator,), {"wir
 
 
 def schemas_of(models: Iterable[type[BaseModel]], wire: Wire) -> dict[str, Schema]:
-    """The schemas of the models and of all they refer to, by name; references are `#/$defs/NAME`."""
+    """The schemas, by name, of the models and of all models they refer to; references are `#/$defs/NAME`."""
     pairs: list[tuple[type[BaseModel], JsonSchemaMode]] = [(model, wire.mode) for model in dict.fromkeys(models)]
     _, found = models_json_schema(pairs, by_alias=True, schema_generator=_GENERATORS[wire])
     definitions: dict[str, Schema] = {}
@@ -85,7 +85,7 @@ def schemas_of(models: Iterable[type[BaseModel]], wire: Wire) -> dict[str, Schem
 
 
 def examples_of(model: type[BaseModel], wire: Wire) -> list[Any]:
-    """The model's own examples as they stand on this wire."""
+    """The model's examples in the form that they have on this wire."""
     extra = model.model_config.get("json_schema_extra")
     if not isinstance(extra, dict) or any(
         issubclass(base, BaseModel) and base.model_config.get("json_schema_extra") is extra
@@ -102,13 +102,13 @@ def examples_of(model: type[BaseModel], wire: Wire) -> list[Any]:
 
 
 def references(schema: Any) -> Iterator[str]:
-    """The names of the schemas that this one itself refers to."""
+    """The names of the schemas that this schema refers to directly."""
     for reference in _reference_holders(schema):
         yield reference["$ref"].rpartition("/")[2]
 
 
 def with_references(schema: Any, prefix: str, renamed: Mapping[str, str]) -> Any:
-    """A copy whose references begin with `prefix`, to other names where those are renamed."""
+    """A copy in which references begin with `prefix`, and renamed schemas are referred to by their new names."""
     copied = deepcopy(schema)
     for holder in _reference_holders(copied):
         name = holder["$ref"].rpartition("/")[2]
@@ -131,7 +131,7 @@ def _reference_holders(schema: Any) -> Iterator[Schema]:
 
 
 def _true_to(wire: Wire, schema: Any, definitions: dict[str, Schema]) -> Any:
-    """The schema as this wire has it; what has a name of its own moves to the definitions."""
+    """The schema for this wire. Schemas with a name of their own move to the definitions."""
     if isinstance(schema, list):
         return [_true_to(wire, inner, definitions) for inner in schema]
     if not isinstance(schema, dict):
@@ -167,14 +167,14 @@ def _true_to(wire: Wire, schema: Any, definitions: dict[str, Schema]) -> Any:
 
 
 def _in_order(schema: Schema) -> Schema:
-    """First what a reader looks for, examples last, the rest in the alphabet's order."""
+    """The keywords in order: the most important first, examples last, the rest alphabetically."""
     return dict(
         sorted(schema.items(), key=lambda each: (_ORDER.index(each[0] if each[0] in _ORDER else _OTHER), each[0]))
     )
 
 
 def _enumeration(wire: Wire, schema: Schema) -> Schema:
-    """Closed in what clients send, open in what they get."""
+    """Closed in what clients send, open in what they receive."""
     values = schema.get(KNOWN_VALUES) or schema.get("enum") or [schema["const"]]
     rest = {name: value for name, value in schema.items() if name not in {"enum", "const", "default", KNOWN_VALUES}}
     return _in_order(rest | {"enum" if wire is Wire.CLIENT else KNOWN_VALUES: list(values)})

@@ -1,11 +1,12 @@
-"""An event to wait for that costs next to nothing while nobody waits."""
+"""An event to wait for, which costs almost nothing while nobody waits."""
 
 import asyncio
 
 
 class LeanEvent:
-    """As asyncio.Event, but without the deque that one keeps for its waiters: with several events for each connection
-    and stream, those were a tenth of what an idle connection takes."""
+    """Like asyncio.Event, but without the deque for its waiters. With several events for each connection and stream,
+    those deques were a tenth of the memory of an idle connection.
+    """
 
     __slots__ = ("_is_set", "_waiters")
 
@@ -18,7 +19,7 @@ class LeanEvent:
         return self._is_set
 
     def set(self) -> None:
-        """Let all who wait go on, and those who come until `clear`."""
+        """Wake all waiters; until `clear`, `wait` returns at once."""
         self._is_set = True
         waiters, self._waiters = self._waiters, None
         for waiter in waiters or ():
@@ -26,11 +27,11 @@ class LeanEvent:
                 waiter.set_result(None)
 
     def clear(self) -> None:
-        """Let those who come wait."""
+        """Make later calls of `wait` wait again."""
         self._is_set = False
 
     async def wait(self) -> None:
-        """Return once it is set."""
+        """Return once the event is set."""
         if self._is_set:
             return
         waiter = asyncio.get_running_loop().create_future()
@@ -40,6 +41,6 @@ class LeanEvent:
         try:
             await waiter
         finally:
-            # Woken, it is no longer in the list; given up, it must leave it.
+            # A waiter that was woken is no longer in the list; a cancelled one must be removed.
             if self._waiters is not None and waiter in self._waiters:
                 self._waiters.remove(waiter)

@@ -1,8 +1,8 @@
-"""Writing lines to somebody who may be slow to read them, or may never do.
+"""Writes lines to a reader that may be slow, or may never read.
 
-A pipe whose reader sleeps, a terminal stopped by Ctrl-S, a console in selection, a stalled log daemon: a write to any
-of them waits for as long as that lasts, and on the event loop everything else would wait with it. So lines go through
-a bounded queue to a thread that writes; what finds no room is dropped and counted.
+Such a reader may be a pipe whose reader sleeps, a terminal stopped by Ctrl-S, a console with a selection, or a stalled
+log daemon. A write waits for as long as that lasts, and on the event loop all other tasks would wait with it. So lines
+go through a bounded queue to a thread that writes them. Lines that find no room are dropped and counted.
 """
 
 import select
@@ -15,9 +15,9 @@ from typing import Protocol, TextIO
 
 from archer_ws.core.limits import LINES_WAITING_BYTES
 
-#: The thread rests so long between two writes, so that a thousand lines a second wake it a hundred times. In seconds.
+#: The thread's pause between two writes, so that a thousand lines a second wake it a hundred times. In seconds.
 REST_S = 0.01
-#: How long the thread waits after a failed write (a full disk, say) before the next, and for a pipe to have room.
+#: The thread's pause after a failed write (a full disk, for example), and its wait for room in a pipe.
 FAILED_REST_S, ROOM_WAIT_S = 0.5, 1.0
 
 
@@ -30,11 +30,11 @@ class _Raw(Protocol):
 
 
 class LineWriter:
-    """Writes lines in order, without ever keeping the caller waiting. Usable from any thread.
+    """Writes lines in order, and never makes the caller wait. Usable from any thread.
 
     Args:
-        on_dropped: told, from the writing thread, how many lines were dropped, once lines find room again.
-        bytes_max: how much may wait to be written.
+        on_dropped: called from the writing thread with the number of dropped lines, once there is room again.
+        bytes_max: the limit of bytes that wait to be written.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class LineWriter:
         self._bytes_max = bytes_max
         self._queue: SimpleQueue[tuple[_Raw, bytes]] = SimpleQueue()
         self._lock = threading.Lock()
-        # Counted on one side each: what is queued, and what is done with.
+        # Each counter is written by one side only: lines queued by the caller, lines finished by the thread.
         self._queued_bytes = self._done_bytes = 0
         self._dropped = 0
         self._thread: threading.Thread | None = None
@@ -52,7 +52,7 @@ class LineWriter:
         self._last: tuple[TextIO, _Raw | None] | None = None
 
     def put(self, stream: TextIO | None, text: str) -> None:
-        """Have the text written; it ends with a line end. A stream in memory takes it at once."""
+        """Queue a text, which must end with a line end. A stream in memory is written at once."""
         if stream is None:
             return  # A program without a console on Windows has none.
         raw = self._raw_of(stream)
@@ -67,13 +67,13 @@ class LineWriter:
                 return
             self._queued_bytes += len(data)
             self._queue.put((raw, data))
-            # Also where a fork has left us without it.
+            # Also started again after a fork, which does not copy threads.
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._write_all, name="line-writer", daemon=True)
                 self._thread.start()
 
     def flush(self, within_s: float) -> bool:
-        """Wait until all is written, but no longer; whether it is."""
+        """Wait at most so long until everything is written; returns whether it is."""
         deadline = time.monotonic() + within_s
         self._is_hurried.set()
         while self._queued_bytes > self._done_bytes and time.monotonic() < deadline:
@@ -82,21 +82,21 @@ class LineWriter:
         return self._queued_bytes <= self._done_bytes
 
     def _raw_of(self, stream: TextIO) -> _Raw | None:
-        """What is under a text stream, past the buffer whose lock the thread might hold at the process's end."""
+        """The raw stream below a text stream, without its buffer: the thread might hold the buffer's lock at exit."""
         last = self._last
         if last is not None and last[0] is stream:
             return last[1]
         buffer = getattr(stream, "buffer", None)
         raw = getattr(buffer, "raw", buffer)
         try:
-            raw.fileno()  # type: ignore[union-attr]  # None has none, and says so by the error that is caught
+            raw.fileno()  # type: ignore[union-attr]  # None raises the AttributeError that is caught
         except (AttributeError, UnsupportedOperation, OSError, ValueError):
             raw = None
         self._last = stream, raw
         return raw
 
     def _write_all(self) -> None:
-        """The thread: write what has come together, rest, and go on."""
+        """The thread's loop: write the queued lines together, pause, repeat."""
         while True:
             raw, data = self._queue.get()
             pieces = [data]
@@ -115,18 +115,18 @@ class LineWriter:
             self._is_hurried.wait(REST_S)
 
     def _write(self, raw: _Raw, data: bytes, lines: int) -> bool:
-        """Write so many lines, however long that takes; whether they could be written."""
+        """Write so many lines, however long that takes; returns whether it succeeded."""
         rest = memoryview(data)
         try:
             while rest:
                 written = raw.write(rest)  # type: ignore[arg-type]  # any buffer will do
                 if written is None:
-                    # Whoever gave us the pipe made it non-blocking (Node.js does): wait for room.
+                    # The process that gave us the pipe made it non-blocking (Node.js does): wait for room.
                     _wait_for_room(raw)
                     continue
                 rest = rest[written:]
         except (OSError, ValueError):
-            # The reader is gone, the disk is full, the stream was closed. There is nobody to tell, until it is mended.
+            # The reader is gone, the disk is full, or the stream was closed. This can't be reported until it is fixed.
             with self._lock:
                 self._dropped += lines
             self._is_hurried.wait(FAILED_REST_S)
@@ -146,5 +146,5 @@ def _wait_for_room(raw: _Raw) -> None:
     try:
         select.select([], [raw.fileno()], [], ROOM_WAIT_S)
     except (OSError, ValueError):
-        # Windows knows it of sockets alone, others of small descriptors alone.
+        # On Windows `select` works for sockets only, elsewhere for small descriptors only.
         time.sleep(REST_S)

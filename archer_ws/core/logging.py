@@ -1,17 +1,17 @@
-"""Structured logging: one form for our lines and for everybody else's.
+"""Structured logging: one format for our own lines and those of libraries.
 
-Owns the form (console or JSON), the levels, and the guards below. What is worth a line is decided by whoever knows it.
+Owns the format (console or JSON), the levels, and the guards below. The code that logs decides what is worth a line.
 
-Who may log what. Everyone: ids, names of models and providers, statuses, kinds of errors, counts, sizes, durations.
-Nobody, at any level: prompts, answers, keys, request headers, query strings. `redact` is the net under that rule, not
-a licence: it knows keys, not sentences. Libraries that log what they send or receive at DEBUG (the SDKs and their HTTP
-clients log bodies, websockets logs frames) are held above it whatever our own level is.
+What may be logged: ids, names of models and providers, statuses, kinds of errors, counts, sizes, durations. Never, at
+any level: prompts, completions, keys, request headers, query strings. `redact` is a safety net for that rule: it
+recognises keys, not sentences. Libraries that log what they send or receive at DEBUG (the SDKs and their HTTP clients
+log bodies, websockets logs frames) are kept above DEBUG, whatever our own level is.
 
-Modules take their logger with `structlog.get_logger(__name__)`. The request log binds `request_id`, and whoever runs a
-stream binds `stream_id`, with `structlog.contextvars.bind_contextvars`.
+Modules get their logger by `structlog.get_logger(__name__)`. The request log binds `request_id`, and the code that runs
+a stream binds `stream_id`, with `structlog.contextvars.bind_contextvars`.
 
-uvicorn is run with `log_config=None`, so that it leaves this alone. Under plain `uvicorn archer_ws.main:app` its own
-configuration comes first and is taken over.
+We run uvicorn with `log_config=None`, so it does not configure logging. Under plain `uvicorn archer_ws.main:app` its
+own configuration comes first, and this module replaces it.
 """
 
 import logging
@@ -33,11 +33,11 @@ from archer_ws.core.line_writer import LineWriter
 from archer_ws.core.secrets import MASK, scrubbed, without_secrets
 
 REDACTED = MASK
-#: How long the end of the process waits for its last lines to be read, in seconds.
+#: How long the process waits at exit until its last lines are written, in seconds.
 FLUSH_S = 1.0
 
 _OURS = "archer_ws"
-#: Loggers that tell of every request at INFO, and of bodies and headers at DEBUG.
+#: Loggers that log every request at INFO, and bodies and headers at DEBUG.
 _TALKATIVE = ("openai", "anthropic", "httpx", "httpx2", "httpcore", "httpcore2")
 #: uvicorn writes a socket's query string into this line (uvicorn.error, INFO); the request log has a line of its own.
 _SOCKET_LINE = '%s - "WebSocket %s"'
@@ -47,22 +47,22 @@ _SECRET_KEYS = frozenset(
     | {"query_string", "prompt", "content", "messages", "answer", "reasoning", "body"}
 )
 _SECRET_ENDINGS = ("_api_key", "_token", "_password", "_secret")
-#: What nearly all values are: nothing can hide in them, and looking costs a line half its time.
+#: The types of nearly all values: they can't contain a secret, and checking them would take half of a line's time.
 _PLAIN = frozenset({str, int, float, bool, type(None)})
-#: How deep `redact` looks into values; what lies deeper is left out.
+#: The depth to which `redact` checks values; deeper ones are left out.
 _MAX_DEPTH = 4
 #: pydantic's and FastAPI's validation errors print the value they refuse, which may be a prompt.
 _ECHOED_INPUT = re.compile(r"(?<=input_value=).*(?=, input_type=)|(?<='input': ).*")
 
-#: One list for the life of the process: cached loggers hold on to it, so that a later configuration reaches them too.
+#: One list for the life of the process: cached loggers refer to it, so a later configuration reaches them, too.
 _processors: list[Processor] = []
 
 
 class _Handler(logging.Handler):
-    """Ours, told apart from other handlers of the root logger, such as a test runner's.
+    """Our handler. The class distinguishes it from other handlers of the root logger, such as a test runner's.
 
-    Without a stream it writes to whatever standard error is at that moment: it may be swapped after us. The writing
-    itself is a thread's (line_writer.py): whoever started us need not read what we log.
+    Without a stream it writes to the current standard error, which may be replaced later. A thread does the writing
+    (line_writer.py): the process that started us need not read what we log.
     """
 
     def __init__(self, stream: TextIO | None) -> None:
@@ -70,23 +70,23 @@ class _Handler(logging.Handler):
         self._stream = stream
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Have one record written."""
+        """Queue one record."""
         try:
             line = without_secrets(self.format(record))
-        except Exception as error:  # noqa: BLE001 - what can't be formatted must not fail whoever logs it
+        except Exception as error:  # noqa: BLE001 - a bad record must not fail the code that logs it
             line = f"a line of {record.name} could not be formatted ({type(error).__name__})"
         _lines.put(self._stream or sys.stderr, f"{line}\n")
 
     def flush(self) -> None:
-        """Wait a moment for what is still to be written; called when the process ends."""
+        """Wait a moment for unwritten lines; called at exit."""
         _lines.flush(FLUSH_S)
 
 
 class _Formatter(ProcessorFormatter):
-    """Makes a record's line.
+    """Formats a record as a line.
 
-    Our own records need no more than the rendering; structlog's formatter copies each of them first, for other handlers
-    that there might be. Other people's records still go its way.
+    Our own records need only rendering. structlog's formatter first copies each record, for other handlers that may
+    exist; records of libraries still go that way.
     """
 
     def __init__(self, preparing: Sequence[Processor], rendering: Sequence[Processor]) -> None:
@@ -107,17 +107,18 @@ class _Formatter(ProcessorFormatter):
 
 def _tell_dropped(count: int) -> None:
     structlog.get_logger(__name__).warning(
-        "log_lines_dropped", count=count, hint="whoever started the server does not read its log fast enough"
+        "log_lines_dropped", count=count, hint="the process that started the server does not read its log fast enough"
     )
 
 
-#: One for the life of the process, as there is one log.
+#: One writer for the process, since there is one log.
 _lines = LineWriter(_tell_dropped)
 
 
 def log_stray_output() -> None:
-    """Log what Python itself would write to standard error, straight and perhaps waiting: warnings, and exceptions
-    that nobody can catch. For a process that is the server and nothing else."""
+    """Log what Python would write to standard error directly, and perhaps block on: warnings, and exceptions that no
+    code can catch. Only for a process that is nothing but the server.
+    """
     logging.captureWarnings(True)
     log = structlog.get_logger(__name__)
 
@@ -135,17 +136,17 @@ def log_stray_output() -> None:
 def configure_logging(
     level: str = "INFO", fmt: Literal["json", "console"] = "console", stream: TextIO | None = None
 ) -> None:
-    """Send all logging of this process to `stream` (standard error by default), in one form.
+    """Send all logging of this process to `stream` (standard error by default), in one format.
 
-    May be called again; the last call holds. `level` (DEBUG, INFO, WARNING, ERROR, CRITICAL) is that of our own
-    loggers; other people's never go below INFO, talkative ones never below WARNING.
+    May be called again; the last call wins. `level` (DEBUG, INFO, WARNING, ERROR, CRITICAL) applies to our own loggers;
+    those of libraries are never below INFO, verbose ones never below WARNING.
 
     Raises:
         ValueError: `level` is none of these.
     """
     threshold = logging.getLevelNamesMapping().get(level.upper())
     if threshold is None:
-        raise ValueError(f"{level!r} is no log level; take DEBUG, INFO, WARNING, ERROR or CRITICAL")
+        raise ValueError(f"{level!r} is not a log level; use DEBUG, INFO, WARNING, ERROR or CRITICAL")
     common: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
@@ -159,7 +160,7 @@ def configure_logging(
     structlog.configure(
         processors=_processors,
         logger_factory=structlog.stdlib.LoggerFactory(),
-        # Not structlog's filtering logger: that one keeps the level it had when it was cached.
+        # Not structlog's filtering logger: it keeps the level it had when it was cached.
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
@@ -171,9 +172,9 @@ def configure_logging(
 
 
 def redact(_logger: WrappedLogger, _method: str, event_dict: EventDict) -> EventDict:
-    """Mask what must never be logged: values under telling keys at any depth, raw bytes, and whole models."""
+    """Mask what must never be logged: values under secret-looking keys at any depth, raw bytes, and whole models."""
     for key, value in event_dict.items():
-        # `_record`, where the standard library's record is on its way through.
+        # `_record` is the standard library's record, for records that pass through.
         if key.startswith("_"):
             continue
         if _is_secret_field(key):
@@ -185,7 +186,7 @@ def redact(_logger: WrappedLogger, _method: str, event_dict: EventDict) -> Event
 
 @lru_cache(maxsize=1024)
 def _is_secret_field(key: str) -> bool:
-    # The fields of our own lines: few. What lies inside their values has anybody's keys.
+    # Only for the fields of our own lines, which are few; keys inside their values may be anything.
     return _is_secret(key)
 
 
@@ -214,8 +215,9 @@ def _safe(value: Any, depth: int = 1) -> Any:
 
 
 def _exception_text(exc_info: ExcInfo) -> str:
-    """A traceback as text: without local variables, which hold prompts, without what a validation error echoes, and
-    without what looks like a key: libraries put a provider's whole answer into their exceptions."""
+    """A traceback as text: without local variables, which contain prompts; without the input that a validation error
+    repeats; and without key-like text, since libraries put a provider's whole response into their exceptions.
+    """
     return scrubbed(_ECHOED_INPUT.sub(REDACTED, "".join(traceback.format_exception(*exc_info)).rstrip()))
 
 
@@ -231,7 +233,7 @@ def _rendering(fmt: Literal["json", "console"], stream: TextIO | None) -> list[P
 
 
 def _one_line(_logger: WrappedLogger, _method: str, event_dict: EventDict) -> EventDict:
-    """Keep a client's text from forging lines or steering the terminal; only a traceback may span lines."""
+    """Keep a client's text from forging lines or controlling the terminal; only a traceback may span several lines."""
     for key, value in event_dict.items():
         if isinstance(value, str):
             if key in {"exception", "stack"}:
@@ -248,7 +250,7 @@ def _printable(text: str) -> str:
 
 
 def _may_pass(record: logging.LogRecord) -> bool:
-    """Hold other people's loggers at their levels even when an SDK lowers them itself (`OPENAI_LOG=debug` does)."""
+    """Keep the levels of libraries' loggers, even if an SDK lowers them itself (`OPENAI_LOG=debug` does)."""
     family = record.name.partition(".")[0]
     if family == _OURS:
         return True
@@ -267,7 +269,7 @@ def _set_levels(threshold: int) -> None:
 
 
 def _take_over(handler: _Handler) -> None:
-    """Put our handler on the root logger, in place of an older one of ours and of uvicorn's own."""
+    """Put our handler on the root logger; remove an older one of ours, and uvicorn's own."""
     root = logging.getLogger()
     for old in [each for each in root.handlers if isinstance(each, _Handler)]:
         root.removeHandler(old)
@@ -277,7 +279,7 @@ def _take_over(handler: _Handler) -> None:
         logger.handlers.clear()
         logger.setLevel(logging.NOTSET)
         logger.propagate = True
-    # Without a handler in reach uvicorn does not even format its access lines.
+    # Without any handler uvicorn does not format its access lines at all.
     access = logging.getLogger("uvicorn.access")
     access.handlers.clear()
     access.propagate = False

@@ -1,20 +1,20 @@
-"""How the C library's allocator treats large blocks."""
+"""Sets how the C library's allocator treats large blocks."""
 
 import ctypes
 import sys
 from contextlib import suppress
 
-#: malloc.h of glibc.
+#: From glibc's malloc.h.
 _M_MMAP_THRESHOLD = -3
-#: Blocks from this size on are the kernel's and go back to it when they are freed, in bytes.
+#: Blocks of at least this size are mapped from the kernel, and returned to it when freed, in bytes.
 LARGE_BLOCK_BYTES = 256 * 1024
 
 
 def return_large_blocks() -> None:
-    """Have freed texts of streams go back to the system.
+    """Make freed texts of streams return to the system.
 
-    Left alone, glibc raises its threshold to the largest block that was freed (up to 32 MiB): from then on megabytes of
-    text lie in its heap, where one small block behind them keeps all of them. Elsewhere nothing is changed.
+    By default, glibc raises its threshold to the largest block that was freed (up to 32 MiB). From then on megabytes of
+    text stay in its heap, where one small block after them keeps them all. On other C libraries nothing changes.
     """
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):  # musl has no mallopt

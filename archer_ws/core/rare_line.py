@@ -1,4 +1,4 @@
-"""Lines in the log that clients can cause at will."""
+"""Log lines that clients can cause at will."""
 
 import time
 
@@ -6,17 +6,17 @@ import structlog
 
 log = structlog.get_logger(__name__)
 
-#: The window within which a line may be written so many times, once unless said otherwise; the next one behind it tells
-#: how many were left out. In seconds.
+#: The window in which a line may be written `burst` times; the next line after it says how many were left out. In
+#: seconds.
 LOG_INTERVAL_S = 10.0
 
 
 class RareLine:
-    """A line that clients can cause at will: written seldom, with the number of those that were left out.
+    """A log line that clients can cause at will: it is written rarely, with the number of lines left out since.
 
     Args:
-        event: what is logged.
-        level: the log's level.
+        event: the event that is logged.
+        level: the level of the line.
         burst: how many lines are written within `LOG_INTERVAL_S`.
     """
 
@@ -29,7 +29,7 @@ class RareLine:
         self._window_ends = 0.0
 
     def renewed(self) -> "RareLine":
-        """The same line, of which none was written yet."""
+        """A new RareLine with the same arguments and no history."""
         return RareLine(self._event, level=self._level, burst=self._burst)
 
     def write(self, **facts: object) -> None:

@@ -1,12 +1,12 @@
-"""The secrets this process knows, and taking them out of whatever it is about to show.
+"""The secrets that this process knows, and their removal from everything that is shown.
 
-A provider, or a proxy before it, may repeat a key that it was sent: in an error's message, in an answer, in a body that
-a library puts into an exception. So each way out passes here: errors (exceptions.py), log lines (logging.py), and the
-text of answers (resilience/scrubbing.py). Who knows a secret calls `remember`; one table for the process, as there is
-one log.
+A provider, or a proxy before it, may repeat a key that it was sent: in an error's message, in a completion, or in a
+body that a library puts into an exception. So all output passes through here: errors (exceptions.py), log lines
+(logging.py), and the text of completions (resilience/scrubbing.py). Code that learns a secret calls `remember`; there
+is one table for the process, as there is one log.
 
-A secret is found as it stands, percent-encoded, escaped as in JSON, and inside base64 (HTTP Basic credentials).
-Nothing shorter than `SHORTEST` is looked for: it would hit ordinary words.
+A secret is found in plain form, percent-encoded, escaped as in JSON, and inside base64 (HTTP Basic credentials).
+Nothing shorter than `SHORTEST` is searched for: it would match ordinary words.
 """
 
 import json
@@ -16,17 +16,17 @@ from collections.abc import Iterable
 from urllib.parse import quote, unquote, urlsplit
 
 MASK = "[redacted]"
-#: What is shorter is no secret that can be told from an ordinary word, in characters.
+#: A shorter secret can't be distinguished from an ordinary word, in characters.
 SHORTEST = 8
-#: So many characters of a form may have gone out before it is noticed: they are its beginning (`sk-`), and no secret.
+#: The number of a form's characters that may be sent before it is noticed: its beginning (`sk-`) is not secret.
 _UNNOTICED = 3
 _SEED = _UNNOTICED + 1
-#: A text is long that has so many times the characters of the longest form.
+#: A text counts as long if it has so many times the characters of the longest form.
 _LONG = 4
-#: Where every form of base64's three alignments begins to depend on the secret alone, in characters.
+#: The position from which each of base64's three alignments depends on the secret alone, in characters.
 _BASE64_STARTS = (0, 2, 3)
 
-#: What looks like a key, whoever's it is: by the prefixes that providers give them, and by the words before them.
+#: Text that looks like a key, known or not: by the prefixes that providers use, and by the words before it.
 _KEY_LIKE = re.compile(
     r"""
     (?<![A-Za-z0-9])
@@ -43,17 +43,18 @@ _KEY_LIKE = re.compile(
 )
 #: The user and password of a URL.
 _USERINFO = re.compile(r"(?<=://)[^/@\s\"'<>]+@")
-#: Keys that cannot be taken for ordinary words: by their prefix, or long and of letters and digits.
+#: Keys that can't be mistaken for ordinary words: they have a known prefix, or are long and contain letters and digits.
 _UNMISTAKABLE = re.compile(r"(?:sk|pk|gsk|hf|xai|key)[-_].+|(?=.*\d)(?=.*[A-Za-z]).{16,}", re.DOTALL)
 
 
 class _Known:
-    """The table: every form of every secret."""
+    """The table of all forms of all secrets."""
 
     def __init__(self) -> None:
         self._secrets: dict[str, None] = {}
         self.pattern: re.Pattern[str] | None = None
-        #: Those looked for in answers, the longest first; how each begins; and the longest's length in characters.
+        #: The forms searched for in completions, the longest first; their beginnings; and the longest one's length in
+        #: characters.
         self.in_answers: tuple[str, ...] = ()
         self.seeds: re.Pattern[str] | None = None
         self.longest = 0
@@ -78,8 +79,8 @@ class _Known:
         self.longest = max(map(len, self.in_answers), default=0)
 
     def is_not_in(self, long_text: str) -> bool:
-        """Whether no form stands in a long text, nor begins at its end. Looking for whole forms costs a tenth of what
-        looking for their beginnings costs."""
+        """Whether a long text contains no form, nor the beginning of one at its end. Searching for whole forms costs a
+        tenth of searching for their beginnings."""
         assert self.seeds is not None
         if any(form in long_text for form in self.in_answers):
             return False
@@ -90,19 +91,19 @@ _known = _Known()
 
 
 def remember(*secrets: str | None) -> None:
-    """Have these never shown from now on, in whatever form; what is None or too short is passed over."""
+    """Never show these from now on, in any form; None and texts that are too short are ignored."""
     for secret in secrets:
         if secret:
             _known.add(secret.strip())
 
 
 def forget(secret: str) -> None:
-    """It is no secret any more."""
+    """Treat it as no secret any more."""
     _known.remove(secret)
 
 
 def remember_userinfo(url: str | None) -> None:
-    """Have the password of a URL never shown, nor its user and password as HTTP Basic credentials."""
+    """Never show the password of a URL, nor its user and password as HTTP Basic credentials."""
     if not url or "@" not in url:
         return
     try:
@@ -114,34 +115,34 @@ def remember_userinfo(url: str | None) -> None:
 
 
 def scrubbed(text: str) -> str:
-    """A sentence with every known secret, everything that looks like a key, and every URL's user masked."""
+    """A message in which all known secrets, all key-like texts, and the users in URLs are masked."""
     return _KEY_LIKE.sub(MASK, _USERINFO.sub(f"{MASK}@", without_secrets(text)))
 
 
 def without_secrets(text: str) -> str:
-    """The text with every known secret masked, and nothing else."""
+    """The text in which only the known secrets are masked."""
     pattern = _known.pattern
     return text if pattern is None else pattern.sub(MASK, text)
 
 
-class AnswerScrubber:
-    """Masks known secrets in a text that comes piece by piece, also where one is split over several pieces.
+class TextScrubber:
+    """Masks known secrets in a text that comes in pieces, even if one is split over several pieces.
 
-    Only keys that cannot be taken for words are looked for: an answer may well speak of `lm-studio`, which is also what
-    some set as its key. A piece is held back only while it ends like the beginning of a secret (four characters of it
-    or more), so that ordinary text passes at once, at the price of one search.
+    Only keys that can't be mistaken for words are searched for: a completion may well mention `lm-studio`, which some
+    users set as their key. A piece is held back only while it ends with the beginning of a secret (at least four
+    characters), so that ordinary text passes at once, at the cost of one search.
     """
 
     __slots__ = ("_tail", "held")
 
     def __init__(self) -> None:
-        #: What went out last; the beginning of a secret may be its end.
+        #: The last text that was released; a secret may begin in its end.
         self._tail = ""
-        #: What came and waits for what follows it.
+        #: Text that is held back until the next piece comes.
         self.held = ""
 
     def feed(self, text: str) -> str:
-        """What may go out now that `text` has come."""
+        """Adds a piece; returns the text that may be released now."""
         known = _known
         seeds = known.seeds
         if seeds is None:
@@ -155,13 +156,13 @@ class AnswerScrubber:
         return self._release(window)
 
     def rest(self) -> str:
-        """What was held back; to be called at the end of the text."""
+        """The text that was held back. Call it at the end of the text."""
         held, self.held = self.held, ""
         return held
 
     def _release(self, window: str) -> str:
         out: list[str] = []
-        # From `at` on nothing has gone out; what stands before `begin` can't begin another secret.
+        # Nothing from `at` on has been released; nothing before `begin` can begin another secret.
         at, begin = len(self._tail), 0
         for start, end in _occurrences(window):
             out += (window[at:start], MASK)
@@ -174,7 +175,7 @@ class AnswerScrubber:
 
 
 def _occurrences(window: str) -> list[tuple[int, int]]:
-    """Where forms stand in the window, in order, apart from each other."""
+    """The places of forms in the window, in order, without overlaps."""
     found: list[tuple[int, int]] = []
     at = 0
     while True:
@@ -188,7 +189,7 @@ def _occurrences(window: str) -> list[tuple[int, int]]:
 
 
 def _longest_beginning(text: str) -> int:
-    """How many of the last characters are the beginning of a form, if they are noticed at all."""
+    """The number of last characters that are the beginning of a form, if there are enough of them; else 0."""
     longest = 0
     for form in _known.in_answers:
         for size in range(min(len(form) - 1, len(text)), max(_UNNOTICED, longest), -1):
@@ -204,12 +205,12 @@ def _forms(secret: str) -> list[str]:
     encoded = quote(raw, safe="")
     forms.append(re.sub(r"%[0-9A-F]{2}", lambda found: found[0].lower(), encoded))
     for offset, start in enumerate(_BASE64_STARTS):
-        # Only the characters that no byte before or behind the secret has a part in.
+        # Only the characters that do not depend on a byte before or after the secret.
         inside = b64encode(b"\0" * offset + raw).decode()[start : (offset + len(raw)) * 8 // 6]
         forms += [inside, inside.replace("+", "-").replace("/", "_")]
     return forms
 
 
 def _ordered(forms: Iterable[str]) -> list[str]:
-    """Each once, the longest first: the longest must win where one holds another."""
+    """Without repetitions, the longest first: if one contains another, the longer one must win."""
     return sorted(dict.fromkeys(forms), key=len, reverse=True)

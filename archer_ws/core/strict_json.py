@@ -1,7 +1,7 @@
-"""JSON as clients may send it, over HTTP and the socket alike.
+"""Decodes JSON from clients, over HTTP and the socket alike.
 
-`json.loads` takes lone surrogates, NaN, UTF-16 and thousands of nested lists; each of them breaks later, where it can
-only be our failure.
+`json.loads` accepts lone surrogates, NaN, UTF-16 and thousands of nested lists. Each of them fails later, where it
+would look like a failure of the server.
 """
 
 import codecs
@@ -15,26 +15,26 @@ from archer_ws.core.exceptions import ContentTooLarge, FieldError, InvalidParams
 from archer_ws.core.json_values import has_more_values
 from archer_ws.core.limits import REQUEST_VALUES_MAX
 
-#: Where a value stands: the place around it, and its key or index there. Paths are spelled out only when one is told:
-#: a long key above a long list would else be copied for each item.
+#: A value's place: the place around it, and its key or index there. Paths are built only when one is reported:
+#: otherwise a long key above a long list would be copied for each item.
 _Place: TypeAlias = tuple["_Place | None", str | int]
 
-#: The most of a path that is told: it holds the client's own keys.
+#: The limit of a path's length in an error: it contains the client's keys.
 _MAX_PATH_CHARS = 200
 _READ: msgspec.json.Decoder[msgspec.Raw] = msgspec.json.Decoder(msgspec.Raw)
 _HINT = "Send valid JSON in UTF-8 (RFC 8259), without NaN or Infinity."
 
 
 def decode_json(body: bytes) -> Any:
-    """A body's or a frame's JSON as Python values, whose text is whole Unicode scalars (protocol section 1).
+    """The JSON of a body or a frame as Python values; its texts are whole Unicode scalars (protocol section 1).
 
     Raises:
-        ParseError: it is not JSON in UTF-8; or it is nested more than 200 deep, has NaN, or a number of more than
+        ParseError: it is not JSON in UTF-8; or it has more than 200 levels of nesting, NaN, or a number of more than
             4,300 digits.
         ContentTooLarge: it has more than REQUEST_VALUES_MAX values.
-        InvalidParams: it is, but some text has a lone surrogate; `errors` says where.
+        InvalidParams: a text has a lone surrogate; `errors` has its path.
     """
-    # RFC 8259 lets a parser ignore a byte order mark; some Windows tools put one.
+    # RFC 8259 lets a parser ignore a byte order mark; some Windows tools write one.
     body = body.removeprefix(codecs.BOM_UTF8)
     if len(body) > REQUEST_VALUES_MAX and has_more_values(body, REQUEST_VALUES_MAX):
         _refuse_large(body)
@@ -53,7 +53,7 @@ def decode_json(body: bytes) -> Any:
 
 
 def _refuse_large(body: bytes) -> NoReturn:
-    """Say that it has too many values; or that it is no JSON, which is found without building any."""
+    """Raise the error for too many values; or that it is not JSON, which is found without building values."""
     try:
         _READ.decode(body)
     except (ValueError, RecursionError) as error:
@@ -65,7 +65,7 @@ def _refuse_large(body: bytes) -> NoReturn:
 
 
 def _path_of_lone_surrogate(body: bytes) -> str | None:
-    """Where there is text that UTF-8 cannot carry; None where it is not this that ails the body."""
+    """The path of a text that UTF-8 can't encode; None if there is none."""
     try:
         value = json.loads(body.decode())
     except (ValueError, RecursionError):

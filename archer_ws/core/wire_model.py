@@ -1,4 +1,4 @@
-"""What the models of the wire have in common: missing fields, whole Unicode text, ids, and refusals with a path."""
+"""What the models of the wire share: missing fields, whole Unicode text, ids, and errors with a path."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, Literal
@@ -9,9 +9,9 @@ from pydantic_core import PydanticCustomError
 from archer_ws.core.exceptions import FieldError, InvalidParams, RequestError, Unsupported
 from archer_ws.core.ids import ID_PATTERN
 
-#: The type of a validation error that is no mistake of form: the field is known, and not served.
+#: The type of validation errors for fields that are valid but not supported.
 _UNSUPPORTED: Final = "unsupported"
-#: The most field errors one answer lists.
+#: The limit of field errors in one response.
 MAX_FIELD_ERRORS = 20
 _MAX_PATH_CHARS = 200
 
@@ -21,7 +21,7 @@ def _is_none(value: object) -> bool:
 
 
 def _whole_scalars(text: str) -> str:
-    """Refuse lone surrogates: JSON can carry them, UTF-8 cannot (protocol section 1)."""
+    """Refuse lone surrogates: JSON can encode them, UTF-8 can't (protocol section 1)."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -32,12 +32,12 @@ def _whole_scalars(text: str) -> str:
 
 
 def optional(description: str, **extra: Any) -> Any:
-    """A field the protocol adds: absent from the wire when it is None."""
+    """A field that the protocol adds: absent from the wire if it is None."""
     return Field(default=None, exclude_if=_is_none, description=description, **extra)
 
 
 class WireModel(BaseModel):
-    """Base of what clients send: a field that is null is as good as missing (protocol section 1)."""
+    """The base of what clients send: a field that is null counts as missing (protocol section 1)."""
 
     @model_validator(mode="before")
     @classmethod
@@ -52,34 +52,35 @@ Identifier = Annotated[str, Field(pattern=ID_PATTERN)]
 
 
 def unsupported(what: str, advice: str, path: str = "") -> PydanticCustomError:
-    """To be raised by a validator: the field means something, and is not served.
+    """The error for validators to raise: the field is valid, but not supported.
 
     Args:
-        what: what is not served, for a person: `images are not supported`.
+        what: what is not supported, for a person: `images are not supported`.
         advice: what to do instead.
-        path: where, below the place of the validator; names and indices joined by dots.
+        path: the place below the validator's own place; names and indices joined by dots.
     """
     return _said(_UNSUPPORTED, what, advice, path)
 
 
 def wrong(what: str, path: str, advice: str = "") -> PydanticCustomError:
-    """To be raised by a model's validator: a value that does not go with the others, at `path` below the model."""
+    """The error for a model's validator to raise: a value that does not fit the others, at `path` below the model."""
     return _said("value_error", what, advice, path)
 
 
 def _said(kind: Literal["unsupported", "value_error"], what: str, advice: str, path: str) -> PydanticCustomError:
-    # Passed as context: braces in a template would be read as places to fill in.
+    # Passed as context: braces in a template would be read as placeholders.
     return PydanticCustomError(kind, "{what}", {"what": what, "advice": advice, "path": path})
 
 
 def request_error(found: Sequence[Mapping[str, Any]], *, whole: str, hint: str) -> RequestError:
-    """What is wrong with a request, from pydantic's errors (with their context): the first one's words, all by path.
+    """The error of a request, from pydantic's errors (with their context): the first one's message, and all by path.
 
-    Never the values, which may be prompts or keys. One field that is not served makes the whole `unsupported`.
+    It never contains the values, which may be prompts or keys. If one field is not supported, the whole error is
+    `unsupported`.
 
     Args:
-        whole: the path of what has none, `params` or `body`.
-        hint: what to do, where the first error does not say.
+        whole: the path for errors without one, `params` or `body`.
+        hint: what to do, unless the first error says it.
     """
     told = sorted(found, key=lambda each: each["type"] != _UNSUPPORTED)
     errors = [FieldError(path=_path(each) or whole, message=_message(each)) for each in told[:MAX_FIELD_ERRORS]]
@@ -97,6 +98,6 @@ def _path(found: Mapping[str, Any]) -> str:
 
 def _message(found: Mapping[str, Any]) -> str:
     if found["type"] == "union_tag_invalid":
-        # The one message of pydantic's that quotes the input.
+        # The only message of pydantic's that quotes the input.
         return f"should be one of {found['ctx']['expected_tags']}"
     return str(found["msg"]).removeprefix("Value error, ")

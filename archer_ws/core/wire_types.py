@@ -1,4 +1,4 @@
-"""Annotations that say in the schemas what the wire's values mean; at run time they do nothing and cost nothing."""
+"""Annotations that describe the wire's values in the schemas; at run time they have no effect and no cost."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -8,9 +8,10 @@ from pydantic import GetJsonSchemaHandler, WithJsonSchema
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-#: Where a schema says what an enumeration as such is about; its description is the field's.
+#: The keyword for an enumeration's own meaning; `description` is the field's.
 MEANING = "x-meaning"
-#: The values of an enumeration that may grow: what a newer server sends beside them is as valid (protocol section 1).
+#: The keyword for the known values of an enumeration that may grow: other values of a newer server are valid, too
+#: (protocol section 1).
 KNOWN_VALUES = "x-known-values"
 
 
@@ -20,8 +21,8 @@ class Enumeration:
 
     Args:
         name: the type's name.
-        meaning: what the values are about, a sentence.
-        values: the known ones, where the annotated type is plain text; asked when a schema is made.
+        meaning: what the values are about, as a sentence.
+        values: the known values, if the annotated type is plain text; called when a schema is generated.
     """
 
     name: str
@@ -37,16 +38,17 @@ class Enumeration:
 
 
 def opened(enumeration: Any) -> Enumeration:
-    """Of an annotated Literal, what makes plain text of it: all texts are valid, and the schema still lists its own.
+    """For an annotated Literal: the annotation for plain text, so that all texts are valid, but the schema lists its
+    values.
 
-    For what a newer peer may say: `Annotated[str, opened(StreamStatus)]`.
+    Used for what a newer peer may send: `Annotated[str, opened(StreamStatus)]`.
     """
     values, named = get_args(enumeration)
     opened_one: Enumeration = replace(named, values=lambda: get_args(values))
     return opened_one
 
 
-#: How many of something: 0 or more. Not checked: only what we send is counted.
+#: A number of things: 0 or more. Not checked, since only the server sends it.
 Count = Annotated[int, WithJsonSchema({"type": "integer", "minimum": 0})]
-#: An event's number in its stream's log, from 1. Not checked either.
+#: An event's number in its stream's log, from 1. Not checked, either.
 Seq = Annotated[int, WithJsonSchema({"type": "integer", "minimum": 1})]

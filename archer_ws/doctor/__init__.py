@@ -1,1 +1,1 @@
-"""`archer-ws doctor`: looks at what `serve` would use, and says what is wrong and what to do."""
+"""`archer-ws doctor`: checks what `serve` would use, and reports what is wrong and what to do."""

@@ -1,6 +1,7 @@
-"""Runs the checks side by side, each within its time, and prints what they found.
+"""Runs the checks in parallel, each with a time limit, and prints their findings.
 
-A check that blocks runs in a thread of its own that nobody waits for at the end: a name server may take a minute.
+A check that blocks runs in a thread of its own, and the program does not wait for it at the end: a name server may take
+a minute.
 """
 
 import asyncio
@@ -19,11 +20,11 @@ from archer_ws.doctor.network import check_address, check_certificates, check_cl
 from archer_ws.doctor.providers import check_providers
 from archer_ws.doctor.setup import Setup, read_setup
 
-#: How long one check may take, in seconds.
+#: The time limit for one check, in seconds.
 CHECK_S = 12.0
 
 Check = Callable[[Setup], list[Finding]]
-#: In the order they are shown; the settings come before them, and the providers after `address`.
+#: In the order of the output; the settings come before them, and the providers after `address`.
 BLOCKING: dict[str, Check] = {
     "python": check_python,
     "address": check_address,
@@ -39,7 +40,8 @@ _COLOURS = {"ok": "\x1b[32m", "warning": "\x1b[33m", "problem": "\x1b[31m"}
 
 
 def diagnose(given: Mapping[str, str | None], model: str | None, provider: str | None, *, as_json: bool) -> int:
-    """Check, and print; the exit status: 0 where nothing keeps the server from answering, else 1."""
+    """Run the checks and print the findings. Returns the exit status: 0 if nothing prevents the server from serving,
+    else 1."""
     setup = read_setup(given, model, provider)
     findings = asyncio.run(examine(setup))
     clean = without(_secrets(setup))
@@ -53,7 +55,7 @@ def diagnose(given: Mapping[str, str | None], model: str | None, provider: str |
 
 
 async def examine(setup: Setup) -> list[Finding]:
-    """What all the checks find, the settings' own findings first."""
+    """The findings of all checks, those about the settings first."""
     names = list(BLOCKING)
     waits: list[Awaitable[list[Finding]]] = [
         _within(name, _in_thread(check, setup)) for name, check in BLOCKING.items()
@@ -66,7 +68,7 @@ async def examine(setup: Setup) -> list[Finding]:
 
 
 def report(findings: Sequence[Finding], *, is_coloured: bool) -> str:
-    """The lines for a person."""
+    """The findings as lines for a person."""
     width = max(len(finding.check) for finding in findings)
     lines = []
     for finding in findings:
@@ -84,7 +86,7 @@ def _verdict(findings: Sequence[Finding]) -> str:
     warnings = sum(finding.state == "warning" for finding in findings)
     beside = f", and {_count(warnings, 'warning')}" if warnings else ""
     if problems:
-        return f"{_count(problems, 'problem')}{beside}: archer-ws serve would not start, or not answer, as things are."
+        return f"{_count(problems, 'problem')}{beside}: archer-ws serve would not start, or not answer."
     return f"No problem{beside}: archer-ws serve can start."
 
 
@@ -97,12 +99,12 @@ def _problems(findings: Sequence[Finding]) -> int:
 
 
 async def _within(name: str, wait: Awaitable[list[Finding]]) -> list[Finding]:
-    """What the check finds, or that it took too long, or broke."""
+    """The findings of a check; or one that says that it took too long or failed."""
     try:
         async with asyncio.timeout(CHECK_S):
             return await wait
     except TimeoutError:
-        advice = "Something it asks does not answer: a name server, a disk over the network."
+        advice = "Something it needs does not respond: a name server, or a network disk."
         return [Finding(name, "warning", f"this check did not end within {CHECK_S:g} s", advice)]
     except Exception as error:  # noqa: BLE001 - one check that breaks must not hide what the others found
         return [Finding(name, "warning", f"this check itself failed ({type(error).__name__}: {error})", None)]
@@ -123,7 +125,7 @@ async def _in_thread(check: Check, setup: Setup) -> list[Finding]:
         found, failed = None, None
         try:
             found = check(setup)
-        except Exception as error:  # noqa: BLE001 - told by the waiting side
+        except Exception as error:  # noqa: BLE001 - reported by the waiting side
             failed = error
         if not loop.is_closed():
             loop.call_soon_threadsafe(settle, found, failed)

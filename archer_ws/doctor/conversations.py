@@ -1,4 +1,4 @@
-"""Where conversations would be kept: whether that can be written to, has room, and whose it is."""
+"""Checks where conversations would be stored: whether it is writable, has room, and is private."""
 
 import os
 import shutil
@@ -13,27 +13,27 @@ from archer_ws.sessions.storage.sqlite.folder import Folder
 from archer_ws.sessions.storage.sqlite.schema import APPLICATION_ID, STEPS
 
 _CHECK = "conversations"
-#: The beginning of every file of SQLite's, and where our numbers stand in it (https://sqlite.org/fileformat.html).
+#: The first bytes of every SQLite file, and the places of our numbers in it (https://sqlite.org/fileformat.html).
 _MAGIC, _HEADER_BYTES, _VERSION_AT, _APPLICATION_AT = b"SQLite format 3\x00", 100, 60, 68
 _ELSEWHERE = "Set ARCHER_DATA_DIR to a folder of this user's, or ARCHER_STORE=memory."
 
 
 def check_conversations(setup: Setup) -> list[Finding]:
-    """The folder of the conversations, which is not made here."""
+    """Check the folder of the conversations, without creating it."""
     settings = setup.settings
     if settings.store == "memory" and "store" in settings.model_fields_set:
-        return [Finding(_CHECK, "ok", "are kept in memory alone (ARCHER_STORE), and go with the server")]
+        return [Finding(_CHECK, "ok", "are kept in memory only (ARCHER_STORE), and are lost when the server stops")]
     folder = Folder(settings.data_folder)
     try:
         return [_of_place(folder) or _of_holder(folder) or _of_file(folder) or _told(folder)]
     except OSError as error:
-        return [Finding(_CHECK, "problem", f"{folder.path} can't be looked at: {error.strerror}", _ELSEWHERE)]
+        return [Finding(_CHECK, "problem", f"{folder.path} can't be read: {error.strerror}", _ELSEWHERE)]
 
 
 def _of_place(folder: Folder) -> Finding | None:
     existing = next(each for each in (folder.path, *folder.path.parents) if each.exists())
     if not existing.is_dir():
-        return Finding(_CHECK, "problem", f"{existing} is no folder", _ELSEWHERE)
+        return Finding(_CHECK, "problem", f"{existing} is not a folder", _ELSEWHERE)
     if not os.access(existing, os.W_OK | os.X_OK):
         return Finding(_CHECK, "problem", f"{existing} can't be written to by this user", _ELSEWHERE)
     if folder.database.exists() and not os.access(folder.database, os.R_OK | os.W_OK):
@@ -45,7 +45,7 @@ def _of_place(folder: Folder) -> Finding | None:
 
 
 def _of_file(folder: Folder) -> Finding | None:
-    # Of one that is in use the newest is not in its head yet.
+    # If the file is in use, its head does not have the newest values yet.
     file = folder.database
     if not file.exists() or not file.stat().st_size:
         return None
@@ -55,8 +55,8 @@ def _of_file(folder: Folder) -> Finding | None:
         return Finding(
             _CHECK,
             "warning",
-            f"{file} is no database: serve will keep it aside and begin with no conversations",
-            "Bring a backup back in its place, if there is one.",
+            f"{file} is not a database: serve will move it aside and begin with no conversations",
+            "Restore a backup, if there is one.",
         )
     version, application = _number(header, _VERSION_AT), _number(header, _APPLICATION_AT)
     if application != APPLICATION_ID:
@@ -81,7 +81,7 @@ def _of_holder(folder: Folder) -> Finding | None:
     return Finding(
         _CHECK,
         "ok",
-        f"are kept in {folder.database}, which {whose} uses now: a second server has to wait for it",
+        f"are kept in {folder.database}, which {whose} is using: a second server has to wait for it",
     )
 
 

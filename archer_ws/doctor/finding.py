@@ -1,16 +1,16 @@
-"""What a check finds: one line, whether it matters, and what to do. Pure."""
+"""What a check finds: a line, its severity, and what to do. Pure."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
-#: `problem` keeps the server from answering as it is set up; `warning` may surprise somebody.
+#: `problem`: the server can't serve with this configuration. `warning`: something may not work as expected.
 State = Literal["ok", "warning", "problem"]
 
-#: Parts of the names of variables whose values nobody may see.
+#: Parts of the names of variables whose values must not be shown.
 _SECRET_NAMES = ("KEY", "TOKEN", "SECRET", "PASSWORD")
-#: Shorter values would be found in ordinary words.
+#: Shorter values would match ordinary words.
 _SECRET_CHARS_MIN = 6
 
 
@@ -20,9 +20,9 @@ class Finding:
 
     Args:
         check: its subject, a word.
-        state: whether it matters.
-        message: what is so, in one line.
-        advice: what to do about it; None where there is nothing to do.
+        state: its severity.
+        message: the finding, in one line.
+        advice: what to do about it; None if there is nothing to do.
     """
 
     check: str
@@ -31,12 +31,13 @@ class Finding:
     advice: str | None = None
 
     def as_json(self) -> dict[str, str | None]:
-        """For programs."""
+        """The finding as JSON, for programs."""
         return {"check": self.check, "state": self.state, "message": self.message, "advice": self.advice}
 
 
 def secrets_in(values: Iterable[str], environment: Mapping[str, str]) -> list[str]:
-    """What no line may show: these values, those of variables named like secrets, and passwords in URLs."""
+    """The texts that no line may show: these values, values of variables with secret-looking names, and passwords in
+    URLs."""
     named = [
         value for name, value in environment.items() if any(part in name.upper() for part in _SECRET_NAMES) and value
     ]
@@ -48,12 +49,12 @@ def secrets_in(values: Iterable[str], environment: Mapping[str, str]) -> list[st
             except ValueError:
                 continue
             found |= {password or "", unquote(password or "")}
-    # The longest first: one may be a part of another.
+    # The longest first: one may be part of another.
     return sorted((text for text in found if len(text) >= _SECRET_CHARS_MIN), key=len, reverse=True)
 
 
 def without(secrets: Iterable[str], show: Callable[[str], str] = lambda _: "***") -> Callable[[str], str]:
-    """A function that takes the secrets out of a text: the net under the rule that no check puts one there."""
+    """A function that masks the secrets in a text: the safety net for the rule that no check writes one."""
     hidden = list(secrets)
 
     def clean(text: str) -> str:

@@ -1,4 +1,4 @@
-"""What the machine is asked for: Python, packages, the model's file and memory, disk, open files."""
+"""Checks the machine: Python, packages, the model's file and memory, disk, open files."""
 
 import importlib.metadata
 import importlib.util
@@ -16,17 +16,17 @@ from archer_ws.llm_gateway.local.hub_client import INSTALL_HINT
 from archer_ws.llm_gateway.local.model import find_model
 
 PYTHON_MIN = (3, 11)
-#: Less free room on a disk is worth a word, in bytes.
+#: Less free space than this on a disk is reported, in bytes.
 DISK_LOW_BYTES = 1_000_000_000
-#: File descriptors that a stream takes at most (its client's and its provider's connection), and what the rest takes.
+#: The file descriptors of a stream (its client's and its provider's connection), and those of everything else.
 FILES_PER_STREAM, FILES_BESIDE = 2, 100
-#: A model needs its file's size in memory, and about this share more to compute.
+#: A model needs memory of its file's size, and about this share more for computing.
 _MEMORY_SHARE = 1.2
 _REQUIREMENT = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[^]]*\])?(?:>=([0-9.]+))?")
 
 
 def check_python(setup: Setup) -> list[Finding]:
-    """The interpreter, and the packages that this one needs."""
+    """Check the interpreter and the packages that this package needs."""
     version = ".".join(map(str, sys.version_info[:3]))
     if sys.version_info < PYTHON_MIN:
         needed = ".".join(map(str, PYTHON_MIN))
@@ -39,9 +39,9 @@ def check_python(setup: Setup) -> list[Finding]:
 
 
 def check_model_file(setup: Setup) -> list[Finding]:
-    """The local model: its package, its file, and memory for it."""
+    """Check the local model: its package, its file, and the memory for it."""
     if any(finding.check == "model file" for finding in setup.findings):
-        return []  # what --model names was refused already, and would take the setting's place
+        return []  # --model was refused already, and would override the setting
     is_chosen = setup.settings.llm_provider == "local"
     if setup.hub_model is not None:
         return _check_hub(setup.hub_model)
@@ -50,20 +50,20 @@ def check_model_file(setup: Setup) -> list[Finding]:
     except ProviderFailure as failure:
         if is_chosen or setup.settings.local_model_path is not None:
             state = "problem" if is_chosen else "warning"
-            return [Finding("model file", state, failure.message, failure.hint)]  # type: ignore[arg-type]  # two of them
+            return [Finding("model file", state, failure.message, failure.hint)]  # type: ignore[arg-type]  # two of the states
         return [Finding("model file", "ok", "no local model is installed, and none is needed")]
     size, free = file.stat().st_size, _free_memory()
     needed = size * _MEMORY_SHARE
     if is_chosen and free is not None and needed > free:
         message = f"{file.name} needs about {size_text(needed)} of memory, and {size_text(free)} are free"
         return [
-            Finding("model file", "warning", message, "Stop other programs, or take a smaller model or quantisation.")
+            Finding("model file", "warning", message, "Stop other programs, or use a smaller model or quantisation.")
         ]
     return [Finding("model file", "ok", f"{file} ({size_text(size)})")]
 
 
 def check_disk(setup: Setup) -> list[Finding]:
-    """Room where this runs, and where models are kept."""
+    """Check the free space in the working directory, and where models are stored."""
     folders = [Path.cwd()]
     if setup.hub_model is not None and importlib.util.find_spec("huggingface_hub") is not None:
         from archer_ws.llm_gateway.local.hub_client import HubClient
@@ -75,14 +75,14 @@ def check_disk(setup: Setup) -> list[Finding]:
         free = shutil.disk_usage(existing).free
         if free < DISK_LOW_BYTES:
             message = f"{size_text(free)} are free at {existing}"
-            found.append(Finding("disk", "warning", message, "Make room: a model takes from 100 MB to many GB."))
+            found.append(Finding("disk", "warning", message, "Free some space: a model takes from 100 MB to many GB."))
         else:
             found.append(Finding("disk", "ok", f"{size_text(free)} are free at {existing}"))
     return found
 
 
 def check_open_files(setup: Setup) -> list[Finding]:
-    """Whether the system allows enough connections for the streams that the settings allow."""
+    """Check whether the system allows enough connections for the streams that the settings allow."""
     if sys.platform == "win32":
         return []
     import resource
@@ -113,20 +113,18 @@ def _check_hub(name: str) -> list[Finding]:
         message = "the Python package huggingface_hub, which fetches models from a hub, is not installed"
         return [Finding("model file", "problem", message, INSTALL_HINT)]
     at = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
-    return [
-        Finding("model file", "ok", f"{name} is looked for at {at} when serve starts, and fetched if it is not here")
-    ]
+    return [Finding("model file", "ok", f"serve will look for {name} at {at}, and fetch it if it is not here")]
 
 
 def _lacking_packages() -> list[str]:
     try:
         asked = importlib.metadata.requires("archer-ws") or []
     except importlib.metadata.PackageNotFoundError:
-        return []  # run from its folder, without having been installed: what is imported will tell
+        return []  # run from its folder, not installed: imports will show what is missing
     lacking = []
     for entry in asked:
         found = _REQUIREMENT.match(entry)
-        if found is None or ";" in entry:  # of an extra, or of another system
+        if found is None or ";" in entry:  # for an extra, or for another system
             continue
         name, least = found[1], found[2]
         try:
@@ -144,7 +142,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def _free_memory() -> int | None:
-    """What the kernel could give away, in bytes; None where it does not tell."""
+    """The memory that the kernel could allocate, in bytes; None if it does not say."""
     try:
         found = re.search(r"^MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text("ascii"), re.MULTILINE)
     except OSError:

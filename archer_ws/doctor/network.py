@@ -1,4 +1,4 @@
-"""What lies between the server and everybody else: its own address, proxies, certificates, the clock."""
+"""Checks the network: the server's address, proxies, certificates, the clock."""
 
 import http.client
 import json
@@ -18,20 +18,20 @@ from archer_ws.doctor.finding import Finding, State
 from archer_ws.doctor.setup import Setup
 from archer_ws.llm_gateway.anthropic.client import ANTHROPIC_URL
 from archer_ws.llm_gateway.openai.client import OPENAI_URL
-from archer_ws.llm_gateway.transport.surroundings import UnusableVariable, proxy_for
+from archer_ws.llm_gateway.transport.environment import UnusableVariable, proxy_for
 from archer_ws.server.listening import AddressUnavailable, bind, client_url
 
-#: How long one connection or answer may take, in seconds.
+#: The time limit for one connection or response, in seconds.
 ANSWER_S = 3.0
-#: Clocks that differ by less do no harm, in seconds: certificates are checked to the second, but last for months.
+#: A smaller difference of clocks does no harm, in seconds: certificates are checked to the second, but last for months.
 CLOCK_SKEW_S = 120.0
-#: This program was not yet written: a clock before it is wrong.
+#: A clock before this date is wrong: this program did not exist yet.
 _WRITTEN = datetime(2026, 1, 1, tzinfo=UTC)
 _PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy")
 
 
 def provider_urls(setup: Setup) -> dict[str, str]:
-    """Where each provider that is set up is reached; the chosen one first."""
+    """The URL of each provider that is configured; the default provider first."""
     settings = setup.settings
     urls: dict[str, str] = {}
     if settings.llm_provider == "ollama" or "ollama_host" in settings.model_fields_set:
@@ -44,14 +44,14 @@ def provider_urls(setup: Setup) -> dict[str, str]:
 
 
 def check_address(setup: Setup) -> list[Finding]:
-    """Whether the server could listen, and who could reach it then."""
+    """Check whether the server could listen, and who could reach it."""
     settings = setup.settings
     host, port = settings.host, settings.port
     found: list[Finding] = []
     try:
         for each in bind(host, port):
             each.close()
-        found.append(Finding("address", "ok", f"{host} port {port or '0 (any free one)'} can be listened on"))
+        found.append(Finding("address", "ok", f"{host} port {port or '0 (any free one)'} is free to listen on"))
     except AddressUnavailable as error:
         version = _archer_at(host, port)
         if version:
@@ -66,13 +66,13 @@ def check_address(setup: Setup) -> list[Finding]:
         found.append(Finding("address", "warning", message, f"Add {name} to ALLOWED_HOSTS."))
     is_open = host not in {"localhost", "::1"} and not host.startswith("127.")
     if is_open and not (settings.auth_token or settings.auth_tokens):
-        message = f"HOST={host} lets other machines in, and no token is asked of them"
+        message = f"HOST={host} lets other machines connect, and no token is required"
         found.append(Finding("address", "warning", message, "Set HOST=127.0.0.1 (or --host), or set AUTH_TOKEN."))
     return found
 
 
 def check_proxies(setup: Setup) -> list[Finding]:
-    """The proxies that the environment names: whether they can be used, and for whom."""
+    """Check the proxies that the environment names: whether they work, and for which hosts."""
     found: list[Finding] = []
     seen: set[str] = set()
     used = {variable for url in provider_urls(setup).values() if (variable := _proxy_variable(url))}
@@ -84,19 +84,21 @@ def check_proxies(setup: Setup) -> list[Finding]:
         shown = f"{variable}={without_password(value.strip())}"
         if trouble:
             state: State = "problem" if variable in used else "warning"
-            advice = f"Correct {variable}, or unset it; NO_PROXY names hosts that are asked straight."
+            advice = f"Correct {variable}, or unset it; NO_PROXY names hosts that are reached without it."
             found.append(Finding("proxies", state, f"{shown} {trouble}", advice))
         else:
-            found.append(Finding("proxies", "ok", f"{shown} takes connections"))
+            found.append(Finding("proxies", "ok", f"{shown} accepts connections"))
     ollama = urlsplit(provider_urls(setup).get("ollama", "")).hostname
     if ollama and "." not in ollama and _proxy_variable(setup.settings.ollama_host) and ollama != "localhost":
         message = f"requests to Ollama at {ollama} would go through the proxy"
-        found.append(Finding("proxies", "warning", message, f"Add {ollama} to NO_PROXY, if it is a machine nearby."))
+        found.append(
+            Finding("proxies", "warning", message, f"Add {ollama} to NO_PROXY, if that machine is in your network.")
+        )
     return found or [Finding("proxies", "ok", "none is set")]
 
 
 def _proxy_variable(url: str) -> str | None:
-    """The variable that names the proxy for a URL, whether it can be used or not."""
+    """The variable that names the proxy for a URL, whether the proxy works or not."""
     try:
         proxy = proxy_for(url)
     except UnusableVariable as fault:
@@ -105,7 +107,7 @@ def _proxy_variable(url: str) -> str | None:
 
 
 def check_certificates(setup: Setup) -> list[Finding]:
-    """The certificate authorities that the environment names."""
+    """Check the certificate authorities that the environment names."""
     environment = setup.environment
     chosen = provider_urls(setup).get(setup.settings.llm_provider, "")
     state: State = "problem" if chosen.startswith("https:") else "warning"
@@ -121,19 +123,19 @@ def check_certificates(setup: Setup) -> list[Finding]:
         )
     if folder and not any(Path(each).is_dir() for each in folder.split(":")):
         advice = "Set SSL_CERT_DIR to a folder of certificate authorities, or unset it."
-        found.append(Finding("certificates", state, f"SSL_CERT_DIR={folder} is no folder", advice))
+        found.append(Finding("certificates", state, f"SSL_CERT_DIR={folder} is not a folder", advice))
     other = next((name for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE") if environment.get(name)), None)
     if other and not file and any(url.startswith("https:") for url in provider_urls(setup).values()):
-        message = f"{other} is set, which is not read here"
+        message = f"{other} is set, but this program does not read it"
         found.append(Finding("certificates", "warning", message, f"Set SSL_CERT_FILE={environment[other]} as well."))
     return found or [Finding("certificates", "ok", "the authorities that come with Python's packages are trusted")]
 
 
 def check_clock(setup: Setup) -> list[Finding]:
-    """This machine's clock against a provider's: certificates and tokens have dates."""
+    """Compare this machine's clock with a provider's: certificates and tokens have dates."""
     now = datetime.now(UTC)
     if now < _WRITTEN:
-        return [Finding("clock", "problem", f"this machine believes it is {now:%Y-%m-%d}", "Set the clock (NTP).")]
+        return [Finding("clock", "problem", f"this machine's date is {now:%Y-%m-%d}", "Set the clock (NTP).")]
     for provider, url in provider_urls(setup).items():
         started = time.time()
         theirs = _date_at(url)
@@ -147,11 +149,11 @@ def check_clock(setup: Setup) -> list[Finding]:
         return [
             Finding("clock", "warning", message, "Set it by NTP (timedatectl set-ntp true): certificates have dates.")
         ]
-    return [Finding("clock", "ok", f"it is {now:%Y-%m-%d %H:%M} UTC; there was nobody to compare with")]
+    return [Finding("clock", "ok", f"it is {now:%Y-%m-%d %H:%M} UTC; there was no server to compare it with")]
 
 
 def _archer_at(host: str, port: int) -> str | None:
-    """The version of the Archer server that listens there, if one does."""
+    """The version of the Archer server that listens there; None if none does."""
     address = client_url(host, port).removeprefix("http://")
     try:
         with closing(http.client.HTTPConnection(address, timeout=ANSWER_S)) as connection:
@@ -164,28 +166,28 @@ def _archer_at(host: str, port: int) -> str | None:
 
 
 def _proxy_trouble(value: str) -> str | None:
-    """Why a proxy can't be used, in words that follow its name."""
+    """Why a proxy can't be used, as words that follow its name."""
     text = value if "://" in value else f"http://{value}"
     try:
         parts = urlsplit(text)
         host, port = parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
     except ValueError:
-        return "is no address"
+        return "is not an address"
     if not host:
-        return "is no address"
+        return "is not an address"
     if parts.scheme not in {"http", "https"}:
-        return f"is of a kind that can't be used ({parts.scheme}): it must be http"
+        return f"has an unsupported scheme ({parts.scheme}): it must be http"
     try:
         socket.create_connection((host, port), timeout=ANSWER_S).close()
     except socket.gaierror:
         return "names a host that can't be resolved"
     except OSError:
-        return "takes no connection"
+        return "accepts no connection"
     return None
 
 
 def _authorities_trouble(file: str) -> str | None:
-    """Why a file of certificate authorities can't be used, in words that follow its name."""
+    """Why a file of certificate authorities can't be used, as words that follow its name."""
     try:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.load_verify_locations(cafile=file)
@@ -197,7 +199,7 @@ def _authorities_trouble(file: str) -> str | None:
 
 
 def _date_at(url: str) -> float | None:
-    """What time it is there, in seconds since 1970; None where nobody tells."""
+    """The server's time, in seconds since 1970; None if it does not say."""
     request = urllib.request.Request(url, method="HEAD", headers={"User-Agent": "archer-ws doctor"})
     try:
         with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:

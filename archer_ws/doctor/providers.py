@@ -1,4 +1,4 @@
-"""The providers: whether each can be reached with its key, and has the model that would be asked."""
+"""Checks the providers: whether each can be reached with its key, and has the model that would be used."""
 
 import asyncio
 from collections.abc import Sequence
@@ -13,18 +13,18 @@ from archer_ws.llm_gateway.ollama.models import canonical_name
 from archer_ws.llm_gateway.router import LLMRouter
 from archer_ws.llm_gateway.types import ProviderStatus
 
-#: How long one provider may take, its SDK's import included, in seconds.
+#: The time limit for one provider, including its SDK's import, in seconds.
 PROVIDER_S = 10.0
-#: The most models that a line lists.
+#: The limit of models that a line lists.
 _LISTED_MAX = 8
 _THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 _CONTAINERS_HOST = "http://host.docker.internal:11434"
 
 
 async def check_providers(setup: Setup) -> list[Finding]:
-    """Each provider, all asked side by side."""
+    """Check all providers, in parallel."""
     router = LLMRouter(setup.settings)
-    # The local model's file has a check of its own; asking it would load nothing.
+    # The local model's file has a check of its own; a health check would load nothing.
     names = [name for name in router.providers if name != "local"]
 
     async def ask(name: str) -> Finding:
@@ -37,10 +37,10 @@ async def check_providers(setup: Setup) -> list[Finding]:
             status = ProviderStatus(
                 provider=name,
                 available=False,
-                error=f"{name} did not answer within {PROVIDER_S:g} s",
-                hint="See whether it is overloaded, or whether a firewall swallows the connection.",
+                error=f"{name} did not respond within {PROVIDER_S:g} s",
+                hint="Check whether it is overloaded, or whether a firewall drops the connection.",
             )
-        except Exception as error:  # noqa: BLE001 - one provider that breaks must not hide the others
+        except Exception as error:  # noqa: BLE001 - a failing check of one provider must not hide the others
             status = ProviderStatus(
                 provider=name, available=False, error=f"asking {name} failed ({type(error).__name__}: {error})"
             )
@@ -53,12 +53,12 @@ async def check_providers(setup: Setup) -> list[Finding]:
 
 
 def judge(status: ProviderStatus, model: str, setup: Setup) -> Finding:
-    """What a provider's state means: a problem for the chosen one, a warning for one that was set up beside it.
+    """What a provider's state means: a problem for the default provider, a warning for another one that is configured.
 
     Args:
-        status: as its adapter tells it.
-        model: what a request that names none would ask.
-        setup: which is the chosen one.
+        status: the state from its adapter.
+        model: the model of a request that names none.
+        setup: says which provider is the default.
     """
     name = status.provider
     is_chosen, is_set_up = name == setup.settings.llm_provider, name in provider_urls(setup)

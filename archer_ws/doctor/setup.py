@@ -1,6 +1,6 @@
-"""What the checks look at: the settings that `serve` would have, and what is wrong with them.
+"""What the checks work on: the settings that `serve` would have, and what is wrong with them.
 
-Where settings are wrong, the others are looked at all the same: a wrong one is replaced by its default.
+A wrong setting is replaced by its default, so that the other settings are still checked.
 """
 
 import difflib
@@ -12,30 +12,31 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
-from archer_ws.config import Settings, SettingsError, load_settings, variables_of
+from archer_ws.config import Settings, SettingsError, load_settings
+from archer_ws.config_sources import variables_of
 from archer_ws.doctor.finding import Finding
 from archer_ws.llm_gateway.local.hub import PREFIX
 from archer_ws.model_option import ModelOptionError, names_a_file, settings_of_file
 
 ENV_FILE = ".env"
-#: Variables of other programs of this project: chat, the container files.
+#: Variables of other programs of this project: chat, and the container files.
 _OTHER_VARIABLES = {"ARCHER_URL", "ARCHER_TOKEN", "ARCHER_CHAT_HISTORY", "ARCHER_BIND"}
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What `serve` would start with."""
+    """The configuration that `serve` would start with."""
 
     settings: Settings
     environment: Mapping[str, str]
-    #: What is wrong with the settings, and what may be.
+    #: The problems with the settings, and the warnings.
     findings: tuple[Finding, ...]
-    #: `hf:owner/repo` where a model of a hub is to be used; it is not fetched here.
+    #: `hf:owner/repo` if a model of a hub is to be used; it is not fetched here.
     hub_model: str | None = None
 
 
 def read_setup(given: Mapping[str, str | None], model: str | None, provider: str | None) -> Setup:
-    """The setup of `serve` with these options.
+    """The configuration of `serve` with these options.
 
     Args:
         given: settings by field name, as from the command line.
@@ -66,7 +67,7 @@ def read_setup(given: Mapping[str, str | None], model: str | None, provider: str
 
 
 def _load(overrides: dict[str, object]) -> tuple[Settings, list[Finding]]:
-    """The settings, wrong ones replaced by their defaults; and a finding for each of those."""
+    """The settings, with wrong ones replaced by their defaults; and a finding for each of those."""
     wrong: list[Finding] = []
     replaced: set[str] = set()
     env_file: str | None = ENV_FILE
@@ -74,11 +75,11 @@ def _load(overrides: dict[str, object]) -> tuple[Settings, list[Finding]]:
         try:
             return load_settings(env_file=env_file, **overrides), wrong
         except SettingsError as error:
-            advice = "Correct it where it is set; README.md lists all settings with what they may be."
+            advice = "Correct it where it is set; README.md lists all settings and their values."
             wrong += [Finding("settings", "problem", line, advice) for line in str(error).splitlines()]
             if error.fields:
                 if set(error.fields) <= replaced:
-                    return Settings.model_construct(), wrong  # a default that is refused: nothing more can be learnt
+                    return Settings.model_construct(), wrong  # even a default is refused: nothing more can be checked
                 replaced |= set(error.fields)
                 overrides |= {name: _default(name) for name in error.fields}
             else:
@@ -90,7 +91,7 @@ def _load(overrides: dict[str, object]) -> tuple[Settings, list[Finding]]:
 
 def _default(name: str) -> object:
     value = Settings.model_fields[name].get_default(call_default_factory=True)
-    # A mapping would be merged with the wrong one of the environment; its text takes that one's place.
+    # A mapping would be merged with the wrong one in the environment; its text replaces that one.
     return json.dumps(value) if isinstance(value, dict) else value
 
 
@@ -102,7 +103,7 @@ def _told(settings: Settings) -> Finding:
 
 
 def _unknown(environment: Mapping[str, str]) -> list[Finding]:
-    """Variables that look like settings and are none: mostly a slip of the pen, which nobody else would tell of."""
+    """Variables that look like settings but are not: usually typing errors, which nothing else would report."""
     known = {variable for name, field in Settings.model_fields.items() for variable in variables_of(name, field)}
     try:
         in_file = set(dotenv_values(ENV_FILE)) if Path(ENV_FILE).is_file() else set()

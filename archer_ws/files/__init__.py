@@ -1,1 +1,1 @@
-"""Uploaded files: what they may be, where they are kept, and for how long."""
+"""Uploaded files: which types are accepted, where they are stored, and for how long."""

@@ -1,11 +1,11 @@
-"""Files in a directory of their own, which outlive the process.
+"""Stores files in a directory of their own, where they outlive the process.
 
-    DIRECTORY/lock                                   held while a process uses the directory
-    DIRECTORY/incoming/*.part                        what is being written; removed when a process begins
-    DIRECTORY/kept/OWNER/FILE_ID,TYPE,SUBTYPE        what is kept; the time of its last change is that of its last use
+    DIRECTORY/lock                                   locked while a process uses the directory DIRECTORY/incoming/*.part
+    files being written; removed when a process begins DIRECTORY/kept/OWNER/FILE_ID,TYPE,SUBTYPE        stored files;
+    the modification time is the time of last use
 
-A file's name says all that is known of it, so that one rename makes it whole: there is no second record that a crash
-could part from it. Names are in lower case, since some file systems take A and a for the same.
+A file's name contains all metadata, so a single rename makes the file complete: a crash can't separate the file from a
+second record. Names are in lower case, since some file systems ignore case.
 """
 
 import contextlib
@@ -27,15 +27,15 @@ from archer_ws.files.shelf import DirectoryInUse, Found, Label
 log = structlog.get_logger(__name__)
 
 _PART = ".part"
-#: Others of this machine have no business in it.
+#: Only this user may enter the directory.
 _PRIVATE = 0o700
 
 
 class DiskShelf:
-    """A shelf that is a directory.
+    """A shelf in a directory.
 
     Args:
-        directory: where. One process uses it at a time.
+        directory: its path. One process uses it at a time.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -45,12 +45,12 @@ class DiskShelf:
         self._lock: BinaryIO | None = None
 
     def begin(self) -> list[Found]:
-        """Make the directory where there is none, and use it: what earlier processes kept. What they did not finish is
-        removed.
+        """Create the directory if it does not exist, lock it, and return the files that earlier processes stored. Their
+        unfinished files are removed.
 
         Raises:
             DirectoryInUse: another process uses it.
-            OSError: it can't be made or written to.
+            OSError: it can't be created or written to.
         """
         for each in (self._directory, self._incoming, self._kept):
             each.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
@@ -72,45 +72,45 @@ class DiskShelf:
         """A new file.
 
         Raises:
-            OSError: the directory is not in use yet, as it could not be.
+            OSError: the directory could not be opened yet.
         """
         if self._lock is None:
-            raise OSError("it is not in use")
+            raise OSError("the directory is not open")
         return _Draft(self)
 
     def open(self, label: Label) -> BinaryIO:
-        """A kept file."""
+        """Open a stored file."""
         return self.path(label).open("rb")
 
     def remove(self, label: Label) -> None:
-        """Take a file away."""
+        """Remove a file."""
         self.path(label).unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # Others of the same owner are there.
+        with contextlib.suppress(OSError):  # The directory has other files of the same owner.
             self.path(label).parent.rmdir()
 
     def touch(self, label: Label, used_at: float) -> None:
-        """Note when it was used."""
+        """Record when it was used."""
         with contextlib.suppress(FileNotFoundError):
             os.utime(self.path(label), (used_at, used_at))
 
     def close(self) -> None:
-        """Let another process have the directory."""
+        """Unlock the directory."""
         if self._lock is not None:
             self._lock.close()
 
     def path(self, label: Label) -> Path:
-        """Where a file is kept."""
+        """The path of a stored file."""
         return self._kept / label.owner / f"{label.file_id},{label.media_type.replace('/', ',')}"
 
     def part(self) -> tuple[int, str]:
-        """A new file for what is being written: its descriptor and its path."""
+        """A new file for a draft: its descriptor and its path."""
         return tempfile.mkstemp(suffix=_PART, dir=self._incoming)
 
 
 class _Draft:
     def __init__(self, shelf: DiskShelf) -> None:
         self._shelf = shelf
-        # One that is discarded may be being written by a thread that nobody waits for any more.
+        # A thread that nobody waits for any more may still write while the draft is discarded.
         self._lock = threading.Lock()
         self._is_over = False
         self._file: BinaryIO | None = None
@@ -136,7 +136,7 @@ class _Draft:
         path = self._shelf.path(label)
         with self._lock:
             file = self._opened()
-            # On disk before its name says that it is there.
+            # The data must be on disk before the file has its name.
             os.fsync(file.fileno())
             file.close()
             path.parent.mkdir(mode=_PRIVATE, exist_ok=True)
@@ -157,7 +157,7 @@ class _Draft:
             raise OSError("the file was discarded")
         if self._file is None:
             descriptor, path = self._shelf.part()
-            # Unbuffered: what is written is large, and a failure is told where it happens.
+            # Unbuffered: writes are large, and a failure is reported by the write that causes it.
             self._file, self._path = os.fdopen(descriptor, "w+b", buffering=0), Path(path)
         return self._file
 
@@ -169,7 +169,7 @@ def _label(owner: str, name: str) -> Label | None:
 
 
 def _sync_directory(directory: Path) -> None:
-    """Have a rename outlive a loss of power; Windows opens no directories, and does so by itself."""
+    """Make a rename survive a loss of power. Windows can't open directories, and does not need this."""
     if sys.platform == "win32":
         return
     descriptor = os.open(directory, os.O_RDONLY)
@@ -180,7 +180,7 @@ def _sync_directory(directory: Path) -> None:
 
 
 def _lock(path: Path) -> BinaryIO:
-    """The open file whose lock is held until it is closed, or this process ends in whatever way."""
+    """The open, locked file. The lock is released when it is closed, or when this process ends for any reason."""
     file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b")
     try:
         if sys.platform == "win32":

@@ -1,4 +1,4 @@
-"""What a disk's failures mean to a client."""
+"""Translates a disk's errors into our errors."""
 
 import errno
 
@@ -12,7 +12,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def failure_of(error: OSError) -> CapacityError:
-    """Our error for one of the disk's; the log has the details."""
+    """Our error for a disk's error; the log has the details."""
     log.error("files_failed", cause=str(error), errno=error.errno)
     if error.errno in _FULL:
         return StorageFull(

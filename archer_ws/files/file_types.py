@@ -1,12 +1,13 @@
-"""Which types of files are taken, and what the sender of another one is told. Pure; what files begin with is
-core/media_types.py's."""
+"""Which types of files are accepted, and the errors about others. Pure; core/media_types.py recognises files by their
+first bytes.
+"""
 
 import re
 
 from archer_ws.core.exceptions import InvalidParams, Unsupported
 from archer_ws.core.media_types import UnsupportedMediaType, media_type_of
 
-#: Types of text are anything by anyone; these are fit for a file's name everywhere, too.
+#: Types of text can be any string; these can be used in a file's name on all systems.
 _NAMEABLE = re.compile(r"[a-z]+/[a-z0-9](?:[a-z0-9.+_-]{0,98}[a-z0-9+])?")
 _ADVICE = {
     "image/svg+xml": "Send the drawing as PNG; or its source as text/plain, for a model that reads it.",
@@ -25,15 +26,15 @@ _EXTENSIONS = {
 
 
 def file_type(declared: str, head: bytes) -> str:
-    """The media type that a file is kept under, in small letters and without parameters.
+    """The media type under which a file is stored, in lower case and without parameters.
 
     Args:
-        declared: what its sender says; where that says nothing, the bytes decide.
-        head: its first bytes (see core.media_types.HEAD_BYTES).
+        declared: the sender's declaration; if it is empty, the bytes decide.
+        head: the first bytes (see core.media_types.HEAD_BYTES).
 
     Raises:
-        Unsupported: files of that type are not taken, or it is of another one.
-        InvalidParams: it is empty.
+        Unsupported: files of this type are not accepted, or the bytes are of another type.
+        InvalidParams: the file is empty.
     """
     if not head:
         raise InvalidParams("the file is empty", hint="Send the file's bytes as the request's body.")
@@ -43,10 +44,10 @@ def file_type(declared: str, head: bytes) -> str:
     except UnsupportedMediaType as error:
         raise Unsupported(f"the file {error}", hint=_ADVICE.get(told, error.advice)) from None
     if not _NAMEABLE.fullmatch(found):
-        raise Unsupported(f"{found[:100]!r} is not a media type that is taken", hint="Send text as text/plain.")
+        raise Unsupported(f"{found[:100]!r} is not an accepted media type", hint="Send text as text/plain.")
     return found
 
 
 def extension_of(media_type: str) -> str:
-    """What a file of that type ends with in a folder."""
+    """The file name extension for that type."""
     return _EXTENSIONS.get(media_type, "txt")

@@ -1,8 +1,9 @@
-"""The files of all principals: who may keep how much, how long each is kept, and what holds it.
+"""The files of all principals: quotas, lifetimes, and holds.
 
-A file is kept for a time after its last upload or use, and beyond that while something holds it. What stored messages
-name is not known here (sessions/attachments.py asks the store). All state is the event loop's; bytes are written, read
-and looked at in threads of this room, so that no disk and no other work of the process hold each other up.
+A file is stored for a time after its last upload or use, and longer while something holds it. This module does not know
+which files stored messages name (sessions/attachments.py asks the store). Only the event loop changes the state; bytes
+are written, read and checked in this room's own threads, so that a slow disk and the rest of the process do not delay
+each other.
 """
 
 import asyncio
@@ -28,27 +29,28 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-#: Threads that write, read and look: a disk serves a few at a time best, and looking takes the interpreter anyway.
+#: The number of threads that write, read and check files: a disk works best with a few, and checking holds the
+#: interpreter's lock anyway.
 _THREADS = 4
-#: So much is read at once.
+#: The size of one read.
 READ_BYTES = 256 * 1024
-#: The time of a file's last use is noted on the shelf in so many steps of its lifetime, and not with every use.
+#: The shelf records the time of a file's last use in steps of this fraction of its lifetime, and not with every use.
 _STEPS = 24
 
 
 class Files:
-    """Every kept file.
+    """All stored files.
 
     Args:
-        shelf: keeps the bytes.
-        file_bytes_max: the most bytes of one file.
-        principal_bytes_max: the most bytes of all files of one principal, with FILE_OVERHEAD_BYTES for each.
-        bytes_max: the same over all principals; None where the shelf has room of its own.
-        lifetime_s: how long a file is kept after its last upload or use.
-        is_needed: whether a shelf that can't be used is an error of `open_now`; else it may be tried again.
-        clock: seconds of the wall's clock.
+        shelf: stores the bytes.
+        file_bytes_max: the limit of bytes of one file.
+        principal_bytes_max: the limit of bytes of all files of one principal, with FILE_OVERHEAD_BYTES for each.
+        bytes_max: the same for all principals together; None if only the shelf's own room limits it.
+        lifetime_s: how long a file is stored after its last upload or use.
+        is_needed: whether `open_now` raises if the shelf can't be used; if False, opening is retried later.
+        clock: the wall clock, in seconds.
 
-    Before `open_now` there is none.
+    Before `open_now` there are no files.
     """
 
     def __init__(
@@ -69,24 +71,24 @@ class Files:
         self._lifetime_s = lifetime_s
         self._clock = clock
         self._taken: Counter[str] = Counter()
-        #: By owner and id, the longest unused first.
+        #: By owner and id, the least recently used first.
         self._kept: OrderedDict[tuple[str, str], StoredFile] = OrderedDict()
         self._holds: Counter[tuple[str, str]] = Counter()
-        # What is put on the shelf and what is taken from it under one name must not overtake each other.
+        # Storing and removing a file of one name must happen in order.
         self._moving = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
-        # Queued in the pool, the writes of a hundred uploads could all be done by the loop's next turn, and leave it a
-        # hundred sockets to read from.
+        # Limits the concurrent writes: otherwise the writes of a hundred uploads could all finish before the next loop
+        # iteration, which would then have a hundred sockets to read from.
         self._turns = asyncio.Semaphore(_THREADS)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="files")
         self._is_needed = is_needed
         self._is_open = False
 
     def open_now(self) -> None:
-        """Use the shelf, and read it through; harmless to repeat. It takes a while where there are many files.
+        """Open the shelf and read its contents; harmless to repeat. It takes a while if there are many files.
 
         Raises:
-            StorageUnavailable, StorageFull: it can't be used, and is needed or another process's.
+            StorageUnavailable, StorageFull: it can't be used, and is needed or another process uses it.
         """
         try:
             self._open()
@@ -98,7 +100,7 @@ class Files:
 
     @property
     def is_open(self) -> bool:
-        """Whether there are files; else uploads are refused."""
+        """Whether the shelf is open; if not, uploads are refused."""
         return self._is_open
 
     def _open(self) -> None:
@@ -109,13 +111,13 @@ class Files:
             self._add(StoredFile(found.label, found.size, found.used_at, noted_at=found.used_at))
         self._is_open = True
 
-    # What a request names.
+    # Files that a request names.
 
     def find(self, principal: str, file_id: str) -> StoredFile:
         """The principal's file.
 
         Raises:
-            FileNotFound: there is none, or it is another principal's.
+            FileNotFound: it does not exist, or it belongs to another principal.
         """
         file = self._kept.get((owner_of(principal), file_id))
         if file is None:
@@ -126,7 +128,7 @@ class Files:
         return file
 
     def hold(self, files: Iterable[StoredFile]) -> FileHold:
-        """Keep the files until the hold is released; they are used now."""
+        """Keep the files until the hold is released; this counts as a use."""
         held = [file for file in files if _key(file) in self._kept]
         for file in held:
             self._holds[_key(file)] += 1
@@ -134,7 +136,7 @@ class Files:
         return FileHold(self.let_go, held)
 
     def let_go(self, files: Iterable[StoredFile]) -> None:
-        """A hold is over: what only passed goes."""
+        """End a hold; files that only passed through are removed."""
         for file in files:
             key = _key(file)
             self._holds[key] -= 1
@@ -144,23 +146,23 @@ class Files:
                     self._spawn(self._remove_passing(file))
 
     def is_held(self, file: StoredFile) -> bool:
-        """Whether something is at work with it."""
+        """Whether something holds the file."""
         return _key(file) in self._holds
 
     # Writing.
 
     def upload(self, principal: str, declared: str, size: int | None = None, *, is_passing: bool = False) -> Upload:
-        """A file that is about to come.
+        """Begin the upload of a file.
 
         Args:
-            declared: the type that its sender says it has; "" for none.
-            size: how long it will be, where that is known: its room is set aside now.
-            is_passing: whether it is kept no longer than it is held.
+            declared: the media type that the sender declares; "" for none.
+            size: its size, if known: its room is reserved now.
+            is_passing: whether it is stored only while something holds it.
 
         Raises:
-            ContentTooLarge: it is longer than a file may be.
+            ContentTooLarge: it is larger than a file may be.
             StorageFull: there is no room for it.
-            StorageUnavailable: the place of files can't be used, yet.
+            StorageUnavailable: the shelf can't be used yet.
         """
         try:
             draft = self._shelf.draft()
@@ -170,34 +172,34 @@ class Files:
         return Upload(self, writing, owner_of(principal), size, is_passing=is_passing)
 
     def reserve(self, owner: str, amount: int) -> None:
-        """Set room aside.
+        """Reserve room.
 
         Raises:
             StorageFull: there is none.
         """
         if self._taken[owner] + amount > self._principal_bytes_max:
             raise StorageFull(
-                f"your files take {self._taken[owner]} bytes of the {self._principal_bytes_max} that they may",
+                f"your files take {self._taken[owner]} bytes of the allowed {self._principal_bytes_max}",
                 hint="DELETE files that are no longer needed, or raise ARCHER_FILES_BYTES_PER_PRINCIPAL on the server.",
             )
         if self._bytes_max is not None and self._taken.total() + amount > self._bytes_max:
             raise StorageFull(
-                "the files of all take all the room that this server has for them",
+                "all files together take all the room that this server has for them",
                 hint="DELETE files that are no longer needed; with ARCHER_FILES_DIR the server keeps them on a disk.",
             )
         self._taken[owner] += amount
 
     def give_back(self, owner: str, amount: int) -> None:
-        """Set room free."""
+        """Release reserved room."""
         self._taken[owner] -= amount
         if self._taken[owner] <= 0:
             del self._taken[owner]
 
     async def keep(self, writing: Writing, label: Label, size: int, *, is_passing: bool) -> Kept:
-        """Put a written file on the shelf, whoever is cancelled meanwhile. Its room is set aside.
+        """Store a written file on the shelf, even if the caller is cancelled meanwhile. Its room is reserved.
 
         Raises:
-            StorageFull, StorageUnavailable: it is not there.
+            StorageFull, StorageUnavailable: it was not stored.
         """
         commit = self._spawn(self._commit(writing, label, size, is_passing))
         try:
@@ -225,22 +227,22 @@ class Files:
             return Kept(file, is_new, self.hold([file]))
 
     async def _remove_passing(self, file: StoredFile) -> None:
-        if file.is_passing:  # It may have been uploaded meanwhile.
+        if file.is_passing:  # It may have been uploaded again meanwhile.
             with suppress(ArcherError):
                 await self.remove(file)
 
     def discard(self, writing: Writing) -> None:
-        """Leave nothing of a draft behind; nobody waits for that, and nobody can be cancelled in it."""
+        """Remove a draft in the background."""
         self._discard_later(writing.discard)
 
     # Reading.
 
     async def open(self, file: StoredFile) -> Reader:
-        """The file from its beginning; the caller closes it, in a thread or where it does not matter.
+        """Open the file at its beginning. The caller closes it, in a thread or where blocking does not matter.
 
         Raises:
-            FileNotFound: somebody took it from the disk.
-            StorageUnavailable: the disk fails.
+            FileNotFound: it was deleted from the disk.
+            StorageUnavailable: the disk failed.
         """
         try:
             return await self.in_thread(partial(self._shelf.open, file.label))
@@ -248,11 +250,11 @@ class Files:
             if self._kept.get(_key(file)) is file:
                 self._forget(file)
             raise FileNotFound(
-                f"the file {file.file_id!r} is not where it was kept", hint="Upload it again (POST /api/v1/files)."
+                f"the file {file.file_id!r} is no longer on the disk", hint="Upload it again (POST /api/v1/files)."
             ) from None
 
     async def pieces(self, file: StoredFile) -> AsyncIterator[bytes]:
-        """The file's bytes, piece by piece.
+        """The file's bytes, in pieces.
 
         Raises:
             FileNotFound, StorageUnavailable: as `open`.
@@ -265,7 +267,7 @@ class Files:
             self._discard_later(reader.close)
 
     async def read(self, file: StoredFile, look: Callable[[Reader], T]) -> T:
-        """What `look` makes of the whole file, in a thread.
+        """The result of `look` for the whole file, in a thread.
 
         Raises:
             FileNotFound, StorageUnavailable: as `open`.
@@ -277,11 +279,11 @@ class Files:
             self._discard_later(reader.close)
 
     async def in_thread(self, work: Callable[[], T]) -> T:
-        """The result of something that blocks.
+        """The result of blocking work, run in a thread.
 
         Raises:
-            FileNotFoundError: as it is.
-            StorageFull, StorageUnavailable: another OSError.
+            FileNotFoundError: raised unchanged.
+            StorageFull, StorageUnavailable: for any other OSError.
         """
         try:
             async with self._turns:
@@ -291,14 +293,14 @@ class Files:
         except OSError as error:
             raise failure_of(error) from error
 
-    # Going.
+    # Removing files.
 
     def all(self) -> list[StoredFile]:
-        """Every file."""
+        """All files."""
         return list(self._kept.values())
 
     def expired(self) -> list[StoredFile]:
-        """The files whose time is over and that nothing holds."""
+        """The files whose lifetime is over and that nothing holds."""
         oldest = self._clock() - self._lifetime_s
         found = []
         for key, file in self._kept.items():
@@ -309,10 +311,10 @@ class Files:
         return found
 
     async def remove(self, file: StoredFile) -> None:
-        """Forget the file and its bytes, unless something holds it or it is gone.
+        """Remove the file and its bytes, unless something holds it or it is gone.
 
         Raises:
-            StorageUnavailable: the disk fails; it is kept.
+            StorageUnavailable: the disk failed; the file is kept.
         """
         async with self._moving:
             if self._kept.get(_key(file)) is not file or self.is_held(file):
@@ -326,7 +328,7 @@ class Files:
                 raise
 
     async def aclose(self) -> None:
-        """Finish what is being put on the shelf; whatever only passed is removed."""
+        """Finish storing files, and remove those that only passed through."""
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for file in [file for file in self._kept.values() if file.is_passing]:
             self._discard_later(partial(self._shelf.remove, file.label))
@@ -356,10 +358,10 @@ class Files:
         return task
 
     def _discard_later(self, work: Callable[[], None]) -> None:
-        """Do something in a thread that nobody waits for."""
+        """Run work in a thread, without waiting for it."""
         try:
             self._threads.submit(_quietly, work)
-        except RuntimeError:  # All is closed: at the next start it is found and goes by then.
+        except RuntimeError:  # The threads are closed: the next start finds it and removes it.
             log.debug("file_left", cause="the server stops")
 
 
@@ -371,7 +373,7 @@ def _quietly(work: Callable[[], None]) -> None:
 
 
 def _let_go(commit: asyncio.Task[Kept]) -> None:
-    """Nobody waits for it any more."""
+    """Called if nobody waits for the commit any more."""
     if not commit.cancelled() and commit.exception() is None:
         commit.result().hold.release()
 

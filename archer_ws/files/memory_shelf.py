@@ -1,4 +1,4 @@
-"""Files in this process's memory."""
+"""Stores files in this process's memory."""
 
 import threading
 from collections.abc import Iterator
@@ -9,13 +9,13 @@ from archer_ws.files.shelf import Found, Label
 
 
 class MemoryShelf:
-    """A shelf that ends with its process."""
+    """A shelf that is lost with its process."""
 
     def __init__(self) -> None:
         self._files: dict[Label, bytearray] = {}
 
     def begin(self) -> list[Found]:
-        """Nothing: it begins empty."""
+        """Returns nothing: it begins empty."""
         return []
 
     def draft(self) -> "_Draft":
@@ -23,21 +23,21 @@ class MemoryShelf:
         return _Draft(self._files)
 
     def open(self, label: Label) -> "_Reader":
-        """A kept file."""
+        """Open a stored file."""
         try:
             return _Reader(self._files[label])
         except KeyError:
             raise FileNotFoundError(label.file_id) from None
 
     def remove(self, label: Label) -> None:
-        """Take a file away."""
+        """Remove a file."""
         self._files.pop(label, None)
 
     def touch(self, label: Label, used_at: float) -> None:
-        """Nothing: no later process asks."""
+        """Does nothing: no later process reads it."""
 
     def close(self) -> None:
-        """Forget all."""
+        """Drop all files."""
         self._files.clear()
 
 
@@ -45,7 +45,7 @@ class _Draft:
     def __init__(self, files: dict[Label, bytearray]) -> None:
         self._files = files
         self._lock = threading.Lock()
-        # Grows in place: joined at the end, the pieces would take the file's size twice.
+        # Grows in place: joining pieces at the end would take the file's size twice.
         self._content: bytearray | None = bytearray()
 
     def write(self, data: bytes) -> None:

@@ -1,6 +1,6 @@
-"""What a picture's own head says: how large it is, of how many frames, and where it ends. Pure; nothing is decoded.
+"""Reads a picture's header: its size, the number of frames, and where it ends. Pure; nothing is decoded.
 
-A header that can't be read says nothing, and is no reason to refuse: what is not whole, no program unpacks.
+A header that can't be read yields nothing, and is no reason to refuse: no program unpacks an incomplete picture.
 
 Formats: PNG (https://www.w3.org/TR/png-3/), JPEG (ITU-T T.81, annex B), GIF
 (https://www.w3.org/Graphics/GIF/spec-gif89a.txt), WebP (RFC 9649).
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from struct import unpack_from
 from typing import TypeAlias
 
-#: What is looked at: a whole file, without a copy of it.
+#: A whole file, without a copy of it.
 Content: TypeAlias = bytes | bytearray | mmap.mmap
 
-#: Chunks, segments and blocks that are looked at; files of 32 MiB have a few thousand, GIFs 130,000.
+#: The limit of chunks, segments and blocks that are read; files of 32 MiB have a few thousand, GIFs 130,000.
 _STEPS_MAX = 400_000
-#: So much is searched at once: the interpreter does nothing else meanwhile.
+#: The size of one search: the interpreter does nothing else meanwhile.
 _SLICE_BYTES = 256 * 1024
 _FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
@@ -25,7 +25,7 @@ _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
 
 @dataclass(slots=True)
 class Picture:
-    """What is known of one: zero where nothing is. `end` is where it is over, None where that was not found."""
+    """What the header says; 0 for unknown values. `end` is the offset after the picture, None if it was not found."""
 
     width: int = 0
     height: int = 0
@@ -33,12 +33,12 @@ class Picture:
     end: int | None = None
 
     def grow(self, width: int, height: int) -> None:
-        """One of its frames has that size."""
+        """Count a frame of that size."""
         self.width, self.height = max(self.width, width), max(self.height, height)
 
 
 def look_at(media_type: str, content: Content) -> Picture:
-    """What the head of a picture of that type says."""
+    """Read the header of a picture of that type."""
     picture = Picture()
     look = _LOOKS[media_type]
     try:
@@ -51,7 +51,7 @@ def look_at(media_type: str, content: Content) -> Picture:
 
 
 def find(content: Content, wanted: bytes, start: int) -> int:
-    """Where `wanted` stands from `start` on; -1 if nowhere."""
+    """The offset of `wanted` from `start` on; -1 if it is not found."""
     while start < len(content):
         end = start + _SLICE_BYTES
         place = content.find(wanted, start, end + len(wanted) - 1)
@@ -96,7 +96,7 @@ def _jpeg(content: Content, picture: Picture) -> None:
         else:
             if kind in _FRAME_HEADERS:
                 height, width = unpack_from(">HH", content, place + 5)
-                picture.grow(width, height or 0xFFFF)  # Zero: told behind the picture.
+                picture.grow(width, height or 0xFFFF)  # Zero: given after the picture.
             place += 2 + unpack_from(">H", content, place + 2)[0]
 
 

@@ -1,7 +1,7 @@
-"""What keeps the bytes of files: the protocol of a shelf, and what it knows of a file.
+"""The storage of files' bytes: the protocol of a shelf, and what a shelf knows of a file.
 
-A shelf knows no limits and no lifetimes; who may put what on it is files.py's. All its operations may block: they run
-in threads, any number at once, but those of one draft one after the other.
+A shelf knows no quotas and no lifetimes; files.py decides what is stored. All operations may block: they run in
+threads, any number at once, but those of one draft one after the other.
 """
 
 from contextlib import AbstractContextManager
@@ -13,7 +13,7 @@ from archer_ws.files.pictures import Content
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """What names a file on a shelf. `owner` stands for its principal (see writing.owner_of)."""
+    """Identifies a file on a shelf. `owner` stands for its principal (see writing.owner_of)."""
 
     owner: str
     file_id: str
@@ -22,7 +22,7 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A file that was kept before this process began; `used_at` in seconds of the wall's clock."""
+    """A file that an earlier process stored; `used_at` in seconds of the wall clock."""
 
     label: Label
     size: int
@@ -30,49 +30,49 @@ class Found:
 
 
 class Draft(Protocol):
-    """A file that is being written. It ends by `keep` or `discard`; after either, `discard` does nothing."""
+    """A file that is being written, until `keep` or `discard` is called; after either, `discard` does nothing."""
 
     def write(self, data: bytes) -> None:
-        """Add to it.
+        """Append bytes.
 
         Raises:
-            OSError: there is no room, or the disk fails.
+            OSError: there is no room, or the disk failed.
         """
 
     def content(self) -> AbstractContextManager[Content]:
-        """All that was written, to be looked at."""
+        """All bytes written so far, for checking."""
 
     def keep(self, label: Label, used_at: float) -> None:
-        """Put it on the shelf, where it outlives this process if the shelf does.
+        """Store the file on the shelf, where it outlives this process if the shelf does.
 
         Raises:
-            OSError: it is not there.
+            OSError: it was not stored.
         """
 
     def discard(self) -> None:
-        """Leave nothing of it behind."""
+        """Remove the draft."""
 
 
 class Reader(Protocol):
-    """A kept file from its beginning; what was opened can be read to its end, whatever becomes of the file."""
+    """A stored file, read from its beginning. An open file can be read to its end, even if it is removed meanwhile."""
 
     def read(self, size: int) -> bytes:
-        """The next bytes, so many at most; empty at the end."""
+        """The next bytes, at most so many; empty at the end."""
 
     def close(self) -> None:
-        """Read no more."""
+        """Close the file."""
 
 
 class DirectoryInUse(OSError):
-    """Another process keeps its files there."""
+    """Another process uses the directory."""
 
 
 class Shelf(Protocol):
-    """Keeps files by their labels."""
+    """Stores files by their labels."""
 
     def begin(self) -> list[Found]:
-        """Use the place from now on, and tell what is there; called once, before all else. What was being written when
-        an earlier process died is removed.
+        """Open the place, and return the files in it; called once, before everything else. Drafts of a process that
+        died are removed.
 
         Raises:
             OSError: the place can't be used.
@@ -82,17 +82,17 @@ class Shelf(Protocol):
         """A new file."""
 
     def open(self, label: Label) -> Reader:
-        """A kept file.
+        """Open a stored file.
 
         Raises:
-            FileNotFoundError: somebody took it away.
+            FileNotFoundError: it was deleted.
         """
 
     def remove(self, label: Label) -> None:
-        """Take a file away; nothing happens where it is gone."""
+        """Remove a file; does nothing if it is gone."""
 
     def touch(self, label: Label, used_at: float) -> None:
-        """Note when it was used, for a later process."""
+        """Record when it was used, for a later process."""
 
     def close(self) -> None:
-        """Nothing more will be asked."""
+        """Release the place; no other call follows."""

@@ -1,4 +1,4 @@
-"""A kept file as the event loop knows it, and what holds one. Pure."""
+"""A stored file as the event loop knows it, and holds on files. Pure."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -8,14 +8,14 @@ from archer_ws.files.shelf import Label
 
 @dataclass(slots=True)
 class StoredFile:
-    """A kept file. `used_at` is its last upload or use, in seconds of the wall's clock."""
+    """A stored file. `used_at` is the time of its last upload or use, in seconds of the wall clock."""
 
     label: Label
     size: int
     used_at: float
-    #: Whether it came inside a request, and nobody counts on it beyond what holds it.
+    #: Whether it came inside a request, and is only stored while something holds it.
     is_passing: bool = False
-    #: Whether it was stored with a message since it was last uploaded: it goes with its messages.
+    #: Whether a message that names it was stored since its last upload: it is removed with its messages.
     is_stored: bool = False
     noted_at: float = 0.0
 
@@ -31,7 +31,7 @@ class StoredFile:
 
 
 class FileHold:
-    """Keeps files while something is at work with them; released once, or as often as one likes."""
+    """Keeps files while something works with them; may be released more than once."""
 
     __slots__ = ("_held", "_let_go")
 
@@ -45,14 +45,14 @@ class FileHold:
             file.is_passing = False
 
     def release(self) -> None:
-        """They may go when their time is over."""
+        """Let the files expire again."""
         held, self._held = self._held, []
         self._let_go(held)
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A file that came: held, until who sent it says otherwise."""
+    """A file that was received, and the hold on it, which its sender releases."""
 
     file: StoredFile
     is_new: bool

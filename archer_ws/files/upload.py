@@ -1,4 +1,4 @@
-"""A file on its way in: room is set aside, pieces are gathered, and nothing stays behind unless all of it came."""
+"""A file being received: room is reserved, pieces are collected, and nothing remains unless all of it came."""
 
 from collections.abc import Callable
 from functools import partial
@@ -13,43 +13,44 @@ from archer_ws.files.writing import Writing
 
 T = TypeVar("T")
 
-#: Pieces are gathered to so much before a thread writes them: a hop to one costs as much as writing 100 KB.
+#: Pieces are collected up to this size before a thread writes them: a switch to a thread costs as much as writing 100
+#: KB.
 GATHERED_BYTES = 128 * 1024
 
 
 class Destination(Protocol):
-    """What an upload needs of where it goes (see files.Files)."""
+    """What an upload needs of its destination (see files.Files)."""
 
     file_bytes_max: int
 
     def reserve(self, owner: str, amount: int) -> None:
-        """Set room aside."""
+        """Reserve room."""
 
     def give_back(self, owner: str, amount: int) -> None:
-        """Set room free."""
+        """Release reserved room."""
 
     def discard(self, writing: Writing) -> None:
-        """Leave nothing of a draft behind."""
+        """Remove a draft."""
 
     async def keep(self, writing: Writing, label: Label, size: int, *, is_passing: bool) -> Kept:
-        """Put a written file on the shelf."""
+        """Store a written file on the shelf."""
 
     async def in_thread(self, work: Callable[[], T]) -> T:
-        """The result of something that blocks."""
+        """The result of blocking work, run in a thread."""
 
 
 class Upload:
-    """One file that comes; a context manager, behind which it is kept or gone.
+    """One file being received; a context manager, after which the file is stored or gone.
 
     Args:
-        files: where it goes.
-        writing: what is written.
-        owner: whose it is (see owner_of).
-        size: how long it will be, or None.
-        is_passing: whether it is kept no longer than it is held.
+        files: the destination.
+        writing: the file being written.
+        owner: its owner (see owner_of).
+        size: its size, or None if unknown.
+        is_passing: whether it is stored only while something holds it.
 
     Raises:
-        ContentTooLarge: it is longer than a file may be.
+        ContentTooLarge: it is larger than a file may be.
         StorageFull: there is no room for it.
     """
 
@@ -74,7 +75,7 @@ class Upload:
         self.close()
 
     def close(self) -> None:
-        """Leave nothing behind of what was not kept."""
+        """Remove what was not stored."""
         if not self._is_kept:
             self._is_kept = True
             self._gathered.clear()
@@ -82,12 +83,12 @@ class Upload:
             self._files.discard(self._writing)
 
     async def write(self, data: bytes) -> None:
-        """Add to it; waits while a thread writes.
+        """Append bytes; waits while a thread writes.
 
         Raises:
-            ContentTooLarge: it is longer than a file may be.
-            Unsupported: it is of no type that is taken.
-            StorageFull, StorageUnavailable: it can't be kept.
+            ContentTooLarge: it is larger than a file may be.
+            Unsupported: it is not of an accepted type.
+            StorageFull, StorageUnavailable: it can't be stored.
         """
         self._size += len(data)
         if self._size + FILE_OVERHEAD_BYTES > self._reserved:
@@ -98,26 +99,26 @@ class Upload:
             await self._flush()
 
     async def finish(self) -> Kept:
-        """All of it came: the kept file.
+        """Finish the upload after its last byte: the stored file.
 
         Raises:
-            Unsupported, InvalidParams: it can't be taken.
-            StorageFull, StorageUnavailable: it can't be kept.
+            Unsupported, InvalidParams: the file is not accepted.
+            StorageFull, StorageUnavailable: it can't be stored.
         """
         await self._flush()
         label = await self._files.in_thread(self._writing.finish)
-        # From here on its room is the kept file's.
+        # From here on its reserved room belongs to the stored file.
         self._files.give_back(self._owner, self._reserved - self._size - FILE_OVERHEAD_BYTES)
         self._is_kept = True
         return await self._files.keep(self._writing, label, self._size, is_passing=self._is_passing)
 
     @property
     def size(self) -> int:
-        """How many bytes came so far."""
+        """The number of bytes received so far."""
         return self._size
 
     async def take_back(self) -> bytes:
-        """All that came, which is no file after all; nothing of it is kept."""
+        """The bytes received, if they turn out to be no file; nothing is stored."""
         await self._flush()
         content = await self._files.in_thread(self._writing.content)
         self.close()
@@ -142,6 +143,6 @@ class Upload:
         except StorageFull as error:
             if not self._is_passing:
                 raise
-            # Others that only pass will be gone in a moment.
+            # Other files that only pass through will be gone in a moment.
             raise Overloaded(error.message, hint=error.hint, retry_after_ms=5000) from error
         self._reserved += more

@@ -1,4 +1,4 @@
-"""A file while it is written: counted, hashed and looked at as it comes. Blocking: it runs in threads."""
+"""A file while it is written: its bytes are counted, hashed and checked as they come. Blocking: it runs in threads."""
 
 import codecs
 import threading
@@ -10,46 +10,46 @@ from archer_ws.files.file_types import file_type
 from archer_ws.files.inspection import inspect
 from archer_ws.files.shelf import Draft, Label
 
-#: Of a file's hash, and of a principal's.
+#: The lengths of a file's hash, and of a principal's, in characters.
 _ID_BYTES, _OWNER_BYTES = 20, 16
 
 
 def owner_of(principal: str) -> str:
-    """What stands for a principal where its files are: names are anything, and directories are not."""
+    """The name of a principal's directory: a principal's name may be any text."""
     return blake2b(principal.encode(), digest_size=_OWNER_BYTES).hexdigest()
 
 
 def id_of(digest: str) -> str:
-    """A file's id: in letters that no file system confuses."""
+    """A file's id, in characters that are distinct on all file systems."""
     return f"file_{digest}"
 
 
 class Writing:
-    """One file from its first byte to its place on the shelf.
+    """One file, from its first byte to its place on the shelf.
 
     Args:
-        draft: where the bytes go.
-        principal: whose file it is.
-        declared: the type that its sender says it has.
+        draft: gets the bytes.
+        principal: its owner.
+        declared: the media type that the sender declares.
     """
 
     def __init__(self, draft: Draft, principal: str, declared: str) -> None:
         self._draft = draft
         self._principal = principal
         self._declared = declared
-        # Each call has its own thread; a discard may come while a write nobody waits for goes on.
+        # Each call may run in another thread; a discard may come during a write that nobody waits for any more.
         self._lock = threading.Lock()
-        #: The first bytes, until they tell the type.
+        #: The first bytes, until the type is recognised.
         self._head = b""
         self._media_type = ""
         self._hash = blake2b(digest_size=_ID_BYTES)
         self._text: codecs.IncrementalDecoder | None = None
 
     def write(self, data: bytes) -> None:
-        """Add to it.
+        """Append bytes.
 
         Raises:
-            Unsupported: it is of no type that is taken, or is not what it is said to be.
+            Unsupported: it is not of an accepted type, or not of the declared one.
             OSError: there is no room.
         """
         with self._lock:
@@ -61,10 +61,10 @@ class Writing:
                 self._begin()
 
     def finish(self) -> Label:
-        """All is there: what it is called from now on.
+        """Finish the file after its last byte: its label.
 
         Raises:
-            Unsupported, InvalidParams: it can't be taken (see file_types.py and inspection.py).
+            Unsupported, InvalidParams: it is not accepted (see file_types.py and inspection.py).
             OSError: there is no room.
         """
         with self._lock:
@@ -77,27 +77,27 @@ class Writing:
             return Label(owner_of(self._principal), id_of(self._hash.hexdigest()), self._media_type)
 
     def content(self) -> bytes:
-        """All that was written."""
+        """All bytes written."""
         with self._lock, self._draft.content() as content:
             return bytes(content) or self._head
 
     def keep(self, label: Label, used_at: float) -> None:
-        """Put it on the shelf.
+        """Store it on the shelf.
 
         Raises:
-            OSError: it is not there.
+            OSError: it was not stored.
         """
         self._draft.keep(label, used_at)
 
     def discard(self) -> None:
-        """Leave nothing of it behind; harmless where it is kept."""
+        """Remove the draft; does nothing if the file is stored."""
         self._draft.discard()
 
     def _begin(self) -> None:
         self._media_type = file_type(self._declared, self._head)
         if is_text(self._media_type):
             self._text = codecs.getincrementaldecoder("utf-8")()
-        # The same bytes are another file for another principal, and as another type.
+        # The same bytes are a different file for another principal, or as another type.
         for part in (self._principal, self._media_type):
             told = part.encode()
             self._hash.update(len(told).to_bytes(4, "big") + told)
@@ -122,6 +122,6 @@ class Writing:
 
 def _no_text(media_type: str) -> Unsupported:
     return Unsupported(
-        f"the file is said to be {media_type}, and is not text in UTF-8",
-        hint="Convert it to UTF-8, or send the type that it has as Content-Type.",
+        f"the file is declared as {media_type}, but is not text in UTF-8",
+        hint="Convert it to UTF-8, or send its real type as Content-Type.",
     )

@@ -1,1 +1,1 @@
-"""One interface over many language models: types, adapters, retries, and the router that picks among them."""
+"""One interface for many language models: types, adapters, retries, and the router that picks an adapter."""

@@ -1,8 +1,8 @@
-"""A conversation in which user and assistant take turns, as the chat templates of many models demand.
+"""Makes user and assistant alternate in a conversation, as the chat templates of many models require.
 
-Pure. A turn that failed, was cancelled or stayed empty leaves two user messages in a row in a session; templates of
-Mistral's and Gemma's models, DeepSeek's reasoner and others refuse that ("Conversation roles must alternate"). What is
-stored stays as it was said: neighbours are joined where a request is built.
+Pure. A turn that failed, was cancelled or stayed empty leaves two user messages in a row in a session. The templates of
+Mistral's and Gemma's models, DeepSeek's reasoner and others refuse that ("Conversation roles must alternate"). Stored
+messages stay unchanged: neighbours are joined when a request is built.
 """
 
 from collections.abc import Sequence
@@ -16,10 +16,10 @@ _TAKE_TURNS = frozenset({MessageRole.USER, MessageRole.ASSISTANT})
 
 
 def alternating(messages: Sequence[ChatMessage], *, keeps_names: bool) -> Sequence[ChatMessage]:
-    """The messages, neighbours of one role made one, with a blank line between their texts.
+    """The messages, in which neighbours of one role are joined, with a blank line between their texts.
 
-    Where `keeps_names` says that the provider is told who speaks, messages of different names stay apart: what they
-    say must not be put into one mouth. System messages, calls and results stay as they are.
+    If `keeps_names` says that the provider gets the speakers' names, messages of different names stay apart. System
+    messages, calls and tool results stay unchanged.
     """
     if not any(_belong_together(*pair, keeps_names) for pair in pairwise(messages)):
         return messages
@@ -33,7 +33,7 @@ def alternating(messages: Sequence[ChatMessage], *, keeps_names: bool) -> Sequen
 
 
 def _joined(messages: Sequence[ChatMessage]) -> ChatMessage:
-    # At once: text by text, megabytes would be copied for each.
+    # Joined at once: joining text by text would copy megabytes for each.
     texts = [message.content for message in messages if message.content.strip()]
     joined: dict[str, Any] = {"content": "\n\n".join(texts)}
     if any(message.parts for message in messages):

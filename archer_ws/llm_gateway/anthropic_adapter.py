@@ -1,8 +1,7 @@
-"""Anthropic's Messages API, at its own address or at another that speaks it.
+"""The adapter of Anthropic's Messages API, at its own address or at another server that speaks it.
 
-Requests go through `anthropic/client.py` (the official SDK), a chat is put into the API's words by
-`anthropic/request.py`, the bytes of answers are decoded by `anthropic/decoder.py`, `anthropic/failures.py` knows the
-errors; the rest is `sdk_adapter.py`'s.
+`anthropic/client.py` sends requests (by the official SDK), `anthropic/request.py` builds them, `anthropic/decoder.py`
+decodes responses, and `anthropic/failures.py` maps errors; `sdk_adapter.py` does the rest.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,9 +22,9 @@ from archer_ws.llm_gateway.decoding.model_lists import entries_in
 from archer_ws.llm_gateway.native_replay import is_kept
 from archer_ws.llm_gateway.parts import check_parts, has_media
 from archer_ws.llm_gateway.sdk_adapter import SdkAdapter
-from archer_ws.llm_gateway.transport.answer import StreamedAnswer
 from archer_ws.llm_gateway.transport.carrier import CarrierName
 from archer_ws.llm_gateway.transport.provider_url import ProviderUrl
+from archer_ws.llm_gateway.transport.response import StreamedResponse
 from archer_ws.llm_gateway.transport.sdk import StatusError
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, ModelInfo
 
@@ -35,16 +34,15 @@ log = structlog.get_logger(__name__)
 class AnthropicAdapter(SdkAdapter):
     """Anthropic, or a server that speaks its Messages API.
 
-    `chat` and `stream_chat` raise InvalidParams where Anthropic has no such conversation (it needs a user's message,
-    and that one first), and Unsupported where the model can't be made to call a tool, or held
-    to such a format.
+    `chat` and `stream_chat` also raise InvalidParams if the conversation has no user message, or does not begin with
+    one; and Unsupported if the model can't be forced to call a tool, or be held to such a format.
 
     Args:
-        api_key: without one only a `base_url` of one's own can be used.
-        base_url: where the API is, without its version (`http://localhost:4000`); Anthropic's own when None.
+        api_key: optional, unless the server is Anthropic's own.
+        base_url: the API's address without its version (`http://localhost:4000`); Anthropic's own if None.
         default_model: see `SdkAdapter`, as for `timeouts`, `catalog`, `listed_model` and `document_bytes`.
-        concurrency: how many answers are read at once.
-        carrier: what carries the requests.
+        concurrency: the limit of completions that are read at once.
+        carrier: what sends the requests.
     """
 
     provider_name = "anthropic"
@@ -65,7 +63,7 @@ class AnthropicAdapter(SdkAdapter):
         listed_model: str | None = None,
         document_bytes: int = PROVIDER_DOCUMENT_BYTES,
     ) -> None:
-        # OpenAI's base URLs end in /v1, so people write it here, too; this SDK adds its own.
+        # OpenAI's base URLs end in /v1, so people write it here, too; this SDK appends it itself.
         address = ProviderUrl.of((base_url or ANTHROPIC_URL).rstrip("/").removesuffix("/v1"))
         is_hosted = address.url == ANTHROPIC_URL
         identity = anthropic_identity(address.url, hosted=is_hosted)
@@ -98,7 +96,7 @@ class AnthropicAdapter(SdkAdapter):
         options: ChatOptions,
     ) -> dict[str, Any]:
         if has_media(messages):
-            check_parts(messages, self._taken(model), options.media)
+            check_parts(messages, self._accepted_media(model), options.media)
         facts = self._catalog.facts(self.provider_name, model)
         body = request_body(
             messages,
@@ -111,7 +109,7 @@ class AnthropicAdapter(SdkAdapter):
         )
         return {**body, "stream": True}
 
-    async def _sent(self, body: dict[str, Any], *, principal: str) -> StreamedAnswer:
+    async def _sent(self, body: dict[str, Any], *, principal: str) -> StreamedResponse:
         try:
             return await super()._sent(body, principal=principal)
         except StatusError as refusal:

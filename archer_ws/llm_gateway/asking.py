@@ -1,4 +1,4 @@
-"""What of a request goes to a model: its messages, and what the adapters' fixed arguments lack. Pure."""
+"""The messages and options that go to a model for a request. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,7 +10,7 @@ from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, ChatRequest, M
 
 
 def conversation(request: ChatRequest, history: Sequence[ChatMessage] = ()) -> Sequence[ChatMessage]:
-    """The request's messages with its session's history before them, and its instructions before all."""
+    """The instructions, the session's history and the request's messages, in this order."""
     if not history and request.instructions is None:
         return request.messages
     before = [] if request.instructions is None else [_system(request.instructions)]
@@ -18,7 +18,8 @@ def conversation(request: ChatRequest, history: Sequence[ChatMessage] = ()) -> S
 
 
 def options_of(request: ChatRequest, route: Route, **told: Any) -> ChatOptions:
-    """The request's options and which values the route gave it, with what the caller adds (see ChatOptions)."""
+    """The request's options, with the names of the values that the route filled in; `told` are further fields of
+    ChatOptions."""
     return ChatOptions(
         stop=tuple(request.stop or ()),
         top_p=request.top_p,
@@ -35,27 +36,27 @@ def options_of(request: ChatRequest, route: Route, **told: Any) -> ChatOptions:
 
 
 def without_tools(options: ChatOptions) -> ChatOptions:
-    """The options of a request that offers no tools."""
+    """The same options without tools."""
     return replace(options, tools=(), tool_choice=None, parallel_tool_calls=None)
 
 
 def later_step(options: ChatOptions) -> ChatOptions:
-    """The options of a step behind the first: a call that was demanded has been made, and is not demanded again."""
+    """The options for a step after the first: a forced call was made and is not forced again."""
     is_forced = options.tool_choice == "required" or isinstance(options.tool_choice, NamedTool)
     return replace(options, is_later_step=True, tool_choice=None if is_forced else options.tool_choice)
 
 
 def format_alone(options: ChatOptions, provider: str) -> ChatOptions:
-    """The options for a provider that can't have tools beside a format: without those that may not be called.
+    """The options for a provider that can't have tools beside a format: without the tools, if they may not be called.
 
     Raises:
-        Unsupported: there are others.
+        Unsupported: the tools may be called.
     """
     if options.tools and options.tool_choice != "none":
-        what = f"{provider} has a format or tools, not both: the format would keep the model from calling"
+        what = f"{provider} supports a format or tools, but not both: the format would keep the model from calling"
         raise Unsupported(
             f"response_format: {what}",
-            hint="Let the model call without a format, and ask for the format with the results, without `tools`; or "
+            hint="Let the model call without a format, and send the results with the format and without `tools`; or "
             "use openai or anthropic.",
             provider=provider,
             errors=[FieldError(path="response_format", message=what)],
@@ -64,5 +65,5 @@ def format_alone(options: ChatOptions, provider: str) -> ChatOptions:
 
 
 def _system(text: str) -> ChatMessage:
-    # Validated as it came.
+    # The text was validated with the request.
     return ChatMessage.model_construct(role=MessageRole.SYSTEM, content=text)

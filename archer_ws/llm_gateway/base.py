@@ -1,4 +1,4 @@
-"""The interface every provider is reached through."""
+"""The interface of all providers."""
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from archer_ws.core.clock import utc_now
 from archer_ws.core.ids import new_id
-from archer_ws.llm_gateway.decoding.answers import Answer
+from archer_ws.llm_gateway.decoding.completion import Completion
 from archer_ws.llm_gateway.extras import ExtraName
 from archer_ws.llm_gateway.types import (
     ChatMessage,
@@ -22,13 +22,13 @@ from archer_ws.llm_gateway.types import (
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How long to wait for a provider, in seconds.
+    """Time limits for a provider, in seconds.
 
-    `first_token_s` runs from the request to the first text, `idle_s` between chunks, `total_s` over the whole answer.
-    `model_load_s` takes the place of `first_token_s` for providers that load models on demand. A provider that takes
-    longer than `health_s` to tell its models is not well; who asks for the list itself waits `list_s`. A model that
-    says nothing for `loading_after_s` may be loading: a loaded one mostly answers sooner. `all_shown_s` is for what
-    Ollama tells of all its models, one by one.
+    `first_token_s` runs from the request to the first text, `idle_s` between chunks, `total_s` over the whole
+    completion. `model_load_s` replaces `first_token_s` for providers that load models on demand. A provider that takes
+    longer than `health_s` to list its models is unhealthy; a request for the list itself waits `list_s`. A model that
+    is silent for `loading_after_s` may be loading: a loaded one usually responds sooner. `all_shown_s` is the limit for
+    asking Ollama about all its models, one by one.
     """
 
     connect_s: float = 5.0
@@ -45,18 +45,19 @@ class Timeouts:
 class BaseLLMAdapter(ABC):
     """One provider.
 
-    Adapters raise only `ProviderFailure`s and never retry: that is the router's. They may be used from one event loop
-    after another (a test client makes a new one per request), so whatever holds sockets is made per running loop.
+    Adapters raise only `ProviderFailure`s and never retry, which is the router's task. They may be used from one event
+    loop after another (a test client makes a new one per request), so objects that own sockets are created per running
+    loop.
     """
 
     provider_name: str
-    #: The model when a request names none.
+    #: The model for a request that names none.
     default_model: str
-    #: Whether a request may first load its model, which takes minutes.
+    #: Whether a request may load its model first, which takes minutes.
     loads_models: bool = False
-    #: Whether it says nothing, not even that it is alive, while it makes a tool call.
+    #: Whether it sends nothing at all, not even signs of life, while it generates a tool call.
     is_silent_in_calls: bool = False
-    #: What of OpenAI's further parameters it takes.
+    #: Which of OpenAI's extra parameters it accepts.
     takes_extras: frozenset[ExtraName] = frozenset()
 
     @abstractmethod
@@ -69,10 +70,10 @@ class BaseLLMAdapter(ABC):
         *,
         options: ChatOptions | None = None,
     ) -> ChatResponse:
-        """The whole answer at once.
+        """The whole completion at once.
 
         Raises:
-            ProviderFailure: the provider refused, broke or is not there.
+            ProviderFailure: the provider refused the request, failed or can't be reached.
         """
 
     @abstractmethod
@@ -85,69 +86,70 @@ class BaseLLMAdapter(ABC):
         *,
         options: ChatOptions | None = None,
     ) -> AsyncIterator[StreamChunk]:
-        """The answer as it comes.
+        """The completion as it is generated.
 
-        The first chunk follows the provider's acceptance (its response headers) at once and may be empty. Tokens
-        that arrive in one read may come as one chunk. Ends normally only after the provider's own end marker.
-        Closing the iterator, or cancelling the task that waits in it, closes the upstream connection at once.
+        The first chunk comes as soon as the provider has accepted the request (its response headers), and may be empty.
+        Tokens that arrive in one read may come as one chunk. Ends normally only after the provider's own end marker.
+        Closing the iterator, or cancelling the task that waits in it, closes the connection to the provider at once.
 
         Raises:
             UpstreamTruncated: the stream stopped without its end marker.
-            ProviderFailure: the provider refused, broke or is not there.
+            ProviderFailure: the provider refused the request, failed or can't be reached.
         """
 
     @abstractmethod
     async def health_check(self) -> ProviderStatus:
-        """Whether the provider answers, and in how many ms; never raises a `ProviderFailure`."""
+        """Whether the provider responds, and in how many ms; never raises a `ProviderFailure`."""
 
     @abstractmethod
     async def list_models(self) -> list[ModelInfo]:
-        """The models that can be named in a request.
+        """The models that a request can name.
 
         Raises:
-            ProviderFailure: the provider refused, broke or is not there.
+            ProviderFailure: the provider refused the request, failed or can't be reached.
         """
 
     async def prepare(self) -> None:
         """Do now what the first request would otherwise wait for: import an SDK, load a model.
 
         Raises:
-            ProviderFailure: it can't serve as configured.
+            ProviderFailure: it can't serve with this configuration.
         """
 
     async def context_window(self, model: str) -> int | None:
-        """The model's context in tokens, or None when unknown; must be cheap and never raises a `ProviderFailure`."""
+        """The model's context in tokens; None if it is unknown. Must be cheap, and never raises a `ProviderFailure`."""
         return None
 
     def limits(self, model: str) -> ModelLimits | None:
-        """How many pictures, and how much of them, a request may hold for the model; None where that is not known.
+        """The number and size of pictures that a request may have for the model; None if unknown.
 
-        By what is known already: nobody is asked.
+        Uses only what is known already, and sends no request.
         """
         return None
 
     def reasoning_efforts(self, model: str) -> Sequence[ReasoningEffort] | None:
-        """The efforts that the model has, the least first; empty where it takes none, None where that is not known.
+        """The model's reasoning efforts, the lowest first; empty if it has none, None if unknown.
 
-        By what is known already: nobody is asked. What only the provider knows, the adapter finds out when it sends a
-        request, and refuses it as `effective_effort` does.
+        Uses only what is known already, and sends no request. If only the provider knows them, the adapter finds out
+        when it sends a chat, and refuses an effort as `effective_effort` does.
         """
         return None
 
     async def aclose(self) -> None:
-        """Close connections and end child processes. A later call opens them anew."""
+        """Close connections and end child processes. A later call opens them again."""
 
-    def _response(self, answer: Answer, model: str, *, id_prefix: str) -> ChatResponse:
-        """What `chat` gives; `model` is the one asked for, and `id_prefix` for an id where the answer has none."""
+    def _response(self, completion: Completion, model: str, *, id_prefix: str) -> ChatResponse:
+        """The result of `chat`. `model` is the requested one; `id_prefix` is for a new id, if the completion has
+        none."""
         return ChatResponse(
-            id=answer.id or new_id(id_prefix),
-            content=answer.content,
-            reasoning=answer.reasoning,
-            model=answer.model or model,
+            id=completion.id or new_id(id_prefix),
+            content=completion.content,
+            reasoning=completion.reasoning,
+            model=completion.model or model,
             provider=self.provider_name,
-            finish_reason=answer.finish_reason,
-            usage=answer.usage,
-            tool_calls=answer.tool_calls,
-            refusal=answer.refusal,
+            finish_reason=completion.finish_reason,
+            usage=completion.usage,
+            tool_calls=completion.tool_calls,
+            refusal=completion.refusal,
             created_at=utc_now(),
         )

@@ -1,21 +1,21 @@
-"""What is known about models, read from catalog.json: their provider, their context, which parameters they take.
+"""Facts about models, read from catalog.json: their provider, their context, the parameters they accept.
 
-Names change monthly, so they are data. A model that is not listed passes through with no quirks, or with those of its
-family. The figures are the providers' published ones; a quirk is listed where the provider answers 400 otherwise:
+They are data, since names change monthly. A model that is not listed has no quirks, or those of its family. The figures
+are published by the providers. A quirk is listed if the provider would respond with 400 otherwise:
 
-- OpenAI's reasoning models take `max_completion_tokens` and refuse sampling parameters, some of them `stop` too.
+- OpenAI's reasoning models take `max_completion_tokens` and refuse sampling parameters, some of them `stop`, too.
 - The embedded model, with general defaults, repeats itself until it is cut off. It gets its authors' temperature and
-  top_p (https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct), and penalties on tokens and phrases that came
-  before: DRY without breaks at line ends, since its circles are lists (tests/benchmarks/demo_model.py shows them).
-- OpenAI's from gpt-5.4 on take tools by its Responses API alone: chat completions answer 400 where they may reason
-  (openai/which_api.py).
-- How much a model can be asked to think: OpenAI's tell it themselves in the error for another value
-  (https://developers.openai.com/api/docs/guides/reasoning; gpt-6-astra takes `max` by the Responses API alone,
-  BerriAI/litellm-docs#1173, which is taken to hold for its kin). Anthropic's levels, and which models can't stop
-  thinking: https://platform.claude.com/docs/en/build-with-claude/effort; before 4.6 its API knew budgets of tokens
-  alone, which our levels stand for (anthropic/thinking.py).
-- Anthropic's models refuse `temperature` and `top_p` from version 4.7 on, and refuse both together from 4.1 on. A
-  Claude that is not listed is taken for a newer one. Fable and Mythos refuse forced calls from 5.1 on
+  top_p (https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct), and penalties on repeated tokens and phrases: DRY
+  without breaks at line ends, since it repeats lists (tests/benchmarks/demo_model.py shows them).
+- OpenAI's models from gpt-5.4 on take tools only by the Responses API: chat completions respond with 400 if they may
+  reason (openai/which_api.py).
+- Reasoning efforts: OpenAI's models list them in the error for another value
+  (https://developers.openai.com/api/docs/guides/reasoning; gpt-6-astra takes `max` only by the Responses API,
+  BerriAI/litellm-docs#1173, which is assumed for its siblings). Anthropic's levels, and the models that can't stop
+  thinking: https://platform.claude.com/docs/en/build-with-claude/effort; before 4.6 its API had only budgets of tokens,
+  which our levels are mapped to (anthropic/thinking.py).
+- Anthropic's models refuse `temperature` and `top_p` from version 4.7 on, and both together from 4.1 on. A Claude that
+  is not listed is taken for a newer one. Fable and Mythos refuse forced calls from 5.1 on
   (https://platform.claude.com/docs/en/models/fable-5-1/migration-guide); up to 4.7 Claude refuses them while it thinks
   (langchain-ai/langchain-aws#1151).
 """
@@ -32,11 +32,11 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from archer_ws.llm_gateway.types import Capability, ReasoningEffort
 
-#: `gpt-4o-2024-08-06`, `claude-haiku-4-5-20251001`, `claude-3-7-sonnet-latest`: one version of the model before it.
+#: The suffix of a model's version: `gpt-4o-2024-08-06`, `claude-haiku-4-5-20251001`, `claude-3-7-sonnet-latest`.
 _SNAPSHOT = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{8}|latest)$")
 
 
-#: What a model, or a server, may refuse.
+#: The parameters that a model, or a server, may refuse.
 Parameter = Literal["temperature", "top_p", "stop", "seed", "max_tokens", "stream_options"]
 
 
@@ -49,45 +49,45 @@ class ModelFacts(BaseModel):
     model: str = ""
     context_window: int | None = None
     max_output_tokens: int | None = None
-    #: The name of the parameter that bounds the answer.
+    #: The name of the parameter that limits the completion.
     max_tokens_parameter: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
-    #: Parameters the model refuses: they are left out, with a warning where the request named them. `max_tokens` is
-    #: the answer's bound under either name.
+    #: Parameters that the model refuses: they are left out, with a warning if the request named them. `max_tokens`
+    #: stands for both names of that limit.
     refuses: frozenset[Parameter] = frozenset()
-    #: The most `temperature` may be; a higher one is lowered to it.
+    #: The highest `temperature`; a higher value is lowered to it.
     max_temperature: float = 2.0
     #: Whether `temperature` and `top_p` exclude each other.
     one_sampling_parameter: bool = False
-    #: Whether it can't be made to call a tool: it takes `tool_choice` auto and none alone.
+    #: Whether it can't be forced to call a tool: it accepts only auto and none as `tool_choice`.
     refuses_forced_calls: bool = False
-    #: What its authors advise for requests that say nothing of it; the owner's settings come before it.
+    #: Values that its authors recommend, for requests without them; the owner's settings take precedence.
     default_temperature: float | None = None
     default_max_tokens: int | None = None
-    #: Whether it takes tools by the API that it is asked by; None where that is not known.
+    #: Whether it accepts tools by the API that requests use; None if unknown.
     tools: bool | None = None
-    #: The API that its provider itself is to be asked by, where it has several (OpenAI's alone).
+    #: The API for requests to the provider itself, if that has several (only OpenAI).
     api: Literal["chat", "responses"] = "chat"
-    #: Whether its answer can be held to a JSON Schema; None where that is not known.
+    #: Whether it can be held to a JSON Schema; None if unknown.
     json_schema: bool | None = None
-    #: How much it can be asked to think, the least first, with `none` where it can think nothing; empty where it can't
-    #: be asked, None where that is not known.
+    #: Its reasoning efforts, the lowest first, with `none` if thinking can be turned off; empty if it has no efforts,
+    #: None if unknown.
     reasoning_efforts: tuple[ReasoningEffort, ...] | None = None
-    #: Those of them that OpenAI's chat completions lack: its Responses API takes them.
+    #: Those of them that only OpenAI's Responses API accepts, and chat completions do not.
     responses_efforts: frozenset[ReasoningEffort] = frozenset()
-    #: How Anthropic's API is asked: by a level, or by a budget of tokens.
+    #: How a request to Anthropic's API asks for thinking: by a level, or by a budget of tokens.
     thinking: Literal["adaptive", "budget"] | None = None
-    #: Whether it thinks where a request says nothing of it (Anthropic's; what it thinks, it then hides).
+    #: Whether it thinks by default (Anthropic's models, which then hide their thinking).
     thinks_unasked: bool = False
-    #: Anthropic's word for the least thinking that the model can do, where `none` is one of its efforts.
+    #: Anthropic's word for the model's lowest thinking, if `none` is one of its efforts.
     thinking_off: Literal["disabled", "between_tools"] = "disabled"
-    #: Whether it takes no forced call while it thinks.
+    #: Whether it refuses forced calls while it thinks.
     thinks_not_when_forced: bool = False
-    #: Further fields of a request, in the names of the server that runs it (llama.cpp's alone), and their defaults.
+    #: Further request fields, by the names of the server that runs it (only llama.cpp), and their defaults.
     sampling: dict[str, float | list[str]] = {}
 
     @property
     def capabilities(self) -> list[Capability] | None:
-        """What it can beyond text; None where that is not known."""
+        """Its capabilities beyond text; None if unknown."""
         if self.tools is None:
             return None
         can: dict[Capability, bool] = {
@@ -98,13 +98,13 @@ class ModelFacts(BaseModel):
         return [name for name, is_so in can.items() if is_so]
 
     def thinking_at(self, effort: ReasoningEffort | None) -> "ModelFacts":
-        """The same of a model that was asked to think so much: Anthropic's take no sampling parameters then."""
+        """The facts for a model with this effort: Anthropic's models accept no sampling parameters while they think."""
         if self.thinking is None or effort in (None, "none"):
             return self
         return self.without(frozenset({"temperature", "top_p"}))
 
     def without(self, parameters: frozenset[Parameter]) -> "ModelFacts":
-        """The same of a model whose server refuses these parameters, too."""
+        """The facts for a model whose server refuses these parameters, too."""
         return self.model_copy(update={"refuses": self.refuses | parameters}) if parameters else self
 
 
@@ -112,27 +112,27 @@ UNKNOWN_MODEL = ModelFacts()
 
 
 class Intake(BaseModel):
-    """What a model takes beside text, named as in ModelFacts; None where that is not known.
+    """What a model accepts besides text, named as in ModelFacts; None for what is unknown.
 
-    OpenAI's models that see also read PDF (https://developers.openai.com/api/docs/guides/file-inputs), but for those
-    before gpt-4o. Claude takes 100 pictures with a context of 200,000 tokens and 600 with more
+    OpenAI's models that see pictures also read PDF (https://developers.openai.com/api/docs/guides/file-inputs), except
+    those before gpt-4o. Claude takes 100 pictures with a context of 200,000 tokens and 600 with more
     (https://platform.claude.com/docs/en/build-with-claude/vision), each of at most 10 MiB of base64
-    (kolega-ai/kolega-code#354). A whole request is at most 32 MB there
+    (kolega-ai/kolega-code#354). The limit of a whole request is 32 MB there
     (https://platform.claude.com/docs/en/api/overview), and 50 MB at OpenAI
-    (https://developers.openai.com/api/docs/guides/images-vision): the text has 2 of them.
+    (https://developers.openai.com/api/docs/guides/images-vision); 2 MB of it are reserved for text.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     provider: str = ""
     model: str = ""
-    #: Whether it sees pictures, and reads PDF.
+    #: Whether it sees pictures, and whether it reads PDF.
     vision: bool | None = None
     files: bool | None = None
-    #: The most pictures of one request, and the most bytes of one of them.
+    #: The limits of pictures in one request, and of the bytes of one picture.
     images: int | None = None
     image_bytes: int | None = None
-    #: The most of one request, as base64.
+    #: The limit of one request's pictures and files, in bytes of base64.
     request_bytes: int | None = None
 
 
@@ -142,10 +142,10 @@ Entry = TypeVar("Entry", ModelFacts, Intake)
 
 @dataclass(frozen=True)
 class Catalog:
-    """Lookups over the data.
+    """Lookups in the data.
 
-    `inference` maps a provider to how its models' names begin, `not_inferred` has names that begin like that and are
-    somebody else's (`gpt-oss` is an open model that Ollama serves).
+    `inference` maps a provider to the prefixes of its models' names. `not_inferred` lists names with such a prefix that
+    do not belong to it (`gpt-oss` is an open model that Ollama serves).
     """
 
     inference: dict[str, tuple[str, ...]]
@@ -155,22 +155,22 @@ class Catalog:
     _cache: dict[tuple[str, str], ModelFacts] = field(default_factory=dict, repr=False, compare=False)
 
     def facts(self, provider: str, model: str) -> ModelFacts:
-        """What is known about the model: its own entry, else the longest family that fits, else nothing special."""
+        """The facts about the model: its own entry, else the longest matching family, else no quirks."""
         key = (provider, model)
         found = self._cache.get(key)
         if found is None:
             found = _search(self.models, provider, model) or UNKNOWN_MODEL
-            # Model names come from requests: without a bound they would fill the cache.
+            # Model names come from requests: without a limit they would fill the cache.
             if len(self._cache) < 1024:
                 self._cache[key] = found
         return found
 
     def intake(self, provider: str, model: str) -> Intake:
-        """What the model takes beside text, looked for as `facts` does."""
+        """What the model accepts besides text, looked up like `facts`."""
         return _search(self.intakes, provider, model) or UNKNOWN_INTAKE
 
     def reading(self, provider: str) -> list[Intake]:
-        """The provider's single models that take pictures and files."""
+        """The provider's models that accept pictures and files, without families."""
         return [
             entry
             for entry in self.intakes
@@ -178,7 +178,7 @@ class Catalog:
         ]
 
     def provider_of(self, model: str) -> str | None:
-        """The provider whose models are named like this, or None.
+        """The provider whose models have names like this, or None.
 
         A tag (`o1-mini:7b`) or a path (`hf.co/…`) is never a hosted provider's, but OpenAI's fine-tuned models are
         named `ft:gpt-…:organisation::id`.
@@ -192,13 +192,13 @@ class Catalog:
         return None
 
     def listed(self, provider: str) -> list[ModelFacts]:
-        """The provider's single models, without the families."""
+        """The provider's models, without families."""
         return [entry for entry in self.models if entry.provider == provider and not entry.model.endswith("*")]
 
 
 def _search(entries: Sequence[Entry], provider: str, model: str) -> Entry | None:
     if model.startswith("ft:"):
-        # A fine-tuned model has the quirks of the one it was made from.
+        # A fine-tuned model has the quirks of its base model.
         model = model.split(":")[1]
     candidates = [entry for entry in entries if entry.provider == provider]
     for name in (model, _SNAPSHOT.sub("", model)):
@@ -218,7 +218,7 @@ def _begins(model: str, prefix: str) -> bool:
 
 @lru_cache(maxsize=1)
 def load_catalog() -> Catalog:
-    """The catalog this version ships with."""
+    """The catalog of this version."""
     raw = json.loads(files("archer_ws.llm_gateway").joinpath("catalog.json").read_text("utf-8"))
     return Catalog(
         inference=TypeAdapter(dict[str, tuple[str, ...]]).validate_python(raw["inference"]),

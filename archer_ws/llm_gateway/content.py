@@ -1,8 +1,8 @@
-"""What a message says: text, or parts (protocol section 20).
+"""The content of a message: text, or parts (protocol section 20).
 
-A list of text parts is the same as their texts joined by line breaks, and is held as that; so text alone is one string
-everywhere, and only what is more than text has parts beside its text. A part that nobody knows is refused with its
-path, since leaving it out would change the answer.
+A list of text parts equals their texts joined by line breaks, and is stored as that text. So content of text alone is
+always one string, and only other content has parts in addition. An unknown part is refused with its path, since leaving
+it out would change the completion.
 """
 
 import unicodedata
@@ -28,23 +28,25 @@ from archer_ws.core.wire_types import MEANING, Enumeration
 from archer_ws.examples.chat import FILE_PARTS, IMAGE_PARTS, TEXT_PARTS
 from archer_ws.llm_gateway.media_urls import WrongUrl, checked_url, inline_size, is_inline, split_inline
 
-#: Parts of one message: a thousand snippets of text is no mistake.
+#: The limit of parts in one message: a thousand snippets of text may be intended.
 PARTS_MAX = 1000
-#: Pictures and documents of one request: Anthropic takes a hundred pictures, nobody takes many more.
+#: The limit of pictures and documents in one request: Anthropic accepts a hundred pictures, other providers not many
+#: more.
 MEDIA_PARTS_MAX = 100
-#: What file systems take for a name.
+#: The longest name on most file systems.
 FILENAME_CHARS_MAX = 255
 FILE_ID_CHARS_MAX = 128
-#: Control characters and line ends. What macOS puts into a screenshot's name (a narrow no-break space), what joins
-#: emoji, and signs that are newer than this Python belong into names.
+#: Control characters and line ends. A narrow no-break space (in macOS's screenshot names), emoji joiners, and
+#: characters newer than this Python are allowed in names.
 _NOT_IN_NAMES = frozenset({"Cc", "Zl", "Zp"})
-#: Folders; and what turns the text around it, so that `gpj.exe` looks like `exe.jpg` (UAX #9, section 2).
+#: Slashes; and characters that reverse the text around them, so that `gpj.exe` looks like `exe.jpg` (UAX #9, section
+#: 2).
 _FORBIDDEN = frozenset("/\\\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
-#: What a picture costs, and what can be made out in it.
+#: Sets the cost of a picture, and how much detail the model sees.
 ImageDetail = Annotated[
-    Literal["low", "high", "auto"], Enumeration("ImageDetail", "How closely the model looks at a picture.")
+    Literal["low", "high", "auto"], Enumeration("ImageDetail", "The detail in which the model sees a picture.")
 ]
 
 
@@ -58,7 +60,7 @@ class TextPart(BaseModel):
 
     @property
     def identity(self) -> list[object]:
-        """What tells it from other parts."""
+        """The values that distinguish it from other parts."""
         return [self.type, self.text]
 
 
@@ -73,9 +75,9 @@ Filename = Annotated[Text, Field(min_length=1, max_length=FILENAME_CHARS_MAX), A
 
 
 class MediaPart(WireModel):
-    """What pictures and documents have in common: what they are is in an uploaded file, or at a URL."""
+    """What pictures and documents share: their data is in an uploaded file, or at a URL."""
 
-    #: A hash of inline data, made while it was looked at.
+    #: The hash of inline data, made when it was checked.
     _digest: bytes | None = None
     _about: tuple[str, int] | None = None
     _path: str = ""
@@ -89,7 +91,7 @@ class MediaPart(WireModel):
     def _one_of_both(self) -> Self:
         if (self.file_id is None) == (self.url is None):
             has = "has neither a file_id nor a url" if self.url is None else "has both a file_id and a url"
-            raise wrong(has, "", "Send one of both.")
+            raise wrong(has, "", "Send only one of them.")
         if self.url is not None:
             self._check_url(self.url)
         return self
@@ -108,12 +110,12 @@ class MediaPart(WireModel):
 
     @property
     def path(self) -> str:
-        """Where it stood in its message as that was sent; empty where it came otherwise."""
+        """Its path in the message as it was sent; empty if it was not sent as a part."""
         return self._path
 
     @property
     def message_place(self) -> int | None:
-        """Which of its request's messages it stands in; None of a stored one."""
+        """The index of its message in the request; None for a stored message."""
         return self._message_place
 
     @message_place.setter
@@ -127,22 +129,22 @@ class MediaPart(WireModel):
         return stored
 
     def learn(self, media_type: str, size: int) -> None:
-        """Keep what its data is, for whoever counts tokens: also once a file stands in its place."""
+        """Record its media type and size, for counting tokens, even after a file has replaced its data."""
         self._about = media_type, size
 
     @property
     def about(self) -> tuple[str, int] | None:
-        """The media type and the bytes of its data, where they are known."""
+        """The media type and the size of its data, if known."""
         return self._about
 
     @property
     def identity(self) -> list[object]:
-        """What tells it from other parts."""
+        """The values that distinguish it from other parts."""
         return [self.type, self.file_id, self.fingerprint]
 
     @property
     def fingerprint(self) -> str | None:
-        """What stands for a URL wherever requests are compared: inline data's hash, with its type."""
+        """The replacement for a URL when requests are compared: inline data's type and hash."""
         if self.url is None or self._digest is None:
             return self.url
         return f"{self.url[: self.url.index(',') + 1]}{self._digest.hex()}"
@@ -158,11 +160,11 @@ class ImagePart(MediaPart):
     model_config = ConfigDict(json_schema_extra={"examples": [*IMAGE_PARTS]})
 
     type: Literal["image"] = Field(description="What the part is.")
-    detail: ImageDetail | None = optional("How closely the model looks.")
+    detail: ImageDetail | None = optional("The detail in which the model sees it.")
 
     def _check_type(self, media_type: str) -> None:
         if media_type not in IMAGES:
-            raise wrong(f"holds {media_type}, which is no picture", "url", 'Send it as {"type": "file", …}.')
+            raise wrong(f"contains {media_type}, which is not a picture", "url", 'Send it as {"type": "file", …}.')
 
 
 class FilePart(MediaPart):
@@ -175,11 +177,11 @@ class FilePart(MediaPart):
 
     def _check_type(self, media_type: str) -> None:
         if media_type in IMAGES:
-            raise wrong(f"holds {media_type}, which is a picture", "url", 'Send it as {"type": "image", …}.')
+            raise wrong(f"contains {media_type}, which is a picture", "url", 'Send it as {"type": "image", …}.')
 
 
 class UnknownPart(BaseModel):
-    """A part that a newer server sends: kept as it came, and shown as unknown."""
+    """A part from a newer server: stored unchanged, and shown as unknown."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -189,7 +191,7 @@ class UnknownPart(BaseModel):
 Part: TypeAlias = TextPart | ImagePart | FilePart
 
 _MODELS: dict[str, type[Part]] = {"text": TextPart, "image": ImagePart, "file": FilePart}
-#: What other APIs call them, and what we do.
+#: The names of part types in other APIs, and ours.
 _SHAPES = {
     "text": '{"type": "text", "text": …}',
     "image": '{"type": "image", "url": …}',
@@ -206,24 +208,28 @@ _FOREIGN = {
 
 
 def with_parts(given: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The fields of a message, in which `content` is text and `parts` are its parts where it is more than that.
+    """The fields of a message, in which `content` is text, and `parts` are its parts if it is more than text.
 
-    What is sent may be a list as `content`; or, as it was received, `parts` beside the text that they have.
+    Clients may send a list as `content`; or, as they receive it, `parts` beside their text.
 
     Raises:
-        PydanticCustomError: a part is wrong, or not known; or the text is not that of the parts. With the path.
+        PydanticCustomError: a part is wrong or unknown, or the text is not that of the parts. With the path.
     """
     content, parts = given.get("content"), given.get("parts")
     if isinstance(content, list):
         if parts is not None:
-            raise wrong("stands beside a content that is a list", "parts", "Send one of both.")
+            raise wrong("is not allowed beside a content that is a list", "parts", "Send only one of them.")
         found = _parts(content, "content")
         text = text_of(found)
     elif isinstance(parts, list):
         found = _parts(parts, "parts")
         text = text_of(found)
         if content != text:
-            raise wrong("are not what content says: their texts, joined by line breaks", "parts", "Send one of both.")
+            raise wrong(
+                "do not match content, which must be their texts, joined by line breaks",
+                "parts",
+                "Send only one of them.",
+            )
     else:
         return given
     return {**given, "content": text, "parts": found if any(part.type != "text" for part in found) else None}
@@ -238,7 +244,7 @@ def _parts(given: Sequence[Any], path: str) -> list[Part]:
     if not given:
         raise wrong("has no parts", path, "Send a string, or a list of parts.")
     if len(given) > PARTS_MAX:
-        raise wrong(f"has more than {PARTS_MAX} parts", path, "Join what belongs together.")
+        raise wrong(f"has more than {PARTS_MAX} parts", path, "Join texts that belong together.")
     return [_part(part, f"{path}.{place}") for place, part in enumerate(given)]
 
 
@@ -266,7 +272,7 @@ def _at(part: Part, path: str) -> Part:
 
 
 def _placed(error: ValidationError, path: str, shape: str) -> Exception:
-    """What is wrong with a part, at its place in the message."""
+    """The error for a part, with its path in the message."""
     first = error.errors(include_url=False, include_input=False)[0]
     told = first.get("ctx", {})
     place = ".".join([path, *map(str, first["loc"]), *filter(None, [told.get("path")])])
@@ -276,7 +282,7 @@ def _placed(error: ValidationError, path: str, shape: str) -> Exception:
 
 
 class _OrParts:
-    """Adds to the schema of what clients send the list that `with_parts` takes; what we send is text."""
+    """Adds the list of parts to the schema of what clients send; the server sends text."""
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         text = handler(schema)
@@ -286,7 +292,7 @@ class _OrParts:
 
 
 class _OfParts:
-    """The schema of a list of parts, known and unknown."""
+    """The schema of a list of known and unknown parts."""
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         return _described(handler)
@@ -300,13 +306,13 @@ def _described(handler: GetJsonSchemaHandler) -> JsonSchemaValue:
     return parts
 
 
-# For the schemas alone: the `ref` makes a definition of its own of the union, which is called Part.
+# Only for the schemas: the `ref` makes the union a definition of its own, called Part.
 _PART = core_schema.union_schema([member.__pydantic_core_schema__ for member in get_args(Part)], ref=f"{__name__}.Part")
 _PARTS = core_schema.list_schema(_PART, min_length=1, max_length=PARTS_MAX)
 
-#: The text of a message; as it is sent, a string or parts (see `with_parts`).
+#: The text of a message; clients may send a string or parts (see `with_parts`).
 Content = Annotated[Text, _OrParts()]
-#: What a message has beside its text, where it is more than that.
+#: The parts of a message, if it is more than text.
 Parts = Annotated[list[Part], _OfParts()]
-#: The same as a newer server may send it.
+#: The same, as a newer server may send it.
 AnyParts = Annotated[list[Part | UnknownPart], _OfParts()]

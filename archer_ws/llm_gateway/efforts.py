@@ -1,6 +1,6 @@
-"""How much a model thinks: what becomes of the effort that a request names (protocol section 24). Pure.
+"""Maps the reasoning effort that a request names to one that the model has (protocol section 24). Pure.
 
-How a provider is asked for it stands in the provider's folder.
+How a request asks for it is in each provider's folder.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from typing import get_args
 from archer_ws.core.exceptions import FieldError, Unsupported
 from archer_ws.llm_gateway.types import ReasoningEffort
 
-#: All efforts, the least first.
+#: All efforts, the lowest first.
 EFFORTS: tuple[ReasoningEffort, ...] = get_args(get_args(ReasoningEffort)[0])
 _PATH = "reasoning_effort"
 
@@ -17,15 +17,15 @@ _PATH = "reasoning_effort"
 def effective_effort(
     asked: ReasoningEffort, efforts: Sequence[ReasoningEffort] | None, *, model: str
 ) -> ReasoningEffort:
-    """What the model is asked for: the effort itself, else the next lower one that it has, else its lowest.
+    """The effort to ask for: the requested one, else the next lower one that the model has, else its lowest.
 
     Args:
-        asked: by the request.
-        efforts: those that the model has; None where that is not known: then it is asked as the request says.
+        asked: the requested effort.
+        efforts: the efforts that the model has; None if unknown: then the result is the requested one.
         model: its name, for the error.
 
     Raises:
-        Unsupported: it has none, or is to think nothing and can't stop.
+        Unsupported: it has none, or the request asks for `none` and it can't stop thinking.
     """
     if efforts is None or asked in efforts:
         return asked
@@ -38,7 +38,7 @@ def effective_effort(
 
 
 def takes_no_effort(model: str) -> Unsupported:
-    """The refusal of an effort for a model that does not reason, or can't be told how much."""
+    """The error about an effort for a model that does not reason, or has no adjustable effort."""
     return _refused(
         f"{model} takes no reasoning effort",
         "Leave it out, or choose a model that has `reasoning_efforts` in the list of models.",

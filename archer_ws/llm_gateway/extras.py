@@ -1,6 +1,6 @@
-"""What OpenAI's chat API can be asked for and our own protocol does not serve: penalties, and tokens' probabilities.
+"""Parameters of OpenAI's chat API that our own protocol does not have: penalties, and tokens' probabilities.
 
-Pure. It comes by that dialect alone, and goes to the providers that take it; for all others it is refused.
+Pure. They come only by OpenAI's dialect, and go only to providers that accept them; for all others they are refused.
 """
 
 from collections.abc import Callable
@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 ExtraName = Literal["presence_penalty", "frequency_penalty", "logprobs"]
-#: Takes the probabilities of one read, as OpenAI has them in `logprobs.content`: `token`, `logprob`, `bytes`,
+#: Receives the probabilities of one read, in the form of OpenAI's `logprobs.content`: `token`, `logprob`, `bytes`,
 #: `top_logprobs`. Called before the read's text is handed on.
 TakeLogprobs = Callable[[list[dict[str, Any]]], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Extras:
-    """What a request names of it.
+    """The parameters that a request names.
 
     Attributes:
-        presence_penalty: -2 to 2; None for the provider's own default, as for the next.
-        top_logprobs: how many likely tokens are told for each, 0 to 20; None: no probabilities at all.
+        presence_penalty: -2 to 2; None for the provider's default, as for the next one.
+        top_logprobs: how many likely tokens are returned for each token, 0 to 20; None: no probabilities at all.
     """
 
     presence_penalty: float | None = None
@@ -27,7 +27,7 @@ class Extras:
     top_logprobs: int | None = None
 
     def named(self) -> list[ExtraName]:
-        """The fields that ask for something."""
+        """The names of the parameters that are set."""
         asks: dict[ExtraName, bool] = {
             "presence_penalty": bool(self.presence_penalty),
             "frequency_penalty": bool(self.frequency_penalty),

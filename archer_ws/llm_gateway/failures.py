@@ -1,6 +1,7 @@
-"""From what a provider's transport and HTTP answers say to our exceptions, where providers do not differ.
+"""Maps transport errors and HTTP error statuses to our exceptions, where providers do not differ.
 
-What one provider alone says (an error code, a body's shape) is mapped in its adapter, which then calls these.
+What is specific to one provider (an error code, a body's shape) is mapped in its own failures module, which then calls
+this one.
 """
 
 import asyncio
@@ -28,51 +29,51 @@ from archer_ws.core.exceptions import (
 )
 from archer_ws.core.limits import PROVIDER_MESSAGE_CHARS
 from archer_ws.core.secrets import scrubbed
-from archer_ws.llm_gateway.transport.surroundings import (
+from archer_ws.llm_gateway.transport.environment import (
     NO_PROXY,
     UnusableVariable,
     certificate_variables,
     fault_on_the_way,
 )
 
-#: The most of a provider's own message that is looked at, in characters; a secret that is cut here stands far behind
-#: what is passed on.
+#: The part of a provider's message that is read, in characters. A secret that is cut here is far after the part that is
+#: shown.
 _READ_CHARS = 64 * PROVIDER_MESSAGE_CHARS
 
-#: What time-outs are made of says nothing: a cancellation, and where it met a TLS handshake, that this was waiting.
+#: Errors below a time-out that explain nothing: a cancellation, and a TLS handshake that was waiting.
 _WAITS = (asyncio.CancelledError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
-#: A day: no provider means more, and an integer on the wire has its bounds.
+#: A day: no provider means more, and an integer on the wire is limited.
 _MAX_RETRY_AFTER_MS = 86_400_000.0
-#: How our transport and others (httpx, httpcore) name what fails while connecting.
+#: The names of errors while connecting, in our transport and in others (httpx, httpcore).
 _CONNECT_ERRORS = frozenset({"ConnectError"})
 _CONNECT_TIMEOUTS = frozenset({"ConnectTimeout"})
-#: How they name a request that can't be made from what they were given.
+#: Their names of errors for a request that can't be built from the given values.
 _NOT_SENT = frozenset({"NotSendable", "InvalidURL", "UnsupportedProtocol", "LocalProtocolError"})
 _LOST = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderIdentity:
-    """How an adapter's errors speak of its provider."""
+    """How an adapter's errors describe its provider."""
 
     name: str
-    #: Where it is reached, for messages: `http://localhost:11434`.
+    #: Its address, for messages: `http://localhost:11434`.
     address: str
-    #: What to do when the credential is refused.
+    #: The hint if the credential is refused.
     auth_hint: str
-    #: What to do when nothing answers.
+    #: The hint if there is no connection.
     unavailable_hint: str
-    #: What to do when the model is unknown; `{model}` stands for its name.
+    #: The hint if the model is unknown; `{model}` stands for its name.
     model_hint: str
-    #: The setting that holds the address; None where that is the provider's own, or ours.
+    #: The setting with the address; None for the provider's own address, or ours.
     address_variable: str | None = None
 
 
 def retry_after_ms(headers: Mapping[str, str], now: datetime | None = None) -> int | None:
     """When the provider wants the next try, in ms from now.
 
-    `retry-after-ms` before `Retry-After`, which is seconds or a date (RFC 9110, section 10.2.3); None where neither
-    can be read. Lookups are lower-case: pass a case-insensitive mapping, as HTTP clients have it.
+    Reads `retry-after-ms`, then `Retry-After` in seconds or as a date (RFC 9110, section 10.2.3); None if neither is
+    valid. Names are looked up in lower case: pass a case-insensitive mapping, like that of HTTP clients.
     """
     for name, unit_ms in (("retry-after-ms", 1.0), ("retry-after", 1000.0)):
         value = headers.get(name)
@@ -97,9 +98,10 @@ def _wait_ms(value: str, unit_ms: float, now: datetime) -> float | None:
 
 
 def trimmed(message: str | None) -> str:
-    """A provider's message, fit to be shown: one line, bounded, without secrets and what can't be printed.
+    """A provider's message in a form that can be shown: one line, of limited length, without secrets and control
+    characters.
 
-    Secrets go first: a cut through the middle of one would leave a half that nobody knows for what it is.
+    Secrets are masked before the message is cut: half of a secret would not be recognised.
     """
     text = " ".join(scrubbed((message or "")[:_READ_CHARS])[: 4 * PROVIDER_MESSAGE_CHARS].split())
     text = "".join(character if character.isprintable() else "\ufffd" for character in text)
@@ -113,7 +115,7 @@ def failure_from_status(  # noqa: PLR0911 - one return for each row of a table
     headers: Mapping[str, str],
     model: str | None = None,
 ) -> ProviderFailure | ContentTooLarge:
-    """The exception for an HTTP error status whose body says nothing more special."""
+    """The exception for an HTTP error status, if the body has nothing more specific."""
     name = identity.name
     said = trimmed(message)
     wait_ms = retry_after_ms(headers)
@@ -122,18 +124,18 @@ def failure_from_status(  # noqa: PLR0911 - one return for each row of a table
             text = f"{name} refused the credential ({status})" + (f": {said}" if status == 403 and said else "")
             return ProviderAuth(text, hint=identity.auth_hint, provider=name)
         case 402:
-            return ProviderQuota(f"{name} wants payment: {said or status}", provider=name, hint=quota_hint(name))
+            return ProviderQuota(f"{name} requires payment: {said or status}", provider=name, hint=quota_hint(name))
         case 404:
             return ModelNotFound(
                 f"{name} does not know the model {model!r}" + (f": {said}" if said else "")
                 if model
-                else f"{name} answered 404: {said}",
+                else f"{name} responded with 404: {said}",
                 hint=identity.model_hint.format(model=model or "…"),
                 provider=name,
             )
         case 408 | 504:
             return ProviderTimeout(
-                f"{name} gave up waiting ({status})" + (f": {said}" if said else ""),
+                f"{name} timed out ({status})" + (f": {said}" if said else ""),
                 retry_after_ms=wait_ms,
                 provider=name,
                 hint="Try again.",
@@ -161,7 +163,7 @@ def failure_from_status(  # noqa: PLR0911 - one return for each row of a table
         case _ if status >= 500:
             return ProviderError(
                 f"{name} failed ({status})" + (f": {said}" if said else ""),
-                hint="Try again; if it stays, look at the provider's status page or log.",
+                hint="Try again; if it persists, check the provider's status page or log.",
                 retryable=True,
                 retry_after_ms=wait_ms,
                 provider=name,
@@ -169,8 +171,8 @@ def failure_from_status(  # noqa: PLR0911 - one return for each row of a table
         case _:
             return ProviderError(
                 f"{name} refused the request ({status})" + (f": {said}" if said else ""),
-                hint="Change the request as the message says.",
-                # 409 is a lock that passes; every other 4xx would be refused again.
+                hint="Correct the request as the message says.",
+                # 409 is a temporary lock; every other 4xx would be refused again.
                 retryable=status == 409,
                 retry_after_ms=wait_ms,
                 provider=name,
@@ -178,12 +180,12 @@ def failure_from_status(  # noqa: PLR0911 - one return for each row of a table
 
 
 def quota_hint(provider: str) -> str:
-    """What to do when the account is used up."""
+    """The hint for an account without credit."""
     return f"Check the plan and billing of your {provider} account; retrying does not help."
 
 
 def context_too_long(identity: ProviderIdentity, message: str | None) -> ContextTooLong:
-    """The prompt does not fit the model."""
+    """The exception for a prompt that does not fit the model's context."""
     return ContextTooLong(
         f"the messages do not fit the model's context: {trimmed(message) or 'too many tokens'}",
         hint="Send fewer or shorter messages, lower max_tokens, or choose a model with a larger context.",
@@ -192,7 +194,7 @@ def context_too_long(identity: ProviderIdentity, message: str | None) -> Context
 
 
 def unreadable(identity: ProviderIdentity, what: str, *, retryable: bool = True) -> ProviderError:
-    """The provider answered with something that is not its API (HTML with a 200, broken JSON)."""
+    """The exception for a response that is not in the provider's format (HTML with a 200, broken JSON)."""
     return ProviderError(
         f"{identity.name} at {identity.address} sent {what}",
         hint="Check that the configured address is the API itself and not a web page or a proxy before it.",
@@ -204,27 +206,27 @@ def unreadable(identity: ProviderIdentity, what: str, *, retryable: bool = True)
 def not_askable(
     identity: ProviderIdentity, error: BaseException, fault: UnusableVariable | None = None
 ) -> ProviderNotConfigured:
-    """No request can be made as things are; `fault` is the variable behind it, where that is known already.
+    """The exception if no request can be made; `fault` is the environment variable that causes it, if known.
 
-    Only the kind of the error is told: what libraries say of an address may repeat it whole.
+    The message has only the error's class: a library's text may repeat the whole address.
     """
     fault = fault or fault_on_the_way(identity.address)
     if fault is not None:
         return ProviderNotConfigured(
-            f"{identity.name} can't be asked: {fault.variable} {trimmed(fault.what)}",
+            f"{identity.name} can't be reached: {fault.variable} {trimmed(fault.what)}",
             hint=f"Correct {fault.variable} in the environment, or unset it, and start this server again."
             + (f" {NO_PROXY} names hosts that are reached without a proxy." if fault.is_of_proxy else ""),
             provider=identity.name,
         )
     return ProviderNotConfigured(
-        f"{identity.name} at {identity.address} can't be asked: {type(error).__name__} before a request was sent",
+        f"{identity.name} at {identity.address} can't be reached: {type(error).__name__} before a request was sent",
         hint=f"The log has the details. {identity.unavailable_hint}",
         provider=identity.name,
     )
 
 
 def failure_from_transport(identity: ProviderIdentity, error: BaseException) -> ProviderFailure:
-    """The exception for a connection that could not be made, or broke, from any HTTP client's error."""
+    """The exception for a connection that could not be made, or was lost, from any HTTP client's error."""
     name, address, hint = identity.name, identity.address, identity.unavailable_hint
     chain = list(_causes(error)) or [error]
     if any(isinstance(cause, ssl.SSLError) for cause in chain):
@@ -236,7 +238,7 @@ def failure_from_transport(identity: ProviderIdentity, error: BaseException) -> 
             provider=name,
             retryable=False,
         )
-    # The second of names that DNS can't have.
+    # UnicodeError: raised for names that DNS can't have.
     if any(
         isinstance(cause, socket.gaierror | UnicodeError) or "dns" in type(cause).__name__.lower() for cause in chain
     ):
@@ -256,16 +258,16 @@ def failure_from_transport(identity: ProviderIdentity, error: BaseException) -> 
             hint=hint if connecting else "Try again, or raise the time-outs (FIRST_TOKEN_TIMEOUT_S, IDLE_TIMEOUT_S).",
             provider=name,
         )
-    # A connection that was made, and lost in TLS's handshake, is none that nobody answers.
+    # If the connection was lost during the TLS handshake, a server did respond.
     if isinstance(root, ConnectionRefusedError) or (names & _CONNECT_ERRORS and not isinstance(root, _LOST)):
         return ProviderUnavailable(f"nothing answers at {address} ({name})", hint=hint, provider=name)
     return ProviderUnavailable(
-        f"the connection to {name} at {address} broke ({type(root).__name__})", hint="Try again.", provider=name
+        f"the connection to {name} at {address} was lost ({type(root).__name__})", hint="Try again.", provider=name
     )
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error, what caused it, and so on; the last one is the root."""
+    """The error, its cause, and so on; the last one is the root cause."""
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:
@@ -273,10 +275,10 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         if not isinstance(current, _WAITS):
             yield current
         if isinstance(current, BaseExceptionGroup):
-            # One for each address of the host.
+            # One error for each address of the host.
             current = current.exceptions[0]
         else:
             current = current.__cause__ or current.__context__
-        # The attempt before this one, where a retry runs in its handler.
+        # The previous attempt, if a retry runs in its exception handler.
         if isinstance(current, ArcherError):
             return

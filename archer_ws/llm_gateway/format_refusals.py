@@ -1,14 +1,15 @@
-"""A provider's refusal of a request, where it is about the format that was asked for. Pure.
+"""Recognises a provider's refusal of a request that is about its response format. Pure.
 
-Which schemas a provider takes changes monthly, so it decides; what it says is told at the request's field.
+Which schemas a provider accepts changes monthly, so the provider decides; its message is reported at the request's
+field.
 """
 
 import re
 
 from archer_ws.core.exceptions import ArcherError, FieldError, InvalidParams, ProviderError
-from archer_ws.llm_gateway.resilience.refused_parameters import Said
+from archer_ws.llm_gateway.resilience.refused_parameters import ErrorText
 
-#: The statuses of such a refusal; Ollama has 500 for a grammar that can't be made.
+#: The statuses of such a refusal; Ollama uses 500 for a grammar that can't be built.
 _STATUSES = frozenset({400, 422, 500})
 #: "Invalid schema for response_format 'city'", "text.format.schema", "output_config.format.schema: …", "compiled
 #: grammar is too large", "invalid JSON schema in format", "failed to parse grammar".
@@ -18,30 +19,30 @@ _ABOUT = re.compile(
     r"|'?messages'? must contain the word '?json",
     re.IGNORECASE,
 )
-#: A schema of something else.
+#: Words about the schema of something else.
 _ABOUT_TOOLS = re.compile(r"\btools?\b|\bfunctions?\b|input_schema", re.IGNORECASE)
 
 
 def of_the_format(failure: ArcherError, status: int, body: bytes, *, beside_tools: bool) -> ArcherError:
-    """The failure of a request with a format: of its `response_format`, where the provider's words are about that; else
-    as it is.
+    """The failure of a request with a format: about `response_format` if the provider's words are about the format,
+    else unchanged.
 
     Args:
-        failure: what the refusal means else.
-        status: its HTTP status.
-        body: what the provider said.
-        beside_tools: whether the request had schemas of tools, too.
+        failure: the failure by status and body.
+        status: the HTTP status.
+        body: the provider's response.
+        beside_tools: whether the request had tools with schemas, too.
     """
     if status not in _STATUSES or type(failure) is not ProviderError:
         return failure
-    said = Said.of(body)
+    said = ErrorText.of(body)
     is_named = "response_format" in said.names or {"text", "format"} <= said.names
     is_told = _ABOUT.search(said.text) is not None and not (beside_tools and _ABOUT_TOOLS.search(said.text))
     if not (is_named or is_told):
         return failure
     return InvalidParams(
         f"response_format: {failure.message}",
-        hint="Change the schema as the message says: providers take different parts of JSON Schema.",
+        hint="Change the schema as the message says: providers support different parts of JSON Schema.",
         provider=failure.provider,
         errors=[FieldError(path="response_format", message="the provider refuses it")],
     )

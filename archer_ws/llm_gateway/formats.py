@@ -1,4 +1,4 @@
-"""The form that an answer shall have: text, JSON, or JSON by a schema (protocol section 25)."""
+"""The response format: text, JSON, or JSON by a schema (protocol section 25)."""
 
 import json
 from typing import Annotated, Any, Literal
@@ -14,7 +14,7 @@ from archer_ws.llm_gateway.tools import TOOL_NAME_PATTERN
 
 FormatType = Annotated[
     Literal["text", "json_object", "json_schema"],
-    Enumeration("FormatType", "The form that an answer shall have."),
+    Enumeration("FormatType", "The form of the completion."),
 ]
 
 _SCHEMA_ADVICE = f"Send the schema nested: {json.dumps({'type': 'json_schema', 'json_schema': CITY_SCHEMA})}"
@@ -25,14 +25,14 @@ def _usable(schema: dict[str, Any]) -> dict[str, Any]:
     try:
         accept(schema)
     except SchemaRefused as refused:
-        raise wrong(refused.message, refused.path, "Correct the schema, or leave out what it names.") from None
+        raise wrong(refused.message, refused.path, "Correct the schema, or leave this part out.") from None
     except ModuleNotFoundError:
         pass  # a client installed without the server's packages has no engine: the server checks the schema
     return schema
 
 
 class JsonSchemaFormat(WireModel):
-    """A JSON Schema for the answer."""
+    """A JSON Schema for the completion."""
 
     model_config = ConfigDict(populate_by_name=True, json_schema_extra={"examples": [CITY_SCHEMA]})
 
@@ -42,12 +42,12 @@ class JsonSchemaFormat(WireModel):
         alias="schema",
         description="JSON Schema, draft 2020-12 unless `$schema` says otherwise; references stay inside it.",
     )
-    strict: bool | None = Field(default=None, description="Whether the answer must match, where the provider can.")
-    description: Text | None = Field(default=None, description="What the answer is for, for the model.")
+    strict: bool | None = Field(default=None, description="Whether it must match, if the provider supports that.")
+    description: Text | None = Field(default=None, description="The purpose of the completion, for the model.")
 
 
 class ResponseFormat(WireModel):
-    """The form that the answer shall have."""
+    """The form that the completion must have."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"type": "json_schema", "json_schema": CITY_SCHEMA}]})
 
@@ -66,5 +66,5 @@ class ResponseFormat(WireModel):
         if self.type == "json_schema" and self.json_schema is None:
             raise wrong("is missing", "json_schema", _SCHEMA_ADVICE)
         if self.type != "json_schema" and self.json_schema is not None:
-            raise wrong(f"does not go with type {self.type}", "json_schema", 'Send the type "json_schema" with it.')
+            raise wrong(f"is not allowed with type {self.type}", "json_schema", 'Send the type "json_schema" with it.')
         return self

@@ -1,6 +1,6 @@
-"""Pictures and documents that stand in messages with all their bytes: finding them, and putting files in their place.
+"""Finds pictures and documents whose data is inside messages, and replaces the data by files.
 
-Pure. Sessions keep no base64: what comes inline is stored as a file, and the message names it (protocol section 20).
+Pure. Sessions store no base64: inline data is stored as a file, and the message names it (protocol section 20).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ from archer_ws.llm_gateway.types import ChatMessage
 
 @dataclass(frozen=True, slots=True)
 class InlinePart:
-    """A part that holds its data: which one of which message, and the data."""
+    """A part with inline data: the indices of its message and of the part, and the data."""
 
     message: int
     part: int
@@ -24,12 +24,12 @@ class InlinePart:
 def inline_media(url: str) -> Media:
     """The data of a checked data URL."""
     declared, begin = split_inline(url)
-    # A view: megabytes are copied once.
+    # A view, so that megabytes are copied only once.
     return Media(declared, memoryview(url.encode())[begin:], inline_size(url, begin))
 
 
 def inline_parts(messages: Sequence[ChatMessage]) -> Iterator[InlinePart]:
-    """The parts of the messages that hold their data, in order; each is read as it is asked for."""
+    """The parts with inline data, in order; each is read when the iterator reaches it."""
     for place, message in enumerate(messages):
         for number, part in enumerate(message.parts or ()):
             if isinstance(part, MediaPart) and part.url is not None and is_inline(part.url):
@@ -37,10 +37,10 @@ def inline_parts(messages: Sequence[ChatMessage]) -> Iterator[InlinePart]:
 
 
 def with_file_ids(messages: Sequence[ChatMessage], file_ids: Mapping[tuple[int, int], str]) -> list[ChatMessage]:
-    """The messages with files in place of inline data.
+    """The messages with files instead of inline data.
 
     Args:
-        file_ids: by the places of the message and of the part in it.
+        file_ids: by the indices of the message and of the part in it.
     """
     named = list(messages)
     for place in {place for place, _ in file_ids}:

@@ -1,8 +1,9 @@
-"""llama.cpp's server in our child process: OpenAI's chat completions, and tools by what its model can.
+"""The adapter of llama.cpp's server in our child process: OpenAI's chat completions, with tools as far as the model
+can.
 
-A model whose chat template knows tools gets them as any other does. One whose template knows none would not see them,
-and answer as if there were none (https://github.com/ggml-org/llama.cpp, docs/function-calling.md; measured): it can
-only be made to call, by a grammar. So can all models, since the server does not hold itself to `tool_choice`.
+A model whose chat template supports tools gets them as usual. A model whose template does not would not see them, and
+respond as if there were none (https://github.com/ggml-org/llama.cpp, docs/function-calling.md; measured). It can only
+be forced to call, by a grammar. So can all models, since the server does not enforce `tool_choice`.
 """
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -14,33 +15,33 @@ from archer_ws.core.media_types import IMAGES
 from archer_ws.llm_gateway.asking import format_alone, without_tools
 from archer_ws.llm_gateway.base import Timeouts
 from archer_ws.llm_gateway.catalog import Catalog
-from archer_ws.llm_gateway.decoding.answers import Decoder
+from archer_ws.llm_gateway.decoding.completion import Decoder
 from archer_ws.llm_gateway.efforts import takes_no_effort
 from archer_ws.llm_gateway.failures import ProviderIdentity
-from archer_ws.llm_gateway.local.forced_calls import answer_format, as_call, forced_tools, told_in_words
+from archer_ws.llm_gateway.local.forced_calls import as_call, forced_format, forced_tools, told_in_words
 from archer_ws.llm_gateway.local.plain_history import in_words, with_instructions
 from archer_ws.llm_gateway.local.process import Endpoint
 from archer_ws.llm_gateway.openai.request import functions, parameters_of, result_text
 from archer_ws.llm_gateway.openai_adapter import OpenAIAdapter
-from archer_ws.llm_gateway.parts import Taken, check_parts, has_media
+from archer_ws.llm_gateway.parts import AcceptedMedia, check_parts, has_media
 from archer_ws.llm_gateway.tool_history import repaired
 from archer_ws.llm_gateway.tools import Tool
 from archer_ws.llm_gateway.transport.carrier import CarrierName
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, ReasoningEffort, StreamChunk
 
-#: What may be asked of a model whose template knows thinking: that it does not, or for so many tokens at the most.
+#: The efforts of a model whose template supports thinking: off, or a limit of tokens.
 THINKING_EFFORTS: tuple[ReasoningEffort, ...] = ("none", "low", "medium", "high")
-#: Beyond "medium" it thinks as long as it likes.
+#: Above "medium" there is no limit.
 _BUDGET_TOKENS: Mapping[ReasoningEffort, int] = {"low": 1024, "medium": 4096}
 
 
 class LlamaAdapter(OpenAIAdapter):
-    """The server of one child.
+    """The server of one child process.
 
     Args:
-        endpoint: where it is, and what its model knows.
+        endpoint: its address, and what its model supports.
         model: the name of its model.
-        sampling: fields of its API for requests that say nothing of them.
+        sampling: fields of its API, for requests without them.
         timeouts: see `OpenAIAdapter`, as for `concurrency`, `carrier`, `catalog` and `provider_name`.
     """
 
@@ -68,14 +69,14 @@ class LlamaAdapter(OpenAIAdapter):
             identity=ProviderIdentity(
                 name=provider_name,
                 address=endpoint.url,
-                auth_hint="Restart the server: the key is made anew at each start.",
+                auth_hint="Restart the server: each start creates a new key.",
                 unavailable_hint="Try again: the local model is started again when it is needed.",
-                model_hint=f"Name {model}.",
+                model_hint=f"Use {model}.",
             ),
             closes_after_streams=True,
             default_fields=sampling,
-            # It notices a client's leaving when it writes, or after a second without news from any of its streams: let
-            # it write while it reads a prompt, too.
+            # It notices a disconnect when it writes, or after a second without output on any stream: so make it write
+            # while it reads a prompt, too.
             stream_fields={"return_progress": True},
         )
         self._knows_tools = endpoint.knows_tools
@@ -100,11 +101,11 @@ class LlamaAdapter(OpenAIAdapter):
         options: ChatOptions,
     ) -> dict[str, Any]:
         if options.response_format is not None:
-            # One grammar alone: with both, the format's would win over a call that is demanded (measured).
+            # Only one grammar: with both, the format's would win over a forced call (measured).
             options = format_alone(options, self.provider_name)
-        # Before anything is put right: the places of parts are those of the request.
+        # Before messages are changed: the paths of parts are those of the request.
         if has_media(messages):
-            check_parts(messages, self._taken(model), options.media)
+            check_parts(messages, self._accepted_media(model), options.media)
         forced = forced_tools(options)
         if not self._knows_tools:
             messages = in_words(repaired(messages), result_text)
@@ -120,16 +121,16 @@ class LlamaAdapter(OpenAIAdapter):
             body |= self._forcing(forced)
         return body
 
-    def _taken(self, model: str) -> Taken:
-        return Taken(
+    def _accepted_media(self, model: str) -> AcceptedMedia:
+        return AcceptedMedia(
             self.provider_name,
             model,
-            # Without a projector the server answers 500 (measured).
+            # Without a projector the server responds with 500 (measured).
             images=self._sees,
             documents=False,
-            # It decodes with stb_image (measured).
+            # It decodes pictures with stb_image (measured).
             image_types=IMAGES - {"image/webp"},
-            images_hint="Run a model that sees (LOCAL_MODEL_PATH, with its projector in ARCHER_LOCAL_MMPROJ_PATH), or "
+            images_hint="Run a model for pictures (LOCAL_MODEL_PATH, and its projector in ARCHER_LOCAL_MMPROJ_PATH) or "
             "choose one with `vision` among its capabilities: GET /api/v1/models lists them.",
             documents_hint="Send its text; or use openai or anthropic, which read PDF.",
         )
@@ -147,19 +148,19 @@ class LlamaAdapter(OpenAIAdapter):
         }
 
     def _forcing(self, tools: Sequence[Tool]) -> dict[str, Any]:
-        """The fields that make the answer a call of one of these."""
-        fields: dict[str, Any] = {"response_format": answer_format({tool.name: parameters_of(tool) for tool in tools})}
+        """The request fields that force a call of one of these tools."""
+        fields: dict[str, Any] = {"response_format": forced_format({tool.name: parameters_of(tool) for tool in tools})}
         if self._knows_tools:
-            # For its template alone: the grammar goes before them.
+            # Only for the chat template: the grammar takes precedence over them.
             fields["tools"] = functions(tools)
         return fields
 
 
 def _knows_none(model: str) -> Unsupported:
-    what = f"{model} knows no tools: its chat template has no place for them"
+    what = f"{model} does not support tools: its chat template has no place for them"
     return Unsupported(
         f"tools: {what}",
-        hint='Force a call by `tool_choice` ("required", or one tool by its name), or run a model that knows tools: '
+        hint='Force a call by `tool_choice` ("required", or one tool by its name), or run a model that supports tools: '
         "archer-ws serve --model hf:Qwen/Qwen2.5-1.5B-Instruct-GGUF:q4_k_m",
         errors=[FieldError(path="tools", message=what)],
     )

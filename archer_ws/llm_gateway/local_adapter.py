@@ -1,8 +1,8 @@
-"""A model in a child process of ours: llama.cpp, reached as an OpenAI-compatible server on loopback.
+"""A model in a child process of ours: llama.cpp, as an OpenAI-compatible server on loopback.
 
-Owns: having the child when it is needed, and telling its crash from other failures. Leaves the child's life to
-local/supervisor.py and, where it hangs, local/watch.py, its model and settings to local/model.py, its API to
-llama_adapter.py.
+Owns: starting the child when it is needed, and distinguishing its crash from other failures. local/supervisor.py
+manages the child, local/watch.py detects a hanging one, local/model.py has its model and settings, llama_adapter.py its
+API.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from archer_ws.core.exceptions import (
 )
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
 from archer_ws.llm_gateway.catalog import Catalog
-from archer_ws.llm_gateway.decoding.answers import folded
+from archer_ws.llm_gateway.decoding.completion import folded
 from archer_ws.llm_gateway.extras import ALL_EXTRAS, ExtraName
 from archer_ws.llm_gateway.llama_adapter import THINKING_EFFORTS, LlamaAdapter
 from archer_ws.llm_gateway.local.model import CHILD_COMMAND, child_configuration, find_model, find_projector, model_name
@@ -38,7 +38,7 @@ from archer_ws.llm_gateway.types import (
     StreamChunk,
 )
 
-#: How long after a connection broke the child's end may become known, in seconds.
+#: How long after a lost connection the child's end may become known, in seconds.
 EXIT_NOTICE_S = 1.0
 
 
@@ -47,13 +47,13 @@ class LocalAdapter(BaseLLMAdapter):
 
     Args:
         model_path: the file; None for the embedded model.
-        projector_path: the file with which it sees pictures; None where it sees none.
+        projector_path: the projector's file, for pictures; None if it sees none.
         parallel: how many requests are generated at once; more wait in the child.
-        timeouts: `model_load_s` bounds the start of the child.
+        timeouts: `model_load_s` limits the start of the child.
         catalog: facts for LlamaAdapter.
-        concurrency: how many requests may be under way, the waiting ones included.
-        carrier: what carries the requests to the child.
-        sampling: fields of llama.cpp's server for requests that say nothing of them, over the catalog's for the model.
+        concurrency: the limit of open requests, including the waiting ones.
+        carrier: what sends the requests to the child.
+        sampling: fields of llama.cpp's server for requests without them; they override the catalog's for the model.
     """
 
     provider_name = "local"
@@ -84,13 +84,13 @@ class LocalAdapter(BaseLLMAdapter):
             **catalog.facts(self.provider_name, self.default_model).sampling,
             **(sampling or {}),
         }
-        # Some fields are whole numbers at the other end, which need not take 40.0 for one.
+        # Some fields are integers in the server, which need not accept 40.0.
         self._sampling = {name: _whole(value) for name, value in chosen.items()}
         self._supervisor = LocalSupervisor(CHILD_COMMAND, name=self.default_model, load_timeout_s=timeouts.model_load_s)
         self._watch = HangWatch(timeouts.first_token_s)
         self._context_window: int | None = None
         self._capabilities: list[Capability] | None = None
-        #: None before the model was loaded.
+        #: None before the model is loaded.
         self._knows_thinking: bool | None = None
         self._server: tuple[Endpoint, LlamaAdapter] | None = None
 
@@ -103,14 +103,14 @@ class LocalAdapter(BaseLLMAdapter):
         *,
         options: ChatOptions | None = None,
     ) -> ChatResponse:
-        """See `BaseLLMAdapter.chat`; loads the model first where it is not.
+        """See `BaseLLMAdapter.chat`; loads the model first if necessary.
 
-        A stream inside: llama.cpp may not notice the cancel of a plain request before it is answered.
+        Uses a stream internally: llama.cpp may not notice the cancel of a plain request before it has responded.
         """
         stream = self.stream_chat(messages, model, temperature, max_tokens, options=options)
         async with aclosing(stream):
-            answer = folded([chunk async for chunk in stream])
-        return self._response(answer, self.default_model, id_prefix="chatcmpl")
+            completion = folded([chunk async for chunk in stream])
+        return self._response(completion, self.default_model, id_prefix="chatcmpl")
 
     async def stream_chat(
         self,
@@ -121,7 +121,7 @@ class LocalAdapter(BaseLLMAdapter):
         *,
         options: ChatOptions | None = None,
     ) -> AsyncGenerator[StreamChunk, None]:
-        """See `BaseLLMAdapter.stream_chat`; loads the model first where it is not."""
+        """See `BaseLLMAdapter.stream_chat`; loads the model first if necessary."""
         self._require(model)
         process, endpoint, server = await self._running(options)
         stream = server.stream_chat(messages, self.default_model, temperature, max_tokens, options=options)
@@ -135,10 +135,10 @@ class LocalAdapter(BaseLLMAdapter):
             raise
 
     async def health_check(self) -> ProviderStatus:
-        """Whether the child answers, and how fast.
+        """Whether the child responds, and how fast.
 
-        Loads nothing: where no child runs, or it is still loading, `available` says only that the package and the file
-        are there and that it did not crash too often of late, and there is no latency.
+        Loads nothing: if no child runs, or it is still loading, `available` only says that the package and the file
+        exist and that it did not crash too often recently, and there is no latency.
         """
         status = ProviderStatus(provider=self.provider_name, available=True, models=[self.default_model])
         serving = self._supervisor.serving
@@ -161,7 +161,7 @@ class LocalAdapter(BaseLLMAdapter):
         return status
 
     async def list_models(self) -> list[ModelInfo]:
-        """The one model; its context and what it can are known once it was loaded."""
+        """The only model; its context and capabilities are known once it is loaded."""
         if self._supervisor.serving is None:
             await asyncio.to_thread(find_model, self._path)
         return [
@@ -176,24 +176,24 @@ class LocalAdapter(BaseLLMAdapter):
         ]
 
     async def prepare(self) -> None:
-        """Load the model, and what talks to it."""
+        """Load the model, and create the adapter for its server."""
         _, _, server = await self._running(None)
         await server.prepare()
 
     def reasoning_efforts(self, model: str) -> Sequence[ReasoningEffort] | None:
-        """See `BaseLLMAdapter.reasoning_efforts`; before it was loaded, a model that is not listed may think."""
+        """See `BaseLLMAdapter.reasoning_efforts`; before it is loaded, a model that is not in the catalog may think."""
         listed = self._catalog.facts(self.provider_name, self.default_model).reasoning_efforts
         if listed is not None or self._knows_thinking is False:
             return listed or ()
         return THINKING_EFFORTS
 
     async def context_window(self, model: str) -> int | None:
-        """What one request may have, in tokens; None before the model was loaded."""
+        """The context of one request, in tokens; None before the model is loaded."""
         return self._context_window
 
     async def aclose(self) -> None:
         """End the child and close the connections to it."""
-        # Connections first: closed under a living child they leave no error behind.
+        # Connections first: closed while the child lives, they cause no errors.
         if self._server is not None:
             _, server = self._server
             self._server = None
@@ -201,7 +201,7 @@ class LocalAdapter(BaseLLMAdapter):
         await self._supervisor.aclose()
 
     def _told_efforts(self) -> list[ReasoningEffort] | None:
-        """None before the model was loaded, if it is not listed."""
+        """None before the model is loaded, if it is not in the catalog."""
         efforts = self.reasoning_efforts(self.default_model)
         return None if efforts is None or (efforts and self._knows_thinking is None) else [*efforts]
 
@@ -209,12 +209,12 @@ class LocalAdapter(BaseLLMAdapter):
         if model is not None and model.casefold() not in (self.default_model.casefold(), self.provider_name):
             raise ModelNotFound(
                 f"the local model is {self.default_model}, not {model!r}",
-                hint=f"Name {self.default_model} or no model at all; LOCAL_MODEL_PATH selects another file.",
+                hint=f"Send {self.default_model} or no model at all; LOCAL_MODEL_PATH selects another file.",
                 provider=self.provider_name,
             )
 
     async def _running(self, options: ChatOptions | None) -> tuple[LocalProcess, Endpoint, LlamaAdapter]:
-        """The child, started where none runs, where it serves, and what talks to it."""
+        """The child (started if none runs), its endpoint, and the adapter for its server."""
         serving = self._supervisor.serving
         if serving is None:
             file = await asyncio.to_thread(find_model, self._path)
@@ -233,7 +233,7 @@ class LocalAdapter(BaseLLMAdapter):
         known: dict[Capability, bool] = {
             "tools": endpoint.knows_tools,
             "vision": endpoint.sees,
-            # Its grammar holds any answer to a schema.
+            # Its grammar holds any model to a schema.
             "json_schema": True,
             "reasoning": endpoint.knows_thinking,
         }
@@ -261,8 +261,8 @@ class LocalAdapter(BaseLLMAdapter):
         return server
 
     async def _raise_if_crashed(self, process: LocalProcess, failure: ProviderFailure) -> None:
-        """Raise the true cause of a failure behind which the child ended."""
-        # What a living child may have said is not held up by waiting for its end.
+        """Raise the true cause of a failure, if the child ended."""
+        # An error from a living child must not wait for the child's end.
         is_break = failure.retryable and isinstance(failure, ProviderUnavailable | UpstreamTruncated | ProviderError)
         end = await process.exit_within(EXIT_NOTICE_S if is_break else 0)
         if end is not None:
@@ -270,5 +270,5 @@ class LocalAdapter(BaseLLMAdapter):
 
 
 def _whole(value: float | list[str]) -> float | list[str]:
-    """A number without a fraction as a whole one."""
+    """A float without a fraction as an int."""
     return int(value) if isinstance(value, float) and value.is_integer() else value

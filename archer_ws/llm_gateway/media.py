@@ -1,13 +1,13 @@
-"""The bytes of pictures and documents, as a request to a provider carries them."""
+"""The data of pictures and documents, in the form for a request to a provider."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """One file, ready to stand in a request.
+    """One file, ready for a request.
 
-    `base64` is the standard alphabet with padding, without a prefix; `size` counts the bytes that it stands for.
+    `base64` uses the standard alphabet with padding, without a prefix; `size` is the number of bytes that it encodes.
     """
 
     media_type: str

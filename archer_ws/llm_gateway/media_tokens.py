@@ -1,6 +1,6 @@
-"""About how many tokens pictures and documents take of a model's context (protocol section 20). Pure.
+"""Estimates how many tokens of a model's context pictures and documents take (protocol section 20). Pure.
 
-By what they are and never by their base64: one photo would count for a million, and cut the whole history.
+The estimate never counts their base64: one photo would count as a million tokens, and displace the whole history.
 """
 
 from collections.abc import Mapping
@@ -10,21 +10,21 @@ from archer_ws.llm_gateway.content import FilePart, ImagePart, MediaPart
 from archer_ws.llm_gateway.media import Media
 from archer_ws.llm_gateway.types import ChatMessage
 
-#: A picture: what Claude sees of one at most, and what OpenAI's models see of a large one, about.
+#: A picture: the maximum of Claude, and about that of a large picture with OpenAI's models.
 IMAGE_TOKENS = 1600
-#: A page of a PDF is sent as a picture and as its text: 1,600 and some 1,000; and takes some 50 KB, text alone less,
-#: scans more.
+#: A page of a PDF is sent as a picture and as its text: 1,600 and about 1,000 tokens. It takes about 50 KB: less with
+#: only text, more as a scan.
 _PDF_TOKENS_PER_PAGE, _PDF_BYTES_PER_PAGE = 2600, 50 * 1024
-#: The most pages that providers take (Anthropic: 100 with a context of 200,000 tokens).
+#: The highest number of pages that providers accept (Anthropic: 100 with a context of 200,000 tokens).
 _PDF_PAGES_MAX = 100
 _BYTES_PER_TOKEN = 4
 
 
 def media_tokens(message: ChatMessage, media: Mapping[str, Media] | None = None) -> int:
-    """What the pictures and documents of a message take beside its text.
+    """The tokens of the pictures and documents of a message, without its text.
 
     Args:
-        media: the uploaded files by their ids, where they are known: one that is not counts as a page.
+        media: the uploaded files by their ids, if known: an unknown file counts as a page.
     """
     return sum(_tokens(part, media or {}) for part in message.parts) if message.parts else 0
 

@@ -1,6 +1,6 @@
-"""The URLs at which pictures and documents are: `data:` with base64, or `https:` (protocol section 20). Pure.
+"""The URLs of pictures and documents: `data:` with base64, or `https:` (protocol section 20). Pure.
 
-Nothing is fetched here or anywhere: an https URL is the provider's to read, if it does.
+This server never fetches a URL: the provider reads an https URL, if it can.
 """
 
 import binascii
@@ -9,13 +9,14 @@ from urllib.parse import urlsplit
 
 from archer_ws.core.media_types import HEAD_BYTES, UnsupportedMediaType, media_type_of
 
-#: What one part may hold inline, in bytes behind its base64: as much as a file may have by default.
+#: The limit of inline data in one part, in decoded bytes: the default limit of a file.
 INLINE_BYTES_MAX = 32 * 1024 * 1024
-#: Signed URLs of stores have two thousand characters, and servers take eight thousand.
+#: Signed URLs of object stores have two thousand characters, and servers accept eight thousand.
 URL_CHARS_MAX = 8192
-#: Of a data URL, what stands before the data: a media type and perhaps a charset or a name.
+#: The limit of a data URL's head before the data: a media type and perhaps a charset or a name.
 _HEADER_CHARS_MAX = 256
-#: So much is checked in one go, in characters: in a worker thread, others get their turn in between.
+#: The size of one step of the check, in characters: it runs in a worker thread, and other threads run between two
+#: steps.
 _SLICE_CHARS = 256 * 1024
 _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
@@ -24,7 +25,7 @@ _BASE64 = "Send standard base64 (RFC 4648, section 4) with its padding, and no l
 
 
 class WrongUrl(ValueError):
-    """No such URL may stand in a part.
+    """The URL is not allowed in a part.
 
     Attributes:
         advice: what to do instead.
@@ -36,15 +37,15 @@ class WrongUrl(ValueError):
 
 
 def is_inline(url: str) -> bool:
-    """Whether a URL holds its data."""
+    """Whether a URL contains its data."""
     return url[:5].lower() == "data:"
 
 
 def split_inline(url: str) -> tuple[str, int]:
-    """Of a data URL, the media type with its parameters, and where its base64 begins.
+    """For a data URL: the media type with its parameters, and the index at which its base64 begins.
 
     Raises:
-        WrongUrl: it has none.
+        WrongUrl: it has no media type or no base64.
     """
     comma = url.find(",", 5, _HEADER_CHARS_MAX)
     head = url[5:comma] if comma > 0 else ""
@@ -55,37 +56,40 @@ def split_inline(url: str) -> tuple[str, int]:
 
 
 def inline_size(url: str, begin: int) -> int:
-    """How many bytes the base64 stands for that begins there in a checked data URL."""
+    """The number of bytes that the base64 of a checked data URL encodes, from its index."""
     return (len(url) - begin) // 4 * 3 - url.endswith("=") - url.endswith("==")
 
 
 def checked_url(url: str) -> tuple[str, bytes | None]:
-    """A URL as it is sent on, that of inline data with the media type alone before it; and a hash of inline data.
+    """The URL in the form that is sent on (a data URL keeps only the media type before its data); and the hash of
+    inline data.
 
     Raises:
-        WrongUrl: it is of another kind, or its base64 is none, or too much.
-        UnsupportedMediaType: the data is not what it is said to be, or is of no type that is taken.
+        WrongUrl: it is of another kind, or its base64 is not valid, or too long.
+        UnsupportedMediaType: the data is not of the declared type, or of a type that is not accepted.
     """
     if not is_inline(url):
         return _checked_https(url), None
     declared, begin = split_inline(url)
     size = inline_size(url, begin)
     if size > INLINE_BYTES_MAX:
-        raise WrongUrl(f"holds more than {INLINE_BYTES_MAX} bytes", "Make the picture smaller, or split the document.")
+        raise WrongUrl(
+            f"contains more than {INLINE_BYTES_MAX} bytes", "Make the picture smaller, or split the document."
+        )
     digest = _checked_base64(url, begin)
     media_type = media_type_of(declared, inline_head(url, begin))
     header = f"data:{media_type};base64,"
-    # Mostly it is so already, and megabytes need not be copied.
+    # Usually it has this form already, and megabytes need not be copied.
     return url if url.startswith(header) else header + url[begin:], digest
 
 
 def inline_head(url: str, begin: int) -> bytes:
-    """The first bytes of the base64 that begins there in a checked data URL."""
+    """The first decoded bytes of a checked data URL, from the index of its base64."""
     return binascii.a2b_base64(url[begin : begin + -(-HEAD_BYTES // 3) * 4])
 
 
 def _checked_base64(url: str, begin: int) -> bytes:
-    """The hash of the base64 that begins there."""
+    """The hash of the data, from the index of its base64."""
     length = len(url) - begin
     if length == 0:
         raise UnsupportedMediaType("is empty")
@@ -101,7 +105,7 @@ def _checked_base64(url: str, begin: int) -> bytes:
     if not is_right:
         raise WrongUrl("is not base64", _BASE64)
     last = url[-4:].encode()
-    # Bits behind the last byte must be 0: strict decoders refuse others.
+    # Bits after the last byte must be 0: strict decoders refuse others.
     if binascii.b2a_base64(binascii.a2b_base64(last), newline=False) != last:
         raise WrongUrl("is not base64", _BASE64)
     return digest.digest()

@@ -1,10 +1,10 @@
-"""Which native turns are sent again, and the hash that binds them to what stood before them (protocol section 24).
+"""Decides which native turns are sent again, and binds each to its history by a hash (protocol section 24). Pure.
 
-The current tool loop is what stands behind the last user message that opened a turn. A user message right behind
-results, or behind a call that got none, does not: it goes to the provider together with the results. All answers of the
-loop that call tools are replayed, or none is: one that is missing between others is a change to those behind it, and
-providers refuse a thought behind something else than it was thought behind
-(https://platform.claude.com/docs/en/build-with-claude/preserved-thinking). Earlier turns are sent without. Pure.
+The current tool loop is everything after the last user message that opened a turn. A user message directly after
+results, or after a call without a result, does not open one: it is sent together with the results. Either all
+completions of the loop that call tools are replayed, or none: a missing one would be a change to the history of the
+later ones, and providers refuse a thought with a changed history
+(https://platform.claude.com/docs/en/build-with-claude/preserved-thinking). Earlier turns are sent without native turns.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,10 +17,10 @@ from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, MessageRole
 
 
 class PrefixHash:
-    """The hash of what stands before an answer, going on with each message.
+    """The hash of everything before a completion, updated with each message.
 
-    System messages and tools come first, wherever they stand: providers put them before the conversation. What is
-    replayed counts as that, and not as the message that stands for it with us: a client may send that back shorter.
+    System messages and tools come first, whatever their position: providers put them before the conversation. A
+    replayed completion is hashed as its native turn, not as its message: a client may send the message back shorter.
     """
 
     def __init__(self, messages: Sequence[ChatMessage], options: ChatOptions) -> None:
@@ -29,19 +29,19 @@ class PrefixHash:
         self._hash = blake2b(ENCODER.encode([tools, said]), digest_size=16)
 
     def add(self, message: ChatMessage) -> None:
-        """A message that is sent as it is; a system message is in the hash already."""
+        """Add a message that is sent normally; system messages are in the hash already."""
         if message.role is MessageRole.SYSTEM:
             return
         calls = [[call.call_id, call.name, json_value(call.arguments)] for call in message.tool_calls or ()]
         status = None if message.status == "ok" else message.status
         said = [message.role.value, message.name, message.content, message.call_id, status, calls]
         if message.parts is not None:
-            # Of data its hash, in place of megabytes.
+            # The hash of inline data, instead of megabytes.
             said.append([part.identity for part in message.parts])
         self._hash.update(ENCODER.encode(said))
 
     def add_replayed(self, kept: NativeBlocks) -> None:
-        """An answer that is sent as its provider said it."""
+        """Add a completion that is replayed in its provider's form."""
         self._hash.update(b"\0%d\0" % len(kept.blocks))
         self._hash.update(kept.blocks)
 
@@ -51,10 +51,10 @@ class PrefixHash:
 
 
 def loop_length(newest_first: Iterable[ChatMessage]) -> int:
-    """How many of the last messages are the current tool loop: those behind the last user message that opened a turn.
+    """The number of last messages that are the current tool loop: those after the last user message that opened a turn.
 
     Args:
-        newest_first: the messages from the last one on; they may be `repaired`, or stand as they are stored.
+        newest_first: the messages from the last one on; they may be `repaired`, or as they are stored.
     """
     count = 0
     opened: int | None = None
@@ -70,7 +70,7 @@ def loop_length(newest_first: Iterable[ChatMessage]) -> int:
 
 
 def calling_in_loop(messages: Sequence[ChatMessage]) -> list[int]:
-    """The places of the current loop's answers that call tools."""
+    """The indices of the current loop's completions that call tools."""
     begin = len(messages) - loop_length(reversed(messages))
     return [place for place in range(begin, len(messages)) if messages[place].tool_calls]
 
@@ -78,13 +78,14 @@ def calling_in_loop(messages: Sequence[ChatMessage]) -> list[int]:
 def replayable(
     messages: Sequence[ChatMessage], options: ChatOptions, provider: str, model: str
 ) -> Mapping[int, NativeBlocks]:
-    """What is to be sent in place of which of the messages, by their places.
+    """What is sent instead of messages, by their indices.
 
-    Either all answers of the current loop that call tools, or nothing: then the request has no old reasoning, and where
-    there are such answers (`calling_in_loop`), a provider that refuses them without it must not be asked to think.
+    Either all completions of the current loop that call tools, or nothing. If it is nothing although there are such
+    completions (`calling_in_loop`), the request has no old reasoning, and a provider that requires it must not be asked
+    to think.
 
     Args:
-        messages: all of the request's, `repaired`: so the provider sees them.
+        messages: all messages of the request, `repaired`, as the provider gets them.
     """
     if not options.native_turns:
         return {}
@@ -110,11 +111,11 @@ def replayable(
 def with_unique_ids(
     replayed: Mapping[int, NativeBlocks], messages: Sequence[ChatMessage]
 ) -> Mapping[int, NativeBlocks]:
-    """What is replayed; nothing where a call's id would come twice in the request. Servers that count their calls
-    anew in each answer give such ids, APIs refuse them, and a result's call could not be told.
+    """What is replayed; nothing if a call's id would occur twice in the request. Servers that number their calls from 0
+    in each completion repeat ids, APIs refuse them, and results could not be matched to calls.
 
     Args:
-        messages: all of the request's, `repaired`.
+        messages: all messages of the request, `repaired`.
     """
     ids = [foreign_id for kept in replayed.values() for foreign_id in kept.call_ids.values()]
     ids += [
@@ -127,22 +128,22 @@ def with_unique_ids(
 
 
 class KeepsNative(Protocol):
-    """A decoder, as far as it keeps anything."""
+    """The part of a decoder that keeps native turns."""
 
     @property
     def native(self) -> NativeBlocks | None:
-        """What the provider must see again of the answer."""
+        """What the provider must receive again of the completion."""
 
 
 def is_kept(options: ChatOptions) -> bool:
-    """Whether anybody keeps what the provider must see again of the answer, and it may call tools."""
+    """Whether the caller keeps native turns, and the completion may call tools."""
     return bool(options.tools) and options.on_native_turn is not None
 
 
 def tell_native(
     decoder: KeepsNative, messages: Sequence[ChatMessage], options: ChatOptions, provider: str, model: str
 ) -> None:
-    """To be called at the good end of an answer: hand on what is kept of it, if anybody keeps it."""
+    """To be called when a completion ended well: hand on its native turn, if the caller keeps it."""
     if options.on_native_turn is not None and (kept := decoder.native) is not None:
         options.on_native_turn(native_turn(kept, messages, options, provider, model))
 
@@ -150,7 +151,7 @@ def tell_native(
 def native_turn(
     kept: NativeBlocks, messages: Sequence[ChatMessage], options: ChatOptions, provider: str, model: str
 ) -> NativeTurn:
-    """What is kept of an answer, bound to the request that it answers (messages, options, provider and model)."""
+    """The native turn of a completion, bound to its request (messages, options, provider and model)."""
     messages = repaired(messages)
     replayed = replayable(messages, options, provider, model)
     prefix = PrefixHash(messages, options)
@@ -163,7 +164,7 @@ def native_turn(
 
 
 def _turn_of(message: ChatMessage, turns: Mapping[str, NativeTurn]) -> NativeTurn | None:
-    """The turn that the message stands for: it makes the same calls."""
+    """The native turn of a message, which must have the same calls."""
     calls = message.tool_calls or ()
     turn = turns.get(calls[0].call_id) if calls else None
     if turn is None or len(calls) != len(turn.kept.call_hashes):

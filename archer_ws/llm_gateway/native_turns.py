@@ -1,8 +1,9 @@
-"""What a provider must see again of its own answer: opaque to all but the provider's folder (protocol section 24).
+"""Native turns: what a provider must receive again of its own completion; only the provider's folder reads it (protocol
+section 24).
 
-Thinking with its signature, encrypted reasoning, the order of blocks: none of it has a place in a chat message. It is
-kept beside the message, as the provider said it, and is sent again within the tool loop that it began. Which of it may
-be sent again is native_replay.py's; where it is kept between two requests is the sessions'. Pure.
+Thinking with its signature, encrypted reasoning, and the order of blocks have no place in a chat message. They are
+stored beside the message, in the provider's form, and sent again in the tool loop that the completion began.
+native_replay.py decides which are sent again; the sessions store them between requests. Pure.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,19 +13,19 @@ from typing import NamedTuple
 
 import msgspec
 
-#: The most that is kept of one answer, in bytes: a long thought is 100 KB. Of a longer one nothing is kept.
+#: The limit of one native turn, in bytes: long thinking is 100 KB. Nothing is kept of a larger completion.
 NATIVE_BYTES_MAX = 1024 * 1024
-#: A whole number beyond this is not the same in a client that has binary64 alone (RFC 8259 section 6).
+#: A larger integer changes in a client that has only binary64 numbers (RFC 8259 section 6).
 _EXACT_MAX = 2**53
-#: Arguments with more values than this in so much of their text are compared as text: with a million, reading and
-#: writing them would hold the event loop for 0.1 s.
+#: Arguments with more values than this are compared as text: parsing and writing a million would block the event loop
+#: for 0.1 s.
 _VALUES_MAX, _LOOKED_AT_CHARS = 10_000, 64 * 1024
-#: So many pieces of a text are kept before they are joined: alone, each takes eighty bytes more than its text.
+#: The number of pieces of a text kept before they are joined: each takes eighty bytes besides its text.
 _MOST_PIECES = 4096
 
 
 class NativeCall(NamedTuple):
-    """A call as the decoder told it, and the provider's id of it."""
+    """A call as the decoder reported it, and the provider's id of it."""
 
     call_id: str
     foreign_id: str
@@ -34,9 +35,9 @@ class NativeCall(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class NativeBlocks:
-    """What a decoder kept of one answer that calls tools."""
+    """What a decoder kept of one completion that calls tools."""
 
-    #: The JSON text of a list: the blocks (or items, or fields) as the provider said them, in its order.
+    #: The JSON text of a list: the blocks (or items, or fields) in the provider's form and order.
     blocks: bytes
     #: Our id of each call, and the provider's.
     call_ids: Mapping[str, str]
@@ -45,7 +46,8 @@ class NativeBlocks:
 
     @classmethod
     def of(cls, blocks: bytes, calls: Iterable[NativeCall]) -> "NativeBlocks | None":
-        """What is kept of an answer with these calls, in their order; None where there are none, or it is too much."""
+        """The blocks of a completion with these calls, in order; None if there are no calls, or the blocks are too
+        large."""
         told = list(calls)
         if not told or len(blocks) > NATIVE_BYTES_MAX:
             return None
@@ -58,9 +60,10 @@ class NativeBlocks:
 
 @dataclass(frozen=True, slots=True)
 class NativeTurn:
-    """An answer as its provider must see it again.
+    """A completion in the form in which its provider must receive it again.
 
-    It holds for the same provider and model, behind the same messages, instructions and tools: `prefix` is their hash.
+    It is valid for the same provider and model, after the same messages, instructions and tools: `prefix` is their
+    hash.
     """
 
     provider: str
@@ -70,7 +73,7 @@ class NativeTurn:
 
     @property
     def size(self) -> int:
-        """About what it takes in memory beside its message, in bytes."""
+        """Its approximate memory besides its message, in bytes."""
         return (
             _TURN_BYTES + len(self.kept.blocks) + sum(_CALL_BYTES + len(each) for each in self.kept.call_ids.values())
         )
@@ -81,39 +84,40 @@ class NativeTurn:
 
     @classmethod
     def unpacked(cls, data: bytes) -> "NativeTurn":
-        """The turn that was `packed`.
+        """The turn from its `packed` bytes.
 
         Raises:
-            msgspec.DecodeError: it is none.
+            msgspec.DecodeError: the bytes are not a turn.
         """
         return msgspec.msgpack.decode(data, type=cls)
 
 
-#: What a turn and each of its calls take beside their texts, about, in bytes.
+#: The approximate memory of a turn, and of each of its calls, besides their texts, in bytes.
 _TURN_BYTES, _CALL_BYTES = 1024, 384
 
 
 def call_hash(name: str, arguments: str) -> bytes:
-    """A hash of a call: the same for arguments that are the same JSON value, however they are written."""
+    """A call's hash, which is the same for arguments with the same JSON value, however they are written."""
     return blake2b(ENCODER.encode([name, json_value(arguments)]), digest_size=16).digest()
 
 
 def json_value(arguments: str) -> object:
-    """Arguments to be compared: whole numbers are numbers without a fraction, as in a client that has one kind alone.
+    """The value of arguments for a comparison: an integer equals a number without a fraction, as in a client with one
+    number type.
 
-    The text itself where it is no JSON, nested too deeply to be read, or has so many values that it takes long.
+    The text itself if it is not JSON, is nested too deeply, or has so many values that parsing takes long.
     """
     if arguments.count(",", 0, _LOOKED_AT_CHARS) > _VALUES_MAX:
         return _as_it_stands(arguments)
     try:
-        # Written at once: what can be read, but not written, stands as it is, too.
+        # Serialised at once: a value that can be parsed, but not serialised, is compared as text, too.
         return msgspec.Raw(ENCODER.encode(_VALUE.decode(arguments)))
     except (msgspec.DecodeError, ValueError, RecursionError):
         return _as_it_stands(arguments)
 
 
 def _as_it_stands(text: str) -> list[bytes]:
-    # As bytes: of half a character there is no text in JSON.
+    # As bytes: half of a character can't be a JSON text.
     return [text.encode("utf-8", "surrogatepass")]
 
 
@@ -125,19 +129,19 @@ def _number(text: str) -> object:
 
 
 _VALUE: msgspec.json.Decoder[object] = msgspec.json.Decoder(float_hook=_number)
-#: Keys in order; Pydantic's models, parts of a message say, as their fields.
+#: With sorted keys; Pydantic's models (a message's parts) are encoded as their fields.
 ENCODER = msgspec.json.Encoder(order="sorted", enc_hook=lambda value: value.model_dump(exclude_none=True))
 
 
 def add_piece(pieces: list[str], text: str) -> None:
-    """Append a piece of a text, so that a million of one character take no more memory than a few long ones."""
+    """Append a piece of a text, so that a million pieces of one character take no more memory than a few long ones."""
     pieces.append(text)
     if len(pieces) > _MOST_PIECES:
         pieces[:] = ["".join(pieces)]
 
 
 def size_of(value: object) -> int:
-    """The bytes of a value as JSON; more than is kept of any answer where it can't be sent, half a character say."""
+    """The size of a value as JSON, in bytes; more than any limit if it can't be sent (half of a character)."""
     try:
         return len(msgspec.json.encode(value))
     except (ValueError, RecursionError):
@@ -145,7 +149,7 @@ def size_of(value: object) -> int:
 
 
 def whole_text(text: str) -> str:
-    """The text, with characters whole that came in two halves, as JSON escapes them."""
+    """The text, in which surrogate pairs that came in two halves are joined."""
     try:
         text.encode()
     except UnicodeEncodeError:

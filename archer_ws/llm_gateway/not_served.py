@@ -1,4 +1,4 @@
-"""Fields of a request that would change the answer, and are not served: refused with their path, never ignored."""
+"""Request fields that would change the completion but are not supported: refused with their path, never ignored."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,8 +7,8 @@ from archer_ws.core.wire_model import unsupported
 
 _EFFORT = "Send `reasoning_effort`: none, minimal, low, medium, high, xhigh or max."
 
-#: Fields that other APIs and later versions have, that would change the answer, and what to do instead. All other
-#: fields that are not known are ignored.
+#: Fields of other APIs and later versions that would change the completion, and what to do instead. All other unknown
+#: fields are ignored.
 _NOT_SERVED: dict[str, str] = {
     "format": "Send `response_format`.",
     "reasoning": _EFFORT,
@@ -26,7 +26,7 @@ _NOT_SERVED: dict[str, str] = {
     "max_output_tokens": "Send `max_tokens`.",
     "stop_sequences": "Send `stop`.",
     "options": "Send `temperature`, `top_p`, `seed`, `stop` and `max_tokens` beside `messages`.",
-    "n": "Leave it out, and ask several times for several answers.",
+    "n": "Leave it out, and send several requests for several completions.",
     "top_k": "Leave it out, or send `top_p`.",
     "min_p": "Leave it out, or send `top_p`.",
     "presence_penalty": "Leave it out.",
@@ -35,22 +35,22 @@ _NOT_SERVED: dict[str, str] = {
     "logit_bias": "Leave it out.",
     "logprobs": "Leave it out.",
     "top_logprobs": "Leave it out.",
-    "modalities": "Leave it out: answers are text.",
-    "audio": "Leave it out: answers are text.",
+    "modalities": "Leave it out: completions are text.",
+    "audio": "Leave it out: completions are text.",
     "grammar": "Send `response_format` with a JSON Schema.",
 }
 
-#: Their values that change nothing, beside those that say no (null, false, 0, an empty list or object).
+#: Their values without an effect, besides those that mean "no" (null, false, 0, an empty list or object).
 _CHANGE_NOTHING: dict[str, Any] = {"n": 1, "modalities": ["text"]}
-#: Where false is no "no": a model that thinks by itself would be told not to.
+#: Fields for which false does not mean "no": a model that thinks by default would be told not to.
 _FALSE_MATTERS = frozenset({"think", "thinking"})
 
 
 def refuse_not_served(request: Mapping[str, Any]) -> None:
-    """Look through a request's fields.
+    """Check a request's fields.
 
     Raises:
-        PydanticCustomError: one of them would change the answer (see wire_model.unsupported).
+        PydanticCustomError: one of them would change the completion (see wire_model.unsupported).
     """
     for name in sorted(request.keys() & _NOT_SERVED.keys()):
         value = request[name]

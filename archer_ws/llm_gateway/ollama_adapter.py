@@ -1,7 +1,7 @@
-"""Ollama by its own API: `/api/chat`, `/api/tags`, `/api/show`, `/api/ps` (https://docs.ollama.com/api).
+"""The adapter of Ollama's own API: `/api/chat`, `/api/tags`, `/api/show`, `/api/ps` (https://docs.ollama.com/api).
 
-Owns what is asked of Ollama, and telling that it is loading a model. Connections are ollama/client.py's, the meaning of
-a stream's bytes is ollama/decoder.py's, of errors ollama/failures.py's, of model lists ollama/models.py's.
+Owns what is requested from Ollama, and reporting that it loads a model. ollama/client.py has the connections,
+ollama/decoder.py decodes streams, ollama/failures.py maps errors, ollama/models.py reads lists of models.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from archer_ws.llm_gateway.efforts import effective_effort
 from archer_ws.llm_gateway.extras import ExtraName
 from archer_ws.llm_gateway.native_replay import is_kept, tell_native
 from archer_ws.llm_gateway.ollama.client import OllamaHttp
-from archer_ws.llm_gateway.ollama.decoder import OllamaStreamDecoder, answer_of
+from archer_ws.llm_gateway.ollama.decoder import OllamaStreamDecoder, completion_of
 from archer_ws.llm_gateway.ollama.failures import ollama_identity, truncated
 from archer_ws.llm_gateway.ollama.models import (
     TOOLS,
@@ -36,7 +36,7 @@ from archer_ws.llm_gateway.ollama.models import (
     shown_model,
 )
 from archer_ws.llm_gateway.ollama.request import chat_payload, offered_tools, think_field
-from archer_ws.llm_gateway.parts import Taken, check_parts, has_media
+from archer_ws.llm_gateway.parts import AcceptedMedia, check_parts, has_media
 from archer_ws.llm_gateway.probing import probe
 from archer_ws.llm_gateway.transport.carrier import CarrierName
 from archer_ws.llm_gateway.transport.provider_url import ProviderUrl
@@ -50,15 +50,16 @@ from archer_ws.llm_gateway.types import (
     StreamChunk,
 )
 
-#: `context_window` stands before an answer's first token. In seconds.
+#: The time limit of `context_window`, which delays a completion's first token. In seconds.
 SHOW_TIMEOUT_S = 2.0
-#: How long a name's facts are believed (it may be pulled anew), and how long that they can't be had. In seconds.
+#: How long a name's facts are cached (the model may be pulled again), and how long a failure to get them is. In
+#: seconds.
 KNOWN_FOR_S, UNKNOWN_FOR_S = 300.0, 30.0
-#: How long it is believed with which context a model runs, in seconds: it is loaded anew when its owner says so.
+#: How long the context of a running model is cached, in seconds: its owner may load it again with another one.
 RUNNING_FOR_S = 10.0
-#: How many models of a list are asked about at once.
+#: The limit of concurrent requests about models of a list.
 SHOWN_AT_ONCE = 4
-#: After the end marker the body ends at once; only a proxy holds it open. In seconds.
+#: The time limit for the end of the body after the end marker; only a proxy keeps it open. In seconds.
 BODY_END_S = 0.1
 
 
@@ -66,20 +67,20 @@ class OllamaAdapter(BaseLLMAdapter):
     """One Ollama server.
 
     Args:
-        host: its URL with scheme, perhaps with a path.
-        default_model: the model when a request names none.
-        timeouts: `connect_s` holds for every request, `total_s` for `chat`, `health_s` for lists, and those about
-            models; a stream's other waits are the caller's.
-        concurrency: how many answers may run at once.
-        carrier: what carries the streams.
-        document_bytes: the most that is read of one line, a list of models, or a whole answer.
+        host: its URL with a scheme, and perhaps a path.
+        default_model: the model for a request that names none.
+        timeouts: `connect_s` applies to all requests, `total_s` to `chat`, `health_s` to lists and requests about
+            models; the caller sets a stream's other limits.
+        concurrency: the limit of completions at once.
+        carrier: what sends the streams' requests.
+        document_bytes: the limit of one line, a list of models, or a whole completion.
     """
 
     provider_name = "ollama"
     loads_models = True
-    # Its versions before 0.12.11 leave a demand for probabilities out without a word.
+    # Versions before 0.12.11 silently ignore a request for probabilities.
     takes_extras: frozenset[ExtraName] = frozenset({"presence_penalty", "frequency_penalty"})
-    # It parses a call to its end before it sends it (ollama/ollama#14932).
+    # It parses a whole call before it sends it (ollama/ollama#14932).
     is_silent_in_calls = True
 
     def __init__(
@@ -127,8 +128,8 @@ class OllamaAdapter(BaseLLMAdapter):
             within_s=self._timeouts.total_s,
             until_answered=self._telling_of_load(model, options),
         )
-        answer = answer_of(said, self._identity)
-        return self._response(answer, model, id_prefix="str")
+        completion = completion_of(said, self._identity)
+        return self._response(completion, model, id_prefix="str")
 
     async def stream_chat(
         self,
@@ -156,7 +157,7 @@ class OllamaAdapter(BaseLLMAdapter):
                     yield chunk
                 if decoder.done:
                     tell_native(decoder, messages, options, self.provider_name, model)
-                    # The last chunk is out. Read to the body's end, so that the connection can be used again.
+                    # The last chunk was yielded. Read to the end of the body, so that the connection can be used again.
                     with suppress(TimeoutError):
                         async with asyncio.timeout(BODY_END_S):
                             await anext(reads, None)
@@ -176,7 +177,7 @@ class OllamaAdapter(BaseLLMAdapter):
         return await probe(self.provider_name, self.prepare, names)
 
     async def list_models(self) -> list[ModelInfo]:
-        """See `BaseLLMAdapter.list_models`; contexts that can't be had within `timeouts.all_shown_s` are None."""
+        """See `BaseLLMAdapter.list_models`; contexts that are not known within `timeouts.all_shown_s` are None."""
         installed = await self._installed()
         slots = asyncio.Semaphore(SHOWN_AT_ONCE)
 
@@ -192,20 +193,21 @@ class OllamaAdapter(BaseLLMAdapter):
         return [self._model_of(entry) for entry in installed if self._can_chat(entry)]
 
     async def prepare(self) -> None:
-        """Import httpx and make its client; whether Ollama is there is `health_check`'s to say."""
+        """Import httpx and create its client; `health_check` says whether Ollama responds."""
         await self._http.open()
 
     async def context_window(self, model: str) -> int | None:
-        """See `BaseLLMAdapter.context_window`: what the model runs with, where it is loaded, else the most it can.
+        """See `BaseLLMAdapter.context_window`: the context with which the model runs, if it is loaded, else its highest
+        one.
 
-        Asks Ollama for each at most 2 s: what runs once in 10 s, what a model is once in 5 minutes.
+        Waits for Ollama at most 2 s for each of the two; the first is cached for 10 s, the second for 5 minutes.
         """
         known = self._memory.get(canonical_name(model)) or await self._learn(model)
         running = await self._running_context(model)
         return min(filter(None, (known.context_window, running)), default=None)
 
     def reasoning_efforts(self, model: str) -> Sequence[ReasoningEffort] | None:
-        """See `BaseLLMAdapter.reasoning_efforts`: by its name, and by what Ollama has told of it of late."""
+        """See `BaseLLMAdapter.reasoning_efforts`: by its name, and by what Ollama has said about it recently."""
         shown = self._memory.get(canonical_name(model)) or UNKNOWN
         return efforts_of(model, shown.capabilities, family=shown.family)
 
@@ -214,7 +216,7 @@ class OllamaAdapter(BaseLLMAdapter):
         await self._http.aclose()
 
     async def _installed(self) -> list[InstalledModel]:
-        # Lists come from Ollama's memory or small files.
+        # Ollama reads lists from memory or small files.
         return installed_models(await self._http.ask("/api/tags", within_s=self._timeouts.health_s))
 
     def _model_of(self, entry: InstalledModel) -> ModelInfo:
@@ -233,7 +235,7 @@ class OllamaAdapter(BaseLLMAdapter):
         return None if known is None else [*efforts_of(entry.name, known, family=shown.family)]
 
     async def _learn(self, name: str, digest: str = "") -> ShownModel:
-        """Ask what a model is, and remember it; unknown where that fails."""
+        """Request a model's facts and cache them; unknown if that fails."""
         by_name_s, by_digest_s = KNOWN_FOR_S, float("inf")
         try:
             shown = shown_model(await self._http.ask("/api/show", {"model": name}, within_s=SHOW_TIMEOUT_S))
@@ -245,7 +247,7 @@ class OllamaAdapter(BaseLLMAdapter):
         return shown
 
     async def _running_context(self, model: str) -> int | None:
-        """The context that the model is loaded with; None where it is not loaded, or that can't be had."""
+        """The context with which the model is loaded; None if it is not loaded, or Ollama does not say."""
         name = canonical_name(model)
         if runs_elsewhere(model):
             return None
@@ -257,7 +259,7 @@ class OllamaAdapter(BaseLLMAdapter):
             self._running.put(name, UNKNOWN, RUNNING_FOR_S)
             return None
         context = running_context(loaded, name)
-        if context is not None:  # One that is not loaded yet will be in a moment.
+        if context is not None:  # A model that is not loaded yet will be in a moment.
             self._running.put(name, ShownModel(context), RUNNING_FOR_S)
         return context
 
@@ -274,11 +276,11 @@ class OllamaAdapter(BaseLLMAdapter):
         """The body of a chat request.
 
         Raises:
-            Unsupported: the model is known not to be able to what is asked; Ollama itself would answer 400.
+            Unsupported: the model is known not to support what the request needs; Ollama itself would respond with 400.
         """
         if has_media(messages):
             shown = self._memory.get(canonical_name(model)) or await self._learn(model)
-            check_parts(messages, _taken(model, shown), options.media)
+            check_parts(messages, _accepted_media(model, shown), options.media)
         payload = chat_payload(messages, model, temperature, max_tokens, options, stream=stream)
         offers_tools, effort = bool(offered_tools(options)), options.reasoning_effort
         if not offers_tools and effort is None:
@@ -287,7 +289,7 @@ class OllamaAdapter(BaseLLMAdapter):
         if offers_tools:
             self._check_tools(model, shown)
         if effort is not None:
-            # Once more: the route may have been chosen before anything was known of the model.
+            # Again: the route may have been chosen before anything was known about the model.
             efforts = efforts_of(model, shown.capabilities, family=shown.family)
             effort = effective_effort(effort, efforts, model=model)
             payload |= think_field(effort, in_levels="high" in efforts)
@@ -308,7 +310,7 @@ class OllamaAdapter(BaseLLMAdapter):
 
     @asynccontextmanager
     async def _telling_of_load(self, model: str, options: ChatOptions) -> AsyncIterator[None]:
-        """While the body runs, find out whether the model is being loaded, and report it."""
+        """While the block runs, check whether the model is being loaded, and report it."""
         if options.on_progress is None or runs_elsewhere(model):
             yield
             return
@@ -317,25 +319,25 @@ class OllamaAdapter(BaseLLMAdapter):
             yield
         finally:
             watch.cancel()
-            # Not `await watch`: that would raise its cancellation here, and swallowing it could swallow our own.
+            # Not `await watch`: that would raise its cancellation here, and suppressing it could suppress our own.
             await asyncio.wait({watch})
 
     async def _watch_load(self, model: str, options: ChatOptions) -> None:
         await asyncio.sleep(self._timeouts.loading_after_s)
-        # Some versions keep this list locked while they load: they answer when there is nothing to tell any more.
+        # Some versions lock this list while they load: they respond when the model is loaded.
         with suppress(ArcherError):
             loaded = loaded_models(await self._http.ask("/api/ps", within_s=self._timeouts.health_s))
             if canonical_name(model) not in loaded:
                 options.progress("loading", f"{model} is being loaded")
 
 
-def _taken(model: str, shown: ShownModel) -> Taken:
-    return Taken(
+def _accepted_media(model: str, shown: ShownModel) -> AcceptedMedia:
+    return AcceptedMedia(
         "ollama",
         model,
         images=None if shown.capabilities is None else VISION in shown.capabilities,
         documents=False,
-        images_hint="Choose a model that sees: `ollama show MODEL` lists `vision` among its capabilities, and "
+        images_hint="Choose a model for pictures: `ollama show MODEL` lists `vision` among its capabilities, and "
         "https://ollama.com/search?c=vision has those that can be pulled.",
         documents_hint="Send its text, or its pages as pictures; or use openai or anthropic, which read PDF.",
     )

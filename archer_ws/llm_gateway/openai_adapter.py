@@ -1,8 +1,8 @@
-"""OpenAI's chat completions, and whatever else speaks them at another base URL; and its Responses API.
+"""The adapter of OpenAI's chat completions, of other servers that speak them, and of its Responses API.
 
-Owns what a request says, and which of the models in a list chat. `openai/which_api.py` decides by which of the two APIs
-a model is asked; `openai/client.py` makes the requests, `openai/decoder.py` decodes the answers of chat completions and
-`openai/responses/` has the other API's way, `openai/failures.py` knows the errors; the rest is `sdk_adapter.py`'s.
+Owns what a request says, and which models of a list can chat. `openai/which_api.py` decides which of the two APIs a
+model uses, `openai/client.py` sends requests, `openai/decoder.py` decodes chat completions, `openai/responses/` is the
+other API, and `openai/failures.py` maps errors; `sdk_adapter.py` does the rest.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,8 +16,8 @@ from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
 from archer_ws.llm_gateway.alternation import alternating
 from archer_ws.llm_gateway.base import Timeouts
 from archer_ws.llm_gateway.catalog import Catalog, ModelFacts, Parameter
-from archer_ws.llm_gateway.decoding.answers import Decoder
-from archer_ws.llm_gateway.decoding.error_bodies import said_error
+from archer_ws.llm_gateway.decoding.completion import Decoder
+from archer_ws.llm_gateway.decoding.error_bodies import error_details
 from archer_ws.llm_gateway.decoding.model_lists import entries_in
 from archer_ws.llm_gateway.extras import ALL_EXTRAS, ExtraName
 from archer_ws.llm_gateway.failures import ProviderIdentity
@@ -39,44 +39,44 @@ from archer_ws.llm_gateway.openai.request import (
 )
 from archer_ws.llm_gateway.openai.responses import request as responses
 from archer_ws.llm_gateway.openai.responses.decoder import ResponseStreamDecoder
-from archer_ws.llm_gateway.openai.which_api import ApiSetting, as_asked
+from archer_ws.llm_gateway.openai.which_api import ApiSetting, facts_for_api
 from archer_ws.llm_gateway.parameters import accepted_parameters, at_least, tell_dropped
-from archer_ws.llm_gateway.parts import Taken, check_parts, has_media
+from archer_ws.llm_gateway.parts import AcceptedMedia, check_parts, has_media
 from archer_ws.llm_gateway.probing import NO_ROUTE
-from archer_ws.llm_gateway.resilience.refused_parameters import REFUSALS
+from archer_ws.llm_gateway.resilience.refused_parameters import REFUSAL_STATUSES
 from archer_ws.llm_gateway.sdk_adapter import SdkAdapter
 from archer_ws.llm_gateway.tool_history import has_calls, repaired, with_fitting_ids
-from archer_ws.llm_gateway.transport.answer import StreamedAnswer
 from archer_ws.llm_gateway.transport.carrier import CarrierName
 from archer_ws.llm_gateway.transport.provider_url import ProviderUrl
+from archer_ws.llm_gateway.transport.response import StreamedResponse
 from archer_ws.llm_gateway.transport.sdk import StatusError
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, ModelInfo
 
 log = structlog.get_logger(__name__)
 
-#: Parts of names in OpenAI's list of models that this API does not serve, or serves for something other than chat.
+#: Parts of names in OpenAI's list of models that can't chat by this API.
 _NOT_CHAT = ("audio", "codex", "deep-research", "image", "instruct", "-pro", "realtime", "transcribe", "tts")
-#: What to do where a server was asked by an API that it does not have.
-_WITHOUT_RESPONSES = "A server without OpenAI's Responses API is asked by chat completions with ARCHER_OPENAI_API=chat."
+#: The hint for a server without the API that was used.
+_WITHOUT_RESPONSES = "For a server without OpenAI's Responses API, set ARCHER_OPENAI_API=chat."
 
 
 class OpenAIAdapter(SdkAdapter):
     """OpenAI, or a server that speaks its chat API.
 
     Args:
-        api_key: without one only a `base_url` of one's own can be used.
-        base_url: where the API is, with its version (`http://localhost:1234/v1`); OpenAI's own when None.
+        api_key: optional, unless the server is OpenAI's own.
+        base_url: the API's address with its version (`http://localhost:1234/v1`); OpenAI's own if None.
         default_model: see `SdkAdapter`, as for `timeouts`, `catalog`, `listed_model` and `document_bytes`.
-        concurrency: how many answers are read at once.
-        carrier: what carries the requests.
-        provider_name: the name in answers, errors and the catalog.
-        identity: how errors speak of the provider; made from the rest when None.
-        closes_after_streams: whether the server closes a connection after each stream without saying so, as
-            llama.cpp's does: no other request may be sent on it.
-        default_fields: what a body holds beyond OpenAI's fields; a request's own values win.
-        stream_fields: what a body holds beyond OpenAI's fields, whatever the request says.
+        concurrency: the limit of completions that are read at once.
+        carrier: what sends the requests.
+        provider_name: the name in responses, errors and the catalog.
+        identity: how errors describe the provider; derived from the other arguments if None.
+        closes_after_streams: whether the server closes a connection after each stream without announcing it, like
+            llama.cpp's: no other request may use the connection.
+        default_fields: extra fields of a body; a request's own values take precedence.
+        stream_fields: extra fields of a body, whatever the request says.
         omits: parameters that this server is never sent.
-        api: by which of OpenAI's APIs it is asked; see openai/which_api.py.
+        api: which of OpenAI's APIs it uses; see openai/which_api.py.
     """
 
     takes_extras: frozenset[ExtraName] = ALL_EXTRAS
@@ -149,7 +149,7 @@ class OpenAIAdapter(SdkAdapter):
                 raise self._takes_no_tools(model)
             options = replace(options, tools=())
         if has_media(messages):
-            check_parts(messages, self._taken(model), options.media)
+            check_parts(messages, self._accepted_media(model), options.media)
         whole = repaired(messages)
         kept = replayable(whole, given, self.provider_name, model)
         if facts.api == "responses":
@@ -159,7 +159,7 @@ class OpenAIAdapter(SdkAdapter):
         messages = with_shown_results(with_fitting_ids(whole, self._fits))
         replayed = Replayed.of(kept, messages, self._fits)
         if not self._is_hosted:
-            # OpenAI's own models take any order of roles.
+            # OpenAI's own models accept any order of roles.
             messages = alternating(messages, keeps_names=True)
         told = chat_messages(messages, replayed, options.media)
         body = {
@@ -191,7 +191,7 @@ class OpenAIAdapter(SdkAdapter):
         max_tokens: int | None,
         options: ChatOptions,
     ) -> dict[str, Any]:
-        """The same by the Responses API, of which `items` are the input: it takes any order of roles."""
+        """The body for the Responses API, with `items` as its input; that API accepts any order of roles."""
         facts = self._facts(model)
         told = {"provider": self.provider_name, "model": model}
         body = {
@@ -222,9 +222,9 @@ class OpenAIAdapter(SdkAdapter):
 
     def _facts(self, model: str) -> ModelFacts:
         facts = self._catalog.facts(self.provider_name, model).without(self._omits)
-        return as_asked(facts, self._api, is_hosted=self._is_hosted)
+        return facts_for_api(facts, self._api, is_hosted=self._is_hosted)
 
-    async def _asked(self, body: dict[str, Any], model: str, options: ChatOptions) -> StreamedAnswer:
+    async def _asked(self, body: dict[str, Any], model: str, options: ChatOptions) -> StreamedResponse:
         try:
             return await super()._asked(body, model, options)
         except ProviderError as failure:
@@ -234,7 +234,7 @@ class OpenAIAdapter(SdkAdapter):
         return await super()._asked(changed, model, options)
 
     def _mended(self, body: dict[str, Any], failure: ProviderError, model: str) -> dict[str, Any] | None:
-        """The request with what its refusal says is missing, or too much; None where it says something else."""
+        """The request with the changes that its refusal asks for; None if the refusal is about something else."""
         refusal = failure.__cause__
         if "messages" in body:
             whole = self._demanded.learned(refusal, body["messages"], model)
@@ -243,7 +243,7 @@ class OpenAIAdapter(SdkAdapter):
             return None
         if refusal.status in NO_ROUTE:
             failure.hint = f"{failure.hint} {_WITHOUT_RESPONSES}"
-        if refusal.status not in REFUSALS or not responses.refuses_reasoning(refusal.body):
+        if refusal.status not in REFUSAL_STATUSES or not responses.refuses_reasoning(refusal.body):
             return None
         items = responses.without_reasoning(body["input"])
         if items is not None:
@@ -256,7 +256,7 @@ class OpenAIAdapter(SdkAdapter):
         super()._note_end(decoder, messages, options, model)
 
     def _effort_fields(self, options: ChatOptions, model: str) -> dict[str, Any]:
-        """How the server is told how much to think."""
+        """The fields for the reasoning effort."""
         return effort_fields(options)
 
     def _failure(
@@ -266,23 +266,23 @@ class OpenAIAdapter(SdkAdapter):
         status: int | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> ArcherError:
-        return failure_from_error(self._identity, said_error(error), status, headers, model)
+        return failure_from_error(self._identity, error_details(error), status, headers, model)
 
     def _models(self, data: bytes) -> list[ModelInfo]:
         names = [entry["id"] for entry in entries_in(data)]
         return [self._model(name) for name in names if not self._is_hosted or self._chats(name)]
 
-    def _taken(self, model: str) -> Taken:
-        taken = super()._taken(model)
-        # The Responses API reads documents at URLs, chat completions do not.
+    def _accepted_media(self, model: str) -> AcceptedMedia:
+        taken = super()._accepted_media(model)
+        # Only the Responses API reads documents at URLs.
         return replace(taken, reads_document_urls=self._is_hosted and self._facts(model).api == "responses")
 
     def _takes_no_tools(self, model: str) -> Unsupported:
-        what = f"{model} takes no tools by OpenAI's chat completions"
+        what = f"{model} does not take tools by OpenAI's chat completions"
         able = [entry.model for entry in self._catalog.listed(self.provider_name) if self._facts(entry.model).tools]
         return Unsupported(
             f"tools: {what}",
-            hint=f"Name a model that does, {able[-1]} for example; or leave `tools` out." if able else None,
+            hint=f"Choose a model that does, such as {able[-1]}; or leave `tools` out." if able else None,
             errors=[FieldError(path="tools", message=what)],
         )
 

@@ -1,4 +1,4 @@
-"""Which of a request's sampling parameters a model gets, by what the catalog says of it."""
+"""Selects the sampling parameters of a request that a model accepts, by the catalog's facts."""
 
 from collections.abc import Collection
 from typing import Any
@@ -12,12 +12,12 @@ from archer_ws.llm_gateway.types import ChatOptions
 
 log = structlog.get_logger(__name__)
 
-#: A request's fields that some models refuse.
+#: Request fields that some models refuse.
 SAMPLING_PARAMETERS = ("temperature", "max_tokens", "top_p", "stop", "seed")
 
 
 def left_out(facts: ModelFacts, named: Collection[str]) -> frozenset[str]:
-    """Those of the parameters that the model would refuse."""
+    """Those of the parameters that the model refuses."""
     refused: set[str] = {name for name in named if name in facts.refuses}
     if facts.one_sampling_parameter and "temperature" in {*named} - refused:
         refused |= {"top_p"}.intersection(named)
@@ -27,10 +27,10 @@ def left_out(facts: ModelFacts, named: Collection[str]) -> frozenset[str]:
 def accepted_parameters(
     facts: ModelFacts, *, provider: str, model: str, temperature: float | None, options: ChatOptions
 ) -> dict[str, Any]:
-    """The parameters the request names and the model takes: `temperature`, `top_p`, `stop`, `seed`.
+    """The parameters that the request names and the model accepts: `temperature`, `top_p`, `stop`, `seed`.
 
-    What the model would refuse is left out or lowered, because a provider answers 400; with a logged warning where the
-    request asked for it.
+    Parameters that the model refuses are left out or lowered, since the provider would respond with 400; if the request
+    named one, a warning is logged.
     """
     if temperature is not None and temperature > facts.max_temperature and "temperature" not in facts.refuses:
         log.warning(
@@ -52,14 +52,14 @@ def accepted_parameters(
 
 
 def at_least(least: int, value: int, name: str, *, provider: str, model: str, options: ChatOptions) -> int:
-    """A parameter's value, or the least that its API takes, with a logged warning where the request asked for less."""
+    """A parameter's value, or the API's minimum; a warning is logged if the request asked for less."""
     if value < least and name not in options.defaulted:
         log.warning("parameter_raised", provider=provider, model=model, parameter=name, to=least)
     return max(value, least)
 
 
 def tell_dropped(name: str, *, provider: str, model: str, options: ChatOptions) -> None:
-    """Log that a parameter is left out, unless nobody asked for it."""
+    """Log that a parameter is left out, if the request named it."""
     if name not in options.defaulted:
         log.warning("parameter_dropped", provider=provider, model=model, parameter=name)
 
@@ -67,23 +67,24 @@ def tell_dropped(name: str, *, provider: str, model: str, options: ChatOptions) 
 def check_extras(
     extras: Extras, taken: frozenset[ExtraName], facts: ModelFacts, *, provider: str, model: str, effort: str | None
 ) -> None:
-    """Refuse what the provider or the model does not take: left out, the answer would be another one.
+    """Refuse extra parameters that the provider or the model does not accept: without them, the completion would be
+    another.
 
     Args:
-        taken: what the provider takes.
-        facts: what is known of the model.
-        effort: how much it is to think.
+        taken: those that the provider accepts.
+        facts: what is known about the model.
+        effort: the reasoning effort.
 
     Raises:
-        Unsupported: one of them is not taken.
+        Unsupported: one of them is not accepted.
     """
     for name in extras.named():
         if name not in taken:
             raise _not_taken(name, f"{provider} has no such parameter", "Leave it out, or use openai.", provider)
         if facts.api == "responses":
-            what = f"{model} is asked by OpenAI's Responses API, which has no such parameter"
+            what = f"{model} is used by OpenAI's Responses API, which has no such parameter"
             raise _not_taken(name, what, "Leave it out, or choose another model.", provider)
-        # OpenAI's models take none of them while they reason.
+        # OpenAI's models accept none of them while they reason.
         if facts.reasoning_efforts and ("none" not in facts.reasoning_efforts or effort not in (None, "none")):
             hint = "Leave it out, or choose a model that does not reason."
             raise _not_taken(name, f"{model} does not take it while it reasons", hint, provider)

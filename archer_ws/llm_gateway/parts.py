@@ -1,7 +1,7 @@
-"""Pictures and documents on their way to a provider: what it takes, and what a part becomes for it.
+"""Pictures and documents for a provider: which ones it accepts, and what a part becomes for it.
 
-Pure. Whether all can go is looked at before anything is made or sent: what can't is refused with its place in the
-request, never left out. How a provider says it, is in its own folder.
+Pure. All parts are checked before anything is built or sent: a part that can't be sent is refused with its place in the
+request, never left out. The providers' own formats are in their folders.
 """
 
 from base64 import b64decode
@@ -19,58 +19,58 @@ from archer_ws.llm_gateway.media_urls import is_inline
 from archer_ws.llm_gateway.transport.json_body import LongText
 from archer_ws.llm_gateway.types import Capability, ChatMessage, ModelLimits
 
-#: What the text files of a request may have together: more than a prompt can hold is a mistake, and is copied several
-#: times.
+#: The limit of a request's text files together, in bytes: more than fits a prompt is a mistake, and would be copied
+#: several times.
 TEXT_FILES_BYTES_MAX = 4 * 1024 * 1024
-#: The same of all pictures and files, in bytes before base64: more than twice what OpenAI takes (50 MB).
+#: The limit of all pictures and files together, in bytes before base64: more than twice OpenAI's limit (50 MB).
 MEDIA_BYTES_MAX = 128 * 1024 * 1024
 
 _SEND_INLINE = (
-    "Upload it (POST /api/v1/files) and send its file_id, or send it as a data URL: URLs are read by OpenAI and "
-    "Anthropic themselves alone."
+    "Upload it (POST /api/v1/files) and send its file_id, or send it as a data URL: URLs are read only by OpenAI and "
+    "Anthropic themselves."
 )
-#: What goes on with a session whose history shows what the model does not take.
-_WITHOUT_IT = "Or go on without it: send `replace_from` with the id of the message that shows it."
+#: How to continue a session whose history has a part that the model does not accept.
+_WITHOUT_IT = "Or continue without it: send `replace_from` with the id of the message that contains it."
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """What a provider takes for one of its models; None where that is not known: then it is tried."""
+class AcceptedMedia:
+    """What a provider accepts for one of its models; None for what is unknown, which is then tried."""
 
     provider: str
     model: str
     images: bool | None
-    #: PDF; text goes everywhere.
+    #: PDF; text files are always accepted.
     documents: bool | None
-    #: Whether it reads https URLs by itself, of pictures and of documents.
+    #: Whether it reads https URLs itself, of pictures and of documents.
     reads_image_urls: bool = False
     reads_document_urls: bool = False
     #: The media types of pictures that it decodes.
     image_types: frozenset[str] = IMAGES
     images_max: int | None = None
     image_bytes_max: int | None = None
-    #: Of all of a request, as base64.
+    #: The limit of all pictures and files of a request, as base64.
     request_bytes_max: int | None = None
-    #: What to do where it takes no pictures, or no documents.
+    #: The hints if it does not accept pictures, or documents.
     images_hint: str = ""
     documents_hint: str = ""
 
 
 def capabilities_of(intake: Intake) -> list[Capability]:
-    """What of pictures and files is taken, as far as is known."""
+    """The capabilities for pictures and files, as far as is known."""
     known: dict[Capability, bool | None] = {"vision": intake.vision, "files": intake.files}
     return [name for name, can in known.items() if can]
 
 
 def limits_of(intake: Intake) -> ModelLimits | None:
-    """The bounds of what is taken, where there are any."""
+    """The limits of pictures and files, if there are any."""
     limits = ModelLimits(image_bytes=intake.image_bytes, images=intake.images, request_bytes=intake.request_bytes)
     return limits if limits.model_dump(exclude_none=True) else None
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A picture: its data, or where the provider finds it."""
+    """A picture: its data, or the URL that the provider reads."""
 
     source: Media | str
     detail: ImageDetail | None = None
@@ -78,14 +78,14 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A PDF, or a file of text: its data, or where the provider finds it."""
+    """A PDF or a text file: its data, or the URL that the provider reads."""
 
     source: Media | str
     filename: str | None = None
 
     @property
     def is_text(self) -> bool:
-        """Whether it is text, as far as is known."""
+        """Whether it is text, if that is known."""
         return isinstance(self.source, Media) and self.source.media_type != PDF
 
     @property
@@ -96,27 +96,27 @@ class Document:
 
     @property
     def headed_text(self) -> str:
-        """The same for whoever takes no files: below its name."""
+        """The text after the file's name, for providers without files."""
         return f"{self.filename or 'A file'}:\n\n{self.text}"
 
 
-def check_parts(messages: Sequence[ChatMessage], taken: Taken, media: Mapping[str, Media]) -> None:
-    """Refuse what the provider can't take.
+def check_parts(messages: Sequence[ChatMessage], accepted: AcceptedMedia, media: Mapping[str, Media]) -> None:
+    """Refuse parts that the provider can't accept.
 
     Args:
-        messages: as they are before anything is put right for the provider.
+        messages: the request's messages, before any conversion for the provider.
         media: the uploaded files by their ids.
 
     Raises:
-        Unsupported: a part is of a kind, a type or a size that it does not take; or is at a URL that it does not read.
-        InvalidParams: a file is not known, or not what it should be; or there are too many.
+        Unsupported: a part's kind, type or size is not accepted; or it is at a URL that the provider does not read.
+        InvalidParams: a file is unknown, or not of the right type; or there are too many.
     """
     images, texts, size, encoded = 0, 0, 0, 0
     for message in messages:
         for number, part in enumerate(message.parts or ()):
             if not isinstance(part, MediaPart):
                 continue
-            look = _Look(message, number, taken)
+            look = _Look(message, number, accepted)
             media_type, bytes_ = look.check(part, media)
             size += bytes_
             encoded += encoded_bytes(bytes_)
@@ -124,11 +124,13 @@ def check_parts(messages: Sequence[ChatMessage], taken: Taken, media: Mapping[st
                 images += 1
             elif media_type is not None and is_text(media_type):
                 texts += bytes_
-            if taken.images_max is not None and images > taken.images_max:
-                look.wrong(f"{taken.model} takes {taken.images_max} pictures at most", "Leave the oldest ones out.")
-            if taken.request_bytes_max is not None and encoded > taken.request_bytes_max:
-                most = taken.request_bytes_max // 4 * 3
-                what = f"pictures and files have more than {most} bytes together, and {taken.provider} takes no more"
+            if accepted.images_max is not None and images > accepted.images_max:
+                look.wrong(
+                    f"{accepted.model} takes {accepted.images_max} pictures at most", "Leave the oldest ones out."
+                )
+            if accepted.request_bytes_max is not None and encoded > accepted.request_bytes_max:
+                most = accepted.request_bytes_max // 4 * 3
+                what = f"pictures and files have more than {most} bytes together, and {accepted.provider} takes no more"
                 look.refuse(what, "Leave the oldest ones out, or make them smaller.")
             if texts > TEXT_FILES_BYTES_MAX:
                 what = f"the text files have more than {TEXT_FILES_BYTES_MAX} bytes together"
@@ -139,12 +141,12 @@ def check_parts(messages: Sequence[ChatMessage], taken: Taken, media: Mapping[st
 
 
 def encoded_bytes(size: int) -> int:
-    """The length of so many bytes' base64."""
+    """The length of the base64 of so many bytes."""
     return -(-size // 3) * 4
 
 
 def resolved(message: ChatMessage, media: Mapping[str, Media]) -> list[str | Picture | Document]:
-    """What a checked message says, in order: texts, pictures and documents."""
+    """The content of a checked message, in order: texts, pictures and documents."""
     if message.parts is None:
         return [message.content] if message.content else []
     said: list[str | Picture | Document] = []
@@ -160,17 +162,17 @@ def resolved(message: ChatMessage, media: Mapping[str, Media]) -> list[str | Pic
 
 
 def has_media(messages: Sequence[ChatMessage]) -> bool:
-    """Whether any message is more than text."""
+    """Whether any message has more than text."""
     return any(message.parts for message in messages)
 
 
 def as_base64(media: Media) -> LongText:
-    """The data as a value in a request's JSON."""
+    """The data as a base64 value in a request's JSON."""
     return LongText("", media.base64)
 
 
 def as_data_url(media: Media) -> LongText:
-    """The same as a data URL."""
+    """The data as a data URL in a request's JSON."""
     return LongText(f"data:{media.media_type};base64,", media.base64)
 
 
@@ -183,14 +185,14 @@ def _source(part: MediaPart, media: Mapping[str, Media]) -> Media | str:
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """A look at one part of a message."""
+    """Checks one part of a message."""
 
     message: ChatMessage
     number: int
-    taken: Taken
+    accepted: AcceptedMedia
 
     def check(self, part: MediaPart, media: Mapping[str, Media]) -> tuple[str | None, int]:
-        """Refuse it, or say its media type and size; nothing of either is known of what is at a URL."""
+        """Refuse the part, or return its media type and size; for a URL, None and 0."""
         media_type, size = self._type_and_size(part, media) or (None, 0)
         if isinstance(part, ImagePart):
             self._check_image(media_type, size)
@@ -201,7 +203,7 @@ class _Look:
         return media_type, size
 
     def _type_and_size(self, part: MediaPart, media: Mapping[str, Media]) -> tuple[str, int] | None:
-        """Of data; None of a URL, which nobody here reads."""
+        """The media type and size of data; None for a URL, which is not read here."""
         if part.file_id is not None:
             file = media.get(part.file_id)
             if file is None:
@@ -210,48 +212,49 @@ class _Look:
         return part.about
 
     def _check_image(self, media_type: str | None, size: int) -> None:
-        taken = self.taken
-        if taken.images is False:
-            self.refuse(f"{taken.model} takes no pictures", taken.images_hint)
-        if media_type is None and not taken.reads_image_urls:
-            self.refuse(f"{taken.provider}, as it is set up here, reads no URLs", _SEND_INLINE)
+        accepted = self.accepted
+        if accepted.images is False:
+            self.refuse(f"{accepted.model} takes no pictures", accepted.images_hint)
+        if media_type is None and not accepted.reads_image_urls:
+            self.refuse(f"{accepted.provider}, as it is set up here, reads no URLs", _SEND_INLINE)
         if media_type is not None and media_type not in IMAGES:
-            self.wrong(f"is {media_type}, and no picture", 'Send it as {"type": "file", …}.')
-        if media_type is not None and media_type not in taken.image_types:
-            good = ", ".join(sorted(taken.image_types))
-            self.refuse(f"is {media_type}, which {taken.provider} does not decode", f"Send it as one of: {good}.")
-        most = taken.image_bytes_max
+            self.wrong(f"is {media_type}, which is not a picture", 'Send it as {"type": "file", …}.')
+        if media_type is not None and media_type not in accepted.image_types:
+            good = ", ".join(sorted(accepted.image_types))
+            self.refuse(f"is {media_type}, which {accepted.provider} does not decode", f"Send it as one of: {good}.")
+        most = accepted.image_bytes_max
         if most is not None and size > most:
-            what = f"is a picture of {size} bytes, and {taken.provider} takes {most} at most"
-            self.refuse(what, "Make it smaller: models see no more than some 2,000 pixels of each side.")
+            what = f"is a picture of {size} bytes, and {accepted.provider} takes {most} at most"
+            self.refuse(what, "Make it smaller: models see at most about 2,000 pixels per side.")
 
     def _check_document(self, media_type: str | None) -> None:
-        taken = self.taken
+        accepted = self.accepted
         if media_type in IMAGES:
             self.wrong(f"is {media_type}, a picture", 'Send it as {"type": "image", …}.')
-        if taken.documents is False:
+        if accepted.documents is False:
             self.refuse(
-                f"{taken.model} takes no PDF" if media_type else f"{taken.model} takes no files", taken.documents_hint
+                f"{accepted.model} takes no PDF" if media_type else f"{accepted.model} takes no files",
+                accepted.documents_hint,
             )
-        if media_type is None and not taken.reads_document_urls:
-            self.refuse(f"{taken.provider}, as it is set up here, reads no URLs of files", _SEND_INLINE)
+        if media_type is None and not accepted.reads_document_urls:
+            self.refuse(f"{accepted.provider}, as it is set up here, reads no URLs of files", _SEND_INLINE)
         if media_type is not None and media_type != PDF:
-            self.refuse(f"is {media_type}, which no model takes", "Send a PDF, or text.")
+            self.refuse(f"is {media_type}, which no model accepts", "Send a PDF, or text.")
 
     def _check_text(self, part: MediaPart, media: Mapping[str, Media], size: int) -> None:
         if size > TEXT_FILES_BYTES_MAX:
-            return  # which is refused for its size
+            return  # refused for its size
         try:
             b64decode(_data(part, media).base64).decode()
         except UnicodeDecodeError:
-            self.wrong("is no text in UTF-8", "Send it in UTF-8.")
+            self.wrong("is not text in UTF-8", "Send it in UTF-8.")
 
     def refuse(self, what: str, hint: str) -> NoReturn:
         path = self.message.request_path(self.number)
         raise Unsupported(
             f"{path}: {self._of_history(path)}{what}",
             hint=self._advice(hint, path),
-            provider=self.taken.provider,
+            provider=self.accepted.provider,
             errors=[FieldError(path=path, message=what)],
         )
 

@@ -1,4 +1,4 @@
-"""A provider's state, from asking it for its models; and whether it chats, where it has no list of them."""
+"""A provider's state, from requesting its models; for a server without a list of models, whether it can chat."""
 
 import time
 from collections.abc import Awaitable, Callable
@@ -16,17 +16,17 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-#: What servers without a list of models answer to those who ask for one.
+#: The statuses of servers without a list of models.
 _NO_LIST = frozenset({400, 404, 405, 406, 410, 415, 422, 501})
-#: What servers without a route for chats answer to those who would chat.
+#: The statuses of servers without a chat route.
 NO_ROUTE = frozenset({404, 405, 410, 501})
-#: What says nothing of the route, but that nobody would be served now.
+#: Statuses that say nothing about the route, but that the server can't serve now.
 _NOT_NOW = frozenset({401, 403, 407, 408, 502, 503, 504})
 
 
 @dataclass(frozen=True, slots=True)
-class AnswerHead:
-    """An answer without its body; `content_type` as `StreamedAnswer` has it."""
+class ResponseHead:
+    """A response without its body; `content_type` as in `StreamedResponse`."""
 
     status: int
     content_type: str
@@ -34,28 +34,28 @@ class AnswerHead:
 
 
 def lacks_list(status: int) -> bool:
-    """Whether an error status in place of a list of models may mean no more than that there is none."""
+    """Whether an error status may mean only that the server has no list of models."""
     return status in _NO_LIST
 
 
 class ChatRoute:
-    """Whether a server chats, found out once: health checks must cost it nothing.
+    """Whether a server can chat, checked only once: health checks must not cost it anything.
 
     Args:
-        identity: how errors speak of the provider.
-        ask: sends an empty JSON object to the route for chats. No server generates from that: it has no messages.
+        identity: how errors describe the provider.
+        ask: sends an empty JSON object to the chat route. No server generates from that, since it has no messages.
     """
 
-    def __init__(self, identity: ProviderIdentity, ask: Callable[[float], Awaitable[AnswerHead]]) -> None:
+    def __init__(self, identity: ProviderIdentity, ask: Callable[[float], Awaitable[ResponseHead]]) -> None:
         self._identity = identity
         self._ask = ask
         self._is_known = False
 
     async def is_there(self, timeout_s: float) -> bool:
-        """Whether the server has the route; a web page has not.
+        """Whether the server has the route; a web page does not count.
 
         Raises:
-            ProviderFailure: it refuses our credential, sends us elsewhere, or nobody is behind it.
+            ProviderFailure: it refuses our credential, redirects, or can't serve.
             Exception: what `ask` raises.
         """
         if self._is_known:
@@ -67,7 +67,7 @@ class ChatRoute:
             raise redirect_failure(self._identity, head.status, head.location)
         if head.status in _NOT_NOW:
             raise failure_from_status(self._identity, head.status, None, {})
-        # Whatever else it says to nothing, and be it a 500: something is there that looks for messages.
+        # Any other response to an empty object, even a 500, means that the route exists and reads messages.
         self._is_known = True
         return True
 
@@ -75,10 +75,10 @@ class ChatRoute:
 async def probe(
     provider: str, prepare: Callable[[], Awaitable[object]], ask: Callable[[], Awaitable[list[str]]]
 ) -> ProviderStatus:
-    """Whether the provider answers; never raises an `ArcherError`.
+    """Whether the provider responds; never raises an `ArcherError`.
 
-    `prepare` is what only a first use costs (imports, a pool) and does not count as latency; `ask` gives the names of
-    the models.
+    `prepare` is work of a first use (imports, a pool), which does not count as latency; `ask` returns the names of the
+    models.
     """
     try:
         await prepare()
@@ -94,11 +94,12 @@ async def probe(
     )
 
 
-async def told_apart(provider: str, ask: Callable[[], Awaitable[T]]) -> T:
-    """What a provider says of itself. A defect in its adapter is its failure alone: others are asked beside it.
+async def isolated(provider: str, ask: Callable[[], Awaitable[T]]) -> T:
+    """The result of asking a provider. A defect in its adapter becomes its own failure, and does not affect other
+    providers.
 
     Raises:
-        ArcherError: as `ask` does; a ProviderError for whatever else it raises.
+        ArcherError: as `ask` does; a ProviderError for everything else that it raises.
     """
     try:
         return await ask()
@@ -107,14 +108,14 @@ async def told_apart(provider: str, ask: Callable[[], Awaitable[T]]) -> T:
     except Exception as error:
         log.exception("provider_check_failed", provider=provider)
         raise ProviderError(
-            f"{provider} can't be asked: {type(error).__name__}",
-            hint="This is a defect of this server, and its log has the details. Other providers are not touched by it.",
+            f"{provider} failed: {type(error).__name__}",
+            hint="This is a defect of this server, and its log has the details. Other providers are not affected.",
             provider=provider,
         ) from error
 
 
 def unavailable(provider: str, error: ArcherError) -> ProviderStatus:
-    """The state of a provider that could not be asked."""
+    """The state of a provider that could not be reached."""
     return ProviderStatus(
         provider=provider,
         available=False,

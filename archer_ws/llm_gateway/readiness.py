@@ -1,5 +1,5 @@
-"""Whether the default provider can serve: its preparation at the start, then one short probe at a time, remembered
-for a moment. Orchestrators ask often and from many sides; a provider must not feel that.
+"""Whether the default provider can serve: prepared at the start, then checked by short probes, one at a time and cached
+for a moment. Orchestrators ask often and from many places; a provider must not notice that.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from archer_ws.llm_gateway.types import ProviderStatus
 
 log = structlog.get_logger(__name__)
 
-#: How long a probe may take, and how long its answer holds, in seconds.
+#: The time limit of a probe, and how long its result is cached, in seconds.
 PROBE_LIMIT_S = 3.0
 REMEMBER_S = 2.0
 
@@ -29,9 +29,9 @@ class Readiness:
         self._preparing = False
 
     async def prepare(self) -> ProviderFailure | None:
-        """Make the default provider ready to answer; what keeps it from that, if anything.
+        """Prepare the default provider. Returns the failure, if there is one.
 
-        A failure is no reason to stop: other providers may serve, and this one may come later.
+        A failure is no reason to stop: other providers may serve, and this one may recover.
         """
         self._preparing = True
         try:
@@ -52,8 +52,8 @@ class Readiness:
             return ProviderStatus(
                 provider=provider,
                 available=False,
-                error=f"{provider} is being made ready",
-                hint="Ask again in a moment: a large model can take minutes to load.",
+                error=f"{provider} is being prepared",
+                hint="Try again in a moment: a large model can take minutes to load.",
             )
         return await self._state.get()
 
@@ -66,6 +66,6 @@ class Readiness:
             return ProviderStatus(
                 provider=provider,
                 available=False,
-                error=f"{provider} did not answer within {PROBE_LIMIT_S:g} s",
-                hint="See whether it is overloaded or still starting.",
+                error=f"{provider} did not respond within {PROBE_LIMIT_S:g} s",
+                hint="Check whether it is overloaded or still starting.",
             )

@@ -1,6 +1,6 @@
-"""How many messages a request may have, with what is in them: looked at before anything is validated. Pure.
+"""Limits the number of messages in a request, with their contents, before anything is validated. Pure.
 
-The same for every transport and dialect: all have `messages`, whose `content` may be parts, and which may have
+It is the same for every transport and dialect: all have `messages`, whose `content` may be parts, and which may have
 `tool_calls`.
 """
 
@@ -11,9 +11,10 @@ from archer_ws.core.wire_model import wrong
 
 
 def refuse_too_many(given: Any) -> None:
-    """Refuse a request of more messages than REQUEST_MESSAGES_MAX; a call counts as one, and so does each further part.
+    """Refuse a request with more messages than REQUEST_MESSAGES_MAX. A call counts as a message, and so does each
+    further part.
 
-    Of what is not as it should be nothing is said here.
+    Values of a wrong type are ignored here.
 
     Raises:
         PydanticCustomError: with the path below the request.

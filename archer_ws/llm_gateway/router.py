@@ -1,7 +1,7 @@
-"""Picks the adapter and the model for a request, and makes the adapters from the settings.
+"""Picks the adapter and the model for a request, and creates the adapters from the settings.
 
-The one place below `main` that sees Settings (the specification fixes this signature): it hands each adapter its
-values. What an adapter does with its provider, and when a call is tried again, is theirs and retry.py's.
+It is the only place below `main` that sees Settings (the specification fixes this signature): each adapter gets its own
+values. The adapters talk to the providers, and retry.py decides about retries.
 """
 
 import asyncio
@@ -22,12 +22,12 @@ from archer_ws.llm_gateway.extras import NO_EXTRAS
 from archer_ws.llm_gateway.local_adapter import LocalAdapter
 from archer_ws.llm_gateway.ollama_adapter import OllamaAdapter
 from archer_ws.llm_gateway.openai.client import OPENAI_URL, is_openai
-from archer_ws.llm_gateway.openai.which_api import as_asked
+from archer_ws.llm_gateway.openai.which_api import facts_for_api
 from archer_ws.llm_gateway.openai_adapter import OpenAIAdapter
 from archer_ws.llm_gateway.parameters import SAMPLING_PARAMETERS, check_extras, left_out
-from archer_ws.llm_gateway.probing import told_apart, unavailable
+from archer_ws.llm_gateway.probing import isolated, unavailable
 from archer_ws.llm_gateway.resilience.remembered import Remembered
-from archer_ws.llm_gateway.resilience.retry import Patience, RetryPolicy, call_with_retries, stream_with_retries
+from archer_ws.llm_gateway.resilience.retry import RetryPolicy, WaitPolicy, call_with_retries, stream_with_retries
 from archer_ws.llm_gateway.resilience.scrubbing import without_secrets_in
 from archer_ws.llm_gateway.types import (
     ChatMessage,
@@ -41,9 +41,10 @@ from archer_ws.llm_gateway.types import (
     StreamChunk,
 )
 
-#: Asking costs each provider a request with the owner's key, and everybody may ask. In seconds.
+#: How long the states of all providers are cached: each check costs a request with the owner's key, and anybody may
+#: ask. In seconds.
 STATES_HOLD_S = 3.0
-#: The parameters that a request leaves to us: by whether it lacks a temperature, and whether a bound.
+#: The parameters that get a default: by whether the request lacks a temperature, and whether it lacks a limit.
 _LEFT_OPEN: dict[tuple[bool, bool], frozenset[str]] = {
     (False, False): frozenset(),
     (False, True): frozenset({"max_tokens"}),
@@ -71,7 +72,7 @@ class LLMRouter:
             total_s=settings.total_timeout_s,
             model_load_s=settings.model_load_timeout_s,
         )
-        self._patience = Patience(RetryPolicy(settings.max_retries, settings.retry_after_max_s), self._timeouts)
+        self._waits = WaitPolicy(RetryPolicy(settings.max_retries, settings.retry_after_max_s), self._timeouts)
         self._factories: dict[str, Callable[[], BaseLLMAdapter]] = {
             "ollama": self._make_ollama,
             "openai": self._make_openai,
@@ -85,7 +86,7 @@ class LLMRouter:
         return tuple(self._factories)
 
     def get_adapter(self, provider: str | None = None) -> BaseLLMAdapter:
-        """The adapter for the provider (or the default one), made on first use.
+        """The adapter of the provider (or of the default one), created on first use.
 
         Raises:
             InvalidParams: there is no such provider.
@@ -102,15 +103,16 @@ class LLMRouter:
         return adapter
 
     def resolve(self, request: ChatRequest, *, with_defaults: bool = True) -> Route:
-        """The provider and model a request goes to.
+        """The provider and model for a request.
 
-        An explicit provider wins; then `provider/model` where that is a provider's name; then the model's name; then
-        the configured provider. `with_defaults`: whether what the request left open gets the configured default. What
-        the model's own authors advise, it gets in any case.
+        An explicit provider wins; then `provider/model`, if that is a provider's name; then the model's name; then the
+        configured provider. `with_defaults`: whether values that the request left open get the configured defaults.
+        Values that the model's authors recommend apply in any case.
 
         Raises:
             InvalidParams: there is no such provider.
-            Unsupported: the model is known not to take the effort, or what else of OpenAI's, that the request names.
+            Unsupported: the model is known not to accept the effort, or another of OpenAI's parameters, that the
+                request names.
         """
         provider, model = request.provider, request.model
         if provider is None and model is not None:
@@ -148,7 +150,7 @@ class LLMRouter:
         )
 
     def left_out(self, request: ChatRequest) -> frozenset[str]:
-        """The request's sampling parameters that its model would refuse, and is therefore not sent.
+        """The request's sampling parameters that its model refuses, and is therefore not sent.
 
         Raises:
             InvalidParams: there is no such provider.
@@ -164,16 +166,16 @@ class LLMRouter:
         return self._openai_facts(facts) if provider == "openai" else facts
 
     def _default(self, setting: str, of_model: Any) -> Any:
-        """What the owner set; else what the model's authors advise; else the setting's own default."""
+        """The owner's setting; else the authors' recommendation for the model; else the setting's default."""
         is_ours = of_model is None or setting in self.settings.model_fields_set
         return getattr(self.settings, setting) if is_ours else of_model
 
     async def chat(self, request: ChatRequest) -> ChatResponse:
-        """The whole answer at once.
+        """The whole completion at once.
 
         Raises:
             InvalidParams: there is no such provider.
-            ProviderFailure: the provider refused, broke or is not there, after the retries.
+            ProviderFailure: the provider refused the request, failed or can't be reached, after the retries.
         """
         route = self.resolve(request)
         adapter = self.get_adapter(route.provider)
@@ -181,7 +183,7 @@ class LLMRouter:
         options = options_of(request, route)
         answer = await call_with_retries(
             adapter,
-            self._patience,
+            self._waits,
             lambda: adapter.chat(messages, route.model, route.temperature, route.max_tokens, options=options),
             partial(self._explained, route),
         )
@@ -201,14 +203,14 @@ class LLMRouter:
         messages: Sequence[ChatMessage] | None = None,
         options: ChatOptions | None = None,
     ) -> AsyncGenerator[StreamChunk, None]:
-        """The answer as it comes; closing the generator closes the upstream connection.
+        """The completion as it is generated. Closing the generator closes the connection to the provider.
 
-        `route` is what `resolve` said, `messages` replaces the request's own (with its instructions and a session's
-        history before them), and `options` is what `options_of` would make of both, and more.
+        `route` is the result of `resolve`. `messages` replaces the request's own (it adds its instructions and a
+        session's history before them). `options` is the result of `options_of` for both, perhaps extended.
 
         Raises:
-            InvalidParams: there is no such provider (at once).
-            ProviderFailure: the provider refused, broke or is not there, after the retries.
+            InvalidParams: there is no such provider (raised at once).
+            ProviderFailure: the provider refused the request, failed or can't be reached, after the retries.
         """
         route = route or self.resolve(request)
         adapter = self.get_adapter(route.provider)
@@ -216,32 +218,32 @@ class LLMRouter:
         messages = conversation(request) if messages is None else messages
         return stream_with_retries(
             adapter,
-            self._patience,
+            self._waits,
             options,
             lambda: adapter.stream_chat(messages, route.model, route.temperature, route.max_tokens, options=options),
             partial(self._explained, route),
         )
 
     async def prepare(self, provider: str | None = None) -> None:
-        """Make a provider (by default the default one) ready to answer: import its SDK, load its model.
+        """Prepare a provider, by default the default one: import its SDK, load its model.
 
         Raises:
             InvalidParams: there is no such provider.
-            ProviderFailure: it can't serve as configured.
+            ProviderFailure: it can't serve with this configuration.
         """
         name = provider or self.default_provider
-        await told_apart(name, lambda: self.get_adapter(name).prepare())
+        await isolated(name, lambda: self.get_adapter(name).prepare())
 
     async def context_window(self, route: Route) -> int | None:
-        """The context of a route's model in tokens, or None when unknown."""
+        """The context of a route's model in tokens; None if it is unknown."""
         return await self.get_adapter(route.provider).context_window(route.model)
 
     def limits(self, route: Route) -> ModelLimits | None:
-        """What a request may hold for a route's model, or None when unknown."""
+        """The limits of a request for a route's model; None if they are unknown."""
         return self.get_adapter(route.provider).limits(route.model)
 
     async def health_check_all(self) -> dict[str, ProviderStatus]:
-        """The state of every provider, all asked side by side; at most STATES_HOLD_S old, whoever asks how often."""
+        """The state of every provider, checked in parallel; at most STATES_HOLD_S old, and not checked more often."""
         return await self._states.get()
 
     async def _ask_all(self) -> dict[str, ProviderStatus]:
@@ -255,7 +257,7 @@ class LLMRouter:
             InvalidParams: there is no such provider.
         """
         try:
-            return await told_apart(provider, lambda: self.get_adapter(provider).health_check())
+            return await isolated(provider, lambda: self.get_adapter(provider).health_check())
         except ProviderFailure as failure:
             return unavailable(provider, failure)
 
@@ -264,9 +266,9 @@ class LLMRouter:
 
         Raises:
             InvalidParams: there is no such provider.
-            ProviderFailure: it can't be asked.
+            ProviderFailure: it can't be reached.
         """
-        return await told_apart(provider, lambda: self.get_adapter(provider).list_models())
+        return await isolated(provider, lambda: self.get_adapter(provider).list_models())
 
     def default_route(self) -> tuple[str, str]:
         """The provider and model of a request that names nothing."""
@@ -274,7 +276,7 @@ class LLMRouter:
         return provider, self.settings.default_model_for(provider) or self.get_adapter(provider).default_model
 
     async def listing(self, provider: str | None) -> tuple[list[ModelInfo], list[ProviderStatus]]:
-        """The models of one provider or of all, and the providers that could not be asked.
+        """The models of one provider or of all, and the states of providers that could not be reached.
 
         Raises:
             InvalidParams: there is no such provider.
@@ -291,7 +293,7 @@ class LLMRouter:
         return items, missing
 
     async def list_all_models(self) -> list[ModelInfo]:
-        """The models of every provider that answers; one that doesn't is left out."""
+        """The models of every provider that responds; others are left out."""
         return (await self.listing(None))[0]
 
     async def aclose(self) -> None:
@@ -299,7 +301,7 @@ class LLMRouter:
         await asyncio.gather(*(adapter.aclose() for adapter in self._instances.values()))
 
     def _infer_provider(self, model: str | None) -> str:
-        """Infer provider from model name; an unknown model is the configured provider's."""
+        """Infer the provider from the model's name; an unknown model belongs to the configured provider."""
         return (self._catalog.provider_of(model) if model else None) or self.default_provider
 
     async def _models_or_failure(self, provider: str) -> list[ModelInfo] | ProviderFailure:
@@ -309,7 +311,7 @@ class LLMRouter:
             return failure
 
     def _explained(self, route: Route, error: ProviderFailure) -> ProviderFailure:
-        """Say where an unknown model's name came from when the request did not give it."""
+        """Say where an unknown model's name came from, if the request did not name it."""
         if route.model_was_named or not isinstance(error, ModelNotFound):
             return error
         configured = route.provider == self.default_provider and route.model == self.settings.llm_default_model
@@ -331,9 +333,9 @@ class LLMRouter:
         )
 
     def _openai_facts(self, facts: ModelFacts) -> ModelFacts:
-        """What holds of a model as OpenAI's adapter asks it."""
+        """The facts about a model for the API that OpenAI's adapter uses."""
         facts = facts.without(self._openai_omits)
-        return as_asked(facts, self.settings.openai_api, is_hosted=self._is_openai_itself)
+        return facts_for_api(facts, self.settings.openai_api, is_hosted=self._is_openai_itself)
 
     def _make_openai(self) -> BaseLLMAdapter:
         settings = self.settings
@@ -378,12 +380,12 @@ class LLMRouter:
 
 
 def _of_model(_setting: str, of_model: Any) -> Any:
-    """Only what the model's authors advise."""
+    """Only the authors' recommendation for the model."""
     return of_model
 
 
 def _remember_secrets(settings: Settings) -> None:
-    """Whatever a provider, or a proxy before it, may be sent and say again is shown to nobody."""
+    """Remember all credentials, so that they are masked if a provider, or a proxy before it, repeats them."""
     remember(*settings.secrets())
     for address in (*settings.addresses(), *getproxies().values()):
         remember_userinfo(address)

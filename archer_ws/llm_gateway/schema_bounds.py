@@ -1,19 +1,19 @@
-"""The bounds on a JSON Schema that a client sends, for a tool's arguments or an answer's format."""
+"""The limits of a JSON Schema from a client, for a tool's arguments or a response format."""
 
 import json
 from typing import Any
 
-#: A schema, as JSON; and how deep values may stand in it. Providers compile schemas into grammars.
+#: The limits of a schema's size as JSON, and of its nesting. Providers compile schemas into grammars.
 SCHEMA_BYTES_MAX, SCHEMA_LEVELS_MAX = 64 * 1024, 32
-#: No bound that means anything is larger; Python takes a tenth of a millisecond to write a number of 4,300 digits.
+#: No useful limit in a schema is larger; Python takes a tenth of a millisecond to write a number of 4,300 digits.
 _NUMBER_BITS_MAX = 1024
 
 
 def bounded_schema(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema as it is.
+    """The unchanged schema.
 
     Raises:
-        ValueError: it is past a bound, or cannot be sent as JSON in UTF-8.
+        ValueError: it exceeds a limit, or can't be sent as JSON in UTF-8.
     """
     _check_values(schema)
     try:
@@ -26,8 +26,9 @@ def bounded_schema(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_values(schema: dict[str, Any]) -> None:
-    """Refuse what is nested too deeply, behind whose bound the walk ends; and numbers that take long to write, each
-    time that the schema is hashed, counted and sent."""
+    """Refuse schemas that are nested too deeply (the walk stops there), and numbers that take long to write each time
+    that the schema is hashed, counted and sent.
+    """
     levels, row = 1, [schema]
     while row:
         if levels > SCHEMA_LEVELS_MAX:

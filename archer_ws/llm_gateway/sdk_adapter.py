@@ -1,8 +1,8 @@
-"""What the adapters over an official SDK have in common: an answer's life, the list of models, what went wrong.
+"""What the adapters with an official SDK share: the course of a completion, the list of models, error handling.
 
-A provider's own is behind four hooks: what a request says (`_body`), how an answer is decoded (`_decoder`), what an
-error means (`_failure`), what a list of models holds (`_models`). The provider's client makes the requests. Retries and
-the deadlines for first token, idleness and the whole answer are the router's.
+Each provider implements four hooks: what a request says (`_body`), how a response is decoded (`_decoder`), what an
+error means (`_failure`), and what a list of models contains (`_models`). The provider's client sends requests. The
+router retries, and sets the time limits for the first token, for silence and for the whole completion.
 """
 
 import asyncio
@@ -16,19 +16,19 @@ from archer_ws.core.exceptions import ArcherError, ProviderError, UpstreamTrunca
 from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
 from archer_ws.llm_gateway.catalog import UNKNOWN_INTAKE, Catalog, Intake, ModelFacts
-from archer_ws.llm_gateway.decoding.answers import BrokenOff, Decoder, ErrorSaid, TooLarge, Unreadable, folded
+from archer_ws.llm_gateway.decoding.completion import BrokenOff, Decoder, ErrorReported, TooLarge, Unreadable, folded
 from archer_ws.llm_gateway.decoding.error_bodies import decoded_error
 from archer_ws.llm_gateway.failures import ProviderIdentity, unreadable
 from archer_ws.llm_gateway.format_refusals import of_the_format
 from archer_ws.llm_gateway.native_replay import tell_native
-from archer_ws.llm_gateway.parts import Taken, capabilities_of, limits_of
-from archer_ws.llm_gateway.probing import AnswerHead, ChatRoute, lacks_list, probe
+from archer_ws.llm_gateway.parts import AcceptedMedia, capabilities_of, limits_of
+from archer_ws.llm_gateway.probing import ChatRoute, ResponseHead, lacks_list, probe
 from archer_ws.llm_gateway.resilience.fitting import ask_fitted
 from archer_ws.llm_gateway.resilience.refused_parameters import FittedRequest, RefusedParameters
-from archer_ws.llm_gateway.transport.answer import StreamedAnswer
 from archer_ws.llm_gateway.transport.content_coding import DecodingError
 from archer_ws.llm_gateway.transport.per_loop import drain
 from archer_ws.llm_gateway.transport.redirects import is_redirect, redirect_failure
+from archer_ws.llm_gateway.transport.response import StreamedResponse
 from archer_ws.llm_gateway.transport.sdk import FORESEEN, StatusError
 from archer_ws.llm_gateway.types import (
     ChatMessage,
@@ -41,53 +41,53 @@ from archer_ws.llm_gateway.types import (
     StreamChunk,
 )
 
-#: What may come in place of a list of models, where a server has none.
+#: Errors that may come instead of a list of models, if a server has none.
 _NO_LIST: tuple[type[Exception], ...] = (Unreadable, *FORESEEN)
-#: What may go wrong with a list.
-_FAILED: tuple[type[Exception], ...] = (ErrorSaid, BrokenOff, *_NO_LIST)
+#: Errors of requests for a list.
+_FAILED: tuple[type[Exception], ...] = (ErrorReported, BrokenOff, *_NO_LIST)
 
 
 class Client(Protocol):
-    """What each SDK's wrapper has. What its requests raise is one of FORESEEN."""
+    """What each SDK's wrapper provides. Its requests raise errors of FORESEEN."""
 
     async def open(self) -> object:
-        """Have what requests need: the key, the SDK. Raises ProviderNotConfigured."""
+        """Prepare requests: the key, the SDK. Raises ProviderNotConfigured."""
 
     async def aclose(self) -> None:
         """Close the connections of the running loop."""
 
-    async def stream_chat(self, body: dict[str, Any], *, principal: str = "") -> StreamedAnswer:
-        """The answer to a chat request, not read at all; the caller closes it."""
+    async def stream_chat(self, body: dict[str, Any], *, principal: str = "") -> StreamedResponse:
+        """The response to a chat request, its body unread. The caller closes it."""
 
-    async def probe_chat(self, timeout_s: float) -> AnswerHead:
-        """What the route for chats answers to a request that asks for nothing."""
+    async def probe_chat(self, timeout_s: float) -> ResponseHead:
+        """The head of the response of the chat route to an empty request."""
 
     async def get_models(self, timeout_s: float) -> bytes:
         """The body of the list of models."""
 
     def failure(self, error: Exception) -> ArcherError:
-        """What broke on the way, as ours."""
+        """Our error for a failed connection or an unreadable response."""
 
 
 class SdkAdapter(BaseLLMAdapter):
-    """A provider that an official SDK knows, or a server that speaks its API.
+    """A provider with an official SDK, or a server that speaks its API.
 
     Args:
-        client: makes the requests.
-        identity: how errors speak of the provider.
-        is_hosted: whether it is the provider itself, and no other server.
-        default_model: the model when a request names none.
-        timeouts: `connect_s`, `health_s`, `list_s` and, for `chat`, `total_s` are held here.
+        client: sends the requests.
+        identity: how errors describe the provider.
+        is_hosted: whether it is the provider itself, and not another server.
+        default_model: the model for a request that names none.
+        timeouts: `connect_s`, `health_s`, `list_s` and, for `chat`, `total_s` are used here.
         catalog: the models' sizes and quirks.
-        listed_model: what stands in for the list of models where another server has none.
-        document_bytes: the most that is read of one event, a list of models, or a whole answer.
+        listed_model: replaces the list of models, if another server has none.
+        document_bytes: the limit of one event, a list of models, or a whole completion.
     """
 
-    #: How the ids of answers begin that the provider gave none.
+    #: The prefix of ids for completions without one.
     _id_prefix: ClassVar[str]
-    #: Whether each request must bound its answer, by `max_tokens` and no other name.
+    #: Whether each request must have `max_tokens`, under this name only.
     _demands_bound: ClassVar[bool] = False
-    #: Whether the provider itself reads documents at https URLs.
+    #: Whether the provider reads documents at https URLs itself.
     _reads_documents: ClassVar[bool] = False
 
     def __init__(
@@ -122,15 +122,15 @@ class SdkAdapter(BaseLLMAdapter):
         max_tokens: int | None,
         options: ChatOptions,
     ) -> dict[str, Any]:
-        """The JSON of a request for a streamed answer.
+        """The JSON of a request for a streamed completion.
 
         Raises:
-            InvalidParams: the provider has no such conversation.
+            InvalidParams: the provider does not accept such a conversation.
         """
 
     @abstractmethod
     def _decoder(self, options: ChatOptions, body: Mapping[str, Any]) -> Decoder:
-        """Decodes one answer to a request with these options and this body."""
+        """The decoder of the response to a request with these options and this body."""
 
     @abstractmethod
     def _failure(
@@ -143,19 +143,19 @@ class SdkAdapter(BaseLLMAdapter):
         """What an error means.
 
         Args:
-            error: its decoded body, or the error object in an answer; None where it was no JSON.
-            model: the one asked for.
-            status: the HTTP status; None where the error came after a 200.
-            headers: of the answer.
+            error: its decoded body, or the error object in a completion; None if it was not JSON.
+            model: the requested one.
+            status: the HTTP status; None if the error came after a 200.
+            headers: the response's headers.
         """
 
     @abstractmethod
     def _models(self, data: bytes) -> list[ModelInfo]:
-        """The models that chat in a list of models.
+        """The models in a list of models that can chat.
 
         Raises:
-            ErrorSaid: it is an error with a status of 200.
-            Unreadable: it is no such list.
+            ErrorReported: it is an error with a status of 200.
+            Unreadable: it is not a list of models.
         """
 
     async def prepare(self) -> None:
@@ -179,7 +179,8 @@ class SdkAdapter(BaseLLMAdapter):
         *,
         options: ChatOptions | None = None,
     ) -> ChatResponse:
-        """See `BaseLLMAdapter.chat`; a stream inside, so that a cancel is noticed, and there is one way to read."""
+        """See `BaseLLMAdapter.chat`; uses a stream internally, so that a cancel is noticed, and there is only one
+        decoder."""
         options = options or ChatOptions()
         body = self._body(messages, model or self.default_model, temperature, max_tokens, options)
         decoder = self._decoder(options, body)
@@ -192,16 +193,16 @@ class SdkAdapter(BaseLLMAdapter):
                     chunks.append(chunk)
                     size += len(chunk.content) + len(chunk.reasoning or "") + len(chunk.arguments or "")
                     if size > self._document_bytes:
-                        raise unreadable(self._identity, f"an answer of more than {self._document_bytes} bytes")
+                        raise unreadable(self._identity, f"a completion of more than {self._document_bytes} bytes")
         except TimeoutError as error:
             raise self._client.failure(error) from error
         except UpstreamTruncated as error:
             if size or error.__cause__ is not None:
                 raise
-            # All that came is no answer at all.
-            raise unreadable(self._identity, "an answer without a message") from error
-        answer = folded(chunks, decoder.names)
-        return self._response(answer, body["model"], id_prefix=self._id_prefix)
+            # What came is not a completion at all.
+            raise unreadable(self._identity, "a completion without a message") from error
+        completion = folded(chunks, decoder.names)
+        return self._response(completion, body["model"], id_prefix=self._id_prefix)
 
     def stream_chat(
         self,
@@ -219,10 +220,10 @@ class SdkAdapter(BaseLLMAdapter):
     async def _stream(
         self, body: dict[str, Any], options: ChatOptions, decoder: Decoder, messages: Sequence[ChatMessage]
     ) -> AsyncGenerator[StreamChunk, None]:
-        """The answer to a request, whose conversation is `messages`."""
+        """The completion of a request, whose conversation is `messages`."""
         model = body["model"]
         broke: Exception | None = None
-        # Closing a response that was not read to its end closes its connection, too.
+        # Closing a response before its end closes its connection, too.
         async with aclosing(await self._asked(body, model, options)) as response:
             yield StreamChunk(content="")
             try:
@@ -235,10 +236,10 @@ class SdkAdapter(BaseLLMAdapter):
                         await drain(response)
                         break
             except FORESEEN as error:
-                # What breaks here only ends the answer: the decoder knows whether it was whole.
+                # A connection error only ends the stream: the decoder knows whether the completion was complete.
                 if isinstance(error, DecodingError) and not decoder.is_whole:
                     raise self._told(error, model) from error
-                # Its traceback would keep this frame, and this frame keeps it.
+                # Its traceback would refer to this frame, and this frame to it.
                 broke = error.with_traceback(None)
             for chunk in decoder.finish():
                 yield chunk
@@ -249,12 +250,12 @@ class SdkAdapter(BaseLLMAdapter):
         self._note_end(decoder, messages, options, model)
 
     def _note_end(self, decoder: Decoder, messages: Sequence[ChatMessage], options: ChatOptions, model: str) -> None:
-        """An answer to these messages ended well."""
+        """Called when a completion for these messages ended well."""
         tell_native(decoder, messages, options, self.provider_name, model)
 
-    async def _asked(self, body: dict[str, Any], model: str, options: ChatOptions) -> StreamedAnswer:
-        """The answer to a request, or to as much of it as the server takes."""
-        # Thinking that nobody asked for is ours, too: another server may not know the field.
+    async def _asked(self, body: dict[str, Any], model: str, options: ChatOptions) -> StreamedResponse:
+        """The response to a request, or to as much of it as the server accepts."""
+        # Thinking that the client did not set counts as defaulted, too: another server may not know the field.
         defaulted = options.defaulted | ({"thinking"} if options.reasoning_effort is None else frozenset())
         request = FittedRequest(self._refused, model, body, defaulted, demands_bound=self._demands_bound)
         send = partial(self._sent, principal=options.principal)
@@ -269,8 +270,8 @@ class SdkAdapter(BaseLLMAdapter):
             beside_tools = bool(options.tools)
             raise of_the_format(failure, refusal.status, refusal.body, beside_tools=beside_tools) from refusal
 
-    async def _sent(self, body: dict[str, Any], *, principal: str) -> StreamedAnswer:
-        """The answer to this body.
+    async def _sent(self, body: dict[str, Any], *, principal: str) -> StreamedResponse:
+        """The response to this body.
 
         Raises:
             Exception: one of FORESEEN.
@@ -291,7 +292,7 @@ class SdkAdapter(BaseLLMAdapter):
         return models
 
     async def _listed(self, timeout_s: float) -> list[ModelInfo]:
-        """The provider's list; empty where it has none, but chats."""
+        """The provider's list; empty if it has none, but can chat."""
         try:
             try:
                 return self._models(await self._client.get_models(timeout_s))
@@ -304,9 +305,9 @@ class SdkAdapter(BaseLLMAdapter):
             raise self._told(error) from error
 
     def _model(self, name: str, *, title: str | None = None, context_window: int | None = None) -> ModelInfo:
-        """A model of a list; what the list does not say of it, the catalog may know."""
+        """A model of a list; the catalog adds what the list does not say."""
         facts = self._facts(name)
-        # Another server's model of that name is another model, or stands behind another API.
+        # On another server, a model of that name is another model, or has another API.
         capabilities = facts.capabilities if self._is_hosted else None
         intake = self._intake(name)
         efforts = self.reasoning_efforts(name)
@@ -321,24 +322,24 @@ class SdkAdapter(BaseLLMAdapter):
         )
 
     def limits(self, model: str) -> ModelLimits | None:
-        """What a request may hold for a model."""
+        """See `BaseLLMAdapter.limits`."""
         return limits_of(self._intake(model))
 
     def _intake(self, model: str) -> Intake:
-        """What a model takes beside text: of another server's nothing is known."""
+        """What a model accepts besides text; unknown for another server's models."""
         return self._catalog.intake(self.provider_name, model) if self._is_hosted else UNKNOWN_INTAKE
 
-    def _taken(self, model: str) -> Taken:
-        """The same, as requests are looked at."""
+    def _accepted_media(self, model: str) -> AcceptedMedia:
+        """The same, in the form for checking requests."""
         intake = self._intake(model)
         able = [entry.model for entry in self._catalog.reading(self.provider_name)]
-        hint = f"Name a model that does: {able[-1]}, for example." if able else ""
-        return Taken(
+        hint = f"Choose a model that does, such as {able[-1]}." if able else ""
+        return AcceptedMedia(
             self.provider_name,
             model,
             images=intake.vision,
             documents=intake.files,
-            # A server in the owner's network would read what is there for whoever asks.
+            # A server in the owner's network would fetch internal URLs for any client.
             reads_image_urls=self._is_hosted,
             reads_document_urls=self._is_hosted and self._reads_documents,
             images_max=intake.images,
@@ -349,13 +350,13 @@ class SdkAdapter(BaseLLMAdapter):
         )
 
     def _facts(self, model: str) -> ModelFacts:
-        """What is known of a model, as it is asked."""
+        """The facts about a model, for the API that requests use."""
         return self._catalog.facts(self.provider_name, model)
 
     def _told(self, error: Exception, model: str | None = None) -> ArcherError:
-        """A decoder's fault, or one of FORESEEN, as ours."""
+        """Our error for a decoder's fault, or for one of FORESEEN."""
         match error:
-            case ErrorSaid():
+            case ErrorReported():
                 return self._failure(error.error, model)
             case BrokenOff():
                 return self._truncated(f"was broken off ({error.reason})")
@@ -370,14 +371,14 @@ class SdkAdapter(BaseLLMAdapter):
 
     def _truncated(self, what: str) -> UpstreamTruncated:
         return UpstreamTruncated(
-            f"the answer of {self.provider_name} {what}",
-            hint="What came is kept; ask again for the whole.",
+            f"the completion of {self.provider_name} {what}",
+            hint="The text so far is kept; send the request again for a complete one.",
             provider=self.provider_name,
         )
 
 
 def _says_no_list(error: Exception) -> bool:
-    """Whether what came in place of a list of models may mean no more than that there is none."""
+    """Whether an error may mean only that the server has no list of models."""
     if isinstance(error, StatusError):
         return lacks_list(error.status)
     return isinstance(error, Unreadable) and not isinstance(error, TooLarge)

@@ -1,8 +1,8 @@
-"""Calls and results of a conversation, put so that every provider takes them (protocol section 20). Pure.
+"""Repairs calls and results of a conversation, so that every provider accepts it (protocol section 20). Pure.
 
-What is stored stays as it was said; this is done where a request is built. Providers refuse a call without a result, a
-result without a call, and results that do not follow at once or not in the calls' order. A cancel, a crash or a lost
-window leaves all of that behind, and a session must go on all the same.
+Stored messages stay unchanged; repairs are made when a request is built. Providers refuse a call without a result, a
+result without a call, and results that do not follow at once or not in the calls' order. A cancel, a crash or a closed
+window leaves all of these, and the session must still continue.
 """
 
 import string
@@ -15,32 +15,32 @@ from archer_ws.llm_gateway.tools import ResultStatus, ToolCall, is_json_object
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole
 
 NO_RESULT = "There is no result: the call was not answered, and may or may not have taken effect."
-#: What the model is told of a call, by the status that the server gave it in place of whoever was to run it.
+#: The text for the model about a call without a runner's result, by the status that the server gave it.
 TOLD_BY_SERVER: Mapping[ResultStatus, str] = {
     "timeout": "There is no result: nobody answered the call in time. It may or may not have taken effect.",
     "cancelled": "There is no result: the call was cancelled. It may or may not have taken effect.",
     "lost": "There is no result: whoever ran the call was lost. It may or may not have taken effect.",
 }
 _BROKEN = "The call's arguments were not a JSON object, so they are left out here. They began: {}"
-#: So much of broken arguments is shown to the model again, in characters.
+#: The part of broken arguments that the model sees again, in characters.
 _SHOWN_CHARS = 200
 _ALPHABET = string.digits + string.ascii_letters
 
 
 def has_calls(messages: Sequence[ChatMessage]) -> bool:
-    """Whether any message is a call or a result."""
+    """Whether any message has a call or a result."""
     return any(message.tool_calls or message.role is MessageRole.TOOL for message in messages)
 
 
 def is_runners_own(result: ChatMessage) -> bool:
-    """Whether a result is from who ran its call, or declined to, and not what the server said in their place."""
+    """Whether a result is from the call's runner, who ran or declined it, and not from the server."""
     return result.status not in TOLD_BY_SERVER
 
 
 def check_arguments(messages: Sequence[ChatMessage]) -> None:
-    """Refuse a call that nobody can have run: its arguments are no JSON object, and no result follows.
+    """Refuse a call that can't have run: its arguments are not a JSON object, and no result follows.
 
-    With a result, an application has seen to it; `repaired` then tells the model.
+    With a result, an application has handled it; `repaired` then tells the model.
 
     Raises:
         InvalidParams: with the path of the arguments.
@@ -52,18 +52,18 @@ def check_arguments(messages: Sequence[ChatMessage]) -> None:
                 path = f"messages.{place}.tool_calls.{number}.arguments"
                 raise InvalidParams(
                     f"{path}: is not the JSON text of an object",
-                    hint='Send what the call said, or "{}"; or add the tool\'s result, that says what went wrong.',
+                    hint='Send the call\'s own arguments, or "{}"; or add a tool result that says what went wrong.',
                     errors=[FieldError(path=path, message="is not the JSON text of an object")],
                 )
 
 
 def repaired(messages: Sequence[ChatMessage]) -> Sequence[ChatMessage]:
-    """The messages with each call's result right behind it, in the calls' order.
+    """The messages with each call's result directly after it, in the calls' order.
 
-    A call without a result gets one that says so, a result without its call is left out, and arguments that are no
-    JSON object become `{}`, with what was wrong before the result's text. Pairs are found by id and not by place: some
-    models speak again before the result is there. Where an id comes twice, a result belongs to the last call before it;
-    of several results of a call the last one counts that is its runner's own, else the last.
+    A call without a result gets one that says so. A result without its call is left out. Arguments that are not a JSON
+    object become `{}`, and the result's text begins with what was wrong. Calls and results are matched by id and not by
+    position, since some models speak again before the result is there. If an id is repeated, a result belongs to the
+    last call before it. Of several results of a call, the last one from its runner counts, else the last one.
     """
     if not has_calls(messages):
         return messages
@@ -84,10 +84,10 @@ def repaired(messages: Sequence[ChatMessage]) -> Sequence[ChatMessage]:
 
 
 def with_fitting_ids(messages: Sequence[ChatMessage], fits: Callable[[str], bool]) -> Sequence[ChatMessage]:
-    """The messages with ids that the provider takes, in calls and results alike.
+    """The messages with ids that the provider accepts, in calls and results alike.
 
-    An id that does not fit becomes nine letters and digits made from it: always the same ones, so that a provider's
-    cache of the prompt holds.
+    An id that does not fit becomes nine letters and digits derived from it, always the same ones, so that a provider's
+    prompt cache still matches.
     """
     if all(fits(each) for each in _ids(messages)):
         return messages
@@ -108,7 +108,7 @@ def with_fitting_ids(messages: Sequence[ChatMessage], fits: Callable[[str], bool
 
 
 def _results_by_call(messages: Sequence[ChatMessage]) -> dict[tuple[int, str], ChatMessage]:
-    """The result of each call that counts, by the place of the message with the call and the id."""
+    """The result that counts for each call, by the index of the message with the call and the id."""
     called_at: dict[str, int] = {}
     results: dict[tuple[int, str], ChatMessage] = {}
     for place, message in enumerate(messages):
@@ -144,7 +144,7 @@ def _result(call: ToolCall, found: ChatMessage | None, *, is_broken: bool) -> Ch
 
 
 def _with_cause(result: ChatMessage) -> ChatMessage:
-    """The result; with a text that names the cause, where the server gave none."""
+    """The result; if it is from the server and has no text, with a text that names the cause."""
     told = TOLD_BY_SERVER.get(result.status or "ok")
     return result if told is None or result.content or result.parts else result.model_copy(update={"content": told})
 

@@ -1,4 +1,4 @@
-"""Tools that a request offers, and the calls that a model makes of them (protocol sections 20 and 21)."""
+"""Tools that a request offers, and the calls of them that a model makes (protocol sections 20 and 21)."""
 
 import json
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ from archer_ws.examples.chat import TOOLS
 from archer_ws.examples.story import CALL
 from archer_ws.llm_gateway.schema_bounds import bounded_schema
 
-#: Names that every provider takes.
+#: The form of names that every provider accepts.
 TOOL_NAME_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
 TOOLS_MAX = 128
-#: The ids of other servers are longer than ours; this much of them comes back in results.
+#: The limit of a call's id, which results repeat: ids of other servers are longer than ours.
 CALL_ID_CHARS_MAX = 256
 
 _READ: msgspec.json.Decoder[msgspec.Raw] = msgspec.json.Decoder(msgspec.Raw)
@@ -26,11 +26,11 @@ CallId = Annotated[Text, Field(min_length=1, max_length=CALL_ID_CHARS_MAX)]
 
 
 class ToolCall(WireModel):
-    """A call that a model made: to be run by the application, and sent back with its result."""
+    """A call that a model made: the application runs it, and sends it back with its result."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [CALL]})
 
-    call_id: CallId = Field(description="Names the call; its result carries the same id.")
+    call_id: CallId = Field(description="The call's id; its result has the same id.")
     name: ToolName = Field(description="Which tool.")
     arguments: Text = Field(
         default="{}", description='JSON text of an object: `"{}"` for none. Text, so that it stays as said.'
@@ -45,9 +45,10 @@ class ToolCall(WireModel):
 
 
 def is_json_object(arguments: str) -> bool:
-    """Whether a call's arguments are what they should be: the text of a JSON object, in whole Unicode characters.
+    """Whether a call's arguments are the text of a JSON object, in whole Unicode characters.
 
-    It is read and not built: arguments take megabytes of a conversation, and are looked at in every turn.
+    The text is parsed without building values: arguments take megabytes of a conversation, and are checked in every
+    turn.
     """
     try:
         read = _READ.decode(arguments)
@@ -72,7 +73,7 @@ class Tool(WireModel):
     name: ToolName = Field(description="Its name, unique in the request.")
     description: Text | None = Field(default=None, description="What it does and when to call it, for the model.")
     parameters: Annotated[dict[str, Any] | None, AfterValidator(_schema_of_object)] = Field(
-        default=None, description="JSON Schema of its arguments, an object; missing: it has none."
+        default=None, description="JSON Schema of its arguments, an object; it has none if missing."
     )
     strict: bool | None = Field(default=None, description="Whether arguments must match, where the provider can.")
     idempotent: bool | None = Field(default=None, description="Whether running it twice does no harm.")
@@ -88,7 +89,7 @@ class Tool(WireModel):
             raise wrong("is chat completions' nested form", "function", f"Send the tool flat: {shown}")
         if isinstance(given, dict) and given.get("type", "function") != "function":
             raise unsupported(
-                "is not a type of tool that is served", "Send functions: name, description, parameters.", "type"
+                "is not a supported type of tool", "Send functions: name, description, parameters.", "type"
             )
         return given
 
@@ -102,7 +103,7 @@ class NamedTool(BaseModel):
 
 
 def _readable_choice(given: Any) -> Any:
-    """One error in plain words, in place of one for each form that it might have had."""
+    """One error in plain words, instead of one for each possible form."""
     match given:
         case NamedTool() | "auto" | "none" | "required" | {"name": _}:
             return given
@@ -121,7 +122,7 @@ ToolChoice = Annotated[
 
 
 def check_choice(tools: Sequence[Tool] | None, choice: ToolChoice | None) -> None:
-    """Refuse tools that can't be told apart, and a choice that nothing fits.
+    """Refuse tools with the same name, and a choice that does not match the tools.
 
     Raises:
         PydanticCustomError: with the path below the request.
@@ -137,7 +138,7 @@ def check_choice(tools: Sequence[Tool] | None, choice: ToolChoice | None) -> Non
         raise wrong("needs tools", "tool_choice", "Offer `tools`, or leave tool_choice out.")
 
 
-#: How a tool's run ended; the last three are the server's to say.
+#: How a tool's run ended; only the server sets the last three.
 ResultStatus = Annotated[
     Literal["ok", "error", "denied", "timeout", "cancelled", "lost"],
     Enumeration("ResultStatus", "How a tool's run ended."),

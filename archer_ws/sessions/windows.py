@@ -37,4 +37,4 @@ class Windows:
 
 def _budget(window: int | None, route: Route) -> int | None:
     # The answer needs its room too, but never so much that nothing is left for the question.
-    return None if window is None else max(window - (route.answer_tokens or window), window // 2)
+    return None if window is None else max(window - (route.completion_tokens_max or window), window // 2)

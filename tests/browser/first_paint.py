@@ -3,7 +3,7 @@
     python -m tests.browser.first_paint
 
 Chromium, headless, gets the page from `archer-ws serve` on loopback with nothing in its cache, five times. Printed are
-the medians of when the page has drawn itself, of when it is connected, and of the scripts that it had asked for by then.
+the medians of when the page has drawn itself, of when it is connected, and of what scripts it had got by then.
 """
 
 import asyncio

@@ -32,7 +32,7 @@ MARKDOWN = "\n\n".join(
 #: How the page comes to look so.
 STATES = {
     "first visit": "await page.locator('.welcome').waitFor();",
-    "chat": f"await ask({json.dumps(f'say {MARKDOWN}')}); await ended(); await drawn(); await page.locator('.row').waitFor();",
+    "chat": f"await ask({json.dumps(f'say {MARKDOWN}')}); await ended(); await drawn();",
     "tool card": "await ask('roll 2'); await page.locator('.tool[data-state=approval]').waitFor();",
     "error": "await ask('fail'); await answer().locator('.error').waitFor();",
     "settings": """

@@ -44,9 +44,7 @@ async def test_a_title_and_a_question_are_text(console: Console) -> None:
     """)
 
 
-async def test_a_picture_of_another_host_opens_in_a_tab_of_its_own_and_says_so(
-    console: Console,
-) -> None:
+async def test_a_picture_of_another_host_opens_in_a_tab_of_its_own_and_says_so(console: Console) -> None:
     async with scripted_server(responder=lambda _: Reply([b"<p>there"], content_type="text/html")) as stranger:
         seen = await console.run(
             """
@@ -60,9 +58,9 @@ async def test_a_picture_of_another_host_opens_in_a_tab_of_its_own_and_says_so(
             """,
             address=f"{stranger.url}/map.png",
         )
-    host = stranger.url.removeprefix("http://")
-    assert f"Open the picture at {host} in a new tab" in seen[0]
-    assert seen[1:] == [f"{stranger.url}/map.png", ["", None]]
+        host = stranger.url.removeprefix("http://")
+        assert f"Open the picture at {host} in a new tab" in seen[0]
+        assert seen[1:] == [f"{stranger.url}/map.png", ["", None]]
 
 
 async def test_a_page_of_another_site_reaches_nothing(browser: Browser, sidecar: Server) -> None:

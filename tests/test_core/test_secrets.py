@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from archer_ws.core import secrets
 from archer_ws.core.exceptions import ProviderError
-from archer_ws.core.secrets import MASK, AnswerScrubber, remember, remember_userinfo, scrubbed, without_secrets
+from archer_ws.core.secrets import MASK, TextScrubber, remember, remember_userinfo, scrubbed, without_secrets
 
 KEY = 'sk-proj-Ab/12+"xy'
 WORD = "lm-studio"
@@ -23,7 +23,7 @@ def _known() -> Iterator[None]:
 
 
 def in_pieces(text: str, cuts: list[int]) -> str:
-    scrubber = AnswerScrubber()
+    scrubber = TextScrubber()
     ends = sorted({cut % (len(text) + 1) for cut in cuts} | {len(text)})
     starts = [0, *ends[:-1]]
     return "".join(scrubber.feed(text[a:b]) for a, b in zip(starts, ends, strict=True)) + scrubber.rest()
@@ -133,7 +133,7 @@ def test_a_key_that_is_an_ordinary_word_may_stand_in_an_answer() -> None:
 
 
 def test_ordinary_text_is_held_back_by_no_piece() -> None:
-    scrubber = AnswerScrubber()
+    scrubber = TextScrubber()
     for piece in ("Ask", " sk", "-", "ip", " the", " s"):
         assert scrubber.feed(piece) == piece
 

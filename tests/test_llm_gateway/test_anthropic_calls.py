@@ -9,7 +9,7 @@ import pytest
 from archer_ws.core.exceptions import UpstreamTruncated
 from archer_ws.llm_gateway.anthropic.decoder import MessageStreamDecoder
 from archer_ws.llm_gateway.anthropic.tool_use import CalledTools
-from archer_ws.llm_gateway.decoding.answers import Unreadable, folded
+from archer_ws.llm_gateway.decoding.completion import Unreadable, folded
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole, StreamChunk
 from tests.fakes import anthropic_api as api
 from tests.fakes.scripted_server import scripted_server

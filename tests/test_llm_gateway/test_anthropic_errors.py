@@ -238,7 +238,7 @@ async def test_a_connection_closed_before_the_headers_may_be_tried_again(stream:
 
     assert type(error) is ProviderUnavailable
     assert error.retryable
-    assert "broke" in error.message
+    assert "was lost" in error.message
 
 
 async def test_a_whole_answer_that_breaks_off_may_be_tried_again() -> None:

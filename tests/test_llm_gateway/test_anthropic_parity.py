@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from archer_ws.llm_gateway.anthropic.decoder import MessageStreamDecoder
 from archer_ws.llm_gateway.anthropic.usage import usage_of
-from archer_ws.llm_gateway.decoding.answers import Answer
+from archer_ws.llm_gateway.decoding.completion import Completion
 from archer_ws.llm_gateway.decoding.finish_reasons import finish_reason_of, reason_with_calls
 from archer_ws.llm_gateway.types import StreamChunk, TokenUsage
 from tests.fakes import anthropic_api as api
@@ -49,7 +49,7 @@ RECORDED = (
 Calls = list[tuple[str, object]]
 
 
-def sdks_answer(reads: list[bytes]) -> tuple[Answer, Calls]:
+def sdks_answer(reads: list[bytes]) -> tuple[Completion, Calls]:
     """What the official SDK's own stream objects make of the bytes."""
 
     class Body(httpx2.SyncByteStream):
@@ -66,7 +66,7 @@ def sdks_answer(reads: list[bytes]) -> tuple[Answer, Calls]:
     ):
         message = stream.get_final_message()
     calls: Calls = [(block.name, block.input) for block in message.content if block.type == "tool_use"]
-    return Answer(
+    return Completion(
         content="".join(block.text for block in message.content if block.type == "text"),
         reasoning="".join(block.thinking for block in message.content if block.type == "thinking") or None,
         finish_reason=reason_with_calls(finish_reason_of(message.stop_reason), has_calls=bool(calls)),
@@ -76,14 +76,14 @@ def sdks_answer(reads: list[bytes]) -> tuple[Answer, Calls]:
     ), calls
 
 
-def our_answer(reads: list[bytes]) -> tuple[Answer, Calls]:
+def our_answer(reads: list[bytes]) -> tuple[Completion, Calls]:
     decoder = MessageStreamDecoder()
     chunks = [chunk for read in reads for chunk in decoder.feed(read)]
     assert decoder.done
     assert decoder.fault is None
     reasons = [chunk.finish_reason for chunk in chunks if chunk.finish_reason]
     assert len(reasons) <= 1
-    return Answer(
+    return Completion(
         content="".join(chunk.content for chunk in chunks),
         reasoning="".join(chunk.reasoning or "" for chunk in chunks) or None,
         finish_reason=reasons[0] if reasons else None,

@@ -3,7 +3,7 @@
 import pytest
 
 from archer_ws.llm_gateway.anthropic.decoder import MessageStreamDecoder
-from archer_ws.llm_gateway.decoding.answers import Answer, ErrorSaid, Unreadable, folded
+from archer_ws.llm_gateway.decoding.completion import Completion, ErrorReported, Unreadable, folded
 from archer_ws.llm_gateway.decoding.finish_reasons import finish_reason_of
 from archer_ws.llm_gateway.types import StreamChunk, TokenUsage
 from tests.fakes import anthropic_api as api
@@ -71,7 +71,7 @@ def test_the_text_before_an_error_is_handed_on_with_it() -> None:
     chunks, decoder = decoded(HEAD + api.delta("Hel") + api.error_event("overloaded_error", "Overloaded"))
 
     assert chunks[-1].content == "Hel"
-    assert isinstance(decoder.fault, ErrorSaid)
+    assert isinstance(decoder.fault, ErrorReported)
     assert decoder.fault.error == {"type": "overloaded_error", "message": "Overloaded"}
 
 
@@ -86,7 +86,7 @@ def test_the_text_before_an_error_is_handed_on_with_it() -> None:
 def test_an_error_event_need_not_look_like_anthropics(data: bytes, error: object) -> None:
     decoder = decoded(b"event: error\ndata: " + data + b"\n\n")[1]
 
-    assert isinstance(decoder.fault, ErrorSaid)
+    assert isinstance(decoder.fault, ErrorReported)
     assert decoder.fault.error == error
 
 
@@ -163,7 +163,7 @@ def test_a_whole_answer_without_figures_or_names_is_still_one() -> None:
     chunks, decoder = whole(b'{"content": []}')
 
     assert decoder.is_whole
-    assert folded(chunks, decoder.names) == Answer("", None, None, None, None, None)
+    assert folded(chunks, decoder.names) == Completion("", None, None, None, None, None)
 
 
 @pytest.mark.parametrize("body", [b"", b"null", b"[]", b"{}", b'{"content": 7}', b'{"content": [7]}'])
@@ -177,4 +177,4 @@ def test_what_is_no_answer_is_refused(body: bytes) -> None:
 def test_an_error_may_come_in_place_of_an_answer() -> None:
     _, decoder = whole(b'{"type": "error", "error": {"type": "api_error", "message": "x"}}')
 
-    assert isinstance(decoder.fault, ErrorSaid)
+    assert isinstance(decoder.fault, ErrorReported)

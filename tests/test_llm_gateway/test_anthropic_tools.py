@@ -185,7 +185,7 @@ async def test_a_call_that_nobody_answered_gets_a_failed_result_and_a_result_wit
         ({"content": " \n"}, {}),
         ({"content": "", "status": "ok"}, {}),
         ({"content": "no", "status": "denied"}, {"content": "no", "is_error": True}),
-        ({"content": "", "status": "timeout"}, {"content": "The call ended: timeout.", "is_error": True}),
+        ({"content": "", "status": "error"}, {"content": "The call ended: error.", "is_error": True}),
     ],
 )
 async def test_a_result_has_text_only_where_it_says_something(given: dict[str, Any], block: dict[str, Any]) -> None:

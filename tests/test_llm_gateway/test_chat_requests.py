@@ -131,7 +131,6 @@ def test_type_function_beside_the_name_is_accepted() -> None:
         ("functions", [TOOL]),
         ("system", "be brief"),
         ("max_completion_tokens", 5),
-        ("on_tool_call", "wait"),
         ("images", ["aGk="]),
     ],
 )

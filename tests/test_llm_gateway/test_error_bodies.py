@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archer_ws.core.limits import PROVIDER_MESSAGE_CHARS
-from archer_ws.llm_gateway.decoding.error_bodies import decoded_error, said_error
+from archer_ws.llm_gateway.decoding.error_bodies import decoded_error, error_details
 from tests.fakes import openai_api as api
 from tests.fakes.dialects import OLLAMA, OPENAI, Dialect, asked, every_dialect, every_event_stream, reply_of
 
@@ -155,8 +155,8 @@ async def test_a_choice_that_broke_says_why() -> None:
 
 
 def test_a_field_that_is_named_is_known() -> None:
-    assert said_error({"error": {"message": "x", "param": "temperature"}}).param == "temperature"
-    assert said_error({"detail": [{"loc": ["body", "a", 0], "msg": "x"}]}).param == "a.0"
+    assert error_details({"error": {"message": "x", "param": "temperature"}}).param == "temperature"
+    assert error_details({"detail": [{"loc": ["body", "a", 0], "msg": "x"}]}).param == "a.0"
 
 
 _JSON = st.recursive(
@@ -171,7 +171,7 @@ _JSON = st.recursive(
 
 @given(_JSON)
 def test_no_shape_is_too_odd_to_be_read(body: object) -> None:
-    said = said_error(decoded_error(json.dumps(body).encode()))
+    said = error_details(decoded_error(json.dumps(body).encode()))
 
     assert isinstance(said.message, str)
     assert 400 <= said.status < 600
@@ -182,4 +182,4 @@ def test_an_error_nested_without_end_is_read_to_a_depth() -> None:
     for _ in range(1_000):
         body = {"error": body}
 
-    assert said_error(body).message == ""
+    assert error_details(body).message == ""

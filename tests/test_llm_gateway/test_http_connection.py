@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from archer_ws.core.limits import PROVIDER_HEAD_BYTES, PROVIDER_SLICE_BYTES, PROVIDER_UNREAD_BYTES
-from archer_ws.llm_gateway.transport.answer import BodyTooLong
 from archer_ws.llm_gateway.transport.connection import (
     ConnectError,
     Connection,
@@ -22,7 +21,8 @@ from archer_ws.llm_gateway.transport.connection import (
     connect,
 )
 from archer_ws.llm_gateway.transport.content_coding import DecodingError
-from archer_ws.llm_gateway.transport.parsing import Answer, NotHttp
+from archer_ws.llm_gateway.transport.parsing import HttpResponse, NotHttp
+from archer_ws.llm_gateway.transport.response import BodyTooLong
 from tests.fakes.raw_http import RawConnection, raw_http_server, soon
 
 REQUEST = b"POST /chat HTTP/1.1\r\nHost: provider\r\nContent-Length: 2\r\n\r\n"
@@ -56,7 +56,7 @@ class Talk:
         assert connection is self.connection
         self.was_kept = True
 
-    async def answered(self, wire: bytes) -> Answer:
+    async def answered(self, wire: bytes) -> HttpResponse:
         """The answer, once these bytes were sent."""
         self.peer.send(wire)
         return await soon(self.asking)
@@ -82,9 +82,9 @@ async def talk() -> AsyncIterator[Talk]:
         yield one
 
 
-async def heard(*wire: bytes, ended: bool = False) -> tuple[Answer, bytes]:
+async def heard(*wire: bytes, ended: bool = False) -> tuple[HttpResponse, bytes]:
     """An answer and its body, had these bytes come read by read; no network is needed for that."""
-    answer = Answer(asyncio.Transport(), lambda _: None)
+    answer = HttpResponse(asyncio.Transport(), lambda _: None)
     for data in wire:
         answer.feed(data)
     if ended:
@@ -109,7 +109,7 @@ async def test_each_piece_is_read_when_it_comes(talk: Talk) -> None:
 
 
 async def test_pieces_that_nobody_read_yet_are_joined() -> None:
-    answer = Answer(asyncio.Transport(), lambda _: None)
+    answer = HttpResponse(asyncio.Transport(), lambda _: None)
     for data in (CHUNKED, chunk(b"one"), chunk(b"two") + chunk(b"three")):
         answer.feed(data)
     assert await soon(answer.read_some()) == b"onetwothree"
@@ -279,7 +279,7 @@ async def test_trailer_fields_are_dropped() -> None:
 )
 @pytest.mark.parametrize("size", [100, 1_000_000])
 async def test_what_has_no_end_and_is_no_body_breaks_the_answer_off(endless: bytes, size: int) -> None:
-    answer = Answer(asyncio.Transport(), lambda _: None)
+    answer = HttpResponse(asyncio.Transport(), lambda _: None)
     answer.feed(CHUNKED + chunk(b"some"))
     assert await soon(answer.read_some()) == b"some"
     end = b"5" + endless if endless.startswith(b";") else b"0\r\n" + endless
@@ -292,7 +292,7 @@ async def test_what_has_no_end_and_is_no_body_breaks_the_answer_off(endless: byt
 
 
 async def test_trailer_fields_without_end_in_one_read_with_the_body_break_it_off() -> None:
-    answer = Answer(asyncio.Transport(), lambda _: None)
+    answer = HttpResponse(asyncio.Transport(), lambda _: None)
     answer.feed(CHUNKED + chunk(b"some") + b"0\r\n" + b"a: b\r\n" * 50_000 + b"\r\n")
 
     assert await soon(answer.read_some()) == b"some"
@@ -308,7 +308,7 @@ async def test_header_fields_sent_many_times_are_joined() -> None:
 
 
 async def test_between_the_slices_of_a_large_read_others_have_their_turn() -> None:
-    answer = Answer(asyncio.Transport(), lambda _: None)
+    answer = HttpResponse(asyncio.Transport(), lambda _: None)
     body = b"\n" * (4 * PROVIDER_SLICE_BYTES)
     answer.feed(CHUNKED + chunk(body) + LAST_CHUNK)
     turns: list[int] = []
@@ -329,7 +329,7 @@ async def test_between_the_slices_of_a_large_read_others_have_their_turn() -> No
 
 
 async def test_a_large_read_of_lines_as_providers_have_them_comes_in_one_piece() -> None:
-    answer = Answer(asyncio.Transport(), lambda _: None)
+    answer = HttpResponse(asyncio.Transport(), lambda _: None)
     body = (b"data: " + b"x" * 200 + b"\n\n") * 1000
     answer.feed(CHUNKED + chunk(body) + LAST_CHUNK)
 
@@ -338,7 +338,7 @@ async def test_a_large_read_of_lines_as_providers_have_them_comes_in_one_piece()
 
 
 async def test_a_body_that_unpacks_to_much_is_read_in_slices_and_its_server_waits() -> None:
-    answer = Answer(asyncio.Transport(), lambda _: None)
+    answer = HttpResponse(asyncio.Transport(), lambda _: None)
     answer.feed(whole(gzip.compress(b"\n" * 10_000_000), "Content-Encoding: gzip"))
 
     for _ in range(3):
@@ -438,7 +438,7 @@ async def test_cancelled_before_the_head_the_connection_is_closed_and_nothing_lo
 
 
 async def test_a_failure_that_nobody_waits_for_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
-    answer = Answer(asyncio.Transport(), lambda _: None)
+    answer = HttpResponse(asyncio.Transport(), lambda _: None)
     answer.feed(b"SSH-2.0-OpenSSH_9.6\r\n")
     await answer.aclose()
     del answer
@@ -447,7 +447,7 @@ async def test_a_failure_that_nobody_waits_for_is_not_logged(caplog: pytest.LogC
 
 
 async def test_a_head_that_comes_with_the_cancelling_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    answer = Answer(asyncio.Transport(), lambda _: None)
+    answer = HttpResponse(asyncio.Transport(), lambda _: None)
     waiting = asyncio.ensure_future(answer.head)
     waiting.cancel()
     answer.feed(whole(b"some"))
@@ -477,7 +477,7 @@ async def test_who_reads_a_closed_answer_is_told_and_does_not_wait(talk: Talk) -
 
 
 async def test_a_read_that_is_given_up_loses_nothing() -> None:
-    answer = Answer(asyncio.Transport(), lambda _: None)
+    answer = HttpResponse(asyncio.Transport(), lambda _: None)
     answer.feed(CHUNKED)
     reading = asyncio.create_task(answer.read_some())
     await asyncio.sleep(0)
@@ -525,7 +525,7 @@ class NotedTransport(asyncio.Transport):
 
 async def test_only_what_lies_unread_counts() -> None:
     transport = NotedTransport()
-    answer = Answer(transport, lambda _: None)
+    answer = HttpResponse(transport, lambda _: None)
     answer.feed(CHUNKED)
 
     async def read(size: int) -> None:

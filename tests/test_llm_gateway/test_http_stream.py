@@ -13,10 +13,10 @@ import pytest
 from archer_ws.config import load_settings
 from archer_ws.core.limits import PROVIDER_UNREAD_BYTES
 from archer_ws.llm_gateway.router import LLMRouter
-from archer_ws.llm_gateway.transport.answer import StreamedAnswer
 from archer_ws.llm_gateway.transport.connection import Connection, ConnectTimeout
 from archer_ws.llm_gateway.transport.parsing import NotHttp
 from archer_ws.llm_gateway.transport.pool import StreamPool
+from archer_ws.llm_gateway.transport.response import StreamedResponse
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, ChatRequest, MessageRole
 from tests.fakes import openai_api
 from tests.fakes.raw_http import RawConnection, RawHttpServer, raw_http_server, soon
@@ -58,12 +58,12 @@ class Client:
         self.server = server
         self.url = f"http://127.0.0.1:{server.port}/chat"
 
-    def post(self, headers: Mapping[str, str] | None = None, body: bytes = b"{}") -> asyncio.Task[StreamedAnswer]:
+    def post(self, headers: Mapping[str, str] | None = None, body: bytes = b"{}") -> asyncio.Task[StreamedResponse]:
         return asyncio.create_task(self.pool.post(self.url, body, headers or {}))
 
     async def answer(
         self, peer: RawConnection | None, wire: bytes, headers: Mapping[str, str] | None = None
-    ) -> tuple[RawConnection, StreamedAnswer]:
+    ) -> tuple[RawConnection, StreamedResponse]:
         """The answer of these bytes, over the connection of before or, where there is none, a new one."""
         asking = self.post(headers)
         peer = peer or await self.server.next_connection()

@@ -12,10 +12,10 @@ import pytest
 from archer_ws.config import load_settings
 from archer_ws.llm_gateway.router import LLMRouter
 from archer_ws.llm_gateway.transport.carrier import Carrier, CarrierName
+from archer_ws.llm_gateway.transport.environment import Proxy, Way
 from archer_ws.llm_gateway.transport.library import LibraryTransport, ProxyRefused
 from archer_ws.llm_gateway.transport.per_loop import carrier_on
 from archer_ws.llm_gateway.transport.pool import StreamPool
-from archer_ws.llm_gateway.transport.surroundings import Proxy, Way
 from archer_ws.llm_gateway.types import ChatMessage, ChatRequest, MessageRole
 from tests.fakes import openai_api
 from tests.fakes.raw_http import raw_http_server, soon

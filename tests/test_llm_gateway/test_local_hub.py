@@ -103,8 +103,8 @@ def test_a_hub_that_stays_away_is_told_with_what_came_and_the_next_run_goes_on_f
 ) -> None:
     hub.cuts.extend([500_000] + [0] * RETRIES)
     told = person.refused("hf:owner/several:Q4_K_M", ProviderUnavailable)
-    assert f"500,000 of {len(LARGE):,} bytes had come" in told
-    assert "the same command goes on from there" in told
+    assert f"500,000 of {len(LARGE):,} bytes were fetched" in told
+    assert "the same command continues from there" in told
     assert person.pauses == [0.5, 1.0, 2.0, 4.0]
     again = Person(hub, tmp_path)
     assert again.fetch("hf:owner/several:Q4_K_M").read_bytes() == LARGE
@@ -120,7 +120,7 @@ def test_a_hub_without_ranges_sends_it_all_again_and_the_file_is_right(hub: Fake
 
 def test_a_file_that_came_damaged_is_thrown_away(hub: FakeHub, person: Person, tmp_path: Path) -> None:
     hub.damage = b"GGUF" + bytes(len(SMALL) - 4)
-    assert "came damaged" in person.refused("hf:owner/one")
+    assert "is damaged" in person.refused("hf:owner/one")
     assert not list(tmp_path.rglob("*.gguf"))
     hub.damage = None
     assert person.fetch("hf:owner/one").read_bytes() == SMALL
@@ -140,8 +140,8 @@ def test_without_the_hub_a_file_fetched_before_is_used_and_that_is_said(hub: Fak
     person = Person(hub, tmp_path)
     assert person.fetch("hf:owner/one") == path
     assert len(person.notes) == 1
-    assert "answered 503: using" in person.notes[0]
-    assert "answered 503" in person.refused("hf:owner/several:Q8_0", ProviderUnavailable)
+    assert "responded with 503: using" in person.notes[0]
+    assert "responded with 503" in person.refused("hf:owner/several:Q8_0", ProviderUnavailable)
 
 
 def test_a_hub_that_is_not_there_is_told_with_what_to_check(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ async def test_a_model_of_a_hub_that_was_not_fetched_is_told_with_what_fetches_i
         model_path="hf:owner/repo", parallel=4, timeouts=Timeouts(), catalog=load_catalog(), concurrency=8
     )
     error = await refused(adapter)
-    assert "hf:owner/repo has not been fetched" in error.message
+    assert "hf:owner/repo was not fetched" in error.message
     assert "archer-ws serve --provider local" in (error.hint or "")
 
 

@@ -14,10 +14,10 @@ from archer_ws.core.exceptions import Unsupported
 from archer_ws.llm_gateway.asking import later_step
 from archer_ws.llm_gateway.base import Timeouts
 from archer_ws.llm_gateway.catalog import load_catalog
-from archer_ws.llm_gateway.decoding.answers import folded
+from archer_ws.llm_gateway.decoding.completion import folded
 from archer_ws.llm_gateway.formats import ResponseFormat
 from archer_ws.llm_gateway.llama_adapter import LlamaAdapter
-from archer_ws.llm_gateway.local.forced_calls import ForcedCall, answer_format, as_call
+from archer_ws.llm_gateway.local.forced_calls import ForcedCall, as_call, forced_format
 from archer_ws.llm_gateway.local.process import Endpoint
 from archer_ws.llm_gateway.tools import NamedTool, Tool
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, ChatResponse, StreamChunk
@@ -146,9 +146,9 @@ def test_references_within_a_tools_schema_still_find_what_they_name() -> None:
         "properties": {"left": {"$ref": "#"}, "size": {"$ref": "#/$defs/size"}},
         "$defs": {"size": {"type": "integer"}},
     }
-    moved = answer_format({"grow": tree, "now": {}})["json_schema"]["schema"]["$defs"]["grow"]
+    moved = forced_format({"grow": tree, "now": {}})["json_schema"]["schema"]["$defs"]["grow"]
     assert moved["properties"] == {"left": {"$ref": "#/$defs/grow"}, "size": {"$ref": "#/$defs/grow/$defs/size"}}
-    assert answer_format({"grow": tree})["json_schema"]["schema"] == tree
+    assert forced_format({"grow": tree})["json_schema"]["schema"] == tree
 
 
 async def test_the_answers_text_is_the_arguments_of_the_forced_call() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from archer_ws.llm_gateway.decoding.answers import BrokenOff
+from archer_ws.llm_gateway.decoding.completion import BrokenOff
 from archer_ws.llm_gateway.decoding.finish_reasons import finish_reason_of
 from tests.fakes import openai_api as api
 from tests.fakes.dialects import OLLAMA, OPENAI, USAGE, Dialect, asked, every_dialect, reply_of, streamed_and_whole

@@ -32,7 +32,7 @@ async def failure_of(host: str, connect_s: float = 5) -> tuple[str, ArcherError]
     [
         (404, "model 'llama3.2' not found", "model_not_found", False, "Run: ollama pull llama3.2"),
         (400, '"llama3.2" does not support chat', "provider_error", False, "Choose another model"),
-        (400, "invalid options: seed", "provider_error", False, "Change the request"),
+        (400, "invalid options: seed", "provider_error", False, "Correct the request"),
         (401, "unauthorized", "provider_auth", False, "ollama signin"),
         (403, "ollama cloud is disabled", "provider_auth", False, "ollama signin"),
         (429, "too many requests", "provider_rate_limited", True, "retry_after_ms"),
@@ -93,7 +93,7 @@ async def test_what_is_not_ollama_is_told_as_such(reply: Reply, what: str) -> No
 
 
 async def test_an_error_body_that_never_ends_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("archer_ws.llm_gateway.transport.answer.PROVIDER_ERROR_BODY_S", 0.05)
+    monkeypatch.setattr("archer_ws.llm_gateway.transport.response.PROVIDER_ERROR_BODY_S", 0.05)
     async with scripted_server(Reply([b'{"error"', forever()], status=503)) as server:
         assert (await failure_of(server.url))[1].kind == "provider_unavailable"
         async with asyncio.timeout(2):
@@ -101,7 +101,7 @@ async def test_an_error_body_that_never_ends_is_not_waited_for(monkeypatch: pyte
 
 
 async def test_an_error_body_without_bounds_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("archer_ws.llm_gateway.transport.answer.PROVIDER_ERROR_BODY_S", 1000)
+    monkeypatch.setattr("archer_ws.llm_gateway.transport.response.PROVIDER_ERROR_BODY_S", 1000)
     async with scripted_server(Reply([b"x" * 65_536, forever()], status=500)) as server:
         assert (await failure_of(server.url))[1].kind == "provider_error"
 

@@ -11,7 +11,7 @@ import pytest
 from archer_ws.core.exceptions import ArcherError, ProviderTimeout, Unsupported
 from archer_ws.llm_gateway.base import Timeouts
 from archer_ws.llm_gateway.ollama_adapter import OllamaAdapter
-from archer_ws.llm_gateway.resilience.retry import Patience, RetryPolicy, stream_with_retries
+from archer_ws.llm_gateway.resilience.retry import RetryPolicy, WaitPolicy, stream_with_retries
 from archer_ws.llm_gateway.tools import NamedTool, Tool
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, ChatResponse, StreamChunk
 from tests.fakes.ollama_api import Answer, adapter_at, ollama_end, ollama_error, ollama_line, ollama_server, ollama_show
@@ -207,7 +207,7 @@ async def test_a_model_of_which_nothing_is_known_is_asked(show: Reply) -> None:
         assert made(await adapter.chat(messages(QUESTION), options=ChatOptions(tools=TOOLS)))
 
 
-NO_PATIENCE = Patience(RetryPolicy(), Timeouts(first_token_s=0, model_load_s=0, idle_s=0, total_s=10))
+NO_WAITS = WaitPolicy(RetryPolicy(), Timeouts(first_token_s=0, model_load_s=0, idle_s=0, total_s=10))
 
 
 @asynccontextmanager
@@ -221,7 +221,7 @@ async def silent_until(made_it: asyncio.Event) -> AsyncIterator[tuple[ScriptedSe
 async def patiently(adapter: OllamaAdapter, options: ChatOptions) -> list[StreamChunk]:
     chunks = stream_with_retries(
         adapter,
-        NO_PATIENCE,
+        NO_WAITS,
         options,
         lambda: adapter.stream_chat(messages(QUESTION), options=options),
         lambda failure: failure,

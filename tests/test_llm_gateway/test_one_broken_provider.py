@@ -15,7 +15,7 @@ from archer_ws.core.exceptions import ProviderNotConfigured, ProviderUnavailable
 from archer_ws.llm_gateway.failures import ProviderIdentity
 from archer_ws.llm_gateway.openai_adapter import OpenAIAdapter
 from archer_ws.llm_gateway.router import LLMRouter
-from archer_ws.llm_gateway.transport.per_loop import SdkClient, foreign_failures
+from archer_ws.llm_gateway.transport.per_loop import PerLoopClient, foreign_failures
 from tests.conftest import Archer, MakeSettings, StartArcher
 from tests.fakes.any_provider import PROVIDERS, adapter_at, call, playing_all, settings_for
 from tests.fakes.ollama_api import ollama_stream
@@ -157,7 +157,7 @@ async def test_whatever_is_raised_while_a_client_is_made_is_the_providers_failur
     def fail(_: ModuleType) -> Any:
         raise error
 
-    client: SdkClient[Any] = SdkClient("json", fail, identity=ACME)
+    client: PerLoopClient[Any] = PerLoopClient("json", fail, identity=ACME)
     for _ in range(2):
         with pytest.raises(ProviderNotConfigured, match=type(error).__name__) as caught:
             await client.get()
@@ -170,7 +170,7 @@ async def test_an_import_that_fails_oddly_is_the_providers_failure(
 ) -> None:
     (tmp_path / "an_odd_sdk.py").write_text("raise FileNotFoundError('/no/such/file')")
     monkeypatch.syspath_prepend(tmp_path)
-    client: SdkClient[Any] = SdkClient("an_odd_sdk", lambda module: module, identity=ACME)
+    client: PerLoopClient[Any] = PerLoopClient("an_odd_sdk", lambda module: module, identity=ACME)
     with pytest.raises(ProviderNotConfigured, match="FileNotFoundError"):
         await client.get()
     assert "an_odd_sdk" not in sys.modules

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai.types.chat import ChatCompletionChunk
 
-from archer_ws.llm_gateway.decoding.answers import folded
+from archer_ws.llm_gateway.decoding.completion import folded
 from archer_ws.llm_gateway.decoding.finish_reasons import finish_reason_of, reason_with_calls
 from archer_ws.llm_gateway.openai.decoder import ChatStreamDecoder
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole, StreamChunk, TokenUsage

@@ -10,7 +10,7 @@ import pytest
 from archer_ws.core.exceptions import ProviderError, UpstreamTruncated
 from archer_ws.llm_gateway.openai.client import OpenAIClient
 from archer_ws.llm_gateway.openai_adapter import OpenAIAdapter
-from archer_ws.llm_gateway.transport.answer import StreamedAnswer
+from archer_ws.llm_gateway.transport.response import StreamedResponse
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, MessageRole, StreamChunk, TokenUsage
 from tests.fakes.openai_api import DONE, adapter_for, chunk, delta, ending, event, finish, stream, text_stream, usage
 from tests.fakes.scripted_server import Abort, Reply, ScriptedServer, Step, Wait, forever, scripted_server
@@ -223,10 +223,10 @@ async def test_what_is_no_chat_stream_says_to_check_the_address(reply: Reply, wh
 
 @pytest.mark.parametrize("wanted", ["", "x"], ids=["before the first token", "between tokens"])
 async def test_closing_the_stream_closes_the_connection_at_once(wanted: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    responses: list[StreamedAnswer] = []
+    responses: list[StreamedResponse] = []
     stream_chat = OpenAIClient.stream_chat
 
-    async def keeping(self: OpenAIClient, body: dict[str, Any], *, principal: str) -> StreamedAnswer:
+    async def keeping(self: OpenAIClient, body: dict[str, Any], *, principal: str) -> StreamedResponse:
         # Held, so that it is not the garbage collector that closes it.
         responses.append(await stream_chat(self, body, principal=principal))
         return responses[-1]

@@ -8,7 +8,7 @@ import pytest
 from archer_ws.core.exceptions import ProviderError, Unsupported
 from archer_ws.llm_gateway.base import Timeouts
 from archer_ws.llm_gateway.catalog import load_catalog
-from archer_ws.llm_gateway.decoding.answers import Unreadable, folded
+from archer_ws.llm_gateway.decoding.completion import Unreadable, folded
 from archer_ws.llm_gateway.openai.decoder import ChatStreamDecoder
 from archer_ws.llm_gateway.openai.request import fitting_ids
 from archer_ws.llm_gateway.openai_adapter import OpenAIAdapter
@@ -192,7 +192,7 @@ def test_a_model_that_refuses_tools_here_is_not_asked_with_them() -> None:
     with pytest.raises(Unsupported) as refused:
         hosted().stream_chat(QUESTION, "chatgpt-4o-latest", options=ChatOptions(tools=(NOW,)))
     assert [each.path for each in refused.value.errors or ()] == ["tools"]
-    named = (refused.value.hint or "").split("Name a model that does, ")[1].split(" ")[0]
+    named = (refused.value.hint or "").split("Choose a model that does, such as ")[1].split(";")[0]
     assert load_catalog().facts("openai", named).tools
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from archer_ws.core import limits
 from archer_ws.llm_gateway.decoding import framing
-from archer_ws.llm_gateway.decoding.framing import EventDecoder, LineTooLong, decode_json
+from archer_ws.llm_gateway.decoding.framing import EventDecoder
+from archer_ws.llm_gateway.decoding.json_documents import LineTooLong, decode_json
 from tests.fakes import openai_api as api
 from tests.fakes.dialects import (
     ANTHROPIC,
@@ -74,7 +75,7 @@ async def test_a_streamed_answer_that_is_waited_for_as_a_whole_has_a_bound(diale
 @every_dialect
 async def test_of_an_errors_body_the_beginning_is_read(dialect: Dialect, monkeypatch: pytest.MonkeyPatch) -> None:
     # The end is not waited for, nor the time that is given to a beginning that does not come.
-    monkeypatch.setattr("archer_ws.llm_gateway.transport.answer.PROVIDER_ERROR_BODY_S", 1000)
+    monkeypatch.setattr("archer_ws.llm_gateway.transport.response.PROVIDER_ERROR_BODY_S", 1000)
     reply = reply_of(dialect, *itertools.repeat(PIECE, 1_000), forever(), status=500)
 
     assert (await asked(dialect, reply)).kind == "provider_error"

@@ -27,7 +27,7 @@ async def test_nothing_reaches_the_server_that_a_redirect_points_to(provider: st
         assert not there.exchanges
         error = caught.value
         assert not error.retryable
-        assert f"answered with a redirect ({status}) to {there.url}" in error.message
+        assert f"responded with a redirect ({status}) to {there.url}" in error.message
         assert SETTINGS[provider] in (error.hint or "")
         for told in (f"{error.message} {error.hint}", f"{state.error} {state.hint}"):
             assert there.url in told
@@ -48,16 +48,16 @@ IDENTITY = ProviderIdentity(
         ("https://127.0.0.1:9/secret", "to https://127.0.0.1:9"),
         ("//secret@other/secret", "to http://other"),
         ("https://other:443/", "to https://other"),
-        ("javascript:secret()", "to what is no HTTP address"),
-        ("http://[::1", "to what is no HTTP address"),
-        ("http://sec ret/", "to what is no HTTP address"),
-        ("", "that says no address"),
-        (None, "that says no address"),
+        ("javascript:secret()", "to something that is not an HTTP address"),
+        ("http://[::1", "to something that is not an HTTP address"),
+        ("http://sec ret/", "to something that is not an HTTP address"),
+        ("", "without an address"),
+        (None, "without an address"),
     ],
 )
 def test_of_where_it_points_only_the_origin_is_told(location: str | None, where: str) -> None:
     message = redirect_failure(IDENTITY, 302, location).message
-    assert message == f"acme at http://127.0.0.1:9/v1 answered with a redirect (302) {where}"
+    assert message == f"acme at http://127.0.0.1:9/v1 responded with a redirect (302) {where}"
 
 
 def test_at_a_providers_own_address_the_proxy_is_suspected() -> None:
@@ -70,5 +70,5 @@ async def test_an_odd_location_is_no_defect_of_ours(provider: str, location: str
     redirect = Reply(status=302, headers={"location": location})
     async with scripted_server(responder=lambda _: redirect) as server, adapter_at(provider, server.url) as adapter:
         for how in ("chat", "stream", "list"):
-            with pytest.raises(ProviderError, match="answered with a redirect"):
+            with pytest.raises(ProviderError, match="responded with a redirect"):
                 await call(adapter, how)

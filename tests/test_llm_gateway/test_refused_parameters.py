@@ -8,9 +8,9 @@ import pytest
 from archer_ws.llm_gateway.resilience.refused_parameters import (
     MAX_MODELS,
     MAX_TRIES,
+    ErrorText,
     FittedRequest,
     RefusedParameters,
-    Said,
 )
 
 MESSAGES = [{"role": "user", "content": "temperature, max_tokens and stream_options, please"}]
@@ -77,7 +77,7 @@ def refused(message: str = "", **fields: object) -> bytes:
     ],
 )
 def test_the_parameter_that_an_error_is_about(body: bytes, named: str | None) -> None:
-    assert Said.of(body).first_named(["temperature", "stream_options"]) == named
+    assert ErrorText.of(body).first_named(["temperature", "stream_options"]) == named
 
 
 def test_what_is_refused_goes_one_after_the_other_until_it_is_taken() -> None:

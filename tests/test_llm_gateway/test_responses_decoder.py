@@ -8,7 +8,7 @@ import pytest
 
 from archer_ws.core.exceptions import ArcherError
 from archer_ws.core.limits import PROVIDER_PARTS
-from archer_ws.llm_gateway.decoding.answers import Answer, BrokenOff, ErrorSaid, Unreadable, folded
+from archer_ws.llm_gateway.decoding.completion import BrokenOff, Completion, ErrorReported, Unreadable, folded
 from archer_ws.llm_gateway.native_turns import NATIVE_BYTES_MAX
 from archer_ws.llm_gateway.openai.responses.decoder import ResponseStreamDecoder
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, Refusal, StreamChunk, TokenUsage
@@ -25,14 +25,14 @@ def chunks_of(data: bytes, size: int, *, has_format: bool = False) -> tuple[list
     return chunks + decoder.finish(), decoder
 
 
-def decoded(*events: bytes, has_format: bool = False) -> Answer:
+def decoded(*events: bytes, has_format: bool = False) -> Completion:
     """The answer, which is the same however the bytes are cut.
 
     Raises:
         Exception: the fault.
     """
     data = b"".join(events)
-    outcomes: list[Answer] = []
+    outcomes: list[Completion] = []
     for size in (len(data), 1, 50):
         chunks, decoder = chunks_of(data, size, has_format=has_format)
         if decoder.fault is not None:
@@ -43,12 +43,12 @@ def decoded(*events: bytes, has_format: bool = False) -> Answer:
     return outcomes[0]
 
 
-def _said(answer: Answer) -> tuple[object, ...]:
+def _said(answer: Completion) -> tuple[object, ...]:
     calls = [(call.name, call.arguments) for call in answer.tool_calls or ()]
     return answer.content, answer.reasoning, answer.finish_reason, answer.usage, calls, answer.refusal
 
 
-def made(answer: Answer) -> list[tuple[str, str]]:
+def made(answer: Completion) -> list[tuple[str, str]]:
     return [(call.name, call.arguments) for call in answer.tool_calls or ()]
 
 
@@ -247,7 +247,7 @@ def test_a_whole_answer_that_did_not_complete_is_not_complete(status: str) -> No
 def test_a_response_that_ends_under_a_worse_word_than_its_event_did_not_complete() -> None:
     script = whole_script()
     failed = response(script.output, status="failed", error={"code": "server_error", "message": "m"})
-    with pytest.raises(ErrorSaid):
+    with pytest.raises(ErrorReported):
         decoded(*script.events, event("response.completed", response=failed))
     cut = response(script.output, status="incomplete", incomplete_details={"reason": "max_output_tokens"})
     assert decoded(*script.events, event("response.completed", response=cut)).finish_reason == "length"
@@ -310,7 +310,7 @@ def test_an_event_named_an_error_is_one_whatever_it_has() -> None:
     events = text_answer(["Hel", "lo"])
     said = next(number for number, each in enumerate(events) if b"output_text.delta" in each)
     again = b"event: error\n" + events[said].partition(b"\n")[2]
-    with pytest.raises(ErrorSaid):
+    with pytest.raises(ErrorReported):
         decoded(*events[: said + 1], again, *events[said + 1 :])
 
 

@@ -11,7 +11,7 @@ from archer_ws.llm_gateway.catalog import UNKNOWN_MODEL, load_catalog
 from archer_ws.llm_gateway.extras import Extras
 from archer_ws.llm_gateway.formats import ResponseFormat
 from archer_ws.llm_gateway.native_turns import NativeTurn
-from archer_ws.llm_gateway.openai.which_api import as_asked
+from archer_ws.llm_gateway.openai.which_api import facts_for_api
 from archer_ws.llm_gateway.openai_adapter import OpenAIAdapter
 from archer_ws.llm_gateway.router import LLMRouter
 from archer_ws.llm_gateway.tools import NamedTool, Tool
@@ -445,9 +445,12 @@ async def test_another_server_is_asked_by_chat_completions_whatever_its_model_s_
 def test_the_owner_s_word_comes_before_the_catalog_s() -> None:
     by_chat, unknown = load_catalog().facts("openai", "gpt-5.4"), UNKNOWN_MODEL
     assert [
-        (as_asked(by_chat, "auto", is_hosted=True).api, as_asked(by_chat, "auto", is_hosted=False).api),
-        (as_asked(by_chat, "chat", is_hosted=True).api, as_asked(unknown, "auto", is_hosted=True).api),
-        (as_asked(unknown, "responses", is_hosted=True).api, as_asked(unknown, "responses", is_hosted=False).api),
+        (facts_for_api(by_chat, "auto", is_hosted=True).api, facts_for_api(by_chat, "auto", is_hosted=False).api),
+        (facts_for_api(by_chat, "chat", is_hosted=True).api, facts_for_api(unknown, "auto", is_hosted=True).api),
+        (
+            facts_for_api(unknown, "responses", is_hosted=True).api,
+            facts_for_api(unknown, "responses", is_hosted=False).api,
+        ),
     ] == [("responses", "chat"), ("chat", "chat"), ("responses", "responses")]
 
 
@@ -480,7 +483,7 @@ def test_by_chat_completions_alone_such_a_model_takes_no_tools(model: str) -> No
     with pytest.raises(Unsupported) as refused:
         adapter.stream_chat(QUESTION, model, options=ChatOptions(tools=(NOW,)))
     assert [each.path for each in refused.value.errors or ()] == ["tools"]
-    named = (refused.value.hint or "").split("Name a model that does, ")[1].split(" ")[0]
+    named = (refused.value.hint or "").split("Choose a model that does, such as ")[1].split(";")[0]
     assert "tools" in adapter._body(QUESTION, named, None, None, ChatOptions(tools=(NOW,)))
     assert "tools" not in adapter._body(QUESTION, model, None, None, ChatOptions(tools=(NOW,), tool_choice="none"))
 

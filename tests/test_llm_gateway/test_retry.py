@@ -19,8 +19,8 @@ from archer_ws.core.exceptions import (
 from archer_ws.llm_gateway.base import Timeouts
 from archer_ws.llm_gateway.resilience.retry import (
     LONGEST_PAUSE_S,
-    Patience,
     RetryPolicy,
+    WaitPolicy,
     call_with_retries,
     stream_with_retries,
 )
@@ -34,11 +34,11 @@ from tests.fakes.scripted_server import forever
 BUSY = ProviderUnavailable("busy", retry_after_ms=0)
 
 
-def patience(retries: int = 2, **timeouts: float) -> Patience:
-    return Patience(RetryPolicy(max_retries=retries), Timeouts(**timeouts))
+def patience(retries: int = 2, **timeouts: float) -> WaitPolicy:
+    return WaitPolicy(RetryPolicy(max_retries=retries), Timeouts(**timeouts))
 
 
-async def run(adapter: ScriptedAdapter, wait: Patience | None = None, options: ChatOptions | None = None) -> str:
+async def run(adapter: ScriptedAdapter, wait: WaitPolicy | None = None, options: ChatOptions | None = None) -> str:
     chunks = stream_with_retries(
         adapter, wait or patience(), options or ChatOptions(), lambda: adapter.stream_chat([]), lambda error: error
     )

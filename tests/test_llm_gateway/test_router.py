@@ -124,10 +124,10 @@ def test_the_embedded_models_own_defaults_come_after_the_request_and_the_owner_a
 def test_without_the_defaults_only_what_the_models_authors_advise_is_filled_in(make_settings: MakeSettings) -> None:
     owners = LLMRouter(make_settings(llm_temperature=0.1, llm_max_tokens=7))
     route = owners.resolve(ask(model="gpt-4o"), with_defaults=False)
-    assert (route.temperature, route.max_tokens, route.answer_tokens) == (None, None, 16_384)
-    assert owners.resolve(ask(model="llama3.2"), with_defaults=False).answer_tokens is None
+    assert (route.temperature, route.max_tokens, route.completion_tokens_max) == (None, None, 16_384)
+    assert owners.resolve(ask(model="llama3.2"), with_defaults=False).completion_tokens_max is None
     asked = owners.resolve(ask(model="gpt-4o", temperature=1, max_tokens=5), with_defaults=False)
-    assert (asked.temperature, asked.max_tokens, asked.answer_tokens) == (1, 5, 5)
+    assert (asked.temperature, asked.max_tokens, asked.completion_tokens_max) == (1, 5, 5)
     embedded = LLMRouter(make_settings(llm_provider="local", llm_temperature=0.7, llm_max_tokens=2048))
     advised = embedded.resolve(ask(), with_defaults=False)
     assert (advised.temperature, advised.max_tokens) == (0.2, 400)

@@ -9,7 +9,7 @@ from archer_ws.core import secrets
 from archer_ws.core.exceptions import UpstreamTruncated
 from archer_ws.core.secrets import MASK
 from archer_ws.llm_gateway.base import Timeouts
-from archer_ws.llm_gateway.resilience.retry import Patience, RetryPolicy, stream_with_retries
+from archer_ws.llm_gateway.resilience.retry import RetryPolicy, WaitPolicy, stream_with_retries
 from archer_ws.llm_gateway.types import ChatOptions, Refusal, StreamChunk
 from tests.fakes.calls import CALLS_MADE, piece
 from tests.fakes.scripted_adapter import ScriptedAdapter, Step
@@ -27,7 +27,7 @@ def _one_key_is_known() -> Iterator[None]:
 
 async def said(script: Sequence[Step]) -> AsyncIterator[StreamChunk]:
     adapter = ScriptedAdapter(script)
-    patience = Patience(RetryPolicy(max_retries=0), Timeouts())
+    patience = WaitPolicy(RetryPolicy(max_retries=0), Timeouts())
     chunks = stream_with_retries(adapter, patience, ChatOptions(), lambda: adapter.stream_chat([]), lambda error: error)
     async with aclosing(chunks):
         async for chunk in chunks:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from archer_ws.core.limits import CALL_ARGUMENTS_BYTES, PROVIDER_CALLS
 from archer_ws.core.secrets import forget, remember
-from archer_ws.llm_gateway.decoding.answers import TooLarge, Unreadable
+from archer_ws.llm_gateway.decoding.completion import TooLarge, Unreadable
 from archer_ws.llm_gateway.decoding.tool_calls import ToolCallAssembler, new_call_id
 
 Fragment = dict[str, Any]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from archer_ws.llm_gateway.base import BaseLLMAdapter
-from archer_ws.llm_gateway.decoding.answers import folded
+from archer_ws.llm_gateway.decoding.completion import folded
 from archer_ws.llm_gateway.tools import Tool, ToolCall
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, StreamChunk
 from tests.fakes import tools_anthropic, tools_ollama, tools_openai, tools_responses

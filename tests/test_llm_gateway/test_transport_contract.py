@@ -16,13 +16,13 @@ import pytest
 
 from archer_ws.core.limits import PROVIDER_ERROR_BYTES, PROVIDER_SLICE_BYTES, PROVIDER_UNREAD_BYTES
 from archer_ws.llm_gateway.failures import ProviderIdentity, failure_from_transport
-from archer_ws.llm_gateway.transport.answer import BodyTooLong, StreamedAnswer
 from archer_ws.llm_gateway.transport.carrier import Carrier
 from archer_ws.llm_gateway.transport.connection import ConnectError, ConnectTimeout
 from archer_ws.llm_gateway.transport.content_coding import DecodingError
 from archer_ws.llm_gateway.transport.library import LibraryTransport
 from archer_ws.llm_gateway.transport.parsing import NotHttp
 from archer_ws.llm_gateway.transport.pool import StreamPool
+from archer_ws.llm_gateway.transport.response import BodyTooLong, StreamedResponse
 from tests.fakes.raw_http import RawConnection, RawHttpServer, raw_http_server, soon
 from tests.fakes.scripted_server import Reply, scripted_server
 
@@ -74,12 +74,12 @@ class Asking:
 
     def post(
         self, headers: Mapping[str, str] | None = None, body: bytes = b"{}", principal: str = ""
-    ) -> asyncio.Task[StreamedAnswer]:
+    ) -> asyncio.Task[StreamedResponse]:
         return asyncio.create_task(self.carrier.post(self.url, body, headers or {}, principal=principal))
 
     async def answer(
         self, wire: bytes, peer: RawConnection | None = None, headers: Mapping[str, str] | None = None
-    ) -> tuple[RawConnection, StreamedAnswer]:
+    ) -> tuple[RawConnection, StreamedResponse]:
         """The answer of these bytes, over the connection of before or, where there is none, a new one."""
         asking = self.post(headers)
         peer = peer or await self.server.next_connection()
@@ -377,7 +377,7 @@ async def test_nobody_listening_is_told_as_such(name: str) -> None:
     await soon(asking.carrier.close())
 
 
-async def asked_where_tls_never_begins(asking: Asking) -> tuple[RawConnection, asyncio.Task[StreamedAnswer]]:
+async def asked_where_tls_never_begins(asking: Asking) -> tuple[RawConnection, asyncio.Task[StreamedResponse]]:
     """A request that waits for the server's part of the handshake."""
     asking.url = asking.url.replace("http:", "https:")
     request = asking.post()
@@ -424,7 +424,7 @@ async def test_a_server_that_closes_before_the_head_is_told(asking: Asking, wire
     await peer.close()
     with pytest.raises(ConnectionResetError) as caught:
         await soon(request)
-    assert "broke" in failure_from_transport(IDENTITY, caught.value).message
+    assert "was lost" in failure_from_transport(IDENTITY, caught.value).message
 
 
 @pytest.mark.parametrize("status", ["301 Moved", "302 Found", "307 Temporary", "308 Permanent", "304 Not Modified"])
@@ -496,7 +496,7 @@ async def test_a_control_character_in_a_header_is_refused_before_anything_is_sen
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:99999/x", "ftp://127.0.0.1/x", "http://[::1/x", "http://a..é/x"])
 async def test_what_is_no_http_address_can_not_be_connected_to(asking: Asking, url: str) -> None:
-    with pytest.raises(ConnectError, match="no HTTP address"):
+    with pytest.raises(ConnectError, match="not an HTTP address"):
         await soon(asking.carrier.post(url, b"{}", {}))
 
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archer_ws.llm_gateway.decoding.framing import EventDecoder, LineDecoder, LineTooLong, decode_json
+from archer_ws.llm_gateway.decoding.framing import EventDecoder, LineDecoder
+from archer_ws.llm_gateway.decoding.json_documents import LineTooLong, decode_json
 
 #: Few bytes, so that terminators, colons and field names come often and next to each other.
 LINE_BYTES = st.lists(

@@ -1,1 +1,1 @@
-"""Whether a text is JSON that a client's schema takes. Schemas and texts come from anywhere, and may mean harm."""
+"""Checks whether a text is JSON that a client's schema accepts. Both come from outside, and may be hostile."""

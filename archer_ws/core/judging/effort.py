@@ -1,6 +1,6 @@
-"""How much work it is at most to judge a text by a schema: what the event loop may do itself, and what it may not.
+"""Estimates the work of checking a text against a schema, to decide whether the event loop may do it itself.
 
-An estimate from above, by counting. Nothing is said of schemas for which counting gives no bound.
+The estimate is an upper limit, found by counting. Schemas for which counting gives no limit get no estimate.
 """
 
 import json
@@ -9,49 +9,50 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-#: What the event loop may do at once: 3 ms, on a slow processor.
+#: The work that the event loop may do at once: 3 ms on a slow processor.
 STEPS_MAX = 100_000
-#: A text and a schema that it may look at at all: parsing the one, or compiling the other, takes 2 ms at worst.
+#: The sizes of a text and a schema that it may handle: parsing the text, or compiling the schema, takes at most 2 ms.
 TEXT_CHARS_MAX, SCHEMA_CHARS_MAX = 32 * 1024, 8 * 1024
 
-#: Keywords by which a value may be looked at any number of times, or at a cost that its size does not tell (a multiple
-#: of 1e-300); and those that change what a reference means.
+#: Keywords that may check a value any number of times, or at a cost that its size does not show (a multiple of 1e-300);
+#: and those that change the meaning of references.
 _UNCOUNTED = frozenset(
     {
         "$anchor", "$dynamicAnchor", "$dynamicRef", "$id", "$recursiveAnchor", "$recursiveRef", "contentEncoding",
         "contentMediaType", "id", "multipleOf", "unevaluatedItems", "unevaluatedProperties",
     }
 )  # fmt: skip
-#: Keywords that hold schemas by names of the client's.
+#: Keywords that contain schemas by names that the client chose.
 _MAPS = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
-#: Keywords whose number is compared with a count.
+#: Keywords with a number that is compared with a count.
 _SIZES = frozenset(
     {
         "maxContains", "maxItems", "maxLength", "maxProperties", "minContains", "minItems", "minLength",
         "minProperties",
     }
 )  # fmt: skip
-#: The engine compares numbers as exact fractions; and the items of short lists each with each.
+#: The engine compares numbers as exact fractions, and each item of a short list with each other one.
 _STEPS_OF_A_NUMBER, _STEPS_OF_UNIQUENESS = 32, 200
-#: Fractions of these have hundreds of digits.
+#: Fractions of such numbers have hundreds of digits.
 _HUGE_NUMBER = re.compile(r"\d{20}|\d[eE][-+]?\d{2}")
-#: Schemas nested deeper, with references written out, are not counted: a chain of references can have any length.
+#: Schemas nested deeper than this, with references expanded, are not counted: a chain of references can have any
+#: length.
 _LEVELS_MAX = 64
-#: Finding a length reads the text: so many bytes are as much work as one look at a value.
+#: Finding a length reads the text: so many bytes are as much work as checking one value.
 _BYTES_OF_A_STEP = 64
 #: Matching a light regular expression, at worst (one whose automaton does not fit its cache), for each byte.
 _STEPS_OF_A_MATCHED_BYTE = 4
-#: Making one finding; and copying a value for it, as the engine does with all it finds wrong.
+#: The work of making one finding, and of copying the value for it, as the engine does with all invalid values.
 _STEPS_OF_A_FINDING, _STEPS_OF_A_COPY = 300, 2
 
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """The size of a schema in which each reference is replaced by what it names.
+    """The size of a schema in which each reference is replaced by its target.
 
     Attributes:
-        all: how many values it has; those that take longer to compare count more than once.
-        patterns: how many of them are regular expressions.
+        all: the number of its values; those that take longer to compare count more than once.
+        patterns: the number of regular expressions among them.
     """
 
     all: int
@@ -60,15 +61,16 @@ class Places:
 
 @lru_cache(32)
 def places(schema: str) -> Places | None:
-    """The size of a schema, given as JSON; None where it has none, or where it tells nothing about the work."""
+    """The size of a schema, given as JSON; None if it has no finite size, or the size does not limit the work."""
     counter = _Counter(json.loads(schema))
     return Places(*counter.total) if counter.counted and not _HUGE_NUMBER.search(schema) else None
 
 
 def steps(schema: Places, text: str) -> int | None:
-    """The most steps it takes to know whether a text is valid; a step is about 30 ns. None: no bound is known.
+    """The upper limit of the steps for deciding whether a text is valid; a step is about 30 ns. None: no limit is
+    known.
 
-    Each place of the schema looks at each value of the text at most once.
+    Each place in the schema checks each value of the text at most once.
     """
     if _HUGE_NUMBER.search(text):
         return None
@@ -77,21 +79,21 @@ def steps(schema: Places, text: str) -> int | None:
 
 
 def steps_of_findings(steps: int, text: str) -> int:
-    """The most steps it takes to list all that is wrong, where knowing whether something is takes `steps`."""
+    """The upper limit of the steps for listing all errors, if deciding whether there is one takes `steps`."""
     return steps * (_STEPS_OF_A_FINDING + _STEPS_OF_A_COPY * values(text))
 
 
 def values(text: str) -> int:
-    """The most values that a JSON text can have."""
+    """The upper limit of the values of a JSON text."""
     return 1 + text.count(",") + text.count("[") + text.count("{")
 
 
 class _Counter:
-    """Counts a schema's places. A reference that leads back to itself has no end, and so no count.
+    """Counts a schema's places. A reference that leads back to itself has no finite count.
 
     Attributes:
-        counted: whether there is a count.
-        total: of all places, and of the regular expressions among them.
+        counted: whether the count is finite.
+        total: the number of all places, and of the regular expressions among them.
     """
 
     def __init__(self, schema: Any) -> None:
@@ -130,7 +132,7 @@ class _Counter:
         if name in _SIZES and isinstance(value, int):
             return 1, 0
         if name in _MAPS and isinstance(value, dict):
-            # As a list: the names are no keywords.
+            # As a list: the names are not keywords.
             places, patterns = self._count(list(value.values()))
         else:
             places, patterns = self._count(value)
@@ -151,7 +153,7 @@ class _Counter:
         return known
 
     def _target(self, reference: str) -> Any:
-        """What a JSON Pointer in a fragment names (RFC 6901); whatever else it may be, there is no count."""
+        """The target of a JSON Pointer in a fragment (RFC 6901); other references make the schema uncountable."""
         place: Any = self._schema
         if reference == "#":
             return place

@@ -1,11 +1,12 @@
-"""The JSON Schema engine (jsonschema-rs), wrapped: which schemas it takes, and what it finds in a text.
+"""The JSON Schema engine (jsonschema-rs), wrapped: which schemas it accepts, and which errors it finds in a text.
 
-Owns: parsing a text strictly, the engine's options, the wording of what is found. Leaves to effort.py whether that may
-be done on the event loop; where it may not, this file is run as a program, and so imports nothing of ours.
+Owns: parsing a text strictly, the engine's options, the wording of errors. effort.py decides whether the work may be
+done on the event loop. If not, this file runs as a program, so it imports no other module of ours.
 
-The program. In, on stdin: a line of JSON, the schema; then the text in UTF-8, to the end. Out, on stdout: lines of
-JSON, each a list of `[path, message]`, of which the last whole one counts. That a text is invalid is told before what
-is wrong is listed, which can take longer than anybody waits. `null`, or no line: it could not be judged.
+The program reads from stdin a line of JSON, the schema, and then the text in UTF-8 to the end. It writes to stdout
+lines of JSON, each a list of `[path, message]`; the last complete line counts. It first reports that a text is invalid,
+and then lists the errors, which can take longer than the caller waits. `null`, or no line, means that the text could
+not be checked.
 """
 
 import faulthandler
@@ -19,41 +20,42 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 if TYPE_CHECKING:
     from jsonschema_rs import ValidationError, Validator
 
-#: Where, as names and indices joined by dots ("" for the whole text), and what is wrong there.
+#: A path, as names and indices joined by dots ("" for the whole text), and what is wrong there.
 Finding: TypeAlias = tuple[str, str]
-#: Where something stands in a schema: the place around it, and its key or index there.
+#: A place in a schema: the place around it, and its key or index there.
 _Place: TypeAlias = tuple["_Place | None", str | int]
 
-#: What is told where there is no time to say more.
+#: Reported if there is no time to list the errors.
 UNLISTED: Finding = ("", "does not match the schema; what is wrong could not be listed in time")
-#: What is told of one text; paths and messages hold names and values of the client's or the model's own.
+#: The limits of a report on one text: paths and messages contain names and values of the client's or the model's.
 FINDINGS_MAX, PATH_CHARS_MAX, MESSAGE_CHARS_MAX = 20, 200, 300
-#: Objects in a schema, nearly all of them schemas themselves: compiling one takes microseconds.
+#: The limit of objects in a schema, nearly all of them schemas themselves: compiling one takes microseconds.
 OBJECTS_MAX = 2500
-#: Different regular expressions in a schema, their text, and what all of them may take once compiled. The last is
-#: shared out evenly: some milliseconds to compile.
+#: The limits of different regular expressions in a schema, of their text, and of their compiled size together. The size
+#: is divided evenly among them: they compile in a few milliseconds.
 PATTERNS_MAX, PATTERNS_CHARS_MAX, PATTERNS_BYTES_MAX = 64, 16 * 1024, 2 * 1024 * 1024
-#: On the event loop each must do with so much; a date's or an address's takes a kilobyte. See effort.py.
+#: The limit of the compiled size of each one on the event loop; one for a date or an address takes a kilobyte. See
+#: effort.py.
 LIGHT_PATTERN_BYTES_MAX = 16 * 1024
-#: Compiled schemas that are kept, most recently used: a client sends few, many times.
+#: The number of compiled schemas in the cache: a client sends a few schemas, many times.
 _COMPILED_MAX = 32
-#: What the program may take. A list of findings holds a copy of the value for each.
+#: The memory limit of the program. A list of findings has a copy of the value for each.
 _PROGRAM_BYTES_MAX = 1024 * 1024 * 1024
-#: The program ends itself after so long, should the one who would kill it be gone.
+#: The program ends itself after this time, in case the process that would kill it is gone.
 PROGRAM_S_MAX = 5.0
 
-#: Keywords that hold schemas by names of the client's: there a name is no keyword.
+#: Keywords that contain schemas by names that the client chose: these names are not keywords.
 _MAPS = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "dependencies"})
-#: Keywords that hold values, in which a name that looks like a reference is none.
+#: Keywords that contain values, in which a name that looks like a reference is not one.
 _VALUES = frozenset({"enum", "const", "default", "examples"})
 _REFERENCES = frozenset({"$ref", "$dynamicRef", "$recursiveRef"})
 
 
 class SchemaRefused(ValueError):
-    """A schema that texts can't be judged by.
+    """The schema can't be used for checking texts.
 
     Attributes:
-        path: where in the schema, as in a finding.
+        path: the place in the schema, as in a finding.
         message: what is wrong there, for a person.
     """
 
@@ -63,34 +65,34 @@ class SchemaRefused(ValueError):
 
 
 class NotJson(ValueError):
-    """A text that is not strictly JSON; the message says why, and where."""
+    """The text is not strictly JSON; the message says why, and where."""
 
 
 class Undecided(Exception):
-    """The engine gave up: whether the text is valid is unknown."""
+    """The engine gave up: it is unknown whether the text is valid."""
 
 
 def accept(schema: dict[str, Any]) -> None:
-    """Look through a client's schema before anything is judged by it.
+    """Check a client's schema before it is used.
 
     Raises:
-        SchemaRefused: it refers to another document, which would have to be fetched; or is no schema, or too large a
-            one, or has regular expressions that the engine can't take.
+        SchemaRefused: it refers to another document, which would have to be fetched; or it is not a schema, is too
+            large, or has regular expressions that the engine does not accept.
     """
     compiled(json.dumps(schema))
 
 
 def _patterns(schema: Any) -> int:
-    """How many different regular expressions a schema has.
+    """The number of different regular expressions in a schema.
 
-    Whatever could be one counts, wherever it stands: a reference may make a schema of a default, or of a map.
+    Everything that could be one counts, in any place: a reference may make a default, or a map, into a schema.
 
     Raises:
         SchemaRefused: it refers to another document, or is too large.
     """
     patterns: set[str] = set()
     objects = 0
-    # Paths are spelled out only when one is told: a long name above a long list would else be copied for each item.
+    # Paths are built only when one is reported: otherwise a long name above a long list would be copied for each item.
     waiting: list[tuple[_Place | None, Any, bool, bool]] = [(None, schema, False, False)]
     while waiting:
         place, value, has_names, is_value = waiting.pop()
@@ -134,12 +136,12 @@ def compiled(schema: str, *, light: bool = False) -> "Validator":
     """The engine's form of a schema, given as JSON.
 
     Args:
-        light: take only regular expressions that are matched in a time that grows no faster than the text, and fast.
+        light: accept only regular expressions that match fast, in a time linear in the text.
 
     Raises:
-        SchemaRefused: as `accept` has it; or with `light`, other regular expressions.
+        SchemaRefused: as for `accept`; with `light`, also for other regular expressions.
     """
-    # Late: 15 ms, which clients that only use the models need not wait for.
+    # Imported late: it takes 15 ms, which clients that only use the models do not need.
     import jsonschema_rs
 
     content = json.loads(schema)
@@ -156,7 +158,7 @@ def compiled(schema: str, *, light: bool = False) -> "Validator":
     except jsonschema_rs.ValidationError as error:
         path, message = _finding(error)
         if getattr(error.kind, "format", None) == "regex":
-            message = "is no regular expression that the engine takes, or too large a one"
+            message = "is not a regular expression that the engine accepts, or is too large"
         raise SchemaRefused(path, message) from None
     except ValueError as error:
         raise SchemaRefused("", _bounded(str(error), MESSAGE_CHARS_MAX)) from None
@@ -166,8 +168,8 @@ def parsed(text: str) -> Any:
     """A text's JSON as Python values.
 
     Raises:
-        NotJson: it is not JSON; or has a name twice in an object, NaN, a lone surrogate, a number of more than 4,300
-            digits, or is nested more than 200 deep.
+        NotJson: it is not JSON; or it has a name twice in an object, NaN, a lone surrogate, a number of more than 4,300
+            digits, or more than 200 levels of nesting.
     """
     import jiter
 
@@ -180,7 +182,7 @@ def parsed(text: str) -> Any:
 
 
 def findings(validator: "Validator", value: Any) -> list[Finding]:
-    """The first `FINDINGS_MAX` of the things that are wrong. The engine makes all, with a copy of the value for each.
+    """The first `FINDINGS_MAX` errors. The engine makes all of them, each with a copy of the value.
 
     Raises:
         Undecided: a regular expression took too long.
@@ -205,7 +207,7 @@ def _bounded(text: str, most: int) -> str:
 
 
 def main() -> None:
-    """Judge one text, as the module says."""
+    """Check one text, as the module's docstring says."""
     _end_in_time()
     schema = sys.stdin.buffer.readline().decode()
     try:
@@ -223,13 +225,14 @@ def main() -> None:
 
 
 def _tell(findings: list[Finding] | None) -> None:
-    # ASCII: names may hold what UTF-8 can't carry.
+    # ASCII: names may contain what UTF-8 can't encode.
     os.write(1, json.dumps(findings).encode() + b"\n")
 
 
 def _end_in_time() -> None:
-    """Neither outlive our parent, nor take the machine's memory. The engine holds the interpreter, so only the system,
-    or a thread that needs no interpreter, can end us."""
+    """End with our parent, and before using up the machine's memory. The engine holds the interpreter's lock, so only
+    the system, or a thread that needs no interpreter, can end this process.
+    """
     faulthandler.dump_traceback_later(PROGRAM_S_MAX, exit=True)
     if sys.platform == "linux":
         import ctypes

@@ -1,4 +1,4 @@
-"""Judging a text at once, where that is little work: on the event loop, in less than 5 ms."""
+"""Checks a text on the event loop, if that takes less than 5 ms."""
 
 from archer_ws.core.judging.effort import (
     SCHEMA_CHARS_MAX,
@@ -12,10 +12,10 @@ from archer_ws.core.judging.engine import Finding, NotJson, SchemaRefused, compi
 
 
 def judged_here(text: str, schema: str) -> list[Finding] | None:
-    """What is wrong with a text; None where it could take too long to find out.
+    """What is wrong with a text; None if checking could take too long.
 
     Args:
-        schema: as JSON, accepted before.
+        schema: as JSON; `accept` has accepted it.
     """
     needed = _steps(text, schema)
     if needed is None or needed > STEPS_MAX:
@@ -23,7 +23,7 @@ def judged_here(text: str, schema: str) -> list[Finding] | None:
     try:
         validator, value = compiled(schema, light=True), parsed(text)
     except SchemaRefused:
-        # Not as light as that.
+        # Its regular expressions are not light.
         return None
     except NotJson as error:
         return [("", str(error))]
@@ -31,7 +31,7 @@ def judged_here(text: str, schema: str) -> list[Finding] | None:
         return []
     if steps_of_findings(needed, text) > STEPS_MAX:
         return None
-    # Never Undecided: light regular expressions do not backtrack.
+    # This never raises Undecided: light regular expressions do not backtrack.
     return findings(validator, value)
 
 

@@ -1,4 +1,4 @@
-"""What a message says as the content blocks of Anthropic's Messages API. Pure.
+"""A message's content as content blocks of Anthropic's Messages API. Pure.
 
 Pictures: https://platform.claude.com/docs/en/build-with-claude/vision, PDF and text: …/pdf-support and …/citations.
 """
@@ -12,7 +12,7 @@ from archer_ws.llm_gateway.types import ChatMessage
 
 
 def blocks_of(message: ChatMessage, media: Mapping[str, Media]) -> list[dict[str, Any]]:
-    """The blocks, in order; texts of nothing but white space are left out, since the API refuses them."""
+    """The blocks, in order. Texts of only white space are left out, since the API refuses them."""
     return [_block(said) for said in resolved(message, media) if not isinstance(said, str) or said.strip()]
 
 

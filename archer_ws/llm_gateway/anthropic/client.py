@@ -1,7 +1,7 @@
-"""The official SDK, wrapped: the only module that knows anthropic.
+"""Wraps the official SDK; no other module knows anthropic.
 
-Owns the client's settings (ours alone, nothing from ANTHROPIC_* of the environment) and the mapping of what the SDK
-and its transport raise. What requests say and answers mean is the adapter's.
+Owns the client's settings (only ours, none from ANTHROPIC_* in the environment), and the mapping of the errors that the
+SDK and its transport raise. The adapter decides what requests say and what responses mean.
 """
 
 import asyncio
@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 from archer_ws.core.exceptions import ArcherError
 from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
 from archer_ws.llm_gateway.failures import ProviderIdentity, failure_from_transport, trimmed, unreadable
-from archer_ws.llm_gateway.probing import AnswerHead
-from archer_ws.llm_gateway.transport.answer import BodyTooLong, StreamedAnswer
+from archer_ws.llm_gateway.probing import ResponseHead
 from archer_ws.llm_gateway.transport.carrier import CarrierName
 from archer_ws.llm_gateway.transport.content_coding import DecodingError
+from archer_ws.llm_gateway.transport.environment import Way, way_to
 from archer_ws.llm_gateway.transport.parsing import NotHttp
 from archer_ws.llm_gateway.transport.per_loop import (
-    SdkClient,
+    PerLoopClient,
     carrier_on,
     check_key,
     foreign_failures,
@@ -26,23 +26,23 @@ from archer_ws.llm_gateway.transport.per_loop import (
     sdk_http,
 )
 from archer_ws.llm_gateway.transport.provider_url import ProviderUrl
+from archer_ws.llm_gateway.transport.response import BodyTooLong, StreamedResponse
 from archer_ws.llm_gateway.transport.sdk import FORESEEN, StreamingSdk
-from archer_ws.llm_gateway.transport.surroundings import Way, way_to
 
 if TYPE_CHECKING:
     import anthropic
 
 ANTHROPIC_URL = "https://api.anthropic.com"
 PATH = "/v1/messages"
-#: The version of the API that still takes `temperature` and `top_p`; the catalog keeps them from the models that refuse
-#: them. From 2026-10-21 on they are a 400 for every model. The SDK's own default changes with its releases.
+#: The last version of the API that accepts `temperature` and `top_p`; the catalog says which models refuse them. From
+#: version 2026-10-21 on they are a 400 for every model. The SDK's own default changes with its releases.
 API_VERSION = "2023-06-01"
-#: The most models a page of the list may have; Anthropic has fewer.
+#: The highest page size of the list of models; Anthropic has fewer models.
 _PAGE_SIZE = 1000
 
 
 class AnthropicClient:
-    """Requests to one base URL. Without an API key only another server than Anthropic's own can be asked."""
+    """Requests to one base URL. An API key is optional, unless the server is Anthropic's own."""
 
     def __init__(
         self,
@@ -55,11 +55,11 @@ class AnthropicClient:
         carrier: CarrierName = "own",
         document_bytes: int = PROVIDER_DOCUMENT_BYTES,
     ) -> None:
-        # Keys are pasted, and bring line ends along.
+        # Pasted keys often end with a line break.
         self._api_key = (api_key or "").strip()
         self._base_url = address.url
         self._needs_key = self._base_url == ANTHROPIC_URL
-        # Both would stand in one header field: the key wins.
+        # Both would need the same header field: the key wins.
         self._credential = {} if self._api_key else address.headers
         self._connect_s = connect_s
         self._concurrency = concurrency
@@ -67,15 +67,13 @@ class AnthropicClient:
         self._carrier = carrier
         self._document_bytes = document_bytes
         self._way = Way()
-        self._sdk: SdkClient[StreamingSdk[anthropic.AsyncAnthropic]] = SdkClient(
-            "anthropic", self._make, identity=identity
-        )
+        self._sdk = PerLoopClient("anthropic", self._make, identity=identity)
 
     async def open(self) -> "StreamingSdk[anthropic.AsyncAnthropic]":
         """The running loop's client; the first call imports the SDK.
 
         Raises:
-            ProviderNotConfigured: the key is missing, or can't be one; or no client can be made.
+            ProviderNotConfigured: the key is missing or not valid, or the client can't be created.
         """
         check_key(
             self._api_key,
@@ -89,8 +87,8 @@ class AnthropicClient:
         """Close the connections of the running loop."""
         await self._sdk.aclose()
 
-    async def stream_chat(self, body: dict[str, Any], *, principal: str = "") -> StreamedAnswer:
-        """The answer to a Messages request with `stream`, not read at all; the caller closes it.
+    async def stream_chat(self, body: dict[str, Any], *, principal: str = "") -> StreamedResponse:
+        """The response to a Messages request with `stream`, its body unread. The caller closes it.
 
         Raises:
             Exception: one of FORESEEN.
@@ -99,8 +97,8 @@ class AnthropicClient:
         with foreign_failures(self._identity, *FORESEEN):
             return await client.open(body, principal=principal)
 
-    async def probe_chat(self, timeout_s: float) -> AnswerHead:
-        """What the route for chats answers to a request that asks for nothing.
+    async def probe_chat(self, timeout_s: float) -> ResponseHead:
+        """The head of the response of the chat route to an empty request.
 
         Raises:
             Exception: one of FORESEEN.
@@ -122,7 +120,7 @@ class AnthropicClient:
             return await client.get(path, within_s=timeout_s, max_bytes=self._document_bytes)
 
     def failure(self, error: Exception) -> ArcherError:
-        """One of FORESEEN that is no answer, as ours."""
+        """Our error for one of FORESEEN that is not an HTTP response."""
         match error:
             case NotHttp():
                 return unreadable(self._identity, "something that is not HTTP")
@@ -140,16 +138,16 @@ class AnthropicClient:
         url = self._base_url
         way = self._way = way_to(url, is_near=is_loopback(url), make_tls=httpx2.create_ssl_context)
         client: anthropic.AsyncAnthropic = sdk.AsyncAnthropic(
-            # With a key here, the SDK looks for credentials neither in the environment nor in files.
+            # With a key here, the SDK does not look for credentials in the environment or in files.
             api_key=self._api_key or "none",
-            # What is None here, the SDK takes from the environment.
+            # An argument that is None is read from the environment by the SDK.
             webhook_key="",
             open_telemetry=False,
             base_url=url,
             max_retries=0,
             http_client=sdk_http(way),
         )
-        # Instead of those from ANTHROPIC_CUSTOM_HEADERS, which no argument turns off.
+        # Replaces the headers from ANTHROPIC_CUSTOM_HEADERS, which no argument turns off.
         client._custom_headers = {"anthropic-version": API_VERSION, **self._credential}
         return StreamingSdk(
             client,

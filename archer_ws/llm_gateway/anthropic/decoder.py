@@ -1,7 +1,7 @@
-"""What Anthropic's Messages API says, decoded: the bytes of a stream, or of a whole answer, into chunks.
+"""Decodes Anthropic's Messages API: the bytes of a stream, or of a whole completion, into chunks.
 
-Pure: no sockets and no SDK. Only the fields that are used are read. What a fault means for the caller is
-anthropic_failures' business. Format: https://platform.claude.com/docs/en/build-with-claude/streaming
+Pure: no sockets and no SDK. Only the used fields are read. anthropic/failures.py decides what a fault means for the
+caller. Format: https://platform.claude.com/docs/en/build-with-claude/streaming
 """
 
 from typing import Any
@@ -15,52 +15,45 @@ from archer_ws.llm_gateway.anthropic.plain_event import PLAIN_EVENT, piece_in
 from archer_ws.llm_gateway.anthropic.tool_use import CalledTools
 from archer_ws.llm_gateway.anthropic.usage import usage_of
 from archer_ws.llm_gateway.decoding.alike import AlikeEvents
-from archer_ws.llm_gateway.decoding.answer_parts import Parts
-from archer_ws.llm_gateway.decoding.answers import BrokenOff, ErrorSaid, Unreadable
+from archer_ws.llm_gateway.decoding.completion import BrokenOff, ErrorReported, Unreadable
+from archer_ws.llm_gateway.decoding.content_parts import Parts
 from archer_ws.llm_gateway.decoding.error_bodies import is_error
 from archer_ws.llm_gateway.decoding.finish_reasons import finish_reason_of, reason_with_calls
-from archer_ws.llm_gateway.decoding.framing import (
-    BARE_JSON,
-    EventDecoder,
-    LineTooLong,
-    ServerEvent,
-    decode_json,
-    is_sign_of_life,
-    is_web_page,
-)
+from archer_ws.llm_gateway.decoding.framing import BARE_JSON, EventDecoder, ServerEvent
 from archer_ws.llm_gateway.decoding.gathered import Gathered, Kind, chunk_of
+from archer_ws.llm_gateway.decoding.json_documents import LineTooLong, decode_json, is_sign_of_life, is_web_page
 from archer_ws.llm_gateway.decoding.refusals import refusal_of
 from archer_ws.llm_gateway.native_turns import NativeBlocks
 from archer_ws.llm_gateway.types import FinishReason, StreamChunk
 
 log = structlog.get_logger(__name__)
 
-#: The API's own events; data in any other that can't be read is a server's sign of life, or of the future.
+#: The API's own events. Unreadable data in any other event is a server's sign of life, or of a later version.
 _EVENTS = frozenset(
     {"message_start", "content_block_start", "content_block_delta", "content_block_stop", "message_delta"}
     | {"message_stop", "error", "message", "", BARE_JSON}
 )
-#: Pieces that are a run of text wherever they stand: whether it is reasoning.
+#: The pieces that are text in any block; the value says whether the text is reasoning.
 _KINDS = {"text_delta": False, "thinking_delta": True}
-#: Pieces of blocks that are no text for the reader.
+#: Pieces of blocks that have no text for the reader.
 _SILENT_DELTAS = frozenset({"signature_delta", "citations_delta", "compaction_delta"})
 
 
 class MessageStreamDecoder:
-    """Chunks from the bytes of a streamed answer, one for each run of content, reasoning or one call's arguments in a
-    read.
+    """Chunks from the bytes of a streamed completion; per read, one chunk for each run of content, reasoning or one
+    call's arguments.
 
-    A read that brings events without text (a ping, the start of a block) gives an empty chunk: the provider is alive.
-    The body decides what it is, whatever its label says: an event stream, lines of JSON, or one whole answer.
+    A read with events but no text (a ping, the start of a block) gives an empty chunk: the provider is alive. The body
+    decides its own format, whatever its media type says: an event stream, lines of JSON, or one whole completion.
 
     Attributes:
-        done: `message_stop`, the end marker, came; what follows it is ignored.
+        done: `message_stop`, the end marker, came; the rest is ignored.
         finish_reason: why the model stopped, once it has said so; the last reason counts.
-        fault: what is wrong with the stream, to be raised after the chunks before it were handed on.
+        fault: what is wrong with the stream. The caller raises it after it has handed on the chunks before it.
 
     Args:
-        max_bytes: of one event.
-        keeps_native: whether the answer is kept as it came, to be sent again in its tool loop.
+        max_bytes: the limit of one event.
+        keeps_native: whether the completion's blocks are kept, to be sent again in its tool loop.
     """
 
     def __init__(self, max_bytes: int = PROVIDER_DOCUMENT_BYTES, *, keeps_native: bool = False) -> None:
@@ -79,36 +72,36 @@ class MessageStreamDecoder:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the provider said that the answer is complete, and gave one."""
+        """Whether the provider said that the completion is complete, and there is one."""
         return self._is_whole_answer or (self.done and (self._has_text or self.finish_reason is not None))
 
     @property
     def names(self) -> object:
-        """The message that the answer began with, which may have its `id` and `model`."""
+        """The message that the stream began with, which may have the completion's `id` and `model`."""
         return self._message
 
     @property
     def native(self) -> NativeBlocks | None:
-        """What the provider must see again of the answer; None unless it is whole and calls tools."""
+        """What the provider must receive again of the completion; None unless it is complete and calls tools."""
         if self._kept is None or not self.is_whole or self.finish_reason != "tool_calls":
             return None
         return self._kept.blocks(self._calls.all)
 
     def feed(self, data: bytes) -> list[StreamChunk]:
-        """What `data` completes, in order; nothing more after `done` or a fault."""
+        """The chunks that `data` completes, in order; none after `done` or a fault."""
         if self.done or self.fault:
             return []
         gathered = Gathered()
         if self._alike.subject is not None and (taken := self._take_alike(data)) is not None:
             kind, text, data = taken
             if not data:
-                # What nearly all reads are.
+                # Nearly all reads end here.
                 return [chunk_of(kind, text)]
             gathered.alive = True
             gathered.go_on(kind, text)
         try:
             if not self._fed and is_web_page(data):
-                raise Unreadable("a web page (text/html) in place of an answer")
+                raise Unreadable("a web page (text/html) instead of a completion")
             last: ServerEvent | None = None
             for event in self._events.feed(data):
                 gathered.alive = self._heard = True
@@ -123,15 +116,16 @@ class MessageStreamDecoder:
                 self._alike.learn(*last)
         except LineTooLong as error:
             self.fault = Unreadable(str(error))
-        except (ErrorSaid, BrokenOff, Unreadable) as fault:
+        except (ErrorReported, BrokenOff, Unreadable) as fault:
             self.fault = fault
         self._fed = True
         return gathered.close() if self._has_text else self._closed(gathered)
 
     def finish(self) -> list[StreamChunk]:
-        """To be called at the end of the body: what stood there without an end of its own, if it is whole.
+        """To be called at the end of the body: decodes what has no end marker of its own, if it is complete.
 
-        Where not one event came, but something did, `fault` is Unreadable: it is no answer, whatever its headers say.
+        If bytes came but not a single event, `fault` is Unreadable: the body is not a completion, whatever its headers
+        say.
         """
         if self.done or self.fault:
             return []
@@ -144,7 +138,7 @@ class MessageStreamDecoder:
             if self._fed and not (self._heard or self._events.has_comments):
                 raise Unreadable("something other than an event stream")
             self._conclude(gathered)
-        except (ErrorSaid, BrokenOff, Unreadable) as fault:
+        except (ErrorReported, BrokenOff, Unreadable) as fault:
             self.fault = fault
         return self._closed(gathered)
 
@@ -152,8 +146,9 @@ class MessageStreamDecoder:
         return self.done
 
     def _take_alike(self, data: bytes) -> tuple[Kind, str, bytes] | None:
-        """Take the events that a read begins with, where they are like the last: what they have a run of, its text, and
-        the data behind them."""
+        """Decode the events at the beginning of a read that have the form of the last event: their kind, their text,
+        and the data after them.
+        """
         assert self._alike.subject is not None
         index, piece = self._alike.subject
         kind = _KINDS[piece] if piece in _KINDS else self._calls.told.get(index)
@@ -165,7 +160,7 @@ class MessageStreamDecoder:
         return kind, text, rest
 
     def _add_piece(self, event: ServerEvent, gathered: Gathered) -> bool:
-        """Take what nearly all events are, a piece of text, thinking or arguments; false, and nothing taken, for any
+        """Decode the common event: a piece of text, thinking or arguments. Returns False, without effect, for any
         other."""
         name, data = event
         try:
@@ -199,9 +194,9 @@ class MessageStreamDecoder:
     def _take(self, event: ServerEvent, gathered: Gathered) -> None:
         name, data = event
         if not data or data.isspace() or is_sign_of_life(data):
-            return  # somebody's keep-alive
+            return  # a keep-alive
         if data.startswith(b"[DONE]"):
-            # Not Anthropic's, but a gateway's end marker.
+            # Not Anthropic's end marker, but a gateway's.
             self.done = True
             return
         body = _decoded(data)
@@ -209,13 +204,13 @@ class MessageStreamDecoder:
             if isinstance(document, dict):
                 self._take_object(name, document, gathered)
             elif name == "error":
-                # A proxy's error need not be JSON; its text is nobody's business.
-                raise ErrorSaid(None)
+                # A proxy's error need not be JSON; its text is not shown.
+                raise ErrorReported(None)
             elif name in _EVENTS:
                 self._take_lines(name, data, gathered, is_json=body is not None)
 
     def _take_lines(self, name: str, data: bytes, gathered: Gathered, *, is_json: bool) -> None:
-        """Several documents in one event, by a server without blank lines."""
+        """Several documents in one event, from a server that sends no blank lines."""
         lines = list(filter(None, data.split(b"\n")))
         if is_json or len(lines) < 2 or name == BARE_JSON:
             raise Unreadable("JSON other than an object" if is_json else "something that is not JSON")
@@ -226,8 +221,8 @@ class MessageStreamDecoder:
         given = body.get("type")
         kind = given if isinstance(given, str) and given else name
         if name == "error" or kind == "error":
-            # Nor need it be wrapped as Anthropic's is.
-            raise ErrorSaid(_error_in(body))
+            # It need not be wrapped like Anthropic's errors, either.
+            raise ErrorReported(_error_in(body))
         match kind:
             case "content_block_delta":
                 self._gather_delta(body.get("index"), body.get("delta"), gathered)
@@ -247,15 +242,15 @@ class MessageStreamDecoder:
             case _ if "content" in body and ("role" in body or name == BARE_JSON):
                 self._take_message(body, gathered)
             case _ if is_error(body, is_named=name not in ("", BARE_JSON)):
-                raise ErrorSaid(_error_in(body))
+                raise ErrorReported(_error_in(body))
             case _ if name == BARE_JSON and not (self._has_text or "type" in body):
                 raise Unreadable(f"{BARE_JSON} in place of an event stream")
             case _:
-                # ping, content_block_stop, and whatever Anthropic adds: clients are to ignore events they don't know.
+                # ping, content_block_stop, and later additions: clients must ignore events they don't know.
                 pass
 
     def _take_message(self, message: dict[str, Any], gathered: Gathered) -> None:
-        """A whole answer; behind its pieces it is the same once more."""
+        """A whole completion; after its pieces it only repeats them."""
         if not (self._has_text or gathered.has_text() or self._calls.has_calls):
             self._gather_blocks(message["content"], gathered)
         self._message = message
@@ -264,7 +259,7 @@ class MessageStreamDecoder:
         self._is_whole_answer = True
 
     def _gather_blocks(self, blocks: object, gathered: Gathered) -> None:
-        """What the blocks of a message say; one alone may stand there, or text."""
+        """The text of a message's blocks; the value may also be a single block, or text."""
         if isinstance(blocks, list) and len(blocks) <= PROVIDER_PARTS:
             for index, block in enumerate(blocks):
                 self._gather_block(index, block, gathered)
@@ -302,7 +297,7 @@ class MessageStreamDecoder:
             gathered.add(text, reasoning=False)
 
     def _count(self, usage: object, gathered: Gathered, *, is_final: bool = False) -> None:
-        # Figures are totals so far; one that is left out or null stands as it was.
+        # The counts are totals so far; a missing or null count keeps its value.
         if isinstance(usage, dict):
             self._usage.update({name: value for name, value in usage.items() if value is not None})
             gathered.usage = usage_of(self._usage) or gathered.usage
@@ -322,15 +317,13 @@ class MessageStreamDecoder:
         has_text = self._has_text or gathered.has_text()
         counts = usage_of(self._usage) if self._usage and not self._has_final_counts else None
         if counts is not None:
-            # What the answer's beginning tells of its length is where it stood then.
+            # The output count in the first message is not a final one.
             counts.estimated = True
             gathered.usage = counts
         if self._unknown and has_text:
             log.warning("answer_parts_left_out", kinds=sorted(self._unknown)[:3])
         elif self._unknown and self.finish_reason != "tool_calls":
-            raise Unreadable(
-                f"an answer of nothing but parts that are no text ({', '.join(sorted(self._unknown)[:3])})"
-            )
+            raise Unreadable(f"a completion whose parts are not text ({', '.join(sorted(self._unknown)[:3])})")
 
     def _closed(self, gathered: Gathered) -> list[StreamChunk]:
         self._has_text = gathered.has_text()
@@ -346,13 +339,13 @@ def _decoded(data: bytes) -> object:
 
 
 def _error_in(body: dict[str, Any]) -> object:
-    """The error object in a body; the body where there is none, or a mere text beside others."""
+    """The error object in a body; the body itself if it has none, or if `error` is only one text among other fields."""
     error = body.get("error")
     return error if isinstance(error, dict) and error else body
 
 
 def _object(value: object) -> dict[str, Any]:
-    """An object; where there is none, an empty one."""
+    """The value if it is an object; an empty object if it is missing."""
     if value is None:
         return {}
     if not isinstance(value, dict):

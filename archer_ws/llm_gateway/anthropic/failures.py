@@ -1,14 +1,14 @@
-"""Anthropic's error objects as our exceptions.
+"""Maps Anthropic's error objects to our exceptions.
 
-Pure. Owns the types, codes and phrases of this API (https://platform.claude.com/docs/en/api/errors); what all
-providers share is in `failures`.
+Pure. Owns the types, codes and phrases of this API (https://platform.claude.com/docs/en/api/errors); what all providers
+share is in `failures`.
 """
 
 import re
 from collections.abc import Mapping
 
 from archer_ws.core.exceptions import ContentTooLarge, ModelNotFound, ProviderError, ProviderFailure, ProviderQuota
-from archer_ws.llm_gateway.decoding.error_bodies import said_error
+from archer_ws.llm_gateway.decoding.error_bodies import error_details
 from archer_ws.llm_gateway.failures import (
     ProviderIdentity,
     context_too_long,
@@ -17,7 +17,7 @@ from archer_ws.llm_gateway.failures import (
     trimmed,
 )
 
-#: `details.error_code`s of an account that is used up, some of them with a 429 that no retry helps.
+#: `details.error_code`s of an account without credit; some come with a 429 that a retry does not help.
 _QUOTA_CODES = frozenset(
     {
         "contract_spend_limit_reached",
@@ -35,7 +35,7 @@ _CONTEXT_WORDS = re.compile(r"prompt is too long|exceeds? .{0,20}context (limit|
 
 
 def anthropic_identity(base_url: str, *, hosted: bool) -> ProviderIdentity:
-    """How errors speak of the server at this URL, which has no password; `hosted`: it is Anthropic's own."""
+    """How errors describe the server at this URL (without a password); `hosted`: it is Anthropic's own."""
     return ProviderIdentity(
         name="anthropic",
         address=base_url,
@@ -58,13 +58,13 @@ def failure_from_error(
     """The exception for an error.
 
     Args:
-        error: the decoded body, or the error object in it (`{"type", "message", "details"?}`); None where the body was
+        error: the decoded body, or the error object in it (`{"type", "message", "details"?}`); None if the body was
             something else.
-        status: the HTTP status, or None where the error came after a 200.
-        headers: the answer's, for Retry-After.
-        model: the one asked for.
+        status: the HTTP status, or None if the error came after a 200.
+        headers: the response's, for Retry-After.
+        model: the requested one.
     """
-    found = said_error(error)
+    found = error_details(error)
     said = trimmed(found.message)
     status = status or found.status
     if "billing_error" in found.words or found.words & _QUOTA_CODES or _QUOTA_WORDS.search(said):
@@ -75,7 +75,7 @@ def failure_from_error(
         )
     if status in (400, 413) and _CONTEXT_WORDS.search(said):
         return context_too_long(identity, said)
-    # Google's and FastAPI's servers have other words for it.
+    # Google's and FastAPI's servers say it with other words.
     is_about_model = "not_found_error" in found.words or "model" in said.lower()
     if status == 404 and model is not None and is_about_model:
         return ModelNotFound(
@@ -86,7 +86,7 @@ def failure_from_error(
     if status == 404:
         return ProviderError(
             f"{identity.name} at {identity.address} has no Messages API there (404)" + (f": {said}" if said else ""),
-            hint="Check ANTHROPIC_BASE_URL: it is the address without /v1.",
+            hint="Check ANTHROPIC_BASE_URL: it must be the address without /v1.",
             retryable=False,
             provider=identity.name,
         )

@@ -1,8 +1,8 @@
-"""The format of an answer, as Anthropic's Messages API takes it: JSON by a schema of fewer keywords. Pure.
+"""The response format for Anthropic's Messages API: JSON by a schema with fewer keywords. Pure.
 
 A schema is reduced as Anthropic's own SDK does it: objects without `additionalProperties` are closed, and keywords that
-the API refuses are moved into the description, where the model may heed them. What would change the meaning is refused
-instead. The answer is judged by the schema as it was given (sessions/format_judge.py).
+the API refuses are moved into the description, where the model may follow them. Keywords whose removal would change the
+meaning are refused. The completion is checked against the original schema (sessions/format_judge.py).
 https://platform.claude.com/docs/en/build-with-claude/structured-outputs
 """
 
@@ -15,17 +15,17 @@ from archer_ws.llm_gateway.types import ChatOptions
 _FORMATS = frozenset(
     {"date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid"},
 )
-#: Keywords that are taken as they are, and those that hold schemas.
+#: Keywords that the API accepts unchanged, and those that contain schemas.
 _AS_THEY_ARE = frozenset({"type", "description", "title", "required"})
 _MAPS, _LISTS = frozenset({"properties", "$defs", "definitions"}), frozenset({"anyOf", "allOf"})
 _PATH = "response_format.json_schema.schema"
 
 
 def format_fields(options: ChatOptions) -> dict[str, Any]:
-    """What of `output_config` is about the format; nothing for text.
+    """The fields of `output_config` for the format; empty for text.
 
     Raises:
-        Unsupported: the API has no such format, or can't hold the model to such a schema.
+        Unsupported: the API has no such format, or can't enforce such a schema.
     """
     asked = options.response_format
     if asked is None:
@@ -34,16 +34,16 @@ def format_fields(options: ChatOptions) -> dict[str, Any]:
         raise _refused(
             "response_format",
             "anthropic has no json_object",
-            'Send {"type": "json_schema"} with a schema that names the properties.',
+            'Send {"type": "json_schema"} with a schema that lists the properties.',
         )
     return {"format": {"type": "json_schema", "schema": reduced(asked.json_schema.schema_)}}
 
 
 def reduced(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema with what the API takes of it.
+    """The schema with only what the API accepts.
 
     Raises:
-        Unsupported: an object in it may have properties that it does not name.
+        Unsupported: an object in it may have properties that it does not list.
     """
     found: dict[str, Any] = _reduced(schema, _PATH)
     return found
@@ -53,7 +53,7 @@ def _reduced(schema: Any, path: str) -> Any:
     if not isinstance(schema, dict):
         return schema
     if "$ref" in schema:
-        # Nothing may stand beside it but what it refers to.
+        # Beside a reference only its definitions are accepted.
         kept = {name: value for name, value in schema.items() if name in ("$ref", "$defs", "definitions")}
         return {name: _taken(name, value, path) for name, value in kept.items()}
     taken: dict[str, Any] = {}
@@ -63,8 +63,8 @@ def _reduced(schema: Any, path: str) -> Any:
             if value is not False:
                 raise _refused(
                     f"{path}.{name}",
-                    "anthropic's objects have no properties but those that are named",
-                    "Leave it out, or send false; name the properties, or have a list of names and values.",
+                    "anthropic allows only listed properties in objects",
+                    "Leave it out, or send false; list the properties, or use an array of names and values.",
                 )
         elif name == "oneOf" and "anyOf" not in schema:
             taken["anyOf"] = _taken("anyOf", value, path)
@@ -97,7 +97,7 @@ def _is_taken(name: str, value: Any) -> bool:
 
 
 def _taken(name: str, value: Any, path: str) -> Any:
-    """A keyword that is taken, with the schemas in it reduced."""
+    """An accepted keyword, with the schemas in it reduced."""
     inner = f"{path}.{name}"
     if name in _MAPS and isinstance(value, dict):
         return {each: _reduced(schema, f"{inner}.{each}") for each, schema in value.items()}

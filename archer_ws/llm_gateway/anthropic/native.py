@@ -1,7 +1,7 @@
-"""The content of an answer of Anthropic's as it came, for the requests of the tool loop that it began. Pure.
+"""Keeps the content of a completion of Anthropic's unchanged, to be sent again in the tool loop that it began. Pure.
 
-Thinking blocks go back unchanged and complete, also those of a signature alone and redacted ones, and all blocks in
-their order (https://platform.claude.com/docs/en/build-with-claude/thinking-tool-workflows).
+Thinking blocks must be sent back unchanged and complete, including redacted ones and those with only a signature, and
+all blocks in their order (https://platform.claude.com/docs/en/build-with-claude/thinking-tool-workflows).
 """
 
 import re
@@ -22,11 +22,11 @@ from archer_ws.llm_gateway.native_turns import (
     size_of,
     whole_text,
 )
-from archer_ws.llm_gateway.resilience.refused_parameters import REFUSALS, Said
+from archer_ws.llm_gateway.resilience.refused_parameters import REFUSAL_STATUSES, ErrorText
 from archer_ws.llm_gateway.tools import is_json_object
 from archer_ws.llm_gateway.types import ChatMessage
 
-#: By the kind of a piece: the field of its own that has it, and the field of the block that it goes on with.
+#: By the kind of a piece: the piece's field that has the text, and the block's field that the text is appended to.
 _PIECES = {
     "text_delta": ("text", "text"),
     "thinking_delta": ("thinking", "thinking"),
@@ -42,37 +42,38 @@ class _Typed(msgspec.Struct):
 
 _TYPES = msgspec.json.Decoder(list[_Typed])
 _BLOCKS, _KIND = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]), msgspec.json.Decoder(str)
-#: The words of the API for thinking that it does not take, all of a message and never of the parameter.
+#: The API's words for thinking that it refuses: about thinking in messages, never about the parameter.
 _OF_THOUGHTS = re.compile(r"messages\..{0,200}(signature|thinking)|(signature|thinking`?) .{0,40}block", re.IGNORECASE)
 
 
 @dataclass(slots=True)
 class _Block:
-    #: As it began.
+    #: The block as it began.
     begun: dict[str, Any]
-    #: What was added to its fields.
+    #: The text appended to its fields.
     pieces: dict[str, list[str]] = field(default_factory=dict)
     citations: list[Any] = field(default_factory=list)
 
     @property
     def has_input(self) -> bool:
-        """Whether it is a call, of our tools or of the server's own."""
+        """Whether it is a call, of our tools or of the server's."""
         return "input" in self.pieces or "input" in self.begun or self.begun.get("type") == "tool_use"
 
     @property
     def arguments(self) -> str:
-        """The JSON text of a call's input."""
+        """A call's input as JSON text."""
         said = whole_text("".join(self.pieces.get("input", ())))
         return said or msgspec.json.encode(self.begun.get("input") or {}).decode()
 
     def foreign_id_of(self, call: AssembledCall) -> str:
-        """The API's id of the call that the block is; empty where there is none, or the block could not be sent again:
-        a name that the model made up was changed for the client, since the API takes no such name in a history."""
+        """The API's id of the call in this block. Empty if there is none, or if the block could not be sent again: a
+        name that the model invented was changed for the client, since the API does not accept it in a history.
+        """
         given = self.begun.get("id")
         return given if isinstance(given, str) and self.begun.get("name") == call.name else ""
 
     def whole(self) -> dict[str, Any] | None:
-        """The block; None for one that says nothing, which the API refuses to be sent."""
+        """The complete block; None for an empty one, which the API refuses."""
         block = dict(self.begun)
         for name, pieces in self.pieces.items():
             if name != "input":
@@ -85,10 +86,10 @@ class _Block:
 
 
 class KeptContent:
-    """The blocks of one answer, in the order in which they began.
+    """The blocks of one completion, in the order in which they began.
 
-    Bounded by NATIVE_BYTES_MAX: of a longer answer nothing is kept, and neither of one with pieces that nobody knows,
-    for it would not be whole.
+    NATIVE_BYTES_MAX limits them: nothing is kept of a larger completion, nor of one with unknown pieces, since it would
+    not be complete.
     """
 
     def __init__(self) -> None:
@@ -98,7 +99,7 @@ class KeptContent:
         self._is_lost = False
 
     def begin(self, index: object, block: object) -> None:
-        """A block begins, or comes whole."""
+        """Add a block that begins, or a complete one."""
         if isinstance(block, str):
             block = {"type": "text", "text": block}
         if (
@@ -114,12 +115,12 @@ class KeptContent:
             self._count(size_of(block))
 
     def go_on(self, index: object, kind: str, text: str) -> None:
-        """A piece of a block's text."""
+        """Append a piece of a block's text."""
         if self._is_lost:
             return
         block = self._by_index.get(index)
         if block is None:
-            # Some servers begin no text.
+            # Some servers send no start of a text block.
             block = self._begun_unsaid(index, kind)
             if block is None:
                 return
@@ -127,7 +128,7 @@ class KeptContent:
         self._count(len(text))
 
     def add(self, index: object, delta: object) -> None:
-        """A piece of a block, of whatever kind."""
+        """Append a piece of a block, of any kind."""
         if self._is_lost:
             return
         if not isinstance(delta, dict) or not _fits(index):
@@ -144,7 +145,7 @@ class KeptContent:
             self._lose()
 
     def blocks(self, calls: Sequence[AssembledCall]) -> NativeBlocks | None:
-        """What is kept of an answer that ended well, with these calls; None where it is not whole."""
+        """The blocks of a completion that ended well, with these calls; None if they are not complete."""
         uses = [block for block in self._blocks if block.begun.get("type") == "tool_use"]
         if self._is_lost or len(uses) != len(calls):
             return None
@@ -160,7 +161,7 @@ class KeptContent:
         try:
             return NativeBlocks.of(msgspec.json.encode(content), told)
         except (ValueError, RecursionError):
-            # Half of a character: it could not be sent.
+            # It contains half of a character and can't be sent.
             return None
 
     def _begun_unsaid(self, index: object, kind: str) -> _Block | None:
@@ -182,9 +183,9 @@ class KeptContent:
 
 
 def goes_on_without_thinking(messages: Sequence[ChatMessage], replayed: Mapping[int, NativeBlocks]) -> bool:
-    """Whether the loop goes on without the thinking that it began with, or began with none.
+    """Whether the tool loop continues without the thinking that it began with, or began without any.
 
-    A model that thinks by a budget must not be asked to think then: the API demands that the loop begins with a
+    A model with a thinking budget must not be asked to think then: the API requires that the loop begins with a
     thinking block (anthropics/claude-code#14264).
     """
     places = calling_in_loop(messages)
@@ -195,15 +196,16 @@ def goes_on_without_thinking(messages: Sequence[ChatMessage], replayed: Mapping[
 
 
 def refuses_thoughts(status: int, body: bytes) -> bool:
-    """Whether an error is about thinking that was sent again: signed for another account, or another model behind the
-    same name, or behind something that a server between changed."""
-    return status in REFUSALS and _OF_THOUGHTS.search(Said.of(body).text) is not None
+    """Whether an error is about thinking that was sent again: signed for another account or another model of the same
+    name, or with a history that a server in between changed.
+    """
+    return status in REFUSAL_STATUSES and _OF_THOUGHTS.search(ErrorText.of(body).text) is not None
 
 
 def without_thoughts(body: Mapping[str, Any]) -> dict[str, Any] | None:
-    """A request without the thinking that stands in its messages; None where there is none.
+    """The request without the thinking in its messages; None if there is none.
 
-    It does not ask for thinking by a budget either: a loop that goes on without its own would be refused.
+    It does not ask for thinking with a budget, either: a loop that continues without its thinking would be refused.
     """
     messages: list[Any] = []
     for message in body["messages"]:

@@ -1,7 +1,7 @@
-"""An event that goes on with text, thinking or arguments, as Anthropic itself sends it: the fields that are used of it,
-for the decoder's quick way. Pure.
+"""The common event as Anthropic sends it, a piece of text, thinking or arguments: only the fields that the decoder's
+fast path uses. Pure.
 
-What is text is looked at when it is used; what does not fit the shape is left to the decoder's slow way.
+Texts are type-checked when they are used. An event of another shape is left to the decoder's slow path.
 """
 
 from typing import Any, NamedTuple
@@ -29,14 +29,14 @@ PLAIN_EVENT = msgspec.json.Decoder(PlainEvent)
 
 
 class BlockPiece(NamedTuple):
-    """What an event has a piece of: a block, by its index, and how it goes on."""
+    """Identifies a piece: the index of its block, and its kind."""
 
     block: int | None
     kind: str
 
 
 def piece_in(data: bytes) -> tuple[BlockPiece, str] | None:
-    """What an event has a piece of, and its text; None where it is any other."""
+    """The piece in an event, and its text; None for any other event."""
     try:
         event = PLAIN_EVENT.decode(data)
     except (msgspec.DecodeError, ValueError, RecursionError):

@@ -1,8 +1,7 @@
-"""A chat as Anthropic's Messages API wants it.
+"""Builds requests of Anthropic's Messages API.
 
-Pure. The API takes the system prompt apart, needs `max_tokens` and combines neighbours of one role by itself
-(https://platform.claude.com/docs/en/api/messages). What stands in the turns is turns.py's, what may be called is
-tools.py's.
+Pure. The API has the system prompt in a field of its own, requires `max_tokens` and joins neighbours of one role itself
+(https://platform.claude.com/docs/en/api/messages). turns.py builds the turns, tools.py the tools.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,12 +26,12 @@ from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, MessageRole
 
 log = structlog.get_logger(__name__)
 
-#: The answer's bound where the request names none and the model's own is not known, in tokens. Newer models' thinking
-#: counts towards it, so that a small one cuts answers off.
+#: The limit of a completion if the request has none and the model's own is unknown, in tokens. Newer models' thinking
+#: counts towards it, so a small limit would cut completions off.
 DEFAULT_MAX_TOKENS = 8192
-#: A prompt's bytes of UTF-8 for each of its tokens, at the least: English has four, dense scripts and code three.
+#: The lowest number of UTF-8 bytes per token of a prompt: English has four, dense scripts and code three.
 _BYTES_PER_TOKEN = 3
-#: No less is left for the answer: a prompt that takes all of the context is the provider's to refuse.
+#: The lowest limit of a completion: a prompt that fills the context is refused by the provider.
 _LEAST_TOKENS = 1024
 
 
@@ -48,15 +47,15 @@ def request_body(
 ) -> dict[str, Any]:
     """The JSON body of a request, without `stream`.
 
-    System messages go to `system`, joined by blank lines, wherever they stand. An assistant's message at the end is one
-    for the model to go on with, where the model can. The arguments of calls are raw JSON.
+    System messages go to `system`, joined by blank lines, whatever their position. A last message of the assistant is
+    one for the model to continue, if the model can. The arguments of calls are raw JSON.
 
     Args:
-        streams_arguments: whether the server knows how to be asked for calls' arguments as they are made.
+        streams_arguments: whether the server can be asked to send calls' arguments while they are generated.
 
     Raises:
         InvalidParams: no message is left, or the first is the assistant's.
-        Unsupported: the model can't be made to call a tool, held to such a format, or has no room to think.
+        Unsupported: the model can't be forced to call a tool, can't be held to such a format, or has no room to think.
     """
     messages = repaired(messages)
     replayed = with_unique_ids(replayable(messages, options, "anthropic", model), messages)
@@ -87,8 +86,9 @@ def request_body(
 
 
 def _own_bound(messages: Sequence[ChatMessage], options: ChatOptions, facts: ModelFacts) -> int:
-    """The model's own limit; less where a long prompt would not leave so much of the context: the API refuses a prompt
-    and a bound that do not fit together."""
+    """The model's own limit; less if a long prompt does not leave so much of the context, since the API refuses a
+    prompt and a limit that together exceed it.
+    """
     bound = facts.max_output_tokens or DEFAULT_MAX_TOKENS
     if facts.context_window is None:
         return bound
@@ -103,15 +103,15 @@ def _turns(
     turns = turns_of(messages, replayed, media)
     if not turns:
         raise InvalidParams(
-            "anthropic needs a message of the user's that is not empty",
+            "anthropic needs a user message that is not empty",
             hint="Add a message with the role user; system messages alone are not a conversation.",
             provider="anthropic",
             errors=[FieldError(path="messages", message="has no user message with text")],
         )
     if turns[0]["role"] != "user":
         raise InvalidParams(
-            "a conversation with anthropic begins with a message of the user's",
-            hint="Put a message with the role user before the first one of the assistant's.",
+            "a conversation with anthropic begins with a user message",
+            hint="Put a message with the role user before the first assistant message.",
             provider="anthropic",
             errors=[FieldError(path="messages", message="begins with an assistant message")],
         )
@@ -119,7 +119,7 @@ def _turns(
 
 
 def _stop_sequences(stop: list[str], model: str) -> list[str]:
-    """The stop sequences the API takes: one of white space alone is a 400."""
+    """The stop sequences that the API accepts: one of only white space is a 400."""
     taken = [sequence for sequence in stop if sequence.strip()]
     if len(taken) < len(stop):
         log.warning("parameter_dropped", provider="anthropic", model=model, parameter="stop", reason="white space only")

@@ -1,40 +1,42 @@
-"""The calls among the blocks of an answer of Anthropic's: where one begins, and what belongs to it. Pure."""
+"""The tool calls among the blocks of a completion of Anthropic's: where one begins, and which pieces belong to it.
+Pure."""
 
 from collections.abc import Iterator
 from typing import Any
 
 from archer_ws.llm_gateway.decoding.tool_calls import ArgumentsPiece, AssembledCall, ToolCallAssembler
 
-#: Other servers may say a block's number as text; what is longer is none.
+#: Other servers may send a block's index as text; longer text is not an index.
 _PLACE_CHARS = 64
 
 
 class CalledTools:
-    """The calls of one answer. Blocks are told apart by their index; what the server itself runs is no call of ours.
+    """The calls of one completion. Blocks are identified by their index. Tools that the server runs itself are not
+    calls here.
 
     Attributes:
-        told: by index, id and name of calls that were told of, and may go on: a piece of their arguments need not be
-            taken here.
+        told: by index, the id and name of calls that were reported and may continue; pieces of their arguments need not
+            pass through here.
     """
 
     def __init__(self) -> None:
         self._assembler = ToolCallAssembler()
-        #: Blocks whose arguments are still to come.
+        #: Blocks whose arguments have not come yet.
         self._open: set[int | str | None] = set()
         self.told: dict[object, tuple[str, str]] = {}
 
     @property
     def has_calls(self) -> bool:
-        """Whether a call came that has a name."""
+        """Whether there is a call with a name."""
         return self._assembler.has_calls
 
     @property
     def all(self) -> list[AssembledCall]:
-        """The calls that were told of, in their order."""
+        """The calls that were reported, in order."""
         return self._assembler.told
 
     def begin(self, index: object, block: dict[str, Any]) -> Iterator[ArgumentsPiece]:
-        """A block begins; where it is a call, what it says of its arguments already: all, or nothing."""
+        """Begin a block. If it is a call, yields the arguments that it contains: all, or none."""
         place = _place(index)
         self._open.discard(place)
         self.told.pop(place, None)
@@ -46,7 +48,7 @@ class CalledTools:
         yield from self._assembler.add(index=place, foreign_id=block.get("id"), name=block.get("name"), arguments=given)
 
     def go_on(self, index: object, text: object) -> Iterator[ArgumentsPiece]:
-        """A piece of a block's arguments."""
+        """Append a piece of a block's arguments."""
         place = _place(index)
         if place in self._open:
             yield from self._assembler.add(index=place, arguments=text)
@@ -55,7 +57,7 @@ class CalledTools:
                 self.told[place] = call
 
     def finish(self) -> Iterator[ArgumentsPiece]:
-        """The answer ended well: the arguments of calls that have none."""
+        """The completion ended well: yields the arguments of calls without any."""
         return self._assembler.finish()
 
 

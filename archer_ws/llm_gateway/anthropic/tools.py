@@ -1,4 +1,4 @@
-"""What a request offers a model to call, as Anthropic's Messages API wants it.
+"""The tools of a request of Anthropic's Messages API.
 
 Pure. Format: https://platform.claude.com/docs/en/agents-and-tools/tool-use/define-tools
 """
@@ -11,25 +11,26 @@ from archer_ws.llm_gateway.catalog import ModelFacts
 from archer_ws.llm_gateway.tools import NamedTool, Tool
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions
 
-#: A schema is demanded, also of a tool that takes nothing.
+#: The API requires a schema, even for a tool without arguments.
 _ANY_OBJECT: dict[str, Any] = {"type": "object"}
 
 
 def tool_fields(
     messages: Sequence[ChatMessage], options: ChatOptions, *, model: str, facts: ModelFacts, streams_arguments: bool
 ) -> dict[str, Any]:
-    """`tools` and `tool_choice`; nothing where the conversation knows no tools.
+    """`tools` and `tool_choice`; empty if the conversation has no tools.
 
-    Where a conversation with calls is gone on with and no tools are offered, those that were called are declared and
-    forbidden: several servers refuse calls of tools that they are not told (earendil-works/pi#149), and models answered
-    with nothing (vercel/ai#16991).
+    If the conversation has calls but the request offers no tools, the called tools are declared and forbidden: several
+    servers refuse calls of undeclared tools (earendil-works/pi#149), and models responded with nothing
+    (vercel/ai#16991).
 
     Args:
-        streams_arguments: have arguments streamed as they are made. Else the API holds them back until a value is
-            whole: minutes of silence for a long one. Other servers refuse the field that says so (vercel/ai#17179).
+        streams_arguments: have arguments streamed while they are generated. Otherwise the API holds them back until a
+            value is complete: minutes of silence for a long one. Other servers refuse the field for it
+            (vercel/ai#17179).
 
     Raises:
-        Unsupported: the model can't be made to call a tool.
+        Unsupported: the model can't be forced to call a tool.
     """
     if not options.tools:
         called = {call.name: None for message in messages for call in message.tool_calls or ()}
@@ -71,10 +72,10 @@ def _choice(options: ChatOptions, model: str, facts: ModelFacts) -> dict[str, An
             choice = {"type": "auto"} if options.parallel_tool_calls is False else {}
     if facts.refuses_forced_calls and choice.get("type") in ("any", "tool"):
         raise Unsupported(
-            f"tool_choice: {model} can't be made to call a tool",
+            f"tool_choice: {model} can't be forced to call a tool",
             hint='Send "auto" and say in a message which tool to use, or choose another model.',
             provider="anthropic",
-            errors=[FieldError(path="tool_choice", message="the model takes auto and none alone")],
+            errors=[FieldError(path="tool_choice", message="the model takes only auto and none")],
         )
     if options.parallel_tool_calls is False:
         choice["disable_parallel_tool_use"] = True

@@ -1,7 +1,7 @@
-"""A conversation as the turns of Anthropic's Messages API.
+"""The conversation as turns of Anthropic's Messages API.
 
-Pure. The results of a step's calls stand in the one message behind it, before any text
-(https://platform.claude.com/docs/en/agents-and-tools/tool-use/handle-tool-calls); empty texts are refused everywhere.
+Pure. The results of a step's calls must be in the one message after it, before any text
+(https://platform.claude.com/docs/en/agents-and-tools/tool-use/handle-tool-calls). Empty texts are refused everywhere.
 """
 
 import re
@@ -27,12 +27,12 @@ def turns_of(
     """The turns of user and assistant.
 
     Args:
-        messages: `repaired`.
-        replayed: what is sent in place of which of them, by their places (see native_replay.replayable).
-        media: the uploaded files that they name, by their ids.
+        messages: `repaired` messages.
+        replayed: by the index of a message, the blocks that are sent instead of it (see native_replay.replayable).
+        media: the uploaded files that the messages name, by their ids.
 
-    System messages are left to the caller. Messages of nothing but white space say nothing and are left out, and so are
-    names, which the API lacks. An assistant's message at the end loses the white space at its own.
+    The caller handles system messages. Messages of only white space are left out, and so are names, which the API
+    lacks. A last message of the assistant loses the white space at its end.
     """
     turns: list[dict[str, Any]] = []
     replayed, media = replayed or {}, media or {}
@@ -49,7 +49,7 @@ def turns_of(
         elif message.role is not MessageRole.SYSTEM and (message.content.strip() or message.parts):
             said = blocks_of(message, media)
             if message.role is MessageRole.USER and turns and _is_results(turns[-1]):
-                # Behind results, whose message holds all that follows up to the assistant's next.
+                # After results: their message contains everything up to the assistant's next message.
                 _add_to_results(turns, said)
             else:
                 turns.append({"role": message.role.value, "content": said if message.parts else message.content})
@@ -59,14 +59,15 @@ def turns_of(
 
 
 class _UniqueIds:
-    """The ids of calls, each once: the API refuses one that comes twice, and some servers begin at `call_0` in each
-    step (NVIDIA-NeMo/Switchyard#502)."""
+    """Makes the ids of calls unique: the API refuses a repeated one, and some servers begin at `call_0` in each step
+    (NVIDIA-NeMo/Switchyard#502).
+    """
 
     def __init__(self, replayed: Iterable[NativeBlocks] = ()) -> None:
         self._taken = {foreign_id for kept in replayed for foreign_id in kept.call_ids.values()}
-        #: The next number for each id that came before: looked for from 1, thousands of one id would take minutes.
+        #: The next number for each repeated id: with a search from 1, thousands of one id would take minutes.
         self._next: dict[str, int] = {}
-        #: Of the calls that came last under each id: their results follow at once.
+        #: The ids sent for the last call of each id: its result follows at once.
         self._sent: dict[str, str] = {}
 
     def of_call(self, call_id: str) -> str:
@@ -79,7 +80,7 @@ class _UniqueIds:
         return sent
 
     def restore(self, kept: NativeBlocks) -> None:
-        """The calls of an answer that is sent as it came have the provider's own ids."""
+        """The calls of a replayed completion keep the provider's own ids."""
         self._sent.update(kept.call_ids)
 
     def of_result(self, call_id: str) -> str:
@@ -93,7 +94,7 @@ def _calling(message: ChatMessage, ids: _UniqueIds) -> list[dict[str, Any]]:
             "type": "tool_use",
             "id": ids.of_call(call.call_id),
             "name": call.name,
-            # As it was said: the JSON text of an object is one.
+            # Sent as text: the JSON text of an object is an object.
             "input": msgspec.Raw(call.arguments.encode()),
         }
         for call in message.tool_calls or ()
@@ -109,7 +110,7 @@ def _result(message: ChatMessage, ids: _UniqueIds, media: Mapping[str, Media]) -
             "content": blocks_of(message, media),
             **({"is_error": True} if has_failed else {}),
         }
-    # A failure that says nothing is refused, too.
+    # A failure without text is refused, too.
     text = message.content if message.content.strip() else f"The call ended: {message.status}." if has_failed else ""
     return {
         "type": "tool_result",

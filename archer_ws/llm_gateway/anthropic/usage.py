@@ -1,4 +1,4 @@
-"""Token counts as Anthropic tells them. Pure."""
+"""Token counts in Anthropic's form. Pure."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from archer_ws.llm_gateway.types import TokenUsage
 
 
 def usage_of(usage: dict[str, Any]) -> TokenUsage | None:
-    """Token counts. What was read from or written to the cache is part of the prompt, and not of `input_tokens`."""
+    """Our token counts. Tokens read from or written to the cache are part of the prompt, but not of `input_tokens`."""
     plain, completion = count_of(usage.get("input_tokens")), count_of(usage.get("output_tokens"))
     if plain is None and completion is None:
         return counts_of(usage)

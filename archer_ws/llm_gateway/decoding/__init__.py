@@ -1,1 +1,1 @@
-"""Framing, and what all decoders share."""
+"""Splits responses into events and lines, and has what all decoders share."""

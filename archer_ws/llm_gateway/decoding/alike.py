@@ -1,8 +1,8 @@
-"""Events that are alike but for their text, as nearly all of a stream are: read by comparing bytes. Pure.
+"""Reads events that differ only in their text, as nearly all of a stream do, by comparing bytes. Pure.
 
-A provider puts the same fields around each piece of text, or of a call's arguments. Once one such event has been
-decoded, those that follow need not be: what stands before and after the text is compared, and all the texts of a read
-are decoded as one. Anything else is left to the provider's own decoder, and so is what such an event means.
+A provider puts the same fields around each piece of text, or of a call's arguments. After one such event was decoded,
+the following ones need not be: the bytes before and after the text are compared, and all texts of a read are decoded at
+once. All other events are left to the provider's decoder, which also decides what such an event means.
 """
 
 import re
@@ -13,20 +13,20 @@ import msgspec
 
 from archer_ws.llm_gateway.decoding.framing import EventDecoder
 
-#: What an event has a piece of, in the provider's own terms.
+#: What a piece of text belongs to, in the provider's own terms.
 Subject = TypeVar("Subject")
 
-#: Where the text may stand, by the names that providers give it.
+#: The fields that may contain the text.
 _TEXTS = re.compile(
     rb'"(?:content|reasoning(?:_content)?|arguments|text|thinking|partial_json)" *: *("(?!")[^"\\]*(?:\\.[^"\\]*)*")'
 )
 _MARK = "@"
-#: Where an event's last field is text that means nothing: OpenAI makes its events equally long with it, so that their
-#: lengths tell nothing (`obfuscation` in https://platform.openai.com/docs/api-reference/chat-streaming).
+#: Padding in an event's last field: OpenAI makes its events equally long with it, so that their lengths reveal nothing
+#: (`obfuscation` in https://platform.openai.com/docs/api-reference/chat-streaming).
 _PADDING = re.compile(rb', *"obfuscation" *: *"()\w*"\}$')
-#: So many events in a row are looked at though none that follows is like them: where all differ, each would cost that.
+#: The number of events in a row to learn from without a match: if all events differ, learning would cost time for each.
 _MOST_GUESSES = 8
-#: Longer events have much text each, in bytes: it costs little then.
+#: Longer events have much text each, so this fast path is not needed, in bytes.
 _LONGEST = 4096
 _BACKSLASH = 0x5C
 _ENDS = re.compile(rb"\n\n|\r")
@@ -34,16 +34,16 @@ _DECODER = msgspec.json.Decoder(str)
 
 
 class AlikeEvents(Generic[Subject]):
-    """The form of the events that came last, and the texts of those that follow in it.
+    """The form of the last events, and the texts of the following events with the same form.
 
     Attributes:
-        subject: what the texts are of; None while no form is known.
+        subject: what the texts belong to; None while no form is known.
         body: the data of an event in this form.
 
     Args:
-        events: what splits the other events from the bytes.
-        piece_in: reads the one piece in an event's data: what it is of, and its text; None where there is anything else
-            to be read.
+        events: splits all other events from the bytes.
+        piece_in: reads the only piece in an event's data: its subject and its text; None if the data contains anything
+            else that must be read.
     """
 
     __slots__ = ("_after", "_before", "_end", "_events", "_guesses", "_piece_in", "body", "subject")
@@ -54,14 +54,14 @@ class AlikeEvents(Generic[Subject]):
         self._events = events
         self._piece_in = piece_in
         self._guesses = _MOST_GUESSES
-        #: From an event's first byte to its text's first quotation mark, and from the last one to the event's end; or
-        #: to its padding, and from that to its end.
+        #: The bytes from an event's start to its text's first quotation mark, and from the last one to the event's end;
+        #: or to its padding, and from there to the end.
         self._before = self._after = self._end = b""
 
     def take(self, data: bytes) -> tuple[str, bytes] | None:
-        """The text of the events in this form that a read begins with, joined, and what stands behind them.
+        """The joined text of the events in this form at the beginning of a read, and the bytes after them.
 
-        None, and nothing taken, where it does not begin with one, or what it has cannot be read this way.
+        None, without effect, if it does not begin with such an event, or an event can't be read this way.
         """
         whole = self._events.with_begun(data)
         if whole is None or not whole.startswith(self._before):
@@ -69,27 +69,27 @@ class AlikeEvents(Generic[Subject]):
         pieces, end = self._pieces_in(whole)
         literal = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         if not pieces or (b"\\" in literal and any(piece.endswith(b"\\") for piece in pieces)):
-            # A quotation mark behind a backslash may be no end of a text.
+            # A quotation mark after a backslash may not be the end of a text.
             return None
         try:
             text = _DECODER.decode(b'"%b"' % literal)
         except (msgspec.DecodeError, ValueError):
             return None
         rest = whole[end:]
-        # As far as it goes: what is whole, or may be without a blank line, must not wait for the next read.
+        # An event that is complete, or may be complete without a blank line, must not wait for the next read.
         is_begun = rest[: len(self._before)] == self._before[: len(rest)] and not _ENDS.search(rest)
         self._events.begin_with(rest if is_begun else b"")
         self._guesses = _MOST_GUESSES
         return text, b"" if is_begun else rest
 
     def _pieces_in(self, whole: bytes) -> tuple[list[bytes], int]:
-        """The texts of the events that begin with the first, as they stand there, and where the last event ends."""
+        """The undecoded texts of the events from the first on, and where the last event ends."""
         before, after, end = self._before, self._after, self._end
         before_bytes, after_bytes = len(before), len(after)
         pieces: list[bytes] = []
         event_end = 0
         begin = at = before_bytes
-        # Looking for one byte is quick; for as many as stand between two texts, each search costs as much as an event.
+        # Searching for one byte is fast; searching for the bytes between two texts costs as much as an event each time.
         while (at := whole.find(b'"', at)) >= 0:
             if not whole.startswith(after, at):
                 if whole[at - 1] != _BACKSLASH:
@@ -111,7 +111,7 @@ class AlikeEvents(Generic[Subject]):
         return pieces, event_end
 
     def learn(self, name: str, body: bytes) -> None:
-        """Take the form of an event that was read otherwise, given its name and data, if it has one piece of text."""
+        """Learn the form of an event that was decoded normally, from its name and data, if it has one piece of text."""
         if not self._guesses or len(body) > _LONGEST:
             return
         self._guesses -= 1
@@ -121,7 +121,7 @@ class AlikeEvents(Generic[Subject]):
             return
         subject, _ = piece
         before, after = body[: found.start(1) + 1], body[found.end(1) - 1 :]
-        # Whether it is this text that is read.
+        # Check that this text is the one that the decoder reads.
         if self._piece_in(b"%b%b%b" % (before, _MARK.encode(), after)) != (subject, _MARK):
             return
         self.subject, self.body = subject, body

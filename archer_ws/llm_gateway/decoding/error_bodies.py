@@ -1,17 +1,18 @@
-"""What a provider's error says, whatever shape its body has.
+"""Reads a provider's error, whatever the shape of its body.
 
-Pure. OpenAI's envelope, Anthropic's and Ollama's are known everywhere, and behind each of the three addresses there may
-be FastAPI (`detail`), Google (a list, status names), RFC 9457 (`title`), a gateway that puts one error's JSON into the
-text of another. What the words mean for the caller is the providers' failures modules' business.
+Pure. The formats of OpenAI, Anthropic and Ollama are known for each address, which may also lead to FastAPI (`detail`),
+Google (a list, status names), RFC 9457 (`title`), or a gateway that puts the JSON of an error into the text of another.
+The providers' failures modules decide what the words mean for the caller.
 """
 
 import re
 from dataclasses import dataclass, field
 
 from archer_ws.core.limits import PROVIDER_NESTING
-from archer_ws.llm_gateway.decoding.framing import EventDecoder, LineTooLong, decode_json
+from archer_ws.llm_gateway.decoding.framing import EventDecoder
+from archer_ws.llm_gateway.decoding.json_documents import LineTooLong, decode_json
 
-#: Where an error is put within another, and where it has its sentence; in the order in which they tell most.
+#: The fields that contain a nested error, and those with its message; the most informative first.
 _INNER = ("error", "errors", "detail", "details", "exception", "base_resp", "failure")
 _SENTENCES = (
     "message",
@@ -27,11 +28,11 @@ _SENTENCES = (
     "reason",
 )
 _WORDS = ("code", "type", "status", "kind", "reason", "error_code", "errorcode", "status_code", "statuscode", "error")
-#: Of a list of errors, so many are told.
+#: The number of errors of a list that are reported.
 _MOST_ERRORS = 3
 
-#: The HTTP status that an error without one would have had, by its code's or type's letters: OpenAI's, vLLM's and
-#: llama.cpp's, Anthropic's, Google's (https://cloud.google.com/apis/design/errors).
+#: The HTTP status for an error without one, by the letters of its code or type: OpenAI's, vLLM's and llama.cpp's,
+#: Anthropic's, Google's (https://cloud.google.com/apis/design/errors).
 _STATUS = {
     "invalidrequesterror": 400,
     "badrequest": 400,
@@ -39,7 +40,7 @@ _STATUS = {
     "invalidargument": 400,
     "failedprecondition": 400,
     "outofrange": 400,
-    # What makes a response of OpenAI's fail, and would again.
+    # Errors that make a response of OpenAI's fail, and would do so again.
     "invalidprompt": 400,
     "biopolicy": 400,
     "dataresidencymismatch": 400,
@@ -99,11 +100,11 @@ _NOT_A_LETTER = re.compile(r"[^a-z]+")
 
 
 @dataclass(slots=True)
-class SaidError:
-    """An error as its provider told it.
+class ErrorDetails:
+    """An error as its provider described it.
 
     Attributes:
-        message: its sentence; empty where it has none. Not yet fit to be shown.
+        message: its message; empty if there is none. Not masked yet, so it must not be shown.
         words: its codes, types and status names, in lower case.
         param: the request's field that it is about.
     """
@@ -114,8 +115,8 @@ class SaidError:
 
     @property
     def status(self) -> int:
-        """The HTTP status that the words stand for; 500 where they stand for none."""
-        # OpenRouter, vLLM, llama.cpp and Google have the status itself for a code.
+        """The HTTP status that the words mean; 500 if they mean none."""
+        # OpenRouter, vLLM, llama.cpp and Google use the status itself as the code.
         numbers = sorted(int(word) for word in self.words if re.fullmatch(r"[45]\d\d", word))
         if numbers:
             return numbers[0]
@@ -123,16 +124,16 @@ class SaidError:
         return next((status for status in known if status), 500)
 
 
-def said_error(body: object) -> SaidError:
-    """What an error's body, or the error object in it, says; `body` is decoded JSON, or None where it was none."""
-    said = SaidError()
+def error_details(body: object) -> ErrorDetails:
+    """The details in an error's body, or in its error object; `body` is decoded JSON, or None if it was not JSON."""
+    said = ErrorDetails()
     said.message = _sentence(body, said, 0)
     return said
 
 
 def decoded_error(data: bytes) -> object:
-    """The JSON in an error's body, as it is or as a stream's event; None where there is none. A page or plain text says
-    nothing: it may be anybody's on the way."""
+    """The JSON in an error's body, directly or in a stream's event; None if there is none. A web page or plain text is
+    ignored: it may come from any server in between."""
     try:
         return decode_json(data)
     except ValueError:
@@ -151,14 +152,14 @@ def decoded_error(data: bytes) -> object:
 
 
 def is_error(document: dict[str, object], *, is_named: bool = False) -> bool:
-    """Whether a JSON object that is no part of an answer is an error.
+    """Whether a JSON object that is not part of a completion is an error.
 
-    In an event with a name of its own only what calls itself an error is one: `message` may be a status's.
+    In an event with a name, only an object that calls itself an error is one: `message` may belong to a status.
     """
     error = document.get("error")
     if error not in (None, False) or "error" in (document.get("object"), document.get("type")):
         return True
-    outcome = document.get("base_resp")  # MiniMax's, beside every answer
+    outcome = document.get("base_resp")  # MiniMax's, beside every completion
     if document.get("errors") or (isinstance(outcome, dict) and outcome.get("status_code")):
         return True
     return not is_named and any(
@@ -167,8 +168,8 @@ def is_error(document: dict[str, object], *, is_named: bool = False) -> bool:
     )
 
 
-def _sentence(value: object, said: SaidError, depth: int) -> str:
-    """The sentence in a part of the body; words and param are noted on the way."""
+def _sentence(value: object, said: ErrorDetails, depth: int) -> str:
+    """The message in a part of the body; also collects words and param."""
     if depth > PROVIDER_NESTING:
         return ""
     match value:
@@ -183,8 +184,8 @@ def _sentence(value: object, said: SaidError, depth: int) -> str:
             return ""
 
 
-def _unwrapped(text: str, said: SaidError, depth: int) -> str:
-    """Text, or the sentence of the JSON that it is."""
+def _unwrapped(text: str, said: ErrorDetails, depth: int) -> str:
+    """The text, or the message in it if it is JSON."""
     if text.startswith("<"):
         return ""  # a page
     if text[:1] in {"{", "["}:
@@ -195,7 +196,7 @@ def _unwrapped(text: str, said: SaidError, depth: int) -> str:
     return text
 
 
-def _sentence_of_object(fields: dict[str, object], said: SaidError, depth: int) -> str:
+def _sentence_of_object(fields: dict[str, object], said: ErrorDetails, depth: int) -> str:
     fields = {name.lower(): value for name, value in fields.items()}
     for name in _WORDS:
         word = fields.get(name)
@@ -209,7 +210,8 @@ def _sentence_of_object(fields: dict[str, object], said: SaidError, depth: int) 
     for name in _SENTENCES:
         own = own or _sentence(fields.get(name), said, depth + 1)
     own = _with_place(own, fields.get("loc"), said)
-    # What stood behind a gateway (OpenRouter: "Provider returned error", and the provider's own as text).
+    # The error of the provider behind a gateway (OpenRouter: "Provider returned error", and the provider's own as
+    # text).
     behind = fields.get("metadata")
     raw = _sentence(behind.get("raw"), said, depth + 1) if isinstance(behind, dict) else ""
     parts = [own, inner] if inner and " " not in inner else [inner, own]
@@ -217,7 +219,7 @@ def _sentence_of_object(fields: dict[str, object], said: SaidError, depth: int) 
 
 
 def _without_repeats(parts: list[str]) -> list[str]:
-    """Without a part that another says too, and without a mere word (`invalid_grant`) beside a sentence."""
+    """The parts without repetitions, and without a single word (`invalid_grant`) beside a sentence."""
     has_sentence = any(" " in part for part in parts)
     return [
         part
@@ -226,7 +228,7 @@ def _without_repeats(parts: list[str]) -> list[str]:
     ]
 
 
-def _with_place(sentence: str, place: object, said: SaidError) -> str:
+def _with_place(sentence: str, place: object, said: ErrorDetails) -> str:
     """FastAPI's item of `detail`: {"loc": ["body", "top_p"], "msg": "…"}."""
     if not (sentence and isinstance(place, list)):
         return sentence

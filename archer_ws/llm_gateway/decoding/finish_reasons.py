@@ -1,15 +1,15 @@
-"""Why a model stopped: the providers' words as ours.
+"""Maps the providers' finish reasons to ours.
 
-Gateways pass on the words of whoever stands behind them, in any spelling, so there is one table for all dialects.
+Gateways pass on the words of any provider, in any spelling, so there is one table for all dialects.
 """
 
 import re
 
-from archer_ws.llm_gateway.decoding.answers import BrokenOff
+from archer_ws.llm_gateway.decoding.completion import BrokenOff
 from archer_ws.llm_gateway.types import FinishReason
 
-#: By the word's letters alone: MAX_TOKENS, maxTokens and max-tokens are one word. What is not here and holds none of
-#: the parts below counts as `stop`: the server said that it was done.
+#: By the word's letters only: MAX_TOKENS, maxTokens and max-tokens are the same word. A word that is not listed, and
+#: has none of the parts below, counts as `stop`: the server said that it was done.
 _WORDS: dict[str, FinishReason] = {
     "stop": "stop",
     "length": "length",
@@ -28,9 +28,9 @@ _WORDS: dict[str, FinishReason] = {
     "sensitive": "content_filter",
     "guardrailintervened": "content_filter",
 }
-#: Text in the place of a reason that says there is none.
+#: Texts that mean that there is no reason.
 _NO_REASON = frozenset({"", "null", "none", "nil", "undefined", "unspecified"})
-#: Parts of words that say the server gave up: error and abort (OpenRouter, vLLM), insufficient_system_resource
+#: Parts of words that mean that the server gave up: error and abort (OpenRouter, vLLM), insufficient_system_resource
 #: (DeepSeek), MALFORMED_FUNCTION_CALL (Gemini), network_error (Zhipu), cancelled.
 _BROKEN_OFF = re.compile(
     r"error|abort|cancel|insufficient|malformed|fail|interrupt|disconnect|timeout|timedout|exception"
@@ -45,13 +45,13 @@ _NOT_A_LETTER = re.compile(r"[^a-z]+")
 
 
 def finish_reason_of(reason: object) -> FinishReason | None:
-    """A server's word for why the model stopped, as ours; None where it is no reason.
+    """Our finish reason for a server's word; None if it is not a reason.
 
     Raises:
-        BrokenOff: the word says that the answer is not complete.
+        BrokenOff: the word says that the completion is incomplete.
     """
     if isinstance(reason, dict):
-        # As text-generation-inference had it: {"type": "length"}.
+        # The form of text-generation-inference: {"type": "length"}.
         reason = reason.get("type") or reason.get("reason")
     said = "" if reason is None or reason is False else str(reason).strip().lower()
     if said in _NO_REASON:
@@ -70,9 +70,10 @@ def finish_reason_of(reason: object) -> FinishReason | None:
 
 
 def reason_with_calls(reason: FinishReason | None, *, has_calls: bool) -> FinishReason | None:
-    """The reason of a step that ended well, by whether it made calls, whatever the server called it.
+    """The reason of a step that ended well, depending on whether it made calls, whatever the server said.
 
-    Ollama always says `stop`, as OpenAI does with a named tool; a reason that cuts or filters the answer stands.
+    Ollama always says `stop`, and so does OpenAI with a named tool. A reason for a truncated or filtered completion
+    stays.
     """
     if reason in ("stop", "tool_calls"):
         return "tool_calls" if has_calls else "stop"

@@ -1,115 +1,51 @@
-"""Incremental decoding of the two stream formats providers speak: server-sent events and lines of JSON.
+"""Decodes the two stream formats of providers incrementally: server-sent events, and lines of JSON.
 
-Pure: bytes in, lines or events out. What the data means is the adapters' business.
+Pure: bytes in, lines or events out. The adapters decide what the data means.
 """
 
-import json
 from collections.abc import Iterable
 from itertools import repeat
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-import msgspec
-from pydantic_core import from_json
+from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
+from archer_ws.llm_gateway.decoding.json_documents import LARGE_BYTES, LineTooLong, is_whole_json, refuse_many_values
 
-from archer_ws.core.json_values import has_more_values
-from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES, PROVIDER_DOCUMENT_VALUES
-
-#: One server-sent event: its name, empty where the provider gave none, and its data.
+#: One server-sent event: its name, empty if the provider gave none, and its data.
 ServerEvent: TypeAlias = tuple[str, bytes]
-#: The name of what is no event: JSON without any framing. No server names an event like that.
+#: The name for JSON without any framing, which is not an event. No server uses this as an event's name.
 BARE_JSON = "application/json"
 
-#: What a short line takes in memory beyond its bytes.
+#: The memory of a short line besides its bytes.
 _LINE_COSTS = 64
-#: Of a line that comes byte by byte, so many pieces are kept before they are joined: each costs a short line's memory.
+#: The number of pieces of a line that are kept before they are joined: each costs a short line's memory.
 _MOST_PIECES = 4096
-_LONGEST_SIGN = 16
-_SIGNS_OF_LIFE = frozenset({b"ping", b"pong", b"heartbeat", b"keep-alive", b"keepalive", b"keep_alive"})
-#: Documents up to this size are decoded in some 30 ms, whatever is in them.
-_LARGE_BYTES = 64 * 1024
 _BOM = b"\xef\xbb\xbf"
-_SKIP: msgspec.json.Decoder[msgspec.Raw] = msgspec.json.Decoder(msgspec.Raw)
-
-
-class LineTooLong(ValueError):
-    """A line, an event or another document passed its bound in bytes, or PROVIDER_DOCUMENT_VALUES."""
-
-
-def decode_json(data: bytes) -> Any:
-    """A JSON document from UTF-8 bytes, as tolerant as it can be read.
-
-    Lone surrogates in escapes are kept, for a stream may cut a pair in two. A byte that is no UTF-8 becomes U+FFFD, as
-    the HTML standard decodes event streams; control characters may stand in text as they are, zero bytes around it.
-
-    Raises:
-        ValueError: it is not JSON, or nested beyond all measure; LineTooLong, which is one, has too many values.
-    """
-    if len(data) > _LARGE_BYTES:
-        _refuse_many_values(data)
-    try:
-        # A third of the time of `json`, but strict about all that.
-        return from_json(data, cache_strings="keys")
-    except ValueError:
-        try:
-            return json.loads(data.decode("utf-8", "replace").strip("\0\ufeff \t\r\n"), strict=False)
-        except RecursionError as error:
-            raise ValueError("JSON nested too deeply") from error
-
-
-def _refuse_many_values(data: bytes) -> None:
-    """Raise LineTooLong where a document takes long to decode for its size: not for its text, but for its values."""
-    if has_more_values(data, PROVIDER_DOCUMENT_VALUES):
-        raise LineTooLong(f"JSON of more than {PROVIDER_DOCUMENT_VALUES} values")
-
-
-def is_whole_json(data: bytes) -> bool:
-    """Whether it is a JSON object or list, to its end."""
-    if data[:1] + data[-1:] not in (b"{}", b"[]"):
-        return False
-    try:
-        _SKIP.decode(data)
-    except (msgspec.DecodeError, ValueError, RecursionError):
-        try:
-            decode_json(data)
-        except ValueError:
-            return False
-    return True
-
-
-def is_sign_of_life(data: bytes) -> bool:
-    """Whether data that is no JSON says no more than a comment would."""
-    return len(data) < _LONGEST_SIGN and data.strip().lower() in _SIGNS_OF_LIFE
-
-
-def is_web_page(beginning: bytes) -> bool:
-    """Whether a body begins as a web page does: its end need not be waited for."""
-    return beginning.lstrip(_BOM + b" \t\r\n")[:1] == b"<"
 
 
 class LineDecoder:
-    """Splits a byte stream at LF, CR LF or CR, wherever the reads happen to be cut.
+    """Splits a byte stream at LF, CR LF or CR, wherever reads are cut.
 
     Args:
-        max_bytes: of one line.
+        max_bytes: the limit of one line.
     """
 
     def __init__(self, max_bytes: int = PROVIDER_DOCUMENT_BYTES) -> None:
         self._max_bytes = max_bytes
-        # The unfinished line, in the pieces it came in: joining them at each read would cost its length squared.
+        # The unfinished line, in the pieces that came: joining them at each read would cost its length squared.
         self._rest: list[bytes] = []
         self._rest_bytes = 0
         self._skip_lf = False
 
     @property
     def is_within(self) -> bool:
-        """Whether what came last belongs to a line, or a terminator, that may go on."""
+        """Whether the last bytes belong to a line, or a terminator, that may continue."""
         return bool(self._rest) or self._skip_lf
 
     def feed(self, data: bytes) -> list[bytes]:
         """The lines completed by `data`, without their terminators.
 
         Raises:
-            LineTooLong: it has a line, or an event, that is too long.
+            LineTooLong: a line, or an event, is too long.
         """
         if self._skip_lf and data:
             # The last read ended in CR; an LF now belongs to it.
@@ -123,9 +59,9 @@ class LineDecoder:
             data = b"".join((*self._rest, data))
             self._rest, self._rest_bytes = [], 0
         lines = data.splitlines()
-        if len(lines[0]) > _LARGE_BYTES:
-            # The others came in this read, which is bounded.
-            _refuse_many_values(lines[0])
+        if len(lines[0]) > LARGE_BYTES:
+            # The other lines came in this read, whose size is limited.
+            refuse_many_values(lines[0])
         if data[-1] in b"\r\n":
             self._skip_lf = data[-1] == 0x0D
         else:
@@ -133,7 +69,7 @@ class LineDecoder:
         return lines
 
     def flush(self) -> bytes:
-        """What stands after the last terminator, at the end of the stream."""
+        """The bytes after the last terminator, at the end of the stream."""
         rest, self._rest, self._rest_bytes = b"".join(self._rest), [], 0
         return rest
 
@@ -148,42 +84,43 @@ class LineDecoder:
 
 
 class EventDecoder:
-    """Server-sent events from bytes, as the HTML standard's event stream parsing has it (ids and retry times unused).
+    """Server-sent events from bytes, parsed as in the HTML standard (ids and retry times are not used).
 
-    It takes what the standard drops where the meaning is plain, since an answer that came is not thrown away:
+    It also accepts what the standard drops, if the meaning is clear, so that no completion is lost:
 
-    - an event that the end of the body ends, and not a blank line (`finish`);
-    - events that only line ends divide: a whole JSON object, or `[DONE]`, as one line of data is an event where more
-      data follows, for no JSON goes on behind its end;
-    - JSON without any framing, in a line or in all that is left of the body, as an event of the name BARE_JSON.
+    - an event that ends with the body, and not with a blank line (`finish`);
+    - events separated only by line ends: if more data follows, one data line with a whole JSON object, or `[DONE]`, is
+      an event, since JSON does not continue after its end;
+    - JSON without any framing, in a line or in the whole rest of the body, as an event with the name BARE_JSON.
 
     Args:
-        max_bytes: of one event.
+        max_bytes: the limit of one event.
     """
 
     def __init__(self, max_bytes: int = PROVIDER_DOCUMENT_BYTES) -> None:
         self._max_bytes = max_bytes
         self._lines = LineDecoder(max_bytes)
         self._event = ""
-        #: The name that came behind an event's data: its own, unless more data shows that it is the next one's.
+        #: A name that came after an event's data: it belongs to this event, unless more data shows that it belongs to
+        #: the next.
         self._next_event: str | None = None
         self._data: list[bytes] = []
-        #: Of an event with several lines of data, or of JSON without framing.
+        #: The lines of an event with several data lines, or of JSON without framing.
         self._size = 0
         self._bare: list[bytes] = []
         self._at_start = True
         self._has_no_blank_lines = False
-        #: Whether comments came: they alone make an event stream, too.
+        #: Whether comments came: a body of only comments is an event stream, too.
         self.has_comments = False
-        #: Whether all that came belongs to events that are complete, but for `_begun`: the beginning of one.
+        #: Whether all bytes so far belong to complete events, except `_begun`: the beginning of one.
         self._is_between = True
         self._begun = b""
 
     def feed(self, data: bytes) -> Iterable[ServerEvent]:
-        """The events completed by `data`, to be read once; comments yield none.
+        """The events that `data` completes, to be iterated once; comments yield none.
 
         Raises:
-            LineTooLong: it has a line, or an event, that is too long.
+            LineTooLong: a line, or an event, is too long.
         """
         if self._is_between:
             if (
@@ -193,7 +130,7 @@ class EventDecoder:
                 and data.endswith(b"\n\n")
                 and b"\r" not in data
             ):
-                # One event and no more, as nearly all reads are while a model speaks.
+                # A single event, as in nearly all reads during a stream.
                 self._at_start = False
                 return [("", data[6:-2])]
             if data.startswith(b"\n") and not self._begun and not data.strip(b"\r\n"):
@@ -211,8 +148,8 @@ class EventDecoder:
         if self._data and (self._has_no_blank_lines or self._data[-1].startswith(b"[DONE]")):
             self._end_line_event(events)
         if not (self._data or self._event or self._bare):
-            # What goes on without an end completes no line, and stays there in pieces: joined with each read, it would
-            # cost its length squared.
+            # An event that continues without a line end stays there in pieces: joining it with each read would cost its
+            # length squared.
             self._begun = self._lines.flush()
             self._is_between = not self._lines.is_within
         else:
@@ -220,37 +157,38 @@ class EventDecoder:
         return events
 
     def _plain_events(self, data: bytes) -> Iterable[ServerEvent] | None:
-        """The events of what begins with one, where each is a line of data and a blank one, as nearly all are; the
-        beginning of the next is kept. None, and nothing kept, where there is anything else."""
+        """The events in bytes that begin with one, if each is one data line and a blank line, as nearly all are. The
+        beginning of the next event is kept. None, without effect, if there is anything else.
+        """
         end = data.rfind(b"\n\n")
         if end < 0 or not data.startswith(b"data: ") or b"\r" in data:
             return None
         lines = data[6:end].split(b"\n\ndata: ")
         if data.count(b"\n") != 2 * len(lines):
             return None
-        if len(lines[0]) > _LARGE_BYTES:
-            _refuse_many_values(lines[0])
+        if len(lines[0]) > LARGE_BYTES:
+            refuse_many_values(lines[0])
         self._begun = data[end + 2 :]
         self._at_start = False
-        # One pair is used again and again: thousands that live at once would have the garbage collector look at each.
+        # One pair object is reused: the garbage collector would have to check thousands of live ones.
         return zip(repeat(""), lines, strict=False)
 
     def with_begun(self, data: bytes) -> bytes | None:
-        """`data` with the beginning of an event that was kept before it; None where it goes on with an event that is
-        kept in pieces, or may end one with a line alone.
+        """`data` after the kept beginning of an event; None if it continues an event that is kept in pieces, or may end
+        one with a line alone.
 
-        For who reads events without `feed`, and says with `begin_with` what is kept then.
+        For callers that read events without `feed`, and then call `begin_with`.
         """
         if not self._is_between or self._has_no_blank_lines:
             return None
         return self._begun + data if self._begun else data
 
     def begin_with(self, rest: bytes) -> None:
-        """What came before is read; keep `rest`, the beginning of an event, or nothing."""
+        """All earlier bytes were read; keep `rest`, the beginning of an event, or nothing."""
         self._begun = rest
 
     def finish(self) -> list[ServerEvent]:
-        """What stands at the end of the body without its own end; it need not be whole."""
+        """The events at the end of the body without an end of their own; they may be incomplete."""
         events: list[ServerEvent] = []
         rest, self._begun = self._begun + self._lines.flush(), b""
         self._take([*rest.splitlines(), b""], events)
@@ -259,7 +197,7 @@ class EventDecoder:
             self._bare = []
         return events
 
-    def _take(self, lines: list[bytes], events: list[ServerEvent]) -> None:  # noqa: PLR0912 - a call is dear here
+    def _take(self, lines: list[bytes], events: list[ServerEvent]) -> None:  # noqa: PLR0912 - a call is expensive here
         if self._at_start and lines:
             self._at_start = False
             lines[0] = lines[0].removeprefix(_BOM)
@@ -308,7 +246,7 @@ class EventDecoder:
                 self._size = len(bare)
 
     def _add(self, value: bytes, events: list[ServerEvent]) -> None:
-        """More data, where there is some already."""
+        """Add a further line of data."""
         next_event = self._next_event
         if len(self._data) == 1 and (self._data[0].startswith(b"[DONE]") or is_whole_json(self._data[0].strip())):
             self._has_no_blank_lines = True
@@ -323,7 +261,7 @@ class EventDecoder:
         self._count(value)
 
     def _end_line_event(self, events: list[ServerEvent]) -> None:
-        """Without blank lines an event ends with its line, if that is whole."""
+        """Without blank lines, an event ends with its line, if its JSON is complete."""
         if self._data[-1].startswith(b"[DONE]") or (len(self._data) == 1 and is_whole_json(self._data[0].strip())):
             self._end_event(events)
             self._event = ""
@@ -332,8 +270,8 @@ class EventDecoder:
         event = self._event if self._next_event is None else self._next_event
         self._next_event = None
         data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
-        if len(self._data) > 1 and len(data) > _LARGE_BYTES:
-            _refuse_many_values(data)
+        if len(self._data) > 1 and len(data) > LARGE_BYTES:
+            refuse_many_values(data)
         events.append((event, data))
         self._data = []
 

@@ -1,5 +1,6 @@
-"""The pieces of one network read, joined: a chunk for each run of content, of reasoning or of one call's arguments,
-however many events it had."""
+"""Joins the pieces of one network read: one chunk for each run of content, of reasoning or of one call's arguments,
+whatever the number of events.
+"""
 
 from collections.abc import Callable, Iterable
 
@@ -10,20 +11,20 @@ from archer_ws.llm_gateway.types import FinishReason, Refusal, StreamChunk, Toke
 
 #: A call's id and name.
 Call = tuple[str, str]
-#: What a run of text is: whether reasoning, or the call whose arguments.
+#: The kind of a run of text: True for reasoning, False for content, or the call whose arguments it is.
 Kind = bool | Call
-#: As `StreamChunk(**fields)`, in two thirds of its time.
+#: Equivalent to `StreamChunk(**fields)`, in two thirds of the time.
 _new_chunk: Callable[[dict[str, str]], StreamChunk] = TypeAdapter(StreamChunk).validator.validate_python
 
 
 class Gathered:
-    """What one read brought.
+    """The contents of one read.
 
     Attributes:
         alive: something came, perhaps without text.
         finish_reason: why the model stopped, if this read says so.
         usage: the newest token counts in this read.
-        refusal: that the model declined, if this read says so.
+        refusal: the model's refusal, if this read has one.
     """
 
     __slots__ = ("_chunks", "_kind", "_pieces", "alive", "finish_reason", "refusal", "usage")
@@ -35,7 +36,7 @@ class Gathered:
         self.refusal: Refusal | None = None
         self._chunks: list[StreamChunk] = []
         self._pieces: list[str] = []
-        #: What the pieces are.
+        #: The kind of the current pieces.
         self._kind: Kind = False
 
     def add(self, text: str, *, reasoning: bool) -> None:
@@ -54,7 +55,7 @@ class Gathered:
             self._pieces.append(text)
 
     def go_on(self, kind: Kind, text: str) -> None:
-        """Append to a run; quick where a call is always the same object."""
+        """Append to a run; fast if a call is always the same object."""
         if kind is not self._kind:
             if kind != self._kind:
                 self._turn_to(kind)
@@ -68,7 +69,7 @@ class Gathered:
         self._kind = kind
 
     def has_text(self, *, reasoning: bool | None = None) -> bool:
-        """Whether text came with this read: content, reasoning, or (None) either."""
+        """Whether this read has text: content, reasoning, or (None) either."""
         if self._pieces and (self._kind is reasoning if reasoning is not None else isinstance(self._kind, bool)):
             return True
         return bool(self._chunks) and any(
@@ -77,16 +78,16 @@ class Gathered:
         )
 
     def close(self) -> list[StreamChunk]:
-        """The chunks, in order; finish reason, usage and refusal stand on the last. Empty where nothing came."""
+        """The chunks, in order; finish reason, usage and refusal are on the last one. Empty if nothing came."""
         chunks = self._chunks
         if self._pieces or not chunks:
             if self._pieces or self.alive or self.finish_reason or self.usage:
-                # With them at once: setting a model's field costs more than making it.
+                # Created with these fields: assigning a model's field costs more than creating the model.
                 chunks.append(self._run(finish_reason=self.finish_reason, usage=self.usage))
         else:
             chunks[-1].finish_reason, chunks[-1].usage = self.finish_reason, self.usage
         if self.refusal is not None:
-            # It comes with a reason, so there is a chunk.
+            # A refusal comes with a reason, so there is a chunk.
             chunks[-1].refusal = self.refusal
         return chunks
 
@@ -106,8 +107,8 @@ class Gathered:
 
 
 def chunk_of(kind: Kind, text: str) -> StreamChunk:
-    """A chunk with a run's text, and nothing but that; without text, one that says that the provider is alive."""
-    # Each field that is named costs: this runs for nearly every token.
+    """A chunk with only a run's text; without text it is a sign of life."""
+    # Each named field costs time: this runs for nearly every token.
     if kind is False or not text:
         return _new_chunk({"content": text})
     if kind is True:

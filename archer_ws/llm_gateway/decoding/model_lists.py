@@ -1,20 +1,20 @@
-"""Lists of models, whatever their shape. Pure."""
+"""Reads lists of models, whatever their shape. Pure."""
 
 from typing import Any
 
 from archer_ws.core.limits import PROVIDER_MODELS
-from archer_ws.llm_gateway.decoding.answers import ErrorSaid, TooLarge, Unreadable
+from archer_ws.llm_gateway.decoding.completion import ErrorReported, TooLarge, Unreadable
 from archer_ws.llm_gateway.decoding.error_bodies import is_error
-from archer_ws.llm_gateway.decoding.framing import LineTooLong, decode_json
+from archer_ws.llm_gateway.decoding.json_documents import LineTooLong, decode_json
 
-#: Where the list stands: OpenAI and Anthropic, Ollama and Google, others.
+#: The fields that may contain the list: OpenAI and Anthropic, Ollama and Google, others.
 _LISTS = ("data", "models", "items", "results", "model_list")
-#: What a request names the model by.
+#: The fields that may contain a model's name for requests.
 _NAMES = ("id", "name", "model", "model_name", "slug")
 
 
 def entries_in(data: bytes) -> list[dict[str, Any]]:
-    """As `entries_of`, of a list that is not decoded yet."""
+    """Like `entries_of`, for an undecoded list."""
     try:
         return entries_of(decode_json(data))
     except LineTooLong as error:
@@ -26,18 +26,17 @@ def entries_in(data: bytes) -> list[dict[str, Any]]:
 
 
 def entries_of(found: object) -> list[dict[str, Any]]:
-    """The entries of a list of models, each with a text `id`; what names no model is left out, and so is a name's
-    second entry.
+    """The entries of a list of models, each with a text `id`. Entries without a name, and repeated names, are left out.
 
     Raises:
-        ErrorSaid: it is an error with a status of 200.
-        Unreadable: it is no such list.
-        TooLarge: it is one without end.
+        ErrorReported: it is an error with a status of 200.
+        Unreadable: it is not a list of models.
+        TooLarge: it has too many entries.
     """
     listed = _list_in(found)
     for said in [found] if listed is None else [found, *listed[:1]]:
         if isinstance(said, dict) and is_error(said, is_named=listed is not None):
-            raise ErrorSaid(said)
+            raise ErrorReported(said)
     if listed is None:
         raise Unreadable("something other than a list of models")
     if len(listed) > PROVIDER_MODELS:
@@ -63,7 +62,7 @@ def _list_in(found: object) -> list[object] | None:
         if isinstance(inner, list):
             return inner
         if isinstance(inner, dict):
-            # By name; or the whole once more inside.
+            # An object by names; or the list is one level deeper.
             return _list_in(inner) if any(name in inner for name in _LISTS) else _by_name(inner)
     return None
 

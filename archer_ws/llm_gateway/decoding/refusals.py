@@ -1,16 +1,16 @@
-"""What a model says in place of an answer: gathered piece by piece, as one bounded value. Pure."""
+"""Collects a model's refusal piece by piece, as one text of limited length. Pure."""
 
 from typing import Any
 
 from archer_ws.llm_gateway.types import FinishReason, Refusal
 
-#: Of a refusal's text, in characters: it goes out whole, with the end of the stream.
+#: The limit of a refusal's text, in characters: it is sent whole, with the end of the stream.
 REFUSAL_CHARS_MAX = 8192
 _CATEGORY_CHARS_MAX = 64
 
 
 class RefusalText:
-    """The refusal in one answer; true once there is one."""
+    """The refusal in one completion; true once there is one."""
 
     __slots__ = ("_length", "_pieces")
 
@@ -22,7 +22,7 @@ class RefusalText:
         return bool(self._pieces)
 
     def add(self, text: str) -> None:
-        """Append a piece; what passes the bound is left out."""
+        """Append a piece; text after the limit is dropped."""
         if text and self._length < REFUSAL_CHARS_MAX:
             self._pieces.append(text[: REFUSAL_CHARS_MAX - self._length])
             self._length += len(text)
@@ -33,7 +33,7 @@ class RefusalText:
 
 
 def refusal_of(details: object) -> Refusal:
-    """Anthropic's `stop_details`, of which nothing need be there."""
+    """The refusal in Anthropic's `stop_details`, of which every field is optional."""
     found: dict[str, Any] = details if isinstance(details, dict) else {}
     return Refusal(
         text=_text(found.get("explanation"), REFUSAL_CHARS_MAX),
@@ -42,7 +42,7 @@ def refusal_of(details: object) -> Refusal:
 
 
 def reason_of_refusal(reason: FinishReason | None) -> FinishReason | None:
-    """The reason of an answer in which the model refused, whatever the server called it; one that was cut stays cut."""
+    """The finish reason of a refusal, whatever the server said; `length` stays."""
     return "content_filter" if reason == "stop" else reason
 
 

@@ -1,15 +1,15 @@
-"""Token counts, by whatever names and in whatever types a provider tells them."""
+"""Reads token counts, whatever names and types a provider uses."""
 
 import re
 from typing import Any
 
 from archer_ws.llm_gateway.types import TokenUsage
 
-#: The largest integer that is one on the wire (protocol section 1): more is no count of tokens.
+#: The largest integer on the wire (protocol section 1): a larger number is not a token count.
 MAX_COUNT = 2**53 - 1
 
-#: Names in snake_case; camelCase (promptTokenCount) is brought to that. OpenAI, Anthropic and OpenAI's newer API,
-#: Gemini, Ollama.
+#: Names in snake_case; camelCase (promptTokenCount) is converted. OpenAI, Anthropic and OpenAI's newer API, Gemini,
+#: Ollama.
 _PROMPT = ("prompt_tokens", "input_tokens", "prompt_token_count", "input_token_count", "prompt_eval_count")
 _COMPLETION = (
     "completion_tokens",
@@ -25,16 +25,16 @@ _PROMPT_DETAILS = ("prompt_tokens_details", "input_tokens_details", "input_token
 _COMPLETION_DETAILS = ("completion_tokens_details", "output_tokens_details", "output_token_details")
 _CACHED = ("cached_tokens", "prompt_cache_hit_tokens", "cache_read_input_tokens", "cached_content_token_count")
 _REASONING = ("reasoning_tokens", "thinking_tokens", "thoughts_token_count")
-#: Where the last two may be found.
+#: The objects that may contain the last two.
 _FURTHER = frozenset({*_PROMPT_DETAILS, *_COMPLETION_DETAILS, *_CACHED, *_REASONING})
 
-#: No usage object has a tenth of this.
+#: No real usage object has a tenth as many fields.
 _MOST_NAMES = 200
 _CAMEL_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
 def count_of(value: object) -> int | None:
-    """A count, from a number or its text; None where it is none: negative, a fraction, beyond what the wire carries."""
+    """A count, from a number or its text; None for a negative number, a fraction, or more than the wire allows."""
     if isinstance(value, str):
         try:
             value = float(value) if len(value) < 20 else None
@@ -48,10 +48,10 @@ def count_of(value: object) -> int | None:
 
 
 def usage_of(usage: object) -> TokenUsage | None:
-    """What a usage object tells; None where it tells nothing that is understood.
+    """The counts in a usage object; None if it has none that are known.
 
-    Where only one of prompt and completion is known, and no total to find the other by, the result is `estimated`:
-    its other figure is a zero that nobody told.
+    If only the prompt's or the completion's count is known, without a total to compute the other, the result is
+    `estimated`: the other count is 0.
     """
     if not isinstance(usage, dict) or len(usage) > _MOST_NAMES:
         return None
@@ -84,7 +84,7 @@ def usage_from(
     cached: int | None = None,
     reasoning: int | None = None,
 ) -> TokenUsage:
-    """Both counts; `estimated` where one is not known. A `total` of 0 is none."""
+    """Both counts; `estimated` if one is unknown. A `total` of 0 counts as missing."""
     return TokenUsage(
         prompt_tokens=prompt or 0,
         completion_tokens=completion or 0,
@@ -96,8 +96,8 @@ def usage_from(
 
 
 def usage_within(fields: object) -> TokenUsage | None:
-    """The counts in a document, or a part of one, by any name of their object (Gemini's `usageMetadata`, LangChain's
-    `token_usage`, Groq's `x_groq`); None where it has none.
+    """The counts in a document, or a part of one, under any name (Gemini's `usageMetadata`, LangChain's `token_usage`,
+    Groq's `x_groq`); None if it has none.
     """
     if not isinstance(fields, dict):
         return None

@@ -1,10 +1,10 @@
-"""One assembler for the calls of all providers: fragments in, pieces of arguments with a call's id and name out. Pure.
+"""Assembles the calls of all providers: fragments in, pieces of arguments with a call's id and name out. Pure.
 
-Where a new call begins (protocol section 22): the index is new; or an id comes that differs from that index's; or,
-without an index, an id that is new. The first name wins, arguments that are an object are dumped once, and a call
-without any has `{}`. Ids are minted here, nine letters and digits: the shortest common form of all providers (Mistral
-takes nothing else). What comes before a call's name is held back, since readers are told the name with every piece; and
-so is what comes of a call while the one before it has said nothing, so that calls are first told in their order.
+A new call begins (protocol section 22) if the index is new; if an id comes that differs from that index's id; or,
+without an index, if the id is new. The first name wins, arguments given as an object are serialised once, and a call
+without arguments has `{}`. Ids are generated here, nine letters and digits: the shortest form that all providers accept
+(Mistral accepts no other). Pieces before a call's name are held back, since each piece is sent with the name. Pieces of
+a call are also held back until the call before it has sent something, so that calls are first sent in their order.
 """
 
 import json
@@ -17,28 +17,29 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 from archer_ws.core.limits import CALL_ARGUMENTS_BYTES, PROVIDER_CALLS
-from archer_ws.core.secrets import AnswerScrubber
-from archer_ws.llm_gateway.decoding.answers import TooLarge, Unreadable
+from archer_ws.core.secrets import TextScrubber
+from archer_ws.llm_gateway.decoding.completion import TooLarge, Unreadable
 
 _ALPHABET = string.ascii_letters + string.digits
-#: What all calls of an answer may hold back, in characters; a stream keeps no more text either.
+#: The limit of text that all calls of a completion may hold back, in characters; a stream has the same limit.
 _HELD_CHARS_MAX = 4 * 1024 * 1024
-#: So many pieces are kept before they are joined: alone, each takes fifty bytes more than its text.
+#: The number of pieces kept before they are joined: each takes fifty bytes besides its text.
 _MOST_PIECES = 4096
-#: Providers' ids are kept as they are up to this length, as clients' are.
+#: Providers' ids are kept unchanged up to this length, like clients' ids.
 _FOREIGN_ID_CHARS = 256
-#: What a name may not have and how long it may be (llm_gateway/tools.py); and so much of a longer one is looked at.
+#: Characters that a name may not have, and its longest length (llm_gateway/tools.py); and how much of a longer one is
+#: read.
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]")
 _NAME_CHARS, _NAME_CHARS_READ = 64, 4096
 
 
 def new_call_id() -> str:
-    """An id that every provider takes; 53 random bits, unique enough within a conversation."""
+    """An id that every provider accepts; 53 random bits, unique enough within a conversation."""
     return "".join(secrets.choice(_ALPHABET) for _ in range(9))
 
 
 class ArgumentsPiece(NamedTuple):
-    """Text that a call's arguments go on with."""
+    """A piece of a call's arguments."""
 
     call_id: str
     name: str
@@ -46,11 +47,11 @@ class ArgumentsPiece(NamedTuple):
 
 
 class AssembledCall(NamedTuple):
-    """A call that was told of."""
+    """A call that was reported."""
 
     call_id: str
     name: str
-    #: The provider's own id; what stands for it where it is very long.
+    #: The provider's own id, or a replacement if it is very long.
     foreign_id: str | None
 
 
@@ -59,21 +60,21 @@ class _Call:
     foreign_id: str | None
     call_id: str = field(default_factory=new_call_id)
     name: str = ""
-    #: What came, and is not told yet; and how many characters that is.
+    #: The arguments not reported yet; and their length in characters.
     held: list[str] = field(default_factory=list)
     held_chars: int = 0
-    #: Its id and name, once it was told of.
+    #: Its id and name, once it was reported.
     told: tuple[str, str] | None = None
 
     def hold(self, text: str) -> None:
-        """Keep more of its arguments."""
+        """Hold back more of its arguments."""
         self.held.append(text)
         self.held_chars += len(text)
         if len(self.held) > _MOST_PIECES:
             self.held = ["".join(self.held)]
 
     def tell(self) -> ArgumentsPiece:
-        """What is held, as a piece."""
+        """The arguments held back, as a piece."""
         text = "".join(self.held)
         self.held, self.held_chars = [], 0
         self.told = self.told or (self.call_id, self.name)
@@ -81,7 +82,7 @@ class _Call:
 
 
 class ToolCallAssembler:
-    """The calls of one step of an answer.
+    """The calls of one step.
 
     Attributes:
         calls: whether any has begun.
@@ -89,26 +90,26 @@ class ToolCallAssembler:
 
     def __init__(self) -> None:
         self._calls: list[_Call] = []
-        #: So many of the first calls have been told of.
+        #: The number of calls, from the first, that were reported.
         self._told = 0
         self._by_index: dict[int | str, _Call] = {}
         self._latest: _Call | None = None
-        #: What all calls hold back together, in characters.
+        #: The length of all arguments held back, in characters.
         self._held_chars = 0
 
     @property
     def has_calls(self) -> bool:
-        """Whether a call has a name, and so can be told."""
+        """Whether a call has a name, and so can be reported."""
         return any(call.name for call in self._calls)
 
     @property
     def told(self) -> list[AssembledCall]:
-        """The calls that were told of, in their order."""
+        """The calls that were reported, in order."""
         return [AssembledCall(call.call_id, call.name, call.foreign_id) for call in self._calls if call.told]
 
     @property
     def latest_id(self) -> str | None:
-        """Our id of the call that the last fragment was of."""
+        """Our id of the last fragment's call."""
         return self._latest.call_id if self._latest is not None else None
 
     def add(
@@ -119,17 +120,17 @@ class ToolCallAssembler:
         name: object = None,
         arguments: object = None,
     ) -> Iterator[ArgumentsPiece]:
-        """Take a fragment; what can be told of it.
+        """Add a fragment; yields the pieces that can be reported now.
 
         Args:
-            index: the call's number, where the provider has one.
+            index: the call's number, if the provider has one.
             foreign_id: the provider's own id.
-            name: the tool's name, mostly in the first fragment alone.
+            name: the tool's name, usually only in the first fragment.
             arguments: a piece of JSON text, or the whole as an object.
 
         Raises:
-            Unreadable: arguments that are neither text nor an object.
-            TooLarge: more calls than an answer may have, or no name behind as many bytes as a call may have.
+            Unreadable: the arguments are neither text nor an object.
+            TooLarge: too many calls, or no name after as many bytes as a call may have.
         """
         call = self._call_of(index, _bounded(foreign_id) if isinstance(foreign_id, str) and foreign_id else None)
         if isinstance(name, str) and name and not call.name:
@@ -142,21 +143,21 @@ class ToolCallAssembler:
             while (later := self._next_to_tell()) is not None and later.name and later.held:
                 yield self._tell(later)
         if call.held_chars > CALL_ARGUMENTS_BYTES or self._held_chars > _HELD_CHARS_MAX:
-            raise TooLarge("a tool call that cannot be told")
+            raise TooLarge("a tool call without a name, or with too many arguments before it")
 
     def going_on(self, index: int) -> tuple[str, str] | None:
-        """Id and name of the call that text under this number goes on, if it was told of.
+        """The id and name of the call that text under this number continues, if it was reported.
 
-        Such text need not be added here: no other call waits for it. Most tokens of arguments are of this kind.
+        Such text need not be added here, since no other call waits for it. Most tokens of arguments are of this kind.
         """
         call = self._by_index.get(index)
         return call.told if call is not None else None
 
     def finish(self) -> Iterator[ArgumentsPiece]:
-        """To be called when the step is over: what stands for the arguments of calls that had none.
+        """To be called at the end of a step: yields `{}` for calls without arguments.
 
         Raises:
-            Unreadable: a call without a name, which nobody can run.
+            Unreadable: a call has no name, so it can't run.
         """
         for call in self._calls:
             if not call.name:
@@ -170,7 +171,7 @@ class ToolCallAssembler:
         return call.tell()
 
     def _next_to_tell(self) -> _Call | None:
-        """The first call that nothing was told of."""
+        """The first call that was not reported."""
         while self._told < len(self._calls) and self._calls[self._told].told:
             self._told += 1
         return self._calls[self._told] if self._told < len(self._calls) else None
@@ -186,7 +187,7 @@ class ToolCallAssembler:
             call.foreign_id = foreign_id
         self._latest = call
         if index is not None:
-            # Fragments without an id belong to the last call that came under the number.
+            # Fragments without an id belong to the last call with this number.
             self._by_index[index] = call
         return call
 
@@ -201,19 +202,19 @@ class ToolCallAssembler:
 
 
 def _bounded(foreign_id: str) -> str:
-    """The id, or what stands for one that is very long: gateways put a model's whole signature into it."""
+    """The id, or a replacement for a very long one: gateways put a model's whole signature into it."""
     if len(foreign_id) <= _FOREIGN_ID_CHARS:
         return foreign_id
     return blake2b(foreign_id.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def _safe_name(name: str) -> str:
-    """The name as requests may have it.
+    """The name in a form that requests may have.
 
-    Models make up names (`functions.get_weather`, two words). The call of such a one must be one that a client can
-    send back with its result, and that every provider takes in a history. It may repeat a key, as any text.
+    Models invent names (`functions.get_weather`, two words). A client must be able to send such a call back with its
+    result, and every provider must accept it in a history. The name may repeat a key, like any text.
     """
-    scrubber = AnswerScrubber()
+    scrubber = TextScrubber()
     return _NOT_IN_NAMES.sub("_", scrubber.feed(name[:_NAME_CHARS_READ]) + scrubber.rest())[:_NAME_CHARS]
 
 

@@ -1,1 +1,1 @@
-"""The local model's process."""
+"""The local model: its file, its process, and what goes to and from it."""

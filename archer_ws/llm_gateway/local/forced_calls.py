@@ -1,9 +1,9 @@
-"""Calls that the request forces, through llama.cpp's grammar: what is asked, and the answer's text as a call. Pure.
+"""Forces calls by llama.cpp's grammar: builds the format, and reads the completion's text as a call. Pure.
 
-llama.cpp's server takes `tool_choice` and leaves it to the model whether it calls (ggml-org/llama.cpp#27217, #26535,
-and tried with 2026.10, with and without tools in the chat template). A schema it enforces, token by token, with any
-model. So the arguments are asked for as the answer: of the one tool that may be called; or of one of several, as
-`{"name": …, "arguments": …}`.
+llama.cpp's server accepts `tool_choice`, but leaves it to the model whether it calls (ggml-org/llama.cpp#27217, #26535,
+and tried with 2026.10, with and without tools in the chat template). But it enforces a schema, token by token, with any
+model. So the arguments are requested as the completion itself: those of the only possible tool; or, of one of several
+tools, as `{"name": …, "arguments": …}`.
 """
 
 import json
@@ -15,12 +15,12 @@ from archer_ws.llm_gateway.decoding.tool_calls import new_call_id
 from archer_ws.llm_gateway.tools import NamedTool, Tool, is_json_object
 from archer_ws.llm_gateway.types import ChatOptions, StreamChunk
 
-#: How an answer begins that says which tool is called; the grammar holds the order, and leaves spaces to the model.
+#: The beginning of a completion with a tool's name; the grammar fixes the order, but not the spaces.
 _NAMED = re.compile(r'\s*\{\s*"name"\s*:\s*"([A-Za-z0-9_-]+)"\s*,\s*"arguments"\s*:\s*(?=\{)')
 
 
 def forced_tools(options: ChatOptions) -> tuple[Tool, ...]:
-    """The tools of which the model must call one; none where it is free."""
+    """The tools of which the model must call one; none if it need not call."""
     match options.tool_choice:
         case NamedTool(name=name):
             return tuple(tool for tool in options.tools if tool.name == name)
@@ -29,8 +29,9 @@ def forced_tools(options: ChatOptions) -> tuple[Tool, ...]:
     return ()
 
 
-def answer_format(schemas: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """The `response_format` that makes the answer a call of one of these tools, by the schemas of their arguments."""
+def forced_format(schemas: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The `response_format` that makes the completion a call of one of these tools, from the schemas of their
+    arguments."""
     if len(schemas) == 1:
         ((name, schema),) = schemas.items()
     else:
@@ -39,7 +40,7 @@ def answer_format(schemas: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def told_in_words(tools: Sequence[Tool]) -> str:
-    """What a model is told that has no other way to learn of the tools."""
+    """The instructions for a model whose template can't describe the tools."""
     functions = [tool.model_dump(include={"name", "description", "parameters"}, exclude_none=True) for tool in tools]
     listed = "\n".join(json.dumps(each, ensure_ascii=False) for each in functions)
     if len(tools) == 1:
@@ -48,10 +49,10 @@ def told_in_words(tools: Sequence[Tool]) -> str:
 
 
 async def as_call(chunks: AsyncIterator[StreamChunk], tools: Sequence[Tool]) -> AsyncGenerator[StreamChunk, None]:
-    """The chunks of such an answer, their text as the arguments of a call.
+    """The chunks of such a completion, with its text as the arguments of a call.
 
-    The model has made the call when it stopped by itself behind a whole object. Else its reason stands, and there is
-    no call to run.
+    The call is complete if the model stopped by itself after a whole object. Otherwise its finish reason stays, and
+    there is no call to run.
     """
     answer = ForcedCall(tools[0].name if len(tools) == 1 else None)
     async for chunk in chunks:
@@ -67,16 +68,16 @@ async def as_call(chunks: AsyncIterator[StreamChunk], tools: Sequence[Tool]) -> 
 
 
 class ForcedCall:
-    """The call in an answer's text, piece by piece.
+    """Reads the call in a completion's text, piece by piece.
 
     Args:
-        name: the tool's, or None where the answer says it.
+        name: the tool's name, or None if the completion contains it.
     """
 
     def __init__(self, name: str | None) -> None:
         self.call_id = new_call_id()
         self.name = name
-        #: What came before the arguments.
+        #: The text before the arguments.
         self._head: str | None = ""
         self._arguments: list[str] = []
         self._depth = 0
@@ -88,7 +89,7 @@ class ForcedCall:
         return self._is_closed and is_json_object("".join(self._arguments))
 
     def feed(self, text: str) -> str:
-        """What of this text belongs to the arguments."""
+        """The part of this text that belongs to the arguments."""
         if self._head is not None:
             text = self._head + text
             start = self._start_of_arguments(text)
@@ -102,7 +103,7 @@ class ForcedCall:
 
     def _start_of_arguments(self, text: str) -> int | None:
         if self.name is not None:
-            # Where the grammar failed, a Markdown fence stands before it.
+            # If the grammar failed, a Markdown fence comes before it.
             place = text.find("{")
             return place if place >= 0 else None
         found = _NAMED.match(text)
@@ -112,7 +113,7 @@ class ForcedCall:
         return found.end()
 
     def _end_of_object(self, text: str) -> int:
-        """Up to where the text is the object's; all of it before the last brace."""
+        """The end of the object in the text; all of the text until the last brace."""
         if self._is_closed:
             return 0
         for place, character in enumerate(text):
@@ -136,7 +137,8 @@ class ForcedCall:
 
 
 def _one_of(schemas: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Name first, then arguments; each tool's schema by reference, so that references within it have a fixed root."""
+    """The schema with name first, then arguments; each tool's schema is referenced, so that references in it have a
+    fixed root."""
     return {
         "anyOf": [
             {
@@ -152,7 +154,7 @@ def _one_of(schemas: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _moved(schema: Any, root: str) -> Any:
-    """A schema whose references count from `root`."""
+    """A schema whose references start from `root`."""
     if isinstance(schema, list):
         return [_moved(each, root) for each in schema]
     if not isinstance(schema, Mapping):

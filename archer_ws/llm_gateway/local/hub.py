@@ -1,7 +1,7 @@
 """A model's file from a hub, by name: `hf:owner/repo[:file]`.
 
-Owns: reading the name, which of a repository's files is meant, where files are kept and found again. Leaves asking the
-hub and the transfer to hub_client.py, and showing progress to the caller. Blocks: for a command line, not for a loop.
+Owns: parsing the name, choosing among a repository's files, where files are stored and found again. hub_client.py talks
+to the hub and transfers files; the caller shows progress. Blocks: for a command line, not for an event loop.
 """
 
 import re
@@ -13,28 +13,28 @@ from archer_ws.core.exceptions import ProviderFailure, ProviderNotConfigured, Pr
 from archer_ws.llm_gateway.local.hub_client import HubClient, RemoteFile
 
 PREFIX = "hf:"
-#: How much of a transfer is there: the file's name, bytes so far, bytes in all.
+#: Reports the progress of a transfer: the file's name, bytes so far, bytes in total.
 Progress = Callable[[str, int, int], None]
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-#: llama.cpp's naming of a model that is split over files: it is given the first and finds the others beside it.
+#: llama.cpp's names for a model split over several files: it opens the first and finds the others beside it.
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$", re.IGNORECASE)
-#: Files that belong to a model and are none: image encoders, importance matrices.
+#: Files that belong to a model but are not the model: image encoders, importance matrices.
 _NOT_MODELS = ("mmproj", "imatrix")
-#: The most files that an error lists.
+#: The limit of files that an error lists.
 _LISTED_MAX = 40
 
 
 @dataclass(frozen=True)
 class HubName:
-    """What `hf:owner/repo[:file]` says. `wanted` is a file, or a part of its name such as `Q4_K_M`."""
+    """A parsed `hf:owner/repo[:file]`. `wanted` is a file, or a part of its name such as `Q4_K_M`."""
 
     repository: str
     wanted: str | None = None
 
     @classmethod
     def parse(cls, text: str) -> "HubName":
-        """The name, with `hf:` before it.
+        """Parse the name, with `hf:` before it.
 
         Raises:
             ProviderNotConfigured: it has another form.
@@ -49,19 +49,19 @@ class HubName:
 
 
 def fetch(text: str, progress: Progress, note: Callable[[str], None], client: HubClient | None = None) -> Path:
-    """The model's file on this machine, fetched where it is not there yet; of a split model the first file.
+    """The model's file on this machine, fetched if it is not there yet; of a split model, the first file.
 
-    What an earlier try left is gone on with. Where the hub can't be reached, a file that was fetched before will do.
+    An interrupted transfer is continued. If the hub can't be reached, a file that was fetched before is used.
 
     Args:
         text: `hf:owner/repo[:file]`.
-        progress: told as the bytes come.
-        note: told what a person should know: one line each.
-        client: asks the hub; the one of the environment when None.
+        progress: called as bytes come.
+        note: called with lines for the user.
+        client: talks to the hub; the environment's hub if None.
 
     Raises:
-        ProviderNotConfigured: the name, the repository, the file, the package or the disk is not right.
-        ProviderUnavailable: the hub can't be reached, or broke off for good.
+        ProviderNotConfigured: the name, the repository, the file, the package or the disk is wrong.
+        ProviderUnavailable: the hub can't be reached, or the transfer failed too often.
     """
     name = HubName.parse(text)
     client = client or HubClient()
@@ -83,16 +83,16 @@ def fetch(text: str, progress: Progress, note: Callable[[str], None], client: Hu
 
 
 def choose(files: Iterable[RemoteFile], name: HubName) -> list[RemoteFile]:
-    """The files that make up the model that is meant, the one to load first.
+    """The files of the named model, the one to load first.
 
     Raises:
-        ProviderNotConfigured: none fits, or more than one does; the hint lists what there is.
+        ProviderNotConfigured: no model matches, or several do; the hint lists the files.
     """
     models = _models(files)
     if not models:
         raise _refused(
             f"{name.repository} has no GGUF file",
-            "Look for a repository whose name ends in GGUF: it has the same model in llama.cpp's format.",
+            "Find a repository whose name ends in GGUF: it has the same model in llama.cpp's format.",
         )
     wanted = name.wanted
     exact = [model for model in models if wanted and model[0].path.casefold() == wanted.casefold()]
@@ -107,7 +107,7 @@ def choose(files: Iterable[RemoteFile], name: HubName) -> list[RemoteFile]:
 
 
 def _models(files: Iterable[RemoteFile]) -> list[list[RemoteFile]]:
-    """The models among a repository's files: of a split one all files, the first first."""
+    """The models among a repository's files: each as its files in order."""
     groups: dict[str, list[RemoteFile]] = {}
     for file in sorted(files, key=lambda file: file.path):
         name = PurePosixPath(file.path).name.casefold()
@@ -117,7 +117,7 @@ def _models(files: Iterable[RemoteFile]) -> list[list[RemoteFile]]:
 
 
 def _fits(file: RemoteFile, wanted: str | None) -> bool:
-    """Whether what the person wrote is a part of the file's name, whole between its dots and dashes."""
+    """Whether the user's text is a whole part of the file's name, between dots or dashes."""
     if wanted is None:
         return True
     return bool(re.search(rf"(?<![^\W_]){re.escape(wanted)}(?![^\W_])", file.path, re.IGNORECASE))
@@ -130,7 +130,7 @@ def _listing(models: Sequence[Sequence[RemoteFile]]) -> str:
 
 
 def _kept(folder: Path, name: HubName) -> Path | None:
-    """A file fetched before that is meant beyond doubt, whole if it is split."""
+    """The only file on this machine that matches, complete if it is split; None if there is none, or several."""
     local = [
         RemoteFile(path.relative_to(folder).as_posix(), path.stat().st_size)
         for path in folder.rglob("*.[gG][gG][uU][fF]")
@@ -144,7 +144,7 @@ def _kept(folder: Path, name: HubName) -> Path | None:
 
 
 def size_text(count: float) -> str:
-    """A number of bytes as people say it: `94 MB`, `1.3 GB`."""
+    """A number of bytes for people: `94 MB`, `1.3 GB`."""
     for unit in ("bytes", "kB", "MB"):
         if count < 1000:
             return f"{count:.0f} {unit}"

@@ -1,7 +1,7 @@
-"""The hub's client library, wrapped: the only module that knows huggingface_hub, which is an extra of this package.
+"""Wraps the hub's client library; no other module knows huggingface_hub, which is an optional dependency.
 
-Owns: listing a repository, transferring one file, and what can go wrong with both. The library itself begins a file
-anew in each process; here it goes on from what the last one left, and is checked by its hash at the end.
+Owns: listing a repository, transferring a file, and the errors of both. The library itself begins a file again in each
+process; this module continues an interrupted transfer, and checks the file's hash at the end.
 """
 
 import errno
@@ -23,11 +23,11 @@ INSTALL_HINT = (
     f"Run: {sys.executable} -m pip install huggingface_hub   (or, from a clone: pip install --no-deps -r "
     "requirements-extras.txt). A file that you downloaded yourself needs no such package: --model PATH."
 )
-#: How long connecting may take, and the longest silence in a transfer, in seconds.
+#: The time limits for connecting, and for silence in a transfer, in seconds.
 CONNECT_S, SILENCE_S = 10.0, 30.0
-#: How often a broken transfer is tried again without a new byte, and the first pause before that (it doubles), in s.
+#: The number of retries without a new byte, and the first pause between them (it doubles), in seconds.
 RETRIES, FIRST_PAUSE_S = 4, 0.5
-#: Room that is left on the disk beside the file, in bytes.
+#: The free space that must remain on the disk after the transfer, in bytes.
 SPARE_BYTES = 50_000_000
 
 
@@ -40,12 +40,12 @@ class RemoteFile:
 
 
 class HubClient:
-    """Requests to one hub, with the token in HF_TOKEN if there is one.
+    """Requests to one hub, with the token in HF_TOKEN if it is set.
 
     Args:
-        endpoint: `https://host`; None: what HF_ENDPOINT says, or huggingface.co.
-        folder: where files are kept; None: below HF_HOME.
-        pause: waits so many seconds before another try.
+        endpoint: `https://host`; None: the value of HF_ENDPOINT, or huggingface.co.
+        folder: where files are stored; None: below HF_HOME.
+        pause: waits so many seconds before a retry.
 
     Raises:
         ProviderNotConfigured: the library is not installed.
@@ -55,7 +55,7 @@ class HubClient:
         self, endpoint: str | None = None, folder: Path | None = None, pause: Callable[[float], None] = time.sleep
     ) -> None:
         if importlib.util.find_spec("huggingface_hub") is None:
-            raise _refused("the Python package huggingface_hub, which asks the hub, is not installed", INSTALL_HINT)
+            raise _refused("the Python package huggingface_hub, which talks to the hub, is not installed", INSTALL_HINT)
         from huggingface_hub import constants
 
         self._pause = pause
@@ -67,7 +67,7 @@ class HubClient:
         """The newest commit of a repository, and its files.
 
         Raises:
-            ProviderNotConfigured: there is no such repository, or it is not for everybody.
+            ProviderNotConfigured: the repository does not exist, or is not public.
             ProviderUnavailable: the hub can't be reached.
         """
         from huggingface_hub import HfApi
@@ -82,12 +82,13 @@ class HubClient:
     def fetch(
         self, repository: str, commit: str, file: RemoteFile, target: Path, progress: Callable[[str, int, int], None]
     ) -> Path:
-        """The file at `target`, transferred where it is not there yet, from where an earlier transfer broke off.
+        """Fetch the file to `target` if it is not there yet, continuing an interrupted transfer.
 
         Raises:
-            ProviderNotConfigured: the file is gone, the disk is full, or what came is not what the hub promised.
-            ProviderUnavailable: the hub can't be reached, or broke off too often; what came is kept.
-            OSError: the folder can't be written.
+            ProviderNotConfigured: the file is gone, the disk is full, or the content is not what the hub announced.
+            ProviderUnavailable: the hub can't be reached, or the transfer failed too often; the bytes that came are
+                kept.
+            OSError: the folder can't be written to.
         """
         from huggingface_hub import get_hf_file_metadata, hf_hub_url
         from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]  # made public when it is asked for
@@ -97,7 +98,7 @@ class HubClient:
             facts = get_hf_file_metadata(url, timeout=CONNECT_S, endpoint=self._endpoint)
         size, tag = facts.size or file.size, facts.etag or commit
         target.parent.mkdir(parents=True, exist_ok=True)
-        #: Named by its content: another version of the file never goes on in it.
+        #: The name contains the content's tag, so that another version of the file never continues this one.
         partial = target.with_name(f"{target.name}.{re.sub(r'[^A-Za-z0-9]', '', tag)[:64]}.incomplete")
         noted = target.with_name(f"{target.name}.etag")
         with WeakFileLock(target.with_name(f"{target.name}.lock")):
@@ -119,13 +120,13 @@ class HubClient:
                 with self._mapping(repository):
                     _append(url, partial, size, tell)
                 if _size(partial) < size:
-                    raise ProviderUnavailable(f"{self._endpoint} broke off", provider="local")
+                    raise ProviderUnavailable(f"{self._endpoint} broke off the transfer", provider="local")
             except ProviderUnavailable as failure:
                 failures = failures + 1 if _size(partial) <= before else 1
                 if failures > RETRIES:
                     raise ProviderUnavailable(
-                        f"{failure.message}, {_size(partial):,} of {size:,} bytes had come",
-                        hint=f"They are kept: the same command goes on from there. {failure.hint or ''}".strip(),
+                        f"{failure.message}, {_size(partial):,} of {size:,} bytes were fetched",
+                        hint=f"They are kept: the same command continues from there. {failure.hint or ''}".strip(),
                         provider="local",
                     ) from failure
                 self._pause(FIRST_PAUSE_S * 2.0 ** (failures - 1))
@@ -139,7 +140,7 @@ class HubClient:
 
     @contextmanager
     def _mapping(self, repository: str) -> Iterator[None]:
-        """Make ours of what the library, the connection and the disk raise."""
+        """Translate errors of the library, the connection and the disk into ours."""
         import httpx2
         from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
@@ -147,7 +148,7 @@ class HubClient:
             yield
         except OfflineModeIsEnabled as error:
             raise ProviderUnavailable(
-                "HF_HUB_OFFLINE forbids asking the hub", hint="Unset HF_HUB_OFFLINE.", provider="local"
+                "HF_HUB_OFFLINE forbids requests to the hub", hint="Unset HF_HUB_OFFLINE.", provider="local"
             ) from error
         except HfHubHTTPError as error:
             raise self._answered(error, repository) from error
@@ -155,31 +156,33 @@ class HubClient:
             raise self._unreachable(error) from error
         except OSError as error:
             if error.errno == errno.ENOSPC:
-                raise _refused("the disk is full", f"What came is kept. {self.folder_hint}") from error
+                raise _refused("the disk is full", f"The bytes that came are kept. {self.folder_hint}") from error
             raise
 
     def _answered(self, error: Any, repository: str) -> ProviderFailure:
-        """What an answer of the hub's means that is no success."""
+        """Our error for an error response of the hub."""
         from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, RepositoryNotFoundError
 
         status = error.response.status_code
         match error:
             case GatedRepoError():
                 return _refused(
-                    f"{repository} is for those who accepted its terms",
+                    f"{repository} requires accepting its terms",
                     f"Accept them at {self._endpoint}/{repository}, and set HF_TOKEN to a token of yours.",
                 )
             case RepositoryNotFoundError():
                 return _refused(
-                    f"{self._endpoint} has no repository {repository}, or does not show it to you",
-                    "Check its spelling (owner/repo). A private one needs HF_TOKEN set to a token of yours.",
+                    f"{self._endpoint} has no repository {repository}, or you may not see it",
+                    "Check its spelling (owner/repo). For a private one, set HF_TOKEN to a token of yours.",
                 )
             case EntryNotFoundError():
-                return _refused(f"{repository} no longer has the file", "Run the command again: it looks anew.")
+                return _refused(
+                    f"{repository} no longer has the file", "Run the command again: it reads the list of files again."
+                )
         if status in {401, 403}:
-            return _refused(f"{self._endpoint} answered {status}", "Check HF_TOKEN, or unset it.")
+            return _refused(f"{self._endpoint} responded with {status}", "Check HF_TOKEN, or unset it.")
         return ProviderUnavailable(
-            f"{self._endpoint} answered {status}", hint="Try again in a moment.", provider="local"
+            f"{self._endpoint} responded with {status}", hint="Try again in a moment.", provider="local"
         )
 
     def _unreachable(self, error: Exception) -> ProviderUnavailable:
@@ -195,10 +198,10 @@ class HubClient:
 
 
 def _append(url: str, partial: Path, size: int, tell: Callable[[int], None]) -> None:
-    """One request for what is lacking, written as it comes.
+    """One request for the missing bytes, written as they come.
 
     Raises:
-        Exception: what `_mapping` knows.
+        Exception: one that `_mapping` translates.
     """
     import httpx2
     from huggingface_hub import get_session, hf_raise_for_status
@@ -208,19 +211,19 @@ def _append(url: str, partial: Path, size: int, tell: Callable[[int], None]) -> 
     if done > size:
         partial.unlink()
         done = 0
-    # Bytes as they are stored: a Range is of them, and so are size and hash.
+    # Uncompressed bytes: Range, size and hash refer to them.
     headers = {**build_hf_headers(), "Accept-Encoding": "identity", **({"Range": f"bytes={done}-"} if done else {})}
     timeout = httpx2.Timeout(SILENCE_S, connect=CONNECT_S)
     with get_session().stream("GET", url, headers=headers, timeout=timeout, follow_redirects=True) as response:
         hf_raise_for_status(response)
-        # A server that knows no ranges, or not this one, sends the file from its start.
+        # A server without support for this range sends the file from its start.
         goes_on = response.status_code == 206 and response.headers.get("content-range", "").startswith(f"bytes {done}-")
         if done and not goes_on:
             if response.status_code == 206:
-                raise httpx2.RemoteProtocolError("another part of the file came than was asked for")
+                raise httpx2.RemoteProtocolError("the server sent another part of the file than was requested")
             done = 0
         with partial.open("ab" if done else "wb") as opened:
-            # As it comes, in no blocks of a size: what was not written is lost when the connection is.
+            # Written as it comes, without fixed blocks: unwritten bytes would be lost with the connection.
             for block in response.iter_raw():
                 opened.write(block)
                 done += len(block)
@@ -228,14 +231,14 @@ def _append(url: str, partial: Path, size: int, tell: Callable[[int], None]) -> 
 
 
 def _check_hash(partial: Path, tag: str, name: str) -> None:
-    """Large files have the SHA-256 of their content as their tag: what is not that is thrown away."""
+    """The tag of a large file is the SHA-256 of its content: delete a file that does not match."""
     if not re.fullmatch(r"[0-9a-f]{64}", tag):
         return
     with partial.open("rb") as opened:
         found = hashlib.file_digest(opened, "sha256").hexdigest()
     if found != tag:
         partial.unlink()
-        raise _refused(f"{name} came damaged: its hash is not the one the hub told", "Run the command again.")
+        raise _refused(f"{name} is damaged: its hash is not the one that the hub announced", "Run the command again.")
 
 
 def _size(path: Path) -> int:

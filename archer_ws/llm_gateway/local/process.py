@@ -1,10 +1,10 @@
 """One process of the local model, from spawning to reaping.
 
-Owns: the process, its pipes, its key, noticing its end at once. Leaves to local/supervisor.py when to start one, and to
-local/child.py what is served.
+Owns: the process, its pipes, its key, and noticing its end at once. local/supervisor.py decides when to start one;
+local/child.py is the program.
 
-Everything that blocks happens in threads of the process's own, not on an event loop: it outlives the loop that started
-it (test clients make a loop per request), and asyncio's own subprocesses do not.
+All blocking work happens in threads of the process object, not on an event loop: it outlives the loop that started it
+(test clients create a loop per request), and asyncio's own subprocesses do not.
 """
 
 import asyncio
@@ -27,24 +27,24 @@ from archer_ws.core.secrets import forget, remember
 
 T = TypeVar("T")
 
-#: How much of the end of a child's stderr is kept.
+#: How much of the end of the child's stderr is kept.
 STDERR_LINES = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a child serves."""
+    """A running child: its address, and what its model supports."""
 
     #: `http://127.0.0.1:port`
     url: str
     api_key: str
-    #: What one request may have, in tokens.
+    #: The context of one request, in tokens.
     context_window: int
-    #: Whether its model's chat template has a place for tools.
+    #: Whether its model's chat template supports tools.
     knows_tools: bool = False
     #: Whether it sees pictures.
     sees: bool = False
-    #: Whether it can be told to think or not.
+    #: Whether its thinking can be turned on and off.
     knows_thinking: bool = False
 
 
@@ -52,13 +52,13 @@ class Endpoint:
 class Exit:
     """How a process ended."""
 
-    #: As subprocess has it; None where the program could not even be started.
+    #: As in subprocess; None if the program could not be started.
     returncode: int | None
     #: Whether we ended it.
     stopped: bool
-    #: From its announcement to its end, in seconds; None where it announced nothing.
+    #: From its announcement to its end, in seconds; None if it announced nothing.
     served_s: float | None
-    #: For our log, never for clients.
+    #: Its last lines, for our log, never for clients.
     last_lines: tuple[str, ...]
 
     @property
@@ -72,19 +72,19 @@ class Exit:
                 return signal.Signals(-code).name
             except ValueError:
                 return f"signal {-code}"
-        # Windows tells an exception as its status code.
+        # Windows reports an exception as its status code.
         return f"exit code {code}" if code < 0x8000_0000 else f"exit code 0x{code:08X}"
 
 
 class LocalProcess:
-    """A child that is started at once, and told to end by `stop` or `kill`. Usable from any thread and any loop.
+    """A child process that starts at once, and ends by `stop` or `kill`. Usable from any thread and any loop.
 
     Args:
         command: the program. It gets `configuration` and `api_key` as a line of JSON on stdin, announces itself by one
             on stdout (`address`, `context_window`, `knows_tools`, `knows_thinking` and `sees`, or `error`), and ends
-            when its stdin does.
-        load_timeout_s: how long it may take to announce itself, in seconds; then it is killed.
-        on_exit: called by the process's thread before anybody else learns of the end.
+            when its stdin ends.
+        load_timeout_s: the time limit for its announcement, in seconds; then it is killed.
+        on_exit: called by the process's thread before any waiter learns of the end.
     """
 
     def __init__(
@@ -95,14 +95,14 @@ class LocalProcess:
         load_timeout_s: float,
         on_exit: Callable[["LocalProcess", Exit], None],
     ) -> None:
-        #: Where it serves; None once it ended without an announcement.
+        #: Its endpoint; None once it ended without an announcement.
         self.ready: Future[Endpoint | None] = _uncancellable()
         self.exited: Future[Exit] = _uncancellable()
         #: Whether `stop` was called.
         self.stopping = False
-        #: Whether it was killed because it took too long to announce itself.
+        #: Whether it was killed because its announcement took too long.
         self.timed_out = False
-        #: Why it will not serve, in its own words.
+        #: Its own error message, if it can't serve.
         self.refusal: str | None = None
         #: The process id, once there is one.
         self.pid: int | None = None
@@ -115,18 +115,19 @@ class LocalProcess:
         self._lock = threading.Lock()
         self._alive: subprocess.Popen[bytes] | None = None
         self._ready_at: float | None = None
-        # Daemons, all of them: the interpreter must be able to exit while they wait for a child that waits for that.
+        # All threads are daemons: the interpreter must be able to exit while they wait for a child that waits for its
+        # exit.
         threading.Thread(target=self._supervise, name="local-model", daemon=True).start()
 
     @property
     def serving(self) -> Endpoint | None:
-        """Where it serves now: it has announced itself, still runs and shall go on."""
+        """Its endpoint, if it has announced itself, still runs and was not told to stop."""
         if not self.ready.done() or self.exited.done() or self.stopping:
             return None
         return self.ready.result()
 
     def stop(self) -> None:
-        """Ask it to end, by closing its stdin; does not wait."""
+        """Ask it to end by closing its stdin; does not wait."""
         with self._lock:
             self.stopping = True
             self._close_stdin()
@@ -138,11 +139,11 @@ class LocalProcess:
                 self._alive.kill()
 
     async def announced(self) -> Endpoint | None:
-        """Where it serves, once it does; None once it ended without. Cancelling the wait changes nothing."""
+        """Wait for its endpoint; None if it ended before. Cancelling the wait has no effect on the process."""
         return await asyncio.wrap_future(self.ready)
 
     async def exit_within(self, timeout_s: float) -> Exit | None:
-        """How it ended, if it does within that time; else None."""
+        """How it ended, if it ends within that time; else None."""
         if self.exited.done():
             return self.exited.result()
         with suppress(TimeoutError):
@@ -169,7 +170,8 @@ class LocalProcess:
                     self.ready.set_result(None)
 
     def _live(self, lines: deque[str]) -> int:
-        """Spawn, configure, listen for the announcement, wait for the end, which it returns as subprocess has it.
+        """Spawn the process, configure it, wait for its announcement and then for its end. Returns the exit code as in
+        subprocess.
 
         Raises:
             OSError: the program can't be started.
@@ -182,14 +184,14 @@ class LocalProcess:
             assert process.stdin
             assert process.stdout
             assert process.stderr
-            # The drain closes it: closing what another thread reads would wait for that thread.
+            # The draining thread closes it: closing a pipe that another thread reads would wait for that thread.
             stderr, process.stderr = process.stderr, None
             drain = threading.Thread(target=_drain, args=(stderr, lines), name="local-model-log", daemon=True)
             drain.start()
             with self._lock:
                 self._alive, self.pid = process, process.pid
-                # One that has ended already is noticed below. Unbuffered: what a buffer kept would fail once more when
-                # it is closed.
+                # A process that has already ended is noticed below. Unbuffered: buffered data would fail again on
+                # close.
                 with suppress(OSError):
                     os.write(process.stdin.fileno(), self._first_line)
                 if self.stopping:
@@ -200,14 +202,14 @@ class LocalProcess:
             try:
                 self._announce(json.loads(process.stdout.readline()))
             except (ValueError, KeyError, TypeError):
-                # Mostly it has ended; if it speaks nonsense instead, it is of no use.
+                # Usually it has ended; if it writes something else, it can't be used.
                 self.kill()
             watchdog.cancel()
             returncode = process.wait()
             with self._lock:
-                # From here on its process id may be another's.
+                # From here on its process id may belong to another process.
                 self._alive = None
-            # Not for ever: what the child itself started may hold its stderr.
+            # With a limit: processes that the child started may keep its stderr open.
             drain.join(1.0)
         return returncode
 
@@ -232,13 +234,13 @@ class LocalProcess:
 
     def _close_stdin(self) -> None:
         if self._alive is not None and self._alive.stdin is not None:
-            # What a failed write left unsent fails again.
+            # Data left by a failed write fails again.
             with suppress(OSError):
                 self._alive.stdin.close()
 
 
 def _uncancellable() -> "Future[T]":
-    """A future whose waiters come and go: one that is cancelled would otherwise cancel it for all."""
+    """A future with several waiters: without this, one cancelled waiter would cancel it for all."""
     future: Future[T] = Future()
     future.set_running_or_notify_cancel()
     return future

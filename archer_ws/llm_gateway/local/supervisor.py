@@ -1,7 +1,7 @@
-"""Keeps at most one process of the local model running: starts it when somebody needs it, and again when it crashed.
+"""Keeps at most one process of the local model running: starts it on demand, and again after a crash.
 
-Owns: one start for all who wait, how often a crashing child may be started, and what users read of its ends. Leaves
-the process itself to local/process.py, and what is asked of it to local_adapter.py.
+Owns: one start for all waiters, how often a crashing child is started, and the errors about its ends. The process
+itself is local/process.py's, requests to it are local_adapter.py's.
 """
 
 import asyncio
@@ -17,21 +17,21 @@ from archer_ws.llm_gateway.local.process import Endpoint, Exit, LocalProcess
 
 log = structlog.get_logger(__name__)
 
-#: So many quick ends in a row are taken as a fault that another start does not mend.
+#: After so many quick ends in a row, another start is taken to be useless.
 QUICK_ENDS_MAX = 3
-#: No pause between two starts is longer, in seconds.
+#: The longest pause between two starts, in seconds.
 LONGEST_PAUSE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How fast a child is ended, and started anew, in seconds.
+    """The time limits and pauses for ending and starting the child, in seconds.
 
     Attributes:
-        stop_s: how long it may take to end after its stdin was closed.
-        quick_s: one that ends sooner than this after its announcement counts as one that can't run.
+        stop_s: the time limit for its end after its stdin was closed.
+        quick_s: an end sooner than this after its announcement is a quick end: the child can't run.
         first_pause_s: the pause after the first quick end; it doubles. Requests wait for it.
-        long_pause_s: the pause after QUICK_ENDS_MAX of them; it doubles up to LONGEST_PAUSE_S. Requests in it are
+        long_pause_s: the pause after QUICK_ENDS_MAX of them; it doubles up to LONGEST_PAUSE_S. Requests during it are
             refused.
     """
 
@@ -41,7 +41,7 @@ class Pace:
     long_pause_s: float = 5.0
 
     def pause_s(self, quick_ends: int) -> float:
-        """How long to wait before the next start, after so many quick ends in a row."""
+        """The pause before the next start, after so many quick ends in a row."""
         excess = quick_ends - QUICK_ENDS_MAX
         if excess < 0:
             return self.first_pause_s * 2.0 ** (quick_ends - 1)
@@ -49,13 +49,13 @@ class Pace:
 
 
 class LocalSupervisor:
-    """Hands out the running process. Usable from any thread and any loop.
+    """Provides the running process. Usable from any thread and any loop.
 
     Args:
-        command: the program, as LocalProcess takes it.
+        command: the program, as in LocalProcess.
         name: the model, for messages and the log.
-        load_timeout_s: how long the program may take to announce itself, in seconds.
-        pace: of its ends and further starts.
+        load_timeout_s: the time limit for the program's announcement, in seconds.
+        pace: the time limits and pauses for its ends and starts.
     """
 
     def __init__(self, command: Sequence[str], *, name: str, load_timeout_s: float, pace: Pace = Pace()) -> None:
@@ -70,24 +70,25 @@ class LocalSupervisor:
 
     @property
     def serving(self) -> tuple[LocalProcess, Endpoint] | None:
-        """The process that serves now, and where, if one does."""
+        """The running process and its endpoint, if there is one."""
         process = self._process
         endpoint = process.serving if process is not None else None
         return (process, endpoint) if process is not None and endpoint is not None else None
 
     def refusal(self) -> ProviderUnavailable | None:
-        """What a request would be told now without a start being tried; None where it would be served or waited for."""
+        """The error that a request would get now without a start; None if it would be served, or would wait."""
         with self._lock:
             return self._refusal(self._not_before - time.monotonic())
 
     async def running(self, configuration: Mapping[str, object]) -> tuple[LocalProcess, Endpoint]:
-        """A process that serves, and where; starts one where none runs. All who ask meanwhile get the same.
+        """A running process and its endpoint; starts one if none runs. All callers that wait meanwhile get the same
+        one.
 
-        A caller that is cancelled leaves the load to the others.
+        Cancelling one caller does not stop the start for the others.
 
         Raises:
             ProviderTimeout: it did not announce itself in time.
-            ProviderUnavailable: it ended, or refused, or did so too often of late.
+            ProviderUnavailable: it ended or reported an error, or did so too often recently.
         """
         while True:
             process = self._claim(configuration)
@@ -101,7 +102,7 @@ class LocalSupervisor:
                 raise await self._start_failure(process)
 
     async def aclose(self) -> None:
-        """End the child and reap it: by closing its stdin, and after `Pace.stop_s` by force."""
+        """End the child and reap it: close its stdin, and kill it after `Pace.stop_s`."""
         process = self._process
         if process is None or process.exited.done():
             return
@@ -110,15 +111,15 @@ class LocalSupervisor:
             if await process.exit_within(self._pace.stop_s) is None:
                 log.warning("local_model_killed", model=self._name, after_s=self._pace.stop_s)
         finally:
-            # Also where this task was cancelled.
+            # Also if this task was cancelled.
             process.kill()
         await process.exit_within(self._pace.stop_s)
 
     def _claim(self, configuration: Mapping[str, object]) -> LocalProcess | float:
-        """The present process, or a new one, or how long to wait before the next may be started (in seconds).
+        """The present process, or a new one, or the pause before the next may be started (in seconds).
 
         Raises:
-            ProviderUnavailable: it was started too often of late.
+            ProviderUnavailable: it was started too often recently.
         """
         with self._lock:
             if self._process is not None and not self._process.exited.done():
@@ -139,8 +140,8 @@ class LocalSupervisor:
             return None
         return ProviderUnavailable(
             f"the local model process ended {self._quick_ends} times in a row at its start or soon after",
-            hint="The server's log has its last words; check LOCAL_MODEL_PATH and the free memory. "
-            "A request after the pause that retry_after_ms tells starts it again.",
+            hint="The server's log has its last lines; check LOCAL_MODEL_PATH and the free memory. "
+            "A request after retry_after_ms starts it again.",
             retry_after_ms=round(wait_s * 1000),
             provider="local",
         )
@@ -167,7 +168,7 @@ class LocalSupervisor:
         end = await process.exit_within(self._pace.stop_s)
         if process.timed_out:
             return ProviderTimeout(
-                f"{self._name} was not loaded within {self._load_timeout_s:g} s",
+                f"{self._name} did not load within {self._load_timeout_s:g} s",
                 hint="Raise MODEL_LOAD_TIMEOUT_S or choose a smaller model.",
                 provider="local",
             )
@@ -177,24 +178,24 @@ class LocalSupervisor:
             return ProviderUnavailable(
                 f"llama.cpp can't load {self._name}",
                 hint="The file may be damaged, of a kind llama.cpp does not know, or too large for the free memory: "
-                "the server's log has its words. LOCAL_MODEL_PATH says which file.",
+                "the server's log has the reason. LOCAL_MODEL_PATH names the file.",
                 retryable=False,
                 provider="local",
             )
         return ProviderUnavailable(
             f"the local model process ended while it loaded {self._name} ({end.cause if end else 'cause unknown'})",
-            hint="Try again; if it stays, the server's log has its last words.",
+            hint="Try again; if it persists, the server's log has its last lines.",
             provider="local",
         )
 
 
 def crashed(end: Exit) -> ProviderUnavailable:
-    """The error of a request whose process ended under it."""
+    """The error of a request whose process ended while it was served."""
     if end.stopped:
         return _stopped()
     return ProviderUnavailable(
         f"the local model process crashed ({end.cause})",
-        hint="The next request starts it again; if it keeps crashing, the server's log has its last words.",
+        hint="The next request starts it again; if it keeps crashing, the server's log has its last lines.",
         provider="local",
     )
 

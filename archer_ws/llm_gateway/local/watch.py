@@ -1,8 +1,8 @@
-"""Notices a local model's process that is stopped or hangs, and ends it, so that the next try gets a new one.
+"""Detects a local model's process that is stopped or hangs, and ends it, so that the next try gets a new one.
 
-Such a process keeps its connections: nothing breaks, and a request would wait for its whole first-token limit, and
-every one after it. llama.cpp answers /health while it computes, so one that does not answer, and sends nothing to
-anybody, is of no use any more.
+Such a process keeps its connections open: no error occurs, and each request would wait for its whole first-token limit.
+llama.cpp responds to /health while it computes, so a process that does not respond, and sends nothing to any client, is
+of no use.
 """
 
 import asyncio
@@ -16,17 +16,17 @@ from archer_ws.llm_gateway.local.process import Endpoint, LocalProcess
 
 log = structlog.get_logger(__name__)
 
-#: The process is given up after so many looks at which it was silent and did not answer.
+#: The process is given up after so many checks in which it was silent and did not respond.
 LOOKS = 3
-#: So many times the pause between two looks, and as long a wait for each answer, make half the first-token limit.
+#: So many pauses between two checks, with as long a wait for each response, make half the first-token limit.
 _PARTS_OF_LIMIT = 4 * LOOKS
 
 
 class HangWatch:
-    """Looks after a process while requests wait for it.
+    """Watches a process while requests wait for it.
 
     Args:
-        first_token_s: the limit within which a process that hangs is to be replaced, in seconds.
+        first_token_s: the limit within which a process that hangs must be replaced, in seconds.
     """
 
     def __init__(self, first_token_s: float) -> None:
@@ -34,12 +34,12 @@ class HangWatch:
         self._sign_of_life = 0
 
     def heard(self) -> None:
-        """Something came from the process."""
+        """Record that something came from the process."""
         self._sign_of_life += 1
 
     @asynccontextmanager
     async def over(self, process: LocalProcess, endpoint: Endpoint) -> AsyncIterator[None]:
-        """Look after the process for as long as the block lasts."""
+        """Watch the process while the block runs."""
         watch = asyncio.create_task(self._end_if_it_hangs(process, endpoint))
         try:
             yield
@@ -68,5 +68,5 @@ class HangWatch:
                 finally:
                     writer.transport.abort()
         except OSError:
-            # Refused: it has ended, which is noticed elsewhere. TimeoutError is one of these, too.
+            # If refused, it has ended, which is noticed elsewhere. TimeoutError is an OSError, too.
             return False

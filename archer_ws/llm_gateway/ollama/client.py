@@ -1,8 +1,8 @@
-"""Requests to one Ollama server: streams over our own connections, all else over httpx's, which only this uses.
+"""Requests to one Ollama server: streams over our own connections, everything else over httpx's, only used here.
 
-Owns the connections: some for each event loop, who goes through a proxy, reading bodies within bounds, and closing
-a connection as soon as nobody listens (which also aborts the load of a model). What is asked, and what answers mean, is
-the adapter's; what errors mean is ollama/failures.py's.
+Owns the connections: per event loop, through a proxy or not; reading bodies within limits; and closing a connection as
+soon as its reader leaves (which also aborts the loading of a model). The adapter decides what is requested and what
+responses mean; ollama/failures.py maps errors.
 """
 
 import asyncio
@@ -14,50 +14,50 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
-from archer_ws.llm_gateway.decoding.framing import decode_json
+from archer_ws.llm_gateway.decoding.json_documents import decode_json
 from archer_ws.llm_gateway.failures import ProviderIdentity, failure_from_transport, unreadable
 from archer_ws.llm_gateway.format_refusals import of_the_format
-from archer_ws.llm_gateway.ollama.failures import failure_from_answer, failure_from_break
-from archer_ws.llm_gateway.transport.answer import StreamedAnswer
+from archer_ws.llm_gateway.ollama.failures import failure_from_break, failure_from_response
 from archer_ws.llm_gateway.transport.carrier import Carrier, CarrierName
+from archer_ws.llm_gateway.transport.environment import Way, way_to
 from archer_ws.llm_gateway.transport.json_body import encoded
 from archer_ws.llm_gateway.transport.per_loop import (
     TRANSPORT_ERRORS,
-    SdkClient,
+    PerLoopClient,
     carrier_on,
     foreign_failures,
     proxied,
 )
 from archer_ws.llm_gateway.transport.provider_url import ProviderUrl
 from archer_ws.llm_gateway.transport.request import RequestTemplate
-from archer_ws.llm_gateway.transport.surroundings import Way, way_to
+from archer_ws.llm_gateway.transport.response import StreamedResponse
 
 Payload = Mapping[str, Any]
 
-#: Connections for health and lists, beside two for each chat: its own, and one to ask what is loaded.
+#: Connections for health and lists, besides two for each chat: its own, and one for asking what is loaded.
 SIDE_CONNECTIONS = 8
 
 
 class _Carriers:
-    """One event loop's connections; made on first use, as they belong to the running loop."""
+    """One event loop's connections, created on first use, since they belong to the running loop."""
 
     def __init__(self, streams: Callable[[], Carrier], whole: Callable[[], Carrier]) -> None:
         self._make_streams, self._make_whole = streams, whole
         self._streams: Carrier | None = None
         self._whole: Carrier | None = None
-        #: What is asked again and again, by path and whether it has a body.
+        #: The templates of repeated requests, by path and whether there is a body.
         self.templates: dict[tuple[str, bool], RequestTemplate] = {}
 
     @property
     def streams(self) -> Carrier:
-        """Those for answers that come in many pieces."""
+        """The connections for streamed responses."""
         if self._streams is None:
             self._streams = self._make_streams()
         return self._streams
 
     @property
     def whole(self) -> Carrier:
-        """Those for all else."""
+        """The connections for all other responses."""
         if self._whole is None:
             self._whole = self._make_whole()
         return self._whole
@@ -70,13 +70,13 @@ class _Carriers:
 
 
 class OllamaHttp:
-    """The server at an address with scheme and perhaps a path.
+    """The server at an address with a scheme and perhaps a path.
 
     Args:
-        connect_s: the longest wait for a connection, in seconds. All other waits are the caller's.
-        concurrency: how many chats may run at once.
-        carrier: what carries the streams.
-        document_bytes: the most that is read of an answer that `ask` waits for.
+        connect_s: the time limit for connecting, in seconds. The caller sets all other limits.
+        concurrency: the limit of running chats.
+        carrier: what sends the streams' requests.
+        document_bytes: the limit of a response that `ask` reads.
     """
 
     def __init__(
@@ -97,10 +97,10 @@ class OllamaHttp:
         self._connect_s = connect_s
         self._connections = 2 * concurrency + SIDE_CONNECTIONS
         self._carrier = carrier
-        self._carriers = SdkClient("httpx", self._make_carriers, identity=identity)
+        self._carriers = PerLoopClient("httpx", self._make_carriers, identity=identity)
 
     async def open(self) -> None:
-        """Import httpx and read what the environment says, if that has not been done yet."""
+        """Import httpx and read the environment, if that has not been done yet."""
         await self._carriers.get()
 
     async def aclose(self) -> None:
@@ -117,15 +117,15 @@ class OllamaHttp:
         is_streamed: bool = True,
         principal: str = "",
     ) -> AsyncIterator[AsyncGenerator[bytes, None]]:
-        """The body of the answer to a request (a POST where there is a payload), read by read as it comes.
+        """The body of the response to a request (a POST if there is a payload), read by read.
 
-        `is_streamed` is for answers that come in many pieces; `principal` is whom such an answer is for.
+        `is_streamed` is for responses in many pieces; `principal` is the one that such a response is for.
 
-        Entered when the headers have come and are those of a success. `until_answered` is held until then. Leaving
-        before the body's end closes the connection, and so does cancelling at any moment.
+        The context is entered when the headers have come and report success. `until_answered` is held until then.
+        Leaving before the end of the body closes the connection, and so does cancelling at any time.
 
-        Raises (also for what is met while the body is read):
-            ProviderFailure: no connection, a broken one, an error status, a web page.
+        Raises (also while the body is read):
+            ProviderFailure: no connection, a lost one, an error status, a web page.
         """
         carriers = await self._carriers.get()
         answered = False
@@ -133,13 +133,13 @@ class OllamaHttp:
             async with AsyncExitStack() as opened:
                 async with until_answered or nullcontext():
                     answer = await self._send(carriers, path, payload, is_streamed=is_streamed, principal=principal)
-                    # Inside, because a cancel may strike while `until_answered` is being left.
+                    # Inside, because a cancel may come while `until_answered` is being left.
                     opened.push_async_callback(answer.aclose)
                 answered = True
                 if not 200 <= answer.status < 300:
                     beginning = await answer.beginning()
                     model = payload.get("model") if payload else None
-                    refused = failure_from_answer(self._identity, answer.status, beginning, answer.headers, model)
+                    refused = failure_from_response(self._identity, answer.status, beginning, answer.headers, model)
                     if payload and "format" in payload:
                         refused = of_the_format(refused, answer.status, beginning, beside_tools=False)
                     raise refused
@@ -150,7 +150,7 @@ class OllamaHttp:
 
     async def _send(
         self, carriers: _Carriers, path: str, payload: Payload | None, *, is_streamed: bool, principal: str
-    ) -> StreamedAnswer:
+    ) -> StreamedResponse:
         body = encoded(payload) if payload else b""
         with foreign_failures(self._identity, *TRANSPORT_ERRORS):
             asked = path, bool(body)
@@ -161,7 +161,7 @@ class OllamaHttp:
             return await carrier.ask(request, body, principal=principal)
 
     def _template(self, path: str, *, is_post: bool) -> RequestTemplate:
-        # A compressed stream would come in lumps.
+        # A compressed stream would come in large blocks.
         headers = {"Accept-Encoding": "identity", **self._credential}
         if is_post:
             headers["Content-Type"] = "application/json"
@@ -175,10 +175,10 @@ class OllamaHttp:
         within_s: float,
         until_answered: AbstractAsyncContextManager[None] | None = None,
     ) -> Any:
-        """The JSON that answers a request, within so many seconds.
+        """The JSON of the response to a request, within so many seconds.
 
         Raises:
-            ProviderFailure: as for `ask_bytes`, and where it is no JSON object or list.
+            ProviderFailure: as for `ask_bytes`, and if it is not a JSON object or list.
         """
         said = await self.ask_bytes(path, payload, within_s=within_s, until_answered=until_answered)
         try:
@@ -197,7 +197,7 @@ class OllamaHttp:
         within_s: float,
         until_answered: AbstractAsyncContextManager[None] | None = None,
     ) -> bytes:
-        """The body that answers a request, within so many seconds.
+        """The body of the response to a request, within so many seconds.
 
         Raises:
             ProviderFailure: as for `reads`, and ProviderTimeout.
@@ -213,14 +213,14 @@ class OllamaHttp:
                     if len(answer) > self._document_bytes:
                         raise unreadable(self._identity, f"more than {self._document_bytes} bytes")
         except TimeoutError as error:
-            # Without its chain, which tells where it struck and not why.
+            # Without the chain, which says where the time-out struck, and not why.
             raise failure_from_transport(self._identity, TimeoutError()) from error
         return bytes(answer)
 
     def _make_carriers(self, httpx: ModuleType) -> _Carriers:
-        # Proxies that the environment names lead to the world outside: a server on this machine or in its network is
-        # reached directly, whatever no_proxy forgets. Certificates are the environment's (SSL_CERT_FILE) either way.
-        # Without TLS there is nothing to verify, and loading the certificates would take 100 ms.
+        # The environment's proxies are for the internet: a server on this machine or in its network is reached
+        # directly, even if NO_PROXY does not list it. Certificates always come from the environment (SSL_CERT_FILE).
+        # Without TLS nothing is verified, and loading the certificates would take 100 ms.
         way = self._way = way_to(self._host, is_near=is_near(self._host), make_tls=httpx.create_ssl_context)
 
         def by(name: CarrierName) -> Callable[[], Carrier]:
@@ -237,7 +237,7 @@ class OllamaHttp:
 
 
 def is_near(host: str) -> bool:
-    """Whether a URL's host is this machine or in its network, as far as its name tells."""
+    """Whether a URL's host is this machine or in its network, judging by its name."""
     name = urlsplit(host).hostname or ""
     try:
         return ipaddress.ip_address(name).is_private

@@ -1,9 +1,9 @@
-"""Ollama's chat stream: bytes in, chunks out.
+"""Decodes Ollama's chat stream: bytes in, chunks out.
 
-Owns the meaning of a line (text, reasoning, calls, error, end) and the merging of all lines of one read into one chunk
-for each run of a kind. Pure: connections are ollama/client.py's, splitting at line ends is decoding/framing.py's, the
-wording of errors is ollama/failures.py's. Format: one JSON object a line (application/x-ndjson), the last with `"done":
-true`; https://docs.ollama.com/api/streaming.
+Owns the meaning of a line (text, reasoning, calls, error, end) and merging all lines of one read into one chunk for
+each run of a kind. Pure: ollama/client.py has the connections, decoding/framing.py splits lines, ollama/failures.py has
+the texts of errors. Format: one JSON object per line (application/x-ndjson), the last with `"done": true`;
+https://docs.ollama.com/api/streaming.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,12 +13,12 @@ import structlog
 
 from archer_ws.core.exceptions import ProviderFailure
 from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
-from archer_ws.llm_gateway.decoding.answer_parts import Parts
-from archer_ws.llm_gateway.decoding.answers import Answer, BrokenOff, Unreadable, folded
+from archer_ws.llm_gateway.decoding.completion import BrokenOff, Completion, Unreadable, folded
+from archer_ws.llm_gateway.decoding.content_parts import Parts
 from archer_ws.llm_gateway.decoding.error_bodies import is_error
 from archer_ws.llm_gateway.decoding.finish_reasons import reason_with_calls
-from archer_ws.llm_gateway.decoding.framing import (
-    LineDecoder,
+from archer_ws.llm_gateway.decoding.framing import LineDecoder
+from archer_ws.llm_gateway.decoding.json_documents import (
     LineTooLong,
     decode_json,
     is_sign_of_life,
@@ -36,26 +36,27 @@ from archer_ws.llm_gateway.types import FinishReason, StreamChunk, TokenUsage
 
 log = structlog.get_logger(__name__)
 
-#: What a proxy that turns lines into server-sent events puts around the data. No JSON value begins like these.
+#: The fields that a proxy adds when it turns lines into server-sent events. No JSON value begins like these.
 _EVENT_FRAMING = (b":", b"event:", b"id:", b"retry:")
-#: Events that bring lines; others are a proxy's own, its signs of life mostly.
+#: Events that contain lines; others are a proxy's own, usually signs of life.
 _LINE_EVENTS = frozenset({b"", b"message", b"data", b"chunk", b"error"})
 _BOM = b"\xef\xbb\xbf"
 
-#: Consecutive pieces of one kind: True for reasoning, False for text, the id and name of a call for its arguments.
+#: A run of pieces of one kind: True for reasoning, False for text, a call's id and name for its arguments.
 _Kind = bool | tuple[str, str]
 _Run = tuple[_Kind, list[str]]
 
 
 class OllamaStreamDecoder:
-    """The chunks of one streamed answer.
+    """The chunks of one streamed completion.
 
-    `feed` it each read and `finish` it at the end of the body; it is complete only if `done` is true by then.
+    Call `feed` with each read, and `finish` at the end of the body. The completion is complete only if `done` is then
+    true.
 
     Args:
-        identity: how errors speak of the provider.
-        max_bytes: of one line, or of a document of several.
-        keeps_native: whether what must be sent again of the answer in its tool loop is kept.
+        identity: how errors describe the provider.
+        max_bytes: the limit of one line, or of a document of several lines.
+        keeps_native: whether the parts are kept that must be sent again in the tool loop.
     """
 
     def __init__(
@@ -67,14 +68,14 @@ class OllamaStreamDecoder:
         self._finish_reason: FinishReason | None = None
         self._usage: TokenUsage | None = None
         self._begun = self._heard = self._has_text = False
-        #: The name of the event that a proxy made of lines, and of a document the lines before its end.
+        #: The name of the event into which a proxy put lines; and the lines of an unfinished document.
         self._event = b""
         self._unfinished: list[bytes] = []
         self._unfinished_bytes = 0
         self._unknown: set[str] = set()
         self._calls = CalledTools()
         self._kept = KeptThought() if keeps_native else None
-        #: The object that ended the answer, and whether it has come; what follows it is ignored.
+        #: The object that ended the completion, and whether it has come; the rest is ignored.
         self.end: dict[str, Any] = {}
         self.done = False
 
@@ -85,16 +86,16 @@ class OllamaStreamDecoder:
 
     @property
     def native(self) -> NativeBlocks | None:
-        """What the provider must see again of the answer; None unless it is whole and calls tools."""
+        """What the provider must receive again of the completion; None unless it is complete and calls tools."""
         if self._kept is None or not self.done or self._finish_reason != "tool_calls":
             return None
         return self._kept.blocks(self._calls.all)
 
     def feed(self, data: bytes) -> Iterator[StreamChunk]:
-        """The text completed by `data`, merged; an empty chunk where lines came without text.
+        """The text that `data` completes, merged; an empty chunk if lines came without text.
 
         Raises (after the text before it was yielded):
-            ProviderFailure: the stream says so, or is not Ollama's.
+            ProviderFailure: the stream reports an error, or is not Ollama's.
         """
         if not self.done:
             try:
@@ -107,10 +108,10 @@ class OllamaStreamDecoder:
             yield from self._decode(lines)
 
     def finish(self) -> Iterator[StreamChunk]:
-        """What stood in a last line without a line end, if it is whole; raises as `feed` does."""
+        """The contents of a last line without a line end, if it is complete; raises like `feed`."""
         if not self.done:
             rest = self._lines.flush()
-            # Cut in a line, an answer is only truncated.
+            # A completion that is cut within a line is only truncated.
             if not (self._heard and rest[:1] == b"{" and not is_whole_json(rest.strip())):
                 yield from self._decode([rest])
         if not self.done and self._unfinished:
@@ -154,7 +155,7 @@ class OllamaStreamDecoder:
             if self._unknown and self._has_text:
                 log.warning("answer_parts_left_out", kinds=sorted(self._unknown)[:3])
             elif self._unknown and self._finish_reason != "tool_calls":
-                failure = unreadable(self._identity, "an answer of nothing but parts that are no text")
+                failure = unreadable(self._identity, "a completion whose parts are not text")
         yield from chunks
         if failure is not None:
             raise failure
@@ -165,7 +166,7 @@ class OllamaStreamDecoder:
                 self._kept.add(chunk)
 
     def _objects(self, line: bytes) -> list[dict[str, Any]]:
-        """The line's JSON objects: mostly one, and none in a line of a proxy's framing."""
+        """The line's JSON objects: usually one, and none in a line of a proxy's framing."""
         if line[:1] == b"{" and not self._unfinished:
             try:
                 return [decode_json(line)]
@@ -200,11 +201,11 @@ class OllamaStreamDecoder:
         return values
 
     def _keep(self, line: bytes) -> list[dict[str, Any]]:
-        """A document's line that is not its last; where it ends is seen at the body's end."""
+        """Keep a line of a document that continues; its end is found at the end of the body."""
         if self._heard:
             raise unreadable(self._identity, "a line that is not a JSON object")
         self._unfinished.append(line)
-        self._unfinished_bytes += len(line) + 64  # what a short line takes in memory
+        self._unfinished_bytes += len(line) + 64  # the memory of a short line
         if self._unfinished_bytes > self._max_bytes:
             raise unreadable(self._identity, f"a document of more than {self._max_bytes} bytes")
         return []
@@ -214,12 +215,12 @@ class OllamaStreamDecoder:
         if value.get("error") or ("error" in value and not isinstance(message, dict)):
             raise failure_from_error_line(self._identity, value)
         if isinstance(message, dict):
-            # In a line that has both, the reasoning led to the text.
+            # In a line with both, the reasoning came before the text.
             thinking, content = message.get("thinking"), message.get("content")
             self._gather(thinking or message.get("reasoning"), content, runs)
             self._add_arguments(self._calls.take(message.get("tool_calls")), runs)
         elif isinstance(value.get("response"), str):
-            # As /api/generate has it.
+            # The field of /api/generate.
             self._gather(value.get("thinking"), value["response"], runs)
         elif value.get("done") is not True and is_error(value):
             raise failure_from_error_line(self._identity, value)
@@ -252,18 +253,18 @@ class OllamaStreamDecoder:
             raise truncated(self._identity, error.reason) from None
         if reason in ("stop", "tool_calls"):
             self._add_arguments(self._calls.finish(), runs)
-        # It says `stop` of calls, too (ollama/ollama#7963).
+        # Ollama says `stop` after calls, too (ollama/ollama#7963).
         self._finish_reason = reason_with_calls(reason, has_calls=self._calls.has_calls)
         self._usage = usage_of(value)
         self.end = value
         self.done = True
 
 
-def answer_of(data: bytes, identity: ProviderIdentity) -> Answer:
-    """A whole answer, decoded; also where the server streamed it though nobody asked for that.
+def completion_of(data: bytes, identity: ProviderIdentity) -> Completion:
+    """A whole completion, decoded; also one that the server streamed although the request did not ask for it.
 
     Raises:
-        ProviderFailure: it is an error, none, or not complete.
+        ProviderFailure: it is an error, not a completion, or incomplete.
     """
     decoder = OllamaStreamDecoder(identity)
     chunks = [*decoder.feed(data), *decoder.finish()]
@@ -273,18 +274,18 @@ def answer_of(data: bytes, identity: ProviderIdentity) -> Answer:
         except ValueError:
             whole = None
         if isinstance(whole, dict) and whole.get("done") is None and isinstance(whole.get("message"), dict):
-            # Older servers did not say it of a whole answer.
+            # Older servers do not send it with a whole completion.
             chunks += decoder.feed(b'{"done": true}\n')
             return folded(chunks)
         has_said = any(chunk.content or chunk.reasoning or chunk.arguments for chunk in chunks)
         if (isinstance(whole, dict) and whole.get("done") is None) or not has_said:
-            raise unreadable(identity, "an answer without a message")
+            raise unreadable(identity, "a completion without a message")
         raise truncated(identity)
     return folded(chunks)
 
 
 def _add_text(line: bytes, runs: list[_Run]) -> bool:
-    """Take what nearly all lines are, a piece of text or of thinking; false, and nothing taken, for any other."""
+    """Decode the common line: a piece of text or of thinking. Returns False, without effect, for any other."""
     if line[:1] != b"{":
         return False
     try:
@@ -295,7 +296,7 @@ def _add_text(line: bytes, runs: list[_Run]) -> bool:
     if value.get("done") is not False or type(message) is not dict or value.get("error"):
         return False
     text, kind = message.get("content"), False
-    # Nearly all have role and content alone.
+    # Nearly all lines have only role and content.
     if len(message) > 2:
         thinking = message.get("thinking")
         if message.get("tool_calls") or (thinking and text not in (None, "")):
@@ -312,7 +313,7 @@ def _add_text(line: bytes, runs: list[_Run]) -> bool:
 
 
 def _run_of(kind: _Kind, runs: list[_Run]) -> list[str]:
-    """The pieces of the run that goes on, or of a new one."""
+    """The pieces of the current run, or of a new one."""
     if not runs or runs[-1][0] != kind:
         runs.append((kind, []))
     return runs[-1][1]

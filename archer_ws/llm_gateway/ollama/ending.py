@@ -1,4 +1,4 @@
-"""What the object that ends an answer of Ollama's says: why the model stopped, and what it cost. Pure."""
+"""The object that ends a completion of Ollama's: why the model stopped, and the token counts. Pure."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,17 +9,17 @@ from archer_ws.llm_gateway.types import FinishReason, TokenUsage
 
 
 def finish_reason_of(value: Mapping[str, Any]) -> FinishReason:
-    """Why the model stopped, from the object that ends an answer. `load` and `unload` end an answer to no messages;
-    older servers give no reason.
+    """Why the model stopped, from the object that ends a completion. `load` and `unload` end a completion without
+    messages; older servers give no reason.
 
     Raises:
-        BrokenOff: it stopped before the answer was complete.
+        BrokenOff: it stopped before the completion was complete.
     """
     return reason_of(value.get("done_reason")) or "stop"
 
 
 def usage_of(value: Mapping[str, Any]) -> TokenUsage | None:
-    """The token counts of the object that ends an answer; None where it has neither. Ollama leaves out zeros."""
+    """The token counts in the object that ends a completion; None if it has neither. Ollama leaves out zeros."""
     told = {name: value[name] for name in ("prompt_eval_count", "eval_count") if value.get(name) is not None}
     if not told:
         return usage_within(value)

@@ -1,8 +1,8 @@
-"""What goes wrong with Ollama, as our exceptions: the one place that knows its error bodies and phrases.
+"""Maps Ollama's errors to our exceptions; no other module knows its error bodies and phrases.
 
-Pure: it sees statuses, bodies and exceptions, not connections. What providers share is in failures.py.
-Ollama's errors are `{"error": "a sentence"}`, with a status before the first text, as a bare line after it. They have
-no codes, so causes are told apart by their wording.
+Pure: it gets statuses, bodies and exceptions, not connections. What providers share is in failures.py. Ollama's errors
+are `{"error": "a sentence"}`, with a status before the first text, and as a plain line after it. They have no codes, so
+causes are recognised by their wording.
 """
 
 import re
@@ -16,7 +16,7 @@ from archer_ws.core.exceptions import (
     ProviderFailure,
     UpstreamTruncated,
 )
-from archer_ws.llm_gateway.decoding.error_bodies import decoded_error, said_error
+from archer_ws.llm_gateway.decoding.error_bodies import decoded_error, error_details
 from archer_ws.llm_gateway.efforts import takes_no_effort
 from archer_ws.llm_gateway.failures import (
     ProviderIdentity,
@@ -36,15 +36,15 @@ _OUT_OF_MEMORY = re.compile(
 )
 # "request (302 tokens) exceeds the available context size", "prompt too long; exceeded maximum context length".
 _CONTEXT_EXCEEDED = re.compile(r"exceed\w* .{0,40}context|prompt (?:is )?too long|exceed_context_size", re.IGNORECASE)
-# "model is required" is what it says to a name that it can't parse, "a b/c:d:e" for example.
+# "model is required": the error for a name that it can't parse, for example "a b/c:d:e".
 _BAD_NAME = re.compile(r"^model is required|invalid model name|^name is required", re.IGNORECASE)
-# "\"gemma3\" does not support thinking": an older one lists no capabilities by which it could be known before.
+# "\"gemma3\" does not support thinking": older servers list no capabilities that would say so before.
 _CAN_NOT_THINK = re.compile(r"does not support thinking", re.IGNORECASE)
 _LACKS_CAPABILITY = re.compile(r"does not support", re.IGNORECASE)
 
 
 def ollama_identity(host: str) -> ProviderIdentity:
-    """How Ollama's errors speak of the server at this URL, which has no password."""
+    """How errors describe the Ollama server at this URL (without a password)."""
     return ProviderIdentity(
         name="ollama",
         address=host,
@@ -55,19 +55,19 @@ def ollama_identity(host: str) -> ProviderIdentity:
     )
 
 
-def failure_from_answer(
+def failure_from_response(
     identity: ProviderIdentity, status: int, body: bytes, headers: Mapping[str, str], model: str | None
 ) -> ArcherError:
-    """The exception for an answer with an error status."""
+    """The exception for a response with an error status."""
     message = _message_of(body)
     if is_redirect(status):
         return redirect_failure(identity, status, headers.get("location"))
     if status == 404 and (message is None or model is None):
-        # Ollama's own 404 names the model; any other is a path that this server does not have.
+        # Ollama's own 404 names the model; any other 404 is for a path that this server does not have.
         return unreadable(identity, "404: it has no Ollama API", retryable=False)
     if status == 400 and message and _BAD_NAME.search(message):
         return ModelNotFound(
-            f"model: {trimmed(str(model))!r} is no name that a model of ollama can have",
+            f"model: {trimmed(str(model))!r} is not a valid model name for ollama",
             hint="Name it as `ollama list` does: llama3.2, or user/name:tag.",
             provider=identity.name,
         )
@@ -77,18 +77,18 @@ def failure_from_answer(
 
 
 def failure_from_error_line(identity: ProviderIdentity, error: object) -> ProviderFailure:
-    """The exception for an error in an answer that had begun well (status 200); `error` is the line, or its `error`."""
-    message = said_error(error).message
+    """The exception for an error after a status of 200; `error` is the line, or its `error`."""
+    message = error_details(error).message
     return _failure_from_wording(identity, message) or ProviderError(
         f"ollama broke off: {trimmed(message) or 'it gave no reason'}",
-        hint="Try again; if it stays, look at the log of Ollama.",
+        hint="Try again; if it persists, check the log of Ollama.",
         retryable=True,
         provider=identity.name,
     )
 
 
 def failure_from_break(identity: ProviderIdentity, error: BaseException, *, answered: bool) -> ProviderFailure:
-    """The exception for a connection that could not be made or broke; `answered`: the headers had come."""
+    """The exception for a connection that could not be made, or was lost; `answered`: the headers had come."""
     if isinstance(error, DecodingError):
         return unreadable(identity, f"a body that can't be decompressed ({trimmed(str(error))})")
     if answered:
@@ -97,16 +97,17 @@ def failure_from_break(identity: ProviderIdentity, error: BaseException, *, answ
 
 
 def truncated(identity: ProviderIdentity, reason: str | None = None) -> UpstreamTruncated:
-    """The answer stopped without `"done": true`, or with a reason that says it is not complete."""
+    """The exception for a completion that ended without `"done": true`, or with a reason that says it is incomplete."""
     return UpstreamTruncated(
-        f"ollama at {identity.address} stopped in mid-answer" + (f" ({trimmed(reason)})" if reason else ""),
-        hint="Try again; if it stays, look at the log of Ollama: the model may have crashed.",
+        f"ollama at {identity.address} stopped in the middle of the completion"
+        + (f" ({trimmed(reason)})" if reason else ""),
+        hint="Try again; if it persists, check the log of Ollama: the model may have crashed.",
         provider=identity.name,
     )
 
 
 def _failure_from_wording(identity: ProviderIdentity, message: str | None) -> ProviderError | ContextTooLong | None:
-    """The exception where the sentence says more than its status, else None."""
+    """The exception if the message is more specific than the status, else None."""
     if not message:
         return None
     if _OUT_OF_MEMORY.search(message):
@@ -118,7 +119,7 @@ def _failure_from_wording(identity: ProviderIdentity, message: str | None) -> Pr
         )
     if _CONTEXT_EXCEEDED.search(message):
         return ContextTooLong(
-            f"the messages do not fit the context that the model runs with: {trimmed(message)}",
+            f"the messages do not fit the context with which the model runs: {trimmed(message)}",
             hint="Send fewer or shorter messages, or give the model more: OLLAMA_CONTEXT_LENGTH for `ollama serve`, "
             "or num_ctx in its Modelfile.",
             provider=identity.name,
@@ -134,6 +135,6 @@ def _failure_from_wording(identity: ProviderIdentity, message: str | None) -> Pr
 
 
 def _message_of(body: bytes) -> str | None:
-    """The sentence in an error body, or None where it is not JSON."""
+    """The message in an error body; None if it is not JSON."""
     error = decoded_error(body)
-    return said_error(error).message if error is not None else None
+    return error_details(error).message if error is not None else None

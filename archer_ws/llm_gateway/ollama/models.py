@@ -1,7 +1,7 @@
-"""What Ollama tells about its models: names, contexts, capabilities; and a bounded memory of it.
+"""What Ollama says about its models: names, contexts, capabilities; and a cache of it with a limit.
 
-Pure: replies of `/api/tags`, `/api/ps` and `/api/show` in, values out. Replies are taken as they come, for servers of
-any version: what is missing or of another type is unknown.
+Pure: responses of `/api/tags`, `/api/ps` and `/api/show` in, values out. They may come from a server of any version:
+missing values, or values of another type, are unknown.
 """
 
 import re
@@ -10,14 +10,14 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from archer_ws.llm_gateway.decoding.answers import ErrorSaid, Unreadable
+from archer_ws.llm_gateway.decoding.completion import ErrorReported, Unreadable
 from archer_ws.llm_gateway.decoding.model_lists import entries_of
 from archer_ws.llm_gateway.types import Capability, ReasoningEffort
 
-#: Names come from requests: without a bound they would fill the memory.
+#: Names come from requests: without a limit they would fill the memory.
 MAX_REMEMBERED = 512
 
-# One line of the Modelfile's parameters: the context that the model is run with, where its author set one.
+# A line of the Modelfile's parameters: the context with which the model runs, if its author set one.
 _NUM_CTX = re.compile(r"^num_ctx\s+(\d+)\s*$", re.MULTILINE)
 _DEFAULT_PREFIX = re.compile(r"^(?:registry\.ollama\.ai/)?(?:library/)?")
 
@@ -28,18 +28,18 @@ class InstalledModel:
 
     name: str
     digest: str
-    #: What it can do, or None where the server does not say.
+    #: Its capabilities; None if the server does not say.
     capabilities: frozenset[str] | None = None
 
     @property
     def key(self) -> str:
-        """What ModelMemory knows it by: its digest, where the server gave one."""
+        """Its key in ModelMemory: its digest, if the server gave one."""
         return self.digest or canonical_name(self.name)
 
 
 @dataclass(frozen=True, slots=True)
 class ShownModel:
-    """What `/api/show` says of a model; None where it does not."""
+    """What `/api/show` says about a model; None for what it does not say."""
 
     context_window: int | None = None
     capabilities: frozenset[str] | None = None
@@ -49,32 +49,32 @@ class ShownModel:
 
 UNKNOWN = ShownModel()
 
-#: The capabilities that Ollama names so.
+#: Capabilities, by Ollama's names.
 TOOLS, VISION, THINKING = "tools", "vision", "thinking"
-#: What may be asked of a model that thinks in levels, as gpt-oss does, and can't stop; and of all others, which think
-#: or do not (https://docs.ollama.com/capabilities/thinking).
+#: The efforts of a model that thinks in levels and can't stop, such as gpt-oss; and of all others, which think or do
+#: not (https://docs.ollama.com/capabilities/thinking).
 _IN_LEVELS: tuple[ReasoningEffort, ...] = ("low", "medium", "high")
 _ON_OR_OFF: tuple[ReasoningEffort, ...] = ("none", "low")
-#: What Ollama calls what we tell of models; whether an answer can be held to a schema it does not say.
+#: Our capabilities, by Ollama's names; it does not say whether a model can be held to a schema.
 _TOLD_AS: dict[str, Capability] = {TOOLS: "tools", VISION: "vision", THINKING: "reasoning"}
 
 
 def can_chat(*sources: frozenset[str] | None) -> bool:
-    """Whether a model answers messages, by the first source that knows: embedding models do not."""
+    """Whether a model can chat, by the first source that knows: embedding models can't."""
     known = next((capabilities for capabilities in sources if capabilities is not None), None)
     return known is None or "completion" in known
 
 
 def our_capabilities(*sources: frozenset[str] | None) -> list[Capability] | None:
-    """What a model can beyond text, by the first source that knows; None where none does."""
+    """A model's capabilities beyond text, by the first source that knows; None if none does."""
     known = next((capabilities for capabilities in sources if capabilities is not None), None)
     return None if known is None else [ours for theirs, ours in _TOLD_AS.items() if theirs in known]
 
 
 def efforts_of(name: str, *sources: frozenset[str] | None, family: str = "") -> Sequence[ReasoningEffort]:
-    """What `reasoning_effort` may be for the model; empty where the first source that knows says that it can't think.
+    """The values of `reasoning_effort` for the model; empty if the first source that knows says that it can't think.
 
-    A model of which nobody knows is taken for one that thinks: Ollama says if it does not.
+    An unknown model is assumed to think: Ollama reports an error if it does not.
     """
     known = next((capabilities for capabilities in sources if capabilities is not None), None)
     if known is not None and THINKING not in known:
@@ -83,18 +83,18 @@ def efforts_of(name: str, *sources: frozenset[str] | None, family: str = "") -> 
 
 
 def canonical_name(name: str) -> str:
-    """The name in the form in which two spellings of a model are equal: `Llama3.2` is `llama3.2:latest`."""
+    """The canonical form of a name, which is equal for two spellings of a model: `Llama3.2` is `llama3.2:latest`."""
     name = _DEFAULT_PREFIX.sub("", name.strip().lower())
     return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
 
 
 def runs_elsewhere(name: str) -> bool:
-    """Whether the name is that of a model in Ollama's cloud, which is never loaded here (`gpt-oss:120b-cloud`)."""
+    """Whether the name belongs to a model in Ollama's cloud, which is never loaded here (`gpt-oss:120b-cloud`)."""
     return name.endswith((":cloud", "-cloud"))
 
 
 def installed_models(reply: object) -> list[InstalledModel]:
-    """The models of a `/api/tags` reply, in its order (newest first)."""
+    """The models in a response of `/api/tags`, in its order (newest first)."""
     found = []
     for entry in _entries(reply):
         name = _name(entry)
@@ -105,12 +105,12 @@ def installed_models(reply: object) -> list[InstalledModel]:
 
 
 def loaded_models(reply: object) -> set[str]:
-    """The canonical names in a `/api/ps` reply."""
+    """The canonical names in a response of `/api/ps`."""
     return {canonical_name(name) for entry in _entries(reply) if (name := _name(entry))}
 
 
 def running_context(reply: object, name: str) -> int | None:
-    """The context with which a `/api/ps` reply says that the model of this canonical name runs."""
+    """The context of the running model of this canonical name, from a response of `/api/ps`."""
     for entry in _entries(reply):
         context = entry.get("context_length")
         if canonical_name(_name(entry) or "") == name and isinstance(context, int) and context > 0:
@@ -119,9 +119,9 @@ def running_context(reply: object, name: str) -> int | None:
 
 
 def shown_model(reply: object) -> ShownModel:
-    """The facts of a `/api/show` reply.
+    """The facts in a response of `/api/show`.
 
-    The context is the smaller of what the model was trained for and the `num_ctx` it is configured to run with.
+    The context is the smaller of the one that the model was trained for and the configured `num_ctx`.
     """
     if not isinstance(reply, dict):
         return UNKNOWN
@@ -140,10 +140,10 @@ def shown_model(reply: object) -> ShownModel:
 
 
 class ModelMemory:
-    """What was shown, by digest (which never changes its meaning) and by name (which may, so it expires).
+    """A cache of ShownModels, by digest (whose meaning never changes) and by name (which may change, so it expires).
 
     Args:
-        clock: seconds from any start, never going back.
+        clock: a monotonic clock, in seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -151,7 +151,7 @@ class ModelMemory:
         self._entries: OrderedDict[str, tuple[ShownModel, float]] = OrderedDict()
 
     def get(self, key: str) -> ShownModel | None:
-        """What is remembered under a digest or canonical name, or None."""
+        """The entry of a digest or canonical name, or None."""
         entry = self._entries.get(key)
         if entry is None:
             return None
@@ -162,7 +162,7 @@ class ModelMemory:
         return entry[0]
 
     def put(self, key: str, model: ShownModel, keep_s: float = float("inf")) -> None:
-        """Remember for so many seconds; the least used is forgotten when there are too many."""
+        """Add an entry for so many seconds; the least recently used one is dropped if there are too many."""
         self._entries[key] = (model, self._clock() + keep_s)
         self._entries.move_to_end(key)
         if len(self._entries) > MAX_REMEMBERED:
@@ -172,7 +172,7 @@ class ModelMemory:
 def _entries(reply: object) -> list[dict[str, object]]:
     try:
         return entries_of(reply)
-    except (ErrorSaid, Unreadable):
+    except (ErrorReported, Unreadable):
         return []
 
 
@@ -185,5 +185,5 @@ def _capabilities(entry: dict[str, object]) -> frozenset[str] | None:
     listed = entry.get("capabilities")
     if not isinstance(listed, list):
         return None
-    # A model without any would be of no use: an empty list is a server that does not know.
+    # A model without capabilities would be useless: an empty list means that the server does not know.
     return frozenset(item for item in listed if isinstance(item, str)) or None

@@ -1,6 +1,6 @@
-"""What a model of Ollama's thought before its calls, for the requests of the tool loop that they began. Pure.
+"""Keeps what a model of Ollama's thought before its calls, to be sent again in the tool loop that they began. Pure.
 
-Its template puts it where the model finds it again; without it a model that thinks starts anew after each result
+The model's template puts it back in its place; without it, a model that thinks starts again after each result
 (openclaw/openclaw#141356).
 """
 
@@ -21,9 +21,9 @@ _THOUGHT = msgspec.json.Decoder(list[_Thought])
 
 
 class KeptThought:
-    """The reasoning of one answer and the arguments of its calls, as its chunks tell them.
+    """The reasoning of one completion and the arguments of its calls, from its chunks.
 
-    Bounded by NATIVE_BYTES_MAX: of more, nothing is kept.
+    NATIVE_BYTES_MAX is the limit: nothing is kept of a larger completion.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class KeptThought:
         self._size = 0
 
     def add(self, chunk: StreamChunk) -> None:
-        """A chunk of the answer."""
+        """Add a chunk of the completion."""
         if self._size > NATIVE_BYTES_MAX:
             return
         if chunk.reasoning:
@@ -43,7 +43,7 @@ class KeptThought:
             self._size += len(chunk.arguments)
 
     def blocks(self, calls: Sequence[AssembledCall]) -> NativeBlocks | None:
-        """What is kept of an answer that ended well, with these calls."""
+        """What is kept of a completion that ended well, with these calls."""
         if self._size > NATIVE_BYTES_MAX:
             return None
         told = [
@@ -53,10 +53,10 @@ class KeptThought:
         try:
             return NativeBlocks.of(msgspec.json.encode([_Thought(whole_text("".join(self._thinking)))]), told)
         except ValueError:
-            # Half of a character: it could not be sent.
+            # It contains half of a character and can't be sent.
             return None
 
 
 def thinking_of(kept: NativeBlocks) -> str:
-    """What was thought; empty where nothing was."""
+    """The thinking; empty if there was none."""
     return _THOUGHT.decode(kept.blocks)[0].thinking

@@ -1,4 +1,4 @@
-"""A chat as Ollama's `/api/chat` wants it.
+"""Builds requests of Ollama's `/api/chat`.
 
 Pure. Format: https://docs.ollama.com/api/chat and https://docs.ollama.com/capabilities/tool-calling
 """
@@ -30,17 +30,16 @@ def chat_payload(
     *,
     stream: bool,
 ) -> dict[str, Any]:
-    """The body of a chat request. Ollama has no place for a message's `name`: it is left out.
+    """The body of a chat request. Ollama has no field for a message's `name`: it is left out.
 
-    Ollama applies the model's own chat template, which may demand that user and assistant take turns.
-    The arguments of calls are raw JSON.
+    Ollama applies the model's own chat template, which may require that user and assistant alternate. The arguments of
+    calls are raw JSON.
 
     Raises:
-        Unsupported: it can't be told how the tools are to be called as the request says, or the answer is to have a
-            format beside tools.
+        Unsupported: Ollama has no way to call the tools as the request says, or the request has a format beside tools.
     """
     if options.response_format is not None:
-        # Its grammar would suppress every call (ollama/ollama#8095).
+        # The format's grammar would suppress every call (ollama/ollama#8095).
         options = format_alone(options, "ollama")
     tools = offered_tools(options)
     named = {
@@ -58,7 +57,7 @@ def chat_payload(
         **({"tools": [_declared(tool) for tool in tools]} if tools else {}),
         **_format(options),
         "stream": stream,
-        # Else it drops the middle of a prompt that is too long, or the beginning of an answer, and says nothing.
+        # Otherwise it silently drops the middle of a prompt that is too long, or the beginning of a completion.
         "truncate": False,
         "shift": False,
         "options": {name: value for name, value in named.items() if value is not None},
@@ -73,19 +72,19 @@ def _format(options: ChatOptions) -> dict[str, Any]:
 
 
 def think_field(effort: ReasoningEffort, *, in_levels: bool) -> dict[str, Any]:
-    """How much the model is to think; without it, models that can think do.
+    """The field for thinking; without it, models that can think do so.
 
     Args:
-        in_levels: whether it is told so by a word, and not by yes or no.
+        in_levels: whether the value is a word, and not true or false.
     """
     return {"think": effort if in_levels else effort != "none"}
 
 
 def offered_tools(options: ChatOptions) -> tuple[Tool, ...]:
-    """The tools that Ollama is told of: it can't be told not to call them, so that with `none` there are none.
+    """The tools that are sent to Ollama: it can't be told not to call them, so with `none` there are none.
 
     Raises:
-        Unsupported: the model is to call some tool, or one at a time: Ollama leaves both to it.
+        Unsupported: the request forces a call, or forbids parallel calls: Ollama leaves both to the model.
     """
     if not options.tools or options.tool_choice == "none":
         return ()
@@ -111,7 +110,7 @@ def _declared(tool: Tool) -> dict[str, Any]:
         "function": {
             "name": tool.name,
             **({"description": tool.description} if tool.description else {}),
-            # The models' templates go through the properties.
+            # The models' templates iterate over the properties.
             "parameters": {"type": "object", "properties": {}, **(tool.parameters or {})},
         },
     }
@@ -120,10 +119,10 @@ def _declared(tool: Tool) -> dict[str, Any]:
 def _messages(messages: Sequence[ChatMessage], model: str, options: ChatOptions) -> list[dict[str, Any]]:
     messages = repaired(messages)
     replayed = replayable(messages, options, "ollama", model)
-    # Messages that call stay as they are, wherever neighbours are joined.
+    # Messages with calls stay unchanged when neighbours are joined.
     thinking = {id(messages[place]): thinking_of(kept) for place, kept in replayed.items()}
     told: list[dict[str, Any]] = []
-    #: By id, of the calls that came last: their results follow at once.
+    #: The tools' names by the ids of the last calls: their results follow at once.
     names: dict[str, str] = {}
     for message in alternating(messages, keeps_names=False):
         text, images = (message.content, []) if message.parts is None else _split(message, options.media)
@@ -141,7 +140,7 @@ def _messages(messages: Sequence[ChatMessage], model: str, options: ChatOptions)
                     "function": {
                         "index": index,
                         "name": call.name,
-                        # As it was said: the JSON text of an object is one.
+                        # Sent as text: the JSON text of an object is an object.
                         "arguments": msgspec.Raw(call.arguments.encode()),
                     },
                 }
@@ -155,9 +154,9 @@ def _messages(messages: Sequence[ChatMessage], model: str, options: ChatOptions)
 
 
 def _split(message: ChatMessage, media: Mapping[str, Media]) -> tuple[str, list[LongText]]:
-    """The texts of a message with parts, joined by line breaks, and its pictures: bare base64.
+    """The texts of a message with parts, joined by line breaks, and its pictures as plain base64.
 
-    Ollama keeps no order of both (https://docs.ollama.com/capabilities/vision).
+    Ollama does not keep the order of texts and pictures (https://docs.ollama.com/capabilities/vision).
     """
     texts: list[str] = []
     images: list[LongText] = []
@@ -173,7 +172,7 @@ def _split(message: ChatMessage, media: Mapping[str, Media]) -> tuple[str, list[
 
 
 def _result(message: ChatMessage, text: str) -> str:
-    """What a tool gave; Ollama has no field that says that it failed."""
+    """The text of a tool result; Ollama has no field for a failure."""
     if message.status in (None, "ok"):
         return text
     return f"Error: {text.strip() or message.status}"

@@ -1,17 +1,17 @@
-"""The calls in an answer of Ollama's. Pure.
+"""The calls in a completion of Ollama's. Pure.
 
-Each comes whole, its arguments as an object; several in one line, or in lines of their own. In many versions the index
-is 0 each time, and older ones give no ids, so that each entry is a call of its own (BerriAI/litellm#33678).
+Each call comes complete, with its arguments as an object; several come in one line or in separate lines. In many
+versions the index is always 0, and older ones send no ids, so each entry is a separate call (BerriAI/litellm#33678).
 """
 
 from collections.abc import Iterator
 
-from archer_ws.llm_gateway.decoding.answers import Unreadable
+from archer_ws.llm_gateway.decoding.completion import Unreadable
 from archer_ws.llm_gateway.decoding.tool_calls import ArgumentsPiece, AssembledCall, ToolCallAssembler
 
 
 class CalledTools:
-    """The calls of one answer."""
+    """The calls of one completion."""
 
     def __init__(self) -> None:
         self._assembler = ToolCallAssembler()
@@ -19,24 +19,24 @@ class CalledTools:
 
     @property
     def has_calls(self) -> bool:
-        """Whether a call came that has a name."""
+        """Whether there is a call with a name."""
         return self._assembler.has_calls
 
     @property
     def all(self) -> list[AssembledCall]:
-        """The calls that were told of, in their order."""
+        """The calls that were reported, in order."""
         return self._assembler.told
 
     def take(self, calls: object) -> Iterator[ArgumentsPiece]:
-        """What a message has as `tool_calls`.
+        """Add a message's `tool_calls`; yields their arguments.
 
         Raises:
-            Unreadable: it is no list of calls.
+            Unreadable: it is not a list of calls.
         """
         if not calls:
             return
         if not isinstance(calls, list):
-            raise Unreadable("tool calls that are no list")
+            raise Unreadable("tool calls that are not a list")
         for call in calls:
             function = call.get("function") if isinstance(call, dict) else None
             if not isinstance(function, dict):
@@ -50,5 +50,5 @@ class CalledTools:
             self._count += 1
 
     def finish(self) -> Iterator[ArgumentsPiece]:
-        """The answer ended well: the arguments of calls that have none."""
+        """The completion ended well: yields the arguments of calls without any."""
         return self._assembler.finish()

@@ -1,1 +1,1 @@
-"""OpenAI's chat completions: client, request, decoder, failures; and in responses/ its newer API."""
+"""OpenAI's chat completions: client, request, decoder, failures; and its newer API in responses/."""

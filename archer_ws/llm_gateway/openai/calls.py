@@ -1,30 +1,30 @@
-"""Tool calls in a piece of an answer, wherever servers put them, as fragments for decoding/tool_calls.py. Pure.
+"""Tool calls in a piece of a completion, in any field that servers use, as fragments for decoding/tool_calls.py. Pure.
 
-They belong into `tool_calls`; the older API has one in `function_call`, and gateways before other APIs leave theirs
+The proper field is `tool_calls`. The older API has one call in `function_call`, and gateways to other APIs leave calls
 among the parts of the content (Anthropic's `tool_use`, Responses' `function_call`).
 """
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from archer_ws.llm_gateway.decoding.answer_parts import Parts
+from archer_ws.llm_gateway.decoding.content_parts import Parts
 from archer_ws.llm_gateway.openai.native import EXTRA
 
 
 class Fragment(NamedTuple):
-    """A piece of a call, or a whole one; what the assembler takes."""
+    """A piece of a call, or a whole one, in the form for the assembler."""
 
-    #: Its index.
+    #: The call's index.
     number: int | str | None
     foreign_id: object
     name: object
     arguments: object
-    #: What the server has beside the call, which it must see again.
+    #: The server's extra data of the call, which must be sent back.
     extra: object = None
 
 
 def take_calls(message: object, parts: Parts) -> list[Fragment]:
-    """The calls in a delta or message, of whose content `parts` is made; what is none is noted there as unknown."""
+    """The calls in a delta or message, whose content is in `parts`; invalid calls are added to its unknown parts."""
     if not isinstance(message, dict):
         return []
     given = message.get("tool_calls")
@@ -39,21 +39,21 @@ def take_calls(message: object, parts: Parts) -> list[Fragment]:
 
 def _fragment(entry: object, parts: Parts) -> Fragment | None:
     if not isinstance(entry, dict):
-        parts.unknown.add("a tool call that is no object")
+        parts.unknown.add("a tool call that is not an object")
         return None
     nested = entry.get("function")
     function: dict[str, Any] = nested if isinstance(nested, dict) else entry
     arguments = next((function[key] for key in ("arguments", "input") if key in function), None)
     if function is entry and not isinstance(entry.get("name"), str) and entry.get("type", "function") != "function":
-        # Of a kind that was not offered: OpenAI's `custom`, say.
+        # A kind of tool that was not offered, such as OpenAI's `custom`.
         parts.unknown.add(str(entry["type"])[:40])
         return None
     index, foreign_id, name = entry.get("index"), entry.get("id") or entry.get("call_id"), function.get("name")
     if not (foreign_id or name or arguments):
-        # A place kept for nothing.
+        # An empty entry.
         return None
     return Fragment(
-        # Some count in text; a number is one and the same however it is written.
+        # Some servers send the index as text; equal numbers are the same index.
         int(index) if isinstance(index, str) and len(index) < 10 and index.isdecimal() else _if_number(index),
         foreign_id,
         name,
@@ -67,7 +67,7 @@ def _if_number(index: object) -> int | None:
 
 
 def _placed(fragments: Sequence[Fragment]) -> list[Fragment]:
-    """Several of one delta, that nothing else tells apart, by their places in it."""
+    """Distinguishes several calls of one delta by their positions, if nothing else distinguishes them."""
     placed: list[Fragment] = []
     numbers: set[int | str] = set()
     for place, fragment in enumerate(fragments):

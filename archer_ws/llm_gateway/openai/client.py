@@ -1,7 +1,7 @@
-"""The official SDK, wrapped: the only module that knows openai, and httpx2 below it.
+"""Wraps the official SDK; no other module knows openai, or httpx2 below it.
 
-Owns the client's settings (ours alone, nothing from OPENAI_* of the environment), the connection pool and the mapping
-of exceptions. What requests say and answers mean is the adapter's.
+Owns the client's settings (only ours, none from OPENAI_* in the environment), the connection pool and the mapping of
+exceptions. The adapter decides what requests say and what responses mean.
 """
 
 import asyncio
@@ -12,13 +12,13 @@ from urllib.parse import urlsplit
 from archer_ws.core.exceptions import ArcherError
 from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
 from archer_ws.llm_gateway.failures import ProviderIdentity, failure_from_transport, trimmed, unreadable
-from archer_ws.llm_gateway.probing import AnswerHead
-from archer_ws.llm_gateway.transport.answer import BodyTooLong, StreamedAnswer
+from archer_ws.llm_gateway.probing import ResponseHead
 from archer_ws.llm_gateway.transport.carrier import CarrierName
 from archer_ws.llm_gateway.transport.content_coding import DecodingError
+from archer_ws.llm_gateway.transport.environment import Way, way_to
 from archer_ws.llm_gateway.transport.parsing import NotHttp
 from archer_ws.llm_gateway.transport.per_loop import (
-    SdkClient,
+    PerLoopClient,
     carrier_on,
     check_key,
     foreign_failures,
@@ -27,8 +27,8 @@ from archer_ws.llm_gateway.transport.per_loop import (
     sdk_http,
 )
 from archer_ws.llm_gateway.transport.provider_url import ProviderUrl
+from archer_ws.llm_gateway.transport.response import BodyTooLong, StreamedResponse
 from archer_ws.llm_gateway.transport.sdk import FORESEEN, StreamingSdk
-from archer_ws.llm_gateway.transport.surroundings import Way, way_to
 
 if TYPE_CHECKING:
     import openai
@@ -38,7 +38,7 @@ _CHAT, _RESPONSES = "/chat/completions", "/responses"
 
 
 class OpenAIClient:
-    """Requests to one base URL. Without an API key only another server than OpenAI's own can be asked."""
+    """Requests to one base URL. An API key is optional, unless the server is OpenAI's own."""
 
     def __init__(
         self,
@@ -52,11 +52,11 @@ class OpenAIClient:
         document_bytes: int = PROVIDER_DOCUMENT_BYTES,
         closes_after_streams: bool = False,
     ) -> None:
-        # Keys are pasted, and bring line ends along.
+        # Pasted keys often end with a line break.
         self._api_key = (api_key or "").strip()
         self._base_url = address.url
         self._needs_key = is_openai(self._base_url)
-        # Both would stand in one header field: the key wins.
+        # Both would need the same header field: the key wins.
         self._credential = {} if self._api_key else address.headers
         self._stream_headers = {**self._credential, **({"Connection": "close"} if closes_after_streams else {})}
         self._connect_s = connect_s
@@ -65,13 +65,13 @@ class OpenAIClient:
         self._carrier = carrier
         self._document_bytes = document_bytes
         self._way = Way()
-        self._sdk: SdkClient[StreamingSdk[openai.AsyncOpenAI]] = SdkClient("openai", self._make, identity=identity)
+        self._sdk = PerLoopClient("openai", self._make, identity=identity)
 
     async def open(self) -> "StreamingSdk[openai.AsyncOpenAI]":
         """The running loop's client; the first call imports the SDK.
 
         Raises:
-            ProviderNotConfigured: the key is missing, or can't be one; or no client can be made.
+            ProviderNotConfigured: the key is missing or not valid, or the client can't be created.
         """
         check_key(self._api_key, is_needed=self._needs_key, variable="OPENAI_API_KEY", provider=self._identity.name)
         return await self._sdk.get()
@@ -80,10 +80,10 @@ class OpenAIClient:
         """Close the connections of the running loop."""
         await self._sdk.aclose()
 
-    async def stream_chat(self, body: dict[str, Any], *, principal: str = "") -> StreamedAnswer:
-        """The answer to a chat request with `stream`, not read at all; the caller closes it.
+    async def stream_chat(self, body: dict[str, Any], *, principal: str = "") -> StreamedResponse:
+        """The response to a chat request with `stream`, its body unread. The caller closes it.
 
-        What has `input` in place of `messages` is the Responses API's, and goes there.
+        A body with `input` instead of `messages` goes to the Responses API.
 
         Raises:
             Exception: one of FORESEEN.
@@ -93,8 +93,8 @@ class OpenAIClient:
         with foreign_failures(self._identity, *FORESEEN):
             return await client.open(body, principal=principal, path=path)
 
-    async def probe_chat(self, timeout_s: float) -> AnswerHead:
-        """What the route for chats answers to a request that asks for nothing.
+    async def probe_chat(self, timeout_s: float) -> ResponseHead:
+        """The head of the response of the chat route to an empty request.
 
         Raises:
             Exception: one of FORESEEN.
@@ -115,7 +115,7 @@ class OpenAIClient:
             return await client.get("/models", within_s=timeout_s, max_bytes=self._document_bytes)
 
     def failure(self, error: Exception) -> ArcherError:
-        """One of FORESEEN that is no answer, as ours."""
+        """Our error for one of FORESEEN that is not an HTTP response."""
         match error:
             case NotHttp():
                 return unreadable(self._identity, "something that is not HTTP")
@@ -133,7 +133,7 @@ class OpenAIClient:
         url = self._base_url
         way = self._way = way_to(url, is_near=is_loopback(url), make_tls=httpx2.create_ssl_context)
         client: openai.AsyncOpenAI = sdk.AsyncOpenAI(
-            # What is None here, the SDK takes from the environment.
+            # An argument that is None is read from the environment by the SDK.
             api_key=self._api_key or "none",
             admin_api_key="",
             organization="",
@@ -144,7 +144,7 @@ class OpenAIClient:
             http_client=sdk_http(way),
         )
         client.organization = client.project = None
-        # Instead of those from OPENAI_CUSTOM_HEADERS, which no argument turns off.
+        # Replaces the headers from OPENAI_CUSTOM_HEADERS, which no argument turns off.
         client._custom_headers = self._credential
         return StreamingSdk(
             client,
@@ -162,5 +162,5 @@ class OpenAIClient:
 
 
 def is_openai(base_url: str) -> bool:
-    """Whether it is OpenAI itself, at one of its regional hosts (`eu.api.openai.com`) perhaps."""
+    """Whether it is OpenAI itself, including its regional hosts (`eu.api.openai.com`)."""
     return f".{urlsplit(base_url).hostname}".endswith(".api.openai.com")

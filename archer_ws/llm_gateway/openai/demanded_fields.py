@@ -1,9 +1,9 @@
-"""What some models demand of a conversation with calls, though nobody has it to give. Pure.
+"""Fields that some models require in a conversation with calls, although clients do not have them. Pure.
 
-- DeepSeek's and Kimi's: `reasoning_content` on every message of the assistant's, be it empty
-  (NousResearch/hermes-agent#15353). They are known by their host, others by having said it, or by their refusal.
-- Gemini's: the signature of a thought on the calls of the current loop. Where another model made them, or it is lost, a
-  word stands for it (https://ai.google.dev/gemini-api/docs/thought-signatures). Known by the refusal alone.
+- DeepSeek's and Kimi's models: `reasoning_content` on every assistant message, even if it is empty
+  (NousResearch/hermes-agent#15353). They are recognised by their host; others by having sent it, or by their refusal.
+- Gemini's models: the signature of a thought on the calls of the current loop. If another model made them, or it is
+  lost, a placeholder is sent (https://ai.google.dev/gemini-api/docs/thought-signatures). Recognised by the refusal.
 """
 
 from collections import OrderedDict
@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from archer_ws.llm_gateway.openai.native import EXTRA
-from archer_ws.llm_gateway.resilience.refused_parameters import MAX_MODELS, REFUSALS, Said
+from archer_ws.llm_gateway.resilience.refused_parameters import MAX_MODELS, REFUSAL_STATUSES, ErrorText
 from archer_ws.llm_gateway.transport.sdk import StatusError
 
 _REASONING, _SIGNATURE = "reasoning_content", "thought_signature"
@@ -22,36 +22,37 @@ _Messages = list[dict[str, Any]]
 
 
 class DemandedFields:
-    """What is known of one server's models.
+    """What is known about one server's models.
 
     Args:
-        base_url: the server's.
+        base_url: the server's URL.
     """
 
     def __init__(self, base_url: str) -> None:
         host = f".{urlsplit(base_url).hostname}"
         self._all_want_reasoning = any(host.endswith(f".{each}") for each in _REASONING_HOSTS)
-        #: By model, the last ones that were heard of: their names come from requests.
+        #: By model, the most recent ones: their names come from requests.
         self._wanted: OrderedDict[str, frozenset[str]] = OrderedDict()
 
     def note_reasoning(self, model: str) -> None:
-        """The model said `reasoning_content`."""
+        """Record that the model sent `reasoning_content`."""
         self._note(model, _REASONING)
 
     def added(self, messages: _Messages, model: str) -> _Messages:
-        """The messages of a request with tools or calls, with what the model is known to demand."""
+        """The messages of a request with tools or calls, with the fields that the model is known to require."""
         wanted = self._wanted.get(model, frozenset())
         if self._all_want_reasoning or _REASONING in wanted:
             messages = _with_reasoning(messages)
         return _with_signatures(messages) if _SIGNATURE in wanted else messages
 
     def learned(self, refusal: BaseException | None, messages: _Messages, model: str) -> _Messages | None:
-        """The messages with what a refusal says is missing; None where that is something else, or stands there."""
-        if not isinstance(refusal, StatusError) or refusal.status not in REFUSALS:
+        """The messages with the field that a refusal says is missing; None if it is about something else, or the field
+        is there."""
+        if not isinstance(refusal, StatusError) or refusal.status not in REFUSAL_STATUSES:
             return None
         for field, added in ((_REASONING, _with_reasoning), (_SIGNATURE, _with_signatures)):
-            # That nobody knows the field is no demand.
-            if field.encode() in refusal.body and not Said.of(refusal.body).is_of_the_name:
+            # A refusal of the field's name is not a requirement.
+            if field.encode() in refusal.body and not ErrorText.of(refusal.body).is_of_the_name:
                 whole = added(messages)
                 if whole != messages:
                     self._note(model, field)
@@ -70,7 +71,7 @@ def _with_reasoning(messages: _Messages) -> _Messages:
 
 
 def _with_signatures(messages: _Messages) -> _Messages:
-    """The first of several calls has the signature for all."""
+    """The first of several calls has the signature for all of them."""
     return [
         {**each, "tool_calls": [{EXTRA: _NO_SIGNATURE, **each["tool_calls"][0]}, *each["tool_calls"][1:]]}
         if each.get("tool_calls")

@@ -1,8 +1,8 @@
-"""Documents of OpenAI's chat API in other shapes than its own: what servers, gateways and proxies make of it.
+"""Reads documents of OpenAI's chat API in other forms than its own, as servers, gateways and proxies send them.
 
-Pure. A choice may be numbered as text, or be the only one and an object; its text may stand in `message`, in `text`
-(the older completions), in parts; names may be camelCase. Only what the plain way of openai/decoder.py does not
-understand comes here; calls are openai/calls.py's.
+Pure. A choice may have its number as text, or be a single object; its text may be in `message`, in `text` (older
+completions), or in parts; names may be camelCase. Only documents that the fast path of openai/decoder.py does not
+understand come here; openai/calls.py reads calls.
 """
 
 from collections.abc import Iterable
@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from archer_ws.core.limits import PROVIDER_CHOICES
-from archer_ws.llm_gateway.decoding.answer_parts import Parts
-from archer_ws.llm_gateway.decoding.answers import Unreadable
+from archer_ws.llm_gateway.decoding.completion import Unreadable
+from archer_ws.llm_gateway.decoding.content_parts import Parts
 from archer_ws.llm_gateway.decoding.token_counts import usage_within
 from archer_ws.llm_gateway.openai.calls import Fragment, take_calls
 from archer_ws.llm_gateway.types import TokenUsage
 
-#: DeepSeek and llama.cpp say `reasoning_content`, OpenRouter and newer vLLM `reasoning`, some both with one text.
+#: DeepSeek and llama.cpp use `reasoning_content`, OpenRouter and newer vLLM `reasoning`, some both with the same text.
 _REASONING = ("reasoning_content", "reasoning", "reasoning_text", "thinking", "thoughts", "reasoning_details")
 _TEXTS = ("content", "text")
-#: What a message has beside what it says, and what is none of the answer's.
+#: Fields of a message that are not part of the completion's text.
 _SILENT = frozenset(
     {"role", "name", "id", "index", "type", "tool_calls", "function_call", "tool_call_id", "annotations", "logprobs"}
     | {"metadata", "usage", "token_ids", "signature", "reasoning_signature", "provider_specific_fields", "stop_reason"}
@@ -30,16 +30,16 @@ _REASONS = ("finish_reason", "finishReason", "stop_reason", "stopReason", "finis
 
 @dataclass(slots=True)
 class Choice:
-    """One of the answers that a document has a piece of.
+    """One choice in a document.
 
     Attributes:
-        number: which; 0 where it does not say.
-        parts: what it says.
-        calls: pieces of the calls that it makes.
-        has_message: there is a whole message, or (where there is no delta) a piece of the answer named so.
-        is_message: and what is said is from there.
-        reason: the server's word for why the model stopped.
-        error: what broke this choice.
+        number: its number; 0 if it has none.
+        parts: its content.
+        calls: pieces of its tool calls.
+        has_message: it has a whole message, or (without a delta) a piece under that name.
+        is_message: the content comes from that message.
+        reason: the server's finish reason.
+        error: an error of this choice.
     """
 
     number: int | str
@@ -52,19 +52,19 @@ class Choice:
 
     @property
     def says_something(self) -> bool:
-        """Whether it has text, a refusal or calls."""
+        """Whether it has text, a refusal, or calls."""
         return bool(self.parts.pieces or self.parts.refusals or self.calls)
 
 
 def choices_of(document: dict[str, Any]) -> list[Choice]:
-    """The choices of a document, in order; those that are no objects are left out.
+    """The choices of a document, in order; those that are not objects are left out.
 
     Raises:
-        Unreadable: a text is none, or there are too many.
+        Unreadable: a text is not text, or there are too many choices.
     """
     given = document.get("choices")
     if isinstance(given, dict):
-        # One without a list around it, or a list by numbers.
+        # A single choice without a list, or an object by numbers.
         given = [given] if {"delta", "message", "text"} & given.keys() else list(given.values())
     if not isinstance(given, list):
         return []
@@ -74,14 +74,14 @@ def choices_of(document: dict[str, Any]) -> list[Choice]:
 
 
 def reason_within(document: dict[str, Any]) -> object:
-    """The first word for why the model stopped, by whatever name."""
+    """The first finish reason, under any name."""
     given = document.get("choices")
     inner = [choice for choice in given if isinstance(choice, dict)] if isinstance(given, list) else []
     return _reason(*inner, document)
 
 
 def counts_within(document: dict[str, Any]) -> TokenUsage | None:
-    """The token counts, where they do not stand where they should: in a choice, in its delta, at Groq's `x_groq`."""
+    """The token counts in unusual places: in a choice, in its delta, in Groq's `x_groq`."""
     given = document.get("choices")
     inner = [choice for choice in given if isinstance(choice, dict)] if isinstance(given, list) else []
     places = [document, *inner, *(choice.get("delta") for choice in inner)]
@@ -110,7 +110,7 @@ def _choice(choice: dict[str, Any], document: dict[str, Any]) -> Choice:
 
 
 def _add_said(message: object, parts: Parts) -> list[Fragment]:
-    """What a delta or a message says: reasoning first, as it led to the text; its calls are returned."""
+    """Add the content of a delta or a message: reasoning first, since it came before the text. Returns its calls."""
     if not isinstance(message, dict):
         parts.add(message)
         return take_calls({}, parts)
@@ -120,7 +120,7 @@ def _add_said(message: object, parts: Parts) -> list[Fragment]:
     parts.add_refusal(message.get("refusal"))
     calls = take_calls(message, parts)
     if not (parts.pieces or parts.refusals or calls):
-        # An image, a recording, or text by a name that nobody knows.
+        # An image, a recording, or text in an unknown field.
         parts.unknown |= {name[:40] for name in message.keys() - _SILENT if message[name] not in (None, "", [], {})}
     return calls
 

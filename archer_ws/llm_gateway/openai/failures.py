@@ -1,4 +1,4 @@
-"""OpenAI's error objects, and those of servers that speak its API, as our exceptions.
+"""Maps error objects of OpenAI, and of servers that speak its API, to our exceptions.
 
 Pure. Owns the codes and words of this API; what all providers share is in `failures`.
 """
@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 
 from archer_ws.core.exceptions import ContentTooLarge, ModelNotFound, ProviderError, ProviderFailure, ProviderQuota
-from archer_ws.llm_gateway.decoding.error_bodies import SaidError
+from archer_ws.llm_gateway.decoding.error_bodies import ErrorDetails
 from archer_ws.llm_gateway.failures import (
     ProviderIdentity,
     context_too_long,
@@ -17,17 +17,17 @@ from archer_ws.llm_gateway.failures import (
     unreadable,
 )
 
-#: The account is used up: a 429 (or 402, 403) that no retry helps.
+#: Codes of an account without credit: a 429 (or 402, 403) that a retry does not help.
 _QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "quota_exceeded"})
 _CONTEXT = frozenset({"context_length_exceeded", "exceed_context_size_error"})
 _CONTEXT_WORDS = re.compile(r"context.{0,20}(length|size|window)|maximum context|prompt is too long", re.IGNORECASE)
-#: Google's for a wrong key, with a 400.
+#: Google's words for a wrong key, with a 400.
 _KEY, _KEY_REFUSED = frozenset({"api_key_invalid"}), 401
 _MODEL = frozenset({"model_not_found", "invalid_model", "invalid_model_name", "model_not_available"})
 
 
 def openai_identity(name: str, base_url: str, *, hosted: bool) -> ProviderIdentity:
-    """How errors speak of the server at this URL, which has no password; `hosted`: it is OpenAI's own."""
+    """How errors describe the server at this URL (without a password); `hosted`: it is OpenAI's own."""
     return ProviderIdentity(
         name=name,
         address=base_url,
@@ -42,7 +42,7 @@ def openai_identity(name: str, base_url: str, *, hosted: bool) -> ProviderIdenti
 
 def failure_from_error(  # noqa: PLR0911 - one return for each kind of error
     identity: ProviderIdentity,
-    said: SaidError,
+    said: ErrorDetails,
     status: int | None = None,
     headers: Mapping[str, str] | None = None,
     model: str | None = None,
@@ -50,10 +50,10 @@ def failure_from_error(  # noqa: PLR0911 - one return for each kind of error
     """The exception for an error.
 
     Args:
-        said: what its body says.
-        status: the HTTP status, or None where the error came after a 200.
-        headers: the answer's, for Retry-After.
-        model: the one asked for.
+        said: the details in its body.
+        status: the HTTP status, or None if the error came after a 200.
+        headers: the response's, for Retry-After.
+        model: the requested one.
     """
     sentence = trimmed(said.message)
     if said.words & _QUOTA:
@@ -69,15 +69,15 @@ def failure_from_error(  # noqa: PLR0911 - one return for each kind of error
         return _model_not_found(identity, sentence, model)
     if "v1/responses" in sentence:
         return ProviderError(
-            f"{identity.name} serves the model {model or ''!r} by its Responses API alone: {sentence}",
-            hint="Set ARCHER_OPENAI_API=responses, or name another model.",
+            f"{identity.name} serves the model {model or ''!r} only by its Responses API: {sentence}",
+            hint="Set ARCHER_OPENAI_API=responses, or choose another model.",
             provider=identity.name,
             retryable=False,
         )
     if status == 404:
         if "model" in sentence.lower() or (model and model in sentence):
             return _model_not_found(identity, sentence, model)
-        # No model is missing but the route: a base URL without its /v1, say.
+        # The route is missing, not the model: for example, a base URL without its /v1.
         told = f": {sentence}" if sentence and sentence.lower() != "not found" else ""
         return unreadable(identity, f"a 404 for the route of OpenAI's API{told}", retryable=False)
     return failure_from_status(identity, _KEY_REFUSED if said.words & _KEY else status, sentence, headers or {}, model)

@@ -1,4 +1,4 @@
-"""Tokens' probabilities in the answers of OpenAI's chat API: read where a request asked for them. Pure."""
+"""Reads tokens' probabilities in responses of OpenAI's chat API, if a request asked for them. Pure."""
 
 from math import isfinite
 from typing import Any
@@ -10,12 +10,12 @@ from archer_ws.llm_gateway.openai.decoder import ChatStreamDecoder
 
 
 class LogprobsDecoder(ChatStreamDecoder):
-    """The decoder of an answer whose tokens have probabilities: they are handed on before the text that they are of.
+    """Decodes a completion with probabilities: they are handed on before the text that they belong to.
 
-    Each chunk goes the slow way: the quick one looks at nothing but text.
+    All chunks take the slow path: the fast one reads nothing but text.
 
     Args:
-        take: gets them.
+        take: receives the probabilities.
         max_bytes: see `ChatStreamDecoder`, as for `has_format` and `keeps_native`.
     """
 
@@ -40,7 +40,7 @@ class LogprobsDecoder(ChatStreamDecoder):
 
 
 def tokens_in(document: dict[str, Any]) -> list[dict[str, Any]]:
-    """The tokens of a document's first choice that has any, each with the fields that OpenAI's API has."""
+    """The tokens of a document's first choice with any, each with the fields of OpenAI's API."""
     choices = document.get("choices")
     for choice in choices if isinstance(choices, list) else ():
         said = choice.get("logprobs") if isinstance(choice, dict) else None
@@ -55,7 +55,7 @@ def _is_token(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    # No float can be made of every whole number.
+    # Very large integers can't be converted to float.
     return (type(value) is float and isfinite(value)) or (type(value) is int and abs(value) < 2**53)
 
 

@@ -1,9 +1,9 @@
-"""What of an answer goes back beside its text and calls: reasoning, and what servers sign of it. Pure.
+"""Keeps the fields of a completion that must be sent back: reasoning, and servers' signatures of it. Pure.
 
-Servers of this API have no common name for it; each gets back the field that it sent, on the same message:
+Servers of this API use different names; each gets back the field that it sent, on the same message:
 
 - `reasoning_content` (DeepSeek, Kimi, llama.cpp), `reasoning` (OpenRouter, newer vLLM, Ollama's /v1);
-- `reasoning_details`, a list whose pieces are told apart by their `index`
+- `reasoning_details`, a list whose pieces are identified by their `index`
   (https://openrouter.ai/docs/use-cases/reasoning-tokens#preserving-reasoning-blocks);
 - `extra_content`, of a message or of one of its calls (https://ai.google.dev/gemini-api/docs/thought-signatures).
 """
@@ -27,14 +27,14 @@ from archer_ws.llm_gateway.types import ChatMessage
 
 _TEXTS = ("reasoning_content", "reasoning")
 _DETAILS, EXTRA = "reasoning_details", "extra_content"
-#: What a piece of a detail goes on with; of its other fields the last word counts.
+#: Fields of a detail whose pieces are appended; of other fields the last value counts.
 _GROWING = frozenset({"text", "summary", "data", "signature"})
-#: What a detail takes in memory beside its fields' JSON, in bytes: without it, empty ones would cost nothing.
+#: The memory of a detail besides its fields' JSON, in bytes: without it, empty ones would count as free.
 _DETAIL_BYTES = 64
 
 
 class SentFields(msgspec.Struct):
-    """What goes back of one answer: fields of its message, and of each call by our id."""
+    """The fields of one completion that are sent back: those of its message, and of each call by our id."""
 
     message: dict[str, Any]
     calls: dict[str, dict[str, Any]]
@@ -45,12 +45,11 @@ _SENT = msgspec.json.Decoder(list[SentFields])
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """What goes back in a request.
+    """The fields sent back in a request.
 
     Attributes:
-        fields: by the `id()` of the messages that it stands beside: what is made of a conversation for a server keeps
-            those that call as they are.
-        own_ids: by our id of each of their calls, the server's own.
+        fields: by the `id()` of their messages: the conversions for a server keep messages with calls unchanged.
+        own_ids: by our id of each of their calls, the server's own id.
     """
 
     fields: Mapping[int, SentFields]
@@ -60,7 +59,8 @@ class Replayed:
     def of(
         cls, replayed: Mapping[int, NativeBlocks], messages: Sequence[ChatMessage], fits: Callable[[str], bool]
     ) -> "Replayed | None":
-        """What goes back beside these messages, by their places; the server's ids where it takes them, each once."""
+        """The fields for these messages, by their indices; with the server's ids, if it accepts them and they are
+        unique."""
         if not replayed:
             return None
         own_ids = {our_id: own for kept in replayed.values() for our_id, own in kept.call_ids.items()}
@@ -78,18 +78,18 @@ class Replayed:
 
 @dataclass(slots=True)
 class _Detail:
-    """One of `reasoning_details`, as its pieces come."""
+    """One of `reasoning_details`, assembled from its pieces."""
 
     fields: dict[str, Any]
-    #: What its texts go on with.
+    #: The pieces of its texts.
     pieces: dict[str, list[str]] = field(default_factory=dict)
 
     def is_gone_on_with(self, piece: Mapping[str, Any]) -> bool:
-        """Whether a piece is more of it, and no detail of its own."""
+        """Whether a piece continues this detail, and is not a new one."""
         return "index" in piece and all(self.fields.get(name) == piece.get(name) for name in ("type", "index"))
 
     def go_on(self, piece: Mapping[str, Any]) -> int:
-        """Take a piece of it; by how much it grows, about, in bytes."""
+        """Add a piece; returns the approximate growth in bytes."""
         grown = 0
         for name, value in piece.items():
             begun = self.fields.get(name)
@@ -103,13 +103,13 @@ class _Detail:
         return grown
 
     def whole(self) -> dict[str, Any]:
-        """The detail with its texts joined."""
+        """The complete detail, with its texts joined."""
         grown = {name: "".join((self.fields[name], *pieces)) for name, pieces in self.pieces.items()}
         return {**self.fields, **grown}
 
 
 class KeptFields:
-    """The fields of one answer, as its pieces come. Bounded by NATIVE_BYTES_MAX: of more, nothing is kept."""
+    """The fields of one completion, assembled from its pieces. If they exceed NATIVE_BYTES_MAX, nothing is kept."""
 
     def __init__(self) -> None:
         self._texts: dict[str, list[str]] = {}
@@ -121,11 +121,11 @@ class KeptFields:
 
     @property
     def has_reasoning_content(self) -> bool:
-        """Whether the server has this name for reasoning."""
+        """Whether the server uses this name for reasoning."""
         return "reasoning_content" in self._texts
 
     def add(self, reasoning_content: object, reasoning: object, details: object, extra: object) -> None:
-        """What a piece of the answer has under these names."""
+        """Add a piece's values of these fields."""
         if not (reasoning_content or reasoning or details or extra):
             return
         for name, text in zip(_TEXTS, (reasoning_content, reasoning), strict=True):
@@ -141,7 +141,7 @@ class KeptFields:
         self._bound()
 
     def add_document(self, document: Mapping[str, Any]) -> None:
-        """What a document has, in its deltas or, where nothing came before, in its message."""
+        """Add the fields of a document: from its deltas or, if nothing came before, from its message."""
         choices = document.get("choices")
         for choice in choices if isinstance(choices, list) else [choices]:
             if not isinstance(choice, dict):
@@ -151,14 +151,14 @@ class KeptFields:
                     self.add(*(said.get(name) for name in (*_TEXTS, _DETAILS, EXTRA)))
 
     def add_to_call(self, call_id: str | None, extra: object) -> None:
-        """What a piece of a call has beside it."""
+        """Add a call's extra data."""
         if extra and call_id is not None:
             self._of_calls[call_id] = extra
             self._count(extra)
             self._bound()
 
     def tell(self, call_id: str, arguments: str) -> None:
-        """A piece of a call's arguments, as readers are told."""
+        """Add a piece of a call's arguments, as it is reported to readers."""
         add_piece(self._arguments.setdefault(call_id, []), arguments)
         self._size += len(arguments)
         self._bound()
@@ -167,7 +167,7 @@ class KeptFields:
         return whole_text("".join(self._arguments.get(call_id, ()))) or "{}"
 
     def blocks(self, calls: Sequence[AssembledCall]) -> NativeBlocks | None:
-        """What is kept of an answer that ended well, with these calls."""
+        """What is kept of a completion that ended well, with these calls."""
         if self._size > NATIVE_BYTES_MAX:
             return None
         message: dict[str, Any] = {name: whole_text("".join(pieces)) for name, pieces in self._texts.items()}
@@ -183,7 +183,7 @@ class KeptFields:
         try:
             return NativeBlocks.of(msgspec.json.encode([SentFields(message, of_calls)]), told)
         except (ValueError, RecursionError):
-            # Half of a character: it could not be sent.
+            # It contains half of a character and can't be sent.
             return None
 
     def _add_detail(self, piece: object) -> None:

@@ -1,13 +1,13 @@
-"""A chunk as OpenAI itself sends it: the fields that are used of it, for the decoder's quick way. Pure.
+"""A chunk in OpenAI's own form: only the fields that the decoder's fast path uses. Pure.
 
-What is text is looked at when it is used; what does not fit the shape is openai/documents.py's.
+Texts are type-checked when they are used. openai/documents.py reads a chunk of another shape.
 """
 
 from typing import Any, Literal
 
 import msgspec
 
-#: What a chunk has a piece of; of a call's arguments, the call's index.
+#: What a piece of text belongs to; for a call's arguments, the call's index.
 Subject = Literal["content", "reasoning"] | int
 
 
@@ -22,20 +22,21 @@ class CallPiece(msgspec.Struct, gc=False):
     index: int | None = None
     id: Any = None
     function: _Function | None = None
-    # Gemini's, with the signature of a thought.
+    # Gemini's field, with the signature of a thought.
     extra_content: Any = None
 
 
 class _Delta(msgspec.Struct, gc=False):
     content: Any = None
-    # DeepSeek and llama.cpp say `reasoning_content`, OpenRouter and newer vLLM `reasoning`, some both with one text.
+    # DeepSeek and llama.cpp use `reasoning_content`, OpenRouter and newer vLLM `reasoning`, some both with the same
+    # text.
     reasoning_content: Any = None
     reasoning: Any = None
     reasoning_details: Any = None
     extra_content: Any = None
     refusal: Any = None
     tool_calls: list[CallPiece] | None = None
-    # As it was before there were several.
+    # The older API's field, for a single call.
     function_call: Any = None
 
 
@@ -58,7 +59,8 @@ PLAIN_CHUNK = msgspec.json.Decoder(PlainChunk)
 
 
 def piece_in(data: bytes) -> tuple[Subject, str] | None:
-    """What a chunk has of one text, and that; None where it says anything else as well, or begins a call."""
+    """The only piece of text in a chunk, with its subject; None if the chunk contains anything else, or begins a
+    call."""
     try:
         chunk = PLAIN_CHUNK.decode(data)
     except (msgspec.DecodeError, ValueError, RecursionError):
@@ -82,7 +84,7 @@ def piece_in(data: bytes) -> tuple[Subject, str] | None:
 
 
 def _further_text(call: CallPiece) -> tuple[Subject, Any] | None:
-    """The text of a piece that says by its index of which call it is, and nothing else."""
+    """The text of a piece with only an index and arguments."""
     if call.index is None or call.id is not None or call.function is None:
         return None
     return (call.index, call.function.arguments) if call.function.name is None and not call.extra_content else None

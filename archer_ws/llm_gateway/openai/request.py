@@ -1,6 +1,6 @@
-"""What a request of OpenAI's chat API says of a conversation and of tools.
+"""Builds the messages and tools of a request of OpenAI's chat API.
 
-Pure. Other servers behind the same API get the same, but for ids: each host has its own idea of what one may be.
+Pure. Other servers with the same API get the same request, except for ids: each host accepts different forms.
 https://developers.openai.com/api/docs/guides/function-calling
 """
 
@@ -17,19 +17,20 @@ from archer_ws.llm_gateway.parts import Document, Picture, as_data_url, resolved
 from archer_ws.llm_gateway.tools import NamedTool, Tool, ToolCall, ToolChoice
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, MessageRole
 
-#: The longest id of a call that OpenAI takes, and by example most others, in characters.
+#: The longest call id that OpenAI accepts, and therefore most other servers, in characters.
 _ID_CHARS = 40
 _NINE = re.compile(r"[A-Za-z0-9]{9}")
-#: The API demands a name.
+#: The API requires a name.
 UNNAMED = "document.pdf"
-#: The text of a result that is more than text.
+#: The text of a tool result that is more than text.
 SEE_NEXT = "(See the next message for the pictures and files.)"
-#: A tool without parameters. OpenAI refuses a schema without these two, llama.cpp a tool without a schema.
+#: The schema of a tool without parameters. OpenAI refuses a schema without these two, llama.cpp a tool without a
+#: schema.
 _NOTHING: dict[str, Any] = {"type": "object", "properties": {}}
 
 
 def fitting_ids(base_url: str) -> Callable[[str], bool]:
-    """Whether the server at this URL takes an id of a call."""
+    """A function that says whether the server at this URL accepts a call's id."""
     if f".{urlsplit(base_url).hostname}".endswith(".mistral.ai"):
         return lambda call_id: _NINE.fullmatch(call_id) is not None
     return lambda call_id: len(call_id) <= _ID_CHARS
@@ -38,25 +39,26 @@ def fitting_ids(base_url: str) -> Callable[[str], bool]:
 def chat_messages(
     messages: Iterable[ChatMessage], replayed: Replayed | None = None, media: Mapping[str, Media] | None = None
 ) -> list[dict[str, Any]]:
-    """The `messages` of a request; calls and results must be `repaired`, with ids that fit, and text alone in results.
+    """The `messages` of a request. Calls and results must be `repaired`, with fitting ids, and results must be text
+    only.
 
     Args:
-        replayed: what goes back beside which of them.
-        media: the uploaded files that they name, by their ids.
+        replayed: the fields that are sent back with some of the messages.
+        media: the uploaded files that the messages name, by their ids.
     """
     return [_message(message, replayed, media or {}) for message in messages]
 
 
 def with_shown_results(messages: Sequence[ChatMessage]) -> Sequence[ChatMessage]:
-    """The messages with what results show in a user's message behind them: results are text alone.
+    """The messages, with pictures and files of tool results in a user message after them, since results are text only.
 
-    Behind all results of a step, since nothing may stand between them.
+    The message comes after all results of a step, since no other message may come between them.
     """
     if not any(message.parts for message in messages if message.role is MessageRole.TOOL):
         return messages
     told: list[ChatMessage] = []
     shown: list[Part] = []
-    #: By id, of the calls that came last: their results follow at once.
+    #: The tools' names by the ids of the last calls: their results follow at once.
     names: dict[str, str] = {}
     for message in messages:
         names.update((call.call_id, call.name) for call in message.tool_calls or ())
@@ -78,7 +80,7 @@ def _showing(parts: Sequence[Part]) -> ChatMessage:
 
 
 def tool_fields(options: ChatOptions) -> dict[str, Any]:
-    """`tools` and what goes with them. Without tools nothing: the API refuses a choice among none."""
+    """`tools` and the fields for them. Empty without tools: the API refuses a choice without tools."""
     if not options.tools:
         return {}
     fields: dict[str, Any] = {"tools": functions(options.tools)}
@@ -90,26 +92,26 @@ def tool_fields(options: ChatOptions) -> dict[str, Any]:
 
 
 def format_fields(options: ChatOptions) -> dict[str, Any]:
-    """`response_format`, as the request says it; nothing for text."""
+    """`response_format`, as in the request; empty for text."""
     if options.response_format is None:
         return {}
     return {"response_format": options.response_format.model_dump(by_alias=True, exclude_none=True)}
 
 
 def effort_fields(options: ChatOptions) -> dict[str, Any]:
-    """`reasoning_effort`, where the request names one."""
+    """`reasoning_effort`, if the request names one."""
     return {} if options.reasoning_effort is None else {"reasoning_effort": options.reasoning_effort}
 
 
 def extra_fields(extras: Extras) -> dict[str, Any]:
-    """Penalties, and whether tokens' probabilities are told; nothing of what the request does not name."""
+    """Penalties, and the fields for tokens' probabilities; only those that the request names."""
     if extras is NO_EXTRAS:
         return {}
     named = {
         "presence_penalty": extras.presence_penalty,
         "frequency_penalty": extras.frequency_penalty,
         "logprobs": None if extras.top_logprobs is None else True,
-        # 0 is the API's own default, and some servers take no 0.
+        # 0 is the API's default, and some servers refuse 0.
         "top_logprobs": extras.top_logprobs or None,
     }
     return {name: value for name, value in named.items() if value is not None}
@@ -121,16 +123,16 @@ def functions(tools: Sequence[Tool]) -> list[dict[str, Any]]:
 
 
 def parameters_of(tool: Tool) -> dict[str, Any]:
-    """The schema of a tool's arguments, with what servers insist on."""
+    """The schema of a tool's arguments, with the keywords that servers require."""
     given = tool.parameters
     if given is None:
-        # Strict ones must say that there is nothing else.
+        # Strict schemas must forbid further properties.
         return {**_NOTHING, "additionalProperties": False} if tool.strict else _NOTHING
     return given if _NOTHING.keys() <= given.keys() else {**_NOTHING, **given}
 
 
 def result_text(message: ChatMessage) -> str:
-    """A result's text, where the API has no field for how the call ended."""
+    """A tool result's text, which includes a failure, since the API has no field for it."""
     return message.content if message.status in (None, "ok") else f"Error: {message.content}"
 
 
@@ -173,7 +175,7 @@ def _message(message: ChatMessage, replayed: Replayed | None, media: Mapping[str
 
 
 def _content(message: ChatMessage, media: Mapping[str, Media]) -> str | list[dict[str, Any]]:
-    """Parts in the API's form; where all of it is text, one text, since many servers take no list.
+    """Parts in the API's form. Content of text alone is one string, since many servers accept no list.
 
     https://developers.openai.com/api/docs/guides/images-vision and …/guides/file-inputs
     """
@@ -194,7 +196,7 @@ def _part(said: str | Picture | Document) -> dict[str, Any]:
             return {"type": "text", "text": said.headed_text}
         case Document(source=Media() as source, filename=filename):
             return {"type": "file", "file": {"filename": filename or UNNAMED, "file_data": as_data_url(source)}}
-    raise AssertionError("a file at a URL is refused before")
+    raise AssertionError("a file at a URL was refused before")
 
 
 def _call(call: ToolCall) -> dict[str, Any]:

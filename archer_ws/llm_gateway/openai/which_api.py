@@ -1,9 +1,9 @@
-"""Which of OpenAI's two APIs a model is asked by, and what holds of the model there.
+"""Decides by which of OpenAI's two APIs a model is used, and which facts apply there.
 
-Pure. OpenAI's own models from gpt-5.4 on take tools by the Responses API alone, and only it gives their reasoning, as
-summaries and as encrypted items: the catalog names them, and they are always asked by it, with tools or without. Other
-servers behind OpenAI's API mostly have chat completions alone, whatever a model's name is, so the catalog's word is for
-OpenAI itself; the owner of another server (`ARCHER_OPENAI_API`) may know better.
+Pure. OpenAI's own models from gpt-5.4 on take tools only by the Responses API, and only it returns their reasoning, as
+summaries and as encrypted items: the catalog lists them, and all requests for them use it, with or without tools. Other
+servers with OpenAI's API usually have only chat completions, whatever a model's name, so the catalog applies to OpenAI
+itself; the owner of another server can set `ARCHER_OPENAI_API`.
 https://developers.openai.com/api/docs/guides/migrate-to-responses
 """
 
@@ -11,25 +11,25 @@ from typing import Literal
 
 from archer_ws.llm_gateway.catalog import ModelFacts, Parameter
 
-#: `auto`: as the catalog says for OpenAI itself, and chat completions for all other servers.
+#: `auto`: the catalog's API for OpenAI itself, and chat completions for all other servers.
 ApiSetting = Literal["auto", "chat", "responses"]
-#: What a request of the Responses API has no field for.
+#: Parameters that the Responses API does not have.
 _NOT_IN_RESPONSES: frozenset[Parameter] = frozenset({"stop", "seed"})
 
 
-def as_asked(facts: ModelFacts, setting: ApiSetting, *, is_hosted: bool) -> ModelFacts:
-    """What holds of a model by the API that it is asked by, which is the result's `api`.
+def facts_for_api(facts: ModelFacts, setting: ApiSetting, *, is_hosted: bool) -> ModelFacts:
+    """The facts about a model for the API that its requests use, which is `api` in the result.
 
     Args:
-        facts: what the catalog knows.
-        setting: the owner's word.
+        facts: the catalog's facts.
+        setting: the owner's setting.
         is_hosted: whether the server is OpenAI itself.
     """
     if setting == "responses" or (setting == "auto" and is_hosted and facts.api == "responses"):
         return facts.model_copy(update={"api": "responses", "refuses": facts.refuses | _NOT_IN_RESPONSES})
     changes: dict[str, object] = {}
     if facts.api == "responses":
-        # By chat completions it answers 400 to tools, unless it is kept from reasoning.
+        # By chat completions it responds with 400 to tools, unless reasoning is off.
         changes = {"api": "chat", "tools": False}
     if facts.responses_efforts:
         known = facts.reasoning_efforts or ()

@@ -1,1 +1,1 @@
-"""Retries, and the limits of waiting."""
+"""Retries, time limits, and changing requests to what servers accept."""

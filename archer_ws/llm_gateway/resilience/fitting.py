@@ -1,4 +1,4 @@
-"""Asking a provider for as much of a request as it takes (refused_parameters.py says what may be left out)."""
+"""Sends a request, and again without the parameters that the server refuses (see refused_parameters.py)."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 import structlog
 
 from archer_ws.core.exceptions import ArcherError, ContextTooLong, FieldError, ProviderError
-from archer_ws.llm_gateway.resilience.refused_parameters import REFUSALS, FittedRequest
-from archer_ws.llm_gateway.transport.answer import StreamedAnswer
+from archer_ws.llm_gateway.resilience.refused_parameters import REFUSAL_STATUSES, FittedRequest
+from archer_ws.llm_gateway.transport.response import StreamedResponse
 from archer_ws.llm_gateway.transport.sdk import StatusError
 
 log = structlog.get_logger(__name__)
@@ -15,26 +15,26 @@ log = structlog.get_logger(__name__)
 
 async def ask_fitted(
     request: FittedRequest,
-    send: Callable[[dict[str, Any]], Awaitable[StreamedAnswer]],
+    send: Callable[[dict[str, Any]], Awaitable[StreamedResponse]],
     told: Callable[[StatusError], ArcherError],
     provider: str,
-) -> StreamedAnswer:
-    """The answer to a request, or to as much of it as the server takes; what is left out is logged.
+) -> StreamedResponse:
+    """The response to a request, or to as much of it as the server accepts; what is left out is logged.
 
     Args:
         send: sends a body.
-        told: what a refusal means.
+        told: the error that a refusal means.
         provider: for the log.
 
     Raises:
-        ArcherError: it is refused, and not for something that may be left out.
+        ArcherError: the request is refused, and not because of something that may be left out.
         Exception: what else `send` raises.
     """
     while True:
         try:
             answer = await send(request.body)
         except StatusError as refusal:
-            if refusal.status not in REFUSALS:
+            if refusal.status not in REFUSAL_STATUSES:
                 raise
             failure = told(refusal)
             is_too_long = isinstance(failure, ContextTooLong)
@@ -49,7 +49,7 @@ async def ask_fitted(
 
 
 def _naming(failure: ArcherError, parameter: str | None) -> ArcherError:
-    """The failure, saying which of the request's parameters it is about."""
+    """The failure, with the request's parameter that it is about."""
     if parameter is not None:
         failure.errors = (FieldError(path=parameter, message="the provider refuses it"),)
         if parameter not in failure.message:

@@ -1,9 +1,10 @@
-"""What a server refuses of what nobody asked for: found in its error, left out, and remembered.
+"""Parameters that a server refuses although the client did not set them: found in its error, left out, and remembered.
 
-Settings and this adapter put parameters into requests that the client did not name (`temperature`, `max_tokens`,
-`stream_options`, …). A server that refuses one of them is asked again without it, at once and before any text; what was
-taken then is remembered for the model, so that the next request does not pay for it. What the client did ask for is
-never left out: the error goes to the client. Only the answer's bound may change its name, since its meaning stays.
+Settings and the adapter add parameters to requests that the client did not set (`temperature`, `max_tokens`,
+`stream_options`, …). If a server refuses one of them, the request is sent again without it, at once and before any
+text. What then worked is remembered for the model, so that the next request works at once. Parameters that the client
+set are never left out: the error goes to the client. Only the limit of the completion may change its name, since its
+meaning stays.
 
 Pure: no sockets. An adapter has one `RefusedParameters`, since it has one base URL.
 """
@@ -15,47 +16,47 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from archer_ws.llm_gateway.decoding.framing import decode_json
+from archer_ws.llm_gateway.decoding.json_documents import decode_json
 
-#: The two names of the answer's bound; a server may know one alone.
+#: The two names of the completion's limit; a server may know only one.
 MAX_TOKENS_NAMES = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
-#: All names of that bound: OpenAI's Responses API has one more, and takes no other.
+#: All names of that limit: OpenAI's Responses API has a third one, and accepts no other.
 BOUNDS = frozenset({*MAX_TOKENS_NAMES, "max_output_tokens"})
-#: A part of a field that may be left out by itself: OpenAI tells reasoning to verified organisations alone
+#: A part of a field that may be left out separately: OpenAI returns reasoning only to verified organisations
 #: (openai/openai-cookbook#2271).
 _PARTS = {"reasoning": "summary"}
-#: Further tries of one request: for each that may be left out, and a change of name.
+#: The limit of retries of one request: one for each parameter that may be left out, and one for a change of name.
 MAX_TRIES = 5
-#: Models whose refusals are kept; their names come from requests.
+#: The limit of models whose refusals are remembered; their names come from requests.
 MAX_MODELS = 1024
-#: The statuses of a request that is refused for what stands in it.
-REFUSALS = frozenset({400, 422})
-#: What every request has, and every error may speak of.
+#: The statuses of a request that is refused because of its content.
+REFUSAL_STATUSES = frozenset({400, 422})
+#: Fields that every request has, and every error may mention.
 _NO_PARAMETERS = frozenset({"model", "messages", "input", "stream", "system", "store"})
-#: What a client can ask for, as it stands in a body.
+#: Fields of a body that a client can set.
 _ASKABLE = frozenset(
     {"temperature", "top_p", "stop", "stop_sequences", "seed", *BOUNDS}
     | {"tools", "tool_choice", "parallel_tool_calls", "response_format", "output_config", "text"}
     | {"reasoning_effort", "thinking", "presence_penalty", "frequency_penalty", "logprobs", "top_logprobs"}
 )
-#: Fields of a body whose names say nothing to those who asked for them.
+#: Fields of a body whose names clients do not know.
 _OUR_NAMES = {
     "thinking": "reasoning_effort",
     "reasoning": "reasoning_effort",
     "text": "response_format",
     "max_output_tokens": "max_tokens",
 }
-#: An error is short; what is longer repeats the request.
+#: An error is short; a longer text repeats the request.
 _MAX_BODY_BYTES = 64 * 1024
 _MAX_DEPTH = 12
-#: Where errors repeat what was sent (pydantic, FastAPI), which names everything.
+#: Fields of errors that repeat the request (pydantic, FastAPI), which names all parameters.
 _ECHOES = frozenset({"input", "body", "ctx", "url", "request"})
-#: Words for a bound that is known under this name, and too large.
+#: Words for a limit that is known under this name, but has a wrong value.
 _OF_VALUE = re.compile(
     r"too (large|big|high|long|many)|exceed|at most|less than|greater than|larger than|maximum|must be|range|\d\s*[<>]",
     re.IGNORECASE,
 )
-#: Words for a parameter that is not known at all, and not merely for its value.
+#: Words for a parameter that is unknown, and not only its value.
 _UNKNOWN = re.compile(
     r"unsupported|not supported|unknown|unrecogni[sz]ed|unexpected|not permitted|not allowed|extra[_ ]|deprecated"
     r"|instead|(does not|doesn't|cannot|can't) (support|accept|take)|no such",
@@ -64,21 +65,21 @@ _UNKNOWN = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """What an error names and says: its fields, as exact names, and its sentences."""
+class ErrorText:
+    """The texts of an error: the fields that it names, and its messages."""
 
     names: frozenset[str]
     text: str
 
     @classmethod
-    def of(cls, body: bytes) -> "Said":
-        """From an error's body, whatever its form: OpenAI's, FastAPI's list, Google's violations, plain text."""
+    def of(cls, body: bytes) -> "ErrorText":
+        """Read an error's body of any form: OpenAI's, FastAPI's list, Google's violations, plain text."""
         body = body[:_MAX_BODY_BYTES]
         try:
             value = decode_json(body)
         except ValueError:
             text = body.decode("utf-8", "replace").strip()
-            # A page is somebody else's, and its styles name many things.
+            # A web page is not the server's error, and its styles contain many names.
             return cls(frozenset(), "" if text.startswith("<") else text)
         names: set[str] = set()
         sentences: list[str] = []
@@ -91,7 +92,7 @@ class Said:
         return cls(frozenset(names), "\n".join(sentences))
 
     def first_named(self, candidates: Iterable[str]) -> str | None:
-        """Which of the parameters it is about: a field that it names, else the one that its text names first."""
+        """The parameter that it is about: a field that it names, else the one that its text names first."""
         candidates = list(candidates)
         for name in candidates:
             if self.names.issuperset(name.split(".")):
@@ -101,27 +102,28 @@ class Said:
 
     @property
     def is_of_the_name(self) -> bool:
-        """Whether it refuses the parameter itself, and not its value alone."""
+        """Whether it refuses the parameter itself, and not only its value."""
         return _UNKNOWN.search(self.text) is not None
 
     @property
     def is_of_the_value(self) -> bool:
-        """Whether it refuses the value alone, so that another name would not help."""
+        """Whether it refuses only the value, so that another name would not help."""
         return not self.is_of_the_name and _OF_VALUE.search(self.text) is not None
 
 
 @dataclass(slots=True)
 class RefusedParameters:
-    """By model, what its server refuses: each name with the one to use instead, or None. The oldest are forgotten."""
+    """By model, what its server refuses: each name with the one to use instead, or None. The oldest models are
+    dropped."""
 
     _by_model: OrderedDict[str, dict[str, str | None]] = field(default_factory=OrderedDict)
 
     def get(self, model: str) -> Mapping[str, str | None]:
-        """What is known of a model."""
+        """What is known about a model."""
         return self._by_model.get(model, {})
 
     def keep(self, model: str, changes: dict[str, str | None]) -> None:
-        """Remember what a request had to do without, beside what others had to."""
+        """Remember the changes to a request, in addition to earlier ones."""
         self._by_model[model] = {**self.get(model), **changes}
         self._by_model.move_to_end(model)
         while len(self._by_model) > MAX_MODELS:
@@ -129,13 +131,13 @@ class RefusedParameters:
 
 
 class FittedRequest:
-    """A request's body, changed try by try until the server takes it.
+    """A request's body, changed with each try until the server accepts it.
 
     Args:
-        memory: of the server.
-        body: as it would be sent to a server that takes everything.
-        defaulted: which parameters the client did not ask for, as `ChatOptions` has them.
-        demands_bound: whether the API demands the answer's bound, under one name.
+        memory: what is known about the server.
+        body: the body for a server that accepts everything.
+        defaulted: the parameters that the client did not set, as in `ChatOptions`.
+        demands_bound: whether the API requires a limit of the completion, under a single name.
     """
 
     def __init__(
@@ -159,7 +161,7 @@ class FittedRequest:
 
     @cached_property
     def _ours(self) -> frozenset[str]:
-        """What may be left out. Looked for where something is: most requests are taken as they are."""
+        """The fields that may be left out. Computed only on a refusal: most requests are accepted at once."""
         defaulted = self._defaulted
         if self._demands_bound:
             defaulted -= {"max_tokens"}
@@ -169,17 +171,17 @@ class FittedRequest:
 
     @property
     def _askable(self) -> frozenset[str]:
-        """What a client can ask for; `reasoning` where an effort stands in it."""
+        """The fields that a client can set; `reasoning` if it has an effort."""
         reasoning = self._whole.get("reasoning")
         return _ASKABLE | {"reasoning"} if isinstance(reasoning, dict) and "effort" in reasoning else _ASKABLE
 
     def yields(self, refusal: bytes, *, is_too_long: bool = False) -> bool:
-        """Whether `body` is now another one, worth a try after a refusal with this body.
+        """Whether `body` is changed now, and worth another try after a refusal of the body before.
 
-        `is_too_long`: prompt and bound together are more than the model's context. Without a bound that nobody asked
-        for they may fit; that is this prompt's matter, and not remembered.
+        `is_too_long`: prompt and limit together exceed the model's context. Without a limit that the client did not set
+        they may fit. That depends on this prompt, so it is not remembered.
         """
-        said = Said.of(refusal)
+        said = ErrorText.of(refusal)
         name = said.first_named(
             name for name in _names_in(self.body) if name in self._ours and (name in BOUNDS or not is_too_long)
         )
@@ -188,7 +190,7 @@ class FittedRequest:
         if name is None or self._tries >= MAX_TRIES:
             return False
         if name not in self._ours and MAX_TOKENS_NAMES[name] in self._changes:
-            # Refused under both its names.
+            # Refused under both names.
             return False
         changes = {**self._changes, **self._without(name, is_value=is_too_long or said.is_of_the_value)}
         body = _changed(self._whole, changes, self._ours)
@@ -199,7 +201,7 @@ class FittedRequest:
         return True
 
     def _without(self, name: str, *, is_value: bool) -> dict[str, str | None]:
-        """What to do without a parameter: the answer's bound has another name to try, once."""
+        """The changes that remove a parameter; for the completion's limit, the other name is tried once."""
         other = MAX_TOKENS_NAMES.get(name)
         if other is None:
             return {name: None}
@@ -208,15 +210,15 @@ class FittedRequest:
         return {name: other}
 
     def refused_of_the_clients(self, refusal: bytes) -> str | None:
-        """Which of the parameters that the client asked for, in our names, a refusal has for its field."""
-        names = Said.of(refusal).names
+        """The parameter, in our names, that the client set and a refusal names as its field."""
+        names = ErrorText.of(refusal).names
         found = next((name for name in self.body if name in names and name in self._askable - self._ours), None)
         if found == "output_config":
             return "reasoning_effort" if "effort" in self.body[found] else "response_format"
         return None if found is None else _OUR_NAMES.get(found, found)
 
     def taken(self) -> list[str]:
-        """The server took `body`: remember what it had to do without, which is returned where it is new."""
+        """The server accepted `body`: remember its changes, and return the new ones."""
         if not self._is_worth_keeping:
             return []
         new = sorted(self._changes.keys() - self._memory.get(self.model).keys())
@@ -225,7 +227,7 @@ class FittedRequest:
 
 
 def _changed(body: Mapping[str, Any], changes: Mapping[str, str | None], ours: frozenset[str]) -> dict[str, Any]:
-    """The body without what is refused; what the client asked for stays, under another name perhaps."""
+    """The body without the refused fields; those that the client set stay, perhaps under another name."""
     changed = dict(body)
     for name, other in changes.items():
         field_name, dot, part = name.partition(".")
@@ -243,7 +245,7 @@ def _changed(body: Mapping[str, Any], changes: Mapping[str, str | None], ours: f
 
 
 def _names_in(body: Mapping[str, Any]) -> Iterator[str]:
-    """The fields of a body, each behind the part of it that may be left out by itself (`reasoning.summary`)."""
+    """The fields of a body, each after its part that may be left out separately (`reasoning.summary`)."""
     for name, value in body.items():
         part = _PARTS.get(name)
         if part is not None and isinstance(value, dict) and part in value:
@@ -257,7 +259,7 @@ def _in_text(name: str) -> re.Pattern[str]:
 
 
 def _strings(value: object, depth: int, *, is_name: bool = False) -> Iterator[tuple[str, bool]]:
-    """All texts in an error, and whether each is where errors have the name of a field."""
+    """All texts in an error, and for each whether its place is that of a field's name."""
     if depth > _MAX_DEPTH:
         return
     if isinstance(value, str):
@@ -269,6 +271,6 @@ def _strings(value: object, depth: int, *, is_name: bool = False) -> Iterator[tu
         for key, each in value.items():
             if key in _ECHOES:
                 continue
-            # Django's form has the field for a key.
+            # In Django's form the field's name is a key.
             yield key, True
             yield from _strings(each, depth + 1, is_name=key in {"param", "loc", "field", "parameter", "argument"})

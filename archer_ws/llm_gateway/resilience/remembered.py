@@ -1,4 +1,5 @@
-"""An answer that many ask for and that costs something: asked for once at a time, and remembered for a moment."""
+"""Caches the result of an expensive request that many callers make: requested once at a time, and cached for a
+moment."""
 
 import asyncio
 import time
@@ -9,11 +10,11 @@ T = TypeVar("T")
 
 
 class Remembered(Generic[T]):
-    """The answer to one question.
+    """The cached result of one request.
 
     Args:
-        ask: asks; what it raises reaches everybody who waits, and is not remembered.
-        hold_s: how long an answer holds, in seconds.
+        ask: makes the request; an exception reaches all waiting callers, and is not cached.
+        hold_s: how long a result is cached, in seconds.
         clock: a monotonic clock, in seconds.
     """
 
@@ -27,14 +28,14 @@ class Remembered(Generic[T]):
         self._asking: asyncio.Task[T] | None = None
 
     async def get(self) -> T:
-        """The answer, at most `hold_s` old."""
+        """The result, at most `hold_s` old."""
         if self._answer is not None and self._clock() < self._answer[1]:
             return self._answer[0]
         asking = self._asking
-        # A task of another loop (a test client makes one per request) can't be waited for.
+        # A task of another loop (a test client creates one per request) can't be awaited.
         if asking is None or asking.done() or asking.get_loop() is not asyncio.get_running_loop():
             asking = self._asking = asyncio.create_task(self._ask_now())
-        # Shielded: one caller's leaving must not fail the others that wait for the same answer.
+        # Shielded: cancelling one caller must not fail the others that wait for the same result.
         return await asyncio.shield(asking)
 
     async def _ask_now(self) -> T:

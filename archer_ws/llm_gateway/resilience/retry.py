@@ -1,7 +1,7 @@
-"""When and how a provider call is tried again, and how long each wait for it may last.
+"""Decides when a provider call is retried, and how long each wait for it may last.
 
-Retries are ours alone (the SDKs' are off) and happen only before the first text, so that no text is ever doubled.
-The pauses are plain sleeps in the caller's task: cancelling that task ends them at once.
+Only this module retries (the SDKs' retries are off), and only before the first text, so that no text is repeated. The
+pauses are plain sleeps in the caller's task: cancelling that task ends them at once.
 """
 
 import asyncio
@@ -29,17 +29,17 @@ LONGEST_PAUSE_S = 8.0
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """Exponential backoff with full jitter, and the provider's own word where it gives one.
+    """Exponential backoff with full jitter; the provider's Retry-After takes precedence.
 
-    `max_retries` counts tries after the first. A Retry-After above `retry_after_max_s` is not waited for: the error
-    goes to the client, who is told how long to wait.
+    `max_retries` counts tries after the first. A Retry-After above `retry_after_max_s` is not waited for: the client
+    gets the error, with the time to wait.
     """
 
     max_retries: int = 2
     retry_after_max_s: float = 30.0
 
     def pause_s(self, attempt: int, error: ProviderFailure) -> float | None:
-        """How long to wait after the failed try number `attempt` (from 0); None where another try makes no sense."""
+        """The pause after the failed try number `attempt` (from 0); None if there is no further try."""
         if not error.retryable or attempt >= self.max_retries:
             return None
         if error.retry_after_ms is not None:
@@ -49,14 +49,14 @@ class RetryPolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """The waits one provider call is given."""
+class WaitPolicy:
+    """The time limits and pauses of a provider call."""
 
     policy: RetryPolicy
     timeouts: Timeouts
 
     def first_token_s(self, adapter: BaseLLMAdapter, options: ChatOptions) -> float:
-        """How long the first text may take: a model that is loaded on demand takes longer, and so does a long call."""
+        """The time limit for the first text: longer for a model that is loaded on demand, and for a long tool call."""
         if _may_be_silent(adapter, options):
             return self.timeouts.total_s
         if adapter.loads_models:
@@ -64,14 +64,14 @@ class Patience:
         return self.timeouts.first_token_s
 
     def idle_s(self, adapter: BaseLLMAdapter, options: ChatOptions) -> float:
-        """How long nothing may come after the first text."""
+        """The time limit for silence after the first text."""
         return self.timeouts.total_s if _may_be_silent(adapter, options) else self.timeouts.idle_s
 
     def pause_s(self, adapter: BaseLLMAdapter, attempt: int, error: ProviderFailure) -> float | None:
-        """How long to wait after the failed try number `attempt` (from 0); None where another try makes no sense.
+        """The pause after the failed try number `attempt` (from 0); None if there is no further try.
 
-        Where models are loaded, a time-out was minutes, and whoever was asked goes on with what was given up: a second
-        try would begin from the start, behind the first.
+        If models are loaded on demand, a time-out took minutes, and the server continues with the abandoned request: a
+        second try would start from the beginning, queued after it.
         """
         if adapter.loads_models and isinstance(error, ProviderTimeout):
             return None
@@ -79,25 +79,25 @@ class Patience:
 
 
 def _may_be_silent(adapter: BaseLLMAdapter, options: ChatOptions) -> bool:
-    """Whether silence is no sign that something is wrong."""
+    """Whether silence does not mean that something is wrong."""
     return adapter.is_silent_in_calls and bool(options.tools) and options.tool_choice != "none"
 
 
-#: Says more of a failure that will not be retried, where the caller knows more.
+#: Adds what the caller knows to a failure that will not be retried.
 Explain = Callable[[ProviderFailure], ProviderFailure]
 
 
 async def call_with_retries(
-    adapter: BaseLLMAdapter, patience: Patience, call: Callable[[], Awaitable[T]], explain: Explain
+    adapter: BaseLLMAdapter, waits: WaitPolicy, call: Callable[[], Awaitable[T]], explain: Explain
 ) -> T:
-    """The result of `call`, tried as the policy says.
+    """The result of `call`, retried by the policy.
 
     Raises:
         ProviderTimeout: all tries together took longer than `total_s`.
-        ProviderFailure: the last try's.
+        ProviderFailure: the failure of the last try.
     """
     loop = asyncio.get_running_loop()
-    total_s = patience.timeouts.total_s
+    total_s = waits.timeouts.total_s
     deadline = loop.time() + total_s
     attempt = 0
     while True:
@@ -106,7 +106,7 @@ async def call_with_retries(
                 limit.begin(deadline, "did not answer within", total_s)
                 return await call()
         except ProviderFailure as error:
-            pause_s = patience.pause_s(adapter, attempt, error)
+            pause_s = waits.pause_s(adapter, attempt, error)
             if pause_s is None or loop.time() + pause_s >= deadline:
                 raise explain(error) from error.__cause__
             attempt += 1
@@ -116,31 +116,31 @@ async def call_with_retries(
 
 async def stream_with_retries(
     adapter: BaseLLMAdapter,
-    patience: Patience,
+    waits: WaitPolicy,
     options: ChatOptions,
     open_stream: Callable[[], AsyncIterator[StreamChunk]],
     explain: Explain,
 ) -> AsyncGenerator[StreamChunk, None]:
-    """The chunks of `open_stream()`, tried again as the policy says until the first text has come.
+    """The chunks of `open_stream()`, retried by the policy until the first text has come.
 
-    They are to be read by one task.
+    One task must read them all.
 
     Raises:
         ProviderTimeout: the first text, the next chunk or the whole took too long.
-        ProviderFailure: the last try's.
+        ProviderFailure: the failure of the last try.
     """
     loop = asyncio.get_running_loop()
-    timeouts = patience.timeouts
-    idle_s = patience.idle_s(adapter, options)
+    timeouts = waits.timeouts
+    idle_s = waits.idle_s(adapter, options)
     deadline = loop.time() + timeouts.total_s
     attempt = 0
     scrubber = ChunkScrubber()
     while True:
         has_text = False
-        first_token_s = patience.first_token_s(adapter, options)
+        first_token_s = waits.first_token_s(adapter, options)
         first_text_by = loop.time() + first_token_s
         try:
-            # Every adapter's stream is an async generator; aclosing ends it, and its connection, on every way out.
+            # Every adapter's stream is an async generator; aclosing ends it, and its connection, in every case.
             async with aclosing(cast(AsyncGenerator[StreamChunk, None], open_stream())) as chunks:
                 with WaitLimit(adapter.provider_name, whole_by=deadline, whole_s=timeouts.total_s) as limit:
                     limit.begin(first_text_by, "sent no text within", first_token_s)
@@ -161,7 +161,7 @@ async def stream_with_retries(
                         else:
                             limit.is_waiting = True
         except ProviderFailure as error:
-            pause_s = None if has_text else patience.pause_s(adapter, attempt, error)
+            pause_s = None if has_text else waits.pause_s(adapter, attempt, error)
             if pause_s is None or loop.time() + pause_s >= deadline:
                 for held in scrubber.rest():
                     yield held

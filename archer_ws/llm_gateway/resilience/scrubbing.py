@@ -1,26 +1,27 @@
-"""Keeps the keys that providers are sent out of the answers they give."""
+"""Masks the keys that providers are sent in the completions that they return."""
 
-from archer_ws.core.secrets import AnswerScrubber
+from archer_ws.core.secrets import TextScrubber
 from archer_ws.llm_gateway.types import StreamChunk
 
 
 class ChunkScrubber:
-    """Masks known secrets in the chunks of one answer, also where one is split over several chunks."""
+    """Masks known secrets in the chunks of one completion, even if one is split over several chunks."""
 
     def __init__(self) -> None:
-        self._content = AnswerScrubber()
-        self._reasoning = AnswerScrubber()
-        #: By a call's id: the tool's name, and what masks its arguments.
-        self._calls: dict[str | None, tuple[str | None, AnswerScrubber]] = {}
+        self._content = TextScrubber()
+        self._reasoning = TextScrubber()
+        #: By a call's id: the tool's name, and the scrubber of its arguments.
+        self._calls: dict[str | None, tuple[str | None, TextScrubber]] = {}
 
     def clean(self, chunk: StreamChunk) -> None:
-        """Mask what the chunk has; its end may be held back for a chunk that follows, but not behind the last.
+        """Mask secrets in the chunk; the end of its text may be held back for the next chunk, but not after the last
+        one.
 
-        Of other calls than the chunk's own, `held_arguments` gives what is to go before the last chunk.
+        For calls other than the chunk's, `held_arguments` returns what must be sent before the last chunk.
         """
         content, reasoning = chunk.content, chunk.reasoning
         if content:
-            # Not assigned where nothing changes: a model's own assignment costs more than the look.
+            # Assigned only if changed: assigning a model's field costs more than comparing.
             if (shown := self._content.feed(content)) is not content:
                 chunk.content = shown
             if self._reasoning.held and not reasoning:
@@ -38,7 +39,7 @@ class ChunkScrubber:
                 chunk.reasoning = (chunk.reasoning or "") + held
 
     def held_arguments(self) -> list[StreamChunk]:
-        """What was held back of arguments, call by call; to be asked for when no more of them come."""
+        """The held-back arguments of each call; to be called when no more arguments come."""
         return [
             StreamChunk(content="", arguments=held, call_id=call_id, name=name)
             for call_id, (name, scrubber) in self._calls.items()
@@ -46,18 +47,18 @@ class ChunkScrubber:
         ]
 
     def rest(self) -> list[StreamChunk]:
-        """What was held back, at the end of an answer that broke off."""
+        """Everything held back, at the end of a completion that broke off."""
         content, reasoning = self._content.rest(), self._reasoning.rest()
         text = [StreamChunk(content=content, reasoning=reasoning or None)] if content or reasoning else []
         return [*text, *self.held_arguments()]
 
     def _clean_arguments(self, chunk: StreamChunk, arguments: str) -> None:
         if self._content.held:
-            # The text stands before the call that follows it.
+            # The text comes before the call after it.
             chunk.content = self._content.rest()
         call = self._calls.get(chunk.call_id)
         if call is None:
-            call = self._calls[chunk.call_id] = (chunk.name, AnswerScrubber())
+            call = self._calls[chunk.call_id] = (chunk.name, TextScrubber())
         scrubber = call[1]
         if (shown := scrubber.feed(arguments)) is not arguments:
             chunk.arguments = shown
@@ -66,6 +67,6 @@ class ChunkScrubber:
 
 
 def without_secrets_in(text: str) -> str:
-    """The text of a whole answer, masked as the chunks of a stream are."""
-    scrubber = AnswerScrubber()
+    """The text of a whole completion, masked like the chunks of a stream."""
+    scrubber = TextScrubber()
     return scrubber.feed(text) + scrubber.rest()

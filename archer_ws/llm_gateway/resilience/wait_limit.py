@@ -1,6 +1,6 @@
-"""Bounds a stream's waits by a time that moves on with every chunk, at the price of one timer.
+"""Limits a stream's waits by a deadline that moves with every chunk, at the cost of one timer.
 
-`asyncio.timeout` makes and cancels a timer for each wait: at a chunk a token, that was a sixth of all a token cost.
+`asyncio.timeout` creates and cancels a timer for each wait: with a token per chunk, that was a sixth of a token's cost.
 """
 
 import asyncio
@@ -8,24 +8,25 @@ from types import TracebackType
 
 from archer_ws.core.exceptions import ProviderTimeout
 
-#: By how much a wait is cut late, at most, that begins when its time is over already; in seconds.
+#: How late a wait may be cancelled that begins after its deadline, at most, in seconds.
 LATE_BY_S = 1.0
 
 
 class WaitLimit:
-    """`with`: around the waits of one task; `begin` before the first, and before one that is bounded otherwise.
+    """A context manager around the waits of one task. Call `begin` before the first wait, and before one with another
+    limit.
 
-    A wait that lasts too long is cancelled, and leaves the block as ProviderTimeout. Time between the waits, in which
-    the reader of the chunks has its turn, does not count: `is_waiting` is false meanwhile, and before the next wait
-    `by` is moved on. Plain attributes, as this is done for every token.
+    A wait that lasts too long is cancelled, and leaves the block as ProviderTimeout. Time between the waits, while the
+    reader handles chunks, does not count: `is_waiting` is false meanwhile, and `by` is moved before the next wait. They
+    are plain attributes, since this runs for every token.
 
     Attributes:
-        by: when the present wait must be over (loop time); it only ever moves on, but for `begin`.
+        by: the deadline of the present wait (loop time); it only increases, except by `begin`.
         is_waiting: whether the task waits.
 
     Args:
         provider: named in the error.
-        whole_by: when all of them must be over (loop time), which is `whole_s` after the first began.
+        whole_by: the deadline of all waits (loop time), which is `whole_s` after the first began.
     """
 
     def __init__(self, provider: str, *, whole_by: float, whole_s: float) -> None:
@@ -49,23 +50,23 @@ class WaitLimit:
         return self
 
     def begin(self, by: float, what: str, limit_s: float) -> None:
-        """Waits may last until `by` (loop time); `what` and `limit_s` say in the error what took too long."""
+        """Set the deadline `by` (loop time); `what` and `limit_s` describe it in the error."""
         self.by, self._what, self._limit_s = by, what, limit_s
         self.is_waiting = True
-        # A timer that strikes too early sets itself anew: only one that would be late is replaced.
+        # A timer that fires too early sets itself again: only one that would be late is replaced.
         if self._timer is None or min(by, self._whole_by) < self._timer.when():
             self._set_timer()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        # A cancelled task keeps the frames it was cancelled in, and they keep us: what they hold, a stream's whole log
-        # among it, would else wait for the garbage collector.
+        # A cancelled task keeps its frames, and they keep this object: what they refer to, such as a stream's whole
+        # log, would otherwise wait for the garbage collector.
         task, self._task = self._task, None
         if not self._has_struck:
             return
         assert task is not None
-        # Another's cancel at the same time wins, as in asyncio.timeout.
+        # Another cancel at the same time wins, as in asyncio.timeout.
         if task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise ProviderTimeout(
                 f"{self._provider} {self._what} {self._limit_s:g} s",
@@ -83,7 +84,7 @@ class WaitLimit:
         self._timer = None
         now = self._loop.time()
         if not self.is_waiting:
-            # No timer is set for the next wait alone: it is looked for again, in case its end is past when it begins.
+            # The timer is set again although no wait is running, in case the next one begins after its deadline.
             self._timer = self._loop.call_at(now + min(self._limit_s, LATE_BY_S), self._strike)
             return
         if now < min(self.by, self._whole_by):

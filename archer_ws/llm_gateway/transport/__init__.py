@@ -1,1 +1,1 @@
-"""The connections to providers."""
+"""Connections to providers, and requests over them."""

@@ -1,9 +1,10 @@
-"""HTTP/1.1 to a provider, for answers of many small pieces.
+"""HTTP/1.1 to a provider, for responses in many small pieces.
 
-Owns a connection, from its making to its end: several addresses, TLS, one request and its answer after the other. What
-an answer's bytes mean is transport/parsing.py's; keeping connections for the next request is transport/pool.py's.
+Owns a connection from start to end: several addresses, TLS, one request and its response after the other.
+transport/parsing.py parses responses; transport/pool.py keeps connections for later requests.
 
-What a general client does for each piece and each request is most of what a token, and a first token, would cost here.
+The overhead of a general client, for each piece and each request, would be most of the cost of a token, and of a first
+token.
 """
 
 import asyncio
@@ -18,16 +19,16 @@ from typing import cast
 import aiohappyeyeballs
 
 from archer_ws.llm_gateway.transport.json_body import Body
-from archer_ws.llm_gateway.transport.parsing import Answer
+from archer_ws.llm_gateway.transport.parsing import HttpResponse
 
-#: When the next of a host's addresses is tried beside the one that does not answer (RFC 8305, section 5), in seconds.
+#: The delay before the next of a host's addresses is tried in parallel (RFC 8305, section 5), in seconds.
 NEXT_ADDRESS_S = 0.25
-#: What of a large request is written at once: encrypting it takes less than a millisecond.
+#: The size of one write of a large request: encrypting it takes less than a millisecond.
 SLICE_BYTES = 512 * 1024
 
 
 class ConnectError(OSError):
-    """No connection could be made; the cause says why."""
+    """No connection could be made; the exception's cause says why."""
 
 
 class ConnectTimeout(TimeoutError):
@@ -35,12 +36,12 @@ class ConnectTimeout(TimeoutError):
 
 
 class Unanswered(ConnectionResetError):
-    """The connection was lost before a byte of an answer came."""
+    """The connection was lost before a byte of a response came."""
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where to connect to; `tls` is None for plain HTTP."""
+    """The address to connect to; `tls` is None for plain HTTP."""
 
     host: str
     port: int
@@ -69,7 +70,7 @@ async def connect(origin: Origin, limit_s: float) -> "Connection":
     except TimeoutError:
         raise ConnectTimeout(f"no connection within {limit_s:g} s") from None
     except (OSError, UnicodeError) as error:
-        # The latter of names that DNS can't have.
+        # UnicodeError: raised for names that DNS can't have.
         raise ConnectError(str(error)) from error
     return connection
 
@@ -79,37 +80,37 @@ class Connection(asyncio.Protocol):
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport
-        self._answer: Answer | None = None
+        self._answer: HttpResponse | None = None
         self._is_readable: Callable[[], bool] | None = None
         self._was_aborted = False
-        #: Done when more may be written; None where that is now.
+        #: Done when writing may continue; None if it may now.
         self._written: asyncio.Future[None] | None = None
-        #: Whether a request was not sent to its end.
+        #: Whether a request was only partly sent.
         self._is_cut = False
-        #: Called when it ends.
+        #: Called when the connection ends.
         self.on_lost: Callable[[], None] = lambda: None
 
     @property
     def is_open(self) -> bool:
-        """Whether a request may be sent, as far as is known."""
+        """Whether a request can be sent, as far as is known."""
         return not self._transport.is_closing()
 
     @property
     def is_silent(self) -> bool:
-        """Whether nothing has come, nor the end, that was not read yet: what comes before a request is no answer."""
+        """Whether there is no unread input, and no end of the connection: input before a request is not a response."""
         if self._is_readable is None:
             self._is_readable = _readable(self._transport.get_extra_info("socket").fileno())
         return not self._is_readable()
 
-    async def ask(self, head: bytes, body: Body, *, on_over: "Callable[[Connection], None]") -> "Answer":
-        """The answer to a request, its head read. `on_over` is given the connection after an answer that leaves it fit
-        for another; after any other it is closed.
+    async def ask(self, head: bytes, body: Body, *, on_over: "Callable[[Connection], None]") -> "HttpResponse":
+        """The response to a request, after its head was read. `on_over` gets the connection after a response that
+        leaves it usable; after any other response it is closed.
 
         Raises:
-            Unanswered: it was lost before a byte came, and not because somebody here closed it.
-            NotHttp, DecodingError, OSError: there is no answer.
+            Unanswered: it was lost before a byte came, and was not closed on this side.
+            NotHttp, DecodingError, OSError: there is no valid response.
         """
-        answer = self._answer = Answer(self._transport, partial(self._over, on_over))
+        answer = self._answer = HttpResponse(self._transport, partial(self._over, on_over))
         try:
             if isinstance(body, bytes):
                 self._transport.writelines((head, body))
@@ -124,32 +125,33 @@ class Connection(asyncio.Protocol):
             raise
         return answer
 
-    async def _send(self, pieces: Sequence[bytes | bytearray | memoryview], answer: Answer) -> None:
-        """Write a large request, a slice at a time: a transport would encrypt, or copy, all of it in one go."""
+    async def _send(self, pieces: Sequence[bytes | bytearray | memoryview], answer: HttpResponse) -> None:
+        """Write a large request in slices: a transport would encrypt, or copy, all of it at once."""
         self._is_cut = True
         for piece in pieces:
             view = memoryview(piece)
             for start in range(0, len(view), SLICE_BYTES):
                 if answer.head.done() or not self.is_open:
-                    # It is refused before it is read: whatever else were sent would be a next request.
+                    # The server responded before reading all of it: further bytes would be taken for the next request.
                     return
                 self._transport.write(view[start : start + SLICE_BYTES])
-                # One turn of the loop at least, in which an answer may come.
+                # At least one loop iteration, in which a response may come.
                 await asyncio.sleep(0)
                 await self._until_written(answer)
         self._is_cut = False
 
-    async def _until_written(self, answer: Answer) -> None:
-        """Wait while the peer reads slower than is written; an answer or the connection's end ends the wait, too."""
+    async def _until_written(self, answer: HttpResponse) -> None:
+        """Wait while the peer reads more slowly than we write; a response or the connection's end ends the wait,
+        too."""
         if self._written is not None:
             await asyncio.wait((self._written, answer.head), return_when=asyncio.FIRST_COMPLETED)
 
     def pause_writing(self) -> None:
-        """As asyncio has it."""
+        """See asyncio.Protocol."""
         self._written = asyncio.get_running_loop().create_future()
 
     def resume_writing(self) -> None:
-        """As asyncio has it."""
+        """See asyncio.Protocol."""
         if self._written is not None and not self._written.done():
             self._written.set_result(None)
         self._written = None
@@ -160,25 +162,25 @@ class Connection(asyncio.Protocol):
         self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """As asyncio has it."""
-        # uvloop's transports are no subclass of asyncio's.
+        """See asyncio.Protocol."""
+        # uvloop's transports are not subclasses of asyncio's.
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        """As asyncio has it."""
+        """See asyncio.Protocol."""
         if self._answer is None:
-            # Unasked: a server that gives up waiting says so (408), and closes.
+            # A response without a request: a server that stops waiting says so (408), and closes.
             self.abort()
         else:
             self._answer.feed(data)
 
     def eof_received(self) -> None:
-        """As asyncio has it: the transport closes itself."""
+        """See asyncio.Protocol: the transport closes itself."""
         if self._answer is not None:
             self._answer.end()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """As asyncio has it."""
+        """See asyncio.Protocol."""
         if self._answer is not None:
             self._answer.end(exc)
         self.on_lost()
@@ -192,7 +194,8 @@ class Connection(asyncio.Protocol):
 
 
 def _readable(fd: int) -> Callable[[], bool]:
-    """What tells whether there is something to read. One call of the system: this is asked before each request."""
+    """A function that says whether there is something to read, with one system call, since it runs before each
+    request."""
     if not hasattr(select, "poll"):
         return lambda: bool(select.select([fd], [], [], 0)[0])
     waiting = select.poll()

@@ -1,32 +1,32 @@
-"""Compressed bodies that nobody asked for, unpacked a slice at a time.
+"""Unpacks compressed bodies, which no request asked for, a slice at a time.
 
-Pure. A few hundred bytes may unpack to a gigabyte: what is unpacked is asked for, and only as much.
+Pure. A few hundred bytes may unpack to a gigabyte, so the caller asks for each slice with a limit.
 """
 
 import zlib
 
-#: Names that proxies and frameworks write where there is no coding (Next.js sites say `none` so that nobody gathers).
+#: Names that proxies and frameworks use for no coding (Next.js sites send `none`, so that no proxy buffers).
 _NO_CODING = frozenset({"", "identity", "none", "utf-8", "utf8", "binary", "8bit", "chunked", "null", "text"})
 #: `x-gzip` is gzip (RFC 9110, section 8.4.1.3); the other names are old libraries' for the format inside deflate.
 _GZIP, _DEFLATE = frozenset({"gzip", "x-gzip"}), frozenset({"deflate", "x-deflate", "zlib"})
 _GZIP_MAGIC = b"\x1f\x8b"
-#: How answers begin that are not compressed, whatever their head says: a proxy unpacked them.
+#: The first bytes of bodies that are not compressed, whatever their head says: a proxy unpacked them.
 _PLAIN = (b"{", b"[", b":", b"data:", b"event:", b"id:", b"retry:")
-#: What can't be told apart with less.
+#: The number of bytes needed to recognise the format.
 _MAGIC_BYTES = 2
-#: Of the members of a gzip file (a proxy's, one a piece), so many are begun before others have their turn.
+#: The number of members of a gzip file (one per piece, from a proxy) that are begun before other tasks run.
 _MEMBERS_AT_ONCE = 64
 
 
 class DecodingError(Exception):
-    """The body is compressed, and can't be decompressed."""
+    """The body can't be decompressed."""
 
 
 def coding_of(field: str, status: int) -> str | None:
-    """How a body is compressed, by its Content-Encoding (RFC 9110, section 8.4): gzip, deflate or None.
+    """The compression of a body, by its Content-Encoding (RFC 9110, section 8.4): gzip, deflate or None.
 
     Raises:
-        DecodingError: in another way, or in several; unless it is an error's, whose status says enough.
+        DecodingError: another compression, or several; except for an error, whose status is enough.
     """
     named = [name.strip().lower() for name in field.split(",")]
     codings = [name for name in named if name not in _NO_CODING]
@@ -42,10 +42,11 @@ def coding_of(field: str, status: int) -> str | None:
 
 
 class ContentDecoder:
-    """One compressed body: `put` what comes, and `take` while it `has_more`.
+    """One compressed body: call `put` with each read, and `take` while it `has_more`.
 
     Args:
-        coding: gzip or deflate; of the latter there are two (RFC 9110, section 8.4.1.2), which are told apart.
+        coding: gzip or deflate; the two forms of the latter (RFC 9110, section 8.4.1.2) are distinguished
+            automatically.
     """
 
     def __init__(self, coding: str) -> None:
@@ -53,25 +54,25 @@ class ContentDecoder:
         self._packed = b""
         self._inflate: zlib._Decompress | None = None
         self._is_plain = self._is_over = self._needs_more = False
-        #: The last piece was as long as was allowed: zlib may hold more of what it was given.
+        #: The last piece was as long as allowed: zlib may have more output.
         self._is_full = False
 
     @property
     def has_more(self) -> bool:
-        """Whether `take` may give something before more is put."""
+        """Whether `take` may return something before the next `put`."""
         return self._is_full or (bool(self._packed) and not self._needs_more)
 
     def put(self, data: bytes) -> None:
-        """What has come next."""
+        """Add the next bytes."""
         self._needs_more = False
         if not self._is_over:
             self._packed += data
 
     def take(self, limit: int) -> bytes:
-        """At most so many bytes of what is unpacked; empty where there is none, yet or (not `has_more`) at all.
+        """At most so many unpacked bytes; empty if there are none yet or, when not `has_more`, none at all.
 
         Raises:
-            DecodingError: it is not compressed like that.
+            DecodingError: the body does not have this compression.
         """
         self._is_full = False
         try:
@@ -86,7 +87,7 @@ class ContentDecoder:
                 data = self._inflate.decompress(self._packed, limit)
                 self._packed = self._inflate.unconsumed_tail
                 if self._inflate.eof:
-                    # Another member may follow; what is none is a file's padding.
+                    # Another member may follow; anything else is padding.
                     self._packed, self._inflate = self._inflate.unused_data, None
                     self._coding = "member"
                 else:
@@ -98,12 +99,12 @@ class ContentDecoder:
         return b""
 
     def finish(self) -> bytes:
-        """What is left of a body too short for any compression."""
+        """The rest of a body that is too short for any compression."""
         data, self._packed = self._packed, b""
         return data if self._inflate is None and not self._is_over and self._coding != "member" else b""
 
     def _begin(self) -> bool:
-        """Whether it is known how to unpack the next member, or that there is none."""
+        """Begin the next member; returns whether its format is known, or there is no further one."""
         if self._is_plain:
             return True
         if len(self._packed) < _MAGIC_BYTES and self._coding != "member":

@@ -1,30 +1,30 @@
-"""Heads of HTTP answers that proxies got wrong, put right where the meaning is plain. Pure."""
+"""Corrects heads of HTTP responses that proxies got wrong, if the meaning is clear. Pure."""
 
 import re
 
 _LINE_END = re.compile(rb"\r?\n")
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
-#: Fields that say where the body ends.
+#: Header fields that say where the body ends.
 _FRAMING = (b"content-length", b"transfer-encoding")
 
 
 def is_about_framing(head: bytes) -> bool:
-    """Whether it is an HTTP answer's head, and says where its body ends."""
+    """Whether it is the head of an HTTP response that says where its body ends."""
     lowered = head.lower()
     return lowered.startswith(b"http/1.") and any(name in lowered for name in _FRAMING)
 
 
 def mended(raw: bytes) -> bytes | None:
-    """What came, with a head that llhttp understands; None where the head is not whole yet.
+    """The bytes with a head that llhttp understands; None if the head is not complete yet.
 
-    Each of these is as the standard, or everybody else, has it:
-    - `chunked` counts in whatever spelling and place: names of codings know no case (RFC 9112, section 7), and gateways
-      that pass on a field with their own added write it twice, or not last. It overrides a length (section 6.3).
-    - Codings beside it become Content-Encoding's: to who reads the body they are the same (section 7.2).
-    - A transfer coding that is none (identity, empty) is left out: RFC 2616, section 3.6, had `identity`, which old
-      servers still say.
-    - A length that is told several times, always the same, is told once (RFC 9112, section 6.3).
-    - A line may end in LF alone (section 2.2).
+    Each correction follows the standard, or what other clients do:
+    - `chunked` counts in any spelling and position: names of codings are case-insensitive (RFC 9112, section 7), and
+      gateways that pass on a field and add their own write it twice, or not last. It overrides a length (section 6.3).
+    - Other codings move to Content-Encoding: for the reader of the body they are equivalent (section 7.2).
+    - A transfer coding without an effect (identity, empty) is removed: RFC 2616, section 3.6, had `identity`, which old
+      servers still send.
+    - A repeated length with the same value is kept once (RFC 9112, section 6.3).
+    - A line may end in LF only (section 2.2).
     """
     end = _HEAD_END.search(raw)
     if end is None:

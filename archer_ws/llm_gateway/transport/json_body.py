@@ -1,7 +1,7 @@
-"""The JSON of a request, in which megabytes of base64 stand as they are: not looked through, and not copied.
+"""Encodes a request's JSON without scanning or copying the megabytes of base64 in it.
 
-Pure. A photo's base64 needs no escapes. Encoded with the rest of a request it would be copied several times, in calls
-during which nobody else has a turn; here it is one of the pieces that are written one after the other.
+Pure. A photo's base64 needs no escapes. Encoding it with the rest of a request would copy it several times, and block
+the event loop meanwhile; here it is one of several pieces that are written one after the other.
 """
 
 from collections.abc import Mapping
@@ -10,16 +10,16 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-#: A body that is sent: in one piece, or in several where it is large.
+#: A body to be sent: in one piece, or in several if it is large.
 Body: TypeAlias = bytes | tuple[bytes | bytearray | memoryview, ...]
-#: Up to here one copy costs less than what is done for each piece.
+#: Up to this size, a copy costs less than handling a separate piece.
 ONE_PIECE_BYTES = 256 * 1024
 
 
 class LongText:
-    """A text that is a value in a request's JSON: a prefix and data, neither with anything to escape."""
+    """A text value in a request's JSON: a prefix and data, both without characters to escape."""
 
-    # No dataclass: msgspec would write its fields.
+    # Not a dataclass: msgspec would encode its fields.
     __slots__ = ("data", "prefix")
 
     def __init__(self, prefix: str, data: bytes | bytearray | memoryview) -> None:
@@ -30,12 +30,12 @@ class LongText:
 def encoded(value: Mapping[str, Any]) -> Body:
     """The JSON of a request; values may be LongTexts."""
     texts: list[LongText] = []
-    # Where a text will stand: what nobody who writes a request can know.
+    # A random placeholder for a text, so that a request can't contain it.
     mark = token_hex(16)
 
     def marked(found: Any) -> str:
         if not isinstance(found, LongText):
-            raise TypeError(f"no JSON can be made of a {type(found).__name__}")
+            raise TypeError(f"a {type(found).__name__} can't be encoded as JSON")
         texts.append(found)
         return mark
 
@@ -50,7 +50,7 @@ def encoded(value: Mapping[str, Any]) -> Body:
 
 
 def size_of(body: "Body | list[bytes | bytearray | memoryview]") -> int:
-    """How many bytes a body has."""
+    """The size of a body in bytes."""
     return len(body) if isinstance(body, bytes) else sum(map(len, body))
 
 

@@ -1,13 +1,13 @@
-"""Requests over httpx's or httpx2's own transport: through proxies, and wherever our own connections are not wanted.
+"""Requests over httpx's or httpx2's own transport: through proxies, and if our own connections are turned off.
 
-Owns what these libraries leave to their user: connections that are nobody else's, bounds on what is unpacked, and
-errors that mean the same as those of transport/pool.py. Everything about HTTP/1.1, TLS and proxies is theirs. Their
-clients, with redirects, cookies and an eye on the environment, are not used.
+Owns what these libraries leave to their user: connections for a single principal, limits on unpacking, and errors with
+the same meaning as those of transport/pool.py. The libraries handle HTTP/1.1, TLS and proxies. Their clients, with
+redirects, cookies and environment variables, are not used.
 
-Three things are not as with transport/pool.py, for httpcore has no place for them: heads that break RFC 9112 are
-refused and not put right; a kept connection that its server closes just then is an error, which the router may try
-again; and bytes that come behind a whole answer in the same read stay in the connection's buffer, where the same
-principal's next request may take them for its answer.
+Three things differ from transport/pool.py, since httpcore has no hook for them. Heads that violate RFC 9112 are refused
+and not corrected. A kept connection that its server closes just then is an error, which the router may retry. And bytes
+after a complete response in the same read stay in the connection's buffer, where the same principal's next request may
+take them for its response.
 """
 
 import asyncio
@@ -18,20 +18,20 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Protocol
 
-from archer_ws.llm_gateway.transport.answer import StreamedAnswer, in_slices
 from archer_ws.llm_gateway.transport.carrier import Carrier
 from archer_ws.llm_gateway.transport.connection import ConnectError, ConnectTimeout
 from archer_ws.llm_gateway.transport.content_coding import DecodingError, coding_of
 from archer_ws.llm_gateway.transport.json_body import Body, in_one
 from archer_ws.llm_gateway.transport.parsing import NotHttp
 from archer_ws.llm_gateway.transport.request import NotSendable, RequestTemplate
+from archer_ws.llm_gateway.transport.response import StreamedResponse, in_slices
 
-#: How httpcore and h11 word an end that came too early; they have no exception of its own for it.
+#: The texts of httpcore and h11 for a premature end; they have no separate exception for it.
 _BROKEN_OFF = ("Server disconnected", "peer closed connection")
 
 
 class ProxyRefused(OSError):
-    """The proxy did not let the request through; the message is its status."""
+    """The proxy refused the request; the message is its status."""
 
 
 class _HttpTransport(Protocol):
@@ -44,7 +44,7 @@ class _HttpTransport(Protocol):
 
 @dataclass(slots=True, eq=False)
 class _Kept:
-    """One principal's connections, how many answers come over them, and what closes them when none does."""
+    """One principal's connections, the number of responses on them, and the timer that closes them if there is none."""
 
     http: _HttpTransport
     running: int = 0
@@ -52,7 +52,7 @@ class _Kept:
 
 
 class _Made:
-    """The connection that was made for a request, where none was kept; told by httpcore's trace."""
+    """The connection that was made for a request, if none was kept; reported by httpcore's trace."""
 
     stream: Any = None
 
@@ -62,15 +62,15 @@ class _Made:
 
 
 class LibraryTransport(Carrier):
-    """The connections; to be made and used in one event loop.
+    """The connections; to be created and used in one event loop.
 
     Args:
         library: httpx or httpx2.
-        connections: the most there may be for one principal.
-        connect_s: how long connecting may take. All other waits are the caller's.
+        connections: the limit of connections for one principal.
+        connect_s: the time limit for connecting. The caller sets all other limits.
         keep_alive_s: how long an idle connection is kept.
-        proxy: where requests go through, perhaps with a user and password; None is straight.
-        tls: how certificates are verified, the proxy's too; None where nothing is encrypted.
+        proxy: the proxy's URL, perhaps with a user and password; None for none.
+        tls: how certificates are verified, including the proxy's; None if nothing is encrypted.
     """
 
     def __init__(
@@ -90,16 +90,16 @@ class LibraryTransport(Carrier):
         )
         self._keep_alive_s = keep_alive_s
         self._proxy = proxy
-        # Where nothing is encrypted, one that believes nobody: to read the certificates would take 100 ms.
+        # If nothing is encrypted, a context without certificates: reading them would take 100 ms.
         self._tls = tls or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._loop = asyncio.get_running_loop()
-        #: By principal; and those beside it over which answers still come.
+        #: By principal; and retired connections with unfinished responses.
         self._kept: dict[str, _Kept] = {}
         self._alive: set[_Kept] = set()
         self._closing: set[asyncio.Task[None]] = set()
 
-    async def ask(self, request: RequestTemplate, body: Body, *, principal: str = "") -> StreamedAnswer:
-        """As `Carrier` has it; ProxyRefused, an OSError, is the proxy's no."""
+    async def ask(self, request: RequestTemplate, body: Body, *, principal: str = "") -> StreamedResponse:
+        """See `Carrier`; raises ProxyRefused, an OSError, if the proxy refuses."""
         made = _Made()
         with _translated(self._library):
             asked = self._library.Request(
@@ -118,7 +118,7 @@ class LibraryTransport(Carrier):
             raise
         headers = dict(response.headers.items())
         try:
-            # What is read is plain: an SDK that is told otherwise would decompress it again.
+            # The body is unpacked here: with this header, an SDK would unpack it again.
             coding = coding_of(headers.pop("content-encoding", ""), response.status_code)
         except DecodingError:
             try:
@@ -126,21 +126,21 @@ class LibraryTransport(Carrier):
             finally:
                 self._left(principal, kept)
             raise
-        return _Answer(self._library, response, headers, coding, lambda: self._left(principal, kept))
+        return _Response(self._library, response, headers, coding, lambda: self._left(principal, kept))
 
     async def close(self) -> None:
-        """As `Carrier` has it."""
+        """See `Carrier`."""
         alive = list(self._alive)
         self._alive.clear()
         self._kept.clear()
-        # The sockets of a loop that was closed went with it.
+        # The sockets of a closed loop are gone.
         if self._loop.is_closed():
             return
         for kept in alive:
             if kept.expiry is not None:
                 kept.expiry.cancel()
             self._close_soon(kept)
-        # All of them, and at once: one that fails or is slow to close keeps no other open.
+        # All at once: one that fails or closes slowly must not keep the others open.
         await asyncio.gather(*self._closing)
 
     def _used_by(self, principal: str) -> _Kept:
@@ -155,7 +155,8 @@ class LibraryTransport(Carrier):
         return kept
 
     def _left(self, principal: str, kept: _Kept) -> None:
-        """One answer less; httpcore looks at idle connections only when it is asked, and principals come and go."""
+        """Count a response less. httpcore checks idle connections only at the next request, and principals come and
+        go."""
         kept.running -= 1
         if kept.running or kept not in self._alive:
             return
@@ -165,11 +166,11 @@ class LibraryTransport(Carrier):
             self._close_soon(kept)
 
     async def _given_up(self, principal: str, kept: _Kept, made: _Made) -> None:
-        """One answer less, of which nothing came.
+        """Count a request less that got no response.
 
-        Cancelled in TLS's handshake, httpcore leaves its connection open, and it keeps a proxy's tunnel that came to
-        nothing as if it were in use. So a connection that was made in vain takes those beside it along: they carry what
-        they carry, and no more.
+        Cancelled during a TLS handshake, httpcore leaves its connection open, and it counts a failed proxy tunnel as in
+        use. So a connection that was made in vain retires all connections beside it: they finish their responses, and
+        get no more.
         """
         if made.stream is not None and self._kept.get(principal) is kept:
             del self._kept[principal]
@@ -188,7 +189,7 @@ class LibraryTransport(Carrier):
         closing.add_done_callback(self._closing.discard)
 
     async def _close(self, http: _HttpTransport) -> None:
-        """What breaks while a connection is closed, a peer's reset mostly, closes it as well."""
+        """Ignore errors while closing, usually a peer's reset: the connection is closed, too."""
         with contextlib.suppress(OSError), _translated(self._library):
             await http.aclose()
 
@@ -202,8 +203,8 @@ class LibraryTransport(Carrier):
         return made
 
 
-class _Answer(StreamedAnswer):
-    """A response of the library, read as it comes and unpacked within bounds."""
+class _Response(StreamedResponse):
+    """A response of the library, read as it comes and unpacked within limits."""
 
     __slots__ = ("_library", "_on_closed", "_reads", "_stream", "headers", "status")
 
@@ -220,7 +221,7 @@ class _Answer(StreamedAnswer):
         self._library = library
         self._stream = response.stream
         self._on_closed: Callable[[], None] | None = on_closed
-        # The library unpacks without bounds, and only the first of several members.
+        # The library unpacks without a limit, and only the first of several members.
         self._reads = in_slices(self._raw(), coding)
 
     async def read_some(self) -> bytes:
@@ -245,16 +246,16 @@ class _Answer(StreamedAnswer):
 
 @contextlib.contextmanager
 def _translated(library: ModuleType) -> Iterator[None]:
-    """The library's errors, and those it lets through, as those that `Carrier` names."""
+    """Translates the errors of the library, and of the layers below, into those of `Carrier`."""
     try:
         yield
     except library.ConnectTimeout as error:
         raise ConnectTimeout(str(error)) from error
     except (library.ConnectError, UnicodeError) as error:
-        # The latter of names that DNS can't have.
+        # UnicodeError: raised for names that DNS can't have.
         raise ConnectError(str(error)) from error
     except library.ProxyError as error:
-        # Without what stands behind it, which looks like a provider's refusal.
+        # Without its cause, which looks like a provider's refusal.
         raise ProxyRefused(str(error)) from None
     except (library.InvalidURL, library.UnsupportedProtocol, library.LocalProtocolError) as error:
         raise NotSendable(f"a request that can't be sent: {type(error).__name__}") from error

@@ -1,7 +1,7 @@
-"""An answer over HTTP/1.1 as it comes: nothing between llhttp and the one who reads.
+"""Parses an HTTP/1.1 response as it comes, with llhttp and no further layer.
 
-Owns an answer's head, its body's framing and compression, and the bounds on both. The connection is
-transport/connection.py's.
+Owns a response's head, its body's framing and compression, and the limits on both. transport/connection.py has the
+connection.
 """
 
 import asyncio
@@ -10,42 +10,43 @@ from collections.abc import Callable
 import httptools
 
 from archer_ws.core.limits import PROVIDER_HEAD_BYTES, PROVIDER_SLICE_BYTES, PROVIDER_UNREAD_BYTES
-from archer_ws.llm_gateway.transport.answer import StreamedAnswer, slices_of
 from archer_ws.llm_gateway.transport.content_coding import ContentDecoder, DecodingError, coding_of
 from archer_ws.llm_gateway.transport.head import is_about_framing, mended
+from archer_ws.llm_gateway.transport.response import StreamedResponse, slices_of
 
-#: What a field takes on the wire beside its name and value, in bytes.
+#: The bytes of a header field on the wire besides its name and value.
 _FIELD_BYTES = 4
 
 
 class NotHttp(Exception):
-    """What came is not HTTP/1."""
+    """The response is not HTTP/1."""
 
 
-class Answer(StreamedAnswer):
-    """An answer as it comes: at first its head, then its body. Its `on_` methods are called by llhttp's parser."""
+class HttpResponse(StreamedResponse):
+    """A response as it comes: first its head, then its body. llhttp's parser calls its `on_` methods."""
 
     def __init__(self, transport: asyncio.Transport, on_over: Callable[[bool], None]) -> None:
         self.status = 0
-        #: As they come; and all of a name that comes again.
+        #: The fields as they come; repeated names are joined.
         self._fields: dict[str, str] = {}
         self._repeated: dict[str, list[str]] = {}
         self.headers = {}
         self._loop = asyncio.get_running_loop()
-        #: Done when the head is whole.
+        #: Done when the head is complete.
         self.head: asyncio.Future[None] = self._loop.create_future()
-        #: What came since the last of the body (or ever), and of that, header and trailer fields. In bytes.
+        #: The bytes since the last piece of the body (or since the start), and those of them in header and trailer
+        #: fields.
         self._bodyless_bytes = self._field_bytes = 0
-        #: What came before the head was whole, for one that has to be mended.
+        #: The bytes before the head was complete, in case it must be corrected.
         self._raw_head: list[bytes] | None = []
         self._is_mended = self._has_two_lengths = False
         self._transport = transport
         self._on_over: Callable[[bool], None] | None = on_over
-        # It holds on to us as we do to it, until we let go: circles are rarely looked for.
+        # The parser and this object refer to each other until `let_go`: cycles are collected late.
         self._parser: httptools.HttpResponseParser | None = self._make_parser()
         self._coding: ContentDecoder | None = None
         self._pieces: list[bytes] = []
-        #: What was taken of the pieces and not yet read, last slice first.
+        #: Slices of the pieces that were not read yet, the last one first.
         self._slices: list[bytes] = []
         self._is_sliced = False
         self._unread_bytes = 0
@@ -57,16 +58,16 @@ class Answer(StreamedAnswer):
 
     @property
     def is_untouched(self) -> bool:
-        """Whether nothing of it has come, not a byte."""
+        """Whether not a byte of it has come."""
         return self._raw_head is not None and not self._raw_head
 
     @property
     def is_read_out(self) -> bool:
-        """As `StreamedAnswer` has it."""
+        """See `StreamedResponse`."""
         return self._is_whole and not self._pieces and not self._is_sliced
 
     async def read_some(self) -> bytes:
-        """The next of the body: all that has come by then, or a slice of it where that is much; empty at its end.
+        """The next bytes of the body: all that have come, or a slice if that is much; empty at the end.
 
         Raises:
             NotHttp, DecodingError, OSError: it broke off.
@@ -99,7 +100,7 @@ class Answer(StreamedAnswer):
             self._transport.resume_reading()
 
     async def _read_slice(self) -> bytes:
-        """The next of what came already, after others had their turn; or of what is unpacked."""
+        """The next slice of the bytes that came, after other tasks ran; or of the unpacked bytes."""
         if self._slices:
             await asyncio.sleep(0)
             data = self._slices.pop()
@@ -131,22 +132,22 @@ class Answer(StreamedAnswer):
                 await self._waiter
 
     async def aclose(self) -> None:
-        """As `StreamedAnswer` has it."""
+        """See `StreamedResponse`."""
         self.let_go()
 
     def let_go(self) -> None:
-        """Leave the connection; a second time does nothing."""
+        """Release the connection; a second call does nothing."""
         self._parser = None
         on_over, self._on_over = self._on_over, None
         if on_over is not None:
-            # Paused, it would not hear its next answer.
+            # A paused connection would not read its next response.
             on_over(self._is_reusable and not self._is_paused)
         if not self._is_whole:
             self._fail(ConnectionResetError("closed before its end"))
             self._wake()
 
     def feed(self, data: bytes) -> None:
-        """Take what came (the connection's to call)."""
+        """Parse the bytes that came (called by the connection)."""
         if self._parser is None or self._error is not None:
             return
         if self._raw_head is not None:
@@ -158,7 +159,7 @@ class Answer(StreamedAnswer):
                 if not self._mend():
                     raise
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            # What a callback raised is in its chain.
+            # The callback's exception is in its chain.
             raised = error.__cause__ or error.__context__
             self._fail(raised if isinstance(raised, DecodingError | NotHttp) else NotHttp(str(error)))
         if self._pieces:
@@ -170,18 +171,18 @@ class Answer(StreamedAnswer):
         self._wake()
 
     def end(self, error: Exception | None = None) -> None:
-        """No more comes (the connection's to call)."""
-        # Without a length and chunks, the connection's end is the body's (RFC 9112, section 6.3).
+        """Handle the end of the connection (called by the connection)."""
+        # Without a length and chunks, the connection's end is the body's end (RFC 9112, section 6.3).
         has_own_end = "content-length" in self.headers or "transfer-encoding" in self.headers
         if self.status and not has_own_end and error is None and self._error is None:
             self._is_whole = True
-        self._fail(error or ConnectionResetError("closed before the answer was whole"))
+        self._fail(error or ConnectionResetError("closed before the response was complete"))
         self._wake()
 
     def on_message_begin(self) -> None:
-        """An answer begins; or, behind the whole of this one, another that nobody asked for."""
+        """A response begins; or, after the end of this one, another one without a request."""
         if self._is_whole:
-            raise NotHttp("an answer to no request")
+            raise NotHttp("a response without a request")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header field; or a trailer field, which is dropped (RFC 9110, section 6.5.1)."""
@@ -196,18 +197,18 @@ class Answer(StreamedAnswer):
                 self._repeated.setdefault(key, [self._fields[key]]).append(text)
 
     def on_headers_complete(self) -> None:
-        """The head is whole."""
+        """The head is complete."""
         assert self._parser is not None
         status = self._parser.get_status_code()
         if status < 100:
             raise NotHttp(f"a status of {status:03}")
         if status < 200:
-            return  # Only a sign of life (RFC 9110, section 15.2).
+            return  # An interim response (RFC 9110, section 15.2).
         headers = self._fields
         for name, values in self._repeated.items():
             headers[name] = ", ".join(values)
         if headers.get("transfer-encoding", "chunked").lower() != "chunked":
-            raise NotHttp("a transfer coding in other words")  # and is mended
+            raise NotHttp("a transfer coding in another spelling")  # will be corrected
         self._has_two_lengths = "transfer-encoding" in headers and "content-length" in headers
         self.status, self.headers = status, headers
         self._raw_head, self._field_bytes = None, 0
@@ -215,7 +216,7 @@ class Answer(StreamedAnswer):
         self.head.set_result(None)
 
     def on_body(self, data: bytes) -> None:
-        """Some of the body."""
+        """A piece of the body."""
         self._pieces.append(data)
         self._unread_bytes += len(data)
         if self._unread_bytes > PROVIDER_UNREAD_BYTES and not self._is_paused:
@@ -223,11 +224,11 @@ class Answer(StreamedAnswer):
             self._transport.pause_reading()
 
     def on_message_complete(self) -> None:
-        """The body is whole."""
+        """The body is complete."""
         assert self._parser is not None
         if self.status:
             self._is_whole = True
-            # Who disagrees with itself about where a body ends may disagree with us, too (RFC 9112, section 6.3).
+            # A server that contradicts itself about the body's end may also disagree with us (RFC 9112, section 6.3).
             is_clear = not (self._is_mended or self._has_two_lengths)
             self._is_reusable = is_clear and self._parser.should_keep_alive()
         else:
@@ -236,22 +237,22 @@ class Answer(StreamedAnswer):
     def _make_parser(self) -> httptools.HttpResponseParser:
         parser = httptools.HttpResponseParser(self)
         parser.set_dangerous_leniencies(
-            # Control characters in values may be kept (RFC 9110, section 5.5): here they mean nothing to anyone.
+            # Control characters in values may be kept (RFC 9110, section 5.5): they have no meaning here.
             lenient_headers=True,
-            # A line may end in LF alone (RFC 9112, section 2.2), as those of hand-written servers do.
+            # A line may end in LF only (RFC 9112, section 2.2), as in hand-written servers.
             lenient_optional_cr_before_lf=True,
-            # Servers that reserve room for a chunk's size fill it up with spaces (Apache 1.3 did); browsers and curl
-            # read them, and a space can't be part of the size (RFC 9112, section 7.1).
+            # Servers that reserve room for a chunk's size pad it with spaces (Apache 1.3 did); browsers and curl accept
+            # that, and a space can't be part of the size (RFC 9112, section 7.1).
             lenient_spaces_after_chunk_size=True,
-            # Chunks win over a length (RFC 9112, section 6.3). What is dangerous in it, the next answer's beginning, is
-            # not read: the connection is closed.
+            # Chunks override a length (RFC 9112, section 6.3). The danger is in the next response, which is not read:
+            # the connection is closed.
             lenient_chunked_length=True,
         )
         return parser
 
     def _mend(self) -> bool:
-        """Begin anew with a head put right; false where it is not its framing that ails it. Where it is not whole yet,
-        that is for later."""
+        """Parse again with a corrected head; returns False if the framing is not the problem. An incomplete head is
+        corrected later."""
         raw = b"".join(self._raw_head or ())
         if self._is_mended or not is_about_framing(raw):
             return False
@@ -265,8 +266,8 @@ class Answer(StreamedAnswer):
         return True
 
     def _unpack_what_is_packed(self, headers: dict[str, str]) -> None:
-        """Nobody asked for compression, but it comes."""
-        # What is read is plain: an SDK that is told otherwise would decompress it again.
+        """Unpack a compressed body, although no request asks for one."""
+        # The body is unpacked here: with this header, an SDK would unpack it again.
         packed = headers.pop("content-encoding", None)
         coding = coding_of(packed, self.status) if packed else None
         if coding is not None:
@@ -280,7 +281,7 @@ class Answer(StreamedAnswer):
         self._error = error
         if not self.head.done():
             self.head.set_exception(error)
-            self.head.exception()  # seen, also where nobody waits any more
+            self.head.exception()  # mark it as retrieved, even if nobody waits any more
 
     def _wake(self) -> None:
         waiter, self._waiter = self._waiter, None

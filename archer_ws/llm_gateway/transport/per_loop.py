@@ -1,10 +1,9 @@
-"""A provider's SDK client, imported late and kept per event loop, and the HTTP client under it.
+"""One client of a library per event loop, imported late; and the HTTP client below an SDK.
 
-Owns: importing an SDK in a worker thread (an import takes 1-2 s and would stall every stream), building its client
-there too (reading the certificate store takes tens of ms), one client for each running loop, because sockets
-belong to the loop that opened them, which transport carries its requests, and that a client which can't be made is its
-provider's failure, whatever a library raises then.
-Knows no SDK: adapters say how a client is made and what its errors mean.
+Owns: importing a library in a worker thread (an SDK's import takes 1-2 s and would stall every stream); creating its
+client there, too (reading the certificates takes tens of ms); one client per running loop, since sockets belong to the
+loop that opened them; the choice of the transport; and turning any error of creating a client into its provider's
+failure. Knows no SDK: adapters say how a client is created and what its errors mean.
 """
 
 import asyncio
@@ -29,30 +28,30 @@ from archer_ws.core.exceptions import (
     ProviderUnavailable,
 )
 from archer_ws.llm_gateway.failures import ProviderIdentity, failure_from_transport, not_askable
-from archer_ws.llm_gateway.transport.answer import BodyTooLong, StreamedAnswer
 from archer_ws.llm_gateway.transport.carrier import Carrier, CarrierName
 from archer_ws.llm_gateway.transport.content_coding import DecodingError
+from archer_ws.llm_gateway.transport.environment import UnusableVariable, Way, without_unusable_key_log
 from archer_ws.llm_gateway.transport.library import LibraryTransport
 from archer_ws.llm_gateway.transport.parsing import NotHttp
 from archer_ws.llm_gateway.transport.pool import StreamPool
-from archer_ws.llm_gateway.transport.surroundings import UnusableVariable, Way, without_unusable_key_log
+from archer_ws.llm_gateway.transport.response import BodyTooLong, StreamedResponse
 
 if TYPE_CHECKING:
     import httpx2
 
 log = structlog.get_logger(__name__)
 
-#: Connections beyond the streams' own, so that a health check never waits for a stream to end.
+#: Connections besides those of streams, so that a health check never waits for the end of a stream.
 PROBE_CONNECTIONS = 4
 #: How long an idle connection is kept, in seconds. A new one costs a TLS handshake; plain servers (uvicorn, llama.cpp)
 #: close theirs after 5 s, and a request sent just then fails.
 KEEP_ALIVE_S, PLAIN_KEEP_ALIVE_S = 60.0, 4.0
-#: How long the end of a body may take after the provider's own end marker, in seconds; only a proxy holds it open.
+#: The time limit for the end of a body after the provider's end marker, in seconds; only a proxy keeps it open.
 END_OF_BODY_S = 0.1
 
 
 class AsyncClosable(Protocol):
-    """What both official SDKs' clients have."""
+    """A client of either official SDK, or httpx's connections."""
 
     async def close(self) -> None:
         """Close all connections."""
@@ -63,20 +62,20 @@ ClientT = TypeVar("ClientT", bound=AsyncClosable)
 
 @dataclass
 class _Slot(Generic[ClientT]):
-    """One loop's client, and the lock that lets only one task build it."""
+    """One loop's client, and the lock that lets only one task create it."""
 
     client: ClientT | None = None
     building: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
-class SdkClient(Generic[ClientT]):
-    """The client of one SDK, for whichever loop is running.
+class PerLoopClient(Generic[ClientT]):
+    """The client of one library, for whichever loop is running.
 
     Args:
-        module: the SDK's import name.
-        factory: makes a client of the imported module. It runs in a worker thread, so that it may also touch what the
-            SDK imports on first use (`client.messages`); it must not need a running loop.
-        identity: how errors speak of the provider.
+        module: the library's import name.
+        factory: creates a client from the imported module. It runs in a worker thread, so it may also use what the
+            library imports on first use (`client.messages`); it must not need a running loop.
+        identity: how errors describe the provider.
     """
 
     def __init__(self, module: str, factory: Callable[[ModuleType], ClientT], *, identity: ProviderIdentity) -> None:
@@ -86,10 +85,10 @@ class SdkClient(Generic[ClientT]):
         self._slots: dict[asyncio.AbstractEventLoop, _Slot[ClientT]] = {}
 
     async def get(self) -> ClientT:
-        """The running loop's client; made on first use.
+        """The running loop's client, created on first use.
 
         Raises:
-            ProviderNotConfigured: the SDK can't be imported, or a client of it not be made.
+            ProviderNotConfigured: the library can't be imported, or its client can't be created.
         """
         loop = asyncio.get_running_loop()
         slot = self._slots.get(loop)
@@ -103,9 +102,9 @@ class SdkClient(Generic[ClientT]):
         return slot.client
 
     async def aclose(self) -> None:
-        """Close the running loop's client, and those whose loops are closed; a later `get` makes a new one.
+        """Close the running loop's client, and those of closed loops; a later `get` creates a new one.
 
-        A client of another loop that still lives stays: only that loop can close its sockets.
+        A client of another live loop stays open: only that loop can close its sockets.
         """
         await self._close_orphans()
         loop = asyncio.get_running_loop()
@@ -113,7 +112,7 @@ class SdkClient(Generic[ClientT]):
         if slot is None:
             return
         async with slot.building:
-            # The slot stays: a task may be waiting for its lock, and what it builds must be found again.
+            # The slot stays: a task may be waiting for its lock, and its client must be found again.
             client, slot.client = slot.client, None
         if client is not None:
             await client.close()
@@ -125,8 +124,8 @@ class SdkClient(Generic[ClientT]):
     def _imported(self) -> ModuleType:
         try:
             with without_unusable_key_log():
-                # The SDKs look for httpx in sys.modules at every answer, and trip over one that another thread has
-                # only half imported: it comes whole, and first.
+                # The SDKs look for httpx in sys.modules at every response, and fail if another thread has only partly
+                # imported it: so it is imported first.
                 importlib.import_module("httpx")
                 return importlib.import_module(self._module)
         except ImportError as error:
@@ -137,20 +136,21 @@ class SdkClient(Generic[ClientT]):
             ) from error
 
     async def _close_orphans(self) -> None:
-        """Let go of clients whose loop is closed: their sockets went with it, what is left is bookkeeping."""
+        """Drop clients whose loop is closed: their sockets are gone, and only bookkeeping is left."""
         for loop in [loop for loop in self._slots if loop.is_closed()]:
             client = self._slots.pop(loop).client
             if client is not None:
-                # Clients that try to close a socket of a closed loop are told so by a RuntimeError.
+                # Closing a socket of a closed loop raises a RuntimeError.
                 with contextlib.suppress(RuntimeError):
                     await client.close()
 
 
 @contextlib.contextmanager
 def foreign_failures(identity: ProviderIdentity, *foreseen: type[Exception]) -> Iterator[None]:
-    """Make a ProviderFailure of what a library raises while a client is made, or before a request goes out.
+    """Turns errors that a library raises while a client is created, or before a request is sent, into a
+    ProviderFailure.
 
-    Theirs is a matter of settings and surroundings, in more ways than can be listed; what is foreseen passes as it is.
+    Their causes are settings and the environment, in more ways than can be listed. Foreseen errors pass unchanged.
     """
     expected: tuple[type[Exception], ...] = (ArcherError, *foreseen)
     try:
@@ -161,10 +161,10 @@ def foreign_failures(identity: ProviderIdentity, *foreseen: type[Exception]) -> 
         raise not_askable(identity, fault, fault) from fault
     except UnicodeError as error:
         raise failure_from_transport(identity, error) from error
-    except Exception as error:  # the edge to other people's code: whatever it is, it is this provider's
+    except Exception as error:  # the boundary to foreign code: any error is this provider's failure
         met = (identity.name, identity.address, type(error))
         if met not in _told:
-            # Once: health checks come every few seconds.
+            # Logged once: health checks come every few seconds.
             _told.add(met)
             log.warning("provider_client_failed", provider=identity.name, exc_info=error)
         raise not_askable(identity, error) from error
@@ -174,7 +174,7 @@ _told: set[tuple[str, str, type[Exception]]] = set()
 
 
 def proxied(way: Way, failure: ProviderFailure) -> ProviderFailure:
-    """The failure; where a proxy stands between, its hint says so."""
+    """The failure; if there is a proxy, with a hint about it."""
     if way.proxy is not None and isinstance(failure, ProviderUnavailable | ProviderTimeout):
         failure.hint = (
             f"Requests go through the proxy that {way.proxy.variable} names: check it, or put the provider's host into "
@@ -184,7 +184,7 @@ def proxied(way: Way, failure: ProviderFailure) -> ProviderFailure:
 
 
 def check_key(key: str, *, is_needed: bool, variable: str, provider: str) -> None:
-    """Refuse a missing key where one is needed, and one that no header can carry.
+    """Refuse a missing key if one is needed, and a key that no header can carry.
 
     Raises:
         ProviderNotConfigured: the hint names the variable to set.
@@ -197,18 +197,18 @@ def check_key(key: str, *, is_needed: bool, variable: str, provider: str) -> Non
         )
     if not (key.isascii() and key.isprintable()):
         raise ProviderNotConfigured(
-            f"the API key for {provider} holds characters that no key has",
-            hint=f"Copy {variable} (or ARCHER_{variable}) once more, without quotes or spaces.",
+            f"the API key for {provider} contains characters that no key has",
+            hint=f"Copy {variable} (or ARCHER_{variable}) again, without quotes or spaces.",
             provider=provider,
         )
 
 
 def sdk_http(way: Way) -> "httpx2.AsyncClient":
-    """What both SDKs take as `http_client`. Nothing goes over it: the SDKs give their requests' headers and errors, and
-    a `carrier_on` this way carries them."""
+    """The `http_client` for an SDK. It sends nothing: the SDKs only provide headers and error classes, and a
+    `carrier_on` this way sends the requests."""
     import httpx2
 
-    # Where nothing is encrypted, one that believes nobody: to read the certificates would take 100 ms.
+    # If nothing is encrypted, a context without certificates: reading them would take 100 ms.
     verify = way.tls or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     return httpx2.AsyncClient(trust_env=False, proxy=way.proxy_url, verify=verify)
 
@@ -216,9 +216,9 @@ def sdk_http(way: Way) -> "httpx2.AsyncClient":
 def carrier_on(
     way: Way, library: ModuleType, *, name: CarrierName, base_url: str, concurrency: int, connect_s: float
 ) -> Callable[[], Carrier]:
-    """What makes the connections to a provider, in the event loop that will use them.
+    """A function that creates the connections to a provider, called in the event loop that will use them.
 
-    Through a proxy they are those of `library` (httpx or httpx2), whatever `name` says: ours know no proxies.
+    Through a proxy they are those of `library` (httpx or httpx2), whatever `name` says: ours do not support proxies.
     """
     keep_alive_s = KEEP_ALIVE_S if base_url.startswith("https:") else PLAIN_KEEP_ALIVE_S
     if name == "own" and way.proxy is None:
@@ -234,15 +234,15 @@ def carrier_on(
     )
 
 
-#: What making a request or reading a body may raise beside the SDK's own errors.
+#: Errors of making a request or reading a body, besides the SDK's own.
 TRANSPORT_ERRORS: tuple[type[Exception], ...] = (NotHttp, DecodingError, BodyTooLong, OSError)
 
 
-async def drain(answer: StreamedAnswer) -> None:
-    """Read what follows the provider's end marker: only a connection read to its end can be used again.
+async def drain(answer: StreamedResponse) -> None:
+    """Read what follows the provider's end marker: only a connection that was read to its end can be used again.
 
     Raises:
-        the transport's errors, which mean nothing here: the answer is complete.
+        the transport's errors, which can be ignored: the completion is complete.
     """
     if answer.is_read_out:
         return
@@ -253,7 +253,7 @@ async def drain(answer: StreamedAnswer) -> None:
 
 
 def is_loopback(url: str) -> bool:
-    """Whether a URL's host is this machine, as far as its name tells."""
+    """Whether a URL's host is this machine, judging by its name."""
     host = urlsplit(url).hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback

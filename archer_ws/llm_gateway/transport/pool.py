@@ -1,7 +1,7 @@
-"""Our own connections to providers: made where one is missing, and kept for the next request for a while.
+"""Our own connections to providers: created on demand, and kept for later requests for a while.
 
-Owns which connection carries which request, and when one is fit for another. The connections are
-transport/connection.py's; proxies are left to transport/library.py.
+Owns which connection carries which request, and when a connection can be used again. transport/connection.py has the
+connections; transport/library.py handles proxies.
 """
 
 import asyncio
@@ -11,32 +11,31 @@ from functools import partial
 from typing import TypeAlias
 
 from archer_ws.core.lean_event import LeanEvent
-from archer_ws.llm_gateway.transport.answer import StreamedAnswer
 from archer_ws.llm_gateway.transport.carrier import Carrier
 from archer_ws.llm_gateway.transport.connection import Connection, Origin, Unanswered, connect
 from archer_ws.llm_gateway.transport.json_body import Body, size_of
 from archer_ws.llm_gateway.transport.request import Place, RequestTemplate
+from archer_ws.llm_gateway.transport.response import StreamedResponse
 
-#: Where a connection leads, and for which principal it is used.
+#: The address of a connection, and the principal that uses it.
 _Use: TypeAlias = tuple[Place, str]
 
 
 class StreamPool(Carrier):
-    """The connections; to be made and used in one event loop.
+    """The connections; to be created and used in one event loop.
 
-    A connection is kept only if its answer's end was beyond doubt (RFC 9112, section 6.3) and nothing stood behind it,
-    is closed when anything comes while it is idle, and is not used when anything has come that was not read yet. What
-    is left: a provider that sends a second answer, which nobody asked for, so late that it is still on its way when the
-    next request is written, has it taken for that request's answer: the principal's own, as `Carrier` has it.
+    A connection is kept only if the end of its response was beyond doubt (RFC 9112, section 6.3) and nothing came after
+    it. It is closed if anything comes while it is idle, and is not used if there is unread input. One case remains: a
+    provider sends a second, unrequested response so late that it is still on its way when the next request is written.
+    Then it is taken for that request's response; the principal is the same, as in `Carrier`.
 
-    A server may close a connection while the next request is on its way to it. Where no byte of an answer came, the
-    request is sent once more, over a new connection (RFC 9110, section 9.2.2; a fresh connection that is lost so is an
-    error like any other).
+    A server may close a connection while the next request is on its way. If no byte of a response came, the request is
+    sent again over a new connection (RFC 9110, section 9.2.2). The loss of a new connection is a normal error.
 
     Args:
-        connect_s: how long connecting may take. All other waits are the caller's.
+        connect_s: the time limit for connecting. The caller sets all other limits.
         keep_alive_s: how long an idle connection is kept.
-        tls: how certificates are verified; None where no URL is https.
+        tls: how certificates are verified; None if no URL is https.
     """
 
     def __init__(self, *, connect_s: float, keep_alive_s: float, tls: ssl.SSLContext | None) -> None:
@@ -46,14 +45,14 @@ class StreamPool(Carrier):
         self._loop = asyncio.get_running_loop()
         self._open: set[Connection] = set()
         self._none_open = LeanEvent()
-        #: Each with the timer that closes it; the one used last is used next.
+        #: Idle connections, each with the timer that closes it; the last used one is used next.
         self._idle: dict[_Use, list[tuple[Connection, asyncio.TimerHandle]]] = defaultdict(list)
 
-    async def ask(self, request: RequestTemplate, body: Body, *, principal: str = "") -> StreamedAnswer:
-        """As `Carrier` has it."""
+    async def ask(self, request: RequestTemplate, body: Body, *, principal: str = "") -> StreamedResponse:
+        """See `Carrier`."""
         use = request.place, principal
         head = request.head(size_of(body))
-        # A server that is asked to close need not say that it will.
+        # A server that was asked to close need not confirm it.
         on_over = Connection.abort if request.is_last else partial(self._keep, use)
         connection = self._take_idle(use)
         if connection is not None:
@@ -65,8 +64,8 @@ class StreamPool(Carrier):
         return await connection.ask(head, body, on_over=on_over)
 
     async def close(self) -> None:
-        """As `Carrier` has it."""
-        # The sockets of a loop that was closed went with it.
+        """See `Carrier`."""
+        # The sockets of a closed loop are gone.
         if self._open and not self._loop.is_closed():
             for connection in tuple(self._open):
                 connection.abort()

@@ -1,6 +1,6 @@
-"""A provider's address: without the user and password that may stand in it, and as an origin.
+"""A provider's address, separated from the user and password in it; and as an origin.
 
-Pure. A password is taken out once, here; everything behind this sees an address that may be shown and logged.
+Pure. The password is removed once, here; all other code gets an address that may be shown and logged.
 """
 
 import re
@@ -17,7 +17,7 @@ class ProviderUrl:
 
     Attributes:
         url: without user and password.
-        authorization: what the user and password make of the header field of that name (RFC 7617), or None.
+        authorization: the Authorization header field for the user and password (RFC 7617), or None.
     """
 
     url: str
@@ -25,12 +25,12 @@ class ProviderUrl:
 
     @classmethod
     def of(cls, text: str) -> "ProviderUrl":
-        """The URL, as it was configured."""
+        """The parsed URL of the configuration."""
         try:
             parts = urlsplit(text)
             given, at, place = parts.netloc.rpartition("@")
         except ValueError:
-            # No address at all: whoever asks there is told so.
+            # Not an address: the first request fails with that error.
             return cls(re.sub(r"//.*@", "//", text, flags=re.DOTALL))
         if not at:
             return cls(text)
@@ -40,13 +40,14 @@ class ProviderUrl:
 
     @property
     def headers(self) -> dict[str, str]:
-        """The header fields that the user and password make."""
+        """The header fields for the user and password."""
         return {} if self.authorization is None else {"Authorization": self.authorization}
 
 
 def origin_of(url: str) -> str | None:
-    """`scheme://host:port` and nothing else of a URL, the port only where it is not the scheme's own; None where it is
-    no address on the web."""
+    """`scheme://host:port` of a URL and nothing else; the port only if it is not the scheme's default. None if it is
+    not an http or https URL.
+    """
     try:
         parts = urlsplit(url.strip())
         port = parts.port

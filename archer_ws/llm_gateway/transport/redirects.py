@@ -1,6 +1,6 @@
-"""A provider that answers with a redirect: told, and never followed.
+"""A provider's redirects: reported as errors, and never followed.
 
-Pure. To follow would be to carry the prompt, and perhaps the key, wherever the answer points.
+Pure. Following one would send the prompt, and perhaps the key, to any address that the response names.
 """
 
 from urllib.parse import urljoin
@@ -11,14 +11,14 @@ from archer_ws.llm_gateway.transport.provider_url import origin_of
 
 
 def is_redirect(status: int) -> bool:
-    """Whether a status sends its reader elsewhere, or (304) nowhere: nothing that a provider answers with."""
+    """Whether a status is a redirect, or 304: a provider's API uses neither."""
     return 300 <= status < 400
 
 
 def redirect_failure(identity: ProviderIdentity, status: int, location: str | None) -> ProviderError:
-    """The exception for such an answer. Of where it points only the origin is told: the rest may hold secrets."""
+    """The exception for such a response. It names only the target's origin: the rest may contain secrets."""
     where = _where(identity.address, location)
-    hint = "Check the network, and the proxy in HTTPS_PROXY if there is one: something before the provider answers."
+    hint = "Check the network, and the proxy in HTTPS_PROXY if there is one: another server responds instead of it."
     if identity.address_variable is not None:
         hint = (
             "Check that the configured address is the API itself and not a web page or a proxy before it: set "
@@ -26,7 +26,7 @@ def redirect_failure(identity: ProviderIdentity, status: int, location: str | No
             "key goes anywhere else."
         )
     return ProviderError(
-        f"{identity.name} at {identity.address} answered with a redirect ({status}) {where}",
+        f"{identity.name} at {identity.address} responded with a redirect ({status}) {where}",
         hint=hint,
         retryable=False,
         provider=identity.name,
@@ -35,11 +35,11 @@ def redirect_failure(identity: ProviderIdentity, status: int, location: str | No
 
 def _where(address: str, location: str | None) -> str:
     if not location:
-        return "that says no address"
+        return "without an address"
     try:
         target = origin_of(urljoin(address, location))
     except ValueError:
         target = None
     if target is None:
-        return "to what is no HTTP address"
+        return "to something that is not an HTTP address"
     return "to another path of the same host" if target == origin_of(address) else f"to {target}"

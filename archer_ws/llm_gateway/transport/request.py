@@ -1,6 +1,7 @@
-"""A request as it stands on the wire, but for its body.
+"""A request as it is sent, without its body.
 
-Pure. What can't be sent is refused here, before any transport is asked: whichever carries it, the same is refused.
+Pure. Requests that can't be sent are refused here, before any transport is involved, so that all transports refuse the
+same.
 """
 
 from base64 import b64encode
@@ -15,11 +16,11 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class NotSendable(ConnectError):
-    """No request can be made of what was given."""
+    """No request can be built from the arguments."""
 
 
 class Place(NamedTuple):
-    """Where a request goes to."""
+    """The destination of a request."""
 
     host: str
     port: int
@@ -28,12 +29,12 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RequestTemplate:
-    """A request that may be sent many times, with a body of its own each time.
+    """A request that may be sent many times, each time with another body.
 
     Attributes:
-        url: as it was given, which may hold a user and a password: not to be shown.
-        fields: the header fields, but for Host and Content-Length.
-        is_last: whether the server is asked to close the connection behind its answer.
+        url: the original URL, which may contain a user and a password: not to be shown.
+        fields: the header fields, except Host and Content-Length.
+        is_last: whether the server is asked to close the connection after its response.
     """
 
     method: str
@@ -46,17 +47,17 @@ class RequestTemplate:
 
     @classmethod
     def of(cls, method: str, url: str, headers: Mapping[str, str]) -> "RequestTemplate":
-        """The template; a user and password in the URL are an Authorization, unless `headers` have one (RFC 7617).
+        """The template. A user and password in the URL become an Authorization, unless `headers` have one (RFC 7617).
 
         Raises:
-            NotSendable: it is no HTTP address, or there is a control character.
+            NotSendable: it is not an HTTP address, or contains a control character.
         """
         try:
             parts = urlsplit(url)
             host, port = parts.hostname or "", parts.port or _DEFAULT_PORTS[parts.scheme]
             name = host if host.isascii() else host.encode("idna").decode()
         except (ValueError, KeyError) as error:
-            raise NotSendable("a request that can't be sent: its address is no HTTP address") from error
+            raise NotSendable("a request that can't be sent: its address is not an HTTP address") from error
         at = (f"[{name}]" if ":" in name else name) + (f":{parts.port}" if parts.port else "")
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         fields = list(headers.items())

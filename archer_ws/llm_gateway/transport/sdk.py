@@ -1,7 +1,7 @@
-"""An SDK's client, and requests beside it at the price of HTTP alone, their answers read within bounds.
+"""An SDK's client, and requests beside it at the cost of plain HTTP, with responses read within limits.
 
-An SDK's own `post` costs a millisecond a call, for models of its options and results, and reads a whole answer however
-long it is. What it gives a request is headers, which are the same each time, and are still the SDK's here.
+An SDK's own `post` costs a millisecond per call, for models of its options and results, and reads a whole response of
+any length. All that it adds to a request are headers, which are always the same; those still come from the SDK.
 """
 
 import asyncio
@@ -10,43 +10,43 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from archer_ws.llm_gateway.probing import AnswerHead
-from archer_ws.llm_gateway.transport.answer import StreamedAnswer
+from archer_ws.llm_gateway.probing import ResponseHead
 from archer_ws.llm_gateway.transport.carrier import Carrier
 from archer_ws.llm_gateway.transport.json_body import encoded
 from archer_ws.llm_gateway.transport.per_loop import TRANSPORT_ERRORS
 from archer_ws.llm_gateway.transport.request import RequestTemplate
+from archer_ws.llm_gateway.transport.response import StreamedResponse
 
 if TYPE_CHECKING:
     import httpx2
 
-#: A proxy that compresses a stream gathers it first.
+#: A proxy that compresses a stream buffers it first.
 _STREAM_HEADERS = {"Accept": "text/event-stream", "Accept-Encoding": "identity"}
 _WHOLE_HEADERS = {"Accept": "application/json"}
 
 
 class StatusError(Exception):
-    """An answer with an error status.
+    """A response with an error status.
 
     Attributes:
         status: the HTTP status.
-        headers: the header fields; to be asked for by names in lower case.
-        body: its beginning, or what came of it in time.
+        headers: the header fields; names must be in lower case.
+        body: its beginning, or the part that came in time.
     """
 
     def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
-        super().__init__(f"an answer with the status {status}")
+        super().__init__(f"a response with the status {status}")
         self.status = status
         self.headers = headers
         self.body = body
 
 
-#: What requests, and reading an answer, may raise.
+#: The errors of requests, and of reading a response.
 FORESEEN: tuple[type[Exception], ...] = (StatusError, *TRANSPORT_ERRORS)
 
 
 class Sdk(Protocol):
-    """What both official SDKs' clients have."""
+    """What the clients of both official SDKs provide."""
 
     @property
     def base_url(self) -> "httpx2.URL": ...
@@ -65,12 +65,12 @@ SdkT = TypeVar("SdkT", bound=Sdk)
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """What a loop's requests are made with."""
+    """The parts of one loop's requests."""
 
     carrier: Carrier
     stream: RequestTemplate
     headers: Mapping[str, str]
-    #: Of requests for streams at other paths.
+    #: The templates of requests for streams at other paths.
     others: dict[str, RequestTemplate] = field(default_factory=dict)
 
 
@@ -79,9 +79,9 @@ class StreamingSdk(Generic[SdkT]):
 
     Args:
         sdk: the client.
-        carrier: makes the connections; called in the event loop.
-        path: where streams are asked for, below the client's base URL.
-        headers: sent with requests, beside the SDK's own.
+        carrier: creates the connections; called in the event loop.
+        path: the path of streams, below the client's base URL.
+        headers: sent with requests, in addition to the SDK's own.
     """
 
     def __init__(
@@ -94,11 +94,11 @@ class StreamingSdk(Generic[SdkT]):
         self._more_headers = {**_STREAM_HEADERS, **(headers or {})}
         self._opened: _Opened | None = None
 
-    async def open(self, body: Mapping[str, Any], *, principal: str = "", path: str | None = None) -> StreamedAnswer:
-        """The answer to a principal's request, its body not read yet; the caller closes it.
+    async def open(self, body: Mapping[str, Any], *, principal: str = "", path: str | None = None) -> StreamedResponse:
+        """The response to a principal's request, its body unread. The caller closes it.
 
         Args:
-            path: where else than usual a stream is asked for: one of a few, since what is made of it is kept.
+            path: another path than the usual one: one of a few, since each one's template is kept.
 
         Raises:
             StatusError: it has an error status.
@@ -112,7 +112,7 @@ class StreamingSdk(Generic[SdkT]):
         raise await _status_error(answer)
 
     async def get(self, path: str, *, within_s: float, max_bytes: int) -> bytes:
-        """The body that is at a path below the base URL, within so many seconds.
+        """The body at a path below the base URL, within so many seconds.
 
         Raises:
             Exception: as for `open`; TimeoutError and BodyTooLong.
@@ -126,8 +126,8 @@ class StreamingSdk(Generic[SdkT]):
             async with aclosing(answer):
                 return await answer.read(max_bytes)
 
-    async def probe(self) -> AnswerHead:
-        """The head of the answer to an empty object, from which nothing is generated; its body is not waited for.
+    async def probe(self) -> ResponseHead:
+        """The head of the response to an empty object, from which nothing is generated; its body is not read.
 
         Raises:
             Exception: as for `Carrier.ask`.
@@ -135,7 +135,7 @@ class StreamingSdk(Generic[SdkT]):
         opened = self._opened or self._open()
         answer = await opened.carrier.post(opened.stream.url, b"{}", {**opened.headers, "Connection": "close"})
         try:
-            return AnswerHead(answer.status, answer.content_type, answer.headers.get("location"))
+            return ResponseHead(answer.status, answer.content_type, answer.headers.get("location"))
         finally:
             await answer.aclose()
 
@@ -152,21 +152,22 @@ class StreamingSdk(Generic[SdkT]):
         return found
 
     def _open(self) -> _Opened:
-        """Here, and not before: connections belong to the loop that runs, and one of the headers tells which that is.
+        """Created here, and not before: connections belong to the running loop, and one of the headers names the async
+        library.
 
         Raises:
-            NotSendable: no request can be made with the address or the headers.
+            NotSendable: no request can be built from the address or the headers.
         """
         named = {**self.sdk.default_headers, **self.sdk.auth_headers, **self._more_headers}
-        # What an SDK leaves out stands there as an object of its own.
+        # An SDK marks an omitted header by an object of its own.
         headers = {name: value for name, value in named.items() if isinstance(value, str)}
         stream = RequestTemplate.of("POST", self._base_url + self._path, headers)
         self._opened = _Opened(self._make_carrier(), stream, headers)
         return self._opened
 
 
-async def _status_error(answer: StreamedAnswer) -> StatusError:
-    """The error that an answer is, which is closed then."""
+async def _status_error(answer: StreamedResponse) -> StatusError:
+    """The StatusError of a response, which is closed."""
     try:
         body = await answer.beginning()
     finally:

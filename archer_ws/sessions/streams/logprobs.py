@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from archer_ws.core.exceptions import OutputTooLong
-from archer_ws.core.secrets import MASK, AnswerScrubber
+from archer_ws.core.secrets import MASK, TextScrubber
 
 #: What may wait to be told, in bytes of JSON: twenty likely tokens for each of ten thousand.
 WAITING_BYTES_MAX = 16 * 1024 * 1024
@@ -28,7 +28,7 @@ class TokenLogprobs:
     def __init__(self, head: Callable[[], int], provider: str) -> None:
         self._head = head
         self._provider = provider
-        self._scrubber = AnswerScrubber()
+        self._scrubber = TextScrubber()
         self._suspects: list[dict[str, Any]] = []
         #: Each with the last event before its text.
         self._waiting: deque[tuple[int, bytes]] = deque()

@@ -101,9 +101,10 @@ async def test_a_picture_in_the_text_stays_as_the_answer_goes_on_once_it_is_want
         for (const button of element.querySelectorAll("button")) button.click();
         const [img, broken] = element.querySelectorAll("img");
         await new Promise((resolve) => broken.addEventListener("error", resolve));
-        view.append(" more\\n\\nand more");
+        const instead = element.querySelector(".md-no-image").textContent;
+        view.append("\\n\\nand more");
         await view.whenIdle();
-        return [img.alt, img === element.querySelector("img"), element.querySelector(".md-no-image").textContent];
+        return [img.alt, img === element.querySelector("img"), instead];
         """,
         pixel=PIXEL,
     )

@@ -1,5 +1,6 @@
 """How the page comes to look as a picture has it: what is asked and pressed, by labels and keys."""
 
+import base64
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -88,14 +89,33 @@ class Studio:
 
     async def shoot(self, path: Path) -> None:
         """Write the picture: no caret, all fonts and colours there."""
-        await self.run(
+        picture = await self.run(
             """
             await drawn();
             await page.evaluate(() => document.fonts.ready);
-            await page.screenshot({ path, animations: "disabled", caret: "hide" });
+            let bytes = await page.screenshot({ animations: "disabled", caret: "hide" });
+            if (path.endsWith(".webp")) {
+                // Chromium has the encoder; a page of its own has no policy against it.
+                const tab = await context.newPage();
+                const url = await tab.evaluate(async (png) => {
+                    const bitmap = await createImageBitmap(await (await fetch(`data:image/png;base64,${png}`)).blob());
+                    const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
+                    canvas.getContext("2d").drawImage(bitmap, 0, 0);
+                    const blob = await canvas.convertToBlob({ type: "image/webp", quality: 0.85 });
+                    return new Promise((tell) => {
+                        const reader = new FileReader();
+                        reader.onload = () => tell(reader.result);
+                        reader.readAsDataURL(blob);
+                    });
+                }, bytes.toString("base64"));
+                bytes = Buffer.from(url.split(",")[1], "base64");
+                await tab.close();
+            }
+            return bytes.toString("base64");
             """,
             path=str(path),
         )
+        path.write_bytes(base64.b64decode(picture))
 
 
 async def first_visit(studio: Studio, path: Path) -> None:

@@ -12,7 +12,7 @@ from tests.fakes.tool_dialects import MadeCall
 from tests.fakes.tools_ollama import answer
 
 MODEL = "llama3.2:latest"
-PACE_S = 0.012
+PACE_S, APART_S = 0.012, 0.2
 
 SKY = "Why is the sky blue? With numbers, please."
 SKY_ANSWER = """\
@@ -106,11 +106,12 @@ class Talker:
 
 
 def paced(words: list[str], end: Step) -> Iterator[Step]:
-    """The words, one by one, as a model has them."""
-    for word in words:
+    """The words, one by one, as a model has them; the first and the last are never sent together with others."""
+    for number, word in enumerate(words):
         yield ollama_line(word)
         passed = asyncio.Event()
-        asyncio.get_running_loop().call_later(PACE_S, passed.set)
+        pause_s = APART_S if number in {0, len(words) - 2} else PACE_S
+        asyncio.get_running_loop().call_later(pause_s, passed.set)
         yield Wait(passed)
     yield end
 

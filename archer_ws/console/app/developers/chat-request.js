@@ -1,11 +1,12 @@
 // What a conversation asked last, as a request that anybody else may make.
 
-import { settingsOf, requestFields } from "../state/settings.js";
+import { messageOf } from "../state/items.js";
+import { requestFields, settingsOf } from "../state/settings.js";
 import { offered } from "../state/tools.js";
 
 /**
  * @typedef {import("../state/conversation.js").Conversation} Conversation
- * @typedef {import("../state/conversation.js").SaidItem} SaidItem
+ * @typedef {import("../state/items.js").SaidItem} SaidItem
  * @typedef {import("../state/answers.js").Answer} Answer
  * @typedef {import("../../archer.js").ChatMessage} ChatMessage
  */
@@ -33,16 +34,17 @@ export function requestOf(conversation, { isStored, example }) {
 }
 
 /** @param {SaidItem} item @returns {ChatMessage} */
-function saidMessage({ role, said: { text, parts } }) {
-  const content = parts.length === 0 ? text : [...(text ? [{ type: "text", text }] : []), ...parts];
-  return /** @type {ChatMessage} */ ({ role, content });
+function saidMessage(item) {
+  const { message_id, ...message } = messageOf(item);
+  return { ...message, role: /** @type {import("../../archer.js").MessageRole} */ (item.role) };
 }
 
-/** Its texts, its calls and what came of them; a call that nothing came of is none. @param {Answer} answer */
+/** Its texts, what was said meanwhile, its calls and what came of them; a call that nothing came of is none. @param {Answer} answer */
 function answerMessages(answer) {
   /** @type {ChatMessage[]} */
   const messages = [];
   for (const step of answer.steps.value) {
+    messages.push(...step.steered.map((content) => ({ role: /** @type {const} */ ("user"), content })));
     const calls = step.calls.value.filter(({ status }) => status !== undefined);
     if (!step.text && calls.length === 0) continue;
     const tool_calls = calls.map(({ callId, name, arguments: given }) => ({ call_id: callId, name, arguments: given }));

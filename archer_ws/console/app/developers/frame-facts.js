@@ -69,14 +69,12 @@ function parsed({ text }) {
 }
 
 /**
- * The text of one line: from `from`, and as far as it came. A gathered one, of its first piece and its last.
+ * The events that it is or holds.
  * @param {Frame} frame @returns {{ from?: number, seq?: number }}
  */
 export function seqsOf(frame) {
   if (frame.streamId === undefined) return factsOf(frame);
-  const { text } = frame;
-  const first = /"seq":(\d+)(?:,"from":(\d+))?/.exec(text);
-  const last = /"seq":(\d+)/.exec(text.slice(text.lastIndexOf("\n") + 1));
-  if (!first || !last) return {};
-  return { from: Number(first[2] ?? first[1]), seq: Number(last[1]) };
+  const first = /"(?:from|seq)":(\d+)/.exec(frame.text);
+  const last = /"seq":(\d+)/.exec(frame.text.slice(frame.text.lastIndexOf("\n") + 1));
+  return first && last ? { from: Number(first[1]), seq: Number(last[1]) } : {};
 }

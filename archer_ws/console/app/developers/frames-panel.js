@@ -55,14 +55,14 @@ export function FramesPanel() {
           onInput=${(/** @type {any} */ { target }) => (text.value = target.value)} />
         <${Choice} label=${says.method} any=${says.anyMethod} values=${[...methods].sort()} value=${method} />
         <${Choice} label=${says.stream} any=${says.anyStream} values=${[...streams]} value=${stream} brief=${brief} />
+        <p class="count" data-paused=${held.value !== undefined}>
+          ${says.shown(shown.length, all.length)}${held.value && html`, ${says.paused(more)}`}
+        </p>
         <span class="buttons">
           <button type="button" class="quiet icon-only" aria-pressed=${held.value !== undefined} aria-label=${says.pause}
             title=${held.value ? says.go : says.pause} onClick=${pause}><${Icon} name=${held.value ? "play" : "pause"} /></button>
           <button type="button" class="quiet icon-only" aria-label=${says.clear} title=${says.clear} onClick=${clear}><${Icon} name="clear" /></button>
         </span>
-        <p class="count" data-paused=${held.value !== undefined}>
-          ${says.shown(shown.length, all.length)}${held.value && html`, ${says.paused(more)}`}
-        </p>
       </div>
       ${shown.length === 0
         ? html`<p class="empty">${all.length === 0 ? says.none : says.noneFit}</p>`

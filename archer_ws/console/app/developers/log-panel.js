@@ -11,30 +11,40 @@ import { entriesOf } from "./timeline.js";
 /**
  * @typedef {import("../state/answers.js").Answer} Answer
  * @typedef {import("../state/moments.js").Moment} Moment
+ * @typedef {import("../state/conversation.js").Conversation} Conversation
+ * @typedef {import("../state/items.js").AnswerItem} AnswerItem
  * @typedef {import("./timeline.js").Entry} Entry
  */
 
 const GATHER_MS = 250;
 // A log of more entries than this is one of tools; its end is what is looked for.
 const ENTRIES_MAX = 500;
+const QUESTION_CHARS = 60;
 
 export function LogPanel() {
   const says = strings.log;
   useChanges(GATHER_MS);
   const chosen = useSignal("");
-  const answers = conversation(shownId.value).items.value.flatMap((item) => (item.kind === "answer" ? [item.answer] : []));
-  const answer = answers.find(({ streamId }) => streamId === chosen.value) ?? answers.at(-1);
+  const shown = conversation(shownId.value);
+  const items = shown.items.value.filter((item) => item.kind === "answer");
+  const { answer } = items.find(({ id }) => id === chosen.value) ?? items.at(-1) ?? {};
   if (!answer) return html`<p class="empty">${says.none}</p>`;
   return html`
     <div class="log">
       <label class="pick-answer">${says.answer}
         <select value=${answer.streamId} onChange=${(/** @type {any} */ { target }) => (chosen.value = target.value)}>
-          ${answers.map((each, index) => html`<option key=${each.streamId} value=${each.streamId}>${index + 1}: ${each.streamId}</option>`)}
+          ${items.map((item, index) => html`<option key=${item.id} value=${item.id}>${says.choice(index + 1, questionOf(shown, item))}</option>`)}
         </select>
       </label>
+      <p class="soft"><code>${answer.streamId}</code></p>
       <${Log} key=${answer.streamId} answer=${answer} />
     </div>
   `;
+}
+
+/** @param {Conversation} shown @param {AnswerItem} item */
+function questionOf(shown, item) {
+  return shown.questionOf(item)?.said.text.slice(0, QUESTION_CHARS) || item.id;
 }
 
 /** @param {{ answer: Answer }} props */

@@ -24,7 +24,7 @@ export function PlotsPanel() {
   useChanges(isCalm ? CALM_MS : GATHER_MS, () => openIds.peek().flatMap(answersOf).some(isRecent));
   const perSecond = rates(answers, performance.now(), RATE);
   const firstMs = firsts(answers).slice(-FIRSTS_MAX);
-  const newest = answersOf(shownId.value).findLast(({ moments }) => moments.length > 0);
+  const newest = answersOf(shownId.value).findLast((answer) => gaps(answer, 1).length > 0);
   const between = newest ? gaps(newest, GAPS_MAX) : [];
   const gapMs = between.map(({ ms }) => ms);
   const { duration } = strings;

@@ -23,7 +23,6 @@ export const strings = {
 
   title: "Developers",
   close: "Close the developers' part",
-  resize: "Width of the developers' part",
   tabs: { frames: "Frames", log: "Log", plots: "Plots", request: "Request", errors: "Errors" },
 
   frames: {
@@ -59,6 +58,7 @@ export const strings = {
 
   log: {
     answer: "Answer",
+    choice: (/** @type {number} */ number, /** @type {string} */ question) => `${number}. ${question}`,
     none: "Here stands the log of an answer: ask something.",
     stored: "This answer was read as the server stored it. Its log was not followed here.",
     read: "Read its log from the server",
@@ -93,7 +93,7 @@ export const strings = {
 
   plots: {
     rate: "Tokens per second",
-    rateNote: "pieces of text, all open conversations, the last minute",
+    rateNote: "a piece of text counts as one; all open conversations, the last minute",
     now: (/** @type {number} */ value) => `now ${page.number(value)}`,
     most: (/** @type {string} */ value) => `max ${value}`,
     ago: (/** @type {number} */ seconds) => `${seconds} s ago`,
@@ -103,7 +103,8 @@ export const strings = {
     last: (/** @type {string} */ value) => `last ${value}`,
     median: (/** @type {string} */ value) => `median ${value}`,
     gaps: "Gaps between pieces",
-    gapsNote: (/** @type {number} */ count) => `the last ${page.number(count)} of the newest answer; lost connections stand out`,
+    gapsNote: (/** @type {number} */ count) =>
+      `${count > 1 ? `the last ${page.number(count)} ` : ""}of the newest answer in several pieces; lost connections stand out`,
     p95: (/** @type {string} */ value) => `95 % within ${value}`,
     older: "older",
     newer: "newest",

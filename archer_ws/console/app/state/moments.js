@@ -36,5 +36,5 @@ function brief(method, params) {
   }
   const { phase, detail, name, call_id, state, status, provider, model } = params;
   const told = { "stream/started": [provider, model], "stream/progress": [phase, detail] }[method];
-  return (told ?? [name ?? call_id, state ?? status]).filter(Boolean).join(" ");
+  return (told ?? [name, call_id, state ?? status]).filter(Boolean).join(" ");
 }

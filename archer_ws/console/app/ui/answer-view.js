@@ -109,7 +109,7 @@ function useAnnouncements(answer) {
     if (wasRunning.current && status === "running") announce(strings.announce.answering);
     if (wasRunning.current && !answer.isRunning) {
       const { error } = answer.outcome.peek();
-      const words = answer.text.split(/\s+/).length;
+      const words = answer.text.trim().split(/\s+/).length;
       if (error) announce(strings.announce.failed(error.message));
       else announce(status === "cancelled" ? strings.announce.stopped : strings.announce.answered(words));
     }

@@ -1,1 +1,1 @@
-"""OpenAI's Responses API: what its requests say, and how its answers are decoded."""
+"""OpenAI's Responses API: building requests and decoding responses."""

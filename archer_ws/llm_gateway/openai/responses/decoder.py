@@ -1,7 +1,7 @@
-"""What OpenAI's Responses API says, decoded: the bytes of a stream, or of a whole answer, into chunks.
+"""Decodes OpenAI's Responses API: the bytes of a stream, or of a whole completion, into chunks.
 
-Pure: no sockets and no SDK. Owns the events and how an answer ends; what its items say is openai/responses/output.py's,
-and what a fault means for the caller the adapter's business. Only the fields that are used are read.
+Pure: no sockets and no SDK. Owns the events and how a completion ends; openai/responses/output.py reads items, and the
+adapter decides what a fault means for the caller. Only the used fields are read.
 https://developers.openai.com/api/docs/guides/streaming-responses
 """
 
@@ -11,18 +11,12 @@ import msgspec
 import structlog
 
 from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
-from archer_ws.llm_gateway.decoding.answers import BrokenOff, ErrorSaid, Unreadable
+from archer_ws.llm_gateway.decoding.completion import BrokenOff, ErrorReported, Unreadable
 from archer_ws.llm_gateway.decoding.error_bodies import is_error
 from archer_ws.llm_gateway.decoding.finish_reasons import finish_reason_of, reason_with_calls
-from archer_ws.llm_gateway.decoding.framing import (
-    BARE_JSON,
-    EventDecoder,
-    LineTooLong,
-    decode_json,
-    is_sign_of_life,
-    is_web_page,
-)
+from archer_ws.llm_gateway.decoding.framing import BARE_JSON, EventDecoder
 from archer_ws.llm_gateway.decoding.gathered import Gathered
+from archer_ws.llm_gateway.decoding.json_documents import LineTooLong, decode_json, is_sign_of_life, is_web_page
 from archer_ws.llm_gateway.decoding.refusals import reason_of_refusal
 from archer_ws.llm_gateway.decoding.token_counts import usage_of
 from archer_ws.llm_gateway.native_turns import NativeBlocks
@@ -33,17 +27,17 @@ from archer_ws.llm_gateway.types import FinishReason, StreamChunk
 
 log = structlog.get_logger(__name__)
 
-#: Events without a name of their own, or with one that is no more than "here is data": what can't be read there is no
-#: answer of this API. The API's own begin with `response.`; in others stand servers' signs of life.
+#: Events without a name, or with a name that only means "data": unreadable data in them is an error. The API's own
+#: events begin with `response.`; other events are servers' signs of life.
 _UNNAMED = frozenset({"", "message", "data", "error", BARE_JSON})
-#: Events that go on with a text, and those that have the whole of it with its field.
+#: Events with a piece of a text, and events with the whole text and its field.
 _PIECES: dict[object, Kind] = {
     "response.output_text.delta": "text",
     "response.refusal.delta": "refusal",
     "response.reasoning_summary_text.delta": "summary",
     "response.reasoning_text.delta": "reasoning",
 }
-#: Those of them that are no refusals, which are kept apart.
+#: Those of them that are not refusals, which are collected separately.
 _QUICK: dict[object, Kind] = {event: kind for event, kind in _PIECES.items() if kind != "refusal"}
 _WHOLES: dict[object, tuple[Kind, str]] = {
     "response.output_text.done": ("text", "text"),
@@ -51,7 +45,7 @@ _WHOLES: dict[object, tuple[Kind, str]] = {
     "response.reasoning_summary_text.done": ("summary", "text"),
     "response.reasoning_text.done": ("reasoning", "text"),
 }
-#: The events that end an answer, with the status that a response has then.
+#: The events that end a completion, with the response's status.
 _ENDS: dict[object, str] = {
     "response.completed": "completed",
     "response.done": "completed",
@@ -59,26 +53,26 @@ _ENDS: dict[object, str] = {
     "response.failed": "failed",
     "response.cancelled": "cancelled",
 }
-#: What a response may have kept of its beginning in the event that ends it.
+#: Statuses of a response's beginning that the event at its end may still have.
 _EARLIER = frozenset({"", "in_progress", "queued"})
 
 
 class ResponseStreamDecoder:
-    """Chunks from the bytes of a streamed answer, one for each run of content, reasoning or one call's arguments in a
-    read.
+    """Chunks from the bytes of a streamed completion; per read, one chunk for each run of content, reasoning or one
+    call's arguments.
 
-    A read that brings events without text gives an empty chunk: the provider is alive. The body decides what it is,
-    whatever its label says: an event stream, or one whole answer.
+    A read with events but no text gives an empty chunk: the provider is alive. The body decides its own format,
+    whatever its media type says: an event stream, or one whole completion.
 
     Attributes:
-        done: the event that ends the answer came; what follows it is ignored.
+        done: the event that ends the completion came; the rest is ignored.
         finish_reason: why the model stopped, once it has said so.
-        fault: what is wrong with the stream, to be raised after the chunks before it were handed on.
+        fault: what is wrong with the stream. The caller raises it after it has handed on the chunks before it.
 
     Args:
-        max_bytes: of one event.
-        has_format: whether the answer was asked for in a format, so that a refusal is not part of its text.
-        keeps_native: whether what must be sent again of the answer in its tool loop is kept.
+        max_bytes: the limit of one event.
+        has_format: whether the request had a response format, so that a refusal is not part of the text.
+        keeps_native: whether the items are kept that must be sent again in the tool loop.
     """
 
     def __init__(
@@ -95,30 +89,30 @@ class ResponseStreamDecoder:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the server said that the answer is complete, or why it is not."""
+        """Whether the server said that the completion is complete, or why it is not."""
         return self.finish_reason is not None
 
     @property
     def names(self) -> object:
-        """The answer's `id` and `model`."""
+        """The completion's `id` and `model`."""
         return self._names
 
     @property
     def native(self) -> NativeBlocks | None:
-        """What the provider must see again of the answer; None unless it is whole and calls tools."""
+        """What the provider must receive again of the completion; None unless it is complete and calls tools."""
         if self._kept is None or self.finish_reason != "tool_calls":
             return None
         return self._kept.native(self._output.calls.told)
 
     def feed(self, data: bytes) -> list[StreamChunk]:
-        """What `data` completes, in order; nothing more after `done` or a fault."""
+        """The chunks that `data` completes, in order; none after `done` or a fault."""
         if self.done or self.fault:
             return []
         gathered = Gathered()
         gathered.alive = bool(data)
         try:
             if not self._fed and is_web_page(data):
-                raise Unreadable("a web page (text/html) in place of an answer")
+                raise Unreadable("a web page (text/html) instead of a completion")
             self._fed = True
             for event, body in self._events.feed(data):
                 self._heard = True
@@ -128,12 +122,12 @@ class ResponseStreamDecoder:
                         break
         except LineTooLong as error:
             self.fault = Unreadable(str(error))
-        except (ErrorSaid, BrokenOff, Unreadable) as fault:
+        except (ErrorReported, BrokenOff, Unreadable) as fault:
             self.fault = fault
         return gathered.close()
 
     def finish(self) -> list[StreamChunk]:
-        """To be called at the end of the body: what stood there without an end of its own, if it is whole."""
+        """To be called at the end of the body: decodes what has no end marker of its own, if it is complete."""
         if self.done or self.fault:
             return []
         gathered = Gathered()
@@ -146,7 +140,7 @@ class ResponseStreamDecoder:
                 raise Unreadable("something other than an event stream")
         except LineTooLong as error:
             self.fault = Unreadable(str(error))
-        except (ErrorSaid, BrokenOff, Unreadable) as fault:
+        except (ErrorReported, BrokenOff, Unreadable) as fault:
             self.fault = fault
         return gathered.close()
 
@@ -154,8 +148,7 @@ class ResponseStreamDecoder:
         return self.done
 
     def _add_piece(self, data: bytes, gathered: Gathered) -> bool:
-        """Take what nearly all events are, a piece of a text or of arguments that goes on; false, and nothing taken,
-        where it is anything else."""
+        """Decode the common event: a piece of a text, or of arguments. Returns False, without effect, for any other."""
         try:
             piece = PLAIN_EVENT.decode(data)
         except (msgspec.DecodeError, ValueError, RecursionError):
@@ -176,9 +169,9 @@ class ResponseStreamDecoder:
 
     def _take(self, event: str, data: bytes, gathered: Gathered) -> None:
         if not data or data.isspace() or is_sign_of_life(data):
-            return  # somebody's keep-alive
+            return  # a keep-alive
         if data.startswith(b"[DONE]"):
-            # Not this API's, but a gateway's end marker: nothing more comes.
+            # Not this API's end marker, but a gateway's: nothing follows.
             self.done = True
             return
         found = _decoded(data)
@@ -188,13 +181,13 @@ class ResponseStreamDecoder:
             for document in documents:
                 self._take_object(event, document, data, gathered)
         elif event == "error":
-            # A proxy's error need not be JSON; its text is nobody's business.
-            raise ErrorSaid(None)
+            # A proxy's error need not be JSON; its text is not shown.
+            raise ErrorReported(None)
         elif event in _UNNAMED or event.startswith("response."):
             self._take_lines(event, data, gathered, is_json=found is not None)
 
     def _take_lines(self, event: str, data: bytes, gathered: Gathered, *, is_json: bool) -> None:
-        """Several documents in one event, by a server without blank lines."""
+        """Several documents in one event, from a server that sends no blank lines."""
         lines = list(filter(None, data.split(b"\n")))
         if is_json or len(lines) < 2 or event == BARE_JSON:
             raise Unreadable("JSON other than an object" if is_json else "something that is not JSON")
@@ -206,7 +199,7 @@ class ResponseStreamDecoder:
         given = body.get("type")
         kind = given if isinstance(given, str) and given else event
         if kind == "error" or event == "error":
-            raise ErrorSaid(_error_in(body))
+            raise ErrorReported(_error_in(body))
         if kind in _ENDS:
             self._take_response(_object(body.get("response")), data, gathered, status=_ENDS[kind])
         elif body.get("object") == "response" or (kind in _UNNAMED and "output" in body):
@@ -214,14 +207,14 @@ class ResponseStreamDecoder:
         elif kind.startswith("response."):
             self._take_event(kind, body, data, gathered)
         elif "choices" in body:
-            raise Unreadable("an answer of chat completions in place of one of the Responses API")
+            raise Unreadable("a response of chat completions instead of the Responses API")
         elif is_error(body, is_named=event not in _UNNAMED):
-            raise ErrorSaid(_error_in(body))
+            raise ErrorReported(_error_in(body))
         elif event == BARE_JSON and self._output.is_silent and "type" not in body:
             raise Unreadable(f"{BARE_JSON} in place of an event stream")
 
     def _take_event(self, kind: str, body: dict[str, Any], data: bytes, gathered: Gathered) -> None:
-        """An event within an answer: clients are to ignore those that they don't know."""
+        """An event within a completion; clients must ignore unknown ones."""
         key = self._output.key_of(body.get("output_index"), body.get("item_id"))
         match kind:
             case _ if kind in _PIECES:
@@ -249,14 +242,14 @@ class ResponseStreamDecoder:
             self._kept.keep(key, data)
 
     def _take_response(self, response: dict[str, Any], data: bytes, gathered: Gathered, *, status: str) -> None:
-        """The response that ends an answer, or is one whole."""
+        """The response at the end of a stream, or a whole one."""
         self._note_names(response)
         gathered.usage = usage_of(response.get("usage")) or gathered.usage
         said = response.get("status")
         if isinstance(said, str) and (not status or (status == "completed" and said not in _EARLIER)):
             status = said
         if status == "failed" or response.get("error"):
-            raise ErrorSaid(response.get("error") or response)
+            raise ErrorReported(response.get("error") or response)
         self._output.fill_from(response.get("output"), gathered)
         if self._kept is not None:
             self._kept.fill_from(data)
@@ -273,7 +266,7 @@ class ResponseStreamDecoder:
             output.end_calls(gathered)
         if output.unknown and output.is_silent:
             kinds = ", ".join(sorted(output.unknown))
-            raise Unreadable(f"an answer of nothing but parts that are neither text nor calls ({kinds})")
+            raise Unreadable(f"a completion whose parts are neither text nor calls ({kinds})")
         if output.unknown:
             log.warning("answer_parts_left_out", kinds=sorted(output.unknown))
         told = reason_with_calls(reason, has_calls=output.calls.has_calls)
@@ -288,10 +281,10 @@ class ResponseStreamDecoder:
 
 
 def _why_incomplete(details: object) -> FinishReason:
-    """Why an answer ended before its end.
+    """The finish reason of an incomplete completion.
 
     Raises:
-        BrokenOff: for no reason that would make it an answer.
+        BrokenOff: the reason means that it was broken off.
     """
     said = details.get("reason") if isinstance(details, dict) else details
     reason = finish_reason_of(said)
@@ -316,13 +309,14 @@ def _decoded(data: bytes) -> object:
 
 
 def _error_in(body: dict[str, Any]) -> object:
-    """The error object in an event; the event where there is none, or a mere text beside others."""
+    """The error object in an event; the event itself if it has none, or if `error` is only one text among other
+    fields."""
     error = body.get("error")
     return error if isinstance(error, dict) and error else body
 
 
 def _object(value: object) -> dict[str, Any]:
-    """An object; where there is none, an empty one."""
+    """The value if it is an object; an empty object if it is missing."""
     if value is None:
         return {}
     if not isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""The items of an answer that calls tools, kept as they came: what the model must see again. Pure."""
+"""Keeps the items of a completion that calls tools unchanged: what the model must receive again. Pure."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -9,7 +9,7 @@ from archer_ws.core.limits import PROVIDER_PARTS
 from archer_ws.llm_gateway.decoding.tool_calls import AssembledCall
 from archer_ws.llm_gateway.native_turns import NATIVE_BYTES_MAX, NativeBlocks, NativeCall
 
-#: An item: its number, or its id where it has none.
+#: Identifies an item: its number, or its id if it has none.
 Key = int | str
 
 
@@ -25,7 +25,7 @@ class _ResponseEvent(msgspec.Struct, gc=False):
     response: _Output
 
 
-#: All of it is read: what is passed over may be no UTF-8.
+#: The whole document is decoded: skipped fields may not be UTF-8.
 _ITEMS = msgspec.json.Decoder(list[dict[str, Any]])
 # Each raises msgspec.DecodeError, ValueError or RecursionError for anything else.
 _ITEM = msgspec.json.Decoder(_ItemEvent)
@@ -34,17 +34,18 @@ _UNFIT = (msgspec.DecodeError, ValueError, RecursionError)
 
 
 class KeptItems:
-    """The whole items of one answer, byte for byte; nothing of one that is too large."""
+    """The complete items of one completion, byte for byte; nothing is kept of a completion that is too large."""
 
     def __init__(self) -> None:
         self._items: list[tuple[Key, bytes]] = []
         self._bytes = 0
-        #: Whether an item came that can't be kept as it is.
+        #: Whether an item came that can't be kept unchanged.
         self._misses_some = False
 
     def keep(self, key: Key, event: bytes) -> None:
-        """Keep the `item` of an event. Reasoning's encrypted form is complete where an item ends, and not before
-        (earendil-works/pi#3369)."""
+        """Keep the `item` of an event. The encrypted form of reasoning is complete only at the end of an item
+        (earendil-works/pi#3369).
+        """
         try:
             item = bytes(_ITEM.decode(event).item)
         except _UNFIT:
@@ -57,7 +58,7 @@ class KeptItems:
             self._items.append((key, item))
 
     def fill_from(self, document: bytes) -> None:
-        """Take the items of a response, or of the one in an event, where it has more than came by themselves."""
+        """Take the items of a response, or of the response in an event, if it has more items than came separately."""
         try:
             output = _RESPONSE.decode(document).response.output
         except _UNFIT:
@@ -71,11 +72,11 @@ class KeptItems:
             self._items = [(place, bytes(item)) for place, item in enumerate(output)]
 
     def native(self, told: Iterable[AssembledCall]) -> NativeBlocks | None:
-        """What is kept of the answer, whose calls are `told`; None where it is not all there."""
+        """What is kept of the completion, whose calls are `told`; None if items are missing."""
         items = self._items
         if all(isinstance(key, int) for key, _ in items):
             items = sorted(items, key=lambda entry: entry[0])
-        # One that came twice is one.
+        # A repeated item counts once.
         sole = [item for _, item in dict.fromkeys(items)]
         blocks = b"[%b]" % b",".join(sole)
         if self._misses_some or len(blocks) > NATIVE_BYTES_MAX:
@@ -83,7 +84,7 @@ class KeptItems:
         try:
             whole = _ITEMS.decode(blocks)
         except _UNFIT:
-            # Something that is no item of this API, or no text: it could not be sent again.
+            # Not an item of this API, or not text: it can't be sent again.
             return None
         made = [item for item in whole if item.get("type") == "function_call"]
         made_by_id = {str(item.get("call_id")): item for item in made}
@@ -93,18 +94,19 @@ class KeptItems:
         for call in told:
             item = made_by_id.get(call.foreign_id or "", {})
             given = item.get("arguments")
-            # A name that the model made up was changed for the client: the API takes no such name in a history.
+            # A name that the model invented was changed for the client: the API refuses such a name in a history.
             if call.foreign_id is None or not isinstance(given, str) or item.get("name") != call.name:
                 return None
             calls.append(NativeCall(call.call_id, call.foreign_id, call.name, given.strip() or "{}"))
         if any(map(_is_bare, made)):
-            # As some say it of a call without arguments: sent again, it is no JSON (agentgateway/agentgateway#3002).
+            # The arguments that some servers send for a call without any: they are not JSON
+            # (agentgateway/agentgateway#3002).
             blocks = b"[%b]" % b",".join(map(_with_arguments, sole, whole))
         return NativeBlocks.of(blocks, calls)
 
 
 def _with_arguments(raw: bytes, item: dict[str, Any]) -> bytes:
-    """An item as it came, but that a call has the JSON text of an object."""
+    """The unchanged item, except that a call's arguments become the JSON text of an object."""
     return msgspec.json.encode({**item, "arguments": "{}"}) if _is_bare(item) else raw
 
 

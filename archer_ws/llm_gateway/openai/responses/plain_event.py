@@ -1,7 +1,7 @@
-"""An event that goes on with text or arguments, as OpenAI itself sends it: the fields that are used of it, for the
-decoder's quick way. Pure.
+"""The common event as OpenAI sends it, a piece of text or arguments: only the fields that the decoder's fast path uses.
+Pure.
 
-What is text is looked at when it is used; what does not fit the shape is left to the decoder's slow way.
+Texts are type-checked when they are used. An event of another shape is left to the decoder's slow path.
 """
 
 from typing import Any

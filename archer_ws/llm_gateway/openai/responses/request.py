@@ -1,4 +1,4 @@
-"""What a request of OpenAI's Responses API says of a conversation, of tools and of the answer's form. Pure.
+"""Builds a request of OpenAI's Responses API: conversation, tools and response format. Pure.
 
 https://developers.openai.com/api/docs/guides/migrate-to-responses
 """
@@ -13,16 +13,16 @@ from archer_ws.llm_gateway.media import Media
 from archer_ws.llm_gateway.native_turns import NativeBlocks
 from archer_ws.llm_gateway.openai.request import UNNAMED, parameters_of, result_text
 from archer_ws.llm_gateway.parts import Document, Picture, as_data_url, resolved
-from archer_ws.llm_gateway.resilience.refused_parameters import Said
+from archer_ws.llm_gateway.resilience.refused_parameters import ErrorText
 from archer_ws.llm_gateway.tools import NamedTool, Tool, ToolCall
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, MessageRole
 
-#: The longest id of a call that this API takes, in characters.
+#: The longest call id that this API accepts, in characters.
 ID_CHARS = 64
-#: The least that an answer may be bounded to, in tokens; less is a 400.
+#: The lowest limit of a completion, in tokens; less is a 400.
 LEAST_TOKENS = 16
 
-#: What an answer's items may not have when they are sent again: nothing is stored there, so that their ids name nothing
+#: Fields that are removed when items are sent again: the API stores nothing here, so their ids are unknown to it
 #: (vercel/ai#7543, NousResearch/hermes-agent#10217).
 _OF_STORED_ITEMS = ("id", "status")
 _ITEMS: msgspec.json.Decoder[list[dict[str, msgspec.Raw]]] = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
@@ -31,17 +31,18 @@ _NO_SUMMARY = msgspec.Raw(b"[]")
 
 
 def fits(call_id: str) -> bool:
-    """Whether the API takes an id of a call."""
+    """Whether the API accepts a call's id."""
     return len(call_id) <= ID_CHARS
 
 
 def fixed_fields() -> dict[str, Any]:
-    """What every request says: a streamed answer, that is stored nowhere, with its reasoning in a form to send back."""
+    """The fields of every request: a streamed completion that OpenAI does not store, with encrypted reasoning to send
+    back."""
     return {"store": False, "include": ["reasoning.encrypted_content"], "stream": True}
 
 
 def reasoning_field(options: ChatOptions) -> dict[str, Any]:
-    """`reasoning`: how much of it, where that was asked for, and that a summary is wanted, where there is any."""
+    """`reasoning`: the effort, if the request names one, and a summary, if the model reasons."""
     effort = options.reasoning_effort
     asked = {} if effort is None else {"effort": effort}
     return {"reasoning": asked if effort == "none" else {**asked, "summary": "auto"}}
@@ -50,13 +51,13 @@ def reasoning_field(options: ChatOptions) -> dict[str, Any]:
 def input_items(
     messages: Sequence[ChatMessage], replayed: Mapping[int, NativeBlocks], media: Mapping[str, Media] | None = None
 ) -> list[Any]:
-    """The `input` of a request; calls and results must be `repaired`, with ids that fit.
+    """The `input` of a request. Calls and results must be `repaired`, with fitting ids.
 
-    System messages stand among the others, where they were said, and not in `instructions`: a word there is no word of
-    a message, and `json_object` is refused where no message speaks of JSON.
+    System messages stay at their place among the others, and do not go into `instructions`: `json_object` is refused if
+    no message mentions JSON, and instructions do not count.
 
     Args:
-        replayed: by place, the answers that the model must see again as it gave them.
+        replayed: by index, the completions that the model must receive again unchanged.
         media: the uploaded files that the messages name, by their ids.
     """
     media = media or {}
@@ -76,20 +77,21 @@ def input_items(
 
 
 def without_reasoning(items: Sequence[Any]) -> list[Any] | None:
-    """The `input` without the reasoning that stands in it; None where there is none."""
+    """The `input` without its reasoning; None if there is none."""
     left = [item for item in items if bytes(item.get("encrypted_content", b"null")) == b"null"]
     return left if len(left) < len(items) else None
 
 
 def refuses_reasoning(body: bytes) -> bool:
-    """Whether an error is about encrypted reasoning that was sent again: another account's, another model's behind the
-    same name, or OpenAI's own mistake (openai/codex#8119)."""
-    said = Said.of(body)
+    """Whether an error is about encrypted reasoning that was sent again: from another account or another model of the
+    same name, or because of OpenAI's own mistake (openai/codex#8119).
+    """
+    said = ErrorText.of(body)
     return "invalid_encrypted_content" in body.decode("utf-8", "replace") or bool(_NOT_VERIFIED.search(said.text))
 
 
 def tool_fields(options: ChatOptions) -> dict[str, Any]:
-    """`tools` and what goes with them; nothing without tools."""
+    """`tools` and the fields for them; empty without tools."""
     if not options.tools:
         return {}
     fields: dict[str, Any] = {"tools": [_tool(tool) for tool in options.tools]}
@@ -104,7 +106,7 @@ def tool_fields(options: ChatOptions) -> dict[str, Any]:
 
 
 def format_fields(options: ChatOptions) -> dict[str, Any]:
-    """`text`, where the answer shall be more than that."""
+    """`text`, with the response format; empty for plain text."""
     asked = options.response_format
     if asked is None:
         return {}
@@ -115,7 +117,7 @@ def format_fields(options: ChatOptions) -> dict[str, Any]:
 
 
 def _message(message: ChatMessage, media: Mapping[str, Media]) -> list[dict[str, Any]]:
-    """A message of the user, the system or the assistant, and the assistant's calls behind it."""
+    """A message of the user, the system or the assistant, and then the assistant's calls."""
     said: list[dict[str, Any]] = []
     if message.content or not message.tool_calls:
         said.append({"type": "message", "role": message.role.value, "content": _content(message, media)})
@@ -123,9 +125,9 @@ def _message(message: ChatMessage, media: Mapping[str, Media]) -> list[dict[str,
 
 
 def _content(message: ChatMessage, media: Mapping[str, Media]) -> str | list[dict[str, Any]]:
-    """What a message says: its parts in their order."""
+    """A message's content: its parts in order."""
     if message.role is MessageRole.ASSISTANT:
-        # As parts, what the model said is a stored item's, with the item's id.
+        # Content of the model in parts would belong to a stored item with an id.
         return message.content
     if message.parts is None:
         return [{"type": "input_text", "text": message.content}]
@@ -161,7 +163,7 @@ def _result(message: ChatMessage, foreign_ids: Mapping[str, str], media: Mapping
     output: str | list[dict[str, Any]] = result_text(message)
     if message.parts is not None:
         has_failed = message.status not in (None, "ok")
-        # There is no field for how the call ended.
+        # The API has no field for a failed call.
         failed = [{"type": "input_text", "text": f"Error: the call ended: {message.status}."}] if has_failed else []
         output = failed + _parts(message, media)
     return {
@@ -172,10 +174,11 @@ def _result(message: ChatMessage, foreign_ids: Mapping[str, str], media: Mapping
 
 
 def _items_again(blocks: bytes) -> list[dict[str, msgspec.Raw]]:
-    """An answer's items as they are sent again, each field as it came.
+    """A completion's items as they are sent again, with unchanged fields.
 
-    Reasoning goes as its encrypted form and the summary alone, which must be there; its plain text is refused
-    (microsoft/agent-framework-go#784), and without the encrypted form it is no more than the id of what was not stored.
+    Reasoning is sent only as its encrypted form and the summary, which is required. Its plain text is refused
+    (microsoft/agent-framework-go#784), and without the encrypted form it is only an id of something that was not
+    stored.
     """
     items: list[dict[str, msgspec.Raw]] = []
     for item in _ITEMS.decode(blocks):
@@ -193,6 +196,6 @@ def _tool(tool: Tool) -> dict[str, Any]:
     said: dict[str, Any] = {"type": "function", "name": tool.name}
     if tool.description is not None:
         said["description"] = tool.description
-    # Here a tool is strict unless it says otherwise, and strict ones have every argument filled in
+    # In this API a tool is strict by default, and the model fills in every argument of strict tools
     # (onyx-dot-app/onyx#15008, open-webui/open-webui#27750).
     return {**said, "parameters": parameters_of(tool), "strict": bool(tool.strict)}

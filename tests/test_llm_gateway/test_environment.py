@@ -8,7 +8,7 @@ from pathlib import Path
 import certifi
 import pytest
 
-from archer_ws.llm_gateway.transport.surroundings import (
+from archer_ws.llm_gateway.transport.environment import (
     Proxy,
     UnusableVariable,
     Way,
@@ -137,10 +137,10 @@ def directory(folder: Path) -> str:
     ("variable", "value", "what"),
     [
         ("SSL_CERT_FILE", missing, "can't be read (No such file or directory)"),
-        ("SSL_CERT_FILE", garbage, "holds no certificates"),
+        ("SSL_CERT_FILE", garbage, "contains no certificates"),
         ("SSL_CERT_FILE", directory, "can't be read (Is a directory)"),
-        ("SSL_CERT_DIR", missing, "no directory that can be read"),
-        ("SSL_CERT_DIR", garbage, "no directory that can be read"),
+        ("SSL_CERT_DIR", missing, "not a readable directory"),
+        ("SSL_CERT_DIR", garbage, "not a readable directory"),
         ("SSLKEYLOGFILE", lambda folder: f"{folder}/missing/log", "can't be written (No such file or directory)"),
         ("SSLKEYLOGFILE", directory, "can't be written (Is a directory)"),
     ],

@@ -1,26 +1,26 @@
-"""Which of several choices is the answer: one was asked for, and two are never mixed.
+"""Takes one completion's choices from a stream: one was requested, and two are never mixed.
 
-Pure. The only choice of a stream is the answer whatever its number. Where text or calls come under more than one
-number, the first that has any is the answer, and what comes under others is kept back: if the first one goes on, or was
-over, that was another answer, and if it never does, the server only counts oddly, and it was the rest of this one.
+Pure. If a stream has only one choice, that is the completion, whatever its number. If text or calls come under several
+numbers, the first number with any is the completion, and the others are held back. If the first one continues, or was
+complete, the others were other completions. If it does not, the server only numbers oddly, and they were its rest.
 """
 
 from collections.abc import Sequence
 
 from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
-from archer_ws.llm_gateway.decoding.answers import Unreadable
+from archer_ws.llm_gateway.decoding.completion import Unreadable
 from archer_ws.llm_gateway.openai.documents import Choice
 
 
-class OneAnswer:
-    """What of each document's choices is taken.
+class ChoiceFilter:
+    """Selects the choices of each document.
 
     Args:
-        max_chars: of what is kept back.
+        max_chars: the limit of text that is held back.
 
     Attributes:
         is_plain: everything so far came under the number 0.
-        reason: the last word on why the answer stopped.
+        reason: the last finish reason.
     """
 
     def __init__(self, max_chars: int = PROVIDER_DOCUMENT_BYTES) -> None:
@@ -35,11 +35,11 @@ class OneAnswer:
         self._kept_reason: object = None
 
     def take(self, choices: Sequence[Choice], *, has_text: bool, has_reasoning: bool) -> list[Choice]:
-        """The choices that are pieces of the answer.
+        """The choices that belong to the completion.
 
         Args:
-            has_text: text or calls came before, under the number 0 if none is known here.
-            has_reasoning: so did reasoning.
+            has_text: text or calls came before; under the number 0, if no number is known here.
+            has_reasoning: the same for reasoning.
         """
         if self._number is None and has_text:
             self._number = 0
@@ -49,7 +49,7 @@ class OneAnswer:
         taken: list[Choice] = []
         numbers = {choice.number for choice in choices}
         for choice in sorted(choices, key=lambda choice: choice.number != 0) if len(choices) > 1 else choices:
-            if self._is_the_answers(choice):
+            if self._belongs(choice):
                 taken.append(choice)
                 self.reason = choice.reason or self.reason
             elif self._has_others or self._number in numbers:
@@ -60,11 +60,11 @@ class OneAnswer:
         return taken
 
     def rest(self) -> list[Choice]:
-        """Where the answer ended without a reason: what was kept back; `reason` is then the one that came with it."""
+        """The choices held back, to be used if the completion ended without a reason; `reason` becomes theirs."""
         self.reason = self._kept_reason
         return self._kept_back
 
-    def _is_the_answers(self, choice: Choice) -> bool:
+    def _belongs(self, choice: Choice) -> bool:
         if self._number is None:
             kinds = {is_reasoning for is_reasoning, _ in choice.parts.pieces}
             if False in kinds or choice.parts.refusals or choice.calls:
@@ -77,7 +77,7 @@ class OneAnswer:
         if choice.number != self._number:
             return False
         if self._kept_back or self._kept_reason:
-            # It goes on: the others are other answers.
+            # The first number continues, so the others are other completions.
             self._has_others = True
             self._kept_back, self._kept_reason = [], None
         return True
@@ -90,4 +90,4 @@ class OneAnswer:
         self._kept_size += sum(map(len, choice.parts.refusals))
         self._kept_size += sum(len(str(call.arguments)) for call in choice.calls)
         if self._kept_size > self._max_chars:
-            raise Unreadable("answers in turn, though one was asked for")
+            raise Unreadable("several completions by turns, though one was requested")

@@ -12,7 +12,7 @@ from archer_ws.llm_gateway.base import Timeouts
 from archer_ws.llm_gateway.catalog import load_catalog
 from archer_ws.llm_gateway.failures import ProviderIdentity
 from archer_ws.llm_gateway.openai_adapter import OpenAIAdapter
-from archer_ws.llm_gateway.transport.per_loop import SdkClient
+from archer_ws.llm_gateway.transport.per_loop import PerLoopClient
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole
 
 ACME = ProviderIdentity(
@@ -40,26 +40,26 @@ class Client:
 
 
 @pytest.fixture
-def sdk() -> Iterator[SdkClient[Client]]:
+def sdk() -> Iterator[PerLoopClient[Client]]:
     sys.modules["an_sdk"] = ModuleType("an_sdk")
-    yield SdkClient("an_sdk", Client, identity=ACME)
+    yield PerLoopClient("an_sdk", Client, identity=ACME)
     del sys.modules["an_sdk"]
 
 
-async def test_the_client_is_made_in_a_worker_thread_of_the_imported_module(sdk: SdkClient[Client]) -> None:
+async def test_the_client_is_made_in_a_worker_thread_of_the_imported_module(sdk: PerLoopClient[Client]) -> None:
     client = await sdk.get()
 
     assert client.module is sys.modules["an_sdk"]
     assert client.thread != threading.get_ident()
 
 
-async def test_tasks_that_ask_at_once_get_one_client(sdk: SdkClient[Client]) -> None:
+async def test_tasks_that_ask_at_once_get_one_client(sdk: PerLoopClient[Client]) -> None:
     clients = await asyncio.gather(*(sdk.get() for _ in range(20)))
 
     assert len({id(client) for client in clients}) == 1
 
 
-async def test_a_caller_that_is_cancelled_leaves_the_others_their_client(sdk: SdkClient[Client]) -> None:
+async def test_a_caller_that_is_cancelled_leaves_the_others_their_client(sdk: PerLoopClient[Client]) -> None:
     first, second = asyncio.create_task(sdk.get()), asyncio.create_task(sdk.get())
     await asyncio.sleep(0)
     first.cancel()
@@ -69,7 +69,7 @@ async def test_a_caller_that_is_cancelled_leaves_the_others_their_client(sdk: Sd
     assert first.cancelled() or first.cancelling()
 
 
-async def test_after_closing_a_new_client_is_made(sdk: SdkClient[Client]) -> None:
+async def test_after_closing_a_new_client_is_made(sdk: PerLoopClient[Client]) -> None:
     first = await sdk.get()
     await sdk.aclose()
 
@@ -77,7 +77,7 @@ async def test_after_closing_a_new_client_is_made(sdk: SdkClient[Client]) -> Non
     assert await sdk.get() is not first
 
 
-async def test_closing_while_the_client_is_being_made_closes_it(sdk: SdkClient[Client]) -> None:
+async def test_closing_while_the_client_is_being_made_closes_it(sdk: PerLoopClient[Client]) -> None:
     asking = asyncio.create_task(sdk.get())
     await asyncio.sleep(0)
     await sdk.aclose()
@@ -85,11 +85,11 @@ async def test_closing_while_the_client_is_being_made_closes_it(sdk: SdkClient[C
     assert (await asking).closed
 
 
-async def test_closing_what_was_never_opened_is_harmless(sdk: SdkClient[Client]) -> None:
+async def test_closing_what_was_never_opened_is_harmless(sdk: PerLoopClient[Client]) -> None:
     await sdk.aclose()
 
 
-def test_each_loop_has_its_own_client_and_a_closed_loops_client_is_let_go(sdk: SdkClient[Client]) -> None:
+def test_each_loop_has_its_own_client_and_a_closed_loops_client_is_let_go(sdk: PerLoopClient[Client]) -> None:
     first = asyncio.run(sdk.get())
     first.loop_is_gone = True
 
@@ -102,7 +102,7 @@ def test_each_loop_has_its_own_client_and_a_closed_loops_client_is_let_go(sdk: S
     assert second.closed
 
 
-def test_the_client_of_a_loop_that_still_lives_is_left_alone(sdk: SdkClient[Client]) -> None:
+def test_the_client_of_a_loop_that_still_lives_is_left_alone(sdk: PerLoopClient[Client]) -> None:
     with asyncio.Runner() as living:
         first = living.run(sdk.get())
         asyncio.run(sdk.aclose())
@@ -113,7 +113,7 @@ def test_the_client_of_a_loop_that_still_lives_is_left_alone(sdk: SdkClient[Clie
 
 async def test_a_package_that_is_missing_is_named() -> None:
     with pytest.raises(ProviderNotConfigured) as caught:
-        await SdkClient("no_such_sdk", Client, identity=ACME).get()
+        await PerLoopClient("no_such_sdk", Client, identity=ACME).get()
 
     assert "pip install no_such_sdk" in str(caught.value.hint)
     assert caught.value.provider == "acme"

@@ -1,8 +1,8 @@
-"""What the environment says of the way to a provider: proxies, certificates, a log of TLS keys.
+"""What the environment says about reaching providers: proxies, certificates, a log of TLS keys.
 
-Owns which variable holds for which address, and telling one that can't be used. The HTTP clients get what comes of it
-and read none of these variables themselves (`trust_env=False`): so a wrong one fails only the providers that need it,
-and the error can name it. A server on plain HTTP needs no certificates, one on this machine no proxy.
+Owns which variable applies to which address, and recognising one that can't be used. The HTTP clients get the result
+and read none of these variables themselves (`trust_env=False`). So a wrong variable fails only the providers that need
+it, and the error names it. A server on plain HTTP needs no certificates, one on this machine no proxy.
 """
 
 import contextlib
@@ -18,17 +18,17 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 CERT_FILE, CERT_DIR, KEY_LOG, NO_PROXY = "SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE", "NO_PROXY"
-#: Where a proxy comes from that no variable names: macOS and Windows keep some, too.
+#: The source of a proxy without a variable: macOS and Windows have proxy settings, too.
 SYSTEM_PROXY = "the system's proxy settings"
 _PROXY_HOST = re.compile(r"[\w.-]+|[0-9A-Fa-f:.]+")
 
 
 class UnusableVariable(Exception):
-    """A variable of the environment that a provider would need, and that can't be used.
+    """A variable of the environment that a provider needs, and that can't be used.
 
     Attributes:
         variable: its name.
-        what: what is wrong with it, to be read behind the name; never its value where that may hold a password.
+        what: what is wrong with it, as words after the name; never its value if that may contain a password.
     """
 
     def __init__(self, variable: str, what: str) -> None:
@@ -38,13 +38,13 @@ class UnusableVariable(Exception):
 
     @property
     def is_of_proxy(self) -> bool:
-        """Whether it is about a proxy, of which hosts can be excepted."""
+        """Whether it names a proxy, for which NO_PROXY can list exceptions."""
         return self.variable not in {CERT_FILE, CERT_DIR, KEY_LOG}
 
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """A proxy, and what named it."""
+    """A proxy, and the variable that named it."""
 
     url: str
     variable: str
@@ -52,22 +52,23 @@ class Proxy:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How a provider is reached; `tls` is None where nothing on the way is encrypted."""
+    """How a provider is reached; `tls` is None if nothing is encrypted."""
 
     proxy: Proxy | None = None
     tls: ssl.SSLContext | None = None
 
     @property
     def proxy_url(self) -> str | None:
-        """The proxy's URL, with the user and password that it may need."""
+        """The proxy's URL, with its user and password."""
         return None if self.proxy is None else self.proxy.url
 
 
 def way_to(url: str, *, is_near: bool, make_tls: Callable[[], ssl.SSLContext]) -> Way:
-    """The way to a URL; nearby, no proxy is used. `make_tls` reads the certificates, which takes tens of ms.
+    """How a URL is reached; a near host is reached without a proxy. `make_tls` reads the certificates, which takes tens
+    of ms.
 
     Raises:
-        UnusableVariable: a variable that the way needs can't be used.
+        UnusableVariable: a necessary variable can't be used.
     """
     proxy = None if is_near else proxy_for(url)
     is_encrypted = url.startswith("https:") or (proxy is not None and proxy.url.startswith("https:"))
@@ -75,10 +76,11 @@ def way_to(url: str, *, is_near: bool, make_tls: Callable[[], ssl.SSLContext]) -
 
 
 def proxy_for(url: str, proxies: Mapping[str, str] | None = None) -> Proxy | None:
-    """The proxy for a URL, as HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY say (or `proxies`, by scheme and `no`).
+    """The proxy for a URL, by HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY (or by `proxies`, with schemes and `no`
+    as keys).
 
     Raises:
-        UnusableVariable: it is none that can be used: not HTTP, or not an address.
+        UnusableVariable: it can't be used: it is not HTTP, or not an address.
     """
     proxies = getproxies() if proxies is None else proxies
     parts = urlsplit(url)
@@ -92,9 +94,10 @@ def proxy_for(url: str, proxies: Mapping[str, str] | None = None) -> Proxy | Non
 
 
 def is_excepted(host: str, port: int | None, no_proxy: str) -> bool:
-    """Whether NO_PROXY names the host: by name (its subdomains too), address, network, with or without a port, or `*`.
+    """Whether NO_PROXY names the host: by name (including its subdomains), address, network, with or without a port, or
+    `*`.
 
-    An entry that can't be read excepts nothing, as with curl and Go.
+    An invalid entry excepts nothing, as with curl and Go.
     """
     host = host.lower().rstrip(".")
     address = _address(host)
@@ -113,10 +116,10 @@ def is_excepted(host: str, port: int | None, no_proxy: str) -> bool:
 
 
 def tls_context(make: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
-    """What `make` gives: how certificates are verified.
+    """The result of `make`: how certificates are verified.
 
     Raises:
-        UnusableVariable: because of a variable there is none, or one that verifies nothing.
+        UnusableVariable: because of a variable there is no context, or one that verifies nothing.
     """
     fault = _key_log_fault() or _cert_dir_fault()
     if fault is not None:
@@ -131,7 +134,7 @@ def tls_context(make: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
 
 
 def fault_on_the_way(url: str) -> UnusableVariable | None:
-    """The variable that keeps a URL from being reached, or None: to be asked after an error that nobody foresaw."""
+    """The variable that prevents reaching a URL, or None; for explaining an unforeseen error."""
     try:
         proxy_for(url)
     except UnusableVariable as fault:
@@ -142,7 +145,7 @@ def fault_on_the_way(url: str) -> UnusableVariable | None:
 
 
 def certificate_variables() -> list[str]:
-    """Those that are set and say which certificates are believed."""
+    """The variables with trusted certificates that are set."""
     return [name for name in (CERT_FILE, CERT_DIR) if os.environ.get(name)]
 
 
@@ -151,10 +154,9 @@ _importing = threading.Lock()
 
 @contextlib.contextmanager
 def without_unusable_key_log() -> Iterator[None]:
-    """While it lasts, SSLKEYLOGFILE is not set if nothing can be written there.
+    """While it lasts, SSLKEYLOGFILE is unset if its file can't be written.
 
-    Where aiohttp happens to be installed, the SDKs import it, and it makes contexts for TLS as soon as it is imported:
-    that fails then.
+    If aiohttp is installed, the SDKs import it, and it creates TLS contexts at import: that would fail.
     """
     with _importing:
         hidden = os.environ.pop(KEY_LOG, None) if _key_log_fault() else None
@@ -167,15 +169,15 @@ def without_unusable_key_log() -> Iterator[None]:
 
 def _variable_of(scheme: str, text: str) -> str:
     names = [name for name, value in os.environ.items() if name.lower() == f"{scheme}_proxy" and value.strip() == text]
-    # The small one wins where both are set (urllib).
+    # The lower-case one wins if both are set (urllib).
     return max(names, default=SYSTEM_PROXY)
 
 
 def _proxy_url(url: str, variable: str) -> str:
-    """The URL of a proxy, if it can be one.
+    """The URL of a proxy, if it is valid.
 
     Raises:
-        UnusableVariable: it can't; never says the value, which may hold a password.
+        UnusableVariable: it is not; the message never has the value, which may contain a password.
     """
     try:
         parts = urlsplit(url)
@@ -219,14 +221,14 @@ def _cert_file_fault() -> UnusableVariable | None:
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
     except ssl.SSLError:
-        return UnusableVariable(CERT_FILE, f"names {_shown(path)}, which holds no certificates")
+        return UnusableVariable(CERT_FILE, f"names {_shown(path)}, which contains no certificates")
     except (OSError, ValueError) as error:
         return UnusableVariable(CERT_FILE, f"names {_shown(path)}, which can't be read ({_reason(error)})")
     return None
 
 
 def _cert_dir_fault() -> UnusableVariable | None:
-    """OpenSSL takes any path for a directory, and then believes no certificate at all."""
+    """OpenSSL accepts any path as a directory, and then trusts no certificate at all."""
     paths = os.environ.get(CERT_DIR)
     if not paths or os.environ.get(CERT_FILE):
         return None
@@ -235,7 +237,7 @@ def _cert_dir_fault() -> UnusableVariable | None:
             return None
     except ValueError:
         pass
-    return UnusableVariable(CERT_DIR, f"names {_shown(paths)}, which is no directory that can be read")
+    return UnusableVariable(CERT_DIR, f"names {_shown(paths)}, which is not a readable directory")
 
 
 def _key_log_fault() -> UnusableVariable | None:

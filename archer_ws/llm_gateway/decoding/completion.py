@@ -1,4 +1,4 @@
-"""What the decoders of all providers give and raise."""
+"""What the decoders of all providers return and raise."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,23 +10,23 @@ from archer_ws.llm_gateway.types import FinishReason, Refusal, StreamChunk, Toke
 
 
 class Unreadable(ValueError):
-    """What came is not the provider's API; the text says what it is instead."""
+    """The response is not in the provider's format; the message says what it is instead."""
 
 
 class TooLarge(Unreadable):
-    """More came than is read of such a thing."""
+    """The response exceeds a limit."""
 
 
-class ErrorSaid(Exception):
-    """The provider sent an error in place of an answer, or in the middle of one; `error` is what it said, decoded."""
+class ErrorReported(Exception):
+    """The provider sent an error instead of a completion, or in the middle of one; `error` is its decoded JSON."""
 
     def __init__(self, error: object) -> None:
-        super().__init__("an error in place of an answer")
+        super().__init__("an error instead of a completion")
         self.error = error
 
 
 class BrokenOff(Exception):
-    """The provider says that it stopped before the answer was complete."""
+    """The provider says that it stopped before the completion was complete."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -34,13 +34,13 @@ class BrokenOff(Exception):
 
 
 class Decoder(Protocol):
-    """Chunks from the bytes of an answer, streamed or whole.
+    """Chunks from the bytes of a completion, streamed or whole.
 
     Attributes:
         done: the provider's end marker came.
         finish_reason: why the model stopped, once it has said so.
-        fault: what is wrong with the answer, one of ErrorSaid, BrokenOff and Unreadable; to be raised after the chunks
-            before it were handed on.
+        fault: what is wrong with the completion: an ErrorReported, BrokenOff or Unreadable. The caller raises it after
+            it has handed on the chunks before it.
     """
 
     done: bool
@@ -49,26 +49,26 @@ class Decoder(Protocol):
 
     @property
     def is_whole(self) -> bool:
-        """Whether the provider said that the answer is complete."""
+        """Whether the provider said that the completion is complete."""
 
     @property
     def names(self) -> object:
-        """The document that may have the answer's `id` and `model`."""
+        """The document that may have the completion's `id` and `model`."""
 
     @property
     def native(self) -> NativeBlocks | None:
-        """What the provider must see again of the answer; None unless it is whole and calls tools."""
+        """What the provider must receive again of the completion; None unless it is complete and calls tools."""
 
     def feed(self, data: bytes) -> list[StreamChunk]:
-        """What `data` completes, in order."""
+        """The chunks that `data` completes, in order."""
 
     def finish(self) -> list[StreamChunk]:
-        """What stood at the end of the body without an end of its own."""
+        """The chunks at the end of the body that had no end marker of their own."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """A whole answer."""
+class Completion:
+    """A whole completion."""
 
     content: str
     reasoning: str | None
@@ -80,19 +80,19 @@ class Answer:
     refusal: Refusal | None = None
 
 
-def folded(chunks: Sequence[StreamChunk], names: object = None) -> Answer:
-    """The answer that these chunks are; `names` is the document that may have its `id` and `model`."""
+def folded(chunks: Sequence[StreamChunk], names: object = None) -> Completion:
+    """The completion from its chunks; `names` is the document that may have its `id` and `model`."""
     usage = next((chunk.usage for chunk in reversed(chunks) if chunk.usage), None)
     finish_reason = next((chunk.finish_reason for chunk in reversed(chunks) if chunk.finish_reason), None)
-    return Answer(
+    return Completion(
         content="".join(chunk.content for chunk in chunks),
         reasoning="".join(chunk.reasoning or "" for chunk in chunks) or None,
         finish_reason=finish_reason,
-        # A count that is only half known is no count.
+        # An estimated count is left out.
         usage=None if usage is None or usage.estimated else usage,
         id=_text(names, "id"),
         model=_text(names, "model"),
-        # Cut off or filtered, a call may lack its end, and must not be run.
+        # A call in a truncated or filtered completion may be incomplete, and must not run.
         tool_calls=_calls_in(chunks) if finish_reason == "tool_calls" else None,
         refusal=next((chunk.refusal for chunk in reversed(chunks) if chunk.refusal), None),
     )

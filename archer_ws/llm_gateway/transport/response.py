@@ -1,4 +1,4 @@
-"""The answer to a streaming request, whoever carries it."""
+"""The response to a streaming request, over any carrier."""
 
 import asyncio
 from abc import ABC, abstractmethod
@@ -16,15 +16,15 @@ from archer_ws.llm_gateway.transport.content_coding import ContentDecoder
 
 
 class BodyTooLong(Exception):
-    """A body passed the bound that it was read with."""
+    """A body exceeded the limit with which it was read."""
 
 
-class StreamedAnswer(ABC):
-    """An answer whose head has come. Whoever got it closes it.
+class StreamedResponse(ABC):
+    """A response whose head has come. The code that received it must close it.
 
     Attributes:
         status: the HTTP status.
-        headers: the header fields; to be asked for by names in lower case.
+        headers: the header fields; names must be in lower case.
     """
 
     __slots__ = ()
@@ -34,21 +34,22 @@ class StreamedAnswer(ABC):
 
     @property
     def content_type(self) -> str:
-        """Its media type in lower case, without parameters."""
+        """The media type in lower case, without parameters."""
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
 
     @property
     def is_read_out(self) -> bool:
-        """Whether the body's end has been read, as far as is known without waiting."""
+        """Whether the end of the body was read, as far as is known without waiting."""
         return False
 
     @abstractmethod
     async def read_some(self) -> bytes:
-        """The next of the body, all that has come by then; empty at its end."""
+        """The next bytes of the body, all that have come; empty at its end."""
 
     @abstractmethod
     async def aclose(self) -> None:
-        """Close the connection, at once; one whose answer was read to its end is kept for the next."""
+        """Close the connection at once; if the response was read to its end, the connection is kept for the next
+        request."""
 
     async def reads(self) -> AsyncGenerator[bytes, None]:
         """The body, read by read."""
@@ -59,7 +60,7 @@ class StreamedAnswer(ABC):
         """The whole body.
 
         Raises:
-            BodyTooLong: it has more bytes than `limit`.
+            BodyTooLong: it has more than `limit` bytes.
         """
         body = bytearray()
         async for data in self.reads():
@@ -69,7 +70,7 @@ class StreamedAnswer(ABC):
         return bytes(body)
 
     async def beginning(self) -> bytes:
-        """The beginning of an error's body, or what came of it: the status says enough."""
+        """The beginning of an error's body, or the part that came: the status is enough."""
         body = bytearray()
         with suppress(Exception):
             async with asyncio.timeout(PROVIDER_ERROR_BODY_S):
@@ -81,8 +82,8 @@ class StreamedAnswer(ABC):
 
 
 def slices_of(data: bytes) -> list[bytes]:
-    """What came at once, in parts of which each is decoded within some milliseconds: mostly one, but many where its
-    lines are short. Looking costs a hundredth of what decoding does."""
+    """The data of one read, in slices that are each decoded within a few milliseconds: usually one, but many if its
+    lines are short. This check costs a hundredth of the decoding."""
     if len(data) <= PROVIDER_SLICE_BYTES:
         return [data]
     if (data.count(b"\n") + data.count(b"\r")) * PROVIDER_LINE_BYTES <= len(data):
@@ -91,7 +92,7 @@ def slices_of(data: bytes) -> list[bytes]:
 
 
 async def in_slices(reads: AsyncIterator[bytes], coding: str | None) -> AsyncGenerator[bytes, None]:
-    """What another client reads of a body, unpacked, and in slices between which others have their turn.
+    """Another client's reads of a body, unpacked, and in slices between which other tasks run.
 
     Raises:
         DecodingError: it can't be unpacked.

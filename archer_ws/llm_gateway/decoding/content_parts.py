@@ -1,33 +1,33 @@
-"""The text in an answer's content, whatever shape it has: text, a list of parts, an object.
+"""The text in a completion's content, whatever its shape: text, a list of parts, or an object.
 
-Text parts are the text and thinking parts the reasoning, however deep they stand (Mistral has a list of text parts
-within a thinking part). A tool call's text is not text; the part is put aside.
+Text parts are text and thinking parts are reasoning, however deeply nested (Mistral has a list of text parts in a
+thinking part). A tool call's text is not text: the part is kept separately.
 """
 
 from dataclasses import dataclass, field
 
 from archer_ws.core.limits import PROVIDER_NESTING, PROVIDER_PARTS
-from archer_ws.llm_gateway.decoding.answers import Unreadable
+from archer_ws.llm_gateway.decoding.completion import Unreadable
 
 _REASONING_WORDS = ("think", "reason", "thought", "summary")
-#: Parts that are calls which the application is to run, if they name a tool.
+#: Parts that are calls for the application to run, if they name a tool.
 _CALLS = frozenset({"tool_use", "tool_call", "tool-call", "function_call", "function"})
-#: Parts that hold no text for the reader, and are no surprise.
+#: Known parts without text for the reader.
 _SILENT_WORDS = ("tool", "function", "redacted", "signature", "citation", "encrypted")
-#: Where a part has its text; the first that has any counts.
+#: The fields that may contain a part's text; the first one with text counts.
 _TEXT_KEYS = ("text", "content", "value", "output_text", "parts", "delta")
 _REASONING_KEYS = ("thinking", "reasoning", "reasoning_content", "reasoning_text", "thought", "summary")
 
 
 @dataclass(slots=True)
 class Parts:
-    """What was found.
+    """What was found in the content.
 
     Attributes:
-        pieces: text in order; true beside what is reasoning.
-        unknown: the kinds of parts that are not understood, and so are left out.
-        calls: tool calls that stood among the parts.
-        refusals: what was said in place of an answer.
+        pieces: text in order, each with True if it is reasoning.
+        unknown: the types of unknown parts, which are left out.
+        calls: tool calls among the parts.
+        refusals: texts of refusals.
     """
 
     pieces: list[tuple[bool, str]] = field(default_factory=list)
@@ -37,14 +37,14 @@ class Parts:
     _seen: int = 0
 
     def add(self, value: object, *, is_reasoning: bool = False, depth: int = 0) -> None:
-        """What is said in `value`.
+        """Add the text in `value`.
 
         Raises:
-            Unreadable: a number where text belongs, or values beyond all measure.
+            Unreadable: a number instead of text, or too many or too deeply nested values.
         """
         self._seen += 1
         if depth > PROVIDER_NESTING or self._seen > PROVIDER_PARTS:
-            raise Unreadable("a piece of the answer with too many parts, or too deep ones")
+            raise Unreadable("a piece of the completion with too many or too deeply nested parts")
         match value:
             case str():
                 if value:
@@ -57,10 +57,10 @@ class Parts:
             case dict():
                 self._add_part(value, is_reasoning, depth + 1)
             case _:
-                raise Unreadable("a piece of the answer that is not text")
+                raise Unreadable("a piece of the completion that is not text")
 
     def add_refusal(self, value: object) -> None:
-        """What stands where a refusal belongs."""
+        """Add the value of a refusal's field."""
         said = Parts()
         said.add(value)
         self.refusals += [text for _, text in said.pieces]
@@ -74,7 +74,7 @@ class Parts:
         if kind == "refusal" or (not kind and "refusal" in part):
             self.add_refusal(next((part[key] for key in ("refusal", *_TEXT_KEYS) if part.get(key)), None))
             return
-        # A list of these in place of their texts would be told as text.
+        # A list of these instead of their texts would be taken for text.
         if any(word in kind for word in _SILENT_WORDS):
             return
         # Gemini marks its thoughts with `"thought": true`.
