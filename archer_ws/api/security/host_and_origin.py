@@ -77,7 +77,7 @@ class HostAndOriginGuard:
         named = _shown(values[0])
         self._report("origin", named, "CORS_ORIGINS")
         if origin == "null":
-            hint = "Pages opened from a file and sandboxed frames have no origin: serve the page over HTTP."
+            hint = "Pages opened from a file and sandboxed frames have no origin: serve the page over http."
         else:
             hint = "If the page is yours, add its origin to the server's setting CORS_ORIGINS."
         return Forbidden(f"pages of the origin {named} may not use this server", hint=hint)
