@@ -181,8 +181,8 @@ class AlwaysStreams(DropsParams):
     names = ("stream",)
 
 
-class IgnoresHowToWait(DropsParams):
-    names = ("on_tool_call",)
+class IgnoresSteps(DropsParams):
+    names = ("max_steps",)
 
 
 class IgnoresFormats(DropsParams):
@@ -322,7 +322,7 @@ BROKEN: dict[str, tuple[str, Callable[[], Honest]]] = {
     "takes any address": ("fetchable_pictures_are_told", JoinsParts),
     "leaves out what it does not know": ("unknown_parts_are_told", JoinsParts),
     "joins parts by a blank": ("text_parts_are_one_text", JoinsParts),
-    "ends where it should wait": ("waiting_is_told", IgnoresHowToWait),
+    "ignores how many steps there may be": ("steps_need_waiting", IgnoresSteps),
     "ignores formats": ("formats_have_a_schema", IgnoresFormats),
     "ignores nested tools": ("nested_tools_are_told", IgnoresTools),
     "chooses what is not there": ("choices_name_a_tool", IgnoresTools),

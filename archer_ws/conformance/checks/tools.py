@@ -55,9 +55,9 @@ async def unknown_parts_are_told(bench: Bench) -> None:
 
 
 @check(section="21")
-async def waiting_is_told(bench: Bench) -> None:
-    """on_tool_call wait is unsupported."""
-    await _is_told(bench, "unsupported", "on_tool_call", tools=[_TOOL], on_tool_call="wait")
+async def steps_need_waiting(bench: Bench) -> None:
+    """max_steps without on_tool_call wait is refused."""
+    await _is_told(bench, "invalid_params", "max_steps", tools=[_TOOL], max_steps=3)
 
 
 @check(section="25")
