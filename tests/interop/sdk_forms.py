@@ -19,7 +19,7 @@ Need = Literal["json_object", "a forced call", "a format beside tools"]
 REFUSALS: Mapping[tuple[str, Need], str] = {
     ("anthropic", "json_object"): "response_format: anthropic has no json_object. Send",
     ("ollama", "a forced call"): "tool_choice: ollama leaves it to the model whether and what it calls. Send",
-    ("ollama", "a format beside tools"): "response_format: ollama supports a format or tools, but not both: the format would",
+    ("ollama", "a format beside tools"): "response_format: ollama supports a format or tools, but not both",
 }
 
 
