@@ -217,6 +217,7 @@ def _ready(settings: "Settings", default_model: str, port: int, reason: str | No
         reason=reason,
         is_demo=settings.llm_provider == "local" and settings.local_model_path is None,
         needs_token=bool(settings.auth_token or settings.auth_tokens),
+        has_console=settings.console,
         command=_own_name(),
         host_is_allowed=url.removeprefix("http://").rpartition(":")[0].lower() in settings.allowed_hosts,
     )

@@ -118,7 +118,7 @@ def test_the_ready_text_leaves_out_the_url_that_chat_uses_anyway() -> None:
     assert ready_text(READY).splitlines() == [
         "Archer AI Engine is ready at http://127.0.0.1:8000 (provider ollama, model llama3.2)",
         'Try, in a second terminal: archer-ws chat "Why is the sky blue?"',
-        "Or open http://127.0.0.1:8000 in a browser: it says what is where. Ctrl-C stops the server.",
+        "Or open http://127.0.0.1:8000 in a browser: a page to chat with it. Ctrl-C stops the server.",
     ]
 
 
@@ -133,9 +133,11 @@ def test_the_ready_text_says_what_else_is_needed() -> None:
         reason="it is not there. Install it.",
         is_demo=True,
         needs_token=True,
+        has_console=False,
         host_is_allowed=False,
     )
     text = ready_text(ready)
+    assert "in a browser: it says what is where." in text
     assert "can't answer yet:\n  it is not there. Install it.\n" in text
     assert "--url http://192.168.1.5:80 " in text
     for told in ("ARCHER_TOKEN", "demo model", "ALLOWED_HOSTS", "archer-ws doctor"):

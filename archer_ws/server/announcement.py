@@ -28,6 +28,8 @@ class Ready:
     #: Whether the model is the small demo model that this package brings along.
     is_demo: bool = False
     needs_token: bool = False
+    #: Whether `url` is the console in a browser.
+    has_console: bool = True
     #: Whether the server accepts requests whose Host is the host of `url`.
     host_is_allowed: bool = True
     #: The command by which the person started this program, so that printed commands can be pasted.
@@ -48,7 +50,8 @@ def ready_text(ready: Ready) -> str:
     token = " (with the variable ARCHER_TOKEN set to a token of this server)" if ready.needs_token else ""
     word = "Try" if ready.reason is None else "Then try"
     lines.append(f'{word}, in a second terminal: {ready.command} chat{url} "{QUESTION}"{token}')
-    lines.append(f"Or open {ready.url} in a browser: it says what is where. Ctrl-C stops the server.")
+    shows = "a page to chat with it" if ready.has_console else "it says what is where"
+    lines.append(f"Or open {ready.url} in a browser: {shows}. Ctrl-C stops the server.")
     if ready.is_demo:
         lines.append(
             "This is the demo model, a very small one: it shows that everything works, and knows little. For real "

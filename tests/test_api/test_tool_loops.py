@@ -1,6 +1,7 @@
 """Tools that the client runs inside of a running answer, over HTTP: events come as server-sent events, what is said of
 calls goes by POST; and what the providers are asked in later steps."""
 
+import asyncio
 import json
 from base64 import b64decode
 from collections.abc import AsyncIterator
@@ -12,11 +13,12 @@ import httpx
 import pytest
 
 from tests.conftest import Archer, StartArcher
-from tests.fakes import anthropic_api, thinking_anthropic, thinking_responses, tools_anthropic
+from tests.fakes import anthropic_api, thinking_anthropic, thinking_responses, tools_anthropic, tools_ollama
 from tests.fakes.calls import CALLS_MADE, TOOLS, piece
+from tests.fakes.ollama_api import ollama_line
 from tests.fakes.pictures import PNG_URL, image, text
 from tests.fakes.scripted_adapter import ScriptedAdapter
-from tests.fakes.scripted_server import Exchange, Reply
+from tests.fakes.scripted_server import Exchange, Reply, forever
 from tests.fakes.sse_reader import Received, read_events
 from tests.fakes.thinking_anthropic import ThinkingAnthropic
 from tests.fakes.thinking_responses import ThinkingResponses
@@ -31,6 +33,8 @@ ASKED = {"messages": [QUESTION], "tools": TOOLS, "on_tool_call": "wait", "stream
 CALL = "/api/v1/streams/s/tool_calls/call1"
 
 
+#: Ollama's lines of JSON.
+NDJSON = "application/x-ndjson"
 PICTURE = b64decode(PNG_URL.partition(",")[2])
 
 
@@ -251,3 +255,29 @@ async def test_openai_s_sealed_thoughts_go_back_within_the_stream(start_archer: 
         assert (ended["status"], ended["steps"]) == ("completed", thinking_responses.STEPS)
         assert provider.refusals == []
         assert len(provider.thoughts_in(2)) == 2
+
+
+async def test_the_provider_s_connection_is_closed_while_a_stream_waits_and_by_a_cancel_in_a_later_step(
+    archer: Archer,
+) -> None:
+    asked: list[Exchange] = []
+    # It says its end, and keeps the connection: closing that is ours.
+    calling = Reply([*tools_ollama.answer(MadeCall("get_weather", '{"city": "Oslo"}')), forever()], content_type=NDJSON)
+    speaking = Reply([ollama_line("It"), forever()], content_type=NDJSON)
+
+    def answering(exchange: Exchange) -> Reply:
+        asked.append(exchange)
+        return calling if len(asked) == 1 else speaking
+
+    archer.answer(answering)
+    async with asyncio.timeout(20), following(archer) as events:
+        call = await events.until("tool_call")
+        await asked[0].client_left.wait()
+        result = f"/api/v1/streams/s/tool_calls/{call['call_id']}/result"
+        assert await said(archer, result, content="rain") == {"outcome": "accepted"}
+        await events.until("step")
+        await anext(events.all())
+        assert not asked[1].client_left.is_set()
+        await archer.http.delete("/api/v1/streams/s")
+        await asked[1].client_left.wait()
+        assert (await events.until("ended"))["status"] == "cancelled"
