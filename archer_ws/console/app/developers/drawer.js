@@ -1,6 +1,6 @@
 // The developers' drawer: at the right, or below where there is little room. Only the chosen tab's part exists.
 
-import { useEffect, useRef } from "../vendor/preact-hooks.js";
+import { useEffect, useLayoutEffect, useRef } from "../vendor/preact-hooks.js";
 import { drawerTab, isDrawerOpen, shownError } from "../state/developers.js";
 import { html } from "../ui/html.js";
 import { Icon } from "../ui/icons.js";
@@ -22,6 +22,9 @@ export function Drawer({ isFocused }) {
   const focusTab = () => /** @type {HTMLElement | null} */ (box.current?.querySelector("[aria-selected=true][role=tab]"))?.focus();
   useEffect(() => {
     if (isFocused) focusTab();
+  }, []);
+  // The cleanup of a layout effect runs before the elements are removed, so keys never go to no element.
+  useLayoutEffect(() => {
     const button = document.getElementById("developers-button");
     const drawer = box.current;
     return () => {

@@ -22,7 +22,9 @@ export function VirtualList({ items, label, chosen, onChoose, row }) {
   const [isAtEnd, setAtEnd] = useState(true);
   const anchor = useRef({ n: 0, index: 0 });
   const scrolled = () => {
-    const { scrollTop, clientHeight, scrollHeight } = /** @type {HTMLElement} */ (box.current);
+    // A scroll event may be delivered after the list was removed.
+    if (!box.current) return;
+    const { scrollTop, clientHeight, scrollHeight } = box.current;
     const index = Math.floor(scrollTop / ROW_PX);
     setFirst(index);
     setAtEnd(scrollTop + clientHeight >= scrollHeight - ROW_PX);

@@ -26,7 +26,8 @@ export function ConnectionState() {
   });
   useSignalEffect(() => {
     // Told once a change, not once a second.
-    if (state.value !== "open") announce(state.value === "closed" ? strings.connection.closed : strings.connection.reconnecting);
+    if (state.value === "closed") announce(strings.connection.closed);
+    else if (state.value !== "open") announce(wasOpen.peek() ? strings.connection.reconnecting : strings.connection.connecting);
     else if (outage.value?.backAt !== undefined) announce(strings.connection.resumed(outage.value.replayed));
   });
   return html`
