@@ -3,6 +3,7 @@ import io
 import json
 import logging
 import re
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,15 +17,21 @@ from starlette.types import Receive, Scope, Send
 from websockets.asyncio.client import connect
 
 from archer_ws.api.http.access_log import RequestLog
+from archer_ws.core import logging as archer_logging
 from archer_ws.core import secrets
-from archer_ws.core.logging import REDACTED, configure_logging, redact
+from archer_ws.core.logging import REDACTED, redact
 from tests.test_api.conftest import serving
 
 SECRET = "the user's secret prompt"
 
 
-@pytest.fixture(autouse=True)
-def _other_tests_log_as_before() -> Iterator[None]:
+#: Whether our handler is the only one, as in a server; else pytest's are there too, and each line is a record for all.
+is_alone = False
+
+
+@pytest.fixture(autouse=True, params=[True, False], ids=["alone", "beside others"])
+def _other_tests_log_as_before(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(sys.modules[__name__], "is_alone", request.param)
     # structlog itself stays configured: loggers that were cached hold on to its processors.
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
@@ -34,6 +41,12 @@ def _other_tests_log_as_before() -> Iterator[None]:
     for name in ("archer_ws", "openai", "anthropic", "httpx", "httpx2", "httpcore", "httpcore2"):
         logging.getLogger(name).setLevel(logging.NOTSET)
     structlog.contextvars.clear_contextvars()
+
+
+def configure_logging(*args: Any) -> None:
+    if is_alone:
+        logging.getLogger().handlers.clear()
+    archer_logging.configure_logging(*args)
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ import re
 import sys
 import threading
 import traceback
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
 from typing import Any, Literal, TextIO
 
 import structlog
@@ -71,10 +71,17 @@ class _Handler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Queue one record."""
+        self._queue(record.name, partial(self.format, record))
+
+    def write(self, name: str, render: Callable[[], str]) -> None:
+        """Queue one line of the logger `name`, without a record."""
+        self._queue(name, render)
+
+    def _queue(self, name: str, render: Callable[[], str]) -> None:
         try:
-            line = without_secrets(self.format(record))
-        except Exception as error:  # noqa: BLE001 - a bad record must not fail the code that logs it
-            line = f"a line of {record.name} could not be formatted ({type(error).__name__})"
+            line = without_secrets(render())
+        except Exception as error:  # noqa: BLE001 - a bad line must not fail the code that logs it
+            line = f"a line of {name} could not be formatted ({type(error).__name__})"
         _lines.put(self._stream or sys.stderr, f"{line}\n")
 
     def flush(self) -> None:
@@ -99,9 +106,12 @@ class _Formatter(ProcessorFormatter):
         """The line, without its end."""
         if not isinstance(record.msg, dict) or not hasattr(record, "_logger"):
             return super().format(record)
-        line: Any = record.msg.copy()
+        return self.render(record.levelname, record.msg.copy())
+
+    def render(self, level: str, line: Any) -> str:
+        """A prepared line of ours as text."""
         for process in self._rendering:
-            line = process(None, record.levelname, line)
+            line = process(None, level, line)
         return str(line)
 
 
@@ -156,7 +166,8 @@ def configure_logging(
         structlog.processors.ExceptionRenderer(_exception_text),
         redact,
     ]
-    _processors[:] = [structlog.stdlib.filter_by_level, *common, ProcessorFormatter.wrap_for_formatter]
+    handler, formatter = _Handler(stream), _Formatter(common, _rendering(fmt, stream or sys.stderr))
+    _processors[:] = [structlog.stdlib.filter_by_level, *common, _handing_to(handler, formatter)]
     structlog.configure(
         processors=_processors,
         logger_factory=structlog.stdlib.LoggerFactory(),
@@ -164,11 +175,39 @@ def configure_logging(
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    handler = _Handler(stream)
-    handler.setFormatter(_Formatter(common, _rendering(fmt, stream or sys.stderr)))
+    handler.setFormatter(formatter)
     handler.addFilter(_may_pass)
     _set_levels(threshold)
     _take_over(handler)
+
+
+def _handing_to(handler: _Handler, formatter: _Formatter) -> Processor:
+    """The last processor for our own lines: writes them by our handler, as the logging package would.
+
+    A record of that package, with the search for the caller's name, takes half of a line's time. It is made only where
+    somebody else listens as well, such as a test.
+    """
+
+    def hand_over(logger: logging.Logger, method: str, event_dict: EventDict) -> Any:
+        if not _is_alone(handler, logger):
+            return ProcessorFormatter.wrap_for_formatter(logger, method, event_dict)
+        handler.write(logger.name, partial(formatter.render, method, event_dict))
+        raise structlog.DropEvent
+
+    return hand_over
+
+
+def _is_alone(handler: _Handler, logger: logging.Logger) -> bool:
+    """Whether the lines of one of our loggers reach that handler, and nothing else."""
+    handlers = logging.root.handlers
+    if len(handlers) != 1 or handlers[0] is not handler or logger.name.partition(".")[0] != _OURS:
+        return False
+    above: logging.Logger | None = logger
+    while above is not None and above is not logging.root:
+        if above.handlers or above.filters or not above.propagate:
+            return False
+        above = above.parent
+    return True
 
 
 def redact(_logger: WrappedLogger, _method: str, event_dict: EventDict) -> EventDict:
