@@ -20,12 +20,12 @@ class LeanCORS(CORSMiddleware):
             return
 
         def telling(message: Message) -> Awaitable[None]:
-            return send(_varying(message) if message["type"] == "http.response.start" else message)
+            return send(varying(message) if message["type"] == "http.response.start" else message)
 
         await self.app(scope, receive, telling)
 
 
-def _varying(start: Message) -> Message:
+def varying(start: Message) -> Message:
     """The message that starts a response, with Origin added to `Vary`."""
     headers = list(start.get("headers", ()))
     known = [value for name, value in headers if name == b"vary"]

@@ -35,14 +35,21 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        declared = declared_length(scope)
-        most = self._larger.get(path_of(scope).rstrip("/"), self._max_bytes) if self._larger else self._max_bytes
+        declared, most = declared_length(scope), self._most(scope)
         if declared is None:
             await self._app(scope, _counting(receive, most), send)
         elif declared > most:
             await refuse(body_too_large(most), scope, receive, send)
         else:
             await self._app(scope, receive, send)
+
+    def passes(self, scope: Scope) -> bool:
+        """Whether the body's length is declared and within the limit."""
+        declared = declared_length(scope)
+        return declared is not None and declared <= self._most(scope)
+
+    def _most(self, scope: Scope) -> int:
+        return self._larger.get(path_of(scope).rstrip("/"), self._max_bytes) if self._larger else self._max_bytes
 
 
 def body_too_large(most: int) -> ContentTooLarge:

@@ -75,17 +75,24 @@ class CredentialGuard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on with its principal, or refuse it."""
         if scope["type"] in {"http", "websocket"}:
-            shown = header_values(scope, b"authorization")
-            principal = self._principal(shown, scope)
-            about = state(scope)
-            about["principal"] = principal
-            if principal is not None and (seat := seat_of(scope)) is not None:
-                seat.vouch()
-            about["credential_refused"] = principal is None and bool(shown)
-            if principal is None and scope["type"] == "http" and not _is_open(scope):
-                await refuse(_unauthenticated(bool(shown)), scope, receive, send)
+            is_known = self.passes(scope)
+            if not is_known and scope["type"] == "http" and not _is_open(scope):
+                await refuse(_unauthenticated(state(scope)["credential_refused"]), scope, receive, send)
                 return
         await self._app(scope, receive, send)
+
+    def passes(self, scope: Scope) -> bool:
+        """Whether the request has a principal, which is set."""
+        shown = header_values(scope, b"authorization")
+        principal = self._principal(shown, scope)
+        about = state(scope)
+        about["principal"] = principal
+        about["credential_refused"] = principal is None and bool(shown)
+        if principal is None:
+            return False
+        if (seat := seat_of(scope)) is not None:
+            seat.vouch()
+        return True
 
     def _principal(self, shown: list[bytes], scope: Scope) -> str | None:
         if not self._credentials.required:

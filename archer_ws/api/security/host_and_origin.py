@@ -48,12 +48,17 @@ class HostAndOriginGuard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it; a WebSocket before its upgrade."""
-        if scope["type"] in {"http", "websocket"} and not is_probe(scope):
-            error = self._wrong_host(scope) or self._wrong_origin(scope)
-            if error is not None:
-                await refuse(error, scope, receive, send)
-                return
+        if scope["type"] in {"http", "websocket"} and (error := self._refusal(scope)) is not None:
+            await refuse(error, scope, receive, send)
+            return
         await self._app(scope, receive, send)
+
+    def passes(self, scope: Scope) -> bool:
+        """Whether neither Host nor Origin is refused."""
+        return self._refusal(scope) is None
+
+    def _refusal(self, scope: Scope) -> Forbidden | None:
+        return None if is_probe(scope) else self._wrong_host(scope) or self._wrong_origin(scope)
 
     def _wrong_host(self, scope: Scope) -> Forbidden | None:
         values = header_values(scope, b"host")

@@ -37,6 +37,10 @@ class MisdirectedClients:
         else:
             await self._app(scope, receive, send)
 
+    def passes(self, scope: Scope) -> bool:
+        """Whether the request has nothing of a client of another API, and asks for no socket."""
+        return not _asks_for_socket(scope) and not _is_misdirected(scope)
+
 
 def _is_misdirected(scope: Scope) -> bool:
     served_here = is_below_v1(path_of(scope)) or is_health(scope)
