@@ -38,7 +38,7 @@ from archer_ws.sessions.results import check_place
 from archer_ws.sessions.settling import Settling
 from archer_ws.sessions.storage.refusals import renamed
 from archer_ws.sessions.storage.store import SessionStore
-from archer_ws.sessions.storage.values import StoredAnswer
+from archer_ws.sessions.storage.values import StoredCompletion
 from archer_ws.sessions.streams.calls import as_tool_call
 from archer_ws.sessions.streams.events import ControlEvent
 from archer_ws.sessions.streams.exchange import Parked
@@ -467,7 +467,7 @@ class Turn:
         asked = self._request.asked_format
         return None if asked is None else await self._judge.judge(content, asked)
 
-    async def settle(self, answer: StoredAnswer, last: Sequence[ControlEvent]) -> bool:
+    async def settle(self, answer: StoredCompletion, last: Sequence[ControlEvent]) -> bool:
         """Store the answer, if there is one, behind the turn it belongs to, and the end of the stream's log where that
         is kept; whether the answer is stored by now."""
         session_id, after = self._request.session_id, self._last_stored
@@ -492,7 +492,7 @@ class Turn:
             self._stream.message_ids += message_ids
         return is_stored or answer.is_empty
 
-    def _with_native(self, answer: StoredAnswer) -> StoredAnswer:
+    def _with_native(self, answer: StoredCompletion) -> StoredCompletion:
         """The answer and those before it, each with what its provider must see again of it."""
         if not self._native:
             return answer
@@ -502,7 +502,7 @@ class Turn:
         ]
         return replace(answer, native=self._native_of(answer), earlier=earlier)
 
-    def _native_of(self, answer: StoredAnswer) -> NativeTurn | None:
+    def _native_of(self, answer: StoredCompletion) -> NativeTurn | None:
         return self._native.get(answer.calls[0].call_id) if answer.calls else None
 
     def _kept_turns(self) -> Mapping[str, NativeTurn]:

@@ -12,7 +12,7 @@ from archer_ws.llm_gateway.tools import ToolCall
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole
 from archer_ws.sessions.storage.memory import MemoryStore
 from archer_ws.sessions.storage.message import CALL_OVERHEAD_BYTES, MESSAGE_OVERHEAD_BYTES
-from archer_ws.sessions.storage.values import StoredAnswer
+from archer_ws.sessions.storage.values import StoredCompletion
 from tests.fakes.manual_clock import ManualClock
 
 
@@ -27,7 +27,9 @@ async def say(
 
 
 async def answer(store: MemoryStore, session_id: str, content: str, after: str, stream_id: str = "str_1") -> None:
-    await store.append_answer("ann", session_id, StoredAnswer(content, "completed"), after=after, stream_id=stream_id)
+    await store.append_answer(
+        "ann", session_id, StoredCompletion(content, "completed"), after=after, stream_id=stream_id
+    )
 
 
 def cost(*contents: str) -> int:
@@ -95,7 +97,7 @@ async def test_calls_without_arguments_are_not_for_nothing() -> None:
         calls = [ToolCall(call_id=f"call{each:05}", name=f"look{each}", arguments="{}") for each in range(1000)]
         (asked,) = await say(store, "s1", "?")
         await store.append_answer(
-            "ann", "s1", StoredAnswer("", "completed", calls=calls), after=asked, stream_id="str_1"
+            "ann", "s1", StoredCompletion("", "completed", calls=calls), after=asked, stream_id="str_1"
         )
         after, _ = tracemalloc.get_traced_memory()
     finally:
@@ -258,7 +260,7 @@ async def test_what_providers_must_see_again_counts_as_long_as_it_is_kept() -> N
     (asked,) = await say(store, "s1", "What time is it?")
     native = NativeTurn("anthropic", "claude", b"", kept)
     calls = [ToolCall(call_id="one", name="now")]
-    said = StoredAnswer("", "completed", calls=calls, native=native)
+    said = StoredCompletion("", "completed", calls=calls, native=native)
     await store.append_answer("ann", "s1", said, after=asked, stream_id="str_1")
     with pytest.raises(Overloaded):
         await say(store, "s1", "x" * 50_000)

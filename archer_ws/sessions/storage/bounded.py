@@ -14,7 +14,7 @@ from archer_ws.sessions.models import ExportedSession, SearchPage, Session, Sess
 from archer_ws.sessions.storage.journal import LogEnd, StreamJournal, StreamRecord
 from archer_ws.sessions.storage.memory import MemoryStore
 from archer_ws.sessions.storage.store import SessionStore
-from archer_ws.sessions.storage.values import SessionOrder, StoredAnswer, StoredTurn
+from archer_ws.sessions.storage.values import SessionOrder, StoredCompletion, StoredTurn
 
 log = structlog.get_logger(__name__)
 
@@ -167,7 +167,7 @@ class BoundedStore:
         self,
         principal: str,
         session_id: str,
-        answer: StoredAnswer,
+        answer: StoredCompletion,
         *,
         after: str,
         stream_id: str,

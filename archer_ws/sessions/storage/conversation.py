@@ -13,7 +13,7 @@ from archer_ws.sessions.history import History, fit_history, message_tokens, nat
 from archer_ws.sessions.models import FoundMessage, Session, StoredMessage
 from archer_ws.sessions.storage.message import answer_bytes, answer_of, as_stored, chat_bytes, ids_for
 from archer_ws.sessions.storage.refusals import no_message, nothing_asked, taken_message_id
-from archer_ws.sessions.storage.values import EarlierMessage, StoredAnswer
+from archer_ws.sessions.storage.values import EarlierMessage, StoredCompletion
 from archer_ws.sessions.storage.words import PREVIEW_MESSAGES, preview, snippet
 
 #: So many answers of a session are remembered as stored: retries come within a minute.
@@ -35,7 +35,7 @@ class Entry:
     size: int
     tokens: int
     #: What is told of it beside that, where a model said it.
-    answer: StoredAnswer | None = None
+    answer: StoredCompletion | None = None
     #: Its place in the order of storing, over all sessions.
     number: int = 0
 
@@ -72,7 +72,7 @@ class Entry:
             entry._tell(answer_of(message))
         return entry
 
-    def _tell(self, answer: StoredAnswer) -> None:
+    def _tell(self, answer: StoredCompletion) -> None:
         self.answer = answer
         self.size += answer_bytes(answer)
 

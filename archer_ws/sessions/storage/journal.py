@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from archer_ws.llm_gateway.types import StreamStatus
-from archer_ws.sessions.storage.values import StoredAnswer
+from archer_ws.sessions.storage.values import StoredCompletion
 
 #: A principal, and the id of a stream of theirs.
 StreamKey = tuple[str, str]
@@ -90,7 +90,7 @@ class WaitingStream:
 
 #: What becomes of a stream whose process was lost, of the pieces that were kept and of `LogPart.loop`: its answer and
 #: its end; None where it goes on waiting.
-EndLost = Callable[[StreamRecord, Sequence[LogPiece], str | None], tuple[StoredAnswer, LogEnd] | None]
+EndLost = Callable[[StreamRecord, Sequence[LogPiece], str | None], tuple[StoredCompletion, LogEnd] | None]
 
 
 class StreamJournal(Protocol):

@@ -32,7 +32,7 @@ from archer_ws.sessions.storage.journal import LogEnd, StreamJournal, StreamReco
 from archer_ws.sessions.storage.message import MESSAGE_OVERHEAD_BYTES, left_by
 from archer_ws.sessions.storage.refusals import check_count, check_exported, check_version, no_session, taken_session_id
 from archer_ws.sessions.storage.store import SessionStore
-from archer_ws.sessions.storage.values import SessionOrder, StoredAnswer, StoredTurn
+from archer_ws.sessions.storage.values import SessionOrder, StoredCompletion, StoredTurn
 from archer_ws.sessions.storage.words import finder
 
 __all__ = ["MESSAGE_OVERHEAD_BYTES", "PAGE_MAX", "MemoryStore", "SessionStore"]
@@ -329,7 +329,7 @@ class MemoryStore:
         self,
         principal: str,
         session_id: str,
-        answer: StoredAnswer,
+        answer: StoredCompletion,
         *,
         after: str,
         stream_id: str,

@@ -8,7 +8,7 @@ from archer_ws.core.ids import new_id
 from archer_ws.llm_gateway.content import MediaPart, Part, TextPart
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole, StreamStatus
 from archer_ws.sessions.models import StoredMessage
-from archer_ws.sessions.storage.values import EarlierMessage, StoredAnswer
+from archer_ws.sessions.storage.values import EarlierMessage, StoredCompletion
 
 #: What a stored message costs beside its text, about, in bytes (measured): without it, empty ones would cost nothing.
 MESSAGE_OVERHEAD_BYTES = 1024
@@ -36,7 +36,7 @@ def _part_bytes(part: Part) -> int:
     return PART_OVERHEAD_BYTES
 
 
-def answer_bytes(answer: StoredAnswer) -> int:
+def answer_bytes(answer: StoredCompletion) -> int:
     """What is told of an answer beside its text and calls costs, about, in bytes."""
     refused = (answer.refusal.text or "") if answer.refusal else ""
     failed = f"{answer.error.message}{answer.error.hint or ''}" if answer.error else ""
@@ -44,7 +44,7 @@ def answer_bytes(answer: StoredAnswer) -> int:
     return size + answer.native.size if answer.native is not None else size
 
 
-def chat_of(answer: StoredAnswer) -> ChatMessage:
+def chat_of(answer: StoredCompletion) -> ChatMessage:
     """An answer as a provider gets it in the next turn."""
     # Validated as it came.
     return ChatMessage.model_construct(
@@ -52,7 +52,7 @@ def chat_of(answer: StoredAnswer) -> ChatMessage:
     )
 
 
-def left_by(answer: StoredAnswer) -> list[EarlierMessage]:
+def left_by(answer: StoredCompletion) -> list[EarlierMessage]:
     """The messages that a stream leaves, in order, its last answer among them; none is made of what says nothing."""
     left = [*answer.earlier, EarlierMessage(chat_of(answer), replace(answer, earlier=()))]
     return [
@@ -71,9 +71,9 @@ def ids_for(left: Sequence[EarlierMessage], is_taken: Callable[[str], bool]) -> 
     return ids
 
 
-def answer_of(message: StoredMessage) -> StoredAnswer:
+def answer_of(message: StoredMessage) -> StoredCompletion:
     """The answer that a stored message of the assistant is."""
-    return StoredAnswer(
+    return StoredCompletion(
         message.content,
         message.status,
         calls=tuple(message.tool_calls or ()),
@@ -95,7 +95,7 @@ def as_stored(
     status: StreamStatus,
     created_at: datetime,
     parent_id: str | None,
-    answer: StoredAnswer | None,
+    answer: StoredCompletion | None,
 ) -> StoredMessage:
     """The message as clients see it."""
     return StoredMessage.model_construct(

@@ -18,7 +18,7 @@ from archer_ws.llm_gateway.types import ChatMessage
 from archer_ws.sessions.history import History
 from archer_ws.sessions.models import ExportedSession, SearchPage, Session, SessionPage, StoredMessage
 from archer_ws.sessions.storage.journal import LogEnd, StreamJournal, StreamRecord
-from archer_ws.sessions.storage.values import SessionOrder, StoredAnswer, StoredTurn
+from archer_ws.sessions.storage.values import SessionOrder, StoredCompletion, StoredTurn
 
 
 class SessionStore(Protocol):
@@ -208,7 +208,7 @@ class SessionStore(Protocol):
         self,
         principal: str,
         session_id: str,
-        answer: StoredAnswer,
+        answer: StoredCompletion,
         *,
         after: str,
         stream_id: str,

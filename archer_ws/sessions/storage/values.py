@@ -33,7 +33,7 @@ class EarlierMessage:
     #: With the id that its sender gave it, if any.
     chat: ChatMessage
     #: What the model said, and what is told of it: then this is stored, and not `chat`.
-    answer: "StoredAnswer | None" = None
+    answer: "StoredCompletion | None" = None
 
     @property
     def status(self) -> StreamStatus:
@@ -42,7 +42,7 @@ class EarlierMessage:
 
 
 @dataclass(frozen=True, slots=True)
-class StoredAnswer:
+class StoredCompletion:
     """What a stream leaves in its session."""
 
     content: str

@@ -11,7 +11,7 @@ from archer_ws.core.exceptions import ErrorInfo
 from archer_ws.llm_gateway.types import ChatMessage, MessageRole, Refusal, TokenUsage
 from archer_ws.sessions.format_judge import Judgement
 from archer_ws.sessions.models import StreamMessage
-from archer_ws.sessions.storage.values import EarlierMessage, StoredAnswer
+from archer_ws.sessions.storage.values import EarlierMessage, StoredCompletion
 from archer_ws.sessions.streams.calls import as_tool_call, complete
 from archer_ws.sessions.streams.events import CallName, ControlEvent, MakeEvent, SteeredMessage, StreamEnded
 from archer_ws.sessions.streams.fold import messages_of
@@ -88,10 +88,10 @@ class Ending:
         """The same, as they will stand in the log."""
         return [make(seq) for seq, make in enumerate(self.last_events(), self._log.head_seq + 1)]
 
-    def answer(self) -> StoredAnswer:
+    def answer(self) -> StoredCompletion:
         """What the session keeps."""
         has_answer = not self._loop.has_told_calls
-        return StoredAnswer(
+        return StoredCompletion(
             self._log.text("content") if has_answer else "",
             self._outcome.status,
             calls=[as_tool_call(call, self._log.arguments(call.call_id)) for call in self._calls()],
@@ -171,7 +171,7 @@ def earlier_messages(messages: Sequence[StreamMessage], provider: str, model: st
     return [
         EarlierMessage(
             message.as_chat(),
-            StoredAnswer(
+            StoredCompletion(
                 message.content,
                 "completed",
                 calls=message.tool_calls or (),

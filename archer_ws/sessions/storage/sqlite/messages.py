@@ -26,7 +26,7 @@ from archer_ws.sessions.storage.sqlite.rows import (
     SessionRow,
 )
 from archer_ws.sessions.storage.sqlite.transaction import Transaction
-from archer_ws.sessions.storage.values import StoredAnswer
+from archer_ws.sessions.storage.values import StoredCompletion
 from archer_ws.sessions.storage.words import PREVIEW_MESSAGES, preview
 
 #: Messages of a history that are read in one go, at first and then.
@@ -248,7 +248,7 @@ def withdraw(at: Transaction, session: SessionRow, stream_id: str, last_id: str)
 def append_answer(
     at: Transaction,
     session: SessionRow,
-    answer: StoredAnswer,
+    answer: StoredCompletion,
     *,
     after: str,
     stream_id: str,

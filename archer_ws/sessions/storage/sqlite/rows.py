@@ -17,7 +17,7 @@ from archer_ws.sessions.history import message_tokens
 from archer_ws.sessions.models import Session, StoredMessage
 from archer_ws.sessions.storage.cursors import microseconds, moment_of
 from archer_ws.sessions.storage.message import answer_bytes, as_stored, parts_bytes
-from archer_ws.sessions.storage.values import StoredAnswer
+from archer_ws.sessions.storage.values import StoredCompletion
 
 #: What a message takes in the file beside its text, about, in bytes; and the factor of its text, with the index.
 ROW_BYTES, TEXT_FACTOR = 512, 2
@@ -132,7 +132,7 @@ class NewMessage:
     stream_id: str | None
     status: StreamStatus
     created_at: datetime
-    answer: StoredAnswer | None = None
+    answer: StoredCompletion | None = None
     #: Of what a stream leaves: its place in that, and the message that all of it stands behind.
     ordinal: int | None = None
     after_id: str | None = None
@@ -208,7 +208,7 @@ def _chat(role: str, content: str, said: str | None) -> ChatMessage:
     return ChatMessage.model_construct(role=_ROLES[role], content=content, **fields)
 
 
-def _told(answer: StoredAnswer) -> str:
+def _told(answer: StoredCompletion) -> str:
     told: dict[str, Any] = {
         "provider": answer.provider,
         "model": answer.model,
@@ -221,10 +221,10 @@ def _told(answer: StoredAnswer) -> str:
     return _encoded(told) or "{}"
 
 
-def _answer(content: str, status: StreamStatus, told: str, reasoning: str | None) -> StoredAnswer:
+def _answer(content: str, status: StreamStatus, told: str, reasoning: str | None) -> StoredCompletion:
     fields: dict[str, Any] = json.loads(told)
     usage, error, refusal = fields.get("usage"), fields.get("error"), fields.get("refusal")
-    return StoredAnswer(
+    return StoredCompletion(
         content,
         status,
         refusal=None if refusal is None else Refusal.model_validate(refusal),

@@ -28,7 +28,7 @@ from archer_ws.sessions.storage.sqlite.migrations import copy_to
 from archer_ws.sessions.storage.sqlite.rows import NewMessage, SessionRow
 from archer_ws.sessions.storage.sqlite.transaction import Transaction
 from archer_ws.sessions.storage.sqlite.worker import Job, T, Worker
-from archer_ws.sessions.storage.values import SessionOrder, StoredAnswer, StoredTurn
+from archer_ws.sessions.storage.values import SessionOrder, StoredCompletion, StoredTurn
 from archer_ws.sessions.storage.words import snippet
 
 
@@ -284,7 +284,7 @@ class SqliteStore:
         self,
         principal: str,
         session_id: str,
-        answer: StoredAnswer,
+        answer: StoredCompletion,
         *,
         after: str,
         stream_id: str,
