@@ -481,7 +481,7 @@ class Turn:
 
         async def write() -> None:
             nonlocal message_ids
-            message_ids = await self._store.append_answer(
+            message_ids = await self._store.append_completion(
                 self._principal, session_id, kept, after=after, stream_id=self._stream.stream_id, end=end
             )
             self._attachments.stored(self._principal, [each.chat for each in kept.earlier])

@@ -87,7 +87,7 @@ async def turn(store: SqliteStore, session_id: str, number: int) -> None:
     asked = [ChatMessage(role=MessageRole.USER, content=text())]
     stored = await store.begin_turn("ann", session_id, asked, stream_id=stream_id, budget_tokens=4096)
     answer = StoredCompletion(text(), "completed", provider="ollama", model="llama3.2", finish_reason="stop")
-    await store.append_answer("ann", session_id, answer, after=stored.messages[-1].message_id, stream_id=stream_id)
+    await store.append_completion("ann", session_id, answer, after=stored.messages[-1].message_id, stream_id=stream_id)
 
 
 async def fill(store: SqliteStore, sessions: int, messages: int) -> None:

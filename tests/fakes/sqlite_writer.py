@@ -27,7 +27,7 @@ async def main(folder: Path, sessions: int) -> None:
             stored = await store.begin_turn("ann", session_id, turn, stream_id=stream_id)
             print(f"q {stream_id}", flush=True)
             answer = StoredCompletion(f"a {stream_id}", "completed")
-            await store.append_answer(
+            await store.append_completion(
                 "ann", session_id, answer, after=stored.messages[-1].message_id, stream_id=stream_id
             )
             print(f"a {stream_id}", flush=True)

@@ -186,7 +186,7 @@ async def test_the_arguments_of_calls_count_in_a_page(conversations: Conversatio
     for number in range(4):
         (stored,) = (await store.begin_turn("me", "s", [question], stream_id=f"str_{number}")).messages
         calls = [ToolCall(call_id=f"c{number}", name="t", arguments=f'{{"a": "{"x" * 200_000}"}}')]
-        await store.append_answer(
+        await store.append_completion(
             "me",
             "s",
             StoredCompletion("", "completed", calls=calls),

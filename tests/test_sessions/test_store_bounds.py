@@ -27,7 +27,7 @@ async def say(
 
 
 async def answer(store: MemoryStore, session_id: str, content: str, after: str, stream_id: str = "str_1") -> None:
-    await store.append_answer(
+    await store.append_completion(
         "ann", session_id, StoredCompletion(content, "completed"), after=after, stream_id=stream_id
     )
 
@@ -96,7 +96,7 @@ async def test_calls_without_arguments_are_not_for_nothing() -> None:
         before, _ = tracemalloc.get_traced_memory()
         calls = [ToolCall(call_id=f"call{each:05}", name=f"look{each}", arguments="{}") for each in range(1000)]
         (asked,) = await say(store, "s1", "?")
-        await store.append_answer(
+        await store.append_completion(
             "ann", "s1", StoredCompletion("", "completed", calls=calls), after=asked, stream_id="str_1"
         )
         after, _ = tracemalloc.get_traced_memory()
@@ -213,7 +213,7 @@ async def test_a_session_untouched_for_the_idle_time_is_forgotten() -> None:
     await store.create("ann", "next", None, None)
 
 
-@pytest.mark.parametrize("touch", ["create", "get", "messages", "update", "begin_turn", "append_answer"])
+@pytest.mark.parametrize("touch", ["create", "get", "messages", "update", "begin_turn", "append_completion"])
 async def test_any_use_begins_the_idle_time_again(touch: str) -> None:
     clock = ManualClock()
     store = MemoryStore(idle_ttl_s=100, clock=clock)
@@ -233,7 +233,7 @@ async def test_any_use_begins_the_idle_time_again(touch: str) -> None:
             await store.update("ann", "used", "title", None)
         case "begin_turn":
             await say(store, "used", "more")
-        case "append_answer":
+        case "append_completion":
             await answer(store, "used", "answer", after=question)
     clock.advance(60)
 
@@ -261,7 +261,7 @@ async def test_what_providers_must_see_again_counts_as_long_as_it_is_kept() -> N
     native = NativeTurn("anthropic", "claude", b"", kept)
     calls = [ToolCall(call_id="one", name="now")]
     said = StoredCompletion("", "completed", calls=calls, native=native)
-    await store.append_answer("ann", "s1", said, after=asked, stream_id="str_1")
+    await store.append_completion("ann", "s1", said, after=asked, stream_id="str_1")
     with pytest.raises(Overloaded):
         await say(store, "s1", "x" * 50_000)
     result = ChatMessage(role=MessageRole.TOOL, content="noon", call_id="one")

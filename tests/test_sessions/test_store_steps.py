@@ -65,7 +65,7 @@ async def ask(store: SessionStore, *messages: str | ChatMessage, stream_id: str 
 
 
 async def leave(store: SessionStore, left: StoredCompletion, after: str, stream_id: str = "str_1") -> list[str]:
-    return await store.append_answer("ann", "s1", left, after=after, stream_id=stream_id)
+    return await store.append_completion("ann", "s1", left, after=after, stream_id=stream_id)
 
 
 async def stored(store: SessionStore) -> list[StoredMessage]:

@@ -110,7 +110,7 @@ async def test_a_stream_that_went_on_waiting_takes_more_and_ends_like_any_other(
         assert isinstance(found, WaitingStream)
         assert (found.pieces, found.loop) == ([*PIECES, more], '{"waits": 2}')
         last = LogPiece(4, 4, "tool_result", b"{}", None)
-        left = await store.append_answer(
+        left = await store.append_completion(
             "ann", "s1", LEFT, after=question, stream_id="str_1", end=its_end("completed", [last])
         )
         assert await store.journal.load(KEY) == [*PIECES, more, last]

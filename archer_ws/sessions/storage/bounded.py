@@ -163,7 +163,7 @@ class BoundedStore:
             ),
         )
 
-    async def append_answer(
+    async def append_completion(
         self,
         principal: str,
         session_id: str,
@@ -174,8 +174,8 @@ class BoundedStore:
         end: LogEnd | None = None,
     ) -> list[str]:
         return await self._within(
-            "append_answer",
-            self._store.append_answer(principal, session_id, answer, after=after, stream_id=stream_id, end=end),
+            "append_completion",
+            self._store.append_completion(principal, session_id, answer, after=after, stream_id=stream_id, end=end),
         )
 
     async def principals(self) -> list[str]:

@@ -95,7 +95,7 @@ EndLost = Callable[[StreamRecord, Sequence[LogPiece], str | None], tuple[StoredC
 
 class StreamJournal(Protocol):
     """Streams on a disk. Their rows are made with their turns (SessionStore.begin_turn), and ended with their answers
-    (SessionStore.append_answer); with their session they go.
+    (SessionStore.append_completion); with their session they go.
 
     Everything may raise StorageUnavailable, and what writes StorageFull: then nothing was written.
     """

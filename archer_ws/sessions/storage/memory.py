@@ -325,7 +325,7 @@ class MemoryStore:
             conversation.history_before(begin, turn_tokens + again, budget_tokens),
         )
 
-    async def append_answer(
+    async def append_completion(
         self,
         principal: str,
         session_id: str,

@@ -204,7 +204,7 @@ class SessionStore(Protocol):
             Overloaded, StorageFull: the store is full, or the principal's share of it.
         """
 
-    async def append_answer(
+    async def append_completion(
         self,
         principal: str,
         session_id: str,

@@ -245,7 +245,7 @@ def withdraw(at: Transaction, session: SessionRow, stream_id: str, last_id: str)
     _changed(at, session, utc_now(), Counts().without(gone))
 
 
-def append_answer(
+def append_completion(
     at: Transaction,
     session: SessionRow,
     answer: StoredCompletion,
@@ -253,7 +253,7 @@ def append_answer(
     after: str,
     stream_id: str,
 ) -> list[str]:
-    """Store what a stream leaves behind message `after` (see SessionStore.append_answer)."""
+    """Store what a stream leaves behind message `after` (see SessionStore.append_completion)."""
     position = position_of(at.connection, session, after)
     left = left_by(answer)
     if position is None or not left:

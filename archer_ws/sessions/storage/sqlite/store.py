@@ -280,7 +280,7 @@ class SqliteStore:
 
         return await self._write(job)
 
-    async def append_answer(
+    async def append_completion(
         self,
         principal: str,
         session_id: str,
@@ -294,7 +294,9 @@ class SqliteStore:
 
         def job(connection: sqlite3.Connection) -> list[str]:
             session = sessions.get(connection, principal, session_id)
-            message_ids = stored.append_answer(self._at(connection), session, answer, after=after, stream_id=stream_id)
+            message_ids = stored.append_completion(
+                self._at(connection), session, answer, after=after, stream_id=stream_id
+            )
             if end is not None:
                 streams.end(connection, (principal, stream_id), end, message_ids)
             return message_ids

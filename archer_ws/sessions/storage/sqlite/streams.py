@@ -166,7 +166,7 @@ def _kept(at: Transaction, end_lost: EndLost, row: tuple[Any, ...], *, writes: b
     answer, its_end = lost
     session = sessions.get(at.connection, record.principal, record.session_id)
     if writes:
-        messages.append_answer(at, session, answer, after=after, stream_id=record.stream_id)
+        messages.append_completion(at, session, answer, after=after, stream_id=record.stream_id)
     stored = at.connection.execute(
         "SELECT message_id FROM message WHERE session_pk = ? AND stream_id = ? AND hidden = 0 ORDER BY position",
         (session.pk, record.stream_id),
