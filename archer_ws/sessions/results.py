@@ -50,14 +50,14 @@ def open_calls(history: Sequence[Remembered]) -> set[str]:
     call's: a result belongs to that one.
     """
     found: set[str] = set()
-    answered: set[str] = set()
+    with_result: set[str] = set()
     for place in range(len(history) - 1, -1, -1):
         message = history[place].chat
         if message.role is MessageRole.USER:
             break
         if message.call_id is not None and is_runners_own(message):
-            answered.add(message.call_id)
-        found.update(call.call_id for call in message.tool_calls or () if call.call_id not in answered)
+            with_result.add(message.call_id)
+        found.update(call.call_id for call in message.tool_calls or () if call.call_id not in with_result)
     return found
 
 

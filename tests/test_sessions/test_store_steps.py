@@ -322,8 +322,8 @@ async def test_memory_keeps_and_counts_each_message_once() -> None:
     before = store._sizes.taken
     await leave(store, left, question)
     kept = store._conversations["ann", "s1"].messages[-1]
-    assert kept.answer is not None
-    assert not kept.answer.earlier, "replaced, they would be held all the same"
+    assert kept.completion is not None
+    assert not kept.completion.earlier, "replaced, they would be held all the same"
     assert store._sizes.taken - before == 1000 + 2 + 2 + 3 + 3 * MESSAGE_OVERHEAD_BYTES
 
 

@@ -167,7 +167,7 @@ class BoundedStore:
         self,
         principal: str,
         session_id: str,
-        answer: StoredCompletion,
+        completion: StoredCompletion,
         *,
         after: str,
         stream_id: str,
@@ -175,7 +175,7 @@ class BoundedStore:
     ) -> list[str]:
         return await self._within(
             "append_completion",
-            self._store.append_completion(principal, session_id, answer, after=after, stream_id=stream_id, end=end),
+            self._store.append_completion(principal, session_id, completion, after=after, stream_id=stream_id, end=end),
         )
 
     async def principals(self) -> list[str]:

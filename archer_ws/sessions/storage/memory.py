@@ -329,7 +329,7 @@ class MemoryStore:
         self,
         principal: str,
         session_id: str,
-        answer: StoredCompletion,
+        completion: StoredCompletion,
         *,
         after: str,
         stream_id: str,
@@ -341,7 +341,7 @@ class MemoryStore:
         """
         conversation = self._use(principal, session_id)
         position = conversation.position_of(after)
-        left = left_by(answer)
+        left = left_by(completion)
         if position is None or not left:
             return []
         if (known := conversation.left_before(stream_id, after)) is not None:

@@ -208,7 +208,7 @@ class SessionStore(Protocol):
         self,
         principal: str,
         session_id: str,
-        answer: StoredCompletion,
+        completion: StoredCompletion,
         *,
         after: str,
         stream_id: str,

@@ -88,15 +88,15 @@ class Ending:
         """The same, as they will stand in the log."""
         return [make(seq) for seq, make in enumerate(self.last_events(), self._log.head_seq + 1)]
 
-    def answer(self) -> StoredCompletion:
+    def completion(self) -> StoredCompletion:
         """What the session keeps."""
-        has_answer = not self._loop.has_told_calls
+        has_completion = not self._loop.has_told_calls
         return StoredCompletion(
-            self._log.text("content") if has_answer else "",
+            self._log.text("content") if has_completion else "",
             self._outcome.status,
             calls=[as_tool_call(call, self._log.arguments(call.call_id)) for call in self._calls()],
             refusal=self._refusal(),
-            reasoning=(self._log.text("reasoning") or None) if has_answer else None,
+            reasoning=(self._log.text("reasoning") or None) if has_completion else None,
             provider=self._identity.provider,
             model=self._identity.model,
             finish_reason=self._reason(),

@@ -71,7 +71,7 @@ def end_lost(
         steps=len(steps) + 1 if steps else None,
         unsteered=told_unsteered(state.unsteered(_steered_in(steps))),
     )
-    answer = StoredCompletion(
+    completion = StoredCompletion(
         content,
         "incomplete",
         reasoning=reasoning,
@@ -80,7 +80,7 @@ def end_lost(
         error=error,
         earlier=earlier_messages(messages, record.provider, record.model),
     )
-    return answer, log_end(ended, now, ())
+    return completion, log_end(ended, now, ())
 
 
 class LeftWaiting:

@@ -39,7 +39,7 @@ class Work(Protocol):
     async def judge(self, content: str) -> Judgement | None:
         """Whether a whole answer has that form; None where that could not be found out in time (see FormatJudge)."""
 
-    async def settle(self, answer: StoredCompletion, last: Sequence[ControlEvent]) -> bool:
+    async def settle(self, completion: StoredCompletion, last: Sequence[ControlEvent]) -> bool:
         """Keep the answer, if there is one, and tell whether it is kept by now; never waits longer than
         `Limits.settle_limit_s`.
 

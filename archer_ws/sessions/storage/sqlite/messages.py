@@ -248,14 +248,14 @@ def withdraw(at: Transaction, session: SessionRow, stream_id: str, last_id: str)
 def append_completion(
     at: Transaction,
     session: SessionRow,
-    answer: StoredCompletion,
+    completion: StoredCompletion,
     *,
     after: str,
     stream_id: str,
 ) -> list[str]:
     """Store what a stream leaves behind message `after` (see SessionStore.append_completion)."""
     position = position_of(at.connection, session, after)
-    left = left_by(answer)
+    left = left_by(completion)
     if position is None or not left:
         return []
     known = at.connection.execute(
@@ -268,7 +268,7 @@ def append_completion(
     now = utc_now()
     ids = ids_for(left, lambda message_id: position_of(at.connection, session, message_id) is not None)
     new = [
-        NewMessage(message_id, each.chat, stream_id, each.status, now, each.answer, ordinal, after)
+        NewMessage(message_id, each.chat, stream_id, each.status, now, each.completion, ordinal, after)
         for ordinal, (each, message_id) in enumerate(zip(left, ids, strict=True))
     ]
     follower = at.connection.execute(
