@@ -219,7 +219,7 @@ async def test_an_answer_that_the_store_never_takes_is_given_up_with_a_line_in_t
         assert (await ended(await answered(manager, gateway))).stored is False
         await manager.aclose()
 
-    assert [line["event"] for line in lines].count("answer_not_stored") == 1
+    assert [line["event"] for line in lines].count("completion_not_stored") == 1
     assert await contents(store) == ["q"]
     await store.inner.delete("me", "s")
 
