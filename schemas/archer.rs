@@ -23,7 +23,7 @@ pub const PROTOCOL_VERSION: i64 = 1;
 /// The WebSocket subprotocol to offer.
 pub const SUBPROTOCOL: &str = "archer.v1";
 /// The `schema_hash` of the server that these types were made for.
-pub const SCHEMA_HASH: &str = "5a23b8613c10a3c1";
+pub const SCHEMA_HASH: &str = "0f9a394c37fddc7d";
 
 /// The params of a method, which know its name and what it gives.
 pub trait Method: Serialize {
@@ -3394,20 +3394,6 @@ impl Tool {
     }
 }
 
-/// What became of an approval, a claim, a result or a steer; all are harmless to repeat.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct ToolAnswer {
-    /// accepted or claimed: it is kept. taken: another's claim holds the call. needs_approval: a
-    /// person must agree first. already_answered: the call has its result. already_ended: the
-    /// stream has ended. too_late: no further step comes. not_found: there is no such stream or
-    /// call.
-    pub outcome: ToolOutcome,
-    /// How the call ended, where it has its result.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub status: Option<ResultStatus>,
-}
-
 /// Whether a call may run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ToolApproveParams {
@@ -3535,10 +3521,24 @@ impl ToolClaimParams {
     }
 }
 
+/// What became of an approval, a claim, a result or a steer; all are harmless to repeat.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ToolOutcome {
+    /// accepted or claimed: it is kept. taken: another's claim holds the call. needs_approval: a
+    /// person must agree first. already_answered: the call has its result. already_ended: the
+    /// stream has ended. too_late: no further step comes. not_found: there is no such stream or
+    /// call.
+    pub outcome: ToolOutcomeKind,
+    /// How the call ended, where it has its result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<ResultStatus>,
+}
+
 /// What became of what was said of a call, or steered into a stream. It may grow.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
-pub enum ToolOutcome {
+pub enum ToolOutcomeKind {
     /// `accepted`
     #[serde(rename = "accepted")]
     Accepted,
@@ -3568,7 +3568,7 @@ pub enum ToolOutcome {
     Unknown(String),
 }
 
-impl ToolOutcome {
+impl ToolOutcomeKind {
     /// The text on the wire.
     pub fn as_str(&self) -> &str {
         match self {
@@ -3585,7 +3585,7 @@ impl ToolOutcome {
     }
 }
 
-impl fmt::Display for ToolOutcome {
+impl fmt::Display for ToolOutcomeKind {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.as_str())
     }
@@ -3772,22 +3772,22 @@ impl Method for StreamListParams {
 
 impl Method for ToolApproveParams {
     const NAME: &'static str = "tool/approve";
-    type Result = ToolAnswer;
+    type Result = ToolOutcome;
 }
 
 impl Method for ToolClaimParams {
     const NAME: &'static str = "tool/claim";
-    type Result = ToolAnswer;
+    type Result = ToolOutcome;
 }
 
 impl Method for ToolResultParams {
     const NAME: &'static str = "tool/result";
-    type Result = ToolAnswer;
+    type Result = ToolOutcome;
 }
 
 impl Method for StreamSteerParams {
     const NAME: &'static str = "stream/steer";
-    type Result = ToolAnswer;
+    type Result = ToolOutcome;
 }
 
 impl Method for SessionCreateParams {

@@ -11,7 +11,7 @@ from archer_ws.examples.tool_calls import APPROVALS, CLAIMS, RESULTS, STEERS
 from archer_ws.llm_gateway.content import Content, Parts, with_parts
 from archer_ws.llm_gateway.tools import ResultStatus
 
-ToolOutcome = Annotated[
+ToolOutcomeKind = Annotated[
     Literal[
         "accepted",
         "claimed",
@@ -22,7 +22,7 @@ ToolOutcome = Annotated[
         "too_late",
         "not_found",
     ],
-    Enumeration("ToolOutcome", "What became of what was said of a call, or steered into a stream. It may grow."),
+    Enumeration("ToolOutcomeKind", "What became of what was said of a call, or steered into a stream. It may grow."),
 ]
 #: What a client may say of a call that it ran, or did not want to run.
 GivenStatus = Annotated[
@@ -31,7 +31,7 @@ GivenStatus = Annotated[
 Reason = Annotated[Text, Field(max_length=10_000)]
 
 
-class ToolAnswer(BaseModel):
+class ToolOutcome(BaseModel):
     """What became of an approval, a claim, a result or a steer; all are harmless to repeat."""
 
     model_config = ConfigDict(
@@ -45,7 +45,7 @@ class ToolAnswer(BaseModel):
         }
     )
 
-    outcome: ToolOutcome = Field(
+    outcome: ToolOutcomeKind = Field(
         description="accepted or claimed: it is kept. taken: another's claim holds the call. needs_approval: a person "
         "must agree first. already_answered: the call has its result. already_ended: the stream has ended. too_late: "
         "no further step comes. not_found: there is no such stream or call."

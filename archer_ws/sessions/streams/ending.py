@@ -39,8 +39,8 @@ class Loop:
     step: int = 1
     #: Whether the last step ended in calls that were told.
     has_told_calls: bool = False
-    #: The results of those that had none.
-    unanswered: Sequence[MakeEvent] = field(default_factory=tuple)
+    #: The results that the server gave to calls that had none.
+    server_results: Sequence[MakeEvent] = field(default_factory=tuple)
     #: What no step came for.
     unsteered: Sequence[ChatMessage] = field(default_factory=tuple)
 
@@ -82,7 +82,7 @@ class Ending:
             complete(self._identity.stream_id, call, needs_approval=self._work.needs_approval(call.name))
             for call in self._calls()
         ]
-        return [*self._loop.unanswered, *calls, self._ended()]
+        return [*self._loop.server_results, *calls, self._ended()]
 
     def numbered(self) -> list[ControlEvent]:
         """The same, as they will stand in the log."""
@@ -108,7 +108,7 @@ class Ending:
     def _earlier(self) -> list[EarlierMessage]:
         if self._loop.step == 1 and not self._loop.has_told_calls:
             return []
-        results = [make(0) for make in self._loop.unanswered]
+        results = [make(0) for make in self._loop.server_results]
         messages = messages_of([*self._log.events(), *results])
         if not self._loop.has_told_calls and self._log.text("content"):
             messages.pop()  # The answer itself.
