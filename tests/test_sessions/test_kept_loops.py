@@ -107,8 +107,8 @@ class Process:
                 **fields,
             }
         )
-        attachment = await self.manager.start("me", request, request_id="req_1", on_disconnect="cancel")
-        return await self.gateway.call(number), attachment.stream
+        held = await self.manager.start("me", request, request_id="req_1", on_disconnect="cancel")
+        return await self.gateway.call(number), held.stream
 
     def result(self, call_id: str, content: str = "rain", **fields: Any) -> Awaitable[ToolOutcome]:
         return self.manager.calls.add_result("me", "s", call_id, ToolResult(content=content, **fields))

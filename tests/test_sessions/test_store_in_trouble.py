@@ -75,11 +75,11 @@ async def assert_all_given_back(manager: SessionManager, gateway: ScriptedGatewa
     store.fails.clear()
     assert manager.running == 0
     number = len(gateway.calls)
-    attachment = await start(manager, ask("again", session_id="s"))
+    held = await start(manager, ask("again", session_id="s"))
     call = await gateway.call(number)
     call.say("fine")
     call.finish()
-    assert (await ended(attachment.stream)).status == "completed"
+    assert (await ended(held.stream)).status == "completed"
 
 
 @pytest.mark.parametrize(("operation", "ignores_cancel"), TROUBLED_ADMISSIONS)
