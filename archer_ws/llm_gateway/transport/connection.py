@@ -62,7 +62,10 @@ async def connect(origin: Origin, limit_s: float) -> "Connection":
             try:
                 connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 _, connection = await loop.create_connection(
-                    Connection, sock=connected, ssl=origin.tls, server_hostname=origin.host if origin.tls else None
+                    ProviderConnection,
+                    sock=connected,
+                    ssl=origin.tls,
+                    server_hostname=origin.host if origin.tls else None,
                 )
             except BaseException:
                 connected.close()
@@ -75,7 +78,7 @@ async def connect(origin: Origin, limit_s: float) -> "Connection":
     return connection
 
 
-class Connection(asyncio.Protocol):
+class ProviderConnection(asyncio.Protocol):
     """A connection that carries one request at a time; made by `connect`."""
 
     def __init__(self) -> None:
