@@ -14,11 +14,11 @@ from archer_ws.core.lean_event import LeanEvent
 from archer_ws.llm_gateway.transport.carrier import Carrier
 from archer_ws.llm_gateway.transport.connection import Origin, ProviderConnection, Unanswered, connect
 from archer_ws.llm_gateway.transport.json_body import Body, size_of
-from archer_ws.llm_gateway.transport.request import Place, RequestTemplate
+from archer_ws.llm_gateway.transport.request import Destination, RequestTemplate
 from archer_ws.llm_gateway.transport.response import StreamedResponse
 
 #: The address of a connection, and the principal that uses it.
-_Use: TypeAlias = tuple[Place, str]
+_Use: TypeAlias = tuple[Destination, str]
 
 
 class StreamPool(Carrier):

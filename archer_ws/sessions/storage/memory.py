@@ -27,7 +27,7 @@ from archer_ws.sessions.models import (
 from archer_ws.sessions.results import check_open
 from archer_ws.sessions.shares import Shares
 from archer_ws.sessions.storage.conversation import SESSION_LISTED_BYTES, Conversation, Entry, described_bytes
-from archer_ws.sessions.storage.cursors import Place, cursor_of, microseconds, ordinal_of, place_of
+from archer_ws.sessions.storage.cursors import SessionPlace, cursor_of, microseconds, ordinal_of, place_of
 from archer_ws.sessions.storage.journal import LogEnd, StreamJournal, StreamRecord
 from archer_ws.sessions.storage.message import MESSAGE_OVERHEAD_BYTES, left_by
 from archer_ws.sessions.storage.refusals import check_count, check_exported, check_version, no_session, taken_session_id
@@ -492,8 +492,8 @@ class MemoryStore:
             del self._by_principal[principal]
 
 
-def _place(conversation: Conversation) -> Place:
-    return Place(microseconds(conversation.updated_at), conversation.ordinal)
+def _place(conversation: Conversation) -> SessionPlace:
+    return SessionPlace(microseconds(conversation.updated_at), conversation.ordinal)
 
 
 def _size(messages: Sequence[Entry]) -> int:
