@@ -31,7 +31,7 @@ SESSION_COLUMNS = (
 MESSAGE_COLUMNS = (
     "pk, position, message_id, parent_id, role, stream_id, status, created_at, content, said, told, reasoning"
 )
-REMEMBERED_COLUMNS = "role, stream_id, refused, tokens, content, said, native"
+HISTORY_COLUMNS = "role, stream_id, refused, tokens, content, said, native"
 
 #: What `said` may have.
 _NOTHING_SAID: dict[str, Any] = {
@@ -106,7 +106,7 @@ class MessageRow(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Remembered:
+class HistoryRow:
     """A message of a history (see history.Remembered)."""
 
     chat: ChatMessage
@@ -116,8 +116,8 @@ class Remembered:
     native: NativeTurn | None
 
     @classmethod
-    def of(cls, row: tuple[str, str | None, int, int, str, str | None, bytes | None]) -> "Remembered":
-        """Of a row of REMEMBERED_COLUMNS."""
+    def of(cls, row: tuple[str, str | None, int, int, str, str | None, bytes | None]) -> "HistoryRow":
+        """Of a row of HISTORY_COLUMNS."""
         role, stream_id, refused, tokens, content, said, native = row
         kept = None if native is None else NativeTurn.unpacked(native)
         return cls(_chat(role, content, said), stream_id or "", bool(refused), tokens, kept)
