@@ -22,7 +22,7 @@ from archer_ws.sessions.streams.steering import as_steered
 from archer_ws.sessions.streams.work import StreamIdentity, Work
 
 
-class Ended(Protocol):
+class EndingStream(Protocol):
     """What is known of the stream that ends."""
 
     identity: StreamIdentity
@@ -59,7 +59,7 @@ class Ending:
 
     def __init__(
         self,
-        stream: Ended,
+        stream: EndingStream,
         work: Work,
         intake: Intake,
         *,
