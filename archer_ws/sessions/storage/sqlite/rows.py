@@ -107,7 +107,7 @@ class MessageRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class HistoryRow:
-    """A message of a history (see history.Remembered)."""
+    """A message of a history (see history.HistoryMessage)."""
 
     chat: ChatMessage
     stream_id: str
