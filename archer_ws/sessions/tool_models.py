@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from archer_ws.core.limits import CLAIM_MAX_S, CLAIM_S
 from archer_ws.core.wire_model import Identifier, Text, WireModel, optional
-from archer_ws.core.wire_types import Enumeration
+from archer_ws.core.wire_types import NamedType
 from archer_ws.examples.tool_calls import APPROVALS, CLAIMS, RESULTS, STEERS
 from archer_ws.llm_gateway.content import Content, Parts, with_parts
 from archer_ws.llm_gateway.tools import ResultStatus
@@ -22,11 +22,11 @@ ToolOutcomeKind = Annotated[
         "too_late",
         "not_found",
     ],
-    Enumeration("ToolOutcomeKind", "What became of what was said of a call, or steered into a stream. It may grow."),
+    NamedType("ToolOutcomeKind", "What became of what was said of a call, or steered into a stream. It may grow."),
 ]
 #: What a client may say of a call that it ran, or did not want to run.
 GivenStatus = Annotated[
-    Literal["ok", "error", "denied"], Enumeration("GivenStatus", "How a call ended, as its runner tells it.")
+    Literal["ok", "error", "denied"], NamedType("GivenStatus", "How a call ended, as its runner tells it.")
 ]
 Reason = Annotated[Text, Field(max_length=10_000)]
 
