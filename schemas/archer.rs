@@ -23,7 +23,7 @@ pub const PROTOCOL_VERSION: i64 = 1;
 /// The WebSocket subprotocol to offer.
 pub const SUBPROTOCOL: &str = "archer.v1";
 /// The `schema_hash` of the server that these types were made for.
-pub const SCHEMA_HASH: &str = "0f9a394c37fddc7d";
+pub const SCHEMA_HASH: &str = "6c059e8cb32c1188";
 
 /// The params of a method, which know its name and what it gives.
 pub trait Method: Serialize {
@@ -961,6 +961,20 @@ fn default_claim_ttl_s() -> f64 {
     60.0
 }
 
+/// The limits of one connection.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ConnectionLimits {
+    /// The longest message the server reads, in bytes.
+    pub max_frame_bytes: u64,
+    /// The most text all messages of a request may have, in bytes of UTF-8.
+    pub max_content_bytes: u64,
+    /// How many requests may wait for their responses at a time.
+    pub max_requests: u64,
+    /// How many running streams may be attached at a time.
+    pub max_streams: u64,
+}
+
 /// A string, or a list of parts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -1596,7 +1610,7 @@ pub struct InitializeResult {
     /// After this much silence the server sends a heartbeat, in milliseconds.
     pub heartbeat_ms: u64,
     /// The limits of this connection.
-    pub limits: Limits,
+    pub limits: ConnectionLimits,
     /// What this server supports beyond the first version; more may be added.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capabilities: Option<Vec<String>>,
@@ -1629,20 +1643,6 @@ impl JsonSchemaFormat {
             description: None,
         }
     }
-}
-
-/// The limits of one connection.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct Limits {
-    /// The longest message the server reads, in bytes.
-    pub max_frame_bytes: u64,
-    /// The most text all messages of a request may have, in bytes of UTF-8.
-    pub max_content_bytes: u64,
-    /// How many requests may wait for their responses at a time.
-    pub max_requests: u64,
-    /// How many running streams may be attached at a time.
-    pub max_streams: u64,
 }
 
 /// The event loop responds.

@@ -450,6 +450,18 @@ export interface Claim {
   ttl_s?: number | null;
 }
 
+/** The limits of one connection. */
+export interface ConnectionLimits {
+  /** The longest message the server reads, in bytes. */
+  max_frame_bytes: number;
+  /** The most text all messages of a request may have, in bytes of UTF-8. */
+  max_content_bytes: number;
+  /** How many requests may wait for their responses at a time. */
+  max_requests: number;
+  /** How many running streams may be attached at a time. */
+  max_streams: number;
+}
+
 /** A string, or a list of parts. */
 export type Content = string | Part[];
 
@@ -729,7 +741,7 @@ export interface InitializeResult {
   /** After this much silence the server sends a heartbeat, in milliseconds. */
   heartbeat_ms: number;
   /** The limits of this connection. */
-  limits: Limits;
+  limits: ConnectionLimits;
   /** What this server supports beyond the first version; more may be added. */
   capabilities?: string[] | null;
   /** The version of the OpenRPC document that rpc.discover returns. */
@@ -746,18 +758,6 @@ export interface JsonSchemaFormat {
   strict?: boolean | null;
   /** The purpose of the completion, for the model. */
   description?: string | null;
-}
-
-/** The limits of one connection. */
-export interface Limits {
-  /** The longest message the server reads, in bytes. */
-  max_frame_bytes: number;
-  /** The most text all messages of a request may have, in bytes of UTF-8. */
-  max_content_bytes: number;
-  /** How many requests may wait for their responses at a time. */
-  max_requests: number;
-  /** How many running streams may be attached at a time. */
-  max_streams: number;
 }
 
 /** The event loop responds. */
