@@ -7,14 +7,16 @@ long as the work of all running streams, and each task that only waits for its f
 import asyncio
 import sys
 from collections.abc import Coroutine, Generator
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from types import coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
-def start_now(work: Coroutine[Any, Any, T], *, name: str | None = None) -> "asyncio.Task[T]":
+def start_now(
+    work: Coroutine[Any, Any, T], *, name: str | None = None, context: Context | None = None
+) -> "asyncio.Task[T]":
     """A task that has already run up to the first place where `work` waits; otherwise like `asyncio.create_task`.
 
     The caller must be ready for all that `work` does at its beginning. If it never waits, the task is done by then, or
@@ -22,8 +24,8 @@ def start_now(work: Coroutine[Any, Any, T], *, name: str | None = None) -> "asyn
     """
     loop = asyncio.get_running_loop()
     if sys.version_info >= (3, 12):
-        return asyncio.Task(work, loop=loop, name=name, eager_start=True)
-    context = copy_context()
+        return asyncio.Task(work, loop=loop, name=name, context=context, eager_start=True)
+    context = context or copy_context()
     begun = _begun(work)
     task: asyncio.Task[T] = loop.create_task(begun, name=name, context=context)
     # Documented for other implementations of tasks ("Extending"): within the first step, too, time limits and cancel

@@ -10,13 +10,14 @@ import asyncio
 from archer_ws.core.limits import HTTP_SLICE_BYTES, MAX_HEAD_BYTES
 from archer_ws.core.rare_line import RareLine
 from archer_ws.server.http_1_0 import UnchunkedForOldClients
+from archer_ws.server.http_prompt import PromptRequests
 from archer_ws.server.http_seats import SeatedHttpProtocol
 from archer_ws.server.upgrade_offers import UpgradeOffers
 
 _unreadable = RareLine("request_unreadable")
 
 
-class BoundedHeadProtocol(SeatedHttpProtocol, UpgradeOffers, UnchunkedForOldClients):
+class BoundedHeadProtocol(SeatedHttpProtocol, UpgradeOffers, UnchunkedForOldClients, PromptRequests):
     """One connection; closed when a request's head is too large or takes too long."""
 
     _head_deadline: asyncio.TimerHandle | None = None
@@ -34,7 +35,14 @@ class BoundedHeadProtocol(SeatedHttpProtocol, UpgradeOffers, UnchunkedForOldClie
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse slice by slice, so that a limit is exceeded by one slice at most."""
+        """Parse slice by slice, so that a limit is exceeded by one slice at most; then begin what has come."""
+        self.begin_read()
+        try:
+            self._take_slices(data)
+        finally:
+            self.end_read()
+
+    def _take_slices(self, data: bytes) -> None:
         if len(data) <= HTTP_SLICE_BYTES:
             self._take_slice(data)
             return

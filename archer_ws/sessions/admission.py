@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
+from archer_ws.core.eager_task import start_now
 from archer_ws.core.exceptions import StorageUnavailable
 from archer_ws.sessions.streams.work import Work
 
@@ -23,9 +24,10 @@ async def admit(
     Raises:
         ArcherError: the request is refused.
     """
-    admitting = asyncio.create_task(work.admit(), name=f"admission {stream_id}")
+    admitting = start_now(work.admit(), name=f"admission {stream_id}")
     try:
-        await asyncio.wait((admitting, cancelled), timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+        if not admitting.done():
+            await asyncio.wait((admitting, cancelled), timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
         if admitting.done():
             admitting.result()
         elif not cancelled.done():

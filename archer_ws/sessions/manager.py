@@ -172,13 +172,14 @@ class SessionManager:
         on_disconnect: Literal["continue", "cancel"],
         check: Callable[[], None] = lambda: None,
         with_defaults: bool = True,
+        at_once: bool = False,
     ) -> HeldStream:
         """Begin a stream, or attach to the one that has the request's id and parameters.
 
         Synchronous, so that whatever the caller reads next finds it; `Stream.wait_admitted` tells whether it is
         accepted. `on_disconnect` is the transport's default, `check` its own limit, which may raise. Checks come in the
         protocol's order: duplicate, busy, limits. `with_defaults`: whether the model gets the configured defaults for
-        what the request left open.
+        what the request left open. `at_once` is explained at `Stream.start`.
 
         Raises:
             StreamIdConflict: the id belongs to a stream with other parameters.
@@ -229,7 +230,7 @@ class SessionManager:
             on_disconnect=request.on_disconnect or ("continue" if request.waits_for_results else on_disconnect),
             reasoning_effort=route.reasoning_effort,
         )
-        return self._begin(identity, request, route, predecessors, slot=slot, files=files)
+        return self._begin(identity, request, route, predecessors, slot=slot, files=files, at_once=at_once)
 
     async def start(
         self,
@@ -246,7 +247,12 @@ class SessionManager:
             ArcherError: as `register`, and SessionNotFound.
         """
         held = self.register(
-            principal, request, request_id=request_id, on_disconnect=on_disconnect, with_defaults=with_defaults
+            principal,
+            request,
+            request_id=request_id,
+            on_disconnect=on_disconnect,
+            with_defaults=with_defaults,
+            at_once=True,
         )
         try:
             await held.stream.wait_admitted()
@@ -411,6 +417,7 @@ class SessionManager:
         *,
         slot: Slot,
         files: list[StoredFile],
+        at_once: bool,
     ) -> HeldStream:
         stream = Stream(identity, self._rules)
         self._table.add(stream)
@@ -421,7 +428,8 @@ class SessionManager:
         hold = stream.hold()
         if self._tombstones.take(identity.principal, identity.stream_id):
             stream.cancel("client")
-        stream.start(self._turn(stream, request, route, predecessors, slot=slot, files=held))
+        turn = self._turn(stream, request, route, predecessors, slot=slot, files=held)
+        stream.start(turn, at_once=at_once)
         return HeldStream(stream, hold, duplicate=False)
 
     def _turn(

@@ -9,7 +9,7 @@ from archer_ws.rpc.registry import Method, Reply
 from archer_ws.sessions.manager import HeldStream
 
 
-def send(context: Context, params: ChatSendParams) -> Awaitable[Reply]:
+def send(context: Context, params: ChatSendParams) -> Reply | Awaitable[Reply]:
     """Register the stream at once, so that a cancel in the next frame finds it; respond when it is accepted."""
     held = context.services.manager.register(
         context.principal,
@@ -26,16 +26,22 @@ def send(context: Context, params: ChatSendParams) -> Awaitable[Reply]:
             held.hold.release()
             raise
     context.hold(stream, held.hold)
+    if stream.is_admitted:
+        return _reply(context, held, is_whole=not params.stream)
     return _accepted(context, held, is_whole=not params.stream)
 
 
 async def _accepted(context: Context, held: HeldStream, *, is_whole: bool) -> Reply:
-    stream = held.stream
     try:
-        await stream.wait_admitted()
+        await held.stream.wait_admitted()
     except ArcherError:
-        context.release(stream)
+        context.release(held.stream)
         raise
+    return _reply(context, held, is_whole=is_whole)
+
+
+def _reply(context: Context, held: HeldStream, *, is_whole: bool) -> Reply:
+    stream = held.stream
     identity = stream.identity
     return Reply(
         ChatSendResult(

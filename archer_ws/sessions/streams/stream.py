@@ -24,6 +24,7 @@ import structlog
 
 from archer_ws.core.clock import utc_now
 from archer_ws.core.deferred import afterwards
+from archer_ws.core.eager_task import start_now
 from archer_ws.core.exceptions import ArcherError, ContextTooLong, ToolTimeout
 from archer_ws.core.lean_event import LeanEvent
 from archer_ws.core.limits import STREAM_OVERHEAD_BYTES
@@ -149,13 +150,26 @@ class Stream:
         said = self._exchange.size_bytes if self._exchange is not None else 0
         return STREAM_OVERHEAD_BYTES + self.log.size_bytes + beside + said
 
-    def start(self, work: Work) -> None:
-        """Begin; the owner task inherits the caller's logging context."""
+    def start(self, work: Work, *, at_once: bool = False) -> None:
+        """Begin; the owner task inherits the caller's logging context.
+
+        With `at_once` the provider is asked before this returns, unless there is something to wait for; else a loop
+        iteration later, so that a cancel that came with the request sends nothing.
+        """
         self._work = work
         self._decision = asyncio.get_running_loop().create_future()
         if self._is_cancelling():
             self._decide()
-        self.task = asyncio.create_task(self._own(work), name=f"stream {self.stream_id}")
+        if not work.is_stored:
+            self._admitted.set()
+        task = (start_now if at_once else asyncio.create_task)(self._own(work), name=f"stream {self.stream_id}")
+        if not self._finished.is_set():
+            self.task = task
+
+    @property
+    def is_admitted(self) -> bool:
+        """Whether it is accepted: `wait_admitted` would return at once."""
+        return self._admitted.is_set() and self._rejection is None
 
     async def wait_admitted(self) -> None:
         """Return once the stream is accepted.
@@ -423,7 +437,7 @@ class Stream:
         """The reader; none where the stream was cancelled before."""
         if self._is_cancelling():
             return None
-        return asyncio.create_task(self._read(work, intake), name=f"reader {self.stream_id}")
+        return start_now(self._read(work, intake), name=f"reader {self.stream_id}")
 
     async def _generate(self, reader: asyncio.Task[None] | None) -> None:
         """Let the reader run until it is done or the stream is cancelled, and decide the outcome."""

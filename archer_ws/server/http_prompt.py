@@ -1,0 +1,42 @@
+"""uvicorn's HTTP/1.1, except that a request begins within the read that brought it, and not a loop iteration later.
+
+Under load an iteration lasts as long as the work of all running streams, and a new request would wait for that once
+more. It begins at the end of the read, so that a body that came with its head is there, too.
+"""
+
+from contextvars import Context, copy_context
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from archer_ws.core.eager_task import start_now
+
+
+class PromptRequests(HttpToolsProtocol):
+    """One connection. The class that handles its reads calls `begin_read` and `end_read` around each."""
+
+    #: The requests of the present read; None outside of one, where pipelined requests begin.
+    _read: list[tuple[RequestResponseCycle, Any]] | None = None
+
+    def begin_read(self) -> None:
+        """Collect the requests that begin from here on."""
+        self._read = []
+
+    def end_read(self) -> None:
+        """Begin them."""
+        read, self._read = self._read, None
+        for cycle, app in read or ():
+            self._begin(cycle, app)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        if self._read is None:
+            self._begin(cycle, app)
+        else:
+            self._read.append((cycle, app))
+
+    def _begin(self, cycle: RequestResponseCycle, app: Any) -> None:
+        # As uvicorn has it, but for the first step.
+        context = Context() if self.config.reset_contextvars else copy_context()
+        task = start_now(cycle.run_asgi(app), context=context)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
