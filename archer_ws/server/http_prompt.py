@@ -15,7 +15,7 @@ from archer_ws.core.eager_task import start_now
 class PromptRequests(HttpToolsProtocol):
     """One connection. The class that handles its reads calls `begin_read` and `end_read` around each."""
 
-    #: The requests of the present read; None outside of one, where pipelined requests begin.
+    #: The requests of the present read; None outside of one.
     _read: list[tuple[RequestResponseCycle, Any]] | None = None
 
     def begin_read(self) -> None:
@@ -30,7 +30,9 @@ class PromptRequests(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         if self._read is None:
-            self._begin(cycle, app)
+            # A pipelined one begins within the end of the one before, so not at once: hundreds would be as many calls
+            # deep.
+            super()._start_asgi_task(cycle, app)
         else:
             self._read.append((cycle, app))
 

@@ -25,7 +25,12 @@ EXPECTED = {
     "cancel": TOY.paced,
     "length": sum(TOY.length_tokens // tokens for tokens in TOY.lengths),
 }
-AT_LEAST = {"multiplex": 3 * TOY.unthrottled, "sse": 3 * TOY.unthrottled}
+AT_LEAST = {
+    "multiplex": 3 * TOY.unthrottled,
+    "sse": 3 * TOY.unthrottled,
+    "paced-sse": 3 * TOY.sse_streams,
+    "saturated": sum(TOY.saturating) + 4 * len(TOY.saturating),
+}
 #: Those that measure the arguments of calls beside text.
 CALLING = {"multiplex", "sse", "openai", "anthropic"}
 

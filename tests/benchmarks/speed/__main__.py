@@ -28,7 +28,7 @@ from tests.benchmarks.speed.processes import ROOT, Failed
 from tests.benchmarks.speed.report import as_json, table
 from tests.benchmarks.speed.scale import FULL, QUICK, Scale
 from tests.benchmarks.speed.scenarios import SCENARIOS, Run
-from tests.benchmarks.speed.servers import Bench
+from tests.benchmarks.speed.servers import PROXIES, Bench
 
 Runs = dict[str, list[Figures]]
 
@@ -66,7 +66,7 @@ def main() -> int:
             with ExitStack() as stack:
                 directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="archer-speed-")))
                 # All are made before one takes its cores: none would find a core for its server then.
-                benches = [Bench(directory, tree=tree, litellm=options.litellm, shared=options.quick) for tree in trees]
+                benches = [Bench(directory, tree=tree, proxies=options.proxies, shared=options.quick) for tree in trees]
                 for bench in benches:
                     stack.enter_context(bench)
                 measure(benches, scale, names, found)
@@ -103,14 +103,18 @@ def _options() -> argparse.Namespace:
         help="the project as it was, to be measured by turns with this one",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
-    parser.add_argument("--litellm", metavar="COMMAND", help="a LiteLLM proxy's executable, to be compared, too")
+    for name, about in PROXIES.items():
+        parser.add_argument(f"--{name}", metavar="COMMAND", help=f"{about}'s executable, to be compared, too")
     options = parser.parse_args()
     options.runs = options.runs or (1 if options.quick else 3)
-    if options.litellm:
-        found = shutil.which(options.litellm)
-        if found is None:
-            parser.error(f"{options.litellm} is no program")
-        options.litellm = str(Path(found).absolute())
+    options.proxies = {}
+    for name in PROXIES:
+        command: str | None = vars(options)[name]
+        if command is not None:
+            found = shutil.which(command)
+            if found is None:
+                parser.error(f"{command} is no program")
+            options.proxies[name] = str(Path(found).absolute())
     return options
 
 

@@ -13,7 +13,7 @@ from tests.benchmarks.speed.answers import TEXT, Answer, Tally
 from tests.benchmarks.speed.measuring import now_us
 from tests.benchmarks.speed.provider_wire import MODEL
 
-Target = Literal["sidecar", "relay", "direct", "litellm"]
+Target = Literal["sidecar", "relay", "direct", "litellm", "bifrost"]
 #: The events that end a stream fit into so many bytes.
 END_BYTES = 2000
 _TEXT = re.compile(TEXT)
@@ -101,7 +101,7 @@ class HttpLane(asyncio.Protocol):
             path = _OWN_PATH if self._whole else f"{_OWN_PATH}/stream"
         else:
             path = _OPENAI_PATH
-            value["model"] = MODEL
+            value["model"] = f"openai/{MODEL}" if self._target == "bifrost" else MODEL
             if not self._whole:
                 value["stream_options"] = {"include_usage": True}
         body = json.dumps(value).encode()

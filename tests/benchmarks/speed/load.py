@@ -23,6 +23,7 @@ KINDS: dict[Kind, Callable[[Order], Awaitable[Report]]] = {
     "cancel": load_probes.cancels,
     "idle": load_probes.idle,
     "held": load_probes.held,
+    "newcomers": load_probes.newcomers,
 }
 
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from itertools import cycle
 
 from tests.benchmarks.speed.answers import Answer, Tally
-from tests.benchmarks.speed.http_lane import HttpLane
-from tests.benchmarks.speed.measuring import memory_bytes, now_us, quantiles
+from tests.benchmarks.speed.http_lane import HttpLane, Target
+from tests.benchmarks.speed.measuring import cpu_between, cpu_of, memory_bytes, now_us, quantiles
 from tests.benchmarks.speed.orders import Order, Report, rest_from_collecting
 from tests.benchmarks.speed.socket_lane import SocketLane
 
@@ -44,12 +44,45 @@ async def _one_by_one(order: Order, *, whole: bool) -> Report:
         lanes["socket"] = await SocketLane.open(order.server, tally)
     took_us: dict[str, list[int]] = {name: [] for name in lanes}
     rest_from_collecting()
+    before = cpu_of(order.watched)
     for number in range(order.count + WARM_UPS):
+        if number == WARM_UPS:
+            before = cpu_of(order.watched)
         for name, lane in lanes.items():
             answer = await _finished(lane, order.tokens, stamp=not whole)
             if number >= WARM_UPS:
                 took_us[name].append((answer.ended_us if whole else answer.first_us) - answer.asked_us)
             # Neither the end of one answer nor what follows it counts for the next.
+            await asyncio.sleep(PAUSE_S)
+    server_ns = cpu_between(before, cpu_of(order.watched))["server"]
+    figures = {name: quantiles(samples) for name, samples in took_us.items()}
+    # By all its lanes together: of one alone only where there is one.
+    us = None if server_ns is None else server_ns / 1000 / order.count
+    return Report({**figures, "server_us": us, "completed": tally.completed}, dict(tally.wrong))
+
+
+async def newcomers(order: Order) -> Report:
+    """Requests one by one, beside whatever else runs: how long to the first token, from the provider and from the
+    server, over a connection made for it and over one that is open."""
+    tally = Tally()
+    took_us: dict[str, list[int]] = {}
+    loop = asyncio.get_running_loop()
+    rest_from_collecting()
+    stop_at = loop.time() + order.seconds
+    while loop.time() < stop_at:
+        ways: tuple[tuple[str, str, Target], ...] = (
+            ("direct", order.provider, "direct"),
+            ("server", order.server, order.target),
+        )
+        for name, address, target in ways:
+            began_us = now_us()
+            async with asyncio.timeout(LIMIT_S):
+                lane = await HttpLane.open(address, target, tally)
+            first = await _finished(lane, order.tokens, stamp=True)
+            took_us.setdefault(f"{name}_new", []).append(first.first_us - began_us)
+            second = await _finished(lane, order.tokens, stamp=True)
+            took_us.setdefault(f"{name}_open", []).append(second.first_us - second.asked_us)
+            lane.close()
             await asyncio.sleep(PAUSE_S)
     figures = {name: quantiles(samples) for name, samples in took_us.items()}
     return Report({**figures, "completed": tally.completed}, dict(tally.wrong))

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from tests.benchmarks.speed.http_lane import Target
 
-Kind = Literal["streams", "batch", "first_token", "whole", "cancel", "idle", "held"]
+Kind = Literal["streams", "batch", "first_token", "whole", "cancel", "idle", "held", "newcomers"]
 
 
 @dataclass(frozen=True)

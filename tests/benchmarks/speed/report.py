@@ -79,6 +79,9 @@ def _unthrottled(times_relay: float, *, us: float | None) -> tuple[Line, ...]:
         Line("litellm_tokens_per_s", "LiteLLM proxy over SSE, tokens a second", digits=0),
         Line("litellm_us", "LiteLLM proxy, CPU a token", "µs"),
         Line("litellm_ratio", "sidecar / LiteLLM proxy", "x", least=25),
+        Line("bifrost_tokens_per_s", "Bifrost over SSE, tokens a second", digits=0),
+        Line("bifrost_us", "Bifrost, CPU a token", "µs"),
+        Line("bifrost_ratio", "sidecar / Bifrost", "x"),
     )
 
 
@@ -93,9 +96,38 @@ def _other_provider() -> tuple[Line, ...]:
     )
 
 
+def _beside(number: int, *, most_ms: float | None = None) -> tuple[Line, ...]:
+    """What a new request met beside a load that fills the server's core."""
+    return (
+        Line(f"tokens_per_s_{number}", f"load {number}: tokens a second", digits=0),
+        Line(f"sustained_{number}", "  share of them that came in time", digits=3),
+        Line(f"open_p50_ms_{number}", "  a new request's first token added, p50", "ms"),
+        Line(f"open_p99_ms_{number}", "    p99", "ms", most=most_ms),
+        Line(f"new_p50_ms_{number}", "  over a new connection, p50", "ms"),
+        Line(f"new_p99_ms_{number}", "    p99", "ms"),
+    )
+
+
 SECTIONS = {
     "multiplex": Section("{scale.unthrottled} streams on one socket, provider unthrottled", _unthrottled(8, us=15)),
     "sse": Section("the same over SSE, {scale.unthrottled} connections", _unthrottled(6, us=None)),
+    "paced-sse": Section(
+        "{scale.sse_streams} streams at {scale.per_s:g} tokens/s over SSE, a connection each",
+        (
+            Line("sustained", "share of the tokens that came in time", least=0.98, digits=3),
+            Line("us", "CPU a token", "µs"),
+            Line("direct_p50_ms", "a token's latency, provider reached directly, p50", "ms"),
+            Line("added_p50_ms", "added by the sidecar, p50", "ms"),
+            Line("added_p99_ms", "  p99", "ms", most=50),
+            Line("burst_tokens_per_s", "as many streams unthrottled: tokens a second", digits=0),
+            Line("burst_us", "  CPU a token", "µs"),
+        ),
+    ),
+    "saturated": Section(
+        "new requests beside {scale.saturating[0]}, {scale.saturating[1]}, {scale.saturating[2]} streams at "
+        "{scale.per_s:g} tokens/s over SSE",
+        (*_beside(1), *_beside(2), *_beside(3, most_ms=50)),
+    ),
     "openai": Section(
         "{scale.paced} streams at {scale.per_s:g} tokens/s over {scale.paced_sockets} sockets, OpenAI",
         (
@@ -120,9 +152,9 @@ SECTIONS = {
             Line("direct_p50_ms", "provider reached directly, p50 (not added)", "ms", digits=2),
             Line("sdk_p50_ms", "the SDK's call alone, p50", "ms", digits=2),
             Line("sdk_p99_ms", "  p99", "ms", digits=2),
-            Line("socket_p50_ms", "sidecar over a socket, p50", "ms", most=1.5, digits=2),
+            Line("socket_p50_ms", "sidecar over a socket, p50", "ms", most=0.3, digits=2),
             Line("socket_p99_ms", "  p99", "ms", most=5, digits=2),
-            Line("sse_p50_ms", "sidecar over SSE, p50", "ms", most=1.5, digits=2),
+            Line("sse_p50_ms", "sidecar over SSE, p50", "ms", most=0.3, digits=2),
             Line("sse_p99_ms", "  p99", "ms", most=5, digits=2),
         ),
     ),
@@ -130,8 +162,10 @@ SECTIONS = {
         "plain REST answer, added to the provider's own",
         (
             Line("direct_p50_ms", "provider reached directly, p50 (not added)", "ms", digits=2),
-            Line("sidecar_p50_ms", "sidecar, p50", "ms", most=2, digits=2),
+            Line("sidecar_p50_ms", "sidecar, p50", "ms", most=0.3, digits=2),
+            Line("sidecar_cpu_ms", "  its CPU for a request", "ms", most=0.3, digits=2),
             Line("relay_p50_ms", "plain relay, p50", "ms", digits=2),
+            Line("relay_cpu_ms", "  its CPU for a request", "ms", digits=2),
         ),
     ),
     "cancel": Section(

@@ -18,6 +18,8 @@ class Scale:
         unthrottled: streams at once where the provider is not throttled.
         unthrottled_tokens: of each of those answers.
         paced, paced_sockets, per_s: streams at a human pace, their sockets, and each one's tokens a second.
+        sse_streams: streams at that pace over server-sent events, a connection each.
+        saturating: the same, so many that the server's core is full; three loads, one after the other.
         starts_per_s: how quickly streams are started.
         step: by how much the rate grows in the search for the highest; `steps`: how often at most.
         probes: how often what is done one by one is done.
@@ -34,6 +36,8 @@ class Scale:
     paced: int = 500
     paced_sockets: int = 50
     per_s: float = 30.0
+    sse_streams: int = 200
+    saturating: tuple[int, int, int] = (400, 800, 950)
     starts_per_s: float = 200.0
     step: float = 1.2
     steps: int = 10
@@ -63,6 +67,8 @@ QUICK = Scale(
     unthrottled_tokens=1000,
     paced=50,
     paced_sockets=5,
+    sse_streams=20,
+    saturating=(20, 40, 60),
     steps=2,
     probes=20,
     idle_sockets=300,
@@ -81,6 +87,8 @@ TOY = replace(
     unthrottled_tokens=200,
     paced=8,
     paced_sockets=2,
+    sse_streams=4,
+    saturating=(2, 4, 6),
     steps=1,
     probes=3,
     idle_sockets=20,

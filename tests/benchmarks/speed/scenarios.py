@@ -51,6 +51,48 @@ class Run:
         """The same over HTTP, a connection for each."""
         return self._compared("sse")
 
+    def paced_sse(self) -> Figures:
+        """Streams at a human pace over HTTP, and as many at once."""
+        figures, scale = Figures(), self.scale
+        with self.bench.sidecar() as server:
+            order = self._pace_order(server, scale, scale.per_s, via="sse", streams=scale.sse_streams)
+            found = self.load(figures, "paced", order)
+            burst = self._unthrottled(figures, server, "sse", streams=scale.sse_streams)
+        order = self._pace_order(self.bench.direct(), scale, scale.per_s, streams=scale.sse_streams)
+        direct = self.load(figures, "direct", order)
+        figures.values = {
+            "sustained": found["tokens_per_s"] / (scale.sse_streams * scale.per_s),
+            "us": found["us_per_token"],
+            **latencies_ms(found, direct),
+            "burst_tokens_per_s": burst["tokens_per_s"],
+            "burst_us": burst["us_per_token"],
+        }
+        return figures
+
+    def saturated(self) -> Figures:
+        """How long new requests wait while the server's core is full."""
+        figures, scale = Figures(), self.scale
+        long = scale.lasting(scale.seconds + BESIDE_MARGIN_S)
+        for number, streams in enumerate(scale.saturating, 1):
+            with self.bench.sidecar() as server:
+                beside = self._pace_order(server, long, scale.per_s, via="sse", streams=streams)
+                order = self.bench.order(server, kind="newcomers", seconds=scale.seconds)
+                with self.bench.generator(beside) as process:
+                    process.line(START_LIMIT_S + beside.ramp_s)
+                    new = self.load(figures, f"beside {streams}", order)
+                    load = self._kept(figures, f"{streams} streams", self.bench.report(process, beside))
+            figures.values |= {
+                f"tokens_per_s_{number}": load["tokens_per_s"],
+                f"sustained_{number}": load["tokens_per_s"] / (streams * scale.per_s),
+                **{
+                    f"{way}_{quantile}_ms_{number}": (new[f"server_{way}"][quantile] - new[f"direct_{way}"]["p50"])
+                    / 1000
+                    for way in ("open", "new")
+                    for quantile in ("p50", "p99")
+                },
+            }
+        return figures
+
     def openai(self) -> Figures:
         """Many streams at a human pace."""
         found, figures = self._paced_by("openai")
@@ -112,6 +154,7 @@ class Run:
                 order = self.bench.order(server, kind="whole", count=self.scale.probes)
                 found = self.load(figures, name, order)
             figures.values[f"{name}_p50_ms"] = (found["http"]["p50"] - found["direct"]["p50"]) / 1000
+            figures.values[f"{name}_cpu_ms"] = divided(found["server_us"], 1000)
         figures.values["direct_p50_ms"] = found["direct"]["p50"] / 1000
         return figures
 
@@ -199,13 +242,15 @@ class Run:
         figures.values["growth"] = divided(longest, thousand)
         return figures
 
-    def _unthrottled(self, figures: Figures, server: Server, via: str, *, arguments: bool = False) -> dict[str, Any]:
+    def _unthrottled(
+        self, figures: Figures, server: Server, via: str, *, arguments: bool = False, streams: int | None = None
+    ) -> dict[str, Any]:
         scale = self.scale
         order = self.bench.order(
             server,
             kind="streams",
             via=via,
-            streams=scale.unthrottled,
+            streams=streams or scale.unthrottled,
             tokens=scale.unthrottled_tokens,
             arguments=arguments,
             refills=True,
@@ -231,25 +276,35 @@ class Run:
             "relay_us": relay["us_per_token"],
             "ratio": divided(sidecar["tokens_per_s"], relay["tokens_per_s"]),
         }
-        if self.bench.litellm is not None:
-            with self.bench.proxy() as server:
-                # It has no socket of this kind: both are compared with its SSE.
+        for name in self.bench.proxies:
+            with self.bench.proxy(name) as server:
+                # They have no socket of this kind: both are compared with their SSE.
                 proxy = self._unthrottled(figures, server, "sse")
-            figures.values["litellm_tokens_per_s"] = proxy["tokens_per_s"]
-            figures.values["litellm_us"] = proxy["us_per_token"]
-            figures.values["litellm_ratio"] = divided(sidecar["tokens_per_s"], proxy["tokens_per_s"])
+            figures.values[f"{name}_tokens_per_s"] = proxy["tokens_per_s"]
+            figures.values[f"{name}_us"] = proxy["us_per_token"]
+            figures.values[f"{name}_ratio"] = divided(sidecar["tokens_per_s"], proxy["tokens_per_s"])
         return figures
 
-    def _pace_order(self, server: Server, scale: Scale, per_s: float, *, arguments: bool = False) -> Order:
-        ramp_s = scale.paced / scale.starts_per_s
+    def _pace_order(
+        self,
+        server: Server,
+        scale: Scale,
+        per_s: float,
+        *,
+        arguments: bool = False,
+        via: str = "socket",
+        streams: int | None = None,
+    ) -> Order:
+        streams = streams or scale.paced
+        ramp_s = streams / scale.starts_per_s
         # The first to start ends after the measuring has.
         tokens = math.ceil(per_s * (ramp_s + scale.settle_s + scale.seconds + 1))
         return self.bench.order(
             server,
             kind="streams",
-            via="sse" if server.target == "direct" else "socket",
+            via="sse" if server.target == "direct" else via,
             sockets=scale.paced_sockets,
-            streams=scale.paced,
+            streams=streams,
             tokens=tokens,
             per_s=per_s,
             arguments=arguments,
@@ -305,6 +360,8 @@ def _arguments_us(found: dict[str, Any], text_us: float | None) -> dict[str, flo
 SCENARIOS: dict[str, Callable[[Run], Figures]] = {
     "multiplex": Run.multiplex,
     "sse": Run.sse,
+    "paced-sse": Run.paced_sse,
+    "saturated": Run.saturated,
     "openai": Run.openai,
     "highest": Run.highest,
     "anthropic": Run.anthropic,

@@ -1,11 +1,11 @@
-"""The servers that are compared, as processes: the sidecar as it is, the plain relay, and a LiteLLM proxy."""
+"""The servers that are compared, as processes: the sidecar as it is, the plain relay, and proxies of others."""
 
 import json
 import os
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,11 @@ from tests.benchmarks.speed.orders import Order
 from tests.benchmarks.speed.processes import ROOT, START_LIMIT_S, Child, Failed, child, free_port, python
 from tests.benchmarks.speed.provider_wire import MODEL
 
+#: The proxies that can be compared, by the names of their options.
+PROXIES: Mapping[Literal["litellm", "bifrost"], str] = {
+    "litellm": "a LiteLLM proxy",
+    "bifrost": "Bifrost's HTTP gateway",
+}
 ProviderName = Literal["openai", "anthropic", "ollama"]
 #: How long a generator may take beside the seconds it measures.
 GENERATOR_LIMIT_S = 300.0
@@ -41,14 +46,16 @@ class Bench:
     Args:
         directory: for logs, and where the servers run.
         tree: the root of the checkout whose sidecar is measured.
-        litellm: the proxy's executable, if it is to be compared.
+        proxies: the executables of the proxies that are to be compared, by the names in PROXIES.
         shared: whether the scenarios share one sidecar for each provider: quicker, and good for nothing but trying.
     """
 
-    def __init__(self, directory: Path, *, tree: Path = ROOT, litellm: str | None = None, shared: bool = False) -> None:
+    def __init__(
+        self, directory: Path, *, tree: Path = ROOT, proxies: Mapping[str, str] | None = None, shared: bool = False
+    ) -> None:
         self.directory = directory
         self._tree = tree
-        self.litellm = litellm
+        self.proxies = proxies or {}
         self.server_cores, self.other_cores = split_cores()
         self._shared: dict[str, Server] | None = {} if shared else None
         self._stack = ExitStack()
@@ -121,15 +128,39 @@ class Bench:
             yield Server(process, f"127.0.0.1:{port}", "relay")
 
     @contextmanager
-    def proxy(self) -> Iterator[Server]:
+    def proxy(self, name: str) -> Iterator[Server]:
+        """The proxy of that name, ready."""
+        with self._litellm() if name == "litellm" else self._bifrost() as server:
+            yield server
+
+    @contextmanager
+    def _bifrost(self) -> Iterator[Server]:
+        """Bifrost's gateway, as its own documentation configures it, without its store and its log of requests."""
+        port, home = free_port(), self.directory / "bifrost"
+        home.mkdir(exist_ok=True)
+        keys = [{"name": "none", "value": "none", "models": ["*"], "weight": 1.0}]
+        provider = {"keys": keys, "network_config": {"base_url": f"http://{self.provider}"}}
+        settings = {
+            "client": {"enable_logging": False, "drop_excess_requests": False},
+            "providers": {"openai": provider},
+            "config_store": {"enabled": False},
+        }
+        (home / "config.json").write_text(json.dumps(settings))
+        options = ("-app-dir", str(home), "-host", "127.0.0.1", "-port", str(port), "-log-level", "error")
+        with self._alone([self.proxies["bifrost"], *options], {"PYTHONPATH": ""}) as process:
+            process.await_port(port)
+            _await_health(f"http://127.0.0.1:{port}/health")
+            yield Server(process, f"127.0.0.1:{port}", "bifrost")
+
+    @contextmanager
+    def _litellm(self) -> Iterator[Server]:
         """LiteLLM's proxy with one worker."""
-        assert self.litellm is not None
         port, config = free_port(), self.directory / "litellm.json"
         params = {"model": f"openai/{MODEL}", "api_base": f"http://{self.provider}/v1", "api_key": "none"}
         # JSON is YAML, too.
         config.write_text(json.dumps({"model_list": [{"model_name": MODEL, "litellm_params": params}]}))
         options = ("--config", str(config), "--host", "127.0.0.1", "--port", str(port), "--num_workers", "1")
-        with self._alone([self.litellm, *options], {"LITELLM_LOG": "ERROR", "PYTHONPATH": ""}) as process:
+        with self._alone([self.proxies["litellm"], *options], {"LITELLM_LOG": "ERROR", "PYTHONPATH": ""}) as process:
             process.await_port(port)
             _await_health(f"http://127.0.0.1:{port}/health/liveliness")
             yield Server(process, f"127.0.0.1:{port}", "litellm")
