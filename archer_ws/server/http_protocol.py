@@ -7,9 +7,11 @@ seats.py limits the number of connections.
 
 import asyncio
 
+from archer_ws.api.streaming.departure import DEPARTURE
 from archer_ws.core.limits import HTTP_SLICE_BYTES, MAX_HEAD_BYTES
 from archer_ws.core.rare_line import RareLine
 from archer_ws.server.http_1_0 import UnchunkedForOldClients
+from archer_ws.server.http_departures import ConnectionLoss
 from archer_ws.server.http_prompt import PromptRequests
 from archer_ws.server.http_seats import SeatedHttpProtocol
 from archer_ws.server.upgrade_offers import UpgradeOffers
@@ -22,17 +24,21 @@ class BoundedHeadProtocol(SeatedHttpProtocol, UpgradeOffers, UnchunkedForOldClie
 
     _head_deadline: asyncio.TimerHandle | None = None
     _head_bytes = 0
+    _loss: ConnectionLoss
     _is_websocket = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Start waiting for the first request."""
         super().connection_made(transport)
+        self._loss = ConnectionLoss(self.flow)
+        self._extensions = {**(self._extensions or {}), DEPARTURE: self._loss.watch}
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Cancel all timers."""
         self._head_arrived()
         super().connection_lost(exc)
+        self._loss.report()
 
     def data_received(self, data: bytes) -> None:
         """Parse slice by slice, so that a limit is exceeded by one slice at most; then begin what has come."""

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from archer_ws.api.http.scope import is_health, request_id
+from archer_ws.api.http.scope import departed_at, is_health, request_id
 from archer_ws.core.deferred import afterwards
 
 log = structlog.get_logger(__name__)
@@ -97,6 +97,9 @@ class _Exchange:
 
     def finish(self) -> None:
         """The request is over; the line is logged after the response."""
+        left_at = departed_at(self._scope)
+        if left_at is not None and (self._ended is None or left_at < self._ended):
+            self._client_left = True
         if self._ended is None:
             self._ended = time.perf_counter()
         duration_ms = round((self._ended - self._began) * 1000, 1)

@@ -1,5 +1,6 @@
 """What the middleware reads from an ASGI scope, http and websocket alike."""
 
+import time
 from typing import Any
 
 from starlette.types import Scope
@@ -55,6 +56,17 @@ def state(scope: Scope) -> dict[str, Any]:
     """What Starlette shows as `request.state`."""
     values: dict[str, Any] = scope.setdefault("state", {})
     return values
+
+
+def note_departure(scope: Scope) -> None:
+    """The client has closed its connection, and it was noticed by another way than `receive`."""
+    state(scope)["left_at"] = time.perf_counter()
+
+
+def departed_at(scope: Scope) -> float | None:
+    """When that was (`time.perf_counter`)."""
+    left_at: float | None = state(scope).get("left_at")
+    return left_at
 
 
 def request_id(scope: Scope) -> str:

@@ -144,7 +144,7 @@ async def _chunks(
 
     So the head waits for the first text, but not for long: the connection would look dead.
     """
-    await until_text(held, request.receive, silence_s)
+    await until_text(held, request.scope, request.receive, silence_s)
     stream = held.stream
     if not stream.log.text_bytes and (error := _error_of(stream, headers)):
         held.hold.release()

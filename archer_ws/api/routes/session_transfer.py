@@ -14,7 +14,7 @@ from archer_ws.api.dependencies import Principal, RequestId, ServicesDep
 from archer_ws.api.http.head_requests import asked_method
 from archer_ws.api.openapi.error_responses import GUARDED, error_responses
 from archer_ws.api.openapi.success_responses import success_response
-from archer_ws.api.streaming.responses import client_departure
+from archer_ws.api.streaming.departure import client_departure
 from archer_ws.core.exceptions import ArcherError, Overloaded, StorageUnavailable
 from archer_ws.examples.sessions import EXPORTED_SESSION
 from archer_ws.sessions.importing import IMPORT_LINE_BYTES_MAX

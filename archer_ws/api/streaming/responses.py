@@ -13,6 +13,7 @@ import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from archer_ws.api.streaming.departure import Departure
 from archer_ws.api.streaming.sse import KEEP_ALIVE, MEDIA_TYPE, encode_event
 from archer_ws.core.exceptions import http_status
 from archer_ws.core.lean_event import LeanEvent
@@ -69,11 +70,11 @@ class EventStreamResponse(Response):
         if self._log is not None:
             self._unwatch = self._log.watch(self._more.set)
         try:
-            departure = _departure(receive, self._more.set)
+            departure = Departure(scope, receive, self._more.set)
             try:
                 await self._send_events(send, departure)
             finally:
-                await _taken_down(departure)
+                await departure.end()
         finally:
             self._unwatch()
             if self._beating is not None:
@@ -101,13 +102,13 @@ class EventStreamResponse(Response):
         self._log, self._unwatch, self._encode = None, lambda: None, lambda _: b""
         self._more.set()
 
-    async def _send_events(self, send: Send, departure: asyncio.Task[None]) -> None:
+    async def _send_events(self, send: Send, departure: Departure) -> None:
         """Send whenever there are more events. A `send` that waits ends with the client's connection."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         ended = False
         while not ended:
             self._more.clear()
-            if departure.done() or self._log is None:
+            if departure.has_come or self._log is None:
                 return
             # Nearly every second check finds nothing new, since a block contains all there is.
             block, ended = self._next_block(self._log) if self._cursor < self._log.head_seq else (b"", False)
@@ -169,12 +170,12 @@ class WholeCompletionResponse(Response):
         """Wait, then send."""
         ended_or_left = LeanEvent()
         try:
-            departure = _departure(receive, ended_or_left.set)
+            departure = Departure(scope, receive, ended_or_left.set)
             try:
                 # Send before the watch for a disconnect is ended, which takes several loop iterations.
                 await (await self._whole(ended_or_left))(scope, receive, send)
             finally:
-                await _taken_down(departure)
+                await departure.end()
         finally:
             self._hold.release()
 
@@ -201,7 +202,7 @@ def whole_completion(stream: Stream) -> Response:
     return Response(answer.model_dump_json(), status, headers, media_type="application/json")
 
 
-async def until_text(held: HeldStream, receive: Receive, limit_s: float) -> None:
+async def until_text(held: HeldStream, scope: Scope, receive: Receive, limit_s: float) -> None:
     """Wait for the stream's first text or its end, at most for `limit_s`, the longest that a client may get no head.
 
     The hold stays, except if this is cancelled; also when the client disconnects, which the stream's follower then
@@ -209,7 +210,7 @@ async def until_text(held: HeldStream, receive: Receive, limit_s: float) -> None
     """
     stream_log, come_or_left = held.stream.log, LeanEvent()
     try:
-        departure = _departure(receive, come_or_left.set)
+        departure = Departure(scope, receive, come_or_left.set)
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(limit_s):
@@ -217,7 +218,7 @@ async def until_text(held: HeldStream, receive: Receive, limit_s: float) -> None
                         lambda: stream_log.text_bytes > 0 or stream_log.ended is not None, stream_log, come_or_left
                     )
         finally:
-            await _taken_down(departure)
+            await departure.end()
     except BaseException:
         held.hold.release()
         raise
@@ -236,35 +237,3 @@ async def _until(has_come: Callable[[], bool], stream_log: StreamLog, woken: Lea
         await woken.wait()
     finally:
         unwatch()
-
-
-def _departure(receive: Receive, tell: Callable[[], None]) -> asyncio.Task[None]:
-    """A task that ends when the client disconnects, and then calls `tell`; `_taken_down` must follow."""
-    departure = asyncio.create_task(client_departure(receive))
-    departure.add_done_callback(lambda _: tell())
-    return departure
-
-
-async def _taken_down(departure: asyncio.Task[None]) -> None:
-    """Cancel the watch for a disconnect and wait until it has ended. If it raised, the next read or write raises the
-    same.
-
-    Awaited directly, which costs a third less than `gather`; so a cancel of the calling task must be told from the
-    cancel made here.
-    """
-    owner = asyncio.current_task()
-    cancels = owner.cancelling() if owner else 0
-    departure.cancel()
-    try:
-        await departure
-    except asyncio.CancelledError:
-        if owner and owner.cancelling() > cancels:
-            raise
-    except Exception:  # noqa: BLE001 - a failure of the connection, which the next send raises as well
-        pass
-
-
-async def client_departure(receive: Receive) -> None:
-    """Return when the client has closed its connection; the request's body must have been read."""
-    while (await receive())["type"] != "http.disconnect":
-        pass

@@ -30,10 +30,12 @@ class LongText:
 def encoded(value: Mapping[str, Any]) -> Body:
     """The JSON of a request; values may be LongTexts."""
     texts: list[LongText] = []
-    # A random placeholder for a text, so that a request can't contain it.
-    mark = token_hex(16)
+    mark = ""
 
     def marked(found: Any) -> str:
+        nonlocal mark
+        # A random placeholder for a text, so that a request can't contain it.
+        mark = mark or token_hex(16)
         if not isinstance(found, LongText):
             raise TypeError(f"a {type(found).__name__} can't be encoded as JSON")
         texts.append(found)

@@ -1,0 +1,120 @@
+"""Requests for generations skip the layers that have nothing to say to them, and nothing else about them changes."""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from archer_ws import main
+from archer_ws.api.http.hot_routes import HotRoutes
+from archer_ws.api.routes import chat
+from archer_ws.api.security.credentials import CredentialGuard
+from tests.conftest import StartArcher
+from tests.fakes.ollama_api import ollama_error, ollama_stream
+
+OWN, EVENTS, OPENAI = "/api/v1/chat/completions", "/api/v1/chat/completions/stream", "/v1/chat/completions"
+QUESTION = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 5}
+JSON = {"content-type": "application/json"}
+TOKEN = {"authorization": "Bearer token-of-alice"}
+ORIGIN = {"origin": "http://localhost:1420"}
+BODY = json.dumps(QUESTION).encode()
+
+#: Method, path, header fields and body: those that are served, and those that some layer refuses or changes.
+REQUESTS: Mapping[str, tuple[str, str, Mapping[str, str], bytes]] = {
+    **{f"served {path}": ("POST", path, JSON, BODY) for path in (OWN, EVENTS, OPENAI)},
+    **{f"wrong host {path}": ("POST", path, {**JSON, "host": "evil.com"}, BODY) for path in (OWN, OPENAI)},
+    **{f"wrong token {path}": ("POST", path, {**JSON, "authorization": "Bearer x"}, BODY) for path in (OWN, OPENAI)},
+    **{f"too large {path}": ("POST", path, JSON, b" " * 2_000_000 + BODY) for path in (OWN, OPENAI)},
+    **{f"not JSON {path}": ("POST", path, JSON, b"{") for path in (OWN, OPENAI)},
+    **{f"not as JSON {path}": ("POST", path, {"content-type": "text/plain"}, BODY) for path in (OWN, OPENAI)},
+    **{f"wrong field {path}": ("POST", path, JSON, b'{"messages": [], "seed": "x"}') for path in (OWN, OPENAI)},
+    **{f"no body {path}": ("POST", path, {}, b"") for path in (OWN, OPENAI)},
+    **{f"{method} {path}": (method, path, {}, b"") for path in (OWN, OPENAI) for method in ("GET", "HEAD", "PUT")},
+    "of a page": ("POST", OWN, {**JSON, **ORIGIN}, BODY),
+    "of a foreign page": ("POST", OWN, {**JSON, "origin": "http://evil.com"}, BODY),
+    "a preflight": ("OPTIONS", OWN, {**ORIGIN, "access-control-request-method": "POST"}, b""),
+    "a slash more": ("POST", f"{OWN}/", JSON, BODY),
+    "of an OpenAI client": ("POST", OWN, {**JSON, "x-stainless-lang": "python"}, BODY),
+    "in OpenAI's form": ("POST", OWN, JSON, json.dumps({**QUESTION, "n": 1}).encode()),
+    "no such provider": ("POST", OWN, JSON, json.dumps({**QUESTION, "provider": "none"}).encode()),
+}
+
+
+class Layered:
+    """In the place of HotRoutes: everything goes through the layers."""
+
+    def __init__(self, app: ASGIApp, handlers: object) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+async def test_a_response_is_byte_for_byte_the_one_that_the_layers_give(
+    start_archer: StartArcher, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    method, path, fields, body = REQUESTS[name]
+    given = []
+    for layer in (HotRoutes, Layered):
+        monkeypatch.setattr(main, "HotRoutes", layer)
+        async with start_archer(
+            auth_tokens={"alice": "token-of-alice"}, cors_origins=[ORIGIN["origin"]], max_content_bytes=100_000
+        ) as archer:
+            archer.answer(ollama_stream("Hi"))
+            answer = await archer.http.request(
+                method, path, headers={**TOKEN, "x-request-id": "req_1", **fields}, content=body
+            )
+            told = [(key, value) for key, value in answer.headers.raw if key not in {b"date", b"x-stream-id"}]
+            given.append((answer.status_code, told, _without_ids(answer.text)))
+    assert given[0] == given[1]
+    assert ("served" in name) <= (given[0][0] == 200)
+
+
+def _without_ids(text: str) -> str:
+    """Without what differs from one request to the next: ids, times and ports."""
+    return re.sub(r"str_[\w-]+|chatcmpl-[\w-]+|\d{4}-\d\d-\d\dT[\d:.]+Z|\"created\":\d+|:\d{4,5}\b", "", text)
+
+
+async def test_a_failure_within_the_route_is_an_error_of_its_dialect_s_form(start_archer: StartArcher) -> None:
+    async with start_archer() as archer:
+        archer.answer(ollama_error("out of memory"))
+        own = await archer.http.post(OWN, json=QUESTION)
+        openai = await archer.http.post(OPENAI, json=QUESTION)
+    assert own.json()["error"]["kind"] == "provider_error"
+    assert openai.json()["error"]["code"] == "provider_error"
+
+
+async def test_a_defect_in_the_route_is_a_500_with_its_form(
+    start_archer: StartArcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> None:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(chat, "with_files", broken)
+    async with start_archer() as archer:
+        answer = await archer.http.post(OWN, json=QUESTION)
+    assert (answer.status_code, answer.json()["error"]["kind"]) == (500, "internal_error")
+
+
+def test_a_layer_that_would_be_skipped_without_anybody_noticing_is_refused() -> None:
+    class Stranger:
+        def __init__(self, app: ASGIApp) -> None:
+            self.app = app
+
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            await self.app(scope, receive, send)
+
+    app = FastAPI()
+    app.add_middleware(CredentialGuard, tokens={})
+    app.add_middleware(HotRoutes, handlers=app.exception_handlers)
+    app.build_middleware_stack()
+    app.user_middleware.pop(0)
+    app.add_middleware(Stranger)
+    app.add_middleware(HotRoutes, handlers=app.exception_handlers)
+    with pytest.raises(TypeError, match="Stranger would be skipped"):
+        app.build_middleware_stack()
