@@ -628,3 +628,16 @@ async def test_a_closing_loop_still_writes_the_end(make_manager: MakeManager, ga
     assert (end.status, end.reason) == ("cancelled", "draining")
     async with asyncio.timeout(10):
         await call.closed.wait()
+
+
+async def test_a_start_has_asked_the_provider_before_anything_else_runs(
+    manager: SessionManager, gateway: ScriptedGateway
+) -> None:
+    starting = start(manager)
+    with pytest.raises(StopIteration) as over:
+        starting.send(None)
+    assert len(gateway.calls) == 1
+    held: HeldStream = over.value.value
+    assert held.stream.status == "running"
+    manager.cancel("me", held.stream.stream_id)
+    assert (await ended(held.stream)).status == "cancelled"
