@@ -20,7 +20,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, Literal, TextIO
 
 import structlog
@@ -49,6 +49,9 @@ _SECRET_KEYS = frozenset(
 _SECRET_ENDINGS = ("_api_key", "_token", "_password", "_secret")
 #: The types of nearly all values: they can't contain a secret, and checking them would take half of a line's time.
 _PLAIN = frozenset({str, int, float, bool, type(None)})
+#: Names of lines' fields that are no secrets', found by `_is_masked`; and how many are remembered.
+_harmless: set[str] = set()
+_HARMLESS_MAX = 1024
 #: The depth to which `redact` checks values; deeper ones are left out.
 _MAX_DEPTH = 4
 #: pydantic's and FastAPI's validation errors print the value they refuse, which may be a prompt.
@@ -213,20 +216,23 @@ def _is_alone(handler: _Handler, logger: logging.Logger) -> bool:
 def redact(_logger: WrappedLogger, _method: str, event_dict: EventDict) -> EventDict:
     """Mask what must never be logged: values under secret-looking keys at any depth, raw bytes, and whole models."""
     for key, value in event_dict.items():
-        # `_record` is the standard library's record, for records that pass through.
-        if key.startswith("_"):
-            continue
-        if _is_secret_field(key):
+        if key in _harmless or not _is_masked(key):
+            # `_record` is the standard library's record, for records that pass through.
+            if type(value) not in _PLAIN and not key.startswith("_"):
+                event_dict[key] = _safe(value)
+        else:
             event_dict[key] = REDACTED
-        elif type(value) not in _PLAIN:
-            event_dict[key] = _safe(value)
     return event_dict
 
 
-@lru_cache(maxsize=1024)
-def _is_secret_field(key: str) -> bool:
-    # Only for the fields of our own lines, which are few; keys inside their values may be anything.
-    return _is_secret(key)
+def _is_masked(key: str) -> bool:
+    """Whether the value of a line's field is masked; where it is not, that is remembered."""
+    if not key.startswith("_") and _is_secret(key):
+        return True
+    # Only the fields of lines, which are few; keys inside their values may be anything.
+    if len(_harmless) < _HARMLESS_MAX:
+        _harmless.add(key)
+    return False
 
 
 def _is_secret(key: str) -> bool:
@@ -274,7 +280,7 @@ def _rendering(fmt: Literal["json", "console"], stream: TextIO | None) -> list[P
 def _one_line(_logger: WrappedLogger, _method: str, event_dict: EventDict) -> EventDict:
     """Keep a client's text from forging lines or controlling the terminal; only a traceback may span several lines."""
     for key, value in event_dict.items():
-        if isinstance(value, str):
+        if isinstance(value, str) and not (value.isprintable() and value[-1:] != " "):
             if key in {"exception", "stack"}:
                 event_dict[key] = "\n".join(_printable(line) for line in value.split("\n"))
             else:
