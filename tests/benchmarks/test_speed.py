@@ -1,5 +1,6 @@
 """The speed benchmark in small: every scenario runs, and what was asked for came whole. No figure is judged here."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,6 +58,55 @@ def test_each_scenario_measures_and_every_answer_comes_whole(run: Run, name: str
     assert max(map(len, lines)) <= 100
     if name in CALLING:
         assert any("arguments of calls: CPU a token" in line for line in lines)
+
+
+#: In the place of Bifrost: reads the configuration that it is given, and relays all bytes to the provider named there.
+STAND_IN = """#!{python}
+import argparse, asyncio, json, pathlib, urllib.parse
+
+options = argparse.ArgumentParser()
+for name in ("-app-dir", "-host", "-port", "-log-level"):
+    options.add_argument(name, required=True)
+given = options.parse_args()
+settings = json.loads(pathlib.Path(given.app_dir, "config.json").read_text())
+provider = urllib.parse.urlsplit(settings["providers"]["openai"]["network_config"]["base_url"])
+
+
+async def relay(reader, writer):
+    first = await reader.read(65536)
+    if first.startswith(b"GET /health"):
+        writer.write(b"HTTP/1.1 200 OK\\r\\nContent-Length: 0\\r\\nConnection: close\\r\\n\\r\\n")
+        writer.close()
+        return
+    assert not first or b'"openai/' in first, first
+    back, forth = await asyncio.open_connection(provider.hostname, provider.port)
+    forth.write(first)
+
+    async def copy(source, target):
+        while data := await source.read(65536):
+            target.write(data)
+        target.close()
+
+    await asyncio.gather(copy(reader, forth), copy(back, writer), return_exceptions=True)
+
+
+async def main():
+    await (await asyncio.start_server(relay, given.host, int(given.port))).serve_forever()
+
+
+asyncio.run(main())
+"""
+
+
+def test_a_proxy_is_configured_for_the_provider_and_compared_over_sse(tmp_path: Path) -> None:
+    command = tmp_path / "bifrost-http"
+    command.write_text(STAND_IN.format(python=sys.executable))
+    command.chmod(0o755)
+    with Bench(tmp_path, proxies={"bifrost": str(command)}, shared=True) as bench:
+        figures = Run(bench, TOY).sse()
+    assert not figures.wrong
+    assert figures.values["bifrost_tokens_per_s"]
+    assert any("Bifrost over SSE" in line for line in table({"sse": figures}, TOY))
 
 
 def test_each_scenario_has_its_part_of_the_table() -> None:
