@@ -101,8 +101,8 @@ def _beside(number: int, *, most_ms: float | None = None) -> tuple[Line, ...]:
     return (
         Line(f"tokens_per_s_{number}", f"load {number}: tokens a second", digits=0),
         Line(f"sustained_{number}", "  share of them that came in time", digits=3),
-        Line(f"open_p50_ms_{number}", "  a new request's first token added, p50", "ms"),
-        Line(f"open_p99_ms_{number}", "    p99", "ms", most=most_ms),
+        Line(f"open_p50_ms_{number}", "  a new request's first token added, p50", "ms", most=most_ms),
+        Line(f"open_p99_ms_{number}", "    p99", "ms"),
         Line(f"new_p50_ms_{number}", "  over a new connection, p50", "ms"),
         Line(f"new_p99_ms_{number}", "    p99", "ms"),
     )
