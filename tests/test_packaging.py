@@ -235,8 +235,7 @@ def test_what_the_image_copies_exists_and_is_not_ignored() -> None:
         if copy.startswith("--from"):
             continue
         for source in copy.split()[:-1]:
-            if source != "README.md":
-                assert (ROOT / source).exists(), source
+            assert (ROOT / source).exists(), source
             assert f"!{source.removeprefix('./')}" in ignore, source
     assert "*" in ignore
 
