@@ -199,14 +199,13 @@ async def test_the_lines_that_choose_a_model_start_a_server_that_asks_it(shell: 
                 question = {"messages": [{"role": "user", "content": "Why?"}], "max_tokens": 16}
                 response = await http.post("/api/v1/chat/completions", json=question)
     assert response.status_code == 200, response.text
-    keys = {"openai": ("authorization", "Bearer sk-..."), "anthropic": ("x-api-key", "sk-ant-...")}
+    keys = {"openai": "sk-...", "anthropic": "sk-ant-..."}
     if provider == "model.gguf":
         assert response.json()["content"]
     else:
         assert response.json()["content"] == "Hello"
         if provider in keys:
-            sent = [(name.lower(), value) for exchange in asked for name, value in exchange.headers.items()]
-            assert keys[provider] in sent
+            assert any(keys[provider] in value for exchange in asked for value in exchange.headers.values())
 
 
 async def test_the_lines_about_a_token_start_a_server_that_asks_for_it(shell: Shell) -> None:
