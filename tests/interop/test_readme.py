@@ -148,8 +148,11 @@ async def test_a_killed_server_that_is_started_again_still_has_the_stream(
 ) -> None:
     asking = shown('"session_id": "oslo", "stream_id"').replace("Plan a day in Oslo.", "never")
     reading = shown("streams/oslo-1/events?after=0").splitlines()[0]
-    data = {"ARCHER_DATA_DIR": str(tmp_path / "data"), "ARCHER_STORE": "sqlite"}
-    async with server(answers, cwd=tmp_path, **data) as sidecar, shell.started(f"{at(sidecar, asking)} || true"):
+    data = str(tmp_path / "data")
+    async with (
+        server(answers, cwd=tmp_path, ARCHER_DATA_DIR=data) as sidecar,
+        shell.started(f"{at(sidecar, asking)} || true"),
+    ):
         await sidecar.next_chat()
         async with asyncio.timeout(LIMIT_S):  # the rows are on the disk within a second or so
             while HALF not in text_of(await shell.prints(f"{at(sidecar, reading)} -m 1 || true")):
@@ -157,7 +160,7 @@ async def test_a_killed_server_that_is_started_again_still_has_the_stream(
             await shell.prints(f"{at(sidecar, reading)} -m 2 || true")
         sidecar.program.send_signal(signal.SIGKILL)
         await sidecar.program.ended()
-    async with server(answers, cwd=tmp_path, **data) as sidecar:
+    async with server(answers, cwd=tmp_path, ARCHER_DATA_DIR=data) as sidecar:
         events = await shell.prints(at(sidecar, reading))
         assert text_of(events) == HALF
         assert '"status":"incomplete"' in events.replace(": ", ":")
