@@ -162,7 +162,7 @@ async def test_the_readmes_python_environment_has_the_client_alone(
     await ran("bash", "-euc", shown("[client]"), cwd=elsewhere, ARCHER=str(clone))
     python = elsewhere / "sky" / "bin" / "python"
     assert await ran(python, "-c", CHAT_IN_PYTHON, sidecar.url, *SERVERS_PACKAGES, cwd=elsewhere) == TEXT
-    example = shown("import connect\n\nasync def main").replace("http://127.0.0.1:8000", sidecar.url)
+    example = shown("any number may run at once\n            print").replace("http://127.0.0.1:8000", sidecar.url)
     assert await ran(python, "-c", example, cwd=elsewhere) == TEXT
 
 
