@@ -158,19 +158,19 @@ export type Notification = KnownNotification | UnmatchedNotification;
 /** Whatever the server may send: a response has no `method`, a notification has one. */
 export type ServerMessage = (Response & { method?: undefined }) | Notification;
 
-/** A stream of a conversation whose end is still to be told. */
+/** A stream of a conversation that has not ended. */
 export interface ActiveStream {
   /** The stream's id. */
   stream_id: string;
-  /** Where it stands. */
+  /** Its status. */
   status: StreamStatus;
 }
 
-/** Whether a call may run. */
+/** A person's decision whether a call may run. */
 export interface Approval {
-  /** False: it does not run, and the model is told so. */
+  /** False: the call does not run, and the model is told so. */
   approved: boolean;
-  /** Why not; the model is told. */
+  /** Why it may not run; the model is told. */
   reason?: string | null;
 }
 
@@ -180,17 +180,17 @@ export type CallRunner = "client" | "server" | (string & {});
 /** Where an open call stands: nobody runs it, or who claimed it does. It may grow. */
 export type CallState = "pending" | "running" | (string & {});
 
-/** What a cancel found. It may grow. */
+/** The outcome of a cancel. More may be added. */
 export type CancelOutcome = "cancelling" | "already_ended" | "not_found" | (string & {});
 
 /** Who or what cancelled a stream. It may grow. */
 export type CancelReason = "client" | "disconnected" | "interrupted" | "draining" | (string & {});
 
-/** What a cancel found; harmless to repeat. */
+/** The outcome of a cancel, which is harmless to repeat. */
 export interface CancelResult {
-  /** Whether the stream is being cancelled, was over, or is not known. */
+  /** Whether the stream is being cancelled, had ended, or is unknown. */
   outcome: CancelOutcome;
-  /** The stream's state, where there is one. */
+  /** The stream's status, if there is one. */
   status?: StreamStatus | null;
 }
 
@@ -442,9 +442,9 @@ export interface ChatSendResult {
   duplicate: boolean;
 }
 
-/** That a client is about to run a call. */
+/** A client's claim of a call that it is about to run. */
 export interface Claim {
-  /** Yours, minted for this run: whoever shows it may answer the call. */
+  /** An id that you mint for this run. Only a result with this id is accepted while the claim lasts. */
   claim: string;
   /** How long the claim lasts, in seconds; repeating it renews it. Default: 60.0. */
   ttl_s?: number | null;
@@ -473,9 +473,9 @@ export interface DefaultModel {
   model: string;
 }
 
-/** What became of all conversations. */
+/** The result of deleting all conversations. */
 export interface DeletedSessions {
-  /** How many there were. */
+  /** How many were deleted. */
   deleted: number;
 }
 
@@ -605,13 +605,13 @@ export interface ErrorObject {
   data: ErrorInfo;
 }
 
-/** A whole conversation: what an export has in each line, and an import takes. */
+/** A whole conversation: one line of an export or import. */
 export interface ExportedSession {
   /** The conversation's id. */
   session_id: string;
   /** A name for people. */
   title?: string | null;
-  /** Whatever the client keeps with it. */
+  /** Whatever the client has stored with it. */
   metadata?: Record<string, unknown> | null;
   /** When it was created, RFC 3339 in UTC. */
   created_at: string;
@@ -621,9 +621,9 @@ export interface ExportedSession {
   message_count: number;
   /** Grows by one with each change. */
   version?: number | null;
-  /** True where it was put aside. */
+  /** True if it is archived. */
   archived?: boolean | null;
-  /** How its last message with text begins, on one line. */
+  /** The beginning of its last message with text, on one line. */
   preview?: string | null;
   /** All its messages, oldest first. */
   messages: StoredMessage[];
@@ -657,11 +657,11 @@ export type FormatType = "text" | "json_object" | "json_schema";
 
 /** A message that a search found. */
 export interface FoundMessage {
-  /** The conversation it stands in. */
+  /** The conversation that has it. */
   session_id: string;
   /** The message's id. */
   message_id: string;
-  /** Who said it. */
+  /** The role of its author. */
   role: MessageRole | (string & {});
   /** The text around what was found, on one line. */
   snippet: string;
@@ -669,7 +669,7 @@ export interface FoundMessage {
   created_at: string;
 }
 
-/** How a call ended, as its runner tells it. */
+/** How a call ended, as its runner reports it. */
 export type GivenStatus = "ok" | "error" | "denied";
 
 /** The process responds. */
@@ -698,23 +698,23 @@ export interface ImagePart {
   detail?: ImageDetail | null;
 }
 
-/** A line of an import that was not taken; nothing of it is stored. */
+/** A line of an import that failed; nothing of it is stored. */
 export interface ImportFailure {
-  /** Which line, from 1; empty ones count. */
+  /** The number of the line, from 1; empty lines count. */
   line: number;
-  /** Which conversation, where that could be read. */
+  /** The conversation's id, if it could be read. */
   session_id?: string | null;
   /** What is wrong with it. */
   error: ErrorInfo;
 }
 
-/** What became of an import's lines. */
+/** The result of an import. */
 export interface ImportResult {
-  /** How many conversations are stored. */
+  /** How many conversations were stored. */
   imported: number;
-  /** How many lines were not taken. */
+  /** How many lines failed. */
   failed: number;
-  /** The first 200 of them, in order. */
+  /** The first 200 failures, in order. */
   failures: ImportFailure[];
 }
 
@@ -954,7 +954,7 @@ export type ResultStatus = "ok" | "error" | "denied" | "timeout" | "cancelled" |
 /** The params of a method that needs none. */
 export type RpcDiscoverParams = Record<string, never>;
 
-/** Some messages that a search found, the last stored first. */
+/** A page of the messages that a search found, the last stored first. */
 export interface SearchPage {
   /** The messages of this page. */
   items: FoundMessage[];
@@ -974,7 +974,7 @@ export interface Session {
   session_id: string;
   /** A name for people. */
   title?: string | null;
-  /** Whatever the client keeps with it. */
+  /** Whatever the client has stored with it. */
   metadata?: Record<string, unknown> | null;
   /** When it was created, RFC 3339 in UTC. */
   created_at: string;
@@ -984,47 +984,47 @@ export interface Session {
   message_count: number;
   /** Grows by one with each change. */
   version?: number | null;
-  /** True where it was put aside. */
+  /** True if it is archived. */
   archived?: boolean | null;
-  /** How its last message with text begins, on one line. */
+  /** The beginning of its last message with text, on one line. */
   preview?: string | null;
   /** Its running streams. */
   active?: ActiveStream[] | null;
 }
 
-/** How a conversation is by now: the newest state and no log, so that one may be left out for a newer. */
+/** A conversation's current state. It is no log of changes: an older state may be skipped for a newer one. */
 export interface SessionChanged {
   /** The conversation's id. */
   session_id: string;
-  /** Its version; of a deleted one the last that is known. */
+  /** Its version; if it was deleted, the last known one. */
   version: number;
   /** When it last changed, RFC 3339 in UTC. */
   updated_at: string;
   /** A name for people. */
   title?: string | null;
-  /** True: it is gone. */
+  /** True: it was deleted. */
   deleted?: boolean | null;
   /** Its running streams. */
   active: ActiveStream[];
 }
 
-/** A new conversation; creating one that exists gives the existing one, so that a client may repeat the call. */
+/** A new conversation. If its id exists, the existing one is returned, so that a client may repeat the call. */
 export interface SessionCreate {
-  /** An id of your own; the server's if missing. Not `search`, `export` or `import`: those are routes. */
+  /** An id of your own; by default the server makes one. Not `search`, `export` or `import`: those are routes. */
   session_id?: string | null;
   /** A name for people, at most 512 characters. */
   title?: string | null;
-  /** Whatever you want kept with it: at most 16 KiB of JSON, nested at most 200 deep. */
+  /** Whatever you want to store with it: at most 16 KiB of JSON, nested at most 200 deep. */
   metadata?: Record<string, unknown> | null;
 }
 
-/** A new conversation; creating one that exists gives the existing one, so that a client may repeat the call. */
+/** A new conversation. If its id exists, the existing one is returned, so that a client may repeat the call. */
 export interface SessionCreateParams {
-  /** An id of your own; the server's if missing. Not `search`, `export` or `import`: those are routes. */
+  /** An id of your own; by default the server makes one. Not `search`, `export` or `import`: those are routes. */
   session_id?: string | null;
   /** A name for people, at most 512 characters. */
   title?: string | null;
-  /** Whatever you want kept with it: at most 16 KiB of JSON, nested at most 200 deep. */
+  /** Whatever you want to store with it: at most 16 KiB of JSON, nested at most 200 deep. */
   metadata?: Record<string, unknown> | null;
 }
 
@@ -1051,7 +1051,7 @@ export interface SessionDetail {
   session_id: string;
   /** A name for people. */
   title?: string | null;
-  /** Whatever the client keeps with it. */
+  /** Whatever the client has stored with it. */
   metadata?: Record<string, unknown> | null;
   /** When it was created, RFC 3339 in UTC. */
   created_at: string;
@@ -1061,9 +1061,9 @@ export interface SessionDetail {
   message_count: number;
   /** Grows by one with each change. */
   version?: number | null;
-  /** True where it was put aside. */
+  /** True if it is archived. */
   archived?: boolean | null;
-  /** How its last message with text begins, on one line. */
+  /** The beginning of its last message with text, on one line. */
   preview?: string | null;
   /** Its running streams. */
   active?: ActiveStream[] | null;
@@ -1071,23 +1071,23 @@ export interface SessionDetail {
   messages: StoredMessage[];
   /** The ids of its running streams. */
   active_streams: string[];
-  /** What to pass as `cursor` for the page of older messages; absent where there are none. */
+  /** What to pass as `cursor` for the page of older messages; absent if there are none. */
   next_cursor?: string | null;
 }
 
 /** Which of a conversation's messages to copy into a new one, and the new one's id. */
 export interface SessionFork {
-  /** Copy the messages before this one; all, where it is missing. */
+  /** Copy the messages before this one; by default all. */
   before?: string | null;
-  /** The new conversation's id, which must be free; the server's if missing. */
+  /** The new conversation's id, which must not exist; by default the server makes one. */
   new_session_id?: string | null;
 }
 
 /** Which session to copy, up to which message, and the copy's id. */
 export interface SessionForkParams {
-  /** Copy the messages before this one; all, where it is missing. */
+  /** Copy the messages before this one; by default all. */
   before?: string | null;
-  /** The new conversation's id, which must be free; the server's if missing. */
+  /** The new conversation's id, which must not exist; by default the server makes one. */
   new_session_id?: string | null;
   /** The conversation's id. */
   session_id: string;
@@ -1115,7 +1115,7 @@ export interface SessionListParams {
   cursor?: string | null;
 }
 
-/** By what a list of sessions is sorted, newest first: their last change, or creation. */
+/** What a list of sessions is sorted by, newest first: their last change, or their creation. */
 export type SessionOrder = "updated" | "created";
 
 /** Some sessions, the last changed (or created) first; pass `next_cursor` as `cursor` for those that follow. */
@@ -1145,15 +1145,15 @@ export interface SessionUnwatchParams {
   session_id?: string | null;
 }
 
-/** What to change; fields left out (or null) stay. */
+/** What to change; fields that are left out or null stay as they are. */
 export interface SessionUpdate {
   /** The new name for people, at most 512 characters. */
   title?: string | null;
-  /** What to keep instead of the old metadata: at most 16 KiB of JSON, nested at most 200 deep. */
+  /** Replaces the old metadata: at most 16 KiB of JSON, nested at most 200 deep. */
   metadata?: Record<string, unknown> | null;
-  /** True: put it aside; false: take it up again. */
+  /** True archives it; false undoes that. */
   archived?: boolean | null;
-  /** What `version` it must have; where it has another, nothing is changed: `conflict`. */
+  /** The `version` that it must have; otherwise nothing is changed, and the error is `conflict`. */
   version?: number | null;
 }
 
@@ -1161,11 +1161,11 @@ export interface SessionUpdate {
 export interface SessionUpdateParams {
   /** The new name for people, at most 512 characters. */
   title?: string | null;
-  /** What to keep instead of the old metadata: at most 16 KiB of JSON, nested at most 200 deep. */
+  /** Replaces the old metadata: at most 16 KiB of JSON, nested at most 200 deep. */
   metadata?: Record<string, unknown> | null;
-  /** True: put it aside; false: take it up again. */
+  /** True archives it; false undoes that. */
   archived?: boolean | null;
-  /** What `version` it must have; where it has another, nothing is changed: `conflict`. */
+  /** The `version` that it must have; otherwise nothing is changed, and the error is `conflict`. */
   version?: number | null;
   /** The conversation's id. */
   session_id: string;
@@ -1197,15 +1197,15 @@ export interface StartedEvent {
   finish_reason: null;
 }
 
-/** A user's message for a stream that runs. */
+/** A user's message for a running stream. */
 export interface Steer {
-  /** Yours, minted for this message: repeating it is harmless. */
+  /** An id that you mint for this message, so that repeating it is harmless. */
   message_id: string;
   /** What the model is told: a text, or parts. */
   content: Content;
   /**
-   * All that it says, in order, where that is more than text: `content` is its text then. As it is received; what
-   * is sent may be a list as `content`.
+   * Text, pictures and files in order, if it has more than text; `content` is then its text. Requests may also
+   * send this list as `content`.
    */
   parts?: Part[] | null;
 }
@@ -1240,19 +1240,19 @@ export interface StepEvent {
 export interface StoredMessage {
   /** The message's id: what `replace_from` takes. */
   message_id: string;
-  /** Who said it. */
+  /** The role of its author. */
   role: MessageRole | (string & {});
   /** Its text. */
   content: string;
-  /** All that it says, in order, where that is more than text. */
+  /** Text, pictures and files in order, if it has more than text. */
   parts?: Part[] | null;
-  /** Which of several speakers of that role said it. */
+  /** The name of its author, if several have that role. */
   name?: string | null;
-  /** The calls that the model made in it. */
+  /** The tool calls that the model made in it. */
   tool_calls?: ToolCall[] | null;
-  /** The model declined to give this answer: its turn is sent to no model again. */
+  /** The model refused to generate it: its turn is not sent to a model again. */
   refusal?: Refusal | null;
-  /** Which call it is the result of. */
+  /** The id of the call that it is the result of. */
   call_id?: string | null;
   /** How that call ended. */
   result_status?: ResultStatus | (string & {}) | null;
@@ -1264,17 +1264,17 @@ export interface StoredMessage {
   created_at: string;
   /** The message before it; absent for the first. */
   parent_id?: string | null;
-  /** The provider that answered. */
+  /** The provider that generated it. */
   provider?: string | null;
-  /** The model that answered. */
+  /** The model that generated it. */
   model?: string | null;
-  /** Why the model stopped; absent where it did not say. */
+  /** Why the model stopped; absent if it did not say. */
   finish_reason?: FinishReason | null;
-  /** What the answer cost, in tokens. */
+  /** What it cost, in tokens. */
   usage?: TokenUsage | null;
   /** The model's visible reasoning. */
   reasoning?: string | null;
-  /** Why the answer failed or is incomplete. */
+  /** Why it failed or is incomplete. */
   error?: ErrorInfo | null;
 }
 
@@ -1388,15 +1388,15 @@ export interface StreamGetParams {
   cursor?: string | null;
 }
 
-/** A stream from outside: its state, not its text. */
+/** A stream's state, without its text. */
 export interface StreamInfo {
   /** The stream's id. */
   stream_id: string;
   /** The conversation it belongs to. */
   session_id?: string | null;
-  /** The provider that answers. */
+  /** The provider. */
   provider: string;
-  /** The model that answers. */
+  /** The model. */
   model: string;
   /** The stream's state. */
   status: StreamStatus;
@@ -1406,15 +1406,15 @@ export interface StreamInfo {
   created_at: string;
   /** When it ended, RFC 3339 in UTC; absent while it runs. */
   ended_at?: string | null;
-  /** How much of the answer there is, in bytes of UTF-8. */
+  /** The length of the completion so far, in bytes of UTF-8. */
   text_bytes: number;
   /** What it cost, in tokens; known at the end at the latest. */
   usage?: TokenUsage | null;
   /** Why it failed or is incomplete. */
   error?: ErrorInfo | null;
-  /** The messages that it made so far, oldest first, where they were asked for. */
+  /** The messages that it has generated so far, oldest first, if the request asked for them. */
   messages?: StreamMessage[] | null;
-  /** What to pass as `cursor` for the messages that follow. */
+  /** What to pass as `cursor` for the next page of messages. */
   next_cursor?: string | null;
 }
 
@@ -1430,29 +1430,29 @@ export interface StreamListParams {
   cursor?: string | null;
 }
 
-/** A message that a stream made: what its session has of it as well, once it has ended. */
+/** A message that a stream generated; its session stores the same messages when the stream has ended. */
 export interface StreamMessage {
-  /** Who said it. */
+  /** The role of its author. */
   role: MessageRole | (string & {});
   /** Its text. */
   content: string;
-  /** All that it says, in order, where that is more than text. */
+  /** Text, pictures and files in order, if it has more than text. */
   parts?: Part[] | null;
-  /** Its id, where its sender gave it one. */
+  /** Its id, if its sender gave it one. */
   message_id?: string | null;
   /** The model's visible reasoning. */
   reasoning?: string | null;
-  /** The calls that the model made in it. */
+  /** The tool calls that the model made in it. */
   tool_calls?: ToolCall[] | null;
-  /** The model declined to give this answer. */
+  /** The model refused to generate it. */
   refusal?: Refusal | null;
-  /** Which call it is the result of. */
+  /** The id of the call that it is the result of. */
   call_id?: string | null;
   /** How that call ended. */
   result_status?: ResultStatus | (string & {}) | null;
 }
 
-/** Some of the principal's streams, running or still kept, the last accepted first. */
+/** A page of the principal's streams, running or retained, the last accepted first. */
 export interface StreamPage {
   /** The streams of this page. */
   items: StreamInfo[];
@@ -1505,13 +1505,13 @@ export type StreamStatus =
 
 /** A user's message for a running stream. */
 export interface StreamSteerParams {
-  /** Yours, minted for this message: repeating it is harmless. */
+  /** An id that you mint for this message, so that repeating it is harmless. */
   message_id: string;
   /** What the model is told: a text, or parts. */
   content: Content;
   /**
-   * All that it says, in order, where that is more than text: `content` is its text then. As it is received; what
-   * is sent may be a list as `content`.
+   * Text, pictures and files in order, if it has more than text; `content` is then its text. Requests may also
+   * send this list as `content`.
    */
   parts?: Part[] | null;
   /** The stream's id. */
@@ -1695,9 +1695,9 @@ export interface Tool {
 
 /** Whether a call may run. */
 export interface ToolApproveParams {
-  /** False: it does not run, and the model is told so. */
+  /** False: the call does not run, and the model is told so. */
   approved: boolean;
-  /** Why not; the model is told. */
+  /** Why it may not run; the model is told. */
   reason?: string | null;
   /** The stream's id. */
   stream_id: string;
@@ -1758,19 +1758,19 @@ export interface ToolClaimParams {
   claim: string;
 }
 
-/** What became of an approval, a claim, a result or a steer; all are harmless to repeat. */
+/** The outcome of an approval, a claim, a result or a steer. All of these are harmless to repeat. */
 export interface ToolOutcome {
   /**
-   * accepted or claimed: it is kept. taken: another's claim holds the call. needs_approval: a person must agree
-   * first. already_answered: the call has its result. already_ended: the stream has ended. too_late: no further
-   * step comes. not_found: there is no such stream or call.
+   * accepted or claimed: it is stored. taken: another client has claimed the call. needs_approval: a person must
+   * approve it first. already_answered: the call has its result. already_ended: the stream has ended. too_late: no
+   * further step follows. not_found: there is no such stream or call.
    */
   outcome: ToolOutcomeKind;
-  /** How the call ended, where it has its result. */
+  /** How the call ended, if it has its result. */
   status?: ResultStatus | (string & {}) | null;
 }
 
-/** What became of what was said of a call, or steered into a stream. It may grow. */
+/** The outcome of an approval, a claim, a result or a steer. More may be added. */
 export type ToolOutcomeKind =
   | "accepted"
   | "claimed"
@@ -1782,18 +1782,18 @@ export type ToolOutcomeKind =
   | "not_found"
   | (string & {});
 
-/** What came of a call. */
+/** The result of a call. */
 export interface ToolResult {
   /** What the model is told: a text, or parts. */
   content: Content;
   /**
-   * All that it says, in order, where that is more than text: `content` is its text then. As it is received; what
-   * is sent may be a list as `content`.
+   * Text, pictures and files in order, if it has more than text; `content` is then its text. Requests may also
+   * send this list as `content`.
    */
   parts?: Part[] | null;
   /** How the call ended. */
   status?: GivenStatus | null;
-  /** The claim that you run it under, if any. */
+  /** The id of your claim, if you have claimed the call. */
   claim?: string | null;
 }
 
@@ -1822,13 +1822,13 @@ export interface ToolResultParams {
   /** What the model is told: a text, or parts. */
   content: Content;
   /**
-   * All that it says, in order, where that is more than text: `content` is its text then. As it is received; what
-   * is sent may be a list as `content`.
+   * Text, pictures and files in order, if it has more than text; `content` is then its text. Requests may also
+   * send this list as `content`.
    */
   parts?: Part[] | null;
   /** How the call ended. */
   status?: GivenStatus | null;
-  /** The claim that you run it under, if any. */
+  /** The id of your claim, if you have claimed the call. */
   claim?: string | null;
   /** The stream's id. */
   stream_id: string;

@@ -121,7 +121,7 @@ _ERRORS: tuple[ArcherError, ...] = (
     Overloaded("1000 streams are running, the most there may be", hint="Wait for some to end.", retry_after_ms=1000),
     Draining("the server is about to stop", hint="Connect again in a moment.", retry_after_ms=5000),
     StorageUnavailable(
-        "the store of conversations did not answer within 5 s", hint="Try again in a moment.", retry_after_ms=1000
+        "the conversation store did not respond within 5 s", hint="Try again in a moment.", retry_after_ms=1000
     ),
     StorageFull("there is no room to store this conversation", hint="Delete conversations that are no longer needed."),
     ProviderError("openai failed (500)", hint="Try again.", retryable=True, provider="openai"),

@@ -23,7 +23,7 @@ pub const PROTOCOL_VERSION: i64 = 1;
 /// The WebSocket subprotocol to offer.
 pub const SUBPROTOCOL: &str = "archer.v1";
 /// The `schema_hash` of the server that these types were made for.
-pub const SCHEMA_HASH: &str = "6c059e8cb32c1188";
+pub const SCHEMA_HASH: &str = "f2e20e31cb1812e6";
 
 /// The params of a method, which know its name and what it gives.
 pub trait Method: Serialize {
@@ -335,22 +335,22 @@ fn write<S: Serializer, T: Serialize>(
     frame.end()
 }
 
-/// A stream of a conversation whose end is still to be told.
+/// A stream of a conversation that has not ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ActiveStream {
     /// The stream's id.
     pub stream_id: String,
-    /// Where it stands.
+    /// Its status.
     pub status: StreamStatus,
 }
 
-/// Whether a call may run.
+/// A person's decision whether a call may run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Approval {
-    /// False: it does not run, and the model is told so.
+    /// False: the call does not run, and the model is told so.
     pub approved: bool,
-    /// Why not; the model is told.
+    /// Why it may not run; the model is told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
@@ -429,7 +429,7 @@ impl fmt::Display for CallState {
     }
 }
 
-/// What a cancel found. It may grow.
+/// The outcome of a cancel. More may be added.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum CancelOutcome {
@@ -505,13 +505,13 @@ impl fmt::Display for CancelReason {
     }
 }
 
-/// What a cancel found; harmless to repeat.
+/// The outcome of a cancel, which is harmless to repeat.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct CancelResult {
-    /// Whether the stream is being cancelled, was over, or is not known.
+    /// Whether the stream is being cancelled, had ended, or is unknown.
     pub outcome: CancelOutcome,
-    /// The stream's state, where there is one.
+    /// The stream's status, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<StreamStatus>,
 }
@@ -937,10 +937,11 @@ pub struct ChatSendResult {
     pub duplicate: bool,
 }
 
-/// That a client is about to run a call.
+/// A client's claim of a call that it is about to run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Claim {
-    /// Yours, minted for this run: whoever shows it may answer the call.
+    /// An id that you mint for this run. Only a result with this id is accepted while the claim
+    /// lasts.
     pub claim: String,
     /// How long the claim lasts, in seconds; repeating it renews it. Default: 60.0.
     #[serde(default = "default_claim_ttl_s")]
@@ -1013,11 +1014,11 @@ pub struct DefaultModel {
     pub model: String,
 }
 
-/// What became of all conversations.
+/// The result of deleting all conversations.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct DeletedSessions {
-    /// How many there were.
+    /// How many were deleted.
     pub deleted: u64,
 }
 
@@ -1305,7 +1306,7 @@ pub struct ErrorObject {
     pub data: ErrorInfo,
 }
 
-/// A whole conversation: what an export has in each line, and an import takes.
+/// A whole conversation: one line of an export or import.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ExportedSession {
@@ -1314,7 +1315,7 @@ pub struct ExportedSession {
     /// A name for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
-    /// Whatever the client keeps with it.
+    /// Whatever the client has stored with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Map<String, Value>>,
     /// When it was created, RFC 3339 in UTC.
@@ -1326,10 +1327,10 @@ pub struct ExportedSession {
     /// Grows by one with each change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<u64>,
-    /// True where it was put aside.
+    /// True if it is archived.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archived: Option<bool>,
-    /// How its last message with text begins, on one line.
+    /// The beginning of its last message with text, on one line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preview: Option<String>,
     /// All its messages, oldest first.
@@ -1435,11 +1436,11 @@ impl fmt::Display for FormatType {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct FoundMessage {
-    /// The conversation it stands in.
+    /// The conversation that has it.
     pub session_id: String,
     /// The message's id.
     pub message_id: String,
-    /// Who said it.
+    /// The role of its author.
     pub role: MessageRole,
     /// The text around what was found, on one line.
     pub snippet: String,
@@ -1447,7 +1448,7 @@ pub struct FoundMessage {
     pub created_at: String,
 }
 
-/// How a call ended, as its runner tells it.
+/// How a call ended, as its runner reports it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum GivenStatus {
     /// `ok`
@@ -1543,28 +1544,28 @@ pub struct ImagePart {
     pub detail: Option<ImageDetail>,
 }
 
-/// A line of an import that was not taken; nothing of it is stored.
+/// A line of an import that failed; nothing of it is stored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ImportFailure {
-    /// Which line, from 1; empty ones count.
+    /// The number of the line, from 1; empty lines count.
     pub line: u64,
-    /// Which conversation, where that could be read.
+    /// The conversation's id, if it could be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_id: Option<String>,
     /// What is wrong with it.
     pub error: ErrorInfo,
 }
 
-/// What became of an import's lines.
+/// The result of an import.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ImportResult {
-    /// How many conversations are stored.
+    /// How many conversations were stored.
     pub imported: u64,
-    /// How many lines were not taken.
+    /// How many lines failed.
     pub failed: u64,
-    /// The first 200 of them, in order.
+    /// The first 200 failures, in order.
     pub failures: Vec<ImportFailure>,
 }
 
@@ -2183,7 +2184,7 @@ impl fmt::Display for ResultStatus {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct RpcDiscoverParams {}
 
-/// Some messages that a search found, the last stored first.
+/// A page of the messages that a search found, the last stored first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SearchPage {
@@ -2211,7 +2212,7 @@ pub struct Session {
     /// A name for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
-    /// Whatever the client keeps with it.
+    /// Whatever the client has stored with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Map<String, Value>>,
     /// When it was created, RFC 3339 in UTC.
@@ -2223,10 +2224,10 @@ pub struct Session {
     /// Grows by one with each change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<u64>,
-    /// True where it was put aside.
+    /// True if it is archived.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archived: Option<bool>,
-    /// How its last message with text begins, on one line.
+    /// The beginning of its last message with text, on one line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preview: Option<String>,
     /// Its running streams.
@@ -2234,55 +2235,55 @@ pub struct Session {
     pub active: Option<Vec<ActiveStream>>,
 }
 
-/// How a conversation is by now: the newest state and no log, so that one may be left out for a
-/// newer.
+/// A conversation's current state. It is no log of changes: an older state may be skipped for a
+/// newer one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SessionChanged {
     /// The conversation's id.
     pub session_id: String,
-    /// Its version; of a deleted one the last that is known.
+    /// Its version; if it was deleted, the last known one.
     pub version: u64,
     /// When it last changed, RFC 3339 in UTC.
     pub updated_at: String,
     /// A name for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
-    /// True: it is gone.
+    /// True: it was deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deleted: Option<bool>,
     /// Its running streams.
     pub active: Vec<ActiveStream>,
 }
 
-/// A new conversation; creating one that exists gives the existing one, so that a client may repeat
+/// A new conversation. If its id exists, the existing one is returned, so that a client may repeat
 /// the call.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct SessionCreate {
-    /// An id of your own; the server's if missing. Not `search`, `export` or `import`: those are
-    /// routes.
+    /// An id of your own; by default the server makes one. Not `search`, `export` or `import`:
+    /// those are routes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_id: Option<String>,
     /// A name for people, at most 512 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
-    /// Whatever you want kept with it: at most 16 KiB of JSON, nested at most 200 deep.
+    /// Whatever you want to store with it: at most 16 KiB of JSON, nested at most 200 deep.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Map<String, Value>>,
 }
 
-/// A new conversation; creating one that exists gives the existing one, so that a client may repeat
+/// A new conversation. If its id exists, the existing one is returned, so that a client may repeat
 /// the call.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct SessionCreateParams {
-    /// An id of your own; the server's if missing. Not `search`, `export` or `import`: those are
-    /// routes.
+    /// An id of your own; by default the server makes one. Not `search`, `export` or `import`:
+    /// those are routes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_id: Option<String>,
     /// A name for people, at most 512 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
-    /// Whatever you want kept with it: at most 16 KiB of JSON, nested at most 200 deep.
+    /// Whatever you want to store with it: at most 16 KiB of JSON, nested at most 200 deep.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Map<String, Value>>,
 }
@@ -2335,7 +2336,7 @@ pub struct SessionDetail {
     /// A name for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
-    /// Whatever the client keeps with it.
+    /// Whatever the client has stored with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Map<String, Value>>,
     /// When it was created, RFC 3339 in UTC.
@@ -2347,10 +2348,10 @@ pub struct SessionDetail {
     /// Grows by one with each change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<u64>,
-    /// True where it was put aside.
+    /// True if it is archived.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archived: Option<bool>,
-    /// How its last message with text begins, on one line.
+    /// The beginning of its last message with text, on one line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preview: Option<String>,
     /// Its running streams.
@@ -2360,7 +2361,7 @@ pub struct SessionDetail {
     pub messages: Vec<StoredMessage>,
     /// The ids of its running streams.
     pub active_streams: Vec<String>,
-    /// What to pass as `cursor` for the page of older messages; absent where there are none.
+    /// What to pass as `cursor` for the page of older messages; absent if there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_cursor: Option<String>,
 }
@@ -2368,10 +2369,10 @@ pub struct SessionDetail {
 /// Which of a conversation's messages to copy into a new one, and the new one's id.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct SessionFork {
-    /// Copy the messages before this one; all, where it is missing.
+    /// Copy the messages before this one; by default all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
-    /// The new conversation's id, which must be free; the server's if missing.
+    /// The new conversation's id, which must not exist; by default the server makes one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub new_session_id: Option<String>,
 }
@@ -2379,10 +2380,10 @@ pub struct SessionFork {
 /// Which session to copy, up to which message, and the copy's id.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SessionForkParams {
-    /// Copy the messages before this one; all, where it is missing.
+    /// Copy the messages before this one; by default all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
-    /// The new conversation's id, which must be free; the server's if missing.
+    /// The new conversation's id, which must not exist; by default the server makes one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub new_session_id: Option<String>,
     /// The conversation's id.
@@ -2460,7 +2461,7 @@ fn default_sessionlistparams_limit() -> u64 {
     50
 }
 
-/// By what a list of sessions is sorted, newest first: their last change, or creation.
+/// What a list of sessions is sorted by, newest first: their last change, or their creation.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum SessionOrder {
     /// `updated`
@@ -2536,19 +2537,19 @@ pub struct SessionUnwatchParams {
     pub session_id: Option<String>,
 }
 
-/// What to change; fields left out (or null) stay.
+/// What to change; fields that are left out or null stay as they are.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct SessionUpdate {
     /// The new name for people, at most 512 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
-    /// What to keep instead of the old metadata: at most 16 KiB of JSON, nested at most 200 deep.
+    /// Replaces the old metadata: at most 16 KiB of JSON, nested at most 200 deep.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Map<String, Value>>,
-    /// True: put it aside; false: take it up again.
+    /// True archives it; false undoes that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archived: Option<bool>,
-    /// What `version` it must have; where it has another, nothing is changed: `conflict`.
+    /// The `version` that it must have; otherwise nothing is changed, and the error is `conflict`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<u64>,
 }
@@ -2559,13 +2560,13 @@ pub struct SessionUpdateParams {
     /// The new name for people, at most 512 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
-    /// What to keep instead of the old metadata: at most 16 KiB of JSON, nested at most 200 deep.
+    /// Replaces the old metadata: at most 16 KiB of JSON, nested at most 200 deep.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Map<String, Value>>,
-    /// True: put it aside; false: take it up again.
+    /// True archives it; false undoes that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archived: Option<bool>,
-    /// What `version` it must have; where it has another, nothing is changed: `conflict`.
+    /// The `version` that it must have; otherwise nothing is changed, and the error is `conflict`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<u64>,
     /// The conversation's id.
@@ -2615,15 +2616,15 @@ pub struct StartedEvent {
     pub content: String,
 }
 
-/// A user's message for a stream that runs.
+/// A user's message for a running stream.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Steer {
-    /// Yours, minted for this message: repeating it is harmless.
+    /// An id that you mint for this message, so that repeating it is harmless.
     pub message_id: String,
     /// What the model is told: a text, or parts.
     pub content: Content,
-    /// All that it says, in order, where that is more than text: `content` is its text then. As it
-    /// is received; what is sent may be a list as `content`.
+    /// Text, pictures and files in order, if it has more than text; `content` is then its text.
+    /// Requests may also send this list as `content`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parts: Option<Vec<Part>>,
 }
@@ -2677,23 +2678,23 @@ pub struct StepEvent {
 pub struct StoredMessage {
     /// The message's id: what `replace_from` takes.
     pub message_id: String,
-    /// Who said it.
+    /// The role of its author.
     pub role: MessageRole,
     /// Its text.
     pub content: String,
-    /// All that it says, in order, where that is more than text.
+    /// Text, pictures and files in order, if it has more than text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parts: Option<Vec<Part>>,
-    /// Which of several speakers of that role said it.
+    /// The name of its author, if several have that role.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// The calls that the model made in it.
+    /// The tool calls that the model made in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_calls: Option<Vec<ToolCall>>,
-    /// The model declined to give this answer: its turn is sent to no model again.
+    /// The model refused to generate it: its turn is not sent to a model again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<Refusal>,
-    /// Which call it is the result of.
+    /// The id of the call that it is the result of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call_id: Option<String>,
     /// How that call ended.
@@ -2709,22 +2710,22 @@ pub struct StoredMessage {
     /// The message before it; absent for the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent_id: Option<String>,
-    /// The provider that answered.
+    /// The provider that generated it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider: Option<String>,
-    /// The model that answered.
+    /// The model that generated it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// Why the model stopped; absent where it did not say.
+    /// Why the model stopped; absent if it did not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finish_reason: Option<FinishReason>,
-    /// What the answer cost, in tokens.
+    /// What it cost, in tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<TokenUsage>,
     /// The model's visible reasoning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reasoning: Option<String>,
-    /// Why the answer failed or is incomplete.
+    /// Why it failed or is incomplete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Box<ErrorInfo>>,
 }
@@ -2896,7 +2897,7 @@ impl StreamGetParams {
     }
 }
 
-/// A stream from outside: its state, not its text.
+/// A stream's state, without its text.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StreamInfo {
@@ -2905,9 +2906,9 @@ pub struct StreamInfo {
     /// The conversation it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_id: Option<String>,
-    /// The provider that answers.
+    /// The provider.
     pub provider: String,
-    /// The model that answers.
+    /// The model.
     pub model: String,
     /// The stream's state.
     pub status: StreamStatus,
@@ -2918,7 +2919,7 @@ pub struct StreamInfo {
     /// When it ended, RFC 3339 in UTC; absent while it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<String>,
-    /// How much of the answer there is, in bytes of UTF-8.
+    /// The length of the completion so far, in bytes of UTF-8.
     pub text_bytes: u64,
     /// What it cost, in tokens; known at the end at the latest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -2926,10 +2927,10 @@ pub struct StreamInfo {
     /// Why it failed or is incomplete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Box<ErrorInfo>>,
-    /// The messages that it made so far, oldest first, where they were asked for.
+    /// The messages that it has generated so far, oldest first, if the request asked for them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub messages: Option<Vec<StreamMessage>>,
-    /// What to pass as `cursor` for the messages that follow.
+    /// What to pass as `cursor` for the next page of messages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_cursor: Option<String>,
 }
@@ -2966,30 +2967,31 @@ fn default_streamlistparams_limit() -> u64 {
     50
 }
 
-/// A message that a stream made: what its session has of it as well, once it has ended.
+/// A message that a stream generated; its session stores the same messages when the stream has
+/// ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StreamMessage {
-    /// Who said it.
+    /// The role of its author.
     pub role: MessageRole,
     /// Its text.
     pub content: String,
-    /// All that it says, in order, where that is more than text.
+    /// Text, pictures and files in order, if it has more than text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parts: Option<Vec<Part>>,
-    /// Its id, where its sender gave it one.
+    /// Its id, if its sender gave it one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message_id: Option<String>,
     /// The model's visible reasoning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reasoning: Option<String>,
-    /// The calls that the model made in it.
+    /// The tool calls that the model made in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_calls: Option<Vec<ToolCall>>,
-    /// The model declined to give this answer.
+    /// The model refused to generate it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<Refusal>,
-    /// Which call it is the result of.
+    /// The id of the call that it is the result of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call_id: Option<String>,
     /// How that call ended.
@@ -2997,7 +2999,7 @@ pub struct StreamMessage {
     pub result_status: Option<ResultStatus>,
 }
 
-/// Some of the principal's streams, running or still kept, the last accepted first.
+/// A page of the principal's streams, running or retained, the last accepted first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StreamPage {
@@ -3104,12 +3106,12 @@ impl fmt::Display for StreamStatus {
 /// A user's message for a running stream.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StreamSteerParams {
-    /// Yours, minted for this message: repeating it is harmless.
+    /// An id that you mint for this message, so that repeating it is harmless.
     pub message_id: String,
     /// What the model is told: a text, or parts.
     pub content: Content,
-    /// All that it says, in order, where that is more than text: `content` is its text then. As it
-    /// is received; what is sent may be a list as `content`.
+    /// Text, pictures and files in order, if it has more than text; `content` is then its text.
+    /// Requests may also send this list as `content`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parts: Option<Vec<Part>>,
     /// The stream's id.
@@ -3397,9 +3399,9 @@ impl Tool {
 /// Whether a call may run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ToolApproveParams {
-    /// False: it does not run, and the model is told so.
+    /// False: the call does not run, and the model is told so.
     pub approved: bool,
-    /// Why not; the model is told.
+    /// Why it may not run; the model is told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The stream's id.
@@ -3521,21 +3523,21 @@ impl ToolClaimParams {
     }
 }
 
-/// What became of an approval, a claim, a result or a steer; all are harmless to repeat.
+/// The outcome of an approval, a claim, a result or a steer. All of these are harmless to repeat.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ToolOutcome {
-    /// accepted or claimed: it is kept. taken: another's claim holds the call. needs_approval: a
-    /// person must agree first. already_answered: the call has its result. already_ended: the
-    /// stream has ended. too_late: no further step comes. not_found: there is no such stream or
-    /// call.
+    /// accepted or claimed: it is stored. taken: another client has claimed the call.
+    /// needs_approval: a person must approve it first. already_answered: the call has its result.
+    /// already_ended: the stream has ended. too_late: no further step follows. not_found: there is
+    /// no such stream or call.
     pub outcome: ToolOutcomeKind,
-    /// How the call ended, where it has its result.
+    /// How the call ended, if it has its result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<ResultStatus>,
 }
 
-/// What became of what was said of a call, or steered into a stream. It may grow.
+/// The outcome of an approval, a claim, a result or a steer. More may be added.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum ToolOutcomeKind {
@@ -3591,19 +3593,19 @@ impl fmt::Display for ToolOutcomeKind {
     }
 }
 
-/// What came of a call.
+/// The result of a call.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ToolResult {
     /// What the model is told: a text, or parts.
     pub content: Content,
-    /// All that it says, in order, where that is more than text: `content` is its text then. As it
-    /// is received; what is sent may be a list as `content`.
+    /// Text, pictures and files in order, if it has more than text; `content` is then its text.
+    /// Requests may also send this list as `content`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parts: Option<Vec<Part>>,
     /// How the call ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<GivenStatus>,
-    /// The claim that you run it under, if any.
+    /// The id of your claim, if you have claimed the call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claim: Option<String>,
 }
@@ -3648,14 +3650,14 @@ pub struct ToolResultEvent {
 pub struct ToolResultParams {
     /// What the model is told: a text, or parts.
     pub content: Content,
-    /// All that it says, in order, where that is more than text: `content` is its text then. As it
-    /// is received; what is sent may be a list as `content`.
+    /// Text, pictures and files in order, if it has more than text; `content` is then its text.
+    /// Requests may also send this list as `content`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parts: Option<Vec<Part>>,
     /// How the call ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<GivenStatus>,
-    /// The claim that you run it under, if any.
+    /// The id of your claim, if you have claimed the call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claim: Option<String>,
     /// The stream's id.
