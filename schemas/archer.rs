@@ -23,7 +23,7 @@ pub const PROTOCOL_VERSION: i64 = 1;
 /// The WebSocket subprotocol to offer.
 pub const SUBPROTOCOL: &str = "archer.v1";
 /// The `schema_hash` of the server that these types were made for.
-pub const SCHEMA_HASH: &str = "f2e20e31cb1812e6";
+pub const SCHEMA_HASH: &str = "ade3caaf74b8dd86";
 
 /// The params of a method, which know its name and what it gives.
 pub trait Method: Serialize {
@@ -365,7 +365,7 @@ impl Approval {
     }
 }
 
-/// Who runs a tool call and gives its result. It may grow.
+/// Who runs a tool call and sends its result. More may be added.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum CallRunner {
@@ -397,7 +397,7 @@ impl fmt::Display for CallRunner {
     }
 }
 
-/// Where an open call stands: nobody runs it, or who claimed it does. It may grow.
+/// The state of an open call: pending, or run by the client that claimed it. More may be added.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum CallState {
@@ -1026,13 +1026,13 @@ pub struct DeletedSessions {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct EndedEvent {
-    /// The stream it is about.
+    /// The stream's id.
     pub stream_id: String,
     /// The event's number in its stream's log, from 1.
     pub seq: u64,
     /// How it ended: completed, cancelled, incomplete or failed.
     pub status: StreamStatus,
-    /// Who cancelled it.
+    /// Why it was cancelled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<CancelReason>,
     /// Why the model stopped; null if it did not.
@@ -1041,7 +1041,7 @@ pub struct EndedEvent {
     /// What it cost, in tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<TokenUsage>,
-    /// The length of the whole answer, in bytes of UTF-8: of all steps' text.
+    /// The length of the text of all steps, in bytes of UTF-8.
     pub text_bytes: u64,
     /// Messages of the session left out to fit the model's context.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -1073,7 +1073,7 @@ pub struct EndedEvent {
     /// The number of steps of the model; absent for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steps: Option<u64>,
-    /// Messages that were accepted to be steered in, and that no step came for: send them again.
+    /// Accepted steered messages that no step followed: send them again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unsteered: Option<Vec<SteeredMessage>>,
 }
@@ -1905,17 +1905,17 @@ impl PeerInfo {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct PingParams {}
 
-/// `event: progress`: what happens before the first text of a step.
+/// `event: progress`: reports what happens before the first text of a step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ProgressEvent {
-    /// The stream it is about.
+    /// The stream's id.
     pub stream_id: String,
     /// The event's number in its stream's log, from 1.
     pub seq: u64,
-    /// What the stream does.
+    /// What the stream is doing.
     pub phase: ProgressPhase,
-    /// More about it, for a person.
+    /// Details, for a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
     /// Empty: only plain messages have text.
@@ -2598,18 +2598,18 @@ pub struct SessionWatchParams {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StartedEvent {
-    /// The stream it is about.
+    /// The stream's id.
     pub stream_id: String,
     /// The event's number in its stream's log, from 1.
     pub seq: u64,
     /// The conversation the stream belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_id: Option<String>,
-    /// The provider that answers.
+    /// The provider.
     pub provider: String,
-    /// The model that answers.
+    /// The model.
     pub model: String,
-    /// How much the model was told to think: what `reasoning_effort` became with it.
+    /// The reasoning effort that was sent to the model, which may differ from the requested one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reasoning_effort: Option<ReasoningEffort>,
     /// Empty: only plain messages have text.
@@ -2644,27 +2644,27 @@ impl Steer {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SteeredMessage {
-    /// Its id, from who sent it.
+    /// The id that its sender gave it.
     pub message_id: String,
     /// Its text.
     pub content: String,
-    /// All that it says, in order, where that is more than text.
+    /// Text, pictures and files in order, if it has more than text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parts: Option<Vec<Part>>,
 }
 
-/// `event: step`: the model is asked again: its next answer follows. Before each step but the
+/// `event: step`: the next step begins: the model is called again. Sent before each step except the
 /// first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StepEvent {
-    /// The stream it is about.
+    /// The stream's id.
     pub stream_id: String,
     /// The event's number in its stream's log, from 1.
     pub seq: u64,
-    /// Which step begins, from 2.
+    /// The number of the step, from 2.
     pub step: u64,
-    /// What was steered in, and is said behind the results.
+    /// The steered messages, which follow the results.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub messages: Option<Vec<SteeredMessage>>,
     /// Empty: only plain messages have text.
@@ -2786,29 +2786,29 @@ pub struct StreamChunk {
     pub reset: Option<bool>,
 }
 
-/// The log's events `from`..`seq`; one of `content`, `reasoning` and `arguments` has their text.
+/// The log's events `from` to `seq`; one of `content`, `reasoning` and `arguments` has their text.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StreamDelta {
-    /// The stream it is about.
+    /// The stream's id.
     pub stream_id: String,
-    /// The first event in it: always the last `seq` you have seen, plus 1.
+    /// Its first event: always the last `seq` you have seen, plus 1.
     pub from: u64,
-    /// The last event in it.
+    /// Its last event.
     pub seq: u64,
-    /// A piece of the answer.
+    /// A piece of the completion.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
     /// A piece of the model's visible reasoning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reasoning: Option<String>,
-    /// A piece of the JSON text of a tool call's arguments; run nothing before its tool_call.
+    /// A piece of a tool call's arguments, as JSON; do not run the call before its tool_call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arguments: Option<String>,
-    /// Which call the arguments are of.
+    /// The id of the call that the arguments belong to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call_id: Option<String>,
-    /// Which tool is called.
+    /// The name of the tool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// True: discard the text and the calls received so far; all of it is sent again.
@@ -2820,27 +2820,27 @@ pub struct StreamDelta {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StreamEnded {
-    /// The stream it is about.
+    /// The stream's id.
     pub stream_id: String,
     /// The event's number in its stream's log, from 1.
     pub seq: u64,
     /// How it ended: completed, cancelled, incomplete or failed.
     pub status: StreamStatus,
-    /// Who cancelled it.
+    /// Why it was cancelled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<CancelReason>,
-    /// Why the model stopped; absent where it did not say.
+    /// Why the model stopped; absent if it did not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finish_reason: Option<FinishReason>,
     /// What it cost, in tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<TokenUsage>,
-    /// The length of the whole answer, in bytes of UTF-8: of all steps' text.
+    /// The length of the text of all steps, in bytes of UTF-8.
     pub text_bytes: u64,
     /// Messages of the session left out to fit the model's context.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history_dropped: Option<u64>,
-    /// The whole answer, where the request said `stream: false`: that of the last step.
+    /// The whole completion of the last step, if the request had `stream: false`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
     /// Why it failed or is incomplete.
@@ -2868,7 +2868,7 @@ pub struct StreamEnded {
     /// The number of steps of the model; absent for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steps: Option<u64>,
-    /// Messages that were accepted to be steered in, and that no step came for: send them again.
+    /// Accepted steered messages that no step followed: send them again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unsteered: Option<Vec<SteeredMessage>>,
 }
@@ -3010,37 +3010,37 @@ pub struct StreamPage {
     pub next_cursor: Option<String>,
 }
 
-/// What happens before the first text of a step.
+/// Reports what happens before the first text of a step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StreamProgress {
-    /// The stream it is about.
+    /// The stream's id.
     pub stream_id: String,
     /// The event's number in its stream's log, from 1.
     pub seq: u64,
-    /// What the stream does.
+    /// What the stream is doing.
     pub phase: ProgressPhase,
-    /// More about it, for a person.
+    /// Details, for a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
 }
 
-/// The provider answered; once, however many attempts.
+/// The provider has responded. Sent once, however many attempts there were.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StreamStarted {
-    /// The stream it is about.
+    /// The stream's id.
     pub stream_id: String,
     /// The event's number in its stream's log, from 1.
     pub seq: u64,
     /// The conversation the stream belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_id: Option<String>,
-    /// The provider that answers.
+    /// The provider.
     pub provider: String,
-    /// The model that answers.
+    /// The model.
     pub model: String,
-    /// How much the model was told to think: what `reasoning_effort` became with it.
+    /// The reasoning effort that was sent to the model, which may differ from the requested one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reasoning_effort: Option<ReasoningEffort>,
 }
@@ -3130,17 +3130,17 @@ impl StreamSteerParams {
     }
 }
 
-/// The model is asked again: its next answer follows. Before each step but the first.
+/// The next step begins: the model is called again. Sent before each step except the first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StreamStep {
-    /// The stream it is about.
+    /// The stream's id.
     pub stream_id: String,
     /// The event's number in its stream's log, from 1.
     pub seq: u64,
-    /// Which step begins, from 2.
+    /// The number of the step, from 2.
     pub step: u64,
-    /// What was steered in, and is said behind the results.
+    /// The steered messages, which follow the results.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub messages: Option<Vec<SteeredMessage>>,
 }
@@ -3165,67 +3165,67 @@ impl StreamSubscribeParams {
     }
 }
 
-/// A call is complete: run it. Only where the model ended its answer well; behind all text, in the
-/// calls' order.
+/// A call is complete: run it. Sent after all text, in the order of the calls, and only if the step
+/// completed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StreamToolCall {
-    /// The stream it is about.
+    /// The stream's id.
     pub stream_id: String,
     /// The event's number in its stream's log, from 1.
     pub seq: u64,
-    /// Names the call; its result carries the same id.
+    /// The call's id; its result has the same.
     pub call_id: String,
-    /// Which tool.
+    /// The name of the tool.
     pub name: String,
-    /// JSON text, of an object unless the model erred: the deltas of the call together.
+    /// All deltas of the call together: JSON, and an object unless the model made an error.
     pub arguments: String,
     /// Who runs it.
     pub by: CallRunner,
-    /// True: a person must agree first, as the request said.
+    /// True: a person must approve it first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub needs_approval: Option<bool>,
-    /// When its result must be there, RFC 3339 in UTC; only where the stream waits for it.
+    /// The deadline of its result, RFC 3339 in UTC; only if the stream waits for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline_at: Option<String>,
 }
 
-/// A call has its result, from whoever ran it; nothing of it changes any more.
+/// A call has its result, which never changes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StreamToolResult {
-    /// The stream it is about.
+    /// The stream's id.
     pub stream_id: String,
     /// The event's number in its stream's log, from 1.
     pub seq: u64,
-    /// Which call.
+    /// The call's id.
     pub call_id: String,
-    /// How it ended.
+    /// How the call ended.
     pub status: ResultStatus,
-    /// What the model is told of it: its text, the first 64 KiB.
+    /// The text that the model is told, up to 64 KiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
-    /// All that it says, in order, where that is more than text.
+    /// Text, pictures and files in order, if it has more than text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parts: Option<Vec<Part>>,
-    /// True: there is more text than told here; the messages have it all.
+    /// True: the text was truncated here; the messages have it all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub truncated: Option<bool>,
 }
 
-/// An open call has moved: a person agreed, somebody began to run it, or it is open again.
+/// An open call has a new state: a person approved it, a client claimed it, or it is open again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StreamToolUpdate {
-    /// The stream it is about.
+    /// The stream's id.
     pub stream_id: String,
     /// The event's number in its stream's log, from 1.
     pub seq: u64,
-    /// Which call.
+    /// The call's id.
     pub call_id: String,
-    /// Whether somebody runs it now.
+    /// The call's state.
     pub state: CallState,
-    /// True: a person has agreed.
+    /// True: a person has approved it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approved: Option<bool>,
 }
@@ -3449,27 +3449,27 @@ fn default_toolcall_arguments() -> String {
     "{}".to_owned()
 }
 
-/// `event: tool_call`: a call is complete: run it. Only where the model ended its answer well;
-/// behind all text, in the calls' order.
+/// `event: tool_call`: a call is complete: run it. Sent after all text, in the order of the calls,
+/// and only if the step completed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ToolCallEvent {
-    /// The stream it is about.
+    /// The stream's id.
     pub stream_id: String,
     /// The event's number in its stream's log, from 1.
     pub seq: u64,
-    /// Names the call; its result carries the same id.
+    /// The call's id; its result has the same.
     pub call_id: String,
-    /// Which tool.
+    /// The name of the tool.
     pub name: String,
-    /// JSON text, of an object unless the model erred: the deltas of the call together.
+    /// All deltas of the call together: JSON, and an object unless the model made an error.
     pub arguments: String,
     /// Who runs it.
     pub by: CallRunner,
-    /// True: a person must agree first, as the request said.
+    /// True: a person must approve it first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub needs_approval: Option<bool>,
-    /// When its result must be there, RFC 3339 in UTC; only where the stream waits for it.
+    /// The deadline of its result, RFC 3339 in UTC; only if the stream waits for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline_at: Option<String>,
     /// Empty: only plain messages have text.
@@ -3622,25 +3622,24 @@ impl ToolResult {
     }
 }
 
-/// `event: tool_result`: a call has its result, from whoever ran it; nothing of it changes any
-/// more.
+/// `event: tool_result`: a call has its result, which never changes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ToolResultEvent {
-    /// The stream it is about.
+    /// The stream's id.
     pub stream_id: String,
     /// The event's number in its stream's log, from 1.
     pub seq: u64,
-    /// Which call.
+    /// The call's id.
     pub call_id: String,
-    /// How it ended.
+    /// How the call ended.
     pub status: ResultStatus,
     /// The first 64 KiB of the result's text.
     pub content: String,
-    /// All that it says, in order, where that is more than text.
+    /// Text, pictures and files in order, if it has more than text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parts: Option<Vec<Part>>,
-    /// True: there is more text than told here; the messages have it all.
+    /// True: the text was truncated here; the messages have it all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub truncated: Option<bool>,
 }
@@ -3680,20 +3679,20 @@ impl ToolResultParams {
     }
 }
 
-/// `event: tool_update`: an open call has moved: a person agreed, somebody began to run it, or it
-/// is open again.
+/// `event: tool_update`: an open call has a new state: a person approved it, a client claimed it,
+/// or it is open again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ToolUpdateEvent {
-    /// The stream it is about.
+    /// The stream's id.
     pub stream_id: String,
     /// The event's number in its stream's log, from 1.
     pub seq: u64,
-    /// Which call.
+    /// The call's id.
     pub call_id: String,
-    /// Whether somebody runs it now.
+    /// The call's state.
     pub state: CallState,
-    /// True: a person has agreed.
+    /// True: a person has approved it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approved: Option<bool>,
     /// Empty: only plain messages have text.

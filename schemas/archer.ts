@@ -174,10 +174,10 @@ export interface Approval {
   reason?: string | null;
 }
 
-/** Who runs a tool call and gives its result. It may grow. */
+/** Who runs a tool call and sends its result. More may be added. */
 export type CallRunner = "client" | "server" | (string & {});
 
-/** Where an open call stands: nobody runs it, or who claimed it does. It may grow. */
+/** The state of an open call: pending, or run by the client that claimed it. More may be added. */
 export type CallState = "pending" | "running" | (string & {});
 
 /** The outcome of a cancel. More may be added. */
@@ -481,19 +481,19 @@ export interface DeletedSessions {
 
 /** `event: ended`, the last one; after it comes `data: [DONE]`. */
 export interface EndedEvent {
-  /** The stream it is about. */
+  /** The stream's id. */
   stream_id: string;
   /** The event's number in its stream's log, from 1. */
   seq: number;
   /** How it ended: completed, cancelled, incomplete or failed. */
   status: StreamStatus;
-  /** Who cancelled it. */
+  /** Why it was cancelled. */
   reason?: CancelReason | null;
   /** Why the model stopped; null if it did not. */
   finish_reason?: FinishReason | null;
   /** What it cost, in tokens. */
   usage?: TokenUsage | null;
-  /** The length of the whole answer, in bytes of UTF-8: of all steps' text. */
+  /** The length of the text of all steps, in bytes of UTF-8. */
   text_bytes: number;
   /** Messages of the session left out to fit the model's context. */
   history_dropped?: number | null;
@@ -516,7 +516,7 @@ export interface EndedEvent {
   format_errors?: FieldError[] | null;
   /** The number of steps of the model; absent for one. */
   steps?: number | null;
-  /** Messages that were accepted to be steered in, and that no step came for: send them again. */
+  /** Accepted steered messages that no step followed: send them again. */
   unsteered?: SteeredMessage[] | null;
 }
 
@@ -869,15 +869,15 @@ export interface PeerInfo {
 /** The params of a method that needs none. */
 export type PingParams = Record<string, never>;
 
-/** `event: progress`: what happens before the first text of a step. */
+/** `event: progress`: reports what happens before the first text of a step. */
 export interface ProgressEvent {
-  /** The stream it is about. */
+  /** The stream's id. */
   stream_id: string;
   /** The event's number in its stream's log, from 1. */
   seq: number;
-  /** What the stream does. */
+  /** What the stream is doing. */
   phase: ProgressPhase;
-  /** More about it, for a person. */
+  /** Details, for a person. */
   detail?: string | null;
   /** Empty: only plain messages have text. */
   content: string;
@@ -1179,17 +1179,17 @@ export interface SessionWatchParams {
 
 /** `event: started`: the provider has begun to respond. */
 export interface StartedEvent {
-  /** The stream it is about. */
+  /** The stream's id. */
   stream_id: string;
   /** The event's number in its stream's log, from 1. */
   seq: number;
   /** The conversation the stream belongs to. */
   session_id?: string | null;
-  /** The provider that answers. */
+  /** The provider. */
   provider: string;
-  /** The model that answers. */
+  /** The model. */
   model: string;
-  /** How much the model was told to think: what `reasoning_effort` became with it. */
+  /** The reasoning effort that was sent to the model, which may differ from the requested one. */
   reasoning_effort?: ReasoningEffort | (string & {}) | null;
   /** Empty: only plain messages have text. */
   content: string;
@@ -1212,23 +1212,23 @@ export interface Steer {
 
 /** A user's message that was put into a running stream. */
 export interface SteeredMessage {
-  /** Its id, from who sent it. */
+  /** The id that its sender gave it. */
   message_id: string;
   /** Its text. */
   content: string;
-  /** All that it says, in order, where that is more than text. */
+  /** Text, pictures and files in order, if it has more than text. */
   parts?: Part[] | null;
 }
 
-/** `event: step`: the model is asked again: its next answer follows. Before each step but the first. */
+/** `event: step`: the next step begins: the model is called again. Sent before each step except the first. */
 export interface StepEvent {
-  /** The stream it is about. */
+  /** The stream's id. */
   stream_id: string;
   /** The event's number in its stream's log, from 1. */
   seq: number;
-  /** Which step begins, from 2. */
+  /** The number of the step, from 2. */
   step: number;
-  /** What was steered in, and is said behind the results. */
+  /** The steered messages, which follow the results. */
   messages?: SteeredMessage[] | null;
   /** Empty: only plain messages have text. */
   content: string;
@@ -1315,23 +1315,23 @@ export interface StreamChunk {
   reset?: boolean | null;
 }
 
-/** The log's events `from`..`seq`; one of `content`, `reasoning` and `arguments` has their text. */
+/** The log's events `from` to `seq`; one of `content`, `reasoning` and `arguments` has their text. */
 export interface StreamDelta {
-  /** The stream it is about. */
+  /** The stream's id. */
   stream_id: string;
-  /** The first event in it: always the last `seq` you have seen, plus 1. */
+  /** Its first event: always the last `seq` you have seen, plus 1. */
   from: number;
-  /** The last event in it. */
+  /** Its last event. */
   seq: number;
-  /** A piece of the answer. */
+  /** A piece of the completion. */
   content?: string | null;
   /** A piece of the model's visible reasoning. */
   reasoning?: string | null;
-  /** A piece of the JSON text of a tool call's arguments; run nothing before its tool_call. */
+  /** A piece of a tool call's arguments, as JSON; do not run the call before its tool_call. */
   arguments?: string | null;
-  /** Which call the arguments are of. */
+  /** The id of the call that the arguments belong to. */
   call_id?: string | null;
-  /** Which tool is called. */
+  /** The name of the tool. */
   name?: string | null;
   /** True: discard the text and the calls received so far; all of it is sent again. */
   reset?: boolean | null;
@@ -1339,23 +1339,23 @@ export interface StreamDelta {
 
 /** The last event of every stream. */
 export interface StreamEnded {
-  /** The stream it is about. */
+  /** The stream's id. */
   stream_id: string;
   /** The event's number in its stream's log, from 1. */
   seq: number;
   /** How it ended: completed, cancelled, incomplete or failed. */
   status: StreamStatus;
-  /** Who cancelled it. */
+  /** Why it was cancelled. */
   reason?: CancelReason | null;
-  /** Why the model stopped; absent where it did not say. */
+  /** Why the model stopped; absent if it did not say. */
   finish_reason?: FinishReason | null;
   /** What it cost, in tokens. */
   usage?: TokenUsage | null;
-  /** The length of the whole answer, in bytes of UTF-8: of all steps' text. */
+  /** The length of the text of all steps, in bytes of UTF-8. */
   text_bytes: number;
   /** Messages of the session left out to fit the model's context. */
   history_dropped?: number | null;
-  /** The whole answer, where the request said `stream: false`: that of the last step. */
+  /** The whole completion of the last step, if the request had `stream: false`. */
   content?: string | null;
   /** Why it failed or is incomplete. */
   error?: ErrorInfo | null;
@@ -1374,7 +1374,7 @@ export interface StreamEnded {
   format_errors?: FieldError[] | null;
   /** The number of steps of the model; absent for one. */
   steps?: number | null;
-  /** Messages that were accepted to be steered in, and that no step came for: send them again. */
+  /** Accepted steered messages that no step followed: send them again. */
   unsteered?: SteeredMessage[] | null;
 }
 
@@ -1460,31 +1460,31 @@ export interface StreamPage {
   next_cursor?: string | null;
 }
 
-/** What happens before the first text of a step. */
+/** Reports what happens before the first text of a step. */
 export interface StreamProgress {
-  /** The stream it is about. */
+  /** The stream's id. */
   stream_id: string;
   /** The event's number in its stream's log, from 1. */
   seq: number;
-  /** What the stream does. */
+  /** What the stream is doing. */
   phase: ProgressPhase;
-  /** More about it, for a person. */
+  /** Details, for a person. */
   detail?: string | null;
 }
 
-/** The provider answered; once, however many attempts. */
+/** The provider has responded. Sent once, however many attempts there were. */
 export interface StreamStarted {
-  /** The stream it is about. */
+  /** The stream's id. */
   stream_id: string;
   /** The event's number in its stream's log, from 1. */
   seq: number;
   /** The conversation the stream belongs to. */
   session_id?: string | null;
-  /** The provider that answers. */
+  /** The provider. */
   provider: string;
-  /** The model that answers. */
+  /** The model. */
   model: string;
-  /** How much the model was told to think: what `reasoning_effort` became with it. */
+  /** The reasoning effort that was sent to the model, which may differ from the requested one. */
   reasoning_effort?: ReasoningEffort | (string & {}) | null;
 }
 
@@ -1518,15 +1518,15 @@ export interface StreamSteerParams {
   stream_id: string;
 }
 
-/** The model is asked again: its next answer follows. Before each step but the first. */
+/** The next step begins: the model is called again. Sent before each step except the first. */
 export interface StreamStep {
-  /** The stream it is about. */
+  /** The stream's id. */
   stream_id: string;
   /** The event's number in its stream's log, from 1. */
   seq: number;
-  /** Which step begins, from 2. */
+  /** The number of the step, from 2. */
   step: number;
-  /** What was steered in, and is said behind the results. */
+  /** The steered messages, which follow the results. */
   messages?: SteeredMessage[] | null;
 }
 
@@ -1538,55 +1538,55 @@ export interface StreamSubscribeParams {
   after?: number | null;
 }
 
-/** A call is complete: run it. Only where the model ended its answer well; behind all text, in the calls' order. */
+/** A call is complete: run it. Sent after all text, in the order of the calls, and only if the step completed. */
 export interface StreamToolCall {
-  /** The stream it is about. */
+  /** The stream's id. */
   stream_id: string;
   /** The event's number in its stream's log, from 1. */
   seq: number;
-  /** Names the call; its result carries the same id. */
+  /** The call's id; its result has the same. */
   call_id: string;
-  /** Which tool. */
+  /** The name of the tool. */
   name: string;
-  /** JSON text, of an object unless the model erred: the deltas of the call together. */
+  /** All deltas of the call together: JSON, and an object unless the model made an error. */
   arguments: string;
   /** Who runs it. */
   by: CallRunner;
-  /** True: a person must agree first, as the request said. */
+  /** True: a person must approve it first. */
   needs_approval?: boolean | null;
-  /** When its result must be there, RFC 3339 in UTC; only where the stream waits for it. */
+  /** The deadline of its result, RFC 3339 in UTC; only if the stream waits for it. */
   deadline_at?: string | null;
 }
 
-/** A call has its result, from whoever ran it; nothing of it changes any more. */
+/** A call has its result, which never changes. */
 export interface StreamToolResult {
-  /** The stream it is about. */
+  /** The stream's id. */
   stream_id: string;
   /** The event's number in its stream's log, from 1. */
   seq: number;
-  /** Which call. */
+  /** The call's id. */
   call_id: string;
-  /** How it ended. */
+  /** How the call ended. */
   status: ResultStatus | (string & {});
-  /** What the model is told of it: its text, the first 64 KiB. */
+  /** The text that the model is told, up to 64 KiB. */
   content?: string | null;
-  /** All that it says, in order, where that is more than text. */
+  /** Text, pictures and files in order, if it has more than text. */
   parts?: Part[] | null;
-  /** True: there is more text than told here; the messages have it all. */
+  /** True: the text was truncated here; the messages have it all. */
   truncated?: boolean | null;
 }
 
-/** An open call has moved: a person agreed, somebody began to run it, or it is open again. */
+/** An open call has a new state: a person approved it, a client claimed it, or it is open again. */
 export interface StreamToolUpdate {
-  /** The stream it is about. */
+  /** The stream's id. */
   stream_id: string;
   /** The event's number in its stream's log, from 1. */
   seq: number;
-  /** Which call. */
+  /** The call's id. */
   call_id: string;
-  /** Whether somebody runs it now. */
+  /** The call's state. */
   state: CallState;
-  /** True: a person has agreed. */
+  /** True: a person has approved it. */
   approved?: boolean | null;
 }
 
@@ -1716,25 +1716,25 @@ export interface ToolCall {
 }
 
 /**
- * `event: tool_call`: a call is complete: run it. Only where the model ended its answer well; behind all text,
- * in the calls' order.
+ * `event: tool_call`: a call is complete: run it. Sent after all text, in the order of the calls, and only if
+ * the step completed.
  */
 export interface ToolCallEvent {
-  /** The stream it is about. */
+  /** The stream's id. */
   stream_id: string;
   /** The event's number in its stream's log, from 1. */
   seq: number;
-  /** Names the call; its result carries the same id. */
+  /** The call's id; its result has the same. */
   call_id: string;
-  /** Which tool. */
+  /** The name of the tool. */
   name: string;
-  /** JSON text, of an object unless the model erred: the deltas of the call together. */
+  /** All deltas of the call together: JSON, and an object unless the model made an error. */
   arguments: string;
   /** Who runs it. */
   by: CallRunner;
-  /** True: a person must agree first, as the request said. */
+  /** True: a person must approve it first. */
   needs_approval?: boolean | null;
-  /** When its result must be there, RFC 3339 in UTC; only where the stream waits for it. */
+  /** The deadline of its result, RFC 3339 in UTC; only if the stream waits for it. */
   deadline_at?: string | null;
   /** Empty: only plain messages have text. */
   content: string;
@@ -1797,21 +1797,21 @@ export interface ToolResult {
   claim?: string | null;
 }
 
-/** `event: tool_result`: a call has its result, from whoever ran it; nothing of it changes any more. */
+/** `event: tool_result`: a call has its result, which never changes. */
 export interface ToolResultEvent {
-  /** The stream it is about. */
+  /** The stream's id. */
   stream_id: string;
   /** The event's number in its stream's log, from 1. */
   seq: number;
-  /** Which call. */
+  /** The call's id. */
   call_id: string;
-  /** How it ended. */
+  /** How the call ended. */
   status: ResultStatus | (string & {});
   /** The first 64 KiB of the result's text. */
   content: string;
-  /** All that it says, in order, where that is more than text. */
+  /** Text, pictures and files in order, if it has more than text. */
   parts?: Part[] | null;
-  /** True: there is more text than told here; the messages have it all. */
+  /** True: the text was truncated here; the messages have it all. */
   truncated?: boolean | null;
   /** Null: only the end has a finish_reason. */
   finish_reason: null;
@@ -1836,17 +1836,20 @@ export interface ToolResultParams {
   call_id: string;
 }
 
-/** `event: tool_update`: an open call has moved: a person agreed, somebody began to run it, or it is open again. */
+/**
+ * `event: tool_update`: an open call has a new state: a person approved it, a client claimed it, or it is open
+ * again.
+ */
 export interface ToolUpdateEvent {
-  /** The stream it is about. */
+  /** The stream's id. */
   stream_id: string;
   /** The event's number in its stream's log, from 1. */
   seq: number;
-  /** Which call. */
+  /** The call's id. */
   call_id: string;
-  /** Whether somebody runs it now. */
+  /** The call's state. */
   state: CallState;
-  /** True: a person has agreed. */
+  /** True: a person has approved it. */
   approved?: boolean | null;
   /** Empty: only plain messages have text. */
   content: string;

@@ -140,8 +140,8 @@ _ERRORS: tuple[ArcherError, ...] = (
     ),
     UpstreamTruncated("openai's response broke off before its end", hint="Send the request again.", provider="openai"),
     WorkerLost(
-        "the server was lost while it answered",
-        hint="The text that came until then is kept. To have it answered anew, ask again with replace_from.",
+        "the server stopped or crashed during the generation",
+        hint="The text up to then is stored. To generate it again, send the request again with replace_from.",
         stream_id=SKY_STREAM_ID,
     ),
     OutputTooLong("the completion exceeds what a stream may hold", hint="Limit it with max_tokens."),
