@@ -105,9 +105,9 @@ _ERRORS: tuple[ArcherError, ...] = (
         stream_id=SKY_STREAM_ID,
     ),
     Conflict(
-        "messages.0.message_id: the session has a message 'msg-7'",
+        "messages.0.message_id: the session already has a message 'msg-7'",
         hint="Mint a fresh id for each message.",
-        errors=[FieldError(path="messages.0.message_id", message="the session has a message 'msg-7'")],
+        errors=[FieldError(path="messages.0.message_id", message="the session already has a message 'msg-7'")],
     ),
     FileNotFound(f"there is no file '{FILE_ID}'", hint="Upload it (POST /api/v1/files)."),
     StorageFull("your files use all the space that they may", hint="DELETE files that are no longer needed."),

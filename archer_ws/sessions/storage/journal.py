@@ -107,8 +107,8 @@ class StreamJournal(Protocol):
         """
 
     async def withdraw(self, key: StreamKey, request_id: str) -> None:
-        """Remove the stream and the messages of a request that was refused although the store had accepted it, or
-        would.
+        """Remove the stream and the messages of a request that was refused because the store was too slow: the store
+        may have stored them afterwards.
 
         The messages stay if others follow them, or if they replaced others.
         """
