@@ -67,7 +67,7 @@ def check_version(connection: sqlite3.Connection, file: Path, newest: int) -> in
         )
     if version > newest:
         raise StorageUnavailable(
-            f"{file} was written by a newer program: it has version {version}, this one supports {newest}",
+            f"{file} was written by a newer version of this program ({version}; this one has {newest})",
             hint="Install the newer version again, or set ARCHER_DATA_DIR to another folder.",
             retryable=False,
         )
