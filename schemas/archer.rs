@@ -23,7 +23,7 @@ pub const PROTOCOL_VERSION: i64 = 1;
 /// The WebSocket subprotocol to offer.
 pub const SUBPROTOCOL: &str = "archer.v1";
 /// The `schema_hash` of the server that these types were made for.
-pub const SCHEMA_HASH: &str = "ade3caaf74b8dd86";
+pub const SCHEMA_HASH: &str = "27fe55485f6a4063";
 
 /// The params of a method, which know its name and what it gives.
 pub trait Method: Serialize {
@@ -972,7 +972,7 @@ pub struct ConnectionLimits {
     pub max_content_bytes: u64,
     /// How many requests may wait for their responses at a time.
     pub max_requests: u64,
-    /// How many running streams may be attached at a time.
+    /// How many running streams may be subscribed at a time.
     pub max_streams: u64,
 }
 

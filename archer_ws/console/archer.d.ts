@@ -458,7 +458,7 @@ export interface ConnectionLimits {
   max_content_bytes: number;
   /** How many requests may wait for their responses at a time. */
   max_requests: number;
-  /** How many running streams may be attached at a time. */
+  /** How many running streams may be subscribed at a time. */
   max_streams: number;
 }
 
