@@ -171,10 +171,10 @@ def error_responses(
     by_status: dict[int | str, list[type[ArcherError]]] = {}
     for error in sorted(set(errors), key=lambda each: (each.http_status, each.kind)):
         by_status.setdefault(error.http_status, []).append(error)
-    return {status: _answer(same, generated) for status, same in by_status.items()}
+    return {status: _described(same, generated) for status, same in by_status.items()}
 
 
-def _answer(errors: list[type[ArcherError]], generated: type[BaseModel] | None) -> dict[str, Any]:
+def _described(errors: list[type[ArcherError]], generated: type[BaseModel] | None) -> dict[str, Any]:
     headers: dict[str, Any] = {}
     schema: dict[str, Any] = reference(ErrorBody)
     if MethodNotFound in errors:
