@@ -33,7 +33,7 @@ async def cuts_lose_nothing(bench: Bench) -> None:
     content, reasoning = "", ""
     for _ in range(_CUTS):
         await peer.deltas(told, 2, "be read over broken connections")
-        # What was received and not read yet may still be told to this attachment: it counts for nothing.
+        # What was received and not read yet may still be sent to this subscription: it counts for nothing.
         content, reasoning, last = content + told.content, reasoning + told.reasoning, told.last
         peer.drop()
         peer = await bench.connect()
