@@ -462,8 +462,7 @@ class Stream:
             try:
                 async with aclosing(chunks):
                     async for chunk in chunks:
-                        if self._outcome is None:  # Else an orphan speaks after the end.
-                            intake.take(chunk)
+                        self.take(chunk)
             except ContextTooLong:
                 # Told before anything else is: the prompt alone is too long.
                 shorter = None if intake.has_answered else await work.open_shorter()
@@ -475,6 +474,15 @@ class Stream:
         self._is_read = True
         if self._exchange is not None:
             self._exchange.decide_end()
+
+    def take(self, chunk: StreamChunk) -> None:
+        """Put what the provider said into the log, and so to its followers.
+
+        Raises:
+            OutputTooLong: it does not fit.
+        """
+        if self._outcome is None and self._intake is not None:  # Else an orphan speaks after the end.
+            self._intake.take(chunk)
 
     async def _after_step(self, work: Work, intake: Intake) -> AsyncGenerator[StreamChunk, None] | None:
         """The next step's chunks, where there is one."""
