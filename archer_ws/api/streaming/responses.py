@@ -13,12 +13,13 @@ import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from archer_ws.api.http.direct_body import DirectBody, direct_body
 from archer_ws.api.streaming.sse import KEEP_ALIVE, MEDIA_TYPE, encode_event
 from archer_ws.core.exceptions import http_status
 from archer_ws.core.lean_event import LeanEvent
 from archer_ws.core.limits import EVENTS_KEEP_ALIVE_S
 from archer_ws.sessions.manager import Attachment
-from archer_ws.sessions.streams.events import Event, StreamEnded
+from archer_ws.sessions.streams.events import Delta, Event, StreamEnded
 from archer_ws.sessions.streams.log import StreamLog
 from archer_ws.sessions.streams.stream import Stream
 from archer_ws.sessions.views import chat_response
@@ -59,6 +60,9 @@ class EventStreamResponse(Response):
         self._keep_alive_s = keep_alive_s
         self._encode = encode or encode_event
         self._more = LeanEvent()
+        self._direct: DirectBody | None = None
+        #: Whether the task waits, with nothing left to send.
+        self._is_idle = False
         self._loop = asyncio.get_running_loop()
         self._sent_at = self._loop.time()
         self._beating: asyncio.TimerHandle | None = None
@@ -67,7 +71,8 @@ class EventStreamResponse(Response):
         """Send until the end is sent or the client has disconnected."""
         self._beat()
         if self._log is not None:
-            self._unwatch = self._log.watch(self._more.set)
+            self._unwatch = self._log.watch(self._told_of_more)
+        self._direct = direct_body(scope)
         try:
             departure = _departure(receive, self._more.set)
             try:
@@ -117,8 +122,29 @@ class EventStreamResponse(Response):
                 self._sent_at = self._loop.time()
                 await send({"type": "http.response.body", "body": block, "more_body": True})
             else:
+                self._is_idle = True
                 await self._more.wait()
+                self._is_idle = False
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def _told_of_more(self) -> None:
+        """The log has grown: write a delta at once, if the task only waits for one and the connection takes it.
+
+        Else wake the task, which waits for the connection and then reads the log from the cursor on.
+        """
+        direct, stream_log = self._direct, self._log
+        if direct is not None and stream_log is not None and self._is_idle and not self._more.is_set():
+            event = stream_log.read(self._cursor)
+            if isinstance(event, Delta) and direct.is_ready():
+                with suppress(Exception):  # The task meets it again, and raises it where it belongs.
+                    block = self._encode(event)
+                    if block:
+                        direct.write(block)
+                        self._sent_at = self._loop.time()
+                    self._cursor = event.seq
+                    if event.seq == stream_log.head_seq:
+                        return
+        self._more.set()
 
     def _beat(self) -> None:
         """Check for silence now and then: a timer for each wait would cost a tenth of a token."""
