@@ -1,6 +1,6 @@
 """Writing to a response's body past the layers of ASGI, where the server offers it: `archer-ws serve` does.
 
-A stream writes for every token. By `send`, each would cost a coroutine, the middleware's wrappers, and a task to run it.
+A stream writes for every token. By `send`, each would cost a coroutine, the calls of the middleware, and a task to run.
 """
 
 from collections.abc import Callable, MutableMapping

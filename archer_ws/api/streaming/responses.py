@@ -133,17 +133,22 @@ class EventStreamResponse(Response):
         Else wake the task, which waits for the connection and then reads the log from the cursor on.
         """
         direct, stream_log = self._direct, self._log
-        if direct is not None and stream_log is not None and self._is_idle and not self._more.is_set():
-            event = stream_log.read(self._cursor)
-            if isinstance(event, Delta) and direct.is_ready():
-                with suppress(Exception):  # The task meets it again, and raises it where it belongs.
-                    block = self._encode(event)
-                    if block:
-                        direct.write(block)
-                        self._sent_at = self._loop.time()
-                    self._cursor = event.seq
-                    if event.seq == stream_log.head_seq:
-                        return
+        if direct is None or stream_log is None or not self._is_idle or self._more.is_set():
+            self._more.set()
+            return
+        event = stream_log.read(self._cursor)
+        if isinstance(event, Delta) and direct.is_ready():
+            try:
+                block = self._encode(event)
+            except Exception:  # noqa: BLE001 - the task meets it again, and raises it where it belongs
+                self._more.set()
+                return
+            self._cursor = event.seq
+            if block:
+                direct.write(block)
+                self._sent_at = self._loop.time()
+            if event.seq == stream_log.head_seq:
+                return
         self._more.set()
 
     def _beat(self) -> None:

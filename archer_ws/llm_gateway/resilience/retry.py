@@ -191,10 +191,17 @@ class _Passage:
 
     def push(self, chunk: StreamChunk) -> None:
         """Pass a chunk on to `on_chunk`."""
-        assert self._on_chunk is not None
+        pass_on = self._on_chunk
+        assert pass_on is not None
+        if self._is_timed and chunk.finish_reason is None:
+            # Nearly all of a stream, so without further calls.
+            self._scrubber.clean(chunk)
+            pass_on(chunk)
+            self._limit.by = self._time() + self._idle_s
+            return
         for held in self.masked(chunk):
-            self._on_chunk(held)
-        self._on_chunk(chunk)
+            pass_on(held)
+        pass_on(chunk)
         self.await_next()
 
     def masked(self, chunk: StreamChunk) -> Sequence[StreamChunk]:
