@@ -74,7 +74,7 @@ class EventStreamResponse(Response):
             self._unwatch = self._log.watch(self._told_of_more)
         self._direct = direct_body(scope)
         try:
-            departure = _departure(receive, self._more.set)
+            departure = _departure(receive, self._wake)
             try:
                 await self._send_events(send, departure)
             finally:
@@ -104,7 +104,7 @@ class EventStreamResponse(Response):
     def _release(self) -> None:
         self._unwatch()
         self._log, self._unwatch, self._encode = None, lambda: None, lambda _: b""
-        self._more.set()
+        self._wake()
 
     async def _send_events(self, send: Send, departure: asyncio.Task[None]) -> None:
         """Send whenever there are more events. A `send` that waits ends with the client's connection."""
@@ -124,7 +124,6 @@ class EventStreamResponse(Response):
             else:
                 self._is_idle = True
                 await self._more.wait()
-                self._is_idle = False
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     def _told_of_more(self) -> None:
@@ -133,29 +132,32 @@ class EventStreamResponse(Response):
         Else wake the task, which waits for the connection and then reads the log from the cursor on.
         """
         direct, stream_log = self._direct, self._log
-        if direct is None or stream_log is None or not self._is_idle or self._more.is_set():
-            self._more.set()
-            return
-        event = stream_log.read(self._cursor)
-        if isinstance(event, Delta) and direct.is_ready():
-            try:
-                block = self._encode(event)
-            except Exception:  # noqa: BLE001 - the task meets it again, and raises it where it belongs
-                self._more.set()
-                return
-            self._cursor = event.seq
-            if block:
-                direct.write(block)
-                self._sent_at = self._loop.time()
-            if event.seq == stream_log.head_seq:
-                return
+        if self._is_idle and direct is not None and stream_log is not None:
+            event = stream_log.read(self._cursor)
+            if isinstance(event, Delta) and direct.is_ready():
+                try:
+                    block = self._encode(event)
+                except Exception:  # noqa: BLE001 - the task meets it again, and raises it where it belongs
+                    self._wake()
+                    return
+                self._cursor = event.seq
+                if block:
+                    direct.write(block)
+                    self._sent_at = self._loop.time()
+                if event.seq == stream_log.head_seq:
+                    return
+        self._wake()
+
+    def _wake(self) -> None:
+        """Have the task look at what there is to do."""
+        self._is_idle = False
         self._more.set()
 
     def _beat(self) -> None:
         """Check for silence now and then: a timer for each wait would cost a tenth of a token."""
         now, due = self._loop.time(), self._sent_at + self._keep_alive_s
         if now >= due:
-            self._more.set()
+            self._wake()
             due = now + self._keep_alive_s
         self._beating = self._loop.call_at(due, self._beat)
 
