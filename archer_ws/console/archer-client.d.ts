@@ -16,7 +16,7 @@ import type {
   StreamStatus,
   StreamToolCall,
   StreamToolResult,
-  ToolAnswer,
+  ToolOutcome,
   UnknownEvent,
 } from "./archer.js";
 
@@ -202,7 +202,7 @@ export class ArcherClient {
    * Say whether a call may run that needs approval; the first word counts, from whichever window. It may be repeated
    * without harm, as may `answer`: behind a lost connection they are.
    */
-  approve(streamId: string, callId: string, approved: boolean, reason?: string): Promise<ToolAnswer>;
+  approve(streamId: string, callId: string, approved: boolean, reason?: string): Promise<ToolOutcome>;
 
   /**
    * Answer a call that a stream waits for, in place of its handler; the first answer counts. `result` is taken as what
@@ -213,7 +213,7 @@ export class ArcherClient {
     callId: string,
     result: unknown,
     options?: { status?: GivenStatus; claim?: string },
-  ): Promise<ToolAnswer>;
+  ): Promise<ToolOutcome>;
 
   /**
    * Any other method. Without a connection it waits for one. When the connection is lost before the answer, what may
@@ -366,7 +366,7 @@ export class ChatStream implements AsyncIterable<Delta> {
   steer(
     content: string | readonly (string | Part | Blob)[],
     options?: { messageId?: string; signal?: AbortSignal },
-  ): Promise<ToolAnswer>;
+  ): Promise<ToolOutcome>;
   [Symbol.asyncIterator](): AsyncIterableIterator<Delta>;
 }
 

@@ -12,7 +12,7 @@ import pytest
 from archer_ws.api.http.direct_body import DIRECT_BODY
 from archer_ws.api.streaming.responses import EventStreamResponse
 from archer_ws.api.streaming.sse import encode_event
-from archer_ws.sessions.manager import Attachment
+from archer_ws.sessions.manager import HeldStream
 from archer_ws.sessions.streams.events import Event
 from archer_ws.sessions.streams.stream import Stream
 from tests.test_sessions.test_retention import make_stream
@@ -64,7 +64,7 @@ async def following(
     stream: Stream, client: Connection, *, is_ours: bool = True, encode: Callable[[Event], bytes] = encode_event
 ) -> AsyncIterator["asyncio.Task[None]"]:
     """A response that has sent its head, and waits."""
-    response = EventStreamResponse(Attachment(stream, stream.hold(), duplicate=False), encode=encode)
+    response = EventStreamResponse(HeldStream(stream, stream.hold(), duplicate=False), encode=encode)
     scope: dict[str, Any] = {"type": "http", "extensions": {DIRECT_BODY: lambda: client} if is_ours else {}}
     task = asyncio.create_task(response(scope, client.receive, client.send))
     await settle()
