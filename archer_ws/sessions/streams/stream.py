@@ -46,6 +46,9 @@ from archer_ws.sessions.streams.work import StreamIdentity, Work
 log = structlog.get_logger(__name__)
 
 _NO_LOOP = Loop()
+#: What all ended streams wait for: they are kept by the thousand, and each object costs the garbage collector time.
+_OVER = LeanEvent()
+_OVER.set()
 
 #: How long a cancelled reader may take to close its connection (protocol section 6).
 STOP_GRACE_S = 2.0
@@ -416,6 +419,7 @@ class Stream:
     def _let_go(self) -> None:
         """Keep only what can still be asked for, and nothing for readers who have nothing to come."""
         self.task = self._decision = self._intake = self._work = self._exchange = self._loop = None
+        self._admitted = self._finished = _OVER
         for hold in self.holds:
             hold.reader.stream_ended()
 
@@ -515,7 +519,7 @@ class Stream:
         for make in self._ending(work, intake).last_events():
             self.log.append(make)
         # Without the error itself: its traceback keeps the whole request in memory.
-        self._outcome = Outcome(outcome.status, outcome.reason)
+        self._outcome = Outcome.plain(outcome.status, outcome.reason)
         usage = self.usage
         assert usage is not None
         line = EndLine(self.identity, outcome, intake.finish_reason, usage, intake.began, intake.first_text_ms)
