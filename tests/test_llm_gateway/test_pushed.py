@@ -104,6 +104,29 @@ async def test_what_nobody_waits_for_and_large_reads_are_returned_in_order() -> 
         await soon(reading)
 
 
+@pytest.mark.parametrize("rests", [0, 1, 3], ids=lambda rests: f"{rests} steps between")
+async def test_what_is_pushed_and_what_is_returned_are_the_body_wherever_it_is_cut(rests: int) -> None:
+    large = b"data: 1\n\n" * PROVIDER_SLICE_BYTES
+    wire = CHUNKED + chunk(b"some ") + chunk(b"more ") + chunk(large) + chunk(b" end") + LAST_CHUNK
+    ends = [*range(1, 80), *range(len(wire) - 30, len(wire))]
+    for at in ends:
+        answer, came = HttpResponse(Idle(), lambda _: None), Taken()
+        answer.push_to(came.take)
+
+        async def read(answer: HttpResponse = answer, came: Taken = came) -> None:
+            while data := await answer.read_some():
+                came.append(data)
+
+        reading = asyncio.create_task(read())
+        for piece in (wire[:at], wire[at : at + 7], wire[at + 7 :]):
+            answer.feed(piece)
+            for _ in range(rests):
+                await asyncio.sleep(0)
+        await soon(reading)
+        assert b"".join(came) == b"some more " + large + b" end", at
+        await answer.aclose()
+
+
 async def test_a_packed_body_is_returned_and_not_pushed() -> None:
     answer, pushed = HttpResponse(Idle(), lambda _: None), Taken()
     answer.feed(CHUNKED.replace(b"\r\n\r\n", b"\r\nContent-Encoding: gzip\r\n\r\n"))
