@@ -272,9 +272,12 @@ class _Look:
     def _advice(hint: str, path: str) -> str:
         return f"{hint} {_WITHOUT_IT}".strip() if path == "session_id" else hint
 
-    @staticmethod
-    def _of_history(path: str) -> str:
-        return "a picture or file of its history: " if path == "session_id" else ""
+    def _of_history(self, path: str) -> str:
+        if path != "session_id":
+            return ""
+        if self.message.call_id is not None:
+            return f"a picture or file in the result of call {self.message.call_id!r}: "
+        return "a picture or file of its history: "
 
 
 def _data(part: MediaPart, media: Mapping[str, Media]) -> Media:

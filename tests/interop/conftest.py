@@ -9,6 +9,7 @@ from tests.fakes.cutting_proxy import CuttingProxy, cutting_proxy
 from tests.interop.browser import Browser, chromium
 from tests.interop.javascript import Javascript, javascript
 from tests.interop.scripted_chat import Answers, address_of
+from tests.interop.test_rust_core import program
 from tests.processes import Server, server
 
 
@@ -16,6 +17,12 @@ from tests.processes import Server, server
 def answers() -> Answers:
     """What Ollama answers."""
     return Answers()
+
+
+@pytest.fixture(scope="session")
+def rust_program() -> Path:
+    """The program of the Rust core, built before the time limits of a test begin."""
+    return program()
 
 
 @pytest.fixture
