@@ -7,7 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import hypothesis
@@ -19,6 +19,7 @@ from starlette.types import ASGIApp
 from archer_ws.config import Settings, load_settings
 from archer_ws.core.limits import Limits
 from archer_ws.main import create_app
+from archer_ws.server.http_protocol import BoundedHeadProtocol
 from tests.fakes.ollama_api import Answer, ollama_server, ollama_show, ollama_tags
 from tests.fakes.recorded import Recorder, recording
 from tests.fakes.scripted_server import ScriptedServer, scripted_server
@@ -109,9 +110,9 @@ def make_settings() -> MakeSettings:
 
 
 @asynccontextmanager
-async def serving(app: ASGIApp) -> AsyncIterator[str]:
+async def serving(app: ASGIApp, http: type[asyncio.Protocol] | Literal["auto"] = "auto") -> AsyncIterator[str]:
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None))
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, http=http))
     running = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         # The socket listens already: a client that comes before the server is ready waits in its queue.
@@ -161,7 +162,10 @@ StartArcher = Callable[..., AbstractAsyncContextManager[Archer]]
 
 @pytest.fixture
 def start_archer(make_settings: MakeSettings) -> StartArcher:
-    """`async with start_archer(**settings) as archer`; `limits` may be others than the server's own."""
+    """`async with start_archer(**settings) as archer`; `limits` may be others than the server's own.
+
+    Over HTTP it is our server's protocol, past which no event goes unseen (tests/fakes/recorded.py).
+    """
 
     @asynccontextmanager
     async def start(*, limits: Limits = Limits(), **values: object) -> AsyncIterator[Archer]:
@@ -169,7 +173,7 @@ def start_archer(make_settings: MakeSettings) -> StartArcher:
             settings = make_settings(**{"ollama_host": ollama.url, "max_retries": 0, **values})
             app = create_app(settings, limits=limits)
             async with (
-                serving(app) as address,
+                serving(app, BoundedHeadProtocol) as address,
                 httpx.AsyncClient(base_url=f"http://{address}", timeout=30, trust_env=False) as http,
             ):
                 await http.get("/health/live")  # from here on the application has started

@@ -7,7 +7,15 @@ from typing import Protocol
 
 from archer_ws.llm_gateway.asking import later_step
 from archer_ws.llm_gateway.tools import ToolCall
-from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, ChatRequest, ModelLimits, Route, StreamChunk
+from archer_ws.llm_gateway.types import (
+    ChatMessage,
+    ChatOptions,
+    ChatRequest,
+    ModelLimits,
+    Route,
+    StreamChunk,
+    TakeChunk,
+)
 
 
 class Gateway(Protocol):
@@ -28,8 +36,12 @@ class Gateway(Protocol):
         route: Route | None = None,
         messages: Sequence[ChatMessage] | None = None,
         options: ChatOptions | None = None,
+        on_chunk: TakeChunk | None = None,
     ) -> AsyncGenerator[StreamChunk, None]:
-        """The completion as it is generated. Closing the generator closes the connection to the provider."""
+        """The completion as it is generated. Closing the generator closes the connection to the provider.
+
+        With `on_chunk`, chunks may go there instead of being yielded: see ChatOptions.
+        """
 
     async def prepare(self, provider: str | None = None) -> None:
         """Make a provider (by default the default one) ready to answer.
@@ -100,6 +112,8 @@ class AgentTurn:
     options: ChatOptions
     #: From 1.
     step: int = 1
+    #: Takes chunks that a gateway pushes (see ChatOptions). An agent that changes chunks does not pass it on.
+    on_chunk: TakeChunk | None = None
 
 
 class Agent(ABC):
@@ -144,7 +158,9 @@ class DirectAgent(Agent):
     def run(self, turn: AgentTurn) -> AsyncGenerator[StreamChunk, None]:
         """The model's completion."""
         options = turn.options if turn.step == 1 else later_step(turn.options)
-        return self._gateway.stream_chat(turn.request, route=turn.route, messages=turn.messages, options=options)
+        return self._gateway.stream_chat(
+            turn.request, route=turn.route, messages=turn.messages, options=options, on_chunk=turn.on_chunk
+        )
 
     def accepts(self, turn: AgentTurn) -> bool:
         """Accepts every turn."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from archer_ws.llm_gateway.chat_response import StreamChunk
 from archer_ws.llm_gateway.enumerations import (
     ProgressPhase,
     ReasoningEffort,
@@ -12,6 +13,9 @@ from archer_ws.llm_gateway.formats import ResponseFormat
 from archer_ws.llm_gateway.media import Media
 from archer_ws.llm_gateway.native_turns import NativeTurn
 from archer_ws.llm_gateway.tools import Tool, ToolChoice
+
+#: Takes a chunk; may raise an OutputTooLong.
+TakeChunk = Callable[[StreamChunk], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +27,10 @@ class ChatOptions:
     connection that carried another principal's. `on_progress(phase, detail)` is called from the event loop before the
     first token, `on_native_turn(turn)` at the end of a completion that ended well and calls tools; neither may block or
     raise. `on_logprobs(tokens)` gets what `extras` asks for, and may raise an OutputTooLong.
+
+    `on_chunk` gets chunks in the call in which the event loop delivers the provider's bytes, so that no task is woken
+    for a token. What can't go this way `stream_chat` yields, in order: what comes first, in large reads, and at the
+    end. An adapter that does not use it yields everything; `chat` does not use it.
     """
 
     stop: tuple[str, ...] = ()
@@ -49,6 +57,7 @@ class ChatOptions:
     on_progress: Callable[[ProgressPhase, str | None], None] | None = None
     on_native_turn: Callable[[NativeTurn], None] | None = None
     on_logprobs: TakeLogprobs | None = None
+    on_chunk: TakeChunk | None = None
 
     def progress(self, phase: ProgressPhase, detail: str | None = None) -> None:
         """Report a phase to `on_progress`, if it is set."""

@@ -8,6 +8,7 @@ be forced to call, by a grammar. So can all models, since the server does not en
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 from archer_ws.core.exceptions import FieldError, Unsupported
@@ -86,8 +87,9 @@ class LlamaAdapter(OpenAIAdapter):
     async def _stream(
         self, body: dict[str, Any], options: ChatOptions, decoder: Decoder, messages: Sequence[ChatMessage]
     ) -> AsyncGenerator[StreamChunk, None]:
-        chunks = super()._stream(body, options, decoder, messages)
         forced = forced_tools(options)
+        # What is changed on its way can't be pushed.
+        chunks = super()._stream(body, replace(options, on_chunk=None) if forced else options, decoder, messages)
         async with aclosing(chunks), aclosing(as_call(chunks, forced) if forced else chunks) as told:
             async for chunk in told:
                 yield chunk

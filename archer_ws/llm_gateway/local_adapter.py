@@ -8,6 +8,7 @@ API.
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 
 from archer_ws.core.exceptions import (
     ModelNotFound,
@@ -124,6 +125,8 @@ class LocalAdapter(BaseLLMAdapter):
         """See `BaseLLMAdapter.stream_chat`; loads the model first if necessary."""
         self._require(model)
         process, endpoint, server = await self._running(options)
+        if options is not None and options.on_chunk is not None:
+            options = replace(options, on_chunk=self._watch.hearing(options.on_chunk))
         stream = server.stream_chat(messages, self.default_model, temperature, max_tokens, options=options)
         try:
             async with self._watch.over(process, endpoint), aclosing(stream) as chunks:

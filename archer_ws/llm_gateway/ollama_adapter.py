@@ -7,6 +7,7 @@ ollama/decoder.py decodes streams, ollama/failures.py maps errors, ollama/models
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 from archer_ws.core.exceptions import ArcherError, FieldError, Unsupported
@@ -48,6 +49,7 @@ from archer_ws.llm_gateway.types import (
     ProviderStatus,
     ReasoningEffort,
     StreamChunk,
+    TakeChunk,
 )
 
 #: The time limit of `context_window`, which delays a completion's first token. In seconds.
@@ -145,28 +147,29 @@ class OllamaAdapter(BaseLLMAdapter):
         options = options or ChatOptions()
         payload = await self._payload(messages, model, temperature, max_tokens, options, stream=True)
         decoder = OllamaStreamDecoder(self._identity, self._document_bytes, keeps_native=is_kept(options))
-        async with self._http.reads(
+        async with self._http.answered(
             "/api/chat",
             payload,
             until_answered=self._telling_of_load(model, options),
             principal=options.principal,
-        ) as reads:
+        ) as response:
             yield StreamChunk(content="")
-            async for data in reads:
+            if options.on_chunk is not None:
+                response.push_to(partial(_push, decoder, options.on_chunk))
+            while data := await response.read_some():
                 for chunk in decoder.feed(data):
                     yield chunk
                 if decoder.done:
-                    tell_native(decoder, messages, options, self.provider_name, model)
-                    # The last chunk was yielded. Read to the end of the body, so that the connection can be used again.
-                    with suppress(TimeoutError):
-                        async with asyncio.timeout(BODY_END_S):
-                            await anext(reads, None)
-                    return
+                    break
             for chunk in decoder.finish():
                 yield chunk
             if not decoder.done:
                 raise truncated(self._identity)
             tell_native(decoder, messages, options, self.provider_name, model)
+            # The last chunk was passed on. Read to the end of the body, so that the connection can be used again.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(BODY_END_S):
+                    await response.read_some()
 
     async def health_check(self) -> ProviderStatus:
         """See `BaseLLMAdapter.health_check`; takes at most `timeouts.health_s`."""
@@ -329,6 +332,13 @@ class OllamaAdapter(BaseLLMAdapter):
             loaded = loaded_models(await self._http.ask("/api/ps", within_s=self._timeouts.health_s))
             if canonical_name(model) not in loaded:
                 options.progress("loading", f"{model} is being loaded")
+
+
+def _push(decoder: OllamaStreamDecoder, on_chunk: TakeChunk, data: bytes) -> bool:
+    """Decode a read; returns whether nothing more is to be read."""
+    for chunk in decoder.feed(data):
+        on_chunk(chunk)
+    return decoder.done
 
 
 def _accepted_media(model: str, shown: ShownModel) -> AcceptedMedia:

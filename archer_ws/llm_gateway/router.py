@@ -5,7 +5,8 @@ values. The adapters talk to the providers, and retry.py decides about retries.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 from urllib.request import getproxies
@@ -39,6 +40,7 @@ from archer_ws.llm_gateway.types import (
     ProviderStatus,
     Route,
     StreamChunk,
+    TakeChunk,
 )
 
 #: How long the states of all providers are cached: each check costs a request with the owner's key, and anybody may
@@ -202,11 +204,13 @@ class LLMRouter:
         route: Route | None = None,
         messages: Sequence[ChatMessage] | None = None,
         options: ChatOptions | None = None,
+        on_chunk: TakeChunk | None = None,
     ) -> AsyncGenerator[StreamChunk, None]:
         """The completion as it is generated. Closing the generator closes the connection to the provider.
 
         `route` is the result of `resolve`. `messages` replaces the request's own (it adds its instructions and a
-        session's history before them). `options` is the result of `options_of` for both, perhaps extended.
+        session's history before them). `options` is the result of `options_of` for both, perhaps extended. `on_chunk`
+        gets chunks as ChatOptions says; the generator yields the others.
 
         Raises:
             InvalidParams: there is no such provider (raised at once).
@@ -216,13 +220,13 @@ class LLMRouter:
         adapter = self.get_adapter(route.provider)
         options = options or options_of(request, route)
         messages = conversation(request) if messages is None else messages
-        return stream_with_retries(
-            adapter,
-            self._waits,
-            options,
-            lambda: adapter.stream_chat(messages, route.model, route.temperature, route.max_tokens, options=options),
-            partial(self._explained, route),
-        )
+
+        def open_stream(take: TakeChunk | None) -> AsyncIterator[StreamChunk]:
+            ours = options if take is None else replace(options, on_chunk=take)
+            return adapter.stream_chat(messages, route.model, route.temperature, route.max_tokens, options=ours)
+
+        explain = partial(self._explained, route)
+        return stream_with_retries(adapter, self._waits, options, open_stream, explain, on_chunk=on_chunk)
 
     async def prepare(self, provider: str | None = None) -> None:
         """Prepare a provider, by default the default one: import its SDK, load its model.

@@ -39,6 +39,7 @@ from archer_ws.llm_gateway.types import (
     ProviderStatus,
     ReasoningEffort,
     StreamChunk,
+    TakeChunk,
 )
 
 #: Errors that may come instead of a list of models, if a server has none.
@@ -226,15 +227,16 @@ class SdkAdapter(BaseLLMAdapter):
         # Closing a response before its end closes its connection, too.
         async with aclosing(await self._asked(body, model, options)) as response:
             yield StreamChunk(content="")
+            if options.on_chunk is not None:
+                response.push_to(partial(self._push, decoder, options.on_chunk))
             try:
-                while data := await response.read_some():
+                while not decoder.done and (data := await response.read_some()):
                     for chunk in decoder.feed(data):
                         yield chunk
                     if decoder.fault is not None:
-                        raise self._told(decoder.fault, model) from decoder.fault
-                    if decoder.done:
-                        await drain(response)
                         break
+                if decoder.done and decoder.fault is None:
+                    await drain(response)
             except FORESEEN as error:
                 # A connection error only ends the stream: the decoder knows whether the completion was complete.
                 if isinstance(error, DecodingError) and not decoder.is_whole:
@@ -248,6 +250,12 @@ class SdkAdapter(BaseLLMAdapter):
         if not decoder.is_whole:
             raise self._truncated("stopped without its end marker") from broke
         self._note_end(decoder, messages, options, model)
+
+    def _push(self, decoder: Decoder, on_chunk: TakeChunk, data: bytes) -> bool:
+        """Decode a read; returns whether nothing more is to be read."""
+        for chunk in decoder.feed(data):
+            on_chunk(chunk)
+        return decoder.done or decoder.fault is not None
 
     def _note_end(self, decoder: Decoder, messages: Sequence[ChatMessage], options: ChatOptions, model: str) -> None:
         """Called when a completion for these messages ended well."""

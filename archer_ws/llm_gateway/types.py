@@ -6,7 +6,7 @@ and absent where they have no value.
 """
 
 from archer_ws.llm_gateway.chat_message import ChatMessage, MessageRole
-from archer_ws.llm_gateway.chat_options import ChatOptions, Route
+from archer_ws.llm_gateway.chat_options import ChatOptions, Route, TakeChunk
 from archer_ws.llm_gateway.chat_request import EMPTY_ONLY_TO_ASK_AGAIN, ChatRequest
 from archer_ws.llm_gateway.chat_response import (
     FORMAT_ERRORS,
@@ -65,5 +65,6 @@ __all__ = [
     "Route",
     "StreamChunk",
     "StreamStatus",
+    "TakeChunk",
     "TokenUsage",
 ]

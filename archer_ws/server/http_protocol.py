@@ -12,6 +12,7 @@ from archer_ws.core.limits import HTTP_SLICE_BYTES, MAX_HEAD_BYTES
 from archer_ws.core.rare_line import RareLine
 from archer_ws.server.http_1_0 import UnchunkedForOldClients
 from archer_ws.server.http_departures import ConnectionLoss
+from archer_ws.server.http_direct import DirectBodies
 from archer_ws.server.http_prompt import PromptRequests
 from archer_ws.server.http_seats import SeatedHttpProtocol
 from archer_ws.server.upgrade_offers import UpgradeOffers
@@ -19,7 +20,7 @@ from archer_ws.server.upgrade_offers import UpgradeOffers
 _unreadable = RareLine("request_unreadable")
 
 
-class BoundedHeadProtocol(SeatedHttpProtocol, UpgradeOffers, UnchunkedForOldClients, PromptRequests):
+class BoundedHeadProtocol(SeatedHttpProtocol, UpgradeOffers, DirectBodies, UnchunkedForOldClients, PromptRequests):
     """One connection; closed when a request's head is too large or takes too long."""
 
     _head_deadline: asyncio.TimerHandle | None = None

@@ -426,7 +426,7 @@ class Turn:
         )
         messages = self._messages()
         step = stream.exchange.step if self._said else 1
-        return self._orchestrator.run(AgentTurn(self._request, self._route, messages, options, step))
+        return self._orchestrator.run(AgentTurn(self._request, self._route, messages, options, step, stream.take))
 
     def _messages(self) -> Sequence[ChatMessage]:
         history = self._history or NO_HISTORY

@@ -22,7 +22,15 @@ import structlog
 import uvloop
 
 from archer_ws.agents.orchestrator import Orchestrator
-from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, ChatRequest, MessageRole, Route, StreamChunk
+from archer_ws.llm_gateway.types import (
+    ChatMessage,
+    ChatOptions,
+    ChatRequest,
+    MessageRole,
+    Route,
+    StreamChunk,
+    TakeChunk,
+)
 from archer_ws.server.server import settle_garbage_collection
 from archer_ws.sessions.format_judge import FormatJudge
 from archer_ws.sessions.manager import SessionManager
@@ -66,6 +74,7 @@ class Pacing(ScriptedGateway):
         route: Route | None = None,
         messages: Sequence[ChatMessage] | None = None,
         options: ChatOptions | None = None,
+        on_chunk: TakeChunk | None = None,
     ) -> AsyncGenerator[StreamChunk, None]:
         time_of, offset = asyncio.get_running_loop().time, next(self._offsets)
         while True:

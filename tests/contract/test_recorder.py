@@ -18,6 +18,7 @@ from archer_ws.rpc.channel import memory_channel
 from archer_ws.rpc.codec import encode_event
 from archer_ws.rpc.connection import Connection
 from archer_ws.rpc.context import Handshake
+from archer_ws.server.http_direct import ChunkedBody
 from archer_ws.sessions.manager import SessionManager
 from archer_ws.sessions.streams.events import ControlEvent, as_fields
 from archer_ws.sessions.views import chat_response
@@ -25,6 +26,7 @@ from tests.conftest import Archer
 from tests.fakes.ollama_api import ollama_stream
 from tests.fakes.recorded import Conversation, RecordedSocket, Recorder, recording
 from tests.fakes.rpc_peer import MemoryTransport, RpcPeer, SocketTransport
+from tests.fakes.scripted_server import Wait
 from tests.fakes.sse_reader import read_events
 
 HELLO = {"messages": [{"role": "user", "content": "hello"}]}
@@ -94,6 +96,31 @@ async def test_http_answers_and_events_are_seen(archer: Archer, recorder: Record
         "HTTP error": 1,
     }
     assert len(events) == 4  # with [DONE]
+
+
+async def test_deltas_that_go_past_asgi_are_seen(
+    archer: Archer, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[bytes] = []
+    plain_write = ChunkedBody.write
+
+    def write(self: ChunkedBody, block: bytes) -> None:
+        written.append(block)
+        plain_write(self, block)
+
+    monkeypatch.setattr(ChunkedBody, "write", write)
+    go_on = asyncio.Event()
+    archer.answer(ollama_stream("Blue", Wait(go_on), " as", " can be"))
+    before = Counter(recorder.seen)
+    deltas: list[str] = []
+    async with archer.http.stream("POST", "/api/v1/chat/completions/stream", json=HELLO) as response:
+        async for event in read_events(response):
+            if event.event is None and event.data != "[DONE]":
+                deltas.append(event.json["content"])
+                go_on.set()
+    assert "".join(deltas) == "Blue as can be"
+    assert written
+    assert (recorder.seen - before)["event message"] == len(deltas)
 
 
 async def test_a_server_that_sends_one_field_more_is_caught_on_the_socket(

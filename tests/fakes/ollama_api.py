@@ -8,6 +8,7 @@ from typing import Any
 from archer_ws.core.limits import PROVIDER_DOCUMENT_BYTES
 from archer_ws.llm_gateway.base import Timeouts
 from archer_ws.llm_gateway.ollama_adapter import OllamaAdapter
+from archer_ws.llm_gateway.transport.carrier import CarrierName
 from tests.fakes.scripted_server import Abort, Exchange, Reply, Responder, Step, Wait
 
 CREATED_AT = "2026-11-01T12:00:00.123456789Z"
@@ -183,7 +184,11 @@ def _line(value: object) -> bytes:
 
 @asynccontextmanager
 async def adapter_at(
-    host: str, *, document_bytes: int = PROVIDER_DOCUMENT_BYTES, **timeouts: float
+    host: str,
+    *,
+    document_bytes: int = PROVIDER_DOCUMENT_BYTES,
+    carrier: CarrierName = "own",
+    **timeouts: float,
 ) -> AsyncIterator[OllamaAdapter]:
     """An adapter for the server there, closed at the end; time-outs by their names."""
     adapter = OllamaAdapter(
@@ -191,6 +196,7 @@ async def adapter_at(
         default_model="llama3.2",
         timeouts=Timeouts(**timeouts),
         concurrency=4,
+        carrier=carrier,
         document_bytes=document_bytes,
     )
     try:

@@ -1,7 +1,8 @@
 """A recorder of all that our server sends in the test run: each message is held to its schema (strict_schemas.py).
 
-`recording()` taps two narrow places of this process: the channel of every socket's `Connection`, and the outermost
-middleware of every application. A server in another process is tapped at its client: `RecordedSocket`.
+`recording()` taps three narrow places of this process: the channel of every socket's `Connection`, the outermost
+middleware of every application, and what the server offers that application for writing past ASGI. A server in another
+process is tapped at its client: `RecordedSocket`.
 """
 
 import json
@@ -17,6 +18,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from archer_ws import main
 from archer_ws.api.http.access_log import RequestLog
+from archer_ws.api.http.direct_body import DIRECT_BODY, DirectBody, direct_body
 from archer_ws.api.signposts.dialects import Dialect, dialect_of
 from archer_ws.rpc.channel import Channel
 from archer_ws.rpc.connection import Connection
@@ -184,12 +186,16 @@ class _Answer:
             self._status = message["status"]
             self._headers = {name.decode().lower(): value.decode("latin-1") for name, value in message["headers"]}
         elif message["type"] == "http.response.body":
-            self._body += message.get("body", b"")
-            if self._media_type == "text/event-stream":
-                self._take_events()
-            elif not message.get("more_body", False):
-                self._take_body()
+            self.take(message.get("body", b""), is_last=not message.get("more_body", False))
         return self._send(message)
+
+    def take(self, body: bytes, *, is_last: bool = False) -> None:
+        """A piece of the body, whichever way it goes."""
+        self._body += body
+        if self._media_type == "text/event-stream":
+            self._take_events()
+        elif is_last:
+            self._take_body()
 
     @property
     def _media_type(self) -> str:
@@ -234,6 +240,27 @@ class _Answer:
             self._recorder.note(f"{asked} {self._status}", validator, _json(self._body))
 
 
+class _RecordedBody:
+    """A body that is written past ASGI, and listened to."""
+
+    def __init__(self, body: DirectBody, answer: _Answer) -> None:
+        self._body = body
+        self._answer = answer
+
+    def is_ready(self) -> bool:
+        return self._body.is_ready()
+
+    def write(self, block: bytes) -> None:
+        self._answer.take(block)
+        self._body.write(block)
+
+
+def _tap_direct_body(scope: Scope, answer: _Answer) -> None:
+    body = direct_body(scope)
+    if body is not None:
+        scope["extensions"][DIRECT_BODY] = lambda: _RecordedBody(body, answer)
+
+
 def _json(text: str | bytes) -> Any:
     """Decoded; what is no JSON stays text, which fits no schema."""
     try:
@@ -252,7 +279,11 @@ def recording() -> Iterator[Recorder]:
         async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
             recorded = scope["type"] == "http" and scope["path"].startswith(ARCHERS) and scope["method"] != "OPTIONS"
             # Inside: what the log adds (X-Request-ID) belongs to the answer.
-            await super().__call__(scope, receive, _Answer(scope, send, recorder).send if recorded else send)
+            if recorded:
+                answer = _Answer(scope, send, recorder)
+                _tap_direct_body(scope, answer)
+                send = answer.send
+            await super().__call__(scope, receive, send)
 
     def init(self: Connection, channel: Channel, *arguments: Any, **options: Any) -> None:
         plain_init(self, RecordedChannel(channel, recorder), *arguments, **options)

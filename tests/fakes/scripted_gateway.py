@@ -5,7 +5,15 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 
 from archer_ws.core.exceptions import ArcherError
-from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, ChatRequest, ModelLimits, Route, StreamChunk
+from archer_ws.llm_gateway.types import (
+    ChatMessage,
+    ChatOptions,
+    ChatRequest,
+    ModelLimits,
+    Route,
+    StreamChunk,
+    TakeChunk,
+)
 
 
 @dataclass
@@ -81,6 +89,7 @@ class ScriptedGateway:
         route: Route | None = None,
         messages: Sequence[ChatMessage] | None = None,
         options: ChatOptions | None = None,
+        on_chunk: TakeChunk | None = None,
     ) -> AsyncGenerator[StreamChunk, None]:
         call = Call(
             route or self.resolve(request),

@@ -13,6 +13,7 @@ from archer_ws.llm_gateway.types import (
     ModelLimits,
     Route,
     StreamChunk,
+    TakeChunk,
 )
 
 ROUTE = Route(provider="ollama", model="llama3.2", temperature=None, max_tokens=100)
@@ -58,6 +59,7 @@ class RecordingGateway:
         route: Route | None = None,
         messages: Sequence[ChatMessage] | None = None,
         options: ChatOptions | None = None,
+        on_chunk: TakeChunk | None = None,
     ) -> AsyncGenerator[StreamChunk, None]:
         self.asked.append((request, route, messages, options))
         return self.speaker.speak()

@@ -5,6 +5,7 @@ import gc
 import gzip
 import socket
 import ssl
+import weakref
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -22,6 +23,7 @@ from archer_ws.llm_gateway.transport.connection import (
 )
 from archer_ws.llm_gateway.transport.content_coding import DecodingError
 from archer_ws.llm_gateway.transport.parsing import HttpResponse, NotHttp
+from archer_ws.llm_gateway.transport.pool import StreamPool
 from archer_ws.llm_gateway.transport.response import BodyTooLong
 from tests.fakes.raw_http import RawConnection, raw_http_server, soon
 
@@ -621,3 +623,26 @@ async def test_a_server_that_never_begins_with_tls_is_not_waited_for() -> None:
         peer = await server.next_connection()
         async with asyncio.timeout(10):
             await peer.reader.read()
+
+
+async def test_a_lost_connection_is_freed_at_once_and_not_by_the_garbage_collector() -> None:
+    gc.disable()
+    try:
+        async with raw_http_server() as server:
+            pool = StreamPool(connect_s=5, keep_alive_s=60, tls=ssl.create_default_context())
+            asking = asyncio.create_task(pool.post(f"http://127.0.0.1:{server.port}/chat", b"{}", {}))
+            peer = await server.next_connection()
+            await peer.request()
+            peer.send(CHUNKED + chunk(b"some"))
+            answer = await soon(asking)
+            (connection,) = pool._open
+            freed = asyncio.Event()
+            weakref.finalize(connection, freed.set)
+            del connection, asking
+
+            await answer.aclose()
+            del answer
+
+            await soon(freed.wait())
+    finally:
+        gc.enable()

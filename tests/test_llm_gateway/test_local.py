@@ -106,6 +106,26 @@ async def test_a_stream_comes_in_pieces_and_says_the_same(local: LocalAdapter) -
     assert usage.completion_tokens == whole.usage.completion_tokens == 24
 
 
+async def test_what_is_pushed_is_said_in_the_same_order_and_is_a_sign_of_life(local: LocalAdapter) -> None:
+    came: list[StreamChunk] = []
+    pushed = 0
+
+    def take(chunk: StreamChunk) -> None:
+        nonlocal pushed
+        pushed += 1
+        came.append(chunk)
+
+    heard_before = local._watch._sign_of_life
+    async with asyncio.timeout(WAIT_S):
+        whole = await local.chat(user("Name three colours."), None, 0.0, 24)
+        options = ChatOptions(on_chunk=take)
+        async for chunk in local.stream_chat(user("Name three colours."), None, 0.0, 24, options=options):
+            came.append(chunk)  # noqa: PERF401 - pushed chunks come between them
+    assert "".join(chunk.content for chunk in came) == whole.content
+    assert pushed > 3
+    assert local._watch._sign_of_life - heard_before >= len(came)
+
+
 WEATHER = Tool(
     name="get_weather",
     description="The weather in a city, now.",

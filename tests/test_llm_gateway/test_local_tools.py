@@ -1,9 +1,11 @@
 """Tools with the local model: what its template knows, calls that are forced by a grammar, and calls told in words."""
 
+import asyncio
 import itertools
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,7 +25,7 @@ from archer_ws.llm_gateway.tools import NamedTool, Tool
 from archer_ws.llm_gateway.types import ChatMessage, ChatOptions, ChatResponse, StreamChunk
 from tests.fakes import tools_openai
 from tests.fakes.openai_api import delta, ending, stream, text_stream
-from tests.fakes.scripted_server import Reply, ScriptedServer, scripted_server
+from tests.fakes.scripted_server import Reply, ScriptedServer, Wait, scripted_server
 from tests.fakes.tool_dialects import MadeCall
 
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
@@ -88,6 +90,21 @@ async def answer_to(options: ChatOptions, *pieces: str, reason: str = "stop") ->
     answer = folded(chunks)
     assert (whole.content, whole.finish_reason) == (answer.content, answer.finish_reason)
     return whole, chunks
+
+
+async def test_a_forced_call_is_never_pushed_as_the_text_that_it_comes_as() -> None:
+    pushed: list[StreamChunk] = []
+    go_on = asyncio.Event()
+    reply = stream(delta('{"city": '), Wait(go_on), delta('"Oslo"}'), *ending())
+    async with child(reply, knows_tools=False) as (_, adapter):
+        chunks: list[StreamChunk] = []
+        async for chunk in adapter.stream_chat(QUESTION, options=replace(WEATHER_ALONE, on_chunk=pushed.append)):
+            chunks.append(chunk)
+            if chunk.arguments:
+                go_on.set()
+    assert "".join(chunk.arguments or "" for chunk in chunks) == '{"city": "Oslo"}'
+    assert not any(chunk.content for chunk in chunks)
+    assert pushed == []
 
 
 @pytest.mark.parametrize("choice", [None, "auto"])

@@ -223,7 +223,7 @@ async def patiently(adapter: OllamaAdapter, options: ChatOptions) -> list[Stream
         adapter,
         NO_WAITS,
         options,
-        lambda: adapter.stream_chat(messages(QUESTION), options=options),
+        lambda _: adapter.stream_chat(messages(QUESTION), options=options),
         lambda failure: failure,
     )
     return [chunk async for chunk in chunks]

@@ -40,7 +40,7 @@ def patience(retries: int = 2, **timeouts: float) -> WaitPolicy:
 
 async def run(adapter: ScriptedAdapter, wait: WaitPolicy | None = None, options: ChatOptions | None = None) -> str:
     chunks = stream_with_retries(
-        adapter, wait or patience(), options or ChatOptions(), lambda: adapter.stream_chat([]), lambda error: error
+        adapter, wait or patience(), options or ChatOptions(), lambda _: adapter.stream_chat([]), lambda error: error
     )
     async with asyncio.timeout(10), aclosing(chunks):
         return "".join([chunk.content async for chunk in chunks])
@@ -123,7 +123,7 @@ async def test_time_in_which_the_reader_has_its_turn_does_not_count() -> None:
     """A reader that takes long between two chunks makes no provider late."""
     adapter = ScriptedAdapter(["text", "more"])
     chunks = stream_with_retries(
-        adapter, patience(idle_s=0.01), ChatOptions(), lambda: adapter.stream_chat([]), lambda error: error
+        adapter, patience(idle_s=0.01), ChatOptions(), lambda _: adapter.stream_chat([]), lambda error: error
     )
     async with asyncio.timeout(10), aclosing(chunks):
         assert (await anext(chunks)).content == "text"
@@ -137,7 +137,7 @@ async def test_time_in_which_the_reader_has_its_turn_does_not_count() -> None:
 async def test_silence_after_a_long_turn_of_the_reader_is_cut_too(limits: dict[str, float]) -> None:
     adapter = ScriptedAdapter(["text", "more", forever()])
     chunks = stream_with_retries(
-        adapter, patience(2, **limits), ChatOptions(), lambda: adapter.stream_chat([]), lambda error: error
+        adapter, patience(2, **limits), ChatOptions(), lambda _: adapter.stream_chat([]), lambda error: error
     )
     async with asyncio.timeout(10), aclosing(chunks):
         await anext(chunks)
@@ -154,7 +154,7 @@ async def test_a_cancel_from_outside_is_no_time_out() -> None:
 
     async def read() -> None:
         chunks = stream_with_retries(
-            adapter, patience(idle_s=30), ChatOptions(), lambda: adapter.stream_chat([]), lambda error: error
+            adapter, patience(idle_s=30), ChatOptions(), lambda _: adapter.stream_chat([]), lambda error: error
         )
         async with aclosing(chunks):
             async for _ in chunks:
@@ -218,7 +218,7 @@ async def test_the_last_failure_is_explained() -> None:
         adapter,
         patience(),
         ChatOptions(),
-        lambda: adapter.stream_chat([]),
+        lambda _: adapter.stream_chat([]),
         lambda error: ProviderAuth(f"{error.message}, because"),
     )
     with pytest.raises(ProviderAuth, match="no, because"):

@@ -28,7 +28,9 @@ def _one_key_is_known() -> Iterator[None]:
 async def said(script: Sequence[Step]) -> AsyncIterator[StreamChunk]:
     adapter = ScriptedAdapter(script)
     patience = WaitPolicy(RetryPolicy(max_retries=0), Timeouts())
-    chunks = stream_with_retries(adapter, patience, ChatOptions(), lambda: adapter.stream_chat([]), lambda error: error)
+    chunks = stream_with_retries(
+        adapter, patience, ChatOptions(), lambda _: adapter.stream_chat([]), lambda error: error
+    )
     async with aclosing(chunks):
         async for chunk in chunks:
             yield chunk

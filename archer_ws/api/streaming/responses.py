@@ -13,13 +13,14 @@ import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from archer_ws.api.http.direct_body import DirectBody, direct_body
 from archer_ws.api.streaming.departure import Departure
 from archer_ws.api.streaming.sse import KEEP_ALIVE, MEDIA_TYPE, encode_event
 from archer_ws.core.exceptions import http_status
 from archer_ws.core.lean_event import LeanEvent
 from archer_ws.core.limits import EVENTS_KEEP_ALIVE_S
 from archer_ws.sessions.manager import HeldStream
-from archer_ws.sessions.streams.events import Event, StreamEnded
+from archer_ws.sessions.streams.events import Delta, Event, StreamEnded
 from archer_ws.sessions.streams.log import StreamLog
 from archer_ws.sessions.streams.stream import Stream
 from archer_ws.sessions.views import chat_response
@@ -60,6 +61,9 @@ class EventStreamResponse(Response):
         self._keep_alive_s = keep_alive_s
         self._encode = encode or encode_event
         self._more = LeanEvent()
+        self._direct: DirectBody | None = None
+        #: Whether the task waits, with nothing left to send.
+        self._is_idle = False
         self._loop = asyncio.get_running_loop()
         self._sent_at = self._loop.time()
         self._beating: asyncio.TimerHandle | None = None
@@ -68,9 +72,10 @@ class EventStreamResponse(Response):
         """Send until the end is sent or the client has disconnected."""
         self._beat()
         if self._log is not None:
-            self._unwatch = self._log.watch(self._more.set)
+            self._unwatch = self._log.watch(self._told_of_more)
+        self._direct = direct_body(scope)
         try:
-            departure = Departure(scope, receive, self._more.set)
+            departure = Departure(scope, receive, self._wake)
             try:
                 await self._send_events(send, departure)
             finally:
@@ -100,7 +105,7 @@ class EventStreamResponse(Response):
     def _release(self) -> None:
         self._unwatch()
         self._log, self._unwatch, self._encode = None, lambda: None, lambda _: b""
-        self._more.set()
+        self._wake()
 
     async def _send_events(self, send: Send, departure: Departure) -> None:
         """Send whenever there are more events. A `send` that waits ends with the client's connection."""
@@ -118,14 +123,42 @@ class EventStreamResponse(Response):
                 self._sent_at = self._loop.time()
                 await send({"type": "http.response.body", "body": block, "more_body": True})
             else:
+                self._is_idle = True
                 await self._more.wait()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def _told_of_more(self) -> None:
+        """The log has grown: write a delta at once, if the task only waits for one and the connection takes it.
+
+        Else wake the task, which waits for the connection and then reads the log from the cursor on.
+        """
+        direct, stream_log = self._direct, self._log
+        if self._is_idle and direct is not None and stream_log is not None:
+            event = stream_log.read(self._cursor)
+            if isinstance(event, Delta) and direct.is_ready():
+                try:
+                    block = self._encode(event)
+                except Exception:  # noqa: BLE001 - the task meets it again, and raises it where it belongs
+                    self._wake()
+                    return
+                self._cursor = event.seq
+                if block:
+                    direct.write(block)
+                    self._sent_at = self._loop.time()
+                if event.seq == stream_log.head_seq:
+                    return
+        self._wake()
+
+    def _wake(self) -> None:
+        """Have the task look at what there is to do."""
+        self._is_idle = False
+        self._more.set()
 
     def _beat(self) -> None:
         """Check for silence now and then: a timer for each wait would cost a tenth of a token."""
         now, due = self._loop.time(), self._sent_at + self._keep_alive_s
         if now >= due:
-            self._more.set()
+            self._wake()
             due = now + self._keep_alive_s
         self._beating = self._loop.call_at(due, self._beat)
 

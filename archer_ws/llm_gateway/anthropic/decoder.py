@@ -91,14 +91,17 @@ class MessageStreamDecoder:
         """The chunks that `data` completes, in order; none after `done` or a fault."""
         if self.done or self.fault:
             return []
-        gathered = Gathered()
+        begun: tuple[Kind, str] | None = None
         if self._alike.subject is not None and (taken := self._take_alike(data)) is not None:
             kind, text, data = taken
             if not data:
                 # Nearly all reads end here.
                 return [chunk_of(kind, text)]
+            begun = kind, text
+        gathered = Gathered()
+        if begun is not None:
             gathered.alive = True
-            gathered.go_on(kind, text)
+            gathered.go_on(*begun)
         try:
             if not self._fed and is_web_page(data):
                 raise Unreadable("a web page (text/html) instead of a completion")

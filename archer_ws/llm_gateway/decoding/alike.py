@@ -66,6 +66,11 @@ class AlikeEvents(Generic[Subject]):
         whole = self._events.with_begun(data)
         if whole is None or not whole.startswith(self._before):
             return None
+        if (sole := self._sole_text_in(whole)) is not None:
+            if whole is not data:
+                self._events.begin_with(b"")
+            self._guesses = _MOST_GUESSES
+            return sole, b""
         pieces, end = self._pieces_in(whole)
         literal = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         if not pieces or (b"\\" in literal and any(piece.endswith(b"\\") for piece in pieces)):
@@ -81,6 +86,19 @@ class AlikeEvents(Generic[Subject]):
         self._events.begin_with(rest if is_begun else b"")
         self._guesses = _MOST_GUESSES
         return text, b"" if is_begun else rest
+
+    def _sole_text_in(self, whole: bytes) -> str | None:
+        """The text of a read with one event, as nearly all have, if it needs no decoding of JSON; else None."""
+        begin, after = len(self._before), self._after
+        end = len(whole) - len(after)
+        if self._end or whole.find(b'"', begin) != end or not whole.endswith(after):
+            return None
+        try:
+            text = whole[begin:end].decode()
+        except ValueError:
+            return None
+        # What can be printed has no control characters, which JSON does not allow in a text.
+        return text if text.isprintable() and "\\" not in text else None
 
     def _pieces_in(self, whole: bytes) -> tuple[list[bytes], int]:
         """The undecoded texts of the events from the first on, and where the last event ends."""

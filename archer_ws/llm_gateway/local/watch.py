@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import structlog
 
 from archer_ws.llm_gateway.local.process import Endpoint, LocalProcess
+from archer_ws.llm_gateway.types import StreamChunk, TakeChunk
 
 log = structlog.get_logger(__name__)
 
@@ -36,6 +37,15 @@ class HangWatch:
     def heard(self) -> None:
         """Record that something came from the process."""
         self._sign_of_life += 1
+
+    def hearing(self, take: TakeChunk) -> TakeChunk:
+        """A function that passes chunks on to `take`, and records each as a sign of life."""
+
+        def hear(chunk: StreamChunk) -> None:
+            self._sign_of_life += 1
+            take(chunk)
+
+        return hear
 
     @asynccontextmanager
     async def over(self, process: LocalProcess, endpoint: Endpoint) -> AsyncIterator[None]:

@@ -7,8 +7,8 @@ responses mean; ollama/failures.py maps errors.
 
 import asyncio
 import ipaddress
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
@@ -108,7 +108,7 @@ class OllamaHttp:
         await self._carriers.aclose()
 
     @asynccontextmanager
-    async def reads(
+    async def answered(
         self,
         path: str,
         payload: Payload | None = None,
@@ -116,8 +116,8 @@ class OllamaHttp:
         until_answered: AbstractAsyncContextManager[None] | None = None,
         is_streamed: bool = True,
         principal: str = "",
-    ) -> AsyncIterator[AsyncGenerator[bytes, None]]:
-        """The body of the response to a request (a POST if there is a payload), read by read.
+    ) -> AsyncIterator[StreamedResponse]:
+        """The response to a request (a POST if there is a payload), for its body to be read.
 
         `is_streamed` is for responses in many pieces; `principal` is the one that such a response is for.
 
@@ -143,7 +143,7 @@ class OllamaHttp:
                     if payload and "format" in payload:
                         refused = of_the_format(refused, answer.status, beginning, beside_tools=False)
                     raise refused
-                yield await opened.enter_async_context(aclosing(answer.reads()))
+                yield answer
         except TRANSPORT_ERRORS as error:
             failure = failure_from_break(self._identity, error, answered=answered)
             raise (failure if answered else proxied(self._way, failure)) from error
@@ -200,15 +200,15 @@ class OllamaHttp:
         """The body of the response to a request, within so many seconds.
 
         Raises:
-            ProviderFailure: as for `reads`, and ProviderTimeout.
+            ProviderFailure: as for `answered`, and ProviderTimeout.
         """
         answer = bytearray()
         try:
             async with (
                 asyncio.timeout(within_s),
-                self.reads(path, payload, until_answered=until_answered, is_streamed=False) as body,
+                self.answered(path, payload, until_answered=until_answered, is_streamed=False) as response,
             ):
-                async for data in body:
+                while data := await response.read_some():
                     answer += data
                     if len(answer) > self._document_bytes:
                         raise unreadable(self._identity, f"more than {self._document_bytes} bytes")

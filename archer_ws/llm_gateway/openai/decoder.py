@@ -120,8 +120,7 @@ class ChatStreamDecoder:
         """
         if self.done or self.fault:
             return []
-        gathered = Gathered()
-        gathered.alive = bool(data)
+        begun: tuple[Kind, str] | None = None
         if self._alike.subject is not None and (taken := self._take_alike(data)) is not None:
             kind, text, data = taken
             if not data:
@@ -130,7 +129,11 @@ class ChatStreamDecoder:
                 if self._kept is not None:
                     self._keep_arguments(self._kept, chunks)
                 return chunks
-            gathered.go_on(kind, text)
+            begun = kind, text
+        gathered = Gathered()
+        gathered.alive = bool(data)
+        if begun is not None:
+            gathered.go_on(*begun)
         try:
             if not self._size and is_web_page(data):
                 raise Unreadable("a web page (text/html) instead of a completion")

@@ -6,7 +6,7 @@ pauses are plain sleeps in the caller's task: cancelling that task ends them at 
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TypeVar, cast
@@ -17,7 +17,7 @@ from archer_ws.core.exceptions import ProviderFailure, ProviderTimeout
 from archer_ws.llm_gateway.base import BaseLLMAdapter, Timeouts
 from archer_ws.llm_gateway.resilience.scrubbing import ChunkScrubber
 from archer_ws.llm_gateway.resilience.wait_limit import WaitLimit
-from archer_ws.llm_gateway.types import ChatOptions, StreamChunk
+from archer_ws.llm_gateway.types import ChatOptions, StreamChunk, TakeChunk
 
 log = structlog.get_logger(__name__)
 
@@ -118,12 +118,15 @@ async def stream_with_retries(
     adapter: BaseLLMAdapter,
     waits: WaitPolicy,
     options: ChatOptions,
-    open_stream: Callable[[], AsyncIterator[StreamChunk]],
+    open_stream: Callable[[TakeChunk | None], AsyncIterator[StreamChunk]],
     explain: Explain,
+    *,
+    on_chunk: TakeChunk | None = None,
 ) -> AsyncGenerator[StreamChunk, None]:
-    """The chunks of `open_stream()`, retried by the policy until the first text has come.
+    """The chunks of `open_stream(take)`, retried by the policy until the first text has come.
 
-    One task must read them all.
+    With `on_chunk`, the adapter may push chunks to `take`, which passes them on to `on_chunk` in the same call (see
+    ChatOptions). One task must read the others.
 
     Raises:
         ProviderTimeout: the first text, the next chunk or the whole took too long.
@@ -136,32 +139,24 @@ async def stream_with_retries(
     attempt = 0
     scrubber = ChunkScrubber()
     while True:
-        has_text = False
         first_token_s = waits.first_token_s(adapter, options)
         first_text_by = loop.time() + first_token_s
+        limit = WaitLimit(adapter.provider_name, whole_by=deadline, whole_s=timeouts.total_s)
+        passage = _Passage(limit, idle_s, scrubber, on_chunk)
         try:
             # Every adapter's stream is an async generator; aclosing ends it, and its connection, in every case.
-            async with aclosing(cast(AsyncGenerator[StreamChunk, None], open_stream())) as chunks:
-                with WaitLimit(adapter.provider_name, whole_by=deadline, whole_s=timeouts.total_s) as limit:
+            chunks = cast(AsyncGenerator[StreamChunk, None], open_stream(passage.push if on_chunk else None))
+            async with aclosing(chunks):
+                with limit:
                     limit.begin(first_text_by, "sent no text within", first_token_s)
                     async for chunk in chunks:
                         limit.is_waiting = False
-                        came = has_text or chunk.content or chunk.reasoning or chunk.arguments
-                        scrubber.clean(chunk)
-                        if chunk.finish_reason is not None:
-                            for held in scrubber.held_arguments():
-                                yield held
+                        for held in passage.masked(chunk):
+                            yield held
                         yield chunk
-                        if has_text:
-                            limit.by = loop.time() + idle_s
-                            limit.is_waiting = True
-                        elif came:
-                            has_text = True
-                            limit.begin(loop.time() + idle_s, "fell silent for", idle_s)
-                        else:
-                            limit.is_waiting = True
+                        passage.await_next()
         except ProviderFailure as error:
-            pause_s = None if has_text else waits.pause_s(adapter, attempt, error)
+            pause_s = None if passage.has_text else waits.pause_s(adapter, attempt, error)
             if pause_s is None or loop.time() + pause_s >= deadline:
                 for held in scrubber.rest():
                     yield held
@@ -174,6 +169,59 @@ async def stream_with_retries(
                 yield held
             return
         await asyncio.sleep(pause_s)
+
+
+class _Passage:
+    """What the chunks of one try pass on their way to the caller: the mask of known keys, and the time limits.
+
+    Attributes:
+        has_text: whether text came, so that nothing may be tried again.
+    """
+
+    __slots__ = ("_idle_s", "_is_timed", "_limit", "_on_chunk", "_scrubber", "_time", "has_text")
+
+    def __init__(self, limit: WaitLimit, idle_s: float, scrubber: ChunkScrubber, on_chunk: TakeChunk | None) -> None:
+        self._limit = limit
+        self._idle_s = idle_s
+        self._scrubber = scrubber
+        self._on_chunk = on_chunk
+        self._time = asyncio.get_running_loop().time
+        self._is_timed = False
+        self.has_text = False
+
+    def push(self, chunk: StreamChunk) -> None:
+        """Pass a chunk on to `on_chunk`."""
+        pass_on = self._on_chunk
+        assert pass_on is not None
+        if self._is_timed and chunk.finish_reason is None:
+            # Nearly all of a stream, so without further calls.
+            self._scrubber.clean(chunk)
+            pass_on(chunk)
+            self._limit.by = self._time() + self._idle_s
+            return
+        for held in self.masked(chunk):
+            pass_on(held)
+        pass_on(chunk)
+        self.await_next()
+
+    def masked(self, chunk: StreamChunk) -> Sequence[StreamChunk]:
+        """Mask keys in the chunk; returns what was held back and goes before it."""
+        if not self.has_text and (chunk.content or chunk.reasoning or chunk.arguments):
+            self.has_text = True
+        self._scrubber.clean(chunk)
+        return () if chunk.finish_reason is None else self._scrubber.held_arguments()
+
+    def await_next(self) -> None:
+        """From now on the provider's silence counts."""
+        limit = self._limit
+        if self._is_timed:
+            limit.by = self._time() + self._idle_s
+            limit.is_waiting = True
+        elif self.has_text:
+            self._is_timed = True
+            limit.begin(self._time() + self._idle_s, "fell silent for", self._idle_s)
+        else:
+            limit.is_waiting = True
 
 
 def _tell(adapter: BaseLLMAdapter, error: ProviderFailure, attempt: int, pause_s: float) -> None:

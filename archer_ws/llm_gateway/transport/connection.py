@@ -186,7 +186,9 @@ class ProviderConnection(asyncio.Protocol):
         """See asyncio.Protocol."""
         if self._answer is not None:
             self._answer.end(exc)
-        self.on_lost()
+        # It may refer to this connection: dropped, so that both are freed at once and not by the garbage collector.
+        on_lost, self.on_lost = self.on_lost, lambda: None
+        on_lost()
 
     def _over(self, on_over: "Callable[[ProviderConnection], None]", is_reusable: bool) -> None:
         self._answer = None

@@ -6,13 +6,14 @@ connection.
 
 import asyncio
 from collections.abc import Callable
+from contextvars import Context, copy_context
 
 import httptools
 
 from archer_ws.core.limits import PROVIDER_HEAD_BYTES, PROVIDER_SLICE_BYTES, PROVIDER_UNREAD_BYTES
 from archer_ws.llm_gateway.transport.content_coding import ContentDecoder, DecodingError, coding_of
 from archer_ws.llm_gateway.transport.head import is_about_framing, mended
-from archer_ws.llm_gateway.transport.response import StreamedResponse, slices_of
+from archer_ws.llm_gateway.transport.response import StreamedResponse, TakeBytes, slices_of
 
 #: The bytes of a header field on the wire besides its name and value.
 _FIELD_BYTES = 4
@@ -54,7 +55,11 @@ class HttpResponse(StreamedResponse):
         self._is_whole = False
         self._is_reusable = False
         self._error: Exception | None = None
-        self._waiter: asyncio.Future[None] | None = None
+        #: Done when there is something to read; its result is whether reading ends before the body does.
+        self._waiter: asyncio.Future[bool] | None = None
+        #: Takes small reads that somebody waits for.
+        self._take: TakeBytes | None = None
+        self._context: Context
 
     @property
     def is_untouched(self) -> bool:
@@ -80,8 +85,8 @@ class HttpResponse(StreamedResponse):
                 return b""
             if self._error is not None:
                 raise self._error
-            self._waiter = self._loop.create_future()
-            await self._waiter
+            if await self._more():
+                return b""
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         pieces.clear()
         self._unread_bytes = 0
@@ -128,8 +133,16 @@ class HttpResponse(StreamedResponse):
             elif self._error is not None:
                 raise self._error
             else:
-                self._waiter = self._loop.create_future()
-                await self._waiter
+                await self._more()
+
+    def push_to(self, take: TakeBytes) -> None:
+        """See `StreamedResponse`; `take` runs in the caller's context, so that its log lines name the request."""
+        self._take, self._context = take, copy_context()
+
+    def _more(self) -> asyncio.Future[bool]:
+        """Done when there is something to read, or nothing more to expect."""
+        self._waiter = self._loop.create_future()
+        return self._waiter
 
     async def aclose(self) -> None:
         """See `StreamedResponse`."""
@@ -137,7 +150,7 @@ class HttpResponse(StreamedResponse):
 
     def let_go(self) -> None:
         """Release the connection; a second call does nothing."""
-        self._parser = None
+        self._parser = self._take = None
         on_over, self._on_over = self._on_over, None
         if on_over is not None:
             # A paused connection would not read its next response.
@@ -164,11 +177,37 @@ class HttpResponse(StreamedResponse):
             self._fail(raised if isinstance(raised, DecodingError | NotHttp) else NotHttp(str(error)))
         if self._pieces:
             self._bodyless_bytes = 0
+            if self._take is not None and self._waiter is not None and not self._waiter.done():
+                self._push(self._take, self._waiter)
+                return
         else:
             self._bodyless_bytes += len(data)
             if self._bodyless_bytes > PROVIDER_HEAD_BYTES:
                 self._fail(NotHttp("a head, or trailer fields, without end"))
         self._wake()
+
+    def _push(self, take: TakeBytes, waiter: asyncio.Future[bool]) -> None:
+        """Hand on what came; wake the task that waits only for what it must do itself."""
+        pieces = self._pieces
+        if self._is_sliced or self._unread_bytes > PROVIDER_SLICE_BYTES:
+            self._wake()
+            return
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces.clear()
+        self._unread_bytes = 0
+        try:
+            wants_no_more = self._context.run(take, data)
+        except Exception as error:  # noqa: BLE001 - it is raised where the reader waits
+            self._take = self._waiter = None
+            if not waiter.done():
+                waiter.set_exception(error)
+            return
+        if wants_no_more:
+            self._take = self._waiter = None
+            if not waiter.done():
+                waiter.set_result(True)
+        elif self._is_whole or self._error is not None:
+            self._wake()
 
     def end(self, error: Exception | None = None) -> None:
         """Handle the end of the connection (called by the connection)."""
@@ -286,4 +325,4 @@ class HttpResponse(StreamedResponse):
     def _wake(self) -> None:
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+            waiter.set_result(False)

@@ -2,7 +2,7 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import suppress
 
 from archer_ws.core.limits import (
@@ -17,6 +17,10 @@ from archer_ws.llm_gateway.transport.content_coding import ContentDecoder
 
 class BodyTooLong(Exception):
     """A body exceeded the limit with which it was read."""
+
+
+#: Takes the bytes of one read; returns whether it wants no more.
+TakeBytes = Callable[[bytes], bool]
 
 
 class StreamedResponse(ABC):
@@ -45,6 +49,15 @@ class StreamedResponse(ABC):
     @abstractmethod
     async def read_some(self) -> bytes:
         """The next bytes of the body, all that have come; empty at its end."""
+
+    def push_to(self, take: TakeBytes) -> None:
+        """Hand reads that come while `read_some` waits straight to `take`, in the call in which the event loop delivers
+        them: the task that waits is not woken for them.
+
+        `read_some` goes on returning all other data: what came before it was called, large or compressed reads, and
+        everything if the carrier can't push. Since it is called again only when that was handled, the order stays. It
+        returns nothing once `take` wants no more, and raises what `take` raises; neither is pushed to afterwards.
+        """
 
     @abstractmethod
     async def aclose(self) -> None:

@@ -98,7 +98,10 @@ class MemoryLog:
         run = kind if call is None else call
         if size <= DELTA_BYTES_MAX and len(self._text) + size <= LOG_BYTES_MAX:
             self._append_event(run, text)
-            self._notify()
+            if self._sole_watcher is not None:
+                self._sole_watcher()
+            else:
+                self._notify()
             return
         fitting = text[: boundary(text, LOG_BYTES_MAX - len(self._text))]
         start = 0

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 from archer_ws.core.exceptions import (
     ArcherError,
@@ -23,6 +24,12 @@ class Outcome:
     status: StreamStatus
     reason: CancelReason | None = None
     error: ArcherError | None = None
+
+    @classmethod
+    @cache
+    def plain(cls, status: StreamStatus, reason: CancelReason | None) -> "Outcome":
+        """An outcome without its error: one object for all streams that ended so."""
+        return cls(status, reason)
 
     @classmethod
     def of(cls, reader: asyncio.Task[None]) -> "Outcome":

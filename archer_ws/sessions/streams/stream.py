@@ -47,6 +47,9 @@ from archer_ws.sessions.streams.work import StreamIdentity, Work
 log = structlog.get_logger(__name__)
 
 _NO_LOOP = Loop()
+#: The events of all ended streams: thousands are retained, and each object costs the garbage collector time.
+_OVER = LeanEvent()
+_OVER.set()
 
 #: How long a cancelled reader may take to close its connection (protocol section 6).
 STOP_GRACE_S = 2.0
@@ -430,6 +433,7 @@ class Stream:
     def _let_go(self) -> None:
         """Release what an ended stream does not need, and notify its readers."""
         self.task = self._decision = self._intake = self._work = self._exchange = self._loop = None
+        self._admitted = self._finished = _OVER
         for hold in self.holds:
             hold.reader.stream_ended()
 
@@ -476,8 +480,7 @@ class Stream:
             try:
                 async with aclosing(chunks):
                     async for chunk in chunks:
-                        if self._outcome is None:  # Otherwise an orphaned reader goes on after the end.
-                            intake.take(chunk)
+                        self.take(chunk)
             except ContextTooLong:
                 # Providers report this before any other chunk: the prompt alone is too long.
                 shorter = None if intake.has_responded else await work.open_shorter()
@@ -489,6 +492,15 @@ class Stream:
         self._is_read = True
         if self._exchange is not None:
             self._exchange.decide_end()
+
+    def take(self, chunk: StreamChunk) -> None:
+        """Append a chunk to the log, which notifies the readers.
+
+        Raises:
+            OutputTooLong: the log is full, or a call's arguments are too long.
+        """
+        if self._outcome is None and self._intake is not None:  # Otherwise an orphaned reader goes on after the end.
+            self._intake.take(chunk)
 
     async def _after_step(self, work: Work, intake: Intake) -> AsyncGenerator[StreamChunk, None] | None:
         """The next step's chunks; None if there is no next step."""
@@ -521,7 +533,7 @@ class Stream:
         for make in self._ending(work, intake).last_events():
             self.log.append(make)
         # Without the error, whose traceback would keep the whole request in memory.
-        self._outcome = Outcome(outcome.status, outcome.reason)
+        self._outcome = Outcome.plain(outcome.status, outcome.reason)
         usage = self.usage
         assert usage is not None
         line = EndLine(self.identity, outcome, intake.finish_reason, usage, intake.began, intake.first_text_ms)
